@@ -216,7 +216,7 @@ impl Bound {
         let routes = Arc::new(routes);
         let listener = self.listener;
         let body = move || {
-            let thread = threads::watch("rb-admin");
+            let thread = threads::watch_thread("rb-admin");
             privileges::give_up_capabilities();
             thread.keep_running(|| {
                 loop {

@@ -13,8 +13,8 @@ use crate::control::check::{self, Heard, HeardPool, Reader, Running, Subject};
 use crate::control::examine::{reader, why_unread};
 use crate::control::load::{self, Overrides};
 use crate::control::loaders;
-use crate::observe::finding::{Finding, Severity};
-use crate::observe::port_holder::Protocol;
+use crate::observe::finding::{CheckFinding, FindingSeverity};
+use crate::observe::port_holder::SocketProtocol;
 use crate::serve::overview::Overview;
 
 /// The findings of a running server on its own configuration, as the file is now and as the
@@ -47,7 +47,7 @@ pub fn found(
     wants_dhcp: bool,
     judge: Judge,
     running: Option<&Running>,
-) -> Vec<Finding> {
+) -> Vec<CheckFinding> {
     let Judge { reader, is_service } = judge;
     let is_elsewhere = matches!(reader, Reader::Elsewhere { .. });
     let packages = if is_elsewhere { Path::new("/dev/null") } else { Path::new("/") };
@@ -74,8 +74,8 @@ pub fn running(status: &Value) -> Running {
         Some(one.parse().unwrap_or(SocketAddr::from(([0; 4], port))))
     });
     let parsed = |value| words(value).into_iter().filter_map(|address| address.parse().ok());
-    let udp = parsed(&sockets["tftp"]).chain(dhcp).map(|address| (Protocol::Udp, address));
-    let tcp = parsed(&sockets["http"]).map(|address| (Protocol::Tcp, address));
+    let udp = parsed(&sockets["tftp"]).chain(dhcp).map(|address| (SocketProtocol::Udp, address));
+    let tcp = parsed(&sockets["http"]).map(|address| (SocketProtocol::Tcp, address));
     let heard = status["subnets"].as_array().into_iter().flatten().map(|subnet| {
         let word = |key: &str| subnet[key].as_str().map(str::to_owned);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -112,12 +112,12 @@ pub fn running(status: &Value) -> Running {
 }
 
 /// The worst first, and counted.
-pub fn body(mut findings: Vec<Finding>) -> Value {
+pub fn body(mut findings: Vec<CheckFinding>) -> Value {
     findings.sort_by_key(|finding| finding.severity);
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     json!({
         "findings": findings.iter().map(finding_json).collect::<Vec<_>>(),
-        "errors": count(Severity::Fatal) + count(Severity::Error),
-        "warnings": count(Severity::Warning),
+        "errors": count(FindingSeverity::Fatal) + count(FindingSeverity::Error),
+        "warnings": count(FindingSeverity::Warning),
     })
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::admin_socket::Answer;
 use crate::control::loaders;
-use crate::dhcp::subnet::{Clients, Mode, Subnet};
+use crate::dhcp::subnet::{ServedClients, Subnet, SubnetMode};
 use crate::serve::overview::Overview;
 
 /// What the current generation says. Nothing in it changes without the generation, so it has a tag:
@@ -43,17 +43,17 @@ fn subnet(subnet: &Subnet) -> Value {
         "relay": subnet.relay,
         "shared_network": subnet.shared_network,
         "mode": mode(subnet.mode),
-        "clients": match subnet.clients { Clients::Pxe => "pxe", Clients::Known => "known",
-            Clients::Any => "any" },
+        "clients": match subnet.clients { ServedClients::Pxe => "pxe", ServedClients::Known => "known",
+            ServedClients::Any => "any" },
         "pools": pools,
         "reservations": subnet.reservations.len(),
         "install_by_default": subnet.install_by_default,
     })
 }
 
-pub fn mode(mode: Mode) -> &'static str {
+pub fn mode(mode: SubnetMode) -> &'static str {
     match mode {
-        Mode::Server => "server",
-        Mode::Off => "off",
+        SubnetMode::Server => "server",
+        SubnetMode::Off => "off",
     }
 }

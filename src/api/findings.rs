@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::observe::finding::Finding;
+use crate::observe::finding::CheckFinding;
 
 /// One finding, for whoever reads it by a program.
-pub fn finding_json(finding: &Finding) -> Value {
+pub fn finding_json(finding: &CheckFinding) -> Value {
     let position = finding.position.as_ref();
     json!({
         "severity": finding.severity.word(),

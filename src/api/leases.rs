@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::admin_socket::{Answer, Routes};
 use super::values::span;
-use crate::dhcp::lease::{Leases, State, Time};
-use crate::dhcp::listing::{Filter, Limit, Limited, Listed, Standing};
+use crate::dhcp::lease::{ClockSeconds, LeaseState, LeaseTable};
+use crate::dhcp::listing::{AddressStatus, DeclineLimit, DeclineScope, LeaseFilter, ListedAddress};
 use crate::model::machine::Mac;
-use crate::model::who::Who;
+use crate::model::who::MachineSelector;
 use crate::serve::dhcp::{DhcpControl, Listing};
 use crate::serve::handle::Handle;
 use crate::store::{DATABASE, SqliteStore, leases_of_odd_rows};
@@ -32,9 +32,11 @@ pub enum What {
 
 pub fn what(text: &str) -> Result<What, String> {
     match text.parse()? {
-        Who::Mac(mac) => Ok(What::Machine(mac)),
-        Who::Address(std::net::IpAddr::V4(address)) => Ok(What::Address(address)),
-        Who::Address(std::net::IpAddr::V6(_)) => Err("leases are of IPv4 addresses".to_owned()),
+        MachineSelector::Mac(mac) => Ok(What::Machine(mac)),
+        MachineSelector::Address(std::net::IpAddr::V4(address)) => Ok(What::Address(address)),
+        MachineSelector::Address(std::net::IpAddr::V6(_)) => {
+            Err("leases are of IPv4 addresses".to_owned())
+        }
     }
 }
 
@@ -57,7 +59,7 @@ impl fmt::Display for What {
 }
 
 /// What a stopped server left, as it would have it after its start.
-pub fn stored(state: &Path, filter: Filter) -> anyhow::Result<Listing> {
+pub fn stored(state: &Path, filter: LeaseFilter) -> anyhow::Result<Listing> {
     let database = state.join(DATABASE);
     if !database.exists() {
         bail!(
@@ -68,19 +70,20 @@ pub fn stored(state: &Path, filter: Filter) -> anyhow::Result<Listing> {
     }
     let (mut rows, mut declined) = (Vec::new(), Vec::new());
     let (odd, now) = SqliteStore::each_lease_in(&database, |lease| match lease.state {
-        State::Declined => declined.push(lease),
+        LeaseState::Declined => declined.push(lease),
         _ if filter.network.is_none_or(|network| network.contains(lease.address)) => {
             rows.push(lease)
         }
         _ => {}
     })?;
     declined.extend(leases_of_odd_rows(&odd, now));
-    let listed = rows.iter().chain(&declined).map(|lease| Listed::of(lease, now));
+    let listed = rows.iter().chain(&declined).map(|lease| ListedAddress::of(lease, now));
     // A start forgets what is kept back no longer.
-    let counts = |listed: &Listed| !listed.standing.is_kept_back() || listed.until_s > Some(now);
+    let counts =
+        |listed: &ListedAddress| !listed.standing.is_kept_back() || listed.until_s > Some(now);
     let listed = listed.filter(|listed| filter.takes(listed) && counts(listed)).collect();
     // What was declined before the stop counts after the start.
-    let mut leases = Leases::new(&[]);
+    let mut leases = LeaseTable::new(&[]);
     leases.load(declined, now);
     Ok(Listing { listed, limited: leases.limited(now), now })
 }
@@ -158,7 +161,7 @@ fn free(dhcp: &DhcpControl, rest: &str) -> Option<Answer> {
 }
 
 /// `/state=declined/machine=52:54:00:12:34:10/subnet=10.7.0.0/24`
-pub fn in_path(filter: Filter) -> String {
+pub fn in_path(filter: LeaseFilter) -> String {
     let standing = filter.standing.map(|standing| format!("/state={standing}")).unwrap_or_default();
     let mac = filter.mac.map(|mac| format!("/machine={mac}")).unwrap_or_default();
     let network = filter.network.map(|network| format!("/subnet={network}")).unwrap_or_default();
@@ -166,8 +169,8 @@ pub fn in_path(filter: Filter) -> String {
     format!("{standing}{mac}{after}{network}")
 }
 
-fn of_path(text: &str) -> Option<Filter> {
-    let mut filter = Filter::default();
+fn of_path(text: &str) -> Option<LeaseFilter> {
+    let mut filter = LeaseFilter::default();
     let mut rest = text;
     while !rest.is_empty() {
         if let Some(network) = rest.strip_prefix("subnet=") {
@@ -187,11 +190,11 @@ fn of_path(text: &str) -> Option<Filter> {
 }
 
 /// What has to be looked at first.
-pub fn wanted(what: What) -> Filter {
+pub fn wanted(what: What) -> LeaseFilter {
     match what {
-        What::Address(address) => Filter { address: Some(address), ..Filter::default() },
-        What::Machine(mac) => Filter { mac: Some(mac), ..Filter::default() },
-        What::Declined => Filter::default(),
+        What::Address(address) => LeaseFilter { address: Some(address), ..LeaseFilter::default() },
+        What::Machine(mac) => LeaseFilter { mac: Some(mac), ..LeaseFilter::default() },
+        What::Declined => LeaseFilter::default(),
     }
 }
 
@@ -203,15 +206,15 @@ pub fn let_go(
     found: &Listing,
     carry_out: impl FnOnce(&[Ipv4Addr]) -> Result<usize, String>,
 ) -> Answer {
-    let is_meant = |listed: &&Listed| match what {
+    let is_meant = |listed: &&ListedAddress| match what {
         What::Address(_) => true,
         // With --force all that the machine has or had.
         What::Machine(_) => force || listed.standing.is_kept_back(),
         What::Declined => listed.standing.is_kept_back(),
     };
-    let meant: Vec<&Listed> = found.listed.iter().filter(is_meant).collect();
+    let meant: Vec<&ListedAddress> = found.listed.iter().filter(is_meant).collect();
     let is_limited = found.limited.iter().any(|limited| match (what, limited.whom) {
-        (What::Machine(mac), Limit::Machine(machine)) => mac == machine,
+        (What::Machine(mac), DeclineScope::Machine(machine)) => mac == machine,
         (What::Declined, _) => true,
         _ => false,
     });
@@ -220,7 +223,7 @@ pub fn let_go(
             "{} {} by {} {}, and the machine goes on using it: another one would get the same \
              address. Where it is known to be gone, --force frees it",
             live.address,
-            if live.standing == Standing::Bound {
+            if live.standing == AddressStatus::Bound {
                 "is leased"
             } else {
                 "is held by an offer that was taken"
@@ -253,7 +256,7 @@ pub fn let_go(
     }
 }
 
-fn said(what: What, meant: &[&Listed], count: usize) -> String {
+fn said(what: What, meant: &[&ListedAddress], count: usize) -> String {
     let some = match count {
         1 => "1 address is free".to_owned(),
         _ => format!("{count} addresses are free"),
@@ -274,7 +277,7 @@ fn said(what: What, meant: &[&Listed], count: usize) -> String {
 pub fn in_json(listing: Listing, most: usize) -> Value {
     let Listing { mut listed, limited, now } = listing;
     let count = |standing| listed.iter().filter(|one| one.standing == standing).count();
-    let counts: serde_json::Map<String, Value> = Standing::ALL
+    let counts: serde_json::Map<String, Value> = AddressStatus::ALL
         .into_iter()
         .map(|standing| (standing.to_string(), json!(count(standing))))
         .collect();
@@ -290,7 +293,7 @@ pub fn in_json(listing: Listing, most: usize) -> Value {
 }
 
 /// `left_s`: less than 0 where it is over; null where it has no end.
-fn one_in_json(one: &Listed, now: Time) -> Value {
+fn one_in_json(one: &ListedAddress, now: ClockSeconds) -> Value {
     let left_s = one
         .until_s
         .map(|until_s| i64::try_from(until_s).unwrap_or(i64::MAX).saturating_sub_unsigned(now));
@@ -304,16 +307,17 @@ fn one_in_json(one: &Listed, now: Time) -> Value {
     })
 }
 
-fn limited_in_json(one: &Limited, now: Time) -> Value {
-    let machine = if let Limit::Machine(mac) = one.whom { Some(mac.to_string()) } else { None };
+fn limited_in_json(one: &DeclineLimit, now: ClockSeconds) -> Value {
+    let machine =
+        if let DeclineScope::Machine(mac) = one.whom { Some(mac.to_string()) } else { None };
     let who = match one.whom {
-        Limit::Machine(mac) => mac.to_string(),
-        Limit::Segment => "a segment of ours".to_owned(),
-        Limit::Relay => "a relay agent".to_owned(),
-        Limit::Port => "a circuit of a relay agent".to_owned(),
+        DeclineScope::Machine(mac) => mac.to_string(),
+        DeclineScope::Segment => "a segment of ours".to_owned(),
+        DeclineScope::Relay => "a relay agent".to_owned(),
+        DeclineScope::Port => "a circuit of a relay agent".to_owned(),
     };
     let what = match one.whom {
-        Limit::Machine(_) => "declined so much that it gets no address from the pools",
+        DeclineScope::Machine(_) => "declined so much that it gets no address from the pools",
         _ => "declined so much that no further address is kept back for it",
     };
     let said = format!("{who} {what} {}", time(Some(one.until_s), now));
@@ -321,7 +325,7 @@ fn limited_in_json(one: &Limited, now: Time) -> Value {
 }
 
 /// "for 9 min", "since 3 h"
-pub fn time(until_s: Option<Time>, now: Time) -> String {
+pub fn time(until_s: Option<ClockSeconds>, now: ClockSeconds) -> String {
     match until_s {
         None => "without end".to_owned(),
         Some(until_s) if until_s > now => format!("for {}", span(until_s - now)),
@@ -331,8 +335,8 @@ pub fn time(until_s: Option<Time>, now: Time) -> String {
 
 pub fn mac(text: &str) -> Result<Mac, String> {
     match text.parse()? {
-        Who::Mac(mac) => Ok(mac),
-        Who::Address(_) => {
+        MachineSelector::Mac(mac) => Ok(mac),
+        MachineSelector::Address(_) => {
             Err("a hardware address is six octets in hexadecimal, such as 52:54:00:12:34:10"
                 .to_owned())
         }
@@ -346,10 +350,10 @@ mod tests {
 
     #[test]
     fn a_filter_travels_in_a_path() {
-        let filter = Filter {
+        let filter = LeaseFilter {
             address: None,
             network: Some("10.7.0.0/24".parse().unwrap()),
-            standing: Some(Standing::Declined),
+            standing: Some(AddressStatus::Declined),
             mac: Some(Mac([2, 0, 0, 0, 0, 1])),
             after: Some(Ipv4Addr::new(10, 7, 0, 9)),
         };
@@ -359,7 +363,7 @@ mod tests {
             "/state=declined/machine=02:00:00:00:00:01/after=10.7.0.9/subnet=10.7.0.0/24"
         );
         assert_eq!(of_path(&path[1..]), Some(filter));
-        assert_eq!(of_path(""), Some(Filter::default()));
+        assert_eq!(of_path(""), Some(LeaseFilter::default()));
         for wrong in [
             "declined",
             "state=free",

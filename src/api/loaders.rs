@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::boot::loaders::{ARCHITECTURES, packages, version};
-use crate::boot::pe::Program;
+use crate::boot::loaders::{ARCHITECTURES, find_loader_version, name_loader_packages};
+use crate::boot::pe::BootProgram;
 use crate::control::loaders::{Found, in_packages, in_root, program};
 
 /// A loader larger than this (bytes) is not searched for its version.
@@ -21,7 +21,7 @@ pub fn listing(root: Option<&Path>) -> Value {
     let missing: Vec<Value> = ARCHITECTURES
         .into_iter()
         .filter(|(key, _)| rows.iter().all(|row| row["key"] != *key))
-        .map(|(key, arch)| json!({ "key": key, "packages": packages(arch) }))
+        .map(|(key, arch)| json!({ "key": key, "packages": name_loader_packages(arch) }))
         .collect();
     json!({ "root": shown(root), "loaders": rows, "missing": missing })
 }
@@ -35,12 +35,12 @@ fn row(found: &Found) -> Option<Value> {
     let key = ARCHITECTURES.iter().find(|(_, arch)| *arch == found.arch).map(|(key, _)| *key)?;
     // None: this kind of file carries no signature.
     let signed = match program(&found.path) {
-        Ok(Program::Efi { is_signed, .. }) => Some(is_signed),
+        Ok(BootProgram::Efi { is_signed, .. }) => Some(is_signed),
         _ => None,
     };
     let is_small = std::fs::metadata(&found.path).is_ok_and(|file| file.len() <= SEARCHED_MAX);
     let bytes = if is_small { std::fs::read(&found.path).ok() } else { None };
-    let version = bytes.as_deref().and_then(version);
+    let version = bytes.as_deref().and_then(find_loader_version);
     let path = found.path.to_string_lossy();
     Some(json!({ "key": key, "name": found.name, "path": path, "version": version,
             "signed": signed }))

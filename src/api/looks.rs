@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::admin_socket::{Answer, Routes};
 use super::values::span;
-use crate::dhcp::subnet::Held;
+use crate::dhcp::subnet::HoldReason;
 use crate::serve::dhcp::other_servers::Finding as SegmentFinding;
 use crate::serve::handle::Handle;
 
@@ -73,7 +73,7 @@ fn one(finding: &SegmentFinding) -> Value {
         "subnet": finding.network.to_string(),
         "interface": finding.interface,
         "said": finding.sentence(&since(finding)),
-        "looking": finding.held == Some(Held::Looking),
+        "looking": finding.held == Some(HoldReason::Looking),
         "answered_s": ago_s(finding.answered),
         "looked_s": ago_s(finding.looked),
         "next_look_s": finding.next_look.map(|at| at.saturating_duration_since(Instant::now(

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use super::admin_socket::Answer;
 use super::leases;
 use super::now::Now;
-use crate::dhcp::listing::Filter;
+use crate::dhcp::listing::LeaseFilter;
 use crate::model::machine::Mac;
-use crate::model::who::Who;
-use crate::observe::cause::Cause;
-use crate::observe::journal::Journal;
-use crate::observe::standing::{Standing, standing};
-use crate::observe::timeline::{Entry, story};
+use crate::model::who::MachineSelector;
+use crate::observe::cause::StopCause;
+use crate::observe::journal::MachineJournal;
+use crate::observe::standing::{MachineStanding, judge_standing};
+use crate::observe::timeline::{JournalEntry, build_boot_story};
 use crate::serve::overview::Overview;
 use crate::store::{HISTORY, History};
 
@@ -24,24 +24,24 @@ use crate::store::{HISTORY, History};
 pub const PATH: &str = "/v1/machines";
 
 pub fn counts(machines: &[Value]) -> Value {
-    let count = |standing: Standing| {
+    let count = |standing: MachineStanding| {
         machines.iter().filter(|one| one["standing"] == standing.word()).count()
     };
-    Standing::ALL
+    MachineStanding::ALL
         .into_iter()
         .map(|standing| (standing.word().to_owned(), json!(count(standing))))
         .collect()
 }
 
 /// What a running server knows: its journal, with the names of reservations and of clients.
-pub fn of_server(journal: &Journal, overview: Option<&Overview>) -> Answer {
+pub fn of_server(journal: &MachineJournal, overview: Option<&Overview>) -> Answer {
     let mut reserved = Vec::new();
     let mut names = HashMap::new();
     if let Some(overview) = overview {
         let listing = overview
             .dhcp_control
             .as_ref()
-            .and_then(|dhcp| dhcp.list(Filter::default()))
+            .and_then(|dhcp| dhcp.list(LeaseFilter::default()))
             .unwrap_or_default();
         names.extend(
             listing.listed.into_iter().filter_map(|lease| Some((lease.mac, lease.host_name?))),
@@ -78,11 +78,11 @@ pub fn of_history(state: &Path) -> anyhow::Result<Value> {
             path.display()
         );
     }
-    let mut machines: HashMap<Mac, Vec<Entry>> = HashMap::new();
+    let mut machines: HashMap<Mac, Vec<JournalEntry>> = HashMap::new();
     History::read_only(&path)?
         .load(|(mac, _, entry)| machines.entry(mac).or_default().push(entry))?;
     // A list without names is better than none.
-    let listing = leases::stored(state, Filter::default()).unwrap_or_default();
+    let listing = leases::stored(state, LeaseFilter::default()).unwrap_or_default();
     let names = listing
         .listed
         .into_iter()
@@ -98,18 +98,18 @@ pub fn of_history(state: &Path) -> anyhow::Result<Value> {
 /// A machine, and what the list is in the order of.
 #[derive(Debug)]
 pub struct Row {
-    standing: Standing,
+    standing: MachineStanding,
     heard_ms: u64,
     mac: Mac,
     body: Value,
 }
 
-fn row(mac: Mac, entries: &[Entry], names: &HashMap<Mac, String>, now: &Now) -> Option<Row> {
+fn row(mac: Mac, entries: &[JournalEntry], names: &HashMap<Mac, String>, now: &Now) -> Option<Row> {
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
     let heard_ms = entries.last()?.at_ms;
-    let story = story(entries, &now.known(Who::Mac(mac), entries), now_ms);
-    let standing = standing(entries, &story);
+    let story = build_boot_story(entries, &now.known(MachineSelector::Mac(mac), entries), now_ms);
+    let standing = judge_standing(entries, &story);
     let last = story.lines.last();
     let body = json!({
         "machine": mac.to_string(),
@@ -121,7 +121,7 @@ fn row(mac: Mac, entries: &[Entry], names: &HashMap<Mac, String>, now: &Now) -> 
         "standing": standing.word(),
         "stage": last.map(|line| line.stage.word()),
         "last": last.map(|line| &line.text),
-        "code": story.code.map(Cause::word),
+        "code": story.code.map(StopCause::word),
         "cause": story.cause,
     });
     Some(Row { standing, heard_ms, mac, body })
@@ -135,13 +135,13 @@ fn unseen_row(mac: Mac, address: &Value, names: &HashMap<Mac, String>) -> Row {
         "firmware": null,
         "heard_ms": null,
         "quiet_ms": null,
-        "standing": Standing::Unseen.word(),
+        "standing": MachineStanding::Unseen.word(),
         "stage": null,
         "last": null,
-        "code": Cause::NeverSeen.word(),
+        "code": StopCause::NeverSeen.word(),
         "cause": "No DISCOVER of this machine was seen.",
     });
-    Row { standing: Standing::Unseen, heard_ms: 0, mac, body }
+    Row { standing: MachineStanding::Unseen, heard_ms: 0, mac, body }
 }
 
 /// Those that did not boot first; of the same standing the one that was heard of last first.

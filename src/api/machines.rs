@@ -12,39 +12,39 @@ use super::admin_socket::Answer;
 use super::now::Now;
 use super::quirks::{self, Listed};
 use crate::model::machine::Mac;
-use crate::model::who::Who;
-use crate::observe::cause::Cause;
-use crate::observe::journal::Journal;
-use crate::observe::timeline::{Entry, Story, story};
+use crate::model::who::MachineSelector;
+use crate::observe::cause::StopCause;
+use crate::observe::journal::MachineJournal;
+use crate::observe::timeline::{BootStory, JournalEntry, build_boot_story};
 use crate::store::{HISTORY, History};
 
 /// The last boot of one machine, out of a running server.
 pub fn of_journal(
-    journal: &Journal,
+    journal: &MachineJournal,
     now: &Now,
     limits: impl FnOnce() -> Vec<Listed>,
     who: &str,
 ) -> Answer {
-    let who = match who.parse::<Who>() {
+    let who = match who.parse::<MachineSelector>() {
         Ok(who) => who,
         Err(why) => {
             return Answer::problem(StatusCode::BAD_REQUEST, "no machine is called so", &why);
         }
     };
     let mac = match who {
-        Who::Mac(mac) => Some(mac),
-        Who::Address(address) => journal.find(address),
+        MachineSelector::Mac(mac) => Some(mac),
+        MachineSelector::Address(address) => journal.find(address),
     };
     let entries = match (mac, who) {
         (Some(mac), _) => journal.entries(mac),
-        (None, Who::Address(address)) => journal.entries_at(address),
-        (None, Who::Mac(_)) => Vec::new(),
+        (None, MachineSelector::Address(address)) => journal.entries_at(address),
+        (None, MachineSelector::Mac(_)) => Vec::new(),
     };
     told(who, mac, &entries, now, limits())
 }
 
 /// The same out of a state directory.
-pub fn of_history(state: &Path, who: Who) -> anyhow::Result<Answer> {
+pub fn of_history(state: &Path, who: MachineSelector) -> anyhow::Result<Answer> {
     let path = state.join(HISTORY);
     if !path.exists() {
         bail!(
@@ -55,8 +55,8 @@ pub fn of_history(state: &Path, who: Who) -> anyhow::Result<Answer> {
     }
     let history = History::read_only(&path)?;
     let mac = match who {
-        Who::Mac(mac) => Some(mac),
-        Who::Address(address) => history.find(address)?,
+        MachineSelector::Mac(mac) => Some(mac),
+        MachineSelector::Address(address) => history.find(address)?,
     };
     let limits = quirks::all(quirks::stored(state)?, &[]);
     let entries = mac.map(|mac| history.entries(mac)).transpose()?.unwrap_or_default();
@@ -65,11 +65,18 @@ pub fn of_history(state: &Path, who: Who) -> anyhow::Result<Answer> {
 
 /// A machine that nobody has heard of is a problem that has a story's fields as well: what to look
 /// at.
-fn told(who: Who, mac: Option<Mac>, entries: &[Entry], now: &Now, limits: Vec<Listed>) -> Answer {
+fn told(
+    who: MachineSelector,
+    mac: Option<Mac>,
+    entries: &[JournalEntry],
+    now: &Now,
+    limits: Vec<Listed>,
+) -> Answer {
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let known = now.known(mac.map_or(who, Who::Mac), entries);
-    let story = story(entries, &known, u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
-    let mut body = in_json(&mac.map_or(who, Who::Mac).to_string(), &story);
+    let known = now.known(mac.map_or(who, MachineSelector::Mac), entries);
+    let story =
+        build_boot_story(entries, &known, u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+    let mut body = in_json(&mac.map_or(who, MachineSelector::Mac).to_string(), &story);
     body["limits"] =
         json!(mac.map(|mac| quirks::sentences(limits, mac, story.firmware)).unwrap_or_default());
     if !entries.is_empty() || known.flights.is_some_and(|flights| !flights.is_empty()) {
@@ -84,7 +91,7 @@ fn told(who: Who, mac: Option<Mac>, entries: &[Entry], now: &Now, limits: Vec<Li
     answer
 }
 
-fn in_json(who: &str, story: &Story) -> Value {
+fn in_json(who: &str, story: &BootStory) -> Value {
     let lines = story.lines.iter().map(|line| {
         json!({ "after_ms": line.after_ms, "stage": line.stage.word(), "text": line.text,
             "times": line.times })
@@ -96,16 +103,16 @@ fn in_json(who: &str, story: &Story) -> Value {
         "began_ms": story.began_ms,
         "quiet_ms": story.quiet_ms,
         "lines": lines.collect::<Vec<_>>(),
-        "code": story.code.map(Cause::word),
+        "code": story.code.map(StopCause::word),
         "cause": story.cause,
         "next_step": story.next_step,
     })
 }
 
-fn address(story: &Story) -> Option<String> {
+fn address(story: &BootStory) -> Option<String> {
     story.address.map(|address| address.to_canonical().to_string())
 }
 
-fn firmware(story: &Story) -> Option<String> {
+fn firmware(story: &BootStory) -> Option<String> {
     story.firmware.map(|firmware| firmware.to_string())
 }

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use super::looks;
-use crate::dhcp::subnet::Held;
-use crate::model::who::Who;
-use crate::observe::cause::Known;
-use crate::observe::flight::Flight;
-use crate::observe::timeline::Entry;
+use crate::dhcp::subnet::HoldReason;
+use crate::model::who::MachineSelector;
+use crate::observe::cause::CauseContext;
+use crate::observe::flight::ActiveTransfer;
+use crate::observe::timeline::JournalEntry;
 use crate::serve::dhcp::other_servers::Finding;
 use crate::serve::overview::Overview;
 
@@ -18,7 +18,7 @@ use crate::serve::overview::Overview;
 pub struct Now {
     /// Transfers that are under way: by the machine that holds the address, or by the address where
     /// none is known. None: nobody runs who would know.
-    under_way: Option<HashMap<Who, Vec<Flight>>>,
+    under_way: Option<HashMap<MachineSelector, Vec<ActiveTransfer>>>,
     has_dhcp: bool,
     places: Vec<(String, String)>,
     others: Vec<(String, String)>,
@@ -31,18 +31,20 @@ impl Now {
         let generation = overview.generation();
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let holder = |peer| match peer {
-            IpAddr::V4(address) => {
-                generation.bindings.read(address).map(|binding| Who::Mac(binding.machine.mac))
-            }
+            IpAddr::V4(address) => generation
+                .bindings
+                .read(address)
+                .map(|binding| MachineSelector::Mac(binding.machine.mac)),
             IpAddr::V6(_) => None,
         };
         let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let mut under_way: HashMap<Who, Vec<Flight>> = HashMap::new();
+        let mut under_way: HashMap<MachineSelector, Vec<ActiveTransfer>> = HashMap::new();
         for one in overview.under_way() {
             let began_ms = ms(at.saturating_sub(one.age));
-            let flight = Flight { name: one.name, began_ms, quiet_ms: ms(one.still), way: one.way };
+            let flight =
+                ActiveTransfer { name: one.name, began_ms, quiet_ms: ms(one.still), way: one.way };
             under_way
-                .entry(holder(one.peer).unwrap_or(Who::Address(one.peer)))
+                .entry(holder(one.peer).unwrap_or(MachineSelector::Address(one.peer)))
                 .or_default()
                 .push(flight);
         }
@@ -70,20 +72,20 @@ impl Now {
 
     /// As far as it is about one machine: a transfer is that of who holds its address, else of who
     /// had it last.
-    pub fn known(&self, who: Who, entries: &[Entry]) -> Known<'_> {
+    pub fn known(&self, who: MachineSelector, entries: &[JournalEntry]) -> CauseContext<'_> {
         let address = entries
             .iter()
             .rev()
             .find_map(|entry| entry.address)
-            .map(|one| Who::Address(one.to_canonical()));
-        let its = |under_way: &HashMap<Who, Vec<Flight>>| {
+            .map(|one| MachineSelector::Address(one.to_canonical()));
+        let its = |under_way: &HashMap<MachineSelector, Vec<ActiveTransfer>>| {
             let whose = [Some(who), address.filter(|address| *address != who)];
             whose.iter().flatten().filter_map(|who| under_way.get(who)).flatten().cloned().collect()
         };
-        Known {
+        CauseContext {
             flights: self.under_way.as_ref().map(its),
             has_dhcp: self.has_dhcp,
-            by_address: matches!(who, Who::Address(_)),
+            by_address: matches!(who, MachineSelector::Address(_)),
             places: &self.places,
             others: &self.others,
         }
@@ -94,9 +96,9 @@ impl Now {
 fn others(segments: &[Finding]) -> Vec<(String, String)> {
     let one = |finding: &Finding| {
         let now = match finding.held {
-            Some(Held::OtherServer(_)) => format!("it answered{}", looks::since(finding)),
-            Some(Held::Looking) => "other servers are looked for again".to_owned(),
-            Some(Held::NoInterface) => "the interface is not there".to_owned(),
+            Some(HoldReason::OtherServer(_)) => format!("it answered{}", looks::since(finding)),
+            Some(HoldReason::Looking) => "other servers are looked for again".to_owned(),
+            Some(HoldReason::NoInterface) => "the interface is not there".to_owned(),
             None => format!("{} is served, so switch the machine on once more", finding.network),
         };
         (finding.network.to_string(), now)

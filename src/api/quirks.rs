@@ -7,12 +7,12 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::admin_socket::{Answer, Routes};
-use crate::boot::quirks::{Allowance, Fixed, Quirk, SHIPPED, Subject};
+use crate::boot::quirks::{FirmwareQuirk, FixedQuirk, QuirkAllowance, QuirkSubject, SHIPPED};
 use crate::control::quirks::Quirks;
 use crate::model::machine::{Firmware, Mac};
 use crate::store::{DATABASE, SqliteStore, StoreError};
 
-pub fn no_limit(subject: Subject) -> String {
+pub fn no_limit(subject: QuirkSubject) -> String {
     format!(
         "nothing was learnt of {subject} and nothing pinned; what [[quirk]] says is changed in the \
          configuration"
@@ -27,7 +27,7 @@ pub const PATH: &str = "/v1/quirks";
 pub fn routes(
     routes: Routes,
     quirks: Option<std::sync::Arc<Quirks>>,
-    fixed: impl Fn() -> Vec<Fixed> + Send + Sync + 'static,
+    fixed: impl Fn() -> Vec<FixedQuirk> + Send + Sync + 'static,
 ) -> Routes {
     let (pins, forgets) = (quirks.clone(), quirks.clone());
     routes
@@ -68,7 +68,7 @@ fn pin(quirks: &Quirks, rest: &str) -> Result<Answer, StoreError> {
 }
 
 fn forget(quirks: &Quirks, rest: &str) -> Result<Answer, StoreError> {
-    Ok(match rest.parse::<Subject>() {
+    Ok(match rest.parse::<QuirkSubject>() {
         Ok(subject) if quirks.forget(subject)? => {
             Answer::ok(json!({ "subject": subject.to_string() }))
         }
@@ -80,16 +80,16 @@ fn forget(quirks: &Quirks, rest: &str) -> Result<Answer, StoreError> {
 }
 
 /// `window=1/blksize=1024`
-pub fn in_path(allowance: Allowance) -> String {
-    let Allowance { window, blksize, http_rate } = allowance;
+pub fn in_path(allowance: QuirkAllowance) -> String {
+    let QuirkAllowance { window, blksize, http_rate } = allowance;
     let window = window.map(|n| format!("window={n}"));
     let blksize = blksize.map(|n| format!("blksize={n}"));
     let rate = http_rate.map(|n| format!("http-rate={n}"));
     [window, blksize, rate].into_iter().flatten().collect::<Vec<_>>().join("/")
 }
 
-fn of_path(text: &str) -> Option<Allowance> {
-    let mut allowance = Allowance::default();
+fn of_path(text: &str) -> Option<QuirkAllowance> {
+    let mut allowance = QuirkAllowance::default();
     for pair in text.split('/') {
         match pair.split_once('=')? {
             ("window", n) => allowance.window = Some(n.parse().ok().filter(|n| *n > 0)?),
@@ -106,8 +106,8 @@ fn of_path(text: &str) -> Option<Allowance> {
 /// A limit with where it comes from.
 #[derive(Debug)]
 pub struct Listed {
-    subject: Subject,
-    allowance: Allowance,
+    subject: QuirkSubject,
+    allowance: QuirkAllowance,
     origin: Origin,
     /// Unix seconds; None = for ever.
     since_s: Option<u64>,
@@ -137,7 +137,7 @@ impl Origin {
 }
 
 /// Everything that limits anybody.
-pub fn all(known: Vec<Quirk>, fixed: &[Fixed]) -> Vec<Listed> {
+pub fn all(known: Vec<FirmwareQuirk>, fixed: &[FixedQuirk]) -> Vec<Listed> {
     let known = known.into_iter().map(|quirk| Listed {
         subject: quirk.subject,
         allowance: quirk.allowance,
@@ -154,8 +154,8 @@ pub fn all(known: Vec<Quirk>, fixed: &[Fixed]) -> Vec<Listed> {
     known.chain(fixed).chain(shipped).collect()
 }
 
-fn always(one: &Fixed, origin: Origin, why: &str) -> Listed {
-    let Fixed { subject, allowance } = *one;
+fn always(one: &FixedQuirk, origin: Origin, why: &str) -> Listed {
+    let FixedQuirk { subject, allowance } = *one;
     Listed {
         subject,
         allowance,
@@ -168,7 +168,7 @@ fn always(one: &Fixed, origin: Origin, why: &str) -> Listed {
 }
 
 /// What a stopped server knew. No database is no limit.
-pub fn stored(state: &Path) -> anyhow::Result<Vec<Quirk>> {
+pub fn stored(state: &Path) -> anyhow::Result<Vec<FirmwareQuirk>> {
     let database = state.join(DATABASE);
     Ok(if database.exists() { SqliteStore::quirks_in(&database)? } else { Vec::new() })
 }
@@ -181,9 +181,9 @@ fn one(listed: &Listed) -> Value {
     json!({
         "subject": listed.subject.to_string(),
         "kind": match listed.subject {
-            Subject::Machine(_) => "machine",
-            Subject::Oui(_) => "oui",
-            Subject::Class(_) => "vendor-class",
+            QuirkSubject::Machine(_) => "machine",
+            QuirkSubject::Oui(_) => "oui",
+            QuirkSubject::Class(_) => "vendor-class",
         },
         "limits": in_json(listed.allowance),
         "origin": listed.origin.word(),
@@ -194,7 +194,7 @@ fn one(listed: &Listed) -> Value {
     })
 }
 
-fn in_json(allowance: Allowance) -> Value {
+fn in_json(allowance: QuirkAllowance) -> Value {
     json!({ "windowsize": allowance.window, "blksize": allowance.blksize,
         "http_rate": allowance.http_rate })
 }
@@ -203,19 +203,21 @@ fn in_json(allowance: Allowance) -> Value {
 pub fn sentences(mut all: Vec<Listed>, mac: Mac, firmware: Option<Firmware>) -> Vec<String> {
     all.retain(|listed| !listed.on_trial);
     all.sort_by_key(|listed| listed.origin);
-    let mut had = Allowance::default();
+    let mut had = QuirkAllowance::default();
     let mut said = Vec::new();
     // What is shipped counts after everything else, whatever it is for.
     let passes = [false, true].into_iter().flat_map(|shipped| {
-        Subject::all_of(mac, firmware).map(move |subject| (subject, shipped)).collect::<Vec<_>>()
+        QuirkSubject::all_of(mac, firmware)
+            .map(move |subject| (subject, shipped))
+            .collect::<Vec<_>>()
     });
     for (subject, shipped) in passes {
         let of_subject = |listed: &&Listed| {
             listed.subject == subject && (listed.origin == Origin::Shipped) == shipped
         };
         for listed in all.iter().filter(of_subject) {
-            let Allowance { window, blksize, http_rate } = listed.allowance;
-            let new = Allowance {
+            let QuirkAllowance { window, blksize, http_rate } = listed.allowance;
+            let new = QuirkAllowance {
                 window: window.filter(|_| had.window.is_none()),
                 blksize: blksize.filter(|_| had.blksize.is_none()),
                 http_rate: http_rate.filter(|_| had.http_rate.is_none()),
@@ -225,7 +227,7 @@ pub fn sentences(mut all: Vec<Listed>, mac: Mac, firmware: Option<Firmware>) -> 
             }
             had = had.or(new);
             let since = listed.since_s.map(|s| format!(" on {}", date(s))).unwrap_or_default();
-            let of = if matches!(subject, Subject::Machine(_)) {
+            let of = if matches!(subject, QuirkSubject::Machine(_)) {
                 String::new()
             } else {
                 format!(", as all of {subject}")
@@ -242,9 +244,10 @@ pub fn sentences(mut all: Vec<Listed>, mac: Mac, firmware: Option<Firmware>) -> 
 
 /// How many machines, and how many makers and classes, run with limits that were learnt or pinned;
 /// for `status`.
-pub fn counted(quirks: &[Quirk]) -> Value {
+pub fn counted(quirks: &[FirmwareQuirk]) -> Value {
     let in_force = || quirks.iter().filter(|quirk| !quirk.on_trial);
-    let machines = in_force().filter(|quirk| matches!(quirk.subject, Subject::Machine(_))).count();
+    let machines =
+        in_force().filter(|quirk| matches!(quirk.subject, QuirkSubject::Machine(_))).count();
     json!({
         "machines": machines,
         "groups": in_force().count() - machines,
@@ -267,7 +270,8 @@ mod tests {
 
     #[test]
     fn limits_travel_in_a_path() {
-        let allowance = Allowance { window: Some(1), blksize: None, http_rate: NonZeroU64::new(9) };
+        let allowance =
+            QuirkAllowance { window: Some(1), blksize: None, http_rate: NonZeroU64::new(9) };
         assert_eq!(in_path(allowance), "window=1/http-rate=9");
         assert_eq!(of_path("window=1/http-rate=9"), Some(allowance));
         for wrong in ["", "window", "window=0", "blksize=7", "http-rate=0", "rate=1", "window=1/"] {
@@ -277,9 +281,9 @@ mod tests {
 
     #[test]
     fn a_machine_is_told_the_reason_that_counts() {
-        let quirk = |subject: &str, window, pinned, why: &str| Quirk {
+        let quirk = |subject: &str, window, pinned, why: &str| FirmwareQuirk {
             subject: subject.parse().unwrap(),
-            allowance: Allowance { window: Some(window), ..Allowance::default() },
+            allowance: QuirkAllowance { window: Some(window), ..QuirkAllowance::default() },
             pinned,
             since_s: 0,
             works_s: None,
@@ -293,9 +297,9 @@ mod tests {
                 quirk("02:00:00:00:00:01", 1, false, "two failed"),
             ]
         };
-        let fixed = [Fixed {
+        let fixed = [FixedQuirk {
             subject: "02:00:00".parse().unwrap(),
-            allowance: Allowance { window: Some(8), blksize: Some(1024), http_rate: None },
+            allowance: QuirkAllowance { window: Some(8), blksize: Some(1024), http_rate: None },
         }];
         let mac = |last| Mac([2, 0, 0, 0, 0, last]);
         let own = sentences(all(known(), &fixed), mac(1), None);

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::control::load::Overrides;
 use crate::control::quirks::Quirks;
-use crate::observe::journal::Journal;
+use crate::observe::journal::MachineJournal;
 
 /// What is known of machines.
 #[derive(Clone, Debug)]
 pub struct Known {
-    pub journal: Arc<Journal>,
+    pub journal: Arc<MachineJournal>,
     /// None: no DHCP, no machine.
     pub quirks: Option<Arc<Quirks>>,
 }

@@ -10,7 +10,7 @@ use super::configuration::mode;
 use super::findings::finding_json;
 use super::looks;
 use crate::dhcp::pool_use::PoolReport;
-use crate::dhcp::subnet::{Held, Mode, OtherServer, Subnet};
+use crate::dhcp::subnet::{HoldReason, OtherServer, Subnet, SubnetMode};
 use crate::engine::{clock, datapath, net, privileges, ring};
 use crate::images::{CopiesUse, ImageMemoryUse};
 use crate::observe::{sink, threads};
@@ -48,10 +48,10 @@ pub fn status(overview: &Overview) -> Value {
     };
     let silent = |subnet: &Subnet| {
         if overview.dhcp_control.is_none() {
-            return (subnet.mode == Mode::Server).then(not_begun);
+            return (subnet.mode == SubnetMode::Server).then(not_begun);
         }
         let finding = finding(subnet.network)?;
-        let since = if matches!(finding.held, Some(Held::OtherServer(_))) {
+        let since = if matches!(finding.held, Some(HoldReason::OtherServer(_))) {
             looks::since(finding)
         } else {
             String::new()
@@ -87,7 +87,7 @@ pub fn status(overview: &Overview) -> Value {
                 "relay": subnet.relay,
                 "silent_because": silent(subnet),
                 "looking": finding(subnet.network).is_some_and(|finding| finding.held == Some(
-                    Held::Looking)),
+                    HoldReason::Looking)),
                 "other_servers": others(subnet.network),
                 "mode": mode(subnet.mode),
                 "install_by_default": subnet.install_by_default,
@@ -148,11 +148,11 @@ pub fn status(overview: &Overview) -> Value {
         "copies": copies(&overview.images.copies().usage()),
         "image_memory": image_memory(&overview.images.memory().usage()),
         "questions_waiting": { "names": names, "made": made, "pieces": pieces },
-        "threads": threads::all().iter().map(thread).collect::<Vec<_>>(),
+        "threads": threads::list_threads().iter().map(thread).collect::<Vec<_>>(),
         "drops": {
             "sockets": socket_drops(overview),
             "events": overview.events.dropped(),
-            "log_lines": sink::lost(),
+            "log_lines": sink::count_lost_lines(),
             "kernel_shortages": ring::shortages(),
         },
     })
@@ -189,7 +189,7 @@ fn store_health(report: &Report) -> Value {
 }
 
 /// `busy_ms`: for how long it has been at one thing; null while it waits for something to do.
-fn thread(thread: &threads::View) -> Value {
+fn thread(thread: &threads::ThreadView) -> Value {
     json!({
         "name": thread.name,
         "busy_ms": thread.busy.map(|busy| u64::try_from(busy.as_millis()).unwrap_or(u64::MAX)),

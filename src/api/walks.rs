@@ -13,12 +13,12 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::admin_socket::{Answer, Routes};
-use crate::boot::plan::{self, Origin};
-use crate::dhcp::decide::{Silence, Told};
-use crate::dhcp::subnet::{Held, Subnet};
+use crate::boot::plan::{self, UrlOrigin};
+use crate::dhcp::decide::{DhcpEventKind, SilenceReason};
+use crate::dhcp::subnet::{HoldReason, Subnet};
 use crate::fleet::walk;
 use crate::model::machine::{Firmware, Mac, Machine};
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 use crate::serve::dhcp::Tried;
 use crate::serve::handle::Handle;
 use crate::serve::overview::Overview;
@@ -65,7 +65,7 @@ pub fn routes(routes: Routes, handle: &Handle) -> Routes {
 struct Wanted {
     mac: Mac,
     firmware: Firmware,
-    network: Option<Network>,
+    network: Option<Ipv4Network>,
 }
 
 /// What the machine would be offered.
@@ -157,8 +157,9 @@ impl Wanted {
             _ => None,
         });
         let server = snapshot.dhcp.advertise.or(listens).unwrap_or(Ipv4Addr::LOCALHOST);
-        let origin = Origin { server, http_port: snapshot.dhcp.http_port };
-        let choice = plan::choose(self.firmware, "no DHCP here", true, &snapshot.dhcp.boot, origin);
+        let origin = UrlOrigin { server, http_port: snapshot.dhcp.http_port };
+        let choice =
+            plan::choose_loader(self.firmware, "no DHCP here", true, &snapshot.dhcp.boot, origin);
         let no_loader = choice.file.is_none().then(|| choice.reason.clone());
         Offer {
             address: subnet.map(inside),
@@ -181,7 +182,7 @@ fn offered(tried: &Tried) -> Offer {
     let decision = &tried.decision;
     let offer = decision.answer.as_ref().and_then(|answer| walk::read_offer(&answer.bytes));
     let no_loader = match decision.event.as_ref().map(|event| &event.told) {
-        Some(Told::NoLoader(why)) => Some(why.clone()),
+        Some(DhcpEventKind::NoLoader(why)) => Some(why.clone()),
         _ => None,
     };
     let silence =
@@ -204,13 +205,13 @@ fn offered(tried: &Tried) -> Offer {
 }
 
 /// The key of a subnet that decides on this.
-fn key_behind(silence: &Silence) -> &'static str {
+fn key_behind(silence: &SilenceReason) -> &'static str {
     match silence {
-        Silence::NoAddressFree(_) => "pools",
-        Silence::Held(_, Held::OtherServer(_)) => "allow-other-servers",
-        Silence::Held(..) => "interface",
-        Silence::NotPxe(_) | Silence::NotReserved(_) => "clients",
-        Silence::SubnetOff(_) => "mode",
+        SilenceReason::NoAddressFree(_) => "pools",
+        SilenceReason::Held(_, HoldReason::OtherServer(_)) => "allow-other-servers",
+        SilenceReason::Held(..) => "interface",
+        SilenceReason::NotPxe(_) | SilenceReason::NotReserved(_) => "clients",
+        SilenceReason::SubnetOff(_) => "mode",
         _ => "subnet",
     }
 }

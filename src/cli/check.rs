@@ -18,7 +18,7 @@ use crate::control::loaders;
 use crate::engine::privileges::{self, Ids};
 use crate::fleet::walk;
 use crate::guard;
-use crate::observe::finding::Finding;
+use crate::observe::finding::CheckFinding;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -105,7 +105,7 @@ fn found_here(
     wants_dhcp: bool,
     file: Option<&Path>,
     socket: Option<&Path>,
-) -> Vec<Finding> {
+) -> Vec<CheckFinding> {
     // The file may be one that is not served yet: the running server is asked for what it alone
     // knows, and not for its opinion.
     let status = client::told(socket.or(config.server.admin_socket.as_deref()), "/v1/status");
@@ -113,7 +113,7 @@ fn found_here(
     let is_service = file.is_some_and(|file| file == Path::new(load::DEFAULT_CONFIG));
     let (reader, remark) = who_serves(config, status.as_ref(), is_service);
     let remark = remark.map(|remark| remark.at(config.places.key("server", "user")));
-    let mut findings: Vec<Finding> = remark.into_iter().collect();
+    let mut findings: Vec<CheckFinding> = remark.into_iter().collect();
     findings.extend(found(config, wants_dhcp, Judge { reader, is_service }, running.as_ref()));
     findings
 }
@@ -124,7 +124,7 @@ fn who_serves(
     config: &Config,
     status: Option<&Value>,
     is_service: bool,
-) -> (Reader, Option<Finding>) {
+) -> (Reader, Option<CheckFinding>) {
     let own = privileges::own_ids();
     let user = |ids: Ids| match ids {
         Ids { uid: 0, .. } => Reader::Root,
@@ -144,7 +144,7 @@ fn who_serves(
     match guard::account(config.server.user.as_deref()) {
         Ok(Some(account)) => (reader(Some(&account)), None),
         Ok(None) => (Reader::Root, Some(guard::stays_root(config.server.user.as_deref()))),
-        Err(error) => (Reader::Root, Some(Finding::fatal(error.to_string(), ""))),
+        Err(error) => (Reader::Root, Some(CheckFinding::fatal(error.to_string(), ""))),
     }
 }
 

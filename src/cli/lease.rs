@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::client::{self, NoServer, Place, Socket, Source};
 use super::output;
 use crate::api::leases::{PATH, What, in_json, in_path, let_go, mac, stored, time, wanted, what};
-use crate::dhcp::lease::Change;
-use crate::dhcp::listing::{Filter, Standing};
+use crate::dhcp::lease::LeaseChange;
+use crate::dhcp::listing::{AddressStatus, LeaseFilter};
 use crate::model::machine::Mac;
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 use crate::store::{SqliteStore, Store};
 
 #[derive(Debug, clap::Args)]
@@ -36,11 +36,11 @@ enum Command {
 struct List {
     /// Addresses of this network alone
     #[arg(long, value_name = "NETWORK")]
-    subnet: Option<Network>,
+    subnet: Option<Ipv4Network>,
     /// Addresses that are bound, offered, ended, released, declined (by a machine) or in-use (a
     /// host answers for it that has no lease)
     #[arg(long, value_name = "STATE")]
-    only: Option<Standing>,
+    only: Option<AddressStatus>,
     /// Addresses of this machine alone, in any spelling of its hardware address
     #[arg(long, value_name = "MAC", value_parser = mac)]
     machine: Option<Mac>,
@@ -90,11 +90,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn listed(source: Source, list: &List) -> anyhow::Result<String> {
-    let filter = Filter {
+    let filter = LeaseFilter {
         network: list.subnet,
         standing: list.only,
         mac: list.machine,
-        ..Filter::default()
+        ..LeaseFilter::default()
     };
     let body = match source {
         Source::Server(socket) => in_pieces(socket, filter)?,
@@ -106,9 +106,11 @@ fn listed(source: Source, list: &List) -> anyhow::Result<String> {
 }
 
 /// The whole list, one answer after the other. Everything is counted by the first.
-fn in_pieces(socket: Socket, filter: Filter) -> anyhow::Result<Value> {
+fn in_pieces(socket: Socket, filter: LeaseFilter) -> anyhow::Result<Value> {
     let ask = |socket: Socket, after: Option<Ipv4Addr>| {
-        client::body(socket.ask("GET", &format!("{PATH}{}", in_path(Filter { after, ..filter })))?)
+        client::body(
+            socket.ask("GET", &format!("{PATH}{}", in_path(LeaseFilter { after, ..filter })))?,
+        )
     };
     let path = socket.path().to_owned();
     let mut whole = ask(socket, None)?;
@@ -135,8 +137,10 @@ fn freed(source: Source, free: &Free) -> anyhow::Result<String> {
             let mut store = SqliteStore::open(&state.database())?;
             let found = stored(state.path(), wanted(what))?;
             Ok(let_go(what, free.force, &found, |addresses| {
-                let changes: Vec<Change> =
-                    addresses.iter().map(|address| Change::Free { address: *address }).collect();
+                let changes: Vec<LeaseChange> = addresses
+                    .iter()
+                    .map(|address| LeaseChange::Free { address: *address })
+                    .collect();
                 store.commit(&changes).map(|()| changes.len()).map_err(|error| error.to_string())
             }))
         })?,
@@ -174,7 +178,7 @@ fn plain(body: &Value) -> String {
     for limited in body["limited"].as_array().into_iter().flatten() {
         let _ = writeln!(text, "{}", word(&limited["said"]));
     }
-    let counted = Standing::ALL.into_iter().filter_map(|standing| {
+    let counted = AddressStatus::ALL.into_iter().filter_map(|standing| {
         let count = body["counts"][standing.to_string()].as_u64().filter(|count| *count > 0)?;
         Some(format!("{count} {standing}"))
     });

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 use super::client::Server;
 use super::output;
-use crate::boot::names::menu_name;
+use crate::boot::names::parse_menu_name;
 use crate::config::{Config, Places};
 use crate::control::loaders;
-use crate::dhcp::subnet::{Clients, Mode, Subnet};
+use crate::dhcp::subnet::{ServedClients, Subnet, SubnetMode};
 use crate::fleet::walk::{self, Broken, Start, Walked};
 use crate::model::machine::{Firmware, Mac};
-use crate::model::network::Network;
-use crate::observe::events::Stage;
+use crate::model::network::Ipv4Network;
+use crate::observe::events::BootStage;
 use crate::template;
 
 /// Chains in one run: each takes up to some seconds.
@@ -72,7 +72,7 @@ pub(super) fn run(wanted: &Wanted<'_>) -> ExitCode {
 struct Machine {
     mac: Mac,
     name: String,
-    subnet: Option<Network>,
+    subnet: Option<Ipv4Network>,
     /// Walked with the firmware that the server saw it with; None = with all that have a loader.
     is_known: bool,
 }
@@ -98,8 +98,15 @@ struct Fault {
 }
 
 fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
-    let served =
-        || wanted.config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+    let served = || {
+        wanted
+            .config
+            .snapshot
+            .dhcp
+            .subnets
+            .iter()
+            .filter(|subnet| subnet.mode == SubnetMode::Server)
+    };
     let mut reserved: Vec<(Machine, Ipv4Addr, Option<String>)> = Vec::new();
     for subnet in &wanted.config.snapshot.dhcp.subnets {
         for host in &subnet.reservations {
@@ -124,7 +131,8 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
         if found.is_empty() { vec![unknown(mac, name, None)] } else { found }
     };
     if wanted.host.is_empty() {
-        let open = served().filter(|subnet| subnet.clients != Clients::Known).collect::<Vec<_>>();
+        let open =
+            served().filter(|subnet| subnet.clients != ServedClients::Known).collect::<Vec<_>>();
         let mut all = if open.is_empty() && served().next().is_some() {
             Vec::new()
         } else {
@@ -210,7 +218,7 @@ struct Offer {
     tftp: SocketAddrV4,
     boot_file: Option<String>,
     no_loader: Option<String>,
-    network: Option<Network>,
+    network: Option<Ipv4Network>,
     reasons: Vec<String>,
     silence: Option<(String, String)>,
     seen_as: Option<String>,
@@ -343,9 +351,9 @@ impl Walker<'_> {
         });
         let entry = || {
             let key = match broken.stage {
-                Stage::Kernel => "kernel",
-                Stage::Initrd => "initrd",
-                Stage::AnswerFile => "arguments",
+                BootStage::Kernel => "kernel",
+                BootStage::Initrd => "initrd",
+                BootStage::AnswerFile => "arguments",
                 _ => return None,
             };
             self.places
@@ -368,7 +376,7 @@ impl Walker<'_> {
         let path = path.trim_start_matches('/');
         let file = self.config.root.join(path);
         let template = self.config.root.join(format!("{path}.j2"));
-        if !file.is_file() && template.is_file() && menu_name(path.as_bytes()).is_some() {
+        if !file.is_file() && template.is_file() && parse_menu_name(path.as_bytes()).is_some() {
             template
         } else {
             file
@@ -424,7 +432,7 @@ impl Chain {
             let entry = link
                 .entry
                 .as_ref()
-                .filter(|_| link.stage > Stage::Menu)
+                .filter(|_| link.stage > BootStage::Menu)
                 .map(|entry| format!("{entry}: "));
             for file in &link.files {
                 let part = if file.received < file.octets {

@@ -9,8 +9,8 @@ use super::client::{self, Place, Source};
 use super::output;
 use crate::api::machine_list::{PATH, counts, of_history};
 use crate::api::values::{number, span, word};
-use crate::model::network::Network;
-use crate::observe::standing::Standing;
+use crate::model::network::Ipv4Network;
+use crate::observe::standing::MachineStanding;
 
 /// Machines that are printed, one a line; `--json` has all of them.
 const LINES_MAX: usize = 1000;
@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     unseen: bool,
     /// Machines with an address of this network
     #[arg(long, value_name = "CIDR")]
-    subnet: Option<Network>,
+    subnet: Option<Ipv4Network>,
     #[command(flatten)]
     place: Place,
     /// Print one JSON object
@@ -43,7 +43,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             Source::Store(state) => state.visit(of_history)?,
         };
         arguments.sift(&mut body);
-        let is_alarm = arguments.failed && number(&body["counts"][Standing::Failed.word()]) > 0;
+        let is_alarm =
+            arguments.failed && number(&body["counts"][MachineStanding::Failed.word()]) > 0;
         let code = if is_alarm { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         Ok(if arguments.json {
             output::say(&output::in_json(&body), code)
@@ -61,9 +62,9 @@ impl Arguments {
             (None, _) => true,
         };
         let chosen = [
-            (self.failed, Standing::Failed),
-            (self.booting, Standing::Booting),
-            (self.unseen, Standing::Unseen),
+            (self.failed, MachineStanding::Failed),
+            (self.booting, MachineStanding::Booting),
+            (self.unseen, MachineStanding::Unseen),
         ];
         let is_any = chosen.iter().all(|(wanted, _)| !wanted);
         let is_chosen = |machine: &Value| {
@@ -108,7 +109,7 @@ fn plain(body: &Value) -> String {
             machines.len() - LINES_MAX
         );
     }
-    let counted: Vec<String> = Standing::ALL
+    let counted: Vec<String> = MachineStanding::ALL
         .into_iter()
         .map(|standing| (number(&body["counts"][standing.word()]), standing.word()))
         .filter(|(count, _)| *count > 0)
@@ -129,11 +130,11 @@ fn plain(body: &Value) -> String {
 /// The cause where it stopped, the last step where it goes on.
 fn what_is_said(machine: &Value) -> &str {
     let standing = word(&machine["standing"]);
-    if standing == Standing::Booting.word() {
+    if standing == MachineStanding::Booting.word() {
         // What it did; the reasons are in its story.
         return word(&machine["last"]).split("; ").next().unwrap_or_default();
     }
-    if standing == Standing::Failed.word() { word(&machine["cause"]) } else { "" }
+    if standing == MachineStanding::Failed.word() { word(&machine["cause"]) } else { "" }
 }
 
 #[cfg(test)]
@@ -146,11 +147,11 @@ mod tests {
 
     use crate::api::machine_list::{in_json, of_server};
     use crate::api::values::each;
-    use crate::model::machine::{Arch, Firmware, Mac, Role};
-    use crate::observe::events::{Event, Kind, Stage, Weight};
-    use crate::observe::journal::Journal;
+    use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac};
+    use crate::observe::events::{BootStage, EventKind, EventWeight, MachineEvent};
+    use crate::observe::journal::MachineJournal;
 
-    const PXE: Firmware = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };
+    const PXE: Firmware = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiX64) };
 
     fn mac(n: u32) -> Mac {
         let [_, _, c, d] = n.to_be_bytes();
@@ -163,10 +164,11 @@ mod tests {
     }
 
     /// The machine `n` has an address in 10.0.0.0/16, and this happened to it so long ago.
-    fn happened(journal: &Journal, n: u32, stage: Stage, kind: Kind, ago_ms: u64) {
+    fn happened(journal: &MachineJournal, n: u32, stage: BootStage, kind: EventKind, ago_ms: u64) {
         let address = Some(std::net::IpAddr::V4((0x0a00_0000 + n).into()));
-        let (weight, text) = (Weight::Step, format!("step of {n}"));
-        let event = Event { mac: Some(mac(n)), address, stage, weight, kind, text, attempt: None };
+        let (weight, text) = (EventWeight::Step, format!("step of {n}"));
+        let event =
+            MachineEvent { mac: Some(mac(n)), address, stage, weight, kind, text, attempt: None };
         journal.add(&event, now_ms() - ago_ms, &mut Vec::new());
     }
 
@@ -184,23 +186,29 @@ mod tests {
         all
     }
 
-    fn sifted(journal: &Journal, more: impl FnOnce(&mut Arguments)) -> Value {
+    fn sifted(journal: &MachineJournal, more: impl FnOnce(&mut Arguments)) -> Value {
         let mut body = of_server(journal, None).body;
         arguments(more).sift(&mut body);
         body
     }
 
     /// Of 2,000 machines 3 have failed, 2 boot.
-    fn rack() -> Journal {
-        let journal = Journal::default();
+    fn rack() -> MachineJournal {
+        let journal = MachineJournal::default();
         for n in 0..2000 {
-            happened(&journal, n, Stage::Dhcp, Kind::Leased { to: PXE, twin: false }, 900_000);
+            happened(
+                &journal,
+                n,
+                BootStage::Dhcp,
+                EventKind::Leased { to: PXE, twin: false },
+                900_000,
+            );
             if n % 700 != 5 {
                 happened(
                     &journal,
                     n,
-                    Stage::Kernel,
-                    Kind::Sent { name: "linux".into(), bytes: 1 },
+                    BootStage::Kernel,
+                    EventKind::Sent { name: "linux".into(), bytes: 1 },
                     800_000,
                 );
             }
@@ -209,8 +217,8 @@ mod tests {
             happened(
                 &journal,
                 n,
-                Stage::Dhcp,
-                Kind::Offered { to: PXE },
+                BootStage::Dhcp,
+                EventKind::Offered { to: PXE },
                 1000 - 100 * u64::from(n),
             );
         }

@@ -11,9 +11,9 @@ use serde_json::Value;
 use super::client::{self, Place, Source};
 use super::output;
 use crate::api::quirks::{PATH, all, date, in_path, list, no_limit, stored};
-use crate::boot::quirks::{Allowance, Subject};
+use crate::boot::quirks::{QuirkAllowance, QuirkSubject};
 use crate::control::quirks::change_stored;
-use crate::model::who::Who;
+use crate::model::who::MachineSelector;
 use crate::store::SqliteStore;
 
 #[derive(Debug, clap::Args)]
@@ -45,7 +45,7 @@ struct List {
 struct Pin {
     /// A hardware address, the first half of one, or a vendor class such as pxe+uefi-x64
     #[arg(value_name = "MAC|OUI|CLASS", value_parser = subject)]
-    subject: Subject,
+    subject: QuirkSubject,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -70,15 +70,15 @@ struct Limits {
 struct Forget {
     /// What `ringboot quirk list` calls it
     #[arg(value_name = "MAC|OUI|CLASS", value_parser = subject)]
-    subject: Subject,
+    subject: QuirkSubject,
     #[command(flatten)]
     place: Place,
 }
 
 /// Hardware addresses in any spelling that `why` knows, too.
-fn subject(text: &str) -> Result<Subject, String> {
+fn subject(text: &str) -> Result<QuirkSubject, String> {
     text.parse().or_else(|error: crate::boot::quirks::NoSubject| match text.parse() {
-        Ok(Who::Mac(mac)) => Ok(Subject::Machine(mac)),
+        Ok(MachineSelector::Mac(mac)) => Ok(QuirkSubject::Machine(mac)),
         _ => Err(error.to_string()),
     })
 }
@@ -111,8 +111,11 @@ fn listed(source: Source, json: bool) -> anyhow::Result<String> {
 
 fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {
     let Pin { subject, limits, .. } = pin;
-    let allowance =
-        Allowance { window: limits.window, blksize: limits.blksize, http_rate: limits.http_rate };
+    let allowance = QuirkAllowance {
+        window: limits.window,
+        blksize: limits.blksize,
+        http_rate: limits.http_rate,
+    };
     match source {
         Source::Server(socket) => {
             client::body(socket.ask("POST", &format!("{PATH}/{subject}/{}", in_path(allowance)))?)?;
@@ -126,7 +129,7 @@ fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {
     Ok(format!("{subject}: {allowance}\n"))
 }
 
-fn forgotten(source: Source, subject: Subject) -> anyhow::Result<String> {
+fn forgotten(source: Source, subject: QuirkSubject) -> anyhow::Result<String> {
     let was_there = match source {
         Source::Server(socket) => {
             client::body(socket.ask("DELETE", &format!("{PATH}/{subject}"))?)?;
@@ -157,7 +160,7 @@ fn plain(body: &Value) -> String {
         let small = |key: &str| number(key).and_then(|n| u16::try_from(n).ok());
         let http_rate = number("http_rate").and_then(NonZeroU64::new);
         let allowance =
-            Allowance { window: small("windowsize"), blksize: small("blksize"), http_rate };
+            QuirkAllowance { window: small("windowsize"), blksize: small("blksize"), http_rate };
         let since =
             quirk["since_s"].as_u64().map(|s| format!(", since {}", date(s))).unwrap_or_default();
         let works = quirk["works_s"].as_u64().map(|_| "; it works").unwrap_or_default();

@@ -70,12 +70,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let (config, file) = match read(&overrides) {
         Ok(read) => read,
         Err(error) => {
-            sink::last_words(&format!("{error:#}"), None);
+            sink::log_last_words(&format!("{error:#}"), None);
             return ExitCode::from(2);
         }
     };
     let facility = config.log.facility;
-    sink::start(config.log.level, facility);
+    sink::start_logging(config.log.level, facility);
     // Before the first thread is started.
     if let Err(error) = guard::no_new_privileges() {
         tracing::warn!("programs that are started may still gain privileges: {error}");
@@ -89,11 +89,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         .and_then(|plan| Ok(supervisor::run(plan)?))
     {
         Ok(()) => {
-            sink::finish();
+            sink::flush_log();
             ExitCode::SUCCESS
         }
         Err(error) => {
-            sink::last_words(&format!("{error:#}"), facility);
+            sink::log_last_words(&format!("{error:#}"), facility);
             // 2 is "do not start me again like this" to the unit.
             if error.is::<NotRight>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }

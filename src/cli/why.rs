@@ -11,13 +11,13 @@ use serde_json::Value;
 use super::client::{Place, Source};
 use super::output;
 use crate::api::machines;
-use crate::model::who::Who;
+use crate::model::who::MachineSelector;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The machine: its hardware address in any spelling, or an IP address that it has or had
     #[arg(value_name = "MAC|IP")]
-    who: Who,
+    who: MachineSelector,
     #[command(flatten)]
     place: Place,
     /// Print one JSON object

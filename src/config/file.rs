@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::Complaints;
-use crate::model::spelling::nearest_word;
+use crate::model::spelling::find_nearest_word;
 
 /// One value and where it stands in the file.
 pub(super) type At<T> = toml::Spanned<T>;
@@ -382,7 +382,7 @@ fn refuse<T: Written>(
 }
 
 fn refuse_unknown(key: &str, span: Range<usize>, known: &[&str], complaints: &mut Complaints<'_>) {
-    let hint = match nearest_word(key, known) {
+    let hint = match find_nearest_word(key, known) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("known here: {}", known.join(", ")),
     };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::machine::{Arch, Mac, Machine};
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 use crate::snapshot::Snapshot;
 
 mod file;
@@ -142,7 +142,7 @@ impl TftpOptions {
 /// A rule for clients that negotiate what they then cannot do (T-23). All that is given must fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TftpClient {
-    pub network: Option<Network>,
+    pub network: Option<Ipv4Network>,
     pub mac: Option<Mac>,
     pub arch: Option<Arch>,
     pub options: TftpOptions,

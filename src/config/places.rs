@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use super::file::{self, At};
 use super::problem::{Complaints, position};
 use crate::model::machine::Mac;
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 
 /// A place in the file: `ringboot.toml:42:10 ([boot] uefi-x64)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +46,9 @@ pub struct Places {
 struct Read {
     file: file::File,
     /// Which one of the list a subnet is.
-    subnets: HashMap<Network, usize>,
+    subnets: HashMap<Ipv4Network, usize>,
     /// Where the address of a machine is reserved.
-    hosts: HashMap<(Network, Mac), usize>,
+    hosts: HashMap<(Ipv4Network, Mac), usize>,
 }
 
 impl Places {
@@ -147,7 +147,7 @@ impl Places {
     }
 
     /// A key of a subnet; its `subnet` line where the key is not written.
-    pub fn subnet(&self, network: Network, key: &str) -> Option<Place> {
+    pub fn subnet(&self, network: Ipv4Network, key: &str) -> Option<Place> {
         let subnet = self.subnet_of(network)?;
         let written = match key {
             "pools" => subnet.pools.as_ref().and_then(|pools| pools.first()).map(At::span),
@@ -165,18 +165,18 @@ impl Places {
     }
 
     /// One pool of a subnet, by its number in the list.
-    pub fn pool(&self, network: Network, number: usize) -> Option<Place> {
+    pub fn pool(&self, network: Ipv4Network, number: usize) -> Option<Place> {
         let written = self.subnet_of(network)?.pools.as_ref()?.get(number)?;
         Some(self.place(written.span().start, format!("subnet {network}, pools")))
     }
 
     /// The address that is reserved for a machine in a subnet.
-    pub fn reservation(&self, network: Network, mac: Mac) -> Option<Place> {
+    pub fn reservation(&self, network: Ipv4Network, mac: Mac) -> Option<Place> {
         let start = *self.read().hosts.get(&(network, mac))?;
         Some(self.place(start, format!("subnet {network}, host {mac}")))
     }
 
-    fn subnet_of(&self, network: Network) -> Option<&file::Subnet> {
+    fn subnet_of(&self, network: Ipv4Network) -> Option<&file::Subnet> {
         let subnets = self.file().dhcp.as_ref()?.subnet.as_ref()?;
         subnets.get(*self.read().subnets.get(&network)?)
     }

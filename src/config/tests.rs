@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use super::*;
-use crate::dhcp::subnet::{Clients, Mode};
-use crate::model::machine::{Firmware, Role};
+use crate::dhcp::subnet::{ServedClients, SubnetMode};
+use crate::model::machine::{Firmware, FirmwareRole};
 
 const SHIPPED: &str = include_str!("../../config/ringboot.toml");
 
@@ -289,7 +289,7 @@ fn t23_the_first_rule_that_fits_decides_what_a_client_may_negotiate() {
     let machine = |last, arch| Machine {
         mac: Mac([0x52, 0x54, 0, 0, 0, last]),
         uuid: None,
-        firmware: Some(Firmware { role: Role::Pxe, arch: Some(arch) }),
+        firmware: Some(Firmware { role: FirmwareRole::Pxe, arch: Some(arch) }),
     };
     let near: IpAddr = "192.168.4.7".parse().unwrap();
     let far: IpAddr = "192.168.4.200".parse().unwrap();
@@ -446,9 +446,9 @@ fn d51_a_subnet_on_an_interface_outside_the_fence_is_refused() {
 #[test]
 fn a_subnet_serves_machines_that_boot_and_no_others_unless_it_says_so() {
     let clients = |lines: &str| accepted(&subnet(lines)).snapshot.dhcp.subnets[0].clients;
-    assert_eq!(clients(""), Clients::Pxe);
-    assert_eq!(clients("clients = \"known\"\n"), Clients::Known);
-    assert_eq!(clients("clients = \"any\"\n"), Clients::Any);
+    assert_eq!(clients(""), ServedClients::Pxe);
+    assert_eq!(clients("clients = \"known\"\n"), ServedClients::Known);
+    assert_eq!(clients("clients = \"any\"\n"), ServedClients::Any);
     let text = complaints(&subnet("clients = \"all\"\n"));
     assert!(text.starts_with("x.toml:6:11: \"all\" is not a known kind of clients"), "{text}");
     assert!(!accepted(&subnet("")).snapshot.dhcp.subnets[0].allow_other_servers);
@@ -464,7 +464,7 @@ fn a_subnet_that_is_off_opens_no_socket() {
         "[dhcp]\nlisten-address = \"127.0.0.1\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \
          \"off\"\n",
     );
-    assert_eq!(config.snapshot.dhcp.subnets[0].mode, Mode::Off);
+    assert_eq!(config.snapshot.dhcp.subnets[0].mode, SubnetMode::Off);
     assert!(!config.dhcp.is_wanted());
 }
 

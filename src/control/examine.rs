@@ -9,20 +9,20 @@ use super::loaders::{self, Borrowed};
 use crate::config::Config;
 use crate::guard::Account;
 use crate::images::runs_as_root;
-use crate::observe::finding::{Finding, Severity};
+use crate::observe::finding::{CheckFinding, FindingSeverity};
 
 /// What the configuration names is not there, or not what it should be.
 #[derive(Debug, thiserror::Error)]
 #[error("`ringboot check` finds this wrong:{}",
     .0.iter().map(|finding| format!("\n{finding}")).collect::<String>())]
-pub struct NotRight(Vec<Finding>);
+pub struct NotRight(Vec<CheckFinding>);
 
 /// Why there is no configuration, one by one.
-pub fn why_unread(error: &anyhow::Error) -> Vec<Finding> {
+pub fn why_unread(error: &anyhow::Error) -> Vec<CheckFinding> {
     match (error.downcast_ref::<WrongText>(), error.downcast_ref::<NotRight>()) {
         (Some(WrongText(problems)), _) => check::problems(problems),
         (None, Some(NotRight(findings))) => findings.clone(),
-        (None, None) => vec![Finding::fatal(format!("{error:#}"), "")],
+        (None, None) => vec![CheckFinding::fatal(format!("{error:#}"), "")],
     }
 }
 
@@ -31,7 +31,7 @@ pub fn why_unread(error: &anyhow::Error) -> Vec<Finding> {
 pub struct Examined {
     pub borrowed: Borrowed,
     /// What is wrong with it all the same, the worst first.
-    pub remarks: Vec<Finding>,
+    pub remarks: Vec<CheckFinding>,
 }
 
 /// Settles the loaders and asks what `ringboot check` asks of configuration and files. What is
@@ -54,7 +54,7 @@ pub fn examine(
     };
     let mut findings = check::configuration(subject);
     findings.sort_by_key(|finding| finding.severity);
-    if findings.first().is_some_and(|finding| finding.severity == Severity::Fatal) {
+    if findings.first().is_some_and(|finding| finding.severity == FindingSeverity::Fatal) {
         return Err(NotRight(findings).into());
     }
     Ok(Examined { remarks: findings, borrowed })

@@ -10,8 +10,8 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::boot::loaders::{ARCHITECTURES, File, KITS, Kit, usual_names};
-use crate::boot::pe::{HEAD_BYTES, Program};
+use crate::boot::loaders::{ARCHITECTURES, KITS, LoaderKit, PackageFile, list_usual_loaders};
+use crate::boot::pe::{BootProgram, HEAD_BYTES};
 use crate::boot::plan::BootConfig;
 use crate::images::{CleanPath, clean};
 use crate::model::machine::Arch;
@@ -110,7 +110,7 @@ pub fn in_packages(system: &Path) -> Vec<Found> {
 pub fn in_root(root: &Path) -> Vec<Found> {
     let all = ARCHITECTURES
         .iter()
-        .flat_map(|(_, arch)| usual_names(*arch).iter().map(|name| (*arch, *name)));
+        .flat_map(|(_, arch)| list_usual_loaders(*arch).iter().map(|name| (*arch, *name)));
     all.filter_map(|(arch, name)| {
         let path = root.join(name);
         path.is_file().then(|| Found { arch, name: name.to_owned(), path, companions: Vec::new() })
@@ -119,8 +119,8 @@ pub fn in_root(root: &Path) -> Vec<Found> {
 }
 
 /// What kind of program a file is, by its first bytes.
-pub fn program(path: &Path) -> std::io::Result<Program> {
-    head(path).map(|head| Program::of(&head))
+pub fn program(path: &Path) -> std::io::Result<BootProgram> {
+    head(path).map(|head| BootProgram::of(&head))
 }
 
 /// The first bytes of a file, by which its kind is known.
@@ -133,7 +133,7 @@ pub fn head(path: &Path) -> std::io::Result<Vec<u8>> {
 /// The loader for an architecture whose key is not set: one in the root, else one of a package that
 /// has all it needs.
 fn default_name(arch: Arch, root: &Path, system: &Path) -> Option<String> {
-    let in_root = usual_names(arch).iter().find(|name| root.join(name).is_file());
+    let in_root = list_usual_loaders(arch).iter().find(|name| root.join(name).is_file());
     in_root.map(|name| (*name).to_owned()).or_else(|| {
         let complete = |found: &Found| {
             let kit =
@@ -162,7 +162,12 @@ fn named(key: &str, path: &CleanPath, system: &Path) -> Option<Found> {
         .find(|found| fits(found.arch) && found.name.as_bytes() == path.file_name())
 }
 
-fn found(kit: &Kit, directory: &Path, (name, file): File, system: &Path) -> Option<Found> {
+fn found(
+    kit: &LoaderKit,
+    directory: &Path,
+    (name, file): PackageFile,
+    system: &Path,
+) -> Option<Found> {
     let place = |file: &str| match file.strip_prefix('/') {
         Some(absolute) => paths(absolute, system),
         None => vec![directory.join(file)],

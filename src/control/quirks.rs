@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::boot::quirks::{Allowance, Change, Learner, Quirk, Subject};
-use crate::observe::events::{Event, Kind};
+use crate::boot::quirks::{FirmwareQuirk, QuirkAllowance, QuirkChange, QuirkLearner, QuirkSubject};
+use crate::observe::events::{EventKind, MachineEvent};
 use crate::snapshot::Published;
 use crate::store::{Following, SqliteStore, StoreError};
 
@@ -18,7 +18,7 @@ pub struct Quirks {
 }
 
 struct Inner {
-    learner: Learner,
+    learner: QuirkLearner,
     store: Following,
 }
 
@@ -37,22 +37,24 @@ impl Quirks {
             tracing::warn!("what was learnt of firmware is not known: {error}");
             Vec::new()
         });
-        let learner = Learner::load(kept);
+        let learner = QuirkLearner::load(kept);
         published.limit(learner.limited());
         Self { inner: Mutex::new(Inner { learner, store }), published }
     }
 
     /// Something happened to a machine. What the store does not take is learnt all the same, until
     /// the next start.
-    pub fn heard(&self, event: &Event) {
+    pub fn heard(&self, event: &MachineEvent) {
         let Some(mac) = event.mac else { return };
         let changed = self.change(|learner, now_s| {
             let mut changes = learner.age(now_s);
             changes.extend(match (&event.attempt, &event.kind) {
                 (Some(attempt), _) => learner.learn(mac, attempt, now_s),
-                (None, Kind::TooSlow) => learner.learn_http_stall(mac, None, now_s),
+                (None, EventKind::TooSlow) => learner.learn_http_stall(mac, None, now_s),
                 // TFTP has an attempt with it.
-                (None, Kind::Sent { bytes, .. }) => learner.note_http_success(mac, *bytes, now_s),
+                (None, EventKind::Sent { bytes, .. }) => {
+                    learner.note_http_success(mac, *bytes, now_s)
+                }
                 _ => Vec::new(),
             });
             changes
@@ -62,24 +64,24 @@ impl Quirks {
         }
     }
 
-    pub fn list(&self) -> Vec<Quirk> {
+    pub fn list(&self) -> Vec<FirmwareQuirk> {
         self.lock().learner.quirks().cloned().collect()
     }
 
     /// By an operator's hand. An error: it holds until the next start only.
-    pub fn pin(&self, subject: Subject, allowance: Allowance) -> Result<(), StoreError> {
+    pub fn pin(&self, subject: QuirkSubject, allowance: QuirkAllowance) -> Result<(), StoreError> {
         self.change(|learner, now_s| learner.pin(subject, allowance, now_s)).map(drop)
     }
 
     /// True where there was a limit.
-    pub fn forget(&self, subject: Subject) -> Result<bool, StoreError> {
+    pub fn forget(&self, subject: QuirkSubject) -> Result<bool, StoreError> {
         self.change(|learner, _| learner.forget(subject))
     }
 
     /// True where something has changed.
     fn change(
         &self,
-        change: impl FnOnce(&mut Learner, u64) -> Vec<Change>,
+        change: impl FnOnce(&mut QuirkLearner, u64) -> Vec<QuirkChange>,
     ) -> Result<bool, StoreError> {
         let mut inner = self.lock();
         let changes = change(&mut inner.learner, unix_now());
@@ -91,8 +93,9 @@ impl Quirks {
         let Inner { learner, store } = &mut *inner;
         match store.store()? {
             // A database that was written anew, or could not be opened before: it gets all.
-            (store, true) => store
-                .keep_quirks(&learner.quirks().cloned().map(Change::Put).collect::<Vec<_>>())?,
+            (store, true) => store.keep_quirks(
+                &learner.quirks().cloned().map(QuirkChange::Put).collect::<Vec<_>>(),
+            )?,
             (store, false) => store.keep_quirks(&changes)?,
         }
         Ok(true)
@@ -103,21 +106,21 @@ impl Quirks {
     }
 }
 
-fn tell(change: &Change) {
+fn tell(change: &QuirkChange) {
     match change {
-        Change::Put(quirk) if quirk.on_trial => {
+        QuirkChange::Put(quirk) if quirk.on_trial => {
             tracing::info!("{}: {} was long ago; tried without", quirk.subject, quirk.allowance);
         }
-        Change::Put(quirk) if quirk.works_s.is_some() => {
+        QuirkChange::Put(quirk) if quirk.works_s.is_some() => {
             tracing::info!("{}: it works with {}", quirk.subject, quirk.allowance);
         }
-        Change::Put(quirk) => tracing::warn!(
+        QuirkChange::Put(quirk) => tracing::warn!(
             "{}: {} from now on, because {}; `ringboot quirk` lists, pins and forgets",
             quirk.subject,
             quirk.allowance,
             quirk.why
         ),
-        Change::Gone(subject) => tracing::info!("{subject}: no limit any more"),
+        QuirkChange::Gone(subject) => tracing::info!("{subject}: no limit any more"),
     }
 }
 
@@ -129,9 +132,9 @@ pub fn unix_now() -> u64 {
 /// Pins or forgets in the store that a stopped server left. True where something has changed.
 pub fn change_stored(
     mut store: SqliteStore,
-    change: impl FnOnce(&mut Learner, u64) -> Vec<Change>,
+    change: impl FnOnce(&mut QuirkLearner, u64) -> Vec<QuirkChange>,
 ) -> Result<bool, StoreError> {
-    let changes = change(&mut Learner::load(store.quirks()?), unix_now());
+    let changes = change(&mut QuirkLearner::load(store.quirks()?), unix_now());
     store.keep_quirks(&changes)?;
     Ok(!changes.is_empty())
 }

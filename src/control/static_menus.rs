@@ -8,7 +8,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::boot::static_menu::{Unattended, menu_of, unattended_defaults};
+use crate::boot::static_menu::{UnattendedEntry, detect_menu_loader, find_unattended_defaults};
 
 /// Names that one walk looks at; a tree of packages has more, and no menus.
 pub const NAMES_MAX: usize = 50_000;
@@ -21,7 +21,7 @@ pub const MENU_BYTES_MAX: u64 = 256 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Danger {
     pub path: PathBuf,
-    pub unattended: Unattended,
+    pub unattended: UnattendedEntry,
 }
 
 /// What a walk has found.
@@ -110,7 +110,7 @@ impl Walk<'_> {
         if name.extension() == Some(OsStr::new("j2")) && self.is_inside(path) {
             self.survey.templates.push(name.to_owned());
         }
-        let Some(loader) = menu_of(&name.to_string_lossy()) else { return };
+        let Some(loader) = detect_menu_loader(&name.to_string_lossy()) else { return };
         let mut bytes = Vec::new();
         let read =
             fs::File::open(path).and_then(|file| file.take(MENU_BYTES_MAX).read_to_end(&mut bytes));
@@ -118,7 +118,7 @@ impl Walk<'_> {
             return;
         }
         let text = String::from_utf8_lossy(&bytes);
-        let found = unattended_defaults(loader, &text).into_iter();
+        let found = find_unattended_defaults(loader, &text).into_iter();
         self.survey
             .dangers
             .extend(found.map(|unattended| Danger { path: name.to_owned(), unattended }));

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::limits::{RATE_MAX, RATE_MIN};
-use ringboot_protocol::model::random::Random;
+use ringboot_protocol::model::random::SeededRandom;
 
 /// How machines arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,7 +25,7 @@ impl Arrival {
     /// The moments of power-on since the start of the run, in order, for so many machines. One seed
     /// has one answer.
     pub(super) fn times(self, machines: u32, seed: u64) -> impl Iterator<Item = Duration> {
-        let mut random = Random::new(seed);
+        let mut random = SeededRandom::new(seed);
         let mut last = Duration::ZERO;
         (0..machines).map(move |number| match self {
             Self::All => Duration::ZERO,
@@ -41,12 +41,12 @@ impl Arrival {
 }
 
 /// The time to the next of so many events a second that know nothing of each other.
-pub(super) fn exponential(random: &mut Random, per_second: f64) -> Duration {
+pub(super) fn exponential(random: &mut SeededRandom, per_second: f64) -> Duration {
     Duration::from_secs_f64(-share(random).ln() / per_second)
 }
 
 /// Above 0 and at most 1.
-fn share(random: &mut Random) -> f64 {
+fn share(random: &mut SeededRandom) -> f64 {
     /// Numbers that a double holds exactly.
     const STEPS: u64 = 1 << 53;
     (random.below(STEPS) + 1) as f64 / STEPS as f64

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use ringboot_protocol::tftp::client::Disagreement;
+use ringboot_protocol::tftp::client::ServerViolation;
 
 /// The end of one machine's boot. Failures of one [`Failure::cause`] are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum Failure {
     #[error("TFTP: refused {0} with error {1}")]
     TftpRefused(String, u16),
     #[error("TFTP: the server broke a rule with {0}: {words}", words = words(*.1))]
-    TftpDisagreed(String, Disagreement),
+    TftpDisagreed(String, ServerViolation),
     #[error("HTTP: the connection for {0} was refused")]
     HttpRefused(String),
     #[error("HTTP: no answer for {0}")]
@@ -103,12 +103,12 @@ impl Failure {
 }
 
 /// The rule that the server broke, from the client's side.
-fn words(disagreement: Disagreement) -> &'static str {
+fn words(disagreement: ServerViolation) -> &'static str {
     match disagreement {
-        Disagreement::OptionNotAsked => "it answered an option that was not asked for",
-        Disagreement::OptionValue => "it answered an option with a value that is not allowed",
-        Disagreement::BlockTooLong => "a block is longer than was agreed",
-        Disagreement::SizeDiffers => "there are more or fewer octets than tsize said",
+        ServerViolation::OptionNotAsked => "it answered an option that was not asked for",
+        ServerViolation::OptionValue => "it answered an option with a value that is not allowed",
+        ServerViolation::BlockTooLong => "a block is longer than was agreed",
+        ServerViolation::SizeDiffers => "there are more or fewer octets than tsize said",
     }
 }
 

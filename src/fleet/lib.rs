@@ -285,7 +285,7 @@ mod tests {
         let [((cause, stage), failed)] = &causes[..] else { panic!("{causes:?}") };
         assert_eq!(
             (cause, *stage),
-            (&Failure::AddressDoubled.to_string(), ringboot_observe::events::Stage::Dhcp)
+            (&Failure::AddressDoubled.to_string(), ringboot_observe::events::BootStage::Dhcp)
         );
         assert_eq!(failed.machines, 2);
         assert_eq!(served.join().unwrap(), 2);

@@ -19,7 +19,7 @@ use super::report::steps::Steps;
 use super::requests::Requests;
 use super::run::Run;
 use super::scenario::{self, Does};
-use ringboot_observe::events::Stage;
+use ringboot_observe::events::BootStage;
 use ringboot_protocol::model::machine::{Mac, Uuid};
 
 /// A machine before it is switched on, and again.
@@ -130,11 +130,11 @@ impl Errand {
         }
     }
 
-    fn first_stage(&self) -> Stage {
+    fn first_stage(&self) -> BootStage {
         match self {
-            Self::Boot { .. } => Stage::Dhcp,
+            Self::Boot { .. } => BootStage::Dhcp,
             Self::Steps { steps, .. } => {
-                steps.first().map_or(Stage::File, |step| step.request.stage())
+                steps.first().map_or(BootStage::File, |step| step.request.stage())
             }
         }
     }

@@ -378,7 +378,7 @@ fn made_up(name: &str, seed: u64, octets: u64) -> Content {
     if !name.ends_with(".efi") {
         return body;
     }
-    let mut bytes = pe::made_up_x64().to_vec();
+    let mut bytes = pe::build_x64_program().to_vec();
     // A Vec takes whatever is written to it.
     let _ = body.write_to(&mut bytes);
     Content::Kept(Arc::from(bytes))
@@ -543,11 +543,11 @@ mod tests {
     #[test]
     fn a_made_up_loader_is_of_its_kind() {
         let Content::Kept(bytes) = made_up("bootx64.efi", 1, 10_000) else { panic!("kept") };
-        let kind = pe::Program::of(&bytes);
+        let kind = pe::BootProgram::of(&bytes);
         assert!(
             matches!(
                 kind,
-                pe::Program::Efi { machine: pe::Machine::X64, is_application: true, .. }
+                pe::BootProgram::Efi { machine: pe::PeMachine::X64, is_application: true, .. }
             ),
             "{kind:?}"
         );

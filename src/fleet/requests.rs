@@ -16,20 +16,20 @@ use super::net::context::Context;
 use super::net::dhcp::Speaker;
 use super::report::steps::Steps;
 use super::scenario::{Request, Step};
-use ringboot_protocol::model::random::Random;
+use ringboot_protocol::model::random::SeededRandom;
 
 /// A machine at its requests.
 pub(super) struct Requests<'a> {
     station: &'a mut Station,
     server: SocketAddr,
     /// For the places of ranges.
-    random: Random,
+    random: SeededRandom,
 }
 
 impl<'a> Requests<'a> {
     /// HTTP is asked for at this server.
     pub(super) fn new(station: &'a mut Station, server: SocketAddr) -> Self {
-        let random = Random::new(station.xids.0);
+        let random = SeededRandom::new(station.xids.0);
         Self { station, server, random }
     }
 

@@ -15,8 +15,8 @@ use super::content::{Content, Contents};
 use super::limits::{MACHINES_MAX, REPEAT_MAX, WEIGHT_MAX};
 use super::models::Model;
 use super::schedule::Rate;
-use ringboot_observe::events::Stage;
-use ringboot_protocol::tftp::client::{Ask, Behaviour};
+use ringboot_observe::events::BootStage;
+use ringboot_protocol::tftp::client::{AskedOption, ClientBehaviour};
 use ringboot_protocol::tftp::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
 
 /// A load, before it is known which server it meets.
@@ -69,7 +69,7 @@ pub enum Request {
     /// DISCOVER to ACK. What follows comes from the address that was given.
     Dhcp,
     /// A name, asked for in this manner.
-    Tftp { name: String, behaviour: Behaviour },
+    Tftp { name: String, behaviour: ClientBehaviour },
     /// A path below the root.
     Http {
         path: String,
@@ -83,11 +83,11 @@ pub enum Request {
 
 impl Request {
     /// What its time counts as.
-    pub(super) fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> BootStage {
         match self {
-            Self::Dhcp => Stage::Dhcp,
-            Self::Tftp { .. } => Stage::Loader,
-            Self::Http { .. } => Stage::File,
+            Self::Dhcp => BootStage::Dhcp,
+            Self::Tftp { .. } => BootStage::Loader,
+            Self::Http { .. } => BootStage::File,
         }
     }
 }
@@ -318,7 +318,7 @@ struct Written {
     repeat: Option<u32>,
     blksize: Option<u16>,
     windowsize: Option<u16>,
-    manners: Option<Behaviour>,
+    manners: Option<ClientBehaviour>,
     keep: Option<bool>,
     range: Option<u64>,
 }
@@ -385,25 +385,25 @@ impl Written {
 }
 
 /// A client of no firmware that asks for these options and no other.
-fn plain(blksize: Option<u16>, windowsize: Option<u16>) -> Behaviour {
-    let asks = [blksize.map(Ask::Blksize), windowsize.map(Ask::Windowsize)];
-    Behaviour {
+fn plain(blksize: Option<u16>, windowsize: Option<u16>) -> ClientBehaviour {
+    let asks = [blksize.map(AskedOption::Blksize), windowsize.map(AskedOption::Windowsize)];
+    ClientBehaviour {
         name: "plain",
         asks: asks.into_iter().flatten().collect(),
-        ..Behaviour::generic(0, 0)
+        ..ClientBehaviour::generic(0, 0)
     }
 }
 
-fn manners(name: &str) -> Result<Behaviour, String> {
+fn manners(name: &str) -> Result<ClientBehaviour, String> {
     Ok(match name {
-        "edk2" => Behaviour::edk2(),
-        "shim" => Behaviour::shim(),
-        "ipxe" => Behaviour::ipxe(),
-        "grub" => Behaviour::grub(),
-        "pxelinux" => Behaviour::pxelinux(),
-        "u-boot" => Behaviour::uboot(1),
-        "pi3" => Behaviour::pi3(),
-        "pi4" => Behaviour::pi4(),
+        "edk2" => ClientBehaviour::edk2(),
+        "shim" => ClientBehaviour::shim(),
+        "ipxe" => ClientBehaviour::ipxe(),
+        "grub" => ClientBehaviour::grub(),
+        "pxelinux" => ClientBehaviour::pxelinux(),
+        "u-boot" => ClientBehaviour::uboot(1),
+        "pi3" => ClientBehaviour::pi3(),
+        "pi4" => ClientBehaviour::pi4(),
         _ => {
             return Err(format!(
                 "no loader {name}; there are edk2, shim, ipxe, grub, pxelinux, u-boot, pi3, pi4"
@@ -492,9 +492,9 @@ mod tests {
             _ => unreachable!(),
         };
         assert_eq!(steps[0].request, Request::Dhcp);
-        assert_eq!(asks(&steps[1]), [Ask::Blksize(1468), Ask::Windowsize(16)]);
+        assert_eq!(asks(&steps[1]), [AskedOption::Blksize(1468), AskedOption::Windowsize(16)]);
         assert_eq!(asks(&steps[2]), []);
-        assert_eq!(asks(&steps[3]), Behaviour::ipxe().asks);
+        assert_eq!(asks(&steps[3]), ClientBehaviour::ipxe().asks);
         let request =
             Request::Http { path: "/initrd.img".to_owned(), keep: false, range: Some(1 << 20) };
         assert_eq!(steps[4], Step { request, repeat: 100 });

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use super::arrival::exponential;
 use super::limits::{OVERTIME_MAX, RATE_MAX, RATE_MIN};
 use ringboot_io::engine::timer::Timer;
-use ringboot_protocol::model::random::Random;
+use ringboot_protocol::model::random::SeededRandom;
 
 /// How many exchanges are due a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,7 +64,7 @@ struct Moments {
     begun: Instant,
     given: u64,
     next: Instant,
-    random: Random,
+    random: SeededRandom,
 }
 
 /// A moment that a machine has waited for, or has come to late.
@@ -84,7 +84,8 @@ impl Schedule {
         until: Option<Instant>,
         seed: u64,
     ) -> io::Result<Self> {
-        let moments = Moments { rate, begun, given: 0, next: begun, random: Random::new(seed) };
+        let moments =
+            Moments { rate, begun, given: 0, next: begun, random: SeededRandom::new(seed) };
         Ok(Self {
             moments: RefCell::new(moments),
             until,
@@ -253,7 +254,8 @@ mod tests {
     fn moments_at_random_keep_their_rate() {
         let begun = Instant::now();
         let rate = rate("poisson:1000/s");
-        let mut moments = Moments { rate, begun, given: 0, next: begun, random: Random::new(3) };
+        let mut moments =
+            Moments { rate, begun, given: 0, next: begun, random: SeededRandom::new(3) };
         for _ in 0..10_000 {
             moments.take();
         }

@@ -26,23 +26,27 @@ use super::pace::Pace;
 use super::report::Report;
 use super::report::steps::Steps;
 use ringboot_io::engine::net;
-use ringboot_observe::events::Stage;
-use ringboot_protocol::boot::pe::{self, Machine as PeMachine, Program};
-use ringboot_protocol::model::machine::{Arch, Firmware, Mac, Role, Uuid};
-use ringboot_protocol::tftp::client::Behaviour;
+use ringboot_observe::events::BootStage;
+use ringboot_protocol::boot::pe::{self, BootProgram, PeMachine};
+use ringboot_protocol::model::machine::{Arch, Firmware, FirmwareRole, Mac, Uuid};
+use ringboot_protocol::tftp::client::ClientBehaviour;
 
 /// The firmware that can be walked: its name, what it says of itself, and the key of `[boot]` that
 /// names its loader.
 pub const KINDS: [(&str, Firmware, &str); 9] = [
-    ("bios", Firmware { role: Role::Pxe, arch: Some(Arch::Bios) }, "bios"),
-    ("uefi-x64", Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) }, "uefi-x64"),
-    ("uefi-ia32", Firmware { role: Role::Pxe, arch: Some(Arch::UefiIa32) }, "uefi-ia32"),
-    ("uefi-arm64", Firmware { role: Role::Pxe, arch: Some(Arch::UefiArm64) }, "uefi-arm64"),
-    ("uefi-http", Firmware { role: Role::HttpBoot, arch: Some(Arch::UefiX64) }, "uefi-http"),
-    ("ipxe", Firmware { role: Role::Ipxe, arch: Some(Arch::Bios) }, "ipxe"),
-    ("ipxe-x64", Firmware { role: Role::Ipxe, arch: Some(Arch::UefiX64) }, "ipxe"),
-    ("ipxe-ia32", Firmware { role: Role::Ipxe, arch: Some(Arch::UefiIa32) }, "ipxe"),
-    ("ipxe-arm64", Firmware { role: Role::Ipxe, arch: Some(Arch::UefiArm64) }, "ipxe"),
+    ("bios", Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::Bios) }, "bios"),
+    ("uefi-x64", Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiX64) }, "uefi-x64"),
+    ("uefi-ia32", Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiIa32) }, "uefi-ia32"),
+    ("uefi-arm64", Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiArm64) }, "uefi-arm64"),
+    (
+        "uefi-http",
+        Firmware { role: FirmwareRole::HttpBoot, arch: Some(Arch::UefiX64) },
+        "uefi-http",
+    ),
+    ("ipxe", Firmware { role: FirmwareRole::Ipxe, arch: Some(Arch::Bios) }, "ipxe"),
+    ("ipxe-x64", Firmware { role: FirmwareRole::Ipxe, arch: Some(Arch::UefiX64) }, "ipxe"),
+    ("ipxe-ia32", Firmware { role: FirmwareRole::Ipxe, arch: Some(Arch::UefiIa32) }, "ipxe"),
+    ("ipxe-arm64", Firmware { role: FirmwareRole::Ipxe, arch: Some(Arch::UefiArm64) }, "ipxe"),
 ];
 
 /// The name of a firmware in [`KINDS`].
@@ -62,12 +66,12 @@ pub fn uuid_of(mac: Mac) -> Uuid {
 pub fn discover(firmware: Firmware, mac: Mac, relay: Option<Ipv4Addr>) -> Option<Vec<u8>> {
     let arch = firmware.arch?;
     let speaker = match (firmware.role, arch) {
-        (Role::Pxe, Arch::Bios) => Speaker::BiosRom,
-        (Role::Pxe, _) => Speaker::UefiPxe(arch.number()),
-        (Role::HttpBoot, Arch::UefiIa32) => Speaker::UefiHttp(15),
-        (Role::HttpBoot, Arch::UefiX64) => Speaker::UefiHttp(16),
-        (Role::HttpBoot, Arch::UefiArm64) => Speaker::UefiHttp(19),
-        (Role::Ipxe, _) => Speaker::Ipxe(arch.number()),
+        (FirmwareRole::Pxe, Arch::Bios) => Speaker::BiosRom,
+        (FirmwareRole::Pxe, _) => Speaker::UefiPxe(arch.number()),
+        (FirmwareRole::HttpBoot, Arch::UefiIa32) => Speaker::UefiHttp(15),
+        (FirmwareRole::HttpBoot, Arch::UefiX64) => Speaker::UefiHttp(16),
+        (FirmwareRole::HttpBoot, Arch::UefiArm64) => Speaker::UefiHttp(19),
+        (FirmwareRole::Ipxe, _) => Speaker::Ipxe(arch.number()),
         _ => return None,
     };
     let xid = u32::from_be_bytes([mac.0[2], mac.0[3], mac.0[4], mac.0[5]]);
@@ -119,7 +123,7 @@ pub struct File {
 /// One whole link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    pub stage: Stage,
+    pub stage: BootStage,
     /// Of the menu entry that it belongs to.
     pub entry: Option<String>,
     pub files: Vec<File>,
@@ -128,7 +132,7 @@ pub struct Link {
 /// Where a chain ends before its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    pub stage: Stage,
+    pub stage: BootStage,
     pub entry: Option<String>,
     /// What was asked for and what came back.
     pub what: String,
@@ -184,17 +188,17 @@ impl Walker<'_> {
     async fn all(&mut self) -> Step {
         let Start { mac, firmware, address, boot_file, .. } = self.start;
         let arch = firmware.arch.unwrap_or(Arch::Bios);
-        let rom = if firmware.role == Role::Pxe && arch.is_uefi() {
-            Behaviour::edk2()
+        let rom = if firmware.role == FirmwareRole::Pxe && arch.is_uefi() {
+            ClientBehaviour::edk2()
         } else {
-            Behaviour::ipxe()
+            ClientBehaviour::ipxe()
         };
         let port = Port { mac: *mac, uuid: uuid_of(*mac), circuit: 0 };
         let boot = Boot { context: self.context, port, rom, arch };
         let address = *address;
         let begun = std::time::Instant::now();
         let mut steps =
-            Steps::new(Stage::Loader, begun, Rc::new(RefCell::new(Report::new(1, begun))));
+            Steps::new(BootStage::Loader, begun, Rc::new(RefCell::new(Report::new(1, begun))));
         let loader = Loader::of(boot_file);
         let is_http = Url::parse(boot_file).is_some() && loader != Loader::Script;
         let loaded = match loader {
@@ -213,11 +217,11 @@ impl Walker<'_> {
         let files = self.take();
         let is_menu = match loader {
             Loader::Script => !files.is_empty(),
-            _ => steps.now == Stage::Menu,
+            _ => steps.now == BootStage::Menu,
         };
         match loaded {
             Err(failure) => {
-                let stage = if is_menu { Stage::Menu } else { Stage::Loader };
+                let stage = if is_menu { BootStage::Menu } else { BootStage::Loader };
                 self.check_loader(arch, &files)?;
                 self.link(stage, files);
                 Err(self.broken(stage, failure.to_string(), ""))
@@ -229,8 +233,8 @@ impl Walker<'_> {
                     .position(|file| is_menu_file(file, &loaded.name))
                     .unwrap_or(files.len());
                 let (before, menu) = files.split_at(at);
-                self.link(Stage::Loader, before.to_vec());
-                self.link(Stage::Menu, menu.to_vec());
+                self.link(BootStage::Loader, before.to_vec());
+                self.link(BootStage::Menu, menu.to_vec());
                 self.entries(loaded).await
             }
         }
@@ -239,8 +243,11 @@ impl Walker<'_> {
     /// UEFI HTTP Boot, or a loader that an iPXE fetches by URL.
     async fn by_http(&mut self, arch: Arch, loader: Loader) -> Step {
         let (address, file) = (self.start.address, &self.start.boot_file);
-        let agent =
-            if self.start.firmware.role == Role::HttpBoot { Agent::Edk2 } else { Agent::Ipxe };
+        let agent = if self.start.firmware.role == FirmwareRole::HttpBoot {
+            Agent::Edk2
+        } else {
+            Agent::Ipxe
+        };
         let mut http = Http::new(self.context, agent, address);
         let mut names = vec![file.clone()];
         if loader == Loader::Shim {
@@ -251,7 +258,7 @@ impl Walker<'_> {
                 Some(url) => {
                     fetch(
                         &Tftp::new(self.context, address, 0),
-                        &Behaviour::ipxe(),
+                        &ClientBehaviour::ipxe(),
                         &mut http,
                         &url,
                         false,
@@ -275,10 +282,10 @@ impl Walker<'_> {
     ) -> Step {
         let files = self.take();
         self.check_loader(arch, &files)?;
-        self.link(Stage::Loader, files);
-        fetched.map_err(|failure| self.broken(Stage::Loader, failure.to_string(), ""))?;
+        self.link(BootStage::Loader, files);
+        fetched.map_err(|failure| self.broken(BootStage::Loader, failure.to_string(), ""))?;
         if loader == Loader::Ipxe {
-            self.walked.goes_on_as = Some(Firmware { role: Role::Ipxe, arch: Some(arch) });
+            self.walked.goes_on_as = Some(Firmware { role: FirmwareRole::Ipxe, arch: Some(arch) });
         } else {
             self.walked.notes.push(format!(
                 "what {} asks for next is not known here: not walked",
@@ -293,17 +300,17 @@ impl Walker<'_> {
         let mut labels = loaded.labels();
         if labels.is_empty() {
             let what = format!("{} has no entry", loaded.name);
-            return Err(self.broken_in(&loaded, Stage::Menu, what, "", 0));
+            return Err(self.broken_in(&loaded, BootStage::Menu, what, "", 0));
         }
         if labels == [String::new()] {
             // A script that leads to the menu.
             let picked = loaded.pick("").await;
             let files = self.take();
-            self.link(Stage::Menu, files);
+            self.link(BootStage::Menu, files);
             if let Err(failure) = picked.as_ref().map(drop)
                 && !matches!(failure, Failure::NoEntry(_))
             {
-                return Err(self.broken_in(&loaded, Stage::Menu, failure.to_string(), "", 0));
+                return Err(self.broken_in(&loaded, BootStage::Menu, failure.to_string(), "", 0));
             }
             labels = loaded.labels();
         }
@@ -319,7 +326,13 @@ impl Walker<'_> {
                     ));
                 }
                 Err(failure) => {
-                    return Err(self.broken_in(&loaded, Stage::Menu, failure.to_string(), "", 0));
+                    return Err(self.broken_in(
+                        &loaded,
+                        BootStage::Menu,
+                        failure.to_string(),
+                        "",
+                        0,
+                    ));
                 }
             }
         }
@@ -329,10 +342,11 @@ impl Walker<'_> {
     /// What one entry loads.
     async fn boot(&mut self, loaded: &mut Loaded<'_>, choice: Choice) -> Step {
         let files = self.take();
-        self.link(Stage::Menu, files);
-        let initrds = choice.initrds.iter().map(|name| (Stage::Initrd, name, choice.lines.initrd));
+        self.link(BootStage::Menu, files);
+        let initrds =
+            choice.initrds.iter().map(|name| (BootStage::Initrd, name, choice.lines.initrd));
         for (stage, name, line) in
-            std::iter::once((Stage::Kernel, &choice.kernel, choice.lines.kernel)).chain(initrds)
+            std::iter::once((BootStage::Kernel, &choice.kernel, choice.lines.kernel)).chain(initrds)
         {
             if is_by_name(name) {
                 self.walked
@@ -359,18 +373,18 @@ impl Walker<'_> {
             };
             let mut http = Http::new(self.context, Agent::Installer, self.start.address);
             let tftp = Tftp::new(self.context, self.start.address, 0);
-            let fetched = fetch(&tftp, &Behaviour::ipxe(), &mut http, &url, false).await;
+            let fetched = fetch(&tftp, &ClientBehaviour::ipxe(), &mut http, &url, false).await;
             let files = self.take();
             if let Err(failure) = fetched {
                 return Err(self.broken_in(
                     loaded,
-                    Stage::AnswerFile,
+                    BootStage::AnswerFile,
                     words(&failure),
                     &argument,
                     choice.lines.arguments,
                 ));
             }
-            self.link(Stage::AnswerFile, files);
+            self.link(BootStage::AnswerFile, files);
         }
         Ok(())
     }
@@ -379,7 +393,7 @@ impl Walker<'_> {
         self.context.walking.as_ref().map(super::net::context::Walking::take).unwrap_or_default()
     }
 
-    fn link(&mut self, stage: Stage, files: Vec<Asked>) {
+    fn link(&mut self, stage: BootStage, files: Vec<Asked>) {
         if files.is_empty() {
             return;
         }
@@ -404,18 +418,18 @@ impl Walker<'_> {
             Arch::UefiArm64 => Some(PeMachine::Arm64),
             Arch::Bios | Arch::Other(_) => None,
         };
-        if self.start.firmware.role == Role::Ipxe && file.head.starts_with(b"#!ipxe") {
+        if self.start.firmware.role == FirmwareRole::Ipxe && file.head.starts_with(b"#!ipxe") {
             return Ok(());
         }
         let is_image = file.name.ends_with(".iso") || file.name.ends_with(".img");
-        let program = Program::of(&file.head);
+        let program = BootProgram::of(&file.head);
         let fits = match (wanted, program) {
             _ if is_image => file.octets > 0,
-            (Some(wanted), Program::Efi { machine, is_application, .. }) => {
+            (Some(wanted), BootProgram::Efi { machine, is_application, .. }) => {
                 is_application && machine == wanted
             }
             (Some(_), _) => false,
-            (None, program) => program == Program::Raw,
+            (None, program) => program == BootProgram::Raw,
         };
         if fits {
             return Ok(());
@@ -425,10 +439,10 @@ impl Walker<'_> {
             file.name,
             program.describe()
         );
-        Err(self.broken(Stage::Loader, what, ""))
+        Err(self.broken(BootStage::Loader, what, ""))
     }
 
-    fn broken(&self, stage: Stage, what: String, name: &str) -> Box<Broken> {
+    fn broken(&self, stage: BootStage, what: String, name: &str) -> Box<Broken> {
         let (entry, name) = (self.entry.clone(), name.to_owned());
         Box::new(Broken { stage, entry, what, name, menu: None, is_rendered: false })
     }
@@ -436,7 +450,7 @@ impl Walker<'_> {
     fn broken_in(
         &self,
         loaded: &Loaded<'_>,
-        stage: Stage,
+        stage: BootStage,
         what: String,
         name: &str,
         line: usize,
@@ -465,15 +479,15 @@ fn is_by_name(name: &str) -> bool {
 }
 
 /// What is wrong with a kernel or an initial disk, as far as its size and first octets tell.
-fn image_fault(stage: Stage, file: &Asked) -> Option<String> {
+fn image_fault(stage: BootStage, file: &Asked) -> Option<String> {
     if file.octets == 0 {
         return Some(format!("{} is an empty file", file.name));
     }
-    if let Some(fault) = pe::image_fault(&file.head, stage == Stage::Kernel) {
+    if let Some(fault) = pe::image_fault(&file.head, stage == BootStage::Kernel) {
         return Some(format!("{} is {fault}", file.name));
     }
     let needed = bzimage_octets(&file.head)
-        .filter(|needed| stage == Stage::Kernel && file.octets < *needed)?;
+        .filter(|needed| stage == BootStage::Kernel && file.octets < *needed)?;
     Some(format!(
         "{} is cut short: {} octets of at least {needed} that its header tells of",
         file.name, file.octets
@@ -539,12 +553,12 @@ mod tests {
 
     #[test]
     fn every_kind_of_firmware_has_a_discover_that_says_what_it_is() {
-        use ringboot_protocol::dhcp::classify::Facts;
+        use ringboot_protocol::dhcp::classify::MessageFacts;
         use ringboot_protocol::dhcp::packet::Packet;
         for (name, firmware, _) in KINDS {
             let bytes = discover(firmware, Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]), None).unwrap();
             let packet = Packet::parse_request(&bytes).unwrap();
-            assert_eq!(Facts::of(&packet).firmware, firmware, "{name}");
+            assert_eq!(MessageFacts::of(&packet).firmware, firmware, "{name}");
             assert_eq!(kind_of(firmware), Some(name));
         }
     }
@@ -579,9 +593,9 @@ mod tests {
             head: head.clone(),
             took: Duration::ZERO,
         };
-        assert_eq!(image_fault(Stage::Kernel, &file(whole)), None);
-        assert!(image_fault(Stage::Kernel, &file(whole - 1)).unwrap().contains("cut short"));
-        assert!(image_fault(Stage::Initrd, &file(0)).unwrap().contains("empty"));
+        assert_eq!(image_fault(BootStage::Kernel, &file(whole)), None);
+        assert!(image_fault(BootStage::Kernel, &file(whole - 1)).unwrap().contains("cut short"));
+        assert!(image_fault(BootStage::Initrd, &file(0)).unwrap().contains("empty"));
     }
 
     #[test]

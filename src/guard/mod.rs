@@ -6,7 +6,7 @@ mod files;
 use std::io;
 
 use crate::engine::privileges::{self, Ids};
-use crate::observe::finding::Finding;
+use crate::observe::finding::CheckFinding;
 
 pub use files::give;
 
@@ -62,13 +62,13 @@ pub fn account(written: Option<&str>) -> Result<Option<Account>, NoAccount> {
 }
 
 /// What is said where root is kept.
-pub fn stays_root(written: Option<&str>) -> Finding {
+pub fn stays_root(written: Option<&str>) -> CheckFinding {
     match written {
-        Some(name) => Finding::warning(
+        Some(name) => CheckFinding::warning(
             format!("ringboot STAYS ROOT, because [server] user = {name:?} asks for it"),
             "",
         ),
-        None => Finding::warning(
+        None => CheckFinding::warning(
             format!("ringboot STAYS ROOT: there is no user {DEFAULT_USER} to become"),
             format!(
                 "`adduser --system --group {DEFAULT_USER}` makes it, [server] user names another"

@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A count that only one thread raises and any thread may read.
 #[derive(Debug, Default)]
-pub struct Count(AtomicU64);
+pub struct SharedCount(AtomicU64);
 
-impl Count {
+impl SharedCount {
     /// Raises the count. One writer only, so a plain load and store do (no locked instruction on
     /// the packet path).
     pub fn add(&self, n: u64) {

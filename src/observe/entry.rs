@@ -2,21 +2,21 @@
 
 use std::net::IpAddr;
 
-use super::events::{Kind, Stage};
+use super::events::{BootStage, EventKind};
 
 /// One event of one machine, as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct JournalEntry {
     /// Unix milliseconds.
     pub at_ms: u64,
     pub address: Option<IpAddr>,
-    pub stage: Stage,
-    pub kind: Kind,
+    pub stage: BootStage,
+    pub kind: EventKind,
     /// The log's sentence.
     pub text: String,
 }
 
 /// The hint of a template's error stands on a line of its own.
-pub(super) fn one_line(text: &str) -> String {
+pub(super) fn join_text_lines(text: &str) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join("; ")
 }

@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ringboot_protocol::boot::names::is_optional;
-use ringboot_protocol::boot::quirks::Attempt;
+use ringboot_protocol::boot::names::is_optional_file;
+use ringboot_protocol::boot::quirks::TransferAttempt;
 use ringboot_protocol::model::machine::{Firmware, Mac};
 
 /// Events that may wait for the journal thread; one more is dropped and counted, never waited for.
@@ -20,7 +20,7 @@ const SETTLED_LOOKED_EVERY: Duration = Duration::from_millis(1);
 
 /// The step of a boot an event belongs to, in the order in which a machine meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Stage {
+pub enum BootStage {
     Dhcp,
     Loader,
     Menu,
@@ -30,7 +30,7 @@ pub enum Stage {
     File,
 }
 
-impl Stage {
+impl BootStage {
     pub const ALL: [Self; 7] = [
         Self::Dhcp,
         Self::Loader,
@@ -57,7 +57,7 @@ impl Stage {
 
 /// How loud an event is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weight {
+pub enum EventWeight {
     /// Normal between firmware and server (a size probe, a missing grub.cfg-01-...).
     Detail,
     /// A step of a boot, or what an operator may want to know of.
@@ -68,7 +68,7 @@ pub enum Weight {
 
 words! {
     /// Why DHCP left a message without an answer.
-    pub enum Why {
+    pub enum UnansweredReason {
         /// No subnet of the configuration is for this segment.
         NoSubnet = "no-subnet",
         /// The same for what a relay agent or a router brought.
@@ -103,7 +103,7 @@ words! {
 
 words! {
     /// Why a file that is there, or may be, is not given.
-    pub enum Denial {
+    pub enum FileDenial {
         Unreadable = "unreadable",
         OutsideRoot = "outside-root",
         NotAFile = "not-a-file",
@@ -118,7 +118,7 @@ words! {
 
 /// What happened, with the facts by which [`super::cause`] judges where a boot stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventKind {
     Offered {
         to: Firmware,
     },
@@ -145,7 +145,7 @@ pub enum Kind {
     Released,
     /// DHCP left a message without an answer for some other reason.
     Unanswered {
-        why: Why,
+        why: UnansweredReason,
         /// The subnet or the address that this is about; empty where there is none.
         about: String,
         /// The DHCP server that answers there.
@@ -170,7 +170,7 @@ pub enum Kind {
     /// The file is there, or may be, and is not given.
     Denied {
         name: String,
-        why: Denial,
+        why: FileDenial,
     },
     TemplateFailed,
     /// The client wanted to write a file.
@@ -206,41 +206,43 @@ pub enum Kind {
 }
 
 /// A kind without its facts.
-pub type Sort = (Discriminant<Kind>, Option<Why>);
+pub type EventSort = (Discriminant<EventKind>, Option<UnansweredReason>);
 
 /// TFTP's code for options that a client does not want: no fault (RFC 2347).
 const OPTIONS_REFUSED: u16 = 8;
 
-impl Kind {
+impl EventKind {
     /// How loud it is in the log; docs/log.md has the same as a table.
-    pub fn weight(&self) -> Weight {
+    pub fn weight(&self) -> EventWeight {
         match self {
             Self::Offered { .. } | Self::Renewed | Self::Released | Self::OtherServer { .. } => {
-                Weight::Detail
+                EventWeight::Detail
             }
             Self::SizeProbe | Self::ClientAborted { code: OPTIONS_REFUSED, .. } | Self::Other => {
-                Weight::Detail
+                EventWeight::Detail
             }
-            Self::Missing { rule: None, name } if is_optional(name) => Weight::Detail,
+            Self::Missing { rule: None, name } if is_optional_file(name) => EventWeight::Detail,
             Self::Leased { twin: false, .. }
             | Self::Nak
             | Self::PoolHasRoom
-            | Self::Sent { .. } => Weight::Step,
+            | Self::Sent { .. } => EventWeight::Step,
             Self::Missing { rule: None, .. }
-            | Self::Denied { why: Denial::Hidden | Denial::BadName, .. } => Weight::Step,
-            Self::ClientAborted { .. } | Self::WriteRefused | Self::BadRequest => Weight::Step,
+            | Self::Denied { why: FileDenial::Hidden | FileDenial::BadName, .. } => {
+                EventWeight::Step
+            }
+            Self::ClientAborted { .. } | Self::WriteRefused | Self::BadRequest => EventWeight::Step,
             Self::Unanswered { why, .. } => why.weight(),
             Self::Leased { twin: true, .. } | Self::NoLoader { .. } | Self::NoAddressFree => {
-                Weight::Warning
+                EventWeight::Warning
             }
-            Self::Declined | Self::Conflict | Self::PoolFills => Weight::Warning,
+            Self::Declined | Self::Conflict | Self::PoolFills => EventWeight::Warning,
             Self::Missing { rule: Some(_), .. } | Self::Denied { .. } | Self::TemplateFailed => {
-                Weight::Warning
+                EventWeight::Warning
             }
             Self::Stalled { .. } | Self::Changed { .. } | Self::Forged { .. } | Self::TooSlow => {
-                Weight::Warning
+                EventWeight::Warning
             }
-            Self::Failed | Self::Short => Weight::Warning,
+            Self::Failed | Self::Short => EventWeight::Warning,
         }
     }
 
@@ -250,7 +252,7 @@ impl Kind {
     }
 
     /// What is counted together where it is too much.
-    pub fn sort(&self) -> Sort {
+    pub fn sort(&self) -> EventSort {
         let why = if let Self::Unanswered { why, .. } = self { Some(*why) } else { None };
         (discriminant(self), why)
     }
@@ -272,17 +274,17 @@ impl Kind {
     }
 }
 
-impl Why {
+impl UnansweredReason {
     /// A machine that is left out by a line of the configuration is told at INFO: somebody may have
     /// meant it so.
-    pub fn weight(self) -> Weight {
+    pub fn weight(self) -> EventWeight {
         match self {
-            Self::NoSubnet | Self::NoSubnetBehind | Self::NotForRelays => Weight::Warning,
-            Self::LastDecline | Self::TooLarge => Weight::Warning,
-            Self::SubnetOff | Self::NotPxe | Self::NotReserved | Self::Bootp => Weight::Step,
-            Self::OtherServer | Self::NoInterface => Weight::Step,
+            Self::NoSubnet | Self::NoSubnetBehind | Self::NotForRelays => EventWeight::Warning,
+            Self::LastDecline | Self::TooLarge => EventWeight::Warning,
+            Self::SubnetOff | Self::NotPxe | Self::NotReserved | Self::Bootp => EventWeight::Step,
+            Self::OtherServer | Self::NoInterface => EventWeight::Step,
             Self::Looking | Self::UnknownClient | Self::DeclinedTooMuch | Self::Odd => {
-                Weight::Detail
+                EventWeight::Detail
             }
         }
     }
@@ -290,25 +292,25 @@ impl Why {
 
 /// One thing that happened to one machine.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct MachineEvent {
     pub mac: Option<Mac>,
     pub address: Option<IpAddr>,
-    pub stage: Stage,
-    pub weight: Weight,
-    pub kind: Kind,
+    pub stage: BootStage,
+    pub weight: EventWeight,
+    pub kind: EventKind,
     /// One sentence, reasons included.
     pub text: String,
     /// The end of a TFTP transfer with a known machine: what it shows of its firmware.
-    pub attempt: Option<Box<Attempt>>,
+    pub attempt: Option<Box<TransferAttempt>>,
 }
 
-impl Event {
+impl MachineEvent {
     /// As loud as its kind is.
     pub fn new(
         mac: Option<Mac>,
         address: Option<IpAddr>,
-        stage: Stage,
-        kind: Kind,
+        stage: BootStage,
+        kind: EventKind,
         text: String,
     ) -> Self {
         Self { mac, address, stage, weight: kind.weight(), kind, text, attempt: None }
@@ -317,21 +319,21 @@ impl Event {
 
 /// The cores' end of the queue. Cloned to every thread.
 #[derive(Clone, Debug)]
-pub struct Events {
-    queue: SyncSender<Event>,
+pub struct EventSender {
+    queue: SyncSender<MachineEvent>,
     dropped: Arc<AtomicU64>,
-    progress: Arc<Progress>,
-    aside: Arc<Aside>,
+    progress: Arc<JournalProgress>,
+    aside: Arc<DivertedEvents>,
 }
 
 /// How far the journal thread has come.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct JournalProgress {
     pushed: AtomicU64,
     remembered: AtomicU64,
 }
 
-impl Progress {
+impl JournalProgress {
     /// The journal thread has remembered one more.
     pub fn note(&self) {
         self.remembered.fetch_add(1, Ordering::Release);
@@ -341,11 +343,11 @@ impl Progress {
 /// Loopback addresses whose events are no machine's: kept for whoever asked for that, and neither
 /// printed nor remembered.
 #[derive(Debug, Default)]
-struct Aside {
+struct DivertedEvents {
     any: AtomicBool,
     /// The newest last. An address stays when its walk has ended, for the end of a transfer may be
     /// told after that.
-    kept: Mutex<VecDeque<(IpAddr, Vec<Event>)>>,
+    kept: Mutex<VecDeque<(IpAddr, Vec<MachineEvent>)>>,
 }
 
 /// Addresses that are set aside at once; the oldest is an address like any other again.
@@ -355,10 +357,10 @@ const ASIDE_MAX: usize = 64;
 const EVENTS_ASIDE_MAX: usize = 1024;
 
 /// A queue of events: the cores' end, and the journal thread's.
-pub fn queue() -> (Events, Receiver<Event>) {
+pub fn open_event_queue() -> (EventSender, Receiver<MachineEvent>) {
     let (sender, receiver) = sync_channel(EVENTS_QUEUED_MAX);
     (
-        Events {
+        EventSender {
             queue: sender,
             dropped: Arc::default(),
             progress: Arc::default(),
@@ -368,9 +370,9 @@ pub fn queue() -> (Events, Receiver<Event>) {
     )
 }
 
-impl Events {
+impl EventSender {
     /// Hands an event over without waiting; a full queue drops it and counts the drop.
-    pub fn push(&self, event: Event) {
+    pub fn push(&self, event: MachineEvent) {
         let Some(event) = self.aside.keep(event) else { return };
         // Counted before, so that nobody takes it for remembered who asks in between.
         self.progress.pushed.fetch_add(1, Ordering::AcqRel);
@@ -380,7 +382,7 @@ impl Events {
         }
     }
 
-    pub fn progress(&self) -> Arc<Progress> {
+    pub fn progress(&self) -> Arc<JournalProgress> {
         Arc::clone(&self.progress)
     }
 
@@ -415,17 +417,17 @@ impl Events {
     }
 
     /// What was kept aside of this address, in order.
-    pub fn take_aside(&self, address: IpAddr) -> Vec<Event> {
+    pub fn take_aside(&self, address: IpAddr) -> Vec<MachineEvent> {
         let mut kept = self.aside.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let events = kept.iter_mut().find(|(known, _)| *known == address);
         events.map(|(_, events)| std::mem::take(events)).unwrap_or_default()
     }
 }
 
-impl Aside {
+impl DivertedEvents {
     /// The event again, unless it is one to keep aside. The lock is taken only for loopback
     /// addresses and once one has been set aside, and held for a push.
-    fn keep(&self, event: Event) -> Option<Event> {
+    fn keep(&self, event: MachineEvent) -> Option<MachineEvent> {
         let address =
             event.address.map(|address| address.to_canonical()).filter(IpAddr::is_loopback);
         let Some(address) = address.filter(|_| self.any.load(Ordering::Acquire)) else {
@@ -449,11 +451,11 @@ mod tests {
 
     #[test]
     fn who_asks_waits_for_what_was_pushed_before() {
-        let (events, printed) = queue();
+        let (events, printed) = open_event_queue();
         assert!(events.settle(Duration::ZERO), "nothing was pushed");
         let (mac, address, stage, weight, kind) =
-            (None, None, Stage::File, Weight::Step, Kind::Other);
-        events.push(Event {
+            (None, None, BootStage::File, EventWeight::Step, EventKind::Other);
+        events.push(MachineEvent {
             mac,
             address,
             stage,
@@ -470,15 +472,15 @@ mod tests {
 
     #[test]
     fn events_of_an_address_that_was_set_aside_are_no_machines() {
-        let (events, printed) = queue();
+        let (events, printed) = open_event_queue();
         let [walk, other, outside] =
             ["127.200.0.1", "127.77.1.1", "10.0.0.1"].map(|ip| ip.parse::<IpAddr>().unwrap());
-        let event = |address| Event {
+        let event = |address| MachineEvent {
             mac: None,
             address: Some(address),
-            stage: Stage::File,
-            weight: Weight::Step,
-            kind: Kind::Other,
+            stage: BootStage::File,
+            weight: EventWeight::Step,
+            kind: EventKind::Other,
             text: String::new(),
             attempt: None,
         };

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
+pub enum FindingSeverity {
     /// Nothing could be served, or what must not be: `serve` does not start, and a reload is
     /// refused.
     Fatal,
@@ -15,7 +15,7 @@ pub enum Severity {
     Note,
 }
 
-impl Severity {
+impl FindingSeverity {
     pub fn word(self) -> &'static str {
         match self {
             Self::Fatal => "fatal",
@@ -28,7 +28,7 @@ impl Severity {
 
 /// A place in a file that an operator can open.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct FilePosition {
     pub file: String,
     /// From 1. None: the file as a whole.
     pub line: Option<usize>,
@@ -36,7 +36,7 @@ pub struct Position {
     pub column: Option<usize>,
 }
 
-impl fmt::Display for Position {
+impl fmt::Display for FilePosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
         [self.line, self.column].into_iter().flatten().try_for_each(|number| write!(f, ":{number}"))
@@ -45,38 +45,42 @@ impl fmt::Display for Position {
 
 /// One thing that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub severity: Severity,
+pub struct CheckFinding {
+    pub severity: FindingSeverity,
     /// None: it stands in no file.
-    pub position: Option<Position>,
+    pub position: Option<FilePosition>,
     pub what: String,
     /// A way out; empty where there is none to give.
     pub hint: String,
 }
 
-impl Finding {
-    pub fn new(severity: Severity, what: impl Into<String>, hint: impl Into<String>) -> Self {
+impl CheckFinding {
+    pub fn new(
+        severity: FindingSeverity,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self { severity, position: None, what: what.into(), hint: hint.into() }
     }
 
     pub fn fatal(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(Severity::Fatal, what, hint)
+        Self::new(FindingSeverity::Fatal, what, hint)
     }
 
     pub fn error(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(Severity::Error, what, hint)
+        Self::new(FindingSeverity::Error, what, hint)
     }
 
     pub fn warning(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, what, hint)
+        Self::new(FindingSeverity::Warning, what, hint)
     }
 
     pub fn note(what: impl Into<String>) -> Self {
-        Self::new(Severity::Note, what, "")
+        Self::new(FindingSeverity::Note, what, "")
     }
 
     #[must_use]
-    pub fn at(self, position: Option<impl Into<Position>>) -> Self {
+    pub fn at(self, position: Option<impl Into<FilePosition>>) -> Self {
         Self { position: position.map(Into::into), ..self }
     }
 
@@ -92,14 +96,14 @@ impl Finding {
         let hint = if self.hint.is_empty() { String::new() } else { format!("; {}", self.hint) };
         let sentence = self.sentence();
         match self.severity {
-            Severity::Fatal | Severity::Error => tracing::error!("{sentence}{hint}"),
-            Severity::Warning => tracing::warn!("{sentence}{hint}"),
-            Severity::Note => tracing::info!("{sentence}{hint}"),
+            FindingSeverity::Fatal | FindingSeverity::Error => tracing::error!("{sentence}{hint}"),
+            FindingSeverity::Warning => tracing::warn!("{sentence}{hint}"),
+            FindingSeverity::Note => tracing::info!("{sentence}{hint}"),
         }
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for CheckFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.severity.word(), self.sentence())?;
         if self.hint.is_empty() { Ok(()) } else { write!(f, "\n  hint: {}", self.hint) }
@@ -112,9 +116,9 @@ mod tests {
 
     #[test]
     fn a_finding_reads_like_a_message_of_a_compiler() {
-        let finding = Finding::error("there is no kernel", "put it there");
+        let finding = CheckFinding::error("there is no kernel", "put it there");
         assert_eq!(finding.to_string(), "error: there is no kernel\n  hint: put it there");
-        let position = |line, column| Position { file: "x.toml".to_owned(), line, column };
+        let position = |line, column| FilePosition { file: "x.toml".to_owned(), line, column };
         for (line, column, place) in
             [(Some(4), Some(8), "x.toml:4:8"), (Some(4), None, "x.toml:4"), (None, None, "x.toml")]
         {
@@ -122,7 +126,8 @@ mod tests {
             assert_eq!(placed.sentence(), format!("{place}: there is no kernel"));
         }
         assert!(
-            Severity::Fatal < Severity::Error && Severity::Warning < Severity::Note,
+            FindingSeverity::Fatal < FindingSeverity::Error
+                && FindingSeverity::Warning < FindingSeverity::Note,
             "the worst comes first"
         );
     }

@@ -3,188 +3,198 @@
 
 use std::net::Ipv4Addr;
 
-use super::events::{Denial, Kind, Weight, Why};
-use ringboot_protocol::model::machine::{Arch, Firmware, Mac, Role};
+use super::events::{EventKind, EventWeight, FileDenial, UnansweredReason};
+use ringboot_protocol::model::machine::{Arch, Firmware, FirmwareRole, Mac};
 
 const TABLE: &str = include_str!("../../docs/log.md");
 
-const PXE: Firmware = Firmware { role: Role::Pxe, arch: Some(Arch::UefiArm64) };
+const PXE: Firmware = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiArm64) };
 
 /// One of each kind. A new one does not compile before it has its line in [`line`].
-fn kinds() -> Vec<Kind> {
+fn kinds() -> Vec<EventKind> {
     let name = || "debian/linux".to_owned();
-    let missing = |name: &str, rule: Option<&str>| Kind::Missing {
+    let missing = |name: &str, rule: Option<&str>| EventKind::Missing {
         name: name.into(),
         rule: rule.map(str::to_owned),
     };
     let mut kinds = vec![
-        Kind::Offered { to: PXE },
-        Kind::Leased { to: PXE, twin: false },
-        Kind::Leased { to: PXE, twin: true },
-        Kind::Renewed,
-        Kind::NoLoader { to: PXE, why: String::new() },
-        Kind::Nak,
-        Kind::NoAddressFree,
-        Kind::OtherServer { server: Ipv4Addr::LOCALHOST },
-        Kind::Declined,
-        Kind::Released,
-        Kind::Conflict,
-        Kind::PoolFills,
-        Kind::PoolHasRoom,
-        Kind::SizeProbe,
-        Kind::Sent { name: name(), bytes: 8 },
+        EventKind::Offered { to: PXE },
+        EventKind::Leased { to: PXE, twin: false },
+        EventKind::Leased { to: PXE, twin: true },
+        EventKind::Renewed,
+        EventKind::NoLoader { to: PXE, why: String::new() },
+        EventKind::Nak,
+        EventKind::NoAddressFree,
+        EventKind::OtherServer { server: Ipv4Addr::LOCALHOST },
+        EventKind::Declined,
+        EventKind::Released,
+        EventKind::Conflict,
+        EventKind::PoolFills,
+        EventKind::PoolHasRoom,
+        EventKind::SizeProbe,
+        EventKind::Sent { name: name(), bytes: 8 },
         missing("debian/linux", Some("kernel of the menu entry `install`")),
         missing("debian/linux", None),
         missing("pxelinux.cfg/C0A8", None),
-        Kind::TemplateFailed,
-        Kind::WriteRefused,
-        Kind::BadRequest,
-        Kind::Stalled { name: name(), block: 4 },
-        Kind::ClientAborted { name: name(), code: 3 },
-        Kind::ClientAborted { name: name(), code: 8 },
-        Kind::Changed { name: name() },
-        Kind::Forged { name: name() },
-        Kind::TooSlow,
-        Kind::Failed,
-        Kind::Short,
-        Kind::Other,
+        EventKind::TemplateFailed,
+        EventKind::WriteRefused,
+        EventKind::BadRequest,
+        EventKind::Stalled { name: name(), block: 4 },
+        EventKind::ClientAborted { name: name(), code: 3 },
+        EventKind::ClientAborted { name: name(), code: 8 },
+        EventKind::Changed { name: name() },
+        EventKind::Forged { name: name() },
+        EventKind::TooSlow,
+        EventKind::Failed,
+        EventKind::Short,
+        EventKind::Other,
     ];
     let other = Some((Ipv4Addr::LOCALHOST, Mac([2; 6])));
-    kinds.extend(Why::ALL.iter().map(|why| Kind::Unanswered {
+    kinds.extend(UnansweredReason::ALL.iter().map(|why| EventKind::Unanswered {
         why: *why,
         about: "10.0.0.0/24".into(),
         other,
     }));
-    kinds.extend(Denial::ALL.iter().map(|why| Kind::Denied { name: name(), why: *why }));
+    kinds.extend(FileDenial::ALL.iter().map(|why| EventKind::Denied { name: name(), why: *why }));
     kinds
 }
 
 /// What the log says of it.
-fn line(kind: &Kind) -> &'static str {
+fn line(kind: &EventKind) -> &'static str {
     match kind {
-        Kind::Offered { .. } => {
+        EventKind::Offered { .. } => {
             "offer: PXE firmware on x64 UEFI (option 93 = 7); address 10.0.0.9 from the pool"
         }
-        Kind::Leased { twin: false, .. } => {
+        EventKind::Leased { twin: false, .. } => {
             "lease: a system (no boot options); no boot file because the client says nothing"
         }
-        Kind::Leased { twin: true, .. } => {
+        EventKind::Leased { twin: true, .. } => {
             "lease: PXE firmware; machines 1 and 2 have one hardware address; loader a"
         }
-        Kind::Renewed => "renewal: a system (no boot options)",
-        Kind::NoLoader { .. } => {
+        EventKind::Renewed => "renewal: a system (no boot options)",
+        EventKind::NoLoader { .. } => {
             "offer: PXE firmware; no boot file because [boot] uefi-arm64 is not set (option 93 = \
              11)"
         }
-        Kind::Nak => "refusal of 10.0.0.9: a system; 10.0.0.9 refused: wrong network",
-        Kind::NoAddressFree => "no answer, no address is free in subnet 10.0.0.0/24: PXE firmware",
-        Kind::OtherServer { .. } => "no answer, the client chose server 10.0.0.2: PXE firmware",
-        Kind::Declined => "the client found its address in use: PXE firmware",
-        Kind::Released => "the client gave its address back: a system",
-        Kind::Conflict => {
+        EventKind::Nak => "refusal of 10.0.0.9: a system; 10.0.0.9 refused: wrong network",
+        EventKind::NoAddressFree => {
+            "no answer, no address is free in subnet 10.0.0.0/24: PXE firmware"
+        }
+        EventKind::OtherServer { .. } => {
+            "no answer, the client chose server 10.0.0.2: PXE firmware"
+        }
+        EventKind::Declined => "the client found its address in use: PXE firmware",
+        EventKind::Released => "the client gave its address back: a system",
+        EventKind::Conflict => {
             "10.0.0.9 is in use by 02:00:00:00:00:01, to whom nobody has leased it: it is not \
              offered"
         }
-        Kind::PoolFills => "the pools of subnet 10.0.0.0/24 are nearly full: 9 of 10 addresses",
-        Kind::PoolHasRoom => "the pools of subnet 10.0.0.0/24 have room again: 7 of 10 addresses",
-        Kind::SizeProbe => "shimx64.efi: size probe",
-        Kind::Sent { .. } => "debian/linux sent by TFTP, 8 bytes in 0.001 s",
-        Kind::Missing { rule: Some(_), .. } => {
+        EventKind::PoolFills => {
+            "the pools of subnet 10.0.0.0/24 are nearly full: 9 of 10 addresses"
+        }
+        EventKind::PoolHasRoom => {
+            "the pools of subnet 10.0.0.0/24 have room again: 7 of 10 addresses"
+        }
+        EventKind::SizeProbe => "shimx64.efi: size probe",
+        EventKind::Sent { .. } => "debian/linux sent by TFTP, 8 bytes in 0.001 s",
+        EventKind::Missing { rule: Some(_), .. } => {
             "TFTP refused debian/linux: no such file; kernel of the menu entry `install` asks for \
              it"
         }
-        Kind::Missing { name, .. } if name.starts_with("pxelinux.cfg") => {
+        EventKind::Missing { name, .. } if name.starts_with("pxelinux.cfg") => {
             "TFTP refused pxelinux.cfg/C0A8: no such file"
         }
-        Kind::Missing { .. } => "TFTP refused debian/linux: no such file",
-        Kind::TemplateFailed => "TFTP refused ks.cfg: ks.cfg.j2:2:4: there is no variable `x`",
-        Kind::WriteRefused => "TFTP refused to take a file: nothing is written here",
-        Kind::BadRequest => "HTTP refused a request: only GET and HEAD are served: /x",
-        Kind::Stalled { .. } => {
+        EventKind::Missing { .. } => "TFTP refused debian/linux: no such file",
+        EventKind::TemplateFailed => "TFTP refused ks.cfg: ks.cfg.j2:2:4: there is no variable `x`",
+        EventKind::WriteRefused => "TFTP refused to take a file: nothing is written here",
+        EventKind::BadRequest => "HTTP refused a request: only GET and HEAD are served: /x",
+        EventKind::Stalled { .. } => {
             "linux: the client fell silent at block 4 after 2048 bytes and 30 s"
         }
-        Kind::ClientAborted { code: 8, .. } => {
+        EventKind::ClientAborted { code: 8, .. } => {
             "linux: the client ended the transfer with ERROR 8 after 0 bytes"
         }
-        Kind::ClientAborted { .. } => {
+        EventKind::ClientAborted { .. } => {
             "linux: the client ended the transfer with ERROR 3 after 0 bytes"
         }
-        Kind::Changed { .. } => {
+        EventKind::Changed { .. } => {
             "linux: the file was changed in place while it was being sent: transfer ended"
         }
-        Kind::Forged { .. } => {
+        EventKind::Forged { .. } => {
             "linux: ended, since somebody who does not know its port sends ACKs for it: forged"
         }
-        Kind::TooSlow => "HTTP connection cut after 4096 bytes: too slow",
-        Kind::Failed => "the store could not keep the lease: no answer, the client asks again",
-        Kind::Short => {
+        EventKind::TooSlow => "HTTP connection cut after 4096 bytes: too slow",
+        EventKind::Failed => "the store could not keep the lease: no answer, the client asks again",
+        EventKind::Short => {
             "TFTP leaves requests without an answer for now (busy; 1 times so far): clients ask \
              again"
         }
-        Kind::Other => "linux: the client began anew",
-        Kind::Unanswered { why, .. } => unanswered(*why),
-        Kind::Denied { why, .. } => denied(*why),
+        EventKind::Other => "linux: the client began anew",
+        EventKind::Unanswered { why, .. } => unanswered(*why),
+        EventKind::Denied { why, .. } => denied(*why),
     }
 }
 
-fn unanswered(why: Why) -> &'static str {
+fn unanswered(why: UnansweredReason) -> &'static str {
     match why {
-        Why::NoSubnet => "no answer, no subnet is configured for 10.9.0.1: a system",
-        Why::NoSubnetBehind => {
+        UnansweredReason::NoSubnet => "no answer, no subnet is configured for 10.9.0.1: a system",
+        UnansweredReason::NoSubnetBehind => {
             "no answer, no subnet is configured for 10.9.0.1, and this came from beyond a router: \
              a system"
         }
-        Why::NotForRelays => {
+        UnansweredReason::NotForRelays => {
             "no answer, subnet 10.0.0.0/24 is served on its own link alone, and this came from \
              beyond a router ("
         }
-        Why::SubnetOff => "no answer, subnet 10.0.0.0/24 is switched off: a system",
-        Why::NotPxe => {
+        UnansweredReason::SubnetOff => "no answer, subnet 10.0.0.0/24 is switched off: a system",
+        UnansweredReason::NotPxe => {
             "no answer, the client says nothing of network boot, and never did (`clients = \"pxe\"`"
         }
-        Why::NotReserved => "no answer, the client has no reservation (`clients = \"known\"`",
-        Why::OtherServer => {
+        UnansweredReason::NotReserved => {
+            "no answer, the client has no reservation (`clients = \"known\"`"
+        }
+        UnansweredReason::OtherServer => {
             "no answer, subnet 10.0.0.0/24 is silent: the DHCP server 10.0.0.2 (02) answered \
              there: a system"
         }
-        Why::Looking => {
+        UnansweredReason::Looking => {
             "no answer, subnet 10.0.0.0/24 is silent: looking for other DHCP servers: a system"
         }
-        Why::NoInterface => {
+        UnansweredReason::NoInterface => {
             "no answer, subnet 10.0.0.0/24 is silent: its interface is not there, or has no \
              address in it"
         }
-        Why::UnknownClient => {
+        UnansweredReason::UnknownClient => {
             "no answer, nothing is known of this client, and another server may know it: a system"
         }
-        Why::Bootp => "no answer, BOOTP without a reservation: a system",
-        Why::DeclinedTooMuch => {
+        UnansweredReason::Bootp => "no answer, BOOTP without a reservation: a system",
+        UnansweredReason::DeclinedTooMuch => {
             "no answer, the client declined 4 addresses within an hour, and gets none from the \
              pools"
         }
-        Why::LastDecline => {
+        UnansweredReason::LastDecline => {
             "no answer, the client has declined 4 addresses within an hour: until the hour is over"
         }
-        Why::TooLarge => {
+        UnansweredReason::TooLarge => {
             "no answer, the options that cannot be left out do not fit 548 octets: a system"
         }
-        Why::Odd => "no answer, the request names no address: a system",
+        UnansweredReason::Odd => "no answer, the request names no address: a system",
     }
 }
 
-fn denied(why: Denial) -> &'static str {
+fn denied(why: FileDenial) -> &'static str {
     match why {
-        Denial::Unreadable => {
+        FileDenial::Unreadable => {
             "TFTP refused a: not everybody may read the file: `chmod o+r` lets it be served"
         }
-        Denial::OutsideRoot => "TFTP refused a: the name leads outside the root",
-        Denial::NotAFile => "TFTP refused a: a directory",
-        Denial::Hidden => "TFTP refused .a: the name holds a hidden component",
-        Denial::Private => {
+        FileDenial::OutsideRoot => "TFTP refused a: the name leads outside the root",
+        FileDenial::NotAFile => "TFTP refused a: a directory",
+        FileDenial::Hidden => "TFTP refused .a: the name holds a hidden component",
+        FileDenial::Private => {
             "TFTP refused a: ringboot's own configuration and state are never served"
         }
-        Denial::BadName => "HTTP refused a: the name holds a `..` component",
-        Denial::TooLarge => {
+        FileDenial::BadName => "HTTP refused a: the name holds a `..` component",
+        FileDenial::TooLarge => {
             "TFTP refused a: as netascii: the file is too large for this kind of request"
         }
     }
@@ -224,9 +234,9 @@ fn every_kind_of_event_is_as_loud_as_its_row_in_the_docs_says() {
         let (_, (pattern, level)) =
             best.unwrap_or_else(|| panic!("docs/log.md has no row for {line:?}"));
         let is = match kind.weight() {
-            Weight::Detail => "DEBUG",
-            Weight::Step => "INFO",
-            Weight::Warning => "WARN",
+            EventWeight::Detail => "DEBUG",
+            EventWeight::Step => "INFO",
+            EventWeight::Warning => "WARN",
         };
         assert_eq!(is, *level, "{line:?} by the row `{pattern}`");
     }

@@ -22,12 +22,12 @@ const LOST_TOLD_EVERY: Duration = Duration::from_secs(1);
 const ROOM_LOOKED_EVERY: Duration = Duration::from_millis(10);
 
 /// What the log thread does with a line.
-pub(super) trait Destination: Send {
+pub(super) trait LogDestination: Send {
     /// Writes a message of one or more lines, each with its line feed.
     fn write(&mut self, message: &[u8]) -> io::Result<()>;
 }
 
-enum Item {
+enum LogItem {
     Line(Vec<u8>),
     /// For standard error, whatever the destination is.
     Words(Vec<u8>),
@@ -35,24 +35,24 @@ enum Item {
 }
 
 /// What the thread is to read from, and to write to.
-type Work = (Receiver<Item>, Box<dyn Destination>);
+type LogWork = (Receiver<LogItem>, Box<dyn LogDestination>);
 
 /// The queue to the log thread, and what was lost on the way.
-pub(super) struct Lines {
-    queue: SyncSender<Item>,
-    count: Arc<Counted>,
+pub(super) struct LogQueue {
+    queue: SyncSender<LogItem>,
+    count: Arc<LogBacklog>,
     /// Until the thread is started.
-    unstarted: Mutex<Option<Work>>,
+    unstarted: Mutex<Option<LogWork>>,
 }
 
 #[derive(Default)]
-struct Counted {
+struct LogBacklog {
     octets: AtomicUsize,
     lost: AtomicU64,
 }
 
-impl Lines {
-    pub(super) fn new(destination: Box<dyn Destination>) -> Self {
+impl LogQueue {
+    pub(super) fn new(destination: Box<dyn LogDestination>) -> Self {
         let (queue, items) = sync_channel(LINES_QUEUED_MAX);
         Self { queue, count: Arc::default(), unstarted: Mutex::new(Some((items, destination))) }
     }
@@ -63,23 +63,23 @@ impl Lines {
         let Some((items, mut destination)) = unstarted else { return };
         let count = Arc::clone(&self.count);
         let body = move || {
-            let thread = threads::watch("rb-log");
-            thread.keep_running(|| write_all(&items, destination.as_mut(), &count, &thread));
+            let thread = threads::watch_thread("rb-log");
+            thread.keep_running(|| write_log_items(&items, destination.as_mut(), &count, &thread));
         };
         // Without the thread lines are lost, which is no reason to serve nobody.
         drop(std::thread::Builder::new().name("rb-log".into()).spawn(body));
     }
 
     pub(super) fn push(&self, line: &[u8]) {
-        self.queue(line, Item::Line);
+        self.queue(line, LogItem::Line);
     }
 
     /// For standard error in any case.
     pub(super) fn push_words(&self, words: &[u8]) {
-        self.queue(words, Item::Words);
+        self.queue(words, LogItem::Words);
     }
 
-    fn queue(&self, text: &[u8], item: fn(Vec<u8>) -> Item) {
+    fn queue(&self, text: &[u8], item: fn(Vec<u8>) -> LogItem) {
         let waiting = self.count.octets.fetch_add(text.len(), Ordering::Relaxed);
         if waiting + text.len() > OCTETS_QUEUED_MAX
             || self.queue.try_send(item(text.to_vec())).is_err()
@@ -99,7 +99,7 @@ impl Lines {
     pub(super) fn finish(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         let (written, is_written) = sync_channel(1);
-        let mut item = Item::Written(written);
+        let mut item = LogItem::Written(written);
         while let Err(TrySendError::Full(back)) = self.queue.try_send(item) {
             if Instant::now() >= until {
                 return false;
@@ -112,11 +112,11 @@ impl Lines {
 }
 
 /// Writes until every sender is gone. A write that fails loses its line and no more.
-fn write_all(
-    items: &Receiver<Item>,
-    destination: &mut dyn Destination,
-    count: &Counted,
-    thread: &threads::Watched,
+fn write_log_items(
+    items: &Receiver<LogItem>,
+    destination: &mut dyn LogDestination,
+    count: &LogBacklog,
+    thread: &threads::WatchedThread,
 ) {
     let mut told = Instant::now();
     let mut lost_told = count.lost.load(Ordering::Relaxed);
@@ -129,15 +129,15 @@ fn write_all(
         let written = {
             let _busy = thread.busy();
             match item {
-                Ok(Item::Line(line)) => {
+                Ok(LogItem::Line(line)) => {
                     count.octets.fetch_sub(line.len(), Ordering::Relaxed);
                     destination.write(&line)
                 }
-                Ok(Item::Words(words)) => {
+                Ok(LogItem::Words(words)) => {
                     count.octets.fetch_sub(words.len(), Ordering::Relaxed);
                     io::stderr().write_all(&words)
                 }
-                Ok(Item::Written(asked)) => {
+                Ok(LogItem::Written(asked)) => {
                     let _ = asked.try_send(());
                     continue;
                 }
@@ -174,7 +174,7 @@ mod tests {
         go_on: Receiver<bool>,
     }
 
-    impl Destination for Gate {
+    impl LogDestination for Gate {
         fn write(&mut self, message: &[u8]) -> io::Result<()> {
             let _ = self.seen.send(message.to_vec());
             if self.go_on.recv().unwrap_or(true) {
@@ -185,9 +185,9 @@ mod tests {
         }
     }
 
-    fn gate() -> (Lines, Receiver<Vec<u8>>, Sender<bool>) {
+    fn gate() -> (LogQueue, Receiver<Vec<u8>>, Sender<bool>) {
         let ((seen, lines), (go, go_on)) = (channel(), channel());
-        (Lines::new(Box::new(Gate { seen, go_on })), lines, go)
+        (LogQueue::new(Box::new(Gate { seen, go_on })), lines, go)
     }
 
     #[test]

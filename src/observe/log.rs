@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::events::{Event, Progress, Weight};
-use super::journal::{Journal, Keep, Note};
-use super::threads::{self, Watched};
+use super::events::{EventWeight, JournalProgress, MachineEvent};
+use super::journal::{JournalChange, JournalKeeper, MachineJournal};
+use super::threads::{self, WatchedThread};
 
 /// How long an event may wait to be kept beyond the process; a power cut loses so much of the
 /// history, and no lease.
@@ -16,25 +16,25 @@ const KEPT_EVERY: Duration = Duration::from_secs(1);
 const BATCH_NOTES_MAX: usize = 4096;
 
 /// Fills the journal with what was kept.
-pub type Load = Box<dyn FnOnce(&Journal) -> Option<Keep> + Send>;
+pub type JournalLoader = Box<dyn FnOnce(&MachineJournal) -> Option<JournalKeeper> + Send>;
 
 /// Learns from an event.
-pub type Learn = Box<dyn FnMut(&Event) + Send>;
+pub type EventLearner = Box<dyn FnMut(&MachineEvent) + Send>;
 
 /// Where the journal thread writes what it has printed.
 #[derive(Default)]
-pub struct Memory {
-    pub journal: Arc<Journal>,
+pub struct JournalMemory {
+    pub journal: Arc<MachineJournal>,
     /// None: the history ends with the process.
-    pub keep: Option<Keep>,
+    pub keep: Option<JournalKeeper>,
     /// Reads what an earlier process kept, and says who keeps more. Called on the journal thread,
     /// before its first event.
-    pub load: Option<Load>,
+    pub load: Option<JournalLoader>,
     /// Who learns from what happens; called on the journal thread, which may wait for a disk.
-    pub learn: Option<Learn>,
+    pub learn: Option<EventLearner>,
 }
 
-impl fmt::Debug for Memory {
+impl fmt::Debug for JournalMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memory").field("journal", &self.journal).finish_non_exhaustive()
     }
@@ -42,25 +42,29 @@ impl fmt::Debug for Memory {
 
 /// Prints and remembers events until every sender is gone. A panic loses the event that it met, and
 /// what was not kept yet.
-pub fn print_all(events: &Receiver<Event>, mut memory: Memory, progress: &Progress) {
-    let thread = threads::watch("rb-journal");
+pub fn run_journal_thread(
+    events: &Receiver<MachineEvent>,
+    mut memory: JournalMemory,
+    progress: &JournalProgress,
+) {
+    let thread = threads::watch_thread("rb-journal");
     thread.keep_running(|| {
         if let Some(load) = memory.load.take() {
             let _busy = thread.busy();
             memory.keep = load(&memory.journal);
         }
-        print_until_over(events, &mut memory, &thread, progress);
+        print_until_closed(events, &mut memory, &thread, progress);
     });
 }
 
-fn print_until_over(
-    events: &Receiver<Event>,
-    memory: &mut Memory,
-    thread: &Watched,
-    progress: &Progress,
+fn print_until_closed(
+    events: &Receiver<MachineEvent>,
+    memory: &mut JournalMemory,
+    thread: &WatchedThread,
+    progress: &JournalProgress,
 ) {
-    let Memory { journal, keep, learn, .. } = memory;
-    let mut notes: Vec<Note> = Vec::new();
+    let JournalMemory { journal, keep, learn, .. } = memory;
+    let mut notes: Vec<JournalChange> = Vec::new();
     let mut due: Option<Instant> = None;
     loop {
         let patience =
@@ -69,9 +73,9 @@ fn print_until_over(
         let _busy = thread.busy();
         let is_over = matches!(received, Err(RecvTimeoutError::Disconnected));
         if let Ok(event) = &received {
-            print(event);
+            print_event(event);
             // Counted at the end, and where a panic ends it as well.
-            let _noted = Noted(progress);
+            let _noted = ProgressGuard(progress);
             journal.add(event, unix_ms(), &mut notes);
             if let Some(learn) = learn {
                 learn(event);
@@ -92,15 +96,15 @@ fn print_until_over(
     }
 }
 
-struct Noted<'a>(&'a Progress);
+struct ProgressGuard<'a>(&'a JournalProgress);
 
-impl Drop for Noted<'_> {
+impl Drop for ProgressGuard<'_> {
     fn drop(&mut self) {
         self.0.note();
     }
 }
 
-fn print(event: &Event) {
+fn print_event(event: &MachineEvent) {
     let who = match (event.mac, event.address) {
         (Some(mac), Some(address)) => format!("{mac} {address}"),
         (Some(mac), None) => mac.to_string(),
@@ -109,9 +113,9 @@ fn print(event: &Event) {
     };
     let stage = event.stage.word();
     match event.weight {
-        Weight::Detail => tracing::debug!("{who} {stage}: {}", event.text),
-        Weight::Step => tracing::info!("{who} {stage}: {}", event.text),
-        Weight::Warning => tracing::warn!("{who} {stage}: {}", event.text),
+        EventWeight::Detail => tracing::debug!("{who} {stage}: {}", event.text),
+        EventWeight::Step => tracing::info!("{who} {stage}: {}", event.text),
+        EventWeight::Warning => tracing::warn!("{who} {stage}: {}", event.text),
     }
 }
 

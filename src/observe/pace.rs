@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::events::{Event, Kind, Sort};
+use super::events::{EventKind, EventSort, MachineEvent};
 use ringboot_protocol::model::machine::Mac;
 
 /// Subjects that are told apart; beyond it new ones are not said until an old one has been silent
@@ -23,24 +23,24 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Decides which line may be said. A subject is whatever one count is kept for: a subnet, a
 /// client's address, a kind of fault.
 #[derive(Debug)]
-pub struct Pace<K> {
+pub struct LinePace<K> {
     /// Lines of one subject in `every`.
     lines: u32,
     every: Duration,
     subjects_max: usize,
-    subjects: HashMap<K, Subject>,
+    subjects: HashMap<K, PacedSubject>,
     /// When silent subjects were looked for last: once in `every`, however many new ones come.
     pruned: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Subject {
+struct PacedSubject {
     since: Instant,
     said: u32,
     unsaid: u64,
 }
 
-impl<K: Eq + Hash> Pace<K> {
+impl<K: Eq + Hash> LinePace<K> {
     pub fn new(lines: u32, every: Duration) -> Self {
         Self::with_subjects(lines, every, SUBJECTS_MAX)
     }
@@ -73,7 +73,7 @@ impl<K: Eq + Hash> Pace<K> {
             }
         }
         let subject =
-            self.subjects.entry(subject).or_insert(Subject { since: now, said: 0, unsaid: 0 });
+            self.subjects.entry(subject).or_insert(PacedSubject { since: now, said: 0, unsaid: 0 });
         if now.saturating_duration_since(subject.since) >= self.every {
             (subject.since, subject.said) = (now, 0);
         }
@@ -88,13 +88,13 @@ impl<K: Eq + Hash> Pace<K> {
 
 /// Whose doing an event is: the machine, or the address of one that is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
+pub enum EventSource {
     Machine(Mac),
     Address(IpAddr),
 }
 
-impl Source {
-    pub fn of(event: &Event) -> Option<Self> {
+impl EventSource {
+    pub fn of(event: &MachineEvent) -> Option<Self> {
         let address = event.address.map(|address| Self::Address(address.to_canonical()));
         event.mac.map(Self::Machine).or(address)
     }
@@ -108,30 +108,30 @@ impl Source {
 /// and of what anybody can cause a few lines of each source and of each kind and place, each with a
 /// count of those that were left out.
 #[derive(Debug)]
-pub struct Gate {
-    steps: Pace<(Sort, Option<IpAddr>)>,
-    steps_of: Pace<Source>,
-    trouble: Pace<(Sort, Option<IpAddr>)>,
-    trouble_of: Pace<(Sort, Source)>,
+pub struct LogGate {
+    steps: LinePace<(EventSort, Option<IpAddr>)>,
+    steps_of: LinePace<EventSource>,
+    trouble: LinePace<(EventSort, Option<IpAddr>)>,
+    trouble_of: LinePace<(EventSort, EventSource)>,
 }
 
-impl Gate {
+impl LogGate {
     /// Lines of one kind and place in a second: of trouble, and of steps of boots.
     pub fn new(trouble: u32, steps: u32) -> Self {
         Self {
-            steps: Pace::new(steps, SECOND),
-            steps_of: Pace::with_subjects(STEPS_OF_A_SOURCE, SECOND, SOURCES_MAX),
-            trouble: Pace::new(trouble, SECOND),
-            trouble_of: Pace::with_subjects(TROUBLE_OF_A_SOURCE, MINUTE, SOURCES_MAX),
+            steps: LinePace::new(steps, SECOND),
+            steps_of: LinePace::with_subjects(STEPS_OF_A_SOURCE, SECOND, SOURCES_MAX),
+            trouble: LinePace::new(trouble, SECOND),
+            trouble_of: LinePace::with_subjects(TROUBLE_OF_A_SOURCE, MINUTE, SOURCES_MAX),
         }
     }
 
-    /// As [`Pace::admit`]. A source that has said all that it may takes nothing from others.
+    /// As [`LinePace::admit`]. A source that has said all that it may takes nothing from others.
     pub fn admit(
         &mut self,
-        kind: &Kind,
+        kind: &EventKind,
         place: Option<IpAddr>,
-        source: Option<Source>,
+        source: Option<EventSource>,
         now: Instant,
     ) -> Option<u64> {
         let sort = kind.sort();
@@ -149,7 +149,7 @@ impl Gate {
 }
 
 /// The sentence of a line that was admitted, with the count of those that were not.
-pub fn with_count(text: String, unsaid: u64) -> String {
+pub fn append_unsaid_count(text: String, unsaid: u64) -> String {
     match unsaid {
         0 => text,
         unsaid => format!("{text} ({unsaid} more like it were not said)"),
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn a_flood_is_one_line_a_second_and_a_count() {
         let start = Instant::now();
-        let mut pace = Pace::new(1, SECOND);
+        let mut pace = LinePace::new(1, SECOND);
         let said: Vec<u64> = (0..3000)
             .filter_map(|n| pace.admit("10.0.0.0/8", start + Duration::from_millis(n)))
             .collect();
@@ -174,8 +174,8 @@ mod tests {
     #[test]
     fn a_few_lines_are_all_said() {
         let start = Instant::now();
-        let mut pace = Pace::new(2, SECOND);
-        let said = |pace: &mut Pace<u8>, after| pace.admit(1, start + after);
+        let mut pace = LinePace::new(2, SECOND);
+        let said = |pace: &mut LinePace<u8>, after| pace.admit(1, start + after);
         assert_eq!([0; 4].map(|_| said(&mut pace, Duration::ZERO)), [Some(0), Some(0), None, None]);
         assert_eq!(said(&mut pace, SECOND), Some(2));
         assert_eq!(said(&mut pace, 3 * SECOND), Some(0));
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn subjects_are_bounded_and_old_ones_make_room() {
         let start = Instant::now();
-        let mut pace = Pace::new(1, SECOND);
+        let mut pace = LinePace::new(1, SECOND);
         let said =
             (0..10 * SUBJECTS_MAX).filter(|subject| pace.admit(*subject, start).is_some()).count();
         assert_eq!((said, pace.subjects.len()), (SUBJECTS_MAX, SUBJECTS_MAX));
@@ -192,15 +192,15 @@ mod tests {
         assert_eq!(pace.subjects.len(), 1);
     }
 
-    fn address(n: u32) -> Option<Source> {
-        Some(Source::Address(std::net::Ipv4Addr::from(n).into()))
+    fn address(n: u32) -> Option<EventSource> {
+        Some(EventSource::Address(std::net::Ipv4Addr::from(n).into()))
     }
 
     #[test]
     fn one_source_cannot_silence_another_and_all_together_are_bounded() {
-        let (mut gate, start) = (Gate::new(10, 1000), Instant::now());
+        let (mut gate, start) = (LogGate::new(10, 1000), Instant::now());
         let mut said = |source, after: Duration| {
-            gate.admit(&Kind::BadRequest, None, address(source), start + after)
+            gate.admit(&EventKind::BadRequest, None, address(source), start + after)
         };
         let first: Vec<_> = (0..1000).filter_map(|_| said(1, Duration::ZERO)).collect();
         assert_eq!(first, [0; TROUBLE_OF_A_SOURCE as usize]);
@@ -217,8 +217,8 @@ mod tests {
 
     #[test]
     fn a_storm_is_told_whole_and_one_machine_that_fetches_without_end_is_not() {
-        let (mut gate, start) = (Gate::new(1, 20_000), Instant::now());
-        let sent = Kind::Sent { name: "linux".into(), bytes: 1 };
+        let (mut gate, start) = (LogGate::new(1, 20_000), Instant::now());
+        let sent = EventKind::Sent { name: "linux".into(), bytes: 1 };
         let storm =
             (0..10_000).filter(|source| gate.admit(&sent, None, address(*source), start).is_some());
         assert_eq!(storm.count(), 10_000);
@@ -230,7 +230,10 @@ mod tests {
 
     #[test]
     fn the_count_is_part_of_the_sentence() {
-        assert_eq!(with_count("no answer".into(), 0), "no answer");
-        assert_eq!(with_count("no answer".into(), 7), "no answer (7 more like it were not said)");
+        assert_eq!(append_unsaid_count("no answer".into(), 0), "no answer");
+        assert_eq!(
+            append_unsaid_count("no answer".into(), 7),
+            "no answer (7 more like it were not said)"
+        );
     }
 }

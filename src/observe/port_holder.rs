@@ -6,38 +6,38 @@ use std::path::Path;
 
 /// The kernel's tables of one protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub enum SocketProtocol {
     Udp,
     Tcp,
 }
 
 /// `dnsmasq (pid 812)`, or None where /proc does not tell (another namespace, not root).
-pub fn holder(protocol: Protocol, port: u16) -> Option<String> {
+pub fn find_port_holder(protocol: SocketProtocol, port: u16) -> Option<String> {
     let tables = match protocol {
-        Protocol::Udp => ["/proc/net/udp", "/proc/net/udp6"],
-        Protocol::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+        SocketProtocol::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+        SocketProtocol::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
     };
     tables.iter().find_map(|table| {
         let text = fs::read_to_string(table).ok()?;
         text.lines()
             .skip(1)
-            .filter_map(|line| inode_at(line, protocol, port))
-            .find_map(|inode| process_with(&inode))
+            .filter_map(|line| parse_socket_inode(line, protocol, port))
+            .find_map(|inode| find_inode_process(&inode))
     })
 }
 
 /// A line is `sl local_address rem_address st … inode …`; the port is the hexadecimal tail of the
 /// local address.
-fn inode_at(line: &str, protocol: Protocol, port: u16) -> Option<String> {
+fn parse_socket_inode(line: &str, protocol: SocketProtocol, port: u16) -> Option<String> {
     const TCP_LISTEN: &str = "0A";
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (_, held) = fields.get(1)?.rsplit_once(':')?;
-    let listens = protocol == Protocol::Udp || fields.get(3) == Some(&TCP_LISTEN);
+    let listens = protocol == SocketProtocol::Udp || fields.get(3) == Some(&TCP_LISTEN);
     let same = u16::from_str_radix(held, 16).ok()? == port && listens;
     same.then(|| fields.get(9).map(ToString::to_string)).flatten()
 }
 
-fn process_with(inode: &str) -> Option<String> {
+fn find_inode_process(inode: &str) -> Option<String> {
     let wanted = format!("socket:[{inode}]");
     let own = std::process::id().to_string();
     fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
@@ -62,9 +62,9 @@ mod tests {
     fn the_line_of_a_port_gives_its_inode() {
         let line = "  812: 00000000:0045 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 \
                     0 4711 2 0 0";
-        assert_eq!(inode_at(line, Protocol::Udp, 69), Some("4711".to_owned()));
-        assert_eq!(inode_at(line, Protocol::Udp, 70), None);
-        assert_eq!(inode_at(line, Protocol::Tcp, 69), None);
-        assert_eq!(inode_at("", Protocol::Udp, 69), None);
+        assert_eq!(parse_socket_inode(line, SocketProtocol::Udp, 69), Some("4711".to_owned()));
+        assert_eq!(parse_socket_inode(line, SocketProtocol::Udp, 70), None);
+        assert_eq!(parse_socket_inode(line, SocketProtocol::Tcp, 69), None);
+        assert_eq!(parse_socket_inode("", SocketProtocol::Udp, 69), None);
     }
 }

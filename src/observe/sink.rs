@@ -18,7 +18,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::lines::{Destination, Lines};
+use super::lines::{LogDestination, LogQueue};
 
 /// The system's syslog socket.
 const SYSLOG_SOCKET: &str = "/dev/log";
@@ -31,7 +31,7 @@ const SYSLOG_WAIT: Duration = Duration::from_millis(200);
 const LAST_LINES_MAX: Duration = Duration::from_secs(1);
 
 /// The queue of this process; None before [`start`].
-static LINES: OnceLock<Lines> = OnceLock::new();
+static LINES: OnceLock<LogQueue> = OnceLock::new();
 
 /// Colours are for terminals that have them, and for people who did not say no
 /// (https://no-color.org).
@@ -47,52 +47,53 @@ fn has_colours(no_color: Option<OsString>, term: Option<OsString>) -> bool {
 /// Starts logging for the whole process: lines wait in a queue until [`write`] is called.
 /// `facility` sends lines to syslog (RFC 5424 section 6.2.1 has the numbers). READY is no log line:
 /// it goes to standard output.
-pub fn start(level: Level, facility: Option<u8>) {
-    let destination: Box<dyn Destination> = match facility {
+pub fn start_logging(level: Level, facility: Option<u8>) {
+    let destination: Box<dyn LogDestination> = match facility {
         Some(_) => {
             let path = std::env::var_os(SYSLOG_SOCKET_VARIABLE)
                 .map_or(PathBuf::from(SYSLOG_SOCKET), PathBuf::from);
-            Box::new(Syslog::new(path))
+            Box::new(SyslogSocket::new(path))
         }
         None => Box::new(StandardError),
     };
-    if LINES.set(Lines::new(destination)).is_err() {
+    if LINES.set(LogQueue::new(destination)).is_err() {
         return;
     }
     let format = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
         .log_internal_errors(false)
-        .with_writer(|| Queue);
+        .with_writer(|| LogQueueWriter);
     // Another subscriber is there already only in tests that run several servers in one process.
     let _ = match facility {
         Some(facility) => {
-            let lines = Prefixed { facility, tag: format!("ringboot[{}]: ", std::process::id()) };
+            let lines =
+                PrefixedFormat { facility, tag: format!("ringboot[{}]: ", std::process::id()) };
             format.with_ansi(false).event_format(lines).try_init()
         }
-        None if stderr_is_the_journal() => {
+        None if is_stderr_journal() => {
             // The journal adds time and process itself, and reads a priority off the line
             // (sd-daemon(3)).
-            let lines = Prefixed { facility: 0, tag: String::new() };
+            let lines = PrefixedFormat { facility: 0, tag: String::new() };
             format.with_ansi(false).event_format(lines).try_init()
         }
         None => format.with_ansi(wants_colours()).try_init(),
     };
-    std::panic::set_hook(Box::new(tell_panic));
+    std::panic::set_hook(Box::new(log_panic));
 }
 
 /// Starts the thread that writes. Capabilities and privileges are the ones of the caller.
-pub fn write() {
-    LINES.get().into_iter().for_each(Lines::start);
+pub fn start_log_writer() {
+    LINES.get().into_iter().for_each(LogQueue::start);
 }
 
 /// Lines that were dropped because the log took no more, or that could not be written.
-pub fn lost() -> u64 {
-    LINES.get().map_or(0, Lines::lost)
+pub fn count_lost_lines() -> u64 {
+    LINES.get().map_or(0, LogQueue::lost)
 }
 
 /// Waits a moment for the last lines. To be called where the process ends.
-pub fn finish() {
+pub fn flush_log() {
     LINES.get().into_iter().for_each(|lines| {
         lines.start();
         lines.finish(LAST_LINES_MAX);
@@ -101,9 +102,12 @@ pub fn finish() {
 
 /// Why the process ends: to standard error in any case, which the journal takes as errors, line by
 /// line, and to syslog.
-pub fn last_words(text: &str, facility: Option<u8>) {
-    let words = match stderr_is_the_journal() {
-        true => text.lines().map(|line| format!("<{}>{line}\n", severity(Level::ERROR))).collect(),
+pub fn log_last_words(text: &str, facility: Option<u8>) {
+    let words = match is_stderr_journal() {
+        true => text
+            .lines()
+            .map(|line| format!("<{}>{line}\n", map_syslog_severity(Level::ERROR)))
+            .collect(),
         false => format!("ringboot: {text}\n"),
     };
     match LINES.get() {
@@ -114,11 +118,11 @@ pub fn last_words(text: &str, facility: Option<u8>) {
     if facility.is_some() {
         tracing::error!("{text}");
     }
-    finish();
+    flush_log();
 }
 
 /// A panic is told like everything else: where the log goes, and without waiting for it.
-fn tell_panic(panic: &PanicHookInfo<'_>) {
+fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("without a name");
     let place = panic.location().map_or_else(String::new, |location| format!(" at {location}"));
@@ -129,14 +133,14 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
         .unwrap_or("no message");
     tracing::error!("the thread {name} panicked{place}: {said}");
     if name == "main" {
-        finish();
+        flush_log();
     }
 }
 
 /// One formatted message on its way to the log thread.
-struct Queue;
+struct LogQueueWriter;
 
-impl Write for Queue {
+impl Write for LogQueueWriter {
     fn write(&mut self, message: &[u8]) -> io::Result<usize> {
         if let Some(lines) = LINES.get() {
             lines.push(message);
@@ -151,7 +155,7 @@ impl Write for Queue {
 
 struct StandardError;
 
-impl Destination for StandardError {
+impl LogDestination for StandardError {
     fn write(&mut self, message: &[u8]) -> io::Result<()> {
         io::stderr().write_all(message)
     }
@@ -159,7 +163,7 @@ impl Destination for StandardError {
 
 /// systemd.exec(5): JOURNAL_STREAM names the device and inode of the journal's stream; it is
 /// inherited by children whose standard error goes elsewhere, so the numbers decide.
-fn stderr_is_the_journal() -> bool {
+fn is_stderr_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return false };
     let Ok(meta) = std::fs::File::from(stderr).metadata() else { return false };
@@ -168,12 +172,12 @@ fn stderr_is_the_journal() -> bool {
 
 /// `<priority>tag: text`, once for each line of a message, as sd-daemon(3) and RFC 3164 read it. No
 /// time: whoever receives it on the same machine puts his own, in his own zone.
-struct Prefixed {
+struct PrefixedFormat {
     facility: u8,
     tag: String,
 }
 
-impl<S, N> FormatEvent<S, N> for Prefixed
+impl<S, N> FormatEvent<S, N> for PrefixedFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -186,13 +190,14 @@ where
     ) -> fmt::Result {
         let mut text = String::new();
         context.format_fields(Writer::new(&mut text), event)?;
-        let priority = u16::from(self.facility) * 8 + severity(*event.metadata().level());
+        let priority =
+            u16::from(self.facility) * 8 + map_syslog_severity(*event.metadata().level());
         text.lines().try_for_each(|line| writeln!(out, "<{priority}>{}{line}", self.tag))
     }
 }
 
 /// RFC 5424 table 2.
-fn severity(level: Level) -> u16 {
+fn map_syslog_severity(level: Level) -> u16 {
     match level {
         Level::ERROR => 3,
         Level::WARN => 4,
@@ -202,12 +207,12 @@ fn severity(level: Level) -> u16 {
 }
 
 /// The socket of a syslog daemon, found again when the daemon was restarted.
-struct Syslog {
+struct SyslogSocket {
     path: PathBuf,
     socket: Option<UnixDatagram>,
 }
 
-impl Syslog {
+impl SyslogSocket {
     fn new(path: PathBuf) -> Self {
         Self { path, socket: None }
     }
@@ -220,19 +225,19 @@ impl Syslog {
                 Err(_) => {}
             }
         }
-        let fresh = self.socket.insert(connect(&self.path)?);
+        let fresh = self.socket.insert(connect_syslog(&self.path)?);
         fresh.send(line).map(drop)
     }
 }
 
-fn connect(path: &Path) -> io::Result<UnixDatagram> {
+fn connect_syslog(path: &Path) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     socket.set_write_timeout(Some(SYSLOG_WAIT))?;
     socket.connect(path)?;
     Ok(socket)
 }
 
-impl Destination for Syslog {
+impl LogDestination for SyslogSocket {
     /// Each line becomes a datagram.
     fn write(&mut self, message: &[u8]) -> io::Result<()> {
         for line in message.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
@@ -263,7 +268,7 @@ mod tests {
     fn a_restarted_syslog_daemon_is_found_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let mut syslog = Syslog::new(path.clone());
+        let mut syslog = SyslogSocket::new(path.clone());
         assert!(syslog.send(b"nobody listens").is_err());
         for daemon in 1..=2 {
             let socket = UnixDatagram::bind(&path).unwrap();

@@ -1,9 +1,9 @@
 //! Where a machine stands, in one word: what `why` tells in a story, for a list of hundreds.
 
-use super::entry::Entry;
-use super::events::{Kind, Stage};
-use super::stop::Cause;
-use super::timeline::Story;
+use super::entry::JournalEntry;
+use super::events::{BootStage, EventKind};
+use super::stop::StopCause;
+use super::timeline::BootStory;
 
 /// A machine that is between two steps of its boot is given so long for the next one. Milliseconds:
 /// firmware that looks for a link, a loader with a countdown, a kernel that is unpacked.
@@ -14,7 +14,7 @@ const SETTLED_MS: u64 = 10_000;
 
 /// Where a machine stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub enum MachineStanding {
     /// It stopped, and `why` has the cause.
     Failed,
     /// Between two steps, a moment ago.
@@ -27,7 +27,7 @@ pub enum Standing {
     Unseen,
 }
 
-impl Standing {
+impl MachineStanding {
     pub const ALL: [Self; 5] =
         [Self::Failed, Self::Booting, Self::Menu, Self::Booted, Self::Unseen];
 
@@ -43,112 +43,131 @@ impl Standing {
 }
 
 /// The judgement of `why` in one word. `entries` are those of the story, oldest first.
-pub fn standing(entries: &[Entry], story: &Story) -> Standing {
-    if story.code.is_some_and(Cause::is_under_way) {
-        return Standing::Booting;
+pub fn judge_standing(entries: &[JournalEntry], story: &BootStory) -> MachineStanding {
+    if story.code.is_some_and(StopCause::is_under_way) {
+        return MachineStanding::Booting;
     }
-    let steps = || entries.iter().rev().filter(|entry| is_step(&entry.kind));
-    let Some(last) = steps().next() else { return Standing::Unseen };
+    let steps = || entries.iter().rev().filter(|entry| is_boot_step(&entry.kind));
+    let Some(last) = steps().next() else { return MachineStanding::Unseen };
     if story.cause.is_none() {
-        return if story.quiet_ms < SETTLED_MS { Standing::Booting } else { Standing::Booted };
+        return if story.quiet_ms < SETTLED_MS {
+            MachineStanding::Booting
+        } else {
+            MachineStanding::Booted
+        };
     }
     // Only time tells that the next step does not come.
-    let is_between =
-        matches!(last.kind, Kind::Offered { .. } | Kind::Leased { .. } | Kind::Sent { .. });
+    let is_between = matches!(
+        last.kind,
+        EventKind::Offered { .. } | EventKind::Leased { .. } | EventKind::Sent { .. }
+    );
     match (is_between, last.stage) {
-        (false, _) => Standing::Failed,
-        (true, _) if story.quiet_ms < NEXT_STEP_MS => Standing::Booting,
-        (true, Stage::Menu) => Standing::Menu,
-        (true, _) => Standing::Failed,
+        (false, _) => MachineStanding::Failed,
+        (true, _) if story.quiet_ms < NEXT_STEP_MS => MachineStanding::Booting,
+        (true, BootStage::Menu) => MachineStanding::Menu,
+        (true, _) => MachineStanding::Failed,
     }
 }
 
-fn is_step(kind: &Kind) -> bool {
-    !matches!(kind, Kind::Renewed | Kind::Released | Kind::SizeProbe | Kind::Other)
+fn is_boot_step(kind: &EventKind) -> bool {
+    !matches!(
+        kind,
+        EventKind::Renewed | EventKind::Released | EventKind::SizeProbe | EventKind::Other
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::cause::Known;
-    use super::super::flight::{Flight, Way};
-    use super::super::timeline::story;
+    use super::super::cause::CauseContext;
+    use super::super::flight::{ActiveTransfer, TransferProgress};
+    use super::super::timeline::build_boot_story;
     use super::*;
-    use ringboot_protocol::model::machine::{Arch, Firmware, Role};
+    use ringboot_protocol::model::machine::{Arch, Firmware, FirmwareRole};
 
-    const PXE: Firmware = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };
+    const PXE: Firmware = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiX64) };
 
-    fn at(at_ms: u64, stage: Stage, kind: Kind) -> Entry {
-        Entry { at_ms, address: None, stage, kind, text: String::new() }
+    fn at(at_ms: u64, stage: BootStage, kind: EventKind) -> JournalEntry {
+        JournalEntry { at_ms, address: None, stage, kind, text: String::new() }
     }
 
-    fn sent(at_ms: u64, stage: Stage, name: &str) -> Entry {
-        at(at_ms, stage, Kind::Sent { name: name.into(), bytes: 1 })
+    fn sent(at_ms: u64, stage: BootStage, name: &str) -> JournalEntry {
+        at(at_ms, stage, EventKind::Sent { name: name.into(), bytes: 1 })
     }
 
     /// As far as the loader, which came at 4,200 ms.
-    fn loaded(more: &[Entry]) -> Vec<Entry> {
+    fn loaded(more: &[JournalEntry]) -> Vec<JournalEntry> {
         let first = [
-            at(0, Stage::Dhcp, Kind::Offered { to: PXE }),
-            at(4000, Stage::Dhcp, Kind::Leased { to: PXE, twin: false }),
-            sent(4200, Stage::Loader, "shimx64.efi"),
+            at(0, BootStage::Dhcp, EventKind::Offered { to: PXE }),
+            at(4000, BootStage::Dhcp, EventKind::Leased { to: PXE, twin: false }),
+            sent(4200, BootStage::Loader, "shimx64.efi"),
         ];
         first.into_iter().chain(more.iter().cloned()).collect()
     }
 
-    fn stands(entries: &[Entry], now_ms: u64) -> Standing {
-        standing(entries, &story(entries, &Known::default(), now_ms))
+    fn stands(entries: &[JournalEntry], now_ms: u64) -> MachineStanding {
+        judge_standing(entries, &build_boot_story(entries, &CauseContext::default(), now_ms))
     }
 
     #[test]
     fn a_machine_between_two_steps_boots_until_the_next_one_is_overdue() {
-        let offered = [at(0, Stage::Dhcp, Kind::Offered { to: PXE })];
+        let offered = [at(0, BootStage::Dhcp, EventKind::Offered { to: PXE })];
         assert_eq!(
             (stands(&offered, 59_999), stands(&offered, 60_000)),
-            (Standing::Booting, Standing::Failed)
+            (MachineStanding::Booting, MachineStanding::Failed)
         );
         assert_eq!(
             (stands(&loaded(&[]), 60_000), stands(&loaded(&[]), 70_000)),
-            (Standing::Booting, Standing::Failed)
+            (MachineStanding::Booting, MachineStanding::Failed)
         );
-        let menu = loaded(&[sent(5000, Stage::Menu, "grub.cfg")]);
+        let menu = loaded(&[sent(5000, BootStage::Menu, "grub.cfg")]);
         assert_eq!(
             (stands(&menu, 60_000), stands(&menu, 70_000)),
-            (Standing::Booting, Standing::Menu)
+            (MachineStanding::Booting, MachineStanding::Menu)
         );
     }
 
     #[test]
     fn a_machine_that_loads_a_large_file_boots_however_long_it_takes() {
-        let way = Way::Tftp { block: 4, blocks: 70_000 };
-        let flight = Flight { name: "initrd.gz".into(), began_ms: 4300, quiet_ms: 20_000, way };
-        let known = Known { flights: Some(vec![flight]), ..Known::default() };
+        let way = TransferProgress::Tftp { block: 4, blocks: 70_000 };
+        let flight =
+            ActiveTransfer { name: "initrd.gz".into(), began_ms: 4300, quiet_ms: 20_000, way };
+        let known = CauseContext { flights: Some(vec![flight]), ..CauseContext::default() };
         let entries = loaded(&[]);
-        assert_eq!(standing(&entries, &story(&entries, &known, 500_000)), Standing::Booting);
-        assert_eq!(stands(&entries, 500_000), Standing::Failed);
+        assert_eq!(
+            judge_standing(&entries, &build_boot_story(&entries, &known, 500_000)),
+            MachineStanding::Booting
+        );
+        assert_eq!(stands(&entries, 500_000), MachineStanding::Failed);
     }
 
     #[test]
     fn what_cannot_go_on_by_itself_has_failed_at_once() {
         let rule = Some("kernel of the menu entry `install`".to_owned());
-        let missing = at(5000, Stage::Kernel, Kind::Missing { name: "debian/linux".into(), rule });
-        assert_eq!(stands(&loaded(&[missing]), 5001), Standing::Failed);
-        assert_eq!(stands(&[at(0, Stage::Dhcp, Kind::NoAddressFree)], 1), Standing::Failed);
+        let missing =
+            at(5000, BootStage::Kernel, EventKind::Missing { name: "debian/linux".into(), rule });
+        assert_eq!(stands(&loaded(&[missing]), 5001), MachineStanding::Failed);
+        assert_eq!(
+            stands(&[at(0, BootStage::Dhcp, EventKind::NoAddressFree)], 1),
+            MachineStanding::Failed
+        );
     }
 
     #[test]
     fn a_machine_that_has_all_has_booted_and_stays_so_while_it_renews_its_lease() {
-        let mut entries =
-            loaded(&[sent(5000, Stage::Kernel, "linux"), sent(6000, Stage::Initrd, "initrd.gz")]);
+        let mut entries = loaded(&[
+            sent(5000, BootStage::Kernel, "linux"),
+            sent(6000, BootStage::Initrd, "initrd.gz"),
+        ]);
         assert_eq!(
             (stands(&entries, 7000), stands(&entries, 16_000)),
-            (Standing::Booting, Standing::Booted)
+            (MachineStanding::Booting, MachineStanding::Booted)
         );
-        entries.push(at(900_000, Stage::Dhcp, Kind::Renewed));
-        assert_eq!(stands(&entries, 900_001), Standing::Booted);
+        entries.push(at(900_000, BootStage::Dhcp, EventKind::Renewed));
+        assert_eq!(stands(&entries, 900_001), MachineStanding::Booted);
     }
 
     #[test]
     fn nothing_is_known_of_a_machine_that_was_never_heard_of() {
-        assert_eq!(stands(&[], 0), Standing::Unseen);
+        assert_eq!(stands(&[], 0), MachineStanding::Unseen);
     }
 }

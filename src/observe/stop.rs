@@ -3,7 +3,7 @@
 words! {
     /// Where a boot stopped, or what it waits for. docs/troubleshooting.md has a row for each,
     /// tests/why.rs a test.
-    pub enum Cause {
+    pub enum StopCause {
         NeverSeen = "never-seen",
         NoDhcpHere = "no-dhcp-here",
         NothingAskedFor = "nothing-asked-for",
@@ -59,7 +59,7 @@ words! {
     }
 }
 
-impl Cause {
+impl StopCause {
     /// It goes on by itself, or may.
     pub fn is_under_way(self) -> bool {
         matches!(self, Self::Loading | Self::LoadingStill | Self::WaitsForItsTurn)
@@ -68,8 +68,8 @@ impl Cause {
 
 /// A cause in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stop {
-    pub code: Cause,
+pub struct StopReport {
+    pub code: StopCause,
     pub cause: String,
     pub next_step: String,
 }

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Threads are the process's, and so is the list of them.
-static ALL: Mutex<Vec<Arc<Thread>>> = Mutex::new(Vec::new());
+static ALL: Mutex<Vec<Arc<ThreadRecord>>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
-struct Thread {
+struct ThreadRecord {
     name: String,
     /// Milliseconds of [`now_ms`]; 0: it waits for work.
     busy_since_ms: AtomicU64,
@@ -24,7 +24,7 @@ struct Thread {
 
 /// A thread as others see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct View {
+pub struct ThreadView {
     pub name: String,
     /// For how long it has worked at one thing.
     pub busy: Option<Duration>,
@@ -37,52 +37,52 @@ pub struct View {
 /// A thread's own end. Dropped at its end: it leaves the list, or stays there as dead where a panic
 /// has ended it.
 #[derive(Debug)]
-pub struct Watched(Arc<Thread>);
+pub struct WatchedThread(Arc<ThreadRecord>);
 
 /// Another thread's end: it tells what the thread itself cannot.
 #[derive(Clone, Debug)]
-pub struct Observer(Arc<Thread>);
+pub struct ThreadObserver(Arc<ThreadRecord>);
 
 /// While this lives the thread works at one thing.
 #[derive(Debug)]
-pub struct Busy<'a>(&'a Thread);
+pub struct BusyGuard<'a>(&'a ThreadRecord);
 
 /// Enters a thread into the list.
-pub fn watch(name: &str) -> Watched {
-    let thread = Arc::new(Thread {
+pub fn watch_thread(name: &str) -> WatchedThread {
+    let thread = Arc::new(ThreadRecord {
         name: name.to_owned(),
         busy_since_ms: AtomicU64::new(0),
         panics: AtomicU64::new(0),
         is_dead: AtomicBool::new(false),
     });
-    list().push(Arc::clone(&thread));
-    Watched(thread)
+    lock_threads().push(Arc::clone(&thread));
+    WatchedThread(thread)
 }
 
 /// Every thread that is watched, in the order of their start.
-pub fn all() -> Vec<View> {
-    let now = now_ms();
-    let view = |thread: &Arc<Thread>| {
+pub fn list_threads() -> Vec<ThreadView> {
+    let now = process_age_ms();
+    let view = |thread: &Arc<ThreadRecord>| {
         let since = thread.busy_since_ms.load(Ordering::Relaxed);
-        View {
+        ThreadView {
             name: thread.name.clone(),
             busy: (since > 0).then(|| Duration::from_millis(now.saturating_sub(since))),
             panics: thread.panics.load(Ordering::Relaxed),
             is_dead: thread.is_dead.load(Ordering::Relaxed),
         }
     };
-    list().iter().map(view).collect()
+    lock_threads().iter().map(view).collect()
 }
 
-impl Watched {
-    pub fn busy(&self) -> Busy<'_> {
-        self.0.busy_since_ms.store(now_ms(), Ordering::Relaxed);
-        Busy(&self.0)
+impl WatchedThread {
+    pub fn busy(&self) -> BusyGuard<'_> {
+        self.0.busy_since_ms.store(process_age_ms(), Ordering::Relaxed);
+        BusyGuard(&self.0)
     }
 
     /// For whoever judges the thread from outside.
-    pub fn observer(&self) -> Observer {
-        Observer(Arc::clone(&self.0))
+    pub fn observer(&self) -> ThreadObserver {
+        ThreadObserver(Arc::clone(&self.0))
     }
 
     /// Runs a thread's work to its end, again and again where a panic ends it.
@@ -99,37 +99,37 @@ impl Watched {
     }
 }
 
-impl Observer {
+impl ThreadObserver {
     /// The thread has been at one thing for so long. None: it goes on.
     pub fn found_busy(&self, time: Option<Duration>) {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let since = time.map_or(0, |time| now_ms().saturating_sub(ms(time)).max(1));
+        let since = time.map_or(0, |time| process_age_ms().saturating_sub(ms(time)).max(1));
         self.0.busy_since_ms.store(since, Ordering::Relaxed);
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedThread {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.is_dead.store(true, Ordering::Relaxed);
         } else {
-            list().retain(|thread| !Arc::ptr_eq(thread, &self.0));
+            lock_threads().retain(|thread| !Arc::ptr_eq(thread, &self.0));
         }
     }
 }
 
-impl Drop for Busy<'_> {
+impl Drop for BusyGuard<'_> {
     fn drop(&mut self) {
         self.0.busy_since_ms.store(0, Ordering::Relaxed);
     }
 }
 
-fn list() -> MutexGuard<'static, Vec<Arc<Thread>>> {
+fn lock_threads() -> MutexGuard<'static, Vec<Arc<ThreadRecord>>> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Since the first call, and never 0.
-fn now_ms() -> u64 {
+fn process_age_ms() -> u64 {
     static BEGUN: OnceLock<Instant> = OnceLock::new();
     u64::try_from(BEGUN.get_or_init(Instant::now).elapsed().as_millis())
         .unwrap_or(u64::MAX)
@@ -141,13 +141,13 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
-    fn view(name: &str) -> Option<View> {
-        all().into_iter().find(|view| view.name == name)
+    fn view(name: &str) -> Option<ThreadView> {
+        list_threads().into_iter().find(|view| view.name == name)
     }
 
     #[test]
     fn a_thread_is_listed_while_it_lives_and_as_dead_when_a_panic_has_ended_it() {
-        let (watched, name) = (watch("test-listed"), "test-listed");
+        let (watched, name) = (watch_thread("test-listed"), "test-listed");
         assert_eq!(view(name).unwrap().busy, None);
         let busy = watched.busy();
         assert!(view(name).unwrap().busy.is_some());
@@ -159,7 +159,7 @@ mod tests {
         drop(watched);
         assert_eq!(view(name), None);
         let thread = std::thread::spawn(|| {
-            let _watched = watch("test-dead");
+            let _watched = watch_thread("test-dead");
             panic!("of this test");
         });
         assert!(thread.join().is_err() && view("test-dead").unwrap().is_dead);
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn work_that_panics_is_begun_again_and_counted() {
-        let (watched, mut times) = (watch("test-again"), 0);
+        let (watched, mut times) = (watch_thread("test-again"), 0);
         watched.keep_running(|| {
             times += 1;
             assert!(times == 3, "of this test");

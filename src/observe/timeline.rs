@@ -3,13 +3,13 @@
 
 use std::net::IpAddr;
 
-use super::cause::{self, Known};
-use super::entry::one_line;
-use super::events::{Kind, Stage};
-use super::stop::Cause;
-use ringboot_protocol::model::machine::{Firmware, Role};
+use super::cause::{self, CauseContext};
+use super::entry::join_text_lines;
+use super::events::{BootStage, EventKind};
+use super::stop::StopCause;
+use ringboot_protocol::model::machine::{Firmware, FirmwareRole};
 
-pub use super::entry::Entry;
+pub use super::entry::JournalEntry;
 
 /// Silence after which the next event belongs to another boot: longer than any installer is quiet
 /// while it fetches.
@@ -17,7 +17,7 @@ pub const SILENCE_MS: u64 = 600_000;
 
 /// The last boot of one machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Story {
+pub struct BootStory {
     /// The last address that it was given or asked from.
     pub address: Option<IpAddr>,
     /// The first program of this boot that asked for an address.
@@ -26,9 +26,9 @@ pub struct Story {
     pub began_ms: u64,
     /// Milliseconds since it was last heard of.
     pub quiet_ms: u64,
-    pub lines: Vec<Line>,
+    pub lines: Vec<StoryLine>,
     /// What it stopped at, or what it does now; None: nothing that can be seen from here.
-    pub code: Option<Cause>,
+    pub code: Option<StopCause>,
     /// The same as a sentence.
     pub cause: Option<String>,
     pub next_step: Option<String>,
@@ -36,26 +36,30 @@ pub struct Story {
 
 /// One line of the timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct StoryLine {
     /// Milliseconds since the boot began.
     pub after_ms: u64,
-    pub stage: Stage,
+    pub stage: BootStage,
     pub text: String,
     /// How often this happened in a row.
     pub times: usize,
 }
 
 /// The story of the last boot in `entries` (oldest first). `now_ms`: unix milliseconds.
-pub fn story(entries: &[Entry], known: &Known<'_>, now_ms: u64) -> Story {
-    let boot = last_boot(entries);
-    let stop = cause::judge(boot, known);
+pub fn build_boot_story(
+    entries: &[JournalEntry],
+    known: &CauseContext<'_>,
+    now_ms: u64,
+) -> BootStory {
+    let boot = find_last_boot(entries);
+    let stop = cause::judge_boot(boot, known);
     let began_ms = boot.first().map_or(0, |first| first.at_ms);
-    Story {
+    BootStory {
         address: entries.iter().rev().find_map(|entry| entry.address),
-        firmware: boot.iter().find_map(|entry| asked_as(&entry.kind)),
+        firmware: boot.iter().find_map(|entry| find_asking_firmware(&entry.kind)),
         began_ms,
         quiet_ms: boot.last().map_or(0, |last| now_ms.saturating_sub(last.at_ms)),
-        lines: lines(boot, began_ms),
+        lines: build_story_lines(boot, began_ms),
         code: stop.as_ref().map(|stop| stop.code),
         cause: stop.as_ref().map(|stop| stop.cause.clone()),
         next_step: stop.map(|stop| stop.next_step),
@@ -66,22 +70,23 @@ pub fn story(entries: &[Entry], known: &Known<'_>, now_ms: u64) -> Story {
 
 /// A boot begins after a long silence, or where firmware asks for an address after the boot before
 /// had got one and gone on.
-fn last_boot(entries: &[Entry]) -> &[Entry] {
+fn find_last_boot(entries: &[JournalEntry]) -> &[JournalEntry] {
     let (mut start, mut rank, mut went_on) = (0, 0, false);
     for (at, entry) in entries.iter().enumerate() {
         let quiet = at > 0 && entry.at_ms.saturating_sub(entries[at - 1].at_ms) >= SILENCE_MS;
-        let asks = asks_for_address(&entry.kind);
+        let asks = rank_address_request(&entry.kind);
         let again = asks.is_some_and(|asks| went_on && asks <= rank && asks < SYSTEM_RANK);
         // A lease that is made longer is no boot, however long the machine has been quiet.
-        if again || quiet && entry.kind != Kind::Renewed {
+        if again || quiet && entry.kind != EventKind::Renewed {
             (start, rank, went_on) = (at, 0, false);
         }
         rank = rank.max(asks.unwrap_or(0));
-        went_on |= !matches!(entry.stage, Stage::Dhcp) || matches!(entry.kind, Kind::Leased { .. });
+        went_on |= !matches!(entry.stage, BootStage::Dhcp)
+            || matches!(entry.kind, EventKind::Leased { .. });
     }
     let boot = entries.get(start..).unwrap_or_default();
     // Renewals long after the last step of a boot are no part of it.
-    let renewals = boot.iter().rev().take_while(|entry| entry.kind == Kind::Renewed).count();
+    let renewals = boot.iter().rev().take_while(|entry| entry.kind == EventKind::Renewed).count();
     if renewals < boot.len() { &boot[..boot.len() - renewals] } else { boot }
 }
 
@@ -89,33 +94,38 @@ fn last_boot(entries: &[Entry]) -> &[Entry] {
 const SYSTEM_RANK: u8 = 2;
 
 /// The rank of a program that has just been offered an address.
-fn asks_for_address(kind: &Kind) -> Option<u8> {
-    let (Kind::Offered { to } | Kind::NoLoader { to, .. }) = kind else { return None };
+fn rank_address_request(kind: &EventKind) -> Option<u8> {
+    let (EventKind::Offered { to } | EventKind::NoLoader { to, .. }) = kind else { return None };
     Some(match to.role {
-        Role::Pxe | Role::HttpBoot | Role::RaspberryPi | Role::UBoot => 0,
-        Role::Ipxe => 1,
-        Role::System => SYSTEM_RANK,
+        FirmwareRole::Pxe
+        | FirmwareRole::HttpBoot
+        | FirmwareRole::RaspberryPi
+        | FirmwareRole::UBoot => 0,
+        FirmwareRole::Ipxe => 1,
+        FirmwareRole::System => SYSTEM_RANK,
     })
 }
 
-fn asked_as(kind: &Kind) -> Option<Firmware> {
+fn find_asking_firmware(kind: &EventKind) -> Option<Firmware> {
     match kind {
-        Kind::Offered { to } | Kind::Leased { to, .. } | Kind::NoLoader { to, .. } => Some(*to),
+        EventKind::Offered { to }
+        | EventKind::Leased { to, .. }
+        | EventKind::NoLoader { to, .. } => Some(*to),
         _ => None,
     }
 }
 
 // --- what is printed ---
 
-fn lines(boot: &[Entry], began_ms: u64) -> Vec<Line> {
-    let mut lines: Vec<Line> = Vec::new();
+fn build_story_lines(boot: &[JournalEntry], began_ms: u64) -> Vec<StoryLine> {
+    let mut lines: Vec<StoryLine> = Vec::new();
     for entry in boot {
-        let text = one_line(&entry.text);
+        let text = join_text_lines(&entry.text);
         match lines.last_mut().filter(|line| line.stage == entry.stage && line.text == text) {
             Some(line) => line.times += 1,
             None => {
                 let after_ms = entry.at_ms.saturating_sub(began_ms);
-                lines.push(Line { after_ms, stage: entry.stage, text, times: 1 });
+                lines.push(StoryLine { after_ms, stage: entry.stage, text, times: 1 });
             }
         }
     }
@@ -125,22 +135,22 @@ fn lines(boot: &[Entry], began_ms: u64) -> Vec<Line> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::events::{Denial, Why};
+    use super::super::events::{FileDenial, UnansweredReason};
     use super::*;
     use ringboot_protocol::model::machine::Arch;
     use std::net::Ipv4Addr;
 
-    const PXE: Firmware = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };
-    const IPXE: Firmware = Firmware { role: Role::Ipxe, arch: Some(Arch::UefiX64) };
-    const LINUX: Firmware = Firmware { role: Role::System, arch: None };
+    const PXE: Firmware = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiX64) };
+    const IPXE: Firmware = Firmware { role: FirmwareRole::Ipxe, arch: Some(Arch::UefiX64) };
+    const LINUX: Firmware = Firmware { role: FirmwareRole::System, arch: None };
 
     /// A running server that answers DHCP.
-    fn known() -> Known<'static> {
-        Known { has_dhcp: true, flights: Some(Vec::new()), ..Known::default() }
+    fn known() -> CauseContext<'static> {
+        CauseContext { has_dhcp: true, flights: Some(Vec::new()), ..CauseContext::default() }
     }
 
-    fn at(at_ms: u64, stage: Stage, kind: Kind, text: &str) -> Entry {
-        Entry {
+    fn at(at_ms: u64, stage: BootStage, kind: EventKind, text: &str) -> JournalEntry {
+        JournalEntry {
             at_ms,
             address: Some(IpAddr::from([192, 168, 4, 26])),
             stage,
@@ -149,64 +159,64 @@ mod tests {
         }
     }
 
-    fn dhcp(at_ms: u64, kind: Kind) -> Entry {
-        at(at_ms, Stage::Dhcp, kind, "no answer, because")
+    fn dhcp(at_ms: u64, kind: EventKind) -> JournalEntry {
+        at(at_ms, BootStage::Dhcp, kind, "no answer, because")
     }
 
-    fn file(at_ms: u64, kind: Kind) -> Entry {
-        at(at_ms, Stage::File, kind, "TFTP refused because")
+    fn file(at_ms: u64, kind: EventKind) -> JournalEntry {
+        at(at_ms, BootStage::File, kind, "TFTP refused because")
     }
 
-    fn sent(at_ms: u64, stage: Stage, name: &str) -> Entry {
-        at(at_ms, stage, Kind::Sent { name: name.into(), bytes: 1 }, &format!("{name} sent"))
+    fn sent(at_ms: u64, stage: BootStage, name: &str) -> JournalEntry {
+        at(at_ms, stage, EventKind::Sent { name: name.into(), bytes: 1 }, &format!("{name} sent"))
     }
 
-    fn missing(at_ms: u64, name: &str, rule: Option<&str>) -> Entry {
-        file(at_ms, Kind::Missing { name: name.into(), rule: rule.map(str::to_owned) })
+    fn missing(at_ms: u64, name: &str, rule: Option<&str>) -> JournalEntry {
+        file(at_ms, EventKind::Missing { name: name.into(), rule: rule.map(str::to_owned) })
     }
 
-    fn leased(to: Firmware) -> Kind {
-        Kind::Leased { to, twin: false }
+    fn leased(to: Firmware) -> EventKind {
+        EventKind::Leased { to, twin: false }
     }
 
-    fn unanswered(why: Why) -> Kind {
-        Kind::Unanswered { why, about: "192.168.4.0/24".into(), other: None }
+    fn unanswered(why: UnansweredReason) -> EventKind {
+        EventKind::Unanswered { why, about: "192.168.4.0/24".into(), other: None }
     }
 
     /// As far as the loader.
-    fn loaded() -> Vec<Entry> {
+    fn loaded() -> Vec<JournalEntry> {
         vec![
-            dhcp(0, Kind::Offered { to: PXE }),
+            dhcp(0, EventKind::Offered { to: PXE }),
             dhcp(4000, leased(PXE)),
-            file(4100, Kind::SizeProbe),
-            sent(4200, Stage::Loader, "shimx64.efi"),
+            file(4100, EventKind::SizeProbe),
+            sent(4200, BootStage::Loader, "shimx64.efi"),
         ]
     }
 
-    fn cause(entries: &[Entry]) -> String {
-        story(entries, &known(), 0).cause.unwrap_or_default()
+    fn cause(entries: &[JournalEntry]) -> String {
+        build_boot_story(entries, &known(), 0).cause.unwrap_or_default()
     }
 
-    fn after_loading(more: Vec<Entry>) -> String {
+    fn after_loading(more: Vec<JournalEntry>) -> String {
         cause(&[loaded(), more].concat())
     }
 
     #[test]
     fn a_machine_that_nobody_heard_of() {
-        let story = story(&[], &known(), 5);
+        let story = build_boot_story(&[], &known(), 5);
         assert!(story.lines.is_empty() && story.cause.unwrap().contains("No DISCOVER"));
         assert!(story.next_step.unwrap().contains("PortFast"));
     }
 
     #[test]
     fn every_stop_in_dhcp_has_its_sentence() {
-        let offered = dhcp(0, Kind::Offered { to: PXE });
+        let offered = dhcp(0, EventKind::Offered { to: PXE });
         assert_eq!(
             cause(&[offered.clone(), offered.clone()]),
             "It was offered 192.168.4.26 (2 x) and never requested it."
         );
-        let arm = Firmware { role: Role::Pxe, arch: Some(Arch::UefiArm64) };
-        let no_loader = Kind::NoLoader {
+        let arm = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiArm64) };
+        let no_loader = EventKind::NoLoader {
             to: arm,
             why: "no boot file because [boot] uefi-arm64 is not set".into(),
         };
@@ -215,7 +225,7 @@ mod tests {
             said.contains("architecture 11") && said.contains("uefi-arm64 is not set"),
             "{said}"
         );
-        let nak = |at_ms| dhcp(at_ms, Kind::Nak);
+        let nak = |at_ms| dhcp(at_ms, EventKind::Nak);
         assert!(
             cause(&[offered.clone(), nak(1)])
                 .starts_with("Its request for 192.168.4.26 was refused: because")
@@ -225,15 +235,15 @@ mod tests {
         let leased_after = [&loops[..], &[dhcp(3, leased(PXE))]].concat();
         assert!(cause(&leased_after).contains("has asked for no file"));
         for (kind, words) in [
-            (Kind::NoAddressFree, "The pool is full: because."),
+            (EventKind::NoAddressFree, "The pool is full: because."),
             (
-                Kind::OtherServer { server: Ipv4Addr::new(10, 0, 0, 1) },
+                EventKind::OtherServer { server: Ipv4Addr::new(10, 0, 0, 1) },
                 "It chose another DHCP server, 10.0.0.1.",
             ),
-            (unanswered(Why::NotPxe), "It is not admitted: because."),
-            (Kind::Declined, "It declined 192.168.4.26"),
-            (unanswered(Why::Odd), "Its last message was not answered: because."),
-            (Kind::Failed, "The server could not serve it: because."),
+            (unanswered(UnansweredReason::NotPxe), "It is not admitted: because."),
+            (EventKind::Declined, "It declined 192.168.4.26"),
+            (unanswered(UnansweredReason::Odd), "Its last message was not answered: because."),
+            (EventKind::Failed, "The server could not serve it: because."),
         ] {
             let said = cause(&[offered.clone(), dhcp(1, kind)]);
             assert!(said.starts_with(words), "{said}");
@@ -245,24 +255,24 @@ mod tests {
         let name = || "grubx64.efi".to_owned();
         for (kind, words) in [
             (
-                Kind::Denied { name: name(), why: Denial::Unreadable },
+                EventKind::Denied { name: name(), why: FileDenial::Unreadable },
                 "grubx64.efi was not given: because.",
             ),
-            (Kind::TemplateFailed, "A template failed: because."),
+            (EventKind::TemplateFailed, "A template failed: because."),
             (
-                Kind::Stalled { name: name(), block: 1 },
+                EventKind::Stalled { name: name(), block: 1 },
                 "grubx64.efi stalled at block 1: it acknowledged nothing",
             ),
             (
-                Kind::Stalled { name: name(), block: 70_000 },
+                EventKind::Stalled { name: name(), block: 70_000 },
                 "grubx64.efi stalled at block 70000: it fell silent",
             ),
             (
-                Kind::ClientAborted { name: name(), code: 3 },
+                EventKind::ClientAborted { name: name(), code: 3 },
                 "It ended the transfer of grubx64.efi by itself",
             ),
-            (Kind::Changed { name: name() }, "grubx64.efi was changed in place"),
-            (Kind::TooSlow, "Its HTTP connection was cut"),
+            (EventKind::Changed { name: name() }, "grubx64.efi was changed in place"),
+            (EventKind::TooSlow, "Its HTTP connection was cut"),
         ] {
             let said = after_loading(vec![file(5000, kind)]);
             assert!(said.starts_with(words), "{said}");
@@ -275,7 +285,7 @@ mod tests {
     fn a_missing_file_is_told_with_the_line_that_asks_for_it_and_not_by_its_other_spellings() {
         let rule = "kernel of the menu entry `install`";
         let tries = vec![
-            sent(5000, Stage::Menu, "pxelinux.cfg/default"),
+            sent(5000, BootStage::Menu, "pxelinux.cfg/default"),
             missing(6000, "linux", Some(rule)),
             missing(6010, "linux.cbt", None),
             missing(6020, "linux.0", None),
@@ -290,11 +300,11 @@ mod tests {
     fn what_loaders_can_do_without_is_no_cause() {
         let said = after_loading(vec![
             missing(5000, "revocations_sku.efi", None),
-            sent(6000, Stage::Kernel, "linux"),
+            sent(6000, BootStage::Kernel, "linux"),
         ]);
         assert_eq!(said, "");
         let said = after_loading(vec![
-            sent(5000, Stage::Menu, "grub.cfg"),
+            sent(5000, BootStage::Menu, "grub.cfg"),
             missing(6000, "x/command.lst", None),
         ]);
         assert!(said.starts_with("It stands at the menu"), "{said}");
@@ -309,9 +319,9 @@ mod tests {
     #[test]
     fn a_boot_that_came_to_its_end_has_no_cause() {
         let end = vec![
-            sent(5000, Stage::Menu, "grub.cfg"),
-            sent(6000, Stage::Initrd, "initrd.gz"),
-            dhcp(7000, Kind::Offered { to: LINUX }),
+            sent(5000, BootStage::Menu, "grub.cfg"),
+            sent(6000, BootStage::Initrd, "initrd.gz"),
+            dhcp(7000, EventKind::Offered { to: LINUX }),
             dhcp(7100, leased(LINUX)),
         ];
         assert_eq!(after_loading(end), "");
@@ -320,8 +330,8 @@ mod tests {
     #[test]
     fn a_lease_asked_for_once_more_after_the_files_is_no_stop_but_that_of_a_chained_loader_is() {
         let again = dhcp(7000, leased(PXE));
-        assert_eq!(after_loading(vec![sent(6000, Stage::Kernel, "linux"), again]), "");
-        let chained = vec![dhcp(7000, Kind::Offered { to: IPXE }), dhcp(7100, leased(IPXE))];
+        assert_eq!(after_loading(vec![sent(6000, BootStage::Kernel, "linux"), again]), "");
+        let chained = vec![dhcp(7000, EventKind::Offered { to: IPXE }), dhcp(7100, leased(IPXE))];
         assert!(after_loading(chained).contains("has asked for no file"));
     }
 
@@ -329,20 +339,24 @@ mod tests {
     fn a_boot_begins_when_firmware_asks_anew_and_not_when_its_own_ipxe_or_system_asks() {
         let chained = [
             loaded(),
-            vec![dhcp(5000, Kind::Offered { to: IPXE }), dhcp(6000, leased(IPXE))],
-            vec![dhcp(7000, Kind::Offered { to: LINUX }), dhcp(8000, leased(LINUX))],
+            vec![dhcp(5000, EventKind::Offered { to: IPXE }), dhcp(6000, leased(IPXE))],
+            vec![dhcp(7000, EventKind::Offered { to: LINUX }), dhcp(8000, leased(LINUX))],
         ]
         .concat();
-        assert_eq!(last_boot(&chained).len(), 8);
-        let again = [chained.clone(), vec![dhcp(9000, Kind::Offered { to: PXE })]].concat();
-        assert_eq!(last_boot(&again).len(), 1);
+        assert_eq!(find_last_boot(&chained).len(), 8);
+        let again = [chained.clone(), vec![dhcp(9000, EventKind::Offered { to: PXE })]].concat();
+        assert_eq!(find_last_boot(&again).len(), 1);
         assert_eq!(
-            (story(&again, &known(), 9500).began_ms, story(&again, &known(), 9500).quiet_ms),
+            (
+                build_boot_story(&again, &known(), 9500).began_ms,
+                build_boot_story(&again, &known(), 9500).quiet_ms
+            ),
             (9000, 500)
         );
-        let ipxe_again = [chained.clone(), vec![dhcp(9000, Kind::Offered { to: IPXE })]].concat();
+        let ipxe_again =
+            [chained.clone(), vec![dhcp(9000, EventKind::Offered { to: IPXE })]].concat();
         assert_eq!(
-            last_boot(&ipxe_again).len(),
+            find_last_boot(&ipxe_again).len(),
             1,
             "after the system only a restart brings iPXE back"
         );
@@ -350,20 +364,26 @@ mod tests {
 
     #[test]
     fn ten_minutes_of_silence_part_two_boots_but_renewals_are_neither_a_boot_nor_part_of_one() {
-        let later = [loaded(), vec![sent(4200 + SILENCE_MS, Stage::Kernel, "linux")]].concat();
-        assert_eq!(last_boot(&later).len(), 1);
-        let renewed = [loaded(), vec![dhcp(4200 + SILENCE_MS, Kind::Renewed)]].concat();
-        assert_eq!(last_boot(&renewed).len(), 4);
-        assert_eq!(last_boot(&[dhcp(0, Kind::Renewed)]).len(), 1);
+        let later = [loaded(), vec![sent(4200 + SILENCE_MS, BootStage::Kernel, "linux")]].concat();
+        assert_eq!(find_last_boot(&later).len(), 1);
+        let renewed = [loaded(), vec![dhcp(4200 + SILENCE_MS, EventKind::Renewed)]].concat();
+        assert_eq!(find_last_boot(&renewed).len(), 4);
+        assert_eq!(find_last_boot(&[dhcp(0, EventKind::Renewed)]).len(), 1);
     }
 
     #[test]
     fn repeats_are_merged_and_a_sentence_stays_on_its_line() {
-        let offer = |at_ms| at(at_ms, Stage::Dhcp, Kind::Offered { to: PXE }, "offer:\n  hint: x");
-        let story = story(&[offer(10), offer(20), offer(40)], &known(), 40);
+        let offer =
+            |at_ms| at(at_ms, BootStage::Dhcp, EventKind::Offered { to: PXE }, "offer:\n  hint: x");
+        let story = build_boot_story(&[offer(10), offer(20), offer(40)], &known(), 40);
         assert_eq!(
             story.lines,
-            [Line { after_ms: 0, stage: Stage::Dhcp, text: "offer:; hint: x".into(), times: 3 }]
+            [StoryLine {
+                after_ms: 0,
+                stage: BootStage::Dhcp,
+                text: "offer:; hint: x".into(),
+                times: 3
+            }]
         );
         assert_eq!(story.firmware, Some(PXE));
     }

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::confine::confine;
-use crate::template::{self, Facts, OUTPUT_MAX_BYTES, SOURCE_MAX_BYTES, TemplateError};
+use crate::template::{self, OUTPUT_MAX_BYTES, SOURCE_MAX_BYTES, TemplateError, TemplateFacts};
 
 /// The command of this program that makes it a helper.
 pub const COMMAND: &str = "render-templates";
@@ -44,7 +44,7 @@ struct RenderRequest {
     name: String,
     source: String,
     /// None: the template is only compiled, and the text is empty.
-    facts: Option<Facts>,
+    facts: Option<TemplateFacts>,
 }
 
 /// The rendered text, or why there is none.
@@ -73,7 +73,12 @@ impl Renderer {
     }
 
     /// As [`template::render`], in a helper. Waits for it.
-    pub fn render(&self, name: &str, source: &str, facts: &Facts) -> Result<String, TemplateError> {
+    pub fn render(
+        &self,
+        name: &str,
+        source: &str,
+        facts: &TemplateFacts,
+    ) -> Result<String, TemplateError> {
         self.ask(name, source, Some(facts))
     }
 
@@ -86,9 +91,9 @@ impl Renderer {
         &self,
         name: &str,
         source: &str,
-        facts: Option<&Facts>,
+        facts: Option<&TemplateFacts>,
     ) -> Result<String, TemplateError> {
-        template::ensure_fits(name, source)?;
+        template::ensure_source_fits(name, source)?;
         #[cfg(test)]
         if let Some(render) = &self.pretends {
             return Ok(render());
@@ -194,8 +199,8 @@ fn answer_requests() -> io::Result<()> {
     while let Ok(request) = receive(&mut input) {
         let RenderRequest { name, source, facts } = request;
         let answer: Rendered = match facts {
-            Some(facts) => template::render(&name, &source, &facts),
-            None => template::compile(&name, &source).map(|()| String::new()),
+            Some(facts) => template::render_template_source(&name, &source, &facts),
+            None => template::compile_template(&name, &source).map(|()| String::new()),
         };
         send(&mut output, &answer)?;
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::failure::Failure;
-use crate::observe::port_holder::{Protocol, holder};
+use crate::observe::port_holder::{SocketProtocol, find_port_holder};
 
 /// The kernel takes so long at most to close the sockets of a ring whose process was killed:
 /// milliseconds, more under load.
@@ -16,7 +16,7 @@ const RELEASE_LOOK: Duration = Duration::from_millis(10);
 /// Binds. A port that no living program holds belongs to a server that was killed: its ring is torn
 /// down after its process has ended, and its sockets with it. The next server waits for that.
 pub fn once_released<S>(
-    protocol: Protocol,
+    protocol: SocketProtocol,
     port: u16,
     bind: impl Fn() -> io::Result<S>,
 ) -> io::Result<S> {
@@ -26,7 +26,7 @@ pub fn once_released<S>(
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse
                     && Instant::now() < deadline
-                    && holder(protocol, port).is_none() =>
+                    && find_port_holder(protocol, port).is_none() =>
             {
                 std::thread::sleep(RELEASE_LOOK);
             }
@@ -38,7 +38,7 @@ pub fn once_released<S>(
 /// The sentence for an address that could not be bound: what to do, and who holds it.
 pub fn refused(
     what: &'static str,
-    protocol: Protocol,
+    protocol: SocketProtocol,
     address: SocketAddr,
 ) -> impl Fn(io::Error) -> Failure {
     move |error| {
@@ -49,7 +49,7 @@ pub fn refused(
                 address.ip(),
                 address.port().saturating_add(8000)
             ),
-            Some(libc::EADDRINUSE) => match holder(protocol, address.port()) {
+            Some(libc::EADDRINUSE) => match find_port_holder(protocol, address.port()) {
                 Some(program) => {
                     format!("{program} holds this port. Stop it, or take another address or port")
                 }
@@ -85,7 +85,7 @@ mod tests {
             drop(held);
         });
         let begun = Instant::now();
-        assert!(once_released(Protocol::Udp, address.port(), || udp(address)).is_ok());
+        assert!(once_released(SocketProtocol::Udp, address.port(), || udp(address)).is_ok());
         assert!(
             begun.elapsed() >= 5 * RELEASE_LOOK && begun.elapsed() < RELEASED_AFTER,
             "{:?}",

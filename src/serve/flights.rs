@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::observe::flight::Way;
+use crate::observe::flight::TransferProgress;
 
 /// How long an answer waits for the cores, whatever they do.
 const ANSWERED_MAX: Duration = Duration::from_millis(500);
@@ -20,7 +20,7 @@ pub struct UnderWay {
     pub age: Duration,
     /// Since its client last showed that it gets on.
     pub still: Duration,
-    pub way: Way,
+    pub way: TransferProgress,
 }
 
 /// Where a core answers.
@@ -65,7 +65,7 @@ mod tests {
             name: name.to_owned(),
             age: Duration::ZERO,
             still: Duration::ZERO,
-            way: Way::Waiting,
+            way: TransferProgress::Waiting,
         };
         let (one, two) = (under_way("one"), under_way("two"));
         let answers = |answer: UnderWay| {

@@ -6,7 +6,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use arc_swap::ArcSwapOption;
 
 use super::overview::Overview;
-use crate::observe::finding::Finding;
+use crate::observe::finding::CheckFinding;
 use crate::snapshot::Snapshot;
 
 /// A configuration that was read again and found right.
@@ -16,7 +16,7 @@ pub struct Reread {
     /// Tables whose changes take effect after a restart only.
     pub after_restart: Vec<String>,
     /// What is wrong with it all the same.
-    pub remarks: Vec<Finding>,
+    pub remarks: Vec<CheckFinding>,
 }
 
 /// Why the old configuration stays.
@@ -25,7 +25,7 @@ pub struct Reread {
 pub struct Refusal {
     pub why: String,
     /// One by one, where it is the new one that is not right.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<CheckFinding>,
 }
 
 impl From<String> for Refusal {
@@ -39,7 +39,7 @@ impl From<String> for Refusal {
 pub struct Reloaded {
     pub generation: u64,
     pub after_restart: Vec<String>,
-    pub remarks: Vec<Finding>,
+    pub remarks: Vec<CheckFinding>,
 }
 
 /// The way of other control threads to the server.

@@ -17,8 +17,8 @@ use super::tftp::TftpCounters;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::Bell;
 use crate::images::Images;
-use crate::observe::events::{Event, Events};
-use crate::observe::finding::{Finding, Severity};
+use crate::observe::events::{EventSender, MachineEvent};
+use crate::observe::finding::{CheckFinding, FindingSeverity};
 use crate::snapshot::walks::Walk;
 use crate::snapshot::{Generation, Published};
 
@@ -32,7 +32,7 @@ const SETTLED_LOOKED_EVERY: Duration = Duration::from_millis(1);
 pub struct Overview {
     /// What is wrong with the generation that is published last, as it was when its configuration
     /// was read.
-    pub remarks: Arc<ArcSwap<Vec<Finding>>>,
+    pub remarks: Arc<ArcSwap<Vec<CheckFinding>>>,
     /// What that generation says and this process does not do: it takes a restart.
     pub after_restart: Arc<ArcSwap<Vec<String>>>,
     /// Bytes that a TFTP socket may hold; None: there is none.
@@ -56,7 +56,7 @@ pub struct Overview {
     /// What is known of interfaces and of other DHCP servers; None = no DHCP.
     pub findings: Option<Arc<Findings>>,
     pub images: Arc<Images>,
-    pub events: Events,
+    pub events: EventSender,
     /// None: no DHCP.
     pub dhcp_control: Option<DhcpControl>,
     /// Of every core.
@@ -68,8 +68,8 @@ pub struct Overview {
 }
 
 /// What a supervisor's one line says of errors; empty where there are none.
-pub fn in_short(remarks: &[Finding]) -> String {
-    match remarks.iter().filter(|remark| remark.severity <= Severity::Error).count() {
+pub fn in_short(remarks: &[CheckFinding]) -> String {
+    match remarks.iter().filter(|remark| remark.severity <= FindingSeverity::Error).count() {
         0 => String::new(),
         1 => "; 1 error in the configuration: see `ringboot check`".to_owned(),
         errors => format!("; {errors} errors in the configuration: see `ringboot check`"),
@@ -95,7 +95,7 @@ impl Overview {
     }
 
     /// What the server said of the walk; None where there is no such walk.
-    pub fn end_walk(&self, source: Ipv4Addr) -> Option<Vec<Event>> {
+    pub fn end_walk(&self, source: Ipv4Addr) -> Option<Vec<MachineEvent>> {
         // The walker has its last file, and the core may not have told of it yet.
         self.settle();
         self.published.walks.end(source).then(|| self.events.take_aside(source.into()))

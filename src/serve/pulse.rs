@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::observe::counters::Count;
-use crate::observe::threads::{Observer, View};
+use crate::observe::counters::SharedCount;
+use crate::observe::threads::{ThreadObserver, ThreadView};
 
 /// So often in the time that systemd allows do cores wake and does the supervisor look: one late
 /// core costs no restart.
@@ -21,7 +21,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(10);
 pub struct Pulse {
     /// None: nobody watches (a test), and a core may sleep for as long as nothing arrives.
     every: Option<Duration>,
-    turns: Arc<Count>,
+    turns: Arc<SharedCount>,
 }
 
 impl Pulse {
@@ -54,7 +54,7 @@ struct Core {
     told: Option<u64>,
     /// The count at the last look, and since when it is that.
     seen: (u64, Instant),
-    thread: Observer,
+    thread: ThreadObserver,
 }
 
 impl Watchdog {
@@ -64,17 +64,17 @@ impl Watchdog {
     }
 
     /// The pulse of one more core, which is this thread.
-    pub fn pulse(&mut self, thread: Observer) -> Pulse {
+    pub fn pulse(&mut self, thread: ThreadObserver) -> Pulse {
         self.add(thread, Some(0))
     }
 
     /// The pulse of a thread without which clients are served: it may wait for a disk, and is only
     /// looked at.
-    pub fn pulse_of_helper(&mut self, thread: Observer) -> Pulse {
+    pub fn pulse_of_helper(&mut self, thread: ThreadObserver) -> Pulse {
         self.add(thread, None)
     }
 
-    fn add(&mut self, thread: Observer, told: Option<u64>) -> Pulse {
+    fn add(&mut self, thread: ThreadObserver, told: Option<u64>) -> Pulse {
         let pulse = Pulse { every: Some(self.every()), turns: Arc::default() };
         self.cores.push(Core { pulse: pulse.clone(), told, seen: (0, Instant::now()), thread });
         pulse
@@ -129,7 +129,7 @@ pub struct Said(Vec<String>);
 impl Said {
     /// Says once of each thread that it stands still, and that it goes on. The name of one that has
     /// ended by a panic.
-    pub fn say(&mut self, threads: &[View]) -> Option<String> {
+    pub fn say(&mut self, threads: &[ThreadView]) -> Option<String> {
         for thread in threads {
             let is_stuck = thread.busy.filter(|busy| *busy >= STUCK_AFTER);
             let said = self.0.iter().position(|name| *name == thread.name);
@@ -176,7 +176,8 @@ mod tests {
     fn one_core_that_stands_still_silences_all_and_is_found() {
         let mut watchdog = Watchdog::new(Some(Duration::from_secs(4)));
         assert_eq!(watchdog.every(), Duration::from_secs(1));
-        let (first, second) = (threads::watch("pulse-test-1"), threads::watch("pulse-test-2"));
+        let (first, second) =
+            (threads::watch_thread("pulse-test-1"), threads::watch_thread("pulse-test-2"));
         let (one, other) = (watchdog.pulse(first.observer()), watchdog.pulse(second.observer()));
         assert!(!watchdog.all_go_on(), "none has begun");
         one.beat();
@@ -187,8 +188,9 @@ mod tests {
         assert!(!watchdog.all_go_on());
         one.beat();
         assert!(watchdog.all_go_on(), "what the other did in between counts");
-        let busy =
-            |name: &str| threads::all().into_iter().find(|view| view.name == name).unwrap().busy;
+        let busy = |name: &str| {
+            threads::list_threads().into_iter().find(|view| view.name == name).unwrap().busy
+        };
         let later = Instant::now();
         watchdog.look(later);
         other.beat();
@@ -202,14 +204,14 @@ mod tests {
     #[test]
     fn without_systemd_cores_show_signs_of_life_all_the_same() {
         let mut watchdog = Watchdog::new(None);
-        let thread = threads::watch("pulse-test-3");
+        let thread = threads::watch_thread("pulse-test-3");
         assert_eq!(watchdog.pulse(thread.observer()).every(), Some(LOOKED_EVERY));
         assert!(!watchdog.all_go_on(), "nobody is told");
     }
 
     #[test]
     fn a_thread_that_stands_still_is_said_once_and_a_dead_one_is_named() {
-        let view = |busy: Option<u64>, is_dead| View {
+        let view = |busy: Option<u64>, is_dead| ThreadView {
             name: "rb-store".into(),
             busy: busy.map(Duration::from_secs),
             panics: 0,

@@ -2,16 +2,16 @@
 //! transfer becomes a lesson.
 
 use super::tftp::End;
-use crate::boot::quirks::{self, Allowance, Attempt};
+use crate::boot::quirks::{self, QuirkAllowance, TransferAttempt};
 use crate::model::machine::Firmware;
 use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
 use crate::tftp::options::OptionPolicy;
-use crate::tftp::table::Outcome;
+use crate::tftp::table::TransferOutcome;
 
 /// Options for a machine that gets no more than this (T-23). What is as good as no option is not
 /// granted at all: firmware that fails on an option fails on its smallest value as well.
-pub(super) fn restricted(options: OptionPolicy, allowance: Allowance) -> OptionPolicy {
-    let Allowance { window, blksize, .. } = allowance;
+pub(super) fn restricted(options: OptionPolicy, allowance: QuirkAllowance) -> OptionPolicy {
+    let QuirkAllowance { window, blksize, .. } = allowance;
     OptionPolicy {
         windowsize: options.windowsize && window != Some(1),
         window_max: window.map_or(options.window_max, |most| most.min(options.window_max)),
@@ -23,24 +23,28 @@ pub(super) fn restricted(options: OptionPolicy, allowance: Allowance) -> OptionP
 }
 
 /// What the end of a transfer says of the firmware; None = nothing.
-pub(super) fn attempt(class: Option<Firmware>, name: &str, end: &End) -> Option<Attempt> {
+pub(super) fn attempt(class: Option<Firmware>, name: &str, end: &End) -> Option<TransferAttempt> {
     let terms = end.terms?;
     let tally = end.tally;
     let how = match end.outcome {
-        Outcome::Complete | Outcome::CompleteWithoutLastAck => quirks::End::Complete,
-        Outcome::SizeProbe | Outcome::Aborted { .. } => quirks::End::Aborted,
-        Outcome::GaveUp => quirks::End::GaveUp,
+        TransferOutcome::Complete | TransferOutcome::CompleteWithoutLastAck => {
+            quirks::AttemptEnd::Complete
+        }
+        TransferOutcome::SizeProbe | TransferOutcome::Aborted { .. } => quirks::AttemptEnd::Aborted,
+        TransferOutcome::GaveUp => quirks::AttemptEnd::GaveUp,
         // It took the terms and not one block, and has lost patience before we did.
-        Outcome::Replaced if tally.confirmed && tally.acked_blocks == 0 => quirks::End::GaveUp,
+        TransferOutcome::Replaced if tally.confirmed && tally.acked_blocks == 0 => {
+            quirks::AttemptEnd::GaveUp
+        }
         // Ours, or no end at all.
-        Outcome::Failed(_)
-        | Outcome::Replaced
-        | Outcome::Refused { .. }
-        | Outcome::NeverBegun
-        | Outcome::Displaced
-        | Outcome::Guessed => return None,
+        TransferOutcome::Failed(_)
+        | TransferOutcome::Replaced
+        | TransferOutcome::Refused { .. }
+        | TransferOutcome::NeverBegun
+        | TransferOutcome::Displaced
+        | TransferOutcome::Guessed => return None,
     };
-    Some(Attempt {
+    Some(TransferAttempt {
         class,
         name: name.to_owned(),
         window: terms.window,
@@ -62,10 +66,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::boot::quirks::{Limit, Limited, Subject};
+    use crate::boot::quirks::{ActiveLimits, QuirkLimit, QuirkSubject};
     use crate::config::Config;
     use crate::images::{Images, Workers};
-    use crate::model::binding::Binding;
+    use crate::model::binding::AddressBinding;
     use crate::model::machine::{Mac, Machine};
     use crate::render::Renderer;
     use crate::serve::shelf::Names;
@@ -96,15 +100,17 @@ mod tests {
                 .published
                 .load()
                 .bindings
-                .write(address, Some(Binding { machine, lease_end_s: u64::MAX }));
+                .write(address, Some(AddressBinding { machine, lease_end_s: u64::MAX }));
         };
         hold([2, 0, 0, 0, 0, 1]);
         assert_eq!(pace(), Some(5000));
-        let allowance = Allowance { http_rate: NonZeroU64::new(100_000), ..Allowance::default() };
-        let limit = Limit { allowance, pinned: true };
-        names
-            .published
-            .limit(Limited(HashMap::from([(Subject::Machine(Mac([2, 0, 0, 0, 0, 1])), limit)])));
+        let allowance =
+            QuirkAllowance { http_rate: NonZeroU64::new(100_000), ..QuirkAllowance::default() };
+        let limit = QuirkLimit { allowance, pinned: true };
+        names.published.limit(ActiveLimits(HashMap::from([(
+            QuirkSubject::Machine(Mac([2, 0, 0, 0, 0, 1])),
+            limit,
+        )])));
         assert_eq!(pace(), Some(9000), "a pin does not lift what holds for all");
         hold([4; 6]);
         assert_eq!(pace(), Some(9000));
@@ -114,7 +120,7 @@ mod tests {
     fn t23_the_last_step_of_a_limit_leaves_the_option_out() {
         let all = OptionPolicy::default();
         let with =
-            |window, blksize| restricted(all, Allowance { window, blksize, http_rate: None });
+            |window, blksize| restricted(all, QuirkAllowance { window, blksize, http_rate: None });
         assert_eq!(with(None, None), all);
         assert_eq!(
             with(Some(4), Some(1024)),

@@ -11,7 +11,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::boot::names::{Key, Loader, MenuName, menu_name};
+use crate::boot::names::{MenuKey, MenuLoader, MenuName, parse_menu_name};
 use crate::boot::script;
 use crate::engine::clock;
 use crate::images::{
@@ -20,7 +20,7 @@ use crate::images::{
 use crate::model::machine::Machine;
 use crate::render::Renderer;
 use crate::snapshot::Published;
-use crate::template::{self, Facts, TemplateError};
+use crate::template::{self, TemplateError, TemplateFacts};
 
 /// A request for a name, over TFTP and HTTP alike.
 #[derive(Clone, Debug)]
@@ -300,7 +300,7 @@ impl Names {
     fn menu(&self, ask: &Ask, path: &CleanPath, look: &mut impl Look) -> Looked {
         let generation = self.published.load();
         let snapshot = &generation.snapshot;
-        let (Some(menu), Some(name)) = (&snapshot.menu, menu_name(path.as_bytes())) else {
+        let (Some(menu), Some(name)) = (&snapshot.menu, parse_menu_name(path.as_bytes())) else {
             return Looked::Nothing(None);
         };
         if !name.is_rendered() {
@@ -320,9 +320,9 @@ impl Names {
             }
         }
         let machine = self.who(ask, &name);
-        let rendered = script::render(
+        let rendered = script::render_menu(
             menu,
-            &script::Ask {
+            &script::MenuRequest {
                 loader: name.loader,
                 prefix: name.prefix,
                 over_http: ask.over_http,
@@ -345,7 +345,7 @@ impl Names {
     fn who(&self, ask: &Ask, name: &MenuName<'_>) -> Option<Machine> {
         let bound = self.machine_at(ask.peer);
         match name.key {
-            Key::Mac(mac) => bound.filter(|machine| machine.mac == mac).or(Some(Machine {
+            MenuKey::Mac(mac) => bound.filter(|machine| machine.mac == mac).or(Some(Machine {
                 mac,
                 uuid: None,
                 firmware: None,
@@ -424,7 +424,7 @@ impl Names {
         let reservation = machine.and_then(|machine| {
             policy.subnets.iter().find_map(|subnet| subnet.reserved_for(machine.mac))
         });
-        let facts = Facts::of(&template::Context {
+        let facts = TemplateFacts::of(&template::TemplateContext {
             client,
             machine,
             hostname: reservation.and_then(|reserved| reserved.hostname.as_deref()),
@@ -440,9 +440,9 @@ impl Names {
 /// its directory.
 fn general_name(name: &MenuName<'_>) -> Option<&'static str> {
     match (name.loader, name.key) {
-        (_, Key::Default) | (Loader::Ipxe, _) => None,
-        (Loader::Pxelinux, _) => Some("default"),
-        (Loader::Grub, _) => Some("grub.cfg"),
+        (_, MenuKey::Default) | (MenuLoader::Ipxe, _) => None,
+        (MenuLoader::Pxelinux, _) => Some("default"),
+        (MenuLoader::Grub, _) => Some("grub.cfg"),
     }
 }
 

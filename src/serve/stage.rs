@@ -1,24 +1,24 @@
 //! Which step of a boot a file belongs to, and which line of the configuration names it.
 
 use super::shelf::Origin;
-use crate::boot::menu::Entry;
+use crate::boot::menu::MenuEntry;
 use crate::images::Refusal;
-use crate::observe::events::{Denial, Kind, Stage};
+use crate::observe::events::{BootStage, EventKind, FileDenial};
 use crate::snapshot::Snapshot;
 
 /// The stage of a name that was served.
-pub fn stage_of(snapshot: &Snapshot, name: &str, origin: Origin) -> Stage {
+pub fn stage_of(snapshot: &Snapshot, name: &str, origin: Origin) -> BootStage {
     match origin {
-        Origin::Menu => Stage::Menu,
-        Origin::Template => Stage::AnswerFile,
-        Origin::File => rule_for(snapshot, name).map_or(Stage::File, |(stage, _)| stage),
+        Origin::Menu => BootStage::Menu,
+        Origin::Template => BootStage::AnswerFile,
+        Origin::File => rule_for(snapshot, name).map_or(BootStage::File, |(stage, _)| stage),
     }
 }
 
 /// A name that was refused, as the log and the timeline are told of it.
 pub struct Refused {
-    pub stage: Stage,
-    pub kind: Kind,
+    pub stage: BootStage,
+    pub kind: EventKind,
     /// One sentence.
     pub text: String,
 }
@@ -31,34 +31,34 @@ pub fn refused(
     refusal: Refusal,
     way: &str,
 ) -> Refused {
-    let (stage, rule) =
-        rule_for(snapshot, &name).map_or((Stage::File, None), |(stage, rule)| (stage, Some(rule)));
+    let (stage, rule) = rule_for(snapshot, &name)
+        .map_or((BootStage::File, None), |(stage, rule)| (stage, Some(rule)));
     let asks = rule.as_ref().map_or_else(String::new, |rule| format!("; {rule} asks for it"));
     let (stage, kind) = match refusal {
-        Refusal::TemplateFailed => (Stage::AnswerFile, Kind::TemplateFailed),
+        Refusal::TemplateFailed => (BootStage::AnswerFile, EventKind::TemplateFailed),
         refusal => (stage, kind_of(name, refusal, rule)),
     };
     Refused { stage, kind, text: format!("{way} refused {why}{asks}") }
 }
 
-fn kind_of(name: String, refusal: Refusal, rule: Option<String>) -> Kind {
+fn kind_of(name: String, refusal: Refusal, rule: Option<String>) -> EventKind {
     let why = match refusal {
-        Refusal::NotFound => return Kind::Missing { name, rule },
-        Refusal::TemplateFailed => return Kind::TemplateFailed,
-        Refusal::ReadFailed | Refusal::TooMany | Refusal::Busy => return Kind::Failed,
-        Refusal::DotDot | Refusal::ControlCharacter => Denial::BadName,
-        Refusal::Hidden => Denial::Hidden,
-        Refusal::OutsideRoot => Denial::OutsideRoot,
-        Refusal::NotRegular => Denial::NotAFile,
-        Refusal::Unreadable => Denial::Unreadable,
-        Refusal::Private => Denial::Private,
-        Refusal::TooLarge => Denial::TooLarge,
+        Refusal::NotFound => return EventKind::Missing { name, rule },
+        Refusal::TemplateFailed => return EventKind::TemplateFailed,
+        Refusal::ReadFailed | Refusal::TooMany | Refusal::Busy => return EventKind::Failed,
+        Refusal::DotDot | Refusal::ControlCharacter => FileDenial::BadName,
+        Refusal::Hidden => FileDenial::Hidden,
+        Refusal::OutsideRoot => FileDenial::OutsideRoot,
+        Refusal::NotRegular => FileDenial::NotAFile,
+        Refusal::Unreadable => FileDenial::Unreadable,
+        Refusal::Private => FileDenial::Private,
+        Refusal::TooLarge => FileDenial::TooLarge,
     };
-    Kind::Denied { name, why }
+    EventKind::Denied { name, why }
 }
 
 /// The first line of the configuration that names this file, in words.
-fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(Stage, String)> {
+fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(BootStage, String)> {
     let same = |configured: &str| {
         path_of(configured).trim_start_matches('/') == name.trim_start_matches('/')
     };
@@ -72,24 +72,24 @@ fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(Stage, String)> {
         ("ipxe", &boot.ipxe),
     ];
     let loader = loaders.into_iter().find(|(_, file)| file.as_deref().is_some_and(same));
-    let in_entry = |entry: &Entry| {
+    let in_entry = |entry: &MenuEntry| {
         let (stage, key) = if same(&entry.kernel) {
-            (Stage::Kernel, "kernel")
+            (BootStage::Kernel, "kernel")
         } else if entry.initrds.iter().any(|initrd| same(initrd)) {
-            (Stage::Initrd, "initrd")
+            (BootStage::Initrd, "initrd")
         } else if entry
             .arguments
             .split([' ', '=', ','])
             .any(|word| word.contains('/') && same(word))
         {
-            (Stage::AnswerFile, "arguments")
+            (BootStage::AnswerFile, "arguments")
         } else {
             return None;
         };
         Some((stage, format!("{key} of the menu entry `{}`", entry.label)))
     };
     loader
-        .map(|(key, _)| (Stage::Loader, format!("[boot] {key}")))
+        .map(|(key, _)| (BootStage::Loader, format!("[boot] {key}")))
         .or_else(|| snapshot.menu.iter().flat_map(|menu| &menu.entries).find_map(in_entry))
 }
 

@@ -8,11 +8,11 @@ use anyhow::Context;
 
 use crate::config::Config;
 use crate::control::quirks::Quirks;
-use crate::dhcp::lease::Leases;
-use crate::dhcp::neighbours::Look;
+use crate::dhcp::lease::LeaseTable;
+use crate::dhcp::neighbours::LookResult;
 use crate::engine::clock;
 use crate::guard::{self, Account};
-use crate::observe::log::Memory;
+use crate::observe::log::JournalMemory;
 use crate::serve::dhcp::DhcpPlan;
 use crate::serve::health::{StoreHealth, Trust};
 use crate::snapshot::Published;
@@ -27,11 +27,11 @@ pub(super) fn plan(
     config: &Config,
     published: &Arc<Published>,
     account: Option<&Account>,
-) -> anyhow::Result<(DhcpPlan, Memory, Arc<Quirks>)> {
+) -> anyhow::Result<(DhcpPlan, JournalMemory, Arc<Quirks>)> {
     let (mut kept, opened) = Kept::open(&config.state)?;
     let database = kept.database();
     let health = Arc::new(StoreHealth::default());
-    let mut leases = Leases::new(&config.snapshot.dhcp.subnets);
+    let mut leases = LeaseTable::new(&config.snapshot.dhcp.subnets);
     let mut looks = Vec::new();
     let read = opened.and_then(|rows| {
         clock::go_by(rows.ahead_s);
@@ -53,7 +53,7 @@ pub(super) fn plan(
         Ok(()) => {}
         Err(error) => {
             // Half of it may be there.
-            leases = Leases::new(&config.snapshot.dhcp.subnets);
+            leases = LeaseTable::new(&config.snapshot.dhcp.subnets);
             let (what, way_out) = error.told(&database);
             health.set(Trust::Unread, &what);
             tracing::error!(
@@ -63,7 +63,7 @@ pub(super) fn plan(
     }
     // A connection of its own: a look is kept every few minutes, and never waits behind leases.
     let mut findings = kept.following();
-    let keep_look = move |look: &Look| {
+    let keep_look = move |look: &LookResult| {
         if let Err(error) = findings.store().and_then(|(store, _)| store.keep_look(look)) {
             tracing::warn!(
                 "what was found out about other DHCP servers could not be kept: {error}"

@@ -4,17 +4,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::observe::journal::{Journal, Keep};
-use crate::observe::log::{Load, Memory};
+use crate::observe::journal::{JournalKeeper, MachineJournal};
+use crate::observe::log::{JournalLoader, JournalMemory};
 use crate::store::{HISTORY, History};
 
 /// The server's memory of machines. What an earlier run kept in `state` is read when the server
 /// answers already. A history that cannot be kept stops no boot.
-pub(super) fn memory(state: &Path) -> Memory {
-    let memory = Memory::default();
+pub(super) fn memory(state: &Path) -> JournalMemory {
+    let memory = JournalMemory::default();
     let path = state.join(HISTORY);
     let journal = Arc::clone(&memory.journal);
-    let load: Option<Load> = match History::open(&path) {
+    let load: Option<JournalLoader> = match History::open(&path) {
         Ok(mut history) => Some(Box::new(move |loaded| {
             let mut forgotten = Vec::new();
             let read = history
@@ -31,11 +31,11 @@ pub(super) fn memory(state: &Path) -> Memory {
             None
         }
     };
-    Memory { load, ..memory }
+    JournalMemory { load, ..memory }
 }
 
 /// A file that was removed or replaced under the server is made anew, with all that is remembered.
-fn keeper(mut history: History, path: PathBuf, journal: Arc<Journal>) -> Keep {
+fn keeper(mut history: History, path: PathBuf, journal: Arc<MachineJournal>) -> JournalKeeper {
     let mut has_failed = false;
     Box::new(move |notes| {
         let kept = if history.is_in_place() {

@@ -14,7 +14,7 @@ use crate::config::{self, Config, TftpOptions};
 use crate::control::check::Reader;
 use crate::control::examine::{Examined, examine, reader};
 use crate::control::load::Overrides;
-use crate::dhcp::subnet::{Clients, Mode, Subnet};
+use crate::dhcp::subnet::{ServedClients, Subnet, SubnetMode};
 use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
 use crate::guard;
@@ -22,8 +22,8 @@ use crate::images::{
     Ceiling, CleanPath, Fence, ImageMemory, Images, MAPPINGS_MAX, PIECE_BYTES, Workers, clean,
     raise_locked_memory,
 };
-use crate::observe::finding::Finding;
-use crate::observe::log::Memory;
+use crate::observe::finding::CheckFinding;
+use crate::observe::log::JournalMemory;
 use crate::observe::sink;
 use crate::render::Renderer;
 use crate::serve::descriptors;
@@ -32,9 +32,9 @@ use crate::serve::placement;
 use crate::serve::shelf::Names;
 use crate::serve::tftp::TftpPlan;
 use crate::snapshot::Published;
-use crate::tftp::limits::Limits;
+use crate::tftp::limits::TransferLimits;
 use crate::tftp::options::OptionPolicy;
-use crate::tftp::table::Policy;
+use crate::tftp::table::TftpPolicy;
 
 /// What is started with this configuration, which came from this file, where it came from one.
 pub fn plan(
@@ -45,12 +45,12 @@ pub fn plan(
 ) -> anyhow::Result<Plan> {
     let account = guard::account(config.server.user.as_deref())?;
     let Examined { borrowed, remarks } = examine(&mut config, overrides.no_dhcp, account.as_ref())?;
-    remarks.iter().for_each(Finding::log);
+    remarks.iter().for_each(CheckFinding::log);
     if let Some(account) = &account {
         account.bound_capabilities();
     }
     // The first thread: lines have waited until now.
-    sink::write();
+    sink::start_log_writer();
     let workers = Workers::start().context("starting worker threads")?;
     let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
     let memory = image_memory(&config);
@@ -76,7 +76,7 @@ pub fn plan(
     let (dhcp, memory, quirks) = match wants_dhcp {
         true => super::dhcp::plan(&config, &published, account.as_ref())
             .map(|(dhcp, memory, quirks)| (Some(dhcp), memory, Some(quirks)))?,
-        false => (None, Memory::default(), None),
+        false => (None, JournalMemory::default(), None),
     };
     let journal = Arc::clone(&memory.journal);
     let workers = overrides.workers.map(usize::from).or(config.server.workers);
@@ -143,16 +143,16 @@ fn prefixes(written: &[String]) -> Vec<CleanPath> {
 
 fn tftp_plan(config: &Config) -> TftpPlan {
     let tftp = &config.tftp;
-    let limits = Limits {
+    let limits = TransferLimits {
         transfers_per_address_max: tftp
             .per_source
             .map_or(u16::MAX, |n| u16::try_from(n).unwrap_or(u16::MAX)),
         waiting_max: usize::try_from(tftp.queue).unwrap_or(usize::MAX),
         requests_per_second_max: tftp.requests_per_second.unwrap_or(u32::MAX),
         requests_burst_max: tftp.requests_per_second.map_or(u32::MAX, |n| n.saturating_mul(2)),
-        ..Limits::default()
+        ..TransferLimits::default()
     };
-    let policy = Policy {
+    let policy = TftpPolicy {
         mtu: u16::MAX, // each request is held to the MTU of its own interface
         options: option_policy(tftp.options),
         tids: config.tuning.tid_sockets,
@@ -234,14 +234,14 @@ fn option_policy(options: TftpOptions) -> OptionPolicy {
 
 fn words(subnet: &Subnet) -> &'static str {
     match (subnet.mode, subnet.clients) {
-        (Mode::Server, Clients::Pxe) => {
+        (SubnetMode::Server, ServedClients::Pxe) => {
             "addresses and boot files for machines that boot from the network"
         }
-        (Mode::Server, Clients::Known) => {
+        (SubnetMode::Server, ServedClients::Known) => {
             "addresses and boot files for machines with a reservation"
         }
-        (Mode::Server, Clients::Any) => "addresses and boot files for everybody",
-        (Mode::Off, _) => "silent (mode = \"off\")",
+        (SubnetMode::Server, ServedClients::Any) => "addresses and boot files for everybody",
+        (SubnetMode::Off, _) => "silent (mode = \"off\")",
     }
 }
 

@@ -22,11 +22,11 @@ use crate::engine::ring::{self};
 use crate::guard::Account;
 use crate::http::admission;
 use crate::http::limits::DESCRIPTORS_ELSEWHERE;
-use crate::observe::events::{self, Events};
-use crate::observe::finding::Finding;
-use crate::observe::log::{self, Memory};
-use crate::observe::port_holder::Protocol;
-use crate::observe::threads::{self, Watched};
+use crate::observe::events::{self, EventSender};
+use crate::observe::finding::CheckFinding;
+use crate::observe::log::{self, JournalMemory};
+use crate::observe::port_holder::SocketProtocol;
+use crate::observe::threads::{self, WatchedThread};
 use crate::serve::binding::{once_released, refused};
 use crate::serve::dhcp::{self, DhcpPlan};
 use crate::serve::drain::{DRAIN_MAX, Drain};
@@ -66,9 +66,9 @@ pub struct Plan {
     /// Who the process becomes when everything is bound; None = it stays who it is.
     pub account: Option<Account>,
     /// What the log thread writes beside the log.
-    pub memory: Memory,
+    pub memory: JournalMemory,
     /// What is wrong with the configuration of the start.
-    pub remarks: Vec<Finding>,
+    pub remarks: Vec<CheckFinding>,
     /// For SIGHUP and `reload`.
     pub control: Control,
 }
@@ -92,11 +92,11 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     let (notices, inbox) = channel();
     let (reloads, reload) = sync_channel(RELOADS_MAX);
     watch_signals(notices.clone(), reloads.clone())?;
-    let (events, printed) = events::queue();
+    let (events, printed) = events::open_event_queue();
     let (memory, progress) = (std::mem::take(&mut plan.memory), events.progress());
     let journal = std::thread::Builder::new()
         .name("rb-journal".into())
-        .spawn(move || log::print_all(&printed, memory, &progress))
+        .spawn(move || log::run_journal_thread(&printed, memory, &progress))
         .map_err(system("starting a thread"))?;
     let drain = Drain::default();
     let Plan { names, tftp, http, dhcp, control, account, datapath, remarks, .. } = plan;
@@ -152,7 +152,7 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
         if now >= next_look {
             next_look = now + watchdog.every();
             watchdog.look(now);
-            if let Some(dead) = said.say(&threads::all()) {
+            if let Some(dead) = said.say(&threads::list_threads()) {
                 return Err(ended(dead, Err("it panicked".into())));
             }
             if watchdog.all_go_on() {
@@ -246,13 +246,13 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
     let cores = placement.boot.len();
     let mut tftp: Vec<TftpSockets> = (0..cores).map(|_| TftpSockets::default()).collect();
     for &address in &plan.tftp.listen {
-        let group = once_released(Protocol::Udp, address.port(), || {
+        let group = once_released(SocketProtocol::Udp, address.port(), || {
             bind_group(address, cores, |address, shared| {
                 net::udp(&Binding { address, interface: None, shared })
                     .and_then(|fd| Ok((net::local_address(&fd)?, fd)))
             })
         })
-        .map_err(refused("TFTP", Protocol::Udp, address))?;
+        .map_err(refused("TFTP", SocketProtocol::Udp, address))?;
         steer(group.iter().map(|(_, fd)| fd), address, cores);
         for (sockets, (address, fd)) in tftp.iter_mut().zip(group) {
             sockets.listening.push((address, fd));
@@ -273,9 +273,10 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
             }
             Ok((listener.local_addr()?, listener))
         };
-        let group =
-            once_released(Protocol::Tcp, address.port(), || bind_group(address, cores, listen))
-                .map_err(refused("HTTP", Protocol::Tcp, address))?;
+        let group = once_released(SocketProtocol::Tcp, address.port(), || {
+            bind_group(address, cores, listen)
+        })
+        .map_err(refused("HTTP", SocketProtocol::Tcp, address))?;
         steer(group.iter().map(|(_, listener)| listener), address, cores);
         for (listeners, (_, listener)) in http.iter_mut().zip(group) {
             listeners.push(listener);
@@ -333,7 +334,7 @@ fn bind_tids(plan: &TftpPlan) -> Result<Vec<(SocketAddr, OwnedFd)>, Failure> {
             let bound = bind_tid(*any, plan.port_range);
             tids.push(bound.map_err(refused(
                 "a TFTP transfer socket",
-                Protocol::Udp,
+                SocketProtocol::Udp,
                 SocketAddr::new(*any, 0),
             ))?);
         }
@@ -359,7 +360,7 @@ fn bind_tid(any: IpAddr, range: Option<(u16, u16)>) -> io::Result<(SocketAddr, O
 
 /// What every core gets a share of.
 struct Shared<'a> {
-    events: &'a Events,
+    events: &'a EventSender,
     drain: &'a Drain,
     notices: &'a Sender<Notice>,
 }
@@ -411,7 +412,7 @@ fn start_reloading(
             for table in reloaded.iter().flat_map(|done| &done.after_restart) {
                 tracing::warn!("changes in {table} take effect after a restart");
             }
-            reloaded.iter().flat_map(|done| &done.remarks).for_each(Finding::log);
+            reloaded.iter().flat_map(|done| &done.remarks).for_each(CheckFinding::log);
             if let Some(answer) = answer {
                 drop(answer.send(reloaded));
             }
@@ -435,10 +436,10 @@ fn start_sweeping(overview: &Overview) -> Result<(), Failure> {
 /// Starts a thread that needs no privilege and is begun again after a panic.
 fn helper(
     name: &'static str,
-    mut work: impl FnMut(&Watched) + Send + 'static,
+    mut work: impl FnMut(&WatchedThread) + Send + 'static,
 ) -> Result<(), Failure> {
     let body = move || {
-        let thread = threads::watch(name);
+        let thread = threads::watch_thread(name);
         privileges::give_up_capabilities();
         thread.keep_running(|| work(&thread));
     };
@@ -563,14 +564,14 @@ fn start(
 struct Thread {
     name: String,
     cpu: usize,
-    watched: Watched,
+    watched: WatchedThread,
     /// Whether it opens sockets later on.
     keeps_capabilities: bool,
 }
 
 impl Thread {
     fn new(name: String, cpu: usize) -> Self {
-        Self { watched: threads::watch(&name), name, cpu, keeps_capabilities: true }
+        Self { watched: threads::watch_thread(&name), name, cpu, keeps_capabilities: true }
     }
 
     fn without_capabilities(self) -> Self {
@@ -588,7 +589,7 @@ fn fit_connections(plan: &mut HttpPlan, cores: usize) {
     };
     let descriptors = (files / 2).max(files.saturating_sub(DESCRIPTORS_ELSEWHERE));
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX) / cores;
-    (plan.connections, plan.waiting) = admission::room(descriptors, wanted);
+    (plan.connections, plan.waiting) = admission::divide_connections(descriptors, wanted);
     if plan.connections < wanted {
         tracing::warn!(
             "this process may have {files} open files: at most {} HTTP connections are served at a \
@@ -633,7 +634,7 @@ fn watch_signals(notices: Sender<Notice>, reloads: SyncSender<Reload>) -> Result
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])
         .map_err(system("watching signals"))?;
     let forward = move || {
-        let _watched = threads::watch("rb-signals");
+        let _watched = threads::watch_thread("rb-signals");
         for signal in signals.forever() {
             if signal == SIGHUP {
                 // Where reloads wait already, the last of them reads what this one would.

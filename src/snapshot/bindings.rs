@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::dhcp::subnet::Subnet;
-use crate::model::binding::Binding;
-use crate::model::machine::{Arch, Firmware, Mac, Machine, Role, Uuid};
+use crate::model::binding::AddressBinding;
+use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac, Machine, Uuid};
 
 /// Every address that ringboot can give, with a slot for its holder.
 #[derive(Debug, Default)]
@@ -60,14 +60,14 @@ impl Bindings {
 
     /// The holder of this address, expired or not; None where there never was one or the address is
     /// not ours to give.
-    pub fn read(&self, address: Ipv4Addr) -> Option<Binding> {
+    pub fn read(&self, address: Ipv4Addr) -> Option<AddressBinding> {
         let (page, slot) = self.place(address)?;
         page.get()?.get(slot)?.read()
     }
 
     /// Written before the ACK leaves, by the DHCP core alone. False: the address is in no pool and
     /// no reservation.
-    pub fn write(&self, address: Ipv4Addr, binding: Option<Binding>) -> bool {
+    pub fn write(&self, address: Ipv4Addr, binding: Option<AddressBinding>) -> bool {
         let Some((page, slot)) = self.place(address) else { return false };
         if binding.is_none() && page.get().is_none() {
             return true;
@@ -112,7 +112,7 @@ struct Slot {
 }
 
 impl Slot {
-    fn write(&self, binding: Option<Binding>) {
+    fn write(&self, binding: Option<AddressBinding>) {
         let words = binding.map_or([0; 5], pack);
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
@@ -123,7 +123,7 @@ impl Slot {
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
     }
 
-    fn read(&self) -> Option<Binding> {
+    fn read(&self) -> Option<AddressBinding> {
         loop {
             let before = self.sequence.load(Ordering::Acquire);
             let mut words = [0u64; 5];
@@ -140,7 +140,7 @@ impl Slot {
     }
 }
 
-fn pack(binding: Binding) -> [u64; 5] {
+fn pack(binding: AddressBinding) -> [u64; 5] {
     let Machine { mac, uuid, firmware } = binding.machine;
     let [a, b, c, d, e, f] = mac.0;
     let mut head = u64::from_be_bytes([0, 0, a, b, c, d, e, f]) | HELD;
@@ -152,7 +152,7 @@ fn pack(binding: Binding) -> [u64; 5] {
     [head, binding.lease_end_s, firmware.map_or(0, pack_firmware), uuid_words[0], uuid_words[1]]
 }
 
-fn unpack(words: [u64; 5]) -> Option<Binding> {
+fn unpack(words: [u64; 5]) -> Option<AddressBinding> {
     let [head, lease_end_s, firmware, high, low] = words;
     if head & HELD == 0 {
         return None;
@@ -160,7 +160,7 @@ fn unpack(words: [u64; 5]) -> Option<Binding> {
     let [_, _, a, b, c, d, e, f] = head.to_be_bytes();
     let uuid = (head & HAS_UUID != 0)
         .then(|| Uuid(((u128::from(high) << 64) | u128::from(low)).to_be_bytes()));
-    Some(Binding {
+    Some(AddressBinding {
         machine: Machine {
             mac: Mac([a, b, c, d, e, f]),
             uuid,
@@ -174,12 +174,12 @@ fn unpack(words: [u64; 5]) -> Option<Binding> {
 /// in bits 16..32.
 fn pack_firmware(firmware: Firmware) -> u64 {
     let role = match firmware.role {
-        Role::Pxe => 1,
-        Role::HttpBoot => 2,
-        Role::Ipxe => 3,
-        Role::RaspberryPi => 4,
-        Role::UBoot => 5,
-        Role::System => 6,
+        FirmwareRole::Pxe => 1,
+        FirmwareRole::HttpBoot => 2,
+        FirmwareRole::Ipxe => 3,
+        FirmwareRole::RaspberryPi => 4,
+        FirmwareRole::UBoot => 5,
+        FirmwareRole::System => 6,
     };
     let (kind, number) = match firmware.arch {
         None => (0, 0),
@@ -194,12 +194,12 @@ fn pack_firmware(firmware: Firmware) -> u64 {
 
 fn unpack_firmware(word: u64) -> Option<Firmware> {
     let role = match word & 0xff {
-        1 => Role::Pxe,
-        2 => Role::HttpBoot,
-        3 => Role::Ipxe,
-        4 => Role::RaspberryPi,
-        5 => Role::UBoot,
-        6 => Role::System,
+        1 => FirmwareRole::Pxe,
+        2 => FirmwareRole::HttpBoot,
+        3 => FirmwareRole::Ipxe,
+        4 => FirmwareRole::RaspberryPi,
+        5 => FirmwareRole::UBoot,
+        6 => FirmwareRole::System,
         _ => return None,
     };
     let arch = match (word >> 8) & 0xff {
@@ -218,13 +218,13 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
     use super::*;
 
-    fn binding(n: u8) -> Binding {
-        Binding {
+    fn binding(n: u8) -> AddressBinding {
+        AddressBinding {
             machine: Machine {
                 mac: Mac([n; 6]),
                 uuid: Some(Uuid([n; 16])),
                 firmware: Some(Firmware {
-                    role: Role::Ipxe,
+                    role: FirmwareRole::Ipxe,
                     arch: Some(Arch::Other(u16::from(n))),
                 }),
             },
@@ -235,8 +235,9 @@ mod tests {
     #[test]
     fn a_pool_takes_memory_where_its_addresses_are_held() {
         use crate::config::Config;
-        use crate::dhcp::subnet::Pool;
-        let pool = |first: [u8; 4], last: [u8; 4]| Pool { first: first.into(), last: last.into() };
+        use crate::dhcp::subnet::AddressPool;
+        let pool =
+            |first: [u8; 4], last: [u8; 4]| AddressPool { first: first.into(), last: last.into() };
         let pools =
             vec![pool([10, 0, 0, 1], [10, 255, 255, 254]), pool([11, 0, 0, 7], [11, 0, 0, 9])];
         let text = "root = \"/\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \"off\"\n";
@@ -261,7 +262,7 @@ mod tests {
         assert_eq!(slot.read(), None);
         slot.write(Some(binding(7)));
         assert_eq!(slot.read(), Some(binding(7)));
-        let bare = Binding {
+        let bare = AddressBinding {
             machine: Machine { mac: Mac([1; 6]), uuid: None, firmware: None },
             lease_end_s: 0,
         };

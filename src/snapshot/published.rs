@@ -8,7 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 use super::Snapshot;
 use super::bindings::Bindings;
 use super::walks::Walks;
-use crate::boot::quirks::{Allowance, Limited};
+use crate::boot::quirks::{ActiveLimits, QuirkAllowance};
 use crate::model::machine::Machine;
 
 /// A configuration as it was published, with the slots of its addresses.
@@ -28,7 +28,7 @@ pub struct Published {
     number: AtomicU64,
     pub walks: Walks,
     /// What machines showed that they cannot do.
-    limited: ArcSwap<Limited>,
+    limited: ArcSwap<ActiveLimits>,
     /// What was replaced. A core may still hold one: control frees it when nobody does, so that a
     /// core never runs the last drop.
     retired: Mutex<Retired>,
@@ -37,7 +37,7 @@ pub struct Published {
 #[derive(Debug, Default)]
 struct Retired {
     generations: Vec<Arc<Generation>>,
-    limited: Vec<Arc<Limited>>,
+    limited: Vec<Arc<ActiveLimits>>,
 }
 
 impl Published {
@@ -95,7 +95,7 @@ impl Published {
     }
 
     /// From now on machines get no more than this.
-    pub fn limit(&self, limited: Limited) {
+    pub fn limit(&self, limited: ActiveLimits) {
         let previous = self.limited.swap(Arc::new(limited));
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.limited.push(previous);
@@ -103,7 +103,7 @@ impl Published {
     }
 
     /// What this machine gets at most: pinned, configured, learnt. No lock.
-    pub fn allowance(&self, machine: &Machine) -> Allowance {
+    pub fn allowance(&self, machine: &Machine) -> QuirkAllowance {
         self.limited.load().allowance(&self.load().snapshot.quirks, machine)
     }
 }

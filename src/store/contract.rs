@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use super::error::StoreError;
-use crate::dhcp::lease::{BootTimes, Change, Lease};
-use crate::dhcp::neighbours::Look;
+use crate::dhcp::lease::{BootTimes, Lease, LeaseChange};
+use crate::dhcp::neighbours::LookResult;
 
 /// Where leases outlive the process. A trait, so that a test can hold a sync back, and for a shared
 /// database later.
@@ -14,7 +14,7 @@ pub trait Store: Send {
 
     /// Makes these changes durable in this order, all or none; returns only after they are synced.
     /// Volatile ones are ignored.
-    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError>;
+    fn commit(&mut self, changes: &[LeaseChange]) -> Result<(), StoreError>;
 
     /// Asked once a second, and after a commit has failed: whether the next commit will be kept
     /// where the next start looks for it. What is broken is mended where that can be done; rows
@@ -44,7 +44,7 @@ pub struct Rows {
     pub leases: Vec<Lease>,
     pub odd: Vec<OddRow>,
     pub machines: BootTimes,
-    pub looks: Vec<Look>,
+    pub looks: Vec<LookResult>,
 }
 
 /// A row of the lease table that no ringboot wrote. It stays where it is.

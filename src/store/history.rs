@@ -15,9 +15,9 @@ use super::StoreError;
 use super::kept::Files;
 use super::sqlite::{BUSY_WAIT, role_name, role_named};
 use crate::model::machine::{Arch, Firmware, Mac};
-use crate::observe::events::{Denial, Kind, Stage, Why};
-use crate::observe::journal::{ENTRIES_MAX, Note};
-use crate::observe::timeline::Entry;
+use crate::observe::events::{BootStage, EventKind, FileDenial, UnansweredReason};
+use crate::observe::journal::{ENTRIES_MAX, JournalChange};
+use crate::observe::timeline::JournalEntry;
 
 /// The schema that this program writes. History of another one is thrown away, not migrated. 2: the
 /// table is bounded by its octets.
@@ -90,7 +90,7 @@ impl History {
 
     /// Every entry, one after the other: machines by when they were last heard of, each one's
     /// entries in order. What cannot be read is left out.
-    pub fn load(&self, mut take: impl FnMut((Mac, u64, Entry))) -> Result<(), StoreError> {
+    pub fn load(&self, mut take: impl FnMut((Mac, u64, JournalEntry))) -> Result<(), StoreError> {
         let sql =
             "SELECT entries.* FROM entries JOIN (SELECT mac, max(at_ms) AS heard FROM entries \
              GROUP BY mac) USING (mac)
@@ -104,7 +104,7 @@ impl History {
     }
 
     /// The entries of one machine, oldest first.
-    pub fn entries(&self, mac: Mac) -> Result<Vec<Entry>, StoreError> {
+    pub fn entries(&self, mac: Mac) -> Result<Vec<JournalEntry>, StoreError> {
         let mut statement =
             self.connection.prepare("SELECT * FROM entries WHERE mac = ?1 ORDER BY number")?;
         let rows = statement.query_map([mac.to_string()], read)?.filter_map(Result::transpose);
@@ -126,12 +126,14 @@ impl History {
     }
 
     /// Writes a batch in one transaction.
-    pub fn keep(&mut self, notes: &[Note]) -> Result<(), StoreError> {
+    pub fn keep(&mut self, notes: &[JournalChange]) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         for note in notes {
             match note {
-                Note::Entry { mac, number, entry } => write(&transaction, *mac, *number, entry)?,
-                Note::Forgotten(mac) => {
+                JournalChange::Entry { mac, number, entry } => {
+                    write(&transaction, *mac, *number, entry)?
+                }
+                JournalChange::Forgotten(mac) => {
                     transaction
                         .prepare_cached("DELETE FROM entries WHERE mac = ?1")?
                         .execute([mac.to_string()])?;
@@ -176,7 +178,7 @@ fn write(
     transaction: &Transaction<'_>,
     mac: Mac,
     number: u64,
-    entry: &Entry,
+    entry: &JournalEntry,
 ) -> rusqlite::Result<()> {
     let sql =
         "INSERT OR REPLACE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
@@ -198,7 +200,7 @@ fn write(
 }
 
 /// None: written by another version.
-fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, Entry)>> {
+fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, JournalEntry)>> {
     let (mac, stage, address): (String, String, Option<String>) =
         (row.get("mac")?, row.get("stage")?, row.get("address")?);
     let columns = Columns {
@@ -210,10 +212,10 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, Entry)>> {
     let (number, at_ms): (i64, i64) = (row.get("number")?, row.get("at_ms")?);
     let text = row.get("text")?;
     let entry = || {
-        let entry = Entry {
+        let entry = JournalEntry {
             at_ms: u64::try_from(at_ms).ok()?,
             address: address.and_then(|address| address.parse().ok()),
-            stage: Stage::ALL.into_iter().find(|known| known.word() == stage)?,
+            stage: BootStage::ALL.into_iter().find(|known| known.word() == stage)?,
             kind: kind(columns)?,
             text,
         };
@@ -226,7 +228,7 @@ fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn columns(kind: &Kind) -> Columns {
+fn columns(kind: &EventKind) -> Columns {
     let word = |word: &str| Columns { kind: word.to_owned(), ..Columns::default() };
     let named = |kind: &str, name: &str| Columns { name: Some(name.to_owned()), ..word(kind) };
     let firmware = |kind: &str, to: Firmware| Columns {
@@ -235,54 +237,56 @@ fn columns(kind: &Kind) -> Columns {
         ..word(kind)
     };
     match kind {
-        Kind::Offered { to } => firmware("offered", *to),
-        Kind::Leased { to, twin } => {
+        EventKind::Offered { to } => firmware("offered", *to),
+        EventKind::Leased { to, twin } => {
             Columns { detail: twin.then(|| "twin".to_owned()), ..firmware("leased", *to) }
         }
-        Kind::NoLoader { to, why } => {
+        EventKind::NoLoader { to, why } => {
             Columns { detail: Some(why.clone()), ..firmware("no-loader", *to) }
         }
-        Kind::Renewed => word("renewed"),
-        Kind::Nak => word("nak"),
-        Kind::NoAddressFree => word("no-address-free"),
-        Kind::OtherServer { server } => named("other-server", &server.to_string()),
-        Kind::Declined => word("declined"),
-        Kind::Released => word("released"),
-        Kind::Unanswered { why, about, other } => {
+        EventKind::Renewed => word("renewed"),
+        EventKind::Nak => word("nak"),
+        EventKind::NoAddressFree => word("no-address-free"),
+        EventKind::OtherServer { server } => named("other-server", &server.to_string()),
+        EventKind::Declined => word("declined"),
+        EventKind::Released => word("released"),
+        EventKind::Unanswered { why, about, other } => {
             let other =
                 other.map_or_else(String::new, |(address, mac)| format!(" {address} {mac}"));
             Columns { detail: Some(format!("{}{other}", why.word())), ..named("unanswered", about) }
         }
-        Kind::Conflict => word("conflict"),
-        Kind::PoolFills => word("pool-fills"),
-        Kind::PoolHasRoom => word("pool-has-room"),
-        Kind::SizeProbe => word("size-probe"),
-        Kind::Sent { name, bytes } => {
+        EventKind::Conflict => word("conflict"),
+        EventKind::PoolFills => word("pool-fills"),
+        EventKind::PoolHasRoom => word("pool-has-room"),
+        EventKind::SizeProbe => word("size-probe"),
+        EventKind::Sent { name, bytes } => {
             Columns { value: Some(integer(*bytes)), ..named("sent", name) }
         }
-        Kind::Missing { name, rule } => Columns { detail: rule.clone(), ..named("missing", name) },
-        Kind::Denied { name, why } => {
+        EventKind::Missing { name, rule } => {
+            Columns { detail: rule.clone(), ..named("missing", name) }
+        }
+        EventKind::Denied { name, why } => {
             Columns { detail: Some(why.word().to_owned()), ..named("denied", name) }
         }
-        Kind::TemplateFailed => word("template-failed"),
-        Kind::WriteRefused => word("write-refused"),
-        Kind::BadRequest => word("bad-request"),
-        Kind::Stalled { name, block } => {
+        EventKind::TemplateFailed => word("template-failed"),
+        EventKind::WriteRefused => word("write-refused"),
+        EventKind::BadRequest => word("bad-request"),
+        EventKind::Stalled { name, block } => {
             Columns { value: Some(integer(*block)), ..named("stalled", name) }
         }
-        Kind::ClientAborted { name, code } => {
+        EventKind::ClientAborted { name, code } => {
             Columns { value: Some((*code).into()), ..named("client-aborted", name) }
         }
-        Kind::Changed { name } => named("changed", name),
-        Kind::Forged { name } => named("forged", name),
-        Kind::TooSlow => word("too-slow"),
-        Kind::Failed => word("failed"),
-        Kind::Short => word("short"),
-        Kind::Other => word("other"),
+        EventKind::Changed { name } => named("changed", name),
+        EventKind::Forged { name } => named("forged", name),
+        EventKind::TooSlow => word("too-slow"),
+        EventKind::Failed => word("failed"),
+        EventKind::Short => word("short"),
+        EventKind::Other => word("other"),
     }
 }
 
-fn kind(columns: Columns) -> Option<Kind> {
+fn kind(columns: Columns) -> Option<EventKind> {
     let Columns { kind, name, detail, value } = columns;
     let firmware = |role: &str| {
         let arch = value.map(|arch| u16::try_from(arch).map(Arch::from_number)).transpose().ok()?;
@@ -290,44 +294,46 @@ fn kind(columns: Columns) -> Option<Kind> {
     };
     let number = value.and_then(|value| u64::try_from(value).ok());
     Some(match (kind.as_str(), name) {
-        ("offered", Some(role)) => Kind::Offered { to: firmware(&role)? },
-        ("leased", Some(role)) => Kind::Leased { to: firmware(&role)?, twin: detail.is_some() },
-        ("no-loader", Some(role)) => Kind::NoLoader { to: firmware(&role)?, why: detail? },
-        ("renewed", _) => Kind::Renewed,
-        ("nak", _) => Kind::Nak,
-        ("no-address-free", _) => Kind::NoAddressFree,
-        ("other-server", Some(server)) => Kind::OtherServer { server: server.parse().ok()? },
-        ("declined", _) => Kind::Declined,
-        ("released", _) => Kind::Released,
+        ("offered", Some(role)) => EventKind::Offered { to: firmware(&role)? },
+        ("leased", Some(role)) => {
+            EventKind::Leased { to: firmware(&role)?, twin: detail.is_some() }
+        }
+        ("no-loader", Some(role)) => EventKind::NoLoader { to: firmware(&role)?, why: detail? },
+        ("renewed", _) => EventKind::Renewed,
+        ("nak", _) => EventKind::Nak,
+        ("no-address-free", _) => EventKind::NoAddressFree,
+        ("other-server", Some(server)) => EventKind::OtherServer { server: server.parse().ok()? },
+        ("declined", _) => EventKind::Declined,
+        ("released", _) => EventKind::Released,
         ("unanswered", Some(about)) => {
             let detail = detail?;
             let mut words = detail.split(' ');
-            let why = Why::named(words.next()?)?;
+            let why = UnansweredReason::named(words.next()?)?;
             let other = words.next().zip(words.next());
             let other =
                 other.map(|(address, mac)| Some((address.parse().ok()?, mac.parse().ok()?)));
-            Kind::Unanswered { why, about, other: other.flatten() }
+            EventKind::Unanswered { why, about, other: other.flatten() }
         }
-        ("conflict", _) => Kind::Conflict,
-        ("pool-fills", _) => Kind::PoolFills,
-        ("pool-has-room", _) => Kind::PoolHasRoom,
-        ("size-probe", _) => Kind::SizeProbe,
-        ("sent", Some(name)) => Kind::Sent { name, bytes: number? },
-        ("missing", Some(name)) => Kind::Missing { name, rule: detail },
-        ("denied", Some(name)) => Kind::Denied { name, why: Denial::named(&detail?)? },
-        ("template-failed", _) => Kind::TemplateFailed,
-        ("write-refused", _) => Kind::WriteRefused,
-        ("bad-request", _) => Kind::BadRequest,
-        ("stalled", Some(name)) => Kind::Stalled { name, block: number? },
+        ("conflict", _) => EventKind::Conflict,
+        ("pool-fills", _) => EventKind::PoolFills,
+        ("pool-has-room", _) => EventKind::PoolHasRoom,
+        ("size-probe", _) => EventKind::SizeProbe,
+        ("sent", Some(name)) => EventKind::Sent { name, bytes: number? },
+        ("missing", Some(name)) => EventKind::Missing { name, rule: detail },
+        ("denied", Some(name)) => EventKind::Denied { name, why: FileDenial::named(&detail?)? },
+        ("template-failed", _) => EventKind::TemplateFailed,
+        ("write-refused", _) => EventKind::WriteRefused,
+        ("bad-request", _) => EventKind::BadRequest,
+        ("stalled", Some(name)) => EventKind::Stalled { name, block: number? },
         ("client-aborted", Some(name)) => {
-            Kind::ClientAborted { name, code: u16::try_from(number?).ok()? }
+            EventKind::ClientAborted { name, code: u16::try_from(number?).ok()? }
         }
-        ("changed", Some(name)) => Kind::Changed { name },
-        ("forged", Some(name)) => Kind::Forged { name },
-        ("too-slow", _) => Kind::TooSlow,
-        ("failed", _) => Kind::Failed,
-        ("short", _) => Kind::Short,
-        ("other", _) => Kind::Other,
+        ("changed", Some(name)) => EventKind::Changed { name },
+        ("forged", Some(name)) => EventKind::Forged { name },
+        ("too-slow", _) => EventKind::TooSlow,
+        ("failed", _) => EventKind::Failed,
+        ("short", _) => EventKind::Short,
+        ("other", _) => EventKind::Other,
         _ => return None,
     })
 }
@@ -338,22 +344,22 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::model::machine::Role;
+    use crate::model::machine::FirmwareRole;
 
     const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
 
-    fn entry(at_ms: u64, kind: Kind) -> Entry {
-        Entry {
+    fn entry(at_ms: u64, kind: EventKind) -> JournalEntry {
+        JournalEntry {
             at_ms,
             address: Some(IpAddr::from([192, 168, 4, 26])),
-            stage: Stage::File,
+            stage: BootStage::File,
             kind,
             text: "why".into(),
         }
     }
 
-    fn note(number: u64, kind: Kind) -> Note {
-        Note::Entry { mac: MAC, number, entry: entry(1000 + number, kind) }
+    fn note(number: u64, kind: EventKind) -> JournalChange {
+        JournalChange::Entry { mac: MAC, number, entry: entry(1000 + number, kind) }
     }
 
     fn count(history: &History) -> usize {
@@ -364,60 +370,67 @@ mod tests {
 
     #[test]
     fn every_kind_comes_back_as_it_was() {
-        let to = Firmware { role: Role::Ipxe, arch: Some(Arch::UefiArm64) };
+        let to = Firmware { role: FirmwareRole::Ipxe, arch: Some(Arch::UefiArm64) };
         let name = || "a/b c".to_owned();
         let kinds = [
-            Kind::Offered { to },
-            Kind::Leased { to: Firmware { role: Role::System, arch: None }, twin: false },
-            Kind::Leased { to, twin: true },
-            Kind::NoLoader { to, why: "because".into() },
-            Kind::Renewed,
-            Kind::Nak,
-            Kind::NoAddressFree,
-            Kind::OtherServer { server: [10, 0, 0, 1].into() },
-            Kind::Declined,
-            Kind::Released,
-            Kind::Unanswered { why: Why::NotPxe, about: "192.168.4.0/24".into(), other: None },
-            Kind::Unanswered { why: Why::Odd, about: String::new(), other: None },
-            Kind::Unanswered {
-                why: Why::OtherServer,
+            EventKind::Offered { to },
+            EventKind::Leased {
+                to: Firmware { role: FirmwareRole::System, arch: None },
+                twin: false,
+            },
+            EventKind::Leased { to, twin: true },
+            EventKind::NoLoader { to, why: "because".into() },
+            EventKind::Renewed,
+            EventKind::Nak,
+            EventKind::NoAddressFree,
+            EventKind::OtherServer { server: [10, 0, 0, 1].into() },
+            EventKind::Declined,
+            EventKind::Released,
+            EventKind::Unanswered {
+                why: UnansweredReason::NotPxe,
+                about: "192.168.4.0/24".into(),
+                other: None,
+            },
+            EventKind::Unanswered { why: UnansweredReason::Odd, about: String::new(), other: None },
+            EventKind::Unanswered {
+                why: UnansweredReason::OtherServer,
                 about: "192.168.4.0/24".into(),
                 other: Some(([10, 0, 0, 1].into(), MAC)),
             },
-            Kind::Conflict,
-            Kind::PoolFills,
-            Kind::PoolHasRoom,
-            Kind::SizeProbe,
-            Kind::Sent { name: name(), bytes: 1 << 40 },
-            Kind::Missing { name: name(), rule: None },
-            Kind::Missing { name: name(), rule: Some("[boot] bios".into()) },
-            Kind::Denied { name: name(), why: Denial::OutsideRoot },
-            Kind::TemplateFailed,
-            Kind::WriteRefused,
-            Kind::BadRequest,
-            Kind::Forged { name: name() },
-            Kind::Short,
-            Kind::Stalled { name: name(), block: 70_000 },
-            Kind::ClientAborted { name: name(), code: 8 },
-            Kind::Changed { name: name() },
-            Kind::TooSlow,
-            Kind::Failed,
-            Kind::Other,
+            EventKind::Conflict,
+            EventKind::PoolFills,
+            EventKind::PoolHasRoom,
+            EventKind::SizeProbe,
+            EventKind::Sent { name: name(), bytes: 1 << 40 },
+            EventKind::Missing { name: name(), rule: None },
+            EventKind::Missing { name: name(), rule: Some("[boot] bios".into()) },
+            EventKind::Denied { name: name(), why: FileDenial::OutsideRoot },
+            EventKind::TemplateFailed,
+            EventKind::WriteRefused,
+            EventKind::BadRequest,
+            EventKind::Forged { name: name() },
+            EventKind::Short,
+            EventKind::Stalled { name: name(), block: 70_000 },
+            EventKind::ClientAborted { name: name(), code: 8 },
+            EventKind::Changed { name: name() },
+            EventKind::TooSlow,
+            EventKind::Failed,
+            EventKind::Other,
         ];
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("history.db");
         let mut history = History::open(&path).unwrap();
-        let notes: Vec<Note> =
+        let notes: Vec<JournalChange> =
             kinds.iter().cloned().zip(0..).map(|(kind, number)| note(number, kind)).collect();
         history.keep(&notes).unwrap();
         for file in std::fs::read_dir(directory.path()).unwrap() {
             assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
         }
-        let read: Vec<Kind> =
+        let read: Vec<EventKind> =
             history.entries(MAC).unwrap().into_iter().map(|entry| entry.kind).collect();
         assert_eq!(read, kinds);
         let beside = History::read_only(&path).unwrap();
-        assert_eq!(beside.entries(MAC).unwrap()[0], entry(1000, Kind::Offered { to }));
+        assert_eq!(beside.entries(MAC).unwrap()[0], entry(1000, EventKind::Offered { to }));
         assert_eq!(beside.find(IpAddr::from([192, 168, 4, 26])).unwrap(), Some(MAC));
         assert_eq!(beside.find(IpAddr::from([192, 168, 4, 27])).unwrap(), None);
     }
@@ -427,14 +440,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("history.db");
         let mut history = History::open(&path).unwrap();
-        let notes: Vec<Note> = (0..100).map(|number| note(number, Kind::Nak)).collect();
+        let notes: Vec<JournalChange> =
+            (0..100).map(|number| note(number, EventKind::Nak)).collect();
         history.keep(&notes).unwrap();
         drop(history);
         let mut history = History::open(&path).unwrap();
         let mut numbers = Vec::new();
         history.load(|(_, number, _)| numbers.push(number)).unwrap();
         assert_eq!(numbers, (36..100).collect::<Vec<_>>());
-        history.keep(&[Note::Forgotten(MAC)]).unwrap();
+        history.keep(&[JournalChange::Forgotten(MAC)]).unwrap();
         assert_eq!(count(&history), 0);
     }
 
@@ -443,7 +457,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("history.db");
         let mut history = History::open(&path).unwrap();
-        history.keep(&[note(0, Kind::Nak)]).unwrap();
+        history.keep(&[note(0, EventKind::Nak)]).unwrap();
         history.connection.pragma_update(None, "user_version", 99).unwrap();
         drop(history);
         assert_eq!(count(&History::open(&path).unwrap()), 0);

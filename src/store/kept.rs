@@ -14,7 +14,7 @@ use super::contract::Rows;
 use super::directory::DATABASE;
 use super::sqlite::SqliteStore;
 use super::{NoState, Remembered, StateDirectory, Store, StoreError, sync_directory_of};
-use crate::dhcp::lease::{Change, Lease, Time};
+use crate::dhcp::lease::{ClockSeconds, Lease, LeaseChange};
 use crate::engine::clock;
 use crate::model::lease_clock::ClockMark;
 
@@ -23,7 +23,7 @@ const PARTS: [&str; 3] = ["", "-wal", "-shm"];
 
 /// How often it is kept how far the clock of the leases has come: by so much longer a lease may
 /// last after another boot.
-const MARKED_EVERY_S: Time = 60;
+const MARKED_EVERY_S: ClockSeconds = 60;
 
 /// A million leases are a tenth of it.
 const READ_AHEAD_BYTES_MAX: u64 = 1 << 30;
@@ -46,7 +46,7 @@ pub struct Kept {
     /// As in [`Rows`].
     ahead_s: i64,
     /// The clock that was kept last. None: not yet by this run, and no lease is kept without it.
-    marked_s: Option<Time>,
+    marked_s: Option<ClockSeconds>,
     anew: Arc<AtomicU64>,
 }
 
@@ -179,7 +179,7 @@ impl Store for Kept {
         self.read().map(|rows| rows.leases)
     }
 
-    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+    fn commit(&mut self, changes: &[LeaseChange]) -> Result<(), StoreError> {
         let database = self.database();
         // Until it is known better: a fault on the way is a failure.
         self.has_failed = true;
@@ -322,21 +322,24 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::dhcp::lease::State;
+    use crate::dhcp::lease::LeaseState;
     use crate::model::machine::Mac;
 
-    fn lease(last: u8, state: State) -> Lease {
+    fn lease(last: u8, state: LeaseState) -> Lease {
         let (address, mac) = (Ipv4Addr::new(192, 168, 4, last), Mac([2, 0, 0, 0, 0, last]));
         Lease { state, start_s: 5, ..Lease::of_address(address, mac, 9) }
     }
 
-    fn bind(last: u8) -> [Change; 1] {
-        [Change::Bind(Box::new(lease(last, State::Bound)))]
+    fn bind(last: u8) -> [LeaseChange; 1] {
+        [LeaseChange::Bind(Box::new(lease(last, LeaseState::Bound)))]
     }
 
     fn memory() -> Remembered {
-        let leases =
-            vec![lease(1, State::Bound), lease(2, State::Released), lease(3, State::Declined)];
+        let leases = vec![
+            lease(1, LeaseState::Bound),
+            lease(2, LeaseState::Released),
+            lease(3, LeaseState::Declined),
+        ];
         Remembered { leases, machines: vec![(Mac([9; 6]), 7)] }
     }
 
@@ -387,7 +390,7 @@ mod tests {
             drop((kept, following));
             let found = rows(&path);
             let mut expected = memory().leases;
-            expected.push(lease(5, State::Bound));
+            expected.push(lease(5, LeaseState::Bound));
             assert_eq!(found, expected, "{name}");
         }
     }
@@ -480,7 +483,7 @@ mod tests {
         let (mut kept, _) = Kept::open(scratch.path()).unwrap();
         let mut leases = Vec::new();
         let odd = kept.each_lease(|lease| leases.push(lease)).unwrap();
-        assert_eq!(leases, [lease(3, State::Bound)]);
+        assert_eq!(leases, [lease(3, LeaseState::Bound)]);
         let addresses: Vec<_> =
             odd.iter().filter_map(|row| row.address).map(|address| address.octets()[3]).collect();
         assert_eq!(addresses, [1, 2]);

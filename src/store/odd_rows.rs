@@ -2,7 +2,7 @@
 //! to nobody.
 
 use super::contract::OddRow;
-use crate::dhcp::lease::{Lease, State, Time};
+use crate::dhcp::lease::{ClockSeconds, Lease, LeaseState};
 use crate::model::machine::Mac;
 
 /// For so long nobody gets an address whose row is not understood: somebody may hold it.
@@ -11,7 +11,7 @@ const ODD_KEPT_S: u64 = 24 * 3600;
 const ODD_NAMED_MAX: usize = 10;
 
 /// Rows that are not understood are said, and keep their addresses.
-pub fn leases_of_odd_rows(odd: &[OddRow], now: Time) -> Vec<Lease> {
+pub fn leases_of_odd_rows(odd: &[OddRow], now: ClockSeconds) -> Vec<Lease> {
     for OddRow { address, why } in odd.iter().take(ODD_NAMED_MAX) {
         let whose = address.map_or("a lease without an address".to_owned(), |address| {
             format!("the lease of {address}")
@@ -28,7 +28,7 @@ pub fn leases_of_odd_rows(odd: &[OddRow], now: Time) -> Vec<Lease> {
         uuid: None,
         firmware: None,
         host_name: None,
-        state: State::Declined,
+        state: LeaseState::Declined,
         start_s: now,
         end_s: now + ODD_KEPT_S,
     };

@@ -8,21 +8,21 @@ use rusqlite::{Row, params};
 
 use super::StoreError;
 use super::sqlite::{SqliteStore, schema_of};
-use crate::boot::quirks::{Allowance, Change, Quirk, class_name, class_named};
+use crate::boot::quirks::{FirmwareQuirk, QuirkAllowance, QuirkChange, format_class, parse_class};
 
 /// The schema that brought the table.
 const SCHEMA_WITH_QUIRKS: i64 = 3;
 
 impl SqliteStore {
     /// Everything that was kept. A row that is not understood limits nobody.
-    pub fn quirks(&self) -> Result<Vec<Quirk>, StoreError> {
+    pub fn quirks(&self) -> Result<Vec<FirmwareQuirk>, StoreError> {
         let mut statement = self.connection.prepare("SELECT * FROM quirks ORDER BY subject")?;
         let rows = statement.query_map([], read)?.filter_map(Result::transpose);
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// The same of a database that a server may be writing to. One of an older ringboot has none.
-    pub fn quirks_in(database: &Path) -> Result<Vec<Quirk>, StoreError> {
+    pub fn quirks_in(database: &Path) -> Result<Vec<FirmwareQuirk>, StoreError> {
         let store = Self::read_only(database)?;
         if schema_of(&store.connection)? < SCHEMA_WITH_QUIRKS {
             Ok(Vec::new())
@@ -32,14 +32,14 @@ impl SqliteStore {
     }
 
     /// Keeps changes, all or none.
-    pub fn keep_quirks(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+    pub fn keep_quirks(&mut self, changes: &[QuirkChange]) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         for change in changes {
             match change {
-                Change::Put(quirk) => {
+                QuirkChange::Put(quirk) => {
                     let sql = "INSERT OR REPLACE INTO quirks VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, \
                                ?8, ?9, ?10)";
-                    let Allowance { window, blksize, http_rate } = quirk.allowance;
+                    let QuirkAllowance { window, blksize, http_rate } = quirk.allowance;
                     let values = params![
                         quirk.subject.to_string(),
                         window,
@@ -49,12 +49,12 @@ impl SqliteStore {
                         integer(quirk.since_s),
                         quirk.works_s.map(integer),
                         quirk.on_trial,
-                        quirk.class.map(class_name),
+                        quirk.class.map(format_class),
                         quirk.why,
                     ];
                     transaction.prepare_cached(sql)?.execute(values)?;
                 }
-                Change::Gone(subject) => {
+                QuirkChange::Gone(subject) => {
                     let sql = "DELETE FROM quirks WHERE subject = ?1";
                     transaction.prepare_cached(sql)?.execute([subject.to_string()])?;
                 }
@@ -64,7 +64,7 @@ impl SqliteStore {
     }
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Option<Quirk>> {
+fn read(row: &Row<'_>) -> rusqlite::Result<Option<FirmwareQuirk>> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     let number = |column: &str| {
         let number: Option<i64> = row.get(column)?;
@@ -74,20 +74,20 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Option<Quirk>> {
         Ok::<_, rusqlite::Error>(number(column)?.and_then(|number| u16::try_from(number).ok()))
     };
     let subject = text("subject")?.and_then(|subject| subject.parse().ok());
-    let allowance = Allowance {
+    let allowance = QuirkAllowance {
         window: small("window")?,
         blksize: small("blksize")?,
         http_rate: number("http_rate")?.and_then(NonZeroU64::new),
     };
     let quirk = |subject| {
-        Ok::<_, rusqlite::Error>(Quirk {
+        Ok::<_, rusqlite::Error>(FirmwareQuirk {
             subject,
             allowance,
             pinned: row.get("pinned")?,
             since_s: number("since_s")?.unwrap_or(0),
             works_s: number("works_s")?,
             on_trial: row.get("on_trial")?,
-            class: text("class")?.and_then(|class| class_named(&class)),
+            class: text("class")?.and_then(|class| parse_class(&class)),
             why: text("why")?.unwrap_or_default(),
         })
     };
@@ -107,9 +107,9 @@ mod tests {
     fn quirks_are_kept_changed_and_forgotten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
-        let quirk = |subject: &str, window| Quirk {
+        let quirk = |subject: &str, window| FirmwareQuirk {
             subject: subject.parse().unwrap(),
-            allowance: Allowance {
+            allowance: QuirkAllowance {
                 window,
                 blksize: Some(1024),
                 http_rate: NonZeroU64::new(625_000),
@@ -118,25 +118,28 @@ mod tests {
             since_s: 7,
             works_s: Some(9),
             on_trial: true,
-            class: class_named("pxe+uefi-x64"),
+            class: parse_class("pxe+uefi-x64"),
             why: "two transfers failed".into(),
         };
         let (one, other) = (quirk("52:54:00:12:34:10", Some(1)), quirk("u-boot", None));
         let mut store = SqliteStore::open(&path).unwrap();
         store
-            .keep_quirks(&[Change::Put(quirk("u-boot", Some(4))), Change::Put(one.clone())])
+            .keep_quirks(&[
+                QuirkChange::Put(quirk("u-boot", Some(4))),
+                QuirkChange::Put(one.clone()),
+            ])
             .unwrap();
-        store.keep_quirks(&[Change::Put(other.clone())]).unwrap();
+        store.keep_quirks(&[QuirkChange::Put(other.clone())]).unwrap();
         drop(store);
         let mut store = SqliteStore::open(&path).unwrap();
         assert_eq!(store.quirks().unwrap(), [one.clone(), other.clone()]);
         assert_eq!(SqliteStore::quirks_in(&path).unwrap().len(), 2, "beside the server");
-        store.keep_quirks(&[Change::Gone(one.subject)]).unwrap();
+        store.keep_quirks(&[QuirkChange::Gone(one.subject)]).unwrap();
         store
             .connection
             .execute("UPDATE quirks SET class = 'x' WHERE subject = 'u-boot'", [])
             .unwrap();
-        assert_eq!(store.quirks().unwrap(), [Quirk { class: None, ..other }]);
+        assert_eq!(store.quirks().unwrap(), [FirmwareQuirk { class: None, ..other }]);
         store.connection.execute("UPDATE quirks SET subject = 'nobody'", []).unwrap();
         assert_eq!(store.quirks().unwrap(), [], "a row that is not understood limits nobody");
     }

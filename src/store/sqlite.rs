@@ -14,13 +14,13 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, param
 use super::contract::OddRow;
 use super::copy::copy;
 use super::{Remembered, Store, StoreError};
-use crate::dhcp::lease::{BootTimes, Change, Lease, State, Time};
+use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease, LeaseChange, LeaseState};
 use crate::dhcp::limits::MACHINES_MAX;
-use crate::dhcp::neighbours::Look;
+use crate::dhcp::neighbours::LookResult;
 use crate::dhcp::subnet::OtherServer;
 use crate::engine::clock;
 use crate::model::lease_clock::ClockMark;
-use crate::model::machine::{Arch, Firmware, Mac, Role, Uuid};
+use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac, Uuid};
 
 /// One step per schema version; `user_version` counts those that were taken. Steps are only ever
 /// added.
@@ -93,7 +93,7 @@ const PRIVATE: u32 = 0o600;
 
 /// A machine that did not boot for so long, and of which no system has renewed a lease, is
 /// forgotten: more than a year, and a summer.
-const MACHINE_REMEMBERED_S: Time = 500 * 24 * 3600;
+const MACHINE_REMEMBERED_S: ClockSeconds = 500 * 24 * 3600;
 
 /// Rows of machines that are written between two looks at how many there are.
 const MACHINES_WRITTEN: usize = 4096;
@@ -194,9 +194,9 @@ impl SqliteStore {
         for lease in &remembered.leases {
             bind(&transaction, lease)?;
             let state = match lease.state {
-                State::Bound | State::Offered => continue,
-                State::Released => "released",
-                State::Declined => "declined",
+                LeaseState::Bound | LeaseState::Offered => continue,
+                LeaseState::Released => "released",
+                LeaseState::Declined => "declined",
             };
             let sql = "UPDATE leases SET state = ?2 WHERE address = ?1";
             transaction.prepare_cached(sql)?.execute(params![lease.address.to_string(), state])?;
@@ -258,7 +258,7 @@ impl Store for SqliteStore {
         leases(&self.connection)
     }
 
-    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+    fn commit(&mut self, changes: &[LeaseChange]) -> Result<(), StoreError> {
         self.commit_with(changes, None)
     }
 }
@@ -267,14 +267,14 @@ impl SqliteStore {
     /// Commits changes together with the clock that their times are told by.
     pub(super) fn commit_with(
         &mut self,
-        changes: &[Change],
+        changes: &[LeaseChange],
         mark: Option<&ClockMark>,
     ) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         let mut written = self.machines_written;
         for change in changes {
             write(&transaction, change)?;
-            if let Change::Bind(lease) = change
+            if let LeaseChange::Bind(lease) = change
                 && lease.is_of_booting_machine()
             {
                 written += 1;
@@ -299,7 +299,7 @@ impl SqliteStore {
     pub fn mark(&self) -> Result<Option<ClockMark>, StoreError> {
         let sql = "SELECT boot, ahead_s, seen_s, wall_s FROM clock";
         let mark = self.connection.query_row(sql, [], |row| {
-            let seen_s = Time::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
+            let seen_s = ClockSeconds::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
             Ok(ClockMark { boot: row.get(0)?, ahead_s: row.get(1)?, seen_s, wall_s: row.get(3)? })
         });
         Ok(mark.optional()?)
@@ -315,7 +315,7 @@ impl SqliteStore {
             .query_map([most], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
         // A row that is no hardware address admits nobody.
         let machine = |(mac, seen_s): (String, i64)| {
-            Some((mac.parse().ok()?, Time::try_from(seen_s).unwrap_or(0)))
+            Some((mac.parse().ok()?, ClockSeconds::try_from(seen_s).unwrap_or(0)))
         };
         Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(machine).collect())
     }
@@ -325,7 +325,7 @@ impl SqliteStore {
     pub fn each_lease_in(
         database: &Path,
         take: impl FnMut(Lease),
-    ) -> Result<(Vec<OddRow>, Time), StoreError> {
+    ) -> Result<(Vec<OddRow>, ClockSeconds), StoreError> {
         let store = Self::read_only(database)?;
         let has_clock = schema_of(&store.connection)? >= SCHEMA_WITH_CLOCK;
         let mark = if has_clock { store.mark()? } else { None };
@@ -335,7 +335,7 @@ impl SqliteStore {
 
     /// The same of a database that a server may be writing to, read from its first page to its
     /// last: nothing is created or changed.
-    pub fn sound_looks_in(database: &Path) -> Result<Vec<Look>, StoreError> {
+    pub fn sound_looks_in(database: &Path) -> Result<Vec<LookResult>, StoreError> {
         let store = Self::read_only(database)?;
         let (found, known) = (schema_of(&store.connection)?, schema_known());
         if found > known {
@@ -359,7 +359,7 @@ impl SqliteStore {
     }
 
     /// What the last look at each subnet found.
-    pub fn looks(&self) -> Result<Vec<Look>, StoreError> {
+    pub fn looks(&self) -> Result<Vec<LookResult>, StoreError> {
         let mut statement =
             self.connection.prepare("SELECT subnet, looked_s, mac, address FROM other_servers")?;
         let rows = statement.query_map([], |row| {
@@ -367,18 +367,18 @@ impl SqliteStore {
             let server = mac.zip(address).and_then(|(mac, address)| {
                 Some(OtherServer { mac: mac.parse().ok()?, address: address.parse().ok()? })
             });
-            let looked_s = Time::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
+            let looked_s = ClockSeconds::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
             Ok((row.get::<_, String>(0)?, looked_s, server))
         })?;
         // A row that is not understood is a look that did not take place.
-        let look = |(subnet, looked_s, server): (String, Time, _)| {
-            Some(Look { network: subnet.parse().ok()?, looked_s, server })
+        let look = |(subnet, looked_s, server): (String, ClockSeconds, _)| {
+            Some(LookResult { network: subnet.parse().ok()?, looked_s, server })
         };
         Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(look).collect())
     }
 
     /// Keeps what a look found, in the place of the one before.
-    pub fn keep_look(&self, look: &Look) -> Result<(), StoreError> {
+    pub fn keep_look(&self, look: &LookResult) -> Result<(), StoreError> {
         let sql = "INSERT OR REPLACE INTO other_servers (subnet, looked_s, mac, address) VALUES \
                    (?1, ?2, ?3, ?4)";
         let values = params![
@@ -457,27 +457,29 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+fn write(transaction: &Transaction<'_>, change: &LeaseChange) -> rusqlite::Result<()> {
     match change {
-        Change::Bind(lease) => bind(transaction, lease),
-        Change::Release { address, mac, end_s } => {
+        LeaseChange::Bind(lease) => bind(transaction, lease),
+        LeaseChange::Release { address, mac, end_s } => {
             let sql =
                 "UPDATE leases SET state = 'released', end_s = ?3 WHERE address = ?1 AND mac = ?2";
             let values = params![address.to_string(), mac.to_string(), seconds(*end_s)];
             transaction.prepare_cached(sql)?.execute(values).map(|_| ())
         }
-        Change::Decline { address, mac, until_s } => {
+        LeaseChange::Decline { address, mac, until_s } => {
             let sql = "INSERT INTO leases (address, mac, state, start_s, end_s) VALUES (?1, ?2, \
                        'declined', ?3, ?3)
                 ON CONFLICT (address) DO UPDATE SET mac = ?2, state = 'declined', end_s = ?3";
             let values = params![address.to_string(), mac.to_string(), seconds(*until_s)];
             transaction.prepare_cached(sql)?.execute(values).map(|_| ())
         }
-        Change::Free { address } => {
+        LeaseChange::Free { address } => {
             let sql = "DELETE FROM leases WHERE address = ?1";
             transaction.prepare_cached(sql)?.execute([address.to_string()]).map(|_| ())
         }
-        Change::Offer { .. } | Change::Struck { .. } | Change::Forget { .. } => Ok(()),
+        LeaseChange::Offer { .. } | LeaseChange::Struck { .. } | LeaseChange::Forget { .. } => {
+            Ok(())
+        }
     }
 }
 
@@ -486,7 +488,7 @@ fn write(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
 fn prune_machines(
     transaction: &Transaction<'_>,
     most: usize,
-    seen_after_s: Time,
+    seen_after_s: ClockSeconds,
 ) -> rusqlite::Result<()> {
     transaction.execute("DELETE FROM machines WHERE seen_s < ?1", [seconds(seen_after_s)])?;
     let sql = "DELETE FROM machines WHERE mac IN
@@ -535,7 +537,7 @@ fn read(row: &Row<'_>) -> Result<Lease, StoreError> {
     let wrong = |column| StoreError::Row { address: address.to_owned(), column };
     let time = |place: usize, column| {
         let seconds: i64 = row.get(place)?;
-        Time::try_from(seconds).map_err(|_| wrong(column))
+        ClockSeconds::try_from(seconds).map_err(|_| wrong(column))
     };
     let role = text(4)?.map(|name| role_named(name).ok_or_else(|| wrong("role"))).transpose()?;
     let arch: Option<u16> = row.get(5)?;
@@ -547,9 +549,9 @@ fn read(row: &Row<'_>) -> Result<Lease, StoreError> {
         firmware: role.map(|role| Firmware { role, arch: arch.map(Arch::from_number) }),
         host_name: row.get(6)?,
         state: match text(7)?.unwrap_or_default() {
-            "bound" => State::Bound,
-            "released" => State::Released,
-            "declined" => State::Declined,
+            "bound" => LeaseState::Bound,
+            "released" => LeaseState::Released,
+            "declined" => LeaseState::Declined,
             _ => return Err(wrong("state")),
         },
         start_s: time(8, "start_s")?,
@@ -557,25 +559,25 @@ fn read(row: &Row<'_>) -> Result<Lease, StoreError> {
     })
 }
 
-const ROLES: [(Role, &str); 6] = [
-    (Role::Pxe, "pxe"),
-    (Role::HttpBoot, "http-boot"),
-    (Role::Ipxe, "ipxe"),
-    (Role::RaspberryPi, "raspberry-pi"),
-    (Role::UBoot, "u-boot"),
-    (Role::System, "system"),
+const ROLES: [(FirmwareRole, &str); 6] = [
+    (FirmwareRole::Pxe, "pxe"),
+    (FirmwareRole::HttpBoot, "http-boot"),
+    (FirmwareRole::Ipxe, "ipxe"),
+    (FirmwareRole::RaspberryPi, "raspberry-pi"),
+    (FirmwareRole::UBoot, "u-boot"),
+    (FirmwareRole::System, "system"),
 ];
 
-pub(super) fn role_name(role: Role) -> Option<&'static str> {
+pub(super) fn role_name(role: FirmwareRole) -> Option<&'static str> {
     ROLES.iter().find(|(known, _)| *known == role).map(|(_, name)| *name)
 }
 
-pub(super) fn role_named(name: &str) -> Option<Role> {
+pub(super) fn role_named(name: &str) -> Option<FirmwareRole> {
     ROLES.iter().find(|(_, known)| *known == name).map(|(role, _)| *role)
 }
 
 /// A lease without end is the largest time that SQLite can hold.
-fn seconds(time: Time) -> i64 {
+fn seconds(time: ClockSeconds) -> i64 {
     i64::try_from(time).unwrap_or(i64::MAX)
 }
 
@@ -595,9 +597,9 @@ mod tests {
             mac: Mac([2, 0, 0, 0, 0, last]),
             client_id: Some(vec![255, 1, 2]),
             uuid: Some(Uuid([last; 16])),
-            firmware: Some(Firmware { role: Role::Ipxe, arch: Some(Arch::UefiArm64) }),
+            firmware: Some(Firmware { role: FirmwareRole::Ipxe, arch: Some(Arch::UefiArm64) }),
             host_name: Some("node-1".into()),
-            state: State::Bound,
+            state: LeaseState::Bound,
             start_s: 1000,
             end_s: 1600,
         }
@@ -607,8 +609,8 @@ mod tests {
         Lease { client_id: None, uuid: None, firmware: None, host_name: None, ..lease(last) }
     }
 
-    fn bind(lease: Lease) -> Change {
-        Change::Bind(Box::new(lease))
+    fn bind(lease: Lease) -> LeaseChange {
+        LeaseChange::Bind(Box::new(lease))
     }
 
     fn rows(store: &mut SqliteStore) -> Vec<Lease> {
@@ -634,7 +636,7 @@ mod tests {
         expected.extend(all_roles);
         {
             let mut store = SqliteStore::open(&path).unwrap();
-            let changes: Vec<Change> = expected.iter().cloned().map(bind).collect();
+            let changes: Vec<LeaseChange> = expected.iter().cloned().map(bind).collect();
             store.commit(&changes).unwrap();
         }
         let mut store = SqliteStore::open(&path).unwrap();
@@ -690,7 +692,7 @@ mod tests {
         let path = directory.path().join("db");
         let mut store = SqliteStore::open(&path).unwrap();
         let system = |lease: Lease| Lease {
-            firmware: Some(Firmware { role: Role::System, arch: None }),
+            firmware: Some(Firmware { role: FirmwareRole::System, arch: None }),
             ..lease
         };
         let newcomer = system(Lease { mac: Mac([4; 6]), ..lease(10) });
@@ -719,8 +721,8 @@ mod tests {
         let path = directory.path().join("db");
         let network = "192.168.4.0/24".parse().unwrap();
         let server = OtherServer { mac: Mac([2; 6]), address: address(2) };
-        let found = Look { network, looked_s: 7, server: Some(server) };
-        let nobody = Look { looked_s: 9, server: None, ..found };
+        let found = LookResult { network, looked_s: 7, server: Some(server) };
+        let nobody = LookResult { looked_s: 9, server: None, ..found };
         let store = SqliteStore::open(&path).unwrap();
         assert_eq!(store.looks().unwrap(), []);
         store.keep_look(&nobody).unwrap();
@@ -739,16 +741,17 @@ mod tests {
         let mut store = SqliteStore::open(&directory.path().join("db")).unwrap();
         let renewed = Lease { end_s: 2000, ..lease(10) };
         store.commit(&[bind(lease(10)), bind(renewed.clone())]).unwrap();
-        let stranger = Change::Release { address: address(10), mac: Mac([9; 6]), end_s: 1 };
+        let stranger = LeaseChange::Release { address: address(10), mac: Mac([9; 6]), end_s: 1 };
         store.commit(&[stranger]).unwrap();
         assert_eq!(rows(&mut store).first(), Some(&renewed));
-        let release = Change::Release { address: address(10), mac: renewed.mac, end_s: 1700 };
-        let decline = Change::Decline { address: address(11), mac: renewed.mac, until_s: 9000 };
-        let volatile = Change::Forget { address: address(10), mac: renewed.mac };
+        let release = LeaseChange::Release { address: address(10), mac: renewed.mac, end_s: 1700 };
+        let decline =
+            LeaseChange::Decline { address: address(11), mac: renewed.mac, until_s: 9000 };
+        let volatile = LeaseChange::Forget { address: address(10), mac: renewed.mac };
         store.commit(&[release, decline, volatile]).unwrap();
         let rows = rows(&mut store);
-        assert_eq!(rows[0], Lease { state: State::Released, end_s: 1700, ..renewed });
-        assert_eq!((rows[1].state, rows[1].end_s), (State::Declined, 9000));
+        assert_eq!(rows[0], Lease { state: LeaseState::Released, end_s: 1700, ..renewed });
+        assert_eq!((rows[1].state, rows[1].end_s), (LeaseState::Declined, 9000));
     }
 
     #[test]

@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{Remembered, Rows, Store, StoreError};
-use crate::dhcp::lease::Change;
+use crate::dhcp::lease::LeaseChange;
 use crate::engine::privileges;
-use crate::observe::threads::{self, Watched};
+use crate::observe::threads::{self, WatchedThread};
 
 /// The caller's number for one piece of work.
 pub type Ticket = u64;
@@ -54,7 +54,7 @@ pub struct Writer {
 #[derive(Debug)]
 struct Work {
     ticket: Ticket,
-    changes: Vec<Change>,
+    changes: Vec<LeaseChange>,
 }
 
 /// Whom the thread tells, and asks. Called on it.
@@ -74,7 +74,7 @@ impl Writer {
     pub fn start(store: Box<dyn Store>, owner: impl Owner) -> io::Result<Self> {
         let (queue, work) = sync_channel(QUEUED_MAX);
         let body = move || {
-            let thread = threads::watch("rb-store");
+            let thread = threads::watch_thread("rb-store");
             privileges::give_up_capabilities();
             run(store, &work, owner, &thread);
         };
@@ -83,7 +83,7 @@ impl Writer {
     }
 
     /// Queues the changes of one decision without waiting.
-    pub fn submit(&self, ticket: Ticket, changes: Vec<Change>) -> Result<(), NotQueued> {
+    pub fn submit(&self, ticket: Ticket, changes: Vec<LeaseChange>) -> Result<(), NotQueued> {
         self.queue.try_send(Work { ticket, changes }).map_err(|error| match error {
             TrySendError::Full(_) => NotQueued::Full,
             TrySendError::Disconnected(_) => NotQueued::Gone,
@@ -98,7 +98,12 @@ impl Writer {
     }
 }
 
-fn run(mut store: Box<dyn Store>, work: &Receiver<Work>, mut owner: impl Owner, thread: &Watched) {
+fn run(
+    mut store: Box<dyn Store>,
+    work: &Receiver<Work>,
+    mut owner: impl Owner,
+    thread: &WatchedThread,
+) {
     let mut next_look = Instant::now() + LOOKED_EVERY;
     let mut has_failed = false;
     // Whatever came in during the last sync is the next batch: no timer, so a lone lease does not
@@ -134,7 +139,7 @@ fn run(mut store: Box<dyn Store>, work: &Receiver<Work>, mut owner: impl Owner, 
 
 /// A panic on the way is an answer like a full disk.
 fn guarded<T>(
-    thread: &Watched,
+    thread: &WatchedThread,
     work: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
@@ -163,7 +168,7 @@ mod tests {
         fn load(&mut self) -> Result<Vec<Lease>, StoreError> {
             Ok(Vec::new())
         }
-        fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+        fn commit(&mut self, changes: &[LeaseChange]) -> Result<(), StoreError> {
             // Both ends are gone when a test has seen enough.
             let _ = self.entered.send(changes.len());
             if self.go_on.recv().unwrap_or(false) {
@@ -201,8 +206,8 @@ mod tests {
         Bench { writer, entered, go_on, reports }
     }
 
-    fn change() -> Vec<Change> {
-        vec![Change::Release { address: Ipv4Addr::LOCALHOST, mac: Mac([2; 6]), end_s: 1 }]
+    fn change() -> Vec<LeaseChange> {
+        vec![LeaseChange::Release { address: Ipv4Addr::LOCALHOST, mac: Mac([2; 6]), end_s: 1 }]
     }
 
     #[test]

@@ -2,10 +2,10 @@
 //! names that exist.
 
 use super::number;
-use crate::boot::menu::{self, Entry, LOCAL_LABEL, Menu};
+use crate::boot::menu::{self, BootMenu, LOCAL_LABEL, MenuEntry};
 use crate::config::file::{self, At, Seconds};
 use crate::config::problem::Complaints;
-use crate::model::spelling::nearest_word;
+use crate::model::spelling::find_nearest_word;
 
 /// PXELINUX counts tenths of a second up to 35,996.
 const TIMEOUT_MAX_S: u64 = 3_599;
@@ -13,15 +13,15 @@ const TIMEOUT_MAX_S: u64 = 3_599;
 const TIMEOUT_S: u32 = 10;
 const TITLE: &str = "Boot menu";
 
-pub(super) fn menu(written: file::Menu, complaints: &mut Complaints<'_>) -> Menu {
-    let mut entries: Vec<Entry> = Vec::new();
+pub(super) fn menu(written: file::Menu, complaints: &mut Complaints<'_>) -> BootMenu {
+    let mut entries: Vec<MenuEntry> = Vec::new();
     for one in written.entry.unwrap_or_default() {
         if let Some(entry) = entry(one, &entries, complaints) {
             entries.push(entry);
         }
     }
     let default = written.default.as_ref().and_then(|at| default_entry(at, &entries, complaints));
-    Menu {
+    BootMenu {
         title: written.title.map_or_else(
             || TITLE.to_owned(),
             |at| text(at, menu::title_fault, "title", complaints),
@@ -37,7 +37,11 @@ pub(super) fn menu(written: file::Menu, complaints: &mut Complaints<'_>) -> Menu
     }
 }
 
-fn entry(written: file::Entry, before: &[Entry], complaints: &mut Complaints<'_>) -> Option<Entry> {
+fn entry(
+    written: file::Entry,
+    before: &[MenuEntry],
+    complaints: &mut Complaints<'_>,
+) -> Option<MenuEntry> {
     let mut required = |at: Option<At<String>>, key: &str, example: &str| {
         if at.is_none() {
             complaints.add(
@@ -82,14 +86,14 @@ fn entry(written: file::Entry, before: &[Entry], complaints: &mut Complaints<'_>
         .map(|at| text(at, menu::arguments_fault, "arguments", complaints))
         .unwrap_or_default();
     let kernel = text(kernel?, menu::location_fault, "kernel", complaints);
-    Some(Entry { label, title, kernel, initrds, arguments })
+    Some(MenuEntry { label, title, kernel, initrds, arguments })
 }
 
 /// Some only for an entry of the operator's own: booting the disk is the default without being
 /// named.
 fn default_entry(
     at: &At<String>,
-    entries: &[Entry],
+    entries: &[MenuEntry],
     complaints: &mut Complaints<'_>,
 ) -> Option<String> {
     let label = at.get_ref();
@@ -99,7 +103,7 @@ fn default_entry(
     if !entries.iter().any(|entry| entry.label == *label) {
         let labels: Vec<&str> =
             entries.iter().map(|entry| entry.label.as_str()).chain([LOCAL_LABEL]).collect();
-        let hint = match nearest_word(label, &labels) {
+        let hint = match find_nearest_word(label, &labels) {
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("the menu has: {}", labels.join(", ")),
         };

@@ -16,7 +16,7 @@ use crate::boot::plan::BootConfig;
 use crate::dhcp::policy::DhcpPolicy;
 use crate::http::schedule;
 use crate::model::machine::Arch;
-use crate::model::spelling::nearest_word;
+use crate::model::spelling::find_nearest_word;
 use crate::snapshot::Snapshot;
 
 mod entries;
@@ -618,7 +618,7 @@ fn one_of(
     known: &[&str],
     complaints: &mut Complaints<'_>,
 ) {
-    let hint = match nearest_word(found, known) {
+    let hint = match find_nearest_word(found, known) {
         Some(near) => format!("did you mean \"{near}\"?"),
         None => format!("possible are {}", known.join(", ")),
     };

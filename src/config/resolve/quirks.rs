@@ -4,15 +4,20 @@
 use std::num::NonZeroU64;
 
 use super::number;
-use crate::boot::quirks::{Allowance, Fixed, NoSubject, Subject, class_named, oui_named};
+use crate::boot::quirks::{
+    FixedQuirk, NoSubject, QuirkAllowance, QuirkSubject, parse_class, parse_oui,
+};
 use crate::config::file::{self, At};
 use crate::config::problem::Complaints;
 
 /// Octets a second: a kilobit to ten gigabit.
 const HTTP_RATE_RANGE: std::ops::RangeInclusive<u64> = 125..=1_250_000_000;
 
-pub(super) fn quirks(written: Vec<file::Quirk>, complaints: &mut Complaints<'_>) -> Vec<Fixed> {
-    let mut fixed: Vec<Fixed> = Vec::new();
+pub(super) fn quirks(
+    written: Vec<file::Quirk>,
+    complaints: &mut Complaints<'_>,
+) -> Vec<FixedQuirk> {
+    let mut fixed: Vec<FixedQuirk> = Vec::new();
     for one in written {
         let span = one.span.clone();
         let Some(quirk) = quirk(one, complaints) else { continue };
@@ -25,10 +30,10 @@ pub(super) fn quirks(written: Vec<file::Quirk>, complaints: &mut Complaints<'_>)
     fixed
 }
 
-fn quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<Fixed> {
+fn quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<FixedQuirk> {
     let file::Quirk { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
         written;
-    let allowance = Allowance {
+    let allowance = QuirkAllowance {
         window: windowsize_max.and_then(|at| number(&at, "windowsize-max", 1..=65_535, complaints)),
         blksize: blksize_max.and_then(|at| number(&at, "blksize-max", 8..=65_464, complaints)),
         http_rate: http_rate.and_then(|at| self::http_rate(&at, "http-rate", complaints)),
@@ -39,8 +44,8 @@ fn quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<Fixed>
     }
     let named: Vec<(At<String>, Reader)> = [
         (mac, machine as Reader),
-        (oui, |text| oui_named(text).map(Subject::Oui)),
-        (vendor_class, |text| class_named(text).map(Subject::Class)),
+        (oui, |text| parse_oui(text).map(QuirkSubject::Oui)),
+        (vendor_class, |text| parse_class(text).map(QuirkSubject::Class)),
     ]
     .into_iter()
     .filter_map(|(text, read)| Some((text?, read)))
@@ -58,7 +63,7 @@ fn quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<Fixed>
             NoSubject.to_string(),
         );
     }
-    Some(Fixed { subject: subject?, allowance })
+    Some(FixedQuirk { subject: subject?, allowance })
 }
 
 /// Octets a second on one HTTP connection.
@@ -71,8 +76,8 @@ pub(super) fn http_rate(
 }
 
 /// What a text names, if it is of the kind that its key asks for.
-type Reader = fn(&str) -> Option<Subject>;
+type Reader = fn(&str) -> Option<QuirkSubject>;
 
-fn machine(text: &str) -> Option<Subject> {
-    text.parse().ok().map(Subject::Machine)
+fn machine(text: &str) -> Option<QuirkSubject> {
+    text.parse().ok().map(QuirkSubject::Machine)
 }

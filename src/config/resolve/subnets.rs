@@ -12,9 +12,9 @@ use crate::config::Dhcp;
 use crate::config::file::{self, At, Seconds};
 use crate::config::problem::Complaints;
 use crate::dhcp::limits::{FIRMWARE_LEASE_S, POOL_ADDRESSES_MAX};
-use crate::dhcp::subnet::{Clients, Mode, Pool, Reservation, Subnet};
+use crate::dhcp::subnet::{AddressPool, Reservation, ServedClients, Subnet, SubnetMode};
 use crate::model::machine::Mac;
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 
 /// dhcpd's own defaults where a subnet says nothing: 12 hours and 1 day.
 const DEFAULT_LEASE_TIME_S: u32 = 12 * 60 * 60;
@@ -75,7 +75,7 @@ fn not_too_many(subnets: &[(Range<usize>, Subnet)], complaints: &mut Complaints<
     let mut sum = 0;
     for (span, subnet) in subnets {
         let before = sum;
-        sum += subnet.pools.iter().map(Pool::size).sum::<u64>();
+        sum += subnet.pools.iter().map(AddressPool::size).sum::<u64>();
         if before <= POOL_ADDRESSES_MAX && sum > POOL_ADDRESSES_MAX {
             let what = format!(
                 "with the pools of subnet {} there are {sum} addresses to give",
@@ -94,7 +94,7 @@ fn not_too_many(subnets: &[(Range<usize>, Subnet)], complaints: &mut Complaints<
 pub(super) fn places(
     written: &[file::Subnet],
     complaints: &Complaints<'_>,
-) -> Vec<(Network, String)> {
+) -> Vec<(Ipv4Network, String)> {
     let network = |one: &file::Subnet| one.subnet.as_ref()?.get_ref().parse().ok();
     written
         .iter()
@@ -121,7 +121,7 @@ pub(super) fn listeners(
         .as_ref()
         .and_then(|text| parsed(text, "an IPv4 address", complaints));
     let served: Vec<&Subnet> =
-        subnets.iter().filter(|subnet| subnet.mode == Mode::Server).collect();
+        subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server).collect();
     let mut interfaces: Vec<String> = Vec::new();
     for name in served.iter().filter_map(|subnet| subnet.interface.clone()) {
         if !interfaces.contains(&name) {
@@ -163,7 +163,7 @@ pub(super) fn listeners(
 }
 
 /// `192.168.4.0/24`, without host bits.
-pub(super) fn network(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Network> {
+pub(super) fn network(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Ipv4Network> {
     let written = match written_network(text.get_ref()) {
         Ok(written) => written,
         Err(why) => {
@@ -177,7 +177,7 @@ pub(super) fn network(text: &At<String>, complaints: &mut Complaints<'_>) -> Opt
         }
     };
     let address = Ipv4Addr::from(u32::from(written.address) & u32::from(written.mask()));
-    let network = Network { address, ..written };
+    let network = Ipv4Network { address, ..written };
     if network != written {
         let what = format!("{} has bits set outside its prefix", text.get_ref());
         complaints.add(&text.span(), what, format!("the network is {}", show(network)));
@@ -186,18 +186,18 @@ pub(super) fn network(text: &At<String>, complaints: &mut Complaints<'_>) -> Opt
 }
 
 /// The error says which half is wrong, where there are two.
-fn written_network(text: &str) -> Result<Network, String> {
+fn written_network(text: &str) -> Result<Ipv4Network, String> {
     let (address, prefix) = text.split_once('/').ok_or_else(String::new)?;
     let address = address.parse().map_err(|_| format!(": {address:?} is no IPv4 address"))?;
     let length = prefix.parse::<u8>().ok().filter(|length| *length <= 32);
     let prefix = length.ok_or_else(|| format!(": {prefix:?} is no prefix length from 0 to 32"))?;
-    Ok(Network { address, prefix })
+    Ok(Ipv4Network { address, prefix })
 }
 
 fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Subnet> {
     let relay = written.relay.as_ref().is_some_and(|at| *at.get_ref());
     let mode = mode(written, complaints);
-    if written.interface.is_none() && !relay && mode == Mode::Server {
+    if written.interface.is_none() && !relay && mode == SubnetMode::Server {
         let hint = "name the interface (interface = \"eth0\"), or say that relays bring the \
                     requests (relay = true)";
         complaints.add(
@@ -257,31 +257,31 @@ fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Sub
 }
 
 /// Said aloud, never assumed: a second DHCP server on a segment does harm.
-fn mode(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Mode {
+fn mode(written: &file::Subnet, complaints: &mut Complaints<'_>) -> SubnetMode {
     match written.mode.as_ref().map(|at| (at, at.get_ref().as_str())) {
-        Some((_, "server")) => Mode::Server,
-        Some((_, "off")) => Mode::Off,
+        Some((_, "server")) => SubnetMode::Server,
+        Some((_, "off")) => SubnetMode::Off,
         Some((at, other)) => {
             one_of(other, &at.span(), "mode", &["server", "off"], complaints);
-            Mode::Off
+            SubnetMode::Off
         }
         None => {
             let hint =
                 "write mode = \"server\" to give addresses here, or mode = \"off\" to stay silent";
             complaints.add(&written.span, "`mode` is missing", hint);
-            Mode::Off
+            SubnetMode::Off
         }
     }
 }
 
-fn clients(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Clients {
+fn clients(written: &file::Subnet, complaints: &mut Complaints<'_>) -> ServedClients {
     match written.clients.as_ref().map(|at| (at, at.get_ref().as_str())) {
-        None | Some((_, "pxe")) => Clients::Pxe,
-        Some((_, "known")) => Clients::Known,
-        Some((_, "any")) => Clients::Any,
+        None | Some((_, "pxe")) => ServedClients::Pxe,
+        Some((_, "known")) => ServedClients::Known,
+        Some((_, "any")) => ServedClients::Any,
         Some((at, other)) => {
             one_of(other, &at.span(), "kind of clients", &["pxe", "known", "any"], complaints);
-            Clients::Known
+            ServedClients::Known
         }
     }
 }
@@ -306,8 +306,12 @@ fn lease_times(written: &file::Subnet, complaints: &mut Complaints<'_>) -> (u32,
     (default, max)
 }
 
-fn pools(written: &file::Subnet, network: Network, complaints: &mut Complaints<'_>) -> Vec<Pool> {
-    let (mut pools, mut spans): (Vec<Pool>, Vec<Range<usize>>) = (Vec::new(), Vec::new());
+fn pools(
+    written: &file::Subnet,
+    network: Ipv4Network,
+    complaints: &mut Complaints<'_>,
+) -> Vec<AddressPool> {
+    let (mut pools, mut spans): (Vec<AddressPool>, Vec<Range<usize>>) = (Vec::new(), Vec::new());
     for text in written.pools.iter().flatten() {
         let Some(pool) = pool(text, complaints) else { continue };
         let shown = format!("{}-{}", pool.first, pool.last);
@@ -347,7 +351,7 @@ fn pools(written: &file::Subnet, network: Network, complaints: &mut Complaints<'
     pools
 }
 
-fn pool(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Pool> {
+fn pool(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<AddressPool> {
     match written_pool(text.get_ref()) {
         Ok(pool) if pool.first > pool.last => {
             let what = format!("pool {} runs backwards", text.get_ref());
@@ -368,17 +372,17 @@ fn pool(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Pool> {
 }
 
 /// The error says which half is wrong, where there are two.
-fn written_pool(text: &str) -> Result<Pool, String> {
+fn written_pool(text: &str) -> Result<AddressPool, String> {
     let (first, last) = text.split_once('-').ok_or_else(String::new)?;
     let end = |text: &str| {
         text.trim().parse().map_err(|_| format!(": {:?} is no IPv4 address", text.trim()))
     };
-    Ok(Pool { first: end(first)?, last: end(last)? })
+    Ok(AddressPool { first: end(first)?, last: end(last)? })
 }
 
 fn reservations(
     written: &file::Subnet,
-    network: Network,
+    network: Ipv4Network,
     complaints: &mut Complaints<'_>,
 ) -> Vec<Reservation> {
     let mut reservations: Vec<Reservation> = Vec::new();
@@ -479,7 +483,7 @@ fn addresses(written: Option<&[At<String>]>, complaints: &mut Complaints<'_>) ->
 
 fn inside(
     written: Option<&[At<String>]>,
-    network: Network,
+    network: Ipv4Network,
     kind: &str,
     complaints: &mut Complaints<'_>,
 ) -> Vec<Ipv4Addr> {
@@ -548,12 +552,12 @@ fn prefix(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
 }
 
 /// The first and the last address that a machine can have.
-fn usable(network: Network) -> (Ipv4Addr, Ipv4Addr) {
+fn usable(network: Ipv4Network) -> (Ipv4Addr, Ipv4Addr) {
     let (first, last) = (u32::from(network.address), u32::from(network.broadcast()));
     let edge = u32::from(network.prefix < 31);
     (Ipv4Addr::from(first + edge), Ipv4Addr::from(last - edge))
 }
 
-fn show(network: Network) -> String {
+fn show(network: Ipv4Network) -> String {
     format!("{}/{}", network.address, network.prefix)
 }

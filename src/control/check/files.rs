@@ -6,10 +6,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Finding, Reader, Subject};
-use crate::boot::loaders::{ARCHITECTURES, KITS, packages};
-use crate::boot::names::menu_name;
-use crate::boot::pe::{Machine, Program, image_fault};
+use super::{CheckFinding, Reader, Subject};
+use crate::boot::loaders::{ARCHITECTURES, KITS, name_loader_packages};
+use crate::boot::names::parse_menu_name;
+use crate::boot::pe::{BootProgram, PeMachine, image_fault};
 use crate::config::{self, Config};
 use crate::control::loaders;
 use crate::images::{CleanPath, canonical, clean, without_prefix};
@@ -19,13 +19,13 @@ use crate::images::{CleanPath, canonical, clean, without_prefix};
 const NEVER_ROOTS: [&str; 5] = ["/", "/etc", "/root", "/home", "/var"];
 
 /// What is wrong with the root itself: with any of it nothing under it is looked at.
-pub(super) fn wrong_root(subject: Subject<'_>) -> Option<Finding> {
+pub(super) fn wrong_root(subject: Subject<'_>) -> Option<CheckFinding> {
     let Subject { config, reader, .. } = subject;
     let wrong = unfit_root(config).or_else(|| closed_root(config, reader));
     wrong.map(|finding| finding.at(config.places.root(&config.root)))
 }
 
-pub(super) fn unfit_root(config: &Config) -> Option<Finding> {
+pub(super) fn unfit_root(config: &Config) -> Option<CheckFinding> {
     let shown = config.root.display();
     match fs::metadata(&config.root) {
         Err(error) => {
@@ -35,10 +35,10 @@ pub(super) fn unfit_root(config: &Config) -> Option<Finding> {
                 }
                 _ => "name a directory with `root` or --root".to_owned(),
             };
-            return Some(Finding::fatal(format!("opening the root {shown}: {error}"), hint));
+            return Some(CheckFinding::fatal(format!("opening the root {shown}: {error}"), hint));
         }
         Ok(found) if !found.is_dir() => {
-            return Some(Finding::fatal(
+            return Some(CheckFinding::fatal(
                 format!("the root {shown} is not a directory"),
                 "name the directory above it",
             ));
@@ -49,19 +49,22 @@ pub(super) fn unfit_root(config: &Config) -> Option<Finding> {
     let hint = "name a directory of its own, such as /srv/netboot: all that is in it can be read \
                 by everybody on the network";
     if NEVER_ROOTS.iter().any(|never| real == Path::new(never)) {
-        return Some(Finding::fatal(
+        return Some(CheckFinding::fatal(
             format!("the root {shown} would expose this machine ({})", real.display()),
             hint,
         ));
     }
     if real == canonical(&config.state) {
-        return Some(Finding::fatal(format!("the root {shown} is the state directory too"), hint));
+        return Some(CheckFinding::fatal(
+            format!("the root {shown} is the state directory too"),
+            hint,
+        ));
     }
     None
 }
 
 /// The root, where the user that serves it cannot even pass: nothing under it is in his reach.
-fn closed_root(config: &Config, reader: Reader) -> Option<Finding> {
+fn closed_root(config: &Config, reader: Reader) -> Option<CheckFinding> {
     let root = &config.root;
     let within = canonical(root).join("a file");
     let Some(closed) = closed(&within, reader) else {
@@ -72,17 +75,20 @@ fn closed_root(config: &Config, reader: Reader) -> Option<Finding> {
             root.display(),
             shut.display()
         );
-        return Some(Finding::warning(what, "ask as root, or a running server (GET /v1/check)"));
+        return Some(CheckFinding::warning(
+            what,
+            "ask as root, or a running server (GET /v1/check)",
+        ));
     };
     let what = format!(
         "the root {} may not be read by the service: {} is closed to it",
         root.display(),
         closed.display()
     );
-    Some(Finding::fatal(what, format!("chmod o+x {}", closed.display())))
+    Some(CheckFinding::fatal(what, format!("chmod o+x {}", closed.display())))
 }
 
-pub(super) fn loaders(subject: Subject<'_>) -> Vec<Finding> {
+pub(super) fn loaders(subject: Subject<'_>) -> Vec<CheckFinding> {
     let named = loaders::keys(&subject.config.snapshot.dhcp.boot).into_iter();
     let of_ours =
         named.filter_map(|(key, value)| Some((key, value.filter(|value| !value.contains("://"))?)));
@@ -94,18 +100,18 @@ pub(super) fn loaders(subject: Subject<'_>) -> Vec<Finding> {
     wrong.collect()
 }
 
-fn loader(subject: Subject<'_>, key: &str, name: &str) -> Vec<Finding> {
+fn loader(subject: Subject<'_>, key: &str, name: &str) -> Vec<CheckFinding> {
     let what = format!("[boot] {key} = {name:?}");
     let path = match locate(subject, name) {
         Place::File(path) => path,
         Place::MadeOnRequest => return Vec::new(),
         Place::Nowhere if is_of_another_host(subject, name) => {
-            return vec![Finding::note(format!(
+            return vec![CheckFinding::note(format!(
                 "{what} is not under the root: a package may have it on that host"
             ))];
         }
         Place::Nowhere => {
-            return vec![Finding::error(
+            return vec![CheckFinding::error(
                 format!("{what} names no file under the root"),
                 missing_hint(key, name),
             )];
@@ -116,10 +122,10 @@ fn loader(subject: Subject<'_>, key: &str, name: &str) -> Vec<Finding> {
     }
     let wrong = match loaders::program(&path) {
         Ok(program) => wrong_kind(key, name, program).map(|(kind, hint)| {
-            Finding::error(format!("{what} is {kind} ({})", path.display()), hint)
+            CheckFinding::error(format!("{what} is {kind} ({})", path.display()), hint)
         }),
         Err(error) => {
-            Some(Finding::error(format!("{what}: reading {}: {error}", path.display()), ""))
+            Some(CheckFinding::error(format!("{what}: reading {}: {error}", path.display()), ""))
         }
     };
     wrong.into_iter().chain(lonely(subject, key, name)).collect()
@@ -139,7 +145,7 @@ struct Named<'a> {
 }
 
 /// Kernels, initial disks, and what a menu shows.
-pub(super) fn menu(subject: Subject<'_>) -> Vec<Finding> {
+pub(super) fn menu(subject: Subject<'_>) -> Vec<CheckFinding> {
     let Some(menu) = &subject.config.snapshot.menu else { return Vec::new() };
     let places = &subject.config.places;
     let mut named: Vec<Named<'_>> = Vec::new();
@@ -161,7 +167,7 @@ pub(super) fn menu(subject: Subject<'_>) -> Vec<Finding> {
     of_ours.filter_map(|named| Some(menu_file(subject, &named)?.at(named.place))).collect()
 }
 
-fn menu_file(subject: Subject<'_>, Named { what, name, .. }: &Named<'_>) -> Option<Finding> {
+fn menu_file(subject: Subject<'_>, Named { what, name, .. }: &Named<'_>) -> Option<CheckFinding> {
     match locate(subject, name) {
         Place::File(path) => unreadable(what, &path, subject.reader)
             .or_else(|| wrong_image(what, &path, what.starts_with("kernel"))),
@@ -169,24 +175,24 @@ fn menu_file(subject: Subject<'_>, Named { what, name, .. }: &Named<'_>) -> Opti
         Place::Nowhere => {
             let what =
                 format!("{what}: there is no {name} under {}", subject.config.root.display());
-            Some(Finding::error(what, "put the file there, or correct the name"))
+            Some(CheckFinding::error(what, "put the file there, or correct the name"))
         }
     }
 }
 
 /// A kernel or an initial disk that is something else by its first bytes.
-fn wrong_image(what: &str, path: &Path, is_kernel: bool) -> Option<Finding> {
+fn wrong_image(what: &str, path: &Path, is_kernel: bool) -> Option<CheckFinding> {
     let wrong = match loaders::head(path) {
         Ok(head) => image_fault(&head, is_kernel)?,
         Err(error) => {
-            return Some(Finding::error(
+            return Some(CheckFinding::error(
                 format!("{what}: reading {}: {error}", path.display()),
                 "",
             ));
         }
     };
     let hint = "an error page or an aborted download was saved in its place: fetch it again";
-    Some(Finding::error(format!("{what} is {wrong} ({})", path.display()), hint))
+    Some(CheckFinding::error(format!("{what} is {wrong} ({})", path.display()), hint))
 }
 
 /// Where a name leads.
@@ -217,7 +223,7 @@ fn locate(subject: Subject<'_>, name: &str) -> Place {
             return Place::File(borrowed.clone());
         }
         let is_menu =
-            subject.config.snapshot.menu.is_some() && menu_name(path.as_bytes()).is_some();
+            subject.config.snapshot.menu.is_some() && parse_menu_name(path.as_bytes()).is_some();
         if is_menu || under_root(&path.with_suffix(".j2")).is_file() {
             return Place::MadeOnRequest;
         }
@@ -225,7 +231,7 @@ fn locate(subject: Subject<'_>, name: &str) -> Place {
     Place::Nowhere
 }
 
-pub(super) fn unreadable(what: &str, path: &Path, reader: Reader) -> Option<Finding> {
+pub(super) fn unreadable(what: &str, path: &Path, reader: Reader) -> Option<CheckFinding> {
     const READ: u32 = 0o4;
     let found = fs::metadata(path).ok()?;
     let refused = match reader {
@@ -239,12 +245,12 @@ pub(super) fn unreadable(what: &str, path: &Path, reader: Reader) -> Option<Find
     let shown = path.display();
     if refused {
         let what = format!("{what}: {shown} may not be read by the service");
-        return Some(Finding::error(what, format!("chmod o+r {shown}")));
+        return Some(CheckFinding::error(what, format!("chmod o+r {shown}")));
     }
     let real = canonical(path);
     let closed = closed(&real, reader)?.display();
     let what = format!("{what}: {shown} may not be read by the service: {closed} is closed to it");
-    Some(Finding::error(what, format!("chmod o+x {closed}")))
+    Some(CheckFinding::error(what, format!("chmod o+x {closed}")))
 }
 
 /// The first directory above a file that whoever serves cannot pass. Root passes all.
@@ -282,18 +288,18 @@ pub(super) fn may(right: u32, found: &fs::Metadata, uid: u32, gid: u32) -> bool 
 }
 
 /// What a file is that cannot be what its key asks for, and what to do.
-fn wrong_kind(key: &str, name: &str, program: Program) -> Option<(String, &'static str)> {
+fn wrong_kind(key: &str, name: &str, program: BootProgram) -> Option<(String, &'static str)> {
     let wanted = match key {
-        "uefi-x64" => Machine::X64,
-        "uefi-ia32" => Machine::Ia32,
-        "uefi-arm64" => Machine::Arm64,
+        "uefi-x64" => PeMachine::X64,
+        "uefi-ia32" => PeMachine::Ia32,
+        "uefi-arm64" => PeMachine::Arm64,
         "uefi-http" if name.ends_with(".efi") => {
-            let is_fine = matches!(program, Program::Efi { is_application: true, .. });
+            let is_fine = matches!(program, BootProgram::Efi { is_application: true, .. });
             return (!is_fine)
                 .then(|| (program.describe(), "UEFI HTTP Boot starts UEFI programs (.efi)"));
         }
         "bios" => {
-            let is_fine = program == Program::Raw;
+            let is_fine = program == BootProgram::Raw;
             return (!is_fine).then(|| {
                 (
                     program.describe(),
@@ -303,14 +309,13 @@ fn wrong_kind(key: &str, name: &str, program: Program) -> Option<(String, &'stat
         }
         _ => return None,
     };
-    let is_fine =
-        matches!(program, Program::Efi { machine, is_application: true, .. } if machine == wanted);
+    let is_fine = matches!(program, BootProgram::Efi { machine, is_application: true, .. } if machine == wanted);
     (!is_fine)
         .then(|| (program.describe(), "name a UEFI program that was built for this architecture"))
 }
 
 /// A loader without the file that it cannot do without.
-fn lonely(subject: Subject<'_>, key: &str, name: &str) -> Option<Finding> {
+fn lonely(subject: Subject<'_>, key: &str, name: &str) -> Option<CheckFinding> {
     let path = clean(name.as_bytes()).ok()?;
     let file = String::from_utf8_lossy(path.file_name()).into_owned();
     let kit = KITS.iter().find(|kit| kit.loaders.iter().any(|(loader, _)| *loader == file))?;
@@ -321,14 +326,17 @@ fn lonely(subject: Subject<'_>, key: &str, name: &str) -> Option<Finding> {
     }
     let what =
         format!("[boot] {key}: {name} loads {needed} from its own directory, and there is none");
-    Some(Finding::warning(
+    Some(CheckFinding::warning(
         what,
-        format!("put {needed} of the same version beside it; packages: {}", packages(kit.arch)),
+        format!(
+            "put {needed} of the same version beside it; packages: {}",
+            name_loader_packages(kit.arch)
+        ),
     ))
 }
 
 fn missing_hint(key: &str, name: &str) -> String {
-    if clean(name.as_bytes()).is_ok_and(|path| menu_name(path.as_bytes()).is_some()) {
+    if clean(name.as_bytes()).is_ok_and(|path| parse_menu_name(path.as_bytes()).is_some()) {
         return "this name is rendered from the menu: write a [menu], which may be empty, or put a \
                 file there"
             .to_owned();
@@ -337,7 +345,7 @@ fn missing_hint(key: &str, name: &str) -> String {
         Some((_, arch)) => format!(
             "put it there, or install a package that has it: {}. `ringboot loader list` shows what \
              is found here",
-            packages(*arch)
+            name_loader_packages(*arch)
         ),
         None => {
             "put it there, or correct the name; `ringboot loader list` shows what is found here"

@@ -3,25 +3,29 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Finding, Position};
+use super::{CheckFinding, FilePosition};
 use crate::config::{Config, Place};
-use crate::dhcp::subnet::{Mode, Subnet};
+use crate::dhcp::subnet::{Subnet, SubnetMode};
 use crate::engine::net::{Interface, Link};
-use crate::model::spelling::nearest_word;
+use crate::model::spelling::find_nearest_word;
 
 /// Subnets that would give addresses which lead nowhere: their interface has others. `serve` is
 /// silent there.
-pub(super) fn misplaced(config: &Config, present: &[Interface]) -> Vec<Finding> {
+pub(super) fn misplaced(config: &Config, present: &[Interface]) -> Vec<CheckFinding> {
     let served = config
         .snapshot
         .dhcp
         .subnets
         .iter()
-        .filter(|subnet| subnet.mode == Mode::Server && !subnet.relay);
+        .filter(|subnet| subnet.mode == SubnetMode::Server && !subnet.relay);
     served.filter_map(|subnet| misplaced_subnet(config, subnet, present)).collect()
 }
 
-fn misplaced_subnet(config: &Config, subnet: &Subnet, present: &[Interface]) -> Option<Finding> {
+fn misplaced_subnet(
+    config: &Config,
+    subnet: &Subnet,
+    present: &[Interface],
+) -> Option<CheckFinding> {
     let name = subnet.interface.as_deref()?;
     let named = present.iter().find(|one| one.name == name && !one.prefixes.is_empty())?;
     let is_in = |one: &&Interface| {
@@ -50,11 +54,11 @@ fn misplaced_subnet(config: &Config, subnet: &Subnet, present: &[Interface]) -> 
             "subnet",
         ),
     };
-    Some(Finding::error(what, hint).at(config.places.subnet(subnet.network, key)))
+    Some(CheckFinding::error(what, hint).at(config.places.subnet(subnet.network, key)))
 }
 
 /// Interfaces by which no machine is reached now. They are waited for.
-pub(super) fn unreachable(config: &Config, present: &[Interface]) -> Vec<Finding> {
+pub(super) fn unreachable(config: &Config, present: &[Interface]) -> Vec<CheckFinding> {
     let listened = &config.dhcp.interfaces;
     listened
         .iter()
@@ -62,7 +66,7 @@ pub(super) fn unreachable(config: &Config, present: &[Interface]) -> Vec<Finding
         .collect()
 }
 
-fn unreached(name: &str, present: &[Interface]) -> Option<Finding> {
+fn unreached(name: &str, present: &[Interface]) -> Option<CheckFinding> {
     let Some(found) = present.iter().find(|one| one.name == name) else {
         return Some(missing(name, present));
     };
@@ -82,18 +86,18 @@ fn unreached(name: &str, present: &[Interface]) -> Option<Finding> {
         ),
         Link::Up => return None,
     };
-    Some(Finding::warning(what, hint))
+    Some(CheckFinding::warning(what, hint))
 }
 
-fn missing(name: &str, present: &[Interface]) -> Finding {
+fn missing(name: &str, present: &[Interface]) -> CheckFinding {
     let names: Vec<&str> = present.iter().map(|one| one.name.as_str()).collect();
     let what = format!(
         "there is no interface {name} here (there are: {}): DHCP waits for it",
         names.join(", ")
     );
-    let hint = nearest_word(name, &names)
+    let hint = find_nearest_word(name, &names)
         .map_or_else(String::new, |near| format!("did you mean {near:?}?"));
-    Finding::warning(what, hint)
+    CheckFinding::warning(what, hint)
 }
 
 /// Where an interface is named.
@@ -112,8 +116,9 @@ fn place(config: &Config, name: &str) -> Option<Place> {
 
 /// An address of this machine or of a router is never given away, so a pool or a reservation with
 /// one promises too much.
-pub(super) fn own_addresses(config: &Config, present: &[Interface]) -> Vec<Finding> {
-    let served = config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+pub(super) fn own_addresses(config: &Config, present: &[Interface]) -> Vec<CheckFinding> {
+    let served =
+        config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server);
     served.flat_map(|subnet| promised(config, subnet, &taken(subnet, present))).collect()
 }
 
@@ -134,7 +139,7 @@ fn taken(subnet: &Subnet, present: &[Interface]) -> Vec<(Ipv4Addr, String)> {
     taken
 }
 
-fn promised(config: &Config, subnet: &Subnet, taken: &[(Ipv4Addr, String)]) -> Vec<Finding> {
+fn promised(config: &Config, subnet: &Subnet, taken: &[(Ipv4Addr, String)]) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     for (number, pool) in (0..).zip(&subnet.pools) {
         let inside: Vec<_> = taken
@@ -142,18 +147,18 @@ fn promised(config: &Config, subnet: &Subnet, taken: &[(Ipv4Addr, String)]) -> V
             .filter(|(address, _)| (pool.first..=pool.last).contains(address))
             .collect();
         let (shown, size) = (format!("the pool {}-{}", pool.first, pool.last), pool.size());
-        let place = config.places.pool(subnet.network, number).map(Position::from);
+        let place = config.places.pool(subnet.network, number).map(FilePosition::from);
         if inside.len() as u64 == size {
             let what = format!(
                 "{shown} has no address for any machine: {size} of {size} are this machine's or a \
                  router's"
             );
-            findings.push(Finding::error(what, "move or widen the pool").at(place));
+            findings.push(CheckFinding::error(what, "move or widen the pool").at(place));
             continue;
         }
         findings.extend(inside.into_iter().map(|(address, owner)| {
             let what = format!("{shown} holds {address}, {owner}");
-            Finding::warning(what, "it is given to nobody: leave it out of the pool")
+            CheckFinding::warning(what, "it is given to nobody: leave it out of the pool")
                 .at(place.clone())
         }));
     }
@@ -162,7 +167,7 @@ fn promised(config: &Config, subnet: &Subnet, taken: &[(Ipv4Addr, String)]) -> V
         findings.extend(owner.map(|(address, owner)| {
             let place = config.places.reservation(subnet.network, reserved.mac);
             let what = format!("{address}, reserved for {}, is {owner}", reserved.mac);
-            Finding::warning(what, "it is given to nobody: reserve another one").at(place)
+            CheckFinding::warning(what, "it is given to nobody: reserve another one").at(place)
         }));
     }
     findings

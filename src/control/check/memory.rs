@@ -1,7 +1,7 @@
 //! Memory for boot images: whether the budget is what was asked for, holds the largest file, and
 //! may be locked.
 
-use super::{Finding, Reader, Running};
+use super::{CheckFinding, Reader, Running};
 use crate::control::static_menus::Largest;
 use crate::images::{Ceiling, may_lock};
 
@@ -11,7 +11,7 @@ pub(super) fn budget(
     asked: Option<u64>,
     largest: Option<&Largest>,
     ceiling: &Ceiling,
-) -> Vec<Finding> {
+) -> Vec<CheckFinding> {
     let budget = ceiling.budget(asked);
     let cut = asked.filter(|asked| *asked > budget).map(|asked| {
         let what = format!(
@@ -19,7 +19,10 @@ pub(super) fn budget(
              three quarters of {} ({})",
             ceiling.bytes, ceiling.source
         );
-        Finding::warning(what, "lower it, or give the machine or its control group more memory")
+        CheckFinding::warning(
+            what,
+            "lower it, or give the machine or its control group more memory",
+        )
     });
     let too_large = largest.filter(|largest| largest.bytes > budget).map(|largest| {
         let what = format!(
@@ -29,7 +32,7 @@ pub(super) fn budget(
             mb(largest.bytes),
             mb(budget)
         );
-        Finding::warning(
+        CheckFinding::warning(
             what,
             "raise [tuning] image-memory, or let machines that load it start one after the other",
         )
@@ -39,7 +42,11 @@ pub(super) fn budget(
 
 /// Whether the server may lock what it keeps: a running one knows, else this process's own rights
 /// are all there is to look at.
-pub(super) fn locking(budget: u64, reader: Reader, running: Option<&Running>) -> Option<Finding> {
+pub(super) fn locking(
+    budget: u64,
+    reader: Reader,
+    running: Option<&Running>,
+) -> Option<CheckFinding> {
     let what = match running {
         Some(Running { unlocked: 0, .. }) => return None,
         Some(Running { pid, unlocked, .. }) => {
@@ -58,7 +65,7 @@ pub(super) fn locking(budget: u64, reader: Reader, running: Option<&Running>) ->
     };
     let hint = "when memory is short, transfers may wait for the disk: LimitMEMLOCK=infinity in \
                 the unit, `ulimit -l unlimited` by hand, `--ulimit memlock=-1` for a container";
-    Some(Finding::warning(what, hint))
+    Some(CheckFinding::warning(what, hint))
 }
 
 fn mb(bytes: u64) -> u64 {

@@ -9,10 +9,10 @@ use super::static_menus::{self, Survey};
 use crate::boot::menu;
 use crate::config::{Config, Place, Problem, Problems};
 use crate::dhcp::limits::{LEASE_OCTETS, POOL_ADDRESSES_MANY};
-use crate::dhcp::subnet::{Mode, Pool};
+use crate::dhcp::subnet::{AddressPool, SubnetMode};
 use crate::engine::net;
 use crate::images::Ceiling;
-use crate::observe::finding::{Finding, Position};
+use crate::observe::finding::{CheckFinding, FilePosition};
 use crate::render::Renderer;
 use crate::template::SOURCE_MAX_BYTES;
 
@@ -27,25 +27,25 @@ mod surroundings;
 
 pub use surroundings::surroundings;
 
-impl From<Place> for Position {
+impl From<Place> for FilePosition {
     fn from(Place { path, line, column, .. }: Place) -> Self {
         Self { file: path, line: Some(line), column: Some(column) }
     }
 }
 
 /// What is wrong with the text of a configuration.
-pub fn problems(problems: &Problems) -> Vec<Finding> {
+pub fn problems(problems: &Problems) -> Vec<CheckFinding> {
     let finding = |problem: &Problem| {
         let Problem { path, line, column, what, hint } = problem.clone();
-        let position = Position { file: path, line: Some(line), column: Some(column) };
-        Finding::fatal(what, hint.unwrap_or_default()).at(Some(position))
+        let position = FilePosition { file: path, line: Some(line), column: Some(column) };
+        CheckFinding::fatal(what, hint.unwrap_or_default()).at(Some(position))
     };
     problems.0.iter().map(finding).collect()
 }
 
 /// What the configuration and the files that it names say; `serve` asks the same before it binds
 /// anything.
-pub fn configuration(subject: Subject<'_>) -> Vec<Finding> {
+pub fn configuration(subject: Subject<'_>) -> Vec<CheckFinding> {
     let Subject { config, reader, .. } = subject;
     let mut findings = Vec::new();
     if let Reader::Elsewhere { has_root } = reader {
@@ -71,16 +71,16 @@ pub fn configuration(subject: Subject<'_>) -> Vec<Finding> {
     findings
 }
 
-fn left_out(config: &Config, has_root: bool) -> Finding {
+fn left_out(config: &Config, has_root: bool) -> CheckFinding {
     let root =
         if has_root { String::new() } else { format!(", the root {}", config.root.display()) };
-    Finding::note(format!(
+    CheckFinding::note(format!(
         "for another host (--no-host): not looked at are interfaces, ports, firewall, users and \
          their rights, limits of the kernel, memory, the state directory, loaders of packages{root}"
     ))
 }
 
-fn under_root(subject: Subject<'_>) -> Vec<Finding> {
+fn under_root(subject: Subject<'_>) -> Vec<CheckFinding> {
     let Subject { config, reader, .. } = subject;
     let mut findings = files::loaders(subject);
     findings.extend(files::menu(subject));
@@ -103,8 +103,8 @@ fn under_root(subject: Subject<'_>) -> Vec<Finding> {
 }
 
 /// Compiles a template, as a request for it would.
-fn template(renderer: &Renderer, path: &Path, reader: Reader) -> Option<Finding> {
-    let at = |line, column| Some(Position { file: path.display().to_string(), line, column });
+fn template(renderer: &Renderer, path: &Path, reader: Reader) -> Option<CheckFinding> {
+    let at = |line, column| Some(FilePosition { file: path.display().to_string(), line, column });
     if let Some(closed) = files::unreadable("the template", path, reader) {
         return Some(closed.at(at(None, None)));
     }
@@ -112,7 +112,7 @@ fn template(renderer: &Renderer, path: &Path, reader: Reader) -> Option<Finding>
     if std::fs::metadata(path).is_ok_and(|found| found.len() > SOURCE_MAX_BYTES as u64) {
         let what = format!("the template has more than {SOURCE_MAX_BYTES} bytes");
         return Some(
-            Finding::error(what, "serve large files as they are, without a template")
+            CheckFinding::error(what, "serve large files as they are, without a template")
                 .at(at(None, None)),
         );
     }
@@ -120,24 +120,28 @@ fn template(renderer: &Renderer, path: &Path, reader: Reader) -> Option<Finding>
         Ok(source) => {
             let error = renderer.compile(&path.display().to_string(), &source).err()?;
             Some(
-                Finding::error(format!("template: {}", error.what), error.hint)
+                CheckFinding::error(format!("template: {}", error.what), error.hint)
                     .at(at(error.line, error.column)),
             )
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(
-            Finding::error("the template is not UTF-8 text", "save it as UTF-8").at(at(None, None)),
+            CheckFinding::error("the template is not UTF-8 text", "save it as UTF-8")
+                .at(at(None, None)),
         ),
         Err(error) => Some(
-            Finding::error(format!("the template cannot be read: {error}"), "").at(at(None, None)),
+            CheckFinding::error(format!("the template cannot be read: {error}"), "")
+                .at(at(None, None)),
         ),
     }
 }
 
 /// A reservation inside a pool is kept for its machine, and the pool is one address smaller than it
 /// looks.
-fn reservations(config: &Config) -> Vec<Finding> {
+fn reservations(config: &Config) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
-    for subnet in config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server) {
+    for subnet in
+        config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server)
+    {
         for reserved in &subnet.reservations {
             let pool = subnet
                 .pools
@@ -151,7 +155,7 @@ fn reservations(config: &Config) -> Vec<Finding> {
                 let hint = "no other machine gets it, but one that has it by a lease keeps it \
                             until that ends: reserve outside the pools";
                 let place = config.places.reservation(subnet.network, reserved.mac);
-                findings.push(Finding::warning(what, hint).at(place));
+                findings.push(CheckFinding::warning(what, hint).at(place));
             }
         }
     }
@@ -159,13 +163,14 @@ fn reservations(config: &Config) -> Vec<Finding> {
 }
 
 /// A subnet whose machines wipe their disks without a question.
-fn installs_by_itself(config: &Config) -> Vec<Finding> {
+fn installs_by_itself(config: &Config) -> Vec<CheckFinding> {
     let snapshot = &config.snapshot;
     let entries =
         snapshot.menu.iter().flat_map(|menu| menu.entries.iter().map(move |entry| (menu, entry)));
     let default =
         entries.filter(|(menu, entry)| menu.default.as_deref() == Some(entry.label.as_str()));
-    let unattended = default.filter_map(|(_, entry)| Some((entry, menu::unattended(entry)?)));
+    let unattended =
+        default.filter_map(|(_, entry)| Some((entry, menu::find_entry_argument(entry)?)));
     let subnets = |found| {
         snapshot
             .dhcp
@@ -181,26 +186,28 @@ fn installs_by_itself(config: &Config) -> Vec<Finding> {
              menu's default entry `{}` is unattended ({argument})",
             subnet.network, entry.label
         );
-        Finding::warning(what, "").at(config.places.subnet(subnet.network, "install-by-default"))
+        CheckFinding::warning(what, "")
+            .at(config.places.subnet(subnet.network, "install-by-default"))
     })
     .collect()
 }
 
 /// Leases are in memory, whoever asks for them: any host of the network where `clients = "any"`.
-fn pools(config: &Config) -> Option<Finding> {
-    let served = config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
-    let addresses: u64 = served.flat_map(|subnet| &subnet.pools).map(Pool::size).sum();
+fn pools(config: &Config) -> Option<CheckFinding> {
+    let served =
+        config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server);
+    let addresses: u64 = served.flat_map(|subnet| &subnet.pools).map(AddressPool::size).sum();
     let mb = addresses.saturating_mul(LEASE_OCTETS) / 1_000_000;
     let what = format!(
         "the pools hold {addresses} addresses: with a lease on each the server needs {mb} MB of \
          memory"
     );
     (addresses > POOL_ADDRESSES_MANY)
-        .then(|| Finding::warning(what, "give pools the size of the racks behind them"))
+        .then(|| CheckFinding::warning(what, "give pools the size of the racks behind them"))
 }
 
-fn menus_by_hand(root: &Path, survey: &Survey) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = survey
+fn menus_by_hand(root: &Path, survey: &Survey) -> Vec<CheckFinding> {
+    let mut findings: Vec<CheckFinding> = survey
         .dangers
         .iter()
         .map(|danger| {
@@ -211,13 +218,16 @@ fn menus_by_hand(root: &Path, survey: &Survey) -> Vec<Finding> {
             );
             let hint = "it is served as it is. Make an entry that boots the disk the default, or \
                         take the file away and write the entry into [menu]";
-            let position =
-                Position { file: path.display().to_string(), line: Some(found.line), column: None };
-            Finding::warning(what, hint).at(Some(position))
+            let position = FilePosition {
+                file: path.display().to_string(),
+                line: Some(found.line),
+                column: None,
+            };
+            CheckFinding::warning(what, hint).at(Some(position))
         })
         .collect();
     if survey.is_cut_short {
-        findings.push(Finding::note(format!(
+        findings.push(CheckFinding::note(format!(
             "{}: not every menu under the root was read: more than {} names, or deeper than {} \
              directories",
             root.display(),

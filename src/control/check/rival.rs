@@ -1,19 +1,20 @@
 //! The words on another DHCP server that a running server has found.
 
-use super::Finding;
+use super::CheckFinding;
 use crate::config::Config;
-use crate::dhcp::neighbours::Look;
-use crate::dhcp::subnet::{Mode, Subnet};
+use crate::dhcp::neighbours::LookResult;
+use crate::dhcp::subnet::{Subnet, SubnetMode};
 
-pub(super) fn other_server(config: &Config, look: &Look) -> Option<Finding> {
-    let is_its = |subnet: &&Subnet| subnet.network == look.network && subnet.mode == Mode::Server;
+pub(super) fn other_server(config: &Config, look: &LookResult) -> Option<CheckFinding> {
+    let is_its =
+        |subnet: &&Subnet| subnet.network == look.network && subnet.mode == SubnetMode::Server;
     let (subnet, server) = config.snapshot.dhcp.subnets.iter().find(is_its).zip(look.server)?;
     let seen = format!("{server} answered on {} when ringboot last looked", subnet.network);
     let finding = match subnet.allow_other_servers {
-        true => {
-            Finding::note(format!("{seen}; the subnet is served beside it (allow-other-servers)"))
-        }
-        false => Finding::warning(
+        true => CheckFinding::note(format!(
+            "{seen}; the subnet is served beside it (allow-other-servers)"
+        )),
+        false => CheckFinding::warning(
             format!("{seen}: it is silent there"),
             "stop that server, or serve beside it with `allow-other-servers = true`",
         ),

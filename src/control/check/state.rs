@@ -7,13 +7,13 @@ use std::path::Path;
 
 use super::files::may;
 use super::rival::other_server;
-use super::{Finding, Position, Reader, Subject};
+use super::{CheckFinding, FilePosition, Reader, Subject};
 use crate::config::Config;
-use crate::dhcp::lease::Leases;
-use crate::dhcp::neighbours::Look;
-use crate::dhcp::subnet::Mode;
+use crate::dhcp::lease::LeaseTable;
+use crate::dhcp::neighbours::LookResult;
+use crate::dhcp::subnet::SubnetMode;
 use crate::engine::disk::{self, Room};
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 use crate::store::{DATABASE, OddRow, SqliteStore, StateDirectory, StoreError};
 
 /// A commit writes a few pages, and a log of its own beside them. Bytes.
@@ -29,13 +29,13 @@ const MODE: u32 = 0o777;
 
 /// Whether there is a directory that leases can be written to, by the user who serves, and room on
 /// its disk.
-pub(super) fn directory(subject: Subject<'_>) -> Vec<Finding> {
+pub(super) fn directory(subject: Subject<'_>) -> Vec<CheckFinding> {
     let state = &subject.config.state;
-    let place = subject.config.places.key("", "state").map(Position::from);
+    let place = subject.config.places.key("", "state").map(FilePosition::from);
     let found = match fs::metadata(state) {
         Ok(found) if !found.is_dir() => {
             let what = format!("the state {} is not a directory", state.display());
-            vec![Finding::error(what, "name another with `state`")]
+            vec![CheckFinding::error(what, "name another with `state`")]
         }
         _ if !subject.wants_dhcp => Vec::new(),
         Ok(found) => existing(state, &found, subject.reader),
@@ -44,12 +44,12 @@ pub(super) fn directory(subject: Subject<'_>) -> Vec<Finding> {
     found.into_iter().map(|finding| finding.at(place.clone())).collect()
 }
 
-fn existing(state: &Path, found: &fs::Metadata, reader: Reader) -> Vec<Finding> {
+fn existing(state: &Path, found: &fs::Metadata, reader: Reader) -> Vec<CheckFinding> {
     let shown = state.display();
     let mode = found.permissions().mode() & MODE;
     let open = (mode & OTHERS != 0).then(|| {
         let what = format!("the state directory {shown} is open to others (mode {mode:04o})");
-        Finding::warning(what, format!("chmod 0700 {shown}"))
+        CheckFinding::warning(what, format!("chmod 0700 {shown}"))
     });
     let closed = (!is_writable(state, found, reader)).then(|| {
         let what = format!(
@@ -60,7 +60,7 @@ fn existing(state: &Path, found: &fs::Metadata, reader: Reader) -> Vec<Finding> 
         } else {
             "USER".to_owned()
         };
-        Finding::error(what, format!("chown -R {owner} {shown}"))
+        CheckFinding::error(what, format!("chown -R {owner} {shown}"))
     });
     let room = disk::room(state).ok().and_then(|room| full(state, room));
     open.into_iter().chain(closed).chain(room).collect()
@@ -86,13 +86,13 @@ fn is_writable(state: &Path, found: &fs::Metadata, reader: Reader) -> bool {
 }
 
 /// A directory that has still to be made, in the nearest one that is there.
-fn unmade(state: &Path, reader: Reader) -> Option<Finding> {
+fn unmade(state: &Path, reader: Reader) -> Option<CheckFinding> {
     let above =
         state.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.exists())?;
     let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
     let (shown, parent) = (state.display(), above.display());
     let cannot = |why: String| {
-        Some(Finding::error(
+        Some(CheckFinding::error(
             format!("the state directory {shown} cannot be made: {why}"),
             "name another with `state`",
         ))
@@ -108,11 +108,11 @@ fn unmade(state: &Path, reader: Reader) -> Option<Finding> {
 }
 
 /// A disk on which no lease can be kept, or soon none.
-pub(super) fn full(state: &Path, room: Room) -> Option<Finding> {
+pub(super) fn full(state: &Path, room: Room) -> Option<CheckFinding> {
     let shown = state.display();
     let hint = "make room there, or name a directory on another disk with `state`";
     if room.is_read_only {
-        return Some(Finding::error(
+        return Some(CheckFinding::error(
             format!("no lease can be kept: {shown} is read-only"),
             "mount it for writing",
         ));
@@ -122,18 +122,18 @@ pub(super) fn full(state: &Path, room: Room) -> Option<Finding> {
             "no lease can be kept: no file can be made in {shown} (0 of {} inodes free)",
             room.files_total
         );
-        return Some(Finding::error(what, hint));
+        return Some(CheckFinding::error(what, hint));
     }
     let left = format!("{} of {} bytes are free on the disk of {shown}", room.free, room.total);
     if room.free < NEEDED_BYTES {
-        return Some(Finding::error(format!("no lease can be kept: {left}"), hint));
+        return Some(CheckFinding::error(format!("no lease can be kept: {left}"), hint));
     }
     let is_low = room.free < LOW_BYTES && room.free < room.total / 10;
-    is_low.then(|| Finding::warning(format!("soon no lease can be kept: {left}"), hint))
+    is_low.then(|| CheckFinding::warning(format!("soon no lease can be kept: {left}"), hint))
 }
 
 /// What the database says, opened for reading alone.
-pub(super) fn database(subject: Subject<'_>, is_served: bool) -> Vec<Finding> {
+pub(super) fn database(subject: Subject<'_>, is_served: bool) -> Vec<CheckFinding> {
     let database = subject.config.state.join(DATABASE);
     if !subject.wants_dhcp || !matches!(database.try_exists(), Ok(true)) {
         return unseen(subject).into_iter().collect();
@@ -148,19 +148,19 @@ pub(super) fn database(subject: Subject<'_>, is_served: bool) -> Vec<Finding> {
         Err(error) => vec![unread(&error, &database)],
     };
     findings.extend(given.err().map(|error| {
-        Finding::note(format!("giving {} to its owner: {error}", database.display()))
+        CheckFinding::note(format!("giving {} to its owner: {error}", database.display()))
     }));
     findings
 }
 
 /// What the caller may not even see.
-fn unseen(subject: Subject<'_>) -> Option<Finding> {
+fn unseen(subject: Subject<'_>) -> Option<CheckFinding> {
     let is_closed = subject.wants_dhcp && subject.config.state.join(DATABASE).try_exists().is_err();
     is_closed.then(|| unlooked(subject))
 }
 
-fn unlooked(subject: Subject<'_>) -> Finding {
-    Finding::note(format!(
+fn unlooked(subject: Subject<'_>) -> CheckFinding {
+    CheckFinding::note(format!(
         "the lease database in {} was not looked at: it is closed to you. Root may look, and a \
          running server (GET /v1/check)",
         subject.config.state.display()
@@ -168,16 +168,16 @@ fn unlooked(subject: Subject<'_>) -> Finding {
 }
 
 /// A database that `serve` will not read: files are served, and no DHCP is answered.
-pub(super) fn unread(error: &StoreError, database: &Path) -> Finding {
+pub(super) fn unread(error: &StoreError, database: &Path) -> CheckFinding {
     let (what, way_out) = error.told(database);
-    Finding::error(format!("no DHCP can be answered: {what}"), way_out)
+    CheckFinding::error(format!("no DHCP can be answered: {what}"), way_out)
 }
 
 /// What an earlier run has left.
 struct Left {
-    leases: Leases,
+    leases: LeaseTable,
     odd: Vec<OddRow>,
-    looks: Vec<Look>,
+    looks: Vec<LookResult>,
 }
 
 impl Left {
@@ -185,18 +185,22 @@ impl Left {
         let looks = SqliteStore::sound_looks_in(database)?;
         let mut rows = Vec::new();
         let (odd, now) = SqliteStore::each_lease_in(database, |lease| rows.push(lease))?;
-        let mut leases = Leases::new(&config.snapshot.dhcp.subnets);
+        let mut leases = LeaseTable::new(&config.snapshot.dhcp.subnets);
         leases.load(rows, now);
         Ok(Self { leases, odd, looks })
     }
 
     /// A running server knows better who answers and who has what.
-    fn findings(&self, config: &Config, is_served: bool) -> Vec<Finding> {
+    fn findings(&self, config: &Config, is_served: bool) -> Vec<CheckFinding> {
         let mut findings = odd(&self.odd);
         if !is_served {
             findings.extend(self.looks.iter().filter_map(|look| other_server(config, look)));
-            let served =
-                config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == Mode::Server);
+            let served = config
+                .snapshot
+                .dhcp
+                .subnets
+                .iter()
+                .filter(|subnet| subnet.mode == SubnetMode::Server);
             findings.extend(served.filter_map(|subnet| {
                 let used = self.leases.used(subnet.network);
                 pool_use(
@@ -215,11 +219,11 @@ impl Left {
 /// Pools that are full, or nearly so.
 pub(super) fn pool_use(
     config: &Config,
-    network: Network,
+    network: Ipv4Network,
     said: &str,
     is_full: bool,
     is_nearly_full: bool,
-) -> Option<Finding> {
+) -> Option<CheckFinding> {
     let hint = "widen the pool, shorten `default-lease-time`, or look with `ringboot lease list` \
                 who has them";
     let how = match (is_full, is_nearly_full) {
@@ -228,20 +232,20 @@ pub(super) fn pool_use(
         (false, false) => return None,
     };
     let what = format!("the pools of subnet {network} are {how} ({said})");
-    Some(Finding::warning(what, hint).at(config.places.subnet(network, "pools")))
+    Some(CheckFinding::warning(what, hint).at(config.places.subnet(network, "pools")))
 }
 
-fn odd(rows: &[OddRow]) -> Vec<Finding> {
+fn odd(rows: &[OddRow]) -> Vec<CheckFinding> {
     let hint = "correct or delete the row with `sqlite3`; its address is given to nobody for a day \
                 after each start";
     let named = rows.iter().take(ODD_NAMED_MAX).map(|OddRow { address, why }| {
         let whose = address.map_or("a lease without an address".to_owned(), |address| {
             format!("the lease of {address}")
         });
-        Finding::warning(format!("{whose} is not understood: {why}"), hint)
+        CheckFinding::warning(format!("{whose} is not understood: {why}"), hint)
     });
     let more = rows.len().saturating_sub(ODD_NAMED_MAX);
     let counted = (more > 0)
-        .then(|| Finding::warning(format!("{more} more leases are not understood"), hint));
+        .then(|| CheckFinding::warning(format!("{more} more leases are not understood"), hint));
     named.chain(counted).collect()
 }

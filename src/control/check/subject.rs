@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::config::Config;
 use crate::control::loaders::Borrowed;
-use crate::observe::port_holder::Protocol;
+use crate::observe::port_holder::SocketProtocol;
 
 /// What is checked.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +26,7 @@ pub struct Subject<'a> {
 pub struct Running {
     pub pid: u64,
     /// What it listens on; a DHCP socket on an interface stands as a port without an address.
-    pub sockets: Vec<(Protocol, SocketAddr)>,
+    pub sockets: Vec<(SocketProtocol, SocketAddr)>,
     /// What it has found out about its subnets by listening.
     pub heard: Vec<Heard>,
     /// Bytes of boot images that it could not lock in memory.
@@ -61,7 +61,7 @@ pub struct HeardPool {
 
 impl Running {
     /// A port that is busy because this server has it.
-    pub(super) fn holds(&self, protocol: Protocol, wanted: SocketAddr) -> bool {
+    pub(super) fn holds(&self, protocol: SocketProtocol, wanted: SocketAddr) -> bool {
         self.sockets.iter().any(|(held_by, held)| {
             let overlaps = held.ip() == wanted.ip()
                 || held.ip().is_unspecified()

@@ -9,23 +9,23 @@ use std::process::Command;
 use socket2::{Domain, Socket, Type};
 
 use super::firewall::{Wanted, shut};
-use super::{Finding, Heard, Reader, Running, Subject};
+use super::{CheckFinding, Heard, Reader, Running, Subject};
 use super::{interfaces, memory, state};
 use crate::config::{Config, Datapath};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
 use crate::engine::net;
 use crate::engine::ring::{self, NoRing};
 use crate::images::{Ceiling, runs_as_root};
-use crate::model::network::Network;
-use crate::observe::finding::Severity;
-use crate::observe::port_holder::{Protocol, holder};
+use crate::model::network::Ipv4Network;
+use crate::observe::finding::FindingSeverity;
+use crate::observe::port_holder::{SocketProtocol, find_port_holder};
 
 /// ProxyDHCP's port: firmware asks there for its boot file.
 const PXE_PORT: u16 = 4011;
 
 /// Ports, firewall and kernel limits, as they are at this moment, what an earlier run has left, and
 /// what a server that runs here has found out.
-pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
+pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<CheckFinding> {
     let mut findings = ports(subject, running);
     if subject.wants_dhcp {
         findings.extend(interfaces::unreachable(
@@ -55,10 +55,12 @@ pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Find
 
 /// Every address that the configuration listens on, tried and let go. What a running server holds
 /// is as it should be.
-fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
+fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<CheckFinding> {
     let config = subject.config;
-    let tftp = config.tftp.listen.iter().map(|address| ("tftp", "TFTP", Protocol::Udp, *address));
-    let http = config.http.listen.iter().map(|address| ("http", "HTTP", Protocol::Tcp, *address));
+    let tftp =
+        config.tftp.listen.iter().map(|address| ("tftp", "TFTP", SocketProtocol::Udp, *address));
+    let http =
+        config.http.listen.iter().map(|address| ("http", "HTTP", SocketProtocol::Tcp, *address));
     let mut held = Vec::new();
     let mut findings = Vec::new();
     for (table, what, protocol, address) in tftp.chain(http) {
@@ -73,14 +75,15 @@ fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
             config.dhcp.listen_address.unwrap_or(Ipv4Addr::UNSPECIFIED),
             config.dhcp.listen_port,
         ));
-        match port("DHCP", Protocol::Udp, on, running) {
+        match port("DHCP", SocketProtocol::Udp, on, running) {
             Port::Free => {}
             Port::Ours(program) => held.push((program, on.to_string())),
             // On one interface each: another program on the same port may be on another interface.
             Port::Wrong(finding)
-                if finding.severity == Severity::Fatal && config.dhcp.listen_address.is_none() =>
+                if finding.severity == FindingSeverity::Fatal
+                    && config.dhcp.listen_address.is_none() =>
             {
-                findings.push(Finding::warning(finding.what, finding.hint));
+                findings.push(CheckFinding::warning(finding.what, finding.hint));
             }
             Port::Wrong(finding) => {
                 findings.push(finding.at(config.places.key("dhcp", "listen-address")))
@@ -89,7 +92,7 @@ fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
     }
     if let Some((program, _)) = held.first() {
         let addresses: Vec<&str> = held.iter().map(|(_, address)| address.as_str()).collect();
-        findings.push(Finding::note(format!(
+        findings.push(CheckFinding::note(format!(
             "{program} runs here, and does not tell this command more; it holds {}",
             addresses.join(", ")
         )));
@@ -98,9 +101,9 @@ fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<Finding> {
 }
 
 /// What the running server says of a subnet.
-fn of_subnet(config: &Config, pid: u64, heard: &Heard) -> Vec<Finding> {
+fn of_subnet(config: &Config, pid: u64, heard: &Heard) -> Vec<CheckFinding> {
     let Heard { subnet, silent_because, other_servers, pool } = heard;
-    let network = subnet.parse::<Network>().ok();
+    let network = subnet.parse::<Ipv4Network>().ok();
     let place = |key: &str| network.and_then(|network| config.places.subnet(network, key));
     let others = other_servers.join(", ");
     let answers = match silent_because {
@@ -108,10 +111,10 @@ fn of_subnet(config: &Config, pid: u64, heard: &Heard) -> Vec<Finding> {
             let what = format!("the running server (pid {pid}) offers nothing on {subnet}: {why}");
             let hint = "switch the other server off there (`ringboot look --again` then asks at \
                         once), or serve beside it with `allow-other-servers = true`";
-            Some(Finding::warning(what, if others.is_empty() { "" } else { hint }))
+            Some(CheckFinding::warning(what, if others.is_empty() { "" } else { hint }))
         }
         None => (!others.is_empty()).then(|| {
-            Finding::note(format!(
+            CheckFinding::note(format!(
                 "the running server (pid {pid}) serves {subnet}, and {others} answered there too"
             ))
         }),
@@ -123,10 +126,10 @@ fn of_subnet(config: &Config, pid: u64, heard: &Heard) -> Vec<Finding> {
 }
 
 /// What the running server has been told, and does not do.
-fn unserved(running: &Running) -> Vec<Finding> {
+fn unserved(running: &Running) -> Vec<CheckFinding> {
     let pid = running.pid;
     let store = running.store_fault.as_ref().map(|why| {
-        Finding::error(
+        CheckFinding::error(
             format!("the running server (pid {pid}) gives no new leases: {why}"),
             "`ringboot status` tells more",
         )
@@ -135,7 +138,7 @@ fn unserved(running: &Running) -> Vec<Finding> {
         let what = format!(
             "changes in {table} take effect after a restart of the running server (pid {pid})"
         );
-        Finding::warning(what, "systemctl restart ringboot")
+        CheckFinding::warning(what, "systemctl restart ringboot")
     });
     store.into_iter().chain(pending).collect()
 }
@@ -145,12 +148,12 @@ pub(super) enum Port {
     Free,
     /// A ringboot has it; which one.
     Ours(String),
-    Wrong(Finding),
+    Wrong(CheckFinding),
 }
 
 pub(super) fn port(
     what: &str,
-    protocol: Protocol,
+    protocol: SocketProtocol,
     address: SocketAddr,
     running: Option<&Running>,
 ) -> Port {
@@ -160,45 +163,45 @@ pub(super) fn port(
     let Err(error) = try_to_bind(protocol, address) else { return Port::Free };
     let at = format!("{what} cannot listen on {address}");
     Port::Wrong(match error.kind() {
-        io::ErrorKind::AddrInUse => match holder(protocol, address.port()) {
+        io::ErrorKind::AddrInUse => match find_port_holder(protocol, address.port()) {
             Some(program) if program.starts_with("ringboot ") => return Port::Ours(program),
-            Some(program) => Finding::fatal(
+            Some(program) => CheckFinding::fatal(
                 format!("{at}: {program} holds this port"),
                 "stop it, or take another port",
             ),
-            None => Finding::fatal(
+            None => CheckFinding::fatal(
                 format!("{at}: another program holds this port"),
                 "`ss -lnp` as root tells which; stop it, or take another port",
             ),
         },
-        io::ErrorKind::AddrNotAvailable => Finding::fatal(
+        io::ErrorKind::AddrNotAvailable => CheckFinding::fatal(
             format!("{at}: no interface of this machine has that address"),
             "`ip address` shows those it has",
         ),
-        io::ErrorKind::PermissionDenied => Finding::note(format!(
+        io::ErrorKind::PermissionDenied => CheckFinding::note(format!(
             "{address} ({what}): not checked, ports below 1024 need root or CAP_NET_BIND_SERVICE"
         )),
-        _ => Finding::fatal(format!("{at}: {error}"), ""),
+        _ => CheckFinding::fatal(format!("{at}: {error}"), ""),
     })
 }
 
-fn try_to_bind(protocol: Protocol, address: SocketAddr) -> io::Result<()> {
-    let kind = if protocol == Protocol::Udp { Type::DGRAM } else { Type::STREAM };
+fn try_to_bind(protocol: SocketProtocol, address: SocketAddr) -> io::Result<()> {
+    let kind = if protocol == SocketProtocol::Udp { Type::DGRAM } else { Type::STREAM };
     let socket = Socket::new(Domain::for_address(address), kind, None)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    if protocol == Protocol::Tcp {
+    if protocol == SocketProtocol::Tcp {
         // As the server does: connections that linger from an earlier one are no listener.
         socket.set_reuse_address(true)?;
     }
     socket.bind(&address.into())?;
     // Two sockets that may share an address may be bound to it; only one of them can listen.
-    if protocol == Protocol::Tcp { socket.listen(1) } else { Ok(()) }
+    if protocol == SocketProtocol::Tcp { socket.listen(1) } else { Ok(()) }
 }
 
 /// A running server has chosen already, and says in its status what it has.
-fn ring(subject: Subject<'_>) -> Option<Finding> {
+fn ring(subject: Subject<'_>) -> Option<CheckFinding> {
     let wanted = subject.config.tuning.datapath;
     if wanted == Datapath::Epoll {
         return None;
@@ -209,18 +212,20 @@ fn ring(subject: Subject<'_>) -> Option<Finding> {
     let why = ring::probe().err().or(user_has_none.then_some(NoRing::Refused))?;
     Some(match wanted {
         Datapath::IoUring => {
-            Finding::fatal(why.to_string(), "or take `datapath = \"auto\"` in [tuning]")
+            CheckFinding::fatal(why.to_string(), "or take `datapath = \"auto\"` in [tuning]")
                 .at(subject.config.places.key("tuning", "datapath"))
         }
-        _ => {
-            Finding::note(format!("serving will go by epoll, recvmmsg and sendmmsg, because {why}"))
-        }
+        _ => CheckFinding::note(format!(
+            "serving will go by epoll, recvmmsg and sendmmsg, because {why}"
+        )),
     })
 }
 
-fn firewall(subject: Subject<'_>) -> Vec<Finding> {
+fn firewall(subject: Subject<'_>) -> Vec<CheckFinding> {
     if !runs_as_root() {
-        return vec![Finding::note("the firewall was not checked: only root may read its rules")];
+        return vec![CheckFinding::note(
+            "the firewall was not checked: only root may read its rules",
+        )];
     }
     let listings: Vec<String> = [("nft", &["list", "ruleset"][..]), ("iptables-save", &[])]
         .into_iter()
@@ -230,7 +235,7 @@ fn firewall(subject: Subject<'_>) -> Vec<Finding> {
         })
         .collect();
     if listings.is_empty() {
-        return vec![Finding::note(
+        return vec![CheckFinding::note(
             "the firewall was not checked: neither nft nor iptables-save answers here",
         )];
     }
@@ -249,12 +254,12 @@ fn firewall(subject: Subject<'_>) -> Vec<Finding> {
     listings.iter().flat_map(|listing| shut(listing, &wanted)).map(shut_port).collect()
 }
 
-pub(super) fn shut_port(Wanted { protocol, port }: Wanted) -> Finding {
+pub(super) fn shut_port(Wanted { protocol, port }: Wanted) -> CheckFinding {
     let what = format!(
         "the firewall drops what it does not know, and no rule seems to accept {protocol} port \
          {port}"
     );
-    Finding::warning(
+    CheckFinding::warning(
         what,
         format!("nft add rule inet filter input {protocol} dport {port} accept (or your own way)"),
     )
@@ -262,7 +267,7 @@ pub(super) fn shut_port(Wanted { protocol, port }: Wanted) -> Finding {
 
 /// A burst of a rack's requests is lost where the socket cannot hold it. A running server knows
 /// what it has got.
-fn receive_buffer(subject: Subject<'_>, running: Option<&Running>) -> Option<Finding> {
+fn receive_buffer(subject: Subject<'_>, running: Option<&Running>) -> Option<CheckFinding> {
     if let Some((pid, bytes)) =
         running.and_then(|running| Some((running.pid, running.receive_buffer?)))
     {
@@ -271,19 +276,19 @@ fn receive_buffer(subject: Subject<'_>, running: Option<&Running>) -> Option<Fin
              {SOCKET_RECEIVE_BYTES} that a rack's requests need"
         );
         let hint = format!("sysctl net.core.rmem_max={SOCKET_RECEIVE_BYTES}, and a restart");
-        return (bytes < SOCKET_RECEIVE_BYTES).then(|| Finding::warning(what, hint));
+        return (bytes < SOCKET_RECEIVE_BYTES).then(|| CheckFinding::warning(what, hint));
     }
     let maximum = fs::read_to_string("/proc/sys/net/core/rmem_max").ok()?.trim().parse().ok()?;
     small_buffer(maximum, runs_as_root() && !subject.is_service)
 }
 
 /// Root may go past the limit; the service as packaged may not, whoever looks.
-pub(super) fn small_buffer(maximum: usize, as_root: bool) -> Option<Finding> {
+pub(super) fn small_buffer(maximum: usize, as_root: bool) -> Option<CheckFinding> {
     (maximum < SOCKET_RECEIVE_BYTES && !as_root).then(|| {
         let what = format!(
             "net.core.rmem_max = {maximum} is less than the {SOCKET_RECEIVE_BYTES} bytes that a \
              rack's requests need"
         );
-        Finding::warning(what, format!("sysctl net.core.rmem_max={SOCKET_RECEIVE_BYTES}"))
+        CheckFinding::warning(what, format!("sysctl net.core.rmem_max={SOCKET_RECEIVE_BYTES}"))
     })
 }

@@ -14,14 +14,14 @@ use super::*;
 use crate::boot::pe;
 use crate::control::loaders::{Borrowed, settle};
 use crate::control::static_menus::{Largest, survey};
-use crate::dhcp::lease::{Change, Lease};
-use crate::dhcp::neighbours::Look;
+use crate::dhcp::lease::{Lease, LeaseChange};
+use crate::dhcp::neighbours::LookResult;
 use crate::dhcp::subnet::OtherServer;
 use crate::engine::disk::Room;
 use crate::engine::net::Interface;
 use crate::model::machine::Mac;
-use crate::observe::finding::Severity;
-use crate::observe::port_holder::Protocol;
+use crate::observe::finding::FindingSeverity;
+use crate::observe::port_holder::SocketProtocol;
 use crate::store::{SqliteStore, StateDirectory, Store};
 
 /// A configuration over a root of its own, with what is found in it.
@@ -149,7 +149,7 @@ fn loaders_are_there_and_of_their_kind() {
         "{missing}"
     );
     assert!(missing.contains("pxelinux syslinux-common"), "{missing}");
-    bench.put("x64.efi", &pe::made_up_x64());
+    bench.put("x64.efi", &pe::build_x64_program());
     bench.put("text.efi", b"<html>404</html>");
     bench.put("raw.0", &[0xea, 5, 0, 0xc0, 7, 0x90]);
     bench.put("empty", b"");
@@ -197,10 +197,10 @@ fn a_script_that_is_rendered_needs_no_file() {
 #[test]
 fn b10_a_loader_without_what_it_loads_next_is_named() {
     let bench = Bench::new();
-    bench.put("efi/shimx64.efi", &pe::made_up_x64());
+    bench.put("efi/shimx64.efi", &pe::build_x64_program());
     let said = only(bench.check("[boot]\nuefi-x64 = \"efi/shimx64.efi\"\n"));
     assert!(said.contains("loads grubx64.efi from its own directory, and there is none"), "{said}");
-    bench.put("efi/grubx64.efi", &pe::made_up_x64());
+    bench.put("efi/grubx64.efi", &pe::build_x64_program());
     assert_eq!(bench.check("[boot]\nuefi-x64 = \"efi/shimx64.efi\"\n"), [""; 0]);
 }
 
@@ -283,12 +283,13 @@ fn another_dhcp_server_that_was_seen_is_named_with_what_follows() {
         "[[dhcp.subnet]]\nsubnet = \"10.0.0.0/24\"\ninterface = \"eth9\"\nmode = \"server\"\n";
     let server = OtherServer { mac: Mac([2, 0, 0, 0, 0, 9]), address: [10, 0, 0, 2].into() };
     let network = "10.0.0.0/24".parse().unwrap();
-    let seen = Look { network, looked_s: 0, server: Some(server) };
-    let said =
-        |more: &str, look: &Look| other_server(&bench.config(&format!("{subnet}{more}")), look);
+    let seen = LookResult { network, looked_s: 0, server: Some(server) };
+    let said = |more: &str, look: &LookResult| {
+        other_server(&bench.config(&format!("{subnet}{more}")), look)
+    };
     let silent = said("", &seen).unwrap();
     assert!(
-        silent.severity == Severity::Warning && silent.hint.contains("allow-other-servers"),
+        silent.severity == FindingSeverity::Warning && silent.hint.contains("allow-other-servers"),
         "{silent}"
     );
     assert!(
@@ -297,10 +298,13 @@ fn another_dhcp_server_that_was_seen_is_named_with_what_follows() {
             .starts_with("the DHCP server 10.0.0.2 (02:00:00:00:00:09) answered on 10.0.0.0/24"),
         "{silent}"
     );
-    assert_eq!(said("allow-other-servers = true\n", &seen).unwrap().severity, Severity::Note);
-    assert_eq!(said("", &Look { server: None, ..seen }), None);
     assert_eq!(
-        said("", &Look { network: "10.1.0.0/24".parse().unwrap(), ..seen }),
+        said("allow-other-servers = true\n", &seen).unwrap().severity,
+        FindingSeverity::Note
+    );
+    assert_eq!(said("", &LookResult { server: None, ..seen }), None);
+    assert_eq!(
+        said("", &LookResult { network: "10.1.0.0/24".parse().unwrap(), ..seen }),
         None,
         "not a subnet of ours any more"
     );
@@ -321,19 +325,20 @@ fn a_menu_by_hand_that_installs_is_named_by_file_and_line() {
 fn a_busy_port_is_named_with_its_holder() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let udp = UdpSocket::bind("[::1]:0").unwrap();
-    for (protocol, address) in
-        [(Protocol::Tcp, tcp.local_addr().unwrap()), (Protocol::Udp, udp.local_addr().unwrap())]
-    {
+    for (protocol, address) in [
+        (SocketProtocol::Tcp, tcp.local_addr().unwrap()),
+        (SocketProtocol::Udp, udp.local_addr().unwrap()),
+    ] {
         let Port::Wrong(said) = port("HTTP", protocol, address, None) else {
             panic!("{address} is busy")
         };
-        assert_eq!(said.severity, Severity::Fatal);
+        assert_eq!(said.severity, FindingSeverity::Fatal);
         assert!(said.what.contains(&format!("cannot listen on {address}")), "{said}");
     }
     let free = tcp.local_addr().unwrap();
     drop(tcp);
-    assert!(matches!(port("HTTP", Protocol::Tcp, free, None), Port::Free));
-    let nowhere = port("TFTP", Protocol::Udp, "192.0.2.7:6969".parse().unwrap(), None);
+    assert!(matches!(port("HTTP", SocketProtocol::Tcp, free, None), Port::Free));
+    let nowhere = port("TFTP", SocketProtocol::Udp, "192.0.2.7:6969".parse().unwrap(), None);
     assert!(matches!(nowhere, Port::Wrong(said) if said.what.contains("no interface")));
 }
 
@@ -373,7 +378,7 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
     let any = SocketAddr::from(([0; 4], busy.1.port()));
     let running = Running {
         pid: 4711,
-        sockets: vec![(Protocol::Udp, any), (Protocol::Tcp, foreign.1)],
+        sockets: vec![(SocketProtocol::Udp, any), (SocketProtocol::Tcp, foreign.1)],
         heard: vec![
             heard("10.0.0.0/8", None, vec![]),
             heard("192.168.4.0/24", Some("it answers there"), other()),
@@ -387,7 +392,7 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
         ..Running::default()
     };
     let said: Vec<String> =
-        surroundings(subject, Some(&running)).iter().map(Finding::to_string).collect();
+        surroundings(subject, Some(&running)).iter().map(CheckFinding::to_string).collect();
     let with = |words: &str| {
         said.iter().find(|one| one.contains(words)).unwrap_or_else(|| panic!("{words}: {said:#?}"))
     };
@@ -614,7 +619,7 @@ fn a_database_that_serve_will_not_read_is_named_with_the_way_out_and_a_full_pool
         let (address, mac) = ([192, 168, 4, last].into(), Mac([2, 0, 0, 0, 0, last]));
         let now = crate::control::quirks::unix_now();
         let lease = Lease::of_address(address, mac, now + 1000);
-        store.commit(&[Change::Bind(Box::new(Lease { start_s: now, ..lease }))]).unwrap();
+        store.commit(&[LeaseChange::Bind(Box::new(Lease { start_s: now, ..lease }))]).unwrap();
     }
     let full = "warning: /x.toml:7:10: the pools of subnet 192.168.4.0/24 are FULL: a further \
                 machine gets no address (2 of 2 addresses given)\n  hint: ";

@@ -4,10 +4,14 @@ use super::http::Http;
 use super::tftp::{Fetched, Tftp};
 use super::url::{Scheme, Url};
 use crate::failure::Failure;
-use ringboot_protocol::tftp::client::Behaviour;
+use ringboot_protocol::tftp::client::ClientBehaviour;
 
 /// Fetches a file that has to be there.
-pub(crate) async fn must(tftp: &Tftp<'_>, loader: &Behaviour, name: &str) -> Result<(), Failure> {
+pub(crate) async fn must(
+    tftp: &Tftp<'_>,
+    loader: &ClientBehaviour,
+    name: &str,
+) -> Result<(), Failure> {
     match tftp.fetch(loader, name, false).await? {
         Fetched::File(_) => Ok(()),
         Fetched::Missing => Err(Failure::TftpMissing(name.to_owned())),
@@ -16,7 +20,7 @@ pub(crate) async fn must(tftp: &Tftp<'_>, loader: &Behaviour, name: &str) -> Res
 
 pub(crate) async fn fetch(
     tftp: &Tftp<'_>,
-    loader: &Behaviour,
+    loader: &ClientBehaviour,
     http: &mut Http<'_>,
     url: &Url,
     keep: bool,

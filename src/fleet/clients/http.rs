@@ -22,7 +22,7 @@ use crate::net::checker::Checker;
 use crate::net::context::Context;
 use ringboot_io::engine::net::discard;
 use ringboot_protocol::model::machine::{Mac, Uuid};
-use ringboot_protocol::model::random::Random;
+use ringboot_protocol::model::random::SeededRandom;
 
 /// Which program asks: they differ in version, headers, and whether they keep the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl<'a> Http<'a> {
         &mut self,
         url: &Url,
         octets: u64,
-        random: &mut Random,
+        random: &mut SeededRandom,
     ) -> Result<(), Failure> {
         let name = self.shown(url);
         let known = self.context.expected(&name).map(Content::octets);

@@ -13,7 +13,7 @@ use crate::measure::progress::{Oddity, Refusal, add_step_retries};
 use crate::net::checker::Checker;
 use crate::net::context::Context;
 use crate::net::hub::{Ended, Transfer};
-use ringboot_protocol::tftp::client::{Ask, Behaviour, Client, Outcome};
+use ringboot_protocol::tftp::client::{AskedOption, ClientBehaviour, ClientOutcome, FetchClient};
 use ringboot_protocol::tftp::limits::BLOCK_SIZE_DEFAULT;
 
 /// How a transfer ended that was not a failure of the machine.
@@ -49,7 +49,7 @@ impl<'a> Tftp<'a> {
     /// Fetches a file, asking again from the beginning where a transfer breaks off.
     pub(crate) async fn fetch(
         &self,
-        behaviour: &Behaviour,
+        behaviour: &ClientBehaviour,
         name: &str,
         keep: bool,
     ) -> Result<Fetched, Failure> {
@@ -62,7 +62,7 @@ impl<'a> Tftp<'a> {
             let (answered, nobody) = (ended.client.answered(), ended.nobody);
             checker = ended.checker;
             match ended.outcome? {
-                Outcome::Complete { octets } => {
+                ClientOutcome::Complete { octets } => {
                     if let Some(walking) = &self.context.walking {
                         walking.write_down(checker.asked(
                             format!("tftp {name}"),
@@ -72,34 +72,34 @@ impl<'a> Tftp<'a> {
                     }
                     return checker.finish().map(Fetched::File);
                 }
-                Outcome::Refused { code: 1 } => return Ok(Fetched::Missing),
+                ClientOutcome::Refused { code: 1 } => return Ok(Fetched::Missing),
                 // 0 and 5: the server gave up, or has been restarted and knows nothing of this
                 // transfer.
-                outcome @ (Outcome::TimedOut | Outcome::Refused { code: 0 | 5 })
+                outcome @ (ClientOutcome::TimedOut | ClientOutcome::Refused { code: 0 | 5 })
                     if self.goes_on(behaviour, outcome) && Instant::now() < deadline =>
                 {
-                    if outcome != Outcome::TimedOut {
+                    if outcome != ClientOutcome::TimedOut {
                         self.context.progress.add_refusal(Refusal::TftpError);
                     }
                     self.context.progress.add_retry();
                     sleep(self.context.pace.hurried(TFTP_RETRY)).await;
                 }
-                Outcome::TimedOut if !self.is_patient => {
+                ClientOutcome::TimedOut if !self.is_patient => {
                     return Err(gave_up(behaviour, name, answered, nobody));
                 }
-                Outcome::TimedOut if answered => {
+                ClientOutcome::TimedOut if answered => {
                     return Err(Failure::TftpStalled(name.to_owned(), checker.received()));
                 }
-                Outcome::TimedOut => {
+                ClientOutcome::TimedOut => {
                     let silent = || Failure::TftpSilent(name.to_owned());
                     return Err(nobody.map_or_else(silent, |nobody| {
                         Failure::Nobody("TFTP", nobody.to_string())
                     }));
                 }
-                Outcome::Refused { code } => {
+                ClientOutcome::Refused { code } => {
                     return Err(Failure::TftpRefused(name.to_owned(), code));
                 }
-                Outcome::Disagreed(why) => {
+                ClientOutcome::Disagreed(why) => {
                     return Err(Failure::TftpDisagreed(name.to_owned(), why));
                 }
             }
@@ -108,21 +108,21 @@ impl<'a> Tftp<'a> {
 
     /// Whether the transfer is begun again. U-Boot does so after any ERROR but 1 and 2 (T-3); the
     /// others end the boot.
-    fn goes_on(&self, behaviour: &Behaviour, outcome: Outcome) -> bool {
-        self.is_patient || (behaviour.name == "uboot" && outcome != Outcome::TimedOut)
+    fn goes_on(&self, behaviour: &ClientBehaviour, outcome: ClientOutcome) -> bool {
+        self.is_patient || (behaviour.name == "uboot" && outcome != ClientOutcome::TimedOut)
     }
 
     /// One request (with the size probe that goes before it) until its end.
     async fn attempt(
         &self,
-        behaviour: &Behaviour,
+        behaviour: &ClientBehaviour,
         name: &str,
         checker: Checker,
     ) -> Result<Ended, Failure> {
         let Context { hub, pace, progress, .. } = self.context;
         let address = self.context.speaks_from(self.address, self.context.tftp.ip());
         let transfer = Transfer {
-            client: Client::new(behaviour.clone(), name.as_bytes(), self.seed),
+            client: FetchClient::new(behaviour.clone(), name.as_bytes(), self.seed),
             probes: u8::from(behaviour.probe.is_some()),
             address,
             burst: burst(behaviour),
@@ -141,7 +141,12 @@ impl<'a> Tftp<'a> {
 }
 
 /// `answered` is of the last request: then the transfer had begun.
-fn gave_up(behaviour: &Behaviour, name: &str, answered: bool, nobody: Option<Nobody>) -> Failure {
+fn gave_up(
+    behaviour: &ClientBehaviour,
+    name: &str,
+    answered: bool,
+    nobody: Option<Nobody>,
+) -> Failure {
     let what = match nobody {
         Some(nobody) if !answered => format!("TFTP: {nobody}"),
         _ if answered => format!("TFTP: silence in the middle of {name}"),
@@ -153,7 +158,7 @@ fn gave_up(behaviour: &Behaviour, name: &str, answered: bool, nobody: Option<Nob
 
 /// What a window of blocks takes of a receiving socket's buffer at most. Octets of the kernel's
 /// memory.
-fn burst(behaviour: &Behaviour) -> usize {
+fn burst(behaviour: &ClientBehaviour) -> usize {
     /// Of the packet itself, which is in a block of memory with its headers and shared information,
     /// and of its description.
     const AROUND: usize = 384;
@@ -161,9 +166,9 @@ fn burst(behaviour: &Behaviour) -> usize {
     let (mut block, mut window) = (usize::from(BLOCK_SIZE_DEFAULT), 1);
     for ask in &behaviour.asks {
         match *ask {
-            Ask::Blksize(octets) => block = octets.into(),
-            Ask::Windowsize(blocks) => window = blocks.into(),
-            Ask::Tsize | Ask::Timeout(_) => {}
+            AskedOption::Blksize(octets) => block = octets.into(),
+            AskedOption::Windowsize(blocks) => window = blocks.into(),
+            AskedOption::Tsize | AskedOption::Timeout(_) => {}
         }
     }
     window * ((block + AROUND).next_power_of_two() + DESCRIPTION)
@@ -183,7 +188,7 @@ mod tests {
 
     /// What comes of a fetch from a server that answers its first request with ERROR 0, and the
     /// next with ERROR 1.
-    fn fetch_refused(behaviour: &Behaviour, patient: bool) -> Result<Fetched, Failure> {
+    fn fetch_refused(behaviour: &ClientBehaviour, patient: bool) -> Result<Fetched, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
@@ -214,9 +219,9 @@ mod tests {
     #[test]
     fn t3_an_error_ends_a_boot_but_not_uboots_and_not_a_plain_client() {
         let refused = Err(Failure::TftpRefused("a".to_owned(), 0));
-        assert_eq!(fetch_refused(&Behaviour::ipxe(), false), refused);
-        assert_eq!(fetch_refused(&Behaviour::uboot(1), false), Ok(Fetched::Missing));
-        assert_eq!(fetch_refused(&Behaviour::ipxe(), true), Ok(Fetched::Missing));
+        assert_eq!(fetch_refused(&ClientBehaviour::ipxe(), false), refused);
+        assert_eq!(fetch_refused(&ClientBehaviour::uboot(1), false), Ok(Fetched::Missing));
+        assert_eq!(fetch_refused(&ClientBehaviour::ipxe(), true), Ok(Fetched::Missing));
     }
 
     #[test]
@@ -238,13 +243,16 @@ mod tests {
             };
             let context = Context::new(server, Contents::default(), pace, Arc::default());
             let tftp = Tftp::new(&context, Ipv4Addr::LOCALHOST, 1);
-            let said =
-                tftp.fetch(&Behaviour::shim(), "grubx64.efi", false).await.unwrap_err().to_string();
+            let said = tftp
+                .fetch(&ClientBehaviour::shim(), "grubx64.efi", false)
+                .await
+                .unwrap_err()
+                .to_string();
             let nobody = format!("nothing answers at {server} (port unreachable)");
             assert_eq!(said, format!("shim gives up: TFTP: {nobody}, 6 tries in 24 s"));
             let said = tftp
                 .patient()
-                .fetch(&Behaviour::shim(), "grubx64.efi", false)
+                .fetch(&ClientBehaviour::shim(), "grubx64.efi", false)
                 .await
                 .unwrap_err()
                 .to_string();
@@ -255,14 +263,14 @@ mod tests {
 
     #[test]
     fn t44_a_loader_that_gives_up_says_after_how_long() {
-        let said = gave_up(&Behaviour::shim(), "grubx64.efi", false, None).to_string();
+        let said = gave_up(&ClientBehaviour::shim(), "grubx64.efi", false, None).to_string();
         assert_eq!(said, "shim gives up: TFTP: no answer for grubx64.efi, 6 tries in 24 s");
     }
 
     #[test]
     fn a_window_takes_as_much_memory_as_the_kernel_counts() {
-        assert_eq!(burst(&Behaviour::pi3()), 1280);
-        assert_eq!(burst(&Behaviour::generic(1468, 1)), 2304);
-        assert_eq!(burst(&Behaviour::generic(1468, 64)), 64 * 2304);
+        assert_eq!(burst(&ClientBehaviour::pi3()), 1280);
+        assert_eq!(burst(&ClientBehaviour::generic(1468, 1)), 2304);
+        assert_eq!(burst(&ClientBehaviour::generic(1468, 64)), 64 * 2304);
     }
 }

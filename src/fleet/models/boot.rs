@@ -10,14 +10,14 @@ use crate::failure::Failure;
 use crate::net::context::Context;
 use crate::net::segment::Port;
 use ringboot_protocol::model::machine::Arch;
-use ringboot_protocol::tftp::client::Behaviour;
+use ringboot_protocol::tftp::client::ClientBehaviour;
 
 /// A machine that has an address and goes on with its loader.
 pub(crate) struct Boot<'a> {
     pub(crate) context: &'a Context,
     pub(crate) port: Port,
     /// Who fetches the first file.
-    pub(crate) rom: Behaviour,
+    pub(crate) rom: ClientBehaviour,
     pub(crate) arch: Arch,
 }
 
@@ -37,7 +37,7 @@ impl<'a> Boot<'a> {
     pub(super) async fn search(
         &self,
         tftp: &Tftp<'_>,
-        loader: &Behaviour,
+        loader: &ClientBehaviour,
         names: Vec<String>,
     ) -> Result<(String, String), Failure> {
         for name in names {

@@ -11,9 +11,9 @@ use crate::clients::url::Url;
 use crate::failure::Failure;
 use crate::net::segment::Port;
 use crate::report::steps::Steps;
-use ringboot_observe::events::Stage;
+use ringboot_observe::events::BootStage;
 use ringboot_protocol::model::machine::Arch;
-use ringboot_protocol::tftp::client::Behaviour;
+use ringboot_protocol::tftp::client::ClientBehaviour;
 
 impl<'a> Boot<'a> {
     /// OVMF's size probe and fetch, shim's misses and its fetch of GRUB, GRUB's lists and its
@@ -25,14 +25,14 @@ impl<'a> Boot<'a> {
         steps: &mut Steps,
     ) -> Result<Loaded<'a>, Failure> {
         let tftp = self.tftp(address);
-        let shim = Behaviour::shim();
+        let shim = ClientBehaviour::shim();
         must(&tftp, &self.rom, loader).await?;
         let (asides, second_stage) = shim_names(&folder(loader), self.arch);
         for name in asides {
             tftp.fetch(&shim, &name, false).await?;
         }
         must(&tftp, &shim, &second_stage).await?;
-        steps.enter(Stage::Menu);
+        steps.enter(BootStage::Menu);
         self.grub_menu(address, loader).await
     }
 
@@ -44,12 +44,12 @@ impl<'a> Boot<'a> {
         steps: &mut Steps,
     ) -> Result<Loaded<'a>, Failure> {
         must(&self.tftp(address), &self.rom, loader).await?;
-        steps.enter(Stage::Menu);
+        steps.enter(BootStage::Menu);
         self.grub_menu(address, loader).await
     }
 
     async fn grub_menu(&self, address: Ipv4Addr, loader: &str) -> Result<Loaded<'a>, Failure> {
-        let (tftp, grub, folder) = (self.tftp(address), Behaviour::grub(), folder(loader));
+        let (tftp, grub, folder) = (self.tftp(address), ClientBehaviour::grub(), folder(loader));
         let (cpu, platform) = grub_platform(self.arch);
         for list in LISTS {
             tftp.fetch(&grub, &format!("/{folder}grub/{cpu}-{platform}/{list}"), false).await?;
@@ -82,7 +82,7 @@ impl<'a> Boot<'a> {
         Ok(Loaded {
             tftp: self.tftp(address),
             http,
-            behaviour: Behaviour::grub(),
+            behaviour: ClientBehaviour::grub(),
             language,
             name,
             text,

@@ -10,7 +10,7 @@ use crate::clients::url::Url;
 use crate::failure::Failure;
 use crate::net::segment::Port;
 use ringboot_protocol::model::machine::Arch;
-use ringboot_protocol::tftp::client::Behaviour;
+use ringboot_protocol::tftp::client::ClientBehaviour;
 
 impl<'a> Boot<'a> {
     /// The script that DHCP named.
@@ -37,7 +37,7 @@ impl<'a> Boot<'a> {
         let known = known.map(|(name, value)| (name.to_owned(), value)).into();
         let at = Url::parse(script).unwrap_or_else(|| tftp_url(self.context, script));
         let mut http = Http::new(self.context, Agent::Ipxe, address);
-        let behaviour = Behaviour::ipxe();
+        let behaviour = ClientBehaviour::ipxe();
         let text = fetch(&tftp, &behaviour, &mut http, &at, true).await?;
         let (name, text) = (at.to_string(), String::from_utf8_lossy(&text).into_owned());
         Ok(Loaded { tftp, http, behaviour, language: Language::Ipxe { at, known }, name, text })

@@ -10,14 +10,14 @@ use crate::clients::url::Url;
 use crate::failure::Failure;
 use crate::limits::CHAINED_SCRIPTS_MAX;
 use crate::report::steps::Steps;
-use ringboot_observe::events::Stage;
-use ringboot_protocol::tftp::client::Behaviour;
+use ringboot_observe::events::BootStage;
+use ringboot_protocol::tftp::client::ClientBehaviour;
 
 /// A loader that runs and has its menu.
 pub(crate) struct Loaded<'a> {
     pub(super) tftp: Tftp<'a>,
     pub(crate) http: Http<'a>,
-    pub(super) behaviour: Behaviour,
+    pub(super) behaviour: ClientBehaviour,
     pub(super) language: Language,
     /// The name or URL under which the menu was found.
     pub(crate) name: String,
@@ -111,8 +111,8 @@ impl Loaded<'_> {
         choice: Choice,
         steps: &mut Steps,
     ) -> Result<(), Failure> {
-        let initrds = choice.initrds.into_iter().map(|name| (name, Stage::Initrd));
-        for (name, stage) in std::iter::once((choice.kernel, Stage::Kernel)).chain(initrds) {
+        let initrds = choice.initrds.into_iter().map(|name| (name, BootStage::Initrd));
+        for (name, stage) in std::iter::once((choice.kernel, BootStage::Kernel)).chain(initrds) {
             steps.enter(stage);
             self.fetch(&name).await?;
         }

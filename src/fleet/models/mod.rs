@@ -20,8 +20,8 @@ use super::net::dhcp::Speaker;
 use super::report::steps::Steps;
 use crate::failure::Failure;
 use crate::limits::CHAINED_LOADERS_MAX;
-use ringboot_observe::events::Stage;
-use ringboot_protocol::tftp::client::Behaviour;
+use ringboot_observe::events::BootStage;
+use ringboot_protocol::tftp::client::ClientBehaviour;
 
 pub(super) use boot::Boot;
 pub(super) use grub::shim_names;
@@ -58,7 +58,7 @@ pub(super) async fn boot(
             known => known,
         };
         let by_http = matches!(speaker, Speaker::UefiHttp(_));
-        steps.enter(if loader == Loader::Script { Stage::Menu } else { Stage::Loader });
+        steps.enter(if loader == Loader::Script { BootStage::Menu } else { BootStage::Loader });
         let mut loaded = match loader {
             Loader::Script => boot.ipxe(address, &file).await?,
             Loader::Ipxe | Loader::Unknown => {
@@ -67,9 +67,9 @@ pub(super) async fn boot(
                 } else {
                     boot.fetch_first(address, &file).await?;
                 }
-                steps.enter(Stage::Dhcp);
+                steps.enter(BootStage::Dhcp);
                 speaker = Speaker::Ipxe(boot.arch.number());
-                boot.rom = Behaviour::ipxe();
+                boot.rom = ClientBehaviour::ipxe();
                 continue;
             }
             Loader::Pxelinux => boot.pxelinux(address, &file, steps).await?,
@@ -78,9 +78,9 @@ pub(super) async fn boot(
                 if loader == Loader::Shim {
                     return boot.shim_by_http(address, &url).await;
                 }
-                steps.enter(Stage::Dhcp);
+                steps.enter(BootStage::Dhcp);
                 let address = station.acquire(Speaker::Grub).await?.address;
-                steps.enter(Stage::Menu);
+                steps.enter(BootStage::Menu);
                 boot.grub_by_http(address, &url).await?
             }
             Loader::Shim => boot.shim_and_grub(address, &file, steps).await?,

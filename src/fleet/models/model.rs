@@ -3,7 +3,7 @@
 use super::loader::Loader;
 use crate::net::dhcp::Speaker;
 use ringboot_protocol::model::machine::{Arch, Mac};
-use ringboot_protocol::tftp::client::{Ask, Behaviour};
+use ringboot_protocol::tftp::client::{AskedOption, ClientBehaviour};
 
 /// Which firmware a machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,12 +72,12 @@ impl Model {
     }
 
     /// Who fetches the first file by TFTP.
-    pub(super) fn rom(self) -> Behaviour {
+    pub(super) fn rom(self) -> ClientBehaviour {
         match self {
-            Self::UefiPxe | Self::UefiHttp => Behaviour::edk2(),
-            Self::BiosPxelinux | Self::BiosIpxe | Self::IpxeHttp => Behaviour::ipxe(),
+            Self::UefiPxe | Self::UefiHttp => ClientBehaviour::edk2(),
+            Self::BiosPxelinux | Self::BiosIpxe | Self::IpxeHttp => ClientBehaviour::ipxe(),
             Self::UBoot => u_boot_manners(),
-            Self::RaspberryPi => Behaviour::pi4(),
+            Self::RaspberryPi => ClientBehaviour::pi4(),
         }
     }
 
@@ -103,9 +103,9 @@ impl Model {
 const X64_HTTP: u16 = 16;
 
 /// An arm64 build of U-Boot asks for no size. `tftpwindowsize` is 1 where nobody has set it.
-fn u_boot_manners() -> Behaviour {
-    let mut behaviour = Behaviour::uboot(1);
-    behaviour.asks.retain(|ask| *ask != Ask::Tsize);
+fn u_boot_manners() -> ClientBehaviour {
+    let mut behaviour = ClientBehaviour::uboot(1);
+    behaviour.asks.retain(|ask| *ask != AskedOption::Tsize);
     behaviour
 }
 
@@ -115,6 +115,6 @@ mod tests {
 
     #[test]
     fn t18_uboot_asks_in_the_order_that_was_captured() {
-        assert_eq!(u_boot_manners().asks, [Ask::Timeout(5), Ask::Blksize(1468)]);
+        assert_eq!(u_boot_manners().asks, [AskedOption::Timeout(5), AskedOption::Blksize(1468)]);
     }
 }

@@ -11,9 +11,9 @@ use crate::clients::http::{Agent, Http};
 use crate::failure::Failure;
 use crate::net::segment::Port;
 use crate::report::steps::Steps;
-use ringboot_observe::events::Stage;
+use ringboot_observe::events::BootStage;
 use ringboot_protocol::model::machine::Arch;
-use ringboot_protocol::tftp::client::Behaviour;
+use ringboot_protocol::tftp::client::ClientBehaviour;
 
 impl<'a> Boot<'a> {
     /// ROM, lpxelinux, its modules, its search for a configuration with all the misses that belong
@@ -25,12 +25,12 @@ impl<'a> Boot<'a> {
         steps: &mut Steps,
     ) -> Result<Loaded<'a>, Failure> {
         let tftp = self.tftp(address);
-        let pxelinux = Behaviour::pxelinux();
+        let pxelinux = ClientBehaviour::pxelinux();
         let folder = folder(loader);
         must(&tftp, &self.rom, loader).await?;
         let core = if self.arch == Arch::Bios { "ldlinux.c32" } else { "ldlinux.e64" };
         must(&tftp, &pxelinux, &format!("{folder}{core}")).await?;
-        steps.enter(Stage::Menu);
+        steps.enter(BootStage::Menu);
         let (name, text) =
             self.search(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
         if let Some(program) = menu::pxelinux(&text, "").program {

@@ -11,7 +11,7 @@ use crate::clients::fetch::must;
 use crate::clients::tftp::Fetched;
 use crate::failure::Failure;
 use crate::report::steps::Steps;
-use ringboot_observe::events::Stage;
+use ringboot_observe::events::BootStage;
 
 /// What config.txt says of the files that follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Boot<'_> {
         address: Ipv4Addr,
         steps: &mut Steps,
     ) -> Result<(), Failure> {
-        steps.enter(Stage::Loader);
+        steps.enter(BootStage::Loader);
         let tftp = self.tftp(address);
         let folder = self.raspberry_pi_folder(address).await?;
         let in_folder = |name: &str| format!("{folder}{name}");
@@ -36,7 +36,7 @@ impl Boot<'_> {
             must(&tftp, &self.rom, &in_folder(name)).await?;
         }
         // From here on start4.elf asks.
-        steps.enter(Stage::Menu);
+        steps.enter(BootStage::Menu);
         let config = match tftp.fetch(&self.rom, &in_folder("config.txt"), true).await? {
             Fetched::File(text) => Config::parse(&String::from_utf8_lossy(&text)),
             Fetched::Missing => Config::parse(""),
@@ -49,10 +49,10 @@ impl Boot<'_> {
             &["overlays/overlay_map.dtb", "cmdline.txt", "armstub8-gic.bin"],
         )
         .await?;
-        steps.enter(Stage::Kernel);
+        steps.enter(BootStage::Kernel);
         must(&tftp, &self.rom, &in_folder(&config.kernel)).await?;
         if let Some(initramfs) = &config.initramfs {
-            steps.enter(Stage::Initrd);
+            steps.enter(BootStage::Initrd);
             must(&tftp, &self.rom, &in_folder(initramfs)).await?;
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::clients::fetch::must;
 use crate::clients::http::{Agent, Http};
 use crate::failure::Failure;
 use crate::report::steps::Steps;
-use ringboot_observe::events::Stage;
+use ringboot_observe::events::BootStage;
 
 impl Boot<'_> {
     /// The menu, then the entry that was picked (of several of this name the first that begins so):
@@ -21,7 +21,7 @@ impl Boot<'_> {
         pick: &str,
         steps: &mut Steps,
     ) -> Result<(), Failure> {
-        steps.enter(Stage::Menu);
+        steps.enter(BootStage::Menu);
         let tftp = self.tftp(address);
         let (name, text) = self.search(&tftp, &self.rom, self.u_boot_names(address)).await?;
         let http = Http::new(self.context, Agent::Grub, address);
@@ -31,8 +31,8 @@ impl Boot<'_> {
         let label =
             labels.iter().find(|label| label.starts_with(pick)).map_or(pick, String::as_str);
         let choice = loaded.pick(label).await?;
-        let initrds = choice.initrds.iter().map(|name| (name, Stage::Initrd));
-        for (name, stage) in initrds.chain([(&choice.kernel, Stage::Kernel)]) {
+        let initrds = choice.initrds.iter().map(|name| (name, BootStage::Initrd));
+        for (name, stage) in initrds.chain([(&choice.kernel, BootStage::Kernel)]) {
             steps.enter(stage);
             match Place::of(name, "") {
                 Some(Place::Tftp(path)) => must(&loaded.tftp, &self.rom, &path).await?,

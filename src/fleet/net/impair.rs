@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use crate::limits::REORDER_HOLD;
-use ringboot_protocol::model::random::Random;
+use ringboot_protocol::model::random::SeededRandom;
 use ringboot_protocol::tftp::Tick;
 
 /// What happens to datagrams, each way. Shares are of 1.
@@ -32,7 +32,7 @@ impl Impairment {
 #[derive(Debug)]
 pub(super) struct Impaired<T> {
     impairment: Impairment,
-    random: Random,
+    random: SeededRandom,
     late: BinaryHeap<Reverse<Late<T>>>,
     sent: u64,
 }
@@ -47,7 +47,7 @@ struct Late<T> {
 
 impl<T: Clone> Impaired<T> {
     pub(crate) fn new(impairment: Impairment, seed: u64) -> Self {
-        Self { impairment, random: Random::new(seed), late: BinaryHeap::new(), sent: 0 }
+        Self { impairment, random: SeededRandom::new(seed), late: BinaryHeap::new(), sent: 0 }
     }
 
     pub(crate) fn send(&mut self, now: Tick, datagram: T) {

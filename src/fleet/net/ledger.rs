@@ -7,13 +7,13 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
-use ringboot_protocol::model::network::Network;
+use ringboot_protocol::model::network::Ipv4Network;
 
 /// One for a whole fleet, whatever the segments are that its machines are on.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     /// Of the segment; empty where they are not known.
-    networks: Vec<Network>,
+    networks: Vec<Ipv4Network>,
     book: RefCell<Book>,
 }
 
@@ -38,7 +38,7 @@ struct Holder {
 }
 
 impl Ledger {
-    pub(crate) fn new(networks: Vec<Network>) -> Self {
+    pub(crate) fn new(networks: Vec<Ipv4Network>) -> Self {
         Self { networks, book: RefCell::default() }
     }
 
@@ -66,7 +66,7 @@ impl Ledger {
             book.doubled.extend([machine, other.machine]);
             return Err(Failure::AddressDoubled);
         }
-        let inside = |network: &Network| network.contains(address);
+        let inside = |network: &Ipv4Network| network.contains(address);
         if self.networks.is_empty() || self.networks.iter().any(inside) {
             Ok(())
         } else {

@@ -11,7 +11,7 @@ use super::relay::{self, Relay};
 use super::segment::{Road, Segment};
 use crate::limits::{HOST_NETWORK_PREFIX_MAX, MACHINES_PER_RELAY};
 use ringboot_io::engine::net::{self, Interface};
-use ringboot_protocol::model::network::Network;
+use ringboot_protocol::model::network::Ipv4Network;
 
 /// The DHCP side of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,12 +92,13 @@ impl Way {
     /// The networks that machines are in, as far as this host's own addresses tell: those of the
     /// interface that has the agent's address, or those of the interface itself. Empty where
     /// nothing is known.
-    pub fn networks(&self) -> io::Result<Vec<Network>> {
+    pub fn networks(&self) -> io::Result<Vec<Ipv4Network>> {
         let is_ours = |interface: &Interface| match self {
             Self::Relay { agent, .. } => {
                 // All of a loopback network is this host's.
-                let holds =
-                    |network: Network| agent.ip().is_loopback() && network.contains(*agent.ip());
+                let holds = |network: Ipv4Network| {
+                    agent.ip().is_loopback() && network.contains(*agent.ip())
+                };
                 prefixes(interface)
                     .any(|(address, network)| address == *agent.ip() || holds(network))
             }
@@ -113,10 +114,10 @@ impl Way {
 }
 
 /// The addresses of an interface with their networks.
-fn prefixes(interface: &Interface) -> impl Iterator<Item = (Ipv4Addr, Network)> {
+fn prefixes(interface: &Interface) -> impl Iterator<Item = (Ipv4Addr, Ipv4Network)> {
     interface.prefixes.iter().map(|&(address, prefix)| {
-        let mask = Network { address, prefix }.mask();
-        (address, Network { address: address & mask, prefix })
+        let mask = Ipv4Network { address, prefix }.mask();
+        (address, Ipv4Network { address: address & mask, prefix })
     })
 }
 
@@ -131,7 +132,7 @@ mod tests {
         let way = |agent: [u8; 4]| Way::Relay { agent: SocketAddrV4::new(agent.into(), 0), server };
         assert_eq!(
             way([127, 77, 0, 2]).networks().unwrap(),
-            ["127.0.0.0/8".parse::<Network>().unwrap()]
+            ["127.0.0.0/8".parse::<Ipv4Network>().unwrap()]
         );
         assert_eq!(way([203, 0, 113, 9]).networks().unwrap(), []);
         assert!(way([127, 77, 0, 2]).is_loopback() && !way([203, 0, 113, 9]).is_loopback());

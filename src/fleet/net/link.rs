@@ -60,7 +60,7 @@ impl Link {
         };
         let (from, to) =
             (SocketAddrV4::new(from, CLIENT_PORT), SocketAddrV4::new(server, SERVER_PORT));
-        frame::ethernet(ask.mac, station, from, to, &message)
+        frame::build_ethernet_frame(ask.mac, station, from, to, &message)
     }
 
     pub(crate) fn send(&self, frame: &[u8]) {
@@ -90,7 +90,7 @@ impl Link {
 
     fn read(&self, frame: &[u8]) -> Option<Answer> {
         let (header, packet) = frame.split_at_checked(ETHERNET_BYTES)?;
-        let (_, payload) = frame::read_datagram(packet)?;
+        let (_, payload) = frame::parse_ipv4_datagram(packet)?;
         let answer = dhcp::decode(payload)?;
         let sender = Mac(*header.get(6..)?.first_chunk()?);
         let mut neighbours = self.neighbours.borrow_mut();

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::impair::Impairment;
-use ringboot_protocol::model::network::Network;
+use ringboot_protocol::model::network::Ipv4Network;
 
 /// What a machine proves of a file whose octets are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Wire {
     pub impairment: Impairment,
     /// Addresses that belong to this host: machines speak from them. All of 127.0.0.0/8 does
     /// anyway.
-    pub sources: Option<Network>,
+    pub sources: Option<Ipv4Network>,
 }
 
 impl Wire {
@@ -54,7 +54,7 @@ impl Wire {
 
     /// Whether this host may speak from an address that a machine was given.
     pub(super) fn owns(&self, address: Ipv4Addr) -> bool {
-        let inside = |network: Network| {
+        let inside = |network: Ipv4Network| {
             u32::from(network.mask()) & (u32::from(network.address) ^ u32::from(address)) == 0
         };
         address.is_loopback() || self.sources.is_some_and(inside)

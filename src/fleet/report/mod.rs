@@ -18,7 +18,7 @@ use super::measure::pressure::Pressure;
 use super::measure::progress::{Oddity, Progress};
 use super::measure::series::Series;
 use super::report::outcome::{Outcome, Stopped};
-use ringboot_observe::events::Stage;
+use ringboot_observe::events::BootStage;
 use ringboot_protocol::model::machine::Mac;
 
 /// The figures of one run.
@@ -53,13 +53,13 @@ pub struct Report {
     /// Messages repeated, transfers resumed or begun again.
     pub retries: u64,
     /// Each step, by machine.
-    pub stages: BTreeMap<Stage, StageTimes>,
+    pub stages: BTreeMap<BootStage, StageTimes>,
     /// Microseconds from power-on to the last octet of the kernel, of machines that came so far.
     pub kernels: Histogram<u64>,
     /// Microseconds from power-on to the end of the last step, of machines that booted.
     pub boots: Histogram<u64>,
     /// Machines that did not boot, by cause ([`super::Failure::cause`]) and the step it came in.
-    pub failures: BTreeMap<(String, Stage), Failed>,
+    pub failures: BTreeMap<(String, BootStage), Failed>,
     /// They one by one, as they failed; of more than [`FAILED_LISTED_MAX`] the first.
     pub failed_machines: Vec<FailedMachine>,
     /// Machines that failed because an octet was wrong, missing or too many.
@@ -99,7 +99,7 @@ pub struct FailedMachine {
     /// Its number in the fleet.
     pub machine: u32,
     pub mac: Mac,
-    pub stage: Stage,
+    pub stage: BootStage,
     /// As failures are counted by ([`super::Failure::cause`]).
     pub cause: String,
     /// The whole sentence.
@@ -132,12 +132,12 @@ pub struct Record {
     /// Microseconds from the start of the run to the boot's end.
     pub end_us: u64,
     /// None where it booted; else the step in which it stopped.
-    pub stopped_in: Option<Stage>,
+    pub stopped_in: Option<BootStage>,
     /// The name of its firmware.
     pub model: &'static str,
-    /// Microseconds of each finished step in the order of [`Stage::ALL`], all of one stage
+    /// Microseconds of each finished step in the order of [`BootStage::ALL`], all of one stage
     /// together.
-    pub stages_us: [u32; Stage::ALL.len()],
+    pub stages_us: [u32; BootStage::ALL.len()],
 }
 
 /// Octets of a megabyte, as network people count.
@@ -212,7 +212,13 @@ impl Report {
     }
 
     /// A machine has finished a step.
-    pub(super) fn add_step(&mut self, stage: Stage, begun: Instant, took: Duration, retries: u64) {
+    pub(super) fn add_step(
+        &mut self,
+        stage: BootStage,
+        begun: Instant,
+        took: Duration,
+        retries: u64,
+    ) {
         if begun < self.counts_from {
             return;
         }
@@ -264,9 +270,9 @@ impl Report {
     pub(crate) fn blame(&mut self, machine: u32, failure: &Failure) {
         let Some(Good { mac, place }) = self.good.remove(&machine) else { return };
         self.booted -= 1;
-        self.count(machine, mac, failure, Stage::Dhcp);
+        self.count(machine, mac, failure, BootStage::Dhcp);
         if let Some(record) = self.records.get_mut(place) {
-            record.stopped_in = Some(Stage::Dhcp);
+            record.stopped_in = Some(BootStage::Dhcp);
         }
     }
 
@@ -282,7 +288,7 @@ impl Report {
             self.booted + self.failures.values().map(|failed| failed.machines).sum::<u32>();
     }
 
-    fn count(&mut self, machine: u32, mac: Mac, failure: &Failure, stage: Stage) {
+    fn count(&mut self, machine: u32, mac: Mac, failure: &Failure, stage: BootStage) {
         if self.failed_machines.len() < FAILED_LISTED_MAX {
             self.failed_machines.push(FailedMachine {
                 machine,
@@ -297,7 +303,7 @@ impl Report {
         self.failures.entry((failure.cause(), stage)).or_insert_with(first).machines += 1;
     }
 
-    fn stage(&mut self, stage: Stage) -> &mut StageTimes {
+    fn stage(&mut self, stage: BootStage) -> &mut StageTimes {
         self.stages.entry(stage).or_insert_with(|| StageTimes { times: histogram(), retries: 0 })
     }
 
@@ -390,15 +396,15 @@ impl fmt::Display for Pretty {
     }
 }
 
-fn step_name(stage: Stage) -> &'static str {
+fn step_name(stage: BootStage) -> &'static str {
     match stage {
-        Stage::Dhcp => "DHCP",
-        Stage::Loader => "loader",
-        Stage::Menu => "menu",
-        Stage::Kernel => "kernel",
-        Stage::Initrd => "initrd",
-        Stage::AnswerFile => "answers",
-        Stage::File => "file",
+        BootStage::Dhcp => "DHCP",
+        BootStage::Loader => "loader",
+        BootStage::Menu => "menu",
+        BootStage::Kernel => "kernel",
+        BootStage::Initrd => "initrd",
+        BootStage::AnswerFile => "answers",
+        BootStage::File => "file",
     }
 }
 
@@ -418,8 +424,8 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     /// A boot that took so many ms for each of these stages.
-    fn outcome(begun: Instant, took: &[(Stage, u32)], end: Result<(), Stopped>) -> Outcome {
-        let mut stages = [Duration::ZERO; Stage::ALL.len()];
+    fn outcome(begun: Instant, took: &[(BootStage, u32)], end: Result<(), Stopped>) -> Outcome {
+        let mut stages = [Duration::ZERO; BootStage::ALL.len()];
         for &(stage, ms) in took {
             stages[stage as usize] += MS * ms;
         }
@@ -434,12 +440,13 @@ mod tests {
         let begun = Instant::now();
         let mut report = Report::new(2, begun);
         (0..3).for_each(|_| report.power_on(false));
-        report.add_step(Stage::Dhcp, begun, 3 * MS, 1);
-        report.add_step(Stage::Dhcp, begun, 3 * MS, 2);
-        report.add(begun, outcome(begun, &[(Stage::Dhcp, 3), (Stage::Kernel, 2000)], Ok(())));
+        report.add_step(BootStage::Dhcp, begun, 3 * MS, 1);
+        report.add_step(BootStage::Dhcp, begun, 3 * MS, 2);
+        report
+            .add(begun, outcome(begun, &[(BootStage::Dhcp, 3), (BootStage::Kernel, 2000)], Ok(())));
         for _ in 0..2 {
-            let stopped = Stopped { stage: Stage::Menu, retries: 4, failure: Failure::NoMenu };
-            report.add(begun, outcome(begun + 5 * MS, &[(Stage::Dhcp, 3)], Err(stopped)));
+            let stopped = Stopped { stage: BootStage::Menu, retries: 4, failure: Failure::NoMenu };
+            report.add(begun, outcome(begun + 5 * MS, &[(BootStage::Dhcp, 3)], Err(stopped)));
         }
         report.wall = Duration::from_secs(2);
         assert_eq!(report.proved(), "nothing came that could be checked");
@@ -452,8 +459,8 @@ mod tests {
         assert!(text.contains("1 of 3 machines booted in 2.00 s: 4 MB, 2 MB/s"), "{text}");
         assert!(text.contains("2 failed: no menu found (menu)"), "{text}");
         let retries = |stage| report.stages[&stage].retries;
-        assert_eq!((retries(Stage::Dhcp), retries(Stage::Menu)), (3, 8));
-        assert_eq!(report.stages[&Stage::Dhcp].times.len(), 2);
+        assert_eq!((retries(BootStage::Dhcp), retries(BootStage::Menu)), (3, 8));
+        assert_eq!(report.stages[&BootStage::Dhcp].times.len(), 2);
     }
 
     #[test]
@@ -461,7 +468,7 @@ mod tests {
         let begun = Instant::now();
         let mut report = Report::new(1, begun);
         report.power_on(false);
-        report.add(begun, outcome(begun, &[(Stage::Dhcp, 10)], Ok(())));
+        report.add(begun, outcome(begun, &[(BootStage::Dhcp, 10)], Ok(())));
         report.blame(8, &Failure::AddressDoubled);
         assert_eq!(report.booted, 1, "another machine");
         (0..2).for_each(|_| report.blame(7, &Failure::AddressDoubled));
@@ -473,7 +480,7 @@ mod tests {
             ),
             (0, 1, 1)
         );
-        assert_eq!(report.records[0].stopped_in, Some(Stage::Dhcp));
+        assert_eq!(report.records[0].stopped_in, Some(BootStage::Dhcp));
         assert_eq!(report.failed_machines.len(), 1);
     }
 
@@ -484,7 +491,7 @@ mod tests {
         report.checked = true;
         for said in ["1 machine got wrong contents", "2 machines got wrong contents"] {
             let failure = Failure::WrongContent("a".into(), 0);
-            let stopped = Stopped { stage: Stage::File, retries: 0, failure };
+            let stopped = Stopped { stage: BootStage::File, retries: 0, failure };
             report.add(begun, outcome(begun, &[], Err(stopped)));
             assert_eq!(report.proved(), said);
         }
@@ -498,14 +505,16 @@ mod tests {
             let is_warm_up = after < 10;
             report.power_on(is_warm_up);
             let begun = begun + MS * after;
-            report.add_step(Stage::Dhcp, begun, 3 * MS, 0);
-            let end = failure
-                .map_or(Ok(()), |failure| Err(Stopped { stage: Stage::Menu, retries: 0, failure }));
-            report.add(begun, Outcome { is_warm_up, ..outcome(begun, &[(Stage::Dhcp, 3)], end) });
+            report.add_step(BootStage::Dhcp, begun, 3 * MS, 0);
+            let end = failure.map_or(Ok(()), |failure| {
+                Err(Stopped { stage: BootStage::Menu, retries: 0, failure })
+            });
+            report
+                .add(begun, Outcome { is_warm_up, ..outcome(begun, &[(BootStage::Dhcp, 3)], end) });
         }
         assert_eq!((report.machines, report.booted, report.failed()), (2, 1, 1));
         assert_eq!(
-            (report.boots.len(), report.kernels.len(), report.stages[&Stage::Dhcp].times.len()),
+            (report.boots.len(), report.kernels.len(), report.stages[&BootStage::Dhcp].times.len()),
             (1, 1, 1)
         );
         let failed = &report.failed_machines[0];
@@ -520,7 +529,7 @@ mod tests {
         let begun = Instant::now();
         let mut report = Report::new(1, begun);
         report.power_on(false);
-        let steps = [(Stage::Dhcp, 10), (Stage::Kernel, 200), (Stage::Initrd, 3)];
+        let steps = [(BootStage::Dhcp, 10), (BootStage::Kernel, 200), (BootStage::Initrd, 3)];
         report.add(begun, outcome(begun + 7 * MS, &steps, Ok(())));
         let stages_us = [10_000, 0, 0, 200_000, 3000, 0, 0];
         let record =

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
-use ringboot_observe::events::Stage;
+use ringboot_observe::events::BootStage;
 use ringboot_protocol::model::machine::Mac;
 
 /// What came of one boot.
@@ -19,8 +19,8 @@ pub(crate) struct Outcome {
     pub(crate) ended: Instant,
     /// From power-on to the kernel's last octet.
     pub(crate) to_kernel: Option<Duration>,
-    /// All steps of one stage together, in the order of [`Stage::ALL`].
-    pub(crate) stages: [Duration; Stage::ALL.len()],
+    /// All steps of one stage together, in the order of [`BootStage::ALL`].
+    pub(crate) stages: [Duration; BootStage::ALL.len()],
     pub(crate) end: Result<(), Stopped>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stopped {
     /// The step that did not end.
-    pub(crate) stage: Stage,
+    pub(crate) stage: BootStage,
     /// Of that step.
     pub(crate) retries: u64,
     pub(crate) failure: Failure,

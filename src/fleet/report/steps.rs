@@ -7,26 +7,26 @@ use std::time::{Duration, Instant};
 use crate::measure::progress::take_step_retries;
 use crate::report::Report;
 use crate::schedule::Turn;
-use ringboot_observe::events::Stage;
+use ringboot_observe::events::BootStage;
 
 /// The steps of a boot as they begin and end: no time lies between them, unless each has a moment
 /// at which it is due.
 pub(crate) struct Steps {
-    pub(crate) now: Stage,
+    pub(crate) now: BootStage,
     power_on: Instant,
     begun: Instant,
     /// One is under way.
     is_open: bool,
     pub(crate) is_warm_up: bool,
     pub(crate) to_kernel: Option<Duration>,
-    pub(crate) stages: [Duration; Stage::ALL.len()],
+    pub(crate) stages: [Duration; BootStage::ALL.len()],
     /// Where each finished step is entered.
     report: Rc<RefCell<Report>>,
 }
 
 impl Steps {
     /// The first step begins.
-    pub(crate) fn new(first: Stage, begun: Instant, report: Rc<RefCell<Report>>) -> Self {
+    pub(crate) fn new(first: BootStage, begun: Instant, report: Rc<RefCell<Report>>) -> Self {
         let (is_open, is_warm_up) = (true, false);
         let stages = Default::default();
         Self {
@@ -47,7 +47,7 @@ impl Steps {
     }
 
     /// A step begins that was due then, perhaps a while ago.
-    pub(crate) fn begin(&mut self, stage: Stage, turn: Turn) {
+    pub(crate) fn begin(&mut self, stage: BootStage, turn: Turn) {
         (self.now, self.begun, self.is_open) = (stage, turn.due, true);
         if turn.was_free {
             self.report.borrow_mut().add_late_request(turn.due.elapsed());
@@ -55,7 +55,7 @@ impl Steps {
     }
 
     /// One step ends, the next begins.
-    pub(crate) fn enter(&mut self, stage: Stage) {
+    pub(crate) fn enter(&mut self, stage: BootStage) {
         self.end();
         (self.now, self.is_open) = (stage, true);
     }
@@ -70,7 +70,7 @@ impl Steps {
         if let Some(sum) = self.stages.get_mut(self.now as usize) {
             *sum += took;
         }
-        if self.now == Stage::Kernel {
+        if self.now == BootStage::Kernel {
             self.to_kernel = Some(now - self.power_on);
         }
         let retries = take_step_retries();

@@ -251,7 +251,7 @@ impl ImageMemory {
         );
         let memory = Arc::downgrade(self);
         let keep = move || {
-            let thread = threads::watch("rb-keeper");
+            let thread = threads::watch_thread("rb-keeper");
             thread.keep_running(|| {
                 loop {
                     std::thread::park_timeout(UNLOCKED_CHECKED);

@@ -16,7 +16,7 @@ use super::limits::{
     DEAD_WAIT, JOBS_OF_ONE_MAX, LOOK_STUCK, MAKE_STUCK, MAKERS_NICE, QUESTIONS_QUEUED_MAX,
     STUCK_IN_ONE_PLACE, THREADS_MAX, WORKERS,
 };
-use ringboot_observe::threads::{self, Watched};
+use ringboot_observe::threads::{self, WatchedThread};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -253,7 +253,7 @@ impl Pool {
         if self.nice != 0 {
             be_nice(self.nice);
         }
-        let thread = threads::watch(&format!("{}-{number}", self.name));
+        let thread = threads::watch_thread(&format!("{}-{number}", self.name));
         while let Some(job) = self.take(number) {
             run(job, &thread);
             let mut state = self.lock();
@@ -395,7 +395,7 @@ impl State {
 }
 
 /// A panic of a job has been told; the thread is for the next job as well.
-fn run(job: Job, thread: &Watched) {
+fn run(job: Job, thread: &WatchedThread) {
     let _busy = thread.busy();
     if catch_unwind(AssertUnwindSafe(job)).is_err() {
         thread.note_panic();
@@ -450,7 +450,7 @@ impl Readers {
     }
 
     fn work(&self, number: usize) {
-        let thread = threads::watch(&format!("rb-reader-{number}"));
+        let thread = threads::watch_thread(&format!("rb-reader-{number}"));
         let only_soon = number == WORKERS;
         loop {
             let mut queues = self.lock();

@@ -5,23 +5,23 @@ use crate::model::machine::Arch;
 
 /// A file of a package: the name under which clients ask for it, and its path (below a kit's
 /// directory, or absolute).
-pub type File = (&'static str, &'static str);
+pub type PackageFile = (&'static str, &'static str);
 
 /// Loaders of one package and what they load from their own directory.
 #[derive(Clone, Copy, Debug)]
-pub struct Kit {
+pub struct LoaderKit {
     pub arch: Arch,
     /// Where it may lie; each `*` component is any directory.
     pub directory: &'static str,
-    pub loaders: &'static [File],
+    pub loaders: &'static [PackageFile],
     /// The first one is what the loader cannot do without.
-    pub companions: &'static [File],
+    pub companions: &'static [PackageFile],
 }
 
 /// PXELINUX of a kit whose modules lie in `$modules`.
 macro_rules! pxelinux {
     ($directory:literal, $modules:literal) => {
-        Kit {
+        LoaderKit {
             arch: Arch::Bios,
             directory: $directory,
             loaders: &[("pxelinux.0", "pxelinux.0"), ("lpxelinux.0", "lpxelinux.0")],
@@ -40,7 +40,7 @@ macro_rules! pxelinux {
 /// SYSLINUX for UEFI with its modules.
 macro_rules! syslinux_efi {
     ($directory:literal, $modules:literal) => {
-        Kit {
+        LoaderKit {
             arch: Arch::UefiX64,
             directory: $directory,
             loaders: &[("syslinux.efi", "syslinux.efi")],
@@ -56,13 +56,17 @@ macro_rules! syslinux_efi {
     };
 }
 
-const fn plain(arch: Arch, directory: &'static str, loaders: &'static [File]) -> Kit {
-    Kit { arch, directory, loaders, companions: &[] }
+const fn make_plain_kit(
+    arch: Arch,
+    directory: &'static str,
+    loaders: &'static [PackageFile],
+) -> LoaderKit {
+    LoaderKit { arch, directory, loaders, companions: &[] }
 }
 
 /// SUSE's shim asks for `grub.efi`.
-const SUSE_SHIM: &[File] = &[("shim.efi", "shim.efi")];
-const SUSE_GRUB: &[File] = &[("grub.efi", "grub.efi"), ("MokManager.efi", "MokManager.efi")];
+const SUSE_SHIM: &[PackageFile] = &[("shim.efi", "shim.efi")];
+const SUSE_GRUB: &[PackageFile] = &[("grub.efi", "grub.efi"), ("MokManager.efi", "MokManager.efi")];
 
 /// Every kit that is known, the preferred one of an architecture first: Debian and Ubuntu, the RHEL
 /// family, SUSE.
@@ -73,7 +77,7 @@ const SUSE_GRUB: &[File] = &[("grub.efi", "grub.efi"), ("MokManager.efi", "MokMa
 /// (/boot/efi is mode 0700, so what lies there is seldom served; since Fedora 43 shim and GRUB lie
 /// in /usr/lib/efi too); for SUSE openSUSE's ipxe.spec 2.0.0 (ipxe-bootimgs), and shim and grub2,
 /// whose grub.efi is a link from /usr/share/efi to /usr/share/grub2.
-pub const KITS: &[Kit] = &[
+pub const KITS: &[LoaderKit] = &[
     pxelinux!("/usr/lib/PXELINUX", "/usr/lib/syslinux/modules/bios/"),
     pxelinux!("/usr/share/syslinux", ""),
     pxelinux!("/tftpboot", ""),
@@ -81,15 +85,15 @@ pub const KITS: &[Kit] = &[
         "/usr/lib/debian-installer/images/*/amd64/text/debian-installer/amd64",
         "boot-screens/"
     ),
-    plain(
+    make_plain_kit(
         Arch::Bios,
         "/usr/lib/ipxe",
         &[("undionly.kpxe", "undionly.kpxe"), ("undionly.kkpxe", "undionly.kkpxe")],
     ),
-    plain(Arch::Bios, "/usr/share/ipxe", &[("undionly.kpxe", "undionly.kpxe")]),
+    make_plain_kit(Arch::Bios, "/usr/share/ipxe", &[("undionly.kpxe", "undionly.kpxe")]),
     // The signed shim goes under the plain name: it is the one that Secure Boot lets start. B-10:
     // it asks for grubx64.efi, and GRUB's package has the one for the network under another name.
-    Kit {
+    LoaderKit {
         arch: Arch::UefiX64,
         directory: "/usr/lib/shim",
         loaders: &[
@@ -101,13 +105,13 @@ pub const KITS: &[Kit] = &[
             ("mmx64.efi", "mmx64.efi.signed"),
         ],
     },
-    Kit {
+    LoaderKit {
         arch: Arch::UefiX64,
         directory: "/boot/efi/EFI/*",
         loaders: &[("shimx64.efi", "shimx64.efi")],
         companions: &[("grubx64.efi", "grubx64.efi"), ("mmx64.efi", "mmx64.efi")],
     },
-    Kit {
+    LoaderKit {
         arch: Arch::UefiX64,
         directory: "/usr/lib/efi/shim/*/EFI/*",
         loaders: &[("shimx64.efi", "shimx64.efi")],
@@ -116,30 +120,30 @@ pub const KITS: &[Kit] = &[
             ("mmx64.efi", "mmx64.efi"),
         ],
     },
-    Kit {
+    LoaderKit {
         arch: Arch::UefiX64,
         directory: "/usr/share/efi/x86_64",
         loaders: SUSE_SHIM,
         companions: SUSE_GRUB,
     },
-    Kit {
+    LoaderKit {
         arch: Arch::UefiX64,
         directory: "/usr/lib64/efi",
         loaders: SUSE_SHIM,
         companions: SUSE_GRUB,
     },
-    Kit {
+    LoaderKit {
         arch: Arch::UefiX64,
         directory: "/usr/lib/debian-installer/images/*/amd64/text/debian-installer/amd64",
         loaders: &[("bootnetx64.efi", "bootnetx64.efi")],
         companions: &[("grubx64.efi", "grubx64.efi")],
     },
-    plain(
+    make_plain_kit(
         Arch::UefiX64,
         "/usr/lib/ipxe",
         &[("ipxe.efi", "ipxe.efi"), ("snponly.efi", "snponly.efi")],
     ),
-    plain(
+    make_plain_kit(
         Arch::UefiX64,
         "/usr/share/ipxe",
         &[
@@ -150,7 +154,7 @@ pub const KITS: &[Kit] = &[
     ),
     syslinux_efi!("/usr/lib/SYSLINUX.EFI/efi64", "/usr/lib/syslinux/modules/efi64/"),
     syslinux_efi!("/usr/share/syslinux/efi64", ""),
-    Kit {
+    LoaderKit {
         arch: Arch::UefiArm64,
         directory: "/usr/lib/shim",
         loaders: &[("shimaa64.efi", "shimaa64.efi.signed")],
@@ -159,13 +163,13 @@ pub const KITS: &[Kit] = &[
             ("mmaa64.efi", "mmaa64.efi.signed"),
         ],
     },
-    Kit {
+    LoaderKit {
         arch: Arch::UefiArm64,
         directory: "/boot/efi/EFI/*",
         loaders: &[("shimaa64.efi", "shimaa64.efi")],
         companions: &[("grubaa64.efi", "grubaa64.efi"), ("mmaa64.efi", "mmaa64.efi")],
     },
-    Kit {
+    LoaderKit {
         arch: Arch::UefiArm64,
         directory: "/usr/lib/efi/shim/*/EFI/*",
         loaders: &[("shimaa64.efi", "shimaa64.efi")],
@@ -174,25 +178,25 @@ pub const KITS: &[Kit] = &[
             ("mmaa64.efi", "mmaa64.efi"),
         ],
     },
-    Kit {
+    LoaderKit {
         arch: Arch::UefiArm64,
         directory: "/usr/share/efi/aarch64",
         loaders: SUSE_SHIM,
         companions: SUSE_GRUB,
     },
-    plain(
+    make_plain_kit(
         Arch::UefiArm64,
         "/usr/share/ipxe/arm64-efi",
         &[("snponly.efi", "snponly.efi"), ("ipxe.efi", "ipxe.efi")],
     ),
-    plain(Arch::UefiArm64, "/usr/share/ipxe", &[("snp-arm64.efi", "snp-arm64.efi")]),
-    Kit {
+    make_plain_kit(Arch::UefiArm64, "/usr/share/ipxe", &[("snp-arm64.efi", "snp-arm64.efi")]),
+    LoaderKit {
         arch: Arch::UefiIa32,
         directory: "/boot/efi/EFI/*",
         loaders: &[("shimia32.efi", "shimia32.efi")],
         companions: &[("grubia32.efi", "grubia32.efi")],
     },
-    plain(
+    make_plain_kit(
         Arch::UefiIa32,
         "/usr/share/ipxe",
         &[("ipxe-i386.efi", "ipxe-i386.efi"), ("snp-i386.efi", "snp-i386.efi")],
@@ -201,7 +205,7 @@ pub const KITS: &[Kit] = &[
 
 /// Names that a root's own loader may have, the preferred first, for an architecture whose key is
 /// not set.
-pub fn usual_names(arch: Arch) -> &'static [&'static str] {
+pub fn list_usual_loaders(arch: Arch) -> &'static [&'static str] {
     match arch {
         Arch::Bios => &["pxelinux.0", "lpxelinux.0", "undionly.kpxe"],
         Arch::UefiX64 => {
@@ -222,7 +226,7 @@ pub const ARCHITECTURES: [(&str, Arch); 4] = [
 ];
 
 /// The packages that bring a loader for this architecture, by distribution.
-pub fn packages(arch: Arch) -> &'static str {
+pub fn name_loader_packages(arch: Arch) -> &'static str {
     match arch {
         Arch::Bios => {
             "pxelinux syslinux-common (Debian, Ubuntu), syslinux-nonlinux (RHEL family), syslinux \
@@ -245,7 +249,7 @@ pub fn packages(arch: Arch) -> &'static str {
 
 /// What a loader says of its own version, where a plain search finds it: `PXELINUX 6.04`, `shim
 /// 15.8`, `GRUB 2.06`, `iPXE 1.0.0+git-20190125`. Compressed ones say nothing.
-pub fn version(file: &[u8]) -> Option<String> {
+pub fn find_loader_version(file: &[u8]) -> Option<String> {
     const WORD_MAX: usize = 48;
     // (what to look for, what to call it). shim and GRUB say it in their SBAT section, shim in its
     // distribution's line.
@@ -256,7 +260,7 @@ pub fn version(file: &[u8]) -> Option<String> {
     ];
     let is_version = |byte: &u8| byte.is_ascii_alphanumeric() || b".+-_~".contains(byte);
     for (mark, name) in marks {
-        for at in positions(file, mark) {
+        for at in find_mark_positions(file, mark) {
             let word =
                 file[at + mark.len()..].iter().copied().take(WORD_MAX).take_while(is_version);
             let word: String = word.map(char::from).collect();
@@ -265,7 +269,7 @@ pub fn version(file: &[u8]) -> Option<String> {
             }
         }
     }
-    let git = positions(file, b"+git").next()?;
+    let git = find_mark_positions(file, b"+git").next()?;
     let digits = file[..git]
         .iter()
         .rev()
@@ -276,7 +280,7 @@ pub fn version(file: &[u8]) -> Option<String> {
     (digits > 0).then(|| format!("iPXE {}", word.map(char::from).collect::<String>()))
 }
 
-fn positions<'f>(file: &'f [u8], mark: &'f [u8]) -> impl Iterator<Item = usize> + 'f {
+fn find_mark_positions<'f>(file: &'f [u8], mark: &'f [u8]) -> impl Iterator<Item = usize> + 'f {
     file.windows(mark.len())
         .enumerate()
         .filter(move |(_, window)| *window == mark)
@@ -305,7 +309,7 @@ mod tests {
             (b"PXELINUX ", None),
             (b"", None),
         ] {
-            assert_eq!(version(bytes).as_deref(), said);
+            assert_eq!(find_loader_version(bytes).as_deref(), said);
         }
     }
 
@@ -325,13 +329,14 @@ mod tests {
         for (key, arch) in ARCHITECTURES {
             let kit = KITS.iter().find(|kit| kit.arch == arch);
             let preferred = kit.and_then(|kit| kit.loaders.first()).map(|(name, _)| name);
-            assert_eq!(usual_names(arch).first(), preferred, "{key}");
+            assert_eq!(list_usual_loaders(arch).first(), preferred, "{key}");
             assert!(
-                packages(arch).contains("(RHEL family)") && packages(arch).contains("(SUSE)"),
+                name_loader_packages(arch).contains("(RHEL family)")
+                    && name_loader_packages(arch).contains("(SUSE)"),
                 "{key}"
             );
         }
         let other = Arch::Other(22);
-        assert_eq!((usual_names(other), packages(other)), (&[][..], ""));
+        assert_eq!((list_usual_loaders(other), name_loader_packages(other)), (&[][..], ""));
     }
 }

@@ -2,9 +2,9 @@
 
 /// A boot menu as the operator wrote it; rendered for the loader that asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Menu {
+pub struct BootMenu {
     pub title: String,
-    pub entries: Vec<Entry>,
+    pub entries: Vec<MenuEntry>,
     /// Label of the entry that the operator wants as default; None = local boot.
     pub default: Option<String>,
     /// Seconds until the default entry starts; 0 waits for ever.
@@ -20,7 +20,7 @@ pub struct Menu {
 
 /// One line of the menu.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
+pub struct MenuEntry {
     /// Short unique name.
     pub label: String,
     /// What the person at the console reads; `^` marks PXELINUX's hot key.
@@ -47,12 +47,12 @@ pub const LABEL_MAX_BYTES: usize = 32;
 
 /// What makes this entry an unattended installation: the argument that answers an installer's
 /// questions. None: it asks a person.
-pub fn unattended(entry: &Entry) -> Option<&str> {
-    unattended_argument(&entry.arguments)
+pub fn find_entry_argument(entry: &MenuEntry) -> Option<&str> {
+    find_unattended_argument(&entry.arguments)
 }
 
 /// The same for the arguments of an entry that somebody else wrote.
-pub fn unattended_argument(arguments: &str) -> Option<&str> {
+pub fn find_unattended_argument(arguments: &str) -> Option<&str> {
     const ANSWERS: [&str; 12] = [
         "ks=",
         "inst.ks=",
@@ -140,7 +140,7 @@ pub fn path_fault(path: &str) -> Option<&'static str> {
 
 /// The same for what may be a path under the root or an `http://` URL.
 pub fn location_fault(location: &str) -> Option<&'static str> {
-    if let Some((authority, path)) = url(location) {
+    if let Some((authority, path)) = split_http_url(location) {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
         let host = !authority.is_empty() && authority.bytes().all(plain);
         return if host {
@@ -158,18 +158,18 @@ pub fn location_fault(location: &str) -> Option<&'static str> {
 /// Why this is no serial console, in words that follow it; None if it is.
 pub fn console_fault(console: &str) -> Option<&'static str> {
     let wrong = "is no console as a kernel knows it, such as ttyS0,115200n8";
-    if Serial::parse(console).is_some() { None } else { Some(wrong) }
+    if SerialConsole::parse(console).is_some() { None } else { Some(wrong) }
 }
 
 /// Host (and port) and path of an `http://` URL.
-pub(super) fn url(location: &str) -> Option<(&str, &str)> {
+pub(super) fn split_http_url(location: &str) -> Option<(&str, &str)> {
     let rest = location.strip_prefix("http://")?;
     Some(rest.split_at(rest.find('/').unwrap_or(rest.len())))
 }
 
 /// A kernel's `console=` in parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Serial {
+pub(super) struct SerialConsole {
     /// The n of `ttySn`; None for other kinds of port, which the loaders do not drive by
     /// themselves.
     pub(super) port: Option<u8>,
@@ -179,7 +179,7 @@ pub(super) struct Serial {
     pub(super) bits: char,
 }
 
-impl Serial {
+impl SerialConsole {
     /// `ttyS0`, `ttyS0,115200`, `ttyS0,115200n8`, `ttyAMA0,115200`. What is not said is the
     /// kernel's 9600n8.
     pub(super) fn parse(console: &str) -> Option<Self> {
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_console_is_a_port_with_a_number_and_perhaps_a_mode_that_a_kernel_knows() {
-        let serial = |port, baud, parity, bits| Some(Serial { port, baud, parity, bits });
+        let serial = |port, baud, parity, bits| Some(SerialConsole { port, baud, parity, bits });
         for (console, read) in [
             ("ttyS0", serial(Some(0), 9600, 'n', '8')),
             ("ttyS255,115200", serial(Some(255), 115_200, 'n', '8')),
@@ -271,7 +271,7 @@ mod tests {
             ("ttyAMA0,115200n8", serial(None, 115_200, 'n', '8')),
             ("ttyABCDE0", serial(None, 9600, 'n', '8')),
         ] {
-            assert_eq!(Serial::parse(console), read, "{console}");
+            assert_eq!(SerialConsole::parse(console), read, "{console}");
             assert_eq!(console_fault(console), None, "{console}");
         }
         for console in [
@@ -295,7 +295,7 @@ mod tests {
             "ttyS0,9600n8rr",
             "ttyS0,9600n8xr",
         ] {
-            assert_eq!(Serial::parse(console), None, "{console}");
+            assert_eq!(SerialConsole::parse(console), None, "{console}");
             assert!(
                 console_fault(console).is_some_and(|fault| fault.contains("ttyS0,115200n8")),
                 "{console}"

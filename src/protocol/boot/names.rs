@@ -4,7 +4,7 @@ use crate::model::machine::Mac;
 
 /// A boot loader that reads a menu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Loader {
+pub enum MenuLoader {
     /// And those that mirror it: SYSLINUX for EFI, U-Boot's `pxe get`.
     Pxelinux,
     Grub,
@@ -13,7 +13,7 @@ pub enum Loader {
 
 /// What a loader put into the name to say who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key<'a> {
+pub enum MenuKey<'a> {
     /// `01-52-54-00-12-34-10`
     Mac(Mac),
     /// In the byte order that the loader likes; nothing is rendered for it.
@@ -27,8 +27,8 @@ pub enum Key<'a> {
 /// A requested name, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MenuName<'a> {
-    pub loader: Loader,
-    pub key: Key<'a>,
+    pub loader: MenuLoader,
+    pub key: MenuKey<'a>,
     /// What the loader puts before the names of a menu: the directory of the file (for PXELINUX the
     /// one above `pxelinux.cfg/`), with its slash, or empty.
     pub prefix: &'a str,
@@ -38,28 +38,31 @@ impl MenuName<'_> {
     /// A menu is rendered for the hardware address and for everybody. The names in between are a
     /// miss (ERROR 1), so that a loader comes to the name by which we know the machine (B-1, B-7).
     pub fn is_rendered(self) -> bool {
-        matches!(self.key, Key::Mac(_) | Key::Default)
+        matches!(self.key, MenuKey::Mac(_) | MenuKey::Default)
     }
 }
 
 /// Reads the bytes of a requested path, with or without its leading slashes. None: not the name of
 /// a menu.
-pub fn menu_name(path: &[u8]) -> Option<MenuName<'_>> {
+pub fn parse_menu_name(path: &[u8]) -> Option<MenuName<'_>> {
     let path = std::str::from_utf8(path).ok()?.trim_start_matches('/');
     let file = path.rfind('/').map_or(0, |slash| slash + 1);
     let (directory, name) = path.split_at(file);
     if let Some(prefix) = directory.strip_suffix("pxelinux.cfg/") {
-        let key = if name == "default" { Some(Key::Default) } else { key(name) };
-        return key.map(|key| MenuName { loader: Loader::Pxelinux, key, prefix });
+        let key = if name == "default" { Some(MenuKey::Default) } else { parse_menu_key(name) };
+        return key.map(|key| MenuName { loader: MenuLoader::Pxelinux, key, prefix });
     }
     if let Some(rest) = name.strip_prefix("grub.cfg") {
-        let key =
-            if rest.is_empty() { Some(Key::Default) } else { rest.strip_prefix('-').and_then(key) };
-        return key.map(|key| MenuName { loader: Loader::Grub, key, prefix: directory });
+        let key = if rest.is_empty() {
+            Some(MenuKey::Default)
+        } else {
+            rest.strip_prefix('-').and_then(parse_menu_key)
+        };
+        return key.map(|key| MenuName { loader: MenuLoader::Grub, key, prefix: directory });
     }
     (path == "boot.ipxe").then_some(MenuName {
-        loader: Loader::Ipxe,
-        key: Key::Default,
+        loader: MenuLoader::Ipxe,
+        key: MenuKey::Default,
         prefix: "",
     })
 }
@@ -67,7 +70,7 @@ pub fn menu_name(path: &[u8]) -> Option<MenuName<'_>> {
 /// Names that firmware and loaders try and can do without: menus under other names, shim's lists,
 /// GRUB's tables, fonts and translations, what a Raspberry Pi asks for before its kernel. That one
 /// is not there says nothing.
-pub fn is_optional(name: &str) -> bool {
+pub fn is_optional_file(name: &str) -> bool {
     const ENDS: [&str; 5] = [".lst", ".pf2", ".mo", ".gmo", ".sig"];
     /// Of a Raspberry Pi 4 (B-14).
     const PI: [&str; 8] = [
@@ -81,34 +84,34 @@ pub fn is_optional(name: &str) -> bool {
         "armstub8-gic.bin",
     ];
     let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
-    menu_name(name.as_bytes()).is_some()
+    parse_menu_name(name.as_bytes()).is_some()
         || folder.ends_with("pxelinux.cfg")
         || file.starts_with("revocations")
         || file.starts_with("shim_certificate")
         || ENDS.iter().any(|end| file.ends_with(end))
         || PI.contains(&file)
-        || is_of_a_serial_number(folder, file)
+        || is_serial_number_folder(folder, file)
 }
 
 /// A Raspberry Pi looks for a directory of its own first.
-fn is_of_a_serial_number(folder: &str, file: &str) -> bool {
+fn is_serial_number_folder(folder: &str, file: &str) -> bool {
     let folder = folder.trim_start_matches('/');
     let is_serial = folder.len() == 8 && folder.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_serial && matches!(file, "start4.elf" | "start.elf")
 }
 
-fn key(name: &str) -> Option<Key<'_>> {
+fn parse_menu_key(name: &str) -> Option<MenuKey<'_>> {
     /// Ethernet, as PXELINUX and GRUB write the hardware type.
     const ETHERNET: &str = "01-";
     if let Some(mac) = name.strip_prefix(ETHERNET).and_then(|mac| mac.parse().ok()) {
-        return Some(Key::Mac(mac));
+        return Some(MenuKey::Mac(mac));
     }
     let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if (1..=8).contains(&name.len()) && hex(name) {
-        return Some(Key::IpHex(name));
+        return Some(MenuKey::IpHex(name));
     }
     let groups = name.split('-').map(str::len);
-    (groups.eq([8, 4, 4, 4, 12]) && hex(&name.replace('-', ""))).then_some(Key::Uuid(name))
+    (groups.eq([8, 4, 4, 4, 12]) && hex(&name.replace('-', ""))).then_some(MenuKey::Uuid(name))
 }
 
 #[cfg(test)]
@@ -117,8 +120,8 @@ mod tests {
 
     const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
 
-    fn name(path: &str) -> Option<(Loader, Key<'_>, &str)> {
-        menu_name(path.as_bytes()).map(|name| (name.loader, name.key, name.prefix))
+    fn name(path: &str) -> Option<(MenuLoader, MenuKey<'_>, &str)> {
+        parse_menu_name(path.as_bytes()).map(|name| (name.loader, name.key, name.prefix))
     }
 
     /// The ten names of a PXELINUX boot, as captured (and the U-Boot ones between them).
@@ -134,20 +137,20 @@ mod tests {
             ("pxelinux.cfg/default", true),
         ];
         for (path, rendered) in asked {
-            let name = menu_name(path.as_bytes()).expect(path);
+            let name = parse_menu_name(path.as_bytes()).expect(path);
             assert_eq!(
                 (name.loader, name.is_rendered(), name.prefix),
-                (Loader::Pxelinux, rendered, ""),
+                (MenuLoader::Pxelinux, rendered, ""),
                 "{path}"
             );
         }
         assert_eq!(
             name("pxelinux.cfg/01-52-54-00-12-34-10"),
-            Some((Loader::Pxelinux, Key::Mac(MAC), ""))
+            Some((MenuLoader::Pxelinux, MenuKey::Mac(MAC), ""))
         );
         assert_eq!(
             name("pxelinux.cfg/C0A8041A"),
-            Some((Loader::Pxelinux, Key::IpHex("C0A8041A"), ""))
+            Some((MenuLoader::Pxelinux, MenuKey::IpHex("C0A8041A"), ""))
         );
     }
 
@@ -163,7 +166,7 @@ mod tests {
             "12345678/start4.elf",
             "config.txt",
         ];
-        assert!(optional.iter().all(|name| is_optional(name)));
+        assert!(optional.iter().all(|name| is_optional_file(name)));
         let needed = [
             "debian/linux",
             "ldlinux.c32",
@@ -173,7 +176,7 @@ mod tests {
             "pxelinux.0",
             "1234567/start.elf",
         ];
-        assert!(needed.iter().all(|name| !is_optional(name)));
+        assert!(needed.iter().all(|name| !is_optional_file(name)));
     }
 
     /// The whole search of a PXELINUX boot: eight shortened addresses, one after the other, are
@@ -182,8 +185,8 @@ mod tests {
     fn s59_addresses_shortened_digit_by_digit_are_misses() {
         for digits in 1..=8 {
             let path = format!("pxelinux.cfg/{}", &"C0A8041A"[..digits]);
-            let name = menu_name(path.as_bytes()).expect(&path);
-            assert!(matches!(name.key, Key::IpHex(_)) && !name.is_rendered(), "{path}");
+            let name = parse_menu_name(path.as_bytes()).expect(&path);
+            assert!(matches!(name.key, MenuKey::IpHex(_)) && !name.is_rendered(), "{path}");
         }
     }
 
@@ -191,11 +194,14 @@ mod tests {
     fn b2_the_prefix_is_what_stands_before_pxelinux_cfg() {
         assert_eq!(
             name("/boot/bios/pxelinux.cfg/default"),
-            Some((Loader::Pxelinux, Key::Default, "boot/bios/"))
+            Some((MenuLoader::Pxelinux, MenuKey::Default, "boot/bios/"))
         );
         // A loader called my_pxelinux.0: the prefix ends at the last sign that is no letter, digit,
         // dot or hyphen.
-        assert_eq!(name("my_pxelinux.cfg/default"), Some((Loader::Pxelinux, Key::Default, "my_")));
+        assert_eq!(
+            name("my_pxelinux.cfg/default"),
+            Some((MenuLoader::Pxelinux, MenuKey::Default, "my_"))
+        );
         assert_eq!(name("pxelinux.cfg/x/default"), None);
     }
 
@@ -219,10 +225,10 @@ mod tests {
             ("grub/grub.cfg-C", false),
             ("grub/grub.cfg", true),
         ] {
-            let name = menu_name(path.as_bytes()).expect(path);
+            let name = parse_menu_name(path.as_bytes()).expect(path);
             assert_eq!(
                 (name.loader, name.is_rendered(), name.prefix),
-                (Loader::Grub, rendered, "grub/"),
+                (MenuLoader::Grub, rendered, "grub/"),
                 "{path}"
             );
         }
@@ -235,7 +241,7 @@ mod tests {
             ("/debian-installer/arm64/grub/grub.cfg", "debian-installer/arm64/grub/"),
             ("//EFI/BOOT/grub.cfg", "EFI/BOOT/"),
         ] {
-            assert_eq!(name(path), Some((Loader::Grub, Key::Default, prefix)), "{path}");
+            assert_eq!(name(path), Some((MenuLoader::Grub, MenuKey::Default, prefix)), "{path}");
         }
         for path in [
             "grub/grub.cfg.bak",
@@ -250,7 +256,7 @@ mod tests {
 
     #[test]
     fn b11_the_ipxe_script_is_one_name_in_the_root() {
-        assert_eq!(name("/boot.ipxe"), Some((Loader::Ipxe, Key::Default, "")));
+        assert_eq!(name("/boot.ipxe"), Some((MenuLoader::Ipxe, MenuKey::Default, "")));
         assert_eq!(name("x/boot.ipxe"), None);
         assert_eq!(name("boot.ipxe.bak"), None);
     }
@@ -265,7 +271,7 @@ mod tests {
             b"pxelinux.0",
             b"pxelinux.cfg/C0A8041A9",
         ] {
-            assert_eq!(menu_name(path), None);
+            assert_eq!(parse_menu_name(path), None);
         }
         assert_eq!(name("pxelinux.cfg/06-52-54-00-12-34-10"), None, "not Ethernet");
         assert_eq!(name("pxelinux.cfg/01-52-54-00-12-34"), None);

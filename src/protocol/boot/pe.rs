@@ -1,7 +1,7 @@
 //! What kind of program a boot file is: the few fields of a PE image that say for which machine it
 //! was built and whether it is signed.
 
-/// Bytes of a file that [`Program::of`] wants to see: the headers of every loader lie well inside.
+/// Bytes of a file that [`BootProgram::of`] wants to see: the headers of every loader lie well inside.
 pub const HEAD_BYTES: usize = 4096;
 
 /// PE machine types (PE/COFF specification, "Machine Types").
@@ -20,9 +20,9 @@ const SECURITY_DIRECTORY: usize = 4;
 
 /// What the first bytes of a boot file say of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
+pub enum BootProgram {
     Efi {
-        machine: Machine,
+        machine: PeMachine,
         /// The subsystem is that of a program which firmware starts, not of a driver.
         is_application: bool,
         /// The image carries a certificate. Whether the firmware trusts it is the firmware's
@@ -39,21 +39,21 @@ pub enum Program {
 
 /// The processor that a PE image was built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Machine {
+pub enum PeMachine {
     X64,
     Ia32,
     Arm64,
     Other(u16),
 }
 
-impl Program {
+impl BootProgram {
     /// Reads the first [`HEAD_BYTES`] of a file, or all of a shorter one. Never fails: what is
     /// nothing else is raw code.
     pub fn of(head: &[u8]) -> Self {
         if head.is_empty() {
             return Self::Empty;
         }
-        if let Some(efi) = efi(head) {
+        if let Some(efi) = parse_efi_image(head) {
             return efi;
         }
         if head.starts_with(b"\x7fELF") {
@@ -80,7 +80,7 @@ impl Program {
     }
 }
 
-impl Machine {
+impl PeMachine {
     /// As configuration keys spell it.
     pub fn name(self) -> String {
         match self {
@@ -103,47 +103,47 @@ pub fn image_fault(head: &[u8], is_kernel: bool) -> Option<String> {
     if ["<!doctype html", "<html"].iter().any(|start| text.trim_start().starts_with(start)) {
         return Some("an HTML page".to_owned());
     }
-    let fault = match Program::of(head) {
-        Program::Empty => Program::Empty,
-        Program::Text if is_kernel && !head.starts_with(b"#!") => Program::Text,
+    let fault = match BootProgram::of(head) {
+        BootProgram::Empty => BootProgram::Empty,
+        BootProgram::Text if is_kernel && !head.starts_with(b"#!") => BootProgram::Text,
         _ => return None,
     };
     Some(fault.describe())
 }
 
 /// None: not a PE image, or one whose header does not lie in these bytes.
-fn efi(head: &[u8]) -> Option<Program> {
+fn parse_efi_image(head: &[u8]) -> Option<BootProgram> {
     const OPTIONAL_HEADER: usize = 24;
     if !head.starts_with(b"MZ") {
         return None;
     }
-    let pe = usize::try_from(u32_at(head, 0x3c)?).ok()?;
+    let pe = usize::try_from(read_pe_u32(head, 0x3c)?).ok()?;
     if head.get(pe..pe.checked_add(4)?)? != b"PE\0\0" {
         return None;
     }
-    let machine = match u16_at(head, pe + 4)? {
-        MACHINE_X64 => Machine::X64,
-        MACHINE_IA32 => Machine::Ia32,
-        MACHINE_ARM64 => Machine::Arm64,
-        other => Machine::Other(other),
+    let machine = match read_pe_u16(head, pe + 4)? {
+        MACHINE_X64 => PeMachine::X64,
+        MACHINE_IA32 => PeMachine::Ia32,
+        MACHINE_ARM64 => PeMachine::Arm64,
+        other => PeMachine::Other(other),
     };
     let optional = pe + OPTIONAL_HEADER;
     // The 64-bit header has no BaseOfData and four wider fields: its directories begin 16 bytes
     // later.
-    let directories = match u16_at(head, optional)? {
+    let directories = match read_pe_u16(head, optional)? {
         PE32 => optional + 96,
         PE32_PLUS => optional + 112,
         _ => return None,
     };
-    let is_application = u16_at(head, optional + 68)? == SUBSYSTEM_EFI_APPLICATION;
-    let count = usize::try_from(u32_at(head, directories - 4)?).ok()?;
-    let size = u32_at(head, directories + 8 * SECURITY_DIRECTORY + 4);
+    let is_application = read_pe_u16(head, optional + 68)? == SUBSYSTEM_EFI_APPLICATION;
+    let count = usize::try_from(read_pe_u32(head, directories - 4)?).ok()?;
+    let size = read_pe_u32(head, directories + 8 * SECURITY_DIRECTORY + 4);
     let is_signed = count > SECURITY_DIRECTORY && size.is_some_and(|size| size > 0);
-    Some(Program::Efi { machine, is_application, is_signed })
+    Some(BootProgram::Efi { machine, is_application, is_signed })
 }
 
 /// The smallest head that is a UEFI program for x64: for made-up loaders.
-pub fn made_up_x64() -> [u8; 0x200] {
+pub fn build_x64_program() -> [u8; 0x200] {
     const PE: usize = 0x80;
     let mut head = [0; 0x200];
     let mut put = |at: usize, bytes: &[u8]| head[at..at + bytes.len()].copy_from_slice(bytes);
@@ -157,11 +157,11 @@ pub fn made_up_x64() -> [u8; 0x200] {
     head
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+fn read_pe_u16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+fn read_pe_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
 }
 
@@ -169,32 +169,35 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn with(at: usize, bytes: &[u8]) -> Program {
-        let mut head = made_up_x64();
+    fn with(at: usize, bytes: &[u8]) -> BootProgram {
+        let mut head = build_x64_program();
         head[at..at + bytes.len()].copy_from_slice(bytes);
-        Program::of(&head)
+        BootProgram::of(&head)
     }
 
     #[test]
     fn machine_subsystem_and_signature_are_read() {
-        let x64 = Program::Efi { machine: Machine::X64, is_application: true, is_signed: false };
-        assert_eq!(Program::of(&made_up_x64()), x64);
+        let x64 =
+            BootProgram::Efi { machine: PeMachine::X64, is_application: true, is_signed: false };
+        assert_eq!(BootProgram::of(&build_x64_program()), x64);
         let signed = with(0x80 + 24 + 112 + 8 * 4 + 4, &[8, 1]);
         assert_eq!(
             signed,
-            Program::Efi { machine: Machine::X64, is_application: true, is_signed: true }
+            BootProgram::Efi { machine: PeMachine::X64, is_application: true, is_signed: true }
         );
-        for (number, machine) in
-            [(0x014c, Machine::Ia32), (0xaa64, Machine::Arm64), (0x5064, Machine::Other(0x5064))]
-        {
+        for (number, machine) in [
+            (0x014c, PeMachine::Ia32),
+            (0xaa64, PeMachine::Arm64),
+            (0x5064, PeMachine::Other(0x5064)),
+        ] {
             let found = with(0x84, &u16::to_le_bytes(number));
             assert!(
-                matches!(found, Program::Efi { machine: found, .. } if found == machine),
+                matches!(found, BootProgram::Efi { machine: found, .. } if found == machine),
                 "{found:?}"
             );
         }
         let driver = with(0x80 + 24 + 68, &[11]);
-        assert!(matches!(driver, Program::Efi { is_application: false, .. }));
+        assert!(matches!(driver, BootProgram::Efi { is_application: false, .. }));
         for (program, said) in [
             (x64, "a UEFI program for x64"),
             (driver, "a PE file for x64 that is no UEFI program"),
@@ -209,12 +212,12 @@ mod tests {
     #[test]
     fn an_image_is_signed_whose_directories_reach_to_a_certificate() {
         for (directories, signed) in [(0, false), (4, false), (5, true), (16, true)] {
-            let mut head = made_up_x64();
+            let mut head = build_x64_program();
             head[0x80 + 24 + 108] = directories;
             head[0x80 + 24 + 112 + 8 * 4 + 4] = 1;
-            let found = Program::of(&head);
+            let found = BootProgram::of(&head);
             assert!(
-                matches!(found, Program::Efi { is_signed, .. } if is_signed == signed),
+                matches!(found, BootProgram::Efi { is_signed, .. } if is_signed == signed),
                 "{directories}: {found:?}"
             );
         }
@@ -222,22 +225,22 @@ mod tests {
 
     #[test]
     fn a_32_bit_header_has_its_directories_elsewhere() {
-        let mut head = made_up_x64();
+        let mut head = build_x64_program();
         head[0x80 + 24..0x80 + 26].copy_from_slice(&PE32.to_le_bytes());
         head[0x80 + 24 + 92] = 16;
         head[0x80 + 24 + 96 + 8 * 4 + 4] = 1;
-        assert!(matches!(Program::of(&head), Program::Efi { is_signed: true, .. }));
+        assert!(matches!(BootProgram::of(&head), BootProgram::Efi { is_signed: true, .. }));
     }
 
     #[test]
     fn other_files_are_told_apart() {
-        assert_eq!(Program::of(b""), Program::Empty);
-        assert_eq!(Program::of(b"<html>\n404 not found\n"), Program::Text);
-        assert_eq!(Program::of(b"\x7fELF\x02\x01\x01\0"), Program::Elf);
-        assert_eq!(Program::of(b"\xea\x05\0\xc0\x07"), Program::Raw);
+        assert_eq!(BootProgram::of(b""), BootProgram::Empty);
+        assert_eq!(BootProgram::of(b"<html>\n404 not found\n"), BootProgram::Text);
+        assert_eq!(BootProgram::of(b"\x7fELF\x02\x01\x01\0"), BootProgram::Elf);
+        assert_eq!(BootProgram::of(b"\xea\x05\0\xc0\x07"), BootProgram::Raw);
         assert_eq!(
             with(0x3c, &[0xff, 0xff, 0xff, 0xff]),
-            Program::Raw,
+            BootProgram::Raw,
             "the header lies beyond the end"
         );
     }
@@ -262,20 +265,20 @@ mod tests {
     /// Every head with one byte changed, and every shorter one, gives an answer.
     #[test]
     fn no_head_is_too_broken_to_be_read() {
-        let head = made_up_x64();
+        let head = build_x64_program();
         for at in 0..head.len() {
-            let _ = Program::of(&head[..at]);
+            let _ = BootProgram::of(&head[..at]);
             for value in [0, 1, 0x7f, 0x80, 0xff, head[at] ^ 0x10] {
                 let mut mutant = head;
                 mutant[at] = value;
                 for end in [at, at + 1, 0x100, head.len()] {
-                    let _ = Program::of(&mutant[..end]).describe();
+                    let _ = BootProgram::of(&mutant[..end]).describe();
                 }
             }
         }
         assert_eq!(
-            Program::of(&head[..0x80 + 24 + 68]),
-            Program::Raw,
+            BootProgram::of(&head[..0x80 + 24 + 68]),
+            BootProgram::Raw,
             "cut short before it says what it is"
         );
     }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::model::machine::{Arch, Firmware, Role};
+use crate::model::machine::{Arch, Firmware, FirmwareRole};
 
 /// The loader of each firmware class: a path under the root, or (iPXE, HTTP Boot) an `http://` URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,12 +18,12 @@ pub struct BootConfig {
 
 /// Where a machine finds us: the host and port in the URLs that we make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct UrlOrigin {
     pub server: Ipv4Addr,
     pub http_port: u16,
 }
 
-impl Origin {
+impl UrlOrigin {
     /// `http://192.168.4.150/boot.ipxe`; port 80 is left out. An address, not a name: firmware HTTP
     /// passes no DNS on.
     pub fn url(self, path: &str) -> String {
@@ -37,7 +37,7 @@ impl Origin {
 
 /// What a machine is told to load.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
+pub struct LoaderChoice {
     /// The boot file: a TFTP name or a URL. None: no boot file.
     pub file: Option<String>,
     /// One clause, such as `loader shimx64.efi because option 93 = 7`.
@@ -51,61 +51,69 @@ pub const IPXE_SCRIPT: &str = "boot.ipxe";
 
 /// The boot file of a firmware class. `evidence` says how the class is known (`option 93 = 7`);
 /// `speaks_http` is what an iPXE said of itself (D-70).
-pub fn choose(
+pub fn choose_loader(
     firmware: Firmware,
     evidence: &str,
     speaks_http: bool,
     boot: &BootConfig,
-    origin: Origin,
-) -> Choice {
+    origin: UrlOrigin,
+) -> LoaderChoice {
     match firmware.role {
-        Role::Pxe => by_arch(firmware.arch, evidence, boot),
-        Role::Ipxe => for_ipxe(firmware.arch, evidence, speaks_http, boot, origin),
-        Role::HttpBoot => for_http_boot(firmware.arch, evidence, boot, origin),
-        Role::RaspberryPi => nothing(format!(
+        FirmwareRole::Pxe => choose_by_arch(firmware.arch, evidence, boot),
+        FirmwareRole::Ipxe => choose_for_ipxe(firmware.arch, evidence, speaks_http, boot, origin),
+        FirmwareRole::HttpBoot => choose_for_http_boot(firmware.arch, evidence, boot, origin),
+        FirmwareRole::RaspberryPi => make_empty_choice(format!(
             "no boot file because a Raspberry Pi asks for its own files ({evidence})"
         )),
-        Role::UBoot => nothing(format!(
+        FirmwareRole::UBoot => make_empty_choice(format!(
             "no boot file because U-Boot looks for pxelinux.cfg itself ({evidence})"
         )),
-        Role::System => {
-            nothing("no boot file because the client says nothing of booting".to_owned())
+        FirmwareRole::System => {
+            make_empty_choice("no boot file because the client says nothing of booting".to_owned())
         }
     }
 }
 
-fn by_arch(arch: Option<Arch>, evidence: &str, boot: &BootConfig) -> Choice {
-    match configured(arch, boot) {
-        (_, Some(name)) => gives(name.to_owned(), format!("loader {name} because {evidence}")),
-        (Some(key), None) => {
-            misses(format!("no boot file because [boot] {key} is not set ({evidence})"))
+fn choose_by_arch(arch: Option<Arch>, evidence: &str, boot: &BootConfig) -> LoaderChoice {
+    match find_configured_loader(arch, boot) {
+        (_, Some(name)) => {
+            make_file_choice(name.to_owned(), format!("loader {name} because {evidence}"))
         }
-        (None, None) => misses(format!(
+        (Some(key), None) => make_missing_choice(format!(
+            "no boot file because [boot] {key} is not set ({evidence})"
+        )),
+        (None, None) => make_missing_choice(format!(
             "no boot file because no loader can be configured for this client ({evidence})"
         )),
     }
 }
 
 /// iPXE never gets an iPXE: it would load itself for ever (D-69).
-fn for_ipxe(
+fn choose_for_ipxe(
     arch: Option<Arch>,
     evidence: &str,
     speaks_http: bool,
     boot: &BootConfig,
-    origin: Origin,
-) -> Choice {
+    origin: UrlOrigin,
+) -> LoaderChoice {
     if let Some(name) = boot.ipxe.as_deref().filter(|name| !is_ipxe_binary(name)) {
         // A script under the root comes by HTTP where the client can: that saves it a protocol.
-        if name.ends_with(".ipxe") && !is_url(name) && speaks_http {
+        if name.ends_with(".ipxe") && !is_loader_url(name) && speaks_http {
             let url = origin.url(name);
-            return gives(url, format!("script {name} because the client is iPXE ({evidence})"));
+            return make_file_choice(
+                url,
+                format!("script {name} because the client is iPXE ({evidence})"),
+            );
         }
-        return gives(name.to_owned(), format!("{name} because the client is iPXE ({evidence})"));
+        return make_file_choice(
+            name.to_owned(),
+            format!("{name} because the client is iPXE ({evidence})"),
+        );
     }
-    if let (_, Some(name)) = configured(arch, boot)
+    if let (_, Some(name)) = find_configured_loader(arch, boot)
         && !is_ipxe_binary(name)
     {
-        return gives(
+        return make_file_choice(
             name.to_owned(),
             format!("loader {name} for iPXE because {evidence} and [boot] ipxe is not set"),
         );
@@ -114,31 +122,42 @@ fn for_ipxe(
         let reason = format!(
             "{IPXE_SCRIPT} by TFTP because this iPXE says that it has no HTTP ({evidence})"
         );
-        return gives(IPXE_SCRIPT.to_owned(), reason);
+        return make_file_choice(IPXE_SCRIPT.to_owned(), reason);
     }
-    gives(
+    make_file_choice(
         origin.url(IPXE_SCRIPT),
         format!("script {IPXE_SCRIPT} because the client is iPXE ({evidence})"),
     )
 }
 
 /// An absolute `http://` URL or nothing: such firmware must never see a TFTP name (D-66).
-fn for_http_boot(arch: Option<Arch>, evidence: &str, boot: &BootConfig, origin: Origin) -> Choice {
+fn choose_for_http_boot(
+    arch: Option<Arch>,
+    evidence: &str,
+    boot: &BootConfig,
+    origin: UrlOrigin,
+) -> LoaderChoice {
     if !arch.is_some_and(Arch::is_uefi) {
-        return misses(format!(
+        return make_missing_choice(format!(
             "no boot file because HTTP Boot is for UEFI x64, ia32 and arm64 only ({evidence})"
         ));
     }
     let Some(configured) = boot.uefi_http.as_deref() else {
-        return misses(format!("no boot file because [boot] uefi-http is not set ({evidence})"));
+        return make_missing_choice(format!(
+            "no boot file because [boot] uefi-http is not set ({evidence})"
+        ));
     };
-    let url = if is_url(configured) { configured.to_owned() } else { origin.url(configured) };
+    let url =
+        if is_loader_url(configured) { configured.to_owned() } else { origin.url(configured) };
     let reason = format!("{url} because the client is HTTP Boot firmware ({evidence})");
-    gives(url, reason)
+    make_file_choice(url, reason)
 }
 
 /// The configuration key of an architecture and its value.
-fn configured(arch: Option<Arch>, boot: &BootConfig) -> (Option<&'static str>, Option<&str>) {
+fn find_configured_loader(
+    arch: Option<Arch>,
+    boot: &BootConfig,
+) -> (Option<&'static str>, Option<&str>) {
     let (key, value) = match arch {
         Some(Arch::Bios) => ("bios", &boot.bios),
         Some(Arch::UefiX64) => ("uefi-x64", &boot.uefi_x64),
@@ -156,20 +175,20 @@ fn is_ipxe_binary(name: &str) -> bool {
         && ["ipxe", "undionly", "snponly"].iter().any(|part| file.contains(part))
 }
 
-fn is_url(name: &str) -> bool {
+fn is_loader_url(name: &str) -> bool {
     name.contains("://")
 }
 
-fn gives(file: String, reason: String) -> Choice {
-    Choice { file: Some(file), reason, missing: false }
+fn make_file_choice(file: String, reason: String) -> LoaderChoice {
+    LoaderChoice { file: Some(file), reason, missing: false }
 }
 
-fn nothing(reason: String) -> Choice {
-    Choice { file: None, reason, missing: false }
+fn make_empty_choice(reason: String) -> LoaderChoice {
+    LoaderChoice { file: None, reason, missing: false }
 }
 
-fn misses(reason: String) -> Choice {
-    Choice { file: None, reason, missing: true }
+fn make_missing_choice(reason: String) -> LoaderChoice {
+    LoaderChoice { file: None, reason, missing: true }
 }
 
 #[cfg(test)]
@@ -177,7 +196,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const ORIGIN: Origin = Origin { server: Ipv4Addr::new(192, 168, 4, 150), http_port: 80 };
+    const ORIGIN: UrlOrigin = UrlOrigin { server: Ipv4Addr::new(192, 168, 4, 150), http_port: 80 };
 
     fn boot() -> BootConfig {
         BootConfig {
@@ -188,46 +207,46 @@ mod tests {
         }
     }
 
-    fn file(role: Role, arch: Option<Arch>, boot: &BootConfig) -> Option<String> {
-        choose(Firmware { role, arch }, "option 93", true, boot, ORIGIN).file
+    fn file(role: FirmwareRole, arch: Option<Arch>, boot: &BootConfig) -> Option<String> {
+        choose_loader(Firmware { role, arch }, "option 93", true, boot, ORIGIN).file
     }
 
     #[test]
     fn every_class_gets_its_configured_loader() {
-        assert_eq!(file(Role::Pxe, Some(Arch::Bios), &boot()).unwrap(), "pxelinux.0");
-        assert_eq!(file(Role::Pxe, Some(Arch::UefiX64), &boot()).unwrap(), "shimx64.efi");
-        assert_eq!(file(Role::RaspberryPi, Some(Arch::Bios), &boot()), None);
-        assert_eq!(file(Role::UBoot, None, &boot()), None);
-        assert_eq!(file(Role::System, None, &boot()), None);
+        assert_eq!(file(FirmwareRole::Pxe, Some(Arch::Bios), &boot()).unwrap(), "pxelinux.0");
+        assert_eq!(file(FirmwareRole::Pxe, Some(Arch::UefiX64), &boot()).unwrap(), "shimx64.efi");
+        assert_eq!(file(FirmwareRole::RaspberryPi, Some(Arch::Bios), &boot()), None);
+        assert_eq!(file(FirmwareRole::UBoot, None, &boot()), None);
+        assert_eq!(file(FirmwareRole::System, None, &boot()), None);
     }
 
     #[test]
     fn d73_an_architecture_without_loader_gets_none_and_the_operator_hears_why() {
-        let arm64 = Firmware { role: Role::Pxe, arch: Some(Arch::UefiArm64) };
-        let choice = choose(arm64, "option 93 = 11", true, &boot(), ORIGIN);
+        let arm64 = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiArm64) };
+        let choice = choose_loader(arm64, "option 93 = 11", true, &boot(), ORIGIN);
         assert_eq!((choice.file, choice.missing), (None, true));
         assert_eq!(
             choice.reason,
             "no boot file because [boot] uefi-arm64 is not set (option 93 = 11)"
         );
-        let riscv = Firmware { role: Role::Pxe, arch: Some(Arch::Other(27)) };
-        assert!(choose(riscv, "option 93 = 27", true, &boot(), ORIGIN).missing);
+        let riscv = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::Other(27)) };
+        assert!(choose_loader(riscv, "option 93 = 27", true, &boot(), ORIGIN).missing);
     }
 
     #[test]
     fn d69_ipxe_never_gets_an_ipxe_binary() {
-        assert_eq!(file(Role::Ipxe, Some(Arch::Bios), &boot()).unwrap(), "pxelinux.0");
+        assert_eq!(file(FirmwareRole::Ipxe, Some(Arch::Bios), &boot()).unwrap(), "pxelinux.0");
         for binary in
             ["undionly.kpxe", "boot/ipxe.efi", "SNPONLY.EFI", "ipxe-arm64.efi", "a\\ipxe.pxe"]
         {
             let only = BootConfig { bios: Some(binary.into()), ..BootConfig::default() };
             assert_eq!(
-                file(Role::Ipxe, Some(Arch::Bios), &only).unwrap(),
+                file(FirmwareRole::Ipxe, Some(Arch::Bios), &only).unwrap(),
                 "http://192.168.4.150/boot.ipxe"
             );
             let wrong = BootConfig { ipxe: Some(binary.into()), ..BootConfig::default() };
             assert_eq!(
-                file(Role::Ipxe, Some(Arch::Bios), &wrong).unwrap(),
+                file(FirmwareRole::Ipxe, Some(Arch::Bios), &wrong).unwrap(),
                 "http://192.168.4.150/boot.ipxe"
             );
         }
@@ -238,27 +257,39 @@ mod tests {
             ("lpxelinux.0", "lpxelinux.0"),
         ] {
             let set = BootConfig { ipxe: Some(written.into()), ..boot() };
-            assert_eq!(file(Role::Ipxe, Some(Arch::Bios), &set).unwrap(), given);
+            assert_eq!(file(FirmwareRole::Ipxe, Some(Arch::Bios), &set).unwrap(), given);
         }
-        assert_eq!(file(Role::Ipxe, None, &boot()).unwrap(), "http://192.168.4.150/boot.ipxe");
+        assert_eq!(
+            file(FirmwareRole::Ipxe, None, &boot()).unwrap(),
+            "http://192.168.4.150/boot.ipxe"
+        );
     }
 
     #[test]
     fn d70_an_ipxe_without_http_gets_the_script_by_tftp() {
-        let ipxe = Firmware { role: Role::Ipxe, arch: Some(Arch::UefiArm64) };
-        assert_eq!(choose(ipxe, "option 175", false, &boot(), ORIGIN).file.unwrap(), "boot.ipxe");
+        let ipxe = Firmware { role: FirmwareRole::Ipxe, arch: Some(Arch::UefiArm64) };
+        assert_eq!(
+            choose_loader(ipxe, "option 175", false, &boot(), ORIGIN).file.unwrap(),
+            "boot.ipxe"
+        );
         let set = BootConfig { ipxe: Some("menu.ipxe".into()), ..boot() };
-        assert_eq!(choose(ipxe, "option 175", false, &set, ORIGIN).file.unwrap(), "menu.ipxe");
+        assert_eq!(
+            choose_loader(ipxe, "option 175", false, &set, ORIGIN).file.unwrap(),
+            "menu.ipxe"
+        );
     }
 
     #[test]
     fn d66_http_boot_gets_an_absolute_url_or_nothing() {
-        let http = |boot: &BootConfig| file(Role::HttpBoot, Some(Arch::UefiX64), boot);
+        let http = |boot: &BootConfig| file(FirmwareRole::HttpBoot, Some(Arch::UefiX64), boot);
         assert_eq!(http(&boot()).unwrap(), "http://192.168.4.150/efi/bootx64.efi");
         let url = BootConfig { uefi_http: Some("http://10.0.0.1/a.efi".into()), ..boot() };
         assert_eq!(http(&url).unwrap(), "http://10.0.0.1/a.efi");
         assert_eq!(http(&BootConfig { uefi_http: None, ..boot() }), None, "never the TFTP loader");
-        assert_eq!(file(Role::HttpBoot, Some(Arch::Bios), &boot()), None);
-        assert_eq!(Origin { http_port: 8080, ..ORIGIN }.url("/a"), "http://192.168.4.150:8080/a");
+        assert_eq!(file(FirmwareRole::HttpBoot, Some(Arch::Bios), &boot()), None);
+        assert_eq!(
+            UrlOrigin { http_port: 8080, ..ORIGIN }.url("/a"),
+            "http://192.168.4.150:8080/a"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! What a machine's firmware cannot do although it asks for it: which limits it gets, how they are
 //! learnt, how they age.
 //!
-//! Pure: endings of transfers and the time go in, changes come out. Cores read a [`Limited`];
-//! control keeps the [`Learner`].
+//! Pure: endings of transfers and the time go in, changes come out. Cores read a [`ActiveLimits`];
+//! control keeps the [`QuirkLearner`].
 
 mod learner;
 
@@ -11,9 +11,9 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-pub use learner::{Change, Learner, Quirk};
+pub use learner::{FirmwareQuirk, QuirkChange, QuirkLearner};
 
-use crate::model::machine::{Arch, Firmware, Mac, Machine, Role};
+use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac, Machine};
 
 /// Transfers of a machine that must fail in one way before it gets less.
 pub const FAILURES_TO_LEARN: u8 = 2;
@@ -42,7 +42,7 @@ pub const HTTP_RATES: [u64; 3] = [12_500_000, 2_500_000, 625_000];
 
 /// What at most is granted; None = what anybody gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Allowance {
+pub struct QuirkAllowance {
     /// Blocks in a window; 1 = the option is not granted.
     pub window: Option<u16>,
     /// Octets in a block; 512 = the option is not granted.
@@ -51,7 +51,7 @@ pub struct Allowance {
     pub http_rate: Option<NonZeroU64>,
 }
 
-impl Allowance {
+impl QuirkAllowance {
     /// This, and what it does not say from `wider`.
     #[must_use]
     pub fn or(self, wider: Self) -> Self {
@@ -67,7 +67,7 @@ impl Allowance {
     }
 }
 
-impl fmt::Display for Allowance {
+impl fmt::Display for QuirkAllowance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let window = self.window.map(|blocks| format!("windowsize {blocks}"));
         let blksize = self.blksize.map(|octets| format!("blksize {octets}"));
@@ -80,7 +80,7 @@ impl fmt::Display for Allowance {
 
 /// Whom a limit is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Subject {
+pub enum QuirkSubject {
     Machine(Mac),
     /// The first half of a hardware address: its maker.
     Oui([u8; 3]),
@@ -89,7 +89,7 @@ pub enum Subject {
     Class(Firmware),
 }
 
-impl Subject {
+impl QuirkSubject {
     /// Whoever this machine is among, the narrowest first.
     pub fn all_of(mac: Mac, firmware: Option<Firmware>) -> impl Iterator<Item = Self> {
         let [a, b, c, ..] = mac.0;
@@ -108,13 +108,13 @@ impl Subject {
 )]
 pub struct NoSubject;
 
-const ROLES: [(&str, Role); 6] = [
-    ("pxe", Role::Pxe),
-    ("http-boot", Role::HttpBoot),
-    ("ipxe", Role::Ipxe),
-    ("raspberry-pi", Role::RaspberryPi),
-    ("u-boot", Role::UBoot),
-    ("system", Role::System),
+const ROLES: [(&str, FirmwareRole); 6] = [
+    ("pxe", FirmwareRole::Pxe),
+    ("http-boot", FirmwareRole::HttpBoot),
+    ("ipxe", FirmwareRole::Ipxe),
+    ("raspberry-pi", FirmwareRole::RaspberryPi),
+    ("u-boot", FirmwareRole::UBoot),
+    ("system", FirmwareRole::System),
 ];
 
 const ARCHES: [(&str, Arch); 4] = [
@@ -125,7 +125,7 @@ const ARCHES: [(&str, Arch); 4] = [
 ];
 
 /// `pxe+uefi-x64`, `u-boot`.
-pub fn class_name(class: Firmware) -> String {
+pub fn format_class(class: Firmware) -> String {
     let role = ROLES.iter().find(|(_, role)| *role == class.role).map_or("", |(name, _)| name);
     let Some(arch) = class.arch else { return role.to_owned() };
     match ARCHES.iter().find(|(_, known)| *known == arch) {
@@ -135,7 +135,7 @@ pub fn class_name(class: Firmware) -> String {
 }
 
 /// The class of this name.
-pub fn class_named(name: &str) -> Option<Firmware> {
+pub fn parse_class(name: &str) -> Option<Firmware> {
     let (role, arch) = name.split_once('+').map_or((name, None), |(role, arch)| (role, Some(arch)));
     let role = ROLES.iter().find(|(name, _)| *name == role)?.1;
     let Some(arch) = arch else { return Some(Firmware { role, arch: None }) };
@@ -145,91 +145,91 @@ pub fn class_named(name: &str) -> Option<Firmware> {
 }
 
 /// `52:54:00` or `52-54-00`.
-pub fn oui_named(text: &str) -> Option<[u8; 3]> {
+pub fn parse_oui(text: &str) -> Option<[u8; 3]> {
     let Mac([a, b, c, ..]) = format!("{text}:00:00:00").parse().ok()?;
     Some([a, b, c])
 }
 
-impl fmt::Display for Subject {
+impl fmt::Display for QuirkSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Machine(mac) => mac.fmt(f),
             Self::Oui([a, b, c]) => write!(f, "{a:02x}:{b:02x}:{c:02x}"),
-            Self::Class(class) => f.write_str(&class_name(*class)),
+            Self::Class(class) => f.write_str(&format_class(*class)),
         }
     }
 }
 
-impl FromStr for Subject {
+impl FromStr for QuirkSubject {
     type Err = NoSubject;
 
     fn from_str(text: &str) -> Result<Self, NoSubject> {
         let machine = text.parse().ok().map(Self::Machine);
         machine
-            .or_else(|| oui_named(text).map(Self::Oui))
-            .or_else(|| class_named(text).map(Self::Class))
+            .or_else(|| parse_oui(text).map(Self::Oui))
+            .or_else(|| parse_class(text).map(Self::Class))
             .ok_or(NoSubject)
     }
 }
 
 /// A limit that was learnt or pinned, as cores see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    pub allowance: Allowance,
+pub struct QuirkLimit {
+    pub allowance: QuirkAllowance,
     pub pinned: bool,
 }
 
 /// Every limit that is in force, published to the cores.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Limited(pub HashMap<Subject, Limit>);
+pub struct ActiveLimits(pub HashMap<QuirkSubject, QuirkLimit>);
 
 /// `[[quirk]]`: what the configuration fixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fixed {
-    pub subject: Subject,
-    pub allowance: Allowance,
+pub struct FixedQuirk {
+    pub subject: QuirkSubject,
+    pub allowance: QuirkAllowance,
 }
 
 /// What every ringboot knows, for firmware that was measured.
-pub const SHIPPED: [(Fixed, &str); 1] = [(
+pub const SHIPPED: [(FixedQuirk, &str); 1] = [(
     // Under QEMU, virtio-net: windows of 16, 24 and 32 came through whole, 48 and 64 lost packets
     // in every window, never ended, and left U-Boot deaf until its reset (two runs each).
-    Fixed {
-        subject: Subject::Class(Firmware { role: Role::UBoot, arch: None }),
-        allowance: Allowance { window: Some(32), blksize: None, http_rate: None },
+    FixedQuirk {
+        subject: QuirkSubject::Class(Firmware { role: FirmwareRole::UBoot, arch: None }),
+        allowance: QuirkAllowance { window: Some(32), blksize: None, http_rate: None },
     },
     "U-Boot loses packets of every larger window and never ends such a transfer",
 )];
 
-impl Limited {
+impl ActiveLimits {
     /// What this machine gets at most: for each limit the narrowest subject that has one, and of
     /// one subject first what was pinned, then the configuration, then what was learnt.
-    pub fn allowance(&self, fixed: &[Fixed], machine: &Machine) -> Allowance {
-        let mut all = Allowance::default();
-        for subject in Subject::all_of(machine.mac, machine.firmware) {
+    pub fn allowance(&self, fixed: &[FixedQuirk], machine: &Machine) -> QuirkAllowance {
+        let mut all = QuirkAllowance::default();
+        for subject in QuirkSubject::all_of(machine.mac, machine.firmware) {
             let (pinned, learnt) = match self.0.get(&subject) {
-                Some(limit) if limit.pinned => (limit.allowance, Allowance::default()),
-                Some(limit) => (Allowance::default(), limit.allowance),
+                Some(limit) if limit.pinned => (limit.allowance, QuirkAllowance::default()),
+                Some(limit) => (QuirkAllowance::default(), limit.allowance),
                 None => Default::default(),
             };
-            all = all.or(pinned).or(given_by(fixed, subject)).or(learnt);
+            all = all.or(pinned).or(find_fixed_allowance(fixed, subject)).or(learnt);
         }
-        let shipped = Subject::all_of(machine.mac, machine.firmware)
+        let shipped = QuirkSubject::all_of(machine.mac, machine.firmware)
             .flat_map(|subject| SHIPPED.iter().filter(move |(known, _)| known.subject == subject));
         shipped.fold(all, |all, (known, _)| all.or(known.allowance))
     }
 }
 
-fn given_by(fixed: &[Fixed], subject: Subject) -> Allowance {
+fn find_fixed_allowance(fixed: &[FixedQuirk], subject: QuirkSubject) -> QuirkAllowance {
     fixed
         .iter()
         .find(|one| one.subject == subject)
-        .map_or_else(Allowance::default, |one| one.allowance)
+        .map_or_else(QuirkAllowance::default, |one| one.allowance)
 }
 
 /// How a TFTP transfer with a known machine ended: all that learning needs of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct TransferAttempt {
     /// What asked.
     pub class: Option<Firmware>,
     /// Name of the file.
@@ -247,12 +247,12 @@ pub struct Attempt {
     /// Blocks back to back that it could take: less than the window where the server had to send
     /// shorter bursts (T-40).
     pub least_burst: u16,
-    pub end: End,
+    pub end: AttemptEnd,
 }
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum AttemptEnd {
     Complete,
     /// The client sent an ERROR.
     Aborted,
@@ -267,28 +267,34 @@ mod tests {
 
     #[test]
     fn subjects_are_read_as_they_are_written() {
-        let uefi = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };
+        let uefi = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiX64) };
         for (text, subject) in [
-            ("52:54:00:12:34:10", Subject::Machine(Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]))),
-            ("52:54:00", Subject::Oui([0x52, 0x54, 0])),
-            ("pxe+uefi-x64", Subject::Class(uefi)),
+            ("52:54:00:12:34:10", QuirkSubject::Machine(Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]))),
+            ("52:54:00", QuirkSubject::Oui([0x52, 0x54, 0])),
+            ("pxe+uefi-x64", QuirkSubject::Class(uefi)),
             (
                 "u-boot+22",
-                Subject::Class(Firmware { role: Role::UBoot, arch: Some(Arch::Other(22)) }),
+                QuirkSubject::Class(Firmware {
+                    role: FirmwareRole::UBoot,
+                    arch: Some(Arch::Other(22)),
+                }),
             ),
-            ("raspberry-pi", Subject::Class(Firmware { role: Role::RaspberryPi, arch: None })),
+            (
+                "raspberry-pi",
+                QuirkSubject::Class(Firmware { role: FirmwareRole::RaspberryPi, arch: None }),
+            ),
         ] {
             assert_eq!(text.parse(), Ok(subject));
             assert_eq!(subject.to_string(), text);
         }
-        assert_eq!("52-54-00".parse(), Ok(Subject::Oui([0x52, 0x54, 0])));
+        assert_eq!("52-54-00".parse(), Ok(QuirkSubject::Oui([0x52, 0x54, 0])));
         for text in ["", "52:54", "52:54:0g", "pxe+", "pxe+riscv", "PXEClient", "52:54:00:12"] {
-            assert_eq!(text.parse::<Subject>(), Err(NoSubject), "{text}");
+            assert_eq!(text.parse::<QuirkSubject>(), Err(NoSubject), "{text}");
         }
     }
 
-    fn allowance(window: u16) -> Allowance {
-        Allowance { window: Some(window), ..Allowance::default() }
+    fn allowance(window: u16) -> QuirkAllowance {
+        QuirkAllowance { window: Some(window), ..QuirkAllowance::default() }
     }
 
     #[test]
@@ -296,49 +302,52 @@ mod tests {
         let machine = Machine {
             mac: Mac([2, 0, 0, 1, 2, 3]),
             uuid: None,
-            firmware: Some(Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) }),
+            firmware: Some(Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiX64) }),
         };
         let [own, oui, exact, any] =
-            Subject::all_of(machine.mac, machine.firmware).collect::<Vec<_>>()[..]
+            QuirkSubject::all_of(machine.mac, machine.firmware).collect::<Vec<_>>()[..]
         else {
             panic!("four subjects")
         };
         let learnt =
-            |subject, window| (subject, Limit { allowance: allowance(window), pinned: false });
-        let mut limited = Limited(HashMap::from([
+            |subject, window| (subject, QuirkLimit { allowance: allowance(window), pinned: false });
+        let mut limited = ActiveLimits(HashMap::from([
             learnt(own, 2),
             learnt(oui, 3),
             learnt(exact, 4),
             learnt(any, 5),
         ]));
-        let expect = |limited: &mut Limited, fixed: &[Fixed], window: Option<u16>| {
+        let expect = |limited: &mut ActiveLimits, fixed: &[FixedQuirk], window: Option<u16>| {
             assert_eq!(limited.allowance(fixed, &machine).window, window);
         };
         expect(&mut limited, &[], Some(2));
-        expect(&mut limited, &[Fixed { subject: own, allowance: allowance(9) }], Some(9));
-        expect(&mut limited, &[Fixed { subject: oui, allowance: allowance(9) }], Some(2));
-        limited.0.insert(own, Limit { allowance: allowance(7), pinned: true });
-        expect(&mut limited, &[Fixed { subject: own, allowance: allowance(9) }], Some(7));
+        expect(&mut limited, &[FixedQuirk { subject: own, allowance: allowance(9) }], Some(9));
+        expect(&mut limited, &[FixedQuirk { subject: oui, allowance: allowance(9) }], Some(2));
+        limited.0.insert(own, QuirkLimit { allowance: allowance(7), pinned: true });
+        expect(&mut limited, &[FixedQuirk { subject: own, allowance: allowance(9) }], Some(7));
         for (subject, next) in [(own, Some(3)), (oui, Some(4)), (exact, Some(5)), (any, None)] {
             limited.0.remove(&subject);
             expect(&mut limited, &[], next);
         }
         // A pin that says nothing of a window leaves it to the wider ones.
-        let slow = Allowance { http_rate: NonZeroU64::new(9), ..Allowance::default() };
-        limited.0.extend([(own, Limit { allowance: slow, pinned: true }), learnt(oui, 3)]);
+        let slow = QuirkAllowance { http_rate: NonZeroU64::new(9), ..QuirkAllowance::default() };
+        limited.0.extend([(own, QuirkLimit { allowance: slow, pinned: true }), learnt(oui, 3)]);
         assert_eq!(limited.allowance(&[], &machine), slow.or(allowance(3)));
     }
 
     #[test]
     fn an_allowance_is_told_in_the_words_of_its_options() {
-        let all =
-            Allowance { window: Some(8), blksize: Some(1024), http_rate: NonZeroU64::new(625_000) };
-        let slow = Allowance { http_rate: all.http_rate, ..Allowance::default() };
+        let all = QuirkAllowance {
+            window: Some(8),
+            blksize: Some(1024),
+            http_rate: NonZeroU64::new(625_000),
+        };
+        let slow = QuirkAllowance { http_rate: all.http_rate, ..QuirkAllowance::default() };
         for (allowance, said) in [
             (all, "windowsize 8, blksize 1024, HTTP at 625000 bytes/s"),
             (allowance(1), "windowsize 1"),
             (slow, "HTTP at 625000 bytes/s"),
-            (Allowance::default(), "nothing less"),
+            (QuirkAllowance::default(), "nothing less"),
         ] {
             assert_eq!(
                 (allowance.to_string().as_str(), allowance.is_empty()),
@@ -349,13 +358,13 @@ mod tests {
 
     #[test]
     fn t20_uboot_never_gets_the_windows_that_kill_it() {
-        let firmware = Some(Firmware { role: Role::UBoot, arch: Some(Arch::Other(22)) });
+        let firmware = Some(Firmware { role: FirmwareRole::UBoot, arch: Some(Arch::Other(22)) });
         let machine = Machine { mac: Mac([2; 6]), uuid: None, firmware };
-        assert_eq!(Limited::default().allowance(&[], &machine), allowance(32));
+        assert_eq!(ActiveLimits::default().allowance(&[], &machine), allowance(32));
         let pxe = Machine {
-            firmware: Some(Firmware { role: Role::Pxe, arch: Some(Arch::Bios) }),
+            firmware: Some(Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::Bios) }),
             ..machine
         };
-        assert!(Limited::default().allowance(&[], &pxe).is_empty());
+        assert!(ActiveLimits::default().allowance(&[], &pxe).is_empty());
     }
 }

@@ -2,12 +2,12 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::subnet::Held;
-use crate::model::network::Network;
+use super::subnet::HoldReason;
+use crate::model::network::Ipv4Network;
 
 /// A datagram and how it came.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival<'a> {
+pub struct IncomingMessage<'a> {
     pub bytes: &'a [u8],
     pub source: SocketAddrV4,
     /// From IP_PKTINFO; None where it is not known.
@@ -21,10 +21,10 @@ pub struct Arrival<'a> {
     /// Every address of this host, in order: a REQUEST may name any of them (D-20).
     pub ours: &'a [Ipv4Addr],
     /// Subnets on which nothing may leave now, in order, with the reason.
-    pub held: &'a [(Network, Held)],
+    pub held: &'a [(Ipv4Network, HoldReason)],
 }
 
-impl Arrival<'_> {
+impl IncomingMessage<'_> {
     /// True where the datagram was sent to an address of ours alone.
     pub(super) fn is_unicast(&self) -> bool {
         self.destination

@@ -10,12 +10,12 @@ use super::limits::{
 };
 use super::packet::{Packet, code};
 use super::pxe;
-use crate::model::machine::{Arch, Firmware, Mac, Role, Uuid};
+use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac, Uuid};
 
 /// What a client's message says.
 #[derive(Clone, Debug)]
-pub struct Facts<'a> {
-    pub kind: Kind,
+pub struct MessageFacts<'a> {
+    pub kind: MessageKind,
     /// The name of the machine: its Ethernet address, or a stand-in where it has none.
     pub mac: Mac,
     /// False: the client's hardware is not Ethernet, so no frame can be addressed to it (D-15).
@@ -41,14 +41,14 @@ pub struct Facts<'a> {
     /// Largest UDP payload of a reply, octets (D-4).
     pub payload_octets_max: usize,
     pub host_name: Option<&'a str>,
-    pub relay: Relay<'a>,
+    pub relay: RelayInformation<'a>,
     /// Option 118 (RFC 3011).
     pub subnet_selection: Option<Ipv4Addr>,
 }
 
 /// The message types, with REQUEST told apart by its fields alone (D-21).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MessageKind {
     Discover,
     /// Option 54 is there: the client answers an OFFER.
     Selecting,
@@ -69,7 +69,7 @@ pub enum Kind {
 
 /// What the relay agent says in option 82.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Relay<'a> {
+pub struct RelayInformation<'a> {
     /// Option 82 as received (D-49).
     pub information: Option<&'a [u8]>,
     /// Sub-option 1 (RFC 3046): the port that the client is behind.
@@ -82,18 +82,18 @@ pub struct Relay<'a> {
     pub source_port: bool,
 }
 
-impl<'a> Facts<'a> {
+impl<'a> MessageFacts<'a> {
     pub fn of(packet: &'a Packet<'_>) -> Self {
-        let (mac, ethernet) = hardware(packet);
-        let (firmware, evidence) = firmware(packet, mac);
+        let (mac, ethernet) = identify_hardware(packet);
+        let (firmware, evidence) = identify_firmware(packet, mac);
         let guid = packet.option(code::CLIENT_GUID);
         Self {
-            kind: kind(packet),
+            kind: classify_message(packet),
             mac,
             ethernet,
             client_id: packet.option(code::CLIENT_IDENTIFIER),
             guid,
-            uuid: guid.and_then(uuid),
+            uuid: guid.and_then(parse_guid),
             firmware,
             evidence,
             speaks_http: packet.option(code::IPXE).is_none_or(pxe::ipxe_speaks_http),
@@ -101,7 +101,7 @@ impl<'a> Facts<'a> {
                 Some(DhcpOption::RequestedIpAddress(address)) => Some(address),
                 _ => None,
             },
-            server_id: server_id(packet),
+            server_id: find_server_id(packet),
             lease_time_s: match packet.typed(code::LEASE_TIME) {
                 Some(DhcpOption::AddressLeaseTime(seconds)) => {
                     Some(seconds.max(LEASE_REQUESTED_S_MIN))
@@ -109,9 +109,9 @@ impl<'a> Facts<'a> {
                 _ => None,
             },
             wanted: packet.option(code::PARAMETER_REQUEST_LIST),
-            payload_octets_max: payload_octets_max(packet),
-            host_name: packet.option(code::HOST_NAME).and_then(host_name),
-            relay: relay(packet),
+            payload_octets_max: limit_payload_bytes(packet),
+            host_name: packet.option(code::HOST_NAME).and_then(parse_host_name),
+            relay: parse_relay_information(packet),
             subnet_selection: match packet.typed(code::SUBNET_SELECTION) {
                 Some(DhcpOption::SubnetSelection(address)) => Some(address),
                 _ => None,
@@ -123,7 +123,7 @@ impl<'a> Facts<'a> {
     /// Pi: a Pi 3 takes its address without a REQUEST, so that no lease remembers what it
     /// said.
     pub fn boots_from_network(&self) -> bool {
-        says_boot(self.firmware)
+        is_boot_firmware(self.firmware)
             || RASPBERRY_PI_PREFIXES.iter().any(|prefix| self.mac.0.starts_with(prefix))
     }
 
@@ -135,8 +135,8 @@ impl<'a> Facts<'a> {
 }
 
 /// True for the class of a program that boots; option 93 without option 60 counts.
-pub(super) fn says_boot(firmware: Firmware) -> bool {
-    firmware.role != Role::System || firmware.arch.is_some()
+pub(super) fn is_boot_firmware(firmware: Firmware) -> bool {
+    firmware.role != FirmwareRole::System || firmware.arch.is_some()
 }
 
 /// Hardware type of Ethernet (RFC 1700), and of IEEE 802 networks, which some drivers say instead.
@@ -144,7 +144,7 @@ const HTYPE_ETHERNET: [u8; 2] = [1, 6];
 
 /// The Ethernet address. Other hardware (InfiniBand sends hlen 0 and option 61, RFC 4390) gets a
 /// stand-in: a locally administered address made from all that identifies it, the same each time.
-fn hardware(packet: &Packet<'_>) -> (Mac, bool) {
+fn identify_hardware(packet: &Packet<'_>) -> (Mac, bool) {
     let [a, b, c, d, e, f, ..] = packet.chaddr;
     if packet.hlen == 6 && HTYPE_ETHERNET.contains(&packet.htype) {
         return (Mac([a, b, c, d, e, f]), true);
@@ -154,14 +154,14 @@ fn hardware(packet: &Packet<'_>) -> (Mac, bool) {
     if used.is_empty() && identity.is_empty() {
         return (Mac([0; 6]), false);
     }
-    let mixed = hash(std::iter::once(&packet.htype).chain(used).chain(identity));
+    let mixed = hash_bytes(std::iter::once(&packet.htype).chain(used).chain(identity));
     let [_, b, c, d, e, f, ..] = mixed.to_be_bytes();
     (Mac([2, b, c, d, e, f]), false)
 }
 
 /// FNV-1a with a final mix: a hash that stays the same over versions, because leases and timers
 /// depend on it.
-pub(super) fn hash<'b>(bytes: impl IntoIterator<Item = &'b u8>) -> u64 {
+pub(super) fn hash_bytes<'b>(bytes: impl IntoIterator<Item = &'b u8>) -> u64 {
     let sum = bytes.into_iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, &b| {
         (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
     });
@@ -169,32 +169,32 @@ pub(super) fn hash<'b>(bytes: impl IntoIterator<Item = &'b u8>) -> u64 {
     sum ^ (sum >> 33)
 }
 
-fn kind(packet: &Packet<'_>) -> Kind {
-    let Some(value) = packet.option(code::MESSAGE_TYPE) else { return Kind::Bootp };
+fn classify_message(packet: &Packet<'_>) -> MessageKind {
+    let Some(value) = packet.option(code::MESSAGE_TYPE) else { return MessageKind::Bootp };
     match packet.typed(code::MESSAGE_TYPE) {
-        Some(DhcpOption::MessageType(MessageType::Discover)) => Kind::Discover,
-        Some(DhcpOption::MessageType(MessageType::Request)) => request_kind(packet),
-        Some(DhcpOption::MessageType(MessageType::Decline)) => Kind::Decline,
-        Some(DhcpOption::MessageType(MessageType::Release)) => Kind::Release,
-        Some(DhcpOption::MessageType(MessageType::Inform)) => Kind::Inform,
-        _ => Kind::Other(value.first().copied().unwrap_or(0)),
+        Some(DhcpOption::MessageType(MessageType::Discover)) => MessageKind::Discover,
+        Some(DhcpOption::MessageType(MessageType::Request)) => classify_request(packet),
+        Some(DhcpOption::MessageType(MessageType::Decline)) => MessageKind::Decline,
+        Some(DhcpOption::MessageType(MessageType::Release)) => MessageKind::Release,
+        Some(DhcpOption::MessageType(MessageType::Inform)) => MessageKind::Inform,
+        _ => MessageKind::Other(value.first().copied().unwrap_or(0)),
     }
 }
 
 /// RFC 2131 table 4.
-fn request_kind(packet: &Packet<'_>) -> Kind {
-    if server_id(packet).is_some() {
-        Kind::Selecting
+fn classify_request(packet: &Packet<'_>) -> MessageKind {
+    if find_server_id(packet).is_some() {
+        MessageKind::Selecting
     } else if !packet.ciaddr.is_unspecified() {
-        Kind::Renewing
+        MessageKind::Renewing
     } else if packet.option(code::REQUESTED_ADDRESS).is_some() {
-        Kind::InitReboot
+        MessageKind::InitReboot
     } else {
-        Kind::Empty
+        MessageKind::Empty
     }
 }
 
-fn server_id(packet: &Packet<'_>) -> Option<Ipv4Addr> {
+fn find_server_id(packet: &Packet<'_>) -> Option<Ipv4Addr> {
     match packet.typed(code::SERVER_IDENTIFIER) {
         Some(DhcpOption::ServerIdentifier(address)) => Some(address),
         _ => None,
@@ -202,12 +202,12 @@ fn server_id(packet: &Packet<'_>) -> Option<Ipv4Addr> {
 }
 
 /// Type octet 0 and sixteen octets; anything else is echoed but not understood (D-39).
-fn uuid(guid: &[u8]) -> Option<Uuid> {
+fn parse_guid(guid: &[u8]) -> Option<Uuid> {
     let (&kind, rest) = guid.split_first()?;
     (kind == 0).then_some(rest)?.try_into().ok().map(Uuid)
 }
 
-fn payload_octets_max(packet: &Packet<'_>) -> usize {
+fn limit_payload_bytes(packet: &Packet<'_>) -> usize {
     let datagram = match packet.typed(code::MAX_MESSAGE_SIZE) {
         Some(DhcpOption::MaxMessageSize(octets)) => {
             usize::from(octets).max(DATAGRAM_OCTETS_DEFAULT)
@@ -219,7 +219,7 @@ fn payload_octets_max(packet: &Packet<'_>) -> usize {
 
 /// A name that may go into a log or a zone: letters, digits, hyphens and dots, without the NUL that
 /// some clients add.
-fn host_name(value: &[u8]) -> Option<&str> {
+fn parse_host_name(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
     let sound = text.len() <= HOST_NAME_OCTETS_MAX
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
@@ -230,21 +230,21 @@ fn host_name(value: &[u8]) -> Option<&str> {
 /// Sub-option 10 (RFC 5010, flags) is parsed over and ignored (D-50). Without giaddr no relay agent
 /// speaks, but a switch that adds its port, or a client that would choose for itself: then the
 /// option only goes back.
-fn relay<'a>(packet: &'a Packet<'_>) -> Relay<'a> {
+fn parse_relay_information<'a>(packet: &'a Packet<'_>) -> RelayInformation<'a> {
     let Some(information) = packet.option(code::RELAY_AGENT_INFORMATION) else {
-        return Relay::default();
+        return RelayInformation::default();
     };
     let address = |wanted| {
-        let octets: [u8; 4] = pxe::suboption(information, wanted)?.try_into().ok()?;
+        let octets: [u8; 4] = pxe::find_suboption(information, wanted)?.try_into().ok()?;
         Some(Ipv4Addr::from(octets))
             .filter(|a| !a.is_unspecified() && !packet.giaddr.is_unspecified())
     };
-    Relay {
+    RelayInformation {
         information: Some(information),
-        circuit: pxe::suboption(information, 1),
+        circuit: pxe::find_suboption(information, 1),
         link: address(5),
         server_override: address(11),
-        source_port: pxe::suboption(information, 19).is_some(),
+        source_port: pxe::find_suboption(information, 19).is_some(),
     }
 }
 
@@ -264,33 +264,35 @@ pub(super) const RASPBERRY_PI_3_PREFIX: [u8; 3] = [0xb8, 0x27, 0xeb];
 
 /// Which program speaks. iPXE comes first: it keeps the vendor class of the firmware it replaced
 /// (D-52, D-69).
-fn firmware(packet: &Packet<'_>, mac: Mac) -> (Firmware, String) {
+fn identify_firmware(packet: &Packet<'_>, mac: Mac) -> (Firmware, String) {
     let class = packet.option(code::CLASS_IDENTIFIER).unwrap_or_default();
-    let (arch, arch_evidence) = arch(packet, class);
+    let (arch, arch_evidence) = identify_arch(packet, class);
     let user_class = packet.option(code::USER_CLASS).is_some_and(pxe::user_class_is_ipxe);
     let (role, evidence) = if user_class {
-        (Role::Ipxe, "option 77 = iPXE")
+        (FirmwareRole::Ipxe, "option 77 = iPXE")
     } else if packet.option(code::IPXE).is_some() {
-        (Role::Ipxe, "option 175")
+        (FirmwareRole::Ipxe, "option 175")
     } else if class.starts_with(b"HTTPClient") {
-        (Role::HttpBoot, "option 60 = HTTPClient")
+        (FirmwareRole::HttpBoot, "option 60 = HTTPClient")
     } else if class.starts_with(b"PXEClient") {
         // A Pi that runs UEFI firmware says another architecture and boots as any PC.
         let pi = arch == Some(Arch::Bios)
             && RASPBERRY_PI_PREFIXES.iter().any(|prefix| mac.0.starts_with(prefix));
         if pi {
-            (Role::RaspberryPi, "a Raspberry Pi's address")
+            (FirmwareRole::RaspberryPi, "a Raspberry Pi's address")
         } else {
-            (Role::Pxe, "option 60 = PXEClient")
+            (FirmwareRole::Pxe, "option 60 = PXEClient")
         }
     } else if class.starts_with(b"U-Boot") {
-        (Role::UBoot, "option 60 = U-Boot")
+        (FirmwareRole::UBoot, "option 60 = U-Boot")
     } else {
-        (Role::System, "no boot options")
+        (FirmwareRole::System, "no boot options")
     };
     let evidence = match (role, arch_evidence) {
-        (Role::Pxe | Role::RaspberryPi, Some(arch)) => arch,
-        (Role::Ipxe | Role::HttpBoot | Role::UBoot, Some(arch)) => format!("{evidence}, {arch}"),
+        (FirmwareRole::Pxe | FirmwareRole::RaspberryPi, Some(arch)) => arch,
+        (FirmwareRole::Ipxe | FirmwareRole::HttpBoot | FirmwareRole::UBoot, Some(arch)) => {
+            format!("{evidence}, {arch}")
+        }
         (_, _) => evidence.to_owned(),
     };
     (Firmware { role, arch }, evidence)
@@ -298,7 +300,7 @@ fn firmware(packet: &Packet<'_>, mac: Mac) -> (Firmware, String) {
 
 /// Option 93 is a list: the first architecture that we know, else the first. Without it the text of
 /// option 60 (D-52).
-fn arch(packet: &Packet<'_>, class: &[u8]) -> (Option<Arch>, Option<String>) {
+fn identify_arch(packet: &Packet<'_>, class: &[u8]) -> (Option<Arch>, Option<String>) {
     let list = packet.option(code::CLIENT_ARCHITECTURE).unwrap_or_default();
     let mut numbers = list.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
     let first = numbers.clone().next();
@@ -306,12 +308,12 @@ fn arch(packet: &Packet<'_>, class: &[u8]) -> (Option<Arch>, Option<String>) {
     if let Some(number) = known.or(first) {
         return (Some(Arch::from_number(number)), Some(format!("option 93 = {number}")));
     }
-    let Some(number) = arch_in_class(class) else { return (None, None) };
+    let Some(number) = parse_class_arch(class) else { return (None, None) };
     (Some(Arch::from_number(number)), Some(format!("option 60 says Arch:{number:05}")))
 }
 
 /// `PXEClient:Arch:00007:UNDI:003000`
-fn arch_in_class(class: &[u8]) -> Option<u16> {
+fn parse_class_arch(class: &[u8]) -> Option<u16> {
     let mut parts = class.split(|&b| b == b':');
     parts.find(|part| *part == b"Arch")?;
     std::str::from_utf8(parts.next()?).ok()?.parse().ok()
@@ -330,13 +332,13 @@ mod tests {
             (b"a", 0xed81_70de_1919_a24d),
             (&[0x52, 0x54, 0, 0x12, 0x34, 0x10], 0xae82_4454_d4de_ff67),
         ];
-        assert_eq!(known.map(|(bytes, _)| hash(bytes)), known.map(|(_, hash)| hash));
+        assert_eq!(known.map(|(bytes, _)| hash_bytes(bytes)), known.map(|(_, hash)| hash));
     }
 
-    fn with<T>(options: &[u8], look: impl FnOnce(Facts<'_>) -> T) -> T {
+    fn with<T>(options: &[u8], look: impl FnOnce(MessageFacts<'_>) -> T) -> T {
         let bytes = request(options);
         let packet = Packet::parse_request(&bytes).unwrap();
-        look(Facts::of(&packet))
+        look(MessageFacts::of(&packet))
     }
 
     /// The same through a relay agent.
@@ -359,22 +361,22 @@ mod tests {
         let kind = |options: &[u8], ciaddr: u8| {
             let mut bytes = request(options);
             bytes[12] = ciaddr;
-            Facts::of(&Packet::parse_request(&bytes).unwrap()).kind
+            MessageFacts::of(&Packet::parse_request(&bytes).unwrap()).kind
         };
         let (address, server) = ([50, 4, 10, 0, 0, 9], [54, 4, 10, 0, 0, 1]);
         let message = [53, 1, 3];
-        assert_eq!(kind(&[&message[..], &address, &server].concat(), 0), Kind::Selecting);
-        assert_eq!(kind(&[&message[..], &address].concat(), 0), Kind::InitReboot);
-        assert_eq!(kind(&message, 10), Kind::Renewing);
-        assert_eq!(kind(&[&message[..], &address].concat(), 10), Kind::Renewing);
-        assert_eq!(kind(&message, 0), Kind::Empty);
-        assert_eq!(kind(&[], 0), Kind::Bootp);
+        assert_eq!(kind(&[&message[..], &address, &server].concat(), 0), MessageKind::Selecting);
+        assert_eq!(kind(&[&message[..], &address].concat(), 0), MessageKind::InitReboot);
+        assert_eq!(kind(&message, 10), MessageKind::Renewing);
+        assert_eq!(kind(&[&message[..], &address].concat(), 10), MessageKind::Renewing);
+        assert_eq!(kind(&message, 0), MessageKind::Empty);
+        assert_eq!(kind(&[], 0), MessageKind::Bootp);
     }
 
     #[test]
     fn d32_what_is_not_implemented_is_its_own_kind() {
         for number in [2, 5, 6, 9, 10, 14, 200] {
-            assert_eq!(with(&[53, 1, number], |f| f.kind), Kind::Other(number));
+            assert_eq!(with(&[53, 1, number], |f| f.kind), MessageKind::Other(number));
         }
     }
 
@@ -391,7 +393,7 @@ mod tests {
     #[test]
     fn d52_pxe_client_by_option_60_and_architecture_by_93_then_60() {
         let class = option(60, b"PXEClient:Arch:00007:UNDI:003000");
-        let x64 = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };
+        let x64 = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiX64) };
         assert_eq!(firmware_of(&class), x64);
         assert_eq!(
             firmware_of(&[class.clone(), option(93, &[0, 11])].concat()).arch,
@@ -401,7 +403,7 @@ mod tests {
         assert_eq!(firmware_of(&list).arch, Some(Arch::UefiIa32), "the first known of a list");
         assert_eq!(
             firmware_of(&option(93, &[0, 7])).role,
-            Role::System,
+            FirmwareRole::System,
             "option 60 makes a PXE client"
         );
         assert_eq!(firmware_of(&option(60, b"PXEClient:Arch:x:UNDI:003000")).arch, None);
@@ -413,15 +415,15 @@ mod tests {
         let (class, features) = (option(77, b"iPXE"), option(175, &[0x13, 1, 1]));
         for more in [class.clone(), features.clone(), [class, features].concat()] {
             let firmware = firmware_of(&[base.clone(), more].concat());
-            assert_eq!(firmware, Firmware { role: Role::Ipxe, arch: Some(Arch::Bios) });
+            assert_eq!(firmware, Firmware { role: FirmwareRole::Ipxe, arch: Some(Arch::Bios) });
         }
-        assert_eq!(firmware_of(&base).role, Role::Pxe);
+        assert_eq!(firmware_of(&base).role, FirmwareRole::Pxe);
     }
 
     #[test]
     fn d69_a_renamed_user_class_is_still_ipxe_by_175() {
         let renamed = [option(77, b"my-ipxe"), option(175, &[0x13, 1, 1])].concat();
-        assert_eq!(firmware_of(&renamed).role, Role::Ipxe);
+        assert_eq!(firmware_of(&renamed).role, FirmwareRole::Ipxe);
     }
 
     #[test]
@@ -431,10 +433,10 @@ mod tests {
                 &[option(60, b"PXEClient:Arch:00000:UNDI:002001"), option(93, &[0, arch])].concat(),
             );
             bytes[28..31].copy_from_slice(&RASPBERRY_PI_3_PREFIX);
-            Facts::of(&Packet::parse_request(&bytes).unwrap()).firmware.role
+            MessageFacts::of(&Packet::parse_request(&bytes).unwrap()).firmware.role
         };
-        assert_eq!(of(0), Role::RaspberryPi);
-        assert_eq!(of(11), Role::Pxe, "a Pi with UEFI firmware boots as any PC");
+        assert_eq!(of(0), FirmwareRole::RaspberryPi);
+        assert_eq!(of(11), FirmwareRole::Pxe, "a Pi with UEFI firmware boots as any PC");
     }
 
     #[test]
@@ -442,8 +444,8 @@ mod tests {
         let options: Vec<u8> =
             (128..=135).chain(224..=254).flat_map(|code| option(code, &[1, 2, 3])).collect();
         with(&[&[53, 1, 1], &options[..]].concat(), |facts| {
-            assert_eq!(facts.kind, Kind::Discover);
-            assert_eq!(facts.firmware, Firmware { role: Role::System, arch: None });
+            assert_eq!(facts.kind, MessageKind::Discover);
+            assert_eq!(facts.firmware, Firmware { role: FirmwareRole::System, arch: None });
         });
     }
 
@@ -465,7 +467,7 @@ mod tests {
             let mut bytes = request(options);
             (bytes[1], bytes[2]) = (htype, hlen);
             let packet = Packet::parse_request(&bytes).unwrap();
-            let facts = Facts::of(&packet);
+            let facts = MessageFacts::of(&packet);
             (facts.mac, facts.ethernet, facts.is_station())
         };
         let id = option(61, b"\xff1234");
@@ -508,7 +510,7 @@ mod tests {
         let value = [1, 2, b'e', b'1', 10, 1, 0x80, 5, 4, 10, 7, 0, 0, 11, 4, 10, 7, 0, 1, 19, 0];
         let bytes = relayed(&option(82, &value));
         let packet = Packet::parse_request(&bytes).unwrap();
-        let relay = Facts::of(&packet).relay;
+        let relay = MessageFacts::of(&packet).relay;
         assert_eq!(relay.link, Some(Ipv4Addr::new(10, 7, 0, 0)));
         assert_eq!(relay.server_override, Some(Ipv4Addr::new(10, 7, 0, 1)));
         assert!(relay.source_port);
@@ -523,7 +525,7 @@ mod tests {
             assert_eq!(facts.relay.information, Some(&value[..]));
         });
         let bytes = relayed(&option(82, &[5, 3, 1, 2, 3]));
-        assert_eq!(Facts::of(&Packet::parse_request(&bytes).unwrap()).relay.link, None);
+        assert_eq!(MessageFacts::of(&Packet::parse_request(&bytes).unwrap()).relay.link, None);
     }
 
     /// dhcproto reads a well-formed option 82 as we do.
@@ -535,7 +537,7 @@ mod tests {
         let Some(DhcpOption::RelayAgentInformation(info)) = packet.typed(82) else {
             panic!("option 82")
         };
-        let facts = Facts::of(&packet);
+        let facts = MessageFacts::of(&packet);
         assert_eq!(
             info.get(RelayCode::LinkSelection),
             facts.relay.link.map(RelayInfo::LinkSelection).as_ref()

@@ -4,41 +4,42 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-pub use super::arrival::Arrival;
-use super::classify::{Facts, Kind, hash, says_boot};
+pub use super::arrival::IncomingMessage;
+use super::classify::{MessageFacts, MessageKind, hash_bytes, is_boot_firmware};
 use super::lease::{
-    Change, Circuit, Client, Lease, Leases, Standing, State, Time, Wanted, offer_hold_s,
+    AddressAvailability, AddressRequest, Circuit, ClientIdentity, ClockSeconds, Lease, LeaseChange,
+    LeaseState, LeaseTable, offer_hold_s,
 };
 use super::limits::{
     DECLINE_HOLD_S, FILE_FIELD_OCTETS_MAX, FOREVER_S, HOPS_MAX, OPTION_OCTETS_MAX,
 };
-use super::options::{self, Terms};
+use super::options::{self, ReplyTerms};
 use super::packet::{FLAG_BROADCAST, Packet};
-use super::reply::{Options, Reply};
-use super::route::{Ask, Route, route};
-use super::select::{Selected, select};
-pub use super::silence::Silence;
-use super::strikes::Verdict;
-use super::subnet::{Clients, Held, Reservation, Subnet};
-use super::times::Times;
-use crate::boot::plan::{self, Choice, Origin};
+use super::reply::{ReplyMessage, ReplyOptions};
+use super::route::{ReplyRoute, RouteInputs, choose_reply_route};
+use super::select::{SelectedLink, select_link};
+pub use super::silence::SilenceReason;
+use super::strikes::DeclineVerdict;
+use super::subnet::{HoldReason, Reservation, ServedClients, Subnet};
+use super::times::LeaseTimes;
+use crate::boot::plan::{self, LoaderChoice, UrlOrigin};
 use crate::dhcp::policy::DhcpPolicy;
-use crate::model::machine::{Arch, Firmware, Mac, Machine, Role};
-use crate::model::network::Network;
+use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac, Machine};
+use crate::model::network::Ipv4Network;
 
 /// What to do about one datagram.
 ///
-/// The caller hands `changes` to `Leases::begin_commit`; where one of them is durable it gives them
+/// The caller hands `changes` to `LeaseTable::begin_commit`; where one of them is durable it gives them
 /// to the store and sends `answer` only after the commit, else it sends at once.
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
-    pub answer: Option<Answer>,
-    pub changes: Vec<Change>,
+    pub answer: Option<AnswerDatagram>,
+    pub changes: Vec<LeaseChange>,
     /// Short clauses, in the order in which they were found.
     pub reasons: Vec<String>,
-    pub event: Option<Event>,
+    pub event: Option<DhcpEvent>,
     /// Why there is no answer; None where there is one.
-    pub silence: Option<Silence>,
+    pub silence: Option<SilenceReason>,
     pub xid: u32,
     pub mac: Option<Mac>,
     pub firmware: Option<Firmware>,
@@ -46,14 +47,14 @@ pub struct Decision {
     /// has answered for it (D-36).
     pub unproven: Option<Ipv4Addr>,
     /// The subnet that the message is of; None where none is for it.
-    pub network: Option<Network>,
+    pub network: Option<Ipv4Network>,
 }
 
 /// A reply, ready for the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct AnswerDatagram {
     pub bytes: Vec<u8>,
-    pub route: Route,
+    pub route: ReplyRoute,
     /// Source address: ours on the receiving interface; the source port is 67 (D-16).
     pub source: Ipv4Addr,
     pub kind: AnswerKind,
@@ -71,16 +72,16 @@ pub enum AnswerKind {
 
 /// One sentence about one machine, for the log and the timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct DhcpEvent {
     pub mac: Mac,
     pub address: Option<Ipv4Addr>,
-    pub told: Told,
+    pub told: DhcpEventKind,
     pub text: String,
 }
 
 /// What an event is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum DhcpEventKind {
     Offered,
     Leased,
     /// Leased, and another machine with this hardware address was there before.
@@ -94,19 +95,19 @@ pub enum Told {
     NoLoader(String),
     Refused,
     /// No answer.
-    Silent(Silence),
+    Silent(SilenceReason),
 }
 
 /// Octets of what an event says before its reasons, as most do.
 const ROOM_FOR_WHAT: usize = 64;
 
 /// The answer to a datagram. A pure function: the same input gives the same bytes. Call
-/// `Leases::advance(now)` before.
-pub fn decide(
-    arrival: &Arrival<'_>,
-    leases: &Leases,
+/// `LeaseTable::advance(now)` before.
+pub fn decide_answer(
+    arrival: &IncomingMessage<'_>,
+    leases: &LeaseTable,
     policy: &DhcpPolicy,
-    now: Time,
+    now: ClockSeconds,
     seed: u64,
 ) -> Decision {
     debug_assert!(
@@ -119,7 +120,7 @@ pub fn decide(
             return Decision { silence: Some(malformed.into()), ..Decision::default() };
         }
     };
-    let facts = Facts::of(&packet);
+    let facts = MessageFacts::of(&packet);
     let mut decision = Decision {
         xid: packet.xid,
         mac: Some(facts.mac),
@@ -128,17 +129,17 @@ pub fn decide(
         ..Decision::default()
     };
     decision.reasons.push(format!("{} ({})", facts.firmware, facts.evidence));
-    let mut selected = match admit(&packet, &facts, arrival, policy) {
+    let mut selected = match admit_message(&packet, &facts, arrival, policy) {
         Ok(selected) => selected,
         Err(silence) => {
-            decision.event = not_admitted(&facts, &silence, &decision.reasons);
+            decision.event = build_refusal_event(&facts, &silence, &decision.reasons);
             decision.silence = Some(silence);
             return decision;
         }
     };
     decision.reasons.push(std::mem::take(&mut selected.reason));
     let subnet = selected.subnet;
-    let case = Case {
+    let case = MessageContext {
         arrival,
         packet: &packet,
         facts: &facts,
@@ -149,7 +150,7 @@ pub fn decide(
         now,
         seed,
     };
-    let case = Case { subnet: case.subnet_of_link(), ..case };
+    let case = MessageContext { subnet: case.subnet_of_link(), ..case };
     if case.subnet.network != subnet.network {
         decision.reasons.push(format!("subnet {} of the same link", case.subnet.network));
     }
@@ -161,55 +162,59 @@ pub fn decide(
     decision
 }
 
-fn admit<'s>(
+fn admit_message<'s>(
     packet: &Packet<'_>,
-    facts: &Facts<'_>,
-    arrival: &Arrival<'_>,
+    facts: &MessageFacts<'_>,
+    arrival: &IncomingMessage<'_>,
     policy: &'s DhcpPolicy,
-) -> Result<Selected<'s>, Silence> {
+) -> Result<SelectedLink<'s>, SilenceReason> {
     if packet.hops > HOPS_MAX {
-        return Err(Silence::Hops);
+        return Err(SilenceReason::Hops);
     }
     if !facts.is_station() {
-        return Err(Silence::NotAStation);
+        return Err(SilenceReason::NotAStation);
     }
-    if let Kind::Other(number) = facts.kind {
-        return Err(Silence::NotServed(number));
+    if let MessageKind::Other(number) = facts.kind {
+        return Err(SilenceReason::NotServed(number));
     }
-    select(packet, facts, arrival, &policy.subnets)
+    select_link(packet, facts, arrival, &policy.subnets)
 }
 
 /// A machine that the configuration has no place for is one that somebody will ask about; noise is
 /// not.
-fn not_admitted(facts: &Facts<'_>, silence: &Silence, reasons: &[String]) -> Option<Event> {
+fn build_refusal_event(
+    facts: &MessageFacts<'_>,
+    silence: &SilenceReason,
+    reasons: &[String],
+) -> Option<DhcpEvent> {
     let is_told = matches!(
         silence,
-        Silence::NoSubnet(_)
-            | Silence::NoSubnetBehind(_)
-            | Silence::NotForRelays(_)
-            | Silence::SubnetOff(_)
+        SilenceReason::NoSubnet(_)
+            | SilenceReason::NoSubnetBehind(_)
+            | SilenceReason::NotForRelays(_)
+            | SilenceReason::SubnetOff(_)
     );
-    let told = is_told.then(|| Told::Silent(silence.clone()))?;
+    let told = is_told.then(|| DhcpEventKind::Silent(silence.clone()))?;
     let text = format!("no answer, {silence}: {}", reasons.join("; "));
-    Some(Event { mac: facts.mac, address: None, told, text })
+    Some(DhcpEvent { mac: facts.mac, address: None, told, text })
 }
 
 /// One message with all that is known of it.
 #[derive(Clone, Copy)]
-struct Case<'a, 's> {
-    arrival: &'a Arrival<'a>,
+struct MessageContext<'a, 's> {
+    arrival: &'a IncomingMessage<'a>,
     packet: &'a Packet<'a>,
-    facts: &'a Facts<'a>,
-    selected: &'a Selected<'s>,
+    facts: &'a MessageFacts<'a>,
+    selected: &'a SelectedLink<'s>,
     /// The one of the link that this message is about.
     subnet: &'s Subnet,
-    leases: &'a Leases,
+    leases: &'a LeaseTable,
     policy: &'a DhcpPolicy,
-    now: Time,
+    now: ClockSeconds,
     seed: u64,
 }
 
-impl<'a, 's> Case<'a, 's> {
+impl<'a, 's> MessageContext<'a, 's> {
     /// Where several subnets share the client's link: that of the address which the message names,
     /// else of a reservation, of what the client has, of what it asks for, of a pool that is not
     /// empty.
@@ -218,9 +223,9 @@ impl<'a, 's> Case<'a, 's> {
             return self.subnet;
         }
         let named = match self.facts.kind {
-            Kind::Discover | Kind::Bootp => None,
-            Kind::Inform => Some(self.informing()),
-            Kind::Renewing | Kind::Release => Some(self.packet.ciaddr),
+            MessageKind::Discover | MessageKind::Bootp => None,
+            MessageKind::Inform => Some(self.informing()),
+            MessageKind::Renewing | MessageKind::Release => Some(self.packet.ciaddr),
             _ => self.facts.requested.or(Some(self.packet.ciaddr)),
         };
         if let Some(subnet) =
@@ -248,36 +253,39 @@ impl<'a, 's> Case<'a, 's> {
         std::iter::once(self.selected.subnet).chain(self.selected.others.iter().copied())
     }
 
-    fn answer(&self, decision: &mut Decision) -> Result<(), Silence> {
+    fn answer(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
         // What a client gives back, or takes from another server, is never answered: heard from
         // everybody and at any time.
-        let is_never_answered = matches!(self.facts.kind, Kind::Decline | Kind::Release)
-            || self.chose_another().is_some();
+        let is_never_answered =
+            matches!(self.facts.kind, MessageKind::Decline | MessageKind::Release)
+                || self.chose_another().is_some();
         if !is_never_answered {
             self.may_speak()?;
             self.admitted()?;
         }
         match self.facts.kind {
-            Kind::Discover => self.discover(decision),
-            Kind::Selecting => self.selecting(decision),
-            Kind::InitReboot => self.init_reboot(decision),
-            Kind::Renewing => self.renewing(decision),
-            Kind::Empty => Err(Silence::NoAddressNamed),
-            Kind::Decline => self.decline(decision),
-            Kind::Release => self.release(decision),
-            Kind::Inform => self.inform(decision),
-            Kind::Bootp => self.bootp(decision),
-            Kind::Other(number) => Err(Silence::NotServed(number)),
+            MessageKind::Discover => self.discover(decision),
+            MessageKind::Selecting => self.selecting(decision),
+            MessageKind::InitReboot => self.init_reboot(decision),
+            MessageKind::Renewing => self.renewing(decision),
+            MessageKind::Empty => Err(SilenceReason::NoAddressNamed),
+            MessageKind::Decline => self.decline(decision),
+            MessageKind::Release => self.release(decision),
+            MessageKind::Inform => self.inform(decision),
+            MessageKind::Bootp => self.bootp(decision),
+            MessageKind::Other(number) => Err(SilenceReason::NotServed(number)),
         }
     }
 
-    fn may_speak(&self) -> Result<(), Silence> {
+    fn may_speak(&self) -> Result<(), SilenceReason> {
         let network = self.subnet().network;
         let held = self.arrival.held;
         let place = held.binary_search_by_key(&network, |(held, _)| *held).ok();
         match place.map(|place| held[place].1) {
-            Some(Held::Looking | Held::OtherServer(_)) if self.is_for_us_alone() => Ok(()),
-            Some(why) => Err(Silence::Held(network, why)),
+            Some(HoldReason::Looking | HoldReason::OtherServer(_)) if self.is_for_us_alone() => {
+                Ok(())
+            }
+            Some(why) => Err(SilenceReason::Held(network, why)),
             None => Ok(()),
         }
     }
@@ -288,39 +296,41 @@ impl<'a, 's> Case<'a, 's> {
     fn is_for_us_alone(&self) -> bool {
         let holds = |address: Ipv4Addr| {
             let lease = self.leases.get(address).filter(|lease| lease.mac == self.facts.mac);
-            lease.is_some_and(|lease| lease.state == State::Bound && lease.end_s > self.now)
+            lease.is_some_and(|lease| lease.state == LeaseState::Bound && lease.end_s > self.now)
         };
         let is_sent_to_us = self.arrival.is_unicast() && self.packet.giaddr.is_unspecified();
         match self.facts.kind {
-            Kind::Selecting => self.facts.server_id.is_some_and(|server| self.is_ours(server)),
-            Kind::InitReboot => self.facts.requested.is_some_and(holds),
-            Kind::Renewing => is_sent_to_us || holds(self.packet.ciaddr),
-            Kind::Inform => is_sent_to_us,
+            MessageKind::Selecting => {
+                self.facts.server_id.is_some_and(|server| self.is_ours(server))
+            }
+            MessageKind::InitReboot => self.facts.requested.is_some_and(holds),
+            MessageKind::Renewing => is_sent_to_us || holds(self.packet.ciaddr),
+            MessageKind::Inform => is_sent_to_us,
             _ => false,
         }
     }
 
     /// Who is served here. GRUB and an installed system say nothing of booting: they come with what
     /// their firmware said.
-    fn admitted(&self) -> Result<(), Silence> {
+    fn admitted(&self) -> Result<(), SilenceReason> {
         let (subnet, facts) = (self.subnet(), self.facts);
         let reserved = self.reservation().is_some();
         match subnet.clients {
-            Clients::Any => Ok(()),
-            Clients::Known if reserved => Ok(()),
-            Clients::Known => Err(Silence::NotReserved(subnet.network)),
-            Clients::Pxe if reserved || facts.boots_from_network() => Ok(()),
-            Clients::Pxe if self.leases.has_booted(facts.mac) => Ok(()),
-            Clients::Pxe => Err(Silence::NotPxe(subnet.network)),
+            ServedClients::Any => Ok(()),
+            ServedClients::Known if reserved => Ok(()),
+            ServedClients::Known => Err(SilenceReason::NotReserved(subnet.network)),
+            ServedClients::Pxe if reserved || facts.boots_from_network() => Ok(()),
+            ServedClients::Pxe if self.leases.has_booted(facts.mac) => Ok(()),
+            ServedClients::Pxe => Err(SilenceReason::NotPxe(subnet.network)),
         }
     }
 
     /// D-19: reservation, current or previous binding, the address asked for, the pool.
-    fn discover(&self, decision: &mut Decision) -> Result<(), Silence> {
+    fn discover(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
         let network = self.subnet().network;
         let nothing = || match self.is_silenced() {
-            true => Silence::DeclinedTooMuch,
-            false => Silence::NoAddressFree(network),
+            true => SilenceReason::DeclinedTooMuch,
+            false => SilenceReason::NoAddressFree(network),
         };
         let (address, why) = self.address_to_offer(decision).ok_or_else(nothing)?;
         decision.reasons.push(format!("address {address} {why}"));
@@ -332,15 +342,17 @@ impl<'a, 's> Case<'a, 's> {
         self.reply(AnswerKind::Offer, address, decision)?;
         let until_s = self.now.saturating_add(offer_hold_s(machine.firmware));
         let client_id = self.client().system.map(<[u8]>::to_vec);
-        decision.changes.push(Change::Offer {
+        decision.changes.push(LeaseChange::Offer {
             address,
             machine,
             client_id,
             until_s,
             circuit: self.circuit(),
         });
-        let is_known =
-            matches!(self.leases.standing(address, self.client(), self.now), Standing::Own(_));
+        let is_known = matches!(
+            self.leases.standing(address, self.client(), self.now),
+            AddressAvailability::Own(_)
+        );
         decision.unproven = Some(address).filter(|_| self.subnet().conflict_detection && !is_known);
         Ok(())
     }
@@ -359,7 +371,7 @@ impl<'a, 's> Case<'a, 's> {
             decision.reasons.push(format!("the reserved address {} is {why}", reservation.address));
         }
         if let Some(lease) = self.own().filter(|lease| self.gives(lease.address)) {
-            let live = lease.state == State::Bound && lease.end_s > self.now;
+            let live = lease.state == LeaseState::Bound && lease.end_s > self.now;
             return Some((
                 lease.address,
                 if live { "by its lease" } else { "by what it had before" },
@@ -375,7 +387,7 @@ impl<'a, 's> Case<'a, 's> {
     }
 
     fn is_free(&self, address: Ipv4Addr) -> bool {
-        self.gives(address) && self.standing(address) == Standing::Free
+        self.gives(address) && self.standing(address) == AddressAvailability::Free
     }
 
     fn choose(&self) -> Option<Ipv4Addr> {
@@ -383,25 +395,26 @@ impl<'a, 's> Case<'a, 's> {
         ours.extend([self.arrival.interface_address, self.packet.giaddr, self.server()]);
         ours.extend(self.policy.advertise);
         let (network, mac) = (self.subnet().network, self.facts.mac);
-        let wanted = Wanted { network, mac, circuit: self.circuit(), seed: self.seed, ours: &ours };
+        let wanted =
+            AddressRequest { network, mac, circuit: self.circuit(), seed: self.seed, ours: &ours };
         self.leases.choose(&wanted, self.now)
     }
 
     /// D-22, D-23.
-    fn selecting(&self, decision: &mut Decision) -> Result<(), Silence> {
+    fn selecting(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
         if let Some(chosen) = self.chose_another() {
             let (mac, held) = (self.facts.mac, self.own());
             decision
                 .changes
-                .extend(held.map(|lease| Change::Forget { address: lease.address, mac }));
-            return Err(Silence::OtherServer(chosen));
+                .extend(held.map(|lease| LeaseChange::Forget { address: lease.address, mac }));
+            return Err(SilenceReason::OtherServer(chosen));
         }
         let named = self
             .facts
             .requested
             .or(Some(self.packet.ciaddr))
             .filter(|address| !address.is_unspecified());
-        let address = named.ok_or(Silence::NoAddressNamed)?;
+        let address = named.ok_or(SilenceReason::NoAddressNamed)?;
         self.not_committing(address)?;
         match self.refusal(address) {
             Some(why) => self.refuse(address, why, decision),
@@ -412,7 +425,7 @@ impl<'a, 's> Case<'a, 's> {
     fn chose_another(&self) -> Option<Ipv4Addr> {
         self.facts
             .server_id
-            .filter(|server| self.facts.kind == Kind::Selecting && !self.is_ours(*server))
+            .filter(|server| self.facts.kind == MessageKind::Selecting && !self.is_ours(*server))
     }
 
     /// Why this client may not have this address; None where it may.
@@ -432,18 +445,22 @@ impl<'a, 's> Case<'a, 's> {
             return Some("not an address that is given here");
         }
         match self.standing(address) {
-            Standing::Own(_) => None,
-            Standing::Remembered if self.is_known_at(address) => None,
-            Standing::Taken | Standing::Remembered => Some("the address belongs to another client"),
+            AddressAvailability::Own(_) => None,
+            AddressAvailability::Remembered if self.is_known_at(address) => None,
+            AddressAvailability::Taken | AddressAvailability::Remembered => {
+                Some("the address belongs to another client")
+            }
             // Our offer lapsed, or was forgotten by a restart: nobody else has the address, so it
             // may have it.
-            Standing::Free => self.holds_another(address).then_some("another address was offered"),
+            AddressAvailability::Free => {
+                self.holds_another(address).then_some("another address was offered")
+            }
         }
     }
 
     /// D-24.
-    fn init_reboot(&self, decision: &mut Decision) -> Result<(), Silence> {
-        let address = self.facts.requested.ok_or(Silence::NoAddressNamed)?;
+    fn init_reboot(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
+        let address = self.facts.requested.ok_or(SilenceReason::NoAddressNamed)?;
         if !self.subnet().network.contains(address) {
             return self.refuse(address, "wrong network", decision);
         }
@@ -457,12 +474,12 @@ impl<'a, 's> Case<'a, 's> {
         if self.subnet().authoritative {
             return self.refuse(address, "no record of this client", decision);
         }
-        Err(Silence::UnknownClient)
+        Err(SilenceReason::UnknownClient)
     }
 
     /// D-25. A lease is kept until its machine restarts, even where a reservation now names another
     /// address.
-    fn renewing(&self, decision: &mut Decision) -> Result<(), Silence> {
+    fn renewing(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
         let address = self.packet.ciaddr;
         self.not_committing(address)?;
         if self.is_known_at(address) {
@@ -474,58 +491,63 @@ impl<'a, 's> Case<'a, 's> {
         if self.arrival.is_unicast() && self.packet.giaddr.is_unspecified() {
             return self.refuse(address, "no lease on this address for this client", decision);
         }
-        Err(Silence::UnknownClient)
+        Err(SilenceReason::UnknownClient)
     }
 
     /// D-27. Only who holds an address may decline it, and a few within an hour: else one client
     /// could empty the pool.
-    fn decline(&self, decision: &mut Decision) -> Result<(), Silence> {
+    fn decline(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
         self.for_us()?;
-        let (mac, address) = (self.facts.mac, self.facts.requested.ok_or(Silence::NoAddressNamed)?);
+        let (mac, address) =
+            (self.facts.mac, self.facts.requested.ok_or(SilenceReason::NoAddressNamed)?);
         let standing = self.standing(address);
-        if !matches!(standing, Standing::Own(_)) {
-            return Err(Silence::NotHeld(address));
+        if !matches!(standing, AddressAvailability::Own(_)) {
+            return Err(SilenceReason::NotHeld(address));
         }
         if self.leases.is_written(address) {
-            return Err(Silence::CommitPending);
+            return Err(SilenceReason::CommitPending);
         }
         let circuit = self.circuit();
         let verdict = self.leases.weigh_decline(mac, circuit, self.now);
         decision.changes.push(match verdict {
-            Verdict::KeepBack { .. } => {
-                Change::Decline { address, mac, until_s: self.now.saturating_add(DECLINE_HOLD_S) }
+            DeclineVerdict::KeepBack { .. } => LeaseChange::Decline {
+                address,
+                mac,
+                until_s: self.now.saturating_add(DECLINE_HOLD_S),
+            },
+            _ if standing == AddressAvailability::Own(LeaseState::Offered) => {
+                LeaseChange::Forget { address, mac }
             }
-            _ if standing == Standing::Own(State::Offered) => Change::Forget { address, mac },
-            _ => Change::Free { address },
+            _ => LeaseChange::Free { address },
         });
-        decision.changes.push(Change::Struck { address, mac, circuit });
+        decision.changes.push(LeaseChange::Struck { address, mac, circuit });
         Err(match verdict {
-            Verdict::KeepBack { last: false } => Silence::Declined,
-            Verdict::KeepBack { last: true } => Silence::LastDecline,
-            Verdict::Silenced => Silence::DeclinedTooMuch,
-            Verdict::TooMany { first } => Silence::DeclineNotKept(first),
+            DeclineVerdict::KeepBack { last: false } => SilenceReason::Declined,
+            DeclineVerdict::KeepBack { last: true } => SilenceReason::LastDecline,
+            DeclineVerdict::Silenced => SilenceReason::DeclinedTooMuch,
+            DeclineVerdict::TooMany { first } => SilenceReason::DeclineNotKept(first),
         })
     }
 
     /// D-28: free, but remembered for the same client.
-    fn release(&self, decision: &mut Decision) -> Result<(), Silence> {
+    fn release(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
         self.for_us()?;
         let (mac, address) = (self.facts.mac, self.packet.ciaddr);
-        if self.standing(address) != Standing::Own(State::Bound) {
-            return Err(Silence::NotHeld(address));
+        if self.standing(address) != AddressAvailability::Own(LeaseState::Bound) {
+            return Err(SilenceReason::NotHeld(address));
         }
         if self.leases.is_written(address) {
-            return Err(Silence::CommitPending);
+            return Err(SilenceReason::CommitPending);
         }
-        decision.changes.push(Change::Release { address, mac, end_s: self.now });
-        Err(Silence::Released)
+        decision.changes.push(LeaseChange::Release { address, mac, end_s: self.now });
+        Err(SilenceReason::Released)
     }
 
     /// D-29: parameters only; nothing is allocated.
-    fn inform(&self, decision: &mut Decision) -> Result<(), Silence> {
+    fn inform(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
         let own = self.informing();
         if !self.subnet().network.contains(own) {
-            return Err(Silence::OutsideSubnet(own));
+            return Err(SilenceReason::OutsideSubnet(own));
         }
         self.reply(AnswerKind::Parameters, Ipv4Addr::UNSPECIFIED, decision)
     }
@@ -540,10 +562,10 @@ impl<'a, 's> Case<'a, 's> {
     }
 
     /// D-31: only for machines with a reservation, without end.
-    fn bootp(&self, decision: &mut Decision) -> Result<(), Silence> {
-        let reservation = self.reservation().ok_or(Silence::NoReservation)?;
+    fn bootp(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
+        let reservation = self.reservation().ok_or(SilenceReason::NoReservation)?;
         if !self.may_hold(reservation.address) {
-            return Err(Silence::NotHeld(reservation.address));
+            return Err(SilenceReason::NotHeld(reservation.address));
         }
         self.not_committing(reservation.address)?;
         decision.reasons.push(format!("address {} by reservation", reservation.address));
@@ -555,9 +577,9 @@ impl<'a, 's> Case<'a, 's> {
     fn bind(
         &self,
         address: Ipv4Addr,
-        times: Times,
+        times: LeaseTimes,
         decision: &mut Decision,
-    ) -> Result<(), Silence> {
+    ) -> Result<(), SilenceReason> {
         decision.reasons.push(format!("address {address} for {} s", times.lease_s));
         let known = self.leases.get(address).and_then(|lease| lease.uuid);
         let twin = known.zip(self.facts.uuid).filter(|(known, uuid)| known != uuid);
@@ -566,7 +588,7 @@ impl<'a, 's> Case<'a, 's> {
         }
         self.reply(AnswerKind::Ack, address, decision)?;
         if let (Some(event), Some(_)) = (&mut decision.event, twin) {
-            event.told = Told::Twin;
+            event.told = DhcpEventKind::Twin;
         }
         decision
             .changes
@@ -576,14 +598,14 @@ impl<'a, 's> Case<'a, 's> {
 
     /// The row of a binding. A booted system does not wipe out what the firmware said of the
     /// machine.
-    fn lease(&self, address: Ipv4Addr, end_s: Time) -> Change {
+    fn lease(&self, address: Ipv4Addr, end_s: ClockSeconds) -> LeaseChange {
         let facts = self.facts;
-        let is_own = matches!(self.standing(address), Standing::Own(_));
+        let is_own = matches!(self.standing(address), AddressAvailability::Own(_));
         let before = self.leases.get(address).filter(|_| is_own).or_else(|| self.own());
-        let is_system = facts.firmware.role == Role::System;
+        let is_system = facts.firmware.role == FirmwareRole::System;
         let firmware =
             before.and_then(|lease| lease.firmware).filter(|_| is_system).or(Some(facts.firmware));
-        Change::Bind(Box::new(Lease {
+        LeaseChange::Bind(Box::new(Lease {
             address,
             mac: facts.mac,
             client_id: self.system().map(<[u8]>::to_vec),
@@ -594,7 +616,7 @@ impl<'a, 's> Case<'a, 's> {
                 .or(facts.host_name)
                 .map(str::to_owned)
                 .or_else(|| before?.host_name.clone()),
-            state: State::Bound,
+            state: LeaseState::Bound,
             start_s: self.now,
             end_s,
         }))
@@ -603,9 +625,9 @@ impl<'a, 's> Case<'a, 's> {
     /// Who the lease is for. While machines are provisioned, all that runs on one is one client
     /// (D-38). Where everybody is served, systems that name themselves differently are several,
     /// whatever hardware address they share (D-37).
-    fn client(&self) -> Client<'a> {
-        let system = self.system().filter(|_| self.subnet().clients == Clients::Any);
-        Client { mac: self.facts.mac, system }
+    fn client(&self) -> ClientIdentity<'a> {
+        let system = self.system().filter(|_| self.subnet().clients == ServedClients::Any);
+        ClientIdentity { mac: self.facts.mac, system }
     }
 
     /// The system by its option 61, empty where that is type and hardware address alone. None for
@@ -614,7 +636,7 @@ impl<'a, 's> Case<'a, 's> {
     fn system(&self) -> Option<&'a [u8]> {
         let facts = self.facts;
         let says_nothing = facts.client_id.is_none() && facts.wanted.is_none();
-        if says_boot(facts.firmware) || says_nothing {
+        if is_boot_firmware(facts.firmware) || says_nothing {
             return None;
         }
         let is_plain = |id: &[u8]| id.split_first() == Some((&1, &facts.mac.0[..]));
@@ -623,7 +645,7 @@ impl<'a, 's> Case<'a, 's> {
 
     /// The same request waits for the store, or that of another system behind this hardware address
     /// may.
-    fn not_committing(&self, address: Ipv4Addr) -> Result<(), Silence> {
+    fn not_committing(&self, address: Ipv4Addr) -> Result<(), SilenceReason> {
         let is_the_same = self.leases.is_committing(address, self.facts.mac, self.packet.xid);
         let holder = self
             .leases
@@ -631,10 +653,10 @@ impl<'a, 's> Case<'a, 's> {
             .map(|lease| lease.mac)
             .filter(|_| self.leases.is_written(address));
         let may_be_anothers = self.client().system.is_some() && holder == Some(self.facts.mac);
-        if is_the_same || may_be_anothers { Err(Silence::CommitPending) } else { Ok(()) }
+        if is_the_same || may_be_anothers { Err(SilenceReason::CommitPending) } else { Ok(()) }
     }
 
-    fn standing(&self, address: Ipv4Addr) -> Standing {
+    fn standing(&self, address: Ipv4Addr) -> AddressAvailability {
         self.leases.standing(address, self.client(), self.now)
     }
 
@@ -643,10 +665,10 @@ impl<'a, 's> Case<'a, 's> {
         kind: AnswerKind,
         yiaddr: Ipv4Addr,
         decision: &mut Decision,
-    ) -> Result<(), Silence> {
+    ) -> Result<(), SilenceReason> {
         let choice = self.boot_file(decision);
         let file = choice.file.as_deref();
-        let terms = Terms {
+        let terms = ReplyTerms {
             subnet: self.subnet(),
             message_type: match kind {
                 AnswerKind::Offer => Some(options::OFFER),
@@ -659,7 +681,7 @@ impl<'a, 's> Case<'a, 's> {
             file,
             host_name: self.host_name(),
         };
-        let reply = Reply {
+        let reply = ReplyMessage {
             ciaddr: if kind == AnswerKind::Offer {
                 Ipv4Addr::UNSPECIFIED
             } else {
@@ -668,7 +690,7 @@ impl<'a, 's> Case<'a, 's> {
             yiaddr,
             siaddr: self.next_server(),
             file: file.map(|name| name.as_bytes().to_vec()).unwrap_or_default(),
-            options: options::compose(&terms, self.packet, self.facts),
+            options: options::compose_options(&terms, self.packet, self.facts),
             ..self.header()
         };
         let dropped = self.send(&reply, kind, yiaddr, decision)?;
@@ -676,31 +698,39 @@ impl<'a, 's> Case<'a, 's> {
             decision.reasons.push(format!("options {dropped:?} left out, they do not fit"));
         }
         let told = match kind {
-            _ if choice.missing => Told::NoLoader(choice.reason),
-            AnswerKind::Offer => Told::Offered,
-            AnswerKind::Ack if self.facts.kind == Kind::Renewing => Told::Renewed,
-            AnswerKind::Ack | AnswerKind::Bootp => Told::Leased,
-            AnswerKind::Parameters | AnswerKind::Nak => Told::Parameters,
+            _ if choice.missing => DhcpEventKind::NoLoader(choice.reason),
+            AnswerKind::Offer => DhcpEventKind::Offered,
+            AnswerKind::Ack if self.facts.kind == MessageKind::Renewing => DhcpEventKind::Renewed,
+            AnswerKind::Ack | AnswerKind::Bootp => DhcpEventKind::Leased,
+            AnswerKind::Parameters | AnswerKind::Nak => DhcpEventKind::Parameters,
         };
-        let is_renewal = told == Told::Renewed;
+        let is_renewal = told == DhcpEventKind::Renewed;
         let what = if is_renewal { "renewal".to_owned() } else { kind.to_string() };
         self.tell(format_args!("{what}"), Some(yiaddr), told, decision);
         Ok(())
     }
 
     /// The loader of this client's class, with the limits of header field and option (D-41, D-42).
-    fn boot_file(&self, decision: &mut Decision) -> Choice {
+    fn boot_file(&self, decision: &mut Decision) -> LoaderChoice {
         let (facts, boot) = (self.facts, &self.policy.boot);
-        let origin = Origin { server: self.next_server(), http_port: self.policy.http_port };
+        let origin = UrlOrigin { server: self.next_server(), http_port: self.policy.http_port };
         // BOOTP has no option 93: who speaks it is a BIOS ROM (D-31).
-        let bootp = Firmware { role: Role::Pxe, arch: Some(Arch::Bios) };
+        let bootp = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::Bios) };
         let mut choice = match (facts.kind, facts.firmware.role) {
-            (Kind::Bootp, Role::System) => plan::choose(bootp, "BOOTP", true, boot, origin),
-            _ => plan::choose(facts.firmware, &facts.evidence, facts.speaks_http, boot, origin),
+            (MessageKind::Bootp, FirmwareRole::System) => {
+                plan::choose_loader(bootp, "BOOTP", true, boot, origin)
+            }
+            _ => plan::choose_loader(
+                facts.firmware,
+                &facts.evidence,
+                facts.speaks_http,
+                boot,
+                origin,
+            ),
         };
         let octets = choice.file.as_ref().map_or(0, String::len);
         if octets > OPTION_OCTETS_MAX {
-            choice = Choice {
+            choice = LoaderChoice {
                 file: None,
                 reason: format!("no boot file because its name has {octets} octets"),
                 missing: true,
@@ -720,28 +750,28 @@ impl<'a, 's> Case<'a, 's> {
         address: Ipv4Addr,
         why: &'static str,
         decision: &mut Decision,
-    ) -> Result<(), Silence> {
+    ) -> Result<(), SilenceReason> {
         decision.reasons.push(format!("{address} refused: {why}"));
         let relayed = !self.packet.giaddr.is_unspecified();
         let flags = if relayed { self.packet.flags | FLAG_BROADCAST } else { self.packet.flags };
-        let reply = Reply {
+        let reply = ReplyMessage {
             flags,
-            options: options::refusal(self.server(), why, self.facts),
+            options: options::compose_nak_options(self.server(), why, self.facts),
             ..self.header()
         };
         self.send(&reply, AnswerKind::Nak, Ipv4Addr::UNSPECIFIED, decision)?;
         self.tell(
             format_args!("{} of {address}", AnswerKind::Nak),
             Some(address),
-            Told::Refused,
+            DhcpEventKind::Refused,
             decision,
         );
         Ok(())
     }
 
     /// What every reply copies from its request (D-2).
-    fn header(&self) -> Reply {
-        Reply {
+    fn header(&self) -> ReplyMessage {
+        ReplyMessage {
             htype: self.packet.htype,
             hlen: self.packet.hlen,
             xid: self.packet.xid,
@@ -752,27 +782,27 @@ impl<'a, 's> Case<'a, 's> {
             giaddr: self.packet.giaddr,
             chaddr: self.packet.chaddr,
             file: Vec::new(),
-            options: Options::default(),
+            options: ReplyOptions::default(),
         }
     }
 
     fn send(
         &self,
-        reply: &Reply,
+        reply: &ReplyMessage,
         kind: AnswerKind,
         yiaddr: Ipv4Addr,
         decision: &mut Decision,
-    ) -> Result<Vec<u8>, Silence> {
+    ) -> Result<Vec<u8>, SilenceReason> {
         let (bytes, dropped) = reply.encode(self.facts.payload_octets_max)?;
-        let ask = Ask {
+        let ask = RouteInputs {
             nak: kind == AnswerKind::Nak,
             yiaddr,
             network: self.subnet().network,
             source: self.arrival.source,
             off_link: self.selected.off_link,
         };
-        let route = route(self.packet, self.facts, ask);
-        decision.answer = Some(Answer { bytes, route, source: self.own_address(), kind });
+        let route = choose_reply_route(self.packet, self.facts, ask);
+        decision.answer = Some(AnswerDatagram { bytes, route, source: self.own_address(), kind });
         Ok(dropped)
     }
 
@@ -780,7 +810,7 @@ impl<'a, 's> Case<'a, 's> {
         &self,
         what: fmt::Arguments<'_>,
         address: Option<Ipv4Addr>,
-        told: Told,
+        told: DhcpEventKind,
         decision: &mut Decision,
     ) {
         let octets: usize = decision.reasons.iter().map(|reason| reason.len() + "; ".len()).sum();
@@ -793,17 +823,17 @@ impl<'a, 's> Case<'a, 's> {
             text.push_str(reason);
         }
         let address = address.filter(|address| !address.is_unspecified());
-        decision.event = Some(Event { mac: self.facts.mac, address, told, text });
+        decision.event = Some(DhcpEvent { mac: self.facts.mac, address, told, text });
     }
 
     /// What an operator may ask about (D-19, D-27, D-5). Who gives an address back, or declines it,
     /// expects no answer.
-    fn explain_silence(&self, silence: &Silence, decision: &mut Decision) {
+    fn explain_silence(&self, silence: &SilenceReason, decision: &mut Decision) {
         decision.answer = None;
-        let address = decision.changes.first().map(Change::address);
-        let told = Told::Silent(silence.clone());
+        let address = decision.changes.first().map(LeaseChange::address);
+        let told = DhcpEventKind::Silent(silence.clone());
         match silence {
-            Silence::Released | Silence::Declined => {
+            SilenceReason::Released | SilenceReason::Declined => {
                 self.tell(format_args!("{silence}"), address, told, decision)
             }
             _ => self.tell(format_args!("no answer, {silence}"), address, told, decision),
@@ -814,12 +844,12 @@ impl<'a, 's> Case<'a, 's> {
         self.subnet
     }
 
-    fn times(&self) -> Times {
-        Times::new(
+    fn times(&self) -> LeaseTimes {
+        LeaseTimes::new(
             self.facts.lease_time_s,
             self.facts.firmware.role,
             self.subnet(),
-            hash(&self.facts.mac.0),
+            hash_bytes(&self.facts.mac.0),
         )
     }
 
@@ -853,7 +883,7 @@ impl<'a, 's> Case<'a, 's> {
     }
 
     fn holds_another(&self, address: Ipv4Addr) -> bool {
-        let live = |lease: &&Lease| lease.state != State::Released && lease.end_s > self.now;
+        let live = |lease: &&Lease| lease.state != LeaseState::Released && lease.end_s > self.now;
         self.own().filter(live).is_some_and(|lease| lease.address != address)
     }
 
@@ -861,7 +891,8 @@ impl<'a, 's> Case<'a, 's> {
     fn is_known_at(&self, address: Ipv4Addr) -> bool {
         let standing = self.standing(address);
         let reserved = self.reservation().is_some_and(|reservation| reservation.address == address);
-        matches!(standing, Standing::Own(_)) || (reserved && standing != Standing::Taken)
+        matches!(standing, AddressAvailability::Own(_))
+            || (reserved && standing != AddressAvailability::Taken)
     }
 
     /// True where the configuration lets this client have the address, from a pool or reserved for
@@ -874,16 +905,16 @@ impl<'a, 's> Case<'a, 's> {
     }
 
     fn may_hold(&self, address: Ipv4Addr) -> bool {
-        !self.is_infrastructure(address) && self.standing(address) != Standing::Taken
+        !self.is_infrastructure(address) && self.standing(address) != AddressAvailability::Taken
     }
 
     /// D-27, D-28: a message for another server changes nothing here. Without option 54 it is taken
     /// as for us.
-    fn for_us(&self) -> Result<(), Silence> {
+    fn for_us(&self) -> Result<(), SilenceReason> {
         self.facts
             .server_id
             .filter(|server| !self.is_ours(*server))
-            .map_or(Ok(()), |other| Err(Silence::OtherServer(other)))
+            .map_or(Ok(()), |other| Err(SilenceReason::OtherServer(other)))
     }
 
     /// Our identity on the client's segment, unless the relay wants to stand in for us (D-20,

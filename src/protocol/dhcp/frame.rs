@@ -14,7 +14,7 @@ const UDP_OCTETS: u16 = 8;
 
 /// Ethernet, IPv4 and UDP headers with checksums, then the payload. None where the payload does not
 /// fit an IPv4 datagram.
-pub fn ethernet(
+pub fn build_ethernet_frame(
     source: Mac,
     destination: Mac,
     from: SocketAddrV4,
@@ -22,32 +22,37 @@ pub fn ethernet(
     payload: &[u8],
 ) -> Option<Vec<u8>> {
     let mut frame = [&destination.0[..], &source.0, &ETHERTYPE_IPV4].concat();
-    frame.extend(datagram(from, to, payload)?);
+    frame.extend(build_ipv4_datagram(from, to, payload)?);
     Some(frame)
 }
 
 /// IPv4 and UDP headers with checksums, then the payload: what a packet socket of type SOCK_DGRAM
 /// takes.
-pub fn datagram(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Option<Vec<u8>> {
+pub fn build_ipv4_datagram(
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    payload: &[u8],
+) -> Option<Vec<u8>> {
     let udp_octets = u16::try_from(payload.len()).ok()?.checked_add(UDP_OCTETS)?;
     let total = udp_octets.checked_add(IPV4_OCTETS)?;
     let mut udp =
         [from.port().to_be_bytes(), to.port().to_be_bytes(), udp_octets.to_be_bytes(), [0, 0]]
             .concat();
     udp.extend_from_slice(payload);
-    let sum = match checksum(&[&pseudo_header(*from.ip(), *to.ip(), udp_octets), &udp]) {
-        0 => u16::MAX, // zero would say "no checksum" (RFC 768)
-        sum => sum,
-    };
+    let sum =
+        match compute_checksum(&[&build_pseudo_header(*from.ip(), *to.ip(), udp_octets), &udp]) {
+            0 => u16::MAX, // zero would say "no checksum" (RFC 768)
+            sum => sum,
+        };
     udp.get_mut(6..8)?.copy_from_slice(&sum.to_be_bytes());
-    let mut packet = ipv4_header(*from.ip(), *to.ip(), total).to_vec();
+    let mut packet = build_ipv4_header(*from.ip(), *to.ip(), total).to_vec();
     packet.extend(udp);
     Some(packet)
 }
 
 /// Source and payload of an IPv4 packet that holds a whole UDP datagram. Checksums are the network
 /// card's matter: a packet of this very host has none yet.
-pub fn read_datagram(packet: &[u8]) -> Option<(SocketAddrV4, &[u8])> {
+pub fn parse_ipv4_datagram(packet: &[u8]) -> Option<(SocketAddrV4, &[u8])> {
     let header_octets = usize::from(packet.first()? & 0x0f) * 4;
     let (header, rest) = packet.split_at_checked(header_octets)?;
     let source: [u8; 4] = header.get(12..16)?.try_into().ok()?;
@@ -60,7 +65,7 @@ pub fn read_datagram(packet: &[u8]) -> Option<(SocketAddrV4, &[u8])> {
 }
 
 /// No options, not fragmented, DF clear: some ROMs mishandle it.
-fn ipv4_header(from: Ipv4Addr, to: Ipv4Addr, total: u16) -> [u8; 20] {
+fn build_ipv4_header(from: Ipv4Addr, to: Ipv4Addr, total: u16) -> [u8; 20] {
     let [t0, t1] = total.to_be_bytes();
     let ([f0, f1, f2, f3], [d0, d1, d2, d3]) = (from.octets(), to.octets());
     let header = |sum: [u8; 2]| {
@@ -87,15 +92,15 @@ fn ipv4_header(from: Ipv4Addr, to: Ipv4Addr, total: u16) -> [u8; 20] {
             d3,
         ]
     };
-    header(checksum(&[&header([0, 0])]).to_be_bytes())
+    header(compute_checksum(&[&header([0, 0])]).to_be_bytes())
 }
 
-fn pseudo_header(from: Ipv4Addr, to: Ipv4Addr, udp_octets: u16) -> Vec<u8> {
+fn build_pseudo_header(from: Ipv4Addr, to: Ipv4Addr, udp_octets: u16) -> Vec<u8> {
     [&from.octets()[..], &to.octets(), &[0, PROTOCOL_UDP], &udp_octets.to_be_bytes()].concat()
 }
 
 /// The Internet checksum (RFC 1071) over parts, each but the last of even length.
-fn checksum(parts: &[&[u8]]) -> u16 {
+fn compute_checksum(parts: &[&[u8]]) -> u16 {
     let word =
         |pair: &[u8]| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
     let mut sum: u32 = parts.iter().flat_map(|part| part.chunks(2)).map(word).sum();
@@ -117,7 +122,8 @@ mod tests {
         for length in [300usize, 301] {
             let payload: Vec<u8> = (0..length).map(|n| n as u8).collect();
             let client = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
-            let frame = ethernet(Mac([2, 0, 0, 0, 0, 1]), client, from, to, &payload).unwrap();
+            let frame =
+                build_ethernet_frame(Mac([2, 0, 0, 0, 0, 1]), client, from, to, &payload).unwrap();
             assert_eq!(&frame[..6], &client.0);
             assert_eq!(&frame[12..14], &[8, 0]);
             let (ip, udp) = (&frame[14..34], &frame[34..]);
@@ -126,24 +132,30 @@ mod tests {
             assert_eq!(&ip[6..8], &[0, 0], "no fragment, no DF");
             assert_eq!(&ip[12..20], &[192, 168, 4, 150, 192, 168, 4, 26]);
             // A receiver sums headers with their checksums and gets all ones.
-            assert_eq!(checksum(&[ip]), 0);
-            assert_eq!(checksum(&[&pseudo_header(*from.ip(), *to.ip(), udp.len() as u16), udp]), 0);
+            assert_eq!(compute_checksum(&[ip]), 0);
+            assert_eq!(
+                compute_checksum(&[
+                    &build_pseudo_header(*from.ip(), *to.ip(), udp.len() as u16),
+                    udp
+                ]),
+                0
+            );
             assert_eq!(&udp[..4], &[0, 67, 0, 68]);
             assert_eq!(&udp[8..], &payload);
         }
-        assert!(datagram(from, to, &vec![0; 65_536]).is_none());
-        assert!(datagram(from, to, &vec![0; 65_508]).is_none());
+        assert!(build_ipv4_datagram(from, to, &vec![0; 65_536]).is_none());
+        assert!(build_ipv4_datagram(from, to, &vec![0; 65_508]).is_none());
     }
 
     #[test]
     fn only_a_whole_udp_datagram_of_ipv4_is_read() {
         let (from, to) = (Ipv4Addr::new(192, 168, 4, 2), Ipv4Addr::new(192, 168, 4, 26));
         let (from, to) = (SocketAddrV4::new(from, 67), SocketAddrV4::new(to, 68));
-        let good = datagram(from, to, b"boot").unwrap();
+        let good = build_ipv4_datagram(from, to, b"boot").unwrap();
         let read = |changes: &[(usize, u8)]| {
             let mut packet = good.clone();
             changes.iter().for_each(|(at, value)| packet[*at] = *value);
-            read_datagram(&packet).map(|(from, payload)| (from, payload.to_vec()))
+            parse_ipv4_datagram(&packet).map(|(from, payload)| (from, payload.to_vec()))
         };
         let whole = Some((from, b"boot".to_vec()));
         assert_eq!(
@@ -168,7 +180,8 @@ mod tests {
     fn d15_known_udp_checksum() {
         let (from, to) = (Ipv4Addr::new(192, 168, 4, 150), Ipv4Addr::new(192, 168, 4, 26));
         let packet =
-            datagram(SocketAddrV4::new(from, 67), SocketAddrV4::new(to, 68), b"boot").unwrap();
+            build_ipv4_datagram(SocketAddrV4::new(from, 67), SocketAddrV4::new(to, 68), b"boot")
+                .unwrap();
         assert_eq!(packet[26..], *b"\xa3\x6aboot");
     }
 
@@ -176,7 +189,7 @@ mod tests {
     #[test]
     fn d15_known_header_checksum() {
         let header =
-            ipv4_header(Ipv4Addr::new(192, 168, 0, 1), Ipv4Addr::new(192, 168, 0, 199), 0x73);
+            build_ipv4_header(Ipv4Addr::new(192, 168, 0, 1), Ipv4Addr::new(192, 168, 0, 199), 0x73);
         assert_eq!(&header[10..12], &[0xf8, 0x61]);
     }
 }

@@ -5,33 +5,33 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use super::lease_record::Time;
+use super::lease_record::ClockSeconds;
 use super::pool::FreeMap;
 use super::pool_use::PoolUse;
 use super::subnet::Subnet;
 use crate::model::machine::Mac;
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 
 /// Where a held address stands in the orders of a layout. The time is what the order goes by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Spot {
+pub(super) enum LayoutPlace {
     /// On its way from one place to another.
     #[default]
     Nowhere,
     /// In no order: a lease runs, or is being written.
     Live,
     /// The lease is over.
-    Ended(Time),
+    Ended(ClockSeconds),
     /// Offered until then, and not confirmed.
-    Offered(Time),
+    Offered(ClockSeconds),
     /// Declined until then.
-    Declined(Time),
+    Declined(ClockSeconds),
 }
 
 /// Pools and orders. Built beside the running table, then filled with what is held, then put in the
 /// place of the one before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Layout {
+pub struct PoolLayout {
     /// By first address; they do not overlap.
     pools: Vec<FreeMap>,
     /// For each pool the first pool of its subnet: by this number orders are kept.
@@ -41,43 +41,43 @@ pub struct Layout {
     reserved: HashMap<u32, Mac>,
     /// Addresses of this host: given to nobody.
     own: HashSet<u32>,
-    ended: Order,
-    offered: Order,
-    declined: Order,
+    ended: ReuseOrder,
+    offered: ReuseOrder,
+    declined: ReuseOrder,
     /// Addresses in the orders, for each group.
-    counts: Vec<InOrders>,
+    counts: Vec<OrderCounts>,
     /// Addresses of pools that are set aside or this host's own, for each group.
     kept: Vec<usize>,
 }
 
 /// How many addresses of a subnet stand in each order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct InOrders {
+struct OrderCounts {
     ended: usize,
     offered: usize,
     declined: usize,
 }
 
-impl InOrders {
-    fn of(&mut self, spot: Spot) -> Option<&mut usize> {
+impl OrderCounts {
+    fn of(&mut self, spot: LayoutPlace) -> Option<&mut usize> {
         match spot {
-            Spot::Nowhere | Spot::Live => None,
-            Spot::Ended(_) => Some(&mut self.ended),
-            Spot::Offered(_) => Some(&mut self.offered),
-            Spot::Declined(_) => Some(&mut self.declined),
+            LayoutPlace::Nowhere | LayoutPlace::Live => None,
+            LayoutPlace::Ended(_) => Some(&mut self.ended),
+            LayoutPlace::Offered(_) => Some(&mut self.offered),
+            LayoutPlace::Declined(_) => Some(&mut self.declined),
         }
     }
 }
 
 /// (group, time, address): the first of a group goes first.
-type Order = BTreeSet<(usize, Time, u32)>;
+type ReuseOrder = BTreeSet<(usize, ClockSeconds, u32)>;
 
-impl Layout {
+impl PoolLayout {
     /// All addresses of these subnets' pools are free.
     pub fn new(subnets: &[Subnet]) -> Self {
-        let set_aside = set_aside(subnets);
-        let mut pools = pools(subnets);
-        let mut networks: Vec<Network> = subnets.iter().map(|subnet| subnet.network).collect();
+        let set_aside = collect_set_aside(subnets);
+        let mut pools = build_free_maps(subnets);
+        let mut networks: Vec<Ipv4Network> = subnets.iter().map(|subnet| subnet.network).collect();
         networks.sort_unstable_by_key(|network| u32::from(network.address));
         let mut groups: Vec<usize> = Vec::with_capacity(pools.len());
         let mut before = None;
@@ -90,9 +90,9 @@ impl Layout {
             before = Some((network, same));
             groups.push(same);
         }
-        let (counts, mut kept) = (vec![InOrders::default(); pools.len()], vec![0; pools.len()]);
+        let (counts, mut kept) = (vec![OrderCounts::default(); pools.len()], vec![0; pools.len()]);
         for &address in &set_aside {
-            if let Some(at) = find(&pools, address) {
+            if let Some(at) = find_pool(&pools, address) {
                 pools[at].set(address, false);
                 kept[groups[at]] += 1;
             }
@@ -103,7 +103,7 @@ impl Layout {
             set_aside,
             counts,
             kept,
-            reserved: reserved(subnets),
+            reserved: map_reservations(subnets),
             ..Self::default()
         }
     }
@@ -119,7 +119,7 @@ impl Layout {
 
     /// True where the address is in a pool and may be given to any machine.
     pub(super) fn gives(&self, address: u32) -> bool {
-        find(&self.pools, address).is_some() && !self.is_kept(address)
+        find_pool(&self.pools, address).is_some() && !self.is_kept(address)
     }
 
     fn is_kept(&self, address: u32) -> bool {
@@ -127,8 +127,8 @@ impl Layout {
     }
 
     /// The address is held by somebody, and stands there.
-    pub(super) fn put(&mut self, address: u32, spot: Spot) {
-        let Some(pool) = find(&self.pools, address) else { return };
+    pub(super) fn put(&mut self, address: u32, spot: LayoutPlace) {
+        let Some(pool) = find_pool(&self.pools, address) else { return };
         self.pools[pool].set(address, false);
         if self.is_kept(address) {
             return;
@@ -143,8 +143,10 @@ impl Layout {
     }
 
     /// The address stands there no longer. It is not free before `free`.
-    pub(super) fn take(&mut self, address: u32, spot: Spot) {
-        let Some(group) = find(&self.pools, address).map(|pool| self.groups[pool]) else { return };
+    pub(super) fn take(&mut self, address: u32, spot: LayoutPlace) {
+        let Some(group) = find_pool(&self.pools, address).map(|pool| self.groups[pool]) else {
+            return;
+        };
         if let Some((order, time)) = self.order(spot)
             && order.remove(&(group, time, address))
             && let Some(count) = self.counts[group].of(spot)
@@ -156,18 +158,18 @@ impl Layout {
     /// Nobody holds the address.
     pub(super) fn free(&mut self, address: u32) {
         if !self.is_kept(address)
-            && let Some(pool) = find(&self.pools, address)
+            && let Some(pool) = find_pool(&self.pools, address)
         {
             self.pools[pool].set(address, true);
         }
     }
 
-    fn order(&mut self, spot: Spot) -> Option<(&mut Order, Time)> {
+    fn order(&mut self, spot: LayoutPlace) -> Option<(&mut ReuseOrder, ClockSeconds)> {
         match spot {
-            Spot::Nowhere | Spot::Live => None,
-            Spot::Ended(time) => Some((&mut self.ended, time)),
-            Spot::Offered(time) => Some((&mut self.offered, time)),
-            Spot::Declined(time) => Some((&mut self.declined, time)),
+            LayoutPlace::Nowhere | LayoutPlace::Live => None,
+            LayoutPlace::Ended(time) => Some((&mut self.ended, time)),
+            LayoutPlace::Offered(time) => Some((&mut self.offered, time)),
+            LayoutPlace::Declined(time) => Some((&mut self.declined, time)),
         }
     }
 
@@ -177,7 +179,7 @@ impl Layout {
         let before = std::mem::replace(&mut self.own, own);
         let changed: Vec<u32> = before.symmetric_difference(&self.own).copied().collect();
         for &address in &changed {
-            let Some(pool) = find(&self.pools, address) else { continue };
+            let Some(pool) = find_pool(&self.pools, address) else { continue };
             let kept = self.is_kept(address);
             self.pools[pool].set(address, !kept);
             if !self.set_aside.contains(&address) {
@@ -191,7 +193,7 @@ impl Layout {
     /// A free address of this subnet at or after where `start` falls, other than these.
     pub(super) fn next_free(
         &self,
-        network: Network,
+        network: Ipv4Network,
         start: u64,
         but: &[Ipv4Addr],
     ) -> Option<Ipv4Addr> {
@@ -207,27 +209,27 @@ impl Layout {
     }
 
     /// Addresses of this subnet whose lease is over, the one that ended first goes first.
-    pub(super) fn ended(&self, network: Network) -> impl Iterator<Item = u32> {
+    pub(super) fn ended(&self, network: Ipv4Network) -> impl Iterator<Item = u32> {
         self.of_group(&self.ended, network)
     }
 
     /// Offers that nobody has confirmed, the one that lapses first goes first.
-    pub(super) fn offered(&self, network: Network) -> impl Iterator<Item = u32> {
+    pub(super) fn offered(&self, network: Ipv4Network) -> impl Iterator<Item = u32> {
         self.of_group(&self.offered, network)
     }
 
     /// Declined addresses, the oldest first.
-    pub(super) fn declined(&self, network: Network) -> impl Iterator<Item = u32> {
+    pub(super) fn declined(&self, network: Ipv4Network) -> impl Iterator<Item = u32> {
         self.of_group(&self.declined, network)
     }
 
     /// How many offers of this subnet nobody has confirmed.
-    pub(super) fn offers(&self, network: Network) -> usize {
+    pub(super) fn offers(&self, network: Ipv4Network) -> usize {
         self.counts.get(self.within(network).start).map_or(0, |counts| counts.offered)
     }
 
     /// How much of this subnet's pools is given. Costs what its pools are, not its addresses.
-    pub fn used(&self, network: Network) -> PoolUse {
+    pub fn used(&self, network: Ipv4Network) -> PoolUse {
         let within = self.within(network);
         let Some(counts) = self.counts.get(within.start).filter(|_| !within.is_empty()) else {
             return PoolUse::default();
@@ -236,15 +238,15 @@ impl Layout {
         let addresses =
             pools.iter().map(FreeMap::size).sum::<usize>().saturating_sub(self.kept[within.start]);
         let free = pools.iter().map(FreeMap::free).sum::<usize>();
-        let InOrders { ended, offered, declined: kept_back } = *counts;
+        let OrderCounts { ended, offered, declined: kept_back } = *counts;
         let bound = addresses.saturating_sub(free + ended + offered + kept_back);
         PoolUse { addresses, free, bound, offered, ended, kept_back }
     }
 
     fn of_group<'a>(
         &self,
-        order: &'a Order,
-        network: Network,
+        order: &'a ReuseOrder,
+        network: Ipv4Network,
     ) -> impl Iterator<Item = u32> + use<'a> {
         let within = self.within(network);
         // Without a pool there is no group, and so an empty range.
@@ -252,7 +254,7 @@ impl Layout {
         order.range((group, 0, 0)..(group.saturating_add(1), 0, 0)).map(|(_, _, address)| *address)
     }
 
-    fn within(&self, network: Network) -> Range<usize> {
+    fn within(&self, network: Ipv4Network) -> Range<usize> {
         let first = u32::from(network.address);
         let last = u32::from(network.broadcast());
         let start = self.pools.partition_point(|pool| pool.first() < first);
@@ -263,7 +265,7 @@ impl Layout {
     /// Every index is where its address belongs, for tests.
     #[cfg(test)]
     pub(super) fn in_orders(&self) -> usize {
-        let sum = |count: fn(&InOrders) -> usize| self.counts.iter().map(count).sum::<usize>();
+        let sum = |count: fn(&OrderCounts) -> usize| self.counts.iter().map(count).sum::<usize>();
         assert_eq!(sum(|counts| counts.offered), self.offered.len());
         assert_eq!(sum(|counts| counts.ended), self.ended.len());
         assert_eq!(sum(|counts| counts.declined), self.declined.len());
@@ -272,13 +274,13 @@ impl Layout {
 }
 
 /// The pool that an address lies in.
-fn find(pools: &[FreeMap], address: u32) -> Option<usize> {
+fn find_pool(pools: &[FreeMap], address: u32) -> Option<usize> {
     let at = pools.partition_point(|pool| pool.first() <= address).checked_sub(1)?;
     pools.get(at).filter(|pool| pool.contains(address)).map(|_| at)
 }
 
 /// Ranges of all pools, sorted, overlaps cut off.
-fn pools(subnets: &[Subnet]) -> Vec<FreeMap> {
+fn build_free_maps(subnets: &[Subnet]) -> Vec<FreeMap> {
     let mut ranges: Vec<(u32, u32)> = subnets
         .iter()
         .flat_map(|s| &s.pools)
@@ -295,13 +297,13 @@ fn pools(subnets: &[Subnet]) -> Vec<FreeMap> {
     maps
 }
 
-fn reserved(subnets: &[Subnet]) -> HashMap<u32, Mac> {
+fn map_reservations(subnets: &[Subnet]) -> HashMap<u32, Mac> {
     subnets.iter().flat_map(|s| &s.reservations).map(|r| (u32::from(r.address), r.mac)).collect()
 }
 
 /// Addresses that no pool may give: reservations, routers, boot servers, network and broadcast
 /// addresses.
-fn set_aside(subnets: &[Subnet]) -> HashSet<u32> {
+fn collect_set_aside(subnets: &[Subnet]) -> HashSet<u32> {
     let of = |s: &Subnet| {
         let mut aside: Vec<Ipv4Addr> = s.reservations.iter().map(|r| r.address).collect();
         aside.extend(s.routers.iter().chain(&s.next_server));
@@ -316,7 +318,7 @@ fn set_aside(subnets: &[Subnet]) -> HashSet<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dhcp::subnet::{Pool, Reservation};
+    use crate::dhcp::subnet::{AddressPool, Reservation};
     use crate::dhcp::testing::{relayed_subnet, subnet};
 
     fn at(last: u8) -> Ipv4Addr {
@@ -324,30 +326,32 @@ mod tests {
     }
 
     fn with_pools(pools: &[(u8, u8)]) -> Subnet {
-        let pools =
-            pools.iter().map(|(first, last)| Pool { first: at(*first), last: at(*last) }).collect();
+        let pools = pools
+            .iter()
+            .map(|(first, last)| AddressPool { first: at(*first), last: at(*last) })
+            .collect();
         Subnet { pools, ..subnet() }
     }
 
     #[test]
     fn pools_of_one_subnet_share_their_orders_and_no_others() {
         let two = with_pools(&[(10, 12), (20, 22)]);
-        let mut layout = Layout::new(&[relayed_subnet(), two.clone()]);
+        let mut layout = PoolLayout::new(&[relayed_subnet(), two.clone()]);
         for (address, time) in [(at(21), 5), (at(11), 9), (Ipv4Addr::new(10, 7, 0, 60), 1)] {
-            layout.put(u32::from(address), Spot::Ended(time));
+            layout.put(u32::from(address), LayoutPlace::Ended(time));
         }
         assert_eq!(layout.ended(two.network).collect::<Vec<_>>(), [at(21), at(11)].map(u32::from));
         assert_eq!(layout.ended(relayed_subnet().network).count(), 1);
-        let nowhere = Network { address: Ipv4Addr::new(10, 9, 0, 0), prefix: 24 };
+        let nowhere = Ipv4Network { address: Ipv4Addr::new(10, 9, 0, 0), prefix: 24 };
         assert_eq!((layout.ended(nowhere).count(), layout.offers(nowhere)), (0, 0));
         assert_eq!(layout.used(nowhere), PoolUse::default());
-        layout.put(u32::from(at(12)), Spot::Offered(3));
-        layout.put(u32::from(at(22)), Spot::Offered(2));
+        layout.put(u32::from(at(12)), LayoutPlace::Offered(3));
+        layout.put(u32::from(at(22)), LayoutPlace::Offered(2));
         assert_eq!(
             (layout.offers(two.network), layout.offered(two.network).next()),
             (2, Some(u32::from(at(22))))
         );
-        layout.take(u32::from(at(22)), Spot::Offered(2));
+        layout.take(u32::from(at(22)), LayoutPlace::Offered(2));
         assert_eq!(layout.offers(two.network), 1);
     }
 
@@ -362,19 +366,19 @@ mod tests {
             reservations: vec![reserve(11), reserve(99)].into(),
             ..with_pools(&[(10, 12), (20, 22)])
         };
-        let mut layout = Layout::new(&[relayed_subnet(), two.clone()]);
+        let mut layout = PoolLayout::new(&[relayed_subnet(), two.clone()]);
         let all = PoolUse { addresses: 5, free: 5, ..PoolUse::default() };
         assert_eq!(layout.used(two.network), all, "a reservation is one machine's");
         for (last, spot) in [
-            (10, Spot::Live),
-            (12, Spot::Offered(9)),
-            (20, Spot::Ended(3)),
-            (21, Spot::Declined(9)),
+            (10, LayoutPlace::Live),
+            (12, LayoutPlace::Offered(9)),
+            (20, LayoutPlace::Ended(3)),
+            (21, LayoutPlace::Declined(9)),
         ] {
             layout.put(u32::from(at(last)), spot);
             layout.put(u32::from(at(last)), spot);
         }
-        layout.put(u32::from(at(11)), Spot::Live);
+        layout.put(u32::from(at(11)), LayoutPlace::Live);
         let used = PoolUse { addresses: 5, free: 1, bound: 1, offered: 1, ended: 1, kept_back: 1 };
         assert_eq!(layout.used(two.network), used);
         // The server gets an address of its own pool, one that is set aside, and one that is
@@ -382,7 +386,7 @@ mod tests {
         layout.own([22, 11, 10].map(at).map(u32::from).into());
         assert_eq!(layout.used(two.network), PoolUse { addresses: 3, free: 0, bound: 0, ..used });
         layout.own(HashSet::new());
-        layout.put(u32::from(at(10)), Spot::Live);
+        layout.put(u32::from(at(10)), LayoutPlace::Live);
         assert_eq!(layout.used(two.network), used);
         assert_eq!(
             layout.used(relayed_subnet().network),
@@ -396,7 +400,7 @@ mod tests {
     fn what_is_passed_over_hides_nothing_that_is_free() {
         let subnet = with_pools(&[(10, 40)]);
         let own: Vec<Ipv4Addr> = (10..40).map(at).collect();
-        let mut layout = Layout::new(std::slice::from_ref(&subnet));
+        let mut layout = PoolLayout::new(std::slice::from_ref(&subnet));
         for start in 0..100 {
             assert_eq!(layout.next_free(subnet.network, start, &own), Some(at(40)), "from {start}");
         }
@@ -414,9 +418,10 @@ mod tests {
     #[test]
     fn network_and_broadcast_address_are_given_only_where_a_network_has_none() {
         for (prefix, given) in [(24, 1..=6), (29, 1..=6), (30, 1..=2), (31, 0..=1), (32, 0..=0)] {
-            let network = Network { address: at(0), prefix };
-            let pools = vec![Pool { first: at(0), last: at(7) }];
-            let layout = Layout::new(&[Subnet { network, pools, routers: Vec::new(), ..subnet() }]);
+            let network = Ipv4Network { address: at(0), prefix };
+            let pools = vec![AddressPool { first: at(0), last: at(7) }];
+            let layout =
+                PoolLayout::new(&[Subnet { network, pools, routers: Vec::new(), ..subnet() }]);
             let kept = [network.address, network.broadcast()]
                 .map(|address| !layout.gives(u32::from(address)));
             assert_eq!(kept, [prefix < 31; 2], "/{prefix}");
@@ -435,15 +440,15 @@ mod tests {
             reservations: vec![reserve(2), reserve(3)].into(),
             ..with_pools(&[(10, 12), (20, 23)])
         };
-        assert_eq!(Layout::new(&[two, relayed_subnet()]).addresses(), 3 + 4 + 2 + 50);
-        assert_eq!(Layout::new(&[]).addresses(), 0);
+        assert_eq!(PoolLayout::new(&[two, relayed_subnet()]).addresses(), 3 + 4 + 2 + 50);
+        assert_eq!(PoolLayout::new(&[]).addresses(), 0);
     }
 
     #[test]
     fn an_address_is_found_in_one_of_many_pools() {
         let pools: Vec<(u8, u8)> = (0..80).map(|n| (3 * n, 3 * n + 1)).collect();
         let subnet = with_pools(&pools);
-        let layout = Layout::new(std::slice::from_ref(&subnet));
+        let layout = PoolLayout::new(std::slice::from_ref(&subnet));
         for last in 2..240 {
             assert_eq!(layout.gives(u32::from(at(last))), last % 3 != 2, "{last}");
         }

@@ -2,16 +2,16 @@
 
 use std::net::Ipv4Addr;
 
-use super::classify::{hash, says_boot};
+use super::classify::{hash_bytes, is_boot_firmware};
 use super::limits::{FOREVER_S, OFFERS_PER_CIRCUIT_MAX, OFFERS_PER_RELAY_MAX};
 use crate::model::machine::{Firmware, Mac, Machine, Uuid};
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 
 /// Seconds of a clock that nobody sets, that goes on from run to run and began as unix time.
-pub type Time = u64;
+pub type ClockSeconds = u64;
 
 /// Machines that booted from the network, each with the last time.
-pub type BootTimes = Vec<(Mac, Time)>;
+pub type BootTimes = Vec<(Mac, ClockSeconds)>;
 
 /// One lease as the durable store keeps it: one row per address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +25,15 @@ pub struct Lease {
     /// The class of the last boot stage; an installed system does not overwrite it.
     pub firmware: Option<Firmware>,
     pub host_name: Option<String>,
-    pub state: State,
-    pub start_s: Time,
+    pub state: LeaseState,
+    pub start_s: ClockSeconds,
     /// End of the lease, of the offer, or of the quarantine.
-    pub end_s: Time,
+    pub end_s: ClockSeconds,
 }
 
 impl Lease {
     /// A lease that is bound, of a machine of which nothing but its hardware address is known.
-    pub fn of_address(address: Ipv4Addr, mac: Mac, end_s: Time) -> Self {
+    pub fn of_address(address: Ipv4Addr, mac: Mac, end_s: ClockSeconds) -> Self {
         Self {
             address,
             mac,
@@ -41,7 +41,7 @@ impl Lease {
             uuid: None,
             firmware: None,
             host_name: None,
-            state: State::Bound,
+            state: LeaseState::Bound,
             start_s: 0,
             end_s,
         }
@@ -50,11 +50,11 @@ impl Lease {
     /// True where the row is of a machine that boots from the network: the store remembers the
     /// machine for longer.
     pub fn is_of_booting_machine(&self) -> bool {
-        self.firmware.is_some_and(says_boot)
+        self.firmware.is_some_and(is_boot_firmware)
     }
 
     pub(super) fn is_endless(&self) -> bool {
-        self.state == State::Bound && self.end_s >= FOREVER_S
+        self.state == LeaseState::Bound && self.end_s >= FOREVER_S
     }
 }
 
@@ -66,7 +66,7 @@ impl From<&Lease> for Machine {
 
 /// What a row says of its address. EXPIRED is `Bound` whose end is past, or `Released`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum LeaseState {
     /// Never durable.
     Offered,
     Bound,
@@ -76,14 +76,14 @@ pub enum State {
 
 /// What a decision does to the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum LeaseChange {
     /// Hold the address for the machine until then, and for this system of it where several are
     /// told apart.
     Offer {
         address: Ipv4Addr,
         machine: Machine,
         client_id: Option<Vec<u8>>,
-        until_s: Time,
+        until_s: ClockSeconds,
         circuit: Circuit,
     },
     /// The lease of an ACK: durable before the ACK leaves.
@@ -91,12 +91,12 @@ pub enum Change {
     Release {
         address: Ipv4Addr,
         mac: Mac,
-        end_s: Time,
+        end_s: ClockSeconds,
     },
     Decline {
         address: Ipv4Addr,
         mac: Mac,
-        until_s: Time,
+        until_s: ClockSeconds,
     },
     /// A DECLINE is counted against the machine and where it came from.
     Struck {
@@ -116,7 +116,7 @@ pub enum Change {
     },
 }
 
-impl Change {
+impl LeaseChange {
     /// True for changes that the store keeps.
     pub fn is_durable(&self) -> bool {
         match self {
@@ -141,12 +141,12 @@ impl Change {
 /// Where a client's message came from, for limits that are shared by all who come from there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Circuit {
-    pub(super) via: Via,
+    pub(super) via: CircuitKind,
     pub(super) key: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Via {
+pub(super) enum CircuitKind {
     #[default]
     Segment,
     Relay,
@@ -155,7 +155,7 @@ pub(super) enum Via {
 
 /// Who gets less than others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
+pub enum DeclineScope {
     /// It declined so many addresses that it gets none from the pools.
     Machine(Mac),
     /// From a segment of ours, from behind a relay agent, or from one of its circuits so many
@@ -167,22 +167,22 @@ pub enum Limit {
 
 impl Circuit {
     /// `id` is sub-option 1 of option 82, which only a relay agent's word stands for.
-    pub(super) fn new(network: Network, giaddr: Ipv4Addr, id: Option<&[u8]>) -> Self {
+    pub(super) fn new(network: Ipv4Network, giaddr: Ipv4Addr, id: Option<&[u8]>) -> Self {
         let via = match id {
-            _ if giaddr.is_unspecified() => Via::Segment,
-            None => Via::Relay,
-            Some(_) => Via::Port,
+            _ if giaddr.is_unspecified() => CircuitKind::Segment,
+            None => CircuitKind::Relay,
+            Some(_) => CircuitKind::Port,
         };
-        let id = id.filter(|_| via == Via::Port).unwrap_or_default();
-        let key = hash(network.address.octets().iter().chain(&giaddr.octets()).chain(id));
+        let id = id.filter(|_| via == CircuitKind::Port).unwrap_or_default();
+        let key = hash_bytes(network.address.octets().iter().chain(&giaddr.octets()).chain(id));
         Self { via, key }
     }
 
-    pub(super) fn as_limit(self) -> Limit {
+    pub(super) fn as_limit(self) -> DeclineScope {
         match self.via {
-            Via::Segment => Limit::Segment,
-            Via::Relay => Limit::Relay,
-            Via::Port => Limit::Port,
+            CircuitKind::Segment => DeclineScope::Segment,
+            CircuitKind::Relay => DeclineScope::Relay,
+            CircuitKind::Port => DeclineScope::Port,
         }
     }
 
@@ -190,9 +190,9 @@ impl Circuit {
     /// segment apart.
     pub(super) fn offers_max(self) -> Option<usize> {
         match self.via {
-            Via::Segment => None,
-            Via::Relay => Some(OFFERS_PER_RELAY_MAX),
-            Via::Port => Some(OFFERS_PER_CIRCUIT_MAX),
+            CircuitKind::Segment => None,
+            CircuitKind::Relay => Some(OFFERS_PER_RELAY_MAX),
+            CircuitKind::Port => Some(OFFERS_PER_CIRCUIT_MAX),
         }
     }
 }

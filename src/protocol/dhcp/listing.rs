@@ -5,14 +5,14 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-pub use super::lease_record::Limit;
-use super::lease_record::{Lease, State, Time};
+pub use super::lease_record::DeclineScope;
+use super::lease_record::{ClockSeconds, Lease, LeaseState};
 use crate::model::machine::{Firmware, Mac};
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 
 /// How an address stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum AddressStatus {
     /// A lease runs.
     Bound,
     /// Offered, and not confirmed yet.
@@ -27,7 +27,7 @@ pub enum Standing {
     InUse,
 }
 
-impl Standing {
+impl AddressStatus {
     pub const ALL: [Self; 6] =
         [Self::Bound, Self::Offered, Self::Ended, Self::Released, Self::Declined, Self::InUse];
 
@@ -42,7 +42,7 @@ impl Standing {
     }
 }
 
-impl fmt::Display for Standing {
+impl fmt::Display for AddressStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Bound => "bound",
@@ -55,7 +55,7 @@ impl fmt::Display for Standing {
     }
 }
 
-impl FromStr for Standing {
+impl FromStr for AddressStatus {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -67,34 +67,40 @@ impl FromStr for Standing {
 
 /// One address of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedAddress {
     pub address: Ipv4Addr,
     /// Who has it, had it or declined it.
     pub mac: Mac,
-    pub standing: Standing,
+    pub standing: AddressStatus,
     /// Or since when it is over. None: without end.
-    pub until_s: Option<Time>,
+    pub until_s: Option<ClockSeconds>,
     /// Of the machine that has or had it.
     pub firmware: Option<Firmware>,
     pub host_name: Option<String>,
 }
 
-impl Listed {
+impl ListedAddress {
     /// A row of the store.
-    pub fn of(lease: &Lease, now: Time) -> Self {
+    pub fn of(lease: &Lease, now: ClockSeconds) -> Self {
         Self::new(lease, 0, false, now)
     }
 
-    pub(super) fn new(lease: &Lease, offered_until_s: Time, is_in_use: bool, now: Time) -> Self {
+    pub(super) fn new(
+        lease: &Lease,
+        offered_until_s: ClockSeconds,
+        is_in_use: bool,
+        now: ClockSeconds,
+    ) -> Self {
         let standing = match lease.state {
-            State::Declined if is_in_use => Standing::InUse,
-            State::Declined => Standing::Declined,
-            State::Bound if lease.end_s > now => Standing::Bound,
-            _ if offered_until_s > now => Standing::Offered,
-            State::Released => Standing::Released,
-            State::Bound | State::Offered => Standing::Ended,
+            LeaseState::Declined if is_in_use => AddressStatus::InUse,
+            LeaseState::Declined => AddressStatus::Declined,
+            LeaseState::Bound if lease.end_s > now => AddressStatus::Bound,
+            _ if offered_until_s > now => AddressStatus::Offered,
+            LeaseState::Released => AddressStatus::Released,
+            LeaseState::Bound | LeaseState::Offered => AddressStatus::Ended,
         };
-        let until_s = if standing == Standing::Offered { offered_until_s } else { lease.end_s };
+        let until_s =
+            if standing == AddressStatus::Offered { offered_until_s } else { lease.end_s };
         Self {
             address: lease.address,
             mac: lease.mac,
@@ -108,17 +114,17 @@ impl Listed {
 
 /// Which addresses are wanted; all where nothing is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct LeaseFilter {
     pub address: Option<Ipv4Addr>,
-    pub network: Option<Network>,
-    pub standing: Option<Standing>,
+    pub network: Option<Ipv4Network>,
+    pub standing: Option<AddressStatus>,
     pub mac: Option<Mac>,
     /// Addresses beyond this one: the next piece of a long list.
     pub after: Option<Ipv4Addr>,
 }
 
-impl Filter {
-    pub fn takes(&self, listed: &Listed) -> bool {
+impl LeaseFilter {
+    pub fn takes(&self, listed: &ListedAddress) -> bool {
         self.address.is_none_or(|address| address == listed.address)
             && self.network.is_none_or(|network| network.contains(listed.address))
             && self.standing.is_none_or(|standing| standing == listed.standing)
@@ -129,16 +135,16 @@ impl Filter {
 
 /// A limit and when it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limited {
-    pub whom: Limit,
-    pub until_s: Time,
+pub struct DeclineLimit {
+    pub whom: DeclineScope,
+    pub until_s: ClockSeconds,
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::dhcp::lease::{Change, Circuit, Leases};
+    use crate::dhcp::lease::{Circuit, LeaseChange, LeaseTable};
     use crate::dhcp::limits::{DECLINE_HOLD_S, DECLINES_PER_MACHINE_MAX, FOREVER_S, OFFER_HOLD_S};
     use crate::model::machine::Machine;
 
@@ -150,18 +156,18 @@ mod tests {
         Mac([2, 0, 0, 0, 0, last])
     }
 
-    fn lease(last: u8, end_s: Time) -> Lease {
+    fn lease(last: u8, end_s: ClockSeconds) -> Lease {
         Lease::of_address(at(last), mac(last), end_s)
     }
 
     #[test]
     fn every_standing_is_told_and_named() {
-        let mut leases = Leases::new(&[]);
+        let mut leases = LeaseTable::new(&[]);
         leases
             .load((1..=5).map(|n| lease(n, 1000)).chain([lease(6, 50), lease(7, FOREVER_S)]), 100);
         let machine = |n| Machine { mac: mac(n), uuid: None, firmware: None };
         let circuit = Circuit::default();
-        let offer = |n| Change::Offer {
+        let offer = |n| LeaseChange::Offer {
             address: at(n),
             machine: machine(n),
             client_id: None,
@@ -169,13 +175,13 @@ mod tests {
             circuit,
         };
         leases.apply(
-            &Change::Decline { address: at(2), mac: mac(2), until_s: 100 + DECLINE_HOLD_S },
+            &LeaseChange::Decline { address: at(2), mac: mac(2), until_s: 100 + DECLINE_HOLD_S },
             100,
         );
-        leases.apply(&Change::Release { address: at(3), mac: mac(3), end_s: 100 }, 100);
+        leases.apply(&LeaseChange::Release { address: at(3), mac: mac(3), end_s: 100 }, 100);
         leases.keep_back(at(4), mac(4), 700, 100);
         leases.apply(&offer(8), 100);
-        let told = |leases: &Leases, now| {
+        let told = |leases: &LeaseTable, now| {
             let mut all = Vec::new();
             let mut from = Some(0);
             while let Some(at) = from {
@@ -183,11 +189,11 @@ mod tests {
                 all.extend(some);
                 from = next;
             }
-            all.sort_by_key(|listed: &Listed| listed.address);
+            all.sort_by_key(|listed: &ListedAddress| listed.address);
             all
         };
         let all = told(&leases, 100);
-        let words: Vec<(u8, String, Option<Time>)> =
+        let words: Vec<(u8, String, Option<ClockSeconds>)> =
             all.iter().map(|one| (one.mac.0[5], one.standing.to_string(), one.until_s)).collect();
         let expected = [
             (1, "bound", Some(1000)),
@@ -200,26 +206,29 @@ mod tests {
         ];
         let expected = expected.map(|(n, word, until_s)| (n, word.to_owned(), until_s));
         assert_eq!(words.iter().filter(|(n, ..)| *n != 7).cloned().collect::<Vec<_>>(), expected);
-        for standing in Standing::ALL {
+        for standing in AddressStatus::ALL {
             assert_eq!(standing.to_string().parse(), Ok(standing));
         }
-        assert_eq!(Standing::ALL.map(Standing::is_live), [true, true, false, false, false, false]);
         assert_eq!(
-            Standing::ALL.map(Standing::is_kept_back),
+            AddressStatus::ALL.map(AddressStatus::is_live),
+            [true, true, false, false, false, false]
+        );
+        assert_eq!(
+            AddressStatus::ALL.map(AddressStatus::is_kept_back),
             [false, false, false, false, true, true]
         );
-        assert!("free".parse::<Standing>().unwrap_err().contains("bound, offered, ended"));
-        let count = |filter: Filter| all.iter().filter(|listed| filter.takes(listed)).count();
-        let every = Filter::default();
+        assert!("free".parse::<AddressStatus>().unwrap_err().contains("bound, offered, ended"));
+        let count = |filter: LeaseFilter| all.iter().filter(|listed| filter.takes(listed)).count();
+        let every = LeaseFilter::default();
         for (filter, taken) in [
             (every, 8),
-            (Filter { address: Some(at(3)), ..every }, 1),
-            (Filter { mac: Some(mac(3)), ..every }, 1),
-            (Filter { after: Some(at(6)), ..every }, 2),
-            (Filter { standing: Some(Standing::Bound), ..every }, 2),
-            (Filter { standing: Some(Standing::Bound), mac: Some(mac(5)), ..every }, 1),
-            (Filter { standing: Some(Standing::Bound), mac: Some(mac(3)), ..every }, 0),
-            (Filter { network: Some("192.168.4.0/30".parse().unwrap()), ..every }, 3),
+            (LeaseFilter { address: Some(at(3)), ..every }, 1),
+            (LeaseFilter { mac: Some(mac(3)), ..every }, 1),
+            (LeaseFilter { after: Some(at(6)), ..every }, 2),
+            (LeaseFilter { standing: Some(AddressStatus::Bound), ..every }, 2),
+            (LeaseFilter { standing: Some(AddressStatus::Bound), mac: Some(mac(5)), ..every }, 1),
+            (LeaseFilter { standing: Some(AddressStatus::Bound), mac: Some(mac(3)), ..every }, 0),
+            (LeaseFilter { network: Some("192.168.4.0/30".parse().unwrap()), ..every }, 3),
         ] {
             assert_eq!(count(filter), taken, "{filter:?}");
         }
@@ -230,21 +239,25 @@ mod tests {
             freed,
             [(false, true), (true, true), (true, true), (true, true), (true, true), (false, true)]
         );
-        leases.begin_commit(&[Change::Bind(Box::new(lease(6, 2000)))], 7, 100);
+        leases.begin_commit(&[LeaseChange::Bind(Box::new(lease(6, 2000)))], 7, 100);
         assert!(!leases.may_be_freed(at(6), true, 100), "what is being written is not taken back");
     }
 
     #[test]
     fn who_is_limited_is_told_until_it_is_over_or_pardoned() {
-        let mut leases = Leases::new(&[]);
+        let mut leases = LeaseTable::new(&[]);
         let network = "10.0.0.0/8".parse().unwrap();
         let circuit = Circuit::new(network, Ipv4Addr::new(10, 0, 0, 1), Some(b"e1"));
-        let struck = |n: u8| Change::Struck { address: at(1), mac: mac(n), circuit };
+        let struck = |n: u8| LeaseChange::Struck { address: at(1), mac: mac(n), circuit };
         (0..DECLINES_PER_MACHINE_MAX).for_each(|_| leases.apply(&struck(1), 100));
-        let silenced = Limited { whom: Limit::Machine(mac(1)), until_s: 100 + DECLINE_HOLD_S };
+        let silenced =
+            DeclineLimit { whom: DeclineScope::Machine(mac(1)), until_s: 100 + DECLINE_HOLD_S };
         assert_eq!(leases.limited(200), [silenced]);
         (2..40).for_each(|n| leases.apply(&struck(n), 150));
-        assert_eq!(leases.limited(200), [silenced, Limited { whom: Limit::Port, ..silenced }]);
+        assert_eq!(
+            leases.limited(200),
+            [silenced, DeclineLimit { whom: DeclineScope::Port, ..silenced }]
+        );
         assert_eq!(leases.limited(100 + DECLINE_HOLD_S), []);
         leases.pardon(Some(mac(1)));
         assert_eq!(leases.limited(200).len(), 1);

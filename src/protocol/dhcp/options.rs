@@ -2,19 +2,19 @@
 
 use std::net::Ipv4Addr;
 
-use super::classify::{Facts, RASPBERRY_PI_3_PREFIX};
+use super::classify::{MessageFacts, RASPBERRY_PI_3_PREFIX};
 use super::limits::OPTION_OCTETS_MAX;
 use super::packet::{Packet, code};
 use super::pxe;
-use super::reply::Options;
+use super::reply::ReplyOptions;
 use super::subnet::Subnet;
-use super::times::Times;
-use crate::model::machine::{Arch, Role};
+use super::times::LeaseTimes;
+use crate::model::machine::{Arch, FirmwareRole};
 
 /// What an OFFER or ACK says, from which its options follow. The same for both, so that they agree
 /// (D-30).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terms<'a> {
+pub(super) struct ReplyTerms<'a> {
     pub(super) subnet: &'a Subnet,
     /// DHCP message type; None for BOOTP, whose replies have neither 51, 53 nor 54 (D-31).
     pub(super) message_type: Option<u8>,
@@ -23,7 +23,7 @@ pub(super) struct Terms<'a> {
     /// Where files come from: siaddr, 66, 150.
     pub(super) next_server: Ipv4Addr,
     /// None for INFORM and BOOTP (D-29, D-31).
-    pub(super) times: Option<Times>,
+    pub(super) times: Option<LeaseTimes>,
     /// The boot file, where it fits one option.
     pub(super) file: Option<&'a str>,
     pub(super) host_name: Option<&'a str>,
@@ -54,12 +54,16 @@ const ON_REQUEST: [u8; 5] = [
 
 /// The options of an OFFER, ACK or BOOTP reply, in the order of D-33: leading ones, the client's
 /// list, the rest, 82 last.
-pub(super) fn compose(terms: &Terms<'_>, packet: &Packet<'_>, facts: &Facts<'_>) -> Options {
-    let mut available = Options::roomy();
-    configuration(terms, &mut available);
-    boot(terms, facts, &mut available);
-    echoes(packet, facts, &mut available);
-    let must_name = matches!(facts.firmware.role, Role::HttpBoot | Role::Ipxe);
+pub(super) fn compose_options(
+    terms: &ReplyTerms<'_>,
+    packet: &Packet<'_>,
+    facts: &MessageFacts<'_>,
+) -> ReplyOptions {
+    let mut available = ReplyOptions::roomy();
+    push_network_options(terms, &mut available);
+    push_boot_options(terms, facts, &mut available);
+    push_echoed_options(packet, facts, &mut available);
+    let must_name = matches!(facts.firmware.role, FirmwareRole::HttpBoot | FirmwareRole::Ipxe);
     let is_sent_unasked = |code: u8| {
         facts.wanted.is_none()
             || !ON_REQUEST.contains(&code)
@@ -69,13 +73,17 @@ pub(super) fn compose(terms: &Terms<'_>, packet: &Packet<'_>, facts: &Facts<'_>)
         available.iter().map(|(code, _)| code).filter(|code| is_sent_unasked(*code)).collect();
     let wanted = facts.wanted.unwrap_or_default().iter().copied();
     let mut options = available.in_order(LEADING.into_iter().chain(wanted).chain(codes));
-    relay_information(facts, &mut options);
+    push_relay_information(facts, &mut options);
     options
 }
 
 /// The options of a NAK (D-26).
-pub(super) fn refusal(server: Ipv4Addr, why: &str, facts: &Facts<'_>) -> Options {
-    let mut options = Options::roomy();
+pub(super) fn compose_nak_options(
+    server: Ipv4Addr,
+    why: &str,
+    facts: &MessageFacts<'_>,
+) -> ReplyOptions {
+    let mut options = ReplyOptions::roomy();
     options.push(code::MESSAGE_TYPE, &[NAK]);
     options.push(code::SERVER_IDENTIFIER, &server.octets());
     options.push(
@@ -85,7 +93,7 @@ pub(super) fn refusal(server: Ipv4Addr, why: &str, facts: &Facts<'_>) -> Options
     if let Some(id) = facts.client_id {
         options.push(code::CLIENT_IDENTIFIER, id);
     }
-    relay_information(facts, &mut options);
+    push_relay_information(facts, &mut options);
     options
 }
 
@@ -94,15 +102,15 @@ pub(super) const OFFER: u8 = 2;
 pub(super) const ACK: u8 = 5;
 pub(super) const NAK: u8 = 6;
 
-fn configuration(terms: &Terms<'_>, options: &mut Options) {
+fn push_network_options(terms: &ReplyTerms<'_>, options: &mut ReplyOptions) {
     let subnet = terms.subnet;
     options.push(code::SUBNET_MASK, &subnet.network.mask().octets());
-    list(code::ROUTERS, &subnet.routers, options);
+    push_address_list(code::ROUTERS, &subnet.routers, options);
     options.push(code::BROADCAST_ADDRESS, &subnet.network.broadcast().octets());
-    list(code::DOMAIN_NAME_SERVERS, &subnet.domain_name_servers, options);
-    options.push(code::DOMAIN_NAME, text(subnet.domain_name.as_deref()));
-    options.push(code::HOST_NAME, text(terms.host_name));
-    list(code::NTP_SERVERS, &subnet.ntp_servers, options);
+    push_address_list(code::DOMAIN_NAME_SERVERS, &subnet.domain_name_servers, options);
+    options.push(code::DOMAIN_NAME, fit_option_text(subnet.domain_name.as_deref()));
+    options.push(code::HOST_NAME, fit_option_text(terms.host_name));
+    push_address_list(code::NTP_SERVERS, &subnet.ntp_servers, options);
     if let Some(message_type) = terms.message_type {
         options.push(code::MESSAGE_TYPE, &[message_type]);
         options.push(code::SERVER_IDENTIFIER, &terms.server.octets());
@@ -115,39 +123,44 @@ fn configuration(terms: &Terms<'_>, options: &mut Options) {
 }
 
 /// What makes firmware boot. A client that says nothing of booting gets none of it, except siaddr.
-fn boot(terms: &Terms<'_>, facts: &Facts<'_>, options: &mut Options) {
+fn push_boot_options(terms: &ReplyTerms<'_>, facts: &MessageFacts<'_>, options: &mut ReplyOptions) {
     let role = facts.firmware.role;
-    if terms.file.is_some() || role == Role::RaspberryPi {
+    if terms.file.is_some() || role == FirmwareRole::RaspberryPi {
         options.push(code::TFTP_SERVER_NAME, terms.next_server.to_string().as_bytes());
     }
     if let Some(file) = terms.file {
         options.push(code::BOOT_FILE_NAME, file.as_bytes());
     }
-    class_options(terms, facts, options);
+    push_class_options(terms, facts, options);
     options.push(code::TFTP_SERVER_ADDRESS, &terms.next_server.octets());
-    if role != Role::System {
-        options.push(code::PXELINUX_CONFIG, text(terms.subnet.pxelinux_config.as_deref()));
+    if role != FirmwareRole::System {
+        options
+            .push(code::PXELINUX_CONFIG, fit_option_text(terms.subnet.pxelinux_config.as_deref()));
         let prefix = terms
             .subnet
             .pxelinux_prefix
             .as_ref()
             .map(|prefix| format!("{}/", prefix.trim_end_matches('/')));
-        options.push(code::PXELINUX_PREFIX, text(prefix.as_deref()));
+        options.push(code::PXELINUX_PREFIX, fit_option_text(prefix.as_deref()));
     }
 }
 
 /// Options 60, 43 and 175. 60 and 43 go together or not at all: EDK2 takes 60 alone for "ask port
 /// 4011" (D-53).
-fn class_options(terms: &Terms<'_>, facts: &Facts<'_>, options: &mut Options) {
+fn push_class_options(
+    terms: &ReplyTerms<'_>,
+    facts: &MessageFacts<'_>,
+    options: &mut ReplyOptions,
+) {
     match (facts.firmware.role, terms.file) {
-        (Role::Ipxe, _) => options.push(code::IPXE, &pxe::NO_PROXY_DHCP),
-        (Role::HttpBoot, Some(_)) => options.push(code::CLASS_IDENTIFIER, b"HTTPClient"),
-        (Role::RaspberryPi, _) => {
+        (FirmwareRole::Ipxe, _) => options.push(code::IPXE, &pxe::NO_PROXY_DHCP),
+        (FirmwareRole::HttpBoot, Some(_)) => options.push(code::CLASS_IDENTIFIER, b"HTTPClient"),
+        (FirmwareRole::RaspberryPi, _) => {
             let three_spaces = facts.mac.0.starts_with(&RASPBERRY_PI_3_PREFIX);
             options.push(code::CLASS_IDENTIFIER, b"PXEClient");
-            options.push(code::VENDOR_SPECIFIC, &pxe::raspberry_pi_menu(three_spaces));
+            options.push(code::VENDOR_SPECIFIC, &pxe::build_raspberry_pi_menu(three_spaces));
         }
-        (Role::Pxe, Some(_)) if facts.firmware.arch.is_some_and(Arch::is_uefi) => {
+        (FirmwareRole::Pxe, Some(_)) if facts.firmware.arch.is_some_and(Arch::is_uefi) => {
             options.push(code::CLASS_IDENTIFIER, b"PXEClient");
             options.push(code::VENDOR_SPECIFIC, &pxe::BOOT_FROM_THIS_OFFER);
         }
@@ -158,7 +171,7 @@ fn class_options(terms: &Terms<'_>, facts: &Facts<'_>, options: &mut Options) {
 
 /// What goes back as it came: client identifier (D-37), GUID (D-39), auto-configure (D-32), subnet
 /// selection (RFC 3011).
-fn echoes(packet: &Packet<'_>, facts: &Facts<'_>, options: &mut Options) {
+fn push_echoed_options(packet: &Packet<'_>, facts: &MessageFacts<'_>, options: &mut ReplyOptions) {
     let auto = packet.option(code::AUTO_CONFIGURE).filter(|value| matches!(value, [0 | 1]));
     let selection = facts.subnet_selection.map(|link| link.octets());
     for (code, value) in [
@@ -171,17 +184,17 @@ fn echoes(packet: &Packet<'_>, facts: &Facts<'_>, options: &mut Options) {
     }
 }
 
-fn relay_information(facts: &Facts<'_>, options: &mut Options) {
+fn push_relay_information(facts: &MessageFacts<'_>, options: &mut ReplyOptions) {
     if let Some(value) = facts.relay.information {
         options.push(code::RELAY_AGENT_INFORMATION, value);
     }
 }
 
-fn list(code: u8, addresses: &[Ipv4Addr], options: &mut Options) {
+fn push_address_list(code: u8, addresses: &[Ipv4Addr], options: &mut ReplyOptions) {
     options.push_all(code, addresses.iter().take(OPTION_OCTETS_MAX / 4).map(Ipv4Addr::octets));
 }
 
 /// Empty where there is none, or where it would have to be split (D-41).
-fn text(value: Option<&str>) -> &[u8] {
+fn fit_option_text(value: Option<&str>) -> &[u8] {
     value.filter(|text| text.len() <= OPTION_OCTETS_MAX).unwrap_or_default().as_bytes()
 }

@@ -90,12 +90,12 @@ pub struct Packet<'a> {
     pub chaddr: [u8; 16],
     /// The header's boot file, up to its NUL; empty when the field holds options (overload).
     pub file: &'a [u8],
-    options: Options<'a>,
+    options: JoinedOptions<'a>,
 }
 
 /// Why a datagram is not a DHCP message for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
+pub enum MalformedMessage {
     #[error("shorter than a DHCP header")]
     TooShort,
     #[error("longer than any DHCP message")]
@@ -110,7 +110,7 @@ pub enum Malformed {
 
 impl<'a> Packet<'a> {
     /// Reads a message from a client (op = 1).
-    pub fn parse_request(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    pub fn parse_request(bytes: &'a [u8]) -> Result<Self, MalformedMessage> {
         Self::parse(bytes, OP_REQUEST)
     }
 
@@ -137,7 +137,7 @@ impl<'a> Packet<'a> {
 
     /// Reads a message from a server (op = 2): for the simulated machines and for tests of our own
     /// replies.
-    pub fn parse_reply(bytes: &'a [u8]) -> Result<Self, Malformed> {
+    pub fn parse_reply(bytes: &'a [u8]) -> Result<Self, MalformedMessage> {
         Self::parse(bytes, OP_REPLY)
     }
 
@@ -168,39 +168,39 @@ impl<'a> Packet<'a> {
         self.flags & FLAG_BROADCAST != 0
     }
 
-    fn parse(bytes: &'a [u8], op: u8) -> Result<Self, Malformed> {
+    fn parse(bytes: &'a [u8], op: u8) -> Result<Self, MalformedMessage> {
         if bytes.len() > MESSAGE_OCTETS_MAX {
-            return Err(Malformed::TooLong);
+            return Err(MalformedMessage::TooLong);
         }
         let (header, area) =
-            bytes.split_at_checked(MESSAGE_OCTETS_MIN).ok_or(Malformed::TooShort)?;
+            bytes.split_at_checked(MESSAGE_OCTETS_MIN).ok_or(MalformedMessage::TooShort)?;
         let octet = |at: usize| header.get(at).copied().unwrap_or(0);
-        let address = |at| Ipv4Addr::from(array::<4>(header, at));
+        let address = |at| Ipv4Addr::from(copy_array::<4>(header, at));
         if octet(0) != op {
-            return Err(Malformed::Op);
+            return Err(MalformedMessage::Op);
         }
         if octet(2) > HARDWARE_OCTETS_MAX {
-            return Err(Malformed::HardwareLength);
+            return Err(MalformedMessage::HardwareLength);
         }
-        if array::<4>(header, 236) != COOKIE {
-            return Err(Malformed::Cookie);
+        if copy_array::<4>(header, 236) != COOKIE {
+            return Err(MalformedMessage::Cookie);
         }
-        let (sname, file) = (field(header, SNAME), field(header, FILE));
-        let (options, overload) = Options::read(area, sname, file);
+        let (sname, file) = (slice_field(header, SNAME), slice_field(header, FILE));
+        let (options, overload) = JoinedOptions::read(area, sname, file);
         Ok(Self {
             op,
             htype: octet(1),
             hlen: octet(2),
             hops: octet(3),
-            xid: u32::from_be_bytes(array(header, 4)),
-            secs: u16::from_be_bytes(array(header, 8)),
-            flags: u16::from_be_bytes(array(header, 10)),
+            xid: u32::from_be_bytes(copy_array(header, 4)),
+            secs: u16::from_be_bytes(copy_array(header, 8)),
+            flags: u16::from_be_bytes(copy_array(header, 10)),
             ciaddr: address(12),
             yiaddr: address(16),
             siaddr: address(20),
             giaddr: address(24),
-            chaddr: array(header, 28),
-            file: if overload & OVERLOAD_FILE == 0 { until_nul(file) } else { &[] },
+            chaddr: copy_array(header, 28),
+            file: if overload & OVERLOAD_FILE == 0 { cut_at_nul(file) } else { &[] },
             options,
         })
     }
@@ -212,14 +212,14 @@ const OVERLOAD_SNAME: u8 = 2;
 
 /// Options with their pieces joined, found by code without a search.
 #[derive(Clone, Debug)]
-struct Options<'a> {
+struct JoinedOptions<'a> {
     values: Vec<(u8, Cow<'a, [u8]>)>,
     /// Place in `values` plus one, by code; 0 = not sent. Codes 0 and 255 carry nothing, so 254
     /// places fit a u8.
     index: [u8; 256],
 }
 
-impl<'a> Options<'a> {
+impl<'a> JoinedOptions<'a> {
     /// The option area, then `file`, then `sname` where option 52 says so (D-7, D-41).
     fn read(area: &'a [u8], sname: &'a [u8], file: &'a [u8]) -> (Self, u8) {
         let mut options = Self { values: Vec::with_capacity(16), index: [0; 256] };
@@ -269,16 +269,16 @@ impl<'a> Options<'a> {
     }
 }
 
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+fn copy_array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..at + N).and_then(|slice| slice.try_into().ok()).unwrap_or([0; N])
 }
 
-fn field(header: &[u8], range: std::ops::Range<usize>) -> &[u8] {
+fn slice_field(header: &[u8], range: std::ops::Range<usize>) -> &[u8] {
     header.get(range).unwrap_or_default()
 }
 
 /// A text field up to its NUL, or the whole field where there is none.
-fn until_nul(field: &[u8]) -> &[u8] {
+fn cut_at_nul(field: &[u8]) -> &[u8] {
     field.split(|&b| b == 0).next().unwrap_or_default()
 }
 
@@ -308,20 +308,20 @@ pub(super) mod tests {
             bytes[at] = value;
             Packet::parse_request(&bytes).map(|_| ()).unwrap_err()
         };
-        assert_eq!(with(0, 2), Malformed::Op);
-        assert_eq!(with(2, 17), Malformed::HardwareLength);
-        assert_eq!(with(2, 255), Malformed::HardwareLength);
-        assert_eq!(with(236, 98), Malformed::Cookie);
+        assert_eq!(with(0, 2), MalformedMessage::Op);
+        assert_eq!(with(2, 17), MalformedMessage::HardwareLength);
+        assert_eq!(with(2, 255), MalformedMessage::HardwareLength);
+        assert_eq!(with(236, 98), MalformedMessage::Cookie);
         assert_eq!(
             Packet::parse_request(&good[..239]).map(|_| ()).unwrap_err(),
-            Malformed::TooShort
+            MalformedMessage::TooShort
         );
-        assert_eq!(Packet::parse_request(&[]).map(|_| ()).unwrap_err(), Malformed::TooShort);
+        assert_eq!(Packet::parse_request(&[]).map(|_| ()).unwrap_err(), MalformedMessage::TooShort);
         let of_octets = |octets: usize| [&good[..], &vec![0; octets - good.len()]].concat();
         assert!(Packet::parse_request(&of_octets(2048)).is_ok());
         assert_eq!(
             Packet::parse_request(&of_octets(2049)).map(|_| ()).unwrap_err(),
-            Malformed::TooLong
+            MalformedMessage::TooLong
         );
         assert!(
             Packet::parse_request(&good[..240]).is_ok(),

@@ -2,13 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use super::subnets::Subnets;
+use super::subnets::SubnetTable;
 use crate::boot::plan::BootConfig;
 
 /// The part of a configuration that decides a DHCP answer.
 #[derive(Clone, Debug, Default)]
 pub struct DhcpPolicy {
-    pub subnets: Subnets,
+    pub subnets: SubnetTable,
     pub boot: BootConfig,
     /// `[server] advertise`: goes before the address of the receiving interface.
     pub advertise: Option<Ipv4Addr>,

@@ -19,8 +19,8 @@ impl FreeMap {
     /// All addresses of the range are free. None where the range is empty.
     pub(super) fn new(first: u32, last: u32) -> Option<Self> {
         let count = last.checked_sub(first)?.checked_add(1)?;
-        let words = filled(count as usize);
-        let summary = filled(words.len());
+        let words = build_filled_bitmap(count as usize);
+        let summary = build_filled_bitmap(words.len());
         Some(Self { first, count, free: count, words, summary })
     }
 
@@ -71,13 +71,13 @@ impl FreeMap {
         if within != 0 {
             return Some(start / 64 * 64 + within.trailing_zeros() as usize);
         }
-        let word = next_bit(&self.summary, start / 64 + 1)?;
+        let word = find_next_bit(&self.summary, start / 64 + 1)?;
         Some(word * 64 + self.words.get(word)?.trailing_zeros() as usize)
     }
 }
 
 /// So many bits, all set.
-fn filled(bits: usize) -> Vec<u64> {
+fn build_filled_bitmap(bits: usize) -> Vec<u64> {
     let mut words = vec![u64::MAX; bits.div_ceil(64)];
     if let (Some(last), rest @ 1..) = (words.last_mut(), bits % 64) {
         *last = (1 << rest) - 1;
@@ -85,7 +85,7 @@ fn filled(bits: usize) -> Vec<u64> {
     words
 }
 
-fn next_bit(words: &[u64], start: usize) -> Option<usize> {
+fn find_next_bit(words: &[u64], start: usize) -> Option<usize> {
     let first = words.get(start / 64)? & (u64::MAX << (start % 64));
     if first != 0 {
         return Some(start / 64 * 64 + first.trailing_zeros() as usize);

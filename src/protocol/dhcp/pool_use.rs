@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::lease_record::Time;
-use crate::model::network::Network;
+use super::lease_record::ClockSeconds;
+use crate::model::network::Ipv4Network;
 
 /// From this share of its addresses on a pool is nearly full, and below the other it is so no
 /// longer. Percent.
@@ -85,24 +85,24 @@ impl fmt::Display for PoolUse {
 /// A subnet's pools as they are now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolReport {
-    pub network: Network,
+    pub network: Ipv4Network,
     pub used: PoolUse,
     /// Since when no address is left; None: there is one.
-    pub full_since_s: Option<Time>,
+    pub full_since_s: Option<ClockSeconds>,
 }
 
 /// What is said of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crossing {
+pub enum PoolCrossing {
     NearlyFull,
     Full,
     /// It was full.
     RoomAgain,
 }
 
-impl Crossing {
+impl PoolCrossing {
     /// The sentence of the log.
-    pub fn sentence(self, network: Network, used: &PoolUse) -> String {
+    pub fn sentence(self, network: Ipv4Network, used: &PoolUse) -> String {
         match self {
             Self::NearlyFull => format!("the pools of subnet {network} are nearly full: {used}"),
             Self::Full => format!(
@@ -117,13 +117,13 @@ impl Crossing {
 
 /// What was said of each subnet.
 #[derive(Debug, Default)]
-pub struct PoolWatch(HashMap<Network, Watched>);
+pub struct PoolWatch(HashMap<Ipv4Network, PoolWarnings>);
 
 #[derive(Debug, Default)]
-struct Watched {
+struct PoolWarnings {
     said_nearly: bool,
     said_full: bool,
-    full_since_s: Option<Time>,
+    full_since_s: Option<ClockSeconds>,
 }
 
 impl PoolWatch {
@@ -131,9 +131,9 @@ impl PoolWatch {
     /// among them is forgotten.
     pub fn look(
         &mut self,
-        pools: impl IntoIterator<Item = (Network, PoolUse)>,
-        now: Time,
-    ) -> (Vec<PoolReport>, Vec<(Network, PoolUse, Crossing)>) {
+        pools: impl IntoIterator<Item = (Ipv4Network, PoolUse)>,
+        now: ClockSeconds,
+    ) -> (Vec<PoolReport>, Vec<(Ipv4Network, PoolUse, PoolCrossing)>) {
         let mut before = std::mem::take(&mut self.0);
         let (mut reports, mut said) = (Vec::new(), Vec::new());
         for (network, used) in pools {
@@ -146,22 +146,22 @@ impl PoolWatch {
     }
 }
 
-impl Watched {
-    fn crossing(&mut self, used: &PoolUse, now: Time) -> Option<Crossing> {
+impl PoolWarnings {
+    fn crossing(&mut self, used: &PoolUse, now: ClockSeconds) -> Option<PoolCrossing> {
         self.full_since_s = if used.is_full() { self.full_since_s.or(Some(now)) } else { None };
         if used.is_full() {
             self.said_nearly = true;
-            return (!std::mem::replace(&mut self.said_full, true)).then_some(Crossing::Full);
+            return (!std::mem::replace(&mut self.said_full, true)).then_some(PoolCrossing::Full);
         }
         let percent = used.percent();
         self.said_nearly &= percent >= ROOM_AGAIN_PERCENT;
         if self.said_full && percent < FULL_NO_LONGER_PERCENT {
             self.said_full = false;
-            return Some(Crossing::RoomAgain);
+            return Some(PoolCrossing::RoomAgain);
         }
         let is_news = used.is_nearly_full() && !self.said_nearly;
         self.said_nearly |= is_news;
-        is_news.then_some(Crossing::NearlyFull)
+        is_news.then_some(PoolCrossing::NearlyFull)
     }
 }
 
@@ -174,15 +174,15 @@ mod tests {
         PoolUse { addresses: 100, bound, free: 100 - bound, ..PoolUse::default() }
     }
 
-    fn network() -> Network {
+    fn network() -> Ipv4Network {
         "10.0.7.0/24".parse().unwrap()
     }
 
     /// What is said while so many of 100 addresses are given, one second after the other.
-    fn said(given: &[usize]) -> Vec<(usize, Crossing)> {
+    fn said(given: &[usize]) -> Vec<(usize, PoolCrossing)> {
         let mut watch = PoolWatch::default();
         let one = |(at, bound): (usize, &usize)| {
-            let (_, said) = watch.look([(network(), of_100(*bound))], at as Time);
+            let (_, said) = watch.look([(network(), of_100(*bound))], at as ClockSeconds);
             said.into_iter().map(move |(_, _, crossing)| (at, crossing)).collect::<Vec<_>>()
         };
         given.iter().enumerate().flat_map(one).collect()
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn each_crossing_is_said_once_and_wavering_says_nothing() {
-        use Crossing::{Full, NearlyFull, RoomAgain};
+        use PoolCrossing::{Full, NearlyFull, RoomAgain};
         assert_eq!(said(&[0, 79, 80, 81, 79, 80, 99]), [(2, NearlyFull)]);
         assert_eq!(said(&[80, 69, 80]), [(0, NearlyFull), (2, NearlyFull)]);
         assert_eq!(said(&[100, 99, 100, 95, 100]), [(0, Full)]);
@@ -226,7 +226,7 @@ mod tests {
         assert_eq!(pool.to_string(), "3 of 4 addresses given");
         let pool = PoolUse { addresses: 4, bound: 3, kept_back: 1, ..PoolUse::default() };
         assert!(pool.is_full() && pool.is_nearly_full());
-        let said = Crossing::Full.sentence(network(), &pool);
+        let said = PoolCrossing::Full.sentence(network(), &pool);
         assert!(
             said.contains("10.0.7.0/24 are FULL: 3 of 4 addresses given, 1 kept back"),
             "{said}"

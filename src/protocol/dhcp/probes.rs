@@ -8,28 +8,28 @@ use super::limits::{
     CONFLICTS_MAX, CONFLICTS_PER_HOST_MAX, CONFLICTS_REMEMBERED_MS, CONFLICTS_WITHIN_MS,
     PROBES_MAX, PROVEN_MAX, PROVEN_MS,
 };
-use super::neighbours::Millis;
+use super::neighbours::MonotonicMillis;
 use crate::model::machine::Mac;
 
 /// The offers that wait, by address, and what has been found to be in use of late.
 #[derive(Debug)]
-pub struct Probes<T> {
-    waiting: HashMap<Ipv4Addr, Waiting<T>>,
+pub struct ConflictProbes<T> {
+    waiting: HashMap<Ipv4Addr, WaitingOffer<T>>,
     /// All wait for the same time, so the first is due first. The number tells an offer from a
     /// later one of the same address.
-    due: VecDeque<(Millis, Ipv4Addr, u64)>,
+    due: VecDeque<(MonotonicMillis, Ipv4Addr, u64)>,
     next_number: u64,
     /// Addresses that nobody has answered for, and when: a pool that is asked for over and over is
     /// not probed over and over.
-    proven: HashMap<Ipv4Addr, Millis>,
+    proven: HashMap<Ipv4Addr, MonotonicMillis>,
     /// Addresses that were in use, with the host that answered where it is known; oldest first.
-    found: VecDeque<(Millis, Option<Mac>, Ipv4Addr)>,
+    found: VecDeque<(MonotonicMillis, Option<Mac>, Ipv4Addr)>,
     /// When it was said that somebody answers for too many.
-    said: Option<Millis>,
+    said: Option<MonotonicMillis>,
 }
 
 #[derive(Debug)]
-struct Waiting<T> {
+struct WaitingOffer<T> {
     number: u64,
     client: Mac,
     offer: T,
@@ -37,7 +37,7 @@ struct Waiting<T> {
 
 /// What an answer to a probe means.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Ruling<T> {
+pub enum ProbeVerdict<T> {
     /// No offer waits for it.
     Nothing,
     /// The client itself answers, or who answers is not believed: the offer may leave.
@@ -49,7 +49,7 @@ pub enum Ruling<T> {
     Disbelieved(T, bool),
 }
 
-impl<T> Default for Probes<T> {
+impl<T> Default for ConflictProbes<T> {
     fn default() -> Self {
         Self {
             waiting: HashMap::new(),
@@ -62,14 +62,14 @@ impl<T> Default for Probes<T> {
     }
 }
 
-impl<T> Probes<T> {
+impl<T> ConflictProbes<T> {
     /// Holds an offer back. It comes back at once where too many wait.
     pub fn begin(
         &mut self,
         address: Ipv4Addr,
         client: Mac,
         offer: T,
-        until: Millis,
+        until: MonotonicMillis,
     ) -> Result<(), T> {
         if self.waiting.len() >= PROBES_MAX || self.due.len() >= 2 * PROBES_MAX {
             return Err(offer);
@@ -82,13 +82,13 @@ impl<T> Probes<T> {
         }
         let number = self.next_number;
         self.next_number += 1;
-        self.waiting.insert(address, Waiting { number, client, offer });
+        self.waiting.insert(address, WaitingOffer { number, client, offer });
         self.due.push_back((until, address, number));
         Ok(())
     }
 
     /// Nobody has answered for this address a moment ago.
-    pub fn is_proven(&self, address: Ipv4Addr, now: Millis) -> bool {
+    pub fn is_proven(&self, address: Ipv4Addr, now: MonotonicMillis) -> bool {
         self.proven.get(&address).is_some_and(|at| now.saturating_sub(*at) < PROVEN_MS)
     }
 
@@ -110,7 +110,7 @@ impl<T> Probes<T> {
     }
 
     /// The next offer that nobody has objected to for its whole time.
-    pub fn pass(&mut self, now: Millis) -> Option<T> {
+    pub fn pass(&mut self, now: MonotonicMillis) -> Option<T> {
         while let Some(&(_, address, number)) = self.due.front().filter(|(until, ..)| now >= *until)
         {
             self.due.pop_front();
@@ -126,20 +126,25 @@ impl<T> Probes<T> {
     }
 
     /// When the next offer is due.
-    pub fn wakes_at(&self) -> Option<Millis> {
+    pub fn wakes_at(&self) -> Option<MonotonicMillis> {
         self.due.front().map(|(until, ..)| *until)
     }
 
     /// A host has answered for this address; its hardware address is known on our own segments
     /// alone.
-    pub fn answered(&mut self, address: Ipv4Addr, host: Option<Mac>, now: Millis) -> Ruling<T> {
-        let Some(Waiting { client, offer, .. }) = self.waiting.remove(&address) else {
-            return Ruling::Nothing;
+    pub fn answered(
+        &mut self,
+        address: Ipv4Addr,
+        host: Option<Mac>,
+        now: MonotonicMillis,
+    ) -> ProbeVerdict<T> {
+        let Some(WaitingOffer { client, offer, .. }) = self.waiting.remove(&address) else {
+            return ProbeVerdict::Nothing;
         };
         if host == Some(client) {
-            return Ruling::Free(offer);
+            return ProbeVerdict::Free(offer);
         }
-        let since = |at: Millis| now.saturating_sub(at);
+        let since = |at: MonotonicMillis| now.saturating_sub(at);
         self.found.retain(|(at, ..)| since(*at) < CONFLICTS_REMEMBERED_MS);
         // A router that answers for everybody (proxy ARP), or somebody who wants no address to be
         // given.
@@ -152,10 +157,10 @@ impl<T> Probes<T> {
         if by_host >= CONFLICTS_PER_HOST_MAX || of_late >= CONFLICTS_MAX {
             let is_first = self.said.is_none_or(|at| since(at) >= CONFLICTS_REMEMBERED_MS);
             self.said = self.said.filter(|_| !is_first).or(Some(now));
-            return Ruling::Disbelieved(offer, is_first);
+            return ProbeVerdict::Disbelieved(offer, is_first);
         }
         self.found.push_back((now, host, address));
-        Ruling::InUse(offer)
+        ProbeVerdict::InUse(offer)
     }
 }
 
@@ -173,7 +178,7 @@ mod tests {
 
     #[test]
     fn d36_an_offer_waits_for_its_time_and_then_leaves() {
-        let mut probes = Probes::default();
+        let mut probes = ConflictProbes::default();
         assert_eq!(probes.begin(at(10), CLIENT, "first", 200), Ok(()));
         assert!(probes.is_asked(at(10)) && !probes.is_asked(at(11)));
         assert_eq!((probes.wakes_at(), probes.pass(199)), (Some(200), None));
@@ -185,16 +190,19 @@ mod tests {
             (Some("later"), None, None)
         );
         assert!(!probes.is_asked(at(10)));
-        assert_eq!(probes.answered(at(10), Some(HOST), 201), Ruling::Nothing, "too late");
+        assert_eq!(probes.answered(at(10), Some(HOST), 201), ProbeVerdict::Nothing, "too late");
     }
 
     #[test]
     fn d36_what_another_host_answers_for_is_in_use_and_what_the_client_answers_for_is_its_own() {
-        let mut probes = Probes::default();
+        let mut probes = ConflictProbes::default();
         for (last, host) in [(10, Some(HOST)), (11, Some(CLIENT)), (12, None)] {
             probes.begin(at(last), CLIENT, last, 200).unwrap_or_default();
             let ruling = probes.answered(at(last), host, 20);
-            assert_eq!(ruling, if last == 11 { Ruling::Free(last) } else { Ruling::InUse(last) });
+            assert_eq!(
+                ruling,
+                if last == 11 { ProbeVerdict::Free(last) } else { ProbeVerdict::InUse(last) }
+            );
         }
         // The same address again, for another client: its first time is not the second's.
         probes.begin(at(10), CLIENT, 20, 1200).unwrap_or_default();
@@ -207,7 +215,7 @@ mod tests {
     /// A flood of clients that take one pool after the other.
     #[test]
     fn d36_an_address_is_asked_about_once_a_minute_whoever_is_offered_it() {
-        let mut probes = Probes::default();
+        let mut probes = ConflictProbes::default();
         assert_eq!(probes.begin(at(10), CLIENT, "first", 200), Ok(()));
         assert_eq!(probes.begin(at(10), HOST, "taken over", 300), Ok(()));
         assert_eq!(
@@ -230,48 +238,49 @@ mod tests {
 
     #[test]
     fn a_host_that_answers_for_everybody_is_not_believed_for_long() {
-        let mut probes = Probes::default();
+        let mut probes = ConflictProbes::default();
         let mut ask = |last: u8, host, now| {
             probes.begin(at(last), CLIENT, (), now + 200).unwrap_or_default();
             probes.answered(at(last), host, now)
         };
         for last in 0..CONFLICTS_PER_HOST_MAX as u8 {
-            assert_eq!(ask(last, Some(HOST), 0), Ruling::InUse(()));
+            assert_eq!(ask(last, Some(HOST), 0), ProbeVerdict::InUse(()));
         }
-        assert_eq!(ask(100, Some(HOST), 1), Ruling::Disbelieved((), true), "said once");
-        assert_eq!(ask(101, Some(HOST), 1), Ruling::Disbelieved((), false));
-        assert_eq!(ask(102, Some(Mac([7; 6])), 1), Ruling::InUse(()), "another host");
+        assert_eq!(ask(100, Some(HOST), 1), ProbeVerdict::Disbelieved((), true), "said once");
+        assert_eq!(ask(101, Some(HOST), 1), ProbeVerdict::Disbelieved((), false));
+        assert_eq!(ask(102, Some(Mac([7; 6])), 1), ProbeVerdict::InUse(()), "another host");
         assert_eq!(
             ask(103, Some(HOST), CONFLICTS_REMEMBERED_MS - 1),
-            Ruling::Disbelieved((), false)
+            ProbeVerdict::Disbelieved((), false)
         );
         assert_eq!(
             ask(104, Some(HOST), CONFLICTS_REMEMBERED_MS),
-            Ruling::InUse(()),
+            ProbeVerdict::InUse(()),
             "an hour later"
         );
     }
 
     #[test]
     fn a_host_that_goes_on_answering_for_everybody_is_told_of_once_an_hour() {
-        let mut probes = Probes::default();
+        let mut probes = ConflictProbes::default();
         let every_10_s = (0..3 * CONFLICTS_REMEMBERED_MS).step_by(10_000);
         let told = every_10_s.filter(|now| {
             let address = Ipv4Addr::from(*now as u32);
             probes.begin(address, CLIENT, (), now + 200).unwrap_or_default();
-            probes.answered(address, Some(HOST), *now) == Ruling::Disbelieved((), true)
+            probes.answered(address, Some(HOST), *now) == ProbeVerdict::Disbelieved((), true)
         });
         assert_eq!(told.count(), 3);
     }
 
     #[test]
     fn however_many_hosts_answer_most_offers_leave() {
-        let mut probes = Probes::default();
+        let mut probes = ConflictProbes::default();
         let mut in_use = 0;
         for n in 0..200u8 {
             probes.begin(at(n), CLIENT, (), 200).unwrap_or_default();
             in_use += usize::from(
-                probes.answered(at(n), Some(Mac([2, 0, 0, 0, 1, n])), 10) == Ruling::InUse(()),
+                probes.answered(at(n), Some(Mac([2, 0, 0, 0, 1, n])), 10)
+                    == ProbeVerdict::InUse(()),
             );
         }
         assert_eq!(in_use, CONFLICTS_MAX);
@@ -280,23 +289,23 @@ mod tests {
         {
             probes.begin(at(201), CLIENT, (), 200).unwrap_or_default();
             let ruling = probes.answered(at(201), Some(HOST), 10 + after_ms);
-            assert_eq!(ruling == Ruling::InUse(()), is_believed, "{after_ms} ms later");
+            assert_eq!(ruling == ProbeVerdict::InUse(()), is_believed, "{after_ms} ms later");
         }
     }
 
     #[test]
     fn with_too_many_waiting_an_offer_leaves_at_once() {
-        let mut probes = Probes::default();
+        let mut probes = ConflictProbes::default();
         let address = |n: usize| Ipv4Addr::from(n as u32);
         for n in 0..PROBES_MAX {
             assert_eq!(probes.begin(address(n), CLIENT, n, 200), Ok(()));
         }
         assert_eq!(probes.begin(address(PROBES_MAX), CLIENT, PROBES_MAX, 200), Err(PROBES_MAX));
         // One that was answered for waits no more, and its time is still to come.
-        let mut probes = Probes::default();
+        let mut probes = ConflictProbes::default();
         for n in 0..2 * PROBES_MAX {
             assert_eq!(probes.begin(address(n), CLIENT, n, 200), Ok(()));
-            assert_eq!(probes.answered(address(n), Some(CLIENT), 1), Ruling::Free(n));
+            assert_eq!(probes.answered(address(n), Some(CLIENT), 1), ProbeVerdict::Free(n));
         }
         assert_eq!(probes.begin(address(0), CLIENT, 0, 200), Err(0));
     }

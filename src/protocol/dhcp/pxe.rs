@@ -27,7 +27,7 @@ const IPXE_FEATURES: std::ops::RangeInclusive<u8> = 0x10..=0x4f;
 /// Boot` (D-59).
 ///
 /// The ROM of the Pi 3B compares 20 octets, so its text carries three trailing spaces.
-pub(super) fn raspberry_pi_menu(three_spaces: bool) -> Vec<u8> {
+pub(super) fn build_raspberry_pi_menu(three_spaces: bool) -> Vec<u8> {
     let text: &[u8] = if three_spaces { b"Raspberry Pi Boot   " } else { b"Raspberry Pi Boot" };
     let length = if three_spaces { 20 } else { 17 };
     let mut menu = vec![DISCOVERY_CONTROL, 1, 3, MENU_PROMPT, 4, 0];
@@ -40,14 +40,14 @@ pub(super) fn raspberry_pi_menu(three_spaces: bool) -> Vec<u8> {
 
 /// The value of one sub-option of a (code, length, value) list; None where it is missing or the
 /// list overruns before it.
-pub(super) fn suboption(list: &[u8], wanted: u8) -> Option<&[u8]> {
-    suboptions(list).find(|(code, _)| *code == wanted).map(|(_, value)| value)
+pub(super) fn find_suboption(list: &[u8], wanted: u8) -> Option<&[u8]> {
+    split_suboptions(list).find(|(code, _)| *code == wanted).map(|(_, value)| value)
 }
 
 /// True where option 77 says `iPXE`: bare, as iPXE sends it, or as RFC 3004 tuples (D-46).
 pub(super) fn user_class_is_ipxe(option_77: &[u8]) -> bool {
     let is_ipxe = |class: &[u8]| class == b"iPXE";
-    user_class_tuples(option_77)
+    split_user_classes(option_77)
         .map_or_else(|| is_ipxe(option_77), |tuples| tuples.into_iter().any(is_ipxe))
 }
 
@@ -55,13 +55,13 @@ pub(super) fn user_class_is_ipxe(option_77: &[u8]) -> bool {
 /// so yes (D-70).
 pub(super) fn ipxe_speaks_http(option_175: &[u8]) -> bool {
     let mut features =
-        suboptions(option_175).filter(|(code, _)| IPXE_FEATURES.contains(code)).peekable();
+        split_suboptions(option_175).filter(|(code, _)| IPXE_FEATURES.contains(code)).peekable();
     features.peek().is_none()
         || features.any(|(code, value)| code == IPXE_FEATURE_HTTP && value != [0])
 }
 
 /// Sub-options up to END or to a length that overruns.
-fn suboptions(list: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+fn split_suboptions(list: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut rest = list;
     std::iter::from_fn(move || {
         let (&code, after) = rest.split_first()?;
@@ -76,7 +76,7 @@ fn suboptions(list: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
 }
 
 /// The classes of RFC 3004, only if every length adds up: else the option is one bare string.
-fn user_class_tuples(option_77: &[u8]) -> Option<Vec<&[u8]>> {
+fn split_user_classes(option_77: &[u8]) -> Option<Vec<&[u8]>> {
     let mut tuples = Vec::new();
     let mut rest = option_77;
     while let Some((&length, after)) = rest.split_first() {
@@ -109,16 +109,16 @@ mod tests {
     #[test]
     fn d56_option_43_is_code_length_value_closed_by_end() {
         assert_eq!(BOOT_FROM_THIS_OFFER, [6, 1, 8, 255]);
-        assert_eq!(suboption(&BOOT_FROM_THIS_OFFER, 6), Some(&[8][..]));
-        assert_eq!(suboption(&[6, 9, 8], 6), None);
-        assert_eq!(suboption(&[255, 6, 1, 8], 6), None, "nothing after END counts");
+        assert_eq!(find_suboption(&BOOT_FROM_THIS_OFFER, 6), Some(&[8][..]));
+        assert_eq!(find_suboption(&[6, 9, 8], 6), None);
+        assert_eq!(find_suboption(&[255, 6, 1, 8], 6), None, "nothing after END counts");
     }
 
     #[test]
     fn d59_raspberry_pi_gets_its_menu() {
-        let plain = raspberry_pi_menu(false);
+        let plain = build_raspberry_pi_menu(false);
         assert_eq!(plain, b"\x06\x01\x03\x0a\x04\x00PXE\x09\x14\x00\x00\x11Raspberry Pi Boot\xff");
-        let pi_3 = raspberry_pi_menu(true);
+        let pi_3 = build_raspberry_pi_menu(true);
         assert_eq!(
             pi_3,
             b"\x06\x01\x03\x0a\x04\x00PXE\x09\x17\x00\x00\x14Raspberry Pi Boot   \xff"

@@ -11,7 +11,7 @@ use super::packet::{COOKIE, OP_REPLY, code};
 
 /// A reply before it is bytes. `hops` and `secs` are always 0 (D-2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct ReplyMessage {
     pub htype: u8,
     pub hlen: u8,
     pub xid: u32,
@@ -23,19 +23,19 @@ pub struct Reply {
     pub chaddr: [u8; 16],
     /// At most 127 octets; a longer one is left out (D-42).
     pub file: Vec<u8>,
-    pub options: Options,
+    pub options: ReplyOptions,
 }
 
 /// Options in the order in which they go out: their values lie one after the other in one buffer,
 /// because a reply has twenty of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub struct ReplyOptions {
     values: Vec<u8>,
     /// Code, and where in `values` its value begins and ends.
     places: Vec<(u8, u32, u32)>,
 }
 
-impl Options {
+impl ReplyOptions {
     /// With room for what most replies carry.
     pub(super) fn roomy() -> Self {
         Self { values: Vec::with_capacity(256), places: Vec::with_capacity(32) }
@@ -84,7 +84,7 @@ pub struct DoesNotFit {
     pub limit: usize,
 }
 
-impl Reply {
+impl ReplyMessage {
     /// The bytes, and the codes that had to be dropped to stay within `limit` octets of UDP payload
     /// (D-4, D-5). The relay takes its option 82 off again: it comes on top of the client's limit,
     /// and is left out where the whole would not fit one frame (D-49).
@@ -180,7 +180,7 @@ fn push_option(bytes: &mut Vec<u8>, code: u8, value: &[u8]) {
 }
 
 #[cfg(test)]
-impl FromIterator<(u8, Vec<u8>)> for Options {
+impl FromIterator<(u8, Vec<u8>)> for ReplyOptions {
     fn from_iter<I: IntoIterator<Item = (u8, Vec<u8>)>>(all: I) -> Self {
         let mut options = Self::default();
         all.into_iter().for_each(|(code, value)| options.push(code, &value));
@@ -194,8 +194,8 @@ mod tests {
     use super::*;
     use crate::dhcp::packet::Packet;
 
-    fn reply(options: Vec<(u8, Vec<u8>)>) -> Reply {
-        Reply {
+    fn reply(options: Vec<(u8, Vec<u8>)>) -> ReplyMessage {
+        ReplyMessage {
             htype: 1,
             hlen: 6,
             xid: 0x0102_0304,
@@ -214,9 +214,9 @@ mod tests {
     fn options_come_in_the_order_that_is_asked_for_once_and_never_empty() {
         let all = [(1, vec![7; 4]), (3, vec![]), (6, vec![8; 8]), (255, vec![9]), (0, vec![5])];
         let ordered =
-            all.into_iter().collect::<Options>().in_order([6, 3, 42, 255, 6, 0].into_iter());
+            all.into_iter().collect::<ReplyOptions>().in_order([6, 3, 42, 255, 6, 0].into_iter());
         assert_eq!(ordered.iter().collect::<Vec<_>>(), [(6, &[8; 8][..]), (255, &[9]), (0, &[5])]);
-        let mut options = Options::roomy();
+        let mut options = ReplyOptions::roomy();
         options.push_all(6, [[1, 2], [3, 4]].into_iter());
         options.push(3, &[]);
         assert_eq!(options.iter().collect::<Vec<_>>(), [(6, &[1, 2, 3, 4][..]), (3, &[])]);
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn d42_a_name_over_127_octets_leaves_the_header_field_empty() {
         let with = |octets: usize| {
-            Reply { file: vec![b'a'; octets], ..reply(vec![]) }.encode(548).unwrap().0
+            ReplyMessage { file: vec![b'a'; octets], ..reply(vec![]) }.encode(548).unwrap().0
         };
         assert_eq!(&with(127)[108..236], &[&[b'a'; 127][..], &[0]].concat()[..]);
         assert_eq!(&with(128)[108..236], &[0; 128][..]);

@@ -5,18 +5,21 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::decide::{AnswerKind, Silence, Told};
-use super::lease::{Change, Lease, Leases, State};
+use super::decide::{AnswerKind, DhcpEventKind, SilenceReason};
+use super::lease::{Lease, LeaseChange, LeaseState, LeaseTable};
 use super::limits::{
     DECLINE_HOLD_S, DECLINES_PER_CIRCUIT_MAX, FOREVER_S, OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S,
 };
 use super::packet::COOKIE;
-use super::route::Route;
-use super::subnet::{Clients, Held, Mode, OtherServer, Pool, Reservation, Reservations, Subnet};
+use super::route::ReplyRoute;
+use super::subnet::{
+    AddressPool, HoldReason, OtherServer, Reservation, ReservationTable, ServedClients, Subnet,
+    SubnetMode,
+};
 use super::testing::{Message, SERVER, Server, policy, relayed_subnet, subnet, unicast};
 use crate::boot::plan::BootConfig;
 use crate::dhcp::policy::DhcpPolicy;
-use crate::model::machine::{Arch, Firmware, Mac, Role};
+use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac};
 
 fn server() -> Server {
     Server::new(policy())
@@ -56,11 +59,11 @@ fn d01_what_is_no_request_is_dropped_silently() {
         assert!(
             decision.answer.is_none() && decision.changes.is_empty() && decision.event.is_none()
         );
-        assert!(matches!(decision.silence, Some(Silence::Malformed(_))));
+        assert!(matches!(decision.silence, Some(SilenceReason::Malformed(_))));
     }
     let mut group = Message::from(1).discover();
     group.mac = Mac([0xff; 6]);
-    assert_eq!(server.ask(&group).silence, Some(Silence::NotAStation));
+    assert_eq!(server.ask(&group).silence, Some(SilenceReason::NotAStation));
 }
 
 #[test]
@@ -149,7 +152,7 @@ fn d05_what_does_not_fit_at_all_is_an_event_and_no_answer() {
     let mut server = server();
     server.policy.boot.uefi_http = Some(format!("efi/{}", "b".repeat(200)));
     let decision = server.ask(&message);
-    assert!(matches!(decision.silence, Some(Silence::DoesNotFit(_))));
+    assert!(matches!(decision.silence, Some(SilenceReason::DoesNotFit(_))));
     assert!(decision.answer.is_none() && decision.changes.is_empty() && decision.event.is_some());
 }
 
@@ -178,9 +181,9 @@ fn d12_nak_to_a_routed_client_goes_to_its_address() {
     let foreign = Ipv4Addr::new(10, 7, 0, 20);
     let nak = server().ask_by(&Message::from(1).renew(foreign), unicast(foreign));
     assert_eq!(nak.message_type(), Some(6));
-    assert_eq!(nak.answer.unwrap().route, Route::Unicast(foreign));
+    assert_eq!(nak.answer.unwrap().route, ReplyRoute::Unicast(foreign));
     let local = server().ask_by(&Message::from(1).renew(address(20)), unicast(address(20)));
-    assert_eq!(local.answer.unwrap().route, Route::Broadcast);
+    assert_eq!(local.answer.unwrap().route, ReplyRoute::Broadcast);
 }
 
 #[test]
@@ -191,7 +194,7 @@ fn d13_renewal_through_a_router_finds_its_subnet_and_is_answered_at_its_address(
     assert_eq!(own.octets()[..3], [10, 7, 0]);
     let ack = server.ask_by(&Message::from(1).renew(own), unicast(own));
     assert_eq!((ack.message_type(), ack.yiaddr()), (Some(5), own));
-    assert_eq!(ack.answer.unwrap().route, Route::Unicast(own));
+    assert_eq!(ack.answer.unwrap().route, ReplyRoute::Unicast(own));
 }
 
 #[test]
@@ -208,7 +211,7 @@ fn d16_source_is_our_address_on_the_receiving_interface() {
     );
     // An address of ours in the subnet of a client that is elsewhere is not nearer to it.
     const THERE: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 5);
-    let there = |arrival: &mut super::decide::Arrival<'_>| {
+    let there = |arrival: &mut super::decide::IncomingMessage<'_>| {
         (arrival.here, arrival.ours) = (&[(SERVER, 24), (THERE, 24)], &[THERE, SERVER]);
     };
     let relayed = server.ask_by(&Message::from(2).relayed().discover(), there);
@@ -232,7 +235,7 @@ fn d17_no_answer_goes_to_port_4011_and_none_sends_a_client_there() {
     ] {
         let offer = server()
             .ask_by(&message.discover(), |a| a.source = SocketAddrV4::new(address(20), 4011));
-        assert!(!matches!(offer.answer.as_ref().unwrap().route, Route::Relay { .. }));
+        assert!(!matches!(offer.answer.as_ref().unwrap().route, ReplyRoute::Relay { .. }));
         let class = offer.option(60);
         let sends_to_4011 = class.as_deref() == Some(b"PXEClient") && offer.option(43).is_none();
         assert!(!sends_to_4011);
@@ -243,9 +246,9 @@ fn d17_no_answer_goes_to_port_4011_and_none_sends_a_client_there() {
 fn d18_broadcast_bit_and_its_absence_take_both_ways() {
     let mut edk2 = Message::from(1).pxe(7).discover();
     edk2.flags = 0x8000;
-    assert_eq!(server().ask(&edk2).answer.unwrap().route, Route::Broadcast);
+    assert_eq!(server().ask(&edk2).answer.unwrap().route, ReplyRoute::Broadcast);
     let ipxe = server().ask(&Message::from(1).ipxe(0).discover());
-    let frame = Route::LinkLayer { mac: Message::from(1).mac, address: ipxe.yiaddr() };
+    let frame = ReplyRoute::LinkLayer { mac: Message::from(1).mac, address: ipxe.yiaddr() };
     assert_eq!(ipxe.answer.unwrap().route, frame);
 }
 
@@ -271,12 +274,15 @@ fn d19_address_is_the_bound_one_then_the_previous_then_the_requested_then_any() 
 #[test]
 fn d19_no_address_left_is_silence_and_an_event() {
     let mut server =
-        server_with(|s| s.pools = vec![Pool { first: address(10), last: address(11) }]);
+        server_with(|s| s.pools = vec![AddressPool { first: address(10), last: address(11) }]);
     server.ask(&Message::from(1).discover());
     server.ask(&Message::from(2).discover());
     let third = server.ask(&Message::from(3).discover());
-    assert_eq!(third.silence, Some(Silence::NoAddressFree(subnet().network)));
-    assert_eq!(third.event.unwrap().told, Told::Silent(Silence::NoAddressFree(subnet().network)));
+    assert_eq!(third.silence, Some(SilenceReason::NoAddressFree(subnet().network)));
+    assert_eq!(
+        third.event.unwrap().told,
+        DhcpEventKind::Silent(SilenceReason::NoAddressFree(subnet().network))
+    );
     server.now += OFFER_HOLD_S;
     assert_eq!(
         server.ask(&Message::from(3).discover()).message_type(),
@@ -304,7 +310,7 @@ fn d22_request_of_our_offer_is_acked() {
     let offer = server.ask(&Message::from(1).discover());
     let ack = server.ask(&Message::from(1).request(offer.yiaddr()));
     assert_eq!((ack.message_type(), ack.yiaddr()), (Some(5), offer.yiaddr()));
-    assert_eq!(server.leases.get(offer.yiaddr()).unwrap().state, State::Bound);
+    assert_eq!(server.leases.get(offer.yiaddr()).unwrap().state, LeaseState::Bound);
 }
 
 #[test]
@@ -313,7 +319,7 @@ fn d22_another_servers_choice_drops_our_offer_in_silence() {
     let offer = server.ask(&Message::from(1).discover());
     let other = Message::from(1).request(address(200)).with(54, &[192, 168, 4, 2]);
     let decision = server.ask(&other);
-    assert_eq!(decision.silence, Some(Silence::OtherServer(address(2))));
+    assert_eq!(decision.silence, Some(SilenceReason::OtherServer(address(2))));
     assert_eq!(server.leases.get(offer.yiaddr()), None);
 }
 
@@ -400,7 +406,7 @@ fn d24_init_reboot_of_an_unknown_client_is_silence_unless_authoritative() {
         let decision = server.ask(&Message::from(1).init_reboot(address(30)));
         (decision.message_type(), decision.silence)
     };
-    assert_eq!(ask(false), (None, Some(Silence::UnknownClient)));
+    assert_eq!(ask(false), (None, Some(SilenceReason::UnknownClient)));
     assert_eq!(ask(true), (Some(6), None));
     let mut relayed = server();
     let foreign = relayed.ask(&Message::from(1).relayed().init_reboot(address(30)));
@@ -416,10 +422,10 @@ fn d24_a_request_of_what_was_offered_is_acked_without_option_54() {
         let offered = server.ask(&Message::from(1).discover()).yiaddr();
         let ack = server.ask(&Message::from(1).init_reboot(offered));
         assert_eq!((ack.message_type(), ack.yiaddr()), (Some(5), offered));
-        assert_eq!(server.leases.get(offered).unwrap().state, State::Bound);
+        assert_eq!(server.leases.get(offered).unwrap().state, LeaseState::Bound);
         let offered = server.ask(&Message::from(2).discover()).yiaddr();
         for unicast in [false, true] {
-            let by = |arrival: &mut super::decide::Arrival<'_>| {
+            let by = |arrival: &mut super::decide::IncomingMessage<'_>| {
                 arrival.destination = Some(if unicast { SERVER } else { Ipv4Addr::BROADCAST });
             };
             let ack = server.ask_by(&Message::from(2).renew(offered), by);
@@ -438,11 +444,12 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
     let advertised = address(32);
     for taken in [SERVER, ELSEWHERE, advertised] {
         let mut server = server_with(|s| {
-            s.pools = vec![Pool { first: taken, last: taken }];
+            s.pools = vec![AddressPool { first: taken, last: taken }];
             s.authoritative = true;
         });
         server.policy.advertise = Some(advertised);
-        let ours = |arrival: &mut super::decide::Arrival<'_>| arrival.ours = &[ELSEWHERE, SERVER];
+        let ours =
+            |arrival: &mut super::decide::IncomingMessage<'_>| arrival.ours = &[ELSEWHERE, SERVER];
         let refused = |server: &mut Server, message: Message, kind: Option<u8>| {
             let decision = server.ask_by(&message, ours);
             assert_eq!(decision.message_type(), kind, "{taken}: {:?}", decision.reasons);
@@ -457,15 +464,17 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
         refused(&mut server, Message::from(1).request(taken), Some(6));
         refused(&mut server, Message::from(1).init_reboot(taken), Some(6));
         // The client had the address before it was ours; then it has run out.
-        for (state, end_s) in
-            [(State::Bound, server.now + 500), (State::Bound, 500), (State::Released, 500)]
-        {
+        for (state, end_s) in [
+            (LeaseState::Bound, server.now + 500),
+            (LeaseState::Bound, 500),
+            (LeaseState::Released, 500),
+        ] {
             let lease = Lease {
                 state,
                 start_s: 400,
                 ..Lease::of_address(taken, Message::from(1).mac, end_s)
             };
-            server.leases = Leases::new(&server.policy.subnets);
+            server.leases = LeaseTable::new(&server.policy.subnets);
             server.leases.load([lease], server.now);
             refused(&mut server, Message::from(1).discover(), None);
             refused(&mut server, Message::from(2).discover(), None);
@@ -475,7 +484,7 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
         }
         let mut reserved = server_with(|s| {
             reserve(1, taken.octets()[3])(s);
-            s.pools = vec![Pool { first: address(60), last: address(60) }];
+            s.pools = vec![AddressPool { first: address(60), last: address(60) }];
         });
         reserved.policy.advertise = Some(advertised);
         refused(&mut reserved, Message::from(1), None);
@@ -491,11 +500,11 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
     }
     let relay = Ipv4Addr::new(10, 7, 0, 1);
     let mut server = server();
-    server.policy.subnets[1].pools = vec![Pool { first: relay, last: relay }];
+    server.policy.subnets[1].pools = vec![AddressPool { first: relay, last: relay }];
     server.policy.subnets[1].routers.clear();
     server.leases.reconfigure(&server.policy.subnets);
     let offer = server.ask(&Message::from(1).relayed().discover());
-    assert_eq!(offer.silence, Some(Silence::NoAddressFree(relayed_subnet().network)));
+    assert_eq!(offer.silence, Some(SilenceReason::NoAddressFree(relayed_subnet().network)));
     assert_eq!(server.ask(&Message::from(1).relayed().request(relay)).message_type(), Some(6));
 }
 
@@ -519,7 +528,7 @@ fn d25_unknown_renewal_is_refused_by_unicast_and_silence_by_broadcast() {
     let mut server = server();
     let message = Message::from(1).renew(address(40));
     assert_eq!(server.ask_by(&message, unicast(address(40))).message_type(), Some(6));
-    assert_eq!(server.ask(&message).silence, Some(Silence::UnknownClient));
+    assert_eq!(server.ask(&message).silence, Some(SilenceReason::UnknownClient));
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);
     for (destination, kind) in
         [(Some(SERVER), Some(6)), (Some(OTHER), Some(6)), (Some(address(3)), None), (None, None)]
@@ -536,7 +545,7 @@ fn d25_unknown_renewal_is_refused_by_unicast_and_silence_by_broadcast() {
     let own = server.bind(&Message::from(2));
     assert_eq!(
         server.ask(&Message::from(1).renew(own)).silence,
-        Some(Silence::UnknownClient),
+        Some(SilenceReason::UnknownClient),
         "another's lease"
     );
 }
@@ -569,8 +578,8 @@ fn d27_declined_address_is_kept_back_for_an_hour_and_never_answered() {
     let mut server = server();
     let bad = server.bind(&Message::from(1));
     let decision = server.ask(&Message::from(1).decline(bad));
-    assert_eq!((decision.answer, decision.silence), (None, Some(Silence::Declined)));
-    assert_eq!(decision.event.unwrap().told, Told::Silent(Silence::Declined));
+    assert_eq!((decision.answer, decision.silence), (None, Some(SilenceReason::Declined)));
+    assert_eq!(decision.event.unwrap().told, DhcpEventKind::Silent(SilenceReason::Declined));
     let next = server.ask(&Message::from(1).with(50, &bad.octets()).discover()).yiaddr();
     assert_ne!(next, bad);
     assert_eq!(server.ask(&Message::from(1).request(bad)).message_type(), Some(6));
@@ -587,20 +596,28 @@ fn d27_one_client_declines_a_few_addresses_and_then_none_of_the_pool_while_other
     for _ in 0..20 {
         let offer = server.ask(&Message::from(2).discover());
         let Some(offered) = offer.answer.is_some().then(|| offer.yiaddr()) else {
-            assert_eq!(offer.silence, Some(Silence::DeclinedTooMuch));
-            assert_eq!(offer.event.unwrap().told, Told::Silent(Silence::DeclinedTooMuch));
+            assert_eq!(offer.silence, Some(SilenceReason::DeclinedTooMuch));
+            assert_eq!(
+                offer.event.unwrap().told,
+                DhcpEventKind::Silent(SilenceReason::DeclinedTooMuch)
+            );
             continue;
         };
         let declined = server.ask(&Message::from(2).decline(offered));
         assert!(matches!(
             declined.event.unwrap().told,
-            Told::Silent(Silence::Declined | Silence::LastDecline)
+            DhcpEventKind::Silent(SilenceReason::Declined | SilenceReason::LastDecline)
         ));
         silences.extend(declined.silence);
     }
     assert_eq!(
         silences,
-        [Silence::Declined, Silence::Declined, Silence::Declined, Silence::LastDecline]
+        [
+            SilenceReason::Declined,
+            SilenceReason::Declined,
+            SilenceReason::Declined,
+            SilenceReason::LastDecline
+        ]
     );
     assert_eq!(server.ask(&Message::from(1).renew(own)).message_type(), Some(5));
     server.bind(&Message::from(3));
@@ -619,14 +636,14 @@ fn d27_a_silenced_client_keeps_what_is_its_own() {
     let mut server = server_with(reserve(2, 42));
     for n in 0..4 {
         let taken = address(60 + n);
-        server.policy.subnets[0].reservations = Reservations::default();
+        server.policy.subnets[0].reservations = ReservationTable::default();
         reserve(2, 60 + n)(&mut server.policy.subnets[0]);
         server.leases.reconfigure(&server.policy.subnets);
         server.bind(&Message::from(2));
         server.ask(&Message::from(2).decline(taken));
     }
     assert!(server.leases.is_silenced(Message::from(2).mac, server.now));
-    server.policy.subnets[0].reservations = Reservations::default();
+    server.policy.subnets[0].reservations = ReservationTable::default();
     reserve(2, 42)(&mut server.policy.subnets[0]);
     server.leases.reconfigure(&server.policy.subnets);
     assert_eq!(server.bind(&Message::from(2)), address(42));
@@ -641,8 +658,8 @@ fn d27_invented_clients_of_one_segment_keep_back_a_few_addresses_and_the_first_t
         let offered = server.ask(&Message::from(n).discover()).yiaddr();
         let declined = server.ask(&Message::from(n).decline(offered));
         match declined.silence.unwrap() {
-            Silence::Declined => assert!(u32::from(n) < DECLINES_PER_CIRCUIT_MAX),
-            Silence::DeclineNotKept(is_first) => {
+            SilenceReason::Declined => assert!(u32::from(n) < DECLINES_PER_CIRCUIT_MAX),
+            SilenceReason::DeclineNotKept(is_first) => {
                 warned += u32::from(is_first);
                 assert!(
                     declined.changes.iter().all(|change| !change.is_durable()),
@@ -653,7 +670,7 @@ fn d27_invented_clients_of_one_segment_keep_back_a_few_addresses_and_the_first_t
         }
     }
     assert_eq!(warned, 1);
-    let kept = server.leases.iter().filter(|lease| lease.state == State::Declined).count();
+    let kept = server.leases.iter().filter(|lease| lease.state == LeaseState::Declined).count();
     assert_eq!(
         (kept, server.leases.len()),
         (DECLINES_PER_CIRCUIT_MAX as usize, DECLINES_PER_CIRCUIT_MAX as usize)
@@ -663,7 +680,7 @@ fn d27_invented_clients_of_one_segment_keep_back_a_few_addresses_and_the_first_t
     server.ask(&request.clone().request(relayed));
     assert_eq!(
         server.ask(&request.decline(relayed)).silence,
-        Some(Silence::Declined),
+        Some(SilenceReason::Declined),
         "another segment's is another's"
     );
 }
@@ -679,7 +696,7 @@ fn d27_the_decline_of_a_lease_that_is_not_kept_back_frees_it() {
     }
     let own = server.bind(&Message::from(99));
     let declined = server.ask(&Message::from(99).decline(own));
-    assert_eq!(declined.changes[0], Change::Free { address: own });
+    assert_eq!(declined.changes[0], LeaseChange::Free { address: own });
     assert!(declined.changes[0].is_durable() && server.leases.get(own).is_none());
 }
 
@@ -687,10 +704,13 @@ fn d27_the_decline_of_a_lease_that_is_not_kept_back_frees_it() {
 fn d27_only_the_holder_may_decline() {
     let mut server = server();
     let own = server.bind(&Message::from(1));
-    assert_eq!(server.ask(&Message::from(2).decline(own)).silence, Some(Silence::NotHeld(own)));
+    assert_eq!(
+        server.ask(&Message::from(2).decline(own)).silence,
+        Some(SilenceReason::NotHeld(own))
+    );
     let elsewhere = Message::from(1).decline(own).with(54, &[192, 168, 4, 2]);
-    assert_eq!(server.ask(&elsewhere).silence, Some(Silence::OtherServer(address(2))));
-    assert_eq!(server.leases.get(own).unwrap().state, State::Bound);
+    assert_eq!(server.ask(&elsewhere).silence, Some(SilenceReason::OtherServer(address(2))));
+    assert_eq!(server.leases.get(own).unwrap().state, LeaseState::Bound);
 }
 
 #[test]
@@ -699,17 +719,17 @@ fn d28_release_frees_but_remembers_and_is_never_answered() {
     let own = server.bind(&Message::from(1));
     assert_eq!(
         server.ask(&Message::from(2).release(own)).silence,
-        Some(Silence::NotHeld(own)),
+        Some(SilenceReason::NotHeld(own)),
         "not its own"
     );
     assert_eq!(
         server.ask(&Message::from(1).release(address(11))).silence,
-        Some(Silence::NotHeld(address(11)))
+        Some(SilenceReason::NotHeld(address(11)))
     );
     let decision = server.ask_by(&Message::from(1).release(own), unicast(own));
-    assert_eq!((decision.answer, decision.silence), (None, Some(Silence::Released)));
+    assert_eq!((decision.answer, decision.silence), (None, Some(SilenceReason::Released)));
     assert!(decision.changes[0].is_durable());
-    assert_eq!(server.leases.get(own).unwrap().state, State::Released);
+    assert_eq!(server.leases.get(own).unwrap().state, LeaseState::Released);
     assert_eq!(server.ask(&Message::from(1).discover()).yiaddr(), own, "remembered");
 }
 
@@ -724,7 +744,7 @@ fn d29_inform_gets_parameters_and_nothing_is_allocated() {
     }
     assert_eq!(ack.option(15).unwrap(), b"itwish.cn");
     assert!(ack.changes.is_empty() && server.leases.is_empty());
-    let at = Route::Neighbour { mac: Message::from(1).mac, address: address(180) };
+    let at = ReplyRoute::Neighbour { mac: Message::from(1).mac, address: address(180) };
     assert_eq!(ack.answer.unwrap().route, at);
     let stranger = server.ask(&Message::from(1).inform(Ipv4Addr::new(8, 8, 8, 8)));
     assert!(stranger.answer.is_none(), "we are no reflector");
@@ -766,14 +786,15 @@ fn d31_bootp_is_for_reservations_only_and_has_no_end() {
     }
     assert_eq!((reply.reply().file, reply.reply().siaddr), (&b"pxelinux.0"[..], SERVER));
     assert_eq!(server.leases.get(address(42)).unwrap().end_s, FOREVER_S);
-    assert_eq!(server.ask(&Message::from(2)).silence, Some(Silence::NoReservation));
+    assert_eq!(server.ask(&Message::from(2)).silence, Some(SilenceReason::NoReservation));
 }
 
 /// A BOOTP client never says that it is gone: taking its reservation away is how its address comes
 /// back.
 #[test]
 fn d31_a_bootp_lease_ends_with_its_reservation() {
-    let one = |s: &mut Subnet| s.pools = vec![Pool { first: address(42), last: address(42) }];
+    let one =
+        |s: &mut Subnet| s.pools = vec![AddressPool { first: address(42), last: address(42) }];
     let mut server = server_with(|s| {
         reserve(1, 42)(s);
         one(s);
@@ -790,7 +811,7 @@ fn d31_a_bootp_lease_ends_with_its_reservation() {
     let rows: Vec<_> = server.leases.iter().cloned().collect();
     let mut restarted = server_with(one);
     restarted.leases.load(rows, restarted.now);
-    server.policy.subnets[0].reservations = Reservations::default();
+    server.policy.subnets[0].reservations = ReservationTable::default();
     server.leases.reconfigure(&server.policy.subnets);
     for server in [&mut server, &mut restarted] {
         let offer = server.ask(&Message::from(2).discover());
@@ -799,12 +820,12 @@ fn d31_a_bootp_lease_ends_with_its_reservation() {
             (address(42), "address 192.168.4.42 from the pool")
         );
         assert_eq!(server.ask(&Message::from(2).request(address(42))).message_type(), Some(5));
-        assert_eq!(server.ask(&Message::from(1)).silence, Some(Silence::NoReservation));
+        assert_eq!(server.ask(&Message::from(1)).silence, Some(SilenceReason::NoReservation));
     }
     // To another machine at once.
     let mut moved = server_with(reserve(1, 42));
     moved.ask(&Message::from(1));
-    moved.policy.subnets[0].reservations = Reservations::default();
+    moved.policy.subnets[0].reservations = ReservationTable::default();
     reserve(3, 42)(&mut moved.policy.subnets[0]);
     moved.leases.reconfigure(&moved.policy.subnets);
     assert_eq!(moved.bind(&Message::from(3)), address(42));
@@ -822,7 +843,7 @@ fn d32_rapid_commit_is_off() {
 fn d32_forcerenew_and_leasequery_are_dropped() {
     for number in [9, 10, 14] {
         let decision = server().ask(&Message::from(1).with(53, &[number]));
-        assert_eq!(decision.silence, Some(Silence::NotServed(number)));
+        assert_eq!(decision.silence, Some(SilenceReason::NotServed(number)));
         assert!(decision.changes.is_empty());
     }
 }
@@ -878,7 +899,7 @@ fn d22_a_repeated_request_waits_for_the_same_commit() {
     let first = server.decide(&request, |_| ());
     server.leases.begin_commit(&first.changes, first.xid, server.now);
     let repeat = server.decide(&request, |_| ());
-    assert_eq!((repeat.answer, repeat.silence), (None, Some(Silence::CommitPending)));
+    assert_eq!((repeat.answer, repeat.silence), (None, Some(SilenceReason::CommitPending)));
     assert!(repeat.changes.is_empty());
     let rival = server.ask(&Message::from(2).request(offered));
     assert_eq!(rival.message_type(), Some(6), "not given away meanwhile");
@@ -894,7 +915,7 @@ fn d22_a_failed_commit_binds_nothing() {
     let decision = server.decide(&Message::from(1).request(offered), |_| ());
     server.leases.begin_commit(&decision.changes, decision.xid, server.now);
     server.leases.finish_commit(&decision.changes, decision.xid, false, server.now);
-    assert_eq!(server.leases.get(offered).unwrap().state, State::Offered);
+    assert_eq!(server.leases.get(offered).unwrap().state, LeaseState::Offered);
     assert_eq!(
         server.ask(&Message::from(1).request(offered)).message_type(),
         Some(5),
@@ -943,7 +964,7 @@ fn d38_one_machine_keeps_one_address_through_all_stages() {
     );
     assert_eq!(
         lease.firmware,
-        Some(Firmware { role: Role::Ipxe, arch: Some(Arch::UefiX64) }),
+        Some(Firmware { role: FirmwareRole::Ipxe, arch: Some(Arch::UefiX64) }),
         "the last boot stage"
     );
     assert!(lease.uuid.is_some());
@@ -967,7 +988,7 @@ fn d37_systems_with_identifiers_of_their_own_are_clients_of_their_own() {
     for restarted in [false, true] {
         if restarted {
             let rows: Vec<_> = server.leases.iter().cloned().collect();
-            server.leases = Leases::new(&server.policy.subnets);
+            server.leases = LeaseTable::new(&server.policy.subnets);
             server.leases.load(rows, server.now);
         }
         for (system, own) in &all {
@@ -983,10 +1004,10 @@ fn d37_systems_with_identifiers_of_their_own_are_clients_of_their_own() {
                 assert_eq!(nak.option(56).unwrap(), b"the address belongs to another client");
                 assert_eq!(
                     server.ask(&system.clone().renew(*others)).silence,
-                    Some(Silence::UnknownClient)
+                    Some(SilenceReason::UnknownClient)
                 );
                 let declined = server.ask(&system.clone().decline(*others)).silence;
-                assert_eq!(declined, Some(Silence::NotHeld(*others)));
+                assert_eq!(declined, Some(SilenceReason::NotHeld(*others)));
             }
         }
     }
@@ -1010,7 +1031,7 @@ fn d37_an_address_that_is_handed_on_goes_to_one_system_while_the_store_is_slow()
     let first = server.decide(&a, |_| ());
     server.leases.begin_commit(&first.changes, first.xid, server.now);
     let second = server.ask(&Message { xid: 9, ..b.clone() });
-    assert_eq!((second.answer, second.silence), (None, Some(Silence::CommitPending)));
+    assert_eq!((second.answer, second.silence), (None, Some(SilenceReason::CommitPending)));
     server.leases.finish_commit(&first.changes, first.xid, true, server.now);
     assert_eq!(server.ask(&b).message_type(), Some(6));
 }
@@ -1018,7 +1039,7 @@ fn d37_an_address_that_is_handed_on_goes_to_one_system_while_the_store_is_slow()
 #[test]
 fn d37_an_address_of_one_system_goes_to_another_when_its_lease_is_over() {
     let mut server =
-        server_with(|s| s.pools = vec![Pool { first: address(10), last: address(10) }]);
+        server_with(|s| s.pools = vec![AddressPool { first: address(10), last: address(10) }]);
     let [a, b] = [b"\x00a", b"\x00b"].map(|id| Message::from(1).with(61, id));
     assert_eq!(server.bind(&a), address(10));
     assert!(server.ask(&b.clone().discover()).answer.is_none());
@@ -1037,7 +1058,7 @@ fn d37_an_address_of_one_system_goes_to_another_when_its_lease_is_over() {
 /// boot none counts at all.
 #[test]
 fn d38_what_boots_the_machine_takes_its_address_over_and_hands_it_on() {
-    for clients in [Clients::Any, Clients::Pxe] {
+    for clients in [ServedClients::Any, ServedClients::Pxe] {
         let mut server = server_with(|s| s.clients = clients);
         let firmware = Message::from(1).pxe(7);
         let own = server.bind(&firmware);
@@ -1053,7 +1074,7 @@ fn d38_what_boots_the_machine_takes_its_address_over_and_hands_it_on() {
             assert_eq!(server.ask(&stage.renew(own)).message_type(), Some(5));
         }
         let another = server.bind(&Message::from(1).with(61, b"\xffanother"));
-        assert_eq!(another == own, clients == Clients::Pxe);
+        assert_eq!(another == own, clients == ServedClients::Pxe);
     }
 }
 
@@ -1117,7 +1138,7 @@ fn d41_a_name_that_would_be_split_is_not_sent() {
     server.policy.boot.uefi_x64 = Some("d/".repeat(128));
     let offer = server.ask(&Message::from(1).pxe(7).discover());
     assert_eq!((offer.option(67), offer.option(60)), (None, None));
-    assert!(matches!(offer.event.unwrap().told, Told::NoLoader(_)));
+    assert!(matches!(offer.event.unwrap().told, DhcpEventKind::NoLoader(_)));
 }
 
 #[test]
@@ -1158,8 +1179,14 @@ fn d45_pxelinux_options_come_unasked() {
 fn d48_subnet_by_link_selection_then_118_then_giaddr_then_interface() {
     let mut policy = policy();
     let third = Subnet {
-        network: crate::model::network::Network { address: Ipv4Addr::new(10, 8, 0, 0), prefix: 24 },
-        pools: vec![Pool { first: Ipv4Addr::new(10, 8, 0, 5), last: Ipv4Addr::new(10, 8, 0, 9) }],
+        network: crate::model::network::Ipv4Network {
+            address: Ipv4Addr::new(10, 8, 0, 0),
+            prefix: 24,
+        },
+        pools: vec![AddressPool {
+            first: Ipv4Addr::new(10, 8, 0, 5),
+            last: Ipv4Addr::new(10, 8, 0, 9),
+        }],
         ..relayed_subnet()
     };
     policy.subnets.push(third);
@@ -1168,7 +1195,7 @@ fn d48_subnet_by_link_selection_then_118_then_giaddr_then_interface() {
         let offer = server.ask(&message.discover());
         (offer.yiaddr().octets()[1], offer.answer.unwrap().route)
     };
-    let relay = Route::Relay { address: Ipv4Addr::new(10, 7, 0, 1), port: 67 };
+    let relay = ReplyRoute::Relay { address: Ipv4Addr::new(10, 7, 0, 1), port: 67 };
     assert_eq!(third_octets(Message::from(1).relayed()), (7, relay));
     let link = [5, 4, 10, 8, 0, 0];
     assert_eq!(
@@ -1195,14 +1222,17 @@ fn d48_where_the_interface_is_not_known_the_address_of_ours_that_was_asked_tells
     };
     assert_eq!(of(SERVER), Ok(subnet().network));
     let nowhere = Ipv4Addr::new(172, 16, 0, 1);
-    assert_eq!(of(nowhere), Err(Some(Silence::NoSubnet(nowhere))));
+    assert_eq!(of(nowhere), Err(Some(SilenceReason::NoSubnet(nowhere))));
 }
 
 #[test]
 fn d48_a_client_chooses_no_segment_but_its_own() {
     let (near, far) = (Ipv4Addr::new(192, 168, 4, 0), Ipv4Addr::new(10, 7, 0, 0));
     let third = Subnet {
-        network: crate::model::network::Network { address: Ipv4Addr::new(10, 8, 0, 0), prefix: 24 },
+        network: crate::model::network::Ipv4Network {
+            address: Ipv4Addr::new(10, 8, 0, 0),
+            prefix: 24,
+        },
         ..relayed_subnet()
     };
     let mut server = server();
@@ -1214,7 +1244,7 @@ fn d48_a_client_chooses_no_segment_but_its_own() {
     };
     assert_eq!(
         wish(&mut server, Message::from(1).with(118, &far.octets())),
-        (None, Some(Silence::NoSubnet(far)))
+        (None, Some(SilenceReason::NoSubnet(far)))
     );
     assert_eq!(wish(&mut server, Message::from(1).with(118, &near.octets())).0, Some(168));
     assert_eq!(
@@ -1223,12 +1253,12 @@ fn d48_a_client_chooses_no_segment_but_its_own() {
         "no relay, no link selection"
     );
     let both = Message::from(1).with(82, &link(far)).with(118, &far.octets());
-    assert_eq!(wish(&mut server, both), (None, Some(Silence::NoSubnet(far))));
+    assert_eq!(wish(&mut server, both), (None, Some(SilenceReason::NoSubnet(far))));
     let next_door = Ipv4Addr::new(10, 8, 0, 0);
     let through = Message::from(2).relayed().with(118, &next_door.octets());
     assert_eq!(
         wish(&mut server, through),
-        (None, Some(Silence::NoSubnet(next_door))),
+        (None, Some(SilenceReason::NoSubnet(next_door))),
         "nor behind a relay"
     );
     let elsewhere =
@@ -1237,7 +1267,7 @@ fn d48_a_client_chooses_no_segment_but_its_own() {
         });
     assert_eq!(
         elsewhere.silence,
-        Some(Silence::NoSubnet(SERVER)),
+        Some(SilenceReason::NoSubnet(SERVER)),
         "on an interface that no subnet names"
     );
 }
@@ -1251,10 +1281,10 @@ fn in_second(last: u8) -> Ipv4Addr {
 /// 192.168.4.0/24 with two addresses and 192.168.5.0/24 with many, both on eth1.
 fn two_on_one_interface(change: impl FnOnce(&mut Subnet)) -> Server {
     let mut policy = policy();
-    policy.subnets[0].pools = vec![Pool { first: address(10), last: address(11) }];
+    policy.subnets[0].pools = vec![AddressPool { first: address(10), last: address(11) }];
     let mut second = Subnet {
-        network: crate::model::network::Network { address: in_second(0), prefix: 24 },
-        pools: vec![Pool { first: in_second(20), last: in_second(99) }],
+        network: crate::model::network::Ipv4Network { address: in_second(0), prefix: 24 },
+        pools: vec![AddressPool { first: in_second(20), last: in_second(99) }],
         routers: vec![in_second(1)],
         ..subnet()
     };
@@ -1264,7 +1294,7 @@ fn two_on_one_interface(change: impl FnOnce(&mut Subnet)) -> Server {
 }
 
 /// Broadcast on eth1, whose first address is that of the first subnet.
-fn on_both(arrival: &mut super::decide::Arrival<'_>) {
+fn on_both(arrival: &mut super::decide::IncomingMessage<'_>) {
     (arrival.here, arrival.ours) = (&[(SERVER, 24), (SECOND, 24)], &[SERVER, SECOND]);
 }
 
@@ -1329,7 +1359,7 @@ fn d48_subnets_of_one_interface_are_one_link_with_all_its_pools() {
             on_both(arrival);
             arrival.destination = Some(SERVER);
         });
-        let at = Route::Neighbour { mac: Message::from(n).mac, address: own };
+        let at = ReplyRoute::Neighbour { mac: Message::from(n).mac, address: own };
         assert_eq!((unicast.message_type(), unicast.answer.unwrap().route), (Some(5), at));
     }
     let foreign = server.ask_by(&Message::from(1).init_reboot(Ipv4Addr::new(10, 9, 9, 9)), on_both);
@@ -1341,7 +1371,7 @@ fn d48_subnets_of_one_interface_are_one_link_with_all_its_pools() {
         server.ask_by(&Message::from(30).discover(), |arrival| arrival.here = &[(SERVER, 24)]);
     assert_eq!(
         without.silence,
-        Some(Silence::NoAddressFree(subnet().network)),
+        Some(SilenceReason::NoAddressFree(subnet().network)),
         "not without an address of ours in it"
     );
 }
@@ -1381,19 +1411,19 @@ fn d48_reservations_wishes_and_admission_count_on_the_whole_link() {
         server.ask_by(&Message::from(4).with(118, &in_second(0).octets()).discover(), on_both);
     assert_eq!(by_118.yiaddr().octets()[2], 5);
     // The first subnet is for what boots, the second for everybody.
-    server.policy.subnets[0].clients = Clients::Pxe;
+    server.policy.subnets[0].clients = ServedClients::Pxe;
     assert_eq!(server.ask_by(&Message::from(7).discover(), on_both).yiaddr().octets()[2], 5);
     assert_eq!(server.ask_by(&Message::from(8).pxe(7).discover(), on_both).yiaddr().octets()[2], 4);
-    server.policy.subnets[2].clients = Clients::Known;
+    server.policy.subnets[2].clients = ServedClients::Known;
     let silence = server.ask_by(&Message::from(9).discover(), on_both).silence;
-    assert_eq!(silence, Some(Silence::NotPxe(subnet().network)));
-    let held = [(subnet().network, Held::Looking)];
+    assert_eq!(silence, Some(SilenceReason::NotPxe(subnet().network)));
+    let held = [(subnet().network, HoldReason::Looking)];
     let decision = server.ask_by(&Message::from(1).discover(), |arrival| {
         on_both(arrival);
         arrival.held = Box::leak(Box::new(held));
     });
     assert_eq!(decision.yiaddr(), in_second(5), "a subnet that is silent silences no other");
-    server.policy.subnets[0].mode = Mode::Off;
+    server.policy.subnets[0].mode = SubnetMode::Off;
     assert_eq!(server.ask_by(&Message::from(1).discover(), on_both).yiaddr(), in_second(5));
 }
 
@@ -1401,11 +1431,11 @@ fn d48_reservations_wishes_and_admission_count_on_the_whole_link() {
 fn d48_subnets_behind_one_giaddr_share_their_network_where_they_say_so() {
     let mut policy = policy();
     let floor = |last: u8, name: Option<&str>| Subnet {
-        network: crate::model::network::Network {
+        network: crate::model::network::Ipv4Network {
             address: Ipv4Addr::new(10, last, 0, 0),
             prefix: 24,
         },
-        pools: vec![Pool {
+        pools: vec![AddressPool {
             first: Ipv4Addr::new(10, last, 0, 50),
             last: Ipv4Addr::new(10, last, 0, 50),
         }],
@@ -1434,7 +1464,7 @@ fn d48_subnets_behind_one_giaddr_share_their_network_where_they_say_so() {
                 let renewed = server.ask_by(&Message::from(n).renew(yiaddr), unicast(yiaddr));
                 assert_eq!(
                     (renewed.message_type(), renewed.answer.unwrap().route),
-                    (Some(5), Route::Unicast(yiaddr))
+                    (Some(5), ReplyRoute::Unicast(yiaddr))
                 );
                 Some(yiaddr.octets()[1])
             })
@@ -1450,7 +1480,7 @@ fn d48_subnets_behind_one_giaddr_share_their_network_where_they_say_so() {
 fn d51_a_subnet_for_relays_opens_nothing_on_the_segment_that_they_come_by() {
     const OWN: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
     let mut server = server_with(|subnet| (subnet.relay, subnet.authoritative) = (true, true));
-    let here = |arrival: &mut super::decide::Arrival<'_>| {
+    let here = |arrival: &mut super::decide::IncomingMessage<'_>| {
         (arrival.interface_address, arrival.here, arrival.ours) = (OWN, &[(OWN, 24)], &[OWN]);
     };
     let stray = Ipv4Addr::new(192, 168, 4, 20);
@@ -1466,7 +1496,7 @@ fn d51_a_subnet_for_relays_opens_nothing_on_the_segment_that_they_come_by() {
         let decision = server.ask_by(&message, here);
         assert_eq!(
             (decision.answer, decision.silence),
-            (None, Some(Silence::NoSubnet(OWN))),
+            (None, Some(SilenceReason::NoSubnet(OWN))),
             "{message:?}"
         );
         assert!(decision.changes.is_empty());
@@ -1546,9 +1576,9 @@ fn d51_unknown_relays_and_endless_hops_are_silence() {
     let mut server = server();
     let mut unknown = Message::from(1).relayed().discover();
     unknown.giaddr = Ipv4Addr::new(172, 16, 0, 1);
-    assert_eq!(server.ask(&unknown).silence, Some(Silence::NoSubnetBehind(unknown.giaddr)));
+    assert_eq!(server.ask(&unknown).silence, Some(SilenceReason::NoSubnetBehind(unknown.giaddr)));
     unknown.giaddr = address(1);
-    let closed = Silence::NotForRelays(subnet().network);
+    let closed = SilenceReason::NotForRelays(subnet().network);
     assert_eq!(
         server.ask(&unknown).silence,
         Some(closed.clone()),
@@ -1563,7 +1593,7 @@ fn d51_unknown_relays_and_endless_hops_are_silence() {
     );
     let mut far = Message::from(1).relayed().discover();
     far.hops = 17;
-    assert_eq!(server.ask(&far).silence, Some(Silence::Hops));
+    assert_eq!(server.ask(&far).silence, Some(SilenceReason::Hops));
     far.hops = 16;
     assert_eq!(server.ask(&far).message_type(), Some(2));
 }
@@ -1572,11 +1602,11 @@ fn d51_unknown_relays_and_endless_hops_are_silence() {
 fn d51_nothing_is_answered_where_no_subnet_is_configured_or_where_it_is_off() {
     let stray =
         server().ask_by(&Message::from(1).discover(), |arrival| arrival.interface = Some("eth7"));
-    assert_eq!(stray.silence, Some(Silence::NoSubnet(SERVER)));
-    let mut off = server_with(|s| s.mode = Mode::Off);
+    assert_eq!(stray.silence, Some(SilenceReason::NoSubnet(SERVER)));
+    let mut off = server_with(|s| s.mode = SubnetMode::Off);
     assert_eq!(
         off.ask(&Message::from(1).discover()).silence,
-        Some(Silence::SubnetOff(subnet().network))
+        Some(SilenceReason::SubnetOff(subnet().network))
     );
     let mut empty = Server::new(DhcpPolicy::default());
     assert!(empty.ask(&Message::from(1).pxe(7).discover()).answer.is_none());
@@ -1588,7 +1618,7 @@ fn d74_relay_that_asks_so_is_answered_at_its_source_port() {
     let relay = Ipv4Addr::new(10, 7, 0, 1);
     let offer =
         server().ask_by(&message, |arrival| arrival.source = SocketAddrV4::new(relay, 40_123));
-    assert_eq!(offer.answer.unwrap().route, Route::Relay { address: relay, port: 40_123 });
+    assert_eq!(offer.answer.unwrap().route, ReplyRoute::Relay { address: relay, port: 40_123 });
 }
 
 // --- PXE ---
@@ -1646,7 +1676,7 @@ fn d59_raspberry_pi_gets_menu_server_and_a_long_hold() {
     assert_eq!(offer.option(60).unwrap(), b"PXEClient");
     assert!(offer.option(43).unwrap().windows(20).any(|text| text == b"Raspberry Pi Boot   "));
     assert_eq!((offer.option(66).unwrap(), offer.option(67)), (b"192.168.4.150".to_vec(), None));
-    let Change::Offer { until_s, .. } = offer.changes[0] else { panic!("an offer") };
+    let LeaseChange::Offer { until_s, .. } = offer.changes[0] else { panic!("an offer") };
     assert_eq!(until_s, server.now + OFFER_HOLD_RASPBERRY_PI_S);
     let binding =
         server.leases.binding(offer.yiaddr()).expect("known to boot cores without a REQUEST");
@@ -1671,7 +1701,7 @@ fn d66_http_boot_gets_its_class_and_a_url() {
         (None, None, &b""[..]),
         "no TFTP name"
     );
-    assert!(matches!(offer.event.unwrap().told, Told::NoLoader(_)));
+    assert!(matches!(offer.event.unwrap().told, DhcpEventKind::NoLoader(_)));
 }
 
 #[test]
@@ -1755,7 +1785,7 @@ fn d73_unknown_architecture_gets_plain_dhcp_and_an_event() {
     assert_eq!((offer.option(60), offer.option(67), offer.option(66)), (None, None, None));
     assert_eq!(offer.option(3).unwrap(), [192, 168, 4, 1]);
     let event = offer.event.unwrap();
-    assert!(matches!(event.told, Told::NoLoader(_)));
+    assert!(matches!(event.told, DhcpEventKind::NoLoader(_)));
     assert!(event.text.contains("option 93 = 27"), "{}", event.text);
 }
 
@@ -1802,7 +1832,7 @@ fn d38_two_machines_with_one_hardware_address_are_noticed() {
     let own = server.bind(&twin(1));
     let second = server.ask(&twin(2).request(own));
     assert_eq!(second.message_type(), Some(5));
-    assert_eq!(second.event.unwrap().told, Told::Twin);
+    assert_eq!(second.event.unwrap().told, DhcpEventKind::Twin);
 }
 
 #[test]
@@ -1899,7 +1929,7 @@ const NOT_BOOTING: Message = Message {
 
 #[test]
 fn d52_only_machines_that_boot_are_served_unless_the_subnet_says_otherwise() {
-    let mut server = server_with(|subnet| subnet.clients = Clients::Pxe);
+    let mut server = server_with(|subnet| subnet.clients = ServedClients::Pxe);
     let network = subnet().network;
     for message in [
         NOT_BOOTING.clone().discover(),
@@ -1907,7 +1937,10 @@ fn d52_only_machines_that_boot_are_served_unless_the_subnet_says_otherwise() {
         NOT_BOOTING.clone().inform(address(20)),
     ] {
         let decision = server.ask(&message);
-        assert_eq!((decision.answer, decision.silence), (None, Some(Silence::NotPxe(network))));
+        assert_eq!(
+            (decision.answer, decision.silence),
+            (None, Some(SilenceReason::NotPxe(network)))
+        );
         let event = decision.event.unwrap();
         assert!(event.text.contains("says nothing of network boot"), "{event:?}");
     }
@@ -1930,7 +1963,7 @@ fn d52_only_machines_that_boot_are_served_unless_the_subnet_says_otherwise() {
         "its ROM asks once, its system says nothing"
     );
     let mut reserved = server_with(|subnet| {
-        subnet.clients = Clients::Pxe;
+        subnet.clients = ServedClients::Pxe;
         reserve(9, 5)(subnet);
     });
     assert_eq!(reserved.ask(&NOT_BOOTING.clone().discover()).yiaddr(), address(5));
@@ -1938,7 +1971,7 @@ fn d52_only_machines_that_boot_are_served_unless_the_subnet_says_otherwise() {
 
 #[test]
 fn d52_what_a_machine_said_once_admits_its_loader_and_its_system_also_after_a_restart() {
-    let mut server = server_with(|subnet| subnet.clients = Clients::Pxe);
+    let mut server = server_with(|subnet| subnet.clients = ServedClients::Pxe);
     let firmware = NOT_BOOTING.clone().pxe(7);
     let offered = server.ask(&firmware.clone().discover()).yiaddr();
     assert_eq!(
@@ -1948,10 +1981,10 @@ fn d52_what_a_machine_said_once_admits_its_loader_and_its_system_also_after_a_re
     );
     server.ask(&firmware.request(offered));
     let rows: Vec<_> = server.leases.iter().cloned().collect();
-    let mut again = server_with(|subnet| subnet.clients = Clients::Pxe);
+    let mut again = server_with(|subnet| subnet.clients = ServedClients::Pxe);
     again.leases.load(rows, again.now);
     assert_eq!(again.ask(&NOT_BOOTING.clone().discover()).yiaddr(), offered);
-    let mut forgotten = server_with(|subnet| subnet.clients = Clients::Pxe);
+    let mut forgotten = server_with(|subnet| subnet.clients = ServedClients::Pxe);
     assert!(forgotten.ask(&NOT_BOOTING.clone().discover()).answer.is_none());
     forgotten.leases.load_machines([(NOT_BOOTING.mac, 0)]);
     assert!(
@@ -1963,12 +1996,12 @@ fn d52_what_a_machine_said_once_admits_its_loader_and_its_system_also_after_a_re
 #[test]
 fn d52_known_means_reserved() {
     let mut server = server_with(|subnet| {
-        subnet.clients = Clients::Known;
+        subnet.clients = ServedClients::Known;
         reserve(1, 5)(subnet);
     });
     assert_eq!(server.ask(&Message::from(1).discover()).yiaddr(), address(5));
     let stranger = server.ask(&Message::from(2).pxe(7).discover());
-    assert_eq!(stranger.silence, Some(Silence::NotReserved(subnet().network)));
+    assert_eq!(stranger.silence, Some(SilenceReason::NotReserved(subnet().network)));
 }
 
 #[test]
@@ -1976,7 +2009,7 @@ fn d51_a_subnet_that_is_held_offers_nothing_and_goes_on_with_the_leases_that_it_
     let mut server = server();
     let lease = server.bind(&Message::from(1).pxe(7));
     let other = OtherServer { mac: Mac([2; 6]), address: address(2) };
-    let held = [(subnet().network, Held::OtherServer(other))];
+    let held = [(subnet().network, HoldReason::OtherServer(other))];
     let messages = [
         Message::from(1).pxe(7).discover(),
         Message::from(2).pxe(7).discover(),
@@ -1990,7 +2023,7 @@ fn d51_a_subnet_that_is_held_offers_nothing_and_goes_on_with_the_leases_that_it_
         assert!(decision.event.unwrap().text.contains("192.168.4.2 (02:02:02:02:02:02)"));
         assert!(server.decide(message, |_| ()).answer.is_some(), "without that it is answered");
     }
-    let held_or_looking = [held, [(subnet().network, Held::Looking)]];
+    let held_or_looking = [held, [(subnet().network, HoldReason::Looking)]];
     for held in held_or_looking {
         let ask = |server: &mut Server, message: &Message, to_us: bool| {
             let decision = server.ask_by(message, |arrival| {
@@ -2021,7 +2054,7 @@ fn d51_a_subnet_that_is_held_offers_nothing_and_goes_on_with_the_leases_that_it_
             None,
             "no NAK: it may have moved to the other server"
         );
-        let nowhere = Box::leak(Box::new([(subnet().network, Held::NoInterface)]));
+        let nowhere = Box::leak(Box::new([(subnet().network, HoldReason::NoInterface)]));
         let decision =
             server.ask_by(&Message::from(1).renew(lease), |arrival| arrival.held = nowhere);
         assert_eq!(decision.answer, None);
@@ -2039,12 +2072,16 @@ fn d51_a_subnet_that_is_held_offers_nothing_and_goes_on_with_the_leases_that_it_
     });
     assert_eq!(
         release.silence,
-        Some(Silence::Released),
+        Some(SilenceReason::Released),
         "what a client gives back is never answered"
     );
     let elsewhere = NOT_BOOTING.clone().request(address(20)).with(54, &[192, 168, 4, 2]);
-    let silence = server_with(|subnet| subnet.clients = Clients::Pxe).ask(&elsewhere).silence;
-    assert_eq!(silence, Some(Silence::OtherServer(address(2))), "which is a reason to look for it");
+    let silence = server_with(|subnet| subnet.clients = ServedClients::Pxe).ask(&elsewhere).silence;
+    assert_eq!(
+        silence,
+        Some(SilenceReason::OtherServer(address(2))),
+        "which is a reason to look for it"
+    );
 }
 
 /// siaddr, option 66, option 150 and the URL of HTTP Boot.

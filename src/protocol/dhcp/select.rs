@@ -3,16 +3,16 @@
 
 use std::net::Ipv4Addr;
 
-use super::arrival::Arrival;
-use super::classify::Facts;
+use super::arrival::IncomingMessage;
+use super::classify::MessageFacts;
 use super::packet::Packet;
-use super::silence::Silence;
-use super::subnet::{Mode, Subnet};
-use super::subnets::Subnets;
+use super::silence::SilenceReason;
+use super::subnet::{Subnet, SubnetMode};
+use super::subnets::SubnetTable;
 
 /// The subnets of the client's link, and the clause that says how it was found.
 #[derive(Clone, Debug)]
-pub(super) struct Selected<'s> {
+pub(super) struct SelectedLink<'s> {
     /// The one by which the link was found.
     pub(super) subnet: &'s Subnet,
     /// Those that share its link.
@@ -23,60 +23,72 @@ pub(super) struct Selected<'s> {
 }
 
 /// Rules D-48 and D-51. Nothing is answered on an interface or for a relay that no subnet names.
-pub(super) fn select<'s>(
+pub(super) fn select_link<'s>(
     packet: &Packet<'_>,
-    facts: &Facts<'_>,
-    arrival: &Arrival<'_>,
-    subnets: &'s Subnets,
-) -> Result<Selected<'s>, Silence> {
+    facts: &MessageFacts<'_>,
+    arrival: &IncomingMessage<'_>,
+    subnets: &'s SubnetTable,
+) -> Result<SelectedLink<'s>, SilenceReason> {
     let is_local = packet.giaddr.is_unspecified();
-    let here = if is_local { by_interface(arrival, subnets) } else { Vec::new() };
+    let here = if is_local { find_interface_subnets(arrival, subnets) } else { Vec::new() };
     let ciaddr = packet.ciaddr;
     let is_routed = is_local && arrival.is_unicast() && !ciaddr.is_unspecified();
     if is_routed && !here.iter().any(|subnet| subnet.network.contains(ciaddr)) {
         let by = format!("ciaddr {ciaddr} from behind a router");
-        let link = vec![by_relay(ciaddr, subnets)?];
-        return Ok(Selected { off_link: true, ..serving(link, ciaddr, None, &by)? });
+        let link = vec![find_relay_subnet(ciaddr, subnets)?];
+        return Ok(SelectedLink {
+            off_link: true,
+            ..filter_served_subnets(link, ciaddr, None, &by)?
+        });
     }
     let local = arrival.interface_address;
     let (link, at, by) = match (is_local, facts.relay.link, arrival.interface) {
         (true, _, Some(name)) => (here, local, format!("interface {name}")),
         (true, _, None) => (here, local, format!("our address {local}")),
-        (false, Some(link), _) => {
-            (sharing(link, subnets)?, link, format!("the relay's link selection {link}"))
-        }
-        (false, None, _) => {
-            (sharing(packet.giaddr, subnets)?, packet.giaddr, format!("giaddr {}", packet.giaddr))
-        }
+        (false, Some(link), _) => (
+            find_shared_subnets(link, subnets)?,
+            link,
+            format!("the relay's link selection {link}"),
+        ),
+        (false, None, _) => (
+            find_shared_subnets(packet.giaddr, subnets)?,
+            packet.giaddr,
+            format!("giaddr {}", packet.giaddr),
+        ),
     };
     // What a relay says of the link goes before the wish of its client.
-    serving(link, at, facts.subnet_selection.filter(|_| facts.relay.link.is_none()), &by)
+    filter_served_subnets(
+        link,
+        at,
+        facts.subnet_selection.filter(|_| facts.relay.link.is_none()),
+        &by,
+    )
 }
 
 /// Those of the link at this address that are served, the first of them first. A client may wish
 /// for one by option 118 (RFC 3011), and for none of another link: anybody can write the option.
-fn serving<'s>(
+fn filter_served_subnets<'s>(
     link: Vec<&'s Subnet>,
     at: Ipv4Addr,
     wish: Option<Ipv4Addr>,
     by: &str,
-) -> Result<Selected<'s>, Silence> {
-    let first = *link.first().ok_or(Silence::NoSubnet(at))?;
+) -> Result<SelectedLink<'s>, SilenceReason> {
+    let first = *link.first().ok_or(SilenceReason::NoSubnet(at))?;
     let mut serving: Vec<&Subnet> =
-        link.into_iter().filter(|subnet| subnet.mode == Mode::Server).collect();
+        link.into_iter().filter(|subnet| subnet.mode == SubnetMode::Server).collect();
     if serving.is_empty() {
-        return Err(Silence::SubnetOff(first.network));
+        return Err(SilenceReason::SubnetOff(first.network));
     }
     let wished = |wish| {
         serving
             .iter()
             .position(|subnet| subnet.network.contains(wish))
-            .ok_or(Silence::NoSubnet(wish))
+            .ok_or(SilenceReason::NoSubnet(wish))
     };
     let place = wish.map_or(Ok(0), wished)?;
     let subnet = serving.remove(place);
     let by = wish.map_or(by.to_owned(), |wish| format!("option 118 = {wish}"));
-    Ok(Selected {
+    Ok(SelectedLink {
         subnet,
         others: serving,
         reason: format!("subnet {} by {by}", subnet.network),
@@ -85,22 +97,28 @@ fn serving<'s>(
 }
 
 /// The subnet for relays that this address lies in, and those that share a network with it.
-fn sharing(link: Ipv4Addr, subnets: &Subnets) -> Result<Vec<&Subnet>, Silence> {
-    let first = by_relay(link, subnets)?;
+fn find_shared_subnets(
+    link: Ipv4Addr,
+    subnets: &SubnetTable,
+) -> Result<Vec<&Subnet>, SilenceReason> {
+    let first = find_relay_subnet(link, subnets)?;
     let same = first.shared_network.iter().flat_map(|name| subnets.sharing(name));
     let others = same.filter(|subnet| subnet.relay && subnet.network != first.network);
     Ok(std::iter::once(first).chain(others).collect())
 }
 
-fn by_relay(link: Ipv4Addr, subnets: &Subnets) -> Result<&Subnet, Silence> {
-    let subnet = subnets.of(link).ok_or(Silence::NoSubnetBehind(link))?;
-    if subnet.relay { Ok(subnet) } else { Err(Silence::NotForRelays(subnet.network)) }
+fn find_relay_subnet(link: Ipv4Addr, subnets: &SubnetTable) -> Result<&Subnet, SilenceReason> {
+    let subnet = subnets.of(link).ok_or(SilenceReason::NoSubnetBehind(link))?;
+    if subnet.relay { Ok(subnet) } else { Err(SilenceReason::NotForRelays(subnet.network)) }
 }
 
 /// The subnets of the receiving interface that an address of ours there lies in, that of
 /// `interface_address` first. A subnet that relay agents bring, and that is not on the wire here,
 /// is none of them: its addresses would lead nowhere.
-fn by_interface<'s>(arrival: &Arrival<'_>, subnets: &'s Subnets) -> Vec<&'s Subnet> {
+fn find_interface_subnets<'s>(
+    arrival: &IncomingMessage<'_>,
+    subnets: &'s SubnetTable,
+) -> Vec<&'s Subnet> {
     let is_here = |subnet: &Subnet| match (&subnet.interface, arrival.interface) {
         (Some(configured), Some(received)) => configured == received,
         (Some(_), None) => true,

@@ -3,16 +3,16 @@
 use std::net::Ipv4Addr;
 
 use super::limits::{DECLINES_PER_CIRCUIT_MAX, DECLINES_PER_MACHINE_MAX, HOPS_MAX};
-use super::packet::Malformed;
+use super::packet::MalformedMessage;
 use super::reply::DoesNotFit;
-use super::subnet::Held;
-use crate::model::network::Network;
+use super::subnet::HoldReason;
+use crate::model::network::Ipv4Network;
 
 /// Why a message is not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Silence {
+pub enum SilenceReason {
     #[error("not a DHCP request: {0}")]
-    Malformed(#[from] Malformed),
+    Malformed(#[from] MalformedMessage),
     #[error("passed more than {HOPS_MAX} relay agents")]
     Hops,
     #[error("the hardware address belongs to no station")]
@@ -25,9 +25,9 @@ pub enum Silence {
         "subnet {0} is served on its own link alone, and this came from beyond a router (`relay = \
          true` on it serves both)"
     )]
-    NotForRelays(Network),
+    NotForRelays(Ipv4Network),
     #[error("subnet {0} is switched off")]
-    SubnetOff(Network),
+    SubnetOff(Ipv4Network),
     #[error("message type {0} is not served")]
     NotServed(u8),
     #[error("the client chose server {0}")]
@@ -35,15 +35,15 @@ pub enum Silence {
     #[error("the request names no address")]
     NoAddressNamed,
     #[error("no address is free in subnet {0}")]
-    NoAddressFree(Network),
+    NoAddressFree(Ipv4Network),
     #[error("subnet {0} is silent: {1}")]
-    Held(Network, Held),
+    Held(Ipv4Network, HoldReason),
     #[error(
         "the client says nothing of network boot, and never did (`clients = \"pxe\"` on subnet {0})"
     )]
-    NotPxe(Network),
+    NotPxe(Ipv4Network),
     #[error("the client has no reservation (`clients = \"known\"` on subnet {0})")]
-    NotReserved(Network),
+    NotReserved(Ipv4Network),
     #[error("nothing is known of this client, and another server may know it")]
     UnknownClient,
     #[error("BOOTP without a reservation")]

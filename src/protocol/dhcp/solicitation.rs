@@ -21,7 +21,7 @@ const SOLICITATION_OCTETS: usize = 8;
 
 /// Who solicits: the hardware address of its option, else the one that its link-local address was
 /// made of. None: neither.
-pub fn solicitor(message: &[u8], source: Ipv6Addr) -> Option<Mac> {
+pub fn find_solicitor(message: &[u8], source: Ipv6Addr) -> Option<Mac> {
     if message.first() != Some(&ROUTER_SOLICITATION) || message.get(1) != Some(&0) {
         return None;
     }
@@ -33,18 +33,18 @@ pub fn solicitor(message: &[u8], source: Ipv6Addr) -> Option<Mac> {
         }
         options = &options[option.len()..];
     }
-    from_link_local(source)
+    extract_link_local_mac(source)
 }
 
 /// The hardware address in an address made by RFC 4291 appendix A: `ff:fe` in the middle, one bit
 /// turned.
-fn from_link_local(address: Ipv6Addr) -> Option<Mac> {
+fn extract_link_local_mac(address: Ipv6Addr) -> Option<Mac> {
     let [.., a, b, c, 0xff, 0xfe, d, e, f] = address.octets() else { return None };
     address.is_unicast_link_local().then_some(Mac([a ^ 2, b, c, d, e, f]))
 }
 
 /// "No default router here", from our hardware address. The kernel fills the checksum in.
-pub fn no_router_here(own: Mac) -> [u8; 24] {
+pub fn build_no_router_advertisement(own: Mac) -> [u8; 24] {
     let mut message = [0; 24];
     message[0] = ROUTER_ADVERTISEMENT;
     message[16..18].copy_from_slice(&[SOURCE_LINK_LAYER_ADDRESS, 1]);
@@ -63,41 +63,41 @@ mod tests {
     fn who_solicits_is_read_from_the_option_or_from_the_address() {
         let address: Ipv6Addr = "fe80::5054:ff:fe12:3410".parse().unwrap();
         let bare = [ROUTER_SOLICITATION, 0, 1, 2, 0, 0, 0, 0];
-        assert_eq!(solicitor(&bare, address), Some(MAC));
+        assert_eq!(find_solicitor(&bare, address), Some(MAC));
         let universal = "fe80::211:22ff:fe33:4455".parse().unwrap();
         assert_eq!(
-            solicitor(&bare, universal),
+            find_solicitor(&bare, universal),
             Some(Mac([0, 0x11, 0x22, 0x33, 0x44, 0x55])),
             "its bit is turned"
         );
         let local = "fe80::11:22ff:fe33:4455".parse().unwrap();
-        assert_eq!(solicitor(&bare, local), Some(Mac([2, 0x11, 0x22, 0x33, 0x44, 0x55])));
+        assert_eq!(find_solicitor(&bare, local), Some(Mac([2, 0x11, 0x22, 0x33, 0x44, 0x55])));
         let other = Mac([2, 0, 0, 0, 0, 9]);
         let with_option = [&bare[..], &[14, 1, 0, 0, 0, 0, 0, 0], &[1, 1], &other.0].concat();
-        assert_eq!(solicitor(&with_option, address), Some(other));
-        assert_eq!(solicitor(&bare, "2001:db8::1".parse().unwrap()), None);
-        assert_eq!(solicitor(&bare, Ipv6Addr::UNSPECIFIED), None);
+        assert_eq!(find_solicitor(&with_option, address), Some(other));
+        assert_eq!(find_solicitor(&bare, "2001:db8::1".parse().unwrap()), None);
+        assert_eq!(find_solicitor(&bare, Ipv6Addr::UNSPECIFIED), None);
     }
 
     #[test]
     fn what_is_cut_short_or_something_else_is_nobody() {
         let address: Ipv6Addr = "2001:db8::1".parse().unwrap();
         let whole = [&[ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0, 1, 1][..], &MAC.0].concat();
-        assert_eq!(solicitor(&whole, address), Some(MAC));
+        assert_eq!(find_solicitor(&whole, address), Some(MAC));
         for len in 0..whole.len() {
-            assert_eq!(solicitor(&whole[..len], address), None, "{len}");
+            assert_eq!(find_solicitor(&whole[..len], address), None, "{len}");
         }
         let mut endless = whole.clone();
         endless[9] = 0;
-        assert_eq!(solicitor(&endless, address), None);
+        assert_eq!(find_solicitor(&endless, address), None);
         let mut advertisement = whole;
         advertisement[0] = ROUTER_ADVERTISEMENT;
-        assert_eq!(solicitor(&advertisement, address), None);
+        assert_eq!(find_solicitor(&advertisement, address), None);
     }
 
     #[test]
     fn the_advertisement_configures_nothing() {
-        let message = no_router_here(MAC);
+        let message = build_no_router_advertisement(MAC);
         assert_eq!(message[0], 134);
         assert!(message[1..16].iter().all(|octet| *octet == 0), "no lifetime, no flags, no timers");
         assert_eq!(message[16..], [1, 1, 0x52, 0x54, 0, 0x12, 0x34, 0x10], "no prefix");

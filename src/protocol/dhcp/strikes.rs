@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
-use super::lease_record::{Circuit, Time};
+use super::lease_record::{Circuit, ClockSeconds};
 use super::limits::{
     DECLINE_HOLD_S, DECLINES_IN_ALL_MAX, DECLINES_PER_CIRCUIT_MAX, DECLINES_PER_MACHINE_MAX,
     STRIKES_MAX,
@@ -12,7 +12,7 @@ use crate::model::machine::Mac;
 
 /// What becomes of a DECLINE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum DeclineVerdict {
     /// The address is kept back. True: it is the last that this machine may decline within the
     /// hour.
     KeepBack { last: bool },
@@ -24,46 +24,49 @@ pub(super) enum Verdict {
 
 /// Bounded: what is counted longest goes first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Strikes {
-    machines: Tally<Mac>,
-    circuits: Tally<Circuit>,
-    all: Tally<()>,
+pub(super) struct DeclineStrikes {
+    machines: HourlyTally<Mac>,
+    circuits: HourlyTally<Circuit>,
+    all: HourlyTally<()>,
 }
 
-impl Strikes {
-    pub(super) fn add(&mut self, mac: Mac, circuit: Circuit, now: Time) {
+impl DeclineStrikes {
+    pub(super) fn add(&mut self, mac: Mac, circuit: Circuit, now: ClockSeconds) {
         self.machines.add(mac, now);
         self.circuits.add(circuit, now);
         self.all.add((), now);
     }
 
     /// A row of the store says that the machine declined then; from where is not kept.
-    pub(super) fn recall(&mut self, mac: Mac, at: Time) {
+    pub(super) fn recall(&mut self, mac: Mac, at: ClockSeconds) {
         self.machines.add(mac, at);
         self.all.add((), at);
     }
 
-    pub(super) fn verdict(&self, mac: Mac, circuit: Circuit, now: Time) -> Verdict {
+    pub(super) fn verdict(&self, mac: Mac, circuit: Circuit, now: ClockSeconds) -> DeclineVerdict {
         let by_machine = self.machines.count(&mac, now);
         let (from_there, in_all) = (self.circuits.count(&circuit, now), self.all.count(&(), now));
         if by_machine >= DECLINES_PER_MACHINE_MAX {
-            return Verdict::Silenced;
+            return DeclineVerdict::Silenced;
         }
         if from_there >= DECLINES_PER_CIRCUIT_MAX || in_all >= DECLINES_IN_ALL_MAX {
-            return Verdict::TooMany {
+            return DeclineVerdict::TooMany {
                 first: from_there == DECLINES_PER_CIRCUIT_MAX || in_all == DECLINES_IN_ALL_MAX,
             };
         }
-        Verdict::KeepBack { last: by_machine + 1 == DECLINES_PER_MACHINE_MAX }
+        DeclineVerdict::KeepBack { last: by_machine + 1 == DECLINES_PER_MACHINE_MAX }
     }
 
     /// Machines that get no address from the pools for what they declined, and until when.
-    pub(super) fn silenced(&self, now: Time) -> impl Iterator<Item = (Mac, Time)> {
+    pub(super) fn silenced(&self, now: ClockSeconds) -> impl Iterator<Item = (Mac, ClockSeconds)> {
         self.machines.reached(DECLINES_PER_MACHINE_MAX, now)
     }
 
     /// Places from which no further decline keeps an address back, and until when.
-    pub(super) fn bounded(&self, now: Time) -> impl Iterator<Item = (Circuit, Time)> {
+    pub(super) fn bounded(
+        &self,
+        now: ClockSeconds,
+    ) -> impl Iterator<Item = (Circuit, ClockSeconds)> {
         self.circuits.reached(DECLINES_PER_CIRCUIT_MAX, now)
     }
 
@@ -72,34 +75,34 @@ impl Strikes {
         self.machines.forget(&mac);
     }
 
-    pub(super) fn is_silenced(&self, mac: Mac, now: Time) -> bool {
+    pub(super) fn is_silenced(&self, mac: Mac, now: ClockSeconds) -> bool {
         self.machines.count(&mac, now) >= DECLINES_PER_MACHINE_MAX
     }
 }
 
 /// Counts within an hour that begins with the first.
 #[derive(Clone, Debug)]
-struct Tally<K> {
-    counts: HashMap<K, (Time, u32)>,
+struct HourlyTally<K> {
+    counts: HashMap<K, (ClockSeconds, u32)>,
     /// (when the hour began, whose): the first is the oldest.
-    order: BTreeSet<(Time, K)>,
+    order: BTreeSet<(ClockSeconds, K)>,
 }
 
-impl<K> Default for Tally<K> {
+impl<K> Default for HourlyTally<K> {
     fn default() -> Self {
         Self { counts: HashMap::new(), order: BTreeSet::new() }
     }
 }
 
-impl<K: Copy + Eq + Hash + Ord> Tally<K> {
-    fn count(&self, key: &K, now: Time) -> u32 {
+impl<K: Copy + Eq + Hash + Ord> HourlyTally<K> {
+    fn count(&self, key: &K, now: ClockSeconds) -> u32 {
         self.counts
             .get(key)
             .filter(|(since, _)| now < since.saturating_add(DECLINE_HOLD_S))
             .map_or(0, |(_, count)| *count)
     }
 
-    fn add(&mut self, key: K, now: Time) {
+    fn add(&mut self, key: K, now: ClockSeconds) {
         if self.count(&key, now) > 0 {
             if let Some((_, count)) = self.counts.get_mut(&key) {
                 *count = count.saturating_add(1);
@@ -116,8 +119,8 @@ impl<K: Copy + Eq + Hash + Ord> Tally<K> {
         self.order.insert((now, key));
     }
 
-    fn reached(&self, most: u32, now: Time) -> impl Iterator<Item = (K, Time)> {
-        let over_s = |since: Time| since.saturating_add(DECLINE_HOLD_S);
+    fn reached(&self, most: u32, now: ClockSeconds) -> impl Iterator<Item = (K, ClockSeconds)> {
+        let over_s = |since: ClockSeconds| since.saturating_add(DECLINE_HOLD_S);
         let keys = self.order.iter().filter(move |(_, key)| self.count(key, now) >= most);
         keys.map(move |(since, key)| (*key, over_s(*since)))
     }
@@ -139,18 +142,18 @@ mod tests {
 
     #[test]
     fn a_machine_has_a_few_an_hour_and_is_then_silent_until_the_hour_is_over() {
-        let mut strikes = Strikes::default();
+        let mut strikes = DeclineStrikes::default();
         for n in 1..=DECLINES_PER_MACHINE_MAX {
             let last = n == DECLINES_PER_MACHINE_MAX;
             assert_eq!(
                 strikes.verdict(mac(1), Circuit::default(), 100),
-                Verdict::KeepBack { last }
+                DeclineVerdict::KeepBack { last }
             );
             assert!(!strikes.is_silenced(mac(1), 100));
             strikes.add(mac(1), Circuit::default(), 100);
         }
         assert!(strikes.is_silenced(mac(1), 100) && !strikes.is_silenced(mac(2), 100));
-        assert_eq!(strikes.verdict(mac(1), Circuit::default(), 100), Verdict::Silenced);
+        assert_eq!(strikes.verdict(mac(1), Circuit::default(), 100), DeclineVerdict::Silenced);
         let end = 100 + DECLINE_HOLD_S;
         assert!(strikes.is_silenced(mac(1), end - 1) && !strikes.is_silenced(mac(1), end));
         strikes.add(mac(1), Circuit::default(), end);
@@ -159,19 +162,19 @@ mod tests {
 
     #[test]
     fn one_place_has_a_limit_whatever_hardware_addresses_it_invents() {
-        let mut strikes = Strikes::default();
+        let mut strikes = DeclineStrikes::default();
         for n in 0..DECLINES_PER_CIRCUIT_MAX {
             strikes.add(mac(n), Circuit::default(), 1);
         }
-        let verdict = |strikes: &Strikes| strikes.verdict(mac(9_999), Circuit::default(), 2);
-        assert_eq!(verdict(&strikes), Verdict::TooMany { first: true });
+        let verdict = |strikes: &DeclineStrikes| strikes.verdict(mac(9_999), Circuit::default(), 2);
+        assert_eq!(verdict(&strikes), DeclineVerdict::TooMany { first: true });
         strikes.add(mac(9_998), Circuit::default(), 2);
-        assert_eq!(verdict(&strikes), Verdict::TooMany { first: false });
+        assert_eq!(verdict(&strikes), DeclineVerdict::TooMany { first: false });
     }
 
     #[test]
     fn counts_are_bounded_and_the_oldest_goes() {
-        let mut tally = Tally::default();
+        let mut tally = HourlyTally::default();
         let most = u32::try_from(STRIKES_MAX).unwrap_or(u32::MAX);
         for n in 0..most + 10 {
             tally.add(mac(n), u64::from(n));
@@ -182,7 +185,7 @@ mod tests {
 
     #[test]
     fn what_the_store_knows_of_declines_counts() {
-        let mut strikes = Strikes::default();
+        let mut strikes = DeclineStrikes::default();
         (0..DECLINES_PER_MACHINE_MAX).for_each(|_| strikes.recall(mac(1), 50));
         assert!(strikes.is_silenced(mac(1), 51));
     }

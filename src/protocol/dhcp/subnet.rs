@@ -5,16 +5,16 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use crate::model::machine::Mac;
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 
 /// A range of addresses, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pool {
+pub struct AddressPool {
     pub first: Ipv4Addr,
     pub last: Ipv4Addr,
 }
 
-impl Pool {
+impl AddressPool {
     /// How many addresses it has.
     pub fn size(&self) -> u64 {
         u64::from(u32::from(self.last).saturating_sub(u32::from(self.first))) + 1
@@ -23,7 +23,7 @@ impl Pool {
 
 /// Whether and how ringboot speaks DHCP on a subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum SubnetMode {
     /// Addresses and boot information.
     Server,
     /// Says nothing.
@@ -32,7 +32,7 @@ pub enum Mode {
 
 /// Who is served on a subnet; everybody else is met with silence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Clients {
+pub enum ServedClients {
     /// Machines that boot from the network, now or once, and those with a reservation.
     #[default]
     Pxe,
@@ -51,12 +51,12 @@ pub struct Reservation {
 
 /// Reservations in the order of the file, found by machine however many there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reservations {
+pub struct ReservationTable {
     all: Vec<Reservation>,
     by_mac: HashMap<Mac, usize>,
 }
 
-impl From<Vec<Reservation>> for Reservations {
+impl From<Vec<Reservation>> for ReservationTable {
     fn from(all: Vec<Reservation>) -> Self {
         // Of two for one machine, which no configuration has, the first counts.
         let by_mac =
@@ -65,7 +65,7 @@ impl From<Vec<Reservation>> for Reservations {
     }
 }
 
-impl std::ops::Deref for Reservations {
+impl std::ops::Deref for ReservationTable {
     type Target = [Reservation];
 
     fn deref(&self) -> &[Reservation] {
@@ -73,7 +73,7 @@ impl std::ops::Deref for Reservations {
     }
 }
 
-impl<'a> IntoIterator for &'a Reservations {
+impl<'a> IntoIterator for &'a ReservationTable {
     type Item = &'a Reservation;
     type IntoIter = std::slice::Iter<'a, Reservation>;
 
@@ -84,7 +84,7 @@ impl<'a> IntoIterator for &'a Reservations {
 
 /// Why nothing is answered on a subnet now, though its mode is `server`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Held {
+pub enum HoldReason {
     #[error("its interface is not there, or has no address in it")]
     NoInterface,
     #[error("looking for other DHCP servers")]
@@ -111,22 +111,22 @@ impl fmt::Display for OtherServer {
 /// `[[dhcp.subnet]]`, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnet {
-    pub network: Network,
+    pub network: Ipv4Network,
     /// Served on this interface; None only when reached by relays.
     pub interface: Option<String>,
     /// Requests may come through relay agents (giaddr).
     pub relay: bool,
     /// Subnets behind relay agents that have one link in common.
     pub shared_network: Option<String>,
-    pub mode: Mode,
-    pub clients: Clients,
+    pub mode: SubnetMode,
+    pub clients: ServedClients,
     /// Serve although another DHCP server answers on this segment.
     pub allow_other_servers: bool,
     /// Ask whether an address is in use before it is offered to a machine of which nothing is known
     /// there (D-36).
     pub conflict_detection: bool,
-    pub pools: Vec<Pool>,
-    pub reservations: Reservations,
+    pub pools: Vec<AddressPool>,
+    pub reservations: ReservationTable,
     pub routers: Vec<Ipv4Addr>,
     pub domain_name: Option<String>,
     pub domain_name_servers: Vec<Ipv4Addr>,
@@ -166,7 +166,7 @@ mod tests {
             ("0.0.0.0", "255.255.255.255", 1 << 32),
         ] {
             assert_eq!(
-                Pool { first: first.parse().unwrap(), last: last.parse().unwrap() }.size(),
+                AddressPool { first: first.parse().unwrap(), last: last.parse().unwrap() }.size(),
                 size
             );
         }

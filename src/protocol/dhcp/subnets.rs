@@ -6,19 +6,19 @@ use std::net::Ipv4Addr;
 use std::ops::{Deref, Index, IndexMut};
 
 use super::subnet::Subnet;
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 
 /// Subnets in the order of the file. Their networks do not overlap: the configuration is refused
 /// where they do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Subnets {
+pub struct SubnetTable {
     all: Vec<Subnet>,
     /// First address and place of each, by address.
     by_address: Vec<(u32, usize)>,
     by_shared_network: HashMap<String, Vec<usize>>,
 }
 
-impl From<Vec<Subnet>> for Subnets {
+impl From<Vec<Subnet>> for SubnetTable {
     fn from(all: Vec<Subnet>) -> Self {
         let mut by_address: Vec<(u32, usize)> = all
             .iter()
@@ -36,7 +36,7 @@ impl From<Vec<Subnet>> for Subnets {
     }
 }
 
-impl Subnets {
+impl SubnetTable {
     pub fn push(&mut self, subnet: Subnet) {
         let mut all = std::mem::take(&mut self.all);
         all.push(subnet);
@@ -56,7 +56,7 @@ impl Subnets {
     }
 
     /// The one of this very network.
-    pub fn named(&self, network: Network) -> Option<&Subnet> {
+    pub fn named(&self, network: Ipv4Network) -> Option<&Subnet> {
         self.of(network.address).filter(|subnet| subnet.network == network)
     }
 
@@ -66,7 +66,7 @@ impl Subnets {
     }
 }
 
-impl Deref for Subnets {
+impl Deref for SubnetTable {
     type Target = [Subnet];
 
     fn deref(&self) -> &[Subnet] {
@@ -74,7 +74,7 @@ impl Deref for Subnets {
     }
 }
 
-impl Index<usize> for Subnets {
+impl Index<usize> for SubnetTable {
     type Output = Subnet;
 
     fn index(&self, place: usize) -> &Subnet {
@@ -83,13 +83,13 @@ impl Index<usize> for Subnets {
 }
 
 /// Whatever is changed: by its network and its shared network it is found as before.
-impl IndexMut<usize> for Subnets {
+impl IndexMut<usize> for SubnetTable {
     fn index_mut(&mut self, place: usize) -> &mut Subnet {
         &mut self.all[place]
     }
 }
 
-impl<'a> IntoIterator for &'a Subnets {
+impl<'a> IntoIterator for &'a SubnetTable {
     type Item = &'a Subnet;
     type IntoIter = std::slice::Iter<'a, Subnet>;
 
@@ -105,11 +105,11 @@ mod tests {
 
     use super::*;
     use crate::dhcp::policy::DhcpPolicy;
-    use crate::dhcp::subnet::{Pool, Reservation};
+    use crate::dhcp::subnet::{AddressPool, Reservation};
     use crate::dhcp::testing::{Message, Server, policy, relayed_subnet, subnet};
     use crate::model::machine::Mac;
 
-    fn network(text: &str) -> Network {
+    fn network(text: &str) -> Ipv4Network {
         text.parse().expect("a network")
     }
 
@@ -120,7 +120,7 @@ mod tests {
             .map(|n| Subnet { network: network(&format!("10.{n}.16.0/20")), ..subnet() })
             .collect();
         all[7].shared_network = Some("floor".to_owned());
-        let mut subnets = Subnets::from(all.clone());
+        let mut subnets = SubnetTable::from(all.clone());
         let last = Subnet {
             network: network("10.200.0.0/31"),
             shared_network: Some("floor".to_owned()),
@@ -137,7 +137,7 @@ mod tests {
             let outside = Ipv4Addr::from(u32::from(one.network.broadcast()) + 1);
             assert_eq!(subnets.of(outside), None);
             assert_eq!(subnets.named(one.network), Some(one));
-            assert_eq!(subnets.named(Network { prefix: 21, ..one.network }), None);
+            assert_eq!(subnets.named(Ipv4Network { prefix: 21, ..one.network }), None);
         }
         assert_eq!(subnets.of(Ipv4Addr::new(9, 0, 0, 1)), None, "before the first");
         assert_eq!(subnets.sharing("floor").collect::<Vec<_>>(), [&all[7], &last]);
@@ -149,7 +149,7 @@ mod tests {
         let first = u32::from(Ipv4Addr::new(10, 0, 0, 0));
         let each = (1 << 24) / subnets.next_power_of_two();
         let one = |n: u32| {
-            let network = Network {
+            let network = Ipv4Network {
                 address: Ipv4Addr::from(first + n * each),
                 prefix: 8 + subnets.next_power_of_two().ilog2() as u8,
             };
@@ -159,7 +159,7 @@ mod tests {
             let reservations: Vec<Reservation> = (0..reservations / subnets).map(host).collect();
             Subnet {
                 network,
-                pools: vec![Pool { first: at(10), last: at(250) }],
+                pools: vec![AddressPool { first: at(10), last: at(250) }],
                 reservations: reservations.into(),
                 ..relayed_subnet()
             }

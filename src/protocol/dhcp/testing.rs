@@ -5,29 +5,29 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::decide::{Arrival, Decision, decide};
-use super::lease::{Leases, Time};
+use super::decide::{Decision, IncomingMessage, decide_answer};
+use super::lease::{ClockSeconds, LeaseTable};
 use super::packet::{COOKIE, Packet};
-use super::subnet::{Clients, Mode, Pool, Subnet};
+use super::subnet::{AddressPool, ServedClients, Subnet, SubnetMode};
 use crate::boot::plan::BootConfig;
 use crate::dhcp::policy::DhcpPolicy;
 use crate::model::machine::Mac;
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 
 pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
 
 /// 192.168.4.0/24 with the pool of the classic set-up.
 pub(super) fn subnet() -> Subnet {
     Subnet {
-        network: Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
+        network: Ipv4Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
         interface: Some("eth1".into()),
         relay: false,
         shared_network: None,
-        mode: Mode::Server,
-        clients: Clients::Any,
+        mode: SubnetMode::Server,
+        clients: ServedClients::Any,
         allow_other_servers: false,
         conflict_detection: true,
-        pools: vec![Pool {
+        pools: vec![AddressPool {
             first: Ipv4Addr::new(192, 168, 4, 10),
             last: Ipv4Addr::new(192, 168, 4, 100),
         }],
@@ -50,10 +50,13 @@ pub(super) fn subnet() -> Subnet {
 /// 10.7.0.0/24 behind a relay agent at 10.7.0.1.
 pub(super) fn relayed_subnet() -> Subnet {
     Subnet {
-        network: Network { address: Ipv4Addr::new(10, 7, 0, 0), prefix: 24 },
+        network: Ipv4Network { address: Ipv4Addr::new(10, 7, 0, 0), prefix: 24 },
         interface: None,
         relay: true,
-        pools: vec![Pool { first: Ipv4Addr::new(10, 7, 0, 50), last: Ipv4Addr::new(10, 7, 0, 99) }],
+        pools: vec![AddressPool {
+            first: Ipv4Addr::new(10, 7, 0, 50),
+            last: Ipv4Addr::new(10, 7, 0, 99),
+        }],
         routers: vec![Ipv4Addr::new(10, 7, 0, 1)],
         ..subnet()
     }
@@ -77,23 +80,23 @@ pub(super) fn policy() -> DhcpPolicy {
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) policy: DhcpPolicy,
-    pub(super) leases: Leases,
-    pub(super) now: Time,
+    pub(super) leases: LeaseTable,
+    pub(super) now: ClockSeconds,
 }
 
 impl Server {
     pub(super) fn new(policy: DhcpPolicy) -> Self {
-        Self { leases: Leases::new(&policy.subnets), policy, now: 1_000_000 }
+        Self { leases: LeaseTable::new(&policy.subnets), policy, now: 1_000_000 }
     }
 
     /// Decides without carrying out: `arrival` says how the message came.
     pub(super) fn decide(
         &mut self,
         message: &Message,
-        how: impl FnOnce(&mut Arrival<'_>),
+        how: impl FnOnce(&mut IncomingMessage<'_>),
     ) -> Decision {
         let bytes = message.bytes();
-        let mut arrival = Arrival {
+        let mut arrival = IncomingMessage {
             bytes: &bytes,
             source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
             destination: Some(Ipv4Addr::BROADCAST),
@@ -105,7 +108,7 @@ impl Server {
         };
         how(&mut arrival);
         self.leases.advance(self.now);
-        decide(&arrival, &self.leases, &self.policy, self.now, 7)
+        decide_answer(&arrival, &self.leases, &self.policy, self.now, 7)
     }
 
     /// Decides and carries out.
@@ -116,7 +119,7 @@ impl Server {
     pub(super) fn ask_by(
         &mut self,
         message: &Message,
-        how: impl FnOnce(&mut Arrival<'_>),
+        how: impl FnOnce(&mut IncomingMessage<'_>),
     ) -> Decision {
         let decision = self.decide(message, how);
         self.leases.begin_commit(&decision.changes, decision.xid, self.now);
@@ -251,7 +254,7 @@ impl Message {
 }
 
 /// The message came by unicast from this address.
-pub(super) fn unicast(source: Ipv4Addr) -> impl FnOnce(&mut Arrival<'_>) {
+pub(super) fn unicast(source: Ipv4Addr) -> impl FnOnce(&mut IncomingMessage<'_>) {
     move |arrival| {
         arrival.source = SocketAddrV4::new(source, 68);
         arrival.destination = Some(SERVER);

@@ -6,9 +6,11 @@
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
-use super::decide::{Decision, Told};
+use super::decide::{Decision, DhcpEventKind};
 use super::limits::OFFER_HOLD_S;
-use super::subnet::{Clients, Held, Mode, OtherServer, Pool, Reservation, Subnet};
+use super::subnet::{
+    AddressPool, HoldReason, OtherServer, Reservation, ServedClients, Subnet, SubnetMode,
+};
 use super::testing::{Message, SERVER, Server, policy, relayed_subnet, subnet, unicast};
 use crate::model::machine::Mac;
 
@@ -20,7 +22,7 @@ fn address(last: u8) -> Ipv4Addr {
 fn server_with(change: impl FnOnce(&mut Subnet)) -> Server {
     let mut policy = policy();
     let subnet = &mut policy.subnets[0];
-    subnet.pools = vec![Pool { first: address(10), last: address(10) }];
+    subnet.pools = vec![AddressPool { first: address(10), last: address(10) }];
     let mac = Message::from(5).mac;
     subnet.reservations =
         vec![Reservation { mac, address: address(5), hostname: Some("five".into()) }].into();
@@ -56,8 +58,8 @@ impl Book {
             return writeln!(self.0, "{name} | nothing is told | {why}").unwrap();
         };
         let kind = match &event.told {
-            Told::Silent(_) => "silent".to_owned(),
-            Told::NoLoader(why) => format!("no loader ({why})"),
+            DhcpEventKind::Silent(_) => "silent".to_owned(),
+            DhcpEventKind::NoLoader(why) => format!("no loader ({why})"),
             other => format!("{other:?}").to_lowercase(),
         };
         assert_eq!(decision.silence.is_some(), decision.answer.is_none(), "{name}");
@@ -209,15 +211,15 @@ fn every_silence_is_told_in_its_words() {
     book.note("the same again, rebooting", &pending(Message::from(1).init_reboot(address(10))));
     book.note("the same again, renewing", &pending(Message::from(1).renew(address(10))));
     book.note("declined too early", &pending(Message::from(1).decline(address(10))));
-    let mut pxe = server_with(|subnet| subnet.clients = Clients::Pxe);
+    let mut pxe = server_with(|subnet| subnet.clients = ServedClients::Pxe);
     book.note("does not boot", &pxe.ask(&stranger.clone().discover()));
-    let mut known = server_with(|subnet| subnet.clients = Clients::Known);
+    let mut known = server_with(|subnet| subnet.clients = ServedClients::Known);
     book.note("not reserved", &known.ask(&stranger.clone().pxe(7).discover()));
     let other = OtherServer { mac: Mac([2; 6]), address: address(2) };
     for (name, held) in [
-        ("no interface", Held::NoInterface),
-        ("looking", Held::Looking),
-        ("another server", Held::OtherServer(other)),
+        ("no interface", HoldReason::NoInterface),
+        ("looking", HoldReason::Looking),
+        ("another server", HoldReason::OtherServer(other)),
     ] {
         let held = [(subnet().network, held)];
         let decision = server().ask_by(&stranger.clone().discover(), |arrival| {
@@ -231,7 +233,7 @@ fn every_silence_is_told_in_its_words() {
     assert!(told.changes.is_empty() && told.silence.is_some());
     let event = told.event.unwrap();
     writeln!(book.0, "no room | {}", event.text.split(':').next().unwrap()).unwrap();
-    let mut off = server_with(|subnet| subnet.mode = Mode::Off);
+    let mut off = server_with(|subnet| subnet.mode = SubnetMode::Off);
     book.note("off", &off.ask(&stranger.clone().discover()));
     book.note(
         "no subnet",

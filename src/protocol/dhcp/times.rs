@@ -1,11 +1,11 @@
 //! Lease time, and the times T1 and T2 at which a client renews and rebinds it.
 
 use super::subnet::Subnet;
-use crate::model::machine::Role;
+use crate::model::machine::FirmwareRole;
 
 /// Lease time, T1 (option 58) and T2 (option 59), seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Times {
+pub(super) struct LeaseTimes {
     pub(super) lease_s: u32,
     pub(super) renew_s: u32,
     pub(super) rebind_s: u32,
@@ -15,20 +15,22 @@ pub(super) struct Times {
 /// do not renew together (D-35).
 const SPREAD_PER_MILLE: u64 = 50;
 
-impl Times {
+impl LeaseTimes {
     /// What the client asked for (option 51) up to the subnet's maximum, else the subnet's default
     /// for such a program.
     pub(super) fn new(
         requested_s: Option<u32>,
-        role: Role,
+        role: FirmwareRole,
         subnet: &Subnet,
         identity: u64,
     ) -> Self {
         let default_s = match role {
-            Role::System => subnet.default_lease_time_s,
-            Role::Pxe | Role::HttpBoot | Role::Ipxe | Role::UBoot | Role::RaspberryPi => {
-                subnet.firmware_lease_time_s
-            }
+            FirmwareRole::System => subnet.default_lease_time_s,
+            FirmwareRole::Pxe
+            | FirmwareRole::HttpBoot
+            | FirmwareRole::Ipxe
+            | FirmwareRole::UBoot
+            | FirmwareRole::RaspberryPi => subnet.firmware_lease_time_s,
         };
         let lease_s = requested_s.unwrap_or(default_s).min(subnet.max_lease_time_s).max(1);
         let part = |per_mille: u64, share: u64| {
@@ -44,7 +46,7 @@ impl Times {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dhcp::classify::hash;
+    use crate::dhcp::classify::hash_bytes;
     use crate::dhcp::testing::subnet;
 
     #[test]
@@ -52,18 +54,30 @@ mod tests {
         let subnet = Subnet { default_lease_time_s: 600, max_lease_time_s: 7200, ..subnet() };
         let mut seen = std::collections::HashSet::new();
         for n in 0..500u32 {
-            let times = Times::new(Some(7200), Role::System, &subnet, hash(&n.to_be_bytes()));
+            let times = LeaseTimes::new(
+                Some(7200),
+                FirmwareRole::System,
+                &subnet,
+                hash_bytes(&n.to_be_bytes()),
+            );
             assert!((3420..=3780).contains(&times.renew_s), "{times:?}");
             assert!((5985..=6615).contains(&times.rebind_s), "{times:?}");
             seen.insert(times.renew_s);
         }
         assert!(seen.len() > 50, "spread over the machines");
-        let of = |n: u32| Times::new(None, Role::System, &subnet, hash(&n.to_be_bytes()));
+        let of = |n: u32| {
+            LeaseTimes::new(None, FirmwareRole::System, &subnet, hash_bytes(&n.to_be_bytes()))
+        };
         assert_eq!(of(7), of(7), "a function of its input");
         for lease in [3, 4, 10, 60] {
             let tight = Subnet { max_lease_time_s: lease, ..subnet.clone() };
             for n in 0..200u32 {
-                let t = Times::new(None, Role::System, &tight, hash(&n.to_be_bytes()));
+                let t = LeaseTimes::new(
+                    None,
+                    FirmwareRole::System,
+                    &tight,
+                    hash_bytes(&n.to_be_bytes()),
+                );
                 assert!(t.renew_s < t.rebind_s && t.rebind_s < t.lease_s, "{t:?}");
             }
         }
@@ -72,7 +86,8 @@ mod tests {
     #[test]
     fn d35_option_51_is_honoured_up_to_the_maximum() {
         let subnet = Subnet { default_lease_time_s: 600, max_lease_time_s: 7200, ..subnet() };
-        let lease = |requested| Times::new(requested, Role::System, &subnet, 0).lease_s;
+        let lease =
+            |requested| LeaseTimes::new(requested, FirmwareRole::System, &subnet, 0).lease_s;
         assert_eq!([lease(None), lease(Some(300)), lease(Some(u32::MAX))], [600, 300, 7200]);
     }
 
@@ -84,10 +99,16 @@ mod tests {
             max_lease_time_s: 86_400,
             ..subnet()
         };
-        let lease = |role, requested| Times::new(requested, role, &subnet, 0).lease_s;
-        for role in [Role::Pxe, Role::HttpBoot, Role::Ipxe, Role::UBoot, Role::RaspberryPi] {
+        let lease = |role, requested| LeaseTimes::new(requested, role, &subnet, 0).lease_s;
+        for role in [
+            FirmwareRole::Pxe,
+            FirmwareRole::HttpBoot,
+            FirmwareRole::Ipxe,
+            FirmwareRole::UBoot,
+            FirmwareRole::RaspberryPi,
+        ] {
             assert_eq!((lease(role, None), lease(role, Some(3600))), (600, 3600), "{role}");
         }
-        assert_eq!(lease(Role::System, None), 43_200);
+        assert_eq!(lease(FirmwareRole::System, None), 43_200);
     }
 }

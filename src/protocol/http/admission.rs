@@ -13,18 +13,18 @@ use super::limits::{NETWORK_SHARES, REFUSALS_MAX, WAITING_MAX};
 
 /// The connections of one core, counted by client address, and those that wait for room.
 #[derive(Debug)]
-pub struct Admission<T> {
+pub struct ConnectionAdmission<T> {
     per_address_max: Option<usize>,
     running_max: usize,
     waiting_max: usize,
     running: usize,
     /// By address, and for IPv6 by network too.
-    counts: HashMap<IpAddr, Counts>,
+    counts: HashMap<IpAddr, SourceCounts>,
     waiting: VecDeque<(IpAddr, T)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
+struct SourceCounts {
     running: usize,
     /// Counted by source alone.
     waiting: usize,
@@ -33,7 +33,7 @@ struct Counts {
 /// How many connections a core serves at a time, and how many wait, where it may have so many
 /// descriptors for them: a client that is not even accepted hears nothing, one that waits is served
 /// or told to come again.
-pub fn room(descriptors: usize, running_max: usize) -> (usize, usize) {
+pub fn divide_connections(descriptors: usize, running_max: usize) -> (usize, usize) {
     let waiting = WAITING_MAX.min(descriptors / 8).max(1);
     let refusals = REFUSALS_MAX.min(descriptors / 8);
     (running_max.min(descriptors.saturating_sub(waiting + refusals)).max(1), waiting)
@@ -41,10 +41,10 @@ pub fn room(descriptors: usize, running_max: usize) -> (usize, usize) {
 
 /// What becomes of a new connection.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Arrival<T> {
-    /// Serve it, and call [`Admission::leave`] when it ends.
+pub enum AdmissionOutcome<T> {
+    /// Serve it, and call [`ConnectionAdmission::leave`] when it ends.
     Start(T),
-    /// It is kept; a later [`Admission::leave`] hands it out, unless [`Admission::quit`] takes it
+    /// It is kept; a later [`ConnectionAdmission::leave`] hands it out, unless [`ConnectionAdmission::quit`] takes it
     /// back.
     Waits,
     /// It is kept in the place of this one, which is to be refused.
@@ -55,14 +55,14 @@ pub enum Arrival<T> {
 
 /// What shares its room: networks are written as their address with nothing behind the prefix,
 /// which no machine has.
-pub fn source(address: IpAddr) -> IpAddr {
+pub fn find_address_source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)),
     }
 }
 
-impl<T: PartialEq> Admission<T> {
+impl<T: PartialEq> ConnectionAdmission<T> {
     /// Without `per_address_max` only the total counts. Loopback is never limited by address.
     pub fn new(per_address_max: Option<usize>, running_max: usize) -> Self {
         Self {
@@ -81,22 +81,22 @@ impl<T: PartialEq> Admission<T> {
         Self { waiting_max, ..self }
     }
 
-    pub fn arrive(&mut self, address: IpAddr, connection: T) -> Arrival<T> {
+    pub fn arrive(&mut self, address: IpAddr, connection: T) -> AdmissionOutcome<T> {
         if self.has_room(address) {
             self.start(address);
-            return Arrival::Start(connection);
+            return AdmissionOutcome::Start(connection);
         }
         let displaced = if self.waiting.len() < self.waiting_max {
             None
         } else {
             match self.displace(address) {
                 Some(displaced) => Some(displaced),
-                None => return Arrival::Refuse(connection),
+                None => return AdmissionOutcome::Refuse(connection),
             }
         };
-        self.counts.entry(source(address)).or_default().waiting += 1;
+        self.counts.entry(find_address_source(address)).or_default().waiting += 1;
         self.waiting.push_back((address, connection));
-        displaced.map_or(Arrival::Waits, Arrival::WaitsInPlaceOf)
+        displaced.map_or(AdmissionOutcome::Waits, AdmissionOutcome::WaitsInPlaceOf)
     }
 
     /// A connection has ended: the one that has room now and comes next, to be served.
@@ -104,7 +104,8 @@ impl<T: PartialEq> Admission<T> {
         let was_full = self.running >= self.running_max;
         self.running = self.running.saturating_sub(1);
         self.uncount(address, |counts| counts.running -= 1);
-        let next = if was_full { self.neediest() } else { self.next_of(source(address)) }?;
+        let next =
+            if was_full { self.neediest() } else { self.next_of(find_address_source(address)) }?;
         let (address, connection) = self.take(next)?;
         self.start(address);
         Some((address, connection))
@@ -136,7 +137,7 @@ impl<T: PartialEq> Admission<T> {
 
     /// Connections that the source of this address has.
     pub fn share(&self, address: IpAddr) -> usize {
-        self.counts.get(&source(address)).map_or(0, |counts| counts.running)
+        self.counts.get(&find_address_source(address)).map_or(0, |counts| counts.running)
     }
 
     /// Where nobody is served because all connections are taken: what the source that has least of
@@ -151,13 +152,13 @@ impl<T: PartialEq> Admission<T> {
 
     fn start(&mut self, address: IpAddr) {
         self.running += 1;
-        for key in keys(address) {
+        for key in list_count_keys(address) {
             self.counts.entry(key).or_default().running += 1;
         }
     }
 
-    fn uncount(&mut self, address: IpAddr, take: impl Fn(&mut Counts)) {
-        for key in keys(address) {
+    fn uncount(&mut self, address: IpAddr, take: impl Fn(&mut SourceCounts)) {
+        for key in list_count_keys(address) {
             if let Some(counts) = self.counts.get_mut(&key) {
                 take(counts);
                 self.forget_if_empty(key);
@@ -173,7 +174,7 @@ impl<T: PartialEq> Admission<T> {
 
     fn take(&mut self, place: usize) -> Option<(IpAddr, T)> {
         let (address, connection) = self.waiting.remove(place)?;
-        let source = source(address);
+        let source = find_address_source(address);
         if let Some(counts) = self.counts.get_mut(&source) {
             counts.waiting -= 1;
             self.forget_if_empty(source);
@@ -190,7 +191,7 @@ impl<T: PartialEq> Admission<T> {
         let limit = self.per_address_max.filter(|_| !address.to_canonical().is_loopback());
         let has_less = |key, most| self.counts.get(&key).is_none_or(|counts| counts.running < most);
         limit.is_none_or(|limit| {
-            let [own, network] = [address.to_canonical(), source(address)];
+            let [own, network] = [address.to_canonical(), find_address_source(address)];
             has_less(own, limit)
                 && (own == network || has_less(network, limit.saturating_mul(NETWORK_SHARES)))
         })
@@ -209,14 +210,15 @@ impl<T: PartialEq> Admission<T> {
         self.counts.get(&of).filter(|counts| counts.waiting > 0)?;
         self.waiting
             .iter()
-            .position(|(address, _)| source(*address) == of && self.has_room(*address))
+            .position(|(address, _)| find_address_source(*address) == of && self.has_room(*address))
     }
 
     /// The last one of the source that has most in the queue, if that is more than this newcomer's
     /// would have.
     fn displace(&mut self, newcomer: IpAddr) -> Option<T> {
-        let waiting =
-            |address| self.counts.get(&source(address)).map_or(0, |counts| counts.waiting);
+        let waiting = |address| {
+            self.counts.get(&find_address_source(address)).map_or(0, |counts| counts.waiting)
+        };
         // The last of equal ones.
         let (place, most) = self
             .waiting
@@ -230,8 +232,8 @@ impl<T: PartialEq> Admission<T> {
 }
 
 /// The address, and its network where that is something else.
-fn keys(address: IpAddr) -> impl Iterator<Item = IpAddr> {
-    let (own, network) = (address.to_canonical(), source(address));
+fn list_count_keys(address: IpAddr) -> impl Iterator<Item = IpAddr> {
+    let (own, network) = (address.to_canonical(), find_address_source(address));
     std::iter::once(own).chain((own != network).then_some(network))
 }
 
@@ -247,12 +249,13 @@ mod tests {
 
     #[test]
     fn h34_the_33rd_connection_of_an_address_waits_and_others_do_not() {
-        let mut admission = Admission::new(Some(CONNECTIONS_PER_ADDRESS_MAX), CONNECTIONS_MAX);
+        let mut admission =
+            ConnectionAdmission::new(Some(CONNECTIONS_PER_ADDRESS_MAX), CONNECTIONS_MAX);
         for n in 0..CONNECTIONS_PER_ADDRESS_MAX {
-            assert_eq!(admission.arrive(A, n), Arrival::Start(n));
+            assert_eq!(admission.arrive(A, n), AdmissionOutcome::Start(n));
         }
-        assert_eq!(admission.arrive(A, 100), Arrival::Waits);
-        assert_eq!(admission.arrive(B, 200), Arrival::Start(200));
+        assert_eq!(admission.arrive(A, 100), AdmissionOutcome::Waits);
+        assert_eq!(admission.arrive(B, 200), AdmissionOutcome::Start(200));
         assert_eq!(admission.running(), CONNECTIONS_PER_ADDRESS_MAX + 1);
         assert_eq!(admission.leave(B), None, "room for B is no room for A");
         assert_eq!(admission.leave(A), Some((A, 100)));
@@ -262,16 +265,16 @@ mod tests {
 
     #[test]
     fn h34_when_nothing_new_is_served_waiting_connections_are_forgotten_and_served_ones_are_kept() {
-        let mut admission = Admission::new(Some(2), 3);
+        let mut admission = ConnectionAdmission::new(Some(2), 3);
         for n in 0..3 {
             assert_eq!(
                 admission.arrive(A, n),
-                if n < 2 { Arrival::Start(n) } else { Arrival::Waits }
+                if n < 2 { AdmissionOutcome::Start(n) } else { AdmissionOutcome::Waits }
             );
         }
-        assert_eq!(admission.arrive(B, 10), Arrival::Start(10));
+        assert_eq!(admission.arrive(B, 10), AdmissionOutcome::Start(10));
         let c = IpAddr::V4(Ipv4Addr::new(192, 168, 4, 12));
-        assert_eq!(admission.arrive(c, 20), Arrival::Waits);
+        assert_eq!(admission.arrive(c, 20), AdmissionOutcome::Waits);
         assert_eq!(admission.close(), [2, 20]);
         assert_eq!((admission.counts.len(), admission.waiting(), admission.running()), (2, 0, 3));
         assert_eq!([A, B, c].map(|address| admission.share(address)), [2, 1, 0]);
@@ -283,21 +286,22 @@ mod tests {
     fn h34_loopback_and_a_server_without_limits_are_bound_by_the_total_alone() {
         let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
         for (limit, address) in [(Some(1), v4), (Some(1), v6), (None, A)] {
-            let mut admission = Admission::new(limit, CONNECTIONS_MAX);
+            let mut admission = ConnectionAdmission::new(limit, CONNECTIONS_MAX);
             for n in 0..CONNECTIONS_MAX {
-                assert_eq!(admission.arrive(address, n), Arrival::Start(n));
+                assert_eq!(admission.arrive(address, n), AdmissionOutcome::Start(n));
             }
-            assert_eq!(admission.arrive(address, 0), Arrival::Waits);
+            assert_eq!(admission.arrive(address, 0), AdmissionOutcome::Waits);
         }
     }
 
     #[test]
     fn h14_the_queue_is_bounded_and_beyond_it_connections_are_refused() {
-        let mut admission = Admission::new(Some(CONNECTIONS_PER_ADDRESS_MAX), CONNECTIONS_MAX);
+        let mut admission =
+            ConnectionAdmission::new(Some(CONNECTIONS_PER_ADDRESS_MAX), CONNECTIONS_MAX);
         for n in 0..CONNECTIONS_PER_ADDRESS_MAX + WAITING_MAX {
-            assert!(!matches!(admission.arrive(A, n), Arrival::Refuse(_)));
+            assert!(!matches!(admission.arrive(A, n), AdmissionOutcome::Refuse(_)));
         }
-        assert_eq!(admission.arrive(A, 7), Arrival::Refuse(7));
+        assert_eq!(admission.arrive(A, 7), AdmissionOutcome::Refuse(7));
         assert_eq!(admission.waiting(), WAITING_MAX);
         assert_eq!(admission.close().len(), WAITING_MAX);
         assert_eq!(admission.leave(A), None);
@@ -305,48 +309,51 @@ mod tests {
 
     #[test]
     fn h34_one_source_does_not_use_up_the_queue_of_all() {
-        let mut admission = Admission::new(Some(2), CONNECTIONS_MAX).with_waiting(8);
+        let mut admission = ConnectionAdmission::new(Some(2), CONNECTIONS_MAX).with_waiting(8);
         for n in 0..10 {
-            assert!(!matches!(admission.arrive(A, n), Arrival::Refuse(_)));
+            assert!(!matches!(admission.arrive(A, n), AdmissionOutcome::Refuse(_)));
         }
-        assert_eq!(admission.arrive(A, 10), Arrival::Refuse(10));
+        assert_eq!(admission.arrive(A, 10), AdmissionOutcome::Refuse(10));
         assert_eq!(
             [admission.arrive(B, 20), admission.arrive(B, 21)],
-            [Arrival::Start(20), Arrival::Start(21)]
+            [AdmissionOutcome::Start(20), AdmissionOutcome::Start(21)]
         );
         // The last one of the source that has most makes room, until the shares are equal.
         for (n, displaced) in [(22, 9), (23, 8), (24, 7)] {
-            assert_eq!(admission.arrive(B, n), Arrival::WaitsInPlaceOf(displaced));
+            assert_eq!(admission.arrive(B, n), AdmissionOutcome::WaitsInPlaceOf(displaced));
         }
-        assert_eq!(admission.arrive(B, 25), Arrival::WaitsInPlaceOf(6));
-        assert_eq!(admission.arrive(B, 26), Arrival::Refuse(26));
+        assert_eq!(admission.arrive(B, 25), AdmissionOutcome::WaitsInPlaceOf(6));
+        assert_eq!(admission.arrive(B, 26), AdmissionOutcome::Refuse(26));
         assert_eq!((admission.leave(B), admission.waiting()), (Some((B, 22)), 7));
         admission.quit(&2);
         assert_eq!(admission.leave(A), Some((A, 3)));
         // An odd number of places: the last one stays whose it is, or the two would take it from
         // each other for ever.
-        let mut admission = Admission::new(Some(1), CONNECTIONS_MAX).with_waiting(7);
+        let mut admission = ConnectionAdmission::new(Some(1), CONNECTIONS_MAX).with_waiting(7);
         (0..8).for_each(|n| _ = admission.arrive(A, n));
-        assert_eq!(admission.arrive(B, 20), Arrival::Start(20));
+        assert_eq!(admission.arrive(B, 20), AdmissionOutcome::Start(20));
         for (n, displaced) in [(21, 7), (22, 6), (23, 5)] {
-            assert_eq!(admission.arrive(B, n), Arrival::WaitsInPlaceOf(displaced));
+            assert_eq!(admission.arrive(B, n), AdmissionOutcome::WaitsInPlaceOf(displaced));
         }
         assert_eq!(
             [admission.arrive(B, 24), admission.arrive(A, 25)],
-            [Arrival::Refuse(24), Arrival::Refuse(25)]
+            [AdmissionOutcome::Refuse(24), AdmissionOutcome::Refuse(25)]
         );
     }
 
     #[test]
     fn h34_what_one_has_is_counted_until_its_last_connection_and_whoever_waits_are_gone() {
-        let mut admission = Admission::new(Some(2), CONNECTIONS_MAX);
+        let mut admission = ConnectionAdmission::new(Some(2), CONNECTIONS_MAX);
         assert_eq!(
             [0, 1, 2].map(|n| admission.arrive(A, n)),
-            [Arrival::Start(0), Arrival::Start(1), Arrival::Waits]
+            [AdmissionOutcome::Start(0), AdmissionOutcome::Start(1), AdmissionOutcome::Waits]
         );
         admission.quit(&2);
         assert_eq!((admission.leave(A), admission.share(A)), (None, 1));
-        assert_eq!([3, 4].map(|n| admission.arrive(A, n)), [Arrival::Start(3), Arrival::Waits]);
+        assert_eq!(
+            [3, 4].map(|n| admission.arrive(A, n)),
+            [AdmissionOutcome::Start(3), AdmissionOutcome::Waits]
+        );
         assert_eq!((admission.leave(A), admission.share(A)), (Some((A, 4)), 2));
         assert_eq!([admission.leave(A), admission.leave(A)], [None, None]);
         assert!(admission.counts.is_empty(), "nobody is remembered");
@@ -354,11 +361,11 @@ mod tests {
 
     #[test]
     fn h34_where_all_connections_are_taken_the_source_with_the_fewest_comes_first() {
-        let mut admission = Admission::new(Some(CONNECTIONS_PER_ADDRESS_MAX), 4);
+        let mut admission = ConnectionAdmission::new(Some(CONNECTIONS_PER_ADDRESS_MAX), 4);
         (0..4).for_each(|n| _ = admission.arrive(A, n));
-        assert_eq!(admission.arrive(A, 4), Arrival::Waits);
+        assert_eq!(admission.arrive(A, 4), AdmissionOutcome::Waits);
         assert_eq!(admission.least_share_in_need(), Some(4));
-        assert_eq!(admission.arrive(B, 20), Arrival::Waits);
+        assert_eq!(admission.arrive(B, 20), AdmissionOutcome::Waits);
         assert_eq!(
             (admission.least_share_in_need(), admission.share(A), admission.share(B)),
             (Some(0), 4, 0)
@@ -370,7 +377,7 @@ mod tests {
 
     #[test]
     fn h34_the_addresses_of_one_ipv6_network_are_limited_together_as_well() {
-        let mut admission = Admission::new(Some(4), CONNECTIONS_MAX);
+        let mut admission = ConnectionAdmission::new(Some(4), CONNECTIONS_MAX);
         let address = |network: u16, host: u16| {
             IpAddr::V6(Ipv6Addr::new(0xfd00, 4, 0, network, 0, 0, 0, host))
         };
@@ -378,16 +385,20 @@ mod tests {
         for host in 1..=400 {
             started += usize::from(
                 admission.arrive(address(1, host), usize::from(host))
-                    == Arrival::Start(host.into()),
+                    == AdmissionOutcome::Start(host.into()),
             );
         }
         assert_eq!(started, 4 * NETWORK_SHARES);
         assert_eq!(admission.share(address(1, 7)), 4 * NETWORK_SHARES);
         for n in 1000..1004 {
-            assert_eq!(admission.arrive(address(2, 1), n), Arrival::Start(n), "another network");
+            assert_eq!(
+                admission.arrive(address(2, 1), n),
+                AdmissionOutcome::Start(n),
+                "another network"
+            );
         }
-        assert_eq!(admission.arrive(address(2, 1), 1004), Arrival::Waits, "one address");
-        assert_eq!(admission.arrive(address(2, 2), 1005), Arrival::Start(1005));
+        assert_eq!(admission.arrive(address(2, 1), 1004), AdmissionOutcome::Waits, "one address");
+        assert_eq!(admission.arrive(address(2, 2), 1005), AdmissionOutcome::Start(1005));
         assert_eq!(
             admission.leave(address(2, 2)),
             None,
@@ -397,21 +408,24 @@ mod tests {
         // An IPv4 address is the same in either spelling, and a network of its own.
         let mapped = IpAddr::V6("::ffff:192.168.4.10".parse().unwrap());
         (0..4).for_each(|n| {
-            assert_eq!(admission.arrive(if n % 2 == 0 { A } else { mapped }, n), Arrival::Start(n))
+            assert_eq!(
+                admission.arrive(if n % 2 == 0 { A } else { mapped }, n),
+                AdmissionOutcome::Start(n)
+            )
         });
         assert_eq!(
             [admission.arrive(mapped, 9), admission.arrive(B, 10)],
-            [Arrival::Waits, Arrival::Start(10)]
+            [AdmissionOutcome::Waits, AdmissionOutcome::Start(10)]
         );
     }
 
     #[test]
     fn h34_where_descriptors_are_few_fewer_are_served_and_fewer_wait() {
-        assert_eq!(room(500_000, CONNECTIONS_MAX), (CONNECTIONS_MAX, WAITING_MAX));
-        assert_eq!(room(512, CONNECTIONS_MAX), (384, 64));
-        assert_eq!(room(10, CONNECTIONS_MAX), (8, 1));
+        assert_eq!(divide_connections(500_000, CONNECTIONS_MAX), (CONNECTIONS_MAX, WAITING_MAX));
+        assert_eq!(divide_connections(512, CONNECTIONS_MAX), (384, 64));
+        assert_eq!(divide_connections(10, CONNECTIONS_MAX), (8, 1));
         for descriptors in 8..3000 {
-            let (running, waiting) = room(descriptors, CONNECTIONS_MAX);
+            let (running, waiting) = divide_connections(descriptors, CONNECTIONS_MAX);
             assert!(
                 running + waiting + REFUSALS_MAX.min(descriptors / 8) <= descriptors,
                 "{descriptors}"
@@ -421,12 +435,12 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_forgotten_with_the_last_connection() {
-        let mut admission = Admission::new(Some(1), 3).with_waiting(4);
+        let mut admission = ConnectionAdmission::new(Some(1), 3).with_waiting(4);
         let addresses: Vec<IpAddr> =
             (0..8).map(|n| IpAddr::V6(Ipv6Addr::from(n << 62))).chain([A, B]).collect();
         let mut running = Vec::new();
         for (n, address) in addresses.iter().cycle().take(40).enumerate() {
-            if let Arrival::Start(_) = admission.arrive(*address, n) {
+            if let AdmissionOutcome::Start(_) = admission.arrive(*address, n) {
                 running.push(*address);
             }
         }

@@ -13,12 +13,12 @@ const ENCODED: &AsciiSet =
 /// A page that lists these names of a directory; a directory's name ends in `/`. Links are
 /// absolute, so that they hold whether or not the URL that was asked ends in a slash (there is no
 /// redirect, H-13).
-pub fn listing(directory: &[u8], names: &[String]) -> String {
+pub fn render_directory_page(directory: &[u8], names: &[String]) -> String {
     let mut page = String::with_capacity(256 + 96 * names.len().min(LISTING_NAMES_MAX));
     let base = percent_encode(directory, ENCODED).to_string();
     let base = if base.is_empty() { "/".to_owned() } else { format!("/{base}/") };
     let title = format!("/{}", String::from_utf8_lossy(directory));
-    let title = escape(&title);
+    let title = escape_html(&title);
     let _ = write!(
         page,
         "<!doctype html>\n<meta \
@@ -31,7 +31,7 @@ pub fn listing(directory: &[u8], names: &[String]) -> String {
     }
     for name in names.iter().take(LISTING_NAMES_MAX) {
         let href = percent_encode(name.as_bytes(), ENCODED);
-        let _ = writeln!(page, "<li><a href=\"{base}{href}\">{}</a>", escape(name));
+        let _ = writeln!(page, "<li><a href=\"{base}{href}\">{}</a>", escape_html(name));
     }
     page.push_str("</ul>\n");
     if names.len() > LISTING_NAMES_MAX {
@@ -40,7 +40,7 @@ pub fn listing(directory: &[u8], names: &[String]) -> String {
     page
 }
 
-fn escape(text: &str) -> String {
+fn escape_html(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn h28_names_in_a_listing_are_escaped() {
-        let page = listing(
+        let page = render_directory_page(
             b"iso/a b",
             &["<script>&\"'.img".to_owned(), "x?y#z%2f".to_owned(), "sub/".to_owned()],
         );
@@ -77,12 +77,12 @@ mod tests {
     #[test]
     fn h28_the_root_has_no_parent_and_a_long_listing_says_that_it_is_cut() {
         let names: Vec<String> = (0..LISTING_NAMES_MAX + 7).map(|n| n.to_string()).collect();
-        let page = listing(b"", &names);
+        let page = render_directory_page(b"", &names);
         assert!(
             !page.contains("../")
                 && page.contains("<h1>/</h1>")
                 && page.contains("<p>7 more are not shown.</p>")
         );
-        assert!(!listing(b"", &names[..LISTING_NAMES_MAX]).contains("not shown"));
+        assert!(!render_directory_page(b"", &names[..LISTING_NAMES_MAX]).contains("not shown"));
     }
 }

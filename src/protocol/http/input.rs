@@ -3,11 +3,12 @@
 
 use super::limits::REQUEST_BODY_BYTES_MAX;
 use super::request::{
-    BadHead, Framing, HEAD_BYTES_MAX, Parsed, Request, empty_lines, is_worth_a_look, parse,
+    BadHead, BodyFraming, HEAD_BYTES_MAX, ParsedHead, RequestHead, count_empty_lines,
+    is_worth_parsing, parse_request_head,
 };
 
 /// Bytes that are kept of requests that wait for their turn. Whoever sends more is to be slowed
-/// down; see [`Input::is_full`].
+/// down; see [`RequestInput::is_full`].
 pub const WAITING_BYTES_MAX: usize = HEAD_BYTES_MAX + 8 * 1024;
 /// Room that an empty buffer keeps for the next request. Bytes.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024;
@@ -16,26 +17,26 @@ const CHUNK_LINE_BYTES_MAX: usize = 1024;
 
 /// The bytes of one connection that have come and are not answered yet.
 #[derive(Debug, Default)]
-pub struct Input {
+pub struct RequestInput {
     buffer: Vec<u8>,
     /// Bytes of `buffer` that have been answered.
     start: usize,
-    state: State,
+    state: InputState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum InputState {
     /// The first bytes of a head, so many of which were looked at and are not whole.
     Head(usize),
     /// The head, of so many bytes, and after it what is left of its body.
-    Body(usize, Body),
+    Body(usize, DiscardedBody),
     /// A head of so many bytes whose body is gone: it waits for its answer.
     Whole(usize),
     /// Nothing that comes counts any more.
     Lost,
 }
 
-impl Default for State {
+impl Default for InputState {
     fn default() -> Self {
         Self::Head(0)
     }
@@ -43,15 +44,15 @@ impl Default for State {
 
 /// A body on its way to nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Body {
+struct DiscardedBody {
     /// Bytes that may still come before it is too large, its framing included.
     room: u64,
-    place: Place,
+    place: BodyPosition,
 }
 
 /// What comes next of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum BodyPosition {
     /// So many bytes of a body of known length.
     Length(u64),
     /// The line with a chunk's size.
@@ -66,22 +67,22 @@ enum Place {
 
 /// What a connection is to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step<'a> {
+pub enum InputStep<'a> {
     /// Wait for bytes.
     More,
     /// A request with a body: tell the client that it may come where it waits for that word (100,
     /// RFC 9110 §10.1.1); ask again.
     Body { is_awaited: bool },
-    /// Answer this; [`Input::answered`] goes on to the next.
-    Request(Request<'a>),
+    /// Answer this; [`RequestInput::answered`] goes on to the next.
+    Request(RequestHead<'a>),
     /// Answer this and read no more.
     Bad(BadHead),
 }
 
-impl Input {
+impl RequestInput {
     /// Takes what has come.
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.state == State::Lost {
+        if self.state == InputState::Lost {
             return;
         }
         self.buffer.drain(..std::mem::take(&mut self.start));
@@ -105,68 +106,68 @@ impl Input {
 
     /// Whether a request's body is still to come.
     pub fn is_in_body(&self) -> bool {
-        matches!(self.state, State::Body(..))
+        matches!(self.state, InputState::Body(..))
     }
 
     /// What comes next. `has_ended`: the client sends no more.
-    pub fn step(&mut self, has_ended: bool) -> Step<'_> {
+    pub fn step(&mut self, has_ended: bool) -> InputStep<'_> {
         let Self { buffer, start, state } = self;
-        if let State::Body(head, body) = state {
+        if let InputState::Body(head, body) = state {
             match body.throw_away(buffer, *start + *head) {
-                Thrown::Whole => *state = State::Whole(*head),
-                Thrown::More => return Step::More,
-                Thrown::Bad(bad) => {
-                    *state = State::Lost;
-                    return Step::Bad(bad);
+                DiscardProgress::Whole => *state = InputState::Whole(*head),
+                DiscardProgress::More => return InputStep::More,
+                DiscardProgress::Bad(bad) => {
+                    *state = InputState::Lost;
+                    return InputStep::Bad(bad);
                 }
             }
         }
         let seen = match *state {
-            State::Head(seen) => seen,
-            State::Whole(head) => return reread(&buffer[*start..*start + head]),
-            State::Body(..) | State::Lost => return Step::More,
+            InputState::Head(seen) => seen,
+            InputState::Whole(head) => return parse_whole_head(&buffer[*start..*start + head]),
+            InputState::Body(..) | InputState::Lost => return InputStep::More,
         };
-        *start += if seen == 0 { empty_lines(&buffer[*start..]) } else { 0 };
+        *start += if seen == 0 { count_empty_lines(&buffer[*start..]) } else { 0 };
         let bytes = &buffer[*start..];
         // Half of an empty line is none of a head: a look at it would count it to the first line.
         let is_half_a_line = seen == 0 && bytes == b"\r";
         if bytes.is_empty()
-            || (!has_ended && (is_half_a_line || (seen > 0 && !is_worth_a_look(bytes, seen))))
+            || (!has_ended && (is_half_a_line || (seen > 0 && !is_worth_parsing(bytes, seen))))
         {
-            return Step::More;
+            return InputStep::More;
         }
-        match parse(bytes) {
-            Parsed::Partial => *state = State::Head(bytes.len()),
-            Parsed::Bad(bad) => {
-                *state = State::Lost;
-                return Step::Bad(bad);
+        match parse_request_head(bytes) {
+            ParsedHead::Partial => *state = InputState::Head(bytes.len()),
+            ParsedHead::Bad(bad) => {
+                *state = InputState::Lost;
+                return InputStep::Bad(bad);
             }
-            Parsed::Whole(request, head) if request.framing == Framing::Length(0) => {
-                *state = State::Whole(head);
-                return Step::Request(request);
+            ParsedHead::Whole(request, head) if request.framing == BodyFraming::Length(0) => {
+                *state = InputState::Whole(head);
+                return InputStep::Request(request);
             }
-            Parsed::Whole(request, head) => {
-                *state = State::Body(head, Body::new(request.framing));
-                return Step::Body { is_awaited: request.expects_continue };
+            ParsedHead::Whole(request, head) => {
+                *state = InputState::Body(head, DiscardedBody::new(request.framing));
+                return InputStep::Body { is_awaited: request.expects_continue };
             }
         }
-        Step::More
+        InputStep::More
     }
 
     /// The request that waits for its answer, once more.
-    pub fn request(&self) -> Option<Request<'_>> {
-        let State::Whole(head) = self.state else { return None };
-        match reread(&self.buffer[self.start..self.start + head]) {
-            Step::Request(request) => Some(request),
+    pub fn request(&self) -> Option<RequestHead<'_>> {
+        let InputState::Whole(head) = self.state else { return None };
+        match parse_whole_head(&self.buffer[self.start..self.start + head]) {
+            InputStep::Request(request) => Some(request),
             _ => None,
         }
     }
 
     /// The request has had its answer.
     pub fn answered(&mut self) {
-        if let State::Whole(head) = self.state {
+        if let InputState::Whole(head) = self.state {
             self.start += head;
-            self.state = State::Head(0);
+            self.state = InputState::Head(0);
         }
         if self.is_empty() {
             self.buffer.clear();
@@ -177,69 +178,71 @@ impl Input {
 
     /// Nothing that comes is wanted any more.
     pub fn close(&mut self) {
-        *self = Self { state: State::Lost, ..Self::default() };
+        *self = Self { state: InputState::Lost, ..Self::default() };
     }
 }
 
 /// A head that has been found whole before.
-fn reread(head: &[u8]) -> Step<'_> {
-    match parse(head) {
-        Parsed::Whole(request, _) => Step::Request(request),
-        Parsed::Bad(bad) => Step::Bad(bad),
-        Parsed::Partial => Step::More,
+fn parse_whole_head(head: &[u8]) -> InputStep<'_> {
+    match parse_request_head(head) {
+        ParsedHead::Whole(request, _) => InputStep::Request(request),
+        ParsedHead::Bad(bad) => InputStep::Bad(bad),
+        ParsedHead::Partial => InputStep::More,
     }
 }
 
 /// How far a body has been thrown away.
-enum Thrown {
+enum DiscardProgress {
     Whole,
     More,
     Bad(BadHead),
 }
 
-impl Body {
-    fn new(framing: Framing) -> Self {
+impl DiscardedBody {
+    fn new(framing: BodyFraming) -> Self {
         let place = match framing {
-            Framing::Length(len) => Place::Length(len),
-            Framing::Chunked => Place::Size,
+            BodyFraming::Length(len) => BodyPosition::Length(len),
+            BodyFraming::Chunked => BodyPosition::Size,
         };
         Self { room: REQUEST_BODY_BYTES_MAX, place }
     }
 
     /// Takes what there is of the body out of the buffer, in which it begins at `at`.
-    fn throw_away(&mut self, buffer: &mut Vec<u8>, at: usize) -> Thrown {
+    fn throw_away(&mut self, buffer: &mut Vec<u8>, at: usize) -> DiscardProgress {
         let mut taken = at;
         let thrown = loop {
             let rest = &buffer[taken..];
             let (len, next) = match self.place {
-                Place::Length(0) => break Thrown::Whole,
-                Place::Length(left) => {
+                BodyPosition::Length(0) => break DiscardProgress::Whole,
+                BodyPosition::Length(left) => {
                     let len = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                    (len, Place::Length(left - len as u64))
+                    (len, BodyPosition::Length(left - len as u64))
                 }
-                Place::Chunk(0) => (0, Place::ChunkEnd),
-                Place::Chunk(left) => {
+                BodyPosition::Chunk(0) => (0, BodyPosition::ChunkEnd),
+                BodyPosition::Chunk(left) => {
                     let len = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                    (len, Place::Chunk(left - len as u64))
+                    (len, BodyPosition::Chunk(left - len as u64))
                 }
-                Place::Size | Place::ChunkEnd | Place::Trailers => match line(rest) {
-                    Line::Part => break Thrown::More,
-                    Line::TooLong => break Thrown::Bad(BadHead::Chunk),
-                    Line::Whole(line, len) => match self.after(line) {
-                        Ok(Some(next)) => (len, next),
-                        Ok(None) => {
-                            taken += len;
-                            break Thrown::Whole;
-                        }
-                        Err(bad) => break Thrown::Bad(bad),
-                    },
-                },
+                BodyPosition::Size | BodyPosition::ChunkEnd | BodyPosition::Trailers => {
+                    match scan_line(rest) {
+                        LineScan::Part => break DiscardProgress::More,
+                        LineScan::TooLong => break DiscardProgress::Bad(BadHead::Chunk),
+                        LineScan::Whole(line, len) => match self.after(line) {
+                            Ok(Some(next)) => (len, next),
+                            Ok(None) => {
+                                taken += len;
+                                break DiscardProgress::Whole;
+                            }
+                            Err(bad) => break DiscardProgress::Bad(bad),
+                        },
+                    }
+                }
             };
             if len == 0 && self.place == next {
-                break Thrown::More;
+                break DiscardProgress::More;
             }
             let Some(room) = self.room.checked_sub(len as u64) else {
-                break Thrown::Bad(BadHead::BodyTooLarge);
+                break DiscardProgress::Bad(BadHead::BodyTooLarge);
             };
             (self.room, self.place) = (room, next);
             taken += len;
@@ -249,22 +252,22 @@ impl Body {
     }
 
     /// What follows a line of chunked framing (RFC 9112 §7.1); None: the body is whole.
-    fn after(&self, line: &[u8]) -> Result<Option<Place>, BadHead> {
+    fn after(&self, line: &[u8]) -> Result<Option<BodyPosition>, BadHead> {
         match self.place {
-            Place::Size => match chunk_size(line).ok_or(BadHead::Chunk)? {
-                0 => Ok(Some(Place::Trailers)),
+            BodyPosition::Size => match parse_chunk_size(line).ok_or(BadHead::Chunk)? {
+                0 => Ok(Some(BodyPosition::Trailers)),
                 size if size > self.room => Err(BadHead::BodyTooLarge),
-                size => Ok(Some(Place::Chunk(size))),
+                size => Ok(Some(BodyPosition::Chunk(size))),
             },
-            Place::ChunkEnd if line.is_empty() => Ok(Some(Place::Size)),
-            Place::Trailers if line.is_empty() => Ok(None),
-            Place::Trailers if is_field(line) => Ok(Some(Place::Trailers)),
+            BodyPosition::ChunkEnd if line.is_empty() => Ok(Some(BodyPosition::Size)),
+            BodyPosition::Trailers if line.is_empty() => Ok(None),
+            BodyPosition::Trailers if is_field_line(line) => Ok(Some(BodyPosition::Trailers)),
             _ => Err(BadHead::Chunk),
         }
     }
 }
 
-enum Line<'a> {
+enum LineScan<'a> {
     Part,
     TooLong,
     /// Without its line end, and its length with it.
@@ -273,26 +276,26 @@ enum Line<'a> {
 
 /// The line that begins here. It ends in CR LF, nothing else: framing is where servers that
 /// disagree are deceived.
-fn line(bytes: &[u8]) -> Line<'_> {
+fn scan_line(bytes: &[u8]) -> LineScan<'_> {
     let window = &bytes[..bytes.len().min(CHUNK_LINE_BYTES_MAX)];
     match window.iter().position(|&b| b == b'\n') {
         Some(end) => match window[..end].strip_suffix(b"\r") {
-            Some(line) => Line::Whole(line, end + 1),
-            None => Line::TooLong,
+            Some(line) => LineScan::Whole(line, end + 1),
+            None => LineScan::TooLong,
         },
-        None if window.len() == CHUNK_LINE_BYTES_MAX => Line::TooLong,
-        None => Line::Part,
+        None if window.len() == CHUNK_LINE_BYTES_MAX => LineScan::TooLong,
+        None => LineScan::Part,
     }
 }
 
 /// Hexadecimal digits, and extensions that nobody here knows.
-fn chunk_size(line: &[u8]) -> Option<u64> {
+fn parse_chunk_size(line: &[u8]) -> Option<u64> {
     let (digits, extensions) =
         line.split_at(line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len()));
     if digits.is_empty() || digits.len() > 16 {
         return None;
     }
-    after_extensions(extensions)?;
+    skip_chunk_extensions(extensions)?;
     digits
         .iter()
         .try_fold(0u64, |size, &digit| Some(size * 16 + u64::from((digit as char).to_digit(16)?)))
@@ -300,51 +303,51 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
 
 /// Passes over `*( BWS ";" BWS name [ BWS "=" BWS value ] )` (RFC 9112 §7.1.1), which must be all
 /// there is.
-fn after_extensions(mut rest: &[u8]) -> Option<()> {
+fn skip_chunk_extensions(mut rest: &[u8]) -> Option<()> {
     while !rest.is_empty() {
-        rest = after_token(after_blanks(after_blanks(rest).strip_prefix(b";")?))?;
-        if let Some(value) = after_blanks(rest).strip_prefix(b"=") {
-            let value = after_blanks(value);
+        rest = skip_token(skip_blanks(skip_blanks(rest).strip_prefix(b";")?))?;
+        if let Some(value) = skip_blanks(rest).strip_prefix(b"=") {
+            let value = skip_blanks(value);
             rest = match value.strip_prefix(b"\"") {
-                Some(quoted) => after_quoted(quoted)?,
-                None => after_token(value)?,
+                Some(quoted) => skip_quoted_string(quoted)?,
+                None => skip_token(value)?,
             };
         }
     }
     Some(())
 }
 
-fn after_blanks(bytes: &[u8]) -> &[u8] {
+fn skip_blanks(bytes: &[u8]) -> &[u8] {
     &bytes[bytes.iter().position(|b| !matches!(b, b' ' | b'\t')).unwrap_or(bytes.len())..]
 }
 
-fn after_token(bytes: &[u8]) -> Option<&[u8]> {
+fn skip_token(bytes: &[u8]) -> Option<&[u8]> {
     let is_of_token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
     let len = bytes.iter().position(|b| !is_of_token(b)).unwrap_or(bytes.len());
     (len > 0).then(|| &bytes[len..])
 }
 
 /// Behind the first quote.
-fn after_quoted(mut rest: &[u8]) -> Option<&[u8]> {
+fn skip_quoted_string(mut rest: &[u8]) -> Option<&[u8]> {
     loop {
         rest = match rest {
             [b'"', rest @ ..] => return Some(rest),
-            [b'\\', quoted, rest @ ..] if is_text(*quoted) => rest,
-            [byte, rest @ ..] if is_text(*byte) && *byte != b'\\' => rest,
+            [b'\\', quoted, rest @ ..] if is_field_text(*quoted) => rest,
+            [byte, rest @ ..] if is_field_text(*byte) && *byte != b'\\' => rest,
             _ => return None,
         };
     }
 }
 
 /// What a field's value is made of: no control characters but the tabulator (RFC 9110 §5.5).
-fn is_text(byte: u8) -> bool {
+fn is_field_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 /// `name: value`, on one line.
-fn is_field(line: &[u8]) -> bool {
-    let value = after_token(line).and_then(|rest| rest.strip_prefix(b":"));
-    value.is_some_and(|value| value.iter().all(|&b| is_text(b)))
+fn is_field_line(line: &[u8]) -> bool {
+    let value = skip_token(line).and_then(|rest| rest.strip_prefix(b":"));
+    value.is_some_and(|value| value.iter().all(|&b| is_field_text(b)))
 }
 
 #[cfg(test)]
@@ -357,16 +360,16 @@ mod tests {
     /// What a server would do with these pieces, followed by the end of the input: targets, interim
     /// answers, the last word.
     fn seen<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
-        let mut input = Input::default();
+        let mut input = RequestInput::default();
         let mut seen = Vec::new();
-        let mut run = |input: &mut Input, has_ended| {
+        let mut run = |input: &mut RequestInput, has_ended| {
             loop {
                 match input.step(has_ended) {
-                    Step::More => return,
-                    Step::Body { is_awaited: true } => seen.push("continue".to_owned()),
-                    Step::Body { is_awaited: false } => {}
-                    Step::Bad(bad) => seen.push(bad.to_string()),
-                    Step::Request(request) => {
+                    InputStep::More => return,
+                    InputStep::Body { is_awaited: true } => seen.push("continue".to_owned()),
+                    InputStep::Body { is_awaited: false } => {}
+                    InputStep::Bad(bad) => seen.push(bad.to_string()),
+                    InputStep::Request(request) => {
                         seen.push(format!(
                             "{:?} {}",
                             request.method,
@@ -393,11 +396,13 @@ mod tests {
     fn h9_requests_that_come_together_are_seen_one_after_the_other() {
         let two = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nHEAD /b HTTP/1.1\r\nHost: h\r\n\r\nGET /c";
         assert_eq!(in_one(two), ["Get /a", "Head /b"]);
-        let mut input = Input::default();
+        let mut input = RequestInput::default();
         input.push(two);
-        assert!(matches!(input.step(false), Step::Request(request) if request.target == b"/a"));
         assert!(
-            matches!(input.step(false), Step::Request(request) if request.target == b"/a"),
+            matches!(input.step(false), InputStep::Request(request) if request.target == b"/a")
+        );
+        assert!(
+            matches!(input.step(false), InputStep::Request(request) if request.target == b"/a"),
             "until it is answered"
         );
     }
@@ -408,10 +413,10 @@ mod tests {
             in_one(b"\r\n\n\r\nGET /a HTTP/1.1\r\n\r\n\r\nGET /b HTTP/1.1\r\n\r\n"),
             ["Get /a", "Get /b"]
         );
-        let mut input = Input::default();
+        let mut input = RequestInput::default();
         for _ in 0..100_000 {
             input.push(b"\r\n");
-            assert_eq!(input.step(false), Step::More);
+            assert_eq!(input.step(false), InputStep::More);
         }
         assert!(input.buffer.capacity() < 100, "and take no room");
         for version in ["1.0", "1.1", "1.5"] {
@@ -537,42 +542,45 @@ mod tests {
     #[test]
     fn h32_a_head_is_judged_with_its_first_piece_and_with_its_last_and_seldom_in_between() {
         // Somebody who speaks TLS here need not wait for an answer until he has given up.
-        let mut tls = Input::default();
+        let mut tls = RequestInput::default();
         tls.push(b"\x16\x03\x01\x02");
-        assert_eq!(tls.step(false), Step::Bad(BadHead::Syntax));
+        assert_eq!(tls.step(false), InputStep::Bad(BadHead::Syntax));
         for line_end in ["\r\n", "\n"] {
             let head = format!(
                 "GET /a HTTP/1.1{line_end}Cookie: {}{line_end}{line_end}",
                 "c".repeat(7000)
             );
-            let (mut input, mut looks, mut seen) = (Input::default(), 0, State::default());
+            let (mut input, mut looks, mut seen) =
+                (RequestInput::default(), 0, InputState::default());
             for byte in head.as_bytes() {
-                assert_eq!(input.step(false), Step::More);
+                assert_eq!(input.step(false), InputStep::More);
                 looks += usize::from(std::mem::replace(&mut seen, input.state) != input.state);
                 input.push(&[*byte]);
             }
-            assert!(matches!(input.step(false), Step::Request(request) if request.target == b"/a"));
+            assert!(
+                matches!(input.step(false), InputStep::Request(request) if request.target == b"/a")
+            );
             assert!(looks <= 5, "{looks} looks at a head of {} pieces", head.len());
         }
     }
 
     #[test]
     fn h9_a_request_is_at_hand_from_its_end_to_its_answer_and_what_follows_it_after_that() {
-        let mut input = Input::default();
+        let mut input = RequestInput::default();
         input.push(
             b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nPOST /b HTTP/1.1\r\nContent-Length: 4\r\n\r\nbo",
         );
         assert_eq!((input.request(), input.is_in_body()), (None, false));
-        assert!(matches!(input.step(false), Step::Request(_)));
+        assert!(matches!(input.step(false), InputStep::Request(_)));
         assert_eq!(input.request().map(|request| request.target), Some(&b"/a"[..]));
         input.answered();
         assert_eq!(input.unanswered(), b"POST /b HTTP/1.1\r\nContent-Length: 4\r\n\r\nbo");
-        assert_eq!(input.step(false), Step::Body { is_awaited: false });
-        assert_eq!(input.step(false), Step::More);
+        assert_eq!(input.step(false), InputStep::Body { is_awaited: false });
+        assert_eq!(input.step(false), InputStep::More);
         assert!(input.is_in_body());
         assert_eq!(input.request(), None, "half of its body is still to come");
         input.push(b"dyGET /c");
-        assert!(matches!(input.step(false), Step::Request(_)));
+        assert!(matches!(input.step(false), InputStep::Request(_)));
         let target = input.request().map(|request| request.target.to_vec());
         assert_eq!((target.as_deref(), input.is_in_body()), (Some(&b"/b"[..]), false));
         input.answered();
@@ -585,17 +593,17 @@ mod tests {
             in_one(b"nonsense\r\n\r\nGET /a HTTP/1.1\r\n\r\n"),
             [BadHead::Syntax.to_string()]
         );
-        let mut input = Input::default();
+        let mut input = RequestInput::default();
         input.push(&[b'a'; 10_000]);
-        assert_eq!(input.step(false), Step::Bad(BadHead::LineTooLong));
+        assert_eq!(input.step(false), InputStep::Bad(BadHead::LineTooLong));
         input.push(&[b'a'; 10_000]);
-        assert_eq!(input.step(true), Step::More);
+        assert_eq!(input.step(true), InputStep::More);
         assert_eq!(input.buffer.len(), 10_000);
     }
 
     #[test]
     fn h9_what_waits_is_bounded_and_a_buffer_does_not_stay_large() {
-        let mut input = Input::default();
+        let mut input = RequestInput::default();
         let request = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
         while !input.is_full() {
             input.push(request);
@@ -603,25 +611,25 @@ mod tests {
         assert!(
             (WAITING_BYTES_MAX..WAITING_BYTES_MAX + request.len()).contains(&input.buffer.len())
         );
-        while matches!(input.step(false), Step::Request(_)) {
+        while matches!(input.step(false), InputStep::Request(_)) {
             input.answered();
             assert!(!input.is_full(), "what is answered does not count");
         }
         assert!(input.is_empty() && input.buffer.capacity() <= BUFFER_BYTES_KEPT);
-        let mut longest = Input::default();
+        let mut longest = RequestInput::default();
         longest.push(&vec![b'a'; HEAD_BYTES_MAX + 1]);
         assert!(!longest.is_full(), "a head that is too long is refused: nobody waits for its end");
     }
 
     #[test]
     fn what_is_closed_takes_nothing_more_and_keeps_no_room() {
-        let mut input = Input::default();
+        let mut input = RequestInput::default();
         input.push(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n");
         input.close();
-        assert_eq!(input.step(false), Step::More);
+        assert_eq!(input.step(false), InputStep::More);
         assert_eq!(input.unanswered(), b"");
         input.push(b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n");
-        assert_eq!(input.step(true), Step::More);
+        assert_eq!(input.step(true), InputStep::More);
         assert_eq!(input.buffer.capacity(), 0);
     }
 

@@ -24,7 +24,7 @@ const BY_EXTENSION: &[(&[u8], &str)] = &[
 const TEXT: &str = "text/plain";
 
 /// The type of a file, by the last component of its path.
-pub fn media_type(path: &[u8]) -> &'static str {
+pub fn find_media_type(path: &[u8]) -> &'static str {
     let name = path.rsplit(|&b| b == b'/').next().unwrap_or_default();
     let extension = name.iter().rposition(|&b| b == b'.').map_or(&b""[..], |dot| &name[dot + 1..]);
     let known = BY_EXTENSION.iter().find(|(known, _)| known.eq_ignore_ascii_case(extension));
@@ -66,14 +66,17 @@ mod tests {
             ("pxelinux.cfg/01-52-54-00-12-34-56", "text/plain"),
             ("", "application/octet-stream"),
         ] {
-            assert_eq!(media_type(path.as_bytes()), wanted, "{path}");
+            assert_eq!(find_media_type(path.as_bytes()), wanted, "{path}");
         }
     }
 
     #[test]
     fn h26_no_type_has_a_parameter() {
         for extension in ["efi", "iso", "img", "ipxe", "cfg", "ks", "html", "json", "bin", ""] {
-            assert!(!media_type(format!("a.{extension}").as_bytes()).contains(';'), "{extension}");
+            assert!(
+                !find_media_type(format!("a.{extension}").as_bytes()).contains(';'),
+                "{extension}"
+            );
         }
     }
 }

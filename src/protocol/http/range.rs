@@ -6,7 +6,7 @@ use super::limits::PARTS_MAX;
 
 /// What a Range header means for a file of a given length.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ranges {
+pub enum ByteRanges {
     /// The header is malformed, of another unit, or asks for too much: as if it were not there
     /// (H-17, H-18).
     Whole,
@@ -20,70 +20,71 @@ pub enum Ranges {
 }
 
 /// Reads a Range header for a file of `len` bytes.
-pub fn parse(header: &[u8], len: u64) -> Ranges {
-    let Some((unit, set)) = header.split_at_checked(b"bytes=".len()) else { return Ranges::Whole };
+pub fn parse_range_header(header: &[u8], len: u64) -> ByteRanges {
+    let Some((unit, set)) = header.split_at_checked(b"bytes=".len()) else {
+        return ByteRanges::Whole;
+    };
     if !unit.eq_ignore_ascii_case(b"bytes=") {
-        return Ranges::Whole;
+        return ByteRanges::Whole;
     }
     let mut specs =
         set.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|spec| !spec.is_empty());
     let wanted = match (specs.next(), specs.next()) {
         (None, _) => None,
-        (Some(spec), None) => {
-            satisfiable(spec, len).map(|range| range.map_or(Ranges::Unsatisfiable, Ranges::One))
-        }
-        (Some(one), Some(two)) => several([one, two].into_iter().chain(specs), len),
+        (Some(spec), None) => parse_range_spec(spec, len)
+            .map(|range| range.map_or(ByteRanges::Unsatisfiable, ByteRanges::One)),
+        (Some(one), Some(two)) => parse_several_ranges([one, two].into_iter().chain(specs), len),
     };
     match wanted {
         // A suffix of an empty file is satisfiable, but 206 can not say so: the whole of it is the
         // same.
-        Some(Ranges::One(range)) if range.is_empty() => Ranges::Whole,
-        wanted => wanted.unwrap_or(Ranges::Whole),
+        Some(ByteRanges::One(range)) if range.is_empty() => ByteRanges::Whole,
+        wanted => wanted.unwrap_or(ByteRanges::Whole),
     }
 }
 
 /// Several ranges, or None where the header must be ignored.
-fn several<'a>(specs: impl Iterator<Item = &'a [u8]>, len: u64) -> Option<Ranges> {
+fn parse_several_ranges<'a>(specs: impl Iterator<Item = &'a [u8]>, len: u64) -> Option<ByteRanges> {
     let mut wanted = Vec::new();
     for spec in specs {
-        wanted.extend(satisfiable(spec, len)?);
+        wanted.extend(parse_range_spec(spec, len)?);
     }
     let total = wanted.iter().try_fold(0u64, |sum, range| sum.checked_add(range.end - range.start));
-    let mut parts = merge(wanted);
+    let mut parts = merge_ranges(wanted);
     // Asking for more than there is, or for crumbs, is not what boot clients do: it costs us and
     // helps nobody.
     if total.is_none_or(|total| total > len) || parts.len() > PARTS_MAX {
         return None;
     }
     Some(match (parts.pop(), parts.is_empty()) {
-        (None, _) => Ranges::Unsatisfiable,
-        (Some(one), true) => Ranges::One(one),
+        (None, _) => ByteRanges::Unsatisfiable,
+        (Some(one), true) => ByteRanges::One(one),
         (Some(last), false) => {
             parts.push(last);
-            Ranges::Several(parts)
+            ByteRanges::Several(parts)
         }
     })
 }
 
 /// One `a-b`, `a-` or `-n`: None = malformed, Some(None) = outside the file.
-fn satisfiable(spec: &[u8], len: u64) -> Option<Option<Range<u64>>> {
+fn parse_range_spec(spec: &[u8], len: u64) -> Option<Option<Range<u64>>> {
     let dash = spec.iter().position(|&b| b == b'-')?;
     let (first, last) = (&spec[..dash], &spec[dash + 1..]);
     if first.is_empty() {
-        let suffix = number(last)?;
+        let suffix = parse_range_number(last)?;
         return Some((suffix > 0).then(|| len.saturating_sub(suffix)..len));
     }
-    let first = number(first)?;
+    let first = parse_range_number(first)?;
     let end = if last.is_empty() {
         len
     } else {
-        number(last).filter(|&last| last >= first)?.saturating_add(1).min(len)
+        parse_range_number(last).filter(|&last| last >= first)?.saturating_add(1).min(len)
     };
     Some((first < len).then_some(first..end))
 }
 
 /// Digits only; what does not fit is as good as endless.
-fn number(digits: &[u8]) -> Option<u64> {
+fn parse_range_number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -91,7 +92,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// Joins overlapping and touching ranges; each joined range takes the place of its first member.
-fn merge(wanted: Vec<Range<u64>>) -> Vec<Range<u64>> {
+fn merge_ranges(wanted: Vec<Range<u64>>) -> Vec<Range<u64>> {
     let mut sorted: Vec<(usize, Range<u64>)> = wanted.into_iter().enumerate().collect();
     sorted.sort_by_key(|(_, range)| range.start);
     let mut merged: Vec<(usize, Range<u64>)> = Vec::new();
@@ -113,39 +114,45 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn one(range: Range<u64>) -> Ranges {
-        Ranges::One(range)
+    fn one(range: Range<u64>) -> ByteRanges {
+        ByteRanges::One(range)
     }
 
     #[test]
     fn h16_the_three_forms_of_a_range() {
-        assert_eq!(parse(b"bytes=0-0", 100), one(0..1));
-        assert_eq!(parse(b"bytes=10-19", 100), one(10..20));
-        assert_eq!(parse(b"bytes=90-1000", 100), one(90..100));
-        assert_eq!(parse(b"bytes=40-", 100), one(40..100));
-        assert_eq!(parse(b"bytes=-30", 100), one(70..100));
-        assert_eq!(parse(b"bytes=-300", 100), one(0..100));
-        assert_eq!(parse(b"Bytes=1-2", 100), one(1..3));
-        assert_eq!(parse(b"bytes=-0", 100), Ranges::Unsatisfiable);
+        assert_eq!(parse_range_header(b"bytes=0-0", 100), one(0..1));
+        assert_eq!(parse_range_header(b"bytes=10-19", 100), one(10..20));
+        assert_eq!(parse_range_header(b"bytes=90-1000", 100), one(90..100));
+        assert_eq!(parse_range_header(b"bytes=40-", 100), one(40..100));
+        assert_eq!(parse_range_header(b"bytes=-30", 100), one(70..100));
+        assert_eq!(parse_range_header(b"bytes=-300", 100), one(0..100));
+        assert_eq!(parse_range_header(b"Bytes=1-2", 100), one(1..3));
+        assert_eq!(parse_range_header(b"bytes=-0", 100), ByteRanges::Unsatisfiable);
     }
 
     #[test]
     fn h11_offsets_are_64_bits_wide() {
         let len = 6 * 1024 * 1024 * 1024;
-        assert_eq!(parse(b"bytes=5368709120-5368711167", len), one(5_368_709_120..5_368_711_168));
         assert_eq!(
-            parse(b"bytes=5368709120-99999999999999999999999999", len),
+            parse_range_header(b"bytes=5368709120-5368711167", len),
+            one(5_368_709_120..5_368_711_168)
+        );
+        assert_eq!(
+            parse_range_header(b"bytes=5368709120-99999999999999999999999999", len),
             one(5_368_709_120..len)
         );
-        assert_eq!(parse(b"bytes=99999999999999999999999999-", len), Ranges::Unsatisfiable);
+        assert_eq!(
+            parse_range_header(b"bytes=99999999999999999999999999-", len),
+            ByteRanges::Unsatisfiable
+        );
     }
 
     #[test]
     fn h17_beyond_the_end_is_unsatisfiable_and_nonsense_is_ignored() {
-        assert_eq!(parse(b"bytes=100-", 100), Ranges::Unsatisfiable);
-        assert_eq!(parse(b"bytes=100-200", 100), Ranges::Unsatisfiable);
-        assert_eq!(parse(b"bytes=0-", 0), Ranges::Unsatisfiable);
-        assert_eq!(parse(b"bytes=-5", 0), Ranges::Whole);
+        assert_eq!(parse_range_header(b"bytes=100-", 100), ByteRanges::Unsatisfiable);
+        assert_eq!(parse_range_header(b"bytes=100-200", 100), ByteRanges::Unsatisfiable);
+        assert_eq!(parse_range_header(b"bytes=0-", 0), ByteRanges::Unsatisfiable);
+        assert_eq!(parse_range_header(b"bytes=-5", 0), ByteRanges::Whole);
         for header in [
             "bytes=5-4",
             "bytes=a-b",
@@ -158,26 +165,43 @@ mod tests {
             "",
             "bytes=0x1-2",
         ] {
-            assert_eq!(parse(header.as_bytes(), 100), Ranges::Whole, "{header}");
+            assert_eq!(parse_range_header(header.as_bytes(), 100), ByteRanges::Whole, "{header}");
         }
-        assert_eq!(parse(b"bytes=0-1,5-4", 100), Ranges::Whole);
+        assert_eq!(parse_range_header(b"bytes=0-1,5-4", 100), ByteRanges::Whole);
     }
 
     #[test]
     fn h18_several_ranges_are_merged_and_limited() {
-        assert_eq!(parse(b"bytes=50-59, 0-9", 100), Ranges::Several(vec![50..60, 0..10]));
-        assert_eq!(parse(b"bytes=0-9,5-14,15-19,40-49", 100), Ranges::Several(vec![0..20, 40..50]));
-        assert_eq!(parse(b"bytes=0-9,200-300", 100), one(0..10));
-        assert_eq!(parse(b"bytes=200-,300-", 100), Ranges::Unsatisfiable);
-        assert_eq!(parse(b"bytes=0-49,50-99", 100), one(0..100), "as many bytes as the file has");
-        assert_eq!(parse(b"bytes=0-50,50-99", 100), Ranges::Whole, "more bytes than the file has");
+        assert_eq!(
+            parse_range_header(b"bytes=50-59, 0-9", 100),
+            ByteRanges::Several(vec![50..60, 0..10])
+        );
+        assert_eq!(
+            parse_range_header(b"bytes=0-9,5-14,15-19,40-49", 100),
+            ByteRanges::Several(vec![0..20, 40..50])
+        );
+        assert_eq!(parse_range_header(b"bytes=0-9,200-300", 100), one(0..10));
+        assert_eq!(parse_range_header(b"bytes=200-,300-", 100), ByteRanges::Unsatisfiable);
+        assert_eq!(
+            parse_range_header(b"bytes=0-49,50-99", 100),
+            one(0..100),
+            "as many bytes as the file has"
+        );
+        assert_eq!(
+            parse_range_header(b"bytes=0-50,50-99", 100),
+            ByteRanges::Whole,
+            "more bytes than the file has"
+        );
         let crumbs =
             |n: u64| (0..n).map(|i| format!("{0}-{0}", i * 2)).collect::<Vec<_>>().join(",");
         assert!(matches!(
-            parse(format!("bytes={}", crumbs(8)).as_bytes(), 100),
-            Ranges::Several(parts) if parts.len() == 8
+            parse_range_header(format!("bytes={}", crumbs(8)).as_bytes(), 100),
+            ByteRanges::Several(parts) if parts.len() == 8
         ));
-        assert_eq!(parse(format!("bytes={}", crumbs(9)).as_bytes(), 100), Ranges::Whole);
+        assert_eq!(
+            parse_range_header(format!("bytes={}", crumbs(9)).as_bytes(), 100),
+            ByteRanges::Whole
+        );
     }
 
     proptest! {
@@ -186,10 +210,10 @@ mod tests {
             header in "bytes=[-0-9, ]{0,60}",
             len in 0u64..2000,
         ) {
-            let parts = match parse(header.as_bytes(), len) {
-                Ranges::One(part) => vec![part],
-                Ranges::Several(parts) => parts,
-                Ranges::Whole | Ranges::Unsatisfiable => Vec::new(),
+            let parts = match parse_range_header(header.as_bytes(), len) {
+                ByteRanges::One(part) => vec![part],
+                ByteRanges::Several(parts) => parts,
+                ByteRanges::Whole | ByteRanges::Unsatisfiable => Vec::new(),
             };
             {
                 prop_assert!(parts.len() <= PARTS_MAX);
@@ -203,7 +227,7 @@ mod tests {
             header in proptest::collection::vec(any::<u8>(), 0..200),
             len in any::<u64>(),
         ) {
-            parse(&header, len);
+            parse_range_header(&header, len);
         }
     }
 }

@@ -5,34 +5,34 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::time::SystemTime;
 
-use super::conditional::{Verdict, evaluate, whole_seconds};
-use super::head::{decimal, field};
+use super::conditional::{PreconditionOutcome, evaluate_preconditions, truncate_to_seconds};
+use super::head::{write_decimal, write_header_field};
 use super::limits::RETRY_AFTER_SECONDS;
-use super::range::{Ranges, parse};
-use super::request::{BadHead, Field, Method, Request, Version};
+use super::range::{ByteRanges, parse_range_header};
+use super::request::{BadHead, HeaderField, HttpMethod, HttpVersion, RequestHead};
 
 /// A status that this server gives, with its phrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status(&'static str);
+pub struct ResponseStatus(&'static str);
 
-impl Status {
+impl ResponseStatus {
     pub const OK: Self = Self("200 OK");
     pub const PARTIAL_CONTENT: Self = Self("206 Partial Content");
     pub const NOT_MODIFIED: Self = Self("304 Not Modified");
-    pub const BAD_REQUEST: Self = Self("400 Bad Request");
+    pub const BAD_REQUEST: Self = Self("400 Bad RequestHead");
     pub const FORBIDDEN: Self = Self("403 Forbidden");
     pub const NOT_FOUND: Self = Self("404 Not Found");
-    pub const METHOD_NOT_ALLOWED: Self = Self("405 Method Not Allowed");
-    pub const REQUEST_TIMEOUT: Self = Self("408 Request Timeout");
+    pub const METHOD_NOT_ALLOWED: Self = Self("405 HttpMethod Not Allowed");
+    pub const REQUEST_TIMEOUT: Self = Self("408 Request TimeoutEffect");
     pub const PRECONDITION_FAILED: Self = Self("412 Precondition Failed");
-    pub const BODY_TOO_LARGE: Self = Self("413 Payload Too Large");
+    pub const BODY_TOO_LARGE: Self = Self("413 ResponsePayload Too Large");
     pub const LINE_TOO_LONG: Self = Self("414 URI Too Long");
     pub const RANGE_NOT_SATISFIABLE: Self = Self("416 Range Not Satisfiable");
-    pub const HEADER_TOO_LARGE: Self = Self("431 Request Header Fields Too Large");
+    pub const HEADER_TOO_LARGE: Self = Self("431 RequestHead Header Fields Too Large");
     pub const INTERNAL_ERROR: Self = Self("500 Internal Server Error");
     pub const NOT_IMPLEMENTED: Self = Self("501 Not Implemented");
     pub const BUSY: Self = Self("503 Service Unavailable");
-    pub const VERSION: Self = Self("505 HTTP Version Not Supported");
+    pub const VERSION: Self = Self("505 HTTP HttpVersion Not Supported");
 
     /// Whether the client did not get what it wanted (4xx and 5xx).
     pub fn is_refusal(self) -> bool {
@@ -42,7 +42,7 @@ impl Status {
 
 /// What answers depend on of a file or a rendered text.
 #[derive(Clone, Copy, Debug)]
-pub struct Meta<'a> {
+pub struct RepresentationMeta<'a> {
     /// Bytes.
     pub len: u64,
     /// Strong and quoted (H-23).
@@ -56,22 +56,22 @@ pub struct Meta<'a> {
 
 /// An answer, but for the bytes of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan<'a> {
-    pub status: Status,
-    pub payload: Payload,
+pub struct ResponsePlan<'a> {
+    pub status: ResponseStatus,
+    pub payload: ResponsePayload,
     /// Whether the connection ends with this answer, whatever the client wants.
     pub closes: bool,
     /// Content-Length: that of the body, or of the body that GET would get; None where it must not
     /// be (304).
     length: Option<u64>,
-    validators: Option<Validators<'a>>,
-    kind: Option<Kind>,
-    extra: Option<Extra>,
+    validators: Option<CacheValidators<'a>>,
+    kind: Option<ContentType>,
+    extra: Option<ExtraField>,
 }
 
 /// By what a client knows a version again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Validators<'a> {
+struct CacheValidators<'a> {
     etag: &'a str,
     /// None: the Date of the answer.
     last_modified: Option<&'a str>,
@@ -79,7 +79,7 @@ struct Validators<'a> {
 
 /// Content-Type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
+enum ContentType {
     Media(&'static str),
     /// With this boundary.
     Multipart(String),
@@ -87,7 +87,7 @@ enum Kind {
 
 /// A header field that few answers have; none has two of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Extra {
+enum ExtraField {
     /// Content-Range: these bytes of so many.
     Range(Range<u64>, u64),
     /// Content-Range: none of so many.
@@ -98,7 +98,7 @@ enum Extra {
 
 /// What follows the head.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Payload {
+pub enum ResponsePayload {
     /// Nothing: HEAD, 304, an empty file.
     None,
     Text(Cow<'static, str>),
@@ -106,17 +106,17 @@ pub enum Payload {
     File(Range<u64>),
     /// `multipart/byteranges`: each part's own head and its bytes of the file; then the closing
     /// line.
-    Multipart(Vec<Part>, String),
+    Multipart(Vec<BodyPart>, String),
 }
 
 /// One part of a multipart body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct BodyPart {
     pub head: String,
     pub range: Range<u64>,
 }
 
-impl Payload {
+impl ResponsePayload {
     /// Bytes on the wire.
     pub fn len(&self) -> u64 {
         match self {
@@ -124,7 +124,8 @@ impl Payload {
             Self::Text(text) => text.len() as u64,
             Self::File(range) => range.end - range.start,
             Self::Multipart(parts, end) => {
-                let part = |part: &Part| part.head.len() as u64 + part.range.end - part.range.start;
+                let part =
+                    |part: &BodyPart| part.head.len() as u64 + part.range.end - part.range.start;
                 parts.iter().map(part).sum::<u64>() + end.len() as u64
             }
         }
@@ -135,68 +136,75 @@ impl Payload {
     }
 }
 
-impl Plan<'_> {
+impl ResponsePlan<'_> {
     /// Writes the head of the answer: names in Title-Case (H-1), one space after each colon (H-2).
     /// `keeps`: the connection goes on after it, which a client of 1.1 takes for granted and one of
     /// 1.0 does not. `date` is the time as an HTTP date.
-    pub fn write_head(&self, version: Version, keeps: bool, date: &str, out: &mut Vec<u8>) {
-        out.extend_from_slice(if version == Version::Http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    pub fn write_head(&self, version: HttpVersion, keeps: bool, date: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(if version == HttpVersion::Http10 {
+            b"HTTP/1.0 "
+        } else {
+            b"HTTP/1.1 "
+        });
         out.extend_from_slice(self.status.0.as_bytes());
-        if let Some(Validators { etag, last_modified }) = self.validators {
-            field(out, "Etag", etag);
-            field(out, "Last-Modified", last_modified.unwrap_or(date));
-            field(out, "Accept-Ranges", "bytes");
+        if let Some(CacheValidators { etag, last_modified }) = self.validators {
+            write_header_field(out, "Etag", etag);
+            write_header_field(out, "Last-Modified", last_modified.unwrap_or(date));
+            write_header_field(out, "Accept-Ranges", "bytes");
         }
         match &self.kind {
             None => {}
-            Some(Kind::Media(media)) => field(out, "Content-Type", media),
-            Some(Kind::Multipart(boundary)) => {
-                field(out, "Content-Type", "multipart/byteranges; boundary=");
+            Some(ContentType::Media(media)) => write_header_field(out, "Content-Type", media),
+            Some(ContentType::Multipart(boundary)) => {
+                write_header_field(out, "Content-Type", "multipart/byteranges; boundary=");
                 out.extend_from_slice(boundary.as_bytes());
             }
         }
         match &self.extra {
             None => {}
-            Some(Extra::Range(range, len)) => {
-                field(out, "Content-Range", "bytes ");
-                content_range(out, range, *len);
+            Some(ExtraField::Range(range, len)) => {
+                write_header_field(out, "Content-Range", "bytes ");
+                write_content_range(out, range, *len);
             }
-            Some(Extra::NoRange(len)) => {
-                field(out, "Content-Range", "bytes */");
-                decimal(out, *len);
+            Some(ExtraField::NoRange(len)) => {
+                write_header_field(out, "Content-Range", "bytes */");
+                write_decimal(out, *len);
             }
-            Some(Extra::Allow) => field(out, "Allow", "GET, HEAD"),
-            Some(Extra::RetryAfter) => {
-                field(out, "Retry-After", "");
-                decimal(out, RETRY_AFTER_SECONDS.into());
+            Some(ExtraField::Allow) => write_header_field(out, "Allow", "GET, HEAD"),
+            Some(ExtraField::RetryAfter) => {
+                write_header_field(out, "Retry-After", "");
+                write_decimal(out, RETRY_AFTER_SECONDS.into());
             }
         }
         if let Some(length) = self.length {
-            field(out, "Content-Length", "");
-            decimal(out, length);
+            write_header_field(out, "Content-Length", "");
+            write_decimal(out, length);
         }
         match (keeps, version) {
-            (false, _) => field(out, "Connection", "close"),
-            (true, Version::Http10) => field(out, "Connection", "keep-alive"),
-            (true, Version::Http11) => {}
+            (false, _) => write_header_field(out, "Connection", "close"),
+            (true, HttpVersion::Http10) => write_header_field(out, "Connection", "keep-alive"),
+            (true, HttpVersion::Http11) => {}
         }
-        field(out, "Date", date);
+        write_header_field(out, "Date", date);
         out.extend_from_slice(b"\r\n\r\n");
     }
 }
 
 /// What a head alone forbids, whatever is asked for; None = go on.
-pub fn forbid(request: &Request<'_>) -> Option<Plan<'static>> {
-    if request.hosts > 1 || (request.hosts == 0 && request.version == Version::Http11) {
-        return Some(bad_request(request, "exactly one Host header is required"));
+pub fn forbid_by_head(request: &RequestHead<'_>) -> Option<ResponsePlan<'static>> {
+    if request.hosts > 1 || (request.hosts == 0 && request.version == HttpVersion::Http11) {
+        return Some(answer_bad_request(request, "exactly one Host header is required"));
     }
     if request.has_bad_host {
-        return Some(bad_request(request, "the Host header names no host"));
+        return Some(answer_bad_request(request, "the Host header names no host"));
     }
-    if request.method == Method::Other {
-        let mut plan =
-            text(request, Status::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
-        plan.extra = Some(Extra::Allow);
+    if request.method == HttpMethod::Other {
+        let mut plan = answer_text(
+            request,
+            ResponseStatus::METHOD_NOT_ALLOWED,
+            "only GET and HEAD are served here\n",
+        );
+        plan.extra = Some(ExtraField::Allow);
         return Some(plan);
     }
     None
@@ -204,37 +212,53 @@ pub fn forbid(request: &Request<'_>) -> Option<Plan<'static>> {
 
 /// A head, or a body, after which nothing on its connection makes sense. A client that sent such a
 /// thing can not be asked whether it wanted the body of this answer.
-pub fn bad(why: BadHead) -> Plan<'static> {
+pub fn answer_bad_head(why: BadHead) -> ResponsePlan<'static> {
     let status = match why {
         BadHead::Syntax | BadHead::Length | BadHead::Encoding | BadHead::Chunk => {
-            Status::BAD_REQUEST
+            ResponseStatus::BAD_REQUEST
         }
-        BadHead::Coding => Status::NOT_IMPLEMENTED,
-        BadHead::BodyTooSlow => Status::REQUEST_TIMEOUT,
-        BadHead::BodyTooLarge => Status::BODY_TOO_LARGE,
-        BadHead::LineTooLong => Status::LINE_TOO_LONG,
-        BadHead::HeaderTooLarge => Status::HEADER_TOO_LARGE,
-        BadHead::Version => Status::VERSION,
+        BadHead::Coding => ResponseStatus::NOT_IMPLEMENTED,
+        BadHead::BodyTooSlow => ResponseStatus::REQUEST_TIMEOUT,
+        BadHead::BodyTooLarge => ResponseStatus::BODY_TOO_LARGE,
+        BadHead::LineTooLong => ResponseStatus::LINE_TOO_LONG,
+        BadHead::HeaderTooLarge => ResponseStatus::HEADER_TOO_LARGE,
+        BadHead::Version => ResponseStatus::VERSION,
     };
-    closing(finish(Method::Get, status, TEXT, Payload::Text(format!("{why}\n").into())))
+    close_after_response(finish_response(
+        HttpMethod::Get,
+        status,
+        TEXT,
+        ResponsePayload::Text(format!("{why}\n").into()),
+    ))
 }
 
 /// A file or a rendered text.
-pub fn file<'a>(request: &Request<'_>, meta: Meta<'a>, now: SystemTime) -> Plan<'a> {
+pub fn answer_with_file<'a>(
+    request: &RequestHead<'_>,
+    meta: RepresentationMeta<'a>,
+    now: SystemTime,
+) -> ResponsePlan<'a> {
     // Never in the future (H-23).
     let is_past = meta.mtime <= now;
     let validators =
-        Validators { etag: meta.etag, last_modified: is_past.then_some(meta.last_modified) };
-    let verdict =
-        evaluate(request, meta.etag, whole_seconds(if is_past { meta.mtime } else { now }));
+        CacheValidators { etag: meta.etag, last_modified: is_past.then_some(meta.last_modified) };
+    let verdict = evaluate_preconditions(
+        request,
+        meta.etag,
+        truncate_to_seconds(if is_past { meta.mtime } else { now }),
+    );
     let range = match verdict {
-        Verdict::Failed => {
-            return text(request, Status::PRECONDITION_FAILED, "the file has changed\n");
+        PreconditionOutcome::Failed => {
+            return answer_text(
+                request,
+                ResponseStatus::PRECONDITION_FAILED,
+                "the file has changed\n",
+            );
         }
-        Verdict::NotModified => {
-            let (status, payload) = (Status::NOT_MODIFIED, Payload::None);
+        PreconditionOutcome::NotModified => {
+            let (status, payload) = (ResponseStatus::NOT_MODIFIED, ResponsePayload::None);
             let validators = Some(validators);
-            return Plan {
+            return ResponsePlan {
                 status,
                 payload,
                 closes: false,
@@ -244,76 +268,91 @@ pub fn file<'a>(request: &Request<'_>, meta: Meta<'a>, now: SystemTime) -> Plan<
                 extra: None,
             };
         }
-        Verdict::Proceed { range } => range,
+        PreconditionOutcome::Proceed { range } => range,
     };
-    let kind = Kind::Media(meta.media);
+    let kind = ContentType::Media(meta.media);
     let (status, kind, extra, payload) =
-        match if range { ranges(request, meta.len) } else { Ranges::Whole } {
-            Ranges::Unsatisfiable => return unsatisfiable(request, meta.len),
-            Ranges::Whole => (Status::OK, kind, None, Payload::File(0..meta.len)),
-            Ranges::One(range) => {
-                let extra = Extra::Range(range.clone(), meta.len);
-                (Status::PARTIAL_CONTENT, kind, Some(extra), Payload::File(range))
+        match if range { select_ranges(request, meta.len) } else { ByteRanges::Whole } {
+            ByteRanges::Unsatisfiable => return answer_unsatisfiable(request, meta.len),
+            ByteRanges::Whole => {
+                (ResponseStatus::OK, kind, None, ResponsePayload::File(0..meta.len))
             }
-            Ranges::Several(parts) => {
-                let boundary = boundary(meta.etag, &parts);
-                let payload = multipart(parts, &boundary, meta.media, meta.len);
-                (Status::PARTIAL_CONTENT, Kind::Multipart(boundary), None, payload)
+            ByteRanges::One(range) => {
+                let extra = ExtraField::Range(range.clone(), meta.len);
+                (ResponseStatus::PARTIAL_CONTENT, kind, Some(extra), ResponsePayload::File(range))
+            }
+            ByteRanges::Several(parts) => {
+                let boundary = make_boundary(meta.etag, &parts);
+                let payload = build_multipart_payload(parts, &boundary, meta.media, meta.len);
+                (ResponseStatus::PARTIAL_CONTENT, ContentType::Multipart(boundary), None, payload)
             }
         };
-    Plan { validators: Some(validators), extra, ..finish(request.method, status, kind, payload) }
+    ResponsePlan {
+        validators: Some(validators),
+        extra,
+        ..finish_response(request.method, status, kind, payload)
+    }
 }
 
 /// A page of names.
-pub fn listing(request: &Request<'_>, page: String) -> Plan<'static> {
-    finish(request.method, Status::OK, Kind::Media("text/html"), Payload::Text(page.into()))
+pub fn answer_listing(request: &RequestHead<'_>, page: String) -> ResponsePlan<'static> {
+    finish_response(
+        request.method,
+        ResponseStatus::OK,
+        ContentType::Media("text/html"),
+        ResponsePayload::Text(page.into()),
+    )
 }
 
 /// 404. GRUB takes nothing else for "not found" and goes on to its next name (H-30).
-pub fn not_found(request: &Request<'_>) -> Plan<'static> {
-    text(request, Status::NOT_FOUND, "not found\n")
+pub fn answer_not_found(request: &RequestHead<'_>) -> ResponsePlan<'static> {
+    answer_text(request, ResponseStatus::NOT_FOUND, "not found\n")
 }
 
 /// 403 with the reason: there is something of this name that is never served.
-pub fn forbidden(request: &Request<'_>, reason: &str) -> Plan<'static> {
-    text(request, Status::FORBIDDEN, format!("{reason}\n"))
+pub fn answer_forbidden(request: &RequestHead<'_>, reason: &str) -> ResponsePlan<'static> {
+    answer_text(request, ResponseStatus::FORBIDDEN, format!("{reason}\n"))
 }
 
 /// 500 with the reason: the fault is on this side.
-pub fn failed(request: &Request<'_>, reason: &str) -> Plan<'static> {
-    text(request, Status::INTERNAL_ERROR, format!("{reason}\n"))
+pub fn answer_failed(request: &RequestHead<'_>, reason: &str) -> ResponsePlan<'static> {
+    answer_text(request, ResponseStatus::INTERNAL_ERROR, format!("{reason}\n"))
 }
 
 /// 503. Only iPXE understands Retry-After, and only as whole seconds (H-14).
-pub fn overloaded(request: &Request<'_>) -> Plan<'static> {
-    let mut plan = closing(text(request, Status::BUSY, "the server is busy\n"));
-    plan.extra = request.get(Field::UserAgent).is_some_and(is_ipxe).then_some(Extra::RetryAfter);
+pub fn answer_overloaded(request: &RequestHead<'_>) -> ResponsePlan<'static> {
+    let mut plan =
+        close_after_response(answer_text(request, ResponseStatus::BUSY, "the server is busy\n"));
+    plan.extra = request
+        .get(HeaderField::UserAgent)
+        .is_some_and(is_ipxe_agent)
+        .then_some(ExtraField::RetryAfter);
     plan
 }
 
 /// Whether a User-Agent is iPXE's.
-fn is_ipxe(user_agent: &[u8]) -> bool {
+fn is_ipxe_agent(user_agent: &[u8]) -> bool {
     user_agent.starts_with(b"iPXE/")
 }
 
 /// Whether bytes that nobody has parsed begin with a request of iPXE's.
-pub fn is_from_ipxe(request: &[u8]) -> bool {
+pub fn is_ipxe_request(request: &[u8]) -> bool {
     request.split(|&b| b == b'\n').any(|line| {
         let (name, value) =
             line.split_at(line.iter().position(|&b| b == b':').unwrap_or(line.len()));
         name.eq_ignore_ascii_case(b"user-agent")
-            && is_ipxe(value.get(1..).unwrap_or_default().trim_ascii_start())
+            && is_ipxe_agent(value.get(1..).unwrap_or_default().trim_ascii_start())
     })
 }
 
 /// 400 with the reason. The connection ends: what follows such a request can not be trusted.
-pub fn bad_request(request: &Request<'_>, reason: &str) -> Plan<'static> {
-    closing(text(request, Status::BAD_REQUEST, format!("{reason}\n")))
+pub fn answer_bad_request(request: &RequestHead<'_>, reason: &str) -> ResponsePlan<'static> {
+    close_after_response(answer_text(request, ResponseStatus::BAD_REQUEST, format!("{reason}\n")))
 }
 
 /// 503 for a connection that can not be served at all, as bytes: nobody has parsed its request.
 /// `date` is the time as an HTTP date (H-31).
-pub fn overloaded_bytes(date: &str) -> Vec<u8> {
+pub fn encode_overloaded(date: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {RETRY_AFTER_SECONDS}\r\nContent-Length: \
          0\r\nConnection: close\r\n\
@@ -323,41 +362,46 @@ pub fn overloaded_bytes(date: &str) -> Vec<u8> {
 }
 
 /// Range counts on GET only (H-19), and only where there is one.
-fn ranges(request: &Request<'_>, len: u64) -> Ranges {
-    match request.only(Field::Range) {
-        Some(value) if request.method == Method::Get => parse(value, len),
-        _ => Ranges::Whole,
+fn select_ranges(request: &RequestHead<'_>, len: u64) -> ByteRanges {
+    match request.only(HeaderField::Range) {
+        Some(value) if request.method == HttpMethod::Get => parse_range_header(value, len),
+        _ => ByteRanges::Whole,
     }
 }
 
-fn multipart(parts: Vec<Range<u64>>, boundary: &str, media: &str, len: u64) -> Payload {
+fn build_multipart_payload(
+    parts: Vec<Range<u64>>,
+    boundary: &str,
+    media: &str,
+    len: u64,
+) -> ResponsePayload {
     let part = |(n, range): (usize, Range<u64>)| {
         let line_end = if n == 0 { "" } else { "\r\n" };
         let mut place = Vec::new();
-        content_range(&mut place, &range, len);
+        write_content_range(&mut place, &range, len);
         let place = String::from_utf8_lossy(&place);
         let head = format!(
             "{line_end}--{boundary}\r\nContent-Type: {media}\r\nContent-Range: bytes \
              {place}\r\n\r\n"
         );
-        Part { head, range }
+        BodyPart { head, range }
     };
-    Payload::Multipart(
+    ResponsePayload::Multipart(
         parts.into_iter().enumerate().map(part).collect(),
         format!("\r\n--{boundary}--\r\n"),
     )
 }
 
-fn content_range(out: &mut Vec<u8>, range: &Range<u64>, len: u64) {
-    decimal(out, range.start);
+fn write_content_range(out: &mut Vec<u8>, range: &Range<u64>, len: u64) {
+    write_decimal(out, range.start);
     out.push(b'-');
-    decimal(out, range.end - 1);
+    write_decimal(out, range.end - 1);
     out.push(b'/');
-    decimal(out, len);
+    write_decimal(out, len);
 }
 
 /// Hard to meet inside a file, and the same for the same answer (FNV-1a over ETag and ranges).
-fn boundary(etag: &str, parts: &[Range<u64>]) -> String {
+fn make_boundary(etag: &str, parts: &[Range<u64>]) -> String {
     let numbers =
         parts.iter().flat_map(|part| [part.start.to_le_bytes(), part.end.to_le_bytes()]).flatten();
     let hash = etag.bytes().chain(numbers).fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
@@ -366,38 +410,58 @@ fn boundary(etag: &str, parts: &[Range<u64>]) -> String {
     format!("ringboot-{hash:016x}")
 }
 
-fn unsatisfiable(request: &Request<'_>, len: u64) -> Plan<'static> {
-    let plan = text(request, Status::RANGE_NOT_SATISFIABLE, "the range lies outside the file\n");
-    Plan { extra: Some(Extra::NoRange(len)), ..plan }
+fn answer_unsatisfiable(request: &RequestHead<'_>, len: u64) -> ResponsePlan<'static> {
+    let plan = answer_text(
+        request,
+        ResponseStatus::RANGE_NOT_SATISFIABLE,
+        "the range lies outside the file\n",
+    );
+    ResponsePlan { extra: Some(ExtraField::NoRange(len)), ..plan }
 }
 
-const TEXT: Kind = Kind::Media("text/plain");
+const TEXT: ContentType = ContentType::Media("text/plain");
 
-fn text(
-    request: &Request<'_>,
-    status: Status,
+fn answer_text(
+    request: &RequestHead<'_>,
+    status: ResponseStatus,
     text: impl Into<Cow<'static, str>>,
-) -> Plan<'static> {
-    finish(request.method, status, TEXT, Payload::Text(text.into()))
+) -> ResponsePlan<'static> {
+    finish_response(request.method, status, TEXT, ResponsePayload::Text(text.into()))
 }
 
 /// Adds the length, and takes the body away from HEAD (H-4, H-6).
-fn finish(method: Method, status: Status, kind: Kind, payload: Payload) -> Plan<'static> {
+fn finish_response(
+    method: HttpMethod,
+    status: ResponseStatus,
+    kind: ContentType,
+    payload: ResponsePayload,
+) -> ResponsePlan<'static> {
     let length = Some(payload.len());
-    let payload =
-        if method == Method::Head || payload.is_empty() { Payload::None } else { payload };
-    Plan { status, payload, closes: false, length, validators: None, kind: Some(kind), extra: None }
+    let payload = if method == HttpMethod::Head || payload.is_empty() {
+        ResponsePayload::None
+    } else {
+        payload
+    };
+    ResponsePlan {
+        status,
+        payload,
+        closes: false,
+        length,
+        validators: None,
+        kind: Some(kind),
+        extra: None,
+    }
 }
 
-fn closing(plan: Plan<'static>) -> Plan<'static> {
-    Plan { closes: true, ..plan }
+fn close_after_response(plan: ResponsePlan<'static>) -> ResponsePlan<'static> {
+    ResponsePlan { closes: true, ..plan }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::http::request::{self, Parsed};
+    use crate::http::request::{self, ParsedHead};
     use std::time::Duration;
 
     const LEN: u64 = 1000;
@@ -407,9 +471,9 @@ mod tests {
     struct Head(String);
 
     impl Head {
-        fn request(&self) -> Request<'_> {
-            match request::parse(self.0.as_bytes()) {
-                Parsed::Whole(request, _) => request,
+        fn request(&self) -> RequestHead<'_> {
+            match request::parse_request_head(self.0.as_bytes()) {
+                ParsedHead::Whole(request, _) => request,
                 other => panic!("{other:?}"),
             }
         }
@@ -425,9 +489,9 @@ mod tests {
         ask("GET /boot/vmlinuz HTTP/1.1", fields)
     }
 
-    fn meta(len: u64) -> Meta<'static> {
+    fn meta(len: u64) -> RepresentationMeta<'static> {
         let mtime = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        Meta {
+        RepresentationMeta {
             len,
             etag: "\"1-2-3\"",
             mtime,
@@ -440,30 +504,30 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
     }
 
-    fn answer(head: &Head) -> Plan<'static> {
-        file(&head.request(), meta(LEN), now())
+    fn answer(head: &Head) -> ResponsePlan<'static> {
+        answer_with_file(&head.request(), meta(LEN), now())
     }
 
-    fn written(plan: &Plan<'_>, version: Version, keeps: bool) -> String {
+    fn written(plan: &ResponsePlan<'_>, version: HttpVersion, keeps: bool) -> String {
         let mut out = Vec::new();
         plan.write_head(version, keeps, DATE, &mut out);
         String::from_utf8(out).unwrap()
     }
 
-    fn value(plan: &Plan<'_>, name: &str) -> Option<&'static str> {
-        let head: &'static str = written(plan, Version::Http11, !plan.closes).leak();
+    fn value(plan: &ResponsePlan<'_>, name: &str) -> Option<&'static str> {
+        let head: &'static str = written(plan, HttpVersion::Http11, !plan.closes).leak();
         head.split("\r\n").skip(1).find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 
-    fn code(plan: &Plan<'_>) -> u16 {
+    fn code(plan: &ResponsePlan<'_>) -> u16 {
         plan.status.0[..3].parse().unwrap()
     }
 
     #[test]
     fn h3_and_h15_a_file_is_200_with_its_length_type_and_accept_ranges() {
         let plan = answer(&get(&[]));
-        assert_eq!(plan.status, Status::OK);
-        assert_eq!(plan.payload, Payload::File(0..LEN));
+        assert_eq!(plan.status, ResponseStatus::OK);
+        assert_eq!(plan.payload, ResponsePayload::File(0..LEN));
         assert_eq!(value(&plan, "Content-Length"), Some("1000"));
         assert_eq!(value(&plan, "Accept-Ranges"), Some("bytes"));
         assert_eq!(value(&plan, "Content-Type"), Some("application/octet-stream"));
@@ -472,8 +536,8 @@ mod tests {
         for asked in [&[][..], &[("range", "bytes=0-9")], &[("if-none-match", "*")]] {
             assert!(!answer(&get(asked)).status.is_refusal(), "{asked:?}");
         }
-        let empty = file(&get(&[]).request(), meta(0), now());
-        assert_eq!((empty.status, &empty.payload), (Status::OK, &Payload::None));
+        let empty = answer_with_file(&get(&[]).request(), meta(0), now());
+        assert_eq!((empty.status, &empty.payload), (ResponseStatus::OK, &ResponsePayload::None));
         assert_eq!(value(&empty, "Content-Length"), Some("0"));
     }
 
@@ -484,52 +548,58 @@ mod tests {
             (value(&plan, "Content-Encoding"), value(&plan, "Transfer-Encoding")),
             (None, None)
         );
-        assert_eq!(plan.payload, Payload::File(0..LEN));
+        assert_eq!(plan.payload, ResponsePayload::File(0..LEN));
     }
 
     #[test]
     fn h6_head_has_the_headers_of_get_and_no_body() {
         let whole = answer(&get(&[]));
         let plan = answer(&ask("HEAD / HTTP/1.1", &[]));
-        assert_eq!(written(&plan, Version::Http11, true), written(&whole, Version::Http11, true));
-        assert_eq!(plan.payload, Payload::None);
+        assert_eq!(
+            written(&plan, HttpVersion::Http11, true),
+            written(&whole, HttpVersion::Http11, true)
+        );
+        assert_eq!(plan.payload, ResponsePayload::None);
     }
 
     #[test]
     fn h8_one_host_is_required_of_http_1_1_and_never_of_1_0() {
-        assert_eq!(forbid(&get(&[]).request()).unwrap().status, Status::BAD_REQUEST);
-        assert!(forbid(&get(&[("host", "anything")]).request()).is_none());
+        assert_eq!(
+            forbid_by_head(&get(&[]).request()).unwrap().status,
+            ResponseStatus::BAD_REQUEST
+        );
+        assert!(forbid_by_head(&get(&[("host", "anything")]).request()).is_none());
         let twice = get(&[("host", "a"), ("host", "a")]);
-        assert_eq!(forbid(&twice.request()).unwrap().status, Status::BAD_REQUEST);
-        assert!(forbid(&ask("GET /f HTTP/1.0", &[]).request()).is_none());
+        assert_eq!(forbid_by_head(&twice.request()).unwrap().status, ResponseStatus::BAD_REQUEST);
+        assert!(forbid_by_head(&ask("GET /f HTTP/1.0", &[]).request()).is_none());
     }
 
     #[test]
     fn h11_a_length_beyond_32_bits_is_written_whole() {
         let request = get(&[("range", "bytes=5368709120-5368711167")]);
-        let plan = file(&request.request(), meta(6 << 30), now());
-        assert_eq!(plan.payload, Payload::File(5_368_709_120..5_368_711_168));
+        let plan = answer_with_file(&request.request(), meta(6 << 30), now());
+        assert_eq!(plan.payload, ResponsePayload::File(5_368_709_120..5_368_711_168));
         assert_eq!(value(&plan, "Content-Range"), Some("bytes 5368709120-5368711167/6442450944"));
     }
 
     #[test]
     fn h14_only_ipxe_is_told_when_to_come_again() {
-        let plan = overloaded(&get(&[("user-agent", "iPXE/1.21.1+")]).request());
-        assert_eq!((plan.status, value(&plan, "Retry-After")), (Status::BUSY, Some("5")));
+        let plan = answer_overloaded(&get(&[("user-agent", "iPXE/1.21.1+")]).request());
+        assert_eq!((plan.status, value(&plan, "Retry-After")), (ResponseStatus::BUSY, Some("5")));
         assert_eq!(
             value(
-                &overloaded(&get(&[("user-agent", "UefiHttpBoot/1.0")]).request()),
+                &answer_overloaded(&get(&[("user-agent", "UefiHttpBoot/1.0")]).request()),
                 "Retry-After"
             ),
             None
         );
-        assert!(is_from_ipxe(
+        assert!(is_ipxe_request(
             b"GET / HTTP/1.1\r\nConnection: keep-alive\r\nUser-Agent: iPXE/1.0.0+\r\nHost: \
               h\r\n\r\n"
         ));
-        assert!(!is_from_ipxe(b"GET /User-Agent: HTTP/1.1\r\nUser-Agent: curl iPXE/1\r\n\r\n"));
+        assert!(!is_ipxe_request(b"GET /User-Agent: HTTP/1.1\r\nUser-Agent: curl iPXE/1\r\n\r\n"));
         assert_eq!(
-            String::from_utf8(overloaded_bytes(DATE)).unwrap(),
+            String::from_utf8(encode_overloaded(DATE)).unwrap(),
             "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: \
              0\r\nConnection: close\r\n\
              Date: Tue, 14 Nov 2023 22:13:20 GMT\r\n\r\n"
@@ -545,33 +615,33 @@ mod tests {
             ("bytes=-5000", "bytes 0-999/1000", "1000", 0..1000),
         ] {
             let plan = answer(&get(&[("range", range)]));
-            assert_eq!(plan.status, Status::PARTIAL_CONTENT, "{range}");
+            assert_eq!(plan.status, ResponseStatus::PARTIAL_CONTENT, "{range}");
             assert_eq!(value(&plan, "Content-Range"), Some(place));
             assert_eq!(value(&plan, "Content-Length"), Some(len));
-            assert_eq!(plan.payload, Payload::File(payload));
+            assert_eq!(plan.payload, ResponsePayload::File(payload));
         }
     }
 
     #[test]
     fn h17_beyond_the_end_is_416_with_the_size_and_the_connection_goes_on() {
         let plan = answer(&get(&[("range", "bytes=1000-")]));
-        assert_eq!(plan.status, Status::RANGE_NOT_SATISFIABLE);
+        assert_eq!(plan.status, ResponseStatus::RANGE_NOT_SATISFIABLE);
         assert_eq!(
             (value(&plan, "Content-Range"), value(&plan, "Connection")),
             (Some("bytes */1000"), None)
         );
-        assert_eq!(answer(&get(&[("range", "bytes=9-1")])).status, Status::OK);
+        assert_eq!(answer(&get(&[("range", "bytes=9-1")])).status, ResponseStatus::OK);
     }
 
     #[test]
     fn h18_several_ranges_are_one_multipart_body_of_the_stated_length() {
         let plan = answer(&get(&[("range", "bytes=500-599,0-9")]));
-        assert_eq!(plan.status, Status::PARTIAL_CONTENT);
+        assert_eq!(plan.status, ResponseStatus::PARTIAL_CONTENT);
         let boundary = value(&plan, "Content-Type")
             .unwrap()
             .strip_prefix("multipart/byteranges; boundary=")
             .unwrap();
-        let Payload::Multipart(parts, end) = &plan.payload else { panic!("{plan:?}") };
+        let ResponsePayload::Multipart(parts, end) = &plan.payload else { panic!("{plan:?}") };
         assert_eq!(
             parts[0].head,
             format!(
@@ -597,26 +667,41 @@ mod tests {
         for (text, hash) in
             [("", "cbf29ce484222325"), ("a", "af63dc4c8601ec8c"), ("foobar", "85944171f73967e8")]
         {
-            assert_eq!(boundary(text, &[]), format!("ringboot-{hash}"));
+            assert_eq!(make_boundary(text, &[]), format!("ringboot-{hash}"));
         }
-        assert_eq!(boundary("\"1\"", &[0..9, 20..30]), boundary("\"1\"", &[0..9, 20..30]));
-        assert_ne!(boundary("\"1\"", &[0..9, 20..30]), boundary("\"1\"", &[0..9, 20..31]));
+        assert_eq!(
+            make_boundary("\"1\"", &[0..9, 20..30]),
+            make_boundary("\"1\"", &[0..9, 20..30])
+        );
+        assert_ne!(
+            make_boundary("\"1\"", &[0..9, 20..30]),
+            make_boundary("\"1\"", &[0..9, 20..31])
+        );
     }
 
     #[test]
     fn h19_range_counts_on_get_only_and_after_the_conditions() {
         let head = answer(&ask("HEAD / HTTP/1.1", &[("range", "bytes=0-9")]));
-        assert_eq!((head.status, value(&head, "Content-Length")), (Status::OK, Some("1000")));
+        assert_eq!(
+            (head.status, value(&head, "Content-Length")),
+            (ResponseStatus::OK, Some("1000"))
+        );
         let plan = answer(&get(&[("range", "bytes=5000-"), ("if-match", "\"x\"")]));
-        assert_eq!(plan.status, Status::PRECONDITION_FAILED);
+        assert_eq!(plan.status, ResponseStatus::PRECONDITION_FAILED);
         let plan = answer(&get(&[("range", "bytes=0-9"), ("if-range", "\"x\"")]));
-        assert_eq!((plan.status, plan.payload), (Status::OK, Payload::File(0..LEN)));
+        assert_eq!(
+            (plan.status, plan.payload),
+            (ResponseStatus::OK, ResponsePayload::File(0..LEN))
+        );
     }
 
     #[test]
     fn h22_304_has_the_tag_and_no_body() {
         let plan = answer(&get(&[("if-none-match", "*")]));
-        assert_eq!((plan.status, &plan.payload), (Status::NOT_MODIFIED, &Payload::None));
+        assert_eq!(
+            (plan.status, &plan.payload),
+            (ResponseStatus::NOT_MODIFIED, &ResponsePayload::None)
+        );
         assert_eq!(
             (value(&plan, "Etag"), value(&plan, "Content-Length")),
             (Some("\"1-2-3\""), None)
@@ -627,7 +712,7 @@ mod tests {
     fn h23_last_modified_is_never_in_the_future() {
         let mut meta = meta(LEN);
         meta.mtime = now() + Duration::from_secs(86_400);
-        let plan = file(&get(&[]).request(), meta, now());
+        let plan = answer_with_file(&get(&[]).request(), meta, now());
         assert_eq!(value(&plan, "Last-Modified"), Some("Tue, 14 Nov 2023 22:13:20 GMT"));
     }
 
@@ -636,18 +721,18 @@ mod tests {
         let head = get(&[]);
         let head = head.request();
         for (plan, status, closes) in [
-            (not_found(&head), 404, false),
-            (forbidden(&head, "not a regular file"), 403, false),
-            (failed(&head, "the file could not be read"), 500, false),
-            (bad_request(&head, "a `..` component"), 400, true),
-            (overloaded(&head), 503, true),
-            (bad(BadHead::Syntax), 400, true),
-            (bad(BadHead::Coding), 501, true),
-            (bad(BadHead::BodyTooSlow), 408, true),
-            (bad(BadHead::BodyTooLarge), 413, true),
-            (bad(BadHead::LineTooLong), 414, true),
-            (bad(BadHead::HeaderTooLarge), 431, true),
-            (bad(BadHead::Version), 505, true),
+            (answer_not_found(&head), 404, false),
+            (answer_forbidden(&head, "not a regular file"), 403, false),
+            (answer_failed(&head, "the file could not be read"), 500, false),
+            (answer_bad_request(&head, "a `..` component"), 400, true),
+            (answer_overloaded(&head), 503, true),
+            (answer_bad_head(BadHead::Syntax), 400, true),
+            (answer_bad_head(BadHead::Coding), 501, true),
+            (answer_bad_head(BadHead::BodyTooSlow), 408, true),
+            (answer_bad_head(BadHead::BodyTooLarge), 413, true),
+            (answer_bad_head(BadHead::LineTooLong), 414, true),
+            (answer_bad_head(BadHead::HeaderTooLarge), 431, true),
+            (answer_bad_head(BadHead::Version), 505, true),
         ] {
             assert_eq!(
                 plan.closes, closes,
@@ -655,7 +740,7 @@ mod tests {
             );
             assert_eq!(code(&plan), status);
             assert!(plan.status.is_refusal());
-            let Payload::Text(text) = &plan.payload else { panic!("{plan:?}") };
+            let ResponsePayload::Text(text) = &plan.payload else { panic!("{plan:?}") };
             assert!(
                 text.len() < 128 && value(&plan, "Content-Type") == Some("text/plain"),
                 "{text}"
@@ -668,7 +753,7 @@ mod tests {
     fn h29_other_methods_are_405_with_allow() {
         for method in ["POST", "PUT", "DELETE", "CONNECT", "TRACE", "OPTIONS", "get"] {
             let head = ask(&format!("{method} /f HTTP/1.1"), &[("host", "h")]);
-            let plan = forbid(&head.request()).unwrap();
+            let plan = forbid_by_head(&head.request()).unwrap();
             assert_eq!((code(&plan), value(&plan, "Allow")), (405, Some("GET, HEAD")));
         }
     }
@@ -683,17 +768,23 @@ mod tests {
             (head[..8].to_owned(), fields.join("|"))
         };
         assert_eq!(
-            connection(Version::Http10, true),
+            connection(HttpVersion::Http10, true),
             ("HTTP/1.0".to_owned(), "keep-alive".to_owned())
         );
-        assert_eq!(connection(Version::Http10, false), ("HTTP/1.0".to_owned(), "close".to_owned()));
-        assert_eq!(connection(Version::Http11, true), ("HTTP/1.1".to_owned(), String::new()));
-        assert_eq!(connection(Version::Http11, false), ("HTTP/1.1".to_owned(), "close".to_owned()));
+        assert_eq!(
+            connection(HttpVersion::Http10, false),
+            ("HTTP/1.0".to_owned(), "close".to_owned())
+        );
+        assert_eq!(connection(HttpVersion::Http11, true), ("HTTP/1.1".to_owned(), String::new()));
+        assert_eq!(
+            connection(HttpVersion::Http11, false),
+            ("HTTP/1.1".to_owned(), "close".to_owned())
+        );
     }
 
     #[test]
     fn h1_and_h2_the_head_is_as_boot_loaders_search_it() {
-        let head = written(&answer(&get(&[("range", "bytes=1-2")])), Version::Http11, true);
+        let head = written(&answer(&get(&[("range", "bytes=1-2")])), HttpVersion::Http11, true);
         assert_eq!(
             head,
             "HTTP/1.1 206 Partial Content\r\nEtag: \"1-2-3\"\r\nLast-Modified: Sun, 09 Sep 2001 \

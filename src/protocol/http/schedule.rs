@@ -24,7 +24,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 
 /// Nanoseconds since the core began.
-pub type Tick = u64;
+pub type ScheduleTick = u64;
 
 /// Bodies at full speed at least. The default of `[tuning] http-slots`.
 pub const SLOTS: u16 = 16;
@@ -34,11 +34,11 @@ pub const SMALL_BYTES: u64 = 1024 * 1024;
 pub const TRICKLE_BYTES: u64 = 16 * 1024;
 /// From one trickle of a body to its next: well inside the shortest timer of a firmware (EDK2: 5 s,
 /// H-10).
-pub const TRICKLE_PAUSE: Tick = 1_000_000_000;
+pub const TRICKLE_PAUSE: ScheduleTick = 1_000_000_000;
 /// Over which bytes are counted before slots are changed, in nanoseconds.
-pub const WINDOW: Tick = 200_000_000;
+pub const WINDOW: ScheduleTick = 200_000_000;
 /// A machine that has had no large body for so long has lost its place, in nanoseconds.
-pub const MEMORY: Tick = 30_000_000_000;
+pub const MEMORY: ScheduleTick = 30_000_000_000;
 /// Machines whose places are remembered; one more makes the longest idle one forgotten.
 pub const MACHINES_MAX: usize = 65_536;
 /// Large bodies for which a machine keeps its place.
@@ -48,7 +48,7 @@ pub const ROUND_PLACES: u64 = 32;
 /// How long a body that waits for a reader counts as one that moves, in nanoseconds, unless those
 /// who asked after it wait as well: a dead disk holds up nobody else, and a slow one is not made
 /// slower by more readers.
-pub const READING_MAX: Tick = 4_000_000_000;
+pub const READING_MAX: ScheduleTick = 4_000_000_000;
 /// A trial with more slots has won when it brought so many percent more bytes.
 const GAIN_PERCENT: u64 = 10;
 /// Windows from a trial that has lost to the next one.
@@ -56,33 +56,33 @@ const REST_WINDOWS: u32 = 10;
 
 /// The large bodies of one core. `K` names a connection.
 #[derive(Debug)]
-pub struct Schedule<K> {
+pub struct SendSchedule<K> {
     /// None: everybody sends at once.
     slots_min: Option<usize>,
     /// Bodies that may run now, those that stand still not counted.
     slots: usize,
-    bodies: HashMap<K, Body>,
+    bodies: HashMap<K, ScheduledBody>,
     /// In the order in which they will run.
-    waiting: BTreeSet<(Rank, K)>,
+    waiting: BTreeSet<(BodyRank, K)>,
     running: Vec<K>,
     /// Of those that run: they took bytes in the last window, or have just been let in.
     moving: usize,
     /// Those that are parked and those that run and wait for a reader, each with its `trickle_at`.
-    trickles: BTreeSet<(Tick, K)>,
-    readers: Readers,
+    trickles: BTreeSet<(ScheduleTick, K)>,
+    readers: ReaderProgress,
     /// Let in and not yet told.
     admitted: VecDeque<K>,
-    machines: HashMap<IpAddr, Machine>,
+    machines: HashMap<IpAddr, ScheduledMachine>,
     places: u64,
-    meter: Meter,
+    meter: WindowMeter,
 }
 
 /// The machine's place, and among its own bodies the order of their beginning.
-type Rank = (u64, u64);
+type BodyRank = (u64, u64);
 
 #[derive(Debug)]
-struct Body {
-    rank: Rank,
+struct ScheduledBody {
+    rank: BodyRank,
     machine: IpAddr,
     is_running: bool,
     /// It runs, and took bytes in the last window or has just been let in.
@@ -90,37 +90,37 @@ struct Body {
     /// Taken in the current window.
     taken: u64,
     /// Since when it waits for a reader, while it runs.
-    reading_since: Option<Tick>,
+    reading_since: Option<ScheduleTick>,
     /// When the next trickle may leave.
-    trickle_at: Tick,
+    trickle_at: ScheduleTick,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Machine {
+struct ScheduledMachine {
     place: u64,
     /// Bodies that have begun at this place.
     begun: u32,
     bodies: u32,
-    idle_since: Tick,
+    idle_since: ScheduleTick,
 }
 
 /// What the readers have answered. They take questions in the order in which they were asked.
 #[derive(Clone, Copy, Debug, Default)]
-struct Readers {
-    answered_at: Option<Tick>,
+struct ReaderProgress {
+    answered_at: Option<ScheduleTick>,
     /// When the latest of the questions that they have answered was asked.
-    latest: Tick,
+    latest: ScheduleTick,
 }
 
-impl Readers {
+impl ReaderProgress {
     /// Whether they have answered anything of late.
-    fn are_alive(self, now: Tick) -> bool {
+    fn are_alive(self, now: ScheduleTick) -> bool {
         self.answered_at.is_some_and(|at| now.saturating_sub(at) < READING_MAX)
     }
 
     /// Whether a question that was asked then is still in line: not for long, or not overtaken by
     /// others.
-    fn have_in_line(self, now: Tick, since: Tick) -> bool {
+    fn have_in_line(self, now: ScheduleTick, since: ScheduleTick) -> bool {
         let is_overtaken = self.latest >= since + READING_MAX;
         now.saturating_sub(since) < READING_MAX || (self.are_alive(now) && !is_overtaken)
     }
@@ -128,14 +128,14 @@ impl Readers {
 
 /// Bytes of windows, and the trial that is under way.
 #[derive(Debug, Default)]
-struct Meter {
-    window_began: Tick,
+struct WindowMeter {
+    window_began: ScheduleTick,
     taken: u64,
-    trial: Trial,
+    trial: SlotTrial,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Trial {
+enum SlotTrial {
     /// So many windows until the next one.
     #[default]
     Due,
@@ -147,7 +147,7 @@ enum Trial {
     },
 }
 
-impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
+impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
     /// At least so many bodies run at full speed; None: all of them, always.
     pub fn new(slots: Option<usize>) -> Self {
         let slots_min = slots.map(|slots| slots.max(1));
@@ -159,16 +159,16 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
             running: Vec::new(),
             moving: 0,
             trickles: BTreeSet::new(),
-            readers: Readers::default(),
+            readers: ReaderProgress::default(),
             admitted: VecDeque::new(),
             machines: HashMap::new(),
             places: 0,
-            meter: Meter::default(),
+            meter: WindowMeter::default(),
         }
     }
 
     /// A body of a machine begins. Small ones need not come here.
-    pub fn enter(&mut self, now: Tick, key: K, machine: IpAddr) {
+    pub fn enter(&mut self, now: ScheduleTick, key: K, machine: IpAddr) {
         if self.slots_min.is_none() {
             return;
         }
@@ -177,7 +177,7 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
         let rank = (place, self.places);
         self.places += 1;
         let is_running = self.waiting.is_empty() && self.moving < self.slots;
-        let body = Body {
+        let body = ScheduledBody {
             rank,
             machine,
             is_running,
@@ -196,7 +196,7 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
     }
 
     /// A body has ended or is given up. Unknown keys are none of ours.
-    pub fn leave(&mut self, now: Tick, key: K) {
+    pub fn leave(&mut self, now: ScheduleTick, key: K) {
         let Some(body) = self.bodies.remove(&key) else { return };
         self.trickles.remove(&(body.trickle_at, key));
         if let Some(machine) = self.machines.get_mut(&body.machine) {
@@ -213,9 +213,9 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
         self.settle_if_empty();
     }
 
-    /// How many bytes this body may send next; 0: it is parked, and [`Schedule::poll`] will name
+    /// How many bytes this body may send next; 0: it is parked, and [`SendSchedule::poll`] will name
     /// it.
-    pub fn ask(&mut self, now: Tick, key: K) -> u64 {
+    pub fn ask(&mut self, now: ScheduleTick, key: K) -> u64 {
         let Some(body) = self.bodies.get_mut(&key).filter(|body| !body.is_running) else {
             return u64::MAX;
         };
@@ -240,7 +240,7 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
     }
 
     /// This body waits for a reader now.
-    pub fn reads(&mut self, now: Tick, key: K) {
+    pub fn reads(&mut self, now: ScheduleTick, key: K) {
         let Some(body) = self.bodies.get_mut(&key).filter(|body| body.is_running) else { return };
         if body.reading_since.is_none() {
             (body.reading_since, body.trickle_at) = (Some(now), now + TRICKLE_PAUSE);
@@ -249,18 +249,18 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
     }
 
     /// The reader has answered it.
-    pub fn has_read(&mut self, now: Tick, key: K) {
+    pub fn has_read(&mut self, now: ScheduleTick, key: K) {
         let Some(body) = self.bodies.get_mut(&key) else { return };
         if let Some(since) = body.reading_since.take() {
             self.trickles.remove(&(body.trickle_at, key));
             self.readers =
-                Readers { answered_at: Some(now), latest: self.readers.latest.max(since) };
+                ReaderProgress { answered_at: Some(now), latest: self.readers.latest.max(since) };
         }
     }
 
     /// Who may go on: let in, or due for its trickle; one that waits for a reader is due for that,
     /// too. To be asked until None, after each turn.
-    pub fn poll(&mut self, now: Tick) -> Option<K> {
+    pub fn poll(&mut self, now: ScheduleTick) -> Option<K> {
         self.count_window(now);
         if let Some(key) = self.admitted.pop_front() {
             return Some(key);
@@ -281,8 +281,8 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
         None
     }
 
-    /// When [`Schedule::poll`] is worth asking without an event before.
-    pub fn next_timeout(&self) -> Option<Tick> {
+    /// When [`SendSchedule::poll`] is worth asking without an event before.
+    pub fn next_timeout(&self) -> Option<ScheduleTick> {
         let window = (!self.waiting.is_empty()).then_some(self.meter.window_began + WINDOW);
         let trickle = self.trickles.first().map(|(due, _)| *due);
         [window, trickle].into_iter().flatten().min()
@@ -294,15 +294,15 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
     }
 
     /// The machine's place in the line: the one that it has, or the last.
-    fn place_of(&mut self, now: Tick, address: IpAddr) -> u64 {
+    fn place_of(&mut self, now: ScheduleTick, address: IpAddr) -> u64 {
         if self.machines.len() >= MACHINES_MAX && !self.machines.contains_key(&address) {
-            let kept = |machine: &Machine| {
+            let kept = |machine: &ScheduledMachine| {
                 machine.bodies > 0 || now.saturating_sub(machine.idle_since) < MEMORY
             };
             self.machines.retain(|_, machine| kept(machine));
         }
         let next = self.places;
-        let new = Machine { place: next, begun: 0, bodies: 0, idle_since: now };
+        let new = ScheduledMachine { place: next, begun: 0, bodies: 0, idle_since: now };
         let machine = self.machines.entry(address).or_insert(new);
         let is_forgotten = machine.bodies == 0 && now.saturating_sub(machine.idle_since) >= MEMORY;
         if is_forgotten || machine.begun >= BODIES_PER_PLACE {
@@ -331,7 +331,7 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
     }
 
     /// At the end of a window: counts who moves, judges the trial, and lets others in.
-    fn count_window(&mut self, now: Tick) {
+    fn count_window(&mut self, now: ScheduleTick) {
         if self.waiting.is_empty() {
             // Without a queue there is nothing to judge, and the next one begins anew.
             self.meter.window_began = now;
@@ -367,23 +367,23 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
     /// more slots.
     fn judge(&mut self, taken: u64, is_read_bound: bool) {
         self.meter.trial = match self.meter.trial {
-            Trial::Due if is_read_bound => Trial::Due,
-            Trial::Due => {
+            SlotTrial::Due if is_read_bound => SlotTrial::Due,
+            SlotTrial::Due => {
                 let slots = self.slots;
                 self.slots += slots.div_ceil(2);
-                Trial::Running { slots, bytes: taken }
+                SlotTrial::Running { slots, bytes: taken }
             }
-            Trial::Running { bytes, .. }
+            SlotTrial::Running { bytes, .. }
                 if !is_read_bound && taken > bytes.saturating_add(bytes / 100 * GAIN_PERCENT) =>
             {
-                Trial::Due
+                SlotTrial::Due
             }
-            Trial::Running { slots, .. } => {
+            SlotTrial::Running { slots, .. } => {
                 self.slots = slots;
-                Trial::Resting(REST_WINDOWS)
+                SlotTrial::Resting(REST_WINDOWS)
             }
-            Trial::Resting(0) => Trial::Due,
-            Trial::Resting(windows) => Trial::Resting(windows - 1),
+            SlotTrial::Resting(0) => SlotTrial::Due,
+            SlotTrial::Resting(windows) => SlotTrial::Resting(windows - 1),
         };
     }
 
@@ -391,7 +391,7 @@ impl<K: Copy + Eq + Hash + Ord> Schedule<K> {
     fn settle_if_empty(&mut self) {
         if self.bodies.is_empty() {
             self.slots = self.slots_min.unwrap_or(usize::MAX);
-            self.meter.trial = Trial::Due;
+            self.meter.trial = SlotTrial::Due;
             self.trickles.clear();
         }
     }
@@ -405,14 +405,14 @@ mod tests {
 
     use super::*;
 
-    const MS: Tick = 1_000_000;
-    const SECOND: Tick = 1000 * MS;
+    const MS: ScheduleTick = 1_000_000;
+    const SECOND: ScheduleTick = 1000 * MS;
     const MB: u64 = 1_000_000;
 
     /// Machines that fetch files one after another over a link that all share, a millisecond at a
     /// time.
     struct Storm {
-        schedule: Schedule<u32>,
+        schedule: SendSchedule<u32>,
         machines: Vec<Fetching>,
         /// Bytes a second of the server, and the most that one machine takes.
         link: u64,
@@ -425,11 +425,11 @@ mod tests {
         allowed: u64,
         parked: bool,
         takes: bool,
-        ended: Option<Tick>,
-        moved: Tick,
-        longest_pause: Tick,
+        ended: Option<ScheduleTick>,
+        moved: ScheduleTick,
+        longest_pause: ScheduleTick,
         address: IpAddr,
-        begins: Tick,
+        begins: ScheduleTick,
     }
 
     fn address(machine: usize) -> IpAddr {
@@ -451,7 +451,7 @@ mod tests {
                 begins: 0,
             };
             Self {
-                schedule: Schedule::new(slots),
+                schedule: SendSchedule::new(slots),
                 machines: (0..machines).map(fetching).collect(),
                 link,
                 each,
@@ -459,20 +459,20 @@ mod tests {
         }
 
         /// Runs until every machine that takes anything has all, and returns when each had.
-        fn run(&mut self) -> Vec<Tick> {
+        fn run(&mut self) -> Vec<ScheduleTick> {
             let mut now = 0;
             while self.machines.iter().any(|machine| machine.takes && machine.ended.is_none()) {
                 assert!(now < 1000 * SECOND, "somebody never ends");
                 self.step(now);
                 now += MS;
             }
-            let mut ends: Vec<Tick> =
+            let mut ends: Vec<ScheduleTick> =
                 self.machines.iter().filter_map(|machine| machine.ended).collect();
             ends.sort_unstable();
             ends
         }
 
-        fn step(&mut self, now: Tick) {
+        fn step(&mut self, now: ScheduleTick) {
             while let Some(key) = self.schedule.poll(now) {
                 self.machines[key as usize].parked = false;
             }
@@ -512,7 +512,7 @@ mod tests {
         }
     }
 
-    fn median(ends: &[Tick]) -> Tick {
+    fn median(ends: &[ScheduleTick]) -> ScheduleTick {
         ends[ends.len() / 2]
     }
 
@@ -559,7 +559,7 @@ mod tests {
 
     #[test]
     fn u8_the_first_bytes_of_everybody_leave_at_once() {
-        let mut schedule = Schedule::new(Some(1));
+        let mut schedule = SendSchedule::new(Some(1));
         for key in 0..500 {
             schedule.enter(0, key, address(key));
             assert!(schedule.ask(0, key) >= TRICKLE_BYTES);
@@ -570,7 +570,7 @@ mod tests {
 
     #[test]
     fn u8_a_machine_keeps_its_place_from_kernel_to_ramdisk() {
-        let mut schedule = Schedule::new(Some(1));
+        let mut schedule = SendSchedule::new(Some(1));
         for machine in 0..3 {
             schedule.enter(0, machine, address(machine));
         }
@@ -583,7 +583,7 @@ mod tests {
 
     #[test]
     fn u8_a_machine_that_comes_again_later_stands_at_the_end() {
-        let mut schedule = Schedule::new(Some(1));
+        let mut schedule = SendSchedule::new(Some(1));
         schedule.enter(0, 0, address(0));
         schedule.leave(MS, 0);
         let later = MS + MEMORY;
@@ -596,8 +596,8 @@ mod tests {
 
     #[test]
     fn u8_of_more_machines_than_are_remembered_those_go_that_have_been_away() {
-        let mut schedule = Schedule::new(Some(1));
-        let visit = |schedule: &mut Schedule<usize>, now, machine| {
+        let mut schedule = SendSchedule::new(Some(1));
+        let visit = |schedule: &mut SendSchedule<usize>, now, machine| {
             schedule.enter(now, machine, address(machine));
             schedule.leave(now, machine);
         };
@@ -614,7 +614,7 @@ mod tests {
 
     #[test]
     fn u8_each_further_body_of_a_machine_stands_32_places_behind() {
-        let mut schedule = Schedule::new(Some(1));
+        let mut schedule = SendSchedule::new(Some(1));
         (0..3).for_each(|key| schedule.enter(0, key, address(0)));
         (3..100).for_each(|key| schedule.enter(0, key, address(key)));
         let mut order = vec![0];
@@ -631,7 +631,7 @@ mod tests {
     }
 
     /// A window in which those that run take so many bytes together.
-    fn pass_window(schedule: &mut Schedule<usize>, now: &mut Tick, bytes: u64) {
+    fn pass_window(schedule: &mut SendSchedule<usize>, now: &mut ScheduleTick, bytes: u64) {
         let running = schedule.running.clone();
         running.iter().for_each(|key| schedule.taken(*key, 1));
         schedule.taken(running[0], bytes - running.len() as u64);
@@ -643,7 +643,7 @@ mod tests {
     fn u8_half_as_many_slots_more_are_kept_where_they_bring_over_a_tenth_more_else_a_rest_follows()
     {
         for (bytes, is_kept) in [(1050, false), (1100, false), (1101, true)] {
-            let (mut schedule, mut now) = (Schedule::new(Some(4)), 0);
+            let (mut schedule, mut now) = (SendSchedule::new(Some(4)), 0);
             (0..40).for_each(|key| schedule.enter(0, key, address(key)));
             assert_eq!(schedule.poll(now), None);
             pass_window(&mut schedule, &mut now, 1000);
@@ -670,13 +670,13 @@ mod tests {
 
     #[test]
     fn u8_readers_that_have_answered_nothing_for_4_s_are_taken_for_dead() {
-        let answered = Readers { answered_at: Some(SECOND), latest: SECOND };
+        let answered = ReaderProgress { answered_at: Some(SECOND), latest: SECOND };
         for (since, is_alive) in
             [(0, true), (READING_MAX - 1, true), (READING_MAX, false), (READING_MAX + 1, false)]
         {
             assert_eq!(answered.are_alive(SECOND + since), is_alive, "{since}");
             assert_eq!(
-                Readers::default().have_in_line(SECOND + since, SECOND),
+                ReaderProgress::default().have_in_line(SECOND + since, SECOND),
                 is_alive,
                 "{since}"
             );
@@ -685,7 +685,7 @@ mod tests {
 
     #[test]
     fn u8_a_body_that_waits_for_a_reader_holds_its_slot_for_a_while() {
-        let mut schedule = Schedule::new(Some(2));
+        let mut schedule = SendSchedule::new(Some(2));
         for key in 0..6 {
             schedule.enter(0, key, address(key));
             schedule.reads(0, key);
@@ -709,30 +709,30 @@ mod tests {
 
     /// Bodies whose every piece must be read, by a reader that takes one after the other.
     struct Disk {
-        schedule: Schedule<u32>,
+        schedule: SendSchedule<u32>,
         /// Who waits for it, the next one first.
         line: VecDeque<u32>,
         bodies: Vec<Fed>,
         ended: usize,
         /// From one piece to the next, and when the next one is there.
-        piece: Tick,
-        next: Tick,
+        piece: ScheduleTick,
+        next: ScheduleTick,
     }
 
     #[derive(Clone, Debug, Default)]
     struct Fed {
         left: u64,
-        moved: Tick,
-        longest_silence: Tick,
+        moved: ScheduleTick,
+        longest_silence: ScheduleTick,
         is_in_line: bool,
         is_parked: bool,
     }
 
     impl Disk {
         /// All of them begin at once.
-        fn new(slots: Option<usize>, bodies: usize, piece: Tick) -> Self {
+        fn new(slots: Option<usize>, bodies: usize, piece: ScheduleTick) -> Self {
             let fed = Fed { left: 40 * MB, ..Fed::default() };
-            let (schedule, bodies) = (Schedule::new(slots), vec![fed; bodies]);
+            let (schedule, bodies) = (SendSchedule::new(slots), vec![fed; bodies]);
             let mut disk =
                 Self { schedule, line: VecDeque::new(), bodies, ended: 0, piece, next: 0 };
             for key in 0..disk.bodies.len() {
@@ -743,7 +743,7 @@ mod tests {
         }
 
         /// Runs until all have all, and returns when that was.
-        fn run(&mut self) -> Tick {
+        fn run(&mut self) -> ScheduleTick {
             let mut now = 0;
             while self.ended < self.bodies.len() {
                 assert!(now < 10_000 * SECOND, "somebody never ends");
@@ -753,7 +753,7 @@ mod tests {
             now
         }
 
-        fn step(&mut self, now: Tick) {
+        fn step(&mut self, now: ScheduleTick) {
             while let Some(key) = self.schedule.poll(now) {
                 let body = &mut self.bodies[key as usize];
                 if body.is_in_line {
@@ -773,7 +773,7 @@ mod tests {
             }
         }
 
-        fn go_on(&mut self, now: Tick, key: u32) {
+        fn go_on(&mut self, now: ScheduleTick, key: u32) {
             while self.bodies[key as usize].left > 0 {
                 match self.schedule.ask(now, key) {
                     0 => {
@@ -791,7 +791,7 @@ mod tests {
             }
         }
 
-        fn send(&mut self, now: Tick, key: u32, bytes: u64) {
+        fn send(&mut self, now: ScheduleTick, key: u32, bytes: u64) {
             let body = &mut self.bodies[key as usize];
             let bytes = bytes.min(body.left);
             body.left -= bytes;
@@ -860,7 +860,7 @@ mod tests {
 
     #[test]
     fn switched_off_it_holds_nobody_back_and_keeps_nothing() {
-        let mut schedule = Schedule::new(None);
+        let mut schedule = SendSchedule::new(None);
         for key in 0..100 {
             schedule.enter(0, key, address(key));
             assert_eq!(schedule.ask(0, key), u64::MAX);
@@ -873,7 +873,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_is_named_at_the_time_that_is_told() {
-        let mut schedule = Schedule::new(Some(1));
+        let mut schedule = SendSchedule::new(Some(1));
         schedule.enter(0, 1, address(1));
         assert_eq!((schedule.ask(0, 1), schedule.next_timeout()), (u64::MAX, None), "nobody waits");
         schedule.enter(0, 2, address(2));
@@ -892,7 +892,7 @@ mod tests {
 
     #[test]
     fn a_body_that_is_given_up_leaves_nothing_behind() {
-        let mut schedule = Schedule::new(Some(1));
+        let mut schedule = SendSchedule::new(Some(1));
         for key in 0..10 {
             schedule.enter(0, key, address(key));
             schedule.ask(0, key);

@@ -18,10 +18,10 @@ pub enum BadTarget {
 /// The decoded path of an origin-form (`/a/b?q`) or absolute-form (`http://host/a/b?q`) target,
 /// query left out. Empty and `.` components stay for the caller to drop; `\` counts as `/` (T-56),
 /// an encoded one is refused.
-pub fn path(target: &[u8]) -> Result<Vec<u8>, BadTarget> {
-    let path = origin(target).ok_or(BadTarget::Form)?;
+pub fn decode_target_path(target: &[u8]) -> Result<Vec<u8>, BadTarget> {
+    let path = find_target_path(target).ok_or(BadTarget::Form)?;
     let end = path.iter().position(|&b| b == b'?' || b == b'#').unwrap_or(path.len());
-    let path = decode(&path[..end])?;
+    let path = decode_percent(&path[..end])?;
     if path.split(|&b| b == b'/').any(|component| component == b"..") {
         return Err(BadTarget::DotDot);
     }
@@ -29,7 +29,7 @@ pub fn path(target: &[u8]) -> Result<Vec<u8>, BadTarget> {
 }
 
 /// The part that begins with the path.
-fn origin(target: &[u8]) -> Option<&[u8]> {
+fn find_target_path(target: &[u8]) -> Option<&[u8]> {
     if target.first() == Some(&b'/') {
         return Some(target);
     }
@@ -47,14 +47,16 @@ fn strip_scheme<'a>(target: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
     head.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
-fn decode(path: &[u8]) -> Result<Vec<u8>, BadTarget> {
+fn decode_percent(path: &[u8]) -> Result<Vec<u8>, BadTarget> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut bytes = path.iter();
     while let Some(&byte) = bytes.next() {
         decoded.push(match byte {
             b'%' => {
-                let high = bytes.next().and_then(|&b| hex(b)).ok_or(BadTarget::Encoding)?;
-                let low = bytes.next().and_then(|&b| hex(b)).ok_or(BadTarget::Encoding)?;
+                let high =
+                    bytes.next().and_then(|&b| parse_hex_digit(b)).ok_or(BadTarget::Encoding)?;
+                let low =
+                    bytes.next().and_then(|&b| parse_hex_digit(b)).ok_or(BadTarget::Encoding)?;
                 match high * 16 + low {
                     0 | b'/' | b'\\' => return Err(BadTarget::EncodedSeparator),
                     value => value,
@@ -68,7 +70,7 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, BadTarget> {
     Ok(decoded)
 }
 
-fn hex(digit: u8) -> Option<u8> {
+fn parse_hex_digit(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),
@@ -92,34 +94,38 @@ mod tests {
             "/%61/b",
             "/a\\b",
         ] {
-            assert_eq!(path(target.as_bytes()).unwrap(), b"/a/b", "{target}");
+            assert_eq!(decode_target_path(target.as_bytes()).unwrap(), b"/a/b", "{target}");
         }
-        assert_eq!(path(b"http://host").unwrap(), b"");
-        assert_eq!(path(b"//grubx64.efi").unwrap(), b"//grubx64.efi");
+        assert_eq!(decode_target_path(b"http://host").unwrap(), b"");
+        assert_eq!(decode_target_path(b"//grubx64.efi").unwrap(), b"//grubx64.efi");
     }
 
     #[test]
     fn h24_percent_is_decoded_once_and_only_once() {
-        assert_eq!(path(b"/%252e%252e/a%20b").unwrap(), b"/%2e%2e/a b");
-        assert_eq!(path(b"/caf%E9.img").unwrap(), b"/caf\xe9.img");
-        assert_eq!(path(b"/%01%0a%7F%ff").unwrap(), b"/\x01\x0a\x7f\xff");
+        assert_eq!(decode_target_path(b"/%252e%252e/a%20b").unwrap(), b"/%2e%2e/a b");
+        assert_eq!(decode_target_path(b"/caf%E9.img").unwrap(), b"/caf\xe9.img");
+        assert_eq!(decode_target_path(b"/%01%0a%7F%ff").unwrap(), b"/\x01\x0a\x7f\xff");
         for target in ["/%", "/%2", "/%zz", "/a%4"] {
-            assert_eq!(path(target.as_bytes()), Err(BadTarget::Encoding), "{target}");
+            assert_eq!(decode_target_path(target.as_bytes()), Err(BadTarget::Encoding), "{target}");
         }
     }
 
     #[test]
     fn h24_dot_dot_is_refused_in_every_spelling() {
         for target in ["/..", "/a/../b", "/%2e%2e/b", "/.%2E/b", "/a\\..\\b", "http://h/../b"] {
-            assert_eq!(path(target.as_bytes()), Err(BadTarget::DotDot), "{target}");
+            assert_eq!(decode_target_path(target.as_bytes()), Err(BadTarget::DotDot), "{target}");
         }
-        assert_eq!(path(b"/a..b/..c").unwrap(), b"/a..b/..c");
+        assert_eq!(decode_target_path(b"/a..b/..c").unwrap(), b"/a..b/..c");
     }
 
     #[test]
     fn h24_encoded_nul_slash_and_backslash_are_refused() {
         for target in ["/a%00", "/a\0", "/a%2fb", "/a%2Fb", "/a%5cb", "/a%5C"] {
-            assert_eq!(path(target.as_bytes()), Err(BadTarget::EncodedSeparator), "{target}");
+            assert_eq!(
+                decode_target_path(target.as_bytes()),
+                Err(BadTarget::EncodedSeparator),
+                "{target}"
+            );
         }
     }
 
@@ -135,7 +141,7 @@ mod tests {
             "http:///a",
             "ftp://h/a",
         ] {
-            assert_eq!(path(target.as_bytes()), Err(BadTarget::Form), "{target}");
+            assert_eq!(decode_target_path(target.as_bytes()), Err(BadTarget::Form), "{target}");
         }
     }
 }

@@ -11,13 +11,13 @@ pub struct Mac(pub [u8; 6]);
 impl Mac {
     /// `52-54-00-12-34-10`: the spelling of pxelinux and GRUB file names (B-1, B-7).
     pub fn dashed(self) -> String {
-        ascii(&self.spelled(b'-')).to_owned()
+        view_ascii(&self.spelled(b'-')).to_owned()
     }
 
     fn spelled(self, sign: u8) -> [u8; 17] {
         let mut text = [sign; 17];
         for (place, octet) in text.chunks_mut(3).zip(self.0) {
-            place[..2].copy_from_slice(&hex(octet));
+            place[..2].copy_from_slice(&format_hex_byte(octet));
         }
         text
     }
@@ -25,18 +25,18 @@ impl Mac {
 
 /// Two digits; by hand, because a format string takes ten times as long and every log line has a
 /// hardware address.
-fn hex(octet: u8) -> [u8; 2] {
+fn format_hex_byte(octet: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     [DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 15)]]
 }
 
-fn ascii(text: &[u8]) -> &str {
+fn view_ascii(text: &[u8]) -> &str {
     std::str::from_utf8(text).unwrap_or_default()
 }
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(ascii(&self.spelled(b':')))
+        f.write_str(view_ascii(&self.spelled(b':')))
     }
 }
 
@@ -78,9 +78,9 @@ impl fmt::Display for Uuid {
         const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
         let mut text = [b'-'; 36];
         for (octet, place) in ORDER.into_iter().zip(PLACES) {
-            text[place..place + 2].copy_from_slice(&hex(self.0[octet]));
+            text[place..place + 2].copy_from_slice(&format_hex_byte(self.0[octet]));
         }
-        f.write_str(ascii(&text))
+        f.write_str(view_ascii(&text))
     }
 }
 
@@ -143,7 +143,7 @@ impl fmt::Display for Arch {
 
 /// What kind of program asks: the same machine is several of these in one boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
+pub enum FirmwareRole {
     /// A PXE ROM or the firmware's own PXE stack.
     Pxe,
     /// UEFI HTTP Boot (option 60 starts `HTTPClient`).
@@ -158,7 +158,7 @@ pub enum Role {
     System,
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for FirmwareRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Pxe => "PXE firmware",
@@ -174,7 +174,7 @@ impl fmt::Display for Role {
 /// The firmware class: which program, on which architecture (None where the client did not say).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Firmware {
-    pub role: Role,
+    pub role: FirmwareRole,
     pub arch: Option<Arch>,
 }
 

@@ -5,13 +5,13 @@ use std::net::Ipv4Addr;
 
 /// An IPv4 network, `192.168.4.0/24`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Network {
+pub struct Ipv4Network {
     pub address: Ipv4Addr,
     /// 0..=32
     pub prefix: u8,
 }
 
-impl Network {
+impl Ipv4Network {
     pub fn mask(self) -> Ipv4Addr {
         Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0))
     }
@@ -23,7 +23,7 @@ impl Network {
     }
 }
 
-impl std::str::FromStr for Network {
+impl std::str::FromStr for Ipv4Network {
     type Err = NotANetwork;
 
     /// `192.168.4.0/24`, as shown; bits beyond the prefix are kept.
@@ -39,7 +39,7 @@ impl std::str::FromStr for Network {
 #[error("a network is address and prefix length, such as 192.168.4.0/24")]
 pub struct NotANetwork;
 
-impl fmt::Display for Network {
+impl fmt::Display for Ipv4Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
     }
@@ -47,14 +47,15 @@ impl fmt::Display for Network {
 
 /// Networks that may lie in each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks {
+pub struct NetworkSet {
     /// First and last address by address, without overlaps.
     ranges: Vec<(u32, u32)>,
 }
 
-impl FromIterator<Network> for Networks {
-    fn from_iter<I: IntoIterator<Item = Network>>(networks: I) -> Self {
-        let ends = |network: Network| (u32::from(network.address), u32::from(network.broadcast()));
+impl FromIterator<Ipv4Network> for NetworkSet {
+    fn from_iter<I: IntoIterator<Item = Ipv4Network>>(networks: I) -> Self {
+        let ends =
+            |network: Ipv4Network| (u32::from(network.address), u32::from(network.broadcast()));
         let mut sorted: Vec<(u32, u32)> = networks.into_iter().map(ends).collect();
         sorted.sort_unstable();
         let mut ranges: Vec<(u32, u32)> = Vec::new();
@@ -68,7 +69,7 @@ impl FromIterator<Network> for Networks {
     }
 }
 
-impl Networks {
+impl NetworkSet {
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         let address = u32::from(address);
         let after = self.ranges.partition_point(|(first, _)| *first <= address);
@@ -88,7 +89,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn network(text: &str) -> Network {
+    fn network(text: &str) -> Ipv4Network {
         text.parse().unwrap()
     }
 
@@ -101,7 +102,7 @@ mod tests {
             ("192.168.4.2/31", "255.255.255.254", "192.168.4.3", Some("192.168.4.4")),
             ("192.168.4.2/32", "255.255.255.255", "192.168.4.2", Some("192.168.4.3")),
         ] {
-            let network: Network = text.parse().unwrap();
+            let network: Ipv4Network = text.parse().unwrap();
             assert_eq!(
                 (network.mask().to_string(), network.broadcast().to_string()),
                 (mask.into(), last.into())
@@ -115,14 +116,14 @@ mod tests {
                 "{text}"
             );
         }
-        let of_a_host: Network = "192.168.4.5/24".parse().unwrap();
+        let of_a_host: Ipv4Network = "192.168.4.5/24".parse().unwrap();
         assert_eq!(of_a_host.broadcast(), Ipv4Addr::new(192, 168, 4, 255));
     }
 
     #[test]
     fn networks_within_each_other_are_one() {
         let texts = ["127.0.0.0/8", "127.77.0.1/32", "10.0.0.0/24", "10.0.1.0/24", "10.0.3.0/24"];
-        let networks: Networks = texts.into_iter().map(network).collect();
+        let networks: NetworkSet = texts.into_iter().map(network).collect();
         for (address, is_in) in [
             ([127, 77, 0, 2], true),
             ([127, 255, 255, 255], true),
@@ -136,7 +137,8 @@ mod tests {
             assert_eq!(networks.contains(address.into()), is_in, "{address:?}");
         }
         assert!(
-            !Networks::default().contains(Ipv4Addr::LOCALHOST) && Networks::default().is_empty()
+            !NetworkSet::default().contains(Ipv4Addr::LOCALHOST)
+                && NetworkSet::default().is_empty()
         );
     }
 }

@@ -3,9 +3,9 @@
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Copy, Debug)]
-pub struct Random(u64);
+pub struct SeededRandom(u64);
 
-impl Random {
+impl SeededRandom {
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -13,7 +13,7 @@ impl Random {
     /// Any number.
     pub fn next_number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
+        mix_bits(self.0)
     }
 
     /// A number below `bound`; 0 if `bound` is 0.
@@ -23,7 +23,7 @@ impl Random {
 }
 
 /// Spreads every bit of `value` over the whole result.
-pub(crate) fn mix(value: u64) -> u64 {
+pub(crate) fn mix_bits(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^ (value >> 31)
@@ -36,7 +36,7 @@ mod tests {
     /// The first numbers of the authors' reference program for this seed.
     #[test]
     fn numbers_are_those_of_splitmix64() {
-        let mut random = Random::new(1_234_567);
+        let mut random = SeededRandom::new(1_234_567);
         let numbers = [0; 5].map(|_| random.next_number());
         assert_eq!(
             numbers,

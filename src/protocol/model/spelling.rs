@@ -1,18 +1,18 @@
 //! Which known word a misspelt one may have meant.
 
 /// The nearest of the known words, if one is near enough to be what was meant.
-pub fn nearest_word<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn find_nearest_word<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let plain = word.to_ascii_lowercase().replace('_', "-");
     known
         .iter()
-        .map(|candidate| (distance(&plain, candidate), *candidate))
+        .map(|candidate| (measure_distance(&plain, candidate), *candidate))
         .filter(|(steps, candidate)| *steps <= 1 + candidate.len() / 4)
         .min_by_key(|(steps, _)| *steps)
         .map(|(_, candidate)| candidate)
 }
 
 /// How many letters to add, drop or change to come from one word to the other (Levenshtein).
-fn distance(from: &str, to: &str) -> usize {
+fn measure_distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (above, letter) in from.chars().enumerate() {
@@ -34,9 +34,9 @@ mod tests {
     #[test]
     fn the_nearest_word_is_one_that_could_be_meant() {
         let known = ["subnet", "interface", "default-lease-time", "max-lease-time"];
-        assert_eq!(nearest_word("subnets", &known), Some("subnet"));
-        assert_eq!(nearest_word("max_lease_time", &known), Some("max-lease-time"));
-        assert_eq!(nearest_word("Interface", &known), Some("interface"));
-        assert_eq!(nearest_word("colour", &known), None);
+        assert_eq!(find_nearest_word("subnets", &known), Some("subnet"));
+        assert_eq!(find_nearest_word("max_lease_time", &known), Some("max-lease-time"));
+        assert_eq!(find_nearest_word("Interface", &known), Some("interface"));
+        assert_eq!(find_nearest_word("colour", &known), None);
     }
 }

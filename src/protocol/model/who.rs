@@ -8,12 +8,12 @@ use super::machine::Mac;
 
 /// A machine by what an operator knows of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Who {
+pub enum MachineSelector {
     Mac(Mac),
     Address(IpAddr),
 }
 
-impl FromStr for Who {
+impl FromStr for MachineSelector {
     type Err = String;
 
     /// `52:54:00:12:34:10`, `52-54-...`, `5254.0012.3410`, `525400123410`, or an IP address.
@@ -33,7 +33,7 @@ impl FromStr for Who {
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for MachineSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mac(mac) => mac.fmt(f),
@@ -49,14 +49,17 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_hardware_address_is_one_machine() {
-        let mac = Who::Mac(Mac([0x52, 0x54, 0, 0xab, 0x34, 0x10]));
+        let mac = MachineSelector::Mac(Mac([0x52, 0x54, 0, 0xab, 0x34, 0x10]));
         for text in ["52:54:00:ab:34:10", "52-54-00-AB-34-10", "5254.00ab.3410", "525400ab3410"] {
             assert_eq!(text.parse(), Ok(mac), "{text}");
         }
         assert_eq!(mac.to_string().parse(), Ok(mac));
-        assert_eq!("192.168.4.26".parse(), Ok(Who::Address(IpAddr::from([192, 168, 4, 26]))));
+        assert_eq!(
+            "192.168.4.26".parse(),
+            Ok(MachineSelector::Address(IpAddr::from([192, 168, 4, 26])))
+        );
         for text in ["", "node1", "52:54:00:ab:34", "52:54:00:ab:34:10:11", "52:54:00:ab:34:1é"] {
-            assert!(text.parse::<Who>().is_err(), "{text}");
+            assert!(text.parse::<MachineSelector>().is_err(), "{text}");
         }
     }
 }

@@ -15,14 +15,14 @@ pub(super) const CHAIN_MAX: usize = 10_000;
 
 /// A chain that is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TooLong {
+pub(super) struct ChainTooLong {
     /// Where it becomes too long, in bytes of the source.
     pub(super) offset: usize,
-    pub(super) kind: Kind,
+    pub(super) kind: ChainKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ChainKind {
     Elif,
     Expression,
 }
@@ -30,42 +30,42 @@ pub(super) enum Kind {
 /// The first chain of more than [`CHAIN_MAX`] links. Each link is a token of a byte or more: a
 /// source of fewer bytes has no such chain, and answer files, most of which are smaller, are not
 /// read twice.
-pub(super) fn too_long(source: &str, syntax: SyntaxConfig) -> Option<TooLong> {
+pub(super) fn find_long_chain(source: &str, syntax: SyntaxConfig) -> Option<ChainTooLong> {
     if source.len() < CHAIN_MAX {
         return None;
     }
     let mut tokenizer = Tokenizer::new(source, "", false, syntax);
-    let mut expression = Expression::default();
-    let mut branches = Branches::default();
+    let mut expression = ExpressionDepth::default();
+    let mut branches = BranchDepth::default();
     let mut is_first = false;
     // Where the tokens end in an error, the engine comes no further either.
     while let Ok(Some((token, span))) = tokenizer.next_token() {
         let was_first = std::mem::replace(&mut is_first, matches!(token, Token::BlockStart));
         match token {
-            Token::VariableStart | Token::BlockStart => expression = Expression::default(),
+            Token::VariableStart | Token::BlockStart => expression = ExpressionDepth::default(),
             Token::Ident(statement) if was_first => branches.statement(statement),
             Token::TemplateData(_) | Token::VariableEnd | Token::BlockEnd => {}
             token => expression.token(&token),
         }
         let kind = match (branches.depth > CHAIN_MAX, expression.depth() > CHAIN_MAX) {
-            (true, _) => Kind::Elif,
-            (false, true) => Kind::Expression,
+            (true, _) => ChainKind::Elif,
+            (false, true) => ChainKind::Expression,
             (false, false) => continue,
         };
-        return Some(TooLong { offset: span.start_offset as usize, kind });
+        return Some(ChainTooLong { offset: span.start_offset as usize, kind });
     }
     None
 }
 
 /// How deep the branches of the open `if`s lie in each other.
 #[derive(Debug, Default)]
-struct Branches {
+struct BranchDepth {
     /// For each open `if` its `elif`s.
     open: Vec<usize>,
     depth: usize,
 }
 
-impl Branches {
+impl BranchDepth {
     fn statement(&mut self, statement: &str) {
         match statement {
             "if" => self.open.push(0),
@@ -81,15 +81,15 @@ impl Branches {
 
 /// An upper bound for the depth of an expression's tree: each token is at most one level.
 #[derive(Debug)]
-struct Expression {
+struct ExpressionDepth {
     /// The innermost bracket last; outside all of them is one level too.
-    brackets: Vec<Bracket>,
+    brackets: Vec<OpenBracket>,
     /// Levels that lie around whatever comes next: the chains of all brackets, and the brackets.
     around: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Bracket {
+struct OpenBracket {
     /// Tokens since the last comma or colon: what stands between two of these is an expression of
     /// its own.
     chain: usize,
@@ -99,23 +99,23 @@ struct Bracket {
     deepest: usize,
 }
 
-impl Bracket {
+impl OpenBracket {
     fn depth(&self) -> usize {
         self.deepest.max(self.chain + self.inside)
     }
 }
 
-impl Default for Expression {
+impl Default for ExpressionDepth {
     fn default() -> Self {
-        Self { brackets: vec![Bracket::default()], around: 1 }
+        Self { brackets: vec![OpenBracket::default()], around: 1 }
     }
 }
 
-impl Expression {
+impl ExpressionDepth {
     fn token(&mut self, token: &Token<'_>) {
         match token {
             Token::BracketOpen | Token::ParenOpen | Token::BraceOpen => {
-                self.brackets.push(Bracket::default());
+                self.brackets.push(OpenBracket::default());
                 self.around += 1;
             }
             Token::BracketClose | Token::ParenClose | Token::BraceClose
@@ -128,7 +128,7 @@ impl Expression {
             Token::Comma | Token::Colon => {
                 if let Some(bracket) = self.brackets.last_mut() {
                     self.around -= bracket.chain;
-                    *bracket = Bracket { deepest: bracket.depth(), ..Bracket::default() };
+                    *bracket = OpenBracket { deepest: bracket.depth(), ..OpenBracket::default() };
                 }
             }
             _ => self.link(0),
@@ -156,8 +156,8 @@ mod tests {
 
     const N: usize = CHAIN_MAX + 1;
 
-    fn kind(source: &str) -> Option<Kind> {
-        too_long(source, SyntaxConfig::default()).map(|long| long.kind)
+    fn kind(source: &str) -> Option<ChainKind> {
+        find_long_chain(source, SyntaxConfig::default()).map(|long| long.kind)
     }
 
     #[test]
@@ -186,14 +186,14 @@ mod tests {
             // Deep in one bracket, which then hangs deep in a chain.
             format!("{{{{ ([a{}]{}) }}}}", "~a".repeat(N / 4 + 1), ".a".repeat(N / 4 + 1)),
         ] {
-            assert_eq!(kind(&source), Some(Kind::Expression), "{}", &source[..40]);
+            assert_eq!(kind(&source), Some(ChainKind::Expression), "{}", &source[..40]);
         }
         let elifs = format!("\n{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(N));
-        let found = too_long(&elifs, SyntaxConfig::default()).unwrap();
-        assert_eq!(found.kind, Kind::Elif);
+        let found = find_long_chain(&elifs, SyntaxConfig::default()).unwrap();
+        assert_eq!(found.kind, ChainKind::Elif);
         assert!(elifs[found.offset..].starts_with("elif"));
         let nested = format!("{{% if a %}}{}", "{% elif a %}".repeat(N / 2)).repeat(3);
-        assert_eq!(kind(&nested), Some(Kind::Elif));
+        assert_eq!(kind(&nested), Some(ChainKind::Elif));
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
             // One byte for each link: nothing is denser.
             let most = ends(CHAIN_MAX - "{{}}".len() - rest.len(), link, rest);
             assert_eq!((most.len(), kind(&most)), (CHAIN_MAX, None));
-            assert_eq!(kind(&ends(CHAIN_MAX, link, rest)), Some(Kind::Expression));
+            assert_eq!(kind(&ends(CHAIN_MAX, link, rest)), Some(ChainKind::Expression));
         }
     }
 

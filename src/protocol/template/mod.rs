@@ -12,8 +12,8 @@ use minijinja::{AutoEscape, Environment, ErrorKind, Template, UndefinedBehavior,
 use serde::{Deserialize, Serialize};
 
 use crate::dhcp::subnet::Subnet;
-use crate::model::machine::{Arch, Machine, Role};
-use crate::model::spelling::nearest_word;
+use crate::model::machine::{Arch, FirmwareRole, Machine};
+use crate::model::spelling::find_nearest_word;
 
 mod chains;
 mod names;
@@ -33,7 +33,7 @@ const FUEL: u64 = 1_000_000;
 
 /// Who asks, and what is known of the machine behind the address.
 #[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
+pub struct TemplateContext<'a> {
     /// Where the request came from.
     pub client: IpAddr,
     /// None: the address holds no lease, so nobody knows whose it is.
@@ -50,21 +50,21 @@ pub struct Context<'a> {
 /// The variables of a template for one client, and for each fact that nobody has about it the
 /// reason and a way out. They cross to the process that renders as they are serialized.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct TemplateFacts {
     known: Value,
     unknown: BTreeMap<String, (String, String)>,
 }
 
-impl Facts {
-    pub fn of(context: &Context<'_>) -> Self {
-        let known = variables(context);
+impl TemplateFacts {
+    pub fn of(context: &TemplateContext<'_>) -> Self {
+        let known = collect_variables(context);
         let is_unknown = |name: &&str| known.iter().all(|(known, _)| known != name);
         let reasons = VARIABLES.into_iter().filter(is_unknown).filter_map(|name| {
-            let (what, hint) = why_unknown(name, context)?;
+            let (what, hint) = explain_unknown_fact(name, context)?;
             Some((name.to_owned(), (what, hint.to_owned())))
         });
         let unknown = reasons.collect();
-        Self { known: map(known), unknown }
+        Self { known: make_value_map(known), unknown }
     }
 }
 
@@ -116,14 +116,18 @@ impl std::error::Error for TemplateError {}
 ///
 /// Whatever the template does, the output and the steps are bounded. The stack is not: the server
 /// does this in a process of its own.
-pub fn render(name: &str, source: &str, facts: &Facts) -> Result<String, TemplateError> {
-    admit(name, source)?;
-    let environment = environment();
+pub fn render_template_source(
+    name: &str,
+    source: &str,
+    facts: &TemplateFacts,
+) -> Result<String, TemplateError> {
+    admit_source(name, source)?;
+    let environment = build_environment();
     let template = environment
         .template_from_named_str(name, source)
-        .map_err(|error| explain(name, source, &error, facts))?;
-    only_known_names(name, &environment, &template)?;
-    let mut output = Output::default();
+        .map_err(|error| explain_template_error(name, source, &error, facts))?;
+    check_known_names(name, &environment, &template)?;
+    let mut output = LimitedOutput::default();
     let rendered = template.render_captured_to(facts.known.clone(), &mut output);
     match rendered {
         Ok(_) => String::from_utf8(output.bytes).map_err(|_| {
@@ -133,19 +137,20 @@ pub fn render(name: &str, source: &str, facts: &Facts) -> Result<String, Templat
             let what = format!("the result would have more than {OUTPUT_MAX_BYTES} bytes");
             Err(TemplateError::of_whole(name, what, "look for a loop that prints too much"))
         }
-        Err(error) => Err(explain(name, source, &error, facts)),
+        Err(error) => Err(explain_template_error(name, source, &error, facts)),
     }
 }
 
 /// Says what is wrong with a template for every client: its syntax, its size, its chains, its
 /// names.
-pub fn compile(name: &str, source: &str) -> Result<(), TemplateError> {
-    admit(name, source)?;
-    let nobody = Facts { known: map([]), unknown: BTreeMap::new() };
-    let environment = environment();
+pub fn compile_template(name: &str, source: &str) -> Result<(), TemplateError> {
+    admit_source(name, source)?;
+    let nobody = TemplateFacts { known: make_value_map([]), unknown: BTreeMap::new() };
+    let environment = build_environment();
     let compiled = environment.template_from_named_str(name, source);
-    let template = compiled.map_err(|error| explain(name, source, &error, &nobody))?;
-    only_known_names(name, &environment, &template)
+    let template =
+        compiled.map_err(|error| explain_template_error(name, source, &error, &nobody))?;
+    check_known_names(name, &environment, &template)
 }
 
 thread_local! {
@@ -157,7 +162,7 @@ thread_local! {
 
 /// The list of names is closed, so one that is not in it is a slip, also where `default()` would
 /// hide it.
-fn only_known_names(
+fn check_known_names(
     name: &str,
     environment: &Environment<'_>,
     template: &Template<'_, '_>,
@@ -165,14 +170,14 @@ fn only_known_names(
     if NAMES_JUDGED.with_borrow(|judged| judged == template.source()) {
         return Ok(());
     }
-    let Some(names::Unknown { name: variable, offset }) =
-        names::unknown(environment, template, syntax())
+    let Some(names::UnknownName { name: variable, offset }) =
+        names::find_unknown_name(environment, template, build_syntax())
     else {
         NAMES_JUDGED.with_borrow_mut(|judged| template.source().clone_into(judged));
         return Ok(());
     };
-    let (line, column) = place(template.source(), offset);
-    let (what, hint) = no_variable(&variable);
+    let (line, column) = locate_offset(template.source(), offset);
+    let (what, hint) = explain_no_variable(&variable);
     Err(TemplateError {
         line: Some(line),
         column: Some(column),
@@ -180,8 +185,8 @@ fn only_known_names(
     })
 }
 
-fn no_variable(variable: &str) -> (String, String) {
-    let near = nearest_word(variable, &VARIABLES)
+fn explain_no_variable(variable: &str) -> (String, String) {
+    let near = find_nearest_word(variable, &VARIABLES)
         .map_or_else(String::new, |near| format!("did you mean `{near}`? "));
     (
         format!("there is no variable `{variable}`"),
@@ -190,23 +195,25 @@ fn no_variable(variable: &str) -> (String, String) {
 }
 
 /// What is refused before the engine sees it.
-fn admit(name: &str, source: &str) -> Result<(), TemplateError> {
-    ensure_fits(name, source)?;
-    let Some(chains::TooLong { offset, kind }) = chains::too_long(source, syntax()) else {
+fn admit_source(name: &str, source: &str) -> Result<(), TemplateError> {
+    ensure_source_fits(name, source)?;
+    let Some(chains::ChainTooLong { offset, kind }) =
+        chains::find_long_chain(source, build_syntax())
+    else {
         return Ok(());
     };
     let (what, hint) = match kind {
-        chains::Kind::Elif => (
+        chains::ChainKind::Elif => (
             format!("the {{% if %}} has more than {} {{% elif %}}", chains::CHAIN_MAX),
             "put the values into a map and look them up: {% set names = {\"10.0.0.1\": \"a\"} %}{{ \
              names[ip] }}",
         ),
-        chains::Kind::Expression => (
+        chains::ChainKind::Expression => (
             format!("the expression is a chain of more than {} words and signs", chains::CHAIN_MAX),
             "put the values into a list or a map and go through it with {% for %}",
         ),
     };
-    let (line, column) = place(source, offset);
+    let (line, column) = locate_offset(source, offset);
     Err(TemplateError {
         line: Some(line),
         column: Some(column),
@@ -215,7 +222,7 @@ fn admit(name: &str, source: &str) -> Result<(), TemplateError> {
 }
 
 /// Refuses a source that is longer than [`SOURCE_MAX_BYTES`].
-pub fn ensure_fits(name: &str, source: &str) -> Result<(), TemplateError> {
+pub fn ensure_source_fits(name: &str, source: &str) -> Result<(), TemplateError> {
     if source.len() <= SOURCE_MAX_BYTES {
         return Ok(());
     }
@@ -224,7 +231,7 @@ pub fn ensure_fits(name: &str, source: &str) -> Result<(), TemplateError> {
 }
 
 /// Line and column, in characters, of a byte of the source; both from 1.
-fn place(source: &str, offset: usize) -> (usize, usize) {
+fn locate_offset(source: &str, offset: usize) -> (usize, usize) {
     let before = source.get(..offset).unwrap_or(source);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
@@ -232,17 +239,17 @@ fn place(source: &str, offset: usize) -> (usize, usize) {
 
 /// The dialect: what Ansible makes of Jinja2 (no blank line where a statement stood), strict, and
 /// no escaping.
-fn environment() -> Environment<'static> {
+fn build_environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_syntax(syntax());
+    environment.set_syntax(build_syntax());
     environment.set_fuel(Some(FUEL));
     environment.set_debug(true); // places in errors, nothing else
     environment
 }
 
-fn syntax() -> SyntaxConfig {
+fn build_syntax() -> SyntaxConfig {
     // Refused only for strange delimiters, and these are Jinja2's own.
     SyntaxConfig::builder()
         .trim_blocks(true)
@@ -251,32 +258,37 @@ fn syntax() -> SyntaxConfig {
         .unwrap_or_default()
 }
 
-fn explain(name: &str, source: &str, error: &minijinja::Error, facts: &Facts) -> TemplateError {
+fn explain_template_error(
+    name: &str,
+    source: &str,
+    error: &minijinja::Error,
+    facts: &TemplateFacts,
+) -> TemplateError {
     let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    let undefined = undefined(error, &detail);
+    let undefined = find_undefined_variable(error, &detail);
     // `uuid.x` is undefined too where `uuid` is known: then nothing is missing but the template's
     // good sense.
     let reason = undefined.and_then(|variable| facts.unknown.get(variable));
     let refused = reason.is_some();
     let (what, hint) = match (reason, undefined) {
         (Some((what, hint)), _) => (what.clone(), hint.clone()),
-        (None, Some(variable)) if !VARIABLES.contains(&variable) => no_variable(variable),
-        (None, _) => (detail, advice(error.kind()).to_owned()),
+        (None, Some(variable)) if !VARIABLES.contains(&variable) => explain_no_variable(variable),
+        (None, _) => (detail, advise_on_error(error.kind()).to_owned()),
     };
-    let at = error.range().map(|range| place(source, range.start));
+    let at = error.range().map(|range| locate_offset(source, range.start));
     let (line, column) = (at.map(|(line, _)| line).or(error.line()), at.map(|(_, column)| column));
     TemplateError { template: name.to_owned(), line, column, what, hint, refused }
 }
 
 /// The variable behind an undefined value: the engine names the expression in backquotes,
 /// `subnet.routers[0]`.
-fn undefined<'d>(error: &minijinja::Error, detail: &'d str) -> Option<&'d str> {
+fn find_undefined_variable<'d>(error: &minijinja::Error, detail: &'d str) -> Option<&'d str> {
     let expression =
         detail.split('`').nth(1).filter(|_| error.kind() == ErrorKind::UndefinedError)?;
     expression.split(['.', '[']).next()
 }
 
-fn advice(kind: ErrorKind) -> &'static str {
+fn advise_on_error(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::SyntaxError => {
             "every {{, {% and {# needs its end, and every {% if %} and {% for %} its {% end... %}"
@@ -300,7 +312,10 @@ fn advice(kind: ErrorKind) -> &'static str {
 
 /// Facts that not everybody has, and why this client does not have it. None for a name that is no
 /// fact at all.
-fn why_unknown(variable: &str, context: &Context<'_>) -> Option<(String, &'static str)> {
+fn explain_unknown_fact(
+    variable: &str,
+    context: &TemplateContext<'_>,
+) -> Option<(String, &'static str)> {
     let client = context.client.to_canonical();
     let machine = context.machine.map(|machine| machine.mac);
     match (variable, machine) {
@@ -325,7 +340,7 @@ fn why_unknown(variable: &str, context: &Context<'_>) -> Option<(String, &'stati
 }
 
 /// Those of them that have a value for this client.
-fn variables(context: &Context<'_>) -> Vec<(&'static str, Value)> {
+fn collect_variables(context: &TemplateContext<'_>) -> Vec<(&'static str, Value)> {
     let server = match context.server.to_canonical() {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
@@ -338,19 +353,19 @@ fn variables(context: &Context<'_>) -> Vec<(&'static str, Value)> {
         ("http_port", Value::from(context.http_port)),
         ("http", Value::from(format!("http://{server}{port}"))),
     ];
-    known.extend(context.subnet.map(|subnet| ("subnet", self::subnet(subnet))));
+    known.extend(context.subnet.map(|subnet| ("subnet", make_subnet_value(subnet))));
     if let Some(machine) = context.machine {
-        known.extend(self::machine(machine));
+        known.extend(list_machine_variables(machine));
         known.extend(context.hostname.map(|name| ("hostname", Value::from(name))));
     }
     known
 }
 
-fn map(entries: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+fn make_value_map(entries: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
     Value::from(entries.into_iter().collect::<BTreeMap<_, _>>())
 }
 
-fn machine(machine: &Machine) -> Vec<(&'static str, Value)> {
+fn list_machine_variables(machine: &Machine) -> Vec<(&'static str, Value)> {
     let mut known = vec![
         ("mac", Value::from(machine.mac.to_string())),
         ("mac_dashed", Value::from(machine.mac.dashed())),
@@ -358,21 +373,21 @@ fn machine(machine: &Machine) -> Vec<(&'static str, Value)> {
     known.extend(machine.uuid.map(|uuid| ("uuid", Value::from(uuid.to_string()))));
     if let Some(firmware) = machine.firmware {
         let role = match firmware.role {
-            Role::Pxe => "pxe",
-            Role::HttpBoot => "http-boot",
-            Role::Ipxe => "ipxe",
-            Role::RaspberryPi => "raspberry-pi",
-            Role::UBoot => "u-boot",
-            Role::System => "system",
+            FirmwareRole::Pxe => "pxe",
+            FirmwareRole::HttpBoot => "http-boot",
+            FirmwareRole::Ipxe => "ipxe",
+            FirmwareRole::RaspberryPi => "raspberry-pi",
+            FirmwareRole::UBoot => "u-boot",
+            FirmwareRole::System => "system",
         };
         known.push(("firmware", Value::from(role)));
-        known.extend(firmware.arch.map(|arch| ("arch", Value::from(self::arch(arch)))));
+        known.extend(firmware.arch.map(|arch| ("arch", Value::from(format_arch_name(arch)))));
     }
     known
 }
 
 /// The names of the configuration file.
-fn arch(arch: Arch) -> String {
+fn format_arch_name(arch: Arch) -> String {
     match arch {
         Arch::Bios => "bios".to_owned(),
         Arch::UefiIa32 => "uefi-ia32".to_owned(),
@@ -382,12 +397,12 @@ fn arch(arch: Arch) -> String {
     }
 }
 
-fn subnet(subnet: &Subnet) -> Value {
+fn make_subnet_value(subnet: &Subnet) -> Value {
     let list = |addresses: &[std::net::Ipv4Addr]| {
         Value::from_iter(addresses.iter().map(ToString::to_string))
     };
     let network = subnet.network;
-    map([
+    make_value_map([
         ("network", Value::from(format!("{}/{}", network.address, network.prefix))),
         ("address", Value::from(network.address.to_string())),
         ("prefix", Value::from(network.prefix)),
@@ -401,12 +416,12 @@ fn subnet(subnet: &Subnet) -> Value {
 
 /// Takes what the engine writes, up to the limit.
 #[derive(Default)]
-struct Output {
+struct LimitedOutput {
     bytes: Vec<u8>,
     overflowed: bool,
 }
 
-impl io::Write for Output {
+impl io::Write for LimitedOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.bytes.len() + bytes.len() > OUTPUT_MAX_BYTES {
             self.overflowed = true;
@@ -427,9 +442,9 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::dhcp::subnet::{Clients, Mode};
+    use crate::dhcp::subnet::{ServedClients, SubnetMode};
     use crate::model::machine::{Firmware, Mac, Uuid};
-    use crate::model::network::Network;
+    use crate::model::network::Ipv4Network;
 
     const MACHINE: Machine = Machine {
         mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]),
@@ -437,17 +452,17 @@ mod tests {
             0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee,
             0,
         ])),
-        firmware: Some(Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) }),
+        firmware: Some(Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiX64) }),
     };
 
     fn subnet() -> Subnet {
         Subnet {
-            network: Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
+            network: Ipv4Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
             interface: None,
             relay: true,
             shared_network: None,
-            mode: Mode::Server,
-            clients: Clients::Any,
+            mode: SubnetMode::Server,
+            clients: ServedClients::Any,
             allow_other_servers: false,
             conflict_detection: true,
             pools: Vec::new(),
@@ -470,8 +485,8 @@ mod tests {
         }
     }
 
-    fn stranger() -> Context<'static> {
-        Context {
+    fn stranger() -> TemplateContext<'static> {
+        TemplateContext {
             client: "192.168.4.77".parse().unwrap(),
             machine: None,
             hostname: None,
@@ -481,15 +496,19 @@ mod tests {
         }
     }
 
-    fn known() -> Context<'static> {
-        Context { machine: Some(&MACHINE), hostname: Some("node1"), ..stranger() }
+    fn known() -> TemplateContext<'static> {
+        TemplateContext { machine: Some(&MACHINE), hostname: Some("node1"), ..stranger() }
     }
 
-    fn render(name: &str, source: &str, context: &Context<'_>) -> Result<String, TemplateError> {
-        super::render(name, source, &Facts::of(context))
+    fn render(
+        name: &str,
+        source: &str,
+        context: &TemplateContext<'_>,
+    ) -> Result<String, TemplateError> {
+        super::render_template_source(name, source, &TemplateFacts::of(context))
     }
 
-    fn complaint(source: &str, context: &Context<'_>) -> String {
+    fn complaint(source: &str, context: &TemplateContext<'_>) -> String {
         render("ks.cfg.j2", source, context).expect_err("a complaint").to_string()
     }
 
@@ -507,7 +526,7 @@ mod tests {
     #[test]
     fn b16_a_file_is_made_for_the_machine_that_asks() {
         let subnet = subnet();
-        let context = Context { subnet: Some(&subnet), http_port: 8080, ..known() };
+        let context = TemplateContext { subnet: Some(&subnet), http_port: 8080, ..known() };
         let source = "# {{ mac }} {{ mac_dashed }} {{ uuid }} {{ arch }} {{ firmware }}\n\
             network --bootproto=dhcp --device={{ mac }} --hostname={{ hostname }}.{{ \
             subnet.domain_name }}\n\
@@ -568,7 +587,7 @@ mod tests {
     #[test]
     fn b17_facts_that_a_known_machine_lacks_are_named_too() {
         let bare = Machine { uuid: None, firmware: None, ..MACHINE };
-        let context = Context { machine: Some(&bare), ..stranger() };
+        let context = TemplateContext { machine: Some(&bare), ..stranger() };
         assert!(complaint("{{ uuid }}", &context).contains("52:54:00:12:34:10 did not tell it"));
         assert!(
             complaint("{{ hostname }}", &context)
@@ -594,7 +613,10 @@ mod tests {
             ));
         }
         let subnet = subnet();
-        let text = complaint("{{ subnet.routres }}", &Context { subnet: Some(&subnet), ..known() });
+        let text = complaint(
+            "{{ subnet.routres }}",
+            &TemplateContext { subnet: Some(&subnet), ..known() },
+        );
         assert!(
             text.starts_with("ks.cfg.j2:1:4: `subnet.routres` is undefined\n  hint: test it first"),
             "{text}"
@@ -642,7 +664,7 @@ mod tests {
         let expected = "ks.cfg.j2:10003:4: the {% if %} has more than 10000 {% elif %}\n  hint: \
                         put the values into a map";
         assert!(text.starts_with(expected), "{text}");
-        assert_eq!(compile("ks.cfg.j2", &elifs).unwrap_err().to_string(), text);
+        assert_eq!(compile_template("ks.cfg.j2", &elifs).unwrap_err().to_string(), text);
         let chain = format!("\n{{{{ ip{} }}}}", " ~ ip".repeat(20_000));
         let text = complaint(&chain, &stranger());
         assert!(
@@ -654,16 +676,16 @@ mod tests {
     #[test]
     fn facts_and_complaints_are_the_same_in_another_process() {
         let subnet = subnet();
-        for context in [stranger(), Context { subnet: Some(&subnet), ..known() }] {
-            let facts = Facts::of(&context);
+        for context in [stranger(), TemplateContext { subnet: Some(&subnet), ..known() }] {
+            let facts = TemplateFacts::of(&context);
             let json = serde_json::to_string(&facts).unwrap();
-            assert_eq!(serde_json::from_str::<Facts>(&json).unwrap(), facts);
+            assert_eq!(serde_json::from_str::<TemplateFacts>(&json).unwrap(), facts);
         }
         let error = render("a.j2", "{{ mac }}", &stranger()).unwrap_err();
         let json = serde_json::to_string(&error).unwrap();
         assert_eq!(serde_json::from_str::<TemplateError>(&json).unwrap(), error);
         assert_eq!(
-            compile("a.j2", "{{ mac }}"),
+            compile_template("a.j2", "{{ mac }}"),
             Ok(()),
             "who lacks what is no matter of the template"
         );
@@ -682,7 +704,7 @@ mod tests {
         ] {
             for error in [
                 render("a.j2", source, &known()).unwrap_err(),
-                compile("a.j2", source).unwrap_err(),
+                compile_template("a.j2", source).unwrap_err(),
             ] {
                 let what = format!(
                     "a.j2:1:{column}: there is no variable `{name}`\n  hint: did you mean `"
@@ -707,20 +729,20 @@ mod tests {
             "{% block own %}{{ self.own is defined }}{% endblock %}{{ subnet.nothing is defined \
              }}{% raw %}{{ nobody }}{% endraw %}",
         ] {
-            assert_eq!(compile("a.j2", source), Ok(()), "{source}");
+            assert_eq!(compile_template("a.j2", source), Ok(()), "{source}");
         }
     }
 
     #[test]
     fn every_documented_variable_is_there() {
         let subnet = subnet();
-        let context = Context { subnet: Some(&subnet), ..known() };
+        let context = TemplateContext { subnet: Some(&subnet), ..known() };
         for variable in VARIABLES {
             assert!(
                 render("a.j2", &format!("{{{{ {variable} }}}}"), &context).is_ok(),
                 "{variable}"
             );
         }
-        assert_eq!(variables(&context).len(), VARIABLES.len());
+        assert_eq!(collect_variables(&context).len(), VARIABLES.len());
     }
 }

@@ -14,18 +14,18 @@ const INSIDE: [&str; 5] = ["loop", "self", "super", "caller", "varargs"];
 
 /// A name that is no variable, no function and nothing of the template's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unknown {
+pub(super) struct UnknownName {
     pub(super) name: String,
     /// In bytes of the source.
     pub(super) offset: usize,
 }
 
 /// The first such name.
-pub(super) fn unknown(
+pub(super) fn find_unknown_name(
     environment: &Environment<'_>,
     template: &Template<'_, '_>,
     syntax: SyntaxConfig,
-) -> Option<Unknown> {
+) -> Option<UnknownName> {
     let source = template.source();
     let mut names = template.undeclared_variables(false);
     names.retain(|name| !VARIABLES.contains(&name.as_str()) && !INSIDE.contains(&name.as_str()));
@@ -35,16 +35,16 @@ pub(super) fn unknown(
     for (name, _) in environment.globals() {
         names.remove(name);
     }
-    let words = Words::read(source, syntax);
+    let words = TemplateWords::read(source, syntax);
     // What one block sets, another one may not see: the engine says so where it happens.
     names.retain(|name| !words.own.contains(name.as_str()));
     let first = words.used.iter().find(|(name, _)| names.contains(*name))?;
-    Some(Unknown { name: first.0.to_owned(), offset: first.1 })
+    Some(UnknownName { name: first.0.to_owned(), offset: first.1 })
 }
 
 /// The words of a template.
 #[derive(Default)]
-struct Words<'s> {
+struct TemplateWords<'s> {
     /// Names that are read or written, with their places.
     used: Vec<(&'s str, usize)>,
     /// Names that statements of the template make.
@@ -53,7 +53,7 @@ struct Words<'s> {
 
 /// What the names of the statement that is being read are for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum NamePurpose {
     /// They are made, to the end: `macro f(x, y=1)`.
     Makes,
     /// They are made, to the `=` or `in`: `set x = 1`, `for x, y in z`.
@@ -61,7 +61,7 @@ enum Part {
     Uses,
 }
 
-impl Part {
+impl NamePurpose {
     fn of(statement: &str) -> Self {
         match statement {
             "macro" | "call" | "import" | "from" => Self::Makes,
@@ -71,18 +71,18 @@ impl Part {
     }
 }
 
-impl<'s> Words<'s> {
+impl<'s> TemplateWords<'s> {
     fn read(source: &'s str, syntax: SyntaxConfig) -> Self {
         let mut words = Self::default();
         let mut tokenizer = Tokenizer::new(source, "", false, syntax);
-        let (mut part, mut is_first, mut is_attribute) = (Part::Uses, false, false);
+        let (mut part, mut is_first, mut is_attribute) = (NamePurpose::Uses, false, false);
         let mut last = None;
         while let Ok(Some((token, span))) = tokenizer.next_token() {
             match token {
-                Token::Ident(statement) if is_first => part = Part::of(statement),
-                Token::Ident("in") if part == Part::Begins => part = Part::Uses,
+                Token::Ident(statement) if is_first => part = NamePurpose::of(statement),
+                Token::Ident("in") if part == NamePurpose::Begins => part = NamePurpose::Uses,
                 Token::Ident(name) => {
-                    if part != Part::Uses {
+                    if part != NamePurpose::Uses {
                         words.own.insert(name);
                     }
                     if !is_attribute {
@@ -93,9 +93,9 @@ impl<'s> Words<'s> {
                 // `with x = 1`, and arguments by name.
                 Token::Assign => {
                     words.own.extend(last);
-                    part = if part == Part::Begins { Part::Uses } else { part };
+                    part = if part == NamePurpose::Begins { NamePurpose::Uses } else { part };
                 }
-                Token::BlockEnd | Token::VariableEnd => part = Part::Uses,
+                Token::BlockEnd | Token::VariableEnd => part = NamePurpose::Uses,
                 _ => {}
             }
             is_first = matches!(token, Token::BlockStart);

@@ -8,24 +8,24 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use crate::model::random::{Random, mix};
+use crate::model::random::{SeededRandom, mix_bits};
 
 /// Most words of 64 bits in one key.
 const WORDS_MAX: usize = 4;
 
 /// The coefficients of one table: two for each word.
 #[derive(Clone, Debug)]
-pub(super) struct Keyed {
+pub(super) struct KeyedHasherBuilder {
     coefficients: [(u64, u64); WORDS_MAX],
 }
 
-impl Keyed {
-    pub(super) fn new(random: &mut Random) -> Self {
+impl KeyedHasherBuilder {
+    pub(super) fn new(random: &mut SeededRandom) -> Self {
         Self { coefficients: std::array::from_fn(|_| (random.next_number(), random.next_number())) }
     }
 }
 
-impl BuildHasher for Keyed {
+impl BuildHasher for KeyedHasherBuilder {
     type Hasher = KeyedHasher;
 
     fn build_hasher(&self) -> KeyedHasher {
@@ -63,7 +63,7 @@ impl Hasher for KeyedHasher {
     /// breaks the even steps in which neighbouring keys go, and fills the lowest and the highest
     /// bits, at which the map looks.
     fn finish(&self) -> u64 {
-        mix(self.sum >> 32)
+        mix_bits(self.sum >> 32)
     }
 }
 
@@ -73,11 +73,11 @@ mod tests {
 
     use super::*;
 
-    fn hash(keyed: &Keyed, words: [u64; 3]) -> u64 {
+    fn hash(keyed: &KeyedHasherBuilder, words: [u64; 3]) -> u64 {
         hash_of(keyed, &words)
     }
 
-    fn hash_of(keyed: &Keyed, words: &[u64]) -> u64 {
+    fn hash_of(keyed: &KeyedHasherBuilder, words: &[u64]) -> u64 {
         let mut hasher = keyed.build_hasher();
         words.iter().for_each(|word| hasher.write_u64(*word));
         hasher.finish()
@@ -89,7 +89,7 @@ mod tests {
     fn t65_neighbouring_keys_spread_over_all_places_whatever_the_seed() {
         const PLACES: u64 = 1024;
         for seed in 0..8 {
-            let keyed = Keyed::new(&mut Random::new(seed));
+            let keyed = KeyedHasherBuilder::new(&mut SeededRandom::new(seed));
             for (step, word) in [(1, 0), (1 << 16, 1), (1 << 32, 1), (256, 2)] {
                 let (mut low, mut high) = (HashMap::new(), HashMap::new());
                 for n in 0..16 * PLACES {
@@ -121,7 +121,7 @@ mod tests {
             ([0, 0, 7 << 32], [0, 0, 7]),
         ] {
             let is_equal = |seed: &u64| {
-                let keyed = Keyed::new(&mut Random::new(*seed));
+                let keyed = KeyedHasherBuilder::new(&mut SeededRandom::new(*seed));
                 hash(&keyed, one) == hash(&keyed, other)
             };
             assert_eq!((0..200).filter(is_equal).count(), 0, "{one:x?} {other:x?}");
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn bytes_are_words_of_eight() {
-        let keyed = Keyed::new(&mut Random::new(7));
+        let keyed = KeyedHasherBuilder::new(&mut SeededRandom::new(7));
         let mut bytes = keyed.build_hasher();
         bytes.write(&[1, 0, 0, 0, 0, 0, 0, 2, 3]);
         assert_eq!(bytes.finish(), hash_of(&keyed, &[2 << 56 | 1, 3]));
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn another_seed_is_another_hash() {
-        let of = |seed| hash(&Keyed::new(&mut Random::new(seed)), [1, 2, 3]);
+        let of = |seed| hash(&KeyedHasherBuilder::new(&mut SeededRandom::new(seed)), [1, 2, 3]);
         assert_ne!(of(1), of(2));
     }
 }

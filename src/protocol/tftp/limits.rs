@@ -116,7 +116,7 @@ pub const NETASCII_OCTETS_MAX: usize = 16 << 20;
 
 /// What one core bears. All of it can be configured; what happens at each edge is said with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct TransferLimits {
     /// Transfers at once. One more takes the place of the confirmed one that has stood still
     /// longest; where none has, it is dropped and counted, and its client asks again.
     pub transfers_max: usize,
@@ -136,7 +136,7 @@ pub struct Limits {
     pub requests_burst_max: u32,
 }
 
-impl Default for Limits {
+impl Default for TransferLimits {
     fn default() -> Self {
         Self {
             transfers_max: 16_384,

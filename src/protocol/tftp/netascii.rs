@@ -6,7 +6,7 @@ use super::limits::NETASCII_OCTETS_MAX;
 /// The file is longer than `limits::NETASCII_OCTETS_MAX`; the client gets ERROR 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a file of {octets} octets is too long for netascii (at most {NETASCII_OCTETS_MAX})")]
-pub struct TooLong {
+pub struct NetasciiTooLong {
     pub octets: usize,
 }
 
@@ -15,9 +15,9 @@ pub struct TooLong {
 /// Here a line ends with LF alone, so every CR is a bare one: the CR LF of a DOS file goes out as
 /// CR NUL CR LF and the client gets back what the file held. Blocks are cut from the result; so a
 /// pair may straddle two of them, and a retransmission has the same bytes.
-pub fn translate(file: &[u8]) -> Result<Vec<u8>, TooLong> {
+pub fn translate_netascii(file: &[u8]) -> Result<Vec<u8>, NetasciiTooLong> {
     if file.len() > NETASCII_OCTETS_MAX {
-        return Err(TooLong { octets: file.len() });
+        return Err(NetasciiTooLong { octets: file.len() });
     }
     let ends = file.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
     let mut wire = Vec::with_capacity(file.len() + ends);
@@ -56,18 +56,18 @@ mod tests {
 
     #[test]
     fn t8_line_ends_are_translated_and_nothing_is_lost() {
-        assert_eq!(translate(b"a\nb\rc").unwrap(), b"a\r\nb\r\0c");
+        assert_eq!(translate_netascii(b"a\nb\rc").unwrap(), b"a\r\nb\r\0c");
         for file in
             [&b""[..], b"\n", b"\r", b"\r\n", b"\n\r", b"a\r", b"\r\r\n\n", b"plain", b"\0\r\0\n"]
         {
-            assert_eq!(back(&translate(file).unwrap()), file, "{file:?}");
+            assert_eq!(back(&translate_netascii(file).unwrap()), file, "{file:?}");
         }
     }
 
     #[test]
     fn t8_a_pair_may_straddle_two_blocks() {
         let file = [&[b'x'; 511][..], b"\nend"].concat();
-        let wire = translate(&file).unwrap();
+        let wire = translate_netascii(&file).unwrap();
         assert_eq!((wire[511], wire[512]), (b'\r', b'\n'));
         assert_eq!(back(&wire), file);
     }
@@ -75,10 +75,10 @@ mod tests {
     #[test]
     fn t8_a_file_over_the_limit_is_refused() {
         assert_eq!(
-            translate(&vec![b'\n'; NETASCII_OCTETS_MAX]).map(|wire| wire.len()),
+            translate_netascii(&vec![b'\n'; NETASCII_OCTETS_MAX]).map(|wire| wire.len()),
             Ok(2 * NETASCII_OCTETS_MAX)
         );
         let octets = NETASCII_OCTETS_MAX + 1;
-        assert_eq!(translate(&vec![b'\n'; octets]), Err(TooLong { octets }));
+        assert_eq!(translate_netascii(&vec![b'\n'; octets]), Err(NetasciiTooLong { octets }));
     }
 }

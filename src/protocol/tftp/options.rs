@@ -4,7 +4,7 @@
 use super::limits::{
     BLOCK_SIZE_DEFAULT, BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, WINDOW_DEFAULT_MAX, WINDOW_MAX,
 };
-use super::packet::{Mode, Options, write_option, write_option_ack};
+use super::packet::{Options, TransferMode, write_option, write_option_ack};
 
 /// What may be granted: the switches for firmware that asks for options and then fails on them
 /// (T-23).
@@ -39,7 +39,7 @@ impl Default for OptionPolicy {
 
 /// What both sides now keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct NegotiatedTerms {
     /// Octets in every block but the last.
     pub block_size: u16,
     /// Blocks that may be in flight.
@@ -51,28 +51,32 @@ pub struct Terms {
 }
 
 /// Answers `options` for a file of `len` octets and writes the OACK to `oack` (of no meaning if
-/// [`Terms::acknowledged`] is false). Calling it again gives the same OACK, so none needs to be
+/// [`NegotiatedTerms::acknowledged`] is false). Calling it again gives the same OACK, so none needs to be
 /// kept.
 ///
 /// A wrong or forbidden value leaves its option out, it never refuses the request (T-15).
-pub fn negotiate(
+pub fn negotiate_options(
     options: Options<'_>,
     policy: &OptionPolicy,
-    mode: Mode,
+    mode: TransferMode,
     len: u64,
     oack: &mut Vec<u8>,
-) -> Terms {
-    let mut terms =
-        Terms { block_size: BLOCK_SIZE_DEFAULT, window: 1, timeout_s: None, acknowledged: false };
+) -> NegotiatedTerms {
+    let mut terms = NegotiatedTerms {
+        block_size: BLOCK_SIZE_DEFAULT,
+        window: 1,
+        timeout_s: None,
+        acknowledged: false,
+    };
     write_option_ack(oack);
     let mut seen = [false; 4];
     for (name, value) in options {
-        let Some(option) = Known::from_name(name) else { continue };
+        let Some(option) = KnownOption::from_name(name) else { continue };
         // The first of several wins, even if it was refused (T-10).
         if std::mem::replace(&mut seen[option as usize], true) {
             continue;
         }
-        let granted = decimal(value)
+        let granted = parse_decimal(value)
             .filter(|_| option.is_allowed(policy))
             .and_then(|asked| option.grant(asked, policy, mode, len, &mut terms));
         if let Some(granted) = granted {
@@ -84,7 +88,7 @@ pub fn negotiate(
 }
 
 /// A number in decimal digits; one too large for 64 bits is the largest. None = not a number.
-pub(super) fn decimal(text: &[u8]) -> Option<u64> {
+pub(super) fn parse_decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
@@ -96,14 +100,14 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Known {
+enum KnownOption {
     Blksize,
     Timeout,
     Tsize,
     Windowsize,
 }
 
-impl Known {
+impl KnownOption {
     /// None = an option we do not know, left out of the OACK (T-14).
     fn from_name(name: &[u8]) -> Option<Self> {
         let known = [
@@ -133,9 +137,9 @@ impl Known {
         self,
         asked: u64,
         policy: &OptionPolicy,
-        mode: Mode,
+        mode: TransferMode,
         len: u64,
-        terms: &mut Terms,
+        terms: &mut NegotiatedTerms,
     ) -> Option<u64> {
         match self {
             // T-17: never more than asked, and values over the RFC's range are cut to what we can
@@ -155,7 +159,7 @@ impl Known {
                 Some(asked)
             }
             // T-19: a translated file's size isn't the size the client will see.
-            Self::Tsize => (mode == Mode::Octet).then_some(len),
+            Self::Tsize => (mode == TransferMode::Octet).then_some(len),
             // T-20
             Self::Windowsize => {
                 let asked = u16::try_from(asked).ok().filter(|blocks| *blocks > 0)?;
@@ -170,24 +174,26 @@ impl Known {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::super::packet::{Packet, parse};
+    use super::super::packet::{Packet, parse_tftp_packet};
     use super::*;
 
     /// Negotiates `pairs` for a file of 1000 octets and returns the terms and the OACK's pairs.
     fn ask_with(
         policy: OptionPolicy,
-        mode: Mode,
+        mode: TransferMode,
         pairs: &[(&str, &str)],
-    ) -> (Terms, Vec<(String, String)>) {
+    ) -> (NegotiatedTerms, Vec<(String, String)>) {
         let mut request = b"\0\x01f\0octet\0".to_vec();
         for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
             request.extend_from_slice(text.as_bytes());
             request.push(0);
         }
-        let Some(Packet::Read(Ok(asked))) = parse(&request) else { panic!("{request:?}") };
+        let Some(Packet::Read(Ok(asked))) = parse_tftp_packet(&request) else {
+            panic!("{request:?}")
+        };
         let mut oack = Vec::new();
-        let terms = negotiate(asked.options, &policy, mode, 1000, &mut oack);
-        let Some(Packet::OptionAck(options)) = parse(&oack) else { panic!("{oack:?}") };
+        let terms = negotiate_options(asked.options, &policy, mode, 1000, &mut oack);
+        let Some(Packet::OptionAck(options)) = parse_tftp_packet(&oack) else { panic!("{oack:?}") };
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         (terms, options.map(|(name, value)| (text(name), text(value))).collect())
     }
@@ -195,7 +201,7 @@ mod tests {
     fn ask(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         ask_with(
             OptionPolicy { block_size_max: 1468, ..OptionPolicy::default() },
-            Mode::Octet,
+            TransferMode::Octet,
             pairs,
         )
         .1
@@ -240,7 +246,7 @@ mod tests {
     fn t13_nothing_accepted_is_no_acknowledgement() {
         for pairs in [&[][..], &[("multicast", "")], &[("blksize", "7"), ("windowsize", "0")]] {
             assert!(
-                !ask_with(OptionPolicy::default(), Mode::Octet, pairs).0.acknowledged,
+                !ask_with(OptionPolicy::default(), TransferMode::Octet, pairs).0.acknowledged,
                 "{pairs:?}"
             );
         }
@@ -284,7 +290,7 @@ mod tests {
         ] {
             assert_eq!(one("blksize", asked).as_deref(), answer, "{asked}");
         }
-        let wide = ask_with(OptionPolicy::default(), Mode::Octet, &[("blksize", "65535")]);
+        let wide = ask_with(OptionPolicy::default(), TransferMode::Octet, &[("blksize", "65535")]);
         assert_eq!(wide.0.block_size, 65464);
     }
 
@@ -304,13 +310,21 @@ mod tests {
         }
         assert_eq!(one("tsize", "x"), None);
         assert!(
-            !ask_with(OptionPolicy::default(), Mode::Netascii, &[("tsize", "0")]).0.acknowledged
+            !ask_with(OptionPolicy::default(), TransferMode::Netascii, &[("tsize", "0")])
+                .0
+                .acknowledged
         );
         let mut oack = Vec::new();
         let size = 5_000_000_000u64;
         let asked = b"\0\x01f\0octet\0tsize\x000\0";
-        let Some(Packet::Read(Ok(asked))) = parse(asked) else { panic!() };
-        negotiate(asked.options, &OptionPolicy::default(), Mode::Octet, size, &mut oack);
+        let Some(Packet::Read(Ok(asked))) = parse_tftp_packet(asked) else { panic!() };
+        negotiate_options(
+            asked.options,
+            &OptionPolicy::default(),
+            TransferMode::Octet,
+            size,
+            &mut oack,
+        );
         assert_eq!(oack, b"\0\x06tsize\x005000000000\0");
     }
 
@@ -327,19 +341,26 @@ mod tests {
             assert_eq!(one("windowsize", asked).as_deref(), answer, "{asked}");
         }
         let wide = OptionPolicy { window_max: u16::MAX, ..OptionPolicy::default() };
-        assert_eq!(ask_with(wide, Mode::Octet, &[("windowsize", "65535")]).0.window, WINDOW_MAX);
+        assert_eq!(
+            ask_with(wide, TransferMode::Octet, &[("windowsize", "65535")]).0.window,
+            WINDOW_MAX
+        );
     }
 
     #[test]
     fn t22_any_option_granted_brings_an_acknowledgement() {
         assert!(
-            ask_with(OptionPolicy::default(), Mode::Octet, &[("blksize", "1024"), ("tsize", "0")])
-                .0
-                .acknowledged
+            ask_with(
+                OptionPolicy::default(),
+                TransferMode::Octet,
+                &[("blksize", "1024"), ("tsize", "0")]
+            )
+            .0
+            .acknowledged
         );
         let no_blksize = OptionPolicy { blksize: false, ..OptionPolicy::default() };
         let (terms, answer) =
-            ask_with(no_blksize, Mode::Octet, &[("blksize", "1024"), ("tsize", "0")]);
+            ask_with(no_blksize, TransferMode::Octet, &[("blksize", "1024"), ("tsize", "0")]);
         assert!(terms.acknowledged);
         assert_eq!(answer, [("tsize".into(), "1000".into())]);
     }
@@ -347,10 +368,10 @@ mod tests {
     #[test]
     fn t23_switches_turn_options_off_or_down() {
         let all = [("blksize", "1468"), ("windowsize", "16"), ("tsize", "0")];
-        let with = |policy| ask_with(policy, Mode::Octet, &all).0;
+        let with = |policy| ask_with(policy, TransferMode::Octet, &all).0;
         let no_timeout = ask_with(
             OptionPolicy { timeout: false, ..OptionPolicy::default() },
-            Mode::Octet,
+            TransferMode::Octet,
             &[("timeout", "5")],
         );
         assert_eq!((no_timeout.0.timeout_s, no_timeout.0.acknowledged), (None, false));

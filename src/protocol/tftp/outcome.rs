@@ -4,7 +4,7 @@ use super::packet::ErrorCode;
 
 /// Whose doing the end was, and whether all had been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum TransferOutcome {
     /// The client has it all.
     Complete,
     /// All was sent; the last ACK never came. Some clients never send it (T-29).
@@ -17,7 +17,7 @@ pub enum Outcome {
     /// The client fell silent (T-42).
     GaveUp,
     /// Ours: the content was lost or did not come in time.
-    Failed(Failure),
+    Failed(TransferFailure),
     /// The same endpoint asked for something else (T-50).
     Replaced,
     /// Turned away with this code.
@@ -32,7 +32,7 @@ pub enum Outcome {
     Guessed,
 }
 
-impl Outcome {
+impl TransferOutcome {
     /// Something an operator should look into (T-29, T-51, T-52: much that looks like it is not).
     pub fn is_failure(self) -> bool {
         match self {
@@ -51,7 +51,7 @@ impl Outcome {
 
 /// Why we could not go on; the client gets ERROR 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum TransferFailure {
     /// The file was changed or cut short in place (T-31).
     ContentLost,
     /// The file is as it was, and its disk or file server gives no more of it.

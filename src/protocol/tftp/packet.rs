@@ -9,7 +9,7 @@ use super::limits::{ERROR_TEXT_OCTETS_MAX, REQUEST_OCTETS_MAX};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
     /// RRQ, or what is wrong with it: a fault is answered, so it is not an error of the parser.
-    Read(Result<Asked<'a>, Refusal>),
+    Read(Result<ReadRequest<'a>, TftpRefusal>),
     /// WRQ. Never served, so its fields are not read (T-3).
     Write,
     Data {
@@ -27,10 +27,10 @@ pub enum Packet<'a> {
 }
 
 /// Reads a datagram; None = not TFTP, or too short to say anything (T-4, T-30).
-pub fn parse(bytes: &[u8]) -> Option<Packet<'_>> {
+pub fn parse_tftp_packet(bytes: &[u8]) -> Option<Packet<'_>> {
     let (opcode, body) = bytes.split_first_chunk::<2>()?;
     match u16::from_be_bytes(*opcode) {
-        opcode::RRQ => Some(Packet::Read(read_request(bytes))),
+        opcode::RRQ => Some(Packet::Read(parse_read_request(bytes))),
         opcode::WRQ => Some(Packet::Write),
         opcode::DATA => {
             let (block, payload) = body.split_first_chunk::<2>()?;
@@ -40,7 +40,7 @@ pub fn parse(bytes: &[u8]) -> Option<Packet<'_>> {
         opcode::ACK => Some(Packet::Ack { block: u16::from_be_bytes(*body.first_chunk::<2>()?) }),
         opcode::ERROR => {
             let (code, text) = body.split_first_chunk::<2>()?;
-            let message = split_string(text).map_or(text, |(message, _)| message);
+            let message = split_at_nul(text).map_or(text, |(message, _)| message);
             Some(Packet::Error { code: u16::from_be_bytes(*code), message })
         }
         opcode::OACK => Some(Packet::OptionAck(Options { rest: body })),
@@ -50,10 +50,10 @@ pub fn parse(bytes: &[u8]) -> Option<Packet<'_>> {
 
 /// A read request, borrowed from its datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked<'a> {
+pub struct ReadRequest<'a> {
     /// Bytes as sent: no decoding, any encoding (T-63).
     pub name: &'a [u8],
-    pub mode: Mode,
+    pub mode: TransferMode,
     pub options: Options<'a>,
     /// The datagram from its opcode to the end of the last whole option; what follows means nothing
     /// (T-7).
@@ -62,7 +62,7 @@ pub struct Asked<'a> {
 
 /// How the bytes of the file become bytes of blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Mode {
+pub enum TransferMode {
     #[default]
     Octet,
     /// Line ends translated (T-8).
@@ -79,8 +79,8 @@ impl<'a> Iterator for Options<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (name, rest) = split_string(self.rest)?;
-        let (value, rest) = split_string(rest)?;
+        let (name, rest) = split_at_nul(self.rest)?;
+        let (value, rest) = split_at_nul(rest)?;
         self.rest = rest;
         Some((name, value))
     }
@@ -89,20 +89,20 @@ impl<'a> Iterator for Options<'a> {
 /// A read request that outlives its datagram. Two are equal when they ask for the same in the same
 /// words.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Request {
+pub struct StoredReadRequest {
     datagram: Box<[u8]>,
     name_end: usize,
     options_start: usize,
-    mode: Mode,
+    mode: TransferMode,
 }
 
-impl Request {
+impl StoredReadRequest {
     /// The name as sent, without its NUL.
     pub fn name(&self) -> &[u8] {
         self.datagram.get(2..self.name_end).unwrap_or_default()
     }
 
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> TransferMode {
         self.mode
     }
 
@@ -116,13 +116,13 @@ impl Request {
     }
 
     /// Is `asked` this request once more (T-49)?
-    pub fn same(&self, asked: &Asked<'_>) -> bool {
+    pub fn same(&self, asked: &ReadRequest<'_>) -> bool {
         *self.datagram == *asked.meaning
     }
 }
 
-impl From<&Asked<'_>> for Request {
-    fn from(asked: &Asked<'_>) -> Self {
+impl From<&ReadRequest<'_>> for StoredReadRequest {
+    fn from(asked: &ReadRequest<'_>) -> Self {
         let options_octets: usize =
             asked.options.map(|(name, value)| name.len() + value.len() + 2).sum();
         Self {
@@ -134,7 +134,7 @@ impl From<&Asked<'_>> for Request {
     }
 }
 
-impl fmt::Debug for Request {
+impl fmt::Debug for StoredReadRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("name", &self.name().escape_ascii().to_string())
@@ -145,12 +145,12 @@ impl fmt::Debug for Request {
 /// Why a client is turned away: the code and text of an ERROR. The text is part of the program, so
 /// that it can't carry a path of this server (T-53).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct TftpRefusal {
     pub code: ErrorCode,
     pub text: &'static str,
 }
 
-impl Refusal {
+impl TftpRefusal {
     pub const NOT_FOUND: Self = Self { code: ErrorCode::NotFound, text: "File not found" };
     pub const ACCESS_VIOLATION: Self =
         Self { code: ErrorCode::AccessViolation, text: "Access violation" };
@@ -173,21 +173,21 @@ pub enum ErrorCode {
 }
 
 /// The header of a DATA packet.
-pub fn data_header(block: u16) -> [u8; 4] {
+pub fn build_data_header(block: u16) -> [u8; 4] {
     let [high, low] = block.to_be_bytes();
     [0, 3, high, low]
 }
 
 /// Writes an ACK to `out`, in place of what was there.
 pub fn write_ack(out: &mut Vec<u8>, block: u16) {
-    start(out, opcode::ACK);
+    write_opcode(out, opcode::ACK);
     out.extend_from_slice(&block.to_be_bytes());
 }
 
 /// Writes an ERROR to `out`, in place of what was there. The text is cut to its limit and to
 /// printable ASCII (T-53).
-pub fn write_error(out: &mut Vec<u8>, refusal: Refusal) {
-    start(out, opcode::ERROR);
+pub fn write_error(out: &mut Vec<u8>, refusal: TftpRefusal) {
+    write_opcode(out, opcode::ERROR);
     out.extend_from_slice(&(refusal.code as u16).to_be_bytes());
     let text = refusal.text.bytes().filter(|byte| byte.is_ascii_graphic() || *byte == b' ');
     out.extend(text.take(ERROR_TEXT_OCTETS_MAX));
@@ -196,7 +196,7 @@ pub fn write_error(out: &mut Vec<u8>, refusal: Refusal) {
 
 /// Begins a read request in `out`, in place of what was there; options follow by [`write_option`].
 pub fn write_read_request(out: &mut Vec<u8>, name: &[u8], mode: &[u8]) {
-    start(out, opcode::RRQ);
+    write_opcode(out, opcode::RRQ);
     for text in [name, mode] {
         out.extend_from_slice(text);
         out.push(0);
@@ -205,7 +205,7 @@ pub fn write_read_request(out: &mut Vec<u8>, name: &[u8], mode: &[u8]) {
 
 /// Begins an OACK in `out`, in place of what was there; options follow by [`write_option`].
 pub fn write_option_ack(out: &mut Vec<u8>) {
-    start(out, opcode::OACK);
+    write_opcode(out, opcode::OACK);
 }
 
 /// Adds one option to a request or an OACK. The name goes out as it is spelt (T-12).
@@ -225,26 +225,26 @@ mod opcode {
     pub(super) const OACK: u16 = 6;
 }
 
-const TOO_LONG: Refusal = Refusal { code: ErrorCode::Illegal, text: "Request too long" };
-const MALFORMED: Refusal = Refusal { code: ErrorCode::Illegal, text: "Malformed request" };
-const BAD_MODE: Refusal =
-    Refusal { code: ErrorCode::Illegal, text: "Mode is neither octet nor netascii" };
-const NO_NAME: Refusal = Refusal { code: ErrorCode::NotFound, text: "Empty file name" };
+const TOO_LONG: TftpRefusal = TftpRefusal { code: ErrorCode::Illegal, text: "Request too long" };
+const MALFORMED: TftpRefusal = TftpRefusal { code: ErrorCode::Illegal, text: "Malformed request" };
+const BAD_MODE: TftpRefusal =
+    TftpRefusal { code: ErrorCode::Illegal, text: "Mode is neither octet nor netascii" };
+const NO_NAME: TftpRefusal = TftpRefusal { code: ErrorCode::NotFound, text: "Empty file name" };
 
 /// T-1, T-2, T-5, T-6, T-7.
-fn read_request(bytes: &[u8]) -> Result<Asked<'_>, Refusal> {
+fn parse_read_request(bytes: &[u8]) -> Result<ReadRequest<'_>, TftpRefusal> {
     if bytes.len() > REQUEST_OCTETS_MAX {
         return Err(TOO_LONG);
     }
     let body = bytes.get(2..).ok_or(MALFORMED)?;
-    let (name, rest) = split_string(body).ok_or(MALFORMED)?;
-    let (mode, rest) = split_string(rest).ok_or(MALFORMED)?;
+    let (name, rest) = split_at_nul(body).ok_or(MALFORMED)?;
+    let (mode, rest) = split_at_nul(rest).ok_or(MALFORMED)?;
     if name.is_empty() {
         return Err(NO_NAME);
     }
     let mode = match mode {
-        mode if mode.eq_ignore_ascii_case(b"octet") => Mode::Octet,
-        mode if mode.eq_ignore_ascii_case(b"netascii") => Mode::Netascii,
+        mode if mode.eq_ignore_ascii_case(b"octet") => TransferMode::Octet,
+        mode if mode.eq_ignore_ascii_case(b"netascii") => TransferMode::Netascii,
         _ => return Err(BAD_MODE),
     };
     let mut pairs = Options { rest };
@@ -256,16 +256,16 @@ fn read_request(bytes: &[u8]) -> Result<Asked<'_>, Refusal> {
     };
     let (options, tail) = rest.split_at(options_octets);
     let meaning = &bytes[..bytes.len() - tail.len()];
-    Ok(Asked { name, mode, options: Options { rest: options }, meaning })
+    Ok(ReadRequest { name, mode, options: Options { rest: options }, meaning })
 }
 
 /// The octets before the next NUL, and those after it.
-fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+fn split_at_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().position(|byte| *byte == 0)?;
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
-fn start(out: &mut Vec<u8>, opcode: u16) {
+fn write_opcode(out: &mut Vec<u8>, opcode: u16) {
     out.clear();
     out.extend_from_slice(&opcode.to_be_bytes());
 }
@@ -289,8 +289,8 @@ mod tests {
 
     use super::*;
 
-    fn read(bytes: &[u8]) -> Result<Asked<'_>, Refusal> {
-        match parse(bytes) {
+    fn read(bytes: &[u8]) -> Result<ReadRequest<'_>, TftpRefusal> {
+        match parse_tftp_packet(bytes) {
             Some(Packet::Read(result)) => result,
             other => panic!("not a read request: {other:?}"),
         }
@@ -304,15 +304,15 @@ mod tests {
     fn t1_a_request_is_name_mode_and_options() {
         let asked = read(b"\0\x01pxelinux.0\0octet\0tsize\x000\0blksize\x001408\0").unwrap();
         assert_eq!(asked.name, b"pxelinux.0");
-        assert_eq!(asked.mode, Mode::Octet);
+        assert_eq!(asked.mode, TransferMode::Octet);
         let options: Vec<_> = asked.options.collect();
         assert_eq!(options, [(&b"tsize"[..], &b"0"[..]), (b"blksize", b"1408")]);
     }
 
     #[test]
     fn t2_modes_compare_without_case_and_mail_is_refused() {
-        assert_eq!(read(b"\0\x01a\0OcTeT\0").unwrap().mode, Mode::Octet);
-        assert_eq!(read(b"\0\x01a\0NETASCII\0").unwrap().mode, Mode::Netascii);
+        assert_eq!(read(b"\0\x01a\0OcTeT\0").unwrap().mode, TransferMode::Octet);
+        assert_eq!(read(b"\0\x01a\0NETASCII\0").unwrap().mode, TransferMode::Netascii);
         assert_eq!(code(b"\0\x01a\0mail\0"), ErrorCode::Illegal);
         assert_eq!(code(b"\0\x01a\0octet \0"), ErrorCode::Illegal);
         assert_eq!(code(b"\0\x01a\0\0"), ErrorCode::Illegal);
@@ -323,7 +323,7 @@ mod tests {
         for bytes in
             [&b"\0\0\0\0"[..], b"\0\x07\0\0", b"\xff\xffxx", b"\x01\0a\0octet\0", b"\0", b""]
         {
-            assert_eq!(parse(bytes), None, "{bytes:?}");
+            assert_eq!(parse_tftp_packet(bytes), None, "{bytes:?}");
         }
     }
 
@@ -350,27 +350,33 @@ mod tests {
         let garbage = read(b"\0\x01a\0octet\0blksize\x00512\0\xff\xfe").unwrap();
         assert_eq!(garbage.options.count(), 1);
         let clean = read(b"\0\x01a\0octet\0blksize\x00512\0").unwrap();
-        assert!(Request::from(&clean).same(&garbage), "the tail is no part of the request");
+        assert!(
+            StoredReadRequest::from(&clean).same(&garbage),
+            "the tail is no part of the request"
+        );
     }
 
     #[test]
     fn t30_an_ack_may_be_longer_but_not_shorter() {
-        assert_eq!(parse(b"\0\x04\x12\x34trailing"), Some(Packet::Ack { block: 0x1234 }));
-        assert_eq!(parse(b"\0\x04\x12"), None);
-        assert_eq!(parse(b"\0\x03\0"), None);
+        assert_eq!(
+            parse_tftp_packet(b"\0\x04\x12\x34trailing"),
+            Some(Packet::Ack { block: 0x1234 })
+        );
+        assert_eq!(parse_tftp_packet(b"\0\x04\x12"), None);
+        assert_eq!(parse_tftp_packet(b"\0\x03\0"), None);
     }
 
     #[test]
     fn t53_error_text_ends_with_nul_and_is_short_ascii() {
         let mut out = Vec::new();
-        write_error(&mut out, Refusal::NOT_FOUND);
+        write_error(&mut out, TftpRefusal::NOT_FOUND);
         assert_eq!(out, b"\0\x05\0\x01File not found\0");
         let long = "é\n0123456789".repeat(40);
-        write_error(&mut out, Refusal { code: ErrorCode::Undefined, text: long.leak() });
+        write_error(&mut out, TftpRefusal { code: ErrorCode::Undefined, text: long.leak() });
         assert_eq!(out.len(), 4 + 127 + 1);
         assert!(out[4..131].iter().all(u8::is_ascii_digit));
         assert_eq!(
-            parse(&out)
+            parse_tftp_packet(&out)
                 .map(|p| matches!(p, Packet::Error { code: 0, message } if message.len() == 127)),
             Some(true)
         );
@@ -380,13 +386,13 @@ mod tests {
     fn t63_names_are_bytes_and_percent_is_literal() {
         let asked = read(b"\0\x01%2e\xff\xc3(\0octet\0").unwrap();
         assert_eq!(asked.name, b"%2e\xff\xc3(");
-        assert_eq!(Request::from(&asked).name(), asked.name);
+        assert_eq!(StoredReadRequest::from(&asked).name(), asked.name);
     }
 
     #[test]
     fn an_owned_request_says_what_the_borrowed_one_said() {
         let asked = read(b"\0\x01grub.cfg\0netascii\0tsize\x000\0odd").unwrap();
-        let request = Request::from(&asked);
+        let request = StoredReadRequest::from(&asked);
         assert_eq!((request.name(), request.mode()), (asked.name, asked.mode));
         assert!(request.options().eq(asked.options));
         assert_eq!(format!("{request:?}"), "Request { name: \"grub.cfg\", .. }");
@@ -395,7 +401,7 @@ mod tests {
             (b"\0\x01tsize\0octet\0blksize\x00512\0tsize\0", false),
         ] {
             assert_eq!(
-                Request::from(&read(datagram).unwrap()).asks_size(),
+                StoredReadRequest::from(&read(datagram).unwrap()).asks_size(),
                 asks_size,
                 "{datagram:?}"
             );

@@ -6,27 +6,27 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::Tick;
 use super::id::TransferId;
-use super::limits::{Limits, RATE_PLACES, SECOND, SHARE_MAX};
-use crate::model::random::mix;
+use super::limits::{RATE_PLACES, SECOND, SHARE_MAX, TransferLimits};
+use crate::model::random::mix_bits;
 
 /// Addresses and IPv6 networks that have transfers or wait for one. An entry lives no longer than
 /// its sessions, so it needs no sweep. A network is entered by its first address, which no host
 /// has.
 #[derive(Debug, Default)]
-pub(super) struct Sources {
-    sources: HashMap<IpAddr, Source>,
+pub(super) struct SourceTable {
+    sources: HashMap<IpAddr, SourceEntry>,
 }
 
 #[derive(Debug, Default)]
-struct Source {
+struct SourceEntry {
     transfers: usize,
     /// In the order in which they came; some may have ended meanwhile.
     waiting: VecDeque<TransferId>,
 }
 
-impl Sources {
+impl SourceTable {
     /// May one more transfer of `address` begin now, and would it overtake nobody?
-    pub(super) fn has_room(&self, address: IpAddr, limits: &Limits) -> bool {
+    pub(super) fn has_room(&self, address: IpAddr, limits: &TransferLimits) -> bool {
         self.sources.get(&address).is_none_or(|source| {
             source.waiting.is_empty()
                 && source.transfers < usize::from(limits.transfers_per_address_max.max(1))
@@ -35,23 +35,23 @@ impl Sources {
 
     /// Whether an address, or the network that it is of, has as much of the table as one source may
     /// have.
-    pub(super) fn has_its_share(&self, address: IpAddr, limits: &Limits) -> bool {
+    pub(super) fn has_its_share(&self, address: IpAddr, limits: &TransferLimits) -> bool {
         let (part, of) = SHARE_MAX;
         let most = (limits.transfers_max / of * part).max(1);
-        [Some(address), network(address)]
+        [Some(address), find_source_network(address)]
             .into_iter()
             .flatten()
             .any(|source| self.sources.get(&source).is_some_and(|source| source.transfers >= most))
     }
 
     pub(super) fn enter(&mut self, address: IpAddr) {
-        for source in [Some(address), network(address)].into_iter().flatten() {
+        for source in [Some(address), find_source_network(address)].into_iter().flatten() {
             self.sources.entry(source).or_default().transfers += 1;
         }
     }
 
     pub(super) fn leave(&mut self, address: IpAddr) {
-        for source in [Some(address), network(address)].into_iter().flatten() {
+        for source in [Some(address), find_source_network(address)].into_iter().flatten() {
             if let Some(source) = self.sources.get_mut(&source) {
                 source.transfers = source.transfers.saturating_sub(1);
             }
@@ -67,7 +67,7 @@ impl Sources {
     pub(super) fn next_waiting(
         &mut self,
         address: IpAddr,
-        limits: &Limits,
+        limits: &TransferLimits,
         lives: impl Fn(TransferId) -> bool,
     ) -> Option<TransferId> {
         let source = self.sources.get_mut(&address)?;
@@ -92,7 +92,7 @@ impl Sources {
 }
 
 /// The network (/64) of an IPv6 address: what one host may have all addresses of.
-pub(super) fn network(address: IpAddr) -> Option<IpAddr> {
+pub(super) fn find_source_network(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V4(_) => None,
         IpAddr::V6(v6) => Some(Ipv6Addr::from(u128::from(v6) >> 64 << 64).into()),
@@ -105,7 +105,7 @@ pub(super) fn network(address: IpAddr) -> Option<IpAddr> {
 /// Two addresses may share a place, and then they share its rate. That can only slow, and no flood
 /// of forged addresses makes the table grow.
 #[derive(Debug)]
-pub(super) struct Rates {
+pub(super) struct RateBuckets {
     /// When the place would be idle again.
     idle_at: Box<[Tick]>,
     /// Time that one event costs.
@@ -115,7 +115,7 @@ pub(super) struct Rates {
     seed: u64,
 }
 
-impl Rates {
+impl RateBuckets {
     pub(super) fn new(interval: Tick, burst: u32, seed: u64) -> Self {
         let burst = interval * Tick::from(burst.max(1) - 1);
         Self { idle_at: vec![0; RATE_PLACES].into(), interval, burst, seed }
@@ -127,7 +127,7 @@ impl Rates {
 
     /// Takes one event if it may happen now; else says when.
     pub(super) fn take(&mut self, now: Tick, address: IpAddr) -> Result<(), Tick> {
-        let place = place(address, self.seed, self.idle_at.len());
+        let place = find_rate_place(address, self.seed, self.idle_at.len());
         let idle_at = &mut self.idle_at[place];
         let free_at = idle_at.saturating_sub(self.burst);
         if free_at > now {
@@ -139,14 +139,14 @@ impl Rates {
 }
 
 /// A place below `places` for an address: keyed, so that nobody can aim at another's.
-pub(super) fn place(address: IpAddr, seed: u64, places: usize) -> usize {
+pub(super) fn find_rate_place(address: IpAddr, seed: u64, places: usize) -> usize {
     let number = match address {
         IpAddr::V4(v4) => u128::from(u32::from(v4)),
         IpAddr::V6(v6) => u128::from(v6),
     };
     #[allow(clippy::cast_possible_truncation)] // each half is taken on purpose
     let (high, low) = ((number >> 64) as u64, number as u64);
-    let hash = mix(mix(seed ^ high).wrapping_add(low));
+    let hash = mix_bits(mix_bits(seed ^ high).wrapping_add(low));
     usize::try_from(hash % places.max(1) as u64).unwrap_or(0)
 }
 
@@ -159,9 +159,13 @@ mod tests {
 
     #[test]
     fn t65_a_source_is_known_by_all_that_it_has_and_forgotten_with_the_last_of_it() {
-        let limits = Limits { transfers_per_address_max: 2, transfers_max: 8, ..Limits::default() };
+        let limits = TransferLimits {
+            transfers_per_address_max: 2,
+            transfers_max: 8,
+            ..TransferLimits::default()
+        };
         for address in [IpAddr::from([192, 168, 4, 1]), Ipv6Addr::LOCALHOST.into()] {
-            let mut sources = Sources::default();
+            let mut sources = SourceTable::default();
             (0..7).for_each(|_| sources.enter(address));
             assert!(sources.has_its_share(address, &limits));
             for transfers in (0..7).rev() {
@@ -171,7 +175,7 @@ mod tests {
             }
             assert!(sources.sources.is_empty(), "{:?}", sources.sources);
         }
-        let mut sources = Sources::default();
+        let mut sources = SourceTable::default();
         let (address, id) = (IpAddr::from([192, 168, 4, 1]), TransferId::from_token(7));
         sources.wait(address, id);
         assert_eq!(
@@ -188,7 +192,7 @@ mod tests {
     #[test]
     fn t65_addresses_spread_over_all_places_whichever_of_their_octets_differ() {
         let spread = |address: &dyn Fn(u8) -> IpAddr| {
-            (0..=255).map(|n| place(address(n), 7, 1 << 16)).collect::<HashSet<_>>().len()
+            (0..=255).map(|n| find_rate_place(address(n), 7, 1 << 16)).collect::<HashSet<_>>().len()
         };
         for octet in 0..16 {
             let v6 = |n| {

@@ -18,56 +18,58 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 pub use super::id::TransferId;
-pub use super::local::Local;
-pub use super::outcome::{Failure, Outcome};
+pub use super::local::LocalAddress;
+pub use super::outcome::{TransferFailure, TransferOutcome};
 
-use self::line::Line;
-use self::session::{Session, Stage};
-use self::stillest::Stillest;
-use super::keyed::Keyed;
+use self::line::SessionQueue;
+use self::session::{ClientSession, SessionStage};
+use self::stillest::StillestTransfers;
+use super::keyed::KeyedHasherBuilder;
 use super::limits::{
-    DISTRUST, Limits, MTU_DEFAULT, NETWORK_RATE, QUIET_TIMEOUTS, RATE_PLACES, REPLIES_QUEUED_MAX,
-    RTO_ASKED_MAX, RTO_MAX, STILL_MIN, TIDS_DEFAULT, WRONG_TID_INTERVAL,
+    DISTRUST, MTU_DEFAULT, NETWORK_RATE, QUIET_TIMEOUTS, RATE_PLACES, REPLIES_QUEUED_MAX,
+    RTO_ASKED_MAX, RTO_MAX, STILL_MIN, TIDS_DEFAULT, TransferLimits, WRONG_TID_INTERVAL,
 };
-use super::local::is_unicast;
-use super::options::{OptionPolicy, Terms, negotiate};
-use super::packet::{ErrorCode, Packet, Refusal, Request, parse, write_error};
-use super::sources::{Rates, Sources, network, place};
-use super::timers::Timers;
-use super::transfer::{Acked, Blocks, Tally, Timeout, Transfer, Transmit};
+use super::local::is_unicast_address;
+use super::options::{NegotiatedTerms, OptionPolicy, negotiate_options};
+use super::packet::{
+    ErrorCode, Packet, StoredReadRequest, TftpRefusal, parse_tftp_packet, write_error,
+};
+use super::sources::{RateBuckets, SourceTable, find_rate_place, find_source_network};
+use super::timers::TimerHeap;
+use super::transfer::{AckEffect, BlockRun, NextTransmit, TimeoutEffect, Transfer, TransferTally};
 use super::{NEVER, Tick};
-use crate::model::network::Networks;
-use crate::model::random::{Random, mix};
+use crate::model::network::NetworkSet;
+use crate::model::random::{SeededRandom, mix_bits};
 
 /// What the operator allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub struct TftpPolicy {
     /// Of the way to the clients, octets; blocks are cut to fit without fragments (T-17).
     pub mtu: u16,
     pub options: OptionPolicy,
     /// TID sockets of the engine, numbered from 0. None at all = single-port mode: every answer
     /// leaves from the listening socket (T-47).
     pub tids: u16,
-    pub limits: Limits,
+    pub limits: TransferLimits,
     /// Blocks that may leave for one transfer in a millisecond; 0 = a whole window at once (T-40).
     /// Firmware runs one transfer at a time.
     pub packets_per_ms: u16,
     /// Off for `--root` without a configuration. Never applied to loopback (T-65).
     pub per_address_limits: bool,
     /// Who is served; empty = everybody. Loopback always is (T-65).
-    pub serve: Networks,
+    pub serve: NetworkSet,
 }
 
-impl Default for Policy {
+impl Default for TftpPolicy {
     fn default() -> Self {
         Self {
             mtu: MTU_DEFAULT,
             options: OptionPolicy::default(),
             tids: TIDS_DEFAULT,
-            limits: Limits::default(),
+            limits: TransferLimits::default(),
             packets_per_ms: 0,
             per_address_limits: true,
-            serve: Networks::default(),
+            serve: NetworkSet::default(),
         }
     }
 }
@@ -76,16 +78,16 @@ impl Default for Policy {
 ///
 /// `tid`: the socket to send from; None = the listening socket, in single-port mode only.
 #[derive(Debug)]
-pub enum Action<'a, C> {
-    /// Find the file and call [`Table::opened`].
-    Open { id: TransferId, peer: SocketAddr, local: Local, request: &'a Request },
+pub enum TableAction<'a, C> {
+    /// Find the file and call [`TransferTable::opened`].
+    Open { id: TransferId, peer: SocketAddr, local: LocalAddress, request: &'a StoredReadRequest },
     /// Send blocks `first`, `first + 1`, … (modulo 65536), each `block_size` octets of `bytes`, the
     /// last one of the transfer shorter or empty. One action is one window. What can't leave now
-    /// goes back by [`Table::unsent`].
+    /// goes back by [`TransferTable::unsent`].
     Blocks {
         id: TransferId,
         peer: SocketAddr,
-        local: Local,
+        local: LocalAddress,
         tid: Option<u16>,
         content: &'a C,
         first: u16,
@@ -101,30 +103,30 @@ pub enum Action<'a, C> {
     /// that began nothing.
     Datagram {
         peer: SocketAddr,
-        local: Local,
+        local: LocalAddress,
         tid: Option<u16>,
         bytes: &'a [u8],
-        turned_away: Option<Refusal>,
+        turned_away: Option<TftpRefusal>,
     },
     /// The transfer is over. The content comes back, so that a core need not be the one to free it.
     Ended {
         id: TransferId,
         peer: SocketAddr,
-        outcome: Outcome,
+        outcome: TransferOutcome,
         name: &'a [u8],
         /// The request had a `tsize`.
         size_asked: bool,
         /// What was agreed; None = there was no file to agree on.
-        terms: Option<Terms>,
+        terms: Option<NegotiatedTerms>,
         started: Tick,
-        tally: Tally,
+        tally: TransferTally,
         content: Option<C>,
     },
 }
 
 /// A transfer that is not over, for whoever looks at the table.
 #[derive(Debug)]
-pub struct Sight<'a, C> {
+pub struct TransferView<'a, C> {
     pub peer: SocketAddr,
     pub name: &'a [u8],
     pub content: Option<&'a C>,
@@ -138,7 +140,7 @@ pub struct Sight<'a, C> {
 
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct TableCounts {
     /// Read requests that were well formed, repeats included.
     pub requests: u64,
     /// Requests that came once more and were answered from the session they had (T-49).
@@ -167,74 +169,74 @@ pub struct Counts {
 /// The transfers of one core. `C` is the engine's handle of a file; the table holds it and hands it
 /// back.
 #[derive(Debug)]
-pub struct Table<C> {
-    policy: Policy,
-    random: Random,
-    slots: Vec<Slot<C>>,
+pub struct TransferTable<C> {
+    policy: TftpPolicy,
+    random: SeededRandom,
+    slots: Vec<SessionSlot<C>>,
     free: Vec<u32>,
-    keys: HashMap<Key, TransferId, Keyed>,
-    timers: Timers<TransferId>,
+    keys: HashMap<SessionKey, TransferId, KeyedHasherBuilder>,
+    timers: TimerHeap<TransferId>,
     /// Sessions that may have something for [`Self::poll`], each at most once.
     ready: VecDeque<TransferId>,
-    replies: VecDeque<Reply>,
-    sources: Sources,
-    request_rates: Rates,
-    network_rates: Rates,
-    wrong_tid_rates: Rates,
+    replies: VecDeque<ErrorReply>,
+    sources: SourceTable,
+    request_rates: RateBuckets,
+    network_rates: RateBuckets,
+    wrong_tid_rates: RateBuckets,
     /// Until when an address is distrusted, by a hash of it (T-64).
     distrusted: Box<[Tick]>,
     /// Sessions with a TID and not yet over.
     transfers: usize,
     waiting: usize,
-    unconfirmed: Line,
-    stillest: Stillest,
-    quiet: Line,
+    unconfirmed: SessionQueue,
+    stillest: StillestTransfers,
+    quiet: SessionQueue,
     /// The TID last used for an endpoint, by a hash of it (T-46).
     last_tids: Box<[u16]>,
     seed: u64,
-    counts: Counts,
-    /// The datagram that [`Action::Datagram`] shows.
+    counts: TableCounts,
+    /// The datagram that [`TableAction::Datagram`] shows.
     datagram: Vec<u8>,
-    /// The request whose name [`Action::Ended`] shows.
-    ended: Request,
+    /// The request whose name [`TableAction::Ended`] shows.
+    ended: StoredReadRequest,
 }
 
-impl<C> Table<C> {
-    pub fn new(policy: Policy, seed: u64) -> Self {
-        let mut random = Random::new(seed);
+impl<C> TransferTable<C> {
+    pub fn new(policy: TftpPolicy, seed: u64) -> Self {
+        let mut random = SeededRandom::new(seed);
         let limits = policy.limits;
         Self {
-            request_rates: Rates::per_second(
+            request_rates: RateBuckets::per_second(
                 limits.requests_per_second_max,
                 limits.requests_burst_max,
                 random.next_number(),
             ),
-            network_rates: Rates::per_second(
+            network_rates: RateBuckets::per_second(
                 limits.requests_per_second_max.saturating_mul(NETWORK_RATE),
                 limits.requests_burst_max.saturating_mul(NETWORK_RATE),
-                mix(seed),
+                mix_bits(seed),
             ),
-            wrong_tid_rates: Rates::new(WRONG_TID_INTERVAL, 1, random.next_number()),
+            wrong_tid_rates: RateBuckets::new(WRONG_TID_INTERVAL, 1, random.next_number()),
             distrusted: vec![0; RATE_PLACES].into(),
             seed: random.next_number(),
             policy,
             random,
             slots: Vec::new(),
             free: Vec::new(),
-            keys: HashMap::with_hasher(Keyed::new(&mut random)),
-            timers: Timers::default(),
+            keys: HashMap::with_hasher(KeyedHasherBuilder::new(&mut random)),
+            timers: TimerHeap::default(),
             ready: VecDeque::new(),
             replies: VecDeque::new(),
-            sources: Sources::default(),
+            sources: SourceTable::default(),
             transfers: 0,
             waiting: 0,
-            unconfirmed: Line::default(),
-            stillest: Stillest::default(),
-            quiet: Line::default(),
+            unconfirmed: SessionQueue::default(),
+            stillest: StillestTransfers::default(),
+            quiet: SessionQueue::default(),
             last_tids: vec![u16::MAX; RATE_PLACES].into(),
-            counts: Counts::default(),
+            counts: TableCounts::default(),
             datagram: Vec::with_capacity(1024),
-            ended: Request::default(),
+            ended: StoredReadRequest::default(),
         }
     }
 
@@ -244,18 +246,18 @@ impl<C> Table<C> {
         &mut self,
         now: Tick,
         peer: SocketAddr,
-        local: Local,
+        local: LocalAddress,
         broadcast: bool,
         bytes: &[u8],
     ) {
-        if broadcast || !is_unicast(local.address) || !self.serves(peer) {
+        if broadcast || !is_unicast_address(local.address) || !self.serves(peer) {
             self.counts.not_served += 1;
             return;
         }
-        match parse(bytes) {
+        match parse_tftp_packet(bytes) {
             Some(Packet::Read(Ok(asked))) => self.handle_request(now, peer, local, &asked),
             Some(Packet::Read(Err(refusal))) => self.turn_away(now, peer, local, refusal),
-            Some(Packet::Write) => self.turn_away(now, peer, local, Refusal::ACCESS_VIOLATION),
+            Some(Packet::Write) => self.turn_away(now, peer, local, TftpRefusal::ACCESS_VIOLATION),
             Some(packet) if self.policy.tids == 0 => {
                 if let Some(id) = self.find(peer, None) {
                     self.handle_session_packet(now, id, packet);
@@ -271,10 +273,10 @@ impl<C> Table<C> {
         now: Tick,
         tid: u16,
         peer: SocketAddr,
-        local: Local,
+        local: LocalAddress,
         bytes: &[u8],
     ) {
-        let Some(packet) = parse(bytes) else { return };
+        let Some(packet) = parse_tftp_packet(bytes) else { return };
         match self.find(peer, Some(tid)) {
             Some(id) => self.handle_session_packet(now, id, packet),
             None if matches!(packet, Packet::Ack { .. } | Packet::Data { .. }) => {
@@ -285,7 +287,7 @@ impl<C> Table<C> {
         }
     }
 
-    /// Options for this client alone (T-20, T-23), in place of [`Policy::options`]. Call it before
+    /// Options for this client alone (T-20, T-23), in place of [`TftpPolicy::options`]. Call it before
     /// [`Self::opened`].
     pub fn restrict(&mut self, id: TransferId, options: OptionPolicy) {
         if let Some(peer) = self.session_mut(id).map(|session| session.peer) {
@@ -296,14 +298,14 @@ impl<C> Table<C> {
         }
     }
 
-    /// The answer to [`Action::Open`]: the content and its length in octets (for netascii: of the
+    /// The answer to [`TableAction::Open`]: the content and its length in octets (for netascii: of the
     /// translated bytes). Content that comes too late for its transfer is handed back.
     #[must_use = "content of a transfer that has ended meanwhile comes back"]
     pub fn opened(
         &mut self,
         now: Tick,
         id: TransferId,
-        answer: Result<(C, u64), Refusal>,
+        answer: Result<(C, u64), TftpRefusal>,
     ) -> Option<C> {
         let seed = self.random.next_number();
         let is_distrusted = self
@@ -314,7 +316,7 @@ impl<C> Table<C> {
         else {
             return answer.ok().map(|(content, _)| content);
         };
-        if !matches!(session.stage, Stage::Opening) {
+        if !matches!(session.stage, SessionStage::Opening) {
             return answer.ok().map(|(content, _)| content);
         }
         match answer {
@@ -322,7 +324,7 @@ impl<C> Table<C> {
                 if is_distrusted {
                     session.options.window_max = 1;
                 }
-                let terms = negotiate(
+                let terms = negotiate_options(
                     session.request.options(),
                     &session.options,
                     session.request.mode(),
@@ -334,22 +336,22 @@ impl<C> Table<C> {
                 session.content = Some(content);
                 let transfer = Transfer::new(&terms, len, seed)
                     .with_packets_per_ms(self.policy.packets_per_ms);
-                session.stage = Stage::Running(Box::new(transfer));
+                session.stage = SessionStage::Running(Box::new(transfer));
                 self.settle(id);
             }
             Err(refusal) => {
-                self.end(now, id, Outcome::Refused { code: refusal.code }, Some(refusal))
+                self.end(now, id, TransferOutcome::Refused { code: refusal.code }, Some(refusal))
             }
         }
         None
     }
 
-    /// Of the blocks that the last [`Action::Blocks`] of `id` named, only the first `blocks` were
+    /// Of the blocks that the last [`TableAction::Blocks`] of `id` named, only the first `blocks` were
     /// sent: the rest is not resident, or the send queue is full. Call it before anything else for
     /// this transfer. The transfer is parked, and its timers with it, until [`Self::resume`]; after
     /// `limits::PARKED_MAX` it fails.
     pub fn unsent(&mut self, now: Tick, id: TransferId, blocks: u32) {
-        if let Some(Stage::Running(transfer)) =
+        if let Some(SessionStage::Running(transfer)) =
             self.session_mut(id).map(|session| &mut session.stage)
         {
             transfer.unsent(now, blocks);
@@ -359,7 +361,7 @@ impl<C> Table<C> {
 
     /// What was parked can go on.
     pub fn resume(&mut self, id: TransferId) {
-        if let Some(Stage::Running(transfer)) =
+        if let Some(SessionStage::Running(transfer)) =
             self.session_mut(id).map(|session| &mut session.stage)
         {
             transfer.resume();
@@ -368,34 +370,37 @@ impl<C> Table<C> {
     }
 
     /// The content can't be sent any more; the client gets ERROR 0 (T-31).
-    pub fn failed(&mut self, now: Tick, id: TransferId, why: Failure) {
+    pub fn failed(&mut self, now: Tick, id: TransferId, why: TransferFailure) {
         if self.session_mut(id).is_some_and(|session| session.is_live()) {
-            self.end(now, id, Outcome::Failed(why), Some(Refusal::INTERNAL));
+            self.end(now, id, TransferOutcome::Failed(why), Some(TftpRefusal::INTERNAL));
         }
     }
 
     /// From now on requests of these networks are answered; none = of all (T-65). Transfers that
     /// run go on.
-    pub fn serve_only(&mut self, networks: Networks) {
+    pub fn serve_only(&mut self, networks: NetworkSet) {
         self.policy.serve = networks;
     }
 
-    /// There is no answer to an `Action::Open` now: the request is forgotten without a word, and
+    /// There is no answer to an `TableAction::Open` now: the request is forgotten without a word, and
     /// its repetition is a new one.
     pub fn forget(&mut self, now: Tick, id: TransferId) {
-        if self.session_mut(id).is_some_and(|session| matches!(session.stage, Stage::Opening)) {
-            self.end(now, id, Outcome::NeverBegun, None);
+        if self
+            .session_mut(id)
+            .is_some_and(|session| matches!(session.stage, SessionStage::Opening))
+        {
+            self.end(now, id, TransferOutcome::NeverBegun, None);
         }
     }
 
     /// Who asked for a transfer that has not ended.
     pub fn peer(&self, id: TransferId) -> Option<SocketAddr> {
-        Some(peek(&self.slots, id)?.peer)
+        Some(peek_session(&self.slots, id)?.peer)
     }
 
     /// The content of a transfer that has not ended.
     pub fn content(&self, id: TransferId) -> Option<&C> {
-        peek(&self.slots, id)?.content.as_ref()
+        peek_session(&self.slots, id)?.content.as_ref()
     }
 
     pub fn content_mut(&mut self, id: TransferId) -> Option<&mut C> {
@@ -406,7 +411,7 @@ impl<C> Table<C> {
     /// block without options, and the length was not told.
     pub fn set_len(&mut self, id: TransferId, len: u64) {
         if let Some(session) = self.session_mut(id)
-            && let Stage::Running(transfer) = &mut session.stage
+            && let SessionStage::Running(transfer) = &mut session.stage
         {
             session.len = len;
             transfer.set_len(len);
@@ -415,21 +420,21 @@ impl<C> Table<C> {
 
     /// Its client has answered.
     pub fn is_confirmed(&self, id: TransferId) -> bool {
-        peek(&self.slots, id).is_some_and(|session| !session.unconfirmed)
+        peek_session(&self.slots, id).is_some_and(|session| !session.unconfirmed)
     }
 
     /// Ends the confirmed transfer that has stood still longest, if that is longer than one
     /// packet's loss explains: files or memory are short (T-65).
     pub fn displace_stillest(&mut self, now: Tick) -> bool {
         let slots = &self.slots;
-        let Some((moved_at, id)) = self.stillest.longest(|id| moved_at(slots, id)) else {
+        let Some((moved_at, id)) = self.stillest.longest(|id| find_last_progress(slots, id)) else {
             return false;
         };
         if moved_at + STILL_MIN > now {
             return false;
         }
         self.counts.displaced += 1;
-        self.finish(id, Outcome::Displaced, None);
+        self.finish(id, TransferOutcome::Displaced, None);
         true
     }
 
@@ -462,35 +467,35 @@ impl<C> Table<C> {
         self.slots.len() - self.free.len()
     }
 
-    pub fn counts(&self) -> &Counts {
+    pub fn counts(&self) -> &TableCounts {
         &self.counts
     }
 
     /// All transfers that are not over.
-    pub fn sights(&self) -> impl Iterator<Item = Sight<'_, C>> {
+    pub fn sights(&self) -> impl Iterator<Item = TransferView<'_, C>> {
         let live = self
             .slots
             .iter()
             .filter_map(|slot| slot.session.as_ref())
             .filter(|session| session.is_live());
-        live.map(|session| Sight {
+        live.map(|session| TransferView {
             peer: session.peer,
             name: session.request.name(),
             content: session.content.as_ref(),
             started: session.started,
             moved_at: session.moved_at,
             block: match &session.stage {
-                Stage::Running(transfer) => Some(transfer.position()),
+                SessionStage::Running(transfer) => Some(transfer.position()),
                 _ => None,
             },
         })
     }
 
     /// The next thing to do; call it until None.
-    pub fn poll(&mut self, now: Tick) -> Option<Action<'_, C>> {
+    pub fn poll(&mut self, now: Tick) -> Option<TableAction<'_, C>> {
         if let Some(reply) = self.replies.pop_front() {
             write_error(&mut self.datagram, reply.refusal);
-            return Some(Action::Datagram {
+            return Some(TableAction::Datagram {
                 peer: reply.peer,
                 local: reply.local,
                 tid: reply.tid,
@@ -499,23 +504,25 @@ impl<C> Table<C> {
             });
         }
         let (id, step) = self.next_step(now)?;
-        if let Step::End(outcome, tally) = step {
+        if let SessionStep::End(outcome, tally) = step {
             return self.retire(now, id, outcome, tally);
         }
-        let session = peek(&self.slots, id)?;
-        let Session { peer, local, tid, .. } = *session;
+        let session = peek_session(&self.slots, id)?;
+        let ClientSession { peer, local, tid, .. } = *session;
         match step {
-            Step::Open => Some(Action::Open { id, peer, local, request: &session.request }),
-            Step::Oack => {
+            SessionStep::Open => {
+                Some(TableAction::Open { id, peer, local, request: &session.request })
+            }
+            SessionStep::Oack => {
                 let request = &session.request;
-                negotiate(
+                negotiate_options(
                     request.options(),
                     &session.options,
                     request.mode(),
                     session.len,
                     &mut self.datagram,
                 );
-                Some(Action::Datagram {
+                Some(TableAction::Datagram {
                     peer,
                     local,
                     tid,
@@ -523,9 +530,9 @@ impl<C> Table<C> {
                     turned_away: None,
                 })
             }
-            Step::Error(refusal) => {
+            SessionStep::Error(refusal) => {
                 write_error(&mut self.datagram, refusal);
-                Some(Action::Datagram {
+                Some(TableAction::Datagram {
                     peer,
                     local,
                     tid,
@@ -533,9 +540,9 @@ impl<C> Table<C> {
                     turned_away: None,
                 })
             }
-            Step::Blocks(Blocks { first, blocks, block_size, bytes, last }) => {
+            SessionStep::Blocks(BlockRun { first, blocks, block_size, bytes, last }) => {
                 let content = session.content.as_ref()?;
-                Some(Action::Blocks {
+                Some(TableAction::Blocks {
                     id,
                     peer,
                     local,
@@ -548,37 +555,41 @@ impl<C> Table<C> {
                     last,
                 })
             }
-            Step::End(..) => None,
+            SessionStep::End(..) => None,
         }
     }
 
     fn handle_session_packet(&mut self, now: Tick, id: TransferId, packet: Packet<'_>) {
         let Some(session) = self.session_mut(id) else { return };
         match (&mut session.stage, packet) {
-            (Stage::Running(transfer), Packet::Ack { block }) => {
+            (SessionStage::Running(transfer), Packet::Ack { block }) => {
                 match transfer.handle_ack(now, block) {
-                    Acked::Done => self.end(now, id, Outcome::Complete, None),
-                    Acked::Moved => {
+                    AckEffect::Done => self.end(now, id, TransferOutcome::Complete, None),
+                    AckEffect::Moved => {
                         session.moved_at = now;
                         if std::mem::replace(&mut session.unconfirmed, false) {
                             self.confirmed(now, id);
                         }
                         self.settle(id);
                     }
-                    Acked::Nothing => {
+                    AckEffect::Nothing => {
                         let deadline = transfer.deadline();
                         self.set_alarm(id, deadline);
                     }
                 }
             }
-            (Stage::Running(_) | Stage::Opening, Packet::Error { code, .. }) => {
+            (SessionStage::Running(_) | SessionStage::Opening, Packet::Error { code, .. }) => {
                 let probe = session.unconfirmed
                     && (code == ErrorCode::OptionsRefused as u16
                         || code == ErrorCode::Undefined as u16);
                 self.end(
                     now,
                     id,
-                    if probe { Outcome::SizeProbe } else { Outcome::Aborted { code } },
+                    if probe {
+                        TransferOutcome::SizeProbe
+                    } else {
+                        TransferOutcome::Aborted { code }
+                    },
                     None,
                 );
             }
@@ -592,10 +603,10 @@ impl<C> Table<C> {
     fn confirmed(&mut self, now: Tick, id: TransferId) {
         self.unconfirmed.leave();
         let slots = &self.slots;
-        self.stillest.enter(now, id, |id| moved_at(slots, id));
+        self.stillest.enter(now, id, |id| find_last_progress(slots, id));
         let Some(peer) = self.peer(id) else { return };
         if self.distrusts(now, peer)
-            && let Some(Stage::Running(transfer)) =
+            && let Some(SessionStage::Running(transfer)) =
                 self.session_mut(id).map(|session| &mut session.stage)
         {
             transfer.distrust();
@@ -612,12 +623,13 @@ impl<C> Table<C> {
         else {
             return;
         };
-        let is_proven = matches!(&session.stage, Stage::Running(transfer) if transfer.is_proven());
+        let is_proven =
+            matches!(&session.stage, SessionStage::Running(transfer) if transfer.is_proven());
         let place = self.distrust_place(peer);
         self.distrusted[place] = now + DISTRUST;
         if !is_proven {
             self.counts.guessed += 1;
-            self.end(now, id, Outcome::Guessed, None);
+            self.end(now, id, TransferOutcome::Guessed, None);
         }
     }
 
@@ -626,53 +638,58 @@ impl<C> Table<C> {
     }
 
     fn distrust_place(&self, peer: SocketAddr) -> usize {
-        place(peer.ip().to_canonical(), self.seed, self.distrusted.len())
+        find_rate_place(peer.ip().to_canonical(), self.seed, self.distrusted.len())
     }
 
     fn handle_alarm(&mut self, now: Tick, id: TransferId) {
         let Some(session) = self.session_mut(id) else { return };
         match &mut session.stage {
-            Stage::Waiting if now >= session.forget_at => {
-                self.end(now, id, Outcome::NeverBegun, None)
+            SessionStage::Waiting if now >= session.forget_at => {
+                self.end(now, id, TransferOutcome::NeverBegun, None)
             }
-            Stage::Waiting => {
+            SessionStage::Waiting => {
                 let (forget_at, peer) = (session.forget_at, session.peer);
                 self.set_alarm(id, forget_at);
                 if let Some(address) = self.limited_address(peer) {
                     self.begin_waiting(now, address);
                 }
             }
-            Stage::Opening => self.failed(now, id, Failure::NotOpened),
-            Stage::Running(transfer) => match transfer.handle_timeout(now) {
-                Timeout::Again | Timeout::Early => self.settle(id),
-                Timeout::LastAckMissing => self.end(now, id, Outcome::CompleteWithoutLastAck, None),
+            SessionStage::Opening => self.failed(now, id, TransferFailure::NotOpened),
+            SessionStage::Running(transfer) => match transfer.handle_timeout(now) {
+                TimeoutEffect::Again | TimeoutEffect::Early => self.settle(id),
+                TimeoutEffect::LastAckMissing => {
+                    self.end(now, id, TransferOutcome::CompleteWithoutLastAck, None)
+                }
                 // A forged address gets no more than its share (T-64), a client that was there
                 // learns of it (T-42).
-                Timeout::GaveUp => {
-                    let gone = Refusal { code: ErrorCode::Undefined, text: "Timed out" };
+                TimeoutEffect::GaveUp => {
+                    let gone = TftpRefusal { code: ErrorCode::Undefined, text: "Timed out" };
                     let told = transfer.confirmed().then_some(gone);
-                    self.end(now, id, Outcome::GaveUp, told);
+                    self.end(now, id, TransferOutcome::GaveUp, told);
                 }
-                Timeout::Stalled => self.failed(now, id, Failure::OutOfReach),
+                TimeoutEffect::Stalled => self.failed(now, id, TransferFailure::OutOfReach),
             },
-            Stage::Ending { .. } => (),
-            Stage::Quiet => self.remove(id),
+            SessionStage::Ending { .. } => (),
+            SessionStage::Quiet => self.remove(id),
         }
     }
 
-    fn answer_wrong_tid(&mut self, now: Tick, tid: u16, peer: SocketAddr, local: Local) {
+    fn answer_wrong_tid(&mut self, now: Tick, tid: u16, peer: SocketAddr, local: LocalAddress) {
         let address = peer.ip().to_canonical();
         if !self.serves(peer)
-            || self.wrong_tid_rates.take(now, network(address).unwrap_or(address)).is_err()
+            || self
+                .wrong_tid_rates
+                .take(now, find_source_network(address).unwrap_or(address))
+                .is_err()
         {
             return;
         }
         self.counts.wrong_tid += 1;
-        let refusal = Refusal { code: ErrorCode::UnknownTid, text: "Unknown transfer ID" };
-        self.reply(Reply { peer, local, tid: Some(tid), refusal });
+        let refusal = TftpRefusal { code: ErrorCode::UnknownTid, text: "Unknown transfer ID" };
+        self.reply(ErrorReply { peer, local, tid: Some(tid), refusal });
     }
 
-    fn reply(&mut self, reply: Reply) {
+    fn reply(&mut self, reply: ErrorReply) {
         if self.replies.len() >= REPLIES_QUEUED_MAX {
             self.counts.dropped += 1;
             return;
@@ -682,7 +699,8 @@ impl<C> Table<C> {
 
     /// After an event of a running transfer: its timer, and its turn in `poll`.
     fn settle(&mut self, id: TransferId) {
-        let Some(Stage::Running(transfer)) = self.session_mut(id).map(|session| &mut session.stage)
+        let Some(SessionStage::Running(transfer)) =
+            self.session_mut(id).map(|session| &mut session.stage)
         else {
             return;
         };
@@ -692,7 +710,7 @@ impl<C> Table<C> {
     }
 
     /// The next session with something to do, and what.
-    fn next_step(&mut self, now: Tick) -> Option<(TransferId, Step)> {
+    fn next_step(&mut self, now: Tick) -> Option<(TransferId, SessionStep)> {
         while let Some(id) = self.ready.pop_front() {
             let Some(session) =
                 self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id))
@@ -702,8 +720,8 @@ impl<C> Table<C> {
             session.ready = false;
             match &mut session.stage {
                 // Once: nothing else makes it ready before its answer.
-                Stage::Opening => return Some((id, Step::Open)),
-                Stage::Running(transfer) => {
+                SessionStage::Opening => return Some((id, SessionStep::Open)),
+                SessionStage::Running(transfer) => {
                     let Some(transmit) = transfer.poll_transmit(now) else {
                         // It may pause between bursts (T-40).
                         self.timers.set(id, &mut session.alarm, transfer.deadline());
@@ -723,20 +741,21 @@ impl<C> Table<C> {
                     return Some((
                         id,
                         match transmit {
-                            Transmit::Oack => Step::Oack,
-                            Transmit::Blocks(blocks) => Step::Blocks(blocks),
+                            NextTransmit::Oack => SessionStep::Oack,
+                            NextTransmit::Blocks(blocks) => SessionStep::Blocks(blocks),
                         },
                     ));
                 }
-                Stage::Ending { error, outcome, tally } => {
-                    let step = error.take().map_or(Step::End(*outcome, *tally), Step::Error);
-                    if matches!(step, Step::Error(_)) {
+                SessionStage::Ending { error, outcome, tally } => {
+                    let step =
+                        error.take().map_or(SessionStep::End(*outcome, *tally), SessionStep::Error);
+                    if matches!(step, SessionStep::Error(_)) {
                         session.ready = true;
                         self.ready.push_front(id);
                     }
                     return Some((id, step));
                 }
-                Stage::Waiting | Stage::Quiet => (),
+                SessionStage::Waiting | SessionStage::Quiet => (),
             }
         }
         None
@@ -746,7 +765,13 @@ impl<C> Table<C> {
 
     /// Session `id` is over; `poll` will send `error` and then tell the engine. Whoever waits for
     /// its place begins.
-    fn end(&mut self, now: Tick, id: TransferId, outcome: Outcome, error: Option<Refusal>) {
+    fn end(
+        &mut self,
+        now: Tick,
+        id: TransferId,
+        outcome: TransferOutcome,
+        error: Option<TftpRefusal>,
+    ) {
         if let Some(address) = self.finish(id, outcome, error) {
             self.begin_waiting(now, address);
         }
@@ -756,20 +781,20 @@ impl<C> Table<C> {
     fn finish(
         &mut self,
         id: TransferId,
-        outcome: Outcome,
-        error: Option<Refusal>,
+        outcome: TransferOutcome,
+        error: Option<TftpRefusal>,
     ) -> Option<IpAddr> {
         let session = self.session_mut(id).filter(|session| session.is_live())?;
         let peer = session.peer;
-        let waited = matches!(session.stage, Stage::Waiting);
-        let mut tally = Tally::default();
-        if let Stage::Running(transfer) = &mut session.stage {
+        let waited = matches!(session.stage, SessionStage::Waiting);
+        let mut tally = TransferTally::default();
+        if let SessionStage::Running(transfer) = &mut session.stage {
             let rto =
                 transfer.rto().min(if transfer.confirmed() { RTO_ASKED_MAX } else { RTO_MAX });
             session.quiet_for = QUIET_TIMEOUTS * rto;
             tally = transfer.tally();
         }
-        session.stage = Stage::Ending { outcome, error, tally };
+        session.stage = SessionStage::Ending { outcome, error, tally };
         let counted = session.counted.take();
         if std::mem::replace(&mut session.unconfirmed, false) {
             self.unconfirmed.leave();
@@ -793,16 +818,16 @@ impl<C> Table<C> {
         &mut self,
         now: Tick,
         id: TransferId,
-        outcome: Outcome,
-        tally: Tally,
-    ) -> Option<Action<'_, C>> {
+        outcome: TransferOutcome,
+        tally: TransferTally,
+    ) -> Option<TableAction<'_, C>> {
         let session = self.session_mut(id)?;
         let (peer, started, quiet_for, terms) =
             (session.peer, session.started, session.quiet_for, session.terms);
         let content = session.content.take();
         let request = std::mem::take(&mut session.request);
         if quiet_for > 0 {
-            session.stage = Stage::Quiet;
+            session.stage = SessionStage::Quiet;
             self.set_alarm(id, now + quiet_for);
             self.enter_quiet(id);
         } else {
@@ -810,13 +835,25 @@ impl<C> Table<C> {
         }
         self.ended = request;
         let (name, size_asked) = (self.ended.name(), self.ended.asks_size());
-        Some(Action::Ended { id, peer, outcome, name, size_asked, terms, started, tally, content })
+        Some(TableAction::Ended {
+            id,
+            peer,
+            outcome,
+            name,
+            size_asked,
+            terms,
+            started,
+            tally,
+            content,
+        })
     }
 
     fn enter_quiet(&mut self, id: TransferId) {
         let slots = &self.slots;
-        let quiet =
-            |id| peek(slots, id).is_some_and(|session| matches!(session.stage, Stage::Quiet));
+        let quiet = |id| {
+            peek_session(slots, id)
+                .is_some_and(|session| matches!(session.stage, SessionStage::Quiet))
+        };
         self.quiet.enter(id, quiet);
         if self.quiet.count <= self.policy.limits.quiet_max {
             return;
@@ -836,11 +873,14 @@ impl<C> Table<C> {
         let Some(session) = slot.session.take() else { return };
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.index);
-        if matches!(session.stage, Stage::Quiet) {
+        if matches!(session.stage, SessionStage::Quiet) {
             self.quiet.leave();
         }
         // A later session of this endpoint may have taken the key over.
-        for key in [Key::endpoint(session.peer), Key { peer: session.peer, tid: session.tid }] {
+        for key in [
+            SessionKey::endpoint(session.peer),
+            SessionKey { peer: session.peer, tid: session.tid },
+        ] {
             if self.keys.get(&key) == Some(&id) {
                 self.keys.remove(&key);
             }
@@ -850,10 +890,10 @@ impl<C> Table<C> {
     // --- small change ---
 
     fn find(&self, peer: SocketAddr, tid: Option<u16>) -> Option<TransferId> {
-        self.keys.get(&Key { peer, tid }).copied()
+        self.keys.get(&SessionKey { peer, tid }).copied()
     }
 
-    fn session_mut(&mut self, id: TransferId) -> Option<&mut Session<C>> {
+    fn session_mut(&mut self, id: TransferId) -> Option<&mut ClientSession<C>> {
         self.slots.get_mut(id.index as usize)?.session(id)
     }
 
@@ -876,13 +916,13 @@ impl<C> Table<C> {
 
 /// Where a datagram belongs. Without a TID it names the latest session of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Key {
+struct SessionKey {
     peer: SocketAddr,
     tid: Option<u16>,
 }
 
-impl Hash for Key {
-    /// Always the same number of words, for [`Keyed`].
+impl Hash for SessionKey {
+    /// Always the same number of words, for [`KeyedHasherBuilder`].
     #[allow(clippy::cast_possible_truncation)] // each half is taken on purpose
     fn hash<H: Hasher>(&self, state: &mut H) {
         let (address, scope) = match self.peer {
@@ -897,7 +937,7 @@ impl Hash for Key {
     }
 }
 
-impl Key {
+impl SessionKey {
     fn endpoint(peer: SocketAddr) -> Self {
         Self { peer, tid: None }
     }
@@ -905,42 +945,42 @@ impl Key {
 
 /// An ERROR to somebody without a session.
 #[derive(Clone, Copy, Debug)]
-struct Reply {
+struct ErrorReply {
     peer: SocketAddr,
-    local: Local,
+    local: LocalAddress,
     tid: Option<u16>,
-    refusal: Refusal,
+    refusal: TftpRefusal,
 }
 
 /// What a session does in its turn.
-enum Step {
+enum SessionStep {
     Open,
     Oack,
-    Blocks(Blocks),
-    Error(Refusal),
-    End(Outcome, Tally),
+    Blocks(BlockRun),
+    Error(TftpRefusal),
+    End(TransferOutcome, TransferTally),
 }
 
 /// The last progress of a transfer that is confirmed and not over.
-fn moved_at<C>(slots: &[Slot<C>], id: TransferId) -> Option<Tick> {
-    let session = peek(slots, id).filter(|session| !session.unconfirmed)?;
-    matches!(session.stage, Stage::Running(_)).then_some(session.moved_at)
+fn find_last_progress<C>(slots: &[SessionSlot<C>], id: TransferId) -> Option<Tick> {
+    let session = peek_session(slots, id).filter(|session| !session.unconfirmed)?;
+    matches!(session.stage, SessionStage::Running(_)).then_some(session.moved_at)
 }
 
 /// A session by its name, where only the slots may be borrowed.
-fn peek<C>(slots: &[Slot<C>], id: TransferId) -> Option<&Session<C>> {
+fn peek_session<C>(slots: &[SessionSlot<C>], id: TransferId) -> Option<&ClientSession<C>> {
     let slot = slots.get(id.index as usize)?;
     slot.session.as_ref().filter(|_| slot.generation == id.generation)
 }
 
 #[derive(Debug)]
-struct Slot<C> {
+struct SessionSlot<C> {
     generation: u32,
-    session: Option<Session<C>>,
+    session: Option<ClientSession<C>>,
 }
 
-impl<C> Slot<C> {
-    fn session(&mut self, id: TransferId) -> Option<&mut Session<C>> {
+impl<C> SessionSlot<C> {
+    fn session(&mut self, id: TransferId) -> Option<&mut ClientSession<C>> {
         self.session.as_mut().filter(|_| self.generation == id.generation)
     }
 }

@@ -6,19 +6,19 @@ use std::collections::BinaryHeap;
 
 use super::{NEVER, Tick};
 
-/// One session's place in [`Timers`].
+/// One session's place in [`TimerHeap`].
 ///
 /// An ACK moves the deadline away thousands of times a second; the entry in the heap stays where it
 /// is, and is put right when it comes up. So a packet costs a comparison, and a transfer costs the
 /// heap about one entry a second.
 #[derive(Clone, Copy, Debug)]
-pub struct Alarm {
+pub struct TimerAlarm {
     deadline: Tick,
     /// The entry in the heap that counts; any other of this session is stale.
     entry: Tick,
 }
 
-impl Default for Alarm {
+impl Default for TimerAlarm {
     fn default() -> Self {
         Self { deadline: NEVER, entry: NEVER }
     }
@@ -26,19 +26,19 @@ impl Default for Alarm {
 
 /// The deadlines of all sessions; `I` names one of them.
 #[derive(Debug)]
-pub struct Timers<I> {
+pub struct TimerHeap<I> {
     heap: BinaryHeap<Reverse<(Tick, I)>>,
 }
 
-impl<I: Ord> Default for Timers<I> {
+impl<I: Ord> Default for TimerHeap<I> {
     fn default() -> Self {
         Self { heap: BinaryHeap::default() }
     }
 }
 
-impl<I: Copy + Ord> Timers<I> {
+impl<I: Copy + Ord> TimerHeap<I> {
     /// Sets the deadline of session `id`.
-    pub fn set(&mut self, id: I, alarm: &mut Alarm, deadline: Tick) {
+    pub fn set(&mut self, id: I, alarm: &mut TimerAlarm, deadline: Tick) {
         alarm.deadline = deadline;
         if deadline < alarm.entry {
             alarm.entry = deadline;
@@ -56,7 +56,7 @@ impl<I: Copy + Ord> Timers<I> {
     }
 
     /// Is session `id` due, or was the entry stale? Puts it back if its deadline has moved away.
-    pub fn due(&mut self, entry: (Tick, I), alarm: &mut Alarm, now: Tick) -> bool {
+    pub fn due(&mut self, entry: (Tick, I), alarm: &mut TimerAlarm, now: Tick) -> bool {
         let (tick, id) = entry;
         if alarm.entry != tick {
             return false;

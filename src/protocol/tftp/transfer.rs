@@ -8,9 +8,9 @@ use super::limits::{
     RTO_ASKED_MAX, RTO_BASE, RTO_JITTER_PERCENT, RTO_MAX, SECOND, STILL_MAX, TRIES_MAX,
     UNPROVEN_WINDOWS_MAX, WINDOWS_TO_GROW,
 };
-use super::options::Terms;
+use super::options::NegotiatedTerms;
 use super::{NEVER, Tick};
-use crate::model::random::Random;
+use crate::model::random::SeededRandom;
 
 /// The server's side of one read.
 ///
@@ -24,10 +24,10 @@ pub struct Transfer {
     blocks: u64,
     block_size: u16,
     window: u16,
-    burst: Burst,
+    burst: BurstPacer,
     /// First retransmission interval.
     rto: Tick,
-    phase: Phase,
+    phase: TransferPhase,
     /// The client has answered at least once, so its address is hardly forged (T-64).
     confirmed: bool,
     /// Somebody guesses at transfers of this address, so that its ACK 0 proves nothing.
@@ -46,8 +46,8 @@ pub struct Transfer {
     highest: u64,
     /// Last block sent more than once.
     repeated: u64,
-    /// What the last `Blocks` carried; it may still be cut by [`Self::unsent`].
-    run: Run,
+    /// What the last `BlockRun` carried; it may still be cut by [`Self::unsent`].
+    run: BlockSpan,
     /// A gap after `acked` has been answered; the same ACK again means nothing new (T-35).
     gap_answered: bool,
     /// The timer was pulled in by [`ECHO_GRACE`]; it answers a gap and is no sign of silence.
@@ -62,22 +62,22 @@ pub struct Transfer {
     /// Place within the jitter; drawn anew by a timeout and not by every packet, so that deadlines
     /// only move away.
     jitter_permille: u64,
-    random: Random,
-    tally: Tally,
+    random: SeededRandom,
+    tally: TransferTally,
 }
 
 /// What leaves next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Transmit {
+pub enum NextTransmit {
     /// The answer to the options.
     Oack,
     /// A contiguous run of blocks: at most a window.
-    Blocks(Blocks),
+    Blocks(BlockRun),
 }
 
 /// A run of blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocks {
+pub struct BlockRun {
     /// Number of the first block on the wire; the next ones follow modulo 65536 (T-24).
     pub first: u16,
     /// How many; at least 1.
@@ -92,7 +92,7 @@ pub struct Blocks {
 
 /// What an ACK led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acked {
+pub enum AckEffect {
     /// Nothing: stale, ahead, or known (T-27, T-28).
     Nothing,
     /// There is something to send.
@@ -103,7 +103,7 @@ pub enum Acked {
 
 /// What the timer led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timeout {
+pub enum TimeoutEffect {
     /// It had not come yet.
     Early,
     /// There is something to send again.
@@ -118,7 +118,7 @@ pub enum Timeout {
 
 /// What a transfer has cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct TransferTally {
     /// Octets of file content sent, repeats included.
     pub bytes_sent: u64,
     /// Blocks and OACKs sent again.
@@ -140,7 +140,7 @@ pub struct Tally {
 /// is a shorter burst: the rest of the agreed window follows after a pause in which the client's
 /// receive ring empties.
 #[derive(Clone, Copy, Debug)]
-struct Burst {
+struct BurstPacer {
     /// The window that was agreed.
     agreed: u16,
     /// Blocks of one burst: the effective window. All of the agreed one until a client proves too
@@ -161,7 +161,7 @@ struct Burst {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum TransferPhase {
     /// An OACK is owed or awaits its ACK 0; no DATA may leave (T-16).
     Offer {
         owed: bool,
@@ -171,25 +171,29 @@ enum Phase {
 
 /// Blocks `first..=last`; empty if `last < first`.
 #[derive(Clone, Copy, Debug)]
-struct Run {
+struct BlockSpan {
     first: u64,
     last: u64,
 }
 
-const NO_RUN: Run = Run { first: 1, last: 0 };
+const NO_RUN: BlockSpan = BlockSpan { first: 1, last: 0 };
 
 impl Transfer {
     /// A transfer of `len` octets that has something to send at once. `seed` is for jitter.
-    pub fn new(terms: &Terms, len: u64, seed: u64) -> Self {
-        let mut random = Random::new(seed);
+    pub fn new(terms: &NegotiatedTerms, len: u64, seed: u64) -> Self {
+        let mut random = SeededRandom::new(seed);
         Self {
             len,
             blocks: len / u64::from(terms.block_size) + 1,
             block_size: terms.block_size,
             window: terms.window,
-            burst: Burst::of(terms.window),
+            burst: BurstPacer::of(terms.window),
             rto: terms.timeout_s.map_or(RTO_BASE, |seconds| Tick::from(seconds) * SECOND),
-            phase: if terms.acknowledged { Phase::Offer { owed: true } } else { Phase::Data },
+            phase: if terms.acknowledged {
+                TransferPhase::Offer { owed: true }
+            } else {
+                TransferPhase::Data
+            },
             confirmed: false,
             is_distrusted: false,
             unproven_windows: 0,
@@ -208,7 +212,7 @@ impl Transfer {
             deadline: NEVER,
             jitter_permille: random.below(1001),
             random,
-            tally: Tally { least_burst: terms.window, ..Tally::default() },
+            tally: TransferTally { least_burst: terms.window, ..TransferTally::default() },
         }
     }
 
@@ -221,26 +225,26 @@ impl Transfer {
     }
 
     /// A client's ACK, by its number on the wire.
-    pub fn handle_ack(&mut self, now: Tick, block: u16) -> Acked {
+    pub fn handle_ack(&mut self, now: Tick, block: u16) -> AckEffect {
         self.enter_run();
-        if self.phase != Phase::Data {
+        if self.phase != TransferPhase::Data {
             if block != 0 || self.offers == 0 {
-                return Acked::Nothing;
+                return AckEffect::Nothing;
             }
-            self.phase = Phase::Data;
+            self.phase = TransferPhase::Data;
             self.begin_unproven();
             self.confirm(now);
-            return Acked::Moved;
+            return AckEffect::Moved;
         }
         // Signed distance from the first block that is not acknowledged (T-34).
-        let distance = block.wrapping_sub(wire(self.acked + 1)).cast_signed();
+        let distance = block.wrapping_sub(wire_block_number(self.acked + 1)).cast_signed();
         match u64::try_from(distance) {
             Ok(ahead) if self.acked + 1 + ahead <= self.highest => {
                 self.advance(now, self.acked + 1 + ahead)
             }
             Err(_) if distance == -1 => self.handle_gap(now),
             // Not sent yet, or long known (T-28).
-            _ => Acked::Nothing,
+            _ => AckEffect::Nothing,
         }
     }
 
@@ -254,25 +258,25 @@ impl Transfer {
         true
     }
 
-    pub fn handle_timeout(&mut self, now: Tick) -> Timeout {
+    pub fn handle_timeout(&mut self, now: Tick) -> TimeoutEffect {
         if now < self.deadline {
-            return Timeout::Early;
+            return TimeoutEffect::Early;
         }
         self.enter_run();
         if self.parked {
-            return Timeout::Stalled;
+            return TimeoutEffect::Stalled;
         }
         // The next transmission sets it anew.
         self.deadline = NEVER;
         if std::mem::replace(&mut self.burst.pausing, false) {
-            return Timeout::Again;
+            return TimeoutEffect::Again;
         }
         if self.grace {
             // Often the second half of one loss: after the repeat, a gap inside it.
             self.count_restart(1);
             self.begin_unproven();
             self.rewind();
-            return Timeout::Again;
+            return TimeoutEffect::Again;
         }
         let exhausted = if self.confirmed {
             self.tries + 1 >= TRIES_MAX || now >= self.moved_at + STILL_MAX
@@ -280,7 +284,11 @@ impl Transfer {
             self.offers >= OFFERS_MAX
         };
         if exhausted {
-            return if self.sent_whole() { Timeout::LastAckMissing } else { Timeout::GaveUp };
+            return if self.sent_whole() {
+                TimeoutEffect::LastAckMissing
+            } else {
+                TimeoutEffect::GaveUp
+            };
         }
         self.tries += 1;
         self.count_restart(2);
@@ -288,24 +296,24 @@ impl Transfer {
         self.gap_answered = false;
         self.begin_unproven();
         self.rewind();
-        Timeout::Again
+        TimeoutEffect::Again
     }
 
     /// What to send now; None = wait. One call gives a whole window (T-33).
-    pub fn poll_transmit(&mut self, now: Tick) -> Option<Transmit> {
+    pub fn poll_transmit(&mut self, now: Tick) -> Option<NextTransmit> {
         if self.parked {
             return None;
         }
         self.enter_run();
         let transmit = match self.phase {
-            Phase::Offer { owed: false } => return None,
-            Phase::Offer { owed: true } => {
-                self.phase = Phase::Offer { owed: false };
+            TransferPhase::Offer { owed: false } => return None,
+            TransferPhase::Offer { owed: true } => {
+                self.phase = TransferPhase::Offer { owed: false };
                 self.tally.retransmits += u64::from(self.offers > 0);
-                Transmit::Oack
+                NextTransmit::Oack
             }
-            Phase::Data => {
-                let mut run = Run {
+            TransferPhase::Data => {
+                let mut run = BlockSpan {
                     first: self.sent + 1,
                     last: self.blocks.min(self.acked + u64::from(self.window)),
                 };
@@ -324,7 +332,7 @@ impl Transfer {
                 }
                 self.run = run;
                 self.sent = run.last;
-                Transmit::Blocks(self.blocks(run))
+                NextTransmit::Blocks(self.blocks(run))
             }
         };
         self.offers = self.offers.saturating_add(u8::from(!self.confirmed));
@@ -395,13 +403,13 @@ impl Transfer {
         self.unproven_end = 1;
     }
 
-    pub fn tally(&mut self) -> Tally {
+    pub fn tally(&mut self) -> TransferTally {
         self.enter_run();
-        Tally { acked_blocks: self.acked, confirmed: self.confirmed, ..self.tally }
+        TransferTally { acked_blocks: self.acked, confirmed: self.confirmed, ..self.tally }
     }
 
     /// Block `n` and all before it have arrived.
-    fn advance(&mut self, now: Tick, n: u64) -> Acked {
+    fn advance(&mut self, now: Tick, n: u64) -> AckEffect {
         let inside = n < self.sent;
         if self.burst.is_halved() {
             self.burst.window_done(!inside && n > self.repeated);
@@ -411,7 +419,7 @@ impl Transfer {
         self.confirm(now);
         if n == self.blocks {
             self.deadline = NEVER;
-            return Acked::Done;
+            return AckEffect::Done;
         }
         self.grace = inside && self.is_echo() && !self.parked;
         if self.grace {
@@ -423,24 +431,24 @@ impl Transfer {
             // (T-34).
             self.sent = n;
         }
-        Acked::Moved
+        AckEffect::Moved
     }
 
     /// The last ACK once more: with a window it may say that the next block was lost.
-    fn handle_gap(&mut self, now: Tick) -> Acked {
+    fn handle_gap(&mut self, now: Tick) -> AckEffect {
         // Lockstep: answering would double every packet from here on (T-27).
         if self.window == 1 || self.gap_answered || self.parked || self.sent == self.acked {
-            return Acked::Nothing;
+            return AckEffect::Nothing;
         }
         self.gap_answered = true;
         if self.is_echo() {
             self.grace = true;
             self.deadline = self.deadline.min(now + ECHO_GRACE);
-            return Acked::Nothing;
+            return AckEffect::Nothing;
         }
         self.begin_unproven();
         self.rewind();
-        Acked::Moved
+        AckEffect::Moved
     }
 
     /// May the last ACK be the client's answer to a copy of what it had? EDK2 acknowledges every
@@ -454,7 +462,7 @@ impl Transfer {
     /// The timer begins a window anew: its blocks were lost, perhaps because they came too fast
     /// (T-40).
     fn count_restart(&mut self, halves: u8) {
-        if self.window > 1 && self.phase == Phase::Data {
+        if self.window > 1 && self.phase == TransferPhase::Data {
             self.tally.halvings += u32::from(self.burst.restarted(halves));
             self.tally.least_burst = self.tally.least_burst.min(self.burst.blocks);
         }
@@ -465,8 +473,8 @@ impl Transfer {
         self.enter_run();
         self.grace = false;
         match &mut self.phase {
-            Phase::Offer { owed } => *owed = true,
-            Phase::Data => self.sent = self.acked,
+            TransferPhase::Offer { owed } => *owed = true,
+            TransferPhase::Data => self.sent = self.acked,
         }
     }
 
@@ -505,9 +513,9 @@ impl Transfer {
         self.highest.max(self.run.last)
     }
 
-    fn blocks(&self, run: Run) -> Blocks {
-        Blocks {
-            first: wire(run.first),
+    fn blocks(&self, run: BlockSpan) -> BlockRun {
+        BlockRun {
+            first: wire_block_number(run.first),
             // A run is no longer than a window, which is 16-bit.
             blocks: u32::try_from(run.last - run.first + 1).unwrap_or(u32::MAX),
             block_size: self.block_size,
@@ -516,7 +524,7 @@ impl Transfer {
         }
     }
 
-    fn bytes(&self, run: Run) -> Range<u64> {
+    fn bytes(&self, run: BlockSpan) -> Range<u64> {
         let size = u64::from(self.block_size);
         (run.first - 1) * size..self.len.min(run.last * size)
     }
@@ -531,7 +539,7 @@ impl Transfer {
     }
 }
 
-impl Burst {
+impl BurstPacer {
     /// All of a window at once.
     fn of(window: u16) -> Self {
         Self {
@@ -551,7 +559,7 @@ impl Burst {
     }
 
     /// The last block of `run` that leaves now; None = none before `not_before`.
-    fn cut(&mut self, now: Tick, run: Run) -> Option<u64> {
+    fn cut(&mut self, now: Tick, run: BlockSpan) -> Option<u64> {
         self.pausing = now < self.not_before;
         if self.pausing {
             return None;
@@ -593,7 +601,7 @@ impl Burst {
 }
 
 /// A block's number on the wire: after 65535 comes 0 (T-24).
-fn wire(block: u64) -> u16 {
+fn wire_block_number(block: u64) -> u16 {
     (block & 0xffff) as u16
 }
 
@@ -604,23 +612,23 @@ mod tests {
     use super::super::limits::MILLISECOND;
     use super::*;
 
-    fn terms(block_size: u16, window: u16) -> Terms {
-        Terms { block_size, window, timeout_s: None, acknowledged: true }
+    fn terms(block_size: u16, window: u16) -> NegotiatedTerms {
+        NegotiatedTerms { block_size, window, timeout_s: None, acknowledged: true }
     }
 
     /// A transfer whose options are settled, before its first block.
     fn begun(block_size: u16, window: u16, len: u64) -> Transfer {
         let mut transfer = Transfer::new(&terms(block_size, window), len, 7);
-        assert_eq!(transfer.poll_transmit(0), Some(Transmit::Oack));
-        assert_eq!(transfer.handle_ack(0, 0), Acked::Moved);
+        assert_eq!(transfer.poll_transmit(0), Some(NextTransmit::Oack));
+        assert_eq!(transfer.handle_ack(0, 0), AckEffect::Moved);
         transfer
     }
 
     /// The next run, as (first number on the wire, count).
     fn run(transfer: &mut Transfer, now: Tick) -> Option<(u16, u32)> {
         match transfer.poll_transmit(now)? {
-            Transmit::Blocks(blocks) => Some((blocks.first, blocks.blocks)),
-            Transmit::Oack => panic!("an OACK"),
+            NextTransmit::Blocks(blocks) => Some((blocks.first, blocks.blocks)),
+            NextTransmit::Oack => panic!("an OACK"),
         }
     }
 
@@ -628,7 +636,10 @@ mod tests {
     fn skip_to(transfer: &mut Transfer, block: u64) {
         while transfer.acked < block {
             transfer.poll_transmit(0).unwrap();
-            assert_eq!(transfer.handle_ack(0, wire(transfer.sent.min(block))), Acked::Moved);
+            assert_eq!(
+                transfer.handle_ack(0, wire_block_number(transfer.sent.min(block))),
+                AckEffect::Moved
+            );
         }
     }
 
@@ -640,7 +651,7 @@ mod tests {
     }
 
     /// Fires the timer and returns the time that passed.
-    fn fire(transfer: &mut Transfer, now: &mut Tick) -> (Timeout, Tick) {
+    fn fire(transfer: &mut Transfer, now: &mut Tick) -> (TimeoutEffect, Tick) {
         let before = std::mem::replace(now, transfer.deadline());
         (transfer.handle_timeout(*now), *now - before)
     }
@@ -648,17 +659,17 @@ mod tests {
     #[test]
     fn t16_no_data_leaves_before_ack_0() {
         let mut transfer = Transfer::new(&terms(512, 4), 5000, 1);
-        assert_eq!(transfer.poll_transmit(0), Some(Transmit::Oack));
+        assert_eq!(transfer.poll_transmit(0), Some(NextTransmit::Oack));
         assert_eq!(transfer.poll_transmit(0), None);
-        assert_eq!(transfer.handle_ack(0, 1), Acked::Nothing);
+        assert_eq!(transfer.handle_ack(0, 1), AckEffect::Nothing);
         assert_eq!(transfer.poll_transmit(0), None);
-        assert_eq!(transfer.handle_ack(0, 0), Acked::Moved);
+        assert_eq!(transfer.handle_ack(0, 0), AckEffect::Moved);
         assert_eq!(run(&mut transfer, 0), Some((1, 4)));
     }
 
     #[test]
     fn t21_the_clients_timeout_is_the_base_interval() {
-        let asked = Terms { timeout_s: Some(5), ..terms(512, 1) };
+        let asked = NegotiatedTerms { timeout_s: Some(5), ..terms(512, 1) };
         let mut transfer = Transfer::new(&asked, 5000, 1);
         transfer.poll_transmit(0);
         assert!(
@@ -666,7 +677,7 @@ mod tests {
             "{}",
             transfer.deadline()
         );
-        let long = Terms { timeout_s: Some(100), ..asked };
+        let long = NegotiatedTerms { timeout_s: Some(100), ..asked };
         let mut transfer = Transfer::new(&long, 5000, 1);
         transfer.poll_transmit(0);
         transfer.handle_ack(0, 0);
@@ -682,7 +693,8 @@ mod tests {
     #[test]
     fn t42_a_client_that_asks_for_a_long_timeout_binds_its_transfer_no_longer_than_others() {
         for timeout_s in [None, Some(1), Some(30), Some(255)] {
-            let mut transfer = Transfer::new(&Terms { timeout_s, ..terms(512, 1) }, 5000, 1);
+            let mut transfer =
+                Transfer::new(&NegotiatedTerms { timeout_s, ..terms(512, 1) }, 5000, 1);
             transfer.poll_transmit(0);
             // Progress counts anew; nothing else does.
             let mut now = 5 * SECOND;
@@ -690,9 +702,9 @@ mod tests {
             let began = now;
             transfer.poll_transmit(now);
             let mut sent = 1;
-            while fire(&mut transfer, &mut now).0 == Timeout::Again {
+            while fire(&mut transfer, &mut now).0 == TimeoutEffect::Again {
                 sent += u32::from(transfer.poll_transmit(now).is_some());
-                assert_eq!(transfer.handle_ack(now, 0), Acked::Nothing);
+                assert_eq!(transfer.handle_ack(now, 0), AckEffect::Nothing);
             }
             assert!((3..=u32::from(TRIES_MAX)).contains(&sent), "{timeout_s:?}: {sent}");
             assert!(
@@ -720,7 +732,10 @@ mod tests {
                     blocks += count;
                 }
             }
-            if !matches!(fire(&mut transfer, &mut now).0, Timeout::Again | Timeout::Early) {
+            if !matches!(
+                fire(&mut transfer, &mut now).0,
+                TimeoutEffect::Again | TimeoutEffect::Early
+            ) {
                 break;
             }
         }
@@ -734,7 +749,7 @@ mod tests {
         run(&mut transfer, 0);
         let mut now = 0;
         for blocks in [32, 16, 1] {
-            assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
+            assert_eq!(fire(&mut transfer, &mut now).0, TimeoutEffect::Again);
             assert_eq!(run(&mut transfer, now), Some((1, blocks)));
             while transfer.burst.pausing {
                 fire(&mut transfer, &mut now);
@@ -742,7 +757,7 @@ mod tests {
             }
         }
         assert_eq!(run(&mut transfer, now), None);
-        assert_eq!(transfer.handle_ack(now, 1), Acked::Moved);
+        assert_eq!(transfer.handle_ack(now, 1), AckEffect::Moved);
         transfer.handle_timeout(now + ECHO_GRACE);
         assert_eq!(run(&mut transfer, now + ECHO_GRACE), Some((2, 16)), "halved by the timer");
     }
@@ -753,7 +768,7 @@ mod tests {
         transfer.distrust();
         assert_eq!(run(&mut transfer, 0), Some((1, 1)));
         assert_eq!(run(&mut transfer, 0), None);
-        assert_eq!(transfer.handle_ack(0, 1), Acked::Moved);
+        assert_eq!(transfer.handle_ack(0, 1), AckEffect::Moved);
         assert_eq!(run(&mut transfer, 0), Some((2, 32)));
     }
 
@@ -763,7 +778,7 @@ mod tests {
         skip_to(&mut transfer, 65534);
         for number in [65535, 0, 1] {
             assert_eq!(run(&mut transfer, 0), Some((number, 1)));
-            assert_eq!(transfer.handle_ack(0, number), Acked::Moved);
+            assert_eq!(transfer.handle_ack(0, number), AckEffect::Moved);
         }
     }
 
@@ -775,24 +790,24 @@ mod tests {
             let mut transfer = begun(block_size, 32, len);
             let mut expected = 0;
             loop {
-                let Some(Transmit::Blocks(blocks)) = transfer.poll_transmit(0) else {
+                let Some(NextTransmit::Blocks(blocks)) = transfer.poll_transmit(0) else {
                     panic!("nothing to send")
                 };
                 assert_eq!(blocks.bytes.start, expected);
                 expected = blocks.bytes.end;
-                if transfer.handle_ack(0, wire(transfer.sent)) == Acked::Done {
+                if transfer.handle_ack(0, wire_block_number(transfer.sent)) == AckEffect::Done {
                     assert!(blocks.last);
                     break;
                 }
             }
             assert_eq!(expected, len);
             let blocks = transfer.blocks;
-            let expected = Tally {
+            let expected = TransferTally {
                 bytes_sent: len,
                 acked_blocks: blocks,
                 least_burst: 32,
                 confirmed: true,
-                ..Tally::default()
+                ..TransferTally::default()
             };
             assert_eq!(transfer.tally(), expected);
         }
@@ -804,10 +819,10 @@ mod tests {
             [(0, 1, 0), (1, 1, 1), (511, 1, 511), (512, 2, 0), (1024, 3, 0), (1025, 3, 1)]
         {
             let mut transfer = begun(512, 8, len);
-            let Some(Transmit::Blocks(sent)) = transfer.poll_transmit(0) else { panic!() };
+            let Some(NextTransmit::Blocks(sent)) = transfer.poll_transmit(0) else { panic!() };
             assert_eq!((sent.blocks, sent.bytes, sent.last), (blocks, 0..len, true));
             assert_eq!(len - u64::from(blocks - 1) * 512, octets);
-            assert_eq!(transfer.handle_ack(0, blocks as u16), Acked::Done);
+            assert_eq!(transfer.handle_ack(0, blocks as u16), AckEffect::Done);
         }
     }
 
@@ -818,11 +833,11 @@ mod tests {
         loop {
             assert_eq!(run(&mut transfer, 0), Some((sent + 1, 1)));
             for _ in 0..3 {
-                assert_eq!(transfer.handle_ack(0, sent), Acked::Nothing);
+                assert_eq!(transfer.handle_ack(0, sent), AckEffect::Nothing);
                 assert_eq!(transfer.poll_transmit(0), None);
             }
             sent += 1;
-            if transfer.handle_ack(0, sent) == Acked::Done {
+            if transfer.handle_ack(0, sent) == AckEffect::Done {
                 break;
             }
         }
@@ -836,10 +851,10 @@ mod tests {
         skip_to(&mut transfer, 100);
         assert_eq!(run(&mut transfer, 0), Some((101, 4)));
         for block in [105, 106, 32000, 99, 50, 0, 40000, 65535] {
-            assert_eq!(transfer.handle_ack(0, block), Acked::Nothing, "{block}");
+            assert_eq!(transfer.handle_ack(0, block), AckEffect::Nothing, "{block}");
             assert_eq!(transfer.poll_transmit(0), None);
         }
-        assert_eq!(transfer.handle_ack(0, 104), Acked::Moved);
+        assert_eq!(transfer.handle_ack(0, 104), AckEffect::Moved);
     }
 
     #[test]
@@ -851,16 +866,16 @@ mod tests {
         let mut now = 0;
         let end = loop {
             match fire(&mut transfer, &mut now).0 {
-                Timeout::Again => run(&mut transfer, now),
+                TimeoutEffect::Again => run(&mut transfer, now),
                 end => break end,
             };
         };
-        assert_eq!(end, Timeout::LastAckMissing);
+        assert_eq!(end, TimeoutEffect::LastAckMissing);
         let mut transfer = begun(512, 1, 600);
         run(&mut transfer, 0);
         transfer.handle_ack(0, 1);
         run(&mut transfer, 0);
-        assert_eq!(transfer.handle_ack(0, 2), Acked::Done);
+        assert_eq!(transfer.handle_ack(0, 2), AckEffect::Done);
         assert_eq!(transfer.deadline(), NEVER);
     }
 
@@ -869,9 +884,9 @@ mod tests {
         let mut transfer = begun(1000, 16, 40_000);
         assert_eq!(run(&mut transfer, 0), Some((1, 16)));
         assert_eq!(transfer.poll_transmit(0), None);
-        assert_eq!(transfer.handle_ack(0, 16), Acked::Moved);
+        assert_eq!(transfer.handle_ack(0, 16), AckEffect::Moved);
         assert_eq!(run(&mut transfer, 0), Some((17, 16)));
-        assert_eq!(transfer.handle_ack(0, 32), Acked::Moved);
+        assert_eq!(transfer.handle_ack(0, 32), AckEffect::Moved);
         assert_eq!(run(&mut transfer, 0), Some((33, 9)), "the last window is shorter");
     }
 
@@ -879,12 +894,12 @@ mod tests {
     fn t34_an_ack_inside_the_window_begins_a_full_one_after_it() {
         let mut transfer = begun(512, 8, 1 << 20);
         assert_eq!(run(&mut transfer, 0), Some((1, 8)));
-        assert_eq!(transfer.handle_ack(0, 3), Acked::Moved);
+        assert_eq!(transfer.handle_ack(0, 3), AckEffect::Moved);
         assert_eq!(run(&mut transfer, 0), Some((4, 8)));
         assert_eq!(transfer.tally().retransmits, 5);
         // The whole of the first window did arrive, and its ACK comes late: everything up to the
         // highest counts.
-        assert_eq!(transfer.handle_ack(0, 11), Acked::Moved);
+        assert_eq!(transfer.handle_ack(0, 11), AckEffect::Moved);
         assert_eq!(run(&mut transfer, 0), Some((12, 8)));
     }
 
@@ -895,40 +910,40 @@ mod tests {
         transfer.handle_ack(0, 4);
         assert_eq!(run(&mut transfer, 0), Some((5, 4)));
         // Block 5 is lost; EDK2 answers 6, 7 and 8 with ACK 4 each.
-        assert_eq!(transfer.handle_ack(0, 4), Acked::Moved);
+        assert_eq!(transfer.handle_ack(0, 4), AckEffect::Moved);
         assert_eq!(run(&mut transfer, 0), Some((5, 4)));
-        assert_eq!(transfer.handle_ack(0, 4), Acked::Nothing);
-        assert_eq!(transfer.handle_ack(0, 4), Acked::Nothing);
+        assert_eq!(transfer.handle_ack(0, 4), AckEffect::Nothing);
+        assert_eq!(transfer.handle_ack(0, 4), AckEffect::Nothing);
         assert_eq!(transfer.poll_transmit(0), None);
         // After the timer the same ACK counts again, if nothing better comes within a moment.
         let now = transfer.deadline();
-        assert_eq!(transfer.handle_timeout(now), Timeout::Again);
+        assert_eq!(transfer.handle_timeout(now), TimeoutEffect::Again);
         assert_eq!(run(&mut transfer, now), Some((5, 4)));
-        assert_eq!(transfer.handle_ack(now, 4), Acked::Nothing);
+        assert_eq!(transfer.handle_ack(now, 4), AckEffect::Nothing);
         assert_eq!(transfer.deadline(), now + ECHO_GRACE);
-        assert_eq!(transfer.handle_timeout(now + ECHO_GRACE), Timeout::Again);
+        assert_eq!(transfer.handle_timeout(now + ECHO_GRACE), TimeoutEffect::Again);
         // A gap inside the window: the first ACK begins a new one, its copies do not.
         assert_eq!(run(&mut transfer, now), Some((5, 4)));
-        assert_eq!(transfer.handle_ack(now, 8), Acked::Moved);
+        assert_eq!(transfer.handle_ack(now, 8), AckEffect::Moved);
         assert_eq!(run(&mut transfer, now), Some((9, 4)));
-        assert_eq!(transfer.handle_ack(now, 10), Acked::Moved);
+        assert_eq!(transfer.handle_ack(now, 10), AckEffect::Moved);
         assert_eq!(run(&mut transfer, now), Some((11, 4)));
-        assert_eq!(transfer.handle_ack(now, 10), Acked::Nothing);
+        assert_eq!(transfer.handle_ack(now, 10), AckEffect::Nothing);
     }
 
     #[test]
     fn t35_what_may_be_an_echo_is_answered_after_a_moment() {
         let mut transfer = proven(512, 4, 1 << 20);
         run(&mut transfer, 0);
-        assert_eq!(transfer.handle_timeout(transfer.deadline()), Timeout::Again);
+        assert_eq!(transfer.handle_timeout(transfer.deadline()), TimeoutEffect::Again);
         assert_eq!(run(&mut transfer, SECOND), Some((5, 4)));
         // Inside a window sent twice: 7 may be lost, or the client had 5 and 6 already. Go on
         // behind, then look again.
-        assert_eq!(transfer.handle_ack(SECOND, 6), Acked::Moved);
+        assert_eq!(transfer.handle_ack(SECOND, 6), AckEffect::Moved);
         assert_eq!(transfer.deadline(), SECOND + ECHO_GRACE, "also where nothing is left to send");
         assert_eq!(run(&mut transfer, SECOND), Some((9, 2)));
         assert_eq!(transfer.deadline(), SECOND + ECHO_GRACE);
-        assert_eq!(transfer.handle_timeout(SECOND + ECHO_GRACE), Timeout::Again);
+        assert_eq!(transfer.handle_timeout(SECOND + ECHO_GRACE), TimeoutEffect::Again);
         assert_eq!(run(&mut transfer, 2 * SECOND), Some((7, 4)));
         assert!(
             transfer.deadline() > 2 * SECOND + ECHO_GRACE,
@@ -940,26 +955,30 @@ mod tests {
     fn t35_ack_0_once_more_is_a_lost_first_block_or_the_echo_of_a_second_oack() {
         let mut transfer = begun(512, 4, 1 << 20);
         assert_eq!(run(&mut transfer, 0), Some((1, 4)));
-        assert_eq!(transfer.handle_ack(0, 0), Acked::Moved, "the OACK was sent once");
+        assert_eq!(transfer.handle_ack(0, 0), AckEffect::Moved, "the OACK was sent once");
         assert_eq!(run(&mut transfer, 0), Some((1, 4)));
 
         let mut transfer = Transfer::new(&terms(512, 4), 1 << 20, 7);
         for _ in 0..2 {
-            assert_eq!(transfer.poll_transmit(0), Some(Transmit::Oack));
+            assert_eq!(transfer.poll_transmit(0), Some(NextTransmit::Oack));
             transfer.handle_repeated_request();
         }
-        assert_eq!(transfer.handle_ack(0, 0), Acked::Moved);
+        assert_eq!(transfer.handle_ack(0, 0), AckEffect::Moved);
         assert_eq!(run(&mut transfer, 0), Some((1, 4)));
-        assert_eq!((transfer.handle_ack(0, 0), transfer.poll_transmit(0)), (Acked::Nothing, None));
+        assert_eq!(
+            (transfer.handle_ack(0, 0), transfer.poll_transmit(0)),
+            (AckEffect::Nothing, None)
+        );
         assert_eq!(transfer.deadline(), ECHO_GRACE);
-        assert_eq!(transfer.handle_timeout(ECHO_GRACE), Timeout::Again);
+        assert_eq!(transfer.handle_timeout(ECHO_GRACE), TimeoutEffect::Again);
         assert_eq!(run(&mut transfer, ECHO_GRACE), Some((1, 4)), "nothing better has come");
     }
 
     #[test]
     fn t49_a_repeated_request_brings_an_unanswered_first_answer_again_where_it_can_leave() {
         for acknowledged in [true, false] {
-            let mut transfer = Transfer::new(&Terms { acknowledged, ..terms(512, 1) }, 1 << 20, 7);
+            let mut transfer =
+                Transfer::new(&NegotiatedTerms { acknowledged, ..terms(512, 1) }, 1 << 20, 7);
             assert!(!transfer.handle_repeated_request(), "it is about to leave");
             let first = transfer.poll_transmit(0);
             assert_eq!(transfer.poll_transmit(0), None);
@@ -979,16 +998,16 @@ mod tests {
         run(&mut transfer, 0);
         // The ACK of the window is late: the timer sends the window again.
         let now = transfer.deadline();
-        assert_eq!(transfer.handle_timeout(now), Timeout::Again);
+        assert_eq!(transfer.handle_timeout(now), TimeoutEffect::Again);
         assert_eq!(run(&mut transfer, now), Some((5, 4)));
-        assert_eq!(transfer.handle_ack(now, 8), Acked::Moved);
+        assert_eq!(transfer.handle_ack(now, 8), AckEffect::Moved);
         assert_eq!(run(&mut transfer, now), Some((9, 4)));
         // EDK2 answers the four repeats with four more ACK 8. Nothing is lost, so nothing is sent.
         for _ in 0..4 {
-            assert_eq!(transfer.handle_ack(now, 8), Acked::Nothing);
+            assert_eq!(transfer.handle_ack(now, 8), AckEffect::Nothing);
         }
         assert_eq!(transfer.poll_transmit(now), None);
-        assert_eq!(transfer.handle_ack(now, 12), Acked::Moved);
+        assert_eq!(transfer.handle_ack(now, 12), AckEffect::Moved);
     }
 
     #[test]
@@ -997,9 +1016,9 @@ mod tests {
         run(&mut transfer, 0);
         transfer.handle_ack(0, 2);
         run(&mut transfer, 0);
-        assert_eq!(transfer.handle_timeout(transfer.deadline() - 1), Timeout::Early);
+        assert_eq!(transfer.handle_timeout(transfer.deadline() - 1), TimeoutEffect::Early);
         let now = transfer.deadline();
-        assert_eq!(transfer.handle_timeout(now), Timeout::Again);
+        assert_eq!(transfer.handle_timeout(now), TimeoutEffect::Again);
         assert_eq!(run(&mut transfer, now), Some((3, 4)));
     }
 
@@ -1013,7 +1032,7 @@ mod tests {
                 (Some((1, blocks)), true),
                 "{len}"
             );
-            assert_eq!(transfer.handle_ack(0, blocks as u16), Acked::Done);
+            assert_eq!(transfer.handle_ack(0, blocks as u16), AckEffect::Done);
         }
     }
 
@@ -1027,7 +1046,7 @@ mod tests {
             Some((4, 4)),
             "4..=7, not 4 alone to fill the old window"
         );
-        assert_eq!(transfer.handle_ack(0, 7), Acked::Moved);
+        assert_eq!(transfer.handle_ack(0, 7), AckEffect::Moved);
         assert_eq!(run(&mut transfer, 0), Some((8, 4)));
     }
 
@@ -1037,9 +1056,9 @@ mod tests {
             let mut transfer = begun(512, 10, 66_000 * 512);
             skip_to(&mut transfer, 65530);
             assert_eq!(run(&mut transfer, 0), Some((65531, 10)));
-            assert_eq!(transfer.handle_ack(0, wire(lost - 1)), Acked::Moved);
-            assert_eq!(run(&mut transfer, 0), Some((wire(lost), 10)));
-            assert_eq!(transfer.handle_ack(0, wire(lost + 9)), Acked::Moved);
+            assert_eq!(transfer.handle_ack(0, wire_block_number(lost - 1)), AckEffect::Moved);
+            assert_eq!(run(&mut transfer, 0), Some((wire_block_number(lost), 10)));
+            assert_eq!(transfer.handle_ack(0, wire_block_number(lost + 9)), AckEffect::Moved);
             assert_eq!(transfer.acked, lost + 9);
         }
     }
@@ -1051,7 +1070,7 @@ mod tests {
         assert_eq!(run(&mut transfer, 0), Some((32769, 16)));
         let now = transfer.deadline();
         assert!(now <= SECOND + SECOND / 10, "the client's own timer is 5 s");
-        assert_eq!(transfer.handle_timeout(now), Timeout::Again);
+        assert_eq!(transfer.handle_timeout(now), TimeoutEffect::Again);
         assert_eq!(run(&mut transfer, now), Some((32769, 16)));
     }
 
@@ -1063,7 +1082,7 @@ mod tests {
                 Some((first, blocks)) => seen.push((first, blocks, *now)),
                 None if transfer.burst.pausing => {
                     *now = transfer.deadline();
-                    assert_eq!(transfer.handle_timeout(*now), Timeout::Again);
+                    assert_eq!(transfer.handle_timeout(*now), TimeoutEffect::Again);
                 }
                 None => return seen,
             }
@@ -1075,10 +1094,10 @@ mod tests {
         let mut transfer = proven(512, 8, 1 << 20);
         let mut now = 0;
         assert_eq!(run(&mut transfer, now), Some((9, 8)));
-        assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
+        assert_eq!(fire(&mut transfer, &mut now).0, TimeoutEffect::Again);
         assert_eq!(run(&mut transfer, now), Some((9, 8)), "one may be chance");
         for halved in [4, 2, 1, 1] {
-            assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
+            assert_eq!(fire(&mut transfer, &mut now).0, TimeoutEffect::Again);
             let seen = bursts(&mut transfer, &mut now);
             assert!(seen.iter().all(|(_, blocks, _)| *blocks == halved), "{seen:?}");
             assert_eq!(seen.len() as u32 * halved, 8, "the client counts 8 before it acknowledges");
@@ -1086,10 +1105,13 @@ mod tests {
                 assert_eq!(pair[1].2 - pair[0].2, u64::from(halved) * BURST_BLOCK_PAUSE);
             }
             // Progress, so that it is not given up: the count of restarts goes on all the same.
-            assert_eq!(transfer.handle_ack(now, wire(transfer.sent)), Acked::Moved);
+            assert_eq!(
+                transfer.handle_ack(now, wire_block_number(transfer.sent)),
+                AckEffect::Moved
+            );
             now = now.max(transfer.burst.not_before);
             bursts(&mut transfer, &mut now);
-            assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
+            assert_eq!(fire(&mut transfer, &mut now).0, TimeoutEffect::Again);
             bursts(&mut transfer, &mut now);
         }
         assert_eq!(transfer.tally().halvings, 3);
@@ -1102,13 +1124,13 @@ mod tests {
             let mut now = 0;
             for _ in 0..RESTARTS_TO_HALVE {
                 bursts(&mut transfer, &mut now);
-                assert_eq!(fire(&mut transfer, &mut now).0, Timeout::Again);
+                assert_eq!(fire(&mut transfer, &mut now).0, TimeoutEffect::Again);
             }
             let mut window = |transfer: &mut Transfer, gap: bool| {
                 let first = bursts(transfer, &mut now)[0];
                 assert_eq!(
-                    transfer.handle_ack(now, wire(transfer.sent - u64::from(gap))),
-                    Acked::Moved
+                    transfer.handle_ack(now, wire_block_number(transfer.sent - u64::from(gap))),
+                    AckEffect::Moved
                 );
                 first.1
             };
@@ -1130,7 +1152,7 @@ mod tests {
             let (_, blocks) = run(&mut transfer, 0).unwrap();
             let whole = transfer.sent == transfer.blocks || blocks == 32;
             assert!(whole && !transfer.burst.paced, "{blocks}");
-            if transfer.handle_ack(0, wire(transfer.sent)) == Acked::Done {
+            if transfer.handle_ack(0, wire_block_number(transfer.sent)) == AckEffect::Done {
                 break;
             }
         }
@@ -1138,7 +1160,7 @@ mod tests {
         let mut now = 0;
         for _ in 0..5 {
             assert_eq!(run(&mut lockstep, now), Some((1, 1)));
-            assert_eq!(fire(&mut lockstep, &mut now).0, Timeout::Again);
+            assert_eq!(fire(&mut lockstep, &mut now).0, TimeoutEffect::Again);
         }
         assert!(!lockstep.burst.paced && lockstep.tally().halvings == 0);
     }
@@ -1155,7 +1177,7 @@ mod tests {
             (Some((1, 4)), MILLISECOND),
             "the timer goes on with it"
         );
-        assert_eq!(transfer.handle_ack(now, 10), Acked::Moved);
+        assert_eq!(transfer.handle_ack(now, 10), AckEffect::Moved);
         assert_eq!(run(&mut transfer, now), None);
         assert_eq!(
             transfer.deadline(),
@@ -1178,7 +1200,7 @@ mod tests {
         assert_eq!(transfer.poll_transmit(MILLISECOND), None);
         transfer.resume();
         assert_eq!((run(&mut transfer, 0), transfer.deadline()), (None, MILLISECOND));
-        assert_eq!(transfer.handle_timeout(MILLISECOND), Timeout::Again);
+        assert_eq!(transfer.handle_timeout(MILLISECOND), TimeoutEffect::Again);
         assert_eq!(run(&mut transfer, MILLISECOND), Some((2, 4)));
     }
 
@@ -1191,7 +1213,7 @@ mod tests {
             run(&mut transfer, now);
             for seconds in [1, 2, 4, 8, 8] {
                 let (timeout, waited) = fire(&mut transfer, &mut now);
-                assert_eq!(timeout, Timeout::Again);
+                assert_eq!(timeout, TimeoutEffect::Again);
                 let expected = seconds * SECOND;
                 assert!(
                     (expected * 9 / 10..=expected * 11 / 10).contains(&waited),
@@ -1200,7 +1222,7 @@ mod tests {
                 spread.insert(waited * 1000 / expected);
                 run(&mut transfer, now);
             }
-            assert_eq!(transfer.handle_ack(now, round + 1), Acked::Moved);
+            assert_eq!(transfer.handle_ack(now, round + 1), AckEffect::Moved);
         }
         assert!(spread.len() > 5, "jitter spreads: {spread:?}");
         // 500 machines that ask at once do not ask again at once.
@@ -1222,8 +1244,8 @@ mod tests {
         loop {
             transmissions += u32::from(transfer.poll_transmit(now).is_some());
             match fire(&mut transfer, &mut now).0 {
-                Timeout::Again => (),
-                end => break assert_eq!(end, Timeout::GaveUp),
+                TimeoutEffect::Again => (),
+                end => break assert_eq!(end, TimeoutEffect::GaveUp),
             }
         }
         assert_eq!(transmissions, 7);
@@ -1233,21 +1255,21 @@ mod tests {
     #[test]
     fn t64_five_transmissions_at_most_before_the_first_ack() {
         for acknowledged in [true, false] {
-            let unanswered = Terms { acknowledged, window: 1, ..terms(512, 1) };
+            let unanswered = NegotiatedTerms { acknowledged, window: 1, ..terms(512, 1) };
             let mut transfer = Transfer::new(&unanswered, 1 << 20, 3);
             // A server that has run for a while.
             let (mut now, mut transmissions, mut octets) = (1000 * SECOND, 0, 0);
             loop {
                 if let Some(transmit) = transfer.poll_transmit(now) {
                     transmissions += 1;
-                    if let Transmit::Blocks(blocks) = transmit {
+                    if let NextTransmit::Blocks(blocks) = transmit {
                         assert_eq!(blocks.blocks, 1);
                         octets += 4 + blocks.bytes.end - blocks.bytes.start;
                     }
                 }
                 // Repeated requests draw on the same five.
                 transfer.handle_repeated_request();
-                if fire(&mut transfer, &mut now).0 == Timeout::GaveUp {
+                if fire(&mut transfer, &mut now).0 == TimeoutEffect::GaveUp {
                     break;
                 }
             }
@@ -1263,14 +1285,19 @@ mod tests {
         assert_eq!(run(&mut transfer, 0), Some((1, 8)));
         transfer.unsent(0, 3);
         assert_eq!(transfer.poll_transmit(0), None);
-        assert_eq!(transfer.handle_ack(0, 5), Acked::Nothing, "block 5 has never left");
+        assert_eq!(transfer.handle_ack(0, 5), AckEffect::Nothing, "block 5 has never left");
         transfer.resume();
         assert_eq!(run(&mut transfer, 0), Some((4, 5)));
         assert_eq!(
             transfer.tally(),
-            Tally { bytes_sent: 8 * 512, least_burst: 8, confirmed: true, ..Tally::default() }
+            TransferTally {
+                bytes_sent: 8 * 512,
+                least_burst: 8,
+                confirmed: true,
+                ..TransferTally::default()
+            }
         );
         transfer.unsent(0, 0);
-        assert_eq!(transfer.handle_timeout(PARKED_MAX), Timeout::Stalled);
+        assert_eq!(transfer.handle_timeout(PARKED_MAX), TimeoutEffect::Stalled);
     }
 }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use super::other_servers;
 use super::plan::DhcpPlan;
 use crate::engine::net::{self, Binding, Interface};
-use crate::observe::port_holder::Protocol;
+use crate::observe::port_holder::SocketProtocol;
 use crate::serve::binding::{once_released, refused};
 use crate::serve::failure::Failure;
 
@@ -61,11 +61,11 @@ pub fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
     let on_interfaces = there.map(|(name, _)| (Ipv4Addr::UNSPECIFIED, Some(name.as_str())));
     for (address, interface) in on_interfaces.chain(plan.address.map(|address| (address, None))) {
         let address = SocketAddr::from((address, plan.port));
-        let bound = once_released(Protocol::Udp, plan.port, || {
+        let bound = once_released(SocketProtocol::Udp, plan.port, || {
             net::udp(&Binding { address, interface, shared: false })
                 .and_then(|fd| Ok((net::local_address(&fd)?, fd)))
         });
-        let (address, fd) = bound.map_err(refused("DHCP", Protocol::Udp, address))?;
+        let (address, fd) = bound.map_err(refused("DHCP", SocketProtocol::Udp, address))?;
         sockets.push((address, interface.map(ToOwned::to_owned), fd));
     }
     let link = net::link_sender();

@@ -6,12 +6,12 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use super::letters::{Fate, Letter, Proposal, Tried, WITHDRAWN};
-use crate::dhcp::layout::Layout;
-use crate::dhcp::lease::Time;
-use crate::dhcp::listing::{Filter, Limited, Listed};
+use crate::dhcp::layout::PoolLayout;
+use crate::dhcp::lease::ClockSeconds;
+use crate::dhcp::listing::{DeclineLimit, LeaseFilter, ListedAddress};
 use crate::engine::mailbox::Letters;
 use crate::model::machine::Mac;
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 use crate::snapshot::Generation;
 
 /// How long control waits for an answer of the core.
@@ -25,10 +25,10 @@ pub(super) const FREED_AT_ONCE: usize = 256;
 /// The table of leases, or what was asked for of it.
 #[derive(Debug, Default)]
 pub struct Listing {
-    pub listed: Vec<Listed>,
-    pub limited: Vec<Limited>,
+    pub listed: Vec<ListedAddress>,
+    pub limited: Vec<DeclineLimit>,
     /// By the clock of the leases.
-    pub now: Time,
+    pub now: ClockSeconds,
 }
 
 /// Control's way to the core.
@@ -42,7 +42,7 @@ impl DhcpControl {
 
     /// A dry run of a client's message, as if it had come in on that subnet. None: the core did not
     /// answer.
-    pub fn try_out(&self, packet: Vec<u8>, network: Network) -> Option<Tried> {
+    pub fn try_out(&self, packet: Vec<u8>, network: Ipv4Network) -> Option<Tried> {
         let (done, is_done) = sync_channel(1);
         self.0.send(Letter::Tried { packet, network, done });
         is_done.recv_timeout(ANSWERED_MAX).ok()
@@ -50,7 +50,7 @@ impl DhcpControl {
 
     /// The addresses that the filter takes, and who is limited: piece by piece, so that nobody
     /// waits meanwhile. None: the core did not answer.
-    pub fn list(&self, filter: Filter) -> Option<Listing> {
+    pub fn list(&self, filter: LeaseFilter) -> Option<Listing> {
         let mut listing = Listing::default();
         let mut from = Some(0);
         while let Some(at) = from {
@@ -94,7 +94,7 @@ impl DhcpControl {
     ) -> Result<(), String> {
         let (done, is_done) = sync_channel(1);
         let fate = Arc::new(Fate::default());
-        let layout = Layout::new(&next.snapshot.dhcp.subnets);
+        let layout = PoolLayout::new(&next.snapshot.dhcp.subnets);
         self.0.send(Letter::Reconfigured(Box::new(Proposal {
             next,
             layout,

@@ -2,54 +2,62 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::dhcp::decide::{Decision, Silence, Told};
-use crate::dhcp::subnet::Held;
-use crate::model::machine::{Firmware, Mac, Role};
-use crate::observe::events::{Event, Kind, Stage, Why};
+use crate::dhcp::decide::{Decision, DhcpEventKind, SilenceReason};
+use crate::dhcp::subnet::HoldReason;
+use crate::model::machine::{Firmware, FirmwareRole, Mac};
+use crate::observe::events::{BootStage, EventKind, MachineEvent, UnansweredReason};
 
 /// The log's line: what was decided, with its reasons.
-pub(super) fn dhcp_event(decision: &Decision) -> Option<Event> {
+pub(super) fn dhcp_event(decision: &Decision) -> Option<MachineEvent> {
     let event = decision.event.as_ref()?;
     let kind = kind_of(&event.told, decision);
-    Some(Event::new(
+    Some(MachineEvent::new(
         Some(event.mac),
         event.address.map(IpAddr::V4),
-        Stage::Dhcp,
+        BootStage::Dhcp,
         kind,
         event.text.clone(),
     ))
 }
 
 /// The decision in the terms of the timeline.
-fn kind_of(told: &Told, decision: &Decision) -> Kind {
-    let to = decision.firmware.unwrap_or(Firmware { role: Role::System, arch: None });
+fn kind_of(told: &DhcpEventKind, decision: &Decision) -> EventKind {
+    let to = decision.firmware.unwrap_or(Firmware { role: FirmwareRole::System, arch: None });
     match told {
-        Told::Offered => Kind::Offered { to },
-        Told::Leased => Kind::Leased { to, twin: false },
-        Told::Twin => Kind::Leased { to, twin: true },
-        Told::Renewed => Kind::Renewed,
-        Told::Parameters => Kind::Other,
-        Told::NoLoader(why) => Kind::NoLoader { to, why: why.clone() },
-        Told::Refused => Kind::Nak,
-        Told::Silent(silence) => silent(silence, decision),
+        DhcpEventKind::Offered => EventKind::Offered { to },
+        DhcpEventKind::Leased => EventKind::Leased { to, twin: false },
+        DhcpEventKind::Twin => EventKind::Leased { to, twin: true },
+        DhcpEventKind::Renewed => EventKind::Renewed,
+        DhcpEventKind::Parameters => EventKind::Other,
+        DhcpEventKind::NoLoader(why) => EventKind::NoLoader { to, why: why.clone() },
+        DhcpEventKind::Refused => EventKind::Nak,
+        DhcpEventKind::Silent(silence) => silent(silence, decision),
     }
 }
 
-fn silent(silence: &Silence, decision: &Decision) -> Kind {
+fn silent(silence: &SilenceReason, decision: &Decision) -> EventKind {
     let (why, about, other) = match silence {
-        Silence::NoAddressFree(_) => return Kind::NoAddressFree,
-        Silence::OtherServer(server) => return Kind::OtherServer { server: *server },
-        Silence::Declined => return Kind::Declined,
-        Silence::Released => return Kind::Released,
+        SilenceReason::NoAddressFree(_) => return EventKind::NoAddressFree,
+        SilenceReason::OtherServer(server) => return EventKind::OtherServer { server: *server },
+        SilenceReason::Declined => return EventKind::Declined,
+        SilenceReason::Released => return EventKind::Released,
         // The answer is on its way.
-        Silence::CommitPending => return Kind::Other,
-        Silence::NoSubnet(at) => (Why::NoSubnet, at.to_string(), None),
-        Silence::NoSubnetBehind(at) => (Why::NoSubnetBehind, at.to_string(), None),
-        Silence::NotForRelays(network) => (Why::NotForRelays, network.to_string(), None),
-        Silence::SubnetOff(network) => (Why::SubnetOff, network.to_string(), None),
-        Silence::NotPxe(network) => (Why::NotPxe, network.to_string(), None),
-        Silence::NotReserved(network) => (Why::NotReserved, network.to_string(), None),
-        Silence::Held(network, held) => {
+        SilenceReason::CommitPending => return EventKind::Other,
+        SilenceReason::NoSubnet(at) => (UnansweredReason::NoSubnet, at.to_string(), None),
+        SilenceReason::NoSubnetBehind(at) => {
+            (UnansweredReason::NoSubnetBehind, at.to_string(), None)
+        }
+        SilenceReason::NotForRelays(network) => {
+            (UnansweredReason::NotForRelays, network.to_string(), None)
+        }
+        SilenceReason::SubnetOff(network) => {
+            (UnansweredReason::SubnetOff, network.to_string(), None)
+        }
+        SilenceReason::NotPxe(network) => (UnansweredReason::NotPxe, network.to_string(), None),
+        SilenceReason::NotReserved(network) => {
+            (UnansweredReason::NotReserved, network.to_string(), None)
+        }
+        SilenceReason::Held(network, held) => {
             let (why, other) = held_back(*held);
             (why, network.to_string(), other)
         }
@@ -59,26 +67,30 @@ fn silent(silence: &Silence, decision: &Decision) -> Kind {
             None,
         ),
     };
-    Kind::Unanswered { why, about, other }
+    EventKind::Unanswered { why, about, other }
 }
 
-fn held_back(held: Held) -> (Why, Option<(Ipv4Addr, Mac)>) {
+fn held_back(held: HoldReason) -> (UnansweredReason, Option<(Ipv4Addr, Mac)>) {
     match held {
-        Held::NoInterface => (Why::NoInterface, None),
-        Held::Looking => (Why::Looking, None),
-        Held::OtherServer(other) => (Why::OtherServer, Some((other.address, other.mac))),
+        HoldReason::NoInterface => (UnansweredReason::NoInterface, None),
+        HoldReason::Looking => (UnansweredReason::Looking, None),
+        HoldReason::OtherServer(other) => {
+            (UnansweredReason::OtherServer, Some((other.address, other.mac)))
+        }
     }
 }
 
 /// What is about the message, and not about its subnet.
-fn unanswered(silence: &Silence) -> Why {
+fn unanswered(silence: &SilenceReason) -> UnansweredReason {
     match silence {
-        Silence::UnknownClient => Why::UnknownClient,
-        Silence::NoReservation => Why::Bootp,
+        SilenceReason::UnknownClient => UnansweredReason::UnknownClient,
+        SilenceReason::NoReservation => UnansweredReason::Bootp,
         // That a limit is reached is said beside the declines before it.
-        Silence::LastDecline | Silence::DeclineNotKept(true) => Why::LastDecline,
-        Silence::DeclinedTooMuch => Why::DeclinedTooMuch,
-        Silence::DoesNotFit(_) => Why::TooLarge,
-        _ => Why::Odd,
+        SilenceReason::LastDecline | SilenceReason::DeclineNotKept(true) => {
+            UnansweredReason::LastDecline
+        }
+        SilenceReason::DeclinedTooMuch => UnansweredReason::DeclinedTooMuch,
+        SilenceReason::DoesNotFit(_) => UnansweredReason::TooLarge,
+        _ => UnansweredReason::Odd,
     }
 }

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use crate::dhcp::decide::Decision;
-use crate::dhcp::layout::Layout;
-use crate::dhcp::lease::{BootTimes, Lease, Time};
-use crate::dhcp::listing::{Filter, Limited, Listed};
-use crate::dhcp::neighbours::Rival;
-use crate::dhcp::subnet::{Held, Subnet};
+use crate::dhcp::layout::PoolLayout;
+use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease};
+use crate::dhcp::listing::{DeclineLimit, LeaseFilter, ListedAddress};
+use crate::dhcp::neighbours::RivalLook;
+use crate::dhcp::subnet::{HoldReason, Subnet};
 use crate::engine::net::Interface;
 use crate::model::machine::{Firmware, Mac};
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 use crate::snapshot::Generation;
 
 /// What other threads tell the core.
@@ -43,14 +43,14 @@ pub(super) enum Letter {
     /// Control: decide from this generation as soon as the leases are in its pools, and publish it.
     Reconfigured(Box<Proposal>),
     /// Control: a piece of the table, from this row on.
-    Listed { from: usize, filter: Filter, done: SyncSender<Piece> },
+    Listed { from: usize, filter: LeaseFilter, done: SyncSender<Piece> },
     /// Control: forget what is known of these addresses where that is allowed, durably, and say of
     /// how many.
     Freed { addresses: Vec<Ipv4Addr>, force: bool, done: SyncSender<Option<usize>> },
     /// Control: what this machine declined, or anybody, counts no more.
     Pardoned { mac: Option<Mac> },
     /// Control: what would this message get on that subnet? Nothing is sent, counted, kept or said.
-    Tried { packet: Vec<u8>, network: Network, done: SyncSender<Tried> },
+    Tried { packet: Vec<u8>, network: Ipv4Network, done: SyncSender<Tried> },
 }
 
 /// A configuration that control has prepared.
@@ -58,10 +58,10 @@ pub(super) enum Letter {
 pub(super) struct Proposal {
     pub(super) next: Arc<Generation>,
     /// Its pools, still without what is held of them.
-    pub(super) layout: Layout,
+    pub(super) layout: PoolLayout,
     pub(super) fate: Arc<Fate>,
     /// Gets the pools of before, for control to drop.
-    pub(super) done: SyncSender<Option<Layout>>,
+    pub(super) done: SyncSender<Option<PoolLayout>>,
 }
 
 /// What becomes of a proposal: the core takes it, or control withdraws it, whoever is first. So an
@@ -87,9 +87,9 @@ impl Fate {
 /// A piece of the table of leases.
 #[derive(Debug)]
 pub(super) struct Piece {
-    pub(super) listed: Vec<Listed>,
-    pub(super) limited: Vec<Limited>,
-    pub(super) now: Time,
+    pub(super) listed: Vec<ListedAddress>,
+    pub(super) limited: Vec<DeclineLimit>,
+    pub(super) now: ClockSeconds,
     /// The row that the next one begins with.
     pub(super) next: Option<usize>,
 }
@@ -98,11 +98,11 @@ pub(super) struct Piece {
 /// interface, or where other servers count otherwise, it says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
-    pub(super) network: Network,
+    pub(super) network: Ipv4Network,
     pub(super) interface: String,
     pub(super) beside: bool,
     /// None = everything may leave.
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<HoldReason>,
 }
 
 impl Standing {
@@ -120,7 +120,7 @@ pub(super) enum Sign {
     /// A client asks, and has asked for so many seconds.
     ClientAsks { interface: u32, since_s: u16 },
     /// Another ringboot looks for DHCP servers.
-    Looked { interface: u32, rival: Rival },
+    Looked { interface: u32, rival: RivalLook },
     /// An address is about to be offered for the first time: has anybody got it? Behind a relay
     /// there is no interface.
     Offers { address: Ipv4Addr, interface: Option<u32> },

@@ -1,16 +1,16 @@
 //! When the log says that a link is lost or has come back: a loss at once, a link that flaps every
 //! ten seconds.
 
-use crate::dhcp::neighbours::Millis;
+use crate::dhcp::neighbours::MonotonicMillis;
 use crate::engine::net::Link;
 
 /// How often the log speaks of a link that flaps.
-const LINK_SAID_EVERY_MS: Millis = 10_000;
+const LINK_SAID_EVERY_MS: MonotonicMillis = 10_000;
 
 /// What was said of a link last and when, and what has become of it since.
 pub(super) struct LinkNews {
     said: Link,
-    said_ms: Millis,
+    said_ms: MonotonicMillis,
     seen: Link,
     /// Changes that were not said.
     unsaid: u32,
@@ -23,7 +23,7 @@ impl LinkNews {
     /// Some: say how the link is now; so many changes were not said before this one. A lost link is
     /// told of at once, one that flaps every ten seconds: also where it is again as it was said to
     /// be.
-    pub(super) fn follow(&mut self, link: Link, now: Millis) -> Option<u32> {
+    pub(super) fn follow(&mut self, link: Link, now: MonotonicMillis) -> Option<u32> {
         self.unsaid += u32::from(link != self.seen);
         self.seen = link;
         let is_early =
@@ -42,7 +42,7 @@ mod tests {
     use Link::{Down, NoCarrier, Up};
 
     /// Every line that the log gets of these states, `(state, milliseconds)`.
-    fn said(states: &[(Link, Millis)]) -> Vec<(Link, Millis, u32)> {
+    fn said(states: &[(Link, MonotonicMillis)]) -> Vec<(Link, MonotonicMillis, u32)> {
         let mut news = LinkNews::NONE;
         let line = |&(link, at)| news.follow(link, at).map(|unsaid| (link, at, unsaid));
         states.iter().filter_map(line).collect()
@@ -82,7 +82,9 @@ mod tests {
     #[test]
     fn a_link_that_flaps_for_a_minute_is_said_seldom_and_every_change_is_counted() {
         let states: Vec<_> = (0..600)
-            .map(|i: u32| (if i.is_multiple_of(2) { Down } else { Up }, Millis::from(i) * 100))
+            .map(|i: u32| {
+                (if i.is_multiple_of(2) { Down } else { Up }, MonotonicMillis::from(i) * 100)
+            })
             .collect();
         let lines = said(&states);
         assert!((6..=12).contains(&lines.len()), "{lines:?}");

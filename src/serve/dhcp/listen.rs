@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use super::thread::{Running, Solicitation};
-use crate::dhcp::lease::{Lease, State};
+use crate::dhcp::lease::{Lease, LeaseState};
 use crate::dhcp::solicitation;
 use crate::engine::clock;
 use crate::engine::net;
 use crate::engine::udp::{SocketId, Target};
-use crate::model::machine::{Mac, Role};
+use crate::model::machine::{FirmwareRole, Mac};
 
 impl Running {
     pub(super) fn listen_on(&mut self, interface: String, socket: OwnedFd) {
@@ -48,8 +48,9 @@ impl Running {
     pub(super) fn answer_solicitation(&mut self, solicitation: &Solicitation) {
         let now = clock::now_s();
         let is_booting = |lease: &Lease| {
-            let is_ipxe = lease.firmware.is_some_and(|firmware| firmware.role == Role::Ipxe);
-            is_ipxe && lease.state == State::Bound && lease.end_s > now
+            let is_ipxe =
+                lease.firmware.is_some_and(|firmware| firmware.role == FirmwareRole::Ipxe);
+            is_ipxe && lease.state == LeaseState::Bound && lease.end_s > now
         };
         let boots = solicitation.from.is_some_and(|mac| self.leases.of(mac).any(is_booting));
         let interface =
@@ -58,7 +59,7 @@ impl Running {
         let Some(own) = own else { return };
         let mut to = solicitation.source;
         to.set_port(0);
-        let message = solicitation::no_router_here(Mac(own.mac));
+        let message = solicitation::build_no_router_advertisement(Mac(own.mac));
         // Lost where the ring is full: iPXE solicits again.
         let _ = self.driver.send(
             solicitation.socket,

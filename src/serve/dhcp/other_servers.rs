@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 use super::letters::{Letter, Sign, Standing};
 use super::link_news::LinkNews;
 use crate::dhcp::limits::{OTHER_SERVERS_MAX, PROBE_WAIT_MS};
-use crate::dhcp::neighbours::{self, Before, Look, Mark, Met, Millis, Rival, Verdict, Watch};
-use crate::dhcp::subnet::{Held, Mode, OtherServer, Subnet};
+use crate::dhcp::neighbours::{
+    self, LookResult, LookVerdict, MonotonicMillis, PriorKnowledge, RingbootMark, RivalLook,
+    RivalResponse, ServerWatch,
+};
+use crate::dhcp::subnet::{HoldReason, OtherServer, Subnet, SubnetMode};
 use crate::engine::clock;
 use crate::engine::link::{self, Listener};
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
@@ -23,13 +26,13 @@ use crate::engine::net::{self, Binding, Interface, Link};
 use crate::engine::netlink::Changes;
 use crate::engine::probe::{ArpProbe, EchoProbe};
 use crate::model::machine::Mac;
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 use crate::serve::drain::Drain;
 use crate::serve::pulse::Pulse;
 use crate::snapshot::{Published, Snapshot};
 
 /// How often the interfaces are looked at, and the longest sleep. Milliseconds.
-const INTERFACES_EVERY_MS: Millis = 1000;
+const INTERFACES_EVERY_MS: MonotonicMillis = 1000;
 /// What is said of an interface that does not exist.
 const NOT_THERE: &str = "is not there";
 /// One DHCP message with its IPv4 header; what is longer is cut. Bytes.
@@ -38,7 +41,7 @@ const PACKET_BYTES_MAX: usize = 2048;
 const TURN_MAX: usize = 64;
 
 /// Keeps what a look found for the next start.
-pub type KeepLook = Box<dyn FnMut(&Look) + Send>;
+pub type KeepLook = Box<dyn FnMut(&LookResult) + Send>;
 
 /// What is known of the segments of served subnets: written by this thread, read by control. Never
 /// on a packet's path.
@@ -62,10 +65,10 @@ pub struct Known {
 /// One served subnet on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    pub network: Network,
+    pub network: Ipv4Network,
     pub interface: String,
     /// Why nothing leaves now; None = served.
-    pub held: Option<Held>,
+    pub held: Option<HoldReason>,
     /// The interface is there, but not in the subnet: in words, with the place of the subnet in the
     /// configuration.
     pub misplaced: Option<String>,
@@ -86,7 +89,7 @@ impl Finding {
     pub fn sentence(&self, since: &str) -> String {
         let Self { network, interface, .. } = self;
         match (self.held, self.others.first()) {
-            (Some(Held::NoInterface), _) => {
+            (Some(HoldReason::NoInterface), _) => {
                 let waiting = || {
                     format!(
                         "{interface} is not there, or has no address in {network}: it is waited for"
@@ -94,13 +97,13 @@ impl Finding {
                 };
                 self.misplaced.clone().unwrap_or_else(waiting)
             }
-            (Some(Held::Looking), _) => {
+            (Some(HoldReason::Looking), _) => {
                 format!(
                     "other DHCP servers are looked for on {interface}: {network} offers no address \
                      yet"
                 )
             }
-            (Some(Held::OtherServer(server)), _) => format!(
+            (Some(HoldReason::OtherServer(server)), _) => format!(
                 "{server} answered on {interface}{since}: ringboot is silent on {network}, but for \
                  those who have their lease from it. Stop that server (`ringboot look --again` \
                  then asks at once), or serve beside it with `allow-other-servers = true`"
@@ -152,7 +155,7 @@ pub(super) struct Parts<'a> {
     /// Looked at again after each reload.
     pub(super) published: Arc<Published>,
     /// What the run before this one knew of each.
-    pub(super) before: &'a [(Network, Before)],
+    pub(super) before: &'a [(Ipv4Network, PriorKnowledge)],
     /// Interfaces that a DHCP socket is wanted on, with the index of the one that has it.
     pub(super) wanted: Vec<(String, Option<u32>)>,
     pub(super) port: u16,
@@ -168,7 +171,7 @@ pub(crate) struct Neighbours {
     arp: Option<ArpProbe>,
     echo: Option<EchoProbe>,
     /// Addresses that were asked about, in order of time: what else answers is of no interest.
-    asked: VecDeque<(Millis, Ipv4Addr)>,
+    asked: VecDeque<(MonotonicMillis, Ipv4Addr)>,
     /// Word of interfaces and addresses that come and go; without it they are looked at every
     /// second.
     changes: Option<Changes>,
@@ -187,7 +190,7 @@ pub(crate) struct Neighbours {
     core: Letters<Letter>,
     drain: Drain,
     mailbox: Mailbox<Sign>,
-    next_interfaces_ms: Millis,
+    next_interfaces_ms: MonotonicMillis,
     /// Letters wait for the next turn.
     is_behind: bool,
     /// What the core was told last.
@@ -207,14 +210,14 @@ struct Wanted {
 
 /// A served subnet on an interface.
 struct Segment {
-    subnet: Network,
+    subnet: Ipv4Network,
     interface: String,
     relay: bool,
     beside: bool,
     /// While the interface is there with an address in the subnet.
     here: Option<Here>,
     is_running: bool,
-    watch: Watch,
+    watch: ServerWatch,
     others: Vec<OtherServer>,
     /// Where the subnet is written, `path:line`.
     place: Option<String>,
@@ -238,7 +241,7 @@ struct Here {
 pub(super) fn watched(subnets: &[Subnet], port: u16) -> impl Iterator<Item = (&Subnet, &String)> {
     let served = subnets
         .iter()
-        .filter(move |subnet| subnet.mode == Mode::Server && port == neighbours::PORT);
+        .filter(move |subnet| subnet.mode == SubnetMode::Server && port == neighbours::PORT);
     served.filter_map(|subnet| Some((subnet, subnet.interface.as_ref()?)))
 }
 
@@ -254,7 +257,7 @@ impl Neighbours {
         let generation = parts.published.get();
         let segments: Vec<Segment> = watched(&generation.snapshot.dhcp.subnets, parts.port)
             .map(|(subnet, name)| {
-                let before = before(subnet.network).unwrap_or(Before::Nothing);
+                let before = before(subnet.network).unwrap_or(PriorKnowledge::Nothing);
                 Segment::new(subnet, name, &generation.snapshot, before)
             })
             .collect();
@@ -350,7 +353,7 @@ impl Neighbours {
         Ok(())
     }
 
-    fn now(&self) -> Millis {
+    fn now(&self) -> MonotonicMillis {
         millis_since(self.started)
     }
 
@@ -362,7 +365,7 @@ impl Neighbours {
         let mut before = std::mem::take(&mut self.segments);
         let segment = |(subnet, name): (&Subnet, &String)| {
             let same = |one: &Segment| one.subnet == subnet.network && one.interface == *name;
-            let next = Segment::new(subnet, name, &generation.snapshot, Before::Nothing);
+            let next = Segment::new(subnet, name, &generation.snapshot, PriorKnowledge::Nothing);
             let Some(at) = before.iter().position(same) else { return next };
             let mut kept = before.swap_remove(at);
             kept.watch.serve_beside(next.beside);
@@ -395,7 +398,7 @@ impl Neighbours {
 
     /// Interfaces come, go, and come again under another index; a socket that is bound to one hears
     /// nothing of the next.
-    fn follow_interfaces(&mut self, now: Millis) {
+    fn follow_interfaces(&mut self, now: MonotonicMillis) {
         self.next_interfaces_ms = now.saturating_add(INTERFACES_EVERY_MS);
         let Ok(interfaces) = net::interfaces() else { return };
         if interfaces == *self.interfaces {
@@ -407,7 +410,7 @@ impl Neighbours {
         self.follow_sockets(now);
     }
 
-    fn follow_sockets(&mut self, now: Millis) {
+    fn follow_sockets(&mut self, now: MonotonicMillis) {
         let interfaces = Arc::clone(&self.interfaces);
         for wanted in &mut self.sockets {
             let found = interfaces.iter().find(|interface| interface.name == wanted.interface);
@@ -421,7 +424,7 @@ impl Neighbours {
     }
 
     /// Sends what is due, and ends what has listened long enough.
-    fn look(&mut self, now: Millis) {
+    fn look(&mut self, now: MonotonicMillis) {
         let Some(listener) = &self.listener else { return };
         let started = self.started;
         for segment in &mut self.segments {
@@ -436,13 +439,13 @@ impl Neighbours {
             let xid = u32::try_from(random() >> 32).unwrap_or(0);
             // The INFORM goes first: once dnsmasq pings for the DISCOVER, it hears nothing for
             // three seconds.
-            let mark = Mark { address, serves: segment.watch.held().is_none() };
-            let packets =
-                neighbours::inform(mac, xid, mark).zip(neighbours::discover(mac, xid, mark));
-            let Some((inform, discover)) = packets else { continue };
+            let mark = RingbootMark { address, serves: segment.watch.held().is_none() };
+            let packets = neighbours::build_look_inform(mac, xid, mark)
+                .zip(neighbours::build_look_discover(mac, xid, mark));
+            let Some((inform, build_look_discover)) = packets else { continue };
             match listener
                 .broadcast(index, &inform)
-                .and_then(|()| listener.broadcast(index, &discover))
+                .and_then(|()| listener.broadcast(index, &build_look_discover))
             {
                 // Whoever answers has its time from when the DISCOVER has left, not from when this
                 // turn began.
@@ -495,7 +498,8 @@ impl Neighbours {
         let mut buffer = [0; PACKET_BYTES_MAX];
         for _ in 0..TURN_MAX {
             let Some((origin, packet)) = listener.receive(&mut buffer) else { break };
-            let Some(word) = neighbours::word(packet, Mac(origin.mac), &self.ours) else {
+            let Some(word) = neighbours::parse_server_message(packet, Mac(origin.mac), &self.ours)
+            else {
                 continue;
             };
             for segment in
@@ -514,7 +518,7 @@ impl Neighbours {
     }
 
     /// An address that cannot be asked for is offered all the same, when its time is over.
-    fn ask_for(&mut self, address: Ipv4Addr, interface: Option<u32>, now: Millis) {
+    fn ask_for(&mut self, address: Ipv4Addr, interface: Option<u32>, now: MonotonicMillis) {
         let asked = match interface {
             Some(index) => {
                 let found =
@@ -529,7 +533,7 @@ impl Neighbours {
     }
 
     /// Tells the core who has answered for an address that it is about to offer.
-    fn hear_owners(&mut self, now: Millis) {
+    fn hear_owners(&mut self, now: MonotonicMillis) {
         while self.asked.front().is_some_and(|(at, _)| now.saturating_sub(*at) > PROBE_WAIT_MS) {
             self.asked.pop_front();
         }
@@ -609,7 +613,7 @@ impl Wanted {
 }
 
 impl Wanted {
-    fn follow_link(&mut self, found: Option<&Interface>, now: Millis) {
+    fn follow_link(&mut self, found: Option<&Interface>, now: MonotonicMillis) {
         let Some(link) = found.map(Interface::link) else { return };
         let Some(unsaid) = self.link.follow(link, now) else { return };
         let name = &self.interface;
@@ -636,7 +640,7 @@ impl Wanted {
 }
 
 impl Segment {
-    fn new(subnet: &Subnet, interface: &str, snapshot: &Snapshot, before: Before) -> Self {
+    fn new(subnet: &Subnet, interface: &str, snapshot: &Snapshot, before: PriorKnowledge) -> Self {
         let place = snapshot.places.iter().find(|(network, _)| *network == subnet.network);
         Self {
             subnet: subnet.network,
@@ -645,7 +649,7 @@ impl Segment {
             beside: subnet.allow_other_servers,
             here: None,
             is_running: false,
-            watch: Watch::new(subnet.allow_other_servers, before),
+            watch: ServerWatch::new(subnet.allow_other_servers, before),
             others: Vec::new(),
             place: place.map(|(_, place)| place.clone()),
             misplaced: None,
@@ -658,7 +662,7 @@ impl Segment {
         self.here.is_some_and(|here| here.index == index)
     }
 
-    fn follow(&mut self, found: Option<&Interface>, now: Millis) {
+    fn follow(&mut self, found: Option<&Interface>, now: MonotonicMillis) {
         let here = found.and_then(|interface| {
             let address = address_in(interface, self.subnet, self.relay)?;
             let mac = if interface.mac == [0; 6] { Mac([2; 6]) } else { Mac(interface.mac) };
@@ -720,31 +724,32 @@ impl Segment {
     /// Another ringboot looks for servers on this segment.
     fn meet(
         &mut self,
-        rival: &Rival,
-        now: Millis,
+        rival: &RivalLook,
+        now: MonotonicMillis,
         listener: Option<&Listener>,
         keep: &mut KeepLook,
     ) {
         let Some(here) = self.here else { return };
         match self.watch.met(rival, here.address, now) {
-            Met::Silence => {}
-            Met::Answer => {
-                let mark = Mark { address: here.address, serves: self.watch.held().is_none() };
-                let answer = neighbours::acknowledge(rival, mark);
+            RivalResponse::Silence => {}
+            RivalResponse::Answer => {
+                let mark =
+                    RingbootMark { address: here.address, serves: self.watch.held().is_none() };
+                let answer = neighbours::build_rival_answer(rival, mark);
                 // Lost where the link has no room: it looks again.
                 let _ = listener
                     .zip(answer)
                     .map(|(listener, answer)| listener.broadcast(here.index, &answer));
             }
-            Met::Yield(verdict) => self.conclude(verdict, keep),
+            RivalResponse::Yield(verdict) => self.conclude(verdict, keep),
         }
     }
 
-    fn conclude(&mut self, verdict: Verdict, keep: &mut KeepLook) {
+    fn conclude(&mut self, verdict: LookVerdict, keep: &mut KeepLook) {
         let (server, is_news) = match verdict {
-            Verdict::Nobody { is_news } => (None, is_news),
-            Verdict::Server { server, is_news } => (Some(server), is_news),
-            Verdict::Doubt(server) => {
+            LookVerdict::Nobody { is_news } => (None, is_news),
+            LookVerdict::Server { server, is_news } => (Some(server), is_news),
+            LookVerdict::Doubt(server) => {
                 self.remember(server);
                 tracing::info!(
                     "{server} has answered on {}, where {} is served: it is asked once more",
@@ -756,11 +761,11 @@ impl Segment {
         };
         self.others = server.into_iter().collect();
         self.is_news |= is_news;
-        keep(&Look { network: self.subnet, looked_s: clock::now_s(), server });
+        keep(&LookResult { network: self.subnet, looked_s: clock::now_s(), server });
     }
 
     fn finding(&self, started: Instant) -> Finding {
-        let at = |ms: Option<Millis>| ms.map(|ms| started + Duration::from_millis(ms));
+        let at = |ms: Option<MonotonicMillis>| ms.map(|ms| started + Duration::from_millis(ms));
         Finding {
             network: self.subnet,
             interface: self.interface.clone(),
@@ -782,7 +787,7 @@ impl Segment {
 
 /// The address that a subnet's clients are answered from: one in the subnet, or any where relays
 /// come to the interface.
-fn address_in(interface: &Interface, subnet: Network, relay: bool) -> Option<Ipv4Addr> {
+fn address_in(interface: &Interface, subnet: Ipv4Network, relay: bool) -> Option<Ipv4Addr> {
     let inside = ipv4(interface).find(|address| subnet.contains(*address));
     inside.or_else(|| ipv4(interface).next().filter(|_| relay))
 }
@@ -793,8 +798,8 @@ pub(super) fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> {
     interface.addresses.iter().filter_map(v4)
 }
 
-fn millis_since(started: Instant) -> Millis {
-    u64::try_from(started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+fn millis_since(started: Instant) -> MonotonicMillis {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(MonotonicMillis::MAX)
 }
 
 fn bind(interface: &str, port: u16) -> io::Result<OwnedFd> {

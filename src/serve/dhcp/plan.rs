@@ -8,10 +8,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::other_servers::{Findings, KeepLook};
-use crate::dhcp::lease::Leases;
-use crate::dhcp::neighbours::Look;
+use crate::dhcp::lease::LeaseTable;
+use crate::dhcp::neighbours::LookResult;
 use crate::dhcp::pool_use::PoolReport;
-use crate::observe::counters::Count;
+use crate::observe::counters::SharedCount;
 use crate::serve::health::StoreHealth;
 use crate::snapshot::Published;
 use crate::store::Store;
@@ -24,14 +24,14 @@ pub struct DhcpPlan {
     pub port: u16,
     pub published: Arc<Published>,
     /// Loaded from the store.
-    pub leases: Leases,
+    pub leases: LeaseTable,
     pub store: Box<dyn Store>,
     /// The file of the store, for sentences.
     pub database: PathBuf,
     /// Told by the thread of the store.
     pub health: Arc<StoreHealth>,
     /// What the last looks for other servers found.
-    pub looks: Vec<Look>,
+    pub looks: Vec<LookResult>,
     pub keep_look: KeepLook,
     pub findings: Arc<Findings>,
 }
@@ -45,37 +45,37 @@ impl fmt::Debug for DhcpPlan {
 /// What the DHCP core counts.
 #[derive(Debug, Default)]
 pub struct DhcpCounters {
-    pub received: Count,
+    pub received: SharedCount,
     /// By the type that the message names, whatever it is worth.
-    pub discovers: Count,
-    pub requests: Count,
-    pub declines: Count,
-    pub releases: Count,
-    pub informs: Count,
+    pub discovers: SharedCount,
+    pub requests: SharedCount,
+    pub declines: SharedCount,
+    pub releases: SharedCount,
+    pub informs: SharedCount,
     /// BOOTP, and what is no message at all.
-    pub others: Count,
+    pub others: SharedCount,
     /// Answers that were to leave.
-    pub answered: Count,
-    pub offers: Count,
-    pub acks: Count,
-    pub naks: Count,
+    pub answered: SharedCount,
+    pub offers: SharedCount,
+    pub acks: SharedCount,
+    pub naks: SharedCount,
     /// Answers that were dropped because their way out was full, and those that the kernel refused.
-    pub unsent: Count,
-    pub failed: Count,
+    pub unsent: SharedCount,
+    pub failed: SharedCount,
     /// Messages without an answer because no address was free.
-    pub exhausted: Count,
+    pub exhausted: SharedCount,
     /// Messages that were dropped because too many waited, and requests because the store was
     /// behind.
-    pub dropped: Count,
-    pub dropped_commits: Count,
+    pub dropped: SharedCount,
+    pub dropped_commits: SharedCount,
     /// Leases and offers in memory, and how many of them stand in each state.
-    pub leases: Count,
-    pub bound: Count,
-    pub offered: Count,
-    pub ended: Count,
-    pub kept_back: Count,
+    pub leases: SharedCount,
+    pub bound: SharedCount,
+    pub offered: SharedCount,
+    pub ended: SharedCount,
+    pub kept_back: SharedCount,
     /// The pools of every served subnet, as they were within the last second or two.
     pub pools: ArcSwap<Vec<PoolReport>>,
     /// ACKs that wait for their commit.
-    pub pending: Count,
+    pub pending: SharedCount,
 }

@@ -12,16 +12,16 @@ use super::bind::bind;
 use super::letters::Proposal;
 use super::plan::DhcpPlan;
 use super::thread::*;
-use crate::dhcp::layout::Layout;
-use crate::dhcp::lease::{Change, Lease, Leases};
+use crate::dhcp::layout::PoolLayout;
+use crate::dhcp::lease::{Lease, LeaseChange, LeaseTable};
 use crate::dhcp::packet::Packet;
 use crate::dhcp::policy::DhcpPolicy;
-use crate::dhcp::subnet::{Clients, Mode, Pool, Subnet};
+use crate::dhcp::subnet::{AddressPool, ServedClients, Subnet, SubnetMode};
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::Bell;
 use crate::engine::udp::{SocketId, Wait};
 use crate::model::machine::Mac;
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 use crate::observe::events;
 use crate::serve::drain::Drain;
 use crate::serve::health::StoreHealth;
@@ -36,7 +36,7 @@ const MAC: [u8; 6] = [0x52, 0x54, 0, 0x12, 0x34, 0x10];
 /// A store whose commit ends when the test says so, and as it says. It hands over what it was
 /// given.
 struct HeldBack {
-    batches: Sender<Vec<Change>>,
+    batches: Sender<Vec<LeaseChange>>,
     verdicts: Receiver<bool>,
 }
 
@@ -45,7 +45,7 @@ impl Store for HeldBack {
         Ok(Vec::new())
     }
 
-    fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
+    fn commit(&mut self, changes: &[LeaseChange]) -> Result<(), StoreError> {
         // Both ends are gone when a test has seen enough.
         let _ = self.batches.send(changes.to_vec());
         if self.verdicts.recv().unwrap_or(false) {
@@ -65,7 +65,7 @@ fn unused_store() -> Box<HeldBack> {
 struct World {
     relay: UdpSocket,
     server: SocketAddr,
-    batches: Receiver<Vec<Change>>,
+    batches: Receiver<Vec<LeaseChange>>,
     verdicts: Sender<bool>,
     health: Arc<StoreHealth>,
     published: Arc<Published>,
@@ -77,15 +77,15 @@ struct World {
 fn plan(store: Box<dyn Store>) -> DhcpPlan {
     let first = Ipv4Addr::new(127, 77, 1, 1);
     let subnet = Subnet {
-        network: Network { address: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 },
+        network: Ipv4Network { address: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 },
         interface: None,
         relay: true,
         shared_network: None,
-        mode: Mode::Server,
-        clients: Clients::Any,
+        mode: SubnetMode::Server,
+        clients: ServedClients::Any,
         allow_other_servers: false,
         conflict_detection: true,
-        pools: vec![Pool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
+        pools: vec![AddressPool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
         reservations: Default::default(),
         routers: Vec::new(),
         domain_name: None,
@@ -103,7 +103,7 @@ fn plan(store: Box<dyn Store>) -> DhcpPlan {
     let policy =
         DhcpPolicy { subnets: vec![subnet].into(), http_port: 80, ..DhcpPolicy::default() };
     let snapshot = Snapshot { dhcp: policy, ..Snapshot::default() };
-    let leases = Leases::new(&snapshot.dhcp.subnets);
+    let leases = LeaseTable::new(&snapshot.dhcp.subnets);
     let published = Published::new(snapshot);
     DhcpPlan {
         address: Some(Ipv4Addr::LOCALHOST),
@@ -128,7 +128,7 @@ impl World {
         let sockets = bind(&plan).unwrap();
         let server = sockets.sockets[0].0;
         let drain = Drain::default();
-        let (events, _) = events::queue();
+        let (events, _) = events::open_event_queue();
         let (core, bell) = Core::new(datapath, plan, sockets, &events, &drain).unwrap();
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
@@ -218,7 +218,7 @@ fn no_ack_leaves_before_its_lease_is_durable_and_a_repeated_request_gets_one_ack
         assert_eq!(offer, 2);
         world.say(3, Some(address));
         let changes = world.batches.recv_timeout(PATIENCE).unwrap();
-        let [Change::Bind(lease)] = &changes[..] else { panic!("{changes:?}") };
+        let [LeaseChange::Bind(lease)] = &changes[..] else { panic!("{changes:?}") };
         assert_eq!((lease.address, lease.mac), (address, Mac(MAC)));
         world.say(3, Some(address));
         world.say(3, Some(address));
@@ -279,7 +279,7 @@ fn without_an_address_of_ours_nothing_is_answered_and_it_is_said_once() {
     for datapath in Datapath::ALL {
         let plan = plan(unused_store());
         let sockets = bind(&plan).unwrap();
-        let (events, said) = events::queue();
+        let (events, said) = events::open_event_queue();
         let (core, _) = Core::new(datapath, plan, sockets, &events, &Drain::default()).unwrap();
         let mut running = Running::new(core).unwrap();
         let arrived_at = |local| Received {
@@ -307,7 +307,7 @@ fn a_configuration_that_was_refused_never_comes_into_force_and_its_number_is_nob
         let plan = plan(unused_store());
         let published = Arc::clone(&plan.published);
         let sockets = bind(&plan).unwrap();
-        let (events, _) = events::queue();
+        let (events, _) = events::open_event_queue();
         let (core, _) = Core::new(datapath, plan, sockets, &events, &Drain::default()).unwrap();
         let control = core.control();
         let mut running = Running::new(core).unwrap();
@@ -340,25 +340,30 @@ fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
     let plan = plan(unused_store());
     let published = Arc::clone(&plan.published);
     let sockets = bind(&plan).unwrap();
-    let (events, _) = events::queue();
+    let (events, _) = events::open_event_queue();
     let (core, _) = Core::new(Datapath::Epoll, plan, sockets, &events, &Drain::default()).unwrap();
     let mut running = Running::new(core).unwrap();
     let bind = |running: &mut Running, last: u8, end_s: u64| {
         let address = Ipv4Addr::new(127, 77, 1, last);
         let lease = Lease::of_address(address, Mac([2, 0, 0, 0, 0, last]), end_s);
-        running.leases.apply(&Change::Bind(Box::new(lease)), 0);
+        running.leases.apply(&LeaseChange::Bind(Box::new(lease)), 0);
         running.tell_of(address);
     };
     (1..10).for_each(|last| bind(&mut running, last, 1 << 40));
     let next = published.prepare(published.get().snapshot.clone());
     let (done, is_done) = sync_channel(1);
-    let layout = Layout::new(&next.snapshot.dhcp.subnets);
+    let layout = PoolLayout::new(&next.snapshot.dhcp.subnets);
     running.leases.begin_move(layout);
-    let told =
-        |leases: &Leases, address| assert!(next.bindings.write(address, leases.binding(address)));
+    let told = |leases: &LeaseTable, address| {
+        assert!(next.bindings.write(address, leases.binding(address)))
+    };
     assert!(!running.leases.move_on(5, told));
-    let proposal =
-        Proposal { next: Arc::clone(&next), layout: Layout::default(), fate: Arc::default(), done };
+    let proposal = Proposal {
+        next: Arc::clone(&next),
+        layout: PoolLayout::default(),
+        fate: Arc::default(),
+        done,
+    };
     running.moving = Some(Box::new(proposal));
     (3..15).for_each(|last| bind(&mut running, last, u64::from(last)));
     running.move_on();

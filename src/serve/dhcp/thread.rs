@@ -17,27 +17,29 @@ use super::plan::{DhcpCounters, DhcpPlan};
 use super::store_owner::StoreOwner;
 use super::waiting::Waiting;
 use super::ways::Ways;
-use crate::dhcp::decide::{Answer, AnswerKind, Arrival, Decision, Silence, decide};
+use crate::dhcp::decide::{
+    AnswerDatagram, AnswerKind, Decision, IncomingMessage, SilenceReason, decide_answer,
+};
 use crate::dhcp::frame;
-use crate::dhcp::lease::{BootTimes, Change, Lease, Leases, State, Time};
+use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease, LeaseChange, LeaseState, LeaseTable};
 use crate::dhcp::limits::{CONFLICT_HOLD_S, PROBE_WAIT_MS};
-use crate::dhcp::listing::Filter;
-use crate::dhcp::neighbours::{self as look, Before, Look, Millis};
+use crate::dhcp::listing::LeaseFilter;
+use crate::dhcp::neighbours::{self as look, LookResult, MonotonicMillis, PriorKnowledge};
 use crate::dhcp::packet::Packet;
-use crate::dhcp::pool_use::{Crossing, PoolWatch};
-use crate::dhcp::probes::{Probes, Ruling};
-use crate::dhcp::route::{CLIENT_PORT, Route};
+use crate::dhcp::pool_use::{PoolCrossing, PoolWatch};
+use crate::dhcp::probes::{ConflictProbes, ProbeVerdict};
+use crate::dhcp::route::{CLIENT_PORT, ReplyRoute};
 use crate::dhcp::solicitation;
-use crate::dhcp::subnet::{Held, Mode, Subnet};
+use crate::dhcp::subnet::{HoldReason, Subnet, SubnetMode};
 use crate::engine::clock;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Interface};
 use crate::engine::udp::{Completion, Driver, Full, SocketId, Source, Target, Wait};
-use crate::model::machine::{Mac, Role};
-use crate::model::network::Network;
-use crate::observe::events::{Event, Events, Kind, Stage, Weight};
-use crate::observe::pace::{Gate, Source as Doer, with_count};
+use crate::model::machine::{FirmwareRole, Mac};
+use crate::model::network::Ipv4Network;
+use crate::observe::events::{BootStage, EventKind, EventSender, EventWeight, MachineEvent};
+use crate::observe::pace::{EventSource as Doer, LogGate, append_unsaid_count};
 use crate::serve::drain::Drain;
 use crate::serve::health::{StoreHealth, Trust};
 use crate::serve::pulse::Pulse;
@@ -93,7 +95,7 @@ pub struct Core {
     datapath: Datapath,
     plan: DhcpPlan,
     sockets: DhcpSockets,
-    events: Events,
+    events: EventSender,
     drain: Drain,
     letters: Letters<Letter>,
     mailbox: Mailbox<Letter>,
@@ -108,7 +110,7 @@ impl Core {
         datapath: Datapath,
         plan: DhcpPlan,
         sockets: DhcpSockets,
-        events: &Events,
+        events: &EventSender,
         drain: &Drain,
     ) -> io::Result<(Self, Bell)> {
         let (letters, mailbox) = Mailbox::new()?;
@@ -137,12 +139,12 @@ impl Core {
     pub(crate) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
         let plan = &mut self.plan;
         let now = clock::now_s();
-        let before = |look: &Look| match look.server {
-            Some(_) => Before::Beside,
-            None if plan.leases.is_leased(look.network, now) => Before::Alone,
-            None => Before::Nothing,
+        let before = |look: &LookResult| match look.server {
+            Some(_) => PriorKnowledge::Beside,
+            None if plan.leases.is_leased(look.network, now) => PriorKnowledge::Alone,
+            None => PriorKnowledge::Nothing,
         };
-        let before: Vec<(Network, Before)> =
+        let before: Vec<(Ipv4Network, PriorKnowledge)> =
             plan.looks.iter().map(|look| (look.network, before(look))).collect();
         let (neighbours, signs, bell) = Neighbours::new(Parts {
             published: Arc::clone(&plan.published),
@@ -198,7 +200,7 @@ pub(super) struct Running {
     /// The one that comes next, while leases are put into its pools.
     pub(super) moving: Option<Box<Proposal>>,
     counters: Arc<DhcpCounters>,
-    pub(super) leases: Leases,
+    pub(super) leases: LeaseTable,
     writer: Writer,
     health: Arc<StoreHealth>,
     waiting: Waiting<Received>,
@@ -208,7 +210,7 @@ pub(super) struct Running {
     /// Who waits until addresses are freed durably, by ticket.
     freeing: HashMap<u64, SyncSender<Option<usize>>>,
     /// Offers that wait until nobody has answered for their address, with what they answer.
-    probes: Probes<(Pending, Received)>,
+    probes: ConflictProbes<(Pending, Received)>,
     started: Instant,
     next_ticket: u64,
     /// By how much the wall clock is ahead of the one that leases run on.
@@ -228,16 +230,16 @@ pub(super) struct Running {
     /// The last word of the thread that looks for other servers.
     watched: Vec<Standing>,
     /// Subnets on which nothing may leave now: interfaces that are waited for, other servers.
-    held: Vec<(Network, Held)>,
+    held: Vec<(Ipv4Network, HoldReason)>,
     said_no_address: bool,
     /// What was said of pools that fill, and when they were looked at last.
     pool_watch: PoolWatch,
-    pools_watched_s: Time,
-    gate: Gate,
+    pools_watched_s: ClockSeconds,
+    gate: LogGate,
     /// More waits than one turn takes: the next one does not sleep.
     is_behind: bool,
     seed: u64,
-    events: Events,
+    events: EventSender,
     drain: Drain,
     mailbox: Mailbox<Letter>,
     signs: Option<Letters<Sign>>,
@@ -327,7 +329,7 @@ impl Running {
             solicitations: VecDeque::new(),
             pending: HashMap::new(),
             freeing: HashMap::new(),
-            probes: Probes::default(),
+            probes: ConflictProbes::default(),
             started: Instant::now(),
             next_ticket: 1,
             wall_ahead_s: clock::wall_ahead_s(),
@@ -342,7 +344,7 @@ impl Running {
             said_no_address: false,
             pool_watch: PoolWatch::default(),
             pools_watched_s: 0,
-            gate: Gate::new(LINES_OF_TROUBLE, LINES_OF_BOOTS),
+            gate: LogGate::new(LINES_OF_TROUBLE, LINES_OF_BOOTS),
             is_behind: false,
             seed: u64::from(std::process::id()),
             events,
@@ -410,8 +412,10 @@ impl Running {
                 }
                 Letter::Recalled { from, done } => {
                     let (leases, next) = self.leases.piece(from, RECALLED_AT_ONCE);
-                    let kept =
-                        leases.filter(|lease| lease.state != State::Offered).cloned().collect();
+                    let kept = leases
+                        .filter(|lease| lease.state != LeaseState::Offered)
+                        .cloned()
+                        .collect();
                     let _ = done.send((kept, next));
                 }
                 Letter::Booted { done } => {
@@ -476,7 +480,7 @@ impl Running {
     }
 
     /// Once a second, whatever comes in: it costs what the subnets are.
-    fn watch_pools(&mut self, now: Time) {
+    fn watch_pools(&mut self, now: ClockSeconds) {
         if std::mem::replace(&mut self.pools_watched_s, now) == now {
             return;
         }
@@ -486,26 +490,29 @@ impl Running {
             .dhcp
             .subnets
             .iter()
-            .filter(|subnet| subnet.mode == Mode::Server);
+            .filter(|subnet| subnet.mode == SubnetMode::Server);
         let pools = served.map(|subnet| (subnet.network, self.leases.used(subnet.network)));
         let (reports, said) = self.pool_watch.look(pools, now);
         if **self.counters.pools.load() != reports {
             self.counters.pools.store(Arc::new(reports));
         }
         for (network, used, crossing) in said {
-            let kind =
-                if crossing == Crossing::RoomAgain { Kind::PoolHasRoom } else { Kind::PoolFills };
-            self.events.push(Event::new(
+            let kind = if crossing == PoolCrossing::RoomAgain {
+                EventKind::PoolHasRoom
+            } else {
+                EventKind::PoolFills
+            };
+            self.events.push(MachineEvent::new(
                 None,
                 None,
-                Stage::Dhcp,
+                BootStage::Dhcp,
                 kind,
                 crossing.sentence(network, &used),
             ));
         }
     }
 
-    fn piece(&self, from: usize, filter: Filter) -> Piece {
+    fn piece(&self, from: usize, filter: LeaseFilter) -> Piece {
         let now = clock::now_s();
         let (listed, next) = self.leases.listed(from, LISTED_AT_ONCE, now);
         let listed = listed.filter(|listed| filter.takes(listed)).collect();
@@ -524,7 +531,8 @@ impl Running {
         let now = clock::now_s();
         let may_be =
             addresses.into_iter().filter(|address| self.leases.may_be_freed(*address, force, now));
-        let changes: Vec<Change> = may_be.map(|address| Change::Free { address }).collect();
+        let changes: Vec<LeaseChange> =
+            may_be.map(|address| LeaseChange::Free { address }).collect();
         let way = Way { socket: SocketId(0), interface: 0, asked: None };
         self.freeing.insert(self.next_ticket, done);
         self.commit(Pending { decision: Decision { changes, ..Decision::default() }, way })
@@ -539,12 +547,15 @@ impl Running {
 
     /// A subnet that nobody has looked at yet, at the start or after a reload, is silent.
     fn hold(&mut self) {
-        let words: HashMap<Network, &Standing> =
+        let words: HashMap<Ipv4Network, &Standing> =
             self.watched.iter().map(|word| (word.network, word)).collect();
         let held = |(subnet, interface): (&Subnet, &String)| {
             let word =
                 words.get(&subnet.network).filter(|standing| standing.is_of(subnet, interface));
-            Some((subnet.network, word.map_or(Some(Held::Looking), |standing| standing.held)?))
+            Some((
+                subnet.network,
+                word.map_or(Some(HoldReason::Looking), |standing| standing.held)?,
+            ))
         };
         self.held = other_servers::watched(&self.generation.snapshot.dhcp.subnets, self.port)
             .filter_map(held)
@@ -563,7 +574,7 @@ impl Running {
         }
         let until = Instant::now() + MOVE_IN_A_TURN;
         let slots = &proposal.next.bindings;
-        let told = |leases: &Leases, address| {
+        let told = |leases: &LeaseTable, address| {
             let _ = slots.write(address, leases.binding(address));
         };
         while !self.leases.move_on(MOVE_ROWS, told) {
@@ -595,11 +606,11 @@ impl Running {
 
     /// `decide` changes nothing: its changes, its answer and its event are dropped with the
     /// decision.
-    fn try_out(&mut self, packet: &[u8], network: Network) -> Tried {
+    fn try_out(&mut self, packet: &[u8], network: Ipv4Network) -> Tried {
         let now = clock::now_s();
         self.leases.advance(now);
         let (interface, own_address) = self.way_in(network);
-        let arrival = Arrival {
+        let arrival = IncomingMessage {
             bytes: packet,
             source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT),
             destination: Some(Ipv4Addr::BROADCAST),
@@ -613,7 +624,7 @@ impl Running {
             held: &self.held,
         };
         let decision =
-            decide(&arrival, &self.leases, &self.generation.snapshot.dhcp, now, self.seed);
+            decide_answer(&arrival, &self.leases, &self.generation.snapshot.dhcp, now, self.seed);
         let own = decision
             .mac
             .into_iter()
@@ -625,7 +636,7 @@ impl Running {
 
     /// The interface on which messages of this subnet come in, and our address there; for relays
     /// any of ours.
-    fn way_in(&self, network: Network) -> (Option<String>, Ipv4Addr) {
+    fn way_in(&self, network: Ipv4Network) -> (Option<String>, Ipv4Addr) {
         if let Some(address) = self.address {
             return (None, address);
         }
@@ -667,7 +678,7 @@ impl Running {
             if let SocketAddr::V6(source) = datagram.from {
                 if solicitations.len() < SOLICITATIONS_MAX && !drain.is_ordered() {
                     solicitations.push_back(Solicitation {
-                        from: solicitation::solicitor(datagram.bytes, *source.ip()),
+                        from: solicitation::find_solicitor(datagram.bytes, *source.ip()),
                         source,
                         socket: datagram.socket,
                     });
@@ -701,11 +712,11 @@ impl Running {
     }
 
     pub(super) fn handle(&mut self, datagram: &Received) -> Result<(), String> {
-        if let Some(looker) = look::looker(&datagram.bytes) {
+        if let Some(looker) = look::find_look_client(&datagram.bytes) {
             if self.macs.contains(&looker) {
                 return Ok(());
             }
-            if let Some(rival) = look::rival(&datagram.bytes) {
+            if let Some(rival) = look::parse_rival_look(&datagram.bytes) {
                 self.sign(Sign::Looked { interface: datagram.way.interface, rival });
                 return Ok(());
             }
@@ -736,7 +747,7 @@ impl Running {
         self.leases.advance(now);
         self.seed =
             self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        let arrival = Arrival {
+        let arrival = IncomingMessage {
             bytes: &datagram.bytes,
             source: datagram.source,
             destination: Some(datagram.destination),
@@ -749,11 +760,11 @@ impl Running {
             held: &self.held,
         };
         let decision =
-            decide(&arrival, &self.leases, &self.generation.snapshot.dhcp, now, self.seed);
+            decide_answer(&arrival, &self.leases, &self.generation.snapshot.dhcp, now, self.seed);
         if let Some(sign) = sign(&decision, datagram) {
             self.sign(sign);
         }
-        if matches!(decision.silence, Some(Silence::NoAddressFree(_))) {
+        if matches!(decision.silence, Some(SilenceReason::NoAddressFree(_))) {
             self.counters.exhausted.add(1);
         }
         if is_offer(&decision) && self.health.trust() == Trust::Broken {
@@ -763,7 +774,7 @@ impl Running {
         let xid = decision.xid;
         self.leases.begin_commit(&decision.changes, xid, now);
         let pending = Pending { decision, way: datagram.way };
-        if !pending.decision.changes.iter().any(Change::is_durable) {
+        if !pending.decision.changes.iter().any(LeaseChange::is_durable) {
             if let Some(pending) = self.ask_before(pending, datagram) {
                 self.conclude(pending);
             }
@@ -783,23 +794,29 @@ impl Running {
                     status` says why)";
         self.say(
             decision.network,
-            Event::new(decision.mac, None, Stage::Dhcp, Kind::Failed, text.to_owned()),
+            MachineEvent::new(
+                decision.mac,
+                None,
+                BootStage::Dhcp,
+                EventKind::Failed,
+                text.to_owned(),
+            ),
         );
     }
 
-    fn now(&self) -> Millis {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    fn now(&self) -> MonotonicMillis {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(MonotonicMillis::MAX)
     }
 
     /// D-36: an OFFER of an address of which nothing is known waits a moment for whoever has the
     /// address; all else comes back, and leaves at once. A trial on another port asks nobody.
     fn ask_before(&mut self, pending: Pending, datagram: &Received) -> Option<Pending> {
         let offered = pending.decision.changes.iter().find_map(|change| match change {
-            Change::Offer { address, .. } => Some(*address),
+            LeaseChange::Offer { address, .. } => Some(*address),
             _ => None,
         });
         let way = pending.decision.answer.as_ref().map(|answer| match answer.route {
-            Route::Relay { .. } => None,
+            ReplyRoute::Relay { .. } => None,
             _ => Some(pending.way.interface),
         });
         let (Some(address), Some(interface), Some(client)) = (offered, way, pending.decision.mac)
@@ -830,20 +847,26 @@ impl Running {
     fn in_use(&mut self, address: Ipv4Addr, host: Option<Mac>) -> Result<(), String> {
         let whom = host.map_or("a host".to_owned(), |host| host.to_string());
         match self.probes.answered(address, host, self.now()) {
-            Ruling::Nothing => {}
-            Ruling::Free((pending, _)) => self.conclude(pending),
-            Ruling::Disbelieved((pending, _), is_first) => {
+            ProbeVerdict::Nothing => {}
+            ProbeVerdict::Free((pending, _)) => self.conclude(pending),
+            ProbeVerdict::Disbelieved((pending, _), is_first) => {
                 if is_first {
                     // Once an hour: no line of an address before it takes its place.
                     let text = format!(
                         "{whom} answers for {address}, as for more addresses than a host has: it \
                          is not believed for an hour, and they are offered"
                     );
-                    self.events.push(Event::new(None, None, Stage::Dhcp, Kind::Conflict, text));
+                    self.events.push(MachineEvent::new(
+                        None,
+                        None,
+                        BootStage::Dhcp,
+                        EventKind::Conflict,
+                        text,
+                    ));
                 }
                 self.conclude(pending);
             }
-            Ruling::InUse((pending, datagram)) => {
+            ProbeVerdict::InUse((pending, datagram)) => {
                 let now = clock::now_s();
                 if let Some(mac) = pending.decision.mac {
                     self.leases.keep_back(address, mac, now.saturating_add(CONFLICT_HOLD_S), now);
@@ -865,7 +888,13 @@ impl Running {
     fn say_conflict(&mut self, address: Ipv4Addr, text: String) {
         self.say(
             None,
-            Event::new(None, Some(IpAddr::V4(address)), Stage::Dhcp, Kind::Conflict, text),
+            MachineEvent::new(
+                None,
+                Some(IpAddr::V4(address)),
+                BootStage::Dhcp,
+                EventKind::Conflict,
+                text,
+            ),
         );
     }
 
@@ -883,7 +912,7 @@ impl Running {
         let text = format!(
             "{name} has no IPv4 address: what comes in there is not answered until it has one"
         );
-        self.events.push(Event::new(None, None, Stage::Dhcp, Kind::Failed, text));
+        self.events.push(MachineEvent::new(None, None, BootStage::Dhcp, EventKind::Failed, text));
     }
 
     fn commit(&mut self, pending: Pending) -> Result<(), String> {
@@ -938,7 +967,10 @@ impl Running {
             let text =
                 "the store could not keep the lease: no answer, the client asks again".to_owned();
             let (mac, network) = (pending.decision.mac, pending.decision.network);
-            self.say(network, Event::new(mac, None, Stage::Dhcp, Kind::Failed, text));
+            self.say(
+                network,
+                MachineEvent::new(mac, None, BootStage::Dhcp, EventKind::Failed, text),
+            );
             return;
         }
         self.conclude(pending);
@@ -948,8 +980,10 @@ impl Running {
     /// packet may be a file request. An OFFER counts for a Raspberry Pi alone: a Pi 3 never sends a
     /// REQUEST (Q-14).
     fn conclude(&mut self, pending: Pending) {
-        let pi =
-            pending.decision.firmware.is_some_and(|firmware| firmware.role == Role::RaspberryPi);
+        let pi = pending
+            .decision
+            .firmware
+            .is_some_and(|firmware| firmware.role == FirmwareRole::RaspberryPi);
         for change in pending.decision.changes.iter().filter(|change| pi || change.is_durable()) {
             self.tell_of(change.address());
         }
@@ -964,12 +998,12 @@ impl Running {
 
     /// Anybody can send messages without end: what they cause is in the machine's own timeline, and
     /// in the log as a few lines with a count.
-    fn say(&mut self, network: Option<Network>, mut event: Event) {
-        if event.weight != Weight::Detail {
+    fn say(&mut self, network: Option<Ipv4Network>, mut event: MachineEvent) {
+        if event.weight != EventWeight::Detail {
             let place = network.map(|network| IpAddr::V4(network.address));
             match self.gate.admit(&event.kind, place, Doer::of(&event), Instant::now()) {
-                Some(unsaid) => event.text = with_count(event.text, unsaid),
-                None => event.weight = Weight::Detail,
+                Some(unsaid) => event.text = append_unsaid_count(event.text, unsaid),
+                None => event.weight = EventWeight::Detail,
             }
         }
         self.events.push(event);
@@ -1001,21 +1035,21 @@ impl Running {
     }
 
     /// D-10 to D-16. Lost where its way is full: the client asks again, and nobody waits for it.
-    fn send(&mut self, answer: &Answer, way: Way) {
+    fn send(&mut self, answer: &AnswerDatagram, way: Way) {
         self.count_answer(answer.kind);
         let from = Source { address: IpAddr::V4(answer.source), interface: way.interface };
         let to = |address: Ipv4Addr| Target::Ip(SocketAddr::from((address, CLIENT_PORT)));
         let sent = match answer.route {
-            Route::Relay { address, port } => {
+            ReplyRoute::Relay { address, port } => {
                 self.send_routed(SocketAddrV4::new(address, port), answer, way)
             }
-            Route::Unicast(address) => {
+            ReplyRoute::Unicast(address) => {
                 self.send_routed(SocketAddrV4::new(address, CLIENT_PORT), answer, way)
             }
-            Route::Neighbour { mac, address } | Route::LinkLayer { mac, address } => {
+            ReplyRoute::Neighbour { mac, address } | ReplyRoute::LinkLayer { mac, address } => {
                 match self.ways.link(&mut self.driver, way.interface) {
                     Some(link) => self.send_frame(link, mac, address, answer, way),
-                    None if matches!(answer.route, Route::Neighbour { .. }) => {
+                    None if matches!(answer.route, ReplyRoute::Neighbour { .. }) => {
                         self.driver.send(way.socket, to(address), Some(from), &answer.bytes, 0)
                     }
                     None => self.driver.send(
@@ -1027,7 +1061,7 @@ impl Running {
                     ),
                 }
             }
-            Route::Broadcast => {
+            ReplyRoute::Broadcast => {
                 self.driver.send(way.socket, to(Ipv4Addr::BROADCAST), Some(from), &answer.bytes, 0)
             }
         };
@@ -1039,12 +1073,13 @@ impl Running {
         link: SocketId,
         mac: Mac,
         to: Ipv4Addr,
-        answer: &Answer,
+        answer: &AnswerDatagram,
         way: Way,
     ) -> Result<(), Full> {
         let from = SocketAddrV4::new(answer.source, self.port);
         let packet =
-            frame::datagram(from, SocketAddrV4::new(to, CLIENT_PORT), &answer.bytes).ok_or(Full)?;
+            frame::build_ipv4_datagram(from, SocketAddrV4::new(to, CLIENT_PORT), &answer.bytes)
+                .ok_or(Full)?;
         let target = Target::Link { interface: way.interface, mac: mac.0 };
         self.driver.send(link, target, None, &packet, 0)
     }
@@ -1052,10 +1087,16 @@ impl Running {
     /// From the address that was asked, by whatever interface leads to the destination now. Where
     /// no packets can be written, or one is too long for some link, by the socket that the request
     /// came in by.
-    fn send_routed(&mut self, to: SocketAddrV4, answer: &Answer, way: Way) -> Result<(), Full> {
+    fn send_routed(
+        &mut self,
+        to: SocketAddrV4,
+        answer: &AnswerDatagram,
+        way: Way,
+    ) -> Result<(), Full> {
         let asked = way.asked.unwrap_or(answer.source);
         let from = Source { address: IpAddr::V4(asked), interface: 0 };
-        let packet = frame::datagram(SocketAddrV4::new(asked, self.port), to, &answer.bytes);
+        let packet =
+            frame::build_ipv4_datagram(SocketAddrV4::new(asked, self.port), to, &answer.bytes);
         if let Some(packet) = packet.filter(|packet| packet.len() <= self.mtu)
             && let Ok(socket) = self.ways.routed(&mut self.driver, *to.ip())
         {
@@ -1118,15 +1159,15 @@ impl Running {
 }
 
 fn is_offer(decision: &Decision) -> bool {
-    decision.changes.iter().any(|change| matches!(change, Change::Offer { .. }))
+    decision.changes.iter().any(|change| matches!(change, LeaseChange::Offer { .. }))
 }
 
 /// What a message that is not answered tells of other servers.
 fn sign(decision: &Decision, datagram: &Received) -> Option<Sign> {
     let interface = datagram.way.interface;
     match decision.silence {
-        Some(Silence::OtherServer(_)) => Some(Sign::OtherServer(interface)),
-        Some(Silence::Held(_, Held::Looking)) => {
+        Some(SilenceReason::OtherServer(_)) => Some(Sign::OtherServer(interface)),
+        Some(SilenceReason::Held(_, HoldReason::Looking)) => {
             let secs = datagram.bytes.get(SECS)?.try_into().ok()?;
             Some(Sign::ClientAsks { interface, since_s: u16::from_be_bytes(secs) })
         }

@@ -7,9 +7,9 @@ use super::connection::{Connection, Stage};
 use super::journal::Delivery;
 use super::{Letter, Question, Running};
 use crate::http::limits::BUSY_TIMEOUT;
-use crate::http::media::media_type;
-use crate::http::request::{Method, Request};
-use crate::http::respond::{self, Meta, Payload, Plan};
+use crate::http::media::find_media_type;
+use crate::http::request::{HttpMethod, RequestHead};
+use crate::http::respond::{self, RepresentationMeta, ResponsePayload, ResponsePlan};
 use crate::http::{index, target};
 use crate::images::{Asker, CleanPath, ContentMeta, Owed, Refusal, clean};
 use crate::serve::shelf::{Answer, Ask, Origin, Reply};
@@ -56,11 +56,11 @@ impl Running {
     pub(super) fn answer(
         &mut self,
         connection: &mut Connection,
-        request: &Request<'_>,
+        request: &RequestHead<'_>,
     ) -> Answered {
         self.counters.requests.add(1);
-        if let Some(plan) = respond::forbid(request) {
-            let what = if request.method == Method::Other {
+        if let Some(plan) = respond::forbid_by_head(request) {
+            let what = if request.method == HttpMethod::Other {
                 "only GET and HEAD are served"
             } else {
                 "no Host header is right"
@@ -73,18 +73,18 @@ impl Running {
                 Answer { content: named.content, origin: Origin::File, reasons: Vec::new() };
             return self.file(connection, request, named.path, named.media, answer, self.now);
         }
-        let path = match target::path(request.target) {
-            Ok(path) => path,
+        let decode_target_path = match target::decode_target_path(request.target) {
+            Ok(decode_target_path) => decode_target_path,
             Err(bad) => {
                 self.say_bad(connection.peer, || format!("{bad}: {}", shown(request)));
                 return self.refuse(
                     connection,
                     request,
-                    respond::bad_request(request, &bad.to_string()),
+                    respond::answer_bad_request(request, &bad.to_string()),
                 );
             }
         };
-        match clean(&path) {
+        match clean(&decode_target_path) {
             Ok(path) => self.ask(connection, request, Asking::new(Subject::Name(path), self.now)),
             Err(refusal) => {
                 let told = || (shown(request), format!("{}: {refusal}", shown(request)));
@@ -138,7 +138,7 @@ impl Running {
         connection.stage = Stage::Reading;
         let mut input = std::mem::take(&mut connection.input);
         if let Some(request) = input.request() {
-            self.refuse(connection, &request, respond::overloaded(&request));
+            self.refuse(connection, &request, respond::answer_overloaded(&request));
             input.answered();
         }
         connection.input = input;
@@ -150,7 +150,7 @@ impl Running {
     fn ask(
         &mut self,
         connection: &mut Connection,
-        request: &Request<'_>,
+        request: &RequestHead<'_>,
         asking: Asking,
     ) -> Answered {
         let path = match &asking.subject {
@@ -198,7 +198,7 @@ impl Running {
     fn replied(
         &mut self,
         connection: &mut Connection,
-        request: &Request<'_>,
+        request: &RequestHead<'_>,
         asking: Asking,
         reply: Reply,
     ) -> Answered {
@@ -211,7 +211,7 @@ impl Running {
         let Asking { subject, began, .. } = asking;
         match (subject, reply) {
             (Subject::Name(path) | Subject::Index { index: path, .. }, Reply::Content(answer)) => {
-                let media = media_type(path.as_bytes());
+                let media = find_media_type(path.as_bytes());
                 self.file(connection, request, Rc::new(path), media, answer, began)
             }
             (Subject::Name(directory), Reply::Directory) => match self.index_file(&directory) {
@@ -235,7 +235,7 @@ impl Running {
     fn file(
         &mut self,
         connection: &mut Connection,
-        request: &Request<'_>,
+        request: &RequestHead<'_>,
         path: Rc<CleanPath>,
         media: &'static str,
         answer: Answer,
@@ -243,13 +243,13 @@ impl Running {
     ) -> Answered {
         let Answer { content, origin, reasons } = answer;
         let ContentMeta { len, etag, mtime, last_modified } = content.meta();
-        let plan = respond::file(
+        let plan = respond::answer_with_file(
             request,
-            Meta { len: *len, etag, mtime: *mtime, last_modified, media },
+            RepresentationMeta { len: *len, etag, mtime: *mtime, last_modified, media },
             self.today,
         );
         let delivery = match &plan.payload {
-            Payload::File(range) => {
+            ResponsePayload::File(range) => {
                 let completes = range.end == *len;
                 Some(Delivery {
                     path,
@@ -270,8 +270,8 @@ impl Running {
     fn refuse(
         &mut self,
         connection: &mut Connection,
-        request: &Request<'_>,
-        plan: Plan<'_>,
+        request: &RequestHead<'_>,
+        plan: ResponsePlan<'_>,
     ) -> Answered {
         self.begin(connection, request, plan, None, None);
         Answered::Yes
@@ -288,7 +288,7 @@ impl Running {
     fn list(
         &mut self,
         connection: &mut Connection,
-        request: &Request<'_>,
+        request: &RequestHead<'_>,
         began: Instant,
         directory: CleanPath,
     ) -> Answered {
@@ -305,7 +305,9 @@ impl Running {
         );
         let job = move || {
             let listed = names.images.list(&directory);
-            owed.pay(listed.map(|listing| index::listing(directory.as_bytes(), listing.names())));
+            owed.pay(listed.map(|listing| {
+                index::render_directory_page(directory.as_bytes(), listing.names())
+            }));
         };
         // Refused: what is owed has been paid by the drop.
         let _ = self.shelf.names().images.workers().make(asker, job);
@@ -315,11 +317,13 @@ impl Running {
     fn listed(
         &mut self,
         connection: &mut Connection,
-        request: &Request<'_>,
+        request: &RequestHead<'_>,
         listed: Result<String, Refusal>,
     ) -> Answered {
         let refusal = match listed {
-            Ok(page) => return self.refuse(connection, request, respond::listing(request, page)),
+            Ok(page) => {
+                return self.refuse(connection, request, respond::answer_listing(request, page));
+            }
             Err(refusal) => refusal,
         };
         let told =
@@ -330,23 +334,25 @@ impl Running {
 }
 
 /// What was asked for, for the log.
-fn shown(request: &Request<'_>) -> String {
+fn shown(request: &RequestHead<'_>) -> String {
     request.target[..request.target.len().min(TARGET_BYTES_SHOWN)].escape_ascii().to_string()
 }
 
 /// The status of each refusal (H-30). GRUB takes only 404 for "not found".
-fn refused(request: &Request<'_>, refusal: Refusal) -> Plan<'static> {
+fn refused(request: &RequestHead<'_>, refusal: Refusal) -> ResponsePlan<'static> {
     match refusal {
-        Refusal::NotFound | Refusal::Hidden | Refusal::Private => respond::not_found(request),
+        Refusal::NotFound | Refusal::Hidden | Refusal::Private => {
+            respond::answer_not_found(request)
+        }
         Refusal::DotDot | Refusal::ControlCharacter => {
-            respond::bad_request(request, &refusal.to_string())
+            respond::answer_bad_request(request, &refusal.to_string())
         }
         Refusal::OutsideRoot | Refusal::NotRegular | Refusal::Unreadable | Refusal::TooLarge => {
-            respond::forbidden(request, &refusal.to_string())
+            respond::answer_forbidden(request, &refusal.to_string())
         }
         Refusal::ReadFailed | Refusal::TemplateFailed => {
-            respond::failed(request, &refusal.to_string())
+            respond::answer_failed(request, &refusal.to_string())
         }
-        Refusal::TooMany | Refusal::Busy => respond::overloaded(request),
+        Refusal::TooMany | Refusal::Busy => respond::answer_overloaded(request),
     }
 }

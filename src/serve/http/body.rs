@@ -10,7 +10,7 @@ use super::connection::Awaited;
 use super::journal::Delivery;
 use crate::engine::stream::Part;
 use crate::http::limits::TAIL_BYTES;
-use crate::http::respond::Payload;
+use crate::http::respond::ResponsePayload;
 use crate::images::{Content, PIECE_BYTES};
 
 /// Texts up to this size are copied behind the head. Bytes.
@@ -99,16 +99,16 @@ pub(super) enum Next {
 
 impl Body {
     pub(super) fn new(
-        payload: Payload,
+        payload: ResponsePayload,
         content: Option<&Content>,
         delivery: Option<Delivery>,
         keeps: bool,
     ) -> Self {
         let (left, content) = match payload {
-            Payload::None => (Left::Nothing, None),
-            Payload::Text(text) => (Left::Text(text), None),
-            Payload::File(range) => (Left::File(range), content.cloned()),
-            Payload::Multipart(parts, end) => {
+            ResponsePayload::None => (Left::Nothing, None),
+            ResponsePayload::Text(text) => (Left::Text(text), None),
+            ResponsePayload::File(range) => (Left::File(range), content.cloned()),
+            ResponsePayload::Multipart(parts, end) => {
                 let mut segments = vec![Segment::Text(end)];
                 for part in parts.into_iter().rev() {
                     segments.extend([Segment::File(part.range), Segment::Text(part.head)]);

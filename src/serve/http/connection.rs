@@ -9,7 +9,7 @@ use super::Timeouts;
 use super::answer::Asking;
 use super::body::{Body, Waits};
 use crate::engine::stream::{ConnectionId, SendError};
-use crate::http::input::Input;
+use crate::http::input::RequestInput;
 use crate::http::limits::{
     ACKNOWLEDGE_PAUSE, ACKNOWLEDGE_PAUSE_MAX, CROWD_SHARE, STILL_MIN, STILL_SENDING_MIN,
     WAITING_TIMEOUT,
@@ -49,7 +49,7 @@ pub(super) struct Connection {
     /// The address of ours that the client asked; asked of the kernel when it is wanted.
     pub(super) local: Option<IpAddr>,
     pub(super) stage: Stage,
-    pub(super) input: Input,
+    pub(super) input: RequestInput,
     /// When the first byte of the current request came, and again when its body is due.
     pub(super) first_byte: Option<Instant>,
     /// The client sends no more.
@@ -87,7 +87,7 @@ impl Connection {
             peer,
             local: None,
             stage: Stage::Arrived,
-            input: Input::default(),
+            input: RequestInput::default(),
             first_byte: None,
             has_ended: false,
             failed: None,

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::{Fault, Running};
 use crate::images::{CleanPath, Refusal};
-use crate::observe::events::{Event, Kind, Stage, Weight};
-use crate::observe::pace::{Source, with_count};
+use crate::observe::events::{BootStage, EventKind, EventWeight, MachineEvent};
+use crate::observe::pace::{EventSource, append_unsaid_count};
 use crate::serve::shelf::Origin;
 use crate::serve::stage::{self, stage_of};
 use crate::snapshot::Published;
@@ -40,7 +40,7 @@ impl Running {
             return;
         }
         let Delivery { path, reasons, bytes, began, .. } = delivery;
-        let kind = Kind::Sent { name: path.display().into_owned(), bytes: *bytes };
+        let kind = EventKind::Sent { name: path.display().into_owned(), bytes: *bytes };
         let reasons =
             if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
         let seconds = self.now.duration_since(*began).as_secs_f64();
@@ -58,14 +58,14 @@ impl Running {
         let text = format!(
             "{name}: the file was changed in place while it was being sent: connection cut"
         );
-        self.say(peer, self.stage_of(delivery), Kind::Changed { name }, text);
+        self.say(peer, self.stage_of(delivery), EventKind::Changed { name }, text);
     }
 
     /// The client took too little, or never finished its request (H-33).
     pub(super) fn say_timed_out(&mut self, peer: SocketAddr, written: u64) {
         if self.may_say() {
             let text = format!("HTTP connection cut after {written} bytes: too slow");
-            self.say(peer, Stage::File, Kind::TooSlow, text);
+            self.say(peer, BootStage::File, EventKind::TooSlow, text);
         }
     }
 
@@ -88,8 +88,8 @@ impl Running {
         if self.may_say() {
             self.say(
                 peer,
-                Stage::File,
-                Kind::BadRequest,
+                BootStage::File,
+                EventKind::BadRequest,
                 format!("HTTP refused a request: {}", why()),
             );
         }
@@ -117,7 +117,7 @@ impl Running {
                 )
             }
         };
-        tracing::warn!("{}", with_count(text, unsaid));
+        tracing::warn!("{}", append_unsaid_count(text, unsaid));
     }
 
     /// Whether one more event may be said in this second; one that may not is not even put into
@@ -130,7 +130,7 @@ impl Running {
         may
     }
 
-    fn stage_of(&self, delivery: &Delivery) -> Stage {
+    fn stage_of(&self, delivery: &Delivery) -> BootStage {
         stage_of(&self.published().load().snapshot, &delivery.path.display(), delivery.origin)
     }
 
@@ -139,14 +139,14 @@ impl Running {
     }
 
     /// For the timeline alone where the log has had enough of its like.
-    fn say(&mut self, peer: SocketAddr, stage: Stage, kind: Kind, text: String) {
+    fn say(&mut self, peer: SocketAddr, stage: BootStage, kind: EventKind, text: String) {
         let mac = self.shelf.names().machine_at(peer.ip()).map(|machine| machine.mac);
-        let mut event = Event::new(mac, Some(peer.ip()), stage, kind, text);
-        if event.weight != Weight::Detail {
-            match self.gate.admit(&event.kind, None, Source::of(&event), self.now) {
-                Some(unsaid) => event.text = with_count(event.text, unsaid),
+        let mut event = MachineEvent::new(mac, Some(peer.ip()), stage, kind, text);
+        if event.weight != EventWeight::Detail {
+            match self.gate.admit(&event.kind, None, EventSource::of(&event), self.now) {
+                Some(unsaid) => event.text = append_unsaid_count(event.text, unsaid),
                 None => {
-                    event.weight = Weight::Detail;
+                    event.weight = EventWeight::Detail;
                     self.counters.events_left_out.add(1);
                 }
             }

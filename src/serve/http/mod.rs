@@ -35,22 +35,22 @@ use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::stream::{
     CONNECTIONS_PER_DRIVER_MAX, ConnectionId, Driver, Event, Part, SendError, Wait,
 };
-use crate::http::admission::{Admission, Arrival};
-use crate::http::head::Date;
-use crate::http::input::Step;
+use crate::http::admission::{AdmissionOutcome, ConnectionAdmission};
+use crate::http::head::DateHeader;
+use crate::http::input::InputStep;
 use crate::http::limits::{
     AWAY_PER_TURN_MAX, BUSY_PAUSE, CHUNK_BYTES, CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX,
     DRAIN_BYTES_PER_SECOND_MIN, GIVE_UP_MAX, GIVE_UP_PAUSE, HEAD_TIMEOUT, IDLE_TIMEOUT,
     LINGER_TIMEOUT, REFUSALS_MAX, STALL_TIMEOUT, WAITING_MAX,
 };
-use crate::http::request::{BadHead, Request, Version};
-use crate::http::respond::{self, Plan};
-use crate::http::schedule::{SLOTS, SMALL_BYTES, Schedule, TRICKLE_BYTES, Tick};
+use crate::http::request::{BadHead, HttpVersion, RequestHead};
+use crate::http::respond::{self, ResponsePlan};
+use crate::http::schedule::{SLOTS, SMALL_BYTES, ScheduleTick, SendSchedule, TRICKLE_BYTES};
 use crate::images::{CleanPath, Content, Owed, Refusal, Urgency};
 use crate::observe;
-use crate::observe::counters::Count;
-use crate::observe::events::Events;
-use crate::observe::flight::Way;
+use crate::observe::counters::SharedCount;
+use crate::observe::events::EventSender;
+use crate::observe::flight::TransferProgress;
 
 /// What a client that waits for leave to send a request's body is told (RFC 9110 §15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -160,30 +160,30 @@ impl HttpPlan {
 /// What one core counts.
 #[derive(Debug, Default)]
 pub struct HttpCounters {
-    pub connections: Count,
-    pub requests: Count,
+    pub connections: SharedCount,
+    pub requests: SharedCount,
     /// Bytes of heads and bodies that the kernel has taken.
-    pub bytes_sent: Count,
+    pub bytes_sent: SharedCount,
     /// Requests answered 4xx or 5xx.
-    pub refused_requests: Count,
+    pub refused_requests: SharedCount,
     /// Connections cut because the client was too slow (H-33).
-    pub timed_out: Count,
+    pub timed_out: SharedCount,
     /// Answers cut short because their file changed, or because the client went away.
-    pub aborted: Count,
+    pub aborted: SharedCount,
     /// Connections that had to wait for room, and those that found no room to wait (H-34).
-    pub queued: Count,
-    pub turned_away: Count,
+    pub queued: SharedCount,
+    pub turned_away: SharedCount,
     /// Times that the kernel gave no connection although one waited, for want of descriptors or
     /// memory.
-    pub accept_failed: Count,
+    pub accept_failed: SharedCount,
     /// Connections that stood still and were given up for one of a source that had less.
-    pub given_up: Count,
+    pub given_up: SharedCount,
     /// Large bodies that are sent at full speed now, and those that wait for their turn
     /// (`http::schedule`).
-    pub at_full_speed: Count,
-    pub in_line: Count,
+    pub at_full_speed: SharedCount,
+    pub in_line: SharedCount,
     /// Events that were not said because there were too many.
-    pub events_left_out: Count,
+    pub events_left_out: SharedCount,
 }
 
 /// Everything of the thread before it runs.
@@ -192,7 +192,7 @@ pub struct Core {
     listeners: Vec<TcpListener>,
     plan: HttpPlan,
     shelf: Shelf,
-    events: Events,
+    events: EventSender,
     drain: Drain,
     busy: Arc<AtomicU32>,
     counters: Arc<HttpCounters>,
@@ -229,7 +229,7 @@ impl Core {
         listeners: Vec<TcpListener>,
         plan: &HttpPlan,
         names: &Arc<Names>,
-        events: &Events,
+        events: &EventSender,
         drain: &Drain,
         busy: &Arc<AtomicU32>,
         datapath: Datapath,
@@ -287,12 +287,12 @@ impl Core {
         let connections = self.plan.connections.min(CONNECTIONS_PER_DRIVER_MAX);
         let now = Instant::now();
         Ok(Running {
-            schedule: Schedule::new(self.plan.slots.map(usize::from)),
+            schedule: SendSchedule::new(self.plan.slots.map(usize::from)),
             began: now,
             driver,
             connections: Connections::default(),
             connections_max: connections,
-            admission: Admission::new(self.plan.per_source, connections)
+            admission: ConnectionAdmission::new(self.plan.per_source, connections)
                 .with_waiting(self.plan.waiting),
             plan: self.plan,
             shelf: self.shelf,
@@ -305,9 +305,9 @@ impl Core {
             mailbox: self.mailbox,
             refusals: 0,
             give_up_at: now,
-            faults: observe::pace::Pace::new(1, FAULTS_APART),
-            pace: observe::pace::Pace::new(EVENTS_PER_SECOND_MAX, SECOND),
-            gate: observe::pace::Gate::new(TROUBLE_PER_SECOND_MAX, EVENTS_PER_SECOND_MAX),
+            faults: observe::pace::LinePace::new(1, FAULTS_APART),
+            pace: observe::pace::LinePace::new(EVENTS_PER_SECOND_MAX, SECOND),
+            gate: observe::pace::LogGate::new(TROUBLE_PER_SECOND_MAX, EVENTS_PER_SECOND_MAX),
             recent: Recent::default(),
             alarms: Alarms::default(),
             touched: Vec::new(),
@@ -317,7 +317,7 @@ impl Core {
             sending: 0,
             drained_at: None,
             head: Vec::new(),
-            date: Date::default(),
+            date: DateHeader::default(),
             now,
             today: SystemTime::now(),
         })
@@ -328,15 +328,15 @@ impl Core {
 struct Running {
     driver: Driver,
     connections: Connections,
-    admission: Admission<ConnectionId>,
+    admission: ConnectionAdmission<ConnectionId>,
     /// How many may run.
     connections_max: usize,
     /// Who of many large bodies sends now.
-    schedule: Schedule<ConnectionId>,
+    schedule: SendSchedule<ConnectionId>,
     began: Instant,
     plan: HttpPlan,
     shelf: Shelf,
-    events: Events,
+    events: EventSender,
     drain: Drain,
     busy: Arc<AtomicU32>,
     counters: Arc<HttpCounters>,
@@ -348,10 +348,10 @@ struct Running {
     /// When connections are given up next where all are taken.
     give_up_at: Instant,
     /// What is said of what goes wrong here.
-    faults: observe::pace::Pace<Fault>,
+    faults: observe::pace::LinePace<Fault>,
     /// Of all events, and of those that go into the log.
-    pace: observe::pace::Pace<()>,
-    gate: observe::pace::Gate,
+    pace: observe::pace::LinePace<()>,
+    gate: observe::pace::LogGate,
     recent: Recent,
     alarms: Alarms,
     /// Connections to be looked at in this turn.
@@ -367,7 +367,7 @@ struct Running {
     drained_at: Option<Instant>,
     /// Room for the head of the answer that is being made.
     head: Vec<u8>,
-    date: Date,
+    date: DateHeader,
     /// The clocks, read once a turn.
     now: Instant,
     today: SystemTime,
@@ -482,8 +482,9 @@ impl Running {
         }
     }
 
-    fn tick(&self) -> Tick {
-        Tick::try_from(self.now.duration_since(self.began).as_nanos()).unwrap_or(Tick::MAX)
+    fn tick(&self) -> ScheduleTick {
+        ScheduleTick::try_from(self.now.duration_since(self.began).as_nanos())
+            .unwrap_or(ScheduleTick::MAX)
     }
 
     /// The connection is to be looked at in this turn.
@@ -525,7 +526,11 @@ impl Running {
                 name: path.display().into_owned(),
                 age: self.now.saturating_duration_since(*began),
                 still: self.now.saturating_duration_since(connection.moved()),
-                way: Way::Http { bytes: got, of: *bytes, in_line: body.waits == Waits::Turn },
+                way: TransferProgress::Http {
+                    bytes: got,
+                    of: *bytes,
+                    in_line: body.waits == Waits::Turn,
+                },
             })
         });
         sending.collect()
@@ -657,8 +662,8 @@ impl Running {
         self.counters.accept_failed.add(1);
         self.say_fault(Fault::Accept(error));
         if matches!(error, libc::EMFILE | libc::ENFILE) {
-            let told = respond::overloaded_bytes(self.date.at(self.today));
-            let answer = |asked: &[u8]| respond::is_from_ipxe(asked).then(|| told.clone());
+            let told = respond::encode_overloaded(self.date.at(self.today));
+            let answer = |asked: &[u8]| respond::is_ipxe_request(asked).then(|| told.clone());
             let count = self.driver.turn_away(AWAY_PER_TURN_MAX, answer);
             self.counters.turned_away.add(count as u64);
         }
@@ -755,9 +760,9 @@ impl Running {
         }
         connection.begin(self.now);
         match self.admission.arrive(connection.peer.ip(), connection.id) {
-            Arrival::Start(_) => connection.start(),
-            Arrival::Waits => self.queue(connection),
-            Arrival::WaitsInPlaceOf(displaced) => {
+            AdmissionOutcome::Start(_) => connection.start(),
+            AdmissionOutcome::Waits => self.queue(connection),
+            AdmissionOutcome::WaitsInPlaceOf(displaced) => {
                 self.queue(connection);
                 if let Some(mut displaced) = self.connections.take(displaced) {
                     if self.refuse_place(&mut displaced) {
@@ -767,7 +772,7 @@ impl Running {
                     }
                 }
             }
-            Arrival::Refuse(_) => return self.refuse_place(connection),
+            AdmissionOutcome::Refuse(_) => return self.refuse_place(connection),
         }
         true
     }
@@ -800,10 +805,10 @@ impl Running {
         if asked.is_empty() {
             return !connection.has_ended;
         }
-        if !respond::is_from_ipxe(asked) {
+        if !respond::is_ipxe_request(asked) {
             return false;
         }
-        let told = respond::overloaded_bytes(self.date.at(self.today));
+        let told = respond::encode_overloaded(self.date.at(self.today));
         self.driver.send(connection.id, &told, Part::Nothing, false);
         self.leave(connection)
     }
@@ -875,8 +880,8 @@ impl Running {
     fn read(&mut self, connection: &mut Connection) -> Read {
         let mut input = std::mem::take(&mut connection.input);
         let read = match input.step(connection.has_ended) {
-            Step::More => Read::Nothing,
-            Step::Body { is_awaited } => {
+            InputStep::More => Read::Nothing,
+            InputStep::Body { is_awaited } => {
                 connection.first_byte = Some(self.now);
                 if is_awaited {
                     connection.stage = Stage::Inviting;
@@ -884,11 +889,11 @@ impl Running {
                 }
                 Read::Something
             }
-            Step::Bad(why) => {
+            InputStep::Bad(why) => {
                 self.refuse_unread(connection, why);
                 Read::Something
             }
-            Step::Request(request) => {
+            InputStep::Request(request) => {
                 connection.first_byte = None;
                 if self.answer(connection, &request) == Answered::Yes {
                     input.answered();
@@ -914,15 +919,22 @@ impl Running {
     fn refuse_unread(&mut self, connection: &mut Connection, why: BadHead) {
         connection.first_byte = None;
         self.say_bad(connection.peer, || why.to_string());
-        self.begin_answer(connection, Version::Http11, false, respond::bad(why), None, None);
+        self.begin_answer(
+            connection,
+            HttpVersion::Http11,
+            false,
+            respond::answer_bad_head(why),
+            None,
+            None,
+        );
     }
 
     /// Begins to send the answer to a request.
     fn begin(
         &mut self,
         connection: &mut Connection,
-        request: &Request<'_>,
-        plan: Plan<'_>,
+        request: &RequestHead<'_>,
+        plan: ResponsePlan<'_>,
         content: Option<&Content>,
         delivery: Option<Delivery>,
     ) {
@@ -939,9 +951,9 @@ impl Running {
     fn begin_answer(
         &mut self,
         connection: &mut Connection,
-        version: Version,
+        version: HttpVersion,
         keeps_alive: bool,
-        plan: Plan<'_>,
+        plan: ResponsePlan<'_>,
         content: Option<&Content>,
         delivery: Option<Delivery>,
     ) {

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::http::media::media_type;
+use crate::http::media::find_media_type;
 use crate::images::{CleanPath, Content};
 
 /// Names that are remembered at a time; a turn that asks for more looks the others up each time.
@@ -36,7 +36,7 @@ impl Recent {
 
     pub(super) fn remember(&mut self, target: &[u8], path: &CleanPath, content: &Content) {
         if self.names.len() < NAMES_MAX {
-            let media = media_type(path.as_bytes());
+            let media = find_media_type(path.as_bytes());
             let named = Named { path: Rc::new(path.clone()), media, content: content.clone() };
             self.names.push((target.to_vec(), named));
         }

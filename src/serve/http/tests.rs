@@ -43,7 +43,7 @@ impl Rig {
         });
         let listener = net::tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let address = listener.local_addr().unwrap();
-        let (events, _) = observe::events::queue();
+        let (events, _) = observe::events::open_event_queue();
         let (plan, drain) = (HttpPlan::default(), Drain::default());
         let (core, _) =
             Core::new(vec![listener], &plan, &names, &events, &drain, &Arc::default(), datapath)

@@ -3,17 +3,17 @@
 use std::net::SocketAddr;
 
 use crate::tftp::Tick;
-use crate::tftp::options::Terms;
-use crate::tftp::table::Outcome;
-use crate::tftp::transfer::Tally;
+use crate::tftp::options::NegotiatedTerms;
+use crate::tftp::table::TransferOutcome;
+use crate::tftp::transfer::TransferTally;
 
 /// How a transfer ended, in numbers.
 pub(in crate::serve) struct End {
     pub(super) peer: SocketAddr,
-    pub(in crate::serve) outcome: Outcome,
-    pub(in crate::serve) terms: Option<Terms>,
+    pub(in crate::serve) outcome: TransferOutcome,
+    pub(in crate::serve) terms: Option<NegotiatedTerms>,
     /// The request had a `tsize`.
     pub(in crate::serve) size_asked: bool,
-    pub(in crate::serve) tally: Tally,
+    pub(in crate::serve) tally: TransferTally,
     pub(super) time: Tick,
 }

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use super::ended::End;
 use super::lookup::Held;
 use crate::images;
-use crate::observe::counters::Count;
-use crate::observe::events::{Event, Events, Kind, Stage, Weight};
-use crate::observe::pace::{Gate, Pace, Source, with_count};
+use crate::observe::counters::SharedCount;
+use crate::observe::events::{BootStage, EventKind, EventSender, EventWeight, MachineEvent};
+use crate::observe::pace::{EventSource, LinePace, LogGate, append_unsaid_count};
 use crate::serve::quirks;
 use crate::serve::shelf::{Names, Origin};
 use crate::serve::stage::{self, stage_of};
-use crate::tftp::packet::{ErrorCode, Refusal};
-use crate::tftp::table::{Counts, Failure, Outcome};
+use crate::tftp::packet::{ErrorCode, TftpRefusal};
+use crate::tftp::table::{TableCounts, TransferFailure, TransferOutcome};
 
 /// Events of one core in a second: a person can not read more, and formatting one costs more than a
 /// small file.
@@ -27,23 +27,23 @@ const SHORTAGE_SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// The way of one core's events to the log.
 pub(super) struct Journal {
-    events: Events,
-    all: Pace<()>,
-    gate: Gate,
-    full: Pace<()>,
-    busy: Pace<()>,
+    events: EventSender,
+    all: LinePace<()>,
+    gate: LogGate,
+    full: LinePace<()>,
+    busy: LinePace<()>,
     /// Requests that had met a full table when it was last looked at.
     met_full: u64,
 }
 
 impl Journal {
-    pub(super) fn new(events: Events) -> Self {
+    pub(super) fn new(events: EventSender) -> Self {
         Self {
             events,
-            all: Pace::new(EVENTS_PER_SECOND_MAX, SECOND),
-            gate: Gate::new(TROUBLE_PER_SECOND_MAX, EVENTS_PER_SECOND_MAX),
-            full: Pace::new(1, SHORTAGE_SAID_EVERY),
-            busy: Pace::new(1, SHORTAGE_SAID_EVERY),
+            all: LinePace::new(EVENTS_PER_SECOND_MAX, SECOND),
+            gate: LogGate::new(TROUBLE_PER_SECOND_MAX, EVENTS_PER_SECOND_MAX),
+            full: LinePace::new(1, SHORTAGE_SAID_EVERY),
+            busy: LinePace::new(1, SHORTAGE_SAID_EVERY),
             met_full: 0,
         }
     }
@@ -56,9 +56,9 @@ impl Journal {
         end: &End,
         name: &[u8],
         held: Option<&Held>,
-        left_out: &Count,
+        left_out: &SharedCount,
     ) {
-        if matches!(end.outcome, Outcome::Refused { .. }) {
+        if matches!(end.outcome, TransferOutcome::Refused { .. }) {
             return;
         }
         self.push(now, left_out, || {
@@ -82,7 +82,10 @@ impl Journal {
                 .and_then(|machine| quirks::attempt(machine.firmware, &name, end))
                 .map(Box::new);
             let text = format!("{what}{retransmits}{reasons}");
-            Some(Event { attempt, ..Event::new(mac, Some(end.peer.ip()), stage, kind, text) })
+            Some(MachineEvent {
+                attempt,
+                ..MachineEvent::new(mac, Some(end.peer.ip()), stage, kind, text)
+            })
         });
     }
 
@@ -94,13 +97,13 @@ impl Journal {
         peer: SocketAddr,
         told: (String, String),
         refusal: images::Refusal,
-        left_out: &Count,
+        left_out: &SharedCount,
     ) {
         self.push(now, left_out, || {
             let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
             let stage::Refused { stage, kind, text } =
                 stage::refused(&names.published.load().snapshot, told, refusal, "TFTP");
-            Some(Event::new(mac, Some(peer.ip()), stage, kind, text))
+            Some(MachineEvent::new(mac, Some(peer.ip()), stage, kind, text))
         });
     }
 
@@ -110,24 +113,24 @@ impl Journal {
         now: Instant,
         names: &Names,
         peer: SocketAddr,
-        refusal: Refusal,
-        left_out: &Count,
+        refusal: TftpRefusal,
+        left_out: &SharedCount,
     ) {
         self.push(now, left_out, || {
             let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
             let (kind, text) = match refusal.code {
                 ErrorCode::AccessViolation => (
-                    Kind::WriteRefused,
+                    EventKind::WriteRefused,
                     "TFTP refused to take a file: nothing is written here".to_owned(),
                 ),
-                _ => (Kind::BadRequest, format!("TFTP refused a request: {}", refusal.text)),
+                _ => (EventKind::BadRequest, format!("TFTP refused a request: {}", refusal.text)),
             };
-            Some(Event::new(mac, Some(peer.ip()), Stage::File, kind, text))
+            Some(MachineEvent::new(mac, Some(peer.ip()), BootStage::File, kind, text))
         });
     }
 
     /// Says once in a while that the table is full, which its clients see as silence.
-    pub(super) fn look_at(&mut self, now: Instant, counts: &Counts, most: usize) {
+    pub(super) fn look_at(&mut self, now: Instant, counts: &TableCounts, most: usize) {
         let more = counts.full - std::mem::replace(&mut self.met_full, counts.full);
         if more == 0 || self.full.admit((), now).is_none() {
             return;
@@ -138,7 +141,7 @@ impl Journal {
              ({} requests so far, {} transfers displaced)",
             counts.full, counts.displaced
         );
-        self.events.push(Event::new(None, None, Stage::File, Kind::Short, text));
+        self.events.push(MachineEvent::new(None, None, BootStage::File, EventKind::Short, text));
     }
 
     /// Says once in a while that requests are not answered because something is short. `times`: how
@@ -151,21 +154,26 @@ impl Journal {
             "TFTP leaves requests without an answer for now ({why}; {times} times so far): clients \
              ask again"
         );
-        self.events.push(Event::new(None, None, Stage::File, Kind::Short, text));
+        self.events.push(MachineEvent::new(None, None, BootStage::File, EventKind::Short, text));
     }
 
     /// Hands over what `made` makes, for the timeline alone where the log has had enough of its
     /// like.
-    fn push(&mut self, now: Instant, left_out: &Count, made: impl FnOnce() -> Option<Event>) {
+    fn push(
+        &mut self,
+        now: Instant,
+        left_out: &SharedCount,
+        made: impl FnOnce() -> Option<MachineEvent>,
+    ) {
         if self.all.admit((), now).is_none() {
             return left_out.add(1);
         }
         let Some(mut event) = made() else { return };
-        if event.weight != Weight::Detail {
-            match self.gate.admit(&event.kind, None, Source::of(&event), now) {
-                Some(unsaid) => event.text = with_count(event.text, unsaid),
+        if event.weight != EventWeight::Detail {
+            match self.gate.admit(&event.kind, None, EventSource::of(&event), now) {
+                Some(unsaid) => event.text = append_unsaid_count(event.text, unsaid),
                 None => {
-                    event.weight = Weight::Detail;
+                    event.weight = EventWeight::Detail;
                     left_out.add(1);
                 }
             }
@@ -175,61 +183,61 @@ impl Journal {
 }
 
 /// How a transfer ended, in words; None = there is nothing to say.
-fn ending(end: &End, name: String) -> Option<(Kind, String)> {
+fn ending(end: &End, name: String) -> Option<(EventKind, String)> {
     let seconds = Duration::from_nanos(end.time).as_secs_f64();
     let bytes = end.tally.bytes_sent;
     let block = end.tally.acked_blocks + 1;
     Some(match end.outcome {
-        Outcome::Refused { .. } => return None,
-        Outcome::Complete => {
+        TransferOutcome::Refused { .. } => return None,
+        TransferOutcome::Complete => {
             let text = format!("{name} sent by TFTP, {bytes} bytes in {seconds:.3} s");
-            (Kind::Sent { name, bytes }, text)
+            (EventKind::Sent { name, bytes }, text)
         }
-        Outcome::CompleteWithoutLastAck => {
+        TransferOutcome::CompleteWithoutLastAck => {
             let text = format!("{name} sent by TFTP, {bytes} bytes; the last ACK never came");
-            (Kind::Sent { name, bytes }, text)
+            (EventKind::Sent { name, bytes }, text)
         }
-        Outcome::SizeProbe => (Kind::SizeProbe, format!("{name}: size probe")),
-        Outcome::Replaced => (Kind::Other, format!("{name}: the client began anew")),
-        Outcome::Aborted { code } => {
+        TransferOutcome::SizeProbe => (EventKind::SizeProbe, format!("{name}: size probe")),
+        TransferOutcome::Replaced => (EventKind::Other, format!("{name}: the client began anew")),
+        TransferOutcome::Aborted { code } => {
             let text = format!(
                 "{name}: the client ended the transfer with ERROR {code} after {bytes} bytes"
             );
-            (Kind::ClientAborted { name, code }, text)
+            (EventKind::ClientAborted { name, code }, text)
         }
-        Outcome::GaveUp => {
+        TransferOutcome::GaveUp => {
             let text = format!(
                 "{name}: the client fell silent at block {block} after {bytes} bytes and \
                  {seconds:.0} s"
             );
-            (Kind::Stalled { name, block }, text)
+            (EventKind::Stalled { name, block }, text)
         }
-        Outcome::Failed(Failure::Unreadable) => (
-            Kind::Failed,
+        TransferOutcome::Failed(TransferFailure::Unreadable) => (
+            EventKind::Failed,
             format!("{name}: the disk or file server gives no more of the file: transfer ended"),
         ),
-        Outcome::NeverBegun => {
-            (Kind::Other, format!("{name}: not answered, since others go first"))
+        TransferOutcome::NeverBegun => {
+            (EventKind::Other, format!("{name}: not answered, since others go first"))
         }
-        Outcome::Displaced => {
+        TransferOutcome::Displaced => {
             let text = format!(
                 "{name}: made room for others after {bytes} bytes; its client had stopped asking"
             );
-            (Kind::Stalled { name, block }, text)
+            (EventKind::Stalled { name, block }, text)
         }
-        Outcome::Guessed => {
+        TransferOutcome::Guessed => {
             let text = format!(
                 "{name}: ended, since somebody who does not know its port sends ACKs for it: forged"
             );
-            (Kind::Forged { name }, text)
+            (EventKind::Forged { name }, text)
         }
-        Outcome::Failed(Failure::ContentLost) => {
+        TransferOutcome::Failed(TransferFailure::ContentLost) => {
             let text = format!(
                 "{name}: the file was changed in place while it was being sent: transfer ended"
             );
-            (Kind::Changed { name }, text)
+            (EventKind::Changed { name }, text)
         }
-        outcome => (Kind::Failed, format!("{name}: {outcome:?} after {bytes} bytes")),
+        outcome => (EventKind::Failed, format!("{name}: {outcome:?} after {bytes} bytes")),
     })
 }
 
@@ -243,11 +251,18 @@ mod tests {
     use crate::observe::events;
     use crate::render::Renderer;
     use crate::snapshot::{Published, Snapshot};
-    use crate::tftp::transfer::Tally;
+    use crate::tftp::transfer::TransferTally;
 
-    fn end(host: u32, outcome: Outcome) -> End {
+    fn end(host: u32, outcome: TransferOutcome) -> End {
         let peer = SocketAddr::new(Ipv4Addr::from(host).into(), 2000);
-        End { peer, outcome, terms: None, size_asked: false, tally: Tally::default(), time: 0 }
+        End {
+            peer,
+            outcome,
+            terms: None,
+            size_asked: false,
+            tally: TransferTally::default(),
+            time: 0,
+        }
     }
 
     #[test]
@@ -260,41 +275,55 @@ mod tests {
             strip_prefixes: Vec::new(),
             ignore_case: false,
         };
-        let (events, printed) = events::queue();
+        let (events, printed) = events::open_event_queue();
         let (mut journal, left_out, start) =
-            (Journal::new(events), Count::default(), Instant::now());
+            (Journal::new(events), SharedCount::default(), Instant::now());
         for host in 0..1000 {
-            journal.ended(start, &names, &end(host, Outcome::Displaced), b"f", None, &left_out);
+            journal.ended(
+                start,
+                &names,
+                &end(host, TransferOutcome::Displaced),
+                b"f",
+                None,
+                &left_out,
+            );
             let denied = (String::from("f"), String::from("f: a directory"));
-            let peer = end(host, Outcome::Displaced).peer;
+            let peer = end(host, TransferOutcome::Displaced).peer;
             journal.refused(start, &names, peer, denied, images::Refusal::NotRegular, &left_out);
         }
         let said = || {
             printed
                 .try_iter()
-                .filter(|event| event.weight != Weight::Detail)
+                .filter(|event| event.weight != EventWeight::Detail)
                 .map(|event| event.text)
         };
         let most = 2 * TROUBLE_PER_SECOND_MAX;
         assert_eq!((said().count(), left_out.read()), (most as usize, 2000 - u64::from(most)));
         let next = start + SECOND;
-        journal.ended(next, &names, &end(2000, Outcome::Displaced), b"f", None, &left_out);
+        journal.ended(next, &names, &end(2000, TransferOutcome::Displaced), b"f", None, &left_out);
         let unsaid = 1000 - TROUBLE_PER_SECOND_MAX;
         assert!(
             said().all(|text| text.ends_with(&format!("({unsaid} more like it were not said)")))
         );
         (0..500).for_each(|host| {
-            journal.ended(next, &names, &end(host, Outcome::Complete), b"f", None, &left_out)
+            journal.ended(
+                next,
+                &names,
+                &end(host, TransferOutcome::Complete),
+                b"f",
+                None,
+                &left_out,
+            )
         });
         assert_eq!(said().count(), 500);
     }
 
     #[test]
     fn a_full_table_is_said_once_a_minute() {
-        let (events, printed) = events::queue();
+        let (events, printed) = events::open_event_queue();
         let (mut journal, start) = (Journal::new(events), Instant::now());
         for n in 0..1200 {
-            let counts = Counts { full: n, ..Counts::default() };
+            let counts = TableCounts { full: n, ..TableCounts::default() };
             journal.look_at(start + Duration::from_millis(100 * n), &counts, 16_384);
         }
         assert_eq!(printed.try_iter().count(), 2);

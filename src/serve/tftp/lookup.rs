@@ -12,9 +12,9 @@ use crate::serve::shelf::{Answer, Ask, Names, Origin, Reply};
 use crate::tftp::Tick;
 use crate::tftp::limits::{BLOCK_SIZE_DEFAULT, NETASCII_OCTETS_MAX, OVERHEAD_V4, OVERHEAD_V6};
 use crate::tftp::netascii;
-use crate::tftp::options::negotiate;
-use crate::tftp::packet::{Mode, Refusal, Request};
-use crate::tftp::table::{Failure, Local, TransferId};
+use crate::tftp::options::negotiate_options;
+use crate::tftp::packet::{StoredReadRequest, TftpRefusal, TransferMode};
+use crate::tftp::table::{LocalAddress, TransferFailure, TransferId};
 
 /// How long a transfer waits that is to hold its content and finds too little memory for it, before
 /// it asks again.
@@ -36,7 +36,7 @@ pub(super) struct Opened {
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) ask: Ask,
-    pub(super) mode: Mode,
+    pub(super) mode: TransferMode,
     /// Nothing is agreed, so that the first answer is a block.
     pub(super) is_plain: bool,
 }
@@ -44,7 +44,7 @@ pub(super) struct Asked {
 impl Asked {
     /// Whether bytes of this content are read before anything can be sent.
     fn needs_disk(&self, content: &Content) -> bool {
-        self.mode == Mode::Netascii || self.is_plain && content.inline_bytes().is_none()
+        self.mode == TransferMode::Netascii || self.is_plain && content.inline_bytes().is_none()
     }
 }
 
@@ -84,8 +84,8 @@ impl Running {
         &mut self,
         id: TransferId,
         peer: SocketAddr,
-        local: Local,
-        request: &Request,
+        local: LocalAddress,
+        request: &StoredReadRequest,
     ) {
         let name = request.name();
         let path = match images::clean_tftp(name) {
@@ -111,7 +111,7 @@ impl Running {
         let ask = Ask { path, repaired, peer: peer.ip(), local: local.address, over_http: false };
         let mode = request.mode();
         let is_plain =
-            !negotiate(request.options(), &options, mode, 0, &mut Vec::new()).acknowledged;
+            !negotiate_options(request.options(), &options, mode, 0, &mut Vec::new()).acknowledged;
         self.look(id, Arc::new(Asked { ask, mode, is_plain }), prepare);
     }
 
@@ -185,9 +185,9 @@ impl Running {
                 self.postponed.push((id, now + SECURE_PAUSE));
             }
             Reply::Refused(images::Refusal::ReadFailed, _) => {
-                self.table.failed(now, id, Failure::Unreadable)
+                self.table.failed(now, id, TransferFailure::Unreadable)
             }
-            _ => self.table.failed(now, id, Failure::ContentLost),
+            _ => self.table.failed(now, id, TransferFailure::ContentLost),
         }
     }
 
@@ -242,7 +242,7 @@ type Prepare = fn(&Names, TransferId, Arc<Asked>, Reply) -> Letter;
 fn prepare(_: &Names, id: TransferId, asked: Arc<Asked>, reply: Reply) -> Letter {
     let opened = |asked, reply, of| Letter::Opened(id, Opened { asked, reply, of });
     let Reply::Content(answer) = reply else { return opened(asked, reply, None) };
-    let (content, is_text) = (&answer.content, asked.mode == Mode::Netascii);
+    let (content, is_text) = (&answer.content, asked.mode == TransferMode::Netascii);
     if is_text && content.len() > NETASCII_OCTETS_MAX as u64 {
         let refusal = images::Refusal::TooLarge;
         return opened(asked, Reply::Refused(refusal, format!("as netascii: {refusal}")), None);
@@ -257,7 +257,9 @@ fn prepare(_: &Names, id: TransferId, asked: Arc<Asked>, reply: Reply) -> Letter
     }
     let octets = if is_whole { usize::MAX } else { START_OCTETS };
     let start = content.read_start(octets).and_then(|start| match is_text {
-        true => netascii::translate(&start).map(Into::into).map_err(|_| images::Refusal::TooLarge),
+        true => netascii::translate_netascii(&start)
+            .map(Into::into)
+            .map_err(|_| images::Refusal::TooLarge),
         false => Ok(start),
     });
     match start {
@@ -282,7 +284,7 @@ pub(super) fn prepare_whole(
     reply: Reply,
 ) -> Letter {
     match reply {
-        Reply::Content(answer) if asked.mode == Mode::Netascii => {
+        Reply::Content(answer) if asked.mode == TransferMode::Netascii => {
             Letter::Secured(id, translated(names, &asked, answer))
         }
         reply => Letter::Secured(id, reply),
@@ -292,7 +294,7 @@ pub(super) fn prepare_whole(
 /// T-8: the whole file with CR LF line ends, in memory, one copy for all who ask for it.
 fn translated(names: &Names, asked: &Asked, answer: Answer) -> Reply {
     let translate =
-        |bytes: &[u8]| netascii::translate(bytes).map_err(|_| images::Refusal::TooLarge);
+        |bytes: &[u8]| netascii::translate_netascii(bytes).map_err(|_| images::Refusal::TooLarge);
     match names.images.translated(&answer.content, asked.ask.peer, translate) {
         Ok(content) => Reply::Content(Answer { content, ..answer }),
         Err(refusal) => Reply::Refused(refusal, format!("as netascii: {refusal}")),
@@ -300,17 +302,19 @@ fn translated(names: &Names, asked: &Asked, answer: Answer) -> Reply {
 }
 
 /// T-53: the code for the wire; the log has the reason.
-fn wire_refusal(refusal: images::Refusal) -> Refusal {
+fn wire_refusal(refusal: images::Refusal) -> TftpRefusal {
     use images::Refusal as R;
     match refusal {
-        R::NotFound => Refusal::NOT_FOUND,
+        R::NotFound => TftpRefusal::NOT_FOUND,
         R::DotDot
         | R::ControlCharacter
         | R::Hidden
         | R::OutsideRoot
         | R::NotRegular
         | R::Unreadable
-        | R::Private => Refusal::ACCESS_VIOLATION,
-        R::TooLarge | R::ReadFailed | R::TooMany | R::TemplateFailed | R::Busy => Refusal::INTERNAL,
+        | R::Private => TftpRefusal::ACCESS_VIOLATION,
+        R::TooLarge | R::ReadFailed | R::TooMany | R::TemplateFailed | R::Busy => {
+            TftpRefusal::INTERNAL
+        }
     }
 }

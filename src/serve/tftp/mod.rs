@@ -1,4 +1,4 @@
-//! The TFTP thread of a boot core: drives the pure `Table` with sockets, and the shelf with names.
+//! The TFTP thread of a boot core: drives the pure `TransferTable` with sockets, and the shelf with names.
 
 mod ended;
 mod journal;
@@ -28,15 +28,17 @@ use crate::engine::udp::{
 };
 use crate::images::{self, Content, Owed, Urgency};
 use crate::model::machine::Machine;
-use crate::model::network::Network;
-use crate::observe::counters::Count;
-use crate::observe::events::Events;
-use crate::observe::flight::Way;
+use crate::model::network::Ipv4Network;
+use crate::observe::counters::SharedCount;
+use crate::observe::events::EventSender;
+use crate::observe::flight::TransferProgress;
 use crate::tftp::Tick;
 use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::packet::ErrorCode;
-use crate::tftp::table::{Action, Failure, Local, Policy, Sight, Table, TransferId};
+use crate::tftp::table::{
+    LocalAddress, TableAction, TftpPolicy, TransferFailure, TransferId, TransferTable, TransferView,
+};
 
 /// What a client may negotiate, by its address and what is known of it (T-23).
 pub type OptionsFor = dyn Fn(IpAddr, Option<&Machine>) -> OptionPolicy + Send + Sync;
@@ -50,7 +52,7 @@ pub struct TftpPlan {
     pub tids: u16,
     /// Their ports, both ends included; None = the system's ephemeral ports.
     pub port_range: Option<(u16, u16)>,
-    pub policy: Policy,
+    pub policy: TftpPolicy,
     pub options_for: Arc<OptionsFor>,
     /// How long a core polls while transfers are in flight before it sleeps.
     pub spin: Duration,
@@ -107,7 +109,7 @@ pub struct Core {
     sockets: TftpSockets,
     plan: TftpPlan,
     shelf: Shelf,
-    events: Events,
+    events: EventSender,
     drain: Drain,
     http_busy: HttpBusy,
     letters: Letters<Letter>,
@@ -128,7 +130,7 @@ impl Core {
         sockets: TftpSockets,
         plan: &TftpPlan,
         names: &Arc<Names>,
-        events: &Events,
+        events: &EventSender,
         drain: &Drain,
         http_busy: &HttpBusy,
     ) -> io::Result<(Self, Bell)> {
@@ -177,7 +179,7 @@ impl Core {
 
 struct Running {
     driver: Driver,
-    table: Table<Held>,
+    table: TransferTable<Held>,
     shelf: Shelf,
     plan: TftpPlan,
     journal: Journal,
@@ -220,24 +222,24 @@ struct Running {
 #[derive(Debug, Default)]
 pub struct TftpCounters {
     /// Transfers that run now.
-    pub transfers: Count,
-    pub requests: Count,
+    pub transfers: SharedCount,
+    pub requests: SharedCount,
     /// Requests of clients that are not served (T-65), or sent to broadcast addresses (T-9).
-    pub not_served: Count,
+    pub not_served: SharedCount,
     /// Requests that waited for their turn, and those that found no room to wait.
-    pub waited: Count,
-    pub dropped: Count,
+    pub waited: SharedCount,
+    pub dropped: SharedCount,
     /// Requests that met a full table.
-    pub full: Count,
+    pub full: SharedCount,
     /// Transfers that made room for others.
-    pub displaced: Count,
+    pub displaced: SharedCount,
     /// Transfers ended because somebody guessed at their port.
-    pub guessed: Count,
+    pub guessed: SharedCount,
     /// Times that a request or a transfer was put off because workers, files, descriptors or memory
     /// were short.
-    pub busy: Count,
+    pub busy: SharedCount,
     /// Events beyond what is said in a second.
-    pub events_left_out: Count,
+    pub events_left_out: SharedCount,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -281,7 +283,7 @@ impl Running {
         getrandom(&mut seed)?;
         Ok(Self {
             driver,
-            table: Table::new(plan.policy.clone(), u64::from_ne_bytes(seed)),
+            table: TransferTable::new(plan.policy.clone(), u64::from_ne_bytes(seed)),
             shelf,
             plan,
             journal: Journal::new(events),
@@ -378,7 +380,8 @@ impl Running {
                         spin.heard(Duration::from_nanos(now.saturating_sub(*last_busy)));
                         *last_busy = now;
                     }
-                    let local = Local { address: datagram.local, interface: datagram.interface };
+                    let local =
+                        LocalAddress { address: datagram.local, interface: datagram.interface };
                     match roles.get(usize::from(datagram.socket.0)) {
                         Some(SocketRole::Listening) if !drain.is_ordered() => {
                             let broadcast = datagram.destination != datagram.local;
@@ -448,7 +451,7 @@ impl Running {
             let mut networks = generation.snapshot.networks();
             if !networks.is_empty() {
                 networks.extend(
-                    walks.all.iter().map(|walk| Network { address: walk.source, prefix: 32 }),
+                    walks.all.iter().map(|walk| Ipv4Network { address: walk.source, prefix: 32 }),
                 );
             }
             self.table.serve_only(networks.into_iter().collect());
@@ -489,7 +492,11 @@ impl Running {
             match error {
                 SendError::ContentGone => {
                     let is_whole = self.table.content(id).is_some_and(|held| held.is_unchanged());
-                    let why = if is_whole { Failure::Unreadable } else { Failure::ContentLost };
+                    let why = if is_whole {
+                        TransferFailure::Unreadable
+                    } else {
+                        TransferFailure::ContentLost
+                    };
                     self.table.failed(now, id, why);
                 }
                 SendError::NoSegments => self.send_single_blocks_to(id),
@@ -535,7 +542,7 @@ impl Running {
     fn under_way(&self) -> Vec<UnderWay> {
         let now = self.now();
         let since = |at: Tick| Duration::from_nanos(now.saturating_sub(at));
-        let one = |sight: Sight<'_, Held>| UnderWay {
+        let one = |sight: TransferView<'_, Held>| UnderWay {
             peer: sight.peer.ip().to_canonical(),
             name: match sight.content {
                 Some(held) => held.asked.ask.path.display().into_owned(),
@@ -543,7 +550,9 @@ impl Running {
             },
             age: since(sight.started),
             still: since(sight.moved_at),
-            way: sight.block.map_or(Way::Waiting, |(block, blocks)| Way::Tftp { block, blocks }),
+            way: sight.block.map_or(TransferProgress::Waiting, |(block, blocks)| {
+                TransferProgress::Tftp { block, blocks }
+            }),
         };
         self.table.sights().map(one).collect()
     }
@@ -554,11 +563,11 @@ impl Running {
         while self.driver.has_room() {
             let Some(action) = self.table.poll(now) else { return };
             match action {
-                Action::Open { id, peer, local, request } => {
+                TableAction::Open { id, peer, local, request } => {
                     let request = request.clone();
                     self.open(id, peer, local, &request);
                 }
-                Action::Datagram { peer, local, tid, bytes, turned_away } => {
+                TableAction::Datagram { peer, local, tid, bytes, turned_away } => {
                     let (socket, from) =
                         self.senders.way(&mut self.driver, self.first_tid, peer, local, tid);
                     // Lost where the ring is full: a timer brings it again.
@@ -576,7 +585,7 @@ impl Running {
                         );
                     }
                 }
-                Action::Blocks {
+                TableAction::Blocks {
                     id,
                     peer,
                     local,
@@ -651,10 +660,10 @@ impl Running {
                             self.table.unsent(now, id, 0);
                             self.look(id, asked, prepare_whole);
                         }
-                        Sent::Gone => self.table.failed(now, id, Failure::ContentLost),
+                        Sent::Gone => self.table.failed(now, id, TransferFailure::ContentLost),
                     }
                 }
-                Action::Ended {
+                TableAction::Ended {
                     peer,
                     outcome,
                     name,
@@ -769,7 +778,7 @@ fn mtu_of(mtus: &mut Vec<(u32, u16)>, interface: u32) -> u16 {
 
 /// Link-local peers are reached through the interface that they asked on; everything else as
 /// routed.
-fn interface_for(peer: &SocketAddr, local: Local) -> u32 {
+fn interface_for(peer: &SocketAddr, local: LocalAddress) -> u32 {
     match peer {
         SocketAddr::V6(peer) if peer.ip().is_unicast_link_local() => local.interface,
         _ => 0,
@@ -805,7 +814,7 @@ impl Senders {
         driver: &mut Driver,
         first_tid: (u16, u16),
         peer: SocketAddr,
-        local: Local,
+        local: LocalAddress,
         tid: Option<u16>,
     ) -> (SocketId, Option<Source>) {
         if let (IpAddr::V4(address), Some(tid)) = (local.address, tid)
@@ -888,7 +897,7 @@ mod tests {
             listen: vec![server],
             tids: 1,
             port_range: None,
-            policy: Policy { mtu: u16::MAX, tids: 1, ..Policy::default() },
+            policy: TftpPolicy { mtu: u16::MAX, tids: 1, ..TftpPolicy::default() },
             options_for: Arc::new(|_, _| OptionPolicy::default()),
             spin: Duration::ZERO,
             segments_max: 64,
@@ -899,7 +908,7 @@ mod tests {
             sockets,
             &plan,
             &names,
-            &events::queue().0,
+            &events::open_event_queue().0,
             drain,
             &HttpBusy::default(),
         )
@@ -951,9 +960,9 @@ mod tests {
                 core(datapath, directory.path(), Workers::start().unwrap(), &Drain::default());
             let mut running = Running::new(core).unwrap();
             let client = SocketAddr::from(([127, 0, 0, 2], 4000));
-            let local = Local { address: server.ip(), interface: 1 };
+            let local = LocalAddress { address: server.ip(), interface: 1 };
             running.table.handle_listen(0, client, local, false, b"\0\x01image\0octet\0");
-            let Some(Action::Open { id, .. }) = running.table.poll(0) else {
+            let Some(TableAction::Open { id, .. }) = running.table.poll(0) else {
                 panic!("a request is opened")
             };
             running.failed.push((id, SendError::NoSegments));

@@ -2,7 +2,7 @@
 //! hundreds to one.
 //!
 //! Datagrams are read and answers sent in batches (`engine/mmsg`). A transfer is known by its
-//! socket and its local address; what it does with a datagram, the pure [`Client`] says. Machines
+//! socket and its local address; what it does with a datagram, the pure [`FetchClient`] says. Machines
 //! that share one address of the host have a socket for each request.
 
 mod sockets;
@@ -33,9 +33,9 @@ use crate::measure::progress::TftpRequest;
 use ringboot_io::engine::mmsg::{Inbox, Outbox};
 use ringboot_io::engine::net::{self, Binding};
 use ringboot_io::engine::unreachable::{keep_unreachable, take_unreachable};
-use ringboot_protocol::tftp::client::{Client, Outcome};
+use ringboot_protocol::tftp::client::{ClientOutcome, FetchClient};
 use ringboot_protocol::tftp::limits::MILLISECOND;
-use ringboot_protocol::tftp::timers::Alarm;
+use ringboot_protocol::tftp::timers::TimerAlarm;
 use ringboot_protocol::tftp::{NEVER, Tick};
 use sockets::{Socket, SocketId};
 use state::{Guest, GuestId, Seat, State};
@@ -61,7 +61,7 @@ pub(crate) struct Hub {
 /// One fetch, as the hub is asked for it.
 #[derive(Debug)]
 pub(crate) struct Transfer {
-    pub(crate) client: Client,
+    pub(crate) client: FetchClient,
     /// Requests after the first that come from ports of their own: 1 with a size probe, else 0.
     pub(crate) probes: u8,
     /// Where the machine speaks from; unspecified where it has no address of its own.
@@ -78,9 +78,9 @@ pub(crate) struct Transfer {
 /// What is left of a transfer.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    pub(crate) client: Client,
+    pub(crate) client: FetchClient,
     pub(crate) checker: Checker,
-    pub(crate) outcome: Result<Outcome, Failure>,
+    pub(crate) outcome: Result<ClientOutcome, Failure>,
     /// The network has said that nobody was there to be asked.
     pub(crate) nobody: Option<Nobody>,
 }
@@ -120,7 +120,7 @@ impl Hub {
             address: transfer.address,
             silence: Tick::try_from(transfer.silence.as_nanos()).unwrap_or(NEVER),
             silent_since: now,
-            alarm: Alarm::default(),
+            alarm: TimerAlarm::default(),
             outcome: None,
             nobody: None,
             done: Some(sender),

@@ -16,8 +16,8 @@ use crate::net::checker::Checker;
 use crate::net::impair::Impaired;
 use ringboot_io::engine::mmsg::Inbox;
 use ringboot_io::engine::unreachable::Unreachable;
-use ringboot_protocol::tftp::client::{Client, Outcome};
-use ringboot_protocol::tftp::timers::{Alarm, Timers};
+use ringboot_protocol::tftp::client::{ClientOutcome, FetchClient};
+use ringboot_protocol::tftp::timers::{TimerAlarm, TimerHeap};
 use ringboot_protocol::tftp::{NEVER, Tick};
 
 /// A sample is enough: the server is told, so that it does not repeat blocks that nobody wants.
@@ -42,7 +42,7 @@ pub(super) struct Seat {
 /// 110 ms would take a busy server for a lost packet.
 #[derive(Debug)]
 pub(super) struct Guest {
-    pub(super) client: Client,
+    pub(super) client: FetchClient,
     pub(super) checker: Checker,
     pub(super) request: TftpRequest,
     /// One for each socket that the client counts.
@@ -50,8 +50,8 @@ pub(super) struct Guest {
     pub(super) address: Ipv4Addr,
     pub(super) silence: Tick,
     pub(super) silent_since: Tick,
-    pub(super) alarm: Alarm,
-    pub(super) outcome: Option<Result<Outcome, Failure>>,
+    pub(super) alarm: TimerAlarm,
+    pub(super) outcome: Option<Result<ClientOutcome, Failure>>,
     pub(super) nobody: Option<Nobody>,
     pub(super) done: Option<oneshot::Sender<()>>,
 }
@@ -75,7 +75,7 @@ pub(super) struct State {
     pub(super) seats: HashMap<(SocketId, Ipv4Addr), GuestId>,
     pub(super) guests: Vec<Option<Guest>>,
     pub(super) vacant: Vec<usize>,
-    pub(super) timers: Timers<GuestId>,
+    pub(super) timers: TimerHeap<GuestId>,
     pub(super) trouble: Option<Impaired<Parcel>>,
 }
 
@@ -88,7 +88,7 @@ impl State {
             seats: HashMap::new(),
             guests: Vec::new(),
             vacant: Vec::new(),
-            timers: Timers::default(),
+            timers: TimerHeap::default(),
             trouble,
         }
     }
@@ -204,7 +204,7 @@ impl State {
                 guest.request.begins();
                 if guest.checker.is_sample_full() {
                     let octets = guest.client.announced().unwrap_or(guest.checker.received());
-                    guest.outcome = Some(Ok(Outcome::Complete { octets }));
+                    guest.outcome = Some(Ok(ClientOutcome::Complete { octets }));
                     // Lost, it costs the server its retransmissions.
                     self.sockets.post(socket, guest.address, from, ENOUGH);
                 }
@@ -250,7 +250,7 @@ impl State {
                 continue;
             }
             if now >= guest.gives_up() {
-                guest.outcome = Some(Ok(Outcome::TimedOut));
+                guest.outcome = Some(Ok(ClientOutcome::TimedOut));
             } else {
                 let before = guest.client.counters().retransmits;
                 guest.client.handle_timeout(now);

@@ -13,7 +13,7 @@ use crate::limits::TFTP_GENERATIONS;
 use crate::net::context::Context;
 use crate::net::impair::Impairment;
 use crate::pace::Pace;
-use ringboot_protocol::tftp::client::Behaviour;
+use ringboot_protocol::tftp::client::ClientBehaviour;
 
 const CONTENT: Content = Content::Generated { seed: 5, octets: 30_000 };
 const WINDOW: u16 = 16;
@@ -75,21 +75,21 @@ fn with_context<T>(server: SocketAddr, wire: Wire, work: impl AsyncFnOnce(Rc<Con
 
 async fn play(
     context: &Context,
-    behaviour: Behaviour,
+    behaviour: ClientBehaviour,
     address: Ipv4Addr,
-) -> Result<Outcome, Failure> {
+) -> Result<ClientOutcome, Failure> {
     play_burst(context, behaviour, address, 1000).await
 }
 
 async fn play_burst(
     context: &Context,
-    behaviour: Behaviour,
+    behaviour: ClientBehaviour,
     address: Ipv4Addr,
     burst: usize,
-) -> Result<Outcome, Failure> {
+) -> Result<ClientOutcome, Failure> {
     let transfer = Transfer {
         probes: u8::from(behaviour.probe.is_some()),
-        client: Client::new(behaviour, b"file", 1),
+        client: FetchClient::new(behaviour, b"file", 1),
         address,
         burst,
         silence: Duration::from_secs(20),
@@ -98,7 +98,7 @@ async fn play_burst(
     };
     let mut ended = context.hub.play(transfer).await?;
     match ended.outcome? {
-        whole @ Outcome::Complete { .. } => ended.checker.finish().map(|_| whole),
+        whole @ ClientOutcome::Complete { .. } => ended.checker.finish().map(|_| whole),
         outcome => Ok(outcome),
     }
 }
@@ -107,7 +107,7 @@ fn address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 79, 0, number)
 }
 
-const WHOLE: Result<Outcome, Failure> = Ok(Outcome::Complete { octets: 30_000 });
+const WHOLE: Result<ClientOutcome, Failure> = Ok(ClientOutcome::Complete { octets: 30_000 });
 
 fn sockets(context: &Context) -> usize {
     context.hub.state.borrow().sockets.open.len()
@@ -119,7 +119,7 @@ fn a_transfer_goes_on_while_other_machines_keep_the_thread_busy() {
     with_context(server, Wire::default(), async |context| {
         let fetch = {
             let context = Rc::clone(&context);
-            spawn_local(async move { play(&context, Behaviour::pi3(), address(1)).await })
+            spawn_local(async move { play(&context, ClientBehaviour::pi3(), address(1)).await })
         };
         // Until the request is on its way; then nobody else has a turn.
         let is_asked = || {
@@ -147,7 +147,9 @@ fn hundreds_of_machines_share_a_few_sockets_and_each_gets_its_file() {
         let fetches: Vec<_> = (1..=200)
             .map(|number| {
                 let context = Rc::clone(&context);
-                spawn_local(async move { play(&context, Behaviour::pi3(), address(number)).await })
+                spawn_local(
+                    async move { play(&context, ClientBehaviour::pi3(), address(number)).await },
+                )
             })
             .collect();
         for fetch in fetches {
@@ -167,7 +169,7 @@ fn successive_requests_of_a_machine_come_from_other_ports() {
     let (server, asked) = server(1);
     with_context(server, Wire::default(), async |context| {
         for _ in 0..TFTP_GENERATIONS {
-            assert_eq!(play(&context, Behaviour::pi3(), address(1)).await, WHOLE);
+            assert_eq!(play(&context, ClientBehaviour::pi3(), address(1)).await, WHOLE);
         }
     });
     let mut ports: Vec<_> = asked.join().unwrap().iter().map(SocketAddr::port).collect();
@@ -181,13 +183,14 @@ fn what_may_be_on_its_way_to_a_socket_fits_its_buffer() {
     let (server, _asked) = server(1);
     with_context(server, Wire::default(), async |context| {
         let most = 1 << 40;
-        let fetches = [1, 2]
-            .map(|number| Box::pin(play_burst(&context, Behaviour::pi3(), address(number), most)));
+        let fetches = [1, 2].map(|number| {
+            Box::pin(play_burst(&context, ClientBehaviour::pi3(), address(number), most))
+        });
         let [one, two] = fetches;
         assert_eq!(tokio::join!(one, two), (WHOLE, WHOLE));
         assert_eq!(sockets(&context), 2);
         assert!(context.hub.state.borrow().sockets.open.values().all(|socket| socket.load == 0));
-        assert_eq!(play_burst(&context, Behaviour::pi3(), address(3), most).await, WHOLE);
+        assert_eq!(play_burst(&context, ClientBehaviour::pi3(), address(3), most).await, WHOLE);
         assert_eq!(sockets(&context), 2, "an empty one takes anybody");
     });
 }
@@ -197,8 +200,10 @@ fn machines_of_one_address_have_a_socket_each_for_as_long_as_they_need_it() {
     let (server, asked) = server(1);
     with_context(server, Wire::default(), async |context| {
         let anybody = Ipv4Addr::UNSPECIFIED;
-        let fetches =
-            [play(&context, Behaviour::pi3(), anybody), play(&context, Behaviour::pi3(), anybody)];
+        let fetches = [
+            play(&context, ClientBehaviour::pi3(), anybody),
+            play(&context, ClientBehaviour::pi3(), anybody),
+        ];
         let [one, two] = fetches.map(Box::pin);
         let (one, two) = tokio::join!(one, async { (sockets(&context), two.await) });
         assert_eq!((one, two), (WHOLE, (1, WHOLE)));
@@ -213,7 +218,7 @@ fn a_transfer_that_nobody_waits_for_any_more_is_forgotten() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let server = silent.local_addr().unwrap();
     with_context(server, Wire::default(), async |context| {
-        let fetch = play(&context, Behaviour::pi3(), address(1));
+        let fetch = play(&context, ClientBehaviour::pi3(), address(1));
         assert!(timeout(Duration::from_millis(20), fetch).await.is_err());
         let state = context.hub.state.borrow();
         assert!(state.seats.is_empty() && state.guests.iter().all(Option::is_none));
@@ -224,12 +229,12 @@ fn a_transfer_that_nobody_waits_for_any_more_is_forgotten() {
 fn t43_silence_is_met_with_repeats_and_then_with_the_end() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let server = silent.local_addr().unwrap();
-    let mut behaviour = Behaviour::pi3();
+    let mut behaviour = ClientBehaviour::pi3();
     behaviour.patience.first = 10_000_000;
     behaviour.patience.most = 10_000_000;
     behaviour.patience.tries = 3;
     with_context(server, Wire::default(), async |context| {
-        assert_eq!(play(&context, behaviour, address(1)).await, Ok(Outcome::TimedOut));
+        assert_eq!(play(&context, behaviour, address(1)).await, Ok(ClientOutcome::TimedOut));
     });
     silent.set_nonblocking(true).unwrap();
     assert_eq!(std::iter::from_fn(|| silent.recv(&mut [0; 600]).ok()).count(), 3);
@@ -240,7 +245,10 @@ fn t37_windows_are_taken_joined_or_single() {
     for gro in [false, true] {
         let (server, _asked) = server(WINDOW);
         with_context(server, Wire { gro, ..Wire::default() }, async |context| {
-            assert_eq!(play(&context, Behaviour::generic(512, WINDOW), address(1)).await, WHOLE);
+            assert_eq!(
+                play(&context, ClientBehaviour::generic(512, WINDOW), address(1)).await,
+                WHOLE
+            );
         });
     }
 }
@@ -249,7 +257,7 @@ fn t37_windows_are_taken_joined_or_single() {
 fn a_bad_network_costs_time_but_no_octet() {
     let impairment =
         Impairment { loss: 0.02, duplicate: 0.05, reorder: 0.05, delay: Duration::from_millis(1) };
-    let mut behaviour = Behaviour::generic(512, WINDOW);
+    let mut behaviour = ClientBehaviour::generic(512, WINDOW);
     behaviour.patience.first = 20_000_000;
     behaviour.patience.most = 20_000_000;
     behaviour.patience.tries = 100;

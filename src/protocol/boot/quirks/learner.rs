@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU64;
 
 use super::{
-    Allowance, Attempt, BLKSIZES, CLASS_MACHINES, End, FAILURES_TO_LEARN, GROUP_RETRY_AFTER_S,
-    HTTP_RATES, HTTP_STALLS_APART_S, Limit, Limited, MACHINES_WATCHED_MAX, OUI_MACHINES,
-    QUIRKS_MAX, RETRY_AFTER_S, Subject,
+    ActiveLimits, AttemptEnd, BLKSIZES, CLASS_MACHINES, FAILURES_TO_LEARN, GROUP_RETRY_AFTER_S,
+    HTTP_RATES, HTTP_STALLS_APART_S, MACHINES_WATCHED_MAX, OUI_MACHINES, QUIRKS_MAX,
+    QuirkAllowance, QuirkLimit, QuirkSubject, RETRY_AFTER_S, TransferAttempt,
 };
 use crate::model::machine::{Firmware, Mac};
 
@@ -22,9 +22,9 @@ const GROUPS_WATCHED_MAX: usize = 1024;
 
 /// A limit of one machine, maker or class, with its story.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quirk {
-    pub subject: Subject,
-    pub allowance: Allowance,
+pub struct FirmwareQuirk {
+    pub subject: QuirkSubject,
+    pub allowance: QuirkAllowance,
     /// By an operator's hand: learning does not touch it, and it does not age.
     pub pinned: bool,
     /// When it was learnt or pinned, unix seconds.
@@ -41,30 +41,30 @@ pub struct Quirk {
 
 /// What has changed and must be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    Put(Quirk),
-    Gone(Subject),
+pub enum QuirkChange {
+    Put(FirmwareQuirk),
+    Gone(QuirkSubject),
 }
 
 /// Everything learnt and pinned, and the failures on the way to more.
 #[derive(Debug, Default)]
-pub struct Learner {
-    quirks: BTreeMap<Subject, Quirk>,
+pub struct QuirkLearner {
+    quirks: BTreeMap<QuirkSubject, FirmwareQuirk>,
     /// Those of them that are in force.
-    limited: Limited,
+    limited: ActiveLimits,
     /// How many machines of a maker or class need which limit of one kind.
-    needs: HashMap<(Subject, Kind), BTreeMap<u64, usize>>,
-    failures: HashMap<Mac, Failures>,
+    needs: HashMap<(QuirkSubject, LimitKind), BTreeMap<u64, usize>>,
+    failures: HashMap<Mac, FailureStreak>,
     /// Machines of a maker or class that do what others of it cannot, as many as it takes to know
     /// that it is not all of them.
-    fine: HashMap<(Subject, Kind), BTreeSet<Mac>>,
+    fine: HashMap<(QuirkSubject, LimitKind), BTreeSet<Mac>>,
     /// No limit ages before this moment.
     next_age_s: u64,
 }
 
 /// Which of the three limits a failure asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+enum LimitKind {
     Window,
     Blksize,
     HttpRate,
@@ -72,7 +72,7 @@ enum Kind {
 
 /// Failures of one machine in a row, by kind.
 #[derive(Clone, Debug, Default)]
-struct Failures {
+struct FailureStreak {
     window: u8,
     blksize: u8,
     http: u8,
@@ -83,45 +83,45 @@ struct Failures {
     aborted: (String, u8),
 }
 
-impl Failures {
-    fn of(&mut self, kind: Kind) -> &mut u8 {
+impl FailureStreak {
+    fn of(&mut self, kind: LimitKind) -> &mut u8 {
         match kind {
-            Kind::Window => &mut self.window,
-            Kind::Blksize => &mut self.blksize,
-            Kind::HttpRate => &mut self.http,
+            LimitKind::Window => &mut self.window,
+            LimitKind::Blksize => &mut self.blksize,
+            LimitKind::HttpRate => &mut self.http,
         }
     }
 }
 
 /// One failure: its kind, what the machine gets when it is believed, and the clause that says why.
-struct Lesson {
-    kind: Kind,
-    to: Allowance,
+struct FailureLesson {
+    kind: LimitKind,
+    to: QuirkAllowance,
     why: String,
     /// How many failures it stands for.
     times: u8,
 }
 
-impl Learner {
+impl QuirkLearner {
     /// With what was kept.
-    pub fn load(kept: impl IntoIterator<Item = Quirk>) -> Self {
+    pub fn load(kept: impl IntoIterator<Item = FirmwareQuirk>) -> Self {
         let mut learner = Self::default();
         kept.into_iter().for_each(|quirk| drop(learner.put(quirk)));
         learner
     }
 
     /// All of them, machines first.
-    pub fn quirks(&self) -> impl Iterator<Item = &Quirk> {
+    pub fn quirks(&self) -> impl Iterator<Item = &FirmwareQuirk> {
         self.quirks.values()
     }
 
     /// What cores need to know.
-    pub fn limited(&self) -> Limited {
+    pub fn limited(&self) -> ActiveLimits {
         self.limited.clone()
     }
 
     /// A TFTP transfer of this machine is over.
-    pub fn learn(&mut self, mac: Mac, attempt: &Attempt, now_s: u64) -> Vec<Change> {
+    pub fn learn(&mut self, mac: Mac, attempt: &TransferAttempt, now_s: u64) -> Vec<QuirkChange> {
         let lesson = self.lesson(mac, attempt);
         let Some(lesson) = lesson else { return self.note_success(mac, attempt, now_s) };
         self.count(mac, attempt.class, lesson, now_s)
@@ -133,33 +133,39 @@ impl Learner {
         mac: Mac,
         class: Option<Firmware>,
         now_s: u64,
-    ) -> Vec<Change> {
-        let quirk = self.quirks.get(&Subject::Machine(mac)).filter(|quirk| !quirk.on_trial);
+    ) -> Vec<QuirkChange> {
+        let quirk = self.quirks.get(&QuirkSubject::Machine(mac)).filter(|quirk| !quirk.on_trial);
         let now =
             quirk.and_then(|quirk| quirk.allowance.http_rate).map_or(u64::MAX, NonZeroU64::get);
         let Some(less) = HTTP_RATES.into_iter().find(|rate| *rate < now).and_then(NonZeroU64::new)
         else {
             return Vec::new();
         };
-        let to = Allowance { http_rate: Some(less), ..Allowance::default() };
+        let to = QuirkAllowance { http_rate: Some(less), ..QuirkAllowance::default() };
         let watched = self.watch(mac);
         if watched.http_at_s.is_some_and(|at_s| now_s.saturating_sub(at_s) < HTTP_STALLS_APART_S) {
             return Vec::new();
         }
         watched.http_at_s = Some(now_s);
         let why = "two HTTP transfers stalled".to_owned();
-        self.count(mac, class, Lesson { kind: Kind::HttpRate, to, why, times: 1 }, now_s)
+        self.count(
+            mac,
+            class,
+            FailureLesson { kind: LimitKind::HttpRate, to, why, times: 1 },
+            now_s,
+        )
     }
 
     /// An HTTP answer of so many octets went out whole to this machine.
-    pub fn note_http_success(&mut self, mac: Mac, octets: u64, now_s: u64) -> Vec<Change> {
+    pub fn note_http_success(&mut self, mac: Mac, octets: u64, now_s: u64) -> Vec<QuirkChange> {
         if octets < HTTP_PROOF_OCTETS {
             return Vec::new();
         }
-        self.reset(mac, Kind::HttpRate);
-        let subject = Subject::Machine(mac);
-        let only_slow =
-            |quirk: &Quirk| quirk.on_trial && without(quirk.allowance, Kind::HttpRate).is_empty();
+        self.reset(mac, LimitKind::HttpRate);
+        let subject = QuirkSubject::Machine(mac);
+        let only_slow = |quirk: &FirmwareQuirk| {
+            quirk.on_trial && remove_kind_limit(quirk.allowance, LimitKind::HttpRate).is_empty()
+        };
         if self.quirks.get(&subject).is_some_and(only_slow) {
             return self.forget(subject);
         }
@@ -167,9 +173,14 @@ impl Learner {
     }
 
     /// By an operator's hand, until it is forgotten.
-    pub fn pin(&mut self, subject: Subject, allowance: Allowance, now_s: u64) -> Vec<Change> {
+    pub fn pin(
+        &mut self,
+        subject: QuirkSubject,
+        allowance: QuirkAllowance,
+        now_s: u64,
+    ) -> Vec<QuirkChange> {
         let why = "an operator pinned it".to_owned();
-        let quirk = Quirk {
+        let quirk = FirmwareQuirk {
             subject,
             allowance,
             pinned: true,
@@ -183,31 +194,32 @@ impl Learner {
     }
 
     /// By an operator's hand: as if it had never been. Empty: there was none.
-    pub fn forget(&mut self, subject: Subject) -> Vec<Change> {
-        if let Subject::Machine(mac) = subject {
+    pub fn forget(&mut self, subject: QuirkSubject) -> Vec<QuirkChange> {
+        if let QuirkSubject::Machine(mac) = subject {
             self.failures.remove(&mac);
         }
-        self.take(subject).map(|_| Change::Gone(subject)).into_iter().collect()
+        self.take(subject).map(|_| QuirkChange::Gone(subject)).into_iter().collect()
     }
 
     /// What is old is tried without: a machine is on trial after [`RETRY_AFTER_S`], a maker or
     /// class begins anew after [`GROUP_RETRY_AFTER_S`].
-    pub fn age(&mut self, now_s: u64) -> Vec<Change> {
+    pub fn age(&mut self, now_s: u64) -> Vec<QuirkChange> {
         if now_s < self.next_age_s {
             return Vec::new();
         }
-        let ages = |quirk: &&Quirk| !quirk.pinned && !quirk.on_trial;
-        let due = |quirk: &&Quirk| ends_s(quirk) <= now_s;
-        let old: Vec<Quirk> = self.quirks.values().filter(ages).filter(due).cloned().collect();
+        let ages = |quirk: &&FirmwareQuirk| !quirk.pinned && !quirk.on_trial;
+        let due = |quirk: &&FirmwareQuirk| find_quirk_end_s(quirk) <= now_s;
+        let old: Vec<FirmwareQuirk> =
+            self.quirks.values().filter(ages).filter(due).cloned().collect();
         let changes = old.into_iter().map(|quirk| match quirk.subject {
-            Subject::Machine(_) => self.put(Quirk { on_trial: true, ..quirk }),
+            QuirkSubject::Machine(_) => self.put(FirmwareQuirk { on_trial: true, ..quirk }),
             subject => {
                 self.take(subject);
-                Change::Gone(subject)
+                QuirkChange::Gone(subject)
             }
         });
         let changes = changes.collect();
-        let next = self.quirks.values().filter(ages).map(ends_s).min();
+        let next = self.quirks.values().filter(ages).map(find_quirk_end_s).min();
         self.next_age_s = next.unwrap_or(now_s.saturating_add(GROUP_RETRY_AFTER_S));
         changes
     }
@@ -215,35 +227,38 @@ impl Learner {
     // --- what an ending says ---
 
     /// The failure that an attempt was, if it was one.
-    fn lesson(&mut self, mac: Mac, attempt: &Attempt) -> Option<Lesson> {
-        let Attempt { window, blksize, name, acked_blocks, .. } = attempt;
-        let to_window = |blocks| Allowance { window: Some(blocks), ..Allowance::default() };
+    fn lesson(&mut self, mac: Mac, attempt: &TransferAttempt) -> Option<FailureLesson> {
+        let TransferAttempt { window, blksize, name, acked_blocks, .. } = attempt;
+        let to_window =
+            |blocks| QuirkAllowance { window: Some(blocks), ..QuirkAllowance::default() };
         let windows = |to, times, what: &str| {
             let why = format!("two transfers with windows {what}, the last of {name}");
-            Some(Lesson { kind: Kind::Window, to: to_window(to), why, times })
+            Some(FailureLesson { kind: LimitKind::Window, to: to_window(to), why, times })
         };
         let blocks = |times| {
             let less = BLKSIZES.into_iter().find(|less| less < blksize)?;
-            let to = Allowance { blksize: Some(less), ..Allowance::default() };
+            let to = QuirkAllowance { blksize: Some(less), ..QuirkAllowance::default() };
             let why = format!("two transfers with blocks of {blksize} failed, the last of {name}");
-            Some(Lesson { kind: Kind::Blksize, to, why, times })
+            Some(FailureLesson { kind: LimitKind::Blksize, to, why, times })
         };
         match attempt.end {
-            End::Complete if attempt.least_burst < *window => {
+            AttemptEnd::Complete if attempt.least_burst < *window => {
                 windows(attempt.least_burst.max(1), 1, "lost blocks in every burst")
             }
             // It came so far with blocks of this size.
-            End::GaveUp if *acked_blocks > 0 && *window > 1 => windows(1, 1, "got stuck"),
+            AttemptEnd::GaveUp if *acked_blocks > 0 && *window > 1 => windows(1, 1, "got stuck"),
             // It took the terms, and then not one block, however few came at once.
-            End::GaveUp if *acked_blocks == 0 && attempt.confirmed => {
+            AttemptEnd::GaveUp if *acked_blocks == 0 && attempt.confirmed => {
                 blocks(1).or_else(|| if *window > 1 { windows(1, 1, "got stuck") } else { None })
             }
-            End::Aborted | End::GaveUp if *acked_blocks == 0 => match self.refusals(mac, attempt) {
-                0 => None,
-                times if *window > 1 => windows(1, times, "were refused by the client"),
-                times => blocks(times),
-            },
-            End::Complete | End::Aborted | End::GaveUp => None,
+            AttemptEnd::Aborted | AttemptEnd::GaveUp if *acked_blocks == 0 => {
+                match self.refusals(mac, attempt) {
+                    0 => None,
+                    times if *window > 1 => windows(1, times, "were refused by the client"),
+                    times => blocks(times),
+                }
+            }
+            AttemptEnd::Complete | AttemptEnd::Aborted | AttemptEnd::GaveUp => None,
         }
     }
 
@@ -252,7 +267,7 @@ impl Learner {
     /// It may have been a look at the size: then the file follows. So the first one that asks for
     /// the size counts only when a second one comes in its place. Without a window none counts that
     /// asks for the size: GRUB looks at files again and again.
-    fn refusals(&mut self, mac: Mac, attempt: &Attempt) -> u8 {
+    fn refusals(&mut self, mac: Mac, attempt: &TransferAttempt) -> u8 {
         let (name, times) = &mut self.watch(mac).aborted;
         if *name != attempt.name {
             (*name, *times) = (attempt.name.clone(), 0);
@@ -266,14 +281,14 @@ impl Learner {
         }
     }
 
-    fn watch(&mut self, mac: Mac) -> &mut Failures {
+    fn watch(&mut self, mac: Mac) -> &mut FailureStreak {
         if self.failures.len() >= MACHINES_WATCHED_MAX && !self.failures.contains_key(&mac) {
             self.failures.clear();
         }
         self.failures.entry(mac).or_default()
     }
 
-    fn reset(&mut self, mac: Mac, kind: Kind) {
+    fn reset(&mut self, mac: Mac, kind: LimitKind) {
         if let Entry::Occupied(mut watched) = self.failures.entry(mac) {
             *watched.get_mut().of(kind) = 0;
         }
@@ -285,10 +300,10 @@ impl Learner {
         &mut self,
         mac: Mac,
         class: Option<Firmware>,
-        lesson: Lesson,
+        lesson: FailureLesson,
         now_s: u64,
-    ) -> Vec<Change> {
-        let before = self.quirks.get(&Subject::Machine(mac)).cloned();
+    ) -> Vec<QuirkChange> {
+        let before = self.quirks.get(&QuirkSubject::Machine(mac)).cloned();
         if before.as_ref().is_some_and(|quirk| quirk.pinned) {
             return Vec::new();
         }
@@ -302,10 +317,10 @@ impl Learner {
         if before.is_none() && self.quirks.len() >= QUIRKS_MAX {
             return Vec::new();
         }
-        let Lesson { kind, to, why, .. } = lesson;
+        let FailureLesson { kind, to, why, .. } = lesson;
         let quirk = match before {
             // It needed the limit once and needs it still: all of what it had counts again.
-            Some(old) if on_trial => Quirk {
+            Some(old) if on_trial => FirmwareQuirk {
                 allowance: old.allowance.or(to),
                 on_trial: false,
                 since_s: now_s,
@@ -315,9 +330,9 @@ impl Learner {
             },
             Some(old) => {
                 let allowance = to.or(old.allowance);
-                let others = without(old.allowance, kind);
+                let others = remove_kind_limit(old.allowance, kind);
                 let why = if others.is_empty() { why } else { format!("{}; {why}", old.why) };
-                Quirk {
+                FirmwareQuirk {
                     allowance,
                     since_s: now_s,
                     works_s: None,
@@ -326,8 +341,8 @@ impl Learner {
                     ..old
                 }
             }
-            None => Quirk {
-                subject: Subject::Machine(mac),
+            None => FirmwareQuirk {
+                subject: QuirkSubject::Machine(mac),
                 allowance: to,
                 pinned: false,
                 since_s: now_s,
@@ -350,14 +365,14 @@ impl Learner {
         &mut self,
         mac: Mac,
         class: Option<Firmware>,
-        kind: Kind,
+        kind: LimitKind,
         now_s: u64,
-    ) -> Vec<Change> {
-        if kind == Kind::HttpRate {
+    ) -> Vec<QuirkChange> {
+        if kind == LimitKind::HttpRate {
             return Vec::new();
         }
-        let groups: Vec<(Subject, usize)> =
-            Subject::all_of(mac, class).filter_map(size_of_group).collect();
+        let groups: Vec<(QuirkSubject, usize)> =
+            QuirkSubject::all_of(mac, class).filter_map(find_group_size).collect();
         let changes = groups.into_iter().filter_map(|(group, enough)| {
             let others = self.fine.get(&(group, kind)).map_or(0, BTreeSet::len);
             if others >= enough || self.quirks.get(&group).is_some_and(|quirk| quirk.pinned) {
@@ -368,14 +383,14 @@ impl Learner {
                 return None;
             }
             // Of different limits the largest: a new machine may learn that it needs less.
-            let allowance = limit(kind, *needs.last_key_value()?.0);
+            let allowance = make_kind_allowance(kind, *needs.last_key_value()?.0);
             let old = self.quirks.get(&group);
-            let all = allowance.or(old.map_or_else(Allowance::default, |old| old.allowance));
+            let all = allowance.or(old.map_or_else(QuirkAllowance::default, |old| old.allowance));
             if old.is_some_and(|old| old.allowance == all) {
                 return None;
             }
             let why = format!("{enough} machines or more of {group} needed it");
-            Some(self.put(Quirk {
+            Some(self.put(FirmwareQuirk {
                 subject: group,
                 allowance: all,
                 pinned: false,
@@ -389,25 +404,26 @@ impl Learner {
         changes.collect()
     }
 
-    fn put(&mut self, quirk: Quirk) -> Change {
+    fn put(&mut self, quirk: FirmwareQuirk) -> QuirkChange {
         self.take(quirk.subject);
-        self.next_age_s = self.next_age_s.min(ends_s(&quirk));
+        self.next_age_s = self.next_age_s.min(find_quirk_end_s(&quirk));
         if !quirk.on_trial {
-            self.limited
-                .0
-                .insert(quirk.subject, Limit { allowance: quirk.allowance, pinned: quirk.pinned });
+            self.limited.0.insert(
+                quirk.subject,
+                QuirkLimit { allowance: quirk.allowance, pinned: quirk.pinned },
+            );
         }
-        for (group, kind, value) in needs_of(&quirk) {
+        for (group, kind, value) in list_group_needs(&quirk) {
             *self.needs.entry((group, kind)).or_default().entry(value).or_default() += 1;
         }
         self.quirks.insert(quirk.subject, quirk.clone());
-        Change::Put(quirk)
+        QuirkChange::Put(quirk)
     }
 
-    fn take(&mut self, subject: Subject) -> Option<Quirk> {
+    fn take(&mut self, subject: QuirkSubject) -> Option<FirmwareQuirk> {
         let quirk = self.quirks.remove(&subject)?;
         self.limited.0.remove(&subject);
-        for (group, kind, value) in needs_of(&quirk) {
+        for (group, kind, value) in list_group_needs(&quirk) {
             let Entry::Occupied(mut needs) = self.needs.entry((group, kind)) else { continue };
             if let Some(count) = needs.get_mut().get_mut(&value) {
                 *count -= 1;
@@ -424,37 +440,44 @@ impl Learner {
 
     // --- when it goes well ---
 
-    fn note_success(&mut self, mac: Mac, attempt: &Attempt, now_s: u64) -> Vec<Change> {
+    fn note_success(
+        &mut self,
+        mac: Mac,
+        attempt: &TransferAttempt,
+        now_s: u64,
+    ) -> Vec<QuirkChange> {
         if attempt.acked_blocks > 0
             && let Some(failures) = self.failures.get_mut(&mac)
         {
             failures.aborted = Default::default();
         }
-        if attempt.end != End::Complete || attempt.least_burst < attempt.window {
+        if attempt.end != AttemptEnd::Complete || attempt.least_burst < attempt.window {
             return Vec::new();
         }
         let windows =
             attempt.window > 1 && attempt.acked_blocks >= WINDOWS_PROOF * u64::from(attempt.window);
         let large = attempt.blksize > BLKSIZES[0] && attempt.acked_blocks > 1;
-        for (kind, _) in
-            [(Kind::Window, windows), (Kind::Blksize, large)].into_iter().filter(|(_, fine)| *fine)
+        for (kind, _) in [(LimitKind::Window, windows), (LimitKind::Blksize, large)]
+            .into_iter()
+            .filter(|(_, fine)| *fine)
         {
             self.reset(mac, kind);
             self.note_fine(mac, attempt.class, kind);
         }
-        let Some(quirk) = self.quirks.get(&Subject::Machine(mac)).filter(|quirk| !quirk.pinned)
+        let Some(quirk) =
+            self.quirks.get(&QuirkSubject::Machine(mac)).filter(|quirk| !quirk.pinned)
         else {
             return Vec::new();
         };
         let more = |limit: Option<u16>, had: u16, proof: bool| {
             limit.is_none_or(|limit| proof && had > limit)
         };
-        let Allowance { window, blksize, http_rate } = quirk.allowance;
+        let QuirkAllowance { window, blksize, http_rate } = quirk.allowance;
         if quirk.on_trial {
             let over =
                 more(window, attempt.window, windows) && more(blksize, attempt.blksize, large);
             return if over && http_rate.is_none() {
-                self.forget(Subject::Machine(mac))
+                self.forget(QuirkSubject::Machine(mac))
             } else {
                 Vec::new()
             };
@@ -469,20 +492,20 @@ impl Learner {
         &mut self,
         mac: Mac,
         now_s: u64,
-        speaks_of: impl Fn(Allowance) -> bool,
-    ) -> Vec<Change> {
-        let Some(quirk) = self.quirks.get(&Subject::Machine(mac)).cloned() else {
+        speaks_of: impl Fn(QuirkAllowance) -> bool,
+    ) -> Vec<QuirkChange> {
+        let Some(quirk) = self.quirks.get(&QuirkSubject::Machine(mac)).cloned() else {
             return Vec::new();
         };
         if quirk.pinned || quirk.on_trial || quirk.works_s.is_some() || !speaks_of(quirk.allowance)
         {
             return Vec::new();
         }
-        vec![self.put(Quirk { works_s: Some(now_s), ..quirk })]
+        vec![self.put(FirmwareQuirk { works_s: Some(now_s), ..quirk })]
     }
 
-    fn note_fine(&mut self, mac: Mac, class: Option<Firmware>, kind: Kind) {
-        for (group, enough) in Subject::all_of(mac, class).filter_map(size_of_group) {
+    fn note_fine(&mut self, mac: Mac, class: Option<Firmware>, kind: LimitKind) {
+        for (group, enough) in QuirkSubject::all_of(mac, class).filter_map(find_group_size) {
             if self.fine.len() >= GROUPS_WATCHED_MAX && !self.fine.contains_key(&(group, kind)) {
                 // Whoever invents makers pushes out other invented ones.
                 let fewest =
@@ -499,57 +522,57 @@ impl Learner {
 
 /// A maker or a class with its architecture, and how many of it must need a limit. A program on any
 /// architecture is not learnt of.
-fn size_of_group(subject: Subject) -> Option<(Subject, usize)> {
+fn find_group_size(subject: QuirkSubject) -> Option<(QuirkSubject, usize)> {
     match subject {
-        Subject::Oui(_) => Some((subject, OUI_MACHINES)),
-        Subject::Class(Firmware { arch: Some(_), .. }) => Some((subject, CLASS_MACHINES)),
-        Subject::Machine(_) | Subject::Class(_) => None,
+        QuirkSubject::Oui(_) => Some((subject, OUI_MACHINES)),
+        QuirkSubject::Class(Firmware { arch: Some(_), .. }) => Some((subject, CLASS_MACHINES)),
+        QuirkSubject::Machine(_) | QuirkSubject::Class(_) => None,
     }
 }
 
 /// When a limit that ages ends, unix seconds.
-fn ends_s(quirk: &Quirk) -> u64 {
-    let is_of_machine = matches!(quirk.subject, Subject::Machine(_));
+fn find_quirk_end_s(quirk: &FirmwareQuirk) -> u64 {
+    let is_of_machine = matches!(quirk.subject, QuirkSubject::Machine(_));
     quirk.since_s.saturating_add(if is_of_machine { RETRY_AFTER_S } else { GROUP_RETRY_AFTER_S })
 }
 
 /// What a machine's limit in force says of its maker and class.
-fn needs_of(quirk: &Quirk) -> Vec<(Subject, Kind, u64)> {
-    let Subject::Machine(mac) = quirk.subject else { return Vec::new() };
+fn list_group_needs(quirk: &FirmwareQuirk) -> Vec<(QuirkSubject, LimitKind, u64)> {
+    let QuirkSubject::Machine(mac) = quirk.subject else { return Vec::new() };
     if quirk.pinned || quirk.on_trial {
         return Vec::new();
     }
-    let Allowance { window, blksize, .. } = quirk.allowance;
-    let values = [(Kind::Window, window), (Kind::Blksize, blksize)];
+    let QuirkAllowance { window, blksize, .. } = quirk.allowance;
+    let values = [(LimitKind::Window, window), (LimitKind::Blksize, blksize)];
     let of_group = |(group, _)| {
         values.into_iter().filter_map(move |(kind, value)| Some((group, kind, value?.into())))
     };
-    Subject::all_of(mac, quirk.class).filter_map(size_of_group).flat_map(of_group).collect()
+    QuirkSubject::all_of(mac, quirk.class).filter_map(find_group_size).flat_map(of_group).collect()
 }
 
 /// The one limit of this kind, which groups have.
-fn limit(kind: Kind, value: u64) -> Allowance {
+fn make_kind_allowance(kind: LimitKind, value: u64) -> QuirkAllowance {
     let value = u16::try_from(value).ok();
     match kind {
-        Kind::Window => Allowance { window: value, ..Allowance::default() },
-        Kind::Blksize => Allowance { blksize: value, ..Allowance::default() },
-        Kind::HttpRate => Allowance::default(),
+        LimitKind::Window => QuirkAllowance { window: value, ..QuirkAllowance::default() },
+        LimitKind::Blksize => QuirkAllowance { blksize: value, ..QuirkAllowance::default() },
+        LimitKind::HttpRate => QuirkAllowance::default(),
     }
 }
 
 /// All but the limit of this kind.
-fn without(allowance: Allowance, kind: Kind) -> Allowance {
+fn remove_kind_limit(allowance: QuirkAllowance, kind: LimitKind) -> QuirkAllowance {
     match kind {
-        Kind::Window => Allowance { window: None, ..allowance },
-        Kind::Blksize => Allowance { blksize: None, ..allowance },
-        Kind::HttpRate => Allowance { http_rate: None, ..allowance },
+        LimitKind::Window => QuirkAllowance { window: None, ..allowance },
+        LimitKind::Blksize => QuirkAllowance { blksize: None, ..allowance },
+        LimitKind::HttpRate => QuirkAllowance { http_rate: None, ..allowance },
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::class_named;
+    use super::super::parse_class;
     use super::*;
     use crate::model::machine::Machine;
 
@@ -560,9 +583,9 @@ mod tests {
     }
 
     /// A long transfer by a client that asked for windows of 4 and blocks of 1468, and got them.
-    fn fine() -> Attempt {
-        Attempt {
-            class: class_named("pxe+uefi-x64"),
+    fn fine() -> TransferAttempt {
+        TransferAttempt {
+            class: parse_class("pxe+uefi-x64"),
             name: "shimx64.efi".into(),
             window: 4,
             blksize: 1468,
@@ -570,36 +593,41 @@ mod tests {
             confirmed: true,
             acked_blocks: 600,
             least_burst: 4,
-            end: End::Complete,
+            end: AttemptEnd::Complete,
         }
     }
 
     /// It ended the transfer when it saw the OACK.
-    fn refused() -> Attempt {
-        Attempt { acked_blocks: 0, confirmed: false, end: End::Aborted, ..fine() }
+    fn refused() -> TransferAttempt {
+        TransferAttempt { acked_blocks: 0, confirmed: false, end: AttemptEnd::Aborted, ..fine() }
     }
 
-    fn probe() -> Attempt {
-        Attempt { size_asked: true, ..refused() }
+    fn probe() -> TransferAttempt {
+        TransferAttempt { size_asked: true, ..refused() }
     }
 
     /// It took the OACK and no block.
-    fn deaf() -> Attempt {
-        Attempt { acked_blocks: 0, least_burst: 1, end: End::GaveUp, ..fine() }
+    fn deaf() -> TransferAttempt {
+        TransferAttempt { acked_blocks: 0, least_burst: 1, end: AttemptEnd::GaveUp, ..fine() }
     }
 
     /// As the server would grant it next.
-    fn next(learner: &Learner, mac: Mac, attempt: &Attempt) -> Attempt {
+    fn next(learner: &QuirkLearner, mac: Mac, attempt: &TransferAttempt) -> TransferAttempt {
         let machine = Machine { mac, uuid: None, firmware: attempt.class };
-        let Allowance { window, blksize, .. } = learner.limited().allowance(&[], &machine);
+        let QuirkAllowance { window, blksize, .. } = learner.limited().allowance(&[], &machine);
         let window = window.map_or(attempt.window, |most| most.min(attempt.window));
         let blksize = blksize.map_or(attempt.blksize, |most| most.min(attempt.blksize));
-        Attempt { window, least_burst: attempt.least_burst.min(window), blksize, ..attempt.clone() }
+        TransferAttempt {
+            window,
+            least_burst: attempt.least_burst.min(window),
+            blksize,
+            ..attempt.clone()
+        }
     }
 
     /// What is granted after each of these attempts, as (window, blksize).
-    fn granted(learner: &mut Learner, attempts: &[Attempt]) -> Vec<(u16, u16)> {
-        let one = |attempt: &Attempt| {
+    fn granted(learner: &mut QuirkLearner, attempts: &[TransferAttempt]) -> Vec<(u16, u16)> {
+        let one = |attempt: &TransferAttempt| {
             let attempt = next(learner, mac(1), attempt);
             learner.learn(mac(1), &attempt, 0);
             let then = next(learner, mac(1), &fine());
@@ -610,37 +638,41 @@ mod tests {
 
     #[test]
     fn two_refusals_take_the_window_away_and_the_third_try_has_none() {
-        let learnt = granted(&mut Learner::default(), &[refused(), refused(), refused()]);
+        let learnt = granted(&mut QuirkLearner::default(), &[refused(), refused(), refused()]);
         assert_eq!(learnt, [(4, 1468), (1, 1468), (1, 1468)]);
         // Firmware that always asks for the size.
-        assert_eq!(granted(&mut Learner::default(), &[probe(), probe()]), [(4, 1468), (1, 1468)]);
+        assert_eq!(
+            granted(&mut QuirkLearner::default(), &[probe(), probe()]),
+            [(4, 1468), (1, 1468)]
+        );
         // EDK2: it looks at the size, asks for the file and refuses; and once more.
-        let learnt = granted(&mut Learner::default(), &[probe(), refused(), probe()]);
+        let learnt = granted(&mut QuirkLearner::default(), &[probe(), refused(), probe()]);
         assert_eq!(learnt, [(4, 1468), (4, 1468), (1, 1468)]);
         // Refused without a word, and without a window.
-        let silent = Attempt { end: End::GaveUp, ..refused() };
+        let silent = TransferAttempt { end: AttemptEnd::GaveUp, ..refused() };
         assert_eq!(
-            granted(&mut Learner::default(), &[silent.clone(), silent]).pop(),
+            granted(&mut QuirkLearner::default(), &[silent.clone(), silent]).pop(),
             Some((1, 1468))
         );
         assert_eq!(
-            granted(&mut Learner::default(), &[refused(), refused(), refused(), refused()]).pop(),
+            granted(&mut QuirkLearner::default(), &[refused(), refused(), refused(), refused()])
+                .pop(),
             Some((1, 1024))
         );
     }
 
     #[test]
     fn t52_looks_at_the_size_teach_nothing() {
-        let mut learner = Learner::default();
+        let mut learner = QuirkLearner::default();
         for _ in 0..5 {
             assert_eq!(granted(&mut learner, &[probe(), fine()]), [(4, 1468); 2]);
         }
-        let other = |name: &str| Attempt { name: name.into(), ..probe() };
+        let other = |name: &str| TransferAttempt { name: name.into(), ..probe() };
         assert_eq!(
             granted(&mut learner, &[other("a"), other("b"), other("c"), other("d")]),
             [(4, 1468); 4]
         );
-        let grub = Attempt { window: 1, blksize: 1024, least_burst: 1, ..probe() };
+        let grub = TransferAttempt { window: 1, blksize: 1024, least_burst: 1, ..probe() };
         for _ in 0..5 {
             assert_eq!(learner.learn(mac(1), &grub, 0), []);
         }
@@ -648,46 +680,54 @@ mod tests {
 
     #[test]
     fn blocks_that_never_arrive_become_smaller_step_by_step() {
-        let learnt =
-            granted(&mut Learner::default(), &[deaf(), deaf(), deaf(), deaf(), deaf(), deaf()]);
+        let learnt = granted(
+            &mut QuirkLearner::default(),
+            &[deaf(), deaf(), deaf(), deaf(), deaf(), deaf()],
+        );
         assert_eq!(learnt, [(4, 1468), (4, 1024), (4, 1024), (4, 512), (4, 512), (1, 512)]);
         // A lockstep client that vanishes in the middle was switched off.
-        let gone = Attempt { window: 1, least_burst: 1, end: End::GaveUp, ..fine() };
+        let gone = TransferAttempt { window: 1, least_burst: 1, end: AttemptEnd::GaveUp, ..fine() };
         assert_eq!(
-            granted(&mut Learner::default(), &[gone.clone(), gone.clone(), gone]),
+            granted(&mut QuirkLearner::default(), &[gone.clone(), gone.clone(), gone]),
             [(4, 1468); 3]
         );
     }
 
     #[test]
     fn t40_what_worked_is_what_is_granted() {
-        let halved = Attempt { window: 32, least_burst: 8, ..fine() };
-        let mut learner = Learner::default();
+        let halved = TransferAttempt { window: 32, least_burst: 8, ..fine() };
+        let mut learner = QuirkLearner::default();
         assert_eq!(learner.learn(mac(1), &halved, 7), []);
         let changes = learner.learn(mac(1), &halved, 8);
-        let [Change::Put(quirk)] = &changes[..] else { panic!("{changes:?}") };
+        let [QuirkChange::Put(quirk)] = &changes[..] else { panic!("{changes:?}") };
         assert_eq!((quirk.allowance.window, quirk.since_s, quirk.works_s), (Some(8), 8, None));
         assert_eq!(
             quirk.why,
             "two transfers with windows lost blocks in every burst, the last of shimx64.efi"
         );
-        let fits = Attempt { window: 8, least_burst: 8, ..halved };
+        let fits = TransferAttempt { window: 8, least_burst: 8, ..halved };
         let changes = learner.learn(mac(1), &fits, 9);
         assert!(
-            matches!(&changes[..], [Change::Put(quirk)] if quirk.works_s == Some(9)),
+            matches!(&changes[..], [QuirkChange::Put(quirk)] if quirk.works_s == Some(9)),
             "{changes:?}"
         );
         assert_eq!(learner.learn(mac(1), &fits, 10), [], "once is enough");
-        let stuck =
-            Attempt { window: 8, least_burst: 1, acked_blocks: 9, end: End::GaveUp, ..fine() };
+        let stuck = TransferAttempt {
+            window: 8,
+            least_burst: 1,
+            acked_blocks: 9,
+            end: AttemptEnd::GaveUp,
+            ..fine()
+        };
         learner.learn(mac(1), &stuck, 11);
         assert_eq!(learner.learn(mac(1), &stuck, 12).len(), 1);
-        assert_eq!(learner.limited().0[&Subject::Machine(mac(1))].allowance.window, Some(1));
+        assert_eq!(learner.limited().0[&QuirkSubject::Machine(mac(1))].allowance.window, Some(1));
     }
 
     #[test]
     fn failures_between_successes_are_chance() {
-        let stuck = Attempt { acked_blocks: 9, least_burst: 1, end: End::GaveUp, ..fine() };
+        let stuck =
+            TransferAttempt { acked_blocks: 9, least_burst: 1, end: AttemptEnd::GaveUp, ..fine() };
         let all = [
             stuck.clone(),
             fine(),
@@ -699,15 +739,15 @@ mod tests {
             fine(),
             refused(),
         ];
-        assert_eq!(granted(&mut Learner::default(), &all), [(4, 1468); 9]);
+        assert_eq!(granted(&mut QuirkLearner::default(), &all), [(4, 1468); 9]);
         // A file of one block says nothing of windows.
-        let tiny = Attempt { acked_blocks: 1, ..fine() };
+        let tiny = TransferAttempt { acked_blocks: 1, ..fine() };
         assert_eq!(
-            granted(&mut Learner::default(), &[stuck.clone(), tiny.clone(), stuck]).pop(),
+            granted(&mut QuirkLearner::default(), &[stuck.clone(), tiny.clone(), stuck]).pop(),
             Some((1, 1468))
         );
         assert_eq!(
-            granted(&mut Learner::default(), &[deaf(), tiny, deaf()]).pop(),
+            granted(&mut QuirkLearner::default(), &[deaf(), tiny, deaf()]).pop(),
             Some((4, 1024)),
             "nor of blocks"
         );
@@ -715,17 +755,19 @@ mod tests {
 
     #[test]
     fn new_machines_of_a_maker_begin_where_three_ended() {
-        let mut learner = Learner::default();
-        let fails = |learner: &mut Learner, last: u8| {
+        let mut learner = QuirkLearner::default();
+        let fails = |learner: &mut QuirkLearner, last: u8| {
             (0..2).flat_map(|_| learner.learn(mac(last), &refused(), 5)).collect::<Vec<_>>()
         };
         assert_eq!([fails(&mut learner, 1).len(), fails(&mut learner, 2).len()], [1, 1]);
         assert_eq!(next(&learner, mac(9), &fine()).window, 4, "two may be a coincidence");
         let changes = fails(&mut learner, 3);
-        let [Change::Put(own), Change::Put(group)] = &changes[..] else { panic!("{changes:?}") };
+        let [QuirkChange::Put(own), QuirkChange::Put(group)] = &changes[..] else {
+            panic!("{changes:?}")
+        };
         assert_eq!(
             (own.subject, group.subject.to_string().as_str()),
-            (Subject::Machine(mac(3)), "52:54:00")
+            (QuirkSubject::Machine(mac(3)), "52:54:00")
         );
         assert_eq!(group.why, "3 machines or more of 52:54:00 needed it");
         assert_eq!(next(&learner, mac(9), &fine()).window, 1);
@@ -741,7 +783,7 @@ mod tests {
 
     #[test]
     fn new_machines_of_a_maker_begin_with_the_blocks_where_three_ended() {
-        let mut learner = Learner::default();
+        let mut learner = QuirkLearner::default();
         for last in 1..=3 {
             assert_eq!(next(&learner, mac(9), &fine()).blksize, 1468);
             (0..2).for_each(|_| drop(learner.learn(mac(last), &deaf(), 5)));
@@ -751,19 +793,19 @@ mod tests {
 
     #[test]
     fn a_machine_that_is_forgotten_speaks_for_no_other_and_the_rest_still_do() {
-        let mut learner = Learner::default();
-        let fails = |learner: &mut Learner, last| {
+        let mut learner = QuirkLearner::default();
+        let fails = |learner: &mut QuirkLearner, last| {
             (0..2).for_each(|_| drop(learner.learn(mac(last), &refused(), 5)));
             next(learner, mac(9), &fine()).window
         };
         assert_eq!([fails(&mut learner, 1), fails(&mut learner, 2)], [4, 4]);
-        assert_eq!(learner.forget(Subject::Machine(mac(2))).len(), 1);
+        assert_eq!(learner.forget(QuirkSubject::Machine(mac(2))).len(), 1);
         assert_eq!([fails(&mut learner, 3), fails(&mut learner, 4)], [4, 1]);
     }
 
     #[test]
     fn machines_that_can_do_it_speak_for_the_others() {
-        let mut learner = Learner::default();
+        let mut learner = QuirkLearner::default();
         (10..13).for_each(|last| drop(learner.learn(mac(last), &fine(), 0)));
         for last in 1..=5 {
             (0..2).for_each(|_| drop(learner.learn(mac(last), &refused(), 0)));
@@ -774,19 +816,19 @@ mod tests {
 
     #[test]
     fn after_a_week_it_is_tried_without_and_one_failure_brings_it_back() {
-        let mut learner = Learner::default();
-        let window = |learner: &Learner| next(learner, mac(1), &fine()).window;
+        let mut learner = QuirkLearner::default();
+        let window = |learner: &QuirkLearner| next(learner, mac(1), &fine()).window;
         (0..2).for_each(|_| drop(learner.learn(mac(1), &refused(), DAY)));
         assert_eq!(learner.age(8 * DAY - 1), []);
         assert_eq!(window(&learner), 1);
-        assert!(matches!(&learner.age(8 * DAY)[..], [Change::Put(quirk)] if quirk.on_trial));
+        assert!(matches!(&learner.age(8 * DAY)[..], [QuirkChange::Put(quirk)] if quirk.on_trial));
         assert_eq!(window(&learner), 4);
         assert_eq!(learner.learn(mac(1), &refused(), 8 * DAY).len(), 1);
         assert_eq!((window(&learner), learner.age(15 * DAY - 1)), (1, vec![]));
         learner.age(15 * DAY);
         assert_eq!(
             learner.learn(mac(1), &fine(), 15 * DAY),
-            [Change::Gone(Subject::Machine(mac(1)))],
+            [QuirkChange::Gone(QuirkSubject::Machine(mac(1)))],
             "it was the cable"
         );
         assert_eq!((window(&learner), learner.quirks().count()), (4, 0));
@@ -794,12 +836,15 @@ mod tests {
 
     #[test]
     fn what_a_maker_needed_ages_as_well() {
-        let mut learner = Learner::default();
+        let mut learner = QuirkLearner::default();
         for last in 1..=3 {
             (0..2).for_each(|_| drop(learner.learn(mac(last), &refused(), 0)));
         }
         assert_eq!(learner.age(GROUP_RETRY_AFTER_S - 1), []);
-        assert!(matches!(&learner.age(GROUP_RETRY_AFTER_S)[..], [Change::Gone(Subject::Oui(_))]));
+        assert!(matches!(
+            &learner.age(GROUP_RETRY_AFTER_S)[..],
+            [QuirkChange::Gone(QuirkSubject::Oui(_))]
+        ));
         assert_eq!(next(&learner, mac(9), &fine()).window, 4, "one that needs nothing can show it");
         // The next machine that needs it brings it back for the others.
         (0..2).for_each(|_| drop(learner.learn(mac(4), &refused(), GROUP_RETRY_AFTER_S)));
@@ -810,7 +855,7 @@ mod tests {
 
     #[test]
     fn stalls_of_http_slow_down_nobody_but_the_machine_itself() {
-        let mut learner = Learner::default();
+        let mut learner = QuirkLearner::default();
         for last in 1..=6 {
             (0..6).for_each(|time| {
                 drop(learner.learn_http_stall(mac(last), None, time * HTTP_STALLS_APART_S))
@@ -818,12 +863,12 @@ mod tests {
         }
         assert_eq!(learner.quirks().count(), 6);
         let other = Machine { mac: mac(99), uuid: None, firmware: None };
-        assert_eq!(learner.limited().allowance(&[], &other), Allowance::default());
+        assert_eq!(learner.limited().allowance(&[], &other), QuirkAllowance::default());
     }
 
     #[test]
     fn a_few_machines_do_not_speak_for_those_that_were_seen_to_be_fine() {
-        let mut learner = Learner::default();
+        let mut learner = QuirkLearner::default();
         (10..12).for_each(|last| drop(learner.learn(mac(last), &fine(), 0)));
         for last in 1..=3 {
             (0..2).for_each(|_| drop(learner.learn(mac(last), &refused(), 0)));
@@ -832,22 +877,22 @@ mod tests {
         (0..2).for_each(|_| drop(learner.learn(mac(4), &refused(), 0)));
         assert_eq!(next(&learner, mac(99), &fine()).window, 1, "four of six");
         // Invented makers do not make it forget a real one that was seen to be fine.
-        let mut learner = Learner::default();
+        let mut learner = QuirkLearner::default();
         (10..13).for_each(|last| drop(learner.learn(mac(last), &fine(), 0)));
         for number in 0..5000u32 {
             let [_, a, b, c] = number.to_be_bytes();
-            learner.learn(Mac([2, a, b, c, 0, 0]), &Attempt { class: None, ..fine() }, 0);
-            learner.learn(Mac([b, c, 2, 0, 0, 0]), &Attempt { class: None, ..fine() }, 0);
+            learner.learn(Mac([2, a, b, c, 0, 0]), &TransferAttempt { class: None, ..fine() }, 0);
+            learner.learn(Mac([b, c, 2, 0, 0, 0]), &TransferAttempt { class: None, ..fine() }, 0);
         }
         for last in 1..=6 {
             (0..2).for_each(|_| drop(learner.learn(mac(last), &refused(), 0)));
         }
-        assert_eq!(next(&learner, mac(99), &Attempt { class: None, ..fine() }).window, 4);
+        assert_eq!(next(&learner, mac(99), &TransferAttempt { class: None, ..fine() }).window, 4);
     }
 
     #[test]
     fn what_sixteen_thousand_machines_teach_takes_no_walk_over_all_of_them() {
-        let mut learner = Learner::default();
+        let mut learner = QuirkLearner::default();
         let began = std::time::Instant::now();
         for number in 0..16_000u16 {
             let [a, b] = number.to_be_bytes();
@@ -862,31 +907,31 @@ mod tests {
 
     #[test]
     fn a_pin_stands_until_it_is_forgotten() {
-        let mut learner = Learner::default();
-        let subject = Subject::Machine(mac(1));
-        learner.pin(subject, Allowance { window: Some(3), ..Allowance::default() }, 0);
+        let mut learner = QuirkLearner::default();
+        let subject = QuirkSubject::Machine(mac(1));
+        learner.pin(subject, QuirkAllowance { window: Some(3), ..QuirkAllowance::default() }, 0);
         for attempt in [refused(), deaf(), fine()] {
             (0..4).for_each(|_| assert_eq!(learner.learn(mac(1), &attempt, 0), []));
         }
         assert_eq!(learner.age(100 * DAY), []);
         assert_eq!(next(&learner, mac(1), &fine()).window, 3);
-        assert_eq!(learner.forget(subject), [Change::Gone(subject)]);
+        assert_eq!(learner.forget(subject), [QuirkChange::Gone(subject)]);
         assert_eq!((learner.forget(subject), next(&learner, mac(1), &fine()).window), (vec![], 4));
     }
 
     #[test]
     fn what_was_kept_is_in_force_again() {
-        let mut learner = Learner::default();
+        let mut learner = QuirkLearner::default();
         (0..2).for_each(|_| drop(learner.learn(mac(1), &refused(), 5)));
-        let again = Learner::load(learner.quirks().cloned());
+        let again = QuirkLearner::load(learner.quirks().cloned());
         assert_eq!(again.limited(), learner.limited());
     }
 
     #[test]
     fn http_that_stalls_gets_slower_step_by_step() {
-        let mut learner = Learner::default();
-        let rate = |learner: &Learner| {
-            let limit = learner.limited().0.get(&Subject::Machine(mac(1))).copied();
+        let mut learner = QuirkLearner::default();
+        let rate = |learner: &QuirkLearner| {
+            let limit = learner.limited().0.get(&QuirkSubject::Machine(mac(1))).copied();
             limit.and_then(|limit| limit.allowance.http_rate).map(NonZeroU64::get)
         };
         let mut now_s = 0;
@@ -913,9 +958,9 @@ mod tests {
         );
         assert_eq!(
             learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, 0),
-            [Change::Gone(Subject::Machine(mac(1)))]
+            [QuirkChange::Gone(QuirkSubject::Machine(mac(1)))]
         );
-        let mut learner = Learner::default();
+        let mut learner = QuirkLearner::default();
         learner.learn_http_stall(mac(1), None, 0);
         learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, 1);
         learner.learn_http_stall(mac(1), None, 2);
@@ -924,7 +969,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut learner = Learner::default();
+        let mut learner = QuirkLearner::default();
         for number in 0..=u32::try_from(MACHINES_WATCHED_MAX).unwrap() {
             let [a, b, c, d] = number.to_be_bytes();
             learner.learn(Mac([2, a, b, c, d, 0]), &refused(), 0);

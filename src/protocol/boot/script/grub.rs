@@ -3,13 +3,13 @@
 
 use std::fmt::Write;
 
-use super::screen::{Ask, LOCAL_TITLE, Screen, hot_key, whose};
-use crate::boot::menu::{self, Entry, LOCAL_LABEL, Serial};
+use super::screen::{LOCAL_TITLE, MenuRequest, MenuScreen, describe_menu_owner, split_hot_key};
+use crate::boot::menu::{self, LOCAL_LABEL, MenuEntry, SerialConsole};
 
-pub(super) fn text(screen: &Screen<'_>, ask: &Ask<'_>) -> String {
-    let mut text = format!("# {}\n", whose(ask));
-    if let Some(serial) = screen.console.and_then(Serial::parse) {
-        text.push_str(&terminal(serial));
+pub(super) fn render_grub_menu(screen: &MenuScreen<'_>, ask: &MenuRequest<'_>) -> String {
+    let mut text = format!("# {}\n", describe_menu_owner(ask));
+    if let Some(serial) = screen.console.and_then(SerialConsole::parse) {
+        text.push_str(&render_grub_terminal(serial));
     }
     // Entries are counted from 0, and 0 is the local disk. A number, since a name would also fit an
     // entry's title.
@@ -22,11 +22,14 @@ pub(super) fn text(screen: &Screen<'_>, ask: &Ask<'_>) -> String {
         text,
         "set net=$root\nset default={start}\nset timeout={timeout}\nset timeout_style=menu"
     );
-    let _ = writeln!(text, "echo {}", quoted(screen.title));
-    let _ =
-        writeln!(text, "menuentry {} --id {LOCAL_LABEL} {{\n{LOCAL_BOOT}}}", quoted(LOCAL_TITLE));
+    let _ = writeln!(text, "echo {}", quote_grub_text(screen.title));
+    let _ = writeln!(
+        text,
+        "menuentry {} --id {LOCAL_LABEL} {{\n{LOCAL_BOOT}}}",
+        quote_grub_text(LOCAL_TITLE)
+    );
     for entry in &screen.entries {
-        self::entry(&mut text, screen, entry, ask);
+        render_grub_entry(&mut text, screen, entry, ask);
     }
     text
 }
@@ -69,9 +72,9 @@ const LOCAL_BOOT: &str = "  if [ \"$grub_platform\" = efi ]; then
 ";
 
 /// GRUB drives ttyS ports on BIOS and on x86 UEFI; other consoles are the firmware's.
-fn terminal(serial: Serial) -> String {
+fn render_grub_terminal(serial: SerialConsole) -> String {
     let Some(port) = serial.port else { return String::new() };
-    let Serial { baud, bits, .. } = serial;
+    let SerialConsole { baud, bits, .. } = serial;
     let parity = match serial.parity {
         'e' => "even",
         'o' => "odd",
@@ -86,20 +89,26 @@ fi
     )
 }
 
-fn entry(text: &mut String, screen: &Screen<'_>, entry: &Entry, ask: &Ask<'_>) {
-    let (title, key) = hot_key(&entry.title);
+fn render_grub_entry(
+    text: &mut String,
+    screen: &MenuScreen<'_>,
+    entry: &MenuEntry,
+    ask: &MenuRequest<'_>,
+) {
+    let (title, key) = split_hot_key(&entry.title);
     let key = key.map(|key| format!(" --hotkey={key}")).unwrap_or_default();
-    let _ = writeln!(text, "menuentry {} --id {}{key} {{", quoted(&title), entry.label);
-    let _ = write!(text, "  linux {}", file(&entry.kernel));
-    for word in words(&screen.arguments(entry)) {
-        let _ = write!(text, " {}", quoted(&word));
+    let _ = writeln!(text, "menuentry {} --id {}{key} {{", quote_grub_text(&title), entry.label);
+    let _ = write!(text, "  linux {}", format_grub_path(&entry.kernel));
+    for word in split_kernel_arguments(&screen.arguments(entry)) {
+        let _ = write!(text, " {}", quote_grub_text(&word));
     }
     if !entry.arguments.contains("BOOTIF=") {
-        let _ = write!(text, " BOOTIF=01-{}", bootif(ask));
+        let _ = write!(text, " BOOTIF=01-{}", format_bootif(ask));
     }
     text.push('\n');
     if !entry.initrds.is_empty() {
-        let initrds: Vec<String> = entry.initrds.iter().map(|initrd| file(initrd)).collect();
+        let initrds: Vec<String> =
+            entry.initrds.iter().map(|initrd| format_grub_path(initrd)).collect();
         let _ = writeln!(text, "  initrd {}", initrds.join(" "));
     }
     text.push_str("}\n");
@@ -107,13 +116,13 @@ fn entry(text: &mut String, screen: &Screen<'_>, entry: &Entry, ask: &Ask<'_>) {
 
 /// Hyphens where we know the machine. GRUB's own variable has colons, which installers turn round
 /// as well.
-fn bootif(ask: &Ask<'_>) -> String {
+fn format_bootif(ask: &MenuRequest<'_>) -> String {
     ask.machine.map_or_else(|| "$net_default_mac".to_owned(), |machine| machine.mac.dashed())
 }
 
 /// Files come from where this menu came from; URLs become GRUB's own spelling of them (B-9).
-fn file(location: &str) -> String {
-    match menu::url(location) {
+fn format_grub_path(location: &str) -> String {
+    match menu::split_http_url(location) {
         Some((authority, path)) => format!("(http,{authority}){path}"),
         None => format!("($net)/{}", location.trim_start_matches('/')),
     }
@@ -121,7 +130,7 @@ fn file(location: &str) -> String {
 
 /// The arguments as a kernel parts them: by blanks outside quotation marks, and without the marks,
 /// since GRUB sets its own.
-fn words(arguments: &str) -> Vec<String> {
+fn split_kernel_arguments(arguments: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut inside = false;
     for letter in arguments.chars() {
@@ -136,6 +145,6 @@ fn words(arguments: &str) -> Vec<String> {
 }
 
 /// Nothing is special within single quotes, so a quote itself is the one thing that needs care.
-fn quoted(text: &str) -> String {
+fn quote_grub_text(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

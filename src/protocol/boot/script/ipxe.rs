@@ -3,13 +3,16 @@
 
 use std::fmt::Write;
 
-use super::screen::{Ask, LOCAL_TITLE, Screen, authority, host, hot_key, whose};
-use crate::boot::menu::{self, Entry, LOCAL_LABEL};
+use super::screen::{
+    LOCAL_TITLE, MenuRequest, MenuScreen, describe_menu_owner, format_authority, format_url_host,
+    split_hot_key,
+};
+use crate::boot::menu::{self, LOCAL_LABEL, MenuEntry};
 use crate::boot::plan::BootConfig;
 
 /// Labels of our own begin with `_`, labels of entries never do.
-pub(super) fn text(screen: &Screen<'_>, ask: &Ask<'_>) -> String {
-    let mut text = format!("#!ipxe\n# {}\n", whose(ask));
+pub(super) fn render_ipxe_script(screen: &MenuScreen<'_>, ask: &MenuRequest<'_>) -> String {
+    let mut text = format!("#!ipxe\n# {}\n", describe_menu_owner(ask));
     if screen.console.is_some() {
         text.push_str(
             "# iPXE's own console is a matter of its build; the kernels get console= below\n",
@@ -18,7 +21,7 @@ pub(super) fn text(screen: &Screen<'_>, ask: &Ask<'_>) -> String {
     let _ = writeln!(text, ":_menu\nmenu {}", screen.title);
     let _ = writeln!(text, "item {LOCAL_LABEL} {LOCAL_TITLE}");
     for entry in &screen.entries {
-        let (title, key) = hot_key(&entry.title);
+        let (title, key) = split_hot_key(&entry.title);
         let key = key.map(|key| format!("--key {key} ")).unwrap_or_default();
         let _ = writeln!(text, "item {key}{} {title}", entry.label);
     }
@@ -33,10 +36,10 @@ pub(super) fn text(screen: &Screen<'_>, ask: &Ask<'_>) -> String {
     );
     text.push_str("goto ${chosen}\n");
     for entry in &screen.entries {
-        self::entry(&mut text, screen, entry, ask);
+        render_ipxe_entry(&mut text, screen, entry, ask);
     }
     text.push_str(FAILED);
-    text.push_str(&local(ask));
+    text.push_str(&render_local_boot(ask));
     text
 }
 
@@ -51,8 +54,14 @@ sleep 10
 goto _menu
 ";
 
-fn entry(text: &mut String, screen: &Screen<'_>, entry: &Entry, ask: &Ask<'_>) {
-    let _ = write!(text, "\n:{}\nimgfree\nkernel {}", entry.label, file(&entry.kernel, ask));
+fn render_ipxe_entry(
+    text: &mut String,
+    screen: &MenuScreen<'_>,
+    entry: &MenuEntry,
+    ask: &MenuRequest<'_>,
+) {
+    let _ =
+        write!(text, "\n:{}\nimgfree\nkernel {}", entry.label, format_ipxe_url(&entry.kernel, ask));
     // B-12: a kernel that UEFI starts finds its initrds by these names; a kernel that BIOS starts
     // does not look.
     for index in 0..entry.initrds.len() {
@@ -67,7 +76,11 @@ fn entry(text: &mut String, screen: &Screen<'_>, entry: &Entry, ask: &Ask<'_>) {
     }
     text.push_str(" || goto _failed\n");
     for (index, initrd) in entry.initrds.iter().enumerate() {
-        let _ = writeln!(text, "initrd --name initrd{index} {} || goto _failed", file(initrd, ask));
+        let _ = writeln!(
+            text,
+            "initrd --name initrd{index} {} || goto _failed",
+            format_ipxe_url(initrd, ask)
+        );
     }
     text.push_str("boot || goto _failed\n");
 }
@@ -75,14 +88,14 @@ fn entry(text: &mut String, screen: &Screen<'_>, entry: &Entry, ask: &Ask<'_>) {
 /// BIOS: the disk is started directly. UEFI: a GRUB of ours that starts the disk's loader; `exit 1`
 /// is what is left where there is none, and makes most firmware go to its next boot entry. No
 /// `chain --replace`: that would end this script even where the firmware refuses the GRUB.
-fn local(ask: &Ask<'_>) -> String {
+fn render_local_boot(ask: &MenuRequest<'_>) -> String {
     let mut text = format!("\n:{LOCAL_LABEL}\niseq ${{platform}} efi && goto _efi ||\n");
     text.push_str("sanboot --no-describe --drive 0x80 || exit\n\n:_efi\n");
-    for (cpu, path) in grubs(ask.boot) {
+    for (cpu, path) in list_disk_grubs(ask.boot) {
         let _ = writeln!(
             text,
             "iseq ${{buildarch}} {cpu} && chain tftp://{}/{} ||",
-            host(ask.server),
+            format_url_host(ask.server),
             path.trim_start_matches('/')
         );
     }
@@ -95,7 +108,7 @@ fn local(ask: &Ask<'_>) -> String {
 /// answers shim's reads with a rounded length, shim then calls its GRUB a "Malformed binary" and
 /// the boot ends. By TFTP, because a GRUB that was started over HTTP does not find its way back to
 /// the server.
-fn grubs(boot: &BootConfig) -> Vec<(&'static str, String)> {
+fn list_disk_grubs(boot: &BootConfig) -> Vec<(&'static str, String)> {
     let loaders = [
         ("x86_64", "grubx64.efi", &boot.uefi_x64),
         ("i386", "grubia32.efi", &boot.uefi_ia32),
@@ -119,9 +132,9 @@ fn grubs(boot: &BootConfig) -> Vec<(&'static str, String)> {
     grubs
 }
 
-fn file(location: &str, ask: &Ask<'_>) -> String {
-    match menu::url(location) {
+fn format_ipxe_url(location: &str, ask: &MenuRequest<'_>) -> String {
+    match menu::split_http_url(location) {
         Some(_) => location.to_owned(),
-        None => format!("http://{}/{}", authority(ask), location.trim_start_matches('/')),
+        None => format!("http://{}/{}", format_authority(ask), location.trim_start_matches('/')),
     }
 }

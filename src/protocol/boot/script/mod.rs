@@ -1,10 +1,10 @@
 //! The text of a menu for the loader that asks: what all have in common, and the choice of what
 //! starts by itself.
 
-pub use self::screen::Ask;
-use self::screen::{PLAIN_TITLE, Screen, is_u_boot};
-use super::menu::{self, Entry, Menu};
-use super::names::Loader;
+pub use self::screen::MenuRequest;
+use self::screen::{MenuScreen, PLAIN_TITLE, is_u_boot};
+use super::menu::{self, BootMenu, MenuEntry};
+use super::names::MenuLoader;
 
 mod grub;
 mod ipxe;
@@ -13,35 +13,39 @@ mod screen;
 
 /// A menu ready to be served, and why it is as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendered {
+pub struct RenderedMenu {
     pub text: String,
     pub reasons: Vec<String>,
 }
 
 /// Renders a menu. Total: an entry that cannot be said safely is left out with a reason, whatever
 /// its text is.
-pub fn render(menu: &Menu, ask: &Ask<'_>) -> Rendered {
+pub fn render_menu(menu: &BootMenu, ask: &MenuRequest<'_>) -> RenderedMenu {
     let mut reasons = Vec::new();
-    let screen = screen(menu, ask, &mut reasons);
+    let screen = build_menu_screen(menu, ask, &mut reasons);
     let text = match ask.loader {
-        Loader::Pxelinux => pxelinux::text(&screen, ask),
-        Loader::Grub => grub::text(&screen, ask),
-        Loader::Ipxe => ipxe::text(&screen, ask),
+        MenuLoader::Pxelinux => pxelinux::render_pxelinux_menu(&screen, ask),
+        MenuLoader::Grub => grub::render_grub_menu(&screen, ask),
+        MenuLoader::Ipxe => ipxe::render_ipxe_script(&screen, ask),
     };
-    Rendered { text, reasons }
+    RenderedMenu { text, reasons }
 }
 
 /// Which entries this loader gets, and which of them starts by itself.
-fn screen<'a>(menu: &'a Menu, ask: &Ask<'_>, reasons: &mut Vec<String>) -> Screen<'a> {
-    let mut entries: Vec<&Entry> = Vec::new();
+fn build_menu_screen<'a>(
+    menu: &'a BootMenu,
+    ask: &MenuRequest<'_>,
+    reasons: &mut Vec<String>,
+) -> MenuScreen<'a> {
+    let mut entries: Vec<&MenuEntry> = Vec::new();
     for entry in &menu.entries {
-        match left_out(entry, &entries, ask) {
+        match find_exclusion_reason(entry, &entries, ask) {
             Some(reason) => reasons.push(format!("entry {:?} is left out: {reason}", entry.label)),
             None => entries.push(entry),
         }
     }
-    let start = start(menu, &entries, ask, reasons);
-    Screen {
+    let start = choose_start_entry(menu, &entries, ask, reasons);
+    MenuScreen {
         title: if menu::title_fault(&menu.title).is_none() { &menu.title } else { PLAIN_TITLE },
         entries,
         start,
@@ -53,7 +57,11 @@ fn screen<'a>(menu: &'a Menu, ask: &Ask<'_>, reasons: &mut Vec<String>) -> Scree
 }
 
 /// Why this loader must not get this entry; None if it may.
-fn left_out(entry: &Entry, before: &[&Entry], ask: &Ask<'_>) -> Option<String> {
+fn find_exclusion_reason(
+    entry: &MenuEntry,
+    before: &[&MenuEntry],
+    ask: &MenuRequest<'_>,
+) -> Option<String> {
     let mut taken = before.iter().map(|entry| entry.label.as_str()).chain([menu::LOCAL_LABEL]);
     if taken.any(|label| label.eq_ignore_ascii_case(&entry.label)) {
         return Some("its label is taken".to_owned());
@@ -72,7 +80,7 @@ fn left_out(entry: &Entry, before: &[&Entry], ask: &Ask<'_>) -> Option<String> {
         .or_else(|| {
             (entry.initrds.len() > menu::INITRDS_MAX).then(|| "it has too many initrds".to_owned())
         });
-    if fault.is_some() || !is_u_boot(ask) || ask.loader != Loader::Pxelinux {
+    if fault.is_some() || !is_u_boot(ask) || ask.loader != MenuLoader::Pxelinux {
         return fault;
     }
     pxelinux::u_boot_fault(entry, ask)
@@ -80,10 +88,10 @@ fn left_out(entry: &Entry, before: &[&Entry], ask: &Ask<'_>) -> Option<String> {
 
 /// The rule that keeps disks whole: what an operator names as default starts by itself only where
 /// the subnet says so.
-fn start(
-    menu: &Menu,
-    entries: &[&Entry],
-    ask: &Ask<'_>,
+fn choose_start_entry(
+    menu: &BootMenu,
+    entries: &[&MenuEntry],
+    ask: &MenuRequest<'_>,
     reasons: &mut Vec<String>,
 ) -> Option<usize> {
     let label = menu.default.as_deref()?;
@@ -98,7 +106,7 @@ fn start(
         reasons.push(format!("the local disk is the default: this menu has no entry {label:?}"));
         return None;
     };
-    let kind = match menu::unattended(entries[index]) {
+    let kind = match menu::find_entry_argument(entries[index]) {
         Some(argument) => format!("and installs unattended ({argument})"),
         None => "and asks a person before it installs anything".to_owned(),
     };

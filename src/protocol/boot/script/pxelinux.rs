@@ -6,54 +6,62 @@
 
 use std::fmt::Write;
 
-use super::screen::{Ask, LOCAL_TITLE, Screen, hot_key, is_u_boot, whose};
-use crate::boot::menu::{self, Entry, LOCAL_LABEL, Serial};
+use super::screen::{
+    LOCAL_TITLE, MenuRequest, MenuScreen, describe_menu_owner, is_u_boot, split_hot_key,
+};
+use crate::boot::menu::{self, LOCAL_LABEL, MenuEntry, SerialConsole};
 
 /// Without a background the menu is a text screen that needs no module; with one it is vesamenu's.
 const VESAMENU: &str = "vesamenu.c32";
 
-pub(super) fn text(screen: &Screen<'_>, ask: &Ask<'_>) -> String {
+pub(super) fn render_pxelinux_menu(screen: &MenuScreen<'_>, ask: &MenuRequest<'_>) -> String {
     let mut text = String::new();
     // SERIAL works for sure only as the first directive of the file.
-    if let Some(Serial { port: Some(port), baud, .. }) = screen.console.and_then(Serial::parse) {
-        line(&mut text, format_args!("SERIAL {port} {baud}"));
+    if let Some(SerialConsole { port: Some(port), baud, .. }) =
+        screen.console.and_then(SerialConsole::parse)
+    {
+        push_menu_line(&mut text, format_args!("SERIAL {port} {baud}"));
     }
-    line(&mut text, format_args!("# {}", whose(ask)));
+    push_menu_line(&mut text, format_args!("# {}", describe_menu_owner(ask)));
     let start = screen.start_label();
     let background = screen.background.filter(|_| !is_u_boot(ask));
     if background.is_some() {
-        line(&mut text, format_args!("DEFAULT {VESAMENU}\nPROMPT 0"));
+        push_menu_line(&mut text, format_args!("DEFAULT {VESAMENU}\nPROMPT 0"));
     } else {
-        line(&mut text, format_args!("DEFAULT {start}\nPROMPT 1"));
+        push_menu_line(&mut text, format_args!("DEFAULT {start}\nPROMPT 1"));
     }
     // U-Boot takes the last of DEFAULT and ONTIMEOUT as its default, so ONTIMEOUT stands behind and
     // names a label.
-    line(
+    push_menu_line(
         &mut text,
         format_args!("TIMEOUT {}\nONTIMEOUT {start}", screen.timeout_s.saturating_mul(10)),
     );
     if let Some(display) = screen.display.filter(|_| !is_u_boot(ask)) {
-        line(&mut text, format_args!("DISPLAY {}", file(display, ask.prefix)));
+        push_menu_line(
+            &mut text,
+            format_args!("DISPLAY {}", format_pxelinux_path(display, ask.prefix)),
+        );
     }
-    line(&mut text, format_args!("MENU TITLE {}", screen.title));
+    push_menu_line(&mut text, format_args!("MENU TITLE {}", screen.title));
     match background {
-        Some(picture) => {
-            line(&mut text, format_args!("MENU BACKGROUND {}", file(picture, ask.prefix)))
-        }
-        None => prompt(&mut text, screen),
+        Some(picture) => push_menu_line(
+            &mut text,
+            format_args!("MENU BACKGROUND {}", format_pxelinux_path(picture, ask.prefix)),
+        ),
+        None => render_pxelinux_prompt(&mut text, screen),
     }
-    label(&mut text, LOCAL_LABEL, LOCAL_TITLE, start);
-    line(&mut text, format_args!("  LOCALBOOT 0"));
+    render_pxelinux_label(&mut text, LOCAL_LABEL, LOCAL_TITLE, start);
+    push_menu_line(&mut text, format_args!("  LOCALBOOT 0"));
     for entry in &screen.entries {
-        self::entry(&mut text, screen, entry, ask);
+        render_pxelinux_entry(&mut text, screen, entry, ask);
     }
     text
 }
 
 /// U-Boot needs relative names, takes one initrd, and has a habit that makes unattended entries a
 /// danger.
-pub(super) fn u_boot_fault(entry: &Entry, ask: &Ask<'_>) -> Option<String> {
-    if let (false, Some(argument)) = (ask.install_by_default, menu::unattended(entry)) {
+pub(super) fn u_boot_fault(entry: &MenuEntry, ask: &MenuRequest<'_>) -> Option<String> {
+    if let (false, Some(argument)) = (ask.install_by_default, menu::find_entry_argument(entry)) {
         return Some(format!(
             "U-Boot tries every other entry after one that failed, and {argument} installs \
              unattended"
@@ -62,53 +70,69 @@ pub(super) fn u_boot_fault(entry: &Entry, ask: &Ask<'_>) -> Option<String> {
     if entry.initrds.len() > 1 {
         return Some("U-Boot loads one initrd only".to_owned());
     }
-    let outside =
-        |location: &str| file(location, ask.prefix).contains("::") || menu::url(location).is_some();
+    let outside = |location: &str| {
+        format_pxelinux_path(location, ask.prefix).contains("::")
+            || menu::split_http_url(location).is_some()
+    };
     let reached =
         std::iter::once(&entry.kernel).chain(&entry.initrds).all(|location| !outside(location));
     (!reached).then(|| format!("U-Boot reaches files below {:?} only", ask.prefix))
 }
 
 /// What a person reads at the `boot:` prompt.
-fn prompt(text: &mut String, screen: &Screen<'_>) {
-    line(text, format_args!("SAY {}\nSAY {LOCAL_LABEL} - {LOCAL_TITLE}", screen.title));
+fn render_pxelinux_prompt(text: &mut String, screen: &MenuScreen<'_>) {
+    push_menu_line(text, format_args!("SAY {}\nSAY {LOCAL_LABEL} - {LOCAL_TITLE}", screen.title));
     for entry in &screen.entries {
-        line(text, format_args!("SAY {} - {}", entry.label, hot_key(&entry.title).0));
+        push_menu_line(
+            text,
+            format_args!("SAY {} - {}", entry.label, split_hot_key(&entry.title).0),
+        );
     }
 }
 
-fn label(text: &mut String, label: &str, title: &str, start: &str) {
-    line(text, format_args!("LABEL {label}\n  MENU LABEL {title}"));
+fn render_pxelinux_label(text: &mut String, label: &str, title: &str, start: &str) {
+    push_menu_line(text, format_args!("LABEL {label}\n  MENU LABEL {title}"));
     if label == start {
-        line(text, format_args!("  MENU DEFAULT"));
+        push_menu_line(text, format_args!("  MENU DEFAULT"));
     }
 }
 
-fn entry(text: &mut String, screen: &Screen<'_>, entry: &Entry, ask: &Ask<'_>) {
-    label(text, &entry.label, &entry.title, screen.start_label());
+fn render_pxelinux_entry(
+    text: &mut String,
+    screen: &MenuScreen<'_>,
+    entry: &MenuEntry,
+    ask: &MenuRequest<'_>,
+) {
+    render_pxelinux_label(text, &entry.label, &entry.title, screen.start_label());
     let url = std::iter::once(&entry.kernel)
         .chain(&entry.initrds)
-        .any(|location| menu::url(location).is_some());
+        .any(|location| menu::split_http_url(location).is_some());
     if url && !ask.over_http {
-        line(text, format_args!("  # a URL: lpxelinux.0 can fetch it, pxelinux.0 cannot"));
+        push_menu_line(
+            text,
+            format_args!("  # a URL: lpxelinux.0 can fetch it, pxelinux.0 cannot"),
+        );
     }
-    line(text, format_args!("  LINUX {}", file(&entry.kernel, ask.prefix)));
+    push_menu_line(
+        text,
+        format_args!("  LINUX {}", format_pxelinux_path(&entry.kernel, ask.prefix)),
+    );
     if !entry.initrds.is_empty() {
         let initrds: Vec<String> =
-            entry.initrds.iter().map(|initrd| file(initrd, ask.prefix)).collect();
-        line(text, format_args!("  INITRD {}", initrds.join(",")));
+            entry.initrds.iter().map(|initrd| format_pxelinux_path(initrd, ask.prefix)).collect();
+        push_menu_line(text, format_args!("  INITRD {}", initrds.join(",")));
     }
     let arguments = screen.arguments(entry);
     if !arguments.is_empty() {
-        line(text, format_args!("  APPEND {arguments}"));
+        push_menu_line(text, format_args!("  APPEND {arguments}"));
     }
     // The older spelling of SYSAPPEND 2, which U-Boot knows too: BOOTIF=01-aa-bb-cc-dd-ee-ff.
-    line(text, format_args!("  IPAPPEND 2"));
+    push_menu_line(text, format_args!("  IPAPPEND 2"));
 }
 
 /// Names are relative to the prefix; `::` goes round it, to the root of the TFTP server.
-fn file(location: &str, prefix: &str) -> String {
-    if menu::url(location).is_some() {
+fn format_pxelinux_path(location: &str, prefix: &str) -> String {
+    if menu::split_http_url(location).is_some() {
         return location.to_owned();
     }
     let path = location.trim_start_matches('/');
@@ -118,7 +142,7 @@ fn file(location: &str, prefix: &str) -> String {
     }
 }
 
-fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+fn push_menu_line(text: &mut String, content: std::fmt::Arguments<'_>) {
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{content}");
 }

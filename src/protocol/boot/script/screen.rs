@@ -3,15 +3,15 @@
 
 use std::net::IpAddr;
 
-use crate::boot::menu::{self, Entry};
-use crate::boot::names::Loader;
+use crate::boot::menu::{self, MenuEntry};
+use crate::boot::names::MenuLoader;
 use crate::boot::plan::BootConfig;
-use crate::model::machine::{Machine, Role};
+use crate::model::machine::{FirmwareRole, Machine};
 
 /// Who asks for a menu, how, and what the subnet allows.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
-    pub loader: Loader,
+pub struct MenuRequest<'a> {
+    pub loader: MenuLoader,
     /// From the requested name (`MenuName::prefix`).
     pub prefix: &'a str,
     /// The request came by HTTP, so this loader can fetch by HTTP.
@@ -34,9 +34,9 @@ pub(super) const LOCAL_TITLE: &str = "Boot from the local disk";
 pub(super) const PLAIN_TITLE: &str = "Boot menu";
 
 /// A menu with everything settled that does not depend on a loader's language.
-pub(super) struct Screen<'a> {
+pub(super) struct MenuScreen<'a> {
     pub(super) title: &'a str,
-    pub(super) entries: Vec<&'a Entry>,
+    pub(super) entries: Vec<&'a MenuEntry>,
     /// The entry that starts by itself, by its place in `entries`; None = the local disk.
     pub(super) start: Option<usize>,
     /// 0 waits for ever.
@@ -46,14 +46,14 @@ pub(super) struct Screen<'a> {
     pub(super) console: Option<&'a str>,
 }
 
-pub(super) fn is_u_boot(ask: &Ask<'_>) -> bool {
+pub(super) fn is_u_boot(ask: &MenuRequest<'_>) -> bool {
     ask.machine
         .and_then(|machine| machine.firmware)
-        .is_some_and(|firmware| firmware.role == Role::UBoot)
+        .is_some_and(|firmware| firmware.role == FirmwareRole::UBoot)
 }
 
 /// For the first line of a menu: whose it is.
-pub(super) fn whose(ask: &Ask<'_>) -> String {
+pub(super) fn describe_menu_owner(ask: &MenuRequest<'_>) -> String {
     match ask.machine {
         Some(machine) => format!("rendered by ringboot for {}", machine.mac),
         None => "rendered by ringboot for any machine".to_owned(),
@@ -61,12 +61,12 @@ pub(super) fn whose(ask: &Ask<'_>) -> String {
 }
 
 /// Host, and port where it is not the usual one, as URLs have them.
-pub(super) fn authority(ask: &Ask<'_>) -> String {
+pub(super) fn format_authority(ask: &MenuRequest<'_>) -> String {
     let port = if ask.http_port == 80 { String::new() } else { format!(":{}", ask.http_port) };
-    format!("{}{port}", host(ask.server))
+    format!("{}{port}", format_url_host(ask.server))
 }
 
-pub(super) fn host(server: IpAddr) -> String {
+pub(super) fn format_url_host(server: IpAddr) -> String {
     match server.to_canonical() {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
@@ -74,13 +74,13 @@ pub(super) fn host(server: IpAddr) -> String {
 }
 
 /// The title without its hot key mark, and the key in lower case.
-pub(super) fn hot_key(title: &str) -> (String, Option<char>) {
+pub(super) fn split_hot_key(title: &str) -> (String, Option<char>) {
     let mark = title.find('^').and_then(|place| title[place + 1..].chars().next());
     let key = mark.filter(char::is_ascii_alphanumeric).map(|key| key.to_ascii_lowercase());
     (title.replace('^', ""), key)
 }
 
-impl Screen<'_> {
+impl MenuScreen<'_> {
     /// The label of what starts by itself.
     pub(super) fn start_label(&self) -> &str {
         self.start
@@ -89,7 +89,7 @@ impl Screen<'_> {
     }
 
     /// The entry's arguments and the console of the menu, unless the entry names its own.
-    pub(super) fn arguments(&self, entry: &Entry) -> String {
+    pub(super) fn arguments(&self, entry: &MenuEntry) -> String {
         let own = entry.arguments.split(' ').any(|argument| argument.starts_with("console="));
         let mut arguments = entry.arguments.trim().to_owned();
         if let (false, Some(console)) = (own, self.console) {

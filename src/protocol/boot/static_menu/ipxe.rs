@@ -3,33 +3,33 @@
 
 use std::collections::HashMap;
 
-use super::unattended::{Unattended, keyword};
-use crate::boot::menu::unattended_argument;
+use super::unattended::{UnattendedEntry, split_keyword};
+use crate::boot::menu::find_unattended_argument;
 
 /// Lines that are followed; a script that runs in circles ends here.
 const STEPS_MAX: usize = 2_000;
 
 #[derive(Debug)]
-struct Run<'t> {
+struct ScriptRun<'t> {
     lines: Vec<&'t str>,
     variables: HashMap<String, String>,
     /// `item` lines of the menu that is being made: the first is the default where `choose` names
     /// none.
     first_item: Option<String>,
     label: String,
-    found: Vec<Unattended>,
+    found: Vec<UnattendedEntry>,
 }
 
 /// What a command does to the way through the script.
-enum Next {
+enum CommandEffect {
     /// On, the command having succeeded or failed.
     On(bool),
     Goto(String),
     End,
 }
 
-pub(super) fn unattended_defaults(text: &str) -> Vec<Unattended> {
-    let mut run = Run {
+pub(super) fn find_ipxe_defaults(text: &str) -> Vec<UnattendedEntry> {
+    let mut run = ScriptRun {
         lines: text.lines().collect(),
         variables: HashMap::new(),
         first_item: None,
@@ -40,9 +40,9 @@ pub(super) fn unattended_defaults(text: &str) -> Vec<Unattended> {
     for _ in 0..STEPS_MAX {
         let Some(line) = run.lines.get(at).copied() else { break };
         match run.line(at + 1, line) {
-            Next::On(_) => at += 1,
-            Next::End => break,
-            Next::Goto(label) => {
+            CommandEffect::On(_) => at += 1,
+            CommandEffect::End => break,
+            CommandEffect::Goto(label) => {
                 let is_label = |line: &&str| {
                     line.trim().strip_prefix(':').is_some_and(|name| name.trim() == label)
                 };
@@ -56,60 +56,60 @@ pub(super) fn unattended_defaults(text: &str) -> Vec<Unattended> {
     run.found
 }
 
-impl Run<'_> {
-    fn line(&mut self, number: usize, line: &str) -> Next {
+impl ScriptRun<'_> {
+    fn line(&mut self, number: usize, line: &str) -> CommandEffect {
         if let Some(label) = line.trim().strip_prefix(':') {
             self.label = label.trim().to_owned();
-            return Next::On(true);
+            return CommandEffect::On(true);
         }
         let mut ok = true;
         let mut wanted = true;
-        for word in commands(line) {
+        for word in split_ipxe_commands(line) {
             match word.as_str() {
                 "&&" => wanted = ok,
                 "||" => wanted = !ok,
                 command if wanted => match self.command(number, command) {
-                    Next::On(result) => ok = result,
+                    CommandEffect::On(result) => ok = result,
                     other => return other,
                 },
                 _ => {}
             }
         }
-        Next::On(ok)
+        CommandEffect::On(ok)
     }
 
-    fn command(&mut self, number: usize, command: &str) -> Next {
+    fn command(&mut self, number: usize, command: &str) -> CommandEffect {
         let command = self.expand(command);
-        let (name, rest) = keyword(&command);
+        let (name, rest) = split_keyword(&command);
         match name {
             "set" => {
-                let (variable, value) = keyword(rest);
+                let (variable, value) = split_keyword(rest);
                 self.variables.insert(variable.to_owned(), value.to_owned());
             }
             "menu" => self.first_item = None,
             "item" => self.item(rest),
             "choose" => self.choose(rest),
-            "isset" => return Next::On(!rest.is_empty()),
+            "isset" => return CommandEffect::On(!rest.is_empty()),
             "iseq" => {
-                let (left, right) = keyword(rest);
-                return Next::On(left == right);
+                let (left, right) = split_keyword(rest);
+                return CommandEffect::On(left == right);
             }
             "kernel" | "imgargs" | "chain" | "boot" | "initrd" => {
-                if let (true, Some(argument)) = (name != "initrd", unattended_argument(rest)) {
+                if let (true, Some(argument)) = (name != "initrd", find_unattended_argument(rest)) {
                     let (entry, argument) = (self.label.clone(), argument.to_owned());
-                    self.found.push(Unattended { line: number, entry, argument });
+                    self.found.push(UnattendedEntry { line: number, entry, argument });
                 }
                 if name == "chain" || name == "boot" {
-                    return Next::End;
+                    return CommandEffect::End;
                 }
             }
-            "goto" => return Next::Goto(rest.to_owned()),
-            "exit" | "sanboot" | "shell" | "reboot" | "poweroff" => return Next::End,
+            "goto" => return CommandEffect::Goto(rest.to_owned()),
+            "exit" | "sanboot" | "shell" | "reboot" | "poweroff" => return CommandEffect::End,
             // Nobody presses a key, nobody logs in.
-            "prompt" | "login" => return Next::On(false),
+            "prompt" | "login" => return CommandEffect::On(false),
             _ => {}
         }
-        Next::On(true)
+        CommandEffect::On(true)
     }
 
     fn item(&mut self, rest: &str) {
@@ -156,7 +156,7 @@ impl Run<'_> {
 }
 
 /// A line in commands and the operators between them.
-fn commands(line: &str) -> Vec<String> {
+fn split_ipxe_commands(line: &str) -> Vec<String> {
     let line = line
         .split_once('#')
         .filter(|(before, _)| before.trim().is_empty())

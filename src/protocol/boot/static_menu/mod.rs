@@ -10,29 +10,29 @@ mod ipxe;
 mod pxelinux;
 mod unattended;
 
-pub use self::unattended::Unattended;
-use super::names::Loader;
+pub use self::unattended::UnattendedEntry;
+use super::names::MenuLoader;
 
 /// Which loader reads a file of this path as a menu. None: no menu that we know.
-pub fn menu_of(path: &str) -> Option<Loader> {
+pub fn detect_menu_loader(path: &str) -> Option<MenuLoader> {
     let mut parts = path.rsplit('/');
     let name = parts.next()?;
     if parts.next() == Some("pxelinux.cfg") {
-        return Some(Loader::Pxelinux);
+        return Some(MenuLoader::Pxelinux);
     }
     if name.starts_with("grub.cfg") {
-        return Some(Loader::Grub);
+        return Some(MenuLoader::Grub);
     }
-    name.ends_with(".ipxe").then_some(Loader::Ipxe)
+    name.ends_with(".ipxe").then_some(MenuLoader::Ipxe)
 }
 
 /// The default entries of this menu that install without asking, each once, in the order of the
 /// file.
-pub fn unattended_defaults(loader: Loader, text: &str) -> Vec<Unattended> {
+pub fn find_unattended_defaults(loader: MenuLoader, text: &str) -> Vec<UnattendedEntry> {
     let mut found = match loader {
-        Loader::Pxelinux => pxelinux::unattended_defaults(text),
-        Loader::Grub => grub::unattended_defaults(text),
-        Loader::Ipxe => ipxe::unattended_defaults(text),
+        MenuLoader::Pxelinux => pxelinux::find_pxelinux_defaults(text),
+        MenuLoader::Grub => grub::find_grub_defaults(text),
+        MenuLoader::Ipxe => ipxe::find_ipxe_defaults(text),
     };
     found.sort_by_key(|one| one.line);
     found.dedup();

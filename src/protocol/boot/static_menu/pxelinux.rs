@@ -1,10 +1,10 @@
 //! PXELINUX: DEFAULT, UI, ONTIMEOUT, LABEL with KERNEL and APPEND, MENU DEFAULT.
 
-use super::unattended::{Unattended, keyword};
-use crate::boot::menu::unattended_argument;
+use super::unattended::{UnattendedEntry, split_keyword};
+use crate::boot::menu::find_unattended_argument;
 
 #[derive(Debug, Default)]
-struct Label {
+struct PxelinuxLabel {
     name: String,
     /// Lines of KERNEL (and its kin) and APPEND: their number and what they hand to the kernel.
     arguments: Vec<(usize, String)>,
@@ -13,8 +13,8 @@ struct Label {
 }
 
 #[derive(Debug, Default)]
-struct Menu {
-    labels: Vec<Label>,
+struct PxelinuxMenu {
+    labels: Vec<PxelinuxLabel>,
     /// APPEND before the first label: for labels without one of their own.
     append: Option<(usize, String)>,
     /// Values of DEFAULT and ONTIMEOUT, which name a label or are a command line of their own.
@@ -22,18 +22,18 @@ struct Menu {
     has_ui: bool,
 }
 
-pub(super) fn unattended_defaults(text: &str) -> Vec<Unattended> {
-    let menu = read(text);
+pub(super) fn find_pxelinux_defaults(text: &str) -> Vec<UnattendedEntry> {
+    let menu = parse_pxelinux_menu(text);
     let mut found = Vec::new();
     let mut is_named = false;
     for (line, start) in &menu.starts {
         match menu.labels.iter().find(|label| label.name.eq_ignore_ascii_case(start)) {
             Some(label) => {
                 is_named = true;
-                found.extend(unattended(label, &menu));
+                found.extend(find_label_argument(label, &menu));
             }
             // A command line in the place of a label, such as `vmlinuz ks=...`.
-            None => found.extend(unattended_argument(start).map(|argument| Unattended {
+            None => found.extend(find_unattended_argument(start).map(|argument| UnattendedEntry {
                 line: *line,
                 entry: start.clone(),
                 argument: argument.to_owned(),
@@ -41,31 +41,33 @@ pub(super) fn unattended_defaults(text: &str) -> Vec<Unattended> {
         }
     }
     let marked = menu.labels.iter().filter(|label| label.is_menu_default);
-    found.extend(marked.filter_map(|label| unattended(label, &menu)));
+    found.extend(marked.filter_map(|label| find_label_argument(label, &menu)));
     // The menu system begins at its first entry where nothing says otherwise.
     let is_marked = menu.labels.iter().any(|label| label.is_menu_default);
     if menu.has_ui && !is_named && !is_marked {
-        found.extend(menu.labels.first().and_then(|label| unattended(label, &menu)));
+        found.extend(menu.labels.first().and_then(|label| find_label_argument(label, &menu)));
     }
     found
 }
 
-fn read(text: &str) -> Menu {
-    let mut menu = Menu::default();
+fn parse_pxelinux_menu(text: &str) -> PxelinuxMenu {
+    let mut menu = PxelinuxMenu::default();
     for (line, written) in (1..).zip(text.lines()) {
-        let (word, rest) = keyword(written);
+        let (word, rest) = split_keyword(written);
         match word.to_ascii_lowercase().as_str() {
-            "label" => menu.labels.push(Label { name: rest.to_owned(), ..Label::default() }),
+            "label" => menu
+                .labels
+                .push(PxelinuxLabel { name: rest.to_owned(), ..PxelinuxLabel::default() }),
             "ui" => menu.has_ui = true,
             "default" if is_menu_program(rest) => menu.has_ui = true,
             "default" | "ontimeout" => menu.starts.push((line, rest.to_owned())),
-            "append" => append(&mut menu, line, rest),
+            "append" => note_pxelinux_append(&mut menu, line, rest),
             "kernel" | "linux" | "boot" | "com32" => {
                 if let Some(label) = menu.labels.last_mut() {
-                    label.arguments.push((line, keyword(rest).1.to_owned()));
+                    label.arguments.push((line, split_keyword(rest).1.to_owned()));
                 }
             }
-            "menu" if keyword(rest).0.eq_ignore_ascii_case("default") => {
+            "menu" if split_keyword(rest).0.eq_ignore_ascii_case("default") => {
                 if let Some(label) = menu.labels.last_mut() {
                     label.is_menu_default = true;
                 }
@@ -76,7 +78,7 @@ fn read(text: &str) -> Menu {
     menu
 }
 
-fn append(menu: &mut Menu, line: usize, rest: &str) {
+fn note_pxelinux_append(menu: &mut PxelinuxMenu, line: usize, rest: &str) {
     match menu.labels.last_mut() {
         Some(label) => {
             label.has_append = true;
@@ -89,13 +91,13 @@ fn append(menu: &mut Menu, line: usize, rest: &str) {
 
 /// `DEFAULT vesamenu.c32`: a program that draws a menu, and no label.
 fn is_menu_program(value: &str) -> bool {
-    keyword(value).0.to_ascii_lowercase().ends_with("menu.c32")
+    split_keyword(value).0.to_ascii_lowercase().ends_with("menu.c32")
 }
 
-fn unattended(label: &Label, menu: &Menu) -> Option<Unattended> {
+fn find_label_argument(label: &PxelinuxLabel, menu: &PxelinuxMenu) -> Option<UnattendedEntry> {
     let common = menu.append.as_ref().filter(|_| !label.has_append);
     label.arguments.iter().chain(common).find_map(|(line, arguments)| {
-        let argument = unattended_argument(arguments)?.to_owned();
-        Some(Unattended { line: *line, entry: label.name.clone(), argument })
+        let argument = find_unattended_argument(arguments)?.to_owned();
+        Some(UnattendedEntry { line: *line, entry: label.name.clone(), argument })
     })
 }

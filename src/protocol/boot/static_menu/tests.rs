@@ -3,20 +3,20 @@
 use super::*;
 
 /// `line entry argument` of each finding.
-fn found(loader: Loader, text: &str) -> Vec<String> {
-    let show = |one: &Unattended| format!("{} {} {}", one.line, one.entry, one.argument);
-    unattended_defaults(loader, text).iter().map(show).collect()
+fn found(loader: MenuLoader, text: &str) -> Vec<String> {
+    let show = |one: &UnattendedEntry| format!("{} {} {}", one.line, one.entry, one.argument);
+    find_unattended_defaults(loader, text).iter().map(show).collect()
 }
 
 #[test]
 fn the_classic_menu_that_wipes_every_disk_is_found() {
     let text = include_str!("../../../../tests/classic/pxelinux.cfg-default");
-    assert_eq!(found(Loader::Pxelinux, text), ["11 linux ks=http://192.168.4.150/ks.cfg"]);
+    assert_eq!(found(MenuLoader::Pxelinux, text), ["11 linux ks=http://192.168.4.150/ks.cfg"]);
     let harmless = text
         .replace("  menu default\n", "")
         .replace("label linux", "label local\n localboot 0\nlabel linux");
     assert_eq!(
-        found(Loader::Pxelinux, &harmless),
+        found(MenuLoader::Pxelinux, &harmless),
         [""; 0],
         "the first entry is the default, and it boots the disk"
     );
@@ -48,7 +48,7 @@ fn pxelinux_starts_what_default_and_ontimeout_name() {
         ),
         ("LABEL a\n LOCALBOOT 0\nLABEL b\n MENU LABEL Default\n KERNEL k\n APPEND ks=x\n", vec![]),
     ] {
-        assert_eq!(found(Loader::Pxelinux, text), expected, "{text}");
+        assert_eq!(found(MenuLoader::Pxelinux, text), expected, "{text}");
     }
 }
 
@@ -57,7 +57,7 @@ fn grub_defaults_are_numbers_titles_and_ids() {
     let menu = "menuentry 'Disk' --id disk {\n exit\n}\nmenuentry \"Install it\" --class os --id \
                 in {\n linux /k \"auto=true\" quiet\n initrd /i\n}\nsubmenu More {\n menuentry x \
                 {\n  linux /k ks=y\n }\n}\n";
-    let with = |default: &str| found(Loader::Grub, &format!("set default={default}\n{menu}"));
+    let with = |default: &str| found(MenuLoader::Grub, &format!("set default={default}\n{menu}"));
     for installs in ["1", "\"Install it\"", "in"] {
         assert_eq!(with(installs), ["6 Install it auto=true"], "{installs}");
     }
@@ -65,23 +65,23 @@ fn grub_defaults_are_numbers_titles_and_ids() {
         assert_eq!(with(harmless), [""; 0], "{harmless}");
     }
     assert_eq!(with("'2>0'"), ["11 More ks=y"]);
-    assert_eq!(found(Loader::Grub, menu), [""; 0]);
+    assert_eq!(found(MenuLoader::Grub, menu), [""; 0]);
     assert_eq!(
-        found(Loader::Grub, "linux /k preseed/url=z\nboot\n"),
+        found(MenuLoader::Grub, "linux /k preseed/url=z\nboot\n"),
         ["1 (outside any entry) preseed/url=z"]
     );
-    assert_eq!(found(Loader::Grub, "function f {\n echo\n}\n# linux /k ks=x\n"), [""; 0]);
-    assert_eq!(found(Loader::Grub, "}\n}\nmenuentry {\nlinux\n"), [""; 0]);
+    assert_eq!(found(MenuLoader::Grub, "function f {\n echo\n}\n# linux /k ks=x\n"), [""; 0]);
+    assert_eq!(found(MenuLoader::Grub, "}\n}\nmenuentry {\nlinux\n"), [""; 0]);
     // A block of another kind inside an entry ends before the entry does; a hash within a word
     // begins no comment.
     let nested = "set default=0\nmenuentry in {\n if a {\n echo\n }\n linux /k#1 ks=x # \
                   ks=y\n}\nlinux /k auto=true\n";
-    assert_eq!(found(Loader::Grub, nested), ["6 in ks=x", "8 (outside any entry) auto=true"]);
+    assert_eq!(found(MenuLoader::Grub, nested), ["6 in ks=x", "8 (outside any entry) auto=true"]);
     let comment = "set default=0\nmenuentry in {\n linux /k # ks=x\n}\n";
-    assert_eq!(found(Loader::Grub, comment), [""; 0]);
+    assert_eq!(found(MenuLoader::Grub, comment), [""; 0]);
     // Without its brace a menuentry is no block, and what follows stands outside.
     assert_eq!(
-        found(Loader::Grub, "set default=0\nmenuentry in\nlinux /k ks=x\n"),
+        found(MenuLoader::Grub, "set default=0\nmenuentry in\nlinux /k ks=x\n"),
         ["3 (outside any entry) ks=x"]
     );
 }
@@ -92,47 +92,51 @@ fn ipxe_scripts_are_followed_as_if_nobody_touched_a_key() {
                 Install\nitem disk Disk\n\
                 choose --timeout 5000 --default ${d} target && goto ${target}\n:install\nkernel k \
                 ks=x\nboot\n:disk\nexit\n";
-    assert_eq!(found(Loader::Ipxe, menu), [""; 0]);
+    assert_eq!(found(MenuLoader::Ipxe, menu), [""; 0]);
     let installs = menu.replace("set d disk", "set d install");
-    assert_eq!(found(Loader::Ipxe, &installs), ["9 install ks=x"]);
+    assert_eq!(found(MenuLoader::Ipxe, &installs), ["9 install ks=x"]);
     let first = menu.replace("--default ${d} ", "");
-    assert_eq!(found(Loader::Ipxe, &first), ["9 install ks=x"], "the first item is the default");
+    assert_eq!(
+        found(MenuLoader::Ipxe, &first),
+        ["9 install ks=x"],
+        "the first item is the default"
+    );
     assert_eq!(
         found(
-            Loader::Ipxe,
+            MenuLoader::Ipxe,
             "#!ipxe\nprompt --timeout 3000 Press a key && goto in || exit\n:in\nkernel k ks=x\n"
         ),
         [""; 0]
     );
     assert_eq!(
-        found(Loader::Ipxe, "#!ipxe\nkernel k url=http://a/preseed.cfg\nboot || goto x\n"),
+        found(MenuLoader::Ipxe, "#!ipxe\nkernel k url=http://a/preseed.cfg\nboot || goto x\n"),
         ["2 (the script) url=http://a/preseed.cfg"]
     );
-    assert_eq!(found(Loader::Ipxe, "#!ipxe\n:a\ngoto a\n"), [""; 0], "a circle ends");
+    assert_eq!(found(MenuLoader::Ipxe, "#!ipxe\n:a\ngoto a\n"), [""; 0], "a circle ends");
     // A second menu has items of its own.
     let second = "#!ipxe\nmenu A\nitem in In\nmenu B\nitem out Out\nchoose t && goto \
                   ${t}\n:in\nkernel k ks=x\nboot\n:out\nexit\n";
-    assert_eq!(found(Loader::Ipxe, second), [""; 0]);
+    assert_eq!(found(MenuLoader::Ipxe, second), [""; 0]);
     for (condition, installs) in
         [("iseq a a", true), ("iseq a b", false), ("isset x", true), ("isset ${none}", false)]
     {
         let script = format!("#!ipxe\n{condition} && kernel k ks=x ||\n");
-        assert_eq!(!found(Loader::Ipxe, &script).is_empty(), installs, "{condition}");
+        assert_eq!(!found(MenuLoader::Ipxe, &script).is_empty(), installs, "{condition}");
     }
     // What is started does not come back; the disk, the shell and the power switch are no
     // installation.
     for end in ["chain other", "boot", "exit", "sanboot", "shell", "reboot", "poweroff"] {
         let script = format!("#!ipxe\n{end}\nkernel k ks=x\n");
-        assert_eq!(found(Loader::Ipxe, &script), [""; 0], "{end}");
+        assert_eq!(found(MenuLoader::Ipxe, &script), [""; 0], "{end}");
     }
     assert_eq!(
-        found(Loader::Ipxe, "#!ipxe\ninitrd i ks=x\nkernel k\nboot\n"),
+        found(MenuLoader::Ipxe, "#!ipxe\ninitrd i ks=x\nkernel k\nboot\n"),
         [""; 0],
         "nothing reads the arguments of an initrd"
     );
     for start in ["kernel k", "imgargs k", "chain k"] {
         assert_eq!(
-            found(Loader::Ipxe, &format!("#!ipxe\n{start} ks=x\n")),
+            found(MenuLoader::Ipxe, &format!("#!ipxe\n{start} ks=x\n")),
             ["2 (the script) ks=x"],
             "{start}"
         );
@@ -141,10 +145,13 @@ fn ipxe_scripts_are_followed_as_if_nobody_touched_a_key() {
 
 #[test]
 fn a_menu_is_known_by_its_place() {
-    assert_eq!(menu_of("old/pxelinux.cfg/01-52-54-00-12-34-10"), Some(Loader::Pxelinux));
-    assert_eq!(menu_of("efi/grub.cfg-C0A8"), Some(Loader::Grub));
-    assert_eq!(menu_of("menu.ipxe"), Some(Loader::Ipxe));
+    assert_eq!(
+        detect_menu_loader("old/pxelinux.cfg/01-52-54-00-12-34-10"),
+        Some(MenuLoader::Pxelinux)
+    );
+    assert_eq!(detect_menu_loader("efi/grub.cfg-C0A8"), Some(MenuLoader::Grub));
+    assert_eq!(detect_menu_loader("menu.ipxe"), Some(MenuLoader::Ipxe));
     for other in ["pxelinux.cfg", "pxelinux.0", "ks.cfg", "ipxe.efi"] {
-        assert_eq!(menu_of(other), None, "{other}");
+        assert_eq!(detect_menu_loader(other), None, "{other}");
     }
 }

@@ -2,7 +2,7 @@
 
 /// A default (or timeout) entry that installs by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unattended {
+pub struct UnattendedEntry {
     /// Of the line with the argument, from 1.
     pub line: usize,
     /// The entry's name in its menu.
@@ -12,7 +12,7 @@ pub struct Unattended {
 }
 
 /// Splits a line at its first blank.
-pub(super) fn keyword(line: &str) -> (&str, &str) {
+pub(super) fn split_keyword(line: &str) -> (&str, &str) {
     let line = line.trim();
     line.split_once(char::is_whitespace).map_or((line, ""), |(word, rest)| (word, rest.trim()))
 }

@@ -7,28 +7,28 @@ use super::super::packet::ErrorCode;
 
 /// How a client asks and answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Behaviour {
+pub struct ClientBehaviour {
     /// For reports.
     pub name: &'static str,
     /// Options of a request, in the order sent.
-    pub asks: Vec<Ask>,
+    pub asks: Vec<AskedOption>,
     /// A first request only learns the size and is ended with this code (T-52); the second has no
     /// `tsize`.
     pub probe: Option<ErrorCode>,
     /// DATA without an OACK is ignored (T-22).
     pub needs_oack: bool,
-    pub unexpected: Unexpected,
+    pub unexpected: OutOfOrderPolicy,
     /// A datagram from a foreign port is answered with an ERROR (RFC 1350 section 4); no firmware
     /// does so.
     pub refuses_strays: bool,
     /// The timer repeats the last ACK, not only the request (T-43).
     pub repeats_acks: bool,
-    pub patience: Patience,
+    pub patience: ClientPatience,
 }
 
 /// An option asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum AskedOption {
     Tsize,
     /// Seconds.
     Timeout(u8),
@@ -40,7 +40,7 @@ pub enum Ask {
 
 /// The answer to a block that is not the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unexpected {
+pub enum OutOfOrderPolicy {
     /// Acknowledges the last block in order, for each one: EDK2, iPXE, pxelinux.
     AckLast,
     /// Acknowledges old blocks by their number, ignores future ones: GRUB.
@@ -51,7 +51,7 @@ pub enum Unexpected {
 
 /// How long a client waits for the next packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct ClientPatience {
     pub first: Tick,
     /// Each wait is so many per cent of the one before.
     pub growth_percent: u64,
@@ -63,12 +63,12 @@ pub struct Patience {
 /// U-Boot compares block numbers as signed 16-bit, so beyond this block it tells of no gap (T-39).
 pub(super) const UBOOT_GAPS_TOLD_TO: u64 = 32767;
 
-impl Behaviour {
+impl ClientBehaviour {
     /// UEFI PXE on Ethernet (OVMF and most servers): size probe, then windows of 4.
     pub fn edk2() -> Self {
         Self {
             name: "edk2",
-            asks: vec![Ask::Tsize, Ask::Blksize(1468), Ask::Windowsize(4)],
+            asks: vec![AskedOption::Tsize, AskedOption::Blksize(1468), AskedOption::Windowsize(4)],
             probe: Some(ErrorCode::OptionsRefused),
             ..Self::plain()
         }
@@ -76,15 +76,19 @@ impl Behaviour {
 
     /// shim through UEFI PXE: always 512-octet blocks, no probe (seen with OVMF).
     pub fn shim() -> Self {
-        Self { name: "shim", asks: vec![Ask::Blksize(512), Ask::Windowsize(4)], ..Self::plain() }
+        Self {
+            name: "shim",
+            asks: vec![AskedOption::Blksize(512), AskedOption::Windowsize(4)],
+            ..Self::plain()
+        }
     }
 
     /// iPXE on Ethernet.
     pub fn ipxe() -> Self {
         Self {
             name: "ipxe",
-            asks: vec![Ask::Blksize(1432), Ask::Tsize],
-            patience: Patience {
+            asks: vec![AskedOption::Blksize(1432), AskedOption::Tsize],
+            patience: ClientPatience {
                 first: 250 * MILLISECOND,
                 growth_percent: 200,
                 most: 10 * SECOND,
@@ -98,11 +102,11 @@ impl Behaviour {
     pub fn grub() -> Self {
         Self {
             name: "grub",
-            asks: vec![Ask::Blksize(1024), Ask::Tsize],
+            asks: vec![AskedOption::Blksize(1024), AskedOption::Tsize],
             needs_oack: true,
-            unexpected: Unexpected::AckOldOnly,
+            unexpected: OutOfOrderPolicy::AckOldOnly,
             repeats_acks: false,
-            patience: Patience {
+            patience: ClientPatience {
                 first: 400 * MILLISECOND,
                 growth_percent: 104,
                 most: 2 * SECOND,
@@ -116,8 +120,8 @@ impl Behaviour {
     pub fn pxelinux() -> Self {
         Self {
             name: "pxelinux",
-            asks: vec![Ask::Tsize, Ask::Blksize(1408)],
-            patience: Patience {
+            asks: vec![AskedOption::Tsize, AskedOption::Blksize(1408)],
+            patience: ClientPatience {
                 first: 110 * MILLISECOND,
                 growth_percent: 120,
                 most: 26 * SECOND,
@@ -129,15 +133,16 @@ impl Behaviour {
 
     /// U-Boot; `window` above 1 where `tftpwindowsize` is set.
     pub fn uboot(window: u16) -> Self {
-        let mut asks = vec![Ask::Timeout(5), Ask::Tsize, Ask::Blksize(1468)];
+        let mut asks =
+            vec![AskedOption::Timeout(5), AskedOption::Tsize, AskedOption::Blksize(1468)];
         if window > 1 {
-            asks.push(Ask::Windowsize(window));
+            asks.push(AskedOption::Windowsize(window));
         }
         Self {
             name: "uboot",
             asks,
-            unexpected: Unexpected::AckGapOnce,
-            patience: Patience {
+            unexpected: OutOfOrderPolicy::AckGapOnce,
+            patience: ClientPatience {
                 first: 5 * SECOND,
                 growth_percent: 100,
                 most: 5 * SECOND,
@@ -152,21 +157,26 @@ impl Behaviour {
     pub fn pi3() -> Self {
         Self {
             name: "pi3",
-            patience: Patience { first: SECOND, growth_percent: 100, most: SECOND, tries: 30 },
+            patience: ClientPatience {
+                first: SECOND,
+                growth_percent: 100,
+                most: SECOND,
+                tries: 30,
+            },
             ..Self::plain()
         }
     }
 
     /// EEPROM of a Raspberry Pi 4.
     pub fn pi4() -> Self {
-        Self { name: "pi4", asks: vec![Ask::Blksize(1024)], ..Self::pi3() }
+        Self { name: "pi4", asks: vec![AskedOption::Blksize(1024)], ..Self::pi3() }
     }
 
     /// A well-behaved client of RFC 2348 and RFC 7440, for load.
     pub fn generic(block_size: u16, window: u16) -> Self {
         Self {
             name: "generic",
-            asks: vec![Ask::Blksize(block_size), Ask::Windowsize(window)],
+            asks: vec![AskedOption::Blksize(block_size), AskedOption::Windowsize(window)],
             refuses_strays: true,
             ..Self::plain()
         }
@@ -179,10 +189,10 @@ impl Behaviour {
             asks: Vec::new(),
             probe: None,
             needs_oack: false,
-            unexpected: Unexpected::AckLast,
+            unexpected: OutOfOrderPolicy::AckLast,
             refuses_strays: false,
             repeats_acks: true,
-            patience: Patience {
+            patience: ClientPatience {
                 first: 4 * SECOND,
                 growth_percent: 100,
                 most: 4 * SECOND,
@@ -192,7 +202,7 @@ impl Behaviour {
     }
 }
 
-impl Ask {
+impl AskedOption {
     /// As it is spelt on the wire.
     pub fn name(self) -> &'static str {
         match self {
@@ -212,7 +222,7 @@ impl Ask {
     }
 }
 
-impl Patience {
+impl ClientPatience {
     /// All waits until it gives up.
     pub fn whole(&self) -> Tick {
         (0..self.tries).map(|passed| self.interval(passed)).sum()
@@ -232,13 +242,13 @@ mod tests {
     /// these lines.
     #[test]
     fn t43_each_firmware_asks_and_waits_as_it_was_seen() {
-        let manners = |behaviour: Behaviour| {
+        let manners = |behaviour: ClientBehaviour| {
             let asks: Vec<String> = behaviour
                 .asks
                 .iter()
                 .map(|ask| format!("{} {}", ask.name(), ask.value()))
                 .collect();
-            let Behaviour {
+            let ClientBehaviour {
                 name,
                 probe,
                 needs_oack,
@@ -261,16 +271,16 @@ mod tests {
             format!("{name}: {} | {unexpected:?} {} | {waits:?}", asks.join(", "), marks.join(" "))
         };
         let all = [
-            Behaviour::edk2(),
-            Behaviour::shim(),
-            Behaviour::ipxe(),
-            Behaviour::grub(),
-            Behaviour::pxelinux(),
-            Behaviour::uboot(1),
-            Behaviour::uboot(2),
-            Behaviour::pi3(),
-            Behaviour::pi4(),
-            Behaviour::generic(1468, 64),
+            ClientBehaviour::edk2(),
+            ClientBehaviour::shim(),
+            ClientBehaviour::ipxe(),
+            ClientBehaviour::grub(),
+            ClientBehaviour::pxelinux(),
+            ClientBehaviour::uboot(1),
+            ClientBehaviour::uboot(2),
+            ClientBehaviour::pi3(),
+            ClientBehaviour::pi4(),
+            ClientBehaviour::generic(1468, 64),
         ];
         let seen = all.map(manners);
         let expected = [

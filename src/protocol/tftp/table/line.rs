@@ -7,13 +7,13 @@ use super::super::id::TransferId;
 /// Sessions in the order in which they entered a state. Those that have left it are skipped when
 /// they come up.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct SessionQueue {
     pub(super) entered: VecDeque<TransferId>,
     /// Sessions in the state now.
     pub(super) count: usize,
 }
 
-impl Line {
+impl SessionQueue {
     /// Enters `id`. Those at the head that are not `still` in the state go, so that the line is no
     /// longer than what came in while its oldest lived.
     pub(super) fn enter(&mut self, id: TransferId, still: impl Fn(TransferId) -> bool) {

@@ -7,24 +7,24 @@ use super::super::id::TransferId;
 use super::super::limits::{
     OPENING_MAX, OVERHEAD_V4, OVERHEAD_V6, REQUEST_COPY_GRACE, WAITING_MAX,
 };
-use super::super::local::{Local, is_unicast};
+use super::super::local::{LocalAddress, is_unicast_address};
 use super::super::options::OptionPolicy;
-use super::super::outcome::Outcome;
-use super::super::packet::{Asked, Refusal, Request};
-use super::super::sources::{network, place};
-use super::session::{Session, Stage};
-use super::{Key, Reply, Slot, Table, peek};
+use super::super::outcome::TransferOutcome;
+use super::super::packet::{ReadRequest, StoredReadRequest, TftpRefusal};
+use super::super::sources::{find_rate_place, find_source_network};
+use super::session::{ClientSession, SessionStage};
+use super::{ErrorReply, SessionKey, SessionSlot, TransferTable, peek_session};
 
-impl<C> Table<C> {
+impl<C> TransferTable<C> {
     pub(super) fn handle_request(
         &mut self,
         now: Tick,
         peer: SocketAddr,
-        local: Local,
-        asked: &Asked<'_>,
+        local: LocalAddress,
+        asked: &ReadRequest<'_>,
     ) {
         self.counts.requests += 1;
-        if let Some(id) = self.keys.get(&Key::endpoint(peer)).copied() {
+        if let Some(id) = self.keys.get(&SessionKey::endpoint(peer)).copied() {
             if self.is_repeat(now, id, asked) {
                 self.counts.repeated += 1;
                 return;
@@ -56,7 +56,7 @@ impl<C> Table<C> {
     }
 
     /// Is `asked` what session `id` is already about (T-49)? Then it is dealt with here.
-    fn is_repeat(&mut self, now: Tick, id: TransferId, asked: &Asked<'_>) -> bool {
+    fn is_repeat(&mut self, now: Tick, id: TransferId, asked: &ReadRequest<'_>) -> bool {
         let Some(session) = self.session_mut(id).filter(|session| session.request.same(asked))
         else {
             return false;
@@ -64,22 +64,22 @@ impl<C> Table<C> {
         let address = session.peer.ip().to_canonical();
         match &mut session.stage {
             // The client still wants it, so it keeps its place.
-            Stage::Waiting => {
+            SessionStage::Waiting => {
                 session.forget_at = now + WAITING_MAX;
                 self.begin_waiting(now, address);
                 true
             }
-            Stage::Opening => true,
-            Stage::Running(transfer) if transfer.confirmed() => {
+            SessionStage::Opening => true,
+            SessionStage::Running(transfer) if transfer.confirmed() => {
                 now < session.moved_at + REQUEST_COPY_GRACE
             }
-            Stage::Running(transfer) => {
+            SessionStage::Running(transfer) => {
                 if transfer.handle_repeated_request() {
                     self.settle(id);
                 }
                 true
             }
-            Stage::Ending { .. } | Stage::Quiet => false,
+            SessionStage::Ending { .. } | SessionStage::Quiet => false,
         }
     }
 
@@ -88,11 +88,12 @@ impl<C> Table<C> {
         let Some(session) = self.session_mut(id).filter(|session| session.is_live()) else {
             return;
         };
-        let whole = matches!(&session.stage, Stage::Running(transfer) if transfer.sent_whole());
+        let whole =
+            matches!(&session.stage, SessionStage::Running(transfer) if transfer.sent_whole());
         self.end(
             now,
             id,
-            if whole { Outcome::CompleteWithoutLastAck } else { Outcome::Replaced },
+            if whole { TransferOutcome::CompleteWithoutLastAck } else { TransferOutcome::Replaced },
             None,
         );
     }
@@ -103,13 +104,15 @@ impl<C> Table<C> {
         now: Tick,
         address: IpAddr,
         peer: SocketAddr,
-        local: Local,
-        asked: &Asked<'_>,
+        local: LocalAddress,
+        asked: &ReadRequest<'_>,
     ) {
         if !self.sources.has_room(address, &self.policy.limits) {
             return self.enqueue(now, now + WAITING_MAX, peer, local, asked);
         }
-        if network(address).is_some_and(|network| self.network_rates.take(now, network).is_err()) {
+        if find_source_network(address)
+            .is_some_and(|network| self.network_rates.take(now, network).is_err())
+        {
             self.counts.dropped += 1;
             return;
         }
@@ -127,8 +130,8 @@ impl<C> Table<C> {
         now: Tick,
         wake_at: Tick,
         peer: SocketAddr,
-        local: Local,
-        asked: &Asked<'_>,
+        local: LocalAddress,
+        asked: &ReadRequest<'_>,
     ) {
         if self.waiting >= self.policy.limits.waiting_max {
             self.counts.dropped += 1;
@@ -146,8 +149,10 @@ impl<C> Table<C> {
         let limits = self.policy.limits;
         loop {
             let slots = &self.slots;
-            let waits =
-                |id| peek(slots, id).is_some_and(|session| matches!(session.stage, Stage::Waiting));
+            let waits = |id| {
+                peek_session(slots, id)
+                    .is_some_and(|session| matches!(session.stage, SessionStage::Waiting))
+            };
             let Some(id) = self.sources.next_waiting(address, &limits, waits) else { return };
             if self.transfers >= limits.transfers_max {
                 return;
@@ -164,20 +169,20 @@ impl<C> Table<C> {
         &mut self,
         now: Tick,
         peer: SocketAddr,
-        local: Local,
-        asked: &Asked<'_>,
+        local: LocalAddress,
+        asked: &ReadRequest<'_>,
     ) -> TransferId {
         let options = self.fit(self.policy.options, peer);
-        let session = Session::new(peer, local, Request::from(asked), options, now);
+        let session = ClientSession::new(peer, local, StoredReadRequest::from(asked), options, now);
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, session: None });
+            self.slots.push(SessionSlot { generation: 0, session: None });
             // Slots are bounded by the limits, far below 2^32.
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
         let slot = &mut self.slots[index as usize];
         slot.session = Some(session);
         let id = TransferId { index, generation: slot.generation };
-        self.keys.insert(Key::endpoint(peer), id);
+        self.keys.insert(SessionKey::endpoint(peer), id);
         id
     }
 
@@ -189,16 +194,17 @@ impl<C> Table<C> {
         let address = peer.ip().to_canonical();
         let Some(session) = self.session_mut(id) else { return };
         session.tid = tid;
-        session.stage = Stage::Opening;
+        session.stage = SessionStage::Opening;
         session.counted = Some(address);
         session.unconfirmed = true;
         if tid.is_some() {
-            self.keys.insert(Key { peer, tid }, id);
+            self.keys.insert(SessionKey { peer, tid }, id);
         }
         self.sources.enter(address);
         self.transfers += 1;
         let slots = &self.slots;
-        self.unconfirmed.enter(id, |id| peek(slots, id).is_some_and(|session| session.unconfirmed));
+        self.unconfirmed
+            .enter(id, |id| peek_session(slots, id).is_some_and(|session| session.unconfirmed));
         self.set_alarm(id, now + OPENING_MAX);
         self.make_ready(id);
     }
@@ -209,12 +215,12 @@ impl<C> Table<C> {
             let slots = &self.slots;
             let oldest = self
                 .unconfirmed
-                .oldest(|id| peek(slots, id).is_some_and(|session| session.unconfirmed));
+                .oldest(|id| peek_session(slots, id).is_some_and(|session| session.unconfirmed));
             let Some(oldest) = oldest else { return };
             self.counts.displaced += 1;
             // What waits of its address is not begun here, or one would displace the next without
             // end.
-            self.finish(oldest, Outcome::Displaced, None);
+            self.finish(oldest, TransferOutcome::Displaced, None);
         }
     }
 
@@ -224,7 +230,8 @@ impl<C> Table<C> {
         if tids == 0 {
             return None;
         }
-        let place = place(peer.ip(), self.seed ^ u64::from(peer.port()), self.last_tids.len());
+        let place =
+            find_rate_place(peer.ip(), self.seed ^ u64::from(peer.port()), self.last_tids.len());
         let last = self.last_tids[place];
         let start = u16::try_from(self.random.below(u64::from(tids))).unwrap_or(0);
         let in_turn = (0..tids).map(|step| (u32::from(start) + u32::from(step)) % u32::from(tids));
@@ -232,7 +239,7 @@ impl<C> Table<C> {
             in_turn.filter_map(|tid| u16::try_from(tid).ok()).filter(|tid| *tid != last);
         let first = others.clone().next().unwrap_or(start);
         let tid = others
-            .find(|tid| !self.keys.contains_key(&Key { peer, tid: Some(*tid) }))
+            .find(|tid| !self.keys.contains_key(&SessionKey { peer, tid: Some(*tid) }))
             .unwrap_or(first);
         self.last_tids[place] = tid;
         Some(tid)
@@ -251,8 +258,8 @@ impl<C> Table<C> {
         &mut self,
         now: Tick,
         peer: SocketAddr,
-        local: Local,
-        refusal: Refusal,
+        local: LocalAddress,
+        refusal: TftpRefusal,
     ) {
         if self
             .limited_address(peer)
@@ -263,7 +270,7 @@ impl<C> Table<C> {
         }
         self.counts.turned_away += 1;
         let tid = self.choose_tid(peer);
-        self.reply(Reply { peer, local, tid, refusal });
+        self.reply(ErrorReply { peer, local, tid, refusal });
     }
 
     /// The address whose limits apply to `peer`; None = no limits (T-65).
@@ -275,7 +282,7 @@ impl<C> Table<C> {
     /// A source that may be answered: an endpoint, and of a configured subnet (T-65).
     pub(super) fn serves(&self, peer: SocketAddr) -> bool {
         let address = peer.ip().to_canonical();
-        if peer.port() == 0 || address.is_unspecified() || !is_unicast(address) {
+        if peer.port() == 0 || address.is_unspecified() || !is_unicast_address(address) {
             return false;
         }
         match address {

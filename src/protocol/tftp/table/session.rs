@@ -5,23 +5,23 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::Tick;
 use super::super::limits::WAITING_MAX;
-use super::super::local::Local;
-use super::super::options::{OptionPolicy, Terms};
-use super::super::outcome::Outcome;
-use super::super::packet::{Refusal, Request};
-use super::super::timers::Alarm;
-use super::super::transfer::{Tally, Transfer};
+use super::super::local::LocalAddress;
+use super::super::options::{NegotiatedTerms, OptionPolicy};
+use super::super::outcome::TransferOutcome;
+use super::super::packet::{StoredReadRequest, TftpRefusal};
+use super::super::timers::TimerAlarm;
+use super::super::transfer::{Transfer, TransferTally};
 
 #[derive(Debug)]
-pub(super) struct Session<C> {
+pub(super) struct ClientSession<C> {
     pub(super) peer: SocketAddr,
-    pub(super) local: Local,
+    pub(super) local: LocalAddress,
     pub(super) tid: Option<u16>,
-    pub(super) request: Request,
+    pub(super) request: StoredReadRequest,
     pub(super) options: OptionPolicy,
     /// What was agreed, once the file was found.
-    pub(super) terms: Option<Terms>,
-    pub(super) stage: Stage,
+    pub(super) terms: Option<NegotiatedTerms>,
+    pub(super) stage: SessionStage,
     pub(super) content: Option<C>,
     /// Octets of the content.
     pub(super) len: u64,
@@ -38,12 +38,12 @@ pub(super) struct Session<C> {
     pub(super) unconfirmed: bool,
     /// It is in the ready list.
     pub(super) ready: bool,
-    pub(super) alarm: Alarm,
+    pub(super) alarm: TimerAlarm,
 }
 
 /// Where a session stands; it only moves down this list.
 #[derive(Debug)]
-pub(super) enum Stage {
+pub(super) enum SessionStage {
     /// Over a limit of its address (T-65).
     Waiting,
     /// The engine looks for the file.
@@ -51,16 +51,16 @@ pub(super) enum Stage {
     /// Boxed: most sessions of a crowded table are not running.
     Running(Box<Transfer>),
     /// An ERROR may be owed to the client, and the outcome to the engine.
-    Ending { outcome: Outcome, error: Option<Refusal>, tally: Tally },
+    Ending { outcome: TransferOutcome, error: Option<TftpRefusal>, tally: TransferTally },
     /// Over; late packets are swallowed (T-32).
     Quiet,
 }
 
-impl<C> Session<C> {
+impl<C> ClientSession<C> {
     pub(super) fn new(
         peer: SocketAddr,
-        local: Local,
-        request: Request,
+        local: LocalAddress,
+        request: StoredReadRequest,
         options: OptionPolicy,
         now: Tick,
     ) -> Self {
@@ -71,7 +71,7 @@ impl<C> Session<C> {
             request,
             options,
             terms: None,
-            stage: Stage::Waiting,
+            stage: SessionStage::Waiting,
             content: None,
             len: 0,
             started: now,
@@ -81,12 +81,15 @@ impl<C> Session<C> {
             counted: None,
             unconfirmed: false,
             ready: false,
-            alarm: Alarm::default(),
+            alarm: TimerAlarm::default(),
         }
     }
 
     /// Not over.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.stage, Stage::Waiting | Stage::Opening | Stage::Running(_))
+        matches!(
+            self.stage,
+            SessionStage::Waiting | SessionStage::Opening | SessionStage::Running(_)
+        )
     }
 }

@@ -14,11 +14,11 @@ const LOOKS_MAX: usize = 64;
 /// One entry for each confirmed transfer. Its moment is put right when it comes up, so that an ACK
 /// costs nothing here.
 #[derive(Debug, Default)]
-pub(super) struct Stillest {
+pub(super) struct StillestTransfers {
     entries: BinaryHeap<Reverse<(Tick, TransferId)>>,
 }
 
-impl Stillest {
+impl StillestTransfers {
     /// Enters a transfer that has moved on just now. `moved_at` gives the last progress of one that
     /// is confirmed, None for others.
     pub(super) fn enter(

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::model::network::Network;
+use crate::model::network::Ipv4Network;
 use crate::tftp::limits::{
     DISTRUST, MILLISECOND, NETWORK_RATE, OFFERS_MAX, OPENING_MAX, REQUEST_COPY_GRACE, SECOND,
     STILL_MIN, WAITING_MAX,
@@ -19,26 +19,26 @@ enum Did {
     Open(TransferId),
     Blocks { to: SocketAddr, tid: Option<u16>, first: u16, blocks: u32, size: u16 },
     Sent { to: SocketAddr, tid: Option<u16>, bytes: Vec<u8> },
-    Ended { name: Vec<u8>, outcome: Outcome, content: Option<u64> },
+    Ended { name: Vec<u8>, outcome: TransferOutcome, content: Option<u64> },
 }
 
 struct Bench {
-    table: Table<u64>,
+    table: TransferTable<u64>,
     now: Tick,
     /// Answer to every `Open`: the length of the file, or a refusal.
-    file: Result<u64, Refusal>,
+    file: Result<u64, TftpRefusal>,
 }
 
-fn bench(policy: Policy) -> Bench {
-    Bench { table: Table::new(policy, 42), now: SECOND, file: Ok(10_000) }
+fn bench(policy: TftpPolicy) -> Bench {
+    Bench { table: TransferTable::new(policy, 42), now: SECOND, file: Ok(10_000) }
 }
 
 fn machine(host: u8, port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 168, 4, host)), port)
 }
 
-fn here() -> Local {
-    Local { address: IpAddr::V4(Ipv4Addr::new(192, 168, 4, 150)), interface: 2 }
+fn here() -> LocalAddress {
+    LocalAddress { address: IpAddr::V4(Ipv4Addr::new(192, 168, 4, 150)), interface: 2 }
 }
 
 fn rrq(name: &str, options: &[u8]) -> Vec<u8> {
@@ -99,15 +99,15 @@ impl Bench {
 
     fn poll(&mut self) -> Option<Did> {
         Some(match self.table.poll(self.now)? {
-            Action::Open { id, .. } => Did::Open(id),
-            Action::Blocks { peer, tid, first, blocks, block_size, .. } => {
+            TableAction::Open { id, .. } => Did::Open(id),
+            TableAction::Blocks { peer, tid, first, blocks, block_size, .. } => {
                 Did::Blocks { to: peer, tid, first, blocks, size: block_size }
             }
-            Action::Datagram { peer, local, tid, bytes, .. } => {
+            TableAction::Datagram { peer, local, tid, bytes, .. } => {
                 assert_eq!(local, here());
                 Did::Sent { to: peer, tid, bytes: bytes.to_vec() }
             }
-            Action::Ended { outcome, name, content, .. } => {
+            TableAction::Ended { outcome, name, content, .. } => {
                 Did::Ended { name: name.to_vec(), outcome, content }
             }
         })
@@ -127,7 +127,7 @@ fn opens(did: &[Did]) -> usize {
     did.iter().filter(|one| matches!(one, Did::Open(_))).count()
 }
 
-fn outcomes(did: &[Did]) -> Vec<Outcome> {
+fn outcomes(did: &[Did]) -> Vec<TransferOutcome> {
     let ended = did.iter().filter_map(|one| match one {
         Did::Ended { outcome, .. } => Some(*outcome),
         _ => None,
@@ -154,7 +154,7 @@ fn runs(did: &[Did]) -> Vec<(u16, u32)> {
 
 #[test]
 fn t65_refusals_are_limited_like_requests_and_each_is_counted() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let asked = 1000;
     let errors: usize = (0..asked)
         .map(|_| errors(&bench.listen(machine(10, 2000), b"\0\x02up\0octet\0")).len())
@@ -163,7 +163,7 @@ fn t65_refusals_are_limited_like_requests_and_each_is_counted() {
     assert_eq!((counts.turned_away, counts.dropped), (errors as u64, asked - errors as u64));
     assert!(errors > 0 && counts.dropped > 0, "{counts:?}");
     // More at a time than wait for the engine: the rest is dropped as well.
-    let mut bench = self::bench(Policy { per_address_limits: false, ..Policy::default() });
+    let mut bench = self::bench(TftpPolicy { per_address_limits: false, ..TftpPolicy::default() });
     for port in 1..=REPLIES_QUEUED_MAX as u16 + 7 {
         bench.table.handle_listen(
             bench.now,
@@ -179,7 +179,7 @@ fn t65_refusals_are_limited_like_requests_and_each_is_counted() {
 #[test]
 fn t26_a_content_that_turns_out_longer_is_sent_to_its_own_end() {
     let peer = machine(10, 2000);
-    let mut bench = Bench { file: Ok(1000), ..bench(Policy::default()) };
+    let mut bench = Bench { file: Ok(1000), ..bench(TftpPolicy::default()) };
     let did = bench.ask(peer, "f", b"");
     let Some(Did::Open(id)) = did.first() else { panic!("{did:?}") };
     let (tid, mut blocks) = (from(&did), runs(&did));
@@ -187,7 +187,7 @@ fn t26_a_content_that_turns_out_longer_is_sent_to_its_own_end() {
     for block in 1..=4 {
         let did = bench.tid(tid, peer, &ack(block));
         blocks.extend(runs(&did));
-        let ended: &[Outcome] = if block == 4 { &[Outcome::Complete] } else { &[] };
+        let ended: &[TransferOutcome] = if block == 4 { &[TransferOutcome::Complete] } else { &[] };
         assert_eq!(outcomes(&did), ended, "{block}");
     }
     assert_eq!(blocks, [(1, 1), (2, 1), (3, 1), (4, 1)]);
@@ -195,7 +195,7 @@ fn t26_a_content_that_turns_out_longer_is_sent_to_its_own_end() {
 
 #[test]
 fn t1_a_request_brings_its_file_from_first_block_to_last_ack() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let peer = machine(1, 2070);
     let did = bench.ask(peer, "pxelinux.0", OPTIONS);
     let tid = from(&did);
@@ -214,7 +214,7 @@ fn t1_a_request_brings_its_file_from_first_block_to_last_ack() {
     );
     let ended = Did::Ended {
         name: b"pxelinux.0".to_vec(),
-        outcome: Outcome::Complete,
+        outcome: TransferOutcome::Complete,
         content: Some(10_000),
     };
     assert_eq!(bench.tid(tid, peer, &ack(7)), [ended]);
@@ -224,7 +224,7 @@ fn t1_a_request_brings_its_file_from_first_block_to_last_ack() {
 
 #[test]
 fn t3_a_write_gets_one_error_2_and_no_session() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let did = bench.listen(machine(1, 2000), b"\0\x02upload\0octet\0");
     assert_eq!(errors(&did), [2]);
     assert_eq!((did.len(), bench.table.sessions()), (1, 0));
@@ -233,7 +233,7 @@ fn t3_a_write_gets_one_error_2_and_no_session() {
 
 #[test]
 fn t4_strays_on_the_listening_port_are_dropped_and_errors_never_answered() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     for bytes in [
         &b"\0\x03\0\x01data"[..],
         b"\0\x04\0\x01",
@@ -251,10 +251,10 @@ fn t4_strays_on_the_listening_port_are_dropped_and_errors_never_answered() {
 
 #[test]
 fn t9_broadcast_requests_are_dropped() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     bench.table.handle_listen(bench.now, machine(1, 2000), here(), true, &rrq("f", b""));
     for address in ["255.255.255.255", "224.0.0.1", "ff02::1"] {
-        let local = Local { address: address.parse().unwrap(), interface: 2 };
+        let local = LocalAddress { address: address.parse().unwrap(), interface: 2 };
         bench.table.handle_listen(bench.now, machine(1, 2000), local, false, &rrq("f", b""));
     }
     assert_eq!((bench.drain(), bench.table.counts().not_served), (vec![], 4));
@@ -262,7 +262,7 @@ fn t9_broadcast_requests_are_dropped() {
 
 #[test]
 fn t13_a_request_without_options_starts_with_data() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     for options in [&b""[..], b"multicast\0\0", b"blksize\x004\0"] {
         let did = bench.ask(machine(1, 2000), "f", options);
         assert_eq!(runs(&did), [(1, 1)]);
@@ -273,7 +273,7 @@ fn t13_a_request_without_options_starts_with_data() {
 #[test]
 fn t17_blocks_fit_the_mtu_of_either_family() {
     let size = |peer: SocketAddr, mtu| {
-        let mut bench = bench(Policy { mtu, ..Policy::default() });
+        let mut bench = bench(TftpPolicy { mtu, ..TftpPolicy::default() });
         let did = bench.ask(peer, "f", b"blksize\x0065464\0");
         match bench.tid(from(&did), peer, &ack(0))[0] {
             Did::Blocks { size, .. } => size,
@@ -288,7 +288,7 @@ fn t17_blocks_fit_the_mtu_of_either_family() {
 
 #[test]
 fn t23_one_client_may_be_restricted() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     bench.table.handle_listen(bench.now, machine(1, 2000), here(), false, &rrq("f", WINDOW));
     let Some(Did::Open(id)) = bench.poll() else { panic!() };
     bench.table.restrict(
@@ -309,25 +309,25 @@ fn t23_one_client_may_be_restricted() {
 
 #[test]
 fn t31_content_that_is_lost_ends_with_error_0() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let did = bench.ask(machine(1, 2000), "f", b"");
     let Did::Open(id) = did[0] else { panic!() };
     assert_eq!(bench.table.content(id), Some(&10_000));
-    bench.table.failed(bench.now, id, Failure::ContentLost);
+    bench.table.failed(bench.now, id, TransferFailure::ContentLost);
     let did = bench.drain();
     assert_eq!(errors(&did), [0]);
-    assert_eq!(outcomes(&did), [Outcome::Failed(Failure::ContentLost)]);
+    assert_eq!(outcomes(&did), [TransferOutcome::Failed(TransferFailure::ContentLost)]);
     assert_eq!(bench.table.content(id), None);
 }
 
 #[test]
 fn t32_late_acks_of_a_finished_transfer_are_swallowed() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     bench.file = Ok(100);
     let peer = machine(1, 2000);
     let did = bench.ask(peer, "f", b"");
     let tid = from(&did);
-    assert_eq!(outcomes(&bench.tid(tid, peer, &ack(1))), [Outcome::Complete]);
+    assert_eq!(outcomes(&bench.tid(tid, peer, &ack(1))), [TransferOutcome::Complete]);
     assert_eq!(bench.pass(1900 * MILLISECOND), []);
     assert_eq!(bench.tid(tid, peer, &ack(1)), []);
     assert_eq!(bench.pass(SECOND), []);
@@ -337,19 +337,19 @@ fn t32_late_acks_of_a_finished_transfer_are_swallowed() {
 
 #[test]
 fn t42_giving_up_is_told_once() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let peer = machine(1, 2000);
     let tid = from(&bench.ask(peer, "f", b""));
     bench.tid(tid, peer, &ack(1));
     let did = bench.pass(60 * SECOND);
     assert_eq!(runs(&did), [(2, 1); 6]);
-    assert_eq!((errors(&did), outcomes(&did)), (vec![0], vec![Outcome::GaveUp]));
+    assert_eq!((errors(&did), outcomes(&did)), (vec![0], vec![TransferOutcome::GaveUp]));
     assert_eq!(bench.table.sessions(), 0);
 }
 
 #[test]
 fn t45_the_first_answer_waits_for_nothing_but_the_file() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     for host in 1..=200 {
         let did = bench.ask(machine(host, 2000), "f", OPTIONS);
         assert_eq!(did.len(), 2, "Open, and the OACK in the same moment");
@@ -358,7 +358,7 @@ fn t45_the_first_answer_waits_for_nothing_but_the_file() {
 
 #[test]
 fn t46_each_transfer_of_an_endpoint_gets_another_random_tid() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let mut used = std::collections::BTreeSet::new();
     let mut last = None;
     for _ in 0..100 {
@@ -380,7 +380,7 @@ fn t46_each_transfer_of_an_endpoint_gets_another_random_tid() {
 #[test]
 fn t46_of_two_ports_each_has_the_one_that_it_did_not_have_last_whoever_asks_in_between() {
     for bit in 0..15 {
-        let mut bench = bench(Policy { tids: 2, ..Policy::default() });
+        let mut bench = bench(TftpPolicy { tids: 2, ..TftpPolicy::default() });
         let peers = [2000, 2000 ^ 1 << bit].map(|port| machine(1, port));
         let mut last = [None; 2];
         for (n, peer) in peers.iter().cycle().take(8).enumerate() {
@@ -419,7 +419,7 @@ fn keys_that_differ_in_anything_differ_in_one_of_four_words() {
     ];
     let words = keys.map(|(peer, tid)| {
         let mut words = Words(Vec::new());
-        Key { peer: peer.parse().unwrap(), tid }.hash(&mut words);
+        SessionKey { peer: peer.parse().unwrap(), tid }.hash(&mut words);
         words.0
     });
     assert!(words.iter().all(|words| words.len() == 4));
@@ -445,7 +445,7 @@ fn a_transfer_is_known_by_its_number_and_no_two_have_one() {
 
 #[test]
 fn t47_in_single_port_mode_all_leaves_from_the_listening_port() {
-    let mut bench = bench(Policy { tids: 0, ..Policy::default() });
+    let mut bench = bench(TftpPolicy { tids: 0, ..TftpPolicy::default() });
     bench.file = Ok(600);
     let (one, two) = (machine(1, 2000), machine(1, 2001));
     for peer in [one, two] {
@@ -454,14 +454,14 @@ fn t47_in_single_port_mode_all_leaves_from_the_listening_port() {
     }
     for peer in [two, one] {
         assert_eq!(runs(&bench.listen(peer, &ack(0))), [(1, 1)]);
-        assert_eq!(outcomes(&bench.listen(peer, &ack(1))), [Outcome::Complete]);
+        assert_eq!(outcomes(&bench.listen(peer, &ack(1))), [TransferOutcome::Complete]);
         assert_eq!(bench.listen(peer, &ack(1)), []);
     }
 }
 
 #[test]
 fn t48_a_stranger_at_a_tid_gets_error_5_once_a_second() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let peer = machine(1, 2000);
     let tid = from(&bench.ask(peer, "f", b""));
     let stranger = machine(2, 2000);
@@ -483,7 +483,7 @@ fn t48_a_stranger_at_a_tid_gets_error_5_once_a_second() {
 
 #[test]
 fn t49_a_repeated_request_is_answered_from_the_same_session() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let peer = machine(1, 2000);
     let first = bench.ask(peer, "f", OPTIONS);
     bench.now += 250 * MILLISECOND;
@@ -498,7 +498,7 @@ fn t49_a_repeated_request_is_answered_from_the_same_session() {
 
 #[test]
 fn t49_a_request_repeated_while_the_file_is_sought_opens_nothing() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let request = rrq("f", OPTIONS);
     bench.table.handle_listen(bench.now, machine(1, 2000), here(), false, &request);
     let Some(Did::Open(id)) = bench.poll() else { panic!() };
@@ -510,7 +510,7 @@ fn t49_a_request_repeated_while_the_file_is_sought_opens_nothing() {
 
 #[test]
 fn t49_a_repeated_request_in_mid_transfer_begins_anew_after_a_moment_and_never_repeats_an_answer() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let peer = machine(1, 2000);
     let tid = from(&bench.ask(peer, "f", OPTIONS));
     bench.tid(tid, peer, &ack(0));
@@ -518,12 +518,12 @@ fn t49_a_repeated_request_in_mid_transfer_begins_anew_after_a_moment_and_never_r
     assert_eq!(bench.ask(peer, "f", OPTIONS), [], "a copy made by the network");
     bench.now += 1;
     let anew = bench.ask(peer, "f", OPTIONS);
-    assert_eq!((outcomes(&anew), opens(&anew)), (vec![Outcome::Replaced], 1));
+    assert_eq!((outcomes(&anew), opens(&anew)), (vec![TransferOutcome::Replaced], 1));
     // Its answer is sought: the same request once more opens nothing, another one does.
     let request = rrq("g", OPTIONS);
     bench.table.handle_listen(bench.now, peer, here(), false, &request);
     let begun: Vec<_> = std::iter::from_fn(|| bench.poll()).collect();
-    assert_eq!((outcomes(&begun), opens(&begun)), (vec![Outcome::Replaced], 1));
+    assert_eq!((outcomes(&begun), opens(&begun)), (vec![TransferOutcome::Replaced], 1));
     bench.table.handle_listen(bench.now, peer, here(), false, &request);
     assert_eq!(bench.drain(), []);
     // Offered once, the answer is repeated; offered as often as a forger is worth, it is not.
@@ -536,23 +536,23 @@ fn t49_a_repeated_request_in_mid_transfer_begins_anew_after_a_moment_and_never_r
 
 #[test]
 fn t50_another_request_of_an_endpoint_replaces_what_it_had() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let peer = machine(1, 49152);
     let old = bench.ask(peer, "bootcode.bin", b"");
     let new = bench.ask(peer, "config.txt", b"");
-    assert_eq!((outcomes(&new), opens(&new)), (vec![Outcome::Replaced], 1));
+    assert_eq!((outcomes(&new), opens(&new)), (vec![TransferOutcome::Replaced], 1));
     assert_ne!(from(&new), from(&old));
     assert_eq!(bench.tid(from(&old), peer, &ack(1)), [], "late packets of the old one");
     assert_eq!(runs(&bench.tid(from(&new), peer, &ack(1))), [(2, 1)]);
     // The same name once more, but later: the client has begun anew.
     bench.now += SECOND / 2;
     let third = bench.ask(peer, "config.txt", b"");
-    assert_eq!((outcomes(&third), opens(&third)), (vec![Outcome::Replaced], 1));
+    assert_eq!((outcomes(&third), opens(&third)), (vec![TransferOutcome::Replaced], 1));
 }
 
 #[test]
 fn t50_a_copy_of_the_request_does_not_end_a_transfer_that_has_just_begun() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let peer = machine(1, 2000);
     let tid = from(&bench.ask(peer, "f", OPTIONS));
     // The client asks again just before our OACK reaches it.
@@ -564,7 +564,7 @@ fn t50_a_copy_of_the_request_does_not_end_a_transfer_that_has_just_begun() {
 
 #[test]
 fn t51_an_error_ends_the_session_at_once_and_unanswered() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let peer = machine(1, 2000);
     for code in [0, 3, 8] {
         let tid = from(&bench.ask(peer, "f", OPTIONS));
@@ -572,21 +572,21 @@ fn t51_an_error_ends_the_session_at_once_and_unanswered() {
         let did = bench.tid(tid, peer, &error(code));
         assert_eq!(
             (outcomes(&did), errors(&did)),
-            (vec![Outcome::Aborted { code: code.into() }], vec![])
+            (vec![TransferOutcome::Aborted { code: code.into() }], vec![])
         );
-        assert_eq!(Outcome::Aborted { code: code.into() }.is_failure(), code != 8);
+        assert_eq!(TransferOutcome::Aborted { code: code.into() }.is_failure(), code != 8);
         assert_eq!(bench.pass(60 * SECOND), []);
     }
 }
 
 #[test]
 fn t52_a_size_probe_is_no_failure_and_does_not_delay_the_second_request() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     for code in [8, 0] {
         let tid = from(&bench.ask(machine(1, 2000), "bootx64.efi", OPTIONS));
         let did = bench.tid(tid, machine(1, 2000), &error(code));
-        assert_eq!(outcomes(&did), [Outcome::SizeProbe]);
-        assert!(!Outcome::SizeProbe.is_failure());
+        assert_eq!(outcomes(&did), [TransferOutcome::SizeProbe]);
+        assert!(!TransferOutcome::SizeProbe.is_failure());
         let second = bench.ask(machine(1, 2001), "bootx64.efi", WINDOW);
         assert_eq!((second.len(), opens(&second)), (2, 1));
         bench.tid(from(&second), machine(1, 2001), &error(0));
@@ -595,15 +595,17 @@ fn t52_a_size_probe_is_no_failure_and_does_not_delay_the_second_request() {
 
 #[test]
 fn t53_a_refusal_has_the_code_it_was_given() {
-    let mut bench = bench(Policy::default());
-    for (refusal, code) in
-        [(Refusal::INTERNAL, 0), (Refusal::NOT_FOUND, 1), (Refusal::ACCESS_VIOLATION, 2)]
-    {
+    let mut bench = bench(TftpPolicy::default());
+    for (refusal, code) in [
+        (TftpRefusal::INTERNAL, 0),
+        (TftpRefusal::NOT_FOUND, 1),
+        (TftpRefusal::ACCESS_VIOLATION, 2),
+    ] {
         bench.file = Err(refusal);
         let did = bench.ask(machine(1, 2000), "../../etc/passwd", OPTIONS);
         assert_eq!(
             (errors(&did), outcomes(&did)),
-            (vec![code], vec![Outcome::Refused { code: refusal.code }])
+            (vec![code], vec![TransferOutcome::Refused { code: refusal.code }])
         );
     }
     assert_eq!(errors(&bench.listen(machine(1, 2000), b"\0\x01f\0mail\0")), [4]);
@@ -611,8 +613,8 @@ fn t53_a_refusal_has_the_code_it_was_given() {
 
 #[test]
 fn t54_a_missing_file_is_answered_at_once_every_time() {
-    let mut bench = bench(Policy::default());
-    bench.file = Err(Refusal::NOT_FOUND);
+    let mut bench = bench(TftpPolicy::default());
+    bench.file = Err(TftpRefusal::NOT_FOUND);
     for name in 0..40 {
         let did = bench.ask(machine(1, 2000), &format!("pxelinux.cfg/{name}"), OPTIONS);
         assert_eq!(errors(&did), [1]);
@@ -622,7 +624,7 @@ fn t54_a_missing_file_is_answered_at_once_every_time() {
 
 #[test]
 fn t55_a_client_without_options_is_served_to_the_end() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     bench.file = Ok(52_480);
     let peer = machine(1, 49152);
     let did = bench.ask(peer, "bootcode.bin", b"");
@@ -630,32 +632,32 @@ fn t55_a_client_without_options_is_served_to_the_end() {
     for block in 1..=102 {
         assert_eq!(runs(&bench.tid(from(&did), peer, &ack(block))), [(block + 1, 1)]);
     }
-    assert_eq!(outcomes(&bench.tid(from(&did), peer, &ack(103))), [Outcome::Complete]);
+    assert_eq!(outcomes(&bench.tid(from(&did), peer, &ack(103))), [TransferOutcome::Complete]);
 }
 
 #[test]
 fn t64_a_forged_request_is_worth_five_packets() {
     for options in [&b""[..], OPTIONS, WINDOW, b"timeout\x00255\0"] {
-        let mut bench = bench(Policy::default());
+        let mut bench = bench(TftpPolicy::default());
         let mut did = bench.ask(machine(1, 2000), "f", options);
         did.extend(bench.pass(300 * SECOND));
         let sent =
             did.iter().filter(|one| matches!(one, Did::Blocks { .. } | Did::Sent { .. })).count();
         assert_eq!(sent, 5, "{options:?}");
         assert!(runs(&did).iter().all(|run| *run == (1, 1)));
-        assert_eq!((outcomes(&did), bench.table.sessions()), (vec![Outcome::GaveUp], 0));
+        assert_eq!((outcomes(&did), bench.table.sessions()), (vec![TransferOutcome::GaveUp], 0));
         assert!(bench.now - SECOND <= 300 * SECOND);
     }
 }
 
 #[test]
 fn t64_who_guesses_at_ports_loses_the_request_and_gets_no_windows() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let victim = machine(1, 2000);
     let tid = from(&bench.ask(victim, "f", WINDOW)).unwrap();
     let wrong = (tid + 1) % 16;
     let did = bench.tid(Some(wrong), victim, &ack(0));
-    assert_eq!(outcomes(&did), [Outcome::Guessed]);
+    assert_eq!(outcomes(&did), [TransferOutcome::Guessed]);
     assert_eq!(runs(&bench.tid(Some(tid), victim, &ack(0))), [], "the right port comes too late");
     // The next answer grants no window, and what was granted before is not sent.
     let second = machine(1, 2001);
@@ -678,7 +680,7 @@ fn t64_who_guesses_at_ports_loses_the_request_and_gets_no_windows() {
 
 #[test]
 fn t64_a_window_granted_before_somebody_guessed_leaves_as_one_block() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let [one, two] = [2000, 2001].map(|port| machine(1, port));
     let granted = from(&bench.ask(one, "f", WINDOW));
     let tid = from(&bench.ask(two, "f", WINDOW)).unwrap();
@@ -689,14 +691,18 @@ fn t64_a_window_granted_before_somebody_guessed_leaves_as_one_block() {
 
 #[test]
 fn t64_an_ack_at_another_port_of_who_has_no_transfer_now_is_no_guess() {
-    let limits = Limits { transfers_per_address_max: 1, ..Limits::default() };
-    let mut bench = bench(Policy { limits, ..Policy::default() });
+    let limits = TransferLimits { transfers_per_address_max: 1, ..TransferLimits::default() };
+    let mut bench = bench(TftpPolicy { limits, ..TftpPolicy::default() });
     let (one, two) = (machine(1, 2000), machine(1, 2001));
     let tid = from(&bench.ask(one, "f", b"")).unwrap();
     assert_eq!(bench.ask(two, "g", WINDOW), [], "it waits for its turn");
     assert_eq!(outcomes(&bench.tid(Some(3), two, &ack(0))), []);
     let did = bench.tid(Some(tid), one, &error(0));
-    assert_eq!((outcomes(&did), opens(&did)), (vec![Outcome::SizeProbe], 1), "its turn has come");
+    assert_eq!(
+        (outcomes(&did), opens(&did)),
+        (vec![TransferOutcome::SizeProbe], 1),
+        "its turn has come"
+    );
     // The first one is over: what comes late, and goes astray, says nothing of the second.
     bench.tid(Some((tid + 1) % 16), one, &ack(1));
     assert_eq!(runs(&bench.tid(from(&did), two, &ack(0))), [(1, 4)]);
@@ -705,7 +711,7 @@ fn t64_an_ack_at_another_port_of_who_has_no_transfer_now_is_no_guess() {
 
 #[test]
 fn t64_a_client_that_has_acknowledged_blocks_does_not_lose_its_transfer_to_strays() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let peer = machine(1, 2000);
     let tid = from(&bench.ask(peer, "f", b"")).unwrap();
     bench.tid(Some(tid), peer, &ack(1));
@@ -715,7 +721,7 @@ fn t64_a_client_that_has_acknowledged_blocks_does_not_lose_its_transfer_to_stray
 
 #[test]
 fn t65_a_transfer_stands_still_when_it_is_confirmed_and_has_not_moved_for_2_s() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let did = bench.ask(machine(1, 2000), "f", b"");
     let Did::Open(id) = did[0] else { panic!("{did:?}") };
     assert!(!bench.table.is_confirmed(id));
@@ -727,13 +733,13 @@ fn t65_a_transfer_stands_still_when_it_is_confirmed_and_has_not_moved_for_2_s() 
     for (still, makes_room) in [(STILL_MIN - 1, false), (STILL_MIN, true), (STILL_MIN + 1, false)] {
         assert_eq!(bench.table.displace_stillest(moved + still), makes_room, "{still}");
     }
-    assert_eq!(outcomes(&bench.drain()), [Outcome::Displaced]);
+    assert_eq!(outcomes(&bench.drain()), [TransferOutcome::Displaced]);
 }
 
 #[test]
 fn t65_in_a_full_table_the_transfer_that_has_stood_still_longest_makes_room() {
-    let limits = Limits { transfers_max: 8, ..Limits::default() };
-    let mut bench = bench(Policy { limits, ..Policy::default() });
+    let limits = TransferLimits { transfers_max: 8, ..TransferLimits::default() };
+    let mut bench = bench(TftpPolicy { limits, ..TftpPolicy::default() });
     let mut tids = Vec::new();
     for host in 1..=8 {
         let tid = from(&bench.ask(machine(host, 2000), "f", b"timeout\x00255\0"));
@@ -747,7 +753,7 @@ fn t65_in_a_full_table_the_transfer_that_has_stood_still_longest_makes_room() {
     bench.pass(STILL_MIN - 50 * MILLISECOND);
     for host in [101, 102] {
         let did = bench.ask(machine(host, 2000), "f", b"");
-        assert_eq!((outcomes(&did), opens(&did)), (vec![Outcome::Displaced], 1));
+        assert_eq!((outcomes(&did), opens(&did)), (vec![TransferOutcome::Displaced], 1));
     }
     let counts = bench.table.counts();
     assert_eq!((counts.full, counts.displaced, counts.dropped), (3, 2, 1));
@@ -764,8 +770,8 @@ fn t65_in_a_full_table_the_transfer_that_has_stood_still_longest_makes_room() {
 
 #[test]
 fn t65_a_full_table_of_transfers_that_all_move_on_displaces_none() {
-    let limits = Limits { transfers_max: 200, ..Limits::default() };
-    let mut bench = bench(Policy { limits, ..Policy::default() });
+    let limits = TransferLimits { transfers_max: 200, ..TransferLimits::default() };
+    let mut bench = bench(TftpPolicy { limits, ..TftpPolicy::default() });
     let tids: Vec<_> =
         (1..=200).map(|host| from(&bench.ask(machine(host, 2000), "f", b""))).collect();
     for block in 1..=5 {
@@ -780,20 +786,21 @@ fn t65_a_full_table_of_transfers_that_all_move_on_displaces_none() {
 
 #[test]
 fn t65_no_source_has_the_whole_table_with_limits_or_without() {
-    let limits = Limits {
+    let limits = TransferLimits {
         transfers_max: 100,
         unconfirmed_max: 1000,
         transfers_per_address_max: 8,
-        ..Limits::default()
+        ..TransferLimits::default()
     };
     // Without a configuration one address could have it all.
-    let mut bench = bench(Policy { limits, per_address_limits: false, ..Policy::default() });
+    let mut bench =
+        bench(TftpPolicy { limits, per_address_limits: false, ..TftpPolicy::default() });
     let begun: usize =
         (0..200).map(|port| opens(&bench.ask(machine(1, 2000 + port), "f", b""))).sum();
     assert_eq!((begun, bench.table.counts().dropped), (75, 125));
     assert_eq!(opens(&bench.ask(machine(2, 2000), "f", b"")), 1);
     // A host owns all addresses of its IPv6 network.
-    let mut bench = self::bench(Policy { limits, ..Policy::default() });
+    let mut bench = self::bench(TftpPolicy { limits, ..TftpPolicy::default() });
     let host = |network: u16, n: u16| {
         SocketAddr::new(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, network, 0, 0, 0, n).into(), 2000)
     };
@@ -810,7 +817,7 @@ fn t65_no_source_has_the_whole_table_with_limits_or_without() {
 
 #[test]
 fn t65_who_has_stood_still_is_known_at_a_cost_that_does_not_grow() {
-    let mut bench = bench(Policy { per_address_limits: false, ..Policy::default() });
+    let mut bench = bench(TftpPolicy { per_address_limits: false, ..TftpPolicy::default() });
     let long = machine(250, 2000);
     let tid = from(&bench.ask(long, "f", b"blksize\x008\0"));
     bench.file = Ok(600);
@@ -832,7 +839,7 @@ fn t65_who_has_stood_still_is_known_at_a_cost_that_does_not_grow() {
 
 #[test]
 fn t65_more_transfers_than_an_address_may_have_wait_their_turn() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let all: Vec<_> = (0..10).map(|port| bench.ask(machine(1, 2000 + port), "f", b"")).collect();
     assert_eq!(all.iter().map(|did| opens(did)).sum::<usize>(), 8);
     assert_eq!(
@@ -847,7 +854,7 @@ fn t65_more_transfers_than_an_address_may_have_wait_their_turn() {
 
 #[test]
 fn t65_a_request_that_waits_in_vain_is_forgotten() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     for port in 0..9 {
         let tid = from_or(&bench.ask(machine(1, 2000 + port), "f", b""));
         if let Some(tid) = tid {
@@ -857,7 +864,7 @@ fn t65_a_request_that_waits_in_vain_is_forgotten() {
     assert!(outcomes(&bench.pass(9 * SECOND)).is_empty());
     assert_eq!(bench.ask(machine(1, 2008), "f", b""), [], "asked again, it keeps its place");
     assert!(outcomes(&bench.pass(9 * SECOND)).is_empty());
-    assert_eq!(outcomes(&bench.pass(2 * SECOND)), [Outcome::NeverBegun]);
+    assert_eq!(outcomes(&bench.pass(2 * SECOND)), [TransferOutcome::NeverBegun]);
 
     fn from_or(did: &[Did]) -> Option<u16> {
         (!did.is_empty()).then(|| from(did)).flatten()
@@ -866,9 +873,13 @@ fn t65_a_request_that_waits_in_vain_is_forgotten() {
 
 #[test]
 fn t65_requests_faster_than_the_rate_wait_and_come_in_order() {
-    let limits = Limits { requests_per_second_max: 10, requests_burst_max: 5, ..Limits::default() };
-    let mut bench = bench(Policy { limits, ..Policy::default() });
-    bench.file = Err(Refusal::NOT_FOUND);
+    let limits = TransferLimits {
+        requests_per_second_max: 10,
+        requests_burst_max: 5,
+        ..TransferLimits::default()
+    };
+    let mut bench = bench(TftpPolicy { limits, ..TftpPolicy::default() });
+    bench.file = Err(TftpRefusal::NOT_FOUND);
     let at_once: usize =
         (0..12).map(|port| opens(&bench.ask(machine(1, 2000 + port), "f", b""))).sum();
     assert_eq!(at_once, 5);
@@ -881,8 +892,12 @@ fn t65_requests_faster_than_the_rate_wait_and_come_in_order() {
 
 #[test]
 fn t65_who_begins_or_is_forgotten_leaves_its_place_in_the_queue() {
-    let limits = Limits { waiting_max: 1, transfers_per_address_max: 1, ..Limits::default() };
-    let mut bench = bench(Policy { limits, ..Policy::default() });
+    let limits = TransferLimits {
+        waiting_max: 1,
+        transfers_per_address_max: 1,
+        ..TransferLimits::default()
+    };
+    let mut bench = bench(TftpPolicy { limits, ..TftpPolicy::default() });
     let mut tid = from(&bench.ask(machine(1, 2000), "f", b""));
     for port in 2001..2005 {
         assert_eq!(bench.ask(machine(1, port), "f", b""), []);
@@ -893,15 +908,19 @@ fn t65_who_begins_or_is_forgotten_leaves_its_place_in_the_queue() {
     for (block, port) in (1..).zip(3000..3004) {
         bench.tid(tid, machine(1, 2004), &ack(block));
         assert_eq!(bench.ask(machine(1, port), "f", b""), []);
-        assert_eq!(outcomes(&bench.pass(WAITING_MAX)), [Outcome::NeverBegun], "{port}");
+        assert_eq!(outcomes(&bench.pass(WAITING_MAX)), [TransferOutcome::NeverBegun], "{port}");
     }
     assert_eq!((bench.table.counts().waited, bench.table.counts().dropped), (8, 0));
 }
 
 #[test]
 fn t65_an_ipv6_network_asks_16_times_as_often_as_an_address_and_no_more() {
-    let limits = Limits { requests_per_second_max: 1, requests_burst_max: 1, ..Limits::default() };
-    let mut bench = bench(Policy { limits, ..Policy::default() });
+    let limits = TransferLimits {
+        requests_per_second_max: 1,
+        requests_burst_max: 1,
+        ..TransferLimits::default()
+    };
+    let mut bench = bench(TftpPolicy { limits, ..TftpPolicy::default() });
     let host = |n: u16| {
         SocketAddr::new(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, n).into(), 2000)
     };
@@ -914,8 +933,8 @@ fn t65_an_ipv6_network_asks_16_times_as_often_as_an_address_and_no_more() {
 
 #[test]
 fn t65_the_queue_and_the_table_are_bounded() {
-    let limits = Limits { waiting_max: 3, transfers_max: 20, ..Limits::default() };
-    let mut bench = bench(Policy { limits, ..Policy::default() });
+    let limits = TransferLimits { waiting_max: 3, transfers_max: 20, ..TransferLimits::default() };
+    let mut bench = bench(TftpPolicy { limits, ..TftpPolicy::default() });
     for port in 0..50 {
         bench.ask(machine(1, 2000 + port), "f", b"");
     }
@@ -928,9 +947,9 @@ fn t65_the_queue_and_the_table_are_bounded() {
 
 #[test]
 fn t65_too_many_unconfirmed_sessions_displace_the_oldest() {
-    let limits = Limits { unconfirmed_max: 4, ..Limits::default() };
+    let limits = TransferLimits { unconfirmed_max: 4, ..TransferLimits::default() };
     for has_confirmed in [true, false] {
-        let mut bench = bench(Policy { limits, ..Policy::default() });
+        let mut bench = bench(TftpPolicy { limits, ..TftpPolicy::default() });
         let confirmed = has_confirmed.then(|| {
             let tid = from(&bench.ask(machine(1, 2000), "f", b""));
             bench.tid(tid, machine(1, 2000), &ack(1));
@@ -943,7 +962,7 @@ fn t65_too_many_unconfirmed_sessions_displace_the_oldest() {
             tids.push((host, from(&did)));
         }
         let did = bench.ask(machine(6, 2000), "f", b"");
-        assert_eq!((outcomes(&did), opens(&did)), (vec![Outcome::Displaced], 1));
+        assert_eq!((outcomes(&did), opens(&did)), (vec![TransferOutcome::Displaced], 1));
         assert_eq!(bench.table.counts().displaced, 1);
         if let Some(tid) = confirmed {
             assert_eq!(
@@ -965,8 +984,9 @@ fn t65_too_many_unconfirmed_sessions_displace_the_oldest() {
 
 #[test]
 fn t65_only_configured_subnets_are_served_and_loopback_has_no_limits() {
-    let network = Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 };
-    let mut bench = bench(Policy { serve: Networks::from_iter([network]), ..Policy::default() });
+    let network = Ipv4Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 };
+    let mut bench =
+        bench(TftpPolicy { serve: NetworkSet::from_iter([network]), ..TftpPolicy::default() });
     assert_eq!(opens(&bench.ask(machine(1, 2000), "f", b"")), 1);
     for outsider in
         ["192.168.5.1:2000", "[2001:db8::1]:2000", "0.0.0.0:5", "192.168.4.1:0", "224.0.0.1:5"]
@@ -978,14 +998,14 @@ fn t65_only_configured_subnets_are_served_and_loopback_has_no_limits() {
     }
     // A network that is configured anew, while transfers run; none at all is everybody's.
     let tid = from(&bench.ask(machine(2, 2000), "f", b""));
-    bench.table.serve_only(Networks::from_iter([Network {
+    bench.table.serve_only(NetworkSet::from_iter([Ipv4Network {
         address: Ipv4Addr::new(192, 168, 5, 0),
         prefix: 24,
     }]));
     assert_eq!(bench.ask(machine(3, 2000), "f", b""), []);
     assert_eq!(opens(&bench.ask("192.168.5.1:2000".parse().unwrap(), "f", b"")), 1);
     assert_eq!(runs(&bench.tid(tid, machine(2, 2000), &ack(1))), [(2, 1)]);
-    bench.table.serve_only(Networks::default());
+    bench.table.serve_only(NetworkSet::default());
     assert_eq!(opens(&bench.ask(machine(3, 2000), "f", b"")), 1);
     let loopback = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
     let begun: usize = (1..=500).map(|port| opens(&bench.ask(loopback(port), "f", b""))).sum();
@@ -995,8 +1015,8 @@ fn t65_only_configured_subnets_are_served_and_loopback_has_no_limits() {
 #[test]
 fn t65_of_ipv6_those_on_a_network_of_ours_are_served() {
     let serve =
-        Networks::from_iter([Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 }]);
-    let mut bench = bench(Policy { serve, ..Policy::default() });
+        NetworkSet::from_iter([Ipv4Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 }]);
+    let mut bench = bench(TftpPolicy { serve, ..TftpPolicy::default() });
     for (address, served) in
         [("fe80::1", true), ("fd00:4::7", true), ("2001:db8::1", false), ("ff02::1", false)]
     {
@@ -1007,14 +1027,14 @@ fn t65_of_ipv6_those_on_a_network_of_ours_are_served() {
 
 #[test]
 fn a_request_that_could_not_be_looked_up_is_forgotten_without_a_word_and_may_come_again() {
-    let mut table: Table<u64> = Table::new(Policy::default(), 42);
+    let mut table: TransferTable<u64> = TransferTable::new(TftpPolicy::default(), 42);
     for _ in 0..3 {
         table.handle_listen(SECOND, machine(26, 2070), here(), false, &rrq("a", b""));
-        let Some(Action::Open { id, .. }) = table.poll(SECOND) else { panic!("not opened") };
+        let Some(TableAction::Open { id, .. }) = table.poll(SECOND) else { panic!("not opened") };
         table.forget(SECOND, id);
         while let Some(action) = table.poll(SECOND) {
             assert!(
-                matches!(action, Action::Ended { outcome: Outcome::NeverBegun, .. }),
+                matches!(action, TableAction::Ended { outcome: TransferOutcome::NeverBegun, .. }),
                 "{action:?}"
             );
         }
@@ -1023,7 +1043,7 @@ fn a_request_that_could_not_be_looked_up_is_forgotten_without_a_word_and_may_com
 
 #[test]
 fn t65_a_client_that_never_sends_last_acks_goes_on_to_its_next_files() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     bench.file = Ok(600);
     for port in 0..20 {
         let did = bench.ask(machine(1, 2000 + port), "f", b"");
@@ -1032,13 +1052,13 @@ fn t65_a_client_that_never_sends_last_acks_goes_on_to_its_next_files() {
     assert!(
         outcomes(&bench.pass(60 * SECOND))
             .iter()
-            .all(|end| *end == Outcome::CompleteWithoutLastAck)
+            .all(|end| *end == TransferOutcome::CompleteWithoutLastAck)
     );
 }
 
 #[test]
 fn t66_no_datagram_needs_a_fragment() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let did = bench.ask(machine(1, 2000), "f", b"blksize\x0065464\0windowsize\x0032\0");
     let did = bench.tid(from(&did), machine(1, 2000), &ack(0));
     let Did::Blocks { size, .. } = did[0] else { panic!() };
@@ -1047,13 +1067,13 @@ fn t66_no_datagram_needs_a_fragment() {
 
 #[test]
 fn a_transfer_whose_file_never_comes_ends() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     bench.table.handle_listen(bench.now, machine(1, 2000), here(), false, &rrq("f", b""));
     let Some(Did::Open(id)) = bench.poll() else { panic!() };
     let did = bench.pass(OPENING_MAX);
     assert_eq!(
         (errors(&did), outcomes(&did)),
-        (vec![0], vec![Outcome::Failed(Failure::NotOpened)])
+        (vec![0], vec![TransferOutcome::Failed(TransferFailure::NotOpened)])
     );
     assert_eq!(
         bench.table.opened(bench.now, id, Ok((9, 9))),
@@ -1064,7 +1084,7 @@ fn a_transfer_whose_file_never_comes_ends() {
 
 #[test]
 fn unsent_blocks_leave_after_resume_and_not_before() {
-    let mut bench = bench(Policy::default());
+    let mut bench = bench(TftpPolicy::default());
     let peer = machine(1, 2000);
     let did = bench.ask(peer, "f", WINDOW);
     let Did::Open(id) = did[0] else { panic!() };
@@ -1077,16 +1097,16 @@ fn unsent_blocks_leave_after_resume_and_not_before() {
     let did = bench.pass(31 * SECOND);
     assert_eq!(
         (errors(&did), outcomes(&did)),
-        (vec![0], vec![Outcome::Failed(Failure::OutOfReach)])
+        (vec![0], vec![TransferOutcome::Failed(TransferFailure::OutOfReach)])
     );
 }
 
 #[test]
 fn ten_thousand_transfers_cost_a_few_timer_entries_each() {
-    let mut bench = bench(Policy {
-        limits: Limits { unconfirmed_max: 20_000, ..Limits::default() },
+    let mut bench = bench(TftpPolicy {
+        limits: TransferLimits { unconfirmed_max: 20_000, ..TransferLimits::default() },
         per_address_limits: false,
-        ..Policy::default()
+        ..TftpPolicy::default()
     });
     let tids: Vec<_> = (0..10_000)
         .map(|port| from(&bench.ask(machine(1, 1 + port), "f", b"blksize\x008\0")))
