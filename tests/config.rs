@@ -4,11 +4,11 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use ringboot::boot::menu::{Menu, unattended};
+use ringboot::boot::menu::{BootMenu, find_entry_argument};
 use ringboot::config::Config;
-use ringboot::dhcp::subnet::{Mode, Pool, Subnet};
+use ringboot::dhcp::subnet::{AddressPool, Subnet, SubnetMode};
 use ringboot::model::machine::{Mac, Machine};
-use ringboot::model::network::Network;
+use ringboot::model::network::Ipv4Network;
 use ringboot::template;
 
 fn parse(path: &str) -> Config {
@@ -56,7 +56,7 @@ fn every_configuration_in_the_documentation_is_right() {
 fn every_template_in_the_documentation_renders() {
     let config = parse("config/examples/classic.toml");
     let machine = Machine { mac: Mac([2, 0, 0, 0, 0, 1]), uuid: None, firmware: None };
-    let context = template::Context {
+    let context = template::TemplateContext {
         client: "192.168.4.77".parse().unwrap(),
         machine: Some(&machine),
         hostname: None,
@@ -69,7 +69,12 @@ fn every_template_in_the_documentation_renders() {
     let rendered: Vec<String> = blocks
         .iter()
         .map(|block| {
-            template::render("templates.md", block, &template::Facts::of(&context)).unwrap()
+            template::render_template_source(
+                "templates.md",
+                block,
+                &template::TemplateFacts::of(&context),
+            )
+            .unwrap()
         })
         .collect();
     assert!(rendered[0].contains("--hostname node-02-00-00-00-00-01\n"), "{rendered:?}");
@@ -93,7 +98,7 @@ fn classic_subnet() -> Subnet {
     classic().snapshot.dhcp.subnets[0].clone()
 }
 
-fn classic_menu() -> Menu {
+fn classic_menu() -> BootMenu {
     classic().snapshot.menu.unwrap()
 }
 
@@ -137,14 +142,16 @@ fn s22_the_log_has_a_level() {
 #[test]
 fn s23_subnet_and_netmask() {
     let subnet = classic_subnet();
-    assert_eq!(subnet.network, Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 });
-    assert_eq!((subnet.mode, subnet.interface.as_deref()), (Mode::Server, Some("eth0")));
+    assert_eq!(subnet.network, Ipv4Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 });
+    assert_eq!((subnet.mode, subnet.interface.as_deref()), (SubnetMode::Server, Some("eth0")));
 }
 
 #[test]
 fn s24_range() {
-    let pool =
-        Pool { first: Ipv4Addr::new(192, 168, 4, 10), last: Ipv4Addr::new(192, 168, 4, 100) };
+    let pool = AddressPool {
+        first: Ipv4Addr::new(192, 168, 4, 10),
+        last: Ipv4Addr::new(192, 168, 4, 100),
+    };
     assert_eq!(classic_subnet().pools, [pool]);
 }
 
@@ -233,7 +240,7 @@ fn s58_append() {
     let entry = &classic_menu().entries[0];
     assert_eq!(entry.initrds, ["initrd.img"]);
     assert_eq!(entry.arguments, "ks=http://192.168.4.150/ks.cfg");
-    assert_eq!(unattended(entry), Some("ks=http://192.168.4.150/ks.cfg"));
+    assert_eq!(find_entry_argument(entry), Some("ks=http://192.168.4.150/ks.cfg"));
 }
 
 /// What the classic set-up did not have: a loader for each firmware beside BIOS.

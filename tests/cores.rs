@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
-use ringboot::model::random::Random;
+use ringboot::model::random::SeededRandom;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
@@ -98,7 +98,7 @@ impl Served {
 /// Addresses as a DHCP pool gives them in the order of asking, and as they are where machines
 /// choose.
 fn racks() -> [Vec<Ipv4Addr>; 2] {
-    let mut random = Random::new(7);
+    let mut random = SeededRandom::new(7);
     let base = u32::from(Ipv4Addr::new(127, 20, 0, 10));
     let anywhere = |_| {
         Ipv4Addr::from(

@@ -8,7 +8,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use ringboot::model::random::Random;
+use ringboot::model::random::SeededRandom;
 
 #[path = "fuzz/targets/mod.rs"]
 mod targets;
@@ -76,7 +76,7 @@ fn every_input_that_was_ever_found_is_harmless() {
 fn damaged_inputs_are_harmless() {
     for seed in seeds(ROUNDS) {
         for &(name, target) in targets::ALL {
-            let random = &mut Random::new(seed);
+            let random = &mut SeededRandom::new(seed);
             for (file, bytes) in corpus(name) {
                 run(
                     name,
@@ -114,7 +114,7 @@ fn try_chance(name: &str) {
             name,
             *target,
             &format!("chance of SEED={seed}"),
-            &chance(&mut Random::new(seed), TFTP_BYTES),
+            &chance(&mut SeededRandom::new(seed), TFTP_BYTES),
         );
     }
 }
@@ -125,11 +125,11 @@ fn seeds(count: u64) -> std::ops::Range<u64> {
     only.map_or(0..count, |seed: u64| seed..seed + 1)
 }
 
-fn chance(random: &mut Random, length: u64) -> Vec<u8> {
+fn chance(random: &mut SeededRandom, length: u64) -> Vec<u8> {
     (0..length).map(|_| random.below(256).to_le_bytes()[0]).collect()
 }
 
-fn damaged(random: &mut Random, mut bytes: Vec<u8>) -> Vec<u8> {
+fn damaged(random: &mut SeededRandom, mut bytes: Vec<u8>) -> Vec<u8> {
     for _ in 0..=random.below(4) {
         let at = usize::try_from(random.below(bytes.len() as u64 + 1)).unwrap();
         let byte = random.below(256).to_le_bytes()[0];

@@ -9,8 +9,8 @@ use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ringboot::engine::mmsg::{Inbox, Outbox};
-use ringboot::engine::net::{self, Binding};
+use ringboot::engine::mmsg::{DatagramInbox, DatagramOutbox};
+use ringboot::engine::net::{self, SocketBinding};
 use serde_json::Value;
 
 mod common;
@@ -99,16 +99,18 @@ fn address(machine: usize) -> Ipv4Addr {
 /// One socket that speaks as every machine, each from an address of its own.
 struct Machines {
     socket: OwnedFd,
-    inbox: Inbox,
-    outbox: Outbox,
+    inbox: DatagramInbox,
+    outbox: DatagramOutbox,
 }
 
 impl Machines {
     fn new() -> Self {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let socket = net::udp(&Binding { address: any, interface: None, shared: false }).unwrap();
+        let socket =
+            net::open_udp_socket(&SocketBinding { address: any, interface: None, shared: false })
+                .unwrap();
         net::join_datagrams(&socket).unwrap();
-        Self { socket, inbox: Inbox::new(BATCH, 65_536), outbox: Outbox::default() }
+        Self { socket, inbox: DatagramInbox::new(BATCH, 65_536), outbox: DatagramOutbox::default() }
     }
 
     fn say(&mut self, machine: usize, to: SocketAddr, bytes: &[u8]) {

@@ -7,32 +7,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringboot::fleet::{
-    Contents, Fleet, Images, Model, Pace, Plan, PrivateServer, Progress, Report, Role, Scenario,
-    limits,
+    ContentMap, FirmwareModel, Fleet, FleetPace, FleetPlan, FleetProgress, FleetReport, ImageSizes,
+    MachineRole, PrivateServer, Scenario, limits,
 };
-use ringboot::observe::events::Stage;
+use ringboot::observe::events::BootStage;
 
-const IMAGES: Images = Images { kernel: 300_000, initrd: 500_000 };
+const IMAGES: ImageSizes = ImageSizes { kernel: 300_000, initrd: 500_000 };
 
-fn serve(files: &Contents) -> PrivateServer {
+fn serve(files: &ContentMap) -> PrivateServer {
     PrivateServer::start(Path::new(env!("CARGO_BIN_EXE_ringboot")), IMAGES, files, 1).unwrap()
 }
 
-fn plan(server: &PrivateServer, machines: u32) -> Plan {
-    let pace = Pace { haste: 1, idle_waits: false, gives_up: true, patience: limits::PATIENCE };
+fn plan(server: &PrivateServer, machines: u32) -> FleetPlan {
+    let pace =
+        FleetPace { haste: 1, idle_waits: false, gives_up: true, patience: limits::PATIENCE };
     server.plan(machines, pace, 1)
 }
 
-fn run(plan: Plan) -> Report {
-    Fleet::new(plan).run(&Arc::new(Progress::default())).unwrap()
+fn run(plan: FleetPlan) -> FleetReport {
+    Fleet::new(plan).run(&Arc::new(FleetProgress::default())).unwrap()
 }
 
 #[test]
 fn every_firmware_model_boots() {
-    let server = serve(&Contents::default());
-    for model in Model::ALL {
-        let roles = vec![Role::booting(1, model)];
-        let report = run(Plan { roles, ..plan(&server, 2) });
+    let server = serve(&ContentMap::default());
+    for model in FirmwareModel::ALL {
+        let roles = vec![MachineRole::booting(1, model)];
+        let report = run(FleetPlan { roles, ..plan(&server, 2) });
         assert_eq!(
             (report.booted, report.failed()),
             (2, 0),
@@ -42,11 +43,16 @@ fn every_firmware_model_boots() {
         );
         assert!(report.checked, "{}: every octet", model.name());
         let count = |stage| report.stages.get(&stage).map_or(0, |seen| seen.times.len());
-        assert_eq!((count(Stage::Kernel), count(Stage::Initrd)), (2, 2), "{}", model.name());
+        assert_eq!(
+            (count(BootStage::Kernel), count(BootStage::Initrd)),
+            (2, 2),
+            "{}",
+            model.name()
+        );
         // UEFI HTTP Boot loads an iPXE, which asks for an address once more.
         assert_eq!(
-            count(Stage::Dhcp),
-            if model == Model::UefiHttp { 4 } else { 2 },
+            count(BootStage::Dhcp),
+            if model == FirmwareModel::UefiHttp { 4 } else { 2 },
             "{}",
             model.name()
         );
@@ -75,15 +81,15 @@ fn requests_are_repeated_until_the_time_is_over_and_firmware_boots_again() {
     let scenario = scenario.unwrap();
     let server = serve(&scenario.contents());
     let duration = Some(Duration::from_millis(700));
-    let report = run(Plan { roles: scenario.roles, duration, ..plan(&server, 4) });
+    let report = run(FleetPlan { roles: scenario.roles, duration, ..plan(&server, 4) });
     assert_eq!(report.failed(), 0, "{:?}", report.failures);
     assert!(report.checked && report.wall >= Duration::from_millis(700));
     let count = |stage| report.stages[&stage].times.len();
     // Machines of steps count once; each power-on of the others counts.
-    let (boots, rounds) = (count(Stage::Kernel), count(Stage::Loader));
+    let (boots, rounds) = (count(BootStage::Kernel), count(BootStage::Loader));
     assert_eq!(u64::from(report.machines), 2 + boots);
     assert!(boots > 2 && rounds > 2, "{boots} boots, {rounds} rounds");
-    assert_eq!(count(Stage::File), 11 * rounds);
-    assert_eq!(count(Stage::Dhcp), rounds + boots);
+    assert_eq!(count(BootStage::File), 11 * rounds);
+    assert_eq!(count(BootStage::Dhcp), rounds + boots);
     assert_eq!(report.leases.len(), 4);
 }

@@ -37,7 +37,7 @@ impl World {
         let mut world = Self { scratch, server: None };
         let http = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let dhcp = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut loader = ringboot::boot::pe::made_up_x64().to_vec();
+        let mut loader = ringboot::boot::pe::build_x64_program().to_vec();
         loader.resize(20_000, 7);
         for (path, content) in [
             ("pxelinux.0", vec![0xfa; 5000]),

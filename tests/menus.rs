@@ -6,10 +6,10 @@ mod common;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use ringboot::boot::menu::{Entry, Menu};
-use ringboot::boot::names::Loader;
+use ringboot::boot::menu::{BootMenu, MenuEntry};
+use ringboot::boot::names::MenuLoader;
 use ringboot::boot::plan::BootConfig;
-use ringboot::boot::script::{Ask, render};
+use ringboot::boot::script::{MenuRequest, render_menu};
 use ringboot::model::machine::{Mac, Machine};
 
 #[test]
@@ -17,8 +17,8 @@ fn b8_grub_script_check_accepts_every_menu() {
     let machine = Machine { mac: Mac([2, 0, 0, 0, 0, 1]), uuid: None, firmware: None };
     let boot = BootConfig::default();
     for machine in [None, Some(&machine)] {
-        let ask = Ask {
-            loader: Loader::Grub,
+        let ask = MenuRequest {
+            loader: MenuLoader::Grub,
             prefix: "grub/",
             over_http: false,
             machine,
@@ -27,7 +27,7 @@ fn b8_grub_script_check_accepts_every_menu() {
             install_by_default: false,
             boot: &boot,
         };
-        let text = render(&menu(), &ask).text;
+        let text = render_menu(&menu(), &ask).text;
         assert_eq!(text.matches("\nmenuentry ").count(), 4, "nothing was left out");
         let complaint = grub_script_check(&text);
         assert_eq!(complaint, "", "{text}");
@@ -40,15 +40,15 @@ fn b8_grub_script_check_would_notice() {
 }
 
 /// Titles and arguments with all that GRUB's shell knows and the configuration allows.
-fn menu() -> Menu {
-    let entry = |label: &str, title: &str, arguments: &str| Entry {
+fn menu() -> BootMenu {
+    let entry = |label: &str, title: &str, arguments: &str| MenuEntry {
         label: label.to_owned(),
         title: title.to_owned(),
         kernel: "images/vm~linuz+1@x=y".to_owned(),
         initrds: vec!["images/initrd.img".to_owned()],
         arguments: arguments.to_owned(),
     };
-    Menu {
+    BootMenu {
         title: "It's $HOME; `here` & \"there\" | {x} <y>".to_owned(),
         entries: vec![
             entry(
@@ -60,7 +60,7 @@ fn menu() -> Menu {
             entry("c", "plain", ""),
         ],
         console: Some("ttyS0,115200n8".to_owned()),
-        ..Menu::default()
+        ..BootMenu::default()
     }
 }
 

@@ -504,7 +504,10 @@ fn d20_advertise_is_in_siaddr_in_option_66_and_in_urls() {
     for name in ["k", "pxelinux.0"] {
         root::write(&server::root(&lab.scratch).join(name), b"\xea raw");
     }
-    root::write(&server::root(&lab.scratch).join("ipxe.efi"), &ringboot::boot::pe::made_up_x64());
+    root::write(
+        &server::root(&lab.scratch).join("ipxe.efi"),
+        &ringboot::boot::pe::build_x64_program(),
+    );
     let server = Server::start(&lab.net, &lab.scratch, &format!("{configuration}{boot}"));
     let offer_to = |mac: &'static str, class: &str, arch: &str| {
         let client = lab.net.client(mac);

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use ringboot::dhcp::packet::Packet;
-use ringboot::tftp::client::{Ask, Behaviour, Client, Outcome, Patience};
+use ringboot::tftp::client::{
+    AskedOption, ClientBehaviour, ClientOutcome, ClientPatience, FetchClient,
+};
 use ringboot::tftp::limits::SECOND;
 use ringboot::tftp::packet::{self, Packet as Tftp};
 
@@ -70,7 +72,7 @@ impl World {
         let scratch = Scratch::new(name);
         std::fs::create_dir(scratch.path().join("root")).unwrap();
         let mut loader = vec![7; FILE_BYTES];
-        let head = ringboot::boot::pe::made_up_x64();
+        let head = ringboot::boot::pe::build_x64_program();
         loader[..head.len()].copy_from_slice(&head);
         std::fs::write(scratch.path().join("root").join(FILE), loader).unwrap();
         let port = common::free_port().port();
@@ -158,11 +160,11 @@ impl Server {
 
     /// The machine is switched on: it gets its address and fetches the loader, until it has it or
     /// its firmware gives up.
-    fn boot(&self, machine: [u8; 6], behaviour: Behaviour, flaw: Flaw) -> Try {
+    fn boot(&self, machine: [u8; 6], behaviour: ClientBehaviour, flaw: Flaw) -> Try {
         let address = self.lease(machine);
         // One port for all tries, as some ROMs have it.
         let socket = UdpSocket::bind((address, 2070)).unwrap();
-        let mut client = Client::new(behaviour, FILE.as_bytes(), 1);
+        let mut client = FetchClient::new(behaviour, FILE.as_bytes(), 1);
         let began = Instant::now();
         let mut seen = Try { booted: false, window: None, blksize: None, lost: 0 };
         let (mut in_burst, mut last_at) = (0, began);
@@ -176,7 +178,7 @@ impl Server {
                 socket.send_to(transmit.bytes, to).unwrap();
             }
             match client.outcome() {
-                Some(Outcome::Complete { octets }) => {
+                Some(ClientOutcome::Complete { octets }) => {
                     assert_eq!(octets, FILE_BYTES as u64);
                     return Try { booted: true, ..seen };
                 }
@@ -188,7 +190,7 @@ impl Server {
             let at = Instant::now();
             in_burst = if at - last_at < Duration::from_micros(300) { in_burst + 1 } else { 1 };
             last_at = at;
-            match (packet::parse(&bytes[..len]), flaw) {
+            match (packet::parse_tftp_packet(&bytes[..len]), flaw) {
                 (Some(Tftp::OptionAck(options)), _) => {
                     for (name, value) in options {
                         let value = std::str::from_utf8(value).unwrap().parse().ok();
@@ -249,13 +251,13 @@ fn machine(last: u8) -> [u8; 6] {
     [0x52, 0x54, 0, 0, 7, last]
 }
 
-fn asks(asks: &[Ask]) -> Behaviour {
-    Behaviour { asks: asks.to_vec(), ..Behaviour::generic(1468, 4) }
+fn asks(asks: &[AskedOption]) -> ClientBehaviour {
+    ClientBehaviour { asks: asks.to_vec(), ..ClientBehaviour::generic(1468, 4) }
 }
 
 /// EDK2 without its look at the size.
-fn windows_of_4() -> Behaviour {
-    asks(&[Ask::Blksize(1468), Ask::Windowsize(4)])
+fn windows_of_4() -> ClientBehaviour {
+    asks(&[AskedOption::Blksize(1468), AskedOption::Windowsize(4)])
 }
 
 const REFUSED: Try = Try { booted: false, window: Some(4), blksize: Some(1468), lost: 0 };
@@ -317,9 +319,13 @@ fn t23_who_loses_large_blocks_gets_smaller_ones_on_the_third_try() {
     let server = world.start();
     let boot = |server: &Server, waits: u64| {
         // One wait for as long as this ROM has patience; then it begins anew from the same port.
-        let patience =
-            Patience { first: waits * SECOND, growth_percent: 100, most: waits * SECOND, tries: 1 };
-        let behaviour = Behaviour { patience, ..asks(&[Ask::Blksize(1468)]) };
+        let patience = ClientPatience {
+            first: waits * SECOND,
+            growth_percent: 100,
+            most: waits * SECOND,
+            tries: 1,
+        };
+        let behaviour = ClientBehaviour { patience, ..asks(&[AskedOption::Blksize(1468)]) };
         server.boot(machine(1), behaviour, Flaw::LosesLargeBlocks(1100))
     };
     // The server learns of the first failure when the machine comes back, and of the second by its
@@ -345,7 +351,7 @@ fn t40_who_loses_bursts_gets_its_file_each_time_and_then_windows_that_fit() {
     let world = World::new("quirk-bursts", "");
     let server = world.start();
     let boot = |server: &Server| {
-        server.boot(machine(1), Behaviour::generic(1468, 32), Flaw::LosesBursts(9))
+        server.boot(machine(1), ClientBehaviour::generic(1468, 32), Flaw::LosesBursts(9))
     };
     for _ in 0..2 {
         let seen = boot(&server);

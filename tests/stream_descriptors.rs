@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ringboot::engine::datapath::Datapath;
 use ringboot::engine::limits::ACCEPT_PAUSE;
 use ringboot::engine::net;
-use ringboot::engine::stream::{ConnectionId, Driver, Event, Part, Wait};
+use ringboot::engine::stream::{ConnectionId, SendBody, TcpDriver, TcpEvent, TurnWait};
 
 const EMFILE: i32 = 24;
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,9 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[test]
 fn descriptors_come_back_and_a_shortage_of_them_passes() {
     for datapath in [Datapath::IoUring, Datapath::Epoll] {
-        let listener = net::tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let listener = net::open_tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let address = listener.local_addr().unwrap();
-        let mut driver = Driver::new(datapath).unwrap();
+        let mut driver = TcpDriver::new(datapath).unwrap();
         driver.listen(listener).unwrap();
         connections_leave_nothing_behind(&mut driver, address);
         accepting_pauses_and_goes_on(&mut driver, address);
@@ -29,7 +29,7 @@ fn descriptors_come_back_and_a_shortage_of_them_passes() {
 
 /// Thousands of connections: closed by us with a receive in the kernel, closed after an answer,
 /// closed by the client.
-fn connections_leave_nothing_behind(driver: &mut Driver, address: SocketAddr) {
+fn connections_leave_nothing_behind(driver: &mut TcpDriver, address: SocketAddr) {
     let before = open_descriptors();
     for round in 0..1500 {
         let mut client = TcpStream::connect(address).unwrap();
@@ -38,21 +38,21 @@ fn connections_leave_nothing_behind(driver: &mut Driver, address: SocketAddr) {
         let requests = round % 3;
         for _ in 0..requests {
             client.write_all(b"request").unwrap();
-            until(driver, |event| matches!(event, Event::Received { .. }));
-            driver.send(id, b"answer", Part::Nothing, false);
-            until(driver, |event| matches!(event, Event::Sent { left: 0, .. }));
+            until(driver, |event| matches!(event, TcpEvent::Received { .. }));
+            driver.send(id, b"answer", SendBody::Nothing, false);
+            until(driver, |event| matches!(event, TcpEvent::Sent { left: 0, .. }));
             client.read_exact(&mut [0; 6]).unwrap();
         }
         if round % 2 == 0 {
             // The receive for the next request is in the kernel by now.
-            driver.turn(Wait::No, |_| {}).unwrap();
+            driver.turn(TurnWait::No, |_| {}).unwrap();
             driver.close(id);
             // The receive is taken back, and then the kernel lets go of the socket.
-            (0..2).for_each(|_| driver.turn(Wait::No, |_| {}).unwrap());
+            (0..2).for_each(|_| driver.turn(TurnWait::No, |_| {}).unwrap());
             assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
         } else {
             drop(client);
-            until(driver, |event| matches!(event, Event::Ended { .. }));
+            until(driver, |event| matches!(event, TcpEvent::Ended { .. }));
             driver.close(id);
         }
         assert_eq!(driver.connections(), 0);
@@ -61,7 +61,7 @@ fn connections_leave_nothing_behind(driver: &mut Driver, address: SocketAddr) {
     assert_eq!(driver.overflows(), 0);
 }
 
-fn accepting_pauses_and_goes_on(driver: &mut Driver, address: SocketAddr) {
+fn accepting_pauses_and_goes_on(driver: &mut TcpDriver, address: SocketAddr) {
     let mut all = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         all.push(file);
@@ -71,12 +71,12 @@ fn accepting_pauses_and_goes_on(driver: &mut Driver, address: SocketAddr) {
     let mut errors = Vec::new();
     let started = Instant::now();
     while started.elapsed() < 3 * ACCEPT_PAUSE {
-        let note = |event: Event<'_>| {
-            if let Event::AcceptFailed(error) = event {
+        let note = |event: TcpEvent<'_>| {
+            if let TcpEvent::AcceptFailed(error) = event {
                 errors.push(error)
             }
         };
-        driver.turn(Wait::AtMost(3 * ACCEPT_PAUSE), note).unwrap();
+        driver.turn(TurnWait::AtMost(3 * ACCEPT_PAUSE), note).unwrap();
     }
     assert!(
         matches!(errors.len(), 2..=4) && errors.iter().all(|error| *error == EMFILE),
@@ -102,20 +102,24 @@ fn accepting_pauses_and_goes_on(driver: &mut Driver, address: SocketAddr) {
     driver.close(id);
 }
 
-fn accepted(driver: &mut Driver) -> ConnectionId {
+fn accepted(driver: &mut TcpDriver) -> ConnectionId {
     let mut accepted = None;
     until(driver, |event| {
-        if let Event::Accepted { id, .. } = event { accepted.replace(*id).is_none() } else { false }
+        if let TcpEvent::Accepted { id, .. } = event {
+            accepted.replace(*id).is_none()
+        } else {
+            false
+        }
     });
     accepted.unwrap()
 }
 
-fn until(driver: &mut Driver, mut enough: impl FnMut(&Event<'_>) -> bool) {
+fn until(driver: &mut TcpDriver, mut enough: impl FnMut(&TcpEvent<'_>) -> bool) {
     let started = Instant::now();
     let mut done = false;
     while !done {
         assert!(started.elapsed() < PATIENCE, "nothing happened");
-        driver.turn(Wait::AtMost(PATIENCE), |event| done |= enough(&event)).unwrap();
+        driver.turn(TurnWait::AtMost(PATIENCE), |event| done |= enough(&event)).unwrap();
     }
 }
 

@@ -24,7 +24,7 @@ mod table;
 use common::Scratch;
 use common::process::{Output, Process, run};
 use expected::tells;
-use ringboot::observe::cause::Cause;
+use ringboot::observe::cause::StopCause;
 
 /// A client that falls silent is given up after half a minute (T-42).
 const LIMIT: Duration = Duration::from_secs(90);
@@ -63,7 +63,7 @@ impl World {
         std::fs::create_dir(scratch.path().join("root")).unwrap();
         // A server starts only with a loader that could be one, and with what its menu names.
         let mut loader = vec![7; 5 * 512];
-        let head = ringboot::boot::pe::made_up_x64();
+        let head = ringboot::boot::pe::build_x64_program();
         loader[..head.len()].copy_from_slice(&head);
         std::fs::write(scratch.path().join("root/shimx64.efi"), loader).unwrap();
         std::fs::create_dir(scratch.path().join("root/debian")).unwrap();
@@ -316,7 +316,7 @@ fn a_machine_that_was_never_seen() {
     world.start().stop();
     let said = world.ask("5254.0012.3410", &[]);
     assert_eq!(said.status.code(), Some(1));
-    tells(&said.stdout, Cause::NeverSeen, &["52:54:00:12:34:10\n", "PortFast", "boot order"]);
+    tells(&said.stdout, StopCause::NeverSeen, &["52:54:00:12:34:10\n", "PortFast", "boot order"]);
     assert_eq!(world.ask("127.77.1.1", &[]).status.code(), Some(1));
     assert_eq!(world.ask("nobody", &[]).status.code(), Some(2));
     let elsewhere = world.scratch.path().join("elsewhere");
@@ -339,7 +339,7 @@ fn an_offer_that_was_never_requested() {
     server.stop();
     tells(
         &world.why(),
-        Cause::NotRequested,
+        StopCause::NotRequested,
         &[
             "PXE firmware on x64 UEFI",
             "dhcp",
@@ -359,7 +359,7 @@ fn a_pool_that_is_full() {
     server.lease([2, 0, 0, 0, 0, 2], UEFI_X64);
     server.say(&Message::default());
     let said = world.why_until("The pool is full: no address is free in subnet 127.77.0.0/16");
-    tells(&said, Cause::PoolFull, &["larger `pools`"]);
+    tells(&said, StopCause::PoolFull, &["larger `pools`"]);
     server.stop();
 }
 
@@ -374,7 +374,7 @@ fn no_loader_for_an_architecture() {
         "There is no loader for PXE firmware on arm64 UEFI, architecture 11",
         "[boot] uefi-arm64 is not set",
     ];
-    tells(&said, Cause::NoLoader, &words);
+    tells(&said, StopCause::NoLoader, &words);
 }
 
 #[test]
@@ -394,7 +394,7 @@ fn requests_that_are_refused_again_and_again() {
         assert_eq!(server.hear().0, NAK);
     }
     server.stop();
-    tells(&world.why(), Cause::RefusedAgain, &["again and again (2 NAKs)", "wrong network"]);
+    tells(&world.why(), StopCause::RefusedAgain, &["again and again (2 NAKs)", "wrong network"]);
 }
 
 #[test]
@@ -411,10 +411,10 @@ fn another_server_was_chosen_and_a_network_that_is_not_configured() {
         ..Message::default()
     });
     let said = world.why_until("It chose another DHCP server, 10.9.9.9.");
-    tells(&said, Cause::ChoseOther, &["Switch 10.9.9.9 off"]);
+    tells(&said, StopCause::ChoseOther, &["Switch 10.9.9.9 off"]);
     server.say(&Message { subnet: Ipv4Addr::new(127, 99, 0, 0), ..Message::default() });
     let said = world.why_until("It is not admitted");
-    tells(&said, Cause::NoSubnetBehind, &["no subnet is configured for 127.99.0.0"]);
+    tells(&said, StopCause::NoSubnetBehind, &["no subnet is configured for 127.99.0.0"]);
     server.stop();
 }
 
@@ -423,10 +423,10 @@ fn a_lease_and_no_file_then_a_missing_kernel_with_the_line_that_asks_for_it() {
     let world = World::new("why-missing");
     let server = world.start();
     let machine = server.lease(MAC, UEFI_X64);
-    tells(&world.why_until("asked for no file"), Cause::NoFileAskedFor, &["port 69"]);
+    tells(&world.why_until("asked for no file"), StopCause::NoFileAskedFor, &["port 69"]);
     server.load(machine);
     let said = world.why_until("shimx64.efi was sent whole");
-    tells(&said, Cause::LoaderDoesNotRun, &["Secure Boot"]);
+    tells(&said, StopCause::LoaderDoesNotRun, &["Secure Boot"]);
     assert_eq!(server.read(machine, "revocations_sku.efi").1[..4], [0, 5, 0, 1]);
     std::fs::remove_file(world.scratch.path().join("root/debian/linux")).unwrap();
     assert_eq!(server.read(machine, "debian/linux").1[..4], [0, 5, 0, 1]);
@@ -448,7 +448,7 @@ fn a_template_that_fails_is_told_with_its_line() {
     server.stop();
     let words =
         ["answer file", "A template failed: ks.cfg.j2:2:", "there is no variable `nonsense`"];
-    tells(&world.why(), Cause::TemplateFailed, &words);
+    tells(&world.why(), StopCause::TemplateFailed, &words);
 }
 
 #[test]
@@ -470,7 +470,7 @@ fn a_transfer_that_stalls_is_told_with_its_block() {
     server.process.stderr.wait_line("fell silent", LIMIT);
     server.stop();
     let words = ["shimx64.efi stalled at block 3: it fell silent in the middle.", "packet loss"];
-    tells(&world.why(), Cause::Stalled, &words);
+    tells(&world.why(), StopCause::Stalled, &words);
 }
 
 #[test]
@@ -490,7 +490,7 @@ fn a_request_that_is_refused_once() {
     server.stop();
     tells(
         &world.why(),
-        Cause::Refused,
+        StopCause::Refused,
         &["Its request for 10.1.1.1 was refused", "wrong network", "DISCOVER by itself"],
     );
 }
@@ -507,7 +507,7 @@ fn an_address_that_was_declined_and_a_message_that_is_left_to_others() {
         ..Message::default()
     });
     let said = world.why_until("It declined");
-    tells(&said, Cause::Declined, &[&format!("declined {address}: something else"), "arping"]);
+    tells(&said, StopCause::Declined, &[&format!("declined {address}: something else"), "arping"]);
     // INIT-REBOOT of a machine that nobody here knows (D-24): another server may know it.
     let stranger = [2, 0, 0, 0, 0, 9];
     let requested = Some(Ipv4Addr::new(127, 77, 1, 2));
@@ -517,7 +517,7 @@ fn an_address_that_was_declined_and_a_message_that_is_left_to_others() {
     while !asks().contains("was not answered") {
         assert!(Instant::now() < deadline, "{}", asks());
     }
-    tells(&asks(), Cause::UnknownClient, &["another server may know it"]);
+    tells(&asks(), StopCause::UnknownClient, &["another server may know it"]);
     server.stop();
 }
 
@@ -539,7 +539,7 @@ fn a_lease_that_the_store_cannot_keep() {
         ..Message::default()
     });
     let said = world.why_until("could not serve it");
-    tells(&said, Cause::LeaseNotKept, &["the store could not keep the lease"]);
+    tells(&said, StopCause::LeaseNotKept, &["the store could not keep the lease"]);
     operator.execute_batch("ROLLBACK").unwrap();
     server.stop();
 }
@@ -552,7 +552,7 @@ fn files_that_are_missing_are_told_with_the_rule_or_as_what_the_loader_asks_for(
     server.load(machine);
     assert_eq!(server.read(machine, "grubx64.efi").1[..4], [0, 5, 0, 1]);
     let said = world.why_until("grubx64.efi is missing");
-    tells(&said, Cause::Missing, &["beside the loader or menu"]);
+    tells(&said, StopCause::Missing, &["beside the loader or menu"]);
     server.load(machine);
     // The end of a transfer is an ACK that nobody answers: the server has seen it when it tells of
     // it.
@@ -570,7 +570,7 @@ fn files_that_are_missing_are_told_with_the_rule_or_as_what_the_loader_asks_for(
     server.get(machine, "/shimx64.efi").read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.0 404 "), "{answer}");
     let said = world.why_until("shimx64.efi is missing");
-    tells(&said, Cause::MissingNamed, &["HTTP refused shimx64.efi", "correct [boot] uefi-x64"]);
+    tells(&said, StopCause::MissingNamed, &["HTTP refused shimx64.efi", "correct [boot] uefi-x64"]);
     server.stop();
 }
 
@@ -587,7 +587,7 @@ fn a_file_that_is_there_and_not_given() {
     server.stop();
     tells(
         &world.why(),
-        Cause::Unreadable,
+        StopCause::Unreadable,
         &["secret was not given: secret: ", "`chmod o+r` the file"],
     );
 }
@@ -602,7 +602,7 @@ fn a_transfer_that_the_machine_ended_by_itself() {
     let said = world.why_until("ended the transfer");
     tells(
         &said,
-        Cause::Aborted,
+        StopCause::Aborted,
         &["transfer of shimx64.efi by itself, with TFTP error 3", "screen"],
     );
     server.stop();
@@ -619,7 +619,7 @@ fn a_file_that_was_overwritten_while_it_was_sent() {
     std::fs::write(world.path("root/big.img"), vec![2; 100_000]).unwrap();
     assert_eq!(go_on(&client, first, tid)[..2], [0, 5], "no mix of two versions is completed");
     server.stop();
-    tells(&world.why(), Cause::Changed, &["big.img was changed", "mv new file"]);
+    tells(&world.why(), StopCause::Changed, &["big.img was changed", "mv new file"]);
 }
 
 #[test]
@@ -634,7 +634,7 @@ fn a_loader_that_finds_no_menu() {
     server.load(machine);
     assert_eq!(server.read(machine, "pxelinux.cfg/default").1[..4], [0, 5, 0, 1]);
     server.stop();
-    tells(&world.why(), Cause::NoMenu, &["shimx64.efi found no menu.", "Write a [menu]"]);
+    tells(&world.why(), StopCause::NoMenu, &["shimx64.efi found no menu.", "Write a [menu]"]);
 }
 
 #[test]
@@ -645,7 +645,7 @@ fn a_machine_at_its_menu_and_one_that_came_to_the_end() {
     server.load(machine);
     server.fetch(machine, "pxelinux.cfg/default");
     let said = world.why_until("It stands at the menu");
-    tells(&said, Cause::AtMenu, &["install-by-default = true"]);
+    tells(&said, StopCause::AtMenu, &["install-by-default = true"]);
     server.fetch(machine, "debian/linux");
     let said = world.why_until("It got what it asked for");
     holds(&said, &["It got what it asked for", "kernel       debian/linux sent by TFTP, 6 bytes"]);
@@ -665,9 +665,13 @@ fn a_transfer_that_never_gets_its_first_acknowledgement_and_a_connection_that_ta
     let (_client, first, _) = server.read(silent, "shimx64.efi");
     assert_eq!(first[..4], [0, 3, 0, 1]);
     let said = until("stalled at block 1", || world.ask("02:00:00:00:00:07", &[]).stdout);
-    tells(&said, Cause::StalledAtFirst, &["it acknowledged nothing that was sent", "port-range"]);
+    tells(
+        &said,
+        StopCause::StalledAtFirst,
+        &["it acknowledged nothing that was sent", "port-range"],
+    );
     let said = world.why_until("HTTP connection was cut");
-    tells(&said, Cause::TooSlow, &["took too little in too much time"]);
+    tells(&said, StopCause::TooSlow, &["took too little in too much time"]);
     drop(connection);
     server.stop();
 }

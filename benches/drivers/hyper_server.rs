@@ -21,7 +21,7 @@ use hyper::header::{ACCEPT_RANGES, CONTENT_TYPE, ETAG, HeaderValue, LAST_MODIFIE
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
-use ringboot::images::{Content, clean};
+use ringboot::images::{ServedContent, clean_path_name};
 use ringboot::serve::shelf::{Ask, Names, Reply, Shelf};
 use tokio::sync::oneshot;
 
@@ -109,8 +109,8 @@ impl Site {
 
     /// Looks at the disk for each request: on this thread, or where the kernel's caches do not
     /// know, by a worker.
-    async fn look(&self, path: &str, peer: SocketAddr) -> Option<Content> {
-        let path = clean(path.trim_start_matches('/').as_bytes()).ok()?;
+    async fn look(&self, path: &str, peer: SocketAddr) -> Option<ServedContent> {
+        let path = clean_path_name(path.trim_start_matches('/').as_bytes()).ok()?;
         let ask = Ask {
             path,
             repaired: None,

@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ringboot::engine::affinity;
 use ringboot::engine::datapath::Datapath;
-use ringboot::images::{Images, Workers};
-use ringboot::render::Renderer;
+use ringboot::images::{DiskWorkers, ImageStore};
+use ringboot::render::TemplateRenderer;
 use ringboot::serve::shelf::Names;
-use ringboot::snapshot::{Published, Snapshot};
+use ringboot::snapshot::{PublishedState, Snapshot};
 
 use self::ringboot_server::RingbootServer;
 use self::rounds::Schedule;
@@ -59,9 +59,9 @@ fn furnish(root: &Path, files: &[ServedFile]) -> io::Result<Arc<Names>> {
         fs::write(root.join(file.name), &file.bytes)?;
     }
     Ok(Arc::new(Names {
-        images: Images::open(root, Workers::start()?)?,
-        published: Published::new(Snapshot::default()),
-        renderer: Renderer::default(),
+        images: ImageStore::open(root, DiskWorkers::start()?)?,
+        published: PublishedState::new(Snapshot::default()),
+        renderer: TemplateRenderer::default(),
         strip_prefixes: Vec::new(),
         ignore_case: false,
     }))
@@ -82,7 +82,7 @@ struct Placement {
 
 impl Placement {
     fn choose() -> io::Result<Self> {
-        let allowed = affinity::allowed()?;
+        let allowed = affinity::list_allowed_processors()?;
         let is_shared = allowed.len() < 2;
         let nth = |n: usize| allowed.get(n).copied().filter(|_| !is_shared);
         Ok(Self { server: nth(0), client: nth(1) })
@@ -103,7 +103,7 @@ impl Placement {
 
 /// Pins the calling thread, where there is a processor for it alone.
 pub(crate) fn pin_thread(processor: Option<usize>) -> io::Result<()> {
-    processor.map_or(Ok(()), |processor| affinity::pin(&[processor]))
+    processor.map_or(Ok(()), |processor| affinity::pin_to_processors(&[processor]))
 }
 
 fn main() -> io::Result<()> {

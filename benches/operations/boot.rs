@@ -3,11 +3,11 @@
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ringboot::boot::names::Loader;
-use ringboot::boot::script::{self, Ask};
+use ringboot::boot::names::MenuLoader;
+use ringboot::boot::script::{self, MenuRequest};
 use ringboot::config::Config;
-use ringboot::model::machine::{Arch, Firmware, Mac, Machine, Role, Uuid};
-use ringboot::template::{self, Context};
+use ringboot::model::machine::{Arch, Firmware, FirmwareRole, Mac, Machine, Uuid};
+use ringboot::template::{self, TemplateContext};
 
 use super::Operation;
 
@@ -17,7 +17,7 @@ pub const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
 const MACHINE: Machine = Machine {
     mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]),
     uuid: Some(Uuid([0x11; 16])),
-    firmware: Some(Firmware { role: Role::Pxe, arch: Some(Arch::Bios) }),
+    firmware: Some(Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::Bios) }),
 };
 
 const KICKSTART: &str = r#"# ks.cfg for {{ mac }}
@@ -39,17 +39,17 @@ part biosboot --fstype=biosboot --size=1
 
 pub fn operations() -> Vec<Operation> {
     vec![
-        menu("boot: render a menu for PXELINUX", Loader::Pxelinux),
-        menu("boot: render a menu for GRUB", Loader::Grub),
-        menu("boot: render a menu for iPXE", Loader::Ipxe),
+        menu("boot: render a menu for PXELINUX", MenuLoader::Pxelinux),
+        menu("boot: render a menu for GRUB", MenuLoader::Grub),
+        menu("boot: render a menu for iPXE", MenuLoader::Ipxe),
         answer_file(),
     ]
 }
 
-fn menu(name: &'static str, loader: Loader) -> Operation {
+fn menu(name: &'static str, loader: MenuLoader) -> Operation {
     let snapshot = Config::parse("classic.toml", CLASSIC).unwrap().snapshot;
     Operation::new(name, move || {
-        let ask = Ask {
+        let ask = MenuRequest {
             loader,
             prefix: "",
             over_http: false,
@@ -59,7 +59,7 @@ fn menu(name: &'static str, loader: Loader) -> Operation {
             install_by_default: false,
             boot: &snapshot.dhcp.boot,
         };
-        script::render(black_box(snapshot.menu.as_ref().unwrap()), &ask)
+        script::render_menu(black_box(snapshot.menu.as_ref().unwrap()), &ask)
     })
 }
 
@@ -67,7 +67,7 @@ fn menu(name: &'static str, loader: Loader) -> Operation {
 fn answer_file() -> Operation {
     let snapshot = Config::parse("classic.toml", CLASSIC).unwrap().snapshot;
     Operation::new("boot: render an answer file", move || {
-        let context = Context {
+        let context = TemplateContext {
             client: IpAddr::from([192, 168, 4, 26]),
             machine: Some(&MACHINE),
             hostname: None,
@@ -75,6 +75,11 @@ fn answer_file() -> Operation {
             server: IpAddr::V4(SERVER),
             http_port: 80,
         };
-        template::render("ks.cfg.j2", black_box(KICKSTART), &template::Facts::of(&context)).unwrap()
+        template::render_template_source(
+            "ks.cfg.j2",
+            black_box(KICKSTART),
+            &template::TemplateFacts::of(&context),
+        )
+        .unwrap()
     })
 }

@@ -5,8 +5,8 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ringboot::config::Config;
-use ringboot::dhcp::decide::{AnswerKind, Arrival, Decision, decide};
-use ringboot::dhcp::lease::{Leases, Time};
+use ringboot::dhcp::decide::{AnswerKind, Decision, IncomingMessage, decide_answer};
+use ringboot::dhcp::lease::{ClockSeconds, LeaseTable};
 use ringboot::dhcp::policy::DhcpPolicy;
 
 use super::Operation;
@@ -14,7 +14,7 @@ use super::boot::{CLASSIC, SERVER};
 
 /// Other machines that hold an offer: the tables are not empty.
 const MACHINES: u8 = 40;
-const NOW: Time = 1_000_000;
+const NOW: ClockSeconds = 1_000_000;
 const SEED: u64 = 1;
 
 pub fn operations() -> Vec<Operation> {
@@ -38,13 +38,13 @@ pub fn operations() -> Vec<Operation> {
 /// The classic set-up with some of its machines switched on.
 struct Office {
     policy: DhcpPolicy,
-    leases: Leases,
+    leases: LeaseTable,
 }
 
 impl Office {
     fn new() -> Self {
         let policy = Config::parse("classic.toml", CLASSIC).unwrap().snapshot.dhcp;
-        let mut office = Self { leases: Leases::new(&policy.subnets), policy };
+        let mut office = Self { leases: LeaseTable::new(&policy.subnets), policy };
         for machine in 1..=MACHINES {
             office.offer(machine);
         }
@@ -52,7 +52,7 @@ impl Office {
     }
 
     fn decide(&self, message: &[u8]) -> Decision {
-        let arrival = Arrival {
+        let arrival = IncomingMessage {
             bytes: message,
             source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
             destination: Some(Ipv4Addr::BROADCAST),
@@ -62,7 +62,7 @@ impl Office {
             ours: &[SERVER],
             held: &[],
         };
-        decide(&arrival, &self.leases, &self.policy, NOW, SEED)
+        decide_answer(&arrival, &self.leases, &self.policy, NOW, SEED)
     }
 
     /// The machine asks, and has its address held for it.

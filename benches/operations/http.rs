@@ -3,9 +3,9 @@
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
-use ringboot::http::media::media_type;
-use ringboot::http::request::{Parsed, Version, parse};
-use ringboot::http::respond::{Meta, Status, file};
+use ringboot::http::media::find_media_type;
+use ringboot::http::request::{HttpVersion, ParsedHead, parse_request_head};
+use ringboot::http::respond::{RepresentationMeta, ResponseStatus, answer_with_file};
 use ringboot::http::{range, target};
 
 use super::Operation;
@@ -18,10 +18,10 @@ const LEN: u64 = 64 << 20;
 pub fn operations() -> Vec<Operation> {
     vec![
         Operation::new("http: decode a request target", || {
-            target::path(black_box(TARGET)).unwrap()
+            target::decode_target_path(black_box(TARGET)).unwrap()
         }),
         Operation::new("http: parse a Range", || {
-            range::parse(black_box(RANGE_1_MIB.as_bytes()), black_box(LEN))
+            range::parse_range_header(black_box(RANGE_1_MIB.as_bytes()), black_box(LEN))
         }),
         partial_content(),
     ]
@@ -38,12 +38,18 @@ fn partial_content() -> Operation {
     let (etag, last_modified) = ("\"4000000-17979cfe362a0000\"", "Tue, 14 Nov 2023 22:13:20 GMT");
     let mut out = Vec::with_capacity(1024);
     Operation::new("http: read a GET of 1 MiB of a file and write the answer's head", move || {
-        let Parsed::Whole(request, _) = parse(black_box(head.as_bytes())) else { return 0 };
-        let media = media_type(b"centos/os/images/install.img");
-        let plan = file(&request, Meta { len: LEN, etag, mtime, last_modified, media }, now);
-        assert_eq!(plan.status, Status::PARTIAL_CONTENT);
+        let ParsedHead::Whole(request, _) = parse_request_head(black_box(head.as_bytes())) else {
+            return 0;
+        };
+        let media = find_media_type(b"centos/os/images/install.img");
+        let plan = answer_with_file(
+            &request,
+            RepresentationMeta { len: LEN, etag, mtime, last_modified, media },
+            now,
+        );
+        assert_eq!(plan.status, ResponseStatus::PARTIAL_CONTENT);
         out.clear();
-        plan.write_head(Version::Http11, true, last_modified, &mut out);
+        plan.write_head(HttpVersion::Http11, true, last_modified, &mut out);
         out.len()
     })
 }

@@ -5,23 +5,25 @@ use std::net::IpAddr;
 use std::sync::mpsc::Receiver;
 
 use ringboot::model::machine::Mac;
-use ringboot::observe::events::{Event, Events, Kind, Stage, Weight, queue};
+use ringboot::observe::events::{
+    BootStage, EventKind, EventSender, EventWeight, MachineEvent, open_event_queue,
+};
 
 use super::Operation;
 
 pub fn operations() -> Vec<Operation> {
-    let (events, log) = queue();
+    let (events, log) = open_event_queue();
     vec![Operation::new("observe: push an event and take it out", move || tell(&events, &log))]
 }
 
-fn tell(events: &Events, log: &Receiver<Event>) -> Event {
+fn tell(events: &EventSender, log: &Receiver<MachineEvent>) -> MachineEvent {
     let (name, bytes) = (black_box("pxelinux.0"), black_box(26_461));
-    events.push(Event {
+    events.push(MachineEvent {
         mac: Some(Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10])),
         address: Some(IpAddr::from([192, 168, 4, 26])),
-        stage: Stage::Loader,
-        weight: Weight::Step,
-        kind: Kind::Sent { name: name.to_owned(), bytes },
+        stage: BootStage::Loader,
+        weight: EventWeight::Step,
+        kind: EventKind::Sent { name: name.to_owned(), bytes },
         text: format!("TFTP sent {name:?}, {bytes} bytes"),
         attempt: None,
     });

@@ -5,9 +5,9 @@ use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
 
 use ringboot::tftp::Tick;
-use ringboot::tftp::options::{OptionPolicy, negotiate};
-use ringboot::tftp::packet::{Asked, Packet, parse};
-use ringboot::tftp::table::{Action, Local, Policy, Table};
+use ringboot::tftp::options::{OptionPolicy, negotiate_options};
+use ringboot::tftp::packet::{Packet, ReadRequest, parse_tftp_packet};
+use ringboot::tftp::table::{LocalAddress, TableAction, TftpPolicy, TransferTable};
 
 use super::Operation;
 use super::boot::SERVER;
@@ -27,18 +27,26 @@ pub fn operations() -> Vec<Operation> {
     let asked = asked();
     let mut oack = Vec::new();
     let negotiate = move || {
-        negotiate(asked.options, black_box(&policy), asked.mode, black_box(26_461), &mut oack)
+        negotiate_options(
+            asked.options,
+            black_box(&policy),
+            asked.mode,
+            black_box(26_461),
+            &mut oack,
+        )
     };
     let mut transfer = Running::new(policy);
     vec![
-        Operation::new("tftp: parse a read request", || parse(black_box(REQUEST)).is_some()),
+        Operation::new("tftp: parse a read request", || {
+            parse_tftp_packet(black_box(REQUEST)).is_some()
+        }),
         Operation::new("tftp: negotiate options and write the OACK", negotiate),
         Operation::new("tftp: an ACK and the next window of 64", move || transfer.step()),
     ]
 }
 
-fn asked() -> Asked<'static> {
-    let Some(Packet::Read(Ok(asked))) = parse(REQUEST) else {
+fn asked() -> ReadRequest<'static> {
+    let Some(Packet::Read(Ok(asked))) = parse_tftp_packet(REQUEST) else {
         panic!("the request is well formed")
     };
     asked
@@ -46,7 +54,7 @@ fn asked() -> Asked<'static> {
 
 /// A transfer that has begun, in a table with others.
 struct Running {
-    table: Table<()>,
+    table: TransferTable<()>,
     now: Tick,
     peer: SocketAddr,
     tid: u16,
@@ -56,9 +64,14 @@ struct Running {
 
 impl Running {
     fn new(options: OptionPolicy) -> Self {
-        let policy = Policy { per_address_limits: false, options, ..Policy::default() };
-        let mut running =
-            Self { table: Table::new(policy, 1), now: 0, peer: client(0), tid: 0, block: 0 };
+        let policy = TftpPolicy { per_address_limits: false, options, ..TftpPolicy::default() };
+        let mut running = Self {
+            table: TransferTable::new(policy, 1),
+            now: 0,
+            peer: client(0),
+            tid: 0,
+            block: 0,
+        };
         for other in 0..=OTHERS {
             running.begin(client(other));
         }
@@ -69,8 +82,10 @@ impl Running {
         self.table.handle_listen(self.now, peer, local(), false, REQUEST);
         while let Some(action) = self.table.poll(self.now) {
             match action {
-                Action::Open { id, .. } => drop(self.table.opened(self.now, id, Ok(((), ENDLESS)))),
-                Action::Datagram { tid, .. } if peer == self.peer => self.tid = tid.unwrap(),
+                TableAction::Open { id, .. } => {
+                    drop(self.table.opened(self.now, id, Ok(((), ENDLESS))))
+                }
+                TableAction::Datagram { tid, .. } if peer == self.peer => self.tid = tid.unwrap(),
                 _ => (),
             }
         }
@@ -83,7 +98,7 @@ impl Running {
         self.table.handle_tid(self.now, self.tid, self.peer, local(), &[0, 4, high, low]);
         let mut sent = 0;
         while let Some(action) = self.table.poll(self.now) {
-            if let Action::Blocks { blocks, .. } = action {
+            if let TableAction::Blocks { blocks, .. } = action {
                 sent += blocks;
             }
         }
@@ -92,8 +107,8 @@ impl Running {
     }
 }
 
-fn local() -> Local {
-    Local { address: IpAddr::V4(SERVER), interface: 2 }
+fn local() -> LocalAddress {
+    LocalAddress { address: IpAddr::V4(SERVER), interface: 2 }
 }
 
 fn client(number: u16) -> SocketAddr {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use ringboot_fleet::{Does, Fleet, Plan, Progress, Report};
+use ringboot_fleet::{Fleet, FleetPlan, FleetProgress, FleetReport, RoleTask};
 
 use crate::interrupt;
 
@@ -22,16 +22,16 @@ const LINE_PAUSE: Duration = Duration::from_secs(5);
 const TROUBLE_PAUSE: Duration = Duration::from_millis(1500);
 
 /// Runs a fleet on a thread of its own and returns when its last machine is done.
-pub(crate) fn run(plan: Plan, quiet: bool) -> anyhow::Result<Report> {
+pub(crate) fn play_fleet(plan: FleetPlan, quiet: bool) -> anyhow::Result<FleetReport> {
     // How many times machines that boot again will be switched on, nobody knows.
-    let again =
-        plan.duration.is_some() && plan.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
+    let again = plan.duration.is_some()
+        && plan.roles.iter().any(|role| matches!(role.does, RoleTask::Boot(_)));
     let machines = (!again).then_some(plan.machines);
-    let firmware = plan.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
+    let firmware = plan.roles.iter().any(|role| matches!(role.does, RoleTask::Boot(_)));
     let fleet = Fleet::new(plan);
-    let progress = Arc::new(Progress::default());
-    let face = Face::new(machines, quiet)?;
-    interrupt::watch(&progress)?;
+    let progress = Arc::new(FleetProgress::default());
+    let face = ProgressFace::new(machines, quiet)?;
+    interrupt::watch_interrupts(&progress)?;
     thread::scope(|scope| {
         let (alive, ended) = channel::<()>();
         let counts = &progress;
@@ -41,9 +41,10 @@ pub(crate) fn run(plan: Plan, quiet: bool) -> anyhow::Result<Report> {
             fleet.run(counts)
         });
         let begun = Instant::now();
-        let mut lines = Lines::default();
+        let mut lines = PrintedLines::default();
         while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            let glance = Glance { firmware, ..Glance::new(begun.elapsed(), machines, &progress) };
+            let glance =
+                RunGlance { firmware, ..RunGlance::new(begun.elapsed(), machines, &progress) };
             face.show(&glance, &mut lines);
         }
         face.clear();
@@ -51,14 +52,14 @@ pub(crate) fn run(plan: Plan, quiet: bool) -> anyhow::Result<Report> {
     })
 }
 
-enum Face {
+enum ProgressFace {
     Bars { machines: ProgressBar, octets: ProgressBar },
     Lines,
     Silent,
 }
 
 /// One look at a run.
-struct Glance {
+struct RunGlance {
     elapsed: Duration,
     /// None where they boot again and again.
     machines: Option<u32>,
@@ -73,17 +74,17 @@ struct Glance {
 
 /// What was written where there is no terminal.
 #[derive(Default)]
-struct Lines {
+struct PrintedLines {
     /// How many of those that come every few seconds.
     written: u32,
     /// Troubles that were told.
     told: Vec<String>,
 }
 
-impl Lines {
+impl PrintedLines {
     /// Whether it is time for a line: every few seconds, and at once with the first failure, retry
     /// or other trouble.
-    fn is_due(&mut self, glance: &Glance) -> bool {
+    fn is_due(&mut self, glance: &RunGlance) -> bool {
         let is_time = glance.elapsed >= LINE_PAUSE * (self.written + 1);
         self.written += u32::from(is_time);
         let mut is_news = false;
@@ -97,7 +98,7 @@ impl Lines {
     }
 }
 
-impl Face {
+impl ProgressFace {
     fn new(machines: Option<u32>, quiet: bool) -> anyhow::Result<Self> {
         if quiet {
             return Ok(Self::Silent);
@@ -120,7 +121,7 @@ impl Face {
         Ok(Self::Bars { machines, octets })
     }
 
-    fn show(&self, glance: &Glance, lines: &mut Lines) {
+    fn show(&self, glance: &RunGlance, lines: &mut PrintedLines) {
         match self {
             Self::Bars { machines, octets } => {
                 machines.set_position(u64::from(glance.booted + glance.failed));
@@ -146,8 +147,8 @@ impl Face {
     }
 }
 
-impl Glance {
-    fn new(elapsed: Duration, machines: Option<u32>, progress: &Progress) -> Self {
+impl RunGlance {
+    fn new(elapsed: Duration, machines: Option<u32>, progress: &FleetProgress) -> Self {
         let (booted, failed, octets) = (progress.booted(), progress.failed(), progress.octets());
         let (retries, troubles) = (progress.retries(), progress.troubles());
         Self { elapsed, machines, booted, failed, retries, octets, firmware: true, troubles }
@@ -199,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_glance_says_what_there_is_to_say() {
-        let mut glance = Glance {
+        let mut glance = RunGlance {
             elapsed: Duration::from_secs(4),
             machines: Some(500),
             booted: 37,
@@ -224,7 +225,7 @@ mod tests {
 
     #[test]
     fn trouble_is_told_at_once_and_each_kind_once() {
-        let glance = |ms, retries, troubles: &[&str]| Glance {
+        let glance = |ms, retries, troubles: &[&str]| RunGlance {
             elapsed: Duration::from_millis(ms),
             machines: Some(5),
             booted: 0,
@@ -234,7 +235,7 @@ mod tests {
             firmware: true,
             troubles: troubles.iter().map(|text| (*text).to_owned()).collect(),
         };
-        let mut lines = Lines::default();
+        let mut lines = PrintedLines::default();
         let due: Vec<bool> = [
             glance(1000, 3, &[]),
             glance(1500, 3, &[]),

@@ -11,12 +11,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::child::{self, Ended};
-use crate::json::Document;
-use figures::Comparison;
-pub(crate) use figures::spreads;
+use crate::child::{self, ChildOutcome};
+use crate::json::ReportDocument;
+use figures::SideComparison;
+pub(crate) use figures::collect_spreads;
 use gate::FailIf;
-use side::Side;
+use side::ComparisonSide;
 
 /// Compares two servers, two builds of ringboot, or reports of earlier runs
 ///
@@ -26,13 +26,13 @@ use side::Side;
 /// (ringboot:PROGRAM). NAME= before any of them says how it is called. Servers are driven
 /// alternately, A B A B, each run by a new process. What stands after `--` is given to every run.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct CompareArguments {
     /// The side that others are measured by
-    #[arg(value_name = "[NAME=]A", value_parser = side::parse_a)]
-    a: Side,
+    #[arg(value_name = "[NAME=]A", value_parser = side::parse_side_a)]
+    a: ComparisonSide,
     /// The side that is a multiple of A
-    #[arg(value_name = "[NAME=]B", value_parser = side::parse_b)]
-    b: Side,
+    #[arg(value_name = "[NAME=]B", value_parser = side::parse_side_b)]
+    b: ComparisonSide,
     /// How often each server is driven; fewer than 3 runs tell nothing of noise
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     rest: Vec<String>,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run_compare(arguments: &CompareArguments) -> anyhow::Result<ExitCode> {
     let mut sides = [(&arguments.a, Vec::new()), (&arguments.b, Vec::new())];
     let driven = sides.iter().any(|(side, _)| side.is_driven());
     ensure!(
@@ -61,25 +61,28 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     for round in 1..=arguments.runs {
         for (side, reports) in sides.iter_mut().filter(|(side, _)| side.is_driven()) {
-            let report = drive(side, &arguments.rest)?;
-            let (name, line) = (side.name(), one_line(&report));
+            let report = drive_side(side, &arguments.rest)?;
+            let (name, line) = (side.name(), format_report_line(&report));
             let _ = writeln!(io::stderr(), "  run {round} of {}, {name}: {line}", arguments.runs);
             reports.push(report);
         }
     }
     let [(a, of_a), (b, of_b)] = sides;
-    let comparison = Comparison::new(a.name(), b.name(), &of_a, &of_b);
+    let comparison = SideComparison::new(a.name(), b.name(), &of_a, &of_b);
     let text = if arguments.json {
         serde_json::to_string_pretty(&comparison)? + "\n"
     } else {
-        shown::text(&comparison)
+        shown::format_comparison(&comparison)
     };
     io::stdout().lock().write_all(text.as_bytes())?;
-    judged(arguments, &comparison)
+    gate_comparison(arguments, &comparison)
 }
 
 /// Says the verdict of --fail-if below the table, or beside the JSON on standard error.
-fn judged(arguments: &Arguments, comparison: &Comparison) -> anyhow::Result<ExitCode> {
+fn gate_comparison(
+    arguments: &CompareArguments,
+    comparison: &SideComparison,
+) -> anyhow::Result<ExitCode> {
     if arguments.fail_if.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -88,7 +91,7 @@ fn judged(arguments: &Arguments, comparison: &Comparison) -> anyhow::Result<Exit
         worse.extend(reason.judge(comparison)?);
     }
     worse.dedup();
-    let verdict = gate::text(&worse);
+    let verdict = gate::format_gate_line(&worse);
     if arguments.json {
         io::stderr().write_all(verdict.as_bytes())?;
     } else {
@@ -97,16 +100,18 @@ fn judged(arguments: &Arguments, comparison: &Comparison) -> anyhow::Result<Exit
     Ok(if worse.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn drive(side: &Side, rest: &[String]) -> anyhow::Result<Document> {
+fn drive_side(side: &ComparisonSide, rest: &[String]) -> anyhow::Result<ReportDocument> {
     let arguments = [&side.run_arguments()[..], rest].concat();
-    match child::run(&arguments).with_context(|| format!("the run of {}", side.name()))? {
-        Ended::Report(report) => Ok(*report),
-        Ended::Interrupted => bail!("{}: the run was interrupted", side.name()),
-        Ended::Failed(why) => bail!("{}: {why}", side.name()),
+    match child::run_child_process(&arguments)
+        .with_context(|| format!("the run of {}", side.name()))?
+    {
+        ChildOutcome::Report(report) => Ok(*report),
+        ChildOutcome::Interrupted => bail!("{}: the run was interrupted", side.name()),
+        ChildOutcome::Failed(why) => bail!("{}: {why}", side.name()),
     }
 }
 
-fn one_line(report: &Document) -> String {
+fn format_report_line(report: &ReportDocument) -> String {
     let summary = &report.summary;
     let (wall_s, rate) = (summary.wall_s, summary.bytes_per_s / 1e6);
     format!("{} of {} booted in {wall_s:.2} s, {rate:.0} MB/s", summary.booted, summary.machines)

@@ -2,31 +2,33 @@
 
 use std::fmt::Write;
 
-use ringboot_observe::events::Stage;
+use ringboot_observe::events::BootStage;
 
-use crate::json::{Document, Machine, name};
+use crate::json::{BootRow, ReportDocument, spell_stage_name};
 
 /// Microseconds of a second.
 const US_PER_S: f64 = 1e6;
 
 /// A row for each machine, in the order of power-on; times are seconds, empty where there was none.
-pub(crate) fn text(report: &Document) -> String {
-    let stages: Vec<String> = Stage::ALL.map(|stage| format!("{}_s", name(stage))).into();
+pub(crate) fn format_csv(report: &ReportDocument) -> String {
+    let stages: Vec<String> =
+        BootStage::ALL.map(|stage| format!("{}_s", spell_stage_name(stage))).into();
     let mut out =
         format!("machine,model,power_on_s,end_s,booted,stopped_in,boot_s,{}\r\n", stages.join(","));
     for (number, machine) in report.machines.iter().enumerate() {
         // A String takes whatever is written to it.
-        let _ = write!(out, "{}\r\n", row(number + 1, machine));
+        let _ = write!(out, "{}\r\n", format_csv_row(number + 1, machine));
     }
     out
 }
 
-fn row(number: usize, machine: &Machine) -> String {
-    let Machine(start_us, end_us, booted, model, stages, stopped_in) = machine;
+fn format_csv_row(number: usize, machine: &BootRow) -> String {
+    let BootRow(start_us, end_us, booted, model, stages, stopped_in) = machine;
     let seconds = |us: u64| format!("{:.6}", us as f64 / US_PER_S);
     let boot = if *booted { seconds(machine.took_us()) } else { String::new() };
     let stages = stages.map(|us| if us > 0 { seconds(us.into()) } else { String::new() }).join(",");
-    let (model, stopped_in) = (quoted(model), quoted(stopped_in.as_deref().unwrap_or_default()));
+    let (model, stopped_in) =
+        (quote_csv_field(model), quote_csv_field(stopped_in.as_deref().unwrap_or_default()));
     format!(
         "{number},{model},{},{},{booted},{stopped_in},{boot},{stages}",
         seconds(*start_us),
@@ -35,7 +37,7 @@ fn row(number: usize, machine: &Machine) -> String {
 }
 
 /// As a field that may hold anything.
-fn quoted(text: &str) -> String {
+fn quote_csv_field(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
@@ -50,11 +52,11 @@ mod tests {
 
     #[test]
     fn each_machine_is_a_row_with_as_many_fields_as_the_first() {
-        let text = text(&made_up(10));
+        let text = format_csv(&made_up(10));
         let rows: Vec<Vec<&str>> =
             text.split_terminator("\r\n").map(|row| row.split(',').collect()).collect();
         assert_eq!(rows.len(), 11);
-        assert!(rows.iter().all(|row| row.len() == 7 + Stage::ALL.len()), "{text}");
+        assert!(rows.iter().all(|row| row.len() == 7 + BootStage::ALL.len()), "{text}");
         assert_eq!(
             rows[0][..8].join(","),
             "machine,model,power_on_s,end_s,booted,stopped_in,boot_s,dhcp_s"
@@ -68,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_field_with_a_comma_is_quoted() {
-        assert_eq!(quoted("a,\"b\""), "\"a,\"\"b\"\"\"");
-        assert_eq!(quoted("steps"), "steps");
+        assert_eq!(quote_csv_field("a,\"b\""), "\"a,\"\"b\"\"\"");
+        assert_eq!(quote_csv_field("steps"), "steps");
     }
 }

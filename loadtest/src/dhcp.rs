@@ -6,17 +6,17 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddrV4};
 
 use anyhow::{bail, ensure};
-use ringboot_fleet::{Does, Lessor, Plan, Request, Way};
-use ringboot_protocol::model::network::Network;
+use ringboot_fleet::{DhcpAccess, DhcpRoute, FleetPlan, RoleTask, StepRequest};
+use ringboot_protocol::model::network::Ipv4Network;
 
-use crate::host::Host;
+use crate::host::ServerHost;
 
 /// Where DHCP servers listen (RFC 2131 section 4.1).
 const SERVER_PORT: u16 = 67;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Another server's DHCP")]
-pub(crate) struct Dhcp {
+pub(crate) struct DhcpFlags {
     /// Ask it for addresses: with --interface or with --relay, at ADDR:PORT [default: port 67 of
     /// --server]
     #[arg(
@@ -44,9 +44,9 @@ pub(crate) struct Dhcp {
     yes: bool,
 }
 
-impl Dhcp {
+impl DhcpFlags {
     /// None without --dhcp.
-    pub(crate) fn lessor(&self, server: &Host) -> anyhow::Result<Option<Lessor>> {
+    pub(crate) fn lessor(&self, server: &ServerHost) -> anyhow::Result<Option<DhcpAccess>> {
         let Some(at) = self.dhcp else { return Ok(None) };
         let IpAddr::V4(address) = server.address else {
             bail!(
@@ -60,21 +60,27 @@ impl Dhcp {
                     at.is_none(),
                     "with --interface the server is found by broadcast: --dhcp takes no address"
                 );
-                Way::Link { interface: interface.clone() }
+                DhcpRoute::Link { interface: interface.clone() }
             }
-            (None, Some(agent)) => {
-                Way::Relay { agent, server: at.unwrap_or(SocketAddrV4::new(address, SERVER_PORT)) }
-            }
+            (None, Some(agent)) => DhcpRoute::Relay {
+                agent,
+                server: at.unwrap_or(SocketAddrV4::new(address, SERVER_PORT)),
+            },
             _ => bail!(
                 "say from where to ask for addresses: --dhcp --interface IF, or --dhcp --relay \
                  ADDR:PORT"
             ),
         };
-        Ok(Some(Lessor { way, keeps_leases: self.keep_leases }))
+        Ok(Some(DhcpAccess { way, keeps_leases: self.keep_leases }))
     }
 
     /// Off loopback, says what the run will take, and goes on only with --yes.
-    pub(crate) fn ask_leave(&self, server: &Host, plan: &Plan, quiet: bool) -> anyhow::Result<()> {
+    pub(crate) fn ask_leave(
+        &self,
+        server: &ServerHost,
+        plan: &FleetPlan,
+        quiet: bool,
+    ) -> anyhow::Result<()> {
         let files = [plan.tftp, plan.http].iter().all(|at| at.ip().is_loopback());
         let leases = plan.lessor.as_ref().is_none_or(|lessor| lessor.way.is_loopback());
         if server.address.is_loopback() && files && leases {
@@ -87,7 +93,7 @@ impl Dhcp {
             .transpose()?
             .unwrap_or_default();
         if !quiet || !self.yes {
-            io::stderr().write_all(described(server, plan, &networks).as_bytes())?;
+            io::stderr().write_all(describe_dhcp_run(server, plan, &networks).as_bytes())?;
         }
         ensure!(
             self.yes,
@@ -98,13 +104,13 @@ impl Dhcp {
 }
 
 /// What a run takes from a server that others may use.
-fn described(server: &Host, plan: &Plan, networks: &[Network]) -> String {
+fn describe_dhcp_run(server: &ServerHost, plan: &FleetPlan, networks: &[Ipv4Network]) -> String {
     let mut text = format!("loads {server}:\n");
     let mut line = |what: &str, how: String| {
         // A String takes whatever is written to it.
         let _ = writeln!(text, "  {what:<8}{how}");
     };
-    if let Some(Lessor { way, keeps_leases }) = &plan.lessor {
+    if let Some(DhcpAccess { way, keeps_leases }) = &plan.lessor {
         let machines = plan.machines;
         let end = if *keeps_leases {
             "kept (--keep-leases)"
@@ -112,10 +118,10 @@ fn described(server: &Host, plan: &Plan, networks: &[Network]) -> String {
             "given back at the end and on Ctrl-C"
         };
         let from = match way {
-            Way::Relay { agent, server } => {
+            DhcpRoute::Relay { agent, server } => {
                 format!("from {server} through the relay agent {agent}")
             }
-            Way::Link { interface } => {
+            DhcpRoute::Link { interface } => {
                 format!(
                     "by broadcast on {interface}, which hears all frames meanwhile; any DHCP \
                      server there may answer"
@@ -123,22 +129,22 @@ fn described(server: &Host, plan: &Plan, networks: &[Network]) -> String {
             }
         };
         line("leases", format!("{machines}, {from}; {end}"));
-        line("pool", pool(machines, networks));
+        line("pool", describe_pool_share(machines, networks));
     }
-    line("bytes", octets(plan));
+    line("bytes", describe_planned_bytes(plan));
     text
 }
 
 /// The part of the machines' network that leases take. Only the server knows its pool.
-fn pool(machines: u32, networks: &[Network]) -> String {
+fn describe_pool_share(machines: u32, networks: &[Ipv4Network]) -> String {
     // Neither the network's own address nor its broadcast.
-    let usable = |network: &Network| u64::from(!u32::from(network.mask())).saturating_sub(1);
+    let usable = |network: &Ipv4Network| u64::from(!u32::from(network.mask())).saturating_sub(1);
     let all: u64 = networks.iter().map(usable).sum();
     if all == 0 {
         return "not known: this host has no address in the machines' network".to_owned();
     }
     let share = f64::from(machines) * 100.0 / all as f64;
-    let names: Vec<String> = networks.iter().map(Network::to_string).collect();
+    let names: Vec<String> = networks.iter().map(Ipv4Network::to_string).collect();
     let more = if u64::from(machines) > all { " - more than there are" } else { "" };
     format!(
         "{share:.1} % of the {all} addresses of {}, if its pool has them all{more}",
@@ -147,12 +153,12 @@ fn pool(machines: u32, networks: &[Network]) -> String {
 }
 
 /// What all machines together will fetch.
-fn octets(plan: &Plan) -> String {
+fn describe_planned_bytes(plan: &FleetPlan) -> String {
     let weights: u64 = plan.roles.iter().map(|role| u64::from(role.weight)).sum();
     let known: Option<Vec<u64>> = plan
         .roles
         .iter()
-        .map(|role| Some(u64::from(role.weight) * each(&role.does, plan)?))
+        .map(|role| Some(u64::from(role.weight) * count_machine_bytes(&role.does, plan)?))
         .collect();
     let machines = plan.machines;
     let again = plan
@@ -168,14 +174,14 @@ fn octets(plan: &Plan) -> String {
 }
 
 /// Octets that one machine fetches; None where that is not known before.
-fn each(does: &Does, plan: &Plan) -> Option<u64> {
+fn count_machine_bytes(does: &RoleTask, plan: &FleetPlan) -> Option<u64> {
     let size = |name: &str| plan.contents.find(name).map(|content| content.octets());
-    let Does::Steps(steps) = does else { return None };
+    let RoleTask::Steps(steps) = does else { return None };
     let octets = steps.iter().map(|step| {
         let once = match &step.request {
-            Request::Dhcp => 0,
-            Request::Tftp { name, .. } => size(name)?,
-            Request::Http { path, range, .. } => range.map_or_else(|| size(path), Some)?,
+            StepRequest::Dhcp => 0,
+            StepRequest::Tftp { name, .. } => size(name)?,
+            StepRequest::Http { path, range, .. } => range.map_or_else(|| size(path), Some)?,
         };
         Some(once * u64::from(step.repeat))
     });
@@ -187,9 +193,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn dhcp(relay: Option<&str>, interface: Option<&str>) -> Dhcp {
+    fn dhcp(relay: Option<&str>, interface: Option<&str>) -> DhcpFlags {
         let relay = relay.map(|relay| relay.parse().unwrap());
-        Dhcp {
+        DhcpFlags {
             dhcp: Some(None),
             interface: interface.map(str::to_owned),
             relay,
@@ -200,30 +206,33 @@ mod tests {
 
     #[test]
     fn addresses_are_asked_for_from_a_place_that_was_named() {
-        let server: Host = "10.0.0.1".parse().unwrap();
-        let way = |dhcp: Dhcp| dhcp.lessor(&server).unwrap().map(|lessor| lessor.way);
-        assert_eq!(way(dhcp(None, Some("eth0"))), Some(Way::Link { interface: "eth0".into() }));
+        let server: ServerHost = "10.0.0.1".parse().unwrap();
+        let way = |dhcp: DhcpFlags| dhcp.lessor(&server).unwrap().map(|lessor| lessor.way);
+        assert_eq!(
+            way(dhcp(None, Some("eth0"))),
+            Some(DhcpRoute::Link { interface: "eth0".into() })
+        );
         let agent = "10.0.0.2:67".parse().unwrap();
-        let relay = Way::Relay { agent, server: "10.0.0.1:67".parse().unwrap() };
+        let relay = DhcpRoute::Relay { agent, server: "10.0.0.1:67".parse().unwrap() };
         assert_eq!(way(dhcp(Some("10.0.0.2:67"), None)), Some(relay));
         assert!(dhcp(None, None).lessor(&server).is_err());
         let error =
             dhcp(None, Some("eth0")).lessor(&"::1".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("name the server by its IPv4 address instead of ::1"), "{error}");
-        assert_eq!(way(Dhcp { dhcp: None, ..dhcp(None, None) }), None);
+        assert_eq!(way(DhcpFlags { dhcp: None, ..dhcp(None, None) }), None);
     }
 
     #[test]
     fn the_plan_says_what_part_of_the_network_leases_take() {
         let networks = ["10.0.0.0/24".parse().unwrap()];
         assert_eq!(
-            pool(127, &networks),
+            describe_pool_share(127, &networks),
             "50.0 % of the 254 addresses of 10.0.0.0/24, if its pool has them all"
         );
-        assert!(pool(300, &networks).ends_with(
+        assert!(describe_pool_share(300, &networks).ends_with(
             "118.1 % of the 254 addresses of 10.0.0.0/24, if its pool has them all - more than \
                  there are"
         ));
-        assert!(pool(300, &[]).starts_with("not known"));
+        assert!(describe_pool_share(300, &[]).starts_with("not known"));
     }
 }

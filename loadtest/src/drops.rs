@@ -5,23 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 
-use ringboot_io::engine::net::interfaces;
+use ringboot_io::engine::net::list_interfaces;
 use serde::{Deserialize, Serialize};
 
-use crate::meter::family;
+use crate::meter::list_process_tree;
 
 /// Looks at the counters of a network namespace from now on.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct DropWatch {
     /// The server, where it is known; else the namespace is this process's own.
     pid: Option<u32>,
-    before: Counters,
+    before: DropCounters,
 }
 
 /// What was dropped. Counters of the kernel are those of a whole network namespace: of the load
 /// generator as well where both share it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Drops {
+pub(crate) struct KernelDrops {
     /// Datagrams for which a receive buffer had no room (/proc/net/snmp, Udp RcvbufErrors).
     pub(crate) udp_receive_buffer: u64,
     /// All datagrams that came and were not delivered (Udp InErrors), those too.
@@ -36,27 +36,27 @@ pub(crate) struct Drops {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Counters {
-    drops: Drops,
+struct DropCounters {
+    drops: KernelDrops,
     /// Of each of the server's UDP sockets, by inode.
     sockets: BTreeMap<u64, u64>,
 }
 
-impl Watch {
+impl DropWatch {
     /// None where the server is not on this host, as far as is known.
     pub(crate) fn begin(pid: Option<u32>, server: IpAddr) -> Option<Self> {
-        let is_here = || server.is_loopback() || is_of_this_host(server);
+        let is_here = || server.is_loopback() || is_local_server(server);
         (pid.is_some() || is_here()).then_some(())?;
-        Some(Self { pid, before: Counters::read(pid)? })
+        Some(Self { pid, before: DropCounters::read(pid)? })
     }
 
     /// None where the server's process has ended meanwhile.
-    pub(crate) fn end(&self) -> Option<Drops> {
-        Some(Counters::read(self.pid)?.since(&self.before))
+    pub(crate) fn end(&self) -> Option<KernelDrops> {
+        Some(DropCounters::read(self.pid)?.since(&self.before))
     }
 }
 
-impl Drops {
+impl KernelDrops {
     /// Datagrams and connections together.
     pub(crate) fn all(&self) -> u64 {
         self.udp_errors + self.listen_drops
@@ -106,36 +106,38 @@ impl Drops {
     }
 }
 
-impl Counters {
+impl DropCounters {
     fn read(pid: Option<u32>) -> Option<Self> {
         let net = pid.map_or("/proc/self/net".to_owned(), |pid| format!("/proc/{pid}/net"));
         let file = |name: &str| fs::read_to_string(format!("{net}/{name}"));
         let (snmp, netstat) = (file("snmp").ok()?, file("netstat").ok()?);
-        let inodes = pid.map(sockets_of);
+        let inodes = pid.map(list_process_sockets);
         let mut sockets = BTreeMap::new();
         for name in ["udp", "udp6"] {
             // Without IPv6 there is no such file.
             let rows = file(name).unwrap_or_default();
             let ours = |inode: &u64| inodes.as_ref().is_some_and(|inodes| inodes.contains(inode));
-            sockets.extend(rows.lines().filter_map(socket).filter(|(inode, _)| ours(inode)));
+            sockets.extend(
+                rows.lines().filter_map(read_socket_drops).filter(|(inode, _)| ours(inode)),
+            );
         }
-        let drops = Drops {
-            udp_receive_buffer: counter(&snmp, "Udp:", "RcvbufErrors")?,
-            udp_errors: counter(&snmp, "Udp:", "InErrors")?,
+        let drops = KernelDrops {
+            udp_receive_buffer: read_kernel_counter(&snmp, "Udp:", "RcvbufErrors")?,
+            udp_errors: read_kernel_counter(&snmp, "Udp:", "InErrors")?,
             server_sockets: inodes.map(|_| 0),
-            listen_overflows: counter(&netstat, "TcpExt:", "ListenOverflows")?,
-            listen_drops: counter(&netstat, "TcpExt:", "ListenDrops")?,
+            listen_overflows: read_kernel_counter(&netstat, "TcpExt:", "ListenOverflows")?,
+            listen_drops: read_kernel_counter(&netstat, "TcpExt:", "ListenDrops")?,
         };
         Some(Self { drops, sockets })
     }
 
     /// Of sockets that were closed meanwhile nothing is known.
-    fn since(&self, before: &Self) -> Drops {
+    fn since(&self, before: &Self) -> KernelDrops {
         let (now, then) = (&self.drops, &before.drops);
         let of_socket = |(inode, drops): (&u64, &u64)| {
             drops.saturating_sub(*before.sockets.get(inode).unwrap_or(&0))
         };
-        Drops {
+        KernelDrops {
             udp_receive_buffer: now.udp_receive_buffer.saturating_sub(then.udp_receive_buffer),
             udp_errors: now.udp_errors.saturating_sub(then.udp_errors),
             server_sockets: now.server_sockets.map(|_| self.sockets.iter().map(of_socket).sum()),
@@ -146,7 +148,7 @@ impl Counters {
 }
 
 /// A number of /proc/net/snmp or netstat: a line of names, and under it the line of their numbers.
-fn counter(text: &str, group: &str, name: &str) -> Option<u64> {
+fn read_kernel_counter(text: &str, group: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter(|line| line.starts_with(group));
     let (names, numbers) = (lines.next()?, lines.next()?);
     let place = names.split_whitespace().position(|word| word == name)?;
@@ -154,14 +156,14 @@ fn counter(text: &str, group: &str, name: &str) -> Option<u64> {
 }
 
 /// Inode and drops of a row of /proc/net/udp: its tenth and last words.
-fn socket(row: &str) -> Option<(u64, u64)> {
+fn read_socket_drops(row: &str) -> Option<(u64, u64)> {
     let mut words = row.split_whitespace();
     let inode = words.nth(9)?.parse().ok()?;
     Some((inode, words.next_back()?.parse().ok()?))
 }
 
 /// Inodes of the sockets that a process and its children have open.
-fn sockets_of(pid: u32) -> BTreeSet<u64> {
+fn list_process_sockets(pid: u32) -> BTreeSet<u64> {
     let inodes = |pid: u32| {
         let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
         files.filter_map(|file| {
@@ -169,13 +171,13 @@ fn sockets_of(pid: u32) -> BTreeSet<u64> {
             leads_to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
         })
     };
-    family(pid).into_iter().flat_map(inodes).collect()
+    list_process_tree(pid).into_iter().flat_map(inodes).collect()
 }
 
 /// Addresses of IPv6 are not looked for: a server on this host is named by --pid then.
-fn is_of_this_host(server: IpAddr) -> bool {
+fn is_local_server(server: IpAddr) -> bool {
     let IpAddr::V4(server) = server else { return false };
-    let interfaces = interfaces().unwrap_or_default();
+    let interfaces = list_interfaces().unwrap_or_default();
     interfaces.iter().any(|interface| interface.addresses.contains(&server.into()))
 }
 
@@ -190,17 +192,17 @@ mod tests {
     fn a_counter_is_found_by_its_name() {
         let text = "Ip: Forwarding\nIp: 1\nUdp: InDatagrams InErrors RcvbufErrors\nUdp: 27 3 \
                     2\nUdpLite: InErrors\nUdpLite: 9\n";
-        assert_eq!(counter(text, "Udp:", "RcvbufErrors"), Some(2));
-        assert_eq!(counter(text, "Udp:", "InErrors"), Some(3));
-        assert_eq!(counter(text, "Udp:", "Nothing"), None);
+        assert_eq!(read_kernel_counter(text, "Udp:", "RcvbufErrors"), Some(2));
+        assert_eq!(read_kernel_counter(text, "Udp:", "InErrors"), Some(3));
+        assert_eq!(read_kernel_counter(text, "Udp:", "Nothing"), None);
     }
 
     #[test]
     fn a_socket_that_nobody_reads_drops_and_its_process_is_named_for_it() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let watch = Watch::begin(Some(std::process::id()), Ipv4Addr::LOCALHOST.into()).unwrap();
+        let watch = DropWatch::begin(Some(std::process::id()), Ipv4Addr::LOCALHOST.into()).unwrap();
         let (sender, to) = (UdpSocket::bind("127.0.0.1:0").unwrap(), socket.local_addr().unwrap());
-        let mut drops = Drops::default();
+        let mut drops = KernelDrops::default();
         // A default buffer holds some hundred of these.
         for _ in 0..100_000 {
             sender.send_to(&[0; 1400], to).unwrap();
@@ -219,14 +221,14 @@ mod tests {
 
     #[test]
     fn a_server_elsewhere_is_not_looked_at() {
-        assert!(Watch::begin(None, Ipv4Addr::new(203, 0, 113, 9).into()).is_none());
-        assert!(Watch::begin(None, Ipv4Addr::LOCALHOST.into()).is_some());
+        assert!(DropWatch::begin(None, Ipv4Addr::new(203, 0, 113, 9).into()).is_none());
+        assert!(DropWatch::begin(None, Ipv4Addr::LOCALHOST.into()).is_some());
     }
 
     #[test]
     fn only_what_was_dropped_is_told() {
-        assert_eq!(Drops::default().sentences(), Vec::<String>::new());
-        let drops = Drops {
+        assert_eq!(KernelDrops::default().sentences(), Vec::<String>::new());
+        let drops = KernelDrops {
             udp_receive_buffer: 7,
             udp_errors: 9,
             server_sockets: Some(5),

@@ -3,30 +3,30 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ringboot_fleet::Pretty;
-use ringboot_observe::events::Stage;
+use ringboot_fleet::PrettyMicroseconds;
+use ringboot_observe::events::BootStage;
 
-use crate::json::verdict::Verdict;
-use crate::json::{Document, Times, name};
-use crate::width::{columns, wrapped};
+use crate::json::verdict::ExpectationVerdict;
+use crate::json::{ReportDocument, TimeDistribution, spell_stage_name};
+use crate::width::{count_output_columns, wrap_sentence};
 
 /// Spans of several stages, by the name of their field in the report.
 const SPANS: [&str; 2] = ["boot", "to_kernel"];
 
 /// One thing that a report must say.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Expectation {
+pub(crate) struct RunExpectation {
     /// As it was written.
     text: String,
-    figure: Figure,
-    relation: Relation,
+    figure: ExpectedFigure,
+    relation: BoundRelation,
     /// In the unit of the figure: machines, a share of them, microseconds, or bytes a second.
-    bound: Bound,
+    bound: ExpectedBound,
 }
 
 /// A figure of the report.
 #[derive(Clone, Debug, PartialEq)]
-enum Figure {
+enum ExpectedFigure {
     Booted,
     Failed,
     Retries,
@@ -38,14 +38,14 @@ enum Figure {
     Silence,
     /// How late the load generator was at most.
     Late,
-    Quantile(Quantile, String),
+    Quantile(QuantileKind, String),
 }
 
 /// What plain steps do, as it is counted.
 const THROUGHPUTS: [&str; 3] = ["leases", "transfers", "requests"];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Quantile {
+enum QuantileKind {
     P50,
     P90,
     P99,
@@ -54,7 +54,7 @@ enum Quantile {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Relation {
+enum BoundRelation {
     Less,
     AtMost,
     More,
@@ -63,7 +63,7 @@ enum Relation {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Bound {
+enum ExpectedBound {
     Count(f64),
     /// Of all machines, 0 to 1.
     Share(f64),
@@ -72,7 +72,7 @@ enum Bound {
     PerSecond(f64),
 }
 
-impl FromStr for Expectation {
+impl FromStr for RunExpectation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -80,7 +80,8 @@ impl FromStr for Expectation {
                             a bound: `p99 boot < 60s`, `failed <= 1%`";
         let text = text.trim();
         if text == "all booted" {
-            let (figure, relation, bound) = (Figure::Booted, Relation::Equal, Bound::Share(1.0));
+            let (figure, relation, bound) =
+                (ExpectedFigure::Booted, BoundRelation::Equal, ExpectedBound::Share(1.0));
             return Ok(Self { text: text.to_owned(), figure, relation, bound });
         }
         let at = text.find(['<', '>', '=']).ok_or(FORM)?;
@@ -88,15 +89,15 @@ impl FromStr for Expectation {
         let end = rest.find(|c| !matches!(c, '<' | '>' | '=')).unwrap_or(rest.len());
         let (sign, bound) = rest.split_at(end);
         let relation = match sign {
-            "<" => Relation::Less,
-            "<=" => Relation::AtMost,
-            ">" => Relation::More,
-            ">=" => Relation::AtLeast,
-            "=" | "==" => Relation::Equal,
+            "<" => BoundRelation::Less,
+            "<=" => BoundRelation::AtMost,
+            ">" => BoundRelation::More,
+            ">=" => BoundRelation::AtLeast,
+            "=" | "==" => BoundRelation::Equal,
             _ => return Err(format!("`{sign}` compares nothing; {FORM}")),
         };
-        let figure: Figure = figure.trim().parse()?;
-        let bound: Bound = bound.trim().parse()?;
+        let figure: ExpectedFigure = figure.trim().parse()?;
+        let bound: ExpectedBound = bound.trim().parse()?;
         if !figure.takes(bound) {
             return Err(format!("{} is measured in {}", figure.said(), figure.unit()));
         }
@@ -104,7 +105,7 @@ impl FromStr for Expectation {
     }
 }
 
-impl FromStr for Figure {
+impl FromStr for ExpectedFigure {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -131,14 +132,14 @@ impl FromStr for Figure {
             }
         };
         let quantile = match quantile {
-            "p50" => Quantile::P50,
-            "p90" => Quantile::P90,
-            "p99" => Quantile::P99,
-            "p99.9" => Quantile::P999,
-            "max" => Quantile::Max,
+            "p50" => QuantileKind::P50,
+            "p90" => QuantileKind::P90,
+            "p99" => QuantileKind::P99,
+            "p99.9" => QuantileKind::P999,
+            "max" => QuantileKind::Max,
             _ => return Err(format!("`{quantile}` is none of p50, p90, p99, p99.9 and max")),
         };
-        let stages = || Stage::ALL.into_iter().map(name);
+        let stages = || BootStage::ALL.into_iter().map(spell_stage_name);
         if SPANS.contains(&of.as_str()) || stages().any(|stage| stage == of) {
             return Ok(Self::Quantile(quantile, of));
         }
@@ -147,7 +148,7 @@ impl FromStr for Figure {
     }
 }
 
-impl FromStr for Bound {
+impl FromStr for ExpectedBound {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -174,16 +175,18 @@ impl FromStr for Bound {
     }
 }
 
-impl Figure {
-    fn takes(&self, bound: Bound) -> bool {
+impl ExpectedFigure {
+    fn takes(&self, bound: ExpectedBound) -> bool {
         match self {
-            Self::Booted | Self::Failed => matches!(bound, Bound::Count(_) | Bound::Share(_)),
-            Self::Retries => matches!(bound, Bound::Count(_)),
-            Self::Wall | Self::Silence | Self::Late | Self::Quantile(..) => {
-                matches!(bound, Bound::Microseconds(_))
+            Self::Booted | Self::Failed => {
+                matches!(bound, ExpectedBound::Count(_) | ExpectedBound::Share(_))
             }
-            Self::Throughput(_) => matches!(bound, Bound::PerSecond(_)),
-            Self::Rate => matches!(bound, Bound::BytesPerSecond(_)),
+            Self::Retries => matches!(bound, ExpectedBound::Count(_)),
+            Self::Wall | Self::Silence | Self::Late | Self::Quantile(..) => {
+                matches!(bound, ExpectedBound::Microseconds(_))
+            }
+            Self::Throughput(_) => matches!(bound, ExpectedBound::PerSecond(_)),
+            Self::Rate => matches!(bound, ExpectedBound::BytesPerSecond(_)),
         }
     }
 
@@ -212,7 +215,7 @@ impl Figure {
     }
 }
 
-impl fmt::Display for Quantile {
+impl fmt::Display for QuantileKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::P50 => "p50",
@@ -224,8 +227,8 @@ impl fmt::Display for Quantile {
     }
 }
 
-impl Quantile {
-    fn of(self, times: &Times) -> u64 {
+impl QuantileKind {
+    fn of(self, times: &TimeDistribution) -> u64 {
         match self {
             Self::P50 => times.p50_us,
             Self::P90 => times.p90_us,
@@ -236,7 +239,7 @@ impl Quantile {
     }
 }
 
-impl Relation {
+impl BoundRelation {
     fn holds(self, measured: f64, bound: f64) -> bool {
         match self {
             Self::Less => measured < bound,
@@ -248,7 +251,7 @@ impl Relation {
     }
 }
 
-impl Bound {
+impl ExpectedBound {
     fn number(self) -> f64 {
         let (Self::Count(number)
         | Self::Share(number)
@@ -259,42 +262,44 @@ impl Bound {
     }
 }
 
-impl Expectation {
+impl RunExpectation {
     /// As it was written.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
     /// Whether the report says so. What nobody was measured at is not met.
-    pub(crate) fn judge(&self, report: &Document) -> Verdict {
+    pub(crate) fn judge(&self, report: &ReportDocument) -> ExpectationVerdict {
         let (measured, is_met) = match self.measured(report) {
             Some((number, said)) => (said, self.relation.holds(number, self.bound.number())),
             None => ("no machine came so far".to_owned(), false),
         };
-        Verdict { expected: self.text.clone(), measured, is_met }
+        ExpectationVerdict { expected: self.text.clone(), measured, is_met }
     }
 
     /// In the unit of the bound, and in words.
-    fn measured(&self, report: &Document) -> Option<(f64, String)> {
+    fn measured(&self, report: &ReportDocument) -> Option<(f64, String)> {
         let summary = &report.summary;
         let of_machines = |count: u32| {
             let said = format!("{count} of {}", summary.machines);
             let share = f64::from(count) / f64::from(summary.machines);
             match self.bound {
-                Bound::Share(_) => (summary.machines > 0)
+                ExpectedBound::Share(_) => (summary.machines > 0)
                     .then(|| (share, format!("{said} ({:.2} %)", share * 100.0))),
                 _ => Some((f64::from(count), said)),
             }
         };
         match &self.figure {
-            Figure::Booted => of_machines(summary.booted),
-            Figure::Failed => of_machines(summary.failed),
-            Figure::Retries => Some((summary.retries as f64, summary.retries.to_string())),
-            Figure::Wall => Some((summary.wall_s * 1e6, format!("{:.2} s", summary.wall_s))),
-            Figure::Rate => {
+            ExpectedFigure::Booted => of_machines(summary.booted),
+            ExpectedFigure::Failed => of_machines(summary.failed),
+            ExpectedFigure::Retries => Some((summary.retries as f64, summary.retries.to_string())),
+            ExpectedFigure::Wall => {
+                Some((summary.wall_s * 1e6, format!("{:.2} s", summary.wall_s)))
+            }
+            ExpectedFigure::Rate => {
                 Some((summary.bytes_per_s, format!("{:.1} MB/s", summary.bytes_per_s / 1e6)))
             }
-            Figure::Throughput(name) => {
+            ExpectedFigure::Throughput(name) => {
                 let per_second = match *name {
                     "leases" => report.rates.leases_per_s,
                     "transfers" => report.rates.transfers_per_s,
@@ -302,27 +307,27 @@ impl Expectation {
                 }?;
                 Some((per_second, format!("{per_second:.1}/s")))
             }
-            Figure::Silence => {
+            ExpectedFigure::Silence => {
                 let us = report
                     .silences
                     .iter()
                     .map(|silence| silence.longest_ms * 1000)
                     .max()
                     .unwrap_or(0);
-                Some((us as f64, Pretty(us).to_string()))
+                Some((us as f64, PrettyMicroseconds(us).to_string()))
             }
-            Figure::Late => {
+            ExpectedFigure::Late => {
                 let us = report.lateness.power_on.max_us.max(report.lateness.request.max_us);
-                Some((us as f64, Pretty(us).to_string()))
+                Some((us as f64, PrettyMicroseconds(us).to_string()))
             }
-            Figure::Quantile(quantile, of) => {
+            ExpectedFigure::Quantile(quantile, of) => {
                 let times = match of.as_str() {
                     "boot" => Some(&report.boot),
                     "to_kernel" => Some(&report.to_kernel),
                     stage => report.stages.get(stage),
                 };
                 let us = quantile.of(times.filter(|times| times.count > 0)?);
-                Some((us as f64, Pretty(us).to_string()))
+                Some((us as f64, PrettyMicroseconds(us).to_string()))
             }
         }
     }
@@ -330,12 +335,12 @@ impl Expectation {
 
 /// The lines of a report that say which expectations were met, and the verdict; empty where nothing
 /// was expected.
-pub(crate) fn text(verdicts: &[Verdict]) -> String {
+pub(crate) fn format_expectations(verdicts: &[ExpectationVerdict]) -> String {
     let word = |is_met: bool| if is_met { "PASS" } else { "FAIL" };
-    let one = |verdict: &Verdict| {
+    let one = |verdict: &ExpectationVerdict| {
         let line =
             format!("  {}  {}: {}\n", word(verdict.is_met), verdict.expected, verdict.measured);
-        if line.chars().count() <= columns() { line } else { wrapped(&line) }
+        if line.chars().count() <= count_output_columns() { line } else { wrap_sentence(&line) }
     };
     let missed = verdicts.iter().filter(|verdict| !verdict.is_met).count();
     let lines: String = verdicts.iter().map(one).collect();
@@ -350,12 +355,12 @@ pub(crate) fn text(verdicts: &[Verdict]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::json::details::Silence;
+    use crate::json::details::SilenceEntry;
     use crate::json::tests::made_up;
 
     /// A hundred machines, of which ten failed.
-    fn judged(text: &str) -> Verdict {
-        text.parse::<Expectation>().unwrap().judge(&made_up(100))
+    fn judged(text: &str) -> ExpectationVerdict {
+        text.parse::<RunExpectation>().unwrap().judge(&made_up(100))
     }
 
     #[test]
@@ -399,9 +404,9 @@ mod tests {
         report.rates.requests_per_s = Some(5000.0);
         report.lateness.power_on.max_us = 900;
         let silence =
-            |longest_ms| Silence { protocol: "HTTP".into(), longest_ms, at_ms: 0, waiting: 3 };
+            |longest_ms| SilenceEntry { protocol: "HTTP".into(), longest_ms, at_ms: 0, waiting: 3 };
         report.silences = vec![silence(40), silence(2000)];
-        let is_met = |text: &str| text.parse::<Expectation>().unwrap().judge(&report).is_met;
+        let is_met = |text: &str| text.parse::<RunExpectation>().unwrap().judge(&report).is_met;
         for text in [
             "requests >= 5000/s",
             "silence <= 2s",
@@ -415,19 +420,19 @@ mod tests {
             assert!(!is_met(text), "{text}");
         }
         for wrong in ["requests > 5000", "rate > 5000/s", "silence < 2"] {
-            assert!(wrong.parse::<Expectation>().is_err(), "{wrong}");
+            assert!(wrong.parse::<RunExpectation>().is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn what_nobody_came_to_is_not_met() {
         let mut report = made_up(100);
-        report.boot = Times::default();
-        let verdict = "p99 boot < 60s".parse::<Expectation>().unwrap().judge(&report);
+        report.boot = TimeDistribution::default();
+        let verdict = "p99 boot < 60s".parse::<RunExpectation>().unwrap().judge(&report);
         assert_eq!((verdict.measured.as_str(), verdict.is_met), ("no machine came so far", false));
         report.summary.machines = 0;
         report.summary.booted = 0;
-        assert!(!"all booted".parse::<Expectation>().unwrap().judge(&report).is_met);
+        assert!(!"all booted".parse::<RunExpectation>().unwrap().judge(&report).is_met);
     }
 
     #[test]
@@ -443,7 +448,7 @@ mod tests {
             ("p99 boot < s", "`s` begins with no number"),
             ("p99 boot < 60h", "`h` is none of %"),
         ] {
-            let said = text.parse::<Expectation>().unwrap_err();
+            let said = text.parse::<RunExpectation>().unwrap_err();
             assert!(said.contains(words), "{text}: {said}");
         }
     }
@@ -451,9 +456,12 @@ mod tests {
     #[test]
     fn the_verdict_is_one_word_at_the_end() {
         let verdicts = |texts: &[&str]| texts.iter().map(|text| judged(text)).collect::<Vec<_>>();
-        assert_eq!(text(&[]), "");
-        assert_eq!(text(&verdicts(&["failed <= 10"])), "  PASS  failed <= 10: 10 of 100\nPASS\n");
-        let said = text(&verdicts(&["failed <= 10", "all booted"]));
+        assert_eq!(format_expectations(&[]), "");
+        assert_eq!(
+            format_expectations(&verdicts(&["failed <= 10"])),
+            "  PASS  failed <= 10: 10 of 100\nPASS\n"
+        );
+        let said = format_expectations(&verdicts(&["failed <= 10", "all booted"]));
         assert!(
             said.ends_with("  FAIL  all booted: 90 of 100 (90.00 %)\nFAIL: 1 of 2 not met\n"),
             "{said}"

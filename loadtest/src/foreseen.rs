@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use ringboot_fleet::{Arrival, Does, Plan, Request, Way};
+use ringboot_fleet::{ArrivalPattern, DhcpRoute, FleetPlan, RoleTask, StepRequest};
 use ringboot_io::engine::limits::SOCKET_RECEIVE_BYTES;
 use ringboot_protocol::http::limits::CONNECTIONS_PER_ADDRESS_MAX;
 
 /// What this host allows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Host {
+pub(crate) struct HostLimits {
     processors: usize,
     /// net.core.rmem_max, octets.
     receive_buffer_max: u64,
@@ -38,7 +38,7 @@ const ANSWER_S: f64 = 0.02;
 /// Files that a server has open beside connections.
 const SERVER_FILES: u64 = 64;
 
-impl Host {
+impl HostLimits {
     pub(crate) fn read(server: Option<u32>) -> Self {
         let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let number = |path: &str| text(path).trim().parse::<u64>().ok();
@@ -63,12 +63,12 @@ impl Host {
             capabilities: effective
                 .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
                 .unwrap_or(0),
-            server_files: files.as_deref().and_then(open_files),
+            server_files: files.as_deref().and_then(read_open_files_limit),
         }
     }
 
     /// What this plan will meet on this host, a sentence each.
-    pub(crate) fn foresee(&self, plan: &Plan) -> Vec<String> {
+    pub(crate) fn foresee(&self, plan: &FleetPlan) -> Vec<String> {
         let is_here = plan.tftp.ip().is_loopback();
         let parts = [
             self.addresses(plan),
@@ -78,16 +78,16 @@ impl Host {
             (is_here && self.processors < 2)
                 .then(|| "the server and the load generator share one processor".to_owned()),
             self.privileges(plan),
-            slots(plan),
+            describe_rate_slots(plan),
         ];
         parts.into_iter().flatten().collect()
     }
 
-    fn addresses(&self, plan: &Plan) -> Option<String> {
-        let addresses = addresses(plan)?;
+    fn addresses(&self, plan: &FleetPlan) -> Option<String> {
+        let addresses = count_shared_sources(plan)?;
         let machines = plan.machines;
         let each = machines.div_ceil(addresses);
-        (fetches(plan) && each > PER_ADDRESS).then(|| {
+        (has_fetches(plan) && each > PER_ADDRESS).then(|| {
             let from = if addresses == 1 {
                 "1 source address".to_owned()
             } else {
@@ -103,10 +103,11 @@ impl Host {
     }
 
     /// A connection for each request uses up the ports of one address.
-    fn ports(&self, plan: &Plan) -> Option<String> {
-        let addresses = addresses(plan)?;
-        let connections: u64 = plan.roles.iter().map(|role| connections(&role.does)).sum::<u64>()
-            * u64::from(plan.machines);
+    fn ports(&self, plan: &FleetPlan) -> Option<String> {
+        let addresses = count_shared_sources(plan)?;
+        let connections: u64 =
+            plan.roles.iter().map(|role| count_role_connections(&role.does)).sum::<u64>()
+                * u64::from(plan.machines);
         let ports = u64::from(self.local_ports) * u64::from(addresses);
         (connections > 0 && (plan.duration.is_some() || connections > ports)).then(|| {
             format!(
@@ -117,9 +118,9 @@ impl Host {
         })
     }
 
-    fn server_files(&self, plan: &Plan) -> Option<String> {
+    fn server_files(&self, plan: &FleetPlan) -> Option<String> {
         let (files, machines) = (self.server_files?, u64::from(plan.machines));
-        (fetches(plan) && files < machines + SERVER_FILES).then(|| {
+        (has_fetches(plan) && files < machines + SERVER_FILES).then(|| {
             format!(
                 "the server may have {files} open files (RLIMIT_NOFILE), and {machines} \
                      machines may each have a connection"
@@ -128,17 +129,17 @@ impl Host {
     }
 
     /// Of the one socket that all machines have behind a relay agent, or as stations.
-    fn receive_buffer(&self, plan: &Plan) -> Option<String> {
+    fn receive_buffer(&self, plan: &FleetPlan) -> Option<String> {
         let lessor = plan.lessor.as_ref()?;
         let at_once = match plan.arrival {
-            Arrival::All => plan.machines,
-            Arrival::Racks { machines, .. } => machines.min(plan.machines),
+            ArrivalPattern::All => plan.machines,
+            ArrivalPattern::Racks { machines, .. } => machines.min(plan.machines),
             // They come one by one.
-            Arrival::Ramp(_) | Arrival::Poisson { .. } => return None,
+            ArrivalPattern::Ramp(_) | ArrivalPattern::Poisson { .. } => return None,
         };
         let is_shared = match &lessor.way {
-            Way::Relay { agent, .. } => !agent.ip().is_loopback(),
-            Way::Link { .. } => true,
+            DhcpRoute::Relay { agent, .. } => !agent.ip().is_loopback(),
+            DhcpRoute::Link { .. } => true,
         };
         let needed = u64::from(at_once) * DATAGRAM_OCTETS;
         let most = SOCKET_RECEIVE_BYTES as u64;
@@ -156,10 +157,10 @@ impl Host {
         })
     }
 
-    fn privileges(&self, plan: &Plan) -> Option<String> {
+    fn privileges(&self, plan: &FleetPlan) -> Option<String> {
         let lacks = |capability: u64| self.capabilities & capability == 0;
         match &plan.lessor.as_ref()?.way {
-            Way::Relay { agent, .. } => {
+            DhcpRoute::Relay { agent, .. } => {
                 let port = agent.port();
                 let is_privileged =
                     port != 0 && port < self.unprivileged_port && lacks(NET_BIND_SERVICE);
@@ -170,7 +171,7 @@ impl Host {
                     )
                 })
             }
-            Way::Link { interface } => lacks(NET_RAW).then(|| {
+            DhcpRoute::Link { interface } => lacks(NET_RAW).then(|| {
                 format!(
                     "to speak for stations on {interface} needs CAP_NET_RAW, which is not there"
                 )
@@ -180,7 +181,7 @@ impl Host {
 }
 
 /// Source addresses that machines share; None where each has its own.
-fn addresses(plan: &Plan) -> Option<u32> {
+fn count_shared_sources(plan: &FleetPlan) -> Option<u32> {
     match plan.wire.sources {
         // Neither the network's own address nor its broadcast.
         Some(network) => Some((!u32::from(network.mask())).saturating_sub(1).max(1))
@@ -193,7 +194,7 @@ fn addresses(plan: &Plan) -> Option<u32> {
 }
 
 /// The rate that so many machines bear.
-fn slots(plan: &Plan) -> Option<String> {
+fn describe_rate_slots(plan: &FleetPlan) -> Option<String> {
     let rate: f64 =
         plan.roles.iter().filter_map(|role| role.rate).map(|rate| rate.per_second).sum();
     let machines = plan.machines;
@@ -209,22 +210,22 @@ fn slots(plan: &Plan) -> Option<String> {
     })
 }
 
-fn fetches(plan: &Plan) -> bool {
+fn has_fetches(plan: &FleetPlan) -> bool {
     plan.roles.iter().any(|role| match &role.does {
-        Does::Boot(_) => true,
-        Does::Steps(steps) => steps.iter().any(|step| step.request != Request::Dhcp),
+        RoleTask::Boot(_) => true,
+        RoleTask::Steps(steps) => steps.iter().any(|step| step.request != StepRequest::Dhcp),
     })
 }
 
 /// Connections that one machine makes for a request each.
-fn connections(does: &Does) -> u64 {
-    let Does::Steps(steps) = does else { return 0 };
-    let closes = |request: &Request| matches!(request, Request::Http { keep: false, .. });
+fn count_role_connections(does: &RoleTask) -> u64 {
+    let RoleTask::Steps(steps) = does else { return 0 };
+    let closes = |request: &StepRequest| matches!(request, StepRequest::Http { keep: false, .. });
     steps.iter().filter(|step| closes(&step.request)).map(|step| u64::from(step.repeat)).sum()
 }
 
 /// The soft limit of a process (proc(5), limits).
-fn open_files(limits: &str) -> Option<u64> {
+fn read_open_files_limit(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }
@@ -235,11 +236,13 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddrV4};
     use std::time::Duration;
 
-    use ringboot_fleet::{Contents, Lessor, Pace, Role, Scenario, Wire, limits};
+    use ringboot_fleet::{
+        ContentMap, DhcpAccess, FleetPace, MachineRole, Scenario, WireSettings, limits,
+    };
 
     use super::*;
 
-    const ROOMY: Host = Host {
+    const ROOMY: HostLimits = HostLimits {
         processors: 8,
         receive_buffer_max: 16 << 20,
         local_ports: 28_232,
@@ -248,17 +251,17 @@ mod tests {
         server_files: None,
     };
 
-    fn roles(step: &str) -> Vec<Role> {
+    fn roles(step: &str) -> Vec<MachineRole> {
         Scenario::parse("test.toml", &format!("[[machine]]\nsteps = [{step}]\n")).unwrap().roles
     }
 
     /// 500 machines that fetch a file from a server elsewhere.
-    fn plan(server: [u8; 4], step: &str) -> Plan {
+    fn plan(server: [u8; 4], step: &str) -> FleetPlan {
         let at = SocketAddrV4::new(Ipv4Addr::from(server), 80);
-        Plan {
+        FleetPlan {
             machines: 500,
             roles: roles(step),
-            arrival: Arrival::All,
+            arrival: ArrivalPattern::All,
             duration: None,
             warm_up: Duration::ZERO,
             within: None,
@@ -266,15 +269,20 @@ mod tests {
             tftp: at.into(),
             http: at.into(),
             pick: String::new(),
-            contents: Contents::default(),
-            pace: Pace { haste: 1, idle_waits: false, gives_up: true, patience: limits::PATIENCE },
-            wire: Wire::default(),
+            contents: ContentMap::default(),
+            pace: FleetPace {
+                haste: 1,
+                idle_waits: false,
+                gives_up: true,
+                patience: limits::PATIENCE,
+            },
+            wire: WireSettings::default(),
             seed: 1,
         }
     }
 
     #[track_caller]
-    fn assert_foresees(host: Host, plan: &Plan, begins: &[&str]) {
+    fn assert_foresees(host: HostLimits, plan: &FleetPlan, begins: &[&str]) {
         let said = host.foresee(plan);
         let fits = said.len() == begins.len()
             && said.iter().zip(begins).all(|(said, begin)| said.starts_with(begin));
@@ -288,10 +296,10 @@ mod tests {
         let far = plan([10, 0, 0, 1], "{ http = \"a\" }");
         assert_foresees(
             ROOMY,
-            &Plan { wire: Wire { sources, ..Wire::default() }, ..far.clone() },
+            &FleetPlan { wire: WireSettings { sources, ..WireSettings::default() }, ..far.clone() },
             &[],
         );
-        assert_foresees(ROOMY, &Plan { machines: 8, ..far }, &[]);
+        assert_foresees(ROOMY, &FleetPlan { machines: 8, ..far }, &[]);
     }
 
     #[test]
@@ -299,7 +307,7 @@ mod tests {
         let far = plan([10, 0, 0, 1], "{ tftp = \"a\" }");
         assert_foresees(ROOMY, &far, &["500 machines will speak from 1 source address: "]);
         let sources = Some("10.9.0.0/27".parse().unwrap());
-        let shared = Plan { wire: Wire { sources, ..Wire::default() }, ..far };
+        let shared = FleetPlan { wire: WireSettings { sources, ..WireSettings::default() }, ..far };
         assert_foresees(ROOMY, &shared, &["500 machines will speak from 30 source addresses: "]);
         let closing = plan([10, 0, 0, 1], "{ http = \"a\", connection = \"close\", repeat = 100 }");
         let ports = "a connection for each request: 28232 local ports, each of which rests for 60 \
@@ -311,23 +319,25 @@ mod tests {
     fn a_host_that_gives_too_little_is_told_of() {
         let near = plan([127, 0, 0, 1], "{ http = \"a\" }");
         assert_foresees(
-            Host { processors: 1, ..ROOMY },
+            HostLimits { processors: 1, ..ROOMY },
             &near,
             &["the server and the load generator share one processor"],
         );
         assert_foresees(
-            Host { server_files: Some(256), ..ROOMY },
+            HostLimits { server_files: Some(256), ..ROOMY },
             &near,
             &["the server may have 256 open files"],
         );
-        let leasing =
-            |way| Plan { lessor: Some(Lessor::by(way)), ..plan([10, 0, 0, 1], "{ dhcp = true }") };
+        let leasing = |way| FleetPlan {
+            lessor: Some(DhcpAccess::by(way)),
+            ..plan([10, 0, 0, 1], "{ dhcp = true }")
+        };
         let agent = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 67);
-        let relay = leasing(Way::Relay {
+        let relay = leasing(DhcpRoute::Relay {
             agent,
             server: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 67),
         });
-        let small = Host { receive_buffer_max: 212_992, capabilities: 0, ..ROOMY };
+        let small = HostLimits { receive_buffer_max: 212_992, capabilities: 0, ..ROOMY };
         let port = "the relay agent's port 67 needs CAP_NET_BIND_SERVICE";
         assert_foresees(
             small,
@@ -335,9 +345,9 @@ mod tests {
             &["500 machines will ask for an address at once through one socket", port],
         );
         assert_foresees(ROOMY, &relay, &[]);
-        let station = leasing(Way::Link { interface: "eth0".into() });
+        let station = leasing(DhcpRoute::Link { interface: "eth0".into() });
         assert_foresees(
-            Host { capabilities: NET_ADMIN, ..ROOMY },
+            HostLimits { capabilities: NET_ADMIN, ..ROOMY },
             &station,
             &["to speak for stations on eth0"],
         );
@@ -357,7 +367,7 @@ mod tests {
 
     #[test]
     fn this_host_can_be_read() {
-        let host = Host::read(Some(std::process::id()));
+        let host = HostLimits::read(Some(std::process::id()));
         assert!(
             host.processors > 0 && host.receive_buffer_max > 0 && host.local_ports > 0,
             "{host:?}"

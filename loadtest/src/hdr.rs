@@ -6,15 +6,15 @@ use anyhow::{Context, anyhow};
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 
-use crate::histogram::decoded;
-use crate::json::{Document, name};
+use crate::histogram::decode_histogram;
+use crate::json::{ReportDocument, spell_stage_name};
 
 /// Microseconds of a millisecond: the log's column for people is in those.
 const US_PER_MS: f64 = 1000.0;
 
 /// A line for each stage with its name as the tag, and one without a tag, which tools show where
 /// nothing else is asked for: whole boots.
-pub(crate) fn log(report: &Document) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn write_hdr_log(report: &ReportDocument) -> anyhow::Result<Vec<u8>> {
     let started = UNIX_EPOCH + Duration::from_millis(report.run.started_ms);
     let length = Duration::from_secs_f64(report.summary.wall_s);
     let (mut out, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
@@ -28,7 +28,8 @@ pub(crate) fn log(report: &Document) -> anyhow::Result<Vec<u8>> {
     log.write_comment(
         "Values are microseconds. No tag: from power-on to the end of the boot; a tag: that stage.",
     )?;
-    let stages = report.stages_in_order().map(|(stage, times)| (Some(name(stage)), times));
+    let stages =
+        report.stages_in_order().map(|(stage, times)| (Some(spell_stage_name(stage)), times));
     let spans = [(None, &report.boot), (Some("to_kernel".to_owned()), &report.to_kernel)];
     for (tag, times) in spans.into_iter().chain(stages).filter(|(_, times)| times.count > 0) {
         let of = tag.as_deref().unwrap_or("boot");
@@ -37,7 +38,7 @@ pub(crate) fn log(report: &Document) -> anyhow::Result<Vec<u8>> {
             .as_deref()
             .with_context(|| format!("the report has no histogram of {of}"))?;
         let tag = tag.as_deref().and_then(Tag::new);
-        log.write_histogram(&decoded(histogram)?, Duration::ZERO, length, tag)
+        log.write_histogram(&decode_histogram(histogram)?, Duration::ZERO, length, tag)
             .map_err(|error| anyhow!("{error}"))?;
     }
     drop(log);
@@ -55,7 +56,7 @@ mod tests {
     #[test]
     fn the_log_is_one_that_readers_of_such_logs_take() {
         let report = made_up(100);
-        let log = log(&report).unwrap();
+        let log = write_hdr_log(&report).unwrap();
         let text = String::from_utf8(log.clone()).unwrap();
         assert!(
             text.starts_with("#[Logged with loadtest ")
@@ -66,7 +67,7 @@ mod tests {
         let mut seen = Vec::new();
         for entry in IntervalLogIterator::new(&log) {
             let LogEntry::Interval(interval) = entry.unwrap() else { continue };
-            let histogram = decoded(interval.encoded_histogram()).unwrap();
+            let histogram = decode_histogram(interval.encoded_histogram()).unwrap();
             assert_eq!(
                 (interval.start_timestamp(), interval.duration()),
                 (Duration::ZERO, Duration::from_secs(5))

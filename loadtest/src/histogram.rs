@@ -8,13 +8,13 @@ use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer}
 
 /// In the form of HdrHistogram's logs: V2, compressed, base64. None where it can't be made, which
 /// its writer says only of immense ones.
-pub(crate) fn encoded(histogram: &Histogram<u64>) -> Option<String> {
+pub(crate) fn encode_histogram(histogram: &Histogram<u64>) -> Option<String> {
     let mut bytes = Vec::new();
     V2DeflateSerializer::new().serialize(histogram, &mut bytes).ok()?;
     Some(STANDARD.encode(bytes))
 }
 
-pub(crate) fn decoded(text: &str) -> anyhow::Result<Histogram<u64>> {
+pub(crate) fn decode_histogram(text: &str) -> anyhow::Result<Histogram<u64>> {
     let bytes = STANDARD.decode(text).context("a histogram is not base64")?;
     Deserializer::new()
         .deserialize(&mut &bytes[..])
@@ -30,7 +30,7 @@ mod tests {
     fn a_histogram_is_read_back_as_it_was() {
         let mut histogram = Histogram::<u64>::new_with_max(3_600_000_000, 3).unwrap();
         [5, 70_000, 70_001, 3_599_999_999].into_iter().for_each(|us| histogram.record(us).unwrap());
-        assert_eq!(decoded(&encoded(&histogram).unwrap()).unwrap(), histogram);
-        assert!(decoded("!").is_err() && decoded("AAAA").is_err());
+        assert_eq!(decode_histogram(&encode_histogram(&histogram).unwrap()).unwrap(), histogram);
+        assert!(decode_histogram("!").is_err() && decode_histogram("AAAA").is_err());
     }
 }

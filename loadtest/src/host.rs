@@ -7,12 +7,12 @@ use std::str::FromStr;
 
 /// A server that was named, and the address it was found at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Host {
+pub(crate) struct ServerHost {
     text: String,
     pub(crate) address: IpAddr,
 }
 
-impl FromStr for Host {
+impl FromStr for ServerHost {
     type Err = String;
 
     /// `10.0.0.1`, `::1`, `[::1]` or a name.
@@ -20,13 +20,13 @@ impl FromStr for Host {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         let address = match bare.parse() {
             Ok(address) => address,
-            Err(_) => found(text, (text, 0))?.ip(),
+            Err(_) => resolve_server_name(text, (text, 0))?.ip(),
         };
         Ok(Self { text: bare.to_owned(), address })
     }
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for ServerHost {
     /// A name with its address.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.address.to_string();
@@ -39,17 +39,17 @@ impl fmt::Display for Host {
 }
 
 /// `10.0.0.1:69`, `[::1]:69` or `NAME:69`.
-pub(crate) fn place(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn parse_server_place(text: &str) -> Result<SocketAddr, String> {
     if text.parse::<IpAddr>().is_ok()
         || text.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err())
     {
         return Err(format!("{text} names no port: ADDR:PORT, [ADDR]:PORT of IPv6, or NAME:PORT"));
     }
-    found(text, text)
+    resolve_server_name(text, text)
 }
 
 /// Machines have addresses of their own with IPv4 only, so that comes first.
-fn found(text: &str, name: impl ToSocketAddrs) -> Result<SocketAddr, String> {
+fn resolve_server_name(text: &str, name: impl ToSocketAddrs) -> Result<SocketAddr, String> {
     let addresses: Vec<SocketAddr> = name
         .to_socket_addrs()
         .map_err(|error| format!("{text} is no address, and no name that is known here: {error}"))?
@@ -71,14 +71,14 @@ mod tests {
             ("[fd00::2]", "fd00::2", "fd00::2"),
             ("localhost", "127.0.0.1", "localhost (127.0.0.1)"),
         ] {
-            let host: Host = text.parse().unwrap();
+            let host: ServerHost = text.parse().unwrap();
             assert_eq!(
                 (host.address, host.to_string().as_str()),
                 (address.parse().unwrap(), shown),
                 "{text}"
             );
         }
-        let error = "no such host".parse::<Host>().unwrap_err();
+        let error = "no such host".parse::<ServerHost>().unwrap_err();
         assert!(
             error.contains("no such host is no address, and no name that is known here"),
             "{error}"
@@ -87,11 +87,11 @@ mod tests {
 
     #[test]
     fn a_place_has_a_port() {
-        assert_eq!(place("127.0.0.1:69"), Ok("127.0.0.1:69".parse().unwrap()));
-        assert_eq!(place("[::1]:80"), Ok("[::1]:80".parse().unwrap()));
-        assert_eq!(place("localhost:80"), Ok("127.0.0.1:80".parse().unwrap()));
+        assert_eq!(parse_server_place("127.0.0.1:69"), Ok("127.0.0.1:69".parse().unwrap()));
+        assert_eq!(parse_server_place("[::1]:80"), Ok("[::1]:80".parse().unwrap()));
+        assert_eq!(parse_server_place("localhost:80"), Ok("127.0.0.1:80".parse().unwrap()));
         for wrong in ["127.0.0.1", "[::1]", "::1", "localhost", ":", "a:b"] {
-            assert!(place(wrong).is_err(), "{wrong}");
+            assert!(parse_server_place(wrong).is_err(), "{wrong}");
         }
     }
 }

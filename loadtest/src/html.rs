@@ -8,21 +8,21 @@ mod waterfall;
 
 use std::fmt::{self, Write};
 
-use chart::{class, escaped, title, took};
+use chart::{escape_report_text, format_measured_time, spell_stage_class, spell_stage_title};
 
-use crate::json::{Document, Times};
+use crate::json::{ReportDocument, TimeDistribution};
 use crate::words;
 
 /// The whole page.
-pub(crate) fn page(report: &Document) -> String {
+pub(crate) fn build_report_page(report: &ReportDocument) -> String {
     let mut out = String::new();
     // A String takes whatever is written to it.
-    let _ = write_page(&mut out, report);
+    let _ = write_report_page(&mut out, report);
     out
 }
 
-fn write_page(out: &mut String, report: &Document) -> fmt::Result {
-    let headline = words::headline(report);
+fn write_report_page(out: &mut String, report: &ReportDocument) -> fmt::Result {
+    let headline = words::format_headline(report);
     writeln!(
         out,
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{headline}</title>"
@@ -37,33 +37,33 @@ fn write_page(out: &mut String, report: &Document) -> fmt::Result {
     writeln!(
         out,
         "<p class=\"under\">{} &middot; {} &middot; seed {}</p>",
-        escaped(&report.run.started),
-        escaped(&report.run.scenario),
+        escape_report_text(&report.run.started),
+        escape_report_text(&report.run.scenario),
         report.run.seed
     )?;
     for limit in &report.limits {
-        writeln!(out, "<p class=\"limit\">{}</p>", escaped(limit))?;
+        writeln!(out, "<p class=\"limit\">{}</p>", escape_report_text(limit))?;
     }
-    tiles(out, report)?;
+    write_summary_tiles(out, report)?;
     writeln!(out, "<section><h2>Where the time went</h2>")?;
-    legend(out, report)?;
-    writeln!(out, "{}</section>", waterfall::draw(report))?;
-    writeln!(out, "<section><h2>How long each stage took</h2>{}", curves::draw(report))?;
-    stage_table(out, report)?;
+    write_stage_legend(out, report)?;
+    writeln!(out, "{}</section>", waterfall::draw_waterfall(report))?;
+    writeln!(out, "<section><h2>How long each stage took</h2>{}", curves::draw_curves(report))?;
+    write_stage_table(out, report)?;
     writeln!(out, "</section>")?;
     writeln!(out, "<section><h2>Megabytes a second</h2>{}", throughput::draw_octets(report))?;
     writeln!(out, "<h2>Machines done</h2>{}</section>", throughput::draw_machines(report))?;
-    failures(out, report)?;
-    oddities(out, report)?;
+    write_failures(out, report)?;
+    write_oddities(out, report)?;
     writeln!(out, "<section><h2>Every machine, from power-on to its end</h2>")?;
-    legend(out, report)?;
-    writeln!(out, "{}</section>", strip::draw(report))?;
-    run(out, report)?;
+    write_stage_legend(out, report)?;
+    writeln!(out, "{}</section>", strip::draw_strip(report))?;
+    write_run_details(out, report)?;
     writeln!(out, "<script>\n{}</script></body></html>", include_str!("html/page.js"))
 }
 
 /// The few figures that are looked for first.
-fn tiles(out: &mut String, report: &Document) -> fmt::Result {
+fn write_summary_tiles(out: &mut String, report: &ReportDocument) -> fmt::Result {
     let summary = &report.summary;
     let number = |value: Option<f64>, unit: &str| {
         value.map_or("&ndash;".to_owned(), |value| format!("{value:.2}{unit}"))
@@ -75,7 +75,11 @@ fn tiles(out: &mut String, report: &Document) -> fmt::Result {
     let tiles = [
         (format!("{:.0} MB/s", summary.bytes_per_s / 1e6), "received"),
         (
-            if report.boot.count > 0 { took(report.boot.p50_us) } else { "&ndash;".to_owned() },
+            if report.boot.count > 0 {
+                format_measured_time(report.boot.p50_us)
+            } else {
+                "&ndash;".to_owned()
+            },
             whole,
         ),
         (number(summary.slowest_to_median, " &times;"), "slowest to median"),
@@ -93,10 +97,15 @@ fn tiles(out: &mut String, report: &Document) -> fmt::Result {
     writeln!(out, "</div>")
 }
 
-fn legend(out: &mut String, report: &Document) -> fmt::Result {
+fn write_stage_legend(out: &mut String, report: &ReportDocument) -> fmt::Result {
     write!(out, "<p class=\"legend\">")?;
     for (stage, _) in report.stages_in_order() {
-        write!(out, "<span><i class=\"{}\"></i>{}</span>", class(stage), title(stage))?;
+        write!(
+            out,
+            "<span><i class=\"{}\"></i>{}</span>",
+            spell_stage_class(stage),
+            spell_stage_title(stage)
+        )?;
     }
     if report.summary.failed > 0 {
         write!(out, "<span><i class=\"failed\"></i>stopped here</span>")?;
@@ -104,25 +113,33 @@ fn legend(out: &mut String, report: &Document) -> fmt::Result {
     writeln!(out, "</p>")
 }
 
-fn stage_table(out: &mut String, report: &Document) -> fmt::Result {
+fn write_stage_table(out: &mut String, report: &ReportDocument) -> fmt::Result {
     write!(
         out,
         "<div \
          class=\"wide\"><table>\
          <tr><th>stage<th>count<th>p50<th>p90<th>p99<th>p99.9<th>max<th>retransmits</tr>"
     )?;
-    let stages = report.stages_in_order().map(|(stage, times)| (class(stage), title(stage), times));
+    let stages = report
+        .stages_in_order()
+        .map(|(stage, times)| (spell_stage_class(stage), spell_stage_title(stage), times));
     let spans =
         [("s-none", "to kernel", &report.to_kernel), ("s-boot", "whole boot", &report.boot)];
     let spans = spans.into_iter().map(|(class, name, times)| (class.to_owned(), name, times));
     for (class, name, times) in stages.chain(spans) {
-        let Times { count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits, .. } = times;
+        let TimeDistribution {
+            count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits, ..
+        } = times;
         if *count == 0 && retransmits.is_none() {
             continue;
         }
         write!(out, "<tr><td><i class=\"{class}\"></i>{name}<td>{count}")?;
         for us in [p50_us, p90_us, p99_us, p999_us, max_us] {
-            write!(out, "<td>{}", if *count > 0 { took(*us) } else { "&ndash;".to_owned() })?;
+            write!(
+                out,
+                "<td>{}",
+                if *count > 0 { format_measured_time(*us) } else { "&ndash;".to_owned() }
+            )?;
         }
         writeln!(
             out,
@@ -133,7 +150,7 @@ fn stage_table(out: &mut String, report: &Document) -> fmt::Result {
     writeln!(out, "</table></div>")
 }
 
-fn failures(out: &mut String, report: &Document) -> fmt::Result {
+fn write_failures(out: &mut String, report: &ReportDocument) -> fmt::Result {
     if report.failures.is_empty() {
         return Ok(());
     }
@@ -143,20 +160,22 @@ fn failures(out: &mut String, report: &Document) -> fmt::Result {
          class=\"words\"><tr><th>machines<th>stage<th>cause<th>who</tr>"
     )?;
     for failed in &report.failures {
-        let (stage, cause) = (escaped(&failed.stage), escaped(&failed.shown()));
+        let (stage, cause) =
+            (escape_report_text(&failed.stage), escape_report_text(&failed.shown()));
         let who =
-            words::who(report, &failed.cause, &failed.stage, failed.machines).unwrap_or_default();
+            words::list_failed_machines(report, &failed.cause, &failed.stage, failed.machines)
+                .unwrap_or_default();
         writeln!(
             out,
             "<tr><td>{}<td>{stage}<td>{cause}<td>{}</tr>",
             failed.machines,
-            escaped(&who)
+            escape_report_text(&who)
         )?;
     }
     writeln!(out, "</table></div></section>")
 }
 
-fn oddities(out: &mut String, report: &Document) -> fmt::Result {
+fn write_oddities(out: &mut String, report: &ReportDocument) -> fmt::Result {
     if report.oddities.is_empty() {
         return Ok(());
     }
@@ -166,13 +185,13 @@ fn oddities(out: &mut String, report: &Document) -> fmt::Result {
          class=\"words\"><tr><th>times<th>what</tr>"
     )?;
     for odd in &report.oddities {
-        writeln!(out, "<tr><td>{}<td>{}</tr>", odd.times, escaped(&odd.what))?;
+        writeln!(out, "<tr><td>{}<td>{}</tr>", odd.times, escape_report_text(&odd.what))?;
     }
     writeln!(out, "</table></div></section>")
 }
 
 /// What somebody needs to do it again.
-fn run(out: &mut String, report: &Document) -> fmt::Result {
+fn write_run_details(out: &mut String, report: &ReportDocument) -> fmt::Result {
     let run = &report.run;
     let summary = &report.summary;
     let seconds = |value: Option<f64>| {
@@ -192,7 +211,7 @@ fn run(out: &mut String, report: &Document) -> fmt::Result {
     ];
     write!(out, "<section><h2>What was run</h2><table class=\"words\">")?;
     for (name, value) in rows {
-        writeln!(out, "<tr><th>{name}<td>{}</tr>", escaped(&value))?;
+        writeln!(out, "<tr><th>{name}<td>{}</tr>", escape_report_text(&value))?;
     }
     writeln!(out, "</table></section>")
 }
@@ -207,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_page_of_5000_machines_is_one_small_file_that_needs_nothing_else() {
-        let page = page(&made_up(5000));
+        let page = build_report_page(&made_up(5000));
         assert!(page.len() < PAGE_OCTETS_MAX, "{}", page.len());
         for outside in ["http://", "https://", "src=", "href=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside} in the page");
@@ -225,7 +244,7 @@ mod tests {
 
     #[test]
     fn every_element_that_opens_closes() {
-        let page = page(&made_up(50));
+        let page = build_report_page(&made_up(50));
         for element in
             ["svg", "section", "g", "path", "div", "table", "title", "script", "style", "p"]
         {
@@ -243,7 +262,8 @@ mod tests {
         report.stages.clear();
         report.series.clear();
         report.machines.clear();
-        (report.boot, report.to_kernel) = (Times::default(), Times::default());
-        assert!(page(&report).contains("No machine booted."));
+        (report.boot, report.to_kernel) =
+            (TimeDistribution::default(), TimeDistribution::default());
+        assert!(build_report_page(&report).contains("No machine booted."));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::Context;
-use ringboot_fleet::Progress;
+use ringboot_fleet::FleetProgress;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
@@ -17,10 +17,10 @@ use signal_hook::iterator::Signals;
 pub(crate) const EXIT: u8 = 130;
 
 /// The run that signals reach.
-static RUNNING: Mutex<Option<Arc<Progress>>> = Mutex::new(None);
+static RUNNING: Mutex<Option<Arc<FleetProgress>>> = Mutex::new(None);
 
 /// From now on signals reach this run.
-pub(crate) fn watch(progress: &Arc<Progress>) -> anyhow::Result<()> {
+pub(crate) fn watch_interrupts(progress: &Arc<FleetProgress>) -> anyhow::Result<()> {
     let running = || RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     if running().replace(Arc::clone(progress)).is_some() {
         return Ok(());
@@ -45,9 +45,9 @@ pub(crate) fn watch(progress: &Arc<Progress>) -> anyhow::Result<()> {
 /// The same where runs are processes of their own, which end by themselves: the first Ctrl-C ends
 /// what is made of them after the run that goes on, the second ends the program.
 #[derive(Debug)]
-pub(crate) struct Interrupted(Arc<AtomicBool>);
+pub(crate) struct InterruptFlag(Arc<AtomicBool>);
 
-impl Interrupted {
+impl InterruptFlag {
     pub(crate) fn watch() -> anyhow::Result<Self> {
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {

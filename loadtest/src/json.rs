@@ -17,20 +17,20 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, ensure};
-use ringboot_fleet::{Bucket, Oddity, Record, Report};
-use ringboot_observe::events::Stage;
+use ringboot_fleet::{BootRecord, ClientOddity, FleetReport, SeriesBucket};
+use ringboot_observe::events::BootStage;
 use serde::{Deserialize, Serialize};
 
-use crate::drops::Drops;
-use details::{FailedMachine, Lateness, Rates, Silence};
-use many::{Part, Repeats};
-use spelling::milliseconds;
-use verdict::Verdict;
+use crate::drops::KernelDrops;
+use details::{FailedMachineEntry, GeneratorLateness, ProtocolRates, SilenceEntry};
+use many::{MergedPart, RepeatedRuns};
+use spelling::count_milliseconds;
+use verdict::ExpectationVerdict;
 
-pub(crate) use circumstances::Circumstances;
-pub(crate) use spelling::{name, utc};
-pub(crate) use summary::Summary;
-pub(crate) use times::Times;
+pub(crate) use circumstances::RunCircumstances;
+pub(crate) use spelling::{format_utc, spell_stage_name};
+pub(crate) use summary::RunSummary;
+pub(crate) use times::TimeDistribution;
 
 /// The version that is written and read. A field may be added without a new one; none changes its
 /// meaning.
@@ -38,52 +38,52 @@ pub(crate) const VERSION: u32 = 1;
 
 /// One run, as docs/loadtest-report.md describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Document {
+pub(crate) struct ReportDocument {
     pub(crate) version: u32,
-    pub(crate) summary: Summary,
-    pub(crate) run: Run,
+    pub(crate) summary: RunSummary,
+    pub(crate) run: RunDescription,
     /// By the name of the stage; stages that no machine met are left out.
-    pub(crate) stages: BTreeMap<String, Times>,
+    pub(crate) stages: BTreeMap<String, TimeDistribution>,
     /// Power-on to the kernel's last octet, of machines that came so far.
-    pub(crate) to_kernel: Times,
+    pub(crate) to_kernel: TimeDistribution,
     /// Power-on to the end, of machines that booted.
-    pub(crate) boot: Times,
-    pub(crate) failures: Vec<Failed>,
+    pub(crate) boot: TimeDistribution,
+    pub(crate) failures: Vec<CauseEntry>,
     /// Those machines one by one; of more than 10,000 the first.
     #[serde(default)]
-    pub(crate) failed_machines: Vec<FailedMachine>,
+    pub(crate) failed_machines: Vec<FailedMachineEntry>,
     #[serde(default)]
-    pub(crate) rates: Rates,
+    pub(crate) rates: ProtocolRates,
     #[serde(default)]
-    pub(crate) lateness: Lateness,
+    pub(crate) lateness: GeneratorLateness,
     #[serde(default)]
-    pub(crate) silences: Vec<Silence>,
+    pub(crate) silences: Vec<SilenceEntry>,
     /// What the server's kernel dropped; None where the server is not on this host.
     #[serde(default)]
-    pub(crate) server_drops: Option<Drops>,
+    pub(crate) server_drops: Option<KernelDrops>,
     /// What was to bound the run, told before it began.
     #[serde(default)]
     pub(crate) warnings: Vec<String>,
     #[serde(default)]
-    pub(crate) oddities: Vec<Odd>,
-    pub(crate) series: Vec<Point>,
-    pub(crate) machines: Vec<Machine>,
+    pub(crate) oddities: Vec<OddityEntry>,
+    pub(crate) series: Vec<SeriesPoint>,
+    pub(crate) machines: Vec<BootRow>,
     /// What was the limit, in words.
     pub(crate) limits: Vec<String>,
     /// Whether each `--expect` is met.
     #[serde(default)]
-    pub(crate) verdicts: Vec<Verdict>,
+    pub(crate) verdicts: Vec<ExpectationVerdict>,
     /// All runs of `--repeat`; None where there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) repeats: Option<Repeats>,
+    pub(crate) repeats: Option<RepeatedRuns>,
     /// The reports that were merged into this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) parts: Vec<Part>,
+    pub(crate) parts: Vec<MergedPart>,
 }
 
 /// What was run, and on what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Run {
+pub(crate) struct RunDescription {
     pub(crate) command_line: Vec<String>,
     pub(crate) server: String,
     pub(crate) scenario: String,
@@ -99,7 +99,7 @@ pub(crate) struct Run {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Failed {
+pub(crate) struct CauseEntry {
     pub(crate) cause: String,
     pub(crate) stage: String,
     pub(crate) machines: u32,
@@ -110,14 +110,14 @@ pub(crate) struct Failed {
 
 /// What clients put up with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Odd {
+pub(crate) struct OddityEntry {
     pub(crate) what: String,
     pub(crate) times: u64,
 }
 
 /// What happened between the point before and `t_ms`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Point {
+pub(crate) struct SeriesPoint {
     pub(crate) t_ms: u64,
     pub(crate) bytes: u64,
     pub(crate) booted: u32,
@@ -128,32 +128,41 @@ pub(crate) struct Point {
 /// One boot, as an array: start, end, booted, model, microseconds of each stage, the stage in which
 /// it stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Machine(
+pub(crate) struct BootRow(
     pub(crate) u64,
     pub(crate) u64,
     pub(crate) bool,
     pub(crate) String,
-    pub(crate) [u32; Stage::ALL.len()],
+    pub(crate) [u32; BootStage::ALL.len()],
     pub(crate) Option<String>,
 );
 
-impl Document {
-    pub(crate) fn new(report: &Report, around: &Circumstances) -> Self {
+impl ReportDocument {
+    pub(crate) fn new(report: &FleetReport, around: &RunCircumstances) -> Self {
         let mut limits = report.limits();
         if around.server_spent == Some(None) {
             limits.push("the server's process ended before the run did".to_owned());
         }
-        limits.extend(around.drops.iter().flat_map(Drops::sentences));
-        let stage = |(stage, seen): (&Stage, &ringboot_fleet::StageTimes)| {
-            (name(*stage), Times { retransmits: Some(seen.retries), ..Times::of(&seen.times) })
+        limits.extend(around.drops.iter().flat_map(KernelDrops::sentences));
+        let stage = |(stage, seen): (&BootStage, &ringboot_fleet::StageTimes)| {
+            (
+                spell_stage_name(*stage),
+                TimeDistribution {
+                    retransmits: Some(seen.retries),
+                    ..TimeDistribution::of(&seen.times)
+                },
+            )
         };
-        let failed = |((cause, stage), seen): (&(String, Stage), &ringboot_fleet::Failed)| Failed {
-            cause: cause.clone(),
-            stage: name(*stage),
-            machines: seen.machines,
-            example: seen.example.clone(),
-        };
-        let odd = |(oddity, times): (&Oddity, &u64)| Odd {
+        let failed =
+            |((cause, stage), seen): (&(String, BootStage), &ringboot_fleet::CauseTally)| {
+                CauseEntry {
+                    cause: cause.clone(),
+                    stage: spell_stage_name(*stage),
+                    machines: seen.machines,
+                    example: seen.example.clone(),
+                }
+            };
+        let odd = |(oddity, times): (&ClientOddity, &u64)| OddityEntry {
             what: oddity.words().to_owned(),
             times: *times,
         };
@@ -161,21 +170,21 @@ impl Document {
         failures.sort_by_key(|failed| std::cmp::Reverse(failed.machines));
         Self {
             version: VERSION,
-            summary: Summary::of(report, around),
-            run: Run::of(around),
+            summary: RunSummary::of(report, around),
+            run: RunDescription::of(around),
             stages: report.stages.iter().map(stage).collect(),
-            to_kernel: Times::of(&report.kernels),
-            boot: Times::of(&report.boots),
+            to_kernel: TimeDistribution::of(&report.kernels),
+            boot: TimeDistribution::of(&report.boots),
             failures,
-            failed_machines: report.failed_machines.iter().map(FailedMachine::of).collect(),
-            rates: Rates::of(report),
-            lateness: Lateness::of(report),
-            silences: Silence::all(report),
+            failed_machines: report.failed_machines.iter().map(FailedMachineEntry::of).collect(),
+            rates: ProtocolRates::of(report),
+            lateness: GeneratorLateness::of(report),
+            silences: SilenceEntry::all(report),
             server_drops: around.drops,
             warnings: around.warnings.clone(),
             oddities: report.oddities.iter().map(odd).collect(),
-            series: report.series.buckets().iter().map(Point::of).collect(),
-            machines: report.records.iter().map(Machine::of).collect(),
+            series: report.series.buckets().iter().map(SeriesPoint::of).collect(),
+            machines: report.records.iter().map(BootRow::of).collect(),
             limits,
             verdicts: Vec::new(),
             repeats: None,
@@ -184,8 +193,10 @@ impl Document {
     }
 
     /// Stages that machines met, in the order in which machines meet them.
-    pub(crate) fn stages_in_order(&self) -> impl Iterator<Item = (Stage, &Times)> {
-        Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.stages.get(&name(stage))?)))
+    pub(crate) fn stages_in_order(&self) -> impl Iterator<Item = (BootStage, &TimeDistribution)> {
+        BootStage::ALL
+            .into_iter()
+            .filter_map(|stage| Some((stage, self.stages.get(&spell_stage_name(stage))?)))
     }
 
     /// CPU-seconds of the server for a gigabyte (10^9 octets).
@@ -195,10 +206,10 @@ impl Document {
     }
 
     /// What a report that this one is merged into says of it.
-    pub(crate) fn part(&self, file: &str) -> Part {
-        let Summary { machines, booted, failed, wall_s, client_was_limit, .. } = self.summary;
+    pub(crate) fn part(&self, file: &str) -> MergedPart {
+        let RunSummary { machines, booted, failed, wall_s, client_was_limit, .. } = self.summary;
         let (file, started, seed) = (file.to_owned(), self.run.started.clone(), self.run.seed);
-        Part { file, started, seed, machines, booted, failed, wall_s, client_was_limit }
+        MergedPart { file, started, seed, machines, booted, failed, wall_s, client_was_limit }
     }
 
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
@@ -223,38 +234,44 @@ impl Document {
     pub(crate) fn text(&self) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         writeln!(out, "{{\"version\": {},", self.version)?;
-        writeln!(out, "\"summary\": {},", one(&self.summary)?)?;
-        writeln!(out, "\"run\": {},", one(&self.run)?)?;
-        writeln!(out, "\"limits\": {},", one(&self.limits)?)?;
-        writeln!(out, "\"verdicts\": {},", one(&self.verdicts)?)?;
+        writeln!(out, "\"summary\": {},", encode_json_value(&self.summary)?)?;
+        writeln!(out, "\"run\": {},", encode_json_value(&self.run)?)?;
+        writeln!(out, "\"limits\": {},", encode_json_value(&self.limits)?)?;
+        writeln!(out, "\"verdicts\": {},", encode_json_value(&self.verdicts)?)?;
         if let Some(repeats) = &self.repeats {
-            writeln!(out, "\"repeats\": {},", one(repeats)?)?;
+            writeln!(out, "\"repeats\": {},", encode_json_value(repeats)?)?;
         }
         if !self.parts.is_empty() {
-            writeln!(out, "\"parts\": {},", lines(&self.parts)?)?;
+            writeln!(out, "\"parts\": {},", encode_json_array(&self.parts)?)?;
         }
         let stages: io::Result<Vec<String>> = self
             .stages_in_order()
-            .map(|(stage, times)| Ok(format!("{}: {}", one(&name(stage))?, one(times)?)))
+            .map(|(stage, times)| {
+                Ok(format!(
+                    "{}: {}",
+                    encode_json_value(&spell_stage_name(stage))?,
+                    encode_json_value(times)?
+                ))
+            })
             .collect();
         writeln!(out, "\"stages\": {{\n{}\n}},", stages?.join(",\n"))?;
-        writeln!(out, "\"to_kernel\": {},", one(&self.to_kernel)?)?;
-        writeln!(out, "\"boot\": {},", one(&self.boot)?)?;
-        writeln!(out, "\"failures\": {},", lines(&self.failures)?)?;
-        writeln!(out, "\"failed_machines\": {},", lines(&self.failed_machines)?)?;
-        writeln!(out, "\"rates\": {},", one(&self.rates)?)?;
-        writeln!(out, "\"lateness\": {},", one(&self.lateness)?)?;
-        writeln!(out, "\"silences\": {},", one(&self.silences)?)?;
-        writeln!(out, "\"server_drops\": {},", one(&self.server_drops)?)?;
-        writeln!(out, "\"warnings\": {},", one(&self.warnings)?)?;
-        writeln!(out, "\"oddities\": {},", lines(&self.oddities)?)?;
-        writeln!(out, "\"series\": {},", lines(&self.series)?)?;
-        writeln!(out, "\"machines\": {}}}", lines(&self.machines)?)?;
+        writeln!(out, "\"to_kernel\": {},", encode_json_value(&self.to_kernel)?)?;
+        writeln!(out, "\"boot\": {},", encode_json_value(&self.boot)?)?;
+        writeln!(out, "\"failures\": {},", encode_json_array(&self.failures)?)?;
+        writeln!(out, "\"failed_machines\": {},", encode_json_array(&self.failed_machines)?)?;
+        writeln!(out, "\"rates\": {},", encode_json_value(&self.rates)?)?;
+        writeln!(out, "\"lateness\": {},", encode_json_value(&self.lateness)?)?;
+        writeln!(out, "\"silences\": {},", encode_json_value(&self.silences)?)?;
+        writeln!(out, "\"server_drops\": {},", encode_json_value(&self.server_drops)?)?;
+        writeln!(out, "\"warnings\": {},", encode_json_value(&self.warnings)?)?;
+        writeln!(out, "\"oddities\": {},", encode_json_array(&self.oddities)?)?;
+        writeln!(out, "\"series\": {},", encode_json_array(&self.series)?)?;
+        writeln!(out, "\"machines\": {}}}", encode_json_array(&self.machines)?)?;
         Ok(out)
     }
 }
 
-impl Failed {
+impl CauseEntry {
     /// The cause, with the first machine's sentence where that says more.
     pub(crate) fn shown(&self) -> String {
         let Self { cause, example, .. } = self;
@@ -266,8 +283,8 @@ impl Failed {
     }
 }
 
-impl Run {
-    fn of(around: &Circumstances) -> Self {
+impl RunDescription {
+    fn of(around: &RunCircumstances) -> Self {
         let proc_file = |path| fs::read_to_string(path).unwrap_or_default();
         let model = |text: &str| {
             let line = text.lines().find(|line| line.starts_with("model name"))?;
@@ -278,8 +295,10 @@ impl Run {
             server: around.server.clone(),
             scenario: around.scenario.clone(),
             seed: around.seed,
-            started: utc(around.started),
-            started_ms: milliseconds(around.started.duration_since(UNIX_EPOCH).unwrap_or_default()),
+            started: format_utc(around.started),
+            started_ms: count_milliseconds(
+                around.started.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            ),
             kernel: proc_file("/proc/sys/kernel/osrelease").trim().to_owned(),
             processor: model(&proc_file("/proc/cpuinfo"))
                 .unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
@@ -289,22 +308,22 @@ impl Run {
     }
 }
 
-impl Point {
-    fn of(bucket: &Bucket) -> Self {
-        let Bucket { end, octets, booted, failed, busy } = *bucket;
+impl SeriesPoint {
+    fn of(bucket: &SeriesBucket) -> Self {
+        let SeriesBucket { end, octets, booted, failed, busy } = *bucket;
         Self {
-            t_ms: milliseconds(end),
+            t_ms: count_milliseconds(end),
             bytes: octets,
             booted,
             failed,
-            client_cpu_ms: milliseconds(busy),
+            client_cpu_ms: count_milliseconds(busy),
         }
     }
 }
 
-impl Machine {
-    fn of(record: &Record) -> Self {
-        let stopped_in = record.stopped_in.map(name);
+impl BootRow {
+    fn of(record: &BootRecord) -> Self {
+        let stopped_in = record.stopped_in.map(spell_stage_name);
         let model = record.model.to_owned();
         Self(
             record.start_us,
@@ -322,13 +341,13 @@ impl Machine {
     }
 }
 
-fn one(value: &impl Serialize) -> io::Result<String> {
+fn encode_json_value(value: &impl Serialize) -> io::Result<String> {
     Ok(serde_json::to_string(value)?)
 }
 
 /// An array with a line for each element.
-fn lines(values: &[impl Serialize]) -> io::Result<String> {
-    let lines: io::Result<Vec<String>> = values.iter().map(one).collect();
+fn encode_json_array(values: &[impl Serialize]) -> io::Result<String> {
+    let lines: io::Result<Vec<String>> = values.iter().map(encode_json_value).collect();
     Ok(format!("[\n{}\n]", lines?.join(",\n")))
 }
 
@@ -341,12 +360,12 @@ pub(crate) mod tests {
 
     /// A report of `machines` boots made up: each takes a little longer than the one before, every
     /// tenth fails in its kernel.
-    pub(crate) fn made_up(machines: u32) -> Document {
+    pub(crate) fn made_up(machines: u32) -> ReportDocument {
         let machine = |number: u32| {
             let start = u64::from(number) * 10;
             let stages = [3000 + number, 120_000, 9000, 400_000 + 100 * number, 800_000, 0, 0];
             if number % 10 == 9 {
-                return Machine(
+                return BootRow(
                     start,
                     start + 300_000,
                     false,
@@ -356,15 +375,15 @@ pub(crate) mod tests {
                 );
             }
             let end = start + stages.iter().map(|us| u64::from(*us)).sum::<u64>();
-            Machine(start, end, true, "bios-ipxe".into(), stages, None)
+            BootRow(start, end, true, "bios-ipxe".into(), stages, None)
         };
         let times = |scale: u64| {
             let mut times = Histogram::new_with_max(3_600_000_000, 3).unwrap();
             (0..u64::from(machines))
                 .for_each(|number| times.record(scale + number * scale / 100).unwrap());
-            Times { retransmits: Some(2), ..Times::of(&times) }
+            TimeDistribution { retransmits: Some(2), ..TimeDistribution::of(&times) }
         };
-        let point = |number: u64| Point {
+        let point = |number: u64| SeriesPoint {
             t_ms: number * 100,
             bytes: 40_000_000,
             booted: 3,
@@ -372,16 +391,16 @@ pub(crate) mod tests {
             client_cpu_ms: 80,
         };
         let failed = machines / 10;
-        let failed_machine = |machine: u32| FailedMachine {
+        let failed_machine = |machine: u32| FailedMachineEntry {
             machine,
             mac: format!("52:42:00:00:{:02x}:{:02x}", machine / 256, machine % 256),
             stage: "kernel".into(),
             cause: "HTTP: no answer for /<k>".into(),
             sentence: "HTTP: no answer for /<k>".into(),
         };
-        Document {
+        ReportDocument {
             version: VERSION,
-            summary: Summary {
+            summary: RunSummary {
                 machines,
                 booted: machines - failed,
                 failed,
@@ -410,7 +429,7 @@ pub(crate) mod tests {
                 server_rss_bytes: Some(50_000_000),
                 server_rss_max_bytes: Some(60_000_000),
             },
-            run: Run::of(&Circumstances {
+            run: RunDescription::of(&RunCircumstances {
                 server: "private".into(),
                 scenario: "boot-storm".into(),
                 seed: 1,
@@ -425,7 +444,7 @@ pub(crate) mod tests {
                 .into(),
             to_kernel: times(523_000),
             boot: times(1_300_000),
-            failures: vec![Failed {
+            failures: vec![CauseEntry {
                 cause: "HTTP: no answer for /<k>".into(),
                 stage: "kernel".into(),
                 machines: failed,
@@ -435,12 +454,12 @@ pub(crate) mod tests {
                 .filter(|number| number % 10 == 9)
                 .map(failed_machine)
                 .collect(),
-            rates: Rates::default(),
-            lateness: Lateness::default(),
+            rates: ProtocolRates::default(),
+            lateness: GeneratorLateness::default(),
             silences: Vec::new(),
             server_drops: None,
             warnings: Vec::new(),
-            oddities: vec![Odd { what: "TFTP blocks that came again".into(), times: 3 }],
+            oddities: vec![OddityEntry { what: "TFTP blocks that came again".into(), times: 3 }],
             series: (1..=50).map(point).collect(),
             machines: (0..machines).map(machine).collect(),
             verdicts: Vec::new(),
@@ -458,7 +477,7 @@ pub(crate) mod tests {
         let file = directory.path().join("report.json");
         let report = made_up(30);
         fs::write(&file, report.text().unwrap()).unwrap();
-        assert_eq!(Document::read(&file).unwrap(), report);
+        assert_eq!(ReportDocument::read(&file).unwrap(), report);
     }
 
     #[test]
@@ -467,7 +486,7 @@ pub(crate) mod tests {
         let said = |text: &str| {
             let file = directory.path().join("x.json");
             fs::write(&file, text).unwrap();
-            format!("{:#}", Document::read(&file).unwrap_err())
+            format!("{:#}", ReportDocument::read(&file).unwrap_err())
         };
         assert!(said("{}").contains("no report of version 1"));
         assert!(said("nonsense").contains("no report of version 1"));

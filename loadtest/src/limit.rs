@@ -12,16 +12,16 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{bail, ensure};
-use ringboot_fleet::{duration, limits};
+use ringboot_fleet::{limits, parse_duration};
 
-use crate::child::{self, Ended};
-use crate::expect::Expectation;
-use crate::interrupt::{self, Interrupted};
-use crate::json::{Document, utc};
-use crate::output::{is_stdout, write_to};
-use crate::ticker::Ticker;
-use answer::{Answer, Number, Run};
-use search::{End, Level, Next, Question, Search};
+use crate::child::{self, ChildOutcome};
+use crate::expect::RunExpectation;
+use crate::interrupt::{self, InterruptFlag};
+use crate::json::{ReportDocument, format_utc};
+use crate::output::{is_stdout, write_output_file};
+use crate::ticker::RunTicker;
+use answer::{LimitAnswer, LimitRun, MachineNumber};
+use search::{LimitQuestion, LimitSearch, LimitSearchEnd, LimitStep, MachineLevel};
 
 /// Searches how many machines at once a server boots within a stated time
 ///
@@ -32,13 +32,13 @@ use search::{End, Level, Next, Question, Search};
 /// unless --server names one. Exit code 0: found (or, with --at-least, PASS); 1: not even the least
 /// number holds (or FAIL).
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct LimitArguments {
     /// Time for each machine, from its power-on to the end of its boot
-    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = duration)]
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = parse_duration)]
     within: Duration,
     /// What a run must reach to hold; may be given several times [default: all booted]
     #[arg(long, value_name = "FIGURE OP BOUND")]
-    expect: Vec<Expectation>,
+    expect: Vec<RunExpectation>,
     /// What machines do: a built-in scenario or a file [default: boot-storm]
     #[arg(long, value_name = "NAME|FILE")]
     scenario: Option<String>,
@@ -52,14 +52,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     ringboot: Option<PathBuf>,
     /// Where the search begins, and the least number that is tried
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = machines())]
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = build_machines_parser())]
     min: u32,
     /// The greatest number that is tried
-    #[arg(long, default_value_t = 2000, value_name = "N", value_parser = machines())]
+    #[arg(long, default_value_t = 2000, value_name = "N", value_parser = build_machines_parser())]
     max: u32,
     /// PASS or FAIL: so many machines must hold. The search begins with them; `--max` of the same
     /// number ends it there
-    #[arg(long, value_name = "N", value_parser = machines())]
+    #[arg(long, value_name = "N", value_parser = build_machines_parser())]
     at_least: Option<u32>,
     /// Runs in which a number must hold to be the answer
     #[arg(
@@ -79,7 +79,7 @@ pub(crate) struct Arguments {
     )]
     precision: u32,
     /// The search takes no longer, but for its last run; then it says what it knows
-    #[arg(long, default_value = "10m", value_name = "TIME", value_parser = duration)]
+    #[arg(long, default_value = "10m", value_name = "TIME", value_parser = parse_duration)]
     budget: Duration,
     /// Write what was found to this file as JSON (docs/loadtest.md); - is standard output, which
     /// then has nothing else
@@ -90,18 +90,18 @@ pub(crate) struct Arguments {
     rest: Vec<String>,
 }
 
-fn machines() -> clap::builder::RangedI64ValueParser<u32> {
+fn build_machines_parser() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(limits::MACHINES_MAX))
 }
 
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub(crate) fn run_limit(arguments: &LimitArguments) -> anyhow::Result<ExitCode> {
     let question = arguments.question()?;
-    let mut runs = Runs::new(arguments)?;
-    let mut search = Search::new(question);
+    let mut runs = LimitRuns::new(arguments)?;
+    let mut search = LimitSearch::new(question);
     let end = loop {
         match search.next(runs.ticker.elapsed()) {
-            Next::Done(end) => break end,
-            Next::Run(machines) => {
+            LimitStep::Done(end) => break end,
+            LimitStep::Run(machines) => {
                 let (held, took) = runs.one(&search, machines)?;
                 if runs.interrupted.is() {
                     writeln!(io::stderr(), "loadtest: interrupted: no limit was found")?;
@@ -117,8 +117,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(if answer.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl Arguments {
-    fn question(&self) -> anyhow::Result<Question> {
+impl LimitArguments {
+    fn question(&self) -> anyhow::Result<LimitQuestion> {
         let first = self.at_least.unwrap_or(self.min);
         let (least, most) = (self.min.min(first), self.max);
         ensure!(
@@ -132,7 +132,14 @@ impl Arguments {
             }
         }
         let precision = f64::from(self.precision) / 100.0;
-        Ok(Question { least, most, first, repeat: self.repeat, precision, budget: self.budget })
+        Ok(LimitQuestion {
+            least,
+            most,
+            first,
+            repeat: self.repeat,
+            precision,
+            budget: self.budget,
+        })
     }
 
     /// What every run is started with, but for the number of machines.
@@ -151,17 +158,17 @@ impl Arguments {
         words
     }
 
-    fn write(&self, answer: &Answer) -> anyhow::Result<()> {
+    fn write(&self, answer: &LimitAnswer) -> anyhow::Result<()> {
         if let Some(file) = &self.json {
-            write_to(file, (serde_json::to_string_pretty(answer)? + "\n").as_bytes())?;
+            write_output_file(file, (serde_json::to_string_pretty(answer)? + "\n").as_bytes())?;
         }
         if !self.json.as_deref().is_some_and(is_stdout) {
-            io::stdout().lock().write_all(shown::text(answer).as_bytes())?;
+            io::stdout().lock().write_all(shown::format_limit_answer(answer).as_bytes())?;
         }
         Ok(())
     }
 
-    fn expected(&self) -> Vec<Expectation> {
+    fn expected(&self) -> Vec<RunExpectation> {
         if self.expect.is_empty() {
             "all booted".parse().into_iter().collect()
         } else {
@@ -182,25 +189,25 @@ const NOT_OF_A_RUN: [(&str, &str); 7] = [
 ];
 
 /// Runs, with what they told.
-struct Runs {
+struct LimitRuns {
     arguments: Vec<String>,
-    expected: Vec<Expectation>,
-    ticker: Ticker,
-    interrupted: Interrupted,
-    done: Vec<Run>,
+    expected: Vec<RunExpectation>,
+    ticker: RunTicker,
+    interrupted: InterruptFlag,
+    done: Vec<LimitRun>,
     /// The report of the run with the fewest machines that missed, and of that with the most that
     /// held.
-    missed: Option<(u32, Document)>,
-    held: Option<(u32, Document)>,
+    missed: Option<(u32, ReportDocument)>,
+    held: Option<(u32, ReportDocument)>,
 }
 
-impl Runs {
-    fn new(arguments: &Arguments) -> anyhow::Result<Self> {
+impl LimitRuns {
+    fn new(arguments: &LimitArguments) -> anyhow::Result<Self> {
         Ok(Self {
             arguments: arguments.of_a_run(),
             expected: arguments.expected(),
-            ticker: Ticker::new()?,
-            interrupted: Interrupted::watch()?,
+            ticker: RunTicker::new()?,
+            interrupted: InterruptFlag::watch()?,
             done: Vec::new(),
             missed: None,
             held: None,
@@ -208,21 +215,21 @@ impl Runs {
     }
 
     /// Whether a run with so many machines holds, and how long it took.
-    fn one(&mut self, search: &Search, machines: u32) -> anyhow::Result<(bool, Duration)> {
-        self.ticker.tell(&shown::progress(search, machines));
+    fn one(&mut self, search: &LimitSearch, machines: u32) -> anyhow::Result<(bool, Duration)> {
+        self.ticker.tell(&shown::format_limit_progress(search, machines));
         let begun = Instant::now();
         let arguments =
             [&self.arguments[..], &["--clients".to_owned(), machines.to_string()]].concat();
-        let report = match child::run(&arguments)? {
-            Ended::Report(report) => *report,
-            Ended::Interrupted => return Ok((false, begun.elapsed())),
-            Ended::Failed(why) => bail!("the run with {machines} machines: {why}"),
+        let report = match child::run_child_process(&arguments)? {
+            ChildOutcome::Report(report) => *report,
+            ChildOutcome::Interrupted => return Ok((false, begun.elapsed())),
+            ChildOutcome::Failed(why) => bail!("the run with {machines} machines: {why}"),
         };
         let took = begun.elapsed();
         let verdicts: Vec<_> =
             self.expected.iter().map(|expected| expected.judge(&report)).collect();
         let missed = verdicts.iter().filter(|verdict| !verdict.is_met);
-        let run = Run {
+        let run = LimitRun {
             machines,
             held: verdicts.iter().all(|verdict| verdict.is_met),
             booted: report.summary.booted,
@@ -241,25 +248,30 @@ impl Runs {
         {
             *place = Some((machines, report));
         }
-        let line = shown::run(&run, search.level(machines).runs() + 1);
+        let line = shown::format_limit_run(&run, search.level(machines).runs() + 1);
         self.ticker.in_front(|| io::stderr().write_all(line.as_bytes()))?;
         self.done.push(run);
         Ok((held, took))
     }
 
     /// What the search comes to, by all that the runs told.
-    fn answer(&self, arguments: &Arguments, search: &Search, end: End) -> Answer {
-        let number = |machines: u32, share: fn(Level) -> f64| {
+    fn answer(
+        &self,
+        arguments: &LimitArguments,
+        search: &LimitSearch,
+        end: LimitSearchEnd,
+    ) -> LimitAnswer {
+        let number = |machines: u32, share: fn(MachineLevel) -> f64| {
             let level = search.level(machines);
-            Number { machines, level, share_at_least: share(level) }
+            MachineNumber { machines, level, share_at_least: share(level) }
         };
-        let held = search.held().map(|machines| number(machines, Level::holds_at_least));
+        let held = search.held().map(|machines| number(machines, MachineLevel::holds_at_least));
         let any = self.missed.as_ref().or(self.held.as_ref()).map(|(_, report)| report);
         let took = self.ticker.elapsed();
-        Answer {
+        LimitAnswer {
             version: 1,
             held,
-            missed: search.missed().map(|machines| number(machines, Level::misses_at_least)),
+            missed: search.missed().map(|machines| number(machines, MachineLevel::misses_at_least)),
             end,
             at_least: arguments.at_least,
             passed: arguments
@@ -273,11 +285,11 @@ impl Runs {
                 .collect(),
             repeat: arguments.repeat,
             took_s: took.as_secs_f64(),
-            started: utc(SystemTime::now() - took),
+            started: format_utc(SystemTime::now() - took),
             gave_out: self
                 .missed
                 .as_ref()
-                .map_or_else(Vec::new, |(_, report)| gave_out::judge(report)),
+                .map_or_else(Vec::new, |(_, report)| gave_out::find_bottlenecks(report)),
             run: any.map(|report| report.run.clone()),
             runs: self.done.clone(),
             least: arguments.min.min(arguments.at_least.unwrap_or(arguments.min)),

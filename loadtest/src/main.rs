@@ -36,45 +36,47 @@ use std::time::SystemTime;
 use anyhow::{Context, ensure};
 use clap::{CommandFactory, Parser};
 use ringboot::cli::manual;
-use ringboot_fleet::{Images, Pace, Plan, PrivateServer, Report, Scenario, Setting, limits};
+use ringboot_fleet::{
+    FleetPace, FleetPlan, FleetReport, ImageSizes, PrivateServer, Scenario, ServerSetting, limits,
+};
 
-use json::{Circumstances, Document};
-use meter::Meter;
-use output::{Output, accepted, write_to};
+use json::{ReportDocument, RunCircumstances};
+use meter::ProcessMeter;
+use output::{OutputFlags, is_report_accepted, write_output_file};
 
 /// Switches on simulated machines against a boot server and reports what they saw.
 ///
 /// Alone it starts a private server on loopback: the `ringboot` beside this program.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
-struct Arguments {
+struct LoadtestArguments {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<LoadtestCommand>,
     #[command(flatten)]
-    what: scenario::Flags,
+    what: scenario::ScenarioFlags,
     #[command(flatten)]
-    network: network::Network,
+    network: network::NetworkFlags,
     #[command(flatten)]
-    private: Private,
+    private: PrivateFlags,
     #[command(flatten)]
-    other: other::Other,
+    other: other::ServerFlags,
     #[command(flatten)]
-    dhcp: dhcp::Dhcp,
+    dhcp: dhcp::DhcpFlags,
     #[command(flatten)]
-    output: Output,
+    output: OutputFlags,
     #[command(flatten)]
-    measuring: Measuring,
+    measuring: MeasureFlags,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Command {
-    Compare(compare::Arguments),
-    Limit(limit::Arguments),
-    Merge(merge::Arguments),
-    Tune(tune::Arguments),
+enum LoadtestCommand {
+    Compare(compare::CompareArguments),
+    Limit(limit::LimitArguments),
+    Merge(merge::MergeArguments),
+    Tune(tune::TuneArguments),
     /// Lists the built-in scenarios
     Scenarios,
-    Files(scenario::Files),
+    Files(scenario::FilesArguments),
     /// Print what makes a shell complete loadtest's commands and options
     Completions(manual::CompletionsArguments),
     /// Print the manual page, or write all of them into a directory
@@ -83,7 +85,7 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Measuring")]
-struct Measuring {
+struct MeasureFlags {
     /// Make the run so often, each time with a new private server; the report is the run in the
     /// middle, with the spread of all. What is expected must be met by every run
     #[arg(
@@ -101,7 +103,7 @@ struct Measuring {
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "A private server")]
-struct Private {
+struct PrivateFlags {
     /// The server program [default: the `ringboot` beside this program]
     #[arg(long, value_name = "FILE", conflicts_with = "server")]
     ringboot: Option<PathBuf>,
@@ -114,23 +116,23 @@ struct Private {
     /// A line of its configuration, such as tuning.spin-us=0 or tftp.windowsize-max=8; may be given
     /// several times
     #[arg(long, value_name = "TABLE.KEY=VALUE", conflicts_with = "server")]
-    set: Vec<Setting>,
+    set: Vec<ServerSetting>,
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = LoadtestArguments::parse();
     let done = match &arguments.command {
-        Some(Command::Compare(sides)) => compare::run(sides),
-        Some(Command::Limit(search)) => limit::run(search),
-        Some(Command::Merge(reports)) => merge::run(reports),
-        Some(Command::Tune(search)) => tune::run(search),
-        Some(Command::Scenarios) => scenario::list(),
-        Some(Command::Files(files)) => files.write(),
-        Some(Command::Completions(shell)) => {
-            print(&manual::completions(shell, Arguments::command()))
+        Some(LoadtestCommand::Compare(sides)) => compare::run_compare(sides),
+        Some(LoadtestCommand::Limit(search)) => limit::run_limit(search),
+        Some(LoadtestCommand::Merge(reports)) => merge::run_merge(reports),
+        Some(LoadtestCommand::Tune(search)) => tune::run_tune(search),
+        Some(LoadtestCommand::Scenarios) => scenario::list_scenarios(),
+        Some(LoadtestCommand::Files(files)) => files.write(),
+        Some(LoadtestCommand::Completions(shell)) => {
+            print_bytes(&manual::completions(shell, LoadtestArguments::command()))
         }
-        Some(Command::Man(pages)) => print_manual(pages),
-        None => run(&arguments),
+        Some(LoadtestCommand::Man(pages)) => print_manual(pages),
+        None => run_loadtest(&arguments),
     };
     done.unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "loadtest: {error:#}");
@@ -140,18 +142,18 @@ fn main() -> ExitCode {
 
 /// Exit code 1 when a machine failed, or, with --expect, when something expected is not met; 130
 /// when the run was interrupted.
-fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+fn run_loadtest(arguments: &LoadtestArguments) -> anyhow::Result<ExitCode> {
     let scenario = arguments.other.scenario(&arguments.what)?;
     let mut runs = Vec::new();
     for number in 1..=arguments.measuring.repeat {
-        let report = once(arguments, &scenario, number)?;
+        let report = run_scenario_once(arguments, &scenario, number)?;
         let interrupted = report.summary.interrupted;
         runs.push(report);
         if interrupted {
             break;
         }
     }
-    let report = repeat::joined(runs).context("no run was made")?;
+    let report = repeat::join_repeats(runs).context("no run was made")?;
     arguments.output.write(&report)?;
     if report.summary.interrupted {
         writeln!(
@@ -161,13 +163,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         )?;
         return Ok(ExitCode::from(interrupt::EXIT));
     }
-    Ok(if accepted(&report) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_report_accepted(&report) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// One run of those that are made, with its verdicts.
-fn once(arguments: &Arguments, scenario: &Scenario, number: u32) -> anyhow::Result<Document> {
+fn run_scenario_once(
+    arguments: &LoadtestArguments,
+    scenario: &Scenario,
+    number: u32,
+) -> anyhow::Result<ReportDocument> {
     let quiet = arguments.output.quiet;
-    let pace = Pace {
+    let pace = FleetPace {
         haste: 1,
         idle_waits: arguments.what.firmware_waits,
         gives_up: true,
@@ -199,42 +205,42 @@ fn once(arguments: &Arguments, scenario: &Scenario, number: u32) -> anyhow::Resu
         scenario.name
     );
     let pid = arguments.measuring.pid.or_else(|| server.as_ref().and_then(PrivateServer::pid));
-    let warnings = foreseen::Host::read(pid).foresee(&plan);
+    let warnings = foreseen::HostLimits::read(pid).foresee(&plan);
     if !quiet && number == 1 {
         let said: String =
-            warnings.iter().map(|warning| width::wrapped(&format!("! {warning}"))).collect();
+            warnings.iter().map(|warning| width::wrap_sentence(&format!("! {warning}"))).collect();
         io::stderr().write_all(said.as_bytes())?;
     }
     if let Some(server) = &arguments.other.server {
         arguments.dhcp.ask_leave(server, &plan, quiet || number > 1)?;
     }
-    let (report, mut around) = measured(arguments, plan, &scenario.name, pid)?;
+    let (report, mut around) = run_measured_plan(arguments, plan, &scenario.name, pid)?;
     around.warnings = warnings;
-    let mut document = Document::new(&report, &around);
+    let mut document = ReportDocument::new(&report, &around);
     let expected = &arguments.output.expect;
     document.verdicts = expected.iter().map(|expectation| expectation.judge(&document)).collect();
     let all = arguments.measuring.repeat;
     if all > 1 && !quiet {
-        writeln!(io::stderr(), "  run {number} of {all}: {}", words::headline(&document))?;
+        writeln!(io::stderr(), "  run {number} of {all}: {}", words::format_headline(&document))?;
     }
     Ok(document)
 }
 
 /// Runs the plan with a look at what it costs both sides.
-fn measured(
-    arguments: &Arguments,
-    plan: Plan,
+fn run_measured_plan(
+    arguments: &LoadtestArguments,
+    plan: FleetPlan,
     scenario: &str,
     pid: Option<u32>,
-) -> anyhow::Result<(Report, Circumstances)> {
+) -> anyhow::Result<(FleetReport, RunCircumstances)> {
     let output = &arguments.output;
-    let server_meter = pid.map(Meter::begin).transpose()?;
-    let own_meter = Meter::of_ourselves()?;
+    let server_meter = pid.map(ProcessMeter::begin).transpose()?;
+    let own_meter = ProcessMeter::of_ourselves()?;
     let started = SystemTime::now();
-    let drops = drops::Watch::begin(pid, plan.tftp.ip());
-    let report = bars::run(plan, output.quiet)?;
+    let drops = drops::DropWatch::begin(pid, plan.tftp.ip());
+    let report = bars::play_fleet(plan, output.quiet)?;
     let drops = drops.and_then(|watch| watch.end());
-    let around = Circumstances {
+    let around = RunCircumstances {
         server: arguments.other.server.as_ref().map_or("private".to_owned(), ToString::to_string),
         scenario: scenario.to_owned(),
         seed: arguments.what.seed,
@@ -248,28 +254,28 @@ fn measured(
 }
 
 fn print_manual(pages: &manual::ManArguments) -> anyhow::Result<ExitCode> {
-    print(&manual::man(pages, Arguments::command()).context("the manual")?)
+    print_bytes(&manual::man(pages, LoadtestArguments::command()).context("the manual")?)
 }
 
-fn print(bytes: &[u8]) -> anyhow::Result<ExitCode> {
-    write_to(Path::new("-"), bytes)?;
+fn print_bytes(bytes: &[u8]) -> anyhow::Result<ExitCode> {
+    write_output_file(Path::new("-"), bytes)?;
     Ok(ExitCode::SUCCESS)
 }
 
-impl Private {
+impl PrivateFlags {
     fn start(&self, scenario: &Scenario, seed: u64) -> anyhow::Result<PrivateServer> {
         const MIB: u64 = 1 << 20;
-        let images = Images {
+        let images = ImageSizes {
             kernel: u64::from(self.kernel_mib) * MIB,
             initrd: u64::from(self.initrd_mib) * MIB,
         };
-        let program = self.ringboot.clone().map_or_else(beside, Ok)?;
+        let program = self.ringboot.clone().map_or_else(find_server_program, Ok)?;
         Ok(PrivateServer::start_with(&program, images, &scenario.contents(), seed, &self.set)?)
     }
 }
 
 /// The server program in this program's own directory.
-fn beside() -> anyhow::Result<PathBuf> {
+fn find_server_program() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     let program = own.with_file_name("ringboot");
     anyhow::ensure!(

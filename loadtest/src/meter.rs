@@ -10,7 +10,7 @@ use anyhow::Context;
 
 /// Looks at a process from now on.
 #[derive(Debug)]
-pub(crate) struct Meter {
+pub(crate) struct ProcessMeter {
     pid: u32,
     children: bool,
     before: Duration,
@@ -19,7 +19,7 @@ pub(crate) struct Meter {
 
 /// What it took since then, children included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Spent {
+pub(crate) struct ProcessCost {
     /// utime + stime of all threads, in steps of 10 ms.
     pub(crate) processor: Duration,
     /// The same of that thread which took most. Threads that ended before the run did are left out.
@@ -30,7 +30,7 @@ pub(crate) struct Spent {
     pub(crate) resident_max: u64,
 }
 
-impl Meter {
+impl ProcessMeter {
     pub(crate) fn begin(pid: u32) -> anyhow::Result<Self> {
         Self::new(pid, true)
     }
@@ -42,18 +42,19 @@ impl Meter {
 
     fn new(pid: u32, children: bool) -> anyhow::Result<Self> {
         let family =
-            Family::of(pid, children).with_context(|| format!("there is no process {pid}"))?;
+            ProcessTree::of(pid, children).with_context(|| format!("there is no process {pid}"))?;
         Ok(Self { pid, children, before: family.processor, threads: family.threads() })
     }
 
     /// None where the process has ended meanwhile.
-    pub(crate) fn end(&self) -> Option<Spent> {
-        let family = Family::of(self.pid, self.children)?;
-        let memory = |field| family.pids.iter().filter_map(|pid| status_octets(*pid, field)).sum();
+    pub(crate) fn end(&self) -> Option<ProcessCost> {
+        let family = ProcessTree::of(self.pid, self.children)?;
+        let memory =
+            |field| family.pids.iter().filter_map(|pid| read_status_bytes(*pid, field)).sum();
         let before = |thread: &u32| self.threads.get(thread).copied().unwrap_or_default();
         let threads =
             family.threads().into_iter().map(|(thread, now)| now.saturating_sub(before(&thread)));
-        Some(Spent {
+        Some(ProcessCost {
             processor: family.processor.saturating_sub(self.before),
             busiest_thread: threads.max().unwrap_or_default(),
             resident: memory("VmRSS:"),
@@ -63,22 +64,22 @@ impl Meter {
 }
 
 /// A process and its descendants.
-struct Family {
+struct ProcessTree {
     pids: Vec<u32>,
     /// Of the living ones and of the children they have waited for.
     processor: Duration,
 }
 
-impl Family {
+impl ProcessTree {
     fn of(pid: u32, children: bool) -> Option<Self> {
         if !children {
-            return Some(Self { pids: vec![pid], processor: Stat::read(pid)?.processor });
+            return Some(Self { pids: vec![pid], processor: ProcessStat::read(pid)?.processor });
         }
-        let stats: HashMap<u32, Stat> = fs::read_dir("/proc")
+        let stats: HashMap<u32, ProcessStat> = fs::read_dir("/proc")
             .ok()?
             .filter_map(|entry| {
                 let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
-                Some((pid, Stat::read(pid)?))
+                Some((pid, ProcessStat::read(pid)?))
             })
             .collect();
         let mut family = Self { pids: vec![pid], processor: stats.get(&pid)?.processor };
@@ -99,7 +100,7 @@ impl Family {
             |pid: &u32| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
         let thread = |entry: io::Result<fs::DirEntry>| {
             let path = entry.ok()?.path();
-            let stat = Stat::parse(&fs::read_to_string(path.join("stat")).ok()?)?;
+            let stat = ProcessStat::parse(&fs::read_to_string(path.join("stat")).ok()?)?;
             Some((path.file_name()?.to_str()?.parse().ok()?, stat.own))
         };
         self.pids.iter().flat_map(of_a_process).filter_map(thread).collect()
@@ -107,18 +108,18 @@ impl Family {
 }
 
 /// A process and its descendants, as they are now.
-pub(crate) fn family(pid: u32) -> Vec<u32> {
-    Family::of(pid, true).map(|family| family.pids).unwrap_or_default()
+pub(crate) fn list_process_tree(pid: u32) -> Vec<u32> {
+    ProcessTree::of(pid, true).map(|family| family.pids).unwrap_or_default()
 }
 
-struct Stat {
+struct ProcessStat {
     parent: u32,
     processor: Duration,
     /// Without that of children that were waited for.
     own: Duration,
 }
 
-impl Stat {
+impl ProcessStat {
     /// Fields 4 and 14 to 17 of proc(5), counted after the name in parentheses: ppid, utime, stime,
     /// cutime, cstime.
     fn read(pid: u32) -> Option<Self> {
@@ -139,7 +140,7 @@ impl Stat {
 /// USER_HZ is 100 on every architecture that we run on.
 const MILLISECONDS_PER_TICK: u64 = 10;
 
-fn status_octets(pid: u32, field: &str) -> Option<u64> {
+fn read_status_bytes(pid: u32, field: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(field))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn the_numbers_of_a_stat_line_are_found_after_a_hostile_name() {
         let line = "77 (a) b (c)) S 5 77 77 0 -1 4194560 1 2 3 4 100 20 3 4 20 0 1 0 55 1 1";
-        let stat = Stat::parse(line).unwrap();
+        let stat = ProcessStat::parse(line).unwrap();
         assert_eq!((stat.parent, stat.processor), (5, Duration::from_millis(1270)));
         assert_eq!(stat.own, Duration::from_millis(1200));
     }
@@ -171,7 +172,7 @@ mod tests {
         let mut parent = command.spawn().unwrap();
         let mut input = parent.stdin.take().unwrap();
         let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
-        let meter = Meter::begin(parent.id()).unwrap();
+        let meter = ProcessMeter::begin(parent.id()).unwrap();
         let mut after_a_line = || {
             input.write_all(b"\n").unwrap();
             lines.next().unwrap().unwrap();
@@ -188,12 +189,15 @@ mod tests {
     #[test]
     fn the_busiest_thread_is_told_from_the_others() {
         const WORK: Duration = Duration::from_millis(60);
-        let meter = Meter::begin(std::process::id()).unwrap();
+        let meter = ProcessMeter::begin(std::process::id()).unwrap();
         let (done, worked) = std::sync::mpsc::channel();
         let (looked, go) = std::sync::mpsc::channel::<()>();
         let busy = std::thread::spawn(move || {
-            let own =
-                || Stat::parse(&fs::read_to_string("/proc/thread-self/stat").unwrap()).unwrap().own;
+            let own = || {
+                ProcessStat::parse(&fs::read_to_string("/proc/thread-self/stat").unwrap())
+                    .unwrap()
+                    .own
+            };
             while own() < WORK {}
             done.send(()).unwrap();
             // It lives until somebody has looked.
@@ -211,8 +215,8 @@ mod tests {
 
     #[test]
     fn our_own_process_has_memory_and_a_missing_one_is_refused() {
-        let spent = Meter::begin(std::process::id()).unwrap().end().unwrap();
+        let spent = ProcessMeter::begin(std::process::id()).unwrap().end().unwrap();
         assert!(spent.resident > 1 << 20 && spent.resident_max >= spent.resident, "{spent:?}");
-        assert!(Meter::begin(u32::MAX).is_err());
+        assert!(ProcessMeter::begin(u32::MAX).is_err());
     }
 }

@@ -3,27 +3,27 @@
 
 use std::time::Duration;
 
-use ringboot_fleet::{Impairment, Verify, Wire};
-use ringboot_protocol::model::network::Network as Cidr;
+use ringboot_fleet::{ContentProof, NetworkImpairment, WireSettings};
+use ringboot_protocol::model::network::Ipv4Network as Cidr;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "The network")]
-pub(crate) struct Network {
+pub(crate) struct NetworkFlags {
     /// What to prove of every file whose octets are known
     #[arg(long, value_enum, default_value_t)]
-    verify: Proof,
+    verify: ProofFlag,
     /// Machines speak from addresses of this network, all of which belong to this host, for
     /// instance by `ip route add local CIDR dev lo` (on loopback they have their own anyway)
     #[arg(long, value_name = "CIDR")]
     source_addresses: Option<Cidr>,
     /// Share of the datagrams that get lost, each way: 0.01 or 1%
-    #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parse_loss_share)]
     loss: f64,
     /// Share that comes twice
-    #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parse_loss_share)]
     dup: f64,
     /// Share that is overtaken by what follows
-    #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
+    #[arg(long, value_name = "P", default_value = "0", value_parser = parse_loss_share)]
     reorder: f64,
     /// Milliseconds by which every datagram is late, each way
     #[arg(long, value_name = "MS", default_value_t = 0)]
@@ -35,7 +35,7 @@ pub(crate) struct Network {
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum Proof {
+enum ProofFlag {
     /// Every octet
     #[default]
     Full,
@@ -45,25 +45,25 @@ enum Proof {
     None,
 }
 
-impl Network {
-    pub(crate) fn wire(&self) -> Wire {
+impl NetworkFlags {
+    pub(crate) fn wire(&self) -> WireSettings {
         let verify = match self.verify {
-            Proof::Full => Verify::Full,
-            Proof::Length => Verify::Length,
-            Proof::None => Verify::None,
+            ProofFlag::Full => ContentProof::Full,
+            ProofFlag::Length => ContentProof::Length,
+            ProofFlag::None => ContentProof::None,
         };
-        let impairment = Impairment {
+        let impairment = NetworkImpairment {
             loss: self.loss,
             duplicate: self.dup,
             reorder: self.reorder,
             delay: Duration::from_millis(self.delay.into()),
         };
-        Wire { verify, gro: self.gro, impairment, sources: self.source_addresses }
+        WireSettings { verify, gro: self.gro, impairment, sources: self.source_addresses }
     }
 }
 
 /// `0.01` or `1%`.
-fn share(text: &str) -> Result<f64, String> {
+fn parse_loss_share(text: &str) -> Result<f64, String> {
     let (number, whole) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 100.0));
     let share = number.parse::<f64>().map_err(|error| error.to_string())? / whole;
     if (0.0..=1.0).contains(&share) {
@@ -79,10 +79,10 @@ mod tests {
 
     #[test]
     fn a_share_is_a_fraction_or_so_many_per_cent() {
-        assert_eq!(share("0.25"), Ok(0.25));
-        assert_eq!(share("25%"), Ok(0.25));
+        assert_eq!(parse_loss_share("0.25"), Ok(0.25));
+        assert_eq!(parse_loss_share("25%"), Ok(0.25));
         for wrong in ["", "%", "1.5", "-1", "101%", "NaN"] {
-            assert!(share(wrong).is_err(), "{wrong}");
+            assert!(parse_loss_share(wrong).is_err(), "{wrong}");
         }
     }
 }

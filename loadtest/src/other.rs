@@ -11,26 +11,27 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use ringboot_fleet::{
-    Arrival, Content, Contents, Does, Pace, Plan, Request, Role, Scenario, Step, Wire,
+    ArrivalPattern, ContentMap, ExpectedContent, FleetPace, FleetPlan, MachineRole, RoleTask,
+    Scenario, ScenarioStep, StepRequest, WireSettings,
 };
-use ringboot_protocol::tftp::client::Behaviour;
+use ringboot_protocol::tftp::client::ClientBehaviour;
 
-use crate::dhcp::Dhcp;
-use crate::host::{self, Host};
+use crate::dhcp::DhcpFlags;
+use crate::host::{self, ServerHost};
 use crate::scenario;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Another server")]
-pub(crate) struct Other {
+pub(crate) struct ServerFlags {
     /// A server that runs already: its address, of IPv4 or IPv6, or its name. Off loopback the plan
     /// of the run is printed first, and --yes is wanted
     #[arg(long, value_name = "ADDR")]
-    pub(crate) server: Option<Host>,
+    pub(crate) server: Option<ServerHost>,
     /// Its TFTP [default: port 69 of --server]
-    #[arg(long, value_name = "ADDR:PORT", requires = "server", value_parser = host::place)]
+    #[arg(long, value_name = "ADDR:PORT", requires = "server", value_parser = host::parse_server_place)]
     tftp: Option<SocketAddr>,
     /// Its HTTP [default: port 80 of --server]
-    #[arg(long, value_name = "ADDR:PORT", requires = "server", value_parser = host::place)]
+    #[arg(long, value_name = "ADDR:PORT", requires = "server", value_parser = host::parse_server_place)]
     http: Option<SocketAddr>,
     /// The menu entry that everybody picks
     #[arg(long, value_name = "LABEL", requires = "dhcp")]
@@ -56,35 +57,35 @@ pub(crate) struct Other {
     verify_root: Option<PathBuf>,
 }
 
-impl Other {
+impl ServerFlags {
     /// What is played: the scenario that was named, else the one that --files makes, else the usual
     /// one.
-    pub(crate) fn scenario(&self, flags: &scenario::Flags) -> anyhow::Result<Scenario> {
+    pub(crate) fn scenario(&self, flags: &scenario::ScenarioFlags) -> anyhow::Result<Scenario> {
         match flags.scenario()? {
             Some(named) => Ok(named),
-            None if !self.files.is_empty() => Ok(fetching(&self.files)),
+            None if !self.files.is_empty() => Ok(build_fetch_scenario(&self.files)),
             None if self.no_dhcp => {
                 bail!(
                     "with --no-dhcp, say what machines fetch: --files NAME,... or --scenario NAME"
                 )
             }
-            None => scenario::usual(),
+            None => scenario::load_usual_scenario(),
         }
     }
 
     /// All of the plan but who does what and when.
     pub(crate) fn plan(
         &self,
-        server: &Host,
-        dhcp: &Dhcp,
-        pace: Pace,
+        server: &ServerHost,
+        dhcp: &DhcpFlags,
+        pace: FleetPace,
         seed: u64,
         scenario: &Scenario,
-    ) -> anyhow::Result<Plan> {
+    ) -> anyhow::Result<FleetPlan> {
         let at = |given: Option<SocketAddr>, port| {
             given.unwrap_or(SocketAddr::new(server.address, port))
         };
-        let boots = scenario.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
+        let boots = scenario.roles.iter().any(|role| matches!(role.does, RoleTask::Boot(_)));
         let lessor = dhcp.lessor(server)?;
         ensure!(
             lessor.is_some() || self.no_dhcp,
@@ -95,15 +96,16 @@ impl Other {
             lessor.is_none() || !boots || self.entry.is_some(),
             "say which menu entry machines pick: --entry LABEL"
         );
-        let mut contents = if self.made_files { scenario.contents() } else { Contents::default() };
+        let mut contents =
+            if self.made_files { scenario.contents() } else { ContentMap::default() };
         if let Some(directory) = &self.verify_root {
-            read_below(directory, Path::new(""), &mut contents)
+            read_files_below(directory, Path::new(""), &mut contents)
                 .with_context(|| format!("cannot read {}", directory.display()))?;
         }
-        Ok(Plan {
+        Ok(FleetPlan {
             machines: 1,
             roles: Vec::new(),
-            arrival: Arrival::All,
+            arrival: ArrivalPattern::All,
             duration: None,
             within: None,
             warm_up: Duration::ZERO,
@@ -113,7 +115,7 @@ impl Other {
             pick: self.entry.clone().unwrap_or_default(),
             contents,
             pace,
-            wire: Wire::default(),
+            wire: WireSettings::default(),
             seed,
         })
     }
@@ -121,13 +123,16 @@ impl Other {
 
 /// The scenario that --files makes: the first file as a BIOS ROM asks for its loader, the others on
 /// one HTTP connection.
-fn fetching(files: &[String]) -> Scenario {
-    let http = |path: &str| Request::Http {
+fn build_fetch_scenario(files: &[String]) -> Scenario {
+    let http = |path: &str| StepRequest::Http {
         path: format!("/{}", path.trim_start_matches('/')),
         keep: true,
         range: None,
     };
-    let tftp = |name: &str| Request::Tftp { name: name.to_owned(), behaviour: Behaviour::ipxe() };
+    let tftp = |name: &str| StepRequest::Tftp {
+        name: name.to_owned(),
+        behaviour: ClientBehaviour::ipxe(),
+    };
     let request = |(index, name): (usize, &String)| match (
         name.strip_prefix("tftp:"),
         name.strip_prefix("http:"),
@@ -137,31 +142,36 @@ fn fetching(files: &[String]) -> Scenario {
         _ if index == 0 => tftp(name),
         _ => http(name),
     };
-    let steps =
-        files.iter().enumerate().map(|file| Step { request: request(file), repeat: 1 }).collect();
+    let steps = files
+        .iter()
+        .enumerate()
+        .map(|file| ScenarioStep { request: request(file), repeat: 1 })
+        .collect();
     Scenario {
         name: "files".to_owned(),
         about: String::new(),
         clients: None,
-        arrival: Arrival::All,
+        arrival: ArrivalPattern::All,
         duration: None,
         warm_up: Duration::ZERO,
         files: BTreeMap::new(),
-        roles: vec![Role::stepping(1, steps)],
+        roles: vec![MachineRole::stepping(1, steps)],
     }
 }
 
 /// Every file below `root/below`, by its name under the root.
-fn read_below(root: &Path, below: &Path, contents: &mut Contents) -> io::Result<()> {
+fn read_files_below(root: &Path, below: &Path, contents: &mut ContentMap) -> io::Result<()> {
     for entry in root.join(below).read_dir()? {
         let entry = entry?;
         let name = below.join(entry.file_name());
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            read_below(root, &name, contents)?;
+            read_files_below(root, &name, contents)?;
         } else if kind.is_file() {
-            contents
-                .insert(&name.to_string_lossy(), Content::Kept(Arc::from(fs::read(entry.path())?)));
+            contents.insert(
+                &name.to_string_lossy(),
+                ExpectedContent::Kept(Arc::from(fs::read(entry.path())?)),
+            );
         }
     }
     Ok(())

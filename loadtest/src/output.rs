@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::expect::Expectation;
-use crate::json::{Document, Summary};
+use crate::expect::RunExpectation;
+use crate::json::{ReportDocument, RunSummary};
 use crate::{csv, hdr, html, table};
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Report")]
-pub(crate) struct Output {
+pub(crate) struct OutputFlags {
     /// What the report must say for exit code 0, such as 'all booted', 'p99 boot < 60s' or 'failed
     /// <= 1%'; may be given several times [default: no machine failed]
     #[arg(long, value_name = "FIGURE OP BOUND")]
-    pub(crate) expect: Vec<Expectation>,
+    pub(crate) expect: Vec<RunExpectation>,
     /// Write the report to this file as JSON (docs/loadtest-report.md); - is standard output, which
     /// then has nothing else
     #[arg(long, value_name = "FILE")]
@@ -36,19 +36,19 @@ pub(crate) struct Output {
     pub(crate) quiet: bool,
 }
 
-impl Output {
-    pub(crate) fn write(&self, report: &Document) -> anyhow::Result<()> {
+impl OutputFlags {
+    pub(crate) fn write(&self, report: &ReportDocument) -> anyhow::Result<()> {
         if let Some(file) = &self.json {
-            write_to(file, &report.text().context("the report")?)?;
+            write_output_file(file, &report.text().context("the report")?)?;
         }
         if let Some(file) = &self.html {
-            write_to(file, html::page(report).as_bytes())?;
+            write_output_file(file, html::build_report_page(report).as_bytes())?;
         }
         if let Some(file) = &self.csv {
-            write_to(file, csv::text(report).as_bytes())?;
+            write_output_file(file, csv::format_csv(report).as_bytes())?;
         }
         if let Some(file) = &self.hdr {
-            write_to(file, &hdr::log(report)?)?;
+            write_output_file(file, &hdr::write_hdr_log(report)?)?;
         }
         if !self.quiet
             && ![&self.json, &self.html, &self.csv, &self.hdr]
@@ -56,7 +56,7 @@ impl Output {
                 .flatten()
                 .any(|file| is_stdout(file))
         {
-            io::stdout().lock().write_all(table::text(report).as_bytes())?;
+            io::stdout().lock().write_all(table::format_report_table(report).as_bytes())?;
         }
         Ok(())
     }
@@ -64,11 +64,11 @@ impl Output {
 
 /// Whether every machine came to its end, or, where something is expected, all of it is met; of
 /// every run.
-pub(crate) fn accepted(report: &Document) -> bool {
+pub(crate) fn is_report_accepted(report: &ReportDocument) -> bool {
     if !report.verdicts.is_empty() {
         return report.verdicts.iter().all(|verdict| verdict.is_met);
     }
-    let failed = |summary: &Summary| summary.failed > 0;
+    let failed = |summary: &RunSummary| summary.failed > 0;
     !failed(&report.summary)
         && !report.repeats.iter().any(|repeats| repeats.runs.iter().any(failed))
 }
@@ -78,7 +78,7 @@ pub(crate) fn is_stdout(file: &Path) -> bool {
 }
 
 /// Writes to this file; `-` is standard output.
-pub(crate) fn write_to(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(crate) fn write_output_file(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if is_stdout(file) {
         let mut out = io::stdout().lock();
         return out

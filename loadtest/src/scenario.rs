@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use ringboot_fleet::{Arrival, Does, Plan, Rate, Role, Scenario, duration, limits};
+use ringboot_fleet::{
+    ArrivalPattern, ArrivalRate, FleetPlan, MachineRole, RoleTask, Scenario, limits, parse_duration,
+};
 
 /// Those of loadtest/scenarios, in the order in which they are listed.
 const BUILT_IN: [(&str, &str); 13] = [
@@ -32,7 +34,7 @@ const CLIENTS: u32 = 500;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "What machines do")]
-pub(crate) struct Flags {
+pub(crate) struct ScenarioFlags {
     /// How many machines [default: of the scenario, mostly 500]
     #[arg(
         long,
@@ -48,24 +50,24 @@ pub(crate) struct Flags {
     /// second on average), racks:20x40s (20 at once, the next 20 after 40 s) [default: of the
     /// scenario, mostly all]
     #[arg(long, value_name = "HOW")]
-    arrival: Option<Arrival>,
+    arrival: Option<ArrivalPattern>,
     /// Machines begin again until then, such as 30s or 10m [default: of the scenario, mostly once
     /// each]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
     /// A boot that takes longer than this has failed, such as 60s [default: as long as its firmware
     /// has patience]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     within: Option<Duration>,
     /// Requests of plain steps are due so often, all machines together, whether or not those before
     /// have their answers: 5000/s, or at random poisson:5000/s. A request that finds no machine
     /// free waits, and its time counts from the moment at which it was due [default: of the
     /// scenario, mostly each machine's next request when it has its answer]
     #[arg(long, value_name = "RATE")]
-    rate: Option<Rate>,
+    rate: Option<ArrivalRate>,
     /// What begins so long after the start is not counted, such as 5s [default: of the scenario,
     /// mostly 0s]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     warm_up: Option<Duration>,
     /// Keep the waits in which firmware does nothing, such as iPXE's 3 s for a ProxyDHCP server;
     /// timers of retransmission are always the firmware's own
@@ -76,10 +78,10 @@ pub(crate) struct Flags {
     pub(crate) seed: u64,
 }
 
-impl Flags {
+impl ScenarioFlags {
     /// The scenario that was asked for; None where nothing was said.
     pub(crate) fn scenario(&self) -> anyhow::Result<Option<Scenario>> {
-        self.scenario.as_deref().map(find).transpose()
+        self.scenario.as_deref().map(find_scenario).transpose()
     }
 
     pub(crate) fn clients(&self, scenario: Option<&Scenario>) -> u32 {
@@ -87,7 +89,7 @@ impl Flags {
     }
 
     /// Puts into the plan who does what and when.
-    pub(crate) fn direct(&self, scenario: &Scenario, plan: &mut Plan) -> anyhow::Result<()> {
+    pub(crate) fn direct(&self, scenario: &Scenario, plan: &mut FleetPlan) -> anyhow::Result<()> {
         plan.machines = self.clients(Some(scenario));
         plan.roles.clone_from(&scenario.roles);
         plan.arrival = self.arrival.unwrap_or(scenario.arrival);
@@ -100,7 +102,8 @@ impl Flags {
             plan.warm_up
         );
         if let Some(rate) = self.rate {
-            let [Role { rate: of_role, does: Does::Steps(_), .. }] = plan.roles.as_mut_slice()
+            let [MachineRole { rate: of_role, does: RoleTask::Steps(_), .. }] =
+                plan.roles.as_mut_slice()
             else {
                 bail!(
                     "--rate is for a scenario with one [[machine]], of plain steps; in a file each \
@@ -114,12 +117,12 @@ impl Flags {
 }
 
 /// The scenario that is played where nothing was said.
-pub(crate) fn usual() -> anyhow::Result<Scenario> {
-    find(BUILT_IN[0].0)
+pub(crate) fn load_usual_scenario() -> anyhow::Result<Scenario> {
+    find_scenario(BUILT_IN[0].0)
 }
 
 /// A built-in scenario, else a file.
-pub(crate) fn find(name: &str) -> anyhow::Result<Scenario> {
+pub(crate) fn find_scenario(name: &str) -> anyhow::Result<Scenario> {
     if let Some((name, text)) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
         return Ok(Scenario::parse(name, text)?);
     }
@@ -134,10 +137,10 @@ pub(crate) fn find(name: &str) -> anyhow::Result<Scenario> {
 }
 
 /// Prints each built-in scenario with its sentence.
-pub(crate) fn list() -> anyhow::Result<ExitCode> {
+pub(crate) fn list_scenarios() -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     for (name, _) in BUILT_IN {
-        writeln!(out, "{name:<18}{}", find(name)?.about)?;
+        writeln!(out, "{name:<18}{}", find_scenario(name)?.about)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -147,7 +150,7 @@ pub(crate) fn list() -> anyhow::Result<ExitCode> {
 /// Their contents are made up, the same on every machine: a run with --made-files checks every
 /// octet.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Files {
+pub(crate) struct FilesArguments {
     /// A built-in scenario or a file
     #[arg(long, value_name = "NAME|FILE")]
     scenario: String,
@@ -155,9 +158,9 @@ pub(crate) struct Files {
     directory: PathBuf,
 }
 
-impl Files {
+impl FilesArguments {
     pub(crate) fn write(&self) -> anyhow::Result<ExitCode> {
-        let scenario = find(&self.scenario)?;
+        let scenario = find_scenario(&self.scenario)?;
         ensure!(!scenario.files.is_empty(), "scenario {} has no [files]", scenario.name);
         let shown = self.directory.display();
         scenario
@@ -180,7 +183,7 @@ mod tests {
     #[test]
     fn every_built_in_scenario_is_right_and_says_what_it_is() {
         for (name, _) in BUILT_IN {
-            let scenario = find(name).unwrap();
+            let scenario = find_scenario(name).unwrap();
             assert_eq!(scenario.name, name);
             assert!(!scenario.about.is_empty() && scenario.clients.is_some(), "{name}");
         }
@@ -192,11 +195,16 @@ mod tests {
     #[test]
     fn a_scenario_that_is_not_there_is_told_with_those_that_are() {
         assert!(
-            find("boot-strom")
+            find_scenario("boot-strom")
                 .unwrap_err()
                 .to_string()
                 .contains("there are boot-storm, zoo, storm, ")
         );
-        assert!(find("./none.toml").unwrap_err().to_string().contains("cannot read ./none.toml"));
+        assert!(
+            find_scenario("./none.toml")
+                .unwrap_err()
+                .to_string()
+                .contains("cannot read ./none.toml")
+        );
     }
 }

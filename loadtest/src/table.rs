@@ -3,68 +3,72 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use ringboot_fleet::Pretty;
+use ringboot_fleet::PrettyMicroseconds;
 
 use crate::expect;
-use crate::json::{Document, Times, name};
+use crate::json::{ReportDocument, TimeDistribution, spell_stage_name};
 use crate::repeat;
-use crate::width::{Column, Layout, columns, wrapped};
+use crate::width::{TableColumn, TableLayout, count_output_columns, wrap_sentence};
 use crate::words;
 
 /// Causes of failure that are listed: the report stays on one screen, and the file has all of them.
 const CAUSES_SHOWN_MAX: usize = 6;
 
 /// The whole report as text.
-pub(crate) fn text(report: &Document) -> String {
+pub(crate) fn format_report_table(report: &ReportDocument) -> String {
     let mut out = String::new();
     // A String takes whatever is written to it.
-    let _ = stages(&mut out, report);
-    out += &summary(report);
+    let _ = write_stage_rows(&mut out, report);
+    out += &format_summary(report);
     if report.summary.interrupted {
-        out.push_str(&wrapped("! interrupted: this is what was measured until then"));
+        out.push_str(&wrap_sentence("! interrupted: this is what was measured until then"));
     }
     for limit in &report.limits {
-        out.push_str(&wrapped(&format!("! {limit}")));
+        out.push_str(&wrap_sentence(&format!("! {limit}")));
     }
     for failed in report.failures.iter().take(CAUSES_SHOWN_MAX) {
         let (machines, stage) = (failed.machines, &failed.stage);
-        out.push_str(&wrapped(&format!("{machines} failed: {} ({stage})", failed.shown())));
-        if let Some(who) = words::who(report, &failed.cause, stage, machines) {
-            out.push_str(&wrapped(&format!("  they are {who}")));
+        out.push_str(&wrap_sentence(&format!("{machines} failed: {} ({stage})", failed.shown())));
+        if let Some(who) = words::list_failed_machines(report, &failed.cause, stage, machines) {
+            out.push_str(&wrap_sentence(&format!("  they are {who}")));
         }
     }
     for odd in &report.oddities {
-        out.push_str(&wrapped(&format!("put up with {} {}", odd.times, odd.what)));
+        out.push_str(&wrap_sentence(&format!("put up with {} {}", odd.times, odd.what)));
     }
-    out + &repeat::text(report) + &expect::text(&report.verdicts)
+    out + &repeat::format_repeat_spread(report) + &expect::format_expectations(&report.verdicts)
 }
 
 /// Name, count, five quantiles, retransmissions. Who has little room wants the slow end.
-const STAGES: [Column; 8] = [
-    Column::text(13, 0),
-    Column::number(7, 0),
-    Column::number(10, 1),
-    Column::number(10, 3),
-    Column::number(10, 0),
-    Column::number(10, 4),
-    Column::number(10, 0),
-    Column::number(9, 2),
+const STAGES: [TableColumn; 8] = [
+    TableColumn::text(13, 0),
+    TableColumn::number(7, 0),
+    TableColumn::number(10, 1),
+    TableColumn::number(10, 3),
+    TableColumn::number(10, 0),
+    TableColumn::number(10, 4),
+    TableColumn::number(10, 0),
+    TableColumn::number(9, 2),
 ];
 
-fn stages(out: &mut String, report: &Document) -> fmt::Result {
-    let layout = Layout::new(&STAGES, columns());
+fn write_stage_rows(out: &mut String, report: &ReportDocument) -> fmt::Result {
+    let layout = TableLayout::new(&STAGES, count_output_columns());
     out.write_str(
         &layout.line(&["stage", "count", "p50", "p90", "p99", "p99.9", "max", "retrans"]),
     )?;
-    let stages = report.stages_in_order().map(|(stage, times)| (name(stage), times));
+    let stages = report.stages_in_order().map(|(stage, times)| (spell_stage_name(stage), times));
     let whole = if report.summary.firmware { "whole boot" } else { "all steps" };
     let spans = [("to kernel".to_owned(), &report.to_kernel), (whole.to_owned(), &report.boot)];
     for (name, times) in stages.chain(spans) {
-        let Times { count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits, .. } = times;
+        let TimeDistribution {
+            count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits, ..
+        } = times;
         if *count == 0 && retransmits.is_none() {
             continue;
         }
-        let time = |us: &u64| if *count > 0 { Pretty(*us).to_string() } else { "-".to_owned() };
+        let time = |us: &u64| {
+            if *count > 0 { PrettyMicroseconds(*us).to_string() } else { "-".to_owned() }
+        };
         let [p50, p90, p99, p999, max] = [p50_us, p90_us, p99_us, p999_us, max_us].map(time);
         let retransmits = retransmits.map_or(String::new(), |number| number.to_string());
         out.write_str(&layout.line(&[
@@ -81,10 +85,11 @@ fn stages(out: &mut String, report: &Document) -> fmt::Result {
     writeln!(out)
 }
 
-fn summary(report: &Document) -> String {
+fn format_summary(report: &ReportDocument) -> String {
     let summary = &report.summary;
-    let mut lines = vec![format!("{}, {} retries", words::headline(report), summary.retries)];
-    lines.extend(words::rates(report).into_iter().chain(words::octets(report)));
+    let mut lines =
+        vec![format!("{}, {} retries", words::format_headline(report), summary.retries)];
+    lines.extend(words::format_rate_lines(report).into_iter().chain(words::describe_bytes(report)));
     if summary.warm_up_s > 0.0 {
         let warm_up_s = summary.warm_up_s;
         lines.push(format!(
@@ -116,11 +121,11 @@ fn summary(report: &Document) -> String {
             "load generator: {processor_s:.2} CPU-s, its core busy {busy:.0} % of the time"
         ));
     }
-    lines.iter().map(|line| wrapped(line)).collect()
+    lines.iter().map(|line| wrap_sentence(line)).collect()
 }
 
 /// A time that is not known well, in the unit that a person would choose.
-pub(crate) fn rough(time: Duration) -> String {
+pub(crate) fn format_rough_time(time: Duration) -> String {
     match time.as_secs() {
         0 => format!("{} ms", time.as_millis()),
         seconds @ ..120 => format!("{seconds} s"),
@@ -136,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_report_is_readable_in_80_columns() {
-        let text = text(&made_up(500));
+        let text = format_report_table(&made_up(500));
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         let header = text.lines().next().unwrap();
         for column in ["stage", "count", "p50", "p90", "p99", "p99.9", "max", "retrans"] {
@@ -160,7 +165,7 @@ mod tests {
     #[test]
     fn a_rough_time_is_never_rounded_to_another_unit() {
         let said = [300, 1_000, 61_000, 119_999, 120_000, 600_000]
-            .map(|ms| rough(Duration::from_millis(ms)));
+            .map(|ms| format_rough_time(Duration::from_millis(ms)));
         assert_eq!(said, ["300 ms", "1 s", "61 s", "119 s", "2 min", "10 min"]);
     }
 }

@@ -11,13 +11,13 @@ const LINE_PAUSE: Duration = Duration::from_secs(10);
 
 /// The line. Dropping it takes it away.
 #[derive(Debug)]
-pub(crate) struct Ticker {
+pub(crate) struct RunTicker {
     begun: Instant,
     told: Option<Instant>,
     bar: Option<ProgressBar>,
 }
 
-impl Ticker {
+impl RunTicker {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let bar = io::stderr().is_terminal().then(ProgressBar::new_spinner);
         if let Some(bar) = &bar {
@@ -59,7 +59,7 @@ impl Ticker {
     }
 }
 
-impl Drop for Ticker {
+impl Drop for RunTicker {
     fn drop(&mut self) {
         self.finish();
     }

@@ -16,19 +16,19 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use ringboot::config::Config;
-use ringboot_fleet::{Scenario, duration, limits};
+use ringboot_fleet::{Scenario, limits, parse_duration};
 use serde::Serialize;
 
 use crate::interrupt;
-use crate::json::{self, Document, utc};
+use crate::json::{self, ReportDocument, format_utc};
 use crate::scenario;
-use crate::table::rough;
-use crate::width::wrapped;
-use bench::{Run, Runs};
-use edit::Entry;
-use goal::Goal;
-use knobs::Wanted;
-use search::{Bounds, Ratios, Search, Stop, Tried, Values, Verdict};
+use crate::table::format_rough_time;
+use crate::width::wrap_sentence;
+use bench::{TuneRun, TuneRuns};
+use edit::SettingEntry;
+use goal::TuneGoal;
+use knobs::WantedKnob;
+use search::{KnobSearch, KnobValues, KnobVerdict, RoundRatios, TriedKnob, TuneBounds, TuneStop};
 
 /// Searches better numbers for a configuration, one knob at a time
 ///
@@ -36,7 +36,7 @@ use search::{Bounds, Ratios, Search, Stop, Tried, Values, Verdict};
 /// that is started anew for each run. A value is taken only where it is better by more than the
 /// noise. Nothing is written unless --out or --write says where.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
+pub(crate) struct TuneArguments {
     /// What machines do: a built-in scenario or a file [default: boot-storm]
     #[arg(long, value_name = "NAME|FILE")]
     scenario: Option<String>,
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     clients: Option<u32>,
     /// What shall become less
     #[arg(long, value_enum, default_value_t)]
-    goal: Goal,
+    goal: TuneGoal,
     /// Rounds for each knob
     #[arg(
         long,
@@ -59,13 +59,13 @@ pub(crate) struct Arguments {
     )]
     runs: u32,
     /// The whole search takes no longer; knobs that it has no time for are named
-    #[arg(long, default_value = "10m", value_name = "TIME", value_parser = duration)]
+    #[arg(long, default_value = "10m", value_name = "TIME", value_parser = parse_duration)]
     budget: Duration,
     /// Only this knob, with its usual values or with these; may be given several times [default:
     /// all that matter for the scenario, of workers, windowsize-max, http-slots, http-chunk,
     /// gso-segments, spin-us, receive-buffers]
-    #[arg(long, value_name = "NAME[=V,V...]", value_parser = knobs::wanted)]
-    knob: Vec<Wanted>,
+    #[arg(long, value_name = "NAME[=V,V...]", value_parser = knobs::parse_wanted_knob)]
+    knob: Vec<WantedKnob>,
     /// The server program [default: the `ringboot` beside this program]
     #[arg(long, value_name = "FILE")]
     ringboot: Option<PathBuf>,
@@ -92,9 +92,9 @@ pub(crate) struct Arguments {
 
 /// Exit code 0 whatever was found, 1 when there was no time to try anything, 130 when it was
 /// interrupted.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    match searched(arguments) {
-        Err(error) if error.downcast_ref() == Some(&Stop::Interrupted) => {
+pub(crate) fn run_tune(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
+    match run_knob_search(arguments) {
+        Err(error) if error.downcast_ref() == Some(&TuneStop::Interrupted) => {
             writeln!(io::stderr(), "loadtest: interrupted; nothing is written")?;
             Ok(ExitCode::from(interrupt::EXIT))
         }
@@ -102,36 +102,39 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn searched(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
     arguments.refuse_what_cannot_be()?;
-    let begin = Begin::read(arguments)?;
-    let scenario = arguments.scenario.as_deref().map_or_else(scenario::usual, scenario::find)?;
-    let (knobs, not_worth) = knobs::chosen(&arguments.knob, &begin.config, &scenario)?;
+    let begin = TuneStart::read(arguments)?;
+    let scenario = arguments
+        .scenario
+        .as_deref()
+        .map_or_else(scenario::load_usual_scenario, scenario::find_scenario)?;
+    let (knobs, not_worth) = knobs::choose_knobs(&arguments.knob, &begin.config, &scenario)?;
     let timed = scenario.duration.is_some()
         || arguments.rest.iter().any(|word| word.starts_with("--duration"));
     let mut runs =
-        Runs::new(arguments.of_a_run(&scenario), begin.config.clone(), arguments.goal, timed)?;
-    say(&runs, &arguments.heading(&scenario, timed))?;
+        TuneRuns::new(arguments.of_a_run(&scenario), begin.config.clone(), arguments.goal, timed)?;
+    print_tune_text(&runs, &arguments.heading(&scenario, timed))?;
     let (first, run) = runs.warm_up()?;
     let rounds = arguments.runs as usize;
-    let mut search = Search::new(knobs, Bounds { rounds, budget: arguments.budget, run });
+    let mut search = KnobSearch::new(knobs, TuneBounds { rounds, budget: arguments.budget, run });
     let needed = search.time_needed(&runs);
     let machines = first.summary.machines;
-    say(
+    print_tune_text(
         &runs,
-        &wrapped(&format!(
+        &wrap_sentence(&format!(
             "One run with {machines} machines takes {:.1} s; all knobs need about {}, and have {} \
              (--budget).",
             run.as_secs_f64(),
-            rough(needed),
-            rough(arguments.budget),
+            format_rough_time(needed),
+            format_rough_time(arguments.budget),
         )),
     )?;
     if first.summary.client_was_limit {
         let hint = arguments.less_to_do();
-        say(
+        print_tune_text(
             &runs,
-            &wrapped(&format!(
+            &wrap_sentence(&format!(
                 "! The load generator is the limit, not the server: little can be seen to be \
                  better.{hint}"
             )),
@@ -139,14 +142,14 @@ fn searched(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
 
     let least = search.time_of_least(&runs);
-    let mut found = Found { tried: Vec::new(), left_out: not_worth, together: None };
+    let mut found = TuneFindings { tried: Vec::new(), left_out: not_worth, together: None };
     while let Some(tried) = search.next(&mut runs)? {
-        say(&runs, &shown::knob(&tried, arguments.goal))?;
+        print_tune_text(&runs, &shown::format_tried_knob(&tried, arguments.goal))?;
         found.tried.push(tried);
     }
     let before = runs.done().len();
     found.together = match search.together(&mut runs) {
-        Err(Stop::TimeIsOver) => Some(Ratios::default()),
+        Err(TuneStop::TimeIsOver) => Some(RoundRatios::default()),
         other => other?,
     };
     runs.finish();
@@ -156,11 +159,11 @@ fn searched(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "there was no time: give it a longer --budget, or a run fewer --clients".to_owned(),
         );
     }
-    let outcome = Outcome { arguments, begin, first, found, runs: &runs, timed };
+    let outcome = TuneOutcome { arguments, begin, first, found, runs: &runs, timed };
     outcome.say(search.best(), runs.done().get(before..).unwrap_or_default())?;
     outcome.write(search.best())?;
     if outcome.found.tried.is_empty() && !search.left_out().is_empty() {
-        let least = rough(least);
+        let least = format_rough_time(least);
         writeln!(
             io::stderr(),
             "loadtest: no knob was tried: even one needs about {least} (--budget), or fewer \
@@ -171,11 +174,11 @@ fn searched(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn say(runs: &Runs, text: &str) -> io::Result<()> {
+fn print_tune_text(runs: &TuneRuns, text: &str) -> io::Result<()> {
     runs.in_front(|| io::stdout().lock().write_all(text.as_bytes()))
 }
 
-impl Arguments {
+impl TuneArguments {
     fn refuse_what_cannot_be(&self) -> anyhow::Result<()> {
         let named = |word: &&String| word.split('=').next() == Some("--server");
         if self.server.is_some() || self.rest.iter().any(|word| named(&word)) {
@@ -232,23 +235,26 @@ impl Arguments {
 
     fn heading(&self, scenario: &Scenario, timed: bool) -> String {
         let goal = format!("Goal: {}, the {}.", self.goal.name(), self.goal.words(timed));
-        let what =
-            format!("Scenario {}. {goal} {}", scenario.name, shown::rule(self.runs as usize));
+        let what = format!(
+            "Scenario {}. {goal} {}",
+            scenario.name,
+            shown::describe_tune_rule(self.runs as usize)
+        );
         let loopback = "! Over loopback: no network card, no loss, no interrupts. Segmented sends, \
                         windows and polling are worth something else on a network.";
-        wrapped(&what) + &wrapped(loopback)
+        wrap_sentence(&what) + &wrap_sentence(loopback)
     }
 }
 
 /// What the search begins with.
-struct Begin {
+struct TuneStart {
     /// The file that is to be changed, and its text.
     file: Option<(PathBuf, String)>,
     config: Config,
 }
 
-impl Begin {
-    fn read(arguments: &Arguments) -> anyhow::Result<Self> {
+impl TuneStart {
+    fn read(arguments: &TuneArguments) -> anyhow::Result<Self> {
         let Some(file) = &arguments.write else {
             return Ok(Self { file: None, config: Config::for_root("/") });
         };
@@ -263,35 +269,35 @@ impl Begin {
 
 /// What a search has found.
 #[derive(Serialize)]
-struct Found {
-    tried: Vec<Tried>,
+struct TuneFindings {
+    tried: Vec<TriedKnob>,
     /// Knobs that were not tried, and why.
     left_out: std::collections::BTreeMap<&'static str, String>,
     /// All winners beside now; None where there is no winner, nothing in it where the time was
     /// over.
-    together: Option<Ratios>,
+    together: Option<RoundRatios>,
 }
 
 /// A search that is over.
-struct Outcome<'a> {
-    arguments: &'a Arguments,
-    begin: Begin,
-    first: Document,
-    found: Found,
-    runs: &'a Runs,
+struct TuneOutcome<'a> {
+    arguments: &'a TuneArguments,
+    begin: TuneStart,
+    first: ReportDocument,
+    found: TuneFindings,
+    runs: &'a TuneRuns,
     timed: bool,
 }
 
-impl Outcome<'_> {
+impl TuneOutcome<'_> {
     /// True where all winners together have won every round beside now.
     fn is_better(&self) -> bool {
-        self.found.together.as_ref().is_some_and(Ratios::have_won)
+        self.found.together.as_ref().is_some_and(RoundRatios::have_won)
     }
 
-    fn say(&self, best: &Values, together: &[Run]) -> io::Result<()> {
+    fn say(&self, best: &KnobValues, together: &[TuneRun]) -> io::Result<()> {
         let mut out = String::new();
         if let Some(ratios) = self.found.together.as_ref().filter(|ratios| !ratios.0.is_empty()) {
-            out += &shown::together(together, ratios, self.arguments.goal, self.timed);
+            out += &shown::format_joint_result(together, ratios, self.arguments.goal, self.timed);
         }
         out.push('\n');
         let mut reasons: Vec<&String> = self.found.left_out.values().collect();
@@ -304,13 +310,16 @@ impl Outcome<'_> {
                 .iter()
                 .filter(|(_, other)| *other == why)
                 .map(|(knob, _)| *knob);
-            out += &wrapped(&format!("not tried: {}: {why}", knobs.collect::<Vec<_>>().join(", ")));
+            out += &wrap_sentence(&format!(
+                "not tried: {}: {why}",
+                knobs.collect::<Vec<_>>().join(", ")
+            ));
         }
         let done = self.runs.done();
         let limited = done.iter().filter(|run| run.generator_was_limit).count();
         if limited > 0 {
             let all = done.len();
-            out += &wrapped(&format!(
+            out += &wrap_sentence(&format!(
                 "! In {limited} of {all} runs the load generator was the limit: there no value of \
                  the server's could look better.{}",
                 self.arguments.less_to_do()
@@ -318,9 +327,9 @@ impl Outcome<'_> {
         }
         for failure in done.iter().filter_map(|run| run.failure.as_deref()).take(FAILURES_SHOWN_MAX)
         {
-            out += &wrapped(&format!("! a run failed: {failure}"));
+            out += &wrap_sentence(&format!("! a run failed: {failure}"));
         }
-        out += &wrapped(&self.verdict(best));
+        out += &wrap_sentence(&self.verdict(best));
         if self.is_better() {
             out += "\n";
             out += &self.block(best);
@@ -328,7 +337,7 @@ impl Outcome<'_> {
         io::stdout().lock().write_all(out.as_bytes())
     }
 
-    fn verdict(&self, best: &Values) -> String {
+    fn verdict(&self, best: &KnobValues) -> String {
         let now = if self.begin.file.is_some() { "what the file has now" } else { "the defaults" };
         match &self.found.together {
             None if self.found.tried.is_empty() => {
@@ -342,24 +351,28 @@ impl Outcome<'_> {
                 )
             }
             Some(ratios) if !self.is_better() => {
-                let shown = shown::shown(ratios);
+                let shown = shown::format_ratios(ratios);
                 format!(
                     "Together they are no better than {now}, {shown}: leave everything as it is."
                 )
             }
             Some(ratios) => {
                 let (knobs, goal) = (best.len(), self.arguments.goal.name());
-                format!("{knobs} changed: {goal} beside {now} is {}.", shown::shown(ratios))
+                format!("{knobs} changed: {goal} beside {now} is {}.", shown::format_ratios(ratios))
             }
         }
     }
 
-    fn block(&self, best: &Values) -> String {
+    fn block(&self, best: &KnobValues) -> String {
         let (run, summary) = (&self.first.run, &self.first.summary);
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let together = self.found.together.as_ref().map_or(String::new(), shown::shown);
+        let together = self.found.together.as_ref().map_or(String::new(), shown::format_ratios);
         let mut about = vec![
-            format!("Found by `loadtest tune` on {}, {}.", host.trim(), utc(SystemTime::now())),
+            format!(
+                "Found by `loadtest tune` on {}, {}.",
+                host.trim(),
+                format_utc(SystemTime::now())
+            ),
             format!("{}, {} processors, Linux {}.", run.processor, run.cpus, run.kernel),
             format!(
                 "Scenario {}, {} machines, over LOOPBACK: measure again on your network.",
@@ -368,20 +381,20 @@ impl Outcome<'_> {
             format!("All together: {} {together}.", self.arguments.goal.name()),
         ];
         for tried in &self.found.tried {
-            let Verdict::Won { value, confirmation } = &tried.verdict else { continue };
+            let KnobVerdict::Won { value, confirmation } = &tried.verdict else { continue };
             if best.get(tried.knob) == Some(value) {
                 about.push(format!(
                     "{} = {value} beside {}: {}.",
                     tried.knob,
                     tried.reference,
-                    shown::shown(confirmation)
+                    shown::format_ratios(confirmation)
                 ));
             }
         }
-        shown::block(best, &self.begin.config, &about)
+        shown::format_config_block(best, &self.begin.config, &about)
     }
 
-    fn write(&self, best: &Values) -> anyhow::Result<()> {
+    fn write(&self, best: &KnobValues) -> anyhow::Result<()> {
         if let Some(file) = &self.arguments.json {
             self.write_json(file, best)?;
         }
@@ -400,19 +413,19 @@ impl Outcome<'_> {
             writeln!(io::stdout(), "\n  written to {}", file.display())?;
         }
         match &self.begin.file {
-            Some((file, text)) => put(file, text, best),
+            Some((file, text)) => put_winners(file, text, best),
             None => Ok(()),
         }
     }
 
-    fn write_json(&self, file: &Path, best: &Values) -> anyhow::Result<()> {
-        let empty = Values::new();
-        let document = Written {
+    fn write_json(&self, file: &Path, best: &KnobValues) -> anyhow::Result<()> {
+        let empty = KnobValues::new();
+        let document = TuneDocument {
             version: 1,
             run: &self.first.run,
             machines: self.first.summary.machines,
             goal: self.arguments.goal.name(),
-            goals: Goal::ALL.map(Goal::name),
+            goals: TuneGoal::ALL.map(TuneGoal::name),
             found: &self.found,
             best: if self.is_better() { best } else { &empty },
             runs: self.runs.done(),
@@ -427,36 +440,36 @@ const FAILURES_SHOWN_MAX: usize = 3;
 
 /// What --json writes.
 #[derive(Serialize)]
-struct Written<'a> {
+struct TuneDocument<'a> {
     version: u32,
-    run: &'a json::Run,
+    run: &'a json::RunDescription,
     machines: u32,
     goal: &'static str,
     /// The names of the numbers that each run has, all in seconds.
-    goals: [&'static str; Goal::ALL.len()],
+    goals: [&'static str; TuneGoal::ALL.len()],
     #[serde(flatten)]
-    found: &'a Found,
+    found: &'a TuneFindings,
     /// What should be changed; empty where nothing should.
-    best: &'a Values,
-    runs: &'a [Run],
+    best: &'a KnobValues,
+    runs: &'a [TuneRun],
 }
 
 /// Puts the winners into the configuration and says what was there before.
-fn put(file: &Path, text: &str, best: &Values) -> anyhow::Result<()> {
-    let entries: Vec<Entry> = best
+fn put_winners(file: &Path, text: &str, best: &KnobValues) -> anyhow::Result<()> {
+    let entries: Vec<SettingEntry> = best
         .iter()
         .filter_map(|(name, value)| {
-            let spec = knobs::spec(name)?;
-            Some(Entry { table: spec.table, key: spec.name, value: *value })
+            let spec = knobs::find_knob_spec(name)?;
+            Some(SettingEntry { table: spec.table, key: spec.name, value: *value })
         })
         .collect();
-    let (new, changes) = edit::edited(&file.display().to_string(), text, &entries)?;
-    let stamp = format!("before-tune-{}", utc(SystemTime::now()).replace([':', '-'], ""));
-    let backup = edit::replace(file, text, &new, &stamp)?;
+    let (new, changes) = edit::edit_entries(&file.display().to_string(), text, &entries)?;
+    let stamp = format!("before-tune-{}", format_utc(SystemTime::now()).replace([':', '-'], ""));
+    let backup = edit::replace_config_file(file, text, &new, &stamp)?;
     let mut out = io::stdout().lock();
     writeln!(out, "\n  {}:", file.display())?;
     for change in changes {
-        let Entry { table, key, value } = change.entry;
+        let SettingEntry { table, key, value } = change.entry;
         writeln!(
             out,
             "    [{table}] {key}: {} -> {value}",

@@ -11,20 +11,20 @@ const COLUMNS_MAX: usize = 80;
 const COLUMNS_MIN: usize = 40;
 
 /// Columns of standard output: what COLUMNS says, else the terminal, else 80; never more than 80.
-pub(crate) fn columns() -> usize {
+pub(crate) fn count_output_columns() -> usize {
     let terminal = terminal_size_of(io::stdout()).map(|(Width(columns), _)| columns);
-    columns_of(std::env::var("COLUMNS").ok().as_deref(), terminal)
+    decide_columns(std::env::var("COLUMNS").ok().as_deref(), terminal)
 }
 
-fn columns_of(variable: Option<&str>, terminal: Option<u16>) -> usize {
+fn decide_columns(variable: Option<&str>, terminal: Option<u16>) -> usize {
     let said =
         variable.and_then(|columns| columns.trim().parse().ok()).filter(|columns| *columns > 0);
     said.or(terminal.map(usize::from)).unwrap_or(COLUMNS_MAX).clamp(COLUMNS_MIN, COLUMNS_MAX)
 }
 
 /// Lines that keep to the width of the output, the first indented by two, the others by four.
-pub(crate) fn wrapped(sentence: &str) -> String {
-    let room = columns();
+pub(crate) fn wrap_sentence(sentence: &str) -> String {
+    let room = count_output_columns();
     let mut out = String::new();
     let mut line = " ".to_owned();
     for word in sentence.split_whitespace() {
@@ -41,7 +41,7 @@ pub(crate) fn wrapped(sentence: &str) -> String {
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Column {
+pub(crate) struct TableColumn {
     /// With the gap to the column before.
     width: usize,
     /// Of two columns the one with the greater number goes first.
@@ -50,7 +50,7 @@ pub(crate) struct Column {
     is_text: bool,
 }
 
-impl Column {
+impl TableColumn {
     pub(crate) const fn number(width: usize, rank: u8) -> Self {
         Self { width, rank, is_text: false }
     }
@@ -62,14 +62,14 @@ impl Column {
 
 /// Which columns of a table there is room for.
 #[derive(Debug)]
-pub(crate) struct Layout<'a> {
-    columns: &'a [Column],
+pub(crate) struct TableLayout<'a> {
+    columns: &'a [TableColumn],
     /// Columns of a greater rank are left out.
     rank_max: u8,
 }
 
-impl<'a> Layout<'a> {
-    pub(crate) fn new(columns: &'a [Column], room: usize) -> Self {
+impl<'a> TableLayout<'a> {
+    pub(crate) fn new(columns: &'a [TableColumn], room: usize) -> Self {
         let width = |rank_max| {
             columns
                 .iter()
@@ -114,15 +114,19 @@ mod tests {
             (Some("0"), None, 80),
             (None, Some(10), 40),
         ] {
-            assert_eq!(columns_of(variable, terminal), columns, "{variable:?} {terminal:?}");
+            assert_eq!(decide_columns(variable, terminal), columns, "{variable:?} {terminal:?}");
         }
     }
 
     #[test]
     fn a_table_leaves_out_what_matters_least() {
-        let columns =
-            [Column::text(8, 0), Column::number(6, 2), Column::number(6, 1), Column::text(6, 0)];
-        let line = |room| Layout::new(&columns, room).line(&["name", "a", "b", "c"]);
+        let columns = [
+            TableColumn::text(8, 0),
+            TableColumn::number(6, 2),
+            TableColumn::number(6, 1),
+            TableColumn::text(6, 0),
+        ];
+        let line = |room| TableLayout::new(&columns, room).line(&["name", "a", "b", "c"]);
         assert_eq!(line(80), "  name       a     b  c\n");
         assert_eq!(line(25), "  name       b  c\n");
         assert_eq!(line(19), "  name    c\n");
@@ -132,7 +136,7 @@ mod tests {
     #[test]
     fn a_long_sentence_goes_on_in_the_next_line() {
         let sentence = "word ".repeat(40);
-        let text = wrapped(&sentence);
+        let text = wrap_sentence(&sentence);
         assert!(text.lines().count() > 2 && text.lines().all(|line| line.len() <= 80), "{text}");
         assert_eq!(text.split_whitespace().count(), 40);
     }

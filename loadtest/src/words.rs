@@ -1,17 +1,17 @@
 //! What a run came to in sentences that fit what its machines did: boots, or requests, transfers
 //! and leases.
 
-use crate::json::Document;
+use crate::json::ReportDocument;
 
 /// How many machines did what they were there for.
-pub(crate) fn headline(report: &Document) -> String {
+pub(crate) fn format_headline(report: &ReportDocument) -> String {
     let summary = &report.summary;
     let did = if summary.firmware { "booted" } else { "did all their steps" };
     format!("{} of {} machines {did} in {:.2} s", summary.booted, summary.machines, summary.wall_s)
 }
 
 /// A line for each kind of plain request, with its rate.
-pub(crate) fn rates(report: &Document) -> Vec<String> {
+pub(crate) fn format_rate_lines(report: &ReportDocument) -> Vec<String> {
     let kinds = [
         ("leases", "dhcp", report.rates.leases_per_s),
         ("transfers", "loader", report.rates.transfers_per_s),
@@ -19,13 +19,13 @@ pub(crate) fn rates(report: &Document) -> Vec<String> {
     ];
     let line = |(what, stage, rate): (&str, &str, Option<f64>)| {
         let count = report.stages.get(stage).map_or(0, |times| times.count);
-        rate.map(|rate| format!("{count} {what}, {} {what}/s", shown(rate)))
+        rate.map(|rate| format!("{count} {what}, {} {what}/s", format_rate_number(rate)))
     };
     kinds.into_iter().filter_map(line).collect()
 }
 
 /// Three digits that count.
-fn shown(rate: f64) -> String {
+fn format_rate_number(rate: f64) -> String {
     match rate {
         ..10.0 => format!("{rate:.2}"),
         10.0..100.0 => format!("{rate:.1}"),
@@ -34,7 +34,7 @@ fn shown(rate: f64) -> String {
 }
 
 /// Octets of files; None where no machine was to fetch any.
-pub(crate) fn octets(report: &Document) -> Option<String> {
+pub(crate) fn describe_bytes(report: &ReportDocument) -> Option<String> {
     let summary = &report.summary;
     if summary.bytes == 0 && !summary.fetches {
         return None;
@@ -49,7 +49,12 @@ pub(crate) fn octets(report: &Document) -> Option<String> {
 }
 
 /// The machines that failed for a cause, in this stage: the first few by name, the others counted.
-pub(crate) fn who(report: &Document, cause: &str, stage: &str, all: u32) -> Option<String> {
+pub(crate) fn list_failed_machines(
+    report: &ReportDocument,
+    cause: &str,
+    stage: &str,
+    all: u32,
+) -> Option<String> {
     let failed = report
         .failed_machines
         .iter()

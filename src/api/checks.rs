@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 use super::findings::finding_json;
 use super::status;
 use crate::config::Config;
-use crate::control::check::{self, Heard, HeardPool, Reader, Running, Subject};
-use crate::control::examine::{reader, why_unread};
-use crate::control::load::{self, Overrides};
+use crate::control::check::{
+    self, CheckSubject, FileReader, HeardPool, HeardSubnet, RunningServer,
+};
+use crate::control::examine::{choose_file_reader, explain_unread_config};
+use crate::control::load::{self, ConfigOverrides};
 use crate::control::loaders;
 use crate::observe::finding::{CheckFinding, FindingSeverity};
 use crate::observe::port_holder::SocketProtocol;
@@ -19,26 +21,26 @@ use crate::serve::overview::Overview;
 
 /// The findings of a running server on its own configuration, as the file is now and as the
 /// server's user may read.
-pub fn in_server(overrides: &Overrides, overview: &Overview) -> Value {
+pub fn in_server(overrides: &ConfigOverrides, overview: &Overview) -> Value {
     let running = running(&status::status(overview));
-    body(match load::read(overrides) {
+    body(match load::read_serve_config(overrides) {
         Ok((mut config, _)) => {
             let wants_dhcp = config.dhcp.is_wanted() && !overrides.no_dhcp;
             found(
                 &mut config,
                 wants_dhcp,
-                Judge { reader: reader(None), is_service: false },
+                Judge { reader: choose_file_reader(None), is_service: false },
                 Some(&running),
             )
         }
-        Err(error) => why_unread(&error),
+        Err(error) => explain_unread_config(&error),
     })
 }
 
 /// As whom a configuration is judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Judge {
-    pub reader: Reader,
+    pub reader: FileReader,
     pub is_service: bool,
 }
 
@@ -46,23 +48,23 @@ pub fn found(
     config: &mut Config,
     wants_dhcp: bool,
     judge: Judge,
-    running: Option<&Running>,
+    running: Option<&RunningServer>,
 ) -> Vec<CheckFinding> {
     let Judge { reader, is_service } = judge;
-    let is_elsewhere = matches!(reader, Reader::Elsewhere { .. });
+    let is_elsewhere = matches!(reader, FileReader::Elsewhere { .. });
     let packages = if is_elsewhere { Path::new("/dev/null") } else { Path::new("/") };
     let borrowed =
-        loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, packages);
-    let subject = Subject { config, borrowed: &borrowed, wants_dhcp, reader, is_service };
-    let mut findings = check::configuration(subject);
+        loaders::settle_loaders(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, packages);
+    let subject = CheckSubject { config, borrowed: &borrowed, wants_dhcp, reader, is_service };
+    let mut findings = check::check_configuration(subject);
     if !is_elsewhere {
-        findings.extend(check::surroundings(subject, running));
+        findings.extend(check::check_surroundings(subject, running));
     }
     findings
 }
 
 /// What `status` says that matters to a check.
-pub fn running(status: &Value) -> Running {
+pub fn running(status: &Value) -> RunningServer {
     let words = |value: &Value| {
         let all = value.as_array().into_iter().flatten().filter_map(Value::as_str);
         all.map(str::to_owned).collect::<Vec<_>>()
@@ -80,7 +82,7 @@ pub fn running(status: &Value) -> Running {
         let word = |key: &str| subnet[key].as_str().map(str::to_owned);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let others = subnet["other_servers"].as_array().map_or(&[][..], Vec::as_slice);
-        Heard {
+        HeardSubnet {
             subnet: word("subnet").unwrap_or_default(),
             silent_because: word("silent_because"),
             other_servers: others
@@ -98,7 +100,7 @@ pub fn running(status: &Value) -> Running {
     });
     let pid = status["pid"].as_u64().unwrap_or(0);
     let unlocked = status["image_memory"]["unlocked"].as_u64().unwrap_or(0);
-    Running {
+    RunningServer {
         pid,
         sockets: udp.chain(tcp).collect(),
         heard: heard.collect(),

@@ -16,7 +16,7 @@ pub fn configuration(overview: &Overview) -> Answer {
     let snapshot = &generation.snapshot;
     let started =
         overview.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-    let boot: Value = loaders::keys(&snapshot.dhcp.boot)
+    let boot: Value = loaders::list_boot_keys(&snapshot.dhcp.boot)
         .into_iter()
         .map(|(key, value)| (key.to_owned(), json!(value)))
         .collect();

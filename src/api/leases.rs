@@ -17,7 +17,7 @@ use crate::model::machine::Mac;
 use crate::model::who::MachineSelector;
 use crate::serve::dhcp::{DhcpControl, Listing};
 use crate::serve::handle::Handle;
-use crate::store::{DATABASE, SqliteStore, leases_of_odd_rows};
+use crate::store::{DATABASE, SqliteStore, recover_odd_leases};
 
 /// Addresses in one answer: a few megabytes. The command asks for the next ones after it.
 const LISTED_MAX: usize = 20_000;
@@ -76,7 +76,7 @@ pub fn stored(state: &Path, filter: LeaseFilter) -> anyhow::Result<Listing> {
         }
         _ => {}
     })?;
-    declined.extend(leases_of_odd_rows(&odd, now));
+    declined.extend(recover_odd_leases(&odd, now));
     let listed = rows.iter().chain(&declined).map(|lease| ListedAddress::of(lease, now));
     // A start forgets what is kept back no longer.
     let counts =

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use crate::boot::loaders::{ARCHITECTURES, find_loader_version, name_loader_packages};
 use crate::boot::pe::BootProgram;
-use crate::control::loaders::{Found, in_packages, in_root, program};
+use crate::control::loaders::{
+    FoundLoader, find_packaged_loaders, find_root_loaders, read_program_kind,
+};
 
 /// A loader larger than this (bytes) is not searched for its version.
 const SEARCHED_MAX: u64 = 16 * 1024 * 1024;
@@ -16,7 +18,10 @@ pub const PATH: &str = "/v1/loaders";
 
 /// The loaders of a root and of this machine's packages.
 pub fn listing(root: Option<&Path>) -> Value {
-    let found = root.iter().flat_map(|root| in_root(root)).chain(in_packages(Path::new("/")));
+    let found = root
+        .iter()
+        .flat_map(|root| find_root_loaders(root))
+        .chain(find_packaged_loaders(Path::new("/")));
     let rows: Vec<Value> = found.filter_map(|found| row(&found)).collect();
     let missing: Vec<Value> = ARCHITECTURES
         .into_iter()
@@ -31,10 +36,10 @@ pub fn shown(root: Option<&Path>) -> Value {
     root.map_or(Value::Null, |root| json!(root.to_string_lossy()))
 }
 
-fn row(found: &Found) -> Option<Value> {
+fn row(found: &FoundLoader) -> Option<Value> {
     let key = ARCHITECTURES.iter().find(|(_, arch)| *arch == found.arch).map(|(key, _)| *key)?;
     // None: this kind of file carries no signature.
-    let signed = match program(&found.path) {
+    let signed = match read_program_kind(&found.path) {
         Ok(BootProgram::Efi { is_signed, .. }) => Some(is_signed),
         _ => None,
     };

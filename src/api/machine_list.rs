@@ -18,7 +18,7 @@ use crate::observe::journal::MachineJournal;
 use crate::observe::standing::{MachineStanding, judge_standing};
 use crate::observe::timeline::{JournalEntry, build_boot_story};
 use crate::serve::overview::Overview;
-use crate::store::{HISTORY, History};
+use crate::store::{HISTORY, HistoryDatabase};
 
 /// The resource of a running server.
 pub const PATH: &str = "/v1/machines";
@@ -79,7 +79,7 @@ pub fn of_history(state: &Path) -> anyhow::Result<Value> {
         );
     }
     let mut machines: HashMap<Mac, Vec<JournalEntry>> = HashMap::new();
-    History::read_only(&path)?
+    HistoryDatabase::read_only(&path)?
         .load(|(mac, _, entry)| machines.entry(mac).or_default().push(entry))?;
     // A list without names is better than none.
     let listing = leases::stored(state, LeaseFilter::default()).unwrap_or_default();

@@ -16,7 +16,7 @@ use crate::model::who::MachineSelector;
 use crate::observe::cause::StopCause;
 use crate::observe::journal::MachineJournal;
 use crate::observe::timeline::{BootStory, JournalEntry, build_boot_story};
-use crate::store::{HISTORY, History};
+use crate::store::{HISTORY, HistoryDatabase};
 
 /// The last boot of one machine, out of a running server.
 pub fn of_journal(
@@ -53,7 +53,7 @@ pub fn of_history(state: &Path, who: MachineSelector) -> anyhow::Result<Answer> 
             path.display()
         );
     }
-    let history = History::read_only(&path)?;
+    let history = HistoryDatabase::read_only(&path)?;
     let mac = match who {
         MachineSelector::Mac(mac) => Some(mac),
         MachineSelector::Address(address) => history.find(address)?,

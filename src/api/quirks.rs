@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::admin_socket::{Answer, Routes};
 use crate::boot::quirks::{FirmwareQuirk, FixedQuirk, QuirkAllowance, QuirkSubject, SHIPPED};
-use crate::control::quirks::Quirks;
+use crate::control::quirks::QuirkKeeper;
 use crate::model::machine::{Firmware, Mac};
 use crate::store::{DATABASE, SqliteStore, StoreError};
 
@@ -26,7 +26,7 @@ pub const PATH: &str = "/v1/quirks";
 /// known.
 pub fn routes(
     routes: Routes,
-    quirks: Option<std::sync::Arc<Quirks>>,
+    quirks: Option<std::sync::Arc<QuirkKeeper>>,
     fixed: impl Fn() -> Vec<FixedQuirk> + Send + Sync + 'static,
 ) -> Routes {
     let (pins, forgets) = (quirks.clone(), quirks.clone());
@@ -40,8 +40,8 @@ pub fn routes(
 }
 
 fn with(
-    quirks: Option<&Quirks>,
-    answer: impl FnOnce(&Quirks) -> Result<Answer, StoreError>,
+    quirks: Option<&QuirkKeeper>,
+    answer: impl FnOnce(&QuirkKeeper) -> Result<Answer, StoreError>,
 ) -> Answer {
     let Some(quirks) = quirks else {
         let detail =
@@ -54,7 +54,7 @@ fn with(
     })
 }
 
-fn pin(quirks: &Quirks, rest: &str) -> Result<Answer, StoreError> {
+fn pin(quirks: &QuirkKeeper, rest: &str) -> Result<Answer, StoreError> {
     let asked = rest
         .split_once('/')
         .and_then(|(subject, limits)| Some((subject.parse().ok()?, of_path(limits)?)));
@@ -67,7 +67,7 @@ fn pin(quirks: &Quirks, rest: &str) -> Result<Answer, StoreError> {
     Ok(Answer::ok(json!({ "subject": subject.to_string(), "limits": in_json(allowance) })))
 }
 
-fn forget(quirks: &Quirks, rest: &str) -> Result<Answer, StoreError> {
+fn forget(quirks: &QuirkKeeper, rest: &str) -> Result<Answer, StoreError> {
     Ok(match rest.parse::<QuirkSubject>() {
         Ok(subject) if quirks.forget(subject)? => {
             Answer::ok(json!({ "subject": subject.to_string() }))

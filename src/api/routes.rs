@@ -13,7 +13,7 @@ use super::{
     backup, checks, configuration, health, leases, loaders, looks, machine_list, machines, quirks,
     status, walks,
 };
-use crate::control::quirks::Quirks;
+use crate::control::quirks::QuirkKeeper;
 use crate::serve::handle::{Handle, Refusal};
 use crate::serve::overview::Overview;
 
@@ -35,7 +35,7 @@ pub fn routes(handle: Handle, inside: Inside) -> Routes {
     };
     let (limiting, limits) = (quirks.clone(), fixed.clone());
     let counted = quirks.clone();
-    let known = |quirks: &Option<Arc<Quirks>>| {
+    let known = |quirks: &Option<Arc<QuirkKeeper>>| {
         quirks.as_ref().map(|quirks| quirks.list()).unwrap_or_default()
     };
     let found = looks::routes(walks::routes(Routes::default(), &handle), &handle);

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::control::load::Overrides;
-use crate::control::quirks::Quirks;
+use crate::control::load::ConfigOverrides;
+use crate::control::quirks::QuirkKeeper;
 use crate::observe::journal::MachineJournal;
 
 /// What is known of machines.
@@ -12,7 +12,7 @@ use crate::observe::journal::MachineJournal;
 pub struct Known {
     pub journal: Arc<MachineJournal>,
     /// None: no DHCP, no machine.
-    pub quirks: Option<Arc<Quirks>>,
+    pub quirks: Option<Arc<QuirkKeeper>>,
 }
 
 /// What the resources look at.
@@ -21,5 +21,5 @@ pub struct Inside {
     pub known: Known,
     /// None: no configuration, no store.
     pub database: Option<PathBuf>,
-    pub overrides: Overrides,
+    pub overrides: ConfigOverrides,
 }

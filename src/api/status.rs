@@ -24,7 +24,7 @@ pub fn status(overview: &Overview) -> Value {
     let since = |time: SystemTime| {
         SystemTime::now().duration_since(time).map_or(0, |since| since.as_secs())
     };
-    let interfaces: Vec<Value> = net::interfaces()
+    let interfaces: Vec<Value> = net::list_interfaces()
         .unwrap_or_default()
         .iter()
         .map(|one| {
@@ -123,7 +123,7 @@ pub fn status(overview: &Overview) -> Value {
             "store": overview.store.as_ref().map(|store| store_health(&store.report())),
         })
     });
-    let user = privileges::own_ids();
+    let user = privileges::read_own_ids();
     let [names, made, pieces] = overview.images.workers().queued();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -140,7 +140,7 @@ pub fn status(overview: &Overview) -> Value {
         "subnets": subnets,
         "datapath": overview.datapath.to_string(),
         "no_ring_because": overview.no_ring,
-        "cores_without_ring": datapath::cores_without_ring(),
+        "cores_without_ring": datapath::count_ringless_cores(),
         "control_cpu": overview.control_cpu,
         "cores": overview.cores.iter().map(core).collect::<Vec<_>>(),
         "dhcp": dhcp,
@@ -153,7 +153,7 @@ pub fn status(overview: &Overview) -> Value {
             "sockets": socket_drops(overview),
             "events": overview.events.dropped(),
             "log_lines": sink::count_lost_lines(),
-            "kernel_shortages": ring::shortages(),
+            "kernel_shortages": ring::count_shortages(),
         },
     })
 }

@@ -22,7 +22,7 @@ use crate::model::network::Ipv4Network;
 use crate::serve::dhcp::Tried;
 use crate::serve::handle::Handle;
 use crate::serve::overview::Overview;
-use crate::snapshot::walks::Walk;
+use crate::snapshot::walks::LocalWalk;
 
 /// How long an address stands for a machine unless the walk ends before.
 const WALK_MAX: Duration = Duration::from_secs(60);
@@ -108,7 +108,8 @@ impl Wanted {
         let offer = match (&overview.dhcp_control, subnet) {
             (Some(dhcp), Some(subnet)) => {
                 let relay = subnet.interface.is_none().then(|| inside(subnet));
-                let packet = walk::discover(self.firmware, self.mac, relay).unwrap_or_default();
+                let packet =
+                    walk::build_discover(self.firmware, self.mac, relay).unwrap_or_default();
                 match dhcp.try_out(packet, subnet.network) {
                     Some(tried) => offered(&tried),
                     None => {
@@ -131,13 +132,13 @@ impl Wanted {
         };
         let machine = Machine {
             mac: self.mac,
-            uuid: Some(walk::uuid_of(self.mac)),
+            uuid: Some(walk::make_walk_uuid(self.mac)),
             firmware: Some(self.firmware),
         };
         let stands_for = offer.address.unwrap_or(source);
         let machine = offer.asked.then_some(machine).filter(|_| offer.silence.is_none());
         if offer.silence.is_none() {
-            overview.begin_walk(Walk {
+            overview.begin_walk(LocalWalk {
                 source,
                 stands_for,
                 machine,
@@ -180,7 +181,7 @@ fn inside(subnet: &Subnet) -> Ipv4Addr {
 
 fn offered(tried: &Tried) -> Offer {
     let decision = &tried.decision;
-    let offer = decision.answer.as_ref().and_then(|answer| walk::read_offer(&answer.bytes));
+    let offer = decision.answer.as_ref().and_then(|answer| walk::read_offer_facts(&answer.bytes));
     let no_loader = match decision.event.as_ref().map(|event| &event.told) {
         Some(DhcpEventKind::NoLoader(why)) => Some(why.clone()),
         _ => None,
@@ -230,7 +231,7 @@ impl Offer {
             "subnet": subnet.map(|subnet| subnet.network.to_string()),
             "reasons": self.reasons,
             "silence": silence,
-            "seen_as": self.seen_as.and_then(walk::kind_of),
+            "seen_as": self.seen_as.and_then(walk::spell_firmware_kind),
         })
     }
 }

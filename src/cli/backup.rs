@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::client::{self, Source};
 use super::output;
-use crate::control::load::{DEFAULT_CONFIG, read_file};
+use crate::control::load::{DEFAULT_CONFIG, read_config_file};
 use crate::guard;
 use crate::store::{self, BackupError, DATABASE, NoState, StateDirectory};
 
@@ -56,7 +56,7 @@ pub(super) fn back_up(arguments: &BackupArguments) -> ExitCode {
         let leases = match source {
             Source::Server(socket) => receive(socket, file)?,
             Source::Store(state) => {
-                state.visit(|path| Ok(store::backup(&path.join(DATABASE), file)?))?
+                state.visit(|path| Ok(store::backup_database(&path.join(DATABASE), file)?))?
             }
         };
         Ok(format!("{leases} leases in {}", file.display()))
@@ -93,8 +93,8 @@ fn receive(socket: client::Socket, target: &Path) -> anyhow::Result<usize> {
     let received = socket
         .download("/v1/backup", &mut file)
         .and_then(|_| file.sync_all().context("syncing it"))
-        .and_then(|()| Ok(store::sync_directory_of(target)?))
-        .and_then(|()| Ok(store::leases_in(target)?));
+        .and_then(|()| Ok(store::sync_parent_directory(target)?))
+        .and_then(|()| Ok(store::count_backup_leases(target)?));
     if received.is_err() {
         let _ = std::fs::remove_file(target);
     }
@@ -104,7 +104,7 @@ fn receive(socket: client::Socket, target: &Path) -> anyhow::Result<usize> {
 pub(super) fn restore(arguments: &RestoreArguments) -> ExitCode {
     finish("restore", arguments.state.place(), |(path, user)| {
         let state = lock(&path, user.as_deref())?;
-        let restored = store::restore(&state, &arguments.file)?;
+        let restored = store::restore_database(&state, &arguments.file)?;
         StateDirectory::give_all_to_owner(&path)?;
         let kept = restored.kept.map_or(String::new(), |kept| {
             format!("; the database of before is {}", kept.display())
@@ -118,7 +118,7 @@ impl State {
         if let Some(state) = &self.state {
             return Ok((state.clone(), None));
         }
-        let config = read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)))
+        let config = read_config_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)))
             .map_err(|error| {
                 client::hinted(
                     &error,
@@ -141,8 +141,8 @@ fn lock(path: &Path, user: Option<&str>) -> anyhow::Result<StateDirectory> {
         }
         answer => answer?,
     };
-    if is_new && let Some(account) = guard::account(user)? {
-        guard::give(path, account.ids, StateDirectory::is_ours)
+    if is_new && let Some(account) = guard::choose_account(user)? {
+        guard::give_directory(path, account.ids, StateDirectory::is_ours)
             .with_context(|| format!("giving {} to {}", path.display(), account.name))?;
     }
     Ok(state)

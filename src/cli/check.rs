@@ -11,11 +11,11 @@ use super::{client, live};
 use crate::api::checks::{Judge, body, found, running};
 use crate::api::values::plural;
 use crate::config::Config;
-use crate::control::check::Reader;
-use crate::control::examine::{reader, why_unread};
+use crate::control::check::FileReader;
+use crate::control::examine::{choose_file_reader, explain_unread_config};
 use crate::control::load::{self};
 use crate::control::loaders;
-use crate::engine::privileges::{self, Ids};
+use crate::engine::privileges::{self, UserIds};
 use crate::fleet::walk;
 use crate::guard;
 use crate::observe::finding::CheckFinding;
@@ -63,7 +63,7 @@ pub(super) struct Arguments {
 /// Runs the command. Exit 2: usage, or a configuration that cannot be read.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let (mut config, file) =
-        match load::read_named(arguments.config.as_deref(), arguments.root.as_deref()) {
+        match load::read_named_config(arguments.config.as_deref(), arguments.root.as_deref()) {
             Ok(read) => read,
             Err(error) => return unread(&error, arguments.json),
         };
@@ -77,7 +77,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             );
             return ExitCode::from(2);
         };
-        loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, Path::new("/"));
+        loaders::settle_loaders(
+            &mut config.snapshot.dhcp.boot,
+            &config.root,
+            wants_dhcp,
+            Path::new("/"),
+        );
         let (json, firmware, socket) =
             (arguments.json, arguments.firmware.as_deref(), arguments.socket.as_deref());
         return live::run(&live::Wanted { config: &config, file, socket, host, firmware, json });
@@ -88,7 +93,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             found(
                 &mut config,
                 wants_dhcp,
-                Judge { reader: Reader::Elsewhere { has_root }, is_service: false },
+                Judge { reader: FileReader::Elsewhere { has_root }, is_service: false },
                 None,
             )
         }
@@ -124,27 +129,29 @@ fn who_serves(
     config: &Config,
     status: Option<&Value>,
     is_service: bool,
-) -> (Reader, Option<CheckFinding>) {
-    let own = privileges::own_ids();
-    let user = |ids: Ids| match ids {
-        Ids { uid: 0, .. } => Reader::Root,
-        ids if ids.uid == own.uid => Reader::Caller,
-        Ids { uid, gid } => Reader::User { uid, gid },
+) -> (FileReader, Option<CheckFinding>) {
+    let own = privileges::read_own_ids();
+    let user = |ids: UserIds| match ids {
+        UserIds { uid: 0, .. } => FileReader::Root,
+        ids if ids.uid == own.uid => FileReader::Caller,
+        UserIds { uid, gid } => FileReader::User { uid, gid },
     };
     let number = |key: &str| u32::try_from(status?["user"][key].as_u64()?).ok();
     if let (Some(uid), Some(gid)) = (number("uid"), number("gid")) {
-        return (user(Ids { uid, gid }), None);
+        return (user(UserIds { uid, gid }), None);
     }
     if own.uid != 0 {
         // Somebody's own file is served by himself.
         let name = config.server.user.as_deref().or(is_service.then_some(guard::DEFAULT_USER));
-        let named = name.and_then(|name| privileges::ids_of(name).ok().flatten());
-        return (named.map_or(Reader::Caller, user), None);
+        let named = name.and_then(|name| privileges::find_user_ids(name).ok().flatten());
+        return (named.map_or(FileReader::Caller, user), None);
     }
-    match guard::account(config.server.user.as_deref()) {
-        Ok(Some(account)) => (reader(Some(&account)), None),
-        Ok(None) => (Reader::Root, Some(guard::stays_root(config.server.user.as_deref()))),
-        Err(error) => (Reader::Root, Some(CheckFinding::fatal(error.to_string(), ""))),
+    match guard::choose_account(config.server.user.as_deref()) {
+        Ok(Some(account)) => (choose_file_reader(Some(&account)), None),
+        Ok(None) => {
+            (FileReader::Root, Some(guard::report_kept_root(config.server.user.as_deref())))
+        }
+        Err(error) => (FileReader::Root, Some(CheckFinding::fatal(error.to_string(), ""))),
     }
 }
 
@@ -152,7 +159,7 @@ fn who_serves(
 fn unread(error: &anyhow::Error, json: bool) -> ExitCode {
     let code = ExitCode::from(2);
     if json {
-        return output::say(&output::in_json(&body(why_unread(error))), code);
+        return output::say(&output::in_json(&body(explain_unread_config(error))), code);
     }
     complain!("{error:#}");
     code

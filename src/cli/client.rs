@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::api::admin_socket::Answer;
 use crate::config::ADMIN_SOCKET;
-use crate::control::load::{DEFAULT_CONFIG, read_file};
+use crate::control::load::{DEFAULT_CONFIG, read_config_file};
 use crate::store::{NoState, StateDirectory};
 
 /// How long the server may take to answer; a backup of a large database on a slow disk is the
@@ -78,7 +78,7 @@ impl Server {
         if let Some(socket) = &self.socket {
             return Ok(socket.clone());
         }
-        let config = match read_file(&self.config) {
+        let config = match read_config_file(&self.config) {
             Ok(config) => config,
             // The server runs with what the file said before: while it is being edited, status and
             // why are wanted most. Of another file than the usual one nobody knows where its server
@@ -153,15 +153,16 @@ impl Place {
         if let Some(server) = self.socket.as_deref().and_then(Socket::reach) {
             return Ok(Source::Server(server));
         }
-        let config = match read_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))) {
-            Ok(config) => config,
-            Err(error) => {
-                let is_usual = self.socket.is_none() && self.config.is_none();
-                let usual = is_usual.then(|| Socket::reach(Path::new(ADMIN_SOCKET))).flatten();
-                let hint = "--config FILE names another file, --state DIR the directory itself";
-                return usual.map(Source::Server).ok_or_else(|| hinted(&error, hint));
-            }
-        };
+        let config =
+            match read_config_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))) {
+                Ok(config) => config,
+                Err(error) => {
+                    let is_usual = self.socket.is_none() && self.config.is_none();
+                    let usual = is_usual.then(|| Socket::reach(Path::new(ADMIN_SOCKET))).flatten();
+                    let hint = "--config FILE names another file, --state DIR the directory itself";
+                    return usual.map(Source::Server).ok_or_else(|| hinted(&error, hint));
+                }
+            };
         let configured = config.server.admin_socket.filter(|_| self.socket.is_none());
         Ok(match configured.as_deref().and_then(Socket::reach) {
             Some(server) => Source::Server(server),

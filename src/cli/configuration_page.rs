@@ -4,7 +4,7 @@
 use clap::ValueEnum;
 use roff::{Roff, bold, roman};
 
-use crate::config::reference::{self, Key, Table};
+use crate::config::reference::{self, ReferenceKey, ReferenceTable};
 
 /// The file in a directory of manual pages.
 pub(super) const FILE: &str = "ringboot.toml.5";
@@ -33,11 +33,11 @@ fn manual() -> String {
     page.control("SH", ["NAME"]);
     page.text([roman("ringboot.toml - the configuration of ringboot(1)")]);
     page.control("SH", ["DESCRIPTION"]);
-    for paragraph in reference::about_file().split("\n\n") {
+    for paragraph in reference::describe_config_file().split("\n\n") {
         page.control("PP", []);
         page.text([roman(paragraph)]);
     }
-    for table in reference::tables() {
+    for table in reference::read_reference_tables() {
         write_table(&mut page, &table);
     }
     page.control("SH", ["FILES"]);
@@ -50,7 +50,7 @@ fn manual() -> String {
     page.to_roff()
 }
 
-fn write_table(page: &mut Roff, table: &Table) {
+fn write_table(page: &mut Roff, table: &ReferenceTable) {
     page.control("SH", [if table.name.is_empty() { "ABOVE ALL TABLES" } else { &table.name }]);
     if !table.about.is_empty() {
         page.text([roman(table.about.replace("\n\n", " "))]);
@@ -63,7 +63,7 @@ fn write_table(page: &mut Roff, table: &Table) {
 }
 
 /// "A number; default 8."
-fn fate(key: &Key) -> String {
+fn fate(key: &ReferenceKey) -> String {
     match (key.is_required(), key.shows_default()) {
         (true, _) => format!("({}, required)", key.kind),
         (false, true) => format!("({}; this is the default)", key.kind),
@@ -74,7 +74,7 @@ fn fate(key: &Key) -> String {
 fn table() -> String {
     let mut text =
         "| table | key | kind | default | what it is |\n|---|---|---|---|---|\n".to_owned();
-    for table in reference::tables() {
+    for table in reference::read_reference_tables() {
         for key in &table.keys {
             let name =
                 if table.name.is_empty() { String::new() } else { format!("`{}`", table.name) };
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_manual_page_has_every_table_and_key() {
         let manual = manual();
-        for table in reference::tables() {
+        for table in reference::read_reference_tables() {
             assert!(
                 table.name.is_empty()
                     || manual.contains(&format!(".SH {}", table.name))

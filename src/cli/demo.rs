@@ -18,7 +18,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::fleet::{
-    Audit, Contents, Fleet, Images, Pace, PrivateServer, Progress, Report, Servers,
+    ContentMap, Fleet, FleetPace, FleetProgress, FleetReport, ImageSizes, LeaseAudit,
+    PrivateServer, ServerAddresses,
 };
 use crate::model::machine::Mac;
 use crate::store::DATABASE;
@@ -70,22 +71,22 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     thread::spawn(move || signals.forever().try_for_each(|_| interrupts.send(News::Interrupt)));
 
     let program = std::env::current_exe().context("cannot find this program's own file")?;
-    let images = Images {
+    let images = ImageSizes {
         kernel: u64::from(arguments.kernel_mib) * MIB,
         initrd: u64::from(arguments.initrd_mib) * MIB,
     };
     let seed = u64::from(std::process::id());
-    let mut server = PrivateServer::start(&program, images, &Contents::default(), seed)?;
+    let mut server = PrivateServer::start(&program, images, &ContentMap::default(), seed)?;
     say(&introduction(arguments, &server))?;
 
-    let pace = Pace {
+    let pace = FleetPace {
         haste: HASTE,
         idle_waits: false,
         gives_up: false,
         patience: crate::fleet::limits::PATIENCE,
     };
     let fleet = Arc::new(Fleet::new(server.plan(arguments.clients, pace, seed)));
-    let progress = Arc::new(Progress::default());
+    let progress = Arc::new(FleetProgress::default());
     let (running, counts) = (Arc::clone(&fleet), Arc::clone(&progress));
     thread::spawn(move || sender.send(News::Booted(running.run(&counts).map(Box::new))));
 
@@ -111,7 +112,7 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// What the main thread waits for.
 enum News {
-    Booted(io::Result<Box<Report>>),
+    Booted(io::Result<Box<FleetReport>>),
     Interrupt,
 }
 
@@ -119,11 +120,11 @@ enum News {
 /// the outage was; None after Ctrl-C.
 fn watch(
     server: &mut PrivateServer,
-    progress: &Progress,
+    progress: &FleetProgress,
     clients: u32,
     octets: u64,
     news: &Receiver<News>,
-) -> anyhow::Result<Option<(Box<Report>, Option<Duration>)>> {
+) -> anyhow::Result<Option<(Box<FleetReport>, Option<Duration>)>> {
     let bar = ProgressBar::new(octets)
         .with_style(ProgressStyle::with_template(BAR)?.progress_chars("=> "));
     let mut outage = None;
@@ -172,7 +173,7 @@ fn stored_leases(state: &Path) -> anyhow::Result<Vec<(Mac, Ipv4Addr)>> {
 const BAR: &str = "  [{bar:40}] {bytes:>10} of {total_bytes} {binary_bytes_per_sec}  {msg}";
 
 fn introduction(arguments: &Arguments, server: &PrivateServer) -> String {
-    let Servers { dhcp, tftp, http } = server.servers();
+    let ServerAddresses { dhcp, tftp, http } = server.servers();
     let real = match server.real_loaders() {
         [] => "made up (no syslinux, shim or GRUB packages here)".to_owned(),
         names => format!("real {}", names.join(", ")),
@@ -187,8 +188,8 @@ fn introduction(arguments: &Arguments, server: &PrivateServer) -> String {
 
 fn conclusion(
     server: &PrivateServer,
-    report: &Report,
-    audit: &Audit,
+    report: &FleetReport,
+    audit: &LeaseAudit,
     outage: Option<Duration>,
 ) -> String {
     let gigabytes = report.megabytes() / 1000.0;
@@ -229,7 +230,7 @@ fn conclusion(
 /// Leases that are listed when the audit is not clean.
 const LEASES_SHOWN_MAX: usize = 5;
 
-fn invitation(Servers { tftp, http, .. }: Servers) -> String {
+fn invitation(ServerAddresses { tftp, http, .. }: ServerAddresses) -> String {
     format!(
         "\nStill serving; Ctrl-C ends it and removes everything. Try:\n  curl \
          http://{http}/boot.ipxe\n  curl -r 0-99 http://{http}/demo/vmlinuz | xxd | head -3\n  \

@@ -14,7 +14,7 @@ use crate::dhcp::lease::LeaseChange;
 use crate::dhcp::listing::{AddressStatus, LeaseFilter};
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
-use crate::store::{SqliteStore, Store};
+use crate::store::{LeaseStore, SqliteStore};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use super::client::Server;
 use super::output;
 use crate::boot::names::parse_menu_name;
-use crate::config::{Config, Places};
+use crate::config::{Config, ConfigPlaces};
 use crate::control::loaders;
 use crate::dhcp::subnet::{ServedClients, Subnet, SubnetMode};
-use crate::fleet::walk::{self, Broken, Start, Walked};
+use crate::fleet::walk::{self, BrokenChain, WalkReport, WalkStart};
 use crate::model::machine::{Firmware, Mac};
 use crate::model::network::Ipv4Network;
 use crate::observe::events::BootStage;
@@ -188,7 +188,7 @@ fn walk_all(wanted: &Wanted<'_>, machines: &[Machine]) -> anyhow::Result<Vec<Cha
 /// loader for.
 fn kinds(wanted: &Wanted<'_>, last: Option<&str>) -> Vec<(&'static str, Firmware, &'static str)> {
     let boot = &wanted.config.snapshot.dhcp.boot;
-    let configured = loaders::keys(boot);
+    let configured = loaders::list_boot_keys(boot);
     let has_loader = |name: &str, key: &str| match name {
         // The rendered script is there wherever there is a menu.
         "ipxe" => wanted.config.snapshot.menu.is_some() || boot.ipxe.is_some(),
@@ -206,7 +206,7 @@ fn kinds(wanted: &Wanted<'_>, last: Option<&str>) -> Vec<(&'static str, Firmware
 
 struct Walker<'a> {
     server: Server,
-    places: &'a Places,
+    places: &'a ConfigPlaces,
     config: &'a Config,
 }
 
@@ -271,7 +271,7 @@ impl Walker<'_> {
                 return Ok(chain);
             };
             key = self.key_behind(&start.boot_file, key);
-            let walked = walk::walk(&start);
+            let walked = walk::walk_chain(&start);
             let said = self.end(&offer)?;
             let walked = walked.context("the walk cannot run")?;
             chain.add(&walked);
@@ -279,7 +279,9 @@ impl Walker<'_> {
                 chain.fault = Some(self.fault(broken, key, &said));
                 return Ok(chain);
             }
-            let Some(next) = walked.goes_on_as.and_then(walk::kind_of) else { return Ok(chain) };
+            let Some(next) = walked.goes_on_as.and_then(walk::spell_firmware_kind) else {
+                return Ok(chain);
+            };
             let Some((name, next, next_key)) = walk::KINDS.iter().find(|(name, ..)| *name == next)
             else {
                 break;
@@ -300,7 +302,7 @@ impl Walker<'_> {
         firmware: Firmware,
         key: &str,
         chain: &mut Chain,
-    ) -> Option<Start> {
+    ) -> Option<WalkStart> {
         let subnet = |key: &str| {
             let place = offer.network.and_then(|network| self.places.subnet(network, key));
             place.map_or_else(
@@ -328,7 +330,7 @@ impl Walker<'_> {
             return None;
         };
         let Offer { address, tftp, source, .. } = *offer;
-        Some(Start { mac: machine.mac, firmware, address, tftp, boot_file, source })
+        Some(WalkStart { mac: machine.mac, firmware, address, tftp, boot_file, source })
     }
 
     /// The key of `[boot]` that named this boot file: an iPXE may get the loader of its
@@ -337,13 +339,13 @@ impl Walker<'_> {
         let names = |value: Option<&str>| {
             value.is_some_and(|value| boot_file.ends_with(value.trim_start_matches('/')))
         };
-        let keys = loaders::keys(&self.config.snapshot.dhcp.boot);
+        let keys = loaders::list_boot_keys(&self.config.snapshot.dhcp.boot);
         let own = keys.iter().find(|(known, value)| *known == key && names(*value));
         own.or_else(|| keys.iter().find(|(_, value)| names(*value))).map_or(key, |(known, _)| known)
     }
 
     /// Which line is behind a broken link.
-    fn fault(&self, broken: &Broken, key: &str, said: &[String]) -> Fault {
+    fn fault(&self, broken: &BrokenChain, key: &str, said: &[String]) -> Fault {
         let in_menu = broken.menu.as_ref().filter(|_| !broken.is_rendered).map(|(name, line)| {
             let path = self.path_of(name);
             let line = if *line > 0 { format!(":{line}") } else { String::new() };
@@ -386,7 +388,7 @@ impl Walker<'_> {
 
 /// Whether the server speaks of the link that is broken: `TFTP refused debian/linux: no such file`,
 /// `HTTP refused ks.cfg.j2:2:4: ...`.
-fn concerns(said: &str, broken: &Broken) -> bool {
+fn concerns(said: &str, broken: &BrokenChain) -> bool {
     let rest = said.split_once(" refused ").map_or("", |(_, rest)| rest);
     let name = rest.split(':').next().unwrap_or_default().trim_start_matches('/');
     let name = name.strip_suffix(template::SUFFIX).unwrap_or(name);
@@ -427,7 +429,7 @@ impl Fault {
 }
 
 impl Chain {
-    fn add(&mut self, walked: &Walked) {
+    fn add(&mut self, walked: &WalkReport) {
         for link in &walked.links {
             let entry = link
                 .entry

@@ -46,7 +46,7 @@ struct List {
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let Command::List(list) = &arguments.command;
     let is_named = list.config.is_some() || list.root.is_some();
-    let config = match load::read_named(list.config.as_deref(), list.root.as_deref()) {
+    let config = match load::read_named_config(list.config.as_deref(), list.root.as_deref()) {
         Ok((config, _)) => Some(config),
         Err(error) if is_named => {
             complain!("{error:#}");

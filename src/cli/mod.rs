@@ -109,7 +109,11 @@ struct ManPages {
 pub fn main() -> ExitCode {
     // Not for people: what `serve` and `check` start to render templates.
     if std::env::args_os().nth(1).is_some_and(|command| command == render::COMMAND) {
-        return if render::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return if render::serve_templates().is_ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
     }
     let parsed =
         command_line().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));

@@ -12,7 +12,7 @@ use super::client::{self, Place, Source};
 use super::output;
 use crate::api::quirks::{PATH, all, date, in_path, list, no_limit, stored};
 use crate::boot::quirks::{QuirkAllowance, QuirkSubject};
-use crate::control::quirks::change_stored;
+use crate::control::quirks::change_stored_quirks;
 use crate::model::who::MachineSelector;
 use crate::store::SqliteStore;
 
@@ -122,8 +122,10 @@ fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {
         }
         Source::Store(state) => state.change(|state| {
             let store = SqliteStore::open(&state.database())?;
-            Ok(change_stored(store, |learner, now_s| learner.pin(*subject, allowance, now_s))
-                .map(drop)?)
+            Ok(change_stored_quirks(store, |learner, now_s| {
+                learner.pin(*subject, allowance, now_s)
+            })
+            .map(drop)?)
         })?,
     }
     Ok(format!("{subject}: {allowance}\n"))
@@ -137,7 +139,7 @@ fn forgotten(source: Source, subject: QuirkSubject) -> anyhow::Result<String> {
         }
         Source::Store(state) => state.change(|state| {
             let store = SqliteStore::open(&state.database())?;
-            Ok(change_stored(store, |learner, _| learner.forget(subject))?)
+            Ok(change_stored_quirks(store, |learner, _| learner.forget(subject))?)
         })?,
     };
     if was_there {

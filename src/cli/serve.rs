@@ -8,7 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tracing::Level;
 
 use crate::control::examine::NotRight;
-use crate::control::load::{LEVELS, Overrides, read};
+use crate::control::load::{ConfigOverrides, LEVELS, read_serve_config};
 use crate::engine::open_files::raise_open_files;
 use crate::guard;
 use crate::observe::sink;
@@ -49,10 +49,10 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    fn overrides(&self) -> Overrides {
+    fn overrides(&self) -> ConfigOverrides {
         let Self { config, root, tftp, http, no_dhcp, workers, socket, log_level, verbose } =
             self.clone();
-        Overrides { config, root, tftp, http, no_dhcp, workers, socket, log_level, verbose }
+        ConfigOverrides { config, root, tftp, http, no_dhcp, workers, socket, log_level, verbose }
     }
 }
 
@@ -67,7 +67,7 @@ const USUAL_OPEN_FILES: u64 = 1024;
 /// ended by itself.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let overrides = arguments.overrides();
-    let (config, file) = match read(&overrides) {
+    let (config, file) = match read_serve_config(&overrides) {
         Ok(read) => read,
         Err(error) => {
             sink::log_last_words(&format!("{error:#}"), None);
@@ -77,7 +77,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let facility = config.log.facility;
     sink::start_logging(config.log.level, facility);
     // Before the first thread is started.
-    if let Err(error) = guard::no_new_privileges() {
+    if let Err(error) = guard::forbid_new_privileges() {
         tracing::warn!("programs that are started may still gain privileges: {error}");
     }
     // A mapping and a connection hold one each: the usual 1,024 are fewer than either may be.

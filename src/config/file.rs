@@ -5,19 +5,22 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Complaints;
+use super::problem::ConfigComplaints;
 use crate::model::spelling::find_nearest_word;
 
 /// One value and where it stands in the file.
-pub(super) type At<T> = toml::Spanned<T>;
+pub(super) type PlacedValue<T> = toml::Spanned<T>;
 
 /// Reads the whole file; None after an error of syntax. A value that could not be read is absent,
 /// and among the complaints.
-pub(super) fn read(text: &str, complaints: &mut Complaints<'_>) -> Option<File> {
+pub(super) fn read_config_text(
+    text: &str,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<FileKeys> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         let span = table.span();
-        return File::from_table(span, table.into_inner(), complaints);
+        return FileKeys::from_table(span, table.into_inner(), complaints);
     }
     // After a syntax error the rest of the tree is a guess: say what the parser says and nothing
     // more.
@@ -28,7 +31,7 @@ pub(super) fn read(text: &str, complaints: &mut Complaints<'_>) -> Option<File> 
 }
 
 /// A kind of value that a key can hold.
-pub(super) trait Written: Sized {
+pub(super) trait FileValue: Sized {
     /// What it looks like, for hints.
     const EXAMPLE: &'static str;
     /// The kind in a word or two, and a list of it, for the documentation.
@@ -36,7 +39,11 @@ pub(super) trait Written: Sized {
     const LIST_KIND: &'static str = "list";
 
     /// None: it was something else, and the complaint has been made.
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self>;
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self>;
 }
 
 /// Declares the tables of the file: each field with its key, so that the key is written down once.
@@ -56,42 +63,42 @@ macro_rules! tables {
         impl $name {
             /// Every key of this table, in the order of the documentation.
             pub(super) const KEYS: &'static [&'static str] = &[$($key),*];
-            const KINDS: &'static [&'static str] = &[$(<$kind as Written>::KIND),*];
+            const KINDS: &'static [&'static str] = &[$(<$kind as FileValue>::KIND),*];
 
             fn from_table(
                 span: Range<usize>,
                 table: DeTable<'_>,
-                complaints: &mut Complaints<'_>,
+                complaints: &mut ConfigComplaints<'_>,
             ) -> Option<Self> {
                 let mut read = Self { span, ..Self::default() };
                 for (key, value) in table {
                     match key.get_ref().as_ref() {
                         $($key => {
-                            read.$field = Written::read($key, value, complaints);
+                            read.$field = FileValue::read($key, value, complaints);
                             if read.$field.is_none() {
-                                complaints.exemplify(super::reference::example($table, $key));
+                                complaints.exemplify(super::reference::find_key_example($table, $key));
                             }
                         })*
-                        unknown => refuse_unknown(unknown, key.span(), Self::KEYS, complaints),
+                        unknown => refuse_unknown_key(unknown, key.span(), Self::KEYS, complaints),
                     }
                 }
                 Some(read)
             }
         }
 
-        impl Written for $name {
+        impl FileValue for $name {
             const EXAMPLE: &'static str = "a table of its own keys";
             const KIND: &'static str = "table";
 
             fn read(
                 key: &str,
-                value: At<DeValue<'_>>,
-                complaints: &mut Complaints<'_>,
+                value: PlacedValue<DeValue<'_>>,
+                complaints: &mut ConfigComplaints<'_>,
             ) -> Option<Self> {
                 let span = value.span();
                 match value.into_inner() {
                     DeValue::Table(table) => Self::from_table(span, table, complaints),
-                    other => refuse::<Self>(key, &span, &other, complaints),
+                    other => refuse_value::<Self>(key, &span, &other, complaints),
                 }
             }
         }
@@ -104,153 +111,153 @@ macro_rules! tables {
 
 tables! {
     /// The file itself.
-    File in "" {
-        root: At<String> = "root",
-        state: At<String> = "state",
-        server: Server = "server",
-        tftp: Tftp = "tftp",
-        http: Http = "http",
-        dhcp: Dhcp = "dhcp",
-        boot: Boot = "boot",
-        menu: Menu = "menu",
-        quirk: Vec<Quirk> = "quirk",
-        log: Log = "log",
-        tuning: Tuning = "tuning",
+    FileKeys in "" {
+        root: PlacedValue<String> = "root",
+        state: PlacedValue<String> = "state",
+        server: ServerKeys = "server",
+        tftp: TftpKeys = "tftp",
+        http: HttpKeys = "http",
+        dhcp: DhcpKeys = "dhcp",
+        boot: BootKeys = "boot",
+        menu: MenuKeys = "menu",
+        quirk: Vec<QuirkKeys> = "quirk",
+        log: LogKeys = "log",
+        tuning: TuningKeys = "tuning",
     }
     /// `[server]`
-    Server in "[server]" {
-        interfaces: Vec<At<String>> = "interfaces",
-        workers: At<u64> = "workers",
-        advertise: At<String> = "advertise",
-        admin_socket: At<String> = "admin-socket",
-        user: At<String> = "user",
+    ServerKeys in "[server]" {
+        interfaces: Vec<PlacedValue<String>> = "interfaces",
+        workers: PlacedValue<u64> = "workers",
+        advertise: PlacedValue<String> = "advertise",
+        admin_socket: PlacedValue<String> = "admin-socket",
+        user: PlacedValue<String> = "user",
     }
     /// `[tftp]`
-    Tftp in "[tftp]" {
-        listen: Vec<At<String>> = "listen",
-        per_source: At<u64> = "per-source",
-        requests_per_second: At<u64> = "requests-per-second",
-        queue: At<u64> = "queue",
-        windowsize_max: At<u64> = "windowsize-max",
-        blksize_max: At<u64> = "blksize-max",
-        refuse_options: Vec<At<String>> = "refuse-options",
-        packets_per_ms: At<u64> = "packets-per-ms",
-        port_range: At<String> = "port-range",
-        case_insensitive: At<bool> = "case-insensitive",
-        strip_prefixes: Vec<At<String>> = "strip-prefixes",
-        client: Vec<TftpClient> = "client",
+    TftpKeys in "[tftp]" {
+        listen: Vec<PlacedValue<String>> = "listen",
+        per_source: PlacedValue<u64> = "per-source",
+        requests_per_second: PlacedValue<u64> = "requests-per-second",
+        queue: PlacedValue<u64> = "queue",
+        windowsize_max: PlacedValue<u64> = "windowsize-max",
+        blksize_max: PlacedValue<u64> = "blksize-max",
+        refuse_options: Vec<PlacedValue<String>> = "refuse-options",
+        packets_per_ms: PlacedValue<u64> = "packets-per-ms",
+        port_range: PlacedValue<String> = "port-range",
+        case_insensitive: PlacedValue<bool> = "case-insensitive",
+        strip_prefixes: Vec<PlacedValue<String>> = "strip-prefixes",
+        client: Vec<TftpClientKeys> = "client",
     }
     /// `[[tftp.client]]`
-    TftpClient in "[[tftp.client]]" {
-        network: At<String> = "network",
-        mac: At<String> = "mac",
-        arch: At<String> = "arch",
-        windowsize_max: At<u64> = "windowsize-max",
-        blksize_max: At<u64> = "blksize-max",
-        refuse_options: Vec<At<String>> = "refuse-options",
+    TftpClientKeys in "[[tftp.client]]" {
+        network: PlacedValue<String> = "network",
+        mac: PlacedValue<String> = "mac",
+        arch: PlacedValue<String> = "arch",
+        windowsize_max: PlacedValue<u64> = "windowsize-max",
+        blksize_max: PlacedValue<u64> = "blksize-max",
+        refuse_options: Vec<PlacedValue<String>> = "refuse-options",
     }
     /// `[http]`
-    Http in "[http]" {
-        listen: Vec<At<String>> = "listen",
-        index: Vec<At<String>> = "index",
-        index_file: At<String> = "index-file",
-        per_source: At<u64> = "per-source",
-        connections: At<u64> = "connections",
-        rate: At<u64> = "rate",
+    HttpKeys in "[http]" {
+        listen: Vec<PlacedValue<String>> = "listen",
+        index: Vec<PlacedValue<String>> = "index",
+        index_file: PlacedValue<String> = "index-file",
+        per_source: PlacedValue<u64> = "per-source",
+        connections: PlacedValue<u64> = "connections",
+        rate: PlacedValue<u64> = "rate",
     }
     /// `[dhcp]`
-    Dhcp in "[dhcp]" {
-        listen_address: At<String> = "listen-address",
-        listen_port: At<u64> = "listen-port",
-        subnet: Vec<Subnet> = "subnet",
+    DhcpKeys in "[dhcp]" {
+        listen_address: PlacedValue<String> = "listen-address",
+        listen_port: PlacedValue<u64> = "listen-port",
+        subnet: Vec<SubnetKeys> = "subnet",
     }
     /// `[[dhcp.subnet]]`
-    Subnet in "[[dhcp.subnet]]" {
-        subnet: At<String> = "subnet",
-        interface: At<String> = "interface",
-        relay: At<bool> = "relay",
-        shared_network: At<String> = "shared-network",
-        mode: At<String> = "mode",
-        clients: At<String> = "clients",
-        allow_other_servers: At<bool> = "allow-other-servers",
-        conflict_detection: At<bool> = "conflict-detection",
-        pools: Vec<At<String>> = "pools",
-        routers: Vec<At<String>> = "routers",
-        domain_name: At<String> = "domain-name",
-        domain_name_servers: Vec<At<String>> = "domain-name-servers",
-        ntp_servers: Vec<At<String>> = "ntp-servers",
-        default_lease_time: At<Seconds> = "default-lease-time",
-        max_lease_time: At<Seconds> = "max-lease-time",
-        authoritative: At<bool> = "authoritative",
-        next_server: At<String> = "next-server",
-        install_by_default: At<bool> = "install-by-default",
-        pxelinux_config: At<String> = "pxelinux-config",
-        pxelinux_prefix: At<String> = "pxelinux-prefix",
-        host: Vec<Host> = "host",
+    SubnetKeys in "[[dhcp.subnet]]" {
+        subnet: PlacedValue<String> = "subnet",
+        interface: PlacedValue<String> = "interface",
+        relay: PlacedValue<bool> = "relay",
+        shared_network: PlacedValue<String> = "shared-network",
+        mode: PlacedValue<String> = "mode",
+        clients: PlacedValue<String> = "clients",
+        allow_other_servers: PlacedValue<bool> = "allow-other-servers",
+        conflict_detection: PlacedValue<bool> = "conflict-detection",
+        pools: Vec<PlacedValue<String>> = "pools",
+        routers: Vec<PlacedValue<String>> = "routers",
+        domain_name: PlacedValue<String> = "domain-name",
+        domain_name_servers: Vec<PlacedValue<String>> = "domain-name-servers",
+        ntp_servers: Vec<PlacedValue<String>> = "ntp-servers",
+        default_lease_time: PlacedValue<SecondsValue> = "default-lease-time",
+        max_lease_time: PlacedValue<SecondsValue> = "max-lease-time",
+        authoritative: PlacedValue<bool> = "authoritative",
+        next_server: PlacedValue<String> = "next-server",
+        install_by_default: PlacedValue<bool> = "install-by-default",
+        pxelinux_config: PlacedValue<String> = "pxelinux-config",
+        pxelinux_prefix: PlacedValue<String> = "pxelinux-prefix",
+        host: Vec<HostKeys> = "host",
     }
     /// `[[dhcp.subnet.host]]`
-    Host in "[[dhcp.subnet.host]]" {
-        mac: At<String> = "mac",
-        address: At<String> = "address",
-        hostname: At<String> = "hostname",
+    HostKeys in "[[dhcp.subnet.host]]" {
+        mac: PlacedValue<String> = "mac",
+        address: PlacedValue<String> = "address",
+        hostname: PlacedValue<String> = "hostname",
     }
     /// `[boot]`
-    Boot in "[boot]" {
-        bios: At<String> = "bios",
-        uefi_x64: At<String> = "uefi-x64",
-        uefi_ia32: At<String> = "uefi-ia32",
-        uefi_arm64: At<String> = "uefi-arm64",
-        uefi_http: At<String> = "uefi-http",
-        ipxe: At<String> = "ipxe",
+    BootKeys in "[boot]" {
+        bios: PlacedValue<String> = "bios",
+        uefi_x64: PlacedValue<String> = "uefi-x64",
+        uefi_ia32: PlacedValue<String> = "uefi-ia32",
+        uefi_arm64: PlacedValue<String> = "uefi-arm64",
+        uefi_http: PlacedValue<String> = "uefi-http",
+        ipxe: PlacedValue<String> = "ipxe",
     }
     /// `[menu]`
-    Menu in "[menu]" {
-        title: At<String> = "title",
-        default: At<String> = "default",
-        timeout: At<Seconds> = "timeout",
-        background: At<String> = "background",
-        display: At<String> = "display",
-        console: At<String> = "console",
-        entry: Vec<Entry> = "entry",
+    MenuKeys in "[menu]" {
+        title: PlacedValue<String> = "title",
+        default: PlacedValue<String> = "default",
+        timeout: PlacedValue<SecondsValue> = "timeout",
+        background: PlacedValue<String> = "background",
+        display: PlacedValue<String> = "display",
+        console: PlacedValue<String> = "console",
+        entry: Vec<EntryKeys> = "entry",
     }
     /// `[[menu.entry]]`
-    Entry in "[[menu.entry]]" {
-        label: At<String> = "label",
-        title: At<String> = "title",
-        kernel: At<String> = "kernel",
+    EntryKeys in "[[menu.entry]]" {
+        label: PlacedValue<String> = "label",
+        title: PlacedValue<String> = "title",
+        kernel: PlacedValue<String> = "kernel",
         initrd: OneOrMany = "initrd",
-        arguments: At<String> = "arguments",
+        arguments: PlacedValue<String> = "arguments",
     }
     /// `[[quirk]]`
-    Quirk in "[[quirk]]" {
-        mac: At<String> = "mac",
-        oui: At<String> = "oui",
-        vendor_class: At<String> = "vendor-class",
-        windowsize_max: At<u64> = "windowsize-max",
-        blksize_max: At<u64> = "blksize-max",
-        http_rate: At<u64> = "http-rate",
+    QuirkKeys in "[[quirk]]" {
+        mac: PlacedValue<String> = "mac",
+        oui: PlacedValue<String> = "oui",
+        vendor_class: PlacedValue<String> = "vendor-class",
+        windowsize_max: PlacedValue<u64> = "windowsize-max",
+        blksize_max: PlacedValue<u64> = "blksize-max",
+        http_rate: PlacedValue<u64> = "http-rate",
     }
     /// `[log]`
-    Log in "[log]" {
-        level: At<String> = "level",
-        facility: At<String> = "facility",
+    LogKeys in "[log]" {
+        level: PlacedValue<String> = "level",
+        facility: PlacedValue<String> = "facility",
     }
     /// `[tuning]`
-    Tuning in "[tuning]" {
-        datapath: At<String> = "datapath",
-        spin_us: At<u64> = "spin-us",
-        tid_sockets: At<u64> = "tid-sockets",
-        http_chunk: At<u64> = "http-chunk",
-        http_slots: At<u64> = "http-slots",
-        tcp_congestion: At<String> = "tcp-congestion",
-        image_memory: At<u64> = "image-memory",
-        gso_segments: At<u64> = "gso-segments",
-        receive_buffers: At<u64> = "receive-buffers",
+    TuningKeys in "[tuning]" {
+        datapath: PlacedValue<String> = "datapath",
+        spin_us: PlacedValue<u64> = "spin-us",
+        tid_sockets: PlacedValue<u64> = "tid-sockets",
+        http_chunk: PlacedValue<u64> = "http-chunk",
+        http_slots: PlacedValue<u64> = "http-slots",
+        tcp_congestion: PlacedValue<String> = "tcp-congestion",
+        image_memory: PlacedValue<u64> = "image-memory",
+        gso_segments: PlacedValue<u64> = "gso-segments",
+        receive_buffers: PlacedValue<u64> = "receive-buffers",
     }
 }
 
 /// The kind of a key's value.
-pub(super) fn kind(table: &str, key: &str) -> &'static str {
+pub(super) fn find_key_kind(table: &str, key: &str) -> &'static str {
     let known = TABLES.iter().find(|(name, ..)| *name == table);
     let place = |keys: &[&str]| keys.iter().position(|known| *known == key);
     known.and_then(|(_, keys, kinds)| kinds.get(place(keys)?)).copied().unwrap_or("unknown")
@@ -258,97 +265,127 @@ pub(super) fn kind(table: &str, key: &str) -> &'static str {
 
 /// A duration: `600`, `"90s"`, `"10m"`, `"12h"`, `"2d"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seconds(pub(super) u64);
+pub(super) struct SecondsValue(pub(super) u64);
 
 /// `"initrd.img"` or `["microcode.img", "initrd.img"]`.
 #[derive(Debug, Default)]
-pub(super) struct OneOrMany(pub(super) Vec<At<String>>);
+pub(super) struct OneOrMany(pub(super) Vec<PlacedValue<String>>);
 
-impl Written for String {
+impl FileValue for String {
     const EXAMPLE: &'static str = "text in quotes";
     const KIND: &'static str = "text";
     const LIST_KIND: &'static str = "list of texts";
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let span = value.span();
         match value.into_inner() {
             DeValue::String(text) => Some(text.into_owned()),
-            other => refuse::<Self>(key, &span, &other, complaints),
+            other => refuse_value::<Self>(key, &span, &other, complaints),
         }
     }
 }
 
-impl Written for bool {
+impl FileValue for bool {
     const EXAMPLE: &'static str = "true or false";
     const KIND: &'static str = "true or false";
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         match value.get_ref() {
             DeValue::Boolean(yes) => Some(*yes),
-            other => refuse::<Self>(key, &value.span(), other, complaints),
+            other => refuse_value::<Self>(key, &value.span(), other, complaints),
         }
     }
 }
 
-impl Written for u64 {
+impl FileValue for u64 {
     const EXAMPLE: &'static str = "a whole number, such as 8, without quotes";
     const KIND: &'static str = "number";
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let number = match value.get_ref() {
             DeValue::Integer(digits) => Self::from_str_radix(digits.as_str(), digits.radix()).ok(),
             _ => None,
         };
-        number.or_else(|| refuse::<Self>(key, &value.span(), value.get_ref(), complaints))
+        number.or_else(|| refuse_value::<Self>(key, &value.span(), value.get_ref(), complaints))
     }
 }
 
-impl Written for Seconds {
+impl FileValue for SecondsValue {
     const EXAMPLE: &'static str =
         "a number of seconds, or text such as \"90s\", \"10m\", \"12h\" or \"2d\"";
     const KIND: &'static str = "duration";
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let seconds = match value.get_ref() {
             DeValue::Integer(digits) => u64::from_str_radix(digits.as_str(), digits.radix()).ok(),
-            DeValue::String(text) => seconds(text),
+            DeValue::String(text) => parse_seconds(text),
             _ => None,
         };
         seconds
             .map(Self)
-            .or_else(|| refuse::<Self>(key, &value.span(), value.get_ref(), complaints))
+            .or_else(|| refuse_value::<Self>(key, &value.span(), value.get_ref(), complaints))
     }
 }
 
-impl Written for OneOrMany {
+impl FileValue for OneOrMany {
     const EXAMPLE: &'static str = "text in quotes, or a list of such texts";
     const KIND: &'static str = "text or list of texts";
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         match value.get_ref() {
-            DeValue::String(_) => Written::read(key, value, complaints).map(|one| Self(vec![one])),
-            DeValue::Array(_) => Written::read(key, value, complaints).map(Self),
-            other => refuse::<Self>(key, &value.span(), other, complaints),
+            DeValue::String(_) => {
+                FileValue::read(key, value, complaints).map(|one| Self(vec![one]))
+            }
+            DeValue::Array(_) => FileValue::read(key, value, complaints).map(Self),
+            other => refuse_value::<Self>(key, &value.span(), other, complaints),
         }
     }
 }
 
-impl<T: Written> Written for At<T> {
+impl<T: FileValue> FileValue for PlacedValue<T> {
     const EXAMPLE: &'static str = T::EXAMPLE;
     const KIND: &'static str = T::KIND;
     const LIST_KIND: &'static str = T::LIST_KIND;
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let span = value.span();
         T::read(key, value, complaints).map(|read| Self::new(span, read))
     }
 }
 
-impl<T: Written> Written for Vec<T> {
+impl<T: FileValue> FileValue for Vec<T> {
     const EXAMPLE: &'static str = "a list in square brackets";
     const KIND: &'static str = T::LIST_KIND;
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let span = value.span();
         match value.into_inner() {
             DeValue::Array(items) => {
@@ -358,7 +395,7 @@ impl<T: Written> Written for Vec<T> {
                 let hint = format!("write {}, each item {}", Self::EXAMPLE, T::EXAMPLE);
                 complaints.add(
                     &span,
-                    format!("{key} is a list, this is {}", found_kind(&other)),
+                    format!("{key} is a list, this is {}", describe_found_value(&other)),
                     hint,
                 );
                 None
@@ -367,21 +404,26 @@ impl<T: Written> Written for Vec<T> {
     }
 }
 
-fn refuse<T: Written>(
+fn refuse_value<T: FileValue>(
     key: &str,
     span: &Range<usize>,
     found: &DeValue<'_>,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<T> {
     complaints.add(
         span,
-        format!("{key} cannot be {}", found_kind(found)),
+        format!("{key} cannot be {}", describe_found_value(found)),
         format!("write {}", T::EXAMPLE),
     );
     None
 }
 
-fn refuse_unknown(key: &str, span: Range<usize>, known: &[&str], complaints: &mut Complaints<'_>) {
+fn refuse_unknown_key(
+    key: &str,
+    span: Range<usize>,
+    known: &[&str],
+    complaints: &mut ConfigComplaints<'_>,
+) {
     let hint = match find_nearest_word(key, known) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("known here: {}", known.join(", ")),
@@ -389,7 +431,7 @@ fn refuse_unknown(key: &str, span: Range<usize>, known: &[&str], complaints: &mu
     complaints.add(&span, format!("unknown key `{key}`"), hint);
 }
 
-fn found_kind(value: &DeValue<'_>) -> String {
+fn describe_found_value(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("the text {text:?}"),
         DeValue::Integer(number) => format!("the number {number}"),
@@ -401,7 +443,7 @@ fn found_kind(value: &DeValue<'_>) -> String {
     }
 }
 
-fn seconds(text: &str) -> Option<u64> {
+fn parse_seconds(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "s" => 1,
@@ -420,12 +462,12 @@ mod tests {
 
     #[test]
     fn durations_have_units() {
-        assert_eq!(seconds("90s"), Some(90));
-        assert_eq!(seconds("10m"), Some(600));
-        assert_eq!(seconds("12h"), Some(43_200));
-        assert_eq!(seconds("2d"), Some(172_800));
+        assert_eq!(parse_seconds("90s"), Some(90));
+        assert_eq!(parse_seconds("10m"), Some(600));
+        assert_eq!(parse_seconds("12h"), Some(43_200));
+        assert_eq!(parse_seconds("2d"), Some(172_800));
         for wrong in ["", "h", "12", "1.5h", "+2h", "12 h", "12H", "99999999999999999999d"] {
-            assert_eq!(seconds(wrong), None, "{wrong:?}");
+            assert_eq!(parse_seconds(wrong), None, "{wrong:?}");
         }
     }
 }

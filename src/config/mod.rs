@@ -16,8 +16,8 @@ mod problem;
 pub mod reference;
 mod resolve;
 
-pub use places::{Place, Places};
-pub use problem::{Problem, Problems};
+pub use places::{ConfigPlace, ConfigPlaces};
+pub use problem::{ConfigProblem, ConfigProblems};
 pub use resolve::ADMIN_SOCKET;
 
 /// The configuration, checked: whatever is in here can be run as it is.
@@ -27,43 +27,43 @@ pub struct Config {
     pub root: PathBuf,
     /// Directory of what must outlive the process: leases.
     pub state: PathBuf,
-    pub server: Server,
-    pub tftp: Tftp,
-    pub http: Http,
-    pub dhcp: Dhcp,
-    pub log: Log,
-    pub tuning: Tuning,
+    pub server: ServerSettings,
+    pub tftp: TftpSettings,
+    pub http: HttpSettings,
+    pub dhcp: DhcpSettings,
+    pub log: LogSettings,
+    pub tuning: TuningSettings,
     /// What the cores need: subnets, loaders, menu, the address and port in our URLs.
     pub snapshot: Snapshot,
     /// Where each key stands.
-    pub places: Arc<Places>,
+    pub places: Arc<ConfigPlaces>,
 }
 
 impl Config {
     /// Reads and checks a configuration. `path` names the file in complaints, and relative
     /// directories start from its directory.
-    pub fn parse(path: &str, text: &str) -> Result<Self, Problems> {
-        let mut complaints = problem::Complaints::new(path, text);
+    pub fn parse(path: &str, text: &str) -> Result<Self, ConfigProblems> {
+        let mut complaints = problem::ConfigComplaints::new(path, text);
         let base = Path::new(path).parent().unwrap_or(Path::new(""));
-        let config = match file::read(text, &mut complaints) {
-            Some(file) => resolve::resolve(base, file, &mut complaints),
-            None => resolve::defaults(),
+        let config = match file::read_config_text(text, &mut complaints) {
+            Some(file) => resolve::resolve_config(base, file, &mut complaints),
+            None => resolve::build_default_config(),
         };
         let config = complaints.finish(config)?;
-        Ok(Self { places: Arc::new(Places::new(path, text)), ..config })
+        Ok(Self { places: Arc::new(ConfigPlaces::new(path, text)), ..config })
     }
 
     /// The same for the bytes of a file.
-    pub fn parse_bytes(path: &str, bytes: &[u8]) -> Result<Self, Problems> {
+    pub fn parse_bytes(path: &str, bytes: &[u8]) -> Result<Self, ConfigProblems> {
         std::str::from_utf8(bytes)
-            .map_err(|error| problem::not_text(path, bytes, error.valid_up_to()))
+            .map_err(|error| problem::build_encoding_problem(path, bytes, error.valid_up_to()))
             .and_then(|text| Self::parse(path, text))
     }
 
     /// `serve --root DIR` without a file: TFTP and HTTP for anybody, no DHCP, no menu, no limits
     /// per address (T-65, H-34).
     pub fn for_root(root: impl Into<PathBuf>) -> Self {
-        let mut config = Self { root: root.into(), ..resolve::defaults() };
+        let mut config = Self { root: root.into(), ..resolve::build_default_config() };
         config.tftp.per_source = None;
         config.tftp.requests_per_second = None;
         config.http.per_source = None;
@@ -74,7 +74,7 @@ impl Config {
 
 /// `[server]`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Server {
+pub struct ServerSettings {
     /// Threads that answer TFTP and HTTP; None = one for each CPU that the process may use.
     pub workers: Option<usize>,
     /// Where `status` and `reload` find the server; None = nowhere.
@@ -86,7 +86,7 @@ pub struct Server {
 
 /// `[tftp]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tftp {
+pub struct TftpSettings {
     pub listen: Vec<SocketAddr>,
     /// Transfers at a time for one client address; None = no limit.
     pub per_source: Option<u32>,
@@ -109,7 +109,7 @@ pub struct Tftp {
     pub clients: Vec<TftpClient>,
 }
 
-impl Tftp {
+impl TftpSettings {
     /// T-23: what this client may negotiate, by the first rule that fits it.
     pub fn options_for(&self, address: IpAddr, machine: Option<&Machine>) -> TftpOptions {
         self.clients
@@ -162,7 +162,7 @@ impl TftpClient {
 
 /// `[http]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http {
+pub struct HttpSettings {
     pub listen: Vec<SocketAddr>,
     /// Directories that show what is in them: `centos/os/` covers everything below it, `` the whole
     /// tree.
@@ -177,7 +177,7 @@ pub struct Http {
 
 /// `[dhcp]`, without the subnets: those are in the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dhcp {
+pub struct DhcpSettings {
     /// The interfaces that are listened on; empty (and no `listen_address`) = no DHCP at all.
     pub interfaces: Vec<String>,
     /// One socket on this address in the place of one on each interface: behind relays, or on
@@ -186,7 +186,7 @@ pub struct Dhcp {
     pub listen_port: u16,
 }
 
-impl Dhcp {
+impl DhcpSettings {
     /// True where a DHCP socket is wanted at all.
     pub fn is_wanted(&self) -> bool {
         self.listen_address.is_some() || !self.interfaces.is_empty()
@@ -195,7 +195,7 @@ impl Dhcp {
 
 /// `[log]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct LogSettings {
     pub level: tracing::Level,
     /// Lines go to the system's log under this facility number (RFC 5424 section 6.2.1); None =
     /// standard error.
@@ -204,8 +204,8 @@ pub struct Log {
 
 /// `[tuning]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tuning {
-    pub datapath: Datapath,
+pub struct TuningSettings {
+    pub datapath: DatapathChoice,
     /// Microseconds that a boot core polls before it sleeps while transfers are in flight.
     pub spin_us: u32,
     /// Sockets per core that transfers answer from (T-46).
@@ -226,7 +226,7 @@ pub struct Tuning {
 
 /// How cores speak to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Datapath {
+pub enum DatapathChoice {
     /// io_uring where the kernel gives a ring, else epoll.
     #[default]
     Auto,

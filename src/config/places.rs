@@ -8,14 +8,14 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use super::file::{self, At};
-use super::problem::{Complaints, position};
+use super::file::{self, PlacedValue};
+use super::problem::{ConfigComplaints, find_text_position};
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 
 /// A place in the file: `ringboot.toml:42:10 ([boot] uefi-x64)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ConfigPlace {
     pub path: String,
     /// From 1.
     pub line: usize,
@@ -25,7 +25,7 @@ pub struct Place {
     pub key: String,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ConfigPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{} ({})", self.path, self.line, self.column, self.key)
     }
@@ -34,49 +34,52 @@ impl fmt::Display for Place {
 /// A file that can be asked where its keys stand. What is wrong in it is not told: that is
 /// `Config::parse`'s business.
 #[derive(Debug, Default)]
-pub struct Places {
+pub struct ConfigPlaces {
     /// Empty: there is no file.
     path: String,
     text: String,
     /// Read when it is asked for the first time: a file in which nothing is wrong is never asked.
-    read: OnceLock<Read>,
+    read: OnceLock<PlacedFile>,
 }
 
 #[derive(Debug, Default)]
-struct Read {
-    file: file::File,
+struct PlacedFile {
+    file: file::FileKeys,
     /// Which one of the list a subnet is.
     subnets: HashMap<Ipv4Network, usize>,
     /// Where the address of a machine is reserved.
     hosts: HashMap<(Ipv4Network, Mac), usize>,
 }
 
-impl Places {
+impl ConfigPlaces {
     pub(super) fn new(path: &str, text: &str) -> Self {
         Self { path: path.to_owned(), text: text.to_owned(), read: OnceLock::new() }
     }
 
     /// A key that stands once in the file, by its table. None: it is not written.
-    pub fn key(&self, table: &str, key: &str) -> Option<Place> {
+    pub fn key(&self, table: &str, key: &str) -> Option<ConfigPlace> {
         let file = self.file();
         let span = match (table, key) {
-            ("", "root") => span(file.root.as_ref()),
-            ("", "state") => span(file.state.as_ref()),
+            ("", "root") => find_value_span(file.root.as_ref()),
+            ("", "state") => find_value_span(file.state.as_ref()),
             ("server", "user") => {
-                file.server.as_ref().and_then(|server| span(server.user.as_ref()))
+                file.server.as_ref().and_then(|server| find_value_span(server.user.as_ref()))
             }
             ("menu", "background") => {
-                file.menu.as_ref().and_then(|menu| span(menu.background.as_ref()))
+                file.menu.as_ref().and_then(|menu| find_value_span(menu.background.as_ref()))
             }
-            ("menu", "display") => file.menu.as_ref().and_then(|menu| span(menu.display.as_ref())),
+            ("menu", "display") => {
+                file.menu.as_ref().and_then(|menu| find_value_span(menu.display.as_ref()))
+            }
             ("dhcp", "listen-address") => {
-                file.dhcp.as_ref().and_then(|dhcp| span(dhcp.listen_address.as_ref()))
+                file.dhcp.as_ref().and_then(|dhcp| find_value_span(dhcp.listen_address.as_ref()))
             }
-            ("tuning", "image-memory") => {
-                file.tuning.as_ref().and_then(|tuning| span(tuning.image_memory.as_ref()))
-            }
+            ("tuning", "image-memory") => file
+                .tuning
+                .as_ref()
+                .and_then(|tuning| find_value_span(tuning.image_memory.as_ref())),
             ("tuning", "datapath") => {
-                file.tuning.as_ref().and_then(|tuning| span(tuning.datapath.as_ref()))
+                file.tuning.as_ref().and_then(|tuning| find_value_span(tuning.datapath.as_ref()))
             }
             _ => None,
         }?;
@@ -85,13 +88,13 @@ impl Places {
     }
 
     /// The root, where the file names this one.
-    pub fn root(&self, root: &Path) -> Option<Place> {
+    pub fn root(&self, root: &Path) -> Option<ConfigPlace> {
         let written = self.file().root.as_ref()?;
         root.ends_with(written.get_ref()).then(|| self.key("", "root"))?
     }
 
     /// An address of `listen` in `[tftp]` or `[http]`.
-    pub fn listen(&self, table: &str, address: SocketAddr) -> Option<Place> {
+    pub fn listen(&self, table: &str, address: SocketAddr) -> Option<ConfigPlace> {
         let file = self.file();
         let listed = match table {
             "tftp" => file.tftp.as_ref()?.listen.as_ref()?,
@@ -102,14 +105,14 @@ impl Places {
     }
 
     /// An interface in the list of `[server]`.
-    pub fn server_interface(&self, name: &str) -> Option<Place> {
+    pub fn server_interface(&self, name: &str) -> Option<ConfigPlace> {
         let listed = self.file().server.as_ref()?.interfaces.as_ref()?;
         let written = listed.iter().find(|text| text.get_ref() == name)?;
         Some(self.place(written.span().start, "[server] interfaces".to_owned()))
     }
 
     /// A key of `[boot]`; the table, or the file's first line, where it is not written.
-    pub fn boot(&self, key: &str) -> Place {
+    pub fn boot(&self, key: &str) -> ConfigPlace {
         let boot = self.file().boot.as_ref();
         let written = boot.and_then(|boot| match key {
             "bios" => boot.bios.as_ref(),
@@ -128,7 +131,7 @@ impl Places {
     }
 
     /// A key of the menu entry with this label: `kernel`, `arguments`, or the initrd of this name.
-    pub fn entry(&self, label: &str, key: &str, name: &str) -> Option<Place> {
+    pub fn entry(&self, label: &str, key: &str, name: &str) -> Option<ConfigPlace> {
         let entries = self.file().menu.as_ref()?.entry.as_ref()?;
         let entry = entries
             .iter()
@@ -138,7 +141,9 @@ impl Places {
             "arguments" => entry.arguments.as_ref(),
             _ => {
                 let initrds = &entry.initrd.as_ref()?.0;
-                let same = |at: &&At<String>| name.ends_with(at.get_ref().trim_start_matches('/'));
+                let same = |at: &&PlacedValue<String>| {
+                    name.ends_with(at.get_ref().trim_start_matches('/'))
+                };
                 initrds.iter().find(same).or(initrds.first())
             }
         };
@@ -147,60 +152,63 @@ impl Places {
     }
 
     /// A key of a subnet; its `subnet` line where the key is not written.
-    pub fn subnet(&self, network: Ipv4Network, key: &str) -> Option<Place> {
+    pub fn subnet(&self, network: Ipv4Network, key: &str) -> Option<ConfigPlace> {
         let subnet = self.subnet_of(network)?;
         let written = match key {
-            "pools" => subnet.pools.as_ref().and_then(|pools| pools.first()).map(At::span),
-            "clients" => span(subnet.clients.as_ref()),
-            "mode" => span(subnet.mode.as_ref()),
-            "interface" => span(subnet.interface.as_ref()),
-            "next-server" => span(subnet.next_server.as_ref()),
-            "allow-other-servers" => subnet.allow_other_servers.as_ref().map(At::span),
-            "install-by-default" => subnet.install_by_default.as_ref().map(At::span),
+            "pools" => subnet.pools.as_ref().and_then(|pools| pools.first()).map(PlacedValue::span),
+            "clients" => find_value_span(subnet.clients.as_ref()),
+            "mode" => find_value_span(subnet.mode.as_ref()),
+            "interface" => find_value_span(subnet.interface.as_ref()),
+            "next-server" => find_value_span(subnet.next_server.as_ref()),
+            "allow-other-servers" => subnet.allow_other_servers.as_ref().map(PlacedValue::span),
+            "install-by-default" => subnet.install_by_default.as_ref().map(PlacedValue::span),
             _ => None,
         };
         let without = if written.is_some() || key == "subnet" { "" } else { "without " };
-        let found = written.or_else(|| span(subnet.subnet.as_ref()))?;
+        let found = written.or_else(|| find_value_span(subnet.subnet.as_ref()))?;
         Some(self.place(found.start, format!("subnet {network}, {without}{key}")))
     }
 
     /// One pool of a subnet, by its number in the list.
-    pub fn pool(&self, network: Ipv4Network, number: usize) -> Option<Place> {
+    pub fn pool(&self, network: Ipv4Network, number: usize) -> Option<ConfigPlace> {
         let written = self.subnet_of(network)?.pools.as_ref()?.get(number)?;
         Some(self.place(written.span().start, format!("subnet {network}, pools")))
     }
 
     /// The address that is reserved for a machine in a subnet.
-    pub fn reservation(&self, network: Ipv4Network, mac: Mac) -> Option<Place> {
+    pub fn reservation(&self, network: Ipv4Network, mac: Mac) -> Option<ConfigPlace> {
         let start = *self.read().hosts.get(&(network, mac))?;
         Some(self.place(start, format!("subnet {network}, host {mac}")))
     }
 
-    fn subnet_of(&self, network: Ipv4Network) -> Option<&file::Subnet> {
+    fn subnet_of(&self, network: Ipv4Network) -> Option<&file::SubnetKeys> {
         let subnets = self.file().dhcp.as_ref()?.subnet.as_ref()?;
         subnets.get(*self.read().subnets.get(&network)?)
     }
 
-    fn file(&self) -> &file::File {
+    fn file(&self) -> &file::FileKeys {
         &self.read().file
     }
 
-    fn read(&self) -> &Read {
+    fn read(&self) -> &PlacedFile {
         self.read.get_or_init(|| {
-            let file = file::read(&self.text, &mut Complaints::new(&self.path, &self.text))
-                .unwrap_or_default();
-            Read::of(file)
+            let file = file::read_config_text(
+                &self.text,
+                &mut ConfigComplaints::new(&self.path, &self.text),
+            )
+            .unwrap_or_default();
+            PlacedFile::of(file)
         })
     }
 
-    fn place(&self, start: usize, key: String) -> Place {
-        let (line, column) = position(&self.text, start);
-        Place { path: self.path.clone(), line, column, key }
+    fn place(&self, start: usize, key: String) -> ConfigPlace {
+        let (line, column) = find_text_position(&self.text, start);
+        ConfigPlace { path: self.path.clone(), line, column, key }
     }
 }
 
-impl Read {
-    fn of(file: file::File) -> Self {
+impl PlacedFile {
+    fn of(file: file::FileKeys) -> Self {
         let (mut subnets, mut hosts) = (HashMap::new(), HashMap::new());
         let written =
             file.dhcp.as_ref().and_then(|dhcp| dhcp.subnet.as_deref()).unwrap_or_default();
@@ -221,8 +229,8 @@ impl Read {
     }
 }
 
-fn span<T>(written: Option<&At<T>>) -> Option<Range<usize>> {
-    written.map(At::span)
+fn find_value_span<T>(written: Option<&PlacedValue<T>>) -> Option<Range<usize>> {
+    written.map(PlacedValue::span)
 }
 
 #[cfg(test)]
@@ -237,8 +245,8 @@ mod tests {
                     initrd = [\"i1\", \"i2\"]\n[[dhcp.subnet]]\nsubnet = \"10.0.7.0/24\"\npools = \
                     [\"10.0.7.10-10.0.7.20\"]\n\
                     [[dhcp.subnet.host]]\nmac = \"52-54-00-12-34-10\"\naddress = \"10.0.7.5\"\n";
-        let places = Places::new("x.toml", text);
-        let shown = |place: Option<Place>| place.unwrap().to_string();
+        let places = ConfigPlaces::new("x.toml", text);
+        let shown = |place: Option<ConfigPlace>| place.unwrap().to_string();
         assert_eq!(shown(Some(places.boot("bios"))), "x.toml:3:8 ([boot] bios)");
         assert_eq!(shown(Some(places.boot("ipxe"))), "x.toml:2:1 ([boot], without ipxe)");
         assert_eq!(
@@ -268,6 +276,6 @@ mod tests {
         assert_eq!(shown(places.root(Path::new("/srv/r"))), "x.toml:1:8 (root)");
         assert_eq!(places.root(Path::new("/another")), None, "it was not the file that named it");
         assert_eq!((places.key("server", "user"), places.pool(network, 1)), (None, None));
-        assert_eq!(Places::default().root(Path::new("r")), None, "no file");
+        assert_eq!(ConfigPlaces::default().root(Path::new("r")), None, "no file");
     }
 }

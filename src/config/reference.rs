@@ -11,16 +11,16 @@ const REQUIRED: &str = "Required.";
 
 /// A table of the file, with what stands above it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table {
+pub struct ReferenceTable {
     /// `[tftp]`, `[[dhcp.subnet]]`; empty for the keys above all tables.
     pub name: String,
     pub about: String,
-    pub keys: Vec<Key>,
+    pub keys: Vec<ReferenceKey>,
 }
 
 /// One key, as the shipped file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct ReferenceKey {
     pub name: String,
     /// "text", "number", "list of texts", ...
     pub kind: &'static str,
@@ -30,7 +30,7 @@ pub struct Key {
     pub about: String,
 }
 
-impl Key {
+impl ReferenceKey {
     pub fn is_required(&self) -> bool {
         self.about.contains(REQUIRED)
     }
@@ -39,7 +39,7 @@ impl Key {
     pub fn default(&self) -> String {
         match self.about.split_once(DEFAULT) {
             Some((_, rest)) => {
-                sentences(rest).next().unwrap_or_default().trim_end_matches('.').to_owned()
+                split_sentences(rest).next().unwrap_or_default().trim_end_matches('.').to_owned()
             }
             None if self.is_required() => "required".to_owned(),
             None => format!("`{}`", self.value),
@@ -53,17 +53,17 @@ impl Key {
 
     /// What it is about, without the sentences on its default.
     pub fn meaning(&self) -> String {
-        let kept = sentences(&self.about)
+        let kept = split_sentences(&self.about)
             .filter(|sentence| !sentence.starts_with(DEFAULT) && *sentence != REQUIRED);
         kept.collect::<Vec<_>>().join(" ")
     }
 
     pub fn first_sentence(&self) -> String {
-        sentences(&self.about).next().unwrap_or_default().to_owned()
+        split_sentences(&self.about).next().unwrap_or_default().to_owned()
     }
 }
 
-fn sentences(text: &str) -> impl Iterator<Item = &str> {
+fn split_sentences(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let end = rest.match_indices(". ").map(|(at, _)| at + 1).find(|end| {
@@ -79,11 +79,11 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// What is said of the file as a whole.
-pub fn about_file() -> String {
-    paragraph(SHIPPED.lines().take_while(|line| line.starts_with('#')).skip(2))
+pub fn describe_config_file() -> String {
+    join_paragraph(SHIPPED.lines().take_while(|line| line.starts_with('#')).skip(2))
 }
 
-fn paragraph<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+fn join_paragraph<'a>(lines: impl Iterator<Item = &'a str>) -> String {
     let mut text = String::new();
     for line in lines.filter_map(|line| line.strip_prefix('#')) {
         let line = line.trim();
@@ -94,20 +94,24 @@ fn paragraph<'a>(lines: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// Every table of the shipped file with its keys, in its order.
-pub fn tables() -> Vec<Table> {
-    let mut tables = vec![Table::default()];
+pub fn read_reference_tables() -> Vec<ReferenceTable> {
+    let mut tables = vec![ReferenceTable::default()];
     let mut above: Vec<&str> = Vec::new();
     for line in SHIPPED.lines() {
         let plain = line.strip_prefix('#').unwrap_or(line);
-        let about = || paragraph(above.iter().copied());
+        let about = || join_paragraph(above.iter().copied());
         if plain.starts_with('[') && plain.ends_with(']') {
-            tables.push(Table { name: plain.to_owned(), about: about(), keys: Vec::new() });
+            tables.push(ReferenceTable {
+                name: plain.to_owned(),
+                about: about(),
+                keys: Vec::new(),
+            });
         } else if let Some((name, value)) =
-            plain.split_once(" = ").filter(|(name, _)| is_name(name))
+            plain.split_once(" = ").filter(|(name, _)| is_key_name(name))
         {
             let Some(table) = tables.last_mut() else { continue };
-            let kind = file::kind(&table.name, name);
-            table.keys.push(Key {
+            let kind = file::find_key_kind(&table.name, name);
+            table.keys.push(ReferenceKey {
                 name: name.to_owned(),
                 kind,
                 value: value.to_owned(),
@@ -122,13 +126,13 @@ pub fn tables() -> Vec<Table> {
     tables
 }
 
-fn is_name(text: &str) -> bool {
+fn is_key_name(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 /// `key = value`, as the shipped file has it; None where it has no such key.
-pub(super) fn example(table: &str, name: &str) -> Option<String> {
-    let table = tables().into_iter().find(|known| known.name == table)?;
+pub(super) fn find_key_example(table: &str, name: &str) -> Option<String> {
+    let table = read_reference_tables().into_iter().find(|known| known.name == table)?;
     let key = table.keys.into_iter().find(|key| key.name == name)?;
     Some(format!("{name} = {}", key.value))
 }
@@ -139,7 +143,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{Config, Places};
+    use crate::config::{Config, ConfigPlaces};
 
     /// What a table must have before another key of it counts, in its variants: some keys exclude
     /// each other.
@@ -197,12 +201,12 @@ mod tests {
             &format!("root = \"/srv/netboot\"\n{lines}"),
         )
         .ok()?;
-        Some(format!("{:?}", Config { places: Arc::new(Places::default()), ..config }))
+        Some(format!("{:?}", Config { places: Arc::new(ConfigPlaces::default()), ..config }))
     }
 
     #[test]
     fn what_is_said_of_the_file_ends_before_its_first_key() {
-        let about = about_file();
+        let about = describe_config_file();
         assert!(
             about.starts_with("As it stands") && about.contains("\n\nLists are lists"),
             "{about}"
@@ -212,7 +216,7 @@ mod tests {
 
     #[test]
     fn every_key_and_table_says_what_it_is_and_of_which_kind() {
-        for table in tables() {
+        for table in read_reference_tables() {
             assert!(
                 table.name.is_empty() || !table.about.is_empty(),
                 "{} has nothing above it",
@@ -240,9 +244,9 @@ mod tests {
     #[test]
     fn defaults_are_the_ones_that_hold() {
         let (mut seen, mut wrong) = (0, Vec::new());
-        for table in tables() {
+        for table in read_reference_tables() {
             let around = around(&table.name);
-            let needs = |key: &Key| {
+            let needs = |key: &ReferenceKey| {
                 around.iter().all(|around| around.contains(&format!("\n{} = ", key.name)))
             };
             for key in table.keys.iter().filter(|key| key.name != "root" && !needs(key)) {
@@ -266,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_default_is_a_sentence_and_a_sentence_ends_before_the_next() {
-        let key = |about: &str| Key {
+        let key = |about: &str| ReferenceKey {
             name: "x".into(),
             kind: "number",
             value: "8".into(),

@@ -29,9 +29,13 @@ fn s36_the_shipped_file_serves_files_and_answers_no_dhcp() {
     let config = Config::parse("config/ringboot.toml", SHIPPED).unwrap();
     assert!(!config.dhcp.is_wanted());
     assert!(config.snapshot.dhcp.subnets.is_empty());
-    assert_eq!(config.tftp, resolve::defaults().tftp, "what is written out is the default");
-    assert_eq!(config.http, resolve::defaults().http);
-    assert_eq!(config.tuning, resolve::defaults().tuning);
+    assert_eq!(
+        config.tftp,
+        resolve::build_default_config().tftp,
+        "what is written out is the default"
+    );
+    assert_eq!(config.http, resolve::build_default_config().http);
+    assert_eq!(config.tuning, resolve::build_default_config().tuning);
 }
 
 /// Walks the tables of `file.rs`: no key without a line of its own (live or switched off) in its

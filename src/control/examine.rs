@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use super::check::{self, Reader, Subject};
+use super::check::{self, CheckSubject, FileReader};
 use super::load::WrongText;
-use super::loaders::{self, Borrowed};
+use super::loaders::{self, BorrowedFiles};
 use crate::config::Config;
-use crate::guard::Account;
+use crate::guard::UserAccount;
 use crate::images::runs_as_root;
 use crate::observe::finding::{CheckFinding, FindingSeverity};
 
@@ -18,9 +18,9 @@ use crate::observe::finding::{CheckFinding, FindingSeverity};
 pub struct NotRight(Vec<CheckFinding>);
 
 /// Why there is no configuration, one by one.
-pub fn why_unread(error: &anyhow::Error) -> Vec<CheckFinding> {
+pub fn explain_unread_config(error: &anyhow::Error) -> Vec<CheckFinding> {
     match (error.downcast_ref::<WrongText>(), error.downcast_ref::<NotRight>()) {
-        (Some(WrongText(problems)), _) => check::problems(problems),
+        (Some(WrongText(problems)), _) => check::report_problems(problems),
         (None, Some(NotRight(findings))) => findings.clone(),
         (None, None) => vec![CheckFinding::fatal(format!("{error:#}"), "")],
     }
@@ -28,8 +28,8 @@ pub fn why_unread(error: &anyhow::Error) -> Vec<CheckFinding> {
 
 /// A configuration that may be served.
 #[derive(Debug)]
-pub struct Examined {
-    pub borrowed: Borrowed,
+pub struct ExaminedConfig {
+    pub borrowed: BorrowedFiles,
     /// What is wrong with it all the same, the worst first.
     pub remarks: Vec<CheckFinding>,
 }
@@ -37,34 +37,38 @@ pub struct Examined {
 /// Settles the loaders and asks what `ringboot check` asks of configuration and files. What is
 /// fatal is an error: nothing is started or published. Whatever else is wrong is remarked, and
 /// keeps nobody from what is right.
-pub fn examine(
+pub fn examine_config(
     config: &mut Config,
     no_dhcp: bool,
-    account: Option<&Account>,
-) -> anyhow::Result<Examined> {
+    account: Option<&UserAccount>,
+) -> anyhow::Result<ExaminedConfig> {
     let wants_dhcp = config.dhcp.is_wanted() && !no_dhcp;
-    let borrowed =
-        loaders::settle(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, Path::new("/"));
-    let subject = Subject {
+    let borrowed = loaders::settle_loaders(
+        &mut config.snapshot.dhcp.boot,
+        &config.root,
+        wants_dhcp,
+        Path::new("/"),
+    );
+    let subject = CheckSubject {
         config,
         borrowed: &borrowed,
         wants_dhcp,
-        reader: reader(account),
+        reader: choose_file_reader(account),
         is_service: false,
     };
-    let mut findings = check::configuration(subject);
+    let mut findings = check::check_configuration(subject);
     findings.sort_by_key(|finding| finding.severity);
     if findings.first().is_some_and(|finding| finding.severity == FindingSeverity::Fatal) {
         return Err(NotRight(findings).into());
     }
-    Ok(Examined { remarks: findings, borrowed })
+    Ok(ExaminedConfig { remarks: findings, borrowed })
 }
 
 /// Who opens the files that are served.
-pub fn reader(account: Option<&Account>) -> Reader {
+pub fn choose_file_reader(account: Option<&UserAccount>) -> FileReader {
     match account {
-        Some(account) => Reader::User { uid: account.ids.uid, gid: account.ids.gid },
-        None if runs_as_root() => Reader::Root,
-        None => Reader::Caller,
+        Some(account) => FileReader::User { uid: account.ids.uid, gid: account.ids.gid },
+        None if runs_as_root() => FileReader::Root,
+        None => FileReader::Caller,
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use tracing::Level;
 
-use crate::config::{ADMIN_SOCKET, Config, Problems};
+use crate::config::{ADMIN_SOCKET, Config, ConfigProblems};
 
 /// Read when neither --config nor --root is given.
 pub const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
@@ -20,7 +20,7 @@ pub const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// What goes before the configuration: the command line of `serve`.
 #[derive(Clone, Debug, Default)]
-pub struct Overrides {
+pub struct ConfigOverrides {
     pub config: Option<PathBuf>,
     pub root: Option<PathBuf>,
     pub tftp: Vec<SocketAddr>,
@@ -33,7 +33,7 @@ pub struct Overrides {
     pub verbose: u8,
 }
 
-impl Overrides {
+impl ConfigOverrides {
     /// True where no file says what is served.
     pub fn is_by_root_alone(&self) -> bool {
         self.config.is_none() && self.root.is_some()
@@ -55,11 +55,11 @@ impl Overrides {
 /// The text of a configuration is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration is not right\n{0}")]
-pub struct WrongText(pub Problems);
+pub struct WrongText(pub ConfigProblems);
 
 /// Reads and checks a configuration file; `-` is standard input, and relative names start from the
 /// working directory then.
-pub fn read_file(file: &Path) -> anyhow::Result<Config> {
+pub fn read_config_file(file: &Path) -> anyhow::Result<Config> {
     if file == Path::new(STANDARD_INPUT) {
         let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes).context("reading standard input")?;
@@ -70,14 +70,15 @@ pub fn read_file(file: &Path) -> anyhow::Result<Config> {
 }
 
 /// The configuration of `serve` with these arguments, and the file that it comes from.
-pub fn read(overrides: &Overrides) -> anyhow::Result<(Config, Option<PathBuf>)> {
+pub fn read_serve_config(overrides: &ConfigOverrides) -> anyhow::Result<(Config, Option<PathBuf>)> {
     if overrides.config.as_deref() == Some(Path::new(STANDARD_INPUT)) {
         bail!(
             "a reload reads the configuration again, so it must be a file\n  hint: `ringboot check \
              --config -` reads standard input"
         );
     }
-    let (mut config, file) = read_named(overrides.config.as_deref(), overrides.root.as_deref())?;
+    let (mut config, file) =
+        read_named_config(overrides.config.as_deref(), overrides.root.as_deref())?;
     if !overrides.tftp.is_empty() {
         config.tftp.listen.clone_from(&overrides.tftp);
     }
@@ -92,7 +93,7 @@ pub fn read(overrides: &Overrides) -> anyhow::Result<(Config, Option<PathBuf>)> 
 }
 
 /// The configuration that --config and --root ask for, and the file that it comes from.
-pub fn read_named(
+pub fn read_named_config(
     file: Option<&Path>,
     root: Option<&Path>,
 ) -> anyhow::Result<(Config, Option<PathBuf>)> {
@@ -107,7 +108,7 @@ pub fn read_named(
         ),
     };
     let mut config = match (&file, root) {
-        (Some(file), _) => read_file(file)?,
+        (Some(file), _) => read_config_file(file)?,
         (None, Some(root)) => Config::for_root(root),
         (None, None) => bail!("nothing to serve"),
     };

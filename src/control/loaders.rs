@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::boot::loaders::{ARCHITECTURES, KITS, LoaderKit, PackageFile, list_usual_loaders};
 use crate::boot::pe::{BootProgram, HEAD_BYTES};
 use crate::boot::plan::BootConfig;
-use crate::images::{CleanPath, clean};
+use crate::images::{CleanPath, clean_path_name};
 use crate::model::machine::Arch;
 
 /// Directories that one `*` may stand for; an ESP and the installer images have a handful.
@@ -21,7 +21,7 @@ const DIRECTORIES_MAX: usize = 64;
 
 /// A loader on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundLoader {
     pub arch: Arch,
     /// The name under which it is served.
     pub name: String,
@@ -32,13 +32,13 @@ pub struct Found {
 
 /// What is borrowed from packages, and why, one sentence for each loader.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Borrowed {
+pub struct BorrowedFiles {
     pub files: HashMap<CleanPath, PathBuf>,
     pub reasons: Vec<String>,
 }
 
 /// The keys of `[boot]` and their values.
-pub fn keys(boot: &BootConfig) -> [(&'static str, Option<&str>); 6] {
+pub fn list_boot_keys(boot: &BootConfig) -> [(&'static str, Option<&str>); 6] {
     [
         ("bios", boot.bios.as_deref()),
         ("uefi-x64", boot.uefi_x64.as_deref()),
@@ -51,13 +51,18 @@ pub fn keys(boot: &BootConfig) -> [(&'static str, Option<&str>); 6] {
 
 /// Fills in the loaders that `[boot]` leaves open where DHCP is on, and borrows from packages what
 /// it names and the root does not have. `system` is `/`.
-pub fn settle(boot: &mut BootConfig, root: &Path, wants_dhcp: bool, system: &Path) -> Borrowed {
-    let mut borrowed = Borrowed::default();
+pub fn settle_loaders(
+    boot: &mut BootConfig,
+    root: &Path,
+    wants_dhcp: bool,
+    system: &Path,
+) -> BorrowedFiles {
+    let mut borrowed = BorrowedFiles::default();
     if wants_dhcp {
         for (key, arch) in [("bios", Arch::Bios), ("uefi-x64", Arch::UefiX64)] {
             let value = if arch == Arch::Bios { &mut boot.bios } else { &mut boot.uefi_x64 };
             if value.is_none()
-                && let Some(name) = default_name(arch, root, system)
+                && let Some(name) = choose_default_loader(arch, root, system)
             {
                 borrowed
                     .reasons
@@ -66,17 +71,17 @@ pub fn settle(boot: &mut BootConfig, root: &Path, wants_dhcp: bool, system: &Pat
             }
         }
     }
-    for (key, value) in keys(boot) {
+    for (key, value) in list_boot_keys(boot) {
         let Some(path) = value
             .filter(|value| !value.contains("://"))
-            .and_then(|name| clean(name.as_bytes()).ok())
+            .and_then(|name| clean_path_name(name.as_bytes()).ok())
         else {
             continue;
         };
         if root.join(&*path.display()).exists() {
             continue;
         }
-        if let Some(found) = named(key, &path, system) {
+        if let Some(found) = find_named_loader(key, &path, system) {
             borrowed.reasons.push(format!(
                 "{} is served from {}",
                 path.display(),
@@ -92,39 +97,46 @@ pub fn settle(boot: &mut BootConfig, root: &Path, wants_dhcp: bool, system: &Pat
 }
 
 /// Every loader of every known place that is there.
-pub fn in_packages(system: &Path) -> Vec<Found> {
+pub fn find_packaged_loaders(system: &Path) -> Vec<FoundLoader> {
     KITS.iter()
         .flat_map(|kit| {
-            directories(kit.directory, system).into_iter().map(move |directory| (kit, directory))
+            expand_directories(kit.directory, system)
+                .into_iter()
+                .map(move |directory| (kit, directory))
         })
         .flat_map(|(kit, directory)| {
             kit.loaders
                 .iter()
-                .filter_map(move |file| found(kit, &directory, *file, system))
+                .filter_map(move |file| build_found_loader(kit, &directory, *file, system))
                 .collect::<Vec<_>>()
         })
         .collect()
 }
 
 /// Loaders by their usual names at the top of the root.
-pub fn in_root(root: &Path) -> Vec<Found> {
+pub fn find_root_loaders(root: &Path) -> Vec<FoundLoader> {
     let all = ARCHITECTURES
         .iter()
         .flat_map(|(_, arch)| list_usual_loaders(*arch).iter().map(|name| (*arch, *name)));
     all.filter_map(|(arch, name)| {
         let path = root.join(name);
-        path.is_file().then(|| Found { arch, name: name.to_owned(), path, companions: Vec::new() })
+        path.is_file().then(|| FoundLoader {
+            arch,
+            name: name.to_owned(),
+            path,
+            companions: Vec::new(),
+        })
     })
     .collect()
 }
 
 /// What kind of program a file is, by its first bytes.
-pub fn program(path: &Path) -> std::io::Result<BootProgram> {
-    head(path).map(|head| BootProgram::of(&head))
+pub fn read_program_kind(path: &Path) -> std::io::Result<BootProgram> {
+    read_file_head(path).map(|head| BootProgram::of(&head))
 }
 
 /// The first bytes of a file, by which its kind is known.
-pub fn head(path: &Path) -> std::io::Result<Vec<u8>> {
+pub fn read_file_head(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::new();
     fs::File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
     Ok(head)
@@ -132,10 +144,10 @@ pub fn head(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// The loader for an architecture whose key is not set: one in the root, else one of a package that
 /// has all it needs.
-fn default_name(arch: Arch, root: &Path, system: &Path) -> Option<String> {
+fn choose_default_loader(arch: Arch, root: &Path, system: &Path) -> Option<String> {
     let in_root = list_usual_loaders(arch).iter().find(|name| root.join(name).is_file());
     in_root.map(|name| (*name).to_owned()).or_else(|| {
-        let complete = |found: &Found| {
+        let complete = |found: &FoundLoader| {
             let kit =
                 KITS.iter().find(|kit| kit.loaders.iter().any(|(name, _)| *name == found.name));
             let needed = kit.and_then(|kit| kit.companions.first());
@@ -143,7 +155,7 @@ fn default_name(arch: Arch, root: &Path, system: &Path) -> Option<String> {
                 found.companions.iter().any(|(companion, _)| companion == name)
             })
         };
-        in_packages(system)
+        find_packaged_loaders(system)
             .into_iter()
             .find(|found| found.arch == arch && complete(found))
             .map(|found| found.name)
@@ -151,25 +163,25 @@ fn default_name(arch: Arch, root: &Path, system: &Path) -> Option<String> {
 }
 
 /// The loader of a package that has this file name and fits the key.
-fn named(key: &str, path: &CleanPath, system: &Path) -> Option<Found> {
+fn find_named_loader(key: &str, path: &CleanPath, system: &Path) -> Option<FoundLoader> {
     let fits = |arch: Arch| match ARCHITECTURES.iter().find(|(known, _)| *known == key) {
         Some((_, wanted)) => arch == *wanted,
         // `uefi-http` and `ipxe` are for all architectures.
         None => key == "ipxe" || arch != Arch::Bios,
     };
-    in_packages(system)
+    find_packaged_loaders(system)
         .into_iter()
         .find(|found| fits(found.arch) && found.name.as_bytes() == path.file_name())
 }
 
-fn found(
+fn build_found_loader(
     kit: &LoaderKit,
     directory: &Path,
     (name, file): PackageFile,
     system: &Path,
-) -> Option<Found> {
+) -> Option<FoundLoader> {
     let place = |file: &str| match file.strip_prefix('/') {
-        Some(absolute) => paths(absolute, system),
+        Some(absolute) => expand_path_pattern(absolute, system),
         None => vec![directory.join(file)],
     };
     let path = place(file).into_iter().next()?;
@@ -177,7 +189,7 @@ fn found(
         let public = place(file).into_iter().find(|path| is_public_file(path))?;
         Some(((*name).to_owned(), public))
     });
-    is_public_file(&path).then(|| Found {
+    is_public_file(&path).then(|| FoundLoader {
         arch: kit.arch,
         name: name.to_owned(),
         path,
@@ -186,19 +198,19 @@ fn found(
 }
 
 /// The directories that a pattern stands for.
-fn directories(pattern: &str, system: &Path) -> Vec<PathBuf> {
-    paths(pattern, system).into_iter().filter(|path| path.is_dir()).collect()
+fn expand_directories(pattern: &str, system: &Path) -> Vec<PathBuf> {
+    expand_path_pattern(pattern, system).into_iter().filter(|path| path.is_dir()).collect()
 }
 
 /// Every `*` component by all names that it stands for, the last name (the newest installer) first.
-fn paths(pattern: &str, system: &Path) -> Vec<PathBuf> {
+fn expand_path_pattern(pattern: &str, system: &Path) -> Vec<PathBuf> {
     let pattern = pattern.trim_start_matches('/');
     let Some((before, after)) = pattern.split_once('*') else { return vec![system.join(pattern)] };
     let entries =
         fs::read_dir(system.join(before)).into_iter().flatten().flatten().take(DIRECTORIES_MAX);
     let mut names: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     names.sort_unstable_by(|a, b| b.cmp(a));
-    names.iter().flat_map(|name| paths(after, name)).collect()
+    names.iter().flat_map(|name| expand_path_pattern(after, name)).collect()
 }
 
 /// What everybody may read is what may be served.
@@ -234,7 +246,7 @@ mod tests {
         ])
     }
 
-    fn names(borrowed: &Borrowed) -> Vec<String> {
+    fn names(borrowed: &BorrowedFiles) -> Vec<String> {
         let mut names: Vec<String> =
             borrowed.files.keys().map(|name| name.display().into_owned()).collect();
         names.sort_unstable();
@@ -250,7 +262,7 @@ mod tests {
             uefi_http: Some("ipxe.efi".into()),
             ..BootConfig::default()
         };
-        let borrowed = settle(&mut boot, root.path(), true, system.path());
+        let borrowed = settle_loaders(&mut boot, root.path(), true, system.path());
         let expected =
             ["boot/ldlinux.c32", "boot/menu.c32", "boot/pxelinux.0", "grubx64.efi", "shimx64.efi"];
         assert_eq!(
@@ -258,7 +270,7 @@ mod tests {
             expected,
             "and never a whole directory, and never what the root has"
         );
-        let grub = &borrowed.files[&clean(b"grubx64.efi").unwrap()];
+        let grub = &borrowed.files[&clean_path_name(b"grubx64.efi").unwrap()];
         assert!(grub.ends_with("usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"));
         assert!(
             borrowed.reasons[0].contains("boot/pxelinux.0 is served from"),
@@ -271,16 +283,19 @@ mod tests {
     fn what_is_found_is_the_default_where_dhcp_is_on() {
         let system = debian();
         let mut boot = BootConfig::default();
-        assert_eq!(settle(&mut boot, system.path(), false, system.path()), Borrowed::default());
+        assert_eq!(
+            settle_loaders(&mut boot, system.path(), false, system.path()),
+            BorrowedFiles::default()
+        );
         assert_eq!(boot, BootConfig::default());
-        let borrowed = settle(&mut boot, system.path(), true, system.path());
+        let borrowed = settle_loaders(&mut boot, system.path(), true, system.path());
         assert_eq!(
             (boot.bios.as_deref(), boot.uefi_x64.as_deref()),
             (Some("pxelinux.0"), Some("shimx64.efi"))
         );
         assert!(borrowed.reasons[0].contains("[boot] bios is not set: pxelinux.0 was found"));
         let (mut boot, root) = (BootConfig::default(), tree(&["bootx64.efi"]));
-        settle(&mut boot, root.path(), true, system.path());
+        settle_loaders(&mut boot, root.path(), true, system.path());
         assert_eq!(boot.uefi_x64.as_deref(), Some("bootx64.efi"), "the root's own goes first");
     }
 
@@ -288,7 +303,7 @@ mod tests {
     fn a_shim_without_its_grub_is_no_default() {
         let system = tree(&["usr/lib/shim/shimx64.efi.signed", "usr/lib/ipxe/ipxe.efi"]);
         let mut boot = BootConfig::default();
-        settle(&mut boot, system.path(), true, system.path());
+        settle_loaders(&mut boot, system.path(), true, system.path());
         assert_eq!(boot.uefi_x64.as_deref(), Some("ipxe.efi"));
     }
 
@@ -304,16 +319,20 @@ mod tests {
         ]);
         let mut boot =
             BootConfig { uefi_http: Some("bootnetx64.efi".into()), ..BootConfig::default() };
-        let borrowed = settle(&mut boot, Path::new("/nonexistent"), true, system.path());
+        let borrowed = settle_loaders(&mut boot, Path::new("/nonexistent"), true, system.path());
         assert_eq!(
             names(&borrowed),
             ["bootnetx64.efi", "grubx64.efi", "ldlinux.c32", "pxelinux.0", "shimx64.efi"]
         );
         assert!(
-            borrowed.files[&clean(b"bootnetx64.efi").unwrap()].to_string_lossy().contains("/13/")
+            borrowed.files[&clean_path_name(b"bootnetx64.efi").unwrap()]
+                .to_string_lossy()
+                .contains("/13/")
         );
         assert!(
-            borrowed.files[&clean(b"grubx64.efi").unwrap()].to_string_lossy().contains("fedora")
+            borrowed.files[&clean_path_name(b"grubx64.efi").unwrap()]
+                .to_string_lossy()
+                .contains("fedora")
         );
     }
 
@@ -327,10 +346,12 @@ mod tests {
             "usr/lib/efi/grub2/2.12-40/EFI/fedora/grubx64.efi",
         ]);
         let mut boot = BootConfig::default();
-        let borrowed = settle(&mut boot, Path::new("/nonexistent"), true, system.path());
+        let borrowed = settle_loaders(&mut boot, Path::new("/nonexistent"), true, system.path());
         assert_eq!(names(&borrowed), ["grubx64.efi", "mmx64.efi", "shimx64.efi"]);
         assert!(
-            borrowed.files[&clean(b"shimx64.efi").unwrap()].to_string_lossy().contains("/16.1-5/")
+            borrowed.files[&clean_path_name(b"shimx64.efi").unwrap()]
+                .to_string_lossy()
+                .contains("/16.1-5/")
         );
     }
 
@@ -347,11 +368,15 @@ mod tests {
         let link = system.path().join("usr/share/efi/x86_64/grub.efi");
         std::os::unix::fs::symlink("../../grub2/x86_64-efi/grub.efi", link).unwrap();
         let mut boot = BootConfig::default();
-        let borrowed = settle(&mut boot, Path::new("/nonexistent"), true, system.path());
+        let borrowed = settle_loaders(&mut boot, Path::new("/nonexistent"), true, system.path());
         assert_eq!(names(&borrowed), ["grub.efi", "shim.efi", "undionly.kpxe"]);
         let mut boot = BootConfig { uefi_arm64: Some("shim.efi".into()), ..BootConfig::default() };
-        let borrowed = settle(&mut boot, Path::new("/nonexistent"), false, system.path());
-        assert!(borrowed.files[&clean(b"grub.efi").unwrap()].to_string_lossy().contains("aarch64"));
+        let borrowed = settle_loaders(&mut boot, Path::new("/nonexistent"), false, system.path());
+        assert!(
+            borrowed.files[&clean_path_name(b"grub.efi").unwrap()]
+                .to_string_lossy()
+                .contains("aarch64")
+        );
     }
 
     #[test]
@@ -359,11 +384,11 @@ mod tests {
         let system = debian();
         let mut boot = BootConfig { uefi_arm64: Some("ipxe.efi".into()), ..BootConfig::default() };
         assert_eq!(
-            names(&settle(&mut boot, Path::new("/nonexistent"), false, system.path())),
+            names(&settle_loaders(&mut boot, Path::new("/nonexistent"), false, system.path())),
             [""; 0]
         );
         let loader = system.path().join("usr/lib/PXELINUX/pxelinux.0");
         fs::set_permissions(&loader, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(in_packages(system.path()).iter().all(|found| found.path != loader));
+        assert!(find_packaged_loaders(system.path()).iter().all(|found| found.path != loader));
     }
 }

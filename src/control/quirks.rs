@@ -7,31 +7,31 @@ use std::time::SystemTime;
 
 use crate::boot::quirks::{FirmwareQuirk, QuirkAllowance, QuirkChange, QuirkLearner, QuirkSubject};
 use crate::observe::events::{EventKind, MachineEvent};
-use crate::snapshot::Published;
-use crate::store::{Following, SqliteStore, StoreError};
+use crate::snapshot::PublishedState;
+use crate::store::{FollowingStore, SqliteStore, StoreError};
 
 /// The limits of a running server. Written by the log thread and by operators, read by whoever
 /// asks; cores read what is published.
-pub struct Quirks {
-    inner: Mutex<Inner>,
-    published: Arc<Published>,
+pub struct QuirkKeeper {
+    inner: Mutex<QuirkState>,
+    published: Arc<PublishedState>,
 }
 
-struct Inner {
+struct QuirkState {
     learner: QuirkLearner,
-    store: Following,
+    store: FollowingStore,
 }
 
-impl fmt::Debug for Quirks {
+impl fmt::Debug for QuirkKeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Quirks")
     }
 }
 
-impl Quirks {
+impl QuirkKeeper {
     /// With what the store has, which is published at once. The connection is for this alone:
     /// nothing here waits behind leases.
-    pub fn open(mut store: Following, published: Arc<Published>) -> Self {
+    pub fn open(mut store: FollowingStore, published: Arc<PublishedState>) -> Self {
         let kept = store.store().and_then(|(store, _)| store.quirks());
         let kept = kept.unwrap_or_else(|error| {
             tracing::warn!("what was learnt of firmware is not known: {error}");
@@ -39,7 +39,7 @@ impl Quirks {
         });
         let learner = QuirkLearner::load(kept);
         published.limit(learner.limited());
-        Self { inner: Mutex::new(Inner { learner, store }), published }
+        Self { inner: Mutex::new(QuirkState { learner, store }), published }
     }
 
     /// Something happened to a machine. What the store does not take is learnt all the same, until
@@ -84,13 +84,13 @@ impl Quirks {
         change: impl FnOnce(&mut QuirkLearner, u64) -> Vec<QuirkChange>,
     ) -> Result<bool, StoreError> {
         let mut inner = self.lock();
-        let changes = change(&mut inner.learner, unix_now());
+        let changes = change(&mut inner.learner, read_unix_seconds());
         if changes.is_empty() {
             return Ok(false);
         }
         self.published.limit(inner.learner.limited());
-        changes.iter().for_each(tell);
-        let Inner { learner, store } = &mut *inner;
+        changes.iter().for_each(log_quirk_change);
+        let QuirkState { learner, store } = &mut *inner;
         match store.store()? {
             // A database that was written anew, or could not be opened before: it gets all.
             (store, true) => store.keep_quirks(
@@ -101,12 +101,12 @@ impl Quirks {
         Ok(true)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, QuirkState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn tell(change: &QuirkChange) {
+fn log_quirk_change(change: &QuirkChange) {
     match change {
         QuirkChange::Put(quirk) if quirk.on_trial => {
             tracing::info!("{}: {} was long ago; tried without", quirk.subject, quirk.allowance);
@@ -125,16 +125,16 @@ fn tell(change: &QuirkChange) {
 }
 
 /// Unix seconds.
-pub fn unix_now() -> u64 {
+pub fn read_unix_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Pins or forgets in the store that a stopped server left. True where something has changed.
-pub fn change_stored(
+pub fn change_stored_quirks(
     mut store: SqliteStore,
     change: impl FnOnce(&mut QuirkLearner, u64) -> Vec<QuirkChange>,
 ) -> Result<bool, StoreError> {
-    let changes = change(&mut QuirkLearner::load(store.quirks()?), unix_now());
+    let changes = change(&mut QuirkLearner::load(store.quirks()?), read_unix_seconds());
     store.keep_quirks(&changes)?;
     Ok(!changes.is_empty())
 }

@@ -19,35 +19,36 @@ pub const MENU_BYTES_MAX: u64 = 256 * 1024;
 
 /// A menu that is a danger, by its path under the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Danger {
+pub struct DangerousMenu {
     pub path: PathBuf,
     pub unattended: UnattendedEntry,
 }
 
 /// What a walk has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
-    pub dangers: Vec<Danger>,
+pub struct RootSurvey {
+    pub dangers: Vec<DangerousMenu>,
     /// The root holds more than [`NAMES_MAX`] names or [`DEPTH_MAX`] directories deep: not all was
     /// seen.
     pub is_cut_short: bool,
-    pub largest: Option<Largest>,
+    pub largest: Option<LargestFile>,
     /// By their paths under the root, with the suffix.
     pub templates: Vec<PathBuf>,
 }
 
 /// The largest file that is served, by its path under the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Largest {
+pub struct LargestFile {
     pub path: PathBuf,
     pub bytes: u64,
 }
 
 /// Walks the root. Links are followed where they stay inside; hidden names are not served and not
 /// read.
-pub fn survey(root: &Path) -> Survey {
-    let Ok(root) = root.canonicalize() else { return Survey::default() };
-    let mut walk = Walk { survey: Survey::default(), names: 0, seen: HashSet::new(), root: &root };
+pub fn survey_root(root: &Path) -> RootSurvey {
+    let Ok(root) = root.canonicalize() else { return RootSurvey::default() };
+    let mut walk =
+        RootWalk { survey: RootSurvey::default(), names: 0, seen: HashSet::new(), root: &root };
     walk.seen.extend(fs::metadata(&root).map(|found| (found.dev(), found.ino(), false)));
     walk.directory(&root, 0);
     walk.survey
@@ -56,15 +57,15 @@ pub fn survey(root: &Path) -> Survey {
     walk.survey
 }
 
-struct Walk<'r> {
-    survey: Survey,
+struct RootWalk<'r> {
+    survey: RootSurvey,
     names: usize,
     /// Directories by device, inode and whether their name makes their files menus.
     seen: HashSet<(u64, u64, bool)>,
     root: &'r Path,
 }
 
-impl Walk<'_> {
+impl RootWalk<'_> {
     fn directory(&mut self, directory: &Path, depth: usize) {
         let Ok(entries) = fs::read_dir(directory) else { return };
         let mut names: Vec<PathBuf> =
@@ -101,7 +102,7 @@ impl Walk<'_> {
             && self.is_inside(path)
             && let Ok(name) = path.strip_prefix(self.root)
         {
-            self.survey.largest = Some(Largest { path: name.to_owned(), bytes });
+            self.survey.largest = Some(LargestFile { path: name.to_owned(), bytes });
         }
     }
 
@@ -121,7 +122,7 @@ impl Walk<'_> {
         let found = find_unattended_defaults(loader, &text).into_iter();
         self.survey
             .dangers
-            .extend(found.map(|unattended| Danger { path: name.to_owned(), unattended }));
+            .extend(found.map(|unattended| DangerousMenu { path: name.to_owned(), unattended }));
     }
 
     fn is_inside(&self, path: &Path) -> bool {
@@ -154,7 +155,7 @@ mod tests {
         symlink(".", root.join("circle")).unwrap();
         fs::create_dir(root.join("new")).unwrap();
         symlink(scratch.path().join("outside"), root.join("new/pxelinux.cfg")).unwrap();
-        let survey = survey(&root);
+        let survey = survey_root(&root);
         let paths: Vec<String> =
             survey.dangers.iter().map(|d| d.path.to_string_lossy().into_owned()).collect();
         assert_eq!(paths, ["old/pxelinux.cfg/default", "pxelinux.cfg/default"]);
@@ -166,7 +167,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let deep: PathBuf = (0..DEPTH_MAX + 2).map(|n| format!("d{n}")).collect();
         fs::create_dir_all(root.path().join(&deep)).unwrap();
-        assert!(survey(root.path()).is_cut_short);
-        assert_eq!(survey(Path::new("/nonexistent")), Survey::default());
+        assert!(survey_root(root.path()).is_cut_short);
+        assert_eq!(survey_root(Path::new("/nonexistent")), RootSurvey::default());
     }
 }

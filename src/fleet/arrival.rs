@@ -9,7 +9,7 @@ use ringboot_protocol::model::random::SeededRandom;
 
 /// How machines arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Arrival {
+pub enum ArrivalPattern {
     /// `all`: at once.
     #[default]
     All,
@@ -21,7 +21,7 @@ pub enum Arrival {
     Racks { machines: u32, apart: Duration },
 }
 
-impl Arrival {
+impl ArrivalPattern {
     /// The moments of power-on since the start of the run, in order, for so many machines. One seed
     /// has one answer.
     pub(super) fn times(self, machines: u32, seed: u64) -> impl Iterator<Item = Duration> {
@@ -32,7 +32,7 @@ impl Arrival {
             Self::Ramp(whole) => whole.mul_f64(f64::from(number) / f64::from(machines)),
             Self::Poisson { per_second } => {
                 let at = last;
-                last += exponential(&mut random, per_second);
+                last += draw_exponential_time(&mut random, per_second);
                 at
             }
             Self::Racks { machines, apart } => apart * (number / machines.max(1)),
@@ -41,18 +41,18 @@ impl Arrival {
 }
 
 /// The time to the next of so many events a second that know nothing of each other.
-pub(super) fn exponential(random: &mut SeededRandom, per_second: f64) -> Duration {
-    Duration::from_secs_f64(-share(random).ln() / per_second)
+pub(super) fn draw_exponential_time(random: &mut SeededRandom, per_second: f64) -> Duration {
+    Duration::from_secs_f64(-draw_share(random).ln() / per_second)
 }
 
 /// Above 0 and at most 1.
-fn share(random: &mut SeededRandom) -> f64 {
+fn draw_share(random: &mut SeededRandom) -> f64 {
     /// Numbers that a double holds exactly.
     const STEPS: u64 = 1 << 53;
     (random.below(STEPS) + 1) as f64 / STEPS as f64
 }
 
-impl FromStr for Arrival {
+impl FromStr for ArrivalPattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -60,7 +60,7 @@ impl FromStr for Arrival {
             || format!("{text:?} is no arrival: all, ramp:30s, poisson:50/s or racks:20x40s");
         match text.split_once(':') {
             None if text == "all" => Ok(Self::All),
-            Some(("ramp", time)) => Ok(Self::Ramp(duration(time)?)),
+            Some(("ramp", time)) => Ok(Self::Ramp(parse_duration(time)?)),
             Some(("poisson", rate)) => {
                 let per_second =
                     rate.strip_suffix("/s").and_then(|rate| rate.parse().ok()).ok_or_else(wrong)?;
@@ -73,7 +73,7 @@ impl FromStr for Arrival {
                 let (machines, apart) = racks.split_once('x').ok_or_else(wrong)?;
                 let machines =
                     machines.parse().ok().filter(|machines| *machines > 0).ok_or_else(wrong)?;
-                Ok(Self::Racks { machines, apart: duration(apart)? })
+                Ok(Self::Racks { machines, apart: parse_duration(apart)? })
             }
             _ => Err(wrong()),
         }
@@ -84,7 +84,7 @@ impl FromStr for Arrival {
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A time as people write it: `500ms`, `30s`, `1.5m`, `2h`.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no time: 500ms, 30s, 10m or 2h");
     let (number, unit) =
         text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?);
@@ -106,7 +106,11 @@ mod tests {
     use super::*;
 
     fn times(text: &str, machines: u32) -> Vec<f64> {
-        text.parse::<Arrival>().unwrap().times(machines, 7).map(|time| time.as_secs_f64()).collect()
+        text.parse::<ArrivalPattern>()
+            .unwrap()
+            .times(machines, 7)
+            .map(|time| time.as_secs_f64())
+            .collect()
     }
 
     #[test]
@@ -140,11 +144,11 @@ mod tests {
             "racks:20",
             "racks:0x4s",
         ] {
-            assert!(wrong.parse::<Arrival>().is_err(), "{wrong}");
+            assert!(wrong.parse::<ArrivalPattern>().is_err(), "{wrong}");
         }
         for wrong in ["", "s", "5", "-1s", "1 s", "5 days", "200h", "infs"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("1.5m"), Ok(Duration::from_secs(90)));
     }
 }

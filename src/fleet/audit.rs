@@ -5,27 +5,27 @@ use std::net::Ipv4Addr;
 
 use tokio::task::spawn_local;
 
-use super::clients::lease::Lease;
-use super::clients::station::Station;
-use super::machine::{Errand, Machine};
-use super::report::Report;
+use super::clients::lease::MachineLease;
+use super::clients::station::MachineStation;
+use super::machine::{MachineErrand, SimulatedMachine};
+use super::report::FleetReport;
 use ringboot_protocol::model::machine::Mac;
 
 /// What became of the leases that machines were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Audit {
+pub struct LeaseAudit {
     /// Leases looked at.
     pub leases: usize,
     /// Leases that the server denied, changed or did not answer for.
-    pub lost: Vec<Lease>,
+    pub lost: Vec<MachineLease>,
     /// Leases whose address another machine was given too.
-    pub doubled: Vec<Lease>,
+    pub doubled: Vec<MachineLease>,
 }
 
-impl Audit {
+impl LeaseAudit {
     /// Compares what machines hold with what the server says now. `says` holds the address per
     /// machine number.
-    fn compare(leases: &[Lease], says: &HashMap<u32, Ipv4Addr>) -> Self {
+    fn compare(leases: &[MachineLease], says: &HashMap<u32, Ipv4Addr>) -> Self {
         let mut holders: HashMap<Ipv4Addr, u32> = HashMap::new();
         for lease in leases {
             *holders.entry(lease.address).or_default() += 1;
@@ -46,7 +46,7 @@ impl Audit {
     }
 
     /// Adds what a look into the server's durable store shows: `rows` are its bound leases.
-    pub fn look_into_store(&mut self, leases: &[Lease], rows: &[(Mac, Ipv4Addr)]) {
+    pub fn look_into_store(&mut self, leases: &[MachineLease], rows: &[(Mac, Ipv4Addr)]) {
         let mut kept: HashMap<Mac, Vec<Ipv4Addr>> = HashMap::new();
         for &(mac, address) in rows {
             kept.entry(mac).or_default().push(address);
@@ -69,13 +69,21 @@ impl Audit {
 }
 
 /// Every machine comes back and asks for the address that it had.
-pub(super) async fn ask_again(machines: impl Iterator<Item = Machine>, report: &Report) -> Audit {
+pub(super) async fn audit_leases(
+    machines: impl Iterator<Item = SimulatedMachine>,
+    report: &FleetReport,
+) -> LeaseAudit {
     let had: HashMap<u32, Ipv4Addr> =
         report.leases.iter().map(|lease| (lease.machine, lease.address)).collect();
     let mut questions = Vec::new();
     for machine in machines {
-        let Machine { station, errand: Errand::Boot { model, .. }, .. } = machine else { continue };
-        let Station { port, segment: Some(segment), mut xids, .. } = station else { continue };
+        let SimulatedMachine { station, errand: MachineErrand::Boot { model, .. }, .. } = machine
+        else {
+            continue;
+        };
+        let MachineStation { port, segment: Some(segment), mut xids, .. } = station else {
+            continue;
+        };
         let number = port.circuit;
         if let Some(&address) = had.get(&number) {
             questions.push(spawn_local(async move {
@@ -88,15 +96,15 @@ pub(super) async fn ask_again(machines: impl Iterator<Item = Machine>, report: &
     for question in questions {
         says.extend(question.await.ok().flatten());
     }
-    Audit::compare(&report.leases, &says)
+    LeaseAudit::compare(&report.leases, &says)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn lease(machine: u8, last: u8) -> Lease {
-        Lease {
+    fn lease(machine: u8, last: u8) -> MachineLease {
+        MachineLease {
             machine: machine.into(),
             mac: Mac([machine; 6]),
             address: Ipv4Addr::new(127, 77, 1, last),
@@ -111,7 +119,7 @@ mod tests {
     #[test]
     fn a_denied_a_changed_and_a_doubled_lease_are_told_apart() {
         let leases = [lease(1, 1), lease(2, 2), lease(3, 3), lease(4, 3), lease(5, 5)];
-        let audit = Audit::compare(&leases, &says(&[(1, 1), (2, 9), (3, 3), (4, 3)]));
+        let audit = LeaseAudit::compare(&leases, &says(&[(1, 1), (2, 9), (3, 3), (4, 3)]));
         assert_eq!(audit.lost, [leases[1], leases[4]]);
         assert_eq!(audit.doubled, leases[2..4]);
         assert!(!audit.is_clean());
@@ -122,7 +130,7 @@ mod tests {
         let leases = [lease(1, 1), lease(2, 2)];
         let rows = leases.map(|lease| (lease.mac, lease.address));
         let audit = |rows: &[(Mac, Ipv4Addr)]| {
-            let mut audit = Audit::compare(&leases, &says(&[(1, 1), (2, 2)]));
+            let mut audit = LeaseAudit::compare(&leases, &says(&[(1, 1), (2, 2)]));
             audit.look_into_store(&leases, rows);
             audit
         };

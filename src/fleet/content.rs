@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 /// The octets that a file must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum ExpectedContent {
     /// A function of seed and offset: nothing is kept, whatever the size.
     Generated { seed: u64, octets: u64 },
     /// A real file, read once for all machines.
     Kept(Arc<[u8]>),
 }
 
-impl Content {
+impl ExpectedContent {
     /// Size of the whole file in octets.
     pub fn octets(&self) -> u64 {
         match self {
@@ -32,7 +32,7 @@ impl Content {
             return false;
         }
         match self {
-            Self::Generated { seed, .. } => generated_matches(*seed, offset, bytes),
+            Self::Generated { seed, .. } => matches_generated(*seed, offset, bytes),
             Self::Kept(file) => {
                 let Ok(start) = usize::try_from(offset) else { return false };
                 file.get(start..start + bytes.len()) == Some(bytes)
@@ -58,8 +58,9 @@ impl Content {
         while written < octets {
             chunk.clear();
             let first = written / WORD as u64;
-            (first..first + CHUNK_WORDS as u64)
-                .for_each(|index| chunk.extend_from_slice(&word(seed, index).to_le_bytes()));
+            (first..first + CHUNK_WORDS as u64).for_each(|index| {
+                chunk.extend_from_slice(&generate_word(seed, index).to_le_bytes())
+            });
             chunk.truncate(usize::try_from(octets - written).unwrap_or(usize::MAX));
             out.write_all(&chunk)?;
             written += chunk.len() as u64;
@@ -71,21 +72,21 @@ impl Content {
 /// Names under the server's root and what is behind them; one map for TFTP names and URL paths
 /// alike.
 #[derive(Clone, Debug, Default)]
-pub struct Contents(HashMap<String, Content>);
+pub struct ContentMap(HashMap<String, ExpectedContent>);
 
-impl Contents {
+impl ContentMap {
     /// `name` is a path under the root, with or without leading slashes.
-    pub fn insert(&mut self, name: &str, content: Content) {
-        self.0.insert(plain(name), content);
+    pub fn insert(&mut self, name: &str, content: ExpectedContent) {
+        self.0.insert(normalize_name(name), content);
     }
 
     /// None where nothing is known of the file: it is then only counted.
-    pub fn find(&self, name: &str) -> Option<&Content> {
-        self.0.get(&plain(name))
+    pub fn find(&self, name: &str) -> Option<&ExpectedContent> {
+        self.0.get(&normalize_name(name))
     }
 
     /// Every known file.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Content)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &ExpectedContent)> {
         self.0.iter().map(|(name, content)| (name.as_str(), content))
     }
 
@@ -101,7 +102,7 @@ impl Contents {
 }
 
 /// One name for `a/b`, `/a/b` and `//a//b` (T-56).
-fn plain(name: &str) -> String {
+fn normalize_name(name: &str) -> String {
     name.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
 
@@ -114,18 +115,18 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 /// The word at `index` (little-endian in the file). Only additions, shifts and exclusive-ors: the
 /// compiler checks several words at a time, and checking must not be what a load generator spends
 /// its processor on.
-fn word(seed: u64, index: u64) -> u64 {
+fn generate_word(seed: u64, index: u64) -> u64 {
     let x = seed.wrapping_add(index.wrapping_mul(STEP));
     x ^ (x >> 29)
 }
 
-fn generated_matches(seed: u64, offset: u64, bytes: &[u8]) -> bool {
+fn matches_generated(seed: u64, offset: u64, bytes: &[u8]) -> bool {
     let within = usize::try_from(offset % WORD as u64).unwrap_or(0);
     let mut index = offset / WORD as u64;
     let mut rest = bytes;
     if within != 0 {
         let (head, tail) = bytes.split_at(bytes.len().min(WORD - within));
-        if word(seed, index).to_le_bytes().get(within..within + head.len()) != Some(head) {
+        if generate_word(seed, index).to_le_bytes().get(within..within + head.len()) != Some(head) {
             return false;
         }
         index += 1;
@@ -138,7 +139,7 @@ fn generated_matches(seed: u64, offset: u64, bytes: &[u8]) -> bool {
         differing |= u64::from_le_bytes(*found) ^ x ^ (x >> 29);
         x = x.wrapping_add(STEP);
     }
-    let last = word(seed, index + words.len() as u64).to_le_bytes();
+    let last = generate_word(seed, index + words.len() as u64).to_le_bytes();
     differing == 0 && last.get(..tail.len()) == Some(tail)
 }
 
@@ -147,7 +148,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn file(content: &Content) -> Vec<u8> {
+    fn file(content: &ExpectedContent) -> Vec<u8> {
         let mut out = Vec::new();
         content.write_to(&mut out).unwrap();
         out
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn every_piece_of_a_generated_file_matches_where_it_belongs() {
-        let content = Content::Generated { seed: 7, octets: 200_003 };
+        let content = ExpectedContent::Generated { seed: 7, octets: 200_003 };
         let file = file(&content);
         assert_eq!(file.len() as u64, content.octets());
         for (start, end) in [
@@ -174,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_wrong_octet_a_wrong_place_and_a_wrong_file_are_seen() {
-        let content = Content::Generated { seed: 7, octets: 100_000 };
+        let content = ExpectedContent::Generated { seed: 7, octets: 100_000 };
         let file = file(&content);
         for wrong in [0usize, 5, 1000, 4095, 4096, 4099] {
             let mut piece = file[3..5000].to_vec();
@@ -185,13 +186,13 @@ mod tests {
         for offset in [0, 2, 4, 11, 1468, 65_536 + 3] {
             assert!(!content.matches(offset, &file[3..1471]), "at {offset}");
         }
-        assert!(!Content::Generated { seed: 8, octets: 100_000 }.matches(0, &file[..64]));
+        assert!(!ExpectedContent::Generated { seed: 8, octets: 100_000 }.matches(0, &file[..64]));
     }
 
     #[test]
     fn octets_past_the_end_never_match() {
-        let content = Content::Generated { seed: 7, octets: 8 };
-        let longer = file(&Content::Generated { seed: 7, octets: 16 });
+        let content = ExpectedContent::Generated { seed: 7, octets: 8 };
+        let longer = file(&ExpectedContent::Generated { seed: 7, octets: 16 });
         assert!(content.matches(0, &longer[..8]));
         assert!(!content.matches(0, &longer[..9]));
         assert_eq!(
@@ -199,7 +200,7 @@ mod tests {
             (Some(8), None)
         );
         assert!(!content.matches(u64::MAX, &longer[..9]));
-        let kept = Content::Kept(Arc::from(*b"loader"));
+        let kept = ExpectedContent::Kept(Arc::from(*b"loader"));
         assert!(
             kept.matches(2, b"ader") && !kept.matches(2, b"aderX") && !kept.matches(2, b"adeR")
         );
@@ -207,8 +208,8 @@ mod tests {
 
     #[test]
     fn t56_one_file_has_many_spellings() {
-        let mut contents = Contents::default();
-        contents.insert("/a//b", Content::Generated { seed: 1, octets: 1 });
+        let mut contents = ContentMap::default();
+        contents.insert("/a//b", ExpectedContent::Generated { seed: 1, octets: 1 });
         for name in ["a/b", "/a/b", "//a//b", "./a/b"] {
             assert!(contents.find(name).is_some(), "{name}");
         }

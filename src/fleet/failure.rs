@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use ringboot_protocol::tftp::client::ServerViolation;
 
-/// The end of one machine's boot. Failures of one [`Failure::cause`] are counted together.
+/// The end of one machine's boot. Failures of one [`BootFailure::cause`] are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum BootFailure {
     #[error("not done within {0:?}")]
     Late(Duration),
     #[error("no DHCP answer")]
@@ -35,7 +35,7 @@ pub enum Failure {
     TftpMissing(String),
     #[error("TFTP: refused {0} with error {1}")]
     TftpRefused(String, u16),
-    #[error("TFTP: the server broke a rule with {0}: {words}", words = words(*.1))]
+    #[error("TFTP: the server broke a rule with {0}: {words}", words = describe_disagreement(*.1))]
     TftpDisagreed(String, ServerViolation),
     #[error("HTTP: the connection for {0} was refused")]
     HttpRefused(String),
@@ -77,7 +77,7 @@ pub enum Failure {
     Socket(String),
 }
 
-impl Failure {
+impl BootFailure {
     /// What came was not what the file contains.
     pub(super) fn is_of_contents(&self) -> bool {
         matches!(self, Self::WrongContent(..) | Self::WrongLength(..))
@@ -103,7 +103,7 @@ impl Failure {
 }
 
 /// The rule that the server broke, from the client's side.
-fn words(disagreement: ServerViolation) -> &'static str {
+fn describe_disagreement(disagreement: ServerViolation) -> &'static str {
     match disagreement {
         ServerViolation::OptionNotAsked => "it answered an option that was not asked for",
         ServerViolation::OptionValue => "it answered an option with a value that is not allowed",
@@ -112,7 +112,7 @@ fn words(disagreement: ServerViolation) -> &'static str {
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for BootFailure {
     fn from(error: io::Error) -> Self {
         Self::Socket(error.kind().to_string())
     }

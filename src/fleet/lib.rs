@@ -35,86 +35,88 @@ use std::time::Instant;
 
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 
-use measure::progress::counting_retries;
-use measure::watch::Watch;
-use net::context::Context;
+use measure::progress::run_counting_retries;
+use measure::watch::FleetWatch;
+use net::context::FleetContext;
 use net::release;
 use ringboot_io::engine::open_files::raise_open_files;
-use ringboot_io::engine::timer::Timer;
-use run::Run;
-use schedule::Schedule;
-use site::Site;
+use ringboot_io::engine::timer::TaskTimer;
+use run::FleetRun;
+use schedule::ExchangeSchedule;
+use site::FleetSite;
 
-pub use arrival::{Arrival, duration};
-pub use audit::Audit;
-pub use clients::lease::Lease;
-pub use content::{Content, Contents};
-pub use failure::Failure;
-pub use measure::line::Protocol;
-pub use measure::pressure::Pressure;
-pub use measure::progress::{Oddity, Progress, Refusal, TftpQueue};
-pub use measure::series::{Bucket, Series};
-pub use measure::silence::Silence;
-pub use models::Model;
-pub use net::impair::Impairment;
-pub use net::lessor::{Lessor, Way};
-pub use net::wire::{Verify, Wire};
-pub use pace::Pace;
-pub use plan::{Plan, Servers};
-pub use private::{Images, NoServer, PrivateServer, Setting};
-pub use report::{Failed, FailedMachine, Pretty, Record, Report, StageTimes};
-pub use scenario::{Does, Request, Role, Scenario, Step, Wrong};
-pub use schedule::Rate;
+pub use arrival::{ArrivalPattern, parse_duration};
+pub use audit::LeaseAudit;
+pub use clients::lease::MachineLease;
+pub use content::{ContentMap, ExpectedContent};
+pub use failure::BootFailure;
+pub use measure::line::AskedProtocol;
+pub use measure::pressure::RunPressure;
+pub use measure::progress::{ClientOddity, FleetProgress, ServerRefusal, TftpQueue};
+pub use measure::series::{CountSeries, SeriesBucket};
+pub use measure::silence::LongestSilence;
+pub use models::FirmwareModel;
+pub use net::impair::NetworkImpairment;
+pub use net::lessor::{DhcpAccess, DhcpRoute};
+pub use net::wire::{ContentProof, WireSettings};
+pub use pace::FleetPace;
+pub use plan::{FleetPlan, ServerAddresses};
+pub use private::{ImageSizes, NoPrivateServer, PrivateServer, ServerSetting};
+pub use report::{
+    BootRecord, CauseTally, FailedMachine, FleetReport, PrettyMicroseconds, StageTimes,
+};
+pub use scenario::{MachineRole, RoleTask, Scenario, ScenarioError, ScenarioStep, StepRequest};
+pub use schedule::ArrivalRate;
 
 /// A number of machines, ready to be switched on.
 #[derive(Debug)]
 pub struct Fleet {
-    plan: Plan,
+    plan: FleetPlan,
 }
 
 impl Fleet {
-    pub fn new(plan: Plan) -> Self {
+    pub fn new(plan: FleetPlan) -> Self {
         Self { plan }
     }
 
     /// Switches the machines on as they arrive and returns when the last of them has booted or
     /// given up, or the run was interrupted; then, where the plan does not keep them, all addresses
     /// have been given back.
-    pub fn run(&self, progress: &Arc<Progress>) -> io::Result<Report> {
+    pub fn run(&self, progress: &Arc<FleetProgress>) -> io::Result<FleetReport> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, self.boot_all(progress))
     }
 
     /// Asks the server for every address again, as machines do after a reboot, and compares
     /// (INIT-REBOOT, RFC 2131 section 3.2).
-    pub fn audit(&self, report: &Report) -> io::Result<Audit> {
+    pub fn audit(&self, report: &FleetReport) -> io::Result<LeaseAudit> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, async {
-            let site = self.site(&Arc::new(Progress::default()))?;
-            Ok(audit::ask_again(site.machines(), report).await)
+            let site = self.site(&Arc::new(FleetProgress::default()))?;
+            Ok(audit::audit_leases(site.machines(), report).await)
         })
     }
 
-    async fn boot_all(&self, progress: &Arc<Progress>) -> io::Result<Report> {
+    async fn boot_all(&self, progress: &Arc<FleetProgress>) -> io::Result<FleetReport> {
         self.ensure_sockets()?;
         let mut site = self.site(progress)?;
-        let timer = Timer::new()?;
-        let run = Run::begin(&self.plan);
+        let timer = TaskTimer::new()?;
+        let run = FleetRun::begin(&self.plan);
         site.schedules = self.schedules(&run)?;
-        let watch = Watch::begin(run.started, progress);
+        let watch = FleetWatch::begin(run.started, progress);
         let warming = spawn_local(run.clone().warm_up(Arc::clone(progress)));
         let interrupted = tokio::select! {
             () = self.play(&site, &run, &timer) => false,
             () = progress.interrupted() => true,
         };
         warming.abort();
-        let mut report = run.report.replace(Report::new(0, run.started));
+        let mut report = run.report.replace(FleetReport::new(0, run.started));
         report.interrupted = interrupted;
         if let Some(segment) = site.segments.first() {
             segment
                 .doubled()
                 .into_iter()
-                .for_each(|machine| report.blame(machine, &Failure::AddressDoubled));
+                .for_each(|machine| report.blame(machine, &BootFailure::AddressDoubled));
         }
         if interrupted {
             report.leave_out_unfinished();
@@ -129,14 +131,17 @@ impl Fleet {
             .map(|schedule| schedule.never_begun(Instant::now()))
             .sum();
         let waited = site.schedules.iter().flatten().map(|schedule| schedule.late()).sum();
-        report.pressure =
-            Pressure { never_begun, waited, ..Pressure::read(progress, &seen, self.sources()) };
+        report.pressure = RunPressure {
+            never_begun,
+            waited,
+            ..RunPressure::read(progress, &seen, self.sources())
+        };
         report.series = seen.series;
         report.checked = progress.unchecked_octets() == 0;
-        let seen = Oddity::ALL.map(|oddity| (oddity, progress.oddities(oddity)));
+        let seen = ClientOddity::ALL.map(|oddity| (oddity, progress.oddities(oddity)));
         report.oddities = seen.into_iter().filter(|(_, times)| *times > 0).collect();
         if self.plan.lessor.as_ref().is_some_and(|lessor| !lessor.keeps_leases) {
-            report.released = release::give_back(
+            report.released = release::release_leases(
                 &site.segments,
                 site.segments.first().map_or(0.0, |one| one.rate()),
             )
@@ -147,7 +152,7 @@ impl Fleet {
 
     /// Switches machines on as they arrive, until all have ended. Dropped before, all end where
     /// they are.
-    async fn play(&self, site: &Site<'_>, run: &Run, timer: &Timer) {
+    async fn play(&self, site: &FleetSite<'_>, run: &FleetRun, timer: &TaskTimer) {
         let mut running = JoinSet::new();
         for (machine, at) in
             site.machines().zip(self.plan.arrival.times(self.plan.machines, self.plan.seed))
@@ -159,7 +164,7 @@ impl Fleet {
             if Instant::now() < due {
                 timer.wait_until(due).await;
             }
-            running.spawn_local(counting_retries(machine.live(run.clone(), due)));
+            running.spawn_local(run_counting_retries(machine.live(run.clone(), due)));
         }
         // A machine whose task ended by a panic counts as failed: it is one of `machines` and not
         // of `booted`.
@@ -167,11 +172,15 @@ impl Fleet {
     }
 
     /// The moments at which requests of each role are due, where they are to be so.
-    fn schedules(&self, run: &Run) -> io::Result<Vec<Option<Rc<Schedule>>>> {
-        let schedule = |(number, role): (u64, &Role)| {
+    fn schedules(&self, run: &FleetRun) -> io::Result<Vec<Option<Rc<ExchangeSchedule>>>> {
+        let schedule = |(number, role): (u64, &MachineRole)| {
             let Some(rate) = role.rate else { return Ok(None) };
-            let schedule =
-                Schedule::new(rate, run.started, run.until, self.plan.seed.wrapping_add(number))?;
+            let schedule = ExchangeSchedule::new(
+                rate,
+                run.started,
+                run.until,
+                self.plan.seed.wrapping_add(number),
+            )?;
             let schedule = Rc::new(schedule);
             spawn_local(Rc::clone(&schedule).keep_time());
             Ok(Some(schedule))
@@ -201,20 +210,20 @@ impl Fleet {
     }
 
     /// What the machines share: sockets of relay agents among it.
-    fn site(&self, progress: &Arc<Progress>) -> io::Result<Site<'_>> {
-        let Plan { machines, lessor, tftp, pace, contents, wire, seed, .. } = &self.plan;
-        let context = Context::new(*tftp, contents.clone(), *pace, Arc::clone(progress));
+    fn site(&self, progress: &Arc<FleetProgress>) -> io::Result<FleetSite<'_>> {
+        let FleetPlan { machines, lessor, tftp, pace, contents, wire, seed, .. } = &self.plan;
+        let context = FleetContext::new(*tftp, contents.clone(), *pace, Arc::clone(progress));
         let context = Rc::new(context.with_wire(wire.clone(), *seed));
         let segments = match lessor {
             Some(lessor) => lessor.open(&context, *machines, *seed)?,
             None => Vec::new(),
         };
-        Ok(Site { plan: &self.plan, context, segments, schedules: Vec::new() })
+        Ok(FleetSite { plan: &self.plan, context, segments, schedules: Vec::new() })
     }
 
     /// Whether machines have addresses of their own on this host: never of IPv6.
     fn own_addresses(&self) -> bool {
-        let Plan { wire, tftp, .. } = &self.plan;
+        let FleetPlan { wire, tftp, .. } = &self.plan;
         tftp.is_ipv4() && (wire.sources.is_some() || tftp.ip().is_loopback())
     }
 
@@ -262,21 +271,26 @@ mod tests {
         let (server, served) = careless_server(2 * 3);
         let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
         let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
-        let steps = vec![Step { request: Request::Dhcp, repeat: 1 }];
-        let plan = Plan {
+        let steps = vec![ScenarioStep { request: StepRequest::Dhcp, repeat: 1 }];
+        let plan = FleetPlan {
             machines: 2,
-            roles: vec![Role::stepping(1, steps)],
-            arrival: Arrival::All,
+            roles: vec![MachineRole::stepping(1, steps)],
+            arrival: ArrivalPattern::All,
             duration: None,
             within: None,
             warm_up: Duration::ZERO,
-            lessor: Some(Lessor::by(Way::Relay { agent, server })),
+            lessor: Some(DhcpAccess::by(DhcpRoute::Relay { agent, server })),
             tftp: nowhere.into(),
             http: nowhere.into(),
             pick: String::new(),
-            contents: Contents::default(),
-            pace: Pace { haste: 1, idle_waits: false, gives_up: false, patience: limits::PATIENCE },
-            wire: Wire::default(),
+            contents: ContentMap::default(),
+            pace: FleetPace {
+                haste: 1,
+                idle_waits: false,
+                gives_up: false,
+                patience: limits::PATIENCE,
+            },
+            wire: WireSettings::default(),
             seed: 1,
         };
         let report = Fleet::new(plan).run(&Arc::default()).unwrap();
@@ -285,7 +299,7 @@ mod tests {
         let [((cause, stage), failed)] = &causes[..] else { panic!("{causes:?}") };
         assert_eq!(
             (cause, *stage),
-            (&Failure::AddressDoubled.to_string(), ringboot_observe::events::BootStage::Dhcp)
+            (&BootFailure::AddressDoubled.to_string(), ringboot_observe::events::BootStage::Dhcp)
         );
         assert_eq!(failed.machines, 2);
         assert_eq!(served.join().unwrap(), 2);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The fleet's relation to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub struct FleetPace {
     /// Firmware's long waits (DHCP, a broken connection, a dead server) are divided by this: 1
     /// waits as firmware does. Never 0.
     pub haste: u32,
@@ -18,7 +18,7 @@ pub struct Pace {
     pub patience: Duration,
 }
 
-impl Pace {
+impl FleetPace {
     /// A wait of firmware, scaled.
     pub(super) fn hurried(&self, wait: Duration) -> Duration {
         wait / self.haste.max(1)

@@ -15,21 +15,21 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::arrival::Arrival;
-use super::content::{Content, Contents};
+use super::arrival::ArrivalPattern;
+use super::content::{ContentMap, ExpectedContent};
 use super::limits::{READY_WAIT, START_TRIES_MAX};
-use super::models::Model;
-use super::net::lessor::{Lessor, Way};
-use super::net::wire::Wire;
-use super::pace::Pace;
-use super::plan::{Plan, Servers};
-use super::scenario::Role;
+use super::models::FirmwareModel;
+use super::net::lessor::{DhcpAccess, DhcpRoute};
+use super::net::wire::WireSettings;
+use super::pace::FleetPace;
+use super::plan::{FleetPlan, ServerAddresses};
+use super::scenario::MachineRole;
 use ringboot_io::engine::orphan::die_with_parent;
 use ringboot_protocol::boot::pe;
 
 /// Sizes of the images that a private server offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Images {
+pub struct ImageSizes {
     /// Octets.
     pub kernel: u64,
     /// Octets.
@@ -39,7 +39,7 @@ pub struct Images {
 /// A line of a private server's configuration beside those that it needs: `tuning.spin-us=20` on a
 /// command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
+pub struct ServerSetting {
     /// One of [`TABLES`].
     pub table: String,
     pub key: String,
@@ -50,7 +50,7 @@ pub struct Setting {
 /// The tables that settings may be of.
 const TABLES: [&str; 5] = ["server", "tftp", "http", "log", "tuning"];
 
-impl FromStr for Setting {
+impl FromStr for ServerSetting {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -78,11 +78,12 @@ const ENTRY: &str = "demo";
 const RELAY: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 2);
 
 /// All firmware models that the private server has loaders for.
-const MODELS: [Model; 3] = [Model::BiosPxelinux, Model::UefiPxe, Model::BiosIpxe];
+const MODELS: [FirmwareModel; 3] =
+    [FirmwareModel::BiosPxelinux, FirmwareModel::UefiPxe, FirmwareModel::BiosIpxe];
 
 /// Why there is no private server.
 #[derive(Debug, thiserror::Error)]
-pub enum NoServer {
+pub enum NoPrivateServer {
     #[error("cannot make the scratch directory {path}: {error}")]
     Scratch { path: PathBuf, error: io::Error },
     #[error("cannot start {program}: {error}")]
@@ -98,12 +99,12 @@ pub enum NoServer {
 #[derive(Debug)]
 pub struct PrivateServer {
     // Before the directory: the process goes first.
-    child: Option<Running>,
+    child: Option<ServerProcess>,
     program: PathBuf,
-    scratch: Scratch,
-    contents: Contents,
-    servers: Servers,
-    settings: Vec<Setting>,
+    scratch: ScratchDirectory,
+    contents: ContentMap,
+    servers: ServerAddresses,
+    settings: Vec<ServerSetting>,
     /// Processor time of incarnations that have ended.
     spent: Duration,
     /// Names of loaders that are real ones, found on this machine.
@@ -115,30 +116,30 @@ impl PrivateServer {
     /// it says that it is ready.
     pub fn start(
         program: &Path,
-        images: Images,
-        files: &Contents,
+        images: ImageSizes,
+        files: &ContentMap,
         seed: u64,
-    ) -> Result<Self, NoServer> {
+    ) -> Result<Self, NoPrivateServer> {
         Self::start_with(program, images, files, seed, &[])
     }
 
     /// The same with these lines in its configuration.
     pub fn start_with(
         program: &Path,
-        images: Images,
-        files: &Contents,
+        images: ImageSizes,
+        files: &ContentMap,
         seed: u64,
-        settings: &[Setting],
-    ) -> Result<Self, NoServer> {
-        let scratch = Scratch::make()?;
+        settings: &[ServerSetting],
+    ) -> Result<Self, NoPrivateServer> {
+        let scratch = ScratchDirectory::make()?;
         let (mut contents, real_loaders) = images.contents(seed);
         for (name, content) in files.iter() {
             contents.insert(name, content.clone());
         }
-        let unwritable = |error| NoServer::Scratch { path: scratch.path.clone(), error };
+        let unwritable = |error| NoPrivateServer::Scratch { path: scratch.path.clone(), error };
         contents.write_below(&scratch.path.join("root")).map_err(unwritable)?;
         fs::create_dir(scratch.path.join("state")).map_err(unwritable)?;
-        let servers = free_ports().map_err(NoServer::Ports)?;
+        let servers = find_free_ports().map_err(NoPrivateServer::Ports)?;
         let program = program.to_owned();
         let (spent, settings) = (Duration::ZERO, settings.to_vec());
         let mut server = Self {
@@ -155,10 +156,10 @@ impl PrivateServer {
         // Whatever else is wrong stays wrong.
         for _ in 1..START_TRIES_MAX {
             match server.restart() {
-                Err(NoServer::NotReady(_)) if !server.servers.are_free() => {}
+                Err(NoPrivateServer::NotReady(_)) if !server.servers.are_free() => {}
                 started => return started.map(|()| server),
             }
-            server.servers = free_ports().map_err(NoServer::Ports)?;
+            server.servers = find_free_ports().map_err(NoPrivateServer::Ports)?;
             // What the log has is of ports that are no longer asked for; where it cannot be
             // removed, it is told twice.
             let _ = fs::remove_file(server.log_file());
@@ -174,11 +175,11 @@ impl PrivateServer {
     }
 
     /// Starts the server on what the last incarnation left.
-    pub fn restart(&mut self) -> Result<(), NoServer> {
+    pub fn restart(&mut self) -> Result<(), NoPrivateServer> {
         let file = self.scratch.path.join("ringboot.toml");
         let written = fs::write(&file, self.configuration());
-        written.map_err(|error| NoServer::Scratch { path: file.clone(), error })?;
-        self.child = Some(Running::start(&self.program, &file, &self.log_file())?);
+        written.map_err(|error| NoPrivateServer::Scratch { path: file.clone(), error })?;
+        self.child = Some(ServerProcess::start(&self.program, &file, &self.log_file())?);
         Ok(())
     }
 
@@ -189,22 +190,26 @@ impl PrivateServer {
 
     /// Processor time of the server, all incarnations together, in steps of 10 ms.
     pub fn processor_time(&self) -> Duration {
-        let running = self.child.as_ref().and_then(|running| processor_time(running.child.id()));
+        let running =
+            self.child.as_ref().and_then(|running| read_processor_time(running.child.id()));
         self.spent + running.unwrap_or_default()
     }
 
     /// That many machines against this server, a third of each firmware.
-    pub fn plan(&self, machines: u32, pace: Pace, seed: u64) -> Plan {
-        Plan {
+    pub fn plan(&self, machines: u32, pace: FleetPace, seed: u64) -> FleetPlan {
+        FleetPlan {
             machines,
-            roles: MODELS.map(|model| Role::booting(1, model)).to_vec(),
-            arrival: Arrival::All,
+            roles: MODELS.map(|model| MachineRole::booting(1, model)).to_vec(),
+            arrival: ArrivalPattern::All,
             duration: None,
             within: None,
             warm_up: Duration::ZERO,
             // The server goes with its leases, and may be asked for them before.
-            lessor: Some(Lessor {
-                way: Way::Relay { agent: SocketAddrV4::new(RELAY, 0), server: self.servers.dhcp },
+            lessor: Some(DhcpAccess {
+                way: DhcpRoute::Relay {
+                    agent: SocketAddrV4::new(RELAY, 0),
+                    server: self.servers.dhcp,
+                },
                 keeps_leases: true,
             }),
             tftp: self.servers.tftp.into(),
@@ -212,13 +217,13 @@ impl PrivateServer {
             pick: ENTRY.to_owned(),
             contents: self.contents.clone(),
             pace,
-            wire: Wire::default(),
+            wire: WireSettings::default(),
             seed,
         }
     }
 
     /// Where it listens.
-    pub fn servers(&self) -> Servers {
+    pub fn servers(&self) -> ServerAddresses {
         self.servers
     }
 
@@ -239,7 +244,7 @@ impl PrivateServer {
 
     /// The last lines of the server's log.
     pub fn log_tail(&self) -> String {
-        log_tail(&self.log_file())
+        read_log_tail(&self.log_file())
     }
 
     fn log_file(&self) -> PathBuf {
@@ -247,7 +252,7 @@ impl PrivateServer {
     }
 
     fn configuration(&self) -> String {
-        let Servers { dhcp, tftp, http } = self.servers;
+        let ServerAddresses { dhcp, tftp, http } = self.servers;
         let path = self.scratch.path.display();
         format!(
             r#"root = "{path}/root"
@@ -315,7 +320,7 @@ initrd = "{INITRD}"
     /// The settings of a table, a line each.
     fn lines(&self, table: &str) -> String {
         let of_table = self.settings.iter().filter(|setting| setting.table == table);
-        of_table.map(|Setting { key, value, .. }| format!("{key} = {value}\n")).collect()
+        of_table.map(|ServerSetting { key, value, .. }| format!("{key} = {value}\n")).collect()
     }
 }
 
@@ -350,54 +355,60 @@ const LOADERS: [(&str, &[&str], u64); 8] = [
     ("bcm2711-rpi-4-b.dtb", &[], 52_593),
 ];
 
-impl Images {
-    fn contents(self, seed: u64) -> (Contents, Vec<&'static str>) {
-        let mut contents = Contents::default();
+impl ImageSizes {
+    fn contents(self, seed: u64) -> (ContentMap, Vec<&'static str>) {
+        let mut contents = ContentMap::default();
         let mut real = Vec::new();
         for (number, (name, places, octets)) in (1..).zip(LOADERS) {
             let found = places.iter().find_map(|place| fs::read(place).ok());
-            let made_up = made_up(name, seed.wrapping_add(number), octets);
+            let made_up = make_up_content(name, seed.wrapping_add(number), octets);
             if found.is_some() {
                 real.push(name);
             }
-            contents.insert(name, found.map_or(made_up, |file| Content::Kept(Arc::from(file))));
+            contents
+                .insert(name, found.map_or(made_up, |file| ExpectedContent::Kept(Arc::from(file))));
         }
         let config = format!("arm_64bit=1\nkernel={KERNEL}\ninitramfs {INITRD} followkernel\n");
-        contents.insert("config.txt", Content::Kept(Arc::from(config.into_bytes())));
-        contents.insert(KERNEL, Content::Generated { seed: seed ^ u64::MAX, octets: self.kernel });
-        contents
-            .insert(INITRD, Content::Generated { seed: !seed.rotate_left(1), octets: self.initrd });
+        contents.insert("config.txt", ExpectedContent::Kept(Arc::from(config.into_bytes())));
+        contents.insert(
+            KERNEL,
+            ExpectedContent::Generated { seed: seed ^ u64::MAX, octets: self.kernel },
+        );
+        contents.insert(
+            INITRD,
+            ExpectedContent::Generated { seed: !seed.rotate_left(1), octets: self.initrd },
+        );
         (contents, real)
     }
 }
 
 /// A made-up UEFI program has a real one's head: the server looks at what it tells firmware to
 /// start.
-fn made_up(name: &str, seed: u64, octets: u64) -> Content {
-    let body = Content::Generated { seed, octets };
+fn make_up_content(name: &str, seed: u64, octets: u64) -> ExpectedContent {
+    let body = ExpectedContent::Generated { seed, octets };
     if !name.ends_with(".efi") {
         return body;
     }
     let mut bytes = pe::build_x64_program().to_vec();
     // A Vec takes whatever is written to it.
     let _ = body.write_to(&mut bytes);
-    Content::Kept(Arc::from(bytes))
+    ExpectedContent::Kept(Arc::from(bytes))
 }
 
 /// Ports that nobody has at this moment: bound, asked for, let go.
-fn free_ports() -> io::Result<Servers> {
+fn find_free_ports() -> io::Result<ServerAddresses> {
     let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
     let (dhcp, tftp, http) =
         (UdpSocket::bind(any)?, UdpSocket::bind(any)?, TcpListener::bind(any)?);
     let at = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-    Ok(Servers {
+    Ok(ServerAddresses {
         dhcp: at(dhcp.local_addr()?.port()),
         tftp: at(tftp.local_addr()?.port()),
         http: at(http.local_addr()?.port()),
     })
 }
 
-impl Servers {
+impl ServerAddresses {
     /// Whether nobody listens at these ports at this moment.
     fn are_free(&self) -> bool {
         let is_udp_free = |at| UdpSocket::bind(at).is_ok();
@@ -407,13 +418,13 @@ impl Servers {
 
 /// The server process; ends with this value.
 #[derive(Debug)]
-struct Running {
+struct ServerProcess {
     child: Child,
 }
 
-impl Running {
-    fn start(program: &Path, configuration: &Path, log: &Path) -> Result<Self, NoServer> {
-        let failed = |error| NoServer::Program { program: program.to_owned(), error };
+impl ServerProcess {
+    fn start(program: &Path, configuration: &Path, log: &Path) -> Result<Self, NoPrivateServer> {
+        let failed = |error| NoPrivateServer::Program { program: program.to_owned(), error };
         let log_end = File::options().create(true).append(true).open(log).map_err(failed)?;
         let mut command = Command::new(program);
         // A process group of its own: Ctrl-C at the terminal is for us to handle.
@@ -435,13 +446,13 @@ impl Running {
         match ready.recv_timeout(READY_WAIT) {
             Ok(()) => Ok(running),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                Err(NoServer::NotReady(log_tail(log)))
+                Err(NoPrivateServer::NotReady(read_log_tail(log)))
             }
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         // It may have ended by itself: then there is nobody to kill, and only the wait is left.
         let _ = self.child.kill();
@@ -451,23 +462,23 @@ impl Drop for Running {
 
 /// A directory of this run's own, readable by nobody else, removed with all it holds.
 #[derive(Debug)]
-struct Scratch {
+struct ScratchDirectory {
     path: PathBuf,
 }
 
-impl Scratch {
-    fn make() -> Result<Self, NoServer> {
+impl ScratchDirectory {
+    fn make() -> Result<Self, NoPrivateServer> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("ringboot-{}-{number}", std::process::id()));
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => Ok(Self { path }),
-            Err(error) => Err(NoServer::Scratch { path, error }),
+            Err(error) => Err(NoPrivateServer::Scratch { path, error }),
         }
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchDirectory {
     fn drop(&mut self) {
         // Nothing sensible is left to do where even this fails.
         let _ = fs::remove_dir_all(&self.path);
@@ -476,7 +487,7 @@ impl Drop for Scratch {
 
 /// utime + stime of a process, all threads (proc(5): fields 14 and 15, counted after the name in
 /// parentheses).
-fn processor_time(pid: u32) -> Option<Duration> {
+fn read_processor_time(pid: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
@@ -489,7 +500,7 @@ const MILLISECONDS_PER_TICK: u64 = 10;
 /// Lines of the log that are shown when something went wrong.
 const LOG_LINES_SHOWN: usize = 12;
 
-fn log_tail(file: &Path) -> String {
+fn read_log_tail(file: &Path) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     let shown = lines.len().saturating_sub(LOG_LINES_SHOWN);
@@ -503,7 +514,7 @@ mod tests {
 
     #[test]
     fn a_scratch_directory_goes_with_its_value() {
-        let scratch = Scratch::make().unwrap();
+        let scratch = ScratchDirectory::make().unwrap();
         let path = scratch.path.clone();
         fs::write(path.join("file"), "x").unwrap();
         drop(scratch);
@@ -513,20 +524,21 @@ mod tests {
     #[test]
     fn a_program_that_never_says_ready_is_reported_with_its_log_and_leaves_nothing() {
         let before = scratch_directories();
-        let images = Images { kernel: 10, initrd: 10 };
-        let error = PrivateServer::start(Path::new("/bin/false"), images, &Contents::default(), 1)
-            .unwrap_err();
-        assert!(matches!(error, NoServer::NotReady(_)), "{error}");
+        let images = ImageSizes { kernel: 10, initrd: 10 };
         let error =
-            PrivateServer::start(Path::new("/nonexistent"), images, &Contents::default(), 1)
+            PrivateServer::start(Path::new("/bin/false"), images, &ContentMap::default(), 1)
                 .unwrap_err();
-        assert!(matches!(error, NoServer::Program { .. }), "{error}");
+        assert!(matches!(error, NoPrivateServer::NotReady(_)), "{error}");
+        let error =
+            PrivateServer::start(Path::new("/nonexistent"), images, &ContentMap::default(), 1)
+                .unwrap_err();
+        assert!(matches!(error, NoPrivateServer::Program { .. }), "{error}");
         assert_eq!(scratch_directories(), before);
     }
 
     #[test]
     fn a_setting_is_a_line_of_a_table_that_it_may_be_of() {
-        let setting = "tuning.spin-us=20".parse::<Setting>().unwrap();
+        let setting = "tuning.spin-us=20".parse::<ServerSetting>().unwrap();
         assert_eq!((&*setting.table, &*setting.key, &*setting.value), ("tuning", "spin-us", "20"));
         for wrong in [
             "spin-us=20",
@@ -536,13 +548,15 @@ mod tests {
             "tuning.a b=1",
             "tuning.a=1\n[dhcp]",
         ] {
-            assert!(wrong.parse::<Setting>().is_err(), "{wrong}");
+            assert!(wrong.parse::<ServerSetting>().is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn a_made_up_loader_is_of_its_kind() {
-        let Content::Kept(bytes) = made_up("bootx64.efi", 1, 10_000) else { panic!("kept") };
+        let ExpectedContent::Kept(bytes) = make_up_content("bootx64.efi", 1, 10_000) else {
+            panic!("kept")
+        };
         let kind = pe::BootProgram::of(&bytes);
         assert!(
             matches!(
@@ -551,13 +565,13 @@ mod tests {
             ),
             "{kind:?}"
         );
-        assert!(matches!(made_up("pxelinux.0", 1, 10), Content::Generated { .. }));
+        assert!(matches!(make_up_content("pxelinux.0", 1, 10), ExpectedContent::Generated { .. }));
     }
 
     #[test]
     fn our_own_processor_time_is_readable() {
-        assert!(processor_time(std::process::id()).is_some());
-        assert_eq!(processor_time(0), None);
+        assert!(read_processor_time(std::process::id()).is_some());
+        assert_eq!(read_processor_time(0), None);
     }
 
     fn scratch_directories() -> usize {

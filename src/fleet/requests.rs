@@ -5,30 +5,30 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::clients::fetch::must;
-use super::clients::http::{Agent, Http};
-use super::clients::lease::Lease;
-use super::clients::station::Station;
-use super::clients::tftp::Tftp;
-use super::clients::url::{Scheme, Url};
-use super::failure::Failure;
-use super::net::context::Context;
-use super::net::dhcp::Speaker;
-use super::report::steps::Steps;
-use super::scenario::{Request, Step};
+use super::clients::fetch::fetch_required_file;
+use super::clients::http::{HttpAgent, HttpFetcher};
+use super::clients::lease::MachineLease;
+use super::clients::station::MachineStation;
+use super::clients::tftp::TftpFetcher;
+use super::clients::url::{Url, UrlScheme};
+use super::failure::BootFailure;
+use super::net::context::FleetContext;
+use super::net::dhcp::DhcpSpeaker;
+use super::report::steps::BootSteps;
+use super::scenario::{ScenarioStep, StepRequest};
 use ringboot_protocol::model::random::SeededRandom;
 
 /// A machine at its requests.
-pub(super) struct Requests<'a> {
-    station: &'a mut Station,
+pub(super) struct RequestRunner<'a> {
+    station: &'a mut MachineStation,
     server: SocketAddr,
     /// For the places of ranges.
     random: SeededRandom,
 }
 
-impl<'a> Requests<'a> {
+impl<'a> RequestRunner<'a> {
     /// HTTP is asked for at this server.
-    pub(super) fn new(station: &'a mut Station, server: SocketAddr) -> Self {
+    pub(super) fn new(station: &'a mut MachineStation, server: SocketAddr) -> Self {
         let random = SeededRandom::new(station.xids.0);
         Self { station, server, random }
     }
@@ -38,16 +38,16 @@ impl<'a> Requests<'a> {
     /// and no other.
     pub(super) async fn all(
         &mut self,
-        asked: &[Step],
+        asked: &[ScenarioStep],
         until: Option<Instant>,
-        steps: &mut Steps,
-        lease: &mut Option<Lease>,
-    ) -> Result<(), Failure> {
+        steps: &mut BootSteps,
+        lease: &mut Option<MachineLease>,
+    ) -> Result<(), BootFailure> {
         let context = Rc::clone(&self.station.context);
         let unleased = context.wire.unleased(self.station.port.circuit, context.tftp.ip());
         // One connection for all that is asked of HTTP, until the machine speaks from another
         // address.
-        let mut kept = Http::new(&context, Agent::Plain { keep: true }, unleased);
+        let mut kept = HttpFetcher::new(&context, HttpAgent::Plain { keep: true }, unleased);
         let schedule = self.station.schedule.clone();
         let mut is_first = true;
         if schedule.is_some() {
@@ -64,12 +64,16 @@ impl<'a> Requests<'a> {
                     } else if !is_first {
                         steps.enter(step.request.stage());
                     }
-                    if step.request == Request::Dhcp {
+                    if step.request == StepRequest::Dhcp {
                         // PXE's ROM is the client that every boot server answers.
-                        let answer = self.station.acquire(Speaker::BiosRom).await?;
-                        let new = Lease::of(self.station.port, &answer);
+                        let answer = self.station.acquire(DhcpSpeaker::BiosRom).await?;
+                        let new = MachineLease::of(self.station.port, &answer);
                         if lease.replace(new).is_none_or(|old| old.address != new.address) {
-                            kept = Http::new(&context, Agent::Plain { keep: true }, new.address);
+                            kept = HttpFetcher::new(
+                                &context,
+                                HttpAgent::Plain { keep: true },
+                                new.address,
+                            );
                         }
                     } else {
                         let address = lease.map_or(unleased, |lease| lease.address);
@@ -86,21 +90,21 @@ impl<'a> Requests<'a> {
 
     async fn fetch<'c>(
         &mut self,
-        context: &'c Context,
-        request: &Request,
+        context: &'c FleetContext,
+        request: &StepRequest,
         address: std::net::Ipv4Addr,
-        kept: &mut Http<'c>,
-    ) -> Result<(), Failure> {
+        kept: &mut HttpFetcher<'c>,
+    ) -> Result<(), BootFailure> {
         match request {
-            Request::Dhcp => Ok(()),
-            Request::Tftp { name, behaviour } => {
-                let tftp =
-                    Tftp::new(context, address, u64::from(self.station.port.circuit)).patient();
-                must(&tftp, behaviour, name).await
+            StepRequest::Dhcp => Ok(()),
+            StepRequest::Tftp { name, behaviour } => {
+                let tftp = TftpFetcher::new(context, address, u64::from(self.station.port.circuit))
+                    .patient();
+                fetch_required_file(&tftp, behaviour, name).await
             }
-            Request::Http { path, keep, range } => {
-                let url = Url { scheme: Scheme::Http, server: self.server, path: path.clone() };
-                let mut once = Http::new(context, Agent::Plain { keep: false }, address);
+            StepRequest::Http { path, keep, range } => {
+                let url = Url { scheme: UrlScheme::Http, server: self.server, path: path.clone() };
+                let mut once = HttpFetcher::new(context, HttpAgent::Plain { keep: false }, address);
                 let http = if *keep { kept } else { &mut once };
                 match range {
                     None => http.fetch(&url, false).await.map(drop),

@@ -7,29 +7,29 @@ use std::time::Instant;
 
 use tokio::time::sleep_until;
 
-use super::measure::progress::Progress;
-use super::plan::Plan;
-use super::report::Report;
-use super::scenario::Does;
+use super::measure::progress::FleetProgress;
+use super::plan::FleetPlan;
+use super::report::FleetReport;
+use super::scenario::RoleTask;
 
 /// One run as its machines know it.
 #[derive(Clone, Debug)]
-pub(super) struct Run {
+pub(super) struct FleetRun {
     pub(super) started: Instant,
     /// Machines begin again until then; None: each runs once.
     pub(super) until: Option<Instant>,
     /// What begins before is not counted.
     pub(super) counts_from: Instant,
-    pub(super) report: Rc<RefCell<Report>>,
+    pub(super) report: Rc<RefCell<FleetReport>>,
 }
 
-impl Run {
-    pub(super) fn begin(plan: &Plan) -> Self {
+impl FleetRun {
+    pub(super) fn begin(plan: &FleetPlan) -> Self {
         let started = Instant::now();
         let counts_from = started + plan.warm_up;
-        let mut report = Report::new(plan.machines, counts_from);
+        let mut report = FleetReport::new(plan.machines, counts_from);
         report.warm_up = plan.warm_up;
-        report.firmware = plan.roles.iter().any(|role| matches!(role.does, Does::Boot(_)));
+        report.firmware = plan.roles.iter().any(|role| matches!(role.does, RoleTask::Boot(_)));
         report.fetches = plan.roles.iter().any(|role| role.does.fetches());
         report.is_open = plan.roles.iter().any(|role| role.rate.is_some());
         let until = plan.duration.map(|duration| started + duration);
@@ -37,7 +37,7 @@ impl Run {
     }
 
     /// Leaves what has come until the end of the warm-up out of the counts.
-    pub(super) async fn warm_up(self, progress: Arc<Progress>) {
+    pub(super) async fn warm_up(self, progress: Arc<FleetProgress>) {
         if Instant::now() < self.counts_from {
             sleep_until(self.counts_from.into()).await;
         }

@@ -10,11 +10,11 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::arrival::{Arrival, duration};
-use super::content::{Content, Contents};
+use super::arrival::{ArrivalPattern, parse_duration};
+use super::content::{ContentMap, ExpectedContent};
 use super::limits::{MACHINES_MAX, REPEAT_MAX, WEIGHT_MAX};
-use super::models::Model;
-use super::schedule::Rate;
+use super::models::FirmwareModel;
+use super::schedule::ArrivalRate;
 use ringboot_observe::events::BootStage;
 use ringboot_protocol::tftp::client::{AskedOption, ClientBehaviour};
 use ringboot_protocol::tftp::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
@@ -27,45 +27,45 @@ pub struct Scenario {
     pub about: String,
     /// How many machines, where nothing else is said.
     pub clients: Option<u32>,
-    pub arrival: Arrival,
+    pub arrival: ArrivalPattern,
     /// Machines begin again until then; None: each runs once.
     pub duration: Option<Duration>,
     /// What begins before is not counted.
     pub warm_up: Duration,
     /// Names and sizes in octets of files that a server has to offer beside what firmware needs.
     pub files: BTreeMap<String, u64>,
-    pub roles: Vec<Role>,
+    pub roles: Vec<MachineRole>,
 }
 
 /// What a part of the machines does.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Role {
+pub struct MachineRole {
     /// Its share of the machines, by the sum of all weights.
     pub weight: u32,
-    pub does: Does,
+    pub does: RoleTask,
     /// When the requests of these machines together are due; None: each machine's next one when it
     /// has its answer. Of steps only.
-    pub rate: Option<Rate>,
+    pub rate: Option<ArrivalRate>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Does {
+pub enum RoleTask {
     /// All that this firmware does, from DISCOVER to the last octet of the initial disk.
-    Boot(Model),
+    Boot(FirmwareModel),
     /// These, one after the other.
-    Steps(Vec<Step>),
+    Steps(Vec<ScenarioStep>),
 }
 
 /// A request without any firmware.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    pub request: Request,
+pub struct ScenarioStep {
+    pub request: StepRequest,
     /// How often it is made.
     pub repeat: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum StepRequest {
     /// DISCOVER to ACK. What follows comes from the address that was given.
     Dhcp,
     /// A name, asked for in this manner.
@@ -81,7 +81,7 @@ pub enum Request {
     },
 }
 
-impl Request {
+impl StepRequest {
     /// What its time counts as.
     pub(super) fn stage(&self) -> BootStage {
         match self {
@@ -95,31 +95,31 @@ impl Request {
 /// What is wrong with a scenario file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}:{line}: {what}")]
-pub struct Wrong {
+pub struct ScenarioError {
     pub path: String,
     /// From 1.
     pub line: usize,
     pub what: String,
 }
 
-impl Role {
+impl MachineRole {
     /// Firmware.
-    pub fn booting(weight: u32, model: Model) -> Self {
-        Self { weight, does: Does::Boot(model), rate: None }
+    pub fn booting(weight: u32, model: FirmwareModel) -> Self {
+        Self { weight, does: RoleTask::Boot(model), rate: None }
     }
 
     /// Steps, each when the one before has its answer.
-    pub fn stepping(weight: u32, steps: Vec<Step>) -> Self {
-        Self { weight, does: Does::Steps(steps), rate: None }
+    pub fn stepping(weight: u32, steps: Vec<ScenarioStep>) -> Self {
+        Self { weight, does: RoleTask::Steps(steps), rate: None }
     }
 }
 
-impl Does {
+impl RoleTask {
     /// Whether any of it is DHCP.
     pub fn leases(&self) -> bool {
         match self {
             Self::Boot(_) => true,
-            Self::Steps(steps) => steps.iter().any(|step| step.request == Request::Dhcp),
+            Self::Steps(steps) => steps.iter().any(|step| step.request == StepRequest::Dhcp),
         }
     }
 
@@ -127,18 +127,18 @@ impl Does {
     pub(super) fn fetches(&self) -> bool {
         match self {
             Self::Boot(_) => true,
-            Self::Steps(steps) => steps.iter().any(|step| step.request != Request::Dhcp),
+            Self::Steps(steps) => steps.iter().any(|step| step.request != StepRequest::Dhcp),
         }
     }
 }
 
 impl Scenario {
     /// Reads the text of a file. The scenario is called as the file is.
-    pub fn parse(path: &str, text: &str) -> Result<Self, Wrong> {
+    pub fn parse(path: &str, text: &str) -> Result<Self, ScenarioError> {
         let read = DeTable::parse(text)
-            .map_err(|error| complaint(&error.span().unwrap_or(0..0), error.message()));
+            .map_err(|error| make_complaint(&error.span().unwrap_or(0..0), error.message()));
         read.and_then(|table| Self::read(path, table.into_inner())).map_err(
-            |Complaint { at, what }| Wrong {
+            |ScenarioComplaint { at, what }| ScenarioError {
                 path: path.to_owned(),
                 line: text.get(..at).unwrap_or_default().matches('\n').count() + 1,
                 what,
@@ -148,21 +148,24 @@ impl Scenario {
 
     /// The files that a server has to offer, with what they contain: a function of name and size,
     /// so that whoever writes them and whoever checks them need not know of each other.
-    pub fn contents(&self) -> Contents {
-        let mut contents = Contents::default();
+    pub fn contents(&self) -> ContentMap {
+        let mut contents = ContentMap::default();
         for (name, octets) in &self.files {
-            contents.insert(name, Content::Generated { seed: hash(name), octets: *octets });
+            contents.insert(
+                name,
+                ExpectedContent::Generated { seed: hash_name(name), octets: *octets },
+            );
         }
         contents
     }
 
-    fn read(path: &str, table: DeTable<'_>) -> Result<Self, Complaint> {
+    fn read(path: &str, table: DeTable<'_>) -> Result<Self, ScenarioComplaint> {
         let file = path.rsplit_once('/').map_or(path, |(_, file)| file);
         let mut scenario = Self {
             name: file.strip_suffix(".toml").unwrap_or(file).to_owned(),
             about: String::new(),
             clients: None,
-            arrival: Arrival::All,
+            arrival: ArrivalPattern::All,
             duration: None,
             warm_up: Duration::ZERO,
             files: BTreeMap::new(),
@@ -170,15 +173,15 @@ impl Scenario {
         };
         for (key, value) in table {
             match key.get_ref().as_ref() {
-                "about" => scenario.about = string(&value)?.to_owned(),
-                "clients" => scenario.clients = Some(number(&value, 1, MACHINES_MAX)?),
-                "arrival" => scenario.arrival = parsed(&value, str::parse)?,
-                "duration" => scenario.duration = Some(parsed(&value, duration)?),
-                "warm-up" => scenario.warm_up = parsed(&value, duration)?,
-                "files" => scenario.files = files(value)?,
-                "machine" => scenario.roles = each(value, role)?,
+                "about" => scenario.about = read_toml_string(&value)?.to_owned(),
+                "clients" => scenario.clients = Some(read_toml_number(&value, 1, MACHINES_MAX)?),
+                "arrival" => scenario.arrival = parse_toml_text(&value, str::parse)?,
+                "duration" => scenario.duration = Some(parse_toml_text(&value, parse_duration)?),
+                "warm-up" => scenario.warm_up = parse_toml_text(&value, parse_duration)?,
+                "files" => scenario.files = read_scenario_files(value)?,
+                "machine" => scenario.roles = read_toml_tables(value, read_role)?,
                 _ => {
-                    return Err(unknown(
+                    return Err(complain_unknown_key(
                         &key,
                         "about, clients, arrival, duration, warm-up, [files], [[machine]]",
                     ));
@@ -186,14 +189,14 @@ impl Scenario {
             }
         }
         if scenario.roles.is_empty() {
-            return Err(complaint(&(0..0), "nobody does anything: there is no [[machine]]"));
+            return Err(make_complaint(&(0..0), "nobody does anything: there is no [[machine]]"));
         }
         Ok(scenario)
     }
 }
 
 /// The numbers of the roles of machine 0, 1, 2, ... by their weights, mixed as evenly as that goes.
-pub(super) fn dealt(roles: &[Role]) -> impl Iterator<Item = usize> {
+pub(super) fn deal_roles(roles: &[MachineRole]) -> impl Iterator<Item = usize> {
     let whole: i64 = roles.iter().map(|role| i64::from(role.weight)).sum();
     let mut due = vec![0; roles.len()];
     std::iter::from_fn(move || {
@@ -208,35 +211,42 @@ pub(super) fn dealt(roles: &[Role]) -> impl Iterator<Item = usize> {
 }
 
 /// Something wrong, by its place in the text.
-struct Complaint {
+struct ScenarioComplaint {
     at: usize,
     what: String,
 }
 
-type Value<'a> = Spanned<DeValue<'a>>;
-type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
+type TomlValue<'a> = Spanned<DeValue<'a>>;
+type TomlKey<'a> = Spanned<std::borrow::Cow<'a, str>>;
 
-fn complaint(span: &Range<usize>, what: impl Into<String>) -> Complaint {
-    Complaint { at: span.start, what: what.into() }
+fn make_complaint(span: &Range<usize>, what: impl Into<String>) -> ScenarioComplaint {
+    ScenarioComplaint { at: span.start, what: what.into() }
 }
 
-fn unknown(key: &Key<'_>, known: &str) -> Complaint {
-    complaint(&key.span(), format!("unknown key {}; here stand {known}", key.get_ref()))
+fn complain_unknown_key(key: &TomlKey<'_>, known: &str) -> ScenarioComplaint {
+    make_complaint(&key.span(), format!("unknown key {}; here stand {known}", key.get_ref()))
 }
 
-fn string<'v>(value: &'v Value<'_>) -> Result<&'v str, Complaint> {
-    value.get_ref().as_str().ok_or_else(|| complaint(&value.span(), "a text in quotes is expected"))
+fn read_toml_string<'v>(value: &'v TomlValue<'_>) -> Result<&'v str, ScenarioComplaint> {
+    value
+        .get_ref()
+        .as_str()
+        .ok_or_else(|| make_complaint(&value.span(), "a text in quotes is expected"))
 }
 
 /// A text that is read by this function.
-fn parsed<T>(
-    value: &Value<'_>,
+fn parse_toml_text<T>(
+    value: &TomlValue<'_>,
     read: impl FnOnce(&str) -> Result<T, String>,
-) -> Result<T, Complaint> {
-    read(string(value)?).map_err(|what| complaint(&value.span(), what))
+) -> Result<T, ScenarioComplaint> {
+    read(read_toml_string(value)?).map_err(|what| make_complaint(&value.span(), what))
 }
 
-fn number<T: TryFrom<i64>>(value: &Value<'_>, least: i64, most: u32) -> Result<T, Complaint> {
+fn read_toml_number<T: TryFrom<i64>>(
+    value: &TomlValue<'_>,
+    least: i64,
+    most: u32,
+) -> Result<T, ScenarioComplaint> {
     let read = value
         .get_ref()
         .as_integer()
@@ -244,77 +254,87 @@ fn number<T: TryFrom<i64>>(value: &Value<'_>, least: i64, most: u32) -> Result<T
     read.filter(|number| (least..=i64::from(most)).contains(number))
         .and_then(|number| T::try_from(number).ok())
         .ok_or_else(|| {
-            complaint(&value.span(), format!("a number from {least} to {most} is expected"))
+            make_complaint(&value.span(), format!("a number from {least} to {most} is expected"))
         })
 }
 
 /// The tables of an array, each read by this function.
-fn each<T>(
-    value: Value<'_>,
-    read: impl Fn(Range<usize>, DeTable<'_>) -> Result<T, Complaint>,
-) -> Result<Vec<T>, Complaint> {
+fn read_toml_tables<T>(
+    value: TomlValue<'_>,
+    read: impl Fn(Range<usize>, DeTable<'_>) -> Result<T, ScenarioComplaint>,
+) -> Result<Vec<T>, ScenarioComplaint> {
     let span = value.span();
     let DeValue::Array(values) = value.into_inner() else {
-        return Err(complaint(&span, "an array is expected"));
+        return Err(make_complaint(&span, "an array is expected"));
     };
-    let one = |value: Value<'_>| {
+    let one = |value: TomlValue<'_>| {
         let span = value.span();
         match value.into_inner() {
             DeValue::Table(table) => read(span, table),
-            _ => Err(complaint(&span, "a table in braces is expected")),
+            _ => Err(make_complaint(&span, "a table in braces is expected")),
         }
     };
     values.into_iter().map(one).collect()
 }
 
-fn files(value: Value<'_>) -> Result<BTreeMap<String, u64>, Complaint> {
+fn read_scenario_files(value: TomlValue<'_>) -> Result<BTreeMap<String, u64>, ScenarioComplaint> {
     let span = value.span();
     let DeValue::Table(table) = value.into_inner() else {
-        return Err(complaint(&span, "a table is expected"));
+        return Err(make_complaint(&span, "a table is expected"));
     };
-    let file = |(name, value): (Key<'_>, Value<'_>)| {
+    let file = |(name, value): (TomlKey<'_>, TomlValue<'_>)| {
         let parts: Vec<&str> = name.get_ref().split('/').collect();
         if parts.iter().any(|part| part.is_empty() || *part == "." || *part == "..") {
-            return Err(complaint(
+            return Err(make_complaint(
                 &name.span(),
                 format!("{} is no name below a root", name.get_ref()),
             ));
         }
-        Ok((name.get_ref().to_string(), parsed(&value, octets)?))
+        Ok((name.get_ref().to_string(), parse_toml_text(&value, parse_bytes)?))
     };
     table.into_iter().map(file).collect()
 }
 
-fn role(span: Range<usize>, table: DeTable<'_>) -> Result<Role, Complaint> {
+fn read_role(span: Range<usize>, table: DeTable<'_>) -> Result<MachineRole, ScenarioComplaint> {
     let (mut weight, mut does, mut rate) = (1, Vec::new(), None);
     for (key, value) in table {
         match key.get_ref().as_ref() {
-            "weight" => weight = number(&value, 1, WEIGHT_MAX)?,
-            "firmware" => does.push(Does::Boot(parsed(&value, model)?)),
-            "steps" => does.push(Does::Steps(each(value, step)?)),
-            "rate" => rate = Some(parsed(&value, str::parse)?),
-            _ => return Err(unknown(&key, "weight, rate, and either firmware or steps")),
+            "weight" => weight = read_toml_number(&value, 1, WEIGHT_MAX)?,
+            "firmware" => does.push(RoleTask::Boot(parse_toml_text(&value, find_model)?)),
+            "steps" => does.push(RoleTask::Steps(read_toml_tables(value, read_step)?)),
+            "rate" => rate = Some(parse_toml_text(&value, str::parse)?),
+            _ => {
+                return Err(complain_unknown_key(
+                    &key,
+                    "weight, rate, and either firmware or steps",
+                ));
+            }
         }
     }
     match (does.pop(), does.pop()) {
-        (Some(Does::Boot(_)), None) if rate.is_some() => {
-            Err(complaint(&span, "rate is of steps, not of firmware"))
+        (Some(RoleTask::Boot(_)), None) if rate.is_some() => {
+            Err(make_complaint(&span, "rate is of steps, not of firmware"))
         }
-        (Some(does), None) if does != Does::Steps(Vec::new()) => Ok(Role { weight, does, rate }),
-        _ => Err(complaint(&span, "a [[machine]] has either firmware or steps")),
+        (Some(does), None) if does != RoleTask::Steps(Vec::new()) => {
+            Ok(MachineRole { weight, does, rate })
+        }
+        _ => Err(make_complaint(&span, "a [[machine]] has either firmware or steps")),
     }
 }
 
-fn model(name: &str) -> Result<Model, String> {
-    let found = Model::ALL.into_iter().find(|model| model.name() == name);
+fn find_model(name: &str) -> Result<FirmwareModel, String> {
+    let found = FirmwareModel::ALL.into_iter().find(|model| model.name() == name);
     found.ok_or_else(|| {
-        format!("no firmware {name}; there are {}", Model::ALL.map(Model::name).join(", "))
+        format!(
+            "no firmware {name}; there are {}",
+            FirmwareModel::ALL.map(FirmwareModel::name).join(", ")
+        )
     })
 }
 
 /// The keys of a step as they are written.
 #[derive(Default)]
-struct Written {
+struct StepKeys {
     repeat: Option<u32>,
     blksize: Option<u16>,
     windowsize: Option<u16>,
@@ -323,29 +343,34 @@ struct Written {
     range: Option<u64>,
 }
 
-fn step(span: Range<usize>, table: DeTable<'_>) -> Result<Step, Complaint> {
-    let (mut written, mut asked) = (Written::default(), Vec::new());
+fn read_step(span: Range<usize>, table: DeTable<'_>) -> Result<ScenarioStep, ScenarioComplaint> {
+    let (mut written, mut asked) = (StepKeys::default(), Vec::new());
     for (key, value) in table {
         match key.get_ref().as_ref() {
             "dhcp" if value.get_ref().as_bool() == Some(true) => {
                 asked.push(("dhcp", String::new()))
             }
             "dhcp" => {
-                return Err(complaint(&value.span(), "dhcp = true is all that can be said of it"));
+                return Err(make_complaint(
+                    &value.span(),
+                    "dhcp = true is all that can be said of it",
+                ));
             }
-            "tftp" => asked.push(("tftp", string(&value)?.to_owned())),
-            "http" => asked.push(("http", string(&value)?.to_owned())),
-            "repeat" => written.repeat = Some(number(&value, 1, REPEAT_MAX)?),
+            "tftp" => asked.push(("tftp", read_toml_string(&value)?.to_owned())),
+            "http" => asked.push(("http", read_toml_string(&value)?.to_owned())),
+            "repeat" => written.repeat = Some(read_toml_number(&value, 1, REPEAT_MAX)?),
             "blksize" => {
                 written.blksize =
-                    Some(number(&value, BLOCK_SIZE_MIN.into(), BLOCK_SIZE_MAX.into())?)
+                    Some(read_toml_number(&value, BLOCK_SIZE_MIN.into(), BLOCK_SIZE_MAX.into())?)
             }
-            "windowsize" => written.windowsize = Some(number(&value, 1, u16::MAX.into())?),
-            "as" => written.manners = Some(parsed(&value, manners)?),
-            "connection" => written.keep = Some(parsed(&value, connection)?),
-            "range" => written.range = Some(parsed(&value, octets)?.max(1)),
+            "windowsize" => {
+                written.windowsize = Some(read_toml_number(&value, 1, u16::MAX.into())?)
+            }
+            "as" => written.manners = Some(parse_toml_text(&value, find_manners)?),
+            "connection" => written.keep = Some(parse_toml_text(&value, parse_connection_word)?),
+            "range" => written.range = Some(parse_toml_text(&value, parse_bytes)?.max(1)),
             _ => {
-                return Err(unknown(
+                return Err(complain_unknown_key(
                     &key,
                     "dhcp, tftp, http, repeat, blksize, windowsize, as, connection, range",
                 ));
@@ -357,35 +382,40 @@ fn step(span: Range<usize>, table: DeTable<'_>) -> Result<Step, Complaint> {
         (Some((kind, name)), true) => written.request(kind, name),
         _ => Err("a step has one of dhcp, tftp and http"),
     };
-    request.map(|request| Step { request, repeat }).map_err(|what| complaint(&span, what))
+    request
+        .map(|request| ScenarioStep { request, repeat })
+        .map_err(|what| make_complaint(&span, what))
 }
 
-impl Written {
-    fn request(self, kind: &str, name: String) -> Result<Request, &'static str> {
+impl StepKeys {
+    fn request(self, kind: &str, name: String) -> Result<StepRequest, &'static str> {
         let of_tftp = self.blksize.is_some() || self.windowsize.is_some() || self.manners.is_some();
         let of_http = self.keep.is_some() || self.range.is_some();
         match kind {
             "tftp" if of_http => Err("connection and range are of http"),
             "http" | "dhcp" if of_tftp => Err("blksize, windowsize and as are of tftp"),
             "dhcp" if of_http => Err("connection and range are of http"),
-            "dhcp" => Ok(Request::Dhcp),
+            "dhcp" => Ok(StepRequest::Dhcp),
             "http" => {
                 let path = format!("/{}", name.trim_start_matches('/'));
-                Ok(Request::Http { path, keep: self.keep.unwrap_or(true), range: self.range })
+                Ok(StepRequest::Http { path, keep: self.keep.unwrap_or(true), range: self.range })
             }
             _ => match self.manners {
                 Some(_) if self.blksize.is_some() || self.windowsize.is_some() => {
                     Err("as says which options are asked for: leave out blksize and windowsize")
                 }
-                Some(behaviour) => Ok(Request::Tftp { name, behaviour }),
-                None => Ok(Request::Tftp { name, behaviour: plain(self.blksize, self.windowsize) }),
+                Some(behaviour) => Ok(StepRequest::Tftp { name, behaviour }),
+                None => Ok(StepRequest::Tftp {
+                    name,
+                    behaviour: build_plain_behaviour(self.blksize, self.windowsize),
+                }),
             },
         }
     }
 }
 
 /// A client of no firmware that asks for these options and no other.
-fn plain(blksize: Option<u16>, windowsize: Option<u16>) -> ClientBehaviour {
+fn build_plain_behaviour(blksize: Option<u16>, windowsize: Option<u16>) -> ClientBehaviour {
     let asks = [blksize.map(AskedOption::Blksize), windowsize.map(AskedOption::Windowsize)];
     ClientBehaviour {
         name: "plain",
@@ -394,7 +424,7 @@ fn plain(blksize: Option<u16>, windowsize: Option<u16>) -> ClientBehaviour {
     }
 }
 
-fn manners(name: &str) -> Result<ClientBehaviour, String> {
+fn find_manners(name: &str) -> Result<ClientBehaviour, String> {
     Ok(match name {
         "edk2" => ClientBehaviour::edk2(),
         "shim" => ClientBehaviour::shim(),
@@ -412,7 +442,7 @@ fn manners(name: &str) -> Result<ClientBehaviour, String> {
     })
 }
 
-fn connection(word: &str) -> Result<bool, String> {
+fn parse_connection_word(word: &str) -> Result<bool, String> {
     match word {
         "keep" => Ok(true),
         "close" => Ok(false),
@@ -424,7 +454,7 @@ fn connection(word: &str) -> Result<bool, String> {
 const FILE_OCTETS_MAX: u64 = 1 << 40;
 
 /// A size as people write it: `4096`, `4KiB`, `8MiB`, `1GiB`.
-fn octets(text: &str) -> Result<u64, String> {
+fn parse_bytes(text: &str) -> Result<u64, String> {
     let (number, unit) =
         text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
     let unit = match unit {
@@ -440,7 +470,7 @@ fn octets(text: &str) -> Result<u64, String> {
 }
 
 /// FNV-1a: one name has one seed on every machine.
-fn hash(name: &str) -> u64 {
+fn hash_name(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
         (hash ^ u64::from(octet)).wrapping_mul(0x100_0000_01b3)
     })
@@ -481,23 +511,23 @@ mod tests {
         assert_eq!((scenario.name.as_str(), scenario.clients), ("name", Some(500)));
         assert_eq!(
             (scenario.arrival, scenario.duration),
-            (Arrival::Ramp(Duration::from_secs(30)), Some(Duration::from_secs(10)))
+            (ArrivalPattern::Ramp(Duration::from_secs(30)), Some(Duration::from_secs(10)))
         );
         assert_eq!(scenario.contents().find("/dir/vmlinuz").unwrap().octets(), 8 << 20);
-        assert_eq!(scenario.roles[0], Role::booting(3, Model::BiosPxelinux));
+        assert_eq!(scenario.roles[0], MachineRole::booting(3, FirmwareModel::BiosPxelinux));
         assert_eq!(scenario.roles[1].rate, Some("200/s".parse().unwrap()));
-        let Does::Steps(steps) = &scenario.roles[1].does else { unreachable!() };
-        let asks = |step: &Step| match &step.request {
-            Request::Tftp { behaviour, .. } => behaviour.asks.clone(),
+        let RoleTask::Steps(steps) = &scenario.roles[1].does else { unreachable!() };
+        let asks = |step: &ScenarioStep| match &step.request {
+            StepRequest::Tftp { behaviour, .. } => behaviour.asks.clone(),
             _ => unreachable!(),
         };
-        assert_eq!(steps[0].request, Request::Dhcp);
+        assert_eq!(steps[0].request, StepRequest::Dhcp);
         assert_eq!(asks(&steps[1]), [AskedOption::Blksize(1468), AskedOption::Windowsize(16)]);
         assert_eq!(asks(&steps[2]), []);
         assert_eq!(asks(&steps[3]), ClientBehaviour::ipxe().asks);
         let request =
-            Request::Http { path: "/initrd.img".to_owned(), keep: false, range: Some(1 << 20) };
-        assert_eq!(steps[4], Step { request, repeat: 100 });
+            StepRequest::Http { path: "/initrd.img".to_owned(), keep: false, range: Some(1 << 20) };
+        assert_eq!(steps[4], ScenarioStep { request, repeat: 100 });
     }
 
     #[test]
@@ -553,12 +583,12 @@ mod tests {
 
     #[test]
     fn machines_are_dealt_out_by_weight_and_mixed() {
-        let role = Role::booting;
-        let roles = [role(3, Model::BiosPxelinux), role(1, Model::UefiPxe)];
-        let order: Vec<usize> = dealt(&roles).take(8).collect();
+        let role = MachineRole::booting;
+        let roles = [role(3, FirmwareModel::BiosPxelinux), role(1, FirmwareModel::UefiPxe)];
+        let order: Vec<usize> = deal_roles(&roles).take(8).collect();
         assert_eq!(order.iter().sum::<usize>(), 2, "{order:?}");
         assert!(order[..4].contains(&1) && order[4..].contains(&1), "{order:?}");
-        let equal = [role(1, Model::BiosPxelinux), role(1, Model::UefiPxe)];
-        assert_eq!(dealt(&equal).take(3).collect::<Vec<_>>(), [0, 1, 0]);
+        let equal = [role(1, FirmwareModel::BiosPxelinux), role(1, FirmwareModel::UefiPxe)];
+        assert_eq!(deal_roles(&equal).take(3).collect::<Vec<_>>(), [0, 1, 0]);
     }
 }

@@ -14,20 +14,20 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::arrival::exponential;
+use super::arrival::draw_exponential_time;
 use super::limits::{OVERTIME_MAX, RATE_MAX, RATE_MIN};
-use ringboot_io::engine::timer::Timer;
+use ringboot_io::engine::timer::TaskTimer;
 use ringboot_protocol::model::random::SeededRandom;
 
 /// How many exchanges are due a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate {
+pub struct ArrivalRate {
     pub per_second: f64,
     /// At random, each without regard for the others; else evenly.
     pub is_random: bool,
 }
 
-impl FromStr for Rate {
+impl FromStr for ArrivalRate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -45,22 +45,22 @@ impl FromStr for Rate {
 
 /// The moments of one kind of machines, each given out once and in order.
 #[derive(Debug)]
-pub(super) struct Schedule {
-    moments: RefCell<Moments>,
+pub(super) struct ExchangeSchedule {
+    moments: RefCell<DueMoments>,
     /// Nothing is due from then on; None: machines end by themselves.
     until: Option<Instant>,
     /// Machines that are free, each with the moment that it waits for.
     waiting: RefCell<VecDeque<(Instant, oneshot::Sender<()>)>>,
     /// There is one more of them.
     queued: Notify,
-    timer: Timer,
+    timer: TaskTimer,
     /// Moments that had passed when a machine came for them.
     late: Cell<u64>,
 }
 
 #[derive(Debug)]
-struct Moments {
-    rate: Rate,
+struct DueMoments {
+    rate: ArrivalRate,
     begun: Instant,
     given: u64,
     next: Instant,
@@ -69,47 +69,47 @@ struct Moments {
 
 /// A moment that a machine has waited for, or has come to late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Turn {
+pub(super) struct ExchangeTurn {
     pub(super) due: Instant,
     /// The machine was there in time: if it begins late, that is nobody's fault but the
     /// generator's.
     pub(super) was_free: bool,
 }
 
-impl Schedule {
+impl ExchangeSchedule {
     /// From `begun` on, and until then.
     pub(super) fn new(
-        rate: Rate,
+        rate: ArrivalRate,
         begun: Instant,
         until: Option<Instant>,
         seed: u64,
     ) -> io::Result<Self> {
         let moments =
-            Moments { rate, begun, given: 0, next: begun, random: SeededRandom::new(seed) };
+            DueMoments { rate, begun, given: 0, next: begun, random: SeededRandom::new(seed) };
         Ok(Self {
             moments: RefCell::new(moments),
             until,
             waiting: RefCell::default(),
             queued: Notify::new(),
-            timer: Timer::new()?,
+            timer: TaskTimer::new()?,
             late: Cell::default(),
         })
     }
 
     /// The next moment, when it has come; None when nothing is due any more. A moment that has
     /// passed is given at once.
-    pub(super) async fn turn(&self) -> Option<Turn> {
+    pub(super) async fn turn(&self) -> Option<ExchangeTurn> {
         let due = self.take()?;
         if due <= Instant::now() {
             self.late.set(self.late.get() + 1);
-            return Some(Turn { due, was_free: false });
+            return Some(ExchangeTurn { due, was_free: false });
         }
         let (bell, rung) = oneshot::channel();
         self.waiting.borrow_mut().push_back((due, bell));
         self.queued.notify_one();
         // Without an answer the run is over.
         rung.await.ok()?;
-        Some(Turn { due, was_free: true })
+        Some(ExchangeTurn { due, was_free: true })
     }
 
     fn take(&self) -> Option<Instant> {
@@ -159,12 +159,12 @@ impl Schedule {
     }
 }
 
-impl Moments {
+impl DueMoments {
     fn take(&mut self) -> Instant {
         let due = self.next;
         self.given += 1;
         self.next = if self.rate.is_random {
-            due + exponential(&mut self.random, self.rate.per_second)
+            due + draw_exponential_time(&mut self.random, self.rate.per_second)
         } else {
             // From the first one each time: gaps that are rounded do not add up.
             self.begun + Duration::from_secs_f64(self.given as f64 / self.rate.per_second)
@@ -182,19 +182,20 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn rate(text: &str) -> Rate {
+    fn rate(text: &str) -> ArrivalRate {
         text.parse().unwrap()
     }
 
     fn with_schedule<T>(
-        rate: Rate,
+        rate: ArrivalRate,
         lasts: Option<Duration>,
-        work: impl AsyncFnOnce(Rc<Schedule>, Instant) -> T,
+        work: impl AsyncFnOnce(Rc<ExchangeSchedule>, Instant) -> T,
     ) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let begun = Instant::now();
-            let schedule = Schedule::new(rate, begun, lasts.map(|lasts| begun + lasts), 1).unwrap();
+            let schedule =
+                ExchangeSchedule::new(rate, begun, lasts.map(|lasts| begun + lasts), 1).unwrap();
             let schedule = Rc::new(schedule);
             spawn_local(Rc::clone(&schedule).keep_time());
             work(schedule, begun).await
@@ -203,10 +204,10 @@ mod tests {
 
     #[test]
     fn a_rate_is_even_or_at_random() {
-        assert_eq!(rate("5000/s"), Rate { per_second: 5000.0, is_random: false });
-        assert_eq!(rate("poisson:0.5/s"), Rate { per_second: 0.5, is_random: true });
+        assert_eq!(rate("5000/s"), ArrivalRate { per_second: 5000.0, is_random: false });
+        assert_eq!(rate("poisson:0.5/s"), ArrivalRate { per_second: 0.5, is_random: true });
         for wrong in ["", "5000", "/s", "0/s", "-1/s", "NaN/s", "1e9/s", "even:5/s"] {
-            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
+            assert!(wrong.parse::<ArrivalRate>().is_err(), "{wrong}");
         }
     }
 
@@ -244,8 +245,11 @@ mod tests {
                 std::hint::spin_loop();
             }
             // The first is due at once.
-            assert_eq!(schedule.turn().await, Some(Turn { due: begun, was_free: false }));
-            assert_eq!(schedule.turn().await, Some(Turn { due: begun + MS, was_free: false }));
+            assert_eq!(schedule.turn().await, Some(ExchangeTurn { due: begun, was_free: false }));
+            assert_eq!(
+                schedule.turn().await,
+                Some(ExchangeTurn { due: begun + MS, was_free: false })
+            );
             assert_eq!(schedule.never_begun(begun + 12 * MS), 10);
         });
     }
@@ -255,7 +259,7 @@ mod tests {
         let begun = Instant::now();
         let rate = rate("poisson:1000/s");
         let mut moments =
-            Moments { rate, begun, given: 0, next: begun, random: SeededRandom::new(3) };
+            DueMoments { rate, begun, given: 0, next: begun, random: SeededRandom::new(3) };
         for _ in 0..10_000 {
             moments.take();
         }

@@ -9,22 +9,24 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::clients::fetch::{fetch, must};
-use super::clients::http::{Agent, Http};
-use super::clients::tftp::Tftp;
+use super::clients::fetch::{fetch_required_file, fetch_url};
+use super::clients::http::{HttpAgent, HttpFetcher};
+use super::clients::tftp::TftpFetcher;
 use super::clients::url::Url;
-use super::failure::Failure;
+use super::failure::BootFailure;
 use super::limits::{WALK_HASTE, WALK_PATIENCE};
-use super::models::menu::Choice;
-use super::models::{Boot, Loaded, Loader, folder, shim_names};
-use super::net::checker::Asked;
-use super::net::context::Context;
+use super::models::menu::BootChoice;
+use super::models::{
+    BootingMachine, LoaderKind, RunningLoader, find_loader_folder, list_shim_names,
+};
+use super::net::checker::WalkedFile;
+use super::net::context::FleetContext;
 use super::net::dhcp;
-use super::net::dhcp::{Ask, Kind, Speaker, Through};
-use super::net::segment::Port;
-use super::pace::Pace;
-use super::report::Report;
-use super::report::steps::Steps;
+use super::net::dhcp::{ClientMessage, DhcpMessageType, DhcpSpeaker, RelayHop};
+use super::net::segment::MachinePort;
+use super::pace::FleetPace;
+use super::report::FleetReport;
+use super::report::steps::BootSteps;
 use ringboot_io::engine::net;
 use ringboot_observe::events::BootStage;
 use ringboot_protocol::boot::pe::{self, BootProgram, PeMachine};
@@ -50,12 +52,12 @@ pub const KINDS: [(&str, Firmware, &str); 9] = [
 ];
 
 /// The name of a firmware in [`KINDS`].
-pub fn kind_of(firmware: Firmware) -> Option<&'static str> {
+pub fn spell_firmware_kind(firmware: Firmware) -> Option<&'static str> {
     KINDS.iter().find(|(_, known, _)| *known == firmware).map(|(name, ..)| *name)
 }
 
 /// The UUID that a walked machine tells: nobody knows the real one.
-pub fn uuid_of(mac: Mac) -> Uuid {
+pub fn make_walk_uuid(mac: Mac) -> Uuid {
     let mut uuid = [0x40; 16];
     uuid[10..].copy_from_slice(&mac.0);
     Uuid(uuid)
@@ -63,40 +65,41 @@ pub fn uuid_of(mac: Mac) -> Uuid {
 
 /// The DISCOVER of this firmware; `relay` is an address of the relay agent that passes it on. None:
 /// its firmware is not known.
-pub fn discover(firmware: Firmware, mac: Mac, relay: Option<Ipv4Addr>) -> Option<Vec<u8>> {
+pub fn build_discover(firmware: Firmware, mac: Mac, relay: Option<Ipv4Addr>) -> Option<Vec<u8>> {
     let arch = firmware.arch?;
     let speaker = match (firmware.role, arch) {
-        (FirmwareRole::Pxe, Arch::Bios) => Speaker::BiosRom,
-        (FirmwareRole::Pxe, _) => Speaker::UefiPxe(arch.number()),
-        (FirmwareRole::HttpBoot, Arch::UefiIa32) => Speaker::UefiHttp(15),
-        (FirmwareRole::HttpBoot, Arch::UefiX64) => Speaker::UefiHttp(16),
-        (FirmwareRole::HttpBoot, Arch::UefiArm64) => Speaker::UefiHttp(19),
-        (FirmwareRole::Ipxe, _) => Speaker::Ipxe(arch.number()),
+        (FirmwareRole::Pxe, Arch::Bios) => DhcpSpeaker::BiosRom,
+        (FirmwareRole::Pxe, _) => DhcpSpeaker::UefiPxe(arch.number()),
+        (FirmwareRole::HttpBoot, Arch::UefiIa32) => DhcpSpeaker::UefiHttp(15),
+        (FirmwareRole::HttpBoot, Arch::UefiX64) => DhcpSpeaker::UefiHttp(16),
+        (FirmwareRole::HttpBoot, Arch::UefiArm64) => DhcpSpeaker::UefiHttp(19),
+        (FirmwareRole::Ipxe, _) => DhcpSpeaker::Ipxe(arch.number()),
         _ => return None,
     };
     let xid = u32::from_be_bytes([mac.0[2], mac.0[3], mac.0[4], mac.0[5]]);
-    let ask = Ask {
+    let ask = ClientMessage {
         speaker,
         mac,
-        uuid: uuid_of(mac),
+        uuid: make_walk_uuid(mac),
         xid,
         nth: 0,
         server: None,
         address: None,
-        kind: Kind::Discover,
+        kind: DhcpMessageType::Discover,
     };
-    let through = relay.map(|relay| Through { relay, circuit: 0, own_port: false });
-    Some(dhcp::encode(&ask, through.as_ref()))
+    let through = relay.map(|relay| RelayHop { relay, circuit: 0, own_port: false });
+    Some(dhcp::encode_client_message(&ask, through.as_ref()))
 }
 
 /// What an OFFER says, as a client reads it: address, siaddr, boot file.
-pub fn read_offer(bytes: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, Option<String>)> {
-    dhcp::decode(bytes).map(|answer| (answer.address, answer.next_server, answer.boot_file))
+pub fn read_offer_facts(bytes: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, Option<String>)> {
+    dhcp::decode_dhcp_answer(bytes)
+        .map(|answer| (answer.address, answer.next_server, answer.boot_file))
 }
 
 /// What a machine knows when it goes on with its loader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Start {
+pub struct WalkStart {
     pub mac: Mac,
     pub firmware: Firmware,
     /// The address that it would have.
@@ -110,7 +113,7 @@ pub struct Start {
 
 /// A file that was asked for and came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct File {
+pub struct ChainFile {
     /// `tftp NAME` or a URL.
     pub name: String,
     /// Of the whole file.
@@ -122,16 +125,16 @@ pub struct File {
 
 /// One whole link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct ChainLink {
     pub stage: BootStage,
     /// Of the menu entry that it belongs to.
     pub entry: Option<String>,
-    pub files: Vec<File>,
+    pub files: Vec<ChainFile>,
 }
 
 /// Where a chain ends before its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken {
+pub struct BrokenChain {
     pub stage: BootStage,
     pub entry: Option<String>,
     /// What was asked for and what came back.
@@ -146,77 +149,85 @@ pub struct Broken {
 
 /// All that a walk has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Walked {
-    pub links: Vec<Link>,
+pub struct WalkReport {
+    pub links: Vec<ChainLink>,
     /// What was not walked, and why.
     pub notes: Vec<String>,
-    pub broken: Option<Broken>,
+    pub broken: Option<BrokenChain>,
     /// The loader is an iPXE, which asks for an address once more: the chain goes on with that.
     pub goes_on_as: Option<Firmware>,
 }
 
 /// Follows the chain from its loader to its answer files. An error is one of this process, not of
 /// the chain.
-pub fn walk(start: &Start) -> std::io::Result<Walked> {
+pub fn walk_chain(start: &WalkStart) -> std::io::Result<WalkReport> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ours = net::interfaces().unwrap_or_default().into_iter().flat_map(|one| one.addresses);
+    let ours = net::list_interfaces().unwrap_or_default().into_iter().flat_map(|one| one.addresses);
     let ours = ours.filter_map(|network| match network {
         std::net::IpAddr::V4(address) => Some(address),
         std::net::IpAddr::V6(_) => None,
     });
-    let pace =
-        Pace { haste: WALK_HASTE, idle_waits: false, gives_up: false, patience: WALK_PATIENCE };
-    let context = Context::walking(start.tftp.into(), pace, start.source, ours.collect());
-    let mut walker = Walker { context: &context, start, walked: Walked::default(), entry: None };
+    let pace = FleetPace {
+        haste: WALK_HASTE,
+        idle_waits: false,
+        gives_up: false,
+        patience: WALK_PATIENCE,
+    };
+    let context = FleetContext::walking(start.tftp.into(), pace, start.source, ours.collect());
+    let mut walker =
+        ChainWalker { context: &context, start, walked: WalkReport::default(), entry: None };
     if let Err(broken) = tokio::task::LocalSet::new().block_on(&runtime, walker.all()) {
         walker.walked.broken = Some(*broken);
     }
     Ok(walker.walked)
 }
 
-struct Walker<'a> {
-    context: &'a Context,
-    start: &'a Start,
-    walked: Walked,
+struct ChainWalker<'a> {
+    context: &'a FleetContext,
+    start: &'a WalkStart,
+    walked: WalkReport,
     /// The menu entry that is being walked.
     entry: Option<String>,
 }
 
-type Step<T = ()> = Result<T, Box<Broken>>;
+type WalkStep<T = ()> = Result<T, Box<BrokenChain>>;
 
-impl Walker<'_> {
-    async fn all(&mut self) -> Step {
-        let Start { mac, firmware, address, boot_file, .. } = self.start;
+impl ChainWalker<'_> {
+    async fn all(&mut self) -> WalkStep {
+        let WalkStart { mac, firmware, address, boot_file, .. } = self.start;
         let arch = firmware.arch.unwrap_or(Arch::Bios);
         let rom = if firmware.role == FirmwareRole::Pxe && arch.is_uefi() {
             ClientBehaviour::edk2()
         } else {
             ClientBehaviour::ipxe()
         };
-        let port = Port { mac: *mac, uuid: uuid_of(*mac), circuit: 0 };
-        let boot = Boot { context: self.context, port, rom, arch };
+        let port = MachinePort { mac: *mac, uuid: make_walk_uuid(*mac), circuit: 0 };
+        let boot = BootingMachine { context: self.context, port, rom, arch };
         let address = *address;
         let begun = std::time::Instant::now();
-        let mut steps =
-            Steps::new(BootStage::Loader, begun, Rc::new(RefCell::new(Report::new(1, begun))));
-        let loader = Loader::of(boot_file);
-        let is_http = Url::parse(boot_file).is_some() && loader != Loader::Script;
+        let mut steps = BootSteps::new(
+            BootStage::Loader,
+            begun,
+            Rc::new(RefCell::new(FleetReport::new(1, begun))),
+        );
+        let loader = LoaderKind::of(boot_file);
+        let is_http = Url::parse(boot_file).is_some() && loader != LoaderKind::Script;
         let loaded = match loader {
             _ if is_http => return self.by_http(arch, loader).await,
-            Loader::Pxelinux => boot.pxelinux(address, boot_file, &mut steps).await,
-            Loader::Shim => boot.shim_and_grub(address, boot_file, &mut steps).await,
-            Loader::Grub => boot.grub(address, boot_file, &mut steps).await,
-            Loader::Script => boot.ipxe(address, boot_file).await,
-            Loader::Ipxe | Loader::Unknown => {
-                let tftp = Tftp::new(self.context, address, 0);
-                let fetched = must(&tftp, &boot.rom, boot_file).await;
+            LoaderKind::Pxelinux => boot.pxelinux(address, boot_file, &mut steps).await,
+            LoaderKind::Shim => boot.shim_and_grub(address, boot_file, &mut steps).await,
+            LoaderKind::Grub => boot.grub(address, boot_file, &mut steps).await,
+            LoaderKind::Script => boot.ipxe(address, boot_file).await,
+            LoaderKind::Ipxe | LoaderKind::Unknown => {
+                let tftp = TftpFetcher::new(self.context, address, 0);
+                let fetched = fetch_required_file(&tftp, &boot.rom, boot_file).await;
                 return self.ends_with_loader(arch, loader, fetched);
             }
         };
         // With PXELINUX and GRUB the search for a menu begins when the loader is complete.
         let files = self.take();
         let is_menu = match loader {
-            Loader::Script => !files.is_empty(),
+            LoaderKind::Script => !files.is_empty(),
             _ => steps.now == BootStage::Menu,
         };
         match loaded {
@@ -241,23 +252,23 @@ impl Walker<'_> {
     }
 
     /// UEFI HTTP Boot, or a loader that an iPXE fetches by URL.
-    async fn by_http(&mut self, arch: Arch, loader: Loader) -> Step {
+    async fn by_http(&mut self, arch: Arch, loader: LoaderKind) -> WalkStep {
         let (address, file) = (self.start.address, &self.start.boot_file);
         let agent = if self.start.firmware.role == FirmwareRole::HttpBoot {
-            Agent::Edk2
+            HttpAgent::Edk2
         } else {
-            Agent::Ipxe
+            HttpAgent::Ipxe
         };
-        let mut http = Http::new(self.context, agent, address);
+        let mut http = HttpFetcher::new(self.context, agent, address);
         let mut names = vec![file.clone()];
-        if loader == Loader::Shim {
-            names.push(shim_names(&folder(file), arch).1);
+        if loader == LoaderKind::Shim {
+            names.push(list_shim_names(&find_loader_folder(file), arch).1);
         }
         for name in names {
             let fetched = match Url::parse(&name) {
                 Some(url) => {
-                    fetch(
-                        &Tftp::new(self.context, address, 0),
+                    fetch_url(
+                        &TftpFetcher::new(self.context, address, 0),
                         &ClientBehaviour::ipxe(),
                         &mut http,
                         &url,
@@ -265,7 +276,7 @@ impl Walker<'_> {
                     )
                     .await
                 }
-                None => Err(Failure::BadUrl(name)),
+                None => Err(BootFailure::BadUrl(name)),
             };
             if let Err(failure) = fetched {
                 return self.ends_with_loader(arch, loader, Err(failure));
@@ -277,14 +288,14 @@ impl Walker<'_> {
     fn ends_with_loader(
         &mut self,
         arch: Arch,
-        loader: Loader,
-        fetched: Result<(), Failure>,
-    ) -> Step {
+        loader: LoaderKind,
+        fetched: Result<(), BootFailure>,
+    ) -> WalkStep {
         let files = self.take();
         self.check_loader(arch, &files)?;
         self.link(BootStage::Loader, files);
         fetched.map_err(|failure| self.broken(BootStage::Loader, failure.to_string(), ""))?;
-        if loader == Loader::Ipxe {
+        if loader == LoaderKind::Ipxe {
             self.walked.goes_on_as = Some(Firmware { role: FirmwareRole::Ipxe, arch: Some(arch) });
         } else {
             self.walked.notes.push(format!(
@@ -296,7 +307,7 @@ impl Walker<'_> {
     }
 
     /// Every entry of the menu, the default first.
-    async fn entries(&mut self, mut loaded: Loaded<'_>) -> Step {
+    async fn entries(&mut self, mut loaded: RunningLoader<'_>) -> WalkStep {
         let mut labels = loaded.labels();
         if labels.is_empty() {
             let what = format!("{} has no entry", loaded.name);
@@ -308,7 +319,7 @@ impl Walker<'_> {
             let files = self.take();
             self.link(BootStage::Menu, files);
             if let Err(failure) = picked.as_ref().map(drop)
-                && !matches!(failure, Failure::NoEntry(_))
+                && !matches!(failure, BootFailure::NoEntry(_))
             {
                 return Err(self.broken_in(&loaded, BootStage::Menu, failure.to_string(), "", 0));
             }
@@ -320,7 +331,7 @@ impl Walker<'_> {
             self.entry = Some(label.clone()).filter(|label| !label.is_empty());
             match loaded.pick(&label).await {
                 Ok(choice) => self.boot(&mut loaded, choice).await?,
-                Err(Failure::NoEntry(_)) => {
+                Err(BootFailure::NoEntry(_)) => {
                     self.walked.notes.push(format!(
                         "entry `{label}` loads nothing from here (a local disk): not walked"
                     ));
@@ -340,7 +351,7 @@ impl Walker<'_> {
     }
 
     /// What one entry loads.
-    async fn boot(&mut self, loaded: &mut Loaded<'_>, choice: Choice) -> Step {
+    async fn boot(&mut self, loaded: &mut RunningLoader<'_>, choice: BootChoice) -> WalkStep {
         let files = self.take();
         self.link(BootStage::Menu, files);
         let initrds =
@@ -348,7 +359,7 @@ impl Walker<'_> {
         for (stage, name, line) in
             std::iter::once((BootStage::Kernel, &choice.kernel, choice.lines.kernel)).chain(initrds)
         {
-            if is_by_name(name) {
+            if is_named_host(name) {
                 self.walked
                     .notes
                     .push(format!("{name} names its server, which is not looked up: not walked"));
@@ -357,29 +368,35 @@ impl Walker<'_> {
             let fetched = loaded.fetch(name).await;
             let files = self.take();
             if let Err(failure) = fetched {
-                return Err(self.broken_in(loaded, stage, words(&failure), name, line));
+                return Err(self.broken_in(
+                    loaded,
+                    stage,
+                    describe_walk_failure(&failure),
+                    name,
+                    line,
+                ));
             }
-            if let Some(fault) = files.last().and_then(|file| image_fault(stage, file)) {
+            if let Some(fault) = files.last().and_then(|file| find_image_fault(stage, file)) {
                 return Err(self.broken_in(loaded, stage, fault, name, line));
             }
             self.link(stage, files);
         }
-        for (argument, place) in answer_files(&choice.arguments) {
+        for (argument, place) in list_answer_files(&choice.arguments) {
             let Some(url) = Url::parse(&place) else {
                 self.walked.notes.push(format!(
                     "{argument} is nothing that can be asked for from here: not walked"
                 ));
                 continue;
             };
-            let mut http = Http::new(self.context, Agent::Installer, self.start.address);
-            let tftp = Tftp::new(self.context, self.start.address, 0);
-            let fetched = fetch(&tftp, &ClientBehaviour::ipxe(), &mut http, &url, false).await;
+            let mut http = HttpFetcher::new(self.context, HttpAgent::Installer, self.start.address);
+            let tftp = TftpFetcher::new(self.context, self.start.address, 0);
+            let fetched = fetch_url(&tftp, &ClientBehaviour::ipxe(), &mut http, &url, false).await;
             let files = self.take();
             if let Err(failure) = fetched {
                 return Err(self.broken_in(
                     loaded,
                     BootStage::AnswerFile,
-                    words(&failure),
+                    describe_walk_failure(&failure),
                     &argument,
                     choice.lines.arguments,
                 ));
@@ -389,26 +406,32 @@ impl Walker<'_> {
         Ok(())
     }
 
-    fn take(&self) -> Vec<Asked> {
-        self.context.walking.as_ref().map(super::net::context::Walking::take).unwrap_or_default()
+    fn take(&self) -> Vec<WalkedFile> {
+        self.context
+            .walking
+            .as_ref()
+            .map(super::net::context::WalkContext::take)
+            .unwrap_or_default()
     }
 
-    fn link(&mut self, stage: BootStage, files: Vec<Asked>) {
+    fn link(&mut self, stage: BootStage, files: Vec<WalkedFile>) {
         if files.is_empty() {
             return;
         }
-        let files = files.into_iter().map(|Asked { name, octets, received, took, .. }| File {
-            name,
-            octets,
-            received,
-            took,
+        let files = files.into_iter().map(|WalkedFile { name, octets, received, took, .. }| {
+            ChainFile { name, octets, received, took }
         });
-        self.walked.links.push(Link { stage, entry: self.entry.clone(), files: files.collect() });
+        self.walked.links.push(ChainLink {
+            stage,
+            entry: self.entry.clone(),
+            files: files.collect(),
+        });
     }
 
     /// The first file must be a program for this firmware.
-    fn check_loader(&self, arch: Arch, files: &[Asked]) -> Step {
-        let Some(file) = files.first().filter(|file| Loader::of(&file.name) != Loader::Script)
+    fn check_loader(&self, arch: Arch, files: &[WalkedFile]) -> WalkStep {
+        let Some(file) =
+            files.first().filter(|file| LoaderKind::of(&file.name) != LoaderKind::Script)
         else {
             return Ok(());
         };
@@ -442,44 +465,44 @@ impl Walker<'_> {
         Err(self.broken(BootStage::Loader, what, ""))
     }
 
-    fn broken(&self, stage: BootStage, what: String, name: &str) -> Box<Broken> {
+    fn broken(&self, stage: BootStage, what: String, name: &str) -> Box<BrokenChain> {
         let (entry, name) = (self.entry.clone(), name.to_owned());
-        Box::new(Broken { stage, entry, what, name, menu: None, is_rendered: false })
+        Box::new(BrokenChain { stage, entry, what, name, menu: None, is_rendered: false })
     }
 
     fn broken_in(
         &self,
-        loaded: &Loaded<'_>,
+        loaded: &RunningLoader<'_>,
         stage: BootStage,
         what: String,
         name: &str,
         line: usize,
-    ) -> Box<Broken> {
+    ) -> Box<BrokenChain> {
         let is_rendered =
             loaded.text.lines().take(2).any(|line| line.starts_with("# rendered by ringboot"));
         let menu = Some((loaded.name.clone(), line));
-        Box::new(Broken { menu, is_rendered, ..*self.broken(stage, what, name) })
+        Box::new(BrokenChain { menu, is_rendered, ..*self.broken(stage, what, name) })
     }
 }
 
-fn words(failure: &Failure) -> String {
+fn describe_walk_failure(failure: &BootFailure) -> String {
     match failure {
-        Failure::HttpStatus(name, 416) => format!("{name} is an empty file"),
+        BootFailure::HttpStatus(name, 416) => format!("{name} is an empty file"),
         other => other.to_string(),
     }
 }
 
-fn is_menu_file(file: &Asked, menu: &str) -> bool {
+fn is_menu_file(file: &WalkedFile, menu: &str) -> bool {
     file.name == menu || file.name.strip_prefix("tftp ") == Some(menu)
 }
 
 /// A URL whose server is a name and no address.
-fn is_by_name(name: &str) -> bool {
+fn is_named_host(name: &str) -> bool {
     name.contains("://") && Url::parse(name).is_none()
 }
 
 /// What is wrong with a kernel or an initial disk, as far as its size and first octets tell.
-fn image_fault(stage: BootStage, file: &Asked) -> Option<String> {
+fn find_image_fault(stage: BootStage, file: &WalkedFile) -> Option<String> {
     if file.octets == 0 {
         return Some(format!("{} is an empty file", file.name));
     }
@@ -512,7 +535,7 @@ fn bzimage_octets(head: &[u8]) -> Option<u64> {
 
 /// The arguments of a kernel that name an answer file, each with the URLs that an installer would
 /// ask for.
-fn answer_files(arguments: &str) -> Vec<(String, String)> {
+fn list_answer_files(arguments: &str) -> Vec<(String, String)> {
     const NAMES: [&str; 11] = [
         "ks",
         "inst.ks",
@@ -556,16 +579,17 @@ mod tests {
         use ringboot_protocol::dhcp::classify::MessageFacts;
         use ringboot_protocol::dhcp::packet::Packet;
         for (name, firmware, _) in KINDS {
-            let bytes = discover(firmware, Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]), None).unwrap();
+            let bytes =
+                build_discover(firmware, Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]), None).unwrap();
             let packet = Packet::parse_request(&bytes).unwrap();
             assert_eq!(MessageFacts::of(&packet).firmware, firmware, "{name}");
-            assert_eq!(kind_of(firmware), Some(name));
+            assert_eq!(spell_firmware_kind(firmware), Some(name));
         }
     }
 
     #[test]
     fn arguments_name_their_answer_files() {
-        let found = answer_files(
+        let found = list_answer_files(
             "auto=true url=http://10.0.0.1/p.cfg quiet ds=nocloud-net;s=http://10.0.0.1/c/ \
              ks=nfs:x:/y",
         );
@@ -586,30 +610,32 @@ mod tests {
         head[0x1f4..0x1f8].copy_from_slice(&1000u32.to_le_bytes());
         head[0x202..0x206].copy_from_slice(b"HdrS");
         let whole = 4 * 512 + 16_000;
-        let file = |octets| Asked {
+        let file = |octets| WalkedFile {
             name: "k".into(),
             octets,
             received: 0,
             head: head.clone(),
             took: Duration::ZERO,
         };
-        assert_eq!(image_fault(BootStage::Kernel, &file(whole)), None);
-        assert!(image_fault(BootStage::Kernel, &file(whole - 1)).unwrap().contains("cut short"));
-        assert!(image_fault(BootStage::Initrd, &file(0)).unwrap().contains("empty"));
+        assert_eq!(find_image_fault(BootStage::Kernel, &file(whole)), None);
+        assert!(
+            find_image_fault(BootStage::Kernel, &file(whole - 1)).unwrap().contains("cut short")
+        );
+        assert!(find_image_fault(BootStage::Initrd, &file(0)).unwrap().contains("empty"));
     }
 
     #[test]
     fn loaders_are_known_by_their_names() {
         for (name, loader) in [
-            ("bios/lpxelinux.0", Loader::Pxelinux),
-            ("shimx64.efi", Loader::Shim),
-            ("http://10.0.0.1/grubnetx64.efi", Loader::Grub),
-            ("boot.ipxe", Loader::Script),
-            ("ipxe.efi", Loader::Ipxe),
-            ("undionly.kpxe", Loader::Ipxe),
-            ("memtest.efi", Loader::Unknown),
+            ("bios/lpxelinux.0", LoaderKind::Pxelinux),
+            ("shimx64.efi", LoaderKind::Shim),
+            ("http://10.0.0.1/grubnetx64.efi", LoaderKind::Grub),
+            ("boot.ipxe", LoaderKind::Script),
+            ("ipxe.efi", LoaderKind::Ipxe),
+            ("undionly.kpxe", LoaderKind::Ipxe),
+            ("memtest.efi", LoaderKind::Unknown),
         ] {
-            assert_eq!(Loader::of(name), loader, "{name}");
+            assert_eq!(LoaderKind::of(name), loader, "{name}");
         }
     }
 }

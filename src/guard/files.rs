@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
 
-use crate::engine::privileges::Ids;
+use crate::engine::privileges::UserIds;
 
 /// Gives a directory and the files in it to a user, by path: a descriptor of ours on a database
 /// would release SQLite's locks when it is closed.
@@ -15,7 +15,11 @@ use crate::engine::privileges::Ids;
 /// `/var/lib` would be: it keeps its owner, which is said by `false`. Links are not followed, and a
 /// file with a second name is left alone, so that whoever wrote to the directory before is not
 /// given somebody else's file.
-pub fn give(directory: &Path, to: Ids, is_ours: impl Fn(&str) -> bool) -> io::Result<bool> {
+pub fn give_directory(
+    directory: &Path,
+    to: UserIds,
+    is_ours: impl Fn(&str) -> bool,
+) -> io::Result<bool> {
     let mut all_ours = true;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -25,17 +29,17 @@ pub fn give(directory: &Path, to: Ids, is_ours: impl Fn(&str) -> bool) -> io::Re
         }
         let meta = fs::symlink_metadata(entry.path())?;
         if meta.is_file() && meta.nlink() == 1 {
-            hand_over(&entry.path(), &meta, to)?;
+            give_file(&entry.path(), &meta, to)?;
         }
     }
     let meta = fs::symlink_metadata(directory)?;
     if all_ours {
-        hand_over(directory, &meta, to)?;
+        give_file(directory, &meta, to)?;
     }
     Ok(all_ours || meta.uid() == to.uid)
 }
 
-fn hand_over(path: &Path, meta: &fs::Metadata, to: Ids) -> io::Result<()> {
+fn give_file(path: &Path, meta: &fs::Metadata, to: UserIds) -> io::Result<()> {
     if (meta.uid(), meta.gid()) == (to.uid, to.gid) {
         return Ok(());
     }
@@ -50,7 +54,7 @@ mod tests {
     use super::*;
     use crate::engine::privileges::is_root;
 
-    const TO: Ids = Ids { uid: 12_345, gid: 12_346 };
+    const TO: UserIds = UserIds { uid: 12_345, gid: 12_346 };
 
     fn owner(path: &Path) -> (u32, u32) {
         let meta = fs::symlink_metadata(path).unwrap();
@@ -72,7 +76,7 @@ mod tests {
         symlink(&secret, path("db-link")).unwrap();
         fs::hard_link(&secret, path("db-second-name")).unwrap();
         let ours = |name: &str| name.starts_with("db");
-        assert!(give(directory.path(), TO, ours).unwrap());
+        assert!(give_directory(directory.path(), TO, ours).unwrap());
         assert_eq!(owner(&path("db")), (TO.uid, TO.gid));
         assert_eq!(owner(directory.path()), (TO.uid, TO.gid));
         assert_eq!(owner(&secret), (0, 0));
@@ -89,7 +93,10 @@ mod tests {
         let path = |name: &str| directory.path().join(name);
         fs::write(path("db"), "x").unwrap();
         fs::create_dir(path("somebody")).unwrap();
-        assert!(!give(directory.path(), TO, |name| name == "db").unwrap(), "and it is said");
+        assert!(
+            !give_directory(directory.path(), TO, |name| name == "db").unwrap(),
+            "and it is said"
+        );
         assert_eq!(owner(&path("db")), (TO.uid, TO.gid));
         assert_eq!(owner(directory.path()), (0, 0));
         assert_eq!(owner(&path("somebody")), (0, 0));

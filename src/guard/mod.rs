@@ -5,10 +5,10 @@ mod files;
 
 use std::io;
 
-use crate::engine::privileges::{self, Ids};
+use crate::engine::privileges::{self, UserIds};
 use crate::observe::finding::CheckFinding;
 
-pub use files::give;
+pub use files::give_directory;
 
 /// Who the server becomes where the configuration names nobody; the Debian package makes this user.
 pub const DEFAULT_USER: &str = "ringboot";
@@ -18,9 +18,9 @@ const KEPT: [u32; 2] = [privileges::NET_BIND_SERVICE, privileges::NET_RAW];
 
 /// A user to become.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
+pub struct UserAccount {
     pub name: String,
-    pub ids: Ids,
+    pub ids: UserIds,
 }
 
 /// Why there is nobody to become.
@@ -37,32 +37,32 @@ pub enum NoAccount {
 
 /// Nothing that this process executes may gain what it does not have. To be called before any
 /// thread is started.
-pub fn no_new_privileges() -> io::Result<()> {
-    privileges::no_new_privileges()
+pub fn forbid_new_privileges() -> io::Result<()> {
+    privileges::set_no_new_privileges()
 }
 
 /// Whom to become: None where the process is not root, where `root` is asked for, or where nobody
 /// is named and the default user is missing (a first try on a fresh machine); the last two are said
 /// as warnings.
-pub fn account(written: Option<&str>) -> Result<Option<Account>, NoAccount> {
+pub fn choose_account(written: Option<&str>) -> Result<Option<UserAccount>, NoAccount> {
     if !privileges::is_root() {
         return Ok(None);
     }
     let name = written.unwrap_or(DEFAULT_USER);
-    let found =
-        privileges::ids_of(name).map_err(|error| NoAccount::Lookup(name.to_owned(), error))?;
+    let found = privileges::find_user_ids(name)
+        .map_err(|error| NoAccount::Lookup(name.to_owned(), error))?;
     match (found, written) {
-        (Some(Ids { uid: 0, .. }), _) | (None, None) => {
-            stays_root(written).log();
+        (Some(UserIds { uid: 0, .. }), _) | (None, None) => {
+            report_kept_root(written).log();
             Ok(None)
         }
-        (Some(ids), _) => Ok(Some(Account { name: name.to_owned(), ids })),
+        (Some(ids), _) => Ok(Some(UserAccount { name: name.to_owned(), ids })),
         (None, Some(_)) => Err(NoAccount::Unknown(name.to_owned())),
     }
 }
 
 /// What is said where root is kept.
-pub fn stays_root(written: Option<&str>) -> CheckFinding {
+pub fn report_kept_root(written: Option<&str>) -> CheckFinding {
     match written {
         Some(name) => CheckFinding::warning(
             format!("ringboot STAYS ROOT, because [server] user = {name:?} asks for it"),
@@ -77,11 +77,11 @@ pub fn stays_root(written: Option<&str>) -> CheckFinding {
     }
 }
 
-impl Account {
+impl UserAccount {
     /// No thread that is started from now on can ever have more than what is kept. To be called
     /// before any is.
     pub fn bound_capabilities(&self) {
-        if let Err(error) = privileges::bound_capabilities(&KEPT) {
+        if let Err(error) = privileges::limit_capabilities(&KEPT) {
             tracing::warn!("the capabilities that a program may gain are not bounded: {error}");
         }
     }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::confine::confine;
+use crate::engine::confine::confine_process;
 use crate::template::{self, OUTPUT_MAX_BYTES, SOURCE_MAX_BYTES, TemplateError, TemplateFacts};
 
 /// The command of this program that makes it a helper.
@@ -48,24 +48,24 @@ struct RenderRequest {
 }
 
 /// The rendered text, or why there is none.
-type Rendered = Result<String, TemplateError>;
+type RenderResult = Result<String, TemplateError>;
 
 /// Renders templates in helpers, one for each request that is under way.
 #[derive(Default)]
-pub struct Renderer {
-    idle: Mutex<Vec<Helper>>,
+pub struct TemplateRenderer {
+    idle: Mutex<Vec<RenderHelper>>,
     /// Called in place of a helper: a test is not the program that a helper is.
     #[cfg(test)]
     pretends: Option<Box<dyn Fn() -> String + Send + Sync>>,
 }
 
-impl fmt::Debug for Renderer {
+impl fmt::Debug for TemplateRenderer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Renderer").field("idle", &self.idle).finish_non_exhaustive()
     }
 }
 
-impl Renderer {
+impl TemplateRenderer {
     /// Every template becomes what this function says, in the time that it takes.
     #[cfg(test)]
     pub(crate) fn pretended(render: impl Fn() -> String + Send + Sync + 'static) -> Self {
@@ -108,8 +108,9 @@ impl Renderer {
         let (name_sent, source) = (name.to_owned(), source.to_owned());
         let request = RenderRequest { name: name_sent, source, facts: facts.cloned() };
         let asked = Instant::now();
-        let answer = send(&mut helper.wire, &request).and_then(|()| receive(&mut helper.wire));
-        let text: Rendered = answer.map_err(|error| helper.broke_off(name, &error))?;
+        let answer = send_message(&mut helper.wire, &request)
+            .and_then(|()| receive_message(&mut helper.wire));
+        let text: RenderResult = answer.map_err(|error| helper.broke_off(name, &error))?;
         let made = text.as_ref().map_or(0, String::len);
         if asked.elapsed() <= KEPT_AFTER.0 && made <= KEPT_AFTER.1 {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(helper);
@@ -117,10 +118,10 @@ impl Renderer {
         text
     }
 
-    fn helper(&self) -> io::Result<Helper> {
+    fn helper(&self) -> io::Result<RenderHelper> {
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(mut helper) = idle else { return Helper::start() };
+            let Some(mut helper) = idle else { return RenderHelper::start() };
             // It may have ended while it waited.
             if matches!(helper.child.try_wait(), Ok(None)) {
                 return Ok(helper);
@@ -129,18 +130,18 @@ impl Renderer {
     }
 }
 
-struct Helper {
+struct RenderHelper {
     child: Child,
     wire: UnixStream,
 }
 
-impl fmt::Debug for Helper {
+impl fmt::Debug for RenderHelper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Helper").field("pid", &self.child.id()).finish()
     }
 }
 
-impl Helper {
+impl RenderHelper {
     /// The link in /proc leads to the program that runs, even where an upgrade has put another in
     /// its place.
     fn start() -> io::Result<Self> {
@@ -175,7 +176,7 @@ impl Helper {
     }
 }
 
-impl Drop for Helper {
+impl Drop for RenderHelper {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -183,32 +184,32 @@ impl Drop for Helper {
 }
 
 /// Answers requests on standard input until there is no more: the helper's side.
-pub fn serve() -> io::Result<()> {
-    confine(MEMORY_MAX_BYTES)?;
+pub fn serve_templates() -> io::Result<()> {
+    confine_process(MEMORY_MAX_BYTES)?;
     // Where memory is short all the same, this process is the one to end.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     std::thread::Builder::new()
         .stack_size(STACK_BYTES)
-        .spawn(answer_requests)?
+        .spawn(answer_render_requests)?
         .join()
         .unwrap_or(Ok(()))
 }
 
-fn answer_requests() -> io::Result<()> {
+fn answer_render_requests() -> io::Result<()> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
-    while let Ok(request) = receive(&mut input) {
+    while let Ok(request) = receive_message(&mut input) {
         let RenderRequest { name, source, facts } = request;
-        let answer: Rendered = match facts {
+        let answer: RenderResult = match facts {
             Some(facts) => template::render_template_source(&name, &source, &facts),
             None => template::compile_template(&name, &source).map(|()| String::new()),
         };
-        send(&mut output, &answer)?;
+        send_message(&mut output, &answer)?;
     }
     Ok(())
 }
 
 /// A message is its length in four bytes and its JSON.
-fn send(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
+fn send_message(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_string(message)?;
     let length = u32::try_from(text.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     to.write_all(&length.to_le_bytes())?;
@@ -216,7 +217,7 @@ fn send(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
     to.flush()
 }
 
-fn receive<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<T> {
+fn receive_message<T: DeserializeOwned>(from: &mut impl Read) -> io::Result<T> {
     let mut length = [0; 4];
     from.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length) as usize;
@@ -242,11 +243,11 @@ mod tests {
     fn a_message_comes_as_it_was_sent_and_a_torn_one_is_an_error() {
         let mut wire = Vec::new();
         let text = "a\u{1}ü".to_owned();
-        send(&mut wire, &text).unwrap();
-        assert_eq!(receive::<String>(&mut wire.as_slice()).unwrap(), text);
-        assert!(receive::<String>(&mut &wire[..wire.len() - 1]).is_err());
+        send_message(&mut wire, &text).unwrap();
+        assert_eq!(receive_message::<String>(&mut wire.as_slice()).unwrap(), text);
+        assert!(receive_message::<String>(&mut &wire[..wire.len() - 1]).is_err());
         assert!(
-            receive::<String>(&mut [255, 255, 255, 255, 0].as_slice()).is_err(),
+            receive_message::<String>(&mut [255, 255, 255, 255, 0].as_slice()).is_err(),
             "longer than any message"
         );
     }

@@ -70,13 +70,13 @@ pub fn refused(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::engine::net::{self, Binding};
+    use crate::engine::net::{self, SocketBinding};
 
     #[test]
     fn a_port_that_no_program_holds_any_longer_is_waited_for() {
         let udp = |address| {
-            net::udp(&Binding { address, interface: None, shared: false })
-                .and_then(|fd| Ok((net::local_address(&fd)?, fd)))
+            net::open_udp_socket(&SocketBinding { address, interface: None, shared: false })
+                .and_then(|fd| Ok((net::read_local_address(&fd)?, fd)))
         };
         let (address, held) = udp(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         // Like a killed server's: `holder` looks at other processes only.

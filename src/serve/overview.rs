@@ -15,12 +15,12 @@ use super::http::HttpCounters;
 use super::pulse::Pulse;
 use super::tftp::TftpCounters;
 use crate::engine::datapath::Datapath;
-use crate::engine::mailbox::Bell;
-use crate::images::Images;
+use crate::engine::mailbox::MailboxBell;
+use crate::images::ImageStore;
 use crate::observe::events::{EventSender, MachineEvent};
 use crate::observe::finding::{CheckFinding, FindingSeverity};
-use crate::snapshot::walks::Walk;
-use crate::snapshot::{Generation, Published};
+use crate::snapshot::walks::LocalWalk;
+use crate::snapshot::{PublishedGeneration, PublishedState};
 
 /// How long a question waits for the cores and the journal, whatever they do.
 const SETTLED_MAX: Duration = Duration::from_millis(500);
@@ -38,7 +38,7 @@ pub struct Overview {
     /// Bytes that a TFTP socket may hold; None: there is none.
     pub receive_buffer: Option<usize>,
     pub started: SystemTime,
-    pub published: Arc<Published>,
+    pub published: Arc<PublishedState>,
     pub tftp: Vec<SocketAddr>,
     pub http: Vec<SocketAddr>,
     /// DHCP sockets that are bound to no interface.
@@ -55,12 +55,12 @@ pub struct Overview {
     pub store: Option<Arc<StoreHealth>>,
     /// What is known of interfaces and of other DHCP servers; None = no DHCP.
     pub findings: Option<Arc<Findings>>,
-    pub images: Arc<Images>,
+    pub images: Arc<ImageStore>,
     pub events: EventSender,
     /// None: no DHCP.
     pub dhcp_control: Option<DhcpControl>,
     /// Of every core.
-    pub bells: Vec<Bell>,
+    pub bells: Vec<MailboxBell>,
     /// Of every core that runs.
     pub pulses: Vec<Pulse>,
     /// Of every boot core: for what is under way.
@@ -87,11 +87,11 @@ pub struct CoreView {
 impl Overview {
     /// From now on this loopback address is answered as the machine for which it stands, and what
     /// it does is no boot.
-    pub fn begin_walk(&self, walk: Walk) {
+    pub fn begin_walk(&self, walk: LocalWalk) {
         self.events.set_aside(walk.source.into());
         self.published.walks.begin(walk, Instant::now());
         // Sleeping cores admit the address now and not after its first request.
-        self.bells.iter().for_each(Bell::ring);
+        self.bells.iter().for_each(MailboxBell::ring);
     }
 
     /// What the server said of the walk; None where there is no such walk.
@@ -106,13 +106,13 @@ impl Overview {
     pub fn settle(&self) {
         let until = Instant::now() + SETTLED_MAX;
         let before: Vec<u64> = self.pulses.iter().map(Pulse::turns).collect();
-        self.bells.iter().for_each(Bell::ring);
+        self.bells.iter().for_each(MailboxBell::ring);
         // The first turn that ends may have begun before now; the second has seen what had come in
         // by now.
         let has_turned = |(pulse, before): (&Pulse, &u64)| pulse.turns() >= before + 2;
         while !self.pulses.iter().zip(&before).all(has_turned) && Instant::now() < until {
             std::thread::sleep(SETTLED_LOOKED_EVERY);
-            self.bells.iter().for_each(Bell::ring);
+            self.bells.iter().for_each(MailboxBell::ring);
         }
         self.events.settle(until.saturating_duration_since(Instant::now()));
     }
@@ -125,7 +125,7 @@ impl Overview {
         under_way
     }
 
-    pub fn generation(&self) -> Arc<Generation> {
+    pub fn generation(&self) -> Arc<PublishedGeneration> {
         self.published.get()
     }
 }

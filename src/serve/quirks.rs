@@ -68,12 +68,12 @@ mod tests {
     use super::*;
     use crate::boot::quirks::{ActiveLimits, QuirkLimit, QuirkSubject};
     use crate::config::Config;
-    use crate::images::{Images, Workers};
+    use crate::images::{DiskWorkers, ImageStore};
     use crate::model::binding::AddressBinding;
     use crate::model::machine::{Mac, Machine};
-    use crate::render::Renderer;
+    use crate::render::TemplateRenderer;
     use crate::serve::shelf::Names;
-    use crate::snapshot::Published;
+    use crate::snapshot::PublishedState;
 
     #[test]
     fn the_pace_of_http_is_the_slowest_that_is_asked_for_and_follows_who_holds_the_address() {
@@ -84,9 +84,9 @@ mod tests {
         let config = Config::parse("x.toml", text).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let names = Names {
-            images: Images::open(directory.path(), Workers::start().unwrap()).unwrap(),
-            published: Published::new(config.snapshot),
-            renderer: Renderer::default(),
+            images: ImageStore::open(directory.path(), DiskWorkers::start().unwrap()).unwrap(),
+            published: PublishedState::new(config.snapshot),
+            renderer: TemplateRenderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         };

@@ -15,11 +15,12 @@ use crate::boot::names::{MenuKey, MenuLoader, MenuName, parse_menu_name};
 use crate::boot::script;
 use crate::engine::clock;
 use crate::images::{
-    Asker, Catalog, CleanPath, Content, Found, Images, Owed, Refusal, without_prefix,
+    CatalogAnswer, CleanPath, ImageCatalog, ImageStore, JobAsker, NameRefusal, OwedAnswer,
+    ServedContent, strip_path_prefix,
 };
 use crate::model::machine::Machine;
-use crate::render::Renderer;
-use crate::snapshot::Published;
+use crate::render::TemplateRenderer;
+use crate::snapshot::PublishedState;
 use crate::template::{self, TemplateError, TemplateFacts};
 
 /// A request for a name, over TFTP and HTTP alike.
@@ -38,8 +39,8 @@ pub struct Ask {
 
 impl Ask {
     /// Who asks the workers.
-    pub fn asker(&self) -> Asker {
-        Asker::new(self.peer, self.path.as_bytes())
+    pub fn asker(&self) -> JobAsker {
+        JobAsker::new(self.peer, self.path.as_bytes())
     }
 }
 
@@ -50,13 +51,13 @@ pub enum Reply {
     /// HTTP may list it; TFTP refuses it.
     Directory,
     /// With one sentence for the log.
-    Refused(Refusal, String),
+    Refused(NameRefusal, String),
 }
 
 /// A content and where it comes from.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    pub content: Content,
+    pub content: ServedContent,
     pub origin: Origin,
     /// Why this and nothing else, one sentence each; empty for a plain file.
     pub reasons: Vec<String>,
@@ -72,9 +73,9 @@ pub enum Origin {
 
 /// What all cores and workers share to answer names.
 pub struct Names {
-    pub images: Arc<Images>,
-    pub published: Arc<Published>,
-    pub renderer: Renderer,
+    pub images: Arc<ImageStore>,
+    pub published: Arc<PublishedState>,
+    pub renderer: TemplateRenderer,
     /// Prefixes that clients with the server's own absolute paths put before names (T-57).
     pub strip_prefixes: Vec<CleanPath>,
     /// Look a missing name up without regard to case (T-60).
@@ -91,7 +92,7 @@ impl fmt::Debug for Names {
 #[derive(Debug)]
 pub struct Shelf {
     names: Arc<Names>,
-    catalog: Catalog,
+    catalog: ImageCatalog,
 }
 
 impl Shelf {
@@ -112,12 +113,13 @@ impl Shelf {
         if let Looked::Reply(reply) = looked {
             return Some(reply);
         }
-        let later = Owed::new(later, |panicked| match panicked {
-            true => {
-                Reply::Refused(Refusal::ReadFailed, "the worker that looked it up broke off".into())
-            }
+        let later = OwedAnswer::new(later, |panicked| match panicked {
+            true => Reply::Refused(
+                NameRefusal::ReadFailed,
+                "the worker that looked it up broke off".into(),
+            ),
             false => Reply::Refused(
-                Refusal::Busy,
+                NameRefusal::Busy,
                 "every worker is busy, or the file server does not answer".into(),
             ),
         });
@@ -138,7 +140,7 @@ impl Shelf {
 
     /// Remembers a content that came by `later`, so that the next request for it is answered on the
     /// core.
-    pub fn remember(&mut self, content: &Content) {
+    pub fn remember(&mut self, content: &ServedContent) {
         self.catalog.remember(content);
     }
 }
@@ -156,17 +158,17 @@ enum Looked {
 
 /// The ways to look at the disk: from what the kernel has cached, or with patience.
 trait Look {
-    fn find(&mut self, images: &Images, path: &CleanPath) -> Option<Found>;
+    fn find(&mut self, images: &ImageStore, path: &CleanPath) -> Option<CatalogAnswer>;
     /// Whether what takes longer may be done here.
     fn has_time(&self) -> bool;
 }
 
-struct OnCore<'a>(&'a mut Catalog);
+struct OnCore<'a>(&'a mut ImageCatalog);
 
 impl Look for OnCore<'_> {
-    fn find(&mut self, _: &Images, path: &CleanPath) -> Option<Found> {
+    fn find(&mut self, _: &ImageStore, path: &CleanPath) -> Option<CatalogAnswer> {
         match self.0.find(path) {
-            Found::Ask(_) => None,
+            CatalogAnswer::Ask(_) => None,
             found => Some(found),
         }
     }
@@ -180,7 +182,7 @@ struct Waiting {
 }
 
 impl Look for Waiting {
-    fn find(&mut self, images: &Images, path: &CleanPath) -> Option<Found> {
+    fn find(&mut self, images: &ImageStore, path: &CleanPath) -> Option<CatalogAnswer> {
         Some(images.find_waiting(path))
     }
     fn has_time(&self) -> bool {
@@ -222,7 +224,7 @@ impl Names {
     fn answer_waiting(
         self: Arc<Self>,
         ask: Ask,
-        later: Owed<Reply, impl FnOnce(Reply) + Send + 'static>,
+        later: OwedAnswer<Reply, impl FnOnce(Reply) + Send + 'static>,
     ) {
         match self.look_everywhere(&ask, &mut Waiting { has_time: false }) {
             Looked::Reply(reply) => later.pay(reply),
@@ -232,7 +234,11 @@ impl Names {
     }
 
     /// Has a worker for what takes longer do it.
-    fn make(names: Arc<Self>, ask: Ask, later: Owed<Reply, impl FnOnce(Reply) + Send + 'static>) {
+    fn make(
+        names: Arc<Self>,
+        ask: Ask,
+        later: OwedAnswer<Reply, impl FnOnce(Reply) + Send + 'static>,
+    ) {
         let (workers, asker) = (names.images.workers().clone(), ask.asker());
         let job = move || match names.look_everywhere(&ask, &mut Waiting { has_time: true }) {
             Looked::Reply(reply) => later.pay(reply),
@@ -247,7 +253,7 @@ impl Names {
     /// Every spelling of the name in turn; the first that gives anything but "not found" is the
     /// answer.
     fn look_everywhere(&self, ask: &Ask, look: &mut impl Look) -> Looked {
-        let stripped = without_prefix(&ask.path, &self.strip_prefixes);
+        let stripped = strip_path_prefix(&ask.path, &self.strip_prefixes);
         let mut why = None;
         for path in
             [Some(&ask.path), stripped.as_ref(), ask.repaired.as_ref()].into_iter().flatten()
@@ -274,13 +280,13 @@ impl Names {
         }
         match look.find(&self.images, path) {
             None => return Looked::NeedsWorker,
-            Some(Found::Content(content)) => {
+            Some(CatalogAnswer::Content(content)) => {
                 let answer = Answer { content, origin: Origin::File, reasons: Vec::new() };
                 return Looked::Reply(Reply::Content(answer));
             }
-            Some(Found::Directory) => return Looked::Reply(Reply::Directory),
-            Some(Found::Refused(Refusal::NotFound)) | Some(Found::Ask(_)) => {}
-            Some(Found::Refused(refusal)) => {
+            Some(CatalogAnswer::Directory) => return Looked::Reply(Reply::Directory),
+            Some(CatalogAnswer::Refused(NameRefusal::NotFound)) | Some(CatalogAnswer::Ask(_)) => {}
+            Some(CatalogAnswer::Refused(refusal)) => {
                 return Looked::Reply(Reply::Refused(
                     refusal,
                     format!("{}: {refusal}", path.display()),
@@ -288,7 +294,9 @@ impl Names {
             }
         }
         match look.find(&self.images, &path.with_suffix(template::SUFFIX)) {
-            Some(Found::Refused(_)) | Some(Found::Ask(_)) => self.menu(ask, path, look),
+            Some(CatalogAnswer::Refused(_)) | Some(CatalogAnswer::Ask(_)) => {
+                self.menu(ask, path, look)
+            }
             Some(_) if look.has_time() => Looked::Reply(self.template(ask, path)),
             Some(_) => Looked::TakesLonger,
             None => Looked::NeedsWorker,
@@ -311,7 +319,7 @@ impl Names {
         if let Some(general) = general_name(&name) {
             match look.find(&self.images, &path.sibling(general)) {
                 None => return Looked::NeedsWorker,
-                Some(Found::Refused(_)) | Some(Found::Ask(_)) => {}
+                Some(CatalogAnswer::Refused(_)) | Some(CatalogAnswer::Ask(_)) => {}
                 Some(_) => {
                     return Looked::Nothing(Some(format!(
                         "the file {general} in that directory is the menu of every machine"
@@ -333,7 +341,7 @@ impl Names {
                 boot: &snapshot.dhcp.boot,
             },
         );
-        let content = Content::rendered(rendered.text, SystemTime::now(), None);
+        let content = ServedContent::rendered(rendered.text, SystemTime::now(), None);
         Looked::Reply(Reply::Content(Answer {
             content,
             origin: Origin::Menu,
@@ -379,7 +387,7 @@ impl Names {
         };
         let Ok(source) = String::from_utf8(source) else {
             return Reply::Refused(
-                Refusal::ReadFailed,
+                NameRefusal::ReadFailed,
                 format!("template {name} is not UTF-8 text"),
             );
         };
@@ -398,10 +406,10 @@ impl Names {
                         );
                     }
                 };
-                let content = Content::rendered(text, SystemTime::now(), share);
+                let content = ServedContent::rendered(text, SystemTime::now(), share);
                 Reply::Content(Answer { content, origin: Origin::Template, reasons })
             }
-            Err(why) => Reply::Refused(Refusal::TemplateFailed, why.to_string()),
+            Err(why) => Reply::Refused(NameRefusal::TemplateFailed, why.to_string()),
         }
     }
 
@@ -452,5 +460,5 @@ fn not_found(ask: &Ask, why: Option<String>) -> Reply {
         || format!("{path}: no such file"),
         |why| format!("{path}: no such file ({why})"),
     );
-    Reply::Refused(Refusal::NotFound, text)
+    Reply::Refused(NameRefusal::NotFound, text)
 }

@@ -2,7 +2,7 @@
 
 use super::shelf::Origin;
 use crate::boot::menu::MenuEntry;
-use crate::images::Refusal;
+use crate::images::NameRefusal;
 use crate::observe::events::{BootStage, EventKind, FileDenial};
 use crate::snapshot::Snapshot;
 
@@ -28,31 +28,33 @@ pub struct Refused {
 pub fn refused(
     snapshot: &Snapshot,
     (name, why): (String, String),
-    refusal: Refusal,
+    refusal: NameRefusal,
     way: &str,
 ) -> Refused {
     let (stage, rule) = rule_for(snapshot, &name)
         .map_or((BootStage::File, None), |(stage, rule)| (stage, Some(rule)));
     let asks = rule.as_ref().map_or_else(String::new, |rule| format!("; {rule} asks for it"));
     let (stage, kind) = match refusal {
-        Refusal::TemplateFailed => (BootStage::AnswerFile, EventKind::TemplateFailed),
+        NameRefusal::TemplateFailed => (BootStage::AnswerFile, EventKind::TemplateFailed),
         refusal => (stage, kind_of(name, refusal, rule)),
     };
     Refused { stage, kind, text: format!("{way} refused {why}{asks}") }
 }
 
-fn kind_of(name: String, refusal: Refusal, rule: Option<String>) -> EventKind {
+fn kind_of(name: String, refusal: NameRefusal, rule: Option<String>) -> EventKind {
     let why = match refusal {
-        Refusal::NotFound => return EventKind::Missing { name, rule },
-        Refusal::TemplateFailed => return EventKind::TemplateFailed,
-        Refusal::ReadFailed | Refusal::TooMany | Refusal::Busy => return EventKind::Failed,
-        Refusal::DotDot | Refusal::ControlCharacter => FileDenial::BadName,
-        Refusal::Hidden => FileDenial::Hidden,
-        Refusal::OutsideRoot => FileDenial::OutsideRoot,
-        Refusal::NotRegular => FileDenial::NotAFile,
-        Refusal::Unreadable => FileDenial::Unreadable,
-        Refusal::Private => FileDenial::Private,
-        Refusal::TooLarge => FileDenial::TooLarge,
+        NameRefusal::NotFound => return EventKind::Missing { name, rule },
+        NameRefusal::TemplateFailed => return EventKind::TemplateFailed,
+        NameRefusal::ReadFailed | NameRefusal::TooMany | NameRefusal::Busy => {
+            return EventKind::Failed;
+        }
+        NameRefusal::DotDot | NameRefusal::ControlCharacter => FileDenial::BadName,
+        NameRefusal::Hidden => FileDenial::Hidden,
+        NameRefusal::OutsideRoot => FileDenial::OutsideRoot,
+        NameRefusal::NotRegular => FileDenial::NotAFile,
+        NameRefusal::Unreadable => FileDenial::Unreadable,
+        NameRefusal::Private => FileDenial::Private,
+        NameRefusal::TooLarge => FileDenial::TooLarge,
     };
     EventKind::Denied { name, why }
 }

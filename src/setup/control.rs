@@ -11,9 +11,9 @@ use crate::api::admin_socket::{self, AdminSocket};
 use crate::api::routes::routes;
 use crate::api::state::{Inside, Known};
 use crate::config::Config;
-use crate::control::examine::{examine, why_unread};
-use crate::control::load::{self, Overrides};
-use crate::guard::Account;
+use crate::control::examine::{examine_config, explain_unread_config};
+use crate::control::load::{self, ConfigOverrides};
+use crate::guard::UserAccount;
 use crate::images::CleanPath;
 use crate::serve::handle::{Handle, Refusal, Reread};
 use crate::store::DATABASE;
@@ -24,7 +24,7 @@ pub struct Control {
     config: Config,
     /// Loaders of packages that are lent to the root, by name.
     borrowed: HashMap<CleanPath, PathBuf>,
-    overrides: Overrides,
+    overrides: ConfigOverrides,
     known: Known,
 }
 
@@ -32,7 +32,7 @@ impl Control {
     pub(super) fn new(
         config: Config,
         borrowed: HashMap<CleanPath, PathBuf>,
-        overrides: Overrides,
+        overrides: ConfigOverrides,
         known: Known,
     ) -> Self {
         Self { config, borrowed, overrides, known }
@@ -40,15 +40,16 @@ impl Control {
 
     /// Reads and judges the configuration once more; an error is what is wrong with it.
     pub(super) fn read_again(&self) -> Result<Reread, Refusal> {
-        let refused = |error| Refusal { why: format!("{error:#}"), findings: why_unread(&error) };
-        let (mut next, _) = load::read(&self.overrides).map_err(refused)?;
+        let refused =
+            |error| Refusal { why: format!("{error:#}"), findings: explain_unread_config(&error) };
+        let (mut next, _) = load::read_serve_config(&self.overrides).map_err(refused)?;
         let mut after_restart = after_restart(&self.config, &next);
         if self.config.dhcp.listen_address != next.dhcp.listen_address {
             // Until the restart that the answer names, the sockets stay as they are.
             next.snapshot.dhcp_interfaces.clone_from(&self.config.snapshot.dhcp_interfaces);
         }
         // Who we are now is who reads: the account of the start has been taken by then.
-        let found = examine(&mut next, self.overrides.no_dhcp, None).map_err(refused)?;
+        let found = examine_config(&mut next, self.overrides.no_dhcp, None).map_err(refused)?;
         // One that is lent no longer is in nobody's way.
         if found.borrowed.files.iter().any(|(name, path)| self.borrowed.get(name) != Some(path)) {
             after_restart.push("the loaders of packages that [boot] names".to_owned());
@@ -58,7 +59,7 @@ impl Control {
 
     /// Binds the admin socket where one is wanted. Called before root is given away to this
     /// account.
-    pub(super) fn bind_admin_socket(&self, account: Option<&Account>) -> Option<BoundSocket> {
+    pub(super) fn bind_admin_socket(&self, account: Option<&UserAccount>) -> Option<BoundSocket> {
         let path = self.config.server.admin_socket.clone()?;
         let bound = make_directory(&path, account)
             .and_then(|()| admin_socket::bind(&path))
@@ -109,7 +110,7 @@ impl BoundSocket {
 
 /// The socket's own directory is made where its parent is there: /run/ringboot goes with every
 /// boot.
-fn make_directory(socket: &Path, account: Option<&Account>) -> io::Result<()> {
+fn make_directory(socket: &Path, account: Option<&UserAccount>) -> io::Result<()> {
     const DIRECTORY_MODE: u32 = 0o755;
     let Some(directory) = socket.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
         return Ok(());
@@ -122,7 +123,7 @@ fn make_directory(socket: &Path, account: Option<&Account>) -> io::Result<()> {
 }
 
 /// Whom the process becomes must be able to remove it again, and the group of that user may use it.
-fn give(path: &Path, account: Option<&Account>) -> io::Result<()> {
+fn give(path: &Path, account: Option<&UserAccount>) -> io::Result<()> {
     account.map_or(Ok(()), |account| lchown(path, Some(account.ids.uid), Some(account.ids.gid)))
 }
 

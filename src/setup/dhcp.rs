@@ -7,16 +7,16 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::config::Config;
-use crate::control::quirks::Quirks;
+use crate::control::quirks::QuirkKeeper;
 use crate::dhcp::lease::LeaseTable;
 use crate::dhcp::neighbours::LookResult;
 use crate::engine::clock;
-use crate::guard::{self, Account};
+use crate::guard::{self, UserAccount};
 use crate::observe::log::JournalMemory;
 use crate::serve::dhcp::DhcpPlan;
 use crate::serve::health::{StoreHealth, Trust};
-use crate::snapshot::Published;
-use crate::store::{Kept, StateDirectory, leases_of_odd_rows};
+use crate::snapshot::PublishedState;
+use crate::store::{KeptDatabase, StateDirectory, recover_odd_leases};
 
 /// Opens the store, loads its leases, and says what the DHCP core shall do, where the journal
 /// remembers machines, and what is known of their firmware. A store that cannot be read keeps DHCP
@@ -25,16 +25,16 @@ use crate::store::{Kept, StateDirectory, leases_of_odd_rows};
 /// Where root is about to be given away, the state directory goes to whom the process becomes.
 pub(super) fn plan(
     config: &Config,
-    published: &Arc<Published>,
-    account: Option<&Account>,
-) -> anyhow::Result<(DhcpPlan, JournalMemory, Arc<Quirks>)> {
-    let (mut kept, opened) = Kept::open(&config.state)?;
+    published: &Arc<PublishedState>,
+    account: Option<&UserAccount>,
+) -> anyhow::Result<(DhcpPlan, JournalMemory, Arc<QuirkKeeper>)> {
+    let (mut kept, opened) = KeptDatabase::open(&config.state)?;
     let database = kept.database();
     let health = Arc::new(StoreHealth::default());
     let mut leases = LeaseTable::new(&config.snapshot.dhcp.subnets);
     let mut looks = Vec::new();
     let read = opened.and_then(|rows| {
-        clock::go_by(rows.ahead_s);
+        clock::set_clock_ahead(rows.ahead_s);
         let now = clock::now_s();
         leases.begin_load();
         let mut count = 0;
@@ -43,7 +43,7 @@ pub(super) fn plan(
             count += 1;
         })?;
         tracing::info!("leases in {}: {count}", database.display());
-        leases_of_odd_rows(&odd, now).into_iter().for_each(|lease| leases.load_row(lease, now));
+        recover_odd_leases(&odd, now).into_iter().for_each(|lease| leases.load_row(lease, now));
         leases.finish_load();
         leases.load_machines(rows.machines);
         looks = rows.looks;
@@ -70,7 +70,7 @@ pub(super) fn plan(
             );
         }
     };
-    let quirks = Arc::new(Quirks::open(kept.following(), Arc::clone(published)));
+    let quirks = Arc::new(QuirkKeeper::open(kept.following(), Arc::clone(published)));
     // Its files are there before the directory is given away.
     let mut memory = super::history::memory(&config.state);
     let learning = Arc::clone(&quirks);
@@ -94,8 +94,8 @@ pub(super) fn plan(
 }
 
 /// Done after the first read, when SQLite's files beside the database are there too.
-fn give(directory: &Path, account: &Account) -> anyhow::Result<()> {
-    let given = guard::give(directory, account.ids, StateDirectory::is_ours)
+fn give(directory: &Path, account: &UserAccount) -> anyhow::Result<()> {
+    let given = guard::give_directory(directory, account.ids, StateDirectory::is_ours)
         .with_context(|| format!("giving {} to {}", directory.display(), account.name))?;
     if !given {
         tracing::warn!(

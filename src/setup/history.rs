@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::observe::journal::{JournalKeeper, MachineJournal};
 use crate::observe::log::{JournalLoader, JournalMemory};
-use crate::store::{HISTORY, History};
+use crate::store::{HISTORY, HistoryDatabase};
 
 /// The server's memory of machines. What an earlier run kept in `state` is read when the server
 /// answers already. A history that cannot be kept stops no boot.
@@ -14,7 +14,7 @@ pub(super) fn memory(state: &Path) -> JournalMemory {
     let memory = JournalMemory::default();
     let path = state.join(HISTORY);
     let journal = Arc::clone(&memory.journal);
-    let load: Option<JournalLoader> = match History::open(&path) {
+    let load: Option<JournalLoader> = match HistoryDatabase::open(&path) {
         Ok(mut history) => Some(Box::new(move |loaded| {
             let mut forgotten = Vec::new();
             let read = history
@@ -35,13 +35,17 @@ pub(super) fn memory(state: &Path) -> JournalMemory {
 }
 
 /// A file that was removed or replaced under the server is made anew, with all that is remembered.
-fn keeper(mut history: History, path: PathBuf, journal: Arc<MachineJournal>) -> JournalKeeper {
+fn keeper(
+    mut history: HistoryDatabase,
+    path: PathBuf,
+    journal: Arc<MachineJournal>,
+) -> JournalKeeper {
     let mut has_failed = false;
     Box::new(move |notes| {
         let kept = if history.is_in_place() {
             history.keep(notes)
         } else {
-            History::open(&path).and_then(|fresh| {
+            HistoryDatabase::open(&path).and_then(|fresh| {
                 history = fresh;
                 history.keep(&journal.notes())
             })

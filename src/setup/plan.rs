@@ -11,27 +11,27 @@ use super::control::Control;
 use super::supervisor::Plan;
 use crate::api::state::Known;
 use crate::config::{self, Config, TftpOptions};
-use crate::control::check::Reader;
-use crate::control::examine::{Examined, examine, reader};
-use crate::control::load::Overrides;
+use crate::control::check::FileReader;
+use crate::control::examine::{ExaminedConfig, choose_file_reader, examine_config};
+use crate::control::load::ConfigOverrides;
 use crate::dhcp::subnet::{ServedClients, Subnet, SubnetMode};
 use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
 use crate::guard;
 use crate::images::{
-    Ceiling, CleanPath, Fence, ImageMemory, Images, MAPPINGS_MAX, PIECE_BYTES, Workers, clean,
-    raise_locked_memory,
+    CleanPath, DiskWorkers, ImageMemory, ImageStore, MAPPINGS_MAX, MemoryCeiling, PIECE_BYTES,
+    RootFence, clean_path_name, raise_locked_memory,
 };
 use crate::observe::finding::CheckFinding;
 use crate::observe::log::JournalMemory;
 use crate::observe::sink;
-use crate::render::Renderer;
+use crate::render::TemplateRenderer;
 use crate::serve::descriptors;
 use crate::serve::http::HttpPlan;
 use crate::serve::placement;
 use crate::serve::shelf::Names;
 use crate::serve::tftp::TftpPlan;
-use crate::snapshot::Published;
+use crate::snapshot::PublishedState;
 use crate::tftp::limits::TransferLimits;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::TftpPolicy;
@@ -40,35 +40,36 @@ use crate::tftp::table::TftpPolicy;
 pub fn plan(
     mut config: Config,
     file: Option<&Path>,
-    overrides: &Overrides,
+    overrides: &ConfigOverrides,
     open_files: u64,
 ) -> anyhow::Result<Plan> {
-    let account = guard::account(config.server.user.as_deref())?;
-    let Examined { borrowed, remarks } = examine(&mut config, overrides.no_dhcp, account.as_ref())?;
+    let account = guard::choose_account(config.server.user.as_deref())?;
+    let ExaminedConfig { borrowed, remarks } =
+        examine_config(&mut config, overrides.no_dhcp, account.as_ref())?;
     remarks.iter().for_each(CheckFinding::log);
     if let Some(account) = &account {
         account.bound_capabilities();
     }
     // The first thread: lines have waited until now.
     sink::start_log_writer();
-    let workers = Workers::start().context("starting worker threads")?;
+    let workers = DiskWorkers::start().context("starting worker threads")?;
     let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
     let memory = image_memory(&config);
-    let fence = Fence {
+    let fence = RootFence {
         borrowed: borrowed.files.clone(),
-        only_world_readable: reader(account.as_ref()) == Reader::Root,
-        ..Fence::of(&private)
+        only_world_readable: choose_file_reader(account.as_ref()) == FileReader::Root,
+        ..RootFence::of(&private)
     };
-    let images = Images::open_fenced(&config.root, fence, memory, workers)
+    let images = ImageStore::open_fenced(&config.root, fence, memory, workers)
         .with_context(|| format!("opening the root {}", config.root.display()))?;
     let wants_dhcp = config.dhcp.is_wanted() && !overrides.no_dhcp;
     borrowed.reasons.iter().for_each(|reason| tracing::info!("{reason}"));
     say_what_will_happen(&config, overrides, wants_dhcp);
-    let published = Published::new(config.snapshot.clone());
+    let published = PublishedState::new(config.snapshot.clone());
     let names = Arc::new(Names {
         images,
         published: Arc::clone(&published),
-        renderer: Renderer::default(),
+        renderer: TemplateRenderer::default(),
         strip_prefixes: prefixes(&config.tftp.strip_prefixes),
         ignore_case: config.tftp.case_insensitive,
     });
@@ -98,7 +99,7 @@ pub fn plan(
 
 /// The memory for boot images. Locking it must be allowed before root is given away.
 fn image_memory(config: &Config) -> Arc<ImageMemory> {
-    let ceiling = Ceiling::read();
+    let ceiling = MemoryCeiling::read();
     let budget = ceiling.budget(config.tuning.image_memory);
     // A range may be larger than what is left of a small budget.
     if let Err(error) = raise_locked_memory(budget.saturating_add(2 * PIECE_BYTES)) {
@@ -109,7 +110,7 @@ fn image_memory(config: &Config) -> Arc<ImageMemory> {
 
 /// The start log: what this process will do to the network, and what in the configuration an
 /// operator should know of.
-fn say_what_will_happen(config: &Config, overrides: &Overrides, wants_dhcp: bool) {
+fn say_what_will_happen(config: &Config, overrides: &ConfigOverrides, wants_dhcp: bool) {
     let snapshot = &config.snapshot;
     tracing::info!("serving {}", config.root.display());
     if wants_dhcp {
@@ -136,7 +137,7 @@ fn say_what_will_happen(config: &Config, overrides: &Overrides, wants_dhcp: bool
 fn prefixes(written: &[String]) -> Vec<CleanPath> {
     written
         .iter()
-        .filter_map(|prefix| clean(prefix.as_bytes()).ok())
+        .filter_map(|prefix| clean_path_name(prefix.as_bytes()).ok())
         .filter(|path| !path.as_bytes().is_empty())
         .collect()
 }
@@ -178,9 +179,9 @@ fn tftp_plan(config: &Config) -> TftpPlan {
 
 /// Holds transfer ports and mappings to what this process may open, and says so where that is less
 /// than they would be.
-fn fit(open_files: u64, workers: Option<usize>, tftp: &mut TftpPlan, images: &Images) {
-    let cores =
-        affinity::allowed().map_or(1, |allowed| placement::place(&allowed, workers).boot.len());
+fn fit(open_files: u64, workers: Option<usize>, tftp: &mut TftpPlan, images: &ImageStore) {
+    let cores = affinity::list_allowed_processors()
+        .map_or(1, |allowed| placement::place(&allowed, workers).boot.len());
     let shares = descriptors::share_out(open_files, cores, tftp.tids);
     images.map_at_most(shares.mappings);
     if shares.tids < tftp.tids || shares.mappings < MAPPINGS_MAX {
@@ -197,11 +198,11 @@ fn fit(open_files: u64, workers: Option<usize>, tftp: &mut TftpPlan, images: &Im
 }
 
 /// What the supervisor is told: None = whatever the kernel gives.
-fn datapath(wanted: config::Datapath) -> Option<Datapath> {
+fn datapath(wanted: config::DatapathChoice) -> Option<Datapath> {
     match wanted {
-        config::Datapath::Auto => None,
-        config::Datapath::IoUring => Some(Datapath::IoUring),
-        config::Datapath::Epoll => Some(Datapath::Epoll),
+        config::DatapathChoice::Auto => None,
+        config::DatapathChoice::IoUring => Some(Datapath::IoUring),
+        config::DatapathChoice::Epoll => Some(Datapath::Epoll),
     }
 }
 
@@ -210,7 +211,7 @@ fn http_plan(config: &Config) -> HttpPlan {
     let usize_of = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     HttpPlan {
         listen: http.listen.clone(),
-        index: http.index.iter().filter_map(|path| clean(path.as_bytes()).ok()).collect(),
+        index: http.index.iter().filter_map(|path| clean_path_name(path.as_bytes()).ok()).collect(),
         index_file: http.index_file.clone(),
         per_source: http.per_source.map(usize_of),
         connections: usize_of(http.connections),

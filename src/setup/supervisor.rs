@@ -14,12 +14,12 @@ use signal_hook::iterator::Signals;
 use super::control::Control;
 use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
-use crate::engine::mailbox::Bell;
-use crate::engine::net::{self, Binding};
+use crate::engine::mailbox::MailboxBell;
+use crate::engine::net::{self, SocketBinding};
 use crate::engine::open_files;
 use crate::engine::privileges;
 use crate::engine::ring::{self};
-use crate::guard::Account;
+use crate::guard::UserAccount;
 use crate::http::admission;
 use crate::http::limits::DESCRIPTORS_ELSEWHERE;
 use crate::observe::events::{self, EventSender};
@@ -64,7 +64,7 @@ pub struct Plan {
     /// None: io_uring where the kernel gives a ring to the user that serves, else epoll.
     pub datapath: Option<Datapath>,
     /// Who the process becomes when everything is bound; None = it stays who it is.
-    pub account: Option<Account>,
+    pub account: Option<UserAccount>,
     /// What the log thread writes beside the log.
     pub memory: JournalMemory,
     /// What is wrong with the configuration of the start.
@@ -84,10 +84,12 @@ enum Notice {
 /// Runs until SIGTERM or SIGINT, then drains. Nothing is bound when a ring that must be is refused.
 pub fn run(mut plan: Plan) -> Result<(), Failure> {
     if plan.datapath == Some(Datapath::IoUring) {
-        ring::probe()?;
+        ring::probe_ring()?;
     }
-    let placement =
-        place(&affinity::allowed().map_err(system("reading the affinity mask"))?, plan.workers);
+    let placement = place(
+        &affinity::list_allowed_processors().map_err(system("reading the affinity mask"))?,
+        plan.workers,
+    );
     let bound = bind(&plan, &placement)?;
     let (notices, inbox) = channel();
     let (reloads, reload) = sync_channel(RELOADS_MAX);
@@ -121,7 +123,8 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     start_sweeping(&overview)?;
     // Control shares the first processor with DHCP; threads that were started before keep the whole
     // mask, and wait for disks.
-    affinity::pin(&[placement.control]).map_err(system("pinning the control thread"))?;
+    affinity::pin_to_processors(&[placement.control])
+        .map_err(system("pinning the control thread"))?;
     handle.overview.store(Some(Arc::new(overview)));
 
     let mut waiting = running.len();
@@ -167,7 +170,7 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     }
     // First the order, then the words: nobody waits for whoever reads them.
     drain.order();
-    bells.iter().for_each(Bell::ring);
+    bells.iter().for_each(MailboxBell::ring);
     let until = Instant::now() + DRAIN_MAX + DRAIN_GRACE;
     tracing::info!("stopping: running transfers may take up to {} s", DRAIN_MAX.as_secs());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -207,10 +210,10 @@ fn drained(inbox: &Receiver<Notice>, running: &mut Vec<String>, until: Instant) 
 /// How the cores will speak to the kernel. Asked when root has been given away: a ring belongs to
 /// the thread that made it, so rings come later, and sysctl kernel.io_uring_disabled=1 leaves them
 /// to root and to one group.
-fn choose(wanted: Option<Datapath>, account: Option<&Account>) -> Result<Chosen, Failure> {
+fn choose(wanted: Option<Datapath>, account: Option<&UserAccount>) -> Result<Chosen, Failure> {
     let refused = match wanted {
         Some(Datapath::Epoll) => return Ok(Chosen { datapath: Datapath::Epoll, no_ring: None }),
-        _ => ring::probe().err(),
+        _ => ring::probe_ring().err(),
     };
     match (refused, wanted, account) {
         (None, Some(datapath), _) => Ok(Chosen { datapath, no_ring: None }),
@@ -248,8 +251,8 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
     for &address in &plan.tftp.listen {
         let group = once_released(SocketProtocol::Udp, address.port(), || {
             bind_group(address, cores, |address, shared| {
-                net::udp(&Binding { address, interface: None, shared })
-                    .and_then(|fd| Ok((net::local_address(&fd)?, fd)))
+                net::open_udp_socket(&SocketBinding { address, interface: None, shared })
+                    .and_then(|fd| Ok((net::read_local_address(&fd)?, fd)))
             })
         })
         .map_err(refused("TFTP", SocketProtocol::Udp, address))?;
@@ -264,12 +267,12 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
     let mut http: Vec<Vec<std::net::TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
     for &address in &plan.http.listen {
         let listen = |address, shared| {
-            let listener = net::tcp_listener(address, shared)?;
+            let listener = net::open_tcp_listener(address, shared)?;
             net::accept_with_first_bytes(&listener)?;
             if let Some(name) = plan.http.congestion {
                 // A kernel without it keeps its own: slower perhaps, and never a reason not to
                 // serve.
-                let _ = net::congestion(&listener, name);
+                let _ = net::set_congestion_control(&listener, name);
             }
             Ok((listener.local_addr()?, listener))
         };
@@ -346,12 +349,12 @@ fn bind_tid(any: IpAddr, range: Option<(u16, u16)>) -> io::Result<(SocketAddr, O
     let (first, last) = range.unwrap_or((0, 0));
     let mut refusal = io::Error::from(io::ErrorKind::AddrInUse);
     for port in first..=last {
-        match net::udp(&Binding {
+        match net::open_udp_socket(&SocketBinding {
             address: SocketAddr::new(any, port),
             interface: None,
             shared: false,
         }) {
-            Ok(fd) => return Ok((net::local_address(&fd)?, fd)),
+            Ok(fd) => return Ok((net::read_local_address(&fd)?, fd)),
             Err(error) => refusal = error,
         }
     }
@@ -393,7 +396,7 @@ fn start_reloading(
         }
         published.free_retired();
         // Sleeping cores take the new networks over now and not with their next datagram.
-        bells.iter().for_each(Bell::ring);
+        bells.iter().for_each(MailboxBell::ring);
         remarks.store(Arc::new(new.clone()));
         pending.store(Arc::new(after_restart.clone()));
         findings.iter().for_each(|findings| findings.look_now());
@@ -479,7 +482,7 @@ fn start(
         receive_buffer: bound.tftp[0]
             .listening
             .first()
-            .and_then(|(_, socket)| net::receive_buffer(socket)),
+            .and_then(|(_, socket)| net::read_receive_buffer(socket)),
         started: SystemTime::now(),
         published: Arc::clone(&plan.names.published),
         tftp: bound.tftp[0].listening.iter().map(|(address, _)| *address).collect(),
@@ -583,7 +586,7 @@ impl Thread {
 /// allow.
 fn fit_connections(plan: &mut HttpPlan, cores: usize) {
     let wanted = (plan.connections / cores).max(1);
-    let Ok(files) = open_files::limit() else {
+    let Ok(files) = open_files::read_descriptor_limit() else {
         plan.connections = wanted;
         return;
     };
@@ -611,7 +614,7 @@ fn spawn(
     let thread = name.clone();
     let body = move || {
         let _watched = watched;
-        let _ = affinity::pin(&[cpu]);
+        let _ = affinity::pin_to_processors(&[cpu]);
         if !keeps_capabilities {
             privileges::give_up_capabilities();
         }
@@ -678,11 +681,11 @@ mod tests {
     #[test]
     fn a_second_server_on_several_cores_is_refused_as_on_one() {
         let udp = |address, shared| {
-            let fd = net::udp(&Binding { address, interface: None, shared })?;
-            Ok((net::local_address(&fd)?, fd))
+            let fd = net::open_udp_socket(&SocketBinding { address, interface: None, shared })?;
+            Ok((net::read_local_address(&fd)?, fd))
         };
         let tcp = |address, shared| {
-            let listener = net::tcp_listener(address, shared)?;
+            let listener = net::open_tcp_listener(address, shared)?;
             Ok((listener.local_addr()?, listener))
         };
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));

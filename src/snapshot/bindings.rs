@@ -11,20 +11,20 @@ use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac, Machine, Uuid};
 
 /// Every address that ringboot can give, with a slot for its holder.
 #[derive(Debug, Default)]
-pub struct Bindings {
+pub struct AddressBindings {
     /// (first address, addresses, first slot), by first address; ranges do not overlap.
     ranges: Vec<(u32, u32, usize)>,
     slots: usize,
     /// Made when the first of their addresses is held: memory follows the leases, not the pools.
-    pages: Box<[OnceLock<Box<Page>>]>,
+    pages: Box<[OnceLock<Box<SlotPage>>]>,
 }
 
 /// Slots that are made at once.
 const PAGE_SLOTS: usize = 64;
 
-type Page = [Slot; PAGE_SLOTS];
+type SlotPage = [BindingSlot; PAGE_SLOTS];
 
-impl Bindings {
+impl AddressBindings {
     /// Slots for every pool and reservation address of these subnets.
     pub fn new(subnets: &[Subnet]) -> Self {
         let mut wanted: Vec<(u32, u32)> = Vec::new();
@@ -72,7 +72,7 @@ impl Bindings {
         if binding.is_none() && page.get().is_none() {
             return true;
         }
-        let page = page.get_or_init(|| Box::new(std::array::from_fn(|_| Slot::default())));
+        let page = page.get_or_init(|| Box::new(std::array::from_fn(|_| BindingSlot::default())));
         if let Some(slot) = page.get(slot) {
             slot.write(binding);
         }
@@ -90,7 +90,7 @@ impl Bindings {
     }
 
     /// The page of an address, and its slot there.
-    fn place(&self, address: Ipv4Addr) -> Option<(&OnceLock<Box<Page>>, usize)> {
+    fn place(&self, address: Ipv4Addr) -> Option<(&OnceLock<Box<SlotPage>>, usize)> {
         let address = u32::from(address);
         let after = self.ranges.partition_point(|&(first, _, _)| first <= address);
         let &(first, count, start) = self.ranges.get(after.checked_sub(1)?)?;
@@ -106,14 +106,14 @@ const HAS_UUID: u64 = 1 << 62;
 
 /// A sequence lock over five words: odd while the writer is inside.
 #[derive(Debug, Default)]
-struct Slot {
+struct BindingSlot {
     sequence: AtomicU32,
     words: [AtomicU64; 5],
 }
 
-impl Slot {
+impl BindingSlot {
     fn write(&self, binding: Option<AddressBinding>) {
-        let words = binding.map_or([0; 5], pack);
+        let words = binding.map_or([0; 5], pack_binding);
         let sequence = self.sequence.load(Ordering::Relaxed);
         self.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
@@ -133,14 +133,14 @@ impl Slot {
             fence(Ordering::Acquire);
             // The writer is inside for a handful of stores: trying again is cheaper than any lock.
             if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
-                return unpack(words);
+                return unpack_binding(words);
             }
             std::hint::spin_loop();
         }
     }
 }
 
-fn pack(binding: AddressBinding) -> [u64; 5] {
+fn pack_binding(binding: AddressBinding) -> [u64; 5] {
     let Machine { mac, uuid, firmware } = binding.machine;
     let [a, b, c, d, e, f] = mac.0;
     let mut head = u64::from_be_bytes([0, 0, a, b, c, d, e, f]) | HELD;
@@ -152,7 +152,7 @@ fn pack(binding: AddressBinding) -> [u64; 5] {
     [head, binding.lease_end_s, firmware.map_or(0, pack_firmware), uuid_words[0], uuid_words[1]]
 }
 
-fn unpack(words: [u64; 5]) -> Option<AddressBinding> {
+fn unpack_binding(words: [u64; 5]) -> Option<AddressBinding> {
     let [head, lease_end_s, firmware, high, low] = words;
     if head & HELD == 0 {
         return None;
@@ -242,7 +242,7 @@ mod tests {
             vec![pool([10, 0, 0, 1], [10, 255, 255, 254]), pool([11, 0, 0, 7], [11, 0, 0, 9])];
         let text = "root = \"/\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \"off\"\n";
         let subnet = Config::parse("test", text).unwrap().snapshot.dhcp.subnets[0].clone();
-        let bindings = Bindings::new(&[Subnet { pools, ..subnet }]);
+        let bindings = AddressBindings::new(&[Subnet { pools, ..subnet }]);
         let made = || bindings.pages.iter().filter(|page| page.get().is_some()).count();
         assert_eq!((bindings.len(), made()), ((1 << 24) - 2 + 3, 0));
         for [a, b, c, d] in [[10, 0, 0, 1], [10, 255, 255, 254], [11, 0, 0, 7], [11, 0, 0, 9]] {
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn a_slot_gives_back_what_was_written() {
-        let slot = Slot::default();
+        let slot = BindingSlot::default();
         assert_eq!(slot.read(), None);
         slot.write(Some(binding(7)));
         assert_eq!(slot.read(), Some(binding(7)));
@@ -276,7 +276,7 @@ mod tests {
     fn a_reader_never_sees_half_a_binding() {
         // Miri tries an order of its own at each step.
         let rounds: u32 = if cfg!(miri) { 300 } else { 200_000 };
-        let slot = Slot::default();
+        let slot = BindingSlot::default();
         slot.write(Some(binding(0)));
         std::thread::scope(|scope| {
             scope.spawn(|| (0..rounds).for_each(|n| slot.write(Some(binding((n % 251) as u8)))));

@@ -12,7 +12,7 @@ pub mod bindings;
 mod published;
 pub mod walks;
 
-pub use published::{Generation, Published};
+pub use published::{PublishedGeneration, PublishedState};
 
 /// The configuration as the cores see it. Never changed after it has been published.
 #[derive(Clone, Debug, Default)]

@@ -12,7 +12,7 @@ use crate::model::machine::Machine;
 /// A local walk of a machine's boot chain: requests from a loopback address are answered as that
 /// machine's would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Walk {
+pub struct LocalWalk {
     /// Of 127.0.0.0/8: a packet from the network never has it.
     pub source: Ipv4Addr,
     /// The address that the machine would have.
@@ -25,22 +25,22 @@ pub struct Walk {
 /// The walks that go on now, given by control and read by boot cores without a lock. No walk writes
 /// a binding.
 #[derive(Debug, Default)]
-pub struct Walks(ArcSwap<WalksNow>);
+pub struct LocalWalks(ArcSwap<WalksNow>);
 
 /// Walks, and how often they have changed.
 #[derive(Clone, Debug, Default)]
 pub struct WalksNow {
     pub number: u64,
-    pub all: Vec<Walk>,
+    pub all: Vec<LocalWalk>,
 }
 
-impl Walks {
+impl LocalWalks {
     pub fn load(&self) -> Guard<Arc<WalksNow>> {
         self.0.load()
     }
 
     /// The walk from this address that goes on at `now`.
-    pub fn from(&self, source: IpAddr, now: impl FnOnce() -> Instant) -> Option<Walk> {
+    pub fn from(&self, source: IpAddr, now: impl FnOnce() -> Instant) -> Option<LocalWalk> {
         let IpAddr::V4(source) = source.to_canonical() else { return None };
         if !source.is_loopback() {
             return None;
@@ -50,7 +50,7 @@ impl Walks {
     }
 
     /// Control alone: what is over goes, and this one is added.
-    pub fn begin(&self, walk: Walk, now: Instant) {
+    pub fn begin(&self, walk: LocalWalk, now: Instant) {
         self.change(|all| {
             all.retain(|one| one.until > now && one.source != walk.source);
             all.push(walk);
@@ -64,7 +64,7 @@ impl Walks {
         was_there
     }
 
-    fn change(&self, mut change: impl FnMut(&mut Vec<Walk>)) {
+    fn change(&self, mut change: impl FnMut(&mut Vec<LocalWalk>)) {
         self.0.rcu(|now| {
             let mut next = WalksNow { number: now.number + 1, all: now.all.clone() };
             change(&mut next.all);
@@ -80,12 +80,12 @@ mod tests {
 
     #[test]
     fn a_walk_is_of_this_box_and_of_its_time() {
-        let walks = Walks::default();
+        let walks = LocalWalks::default();
         let now = Instant::now();
         let until = now + std::time::Duration::from_secs(60);
         let (source, outside) = (Ipv4Addr::new(127, 200, 3, 4), Ipv4Addr::new(10, 0, 0, 9));
         for source in [source, outside] {
-            walks.begin(Walk { source, stands_for: outside, machine: None, until }, now);
+            walks.begin(LocalWalk { source, stands_for: outside, machine: None, until }, now);
         }
         assert_eq!(walks.from(source.into(), || now).unwrap().stands_for, outside);
         assert_eq!(walks.from(source.into(), || until), None, "over");

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::copy::{copy, sync_directory_of};
-use super::sqlite::{leases, schema_known, schema_of};
+use super::copy::{copy_database, sync_parent_directory};
+use super::sqlite::{count_known_schemas, read_schema_version, read_stored_leases};
 use super::{StateDirectory, StoreError};
 
 /// Why there is no backup, or why nothing was restored.
@@ -36,7 +36,7 @@ pub enum BackupError {
 
 /// What `restore` has done.
 #[derive(Debug)]
-pub struct Restored {
+pub struct RestoredBackup {
     /// Leases in the database that is now in place.
     pub leases: usize,
     /// The database of before; None where there was none.
@@ -45,12 +45,15 @@ pub struct Restored {
 
 /// Copies a database, which a server may be writing to, into a new file that only its owner can
 /// read. Returns how many leases it holds, after the copy has been read back and synced.
-pub fn backup(database: &Path, target: &Path) -> Result<usize, BackupError> {
+pub fn backup_database(database: &Path, target: &Path) -> Result<usize, BackupError> {
     if !database.exists() {
         return Err(BackupError::NoDatabase(database.to_owned()));
     }
-    let source = read_only(database)?;
-    match copy(&source, target).map_err(BackupError::from).and_then(|()| leases_in(target)) {
+    let source = open_read_only(database)?;
+    match copy_database(&source, target)
+        .map_err(BackupError::from)
+        .and_then(|()| count_backup_leases(target))
+    {
         Ok(leases) => Ok(leases),
         Err(BackupError::Store(StoreError::Copy { .. })) if target.exists() => {
             Err(BackupError::Exists(target.to_owned()))
@@ -65,10 +68,10 @@ pub fn copy_to_send(database: &Path) -> Result<File, BackupError> {
     if !database.exists() {
         return Err(BackupError::NoDatabase(database.to_owned()));
     }
-    let sending = with_suffix(database, ".sending");
+    let sending = append_backup_suffix(database, ".sending");
     let at = |error| BackupError::File(sending.clone(), error);
-    remove_if_there(&sending).map_err(at)?;
-    copy(&connect(database)?, &sending)?;
+    remove_backup_file(&sending).map_err(at)?;
+    copy_database(&open_copy_connection(database)?, &sending)?;
     let file = File::open(&sending).map_err(at)?;
     fs::remove_file(&sending).map_err(at)?;
     Ok(file)
@@ -76,10 +79,13 @@ pub fn copy_to_send(database: &Path) -> Result<File, BackupError> {
 
 /// Puts a backup in the place of the database of a server that does not run. What was there is kept
 /// beside it.
-pub fn restore(state: &StateDirectory, source: &Path) -> Result<Restored, BackupError> {
+pub fn restore_database(
+    state: &StateDirectory,
+    source: &Path,
+) -> Result<RestoredBackup, BackupError> {
     let database = state.database();
-    let fresh = with_suffix(&database, ".restoring");
-    let kept = with_suffix(&database, ".before-restore");
+    let fresh = append_backup_suffix(&database, ".restoring");
+    let kept = append_backup_suffix(&database, ".before-restore");
     let at = |path: &Path| {
         let path = path.to_owned();
         move |error| BackupError::File(path, error)
@@ -88,67 +94,67 @@ pub fn restore(state: &StateDirectory, source: &Path) -> Result<Restored, Backup
         return Err(BackupError::KeptBefore(kept));
     }
     // A restore that was cut short has left it; it was never in use.
-    remove_if_there(&fresh).map_err(at(&fresh))?;
-    leases_in(source)?;
-    copy(&read_only(source)?, &fresh)?;
-    let leases = leases_in(&fresh)?;
+    remove_backup_file(&fresh).map_err(at(&fresh))?;
+    count_backup_leases(source)?;
+    copy_database(&open_read_only(source)?, &fresh)?;
+    let leases = count_backup_leases(&fresh)?;
     state.give_to_owner(&fresh).map_err(at(&fresh))?;
 
     let replaces = database.exists();
     // The log goes first: one that is left beside another database would be played into it.
     for part in ["-wal", "-shm", ""] {
-        let (from, to) = (with_suffix(&database, part), with_suffix(&kept, part));
+        let (from, to) = (append_backup_suffix(&database, part), append_backup_suffix(&kept, part));
         if from.exists() {
             fs::rename(&from, &to).map_err(at(&from))?;
         }
     }
-    sync_directory_of(&database).map_err(at(&database))?;
+    sync_parent_directory(&database).map_err(at(&database))?;
     fs::rename(&fresh, &database).map_err(at(&fresh))?;
-    sync_directory_of(&database).map_err(at(&database))?;
-    Ok(Restored { leases, kept: replaces.then_some(kept) })
+    sync_parent_directory(&database).map_err(at(&database))?;
+    Ok(RestoredBackup { leases, kept: replaces.then_some(kept) })
 }
 
 /// Reads a database from its first page to its last row; how many leases it holds.
-pub fn leases_in(path: &Path) -> Result<usize, BackupError> {
+pub fn count_backup_leases(path: &Path) -> Result<usize, BackupError> {
     let unsound = |reason: String| BackupError::Unsound { path: path.to_owned(), reason };
-    let connection = read_only(path)?;
+    let connection = open_read_only(path)?;
     let verdict: String = connection
         .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
         .map_err(|error| unsound(error.to_string()))?;
     if verdict != "ok" {
         return Err(unsound(verdict));
     }
-    match schema_of(&connection).map_err(StoreError::from)? {
+    match read_schema_version(&connection).map_err(StoreError::from)? {
         0 => Err(unsound("no ringboot wrote it".to_owned())),
-        found if found > schema_known() => Err(StoreError::Newer {
+        found if found > count_known_schemas() => Err(StoreError::Newer {
             path: path.display().to_string(),
             found,
-            known: schema_known(),
+            known: count_known_schemas(),
         }
         .into()),
         // The columns of an older schema are for the server to bring up to date.
-        found if found < schema_known() => {
+        found if found < count_known_schemas() => {
             let count =
                 connection.query_row("SELECT count(*) FROM leases", [], |row| row.get::<_, i64>(0));
             let count = count.map_err(|error| unsound(error.to_string()))?;
             Ok(usize::try_from(count).unwrap_or(0))
         }
-        _ => leases(&connection)
+        _ => read_stored_leases(&connection)
             .map(|leases| leases.len())
             .map_err(|error| unsound(error.to_string())),
     }
 }
 
-fn read_only(path: &Path) -> Result<Connection, BackupError> {
+fn open_read_only(path: &Path) -> Result<Connection, BackupError> {
     if let Err(error) = File::open(path) {
         return Err(BackupError::File(path.to_owned(), error));
     }
-    connect(path)
+    open_copy_connection(path)
 }
 
 /// Opens nothing but the connection: in the process of the server a second descriptor would release
 /// SQLite's locks on the database when it is closed (fcntl(2), record locks).
-fn connect(path: &Path) -> Result<Connection, BackupError> {
+fn open_copy_connection(path: &Path) -> Result<Connection, BackupError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = |error| StoreError::Open { path: path.display().to_string(), error };
     let connection = Connection::open_with_flags(path, flags).map_err(open)?;
@@ -156,13 +162,13 @@ fn connect(path: &Path) -> Result<Connection, BackupError> {
     Ok(connection)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+fn append_backup_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+fn remove_backup_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         answer => answer,
@@ -175,7 +181,7 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 
-    use super::super::{DATABASE, SqliteStore, Store};
+    use super::super::{DATABASE, LeaseStore, SqliteStore};
     use super::*;
     use crate::dhcp::lease::{Lease, LeaseChange};
     use crate::model::machine::Mac;
@@ -224,18 +230,19 @@ mod tests {
         let mut store = world.store();
         store.commit(&[bind(1), bind(2)]).unwrap();
         let target = world.path("copy");
-        assert_eq!(backup(&world.database(), &target).unwrap(), 2);
+        assert_eq!(backup_database(&world.database(), &target).unwrap(), 2);
         store.commit(&[bind(3)]).unwrap();
         assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
-        let said = backup(&world.database(), &target).unwrap_err().to_string();
+        let said = backup_database(&world.database(), &target).unwrap_err().to_string();
         assert!(said.contains("exists: name a file"), "{said}");
-        assert_eq!(leases_in(&target).unwrap(), 2, "and it is as it was");
-        let said = backup(&world.path("nothing"), &world.path("copy2")).unwrap_err().to_string();
+        assert_eq!(count_backup_leases(&target).unwrap(), 2, "and it is as it was");
+        let said =
+            backup_database(&world.path("nothing"), &world.path("copy2")).unwrap_err().to_string();
         assert!(
             said.contains("there is no lease database") && !world.path("copy2").exists(),
             "{said}"
         );
-        assert!(backup(&world.database(), &world.path("no/such/directory")).is_err());
+        assert!(backup_database(&world.database(), &world.path("no/such/directory")).is_err());
     }
 
     #[test]
@@ -243,14 +250,17 @@ mod tests {
         let world = World::new();
         let mut store = world.store();
         store.commit(&[bind(1), bind(2)]).unwrap();
-        fs::write(with_suffix(&world.database(), ".sending"), "of a server that was killed")
-            .unwrap();
+        fs::write(
+            append_backup_suffix(&world.database(), ".sending"),
+            "of a server that was killed",
+        )
+        .unwrap();
         let mut sent = copy_to_send(&world.database()).unwrap();
         store.commit(&[bind(3)]).unwrap();
-        assert!(!with_suffix(&world.database(), ".sending").exists());
+        assert!(!append_backup_suffix(&world.database(), ".sending").exists());
         let mut target = File::create(world.path("copy")).unwrap();
         io::copy(&mut sent, &mut target).unwrap();
-        assert_eq!(leases_in(&world.path("copy")).unwrap(), 2);
+        assert_eq!(count_backup_leases(&world.path("copy")).unwrap(), 2);
         assert!(matches!(copy_to_send(&world.path("nothing")), Err(BackupError::NoDatabase(_))));
     }
 
@@ -259,16 +269,16 @@ mod tests {
         let world = World::new();
         let mut store = world.store();
         store.commit(&[bind(1), bind(2)]).unwrap();
-        backup(&world.database(), &world.path("copy")).unwrap();
+        backup_database(&world.database(), &world.path("copy")).unwrap();
         store.commit(&[bind(3)]).unwrap();
         // As after a power cut: the last commits are in the log beside the database.
-        assert!(with_suffix(&world.database(), "-wal").exists());
-        let restored = restore(&world.state(), &world.path("copy")).unwrap();
+        assert!(append_backup_suffix(&world.database(), "-wal").exists());
+        let restored = restore_database(&world.state(), &world.path("copy")).unwrap();
         drop(store);
         assert_eq!((restored.leases, world.addresses()), (2, vec![1, 2]));
         let kept = restored.kept.unwrap();
-        assert_eq!(leases_in(&kept).unwrap(), 3, "log included");
-        let said = restore(&world.state(), &world.path("copy")).unwrap_err().to_string();
+        assert_eq!(count_backup_leases(&kept).unwrap(), 3, "log included");
+        let said = restore_database(&world.state(), &world.path("copy")).unwrap_err().to_string();
         assert!(said.contains("before-restore exists"), "{said}");
     }
 
@@ -276,9 +286,9 @@ mod tests {
     fn a_restore_to_a_new_box_needs_no_database_there() {
         let world = World::new();
         world.store().commit(&[bind(7)]).unwrap();
-        backup(&world.database(), &world.path("copy")).unwrap();
+        backup_database(&world.database(), &world.path("copy")).unwrap();
         fs::remove_dir_all(world.path("state")).unwrap();
-        let restored = restore(&world.state(), &world.path("copy")).unwrap();
+        let restored = restore_database(&world.state(), &world.path("copy")).unwrap();
         assert!(restored.kept.is_none());
         assert_eq!(world.addresses(), [7]);
     }
@@ -288,12 +298,12 @@ mod tests {
         let world = World::new();
         world.store().commit(&[bind(1)]).unwrap();
         let copy = world.path("copy");
-        backup(&world.database(), &copy).unwrap();
+        backup_database(&world.database(), &copy).unwrap();
         let refused = |name: &str, words: &str| {
-            let said = restore(&world.state(), &world.path(name)).unwrap_err().to_string();
+            let said = restore_database(&world.state(), &world.path(name)).unwrap_err().to_string();
             assert!(said.contains(words), "{name}: {said}");
             assert_eq!(world.addresses(), [1]);
-            assert!(!with_suffix(&world.database(), ".before-restore").exists());
+            assert!(!append_backup_suffix(&world.database(), ".before-restore").exists());
         };
         refused("missing", "No such file");
         fs::write(world.path("text"), "leases? none.").unwrap();
@@ -316,11 +326,11 @@ mod tests {
     fn what_root_restores_belongs_to_the_owner_of_the_state_directory() {
         let world = World::new();
         world.store().commit(&[bind(1)]).unwrap();
-        backup(&world.database(), &world.path("copy")).unwrap();
+        backup_database(&world.database(), &world.path("copy")).unwrap();
         let state = world.path("state");
         fs::remove_file(state.join("lock")).unwrap();
         lchown(&state, Some(12_345), Some(12_346)).unwrap();
-        restore(&world.state(), &world.path("copy")).unwrap();
+        restore_database(&world.state(), &world.path("copy")).unwrap();
         for name in ["lock", DATABASE] {
             let meta = fs::metadata(state.join(name)).unwrap();
             assert_eq!((meta.uid(), meta.gid()), (12_345, 12_346), "{name}");

@@ -8,7 +8,7 @@ use crate::dhcp::neighbours::LookResult;
 
 /// Where leases outlive the process. A trait, so that a test can hold a sync back, and for a shared
 /// database later.
-pub trait Store: Send {
+pub trait LeaseStore: Send {
     /// Every row, at the start.
     fn load(&mut self) -> Result<Vec<Lease>, StoreError>;
 
@@ -21,15 +21,15 @@ pub trait Store: Send {
     /// that could not be read before are returned.
     fn look(
         &mut self,
-        _recall: &mut dyn FnMut() -> Option<Remembered>,
-    ) -> Result<Option<Rows>, StoreError> {
+        _recall: &mut dyn FnMut() -> Option<RememberedState>,
+    ) -> Result<Option<StoredRows>, StoreError> {
         Ok(None)
     }
 }
 
 /// All that memory knows and the store keeps, for a file that is written anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remembered {
+pub struct RememberedState {
     pub leases: Vec<Lease>,
     /// Machines that booted from the network, and when they were seen last.
     pub machines: BootTimes,
@@ -38,7 +38,7 @@ pub struct Remembered {
 /// What an earlier run has left. At the start without its leases: [`Kept::each_lease`] hands them
 /// over.
 #[derive(Debug, Default)]
-pub struct Rows {
+pub struct StoredRows {
     /// By how much the clock that the leases go on by is ahead of the time since boot.
     pub ahead_s: i64,
     pub leases: Vec<Lease>,

@@ -11,7 +11,7 @@ use super::StoreError;
 
 /// Writes a consistent copy into a new file (never over one that is there) and syncs it with its
 /// name. A copy that fails is removed again.
-pub(super) fn copy(source: &Connection, target: &Path) -> Result<(), StoreError> {
+pub(super) fn copy_database(source: &Connection, target: &Path) -> Result<(), StoreError> {
     let failed = |error: String| StoreError::Copy { path: target.display().to_string(), error };
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target);
     let file = made.map_err(|error| failed(error.to_string()))?;
@@ -23,7 +23,7 @@ pub(super) fn copy(source: &Connection, target: &Path) -> Result<(), StoreError>
         })
         .and_then(|_| {
             file.sync_all()
-                .and_then(|()| sync_directory_of(target))
+                .and_then(|()| sync_parent_directory(target))
                 .map_err(|error| error.to_string())
         });
     copied.map_err(|error| {
@@ -33,7 +33,7 @@ pub(super) fn copy(source: &Connection, target: &Path) -> Result<(), StoreError>
 }
 
 /// A name is durable when its directory is.
-pub fn sync_directory_of(path: &Path) -> io::Result<()> {
+pub fn sync_parent_directory(path: &Path) -> io::Result<()> {
     let directory =
         path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()

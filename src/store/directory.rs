@@ -61,9 +61,9 @@ impl StateDirectory {
     /// removed is made again; where another process has taken its place, the directory is not ours
     /// any more.
     pub(super) fn check(&mut self) -> Result<(), NoState> {
-        if !is_same(&self.directory, std::fs::metadata(&self.path)) {
+        if !is_same_file(&self.directory, std::fs::metadata(&self.path)) {
             *self = Self::lock(&self.path)?;
-        } else if !is_same(&self.lock, std::fs::symlink_metadata(self.path.join(LOCK))) {
+        } else if !is_same_file(&self.lock, std::fs::symlink_metadata(self.path.join(LOCK))) {
             self.lock = lock_file(&self.path)?;
             tracing::warn!("{} was removed: it is there again", self.path.join(LOCK).display());
         }
@@ -81,7 +81,7 @@ impl StateDirectory {
     /// What root leaves here the server must be able to open: it belongs to the owner of the
     /// directory.
     pub(super) fn give_to_owner(&self, file: &Path) -> io::Result<()> {
-        give_to_owner_of(&self.path, file)
+        give_to_directory_owner(&self.path, file)
     }
 
     /// The same for every file of ringboot's in a state directory: SQLite lays files beside a
@@ -92,7 +92,7 @@ impl StateDirectory {
             let is_ours = entry.file_name().to_str().is_some_and(Self::is_ours);
             let plain = |meta: std::fs::Metadata| meta.is_file() && meta.nlink() == 1;
             if is_ours && std::fs::symlink_metadata(entry.path()).is_ok_and(plain) {
-                give_to_owner_of(path, &entry.path())?;
+                give_to_directory_owner(path, &entry.path())?;
             }
         }
         Ok(())
@@ -116,19 +116,19 @@ fn lock_file(directory: &Path) -> Result<File, NoState> {
         Err(TryLockError::WouldBlock) => return Err(NoState::InUse(directory.to_owned())),
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
-    give_to_owner_of(directory, &file).map_err(failed)?;
+    give_to_directory_owner(directory, &file).map_err(failed)?;
     Ok(lock)
 }
 
 /// Whether what has the name now is that open file.
-fn is_same(open: &File, named: io::Result<std::fs::Metadata>) -> bool {
+fn is_same_file(open: &File, named: io::Result<std::fs::Metadata>) -> bool {
     let same = |(open, named): (std::fs::Metadata, std::fs::Metadata)| {
         (open.dev(), open.ino()) == (named.dev(), named.ino())
     };
     open.metadata().ok().zip(named.ok()).is_some_and(same)
 }
 
-fn give_to_owner_of(directory: &Path, file: &Path) -> io::Result<()> {
+fn give_to_directory_owner(directory: &Path, file: &Path) -> io::Result<()> {
     let (directory, now) = (std::fs::metadata(directory)?, std::fs::symlink_metadata(file)?);
     if (directory.uid(), directory.gid()) == (now.uid(), now.gid()) {
         return Ok(());

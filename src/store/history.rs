@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 
 use super::StoreError;
-use super::kept::Files;
-use super::sqlite::{BUSY_WAIT, role_name, role_named};
+use super::kept::DatabaseFiles;
+use super::sqlite::{BUSY_WAIT, find_role_named, role_name};
 use crate::model::machine::{Arch, Firmware, Mac};
 use crate::observe::events::{BootStage, EventKind, FileDenial, UnansweredReason};
 use crate::observe::journal::{ENTRIES_MAX, JournalChange};
@@ -45,23 +45,23 @@ CREATE INDEX entries_by_address ON entries (address);
 
 /// The history database, open for writing or for reading alone.
 #[derive(Debug)]
-pub struct History {
+pub struct HistoryDatabase {
     connection: Connection,
     path: PathBuf,
-    files: Files,
+    files: DatabaseFiles,
 }
 
-impl History {
+impl HistoryDatabase {
     /// Opens or creates it for the server: it names machines, so it is its owner's alone.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        drop(options.open(path).map_err(|error| refused(path, error))?);
-        let open = || Connection::open(path).map_err(|source| refused(path, source));
+        drop(options.open(path).map_err(|error| refuse_history(path, error))?);
+        let open = || Connection::open(path).map_err(|source| refuse_history(path, source));
         let mut connection = open()?;
         let found: i64 = connection
             .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .map_err(|source| refused(path, source))?;
+            .map_err(|source| refuse_history(path, source))?;
         if found != 0 && found != SCHEMA {
             // Emptying a large table takes longer than a start may.
             drop(connection);
@@ -70,22 +70,23 @@ impl History {
                 name.push(part);
                 let _ = std::fs::remove_file(name);
             }
-            drop(options.open(path).map_err(|error| refused(path, error))?);
+            drop(options.open(path).map_err(|error| refuse_history(path, error))?);
             connection = open()?;
         }
-        let mut history = Self { connection, path: path.to_owned(), files: Files::default() };
-        history.prepare().map_err(|source| refused(path, source))?;
-        history.files = Files::of(path);
+        let mut history =
+            Self { connection, path: path.to_owned(), files: DatabaseFiles::default() };
+        history.prepare().map_err(|source| refuse_history(path, source))?;
+        history.files = DatabaseFiles::of(path);
         Ok(history)
     }
 
     /// Opens it beside a server that writes, or after one.
     pub fn read_only(path: &Path) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection =
-            Connection::open_with_flags(path, flags).map_err(|source| refused(path, source))?;
+        let connection = Connection::open_with_flags(path, flags)
+            .map_err(|source| refuse_history(path, source))?;
         connection.busy_timeout(BUSY_WAIT)?;
-        Ok(Self { connection, path: path.to_owned(), files: Files::default() })
+        Ok(Self { connection, path: path.to_owned(), files: DatabaseFiles::default() })
     }
 
     /// Every entry, one after the other: machines by when they were last heard of, each one's
@@ -98,7 +99,7 @@ impl History {
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            read(row)?.into_iter().for_each(&mut take);
+            read_history_entry(row)?.into_iter().for_each(&mut take);
         }
         Ok(())
     }
@@ -107,7 +108,9 @@ impl History {
     pub fn entries(&self, mac: Mac) -> Result<Vec<JournalEntry>, StoreError> {
         let mut statement =
             self.connection.prepare("SELECT * FROM entries WHERE mac = ?1 ORDER BY number")?;
-        let rows = statement.query_map([mac.to_string()], read)?.filter_map(Result::transpose);
+        let rows = statement
+            .query_map([mac.to_string()], read_history_entry)?
+            .filter_map(Result::transpose);
         Ok(rows.map(|row| row.map(|(_, _, entry)| entry)).collect::<Result<_, _>>()?)
     }
 
@@ -131,7 +134,7 @@ impl History {
         for note in notes {
             match note {
                 JournalChange::Entry { mac, number, entry } => {
-                    write(&transaction, *mac, *number, entry)?
+                    write_history_entry(&transaction, *mac, *number, entry)?
                 }
                 JournalChange::Forgotten(mac) => {
                     transaction
@@ -161,20 +164,20 @@ impl History {
     }
 }
 
-fn refused(path: &Path, reason: impl std::fmt::Display) -> StoreError {
+fn refuse_history(path: &Path, reason: impl std::fmt::Display) -> StoreError {
     StoreError::History { path: path.display().to_string(), reason: reason.to_string() }
 }
 
 /// What the kind of an entry becomes in its columns.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Columns {
+struct KindColumns {
     kind: String,
     name: Option<String>,
     detail: Option<String>,
     value: Option<i64>,
 }
 
-fn write(
+fn write_history_entry(
     transaction: &Transaction<'_>,
     mac: Mac,
     number: u64,
@@ -182,12 +185,12 @@ fn write(
 ) -> rusqlite::Result<()> {
     let sql =
         "INSERT OR REPLACE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-    let Columns { kind, name, detail, value } = columns(&entry.kind);
+    let KindColumns { kind, name, detail, value } = split_kind_columns(&entry.kind);
     let values = params![
         mac.to_string(),
-        integer(number % ENTRIES_MAX as u64),
-        integer(number),
-        integer(entry.at_ms),
+        clamp_history_integer(number % ENTRIES_MAX as u64),
+        clamp_history_integer(number),
+        clamp_history_integer(entry.at_ms),
         entry.address.map(|address| address.to_canonical().to_string()),
         entry.stage.word(),
         kind,
@@ -200,10 +203,10 @@ fn write(
 }
 
 /// None: written by another version.
-fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, JournalEntry)>> {
+fn read_history_entry(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, JournalEntry)>> {
     let (mac, stage, address): (String, String, Option<String>) =
         (row.get("mac")?, row.get("stage")?, row.get("address")?);
-    let columns = Columns {
+    let columns = KindColumns {
         kind: row.get("kind")?,
         name: row.get("name")?,
         detail: row.get("detail")?,
@@ -216,7 +219,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, JournalEntry)>> {
             at_ms: u64::try_from(at_ms).ok()?,
             address: address.and_then(|address| address.parse().ok()),
             stage: BootStage::ALL.into_iter().find(|known| known.word() == stage)?,
-            kind: kind(columns)?,
+            kind: join_kind_columns(columns)?,
             text,
         };
         Some((mac.parse().ok()?, u64::try_from(number).ok()?, entry))
@@ -224,14 +227,14 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, JournalEntry)>> {
     Ok(entry())
 }
 
-fn integer(number: u64) -> i64 {
+fn clamp_history_integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn columns(kind: &EventKind) -> Columns {
-    let word = |word: &str| Columns { kind: word.to_owned(), ..Columns::default() };
-    let named = |kind: &str, name: &str| Columns { name: Some(name.to_owned()), ..word(kind) };
-    let firmware = |kind: &str, to: Firmware| Columns {
+fn split_kind_columns(kind: &EventKind) -> KindColumns {
+    let word = |word: &str| KindColumns { kind: word.to_owned(), ..KindColumns::default() };
+    let named = |kind: &str, name: &str| KindColumns { name: Some(name.to_owned()), ..word(kind) };
+    let firmware = |kind: &str, to: Firmware| KindColumns {
         name: role_name(to.role).map(str::to_owned),
         value: to.arch.map(|arch| arch.number().into()),
         ..word(kind)
@@ -239,10 +242,10 @@ fn columns(kind: &EventKind) -> Columns {
     match kind {
         EventKind::Offered { to } => firmware("offered", *to),
         EventKind::Leased { to, twin } => {
-            Columns { detail: twin.then(|| "twin".to_owned()), ..firmware("leased", *to) }
+            KindColumns { detail: twin.then(|| "twin".to_owned()), ..firmware("leased", *to) }
         }
         EventKind::NoLoader { to, why } => {
-            Columns { detail: Some(why.clone()), ..firmware("no-loader", *to) }
+            KindColumns { detail: Some(why.clone()), ..firmware("no-loader", *to) }
         }
         EventKind::Renewed => word("renewed"),
         EventKind::Nak => word("nak"),
@@ -253,29 +256,32 @@ fn columns(kind: &EventKind) -> Columns {
         EventKind::Unanswered { why, about, other } => {
             let other =
                 other.map_or_else(String::new, |(address, mac)| format!(" {address} {mac}"));
-            Columns { detail: Some(format!("{}{other}", why.word())), ..named("unanswered", about) }
+            KindColumns {
+                detail: Some(format!("{}{other}", why.word())),
+                ..named("unanswered", about)
+            }
         }
         EventKind::Conflict => word("conflict"),
         EventKind::PoolFills => word("pool-fills"),
         EventKind::PoolHasRoom => word("pool-has-room"),
         EventKind::SizeProbe => word("size-probe"),
         EventKind::Sent { name, bytes } => {
-            Columns { value: Some(integer(*bytes)), ..named("sent", name) }
+            KindColumns { value: Some(clamp_history_integer(*bytes)), ..named("sent", name) }
         }
         EventKind::Missing { name, rule } => {
-            Columns { detail: rule.clone(), ..named("missing", name) }
+            KindColumns { detail: rule.clone(), ..named("missing", name) }
         }
         EventKind::Denied { name, why } => {
-            Columns { detail: Some(why.word().to_owned()), ..named("denied", name) }
+            KindColumns { detail: Some(why.word().to_owned()), ..named("denied", name) }
         }
         EventKind::TemplateFailed => word("template-failed"),
         EventKind::WriteRefused => word("write-refused"),
         EventKind::BadRequest => word("bad-request"),
         EventKind::Stalled { name, block } => {
-            Columns { value: Some(integer(*block)), ..named("stalled", name) }
+            KindColumns { value: Some(clamp_history_integer(*block)), ..named("stalled", name) }
         }
         EventKind::ClientAborted { name, code } => {
-            Columns { value: Some((*code).into()), ..named("client-aborted", name) }
+            KindColumns { value: Some((*code).into()), ..named("client-aborted", name) }
         }
         EventKind::Changed { name } => named("changed", name),
         EventKind::Forged { name } => named("forged", name),
@@ -286,11 +292,11 @@ fn columns(kind: &EventKind) -> Columns {
     }
 }
 
-fn kind(columns: Columns) -> Option<EventKind> {
-    let Columns { kind, name, detail, value } = columns;
+fn join_kind_columns(columns: KindColumns) -> Option<EventKind> {
+    let KindColumns { kind, name, detail, value } = columns;
     let firmware = |role: &str| {
         let arch = value.map(|arch| u16::try_from(arch).map(Arch::from_number)).transpose().ok()?;
-        Some(Firmware { role: role_named(role)?, arch })
+        Some(Firmware { role: find_role_named(role)?, arch })
     };
     let number = value.and_then(|value| u64::try_from(value).ok());
     Some(match (kind.as_str(), name) {
@@ -362,7 +368,7 @@ mod tests {
         JournalChange::Entry { mac: MAC, number, entry: entry(1000 + number, kind) }
     }
 
-    fn count(history: &History) -> usize {
+    fn count(history: &HistoryDatabase) -> usize {
         let mut count = 0;
         history.load(|_| count += 1).unwrap();
         count
@@ -419,7 +425,7 @@ mod tests {
         ];
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("history.db");
-        let mut history = History::open(&path).unwrap();
+        let mut history = HistoryDatabase::open(&path).unwrap();
         let notes: Vec<JournalChange> =
             kinds.iter().cloned().zip(0..).map(|(kind, number)| note(number, kind)).collect();
         history.keep(&notes).unwrap();
@@ -429,7 +435,7 @@ mod tests {
         let read: Vec<EventKind> =
             history.entries(MAC).unwrap().into_iter().map(|entry| entry.kind).collect();
         assert_eq!(read, kinds);
-        let beside = History::read_only(&path).unwrap();
+        let beside = HistoryDatabase::read_only(&path).unwrap();
         assert_eq!(beside.entries(MAC).unwrap()[0], entry(1000, EventKind::Offered { to }));
         assert_eq!(beside.find(IpAddr::from([192, 168, 4, 26])).unwrap(), Some(MAC));
         assert_eq!(beside.find(IpAddr::from([192, 168, 4, 27])).unwrap(), None);
@@ -439,12 +445,12 @@ mod tests {
     fn a_machine_has_64_rows_and_a_forgotten_one_none() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("history.db");
-        let mut history = History::open(&path).unwrap();
+        let mut history = HistoryDatabase::open(&path).unwrap();
         let notes: Vec<JournalChange> =
             (0..100).map(|number| note(number, EventKind::Nak)).collect();
         history.keep(&notes).unwrap();
         drop(history);
-        let mut history = History::open(&path).unwrap();
+        let mut history = HistoryDatabase::open(&path).unwrap();
         let mut numbers = Vec::new();
         history.load(|(_, number, _)| numbers.push(number)).unwrap();
         assert_eq!(numbers, (36..100).collect::<Vec<_>>());
@@ -456,10 +462,10 @@ mod tests {
     fn history_of_another_version_is_thrown_away() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("history.db");
-        let mut history = History::open(&path).unwrap();
+        let mut history = HistoryDatabase::open(&path).unwrap();
         history.keep(&[note(0, EventKind::Nak)]).unwrap();
         history.connection.pragma_update(None, "user_version", 99).unwrap();
         drop(history);
-        assert_eq!(count(&History::open(&path).unwrap()), 0);
+        assert_eq!(count(&HistoryDatabase::open(&path).unwrap()), 0);
     }
 }

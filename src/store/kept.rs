@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use super::contract::OddRow;
-use super::contract::Rows;
+use super::contract::StoredRows;
 use super::directory::DATABASE;
 use super::sqlite::SqliteStore;
-use super::{NoState, Remembered, StateDirectory, Store, StoreError, sync_directory_of};
+use super::{
+    LeaseStore, NoState, RememberedState, StateDirectory, StoreError, sync_parent_directory,
+};
 use crate::dhcp::lease::{ClockSeconds, Lease, LeaseChange};
 use crate::engine::clock;
 use crate::model::lease_clock::ClockMark;
@@ -30,35 +32,35 @@ const READ_AHEAD_BYTES_MAX: u64 = 1 << 30;
 
 /// The database and its directory, as the store's thread has them.
 #[derive(Debug)]
-pub struct Kept {
+pub struct KeptDatabase {
     path: PathBuf,
     /// None: the directory cannot be had yet.
     state: Option<StateDirectory>,
     /// None: it cannot be opened, or has failed and is opened again.
     store: Option<SqliteStore>,
-    files: Files,
+    files: DatabaseFiles,
     /// Before it, memory knows nothing that could be written anew.
     is_read: bool,
     /// The last commit has failed.
     has_failed: bool,
     /// What lies there now is not what was committed.
     is_foreign: bool,
-    /// As in [`Rows`].
+    /// As in [`StoredRows`].
     ahead_s: i64,
     /// The clock that was kept last. None: not yet by this run, and no lease is kept without it.
     marked_s: Option<ClockSeconds>,
     anew: Arc<AtomicU64>,
 }
 
-impl Kept {
+impl KeptDatabase {
     /// Opens what is in this directory. An error inside leaves a database that is tried again with
     /// every look; one outside is for whoever starts: another server runs.
-    pub fn open(path: &Path) -> Result<(Self, Result<Rows, StoreError>), StoreError> {
+    pub fn open(path: &Path) -> Result<(Self, Result<StoredRows, StoreError>), StoreError> {
         let mut kept = Self {
             path: path.to_owned(),
             state: None,
             store: None,
-            files: Files::default(),
+            files: DatabaseFiles::default(),
             is_read: false,
             has_failed: false,
             is_foreign: false,
@@ -77,25 +79,29 @@ impl Kept {
     }
 
     /// Another connection to the same database, for another thread.
-    pub fn following(&self) -> Following {
-        Following { database: self.database(), anew: Arc::clone(&self.anew), store: None }
+    pub fn following(&self) -> FollowingStore {
+        FollowingStore { database: self.database(), anew: Arc::clone(&self.anew), store: None }
     }
 
-    fn begin(&mut self) -> Result<Rows, StoreError> {
+    fn begin(&mut self) -> Result<StoredRows, StoreError> {
         if self.state.is_none() {
             self.state = Some(StateDirectory::lock(&self.path)?);
-            read_ahead(&self.database());
+            read_database_ahead(&self.database());
         }
         let store = SqliteStore::open(&self.database())?;
-        let ahead_s = clock::take_reading().resume(store.mark()?.as_ref());
-        let rows =
-            Rows { ahead_s, machines: store.machines()?, looks: store.looks()?, ..Rows::default() };
-        self.files = Files::of(&self.database());
+        let ahead_s = clock::take_clock_reading().resume(store.mark()?.as_ref());
+        let rows = StoredRows {
+            ahead_s,
+            machines: store.machines()?,
+            looks: store.looks()?,
+            ..StoredRows::default()
+        };
+        self.files = DatabaseFiles::of(&self.database());
         (self.store, self.ahead_s) = (Some(store), ahead_s);
         Ok(rows)
     }
 
-    /// Hands over what [`Kept::open`] has found, and returns the rows that are no leases. After an
+    /// Hands over what [`KeptDatabase::open`] has found, and returns the rows that are no leases. After an
     /// error all is read again with a later look.
     pub fn each_lease(&mut self, take: impl FnMut(Lease)) -> Result<Vec<OddRow>, StoreError> {
         let odd = self.store.as_ref().ok_or(StoreError::Closed)?.each_lease(take)?;
@@ -103,16 +109,16 @@ impl Kept {
         Ok(odd)
     }
 
-    fn read(&mut self) -> Result<Rows, StoreError> {
+    fn read(&mut self) -> Result<StoredRows, StoreError> {
         let rows = self.begin()?;
         let mut leases = Vec::new();
         let odd = self.each_lease(|lease| leases.push(lease))?;
-        Ok(Rows { leases, odd, ..rows })
+        Ok(StoredRows { leases, odd, ..rows })
     }
 
     /// The clock of the leases, where it is to be kept again.
     fn due_mark(&self) -> Option<ClockMark> {
-        let mark = clock::take_mark(self.ahead_s);
+        let mark = clock::take_clock_mark(self.ahead_s);
         Some(mark).filter(|mark| {
             self.marked_s.is_none_or(|kept| kept.saturating_add(MARKED_EVERY_S) <= mark.seen_s)
         })
@@ -128,19 +134,19 @@ impl Kept {
     }
 
     /// What lies there is set aside, and memory takes its place: whole, or not at all.
-    fn write_anew(&mut self, remembered: &Remembered) -> Result<(), StoreError> {
+    fn write_anew(&mut self, remembered: &RememberedState) -> Result<(), StoreError> {
         let database = self.database();
-        let fresh = with(&database, ".new");
+        let fresh = append_kept_suffix(&database, ".new");
         let failed = |error: io::Error| StoreError::Anew { path: database.clone(), error };
         self.store = None;
         for part in PARTS {
-            remove_if_there(&with(&fresh, part)).map_err(failed)?;
+            remove_database_file(&append_kept_suffix(&fresh, part)).map_err(failed)?;
         }
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let mut store = SqliteStore::open(&fresh)?;
-        let mark = clock::take_mark(self.ahead_s);
+        let mark = clock::take_clock_mark(self.ahead_s);
         store.fill(remembered, &mark)?;
         // The last connection plays the log into the file and removes it.
         drop(store);
@@ -148,20 +154,22 @@ impl Kept {
         if let Some(state) = &self.state {
             state.give_to_owner(&fresh).map_err(failed)?;
         }
-        let aside = with(&database, &format!(".unsound-{now}"));
+        let aside = append_kept_suffix(&database, &format!(".unsound-{now}"));
         // The log goes first: one that is left beside another database would be played into it.
         for part in ["-wal", "-shm", ""] {
-            match fs::rename(with(&database, part), with(&aside, part)) {
+            match fs::rename(append_kept_suffix(&database, part), append_kept_suffix(&aside, part))
+            {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
             }
         }
         fs::rename(&fresh, &database)
-            .and_then(|()| sync_directory_of(&database))
+            .and_then(|()| sync_parent_directory(&database))
             .map_err(failed)?;
         let mut store = SqliteStore::open(&database)?;
         store.probe()?;
-        (self.store, self.files, self.is_foreign) = (Some(store), Files::of(&database), false);
+        (self.store, self.files, self.is_foreign) =
+            (Some(store), DatabaseFiles::of(&database), false);
         self.marked_s = Some(mark.seen_s);
         self.anew.fetch_add(1, Ordering::Release);
         tracing::warn!(
@@ -174,7 +182,7 @@ impl Kept {
     }
 }
 
-impl Store for Kept {
+impl LeaseStore for KeptDatabase {
     fn load(&mut self) -> Result<Vec<Lease>, StoreError> {
         self.read().map(|rows| rows.leases)
     }
@@ -197,8 +205,8 @@ impl Store for Kept {
 
     fn look(
         &mut self,
-        recall: &mut dyn FnMut() -> Option<Remembered>,
-    ) -> Result<Option<Rows>, StoreError> {
+        recall: &mut dyn FnMut() -> Option<RememberedState>,
+    ) -> Result<Option<StoredRows>, StoreError> {
         if !self.is_read {
             return self.read().map(Some);
         }
@@ -241,16 +249,16 @@ impl Store for Kept {
 /// The files that a connection has open, by device and inode. A log that is made later is taken in
 /// when it is first seen.
 #[derive(Debug, Default)]
-pub(super) struct Files([Option<(u64, u64)>; 3]);
+pub(super) struct DatabaseFiles([Option<(u64, u64)>; 3]);
 
-impl Files {
+impl DatabaseFiles {
     pub(super) fn of(database: &Path) -> Self {
-        Self(PARTS.map(|part| named(&with(database, part))))
+        Self(PARTS.map(|part| read_device_inode(&append_kept_suffix(database, part))))
     }
 
     pub(super) fn check(&mut self, database: &Path) -> Result<(), StoreError> {
         for (part, known) in PARTS.iter().zip(&mut self.0) {
-            let now = named(&with(database, part));
+            let now = read_device_inode(&append_kept_suffix(database, part));
             match known {
                 Some(_) if *known != now => return Err(StoreError::Gone(database.to_owned())),
                 Some(_) => {}
@@ -261,19 +269,19 @@ impl Files {
     }
 }
 
-fn named(path: &Path) -> Option<(u64, u64)> {
+fn read_device_inode(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// A second connection that opens the database when it is used, and again when it was written anew.
 #[derive(Debug)]
-pub struct Following {
+pub struct FollowingStore {
     database: PathBuf,
     anew: Arc<AtomicU64>,
     store: Option<(u64, SqliteStore)>,
 }
 
-impl Following {
+impl FollowingStore {
     /// The connection, and whether it was opened by this call.
     pub fn store(&mut self) -> Result<(&mut SqliteStore, bool), StoreError> {
         let anew = self.anew.load(Ordering::Acquire);
@@ -287,7 +295,7 @@ impl Following {
     }
 }
 
-fn with(path: &Path, suffix: &str) -> PathBuf {
+fn append_kept_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -297,7 +305,7 @@ fn with(path: &Path, suffix: &str) -> PathBuf {
 /// order of their keys, finds them in the kernel's memory. Only before this process opens it:
 /// closing a file gives up the locks that SQLite has on it. An error, and what is no file, is
 /// SQLite's to meet.
-fn read_ahead(database: &Path) {
+fn read_database_ahead(database: &Path) {
     let open = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -309,7 +317,7 @@ fn read_ahead(database: &Path) {
     }
 }
 
-fn remove_if_there(path: &Path) -> io::Result<()> {
+fn remove_database_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -334,13 +342,13 @@ mod tests {
         [LeaseChange::Bind(Box::new(lease(last, LeaseState::Bound)))]
     }
 
-    fn memory() -> Remembered {
+    fn memory() -> RememberedState {
         let leases = vec![
             lease(1, LeaseState::Bound),
             lease(2, LeaseState::Released),
             lease(3, LeaseState::Declined),
         ];
-        Remembered { leases, machines: vec![(Mac([9; 6]), 7)] }
+        RememberedState { leases, machines: vec![(Mac([9; 6]), 7)] }
     }
 
     fn rows(path: &Path) -> Vec<Lease> {
@@ -355,11 +363,13 @@ mod tests {
         type Harm = fn(&Path);
         let harms: [(&str, Harm); 6] = [
             ("removed", |database| fs::remove_file(database).unwrap()),
-            ("log removed", |database| fs::remove_file(with(database, "-wal")).unwrap()),
+            ("log removed", |database| {
+                fs::remove_file(append_kept_suffix(database, "-wal")).unwrap()
+            }),
             ("all removed", |database| fs::remove_dir_all(database.parent().unwrap()).unwrap()),
             ("replaced", |database| {
-                fs::write(with(database, ".other"), "x").unwrap();
-                fs::rename(with(database, ".other"), database).unwrap();
+                fs::write(append_kept_suffix(database, ".other"), "x").unwrap();
+                fs::rename(append_kept_suffix(database, ".other"), database).unwrap();
             }),
             ("directory replaced", |database| {
                 let directory = database.parent().unwrap();
@@ -368,13 +378,13 @@ mod tests {
             }),
             ("torn", |database| {
                 fs::write(database, vec![0x5a; 65_536]).unwrap();
-                fs::write(with(database, "-wal"), vec![0x5a; 65_536]).unwrap();
+                fs::write(append_kept_suffix(database, "-wal"), vec![0x5a; 65_536]).unwrap();
             }),
         ];
         for (name, harm) in harms {
             let scratch = tempfile::tempdir().unwrap();
             let path = scratch.path().join("state");
-            let (mut kept, read) = Kept::open(&path).unwrap();
+            let (mut kept, read) = KeptDatabase::open(&path).unwrap();
             read.unwrap();
             assert_eq!(kept.each_lease(|_| unreachable!()).unwrap(), []);
             kept.commit(&bind(1)).unwrap();
@@ -399,8 +409,8 @@ mod tests {
     fn no_lease_is_kept_without_the_clock_and_the_next_run_goes_on_by_it() {
         let scratch = tempfile::tempdir().unwrap();
         let marked =
-            |kept: &Kept| SqliteStore::read_only(&kept.database()).unwrap().mark().unwrap();
-        let (mut kept, read) = Kept::open(scratch.path()).unwrap();
+            |kept: &KeptDatabase| SqliteStore::read_only(&kept.database()).unwrap().mark().unwrap();
+        let (mut kept, read) = KeptDatabase::open(scratch.path()).unwrap();
         assert_eq!((read.unwrap().ahead_s, marked(&kept)), (kept.ahead_s, None));
         // A process whose clock had begun a year ago.
         kept.ahead_s -= 366 * 86_400;
@@ -421,20 +431,20 @@ mod tests {
             "and where all is written anew"
         );
         drop(kept);
-        let (mut kept, read) = Kept::open(scratch.path()).unwrap();
+        let (mut kept, read) = KeptDatabase::open(scratch.path()).unwrap();
         assert_eq!(read.unwrap().ahead_s, first.ahead_s);
         let another_boot = ClockMark { boot: "another".into(), seen_s: 1000, ..first };
         kept.store.as_mut().unwrap().commit_with(&[], Some(&another_boot)).unwrap();
         drop(kept);
-        let (_kept, read) = Kept::open(scratch.path()).unwrap();
-        let now_s = clock::take_mark(read.unwrap().ahead_s).seen_s;
+        let (_kept, read) = KeptDatabase::open(scratch.path()).unwrap();
+        let now_s = clock::take_clock_mark(read.unwrap().ahead_s).seen_s;
         assert!((1000..1010).contains(&now_s), "{now_s}");
     }
 
     #[test]
     fn without_memory_nothing_is_written_and_a_later_look_tries_again() {
         let scratch = tempfile::tempdir().unwrap();
-        let (mut kept, _) = Kept::open(scratch.path()).unwrap();
+        let (mut kept, _) = KeptDatabase::open(scratch.path()).unwrap();
         kept.each_lease(|_| unreachable!()).unwrap();
         fs::remove_file(kept.database()).unwrap();
         assert!(kept.look(&mut || None).is_err());
@@ -448,20 +458,23 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let database = scratch.path().join(DATABASE);
         fs::write(&database, vec![0x5a; 65_536]).unwrap();
-        let (mut kept, read) = Kept::open(scratch.path()).unwrap();
+        let (mut kept, read) = KeptDatabase::open(scratch.path()).unwrap();
         assert!(read.is_err());
         assert!(kept.look(&mut || Some(memory())).is_err(), "memory knows nothing yet");
         assert_eq!(fs::read(&database).unwrap().len(), 65_536, "and nothing is set aside");
         fs::remove_file(&database).unwrap();
         assert!(kept.look(&mut || None).unwrap().is_some());
         kept.commit(&bind(1)).unwrap();
-        assert!(matches!(Kept::open(scratch.path()), Err(StoreError::State(NoState::InUse(_)))));
+        assert!(matches!(
+            KeptDatabase::open(scratch.path()),
+            Err(StoreError::State(NoState::InUse(_)))
+        ));
     }
 
     #[test]
     fn a_removed_lock_lets_nobody_in() {
         let scratch = tempfile::tempdir().unwrap();
-        let (mut kept, _) = Kept::open(scratch.path()).unwrap();
+        let (mut kept, _) = KeptDatabase::open(scratch.path()).unwrap();
         kept.each_lease(|_| unreachable!()).unwrap();
         fs::remove_file(scratch.path().join("lock")).unwrap();
         assert!(matches!(StateDirectory::lock(scratch.path()), Err(NoState::InUse(_))));
@@ -472,7 +485,7 @@ mod tests {
     #[test]
     fn odd_rows_are_set_aside_and_told() {
         let scratch = tempfile::tempdir().unwrap();
-        let (mut kept, _) = Kept::open(scratch.path()).unwrap();
+        let (mut kept, _) = KeptDatabase::open(scratch.path()).unwrap();
         kept.commit(&[bind(1), bind(2), bind(3)].concat()).unwrap();
         drop(kept);
         let connection = rusqlite::Connection::open(scratch.path().join(DATABASE)).unwrap();
@@ -480,7 +493,7 @@ mod tests {
             UPDATE leases SET uuid = x'01' WHERE address = '192.168.4.2'";
         connection.execute_batch(odd).unwrap();
         drop(connection);
-        let (mut kept, _) = Kept::open(scratch.path()).unwrap();
+        let (mut kept, _) = KeptDatabase::open(scratch.path()).unwrap();
         let mut leases = Vec::new();
         let odd = kept.each_lease(|lease| leases.push(lease)).unwrap();
         assert_eq!(leases, [lease(3, LeaseState::Bound)]);

@@ -17,13 +17,18 @@ mod quirks;
 mod sqlite;
 mod writer;
 
-pub use backup::{BackupError, Restored, backup, copy_to_send, leases_in, restore};
-pub use contract::{OddRow, Remembered, Rows, Store};
-pub use copy::sync_directory_of;
+pub use backup::{
+    BackupError, RestoredBackup, backup_database, copy_to_send, count_backup_leases,
+    restore_database,
+};
+pub use contract::{LeaseStore, OddRow, RememberedState, StoredRows};
+pub use copy::sync_parent_directory;
 pub use directory::{DATABASE, HISTORY, NoState, StateDirectory};
 pub use error::StoreError;
-pub use history::History;
-pub use kept::{Following, Kept};
-pub use odd_rows::leases_of_odd_rows;
+pub use history::HistoryDatabase;
+pub use kept::{FollowingStore, KeptDatabase};
+pub use odd_rows::recover_odd_leases;
 pub use sqlite::SqliteStore;
-pub use writer::{BATCH_CHANGES_MAX, NotQueued, Outcome, Owner, QUEUED_MAX, Ticket, Writer};
+pub use writer::{
+    BATCH_CHANGES_MAX, BatchOutcome, NotQueued, QUEUED_MAX, StoreWriter, WorkTicket, WriterOwner,
+};

@@ -11,7 +11,7 @@ const ODD_KEPT_S: u64 = 24 * 3600;
 const ODD_NAMED_MAX: usize = 10;
 
 /// Rows that are not understood are said, and keep their addresses.
-pub fn leases_of_odd_rows(odd: &[OddRow], now: ClockSeconds) -> Vec<Lease> {
+pub fn recover_odd_leases(odd: &[OddRow], now: ClockSeconds) -> Vec<Lease> {
     for OddRow { address, why } in odd.iter().take(ODD_NAMED_MAX) {
         let whose = address.map_or("a lease without an address".to_owned(), |address| {
             format!("the lease of {address}")

@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::{Row, params};
 
 use super::StoreError;
-use super::sqlite::{SqliteStore, schema_of};
+use super::sqlite::{SqliteStore, read_schema_version};
 use crate::boot::quirks::{FirmwareQuirk, QuirkAllowance, QuirkChange, format_class, parse_class};
 
 /// The schema that brought the table.
@@ -17,14 +17,14 @@ impl SqliteStore {
     /// Everything that was kept. A row that is not understood limits nobody.
     pub fn quirks(&self) -> Result<Vec<FirmwareQuirk>, StoreError> {
         let mut statement = self.connection.prepare("SELECT * FROM quirks ORDER BY subject")?;
-        let rows = statement.query_map([], read)?.filter_map(Result::transpose);
+        let rows = statement.query_map([], read_quirk_row)?.filter_map(Result::transpose);
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// The same of a database that a server may be writing to. One of an older ringboot has none.
     pub fn quirks_in(database: &Path) -> Result<Vec<FirmwareQuirk>, StoreError> {
         let store = Self::read_only(database)?;
-        if schema_of(&store.connection)? < SCHEMA_WITH_QUIRKS {
+        if read_schema_version(&store.connection)? < SCHEMA_WITH_QUIRKS {
             Ok(Vec::new())
         } else {
             store.quirks()
@@ -44,10 +44,10 @@ impl SqliteStore {
                         quirk.subject.to_string(),
                         window,
                         blksize,
-                        http_rate.map(|rate| integer(rate.get())),
+                        http_rate.map(|rate| clamp_quirk_integer(rate.get())),
                         quirk.pinned,
-                        integer(quirk.since_s),
-                        quirk.works_s.map(integer),
+                        clamp_quirk_integer(quirk.since_s),
+                        quirk.works_s.map(clamp_quirk_integer),
                         quirk.on_trial,
                         quirk.class.map(format_class),
                         quirk.why,
@@ -64,7 +64,7 @@ impl SqliteStore {
     }
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Option<FirmwareQuirk>> {
+fn read_quirk_row(row: &Row<'_>) -> rusqlite::Result<Option<FirmwareQuirk>> {
     let text = |column: &str| row.get::<_, Option<String>>(column);
     let number = |column: &str| {
         let number: Option<i64> = row.get(column)?;
@@ -94,7 +94,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Option<FirmwareQuirk>> {
     subject.map(quirk).transpose()
 }
 
-fn integer(number: u64) -> i64 {
+fn clamp_quirk_integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 
 use super::contract::OddRow;
-use super::copy::copy;
-use super::{Remembered, Store, StoreError};
+use super::copy::copy_database;
+use super::{LeaseStore, RememberedState, StoreError};
 use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease, LeaseChange, LeaseState};
 use crate::dhcp::limits::MACHINES_MAX;
 use crate::dhcp::neighbours::LookResult;
@@ -116,9 +116,9 @@ impl SqliteStore {
     fn open_with(path: &Path, migrations: &[&str]) -> Result<Self, StoreError> {
         let shown = || path.display().to_string();
         keep_private(path).map_err(|error| StoreError::Private { path: shown(), error })?;
-        let mut connection =
-            connect(path).map_err(|error| StoreError::Open { path: shown(), error })?;
-        let found = schema_of(&connection)?;
+        let mut connection = open_sqlite_connection(path)
+            .map_err(|error| StoreError::Open { path: shown(), error })?;
+        let found = read_schema_version(&connection)?;
         let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
         if found > known {
             return Err(StoreError::Newer { path: shown(), found, known });
@@ -150,7 +150,7 @@ impl SqliteStore {
         let mut rows = statement.query([])?;
         let mut odd = Vec::new();
         while let Some(row) = rows.next()? {
-            match read(row) {
+            match read_lease_row(row) {
                 Ok(lease) => take(lease),
                 Err(error) => {
                     let address =
@@ -165,7 +165,7 @@ impl SqliteStore {
     /// Reads a little from the disk and not from memory: whether a database still lies there.
     pub(super) fn sniff(&self) -> Result<(), StoreError> {
         self.connection.execute_batch("PRAGMA shrink_memory")?;
-        schema_of(&self.connection)?;
+        read_schema_version(&self.connection)?;
         let mut leases = self.connection.prepare_cached("SELECT address FROM leases LIMIT 1")?;
         leases.query([])?.next()?;
         Ok(())
@@ -173,7 +173,7 @@ impl SqliteStore {
 
     /// Writes and syncs something that changes nothing: whether the next commit can be kept.
     pub(super) fn probe(&mut self) -> Result<(), StoreError> {
-        let found = schema_of(&self.connection)?;
+        let found = read_schema_version(&self.connection)?;
         let transaction = self.connection.transaction()?;
         transaction.pragma_update(None, "user_version", found)?;
         Ok(transaction.commit()?)
@@ -182,17 +182,19 @@ impl SqliteStore {
     /// Fills an empty database with what is remembered.
     pub(super) fn fill(
         &mut self,
-        remembered: &Remembered,
+        remembered: &RememberedState,
         mark: &ClockMark,
     ) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
-        write_mark(&transaction, mark)?;
+        write_clock_mark(&transaction, mark)?;
         for (mac, seen_s) in &remembered.machines {
             let sql = "INSERT OR REPLACE INTO machines (mac, seen_s) VALUES (?1, ?2)";
-            transaction.prepare_cached(sql)?.execute(params![mac.to_string(), seconds(*seen_s)])?;
+            transaction
+                .prepare_cached(sql)?
+                .execute(params![mac.to_string(), clamp_seconds(*seen_s)])?;
         }
         for lease in &remembered.leases {
-            bind(&transaction, lease)?;
+            write_lease_row(&transaction, lease)?;
             let state = match lease.state {
                 LeaseState::Bound | LeaseState::Offered => continue,
                 LeaseState::Released => "released",
@@ -224,17 +226,17 @@ fn keep_older_schema(
         }
         _ => {}
     }
-    copy(connection, &kept)?;
+    copy_database(connection, &kept)?;
     Ok(kept)
 }
 
 /// Counts the migrations that a database has seen; 0: an empty file, or somebody else's database.
-pub(super) fn schema_of(connection: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn read_schema_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
 /// The schema that this ringboot writes.
-pub(super) fn schema_known() -> i64 {
+pub(super) fn count_known_schemas() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
@@ -243,19 +245,19 @@ const LEASES: &str = "SELECT address, mac, client_id, uuid, role, arch, host_nam
                       end_s FROM leases";
 
 /// Every lease of a database, of whatever connection.
-pub(super) fn leases(connection: &Connection) -> Result<Vec<Lease>, StoreError> {
+pub(super) fn read_stored_leases(connection: &Connection) -> Result<Vec<Lease>, StoreError> {
     let mut statement = connection.prepare(LEASES)?;
     let mut rows = statement.query([])?;
     let mut leases = Vec::new();
     while let Some(row) = rows.next()? {
-        leases.push(read(row)?);
+        leases.push(read_lease_row(row)?);
     }
     Ok(leases)
 }
 
-impl Store for SqliteStore {
+impl LeaseStore for SqliteStore {
     fn load(&mut self) -> Result<Vec<Lease>, StoreError> {
-        leases(&self.connection)
+        read_stored_leases(&self.connection)
     }
 
     fn commit(&mut self, changes: &[LeaseChange]) -> Result<(), StoreError> {
@@ -273,7 +275,7 @@ impl SqliteStore {
         let transaction = self.connection.transaction()?;
         let mut written = self.machines_written;
         for change in changes {
-            write(&transaction, change)?;
+            write_change(&transaction, change)?;
             if let LeaseChange::Bind(lease) = change
                 && lease.is_of_booting_machine()
             {
@@ -288,7 +290,7 @@ impl SqliteStore {
                 }
             }
         }
-        mark.map_or(Ok(()), |mark| write_mark(&transaction, mark))?;
+        mark.map_or(Ok(()), |mark| write_clock_mark(&transaction, mark))?;
         transaction.commit()?;
         self.machines_written = written;
         Ok(())
@@ -327,9 +329,9 @@ impl SqliteStore {
         take: impl FnMut(Lease),
     ) -> Result<(Vec<OddRow>, ClockSeconds), StoreError> {
         let store = Self::read_only(database)?;
-        let has_clock = schema_of(&store.connection)? >= SCHEMA_WITH_CLOCK;
+        let has_clock = read_schema_version(&store.connection)? >= SCHEMA_WITH_CLOCK;
         let mark = if has_clock { store.mark()? } else { None };
-        let now = clock::take_mark(clock::take_reading().resume(mark.as_ref())).seen_s;
+        let now = clock::take_clock_mark(clock::take_clock_reading().resume(mark.as_ref())).seen_s;
         Ok((store.each_lease(take)?, now))
     }
 
@@ -337,7 +339,7 @@ impl SqliteStore {
     /// last: nothing is created or changed.
     pub fn sound_looks_in(database: &Path) -> Result<Vec<LookResult>, StoreError> {
         let store = Self::read_only(database)?;
-        let (found, known) = (schema_of(&store.connection)?, schema_known());
+        let (found, known) = (read_schema_version(&store.connection)?, count_known_schemas());
         if found > known {
             return Err(StoreError::Newer { path: database.display().to_string(), found, known });
         }
@@ -383,7 +385,7 @@ impl SqliteStore {
                    (?1, ?2, ?3, ?4)";
         let values = params![
             look.network.to_string(),
-            seconds(look.looked_s),
+            clamp_seconds(look.looked_s),
             look.server.map(|server| server.mac.to_string()),
             look.server.map(|server| server.address.to_string()),
         ];
@@ -435,7 +437,7 @@ fn make_private(path: &Path) -> io::Result<()> {
     )
 }
 
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
+fn open_sqlite_connection(path: &Path) -> rusqlite::Result<Connection> {
     // Whoever owns the directory may have put a link in the place of the file, for root to write
     // through. SQLite refuses a link anywhere in the name, so those on the way to the directory are
     // resolved here.
@@ -457,20 +459,20 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn write(transaction: &Transaction<'_>, change: &LeaseChange) -> rusqlite::Result<()> {
+fn write_change(transaction: &Transaction<'_>, change: &LeaseChange) -> rusqlite::Result<()> {
     match change {
-        LeaseChange::Bind(lease) => bind(transaction, lease),
+        LeaseChange::Bind(lease) => write_lease_row(transaction, lease),
         LeaseChange::Release { address, mac, end_s } => {
             let sql =
                 "UPDATE leases SET state = 'released', end_s = ?3 WHERE address = ?1 AND mac = ?2";
-            let values = params![address.to_string(), mac.to_string(), seconds(*end_s)];
+            let values = params![address.to_string(), mac.to_string(), clamp_seconds(*end_s)];
             transaction.prepare_cached(sql)?.execute(values).map(|_| ())
         }
         LeaseChange::Decline { address, mac, until_s } => {
             let sql = "INSERT INTO leases (address, mac, state, start_s, end_s) VALUES (?1, ?2, \
                        'declined', ?3, ?3)
                 ON CONFLICT (address) DO UPDATE SET mac = ?2, state = 'declined', end_s = ?3";
-            let values = params![address.to_string(), mac.to_string(), seconds(*until_s)];
+            let values = params![address.to_string(), mac.to_string(), clamp_seconds(*until_s)];
             transaction.prepare_cached(sql)?.execute(values).map(|_| ())
         }
         LeaseChange::Free { address } => {
@@ -490,21 +492,21 @@ fn prune_machines(
     most: usize,
     seen_after_s: ClockSeconds,
 ) -> rusqlite::Result<()> {
-    transaction.execute("DELETE FROM machines WHERE seen_s < ?1", [seconds(seen_after_s)])?;
+    transaction.execute("DELETE FROM machines WHERE seen_s < ?1", [clamp_seconds(seen_after_s)])?;
     let sql = "DELETE FROM machines WHERE mac IN
         (SELECT mac FROM machines ORDER BY seen_s LIMIT max(0, (SELECT count(*) FROM machines) - \
         ?1))";
     transaction.execute(sql, [i64::try_from(most).unwrap_or(i64::MAX)]).map(|_| ())
 }
 
-fn write_mark(transaction: &Transaction<'_>, mark: &ClockMark) -> rusqlite::Result<()> {
+fn write_clock_mark(transaction: &Transaction<'_>, mark: &ClockMark) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO clock (id, boot, ahead_s, seen_s, wall_s) VALUES (0, ?1, ?2, \
                ?3, ?4)";
-    let values = params![mark.boot, mark.ahead_s, seconds(mark.seen_s), mark.wall_s];
+    let values = params![mark.boot, mark.ahead_s, clamp_seconds(mark.seen_s), mark.wall_s];
     transaction.prepare_cached(sql)?.execute(values).map(|_| ())
 }
 
-fn bind(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result<()> {
+fn write_lease_row(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO leases
         (address, mac, client_id, uuid, role, arch, host_name, state, start_s, end_s)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'bound', ?8, ?9)";
@@ -516,22 +518,22 @@ fn bind(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result<()> {
         lease.firmware.map(|firmware| role_name(firmware.role)),
         lease.firmware.and_then(|firmware| firmware.arch).map(Arch::number),
         lease.host_name,
-        seconds(lease.start_s),
-        seconds(lease.end_s),
+        clamp_seconds(lease.start_s),
+        clamp_seconds(lease.end_s),
     ];
     transaction.prepare_cached(sql)?.execute(values)?;
     if lease.is_of_booting_machine() {
         let sql = "INSERT OR REPLACE INTO machines (mac, seen_s) VALUES (?1, ?2)";
         transaction
             .prepare_cached(sql)?
-            .execute(params![lease.mac.to_string(), seconds(lease.start_s)])?;
+            .execute(params![lease.mac.to_string(), clamp_seconds(lease.start_s)])?;
     }
     Ok(())
 }
 
 /// Columns by their place in [`LEASES`]. Text is looked at where SQLite has it: of a million rows
 /// no field is copied first.
-fn read(row: &Row<'_>) -> Result<Lease, StoreError> {
+fn read_lease_row(row: &Row<'_>) -> Result<Lease, StoreError> {
     let text = |place: usize| row.get_ref(place)?.as_str_or_null().map_err(rusqlite::Error::from);
     let address = text(0)?.unwrap_or_default();
     let wrong = |column| StoreError::Row { address: address.to_owned(), column };
@@ -539,7 +541,8 @@ fn read(row: &Row<'_>) -> Result<Lease, StoreError> {
         let seconds: i64 = row.get(place)?;
         ClockSeconds::try_from(seconds).map_err(|_| wrong(column))
     };
-    let role = text(4)?.map(|name| role_named(name).ok_or_else(|| wrong("role"))).transpose()?;
+    let role =
+        text(4)?.map(|name| find_role_named(name).ok_or_else(|| wrong("role"))).transpose()?;
     let arch: Option<u16> = row.get(5)?;
     Ok(Lease {
         address: address.parse::<Ipv4Addr>().map_err(|_| wrong("address"))?,
@@ -572,12 +575,12 @@ pub(super) fn role_name(role: FirmwareRole) -> Option<&'static str> {
     ROLES.iter().find(|(known, _)| *known == role).map(|(_, name)| *name)
 }
 
-pub(super) fn role_named(name: &str) -> Option<FirmwareRole> {
+pub(super) fn find_role_named(name: &str) -> Option<FirmwareRole> {
     ROLES.iter().find(|(_, known)| *known == name).map(|(role, _)| *role)
 }
 
 /// A lease without end is the largest time that SQLite can hold.
-fn seconds(time: ClockSeconds) -> i64 {
+fn clamp_seconds(time: ClockSeconds) -> i64 {
     i64::try_from(time).unwrap_or(i64::MAX)
 }
 
@@ -792,10 +795,13 @@ mod tests {
             INSERT INTO machines SELECT format('03:00:00:%02x:%02x:%02x', n >> 16, n >> 8 & 255, n \
             & 255), ?2 + n % 7000 FROM n";
         let now = 2 * MACHINE_REMEMBERED_S;
-        store.connection.execute(sql, [i64::try_from(more).unwrap(), seconds(now)]).unwrap();
+        store.connection.execute(sql, [i64::try_from(more).unwrap(), clamp_seconds(now)]).unwrap();
         let sql =
             "INSERT INTO machines VALUES ('05:00:00:00:00:00', ?1), ('05:00:00:00:00:01', ?2)";
-        store.connection.execute(sql, [seconds(now / 2 - 1), seconds(now / 2 + 9000)]).unwrap();
+        store
+            .connection
+            .execute(sql, [clamp_seconds(now / 2 - 1), clamp_seconds(now / 2 + 9000)])
+            .unwrap();
         let number = |store: &SqliteStore, sql: &str| -> u64 {
             store.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs()
         };
@@ -869,13 +875,13 @@ mod tests {
         ];
         let mut store = SqliteStore::open_with(&path, &steps).unwrap();
         assert_eq!(rows(&mut store).len(), 1, "the lease has come along");
-        assert_eq!(schema_of(&store.connection).unwrap(), 3);
+        assert_eq!(read_schema_version(&store.connection).unwrap(), 3);
         let columns = |connection: &Connection| {
             connection.prepare("SELECT * FROM leases").unwrap().column_count()
         };
         assert_eq!(columns(&store.connection), 10);
         let kept = Connection::open(directory.path().join("db.schema-1.bak")).unwrap();
-        assert_eq!((schema_of(&kept).unwrap(), columns(&kept)), (1, 5));
+        assert_eq!((read_schema_version(&kept).unwrap(), columns(&kept)), (1, 5));
         let mode =
             fs::metadata(directory.path().join("db.schema-1.bak")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, PRIVATE);
@@ -897,7 +903,7 @@ mod tests {
         let steps = [&MIGRATIONS[..], &[broken]].concat();
         assert!(SqliteStore::open_with(&path, &steps).is_err());
         let store = SqliteStore::open(&path).unwrap();
-        assert_eq!(schema_of(&store.connection).unwrap(), schema_known());
+        assert_eq!(read_schema_version(&store.connection).unwrap(), count_known_schemas());
     }
 
     #[test]

@@ -7,13 +7,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{Remembered, Rows, Store, StoreError};
+use super::{LeaseStore, RememberedState, StoreError, StoredRows};
 use crate::dhcp::lease::LeaseChange;
 use crate::engine::privileges;
 use crate::observe::threads::{self, WatchedThread};
 
 /// The caller's number for one piece of work.
-pub type Ticket = u64;
+pub type WorkTicket = u64;
 
 /// Work that may wait for the writer. Beyond it the disk is hopelessly behind: the client repeats
 /// its REQUEST anyway.
@@ -28,9 +28,9 @@ const LOOKED_EVERY: Duration = Duration::from_secs(1);
 
 /// What became of a batch.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct BatchOutcome {
     /// In the order in which they were submitted.
-    pub tickets: Vec<Ticket>,
+    pub tickets: Vec<WorkTicket>,
     /// An error means that nothing of the batch is durable: no ACK may leave.
     pub result: Result<(), StoreError>,
 }
@@ -46,45 +46,45 @@ pub enum NotQueued {
 
 /// The DHCP core's end of the writer.
 #[derive(Debug)]
-pub struct Writer {
-    queue: SyncSender<Work>,
+pub struct StoreWriter {
+    queue: SyncSender<QueuedWork>,
     thread: JoinHandle<()>,
 }
 
 #[derive(Debug)]
-struct Work {
-    ticket: Ticket,
+struct QueuedWork {
+    ticket: WorkTicket,
     changes: Vec<LeaseChange>,
 }
 
 /// Whom the thread tells, and asks. Called on it.
-pub trait Owner: Send + 'static {
+pub trait WriterOwner: Send + 'static {
     /// Once for each batch, after it is synced or has failed.
-    fn report(&mut self, outcome: Outcome);
+    fn report(&mut self, outcome: BatchOutcome);
 
     /// What a look has found; rows, where they could not be read before.
-    fn looked(&mut self, found: Result<Option<Rows>, StoreError>);
+    fn looked(&mut self, found: Result<Option<StoredRows>, StoreError>);
 
     /// All that memory knows; None while nobody can say.
-    fn recall(&mut self) -> Option<Remembered>;
+    fn recall(&mut self) -> Option<RememberedState>;
 }
 
-impl Writer {
+impl StoreWriter {
     /// Starts the thread.
-    pub fn start(store: Box<dyn Store>, owner: impl Owner) -> io::Result<Self> {
+    pub fn start(store: Box<dyn LeaseStore>, owner: impl WriterOwner) -> io::Result<Self> {
         let (queue, work) = sync_channel(QUEUED_MAX);
         let body = move || {
             let thread = threads::watch_thread("rb-store");
             privileges::give_up_capabilities();
-            run(store, &work, owner, &thread);
+            run_store_writer(store, &work, owner, &thread);
         };
         let thread = std::thread::Builder::new().name("rb-store".into()).spawn(body)?;
         Ok(Self { queue, thread })
     }
 
     /// Queues the changes of one decision without waiting.
-    pub fn submit(&self, ticket: Ticket, changes: Vec<LeaseChange>) -> Result<(), NotQueued> {
-        self.queue.try_send(Work { ticket, changes }).map_err(|error| match error {
+    pub fn submit(&self, ticket: WorkTicket, changes: Vec<LeaseChange>) -> Result<(), NotQueued> {
+        self.queue.try_send(QueuedWork { ticket, changes }).map_err(|error| match error {
             TrySendError::Full(_) => NotQueued::Full,
             TrySendError::Disconnected(_) => NotQueued::Gone,
         })
@@ -98,10 +98,10 @@ impl Writer {
     }
 }
 
-fn run(
-    mut store: Box<dyn Store>,
-    work: &Receiver<Work>,
-    mut owner: impl Owner,
+fn run_store_writer(
+    mut store: Box<dyn LeaseStore>,
+    work: &Receiver<QueuedWork>,
+    mut owner: impl WriterOwner,
     thread: &WatchedThread,
 ) {
     let mut next_look = Instant::now() + LOOKED_EVERY;
@@ -122,15 +122,15 @@ fn run(
                 tickets.push(next.ticket);
                 changes.extend(next.changes);
             }
-            let result = guarded(thread, || store.commit(&changes));
+            let result = guard_store_work(thread, || store.commit(&changes));
             // The first failure of several is looked at on the spot.
             if !std::mem::replace(&mut has_failed, result.is_err()) && result.is_err() {
                 next_look = Instant::now();
             }
-            owner.report(Outcome { tickets, result });
+            owner.report(BatchOutcome { tickets, result });
         }
         if Instant::now() >= next_look {
-            let found = guarded(thread, || store.look(&mut || owner.recall()));
+            let found = guard_store_work(thread, || store.look(&mut || owner.recall()));
             owner.looked(found);
             next_look = Instant::now() + LOOKED_EVERY;
         }
@@ -138,7 +138,7 @@ fn run(
 }
 
 /// A panic on the way is an answer like a full disk.
-fn guarded<T>(
+fn guard_store_work<T>(
     thread: &WatchedThread,
     work: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
@@ -164,7 +164,7 @@ mod tests {
         go_on: Receiver<bool>,
     }
 
-    impl Store for HeldBack {
+    impl LeaseStore for HeldBack {
         fn load(&mut self) -> Result<Vec<Lease>, StoreError> {
             Ok(Vec::new())
         }
@@ -179,30 +179,30 @@ mod tests {
         }
     }
 
-    struct Told(Sender<Outcome>);
+    struct Told(Sender<BatchOutcome>);
 
-    impl Owner for Told {
-        fn report(&mut self, outcome: Outcome) {
+    impl WriterOwner for Told {
+        fn report(&mut self, outcome: BatchOutcome) {
             drop(self.0.send(outcome));
         }
-        fn looked(&mut self, _: Result<Option<Rows>, StoreError>) {}
-        fn recall(&mut self) -> Option<Remembered> {
+        fn looked(&mut self, _: Result<Option<StoredRows>, StoreError>) {}
+        fn recall(&mut self) -> Option<RememberedState> {
             None
         }
     }
 
     struct Bench {
-        writer: Writer,
+        writer: StoreWriter,
         entered: Receiver<usize>,
         go_on: Sender<bool>,
-        reports: Receiver<Outcome>,
+        reports: Receiver<BatchOutcome>,
     }
 
     fn bench() -> Bench {
         let ((in_commit, entered), (go_on, gate), (reporter, reports)) =
             (channel(), channel(), channel());
         let store = HeldBack { entered: in_commit, go_on: gate };
-        let writer = Writer::start(Box::new(store), Told(reporter)).unwrap();
+        let writer = StoreWriter::start(Box::new(store), Told(reporter)).unwrap();
         Bench { writer, entered, go_on, reports }
     }
 
@@ -267,7 +267,7 @@ mod tests {
         (0..3).for_each(|ticket| bench.writer.submit(ticket, change()).unwrap());
         (0..3).for_each(|_| bench.go_on.send(true).unwrap());
         bench.writer.close();
-        let reported: Vec<Ticket> =
+        let reported: Vec<WorkTicket> =
             bench.reports.iter().flat_map(|outcome| outcome.tickets).collect();
         assert_eq!(reported, [0, 1, 2]);
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ringboot::dhcp::frame;
 use ringboot::model::machine::Mac;
-use ringboot::model::random::Random;
+use ringboot::model::random::SeededRandom;
 
 use super::common::net::SERVER;
 use super::common::wire::{Answer, Dhcp, Wire, mac};
@@ -82,7 +82,7 @@ pub fn lay_out(root: &Path) {
 /// One adversary in its namespace, with the choices of its seed.
 pub struct Adversary<'a> {
     pub wire: &'a Wire,
-    pub random: Random,
+    pub random: SeededRandom,
     pub until: Instant,
 }
 
@@ -134,7 +134,7 @@ impl Adversary<'_> {
     }
 
     /// Frame after frame, about four thousand a second.
-    fn flood(&mut self, mut make: impl FnMut(&mut Random) -> Vec<u8>) {
+    fn flood(&mut self, mut make: impl FnMut(&mut SeededRandom) -> Vec<u8>) {
         while Instant::now() < self.until {
             for _ in 0..BURST {
                 self.wire.send(&make(&mut self.random));
@@ -185,7 +185,7 @@ impl Adversary<'_> {
     fn forge_servers(&mut self) {
         while let Some(frame) = self.wire.hear(self.until) {
             let Some(payload) =
-                frame.get(14..).and_then(frame::read_datagram).map(|(_, payload)| payload)
+                frame.get(14..).and_then(frame::parse_ipv4_datagram).map(|(_, payload)| payload)
             else {
                 continue;
             };
@@ -201,12 +201,13 @@ impl Adversary<'_> {
             // To the server alone: honest machines that believe a stranger are not the server's
             // matter.
             let to = SocketAddrV4::new(*server(68).ip(), 68);
-            self.wire.send(&frame::ethernet(mac(66), SERVER_MAC, from, to, &bytes).unwrap());
+            self.wire
+                .send(&frame::build_ethernet_frame(mac(66), SERVER_MAC, from, to, &bytes).unwrap());
         }
     }
 
     /// Connections from several addresses; `say` gives what each sends next, or nothing.
-    fn connect(&mut self, mut say: impl FnMut(&mut Random, usize) -> Option<Vec<u8>>) {
+    fn connect(&mut self, mut say: impl FnMut(&mut SeededRandom, usize) -> Option<Vec<u8>>) {
         let mut open: Vec<(TcpStream, usize)> = Vec::new();
         while Instant::now() < self.until {
             if open.len() < 300
@@ -246,27 +247,27 @@ fn server(port: u16) -> SocketAddrV4 {
 }
 
 /// Any 32 bits.
-fn number(random: &mut Random) -> u32 {
+fn number(random: &mut SeededRandom) -> u32 {
     u32::try_from(random.next_number() >> 32).unwrap()
 }
 
-fn port(random: &mut Random) -> u16 {
+fn port(random: &mut SeededRandom) -> u16 {
     u16::try_from(1024 + random.below(60_000)).unwrap()
 }
 
-fn stranger(random: &mut Random) -> Ipv4Addr {
+fn stranger(random: &mut SeededRandom) -> Ipv4Addr {
     let host =
         u64::from(STRANGERS.start) + random.below(u64::from(STRANGERS.end - STRANGERS.start));
     Ipv4Addr::new(192, 168, 4, u8::try_from(host).unwrap())
 }
 
 /// Any address of the segment but the server's and the honest machines'.
-fn forged(random: &mut Random) -> Ipv4Addr {
+fn forged(random: &mut SeededRandom) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, 4, u8::try_from(151 + random.below(100)).unwrap())
 }
 
 fn datagram(from: SocketAddrV4, port: u16, payload: &[u8]) -> Vec<u8> {
-    frame::ethernet(mac(u32::from(*from.ip())), SERVER_MAC, from, server(port), payload)
+    frame::build_ethernet_frame(mac(u32::from(*from.ip())), SERVER_MAC, from, server(port), payload)
         .expect("a datagram")
 }
 
@@ -290,7 +291,7 @@ fn request(operation: u8, name: &str, mode: &str, options: &[(&str, &str)]) -> V
     bytes
 }
 
-fn forged_request(random: &mut Random) -> Vec<u8> {
+fn forged_request(random: &mut SeededRandom) -> Vec<u8> {
     let from = SocketAddrV4::new(forged(random), port(random));
     let small = format!("attack/small-{}", random.below(64));
     let payload = match random.below(6) {
@@ -304,7 +305,7 @@ fn forged_request(random: &mut Random) -> Vec<u8> {
     datagram(from, 69, &payload)
 }
 
-fn blind_acknowledgement(random: &mut Random) -> Vec<u8> {
+fn blind_acknowledgement(random: &mut SeededRandom) -> Vec<u8> {
     let from = SocketAddrV4::new(forged(random), 2000 + u16::try_from(random.below(4)).unwrap());
     match random.below(4) {
         0 => datagram(from, 69, &request(1, "attack/image", "octet", &[("windowsize", "32")])),
@@ -312,7 +313,7 @@ fn blind_acknowledgement(random: &mut Random) -> Vec<u8> {
     }
 }
 
-fn damaged_tftp(random: &mut Random) -> Vec<u8> {
+fn damaged_tftp(random: &mut SeededRandom) -> Vec<u8> {
     let mut bytes = request(
         1,
         "attack/small-1",
@@ -323,7 +324,7 @@ fn damaged_tftp(random: &mut Random) -> Vec<u8> {
     datagram(SocketAddrV4::new(forged(random), port(random)), 69, &bytes)
 }
 
-fn damaged_dhcp(random: &mut Random) -> Vec<u8> {
+fn damaged_dhcp(random: &mut SeededRandom) -> Vec<u8> {
     let kind = u8::try_from(random.below(20)).unwrap();
     let message = Dhcp::new(kind, mac(0x0300_0000 + number(random) % 50), number(random))
         .with(55, &[1, 3, 6, 66, 67])
@@ -333,7 +334,7 @@ fn damaged_dhcp(random: &mut Random) -> Vec<u8> {
     let mut bytes = message.payload();
     damage(&mut bytes, random);
     let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
-    frame::ethernet(
+    frame::build_ethernet_frame(
         message.mac,
         Mac([0xff; 6]),
         from,
@@ -344,7 +345,7 @@ fn damaged_dhcp(random: &mut Random) -> Vec<u8> {
 }
 
 /// Subnet selection, giant relay options, identifiers of every length, relays that do not exist.
-fn odd_options(random: &mut Random) -> Vec<u8> {
+fn odd_options(random: &mut SeededRandom) -> Vec<u8> {
     let octets = usize::try_from(1 + random.below(250)).unwrap();
     let mut message = Dhcp::discover(mac(0x0400_0000 + number(random) % 200), number(random));
     message = match random.below(4) {
@@ -356,7 +357,7 @@ fn odd_options(random: &mut Random) -> Vec<u8> {
     message.frame()
 }
 
-fn asks_for_the_servers_address(random: &mut Random) -> Vec<u8> {
+fn asks_for_the_servers_address(random: &mut SeededRandom) -> Vec<u8> {
     let wanted: [u8; 4] = match random.below(5) {
         0 => server(67).ip().octets(),
         1 => [127, 0, 0, 1],
@@ -373,7 +374,7 @@ fn asks_for_the_servers_address(random: &mut Random) -> Vec<u8> {
     }
 }
 
-fn damaged_http(random: &mut Random) -> Vec<u8> {
+fn damaged_http(random: &mut SeededRandom) -> Vec<u8> {
     let names = [
         "honest/menu",
         "attack/small-3",
@@ -395,7 +396,7 @@ fn damaged_http(random: &mut Random) -> Vec<u8> {
 }
 
 /// Some octets changed, and sometimes the end cut off.
-fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
+fn damage(bytes: &mut Vec<u8>, random: &mut SeededRandom) {
     for _ in 0..1 + random.below(6) {
         let place = usize::try_from(random.below(bytes.len() as u64)).unwrap();
         bytes[place] = u8::try_from(random.below(256)).unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use ringboot::model::machine::Mac;
-use ringboot::model::random::Random;
+use ringboot::model::random::SeededRandom;
 
 use super::site::Site;
 
@@ -42,7 +42,7 @@ fn rows(site: &Site) -> BTreeSet<(String, String)> {
 #[test]
 fn two_hundred_power_cuts_lose_no_lease_and_double_none() {
     let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().expect("SEED is a number"));
-    let mut random = Random::new(seed);
+    let mut random = SeededRandom::new(seed);
     let mut site = Site::new("auto", AT_ONCE, |honest| honest.again(FLEET));
     let fleet = site.honest.start(Duration::from_secs(2));
     let begun = Instant::now();

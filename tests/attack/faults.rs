@@ -5,7 +5,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use ringboot::model::random::Random;
+use ringboot::model::random::SeededRandom;
 
 use super::common::net::BRIDGE;
 use super::site::Site;
@@ -56,7 +56,7 @@ pub const ALL: [Fault; 15] = [
 impl Fault {
     /// Does it, for a part of a second, and puts right what an operator or the world would put
     /// right.
-    pub fn happen(self, site: &mut Site, datapath: &str, random: &mut Random) {
+    pub fn happen(self, site: &mut Site, datapath: &str, random: &mut SeededRandom) {
         let a_while = Duration::from_millis(100 + random.below(500));
         match self {
             Self::None => (),

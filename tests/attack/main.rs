@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use common::inside;
 use common::wire::Wire;
-use ringboot::model::random::Random;
+use ringboot::model::random::SeededRandom;
 use site::Site;
 
 /// Seeds of each datapath, one after the other: what one leaves behind (leases, a clock that is
@@ -56,7 +56,7 @@ fn attack(datapath: &str) {
     let seeds = seeds();
     for &seed in &seeds {
         let mut random =
-            Random::new(seed.wrapping_mul(2).wrapping_add(u64::from(datapath == "epoll")));
+            SeededRandom::new(seed.wrapping_mul(2).wrapping_add(u64::from(datapath == "epoll")));
         let blows: Vec<blows::Blow> = (0..1 + random.below(4))
             .map(|_| blows::ALL[usize::try_from(random.below(blows::ALL.len() as u64)).unwrap()])
             .collect();
@@ -67,7 +67,7 @@ fn attack(datapath: &str) {
             .iter()
             .map(|&blow| {
                 let wire = Wire::open(stranger.name(), "eth0");
-                let random = Random::new(random.next_number());
+                let random = SeededRandom::new(random.next_number());
                 inside::start(stranger.name(), move || {
                     blows::Adversary { wire: &wire, random, until }.strike(blow)
                 })

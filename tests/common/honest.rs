@@ -10,10 +10,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringboot::fleet::{
-    Arrival, Content, Contents, Fleet, Lessor, Pace, Plan, Progress, Report, Request, Role, Step,
-    Verify, Way, Wire,
+    ArrivalPattern, ContentMap, ContentProof, DhcpAccess, DhcpRoute, ExpectedContent, Fleet,
+    FleetPace, FleetPlan, FleetProgress, FleetReport, MachineRole, ScenarioStep, StepRequest,
+    WireSettings,
 };
-use ringboot::tftp::client::Behaviour;
+use ringboot::tftp::client::ClientBehaviour;
 
 use super::inside;
 use super::net::{Client, Net, SERVER};
@@ -36,7 +37,7 @@ const FLOOR: Duration = Duration::from_millis(5);
 pub struct Honest {
     client: Client,
     is_leasing: bool,
-    pace: Pace,
+    pace: FleetPace,
     /// Machines boot again and again for so long.
     again: Option<Duration>,
     /// No address is given back at the end of a run.
@@ -52,7 +53,7 @@ pub struct Met {
     /// 99th percentile of each step, by the name that reports print.
     pub p99: Vec<(&'static str, Duration)>,
     /// The run as the load generator prints it, for failed tests.
-    pub report: Report,
+    pub report: FleetReport,
 }
 
 impl Honest {
@@ -73,7 +74,7 @@ impl Honest {
             is_leasing: true,
             again: None,
             keeps_leases: false,
-            pace: Pace { haste: 1, idle_waits: false, gives_up: true, patience: PATIENCE },
+            pace: FleetPace { haste: 1, idle_waits: false, gives_up: true, patience: PATIENCE },
         }
     }
 
@@ -85,7 +86,7 @@ impl Honest {
     /// The same machines, which begin again what failed, for so long: they outlast a server that is
     /// killed and started again.
     pub fn stubborn(self, patience: Duration) -> Self {
-        Self { pace: Pace { haste: 8, idle_waits: false, gives_up: false, patience }, ..self }
+        Self { pace: FleetPace { haste: 8, idle_waits: false, gives_up: false, patience }, ..self }
     }
 
     /// The same machines, which boot again and again for so long and give no address back.
@@ -129,7 +130,7 @@ impl Honest {
     pub fn start(&self, time: Duration) -> JoinHandle<Met> {
         let plan = self.plan(time);
         inside::start(self.client.name(), move || {
-            let report = Fleet::new(plan).run(&Arc::<Progress>::default()).expect("a fleet");
+            let report = Fleet::new(plan).run(&Arc::<FleetProgress>::default()).expect("a fleet");
             let p99 = report
                 .steps()
                 .map(|(name, times)| (name, Duration::from_micros(times.value_at_quantile(0.99))));
@@ -137,29 +138,29 @@ impl Honest {
         })
     }
 
-    fn plan(&self, time: Duration) -> Plan {
+    fn plan(&self, time: Duration) -> FleetPlan {
         let server = |port| SocketAddrV4::new(SERVER.parse().unwrap(), port);
-        let step = |request, repeat| Step { request, repeat };
-        let http = |(path, _): (&str, u64)| Request::Http {
+        let step = |request, repeat| ScenarioStep { request, repeat };
+        let http = |(path, _): (&str, u64)| StepRequest::Http {
             path: format!("/{path}"),
             keep: false,
             range: None,
         };
         let [loader, menu, kernel] = FILES;
-        let tftp = Request::Tftp { name: loader.0.into(), behaviour: Behaviour::edk2() };
+        let tftp = StepRequest::Tftp { name: loader.0.into(), behaviour: ClientBehaviour::edk2() };
         let mut steps = vec![step(tftp, 2), step(http(menu), 4), step(http(kernel), 1)];
         if self.is_leasing {
-            steps.insert(0, step(Request::Dhcp, 1));
+            steps.insert(0, step(StepRequest::Dhcp, 1));
         }
-        Plan {
+        FleetPlan {
             machines: MACHINES,
-            roles: vec![Role::stepping(1, steps)],
-            arrival: Arrival::Ramp(time),
+            roles: vec![MachineRole::stepping(1, steps)],
+            arrival: ArrivalPattern::Ramp(time),
             duration: self.again,
             within: None,
             warm_up: Duration::ZERO,
-            lessor: self.is_leasing.then(|| Lessor {
-                way: Way::Link { interface: "eth0".into() },
+            lessor: self.is_leasing.then(|| DhcpAccess {
+                way: DhcpRoute::Link { interface: "eth0".into() },
                 keeps_leases: self.keeps_leases,
             }),
             tftp: server(69).into(),
@@ -167,10 +168,10 @@ impl Honest {
             pick: String::new(),
             contents: contents(),
             pace: self.pace,
-            wire: Wire {
-                verify: Verify::Full,
+            wire: WireSettings {
+                verify: ContentProof::Full,
                 sources: Some("192.168.4.0/25".parse().unwrap()),
-                ..Wire::default()
+                ..WireSettings::default()
             },
             seed: 1,
         }
@@ -209,10 +210,10 @@ impl Met {
     }
 }
 
-fn contents() -> Contents {
-    let mut contents = Contents::default();
+fn contents() -> ContentMap {
+    let mut contents = ContentMap::default();
     for (name, octets) in FILES {
-        contents.insert(name, Content::Generated { seed: octets, octets });
+        contents.insert(name, ExpectedContent::Generated { seed: octets, octets });
     }
     contents
 }

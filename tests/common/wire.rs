@@ -166,14 +166,17 @@ impl Wire {
         to: SocketAddrV4,
         payload: &[u8],
     ) -> bool {
-        self.send(&frame::ethernet(source, destination, from, to, payload).expect("a datagram"))
+        self.send(
+            &frame::build_ethernet_frame(source, destination, from, to, payload)
+                .expect("a datagram"),
+        )
     }
 
     /// The next UDP datagram, to anybody.
     pub fn datagram(&self, until: Instant) -> Option<Datagram> {
         loop {
             let frame = self.hear(until)?;
-            let Some((from, payload)) = frame.get(14..).and_then(frame::read_datagram) else {
+            let Some((from, payload)) = frame.get(14..).and_then(frame::parse_ipv4_datagram) else {
                 continue;
             };
             let payload = payload.to_vec();
@@ -299,7 +302,8 @@ impl Dhcp {
 
     /// From and to any address.
     pub fn frame_from(&self, from: SocketAddrV4, destination: Mac, to: SocketAddrV4) -> Vec<u8> {
-        frame::ethernet(self.mac, destination, from, to, &self.payload()).expect("a datagram")
+        frame::build_ethernet_frame(self.mac, destination, from, to, &self.payload())
+            .expect("a datagram")
     }
 }
 
@@ -307,7 +311,7 @@ impl Answer {
     /// None for anything but a BOOTREPLY by UDP.
     pub fn read(frame: &[u8]) -> Option<Self> {
         let (to, from) = (Mac(*frame.first_chunk()?), Mac(*frame.get(6..)?.first_chunk()?));
-        let (source, payload) = frame::read_datagram(frame.get(14..)?)?;
+        let (source, payload) = frame::parse_ipv4_datagram(frame.get(14..)?)?;
         // A longer hardware address makes the decoder panic.
         let is_reply =
             frame.get(12..14)? == [8, 0] && payload.first() == Some(&2) && *payload.get(2)? <= 16;

@@ -106,7 +106,7 @@ impl Drop for Witness {
 
 impl Book {
     fn note(&mut self, frame: &[u8], now: Instant) {
-        let Some((source, payload)) = frame.get(14..).and_then(frame::read_datagram) else {
+        let Some((source, payload)) = frame.get(14..).and_then(frame::parse_ipv4_datagram) else {
             return;
         };
         let is_reply = payload.first() == Some(&2);

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use ringboot::dhcp::lease::{Change, Lease, State};
+use ringboot::dhcp::lease::{Lease, LeaseChange, LeaseState};
 use ringboot::model::machine::Mac;
-use ringboot::store::{SqliteStore, Store};
+use ringboot::store::{LeaseStore, SqliteStore};
 
 use super::common::Scratch;
 use super::common::net::{Client, Net, SERVER};
@@ -184,15 +184,15 @@ fn a_flood_behind_one_circuit_is_that_circuits_affair() {
     site.server.stop();
 }
 
-fn row(address: u32, number: u32, end_s: u64) -> Change {
-    Change::Bind(Box::new(Lease {
+fn row(address: u32, number: u32, end_s: u64) -> LeaseChange {
+    LeaseChange::Bind(Box::new(Lease {
         address: Ipv4Addr::from(address),
         mac: mac(0x0200_0000 + number),
         client_id: None,
         uuid: None,
         firmware: None,
         host_name: None,
-        state: State::Bound,
+        state: LeaseState::Bound,
         start_s: end_s - 80_000,
         end_s,
     }))

@@ -194,7 +194,7 @@ fn assert_served(before: &Met, during: &Met) {
 /// To the server's port 67, from a client of this address.
 fn to_server(message: &Dhcp, from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     let (from, to) = (SocketAddrV4::new(from, 68), SocketAddrV4::new(to, 67));
-    frame::ethernet(message.mac, SERVER_MAC, from, to, payload).unwrap()
+    frame::build_ethernet_frame(message.mac, SERVER_MAC, from, to, payload).unwrap()
 }
 
 fn server_address() -> Ipv4Addr {
@@ -500,7 +500,7 @@ fn interfaces_are_followed_while_packets_to_clients_flood() {
         let message = Dhcp::new(2, mac(7), n);
         let from = SocketAddrV4::new(Ipv4Addr::new(192, 168, 4, 66), 67);
         let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 68);
-        frame::ethernet(
+        frame::build_ethernet_frame(
             mac(7),
             Mac([0xff; 6]),
             from,

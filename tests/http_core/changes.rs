@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::server::{PATIENCE, Server, pattern};
-use ringboot::observe::events::Weight;
+use ringboot::observe::events::EventWeight;
 
 const LEN: usize = 40_000_000;
 
@@ -70,7 +70,7 @@ fn h12_a_file_overwritten_in_place_is_never_completed_as_a_mix() {
     );
     let event = server.events.recv_timeout(PATIENCE).unwrap();
     assert!(
-        event.weight == Weight::Warning && event.text.contains("changed in place"),
+        event.weight == EventWeight::Warning && event.text.contains("changed in place"),
         "{event:?}"
     );
 }
@@ -132,7 +132,7 @@ fn a_delivered_file_is_one_event_and_a_part_of_it_is_none() {
     assert_eq!(event.address, Some(server.v4.ip()));
     client.get("/none", &[]);
     let event = server.events.recv_timeout(PATIENCE).unwrap();
-    assert!(event.weight == Weight::Step && event.text.contains("none"), "{event:?}");
+    assert!(event.weight == EventWeight::Step && event.text.contains("none"), "{event:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::client::Client;
 use super::server::{PATIENCE, Server, pattern};
 use ringboot::engine::open_files::raise_open_files;
 use ringboot::http::limits::WAITING_MAX;
-use ringboot::observe::events::Weight;
+use ringboot::observe::events::EventWeight;
 use ringboot::serve::http::{HttpPlan, Timeouts};
 
 fn hurried(change: impl FnOnce(&mut Timeouts)) -> Server {
@@ -137,7 +137,7 @@ fn h33_a_client_that_takes_nothing_or_next_to_nothing_is_cut() {
     stalled.send("GET /image HTTP/1.1\r\nHost: h\r\n\r\n");
     let began = Instant::now();
     let event = server.events.recv_timeout(PATIENCE).unwrap();
-    assert!(event.weight == Weight::Warning && event.text.contains("too slow"), "{event:?}");
+    assert!(event.weight == EventWeight::Warning && event.text.contains("too slow"), "{event:?}");
     assert!(
         began.elapsed() >= Duration::from_millis(450) && began.elapsed() < Duration::from_secs(5)
     );

@@ -1,9 +1,9 @@
 //! Requests bent and broken, for the pure parsers alone: none may panic, and what they make of a
 //! request holds together.
 
-use ringboot::http::input::{Input, Step};
-use ringboot::http::request::Request;
-use ringboot::http::respond::{self, Meta, Payload};
+use ringboot::http::input::{InputStep, RequestInput};
+use ringboot::http::request::RequestHead;
+use ringboot::http::respond::{self, RepresentationMeta, ResponsePayload};
 use ringboot::http::{range, target};
 use std::time::{Duration, SystemTime};
 
@@ -12,23 +12,24 @@ use super::io_uring::hostile::Random;
 const MUTATIONS: u32 = 300_000;
 
 /// As the core answers a request, but for the file.
-fn answer(request: &Request<'_>, len: u64) {
-    if let Ok(path) = target::path(request.target) {
+fn answer(request: &RequestHead<'_>, len: u64) {
+    if let Ok(path) = target::decode_target_path(request.target) {
         assert!(
             !path.contains(&0) && !path.split(|&b| b == b'/').any(|part| part == b".."),
             "{path:?}"
         );
     }
     let mtime = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    let meta = Meta {
+    let meta = RepresentationMeta {
         len,
         etag: "\"1-2-3\"",
         mtime,
         last_modified: "Sun, 09 Sep 2001 01:46:40 GMT",
         media: "text/plain",
     };
-    let plan = respond::forbid(request).unwrap_or_else(|| respond::file(request, meta, mtime));
-    if let Payload::File(part) = &plan.payload {
+    let plan = respond::forbid_by_head(request)
+        .unwrap_or_else(|| respond::answer_with_file(request, meta, mtime));
+    if let ResponsePayload::File(part) = &plan.payload {
         assert!(part.start < part.end && part.end <= len);
     }
     let mut head = Vec::new();
@@ -61,19 +62,19 @@ fn h24_three_hundred_thousand_mutated_requests_panic_no_parser() {
     for _ in 0..MUTATIONS {
         let bytes = random.mutated();
         let len = random.next() >> random.below(64);
-        range::parse(&bytes, len);
-        let _ = target::path(&bytes);
-        let mut input = Input::default();
+        range::parse_range_header(&bytes, len);
+        let _ = target::decode_target_path(&bytes);
+        let mut input = RequestInput::default();
         input.push(&bytes);
         loop {
             match input.step(true) {
-                Step::Request(request) => {
+                InputStep::Request(request) => {
                     answer(&request, len);
                     answered += 1;
                     input.answered();
                 }
-                Step::Body { .. } => {}
-                Step::More | Step::Bad(_) => break,
+                InputStep::Body { .. } => {}
+                InputStep::More | InputStep::Bad(_) => break,
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 
 use super::server::Server;
-use ringboot::images::clean;
+use ringboot::images::clean_path_name;
 use ringboot::serve::http::HttpPlan;
 
 #[test]
@@ -100,7 +100,7 @@ fn h27_a_boot_url_with_a_query_still_has_its_type() {
 
 #[test]
 fn h28_directories_are_listed_only_where_it_is_switched_on_and_names_are_escaped() {
-    let plan = HttpPlan { index: vec![clean(b"pub").unwrap()], ..HttpPlan::default() };
+    let plan = HttpPlan { index: vec![clean_path_name(b"pub").unwrap()], ..HttpPlan::default() };
     let server = Server::with(plan);
     server.put("pub/sub/<b>&.img", b"x");
     server.put("pub/.hidden", b"x");

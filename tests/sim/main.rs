@@ -9,10 +9,10 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ringboot::model::random::Random;
-use ringboot::tftp::client::{Ask, Behaviour, Outcome, Unexpected};
+use ringboot::model::random::SeededRandom;
+use ringboot::tftp::client::{AskedOption, ClientBehaviour, ClientOutcome, OutOfOrderPolicy};
 use ringboot::tftp::limits::{MILLISECOND, SECOND};
-use ringboot::tftp::table::{Outcome as Ending, Policy};
+use ringboot::tftp::table::{TftpPolicy, TransferOutcome as Ending};
 
 use self::world::{File, Ring, Weather, World, calm, completed, pick};
 
@@ -21,18 +21,18 @@ const SEEDS: u64 = 10_000;
 /// Virtual time in which a small world must have come to rest.
 const HOUR: u64 = 3600 * SECOND;
 
-fn firmware() -> Vec<Behaviour> {
+fn firmware() -> Vec<ClientBehaviour> {
     vec![
-        Behaviour::edk2(),
-        Behaviour::shim(),
-        Behaviour::ipxe(),
-        Behaviour::grub(),
-        Behaviour::pxelinux(),
-        Behaviour::uboot(1),
-        Behaviour::uboot(16),
-        Behaviour::pi3(),
-        Behaviour::pi4(),
-        Behaviour::generic(1468, 32),
+        ClientBehaviour::edk2(),
+        ClientBehaviour::shim(),
+        ClientBehaviour::ipxe(),
+        ClientBehaviour::grub(),
+        ClientBehaviour::pxelinux(),
+        ClientBehaviour::uboot(1),
+        ClientBehaviour::uboot(16),
+        ClientBehaviour::pi3(),
+        ClientBehaviour::pi4(),
+        ClientBehaviour::generic(1468, 32),
     ]
 }
 
@@ -49,15 +49,15 @@ fn for_seeds(name: &str, seeds: u64, world: fn(u64)) {
 }
 
 /// A length that is likely to be odd in some way for blocks of these sizes.
-fn odd_length(random: &mut Random) -> u64 {
+fn odd_length(random: &mut SeededRandom) -> u64 {
     let block = pick(random, &[512, 1024, 1408, 1432, 1468]);
     let exact = block * random.below(24);
     (exact + pick(random, &[0, 1, block - 1, 7])).min(40_000)
 }
 
 fn any_world(seed: u64, weather: Weather) -> World {
-    let mut random = Random::new(seed ^ 0x5eed);
-    let policy = Policy { tids: pick(&mut random, &[16, 16, 2, 0]), ..Policy::default() };
+    let mut random = SeededRandom::new(seed ^ 0x5eed);
+    let policy = TftpPolicy { tids: pick(&mut random, &[16, 16, 2, 0]), ..TftpPolicy::default() };
     let mut world = World::new(seed, weather, policy);
     for _ in 0..=random.below(3) {
         let file = (random.below(12) > 0).then(|| File { len: odd_length(&mut random) });
@@ -69,7 +69,7 @@ fn any_world(seed: u64, weather: Weather) -> World {
 #[test]
 fn t44_every_firmware_gets_its_file_in_bad_weather() {
     for_seeds("t44", SEEDS, |seed| {
-        let mut random = Random::new(seed);
+        let mut random = SeededRandom::new(seed);
         let weather = Weather {
             loss_percent: pick(&mut random, &[0, 1, 5, 10]),
             duplicate_percent: pick(&mut random, &[0, 0, 5, 20]),
@@ -96,10 +96,11 @@ fn t42_in_a_storm_both_sides_end_and_no_octet_is_wrong() {
         let mut world = any_world(seed, weather);
         world.run(HOUR);
         for machine in &world.machines {
-            let gave_up = machine.client.outcome() == Some(Outcome::TimedOut);
+            let gave_up = machine.client.outcome() == Some(ClientOutcome::TimedOut);
             // A server that has given up, or lost its session to a late copy of the request, says
             // so by ERROR.
-            let told = matches!(machine.client.outcome(), Some(Outcome::Refused { code: 0 | 5 }));
+            let told =
+                matches!(machine.client.outcome(), Some(ClientOutcome::Refused { code: 0 | 5 }));
             assert!(
                 completed(machine) || gave_up || told,
                 "{}: {:?}",
@@ -127,10 +128,14 @@ fn t27_without_loss_nothing_is_sent_twice() {
 fn t27_copies_of_acks_do_not_copy_data_in_lockstep() {
     for_seeds("t27_copies", SEEDS / 20, |seed| {
         let weather = Weather { duplicate_percent: 100, jitter: MILLISECOND, ..calm() };
-        let mut world = World::new(seed, weather, Policy::default());
-        let firmware =
-            [Behaviour::ipxe(), Behaviour::grub(), Behaviour::pxelinux(), Behaviour::pi3()];
-        world.boot(pick(&mut Random::new(seed), &firmware), Some(File { len: 30_000 }));
+        let mut world = World::new(seed, weather, TftpPolicy::default());
+        let firmware = [
+            ClientBehaviour::ipxe(),
+            ClientBehaviour::grub(),
+            ClientBehaviour::pxelinux(),
+            ClientBehaviour::pi3(),
+        ];
+        world.boot(pick(&mut SeededRandom::new(seed), &firmware), Some(File { len: 30_000 }));
         world.run(HOUR);
         assert!(completed(&world.machines[0]));
         let (_, bytes_sent, _) = world.endings[0];
@@ -142,12 +147,15 @@ fn t27_copies_of_acks_do_not_copy_data_in_lockstep() {
 #[test]
 fn t35_one_loss_costs_a_window_and_not_the_transfer() {
     for_seeds("t35", SEEDS / 10, |seed| {
-        let mut random = Random::new(seed);
+        let mut random = SeededRandom::new(seed);
         let weather =
             Weather { drop_blocks: [1 + random.below(180), 1 + random.below(180)], ..calm() };
-        let mut world = World::new(seed, weather, Policy::default());
+        let mut world = World::new(seed, weather, TftpPolicy::default());
         world.boot(
-            pick(&mut random, &[Behaviour::edk2(), Behaviour::shim(), Behaviour::uboot(16)]),
+            pick(
+                &mut random,
+                &[ClientBehaviour::edk2(), ClientBehaviour::shim(), ClientBehaviour::uboot(16)],
+            ),
             Some(File { len: 180 * 512 }),
         );
         world.run(HOUR);
@@ -159,16 +167,18 @@ fn t35_one_loss_costs_a_window_and_not_the_transfer() {
 
 #[test]
 fn t38_rollover_survives_a_loss_at_each_place() {
-    let tell = [Unexpected::AckLast, Unexpected::AckGapOnce, Unexpected::AckOldOnly];
+    let tell =
+        [OutOfOrderPolicy::AckLast, OutOfOrderPolicy::AckGapOnce, OutOfOrderPolicy::AckOldOnly];
     for (window, unexpected) in
         [(1, tell[0]), (1, tell[1]), (4, tell[0]), (8, tell[2]), (32, tell[1])]
     {
         for lost in [65534, 65535, 65536, 65537] {
             let weather = Weather { drop_blocks: [lost, lost + 1], drop_ack: Some(lost), ..calm() };
-            let mut world = World::new(lost, weather, Policy::default());
-            let asks = vec![Ask::Blksize(8), Ask::Windowsize(window), Ask::Tsize];
+            let mut world = World::new(lost, weather, TftpPolicy::default());
+            let asks =
+                vec![AskedOption::Blksize(8), AskedOption::Windowsize(window), AskedOption::Tsize];
             world.boot(
-                Behaviour { asks, unexpected, ..Behaviour::uboot(1) },
+                ClientBehaviour { asks, unexpected, ..ClientBehaviour::uboot(1) },
                 Some(File { len: 65_560 * 8 + 3 }),
             );
             world.run(HOUR);
@@ -187,16 +197,19 @@ fn t25_long_files_arrive_whole_in_weather() {
     let windy = Weather { loss_percent: 1, duplicate_percent: 1, jitter: MILLISECOND, ..calm() };
     // U-Boot, which tells of no gap here (T-39), would never see a window in order in the wind.
     let still = Weather { jitter: 0, ..windy };
-    let tiny = Behaviour { asks: vec![Ask::Blksize(8), Ask::Windowsize(32)], ..Behaviour::shim() };
-    let tinier = Behaviour { unexpected: Unexpected::AckGapOnce, ..tiny.clone() };
+    let tiny = ClientBehaviour {
+        asks: vec![AskedOption::Blksize(8), AskedOption::Windowsize(32)],
+        ..ClientBehaviour::shim()
+    };
+    let tinier = ClientBehaviour { unexpected: OutOfOrderPolicy::AckGapOnce, ..tiny.clone() };
     let cases = [
-        (Behaviour::shim(), 66_000 * 512, windy),
+        (ClientBehaviour::shim(), 66_000 * 512, windy),
         (tiny, 140_000 * 8 + 1, windy),
         (tinier, 70_000 * 8, still),
-        (Behaviour::pi3(), 65_536 * 512, windy),
+        (ClientBehaviour::pi3(), 65_536 * 512, windy),
     ];
     for (seed, (behaviour, len, weather)) in (0..).zip(cases) {
-        let mut world = World::new(seed, weather, Policy::default());
+        let mut world = World::new(seed, weather, TftpPolicy::default());
         world.boot(behaviour, Some(File { len }));
         world.run(100 * HOUR);
         assert!(
@@ -213,15 +226,15 @@ fn t25_long_files_arrive_whole_in_weather() {
 #[test]
 fn t40_a_receiver_that_drops_back_to_back_frames_gets_its_file_in_a_fraction_of_the_time() {
     for (behaviour, frames) in [
-        (Behaviour::uboot(16), 4),
-        (Behaviour::uboot(32), 8),
-        (Behaviour::uboot(8), 1),
-        (Behaviour::generic(1468, 32), 6),
-        (Behaviour::edk2(), 2),
+        (ClientBehaviour::uboot(16), 4),
+        (ClientBehaviour::uboot(32), 8),
+        (ClientBehaviour::uboot(8), 1),
+        (ClientBehaviour::generic(1468, 32), 6),
+        (ClientBehaviour::edk2(), 2),
     ] {
         let ring = Some(Ring { frames, each: MILLISECOND / 5 });
         let blocks = 60 * frames;
-        let mut world = World::new(frames, Weather { ring, ..calm() }, Policy::default());
+        let mut world = World::new(frames, Weather { ring, ..calm() }, TftpPolicy::default());
         world.boot(behaviour, Some(File { len: blocks * 1468 }));
         world.run(HOUR);
         let machine = &world.machines[0];
@@ -245,8 +258,8 @@ fn t40_a_receiver_that_drops_back_to_back_frames_gets_its_file_in_a_fraction_of_
 fn t40_a_window_that_fits_the_ring_needs_no_pause() {
     for window in [1, 4, 16] {
         let ring = Some(Ring { frames: 16, each: MILLISECOND / 50 });
-        let mut world = World::new(1, Weather { ring, ..calm() }, Policy::default());
-        world.boot(Behaviour::generic(1468, window), Some(File { len: 1468 * 4000 }));
+        let mut world = World::new(1, Weather { ring, ..calm() }, TftpPolicy::default());
+        world.boot(ClientBehaviour::generic(1468, window), Some(File { len: 1468 * 4000 }));
         world.run(HOUR);
         assert!(completed(&world.machines[0]));
         assert_eq!(world.endings[0].2, 0, "nothing is sent twice");
@@ -259,7 +272,7 @@ fn t40_a_window_that_fits_the_ring_needs_no_pause() {
 #[test]
 fn t45_a_calm_network_needs_no_timer() {
     for behaviour in firmware() {
-        let mut world = World::new(1, calm(), Policy::default());
+        let mut world = World::new(1, calm(), TftpPolicy::default());
         world.boot(behaviour, Some(File { len: 100_000 }));
         world.run_machines(SECOND);
         assert!(completed(&world.machines[0]));

@@ -5,12 +5,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use ringboot::model::random::Random;
+use ringboot::model::random::SeededRandom;
 use ringboot::tftp::Tick;
-use ringboot::tftp::client::{Behaviour, Client, Outcome};
+use ringboot::tftp::client::{ClientBehaviour, ClientOutcome, FetchClient};
 use ringboot::tftp::limits::{MILLISECOND, SECOND};
-use ringboot::tftp::packet::{Refusal, data_header};
-use ringboot::tftp::table::{Action, Local, Outcome as Ending, Policy, Table, TransferId};
+use ringboot::tftp::packet::{TftpRefusal, build_data_header};
+use ringboot::tftp::table::{
+    LocalAddress, TableAction, TftpPolicy, TransferId, TransferOutcome as Ending, TransferTable,
+};
 
 const LISTEN: u16 = 69;
 const FIRST_TID_PORT: u16 = 40_000;
@@ -63,7 +65,7 @@ impl File {
 }
 
 pub(crate) struct Machine {
-    pub(crate) client: Client,
+    pub(crate) client: FetchClient,
     pub(crate) behaviour: &'static str,
     /// None = asks for a name that is missing.
     pub(crate) file: Option<File>,
@@ -76,12 +78,12 @@ pub(crate) struct World {
     pub(crate) now: Tick,
     pub(crate) weather: Weather,
     pub(crate) machines: Vec<Machine>,
-    pub(crate) table: Table<File>,
+    pub(crate) table: TransferTable<File>,
     /// Endings as the server told them, with the octets sent and the repeats.
     pub(crate) endings: Vec<(Ending, u64, u64)>,
     /// When the last machine was done.
     pub(crate) over: Tick,
-    pub(crate) random: Random,
+    pub(crate) random: SeededRandom,
     events: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
     contents_out: i64,
@@ -136,13 +138,13 @@ enum Event {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, weather: Weather, policy: Policy) -> Self {
-        let mut random = Random::new(seed);
+    pub(crate) fn new(seed: u64, weather: Weather, policy: TftpPolicy) -> Self {
+        let mut random = SeededRandom::new(seed);
         Self {
             now: 0,
             weather,
             machines: Vec::new(),
-            table: Table::new(policy, random.next_number()),
+            table: TransferTable::new(policy, random.next_number()),
             endings: Vec::new(),
             over: 0,
             random,
@@ -154,10 +156,10 @@ impl World {
         }
     }
 
-    pub(crate) fn boot(&mut self, behaviour: Behaviour, file: Option<File>) {
+    pub(crate) fn boot(&mut self, behaviour: ClientBehaviour, file: Option<File>) {
         let name = file.map_or("missing".to_owned(), |file| format!("f{}", file.len));
         let named = behaviour.name;
-        let client = Client::new(behaviour, name.as_bytes(), self.random.next_number());
+        let client = FetchClient::new(behaviour, name.as_bytes(), self.random.next_number());
         self.machines.push(Machine { client, behaviour: named, file, received: 0, busy_until: 0 });
     }
 
@@ -216,7 +218,7 @@ impl World {
     }
 
     fn deliver(&mut self, event: Event) {
-        let local = Local { address: SERVER, interface: 2 };
+        let local = LocalAddress { address: SERVER, interface: 2 };
         match event {
             Event::ToServer { machine, socket, port, bytes } => {
                 let peer = endpoint(machine, socket);
@@ -242,7 +244,7 @@ impl World {
             }
             Event::Opened { id, name } => {
                 let answer =
-                    File::find(&name).map(|file| (file, file.len)).ok_or(Refusal::NOT_FOUND);
+                    File::find(&name).map(|file| (file, file.len)).ok_or(TftpRefusal::NOT_FOUND);
                 self.contents_out += i64::from(answer.is_ok());
                 self.contents_out -= i64::from(self.table.opened(self.now, id, answer).is_some());
                 self.take_from_server();
@@ -281,11 +283,11 @@ impl World {
         let mut parked = None;
         while let Some(action) = self.table.poll(self.now) {
             match action {
-                Action::Open { id, request, .. } => {
+                TableAction::Open { id, request, .. } => {
                     let event = Event::Opened { id, name: request.name().to_vec() };
                     sent.push((self.weather.opening, event));
                 }
-                Action::Blocks {
+                TableAction::Blocks {
                     id,
                     peer,
                     tid,
@@ -308,16 +310,17 @@ impl World {
                         if self.is_doomed(start / u64::from(block_size) + 1) {
                             continue;
                         }
-                        let mut datagram = data_header(first.wrapping_add(nth as u16)).to_vec();
+                        let mut datagram =
+                            build_data_header(first.wrapping_add(nth as u16)).to_vec();
                         datagram.extend((start..end).map(|offset| file.octet(offset)));
                         sent.push((0, to_machine(peer, tid, datagram)));
                     }
                     parked = (leave < blocks).then_some((id, leave));
                 }
-                Action::Datagram { peer, tid, bytes, .. } => {
+                TableAction::Datagram { peer, tid, bytes, .. } => {
                     sent.push((0, to_machine(peer, tid, bytes.to_vec())))
                 }
-                Action::Ended { outcome, tally, content, .. } => {
+                TableAction::Ended { outcome, tally, content, .. } => {
                     self.contents_out -= i64::from(content.is_some());
                     self.endings.push((outcome, tally.bytes_sent, tally.retransmits));
                 }
@@ -406,7 +409,7 @@ fn to_machine(peer: SocketAddr, tid: Option<u16>, bytes: Vec<u8>) -> Event {
 }
 
 /// One of `from`.
-pub(crate) fn pick<T: Clone>(random: &mut Random, from: &[T]) -> T {
+pub(crate) fn pick<T: Clone>(random: &mut SeededRandom, from: &[T]) -> T {
     from[usize::try_from(random.below(from.len() as u64)).unwrap_or(0)].clone()
 }
 
@@ -417,10 +420,10 @@ pub(crate) fn calm() -> Weather {
 
 pub(crate) fn completed(machine: &Machine) -> bool {
     match (machine.client.outcome(), machine.file) {
-        (Some(Outcome::Complete { octets }), Some(file)) => {
+        (Some(ClientOutcome::Complete { octets }), Some(file)) => {
             octets == file.len && machine.received == file.len
         }
-        (Some(Outcome::Refused { code: 1 }), None) => true,
+        (Some(ClientOutcome::Refused { code: 1 }), None) => true,
         _ => false,
     }
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::symlink;
 
-use ringboot::observe::cause::Cause;
+use ringboot::observe::cause::StopCause;
 
 use super::expected::tells;
 use super::{
@@ -68,39 +68,39 @@ fn messages_that_are_left_without_an_answer_are_told_with_the_line_that_keeps_th
     server.say(&Message { is_relayed: false, ..of(1, 78) });
     tells(
         &said_of(&world, 1, "not admitted"),
-        Cause::NoSubnet,
+        StopCause::NoSubnet,
         &["no subnet is configured for 127.0.0.1"],
     );
     server.say(&of(2, 78));
     tells(
         &said_of(&world, 2, "not admitted"),
-        Cause::NotForRelays,
+        StopCause::NotForRelays,
         &["127.78.0.0/16 (", "ringboot.toml:"],
     );
     server.say(&of(3, 79));
     tells(
         &said_of(&world, 3, "not admitted"),
-        Cause::SubnetOff,
+        StopCause::SubnetOff,
         &["127.79.0.0/16 (", "ringboot.toml:"],
     );
     server.say(&Message { class: None, ..of(4, 80) });
     tells(
         &said_of(&world, 4, "not admitted"),
-        Cause::NotPxe,
+        StopCause::NotPxe,
         &["127.80.0.0/16 (", "ringboot.toml:"],
     );
     server.say(&of(5, 81));
     tells(
         &said_of(&world, 5, "not admitted"),
-        Cause::NotReserved,
+        StopCause::NotReserved,
         &["127.81.0.0/16 (", "ringboot.toml:"],
     );
     server.say(&Message { kind: BOOTP, ..of(6, 82) });
-    tells(&said_of(&world, 6, "not answered"), Cause::Bootp, &["127.82.0.0/16 ("]);
+    tells(&said_of(&world, 6, "not answered"), StopCause::Bootp, &["127.82.0.0/16 ("]);
     server.say(&Message { kind: REQUEST, chosen: Some(OURS), ..of(7, 82) });
-    tells(&said_of(&world, 7, "not answered"), Cause::OddMessage, &["capture"]);
+    tells(&said_of(&world, 7, "not answered"), StopCause::OddMessage, &["capture"]);
     server.say(&Message { class: Some(b"HTTPClient"), arch: 16, identifier: 250, ..of(8, 82) });
-    tells(&said_of(&world, 8, "not answered"), Cause::AnswerTooLarge, &["boot file"]);
+    tells(&said_of(&world, 8, "not answered"), StopCause::AnswerTooLarge, &["boot file"]);
     let odd = of(9, 82);
     // A DISCOVER may overtake a DECLINE where the server has a queue: it is offered the same
     // address, and asks again.
@@ -122,7 +122,7 @@ fn messages_that_are_left_without_an_answer_are_told_with_the_line_that_keeps_th
         server.say(&odd);
         world.ask("02:00:00:00:01:09", &[]).stdout
     });
-    tells(&said, Cause::DeclinedTooMuch, &["4 addresses"]);
+    tells(&said, StopCause::DeclinedTooMuch, &["4 addresses"]);
     server.stop();
 }
 
@@ -150,24 +150,36 @@ fn names_that_are_not_given_are_told_with_what_would_make_them_be() {
         assert_eq!(bytes[..2], [0, 5], "{name}: {:?}", &bytes[..len]);
         world.why_until(words)
     };
-    tells(&refused("link", "octet", "leads outside"), Cause::OutsideRoot, &["link was not given"]);
-    tells(&refused("debian", "octet", "a directory"), Cause::NotAFile, &["debian was not given"]);
-    tells(&refused(".hidden", "octet", "a hidden"), Cause::Hidden, &[".hidden was not given"]);
+    tells(
+        &refused("link", "octet", "leads outside"),
+        StopCause::OutsideRoot,
+        &["link was not given"],
+    );
+    tells(
+        &refused("debian", "octet", "a directory"),
+        StopCause::NotAFile,
+        &["debian was not given"],
+    );
+    tells(&refused(".hidden", "octet", "a hidden"), StopCause::Hidden, &[".hidden was not given"]);
     tells(
         &refused("state/history.db", "octet", "configuration and state"),
-        Cause::Private,
+        StopCause::Private,
         &["history.db was not given"],
     );
-    tells(&refused("../outside", "octet", "`..` component"), Cause::BadName, &["was not given"]);
+    tells(
+        &refused("../outside", "octet", "`..` component"),
+        StopCause::BadName,
+        &["was not given"],
+    );
     tells(
         &refused("large", "netascii", "too large for"),
-        Cause::TooLarge,
+        StopCause::TooLarge,
         &["large was not given"],
     );
-    tells(&refused("x", "mail", "no request for a file"), Cause::BadRequest, &[]);
+    tells(&refused("x", "mail", "no request for a file"), StopCause::BadRequest, &[]);
     let client = UdpSocket::bind((machine, 0)).unwrap();
     client.send_to(b"\0\x02config\0octet\0", server.tftp).unwrap();
-    tells(&world.why_until("wanted to write"), Cause::WriteRefused, &[]);
+    tells(&world.why_until("wanted to write"), StopCause::WriteRefused, &[]);
     let mut answer = String::new();
     let mut posted = std::net::TcpStream::connect(server.http).unwrap();
     posted.write_all(b"POST /x HTTP/1.0\r\n\r\n").unwrap();
@@ -189,7 +201,7 @@ fn a_file_that_cannot_be_read_is_the_servers_fault() {
     let server = world.start();
     let machine = server.lease(MAC, super::UEFI_X64);
     assert_eq!(server.read(machine, "speed").1[..2], [0, 5]);
-    tells(&world.why_until("could not serve it"), Cause::NotServed, &["speed"]);
+    tells(&world.why_until("could not serve it"), StopCause::NotServed, &["speed"]);
     server.stop();
 }
 
@@ -209,9 +221,9 @@ fn a_transfer_under_way_is_told_with_how_far_it_is_and_never_taken_for_none() {
         assert_eq!(bytes[..4], [0, 3, 0, block + 1]);
     }
     let said = world.why();
-    tells(&said, Cause::Loading, &["It is loading shimx64.efi by TFTP, block 3 of 6"]);
+    tells(&said, StopCause::Loading, &["It is loading shimx64.efi by TFTP, block 3 of 6"]);
     assert!(!said.contains("asked for no file"), "{said}");
-    tells(&world.why_until("packet loss"), Cause::LoadingStill, &["block 3 of 6, no ACK for"]);
+    tells(&world.why_until("packet loss"), StopCause::LoadingStill, &["block 3 of 6, no ACK for"]);
     assert!(
         world.ask("52:54:00:12:34:10", &["--json"]).stdout.contains("\"code\": \"loading-still\"")
     );
@@ -226,7 +238,7 @@ fn a_transfer_under_way_is_told_with_how_far_it_is_and_never_taken_for_none() {
     holds(&world.why_until("sent whole"), &["shimx64.efi sent by TFTP"]);
     let connection = server.get(machine, "/big.img");
     let said = world.why_until("is loading big.img by HTTP");
-    tells(&said, Cause::Loading, &["of 67108864 bytes"]);
+    tells(&said, StopCause::Loading, &["of 67108864 bytes"]);
     drop(connection);
     server.stop();
 }
@@ -246,7 +258,7 @@ fn of_a_stopped_server_nobody_claims_that_no_file_was_asked_for() {
     let server = world.start();
     server.lease(MAC, super::UEFI_X64);
     server.stop();
-    tells(&world.why(), Cause::NoFileDelivered, &["It holds 127.77.1."]);
+    tells(&world.why(), StopCause::NoFileDelivered, &["It holds 127.77.1."]);
 }
 
 #[test]
@@ -259,7 +271,11 @@ fn a_transfer_that_somebody_else_acknowledges_is_told_as_forged() {
         (0..100).map(|_| server.read(OURS, "shimx64.efi")).find(|(_, _, other)| *other != tid);
     let (_other, _, elsewhere) = others.expect("another port of transfers");
     client.send_to(&[0, 4, 0, 1], elsewhere).unwrap();
-    tells(&world.why_until("was ended"), Cause::Forged, &["The transfer of shimx64.efi was ended"]);
+    tells(
+        &world.why_until("was ended"),
+        StopCause::Forged,
+        &["The transfer of shimx64.efi was ended"],
+    );
     server.stop();
 }
 
@@ -271,8 +287,8 @@ fn without_dhcp_a_machine_is_known_by_its_address() {
     let server = world.start();
     let nobody = world.ask("10.0.0.9", &[]);
     assert_eq!(nobody.status.code(), Some(1));
-    tells(&nobody.stdout, Cause::NothingAskedFor, &["10.0.0.9\n", "next-server"]);
-    tells(&world.ask("52:54:00:12:34:10", &[]).stdout, Cause::NoDhcpHere, &[]);
+    tells(&nobody.stdout, StopCause::NothingAskedFor, &["10.0.0.9\n", "next-server"]);
+    tells(&world.ask("52:54:00:12:34:10", &[]).stdout, StopCause::NoDhcpHere, &[]);
     let address = Ipv4Addr::new(127, 0, 0, 9);
     let of_it = |words: &str| until(words, || world.ask("127.0.0.9", &[]).stdout);
     server.load(address);

@@ -1,7 +1,7 @@
 //! Every cause that `ringboot why` can name: its sentence, as docs/troubleshooting.md has it, and
 //! the step that goes with it.
 
-use ringboot::observe::cause::Cause;
+use ringboot::observe::cause::StopCause;
 
 const MANUAL: &str = include_str!("../../docs/troubleshooting.md");
 /// The tests, in which every cause is named that a machine of theirs is stopped by.
@@ -9,87 +9,97 @@ const TESTS: [&str; 3] =
     [include_str!("../why.rs"), include_str!("causes.rs"), include_str!("lab.rs")];
 
 /// A part of the sentence and of the step. A new cause does not compile before it has both.
-pub fn words(cause: Cause) -> (&'static str, &'static str) {
+pub fn words(cause: StopCause) -> (&'static str, &'static str) {
     match cause {
-        Cause::NeverSeen => ("No DISCOVER of this machine was seen", "PortFast"),
-        Cause::NoDhcpHere => (
+        StopCause::NeverSeen => ("No DISCOVER of this machine was seen", "PortFast"),
+        StopCause::NoDhcpHere => (
             "No DHCP is answered here, so a machine is known by its address alone",
             "`ringboot why ADDRESS`",
         ),
-        Cause::NothingAskedFor => {
+        StopCause::NothingAskedFor => {
             ("No DHCP is answered here, and no file was asked for from this address", "option 66")
         }
-        Cause::NotRequested => ("and never requested it", "port 67 or port 68"),
-        Cause::NoLoader => ("There is no loader for", "name it in [boot]"),
-        Cause::Refused => ("was refused", "DISCOVER by itself"),
-        Cause::RefusedAgain => {
+        StopCause::NotRequested => ("and never requested it", "port 67 or port 68"),
+        StopCause::NoLoader => ("There is no loader for", "name it in [boot]"),
+        StopCause::Refused => ("was refused", "DISCOVER by itself"),
+        StopCause::RefusedAgain => {
             ("It asks for an address that it may not have, again and again", "a second DHCP server")
         }
-        Cause::PoolFull => ("The pool is full", "larger `pools`"),
-        Cause::ChoseOther => ("It chose another DHCP server", "`mode = \"off\"`"),
-        Cause::NoSubnet => (
+        StopCause::PoolFull => ("The pool is full", "larger `pools`"),
+        StopCause::ChoseOther => ("It chose another DHCP server", "`mode = \"off\"`"),
+        StopCause::NoSubnet => (
             "It is not admitted: no subnet is configured for",
             "its `interface` and `mode = \"server\"`",
         ),
-        Cause::NoSubnetBehind => {
+        StopCause::NoSubnetBehind => {
             ("this came from beyond a router", "`relay = true` and `mode = \"server\"`")
         }
-        Cause::NotForRelays => {
+        StopCause::NotForRelays => {
             ("is served on its own link alone", "Add `relay = true` to the [[dhcp.subnet]]")
         }
-        Cause::SubnetOff => ("is switched off", "Set `mode = \"server\"` on the [[dhcp.subnet]]"),
-        Cause::NotPxe => (
+        StopCause::SubnetOff => {
+            ("is switched off", "Set `mode = \"server\"` on the [[dhcp.subnet]]")
+        }
+        StopCause::NotPxe => (
             "the client says nothing of network boot",
             "`clients = \"pxe\"` on the [[dhcp.subnet]]",
         ),
-        Cause::NotReserved => {
+        StopCause::NotReserved => {
             ("the client has no reservation", "`clients = \"known\"` on the [[dhcp.subnet]]")
         }
-        Cause::OtherServer => ("is silent: the DHCP server", "`ringboot look --again`"),
-        Cause::Looking => ("is silent: looking for other DHCP servers", "Wait a few seconds"),
-        Cause::NoInterface => ("is silent: its interface is not there", "`ip address`"),
-        Cause::UnknownClient => ("nothing is known of this client", "`authoritative = true`"),
-        Cause::Bootp => ("BOOTP without a reservation", "[[dhcp.subnet.host]]"),
-        Cause::DeclinedTooMuch => ("within an hour", "`ringboot lease free`"),
-        Cause::AnswerTooLarge => ("the options that cannot be left out do not fit", "Shorten"),
-        Cause::OddMessage => ("the request names no address", "is not one that can be answered"),
-        Cause::Declined => ("something else on the network uses that address", "arping"),
-        Cause::LeaseNotKept => ("the store could not keep the lease", "`ringboot status`"),
-        Cause::NoFileAskedFor => ("was told its loader, and has asked for no file", "UDP port 69"),
-        Cause::NoFileDelivered => {
+        StopCause::OtherServer => ("is silent: the DHCP server", "`ringboot look --again`"),
+        StopCause::Looking => ("is silent: looking for other DHCP servers", "Wait a few seconds"),
+        StopCause::NoInterface => ("is silent: its interface is not there", "`ip address`"),
+        StopCause::UnknownClient => ("nothing is known of this client", "`authoritative = true`"),
+        StopCause::Bootp => ("BOOTP without a reservation", "[[dhcp.subnet.host]]"),
+        StopCause::DeclinedTooMuch => ("within an hour", "`ringboot lease free`"),
+        StopCause::AnswerTooLarge => ("the options that cannot be left out do not fit", "Shorten"),
+        StopCause::OddMessage => {
+            ("the request names no address", "is not one that can be answered")
+        }
+        StopCause::Declined => ("something else on the network uses that address", "arping"),
+        StopCause::LeaseNotKept => ("the store could not keep the lease", "`ringboot status`"),
+        StopCause::NoFileAskedFor => {
+            ("was told its loader, and has asked for no file", "UDP port 69")
+        }
+        StopCause::NoFileDelivered => {
             ("no transfer to it had ended when the server stopped", "Start the server")
         }
-        Cause::Loading => ("It is loading", "nothing is wrong so far"),
-        Cause::LoadingStill => ("no ACK for", "packet loss"),
-        Cause::WaitsForItsTurn => ("waits for its turn", "`[tftp] per-source`"),
-        Cause::MissingNamed => ("asks for it", "Put the file under the root, or correct"),
-        Cause::Missing => {
+        StopCause::Loading => ("It is loading", "nothing is wrong so far"),
+        StopCause::LoadingStill => ("no ACK for", "packet loss"),
+        StopCause::WaitsForItsTurn => ("waits for its turn", "`[tftp] per-source`"),
+        StopCause::MissingNamed => ("asks for it", "Put the file under the root, or correct"),
+        StopCause::Missing => {
             ("is missing; no line of the configuration names it", "beside the loader or menu")
         }
-        Cause::Unreadable => ("was not given", "`chmod o+r` the file"),
-        Cause::OutsideRoot => ("the name leads outside the root", "Copy the file into the root"),
-        Cause::NotAFile => ("a directory", "Name a file"),
-        Cause::Hidden => ("the name holds a hidden component", "a name without a dot"),
-        Cause::Private => ("ringboot's own configuration and state are never served", "Move it"),
-        Cause::BadName => ("the name holds a `..` component", "Correct the name"),
-        Cause::TooLarge => ("the file is too large for this kind of request", "mode octet"),
-        Cause::TemplateFailed => ("A template failed", "Correct the template"),
-        Cause::WriteRefused => ("It wanted to write a file", "only sends files"),
-        Cause::BadRequest => ("What it sent is no request for a file", "Look at what sends it"),
-        Cause::StalledAtFirst => ("stalled at block 1: it acknowledged nothing", "port-range"),
-        Cause::Stalled => ("it fell silent in the middle", "packet loss"),
-        Cause::Aborted => ("by itself, with TFTP error", "its screen says which"),
-        Cause::Changed => ("was changed in place while it was being sent", "mv new file"),
-        Cause::Forged => {
+        StopCause::Unreadable => ("was not given", "`chmod o+r` the file"),
+        StopCause::OutsideRoot => {
+            ("the name leads outside the root", "Copy the file into the root")
+        }
+        StopCause::NotAFile => ("a directory", "Name a file"),
+        StopCause::Hidden => ("the name holds a hidden component", "a name without a dot"),
+        StopCause::Private => {
+            ("ringboot's own configuration and state are never served", "Move it")
+        }
+        StopCause::BadName => ("the name holds a `..` component", "Correct the name"),
+        StopCause::TooLarge => ("the file is too large for this kind of request", "mode octet"),
+        StopCause::TemplateFailed => ("A template failed", "Correct the template"),
+        StopCause::WriteRefused => ("It wanted to write a file", "only sends files"),
+        StopCause::BadRequest => ("What it sent is no request for a file", "Look at what sends it"),
+        StopCause::StalledAtFirst => ("stalled at block 1: it acknowledged nothing", "port-range"),
+        StopCause::Stalled => ("it fell silent in the middle", "packet loss"),
+        StopCause::Aborted => ("by itself, with TFTP error", "its screen says which"),
+        StopCause::Changed => ("was changed in place while it was being sent", "mv new file"),
+        StopCause::Forged => {
             ("somebody who does not know its port acknowledged it", "Start the machine again")
         }
-        Cause::TooSlow => ("Its HTTP connection was cut", "packet loss"),
-        Cause::NotServed => ("The server could not serve it", "the file server of the root"),
-        Cause::NoMenu => ("found no menu", "Write a [menu]"),
-        Cause::LoaderDoesNotRun => {
+        StopCause::TooSlow => ("Its HTTP connection was cut", "packet loss"),
+        StopCause::NotServed => ("The server could not serve it", "the file server of the root"),
+        StopCause::NoMenu => ("found no menu", "Write a [menu]"),
+        StopCause::LoaderDoesNotRun => {
             ("was sent whole, and nothing was asked for after it", "Secure Boot")
         }
-        Cause::AtMenu => {
+        StopCause::AtMenu => {
             ("It stands at the menu, or has booted its local disk", "install-by-default = true")
         }
     }
@@ -98,7 +108,7 @@ pub fn words(cause: Cause) -> (&'static str, &'static str) {
 /// The cause is told with its step, and an operator who searches the manual for what he reads finds
 /// it.
 #[track_caller]
-pub fn tells(said: &str, cause: Cause, more: &[&str]) {
+pub fn tells(said: &str, cause: StopCause, more: &[&str]) {
     let (sentence, step) = words(cause);
     assert!(MANUAL.contains(sentence), "docs/troubleshooting.md knows nothing of {sentence:?}");
     for words in [sentence, step].iter().chain(more) {
@@ -109,10 +119,10 @@ pub fn tells(said: &str, cause: Cause, more: &[&str]) {
 
 #[test]
 fn every_cause_that_can_be_told_has_stopped_a_machine_of_a_test() {
-    let is_driven = |cause: &Cause| {
+    let is_driven = |cause: &StopCause| {
         let named = format!("Cause::{cause:?},");
         TESTS.iter().any(|text| text.contains(&named))
     };
-    let never: Vec<&Cause> = Cause::ALL.iter().filter(|cause| !is_driven(cause)).collect();
+    let never: Vec<&StopCause> = StopCause::ALL.iter().filter(|cause| !is_driven(cause)).collect();
     assert!(never.is_empty(), "no test leads to {never:?}");
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ringboot::model::machine::Mac;
-use ringboot::observe::cause::Cause;
+use ringboot::observe::cause::StopCause;
 
 use super::common::net::{Client, Net, SERVER};
 use super::common::process::{Process, run};
@@ -70,7 +70,7 @@ fn beside_another_server_its_age_is_told_and_a_reload_looks_again() {
     let said = why(MACHINE, "was not answered");
     tells(
         &said,
-        Cause::OtherServer,
+        StopCause::OtherServer,
         &[
             &format!("the DHCP server {OTHER} (52:54:00:c1:1e:02)"),
             "ringboot.toml:",
@@ -90,7 +90,7 @@ fn beside_another_server_its_age_is_told_and_a_reload_looks_again() {
     );
     let bridge = Mac([0x52, 0x54, 0, 0, 4, 0x96]);
     assert!(wire.send(&relayed.frame_from(from, bridge, to)));
-    tells(&why(BEHIND, "was not answered"), Cause::NoInterface, &["192.168.7.0/24 ("]);
+    tells(&why(BEHIND, "was not answered"), StopCause::NoInterface, &["192.168.7.0/24 ("]);
 
     // It is switched off: an operator's reload looks at once, not in a minute.
     other.stop(LIMIT);
@@ -104,7 +104,7 @@ fn beside_another_server_its_age_is_told_and_a_reload_looks_again() {
             break said;
         }
     };
-    tells(&said, Cause::Looking, &[]);
+    tells(&said, StopCause::Looking, &[]);
     server.log_line("no other DHCP server answers on br0", LIMIT);
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?} after {reload}", begun.elapsed());
     let said = asked(&net, &scratch, &["look"]);
@@ -140,6 +140,6 @@ fn a_request_beyond_the_limit_of_its_address_waits_and_is_told_so() {
     assert!(why("is loading first").contains("It is loading first by TFTP, block 1 of 10"));
     let _second = ask("second");
     let waits = why("waits for its turn");
-    tells(&waits, Cause::WaitsForItsTurn, &["It has asked for second"]);
+    tells(&waits, StopCause::WaitsForItsTurn, &["It has asked for second"]);
     server.stop();
 }

@@ -2,19 +2,19 @@
 
 use serde::Serialize;
 
-use crate::json::spread::{Spread, Unit, Values};
-use crate::json::{Document, Times, name};
+use crate::json::spread::{FigureSpread, FigureUnit, FigureValues};
+use crate::json::{ReportDocument, TimeDistribution, spell_stage_name};
 
 /// Runs of a side from which its spread is believed.
 const RUNS_MIN: usize = 3;
 
 /// Two sides, figure by figure.
 #[derive(Debug, Serialize)]
-pub(super) struct Comparison {
+pub(super) struct SideComparison {
     pub(super) version: u32,
-    pub(super) a: Name,
-    pub(super) b: Name,
-    pub(super) figures: Vec<Figure>,
+    pub(super) a: SideName,
+    pub(super) b: SideName,
+    pub(super) figures: Vec<ComparedFigure>,
     /// What to bear in mind, in words.
     pub(super) notes: Vec<String>,
     /// So many figures would differ between two equal sides, too.
@@ -22,45 +22,46 @@ pub(super) struct Comparison {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Name {
+pub(super) struct SideName {
     pub(super) name: String,
     pub(super) runs: usize,
 }
 
 /// One figure of both sides.
 #[derive(Debug, Serialize)]
-pub(super) struct Figure {
+pub(super) struct ComparedFigure {
     pub(super) name: String,
-    pub(super) unit: Unit,
+    pub(super) unit: FigureUnit,
     /// True where more of it is better.
     pub(super) more_is_better: bool,
-    pub(super) a: Values,
-    pub(super) b: Values,
+    pub(super) a: FigureValues,
+    pub(super) b: FigureValues,
     /// Median of B by median of A; None where A's is 0.
     pub(super) ratio: Option<f64>,
     /// The least and the greatest ratio of any two runs.
     pub(super) ratio_range: Option<(f64, f64)>,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: DifferenceVerdict,
 }
 
 /// All figures that every one of these reports has.
-pub(crate) fn spreads(runs: &[Document]) -> Vec<Spread> {
-    let main = measures(&[], &[]).len();
-    let one = |(place, measure): (usize, &Measure)| {
-        let values = Values::of(runs.iter().map(&measure.read).collect::<Option<Vec<f64>>>()?)?;
-        Some(Spread {
+pub(crate) fn collect_spreads(runs: &[ReportDocument]) -> Vec<FigureSpread> {
+    let main = list_measures(&[], &[]).len();
+    let one = |(place, measure): (usize, &FigureMeasure)| {
+        let values =
+            FigureValues::of(runs.iter().map(&measure.read).collect::<Option<Vec<f64>>>()?)?;
+        Some(FigureSpread {
             name: measure.name.clone(),
             unit: measure.unit,
             is_main: place < main,
             values,
         })
     };
-    measures(runs, &[]).iter().enumerate().filter_map(one).collect()
+    list_measures(runs, &[]).iter().enumerate().filter_map(one).collect()
 }
 
 /// What a difference is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) enum Verdict {
+pub(super) enum DifferenceVerdict {
     #[serde(rename = "B is better")]
     Better,
     #[serde(rename = "B is worse")]
@@ -74,13 +75,21 @@ pub(super) enum Verdict {
     Unknown,
 }
 
-impl Comparison {
-    pub(super) fn new(name_a: &str, name_b: &str, a: &[Document], b: &[Document]) -> Self {
-        let name = |name: &str, runs: &[Document]| Name { name: name.to_owned(), runs: runs.len() };
-        let figures: Vec<Figure> =
-            measures(a, b).iter().filter_map(|measure| measure.figure(a, b)).collect();
-        let mut notes = notes([(name_a, a), (name_b, b)]);
-        let chance = by_chance(&figures, a.len(), b.len());
+impl SideComparison {
+    pub(super) fn new(
+        name_a: &str,
+        name_b: &str,
+        a: &[ReportDocument],
+        b: &[ReportDocument],
+    ) -> Self {
+        let name = |name: &str, runs: &[ReportDocument]| SideName {
+            name: name.to_owned(),
+            runs: runs.len(),
+        };
+        let figures: Vec<ComparedFigure> =
+            list_measures(a, b).iter().filter_map(|measure| measure.figure(a, b)).collect();
+        let mut notes = collect_side_notes([(name_a, a), (name_b, b)]);
+        let chance = note_chance_differences(&figures, a.len(), b.len());
         let may_be_chance = chance.is_some();
         notes.extend(chance);
         Self { version: 1, a: name(name_a, a), b: name(name_b, b), figures, notes, may_be_chance }
@@ -88,69 +97,71 @@ impl Comparison {
 }
 
 /// A figure to be read from a report.
-struct Measure {
+struct FigureMeasure {
     name: String,
-    unit: Unit,
+    unit: FigureUnit,
     more_is_better: bool,
     /// What its source cannot tell apart, in its unit.
     step: f64,
-    read: Reading,
+    read: FigureReading,
 }
 
-type Reading = Box<dyn Fn(&Document) -> Option<f64>>;
-type Quantile = fn(&Times) -> u64;
-type Fact = fn(&Document) -> String;
+type FigureReading = Box<dyn Fn(&ReportDocument) -> Option<f64>>;
+type QuantileReading = fn(&TimeDistribution) -> u64;
+type ReportFact = fn(&ReportDocument) -> String;
 
 /// Processor time comes in steps of 10 ms, and both ends of a span may be off by one.
 const PROCESSOR_STEP_S: f64 = 0.02;
 
 /// All figures that reports of both sides may have.
-fn measures(a: &[Document], b: &[Document]) -> Vec<Measure> {
-    let measure = |name: &str, unit, read: fn(&Document) -> Option<f64>| Measure {
+fn list_measures(a: &[ReportDocument], b: &[ReportDocument]) -> Vec<FigureMeasure> {
+    let measure = |name: &str, unit, read: fn(&ReportDocument) -> Option<f64>| FigureMeasure {
         name: name.to_owned(),
         unit,
-        more_is_better: unit == Unit::MegabytesPerSecond,
+        more_is_better: unit == FigureUnit::MegabytesPerSecond,
         step: 0.0,
         read: Box::new(read),
     };
     let mut measures = vec![
-        measure("wall", Unit::Seconds, |report| Some(report.summary.wall_s)),
-        measure("throughput", Unit::MegabytesPerSecond, |report| {
+        measure("wall", FigureUnit::Seconds, |report| Some(report.summary.wall_s)),
+        measure("throughput", FigureUnit::MegabytesPerSecond, |report| {
             Some(report.summary.bytes_per_s / 1e6)
         }),
-        measure("failed", Unit::Count, |report| Some(report.summary.failed.into())),
-        measure("retries", Unit::Count, |report| Some(report.summary.retries as f64)),
-        Measure {
+        measure("failed", FigureUnit::Count, |report| Some(report.summary.failed.into())),
+        measure("retries", FigureUnit::Count, |report| Some(report.summary.retries as f64)),
+        FigureMeasure {
             step: PROCESSOR_STEP_S,
-            ..measure("server CPU", Unit::Seconds, |report| report.summary.server_cpu_s)
+            ..measure("server CPU", FigureUnit::Seconds, |report| report.summary.server_cpu_s)
         },
-        measure("CPU for a GB", Unit::Seconds, Document::server_cpu_s_per_gb),
-        measure("server memory", Unit::Octets, |report| {
+        measure("CPU for a GB", FigureUnit::Seconds, ReportDocument::server_cpu_s_per_gb),
+        measure("server memory", FigureUnit::Octets, |report| {
             report.summary.server_rss_max_bytes.map(|octets| octets as f64)
         }),
-        measure("boot p50", Unit::Microseconds, |report| {
-            finished(&report.boot, |times| times.p50_us)
+        measure("boot p50", FigureUnit::Microseconds, |report| {
+            read_finished_quantile(&report.boot, |times| times.p50_us)
         }),
-        measure("boot p99", Unit::Microseconds, |report| {
-            finished(&report.boot, |times| times.p99_us)
+        measure("boot p99", FigureUnit::Microseconds, |report| {
+            read_finished_quantile(&report.boot, |times| times.p99_us)
         }),
-        measure("boot max", Unit::Microseconds, |report| {
-            finished(&report.boot, |times| times.max_us)
+        measure("boot max", FigureUnit::Microseconds, |report| {
+            read_finished_quantile(&report.boot, |times| times.max_us)
         }),
-        measure("to kernel p50", Unit::Microseconds, |report| {
-            finished(&report.to_kernel, |times| times.p50_us)
+        measure("to kernel p50", FigureUnit::Microseconds, |report| {
+            read_finished_quantile(&report.to_kernel, |times| times.p50_us)
         }),
     ];
     let Some(any) = a.first().or(b.first()) else { return measures };
-    let quantiles: [(_, Quantile); 2] =
+    let quantiles: [(_, QuantileReading); 2] =
         [("p50", |times| times.p50_us), ("p99", |times| times.p99_us)];
     for (stage, _) in any.stages_in_order() {
         for (quantile, value) in quantiles {
-            let key = name(stage);
-            measures.push(Measure {
+            let key = spell_stage_name(stage);
+            measures.push(FigureMeasure {
                 name: format!("{} {quantile}", stage.word()),
-                read: Box::new(move |report| finished(report.stages.get(&key)?, value)),
-                ..measure("", Unit::Microseconds, |_| None)
+                read: Box::new(move |report| {
+                    read_finished_quantile(report.stages.get(&key)?, value)
+                }),
+                ..measure("", FigureUnit::Microseconds, |_| None)
             });
         }
     }
@@ -158,19 +169,19 @@ fn measures(a: &[Document], b: &[Document]) -> Vec<Measure> {
 }
 
 /// None where nobody finished it.
-fn finished(times: &Times, value: Quantile) -> Option<f64> {
+fn read_finished_quantile(times: &TimeDistribution, value: QuantileReading) -> Option<f64> {
     (times.count > 0).then(|| value(times) as f64)
 }
 
-impl Measure {
+impl FigureMeasure {
     /// None where a report of either side does not have it.
-    fn figure(&self, a: &[Document], b: &[Document]) -> Option<Figure> {
-        let values = |reports: &[Document]| {
-            Values::of(reports.iter().map(&self.read).collect::<Option<Vec<f64>>>()?)
+    fn figure(&self, a: &[ReportDocument], b: &[ReportDocument]) -> Option<ComparedFigure> {
+        let values = |reports: &[ReportDocument]| {
+            FigureValues::of(reports.iter().map(&self.read).collect::<Option<Vec<f64>>>()?)
         };
         let (a, b) = (values(a)?, values(b)?);
         let ratio = |b: f64, a: f64| (a > 0.0).then_some(b / a);
-        Some(Figure {
+        Some(ComparedFigure {
             name: self.name.clone(),
             unit: self.unit,
             more_is_better: self.more_is_better,
@@ -182,25 +193,31 @@ impl Measure {
         })
     }
 
-    fn verdict(&self, a: &Values, b: &Values) -> Verdict {
+    fn verdict(&self, a: &FigureValues, b: &FigureValues) -> DifferenceVerdict {
         if a.runs.len() < RUNS_MIN || b.runs.len() < RUNS_MIN {
-            return Verdict::Unknown;
+            return DifferenceVerdict::Unknown;
         }
         let noise = a.spread().max(b.spread()).max(self.step);
         let overlap = a.min <= b.max && b.min <= a.max;
         match b.median - a.median {
-            difference if overlap || difference.abs() <= noise => Verdict::Noise,
-            difference if (difference > 0.0) == self.more_is_better => Verdict::Better,
-            _ => Verdict::Worse,
+            difference if overlap || difference.abs() <= noise => DifferenceVerdict::Noise,
+            difference if (difference > 0.0) == self.more_is_better => DifferenceVerdict::Better,
+            _ => DifferenceVerdict::Worse,
         }
     }
 }
 
 /// Says how many of these differences chance alone would have made, where that is worth saying.
-fn by_chance(figures: &[Figure], runs_a: usize, runs_b: usize) -> Option<String> {
+fn note_chance_differences(
+    figures: &[ComparedFigure],
+    runs_a: usize,
+    runs_b: usize,
+) -> Option<String> {
     let different = figures
         .iter()
-        .filter(|figure| matches!(figure.verdict, Verdict::Better | Verdict::Worse))
+        .filter(|figure| {
+            matches!(figure.verdict, DifferenceVerdict::Better | DifferenceVerdict::Worse)
+        })
         .count();
     if different == 0 {
         return None;
@@ -222,9 +239,9 @@ fn by_chance(figures: &[Figure], runs_a: usize, runs_b: usize) -> Option<String>
 const CHANCE_RATIO: f64 = 4.0;
 
 /// What makes sides incomparable, and what the limit of their runs was.
-fn notes(sides: [(&str, &[Document]); 2]) -> Vec<String> {
+fn collect_side_notes(sides: [(&str, &[ReportDocument]); 2]) -> Vec<String> {
     let mut notes = Vec::new();
-    let facts: [(_, Fact); 5] = [
+    let facts: [(_, ReportFact); 5] = [
         ("machines", |report| report.summary.machines.to_string()),
         ("scenario", |report| report.run.scenario.clone()),
         ("processor", |report| report.run.processor.clone()),
@@ -261,11 +278,11 @@ mod tests {
     use super::*;
     use crate::json::tests::made_up;
 
-    fn judged(a: &[f64], b: &[f64], more_is_better: bool) -> Verdict {
-        let values = |runs: &[f64]| Values::of(runs.to_vec()).unwrap();
-        let measure = Measure {
+    fn judged(a: &[f64], b: &[f64], more_is_better: bool) -> DifferenceVerdict {
+        let values = |runs: &[f64]| FigureValues::of(runs.to_vec()).unwrap();
+        let measure = FigureMeasure {
             name: String::new(),
-            unit: Unit::Count,
+            unit: FigureUnit::Count,
             more_is_better,
             step: 0.1,
             read: Box::new(|_| None),
@@ -275,25 +292,43 @@ mod tests {
 
     #[test]
     fn a_difference_beyond_every_spread_is_one() {
-        assert_eq!(judged(&[10.0, 11.0, 10.5], &[20.0, 20.2, 21.0], false), Verdict::Worse);
-        assert_eq!(judged(&[10.0, 11.0, 10.5], &[20.0, 20.2, 21.0], true), Verdict::Better);
-        assert_eq!(judged(&[20.0, 20.2, 21.0], &[10.0, 11.0, 10.5], false), Verdict::Better);
+        assert_eq!(
+            judged(&[10.0, 11.0, 10.5], &[20.0, 20.2, 21.0], false),
+            DifferenceVerdict::Worse
+        );
+        assert_eq!(
+            judged(&[10.0, 11.0, 10.5], &[20.0, 20.2, 21.0], true),
+            DifferenceVerdict::Better
+        );
+        assert_eq!(
+            judged(&[20.0, 20.2, 21.0], &[10.0, 11.0, 10.5], false),
+            DifferenceVerdict::Better
+        );
     }
 
     #[test]
     fn what_overlaps_or_is_less_than_a_spread_is_noise() {
-        assert_eq!(judged(&[10.0, 12.0, 11.0], &[11.5, 14.0, 13.0], false), Verdict::Noise);
+        assert_eq!(
+            judged(&[10.0, 12.0, 11.0], &[11.5, 14.0, 13.0], false),
+            DifferenceVerdict::Noise
+        );
         // Apart, but B's runs lie further from one another than from A's.
-        assert_eq!(judged(&[10.0, 10.1, 10.2], &[10.3, 12.0, 15.0], false), Verdict::Noise);
+        assert_eq!(
+            judged(&[10.0, 10.1, 10.2], &[10.3, 12.0, 15.0], false),
+            DifferenceVerdict::Noise
+        );
         // Less than the figure can tell apart.
-        assert_eq!(judged(&[0.05, 0.05, 0.05], &[0.06, 0.06, 0.06], false), Verdict::Noise);
-        assert_eq!(judged(&[10.0], &[20.0], false), Verdict::Unknown);
-        assert_eq!(judged(&[10.0, 10.0, 10.0], &[20.0, 20.0], false), Verdict::Unknown);
+        assert_eq!(
+            judged(&[0.05, 0.05, 0.05], &[0.06, 0.06, 0.06], false),
+            DifferenceVerdict::Noise
+        );
+        assert_eq!(judged(&[10.0], &[20.0], false), DifferenceVerdict::Unknown);
+        assert_eq!(judged(&[10.0, 10.0, 10.0], &[20.0, 20.0], false), DifferenceVerdict::Unknown);
     }
 
     #[test]
     fn medians_and_ratios_are_of_all_runs() {
-        let values = Values::of(vec![3.0, 1.0, 2.0, 10.0]).unwrap();
+        let values = FigureValues::of(vec![3.0, 1.0, 2.0, 10.0]).unwrap();
         assert_eq!((values.median, values.min, values.max), (2.5, 1.0, 10.0));
         let reports = |walls: [f64; 3]| {
             walls.map(|wall_s| {
@@ -303,20 +338,17 @@ mod tests {
             })
         };
         let comparison =
-            Comparison::new("x", "y", &reports([1.0, 1.1, 1.2]), &reports([2.0, 2.2, 2.4]));
+            SideComparison::new("x", "y", &reports([1.0, 1.1, 1.2]), &reports([2.0, 2.2, 2.4]));
         let wall = &comparison.figures[0];
         assert_eq!(
             (wall.name.as_str(), wall.ratio, wall.verdict),
-            ("wall", Some(2.0), Verdict::Worse)
+            ("wall", Some(2.0), DifferenceVerdict::Worse)
         );
         let (least, most) = wall.ratio_range.unwrap();
         assert!((least - 2.0 / 1.2).abs() < 1e-9 && (most - 2.4).abs() < 1e-9);
-        assert!(
-            comparison
-                .figures
-                .iter()
-                .any(|figure| figure.name == "kernel p99" && figure.verdict == Verdict::Noise)
-        );
+        assert!(comparison.figures.iter().any(
+            |figure| figure.name == "kernel p99" && figure.verdict == DifferenceVerdict::Noise
+        ));
     }
 
     #[test]
@@ -326,14 +358,14 @@ mod tests {
             report.summary.wall_s = wall_s;
             vec![report.clone(), report.clone(), report]
         };
-        let notes = Comparison::new("x", "y", &reports(1.0), &reports(2.0)).notes;
+        let notes = SideComparison::new("x", "y", &reports(1.0), &reports(2.0)).notes;
         assert!(
             notes.iter().any(|note| note.starts_with("1 of ") && note.contains("by chance alone")),
             "{notes:?}"
         );
         let many: Vec<_> = [reports(1.0), reports(1.0), reports(1.0)].concat();
         let others: Vec<_> = [reports(2.0), reports(2.0), reports(2.0)].concat();
-        let notes = Comparison::new("x", "y", &many, &others).notes;
+        let notes = SideComparison::new("x", "y", &many, &others).notes;
         assert!(!notes.iter().any(|note| note.contains("by chance")), "{notes:?}");
     }
 
@@ -341,7 +373,7 @@ mod tests {
     fn runs_that_did_something_else_are_named_and_so_are_limits() {
         let (a, mut b) = (made_up(20), made_up(30));
         b.limits.clear();
-        let notes = notes([("x", &[a.clone(), a]), ("y", &[b])]);
+        let notes = collect_side_notes([("x", &[a.clone(), a]), ("y", &[b])]);
         assert_eq!(notes[0], "the runs differ in machines: 20, 30");
         assert!(
             notes.len() == 2

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::{bail, ensure};
 
-use super::figures::{Comparison, Figure, Verdict};
+use super::figures::{ComparedFigure, DifferenceVerdict, SideComparison};
 
 /// One reason to fail.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,7 @@ impl FromStr for FailIf {
             }
             _ => return Err(FORM.to_owned()),
         };
-        let figure = (at > 0).then(|| sorted(words[..at].iter().copied()));
+        let figure = (at > 0).then(|| sort_words(words[..at].iter().copied()));
         if figure.is_none() && more_than > 0.0 {
             return Err(format!("which figure may be worse by so much? {FORM}"));
         }
@@ -43,7 +43,7 @@ impl FromStr for FailIf {
 }
 
 /// `p99 boot` and `boot p99` are one name.
-fn sorted<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
+fn sort_words<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut words: Vec<String> = words.map(str::to_lowercase).collect();
     words.sort();
     words
@@ -52,9 +52,10 @@ fn sorted<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
 impl FailIf {
     /// What B is worse in, in words; empty where this is no reason to fail. An error where nobody
     /// can tell.
-    pub(super) fn judge(&self, comparison: &Comparison) -> anyhow::Result<Vec<String>> {
-        let Some(name) = &self.figure else { return any_worse(comparison) };
-        let of_name = |figure: &&Figure| sorted(figure.name.split_whitespace()) == *name;
+    pub(super) fn judge(&self, comparison: &SideComparison) -> anyhow::Result<Vec<String>> {
+        let Some(name) = &self.figure else { return find_worse_figures(comparison) };
+        let of_name =
+            |figure: &&ComparedFigure| sort_words(figure.name.split_whitespace()) == *name;
         let Some(figure) = comparison.figures.iter().find(of_name) else {
             let there: Vec<&str> =
                 comparison.figures.iter().map(|figure| figure.name.as_str()).collect();
@@ -64,10 +65,10 @@ impl FailIf {
                 there.join(", ")
             );
         };
-        ensure_told(figure)?;
-        let is_more = worse_by(figure).is_none_or(|share| share > self.more_than);
-        Ok(if figure.verdict == Verdict::Worse && is_more {
-            vec![worse(figure)]
+        ensure_known_verdict(figure)?;
+        let is_more = measure_worsening(figure).is_none_or(|share| share > self.more_than);
+        Ok(if figure.verdict == DifferenceVerdict::Worse && is_more {
+            vec![describe_worse_figure(figure)]
         } else {
             Vec::new()
         })
@@ -75,37 +76,38 @@ impl FailIf {
 }
 
 /// All that is worse, where that is more than chance makes.
-fn any_worse(comparison: &Comparison) -> anyhow::Result<Vec<String>> {
-    comparison.figures.iter().try_for_each(ensure_told)?;
+fn find_worse_figures(comparison: &SideComparison) -> anyhow::Result<Vec<String>> {
+    comparison.figures.iter().try_for_each(ensure_known_verdict)?;
     let worse: Vec<String> = comparison
         .figures
         .iter()
-        .filter(|figure| figure.verdict == Verdict::Worse)
-        .map(worse)
+        .filter(|figure| figure.verdict == DifferenceVerdict::Worse)
+        .map(describe_worse_figure)
         .collect();
     Ok(if comparison.may_be_chance { Vec::new() } else { worse })
 }
 
-fn ensure_told(figure: &Figure) -> anyhow::Result<()> {
+fn ensure_known_verdict(figure: &ComparedFigure) -> anyhow::Result<()> {
     ensure!(
-        figure.verdict != Verdict::Unknown,
+        figure.verdict != DifferenceVerdict::Unknown,
         "--fail-if needs 3 runs of each side at least: with fewer nobody knows the noise"
     );
     Ok(())
 }
 
 /// By which share of A's median B is worse; None where A's is 0.
-fn worse_by(figure: &Figure) -> Option<f64> {
+fn measure_worsening(figure: &ComparedFigure) -> Option<f64> {
     figure.ratio.map(|ratio| if figure.more_is_better { 1.0 - ratio } else { ratio - 1.0 })
 }
 
-fn worse(figure: &Figure) -> String {
-    let by = worse_by(figure).map_or(String::new(), |share| format!(" by {:.0} %", share * 100.0));
+fn describe_worse_figure(figure: &ComparedFigure) -> String {
+    let by = measure_worsening(figure)
+        .map_or(String::new(), |share| format!(" by {:.0} %", share * 100.0));
     format!("{}{by}", figure.name)
 }
 
 /// The last line of a comparison that could have failed.
-pub(super) fn text(worse: &[String]) -> String {
+pub(super) fn format_gate_line(worse: &[String]) -> String {
     if worse.is_empty() {
         "PASS\n".to_owned()
     } else {
@@ -117,11 +119,11 @@ pub(super) fn text(worse: &[String]) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::json::Document;
+    use crate::json::ReportDocument;
     use crate::json::tests::made_up;
 
     /// Runs whose walls are a little apart, as real ones are.
-    fn side(wall_s: f64, runs: u32) -> Vec<Document> {
+    fn side(wall_s: f64, runs: u32) -> Vec<ReportDocument> {
         let run = |number: u32| {
             let mut report = made_up(20);
             report.summary.wall_s = wall_s * (1.0 + f64::from(number) / 1000.0);
@@ -131,7 +133,7 @@ mod tests {
     }
 
     fn judged(text: &str, a: f64, b: f64, runs: u32) -> anyhow::Result<Vec<String>> {
-        text.parse::<FailIf>().unwrap().judge(&Comparison::new(
+        text.parse::<FailIf>().unwrap().judge(&SideComparison::new(
             "x",
             "y",
             &side(a, runs),

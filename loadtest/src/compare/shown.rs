@@ -2,39 +2,41 @@
 
 use std::fmt::{self, Write};
 
-use super::figures::{Comparison, Figure, Verdict};
-use crate::width::{Column, Layout, columns, wrapped};
+use super::figures::{ComparedFigure, DifferenceVerdict, SideComparison};
+use crate::width::{TableColumn, TableLayout, count_output_columns, wrap_sentence};
 
 /// The whole comparison as text.
-pub(super) fn text(comparison: &Comparison) -> String {
+pub(super) fn format_comparison(comparison: &SideComparison) -> String {
     let mut out = String::new();
     // A String takes whatever is written to it.
-    let _ = write_table(&mut out, comparison);
+    let _ = write_comparison_table(&mut out, comparison);
     for note in &comparison.notes {
-        out.push_str(&wrapped(&format!("! {note}")));
+        out.push_str(&wrap_sentence(&format!("! {note}")));
     }
     out
 }
 
 /// Name, median and spread of both sides, ratio, range of ratios, verdict.
-const FIGURES: [Column; 8] = [
-    Column::text(18, 0),
-    Column::number(9, 1),
-    Column::number(7, 3),
-    Column::number(10, 1),
-    Column::number(7, 3),
-    Column::number(7, 0),
-    Column::text(13, 2),
-    Column::text(9, 0),
+const FIGURES: [TableColumn; 8] = [
+    TableColumn::text(18, 0),
+    TableColumn::number(9, 1),
+    TableColumn::number(7, 3),
+    TableColumn::number(10, 1),
+    TableColumn::number(7, 3),
+    TableColumn::number(7, 0),
+    TableColumn::text(13, 2),
+    TableColumn::text(9, 0),
 ];
 
-fn write_table(out: &mut String, comparison: &Comparison) -> fmt::Result {
-    let Comparison { a, b, .. } = comparison;
+fn write_comparison_table(out: &mut String, comparison: &SideComparison) -> fmt::Result {
+    let SideComparison { a, b, .. } = comparison;
     let sides = [a, b].map(|side| format!("{} ({} runs)", side.name, side.runs));
     let [a, b] = sides;
-    out.push_str(&wrapped(&format!("A is {a}, B is {b}; medians, and how far the runs lie apart")));
+    out.push_str(&wrap_sentence(&format!(
+        "A is {a}, B is {b}; medians, and how far the runs lie apart"
+    )));
     writeln!(out)?;
-    let layout = Layout::new(&FIGURES, columns());
+    let layout = TableLayout::new(&FIGURES, count_output_columns());
     out.write_str(&layout.line(&["figure", "A", "apart", "B", "apart", "B/A", "range", "B is"]))?;
     for figure in &comparison.figures {
         let (left, right) =
@@ -46,12 +48,14 @@ fn write_table(out: &mut String, comparison: &Comparison) -> fmt::Result {
         let (apart_a, apart_b) = (figure.a.apart(), figure.b.apart());
         let cells =
             [&figure.name, &left, &apart_a, &right, &apart_b, &ratio, &range].map(String::as_str);
-        out.write_str(&layout.line(&[&cells[..], &[verdict(figure)]].concat()))?;
+        out.write_str(&layout.line(&[&cells[..], &[spell_difference(figure)]].concat()))?;
     }
     let seen = |wanted| comparison.figures.iter().any(|figure| figure.verdict == wanted);
-    for (verdict, words) in [(Verdict::Noise, NOISE), (Verdict::Unknown, TOO_FEW)] {
+    for (verdict, words) in
+        [(DifferenceVerdict::Noise, NOISE), (DifferenceVerdict::Unknown, TOO_FEW)]
+    {
         if seen(verdict) {
-            write!(out, "\n{}", wrapped(words))?;
+            write!(out, "\n{}", wrap_sentence(words))?;
         }
     }
     writeln!(out)
@@ -61,12 +65,12 @@ const NOISE: &str = "noise: the runs of A and B overlap, or the medians differ b
                      runs of one side do: no difference was measured";
 const TOO_FEW: &str = "too few: with fewer than 3 runs of each side nobody knows the noise";
 
-fn verdict(figure: &Figure) -> &'static str {
+fn spell_difference(figure: &ComparedFigure) -> &'static str {
     match figure.verdict {
-        Verdict::Better => "better",
-        Verdict::Worse => "worse",
-        Verdict::Noise => "noise",
-        Verdict::Unknown => "too few",
+        DifferenceVerdict::Better => "better",
+        DifferenceVerdict::Worse => "worse",
+        DifferenceVerdict::Noise => "noise",
+        DifferenceVerdict::Unknown => "too few",
     }
 }
 
@@ -83,8 +87,8 @@ mod tests {
             report
         };
         let a = [made_up(500), made_up(500), made_up(500)];
-        let comparison = Comparison::new("A", "B", &a, &[faster(), faster(), faster()]);
-        let text = text(&comparison);
+        let comparison = SideComparison::new("A", "B", &a, &[faster(), faster(), faster()]);
+        let text = format_comparison(&comparison);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         let wall =
             text.lines().find(|line| line.trim_start().starts_with("wall")).unwrap_or_default();

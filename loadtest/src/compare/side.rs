@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use crate::json::Document;
+use crate::json::ReportDocument;
 
 /// What is compared, and how it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Side {
+pub(super) struct ComparisonSide {
     name: String,
-    what: What,
+    what: SideSource,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum What {
+enum SideSource {
     /// Reports of earlier runs: files, and directories of them.
     Reports(Vec<PathBuf>),
     /// A server that runs already.
@@ -24,15 +24,15 @@ enum What {
     Program(PathBuf),
 }
 
-pub(super) fn parse_a(text: &str) -> Result<Side, String> {
-    Side::parse(text, "A")
+pub(super) fn parse_side_a(text: &str) -> Result<ComparisonSide, String> {
+    ComparisonSide::parse(text, "A")
 }
 
-pub(super) fn parse_b(text: &str) -> Result<Side, String> {
-    Side::parse(text, "B")
+pub(super) fn parse_side_b(text: &str) -> Result<ComparisonSide, String> {
+    ComparisonSide::parse(text, "B")
 }
 
-impl Side {
+impl ComparisonSide {
     fn parse(text: &str, otherwise: &str) -> Result<Self, String> {
         let (name, what) = match text.split_once('=') {
             Some((name, what)) if !name.is_empty() && !name.contains(['/', ':', ',']) => {
@@ -40,7 +40,7 @@ impl Side {
             }
             _ => (otherwise, text),
         };
-        Ok(Self { name: name.to_owned(), what: What::parse(what)? })
+        Ok(Self { name: name.to_owned(), what: SideSource::parse(what)? })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -49,24 +49,24 @@ impl Side {
 
     /// True where there is a server to be loaded now.
     pub(super) fn is_driven(&self) -> bool {
-        !matches!(self.what, What::Reports(_))
+        !matches!(self.what, SideSource::Reports(_))
     }
 
     /// The reports of earlier runs; none of a server.
-    pub(super) fn reports(&self) -> anyhow::Result<Vec<Document>> {
-        let What::Reports(paths) = &self.what else { return Ok(Vec::new()) };
+    pub(super) fn reports(&self) -> anyhow::Result<Vec<ReportDocument>> {
+        let SideSource::Reports(paths) = &self.what else { return Ok(Vec::new()) };
         let mut reports = Vec::new();
         for path in paths {
             if !path.is_dir() {
-                reports.push(Document::read(path)?);
+                reports.push(ReportDocument::read(path)?);
                 continue;
             }
-            let files = reports_in(path)?;
+            let files = find_report_files(path)?;
             if files.is_empty() {
                 bail!("no .json file in {}", path.display());
             }
             for file in files {
-                reports.push(Document::read(&file)?);
+                reports.push(ReportDocument::read(&file)?);
             }
         }
         Ok(reports)
@@ -75,9 +75,11 @@ impl Side {
     /// What tells a run of `loadtest` to load this server.
     pub(super) fn run_arguments(&self) -> Vec<String> {
         match &self.what {
-            What::Reports(_) => Vec::new(),
-            What::Program(program) => vec!["--ringboot".to_owned(), program.display().to_string()],
-            What::Server { address, ports, pid } => {
+            SideSource::Reports(_) => Vec::new(),
+            SideSource::Program(program) => {
+                vec!["--ringboot".to_owned(), program.display().to_string()]
+            }
+            SideSource::Server { address, ports, pid } => {
                 let mut arguments = vec!["--server".to_owned(), address.to_string()];
                 if let Some((tftp, http)) = ports {
                     for (flag, port) in [("--tftp", tftp), ("--http", http)] {
@@ -93,7 +95,7 @@ impl Side {
     }
 }
 
-impl What {
+impl SideSource {
     fn parse(text: &str) -> Result<Self, String> {
         if let Some(program) = text.strip_prefix("ringboot:") {
             return Ok(Self::Program(PathBuf::from(program)));
@@ -122,7 +124,7 @@ impl What {
     }
 }
 
-fn reports_in(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+fn find_report_files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let entries =
         directory.read_dir().with_context(|| format!("cannot read {}", directory.display()))?;
     let paths: Result<Vec<PathBuf>, _> =
@@ -141,40 +143,41 @@ mod tests {
 
     #[test]
     fn a_side_is_reports_or_a_server_or_a_program() {
-        let reports = |names: &[&str]| What::Reports(names.iter().map(PathBuf::from).collect());
+        let reports =
+            |names: &[&str]| SideSource::Reports(names.iter().map(PathBuf::from).collect());
         let address = Ipv4Addr::new(10, 0, 0, 1);
         for (text, name, what) in [
             ("a.json", "A", reports(&["a.json"])),
             ("old=a.json,runs/b", "old", reports(&["a.json", "runs/b"])),
             ("./x=y/a.json", "A", reports(&["./x=y/a.json"])),
-            ("10.0.0.1", "A", What::Server { address, ports: None, pid: None }),
+            ("10.0.0.1", "A", SideSource::Server { address, ports: None, pid: None }),
             (
                 "ours=10.0.0.1:69,80",
                 "ours",
-                What::Server { address, ports: Some((69, 80)), pid: None },
+                SideSource::Server { address, ports: Some((69, 80)), pid: None },
             ),
             (
                 "10.0.0.1:69,80@77",
                 "A",
-                What::Server { address, ports: Some((69, 80)), pid: Some(77) },
+                SideSource::Server { address, ports: Some((69, 80)), pid: Some(77) },
             ),
             (
                 "new=ringboot:target/release/ringboot",
                 "new",
-                What::Program("target/release/ringboot".into()),
+                SideSource::Program("target/release/ringboot".into()),
             ),
         ] {
-            let side = parse_a(text).unwrap();
+            let side = parse_side_a(text).unwrap();
             assert_eq!((side.name(), &side.what), (name, &what), "{text}");
         }
         for wrong in ["10.0.0.1:69", "10.0.0.1:69,x", "10.0.0.1@me"] {
-            assert!(parse_a(wrong).is_err(), "{wrong}");
+            assert!(parse_side_a(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn a_server_is_told_to_every_run() {
-        let words = parse_b("10.0.0.1:69,80@77").unwrap().run_arguments().join(" ");
+        let words = parse_side_b("10.0.0.1:69,80@77").unwrap().run_arguments().join(" ");
         assert_eq!(words, "--server 10.0.0.1 --tftp 10.0.0.1:69 --http 10.0.0.1:80 --pid 77");
     }
 
@@ -182,14 +185,14 @@ mod tests {
     fn files_and_directories_of_reports_are_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).display().to_string();
-        assert!(parse_a(&path("")).unwrap().reports().is_err(), "an empty directory");
+        assert!(parse_side_a(&path("")).unwrap().reports().is_err(), "an empty directory");
         for name in ["1.json", "2.json"] {
             std::fs::write(path(name), made_up(3).text().unwrap()).unwrap();
         }
         std::fs::write(path("notes.txt"), "x").unwrap();
-        assert_eq!(parse_a(&path("")).unwrap().reports().unwrap().len(), 2);
+        assert_eq!(parse_side_a(&path("")).unwrap().reports().unwrap().len(), 2);
         let three = format!("{},{}", path("1.json"), path(""));
-        assert_eq!(parse_a(&three).unwrap().reports().unwrap().len(), 3);
-        assert!(parse_a(&path("3.json")).unwrap().reports().is_err());
+        assert_eq!(parse_side_a(&three).unwrap().reports().unwrap().len(), 3);
+        assert!(parse_side_a(&path("3.json")).unwrap().reports().is_err());
     }
 }

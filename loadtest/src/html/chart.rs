@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use ringboot_fleet::Pretty;
-use ringboot_observe::events::Stage;
+use ringboot_fleet::PrettyMicroseconds;
+use ringboot_observe::events::BootStage;
 
 use crate::json;
 
@@ -16,14 +16,14 @@ pub(crate) const RIGHT: f64 = 24.0;
 
 /// Maps values to positions along an axis.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Scale {
+pub(crate) struct AxisScale {
     from: f64,
     to: f64,
     start: f64,
     end: f64,
 }
 
-impl Scale {
+impl AxisScale {
     /// Value `from` lies at position `start`, `to` at `end`.
     pub(crate) fn new(values: (f64, f64), positions: (f64, f64)) -> Self {
         let (from, to) = values;
@@ -63,28 +63,28 @@ fn round_step(least: f64) -> f64 {
 }
 
 /// A tick of time, shorter than a measured one: `20 ms`, `1.5 s`.
-pub(crate) fn time(microseconds: f64) -> String {
+pub(crate) fn format_tick_time(microseconds: f64) -> String {
     match microseconds {
         0.0 => "0".to_owned(),
-        us if us >= 1e6 => format!("{} s", trimmed(us / 1e6)),
-        us if us >= 1e3 => format!("{} ms", trimmed(us / 1e3)),
-        us => format!("{} \u{b5}s", trimmed(us)),
+        us if us >= 1e6 => format!("{} s", trim_decimals(us / 1e6)),
+        us if us >= 1e3 => format!("{} ms", trim_decimals(us / 1e3)),
+        us => format!("{} \u{b5}s", trim_decimals(us)),
     }
 }
 
 /// A measured time.
-pub(crate) fn took(microseconds: u64) -> String {
-    Pretty(microseconds).to_string()
+pub(crate) fn format_measured_time(microseconds: u64) -> String {
+    PrettyMicroseconds(microseconds).to_string()
 }
 
 /// At most two decimals, none of them a trailing zero.
-pub(crate) fn trimmed(value: f64) -> String {
+pub(crate) fn trim_decimals(value: f64) -> String {
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Text as it may stand in an element or an attribute.
-pub(crate) fn escaped(text: &str) -> String {
+pub(crate) fn escape_report_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -100,26 +100,26 @@ pub(crate) fn escaped(text: &str) -> String {
 }
 
 /// The class that gives a stage its colour.
-pub(crate) fn class(stage: Stage) -> String {
-    format!("s-{}", json::name(stage))
+pub(crate) fn spell_stage_class(stage: BootStage) -> String {
+    format!("s-{}", json::spell_stage_name(stage))
 }
 
 /// A stage in the words of legends and tables.
-pub(crate) fn title(stage: Stage) -> &'static str {
-    if stage == Stage::Dhcp { "DHCP" } else { stage.word() }
+pub(crate) fn spell_stage_title(stage: BootStage) -> &'static str {
+    if stage == BootStage::Dhcp { "DHCP" } else { stage.word() }
 }
 
 /// The opening tag of a plot that is read to those who cannot see it.
-pub(crate) fn open(out: &mut String, height: f64, label: &str) {
+pub(crate) fn open_plot(out: &mut String, height: f64, label: &str) {
     let _ = writeln!(
         out,
         "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{}\">",
-        escaped(label)
+        escape_report_text(label)
     );
 }
 
 /// Lines across the plot with their words below it.
-pub(crate) fn x_axis(out: &mut String, ticks: &[(f64, String)], top: f64, bottom: f64) {
+pub(crate) fn draw_x_axis(out: &mut String, ticks: &[(f64, String)], top: f64, bottom: f64) {
     for (x, words) in ticks {
         let _ = write!(out, "<path class=\"grid\" d=\"M{x:.1} {top}V{bottom}\"/>");
         let _ = writeln!(
@@ -131,7 +131,7 @@ pub(crate) fn x_axis(out: &mut String, ticks: &[(f64, String)], top: f64, bottom
 }
 
 /// Lines along the plot with their words left of it.
-pub(crate) fn y_axis(out: &mut String, ticks: &[(f64, String)]) {
+pub(crate) fn draw_y_axis(out: &mut String, ticks: &[(f64, String)]) {
     for (y, words) in ticks {
         let _ = write!(out, "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{:.1}\"/>", WIDTH - RIGHT);
         let (x, y) = (LEFT - 8.0, y + 4.0);
@@ -145,24 +145,30 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_within_the_scale() {
-        assert_eq!(Scale::across(5.2).ticks(6.0), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
-        assert_eq!(Scale::across(730.0).ticks(4.0), [0.0, 200.0, 400.0, 600.0]);
-        let nothing = Scale::across(0.0);
+        assert_eq!(AxisScale::across(5.2).ticks(6.0), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert_eq!(AxisScale::across(730.0).ticks(4.0), [0.0, 200.0, 400.0, 600.0]);
+        let nothing = AxisScale::across(0.0);
         assert!(nothing.at(0.0).is_finite() && nothing.ticks(4.0).len() > 1);
-        assert!((Scale::across(10.0).at(10.0) - (WIDTH - RIGHT)).abs() < 1e-9);
+        assert!((AxisScale::across(10.0).at(10.0) - (WIDTH - RIGHT)).abs() < 1e-9);
     }
 
     #[test]
     fn numbers_are_written_short() {
         assert_eq!(
-            [time(1_500_000.0), time(20_000.0), time(100.0)],
+            [format_tick_time(1_500_000.0), format_tick_time(20_000.0), format_tick_time(100.0)],
             ["1.5 s", "20 ms", "100 \u{b5}s"]
         );
-        assert_eq!([trimmed(2.0), trimmed(0.25), trimmed(100.0)], ["2", "0.25", "100"]);
+        assert_eq!(
+            [trim_decimals(2.0), trim_decimals(0.25), trim_decimals(100.0)],
+            ["2", "0.25", "100"]
+        );
     }
 
     #[test]
     fn a_name_cannot_end_its_element() {
-        assert_eq!(escaped("</script><b a=\"'&"), "&lt;/script&gt;&lt;b a=&quot;&#39;&amp;");
+        assert_eq!(
+            escape_report_text("</script><b a=\"'&"),
+            "&lt;/script&gt;&lt;b a=&quot;&#39;&amp;"
+        );
     }
 }

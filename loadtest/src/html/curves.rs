@@ -3,17 +3,20 @@
 
 use std::fmt::Write;
 
-use super::chart::{LEFT, RIGHT, Scale, WIDTH, class, open, time, title, took, x_axis, y_axis};
-use crate::json::{Document, Times};
+use super::chart::{
+    AxisScale, LEFT, RIGHT, WIDTH, draw_x_axis, draw_y_axis, format_measured_time,
+    format_tick_time, open_plot, spell_stage_class, spell_stage_title,
+};
+use crate::json::{ReportDocument, TimeDistribution};
 
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 300.0;
 
 /// The plot; empty where no stage was finished.
-pub(crate) fn draw(report: &Document) -> String {
-    let curves: Vec<(String, &str, &Times)> = report
+pub(crate) fn draw_curves(report: &ReportDocument) -> String {
+    let curves: Vec<(String, &str, &TimeDistribution)> = report
         .stages_in_order()
-        .map(|(stage, times)| (class(stage), title(stage), times))
+        .map(|(stage, times)| (spell_stage_class(stage), spell_stage_title(stage), times))
         .chain([("s-boot".to_owned(), "whole boot", &report.boot)])
         .filter(|(_, _, times)| times.count > 0)
         .collect();
@@ -25,14 +28,15 @@ pub(crate) fn draw(report: &Document) -> String {
         return String::new();
     };
     let mut out = String::new();
-    open(&mut out, BOTTOM + 42.0, "percentile curves of each stage");
-    let x = quantiles(&mut out, count);
+    open_plot(&mut out, BOTTOM + 42.0, "percentile curves of each stage");
+    let x = draw_quantile_axis(&mut out, count);
     let (low, high) = (least as f64 * 0.8, most as f64 * 1.2);
-    let y = Scale::new((low.log10(), high.log10()), (BOTTOM, TOP));
-    let ticks: Vec<_> = round_times(low, high).map(|us| (y.at(us.log10()), time(us))).collect();
-    y_axis(&mut out, &ticks);
+    let y = AxisScale::new((low.log10(), high.log10()), (BOTTOM, TOP));
+    let ticks: Vec<_> =
+        list_round_times(low, high).map(|us| (y.at(us.log10()), format_tick_time(us))).collect();
+    draw_y_axis(&mut out, &ticks);
     for (class, name, times) in &curves {
-        curve(&mut out, class, name, times, &x, &y);
+        draw_curve(&mut out, class, name, times, &x, &y);
     }
     out.push_str("</svg>\n");
     out
@@ -40,7 +44,7 @@ pub(crate) fn draw(report: &Document) -> String {
 
 /// Microseconds for the ticks: powers of ten, with twice and five times of each where that is not
 /// too many.
-fn round_times(low: f64, high: f64) -> impl Iterator<Item = f64> {
+fn list_round_times(low: f64, high: f64) -> impl Iterator<Item = f64> {
     let digits: &[f64] = if high / low < 2000.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
     let powers = (0..10).map(|power| 10f64.powi(power));
     powers
@@ -49,9 +53,9 @@ fn round_times(low: f64, high: f64) -> impl Iterator<Item = f64> {
 }
 
 /// Draws the x axis: 0 %, 90 %, 99 % at equal distances, as far as `count` machines tell anything.
-fn quantiles(out: &mut String, count: u64) -> Scale {
-    let most = rarity(1.0, count).max(1.0);
-    let scale = Scale::new((0.0, most), (LEFT, WIDTH - RIGHT));
+fn draw_quantile_axis(out: &mut String, count: u64) -> AxisScale {
+    let most = compute_rarity(1.0, count).max(1.0);
+    let scale = AxisScale::new((0.0, most), (LEFT, WIDTH - RIGHT));
     let shown = [
         (0.0, "0 %"),
         (0.5, "50 %"),
@@ -62,12 +66,12 @@ fn quantiles(out: &mut String, count: u64) -> Scale {
     ];
     let shown = shown.into_iter().chain([(0.999, "99.9 %"), (0.9999, "99.99 %")]);
     let ticks: Vec<_> = shown
-        .map(|(quantile, words)| (rarity(quantile, u64::MAX), words))
+        .map(|(quantile, words)| (compute_rarity(quantile, u64::MAX), words))
         .filter(|(at, _)| *at <= most * 0.97)
         .map(|(at, words)| (scale.at(at), words.to_owned()))
         .chain([(scale.at(most), "max".to_owned())])
         .collect();
-    x_axis(out, &ticks, TOP, BOTTOM);
+    draw_x_axis(out, &ticks, TOP, BOTTOM);
     let (x, y) = ((LEFT + WIDTH - RIGHT) / 2.0, BOTTOM + 36.0);
     let _ = writeln!(
         out,
@@ -79,17 +83,25 @@ fn quantiles(out: &mut String, count: u64) -> Scale {
 
 /// -log10 of the share of machines that are slower. The slowest of `count` stands for one in twice
 /// as many.
-fn rarity(quantile: f64, count: u64) -> f64 {
+fn compute_rarity(quantile: f64, count: u64) -> f64 {
     -(1.0 - quantile).max(0.5 / count.max(1) as f64).log10()
 }
 
-fn curve(out: &mut String, class: &str, name: &str, times: &Times, x: &Scale, y: &Scale) {
+fn draw_curve(
+    out: &mut String,
+    class: &str,
+    name: &str,
+    times: &TimeDistribution,
+    x: &AxisScale,
+    y: &AxisScale,
+) {
     let mut path = String::new();
     let mut dots = String::new();
     for (quantile, us) in &times.curve {
-        let (x, y) = (x.at(rarity(*quantile, times.count)), y.at(((*us).max(1) as f64).log10()));
+        let (x, y) =
+            (x.at(compute_rarity(*quantile, times.count)), y.at(((*us).max(1) as f64).log10()));
         let _ = write!(path, "{}{x:.1} {y:.1}", if path.is_empty() { "M" } else { "L" });
-        let (percent, words) = (quantile * 100.0, took(*us));
+        let (percent, words) = (quantile * 100.0, format_measured_time(*us));
         let _ = write!(
             dots,
             "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\"><title>{name}, {percent} %: \

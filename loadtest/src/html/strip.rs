@@ -3,10 +3,10 @@
 
 use std::fmt::Write;
 
-use ringboot_observe::events::Stage;
+use ringboot_observe::events::BootStage;
 
-use super::chart::{Scale, class, time};
-use crate::json::{self, Document, Machine};
+use super::chart::{AxisScale, format_tick_time, spell_stage_class};
+use crate::json::{self, BootRow, ReportDocument};
 
 /// Units across the strip: finer than any screen.
 const UNITS: f64 = 3000.0;
@@ -20,13 +20,13 @@ const TOGETHER_US: u64 = 100_000;
 
 /// The plot with its axis; the page's script tells of the machine under the pointer from `data`
 /// attributes.
-pub(crate) fn draw(report: &Document) -> String {
-    let mut machines: Vec<(usize, &Machine)> = report.machines.iter().enumerate().collect();
+pub(crate) fn draw_strip(report: &ReportDocument) -> String {
+    let mut machines: Vec<(usize, &BootRow)> = report.machines.iter().enumerate().collect();
     machines.sort_by_key(|&(_, machine)| (machine.0 / TOGETHER_US, machine.3.as_str(), machine.0));
     let Some(end) = machines.iter().map(|(_, machine)| machine.1).max() else {
         return String::new();
     };
-    let scale = Scale::new((0.0, end as f64), (0.0, UNITS));
+    let scale = AxisScale::new((0.0, end as f64), (0.0, UNITS));
     let (rows, height) = (machines.len(), (machines.len() * LINE_PX).min(STRIP_PX));
     // Lines thinner than a pixel overlap a little: side by side they would let the paper shine
     // through.
@@ -39,44 +39,44 @@ pub(crate) fn draw(report: &Document) -> String {
         " preserveAspectRatio=\"none\" role=\"img\" aria-label=\"each machine from \
                   power-on to its end\">\n",
     );
-    for (index, stage) in Stage::ALL.into_iter().enumerate() {
-        let path = path(&machines, &scale, |machine| finished(machine, index));
+    for (index, stage) in BootStage::ALL.into_iter().enumerate() {
+        let path = draw_span_path(&machines, &scale, |machine| find_finished_span(machine, index));
         if !path.is_empty() {
-            let _ = writeln!(out, "<path class=\"{}\" d=\"{path}\"/>", class(stage));
+            let _ = writeln!(out, "<path class=\"{}\" d=\"{path}\"/>", spell_stage_class(stage));
         }
     }
-    let failed = path(&machines, &scale, unfinished);
+    let failed = draw_span_path(&machines, &scale, find_unfinished_span);
     if !failed.is_empty() {
         let _ = writeln!(out, "<path class=\"failed\" d=\"{failed}\"/>");
     }
     out.push_str("</svg><p id=\"told\"></p></div>\n<div class=\"axis\">");
     for tick in scale.ticks(8.0) {
         let percent = scale.at(tick) / UNITS * 100.0;
-        let _ = write!(out, "<span style=\"left:{percent:.2}%\">{}</span>", time(tick));
+        let _ = write!(out, "<span style=\"left:{percent:.2}%\">{}</span>", format_tick_time(tick));
     }
     out.push_str("</div>\n");
-    out.push_str(&data(&machines));
+    out.push_str(&encode_strip_data(&machines));
     out
 }
 
 /// When a machine's stage began and how long it took, microseconds.
-fn finished(machine: &Machine, index: usize) -> Option<(u64, u64)> {
+fn find_finished_span(machine: &BootRow, index: usize) -> Option<(u64, u64)> {
     let before: u64 = machine.4.iter().take(index).map(|us| u64::from(*us)).sum();
     let took = *machine.4.get(index)?;
     (took > 0).then_some((machine.0 + before, u64::from(took)))
 }
 
 /// The same of the stage in which a machine stopped.
-fn unfinished(machine: &Machine) -> Option<(u64, u64)> {
+fn find_unfinished_span(machine: &BootRow) -> Option<(u64, u64)> {
     let done: u64 = machine.4.iter().map(|us| u64::from(*us)).sum();
     (!machine.2).then(|| (machine.0 + done, machine.took_us().saturating_sub(done)))
 }
 
 /// One path for all lines of a colour: a tenth of the octets that an element for each would take.
-fn path(
-    machines: &[(usize, &Machine)],
-    scale: &Scale,
-    span: impl Fn(&Machine) -> Option<(u64, u64)>,
+fn draw_span_path(
+    machines: &[(usize, &BootRow)],
+    scale: &AxisScale,
+    span: impl Fn(&BootRow) -> Option<(u64, u64)>,
 ) -> String {
     let mut path = String::new();
     for (row, (_, machine)) in machines.iter().enumerate() {
@@ -92,11 +92,11 @@ fn path(
 
 /// What the page's script tells of each row: number, start and end in ms, model, the stage in which
 /// it stopped.
-fn data(machines: &[(usize, &Machine)]) -> String {
+fn encode_strip_data(machines: &[(usize, &BootRow)]) -> String {
     let mut models: Vec<&str> = machines.iter().map(|(_, machine)| machine.3.as_str()).collect();
     models.sort_unstable();
     models.dedup();
-    let stages: Vec<String> = Stage::ALL.into_iter().map(json::name).collect();
+    let stages: Vec<String> = BootStage::ALL.into_iter().map(json::spell_stage_name).collect();
     let rows: Vec<_> = machines
         .iter()
         .map(|(number, machine)| {

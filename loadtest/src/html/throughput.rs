@@ -2,21 +2,25 @@
 
 use std::fmt::Write;
 
-use super::chart::{Scale, open, time, trimmed, x_axis, y_axis};
-use crate::json::{Document, Point};
+use super::chart::{
+    AxisScale, draw_x_axis, draw_y_axis, format_tick_time, open_plot, trim_decimals,
+};
+use crate::json::{ReportDocument, SeriesPoint};
 
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 190.0;
 
 /// Octets a second, each bucket a step; below it how much of the time the generator's thread was
 /// busy.
-pub(crate) fn draw_octets(report: &Document) -> String {
-    let rates: Vec<f64> = with_lengths(&report.series)
+pub(crate) fn draw_octets(report: &ReportDocument) -> String {
+    let rates: Vec<f64> = pair_point_lengths(&report.series)
         .map(|(point, length_s)| point.bytes as f64 / 1e6 / length_s)
         .collect();
     let most = rates.iter().copied().fold(0.0, f64::max);
     // A little air above the highest step.
-    let Some((mut out, x, y)) = frame(report, most * 1.05, "megabytes a second over time") else {
+    let Some((mut out, x, y)) =
+        draw_plot_frame(report, most * 1.05, "megabytes a second over time")
+    else {
         return String::new();
     };
     let mut path = format!("M{:.1} {BOTTOM}", x.at(0.0));
@@ -25,11 +29,14 @@ pub(crate) fn draw_octets(report: &Document) -> String {
     }
     let _ = writeln!(out, "<path class=\"area\" d=\"{path}V{BOTTOM}Z\"/>");
     let mut start = 0.0;
-    for ((point, length_s), rate) in with_lengths(&report.series).zip(&rates) {
+    for ((point, length_s), rate) in pair_point_lengths(&report.series).zip(&rates) {
         let (left, right) = (x.at(start), x.at(point.t_ms as f64));
         start = point.t_ms as f64;
         let busy = point.client_cpu_ms as f64 / 10.0 / length_s;
-        let words = format!("{}: {rate:.0} MB/s, generator {busy:.0} % busy", time(start * 1000.0));
+        let words = format!(
+            "{}: {rate:.0} MB/s, generator {busy:.0} % busy",
+            format_tick_time(start * 1000.0)
+        );
         let (width, height) = (right - left, BOTTOM - TOP);
         let _ = write!(
             out,
@@ -43,13 +50,13 @@ pub(crate) fn draw_octets(report: &Document) -> String {
 }
 
 /// Machines that have booted or failed up to each moment.
-pub(crate) fn draw_machines(report: &Document) -> String {
+pub(crate) fn draw_machines(report: &ReportDocument) -> String {
     let machines = f64::from(report.summary.machines);
-    let Some((mut out, x, y)) = frame(report, machines, "machines done over time") else {
+    let Some((mut out, x, y)) = draw_plot_frame(report, machines, "machines done over time") else {
         return String::new();
     };
     for (class, count) in [
-        ("booted", (|point: &Point| point.booted) as fn(&Point) -> u32),
+        ("booted", (|point: &SeriesPoint| point.booted) as fn(&SeriesPoint) -> u32),
         ("failed", |point| point.failed),
     ] {
         let mut sum = 0u32;
@@ -70,21 +77,26 @@ pub(crate) fn draw_machines(report: &Document) -> String {
 }
 
 /// Axes from the start of the run to its last point, and from 0 to `most`.
-fn frame(report: &Document, most: f64, label: &str) -> Option<(String, Scale, Scale)> {
+fn draw_plot_frame(
+    report: &ReportDocument,
+    most: f64,
+    label: &str,
+) -> Option<(String, AxisScale, AxisScale)> {
     let mut out = String::new();
-    open(&mut out, BOTTOM + 24.0, label);
-    let x = Scale::across(report.series.last()?.t_ms as f64);
-    let ticks: Vec<_> = x.ticks(8.0).into_iter().map(|ms| (x.at(ms), time(ms * 1000.0))).collect();
-    x_axis(&mut out, &ticks, TOP, BOTTOM);
-    let y = Scale::new((0.0, most), (BOTTOM, TOP));
+    open_plot(&mut out, BOTTOM + 24.0, label);
+    let x = AxisScale::across(report.series.last()?.t_ms as f64);
     let ticks: Vec<_> =
-        y.ticks(5.0).into_iter().map(|value| (y.at(value), trimmed(value))).collect();
-    y_axis(&mut out, &ticks);
+        x.ticks(8.0).into_iter().map(|ms| (x.at(ms), format_tick_time(ms * 1000.0))).collect();
+    draw_x_axis(&mut out, &ticks, TOP, BOTTOM);
+    let y = AxisScale::new((0.0, most), (BOTTOM, TOP));
+    let ticks: Vec<_> =
+        y.ticks(5.0).into_iter().map(|value| (y.at(value), trim_decimals(value))).collect();
+    draw_y_axis(&mut out, &ticks);
     Some((out, x, y))
 }
 
 /// Each point with the seconds since the one before.
-fn with_lengths(points: &[Point]) -> impl Iterator<Item = (&Point, f64)> {
+fn pair_point_lengths(points: &[SeriesPoint]) -> impl Iterator<Item = (&SeriesPoint, f64)> {
     let before = std::iter::once(0).chain(points.iter().map(|point| point.t_ms));
     points
         .iter()

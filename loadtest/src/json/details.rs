@@ -1,25 +1,25 @@
 //! Parts of the report that tell how far it can be trusted: lateness, silence, drops, and who
 //! failed.
 
-use ringboot_fleet::{Protocol, Report};
-use ringboot_observe::events::Stage;
+use ringboot_fleet::{AskedProtocol, FleetReport};
+use ringboot_observe::events::BootStage;
 use serde::{Deserialize, Serialize};
 
-use super::spelling::{milliseconds, name};
-use super::times::Times;
+use super::spelling::{count_milliseconds, spell_stage_name};
+use super::times::TimeDistribution;
 
 /// How late the load generator itself began things, microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Lateness {
+pub(crate) struct GeneratorLateness {
     /// Power-ons, against `--arrival`.
-    pub(crate) power_on: Times,
+    pub(crate) power_on: TimeDistribution,
     /// Requests of `--rate` for which a machine was free in time.
-    pub(crate) request: Times,
+    pub(crate) request: TimeDistribution,
 }
 
 /// The longest time in which a server answered nobody by one protocol, although it was asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Silence {
+pub(crate) struct SilenceEntry {
     pub(crate) protocol: String,
     pub(crate) longest_ms: u64,
     /// Since the run began.
@@ -30,7 +30,7 @@ pub(crate) struct Silence {
 
 /// A machine that failed, by its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct FailedMachine {
+pub(crate) struct FailedMachineEntry {
     pub(crate) machine: u32,
     pub(crate) mac: String,
     pub(crate) stage: String,
@@ -43,54 +43,60 @@ pub(crate) struct FailedMachine {
 /// What was done a second, by the protocol that it was asked by. None where a machine does more
 /// than plain steps, or nothing of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Rates {
+pub(crate) struct ProtocolRates {
     pub(crate) leases_per_s: Option<f64>,
     pub(crate) transfers_per_s: Option<f64>,
     pub(crate) requests_per_s: Option<f64>,
 }
 
-impl Rates {
-    pub(super) fn of(report: &Report) -> Self {
-        let rate = |stage: Stage| {
+impl ProtocolRates {
+    pub(super) fn of(report: &FleetReport) -> Self {
+        let rate = |stage: BootStage| {
             let count = report.stages.get(&stage).map_or(0, |seen| seen.times.len());
             (!report.firmware && count > 0)
                 .then(|| count as f64 / report.wall.as_secs_f64().max(f64::EPSILON))
         };
         Self {
-            leases_per_s: rate(Stage::Dhcp),
-            transfers_per_s: rate(Stage::Loader),
-            requests_per_s: rate(Stage::File),
+            leases_per_s: rate(BootStage::Dhcp),
+            transfers_per_s: rate(BootStage::Loader),
+            requests_per_s: rate(BootStage::File),
         }
     }
 }
 
-impl Lateness {
-    pub(super) fn of(report: &Report) -> Self {
+impl GeneratorLateness {
+    pub(super) fn of(report: &FleetReport) -> Self {
         Self {
-            power_on: Times::of(&report.late_power_ons),
-            request: Times::of(&report.late_requests),
+            power_on: TimeDistribution::of(&report.late_power_ons),
+            request: TimeDistribution::of(&report.late_requests),
         }
     }
 }
 
-impl Silence {
+impl SilenceEntry {
     /// Of every protocol that was spoken.
-    pub(super) fn all(report: &Report) -> Vec<Self> {
-        let silences = Protocol::ALL.into_iter().zip(report.pressure.silences);
-        let one = |(protocol, silence): (Protocol, ringboot_fleet::Silence)| Self {
+    pub(super) fn all(report: &FleetReport) -> Vec<Self> {
+        let silences = AskedProtocol::ALL.into_iter().zip(report.pressure.silences);
+        let one = |(protocol, silence): (AskedProtocol, ringboot_fleet::LongestSilence)| Self {
             protocol: protocol.name().to_owned(),
-            longest_ms: milliseconds(silence.lasted),
-            at_ms: milliseconds(silence.at),
+            longest_ms: count_milliseconds(silence.lasted),
+            at_ms: count_milliseconds(silence.at),
             waiting: silence.waiting,
         };
         silences.filter(|(_, silence)| !silence.lasted.is_zero()).map(one).collect()
     }
 }
 
-impl FailedMachine {
+impl FailedMachineEntry {
     pub(super) fn of(failed: &ringboot_fleet::FailedMachine) -> Self {
         let ringboot_fleet::FailedMachine { machine, mac, stage, cause, sentence } = failed;
         let (cause, sentence) = (cause.clone(), sentence.clone());
-        Self { machine: *machine, mac: mac.to_string(), stage: name(*stage), cause, sentence }
+        Self {
+            machine: *machine,
+            mac: mac.to_string(),
+            stage: spell_stage_name(*stage),
+            cause,
+            sentence,
+        }
     }
 }

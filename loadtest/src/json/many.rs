@@ -3,22 +3,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::spread::Spread;
-use super::summary::Summary;
+use super::spread::FigureSpread;
+use super::summary::RunSummary;
 
 /// All runs of `--repeat`; the rest of the report is the one in the middle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Repeats {
+pub(crate) struct RepeatedRuns {
     /// Which of the runs the report is, from 0.
     pub(crate) middle: usize,
     /// In their order.
-    pub(crate) runs: Vec<Summary>,
-    pub(crate) figures: Vec<Spread>,
+    pub(crate) runs: Vec<RunSummary>,
+    pub(crate) figures: Vec<FigureSpread>,
 }
 
 /// One report of those that were merged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Part {
+pub(crate) struct MergedPart {
     pub(crate) file: String,
     pub(crate) started: String,
     pub(crate) seed: u64,

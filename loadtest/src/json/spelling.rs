@@ -2,19 +2,19 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ringboot_observe::events::Stage;
+use ringboot_observe::events::BootStage;
 
 /// The name of a stage in reports.
-pub(crate) fn name(stage: Stage) -> String {
+pub(crate) fn spell_stage_name(stage: BootStage) -> String {
     stage.word().replace(' ', "_")
 }
 
-pub(super) fn milliseconds(time: Duration) -> u64 {
+pub(super) fn count_milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// RFC 3339, in whole seconds.
-pub(crate) fn utc(time: SystemTime) -> String {
+pub(crate) fn format_utc(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (mut days, second) = (seconds / 86_400, seconds % 86_400);
     let leap = |year: u64| {
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn moments_are_written_as_rfc_3339() {
-        let at = |seconds| utc(UNIX_EPOCH + Duration::from_secs(seconds));
+        let at = |seconds| format_utc(UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(at(0), "1970-01-01T00:00:00Z");
         assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
         assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");

@@ -1,11 +1,11 @@
 //! A figure of several runs of one kind: its values, its unit, and how far they lie apart.
 
-use ringboot_fleet::Pretty;
+use ringboot_fleet::PrettyMicroseconds;
 use serde::{Deserialize, Serialize};
 
 /// What a figure is measured in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Unit {
+pub(crate) enum FigureUnit {
     #[serde(rename = "us")]
     Microseconds,
     #[serde(rename = "s")]
@@ -20,7 +20,7 @@ pub(crate) enum Unit {
 
 /// A figure of each run of one side.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Values {
+pub(crate) struct FigureValues {
     pub(crate) runs: Vec<f64>,
     pub(crate) median: f64,
     pub(crate) min: f64,
@@ -29,22 +29,22 @@ pub(crate) struct Values {
 
 /// A figure of several runs of one kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Spread {
+pub(crate) struct FigureSpread {
     pub(crate) name: String,
-    pub(crate) unit: Unit,
+    pub(crate) unit: FigureUnit,
     /// Of the whole run, not of one stage.
     pub(crate) is_main: bool,
     #[serde(flatten)]
-    pub(crate) values: Values,
+    pub(crate) values: FigureValues,
 }
 
-impl Unit {
+impl FigureUnit {
     /// A value with its unit.
     pub(crate) fn shown(self, value: f64) -> String {
         match self {
             // Whole microseconds came in; a median of an even number of them may have a half.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            Self::Microseconds => Pretty(value as u64).to_string(),
+            Self::Microseconds => PrettyMicroseconds(value as u64).to_string(),
             Self::Seconds => format!("{value:.2} s"),
             Self::MegabytesPerSecond => format!("{value:.0} MB/s"),
             Self::Octets => format!("{:.0} MB", value / 1e6),
@@ -53,7 +53,7 @@ impl Unit {
     }
 }
 
-impl Values {
+impl FigureValues {
     /// None of nothing.
     pub(crate) fn of(runs: Vec<f64>) -> Option<Self> {
         let mut sorted = runs.clone();

@@ -1,13 +1,13 @@
 //! The summary of a run: what all readers of a report look at first.
 
-use ringboot_fleet::Report;
+use ringboot_fleet::FleetReport;
 use serde::{Deserialize, Serialize};
 
-use super::circumstances::Circumstances;
+use super::circumstances::RunCircumstances;
 
 /// What a run came to, in single figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Summary {
+pub(crate) struct RunSummary {
     pub(crate) machines: u32,
     pub(crate) booted: u32,
     pub(crate) failed: u32,
@@ -23,10 +23,10 @@ pub(crate) struct Summary {
     #[serde(default)]
     pub(crate) interrupted: bool,
     /// Some machines boot as firmware does; else all make plain requests.
-    #[serde(default = "always")]
+    #[serde(default = "assume_checked")]
     pub(crate) firmware: bool,
     /// Some machines fetch files.
-    #[serde(default = "always")]
+    #[serde(default = "assume_checked")]
     pub(crate) fetches: bool,
     /// What was proved of the octets, in words. Reports of the first versions do not have it.
     #[serde(default)]
@@ -58,12 +58,12 @@ pub(crate) struct Summary {
 }
 
 /// Reports of the first versions know nothing else.
-fn always() -> bool {
+fn assume_checked() -> bool {
     true
 }
 
-impl Summary {
-    pub(super) fn of(report: &Report, around: &Circumstances) -> Self {
+impl RunSummary {
+    pub(super) fn of(report: &FleetReport, around: &RunCircumstances) -> Self {
         let server = around.server_spent.flatten();
         Self {
             machines: report.machines,

@@ -7,7 +7,7 @@ use crate::histogram;
 
 /// Microseconds that something took.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Times {
+pub(crate) struct TimeDistribution {
     pub(crate) count: u64,
     pub(crate) p50_us: u64,
     pub(crate) p90_us: u64,
@@ -30,7 +30,7 @@ const CURVE: [f64; 31] = [
     0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998, 0.9999, 1.0,
 ];
 
-impl Times {
+impl TimeDistribution {
     pub(crate) fn of(times: &Histogram<u64>) -> Self {
         if times.is_empty() {
             return Self::default();
@@ -38,7 +38,8 @@ impl Times {
         let [p50_us, p90_us, p99_us, p999_us] =
             [0.5, 0.9, 0.99, 0.999].map(|at| times.value_at_quantile(at));
         let curve = CURVE.iter().map(|&at| (at, times.value_at_quantile(at))).collect();
-        let (count, max_us, histogram) = (times.len(), times.max(), histogram::encoded(times));
+        let (count, max_us, histogram) =
+            (times.len(), times.max(), histogram::encode_histogram(times));
         Self { count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits: None, curve, histogram }
     }
 }

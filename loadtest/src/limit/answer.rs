@@ -3,12 +3,12 @@
 use serde::Serialize;
 
 use super::gave_out::GaveOut;
-use super::search::{End, Level};
+use super::search::{LimitSearchEnd, MachineLevel};
 use crate::json;
 
 /// One run.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Run {
+pub(super) struct LimitRun {
     pub(super) machines: u32,
     pub(super) held: bool,
     pub(super) booted: u32,
@@ -21,13 +21,13 @@ pub(super) struct Run {
 
 /// What a search comes to, as --json has it.
 #[derive(Debug, Serialize)]
-pub(super) struct Answer {
+pub(super) struct LimitAnswer {
     pub(super) version: u32,
     /// The greatest number that held in all of its runs; null where there is none.
-    pub(super) held: Option<Number>,
+    pub(super) held: Option<MachineNumber>,
     /// The least that missed; null where none did.
-    pub(super) missed: Option<Number>,
-    pub(super) end: End,
+    pub(super) missed: Option<MachineNumber>,
+    pub(super) end: LimitSearchEnd,
     pub(super) at_least: Option<u32>,
     pub(super) passed: Option<bool>,
     pub(super) within_s: f64,
@@ -38,23 +38,23 @@ pub(super) struct Answer {
     /// What gave out, the first of them first, seen in the run with the fewest machines that
     /// missed.
     pub(super) gave_out: Vec<GaveOut>,
-    pub(super) run: Option<json::Run>,
-    pub(super) runs: Vec<Run>,
+    pub(super) run: Option<json::RunDescription>,
+    pub(super) runs: Vec<LimitRun>,
     #[serde(skip)]
     pub(super) least: u32,
 }
 
 /// A number of machines, and what it is worth.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Number {
+pub(super) struct MachineNumber {
     pub(super) machines: u32,
     #[serde(flatten)]
-    pub(super) level: Level,
+    pub(super) level: MachineLevel,
     /// With 95 % confidence at least this share of such runs ends so.
     pub(super) share_at_least: f64,
 }
 
-impl Answer {
+impl LimitAnswer {
     pub(super) fn is_good(&self) -> bool {
         self.passed.unwrap_or(self.held.is_some())
     }

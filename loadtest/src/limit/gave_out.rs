@@ -6,20 +6,20 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 
-use crate::drops::Drops;
-use crate::json::Document;
+use crate::drops::KernelDrops;
+use crate::json::ReportDocument;
 
 /// One thing at its limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct GaveOut {
-    pub(super) what: What,
+    pub(super) what: BottleneckKind,
     /// With the numbers that say so.
     pub(super) words: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum What {
+pub(super) enum BottleneckKind {
     /// The load generator: the server may boot more.
     Generator,
     /// All processors that the server may use, or the one of its busiest thread.
@@ -42,35 +42,39 @@ const LINK_SHARE_MIN: f64 = 0.85;
 const LOADED_SHARE: f64 = 0.9;
 
 /// What gave out, that which bounds the others first. Never empty.
-pub(super) fn judge(report: &Document) -> Vec<GaveOut> {
-    let link = server_of(report).and_then(Link::to);
-    judged(report, link.as_ref())
+pub(super) fn find_bottlenecks(report: &ReportDocument) -> Vec<GaveOut> {
+    let link = find_report_server(report).and_then(ServerInterface::to);
+    judge_bottlenecks(report, link.as_ref())
 }
 
-fn judged(report: &Document, link: Option<&Link>) -> Vec<GaveOut> {
+fn judge_bottlenecks(report: &ReportDocument, link: Option<&ServerInterface>) -> Vec<GaveOut> {
     let mut all = Vec::new();
     let mut add =
         |what, words: Option<String>| all.extend(words.map(|words| GaveOut { what, words }));
     let summary = &report.summary;
-    add(What::Generator, summary.client_was_limit.then(|| generator(report)));
-    add(What::ServerProcessor, server_processor(report));
-    add(What::Link, link.and_then(|link| link.full(summary.bytes_per_s)));
-    let drops = report.server_drops.iter().flat_map(Drops::sentences).collect::<Vec<String>>();
-    add(What::Drops, (!drops.is_empty()).then(|| drops.join("; ")));
+    add(
+        BottleneckKind::Generator,
+        summary.client_was_limit.then(|| describe_generator_limit(report)),
+    );
+    add(BottleneckKind::ServerProcessor, describe_server_processor(report));
+    add(BottleneckKind::Link, link.and_then(|link| link.full(summary.bytes_per_s)));
+    let drops =
+        report.server_drops.iter().flat_map(KernelDrops::sentences).collect::<Vec<String>>();
+    add(BottleneckKind::Drops, (!drops.is_empty()).then(|| drops.join("; ")));
     for limit in report
         .limits
         .iter()
         .filter(|limit| !limit.starts_with("the load generator") && !drops.contains(limit))
     {
-        add(What::ServerLimit, Some(limit.clone()));
+        add(BottleneckKind::ServerLimit, Some(limit.clone()));
     }
     if all.is_empty() {
-        all.push(GaveOut { what: What::Time, words: time(report) });
+        all.push(GaveOut { what: BottleneckKind::Time, words: describe_time_limit(report) });
     }
     all
 }
 
-fn generator(report: &Document) -> String {
+fn describe_generator_limit(report: &ReportDocument) -> String {
     let (busy, waiting) =
         (report.summary.client_busy * 100.0, report.summary.client_waiting * 100.0);
     format!(
@@ -81,9 +85,9 @@ fn generator(report: &Document) -> String {
 
 /// The share of the loaded time that the server's processors were busy, and that of its busiest
 /// thread.
-fn server_processor(report: &Document) -> Option<String> {
+fn describe_server_processor(report: &ReportDocument) -> Option<String> {
     let summary = &report.summary;
-    let (loaded_s, cpus) = (loaded_s(report), report.run.cpus as f64);
+    let (loaded_s, cpus) = (measure_loaded_seconds(report), report.run.cpus as f64);
     let share = summary.server_cpu_s? / loaded_s;
     if share >= BUSY_SHARE_MIN * cpus {
         return Some(format!("the server's processors: {:.2} of {cpus:.0} busy", share.min(cpus)));
@@ -100,7 +104,7 @@ fn server_processor(report: &Document) -> Option<String> {
 
 /// From the start until 90 % of the octets had come, seconds: what follows are a few machines that
 /// wait for a timer.
-fn loaded_s(report: &Document) -> f64 {
+fn measure_loaded_seconds(report: &ReportDocument) -> f64 {
     let enough = report.summary.bytes as f64 * LOADED_SHARE;
     let mut bytes = 0;
     let end = report.series.iter().find(|point| {
@@ -112,7 +116,7 @@ fn loaded_s(report: &Document) -> f64 {
         .max(1e-3)
 }
 
-fn time(report: &Document) -> String {
+fn describe_time_limit(report: &ReportDocument) -> String {
     let first = report.failures.first().map_or(String::new(), |failed| {
         format!("; of those that failed most did so by {} ({})", failed.cause, failed.stage)
     });
@@ -120,25 +124,25 @@ fn time(report: &Document) -> String {
 }
 
 /// The server's address; None of a private one, and of IPv6.
-fn server_of(report: &Document) -> Option<Ipv4Addr> {
+fn find_report_server(report: &ReportDocument) -> Option<Ipv4Addr> {
     let (_, address) = report.run.server.rsplit_once(' ').unwrap_or(("", &report.run.server));
     address.trim_matches(['(', ')']).parse().ok()
 }
 
 /// The interface that leads to the server.
 #[derive(Debug)]
-struct Link {
+struct ServerInterface {
     interface: String,
     megabits_per_s: u64,
 }
 
-impl Link {
+impl ServerInterface {
     /// None on loopback, and where the driver tells no speed.
     fn to(server: Ipv4Addr) -> Option<Self> {
         if server.is_loopback() {
             return None;
         }
-        let interface = route(&fs::read_to_string("/proc/net/route").ok()?, server)?;
+        let interface = find_route_interface(&fs::read_to_string("/proc/net/route").ok()?, server)?;
         let speed = fs::read_to_string(format!("/sys/class/net/{interface}/speed")).ok()?;
         let megabits_per_s = speed.trim().parse::<u64>().ok().filter(|speed| *speed > 0)?;
         Some(Self { interface, megabits_per_s })
@@ -159,7 +163,7 @@ impl Link {
 
 /// The interface of the longest prefix that has this address (proc(5): hexadecimal numbers of this
 /// host's byte order).
-fn route(table: &str, server: Ipv4Addr) -> Option<String> {
+fn find_route_interface(table: &str, server: Ipv4Addr) -> Option<String> {
     let number = |text: &str| u32::from_str_radix(text, 16).ok();
     let address = u32::from_ne_bytes(server.octets());
     let routes = table.lines().skip(1).filter_map(|line| {
@@ -175,12 +179,12 @@ mod tests {
     use super::*;
     use crate::json::tests::made_up;
 
-    fn seen(report: &Document, link: Option<&Link>) -> Vec<What> {
-        judged(report, link).iter().map(|gave_out| gave_out.what).collect()
+    fn seen(report: &ReportDocument, link: Option<&ServerInterface>) -> Vec<BottleneckKind> {
+        judge_bottlenecks(report, link).iter().map(|gave_out| gave_out.what).collect()
     }
 
     /// A run of 5 s, whose octets come evenly, with nothing at its limit.
-    fn idle() -> Document {
+    fn idle() -> ReportDocument {
         let mut report = made_up(500);
         report.limits.clear();
         report.summary.client_was_limit = false;
@@ -191,8 +195,8 @@ mod tests {
 
     #[test]
     fn where_nothing_was_at_its_limit_it_was_the_time() {
-        let gave_out = judged(&idle(), None);
-        assert_eq!(gave_out[0].what, What::Time);
+        let gave_out = judge_bottlenecks(&idle(), None);
+        assert_eq!(gave_out[0].what, BottleneckKind::Time);
         assert!(
             gave_out[0].words.contains("most did so by HTTP: no answer for /<k> (kernel)"),
             "{gave_out:?}"
@@ -204,18 +208,18 @@ mod tests {
         let mut report = idle();
         // 4.5 s pass until 90 % of the octets have come.
         report.summary.server_cpu_s = Some(8.0);
-        let gave_out = judged(&report, None);
+        let gave_out = judge_bottlenecks(&report, None);
         assert_eq!(gave_out[0].words, "the server's processors: 1.78 of 2 busy");
         (report.summary.server_cpu_s, report.summary.server_thread_cpu_s) = (Some(4.4), Some(4.3));
-        let gave_out = judged(&report, None);
+        let gave_out = judge_bottlenecks(&report, None);
         assert!(
             gave_out[0].words.starts_with("one thread of the server: it had its processor 96 %"),
             "{gave_out:?}"
         );
         report.summary.server_thread_cpu_s = Some(2.0);
-        assert_eq!(seen(&report, None), [What::Time]);
+        assert_eq!(seen(&report, None), [BottleneckKind::Time]);
         report.summary.server_cpu_s = None;
-        assert_eq!(seen(&report, None), [What::Time]);
+        assert_eq!(seen(&report, None), [BottleneckKind::Time]);
     }
 
     #[test]
@@ -223,16 +227,24 @@ mod tests {
         let mut report = idle();
         report.summary.client_was_limit = true;
         report.server_drops =
-            Some(Drops { udp_receive_buffer: 7, udp_errors: 7, ..Drops::default() });
-        report.limits = report.server_drops.iter().flat_map(Drops::sentences).collect();
+            Some(KernelDrops { udp_receive_buffer: 7, udp_errors: 7, ..KernelDrops::default() });
+        report.limits = report.server_drops.iter().flat_map(KernelDrops::sentences).collect();
         report.limits.extend([
             "the load generator was the limit".into(),
             "480 HTTP answers 503: a limit".into(),
         ]);
-        let link = Link { interface: "eth1".into(), megabits_per_s: 3500 };
+        let link = ServerInterface { interface: "eth1".into(), megabits_per_s: 3500 };
         let what = seen(&report, Some(&link));
-        assert_eq!(what, [What::Generator, What::Link, What::Drops, What::ServerLimit]);
-        let slow = Link { megabits_per_s: 10_000, ..link };
+        assert_eq!(
+            what,
+            [
+                BottleneckKind::Generator,
+                BottleneckKind::Link,
+                BottleneckKind::Drops,
+                BottleneckKind::ServerLimit
+            ]
+        );
+        let slow = ServerInterface { megabits_per_s: 10_000, ..link };
         assert_eq!(slow.full(report.summary.bytes_per_s), None);
     }
 
@@ -249,8 +261,14 @@ mod tests {
         let table = "Iface\tDestination ...\n".to_owned()
             + &line("eth0", [0; 4], [0; 4])
             + &line("eth1", [10, 5, 0, 0], [255, 255, 0, 0]);
-        assert_eq!(route(&table, Ipv4Addr::new(10, 5, 3, 4)).as_deref(), Some("eth1"));
-        assert_eq!(route(&table, Ipv4Addr::new(10, 6, 3, 4)).as_deref(), Some("eth0"));
-        assert_eq!(route("Iface\n", Ipv4Addr::new(10, 6, 3, 4)), None);
+        assert_eq!(
+            find_route_interface(&table, Ipv4Addr::new(10, 5, 3, 4)).as_deref(),
+            Some("eth1")
+        );
+        assert_eq!(
+            find_route_interface(&table, Ipv4Addr::new(10, 6, 3, 4)).as_deref(),
+            Some("eth0")
+        );
+        assert_eq!(find_route_interface("Iface\n", Ipv4Addr::new(10, 6, 3, 4)), None);
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Question {
+pub(super) struct LimitQuestion {
     /// With fewer machines nothing is tried.
     pub(super) least: u32,
     /// Nor with more.
@@ -29,15 +29,15 @@ pub(super) struct Question {
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum LimitStep {
     Run(u32),
-    Done(End),
+    Done(LimitSearchEnd),
 }
 
 /// Why a search is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum End {
+pub(super) enum LimitSearchEnd {
     /// The two ends are close enough.
     Narrow,
     /// As many as may be tried have held.
@@ -49,7 +49,7 @@ pub(super) enum End {
 
 /// What was seen of one number of machines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub(super) struct Level {
+pub(super) struct MachineLevel {
     pub(super) held: u32,
     pub(super) missed: u32,
     #[serde(skip)]
@@ -58,13 +58,13 @@ pub(super) struct Level {
 
 /// A search that goes on, or is over.
 #[derive(Clone, Debug)]
-pub(super) struct Search {
-    question: Question,
-    levels: BTreeMap<u32, Level>,
+pub(super) struct LimitSearch {
+    question: LimitQuestion,
+    levels: BTreeMap<u32, MachineLevel>,
 }
 
-impl Search {
-    pub(super) fn new(question: Question) -> Self {
+impl LimitSearch {
+    pub(super) fn new(question: LimitQuestion) -> Self {
         Self { question, levels: BTreeMap::new() }
     }
 
@@ -76,9 +76,9 @@ impl Search {
     }
 
     /// `elapsed`: since the search began.
-    pub(super) fn next(&self, elapsed: Duration) -> Next {
+    pub(super) fn next(&self, elapsed: Duration) -> LimitStep {
         let next = self.wanted();
-        let Next::Run(machines) = next else { return next };
+        let LimitStep::Run(machines) = next else { return next };
         if self.levels.is_empty()
             || elapsed + self.time_of(machines) + self.time_to_confirm(machines)
                 <= self.question.budget
@@ -86,7 +86,7 @@ impl Search {
             return next;
         }
         // What the way up has found so far is worth the rest of the time.
-        self.affordable(elapsed).map_or(Next::Done(End::TimeIsOver), Next::Run)
+        self.affordable(elapsed).map_or(LimitStep::Done(LimitSearchEnd::TimeIsOver), LimitStep::Run)
     }
 
     /// The greatest number that has held so far and for whose other runs there is time, where that
@@ -104,36 +104,42 @@ impl Search {
     }
 
     /// The same with all the time in the world.
-    fn wanted(&self) -> Next {
-        let Question { least, most, first, repeat, .. } = self.question;
+    fn wanted(&self) -> LimitStep {
+        let LimitQuestion { least, most, first, repeat, .. } = self.question;
         match (self.seen(), self.missed()) {
-            (None, None) => Next::Run(first),
-            (None, Some(high)) if high <= least => self.settled(high, End::AtLeast),
-            (None, Some(high)) => Next::Run((high / 2).max(least)),
-            (Some(low), None) if low < most => Next::Run(low.saturating_mul(2).min(most)),
-            (Some(low), None) if self.runs(low) < repeat => Next::Run(low),
-            (Some(_), None) => Next::Done(End::AtMost),
+            (None, None) => LimitStep::Run(first),
+            (None, Some(high)) if high <= least => self.settled(high, LimitSearchEnd::AtLeast),
+            (None, Some(high)) => LimitStep::Run((high / 2).max(least)),
+            (Some(low), None) if low < most => LimitStep::Run(low.saturating_mul(2).min(most)),
+            (Some(low), None) if self.runs(low) < repeat => LimitStep::Run(low),
+            (Some(_), None) => LimitStep::Done(LimitSearchEnd::AtMost),
             // Before the ends are brought together one number is made sure: there is an answer
             // whenever the time is over.
             (Some(low), Some(_)) if self.held().is_none() && self.runs(low) < repeat => {
-                Next::Run(low)
+                LimitStep::Run(low)
             }
-            (Some(low), Some(high)) if high - low > self.step(low) => Next::Run(low.midpoint(high)),
-            (Some(low), Some(_)) if self.runs(low) < repeat => Next::Run(low),
-            (Some(_), Some(high)) => self.settled(high, End::Narrow),
+            (Some(low), Some(high)) if high - low > self.step(low) => {
+                LimitStep::Run(low.midpoint(high))
+            }
+            (Some(low), Some(_)) if self.runs(low) < repeat => LimitStep::Run(low),
+            (Some(_), Some(high)) => self.settled(high, LimitSearchEnd::Narrow),
         }
     }
 
     /// The end, once the least number that missed has been run as often as the others.
-    fn settled(&self, high: u32, end: End) -> Next {
-        if self.runs(high) < self.question.repeat { Next::Run(high) } else { Next::Done(end) }
+    fn settled(&self, high: u32, end: LimitSearchEnd) -> LimitStep {
+        if self.runs(high) < self.question.repeat {
+            LimitStep::Run(high)
+        } else {
+            LimitStep::Done(end)
+        }
     }
 
     /// The greatest number below all that missed which has held in all of its runs, and in as many
     /// as are asked for.
     pub(super) fn held(&self) -> Option<u32> {
         let below = self.missed().unwrap_or(u32::MAX);
-        let enough = |level: &Level| level.missed == 0 && level.held >= self.question.repeat;
+        let enough = |level: &MachineLevel| level.missed == 0 && level.held >= self.question.repeat;
         self.levels
             .range(..below)
             .rev()
@@ -152,7 +158,7 @@ impl Search {
         self.levels.range(..below).next_back().map(|(machines, _)| *machines)
     }
 
-    pub(super) fn level(&self, machines: u32) -> Level {
+    pub(super) fn level(&self, machines: u32) -> MachineLevel {
         self.levels.get(&machines).copied().unwrap_or_default()
     }
 
@@ -194,7 +200,7 @@ impl Search {
     }
 }
 
-impl Level {
+impl MachineLevel {
     pub(super) fn runs(self) -> u32 {
         self.held + self.missed
     }
@@ -202,12 +208,12 @@ impl Level {
     /// With 95 % confidence at least this share of such runs hold (the lower bound of Clopper and
     /// Pearson).
     pub(super) fn holds_at_least(self) -> f64 {
-        bound(self.held, self.runs())
+        compute_share_bound(self.held, self.runs())
     }
 
     /// The same for those that miss.
     pub(super) fn misses_at_least(self) -> f64 {
-        bound(self.missed, self.runs())
+        compute_share_bound(self.missed, self.runs())
     }
 }
 
@@ -217,20 +223,20 @@ const DOUBT: f64 = 0.05;
 const HALVINGS: u32 = 40;
 
 /// The share for which `hits` of `runs` or more would come up in one of twenty trials.
-fn bound(hits: u32, runs: u32) -> f64 {
+fn compute_share_bound(hits: u32, runs: u32) -> f64 {
     if hits == 0 {
         return 0.0;
     }
     let (mut low, mut high) = (0.0, 1.0);
     for _ in 0..HALVINGS {
         let share = f64::midpoint(low, high);
-        if at_least(hits, runs, share) < DOUBT { low = share } else { high = share }
+        if compute_tail_probability(hits, runs, share) < DOUBT { low = share } else { high = share }
     }
     low
 }
 
 /// The probability of `hits` or more in so many runs of which each hits with this probability.
-fn at_least(hits: u32, runs: u32, share: f64) -> f64 {
+fn compute_tail_probability(hits: u32, runs: u32, share: f64) -> f64 {
     let orders =
         |k: u32| (1..=k).fold(1.0, |orders, i| orders * f64::from(runs - k + i) / f64::from(i));
     let power = |base: f64, exponent: u32| base.powi(i32::try_from(exponent).unwrap_or(i32::MAX));

@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use ringboot_fleet::Pretty;
+use ringboot_fleet::PrettyMicroseconds;
 
-use super::answer::{Answer, Number, Run};
-use super::search::{End, Search};
-use crate::width::wrapped;
+use super::answer::{LimitAnswer, LimitRun, MachineNumber};
+use super::search::{LimitSearch, LimitSearchEnd};
+use crate::width::wrap_sentence;
 
 /// What is being tried, and what is known.
-pub(super) fn progress(search: &Search, machines: u32) -> String {
+pub(super) fn format_limit_progress(search: &LimitSearch, machines: u32) -> String {
     let number = search.level(machines).runs() + 1;
     let known = match (search.held(), search.missed()) {
         (None, None) => String::new(),
@@ -23,40 +23,40 @@ pub(super) fn progress(search: &Search, machines: u32) -> String {
 }
 
 /// A run that is over.
-pub(super) fn run(run: &Run, number: u32) -> String {
-    let Run { machines, held, booted, wall_s, boot_max_us, missed, .. } = run;
+pub(super) fn format_limit_run(run: &LimitRun, number: u32) -> String {
+    let LimitRun { machines, held, booted, wall_s, boot_max_us, missed, .. } = run;
     let verdict = if *held { "held" } else { "MISSED" };
-    let slowest = Pretty(*boot_max_us);
+    let slowest = PrettyMicroseconds(*boot_max_us);
     let why = if missed.is_empty() { String::new() } else { format!("; {}", missed.join("; ")) };
-    wrapped(&format!(
+    wrap_sentence(&format!(
         "{machines} machines, run {number}: {verdict}, {booted} booted in {wall_s:.2} s, the \
          slowest in {slowest}{why}"
     ))
 }
 
 /// The whole answer.
-pub(super) fn text(answer: &Answer) -> String {
+pub(super) fn format_limit_answer(answer: &LimitAnswer) -> String {
     let mut out = String::from("\n");
-    out.push_str(&wrapped(&headline(answer)));
+    out.push_str(&wrap_sentence(&format_limit_headline(answer)));
     for (number, ends, how) in [(answer.held, "hold", "held"), (answer.missed, "miss", "missed")] {
-        let Some(Number { machines, level, share_at_least }) = number else { continue };
+        let Some(MachineNumber { machines, level, share_at_least }) = number else { continue };
         let (hits, runs) = (if how == "held" { level.held } else { level.missed }, level.runs());
         let percent = share_at_least * 100.0;
-        out.push_str(&wrapped(&format!(
+        out.push_str(&wrap_sentence(&format!(
             "{machines}: {how} in {hits} of {runs} runs; with 95 % confidence at least \
              {percent:.0} % of such runs {ends}"
         )));
     }
     if let Some(missed) = answer.missed.filter(|missed| missed.level.held > 0) {
-        let (Number { machines, level, .. }, held) = (missed, missed.level.held);
-        out.push_str(&wrapped(&format!(
+        let (MachineNumber { machines, level, .. }, held) = (missed, missed.level.held);
+        out.push_str(&wrap_sentence(&format!(
             "! {machines} machines held in {held} of {} runs, so runs miss by chance: more \
              machines may boot mostly. A quiet host, a longer --within or a milder --expect tells.",
             level.runs()
         )));
     }
-    if answer.end == End::TimeIsOver {
-        out.push_str(&wrapped(&format!(
+    if answer.end == LimitSearchEnd::TimeIsOver {
+        out.push_str(&wrap_sentence(&format!(
             "! The time was over ({:.0} s) before the two ends were close: a longer --budget \
              narrows them.",
             answer.took_s
@@ -64,16 +64,16 @@ pub(super) fn text(answer: &Answer) -> String {
     }
     for (number, gave_out) in answer.gave_out.iter().enumerate() {
         let head = if number == 0 { "What gave out" } else { "and" };
-        out.push_str(&wrapped(&format!("{head}: {}.", gave_out.words)));
+        out.push_str(&wrap_sentence(&format!("{head}: {}.", gave_out.words)));
     }
     if let (Some(wanted), Some(passed)) = (answer.at_least, answer.passed) {
         // A String takes whatever is written to it.
-        let _ = writeln!(out, "{}", verdict(wanted, passed, answer));
+        let _ = writeln!(out, "{}", format_limit_verdict(wanted, passed, answer));
     }
     out
 }
 
-fn headline(answer: &Answer) -> String {
+fn format_limit_headline(answer: &LimitAnswer) -> String {
     let (within, expected) = (answer.within_s, answer.expected.join(", "));
     let of = format!("within {within} s each ({expected})");
     match (answer.held, answer.missed) {
@@ -86,7 +86,7 @@ fn headline(answer: &Answer) -> String {
         (Some(held), None) => {
             format!("{} machines at once boot {of}, and more were not tried.", held.machines)
         }
-        (None, Some(missed)) if answer.end == End::AtLeast => {
+        (None, Some(missed)) if answer.end == LimitSearchEnd::AtLeast => {
             format!("Not even {} machines at once boot {of}.", missed.machines)
         }
         (None, _) => {
@@ -98,7 +98,7 @@ fn headline(answer: &Answer) -> String {
     }
 }
 
-fn verdict(wanted: u32, passed: bool, answer: &Answer) -> String {
+fn format_limit_verdict(wanted: u32, passed: bool, answer: &LimitAnswer) -> String {
     match (passed, answer.held, answer.missed) {
         (true, ..) => format!("PASS: at least {wanted} machines"),
         (false, held, Some(missed)) if missed.machines <= wanted => {

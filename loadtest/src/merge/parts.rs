@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::drops::Drops;
+use crate::drops::KernelDrops;
 use crate::histogram;
-use crate::json::details::{Lateness, Rates, Silence};
-use crate::json::{Document, Failed, Machine, Odd, Point, Run, Summary, Times, VERSION};
+use crate::json::details::{GeneratorLateness, ProtocolRates, SilenceEntry};
+use crate::json::{
+    BootRow, CauseEntry, OddityEntry, ReportDocument, RunDescription, RunSummary, SeriesPoint,
+    TimeDistribution, VERSION,
+};
 
 /// Points of time that a report has at most, machines, and machines that failed: as the fleet's own
 /// reports.
@@ -16,56 +19,62 @@ const FAILED_MACHINES_MAX: usize = 10_000;
 const POINT_MS: u64 = 100;
 
 /// A report, and how long after the first one it began.
-pub(super) struct Placed<'a> {
+pub(super) struct PlacedReport<'a> {
     pub(super) name: &'a str,
-    pub(super) report: &'a Document,
+    pub(super) report: &'a ReportDocument,
     pub(super) after_ms: u64,
 }
 
-impl Placed<'_> {
+impl PlacedReport<'_> {
     fn end_s(&self) -> f64 {
         self.after_ms as f64 / 1e3 + self.report.summary.wall_s
     }
 }
 
 /// True where all times of a report are there one by one.
-pub(super) fn can_be_added(report: &Document) -> bool {
-    let Lateness { power_on, request } = &report.lateness;
+pub(super) fn is_mergeable(report: &ReportDocument) -> bool {
+    let GeneratorLateness { power_on, request } = &report.lateness;
     let all = report.stages.values().chain([&report.to_kernel, &report.boot, power_on, request]);
     report.run.started_ms > 0
         && all.into_iter().all(|times| times.count == 0 || times.histogram.is_some())
 }
 
-pub(super) fn added(all: &[Placed<'_>]) -> anyhow::Result<Document> {
-    let wall_s = all.iter().map(Placed::end_s).fold(0.0, f64::max);
-    let times = |of: fn(&Document) -> &Times| sum(all.iter().map(|placed| of(placed.report)));
+pub(super) fn add_reports(all: &[PlacedReport<'_>]) -> anyhow::Result<ReportDocument> {
+    let wall_s = all.iter().map(PlacedReport::end_s).fold(0.0, f64::max);
+    let times = |of: fn(&ReportDocument) -> &TimeDistribution| {
+        sum_times(all.iter().map(|placed| of(placed.report)))
+    };
     let boot = times(|report| &report.boot)?;
-    let stages = stages(all)?;
-    let summary = summary(all, wall_s, &boot);
-    Ok(Document {
+    let stages = add_stages(all)?;
+    let summary = add_summaries(all, wall_s, &boot);
+    Ok(ReportDocument {
         version: VERSION,
-        rates: rates(&stages, &summary),
-        run: run(all),
+        rates: compute_merged_rates(&stages, &summary),
+        run: describe_merged_run(all),
         stages,
         to_kernel: times(|report| &report.to_kernel)?,
         boot,
-        failures: failures(all),
-        failed_machines: of_all(all, |report| &report.failed_machines, FAILED_MACHINES_MAX),
-        lateness: Lateness {
+        failures: add_failures(all),
+        failed_machines: collect_from_reports(
+            all,
+            |report| &report.failed_machines,
+            FAILED_MACHINES_MAX,
+        ),
+        lateness: GeneratorLateness {
             power_on: times(|report| &report.lateness.power_on)?,
             request: times(|report| &report.lateness.request)?,
         },
-        silences: silences(all),
-        oddities: oddities(all),
-        series: series(all, wall_s),
-        machines: machines(all),
+        silences: pick_longest_silences(all),
+        oddities: sum_oddities(all),
+        series: add_series(all, wall_s),
+        machines: add_machine_rows(all),
         // Whoever looked at the server's host looked at the same one.
         server_drops: all
             .iter()
             .filter_map(|placed| placed.report.server_drops)
-            .max_by_key(Drops::all),
-        warnings: named(all, |report| &report.warnings),
-        limits: limits(all),
+            .max_by_key(KernelDrops::all),
+        warnings: name_sentences(all, |report| &report.warnings),
+        limits: collect_limits(all),
         verdicts: Vec::new(),
         repeats: None,
         parts: all.iter().map(|placed| placed.report.part(placed.name)).collect(),
@@ -74,14 +83,16 @@ pub(super) fn added(all: &[Placed<'_>]) -> anyhow::Result<Document> {
 }
 
 /// Histograms and retransmissions added.
-fn sum<'a>(all: impl Iterator<Item = &'a Times>) -> anyhow::Result<Times> {
+fn sum_times<'a>(
+    all: impl Iterator<Item = &'a TimeDistribution>,
+) -> anyhow::Result<TimeDistribution> {
     let mut whole = None;
     let mut retransmits = None;
     for times in all {
         retransmits =
             times.retransmits.map_or(retransmits, |more| Some(retransmits.unwrap_or(0) + more));
         let Some(text) = &times.histogram else { continue };
-        let one = histogram::decoded(text)?;
+        let one = histogram::decode_histogram(text)?;
         whole = match whole {
             None => Some(one),
             Some(mut whole) => {
@@ -90,28 +101,29 @@ fn sum<'a>(all: impl Iterator<Item = &'a Times>) -> anyhow::Result<Times> {
             }
         };
     }
-    let times = whole.as_ref().map(Times::of).unwrap_or_default();
-    Ok(Times { retransmits, ..times })
+    let times = whole.as_ref().map(TimeDistribution::of).unwrap_or_default();
+    Ok(TimeDistribution { retransmits, ..times })
 }
 
-fn stages(all: &[Placed<'_>]) -> anyhow::Result<BTreeMap<String, Times>> {
+fn add_stages(all: &[PlacedReport<'_>]) -> anyhow::Result<BTreeMap<String, TimeDistribution>> {
     let mut names: Vec<&String> =
         all.iter().flat_map(|placed| placed.report.stages.keys()).collect();
     names.sort();
     names.dedup();
-    let one = |name: &String| sum(all.iter().filter_map(|placed| placed.report.stages.get(name)));
+    let one =
+        |name: &String| sum_times(all.iter().filter_map(|placed| placed.report.stages.get(name)));
     names.into_iter().map(|name| Ok((name.clone(), one(name)?))).collect()
 }
 
-fn summary(all: &[Placed<'_>], wall_s: f64, boot: &Times) -> Summary {
+fn add_summaries(all: &[PlacedReport<'_>], wall_s: f64, boot: &TimeDistribution) -> RunSummary {
     let each = || all.iter().map(|placed| &placed.report.summary);
-    let any = |of: fn(&Summary) -> bool| each().any(of);
-    let sum = |of: fn(&Summary) -> u32| each().map(of).sum::<u32>();
-    let most = |of: fn(&Summary) -> f64| each().map(of).fold(0.0, f64::max);
+    let any = |of: fn(&RunSummary) -> bool| each().any(of);
+    let sum = |of: fn(&RunSummary) -> u32| each().map(of).sum::<u32>();
+    let most = |of: fn(&RunSummary) -> f64| each().map(of).fold(0.0, f64::max);
     // Whoever measured the server measured the same one.
-    let greatest = |of: fn(&Summary) -> Option<f64>| each().filter_map(of).reduce(f64::max);
+    let greatest = |of: fn(&RunSummary) -> Option<f64>| each().filter_map(of).reduce(f64::max);
     let bytes: u64 = each().map(|one| one.bytes).sum();
-    Summary {
+    RunSummary {
         machines: sum(|one| one.machines),
         booted: sum(|one| one.booted),
         failed: sum(|one| one.failed),
@@ -124,7 +136,7 @@ fn summary(all: &[Placed<'_>], wall_s: f64, boot: &Times) -> Summary {
         interrupted: any(|one| one.interrupted),
         firmware: any(|one| one.firmware),
         fetches: any(|one| one.fetches),
-        proved: proved(all),
+        proved: describe_proofs(all),
         wrong_contents: sum(|one| one.wrong_contents),
         warm_up_s: most(|one| one.warm_up_s),
         never_begun: each().map(|one| one.never_begun).sum(),
@@ -143,27 +155,30 @@ fn summary(all: &[Placed<'_>], wall_s: f64, boot: &Times) -> Summary {
 }
 
 /// Counts of plain requests by the whole time.
-fn rates(stages: &BTreeMap<String, Times>, summary: &Summary) -> Rates {
+fn compute_merged_rates(
+    stages: &BTreeMap<String, TimeDistribution>,
+    summary: &RunSummary,
+) -> ProtocolRates {
     let rate = |stage: &str| {
         let count = stages.get(stage).map_or(0, |times| times.count);
         (!summary.firmware && count > 0).then(|| count as f64 / summary.wall_s.max(f64::EPSILON))
     };
-    Rates {
+    ProtocolRates {
         leases_per_s: rate("dhcp"),
         transfers_per_s: rate("loader"),
         requests_per_s: rate("file"),
     }
 }
 
-fn run(all: &[Placed<'_>]) -> Run {
-    let every = |of: fn(&Run) -> &str| {
+fn describe_merged_run(all: &[PlacedReport<'_>]) -> RunDescription {
+    let every = |of: fn(&RunDescription) -> &str| {
         let mut words: Vec<&str> = all.iter().map(|placed| of(&placed.report.run)).collect();
         words.sort_unstable();
         words.dedup();
         words.join(", ")
     };
     let first = all.iter().min_by_key(|placed| placed.after_ms).map(|placed| &placed.report.run);
-    Run {
+    RunDescription {
         command_line: std::env::args().collect(),
         server: every(|run| &run.server),
         scenario: every(|run| &run.scenario),
@@ -177,8 +192,8 @@ fn run(all: &[Placed<'_>]) -> Run {
     }
 }
 
-fn failures(all: &[Placed<'_>]) -> Vec<Failed> {
-    let mut causes: Vec<Failed> = Vec::new();
+fn add_failures(all: &[PlacedReport<'_>]) -> Vec<CauseEntry> {
+    let mut causes: Vec<CauseEntry> = Vec::new();
     for failed in all.iter().flat_map(|placed| &placed.report.failures) {
         match causes
             .iter_mut()
@@ -192,8 +207,8 @@ fn failures(all: &[Placed<'_>]) -> Vec<Failed> {
     causes
 }
 
-fn oddities(all: &[Placed<'_>]) -> Vec<Odd> {
-    let mut whole: Vec<Odd> = Vec::new();
+fn sum_oddities(all: &[PlacedReport<'_>]) -> Vec<OddityEntry> {
+    let mut whole: Vec<OddityEntry> = Vec::new();
     for odd in all.iter().flat_map(|placed| &placed.report.oddities) {
         match whole.iter_mut().find(|known| known.what == odd.what) {
             Some(known) => known.times += odd.times,
@@ -205,11 +220,12 @@ fn oddities(all: &[Placed<'_>]) -> Vec<Odd> {
 
 /// The longest of each protocol that any generator saw: another one may have been answered
 /// meanwhile.
-fn silences(all: &[Placed<'_>]) -> Vec<Silence> {
-    let mut longest: Vec<Silence> = Vec::new();
+fn pick_longest_silences(all: &[PlacedReport<'_>]) -> Vec<SilenceEntry> {
+    let mut longest: Vec<SilenceEntry> = Vec::new();
     for placed in all {
         for silence in &placed.report.silences {
-            let silence = Silence { at_ms: silence.at_ms + placed.after_ms, ..silence.clone() };
+            let silence =
+                SilenceEntry { at_ms: silence.at_ms + placed.after_ms, ..silence.clone() };
             match longest.iter_mut().find(|known| known.protocol == silence.protocol) {
                 Some(known) if known.longest_ms < silence.longest_ms => *known = silence,
                 Some(_) => {}
@@ -221,17 +237,17 @@ fn silences(all: &[Placed<'_>]) -> Vec<Silence> {
 }
 
 /// Each point goes to the common point at or after it.
-fn series(all: &[Placed<'_>], wall_s: f64) -> Vec<Point> {
+fn add_series(all: &[PlacedReport<'_>], wall_s: f64) -> Vec<SeriesPoint> {
     // Milliseconds of a run of a week at most.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let whole_ms = (wall_s * 1e3) as u64 + 1;
     let width = whole_ms.div_ceil(POINTS_MAX).max(POINT_MS);
-    let mut points: BTreeMap<u64, Point> = BTreeMap::new();
+    let mut points: BTreeMap<u64, SeriesPoint> = BTreeMap::new();
     for (placed, point) in
         all.iter().flat_map(|placed| placed.report.series.iter().map(move |point| (placed, point)))
     {
         let t_ms = (point.t_ms + placed.after_ms).div_ceil(width) * width;
-        let empty = || Point { t_ms, bytes: 0, booted: 0, failed: 0, client_cpu_ms: 0 };
+        let empty = || SeriesPoint { t_ms, bytes: 0, booted: 0, failed: 0, client_cpu_ms: 0 };
         let sum = points.entry(t_ms).or_insert_with(empty);
         sum.bytes += point.bytes;
         sum.booted += point.booted;
@@ -241,8 +257,8 @@ fn series(all: &[Placed<'_>], wall_s: f64) -> Vec<Point> {
     points.into_values().collect()
 }
 
-fn machines(all: &[Placed<'_>]) -> Vec<Machine> {
-    let mut whole: Vec<Machine> = Vec::new();
+fn add_machine_rows(all: &[PlacedReport<'_>]) -> Vec<BootRow> {
+    let mut whole: Vec<BootRow> = Vec::new();
     for placed in all {
         let after_us = placed.after_ms * 1000;
         whole.extend(placed.report.machines.iter().map(|machine| {
@@ -257,15 +273,19 @@ fn machines(all: &[Placed<'_>]) -> Vec<Machine> {
     whole
 }
 
-fn of_all<T: Clone>(all: &[Placed<'_>], of: fn(&Document) -> &Vec<T>, most: usize) -> Vec<T> {
+fn collect_from_reports<T: Clone>(
+    all: &[PlacedReport<'_>],
+    of: fn(&ReportDocument) -> &Vec<T>,
+    most: usize,
+) -> Vec<T> {
     all.iter().flat_map(|placed| of(placed.report)).take(most).cloned().collect()
 }
 
 /// What each generator saw, by its name, and what is wrong with them together.
-fn limits(all: &[Placed<'_>]) -> Vec<String> {
+fn collect_limits(all: &[PlacedReport<'_>]) -> Vec<String> {
     let mut whole: Vec<String> = Vec::new();
     let last_start_s = all.iter().map(|placed| placed.after_ms as f64 / 1e3).fold(0.0, f64::max);
-    let first_end_s = all.iter().map(Placed::end_s).fold(f64::INFINITY, f64::min);
+    let first_end_s = all.iter().map(PlacedReport::end_s).fold(f64::INFINITY, f64::min);
     if last_start_s >= first_end_s {
         whole.push(format!(
             "the runs did not overlap: one ended {:.1} s before another began, so the server never \
@@ -273,27 +293,30 @@ fn limits(all: &[Placed<'_>]) -> Vec<String> {
             last_start_s - first_end_s
         ));
     }
-    if let Some((a, b)) = same_machines(all) {
+    if let Some((a, b)) = find_same_machines(all) {
         whole.push(format!(
             "{a} and {b} have the same seed: their machines had the same hardware addresses and \
              shared leases; give each its own --seed"
         ));
     }
-    whole.extend(named(all, |report| &report.limits));
+    whole.extend(name_sentences(all, |report| &report.limits));
     whole
 }
 
 /// The sentences of each report, behind its name.
-fn named(all: &[Placed<'_>], of: fn(&Document) -> &Vec<String>) -> Vec<String> {
-    let one = |placed: &Placed<'_>| {
+fn name_sentences(
+    all: &[PlacedReport<'_>],
+    of: fn(&ReportDocument) -> &Vec<String>,
+) -> Vec<String> {
+    let one = |placed: &PlacedReport<'_>| {
         of(placed.report).iter().map(|said| format!("{}: {said}", placed.name)).collect::<Vec<_>>()
     };
     all.iter().flat_map(one).collect()
 }
 
 /// What all of them have proved; each by its name where they differ.
-fn proved(all: &[Placed<'_>]) -> String {
-    let of = |placed: &Placed<'_>| placed.report.summary.proved.clone();
+fn describe_proofs(all: &[PlacedReport<'_>]) -> String {
+    let of = |placed: &PlacedReport<'_>| placed.report.summary.proved.clone();
     let first = all.first().map(of).unwrap_or_default();
     if all.iter().all(|placed| of(placed) == first) {
         return first;
@@ -305,8 +328,8 @@ fn proved(all: &[Placed<'_>]) -> String {
 }
 
 /// Two generators whose machines asked for addresses by the same names.
-fn same_machines<'a>(all: &[Placed<'a>]) -> Option<(&'a str, &'a str)> {
-    let asks = |placed: &&Placed<'_>| placed.report.stages.contains_key("dhcp");
+fn find_same_machines<'a>(all: &[PlacedReport<'a>]) -> Option<(&'a str, &'a str)> {
+    let asks = |placed: &&PlacedReport<'_>| placed.report.stages.contains_key("dhcp");
     let mut seeds: BTreeMap<u64, &str> = BTreeMap::new();
     all.iter()
         .filter(asks)

@@ -7,12 +7,12 @@ use crate::histogram;
 use crate::json::tests::made_up;
 
 /// Two generators of 100 and 50 machines; the second begins so many milliseconds later.
-fn two(after_ms: u64) -> Document {
+fn two(after_ms: u64) -> ReportDocument {
     let (mut a, mut b) = (made_up(100), made_up(50));
     a.run.started_ms = 1_700_000_000_000;
     b.run.started_ms = a.run.started_ms + after_ms;
     b.run.seed = 2;
-    merged(&[("north".into(), a), ("south".into(), b)]).unwrap()
+    merge_named_reports(&[("north".into(), a), ("south".into(), b)]).unwrap()
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn counts_and_histograms_are_added() {
         (150, 150, Some(4))
     );
     assert_eq!(report.boot.max_us, made_up(100).boot.max_us);
-    let all = histogram::decoded(report.boot.histogram.as_ref().unwrap()).unwrap();
+    let all = histogram::decode_histogram(report.boot.histogram.as_ref().unwrap()).unwrap();
     assert_eq!(all.value_at_quantile(0.5), report.boot.p50_us);
     assert!(
         report.boot.p50_us < made_up(100).boot.p50_us
@@ -72,10 +72,13 @@ fn runs_that_were_no_load_together_are_told() {
     let mut same = made_up(5);
     same.run.started_ms = 1;
     let said =
-        merged(&[("north".into(), same.clone()), ("south".into(), same.clone())]).unwrap().limits;
+        merge_named_reports(&[("north".into(), same.clone()), ("south".into(), same.clone())])
+            .unwrap()
+            .limits;
     assert!(said[0].starts_with("north and south have the same seed"), "{said:?}");
     same.boot.histogram = None;
-    let error =
-        merged(&[("north".into(), same.clone()), ("south".into(), same)]).unwrap_err().to_string();
+    let error = merge_named_reports(&[("north".into(), same.clone()), ("south".into(), same)])
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("of an older loadtest"), "{error}");
 }

@@ -4,66 +4,66 @@
 use std::time::{Duration, Instant};
 
 use ringboot::config::Config;
-use ringboot_fleet::Pretty;
+use ringboot_fleet::PrettyMicroseconds;
 use serde::Serialize;
 
-use super::goal::Goal;
+use super::goal::TuneGoal;
 use super::knobs::KNOBS;
-use super::search::{Bench, Stop, Values};
-use crate::child::{self, Ended};
-use crate::interrupt::Interrupted;
-use crate::json::Document;
-use crate::ticker::Ticker;
+use super::search::{KnobValues, TuneBench, TuneStop};
+use crate::child::{self, ChildOutcome};
+use crate::interrupt::InterruptFlag;
+use crate::json::ReportDocument;
+use crate::ticker::RunTicker;
 
 /// Runs of one scenario against private servers, with all that they told.
-pub(super) struct Runs {
+pub(super) struct TuneRuns {
     /// Of every run, before its settings.
     arguments: Vec<String>,
     /// What the private server is set to where a run says nothing else.
     now: Config,
-    goal: Goal,
+    goal: TuneGoal,
     /// Machines begin again until the time is over.
     timed: bool,
-    ticker: Ticker,
-    interrupted: Interrupted,
-    done: Vec<Run>,
+    ticker: RunTicker,
+    interrupted: InterruptFlag,
+    done: Vec<TuneRun>,
 }
 
 /// One run.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Run {
+pub(super) struct TuneRun {
     /// What differed from now.
-    pub(super) values: Values,
-    /// In the order of [`Goal::ALL`], seconds; None of a run that failed.
-    pub(super) goals: Option<[Option<f64>; Goal::ALL.len()]>,
+    pub(super) values: KnobValues,
+    /// In the order of [`TuneGoal::ALL`], seconds; None of a run that failed.
+    pub(super) goals: Option<[Option<f64>; TuneGoal::ALL.len()]>,
     /// Why it failed.
     pub(super) failure: Option<String>,
     pub(super) generator_was_limit: bool,
 }
 
-impl Runs {
+impl TuneRuns {
     /// The first Ctrl-C ends the search after the run that goes on, which ends by itself; the
     /// second ends it at once.
     pub(super) fn new(
         arguments: Vec<String>,
         now: Config,
-        goal: Goal,
+        goal: TuneGoal,
         timed: bool,
     ) -> anyhow::Result<Self> {
-        let (ticker, interrupted) = (Ticker::new()?, Interrupted::watch()?);
+        let (ticker, interrupted) = (RunTicker::new()?, InterruptFlag::watch()?);
         Ok(Self { arguments, now, goal, timed, ticker, interrupted, done: Vec::new() })
     }
 
     /// A run whose report is wanted: the first, which finds nothing in any cache.
-    pub(super) fn warm_up(&mut self) -> anyhow::Result<(Document, Duration)> {
+    pub(super) fn warm_up(&mut self) -> anyhow::Result<(ReportDocument, Duration)> {
         let begun = Instant::now();
-        let report = match child::run(&self.arguments_of(&Values::new()))? {
-            Ended::Report(report) => *report,
-            Ended::Interrupted => return Err(Stop::Interrupted.into()),
-            Ended::Failed(why) => return Err(Stop::Broken(why).into()),
+        let report = match child::run_child_process(&self.arguments_of(&KnobValues::new()))? {
+            ChildOutcome::Report(report) => *report,
+            ChildOutcome::Interrupted => return Err(TuneStop::Interrupted.into()),
+            ChildOutcome::Failed(why) => return Err(TuneStop::Broken(why).into()),
         };
-        if let Some(failure) = failure(&report) {
-            return Err(Stop::Broken(format!(
+        if let Some(failure) = find_run_failure(&report) {
+            return Err(TuneStop::Broken(format!(
                 "the server as it is now, before anything is changed: {failure}"
             ))
             .into());
@@ -73,7 +73,7 @@ impl Runs {
     }
 
     /// In the order in which they were made.
-    pub(super) fn done(&self) -> &[Run] {
+    pub(super) fn done(&self) -> &[TuneRun] {
         &self.done
     }
 
@@ -87,7 +87,7 @@ impl Runs {
     }
 
     /// Settings that the private server would not have by itself.
-    fn arguments_of(&self, values: &Values) -> Vec<String> {
+    fn arguments_of(&self, values: &KnobValues) -> Vec<String> {
         let plain = Config::for_root("/");
         let mut arguments = self.arguments.clone();
         for spec in &KNOBS {
@@ -100,44 +100,48 @@ impl Runs {
         arguments
     }
 
-    fn measured(&self, report: &Document) -> Result<[Option<f64>; Goal::ALL.len()], Stop> {
+    fn measured(
+        &self,
+        report: &ReportDocument,
+    ) -> Result<[Option<f64>; TuneGoal::ALL.len()], TuneStop> {
         if self.goal.of(report, self.timed).is_none() {
             let words = self.goal.words(self.timed);
-            return Err(Stop::Broken(format!(
+            return Err(TuneStop::Broken(format!(
                 "a run is too short to measure the {words}: give it more --clients"
             )));
         }
-        Ok(Goal::ALL.map(|goal| goal.of(report, self.timed)))
+        Ok(TuneGoal::ALL.map(|goal| goal.of(report, self.timed)))
     }
 
-    fn tell(&mut self, values: &Values) {
+    fn tell(&mut self, values: &KnobValues) {
         let values: Vec<String> =
             values.iter().map(|(name, value)| format!("{name} = {value}")).collect();
         let values = if values.is_empty() { "as it is now".to_owned() } else { values.join(", ") };
         let last = self.done.iter().rev().find_map(|run| run.goals?[self.goal as usize]);
-        let last = last.map_or(String::new(), |last| format!("; the last took {}", seconds(last)));
+        let last =
+            last.map_or(String::new(), |last| format!("; the last took {}", format_seconds(last)));
         self.ticker.tell(&format!("run {}: {values}{last}", self.done.len() + 1));
     }
 }
 
-impl Bench for Runs {
-    fn run(&mut self, values: &Values) -> Result<Option<f64>, Stop> {
+impl TuneBench for TuneRuns {
+    fn run(&mut self, values: &KnobValues) -> Result<Option<f64>, TuneStop> {
         self.tell(values);
-        let ended = child::run(&self.arguments_of(values))
-            .map_err(|error| Stop::Broken(format!("{error:#}")))?;
+        let ended = child::run_child_process(&self.arguments_of(values))
+            .map_err(|error| TuneStop::Broken(format!("{error:#}")))?;
         if self.interrupted.is() {
-            return Err(Stop::Interrupted);
+            return Err(TuneStop::Interrupted);
         }
         let (goals, failure, generator_was_limit) = match ended {
-            Ended::Interrupted => return Err(Stop::Interrupted),
-            Ended::Failed(why) => (None, Some(why), false),
-            Ended::Report(report) => {
-                let failure = failure(&report);
+            ChildOutcome::Interrupted => return Err(TuneStop::Interrupted),
+            ChildOutcome::Failed(why) => (None, Some(why), false),
+            ChildOutcome::Report(report) => {
+                let failure = find_run_failure(&report);
                 let goals = if failure.is_none() { Some(self.measured(&report)?) } else { None };
                 (goals, failure, report.summary.client_was_limit)
             }
         };
-        self.done.push(Run { values: values.clone(), goals, failure, generator_was_limit });
+        self.done.push(TuneRun { values: values.clone(), goals, failure, generator_was_limit });
         Ok(goals.and_then(|goals| goals[self.goal as usize]))
     }
 
@@ -147,7 +151,7 @@ impl Bench for Runs {
 }
 
 /// Why a run says nothing of how fast a server is.
-fn failure(report: &Document) -> Option<String> {
+fn find_run_failure(report: &ReportDocument) -> Option<String> {
     let summary = &report.summary;
     let first = report
         .failures
@@ -158,8 +162,8 @@ fn failure(report: &Document) -> Option<String> {
 }
 
 /// A time in the unit that a person would choose.
-pub(super) fn seconds(seconds: f64) -> Pretty {
+pub(super) fn format_seconds(seconds: f64) -> PrettyMicroseconds {
     // Negative and immense times do not come from clocks.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    Pretty((seconds * 1e6).round() as u64)
+    PrettyMicroseconds((seconds * 1e6).round() as u64)
 }

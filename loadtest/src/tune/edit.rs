@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 /// `key = value` of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct SettingEntry {
     pub(super) table: &'static str,
     pub(super) key: &'static str,
     pub(super) value: u64,
@@ -21,25 +21,25 @@ pub(super) struct Entry {
 
 /// What happened to one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Change {
-    pub(super) entry: Entry,
+pub(super) struct SettingChange {
+    pub(super) entry: SettingEntry,
     /// As the file had it; None: it did not.
     pub(super) old: Option<String>,
 }
 
 /// The text with these entries, and those that it did not have so already. `path` names it in
 /// complaints.
-pub(super) fn edited(
+pub(super) fn edit_entries(
     path: &str,
     text: &str,
-    entries: &[Entry],
-) -> anyhow::Result<(String, Vec<Change>)> {
+    entries: &[SettingEntry],
+) -> anyhow::Result<(String, Vec<SettingChange>)> {
     Config::parse(path, text)
         .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?;
     let (mut out, mut changes) = (text.to_owned(), Vec::new());
     for entry in entries {
         // Read anew for each: what was put in before has moved what follows.
-        let (at, new, old) = place(&out, entry).ok_or_else(|| {
+        let (at, new, old) = find_entry_place(&out, entry).ok_or_else(|| {
             let (table, key) = (entry.table, entry.key);
             anyhow!(
                 "{path}: no place for {key} in the table {table}: write it as [{table}] with a \
@@ -48,7 +48,7 @@ pub(super) fn edited(
         })?;
         if old.as_ref().is_none_or(|old| *old != entry.value.to_string()) {
             out.replace_range(at, &new);
-            changes.push(Change { entry: *entry, old });
+            changes.push(SettingChange { entry: *entry, old });
         }
     }
     let done = Config::parse(path, &out)
@@ -57,8 +57,11 @@ pub(super) fn edited(
 }
 
 /// Where something goes, what goes there, and the value that stands there now.
-fn place(text: &str, entry: &Entry) -> Option<(Range<usize>, String, Option<String>)> {
-    let Entry { table, key, value } = entry;
+fn find_entry_place(
+    text: &str,
+    entry: &SettingEntry,
+) -> Option<(Range<usize>, String, Option<String>)> {
+    let SettingEntry { table, key, value } = entry;
     let line_end = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let root = DeTable::parse(text).ok()?.into_inner();
     let Some(found) = root.get(*table) else {
@@ -74,17 +77,17 @@ fn place(text: &str, entry: &Entry) -> Option<(Range<usize>, String, Option<Stri
     if !text.get(header.clone())?.starts_with('[') {
         return None;
     }
-    let at =
-        after_its_comment(text, header.end, key).or_else(|| Some(end_of_line(text, header.end)))?;
+    let at = find_comment_end(text, header.end, key)
+        .or_else(|| Some(find_next_line(text, header.end)))?;
     let gap = if text.get(..at)?.ends_with('\n') { "" } else { line_end };
     Some((at..at, format!("{gap}{key} = {value}{line_end}"), None))
 }
 
 /// After the line `#key = ...` of the table whose header ends here: there its meaning is explained.
-fn after_its_comment(text: &str, header_end: usize, key: &str) -> Option<usize> {
-    let mut at = end_of_line(text, header_end);
+fn find_comment_end(text: &str, header_end: usize, key: &str) -> Option<usize> {
+    let mut at = find_next_line(text, header_end);
     while at < text.len() {
-        let end = end_of_line(text, at);
+        let end = find_next_line(text, at);
         let line = text.get(at..end)?.trim();
         let plain = line.trim_start_matches(['#', ' ']);
         if line.starts_with('[') || line.starts_with('#') && plain.starts_with('[') {
@@ -101,13 +104,18 @@ fn after_its_comment(text: &str, header_end: usize, key: &str) -> Option<usize> 
 }
 
 /// The beginning of the next line.
-fn end_of_line(text: &str, at: usize) -> usize {
+fn find_next_line(text: &str, at: usize) -> usize {
     text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |length| at + length + 1)
 }
 
 /// Replaces the file in one step, with a copy of what it was beside it, whose name is returned.
 /// Owner and mode stay.
-pub(super) fn replace(file: &Path, old: &str, new: &str, stamp: &str) -> anyhow::Result<PathBuf> {
+pub(super) fn replace_config_file(
+    file: &Path,
+    old: &str,
+    new: &str,
+    stamp: &str,
+) -> anyhow::Result<PathBuf> {
     // Where it is a link, what it leads to is replaced, not the link.
     let file = file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
     let shown = file.display();
@@ -120,9 +128,9 @@ pub(super) fn replace(file: &Path, old: &str, new: &str, stamp: &str) -> anyhow:
     };
     let (backup, fresh) = (beside(&format!(".{stamp}")), beside(".new"));
     let like = fs::metadata(&file).with_context(|| format!("cannot look at {shown}"))?;
-    write_like(&backup, old, &like)
+    write_file_like(&backup, old, &like)
         .with_context(|| format!("cannot write {}", backup.display()))?;
-    let written = write_like(&fresh, new, &like).and_then(|()| fs::rename(&fresh, &file));
+    let written = write_file_like(&fresh, new, &like).and_then(|()| fs::rename(&fresh, &file));
     if written.is_err() {
         // The old file is still there; of the new one nothing shall be.
         let _ = fs::remove_file(&fresh);
@@ -131,7 +139,7 @@ pub(super) fn replace(file: &Path, old: &str, new: &str, stamp: &str) -> anyhow:
     Ok(backup)
 }
 
-fn write_like(path: &Path, text: &str, like: &fs::Metadata) -> std::io::Result<()> {
+fn write_file_like(path: &Path, text: &str, like: &fs::Metadata) -> std::io::Result<()> {
     let mut file = File::create_new(path)?;
     file.set_permissions(like.permissions())?;
     let own = file.metadata()?;
@@ -149,13 +157,13 @@ mod tests {
 
     use super::*;
 
-    const SPIN: Entry = Entry { table: "tuning", key: "spin-us", value: 7 };
-    const WINDOW: Entry = Entry { table: "tftp", key: "windowsize-max", value: 8 };
-    const WORKERS: Entry = Entry { table: "server", key: "workers", value: 3 };
+    const SPIN: SettingEntry = SettingEntry { table: "tuning", key: "spin-us", value: 7 };
+    const WINDOW: SettingEntry = SettingEntry { table: "tftp", key: "windowsize-max", value: 8 };
+    const WORKERS: SettingEntry = SettingEntry { table: "server", key: "workers", value: 3 };
     const SHIPPED: &str = include_str!("../../../config/ringboot.toml");
 
-    fn put(text: &str, entries: &[Entry]) -> String {
-        edited("x.toml", text, entries).unwrap().0
+    fn put(text: &str, entries: &[SettingEntry]) -> String {
+        edit_entries("x.toml", text, entries).unwrap().0
     }
 
     /// The lines that one text has more than the other, whose lines it has all, in their order.
@@ -170,7 +178,7 @@ mod tests {
     #[test]
     fn the_shipped_file_gets_each_key_below_its_explanation_and_keeps_every_line() {
         let entries = [WORKERS, WINDOW, SPIN];
-        let (new, changes) = edited("x.toml", SHIPPED, &entries).unwrap();
+        let (new, changes) = edit_entries("x.toml", SHIPPED, &entries).unwrap();
         assert_eq!(
             added(SHIPPED, &new),
             ["workers = 3\n", "windowsize-max = 8\n", "spin-us = 7\n"]
@@ -182,9 +190,9 @@ mod tests {
         ] {
             assert!(new.contains(lines), "{lines}");
         }
-        assert_eq!(changes, entries.map(|entry| Change { entry, old: None }));
+        assert_eq!(changes, entries.map(|entry| SettingChange { entry, old: None }));
         assert_eq!(
-            edited("x.toml", &new, &entries).unwrap(),
+            edit_entries("x.toml", &new, &entries).unwrap(),
             (new, Vec::new()),
             "again changes nothing"
         );
@@ -206,8 +214,8 @@ mod tests {
             assert_eq!(put(old, &[SPIN]), new);
         }
         let (_, changes) =
-            edited("x.toml", "root = \"/a\"\n[tuning]\nspin-us = 50\n", &[SPIN]).unwrap();
-        assert_eq!(changes, [Change { entry: SPIN, old: Some("50".to_owned()) }]);
+            edit_entries("x.toml", "root = \"/a\"\n[tuning]\nspin-us = 50\n", &[SPIN]).unwrap();
+        assert_eq!(changes, [SettingChange { entry: SPIN, old: Some("50".to_owned()) }]);
     }
 
     #[test]
@@ -235,13 +243,14 @@ mod tests {
             put(of_rule, &[WINDOW]),
             of_rule.replacen("[tftp]\n", "[tftp]\nwindowsize-max = 8\n", 1)
         );
-        let said = edited("x.toml", rules, &[WINDOW]).unwrap_err().to_string();
+        let said = edit_entries("x.toml", rules, &[WINDOW]).unwrap_err().to_string();
         assert!(
             said.contains("no place for windowsize-max in the table tftp: write it as [tftp]"),
             "{said}"
         );
         let inline =
-            edited("x.toml", "root = \"/a\"\ntuning = { tid-sockets = 2 }\n", &[SPIN]).unwrap_err();
+            edit_entries("x.toml", "root = \"/a\"\ntuning = { tid-sockets = 2 }\n", &[SPIN])
+                .unwrap_err();
         assert!(inline.to_string().contains("no place for spin-us"), "{inline}");
     }
 
@@ -251,7 +260,7 @@ mod tests {
             ("root = \"/a\"\n[tuning\n", "x.toml:2:8: "),
             ("root = \"/a\"\n[tuning]\nspin = 1\n", "x.toml:3:1: "),
         ] {
-            let said = edited("x.toml", text, &[SPIN]).unwrap_err().to_string();
+            let said = edit_entries("x.toml", text, &[SPIN]).unwrap_err().to_string();
             assert!(said.contains(place), "{said}");
         }
     }
@@ -263,7 +272,7 @@ mod tests {
         fs::write(&file, "old").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
         symlink("x.toml", &link).unwrap();
-        let backup = replace(&link, "old", "new", "stamp").unwrap();
+        let backup = replace_config_file(&link, "old", "new", "stamp").unwrap();
         assert!(link.is_symlink());
         assert_eq!(
             (fs::read_to_string(&file).unwrap(), fs::read_to_string(&backup).unwrap()),
@@ -271,7 +280,7 @@ mod tests {
         );
         assert!(backup.ends_with("x.toml.stamp"), "{backup:?}");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
-        let changed = replace(&file, "old", "newer", "stamp2").unwrap_err().to_string();
+        let changed = replace_config_file(&file, "old", "newer", "stamp2").unwrap_err().to_string();
         assert!(changed.contains("was changed by somebody else"), "{changed}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
     }

@@ -1,10 +1,10 @@
 //! What a search makes smaller: one number of a run's report.
 
-use crate::json::Document;
+use crate::json::ReportDocument;
 
 /// The number. Less of each is better.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Goal {
+pub(super) enum TuneGoal {
     /// Time until the last machine is done; of a scenario that goes on for a set time, the time of
     /// 1,000 requests
     #[default]
@@ -17,7 +17,7 @@ pub(super) enum Goal {
     Cpu,
 }
 
-impl Goal {
+impl TuneGoal {
     pub(super) const ALL: [Self; 4] = [Self::Wall, Self::Median, Self::P99, Self::Cpu];
 
     pub(super) fn name(self) -> &'static str {
@@ -41,7 +41,7 @@ impl Goal {
     }
 
     /// Seconds. `timed`: machines begin again until the time is over. None: nothing was measured.
-    pub(super) fn of(self, report: &Document, timed: bool) -> Option<f64> {
+    pub(super) fn of(self, report: &ReportDocument, timed: bool) -> Option<f64> {
         let requests: u64 = report.stages.values().map(|times| times.count).sum();
         let work = if timed { requests as f64 / 1000.0 } else { 1.0 };
         let seconds = |us: u64| us as f64 / 1e6;
@@ -67,12 +67,12 @@ mod tests {
         (report.summary.wall_s, report.summary.server_cpu_s) = (10.0, Some(2.0));
         let requests: u64 = report.stages.values().map(|times| times.count).sum();
         assert_eq!(
-            (Goal::Wall.of(&report, false), Goal::Cpu.of(&report, false)),
+            (TuneGoal::Wall.of(&report, false), TuneGoal::Cpu.of(&report, false)),
             (Some(10.0), Some(2.0))
         );
-        assert_eq!(Goal::Wall.of(&report, true), Some(10_000.0 / requests as f64));
-        assert_eq!(Goal::Median.of(&report, true), Some(report.boot.p50_us as f64 / 1e6));
+        assert_eq!(TuneGoal::Wall.of(&report, true), Some(10_000.0 / requests as f64));
+        assert_eq!(TuneGoal::Median.of(&report, true), Some(report.boot.p50_us as f64 / 1e6));
         report.summary.server_cpu_s = Some(0.0);
-        assert_eq!(Goal::Cpu.of(&report, false), None);
+        assert_eq!(TuneGoal::Cpu.of(&report, false), None);
     }
 }

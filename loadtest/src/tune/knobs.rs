@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{anyhow, ensure};
 use ringboot::config::Config;
-use ringboot_fleet::{Does, Request, Scenario};
+use ringboot_fleet::{RoleTask, Scenario, StepRequest};
 
-use super::search::Knob;
+use super::search::TuneKnob;
 
 /// A knob as the configuration has it.
 #[derive(Debug)]
-pub(super) struct Spec {
+pub(super) struct KnobSpec {
     pub(super) name: &'static str,
     /// Its table. The key has the knob's name.
     pub(super) table: &'static str,
@@ -19,12 +19,12 @@ pub(super) struct Spec {
     /// Values to try; empty: they depend on the machine.
     ladder: &'static [u64],
     /// Without it nothing of the scenario can tell the values apart.
-    needs: Needs,
+    needs: KnobNeeds,
     read: fn(&Config) -> u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Needs {
+enum KnobNeeds {
     Files,
     Tftp,
     Http,
@@ -33,99 +33,102 @@ enum Needs {
 /// In the order in which they are tried: those first that matter most where they matter.
 /// (`tid-sockets` is not among them: it tells transfers of one client apart, and is not about
 /// speed.)
-pub(super) const KNOBS: [Spec; 7] = [
-    Spec {
+pub(super) const KNOBS: [KnobSpec; 7] = [
+    KnobSpec {
         name: "workers",
         table: "server",
         about: "boot cores",
         ladder: &[],
-        needs: Needs::Files,
-        read: |config| config.server.workers.map_or_else(boot_cores_max, |workers| workers as u64),
+        needs: KnobNeeds::Files,
+        read: |config| {
+            config.server.workers.map_or_else(count_boot_cores, |workers| workers as u64)
+        },
     },
-    Spec {
+    KnobSpec {
         name: "windowsize-max",
         table: "tftp",
         about: "blocks in one window of TFTP",
         ladder: &[4, 8, 16, 32, 64],
-        needs: Needs::Tftp,
+        needs: KnobNeeds::Tftp,
         read: |config| config.tftp.options.windowsize_max.into(),
     },
-    Spec {
+    KnobSpec {
         name: "http-slots",
         table: "tuning",
         about: "large HTTP bodies of a core at full speed",
         ladder: &[0, 4, 16, 64],
-        needs: Needs::Http,
+        needs: KnobNeeds::Http,
         read: |config| config.tuning.http_slots.map_or(0, u64::from),
     },
-    Spec {
+    KnobSpec {
         name: "http-chunk",
         table: "tuning",
         about: "octets in one sendfile call",
         ladder: &[65_536, 262_144, 1_048_576, 4_194_304],
-        needs: Needs::Http,
+        needs: KnobNeeds::Http,
         read: |config| config.tuning.http_chunk.into(),
     },
-    Spec {
+    KnobSpec {
         name: "gso-segments",
         table: "tuning",
         about: "blocks of a window in one send",
         ladder: &[1, 8, 16, 32, 64],
-        needs: Needs::Tftp,
+        needs: KnobNeeds::Tftp,
         read: |config| config.tuning.gso_segments.into(),
     },
-    Spec {
+    KnobSpec {
         name: "spin-us",
         table: "tuning",
         about: "microseconds that a core polls before it sleeps",
         ladder: &[0, 20, 50, 200],
-        needs: Needs::Tftp,
+        needs: KnobNeeds::Tftp,
         read: |config| config.tuning.spin_us.into(),
     },
-    Spec {
+    KnobSpec {
         name: "receive-buffers",
         table: "tuning",
         about: "datagrams that wait in a core's own buffers",
         ladder: &[256, 1024, 4096],
-        needs: Needs::Tftp,
+        needs: KnobNeeds::Tftp,
         read: |config| config.tuning.receive_buffers.into(),
     },
 ];
 
 /// `NAME`, or `NAME=V,V`: a knob, and the values to try in the place of ours.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
+pub(super) struct WantedKnob {
     name: &'static str,
     values: Vec<u64>,
 }
 
-pub(super) fn wanted(text: &str) -> Result<Wanted, String> {
+pub(super) fn parse_wanted_knob(text: &str) -> Result<WantedKnob, String> {
     let (name, list) = text.split_once('=').map_or((text, None), |(name, list)| (name, Some(list)));
-    let spec = spec(name).ok_or_else(|| {
+    let spec = find_knob_spec(name).ok_or_else(|| {
         format!("no knob {name}; there are {}", KNOBS.map(|spec| spec.name).join(", "))
     })?;
     let values = list
         .map_or(Ok(Vec::new()), |list| list.split(',').map(|value| spec.value(value)).collect())?;
-    Ok(Wanted { name: spec.name, values })
+    Ok(WantedKnob { name: spec.name, values })
 }
 
-pub(super) fn spec(name: &str) -> Option<&'static Spec> {
+pub(super) fn find_knob_spec(name: &str) -> Option<&'static KnobSpec> {
     const { &KNOBS }.iter().find(|spec| spec.name == name)
 }
 
 /// The knobs to search, and those that are not worth it with the reason.
-pub(super) fn chosen(
-    wanted: &[Wanted],
+pub(super) fn choose_knobs(
+    wanted: &[WantedKnob],
     now: &Config,
     scenario: &Scenario,
-) -> anyhow::Result<(Vec<Knob>, BTreeMap<&'static str, String>)> {
+) -> anyhow::Result<(Vec<TuneKnob>, BTreeMap<&'static str, String>)> {
     let (mut knobs, mut left_out) = (Vec::new(), BTreeMap::new());
     for spec in const { &KNOBS } {
         let named = wanted.iter().rev().find(|wanted| wanted.name == spec.name);
         if !wanted.is_empty() && named.is_none() {
             continue;
         }
-        let knob = Knob { name: spec.name, now: spec.value_in(now), ladder: spec.ladder(named) };
+        let knob =
+            TuneKnob { name: spec.name, now: spec.value_in(now), ladder: spec.ladder(named) };
         if named.is_none() && !spec.needs.is_met(scenario) {
             left_out.insert(
                 spec.name,
@@ -145,7 +148,7 @@ pub(super) fn chosen(
 
 /// The first processor is for DHCP and everything that is not on a packet's path, where there are
 /// two.
-fn boot_cores_max() -> u64 {
+fn count_boot_cores() -> u64 {
     std::thread::available_parallelism()
         .map_or(1, |count| count.get() as u64)
         .saturating_sub(1)
@@ -153,12 +156,12 @@ fn boot_cores_max() -> u64 {
 }
 
 /// 1, 2, 4 and so on, and the most.
-fn up_to(most: u64) -> Vec<u64> {
+fn list_powers_up_to(most: u64) -> Vec<u64> {
     let doubled = std::iter::successors(Some(1_u64), |count| count.checked_mul(2));
     doubled.take_while(|count| *count < most).chain([most]).collect()
 }
 
-impl Spec {
+impl KnobSpec {
     /// The name as the file has it: `[tuning] spin-us`.
     pub(super) fn key(&self) -> String {
         format!("[{}] {}", self.table, self.name)
@@ -176,7 +179,7 @@ impl Spec {
             .parse()
             .map_err(|_| format!("{text:?} is no value of {name}: write {name}=8,16"))?;
         let file = format!("root = \"/\"\n[{}]\n{name} = {value}\n", self.table);
-        let wrong = |problems: ringboot::config::Problems| {
+        let wrong = |problems: ringboot::config::ConfigProblems| {
             problems.0.first().map_or(String::new(), |problem| {
                 format!("{}: {}", problem.what, problem.hint.as_deref().unwrap_or_default())
             })
@@ -184,23 +187,23 @@ impl Spec {
         Config::parse("", &file).map(|_| value).map_err(wrong)
     }
 
-    fn ladder(&self, named: Option<&Wanted>) -> Vec<u64> {
+    fn ladder(&self, named: Option<&WantedKnob>) -> Vec<u64> {
         match named {
             Some(wanted) if !wanted.values.is_empty() => wanted.values.clone(),
-            _ if self.ladder.is_empty() => up_to(boot_cores_max()),
+            _ if self.ladder.is_empty() => list_powers_up_to(count_boot_cores()),
             _ => self.ladder.to_vec(),
         }
     }
 }
 
-impl Needs {
+impl KnobNeeds {
     fn is_met(self, scenario: &Scenario) -> bool {
         scenario.roles.iter().any(|role| match &role.does {
-            Does::Boot(_) => true,
-            Does::Steps(steps) => steps.iter().any(|step| match step.request {
-                Request::Dhcp => false,
-                Request::Tftp { .. } => self != Self::Http,
-                Request::Http { .. } => self != Self::Tftp,
+            RoleTask::Boot(_) => true,
+            RoleTask::Steps(steps) => steps.iter().any(|step| match step.request {
+                StepRequest::Dhcp => false,
+                StepRequest::Tftp { .. } => self != Self::Http,
+                StepRequest::Http { .. } => self != Self::Tftp,
             }),
         })
     }
@@ -243,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_knob_may_come_with_values_of_its_own_and_they_must_be_possible() {
-        let named = wanted("spin-us=0,7").unwrap();
+        let named = parse_wanted_knob("spin-us=0,7").unwrap();
         assert_eq!((named.name, named.values), ("spin-us", vec![0, 7]));
         for (text, said) in [
             ("spinus", "no knob spinus; there are workers, windowsize-max, "),
@@ -252,9 +255,9 @@ mod tests {
             ("receive-buffers=1000", "receive-buffers = 1000 is no power of two"),
         ] {
             assert!(
-                wanted(text).unwrap_err().contains(said),
+                parse_wanted_knob(text).unwrap_err().contains(said),
                 "{text}: {}",
-                wanted(text).unwrap_err()
+                parse_wanted_knob(text).unwrap_err()
             );
         }
     }
@@ -264,8 +267,10 @@ mod tests {
         let text = "[files]\n\"a\" = \"1KiB\"\n[[machine]]\nsteps = [{ tftp = \"a\" }]\n";
         let scenario = Scenario::parse("lone.toml", text).unwrap();
         let names = |named: &[&str]| {
-            let named: Vec<Wanted> = named.iter().map(|text| wanted(text).unwrap()).collect();
-            let (knobs, left_out) = chosen(&named, &Config::for_root("/"), &scenario).unwrap();
+            let named: Vec<WantedKnob> =
+                named.iter().map(|text| parse_wanted_knob(text).unwrap()).collect();
+            let (knobs, left_out) =
+                choose_knobs(&named, &Config::for_root("/"), &scenario).unwrap();
             (knobs.iter().map(|knob| knob.name).collect::<Vec<_>>(), left_out)
         };
         let (knobs, left_out) = names(&[]);
@@ -275,13 +280,20 @@ mod tests {
         );
         assert_eq!(left_out["http-chunk"], "scenario lone has nothing that it matters for");
         assert_eq!(names(&["http-chunk", "spin-us"]).0, ["http-chunk", "spin-us"]);
-        let nothing = chosen(&[wanted("spin-us=50").unwrap()], &Config::for_root("/"), &scenario)
-            .unwrap_err();
+        let nothing = choose_knobs(
+            &[parse_wanted_knob("spin-us=50").unwrap()],
+            &Config::for_root("/"),
+            &scenario,
+        )
+        .unwrap_err();
         assert!(nothing.to_string().contains("there is no value but 50 to try here"), "{nothing}");
     }
 
     #[test]
     fn boot_cores_are_tried_in_doublings_up_to_all() {
-        assert_eq!((up_to(1), up_to(3), up_to(8)), (vec![1], vec![1, 2, 3], vec![1, 2, 4, 8]));
+        assert_eq!(
+            (list_powers_up_to(1), list_powers_up_to(3), list_powers_up_to(8)),
+            (vec![1], vec![1, 2, 3], vec![1, 2, 4, 8])
+        );
     }
 }

@@ -27,7 +27,7 @@ const VOID_ROUNDS_MAX: usize = 2;
 
 /// A number of the configuration that is searched for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Knob {
+pub(super) struct TuneKnob {
     pub(super) name: &'static str,
     /// As the configuration has it now.
     pub(super) now: u64,
@@ -36,20 +36,20 @@ pub(super) struct Knob {
 }
 
 /// Knobs that differ from now, by name.
-pub(super) type Values = BTreeMap<&'static str, u64>;
+pub(super) type KnobValues = BTreeMap<&'static str, u64>;
 
 /// What is searched on.
-pub(super) trait Bench {
+pub(super) trait TuneBench {
     /// One run of a server with these values: the goal, of which less is better. None: machines
     /// failed, or there was no server.
-    fn run(&mut self, values: &Values) -> Result<Option<f64>, Stop>;
+    fn run(&mut self, values: &KnobValues) -> Result<Option<f64>, TuneStop>;
     /// Since the search began.
     fn elapsed(&self) -> Duration;
 }
 
 /// Why a search ends before its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Stop {
+pub(super) enum TuneStop {
     #[error("interrupted")]
     Interrupted,
     #[error("the time is over")]
@@ -60,7 +60,7 @@ pub(super) enum Stop {
 
 /// What is asked of a search.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct TuneBounds {
     /// For each knob; 3 at least.
     pub(super) rounds: usize,
     pub(super) budget: Duration,
@@ -70,11 +70,11 @@ pub(super) struct Bounds {
 
 /// A search that goes on, or is over.
 #[derive(Debug)]
-pub(super) struct Search {
-    knobs: Vec<Knob>,
-    bounds: Bounds,
+pub(super) struct KnobSearch {
+    knobs: Vec<TuneKnob>,
+    bounds: TuneBounds,
     /// Winners so far.
-    best: Values,
+    best: KnobValues,
     /// Knobs looked at since the last winner, itself included, and in all.
     since_change: usize,
     visits: usize,
@@ -85,46 +85,46 @@ pub(super) struct Search {
 
 /// One knob's values, measured.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Tried {
+pub(super) struct TriedKnob {
     pub(super) knob: &'static str,
     /// The value that the others are ratios to, and what its runs took.
     pub(super) reference: u64,
     pub(super) reference_runs: Vec<f64>,
-    pub(super) values: Vec<Tries>,
-    pub(super) verdict: Verdict,
+    pub(super) values: Vec<TriedValue>,
+    pub(super) verdict: KnobVerdict,
 }
 
 /// One value beside that of now.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Tries {
+pub(super) struct TriedValue {
     pub(super) value: u64,
     /// Of the rounds that it did not fail in.
     pub(super) runs: Vec<f64>,
-    pub(super) ratios: Ratios,
+    pub(super) ratios: RoundRatios,
     /// Machines failed with it: it was not tried again.
     pub(super) failed: bool,
 }
 
 /// What one took of what the other took in the same round.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Ratios(pub(super) Vec<f64>);
+pub(super) struct RoundRatios(pub(super) Vec<f64>);
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Verdict {
+pub(super) enum KnobVerdict {
     /// Confirmed by these.
-    Won { value: u64, confirmation: Ratios },
+    Won { value: u64, confirmation: RoundRatios },
     /// The best of the rounds, and not of these.
-    NotConfirmed { value: u64, confirmation: Ratios },
+    NotConfirmed { value: u64, confirmation: RoundRatios },
     /// No value's median was better by more than the margin.
     LeftAlone,
     /// The time was over before it was known.
     TimeIsOver,
 }
 
-impl Search {
-    pub(super) fn new(knobs: Vec<Knob>, bounds: Bounds) -> Self {
-        let best = Values::new();
+impl KnobSearch {
+    pub(super) fn new(knobs: Vec<TuneKnob>, bounds: TuneBounds) -> Self {
+        let best = KnobValues::new();
         Self {
             knobs,
             bounds,
@@ -139,7 +139,10 @@ impl Search {
 
     /// Tries the next knob; None when there is none whose rounds would end in time, or nothing has
     /// changed since all were tried.
-    pub(super) fn next(&mut self, bench: &mut impl Bench) -> Result<Option<Tried>, Stop> {
+    pub(super) fn next(
+        &mut self,
+        bench: &mut impl TuneBench,
+    ) -> Result<Option<TriedKnob>, TuneStop> {
         while self.since_change < self.knobs.len() && self.visits < PASSES_MAX * self.knobs.len() {
             let knob = self.knobs[self.visits % self.knobs.len()].clone();
             self.visits += 1;
@@ -148,14 +151,14 @@ impl Search {
                 continue;
             }
             let tried = self.try_knob(&knob, bench)?;
-            if let Verdict::Won { value, .. } = tried.verdict {
+            if let KnobVerdict::Won { value, .. } = tried.verdict {
                 self.since_change = 1;
                 self.best.insert(knob.name, value);
                 self.best.retain(|name, value| {
                     self.knobs.iter().any(|knob| knob.name == *name && knob.now != *value)
                 });
             }
-            if tried.verdict != Verdict::TimeIsOver {
+            if tried.verdict != KnobVerdict::TimeIsOver {
                 self.tried.push(knob.name);
             }
             return Ok(Some(tried));
@@ -165,16 +168,19 @@ impl Search {
 
     /// All winners at once beside the values of now, in rounds that have chosen nothing. None:
     /// there is no winner.
-    pub(super) fn together(&mut self, bench: &mut impl Bench) -> Result<Option<Ratios>, Stop> {
+    pub(super) fn together(
+        &mut self,
+        bench: &mut impl TuneBench,
+    ) -> Result<Option<RoundRatios>, TuneStop> {
         if self.best.is_empty() {
             return Ok(None);
         }
         let best = self.best.clone();
-        self.in_turns(&Values::new(), &best, bench).map(Some)
+        self.in_turns(&KnobValues::new(), &best, bench).map(Some)
     }
 
     /// Winners so far.
-    pub(super) fn best(&self) -> &Values {
+    pub(super) fn best(&self) -> &KnobValues {
         &self.best
     }
 
@@ -184,41 +190,45 @@ impl Search {
     }
 
     /// What all knobs take when each is tried once and one of them wins.
-    pub(super) fn time_needed(&self, bench: &impl Bench) -> Duration {
+    pub(super) fn time_needed(&self, bench: &impl TuneBench) -> Duration {
         let rounds = |knob| self.runs_for(knob) - 2 * CONFIRMATION_RUNS;
         let runs = self.knobs.iter().map(rounds).sum::<usize>() + 2 * CONFIRMATION_RUNS;
         self.time_of(runs, bench)
     }
 
     /// What the knob with the fewest values takes.
-    pub(super) fn time_of_least(&self, bench: &impl Bench) -> Duration {
+    pub(super) fn time_of_least(&self, bench: &impl TuneBench) -> Duration {
         self.time_of(self.knobs.iter().map(|knob| self.runs_for(knob)).min().unwrap_or(0), bench)
     }
 
     /// Its rounds, its confirmation, and the rounds of all winners together.
-    fn runs_for(&self, knob: &Knob) -> usize {
-        self.bounds.rounds * (1 + candidates(knob, knob.now).len()) + 2 * CONFIRMATION_RUNS
+    fn runs_for(&self, knob: &TuneKnob) -> usize {
+        self.bounds.rounds * (1 + list_candidates(knob, knob.now).len()) + 2 * CONFIRMATION_RUNS
     }
 
-    fn time_of(&self, runs: usize, bench: &impl Bench) -> Duration {
+    fn time_of(&self, runs: usize, bench: &impl TuneBench) -> Duration {
         let one = if self.runs == 0 { self.bounds.run } else { bench.elapsed() / self.runs };
         one.saturating_mul(u32::try_from(runs).unwrap_or(u32::MAX))
     }
 
-    fn try_knob(&mut self, knob: &Knob, bench: &mut impl Bench) -> Result<Tried, Stop> {
+    fn try_knob(
+        &mut self,
+        knob: &TuneKnob,
+        bench: &mut impl TuneBench,
+    ) -> Result<TriedKnob, TuneStop> {
         let reference = self.best.get(knob.name).copied().unwrap_or(knob.now);
-        let mut tried = Tried {
+        let mut tried = TriedKnob {
             knob: knob.name,
             reference,
             reference_runs: Vec::new(),
-            values: candidates(knob, reference).into_iter().map(Tries::new).collect(),
-            verdict: Verdict::LeftAlone,
+            values: list_candidates(knob, reference).into_iter().map(TriedValue::new).collect(),
+            verdict: KnobVerdict::LeftAlone,
         };
         tried.verdict = match self
             .rounds(knob, &mut tried, bench)
             .and_then(|()| self.verdict(knob, &tried, bench))
         {
-            Err(Stop::TimeIsOver) => Verdict::TimeIsOver,
+            Err(TuneStop::TimeIsOver) => KnobVerdict::TimeIsOver,
             other => other?,
         };
         Ok(tried)
@@ -228,10 +238,10 @@ impl Search {
     /// what grows or wanes meanwhile on the machine favours nobody in all of them.
     fn rounds(
         &mut self,
-        knob: &Knob,
-        tried: &mut Tried,
-        bench: &mut impl Bench,
-    ) -> Result<(), Stop> {
+        knob: &TuneKnob,
+        tried: &mut TriedKnob,
+        bench: &mut impl TuneBench,
+    ) -> Result<(), TuneStop> {
         while tried.reference_runs.len() < self.bounds.rounds {
             let mut order: Vec<Option<usize>> =
                 [None].into_iter().chain((0..tried.values.len()).map(Some)).collect();
@@ -264,30 +274,30 @@ impl Search {
 
     fn verdict(
         &mut self,
-        knob: &Knob,
-        tried: &Tried,
-        bench: &mut impl Bench,
-    ) -> Result<Verdict, Stop> {
-        let Some(value) = winner(&tried.values, tried.reference, self.bounds.rounds) else {
-            return Ok(Verdict::LeftAlone);
+        knob: &TuneKnob,
+        tried: &TriedKnob,
+        bench: &mut impl TuneBench,
+    ) -> Result<KnobVerdict, TuneStop> {
+        let Some(value) = pick_winner(&tried.values, tried.reference, self.bounds.rounds) else {
+            return Ok(KnobVerdict::LeftAlone);
         };
         let (reference, mut values) = (self.best.clone(), self.best.clone());
         values.insert(knob.name, value);
         let confirmation = self.in_turns(&reference, &values, bench)?;
         Ok(match confirmation.have_won() {
-            true => Verdict::Won { value, confirmation },
-            false => Verdict::NotConfirmed { value, confirmation },
+            true => KnobVerdict::Won { value, confirmation },
+            false => KnobVerdict::NotConfirmed { value, confirmation },
         })
     }
 
     /// Two servers in turns, each first in every other round, until it is decided.
     fn in_turns(
         &mut self,
-        now: &Values,
-        other: &Values,
-        bench: &mut impl Bench,
-    ) -> Result<Ratios, Stop> {
-        let mut ratios = Ratios::default();
+        now: &KnobValues,
+        other: &KnobValues,
+        bench: &mut impl TuneBench,
+    ) -> Result<RoundRatios, TuneStop> {
+        let mut ratios = RoundRatios::default();
         while ratios.decided().is_none() {
             let (now, other) = if ratios.0.len() % 2 == 0 {
                 let now = self.run(now, bench)?;
@@ -305,19 +315,23 @@ impl Search {
         Ok(ratios)
     }
 
-    fn run(&mut self, values: &Values, bench: &mut impl Bench) -> Result<Option<f64>, Stop> {
+    fn run(
+        &mut self,
+        values: &KnobValues,
+        bench: &mut impl TuneBench,
+    ) -> Result<Option<f64>, TuneStop> {
         if bench.elapsed() >= self.bounds.budget {
-            return Err(Stop::TimeIsOver);
+            return Err(TuneStop::TimeIsOver);
         }
         self.runs += 1;
         Ok(bench.run(values)?.filter(|goal| *goal > 0.0))
     }
 
-    fn void_round(&mut self) -> Result<(), Stop> {
+    fn void_round(&mut self) -> Result<(), TuneStop> {
         self.void_rounds += 1;
         if self.void_rounds > VOID_ROUNDS_MAX {
             let times = self.void_rounds;
-            return Err(Stop::Broken(format!(
+            return Err(TuneStop::Broken(format!(
                 "machines failed {times} times with the server as it is now"
             )));
         }
@@ -326,7 +340,7 @@ impl Search {
 }
 
 /// The ladder and the value of now, without the one that all are compared with.
-fn candidates(knob: &Knob, reference: u64) -> Vec<u64> {
+fn list_candidates(knob: &TuneKnob, reference: u64) -> Vec<u64> {
     let mut values: Vec<u64> =
         knob.ladder.iter().copied().chain([knob.now]).filter(|value| *value != reference).collect();
     values.sort_unstable();
@@ -336,9 +350,10 @@ fn candidates(knob: &Knob, reference: u64) -> Vec<u64> {
 
 /// Of the values whose median is better the best; of those that are no worse than [`MARGIN`] beside
 /// it, the nearest to now.
-fn winner(values: &[Tries], reference: u64, rounds: usize) -> Option<u64> {
-    let better =
-        |tries: &&Tries| tries.ratios.0.len() >= rounds && is_better(tries.ratios.median());
+fn pick_winner(values: &[TriedValue], reference: u64, rounds: usize) -> Option<u64> {
+    let better = |tries: &&TriedValue| {
+        tries.ratios.0.len() >= rounds && is_better_ratio(tries.ratios.median())
+    };
     let best =
         values.iter().filter(better).map(|tries| tries.ratios.median()).min_by(f64::total_cmp)?;
     let near =
@@ -346,13 +361,13 @@ fn winner(values: &[Tries], reference: u64, rounds: usize) -> Option<u64> {
     near.map(|tries| tries.value).min_by_key(|value| value.abs_diff(reference))
 }
 
-fn is_better(ratio: f64) -> bool {
+fn is_better_ratio(ratio: f64) -> bool {
     ratio < 1.0 - MARGIN
 }
 
-impl Tries {
+impl TriedValue {
     fn new(value: u64) -> Self {
-        Self { value, runs: Vec::new(), ratios: Ratios::default(), failed: false }
+        Self { value, runs: Vec::new(), ratios: RoundRatios::default(), failed: false }
     }
 
     fn take(&mut self, run: Option<f64>, now: f64) {
@@ -366,7 +381,7 @@ impl Tries {
     }
 }
 
-impl Ratios {
+impl RoundRatios {
     /// Whether the value has won; None while more rounds must tell.
     fn decided(&self) -> Option<bool> {
         let (rounds, lost) = (self.0.len(), self.0.len() - self.won());
@@ -383,12 +398,12 @@ impl Ratios {
 
     /// Rounds that were better by more than the margin.
     pub(super) fn won(&self) -> usize {
-        self.0.iter().filter(|ratio| is_better(**ratio)).count()
+        self.0.iter().filter(|ratio| is_better_ratio(**ratio)).count()
     }
 
     /// 1 of none.
     pub(super) fn median(&self) -> f64 {
-        median(&self.0).unwrap_or(1.0)
+        compute_median(&self.0).unwrap_or(1.0)
     }
 
     /// The least and the greatest.
@@ -399,7 +414,7 @@ impl Ratios {
 }
 
 /// None of nothing.
-pub(super) fn median(values: &[f64]) -> Option<f64> {
+pub(super) fn compute_median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let (low, high) =
@@ -433,7 +448,7 @@ mod tests {
 
     const RUN: Duration = Duration::from_secs(2);
 
-    impl<F: Fn(&Values) -> Option<f64>> MadeUp<F> {
+    impl<F: Fn(&KnobValues) -> Option<f64>> MadeUp<F> {
         fn new(effect: F, noise: Noise, seed: u64) -> Self {
             Self { effect, noise, seed, runs: 0, drift: 0.0, interrupted_after: u32::MAX }
         }
@@ -451,10 +466,10 @@ mod tests {
         }
     }
 
-    impl<F: Fn(&Values) -> Option<f64>> Bench for MadeUp<F> {
-        fn run(&mut self, values: &Values) -> Result<Option<f64>, Stop> {
+    impl<F: Fn(&KnobValues) -> Option<f64>> TuneBench for MadeUp<F> {
+        fn run(&mut self, values: &KnobValues) -> Result<Option<f64>, TuneStop> {
             if self.runs >= self.interrupted_after {
-                return Err(Stop::Interrupted);
+                return Err(TuneStop::Interrupted);
             }
             self.runs += 1;
             let even = self.even();
@@ -472,22 +487,27 @@ mod tests {
         }
     }
 
-    const HOURS: Bounds = Bounds { rounds: 3, budget: Duration::from_secs(100 * 3600), run: RUN };
+    const HOURS: TuneBounds =
+        TuneBounds { rounds: 3, budget: Duration::from_secs(100 * 3600), run: RUN };
 
-    fn knob(name: &'static str, ladder: &[u64]) -> Knob {
-        Knob { name, now: 32, ladder: ladder.to_vec() }
+    fn knob(name: &'static str, ladder: &[u64]) -> TuneKnob {
+        TuneKnob { name, now: 32, ladder: ladder.to_vec() }
     }
 
-    fn windows() -> Knob {
+    fn windows() -> TuneKnob {
         knob("window", &[4, 8, 16, 32, 64])
     }
 
-    fn of(values: &Values, name: &str) -> f64 {
+    fn of(values: &KnobValues, name: &str) -> f64 {
         values.get(name).copied().unwrap_or(32) as f64
     }
 
-    fn searched(knobs: Vec<Knob>, bounds: Bounds, bench: &mut impl Bench) -> (Search, Vec<Tried>) {
-        let mut search = Search::new(knobs, bounds);
+    fn searched(
+        knobs: Vec<TuneKnob>,
+        bounds: TuneBounds,
+        bench: &mut impl TuneBench,
+    ) -> (KnobSearch, Vec<TriedKnob>) {
+        let mut search = KnobSearch::new(knobs, bounds);
         let mut all = Vec::new();
         while let Some(tried) = search.next(bench).unwrap() {
             all.push(tried);
@@ -499,10 +519,10 @@ mod tests {
     fn the_best_value_of_a_ladder_is_found_through_noise() {
         for seed in 0..50 {
             let best_at_8 =
-                |values: &Values| Some(1.0 + 0.2 * (of(values, "window").log2() - 3.0).abs());
+                |values: &KnobValues| Some(1.0 + 0.2 * (of(values, "window").log2() - 3.0).abs());
             let mut bench = MadeUp::new(best_at_8, Noise::Even(0.02), seed);
             let (mut search, _) = searched(vec![windows()], HOURS, &mut bench);
-            assert_eq!(search.best(), &Values::from([("window", 8)]), "seed {seed}");
+            assert_eq!(search.best(), &KnobValues::from([("window", 8)]), "seed {seed}");
             let together = search.together(&mut bench).unwrap().unwrap();
             assert!(
                 together.have_won() && (together.median() - 1.0 / 1.4).abs() < 0.05,
@@ -537,7 +557,7 @@ mod tests {
         let confirmed = |coins: u32| {
             let coin = |round| if coins >> round & 1 == 1 { 0.5 } else { 1.5 };
             let decided = (0..=rounds_max)
-                .find_map(|rounds| Ratios((0..rounds).map(coin).collect()).decided());
+                .find_map(|rounds| RoundRatios((0..rounds).map(coin).collect()).decided());
             decided.unwrap()
         };
         let all = 1 << rounds_max;
@@ -547,7 +567,8 @@ mod tests {
 
     #[test]
     fn neighbours_that_disturb_a_run_in_ten_hide_no_large_gain() {
-        let effect = |values: &Values| Some(if of(values, "window") > 32.0 { 0.62 } else { 1.0 });
+        let effect =
+            |values: &KnobValues| Some(if of(values, "window") > 32.0 { 0.62 } else { 1.0 });
         let found = (0..200).filter(|seed| {
             let mut bench = MadeUp::new(effect, Noise::Bursts(10), seed * 104_729);
             let (mut search, _) = searched(vec![windows()], HOURS, &mut bench);
@@ -560,41 +581,42 @@ mod tests {
     #[test]
     fn a_gain_inside_the_margin_is_left_alone_and_one_beyond_it_taken() {
         let gain = |percent: f64| {
-            let effect = move |values: &Values| {
+            let effect = move |values: &KnobValues| {
                 Some(if of(values, "window") > 32.0 { 1.0 - percent / 100.0 } else { 1.0 })
             };
             let mut bench = MadeUp::new(effect, Noise::Even(0.0), 1);
             searched(vec![windows()], HOURS, &mut bench).0.best().clone()
         };
-        assert_eq!(gain(2.5), Values::new());
-        assert_eq!(gain(3.5), Values::from([("window", 64)]));
+        assert_eq!(gain(2.5), KnobValues::new());
+        assert_eq!(gain(3.5), KnobValues::from([("window", 64)]));
     }
 
     #[test]
     fn of_values_that_are_equally_good_the_one_nearest_to_now_is_taken() {
-        let effect = |values: &Values| Some(if of(values, "window") < 32.0 { 0.8 } else { 1.0 });
+        let effect =
+            |values: &KnobValues| Some(if of(values, "window") < 32.0 { 0.8 } else { 1.0 });
         let (search, _) =
             searched(vec![windows()], HOURS, &mut MadeUp::new(effect, Noise::Even(0.005), 1));
-        assert_eq!(search.best(), &Values::from([("window", 16)]));
+        assert_eq!(search.best(), &KnobValues::from([("window", 16)]));
     }
 
     #[test]
     fn knobs_are_tried_again_where_another_one_has_changed_since() {
         // `a` matters only once `b` is 64.
-        let effect = |values: &Values| {
+        let effect = |values: &KnobValues| {
             let (a, b) = (of(values, "a"), of(values, "b"));
             Some(if b > 32.0 { 0.8 + a / 100.0 } else { 1.2 })
         };
         let mut bench = MadeUp::new(effect, Noise::Even(0.005), 3);
         let (search, tried) =
             searched(vec![knob("a", &[8, 32]), knob("b", &[32, 64])], HOURS, &mut bench);
-        assert_eq!(search.best(), &Values::from([("a", 8), ("b", 64)]));
+        assert_eq!(search.best(), &KnobValues::from([("a", 8), ("b", 64)]));
         assert_eq!(tried.iter().map(|tried| tried.knob).collect::<Vec<_>>(), ["a", "b", "a", "b"]);
     }
 
     #[test]
     fn a_value_with_which_machines_fail_cannot_win_and_is_not_tried_again() {
-        let effect = |values: &Values| (of(values, "window") < 64.0).then_some(1.0);
+        let effect = |values: &KnobValues| (of(values, "window") < 64.0).then_some(1.0);
         let mut bench = MadeUp::new(effect, Noise::Even(0.0), 1);
         let (search, tried) = searched(vec![windows()], HOURS, &mut bench);
         let failed = tried[0].values.last().unwrap();
@@ -605,16 +627,16 @@ mod tests {
     #[test]
     fn a_server_that_fails_as_it_is_now_ends_the_search() {
         let mut bench = MadeUp::new(|_| None, Noise::Even(0.0), 1);
-        let broken = Search::new(vec![windows()], HOURS).next(&mut bench).unwrap_err();
+        let broken = KnobSearch::new(vec![windows()], HOURS).next(&mut bench).unwrap_err();
         assert_eq!(broken.to_string(), "machines failed 3 times with the server as it is now");
     }
 
     #[test]
     fn a_search_keeps_to_its_time_and_says_what_it_left_out() {
         for minutes in [0, 1, 2, 3, 4] {
-            let bounds = Bounds { budget: Duration::from_secs(60 * minutes), ..HOURS };
+            let bounds = TuneBounds { budget: Duration::from_secs(60 * minutes), ..HOURS };
             let knobs = vec![windows(), knob("short", &[16]), knob("last", &[1, 2, 3, 4, 5, 6, 7])];
-            let effect = |values: &Values| {
+            let effect = |values: &KnobValues| {
                 Some(1.0 / of(values, "short").sqrt() + 0.01 * of(values, "window"))
             };
             let mut bench = MadeUp::new(effect, Noise::Even(0.01), minutes);
@@ -633,25 +655,28 @@ mod tests {
 
     #[test]
     fn runs_that_grow_longer_than_they_were_end_the_search_at_its_time() {
-        let bounds = Bounds { budget: RUN * 20, run: Duration::from_millis(1), ..HOURS };
+        let bounds = TuneBounds { budget: RUN * 20, run: Duration::from_millis(1), ..HOURS };
         let mut bench = MadeUp::new(|_| Some(1.0), Noise::Even(0.0), 1);
         let (search, tried) = searched(vec![windows(), windows()], bounds, &mut bench);
         assert_eq!((tried.len(), search.left_out().len()), (1, 0));
         let mut bench = MadeUp::new(|_| Some(1.0), Noise::Even(0.0), 1);
-        let bounds = Bounds { budget: RUN * 10, ..bounds };
+        let bounds = TuneBounds { budget: RUN * 10, ..bounds };
         let (search, tried) = searched(vec![windows()], bounds, &mut bench);
-        assert_eq!((&tried[0].verdict, search.left_out()), (&Verdict::TimeIsOver, vec!["window"]));
+        assert_eq!(
+            (&tried[0].verdict, search.left_out()),
+            (&KnobVerdict::TimeIsOver, vec!["window"])
+        );
         assert_eq!(bench.runs, 10);
     }
 
     #[test]
     fn an_interrupted_search_has_no_result() {
         for after in [0, 7, 16, 20] {
-            let effect = |values: &Values| Some(of(values, "window"));
+            let effect = |values: &KnobValues| Some(of(values, "window"));
             let mut bench =
                 MadeUp { interrupted_after: after, ..MadeUp::new(effect, Noise::Even(0.01), 1) };
-            let mut search = Search::new(vec![windows()], HOURS);
-            assert_eq!(search.next(&mut bench), Err(Stop::Interrupted), "after {after} runs");
+            let mut search = KnobSearch::new(vec![windows()], HOURS);
+            assert_eq!(search.next(&mut bench), Err(TuneStop::Interrupted), "after {after} runs");
             assert!(search.best().is_empty());
         }
     }
@@ -659,9 +684,9 @@ mod tests {
     #[test]
     fn a_middle_is_the_mean_of_two_where_there_is_none() {
         assert_eq!(
-            (median(&[]), median(&[2.0]), median(&[4.0, 1.0, 2.0])),
+            (compute_median(&[]), compute_median(&[2.0]), compute_median(&[4.0, 1.0, 2.0])),
             (None, Some(2.0), Some(2.0))
         );
-        assert_eq!(median(&[1.0, 2.0, 4.0, 8.0]), Some(3.0));
+        assert_eq!(compute_median(&[1.0, 2.0, 4.0, 8.0]), Some(3.0));
     }
 }

@@ -3,12 +3,14 @@
 
 use std::fmt::Write;
 
-use super::bench::{Run, seconds};
-use super::goal::Goal;
-use super::knobs::{KNOBS, spec};
-use super::search::{MARGIN, Ratios, Tried, Values, Verdict, WON_AFTER, median};
-use crate::width::columns;
-use crate::width::wrapped;
+use super::bench::{TuneRun, format_seconds};
+use super::goal::TuneGoal;
+use super::knobs::{KNOBS, find_knob_spec};
+use super::search::{
+    KnobValues, KnobVerdict, MARGIN, RoundRatios, TriedKnob, WON_AFTER, compute_median,
+};
+use crate::width::count_output_columns;
+use crate::width::wrap_sentence;
 
 /// Columns of a curve.
 const CURVE_COLUMNS: usize = 30;
@@ -18,7 +20,7 @@ const CURVE_ENDS: (f64, f64) = (0.9, 1.1);
 const CURVE_MAX: f64 = 2.0;
 
 /// The rule, in words: it belongs above every result.
-pub(super) fn rule(rounds: usize) -> String {
+pub(super) fn describe_tune_rule(rounds: usize) -> String {
     let percent = MARGIN * 100.0;
     let won =
         WON_AFTER.map(|(rounds, lost)| format!("{} of {rounds}", rounds - lost)).join(", or ");
@@ -30,10 +32,10 @@ pub(super) fn rule(rounds: usize) -> String {
 }
 
 /// One knob: every value with median, ratio, range and curve, and what became of it.
-pub(super) fn knob(tried: &Tried, goal: Goal) -> String {
-    let about =
-        spec(tried.knob).map_or(String::new(), |spec| format!("{}: {}", spec.key(), spec.about));
-    let scale = Scale::of(tried);
+pub(super) fn format_tried_knob(tried: &TriedKnob, goal: TuneGoal) -> String {
+    let about = find_knob_spec(tried.knob)
+        .map_or(String::new(), |spec| format!("{}: {}", spec.key(), spec.about));
+    let scale = RatioScale::of(tried);
     let [value, time, ratio, range] = ["value", goal.name(), "ratio", "range"];
     let mut out = format!(
         "\n  {about}\n  {value:>13}{time:>10}{ratio:>7}  {range:<11}  {}\n",
@@ -41,60 +43,65 @@ pub(super) fn knob(tried: &Tried, goal: Goal) -> String {
     );
     let mut rows: Vec<(u64, String)> =
         tried.values.iter().map(|tries| (tries.value, scale.row(tries))).collect();
-    let runs = (least(&tried.reference_runs), greatest(&tried.reference_runs));
-    let own = format!("runs from {} to {}", seconds(runs.0), seconds(runs.1));
-    let now = median(&tried.reference_runs).unwrap_or_default();
-    let (value, now) = (tried.reference, seconds(now));
+    let runs = (find_least(&tried.reference_runs), find_greatest(&tried.reference_runs));
+    let own = format!("runs from {} to {}", format_seconds(runs.0), format_seconds(runs.1));
+    let now = compute_median(&tried.reference_runs).unwrap_or_default();
+    let (value, now) = (tried.reference, format_seconds(now));
     rows.push((value, format!("  now {value:>9}{now:>10}{:>7}  {own}\n", "1.00")));
     rows.sort_by_key(|(value, _)| *value);
     out.extend(rows.into_iter().map(|(_, row)| row));
-    out + &wrapped(&verdict(tried))
+    out + &wrap_sentence(&describe_knob_verdict(tried))
 }
 
-fn verdict(tried: &Tried) -> String {
-    let Tried { knob, reference, .. } = tried;
+fn describe_knob_verdict(tried: &TriedKnob) -> String {
+    let TriedKnob { knob, reference, .. } = tried;
     match &tried.verdict {
-        Verdict::Won { value, confirmation } => {
-            format!("{knob} = {value} is taken: {}.", shown(confirmation))
+        KnobVerdict::Won { value, confirmation } => {
+            format!("{knob} = {value} is taken: {}.", format_ratios(confirmation))
         }
-        Verdict::NotConfirmed { value, confirmation } => {
+        KnobVerdict::NotConfirmed { value, confirmation } => {
             format!(
                 "{value} was the best here, and then no better than {reference}: {}. Left alone.",
-                shown(confirmation)
+                format_ratios(confirmation)
             )
         }
-        Verdict::LeftAlone => format!("No value is better than {reference}: left alone."),
-        Verdict::TimeIsOver => {
+        KnobVerdict::LeftAlone => format!("No value is better than {reference}: left alone."),
+        KnobVerdict::TimeIsOver => {
             format!("The time is over before this is known: {knob} stays {reference}.")
         }
     }
 }
 
 /// `0.91 (0.88-0.94), better in 6 of 6 rounds`.
-pub(super) fn shown(ratios: &Ratios) -> String {
+pub(super) fn format_ratios(ratios: &RoundRatios) -> String {
     let (least, greatest) = ratios.range();
     let (median, won, rounds) = (ratios.median(), ratios.won(), ratios.0.len());
     format!("{median:.2} ({least:.2}-{greatest:.2}), better in {won} of {rounds} rounds")
 }
 
 /// All winners beside now, by every goal: what was gained, and what it cost.
-pub(super) fn together(runs: &[Run], ratios: &Ratios, goal: Goal, timed: bool) -> String {
+pub(super) fn format_joint_result(
+    runs: &[TuneRun],
+    ratios: &RoundRatios,
+    goal: TuneGoal,
+    timed: bool,
+) -> String {
     let mut out = format!(
         "\n  all that was taken, beside now, in {} rounds that chose nothing\n",
         ratios.0.len()
     );
-    for (index, other) in Goal::ALL.into_iter().enumerate() {
+    for (index, other) in TuneGoal::ALL.into_iter().enumerate() {
         let of = |with: bool| {
             let goals = runs
                 .iter()
                 .filter(|run| run.values.is_empty() != with)
                 .filter_map(|run| run.goals?[index]);
-            median(&goals.collect::<Vec<f64>>())
+            compute_median(&goals.collect::<Vec<f64>>())
         };
         let Some((now, then)) = of(false).zip(of(true)) else { continue };
         let ratio = if other == goal { ratios.median() } else { then / now };
         let (name, words, now, then) =
-            (other.name(), other.words(timed), seconds(now), seconds(then));
+            (other.name(), other.words(timed), format_seconds(now), format_seconds(then));
         // A String takes whatever is written to it.
         let _ = writeln!(out, "  {name:>8}{now:>10} ->{then:>10}  {ratio:.2}  {words}");
     }
@@ -102,7 +109,11 @@ pub(super) fn together(runs: &[Run], ratios: &Ratios, goal: Goal, timed: bool) -
 }
 
 /// The winners as lines of a configuration, each with its old value.
-pub(super) fn block(best: &Values, now: &ringboot::config::Config, about: &[String]) -> String {
+pub(super) fn format_config_block(
+    best: &KnobValues,
+    now: &ringboot::config::Config,
+    about: &[String],
+) -> String {
     let mut out: String = about.iter().map(|line| format!("# {line}\n")).collect();
     let mut table = "";
     for spec in KNOBS.iter().filter(|spec| best.contains_key(spec.name)) {
@@ -116,18 +127,18 @@ pub(super) fn block(best: &Values, now: &ringboot::config::Config, about: &[Stri
 }
 
 /// Whether there is room for one.
-fn has_curve() -> bool {
-    columns() >= 80
+fn has_curve_room() -> bool {
+    count_output_columns() >= 80
 }
 
 /// Ratios on a line of characters.
-struct Scale {
+struct RatioScale {
     least: f64,
     greatest: f64,
 }
 
-impl Scale {
-    fn of(tried: &Tried) -> Self {
+impl RatioScale {
+    fn of(tried: &TriedKnob) -> Self {
         let ratios = || tried.values.iter().flat_map(|tries| tries.ratios.0.iter().copied());
         Self {
             least: ratios().fold(CURVE_ENDS.0, f64::min),
@@ -138,10 +149,14 @@ impl Scale {
     fn header(&self) -> String {
         let (least, greatest) = (format!("{:.2}", self.least), format!("{:.2}", self.greatest));
         let gap = CURVE_COLUMNS.saturating_sub(least.len() + greatest.len());
-        if has_curve() { format!("{least}{}{greatest}", " ".repeat(gap)) } else { String::new() }
+        if has_curve_room() {
+            format!("{least}{}{greatest}", " ".repeat(gap))
+        } else {
+            String::new()
+        }
     }
 
-    fn row(&self, tries: &super::search::Tries) -> String {
+    fn row(&self, tries: &super::search::TriedValue) -> String {
         let value = tries.value;
         if tries.failed || tries.runs.is_empty() {
             return format!(
@@ -149,17 +164,19 @@ impl Scale {
                 if tries.failed { "machines failed" } else { "not measured" }
             );
         }
-        let (time, ratio) =
-            (seconds(median(&tries.runs).unwrap_or_default()), tries.ratios.median());
+        let (time, ratio) = (
+            format_seconds(compute_median(&tries.runs).unwrap_or_default()),
+            tries.ratios.median(),
+        );
         let (least, greatest) = tries.ratios.range();
         let range = format!("{least:.2}-{greatest:.2}");
-        let curve = if has_curve() { self.curve(&tries.ratios) } else { String::new() };
+        let curve = if has_curve_room() { self.curve(&tries.ratios) } else { String::new() };
         let line = format!("      {value:>9}{time:>10}{ratio:>7.2}  {range:<11}  {curve}");
         format!("{}\n", line.trim_end())
     }
 
     /// `|` is now, `o` the median, `-` from the least to the greatest, `>` goes on.
-    fn curve(&self, ratios: &Ratios) -> String {
+    fn curve(&self, ratios: &RoundRatios) -> String {
         let mut curve = vec![' '; CURVE_COLUMNS];
         let (least, greatest) = ratios.range();
         curve[self.place(least)..=self.place(greatest)].fill('-');
@@ -180,28 +197,28 @@ impl Scale {
     }
 }
 
-fn least(values: &[f64]) -> f64 {
+fn find_least(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-fn greatest(values: &[f64]) -> f64 {
+fn find_greatest(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, f64::max)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::search::Tries;
+    use super::super::search::TriedValue;
     use super::*;
 
-    fn tried(verdict: Verdict) -> Tried {
-        let tries = |value, ratios: &[f64]| Tries {
+    fn tried(verdict: KnobVerdict) -> TriedKnob {
+        let tries = |value, ratios: &[f64]| TriedValue {
             value,
             runs: ratios.iter().map(|ratio| 2.0 * ratio).collect(),
-            ratios: Ratios(ratios.to_vec()),
+            ratios: RoundRatios(ratios.to_vec()),
             failed: ratios.is_empty(),
         };
-        Tried {
+        TriedKnob {
             knob: "windowsize-max",
             reference: 32,
             reference_runs: vec![2.0, 1.9, 2.2],
@@ -217,9 +234,11 @@ mod tests {
 
     #[test]
     fn a_knob_is_a_table_with_a_curve_in_80_columns() {
-        let won =
-            Verdict::Won { value: 64, confirmation: Ratios(vec![0.8, 0.82, 0.9, 0.81, 0.83, 0.8]) };
-        let text = knob(&tried(won), Goal::Wall);
+        let won = KnobVerdict::Won {
+            value: 64,
+            confirmation: RoundRatios(vec![0.8, 0.82, 0.9, 0.81, 0.83, 0.8]),
+        };
+        let text = format_tried_knob(&tried(won), TuneGoal::Wall);
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         let line = |start: &str| {
             text.lines().find(|line| line.trim_start().starts_with(start)).unwrap().to_owned()
@@ -243,8 +262,11 @@ mod tests {
 
     #[test]
     fn what_is_left_alone_is_said_with_its_reason() {
-        let lost = Ratios(vec![0.9, 1.04, 1.1, 1.0]);
-        let not = knob(&tried(Verdict::NotConfirmed { value: 64, confirmation: lost }), Goal::Wall);
+        let lost = RoundRatios(vec![0.9, 1.04, 1.1, 1.0]);
+        let not = format_tried_knob(
+            &tried(KnobVerdict::NotConfirmed { value: 64, confirmation: lost }),
+            TuneGoal::Wall,
+        );
         let not = not.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(
             not.contains(
@@ -253,7 +275,7 @@ mod tests {
             "{not}"
         );
         assert!(
-            knob(&tried(Verdict::LeftAlone), Goal::Cpu)
+            format_tried_knob(&tried(KnobVerdict::LeftAlone), TuneGoal::Cpu)
                 .contains("No value is better than 32: left alone.")
         );
     }
@@ -261,9 +283,9 @@ mod tests {
     #[test]
     fn a_block_names_what_each_value_was() {
         let now = ringboot::config::Config::for_root("/");
-        let best = Values::from([("spin-us", 0), ("gso-segments", 16), ("windowsize-max", 64)]);
+        let best = KnobValues::from([("spin-us", 0), ("gso-segments", 16), ("windowsize-max", 64)]);
         assert_eq!(
-            block(&best, &now, &["Found today.".to_owned()]),
+            format_config_block(&best, &now, &["Found today.".to_owned()]),
             "# Found today.\n[tftp]\nwindowsize-max = 64  # was 32\n[tuning]\ngso-segments = 16  # \
              was 64\nspin-us = 0  # was 50\n"
         );

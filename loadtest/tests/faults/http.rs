@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::spawn;
 
-use ringboot_fleet::Oddity;
-use ringboot_observe::events::Stage;
+use ringboot_fleet::ClientOddity;
+use ringboot_observe::events::BootStage;
 
 use super::{OCTETS, Server, assert_failed, assert_put_up_with, file, run, with_wrong_octet};
 
@@ -133,11 +133,16 @@ fn wait_for_end(mut stream: &TcpStream) -> Option<()> {
 /// first.
 #[track_caller]
 fn assert_fault(fault: Fault, step: &str, said: [&str; 2]) {
-    assert_failed(&run(Server::Http(serve(fault)), step), Stage::File, said[0], said[1]);
+    assert_failed(&run(Server::Http(serve(fault)), step), BootStage::File, said[0], said[1]);
 }
 
 #[track_caller]
-fn assert_recovers(fault: Fault, step: &str, retries_each: u64, oddities_each: &[(Oddity, u64)]) {
+fn assert_recovers(
+    fault: Fault,
+    step: &str,
+    retries_each: u64,
+    oddities_each: &[(ClientOddity, u64)],
+) {
     assert_put_up_with(&run(Server::Http(serve(fault)), step), retries_each, oddities_each);
 }
 
@@ -174,8 +179,8 @@ fn a_length_that_is_not_the_files_is_named() {
 
 #[test]
 fn a_body_that_breaks_off_is_resumed_and_counted() {
-    assert_recovers(Fault::Once, STEP, 1, &[(Oddity::CutOff, 1)]);
-    assert_recovers(Fault::Creeps(30_000), STEP, 3, &[(Oddity::CutOff, 3)]);
+    assert_recovers(Fault::Once, STEP, 1, &[(ClientOddity::CutOff, 1)]);
+    assert_recovers(Fault::Creeps(30_000), STEP, 3, &[(ClientOddity::CutOff, 3)]);
 }
 
 #[test]
@@ -191,7 +196,7 @@ fn the_whole_for_the_rest_is_taken_and_counted() {
         Fault::WholeForRest,
         STEP,
         1,
-        &[(Oddity::CutOff, 1), (Oddity::WholeForRest, 1)],
+        &[(ClientOddity::CutOff, 1), (ClientOddity::WholeForRest, 1)],
     );
 }
 
@@ -225,7 +230,7 @@ fn nobody_at_the_port_is_a_refused_connection() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let said = "HTTP: the connection for /vmlinuz was refused";
     let report = run(Server::Http(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)), STEP);
-    assert_failed(&report, Stage::File, said, said);
+    assert_failed(&report, BootStage::File, said, said);
 }
 
 #[test]

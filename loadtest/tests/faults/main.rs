@@ -16,9 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringboot_fleet::{
-    Failed, Fleet, Lessor, Oddity, Pace, Plan, Progress, Report, Scenario, Way, Wire,
+    CauseTally, ClientOddity, DhcpAccess, DhcpRoute, Fleet, FleetPace, FleetPlan, FleetProgress,
+    FleetReport, Scenario, WireSettings,
 };
-use ringboot_observe::events::Stage;
+use ringboot_observe::events::BootStage;
 use serde_json::Value;
 
 /// Of every run: enough to see that they are counted together.
@@ -60,19 +61,19 @@ fn scenario(step: &str) -> Scenario {
 }
 
 /// Machines that make this one step, with a patience that suits a test.
-fn run(server: Server, step: &str) -> Report {
+fn run(server: Server, step: &str) -> FleetReport {
     play(server, &scenario(step))
 }
 
-fn play(server: Server, scenario: &Scenario) -> Report {
+fn play(server: Server, scenario: &Scenario) -> FleetReport {
     let lessor = match server {
         Server::Dhcp(server) => {
             let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
-            Some(Lessor::by(Way::Relay { agent, server }))
+            Some(DhcpAccess::by(DhcpRoute::Relay { agent, server }))
         }
         Server::Tftp(_) | Server::Http(_) => None,
     };
-    let plan = Plan {
+    let plan = FleetPlan {
         machines: MACHINES,
         roles: scenario.roles.clone(),
         arrival: scenario.arrival,
@@ -84,40 +85,44 @@ fn play(server: Server, scenario: &Scenario) -> Report {
         http: if let Server::Http(server) = server { server.into() } else { NOWHERE.into() },
         pick: String::new(),
         contents: scenario.contents(),
-        pace: Pace {
+        pace: FleetPace {
             haste: 20,
             idle_waits: false,
             gives_up: false,
             patience: Duration::from_secs(1),
         },
-        wire: Wire::default(),
+        wire: WireSettings::default(),
         seed: 1,
     };
-    Fleet::new(plan).run(&Arc::<Progress>::default()).unwrap()
+    Fleet::new(plan).run(&Arc::<FleetProgress>::default()).unwrap()
 }
 
 /// Every machine failed for this cause in this stage, and the first of them says it so.
 #[track_caller]
-fn assert_failed(report: &Report, stage: Stage, cause: &str, example: &str) {
+fn assert_failed(report: &FleetReport, stage: BootStage, cause: &str, example: &str) {
     assert_failed_machines(report, MACHINES, stage, cause, example);
 }
 
 #[track_caller]
 fn assert_failed_machines(
-    report: &Report,
+    report: &FleetReport,
     machines: u32,
-    stage: Stage,
+    stage: BootStage,
     cause: &str,
     example: &str,
 ) {
-    let failed = Failed { machines, example: example.to_owned() };
+    let failed = CauseTally { machines, example: example.to_owned() };
     assert_eq!(report.failures, [((cause.to_owned(), stage), failed)].into());
     assert_eq!(report.failed(), machines);
 }
 
 /// Every machine has its file; each was tried so often again, and put up with so many of these.
 #[track_caller]
-fn assert_put_up_with(report: &Report, retries_each: u64, oddities_each: &[(Oddity, u64)]) {
+fn assert_put_up_with(
+    report: &FleetReport,
+    retries_each: u64,
+    oddities_each: &[(ClientOddity, u64)],
+) {
     assert_eq!((report.booted, &report.failures), (MACHINES, &[].into()));
     let each = |count: u64| count * u64::from(MACHINES);
     let expected = oddities_each.iter().map(|&(oddity, times)| (oddity, each(times))).collect();
@@ -181,7 +186,7 @@ fn a_fault_that_firmware_puts_up_with_ends_the_program_with_0_and_is_counted() {
     let oddities = report["oddities"].as_array().unwrap();
     let words: Vec<_> =
         oddities.iter().map(|odd| (odd["what"].as_str().unwrap(), odd["times"].as_u64())).collect();
-    let expected = [Oddity::CutOff, Oddity::WholeForRest]
+    let expected = [ClientOddity::CutOff, ClientOddity::WholeForRest]
         .map(|oddity| (oddity.words(), Some(u64::from(MACHINES))));
     assert_eq!(words, expected);
 }

@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::spawn;
 use std::time::Duration;
 
-use ringboot_fleet::Oddity;
-use ringboot_observe::events::Stage;
+use ringboot_fleet::ClientOddity;
+use ringboot_observe::events::BootStage;
 
 use super::{
     FILE, MACHINES, OCTETS, Server, assert_failed, assert_put_up_with, file, run, with_wrong_octet,
@@ -214,11 +214,16 @@ impl Broken {
 /// first.
 #[track_caller]
 fn assert_fault(fault: Fault, step: &str, said: [&str; 2]) {
-    assert_failed(&run(Server::Tftp(serve(fault)), step), Stage::Loader, said[0], said[1]);
+    assert_failed(&run(Server::Tftp(serve(fault)), step), BootStage::Loader, said[0], said[1]);
 }
 
 #[track_caller]
-fn assert_recovers(fault: Fault, step: &str, retries_each: u64, oddities_each: &[(Oddity, u64)]) {
+fn assert_recovers(
+    fault: Fault,
+    step: &str,
+    retries_each: u64,
+    oddities_each: &[(ClientOddity, u64)],
+) {
     assert_put_up_with(&run(Server::Tftp(serve(fault)), step), retries_each, oddities_each);
 }
 
@@ -260,7 +265,7 @@ fn a_lost_oack_is_asked_for_again() {
     assert_eq!((report.booted, report.failures.len()), (MACHINES, 0), "{report}");
     assert!(
         report.retries >= MACHINES.into()
-            && report.stages[&Stage::Loader].retries == report.retries,
+            && report.stages[&BootStage::Loader].retries == report.retries,
         "{report}"
     );
 }
@@ -272,12 +277,12 @@ fn blocks_out_of_order_are_sent_again_and_counted() {
     let report = run(server, WINDOWS);
     assert_eq!((report.booted, report.retries), (MACHINES, 0), "{report}");
     assert!(
-        report.oddities[&Oddity::BlockOutOfOrder] >= 2 * u64::from(MACHINES),
+        report.oddities[&ClientOddity::BlockOutOfOrder] >= 2 * u64::from(MACHINES),
         "{:?}",
         report.oddities
     );
     assert!(
-        report.checked && report.oddities.contains_key(&Oddity::BlockAgain),
+        report.checked && report.oddities.contains_key(&ClientOddity::BlockAgain),
         "{:?}",
         report.oddities
     );
@@ -287,26 +292,26 @@ fn blocks_out_of_order_are_sent_again_and_counted() {
 fn blocks_that_come_twice_are_counted() {
     // The last one that is whole ends the transfer before its double comes.
     let doubles = OCTETS.div_ceil(512) as u64 - 1;
-    assert_recovers(Fault::Twice, PLAIN, 0, &[(Oddity::BlockAgain, doubles)]);
+    assert_recovers(Fault::Twice, PLAIN, 0, &[(ClientOddity::BlockAgain, doubles)]);
 }
 
 #[test]
 fn data_from_a_foreign_port_is_answered_with_error_5_and_disturbs_nobody() {
     let (server, heard) = serve_and_hear(Fault::ForeignData);
-    assert_put_up_with(&run(Server::Tftp(server), WINDOWS), 0, &[(Oddity::Stray, 1)]);
+    assert_put_up_with(&run(Server::Tftp(server), WINDOWS), 0, &[(ClientOddity::Stray, 1)]);
     for _ in 0..MACHINES {
         let answer = heard.recv_timeout(Duration::from_secs(5)).unwrap();
         assert!(answer.starts_with(&[0, 5, 0, 5]), "{answer:?}");
     }
     // Firmware says nothing.
     let (server, heard) = serve_and_hear(Fault::ForeignData);
-    assert_put_up_with(&run(Server::Tftp(server), FIRMWARE), 0, &[(Oddity::Stray, 1)]);
+    assert_put_up_with(&run(Server::Tftp(server), FIRMWARE), 0, &[(ClientOddity::Stray, 1)]);
     assert!(heard.try_recv().is_err());
 }
 
 #[test]
 fn an_ack_of_another_client_disturbs_nobody() {
-    assert_recovers(Fault::ForeignAck, WINDOWS, 0, &[(Oddity::Stray, 1)]);
+    assert_recovers(Fault::ForeignAck, WINDOWS, 0, &[(ClientOddity::Stray, 1)]);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! `[menu]` and `[[menu.entry]]`: texts that every loader can print, paths that it can ask for,
 //! names that exist.
 
-use super::number;
+use super::resolve_number;
 use crate::boot::menu::{self, BootMenu, LOCAL_LABEL, MenuEntry};
-use crate::config::file::{self, At, Seconds};
-use crate::config::problem::Complaints;
+use crate::config::file::{self, PlacedValue, SecondsValue};
+use crate::config::problem::ConfigComplaints;
 use crate::model::spelling::find_nearest_word;
 
 /// PXELINUX counts tenths of a second up to 35,996.
@@ -13,36 +13,47 @@ const TIMEOUT_MAX_S: u64 = 3_599;
 const TIMEOUT_S: u32 = 10;
 const TITLE: &str = "Boot menu";
 
-pub(super) fn menu(written: file::Menu, complaints: &mut Complaints<'_>) -> BootMenu {
+pub(super) fn resolve_menu(
+    written: file::MenuKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> BootMenu {
     let mut entries: Vec<MenuEntry> = Vec::new();
     for one in written.entry.unwrap_or_default() {
-        if let Some(entry) = entry(one, &entries, complaints) {
+        if let Some(entry) = resolve_menu_entry(one, &entries, complaints) {
             entries.push(entry);
         }
     }
-    let default = written.default.as_ref().and_then(|at| default_entry(at, &entries, complaints));
+    let default =
+        written.default.as_ref().and_then(|at| resolve_default_entry(at, &entries, complaints));
     BootMenu {
         title: written.title.map_or_else(
             || TITLE.to_owned(),
-            |at| text(at, menu::title_fault, "title", complaints),
+            |at| resolve_menu_text(at, menu::title_fault, "title", complaints),
         ),
         default,
-        timeout_s: written.timeout.and_then(|at| timeout(&at, complaints)).unwrap_or(TIMEOUT_S),
+        timeout_s: written
+            .timeout
+            .and_then(|at| resolve_menu_timeout(&at, complaints))
+            .unwrap_or(TIMEOUT_S),
         background: written
             .background
-            .map(|at| text(at, menu::path_fault, "background", complaints)),
-        display: written.display.map(|at| text(at, menu::path_fault, "display", complaints)),
-        console: written.console.map(|at| text(at, menu::console_fault, "console", complaints)),
+            .map(|at| resolve_menu_text(at, menu::path_fault, "background", complaints)),
+        display: written
+            .display
+            .map(|at| resolve_menu_text(at, menu::path_fault, "display", complaints)),
+        console: written
+            .console
+            .map(|at| resolve_menu_text(at, menu::console_fault, "console", complaints)),
         entries,
     }
 }
 
-fn entry(
-    written: file::Entry,
+fn resolve_menu_entry(
+    written: file::EntryKeys,
     before: &[MenuEntry],
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<MenuEntry> {
-    let mut required = |at: Option<At<String>>, key: &str, example: &str| {
+    let mut required = |at: Option<PlacedValue<String>>, key: &str, example: &str| {
         if at.is_none() {
             complaints.add(
                 &written.span,
@@ -68,10 +79,11 @@ fn entry(
             "that entry is in every menu by itself: remove this one or rename it",
         );
     }
-    let label = text(label, menu::label_fault, "label", complaints);
-    let title = written
-        .title
-        .map_or_else(|| label.clone(), |at| text(at, menu::title_fault, "title", complaints));
+    let label = resolve_menu_text(label, menu::label_fault, "label", complaints);
+    let title = written.title.map_or_else(
+        || label.clone(),
+        |at| resolve_menu_text(at, menu::title_fault, "title", complaints),
+    );
     let initrds = written.initrd.map(|list| list.0).unwrap_or_default();
     if let Some(extra) = initrds.get(menu::INITRDS_MAX) {
         let hint = "join some: initrds are cpio archives, and `cat` makes one of several";
@@ -79,22 +91,22 @@ fn entry(
     }
     let initrds = initrds
         .into_iter()
-        .map(|at| text(at, menu::location_fault, "initrd", complaints))
+        .map(|at| resolve_menu_text(at, menu::location_fault, "initrd", complaints))
         .collect();
     let arguments = written
         .arguments
-        .map(|at| text(at, menu::arguments_fault, "arguments", complaints))
+        .map(|at| resolve_menu_text(at, menu::arguments_fault, "arguments", complaints))
         .unwrap_or_default();
-    let kernel = text(kernel?, menu::location_fault, "kernel", complaints);
+    let kernel = resolve_menu_text(kernel?, menu::location_fault, "kernel", complaints);
     Some(MenuEntry { label, title, kernel, initrds, arguments })
 }
 
 /// Some only for an entry of the operator's own: booting the disk is the default without being
 /// named.
-fn default_entry(
-    at: &At<String>,
+fn resolve_default_entry(
+    at: &PlacedValue<String>,
     entries: &[MenuEntry],
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<String> {
     let label = at.get_ref();
     if label == LOCAL_LABEL {
@@ -112,16 +124,24 @@ fn default_entry(
     Some(label.clone())
 }
 
-fn timeout(at: &At<Seconds>, complaints: &mut Complaints<'_>) -> Option<u32> {
-    number(&At::new(at.span(), at.get_ref().0), "timeout", 0..=TIMEOUT_MAX_S, complaints)
+fn resolve_menu_timeout(
+    at: &PlacedValue<SecondsValue>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<u32> {
+    resolve_number(
+        &PlacedValue::new(at.span(), at.get_ref().0),
+        "timeout",
+        0..=TIMEOUT_MAX_S,
+        complaints,
+    )
 }
 
 /// A text that goes into a menu, if nothing is at fault with it.
-fn text(
-    at: At<String>,
+fn resolve_menu_text(
+    at: PlacedValue<String>,
     fault: fn(&str) -> Option<&'static str>,
     key: &str,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> String {
     if let Some(fault) = fault(at.get_ref()) {
         complaints.add(&at.span(), format!("{key} {:?} {fault}", at.get_ref()), "");

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::file::{self, At};
-use super::problem::Complaints;
-use super::{Config, Datapath, Http, Log, Places, Server, Tftp, TftpClient, TftpOptions, Tuning};
+use super::file::{self, PlacedValue};
+use super::problem::ConfigComplaints;
+use super::{
+    Config, ConfigPlaces, DatapathChoice, HttpSettings, LogSettings, ServerSettings, TftpClient,
+    TftpOptions, TftpSettings, TuningSettings,
+};
 use crate::boot::menu;
 use crate::boot::plan::BootConfig;
 use crate::dhcp::policy::DhcpPolicy;
@@ -37,57 +40,66 @@ const URL_MAX_BYTES: usize = 255;
 
 /// Turns the file into a configuration. What is wrong becomes a complaint and a default, so that
 /// the rest is checked too.
-pub(super) fn resolve(base: &Path, file: file::File, complaints: &mut Complaints<'_>) -> Config {
+pub(super) fn resolve_config(
+    base: &Path,
+    file: file::FileKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Config {
     let dhcp = file.dhcp.unwrap_or_default();
     let server = file.server.unwrap_or_default();
-    let tuning = tuning(file.tuning.unwrap_or_default(), complaints);
+    let tuning = resolve_tuning(file.tuning.unwrap_or_default(), complaints);
     let mut http = file.http.unwrap_or_default();
-    let http_rate = http.rate.take().and_then(|at| quirks::http_rate(&at, "rate", complaints));
-    let http = self::http(http, complaints);
+    let http_rate =
+        http.rate.take().and_then(|at| quirks::resolve_http_rate(&at, "rate", complaints));
+    let http = self::resolve_http(http, complaints);
     let written = dhcp.subnet.as_deref().unwrap_or_default();
-    let subnets = subnets::subnets(written, complaints);
-    let places = subnets::places(written, complaints);
-    let dhcp = subnets::listeners(&dhcp, &server, &subnets, complaints);
+    let subnets = subnets::resolve_subnets(written, complaints);
+    let places = subnets::locate_subnets(written, complaints);
+    let dhcp = subnets::resolve_dhcp_listeners(&dhcp, &server, &subnets, complaints);
     let policy = DhcpPolicy {
         subnets: subnets.into(),
-        boot: boot(file.boot.unwrap_or_default(), complaints),
+        boot: resolve_boot(file.boot.unwrap_or_default(), complaints),
         advertise: server
             .advertise
             .as_ref()
-            .and_then(|text| parsed(text, "an IPv4 address", complaints)),
+            .and_then(|text| parse_typed_text(text, "an IPv4 address", complaints)),
         http_port: http.listen.first().map_or(HTTP_PORT, SocketAddr::port),
     };
     let snapshot = Snapshot {
         dhcp: policy,
         places,
         dhcp_interfaces: dhcp.interfaces.clone(),
-        menu: file.menu.map(|menu| entries::menu(menu, complaints)),
+        menu: file.menu.map(|menu| entries::resolve_menu(menu, complaints)),
         http_rate,
-        quirks: quirks::quirks(file.quirk.unwrap_or_default(), complaints),
+        quirks: quirks::resolve_quirks(file.quirk.unwrap_or_default(), complaints),
     };
     Config {
-        root: directory(base, file.root, complaints),
+        root: resolve_directory(base, file.root, complaints),
         state: file
             .state
             .map_or_else(|| PathBuf::from(STATE), |state| base.join(state.into_inner())),
-        server: self::server(base, &server, complaints),
-        tftp: tftp(file.tftp.unwrap_or_default(), tuning.tid_sockets, complaints),
+        server: self::resolve_server(base, &server, complaints),
+        tftp: resolve_tftp(file.tftp.unwrap_or_default(), tuning.tid_sockets, complaints),
         http,
         dhcp,
-        log: log(file.log.unwrap_or_default(), complaints),
+        log: resolve_log(file.log.unwrap_or_default(), complaints),
         tuning,
         snapshot,
-        places: Arc::new(Places::default()),
+        places: Arc::new(ConfigPlaces::default()),
     }
 }
 
 /// The configuration of an empty file, but for its root.
-pub(super) fn defaults() -> Config {
-    let mut unheard = Complaints::new("", "");
-    resolve(Path::new(""), file::File::default(), &mut unheard)
+pub(super) fn build_default_config() -> Config {
+    let mut unheard = ConfigComplaints::new("", "");
+    resolve_config(Path::new(""), file::FileKeys::default(), &mut unheard)
 }
 
-fn directory(base: &Path, root: Option<At<String>>, complaints: &mut Complaints<'_>) -> PathBuf {
+fn resolve_directory(
+    base: &Path,
+    root: Option<PlacedValue<String>>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> PathBuf {
     match root {
         Some(root) => base.join(root.into_inner()),
         None => {
@@ -101,12 +113,16 @@ fn directory(base: &Path, root: Option<At<String>>, complaints: &mut Complaints<
     }
 }
 
-fn server(base: &Path, written: &file::Server, complaints: &mut Complaints<'_>) -> Server {
+fn resolve_server(
+    base: &Path,
+    written: &file::ServerKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> ServerSettings {
     let workers =
-        written.workers.as_ref().and_then(|at| number(at, "workers", 1..=256, complaints));
-    let user = written.user.as_ref().map(|user| user_name(user, complaints));
+        written.workers.as_ref().and_then(|at| resolve_number(at, "workers", 1..=256, complaints));
+    let user = written.user.as_ref().map(|user| resolve_user_name(user, complaints));
     let socket = written.admin_socket.as_ref().map_or(ADMIN_SOCKET, |at| at.get_ref().as_str());
-    Server {
+    ServerSettings {
         workers: workers.map(|workers: u16| usize::from(workers)),
         admin_socket: (!socket.is_empty()).then(|| base.join(socket)),
         user,
@@ -114,7 +130,7 @@ fn server(base: &Path, written: &file::Server, complaints: &mut Complaints<'_>) 
 }
 
 /// Whether there is such a user is asked at the start: the file may be checked on another machine.
-fn user_name(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn resolve_user_name(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     let name = text.get_ref();
     let plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
     if name.is_empty() || name.starts_with('-') || !name.chars().all(plain) {
@@ -127,7 +143,11 @@ fn user_name(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
     name.clone()
 }
 
-fn tftp(written: file::Tftp, tid_sockets: u16, complaints: &mut Complaints<'_>) -> Tftp {
+fn resolve_tftp(
+    written: file::TftpKeys,
+    tid_sockets: u16,
+    complaints: &mut ConfigComplaints<'_>,
+) -> TftpSettings {
     let plain = TftpOptions {
         windowsize_max: 32,
         blksize_max: None,
@@ -136,7 +156,7 @@ fn tftp(written: file::Tftp, tid_sockets: u16, complaints: &mut Complaints<'_>) 
         refuse_tsize: false,
         refuse_windowsize: false,
     };
-    let options = tftp_options(
+    let options = resolve_tftp_options(
         plain,
         written.windowsize_max,
         written.blksize_max,
@@ -145,12 +165,12 @@ fn tftp(written: file::Tftp, tid_sockets: u16, complaints: &mut Complaints<'_>) 
     );
     let strip = written.strip_prefixes.map_or_else(
         || STRIP_PREFIXES.map(str::to_owned).to_vec(),
-        |list| list.into_iter().map(|prefix| stripped_prefix(prefix, complaints)).collect(),
+        |list| list.into_iter().map(|prefix| resolve_stripped_prefix(prefix, complaints)).collect(),
     );
-    Tftp {
-        listen: listen(written.listen, TFTP_PORT, "tftp", complaints),
-        per_source: limit(written.per_source, "per-source", 8, complaints),
-        requests_per_second: limit(
+    TftpSettings {
+        listen: resolve_listen_addresses(written.listen, TFTP_PORT, "tftp", complaints),
+        per_source: resolve_source_limit(written.per_source, "per-source", 8, complaints),
+        requests_per_second: resolve_source_limit(
             written.requests_per_second,
             "requests-per-second",
             100,
@@ -158,31 +178,31 @@ fn tftp(written: file::Tftp, tid_sockets: u16, complaints: &mut Complaints<'_>) 
         ),
         queue: written
             .queue
-            .and_then(|at| number(&at, "queue", 1..=65_536, complaints))
+            .and_then(|at| resolve_number(&at, "queue", 1..=65_536, complaints))
             .unwrap_or(1024),
         packets_per_ms: written
             .packets_per_ms
-            .and_then(|at| number(&at, "packets-per-ms", 0..=1000, complaints))
+            .and_then(|at| resolve_number(&at, "packets-per-ms", 0..=1000, complaints))
             .and_then(NonZeroU16::new),
         port_range: written
             .port_range
-            .and_then(|range| port_range(&range, tid_sockets, complaints)),
-        case_insensitive: written.case_insensitive.is_some_and(At::into_inner),
+            .and_then(|range| resolve_port_range(&range, tid_sockets, complaints)),
+        case_insensitive: written.case_insensitive.is_some_and(PlacedValue::into_inner),
         strip_prefixes: strip,
         options,
         clients: written
             .client
             .unwrap_or_default()
             .into_iter()
-            .map(|client| tftp_client(options, client, complaints))
+            .map(|client| resolve_tftp_client(options, client, complaints))
             .collect(),
     }
 }
 
-fn tftp_client(
+fn resolve_tftp_client(
     base: TftpOptions,
-    written: file::TftpClient,
-    complaints: &mut Complaints<'_>,
+    written: file::TftpClientKeys,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> TftpClient {
     if written.network.is_none() && written.mac.is_none() && written.arch.is_none() {
         let hint =
@@ -190,10 +210,10 @@ fn tftp_client(
         complaints.add(&written.span, "this rule says what, but not for whom", hint);
     }
     TftpClient {
-        network: written.network.and_then(|text| subnets::network(&text, complaints)),
-        mac: written.mac.and_then(|text| parsed(&text, "a hardware address", complaints)),
-        arch: written.arch.and_then(|text| arch(&text, complaints)),
-        options: tftp_options(
+        network: written.network.and_then(|text| subnets::resolve_network(&text, complaints)),
+        mac: written.mac.and_then(|text| parse_typed_text(&text, "a hardware address", complaints)),
+        arch: written.arch.and_then(|text| resolve_arch(&text, complaints)),
+        options: resolve_tftp_options(
             base,
             written.windowsize_max,
             written.blksize_max,
@@ -203,20 +223,22 @@ fn tftp_client(
     }
 }
 
-fn tftp_options(
+fn resolve_tftp_options(
     base: TftpOptions,
-    windowsize: Option<At<u64>>,
-    blksize: Option<At<u64>>,
-    refuse: Option<Vec<At<String>>>,
-    complaints: &mut Complaints<'_>,
+    windowsize: Option<PlacedValue<u64>>,
+    blksize: Option<PlacedValue<u64>>,
+    refuse: Option<Vec<PlacedValue<String>>>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> TftpOptions {
     let mut options = base;
     if let Some(max) =
-        windowsize.and_then(|at| number(&at, "windowsize-max", 1..=65_535, complaints))
+        windowsize.and_then(|at| resolve_number(&at, "windowsize-max", 1..=65_535, complaints))
     {
         options.windowsize_max = max;
     }
-    if let Some(max) = blksize.and_then(|at| number(&at, "blksize-max", 8..=65_464, complaints)) {
+    if let Some(max) =
+        blksize.and_then(|at| resolve_number(&at, "blksize-max", 8..=65_464, complaints))
+    {
         options.blksize_max = Some(max);
     }
     for name in refuse.into_iter().flatten() {
@@ -225,7 +247,7 @@ fn tftp_options(
             "timeout" => options.refuse_timeout = true,
             "tsize" => options.refuse_tsize = true,
             "windowsize" => options.refuse_windowsize = true,
-            other => one_of(
+            other => complain_unknown_word(
                 other,
                 &name.span(),
                 "TFTP option",
@@ -237,7 +259,7 @@ fn tftp_options(
     options
 }
 
-fn arch(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Arch> {
+fn resolve_arch(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> Option<Arch> {
     match text.get_ref().as_str() {
         "bios" => Some(Arch::Bios),
         "uefi-ia32" => Some(Arch::UefiIa32),
@@ -245,13 +267,16 @@ fn arch(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Arch> {
         "uefi-arm64" => Some(Arch::UefiArm64),
         other => {
             let known = ["bios", "uefi-ia32", "uefi-x64", "uefi-arm64"];
-            one_of(other, &text.span(), "architecture", &known, complaints);
+            complain_unknown_word(other, &text.span(), "architecture", &known, complaints);
             None
         }
     }
 }
 
-fn stripped_prefix(prefix: At<String>, complaints: &mut Complaints<'_>) -> String {
+fn resolve_stripped_prefix(
+    prefix: PlacedValue<String>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> String {
     let text = prefix.get_ref().trim_end_matches('/');
     if !text.starts_with('/') {
         complaints.add(
@@ -263,12 +288,12 @@ fn stripped_prefix(prefix: At<String>, complaints: &mut Complaints<'_>) -> Strin
     text.to_owned()
 }
 
-fn port_range(
-    text: &At<String>,
+fn resolve_port_range(
+    text: &PlacedValue<String>,
     tid_sockets: u16,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<(u16, u16)> {
-    let (first, last) = match written_ports(text.get_ref()) {
+    let (first, last) = match parse_written_ports(text.get_ref()) {
         Ok(ends) => ends,
         Err(why) => {
             let what = format!("{:?} is not a range of ports{why}", text.get_ref());
@@ -291,7 +316,7 @@ fn port_range(
 }
 
 /// The error says which half is wrong, where there are two.
-fn written_ports(text: &str) -> Result<(u16, u16), String> {
+fn parse_written_ports(text: &str) -> Result<(u16, u16), String> {
     let (first, last) = text.split_once('-').ok_or_else(String::new)?;
     let port = |text: &str| {
         let port = text.trim().parse::<u16>().ok().filter(|port| *port > 0);
@@ -304,7 +329,7 @@ fn written_ports(text: &str) -> Result<(u16, u16), String> {
 }
 
 /// Which half of an address with its port is wrong; empty where neither is by itself.
-fn wrong_half(text: &str) -> String {
+fn find_wrong_half(text: &str) -> String {
     let Some((address, port)) = text.rsplit_once(':') else { return ": it has no port".to_owned() };
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let is_address = address.parse::<Ipv4Addr>().is_ok()
@@ -319,26 +344,30 @@ fn wrong_half(text: &str) -> String {
     }
 }
 
-fn http(written: file::Http, complaints: &mut Complaints<'_>) -> Http {
-    let connections =
-        written.connections.and_then(|at| number(&at, "connections", 1..=1_000_000, complaints));
-    Http {
-        listen: listen(written.listen, HTTP_PORT, "http", complaints),
+fn resolve_http(written: file::HttpKeys, complaints: &mut ConfigComplaints<'_>) -> HttpSettings {
+    let connections = written
+        .connections
+        .and_then(|at| resolve_number(&at, "connections", 1..=1_000_000, complaints));
+    HttpSettings {
+        listen: resolve_listen_addresses(written.listen, HTTP_PORT, "http", complaints),
         index: written
             .index
             .unwrap_or_default()
             .into_iter()
-            .map(|at| index_prefix(&at, complaints))
+            .map(|at| resolve_index_prefix(&at, complaints))
             .collect(),
-        index_file: written.index_file.map(|name| index_file(name, complaints)),
-        per_source: limit(written.per_source, "per-source", 32, complaints),
+        index_file: written.index_file.map(|name| resolve_index_file(name, complaints)),
+        per_source: resolve_source_limit(written.per_source, "per-source", 32, complaints),
         connections: connections.unwrap_or(10_000),
     }
 }
 
 /// `/centos/os` and `centos/os/` are the same directory: kept as `centos/os/`, and `/` as the empty
 /// prefix.
-fn index_prefix(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn resolve_index_prefix(
+    text: &PlacedValue<String>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> String {
     let path = text.get_ref().trim_matches('/');
     if path.is_empty() {
         return String::new();
@@ -353,7 +382,7 @@ fn index_prefix(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
     format!("{path}/")
 }
 
-fn index_file(name: At<String>, complaints: &mut Complaints<'_>) -> String {
+fn resolve_index_file(name: PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     if name.get_ref().is_empty() || name.get_ref().contains('/') {
         let what = format!("{:?} is not a file name", name.get_ref());
         complaints.add(&name.span(), what, "write a bare name: \"index.html\"");
@@ -361,8 +390,10 @@ fn index_file(name: At<String>, complaints: &mut Complaints<'_>) -> String {
     name.into_inner()
 }
 
-fn boot(written: file::Boot, complaints: &mut Complaints<'_>) -> BootConfig {
-    let mut pxe = |at: Option<At<String>>| at.map(|at| loader(at, Speaks::Tftp, complaints));
+fn resolve_boot(written: file::BootKeys, complaints: &mut ConfigComplaints<'_>) -> BootConfig {
+    let mut pxe = |at: Option<PlacedValue<String>>| {
+        at.map(|at| resolve_loader(at, LoaderTransport::Tftp, complaints))
+    };
     let (bios, uefi_x64) = (pxe(written.bios), pxe(written.uefi_x64));
     let (uefi_ia32, uefi_arm64) = (pxe(written.uefi_ia32), pxe(written.uefi_arm64));
     BootConfig {
@@ -370,14 +401,16 @@ fn boot(written: file::Boot, complaints: &mut Complaints<'_>) -> BootConfig {
         uefi_x64,
         uefi_ia32,
         uefi_arm64,
-        uefi_http: written.uefi_http.map(|at| loader(at, Speaks::HttpImages, complaints)),
-        ipxe: written.ipxe.map(|at| loader(at, Speaks::Both, complaints)),
+        uefi_http: written
+            .uefi_http
+            .map(|at| resolve_loader(at, LoaderTransport::HttpImages, complaints)),
+        ipxe: written.ipxe.map(|at| resolve_loader(at, LoaderTransport::Both, complaints)),
     }
 }
 
 /// What the program that gets the name can do with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Speaks {
+enum LoaderTransport {
     /// A PXE ROM or UEFI's PXE: a name for TFTP.
     Tftp,
     /// UEFI HTTP Boot: a URL (or a path that becomes one) of a kind it knows by its ending (H-27).
@@ -386,7 +419,11 @@ enum Speaks {
     Both,
 }
 
-fn loader(text: At<String>, speaks: Speaks, complaints: &mut Complaints<'_>) -> String {
+fn resolve_loader(
+    text: PlacedValue<String>,
+    speaks: LoaderTransport,
+    complaints: &mut ConfigComplaints<'_>,
+) -> String {
     let (name, span) = (text.get_ref(), text.span());
     if let Some(fault) = menu::location_fault(name) {
         complaints.add(
@@ -394,14 +431,14 @@ fn loader(text: At<String>, speaks: Speaks, complaints: &mut Complaints<'_>) -> 
             format!("loader {name:?} {fault}"),
             "name a file under the root, such as \"pxelinux.0\"",
         );
-    } else if speaks == Speaks::Tftp && name.contains("://") {
+    } else if speaks == LoaderTransport::Tftp && name.contains("://") {
         let hint = "give a path under the root; URLs are for `uefi-http` and `ipxe`";
         complaints.add(
             &span,
             format!("{name:?} is a URL, and PXE firmware speaks TFTP only"),
             hint,
         );
-    } else if speaks == Speaks::HttpImages
+    } else if speaks == LoaderTransport::HttpImages
         && ![".efi", ".iso", ".img"].iter().any(|end| name.ends_with(end))
     {
         let what = format!(
@@ -418,11 +455,11 @@ fn loader(text: At<String>, speaks: Speaks, complaints: &mut Complaints<'_>) -> 
     text.into_inner()
 }
 
-fn log(written: file::Log, complaints: &mut Complaints<'_>) -> Log {
+fn resolve_log(written: file::LogKeys, complaints: &mut ConfigComplaints<'_>) -> LogSettings {
     let known = ["error", "warn", "info", "debug", "trace"];
     let level = written.level.and_then(|level| {
         if !known.contains(&level.get_ref().as_str()) {
-            one_of(level.get_ref(), &level.span(), "level", &known, complaints);
+            complain_unknown_word(level.get_ref(), &level.span(), "level", &known, complaints);
         }
         level.get_ref().parse().ok()
     });
@@ -430,7 +467,7 @@ fn log(written: file::Log, complaints: &mut Complaints<'_>) -> Log {
         let number =
             FACILITIES.iter().find(|(known, _)| known == name.get_ref()).map(|&(_, number)| number);
         if number.is_none() {
-            one_of(
+            complain_unknown_word(
                 name.get_ref(),
                 &name.span(),
                 "syslog facility",
@@ -440,7 +477,7 @@ fn log(written: file::Log, complaints: &mut Complaints<'_>) -> Log {
         }
         number
     });
-    Log { level: level.unwrap_or(tracing::Level::INFO), facility }
+    LogSettings { level: level.unwrap_or(tracing::Level::INFO), facility }
 }
 
 /// Facilities that a service may log under, with their numbers (RFC 5424 table 1; names as in
@@ -459,8 +496,11 @@ const FACILITIES: [(&str, u8); 11] = [
     ("local7", 23),
 ];
 
-const DATAPATHS: [(&str, Datapath); 3] =
-    [("auto", Datapath::Auto), ("io_uring", Datapath::IoUring), ("epoll", Datapath::Epoll)];
+const DATAPATHS: [(&str, DatapathChoice); 3] = [
+    ("auto", DatapathChoice::Auto),
+    ("io_uring", DatapathChoice::IoUring),
+    ("epoll", DatapathChoice::Epoll),
+];
 /// Octets: a range that is sent at once may touch two pieces of 8 MiB.
 const IMAGE_MEMORY_MIN: u64 = 16 * 1024 * 1024;
 
@@ -471,14 +511,17 @@ const CUBIC: &str = "cubic";
 const SYSTEM: &str = "system";
 const CONGESTIONS: [&str; 5] = [CUBIC, "reno", "bbr", "dctcp", SYSTEM];
 
-fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
+fn resolve_tuning(
+    written: file::TuningKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> TuningSettings {
     let datapath = written.datapath.and_then(|name| {
         let known = DATAPATHS
             .iter()
             .find(|(known, _)| known == name.get_ref())
             .map(|&(_, datapath)| datapath);
         if known.is_none() {
-            one_of(
+            complain_unknown_word(
                 name.get_ref(),
                 &name.span(),
                 "datapath",
@@ -488,27 +531,36 @@ fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
         }
         known
     });
-    let spin_us = written.spin_us.and_then(|at| number(&at, "spin-us", 0..=10_000, complaints));
+    let spin_us =
+        written.spin_us.and_then(|at| resolve_number(&at, "spin-us", 0..=10_000, complaints));
     let tid_sockets =
-        written.tid_sockets.and_then(|at| number(&at, "tid-sockets", 1..=256, complaints));
-    let http_chunk =
-        written.http_chunk.and_then(|at| number(&at, "http-chunk", 4_096..=16_777_216, complaints));
+        written.tid_sockets.and_then(|at| resolve_number(&at, "tid-sockets", 1..=256, complaints));
+    let http_chunk = written
+        .http_chunk
+        .and_then(|at| resolve_number(&at, "http-chunk", 4_096..=16_777_216, complaints));
     let http_slots =
-        written.http_slots.and_then(|at| number(&at, "http-slots", 0..=10_000, complaints));
+        written.http_slots.and_then(|at| resolve_number(&at, "http-slots", 0..=10_000, complaints));
     let image_memory = written.image_memory.and_then(|at| {
-        number(&at, "image-memory", IMAGE_MEMORY_MIN..=i64::MAX.unsigned_abs(), complaints)
+        resolve_number(&at, "image-memory", IMAGE_MEMORY_MIN..=i64::MAX.unsigned_abs(), complaints)
     });
     let gso_segments =
-        written.gso_segments.and_then(|at| number(&at, "gso-segments", 1..=64, complaints));
-    let receive_buffers = written.receive_buffers.and_then(|at| power_of_two(&at, complaints));
+        written.gso_segments.and_then(|at| resolve_number(&at, "gso-segments", 1..=64, complaints));
+    let receive_buffers =
+        written.receive_buffers.and_then(|at| resolve_power_of_two(&at, complaints));
     let tcp_congestion = written.tcp_congestion.and_then(|name| {
         let known = CONGESTIONS.iter().find(|known| *known == name.get_ref()).copied();
         if known.is_none() {
-            one_of(name.get_ref(), &name.span(), "tcp-congestion", &CONGESTIONS, complaints);
+            complain_unknown_word(
+                name.get_ref(),
+                &name.span(),
+                "tcp-congestion",
+                &CONGESTIONS,
+                complaints,
+            );
         }
         known
     });
-    Tuning {
+    TuningSettings {
         datapath: datapath.unwrap_or_default(),
         spin_us: spin_us.unwrap_or(50),
         tid_sockets: tid_sockets.unwrap_or(16),
@@ -522,8 +574,11 @@ fn tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
 }
 
 /// `receive-buffers`: the kernel's ring of buffers wants a power of two.
-fn power_of_two(at: &At<u64>, complaints: &mut Complaints<'_>) -> Option<u16> {
-    let count: u16 = number(at, "receive-buffers", 16..=16_384, complaints)?;
+fn resolve_power_of_two(
+    at: &PlacedValue<u64>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<u16> {
+    let count: u16 = resolve_number(at, "receive-buffers", 16..=16_384, complaints)?;
     if !count.is_power_of_two() {
         let (below, above) = (1 << count.ilog2(), count.next_power_of_two());
         let what = format!("receive-buffers = {count} is no power of two");
@@ -534,11 +589,11 @@ fn power_of_two(at: &At<u64>, complaints: &mut Complaints<'_>) -> Option<u16> {
 }
 
 /// `["0.0.0.0:69", "[::]:69"]`; the default is both families on the usual port.
-fn listen(
-    written: Option<Vec<At<String>>>,
+fn resolve_listen_addresses(
+    written: Option<Vec<PlacedValue<String>>>,
     port: u16,
     section: &str,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<SocketAddr> {
     let Some(list) = written else {
         return vec![
@@ -557,7 +612,7 @@ fn listen(
                 let what = format!(
                     "[{section}] cannot listen on {:?}{}",
                     text.get_ref(),
-                    wrong_half(text.get_ref())
+                    find_wrong_half(text.get_ref())
                 );
                 let hint = format!("write address and port: \"0.0.0.0:{port}\" or \"[::]:{port}\"");
                 complaints.add(&text.span(), what, hint);
@@ -568,11 +623,11 @@ fn listen(
 }
 
 /// A number within its bounds.
-fn number<T: TryFrom<u64>>(
-    at: &At<u64>,
+fn resolve_number<T: TryFrom<u64>>(
+    at: &PlacedValue<u64>,
     key: &str,
     allowed: RangeInclusive<u64>,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<T> {
     let value = *at.get_ref();
     if let (true, Ok(value)) = (allowed.contains(&value), T::try_from(value)) {
@@ -588,18 +643,23 @@ fn number<T: TryFrom<u64>>(
 }
 
 /// A limit per client address: 0 turns it off.
-fn limit(
-    at: Option<At<u64>>,
+fn resolve_source_limit(
+    at: Option<PlacedValue<u64>>,
     key: &str,
     default: u32,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<u32> {
-    let limit = at.and_then(|at| number(&at, key, 0..=1_000_000, complaints)).unwrap_or(default);
+    let limit =
+        at.and_then(|at| resolve_number(&at, key, 0..=1_000_000, complaints)).unwrap_or(default);
     (limit > 0).then_some(limit)
 }
 
 /// A text that is one typed value.
-fn parsed<T: FromStr>(at: &At<String>, kind: &str, complaints: &mut Complaints<'_>) -> Option<T> {
+fn parse_typed_text<T: FromStr>(
+    at: &PlacedValue<String>,
+    kind: &str,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<T> {
     let value = at.get_ref().parse().ok();
     if value.is_none() {
         let hint = match kind {
@@ -611,12 +671,12 @@ fn parsed<T: FromStr>(at: &At<String>, kind: &str, complaints: &mut Complaints<'
     value
 }
 
-fn one_of(
+fn complain_unknown_word(
     found: &str,
     span: &Range<usize>,
     kind: &str,
     known: &[&str],
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) {
     let hint = match find_nearest_word(found, known) {
         Some(near) => format!("did you mean \"{near}\"?"),

@@ -3,24 +3,24 @@
 
 use std::num::NonZeroU64;
 
-use super::number;
+use super::resolve_number;
 use crate::boot::quirks::{
     FixedQuirk, NoSubject, QuirkAllowance, QuirkSubject, parse_class, parse_oui,
 };
-use crate::config::file::{self, At};
-use crate::config::problem::Complaints;
+use crate::config::file::{self, PlacedValue};
+use crate::config::problem::ConfigComplaints;
 
 /// Octets a second: a kilobit to ten gigabit.
 const HTTP_RATE_RANGE: std::ops::RangeInclusive<u64> = 125..=1_250_000_000;
 
-pub(super) fn quirks(
-    written: Vec<file::Quirk>,
-    complaints: &mut Complaints<'_>,
+pub(super) fn resolve_quirks(
+    written: Vec<file::QuirkKeys>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<FixedQuirk> {
     let mut fixed: Vec<FixedQuirk> = Vec::new();
     for one in written {
         let span = one.span.clone();
-        let Some(quirk) = quirk(one, complaints) else { continue };
+        let Some(quirk) = resolve_quirk(one, complaints) else { continue };
         if fixed.iter().any(|before| before.subject == quirk.subject) {
             let hint = "write all limits of one machine, maker or class into one [[quirk]]";
             complaints.add(&span, format!("{} has a [[quirk]] already", quirk.subject), hint);
@@ -30,20 +30,25 @@ pub(super) fn quirks(
     fixed
 }
 
-fn quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<FixedQuirk> {
-    let file::Quirk { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
+fn resolve_quirk(
+    written: file::QuirkKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<FixedQuirk> {
+    let file::QuirkKeys { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
         written;
     let allowance = QuirkAllowance {
-        window: windowsize_max.and_then(|at| number(&at, "windowsize-max", 1..=65_535, complaints)),
-        blksize: blksize_max.and_then(|at| number(&at, "blksize-max", 8..=65_464, complaints)),
-        http_rate: http_rate.and_then(|at| self::http_rate(&at, "http-rate", complaints)),
+        window: windowsize_max
+            .and_then(|at| resolve_number(&at, "windowsize-max", 1..=65_535, complaints)),
+        blksize: blksize_max
+            .and_then(|at| resolve_number(&at, "blksize-max", 8..=65_464, complaints)),
+        http_rate: http_rate.and_then(|at| self::resolve_http_rate(&at, "http-rate", complaints)),
     };
     if allowance.is_empty() {
         let hint = "give `windowsize-max`, `blksize-max` or `http-rate`";
         complaints.add(&span, "this quirk says for whom, but not what", hint);
     }
-    let named: Vec<(At<String>, Reader)> = [
-        (mac, machine as Reader),
+    let named: Vec<(PlacedValue<String>, SubjectReader)> = [
+        (mac, read_machine_subject as SubjectReader),
         (oui, |text| parse_oui(text).map(QuirkSubject::Oui)),
         (vendor_class, |text| parse_class(text).map(QuirkSubject::Class)),
     ]
@@ -67,17 +72,17 @@ fn quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<FixedQ
 }
 
 /// Octets a second on one HTTP connection.
-pub(super) fn http_rate(
-    at: &At<u64>,
+pub(super) fn resolve_http_rate(
+    at: &PlacedValue<u64>,
     key: &str,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<NonZeroU64> {
-    number::<u64>(at, key, HTTP_RATE_RANGE, complaints).and_then(NonZeroU64::new)
+    resolve_number::<u64>(at, key, HTTP_RATE_RANGE, complaints).and_then(NonZeroU64::new)
 }
 
 /// What a text names, if it is of the kind that its key asks for.
-type Reader = fn(&str) -> Option<QuirkSubject>;
+type SubjectReader = fn(&str) -> Option<QuirkSubject>;
 
-fn machine(text: &str) -> Option<QuirkSubject> {
+fn read_machine_subject(text: &str) -> Option<QuirkSubject> {
     text.parse().ok().map(QuirkSubject::Machine)
 }

@@ -6,11 +6,11 @@ use std::hash::Hash;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use super::{DHCP_PORT, number, one_of, parsed};
+use super::{DHCP_PORT, complain_unknown_word, parse_typed_text, resolve_number};
 use crate::boot::menu;
-use crate::config::Dhcp;
-use crate::config::file::{self, At, Seconds};
-use crate::config::problem::Complaints;
+use crate::config::DhcpSettings;
+use crate::config::file::{self, PlacedValue, SecondsValue};
+use crate::config::problem::ConfigComplaints;
 use crate::dhcp::limits::{FIRMWARE_LEASE_S, POOL_ADDRESSES_MAX};
 use crate::dhcp::subnet::{AddressPool, Reservation, ServedClients, Subnet, SubnetMode};
 use crate::model::machine::Mac;
@@ -27,30 +27,34 @@ const INTERFACE_MAX_BYTES: usize = 15;
 const NAME_MAX_BYTES: usize = 253;
 
 /// All subnets, with what can only be seen when they stand side by side.
-pub(super) fn subnets(written: &[file::Subnet], complaints: &mut Complaints<'_>) -> Vec<Subnet> {
+pub(super) fn resolve_subnets(
+    written: &[file::SubnetKeys],
+    complaints: &mut ConfigComplaints<'_>,
+) -> Vec<Subnet> {
     let mut subnets: Vec<(Range<usize>, Subnet)> = Vec::new();
     for one in written {
-        let Some(subnet) = subnet(one, complaints) else { continue };
-        subnets.push((place(one), subnet));
+        let Some(subnet) = resolve_subnet(one, complaints) else { continue };
+        subnets.push((locate_subnet(one), subnet));
     }
     let ranges: Vec<(Ipv4Addr, Ipv4Addr)> = subnets
         .iter()
         .map(|(_, subnet)| (subnet.network.address, subnet.network.broadcast()))
         .collect();
-    for (index, before) in overlaps(&ranges) {
+    for (index, before) in find_overlaps(&ranges) {
         let ((span, subnet), (first, other)) = (&subnets[index], &subnets[before]);
-        let (theirs, line) = (show(other.network), complaints.line_of(first));
-        let what = format!("subnet {} overlaps subnet {theirs} of {line}", show(subnet.network));
+        let (theirs, line) = (format_network(other.network), complaints.line_of(first));
+        let what =
+            format!("subnet {} overlaps subnet {theirs} of {line}", format_network(subnet.network));
         complaints.add(span, what, "an address belongs to one subnet: make one of them smaller");
     }
-    one_place_per_machine(written, complaints);
-    not_too_many(&subnets, complaints);
+    refuse_double_reservations(written, complaints);
+    limit_pool_addresses(&subnets, complaints);
     subnets.into_iter().map(|(_, subnet)| subnet).collect()
 }
 
 /// Pairs of ranges that share an address, the later one of the file first, in the order of the
 /// file. Not every pair: each that overlaps is in one.
-fn overlaps(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<(usize, usize)> {
+fn find_overlaps(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<(usize, usize)> {
     let mut sorted: Vec<usize> = (0..ranges.len()).collect();
     sorted.sort_by_key(|index| (ranges[*index].0, std::cmp::Reverse(ranges[*index].1), *index));
     let mut found = Vec::new();
@@ -71,7 +75,7 @@ fn overlaps(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<(usize, usize)> {
 }
 
 /// Pools of more addresses than a /8 has are a slip, or a machine that runs out of memory.
-fn not_too_many(subnets: &[(Range<usize>, Subnet)], complaints: &mut Complaints<'_>) {
+fn limit_pool_addresses(subnets: &[(Range<usize>, Subnet)], complaints: &mut ConfigComplaints<'_>) {
     let mut sum = 0;
     for (span, subnet) in subnets {
         let before = sum;
@@ -79,7 +83,7 @@ fn not_too_many(subnets: &[(Range<usize>, Subnet)], complaints: &mut Complaints<
         if before <= POOL_ADDRESSES_MAX && sum > POOL_ADDRESSES_MAX {
             let what = format!(
                 "with the pools of subnet {} there are {sum} addresses to give",
-                show(subnet.network)
+                format_network(subnet.network)
             );
             complaints.add(
                 span,
@@ -91,35 +95,39 @@ fn not_too_many(subnets: &[(Range<usize>, Subnet)], complaints: &mut Complaints<
 }
 
 /// Where each subnet stands.
-pub(super) fn places(
-    written: &[file::Subnet],
-    complaints: &Complaints<'_>,
+pub(super) fn locate_subnets(
+    written: &[file::SubnetKeys],
+    complaints: &ConfigComplaints<'_>,
 ) -> Vec<(Ipv4Network, String)> {
-    let network = |one: &file::Subnet| one.subnet.as_ref()?.get_ref().parse().ok();
+    let network = |one: &file::SubnetKeys| one.subnet.as_ref()?.get_ref().parse().ok();
     written
         .iter()
-        .filter_map(|one| Some((network(one)?, complaints.place_of(&place(one)))))
+        .filter_map(|one| Some((network(one)?, complaints.place_of(&locate_subnet(one)))))
         .collect()
 }
 
-fn place(written: &file::Subnet) -> Range<usize> {
-    written.subnet.as_ref().map_or(written.span.clone(), At::span)
+fn locate_subnet(written: &file::SubnetKeys) -> Range<usize> {
+    written.subnet.as_ref().map_or(written.span.clone(), PlacedValue::span)
 }
 
 /// Where DHCP is listened for: the interfaces of served subnets, those of `[server]` for relays, or
 /// one address.
-pub(super) fn listeners(
-    written: &file::Dhcp,
-    server: &file::Server,
+pub(super) fn resolve_dhcp_listeners(
+    written: &file::DhcpKeys,
+    server: &file::ServerKeys,
     subnets: &[Subnet],
-    complaints: &mut Complaints<'_>,
-) -> Dhcp {
-    let allowed: Vec<String> =
-        server.interfaces.iter().flatten().map(|name| interface(name, complaints)).collect();
+    complaints: &mut ConfigComplaints<'_>,
+) -> DhcpSettings {
+    let allowed: Vec<String> = server
+        .interfaces
+        .iter()
+        .flatten()
+        .map(|name| resolve_interface(name, complaints))
+        .collect();
     let address = written
         .listen_address
         .as_ref()
-        .and_then(|text| parsed(text, "an IPv4 address", complaints));
+        .and_then(|text| parse_typed_text(text, "an IPv4 address", complaints));
     let served: Vec<&Subnet> =
         subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server).collect();
     let mut interfaces: Vec<String> = Vec::new();
@@ -154,8 +162,8 @@ pub(super) fn listeners(
     let port = written
         .listen_port
         .as_ref()
-        .and_then(|at| number(at, "listen-port", 1..=65_535, complaints));
-    Dhcp {
+        .and_then(|at| resolve_number(at, "listen-port", 1..=65_535, complaints));
+    DhcpSettings {
         interfaces: if address.is_some() { Vec::new() } else { interfaces },
         listen_address: address.filter(|_| !served.is_empty()),
         listen_port: port.unwrap_or(DHCP_PORT),
@@ -163,8 +171,11 @@ pub(super) fn listeners(
 }
 
 /// `192.168.4.0/24`, without host bits.
-pub(super) fn network(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Ipv4Network> {
-    let written = match written_network(text.get_ref()) {
+pub(super) fn resolve_network(
+    text: &PlacedValue<String>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<Ipv4Network> {
+    let written = match parse_written_network(text.get_ref()) {
         Ok(written) => written,
         Err(why) => {
             let what = format!("{:?} is not a network{why}", text.get_ref());
@@ -180,13 +191,13 @@ pub(super) fn network(text: &At<String>, complaints: &mut Complaints<'_>) -> Opt
     let network = Ipv4Network { address, ..written };
     if network != written {
         let what = format!("{} has bits set outside its prefix", text.get_ref());
-        complaints.add(&text.span(), what, format!("the network is {}", show(network)));
+        complaints.add(&text.span(), what, format!("the network is {}", format_network(network)));
     }
     Some(network)
 }
 
 /// The error says which half is wrong, where there are two.
-fn written_network(text: &str) -> Result<Ipv4Network, String> {
+fn parse_written_network(text: &str) -> Result<Ipv4Network, String> {
     let (address, prefix) = text.split_once('/').ok_or_else(String::new)?;
     let address = address.parse().map_err(|_| format!(": {address:?} is no IPv4 address"))?;
     let length = prefix.parse::<u8>().ok().filter(|length| *length <= 32);
@@ -194,9 +205,12 @@ fn written_network(text: &str) -> Result<Ipv4Network, String> {
     Ok(Ipv4Network { address, prefix })
 }
 
-fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Subnet> {
+fn resolve_subnet(
+    written: &file::SubnetKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<Subnet> {
     let relay = written.relay.as_ref().is_some_and(|at| *at.get_ref());
-    let mode = mode(written, complaints);
+    let mode = resolve_dhcp_mode(written, complaints);
     if written.interface.is_none() && !relay && mode == SubnetMode::Server {
         let hint = "name the interface (interface = \"eth0\"), or say that relays bring the \
                     requests (relay = true)";
@@ -214,7 +228,7 @@ fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Sub
         );
         return None;
     };
-    let network = network(text, complaints)?;
+    let network = resolve_network(text, complaints)?;
     if let Some(name) = written.shared_network.as_ref().filter(|_| !relay) {
         let hint = "the subnets of one interface share it without a word: leave this out";
         complaints.add(
@@ -223,25 +237,30 @@ fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Sub
             hint,
         );
     }
-    let (default_lease_time_s, max_lease_time_s) = lease_times(written, complaints);
+    let (default_lease_time_s, max_lease_time_s) = resolve_lease_times(written, complaints);
     let is_said = written.default_lease_time.is_some();
     let firmware_lease_time_s =
         if is_said { default_lease_time_s } else { FIRMWARE_LEASE_S.min(max_lease_time_s) };
     Some(Subnet {
         network,
-        interface: written.interface.as_ref().map(|name| interface(name, complaints)),
+        interface: written.interface.as_ref().map(|name| resolve_interface(name, complaints)),
         relay,
         shared_network: written.shared_network.as_ref().map(|name| name.get_ref().clone()),
         mode,
-        clients: clients(written, complaints),
+        clients: resolve_dhcp_clients(written, complaints),
         allow_other_servers: written.allow_other_servers.as_ref().is_some_and(|at| *at.get_ref()),
         conflict_detection: written.conflict_detection.as_ref().is_none_or(|at| *at.get_ref()),
-        pools: pools(written, network, complaints),
-        reservations: reservations(written, network, complaints).into(),
-        routers: inside(written.routers.as_deref(), network, "router", complaints),
-        domain_name: written.domain_name.as_ref().map(|name| dns_name(name, complaints)),
-        domain_name_servers: addresses(written.domain_name_servers.as_deref(), complaints),
-        ntp_servers: addresses(written.ntp_servers.as_deref(), complaints),
+        pools: resolve_pools(written, network, complaints),
+        reservations: resolve_reservations(written, network, complaints).into(),
+        routers: resolve_inside_addresses(
+            written.routers.as_deref(),
+            network,
+            "router",
+            complaints,
+        ),
+        domain_name: written.domain_name.as_ref().map(|name| resolve_dns_name(name, complaints)),
+        domain_name_servers: resolve_addresses(written.domain_name_servers.as_deref(), complaints),
+        ntp_servers: resolve_addresses(written.ntp_servers.as_deref(), complaints),
         default_lease_time_s,
         firmware_lease_time_s,
         max_lease_time_s,
@@ -249,20 +268,29 @@ fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Sub
         next_server: written
             .next_server
             .as_ref()
-            .and_then(|text| parsed(text, "an IPv4 address", complaints)),
+            .and_then(|text| parse_typed_text(text, "an IPv4 address", complaints)),
         install_by_default: written.install_by_default.as_ref().is_some_and(|at| *at.get_ref()),
-        pxelinux_config: written.pxelinux_config.as_ref().map(|text| location(text, complaints)),
-        pxelinux_prefix: written.pxelinux_prefix.as_ref().map(|text| prefix(text, complaints)),
+        pxelinux_config: written
+            .pxelinux_config
+            .as_ref()
+            .map(|text| resolve_location(text, complaints)),
+        pxelinux_prefix: written
+            .pxelinux_prefix
+            .as_ref()
+            .map(|text| resolve_pxelinux_prefix(text, complaints)),
     })
 }
 
 /// Said aloud, never assumed: a second DHCP server on a segment does harm.
-fn mode(written: &file::Subnet, complaints: &mut Complaints<'_>) -> SubnetMode {
+fn resolve_dhcp_mode(
+    written: &file::SubnetKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> SubnetMode {
     match written.mode.as_ref().map(|at| (at, at.get_ref().as_str())) {
         Some((_, "server")) => SubnetMode::Server,
         Some((_, "off")) => SubnetMode::Off,
         Some((at, other)) => {
-            one_of(other, &at.span(), "mode", &["server", "off"], complaints);
+            complain_unknown_word(other, &at.span(), "mode", &["server", "off"], complaints);
             SubnetMode::Off
         }
         None => {
@@ -274,22 +302,39 @@ fn mode(written: &file::Subnet, complaints: &mut Complaints<'_>) -> SubnetMode {
     }
 }
 
-fn clients(written: &file::Subnet, complaints: &mut Complaints<'_>) -> ServedClients {
+fn resolve_dhcp_clients(
+    written: &file::SubnetKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> ServedClients {
     match written.clients.as_ref().map(|at| (at, at.get_ref().as_str())) {
         None | Some((_, "pxe")) => ServedClients::Pxe,
         Some((_, "known")) => ServedClients::Known,
         Some((_, "any")) => ServedClients::Any,
         Some((at, other)) => {
-            one_of(other, &at.span(), "kind of clients", &["pxe", "known", "any"], complaints);
+            complain_unknown_word(
+                other,
+                &at.span(),
+                "kind of clients",
+                &["pxe", "known", "any"],
+                complaints,
+            );
             ServedClients::Known
         }
     }
 }
 
-fn lease_times(written: &file::Subnet, complaints: &mut Complaints<'_>) -> (u32, u32) {
-    let mut seconds = |at: &Option<At<Seconds>>, key| {
+fn resolve_lease_times(
+    written: &file::SubnetKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> (u32, u32) {
+    let mut seconds = |at: &Option<PlacedValue<SecondsValue>>, key| {
         let at = at.as_ref()?;
-        number::<u32>(&At::new(at.span(), at.get_ref().0), key, LEASE_TIME_S, complaints)
+        resolve_number::<u32>(
+            &PlacedValue::new(at.span(), at.get_ref().0),
+            key,
+            LEASE_TIME_S,
+            complaints,
+        )
     };
     let default = seconds(&written.default_lease_time, "default-lease-time");
     let max = seconds(&written.max_lease_time, "max-lease-time");
@@ -306,18 +351,18 @@ fn lease_times(written: &file::Subnet, complaints: &mut Complaints<'_>) -> (u32,
     (default, max)
 }
 
-fn pools(
-    written: &file::Subnet,
+fn resolve_pools(
+    written: &file::SubnetKeys,
     network: Ipv4Network,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<AddressPool> {
     let (mut pools, mut spans): (Vec<AddressPool>, Vec<Range<usize>>) = (Vec::new(), Vec::new());
     for text in written.pools.iter().flatten() {
-        let Some(pool) = pool(text, complaints) else { continue };
+        let Some(pool) = resolve_pool(text, complaints) else { continue };
         let shown = format!("{}-{}", pool.first, pool.last);
         if !network.contains(pool.first) || !network.contains(pool.last) {
-            let what = format!("pool {shown} is outside subnet {}", show(network));
-            let (first, last) = usable(network);
+            let what = format!("pool {shown} is outside subnet {}", format_network(network));
+            let (first, last) = find_usable_range(network);
             complaints.add(
                 &text.span(),
                 what,
@@ -328,7 +373,7 @@ fn pools(
         {
             let what =
                 format!("pool {shown} holds the address of the network or its broadcast address");
-            let (first, last) = usable(network);
+            let (first, last) = find_usable_range(network);
             complaints.add(
                 &text.span(),
                 what,
@@ -340,7 +385,7 @@ fn pools(
     }
     let ranges: Vec<(Ipv4Addr, Ipv4Addr)> =
         pools.iter().map(|pool| (pool.first, pool.last)).collect();
-    for (index, before) in overlaps(&ranges) {
+    for (index, before) in find_overlaps(&ranges) {
         let (pool, other) = (pools[index], pools[before]);
         let what = format!(
             "pool {}-{} overlaps pool {}-{}",
@@ -351,8 +396,11 @@ fn pools(
     pools
 }
 
-fn pool(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<AddressPool> {
-    match written_pool(text.get_ref()) {
+fn resolve_pool(
+    text: &PlacedValue<String>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<AddressPool> {
+    match parse_written_pool(text.get_ref()) {
         Ok(pool) if pool.first > pool.last => {
             let what = format!("pool {} runs backwards", text.get_ref());
             complaints.add(&text.span(), what, format!("write \"{}-{}\"", pool.last, pool.first));
@@ -372,7 +420,7 @@ fn pool(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<AddressPoo
 }
 
 /// The error says which half is wrong, where there are two.
-fn written_pool(text: &str) -> Result<AddressPool, String> {
+fn parse_written_pool(text: &str) -> Result<AddressPool, String> {
     let (first, last) = text.split_once('-').ok_or_else(String::new)?;
     let end = |text: &str| {
         text.trim().parse().map_err(|_| format!(": {:?} is no IPv4 address", text.trim()))
@@ -380,34 +428,36 @@ fn written_pool(text: &str) -> Result<AddressPool, String> {
     Ok(AddressPool { first: end(first)?, last: end(last)? })
 }
 
-fn reservations(
-    written: &file::Subnet,
+fn resolve_reservations(
+    written: &file::SubnetKeys,
     network: Ipv4Network,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Reservation> {
     let mut reservations: Vec<Reservation> = Vec::new();
     for host in written.host.iter().flatten() {
         let mac: Option<Mac> = match &host.mac {
-            Some(text) => parsed(text, "a hardware address", complaints),
-            None => missing(host, "mac", "mac = \"52:54:00:12:34:10\"", complaints),
+            Some(text) => parse_typed_text(text, "a hardware address", complaints),
+            None => complain_missing_key(host, "mac", "mac = \"52:54:00:12:34:10\"", complaints),
         };
         let address: Option<Ipv4Addr> = match &host.address {
-            Some(text) => parsed(text, "an IPv4 address", complaints),
-            None => missing(
+            Some(text) => parse_typed_text(text, "an IPv4 address", complaints),
+            None => complain_missing_key(
                 host,
                 "address",
-                &format!("address = \"{}\"", usable(network).0),
+                &format!("address = \"{}\"", find_usable_range(network).0),
                 complaints,
             ),
         };
-        let hostname = host.hostname.as_ref().map(|name| dns_name(name, complaints));
+        let hostname = host.hostname.as_ref().map(|name| resolve_dns_name(name, complaints));
         if let (Some(address), Some(text)) = (address, &host.address) {
             let reserved = network.prefix < 31
                 && (address == network.address || address == network.broadcast());
             if !network.contains(address) || reserved {
-                let what =
-                    format!("{address} is no address for a machine in subnet {}", show(network));
-                let (first, last) = usable(network);
+                let what = format!(
+                    "{address} is no address for a machine in subnet {}",
+                    format_network(network)
+                );
+                let (first, last) = find_usable_range(network);
                 complaints.add(
                     &text.span(),
                     what,
@@ -422,18 +472,18 @@ fn reservations(
     reservations
 }
 
-fn missing<T>(
-    host: &file::Host,
+fn complain_missing_key<T>(
+    host: &file::HostKeys,
     key: &str,
     example: &str,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<T> {
     complaints.add(&host.span, format!("`{key}` is missing"), format!("write {example}"));
     None
 }
 
 /// No two reservations of the file share a hardware address within a subnet, or an address at all.
-fn one_place_per_machine(written: &[file::Subnet], complaints: &mut Complaints<'_>) {
+fn refuse_double_reservations(written: &[file::SubnetKeys], complaints: &mut ConfigComplaints<'_>) {
     let mut addresses: HashMap<Ipv4Addr, Range<usize>> = HashMap::new();
     for subnet in written {
         let mut macs: HashMap<Mac, Range<usize>> = HashMap::new();
@@ -441,12 +491,18 @@ fn one_place_per_machine(written: &[file::Subnet], complaints: &mut Complaints<'
             if let Some((mac, span)) =
                 host.mac.as_ref().and_then(|at| Some((at.get_ref().parse().ok()?, at.span())))
             {
-                twice(&mut macs, mac, span, "a machine has one address in a subnet", complaints);
+                complain_repeated_value(
+                    &mut macs,
+                    mac,
+                    span,
+                    "a machine has one address in a subnet",
+                    complaints,
+                );
             }
             if let Some((address, span)) =
                 host.address.as_ref().and_then(|at| Some((at.get_ref().parse().ok()?, at.span())))
             {
-                twice(
+                complain_repeated_value(
                     &mut addresses,
                     address,
                     span,
@@ -458,12 +514,12 @@ fn one_place_per_machine(written: &[file::Subnet], complaints: &mut Complaints<'
     }
 }
 
-fn twice<T: Eq + Hash + std::fmt::Display>(
+fn complain_repeated_value<T: Eq + Hash + std::fmt::Display>(
     seen: &mut HashMap<T, Range<usize>>,
     value: T,
     span: Range<usize>,
     hint: &str,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) {
     if let Some(first) = seen.get(&value) {
         let what = format!("{value} is already reserved in {}", complaints.line_of(first));
@@ -473,25 +529,28 @@ fn twice<T: Eq + Hash + std::fmt::Display>(
     seen.insert(value, span);
 }
 
-fn addresses(written: Option<&[At<String>]>, complaints: &mut Complaints<'_>) -> Vec<Ipv4Addr> {
+fn resolve_addresses(
+    written: Option<&[PlacedValue<String>]>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Vec<Ipv4Addr> {
     written
         .unwrap_or_default()
         .iter()
-        .filter_map(|text| parsed(text, "an IPv4 address", complaints))
+        .filter_map(|text| parse_typed_text(text, "an IPv4 address", complaints))
         .collect()
 }
 
-fn inside(
-    written: Option<&[At<String>]>,
+fn resolve_inside_addresses(
+    written: Option<&[PlacedValue<String>]>,
     network: Ipv4Network,
     kind: &str,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Ipv4Addr> {
     for text in written.unwrap_or_default() {
         if let Ok(address) = text.get_ref().parse::<Ipv4Addr>()
             && !network.contains(address)
         {
-            let what = format!("{kind} {address} is outside subnet {}", show(network));
+            let what = format!("{kind} {address} is outside subnet {}", format_network(network));
             complaints.add(
                 &text.span(),
                 what,
@@ -499,10 +558,10 @@ fn inside(
             );
         }
     }
-    addresses(written, complaints)
+    resolve_addresses(written, complaints)
 }
 
-fn interface(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn resolve_interface(name: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     let text = name.get_ref();
     let odd = text.is_empty() || text.contains('/') || text.contains(char::is_whitespace);
     if odd || text.len() > INTERFACE_MAX_BYTES {
@@ -512,7 +571,7 @@ fn interface(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
     text.clone()
 }
 
-fn dns_name(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn resolve_dns_name(name: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     let text = name.get_ref();
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -533,7 +592,7 @@ fn dns_name(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
     text.clone()
 }
 
-fn location(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn resolve_location(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     if let Some(fault) = menu::location_fault(text.get_ref()) {
         complaints.add(&text.span(), format!("{:?} {fault}", text.get_ref()), "");
     }
@@ -541,23 +600,26 @@ fn location(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
 }
 
 /// D-45: PXELINUX glues names to the prefix as it stands.
-fn prefix(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn resolve_pxelinux_prefix(
+    text: &PlacedValue<String>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> String {
     if !text.get_ref().ends_with('/') {
         let what = format!("pxelinux-prefix {:?} does not end with /", text.get_ref());
         complaints.add(&text.span(), what, format!("write \"{}/\"", text.get_ref()));
     } else if text.get_ref() != "/" {
-        return location(text, complaints);
+        return resolve_location(text, complaints);
     }
     text.get_ref().clone()
 }
 
 /// The first and the last address that a machine can have.
-fn usable(network: Ipv4Network) -> (Ipv4Addr, Ipv4Addr) {
+fn find_usable_range(network: Ipv4Network) -> (Ipv4Addr, Ipv4Addr) {
     let (first, last) = (u32::from(network.address), u32::from(network.broadcast()));
     let edge = u32::from(network.prefix < 31);
     (Ipv4Addr::from(first + edge), Ipv4Addr::from(last - edge))
 }
 
-fn show(network: Ipv4Network) -> String {
+fn format_network(network: Ipv4Network) -> String {
     format!("{}/{}", network.address, network.prefix)
 }

@@ -6,26 +6,26 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{CheckFinding, Reader, Subject};
+use super::{CheckFinding, CheckSubject, FileReader};
 use crate::boot::loaders::{ARCHITECTURES, KITS, name_loader_packages};
 use crate::boot::names::parse_menu_name;
 use crate::boot::pe::{BootProgram, PeMachine, image_fault};
 use crate::config::{self, Config};
 use crate::control::loaders;
-use crate::images::{CleanPath, canonical, clean, without_prefix};
+use crate::images::{CleanPath, clean_path_name, resolve_links, strip_path_prefix};
 
 /// Directories that hold more than boot files on every box. Their children are fine:
 /// /var/lib/tftpboot, /home/x/netboot.
 const NEVER_ROOTS: [&str; 5] = ["/", "/etc", "/root", "/home", "/var"];
 
 /// What is wrong with the root itself: with any of it nothing under it is looked at.
-pub(super) fn wrong_root(subject: Subject<'_>) -> Option<CheckFinding> {
-    let Subject { config, reader, .. } = subject;
-    let wrong = unfit_root(config).or_else(|| closed_root(config, reader));
+pub(super) fn find_wrong_root(subject: CheckSubject<'_>) -> Option<CheckFinding> {
+    let CheckSubject { config, reader, .. } = subject;
+    let wrong = find_unfit_root(config).or_else(|| find_closed_root(config, reader));
     wrong.map(|finding| finding.at(config.places.root(&config.root)))
 }
 
-pub(super) fn unfit_root(config: &Config) -> Option<CheckFinding> {
+pub(super) fn find_unfit_root(config: &Config) -> Option<CheckFinding> {
     let shown = config.root.display();
     match fs::metadata(&config.root) {
         Err(error) => {
@@ -45,7 +45,7 @@ pub(super) fn unfit_root(config: &Config) -> Option<CheckFinding> {
         }
         Ok(_) => {}
     }
-    let real = canonical(&config.root);
+    let real = resolve_links(&config.root);
     let hint = "name a directory of its own, such as /srv/netboot: all that is in it can be read \
                 by everybody on the network";
     if NEVER_ROOTS.iter().any(|never| real == Path::new(never)) {
@@ -54,7 +54,7 @@ pub(super) fn unfit_root(config: &Config) -> Option<CheckFinding> {
             hint,
         ));
     }
-    if real == canonical(&config.state) {
+    if real == resolve_links(&config.state) {
         return Some(CheckFinding::fatal(
             format!("the root {shown} is the state directory too"),
             hint,
@@ -64,12 +64,13 @@ pub(super) fn unfit_root(config: &Config) -> Option<CheckFinding> {
 }
 
 /// The root, where the user that serves it cannot even pass: nothing under it is in his reach.
-fn closed_root(config: &Config, reader: Reader) -> Option<CheckFinding> {
+fn find_closed_root(config: &Config, reader: FileReader) -> Option<CheckFinding> {
     let root = &config.root;
-    let within = canonical(root).join("a file");
-    let Some(closed) = closed(&within, reader) else {
+    let within = resolve_links(root).join("a file");
+    let Some(closed) = find_closed_directory(&within, reader) else {
         // The service passes, and whoever asks does not.
-        let shut = closed_to_caller(&within).filter(|_| matches!(reader, Reader::User { .. }))?;
+        let shut =
+            find_closed_to_caller(&within).filter(|_| matches!(reader, FileReader::User { .. }))?;
         let what = format!(
             "the root {} was not looked at: {} is closed to you",
             root.display(),
@@ -88,71 +89,74 @@ fn closed_root(config: &Config, reader: Reader) -> Option<CheckFinding> {
     Some(CheckFinding::fatal(what, format!("chmod o+x {}", closed.display())))
 }
 
-pub(super) fn loaders(subject: Subject<'_>) -> Vec<CheckFinding> {
-    let named = loaders::keys(&subject.config.snapshot.dhcp.boot).into_iter();
+pub(super) fn check_boot_loaders(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
+    let named = loaders::list_boot_keys(&subject.config.snapshot.dhcp.boot).into_iter();
     let of_ours =
         named.filter_map(|(key, value)| Some((key, value.filter(|value| !value.contains("://"))?)));
     let wrong = of_ours.flat_map(|(key, name)| {
         let place = subject.config.places.boot(key);
         let place = Some(place).filter(|place| !place.path.is_empty());
-        loader(subject, key, name).into_iter().map(move |finding| finding.at(place.clone()))
+        check_boot_loader(subject, key, name)
+            .into_iter()
+            .map(move |finding| finding.at(place.clone()))
     });
     wrong.collect()
 }
 
-fn loader(subject: Subject<'_>, key: &str, name: &str) -> Vec<CheckFinding> {
+fn check_boot_loader(subject: CheckSubject<'_>, key: &str, name: &str) -> Vec<CheckFinding> {
     let what = format!("[boot] {key} = {name:?}");
-    let path = match locate(subject, name) {
-        Place::File(path) => path,
-        Place::MadeOnRequest => return Vec::new(),
-        Place::Nowhere if is_of_another_host(subject, name) => {
+    let path = match locate_name(subject, name) {
+        NamedPlace::File(path) => path,
+        NamedPlace::MadeOnRequest => return Vec::new(),
+        NamedPlace::Nowhere if is_on_another_host(subject, name) => {
             return vec![CheckFinding::note(format!(
                 "{what} is not under the root: a package may have it on that host"
             ))];
         }
-        Place::Nowhere => {
+        NamedPlace::Nowhere => {
             return vec![CheckFinding::error(
                 format!("{what} names no file under the root"),
-                missing_hint(key, name),
+                hint_missing_file(key, name),
             )];
         }
     };
-    if let Some(finding) = unreadable(&what, &path, subject.reader) {
+    if let Some(finding) = find_unreadable_file(&what, &path, subject.reader) {
         return vec![finding];
     }
-    let wrong = match loaders::program(&path) {
-        Ok(program) => wrong_kind(key, name, program).map(|(kind, hint)| {
+    let wrong = match loaders::read_program_kind(&path) {
+        Ok(program) => find_wrong_kind(key, name, program).map(|(kind, hint)| {
             CheckFinding::error(format!("{what} is {kind} ({})", path.display()), hint)
         }),
         Err(error) => {
             Some(CheckFinding::error(format!("{what}: reading {}: {error}", path.display()), ""))
         }
     };
-    wrong.into_iter().chain(lonely(subject, key, name)).collect()
+    wrong.into_iter().chain(find_lonely_loader(subject, key, name)).collect()
 }
 
-fn is_of_another_host(subject: Subject<'_>, name: &str) -> bool {
+fn is_on_another_host(subject: CheckSubject<'_>, name: &str) -> bool {
     let file = name.rsplit('/').next().unwrap_or(name);
     let mut loaders = KITS.iter().flat_map(|kit| kit.loaders);
-    matches!(subject.reader, Reader::Elsewhere { .. }) && loaders.any(|(loader, _)| *loader == file)
+    matches!(subject.reader, FileReader::Elsewhere { .. })
+        && loaders.any(|(loader, _)| *loader == file)
 }
 
 /// A file that the menu names.
-struct Named<'a> {
+struct NamedFile<'a> {
     what: String,
     name: &'a str,
-    place: Option<config::Place>,
+    place: Option<config::ConfigPlace>,
 }
 
 /// Kernels, initial disks, and what a menu shows.
-pub(super) fn menu(subject: Subject<'_>) -> Vec<CheckFinding> {
+pub(super) fn check_menu(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
     let Some(menu) = &subject.config.snapshot.menu else { return Vec::new() };
     let places = &subject.config.places;
-    let mut named: Vec<Named<'_>> = Vec::new();
+    let mut named: Vec<NamedFile<'_>> = Vec::new();
     for entry in &menu.entries {
         let kernel = ("kernel", entry.kernel.as_str());
         let initrds = entry.initrds.iter().map(|initrd| ("initrd", initrd.as_str()));
-        named.extend(std::iter::once(kernel).chain(initrds).map(|(key, name)| Named {
+        named.extend(std::iter::once(kernel).chain(initrds).map(|(key, name)| NamedFile {
             what: format!("{key} of the entry `{}`", entry.label),
             name,
             place: places.entry(&entry.label, key, name),
@@ -161,18 +165,25 @@ pub(super) fn menu(subject: Subject<'_>) -> Vec<CheckFinding> {
     let pictures =
         [("background", menu.background.as_deref()), ("display", menu.display.as_deref())];
     named.extend(pictures.into_iter().filter_map(|(key, name)| {
-        Some(Named { what: format!("[menu] {key}"), name: name?, place: places.key("menu", key) })
+        Some(NamedFile {
+            what: format!("[menu] {key}"),
+            name: name?,
+            place: places.key("menu", key),
+        })
     }));
     let of_ours = named.into_iter().filter(|named| !named.name.contains("://"));
-    of_ours.filter_map(|named| Some(menu_file(subject, &named)?.at(named.place))).collect()
+    of_ours.filter_map(|named| Some(check_menu_file(subject, &named)?.at(named.place))).collect()
 }
 
-fn menu_file(subject: Subject<'_>, Named { what, name, .. }: &Named<'_>) -> Option<CheckFinding> {
-    match locate(subject, name) {
-        Place::File(path) => unreadable(what, &path, subject.reader)
-            .or_else(|| wrong_image(what, &path, what.starts_with("kernel"))),
-        Place::MadeOnRequest => None,
-        Place::Nowhere => {
+fn check_menu_file(
+    subject: CheckSubject<'_>,
+    NamedFile { what, name, .. }: &NamedFile<'_>,
+) -> Option<CheckFinding> {
+    match locate_name(subject, name) {
+        NamedPlace::File(path) => find_unreadable_file(what, &path, subject.reader)
+            .or_else(|| find_wrong_image(what, &path, what.starts_with("kernel"))),
+        NamedPlace::MadeOnRequest => None,
+        NamedPlace::Nowhere => {
             let what =
                 format!("{what}: there is no {name} under {}", subject.config.root.display());
             Some(CheckFinding::error(what, "put the file there, or correct the name"))
@@ -181,8 +192,8 @@ fn menu_file(subject: Subject<'_>, Named { what, name, .. }: &Named<'_>) -> Opti
 }
 
 /// A kernel or an initial disk that is something else by its first bytes.
-fn wrong_image(what: &str, path: &Path, is_kernel: bool) -> Option<CheckFinding> {
-    let wrong = match loaders::head(path) {
+fn find_wrong_image(what: &str, path: &Path, is_kernel: bool) -> Option<CheckFinding> {
+    let wrong = match loaders::read_file_head(path) {
         Ok(head) => image_fault(&head, is_kernel)?,
         Err(error) => {
             return Some(CheckFinding::error(
@@ -196,7 +207,7 @@ fn wrong_image(what: &str, path: &Path, is_kernel: bool) -> Option<CheckFinding>
 }
 
 /// Where a name leads.
-enum Place {
+enum NamedPlace {
     File(PathBuf),
     /// A template or a menu: there is no such file, and none is needed.
     MadeOnRequest,
@@ -205,80 +216,85 @@ enum Place {
 
 /// As the shelf looks: the root, what packages lend, templates, menus; then again without an old
 /// prefix.
-fn locate(subject: Subject<'_>, name: &str) -> Place {
-    let Ok(path) = clean(name.as_bytes()) else { return Place::Nowhere };
+fn locate_name(subject: CheckSubject<'_>, name: &str) -> NamedPlace {
+    let Ok(path) = clean_path_name(name.as_bytes()) else { return NamedPlace::Nowhere };
     let prefixes = subject
         .config
         .tftp
         .strip_prefixes
         .iter()
-        .filter_map(|prefix| clean(prefix.as_bytes()).ok());
-    let stripped = without_prefix(&path, &prefixes.collect::<Vec<_>>());
+        .filter_map(|prefix| clean_path_name(prefix.as_bytes()).ok());
+    let stripped = strip_path_prefix(&path, &prefixes.collect::<Vec<_>>());
     for path in [Some(path), stripped].into_iter().flatten() {
         let under_root = |path: &CleanPath| subject.config.root.join(&*path.display());
         if under_root(&path).is_file() {
-            return Place::File(under_root(&path));
+            return NamedPlace::File(under_root(&path));
         }
         if let Some(borrowed) = subject.borrowed.files.get(&path) {
-            return Place::File(borrowed.clone());
+            return NamedPlace::File(borrowed.clone());
         }
         let is_menu =
             subject.config.snapshot.menu.is_some() && parse_menu_name(path.as_bytes()).is_some();
         if is_menu || under_root(&path.with_suffix(".j2")).is_file() {
-            return Place::MadeOnRequest;
+            return NamedPlace::MadeOnRequest;
         }
     }
-    Place::Nowhere
+    NamedPlace::Nowhere
 }
 
-pub(super) fn unreadable(what: &str, path: &Path, reader: Reader) -> Option<CheckFinding> {
+pub(super) fn find_unreadable_file(
+    what: &str,
+    path: &Path,
+    reader: FileReader,
+) -> Option<CheckFinding> {
     const READ: u32 = 0o4;
     let found = fs::metadata(path).ok()?;
     let refused = match reader {
-        Reader::Caller => {
+        FileReader::Caller => {
             fs::File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
         }
-        Reader::Root => found.mode() & READ == 0,
-        Reader::User { uid, gid } => !may(READ, &found, uid, gid),
-        Reader::Elsewhere { .. } => false,
+        FileReader::Root => found.mode() & READ == 0,
+        FileReader::User { uid, gid } => !has_mode_right(READ, &found, uid, gid),
+        FileReader::Elsewhere { .. } => false,
     };
     let shown = path.display();
     if refused {
         let what = format!("{what}: {shown} may not be read by the service");
         return Some(CheckFinding::error(what, format!("chmod o+r {shown}")));
     }
-    let real = canonical(path);
-    let closed = closed(&real, reader)?.display();
+    let real = resolve_links(path);
+    let closed = find_closed_directory(&real, reader)?.display();
     let what = format!("{what}: {shown} may not be read by the service: {closed} is closed to it");
     Some(CheckFinding::error(what, format!("chmod o+x {closed}")))
 }
 
 /// The first directory above a file that whoever serves cannot pass. Root passes all.
-fn closed(path: &Path, reader: Reader) -> Option<&Path> {
+fn find_closed_directory(path: &Path, reader: FileReader) -> Option<&Path> {
     const PASS: u32 = 0o1;
     let (uid, gid) = match reader {
-        Reader::User { uid, gid } => (uid, gid),
-        Reader::Caller => return closed_to_caller(path),
-        Reader::Root | Reader::Elsewhere { .. } => return None,
+        FileReader::User { uid, gid } => (uid, gid),
+        FileReader::Caller => return find_closed_to_caller(path),
+        FileReader::Root | FileReader::Elsewhere { .. } => return None,
     };
-    from_the_top(path)
-        .find(|directory| fs::metadata(directory).is_ok_and(|found| !may(PASS, &found, uid, gid)))
+    list_path_prefixes(path).find(|directory| {
+        fs::metadata(directory).is_ok_and(|found| !has_mode_right(PASS, &found, uid, gid))
+    })
 }
 
 /// The first directory above a file that this process cannot pass.
-fn closed_to_caller(path: &Path) -> Option<&Path> {
+fn find_closed_to_caller(path: &Path) -> Option<&Path> {
     let refuses = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-    from_the_top(path).find(|directory| fs::metadata(directory.join(".")).is_err_and(refuses))
+    list_path_prefixes(path).find(|directory| fs::metadata(directory.join(".")).is_err_and(refuses))
 }
 
-fn from_the_top(path: &Path) -> impl Iterator<Item = &Path> {
+fn list_path_prefixes(path: &Path) -> impl Iterator<Item = &Path> {
     let above: Vec<&Path> = path.ancestors().skip(1).collect();
     above.into_iter().rev()
 }
 
 /// Whether this user, who is in no other group, has one of the three rights of a mode: of the
 /// owner's, of the group's, or of everybody else's digit, and of no other (path_resolution(7)).
-pub(super) fn may(right: u32, found: &fs::Metadata, uid: u32, gid: u32) -> bool {
+pub(super) fn has_mode_right(right: u32, found: &fs::Metadata, uid: u32, gid: u32) -> bool {
     let digit = match (uid == found.uid(), gid == found.gid()) {
         (true, _) => 6,
         (false, true) => 3,
@@ -288,7 +304,7 @@ pub(super) fn may(right: u32, found: &fs::Metadata, uid: u32, gid: u32) -> bool 
 }
 
 /// What a file is that cannot be what its key asks for, and what to do.
-fn wrong_kind(key: &str, name: &str, program: BootProgram) -> Option<(String, &'static str)> {
+fn find_wrong_kind(key: &str, name: &str, program: BootProgram) -> Option<(String, &'static str)> {
     let wanted = match key {
         "uefi-x64" => PeMachine::X64,
         "uefi-ia32" => PeMachine::Ia32,
@@ -315,13 +331,13 @@ fn wrong_kind(key: &str, name: &str, program: BootProgram) -> Option<(String, &'
 }
 
 /// A loader without the file that it cannot do without.
-fn lonely(subject: Subject<'_>, key: &str, name: &str) -> Option<CheckFinding> {
-    let path = clean(name.as_bytes()).ok()?;
+fn find_lonely_loader(subject: CheckSubject<'_>, key: &str, name: &str) -> Option<CheckFinding> {
+    let path = clean_path_name(name.as_bytes()).ok()?;
     let file = String::from_utf8_lossy(path.file_name()).into_owned();
     let kit = KITS.iter().find(|kit| kit.loaders.iter().any(|(loader, _)| *loader == file))?;
     let (needed, _) = kit.companions.first()?;
     let beside = path.sibling(needed).display().into_owned();
-    if !matches!(locate(subject, &beside), Place::Nowhere) {
+    if !matches!(locate_name(subject, &beside), NamedPlace::Nowhere) {
         return None;
     }
     let what =
@@ -335,8 +351,9 @@ fn lonely(subject: Subject<'_>, key: &str, name: &str) -> Option<CheckFinding> {
     ))
 }
 
-fn missing_hint(key: &str, name: &str) -> String {
-    if clean(name.as_bytes()).is_ok_and(|path| parse_menu_name(path.as_bytes()).is_some()) {
+fn hint_missing_file(key: &str, name: &str) -> String {
+    if clean_path_name(name.as_bytes()).is_ok_and(|path| parse_menu_name(path.as_bytes()).is_some())
+    {
         return "this name is rendered from the menu: write a [menu], which may be empty, or put a \
                 file there"
             .to_owned();

@@ -3,23 +3,23 @@
 
 /// A transport and a port that clients must reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct WantedPort {
     pub(super) protocol: &'static str,
     pub(super) port: u16,
 }
 
 /// The ports that `nft list ruleset` or `iptables-save` seems to keep shut. Empty where input is
 /// not dropped.
-pub(super) fn shut(listing: &str, wanted: &[Wanted]) -> Vec<Wanted> {
+pub(super) fn find_shut_ports(listing: &str, wanted: &[WantedPort]) -> Vec<WantedPort> {
     if !drops_input(listing) {
         return Vec::new();
     }
     let accepts: Vec<&str> =
-        listing.lines().map(str::trim).filter(|line| is_accept(line)).collect();
+        listing.lines().map(str::trim).filter(|line| is_accept_rule(line)).collect();
     wanted
         .iter()
         .copied()
-        .filter(|wanted| !accepts.iter().any(|line| lets_in(line, *wanted)))
+        .filter(|wanted| !accepts.iter().any(|line| lets_port_in(line, *wanted)))
         .collect()
 }
 
@@ -45,12 +45,12 @@ fn drops_input(listing: &str) -> bool {
 }
 
 /// A rule, and no policy: those begin with `:` (iptables) or stand in the line with the hook (nft).
-fn is_accept(line: &str) -> bool {
+fn is_accept_rule(line: &str) -> bool {
     let is_rule = !line.starts_with(':') && !line.contains("hook ");
     is_rule && line.split_whitespace().any(|word| word == "accept" || word == "ACCEPT")
 }
 
-fn lets_in(line: &str, wanted: Wanted) -> bool {
+fn lets_port_in(line: &str, wanted: WantedPort) -> bool {
     let other = if wanted.protocol == "udp" { "tcp" } else { "udp" };
     let words: Vec<&str> = line
         .split(|c: char| c.is_whitespace() || c == ',')
@@ -61,7 +61,7 @@ fn lets_in(line: &str, wanted: Wanted) -> bool {
     }
     let ports = words.iter().position(|word| matches!(*word, "dport" | "--dport" | "--dports"));
     match ports {
-        Some(at) => accepted(&words[at + 1..], wanted.port),
+        Some(at) => is_port_accepted(&words[at + 1..], wanted.port),
         // A rule for all ports counts, unless it is for answers, for loopback or for ICMP.
         None => {
             let narrow =
@@ -73,17 +73,17 @@ fn lets_in(line: &str, wanted: Wanted) -> bool {
 
 /// `{ 67, 69 } accept`, or a map to verdicts: `vmap { 80 : accept, 443 : drop }`. What a named set
 /// holds is not looked up: it may be this port.
-fn accepted(words: &[&str], port: u16) -> bool {
+fn is_port_accepted(words: &[&str], port: u16) -> bool {
     let verdict = |at: usize| (words.get(at + 1) == Some(&":")).then(|| words.get(at + 2));
     let accepts = |at: usize| verdict(at).is_none_or(|verdict| verdict == Some(&"accept"));
     words
         .iter()
         .enumerate()
-        .any(|(at, word)| word.starts_with('@') || holds(word, port) && accepts(at))
+        .any(|(at, word)| word.starts_with('@') || holds_port(word, port) && accepts(at))
 }
 
 /// `69`, `60-70` (nft), `60:70` (iptables).
-fn holds(word: &str, port: u16) -> bool {
+fn holds_port(word: &str, port: u16) -> bool {
     match word.split_once(['-', ':']) {
         Some((first, last)) => match (first.parse::<u16>(), last.parse::<u16>()) {
             (Ok(first), Ok(last)) => (first..=last).contains(&port),
@@ -97,14 +97,14 @@ fn holds(word: &str, port: u16) -> bool {
 mod tests {
     use super::*;
 
-    const WANTED: [Wanted; 3] = [
-        Wanted { protocol: "udp", port: 67 },
-        Wanted { protocol: "udp", port: 69 },
-        Wanted { protocol: "tcp", port: 80 },
+    const WANTED: [WantedPort; 3] = [
+        WantedPort { protocol: "udp", port: 67 },
+        WantedPort { protocol: "udp", port: 69 },
+        WantedPort { protocol: "tcp", port: 80 },
     ];
 
     fn shut_ports(listing: &str) -> Vec<u16> {
-        shut(listing, &WANTED).iter().map(|wanted| wanted.port).collect()
+        find_shut_ports(listing, &WANTED).iter().map(|wanted| wanted.port).collect()
     }
 
     fn nft(policy: &str, rules: &str) -> String {

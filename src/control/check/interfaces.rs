@@ -4,31 +4,34 @@
 use std::net::Ipv4Addr;
 
 use super::{CheckFinding, FilePosition};
-use crate::config::{Config, Place};
+use crate::config::{Config, ConfigPlace};
 use crate::dhcp::subnet::{Subnet, SubnetMode};
-use crate::engine::net::{Interface, Link};
+use crate::engine::net::{LinkState, NetworkInterface};
 use crate::model::spelling::find_nearest_word;
 
 /// Subnets that would give addresses which lead nowhere: their interface has others. `serve` is
 /// silent there.
-pub(super) fn misplaced(config: &Config, present: &[Interface]) -> Vec<CheckFinding> {
+pub(super) fn find_misplaced_subnets(
+    config: &Config,
+    present: &[NetworkInterface],
+) -> Vec<CheckFinding> {
     let served = config
         .snapshot
         .dhcp
         .subnets
         .iter()
         .filter(|subnet| subnet.mode == SubnetMode::Server && !subnet.relay);
-    served.filter_map(|subnet| misplaced_subnet(config, subnet, present)).collect()
+    served.filter_map(|subnet| check_subnet_interface(config, subnet, present)).collect()
 }
 
-fn misplaced_subnet(
+fn check_subnet_interface(
     config: &Config,
     subnet: &Subnet,
-    present: &[Interface],
+    present: &[NetworkInterface],
 ) -> Option<CheckFinding> {
     let name = subnet.interface.as_deref()?;
     let named = present.iter().find(|one| one.name == name && !one.prefixes.is_empty())?;
-    let is_in = |one: &&Interface| {
+    let is_in = |one: &&NetworkInterface| {
         one.prefixes.iter().any(|(address, _)| subnet.network.contains(*address))
     };
     if is_in(&named) {
@@ -58,38 +61,43 @@ fn misplaced_subnet(
 }
 
 /// Interfaces by which no machine is reached now. They are waited for.
-pub(super) fn unreachable(config: &Config, present: &[Interface]) -> Vec<CheckFinding> {
+pub(super) fn find_unreachable_interfaces(
+    config: &Config,
+    present: &[NetworkInterface],
+) -> Vec<CheckFinding> {
     let listened = &config.dhcp.interfaces;
     listened
         .iter()
-        .filter_map(|name| Some(unreached(name, present)?.at(place(config, name))))
+        .filter_map(|name| {
+            Some(check_interface_reach(name, present)?.at(find_interface_place(config, name)))
+        })
         .collect()
 }
 
-fn unreached(name: &str, present: &[Interface]) -> Option<CheckFinding> {
+fn check_interface_reach(name: &str, present: &[NetworkInterface]) -> Option<CheckFinding> {
     let Some(found) = present.iter().find(|one| one.name == name) else {
-        return Some(missing(name, present));
+        return Some(report_missing_interface(name, present));
     };
     let (what, hint) = match found.link() {
         _ if found.prefixes.is_empty() => (
             format!("interface {name} has no IPv4 address: DHCP waits for one"),
             format!("`ip addr add ADDRESS/PREFIX dev {name}` gives it one until the next boot"),
         ),
-        Link::Down => (
+        LinkState::Down => (
             format!("interface {name} is down: no machine is reached by it"),
             format!("`ip link set {name} up`"),
         ),
-        Link::NoCarrier => (
+        LinkState::NoCarrier => (
             format!("interface {name} has no carrier: no machine is reached by it"),
             "look at its cable and at the switch port; a bridge has one when one of its ports has"
                 .to_owned(),
         ),
-        Link::Up => return None,
+        LinkState::Up => return None,
     };
     Some(CheckFinding::warning(what, hint))
 }
 
-fn missing(name: &str, present: &[Interface]) -> CheckFinding {
+fn report_missing_interface(name: &str, present: &[NetworkInterface]) -> CheckFinding {
     let names: Vec<&str> = present.iter().map(|one| one.name.as_str()).collect();
     let what = format!(
         "there is no interface {name} here (there are: {}): DHCP waits for it",
@@ -101,7 +109,7 @@ fn missing(name: &str, present: &[Interface]) -> CheckFinding {
 }
 
 /// Where an interface is named.
-fn place(config: &Config, name: &str) -> Option<Place> {
+fn find_interface_place(config: &Config, name: &str) -> Option<ConfigPlace> {
     let subnet = config
         .snapshot
         .dhcp
@@ -116,14 +124,21 @@ fn place(config: &Config, name: &str) -> Option<Place> {
 
 /// An address of this machine or of a router is never given away, so a pool or a reservation with
 /// one promises too much.
-pub(super) fn own_addresses(config: &Config, present: &[Interface]) -> Vec<CheckFinding> {
+pub(super) fn find_own_addresses(
+    config: &Config,
+    present: &[NetworkInterface],
+) -> Vec<CheckFinding> {
     let served =
         config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server);
-    served.flat_map(|subnet| promised(config, subnet, &taken(subnet, present))).collect()
+    served
+        .flat_map(|subnet| {
+            check_promised_addresses(config, subnet, &list_taken_addresses(subnet, present))
+        })
+        .collect()
 }
 
 /// Addresses of a subnet that no machine can have, each with its owner.
-fn taken(subnet: &Subnet, present: &[Interface]) -> Vec<(Ipv4Addr, String)> {
+fn list_taken_addresses(subnet: &Subnet, present: &[NetworkInterface]) -> Vec<(Ipv4Addr, String)> {
     let own = present
         .iter()
         .flat_map(|one| one.prefixes.iter().map(move |(address, _)| (*address, &one.name)));
@@ -139,7 +154,11 @@ fn taken(subnet: &Subnet, present: &[Interface]) -> Vec<(Ipv4Addr, String)> {
     taken
 }
 
-fn promised(config: &Config, subnet: &Subnet, taken: &[(Ipv4Addr, String)]) -> Vec<CheckFinding> {
+fn check_promised_addresses(
+    config: &Config,
+    subnet: &Subnet,
+    taken: &[(Ipv4Addr, String)],
+) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     for (number, pool) in (0..).zip(&subnet.pools) {
         let inside: Vec<_> = taken

@@ -1,16 +1,16 @@
 //! Memory for boot images: whether the budget is what was asked for, holds the largest file, and
 //! may be locked.
 
-use super::{CheckFinding, Reader, Running};
-use crate::control::static_menus::Largest;
-use crate::images::{Ceiling, may_lock};
+use super::{CheckFinding, FileReader, RunningServer};
+use crate::control::static_menus::LargestFile;
+use crate::images::{MemoryCeiling, may_lock_memory};
 
 /// Where `[tuning] image-memory` asks for more than can be given, and where one file is more than
 /// the whole budget.
-pub(super) fn budget(
+pub(super) fn check_memory_budget(
     asked: Option<u64>,
-    largest: Option<&Largest>,
-    ceiling: &Ceiling,
+    largest: Option<&LargestFile>,
+    ceiling: &MemoryCeiling,
 ) -> Vec<CheckFinding> {
     let budget = ceiling.budget(asked);
     let cut = asked.filter(|asked| *asked > budget).map(|asked| {
@@ -29,8 +29,8 @@ pub(super) fn budget(
             "{} ({} MB) is larger than the memory for boot images ({} MB): each machine that loads \
              it has the disk read anew",
             largest.path.display(),
-            mb(largest.bytes),
-            mb(budget)
+            count_megabytes(largest.bytes),
+            count_megabytes(budget)
         );
         CheckFinding::warning(
             what,
@@ -42,24 +42,24 @@ pub(super) fn budget(
 
 /// Whether the server may lock what it keeps: a running one knows, else this process's own rights
 /// are all there is to look at.
-pub(super) fn locking(
+pub(super) fn check_memory_locking(
     budget: u64,
-    reader: Reader,
-    running: Option<&Running>,
+    reader: FileReader,
+    running: Option<&RunningServer>,
 ) -> Option<CheckFinding> {
     let what = match running {
-        Some(Running { unlocked: 0, .. }) => return None,
-        Some(Running { pid, unlocked, .. }) => {
+        Some(RunningServer { unlocked: 0, .. }) => return None,
+        Some(RunningServer { pid, unlocked, .. }) => {
             format!(
                 "the running server (pid {pid}) cannot lock {} MB of boot images in memory",
-                mb(*unlocked)
+                count_megabytes(*unlocked)
             )
         }
-        None if may_lock(budget, reader == Reader::Root) => return None,
+        None if may_lock_memory(budget, reader == FileReader::Root) => return None,
         None => {
             format!(
                 "boot images cannot be locked in memory: {} MB are more than RLIMIT_MEMLOCK allows",
-                mb(budget)
+                count_megabytes(budget)
             )
         }
     };
@@ -68,6 +68,6 @@ pub(super) fn locking(
     Some(CheckFinding::warning(what, hint))
 }
 
-fn mb(bytes: u64) -> u64 {
+fn count_megabytes(bytes: u64) -> u64 {
     bytes / 1_000_000
 }

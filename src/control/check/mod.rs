@@ -4,16 +4,16 @@
 use std::io;
 use std::path::Path;
 
-pub use self::subject::{Heard, HeardPool, Reader, Running, Subject};
-use super::static_menus::{self, Survey};
+pub use self::subject::{CheckSubject, FileReader, HeardPool, HeardSubnet, RunningServer};
+use super::static_menus::{self, RootSurvey};
 use crate::boot::menu;
-use crate::config::{Config, Place, Problem, Problems};
+use crate::config::{Config, ConfigPlace, ConfigProblem, ConfigProblems};
 use crate::dhcp::limits::{LEASE_OCTETS, POOL_ADDRESSES_MANY};
 use crate::dhcp::subnet::{AddressPool, SubnetMode};
 use crate::engine::net;
-use crate::images::Ceiling;
+use crate::images::MemoryCeiling;
 use crate::observe::finding::{CheckFinding, FilePosition};
-use crate::render::Renderer;
+use crate::render::TemplateRenderer;
 use crate::template::SOURCE_MAX_BYTES;
 
 mod files;
@@ -25,18 +25,18 @@ mod state;
 mod subject;
 mod surroundings;
 
-pub use surroundings::surroundings;
+pub use surroundings::check_surroundings;
 
-impl From<Place> for FilePosition {
-    fn from(Place { path, line, column, .. }: Place) -> Self {
+impl From<ConfigPlace> for FilePosition {
+    fn from(ConfigPlace { path, line, column, .. }: ConfigPlace) -> Self {
         Self { file: path, line: Some(line), column: Some(column) }
     }
 }
 
 /// What is wrong with the text of a configuration.
-pub fn problems(problems: &Problems) -> Vec<CheckFinding> {
-    let finding = |problem: &Problem| {
-        let Problem { path, line, column, what, hint } = problem.clone();
+pub fn report_problems(problems: &ConfigProblems) -> Vec<CheckFinding> {
+    let finding = |problem: &ConfigProblem| {
+        let ConfigProblem { path, line, column, what, hint } = problem.clone();
         let position = FilePosition { file: path, line: Some(line), column: Some(column) };
         CheckFinding::fatal(what, hint.unwrap_or_default()).at(Some(position))
     };
@@ -45,33 +45,33 @@ pub fn problems(problems: &Problems) -> Vec<CheckFinding> {
 
 /// What the configuration and the files that it names say; `serve` asks the same before it binds
 /// anything.
-pub fn configuration(subject: Subject<'_>) -> Vec<CheckFinding> {
-    let Subject { config, reader, .. } = subject;
+pub fn check_configuration(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
+    let CheckSubject { config, reader, .. } = subject;
     let mut findings = Vec::new();
-    if let Reader::Elsewhere { has_root } = reader {
-        findings.push(left_out(config, has_root));
-        findings.extend(interfaces::own_addresses(config, &[]));
+    if let FileReader::Elsewhere { has_root } = reader {
+        findings.push(report_left_out(config, has_root));
+        findings.extend(interfaces::find_own_addresses(config, &[]));
     } else {
-        findings.extend(state::directory(subject));
-        let present = net::interfaces().unwrap_or_default();
-        findings.extend(interfaces::misplaced(config, &present));
-        findings.extend(interfaces::own_addresses(config, &present));
+        findings.extend(state::check_state_directory(subject));
+        let present = net::list_interfaces().unwrap_or_default();
+        findings.extend(interfaces::find_misplaced_subnets(config, &present));
+        findings.extend(interfaces::find_own_addresses(config, &present));
     }
-    findings.extend(reservations(config));
-    findings.extend(pools(config));
-    findings.extend(installs_by_itself(config));
-    if reader == (Reader::Elsewhere { has_root: false }) {
+    findings.extend(check_reservations(config));
+    findings.extend(check_pools(config));
+    findings.extend(check_unasked_installs(config));
+    if reader == (FileReader::Elsewhere { has_root: false }) {
         return findings;
     }
-    match files::wrong_root(subject) {
+    match files::find_wrong_root(subject) {
         // Nothing under it can be looked at.
         Some(wrong) => findings.push(wrong),
-        None => findings.extend(under_root(subject)),
+        None => findings.extend(check_under_root(subject)),
     }
     findings
 }
 
-fn left_out(config: &Config, has_root: bool) -> CheckFinding {
+fn report_left_out(config: &Config, has_root: bool) -> CheckFinding {
     let root =
         if has_root { String::new() } else { format!(", the root {}", config.root.display()) };
     CheckFinding::note(format!(
@@ -80,32 +80,39 @@ fn left_out(config: &Config, has_root: bool) -> CheckFinding {
     ))
 }
 
-fn under_root(subject: Subject<'_>) -> Vec<CheckFinding> {
-    let Subject { config, reader, .. } = subject;
-    let mut findings = files::loaders(subject);
-    findings.extend(files::menu(subject));
-    let survey = static_menus::survey(&config.root);
-    findings.extend(menus_by_hand(&config.root, &survey));
-    let renderer = Renderer::default();
+fn check_under_root(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
+    let CheckSubject { config, reader, .. } = subject;
+    let mut findings = files::check_boot_loaders(subject);
+    findings.extend(files::check_menu(subject));
+    let survey = static_menus::survey_root(&config.root);
+    findings.extend(check_static_menus(&config.root, &survey));
+    let renderer = TemplateRenderer::default();
     findings.extend(
         survey
             .templates
             .iter()
-            .filter_map(|name| template(&renderer, &config.root.join(name), reader)),
+            .filter_map(|name| check_template(&renderer, &config.root.join(name), reader)),
     );
-    if !matches!(reader, Reader::Elsewhere { .. }) {
+    if !matches!(reader, FileReader::Elsewhere { .. }) {
         let place = config.places.key("tuning", "image-memory");
-        let found =
-            memory::budget(config.tuning.image_memory, survey.largest.as_ref(), &Ceiling::read());
+        let found = memory::check_memory_budget(
+            config.tuning.image_memory,
+            survey.largest.as_ref(),
+            &MemoryCeiling::read(),
+        );
         findings.extend(found.into_iter().map(|finding| finding.at(place.clone())));
     }
     findings
 }
 
 /// Compiles a template, as a request for it would.
-fn template(renderer: &Renderer, path: &Path, reader: Reader) -> Option<CheckFinding> {
+fn check_template(
+    renderer: &TemplateRenderer,
+    path: &Path,
+    reader: FileReader,
+) -> Option<CheckFinding> {
     let at = |line, column| Some(FilePosition { file: path.display().to_string(), line, column });
-    if let Some(closed) = files::unreadable("the template", path, reader) {
+    if let Some(closed) = files::find_unreadable_file("the template", path, reader) {
         return Some(closed.at(at(None, None)));
     }
     // A larger one is refused by its size, and not read for that.
@@ -137,7 +144,7 @@ fn template(renderer: &Renderer, path: &Path, reader: Reader) -> Option<CheckFin
 
 /// A reservation inside a pool is kept for its machine, and the pool is one address smaller than it
 /// looks.
-fn reservations(config: &Config) -> Vec<CheckFinding> {
+fn check_reservations(config: &Config) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     for subnet in
         config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server)
@@ -163,7 +170,7 @@ fn reservations(config: &Config) -> Vec<CheckFinding> {
 }
 
 /// A subnet whose machines wipe their disks without a question.
-fn installs_by_itself(config: &Config) -> Vec<CheckFinding> {
+fn check_unasked_installs(config: &Config) -> Vec<CheckFinding> {
     let snapshot = &config.snapshot;
     let entries =
         snapshot.menu.iter().flat_map(|menu| menu.entries.iter().map(move |entry| (menu, entry)));
@@ -193,7 +200,7 @@ fn installs_by_itself(config: &Config) -> Vec<CheckFinding> {
 }
 
 /// Leases are in memory, whoever asks for them: any host of the network where `clients = "any"`.
-fn pools(config: &Config) -> Option<CheckFinding> {
+fn check_pools(config: &Config) -> Option<CheckFinding> {
     let served =
         config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server);
     let addresses: u64 = served.flat_map(|subnet| &subnet.pools).map(AddressPool::size).sum();
@@ -206,7 +213,7 @@ fn pools(config: &Config) -> Option<CheckFinding> {
         .then(|| CheckFinding::warning(what, "give pools the size of the racks behind them"))
 }
 
-fn menus_by_hand(root: &Path, survey: &Survey) -> Vec<CheckFinding> {
+fn check_static_menus(root: &Path, survey: &RootSurvey) -> Vec<CheckFinding> {
     let mut findings: Vec<CheckFinding> = survey
         .dangers
         .iter()

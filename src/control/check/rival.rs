@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::dhcp::neighbours::LookResult;
 use crate::dhcp::subnet::{Subnet, SubnetMode};
 
-pub(super) fn other_server(config: &Config, look: &LookResult) -> Option<CheckFinding> {
+pub(super) fn report_other_server(config: &Config, look: &LookResult) -> Option<CheckFinding> {
     let is_its =
         |subnet: &&Subnet| subnet.network == look.network && subnet.mode == SubnetMode::Server;
     let (subnet, server) = config.snapshot.dhcp.subnets.iter().find(is_its).zip(look.server)?;

@@ -5,14 +5,14 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use super::files::may;
-use super::rival::other_server;
-use super::{CheckFinding, FilePosition, Reader, Subject};
+use super::files::has_mode_right;
+use super::rival::report_other_server;
+use super::{CheckFinding, CheckSubject, FilePosition, FileReader};
 use crate::config::Config;
 use crate::dhcp::lease::LeaseTable;
 use crate::dhcp::neighbours::LookResult;
 use crate::dhcp::subnet::SubnetMode;
-use crate::engine::disk::{self, Room};
+use crate::engine::disk::{self, DiskSpace};
 use crate::model::network::Ipv4Network;
 use crate::store::{DATABASE, OddRow, SqliteStore, StateDirectory, StoreError};
 
@@ -29,7 +29,7 @@ const MODE: u32 = 0o777;
 
 /// Whether there is a directory that leases can be written to, by the user who serves, and room on
 /// its disk.
-pub(super) fn directory(subject: Subject<'_>) -> Vec<CheckFinding> {
+pub(super) fn check_state_directory(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
     let state = &subject.config.state;
     let place = subject.config.places.key("", "state").map(FilePosition::from);
     let found = match fs::metadata(state) {
@@ -38,55 +38,59 @@ pub(super) fn directory(subject: Subject<'_>) -> Vec<CheckFinding> {
             vec![CheckFinding::error(what, "name another with `state`")]
         }
         _ if !subject.wants_dhcp => Vec::new(),
-        Ok(found) => existing(state, &found, subject.reader),
-        Err(_) => unmade(state, subject.reader).into_iter().collect(),
+        Ok(found) => check_existing_state(state, &found, subject.reader),
+        Err(_) => check_unmade_state(state, subject.reader).into_iter().collect(),
     };
     found.into_iter().map(|finding| finding.at(place.clone())).collect()
 }
 
-fn existing(state: &Path, found: &fs::Metadata, reader: Reader) -> Vec<CheckFinding> {
+fn check_existing_state(
+    state: &Path,
+    found: &fs::Metadata,
+    reader: FileReader,
+) -> Vec<CheckFinding> {
     let shown = state.display();
     let mode = found.permissions().mode() & MODE;
     let open = (mode & OTHERS != 0).then(|| {
         let what = format!("the state directory {shown} is open to others (mode {mode:04o})");
         CheckFinding::warning(what, format!("chmod 0700 {shown}"))
     });
-    let closed = (!is_writable(state, found, reader)).then(|| {
+    let closed = (!is_state_writable(state, found, reader)).then(|| {
         let what = format!(
             "no lease can be kept: the state directory {shown} may not be written to by the service"
         );
-        let owner = if let Reader::User { uid, gid } = reader {
+        let owner = if let FileReader::User { uid, gid } = reader {
             format!("{uid}:{gid}")
         } else {
             "USER".to_owned()
         };
         CheckFinding::error(what, format!("chown -R {owner} {shown}"))
     });
-    let room = disk::room(state).ok().and_then(|room| full(state, room));
+    let room = disk::read_disk_space(state).ok().and_then(|room| check_disk_space(state, room));
     open.into_iter().chain(closed).chain(room).collect()
 }
 
 /// As root a directory with nothing but ringboot's files in it is given to the user who serves.
-fn is_writable(state: &Path, found: &fs::Metadata, reader: Reader) -> bool {
+fn is_state_writable(state: &Path, found: &fs::Metadata, reader: FileReader) -> bool {
     match reader {
-        Reader::Root | Reader::Elsewhere { .. } => true,
-        Reader::Caller => {
+        FileReader::Root | FileReader::Elsewhere { .. } => true,
+        FileReader::Caller => {
             let database = state.join(DATABASE);
-            disk::may_change(state) && (!database.exists() || disk::may_change(&database))
+            disk::may_change_path(state) && (!database.exists() || disk::may_change_path(&database))
         }
-        Reader::User { uid, gid } => {
+        FileReader::User { uid, gid } => {
             let is_ours = |entry: fs::DirEntry| {
                 entry.file_name().to_str().is_some_and(StateDirectory::is_ours)
             };
             let will_be_given =
                 fs::read_dir(state).is_ok_and(|entries| entries.flatten().all(is_ours));
-            found.uid() == uid || will_be_given || may(WRITE, found, uid, gid)
+            found.uid() == uid || will_be_given || has_mode_right(WRITE, found, uid, gid)
         }
     }
 }
 
 /// A directory that has still to be made, in the nearest one that is there.
-fn unmade(state: &Path, reader: Reader) -> Option<CheckFinding> {
+fn check_unmade_state(state: &Path, reader: FileReader) -> Option<CheckFinding> {
     let above =
         state.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.exists())?;
     let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
@@ -100,15 +104,19 @@ fn unmade(state: &Path, reader: Reader) -> Option<CheckFinding> {
     if !above.is_dir() {
         return cannot(format!("{parent} is not a directory"));
     }
-    if reader == Reader::Caller && !disk::may_change(above) {
+    if reader == FileReader::Caller && !disk::may_change_path(above) {
         return cannot(format!("{parent} may not be written to"));
     }
-    let room = disk::room(above).ok()?;
-    if room.is_read_only { cannot(format!("{parent} is read-only")) } else { full(above, room) }
+    let room = disk::read_disk_space(above).ok()?;
+    if room.is_read_only {
+        cannot(format!("{parent} is read-only"))
+    } else {
+        check_disk_space(above, room)
+    }
 }
 
 /// A disk on which no lease can be kept, or soon none.
-pub(super) fn full(state: &Path, room: Room) -> Option<CheckFinding> {
+pub(super) fn check_disk_space(state: &Path, room: DiskSpace) -> Option<CheckFinding> {
     let shown = state.display();
     let hint = "make room there, or name a directory on another disk with `state`";
     if room.is_read_only {
@@ -133,19 +141,22 @@ pub(super) fn full(state: &Path, room: Room) -> Option<CheckFinding> {
 }
 
 /// What the database says, opened for reading alone.
-pub(super) fn database(subject: Subject<'_>, is_served: bool) -> Vec<CheckFinding> {
+pub(super) fn check_lease_database(
+    subject: CheckSubject<'_>,
+    is_served: bool,
+) -> Vec<CheckFinding> {
     let database = subject.config.state.join(DATABASE);
     if !subject.wants_dhcp || !matches!(database.try_exists(), Ok(true)) {
-        return unseen(subject).into_iter().collect();
+        return find_unseen_state(subject).into_iter().collect();
     }
-    let read = Left::read(subject.config, &database);
+    let read = PreviousState::read(subject.config, &database);
     // SQLite lays files beside a database that is only read, and the service must be able to open
     // them.
     let given = StateDirectory::give_all_to_owner(&subject.config.state);
     let mut findings = match read {
         Ok(left) => left.findings(subject.config, is_served),
-        Err(error) if error.is_closed() => vec![unlooked(subject)],
-        Err(error) => vec![unread(&error, &database)],
+        Err(error) if error.is_closed() => vec![report_unlooked_state(subject)],
+        Err(error) => vec![report_unread_database(&error, &database)],
     };
     findings.extend(given.err().map(|error| {
         CheckFinding::note(format!("giving {} to its owner: {error}", database.display()))
@@ -154,12 +165,12 @@ pub(super) fn database(subject: Subject<'_>, is_served: bool) -> Vec<CheckFindin
 }
 
 /// What the caller may not even see.
-fn unseen(subject: Subject<'_>) -> Option<CheckFinding> {
+fn find_unseen_state(subject: CheckSubject<'_>) -> Option<CheckFinding> {
     let is_closed = subject.wants_dhcp && subject.config.state.join(DATABASE).try_exists().is_err();
-    is_closed.then(|| unlooked(subject))
+    is_closed.then(|| report_unlooked_state(subject))
 }
 
-fn unlooked(subject: Subject<'_>) -> CheckFinding {
+fn report_unlooked_state(subject: CheckSubject<'_>) -> CheckFinding {
     CheckFinding::note(format!(
         "the lease database in {} was not looked at: it is closed to you. Root may look, and a \
          running server (GET /v1/check)",
@@ -168,19 +179,19 @@ fn unlooked(subject: Subject<'_>) -> CheckFinding {
 }
 
 /// A database that `serve` will not read: files are served, and no DHCP is answered.
-pub(super) fn unread(error: &StoreError, database: &Path) -> CheckFinding {
+pub(super) fn report_unread_database(error: &StoreError, database: &Path) -> CheckFinding {
     let (what, way_out) = error.told(database);
     CheckFinding::error(format!("no DHCP can be answered: {what}"), way_out)
 }
 
 /// What an earlier run has left.
-struct Left {
+struct PreviousState {
     leases: LeaseTable,
     odd: Vec<OddRow>,
     looks: Vec<LookResult>,
 }
 
-impl Left {
+impl PreviousState {
     fn read(config: &Config, database: &Path) -> Result<Self, StoreError> {
         let looks = SqliteStore::sound_looks_in(database)?;
         let mut rows = Vec::new();
@@ -192,9 +203,9 @@ impl Left {
 
     /// A running server knows better who answers and who has what.
     fn findings(&self, config: &Config, is_served: bool) -> Vec<CheckFinding> {
-        let mut findings = odd(&self.odd);
+        let mut findings = report_odd_rows(&self.odd);
         if !is_served {
-            findings.extend(self.looks.iter().filter_map(|look| other_server(config, look)));
+            findings.extend(self.looks.iter().filter_map(|look| report_other_server(config, look)));
             let served = config
                 .snapshot
                 .dhcp
@@ -203,7 +214,7 @@ impl Left {
                 .filter(|subnet| subnet.mode == SubnetMode::Server);
             findings.extend(served.filter_map(|subnet| {
                 let used = self.leases.used(subnet.network);
-                pool_use(
+                check_pool_use(
                     config,
                     subnet.network,
                     &used.to_string(),
@@ -217,7 +228,7 @@ impl Left {
 }
 
 /// Pools that are full, or nearly so.
-pub(super) fn pool_use(
+pub(super) fn check_pool_use(
     config: &Config,
     network: Ipv4Network,
     said: &str,
@@ -235,7 +246,7 @@ pub(super) fn pool_use(
     Some(CheckFinding::warning(what, hint).at(config.places.subnet(network, "pools")))
 }
 
-fn odd(rows: &[OddRow]) -> Vec<CheckFinding> {
+fn report_odd_rows(rows: &[OddRow]) -> Vec<CheckFinding> {
     let hint = "correct or delete the row with `sqlite3`; its address is given to nobody for a day \
                 after each start";
     let named = rows.iter().take(ODD_NAMED_MAX).map(|OddRow { address, why }| {

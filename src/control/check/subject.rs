@@ -3,32 +3,32 @@
 use std::net::SocketAddr;
 
 use crate::config::Config;
-use crate::control::loaders::Borrowed;
+use crate::control::loaders::BorrowedFiles;
 use crate::observe::port_holder::SocketProtocol;
 
 /// What is checked.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub struct CheckSubject<'a> {
     /// With its loaders settled.
     pub config: &'a Config,
     /// What comes from packages.
-    pub borrowed: &'a Borrowed,
+    pub borrowed: &'a BorrowedFiles,
     /// DHCP will be answered.
     pub wants_dhcp: bool,
     /// Who opens the files that are served.
-    pub reader: Reader,
+    pub reader: FileReader,
     /// It is the file of the packaged service, which has fewer rights than root.
     pub is_service: bool,
 }
 
 /// What only a running server knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Running {
+pub struct RunningServer {
     pub pid: u64,
     /// What it listens on; a DHCP socket on an interface stands as a port without an address.
     pub sockets: Vec<(SocketProtocol, SocketAddr)>,
     /// What it has found out about its subnets by listening.
-    pub heard: Vec<Heard>,
+    pub heard: Vec<HeardSubnet>,
     /// Bytes of boot images that it could not lock in memory.
     pub unlocked: u64,
     /// Bytes that a socket of its may hold. None: it does not tell.
@@ -41,7 +41,7 @@ pub struct Running {
 
 /// A subnet of a running server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct HeardSubnet {
     pub subnet: String,
     /// Why nothing is offered there now.
     pub silent_because: Option<String>,
@@ -59,7 +59,7 @@ pub struct HeardPool {
     pub is_nearly_full: bool,
 }
 
-impl Running {
+impl RunningServer {
     /// A port that is busy because this server has it.
     pub(super) fn holds(&self, protocol: SocketProtocol, wanted: SocketAddr) -> bool {
         self.sockets.iter().any(|(held_by, held)| {
@@ -73,7 +73,7 @@ impl Running {
 
 /// Who opens the files that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
+pub enum FileReader {
     /// The user who runs this process.
     Caller,
     /// Root, which serves what everybody may read and nothing else.

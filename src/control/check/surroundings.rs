@@ -8,14 +8,14 @@ use std::process::Command;
 
 use socket2::{Domain, Socket, Type};
 
-use super::firewall::{Wanted, shut};
-use super::{CheckFinding, Heard, Reader, Running, Subject};
+use super::firewall::{WantedPort, find_shut_ports};
+use super::{CheckFinding, CheckSubject, FileReader, HeardSubnet, RunningServer};
 use super::{interfaces, memory, state};
-use crate::config::{Config, Datapath};
+use crate::config::{Config, DatapathChoice};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
 use crate::engine::net;
 use crate::engine::ring::{self, NoRing};
-use crate::images::{Ceiling, runs_as_root};
+use crate::images::{MemoryCeiling, runs_as_root};
 use crate::model::network::Ipv4Network;
 use crate::observe::finding::FindingSeverity;
 use crate::observe::port_holder::{SocketProtocol, find_port_holder};
@@ -25,14 +25,17 @@ const PXE_PORT: u16 = 4011;
 
 /// Ports, firewall and kernel limits, as they are at this moment, what an earlier run has left, and
 /// what a server that runs here has found out.
-pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<CheckFinding> {
-    let mut findings = ports(subject, running);
+pub fn check_surroundings(
+    subject: CheckSubject<'_>,
+    running: Option<&RunningServer>,
+) -> Vec<CheckFinding> {
+    let mut findings = check_ports(subject, running);
     if subject.wants_dhcp {
-        findings.extend(interfaces::unreachable(
+        findings.extend(interfaces::find_unreachable_interfaces(
             subject.config,
-            &net::interfaces().unwrap_or_default(),
+            &net::list_interfaces().unwrap_or_default(),
         ));
-        findings.extend(state::database(subject, running.is_some()));
+        findings.extend(state::check_lease_database(subject, running.is_some()));
     }
     match running {
         Some(running) => {
@@ -40,22 +43,22 @@ pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Chec
                 running
                     .heard
                     .iter()
-                    .flat_map(|heard| of_subnet(subject.config, running.pid, heard)),
+                    .flat_map(|heard| check_heard_subnet(subject.config, running.pid, heard)),
             );
-            findings.extend(unserved(running));
+            findings.extend(report_unserved_changes(running));
         }
-        None => findings.extend(ring(subject)),
+        None => findings.extend(check_ring(subject)),
     }
-    findings.extend(firewall(subject));
-    findings.extend(receive_buffer(subject, running));
-    let budget = Ceiling::read().budget(subject.config.tuning.image_memory);
-    findings.extend(memory::locking(budget, subject.reader, running));
+    findings.extend(check_firewall(subject));
+    findings.extend(check_receive_buffer(subject, running));
+    let budget = MemoryCeiling::read().budget(subject.config.tuning.image_memory);
+    findings.extend(memory::check_memory_locking(budget, subject.reader, running));
     findings
 }
 
 /// Every address that the configuration listens on, tried and let go. What a running server holds
 /// is as it should be.
-fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<CheckFinding> {
+fn check_ports(subject: CheckSubject<'_>, running: Option<&RunningServer>) -> Vec<CheckFinding> {
     let config = subject.config;
     let tftp =
         config.tftp.listen.iter().map(|address| ("tftp", "TFTP", SocketProtocol::Udp, *address));
@@ -64,10 +67,12 @@ fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<CheckFinding> {
     let mut held = Vec::new();
     let mut findings = Vec::new();
     for (table, what, protocol, address) in tftp.chain(http) {
-        match port(what, protocol, address, running) {
-            Port::Free => {}
-            Port::Ours(program) => held.push((program, address.to_string())),
-            Port::Wrong(finding) => findings.push(finding.at(config.places.listen(table, address))),
+        match probe_port(what, protocol, address, running) {
+            PortState::Free => {}
+            PortState::Ours(program) => held.push((program, address.to_string())),
+            PortState::Wrong(finding) => {
+                findings.push(finding.at(config.places.listen(table, address)))
+            }
         }
     }
     if subject.wants_dhcp {
@@ -75,17 +80,17 @@ fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<CheckFinding> {
             config.dhcp.listen_address.unwrap_or(Ipv4Addr::UNSPECIFIED),
             config.dhcp.listen_port,
         ));
-        match port("DHCP", SocketProtocol::Udp, on, running) {
-            Port::Free => {}
-            Port::Ours(program) => held.push((program, on.to_string())),
+        match probe_port("DHCP", SocketProtocol::Udp, on, running) {
+            PortState::Free => {}
+            PortState::Ours(program) => held.push((program, on.to_string())),
             // On one interface each: another program on the same port may be on another interface.
-            Port::Wrong(finding)
+            PortState::Wrong(finding)
                 if finding.severity == FindingSeverity::Fatal
                     && config.dhcp.listen_address.is_none() =>
             {
                 findings.push(CheckFinding::warning(finding.what, finding.hint));
             }
-            Port::Wrong(finding) => {
+            PortState::Wrong(finding) => {
                 findings.push(finding.at(config.places.key("dhcp", "listen-address")))
             }
         }
@@ -101,8 +106,8 @@ fn ports(subject: Subject<'_>, running: Option<&Running>) -> Vec<CheckFinding> {
 }
 
 /// What the running server says of a subnet.
-fn of_subnet(config: &Config, pid: u64, heard: &Heard) -> Vec<CheckFinding> {
-    let Heard { subnet, silent_because, other_servers, pool } = heard;
+fn check_heard_subnet(config: &Config, pid: u64, heard: &HeardSubnet) -> Vec<CheckFinding> {
+    let HeardSubnet { subnet, silent_because, other_servers, pool } = heard;
     let network = subnet.parse::<Ipv4Network>().ok();
     let place = |key: &str| network.and_then(|network| config.places.subnet(network, key));
     let others = other_servers.join(", ");
@@ -120,13 +125,13 @@ fn of_subnet(config: &Config, pid: u64, heard: &Heard) -> Vec<CheckFinding> {
         }),
     };
     let pool = pool.as_ref().zip(network).and_then(|(pool, network)| {
-        state::pool_use(config, network, &pool.said, pool.is_full, pool.is_nearly_full)
+        state::check_pool_use(config, network, &pool.said, pool.is_full, pool.is_nearly_full)
     });
     answers.map(|finding| finding.at(place("subnet"))).into_iter().chain(pool).collect()
 }
 
 /// What the running server has been told, and does not do.
-fn unserved(running: &Running) -> Vec<CheckFinding> {
+fn report_unserved_changes(running: &RunningServer) -> Vec<CheckFinding> {
     let pid = running.pid;
     let store = running.store_fault.as_ref().map(|why| {
         CheckFinding::error(
@@ -144,27 +149,27 @@ fn unserved(running: &Running) -> Vec<CheckFinding> {
 }
 
 /// How it stands with an address that is to be listened on.
-pub(super) enum Port {
+pub(super) enum PortState {
     Free,
     /// A ringboot has it; which one.
     Ours(String),
     Wrong(CheckFinding),
 }
 
-pub(super) fn port(
+pub(super) fn probe_port(
     what: &str,
     protocol: SocketProtocol,
     address: SocketAddr,
-    running: Option<&Running>,
-) -> Port {
+    running: Option<&RunningServer>,
+) -> PortState {
     if running.is_some_and(|running| running.holds(protocol, address)) {
-        return Port::Free;
+        return PortState::Free;
     }
-    let Err(error) = try_to_bind(protocol, address) else { return Port::Free };
+    let Err(error) = try_to_bind(protocol, address) else { return PortState::Free };
     let at = format!("{what} cannot listen on {address}");
-    Port::Wrong(match error.kind() {
+    PortState::Wrong(match error.kind() {
         io::ErrorKind::AddrInUse => match find_port_holder(protocol, address.port()) {
-            Some(program) if program.starts_with("ringboot ") => return Port::Ours(program),
+            Some(program) if program.starts_with("ringboot ") => return PortState::Ours(program),
             Some(program) => CheckFinding::fatal(
                 format!("{at}: {program} holds this port"),
                 "stop it, or take another port",
@@ -201,17 +206,17 @@ fn try_to_bind(protocol: SocketProtocol, address: SocketAddr) -> io::Result<()> 
 }
 
 /// A running server has chosen already, and says in its status what it has.
-fn ring(subject: Subject<'_>) -> Option<CheckFinding> {
+fn check_ring(subject: CheckSubject<'_>) -> Option<CheckFinding> {
     let wanted = subject.config.tuning.datapath;
-    if wanted == Datapath::Epoll {
+    if wanted == DatapathChoice::Epoll {
         return None;
     }
     let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
     // At 1 a ring is for root, whose rights the service gives away.
-    let user_has_none = disabled.trim() == "1" && matches!(subject.reader, Reader::User { .. });
-    let why = ring::probe().err().or(user_has_none.then_some(NoRing::Refused))?;
+    let user_has_none = disabled.trim() == "1" && matches!(subject.reader, FileReader::User { .. });
+    let why = ring::probe_ring().err().or(user_has_none.then_some(NoRing::Refused))?;
     Some(match wanted {
-        Datapath::IoUring => {
+        DatapathChoice::IoUring => {
             CheckFinding::fatal(why.to_string(), "or take `datapath = \"auto\"` in [tuning]")
                 .at(subject.config.places.key("tuning", "datapath"))
         }
@@ -221,7 +226,7 @@ fn ring(subject: Subject<'_>) -> Option<CheckFinding> {
     })
 }
 
-fn firewall(subject: Subject<'_>) -> Vec<CheckFinding> {
+fn check_firewall(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
     if !runs_as_root() {
         return vec![CheckFinding::note(
             "the firewall was not checked: only root may read its rules",
@@ -241,20 +246,27 @@ fn firewall(subject: Subject<'_>) -> Vec<CheckFinding> {
     }
     let config = subject.config;
     let ports = |protocol, listen: &[SocketAddr]| {
-        listen.iter().map(|address| Wanted { protocol, port: address.port() }).collect::<Vec<_>>()
+        listen
+            .iter()
+            .map(|address| WantedPort { protocol, port: address.port() })
+            .collect::<Vec<_>>()
     };
     let mut wanted =
         [ports("udp", &config.tftp.listen), ports("tcp", &config.http.listen)].concat();
     if subject.wants_dhcp {
         wanted.extend(
-            [config.dhcp.listen_port, PXE_PORT].map(|port| Wanted { protocol: "udp", port }),
+            [config.dhcp.listen_port, PXE_PORT].map(|port| WantedPort { protocol: "udp", port }),
         );
     }
     wanted.dedup();
-    listings.iter().flat_map(|listing| shut(listing, &wanted)).map(shut_port).collect()
+    listings
+        .iter()
+        .flat_map(|listing| find_shut_ports(listing, &wanted))
+        .map(report_shut_port)
+        .collect()
 }
 
-pub(super) fn shut_port(Wanted { protocol, port }: Wanted) -> CheckFinding {
+pub(super) fn report_shut_port(WantedPort { protocol, port }: WantedPort) -> CheckFinding {
     let what = format!(
         "the firewall drops what it does not know, and no rule seems to accept {protocol} port \
          {port}"
@@ -267,7 +279,10 @@ pub(super) fn shut_port(Wanted { protocol, port }: Wanted) -> CheckFinding {
 
 /// A burst of a rack's requests is lost where the socket cannot hold it. A running server knows
 /// what it has got.
-fn receive_buffer(subject: Subject<'_>, running: Option<&Running>) -> Option<CheckFinding> {
+fn check_receive_buffer(
+    subject: CheckSubject<'_>,
+    running: Option<&RunningServer>,
+) -> Option<CheckFinding> {
     if let Some((pid, bytes)) =
         running.and_then(|running| Some((running.pid, running.receive_buffer?)))
     {
@@ -279,11 +294,11 @@ fn receive_buffer(subject: Subject<'_>, running: Option<&Running>) -> Option<Che
         return (bytes < SOCKET_RECEIVE_BYTES).then(|| CheckFinding::warning(what, hint));
     }
     let maximum = fs::read_to_string("/proc/sys/net/core/rmem_max").ok()?.trim().parse().ok()?;
-    small_buffer(maximum, runs_as_root() && !subject.is_service)
+    report_small_buffer(maximum, runs_as_root() && !subject.is_service)
 }
 
 /// Root may go past the limit; the service as packaged may not, whoever looks.
-pub(super) fn small_buffer(maximum: usize, as_root: bool) -> Option<CheckFinding> {
+pub(super) fn report_small_buffer(maximum: usize, as_root: bool) -> Option<CheckFinding> {
     (maximum < SOCKET_RECEIVE_BYTES && !as_root).then(|| {
         let what = format!(
             "net.core.rmem_max = {maximum} is less than the {SOCKET_RECEIVE_BYTES} bytes that a \

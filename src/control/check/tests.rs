@@ -6,23 +6,23 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::interfaces::{misplaced, own_addresses, unreachable};
-use super::rival::other_server;
-use super::state::full;
-use super::surroundings::{Port, port, shut_port, small_buffer};
+use super::interfaces::{find_misplaced_subnets, find_own_addresses, find_unreachable_interfaces};
+use super::rival::report_other_server;
+use super::state::check_disk_space;
+use super::surroundings::{PortState, probe_port, report_shut_port, report_small_buffer};
 use super::*;
 use crate::boot::pe;
-use crate::control::loaders::{Borrowed, settle};
-use crate::control::static_menus::{Largest, survey};
+use crate::control::loaders::{BorrowedFiles, settle_loaders};
+use crate::control::static_menus::{LargestFile, survey_root};
 use crate::dhcp::lease::{Lease, LeaseChange};
 use crate::dhcp::neighbours::LookResult;
 use crate::dhcp::subnet::OtherServer;
-use crate::engine::disk::Room;
-use crate::engine::net::Interface;
+use crate::engine::disk::DiskSpace;
+use crate::engine::net::NetworkInterface;
 use crate::model::machine::Mac;
 use crate::observe::finding::FindingSeverity;
 use crate::observe::port_holder::SocketProtocol;
-use crate::store::{SqliteStore, StateDirectory, Store};
+use crate::store::{LeaseStore, SqliteStore, StateDirectory};
 
 /// A configuration over a root of its own, with what is found in it.
 struct Bench {
@@ -53,11 +53,15 @@ impl Bench {
     }
 
     /// Findings as they are printed, without the root's own place.
-    fn check_as(&self, more: &str, reader: Reader) -> Vec<String> {
+    fn check_as(&self, more: &str, reader: FileReader) -> Vec<String> {
         let mut config = self.config(more);
-        let borrowed =
-            settle(&mut config.snapshot.dhcp.boot, &self.root(), true, self.directory.path());
-        let subject = Subject {
+        let borrowed = settle_loaders(
+            &mut config.snapshot.dhcp.boot,
+            &self.root(),
+            true,
+            self.directory.path(),
+        );
+        let subject = CheckSubject {
             config: &config,
             borrowed: &borrowed,
             wants_dhcp: true,
@@ -65,14 +69,14 @@ impl Bench {
             is_service: false,
         };
         let place = self.directory.path().to_string_lossy().into_owned();
-        configuration(subject)
+        check_configuration(subject)
             .iter()
             .map(|finding| finding.to_string().replace(&place, ""))
             .collect()
     }
 
     fn check(&self, more: &str) -> Vec<String> {
-        self.check_as(more, Reader::Caller)
+        self.check_as(more, FileReader::Caller)
     }
 }
 
@@ -92,7 +96,7 @@ fn a_root_that_would_expose_the_machine_is_refused() {
         ("/var", true),
         ("/var/tmp", false),
     ] {
-        let found = files::unfit_root(&Config::for_root(root));
+        let found = files::find_unfit_root(&Config::for_root(root));
         let says = found
             .as_ref()
             .is_some_and(|finding| finding.what.contains("would expose this machine"));
@@ -101,25 +105,25 @@ fn a_root_that_would_expose_the_machine_is_refused() {
     let bench = Bench::new();
     std::os::unix::fs::symlink("/etc", bench.directory.path().join("link")).unwrap();
     assert!(
-        files::unfit_root(&Config::for_root(bench.directory.path().join("link"))).is_some(),
+        files::find_unfit_root(&Config::for_root(bench.directory.path().join("link"))).is_some(),
         "through a link too"
     );
     assert!(
-        files::unfit_root(&Config::for_root("/nonexistent"))
+        files::find_unfit_root(&Config::for_root("/nonexistent"))
             .unwrap()
             .what
             .contains("opening the root /nonexistent")
     );
     bench.put("file", b"x");
     assert!(
-        files::unfit_root(&Config::for_root(bench.root().join("file")))
+        files::find_unfit_root(&Config::for_root(bench.root().join("file")))
             .unwrap()
             .what
             .contains("is not a directory")
     );
     let mut same = Config::for_root(bench.root());
     same.state = bench.root();
-    assert!(files::unfit_root(&same).unwrap().what.contains("is the state directory too"));
+    assert!(files::find_unfit_root(&same).unwrap().what.contains("is the state directory too"));
 }
 
 #[test]
@@ -231,14 +235,14 @@ fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
     bench.put("k", b"\0");
     fs::set_permissions(bench.root().join("k"), fs::Permissions::from_mode(0o640)).unwrap();
     let menu = "[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \"k\"\n";
-    let said = only(bench.check_as(menu, Reader::Root));
+    let said = only(bench.check_as(menu, FileReader::Root));
     assert!(
         said.starts_with("error: /x.toml:6:10: kernel of the entry `x`")
             && said.ends_with("hint: chmod o+r /root/k"),
         "{said}"
     );
     let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(bench.root()).unwrap());
-    let stranger = Reader::User { uid: owner.wrapping_add(7), gid: u32::MAX };
+    let stranger = FileReader::User { uid: owner.wrapping_add(7), gid: u32::MAX };
     for directory in [bench.directory.path(), &bench.root()] {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -246,7 +250,7 @@ fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
         only(bench.check_as(menu, stranger))
             .ends_with("may not be read by the service\n  hint: chmod o+r /root/k")
     );
-    assert_eq!(bench.check_as(menu, Reader::User { uid: owner, gid: u32::MAX }), [""; 0]);
+    assert_eq!(bench.check_as(menu, FileReader::User { uid: owner, gid: u32::MAX }), [""; 0]);
     bench.put("d/k", b"\0");
     let deep = menu.replace("\"k\"", "\"d/k\"");
     assert_eq!(bench.check_as(&deep, stranger), [""; 0]);
@@ -258,7 +262,7 @@ fn s73_a_file_that_not_everybody_may_read_is_named_with_the_command() {
             said.ends_with(&format!("/{closed} is closed to it\n  hint: chmod o+x /{closed}")),
             "{said}"
         );
-        assert_eq!(bench.check_as(&deep, Reader::Root), [""; 0]);
+        assert_eq!(bench.check_as(&deep, FileReader::Root), [""; 0]);
     }
 }
 
@@ -285,7 +289,7 @@ fn another_dhcp_server_that_was_seen_is_named_with_what_follows() {
     let network = "10.0.0.0/24".parse().unwrap();
     let seen = LookResult { network, looked_s: 0, server: Some(server) };
     let said = |more: &str, look: &LookResult| {
-        other_server(&bench.config(&format!("{subnet}{more}")), look)
+        report_other_server(&bench.config(&format!("{subnet}{more}")), look)
     };
     let silent = said("", &seen).unwrap();
     assert!(
@@ -329,7 +333,7 @@ fn a_busy_port_is_named_with_its_holder() {
         (SocketProtocol::Tcp, tcp.local_addr().unwrap()),
         (SocketProtocol::Udp, udp.local_addr().unwrap()),
     ] {
-        let Port::Wrong(said) = port("HTTP", protocol, address, None) else {
+        let PortState::Wrong(said) = probe_port("HTTP", protocol, address, None) else {
             panic!("{address} is busy")
         };
         assert_eq!(said.severity, FindingSeverity::Fatal);
@@ -337,9 +341,9 @@ fn a_busy_port_is_named_with_its_holder() {
     }
     let free = tcp.local_addr().unwrap();
     drop(tcp);
-    assert!(matches!(port("HTTP", SocketProtocol::Tcp, free, None), Port::Free));
-    let nowhere = port("TFTP", SocketProtocol::Udp, "192.0.2.7:6969".parse().unwrap(), None);
-    assert!(matches!(nowhere, Port::Wrong(said) if said.what.contains("no interface")));
+    assert!(matches!(probe_port("HTTP", SocketProtocol::Tcp, free, None), PortState::Free));
+    let nowhere = probe_port("TFTP", SocketProtocol::Udp, "192.0.2.7:6969".parse().unwrap(), None);
+    assert!(matches!(nowhere, PortState::Wrong(said) if said.what.contains("no interface")));
 }
 
 #[test]
@@ -355,16 +359,16 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
         "[tftp]\nlisten = [\"{}\", \"{}\"]\n[http]\nlisten = []\n",
         busy.1, foreign.1
     ));
-    let borrowed = Borrowed::default();
-    let subject = Subject {
+    let borrowed = BorrowedFiles::default();
+    let subject = CheckSubject {
         config: &config,
         borrowed: &borrowed,
         wants_dhcp: false,
-        reader: Reader::Caller,
+        reader: FileReader::Caller,
         is_service: false,
     };
     let other = || vec!["192.168.4.2 (52:54:00:00:00:02)".to_owned()];
-    let heard = |subnet: &str, silent: Option<&str>, other_servers| Heard {
+    let heard = |subnet: &str, silent: Option<&str>, other_servers| HeardSubnet {
         subnet: subnet.to_owned(),
         silent_because: silent.map(str::to_owned),
         other_servers,
@@ -376,7 +380,7 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
         is_nearly_full: true,
     };
     let any = SocketAddr::from(([0; 4], busy.1.port()));
-    let running = Running {
+    let running = RunningServer {
         pid: 4711,
         sockets: vec![(SocketProtocol::Udp, any), (SocketProtocol::Tcp, foreign.1)],
         heard: vec![
@@ -384,15 +388,15 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
             heard("192.168.4.0/24", Some("it answers there"), other()),
             heard("192.168.5.0/24", Some("no interface"), vec![]),
             heard("192.168.6.0/24", None, other()),
-            Heard { pool: Some(full), ..heard("192.168.7.0/24", None, vec![]) },
+            HeardSubnet { pool: Some(full), ..heard("192.168.7.0/24", None, vec![]) },
         ],
         receive_buffer: Some(4096),
         store_fault: Some("disk full".to_owned()),
         after_restart: vec!["[http]".to_owned()],
-        ..Running::default()
+        ..RunningServer::default()
     };
     let said: Vec<String> =
-        surroundings(subject, Some(&running)).iter().map(CheckFinding::to_string).collect();
+        check_surroundings(subject, Some(&running)).iter().map(CheckFinding::to_string).collect();
     let with = |words: &str| {
         said.iter().find(|one| one.contains(words)).unwrap_or_else(|| panic!("{words}: {said:#?}"))
     };
@@ -429,13 +433,15 @@ fn a_running_server_holds_its_own_ports_and_has_heard_others() {
 
 #[test]
 fn limits_of_the_kernel_and_the_firewall_are_said_with_the_command() {
-    assert!(small_buffer(212_992, false).unwrap().hint.starts_with("sysctl net.core.rmem_max="));
+    assert!(
+        report_small_buffer(212_992, false).unwrap().hint.starts_with("sysctl net.core.rmem_max=")
+    );
     assert_eq!(
-        (small_buffer(usize::MAX, false), small_buffer(1, true)),
+        (report_small_buffer(usize::MAX, false), report_small_buffer(1, true)),
         (None, None),
         "root may go past it"
     );
-    let said = shut_port(firewall::Wanted { protocol: "udp", port: 69 });
+    let said = report_shut_port(firewall::WantedPort { protocol: "udp", port: 69 });
     assert!(
         said.what.contains("udp port 69") && said.hint.contains("udp dport 69 accept"),
         "{said}"
@@ -445,26 +451,26 @@ fn limits_of_the_kernel_and_the_firewall_are_said_with_the_command() {
 #[test]
 fn memory_that_is_too_small_or_cannot_be_locked_is_said_with_what_follows() {
     const MIB: u64 = 1 << 20;
-    let ceiling = Ceiling { bytes: 1024 * MIB, source: "MemTotal".into() };
-    let iso = Largest { path: "iso/all.iso".into(), bytes: 700 * MIB };
-    assert_eq!(memory::budget(Some(700 * MIB), Some(&iso), &ceiling), []);
-    let said = memory::budget(None, Some(&iso), &ceiling);
+    let ceiling = MemoryCeiling { bytes: 1024 * MIB, source: "MemTotal".into() };
+    let iso = LargestFile { path: "iso/all.iso".into(), bytes: 700 * MIB };
+    assert_eq!(memory::check_memory_budget(Some(700 * MIB), Some(&iso), &ceiling), []);
+    let said = memory::check_memory_budget(None, Some(&iso), &ceiling);
     assert!(
         said.len() == 1 && said[0].what.starts_with("iso/all.iso (734 MB) is larger than"),
         "{said:#?}"
     );
-    let said = memory::budget(Some(1024 * MIB), Some(&iso), &ceiling);
+    let said = memory::check_memory_budget(Some(1024 * MIB), Some(&iso), &ceiling);
     assert!(
         said.len() == 1 && said[0].what.contains("805306368 is used, three quarters of 1073741824"),
         "{said:#?}"
     );
     let locking = |unlocked| {
-        let running = Running { pid: 4711, unlocked, ..Running::default() };
-        memory::locking(u64::MAX, Reader::Caller, Some(&running))
+        let running = RunningServer { pid: 4711, unlocked, ..RunningServer::default() };
+        memory::check_memory_locking(u64::MAX, FileReader::Caller, Some(&running))
     };
     assert_eq!(locking(0), None, "a running server knows better than this process");
     assert!(locking(90_000_000).unwrap().what.contains("(pid 4711) cannot lock 90 MB"));
-    assert_eq!(memory::locking(0, Reader::Caller, None), None);
+    assert_eq!(memory::check_memory_locking(0, FileReader::Caller, None), None);
 }
 
 #[test]
@@ -472,8 +478,8 @@ fn the_largest_file_under_the_root_is_found() {
     let bench = Bench::new();
     bench.put("small", b"x");
     bench.put("d/large", b"xxx");
-    let survey = survey(&bench.root());
-    assert_eq!(survey.largest, Some(Largest { path: "d/large".into(), bytes: 3 }));
+    let survey = survey_root(&bench.root());
+    assert_eq!(survey.largest, Some(LargestFile { path: "d/large".into(), bytes: 3 }));
 }
 
 #[test]
@@ -499,18 +505,23 @@ fn kernels_and_initial_disks_that_are_something_else_are_named() {
 
 #[test]
 fn a_disk_without_room_is_named_with_its_figures() {
-    let room =
-        Room { free: 1 << 40, total: 1 << 41, files_free: 9, files_total: 9, is_read_only: false };
-    let said = |room: Room| {
-        full("/s".as_ref(), room).map(|finding| finding.to_string()).unwrap_or_default()
+    let room = DiskSpace {
+        free: 1 << 40,
+        total: 1 << 41,
+        files_free: 9,
+        files_total: 9,
+        is_read_only: false,
+    };
+    let said = |room: DiskSpace| {
+        check_disk_space("/s".as_ref(), room).map(|finding| finding.to_string()).unwrap_or_default()
     };
     assert_eq!(said(room), "");
     assert_eq!(
-        said(Room { files_free: 0, files_total: 0, ..room }),
+        said(DiskSpace { files_free: 0, files_total: 0, ..room }),
         "",
         "a file system that does not count them"
     );
-    let none = said(Room { free: 0, ..room });
+    let none = said(DiskSpace { free: 0, ..room });
     assert!(
         none.starts_with(
             "error: no lease can be kept: 0 of 2199023255552 bytes are free on the disk of /s\n"
@@ -518,19 +529,19 @@ fn a_disk_without_room_is_named_with_its_figures() {
         "{none}"
     );
     assert!(
-        said(Room { files_free: 0, ..room })
+        said(DiskSpace { files_free: 0, ..room })
             .starts_with("error: no lease can be kept: no file can be made in /s (0 of 9")
     );
     assert!(
-        said(Room { is_read_only: true, ..room })
+        said(DiskSpace { is_read_only: true, ..room })
             .starts_with("error: no lease can be kept: /s is read-only")
     );
     assert!(
-        said(Room { free: 1 << 20, ..room })
+        said(DiskSpace { free: 1 << 20, ..room })
             .starts_with("warning: soon no lease can be kept: 1048576 of ")
     );
     assert_eq!(
-        said(Room { free: 9 << 20, total: 10 << 20, ..room }),
+        said(DiskSpace { free: 9 << 20, total: 10 << 20, ..room }),
         "",
         "a small disk of its own, nearly empty"
     );
@@ -539,7 +550,7 @@ fn a_disk_without_room_is_named_with_its_figures() {
 #[test]
 fn a_state_directory_that_cannot_be_made_or_written_to_is_named() {
     let bench = Bench::new();
-    let other = Reader::User { uid: 12_345, gid: 12_345 };
+    let other = FileReader::User { uid: 12_345, gid: 12_345 };
     let mode = |path: &str, mode| {
         fs::set_permissions(bench.directory.path().join(path), fs::Permissions::from_mode(mode))
             .unwrap()
@@ -553,8 +564,8 @@ fn a_state_directory_that_cannot_be_made_or_written_to_is_named() {
         Config::parse(&bench.directory.path().join("x.toml").to_string_lossy(), &text).unwrap()
     };
     let said = |state: &str, reader| {
-        let (config, borrowed) = (config(state), Borrowed::default());
-        let subject = Subject {
+        let (config, borrowed) = (config(state), BorrowedFiles::default());
+        let subject = CheckSubject {
             config: &config,
             borrowed: &borrowed,
             wants_dhcp: true,
@@ -562,7 +573,7 @@ fn a_state_directory_that_cannot_be_made_or_written_to_is_named() {
             is_service: false,
         };
         let place = bench.directory.path().to_string_lossy().into_owned();
-        let found = state::directory(subject);
+        let found = state::check_state_directory(subject);
         found.iter().map(|finding| finding.to_string().replace(&place, "")).collect::<Vec<_>>()
     };
     assert_eq!(said("new/deep", other), [""; 0], "the start makes it as root");
@@ -597,10 +608,10 @@ fn a_database_that_serve_will_not_read_is_named_with_the_way_out_and_a_full_pool
     let bench = Bench::new();
     let state = bench.directory.path().join("state");
     let config = bench.config(&format!("{ON_ETH1}pools = [\"192.168.4.10-192.168.4.11\"]\n"));
-    let borrowed = Borrowed::default();
+    let borrowed = BorrowedFiles::default();
     let said = || {
-        let reader = Reader::Caller;
-        let subject = Subject {
+        let reader = FileReader::Caller;
+        let subject = CheckSubject {
             config: &config,
             borrowed: &borrowed,
             wants_dhcp: true,
@@ -608,7 +619,7 @@ fn a_database_that_serve_will_not_read_is_named_with_the_way_out_and_a_full_pool
             is_service: false,
         };
         let place = bench.directory.path().to_string_lossy().into_owned();
-        let found = state::database(subject, false);
+        let found = state::check_lease_database(subject, false);
         found.iter().map(|finding| finding.to_string().replace(&place, "")).collect::<Vec<_>>()
     };
     assert_eq!(said(), [""; 0], "none is there yet");
@@ -617,7 +628,7 @@ fn a_database_that_serve_will_not_read_is_named_with_the_way_out_and_a_full_pool
     assert_eq!(said(), [""; 0]);
     for last in [10, 11] {
         let (address, mac) = ([192, 168, 4, last].into(), Mac([2, 0, 0, 0, 0, last]));
-        let now = crate::control::quirks::unix_now();
+        let now = crate::control::quirks::read_unix_seconds();
         let lease = Lease::of_address(address, mac, now + 1000);
         store.commit(&[LeaseChange::Bind(Box::new(Lease { start_s: now, ..lease }))]).unwrap();
     }
@@ -657,7 +668,7 @@ fn for_another_host_nothing_of_this_one_is_looked_at_but_the_root() {
          = \"pxelinux.0\"\nipxe = \"none.ipxe\"\n[menu]\n[[menu.entry]]\nlabel = \"x\"\nkernel = \
          \"k\"\n"
     );
-    let with_root = bench.check_as(&text, Reader::Elsewhere { has_root: true });
+    let with_root = bench.check_as(&text, FileReader::Elsewhere { has_root: true });
     assert!(
         with_root[0]
             .starts_with("note: for another host (--no-host): not looked at are interfaces"),
@@ -676,7 +687,7 @@ fn for_another_host_nothing_of_this_one_is_looked_at_but_the_root() {
             "error: /x.toml:15:10: kernel of the entry `x` is an HTML page (/root/k)",
         ]
     );
-    let without = bench.check_as(&text, Reader::Elsewhere { has_root: false });
+    let without = bench.check_as(&text, FileReader::Elsewhere { has_root: false });
     assert!(
         without.len() == 2 && without[0].ends_with(", loaders of packages, the root /root"),
         "{without:#?}"
@@ -684,9 +695,9 @@ fn for_another_host_nothing_of_this_one_is_looked_at_but_the_root() {
 }
 
 /// eth1 with these addresses.
-fn eth1(own: &[[u8; 4]]) -> Interface {
+fn eth1(own: &[[u8; 4]]) -> NetworkInterface {
     let prefixes = own.iter().map(|address| (std::net::Ipv4Addr::from(*address), 24)).collect();
-    Interface {
+    NetworkInterface {
         name: "eth1".into(),
         index: 2,
         mtu: 1500,
@@ -708,7 +719,7 @@ fn d20_a_pool_or_a_reservation_with_an_address_of_this_machine_or_a_router_is_na
                   address = \"192.168.4.150\"\n";
     let place = bench.directory.path().to_string_lossy();
     let said_of = |config: &Config, own: &[[u8; 4]]| {
-        let found = own_addresses(config, &[eth1(own)]);
+        let found = find_own_addresses(config, &[eth1(own)]);
         found.iter().map(|finding| finding.to_string().replace(&*place, "")).collect::<Vec<_>>()
     };
     let config = bench.config(subnet);
@@ -729,7 +740,7 @@ fn d20_a_pool_or_a_reservation_with_an_address_of_this_machine_or_a_router_is_na
          this machine (eth1)\n  hint: it is given to nobody: reserve another one"
     );
     let off = bench.config(&subnet.replace("\"server\"", "\"off\""));
-    assert!(own_addresses(&off, &net::interfaces().unwrap()).is_empty());
+    assert!(find_own_addresses(&off, &net::list_interfaces().unwrap()).is_empty());
     let routed = bench.config(&subnet.replace("pools", "routers = [\"192.168.4.20\"]\npools"));
     let said = only(said_of(&routed, &[]));
     assert_eq!(
@@ -752,8 +763,8 @@ const ON_ETH1: &str =
 #[test]
 fn d51_a_subnet_that_is_not_on_its_interface_is_named_with_a_way_out() {
     let bench = Bench::new();
-    let said = |text: &str, present: &[Interface]| {
-        let found = misplaced(&bench.config(text), present);
+    let said = |text: &str, present: &[NetworkInterface]| {
+        let found = find_misplaced_subnets(&bench.config(text), present);
         let place = bench.directory.path().to_string_lossy().into_owned();
         found.iter().map(|finding| finding.to_string().replace(&place, "")).collect::<Vec<_>>()
     };
@@ -765,7 +776,7 @@ fn d51_a_subnet_that_is_not_on_its_interface_is_named_with_a_way_out() {
         wrong.starts_with(&format!("error: /x.toml:4:10: {what}no interface has an address in it")),
         "{wrong}"
     );
-    let other = Interface { name: "eth2".into(), ..eth1(&[[192, 168, 4, 1]]) };
+    let other = NetworkInterface { name: "eth2".into(), ..eth1(&[[192, 168, 4, 1]]) };
     let wrong = only(said(ON_ETH1, &[elsewhere.clone(), other]));
     let hint = "eth2 has an address in it: write interface = \"eth2\"";
     assert!(wrong.starts_with(&format!("error: /x.toml:6:13: {what}{hint}")), "{wrong}");
@@ -787,26 +798,28 @@ fn an_interface_by_which_nobody_is_reached_is_named_with_the_reason() {
     let config = bench.config(ON_ETH1);
     let right = eth1(&[[192, 168, 4, 1]]);
     let place = bench.directory.path().to_string_lossy();
-    let said = |interface: &Interface| {
-        let found = unreachable(&config, std::slice::from_ref(interface));
+    let said = |interface: &NetworkInterface| {
+        let found = find_unreachable_interfaces(&config, std::slice::from_ref(interface));
         found.iter().map(|finding| finding.to_string().replace(&*place, "")).collect::<Vec<_>>()
     };
     assert_eq!(said(&right), [""; 0]);
     assert_eq!(
-        only(said(&Interface { name: "eth11".into(), ..right.clone() })),
+        only(said(&NetworkInterface { name: "eth11".into(), ..right.clone() })),
         "warning: /x.toml:6:13: there is no interface eth1 here (there are: eth11): DHCP waits for \
          it\n  hint: did you mean \
          \"eth11\"?"
     );
-    assert!(!only(said(&Interface { name: "wlan0".into(), ..right.clone() })).contains("hint"));
+    assert!(
+        !only(said(&NetworkInterface { name: "wlan0".into(), ..right.clone() })).contains("hint")
+    );
     for (interface, words) in [
         (eth1(&[]), "has no IPv4 address: DHCP waits for one\n  hint: `ip addr add "),
         (
-            Interface { is_up: false, is_running: false, ..right.clone() },
+            NetworkInterface { is_up: false, is_running: false, ..right.clone() },
             "is down: no machine is reached by it\n  hint: `ip link",
         ),
         (
-            Interface { is_running: false, ..right.clone() },
+            NetworkInterface { is_running: false, ..right.clone() },
             "has no carrier: no machine is reached by it\n  hint: look at",
         ),
     ] {
@@ -818,7 +831,7 @@ fn an_interface_by_which_nobody_is_reached_is_named_with_the_reason() {
     }
     let relayed = "[server]\ninterfaces = [\"eth7\"]\n[[dhcp.subnet]]\nsubnet = \
                    \"10.0.0.0/8\"\nmode = \"server\"\nrelay = true\n";
-    let found = unreachable(&bench.config(relayed), &[right]);
+    let found = find_unreachable_interfaces(&bench.config(relayed), &[right]);
     assert!(
         found[0].to_string().contains("x.toml:4:15: there is no interface eth7 here"),
         "{found:?}"

@@ -7,32 +7,32 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::waits::{Idle, Waits};
-use crate::failure::Failure;
+use super::waits::{DhcpWaits, IdleWait};
+use crate::failure::BootFailure;
 use crate::limits::DHCP_NAK_PAUSE;
-use crate::measure::line::Protocol;
-use crate::net::dhcp::{Answer, Ask, Kind, Speaker};
-use crate::net::segment::{Held, Mailbox, Port, Segment, Xids};
+use crate::measure::line::AskedProtocol;
+use crate::net::dhcp::{ClientMessage, DhcpAnswer, DhcpMessageType, DhcpSpeaker};
+use crate::net::segment::{AnswerMailbox, FleetSegment, HeldLease, MachinePort, XidSource};
 
-impl Segment {
+impl FleetSegment {
     /// DISCOVER, OFFER, REQUEST, ACK: until the machine has an address, or its firmware gives up.
     pub(crate) async fn acquire(
         &self,
-        port: Port,
-        speaker: Speaker,
-        xids: &mut Xids,
-    ) -> Result<Answer, Failure> {
+        port: MachinePort,
+        speaker: DhcpSpeaker,
+        xids: &mut XidSource,
+    ) -> Result<DhcpAnswer, BootFailure> {
         let deadline = Instant::now() + self.context.pace.patience;
         loop {
-            let mut line = Line::open(self, port, speaker, xids);
+            let mut line = DhcpExchange::open(self, port, speaker, xids);
             match line.discover_and_request().await {
                 Ok(Some(answer)) => return self.take_possession(port, speaker, answer),
                 // Refused: all begins again.
                 Ok(None) if Instant::now() < deadline => {
                     sleep(self.context.pace.hurried(DHCP_NAK_PAUSE)).await
                 }
-                Ok(None) => return Err(Failure::DhcpRefused),
-                Err(Failure::GaveUp { .. })
+                Ok(None) => return Err(BootFailure::DhcpRefused),
+                Err(BootFailure::GaveUp { .. })
                     if !self.context.pace.gives_up && Instant::now() < deadline => {}
                 Err(failure) => return Err(failure),
             }
@@ -44,34 +44,39 @@ impl Segment {
     /// NAK or silence.
     pub(crate) async fn confirm(
         &self,
-        port: Port,
-        speaker: Speaker,
-        xids: &mut Xids,
+        port: MachinePort,
+        speaker: DhcpSpeaker,
+        xids: &mut XidSource,
         had: Ipv4Addr,
     ) -> Option<Ipv4Addr> {
-        let answer = Line::open(self, port, speaker, xids).request(None, had).await.ok()?;
-        (answer.kind == Kind::Ack).then_some(answer.address)
+        let answer = DhcpExchange::open(self, port, speaker, xids).request(None, had).await.ok()?;
+        (answer.kind == DhcpMessageType::Ack).then_some(answer.address)
     }
 }
 
 /// One exchange: its transaction ids are registered with the segment for as long as it lives.
-struct Line<'a> {
-    segment: &'a Segment,
-    port: Port,
-    speaker: Speaker,
-    waits: Waits,
-    xids: &'a mut Xids,
+struct DhcpExchange<'a> {
+    segment: &'a FleetSegment,
+    port: MachinePort,
+    speaker: DhcpSpeaker,
+    waits: DhcpWaits,
+    xids: &'a mut XidSource,
     /// The last one is in use.
     registered: Vec<u32>,
     /// Messages sent.
     sent: u16,
-    mailbox: Rc<Mailbox>,
+    mailbox: Rc<AnswerMailbox>,
 }
 
-impl<'a> Line<'a> {
-    fn open(segment: &'a Segment, port: Port, speaker: Speaker, xids: &'a mut Xids) -> Self {
-        let mailbox = Rc::<Mailbox>::default();
-        let waits = Waits::of(speaker);
+impl<'a> DhcpExchange<'a> {
+    fn open(
+        segment: &'a FleetSegment,
+        port: MachinePort,
+        speaker: DhcpSpeaker,
+        xids: &'a mut XidSource,
+    ) -> Self {
+        let mailbox = Rc::<AnswerMailbox>::default();
+        let waits = DhcpWaits::of(speaker);
         let mut line =
             Self { segment, port, speaker, waits, xids, registered: Vec::new(), sent: 0, mailbox };
         line.renew();
@@ -86,15 +91,15 @@ impl<'a> Line<'a> {
     }
 
     /// None for a NAK.
-    async fn discover_and_request(&mut self) -> Result<Option<Answer>, Failure> {
+    async fn discover_and_request(&mut self) -> Result<Option<DhcpAnswer>, BootFailure> {
         let offer = self.discover().await?;
         let (port, speaker, address, server) =
             (self.port, self.speaker, offer.address, offer.server);
-        self.segment.hold(Held { port, speaker, address, server });
+        self.segment.hold(HeldLease { port, speaker, address, server });
         // The REQUEST belongs to the DISCOVER that was answered, not to the last one.
         self.registered.push(offer.xid);
         let answer = self.request(server, address).await?;
-        if answer.kind != Kind::Ack {
+        if answer.kind != DhcpMessageType::Ack {
             self.segment.forget(port.mac, address);
             return Ok(None);
         }
@@ -102,7 +107,7 @@ impl<'a> Line<'a> {
     }
 
     /// An OFFER that this firmware takes, when it takes it.
-    async fn discover(&mut self) -> Result<Answer, Failure> {
+    async fn discover(&mut self) -> Result<DhcpAnswer, BootFailure> {
         let pace = self.segment.context.pace;
         let begun = Instant::now();
         let (mut offer, mut ignored) = (None, None);
@@ -110,10 +115,11 @@ impl<'a> Line<'a> {
             if nth > 0 && self.waits.renews_xid {
                 self.renew();
             }
-            self.send(Kind::Discover, None, None, nth > 0 && offer.is_none())?;
+            self.send(DhcpMessageType::Discover, None, None, nth > 0 && offer.is_none())?;
             let until = Instant::now() + pace.hurried(self.waits.pause(nth));
             while offer.is_none() {
-                let Ok(answer) = timeout_at(until, self.answer_to(Kind::Discover)).await else {
+                let Ok(answer) = timeout_at(until, self.answer_to(DhcpMessageType::Discover)).await
+                else {
                     break;
                 };
                 let answer = answer?;
@@ -124,21 +130,22 @@ impl<'a> Line<'a> {
             }
             let Some(found) = offer.take() else { continue };
             let waits_on = match self.waits.idle {
-                Idle::None => false,
-                Idle::UntilPause => true,
-                Idle::ForProxy => !found.no_proxy_dhcp,
+                IdleWait::None => false,
+                IdleWait::UntilPause => true,
+                IdleWait::ForProxy => !found.no_proxy_dhcp,
             };
             if !pace.idle_waits || !waits_on {
                 return Ok(found);
             }
             sleep_until(until).await;
-            if self.waits.idle == Idle::UntilPause || begun.elapsed() >= pace.hurried(Waits::PROXY)
+            if self.waits.idle == IdleWait::UntilPause
+                || begun.elapsed() >= pace.hurried(DhcpWaits::PROXY)
             {
                 return Ok(found);
             }
             offer = Some(found);
         }
-        let nobody = || self.segment.context.progress.line(Protocol::Dhcp).nobody();
+        let nobody = || self.segment.context.progress.line(AskedProtocol::Dhcp).nobody();
         let silent = || {
             nobody().map_or("no answer to DISCOVER".to_owned(), |nobody| format!("DHCP: {nobody}"))
         };
@@ -152,12 +159,12 @@ impl<'a> Line<'a> {
         &mut self,
         server: Option<Ipv4Addr>,
         address: Ipv4Addr,
-    ) -> Result<Answer, Failure> {
-        let tries = self.waits.tries.min(Waits::REQUESTS_MAX);
+    ) -> Result<DhcpAnswer, BootFailure> {
+        let tries = self.waits.tries.min(DhcpWaits::REQUESTS_MAX);
         for nth in 0..tries {
-            self.send(Kind::Request, server, Some(address), nth > 0)?;
+            self.send(DhcpMessageType::Request, server, Some(address), nth > 0)?;
             let until = Instant::now() + self.segment.context.pace.hurried(self.waits.pause(nth));
-            if let Ok(answer) = timeout_at(until, self.answer_to(Kind::Request)).await {
+            if let Ok(answer) = timeout_at(until, self.answer_to(DhcpMessageType::Request)).await {
                 return answer;
             }
         }
@@ -166,43 +173,51 @@ impl<'a> Line<'a> {
 
     fn send(
         &mut self,
-        kind: Kind,
+        kind: DhcpMessageType,
         server: Option<Ipv4Addr>,
         address: Option<Ipv4Addr>,
         is_repeated: bool,
-    ) -> Result<(), Failure> {
-        let Port { mac, uuid, circuit } = self.port;
+    ) -> Result<(), BootFailure> {
+        let MachinePort { mac, uuid, circuit } = self.port;
         let xid = self.registered.last().copied().unwrap_or(0);
-        let ask =
-            Ask { speaker: self.speaker, mac, uuid, xid, nth: self.sent, server, address, kind };
+        let ask = ClientMessage {
+            speaker: self.speaker,
+            mac,
+            uuid,
+            xid,
+            nth: self.sent,
+            server,
+            address,
+            kind,
+        };
         self.sent = self.sent.saturating_add(1);
         if is_repeated {
             self.segment.context.progress.add_retry();
         }
-        let bytes = self.segment.road.letter(&ask, circuit).ok_or(Failure::DhcpSilent)?;
+        let bytes = self.segment.road.letter(&ask, circuit).ok_or(BootFailure::DhcpSilent)?;
         self.segment.send(&bytes);
         Ok(())
     }
 
     /// The next answer that fits the question; a late second OFFER is no answer to a REQUEST.
-    async fn answer_to(&self, kind: Kind) -> Result<Answer, Failure> {
-        let _asked = self.segment.context.progress.ask(Protocol::Dhcp);
+    async fn answer_to(&self, kind: DhcpMessageType) -> Result<DhcpAnswer, BootFailure> {
+        let _asked = self.segment.context.progress.ask(AskedProtocol::Dhcp);
         loop {
             let answer = self.mailbox.next().await;
-            if (kind == Kind::Discover) == (answer.kind == Kind::Offer) {
+            if (kind == DhcpMessageType::Discover) == (answer.kind == DhcpMessageType::Offer) {
                 let untouched = self.segment.road.is_untouched(&answer, self.port.circuit);
-                return if untouched { Ok(answer) } else { Err(Failure::DhcpRelayInformation) };
+                return if untouched { Ok(answer) } else { Err(BootFailure::DhcpRelayInformation) };
             }
         }
     }
 
-    fn gave_up(&self, what: &str, tries: u32) -> Failure {
+    fn gave_up(&self, what: &str, tries: u32) -> BootFailure {
         let seconds = (0..tries).map(|nth| self.waits.pause(nth)).sum::<Duration>().as_secs();
-        Failure::GaveUp { who: self.waits.who, what: what.to_owned(), tries, seconds }
+        BootFailure::GaveUp { who: self.waits.who, what: what.to_owned(), tries, seconds }
     }
 }
 
-impl Drop for Line<'_> {
+impl Drop for DhcpExchange<'_> {
     fn drop(&mut self) {
         let mut waiting = self.segment.waiting.borrow_mut();
         for xid in &self.registered {
@@ -221,12 +236,12 @@ mod tests {
     use tokio::task::{LocalSet, spawn_local};
 
     use super::*;
-    use crate::content::Contents;
-    use crate::net::context::Context;
+    use crate::content::ContentMap;
+    use crate::net::context::FleetContext;
     use crate::net::relay;
-    use crate::net::relay::Relay;
-    use crate::net::segment::Road;
-    use crate::pace::Pace;
+    use crate::net::relay::RelayAgent;
+    use crate::net::segment::SegmentTransport;
+    use crate::pace::FleetPace;
     use ringboot_protocol::model::machine::{Mac, Uuid};
 
     /// A machine against a server that answers each DISCOVER with an OFFER that has these options,
@@ -234,9 +249,9 @@ mod tests {
     /// that the server heard. Time passes where both wait.
     fn acquire(
         options: Option<&'static [u8]>,
-        speaker: Speaker,
+        speaker: DhcpSpeaker,
         idle_waits: bool,
-    ) -> (Result<Answer, Failure>, Vec<(u32, u8)>) {
+    ) -> (Result<DhcpAnswer, BootFailure>, Vec<(u32, u8)>) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
@@ -248,19 +263,25 @@ mod tests {
                 SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
             let heard = Rc::new(RefCell::new(Vec::new()));
             spawn_local(serve(socket, options, Rc::clone(&heard)));
-            let pace =
-                Pace { haste: 1, idle_waits, gives_up: true, patience: Duration::from_secs(500) };
-            let context = Rc::new(Context::new(
+            let pace = FleetPace {
+                haste: 1,
+                idle_waits,
+                gives_up: true,
+                patience: Duration::from_secs(500),
+            };
+            let context = Rc::new(FleetContext::new(
                 server.into(),
-                Contents::default(),
+                ContentMap::default(),
                 pace,
                 std::sync::Arc::default(),
             ));
             let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
-            let road = Road::Relay(Relay::open(agent, server, relay::room()).unwrap());
-            let segment = Segment::open(context, road, Rc::default(), 1);
-            let port = Port { mac: Mac([2; 6]), uuid: Uuid([1; 16]), circuit: 1 };
-            let came = segment.acquire(port, speaker, &mut Xids(1)).await;
+            let road = SegmentTransport::Relay(
+                RelayAgent::open(agent, server, relay::make_shared_inbox()).unwrap(),
+            );
+            let segment = FleetSegment::open(context, road, Rc::default(), 1);
+            let port = MachinePort { mac: Mac([2; 6]), uuid: Uuid([1; 16]), circuit: 1 };
+            let came = segment.acquire(port, speaker, &mut XidSource(1)).await;
             (came, heard.take())
         })
     }
@@ -304,7 +325,7 @@ mod tests {
             (NO_PROXY, true, &[1, 3]),
             (BOOT_FILE, false, &[1, 3]),
         ] {
-            let (came, heard) = acquire(Some(options), Speaker::Ipxe(0), idle_waits);
+            let (came, heard) = acquire(Some(options), DhcpSpeaker::Ipxe(0), idle_waits);
             came.unwrap();
             assert_eq!(kinds(heard), messages);
         }
@@ -312,7 +333,7 @@ mod tests {
 
     #[test]
     fn d71_a_firmware_that_hears_nothing_gives_up_after_its_own_time() {
-        let (came, heard) = acquire(None, Speaker::UefiPxe(7), false);
+        let (came, heard) = acquire(None, DhcpSpeaker::UefiPxe(7), false);
         assert_eq!(
             came.unwrap_err().to_string(),
             "OVMF gives up: no answer to DISCOVER, 4 tries in 60 s"
@@ -332,24 +353,26 @@ mod tests {
             let server =
                 SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port());
             drop(socket);
-            let pace = Pace {
+            let pace = FleetPace {
                 haste: 1,
                 idle_waits: false,
                 gives_up: true,
                 patience: Duration::from_secs(500),
             };
-            let context = Rc::new(Context::new(
+            let context = Rc::new(FleetContext::new(
                 server.into(),
-                Contents::default(),
+                ContentMap::default(),
                 pace,
                 std::sync::Arc::default(),
             ));
             let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
-            let road = Road::Relay(Relay::open(agent, server, relay::room()).unwrap());
-            let segment = Segment::open(context, road, Rc::default(), 1);
-            let port = Port { mac: Mac([2; 6]), uuid: Uuid([1; 16]), circuit: 1 };
+            let road = SegmentTransport::Relay(
+                RelayAgent::open(agent, server, relay::make_shared_inbox()).unwrap(),
+            );
+            let segment = FleetSegment::open(context, road, Rc::default(), 1);
+            let port = MachinePort { mac: Mac([2; 6]), uuid: Uuid([1; 16]), circuit: 1 };
             let said = segment
-                .acquire(port, Speaker::UefiPxe(7), &mut Xids(1))
+                .acquire(port, DhcpSpeaker::UefiPxe(7), &mut XidSource(1))
                 .await
                 .unwrap_err()
                 .to_string();
@@ -362,9 +385,9 @@ mod tests {
     fn d42_d66_an_offer_that_a_firmware_cannot_use_is_as_none() {
         let ignored =
             |speaker, options| acquire(Some(options), speaker, false).0.unwrap_err().to_string();
-        let said = ignored(Speaker::UefiPxe(7), NO_PROXY);
+        let said = ignored(DhcpSpeaker::UefiPxe(7), NO_PROXY);
         assert_eq!(said, "OVMF gives up: no OFFER with a boot file, 4 tries in 60 s");
-        let said = ignored(Speaker::UefiHttp(16), BOOT_FILE);
+        let said = ignored(DhcpSpeaker::UefiHttp(16), BOOT_FILE);
         assert_eq!(
             said,
             "UEFI HTTP Boot gives up: no OFFER with option 60 = HTTPClient, 4 tries in 60 s"
@@ -373,7 +396,8 @@ mod tests {
 
     #[test]
     fn d59_a_raspberry_pi_wants_its_menu() {
-        let said = acquire(Some(BOOT_FILE), Speaker::RaspberryPi, false).0.unwrap_err().to_string();
+        let said =
+            acquire(Some(BOOT_FILE), DhcpSpeaker::RaspberryPi, false).0.unwrap_err().to_string();
         assert!(
             said.starts_with("the Raspberry Pi gives up: no OFFER with \"Raspberry Pi Boot\""),
             "{said}"
@@ -382,7 +406,7 @@ mod tests {
 
     #[test]
     fn uboot_takes_a_new_xid_for_each_discover() {
-        let (came, heard) = acquire(None, Speaker::UBoot, false);
+        let (came, heard) = acquire(None, DhcpSpeaker::UBoot, false);
         came.unwrap_err();
         let xids: std::collections::HashSet<u32> = heard.into_iter().map(|(xid, _)| xid).collect();
         assert_eq!(xids.len(), 17);

@@ -1,37 +1,37 @@
 //! One file by whichever protocol its URL names.
 
-use super::http::Http;
-use super::tftp::{Fetched, Tftp};
-use super::url::{Scheme, Url};
-use crate::failure::Failure;
+use super::http::HttpFetcher;
+use super::tftp::{FetchedTftp, TftpFetcher};
+use super::url::{Url, UrlScheme};
+use crate::failure::BootFailure;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
 /// Fetches a file that has to be there.
-pub(crate) async fn must(
-    tftp: &Tftp<'_>,
+pub(crate) async fn fetch_required_file(
+    tftp: &TftpFetcher<'_>,
     loader: &ClientBehaviour,
     name: &str,
-) -> Result<(), Failure> {
+) -> Result<(), BootFailure> {
     match tftp.fetch(loader, name, false).await? {
-        Fetched::File(_) => Ok(()),
-        Fetched::Missing => Err(Failure::TftpMissing(name.to_owned())),
+        FetchedTftp::File(_) => Ok(()),
+        FetchedTftp::Missing => Err(BootFailure::TftpMissing(name.to_owned())),
     }
 }
 
-pub(crate) async fn fetch(
-    tftp: &Tftp<'_>,
+pub(crate) async fn fetch_url(
+    tftp: &TftpFetcher<'_>,
     loader: &ClientBehaviour,
-    http: &mut Http<'_>,
+    http: &mut HttpFetcher<'_>,
     url: &Url,
     keep: bool,
-) -> Result<Vec<u8>, Failure> {
-    if url.scheme == Scheme::Http {
+) -> Result<Vec<u8>, BootFailure> {
+    if url.scheme == UrlScheme::Http {
         return http.fetch(url, keep).await;
     }
     // B-13: one leading slash of a TFTP URL is dropped.
     let name = url.path.strip_prefix('/').unwrap_or(&url.path);
     match tftp.fetch(loader, name, keep).await? {
-        Fetched::File(text) => Ok(text),
-        Fetched::Missing => Err(Failure::TftpMissing(name.to_owned())),
+        FetchedTftp::File(text) => Ok(text),
+        FetchedTftp::Missing => Err(BootFailure::TftpMissing(name.to_owned())),
     }
 }

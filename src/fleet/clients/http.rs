@@ -11,26 +11,26 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::url::Url;
-use crate::content::Content;
-use crate::failure::Failure;
+use crate::content::ExpectedContent;
+use crate::failure::BootFailure;
 use crate::limits::{
     HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS, SAMPLE_OCTETS, SAMPLE_TAIL_OCTETS,
 };
-use crate::measure::line::{Nobody, Protocol};
-use crate::measure::progress::{Oddity, Refusal};
-use crate::net::checker::Checker;
-use crate::net::context::Context;
-use ringboot_io::engine::net::discard;
+use crate::measure::line::{AskedProtocol, NobodyThere};
+use crate::measure::progress::{ClientOddity, ServerRefusal};
+use crate::net::checker::ContentChecker;
+use crate::net::context::FleetContext;
+use ringboot_io::engine::net::discard_input;
 use ringboot_protocol::model::machine::{Mac, Uuid};
 use ringboot_protocol::model::random::SeededRandom;
 
 /// Which program asks: they differ in version, headers, and whether they keep the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Agent {
+pub(crate) enum HttpAgent {
     /// lpxelinux.0: HTTP/1.0, a connection per file, its inventory in a Cookie (capture
     /// `bios-lpxelinux`).
     Syslinux { mac: Mac, uuid: Uuid },
-    /// GRUB: HTTP/1.1, a connection per file; finds headers only as `Content-Length: ` (H-1, H-2).
+    /// GRUB: HTTP/1.1, a connection per file; finds headers only as `ExpectedContent-Length: ` (H-1, H-2).
     Grub,
     /// iPXE: HTTP/1.1, one connection kept for all files.
     Ipxe,
@@ -44,9 +44,9 @@ pub(crate) enum Agent {
 
 /// One machine's HTTP client.
 #[derive(Debug)]
-pub(crate) struct Http<'a> {
-    context: &'a Context,
-    agent: Agent,
+pub(crate) struct HttpFetcher<'a> {
+    context: &'a FleetContext,
+    agent: HttpAgent,
     /// The leased address: requests come from it.
     address: Ipv4Addr,
     /// Kept alive after a whole answer, with the server it leads to.
@@ -55,14 +55,14 @@ pub(crate) struct Http<'a> {
     sizes: HashMap<String, u64>,
 }
 
-impl<'a> Http<'a> {
-    pub(crate) fn new(context: &'a Context, agent: Agent, address: Ipv4Addr) -> Self {
+impl<'a> HttpFetcher<'a> {
+    pub(crate) fn new(context: &'a FleetContext, agent: HttpAgent, address: Ipv4Addr) -> Self {
         Self { context, agent, address, idle: None, sizes: HashMap::new() }
     }
 
     /// Fetches a whole file, through as many connections as it takes. The octets are given back
     /// only where `keep` says so.
-    pub(crate) async fn fetch(&mut self, url: &Url, keep: bool) -> Result<Vec<u8>, Failure> {
+    pub(crate) async fn fetch(&mut self, url: &Url, keep: bool) -> Result<Vec<u8>, BootFailure> {
         let checker = self.context.checker(&self.shown(url), keep);
         self.fetch_checked(url, checker).await
     }
@@ -73,9 +73,9 @@ impl<'a> Http<'a> {
         url: &Url,
         octets: u64,
         random: &mut SeededRandom,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), BootFailure> {
         let name = self.shown(url);
-        let known = self.context.expected(&name).map(Content::octets);
+        let known = self.context.expected(&name).map(ExpectedContent::octets);
         // Of a file that nobody knows, the first answer tells the size; until then, its beginning
         // is asked for.
         let size = known.or_else(|| self.sizes.get(&url.path).copied()).unwrap_or(octets);
@@ -86,25 +86,25 @@ impl<'a> Http<'a> {
     }
 
     /// Fetches a text that may be missing: then None.
-    pub(crate) async fn find(&mut self, url: &Url) -> Result<Option<Vec<u8>>, Failure> {
+    pub(crate) async fn find(&mut self, url: &Url) -> Result<Option<Vec<u8>>, BootFailure> {
         match self.fetch(url, true).await {
             Ok(text) => Ok(Some(text)),
-            Err(Failure::HttpStatus(_, 404)) => Ok(None),
+            Err(BootFailure::HttpStatus(_, 404)) => Ok(None),
             Err(failure) => Err(failure),
         }
     }
 
     /// Asks for the head alone, on the connection that the file will come by; gives the size that
     /// it must tell.
-    pub(crate) async fn head(&mut self, url: &Url) -> Result<u64, Failure> {
+    pub(crate) async fn head(&mut self, url: &Url) -> Result<u64, BootFailure> {
         let name = self.shown(url);
         let begun = Instant::now();
         let mut broken = 0;
         loop {
             let failure = match self.attempt_head(url).await {
-                Ok(size) => return size.ok_or(Failure::HttpNoSize(name)),
-                Err(Broken::Machine(failure)) => return Err(failure),
-                Err(Broken::Connection(end)) => end.failure(&name, 0),
+                Ok(size) => return size.ok_or(BootFailure::HttpNoSize(name)),
+                Err(BrokenConnection::Machine(failure)) => return Err(failure),
+                Err(BrokenConnection::Connection(end)) => end.failure(&name, 0),
             };
             if begun.elapsed() > self.context.pace.patience {
                 return Err(failure);
@@ -118,30 +118,37 @@ impl<'a> Http<'a> {
 
     /// An error after so many connections that broke, the last one with this failure, where this
     /// program tries no more.
-    fn ensure_goes_on(&self, broken: u32, last: &Failure) -> Result<(), Failure> {
+    fn ensure_goes_on(&self, broken: u32, last: &BootFailure) -> Result<(), BootFailure> {
         match self.agent.resumes_max() {
             Some((who, most)) if self.context.pace.gives_up && broken > most => {
                 let seconds = (HTTP_RETRY * most).as_secs();
-                Err(Failure::GaveUp { who, what: last.cause(), tries: broken, seconds })
+                Err(BootFailure::GaveUp { who, what: last.cause(), tries: broken, seconds })
             }
             _ => Ok(()),
         }
     }
 
-    async fn attempt_head(&mut self, url: &Url) -> Result<Option<u64>, Broken> {
+    async fn attempt_head(&mut self, url: &Url) -> Result<Option<u64>, BrokenConnection> {
         let stream = self.connect(url).await?;
         let request = self.agent.request(url, None, None).replacen("GET", "HEAD", 1);
-        write(&stream, request.as_bytes()).await?;
-        let nonsense = || Broken::Machine(Failure::HttpNonsense(self.shown(url)));
+        write_to_stream(&stream, request.as_bytes()).await?;
+        let nonsense = || BrokenConnection::Machine(BootFailure::HttpNonsense(self.shown(url)));
         let head = self
-            .read_head(&stream, |head, _| Head::parse(head, self.agent).ok_or_else(nonsense))
+            .read_head(&stream, |head, _| {
+                ResponseHead::parse(head, self.agent).ok_or_else(nonsense)
+            })
             .await?;
         match head.status {
             200 => {}
             429 | 503 if !self.context.pace.gives_up => {
-                return Err(Broken::Connection(End::Status(head.status)));
+                return Err(BrokenConnection::Connection(ConnectionEnd::Status(head.status)));
             }
-            status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
+            status => {
+                return Err(BrokenConnection::Machine(BootFailure::HttpStatus(
+                    self.shown(url),
+                    status,
+                )));
+            }
         }
         if !head.closes {
             self.idle = Some((stream, url.server));
@@ -149,7 +156,11 @@ impl<'a> Http<'a> {
         Ok(head.length)
     }
 
-    async fn fetch_checked(&mut self, url: &Url, mut checker: Checker) -> Result<Vec<u8>, Failure> {
+    async fn fetch_checked(
+        &mut self,
+        url: &Url,
+        mut checker: ContentChecker,
+    ) -> Result<Vec<u8>, BootFailure> {
         let name = self.shown(url);
         let begun = Instant::now();
         let mut etag = None;
@@ -167,8 +178,8 @@ impl<'a> Http<'a> {
                     }
                     return checker.finish();
                 }
-                Err(Broken::Machine(failure)) => return Err(failure),
-                Err(Broken::Connection(end)) => end.failure(&name, checker.offset()),
+                Err(BrokenConnection::Machine(failure)) => return Err(failure),
+                Err(BrokenConnection::Connection(end)) => end.failure(&name, checker.offset()),
             };
             self.context.progress.add_retry();
             if checker.received() > furthest.1 {
@@ -197,33 +208,34 @@ impl<'a> Http<'a> {
         &mut self,
         url: &Url,
         octets: u64,
-        checker: &Checker,
-    ) -> Result<(), Failure> {
+        checker: &ContentChecker,
+    ) -> Result<(), BootFailure> {
         if octets <= checker.received() {
             return Ok(());
         }
         let from = octets.saturating_sub(SAMPLE_TAIL_OCTETS);
         let looked = async {
             let stream = self.connect(url).await?;
-            write(&stream, self.agent.request(url, Some((from, None)), None).as_bytes()).await?;
+            write_to_stream(&stream, self.agent.request(url, Some((from, None)), None).as_bytes())
+                .await?;
             let mut end = self.context.checker(&url.path, false);
             let left = self.read_head(&stream, |head, first| {
-                let head = Head::parse(head, self.agent)
+                let head = ResponseHead::parse(head, self.agent)
                     .filter(|head| head.status == 206)
-                    .ok_or(Broken::Connection(End::Closed))?;
+                    .ok_or(BrokenConnection::Connection(ConnectionEnd::Closed))?;
                 end.take(first)?;
                 head.length
                     .unwrap_or(0)
                     .checked_sub(first.len() as u64)
-                    .ok_or(Broken::Connection(End::Closed))
+                    .ok_or(BrokenConnection::Connection(ConnectionEnd::Closed))
             });
             let left = left.await?;
             self.read_body(&stream, left, &mut end).await?;
-            Ok::<u64, Broken>(end.received())
+            Ok::<u64, BrokenConnection>(end.received())
         };
         match looked.await {
             Ok(received) if from + received == octets => Ok(()),
-            Ok(received) => Err(Failure::WrongLength(self.shown(url), from + received, octets)),
+            Ok(received) => Err(BootFailure::WrongLength(self.shown(url), from + received, octets)),
             // A server without ranges cannot be asked for an end.
             Err(_) => Ok(()),
         }
@@ -234,10 +246,10 @@ impl<'a> Http<'a> {
     async fn attempt(
         &mut self,
         url: &Url,
-        checker: &mut Checker,
+        checker: &mut ContentChecker,
         etag: &mut Option<String>,
-    ) -> Result<u64, Broken> {
-        let _asked = self.context.progress.ask(Protocol::Http);
+    ) -> Result<u64, BrokenConnection> {
+        let _asked = self.context.progress.ask(AskedProtocol::Http);
         let stream = self.connect(url).await?;
         let range = match (checker.part(), checker.received()) {
             (Some(part), _) => Some((checker.offset(), Some(part.end.saturating_sub(1)))),
@@ -246,18 +258,18 @@ impl<'a> Http<'a> {
             (None, from) => Some((from, None)),
         };
         let request = self.agent.request(url, range, etag.as_deref());
-        write(&stream, request.as_bytes()).await?;
+        write_to_stream(&stream, request.as_bytes()).await?;
         let (head, left) =
             self.read_head(&stream, |head, rest| self.meet(url, head, rest, checker, etag)).await?;
         let read = self.read_body(&stream, left, checker).await;
-        if matches!(read, Err(Broken::Connection(_))) {
-            self.context.progress.add_oddities(Oddity::CutOff, 1);
+        if matches!(read, Err(BrokenConnection::Connection(_))) {
+            self.context.progress.add_oddities(ClientOddity::CutOff, 1);
         }
         read?;
         // A part, or a walk's sample, ends before the file does.
         let is_rest = range.is_some_and(|(_, to)| to.is_none());
         if is_rest && head.total.is_some_and(|total| total != checker.received()) {
-            return Err(Broken::Machine(Failure::HttpWrongRange(self.shown(url))));
+            return Err(BrokenConnection::Machine(BootFailure::HttpWrongRange(self.shown(url))));
         }
         if self.agent.keeps() && !head.closes && !checker.is_sample_full() {
             self.idle = Some((stream, url.server));
@@ -275,43 +287,55 @@ impl<'a> Http<'a> {
         url: &Url,
         head: &[u8],
         first: &[u8],
-        checker: &mut Checker,
+        checker: &mut ContentChecker,
         etag: &mut Option<String>,
-    ) -> Result<(Head, u64), Broken> {
-        let nonsense = || Broken::Machine(Failure::HttpNonsense(self.shown(url)));
-        let mut head = Head::parse(head, self.agent).ok_or_else(nonsense)?;
+    ) -> Result<(ResponseHead, u64), BrokenConnection> {
+        let nonsense = || BrokenConnection::Machine(BootFailure::HttpNonsense(self.shown(url)));
+        let mut head = ResponseHead::parse(head, self.agent).ok_or_else(nonsense)?;
         match head.status {
             200 if checker.part().is_some() => {
-                return Err(Broken::Machine(Failure::HttpNotInPart(self.shown(url))));
+                return Err(BrokenConnection::Machine(BootFailure::HttpNotInPart(self.shown(url))));
             }
             200 => {
                 if checker.received() > 0 {
-                    self.context.progress.add_oddities(Oddity::WholeForRest, 1);
+                    self.context.progress.add_oddities(ClientOddity::WholeForRest, 1);
                 }
                 checker.restart();
             }
             206 if head.range_start != Some(checker.offset()) => {
-                return Err(Broken::Machine(Failure::HttpWrongRange(self.shown(url))));
+                return Err(BrokenConnection::Machine(BootFailure::HttpWrongRange(
+                    self.shown(url),
+                )));
             }
             206 if etag.is_some() && head.etag.is_some() && *etag != head.etag => {
-                return Err(Broken::Machine(Failure::HttpOtherVersion(self.shown(url))));
+                return Err(BrokenConnection::Machine(BootFailure::HttpOtherVersion(
+                    self.shown(url),
+                )));
             }
             206 => {}
             // 412: the file is another one now; 416: it has become shorter. Both begin again.
             412 | 416 if checker.received() > 0 => {
                 checker.restart();
                 *etag = None;
-                return Err(Broken::Connection(End::Status(head.status)));
+                return Err(BrokenConnection::Connection(ConnectionEnd::Status(head.status)));
             }
             status @ (429 | 503) => {
-                self.context.progress.add_refusal(Refusal::HttpBusy);
+                self.context.progress.add_refusal(ServerRefusal::HttpBusy);
                 // Firmware knows no "later": for it this is an error like any other.
                 if self.context.pace.gives_up && self.agent.resumes_max().is_some() {
-                    return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status)));
+                    return Err(BrokenConnection::Machine(BootFailure::HttpStatus(
+                        self.shown(url),
+                        status,
+                    )));
                 }
-                return Err(Broken::Connection(End::Status(status)));
+                return Err(BrokenConnection::Connection(ConnectionEnd::Status(status)));
             }
-            status => return Err(Broken::Machine(Failure::HttpStatus(self.shown(url), status))),
+            status => {
+                return Err(BrokenConnection::Machine(BootFailure::HttpStatus(
+                    self.shown(url),
+                    status,
+                )));
+            }
         }
         if let Some(total) = head.total {
             checker.clip(total);
@@ -323,7 +347,7 @@ impl<'a> Http<'a> {
         Ok((head, left))
     }
 
-    async fn connect(&mut self, url: &Url) -> Result<TcpStream, Broken> {
+    async fn connect(&mut self, url: &Url) -> Result<TcpStream, BrokenConnection> {
         let progress = &self.context.progress;
         if let Some((stream, kept)) = self.idle.take()
             && kept == url.server
@@ -338,14 +362,15 @@ impl<'a> Http<'a> {
             )))?;
         }
         let connected = timeout(HTTP_SILENCE_MAX, socket.connect(url.server)).await;
-        let connected = connected.map_err(|_| Broken::Connection(End::Silent))?;
+        let connected =
+            connected.map_err(|_| BrokenConnection::Connection(ConnectionEnd::Silent))?;
         match &connected {
-            Ok(_) => progress.line(Protocol::Http).is_met(),
+            Ok(_) => progress.line(AskedProtocol::Http).is_met(),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                progress.add_refusal(Refusal::NoConnection);
+                progress.add_refusal(ServerRefusal::NoConnection);
                 progress
-                    .line(Protocol::Http)
-                    .comes_to(Nobody { at: url.server, why: "connection refused" });
+                    .line(AskedProtocol::Http)
+                    .comes_to(NobodyThere { at: url.server, why: "connection refused" });
             }
             Err(_) => {}
         }
@@ -357,18 +382,18 @@ impl<'a> Http<'a> {
     async fn read_head<T>(
         &self,
         stream: &TcpStream,
-        mut meet: impl FnMut(&[u8], &[u8]) -> Result<T, Broken>,
-    ) -> Result<T, Broken> {
+        mut meet: impl FnMut(&[u8], &[u8]) -> Result<T, BrokenConnection>,
+    ) -> Result<T, BrokenConnection> {
         // Of a head that comes in pieces; most come whole.
         let mut pieces = Vec::new();
         loop {
             let mut met = None;
             let octets = self.read(stream, READ_OCTETS, |bytes| {
-                if !pieces.is_empty() || end_of_head(bytes).is_none() {
+                if !pieces.is_empty() || find_head_end(bytes).is_none() {
                     pieces.extend_from_slice(bytes);
                 }
                 let whole = if pieces.is_empty() { bytes } else { &pieces };
-                met = end_of_head(whole)
+                met = find_head_end(whole)
                     .and_then(|end| whole.split_at_checked(end))
                     .map(|(head, rest)| meet(head, rest));
             });
@@ -377,7 +402,7 @@ impl<'a> Http<'a> {
                 return met;
             }
             if octets == 0 || pieces.len() > HEAD_OCTETS_MAX {
-                return Err(Broken::Connection(End::Closed));
+                return Err(BrokenConnection::Connection(ConnectionEnd::Closed));
             }
         }
     }
@@ -386,8 +411,8 @@ impl<'a> Http<'a> {
         &self,
         stream: &TcpStream,
         mut left: u64,
-        checker: &mut Checker,
-    ) -> Result<(), Broken> {
+        checker: &mut ContentChecker,
+    ) -> Result<(), BrokenConnection> {
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(READ_OCTETS).min(READ_OCTETS);
             let mut taken = Ok(());
@@ -401,7 +426,7 @@ impl<'a> Http<'a> {
             taken?;
             self.context.hub.glance();
             if octets == 0 {
-                return Err(Broken::Connection(End::Closed));
+                return Err(BrokenConnection::Connection(ConnectionEnd::Closed));
             }
             left -= octets as u64;
             if checker.is_sample_full() {
@@ -416,11 +441,16 @@ impl<'a> Http<'a> {
     }
 
     /// Takes at most `most` octets off the stream that nobody looks at; 0 at its end.
-    async fn drop_octets(&self, stream: &TcpStream, most: usize) -> Result<usize, Broken> {
-        let octets =
-            when_readable(stream, || stream.try_io(Interest::READABLE, || discard(stream, most)))
-                .await?;
-        self.context.progress.line(Protocol::Http).hears();
+    async fn drop_octets(
+        &self,
+        stream: &TcpStream,
+        most: usize,
+    ) -> Result<usize, BrokenConnection> {
+        let octets = receive_when_readable(stream, || {
+            stream.try_io(Interest::READABLE, || discard_input(stream, most))
+        })
+        .await?;
+        self.context.progress.line(AskedProtocol::Http).hears();
         Ok(octets)
     }
 
@@ -430,7 +460,7 @@ impl<'a> Http<'a> {
         stream: &TcpStream,
         most: usize,
         mut take: impl FnMut(&[u8]),
-    ) -> Result<usize, Broken> {
+    ) -> Result<usize, BrokenConnection> {
         let read = || {
             self.context.with_scratch(|buffer| {
                 let room = buffer.get_mut(..most).unwrap_or_default();
@@ -439,23 +469,23 @@ impl<'a> Http<'a> {
                     .inspect(|&octets| take(room.get(..octets).unwrap_or_default()))
             })
         };
-        let octets = when_readable(stream, read).await?;
-        self.context.progress.line(Protocol::Http).hears();
+        let octets = receive_when_readable(stream, read).await?;
+        self.context.progress.line(AskedProtocol::Http).hears();
         Ok(octets)
     }
 }
 
 /// Tries, and where nothing has come yet, waits and tries again.
-async fn when_readable(
+async fn receive_when_readable(
     stream: &TcpStream,
     mut receive: impl FnMut() -> io::Result<usize>,
-) -> Result<usize, Broken> {
+) -> Result<usize, BrokenConnection> {
     loop {
         match receive() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 timeout(HTTP_SILENCE_MAX, stream.readable())
                     .await
-                    .map_err(|_| Broken::Connection(End::Silent))??;
+                    .map_err(|_| BrokenConnection::Connection(ConnectionEnd::Silent))??;
             }
             other => return Ok(other?),
         }
@@ -463,23 +493,23 @@ async fn when_readable(
 }
 
 /// Where the body begins.
-fn end_of_head(octets: &[u8]) -> Option<usize> {
+fn find_head_end(octets: &[u8]) -> Option<usize> {
     // A head that is no head (a whole buffer of file) is not searched to its end.
     let searched = octets.get(..HEAD_OCTETS_MAX).unwrap_or(octets);
     searched.windows(4).position(|four| four == b"\r\n\r\n").map(|end| end + 4)
 }
 
 /// Why one connection brought no whole file.
-enum Broken {
+enum BrokenConnection {
     /// To be tried again.
-    Connection(End),
+    Connection(ConnectionEnd),
     /// Nothing that trying again would mend.
-    Machine(Failure),
+    Machine(BootFailure),
 }
 
 /// What became of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum ConnectionEnd {
     Refused,
     /// Nothing came for too long.
     Silent,
@@ -489,40 +519,40 @@ enum End {
     Status(u16),
 }
 
-impl End {
+impl ConnectionEnd {
     /// The machine's failure, where every connection before this one has ended without a whole
     /// file; this one at that octet.
-    fn failure(self, name: &str, octet: u64) -> Failure {
+    fn failure(self, name: &str, octet: u64) -> BootFailure {
         let name = name.to_owned();
         match (self, octet) {
-            (Self::Refused, _) => Failure::HttpRefused(name),
-            (Self::Silent, 0) => Failure::HttpSilent(name),
-            (Self::Silent, _) => Failure::HttpStalled(name, octet),
-            (Self::Closed, _) => Failure::HttpCutOff(name, octet),
-            (Self::Status(status), _) => Failure::HttpStatus(name, status),
+            (Self::Refused, _) => BootFailure::HttpRefused(name),
+            (Self::Silent, 0) => BootFailure::HttpSilent(name),
+            (Self::Silent, _) => BootFailure::HttpStalled(name, octet),
+            (Self::Closed, _) => BootFailure::HttpCutOff(name, octet),
+            (Self::Status(status), _) => BootFailure::HttpStatus(name, status),
         }
     }
 }
 
-impl From<io::Error> for Broken {
+impl From<io::Error> for BrokenConnection {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied => {
                 Self::Machine(error.into())
             }
-            io::ErrorKind::ConnectionRefused => Self::Connection(End::Refused),
-            _ => Self::Connection(End::Closed),
+            io::ErrorKind::ConnectionRefused => Self::Connection(ConnectionEnd::Refused),
+            _ => Self::Connection(ConnectionEnd::Closed),
         }
     }
 }
 
-impl From<Failure> for Broken {
-    fn from(failure: Failure) -> Self {
+impl From<BootFailure> for BrokenConnection {
+    fn from(failure: BootFailure) -> Self {
         Self::Machine(failure)
     }
 }
 
-async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+async fn write_to_stream(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         stream.writable().await?;
         match stream.try_write(bytes) {
@@ -534,7 +564,7 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-impl Agent {
+impl HttpAgent {
     /// Whether it keeps a connection for its next file.
     fn keeps(self) -> bool {
         matches!(self, Self::Ipxe | Self::Edk2 | Self::Plain { keep: true })
@@ -603,7 +633,7 @@ impl Agent {
 
 /// What a loader needs of an answer's head.
 #[derive(Debug, PartialEq, Eq)]
-struct Head {
+struct ResponseHead {
     status: u16,
     length: Option<u64>,
     range_start: Option<u64>,
@@ -613,8 +643,8 @@ struct Head {
     closes: bool,
 }
 
-impl Head {
-    fn parse(octets: &[u8], agent: Agent) -> Option<Self> {
+impl ResponseHead {
+    fn parse(octets: &[u8], agent: HttpAgent) -> Option<Self> {
         let text = std::str::from_utf8(octets).ok()?;
         let mut lines = text.split("\r\n");
         let (version, rest) = lines.next()?.split_once(' ')?;
@@ -634,7 +664,7 @@ impl Head {
         for line in lines.take_while(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':')?;
             let is = |wanted: &str| {
-                if agent == Agent::Grub {
+                if agent == HttpAgent::Grub {
                     name == wanted
                 } else {
                     name.eq_ignore_ascii_case(wanted)
@@ -666,30 +696,30 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clients::url::Scheme;
-    use crate::content::Contents;
-    use crate::net::wire::{Verify, Wire};
-    use crate::pace::Pace;
+    use crate::clients::url::UrlScheme;
+    use crate::content::ContentMap;
+    use crate::net::wire::{ContentProof, WireSettings};
+    use crate::pace::FleetPace;
 
     #[test]
     fn h1_grub_sees_content_length_in_title_case_only() {
         let lower = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
-        assert_eq!(Head::parse(lower, Agent::Grub).unwrap().length, None);
-        assert_eq!(Head::parse(lower, Agent::Ipxe).unwrap().length, Some(5));
+        assert_eq!(ResponseHead::parse(lower, HttpAgent::Grub).unwrap().length, None);
+        assert_eq!(ResponseHead::parse(lower, HttpAgent::Ipxe).unwrap().length, Some(5));
         let title = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
-        assert_eq!(Head::parse(title, Agent::Grub).unwrap().length, Some(5));
+        assert_eq!(ResponseHead::parse(title, HttpAgent::Grub).unwrap().length, Some(5));
     }
 
     #[test]
     fn h16_h20_a_broken_transfer_is_asked_for_from_where_it_broke() {
         let url = Url::parse("http://127.0.0.1:8080/initrd").unwrap();
-        let whole = Agent::Grub.request(&url, None, Some("\"a\""));
+        let whole = HttpAgent::Grub.request(&url, None, Some("\"a\""));
         assert!(!whole.contains("Range"), "{whole}");
-        let rest = Agent::Grub.request(&url, Some((1000, None)), Some("\"a\""));
+        let rest = HttpAgent::Grub.request(&url, Some((1000, None)), Some("\"a\""));
         assert!(rest.contains("Range: bytes=1000-\r\nIf-Match: \"a\"\r\n\r\n"), "{rest}");
         let head = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes \
               1000-1999/2000\r\nContent-Length: 1000\r\n\r\n";
-        assert_eq!(Head::parse(head, Agent::Grub).unwrap().range_start, Some(1000));
+        assert_eq!(ResponseHead::parse(head, HttpAgent::Grub).unwrap().range_start, Some(1000));
     }
 
     #[test]
@@ -700,7 +730,7 @@ mod tests {
             b"HTTP/1.1 20x OK\r\n\r\n",
             b"\xff\xff\r\n\r\n",
         ] {
-            assert_eq!(Head::parse(wrong, Agent::Ipxe), None);
+            assert_eq!(ResponseHead::parse(wrong, HttpAgent::Ipxe), None);
         }
     }
 
@@ -725,35 +755,36 @@ mod tests {
         (SocketAddr::from((Ipv4Addr::LOCALHOST, port)), requests)
     }
 
-    fn fetch(server: SocketAddr, content: &Content) -> (Result<Vec<u8>, Failure>, u64) {
-        fetch_verified(server, content, Verify::Full)
+    fn fetch(server: SocketAddr, content: &ExpectedContent) -> (Result<Vec<u8>, BootFailure>, u64) {
+        fetch_verified(server, content, ContentProof::Full)
     }
 
     fn fetch_verified(
         server: SocketAddr,
-        content: &Content,
-        verify: Verify,
-    ) -> (Result<Vec<u8>, Failure>, u64) {
-        let mut contents = Contents::default();
+        content: &ExpectedContent,
+        verify: ContentProof,
+    ) -> (Result<Vec<u8>, BootFailure>, u64) {
+        let mut contents = ContentMap::default();
         contents.insert("initrd", content.clone());
-        let pace = Pace {
+        let pace = FleetPace {
             haste: 1000,
             idle_waits: false,
             gives_up: false,
             patience: Duration::from_secs(5),
         };
-        let wire = Wire { verify, ..Wire::default() };
-        let context = Context::new(server, contents, pace, Arc::default()).with_wire(wire, 1);
-        let url = Url { scheme: Scheme::Http, server, path: "/initrd".to_owned() };
+        let wire = WireSettings { verify, ..WireSettings::default() };
+        let context = FleetContext::new(server, contents, pace, Arc::default()).with_wire(wire, 1);
+        let url = Url { scheme: UrlScheme::Http, server, path: "/initrd".to_owned() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let fetched = runtime
-            .block_on(Http::new(&context, Agent::Ipxe, Ipv4Addr::LOCALHOST).fetch(&url, false));
+        let fetched = runtime.block_on(
+            HttpFetcher::new(&context, HttpAgent::Ipxe, Ipv4Addr::LOCALHOST).fetch(&url, false),
+        );
         (fetched, context.progress.retries())
     }
 
     #[test]
     fn h16_h20_a_transfer_goes_on_where_its_connection_broke() {
-        let content = Content::Generated { seed: 3, octets: 100_000 };
+        let content = ExpectedContent::Generated { seed: 3, octets: 100_000 };
         let mut file = Vec::new();
         content.write_to(&mut file).unwrap();
         let head = |status: &str, more: &str| {
@@ -772,26 +803,27 @@ mod tests {
         let fetched = |agent, answers: usize| {
             let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
             let (address, requests) = server(vec![cut; answers]);
-            let pace = Pace {
+            let pace = FleetPace {
                 haste: 1000,
                 idle_waits: false,
                 gives_up: true,
                 patience: Duration::from_secs(5),
             };
-            let context = Context::new(address, Contents::default(), pace, Arc::default());
-            let url = Url { scheme: Scheme::Http, server: address, path: "/initrd".to_owned() };
+            let context = FleetContext::new(address, ContentMap::default(), pace, Arc::default());
+            let url = Url { scheme: UrlScheme::Http, server: address, path: "/initrd".to_owned() };
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let fetched = runtime
-                .block_on(Http::new(&context, agent, Ipv4Addr::LOCALHOST).fetch(&url, false));
+            let fetched = runtime.block_on(
+                HttpFetcher::new(&context, agent, Ipv4Addr::LOCALHOST).fetch(&url, false),
+            );
             assert_eq!(requests.join().unwrap().len(), answers);
             fetched.unwrap_err().to_string()
         };
         assert_eq!(
-            fetched(Agent::Grub, 1),
+            fetched(HttpAgent::Grub, 1),
             "GRUB gives up: HTTP: the connection ended before the end of /initrd, 1 tries in 0 s"
         );
-        let said = fetched(Agent::Edk2, 6);
+        let said = fetched(HttpAgent::Edk2, 6);
         assert_eq!(
             said,
             "UEFI HTTP Boot gives up: HTTP: the connection ended before the end of /initrd, 6 \
@@ -801,7 +833,7 @@ mod tests {
 
     #[test]
     fn h19_uefi_http_boot_asks_for_the_size_and_then_the_file_on_one_connection() {
-        let content = Content::Generated { seed: 3, octets: 1000 };
+        let content = ExpectedContent::Generated { seed: 3, octets: 1000 };
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
         let mut file = head.clone();
         content.write_to(&mut file).unwrap();
@@ -816,15 +848,19 @@ mod tests {
                 String::from_utf8_lossy(&request[..octets]).split(' ').next().unwrap().to_owned()
             })
         });
-        let pace =
-            Pace { haste: 1, idle_waits: false, gives_up: true, patience: Duration::from_secs(5) };
-        let mut contents = Contents::default();
+        let pace = FleetPace {
+            haste: 1,
+            idle_waits: false,
+            gives_up: true,
+            patience: Duration::from_secs(5),
+        };
+        let mut contents = ContentMap::default();
         contents.insert("nbp.efi", content);
-        let context = Context::new(address, contents, pace, Arc::default());
-        let url = Url { scheme: Scheme::Http, server: address, path: "/nbp.efi".to_owned() };
+        let context = FleetContext::new(address, contents, pace, Arc::default());
+        let url = Url { scheme: UrlScheme::Http, server: address, path: "/nbp.efi".to_owned() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut http = Http::new(&context, Agent::Edk2, Ipv4Addr::LOCALHOST);
+            let mut http = HttpFetcher::new(&context, HttpAgent::Edk2, Ipv4Addr::LOCALHOST);
             assert_eq!(http.head(&url).await, Ok(1000));
             http.fetch(&url, false).await.unwrap();
         });
@@ -833,7 +869,7 @@ mod tests {
 
     #[test]
     fn a_part_of_a_file_is_checked_where_it_belongs_and_the_whole_is_no_part() {
-        let content = Content::Generated { seed: 3, octets: 1000 };
+        let content = ExpectedContent::Generated { seed: 3, octets: 1000 };
         let mut file = Vec::new();
         content.write_to(&mut file).unwrap();
         let part = |from: usize| {
@@ -845,52 +881,60 @@ mod tests {
         let name = || "/initrd".to_owned();
         for (answer, expected) in [
             (part(450), Ok(())),
-            (part(449), Err(Failure::WrongContent(name(), 450))),
-            (whole, Err(Failure::HttpNotInPart(name()))),
+            (part(449), Err(BootFailure::WrongContent(name(), 450))),
+            (whole, Err(BootFailure::HttpNotInPart(name()))),
         ] {
             let (address, _requests) = server(vec![answer]);
-            let pace = Pace {
+            let pace = FleetPace {
                 haste: 1,
                 idle_waits: false,
                 gives_up: true,
                 patience: Duration::from_secs(5),
             };
-            let mut contents = Contents::default();
+            let mut contents = ContentMap::default();
             contents.insert("initrd", content.clone());
-            let context = Context::new(address, contents, pace, Arc::default());
-            let url = Url { scheme: Scheme::Http, server: address, path: name() };
+            let context = FleetContext::new(address, contents, pace, Arc::default());
+            let url = Url { scheme: UrlScheme::Http, server: address, path: name() };
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let checker = context.checker("/initrd", false).of_part(450..550);
-            let mut http = Http::new(&context, Agent::Plain { keep: true }, Ipv4Addr::LOCALHOST);
+            let mut http =
+                HttpFetcher::new(&context, HttpAgent::Plain { keep: true }, Ipv4Addr::LOCALHOST);
             assert_eq!(runtime.block_on(http.fetch_checked(&url, checker)).map(drop), expected);
         }
     }
 
     #[test]
     fn h12_another_version_of_the_file_is_seen_and_not_mixed_in() {
-        let content = Content::Generated { seed: 3, octets: 1000 };
+        let content = ExpectedContent::Generated { seed: 3, octets: 1000 };
         let mut other = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
-        Content::Generated { seed: 4, octets: 1000 }.write_to(&mut other).unwrap();
+        ExpectedContent::Generated { seed: 4, octets: 1000 }.write_to(&mut other).unwrap();
         let (address, _requests) = server(vec![other]);
-        assert_eq!(fetch(address, &content).0, Err(Failure::WrongContent("/initrd".to_owned(), 0)));
+        assert_eq!(
+            fetch(address, &content).0,
+            Err(BootFailure::WrongContent("/initrd".to_owned(), 0))
+        );
     }
 
     #[test]
     fn what_is_not_verified_is_counted_all_the_same() {
-        let content = Content::Generated { seed: 3, octets: 300_000 };
+        let content = ExpectedContent::Generated { seed: 3, octets: 300_000 };
         let answer = |octets| {
             let mut answer =
                 format!("HTTP/1.1 200 OK\r\nContent-Length: {octets}\r\n\r\n").into_bytes();
-            Content::Generated { seed: 4, octets }.write_to(&mut answer).unwrap();
+            ExpectedContent::Generated { seed: 4, octets }.write_to(&mut answer).unwrap();
             answer
         };
         let name = || "/initrd".to_owned();
         for (verify, octets, expected) in [
-            (Verify::Full, 300_000, Err(Failure::WrongContent(name(), 0))),
-            (Verify::Length, 300_000, Ok(vec![])),
-            (Verify::Length, 299_999, Err(Failure::WrongLength(name(), 299_999, 300_000))),
-            (Verify::None, 299_999, Ok(vec![])),
+            (ContentProof::Full, 300_000, Err(BootFailure::WrongContent(name(), 0))),
+            (ContentProof::Length, 300_000, Ok(vec![])),
+            (
+                ContentProof::Length,
+                299_999,
+                Err(BootFailure::WrongLength(name(), 299_999, 300_000)),
+            ),
+            (ContentProof::None, 299_999, Ok(vec![])),
         ] {
             let (address, _requests) = server(vec![answer(octets)]);
             assert_eq!(
@@ -903,7 +947,7 @@ mod tests {
 
     #[test]
     fn a_head_may_come_in_pieces_and_a_body_with_it() {
-        let content = Content::Generated { seed: 3, octets: 1000 };
+        let content = ExpectedContent::Generated { seed: 3, octets: 1000 };
         let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
         content.write_to(&mut answer).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -924,7 +968,10 @@ mod tests {
     fn h30_a_missing_file_ends_the_boot_at_once() {
         let (address, _requests) =
             server(vec![b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()]);
-        let content = Content::Generated { seed: 3, octets: 1000 };
-        assert_eq!(fetch(address, &content).0, Err(Failure::HttpStatus("/initrd".to_owned(), 404)));
+        let content = ExpectedContent::Generated { seed: 3, octets: 1000 };
+        assert_eq!(
+            fetch(address, &content).0,
+            Err(BootFailure::HttpStatus("/initrd".to_owned(), 404))
+        );
     }
 }

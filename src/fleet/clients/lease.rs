@@ -2,13 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use crate::net::dhcp::Answer;
-use crate::net::segment::Port;
+use crate::net::dhcp::DhcpAnswer;
+use crate::net::segment::MachinePort;
 use ringboot_protocol::model::machine::Mac;
 
 /// An address as a machine has it from its last ACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
+pub struct MachineLease {
     /// Number of the machine in its fleet.
     pub machine: u32,
     pub mac: Mac,
@@ -17,8 +17,8 @@ pub struct Lease {
     pub lease_s: u32,
 }
 
-impl Lease {
-    pub(crate) fn of(port: Port, answer: &Answer) -> Self {
+impl MachineLease {
+    pub(crate) fn of(port: MachinePort, answer: &DhcpAnswer) -> Self {
         let lease_s = answer.lease_s.unwrap_or(0);
         Self { machine: port.circuit, mac: port.mac, address: answer.address, lease_s }
     }

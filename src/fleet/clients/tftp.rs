@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::failure::Failure;
+use crate::failure::BootFailure;
 use crate::limits::{TFTP_RETRY, TFTP_SILENCE_MAX};
-use crate::measure::line::Nobody;
-use crate::measure::progress::{Oddity, Refusal, add_step_retries};
-use crate::net::checker::Checker;
-use crate::net::context::Context;
-use crate::net::hub::{Ended, Transfer};
+use crate::measure::line::NobodyThere;
+use crate::measure::progress::{ClientOddity, ServerRefusal, add_step_retries};
+use crate::net::checker::ContentChecker;
+use crate::net::context::FleetContext;
+use crate::net::hub::{EndedTransfer, HubTransfer};
 use ringboot_protocol::tftp::client::{AskedOption, ClientBehaviour, ClientOutcome, FetchClient};
 use ringboot_protocol::tftp::limits::BLOCK_SIZE_DEFAULT;
 
 /// How a transfer ended that was not a failure of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fetched {
+pub(crate) enum FetchedTftp {
     /// The file; empty unless it was to be kept.
     File(Vec<u8>),
     /// ERROR 1: normal for most names a loader tries.
@@ -27,8 +27,8 @@ pub(crate) enum Fetched {
 
 /// One machine's TFTP client.
 #[derive(Debug)]
-pub(crate) struct Tftp<'a> {
-    context: &'a Context,
+pub(crate) struct TftpFetcher<'a> {
+    context: &'a FleetContext,
     /// The leased address: requests come from it.
     address: Ipv4Addr,
     seed: u64,
@@ -36,8 +36,8 @@ pub(crate) struct Tftp<'a> {
     is_patient: bool,
 }
 
-impl<'a> Tftp<'a> {
-    pub(crate) fn new(context: &'a Context, address: Ipv4Addr, seed: u64) -> Self {
+impl<'a> TftpFetcher<'a> {
+    pub(crate) fn new(context: &'a FleetContext, address: Ipv4Addr, seed: u64) -> Self {
         Self { context, address, seed, is_patient: !context.pace.gives_up }
     }
 
@@ -52,7 +52,7 @@ impl<'a> Tftp<'a> {
         behaviour: &ClientBehaviour,
         name: &str,
         keep: bool,
-    ) -> Result<Fetched, Failure> {
+    ) -> Result<FetchedTftp, BootFailure> {
         let mut checker = self.context.checker(name, keep);
         let deadline = Instant::now() + self.context.pace.patience;
         loop {
@@ -70,37 +70,37 @@ impl<'a> Tftp<'a> {
                             begun.elapsed(),
                         ));
                     }
-                    return checker.finish().map(Fetched::File);
+                    return checker.finish().map(FetchedTftp::File);
                 }
-                ClientOutcome::Refused { code: 1 } => return Ok(Fetched::Missing),
+                ClientOutcome::Refused { code: 1 } => return Ok(FetchedTftp::Missing),
                 // 0 and 5: the server gave up, or has been restarted and knows nothing of this
                 // transfer.
                 outcome @ (ClientOutcome::TimedOut | ClientOutcome::Refused { code: 0 | 5 })
                     if self.goes_on(behaviour, outcome) && Instant::now() < deadline =>
                 {
                     if outcome != ClientOutcome::TimedOut {
-                        self.context.progress.add_refusal(Refusal::TftpError);
+                        self.context.progress.add_refusal(ServerRefusal::TftpError);
                     }
                     self.context.progress.add_retry();
                     sleep(self.context.pace.hurried(TFTP_RETRY)).await;
                 }
                 ClientOutcome::TimedOut if !self.is_patient => {
-                    return Err(gave_up(behaviour, name, answered, nobody));
+                    return Err(explain_give_up(behaviour, name, answered, nobody));
                 }
                 ClientOutcome::TimedOut if answered => {
-                    return Err(Failure::TftpStalled(name.to_owned(), checker.received()));
+                    return Err(BootFailure::TftpStalled(name.to_owned(), checker.received()));
                 }
                 ClientOutcome::TimedOut => {
-                    let silent = || Failure::TftpSilent(name.to_owned());
+                    let silent = || BootFailure::TftpSilent(name.to_owned());
                     return Err(nobody.map_or_else(silent, |nobody| {
-                        Failure::Nobody("TFTP", nobody.to_string())
+                        BootFailure::Nobody("TFTP", nobody.to_string())
                     }));
                 }
                 ClientOutcome::Refused { code } => {
-                    return Err(Failure::TftpRefused(name.to_owned(), code));
+                    return Err(BootFailure::TftpRefused(name.to_owned(), code));
                 }
                 ClientOutcome::Disagreed(why) => {
-                    return Err(Failure::TftpDisagreed(name.to_owned(), why));
+                    return Err(BootFailure::TftpDisagreed(name.to_owned(), why));
                 }
             }
         }
@@ -117,15 +117,15 @@ impl<'a> Tftp<'a> {
         &self,
         behaviour: &ClientBehaviour,
         name: &str,
-        checker: Checker,
-    ) -> Result<Ended, Failure> {
-        let Context { hub, pace, progress, .. } = self.context;
+        checker: ContentChecker,
+    ) -> Result<EndedTransfer, BootFailure> {
+        let FleetContext { hub, pace, progress, .. } = self.context;
         let address = self.context.speaks_from(self.address, self.context.tftp.ip());
-        let transfer = Transfer {
+        let transfer = HubTransfer {
             client: FetchClient::new(behaviour.clone(), name.as_bytes(), self.seed),
             probes: u8::from(behaviour.probe.is_some()),
             address,
-            burst: burst(behaviour),
+            burst: compute_window_burst(behaviour),
             silence: if self.is_patient { pace.hurried(TFTP_SILENCE_MAX) } else { Duration::MAX },
             checker,
             request: progress.tftp_request(),
@@ -133,32 +133,37 @@ impl<'a> Tftp<'a> {
         let ended = hub.play(transfer).await?;
         let counted = ended.client.counters();
         add_step_retries(counted.retransmits);
-        progress.add_oddities(Oddity::BlockAgain, counted.duplicates);
-        progress.add_oddities(Oddity::BlockOutOfOrder, counted.out_of_order);
-        progress.add_oddities(Oddity::Stray, counted.strays);
+        progress.add_oddities(ClientOddity::BlockAgain, counted.duplicates);
+        progress.add_oddities(ClientOddity::BlockOutOfOrder, counted.out_of_order);
+        progress.add_oddities(ClientOddity::Stray, counted.strays);
         Ok(ended)
     }
 }
 
 /// `answered` is of the last request: then the transfer had begun.
-fn gave_up(
+fn explain_give_up(
     behaviour: &ClientBehaviour,
     name: &str,
     answered: bool,
-    nobody: Option<Nobody>,
-) -> Failure {
+    nobody: Option<NobodyThere>,
+) -> BootFailure {
     let what = match nobody {
         Some(nobody) if !answered => format!("TFTP: {nobody}"),
         _ if answered => format!("TFTP: silence in the middle of {name}"),
         _ => format!("TFTP: no answer for {name}"),
     };
     let seconds = Duration::from_nanos(behaviour.patience.whole()).as_secs();
-    Failure::GaveUp { who: behaviour.name, what, tries: behaviour.patience.tries.into(), seconds }
+    BootFailure::GaveUp {
+        who: behaviour.name,
+        what,
+        tries: behaviour.patience.tries.into(),
+        seconds,
+    }
 }
 
 /// What a window of blocks takes of a receiving socket's buffer at most. Octets of the kernel's
 /// memory.
-fn burst(behaviour: &ClientBehaviour) -> usize {
+fn compute_window_burst(behaviour: &ClientBehaviour) -> usize {
     /// Of the packet itself, which is in a block of memory with its headers and shared information,
     /// and of its description.
     const AROUND: usize = 384;
@@ -183,12 +188,15 @@ mod tests {
     use tokio::task::{LocalSet, spawn_local};
 
     use super::*;
-    use crate::content::Contents;
-    use crate::pace::Pace;
+    use crate::content::ContentMap;
+    use crate::pace::FleetPace;
 
     /// What comes of a fetch from a server that answers its first request with ERROR 0, and the
     /// next with ERROR 1.
-    fn fetch_refused(behaviour: &ClientBehaviour, patient: bool) -> Result<Fetched, Failure> {
+    fn fetch_refused(
+        behaviour: &ClientBehaviour,
+        patient: bool,
+    ) -> Result<FetchedTftp, BootFailure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
@@ -203,14 +211,14 @@ mod tests {
                     socket.send_to(&[0, 5, 0, code, 0], from).await.unwrap();
                 }
             });
-            let pace = Pace {
+            let pace = FleetPace {
                 haste: 1,
                 idle_waits: false,
                 gives_up: true,
                 patience: Duration::from_secs(5),
             };
-            let context = Context::new(server, Contents::default(), pace, Arc::default());
-            let tftp = Tftp::new(&context, Ipv4Addr::LOCALHOST, 1);
+            let context = FleetContext::new(server, ContentMap::default(), pace, Arc::default());
+            let tftp = TftpFetcher::new(&context, Ipv4Addr::LOCALHOST, 1);
             let tftp = if patient { tftp.patient() } else { tftp };
             tftp.fetch(behaviour, "a", false).await
         })
@@ -218,10 +226,10 @@ mod tests {
 
     #[test]
     fn t3_an_error_ends_a_boot_but_not_uboots_and_not_a_plain_client() {
-        let refused = Err(Failure::TftpRefused("a".to_owned(), 0));
+        let refused = Err(BootFailure::TftpRefused("a".to_owned(), 0));
         assert_eq!(fetch_refused(&ClientBehaviour::ipxe(), false), refused);
-        assert_eq!(fetch_refused(&ClientBehaviour::uboot(1), false), Ok(Fetched::Missing));
-        assert_eq!(fetch_refused(&ClientBehaviour::ipxe(), true), Ok(Fetched::Missing));
+        assert_eq!(fetch_refused(&ClientBehaviour::uboot(1), false), Ok(FetchedTftp::Missing));
+        assert_eq!(fetch_refused(&ClientBehaviour::ipxe(), true), Ok(FetchedTftp::Missing));
     }
 
     #[test]
@@ -235,14 +243,14 @@ mod tests {
             let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
             let server = socket.local_addr().unwrap();
             drop(socket);
-            let pace = Pace {
+            let pace = FleetPace {
                 haste: 1,
                 idle_waits: false,
                 gives_up: true,
                 patience: Duration::from_secs(5),
             };
-            let context = Context::new(server, Contents::default(), pace, Arc::default());
-            let tftp = Tftp::new(&context, Ipv4Addr::LOCALHOST, 1);
+            let context = FleetContext::new(server, ContentMap::default(), pace, Arc::default());
+            let tftp = TftpFetcher::new(&context, Ipv4Addr::LOCALHOST, 1);
             let said = tftp
                 .fetch(&ClientBehaviour::shim(), "grubx64.efi", false)
                 .await
@@ -263,14 +271,15 @@ mod tests {
 
     #[test]
     fn t44_a_loader_that_gives_up_says_after_how_long() {
-        let said = gave_up(&ClientBehaviour::shim(), "grubx64.efi", false, None).to_string();
+        let said =
+            explain_give_up(&ClientBehaviour::shim(), "grubx64.efi", false, None).to_string();
         assert_eq!(said, "shim gives up: TFTP: no answer for grubx64.efi, 6 tries in 24 s");
     }
 
     #[test]
     fn a_window_takes_as_much_memory_as_the_kernel_counts() {
-        assert_eq!(burst(&ClientBehaviour::pi3()), 1280);
-        assert_eq!(burst(&ClientBehaviour::generic(1468, 1)), 2304);
-        assert_eq!(burst(&ClientBehaviour::generic(1468, 64)), 64 * 2304);
+        assert_eq!(compute_window_burst(&ClientBehaviour::pi3()), 1280);
+        assert_eq!(compute_window_burst(&ClientBehaviour::generic(1468, 1)), 2304);
+        assert_eq!(compute_window_burst(&ClientBehaviour::generic(1468, 64)), 64 * 2304);
     }
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 /// name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
-    pub(crate) scheme: Scheme,
+    pub(crate) scheme: UrlScheme,
     pub(crate) server: SocketAddr,
     /// As it goes into the request line, leading `/` included.
     pub(crate) path: String,
@@ -15,12 +15,12 @@ pub(crate) struct Url {
 
 /// How a name is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scheme {
+pub(crate) enum UrlScheme {
     Http,
     Tftp,
 }
 
-impl Scheme {
+impl UrlScheme {
     fn port(self) -> u16 {
         match self {
             Self::Http => 80,
@@ -39,7 +39,7 @@ impl Scheme {
 impl Url {
     /// None for anything else than `http://ADDRESS[:PORT]/...` and its `tftp` twin.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (scheme, rest) = [Scheme::Http, Scheme::Tftp].into_iter().find_map(|scheme| {
+        let (scheme, rest) = [UrlScheme::Http, UrlScheme::Tftp].into_iter().find_map(|scheme| {
             Some((scheme, text.strip_prefix(scheme.name())?.strip_prefix("://")?))
         })?;
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

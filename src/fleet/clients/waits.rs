@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::net::dhcp::{Answer, Speaker};
+use crate::net::dhcp::{DhcpAnswer, DhcpSpeaker};
 
 /// The waits of one DHCP client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Waits {
+pub(super) struct DhcpWaits {
     /// The client as reports call it.
     pub(crate) who: &'static str,
     /// After the first message. Each further wait is twice as long, as long as that is no more than
@@ -17,12 +17,12 @@ pub(super) struct Waits {
     pub(crate) tries: u32,
     /// Each DISCOVER has a transaction id of its own.
     pub(super) renews_xid: bool,
-    pub(super) idle: Idle,
+    pub(super) idle: IdleWait,
 }
 
 /// What a client does between an OFFER and its REQUEST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Idle {
+pub(super) enum IdleWait {
     None,
     /// It collects OFFERs until its timer rings.
     UntilPause,
@@ -31,7 +31,7 @@ pub(super) enum Idle {
     ForProxy,
 }
 
-impl Waits {
+impl DhcpWaits {
     /// How long iPXE waits for a ProxyDHCP server. It looks only when its timer rings: after 1 and
     /// 3 s (captures `bios-ipxe`, `multi`).
     pub(super) const PROXY: Duration = Duration::from_secs(2);
@@ -40,16 +40,16 @@ impl Waits {
     /// section 4.4.1 leaves it open).
     pub(super) const REQUESTS_MAX: u32 = 4;
 
-    pub(crate) fn of(speaker: Speaker) -> Self {
+    pub(crate) fn of(speaker: DhcpSpeaker) -> Self {
         match speaker {
             // PXE 2.1 section 2.2.1: four timeouts, 4, 8, 16 and 32 s.
-            Speaker::BiosRom => Self { who: "the PXE ROM", ..EDK2 },
-            Speaker::UefiPxe(_) => EDK2,
-            Speaker::UefiHttp(_) => Self { who: "UEFI HTTP Boot", ..EDK2 },
-            Speaker::Ipxe(_) => IPXE,
-            Speaker::Grub => GRUB,
-            Speaker::UBoot => U_BOOT,
-            Speaker::RaspberryPi => RASPBERRY_PI,
+            DhcpSpeaker::BiosRom => Self { who: "the PXE ROM", ..EDK2 },
+            DhcpSpeaker::UefiPxe(_) => EDK2,
+            DhcpSpeaker::UefiHttp(_) => Self { who: "UEFI HTTP Boot", ..EDK2 },
+            DhcpSpeaker::Ipxe(_) => IPXE,
+            DhcpSpeaker::Grub => GRUB,
+            DhcpSpeaker::UBoot => U_BOOT,
+            DhcpSpeaker::RaspberryPi => RASPBERRY_PI,
         }
     }
 
@@ -59,66 +59,66 @@ impl Waits {
     }
 }
 
-const fn ms(ms: u64) -> Duration {
+const fn make_milliseconds(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
 /// DISCOVERs at 0, 4, 12 and 28 s, PXE-E16 at 60 s (measured with OVMF); REQUEST 3.7 to 3.9 s after
 /// the OFFER in every capture.
-const EDK2: Waits = Waits {
+const EDK2: DhcpWaits = DhcpWaits {
     who: "OVMF",
-    first: ms(4000),
-    most: ms(32_000),
+    first: make_milliseconds(4000),
+    most: make_milliseconds(32_000),
     tries: 4,
     renews_xid: false,
-    idle: Idle::UntilPause,
+    idle: IdleWait::UntilPause,
 };
 
 /// D-71: 1, 2, 4 and 8 s.
-const IPXE: Waits = Waits {
+const IPXE: DhcpWaits = DhcpWaits {
     who: "iPXE",
-    first: ms(1000),
-    most: ms(8000),
+    first: make_milliseconds(1000),
+    most: make_milliseconds(8000),
     tries: 4,
     renews_xid: false,
-    idle: Idle::ForProxy,
+    idle: IdleWait::ForProxy,
 };
 
 /// REQUEST 0.2 s after the OFFER (capture `uefi-http`); from 0.2 s doubled while below 10 s (GRUB's
 /// bootp.c).
-const GRUB: Waits = Waits {
+const GRUB: DhcpWaits = DhcpWaits {
     who: "GRUB",
-    first: ms(200),
-    most: ms(6400),
+    first: make_milliseconds(200),
+    most: make_milliseconds(6400),
     tries: 6,
     renews_xid: false,
-    idle: Idle::UntilPause,
+    idle: IdleWait::UntilPause,
 };
 
 /// 0.1, 0.2 and 0.4 s with four transaction ids (capture `uboot-x86`); at most 2 s, 28 s in all
 /// (U-Boot's bootp.c).
-const U_BOOT: Waits = Waits {
+const U_BOOT: DhcpWaits = DhcpWaits {
     who: "U-Boot",
-    first: ms(100),
-    most: ms(2000),
+    first: make_milliseconds(100),
+    most: make_milliseconds(2000),
     tries: 17,
     renews_xid: true,
-    idle: Idle::None,
+    idle: IdleWait::None,
 };
 
 /// B-14: 45 s in all. The pause of 4 s is the default of its EEPROM (DHCP_REQ_TIMEOUT).
-const RASPBERRY_PI: Waits = Waits {
+const RASPBERRY_PI: DhcpWaits = DhcpWaits {
     who: "the Raspberry Pi",
-    first: ms(4000),
-    most: ms(4000),
+    first: make_milliseconds(4000),
+    most: make_milliseconds(4000),
     tries: 11,
     renews_xid: false,
-    idle: Idle::None,
+    idle: IdleWait::None,
 };
 
-impl Speaker {
+impl DhcpSpeaker {
     /// Why this client ignores an OFFER; None where it takes it.
-    pub(super) fn objects_to(self, offer: &Answer) -> Option<&'static str> {
+    pub(super) fn objects_to(self, offer: &DhcpAnswer) -> Option<&'static str> {
         let is_http = |file: &String| file.starts_with("http://") || file.starts_with("https://");
         match self {
             // D-20.
@@ -150,13 +150,13 @@ mod tests {
     #[test]
     fn d71_each_firmware_has_its_own_waits() {
         let whole = |speaker| {
-            let waits = Waits::of(speaker);
+            let waits = DhcpWaits::of(speaker);
             (0..waits.tries).map(|nth| waits.pause(nth)).sum::<Duration>().as_millis()
         };
-        assert_eq!(whole(Speaker::UefiPxe(7)), 60_000);
-        assert_eq!(whole(Speaker::Ipxe(0)), 15_000);
-        assert_eq!(whole(Speaker::UBoot), 27_100);
-        assert_eq!(whole(Speaker::RaspberryPi), 44_000);
-        assert_eq!(whole(Speaker::Grub), 12_600);
+        assert_eq!(whole(DhcpSpeaker::UefiPxe(7)), 60_000);
+        assert_eq!(whole(DhcpSpeaker::Ipxe(0)), 15_000);
+        assert_eq!(whole(DhcpSpeaker::UBoot), 27_100);
+        assert_eq!(whole(DhcpSpeaker::RaspberryPi), 44_000);
+        assert_eq!(whole(DhcpSpeaker::Grub), 12_600);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// What a server is asked by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protocol {
+pub enum AskedProtocol {
     Dhcp,
     Tftp,
     Http,
@@ -16,7 +16,7 @@ pub enum Protocol {
 
 /// What is asked and heard by one protocol, by all machines together.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct ProtocolLine {
     /// Requests whose answers have not come, in whole or in part.
     waiting: AtomicU32,
     /// Receives that brought something.
@@ -27,34 +27,34 @@ pub(crate) struct Line {
     /// Milliseconds for which nothing has come by now, although something was waited for.
     silent_ms: AtomicU64,
     /// Where a host has said that nobody listens, and how.
-    nobody: OnceLock<Nobody>,
+    nobody: OnceLock<NobodyThere>,
 }
 
 /// A place at which nobody answers, as the network has said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Nobody {
+pub(crate) struct NobodyThere {
     pub(crate) at: SocketAddr,
     pub(crate) why: &'static str,
 }
 
 /// A request whose answer is waited for, for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Asked<'a>(&'a Line);
+pub(crate) struct PendingRequest<'a>(&'a ProtocolLine);
 
-impl<'a> Asked<'a> {
-    pub(crate) fn of(line: &'a Line) -> Self {
+impl<'a> PendingRequest<'a> {
+    pub(crate) fn of(line: &'a ProtocolLine) -> Self {
         line.asks();
         Self(line)
     }
 }
 
-impl Drop for Asked<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         self.0.asks_no_more();
     }
 }
 
-impl Line {
+impl ProtocolLine {
     pub(crate) fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -91,12 +91,12 @@ impl Line {
     }
 
     /// The network has said that nobody listens there; its first word is kept.
-    pub(crate) fn comes_to(&self, nobody: Nobody) {
+    pub(crate) fn comes_to(&self, nobody: NobodyThere) {
         let _ = self.nobody.set(nobody);
     }
 
     /// Where nobody is, as far as is known: not where anything was ever heard or met.
-    pub(crate) fn nobody(&self) -> Option<Nobody> {
+    pub(crate) fn nobody(&self) -> Option<NobodyThere> {
         self.nobody
             .get()
             .copied()
@@ -104,7 +104,7 @@ impl Line {
     }
 }
 
-impl Protocol {
+impl AskedProtocol {
     pub const ALL: [Self; 3] = [Self::Dhcp, Self::Tftp, Self::Http];
 
     /// As people write it.
@@ -117,7 +117,7 @@ impl Protocol {
     }
 }
 
-impl fmt::Display for Nobody {
+impl fmt::Display for NobodyThere {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "nothing answers at {} ({})", self.at, self.why)
     }

@@ -3,30 +3,30 @@
 
 use std::time::Duration;
 
-use super::line::{Nobody, Protocol};
-use super::progress::{Progress, Refusal, TftpQueue};
-use super::silence::Silence;
-use super::watch::{Seen, ThreadTime};
+use super::line::{AskedProtocol, NobodyThere};
+use super::progress::{FleetProgress, ServerRefusal, TftpQueue};
+use super::silence::LongestSilence;
+use super::watch::{ThreadTime, WatchedRun};
 use crate::limits::SILENCE_TOLD;
 
 /// What a run has seen of limits, its own and the server's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pressure {
+pub struct RunPressure {
     /// Processor time of the thread that all machines ran on.
     pub busy: Duration,
     /// How long that thread was ready and another program had its processor.
     pub waiting: Duration,
     /// Source addresses that the machines spoke from.
     pub sources: u32,
-    /// How often servers refused, in the order of [`Refusal::ALL`].
-    pub refusals: [u64; Refusal::ALL.len()],
+    /// How often servers refused, in the order of [`ServerRefusal::ALL`].
+    pub refusals: [u64; ServerRefusal::ALL.len()],
     pub tftp: TftpQueue,
-    /// The longest time without any answer, in the order of [`Protocol::ALL`].
-    pub silences: [Silence; Protocol::ALL.len()],
+    /// The longest time without any answer, in the order of [`AskedProtocol::ALL`].
+    pub silences: [LongestSilence; AskedProtocol::ALL.len()],
     /// Receives that brought anything, in the same order.
-    pub(crate) heard: [u64; Protocol::ALL.len()],
+    pub(crate) heard: [u64; AskedProtocol::ALL.len()],
     /// Where the network said that nobody is there, in the same order.
-    pub(crate) nobody: [Option<Nobody>; Protocol::ALL.len()],
+    pub(crate) nobody: [Option<NobodyThere>; AskedProtocol::ALL.len()],
     /// The generator's thread did nothing for so long at most, although it was to: its program was
     /// stopped.
     pub away_max: Duration,
@@ -42,19 +42,19 @@ const MACHINES_PER_REFUSAL_MAX: u64 = 10;
 /// A limit is believed where so many times as many transfers went through it.
 const TURNS_MIN: u32 = 3;
 
-impl Pressure {
-    pub(crate) fn read(progress: &Progress, seen: &Seen, sources: u32) -> Self {
+impl RunPressure {
+    pub(crate) fn read(progress: &FleetProgress, seen: &WatchedRun, sources: u32) -> Self {
         let ThreadTime { busy, waiting } = seen.spent;
         Self {
             busy,
             waiting,
             sources,
-            refusals: Refusal::ALL.map(|refusal| progress.refusals(refusal)),
+            refusals: ServerRefusal::ALL.map(|refusal| progress.refusals(refusal)),
             tftp: progress.tftp_queue(),
             silences: seen.silences,
-            nobody: Protocol::ALL.map(|protocol| progress.line(protocol).nobody()),
+            nobody: AskedProtocol::ALL.map(|protocol| progress.line(protocol).nobody()),
             away_max: seen.away_max,
-            heard: Protocol::ALL.map(|protocol| progress.line(protocol).heard()),
+            heard: AskedProtocol::ALL.map(|protocol| progress.line(protocol).heard()),
             never_begun: 0,
             waited: 0,
         }
@@ -63,9 +63,9 @@ impl Pressure {
     /// Servers that said nothing to anybody: never, or for a while.
     pub(crate) fn of_silence(&self, machines: u32, hides: &str) -> Vec<String> {
         let mut sentences = Vec::new();
-        for protocol in Protocol::ALL {
+        for protocol in AskedProtocol::ALL {
             let (name, place) = (protocol.name(), protocol as usize);
-            let Silence { lasted, at, waiting } = self.silences[place];
+            let LongestSilence { lasted, at, waiting } = self.silences[place];
             let is_told = lasted >= SILENCE_TOLD
                 && u64::from(waiting) * MACHINES_PER_REFUSAL_MAX >= u64::from(machines);
             if let Some(nobody) = self.nobody[place] {
@@ -104,10 +104,10 @@ impl Pressure {
              machine had its own"
                 .to_owned()
         };
-        for (refusal, count) in Refusal::ALL.into_iter().zip(self.refusals) {
+        for (refusal, count) in ServerRefusal::ALL.into_iter().zip(self.refusals) {
             // Where nobody listens there is no limit.
-            let is_nobody =
-                refusal == Refusal::NoConnection && self.nobody[Protocol::Http as usize].is_some();
+            let is_nobody = refusal == ServerRefusal::NoConnection
+                && self.nobody[AskedProtocol::Http as usize].is_some();
             if count * MACHINES_PER_REFUSAL_MAX >= u64::from(machines) && count > 1 && !is_nobody {
                 sentences.push(format!("{count} {}: {whose}", refusal.words()));
             }
@@ -133,13 +133,13 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn pressure(sources: u32, refusals: [u64; 3], tftp: TftpQueue) -> Vec<String> {
-        Pressure { sources, refusals, tftp, ..Pressure::default() }.of_the_server(500)
+        RunPressure { sources, refusals, tftp, ..RunPressure::default() }.of_the_server(500)
     }
 
     #[test]
     fn silence_is_told_where_many_waited_and_absence_is_no_limit() {
-        let silent = |waiting| Silence { lasted: 2 * SECOND, at: SECOND, waiting };
-        let mut pressure = Pressure { sources: 500, heard: [9; 3], ..Pressure::default() };
+        let silent = |waiting| LongestSilence { lasted: 2 * SECOND, at: SECOND, waiting };
+        let mut pressure = RunPressure { sources: 500, heard: [9; 3], ..RunPressure::default() };
         pressure.silences[1] = silent(49);
         assert_eq!(
             pressure.of_silence(500, ""),
@@ -157,7 +157,7 @@ mod tests {
         );
         let at = "127.0.0.1:80".parse().unwrap();
         (pressure.nobody[2], pressure.refusals) =
-            (Some(Nobody { at, why: "connection refused" }), [0, 0, 93]);
+            (Some(NobodyThere { at, why: "connection refused" }), [0, 0, 93]);
         assert_eq!(
             pressure.of_silence(500, "")[1],
             "HTTP: nothing answers at 127.0.0.1:80 (connection refused)"

@@ -6,28 +6,28 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-use super::line::{Asked, Line, Nobody, Protocol};
+use super::line::{AskedProtocol, NobodyThere, PendingRequest, ProtocolLine};
 use crate::limits::SILENCE_TOLD;
 
 /// Raised by the fleet, read by a progress bar. Nothing here is touched more than once a read of
 /// octets.
 #[derive(Debug, Default)]
-pub struct Progress {
+pub struct FleetProgress {
     octets: AtomicU64,
     unchecked_octets: AtomicU64,
     booted: AtomicU32,
     failed: AtomicU32,
     retries: AtomicU64,
-    refusals: [AtomicU64; Refusal::ALL.len()],
-    oddities: [AtomicU64; Oddity::ALL.len()],
-    lines: [Line; Protocol::ALL.len()],
-    queue: Queue,
+    refusals: [AtomicU64; ServerRefusal::ALL.len()],
+    oddities: [AtomicU64; ClientOddity::ALL.len()],
+    lines: [ProtocolLine; AskedProtocol::ALL.len()],
+    queue: TftpQueueCounts,
     interruption: Notify,
 }
 
 /// A server that says, or shows, that it will not serve now. The machine tries again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Refusal {
+pub enum ServerRefusal {
     /// TFTP: an ERROR other than "no such file" in place of a file.
     TftpError,
     /// HTTP: status 503 or 429.
@@ -38,7 +38,7 @@ pub enum Refusal {
 
 /// Something that a client puts up with, and that a sound server on a sound network does not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Oddity {
+pub enum ClientOddity {
     /// TFTP: DATA that had come before.
     BlockAgain,
     /// TFTP: DATA beyond a gap.
@@ -66,7 +66,7 @@ pub struct TftpQueue {
     pub waiting_at_max: u32,
 }
 
-impl Progress {
+impl FleetProgress {
     /// Asks the fleet to end: machines stop where they are, and give their addresses back.
     pub fn interrupt(&self) {
         self.interruption.notify_one();
@@ -103,12 +103,12 @@ impl Progress {
     }
 
     /// How often servers refused in this way.
-    pub fn refusals(&self, refusal: Refusal) -> u64 {
+    pub fn refusals(&self, refusal: ServerRefusal) -> u64 {
         self.refusals[refusal as usize].load(Ordering::Relaxed)
     }
 
     /// How often this was seen.
-    pub fn oddities(&self, oddity: Oddity) -> u64 {
+    pub fn oddities(&self, oddity: ClientOddity) -> u64 {
         self.oddities[oddity as usize].load(Ordering::Relaxed)
     }
 
@@ -120,10 +120,10 @@ impl Progress {
     /// What is wrong with a server at this moment, in words: nobody listens, or nothing has come
     /// for a while. Empty where all is well.
     pub fn troubles(&self) -> Vec<String> {
-        Protocol::ALL.into_iter().filter_map(|protocol| self.trouble(protocol)).collect()
+        AskedProtocol::ALL.into_iter().filter_map(|protocol| self.trouble(protocol)).collect()
     }
 
-    fn trouble(&self, protocol: Protocol) -> Option<String> {
+    fn trouble(&self, protocol: AskedProtocol) -> Option<String> {
         let line = self.line(protocol);
         let silent = line.silent();
         match (line.nobody(), protocol.name()) {
@@ -139,13 +139,13 @@ impl Progress {
         }
     }
 
-    pub(crate) fn line(&self, protocol: Protocol) -> &Line {
+    pub(crate) fn line(&self, protocol: AskedProtocol) -> &ProtocolLine {
         &self.lines[protocol as usize]
     }
 
     /// A request is on its way; it has its answer when the value that this gives ends.
-    pub(crate) fn ask(&self, protocol: Protocol) -> Asked<'_> {
-        Asked::of(self.line(protocol))
+    pub(crate) fn ask(&self, protocol: AskedProtocol) -> PendingRequest<'_> {
+        PendingRequest::of(self.line(protocol))
     }
 
     pub(crate) fn add_octets(&self, octets: u64) {
@@ -166,11 +166,11 @@ impl Progress {
         add_step_retries(retries);
     }
 
-    pub(crate) fn add_refusal(&self, refusal: Refusal) {
+    pub(crate) fn add_refusal(&self, refusal: ServerRefusal) {
         self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn add_oddities(&self, oddity: Oddity, times: u64) {
+    pub(crate) fn add_oddities(&self, oddity: ClientOddity, times: u64) {
         self.oddities[oddity as usize].fetch_add(times, Ordering::Relaxed);
     }
 
@@ -182,12 +182,12 @@ impl Progress {
     /// A TFTP request is on its way: says how it goes on, and ends with its value.
     pub(crate) fn tftp_request(self: &Arc<Self>) -> TftpRequest {
         self.queue.waiting.fetch_add(1, Ordering::Relaxed);
-        self.line(Protocol::Tftp).asks();
+        self.line(AskedProtocol::Tftp).asks();
         TftpRequest { progress: Arc::clone(self), begun: false }
     }
 }
 
-impl Refusal {
+impl ServerRefusal {
     pub const ALL: [Self; 3] = [Self::TftpError, Self::HttpBusy, Self::NoConnection];
 
     /// Several of them, in the words of the report.
@@ -200,7 +200,7 @@ impl Refusal {
     }
 }
 
-impl Oddity {
+impl ClientOddity {
     pub const ALL: [Self; 5] =
         [Self::BlockAgain, Self::BlockOutOfOrder, Self::Stray, Self::CutOff, Self::WholeForRest];
 
@@ -221,7 +221,7 @@ impl Oddity {
 /// One TFTP request from its first datagram to the end of its transfer.
 #[derive(Debug)]
 pub(crate) struct TftpRequest {
-    progress: Arc<Progress>,
+    progress: Arc<FleetProgress>,
     begun: bool,
 }
 
@@ -241,26 +241,26 @@ impl TftpRequest {
 
     /// Something has come.
     pub(crate) fn is_answered(&self) {
-        self.progress.line(Protocol::Tftp).hears();
+        self.progress.line(AskedProtocol::Tftp).hears();
     }
 
-    pub(crate) fn comes_to(&self, nobody: Nobody) {
-        self.progress.line(Protocol::Tftp).comes_to(nobody);
+    pub(crate) fn comes_to(&self, nobody: NobodyThere) {
+        self.progress.line(AskedProtocol::Tftp).comes_to(nobody);
     }
 }
 
 impl Drop for TftpRequest {
     fn drop(&mut self) {
-        let Queue { at_once, waiting, .. } = &self.progress.queue;
+        let TftpQueueCounts { at_once, waiting, .. } = &self.progress.queue;
         let left = if self.begun { at_once } else { waiting };
         left.fetch_sub(1, Ordering::Relaxed);
-        self.progress.line(Protocol::Tftp).asks_no_more();
+        self.progress.line(AskedProtocol::Tftp).asks_no_more();
     }
 }
 
 /// The counts behind a [`TftpQueue`]. One thread writes them.
 #[derive(Debug, Default)]
-struct Queue {
+struct TftpQueueCounts {
     waiting: AtomicU32,
     at_once: AtomicU32,
     transfers: AtomicU32,
@@ -269,7 +269,7 @@ struct Queue {
     waiting_at_max: AtomicU32,
 }
 
-impl Queue {
+impl TftpQueueCounts {
     fn begin(&self) {
         self.transfers.fetch_add(1, Ordering::Relaxed);
         let waiting = self.waiting.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
@@ -299,7 +299,7 @@ tokio::task_local! {
 }
 
 /// Runs a machine so that its retries are counted step by step.
-pub(crate) async fn counting_retries<T>(machine: impl Future<Output = T>) -> T {
+pub(crate) async fn run_counting_retries<T>(machine: impl Future<Output = T>) -> T {
     STEP_RETRIES.scope(Cell::new(0), machine).await
 }
 
@@ -321,10 +321,10 @@ mod tests {
 
     #[test]
     fn retries_count_for_the_task_that_adds_them() {
-        let progress = Progress::default();
+        let progress = FleetProgress::default();
         let machine = |number: u64| {
             let progress = &progress;
-            counting_retries(async move {
+            run_counting_retries(async move {
                 progress.add_retries(number);
                 tokio::task::yield_now().await;
                 progress.add_retry();
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn the_queue_shows_a_server_that_lets_in_two_at_once() {
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(FleetProgress::default());
         let mut waiting: Vec<_> = (0..10).map(|_| progress.tftp_request()).collect();
         let mut served = Vec::new();
         while let Some(mut request) = waiting.pop() {

@@ -3,22 +3,22 @@
 
 use std::time::Duration;
 
-use super::progress::Progress;
+use super::progress::FleetProgress;
 use crate::limits::{SERIES_BUCKETS_MAX, SERIES_WIDTH};
 
 /// Counts over time. When all buckets are in use, neighbours are joined: half as many, each twice
 /// as wide.
 #[derive(Clone, Debug)]
-pub struct Series {
-    buckets: Vec<Bucket>,
+pub struct CountSeries {
+    buckets: Vec<SeriesBucket>,
     width: Duration,
     /// The sums of all buckets.
-    seen: Bucket,
+    seen: SeriesBucket,
 }
 
 /// What happened since the end of the bucket before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bucket {
+pub struct SeriesBucket {
     /// When it ended, since the run began.
     pub end: Duration,
     pub octets: u64,
@@ -28,15 +28,15 @@ pub struct Bucket {
     pub busy: Duration,
 }
 
-impl Default for Series {
+impl Default for CountSeries {
     fn default() -> Self {
-        Self { buckets: Vec::new(), width: SERIES_WIDTH, seen: Bucket::default() }
+        Self { buckets: Vec::new(), width: SERIES_WIDTH, seen: SeriesBucket::default() }
     }
 }
 
-impl Series {
+impl CountSeries {
     /// In the order of time.
-    pub fn buckets(&self) -> &[Bucket] {
+    pub fn buckets(&self) -> &[SeriesBucket] {
         &self.buckets
     }
 
@@ -48,15 +48,15 @@ impl Series {
 
     /// Adds what has happened up to `end`; `busy` is the thread's processor time since the run
     /// began.
-    pub(crate) fn add(&mut self, end: Duration, progress: &Progress, busy: Duration) {
-        let now = Bucket {
+    pub(crate) fn add(&mut self, end: Duration, progress: &FleetProgress, busy: Duration) {
+        let now = SeriesBucket {
             end,
             octets: progress.octets(),
             booted: progress.booted(),
             failed: progress.failed(),
             busy,
         };
-        self.buckets.push(Bucket {
+        self.buckets.push(SeriesBucket {
             end,
             octets: now.octets.saturating_sub(self.seen.octets),
             booted: now.booted.saturating_sub(self.seen.booted),
@@ -73,13 +73,13 @@ impl Series {
         self.buckets = self
             .buckets
             .chunks(2)
-            .filter_map(|pair| pair.iter().copied().reduce(Bucket::joined))
+            .filter_map(|pair| pair.iter().copied().reduce(SeriesBucket::joined))
             .collect();
         self.width *= 2;
     }
 }
 
-impl Bucket {
+impl SeriesBucket {
     fn joined(self, later: Self) -> Self {
         Self {
             end: later.end,
@@ -97,8 +97,8 @@ mod tests {
 
     #[test]
     fn a_long_run_has_wider_buckets_and_loses_nothing() {
-        let progress = Progress::default();
-        let mut series = Series::default();
+        let progress = FleetProgress::default();
+        let mut series = CountSeries::default();
         let ticks = 10 * u32::try_from(SERIES_BUCKETS_MAX).unwrap_or(0) + 1;
         for tick in 1..=ticks {
             progress.add_octets(7);
@@ -107,7 +107,8 @@ mod tests {
         }
         assert!(series.buckets().len() < SERIES_BUCKETS_MAX);
         assert!(series.width() >= SERIES_WIDTH * 8, "{:?}", series.width());
-        let sums = series.buckets().iter().copied().reduce(Bucket::joined).unwrap_or_default();
+        let sums =
+            series.buckets().iter().copied().reduce(SeriesBucket::joined).unwrap_or_default();
         assert_eq!(
             (sums.octets, sums.booted, sums.failed),
             (7 * u64::from(ticks), ticks - ticks / 10, ticks / 10)

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::line::Line;
+use super::line::ProtocolLine;
 
 /// The longest time without any answer by one protocol, to whatever machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Silence {
+pub struct LongestSilence {
     pub lasted: Duration,
     /// When it began, since the run did.
     pub at: Duration,
@@ -17,18 +17,18 @@ pub struct Silence {
 
 /// Listens to one protocol, a few dozen times a second.
 #[derive(Debug, Default)]
-pub(super) struct Listener {
+pub(super) struct SilenceListener {
     /// Nothing has come since then, and something was waited for all the time.
     since: Duration,
     heard: u64,
-    longest: Silence,
+    longest: LongestSilence,
 }
 
-impl Listener {
+impl SilenceListener {
     /// One look at `now` since the run began. A listener that was away for so long longer than it
     /// meant to be (its whole program was stopped) does not know what would have come: that time is
     /// nobody's silence.
-    pub(crate) fn look(&mut self, now: Duration, away: Duration, line: &Line) {
+    pub(crate) fn look(&mut self, now: Duration, away: Duration, line: &ProtocolLine) {
         let (heard, waiting) = (line.heard(), line.waiting());
         if heard != self.heard || waiting == 0 {
             (self.heard, self.since) = (heard, now);
@@ -37,11 +37,11 @@ impl Listener {
         let lasted = now.saturating_sub(self.since);
         line.set_silent(lasted);
         if lasted > self.longest.lasted {
-            self.longest = Silence { lasted, at: self.since, waiting };
+            self.longest = LongestSilence { lasted, at: self.since, waiting };
         }
     }
 
-    pub(crate) fn longest(&self) -> Silence {
+    pub(crate) fn longest(&self) -> LongestSilence {
         self.longest
     }
 }
@@ -54,8 +54,8 @@ mod tests {
 
     /// What a listener has heard that looks at these moments: milliseconds, how much longer it was
     /// away, answers, requests that wait.
-    fn listen(looks: &[(u32, u32, u64, u32)]) -> Silence {
-        let (mut listener, line) = (Listener::default(), Line::default());
+    fn listen(looks: &[(u32, u32, u64, u32)]) -> LongestSilence {
+        let (mut listener, line) = (SilenceListener::default(), ProtocolLine::default());
         for &(at, away, answers, waiting) in looks {
             (line.waiting()..waiting).for_each(|_| line.asks());
             (waiting..line.waiting()).for_each(|_| line.asks_no_more());
@@ -67,12 +67,16 @@ mod tests {
 
     #[test]
     fn the_longest_silence_is_that_in_which_somebody_waited() {
-        let silence = |lasted, at, waiting| Silence { lasted: MS * lasted, at: MS * at, waiting };
+        let silence =
+            |lasted, at, waiting| LongestSilence { lasted: MS * lasted, at: MS * at, waiting };
         assert_eq!(
             listen(&[(100, 0, 5, 3), (200, 0, 0, 3), (2100, 0, 0, 7), (2200, 0, 1, 7)]),
             silence(2000, 100, 7)
         );
-        assert_eq!(listen(&[(100, 0, 5, 0), (2100, 0, 0, 0), (2200, 0, 1, 2)]), Silence::default());
+        assert_eq!(
+            listen(&[(100, 0, 5, 0), (2100, 0, 0, 0), (2200, 0, 1, 2)]),
+            LongestSilence::default()
+        );
         // A dead server: from the first request on.
         assert_eq!(listen(&[(25, 0, 0, 5), (50, 0, 0, 5)]), silence(50, 0, 5));
     }

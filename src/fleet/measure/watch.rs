@@ -10,45 +10,45 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::line::Protocol;
-use super::progress::Progress;
-use super::series::Series;
-use super::silence::{Listener, Silence};
+use super::line::AskedProtocol;
+use super::progress::FleetProgress;
+use super::series::CountSeries;
+use super::silence::{LongestSilence, SilenceListener};
 use crate::limits::LISTEN_PAUSE;
 
 /// From the start of a run to its end, on the fleet's own thread.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    sight: Rc<Sight>,
+pub(crate) struct FleetWatch {
+    sight: Rc<WatchRecord>,
     looking: [JoinHandle<()>; 2],
 }
 
 /// What was seen from the start of a run to its end.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct WatchedRun {
     /// Counts over time.
-    pub(crate) series: Series,
+    pub(crate) series: CountSeries,
     /// What became of the fleet's own thread's time.
     pub(crate) spent: ThreadTime,
-    /// The longest silence of each protocol, in the order of [`Protocol::ALL`].
-    pub(super) silences: [Silence; Protocol::ALL.len()],
+    /// The longest silence of each protocol, in the order of [`AskedProtocol::ALL`].
+    pub(super) silences: [LongestSilence; AskedProtocol::ALL.len()],
     /// How late the fleet came to look at most: its program was stopped, or its thread kept busy.
     pub(super) away_max: Duration,
 }
 
 #[derive(Debug)]
-struct Sight {
+struct WatchRecord {
     started: Instant,
     before: ThreadTime,
-    progress: Arc<Progress>,
-    series: RefCell<Series>,
-    listeners: RefCell<[Listener; Protocol::ALL.len()]>,
+    progress: Arc<FleetProgress>,
+    series: RefCell<CountSeries>,
+    listeners: RefCell<[SilenceListener; AskedProtocol::ALL.len()]>,
     away_max: Cell<Duration>,
 }
 
-impl Watch {
-    pub(crate) fn begin(started: Instant, progress: &Arc<Progress>) -> Self {
-        let sight = Rc::new(Sight {
+impl FleetWatch {
+    pub(crate) fn begin(started: Instant, progress: &Arc<FleetProgress>) -> Self {
+        let sight = Rc::new(WatchRecord {
             started,
             before: ThreadTime::now(),
             progress: Arc::clone(progress),
@@ -61,19 +61,19 @@ impl Watch {
         Self { looking, sight }
     }
 
-    pub(crate) fn end(self) -> Seen {
+    pub(crate) fn end(self) -> WatchedRun {
         self.looking.iter().for_each(JoinHandle::abort);
         self.sight.look();
-        Seen {
+        WatchedRun {
             series: self.sight.series.take(),
             spent: self.sight.spent(),
-            silences: self.sight.listeners.borrow().each_ref().map(Listener::longest),
+            silences: self.sight.listeners.borrow().each_ref().map(SilenceListener::longest),
             away_max: self.sight.away_max.get(),
         }
     }
 }
 
-impl Sight {
+impl WatchRecord {
     async fn look_on(self: Rc<Self>) {
         let mut width = self.series.borrow().width();
         let mut ticks = interval(width);
@@ -102,7 +102,9 @@ impl Sight {
             let away = (now - before).saturating_sub(2 * LISTEN_PAUSE);
             before = now;
             self.away_max.set(self.away_max.get().max(away));
-            for (listener, protocol) in self.listeners.borrow_mut().iter_mut().zip(Protocol::ALL) {
+            for (listener, protocol) in
+                self.listeners.borrow_mut().iter_mut().zip(AskedProtocol::ALL)
+            {
                 listener.look(now - self.started, away, self.progress.line(protocol));
             }
         }
@@ -151,10 +153,10 @@ mod tests {
     #[test]
     fn a_watch_sees_octets_over_time_and_the_work_of_its_thread() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let progress = Arc::new(Progress::default());
-        let Seen { series, spent, .. } = LocalSet::new().block_on(&runtime, async {
+        let progress = Arc::new(FleetProgress::default());
+        let WatchedRun { series, spent, .. } = LocalSet::new().block_on(&runtime, async {
             let started = Instant::now();
-            let watch = Watch::begin(started, &progress);
+            let watch = FleetWatch::begin(started, &progress);
             progress.add_octets(5);
             // Work until the first look has been taken.
             while watch.sight.series.borrow().buckets().is_empty() {

@@ -2,36 +2,36 @@
 
 use std::net::Ipv4Addr;
 
-use super::boot::{Boot, grub_platform, shortened};
-use super::loaded::{Language, Loaded};
-use super::loader::folder;
-use crate::clients::fetch::must;
-use crate::clients::http::{Agent, Http};
+use super::boot::{BootingMachine, list_shortened_addresses, spell_grub_platform};
+use super::loaded::{MenuLanguage, RunningLoader};
+use super::loader::find_loader_folder;
+use crate::clients::fetch::fetch_required_file;
+use crate::clients::http::{HttpAgent, HttpFetcher};
 use crate::clients::url::Url;
-use crate::failure::Failure;
-use crate::net::segment::Port;
-use crate::report::steps::Steps;
+use crate::failure::BootFailure;
+use crate::net::segment::MachinePort;
+use crate::report::steps::BootSteps;
 use ringboot_observe::events::BootStage;
 use ringboot_protocol::model::machine::Arch;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
-impl<'a> Boot<'a> {
+impl<'a> BootingMachine<'a> {
     /// OVMF's size probe and fetch, shim's misses and its fetch of GRUB, GRUB's lists and its
     /// search for a configuration.
     pub(crate) async fn shim_and_grub(
         &self,
         address: Ipv4Addr,
         loader: &str,
-        steps: &mut Steps,
-    ) -> Result<Loaded<'a>, Failure> {
+        steps: &mut BootSteps,
+    ) -> Result<RunningLoader<'a>, BootFailure> {
         let tftp = self.tftp(address);
         let shim = ClientBehaviour::shim();
-        must(&tftp, &self.rom, loader).await?;
-        let (asides, second_stage) = shim_names(&folder(loader), self.arch);
+        fetch_required_file(&tftp, &self.rom, loader).await?;
+        let (asides, second_stage) = list_shim_names(&find_loader_folder(loader), self.arch);
         for name in asides {
             tftp.fetch(&shim, &name, false).await?;
         }
-        must(&tftp, &shim, &second_stage).await?;
+        fetch_required_file(&tftp, &shim, &second_stage).await?;
         steps.enter(BootStage::Menu);
         self.grub_menu(address, loader).await
     }
@@ -41,24 +41,31 @@ impl<'a> Boot<'a> {
         &self,
         address: Ipv4Addr,
         loader: &str,
-        steps: &mut Steps,
-    ) -> Result<Loaded<'a>, Failure> {
-        must(&self.tftp(address), &self.rom, loader).await?;
+        steps: &mut BootSteps,
+    ) -> Result<RunningLoader<'a>, BootFailure> {
+        fetch_required_file(&self.tftp(address), &self.rom, loader).await?;
         steps.enter(BootStage::Menu);
         self.grub_menu(address, loader).await
     }
 
-    async fn grub_menu(&self, address: Ipv4Addr, loader: &str) -> Result<Loaded<'a>, Failure> {
-        let (tftp, grub, folder) = (self.tftp(address), ClientBehaviour::grub(), folder(loader));
-        let (cpu, platform) = grub_platform(self.arch);
+    async fn grub_menu(
+        &self,
+        address: Ipv4Addr,
+        loader: &str,
+    ) -> Result<RunningLoader<'a>, BootFailure> {
+        let (tftp, grub, folder) =
+            (self.tftp(address), ClientBehaviour::grub(), find_loader_folder(loader));
+        let (cpu, platform) = spell_grub_platform(self.arch);
         for list in LISTS {
             tftp.fetch(&grub, &format!("/{folder}grub/{cpu}-{platform}/{list}"), false).await?;
         }
         let (name, text) = self.search(&tftp, &grub, self.grub_names(&folder, address)).await?;
         let server = self.context.tftp.ip().to_string();
-        let http = Http::new(self.context, Agent::Grub, address);
-        let language = Language::Grub { known: known(format!("tftp,{server}"), server, self.arch) };
-        Ok(Loaded { tftp, http, behaviour: grub, language, name, text })
+        let http = HttpFetcher::new(self.context, HttpAgent::Grub, address);
+        let language = MenuLanguage::Grub {
+            known: build_grub_variables(format!("tftp,{server}"), server, self.arch),
+        };
+        Ok(RunningLoader { tftp, http, behaviour: grub, language, name, text })
     }
 
     /// The same over HTTP, beside the loader at this URL: a connection for each file, and what is
@@ -67,19 +74,24 @@ impl<'a> Boot<'a> {
         &self,
         address: Ipv4Addr,
         loader: &Url,
-    ) -> Result<Loaded<'a>, Failure> {
-        let mut http = Http::new(self.context, Agent::Grub, address);
-        let beside = |name: &str| loader.join(name).ok_or_else(|| Failure::BadUrl(name.to_owned()));
-        let (cpu, platform) = grub_platform(self.arch);
+    ) -> Result<RunningLoader<'a>, BootFailure> {
+        let mut http = HttpFetcher::new(self.context, HttpAgent::Grub, address);
+        let beside =
+            |name: &str| loader.join(name).ok_or_else(|| BootFailure::BadUrl(name.to_owned()));
+        let (cpu, platform) = spell_grub_platform(self.arch);
         for list in LISTS {
             http.find(&beside(&format!("grub/{cpu}-{platform}/{list}"))?).await?;
         }
         let name = beside("grub/grub.cfg")?;
-        let text = http.find(&name).await?.ok_or(Failure::NoMenu)?;
-        let known = known(format!("http,{}", loader.authority()), loader.authority(), self.arch);
-        let language = Language::Grub { known };
+        let text = http.find(&name).await?.ok_or(BootFailure::NoMenu)?;
+        let known = build_grub_variables(
+            format!("http,{}", loader.authority()),
+            loader.authority(),
+            self.arch,
+        );
+        let language = MenuLanguage::Grub { known };
         let (name, text) = (name.to_string(), String::from_utf8_lossy(&text).into_owned());
-        Ok(Loaded {
+        Ok(RunningLoader {
             tftp: self.tftp(address),
             http,
             behaviour: ClientBehaviour::grub(),
@@ -92,9 +104,9 @@ impl<'a> Boot<'a> {
     /// The same with GRUB's names, in the loader's folder first (Red Hat), then in `grub/` (Debian)
     /// (B-7, B-8).
     fn grub_names(&self, folder: &str, address: Ipv4Addr) -> Vec<String> {
-        let Port { mac, uuid, .. } = self.port;
+        let MachinePort { mac, uuid, .. } = self.port;
         let mut names = vec![format!("grub.cfg-{uuid}"), format!("grub.cfg-01-{}", mac.dashed())];
-        names.extend(shortened(address).map(|digits| format!("grub.cfg-{digits}")));
+        names.extend(list_shortened_addresses(address).map(|digits| format!("grub.cfg-{digits}")));
         names.push("grub.cfg".to_owned());
         names.push("grub/grub.cfg".to_owned());
         names.into_iter().map(|name| format!("/{folder}{name}")).collect()
@@ -105,8 +117,8 @@ impl<'a> Boot<'a> {
 const LISTS: [&str; 4] = ["command.lst", "fs.lst", "crypto.lst", "terminal.lst"];
 
 /// The variables that a menu may use.
-fn known(root: String, server: String, arch: Arch) -> Vec<(String, String)> {
-    let (cpu, platform) = grub_platform(arch);
+fn build_grub_variables(root: String, server: String, arch: Arch) -> Vec<(String, String)> {
+    let (cpu, platform) = spell_grub_platform(arch);
     let known = [
         ("root", root),
         ("net_default_server", server),
@@ -117,7 +129,7 @@ fn known(root: String, server: String, arch: Arch) -> Vec<(String, String)> {
 }
 
 /// What shim asks for beside itself: files that are normally absent, and GRUB (B-10).
-pub(crate) fn shim_names(folder: &str, arch: Arch) -> ([String; 3], String) {
+pub(crate) fn list_shim_names(folder: &str, arch: Arch) -> ([String; 3], String) {
     let asides = ["revocations_sku.efi", "revocations_sbat.efi", "shim_certificate_0.efi"];
     let grub = match arch {
         Arch::UefiIa32 => "grubia32.efi",
@@ -134,9 +146,13 @@ mod tests {
 
     #[test]
     fn b10_shim_asks_beside_itself_for_what_is_absent_and_for_grub() {
-        let (asides, second_stage) = shim_names(&folder("efi/bootnetx64.efi"), Arch::UefiX64);
+        let (asides, second_stage) =
+            list_shim_names(&find_loader_folder("efi/bootnetx64.efi"), Arch::UefiX64);
         assert!(asides.iter().all(|name| name.starts_with("efi/")), "{asides:?}");
         assert_eq!(second_stage, "efi/grubx64.efi");
-        assert_eq!(shim_names(&folder("bootnetx64.efi"), Arch::UefiX64).1, "grubx64.efi");
+        assert_eq!(
+            list_shim_names(&find_loader_folder("bootnetx64.efi"), Arch::UefiX64).1,
+            "grubx64.efi"
+        );
     }
 }

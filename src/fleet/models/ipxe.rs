@@ -2,26 +2,26 @@
 
 use std::net::Ipv4Addr;
 
-use super::boot::{Boot, grub_platform, tftp_url};
-use super::loaded::{Language, Loaded};
-use crate::clients::fetch::fetch;
-use crate::clients::http::{Agent, Http};
+use super::boot::{BootingMachine, build_tftp_url, spell_grub_platform};
+use super::loaded::{MenuLanguage, RunningLoader};
+use crate::clients::fetch::fetch_url;
+use crate::clients::http::{HttpAgent, HttpFetcher};
 use crate::clients::url::Url;
-use crate::failure::Failure;
-use crate::net::segment::Port;
+use crate::failure::BootFailure;
+use crate::net::segment::MachinePort;
 use ringboot_protocol::model::machine::Arch;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
-impl<'a> Boot<'a> {
+impl<'a> BootingMachine<'a> {
     /// The script that DHCP named.
     pub(crate) async fn ipxe(
         &self,
         address: Ipv4Addr,
         script: &str,
-    ) -> Result<Loaded<'a>, Failure> {
+    ) -> Result<RunningLoader<'a>, BootFailure> {
         let tftp = self.tftp(address);
-        let Port { mac, uuid, .. } = self.port;
-        let (buildarch, _) = grub_platform(self.arch);
+        let MachinePort { mac, uuid, .. } = self.port;
+        let (buildarch, _) = spell_grub_platform(self.arch);
         let platform = if self.arch == Arch::Bios { "pcbios" } else { "efi" };
         let known = [
             ("mac", mac.to_string()),
@@ -35,11 +35,18 @@ impl<'a> Boot<'a> {
             ("platform", platform.to_owned()),
         ];
         let known = known.map(|(name, value)| (name.to_owned(), value)).into();
-        let at = Url::parse(script).unwrap_or_else(|| tftp_url(self.context, script));
-        let mut http = Http::new(self.context, Agent::Ipxe, address);
+        let at = Url::parse(script).unwrap_or_else(|| build_tftp_url(self.context, script));
+        let mut http = HttpFetcher::new(self.context, HttpAgent::Ipxe, address);
         let behaviour = ClientBehaviour::ipxe();
-        let text = fetch(&tftp, &behaviour, &mut http, &at, true).await?;
+        let text = fetch_url(&tftp, &behaviour, &mut http, &at, true).await?;
         let (name, text) = (at.to_string(), String::from_utf8_lossy(&text).into_owned());
-        Ok(Loaded { tftp, http, behaviour, language: Language::Ipxe { at, known }, name, text })
+        Ok(RunningLoader {
+            tftp,
+            http,
+            behaviour,
+            language: MenuLanguage::Ipxe { at, known },
+            name,
+            text,
+        })
     }
 }

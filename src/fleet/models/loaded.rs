@@ -2,37 +2,37 @@
 //! it.
 
 use super::menu;
-use super::menu::{Choice, Ipxe};
-use crate::clients::fetch::{fetch, must};
-use crate::clients::http::Http;
-use crate::clients::tftp::Tftp;
+use super::menu::{BootChoice, IpxeEnd};
+use crate::clients::fetch::{fetch_required_file, fetch_url};
+use crate::clients::http::HttpFetcher;
+use crate::clients::tftp::TftpFetcher;
 use crate::clients::url::Url;
-use crate::failure::Failure;
+use crate::failure::BootFailure;
 use crate::limits::CHAINED_SCRIPTS_MAX;
-use crate::report::steps::Steps;
+use crate::report::steps::BootSteps;
 use ringboot_observe::events::BootStage;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
 /// A loader that runs and has its menu.
-pub(crate) struct Loaded<'a> {
-    pub(super) tftp: Tftp<'a>,
-    pub(crate) http: Http<'a>,
+pub(crate) struct RunningLoader<'a> {
+    pub(super) tftp: TftpFetcher<'a>,
+    pub(crate) http: HttpFetcher<'a>,
     pub(super) behaviour: ClientBehaviour,
-    pub(super) language: Language,
+    pub(super) language: MenuLanguage,
     /// The name or URL under which the menu was found.
     pub(crate) name: String,
     pub(crate) text: String,
 }
 
 /// A menu that one can come back to.
-pub(crate) struct Home {
+pub(crate) struct HomeMenu {
     at: Option<Url>,
     name: String,
     text: String,
 }
 
 /// How a loader reads its menu and finds the names in it.
-pub(super) enum Language {
+pub(super) enum MenuLanguage {
     Pxelinux {
         folder: String,
     },
@@ -46,30 +46,30 @@ pub(super) enum Language {
     },
 }
 
-impl Loaded<'_> {
+impl RunningLoader<'_> {
     /// What a person could pick, the default first. A script without a menu has one nameless entry:
     /// itself.
     pub(crate) fn labels(&self) -> Vec<String> {
         let labels = match &self.language {
-            Language::Pxelinux { .. } => menu::pxelinux_labels(&self.text),
-            Language::Grub { .. } => menu::grub_labels(&self.text),
-            Language::Ipxe { .. } => menu::ipxe_labels(&self.text),
+            MenuLanguage::Pxelinux { .. } => menu::list_pxelinux_labels(&self.text),
+            MenuLanguage::Grub { .. } => menu::list_grub_labels(&self.text),
+            MenuLanguage::Ipxe { .. } => menu::list_ipxe_labels(&self.text),
         };
-        let is_bare = labels.is_empty() && matches!(self.language, Language::Ipxe { .. });
+        let is_bare = labels.is_empty() && matches!(self.language, MenuLanguage::Ipxe { .. });
         if is_bare { vec![String::new()] } else { labels }
     }
 
     /// Where the menu was found, to come back to after an entry has led elsewhere.
-    pub(crate) fn home(&self) -> Home {
+    pub(crate) fn home(&self) -> HomeMenu {
         let at = match &self.language {
-            Language::Ipxe { at, .. } => Some(at.clone()),
-            Language::Pxelinux { .. } | Language::Grub { .. } => None,
+            MenuLanguage::Ipxe { at, .. } => Some(at.clone()),
+            MenuLanguage::Pxelinux { .. } | MenuLanguage::Grub { .. } => None,
         };
-        Home { at, name: self.name.clone(), text: self.text.clone() }
+        HomeMenu { at, name: self.name.clone(), text: self.text.clone() }
     }
 
-    pub(crate) fn go_home(&mut self, home: &Home) {
-        if let (Language::Ipxe { at, .. }, Some(home)) = (&mut self.language, &home.at) {
+    pub(crate) fn go_home(&mut self, home: &HomeMenu) {
+        if let (MenuLanguage::Ipxe { at, .. }, Some(home)) = (&mut self.language, &home.at) {
             at.clone_from(home);
         }
         self.name.clone_from(&home.name);
@@ -77,40 +77,43 @@ impl Loaded<'_> {
     }
 
     /// The entry with this label; for iPXE by way of the scripts that the first one leads to.
-    pub(crate) async fn pick(&mut self, label: &str) -> Result<Choice, Failure> {
-        let none = || Failure::NoEntry(label.to_owned());
+    pub(crate) async fn pick(&mut self, label: &str) -> Result<BootChoice, BootFailure> {
+        let none = || BootFailure::NoEntry(label.to_owned());
         match &self.language {
-            Language::Pxelinux { .. } => menu::pxelinux(&self.text, label).choice.ok_or_else(none),
-            Language::Grub { known } => {
-                menu::grub(&self.text, label, &borrowed(known)).ok_or_else(none)
+            MenuLanguage::Pxelinux { .. } => {
+                menu::read_pxelinux_entry(&self.text, label).choice.ok_or_else(none)
             }
-            Language::Ipxe { .. } => self.run_script(label).await,
+            MenuLanguage::Grub { known } => {
+                menu::read_grub_entry(&self.text, label, &borrow_variables(known)).ok_or_else(none)
+            }
+            MenuLanguage::Ipxe { .. } => self.run_script(label).await,
         }
     }
 
-    async fn run_script(&mut self, label: &str) -> Result<Choice, Failure> {
+    async fn run_script(&mut self, label: &str) -> Result<BootChoice, BootFailure> {
         for _ in 0..CHAINED_SCRIPTS_MAX {
-            let Language::Ipxe { at, known } = &mut self.language else { break };
-            match menu::ipxe(&self.text, label, &borrowed(known)) {
-                None => return Err(Failure::NoEntry(label.to_owned())),
-                Some(Ipxe::Boot(choice)) => return Ok(choice),
-                Some(Ipxe::Chain(next)) => {
-                    *at = at.join(&next).ok_or(Failure::BadUrl(next))?;
-                    let text = fetch(&self.tftp, &self.behaviour, &mut self.http, at, true).await?;
+            let MenuLanguage::Ipxe { at, known } = &mut self.language else { break };
+            match menu::run_ipxe_script(&self.text, label, &borrow_variables(known)) {
+                None => return Err(BootFailure::NoEntry(label.to_owned())),
+                Some(IpxeEnd::Boot(choice)) => return Ok(choice),
+                Some(IpxeEnd::Chain(next)) => {
+                    *at = at.join(&next).ok_or(BootFailure::BadUrl(next))?;
+                    let text =
+                        fetch_url(&self.tftp, &self.behaviour, &mut self.http, at, true).await?;
                     self.name = at.to_string();
                     self.text = String::from_utf8_lossy(&text).into_owned();
                 }
             }
         }
-        Err(Failure::NoMenu)
+        Err(BootFailure::NoMenu)
     }
 
     /// The kernel and every initial disk, from where the menu says they are.
     pub(super) async fn images(
         &mut self,
-        choice: Choice,
-        steps: &mut Steps,
-    ) -> Result<(), Failure> {
+        choice: BootChoice,
+        steps: &mut BootSteps,
+    ) -> Result<(), BootFailure> {
         let initrds = choice.initrds.into_iter().map(|name| (name, BootStage::Initrd));
         for (name, stage) in std::iter::once((choice.kernel, BootStage::Kernel)).chain(initrds) {
             steps.enter(stage);
@@ -120,39 +123,39 @@ impl Loaded<'_> {
     }
 
     /// One file of an entry.
-    pub(crate) async fn fetch(&mut self, name: &str) -> Result<(), Failure> {
+    pub(crate) async fn fetch(&mut self, name: &str) -> Result<(), BootFailure> {
         let place = match &self.language {
-            Language::Pxelinux { folder } => Place::of(name, folder),
-            Language::Grub { .. } => Place::of_grub(name),
-            Language::Ipxe { at, .. } => at.join(name).map(Place::Url),
+            MenuLanguage::Pxelinux { folder } => MenuPlace::of(name, folder),
+            MenuLanguage::Grub { .. } => MenuPlace::of_grub(name),
+            MenuLanguage::Ipxe { at, .. } => at.join(name).map(MenuPlace::Url),
         };
-        match place.ok_or_else(|| Failure::BadUrl(name.to_owned()))? {
-            Place::Tftp(path) => must(&self.tftp, &self.behaviour, &path).await,
-            Place::Url(url) => {
-                fetch(&self.tftp, &self.behaviour, &mut self.http, &url, false).await.map(drop)
+        match place.ok_or_else(|| BootFailure::BadUrl(name.to_owned()))? {
+            MenuPlace::Tftp(path) => fetch_required_file(&self.tftp, &self.behaviour, &path).await,
+            MenuPlace::Url(url) => {
+                fetch_url(&self.tftp, &self.behaviour, &mut self.http, &url, false).await.map(drop)
             }
         }
     }
 }
 
-fn borrowed(known: &[(String, String)]) -> Vec<(&str, &str)> {
+fn borrow_variables(known: &[(String, String)]) -> Vec<(&str, &str)> {
     known.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
 /// Where a loader finds a name of its menu.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum MenuPlace {
     Tftp(String),
     Url(Url),
 }
 
-impl Place {
+impl MenuPlace {
     /// PXELINUX: a URL, or a path beside the loader.
     pub(super) fn of(name: &str, folder: &str) -> Option<Self> {
         if name.contains("://") {
             Url::parse(name).map(Self::Url)
         } else {
-            Some(Self::Tftp(under(folder, name)))
+            Some(Self::Tftp(resolve_pxelinux_name(folder, name)))
         }
     }
 
@@ -173,7 +176,7 @@ impl Place {
 }
 
 /// A name of PXELINUX: from the root with a leading slash or `::` (T-62), else beside the loader.
-pub(super) fn under(folder: &str, name: &str) -> String {
+pub(super) fn resolve_pxelinux_name(folder: &str, name: &str) -> String {
     match name.strip_prefix("::") {
         Some(path) => path.to_owned(),
         None if name.starts_with('/') => name.to_owned(),
@@ -188,14 +191,17 @@ mod tests {
 
     #[test]
     fn b2_b9_names_of_a_menu_lead_to_tftp_or_http() {
-        assert_eq!(Place::of("linux", "a/"), Some(Place::Tftp("a/linux".to_owned())));
-        assert_eq!(Place::of("::linux", "a/"), Some(Place::Tftp("linux".to_owned())));
-        assert_eq!(Place::of("/linux", "a/"), Some(Place::Tftp("/linux".to_owned())));
+        assert_eq!(MenuPlace::of("linux", "a/"), Some(MenuPlace::Tftp("a/linux".to_owned())));
+        assert_eq!(MenuPlace::of("::linux", "a/"), Some(MenuPlace::Tftp("linux".to_owned())));
+        assert_eq!(MenuPlace::of("/linux", "a/"), Some(MenuPlace::Tftp("/linux".to_owned())));
         let url = Url::parse("http://127.0.0.1:8080/k").unwrap();
-        assert_eq!(Place::of("http://127.0.0.1:8080/k", ""), Some(Place::Url(url.clone())));
-        assert_eq!(Place::of_grub("(http,127.0.0.1:8080)/k"), Some(Place::Url(url)));
-        assert_eq!(Place::of_grub("(tftp,127.0.0.1)/k"), Some(Place::Tftp("/k".to_owned())));
-        assert_eq!(Place::of_grub("/k"), Some(Place::Tftp("/k".to_owned())));
-        assert_eq!(Place::of_grub("(hd0)/k"), None);
+        assert_eq!(MenuPlace::of("http://127.0.0.1:8080/k", ""), Some(MenuPlace::Url(url.clone())));
+        assert_eq!(MenuPlace::of_grub("(http,127.0.0.1:8080)/k"), Some(MenuPlace::Url(url)));
+        assert_eq!(
+            MenuPlace::of_grub("(tftp,127.0.0.1)/k"),
+            Some(MenuPlace::Tftp("/k".to_owned()))
+        );
+        assert_eq!(MenuPlace::of_grub("/k"), Some(MenuPlace::Tftp("/k".to_owned())));
+        assert_eq!(MenuPlace::of_grub("(hd0)/k"), None);
     }
 }

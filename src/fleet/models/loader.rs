@@ -2,7 +2,7 @@
 
 /// What a boot file is, as far as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loader {
+pub(crate) enum LoaderKind {
     Pxelinux,
     Shim,
     Grub,
@@ -11,7 +11,7 @@ pub(crate) enum Loader {
     Unknown,
 }
 
-impl Loader {
+impl LoaderKind {
     pub(crate) fn of(name: &str) -> Self {
         let file = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
         let begins = |words: &[&str]| words.iter().any(|word| file.starts_with(word));
@@ -32,7 +32,7 @@ impl Loader {
 }
 
 /// The directory of a loader, with its slash; empty at the root (B-2).
-pub(crate) fn folder(loader: &str) -> String {
+pub(crate) fn find_loader_folder(loader: &str) -> String {
     loader.rsplit_once('/').map_or_else(String::new, |(folder, _)| format!("{folder}/"))
 }
 
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn b2_a_loader_has_a_folder() {
-        assert_eq!(folder("pxelinux.0"), "");
-        assert_eq!(folder("a/b/pxelinux.0"), "a/b/");
+        assert_eq!(find_loader_folder("pxelinux.0"), "");
+        assert_eq!(find_loader_folder("a/b/pxelinux.0"), "a/b/");
     }
 }

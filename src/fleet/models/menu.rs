@@ -8,28 +8,28 @@ use std::collections::HashMap;
 /// What an entry boots. Names are as written in the menu: a path, an `http://` URL, or GRUB's
 /// `(http,address)/path`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Choice {
+pub(crate) struct BootChoice {
     pub(crate) kernel: String,
     pub(crate) initrds: Vec<String>,
     /// What is handed to the kernel.
     pub(crate) arguments: String,
     /// Lines of the menu that name these, from 1; 0 where there is none.
-    pub(crate) lines: Lines,
+    pub(crate) lines: ChoiceLines,
 }
 
 /// Which lines of a menu name the parts of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lines {
+pub(crate) struct ChoiceLines {
     pub(crate) kernel: usize,
     pub(crate) initrd: usize,
     pub(crate) arguments: usize,
 }
 
 /// Labels of a PXELINUX configuration, the default one first.
-pub(super) fn pxelinux_labels(text: &str) -> Vec<String> {
+pub(super) fn list_pxelinux_labels(text: &str) -> Vec<String> {
     let (mut labels, mut default) = (Vec::new(), None);
     for line in text.lines() {
-        let (word, rest) = split_word(line);
+        let (word, rest) = split_first_word(line);
         match word.to_ascii_lowercase().as_str() {
             "label" => labels.push(rest.to_owned()),
             "default" if !rest.contains(".c32") => {
@@ -39,17 +39,17 @@ pub(super) fn pxelinux_labels(text: &str) -> Vec<String> {
             _ => {}
         }
     }
-    default_first(labels, default.as_deref())
+    put_default_first(labels, default.as_deref())
 }
 
 /// Ids or titles of a GRUB configuration, the default one first.
-pub(super) fn grub_labels(text: &str) -> Vec<String> {
+pub(super) fn list_grub_labels(text: &str) -> Vec<String> {
     let (mut labels, mut default) = (Vec::new(), None);
     for line in text.lines() {
-        let (word, rest) = split_word(line);
+        let (word, rest) = split_first_word(line);
         match word {
             "menuentry" => {
-                let words = unquoted(rest);
+                let words = split_menu_words(rest);
                 let id =
                     words.iter().position(|word| word == "--id").and_then(|at| words.get(at + 1));
                 labels.extend(id.or(words.first()).cloned());
@@ -64,14 +64,14 @@ pub(super) fn grub_labels(text: &str) -> Vec<String> {
         }
     }
     let by_number = default.and_then(|default| labels.get(default.parse::<usize>().ok()?).cloned());
-    default_first(labels, by_number.as_deref().or(default))
+    put_default_first(labels, by_number.as_deref().or(default))
 }
 
 /// Labels of an iPXE script's menu, the default one first; none where the script has no menu.
-pub(super) fn ipxe_labels(text: &str) -> Vec<String> {
+pub(super) fn list_ipxe_labels(text: &str) -> Vec<String> {
     let (mut labels, mut default) = (Vec::new(), None);
     for line in text.lines() {
-        let (word, rest) = split_word(line);
+        let (word, rest) = split_first_word(line);
         match word {
             "item" => {
                 let read = IpxeWords::read(rest, ITEM_VALUES);
@@ -91,10 +91,10 @@ pub(super) fn ipxe_labels(text: &str) -> Vec<String> {
             _ => {}
         }
     }
-    default_first(labels, default)
+    put_default_first(labels, default)
 }
 
-fn default_first(mut labels: Vec<String>, default: Option<&str>) -> Vec<String> {
+fn put_default_first(mut labels: Vec<String>, default: Option<&str>) -> Vec<String> {
     if let Some(at) = default.and_then(|default| labels.iter().position(|label| label == default)) {
         let first = labels.remove(at);
         labels.insert(0, first);
@@ -104,28 +104,28 @@ fn default_first(mut labels: Vec<String>, default: Option<&str>) -> Vec<String> 
 
 /// What PXELINUX reads from a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pxelinux {
+pub(crate) struct PxelinuxChoice {
     /// The menu program, such as `vesamenu.c32`, where one is named.
     pub(crate) program: Option<String>,
-    pub(crate) choice: Option<Choice>,
+    pub(crate) choice: Option<BootChoice>,
 }
 
 /// Reads a PXELINUX configuration for the entry with this label.
-pub(crate) fn pxelinux(text: &str, label: &str) -> Pxelinux {
-    let mut read = Pxelinux::default();
-    let mut choice = Choice::default();
+pub(crate) fn read_pxelinux_entry(text: &str, label: &str) -> PxelinuxChoice {
+    let mut read = PxelinuxChoice::default();
+    let mut choice = BootChoice::default();
     let mut inside = false;
     for (number, line) in (1..).zip(text.lines()) {
-        let (word, rest) = split_word(line);
+        let (word, rest) = split_first_word(line);
         match word.to_ascii_lowercase().as_str() {
             "ui" | "default" if rest.contains(".c32") => {
-                read.program = Some(split_word(rest).0.to_owned())
+                read.program = Some(split_first_word(rest).0.to_owned())
             }
             "label" => inside = rest == label,
             "kernel" | "linux" if inside => {
-                let (kernel, arguments) = split_word(rest);
+                let (kernel, arguments) = split_first_word(rest);
                 kernel.clone_into(&mut choice.kernel);
-                add_arguments(&mut choice, number, arguments);
+                add_kernel_arguments(&mut choice, number, arguments);
                 choice.lines.kernel = number;
             }
             "initrd" if inside => {
@@ -133,7 +133,7 @@ pub(crate) fn pxelinux(text: &str, label: &str) -> Pxelinux {
                 choice.lines.initrd = number;
             }
             "append" if inside => {
-                add_arguments(&mut choice, number, rest);
+                add_kernel_arguments(&mut choice, number, rest);
                 let given =
                     rest.split_whitespace().find_map(|argument| argument.strip_prefix("initrd="));
                 if given.is_some() {
@@ -151,16 +151,20 @@ pub(crate) fn pxelinux(text: &str, label: &str) -> Pxelinux {
 }
 
 /// Reads a GRUB configuration for the entry whose `--id` is this label, or whose title contains it.
-pub(crate) fn grub(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Choice> {
-    let mut variables = Variables::new(known);
-    let mut choice = Choice::default();
+pub(crate) fn read_grub_entry(
+    text: &str,
+    label: &str,
+    known: &[(&str, &str)],
+) -> Option<BootChoice> {
+    let mut variables = ScriptVariables::new(known);
+    let mut choice = BootChoice::default();
     let mut inside = false;
     for (number, line) in (1..).zip(text.lines()) {
-        let (word, rest) = split_word(line);
+        let (word, rest) = split_first_word(line);
         match word {
             "set" => variables.assign(rest.split_once('=')),
             "menuentry" => {
-                let words = unquoted(rest);
+                let words = split_menu_words(rest);
                 let id =
                     words.iter().position(|word| word == "--id").and_then(|at| words.get(at + 1));
                 inside = id.map_or_else(
@@ -169,12 +173,12 @@ pub(crate) fn grub(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ch
                 );
             }
             "linux" | "linuxefi" | "linux16" if inside => {
-                let (kernel, arguments) = split_word(rest);
+                let (kernel, arguments) = split_first_word(rest);
                 choice.kernel = variables.put_in(kernel);
-                add_arguments(
+                add_kernel_arguments(
                     &mut choice,
                     number,
-                    &variables.put_in(&unquoted(arguments).join(" ")),
+                    &variables.put_in(&split_menu_words(arguments).join(" ")),
                 );
                 choice.lines.kernel = number;
             }
@@ -192,31 +196,31 @@ pub(crate) fn grub(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ch
 
 /// What iPXE does at the end of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ipxe {
-    Boot(Choice),
+pub(crate) enum IpxeEnd {
+    Boot(BootChoice),
     /// Another script goes on.
     Chain(String),
 }
 
 /// Reads an iPXE script as it runs for a person who picks this label in the menu: with the label,
 /// from it on.
-pub(crate) fn ipxe(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ipxe> {
+pub(crate) fn run_ipxe_script(text: &str, label: &str, known: &[(&str, &str)]) -> Option<IpxeEnd> {
     if !text.starts_with("#!ipxe\n") {
         return None;
     }
-    let mut variables = Variables::new(known);
+    let mut variables = ScriptVariables::new(known);
     let marker = format!(":{label}");
     let is_marked = text.lines().any(|line| line.trim() == marker);
-    if !is_marked && !ipxe_labels(text).is_empty() {
+    if !is_marked && !list_ipxe_labels(text).is_empty() {
         // A person cannot pick what the menu does not have.
         return None;
     }
     let mut running = !is_marked;
-    let mut choice = Choice::default();
+    let mut choice = BootChoice::default();
     for (number, line) in (1..).zip(text.lines()) {
         // `kernel ... || goto failed`: only the first part runs when all is well.
         let command = line.split("||").next().unwrap_or_default().trim();
-        let (word, rest) = split_word(command);
+        let (word, rest) = split_first_word(command);
         running |= command == marker;
         match word {
             "set" => variables.assign(rest.split_once(char::is_whitespace)),
@@ -226,24 +230,24 @@ pub(crate) fn ipxe(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ip
                 match word {
                     "kernel" => {
                         choice.kernel = name;
-                        add_arguments(&mut choice, number, &variables.put_in(rest));
+                        add_kernel_arguments(&mut choice, number, &variables.put_in(rest));
                         choice.lines.kernel = number;
                     }
                     "initrd" => {
                         choice.initrds.push(name);
                         choice.lines.initrd = number;
                     }
-                    _ => return Some(Ipxe::Chain(name)),
+                    _ => return Some(IpxeEnd::Chain(name)),
                 }
             }
-            "boot" if !choice.kernel.is_empty() => return Some(Ipxe::Boot(choice)),
+            "boot" if !choice.kernel.is_empty() => return Some(IpxeEnd::Boot(choice)),
             _ => {}
         }
     }
-    (!choice.kernel.is_empty()).then_some(Ipxe::Boot(choice))
+    (!choice.kernel.is_empty()).then_some(IpxeEnd::Boot(choice))
 }
 
-fn add_arguments(choice: &mut Choice, line: usize, arguments: &str) {
+fn add_kernel_arguments(choice: &mut BootChoice, line: usize, arguments: &str) {
     if !arguments.is_empty() {
         let blank = if choice.arguments.is_empty() { "" } else { " " };
         choice.arguments.push_str(&format!("{blank}{arguments}"));
@@ -288,14 +292,14 @@ impl<'a> IpxeWords<'a> {
 }
 
 /// The first word of a line, and the rest without the blanks around it.
-fn split_word(line: &str) -> (&str, &str) {
+fn split_first_word(line: &str) -> (&str, &str) {
     let line = line.trim();
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     (word, rest.trim())
 }
 
 /// Words of a line in GRUB's quoting, `'` and `"` alike.
-fn unquoted(line: &str) -> Vec<String> {
+fn split_menu_words(line: &str) -> Vec<String> {
     let mut words = vec![];
     let mut word: Option<String> = None;
     let mut quote = None;
@@ -315,9 +319,9 @@ fn unquoted(line: &str) -> Vec<String> {
 }
 
 /// `set name=value` and `$name`, `${name}`.
-struct Variables(HashMap<String, String>);
+struct ScriptVariables(HashMap<String, String>);
 
-impl Variables {
+impl ScriptVariables {
     fn new(known: &[(&str, &str)]) -> Self {
         Self(known.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
@@ -357,14 +361,18 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn choice(kernel: &str, initrds: &[&str]) -> Choice {
+    fn choice(kernel: &str, initrds: &[&str]) -> BootChoice {
         let initrds = initrds.iter().map(|name| (*name).to_owned()).collect();
-        Choice { kernel: kernel.to_owned(), initrds, ..Choice::default() }
+        BootChoice { kernel: kernel.to_owned(), initrds, ..BootChoice::default() }
     }
 
     /// The names alone.
-    fn plain(choice: Option<Choice>) -> Option<Choice> {
-        choice.map(|choice| Choice { arguments: String::new(), lines: Lines::default(), ..choice })
+    fn plain(choice: Option<BootChoice>) -> Option<BootChoice> {
+        choice.map(|choice| BootChoice {
+            arguments: String::new(),
+            lines: ChoiceLines::default(),
+            ..choice
+        })
     }
 
     #[test]
@@ -373,7 +381,7 @@ mod tests {
                     APPEND initrd=/i1,/i2 quiet\n\
                     label b\n  menu label ^B\n  linux http://127.0.0.1/k\n  initrd \
                     http://127.0.0.1/i\n";
-        let read = pxelinux(text, "a");
+        let read = read_pxelinux_entry(text, "a");
         assert_eq!(read.program.as_deref(), Some("vesamenu.c32"));
         assert_eq!(
             read.choice.as_ref().map(|choice| choice.arguments.as_str()),
@@ -381,15 +389,15 @@ mod tests {
         );
         assert_eq!(
             read.choice.as_ref().unwrap().lines,
-            Lines { kernel: 5, initrd: 6, arguments: 6 }
+            ChoiceLines { kernel: 5, initrd: 6, arguments: 6 }
         );
-        assert_eq!(pxelinux_labels(text), ["local", "a", "b"]);
+        assert_eq!(list_pxelinux_labels(text), ["local", "a", "b"]);
         assert_eq!(plain(read.choice), Some(choice("/linux", &["/i1", "/i2"])));
         assert_eq!(
-            plain(pxelinux(text, "b").choice),
+            plain(read_pxelinux_entry(text, "b").choice),
             Some(choice("http://127.0.0.1/k", &["http://127.0.0.1/i"]))
         );
-        assert_eq!(pxelinux(text, "local").choice, None);
+        assert_eq!(read_pxelinux_entry(text, "local").choice, None);
     }
 
     #[test]
@@ -401,12 +409,12 @@ mod tests {
                     menuentry 'Other' {\n linux /o\n}\n";
         let http = "(http,127.0.0.1:8080)";
         assert_eq!(
-            plain(grub(text, "demo", &[])),
+            plain(read_grub_entry(text, "demo", &[])),
             Some(choice(&format!("{http}/k"), &[&format!("{http}/i"), "/j"]))
         );
-        assert_eq!(plain(grub(text, "Other", &[])), Some(choice("/o", &[])));
-        assert_eq!(grub(text, "local", &[]), None);
-        assert_eq!(grub_labels(&format!("set default=1\n{text}")), ["demo", "local", "Other"]);
+        assert_eq!(plain(read_grub_entry(text, "Other", &[])), Some(choice("/o", &[])));
+        assert_eq!(read_grub_entry(text, "local", &[]), None);
+        assert_eq!(list_grub_labels(&format!("set default=1\n{text}")), ["demo", "local", "Other"]);
     }
 
     #[test]
@@ -417,22 +425,24 @@ mod tests {
                     goto failed\n\
                     initrd ${base}/i || goto failed\nboot || goto failed\n:failed\nshell\n";
         let wanted = choice("http://127.0.0.1/k", &["http://127.0.0.1/i"]);
-        let Some(Ipxe::Boot(booted)) = ipxe(text, "demo", &[]) else { panic!("an entry") };
+        let Some(IpxeEnd::Boot(booted)) = run_ipxe_script(text, "demo", &[]) else {
+            panic!("an entry")
+        };
         assert_eq!(plain(Some(booted)), Some(wanted));
-        assert_eq!(ipxe_labels(text), ["demo"]);
-        assert_eq!(ipxe(&format!(" {text}"), "demo", &[]), None);
-        assert_eq!(ipxe(text, "nosuch", &[]), None, "nobody can pick it");
+        assert_eq!(list_ipxe_labels(text), ["demo"]);
+        assert_eq!(run_ipxe_script(&format!(" {text}"), "demo", &[]), None);
+        assert_eq!(run_ipxe_script(text, "nosuch", &[]), None, "nobody can pick it");
         let chain = "#!ipxe\nchain --replace menu.ipxe?mac=${mac}\n";
         assert_eq!(
-            ipxe(chain, "demo", &[("mac", "1-2")]),
-            Some(Ipxe::Chain("menu.ipxe?mac=1-2".to_owned()))
+            run_ipxe_script(chain, "demo", &[("mac", "1-2")]),
+            Some(IpxeEnd::Chain("menu.ipxe?mac=1-2".to_owned()))
         );
     }
 
     #[test]
     fn b11_the_label_of_an_ipxe_item_is_what_stands_behind_its_options() {
         let labels = |lines: &str| {
-            ipxe_labels(&format!(
+            list_ipxe_labels(&format!(
                 "#!ipxe\nmenu x\n{lines}\nchoose --timeout 9 --default b target\n"
             ))
         };
@@ -445,7 +455,10 @@ mod tests {
         ] {
             assert_eq!(labels(lines), wanted, "{lines}");
         }
-        assert_eq!(ipxe_labels("#!ipxe\nitem a\nitem b\nchoose --default=b target\n"), ["b", "a"]);
+        assert_eq!(
+            list_ipxe_labels("#!ipxe\nitem a\nitem b\nchoose --default=b target\n"),
+            ["b", "a"]
+        );
         let text = "#!ipxe\nitem --key i install Install\nitem --key r rescue Rescue\nchoose \
                     target && goto ${target}\n\
                     :install\nkernel -n k /k1\nboot\n:rescue\nkernel --timeout=9 /k2 -q\ninitrd \
@@ -453,7 +466,9 @@ mod tests {
         for (label, wanted) in
             [("install", choice("/k1", &[])), ("rescue", choice("/k2", &["/i2"]))]
         {
-            let Some(Ipxe::Boot(booted)) = ipxe(text, label, &[]) else { panic!("{label}") };
+            let Some(IpxeEnd::Boot(booted)) = run_ipxe_script(text, label, &[]) else {
+                panic!("{label}")
+            };
             assert_eq!(plain(Some(booted)), Some(wanted));
         }
     }

@@ -14,80 +14,84 @@ mod uefi_http;
 
 use std::rc::Rc;
 
-use super::clients::lease::Lease;
-use super::clients::station::Station;
-use super::net::dhcp::Speaker;
-use super::report::steps::Steps;
-use crate::failure::Failure;
+use super::clients::lease::MachineLease;
+use super::clients::station::MachineStation;
+use super::net::dhcp::DhcpSpeaker;
+use super::report::steps::BootSteps;
+use crate::failure::BootFailure;
 use crate::limits::CHAINED_LOADERS_MAX;
 use ringboot_observe::events::BootStage;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
-pub(super) use boot::Boot;
-pub(super) use grub::shim_names;
-pub(super) use loaded::Loaded;
-pub(super) use loader::{Loader, folder};
-pub use model::Model;
+pub(super) use boot::BootingMachine;
+pub(super) use grub::list_shim_names;
+pub(super) use loaded::RunningLoader;
+pub(super) use loader::{LoaderKind, find_loader_folder};
+pub use model::FirmwareModel;
 
 /// From power-on to the last octet of the initial disk. A loader that is an iPXE asks DHCP once
 /// more.
-pub(super) async fn boot(
-    station: &mut Station,
-    model: Model,
+pub(super) async fn boot_model(
+    station: &mut MachineStation,
+    model: FirmwareModel,
     pick: &str,
-    steps: &mut Steps,
-    lease: &mut Option<Lease>,
-) -> Result<(), Failure> {
+    steps: &mut BootSteps,
+    lease: &mut Option<MachineLease>,
+) -> Result<(), BootFailure> {
     let context = Rc::clone(&station.context);
-    let mut boot =
-        Boot { context: &context, port: station.port, rom: model.rom(), arch: model.arch() };
+    let mut boot = BootingMachine {
+        context: &context,
+        port: station.port,
+        rom: model.rom(),
+        arch: model.arch(),
+    };
     let mut speaker = model.speaker();
     let mut file = String::new();
     for _ in 0..CHAINED_LOADERS_MAX {
         let answer = station.acquire(speaker).await?;
-        *lease = Some(Lease::of(station.port, &answer));
+        *lease = Some(MachineLease::of(station.port, &answer));
         let address = answer.address;
         match model {
-            Model::UBoot => return boot.u_boot(address, pick, steps).await,
-            Model::RaspberryPi => return boot.raspberry_pi(address, steps).await,
+            FirmwareModel::UBoot => return boot.u_boot(address, pick, steps).await,
+            FirmwareModel::RaspberryPi => return boot.raspberry_pi(address, steps).await,
             _ => {}
         }
-        file = answer.boot_file.ok_or(Failure::NoBootFile)?;
-        let loader = match Loader::of(&file) {
-            Loader::Unknown => model.usual_loader(),
+        file = answer.boot_file.ok_or(BootFailure::NoBootFile)?;
+        let loader = match LoaderKind::of(&file) {
+            LoaderKind::Unknown => model.usual_loader(),
             known => known,
         };
-        let by_http = matches!(speaker, Speaker::UefiHttp(_));
-        steps.enter(if loader == Loader::Script { BootStage::Menu } else { BootStage::Loader });
+        let by_http = matches!(speaker, DhcpSpeaker::UefiHttp(_));
+        steps.enter(if loader == LoaderKind::Script { BootStage::Menu } else { BootStage::Loader });
         let mut loaded = match loader {
-            Loader::Script => boot.ipxe(address, &file).await?,
-            Loader::Ipxe | Loader::Unknown => {
+            LoaderKind::Script => boot.ipxe(address, &file).await?,
+            LoaderKind::Ipxe | LoaderKind::Unknown => {
                 if by_http {
                     boot.uefi_http(address, &file).await?;
                 } else {
                     boot.fetch_first(address, &file).await?;
                 }
                 steps.enter(BootStage::Dhcp);
-                speaker = Speaker::Ipxe(boot.arch.number());
+                speaker = DhcpSpeaker::Ipxe(boot.arch.number());
                 boot.rom = ClientBehaviour::ipxe();
                 continue;
             }
-            Loader::Pxelinux => boot.pxelinux(address, &file, steps).await?,
+            LoaderKind::Pxelinux => boot.pxelinux(address, &file, steps).await?,
             _ if by_http => {
                 let url = boot.uefi_http(address, &file).await?;
-                if loader == Loader::Shim {
+                if loader == LoaderKind::Shim {
                     return boot.shim_by_http(address, &url).await;
                 }
                 steps.enter(BootStage::Dhcp);
-                let address = station.acquire(Speaker::Grub).await?.address;
+                let address = station.acquire(DhcpSpeaker::Grub).await?.address;
                 steps.enter(BootStage::Menu);
                 boot.grub_by_http(address, &url).await?
             }
-            Loader::Shim => boot.shim_and_grub(address, &file, steps).await?,
-            Loader::Grub => boot.grub(address, &file, steps).await?,
+            LoaderKind::Shim => boot.shim_and_grub(address, &file, steps).await?,
+            LoaderKind::Grub => boot.grub(address, &file, steps).await?,
         };
         let choice = loaded.pick(pick).await?;
         return loaded.images(choice, steps).await;
     }
-    Err(Failure::LoaderLoop(file))
+    Err(BootFailure::LoaderLoop(file))
 }

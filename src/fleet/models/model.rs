@@ -1,13 +1,13 @@
 //! Which firmware a machine has: its name, who speaks DHCP and TFTP for it, and its processor.
 
-use super::loader::Loader;
-use crate::net::dhcp::Speaker;
+use super::loader::LoaderKind;
+use crate::net::dhcp::DhcpSpeaker;
 use ringboot_protocol::model::machine::{Arch, Mac};
 use ringboot_protocol::tftp::client::{AskedOption, ClientBehaviour};
 
 /// Which firmware a machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Model {
+pub enum FirmwareModel {
     /// A BIOS ROM that is not iPXE, and PXELINUX.
     BiosPxelinux,
     /// iPXE in the card's ROM, on BIOS.
@@ -24,7 +24,7 @@ pub enum Model {
     RaspberryPi,
 }
 
-impl Model {
+impl FirmwareModel {
     pub const ALL: [Self; 7] = [
         Self::BiosPxelinux,
         Self::BiosIpxe,
@@ -49,15 +49,15 @@ impl Model {
     }
 
     /// Who speaks DHCP when this machine is switched on.
-    pub(crate) fn speaker(self) -> Speaker {
+    pub(crate) fn speaker(self) -> DhcpSpeaker {
         match self {
-            Self::BiosPxelinux => Speaker::BiosRom,
-            Self::BiosIpxe => Speaker::Ipxe(Arch::Bios.number()),
-            Self::UefiPxe => Speaker::UefiPxe(Arch::UefiX64.number()),
-            Self::UefiHttp => Speaker::UefiHttp(X64_HTTP),
-            Self::IpxeHttp => Speaker::Ipxe(Arch::UefiX64.number()),
-            Self::UBoot => Speaker::UBoot,
-            Self::RaspberryPi => Speaker::RaspberryPi,
+            Self::BiosPxelinux => DhcpSpeaker::BiosRom,
+            Self::BiosIpxe => DhcpSpeaker::Ipxe(Arch::Bios.number()),
+            Self::UefiPxe => DhcpSpeaker::UefiPxe(Arch::UefiX64.number()),
+            Self::UefiHttp => DhcpSpeaker::UefiHttp(X64_HTTP),
+            Self::IpxeHttp => DhcpSpeaker::Ipxe(Arch::UefiX64.number()),
+            Self::UBoot => DhcpSpeaker::UBoot,
+            Self::RaspberryPi => DhcpSpeaker::RaspberryPi,
         }
     }
 
@@ -76,7 +76,7 @@ impl Model {
         match self {
             Self::UefiPxe | Self::UefiHttp => ClientBehaviour::edk2(),
             Self::BiosPxelinux | Self::BiosIpxe | Self::IpxeHttp => ClientBehaviour::ipxe(),
-            Self::UBoot => u_boot_manners(),
+            Self::UBoot => build_u_boot_behaviour(),
             Self::RaspberryPi => ClientBehaviour::pi4(),
         }
     }
@@ -90,11 +90,11 @@ impl Model {
     }
 
     /// What a boot file of an unknown name is to this machine.
-    pub(super) fn usual_loader(self) -> Loader {
+    pub(super) fn usual_loader(self) -> LoaderKind {
         match self {
-            Self::BiosPxelinux => Loader::Pxelinux,
-            Self::UefiPxe => Loader::Shim,
-            _ => Loader::Ipxe,
+            Self::BiosPxelinux => LoaderKind::Pxelinux,
+            Self::UefiPxe => LoaderKind::Shim,
+            _ => LoaderKind::Ipxe,
         }
     }
 }
@@ -103,7 +103,7 @@ impl Model {
 const X64_HTTP: u16 = 16;
 
 /// An arm64 build of U-Boot asks for no size. `tftpwindowsize` is 1 where nobody has set it.
-fn u_boot_manners() -> ClientBehaviour {
+fn build_u_boot_behaviour() -> ClientBehaviour {
     let mut behaviour = ClientBehaviour::uboot(1);
     behaviour.asks.retain(|ask| *ask != AskedOption::Tsize);
     behaviour
@@ -115,6 +115,9 @@ mod tests {
 
     #[test]
     fn t18_uboot_asks_in_the_order_that_was_captured() {
-        assert_eq!(u_boot_manners().asks, [AskedOption::Timeout(5), AskedOption::Blksize(1468)]);
+        assert_eq!(
+            build_u_boot_behaviour().asks,
+            [AskedOption::Timeout(5), AskedOption::Blksize(1468)]
+        );
     }
 }

@@ -6,26 +6,26 @@
 
 use std::net::Ipv4Addr;
 
-use super::boot::Boot;
-use crate::clients::fetch::must;
-use crate::clients::tftp::Fetched;
-use crate::failure::Failure;
-use crate::report::steps::Steps;
+use super::boot::BootingMachine;
+use crate::clients::fetch::fetch_required_file;
+use crate::clients::tftp::FetchedTftp;
+use crate::failure::BootFailure;
+use crate::report::steps::BootSteps;
 use ringboot_observe::events::BootStage;
 
 /// What config.txt says of the files that follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Config {
+struct PiConfig {
     kernel: String,
     initramfs: Option<String>,
 }
 
-impl Boot<'_> {
+impl BootingMachine<'_> {
     pub(super) async fn raspberry_pi(
         &self,
         address: Ipv4Addr,
-        steps: &mut Steps,
-    ) -> Result<(), Failure> {
+        steps: &mut BootSteps,
+    ) -> Result<(), BootFailure> {
         steps.enter(BootStage::Loader);
         let tftp = self.tftp(address);
         let folder = self.raspberry_pi_folder(address).await?;
@@ -33,16 +33,16 @@ impl Boot<'_> {
         tftp.fetch(&self.rom, &in_folder("config.txt"), false).await?;
         self.miss(address, &folder, &["pieeprom.sig", "recover4.elf", "recovery.elf"]).await?;
         for name in ["start4.elf", "fixup4.dat"] {
-            must(&tftp, &self.rom, &in_folder(name)).await?;
+            fetch_required_file(&tftp, &self.rom, &in_folder(name)).await?;
         }
         // From here on start4.elf asks.
         steps.enter(BootStage::Menu);
         let config = match tftp.fetch(&self.rom, &in_folder("config.txt"), true).await? {
-            Fetched::File(text) => Config::parse(&String::from_utf8_lossy(&text)),
-            Fetched::Missing => Config::parse(""),
+            FetchedTftp::File(text) => PiConfig::parse(&String::from_utf8_lossy(&text)),
+            FetchedTftp::Missing => PiConfig::parse(""),
         };
         self.miss(address, &folder, &["dt-blob.bin", "bootcfg.txt"]).await?;
-        must(&tftp, &self.rom, &in_folder("bcm2711-rpi-4-b.dtb")).await?;
+        fetch_required_file(&tftp, &self.rom, &in_folder("bcm2711-rpi-4-b.dtb")).await?;
         self.miss(
             address,
             &folder,
@@ -50,21 +50,21 @@ impl Boot<'_> {
         )
         .await?;
         steps.enter(BootStage::Kernel);
-        must(&tftp, &self.rom, &in_folder(&config.kernel)).await?;
+        fetch_required_file(&tftp, &self.rom, &in_folder(&config.kernel)).await?;
         if let Some(initramfs) = &config.initramfs {
             steps.enter(BootStage::Initrd);
-            must(&tftp, &self.rom, &in_folder(initramfs)).await?;
+            fetch_required_file(&tftp, &self.rom, &in_folder(initramfs)).await?;
         }
         Ok(())
     }
 
     /// The serial number's directory where start4.elf or start.elf is in it; else the root.
-    async fn raspberry_pi_folder(&self, address: Ipv4Addr) -> Result<String, Failure> {
+    async fn raspberry_pi_folder(&self, address: Ipv4Addr) -> Result<String, BootFailure> {
         let [.., a, b, c, d] = self.port.uuid.0;
         let folder = format!("{a:02x}{b:02x}{c:02x}{d:02x}/");
         for name in ["start4.elf", "start.elf"] {
             if self.tftp(address).fetch(&self.rom, &format!("{folder}{name}"), false).await?
-                != Fetched::Missing
+                != FetchedTftp::Missing
             {
                 return Ok(folder);
             }
@@ -73,7 +73,12 @@ impl Boot<'_> {
     }
 
     /// Names that need not be there.
-    async fn miss(&self, address: Ipv4Addr, folder: &str, names: &[&str]) -> Result<(), Failure> {
+    async fn miss(
+        &self,
+        address: Ipv4Addr,
+        folder: &str,
+        names: &[&str],
+    ) -> Result<(), BootFailure> {
         for name in names {
             self.tftp(address).fetch(&self.rom, &format!("{folder}{name}"), false).await?;
         }
@@ -81,7 +86,7 @@ impl Boot<'_> {
     }
 }
 
-impl Config {
+impl PiConfig {
     fn parse(text: &str) -> Self {
         let kernel =
             text.lines().find_map(|line| line.trim().strip_prefix("kernel=")).map(str::trim);
@@ -101,11 +106,14 @@ mod tests {
 
     #[test]
     fn b14_config_txt_names_kernel_and_initramfs() {
-        let config = Config::parse(
+        let config = PiConfig::parse(
             "arm_64bit=1\nkernel=demo/vmlinuz\ninitramfs demo/initrd.img followkernel\n",
         );
         let initramfs = Some("demo/initrd.img".to_owned());
-        assert_eq!(config, Config { kernel: "demo/vmlinuz".to_owned(), initramfs });
-        assert_eq!(Config::parse(""), Config { kernel: "kernel8.img".to_owned(), initramfs: None });
+        assert_eq!(config, PiConfig { kernel: "demo/vmlinuz".to_owned(), initramfs });
+        assert_eq!(
+            PiConfig::parse(""),
+            PiConfig { kernel: "kernel8.img".to_owned(), initramfs: None }
+        );
     }
 }

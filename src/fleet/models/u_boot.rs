@@ -3,41 +3,44 @@
 
 use std::net::Ipv4Addr;
 
-use super::boot::{Boot, shortened};
-use super::loaded::{Language, Loaded, Place};
+use super::boot::{BootingMachine, list_shortened_addresses};
+use super::loaded::{MenuLanguage, MenuPlace, RunningLoader};
 use super::menu;
-use crate::clients::fetch::must;
-use crate::clients::http::{Agent, Http};
-use crate::failure::Failure;
-use crate::report::steps::Steps;
+use crate::clients::fetch::fetch_required_file;
+use crate::clients::http::{HttpAgent, HttpFetcher};
+use crate::failure::BootFailure;
+use crate::report::steps::BootSteps;
 use ringboot_observe::events::BootStage;
 
-impl Boot<'_> {
+impl BootingMachine<'_> {
     /// The menu, then the entry that was picked (of several of this name the first that begins so):
     /// initial disk before kernel.
     pub(super) async fn u_boot(
         &self,
         address: Ipv4Addr,
         pick: &str,
-        steps: &mut Steps,
-    ) -> Result<(), Failure> {
+        steps: &mut BootSteps,
+    ) -> Result<(), BootFailure> {
         steps.enter(BootStage::Menu);
         let tftp = self.tftp(address);
         let (name, text) = self.search(&tftp, &self.rom, self.u_boot_names(address)).await?;
-        let http = Http::new(self.context, Agent::Grub, address);
-        let language = Language::Pxelinux { folder: String::new() };
-        let mut loaded = Loaded { tftp, http, behaviour: self.rom.clone(), language, name, text };
-        let labels = menu::pxelinux_labels(&loaded.text);
+        let http = HttpFetcher::new(self.context, HttpAgent::Grub, address);
+        let language = MenuLanguage::Pxelinux { folder: String::new() };
+        let mut loaded =
+            RunningLoader { tftp, http, behaviour: self.rom.clone(), language, name, text };
+        let labels = menu::list_pxelinux_labels(&loaded.text);
         let label =
             labels.iter().find(|label| label.starts_with(pick)).map_or(pick, String::as_str);
         let choice = loaded.pick(label).await?;
         let initrds = choice.initrds.iter().map(|name| (name, BootStage::Initrd));
         for (name, stage) in initrds.chain([(&choice.kernel, BootStage::Kernel)]) {
             steps.enter(stage);
-            match Place::of(name, "") {
-                Some(Place::Tftp(path)) => must(&loaded.tftp, &self.rom, &path).await?,
+            match MenuPlace::of(name, "") {
+                Some(MenuPlace::Tftp(path)) => {
+                    fetch_required_file(&loaded.tftp, &self.rom, &path).await?
+                }
                 // It has no HTTP here.
-                _ => return Err(Failure::BadUrl(name.clone())),
+                _ => return Err(BootFailure::BadUrl(name.clone())),
             }
         }
         Ok(())
@@ -47,7 +50,7 @@ impl Boot<'_> {
     /// is `default-arm`.
     fn u_boot_names(&self, address: Ipv4Addr) -> Vec<String> {
         let mut names = vec![format!("01-{}", self.port.mac.dashed())];
-        names.extend(shortened(address));
+        names.extend(list_shortened_addresses(address));
         names.extend(["default-arm", "default"].map(str::to_owned));
         names.into_iter().map(|name| format!("pxelinux.cfg/{name}")).collect()
     }

@@ -2,19 +2,23 @@
 
 use std::net::Ipv4Addr;
 
-use super::boot::Boot;
-use super::grub::shim_names;
-use super::loader::folder;
-use crate::clients::http::{Agent, Http};
+use super::boot::BootingMachine;
+use super::grub::list_shim_names;
+use super::loader::find_loader_folder;
+use crate::clients::http::{HttpAgent, HttpFetcher};
 use crate::clients::url::Url;
-use crate::failure::Failure;
+use crate::failure::BootFailure;
 
-impl Boot<'_> {
+impl BootingMachine<'_> {
     /// Fetches the file of a URL; gives where it was. A server that does not tell the size ends the
     /// attempt.
-    pub(super) async fn uefi_http(&self, address: Ipv4Addr, file: &str) -> Result<Url, Failure> {
-        let url = Url::parse(file).ok_or_else(|| Failure::BadUrl(file.to_owned()))?;
-        let mut http = Http::new(self.context, Agent::Edk2, address);
+    pub(super) async fn uefi_http(
+        &self,
+        address: Ipv4Addr,
+        file: &str,
+    ) -> Result<Url, BootFailure> {
+        let url = Url::parse(file).ok_or_else(|| BootFailure::BadUrl(file.to_owned()))?;
+        let mut http = HttpFetcher::new(self.context, HttpAgent::Edk2, address);
         http.head(&url).await?;
         http.fetch(&url, false).await?;
         Ok(url)
@@ -22,11 +26,15 @@ impl Boot<'_> {
 
     /// Debian 12's shim over HTTP Boot fetches GRUB, which then stops at its prompt without a
     /// request: no boot (captures `uefi-http-shim`, `arm64-http-shim`).
-    pub(super) async fn shim_by_http(&self, address: Ipv4Addr, shim: &Url) -> Result<(), Failure> {
-        let mut http = Http::new(self.context, Agent::Edk2, address);
-        let (_, grub) = shim_names(&folder(&shim.path), self.arch);
+    pub(super) async fn shim_by_http(
+        &self,
+        address: Ipv4Addr,
+        shim: &Url,
+    ) -> Result<(), BootFailure> {
+        let mut http = HttpFetcher::new(self.context, HttpAgent::Edk2, address);
+        let (_, grub) = list_shim_names(&find_loader_folder(&shim.path), self.arch);
         // The slash is shim's.
         http.fetch(&Url { path: format!("/{grub}"), ..shim.clone() }, false).await?;
-        Err(Failure::GrubPrompt)
+        Err(BootFailure::GrubPrompt)
     }
 }

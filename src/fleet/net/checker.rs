@@ -4,16 +4,16 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::wire::Verify;
-use crate::content::Content;
-use crate::failure::Failure;
+use super::wire::ContentProof;
+use crate::content::ExpectedContent;
+use crate::failure::BootFailure;
 use crate::limits::{MENU_OCTETS_MAX, SAMPLE_OCTETS};
-use crate::measure::progress::Progress;
+use crate::measure::progress::FleetProgress;
 use ringboot_protocol::boot::pe::HEAD_BYTES;
 
 /// A file that came, in whole or as a sample.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct WalkedFile {
     /// A TFTP name or a URL.
     pub(crate) name: String,
     /// The whole file, as far as the server told or sent it.
@@ -26,13 +26,13 @@ pub(crate) struct Asked {
 
 /// Checks the octets of one file as they come, in any order of arrival that a transfer allows.
 #[derive(Debug)]
-pub(crate) struct Checker {
-    progress: Arc<Progress>,
-    verify: Verify,
+pub(crate) struct ContentChecker {
+    progress: Arc<FleetProgress>,
+    verify: ContentProof,
     /// For a walk: files are sampled, and their first octets kept.
     walks: bool,
     name: Box<str>,
-    expected: Option<Content>,
+    expected: Option<ExpectedContent>,
     /// Where the machine wants to read the file itself (menus and scripts).
     keep: Option<Vec<u8>>,
     /// The part of the file that is wanted; None: all of it.
@@ -42,13 +42,13 @@ pub(crate) struct Checker {
     head: Vec<u8>,
 }
 
-impl Checker {
+impl ContentChecker {
     /// For all of a file that nobody reads.
     pub(crate) fn new(
-        progress: &Arc<Progress>,
-        verify: Verify,
+        progress: &Arc<FleetProgress>,
+        verify: ContentProof,
         name: &str,
-        expected: Option<Content>,
+        expected: Option<ExpectedContent>,
     ) -> Self {
         Self {
             progress: Arc::clone(progress),
@@ -82,24 +82,26 @@ impl Checker {
     pub(crate) fn reads(&self) -> bool {
         self.walks
             || self.keep.is_some()
-            || (self.verify == Verify::Full && self.expected.is_some())
+            || (self.verify == ContentProof::Full && self.expected.is_some())
     }
 
     /// The next octets of the file. A piece that is not what the file has there fails the machine.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let expected = self.expected.as_ref().filter(|_| self.verify == Verify::Full);
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), BootFailure> {
+        let expected = self.expected.as_ref().filter(|_| self.verify == ContentProof::Full);
         if let Some(content) = expected.filter(|content| !content.matches(self.offset(), bytes)) {
             let name = self.name.to_string();
             return Err(match content.first_difference(self.offset(), bytes) {
-                Some(end) if end == content.octets() => {
-                    Failure::WrongLength(name, self.offset() + bytes.len() as u64, content.octets())
-                }
-                at => Failure::WrongContent(name, at.unwrap_or(self.offset())),
+                Some(end) if end == content.octets() => BootFailure::WrongLength(
+                    name,
+                    self.offset() + bytes.len() as u64,
+                    content.octets(),
+                ),
+                at => BootFailure::WrongContent(name, at.unwrap_or(self.offset())),
             });
         }
         if let Some(kept) = &mut self.keep {
             if kept.len() + bytes.len() > MENU_OCTETS_MAX {
-                return Err(Failure::MenuTooLong(self.name.to_string()));
+                return Err(BootFailure::MenuTooLong(self.name.to_string()));
             }
             kept.extend_from_slice(bytes);
         }
@@ -152,8 +154,8 @@ impl Checker {
     }
 
     /// For the walk's list: what came, of a file that is `octets` long.
-    pub(crate) fn asked(&self, name: String, octets: u64, took: Duration) -> Asked {
-        Asked { name, octets, received: self.received, head: self.head.clone(), took }
+    pub(crate) fn asked(&self, name: String, octets: u64, took: Duration) -> WalkedFile {
+        WalkedFile { name, octets, received: self.received, head: self.head.clone(), took }
     }
 
     /// The transfer begins again from the first octet. What had come still counts as traffic.
@@ -166,11 +168,11 @@ impl Checker {
     }
 
     /// The transfer has ended: every octet must be there. Gives what was kept.
-    pub(crate) fn finish(&mut self) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn finish(&mut self) -> Result<Vec<u8>, BootFailure> {
         let whole = self.part.as_ref().map(|part| part.end - part.start);
-        match whole.or(self.expected.as_ref().map(Content::octets)) {
-            Some(octets) if self.verify != Verify::None && octets != self.received => {
-                Err(Failure::WrongLength(self.name.to_string(), self.received, octets))
+        match whole.or(self.expected.as_ref().map(ExpectedContent::octets)) {
+            Some(octets) if self.verify != ContentProof::None && octets != self.received => {
+                Err(BootFailure::WrongLength(self.name.to_string(), self.received, octets))
             }
             _ => Ok(self.keep.take().unwrap_or_default()),
         }

@@ -6,56 +6,56 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::checker::{Asked, Checker};
-use super::hub::Hub;
-use super::wire::Wire;
-use crate::content::{Content, Contents};
+use super::checker::{ContentChecker, WalkedFile};
+use super::hub::TransferHub;
+use super::wire::WireSettings;
+use crate::content::{ContentMap, ExpectedContent};
 use crate::limits::READ_OCTETS;
-use crate::measure::progress::Progress;
-use crate::pace::Pace;
+use crate::measure::progress::FleetProgress;
+use crate::pace::FleetPace;
 
 /// Shared by the machines of a fleet; all of them run on one thread.
 #[derive(Debug)]
-pub(crate) struct Context {
+pub(crate) struct FleetContext {
     pub(crate) tftp: SocketAddr,
-    pub(crate) contents: Contents,
-    pub(crate) pace: Pace,
-    pub(crate) progress: Arc<Progress>,
+    pub(crate) contents: ContentMap,
+    pub(crate) pace: FleetPace,
+    pub(crate) progress: Arc<FleetProgress>,
     /// A walk, in which files are sampled and every request is written down.
-    pub(crate) walking: Option<Walking>,
-    pub(crate) wire: Wire,
+    pub(crate) walking: Option<WalkContext>,
+    pub(crate) wire: WireSettings,
     /// All TFTP of the fleet.
-    pub(crate) hub: Rc<Hub>,
+    pub(crate) hub: Rc<TransferHub>,
     scratch: RefCell<Box<[u8]>>,
 }
 
-impl Context {
+impl FleetContext {
     pub(crate) fn new(
         tftp: SocketAddr,
-        contents: Contents,
-        pace: Pace,
-        progress: Arc<Progress>,
+        contents: ContentMap,
+        pace: FleetPace,
+        progress: Arc<FleetProgress>,
     ) -> Self {
         let scratch = RefCell::new(vec![0; READ_OCTETS].into_boxed_slice());
-        let wire = Wire::default();
-        let hub = Rc::new(Hub::new(tftp, &wire, 0));
+        let wire = WireSettings::default();
+        let hub = Rc::new(TransferHub::new(tftp, &wire, 0));
         Self { tftp, contents, pace, progress, walking: None, wire, hub, scratch }
     }
 
     /// The same with other ways than the usual on the network, whose troubles depend on `seed`.
-    pub(crate) fn with_wire(self, wire: Wire, seed: u64) -> Self {
-        Self { hub: Rc::new(Hub::new(self.tftp, &wire, seed)), wire, ..self }
+    pub(crate) fn with_wire(self, wire: WireSettings, seed: u64) -> Self {
+        Self { hub: Rc::new(TransferHub::new(self.tftp, &wire, seed)), wire, ..self }
     }
 
     /// The same for a walk from this address.
     pub(crate) fn walking(
         tftp: SocketAddr,
-        pace: Pace,
+        pace: FleetPace,
         source: Ipv4Addr,
         ours: Vec<Ipv4Addr>,
     ) -> Self {
-        let walking = Some(Walking { source, ours, asked: RefCell::default() });
-        Self { walking, ..Self::new(tftp, Contents::default(), pace, Arc::default()) }
+        let walking = Some(WalkContext { source, ours, asked: RefCell::default() });
+        Self { walking, ..Self::new(tftp, ContentMap::default(), pace, Arc::default()) }
     }
 
     /// Where a machine speaks from to this server: the address it was given where this host has it,
@@ -78,34 +78,38 @@ impl Context {
         work(&mut self.scratch.borrow_mut())
     }
 
-    pub(crate) fn expected(&self, name: &str) -> Option<&Content> {
+    pub(crate) fn expected(&self, name: &str) -> Option<&ExpectedContent> {
         self.contents.find(name)
     }
 
     /// What checks a file of this name, and keeps it where the machine wants to read it itself.
-    pub(crate) fn checker(&self, name: &str, keep: bool) -> Checker {
-        let checker =
-            Checker::new(&self.progress, self.wire.verify, name, self.expected(name).cloned());
+    pub(crate) fn checker(&self, name: &str, keep: bool) -> ContentChecker {
+        let checker = ContentChecker::new(
+            &self.progress,
+            self.wire.verify,
+            name,
+            self.expected(name).cloned(),
+        );
         checker.walking(self.walking.is_some()).keeping(keep)
     }
 }
 
 /// What a walk has in addition to a boot.
 #[derive(Debug)]
-pub(crate) struct Walking {
+pub(crate) struct WalkContext {
     source: Ipv4Addr,
     /// Addresses of this host.
     ours: Vec<Ipv4Addr>,
-    asked: RefCell<Vec<Asked>>,
+    asked: RefCell<Vec<WalkedFile>>,
 }
 
-impl Walking {
-    pub(crate) fn write_down(&self, asked: Asked) {
+impl WalkContext {
+    pub(crate) fn write_down(&self, asked: WalkedFile) {
         self.asked.borrow_mut().push(asked);
     }
 
     /// What came since the last call.
-    pub(crate) fn take(&self) -> Vec<Asked> {
+    pub(crate) fn take(&self) -> Vec<WalkedFile> {
         self.asked.take()
     }
 }

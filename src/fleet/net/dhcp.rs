@@ -7,7 +7,7 @@ use ringboot_protocol::model::machine::{Mac, Uuid};
 
 /// The numbers of option 53 that a client meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum DhcpMessageType {
     Discover,
     Offer,
     Request,
@@ -19,7 +19,7 @@ pub(crate) enum Kind {
 
 /// Which program of a machine speaks: each has its own options, in its own order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Speaker {
+pub(crate) enum DhcpSpeaker {
     /// A BIOS PXE ROM that is not iPXE.
     BiosRom,
     /// EDK2's PXE stack, with its number of option 93: 7 on x64.
@@ -38,8 +38,8 @@ pub(crate) enum Speaker {
 
 /// One message of a client, before a relay agent has touched it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ask {
-    pub(crate) speaker: Speaker,
+pub(crate) struct ClientMessage {
+    pub(crate) speaker: DhcpSpeaker,
     pub(crate) mac: Mac,
     pub(crate) uuid: Uuid,
     pub(crate) xid: u32,
@@ -49,12 +49,12 @@ pub(crate) struct Ask {
     pub(crate) server: Option<Ipv4Addr>,
     /// Option 50: the address asked for; in a RELEASE ciaddr, the address given back.
     pub(crate) address: Option<Ipv4Addr>,
-    pub(crate) kind: Kind,
+    pub(crate) kind: DhcpMessageType,
 }
 
 /// The relay agent that a message goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Through {
+pub(crate) struct RelayHop {
     /// giaddr: the agent's address on the machines' segment.
     pub(crate) relay: Ipv4Addr,
     /// Sub-option 1: the switch port.
@@ -66,8 +66,8 @@ pub(crate) struct Through {
 
 /// A server's answer, as a client reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) kind: Kind,
+pub(crate) struct DhcpAnswer {
+    pub(crate) kind: DhcpMessageType,
     pub(crate) xid: u32,
     pub(crate) mac: Mac,
     /// yiaddr
@@ -97,11 +97,11 @@ const BROADCAST: u16 = 0x8000;
 /// Builds the message; through a relay agent with hops 1, giaddr, option 82 last before END (D-49).
 /// A RELEASE has the address in ciaddr, names server and client, and nothing else (capture
 /// `clients-dhcp`).
-pub(crate) fn encode(ask: &Ask, through: Option<&Through>) -> Vec<u8> {
+pub(crate) fn encode_client_message(ask: &ClientMessage, through: Option<&RelayHop>) -> Vec<u8> {
     let mut packet = Vec::with_capacity(DHCP_ROOM);
     packet.extend_from_slice(&[1, 1, 6, u8::from(through.is_some())]);
     packet.extend_from_slice(&ask.xid.to_be_bytes());
-    let given_back = ask.address.filter(|_| ask.kind == Kind::Release);
+    let given_back = ask.address.filter(|_| ask.kind == DhcpMessageType::Release);
     let (secs, flags) = if given_back.is_some() {
         (0, 0)
     } else {
@@ -117,11 +117,11 @@ pub(crate) fn encode(ask: &Ask, through: Option<&Through>) -> Vec<u8> {
     packet.extend_from_slice(&ask.mac.0);
     packet.resize(HEADER_OCTETS, 0);
     packet.extend_from_slice(&COOKIE);
-    for (code, value) in options(ask) {
-        put(&mut packet, code, &value);
+    for (code, value) in list_client_options(ask) {
+        put_dhcp_option(&mut packet, code, &value);
     }
     if let Some(through) = through {
-        put(&mut packet, 82, &relay_information(through));
+        put_dhcp_option(&mut packet, 82, &encode_relay_information(through));
     }
     packet.push(255);
     if given_back.is_some() {
@@ -131,30 +131,30 @@ pub(crate) fn encode(ask: &Ask, through: Option<&Through>) -> Vec<u8> {
 }
 
 /// Reads an answer; None for anything that is not a whole BOOTP reply with option 53.
-pub(crate) fn decode(packet: &[u8]) -> Option<Answer> {
+pub(crate) fn decode_dhcp_answer(packet: &[u8]) -> Option<DhcpAnswer> {
     let header = packet.first_chunk::<HEADER_OCTETS>()?;
     if header[0] != 2 || packet.get(HEADER_OCTETS..HEADER_OCTETS + COOKIE.len())? != COOKIE {
         return None;
     }
     let address = |at: usize| Some(Ipv4Addr::from(*header.get(at..)?.first_chunk::<4>()?));
-    let mut answer = Answer {
-        kind: Kind::Offer,
+    let mut answer = DhcpAnswer {
+        kind: DhcpMessageType::Offer,
         xid: u32::from_be_bytes(*header.get(4..)?.first_chunk()?),
         mac: Mac(*header.get(28..)?.first_chunk()?),
         address: address(16)?,
         next_server: address(20)?,
         server: None,
         lease_s: None,
-        boot_file: text(header.get(108..)?),
+        boot_file: read_option_text(header.get(108..)?),
         is_http_client: false,
         is_for_raspberry_pi: false,
         no_proxy_dhcp: false,
         relay_information: None,
     };
     let mut kind = None;
-    for (code, value) in (Options { rest: packet.get(HEADER_OCTETS + COOKIE.len()..)? }) {
+    for (code, value) in (OptionCursor { rest: packet.get(HEADER_OCTETS + COOKIE.len()..)? }) {
         match code {
-            53 => kind = Kind::from_octet(*value.first()?),
+            53 => kind = DhcpMessageType::from_octet(*value.first()?),
             54 => answer.server = value.first_chunk::<4>().map(|a| Ipv4Addr::from(*a)),
             51 => answer.lease_s = value.first_chunk::<4>().map(|s| u32::from_be_bytes(*s)),
             43 => {
@@ -162,8 +162,11 @@ pub(crate) fn decode(packet: &[u8]) -> Option<Answer> {
                     value.windows(PI_MENU.len()).any(|part| part == PI_MENU)
             }
             60 => answer.is_http_client = value.starts_with(b"HTTPClient"),
-            67 => answer.boot_file = text(value).or(answer.boot_file),
-            175 => answer.no_proxy_dhcp = (Options { rest: value }).any(|one| one == NO_PROXY_DHCP),
+            67 => answer.boot_file = read_option_text(value).or(answer.boot_file),
+            175 => {
+                answer.no_proxy_dhcp =
+                    (OptionCursor { rest: value }).any(|one| one == NO_PROXY_DHCP)
+            }
             82 => answer.relay_information = Some(value.to_vec()),
             _ => {}
         }
@@ -174,16 +177,16 @@ pub(crate) fn decode(packet: &[u8]) -> Option<Answer> {
 
 /// The value of option 82: a circuit id, and sub-option 19 with no content (RFC 8357) where the
 /// agent has its own port.
-pub(super) fn relay_information(through: &Through) -> Vec<u8> {
+pub(super) fn encode_relay_information(through: &RelayHop) -> Vec<u8> {
     let mut value = Vec::new();
-    put(&mut value, 1, &through.circuit.to_be_bytes());
+    put_dhcp_option(&mut value, 1, &through.circuit.to_be_bytes());
     if through.own_port {
-        put(&mut value, 19, &[]);
+        put_dhcp_option(&mut value, 19, &[]);
     }
     value
 }
 
-impl Kind {
+impl DhcpMessageType {
     fn octet(self) -> u8 {
         match self {
             Self::Discover => 1,
@@ -201,7 +204,7 @@ impl Kind {
     }
 }
 
-impl Speaker {
+impl DhcpSpeaker {
     /// What stands in `secs` (D-8), as recorded: 4, 10, 18, ... from iPXE, whatever the time;
     /// seconds since long ago from GRUB.
     fn secs(self, nth: u16) -> u16 {
@@ -232,21 +235,21 @@ const BOOTP_OCTETS: usize = 300;
 const DHCP_ROOM: usize = 576;
 
 /// A client's options in the order that was captured from it.
-fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
+fn list_client_options(ask: &ClientMessage) -> Vec<(u8, Vec<u8>)> {
     let mut options = vec![(53, vec![ask.kind.octet()])];
     let server = ask.server.map(|a| (54, a.octets().to_vec()));
     let client = || (61, [&[1u8], ask.mac.0.as_slice()].concat());
-    if ask.kind == Kind::Release {
+    if ask.kind == DhcpMessageType::Release {
         options.extend(server);
         // Who had none when it got the lease must have none now (RFC 2131 section 4.4.1).
-        options.extend(matches!(ask.speaker, Speaker::Ipxe(_)).then(client));
+        options.extend(matches!(ask.speaker, DhcpSpeaker::Ipxe(_)).then(client));
         return options;
     }
     let address = ask.address.map(|a| (50, a.octets().to_vec()));
     let mut guid = vec![0];
     guid.extend_from_slice(&ask.uuid.0);
     match ask.speaker {
-        Speaker::BiosRom => {
+        DhcpSpeaker::BiosRom => {
             // As udhcpc imitates it (no plain ROM was at hand), with the UUID and interface version
             // of PXE 2.1.
             options.extend(address);
@@ -258,11 +261,11 @@ fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
             options.push((94, vec![1, 2, 1]));
             options.push((97, guid));
         }
-        Speaker::UefiPxe(arch) | Speaker::UefiHttp(arch) => {
-            let http = matches!(ask.speaker, Speaker::UefiHttp(_));
+        DhcpSpeaker::UefiPxe(arch) | DhcpSpeaker::UefiHttp(arch) => {
+            let http = matches!(ask.speaker, DhcpSpeaker::UefiHttp(_));
             options.extend(server);
             options.extend(address);
-            let room = if http || ask.kind == Kind::Discover {
+            let room = if http || ask.kind == DhcpMessageType::Discover {
                 vec![0x05, 0xc0]
             } else {
                 vec![0xff, 0x00]
@@ -275,7 +278,7 @@ fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
             let class = if http { "HTTPClient" } else { "PXEClient" };
             options.push((60, format!("{class}:Arch:{arch:05}:UNDI:003000").into_bytes()));
         }
-        Speaker::Ipxe(arch) => {
+        DhcpSpeaker::Ipxe(arch) => {
             let (undi, version) =
                 if arch == 0 { (vec![1, 2, 1], "002001") } else { (vec![1, 3, 10], "003010") };
             options.push((57, vec![0x05, 0xc0]));
@@ -293,13 +296,13 @@ fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
             options.extend(server);
             options.extend(address);
         }
-        Speaker::Grub if ask.kind == Kind::Discover => {}
-        Speaker::Grub => {
+        DhcpSpeaker::Grub if ask.kind == DhcpMessageType::Discover => {}
+        DhcpSpeaker::Grub => {
             options.extend(server);
             options.extend(address);
             options.push((55, GRUB_LIST.to_vec()));
         }
-        Speaker::UBoot => {
+        DhcpSpeaker::UBoot => {
             options.push((57, vec![0x02, 0x40]));
             options.extend(server);
             options.extend(address);
@@ -308,7 +311,7 @@ fn options(ask: &Ask) -> Vec<(u8, Vec<u8>)> {
             options.push((60, b"U-Boot.armv8".to_vec()));
             options.push((55, vec![1, 3, 6, 12, 17]));
         }
-        Speaker::RaspberryPi => {
+        DhcpSpeaker::RaspberryPi => {
             // After PXE 2.1: no Pi was at hand. It asks for neither mask nor router (D-33).
             options.extend(address);
             options.extend(server);
@@ -358,24 +361,24 @@ const IPXE_EFI_FEATURES: [u8; 36] = [
     1, 0x27, 1, 1, 0x29, 1, 1, 0x15, 1, 1, 0x12, 1, 1,
 ];
 
-fn put(packet: &mut Vec<u8>, code: u8, value: &[u8]) {
+fn put_dhcp_option(packet: &mut Vec<u8>, code: u8, value: &[u8]) {
     packet.push(code);
     packet.push(u8::try_from(value.len()).unwrap_or(u8::MAX));
     packet.extend_from_slice(value.get(..usize::from(u8::MAX)).unwrap_or(value));
 }
 
 /// Text up to its first NUL; None where nothing is left.
-fn text(octets: &[u8]) -> Option<String> {
+fn read_option_text(octets: &[u8]) -> Option<String> {
     let line = octets.split(|octet| *octet == 0).next()?;
     if line.is_empty() { None } else { Some(String::from_utf8_lossy(line).into_owned()) }
 }
 
 /// Walks an option area; ends at END, at its end, or at a length that overruns.
-struct Options<'a> {
+struct OptionCursor<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Iterator for Options<'a> {
+impl<'a> Iterator for OptionCursor<'a> {
     type Item = (u8, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -426,16 +429,16 @@ mod tests {
     }
 
     /// The message that a model sends where this one was recorded.
-    fn played(speaker: Speaker, message: &[u8], nth: u16) -> Vec<u8> {
+    fn played(speaker: DhcpSpeaker, message: &[u8], nth: u16) -> Vec<u8> {
         let option = |code| {
-            (Options { rest: &message[240..] })
+            (OptionCursor { rest: &message[240..] })
                 .find(|(found, _)| *found == code)
                 .map(|(_, value)| value)
         };
         let address =
             |code| option(code).map(|value| Ipv4Addr::from(*value.first_chunk::<4>().unwrap()));
         let uuid = option(97).map_or([0; 16], |value| value[1..17].try_into().unwrap());
-        let ask = Ask {
+        let ask = ClientMessage {
             speaker,
             mac: Mac(message[28..34].try_into().unwrap()),
             uuid: Uuid(uuid),
@@ -443,21 +446,21 @@ mod tests {
             nth,
             server: address(54),
             address: address(50),
-            kind: Kind::from_octet(option(53).unwrap()[0]).unwrap(),
+            kind: DhcpMessageType::from_octet(option(53).unwrap()[0]).unwrap(),
         };
-        encode(&ask, None)
+        encode_client_message(&ask, None)
     }
 
     #[test]
     fn d52_every_speaker_says_octet_by_octet_what_was_recorded() {
         for (name, speaker) in [
-            ("bios-ipxe", Speaker::Ipxe(0)),
-            ("bios-ipxe-sanboot-fast", Speaker::Ipxe(0)),
-            ("uefi-iperom-pxe", Speaker::Ipxe(7)),
-            ("uefi-pxe", Speaker::UefiPxe(7)),
-            ("arm64-pxe", Speaker::UefiPxe(11)),
-            ("uefi-http", Speaker::UefiHttp(16)),
-            ("uboot-arm64", Speaker::UBoot),
+            ("bios-ipxe", DhcpSpeaker::Ipxe(0)),
+            ("bios-ipxe-sanboot-fast", DhcpSpeaker::Ipxe(0)),
+            ("uefi-iperom-pxe", DhcpSpeaker::Ipxe(7)),
+            ("uefi-pxe", DhcpSpeaker::UefiPxe(7)),
+            ("arm64-pxe", DhcpSpeaker::UefiPxe(11)),
+            ("uefi-http", DhcpSpeaker::UefiHttp(16)),
+            ("uboot-arm64", DhcpSpeaker::UBoot),
         ] {
             let messages = recorded(name);
             let xid = &messages.first().unwrap()[4..8];
@@ -469,7 +472,7 @@ mod tests {
         let grub: Vec<_> =
             recorded("uefi-http").into_iter().filter(|message| message[8] == 0xc8).collect();
         for (nth, message) in (0..).zip(&grub) {
-            assert_said(&played(Speaker::Grub, message, nth), message, "GRUB");
+            assert_said(&played(DhcpSpeaker::Grub, message, nth), message, "GRUB");
         }
         assert_eq!(grub.len(), 2);
     }
@@ -482,11 +485,11 @@ mod tests {
     }
 
     const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
-    const THROUGH: Through =
-        Through { relay: Ipv4Addr::new(127, 77, 0, 2), circuit: 5, own_port: true };
+    const THROUGH: RelayHop =
+        RelayHop { relay: Ipv4Addr::new(127, 77, 0, 2), circuit: 5, own_port: true };
 
-    fn ask(speaker: Speaker, kind: Kind) -> Ask {
-        Ask {
+    fn ask(speaker: DhcpSpeaker, kind: DhcpMessageType) -> ClientMessage {
+        ClientMessage {
             speaker,
             mac: MAC,
             uuid: Uuid([3; 16]),
@@ -499,41 +502,54 @@ mod tests {
     }
 
     fn codes(packet: &[u8]) -> Vec<u8> {
-        (Options { rest: &packet[240..] }).map(|(code, _)| code).collect()
+        (OptionCursor { rest: &packet[240..] }).map(|(code, _)| code).collect()
     }
 
     #[test]
     fn d8_d18_d52_each_firmware_asks_as_it_was_captured() {
-        let uefi = encode(&ask(Speaker::UefiPxe(7), Kind::Discover), Some(&THROUGH));
+        let uefi = encode_client_message(
+            &ask(DhcpSpeaker::UefiPxe(7), DhcpMessageType::Discover),
+            Some(&THROUGH),
+        );
         assert_eq!(codes(&uefi), [53, 57, 55, 97, 94, 93, 60, 82]);
         assert_eq!(uefi[10..12], [0x80, 0]);
-        let ipxe = encode(&ask(Speaker::Ipxe(0), Kind::Discover), Some(&THROUGH));
+        let ipxe = encode_client_message(
+            &ask(DhcpSpeaker::Ipxe(0), DhcpMessageType::Discover),
+            Some(&THROUGH),
+        );
         assert_eq!(codes(&ipxe), [53, 57, 93, 94, 60, 77, 55, 175, 61, 97, 82]);
         assert_eq!((ipxe[9], &ipxe[10..12]), (4, [0u8, 0].as_slice()));
-        let mut request = ask(Speaker::Ipxe(0), Kind::Request);
+        let mut request = ask(DhcpSpeaker::Ipxe(0), DhcpMessageType::Request);
         request.server = Some(Ipv4Addr::LOCALHOST);
         request.address = Some(Ipv4Addr::new(127, 77, 1, 1));
         assert_eq!(
-            codes(&encode(&request, Some(&THROUGH))),
+            codes(&encode_client_message(&request, Some(&THROUGH))),
             [53, 57, 93, 94, 60, 77, 55, 175, 61, 97, 54, 50, 82]
         );
     }
 
     #[test]
     fn d49_d74_the_relay_adds_giaddr_a_hop_and_option_82_last() {
-        let packet = encode(&ask(Speaker::BiosRom, Kind::Discover), Some(&THROUGH));
+        let packet = encode_client_message(
+            &ask(DhcpSpeaker::BiosRom, DhcpMessageType::Discover),
+            Some(&THROUGH),
+        );
         assert_eq!(packet[3], 1);
         assert_eq!(packet[24..28], [127, 77, 0, 2]);
         assert!(packet.ends_with(&[82, 8, 1, 4, 0, 0, 0, 5, 19, 0, 255]));
-        let direct = encode(&ask(Speaker::BiosRom, Kind::Discover), None);
+        let direct =
+            encode_client_message(&ask(DhcpSpeaker::BiosRom, DhcpMessageType::Discover), None);
         assert_eq!(
             (direct[3], &direct[24..28], codes(&direct).contains(&82)),
             (0, &[0; 4][..], false)
         );
-        let plain = Through { own_port: false, ..THROUGH };
+        let plain = RelayHop { own_port: false, ..THROUGH };
         assert!(
-            encode(&ask(Speaker::BiosRom, Kind::Discover), Some(&plain))
-                .ends_with(&[82, 6, 1, 4, 0, 0, 0, 5, 255])
+            encode_client_message(
+                &ask(DhcpSpeaker::BiosRom, DhcpMessageType::Discover),
+                Some(&plain)
+            )
+            .ends_with(&[82, 6, 1, 4, 0, 0, 0, 5, 255])
         );
     }
 
@@ -542,16 +558,20 @@ mod tests {
         let address = Ipv4Addr::new(192, 168, 4, 58);
         let release = |speaker| {
             let server = Some(Ipv4Addr::new(192, 168, 4, 150));
-            Ask { server, address: Some(address), ..ask(speaker, Kind::Release) }
+            ClientMessage {
+                server,
+                address: Some(address),
+                ..ask(speaker, DhcpMessageType::Release)
+            }
         };
-        let packet = encode(&release(Speaker::UefiPxe(7)), None);
+        let packet = encode_client_message(&release(DhcpSpeaker::UefiPxe(7)), None);
         assert_eq!(
             (packet.len(), &packet[8..12], &packet[12..16]),
             (300, &[0u8; 4][..], &address.octets()[..])
         );
         assert_eq!(packet[16..28], [0; 12], "neither yiaddr nor siaddr nor giaddr");
         assert_eq!(packet[240..250], [53, 1, 7, 54, 4, 192, 168, 4, 150, 255]);
-        let packet = encode(&release(Speaker::Ipxe(0)), Some(&THROUGH));
+        let packet = encode_client_message(&release(DhcpSpeaker::Ipxe(0)), Some(&THROUGH));
         assert_eq!(
             (codes(&packet), &packet[24..28]),
             (vec![53, 54, 61, 82], &THROUGH.relay.octets()[..])
@@ -560,27 +580,36 @@ mod tests {
 
     #[test]
     fn d42_the_boot_file_is_option_67_and_else_the_header() {
-        let mut packet = encode(&ask(Speaker::BiosRom, Kind::Offer), Some(&THROUGH));
+        let mut packet = encode_client_message(
+            &ask(DhcpSpeaker::BiosRom, DhcpMessageType::Offer),
+            Some(&THROUGH),
+        );
         packet[0] = 2;
         packet[108..118].copy_from_slice(b"pxelinux.0");
-        assert_eq!(decode(&packet).unwrap().boot_file.as_deref(), Some("pxelinux.0"));
+        assert_eq!(decode_dhcp_answer(&packet).unwrap().boot_file.as_deref(), Some("pxelinux.0"));
         packet.pop();
         packet.extend_from_slice(b"\x43\x05a.efi\x00\xff");
-        let answer = decode(&packet).unwrap();
+        let answer = decode_dhcp_answer(&packet).unwrap();
         assert_eq!(answer.boot_file.as_deref(), Some("a.efi"));
-        assert_eq!((answer.kind, answer.xid, answer.mac), (Kind::Offer, 0x0102_0304, MAC));
-        assert_eq!(answer.relay_information, Some(relay_information(&THROUGH)));
+        assert_eq!(
+            (answer.kind, answer.xid, answer.mac),
+            (DhcpMessageType::Offer, 0x0102_0304, MAC)
+        );
+        assert_eq!(answer.relay_information, Some(encode_relay_information(&THROUGH)));
     }
 
     #[test]
     fn d7_a_cut_answer_is_no_answer_and_never_a_panic() {
-        let mut packet = encode(&ask(Speaker::UefiPxe(7), Kind::Ack), Some(&THROUGH));
+        let mut packet = encode_client_message(
+            &ask(DhcpSpeaker::UefiPxe(7), DhcpMessageType::Ack),
+            Some(&THROUGH),
+        );
         packet[0] = 2;
         for end in 0..243 {
-            assert_eq!(decode(&packet[..end]), None, "{end} octets");
+            assert_eq!(decode_dhcp_answer(&packet[..end]), None, "{end} octets");
         }
-        assert!(decode(&packet[..243]).is_some());
+        assert!(decode_dhcp_answer(&packet[..243]).is_some());
         packet[0] = 1;
-        assert_eq!(decode(&packet), None);
+        assert_eq!(decode_dhcp_answer(&packet), None);
     }
 }

@@ -11,7 +11,7 @@ use ringboot_protocol::tftp::Tick;
 
 /// What happens to datagrams, each way. Shares are of 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Impairment {
+pub struct NetworkImpairment {
     pub loss: f64,
     pub duplicate: f64,
     /// Held back for [`crate::limits::REORDER_HOLD`], so that what follows overtakes it.
@@ -20,7 +20,7 @@ pub struct Impairment {
     pub delay: Duration,
 }
 
-impl Impairment {
+impl NetworkImpairment {
     /// A network without troubles.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
@@ -30,28 +30,28 @@ impl Impairment {
 /// Datagrams on such a network. Everything sent is taken out again with [`Self::due`], at once or
 /// later.
 #[derive(Debug)]
-pub(super) struct Impaired<T> {
-    impairment: Impairment,
+pub(super) struct ImpairedQueue<T> {
+    impairment: NetworkImpairment,
     random: SeededRandom,
-    late: BinaryHeap<Reverse<Late<T>>>,
+    late: BinaryHeap<Reverse<LateDatagram<T>>>,
     sent: u64,
 }
 
 /// Ordered by when it is due; of one moment, what was sent first.
 #[derive(Debug)]
-struct Late<T> {
+struct LateDatagram<T> {
     due: Tick,
     number: u64,
     datagram: T,
 }
 
-impl<T: Clone> Impaired<T> {
-    pub(crate) fn new(impairment: Impairment, seed: u64) -> Self {
+impl<T: Clone> ImpairedQueue<T> {
+    pub(crate) fn new(impairment: NetworkImpairment, seed: u64) -> Self {
         Self { impairment, random: SeededRandom::new(seed), late: BinaryHeap::new(), sent: 0 }
     }
 
     pub(crate) fn send(&mut self, now: Tick, datagram: T) {
-        let Impairment { loss, duplicate, reorder, delay } = self.impairment;
+        let NetworkImpairment { loss, duplicate, reorder, delay } = self.impairment;
         // Three dice for each datagram, whatever they show: one share changed leaves the others'
         // choices as they were.
         let [lost, doubled, overtaken] =
@@ -60,7 +60,7 @@ impl<T: Clone> Impaired<T> {
             return;
         }
         let hold = if overtaken { REORDER_HOLD } else { Duration::ZERO };
-        let due = now.saturating_add(nanoseconds(delay + hold));
+        let due = now.saturating_add(count_nanoseconds(delay + hold));
         if doubled {
             self.hold(due, datagram.clone());
         }
@@ -89,33 +89,33 @@ impl<T: Clone> Impaired<T> {
 
     fn hold(&mut self, due: Tick, datagram: T) {
         self.sent += 1;
-        self.late.push(Reverse(Late { due, number: self.sent, datagram }));
+        self.late.push(Reverse(LateDatagram { due, number: self.sent, datagram }));
     }
 }
 
-fn nanoseconds(time: Duration) -> Tick {
+fn count_nanoseconds(time: Duration) -> Tick {
     Tick::try_from(time.as_nanos()).unwrap_or(Tick::MAX)
 }
 
-impl<T> Ord for Late<T> {
+impl<T> Ord for LateDatagram<T> {
     fn cmp(&self, other: &Self) -> Ordering {
         (self.due, self.number).cmp(&(other.due, other.number))
     }
 }
 
-impl<T> PartialOrd for Late<T> {
+impl<T> PartialOrd for LateDatagram<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<T> PartialEq for Late<T> {
+impl<T> PartialEq for LateDatagram<T> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl<T> Eq for Late<T> {}
+impl<T> Eq for LateDatagram<T> {}
 
 #[cfg(test)]
 mod tests {
@@ -124,8 +124,8 @@ mod tests {
     const MANY: u32 = 10_000;
 
     /// What arrives of `MANY` datagrams, sent one a microsecond, and when.
-    fn arrivals(impairment: Impairment, seed: u64) -> Vec<(Tick, u32)> {
-        let mut network = Impaired::new(impairment, seed);
+    fn arrivals(impairment: NetworkImpairment, seed: u64) -> Vec<(Tick, u32)> {
+        let mut network = ImpairedQueue::new(impairment, seed);
         let mut arrived = Vec::new();
         for number in 0..MANY {
             let now = u64::from(number) * 1000;
@@ -143,19 +143,22 @@ mod tests {
     #[test]
     fn a_network_without_troubles_brings_all_at_once_and_in_order() {
         let expected: Vec<_> = (0..MANY).map(|number| (u64::from(number) * 1000, number)).collect();
-        assert_eq!(arrivals(Impairment::default(), 1), expected);
+        assert_eq!(arrivals(NetworkImpairment::default(), 1), expected);
     }
 
     #[test]
     fn losses_and_doubles_are_as_many_as_asked_and_the_same_for_one_seed() {
-        let lossy = Impairment { loss: 0.1, ..Impairment::default() };
+        let lossy = NetworkImpairment { loss: 0.1, ..NetworkImpairment::default() };
         let arrived = arrivals(lossy, 1);
         assert!((8_800..9_200).contains(&arrived.len()), "{}", arrived.len());
         assert_eq!(arrived, arrivals(lossy, 1));
         assert_ne!(arrived, arrivals(lossy, 2));
-        let doubling = arrivals(Impairment { duplicate: 0.1, ..Impairment::default() }, 1);
+        let doubling =
+            arrivals(NetworkImpairment { duplicate: 0.1, ..NetworkImpairment::default() }, 1);
         assert!((10_800..11_200).contains(&doubling.len()), "{}", doubling.len());
-        assert!(arrivals(Impairment { loss: 1.0, ..Impairment::default() }, 1).is_empty());
+        assert!(
+            arrivals(NetworkImpairment { loss: 1.0, ..NetworkImpairment::default() }, 1).is_empty()
+        );
     }
 
     #[test]
@@ -163,11 +166,15 @@ mod tests {
         let numbers = |impairment| {
             arrivals(impairment, 1).into_iter().map(|(_, number)| number).collect::<Vec<_>>()
         };
-        let reordered = numbers(Impairment { reorder: 0.01, ..Impairment::default() });
+        let reordered =
+            numbers(NetworkImpairment { reorder: 0.01, ..NetworkImpairment::default() });
         assert!(!reordered.is_sorted());
         assert_eq!(reordered.len(), MANY as usize);
         let delay = Duration::from_millis(5);
-        assert!(numbers(Impairment { delay, ..Impairment::default() }).is_sorted());
-        assert_eq!(arrivals(Impairment { delay, ..Impairment::default() }, 1)[0], (5_000_000, 0));
+        assert!(numbers(NetworkImpairment { delay, ..NetworkImpairment::default() }).is_sorted());
+        assert_eq!(
+            arrivals(NetworkImpairment { delay, ..NetworkImpairment::default() }, 1)[0],
+            (5_000_000, 0)
+        );
     }
 }

@@ -6,20 +6,20 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::failure::Failure;
+use crate::failure::BootFailure;
 use ringboot_protocol::model::network::Ipv4Network;
 
 /// One for a whole fleet, whatever the segments are that its machines are on.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct AddressLedger {
     /// Of the segment; empty where they are not known.
     networks: Vec<Ipv4Network>,
-    book: RefCell<Book>,
+    book: RefCell<AddressBook>,
 }
 
 #[derive(Debug, Default)]
-struct Book {
-    holders: HashMap<Ipv4Addr, Holder>,
+struct AddressBook {
+    holders: HashMap<Ipv4Addr, AddressHolder>,
     /// What each machine was given last.
     addresses: HashMap<u32, Ipv4Addr>,
     /// Machines whose address another one was given too.
@@ -30,14 +30,14 @@ struct Book {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Holder {
+struct AddressHolder {
     /// Its number in the fleet.
     machine: u32,
     /// None = for ever.
     until: Option<Instant>,
 }
 
-impl Ledger {
+impl AddressLedger {
     pub(crate) fn new(networks: Vec<Ipv4Network>) -> Self {
         Self { networks, book: RefCell::default() }
     }
@@ -50,7 +50,7 @@ impl Ledger {
         address: Ipv4Addr,
         lease_s: Option<u32>,
         now: Instant,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), BootFailure> {
         let mut book = self.book.borrow_mut();
         book.acknowledged += 1;
         book.span = Some((book.span.map_or(now, |(first, _)| first), now));
@@ -59,18 +59,18 @@ impl Ledger {
             book.leave(machine, before);
         }
         let until = lease_s.filter(|s| *s != u32::MAX).map(|s| now + Duration::from_secs(s.into()));
-        let holder = book.holders.insert(address, Holder { machine, until });
+        let holder = book.holders.insert(address, AddressHolder { machine, until });
         if let Some(other) = holder.filter(|holder| {
             holder.machine != machine && holder.until.is_none_or(|until| now < until)
         }) {
             book.doubled.extend([machine, other.machine]);
-            return Err(Failure::AddressDoubled);
+            return Err(BootFailure::AddressDoubled);
         }
         let inside = |network: &Ipv4Network| network.contains(address);
         if self.networks.is_empty() || self.networks.iter().any(inside) {
             Ok(())
         } else {
-            Err(Failure::AddressOutside)
+            Err(BootFailure::AddressOutside)
         }
     }
 
@@ -97,7 +97,7 @@ impl Ledger {
     }
 }
 
-impl Book {
+impl AddressBook {
     fn leave(&mut self, machine: u32, address: Ipv4Addr) {
         if self.holders.get(&address).is_some_and(|holder| holder.machine == machine) {
             self.holders.remove(&address);
@@ -117,16 +117,16 @@ mod tests {
 
     #[test]
     fn an_address_given_twice_is_the_fault_of_neither_machine_and_fails_both() {
-        let (ledger, now) = (Ledger::default(), Instant::now());
+        let (ledger, now) = (AddressLedger::default(), Instant::now());
         assert_eq!(ledger.given(A, X, Some(600), now), Ok(()));
         assert_eq!(ledger.given(A, X, Some(600), now), Ok(()), "the same machine again");
-        assert_eq!(ledger.given(B, X, Some(600), now), Err(Failure::AddressDoubled));
+        assert_eq!(ledger.given(B, X, Some(600), now), Err(BootFailure::AddressDoubled));
         assert_eq!(ledger.doubled().len(), 2);
     }
 
     #[test]
     fn the_rate_is_that_of_the_acknowledgements() {
-        let (ledger, now) = (Ledger::default(), Instant::now());
+        let (ledger, now) = (AddressLedger::default(), Instant::now());
         assert!(ledger.rate().abs() < f64::EPSILON);
         for machine in 0..10u8 {
             let at = now + Duration::from_millis(u64::from(machine) * 100);
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn an_address_given_back_given_up_or_run_out_may_be_given_again() {
-        let (ledger, now) = (Ledger::default(), Instant::now());
+        let (ledger, now) = (AddressLedger::default(), Instant::now());
         ledger.given(A, X, Some(60), now).unwrap();
         ledger.given(A, Y, None, now).unwrap();
         assert_eq!(ledger.given(B, X, Some(60), now), Ok(()), "given up");
@@ -150,13 +150,18 @@ mod tests {
     #[test]
     fn an_address_of_another_network_is_seen_where_networks_are_known() {
         let now = Instant::now();
-        let ledger =
-            Ledger::new(vec!["10.0.0.0/24".parse().unwrap(), "10.0.9.0/24".parse().unwrap()]);
+        let ledger = AddressLedger::new(vec![
+            "10.0.0.0/24".parse().unwrap(),
+            "10.0.9.0/24".parse().unwrap(),
+        ]);
         assert_eq!(ledger.given(A, Ipv4Addr::new(10, 0, 9, 1), None, now), Ok(()));
         assert_eq!(
             ledger.given(B, Ipv4Addr::new(10, 0, 1, 1), None, now),
-            Err(Failure::AddressOutside)
+            Err(BootFailure::AddressOutside)
         );
-        assert_eq!(Ledger::default().given(B, Ipv4Addr::new(10, 0, 1, 1), None, now), Ok(()));
+        assert_eq!(
+            AddressLedger::default().given(B, Ipv4Addr::new(10, 0, 1, 1), None, now),
+            Ok(())
+        );
     }
 }

@@ -4,26 +4,26 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::rc::Rc;
 
-use super::context::Context;
-use super::ledger::Ledger;
-use super::link::Link;
-use super::relay::{self, Relay};
-use super::segment::{Road, Segment};
+use super::context::FleetContext;
+use super::ledger::AddressLedger;
+use super::link::PacketLink;
+use super::relay::{self, RelayAgent};
+use super::segment::{FleetSegment, SegmentTransport};
 use crate::limits::{HOST_NETWORK_PREFIX_MAX, MACHINES_PER_RELAY};
-use ringboot_io::engine::net::{self, Interface};
+use ringboot_io::engine::net::{self, NetworkInterface};
 use ringboot_protocol::model::network::Ipv4Network;
 
 /// The DHCP side of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lessor {
-    pub way: Way,
+pub struct DhcpAccess {
+    pub way: DhcpRoute,
     /// Addresses are not given back at the end.
     pub keeps_leases: bool,
 }
 
 /// From where machines ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum DhcpRoute {
     /// Behind relay agents of this host: no privilege is needed, and the server may be anywhere.
     Relay {
         /// An address of this host. On loopback each rack has its own, counted from this one. Port
@@ -37,9 +37,9 @@ pub enum Way {
     Link { interface: String },
 }
 
-impl Lessor {
+impl DhcpAccess {
     /// By this way; addresses are given back at the end.
-    pub fn by(way: Way) -> Self {
+    pub fn by(way: DhcpRoute) -> Self {
         Self { way, keeps_leases: false }
     }
 
@@ -47,18 +47,25 @@ impl Lessor {
     /// local tasks.
     pub(crate) fn open(
         &self,
-        context: &Rc<Context>,
+        context: &Rc<FleetContext>,
         machines: u32,
         seed: u64,
-    ) -> io::Result<Vec<Rc<Segment>>> {
-        let ledger = Rc::new(Ledger::new(self.way.networks()?));
+    ) -> io::Result<Vec<Rc<FleetSegment>>> {
+        let ledger = Rc::new(AddressLedger::new(self.way.networks()?));
         let segment = |road, number| {
-            Segment::open(Rc::clone(context), road, Rc::clone(&ledger), seed.wrapping_add(number))
+            FleetSegment::open(
+                Rc::clone(context),
+                road,
+                Rc::clone(&ledger),
+                seed.wrapping_add(number),
+            )
         };
         match &self.way {
-            Way::Link { interface } => Ok(vec![segment(Road::Link(Link::open(interface)?), 0)]),
-            Way::Relay { agent, server } => {
-                let room = relay::room();
+            DhcpRoute::Link { interface } => {
+                Ok(vec![segment(SegmentTransport::Link(PacketLink::open(interface)?), 0)])
+            }
+            DhcpRoute::Relay { agent, server } => {
+                let room = relay::make_shared_inbox();
                 // A rack has an agent of its own where this host has the addresses for it: all of
                 // loopback is its own.
                 let racks = if agent.ip().is_loopback() {
@@ -70,7 +77,7 @@ impl Lessor {
                     let address = Ipv4Addr::from(u32::from(*agent.ip()).wrapping_add(rack));
                     let at = SocketAddrV4::new(address, agent.port());
                     Ok(segment(
-                        Road::Relay(Relay::open(at, *server, Rc::clone(&room))?),
+                        SegmentTransport::Relay(RelayAgent::open(at, *server, Rc::clone(&room))?),
                         rack.into(),
                     ))
                 };
@@ -80,7 +87,7 @@ impl Lessor {
     }
 }
 
-impl Way {
+impl DhcpRoute {
     /// Nothing of it leaves this host.
     pub fn is_loopback(&self) -> bool {
         match self {
@@ -93,19 +100,22 @@ impl Way {
     /// interface that has the agent's address, or those of the interface itself. Empty where
     /// nothing is known.
     pub fn networks(&self) -> io::Result<Vec<Ipv4Network>> {
-        let is_ours = |interface: &Interface| match self {
+        let is_ours = |interface: &NetworkInterface| match self {
             Self::Relay { agent, .. } => {
                 // All of a loopback network is this host's.
                 let holds = |network: Ipv4Network| {
                     agent.ip().is_loopback() && network.contains(*agent.ip())
                 };
-                prefixes(interface)
+                list_interface_networks(interface)
                     .any(|(address, network)| address == *agent.ip() || holds(network))
             }
             Self::Link { interface: name } => interface.name == *name,
         };
-        let interfaces = net::interfaces()?;
-        let networks = interfaces.iter().filter(|interface| is_ours(interface)).flat_map(prefixes);
+        let interfaces = net::list_interfaces()?;
+        let networks = interfaces
+            .iter()
+            .filter(|interface| is_ours(interface))
+            .flat_map(list_interface_networks);
         Ok(networks
             .map(|(_, network)| network)
             .filter(|network| network.prefix <= HOST_NETWORK_PREFIX_MAX)
@@ -114,7 +124,9 @@ impl Way {
 }
 
 /// The addresses of an interface with their networks.
-fn prefixes(interface: &Interface) -> impl Iterator<Item = (Ipv4Addr, Ipv4Network)> {
+fn list_interface_networks(
+    interface: &NetworkInterface,
+) -> impl Iterator<Item = (Ipv4Addr, Ipv4Network)> {
     interface.prefixes.iter().map(|&(address, prefix)| {
         let mask = Ipv4Network { address, prefix }.mask();
         (address, Ipv4Network { address: address & mask, prefix })
@@ -129,14 +141,15 @@ mod tests {
     #[test]
     fn loopback_is_the_network_of_its_relay_agents_and_a_stranger_has_none() {
         let server = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 67);
-        let way = |agent: [u8; 4]| Way::Relay { agent: SocketAddrV4::new(agent.into(), 0), server };
+        let way =
+            |agent: [u8; 4]| DhcpRoute::Relay { agent: SocketAddrV4::new(agent.into(), 0), server };
         assert_eq!(
             way([127, 77, 0, 2]).networks().unwrap(),
             ["127.0.0.0/8".parse::<Ipv4Network>().unwrap()]
         );
         assert_eq!(way([203, 0, 113, 9]).networks().unwrap(), []);
         assert!(way([127, 77, 0, 2]).is_loopback() && !way([203, 0, 113, 9]).is_loopback());
-        assert!(!Way::Link { interface: "eth0".into() }.is_loopback());
-        assert_eq!(Way::Link { interface: "no such".into() }.networks().unwrap(), []);
+        assert!(!DhcpRoute::Link { interface: "eth0".into() }.is_loopback());
+        assert_eq!(DhcpRoute::Link { interface: "no such".into() }.networks().unwrap(), []);
     }
 }

@@ -10,10 +10,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::yield_now;
 
-use super::dhcp::{self, Answer, Ask, Kind};
+use super::dhcp::{self, ClientMessage, DhcpAnswer, DhcpMessageType};
 use crate::limits::{DHCP_BATCH, LINK_SERVERS_MAX};
-use ringboot_io::engine::link::{ETHERNET_BYTES, Stations};
-use ringboot_io::engine::net::interface_index;
+use ringboot_io::engine::link::{ETHERNET_BYTES, PacketStations};
+use ringboot_io::engine::net::find_interface_index;
 use ringboot_protocol::dhcp::frame;
 use ringboot_protocol::model::machine::Mac;
 
@@ -26,20 +26,20 @@ const FRAME_OCTETS_MAX: usize = 9216;
 
 /// The packet socket, and what was learned of the servers that answer there.
 #[derive(Debug)]
-pub(crate) struct Link {
-    stations: AsyncFd<Stations>,
+pub(crate) struct PacketLink {
+    stations: AsyncFd<PacketStations>,
     /// Who sent the frames that brought a server's answers: it, or the relay agent in front of it.
     neighbours: RefCell<HashMap<Ipv4Addr, Mac>>,
 }
 
-impl Link {
+impl PacketLink {
     /// Needs CAP_NET_RAW, and an Ethernet interface that is up.
     pub(crate) fn open(interface: &str) -> io::Result<Self> {
-        let index = interface_index(interface);
+        let index = find_interface_index(interface);
         if index == 0 {
             return Err(io::Error::other(format!("there is no interface {interface}")));
         }
-        let stations = Stations::open(index).map_err(|error| {
+        let stations = PacketStations::open(index).map_err(|error| {
             io::Error::new(
                 error.kind(),
                 format!("cannot speak for other stations on {interface}: {error}"),
@@ -50,10 +50,10 @@ impl Link {
 
     /// The message in its frame: to everybody from 0.0.0.0; a RELEASE from the machine's address to
     /// its server.
-    pub(crate) fn frame(&self, ask: &Ask) -> Option<Vec<u8>> {
-        let message = dhcp::encode(ask, None);
+    pub(crate) fn frame(&self, ask: &ClientMessage) -> Option<Vec<u8>> {
+        let message = dhcp::encode_client_message(ask, None);
         let (station, from, server) = match (ask.kind, ask.address, ask.server) {
-            (Kind::Release, Some(address), Some(server)) => {
+            (DhcpMessageType::Release, Some(address), Some(server)) => {
                 (*self.neighbours.borrow().get(&server)?, address, server)
             }
             _ => (EVERYBODY, Ipv4Addr::UNSPECIFIED, Ipv4Addr::BROADCAST),
@@ -69,7 +69,7 @@ impl Link {
     }
 
     /// Reads answers; never ends.
-    pub(crate) async fn listen(&self, deliver: impl Fn(Answer)) {
+    pub(crate) async fn listen(&self, deliver: impl Fn(DhcpAnswer)) {
         let mut room = vec![0; FRAME_OCTETS_MAX];
         loop {
             let Ok(mut ready) = self.stations.ready(Interest::READABLE).await else { return };
@@ -88,10 +88,10 @@ impl Link {
         }
     }
 
-    fn read(&self, frame: &[u8]) -> Option<Answer> {
+    fn read(&self, frame: &[u8]) -> Option<DhcpAnswer> {
         let (header, packet) = frame.split_at_checked(ETHERNET_BYTES)?;
         let (_, payload) = frame::parse_ipv4_datagram(packet)?;
-        let answer = dhcp::decode(payload)?;
+        let answer = dhcp::decode_dhcp_answer(payload)?;
         let sender = Mac(*header.get(6..)?.first_chunk()?);
         let mut neighbours = self.neighbours.borrow_mut();
         if let Some(server) = answer.server

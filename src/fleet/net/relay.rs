@@ -10,11 +10,11 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 
-use super::dhcp::{self, Answer, Through};
+use super::dhcp::{self, DhcpAnswer, RelayHop};
 use crate::limits::{DHCP_BATCH, DHCP_OCTETS_MAX};
-use crate::measure::line::Nobody;
-use ringboot_io::engine::mmsg::{Inbox, Outbox};
-use ringboot_io::engine::net::{self, Binding};
+use crate::measure::line::NobodyThere;
+use ringboot_io::engine::mmsg::{DatagramInbox, DatagramOutbox};
+use ringboot_io::engine::net::{self, SocketBinding};
 use ringboot_io::engine::unreachable::{keep_unreachable, take_unreachable};
 
 /// Where relay agents listen, unless they say otherwise (RFC 2131 section 4.1).
@@ -22,29 +22,33 @@ const DHCP_SERVER_PORT: u16 = 67;
 
 /// The agent's socket and what waits to leave by it.
 #[derive(Debug)]
-pub(crate) struct Relay {
+pub(crate) struct RelayAgent {
     socket: UdpSocket,
     server: SocketAddrV4,
     address: Ipv4Addr,
     own_port: bool,
-    inbox: Room,
-    outbox: RefCell<Outbox>,
+    inbox: SharedInbox,
+    outbox: RefCell<DatagramOutbox>,
     /// There is something in the outbox.
     queued: Notify,
 }
 
 /// Where answers are read into, whichever agent they come to.
-pub(crate) type Room = Rc<RefCell<Inbox>>;
+pub(crate) type SharedInbox = Rc<RefCell<DatagramInbox>>;
 
-pub(crate) fn room() -> Room {
-    Rc::new(RefCell::new(Inbox::new(DHCP_BATCH, DHCP_OCTETS_MAX)))
+pub(crate) fn make_shared_inbox() -> SharedInbox {
+    Rc::new(RefCell::new(DatagramInbox::new(DHCP_BATCH, DHCP_OCTETS_MAX)))
 }
 
-impl Relay {
+impl RelayAgent {
     /// A port other than 67 means that answers are asked for there (RFC 8357); 0 is any.
-    pub(crate) fn open(at: SocketAddrV4, server: SocketAddrV4, inbox: Room) -> io::Result<Self> {
-        let binding = Binding { address: SocketAddr::V4(at), interface: None, shared: false };
-        let socket = std::net::UdpSocket::from(net::udp(&binding)?);
+    pub(crate) fn open(
+        at: SocketAddrV4,
+        server: SocketAddrV4,
+        inbox: SharedInbox,
+    ) -> io::Result<Self> {
+        let binding = SocketBinding { address: SocketAddr::V4(at), interface: None, shared: false };
+        let socket = std::net::UdpSocket::from(net::open_udp_socket(&binding)?);
         keep_unreachable(&socket)?;
         socket.set_nonblocking(true)?;
         Ok(Self {
@@ -59,8 +63,8 @@ impl Relay {
     }
 
     /// How the agent marks what it passes on from this switch port.
-    pub(crate) fn through(&self, circuit: u32) -> Through {
-        Through { relay: self.address, circuit, own_port: self.own_port }
+    pub(crate) fn through(&self, circuit: u32) -> RelayHop {
+        RelayHop { relay: self.address, circuit, own_port: self.own_port }
     }
 
     /// Leaves with the next batch.
@@ -91,7 +95,7 @@ impl Relay {
     }
 
     /// Reads answers, and the network's word that nobody is there to give any; never ends.
-    pub(crate) async fn listen(&self, deliver: impl Fn(Answer), hear: impl Fn(Nobody)) {
+    pub(crate) async fn listen(&self, deliver: impl Fn(DhcpAnswer), hear: impl Fn(NobodyThere)) {
         loop {
             let Ok(ready) = self.socket.ready(Interest::READABLE | Interest::ERROR).await else {
                 return;
@@ -99,7 +103,7 @@ impl Relay {
             if ready.is_error() {
                 let _ = self.socket.try_io(Interest::ERROR, || {
                     take_unreachable(&self.socket, |word| {
-                        hear(Nobody { at: self.server.into(), why: word.why })
+                        hear(NobodyThere { at: self.server.into(), why: word.why })
                     });
                     Err::<(), _>(io::ErrorKind::WouldBlock.into())
                 });
@@ -109,7 +113,9 @@ impl Relay {
             let _ = self.socket.try_io(Interest::READABLE, || {
                 let mut inbox = self.inbox.borrow_mut();
                 let datagrams = inbox.receive(&self.socket)?;
-                answers.extend(inbox.arrivals().filter_map(|arrival| dhcp::decode(arrival.bytes)));
+                answers.extend(
+                    inbox.arrivals().filter_map(|arrival| dhcp::decode_dhcp_answer(arrival.bytes)),
+                );
                 // Fewer than there was room for: the socket is empty, and will say so when it is
                 // not.
                 if datagrams < inbox.capacity() {

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::segment::Segment;
+use super::segment::FleetSegment;
 use crate::limits::{RELEASE_PAUSE, RELEASE_TIME_MAX, RELEASES_PER_SECOND_MIN};
 
 /// Sends a RELEASE for every lease, within [`RELEASE_TIME_MAX`] and a little; says how many. The
 /// server has acknowledged so many leases a second.
-pub(crate) async fn give_back(segments: &[Rc<Segment>], acknowledged_per_s: f64) -> u32 {
+pub(crate) async fn release_leases(segments: &[Rc<FleetSegment>], acknowledged_per_s: f64) -> u32 {
     let held: Vec<_> = segments
         .iter()
         .flat_map(|segment| segment.take_held().into_iter().map(move |held| (segment, held)))
         .collect();
-    let (few, pause) = rhythm(held.len(), acknowledged_per_s);
+    let (few, pause) = plan_release_rhythm(held.len(), acknowledged_per_s);
     let mut sent = 0;
     let all = async {
         for few in held.chunks(few) {
@@ -35,7 +35,7 @@ pub(crate) async fn give_back(segments: &[Rc<Segment>], acknowledged_per_s: f64)
 }
 
 /// How many of so many leases are given back at once, and the pause after them.
-fn rhythm(leases: usize, acknowledged_per_s: f64) -> (usize, Duration) {
+fn plan_release_rhythm(leases: usize, acknowledged_per_s: f64) -> (usize, Duration) {
     let in_time = leases as f64 / RELEASE_TIME_MAX.as_secs_f64();
     let per_s = acknowledged_per_s.max(f64::from(RELEASES_PER_SECOND_MIN)).max(in_time);
     let most = u32::try_from(leases).unwrap_or(u32::MAX).max(1);
@@ -52,10 +52,10 @@ mod tests {
     #[test]
     fn leases_are_given_back_as_fast_as_they_were_got_and_many_in_time() {
         let ms = Duration::from_millis;
-        assert_eq!(rhythm(500, 5.0), (1, ms(10)), "100 a second");
-        assert_eq!(rhythm(500, 2000.0), (20, ms(10)));
-        assert_eq!(rhythm(20_000, 100.0), (20, ms(10)), "in 10 seconds");
-        assert_eq!(rhythm(0, 0.0), (1, ms(10)));
-        assert_eq!(rhythm(30, f64::INFINITY).0, 30);
+        assert_eq!(plan_release_rhythm(500, 5.0), (1, ms(10)), "100 a second");
+        assert_eq!(plan_release_rhythm(500, 2000.0), (20, ms(10)));
+        assert_eq!(plan_release_rhythm(20_000, 100.0), (20, ms(10)), "in 10 seconds");
+        assert_eq!(plan_release_rhythm(0, 0.0), (1, ms(10)));
+        assert_eq!(plan_release_rhythm(30, f64::INFINITY).0, 30);
     }
 }

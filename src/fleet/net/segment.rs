@@ -11,21 +11,21 @@ use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
-use super::context::Context;
-use super::dhcp::{self, Answer, Ask, Kind, Speaker};
-use super::impair::{Impaired, Impairment};
-use super::ledger::Ledger;
-use super::link::Link;
-use super::relay::Relay;
-use crate::failure::Failure;
+use super::context::FleetContext;
+use super::dhcp::{self, ClientMessage, DhcpAnswer, DhcpMessageType, DhcpSpeaker};
+use super::impair::{ImpairedQueue, NetworkImpairment};
+use super::ledger::AddressLedger;
+use super::link::PacketLink;
+use super::relay::RelayAgent;
+use crate::failure::BootFailure;
 use crate::limits::ANSWERS_QUEUED_MAX;
-use crate::measure::line::Protocol;
+use crate::measure::line::AskedProtocol;
 use ringboot_protocol::model::machine::{Mac, Uuid};
 use ringboot_protocol::tftp::Tick;
 
 /// A machine as its segment knows it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Port {
+pub(crate) struct MachinePort {
     pub(crate) mac: Mac,
     pub(crate) uuid: Uuid,
     /// Number of the switch port (option 82, sub-option 1), which is the machine's in its fleet.
@@ -34,65 +34,65 @@ pub(crate) struct Port {
 
 /// Transaction ids of one machine: a new one for each exchange.
 #[derive(Clone, Debug)]
-pub(crate) struct Xids(pub(crate) u64);
+pub(crate) struct XidSource(pub(crate) u64);
 
 /// How messages of a segment reach a server.
 #[derive(Debug)]
-pub(crate) enum Road {
-    Relay(Relay),
-    Link(Link),
+pub(crate) enum SegmentTransport {
+    Relay(RelayAgent),
+    Link(PacketLink),
 }
 
 /// Machines that share one road. Answers find theirs by hardware address and xid together: two
 /// machines were seen with one xid, and one machine uses several.
 #[derive(Debug)]
-pub(crate) struct Segment {
-    pub(crate) context: Rc<Context>,
-    pub(crate) road: Road,
-    ledger: Rc<Ledger>,
-    pub(crate) waiting: RefCell<HashMap<(Mac, u32), Rc<Mailbox>>>,
+pub(crate) struct FleetSegment {
+    pub(crate) context: Rc<FleetContext>,
+    pub(crate) road: SegmentTransport,
+    ledger: Rc<AddressLedger>,
+    pub(crate) waiting: RefCell<HashMap<(Mac, u32), Rc<AnswerMailbox>>>,
     /// What there is to give back: with every lease, what was asked for and perhaps granted
     /// unheard.
-    held: RefCell<BTreeMap<(Mac, Ipv4Addr), Held>>,
-    trouble: Option<Trouble>,
+    held: RefCell<BTreeMap<(Mac, Ipv4Addr), HeldLease>>,
+    trouble: Option<SegmentImpairment>,
 }
 
 /// A lease to give back.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldLease {
     pub(crate) address: Ipv4Addr,
-    pub(crate) port: Port,
-    pub(crate) speaker: Speaker,
+    pub(crate) port: MachinePort,
+    pub(crate) speaker: DhcpSpeaker,
     pub(crate) server: Option<Ipv4Addr>,
 }
 
 /// Answers that one machine has not read yet.
 #[derive(Debug, Default)]
-pub(crate) struct Mailbox {
-    answers: RefCell<VecDeque<Answer>>,
+pub(crate) struct AnswerMailbox {
+    answers: RefCell<VecDeque<DhcpAnswer>>,
     bell: Notify,
 }
 
 /// A bad network between the machines and the server.
 #[derive(Debug)]
-struct Trouble {
+struct SegmentImpairment {
     begun: Instant,
-    letters: RefCell<Impaired<Letter>>,
+    letters: RefCell<ImpairedQueue<DelayedMessage>>,
     posted: Notify,
 }
 
 #[derive(Clone, Debug)]
-enum Letter {
+enum DelayedMessage {
     Out(Vec<u8>),
-    In(Box<Answer>),
+    In(Box<DhcpAnswer>),
 }
 
-impl Segment {
+impl FleetSegment {
     /// `seed` is that of the made-up troubles.
     pub(crate) fn open(
-        context: Rc<Context>,
-        road: Road,
-        ledger: Rc<Ledger>,
+        context: Rc<FleetContext>,
+        road: SegmentTransport,
+        ledger: Rc<AddressLedger>,
         seed: u64,
     ) -> Rc<Self> {
         let impairment = context.wire.impairment;
@@ -102,7 +102,7 @@ impl Segment {
             ledger,
             waiting: RefCell::default(),
             held: RefCell::default(),
-            trouble: (!impairment.is_none()).then(|| Trouble::new(impairment, seed)),
+            trouble: (!impairment.is_none()).then(|| SegmentImpairment::new(impairment, seed)),
         });
         // They end with the set of tasks that they are in.
         spawn_local(Rc::clone(&segment).carry());
@@ -114,16 +114,16 @@ impl Segment {
 
     /// Leases to give back. What was asked for counts as one, too: perhaps it was granted and the
     /// answer lost.
-    pub(super) fn take_held(&self) -> Vec<Held> {
+    pub(super) fn take_held(&self) -> Vec<HeldLease> {
         self.held.take().into_values().collect()
     }
 
     /// RELEASE: nobody answers it. Says whether there was a server to send it to.
-    pub(crate) fn give_back(&self, held: Held) -> bool {
-        let Held { port: Port { mac, uuid, circuit }, speaker, address, server } = held;
+    pub(crate) fn give_back(&self, held: HeldLease) -> bool {
+        let HeldLease { port: MachinePort { mac, uuid, circuit }, speaker, address, server } = held;
         self.ledger.returned(circuit, address);
         let xid = u32::from(address);
-        let ask = Ask {
+        let ask = ClientMessage {
             speaker,
             mac,
             uuid,
@@ -131,7 +131,7 @@ impl Segment {
             nth: 0,
             server,
             address: Some(address),
-            kind: Kind::Release,
+            kind: DhcpMessageType::Release,
         };
         let letter = self.road.letter(&ask, circuit);
         letter.inspect(|bytes| self.road.send(bytes)).is_some()
@@ -139,7 +139,7 @@ impl Segment {
 
     /// Returns when all has left.
     pub(super) async fn flush(&self) {
-        if let Road::Relay(relay) = &self.road {
+        if let SegmentTransport::Relay(relay) = &self.road {
             relay.flush().await;
         }
     }
@@ -156,11 +156,11 @@ impl Segment {
 
     pub(crate) fn take_possession(
         &self,
-        port: Port,
-        speaker: Speaker,
-        answer: Answer,
-    ) -> Result<Answer, Failure> {
-        self.hold(Held { port, speaker, address: answer.address, server: answer.server });
+        port: MachinePort,
+        speaker: DhcpSpeaker,
+        answer: DhcpAnswer,
+    ) -> Result<DhcpAnswer, BootFailure> {
+        self.hold(HeldLease { port, speaker, address: answer.address, server: answer.server });
         self.ledger.given(
             port.circuit,
             answer.address,
@@ -175,13 +175,13 @@ impl Segment {
         self.held.borrow_mut().remove(&(mac, address));
     }
 
-    pub(crate) fn hold(&self, held: Held) {
+    pub(crate) fn hold(&self, held: HeldLease) {
         self.held.borrow_mut().insert((held.port.mac, held.address), held);
     }
 
     pub(crate) fn send(&self, bytes: &[u8]) {
         match &self.trouble {
-            Some(trouble) => trouble.post(Letter::Out(bytes.to_vec())),
+            Some(trouble) => trouble.post(DelayedMessage::Out(bytes.to_vec())),
             None => self.road.send(bytes),
         }
     }
@@ -189,27 +189,27 @@ impl Segment {
     /// Sends what waits and takes in answers; never ends.
     async fn carry(self: Rc<Self>) {
         let take_in = |answer| self.take_in(answer);
-        let line = self.context.progress.line(Protocol::Dhcp);
+        let line = self.context.progress.line(AskedProtocol::Dhcp);
         match &self.road {
-            Road::Relay(relay) => {
+            SegmentTransport::Relay(relay) => {
                 tokio::join!(
                     relay.listen(take_in, |nobody| line.comes_to(nobody)),
                     relay.send_on()
                 );
             }
-            Road::Link(link) => link.listen(take_in).await,
+            SegmentTransport::Link(link) => link.listen(take_in).await,
         }
     }
 
-    fn take_in(&self, answer: Answer) {
-        self.context.progress.line(Protocol::Dhcp).hears();
+    fn take_in(&self, answer: DhcpAnswer) {
+        self.context.progress.line(AskedProtocol::Dhcp).hears();
         match &self.trouble {
-            Some(trouble) => trouble.post(Letter::In(Box::new(answer))),
+            Some(trouble) => trouble.post(DelayedMessage::In(Box::new(answer))),
             None => self.deliver(answer),
         }
     }
 
-    fn deliver(&self, answer: Answer) {
+    fn deliver(&self, answer: DhcpAnswer) {
         if let Some(mailbox) = self.waiting.borrow().get(&(answer.mac, answer.xid)) {
             mailbox.put(answer);
         }
@@ -226,19 +226,21 @@ impl Segment {
             }
             while let Some(letter) = trouble.due() {
                 match letter {
-                    Letter::Out(bytes) => self.road.send(&bytes),
-                    Letter::In(answer) => self.deliver(*answer),
+                    DelayedMessage::Out(bytes) => self.road.send(&bytes),
+                    DelayedMessage::In(answer) => self.deliver(*answer),
                 }
             }
         }
     }
 }
 
-impl Road {
+impl SegmentTransport {
     /// The message as it leaves. None for a RELEASE to a server that was never heard.
-    pub(crate) fn letter(&self, ask: &Ask, circuit: u32) -> Option<Vec<u8>> {
+    pub(crate) fn letter(&self, ask: &ClientMessage, circuit: u32) -> Option<Vec<u8>> {
         match self {
-            Self::Relay(relay) => Some(dhcp::encode(ask, Some(&relay.through(circuit)))),
+            Self::Relay(relay) => {
+                Some(dhcp::encode_client_message(ask, Some(&relay.through(circuit))))
+            }
             Self::Link(link) => link.frame(ask),
         }
     }
@@ -253,20 +255,20 @@ impl Road {
     }
 
     /// Whether the server has left the relay agent's marks alone (D-49).
-    pub(crate) fn is_untouched(&self, answer: &Answer, circuit: u32) -> bool {
+    pub(crate) fn is_untouched(&self, answer: &DhcpAnswer, circuit: u32) -> bool {
         match self {
             Self::Relay(relay) => {
                 answer.relay_information.as_deref()
-                    == Some(&dhcp::relay_information(&relay.through(circuit)))
+                    == Some(&dhcp::encode_relay_information(&relay.through(circuit)))
             }
             Self::Link(_) => true,
         }
     }
 }
 
-impl Mailbox {
+impl AnswerMailbox {
     /// A full one means answers that the machine will not read any more.
-    fn put(&self, answer: Answer) {
+    fn put(&self, answer: DhcpAnswer) {
         let mut answers = self.answers.borrow_mut();
         if answers.len() < ANSWERS_QUEUED_MAX {
             answers.push_back(answer);
@@ -274,7 +276,7 @@ impl Mailbox {
         }
     }
 
-    pub(crate) async fn next(&self) -> Answer {
+    pub(crate) async fn next(&self) -> DhcpAnswer {
         loop {
             let answer = self.answers.borrow_mut().pop_front();
             match answer {
@@ -285,18 +287,18 @@ impl Mailbox {
     }
 }
 
-impl Trouble {
-    fn new(impairment: Impairment, seed: u64) -> Self {
-        let letters = RefCell::new(Impaired::new(impairment, seed));
+impl SegmentImpairment {
+    fn new(impairment: NetworkImpairment, seed: u64) -> Self {
+        let letters = RefCell::new(ImpairedQueue::new(impairment, seed));
         Self { begun: Instant::now(), letters, posted: Notify::new() }
     }
 
-    fn post(&self, letter: Letter) {
+    fn post(&self, letter: DelayedMessage) {
         self.letters.borrow_mut().send(self.now(), letter);
         self.posted.notify_one();
     }
 
-    fn due(&self) -> Option<Letter> {
+    fn due(&self) -> Option<DelayedMessage> {
         self.letters.borrow_mut().due(self.now())
     }
 
@@ -309,7 +311,7 @@ impl Trouble {
     }
 }
 
-impl Xids {
+impl XidSource {
     pub(crate) fn next(&mut self) -> u32 {
         // SplitMix64: different seeds never meet within a run.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -329,10 +331,10 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::content::Contents;
+    use crate::content::ContentMap;
     use crate::net::relay;
-    use crate::net::wire::Wire;
-    use crate::pace::Pace;
+    use crate::net::wire::WireSettings;
+    use crate::pace::FleetPace;
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 77, 16, 1);
 
@@ -357,29 +359,36 @@ mod tests {
 
     fn with_segment<T>(
         server: SocketAddrV4,
-        impairment: Impairment,
-        work: impl AsyncFnOnce(&Segment, Port) -> T,
+        impairment: NetworkImpairment,
+        work: impl AsyncFnOnce(&FleetSegment, MachinePort) -> T,
     ) -> (T, u64) {
-        let pace = Pace {
+        let pace = FleetPace {
             haste: 20,
             idle_waits: false,
             gives_up: false,
             patience: Duration::from_secs(10),
         };
+        let context = FleetContext::new(
+            server.into(),
+            ContentMap::default(),
+            pace,
+            std::sync::Arc::default(),
+        );
         let context =
-            Context::new(server.into(), Contents::default(), pace, std::sync::Arc::default());
-        let context = Rc::new(context.with_wire(Wire { impairment, ..Wire::default() }, 1));
+            Rc::new(context.with_wire(WireSettings { impairment, ..WireSettings::default() }, 1));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
-            let road = Road::Relay(Relay::open(agent, server, relay::room()).unwrap());
-            let segment = Segment::open(Rc::clone(&context), road, Rc::default(), 1);
+            let road = SegmentTransport::Relay(
+                RelayAgent::open(agent, server, relay::make_shared_inbox()).unwrap(),
+            );
+            let segment = FleetSegment::open(Rc::clone(&context), road, Rc::default(), 1);
             (work(&segment, port(2)).await, context.progress.retries())
         })
     }
 
-    fn port(last: u8) -> Port {
-        Port { mac: Mac([2, 0, 0, 0, 0, last]), uuid: Uuid([1; 16]), circuit: last.into() }
+    fn port(last: u8) -> MachinePort {
+        MachinePort { mac: Mac([2, 0, 0, 0, 0, last]), uuid: Uuid([1; 16]), circuit: last.into() }
     }
 
     const OFFER: Option<u8> = Some(2);
@@ -389,38 +398,39 @@ mod tests {
     #[test]
     fn d71_a_lost_message_is_repeated_and_a_nak_leads_back_to_discover() {
         let server = server(vec![None, OFFER, None, NAK, OFFER, ACK]);
-        let acquire = async |segment: &Segment, port| {
-            segment.acquire(port, Speaker::Ipxe(0), &mut Xids(1)).await
+        let acquire = async |segment: &FleetSegment, port| {
+            segment.acquire(port, DhcpSpeaker::Ipxe(0), &mut XidSource(1)).await
         };
-        let (answer, retries) = with_segment(server, Impairment::default(), acquire);
+        let (answer, retries) = with_segment(server, NetworkImpairment::default(), acquire);
         assert_eq!(answer.unwrap().address, ADDRESS);
         assert_eq!(retries, 3);
     }
 
     #[test]
     fn d24_a_refused_address_is_no_longer_ours() {
-        let confirm = async |segment: &Segment, port| {
-            segment.confirm(port, Speaker::UefiPxe(7), &mut Xids(1), ADDRESS).await
+        let confirm = async |segment: &FleetSegment, port| {
+            segment.confirm(port, DhcpSpeaker::UefiPxe(7), &mut XidSource(1), ADDRESS).await
         };
-        let asked = |answer| with_segment(server(vec![answer]), Impairment::default(), confirm).0;
+        let asked =
+            |answer| with_segment(server(vec![answer]), NetworkImpairment::default(), confirm).0;
         assert_eq!(asked(ACK), Some(ADDRESS));
         assert_eq!(asked(NAK), None);
     }
 
     #[test]
     fn an_address_that_two_machines_are_given_fails_the_second_and_marks_the_first() {
-        let work = async |segment: &Segment, _| {
+        let work = async |segment: &FleetSegment, _| {
             let acquire = async |last| {
-                segment.acquire(port(last), Speaker::BiosRom, &mut Xids(last.into())).await
+                segment.acquire(port(last), DhcpSpeaker::BiosRom, &mut XidSource(last.into())).await
             };
             let (first, second) = (acquire(1).await, acquire(2).await);
             assert_eq!(first.unwrap().address, ADDRESS);
-            assert_eq!(second.unwrap_err(), Failure::AddressDoubled);
+            assert_eq!(second.unwrap_err(), BootFailure::AddressDoubled);
             let mut doubled = segment.doubled();
             doubled.sort_unstable();
             assert_eq!(doubled, [1, 2]);
         };
-        with_segment(server(vec![OFFER, ACK, OFFER, ACK]), Impairment::default(), work);
+        with_segment(server(vec![OFFER, ACK, OFFER, ACK]), NetworkImpairment::default(), work);
     }
 
     #[test]
@@ -449,17 +459,17 @@ mod tests {
             }
             releases
         });
-        let work = async |segment: &Segment, _| {
-            segment.acquire(self::port(1), Speaker::BiosRom, &mut Xids(1)).await.unwrap();
+        let work = async |segment: &FleetSegment, _| {
+            segment.acquire(self::port(1), DhcpSpeaker::BiosRom, &mut XidSource(1)).await.unwrap();
             let asking = async {
                 while segment.held.borrow().len() < 2 {
                     tokio::task::yield_now().await;
                 }
             };
-            let mut xids = Xids(2);
+            let mut xids = XidSource(2);
             tokio::select! {
                 () = asking => {}
-                _ = segment.acquire(self::port(2), Speaker::BiosRom, &mut xids) => {}
+                _ = segment.acquire(self::port(2), DhcpSpeaker::BiosRom, &mut xids) => {}
             }
             for held in segment.take_held() {
                 assert!(segment.give_back(held));
@@ -467,7 +477,11 @@ mod tests {
             segment.flush().await;
             assert!(segment.take_held().is_empty());
         };
-        with_segment(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), Impairment::default(), work);
+        with_segment(
+            SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+            NetworkImpairment::default(),
+            work,
+        );
         let mut releases = heard.join().unwrap();
         releases.sort_unstable();
         assert_eq!(releases, [(1, [127, 77, 16, 1]), (2, [127, 77, 16, 2])]);
@@ -475,14 +489,14 @@ mod tests {
 
     #[test]
     fn on_a_bad_network_messages_are_late_both_ways() {
-        let acquire = async |segment: &Segment, port| {
-            segment.acquire(port, Speaker::Ipxe(0), &mut Xids(1)).await
+        let acquire = async |segment: &FleetSegment, port| {
+            segment.acquire(port, DhcpSpeaker::Ipxe(0), &mut XidSource(1)).await
         };
         let delay = Duration::from_millis(5);
         let begun = Instant::now();
         let (answer, _) = with_segment(
             server(vec![OFFER, ACK]),
-            Impairment { delay, ..Impairment::default() },
+            NetworkImpairment { delay, ..NetworkImpairment::default() },
             acquire,
         );
         assert_eq!(answer.unwrap().address, ADDRESS);
@@ -491,7 +505,7 @@ mod tests {
 
     #[test]
     fn transaction_ids_of_one_seed_differ() {
-        let mut xids = Xids(7);
+        let mut xids = XidSource(7);
         let mut seen: Vec<u32> = (0..1000).map(|_| xids.next()).collect();
         seen.sort_unstable();
         seen.dedup();

@@ -3,12 +3,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::impair::Impairment;
+use super::impair::NetworkImpairment;
 use ringboot_protocol::model::network::Ipv4Network;
 
 /// What a machine proves of a file whose octets are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verify {
+pub enum ContentProof {
     /// Every octet.
     #[default]
     Full,
@@ -20,18 +20,18 @@ pub enum Verify {
 
 /// A fleet's ways with the network.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Wire {
-    pub verify: Verify,
+pub struct WireSettings {
+    pub verify: ContentProof,
     /// Datagrams of one transfer may come joined (UDP_GRO), as from a network card that does so.
     pub gro: bool,
     /// Of datagrams, both ways.
-    pub impairment: Impairment,
+    pub impairment: NetworkImpairment,
     /// Addresses that belong to this host: machines speak from them. All of 127.0.0.0/8 does
     /// anyway.
     pub sources: Option<Ipv4Network>,
 }
 
-impl Wire {
+impl WireSettings {
     /// Where machine `number` speaks from that was given no address. One of its own where there are
     /// enough of them, so that a server's limits per address see machines and not one giant;
     /// unspecified where this host has but its one.
@@ -69,12 +69,12 @@ mod tests {
     #[test]
     fn machines_have_addresses_of_their_own_where_the_host_has_them() {
         let (near, far) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
-        let wire = Wire::default();
+        let wire = WireSettings::default();
         assert_eq!(wire.unleased(299, near), Ipv4Addr::new(127, 78, 1, 44));
         assert_eq!(wire.unleased(299, far), Ipv4Addr::UNSPECIFIED);
         assert_eq!(wire.unleased(299, "::1".parse().unwrap()), Ipv4Addr::UNSPECIFIED);
         assert!(wire.owns(Ipv4Addr::new(127, 1, 2, 3)) && !wire.owns(Ipv4Addr::new(10, 9, 0, 7)));
-        let wire = Wire { sources: Some("10.9.0.5/24".parse().unwrap()), ..wire };
+        let wire = WireSettings { sources: Some("10.9.0.5/24".parse().unwrap()), ..wire };
         assert_eq!(wire.unleased(0, far), Ipv4Addr::new(10, 9, 0, 1));
         assert_eq!(wire.unleased(253, far), Ipv4Addr::new(10, 9, 0, 254));
         assert_eq!(wire.unleased(254, far), Ipv4Addr::new(10, 9, 0, 1), "there are no more");

@@ -11,19 +11,19 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::clients::lease::Lease;
-use super::failure::Failure;
+use super::clients::lease::MachineLease;
+use super::failure::BootFailure;
 use super::limits::{FAILED_LISTED_MAX, RECORDS_MAX};
-use super::measure::pressure::Pressure;
-use super::measure::progress::{Oddity, Progress};
-use super::measure::series::Series;
-use super::report::outcome::{Outcome, Stopped};
+use super::measure::pressure::RunPressure;
+use super::measure::progress::{ClientOddity, FleetProgress};
+use super::measure::series::CountSeries;
+use super::report::outcome::{BootOutcome, StoppedBoot};
 use ringboot_observe::events::BootStage;
 use ringboot_protocol::model::machine::Mac;
 
 /// The figures of one run.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct FleetReport {
     /// Machines that there are.
     pub clients: u32,
     /// Machines switched on; one that boots again is counted again.
@@ -59,27 +59,27 @@ pub struct Report {
     /// Microseconds from power-on to the end of the last step, of machines that booted.
     pub boots: Histogram<u64>,
     /// Machines that did not boot, by cause ([`super::Failure::cause`]) and the step it came in.
-    pub failures: BTreeMap<(String, BootStage), Failed>,
+    pub failures: BTreeMap<(String, BootStage), CauseTally>,
     /// They one by one, as they failed; of more than [`FAILED_LISTED_MAX`] the first.
     pub failed_machines: Vec<FailedMachine>,
     /// Machines that failed because an octet was wrong, missing or too many.
     pub wrong_contents: u32,
     /// What clients put up with, and how often; what never happened is left out.
-    pub oddities: BTreeMap<Oddity, u64>,
+    pub oddities: BTreeMap<ClientOddity, u64>,
     /// Each boot, in the order of power-on; of more than [`RECORDS_MAX`] the first that ended.
-    pub records: Vec<Record>,
+    pub records: Vec<BootRecord>,
     /// Throughput over time.
-    pub series: Series,
+    pub series: CountSeries,
     /// What may have been the limit.
-    pub pressure: Pressure,
+    pub pressure: RunPressure,
     /// What each machine was given last, in the order of their numbers.
-    pub leases: Vec<Lease>,
+    pub leases: Vec<MachineLease>,
     /// Addresses given back at the end (RELEASE).
     pub released: u32,
     /// The run was ended before its time: the figures are of machines that were done by then.
     pub interrupted: bool,
     /// Machines whose last boot came to its end.
-    good: HashMap<u32, Good>,
+    good: HashMap<u32, GoodBoot>,
     counts_from: Instant,
     /// Octets and retries of the warm-up.
     before: (u64, u64),
@@ -87,7 +87,7 @@ pub struct Report {
 
 /// A boot that came to its end, and is blamed perhaps all the same.
 #[derive(Clone, Copy, Debug)]
-struct Good {
+struct GoodBoot {
     mac: Mac,
     /// Its place among the records.
     place: usize,
@@ -108,7 +108,7 @@ pub struct FailedMachine {
 
 /// Machines that failed for one cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failed {
+pub struct CauseTally {
     pub machines: u32,
     /// The whole sentence of the first one.
     pub example: String,
@@ -126,7 +126,7 @@ pub struct StageTimes {
 
 /// One boot, small enough to keep thousands of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct BootRecord {
     /// Microseconds from the start of the run to power-on.
     pub start_us: u64,
     /// Microseconds from the start of the run to the boot's end.
@@ -149,7 +149,7 @@ const STEP_US_MAX: u64 = 3_600_000_000;
 /// 190 KiB a stage.
 const STEP_DIGITS: u8 = 3;
 
-impl Report {
+impl FleetReport {
     /// Before the first power-on of so many machines.
     pub(crate) fn new(clients: u32, counts_from: Instant) -> Self {
         Self {
@@ -161,21 +161,21 @@ impl Report {
             firmware: false,
             fetches: false,
             is_open: false,
-            late_power_ons: histogram(),
-            late_requests: histogram(),
+            late_power_ons: make_time_histogram(),
+            late_requests: make_time_histogram(),
             octets: 0,
             checked: false,
             retries: 0,
             stages: BTreeMap::new(),
-            kernels: histogram(),
-            boots: histogram(),
+            kernels: make_time_histogram(),
+            boots: make_time_histogram(),
             failures: BTreeMap::new(),
             failed_machines: Vec::new(),
             wrong_contents: 0,
             oddities: BTreeMap::new(),
             records: Vec::new(),
-            series: Series::default(),
-            pressure: Pressure::default(),
+            series: CountSeries::default(),
+            pressure: RunPressure::default(),
             leases: Vec::new(),
             released: 0,
             interrupted: false,
@@ -191,20 +191,20 @@ impl Report {
     }
 
     pub(crate) fn add_late_power_on(&mut self, late: Duration) {
-        self.late_power_ons.saturating_record(microseconds(late));
+        self.late_power_ons.saturating_record(count_microseconds(late));
     }
 
     pub(super) fn add_late_request(&mut self, late: Duration) {
-        self.late_requests.saturating_record(microseconds(late));
+        self.late_requests.saturating_record(count_microseconds(late));
     }
 
     /// The warm-up is over: what has come until now does not count.
-    pub(crate) fn forget(&mut self, progress: &Progress) {
+    pub(crate) fn forget(&mut self, progress: &FleetProgress) {
         self.before = (progress.octets(), progress.retries());
     }
 
     /// The run is over, so long after its start.
-    pub(crate) fn close(&mut self, lasted: Duration, progress: &Progress) {
+    pub(crate) fn close(&mut self, lasted: Duration, progress: &FleetProgress) {
         let (octets, retries) = self.before;
         self.wall = lasted.saturating_sub(self.warm_up);
         self.octets = progress.octets() - octets;
@@ -223,15 +223,15 @@ impl Report {
             return;
         }
         let seen = self.stage(stage);
-        seen.times.saturating_record(microseconds(took));
+        seen.times.saturating_record(count_microseconds(took));
         seen.retries += retries;
     }
 
     /// Adds the end of one boot in a run that began at `run_begun`. Its finished steps have been
     /// added before.
-    pub(crate) fn add(&mut self, run_begun: Instant, outcome: Outcome) {
-        let us = |moment: Instant| microseconds(moment.saturating_duration_since(run_begun));
-        let record = Record {
+    pub(crate) fn add(&mut self, run_begun: Instant, outcome: BootOutcome) {
+        let us = |moment: Instant| count_microseconds(moment.saturating_duration_since(run_begun));
+        let record = BootRecord {
             start_us: us(outcome.begun),
             end_us: us(outcome.ended),
             stopped_in: outcome.end.as_ref().err().map(|stopped| stopped.stage),
@@ -244,16 +244,18 @@ impl Report {
             return;
         }
         if let Some(time) = outcome.to_kernel.filter(|_| !outcome.is_warm_up) {
-            self.kernels.saturating_record(microseconds(time));
+            self.kernels.saturating_record(count_microseconds(time));
         }
         match outcome.end {
             Ok(()) => {
                 self.booted += 1;
-                self.good
-                    .insert(outcome.machine, Good { mac: outcome.mac, place: self.records.len() });
+                self.good.insert(
+                    outcome.machine,
+                    GoodBoot { mac: outcome.mac, place: self.records.len() },
+                );
                 self.boots.saturating_record(record.end_us - record.start_us);
             }
-            Err(Stopped { stage, retries, failure }) => {
+            Err(StoppedBoot { stage, retries, failure }) => {
                 self.stage(stage).retries += retries;
                 self.good.remove(&outcome.machine);
                 self.machines += u32::from(outcome.is_warm_up);
@@ -267,8 +269,8 @@ impl Report {
 
     /// The last boot of this machine was none, as it turns out: something was wrong with its
     /// address.
-    pub(crate) fn blame(&mut self, machine: u32, failure: &Failure) {
-        let Some(Good { mac, place }) = self.good.remove(&machine) else { return };
+    pub(crate) fn blame(&mut self, machine: u32, failure: &BootFailure) {
+        let Some(GoodBoot { mac, place }) = self.good.remove(&machine) else { return };
         self.booted -= 1;
         self.count(machine, mac, failure, BootStage::Dhcp);
         if let Some(record) = self.records.get_mut(place) {
@@ -288,7 +290,7 @@ impl Report {
             self.booted + self.failures.values().map(|failed| failed.machines).sum::<u32>();
     }
 
-    fn count(&mut self, machine: u32, mac: Mac, failure: &Failure, stage: BootStage) {
+    fn count(&mut self, machine: u32, mac: Mac, failure: &BootFailure, stage: BootStage) {
         if self.failed_machines.len() < FAILED_LISTED_MAX {
             self.failed_machines.push(FailedMachine {
                 machine,
@@ -299,17 +301,19 @@ impl Report {
             });
         }
         self.wrong_contents += u32::from(failure.is_of_contents());
-        let first = || Failed { machines: 0, example: failure.to_string() };
+        let first = || CauseTally { machines: 0, example: failure.to_string() };
         self.failures.entry((failure.cause(), stage)).or_insert_with(first).machines += 1;
     }
 
     fn stage(&mut self, stage: BootStage) -> &mut StageTimes {
-        self.stages.entry(stage).or_insert_with(|| StageTimes { times: histogram(), retries: 0 })
+        self.stages
+            .entry(stage)
+            .or_insert_with(|| StageTimes { times: make_time_histogram(), retries: 0 })
     }
 
     /// Every step with the microseconds that machines took for it, and the whole boot last.
     pub fn steps(&self) -> impl Iterator<Item = (&'static str, &Histogram<u64>)> {
-        let steps = self.stages.iter().map(|(stage, seen)| (step_name(*stage), &seen.times));
+        let steps = self.stages.iter().map(|(stage, seen)| (spell_step_name(*stage), &seen.times));
         steps.chain([("whole boot", &self.boots)])
     }
 
@@ -347,14 +351,14 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for FleetReport {
     /// The table of steps and the failures, without a final newline.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "  {:<10}{:>10}{:>12}{:>12}{:>12}", "step", "count", "p50", "p99", "max")?;
         for (name, times) in self.steps() {
             let [p50, p99, max] =
                 [times.value_at_quantile(0.5), times.value_at_quantile(0.99), times.max()]
-                    .map(Pretty);
+                    .map(PrettyMicroseconds);
             writeln!(f, "  {name:<10}{:>10}{p50:>12}{p99:>12}{max:>12}", times.len())?;
         }
         write!(
@@ -370,7 +374,7 @@ impl fmt::Display for Report {
         )?;
         let mut causes: Vec<_> = self.failures.iter().collect();
         causes.sort_by_key(|(_, failed)| std::cmp::Reverse(failed.machines));
-        for ((_, stage), Failed { machines, example }) in causes.iter().take(CAUSES_SHOWN_MAX) {
+        for ((_, stage), CauseTally { machines, example }) in causes.iter().take(CAUSES_SHOWN_MAX) {
             write!(f, "\n  {machines:>6} failed: {example} ({})", stage.word())?;
         }
         Ok(())
@@ -382,9 +386,9 @@ const CAUSES_SHOWN_MAX: usize = 6;
 
 /// Microseconds in the unit that a person would choose.
 #[derive(Clone, Copy, Debug)]
-pub struct Pretty(pub u64);
+pub struct PrettyMicroseconds(pub u64);
 
-impl fmt::Display for Pretty {
+impl fmt::Display for PrettyMicroseconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let milliseconds = self.0 as f64 / 1000.0;
         let text = match self.0 {
@@ -396,7 +400,7 @@ impl fmt::Display for Pretty {
     }
 }
 
-fn step_name(stage: BootStage) -> &'static str {
+fn spell_step_name(stage: BootStage) -> &'static str {
     match stage {
         BootStage::Dhcp => "DHCP",
         BootStage::Loader => "loader",
@@ -408,12 +412,12 @@ fn step_name(stage: BootStage) -> &'static str {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+fn make_time_histogram() -> Histogram<u64> {
     Histogram::new_with_max(STEP_US_MAX, STEP_DIGITS)
         .expect("a bound of at least 2 and at most 5 digits")
 }
 
-fn microseconds(time: Duration) -> u64 {
+fn count_microseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
@@ -424,7 +428,11 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     /// A boot that took so many ms for each of these stages.
-    fn outcome(begun: Instant, took: &[(BootStage, u32)], end: Result<(), Stopped>) -> Outcome {
+    fn outcome(
+        begun: Instant,
+        took: &[(BootStage, u32)],
+        end: Result<(), StoppedBoot>,
+    ) -> BootOutcome {
         let mut stages = [Duration::ZERO; BootStage::ALL.len()];
         for &(stage, ms) in took {
             stages[stage as usize] += MS * ms;
@@ -432,20 +440,31 @@ mod tests {
         let ended = begun + stages.iter().sum::<Duration>();
         let mac = Mac([2, 0, 0, 0, 0, 7]);
         let (to_kernel, is_warm_up) = (Some(210 * MS), false);
-        Outcome { machine: 7, mac, model: "m", is_warm_up, begun, ended, to_kernel, stages, end }
+        BootOutcome {
+            machine: 7,
+            mac,
+            model: "m",
+            is_warm_up,
+            begun,
+            ended,
+            to_kernel,
+            stages,
+            end,
+        }
     }
 
     #[test]
     fn a_report_counts_boots_and_failures_by_cause() {
         let begun = Instant::now();
-        let mut report = Report::new(2, begun);
+        let mut report = FleetReport::new(2, begun);
         (0..3).for_each(|_| report.power_on(false));
         report.add_step(BootStage::Dhcp, begun, 3 * MS, 1);
         report.add_step(BootStage::Dhcp, begun, 3 * MS, 2);
         report
             .add(begun, outcome(begun, &[(BootStage::Dhcp, 3), (BootStage::Kernel, 2000)], Ok(())));
         for _ in 0..2 {
-            let stopped = Stopped { stage: BootStage::Menu, retries: 4, failure: Failure::NoMenu };
+            let stopped =
+                StoppedBoot { stage: BootStage::Menu, retries: 4, failure: BootFailure::NoMenu };
             report.add(begun, outcome(begun + 5 * MS, &[(BootStage::Dhcp, 3)], Err(stopped)));
         }
         report.wall = Duration::from_secs(2);
@@ -466,12 +485,12 @@ mod tests {
     #[test]
     fn a_boot_with_an_address_that_was_given_twice_turns_out_to_be_none() {
         let begun = Instant::now();
-        let mut report = Report::new(1, begun);
+        let mut report = FleetReport::new(1, begun);
         report.power_on(false);
         report.add(begun, outcome(begun, &[(BootStage::Dhcp, 10)], Ok(())));
-        report.blame(8, &Failure::AddressDoubled);
+        report.blame(8, &BootFailure::AddressDoubled);
         assert_eq!(report.booted, 1, "another machine");
-        (0..2).for_each(|_| report.blame(7, &Failure::AddressDoubled));
+        (0..2).for_each(|_| report.blame(7, &BootFailure::AddressDoubled));
         assert_eq!(
             (
                 report.booted,
@@ -487,11 +506,11 @@ mod tests {
     #[test]
     fn wrong_octets_are_not_called_checked() {
         let begun = Instant::now();
-        let mut report = Report::new(2, begun);
+        let mut report = FleetReport::new(2, begun);
         report.checked = true;
         for said in ["1 machine got wrong contents", "2 machines got wrong contents"] {
-            let failure = Failure::WrongContent("a".into(), 0);
-            let stopped = Stopped { stage: BootStage::File, retries: 0, failure };
+            let failure = BootFailure::WrongContent("a".into(), 0);
+            let stopped = StoppedBoot { stage: BootStage::File, retries: 0, failure };
             report.add(begun, outcome(begun, &[], Err(stopped)));
             assert_eq!(report.proved(), said);
         }
@@ -500,17 +519,19 @@ mod tests {
     #[test]
     fn what_begins_in_the_warm_up_is_in_no_figure_but_a_failure_is_told() {
         let begun = Instant::now();
-        let mut report = Report::new(2, begun + 10 * MS);
-        for (after, failure) in [(5, None), (20, None), (5, Some(Failure::NoMenu))] {
+        let mut report = FleetReport::new(2, begun + 10 * MS);
+        for (after, failure) in [(5, None), (20, None), (5, Some(BootFailure::NoMenu))] {
             let is_warm_up = after < 10;
             report.power_on(is_warm_up);
             let begun = begun + MS * after;
             report.add_step(BootStage::Dhcp, begun, 3 * MS, 0);
             let end = failure.map_or(Ok(()), |failure| {
-                Err(Stopped { stage: BootStage::Menu, retries: 0, failure })
+                Err(StoppedBoot { stage: BootStage::Menu, retries: 0, failure })
             });
-            report
-                .add(begun, Outcome { is_warm_up, ..outcome(begun, &[(BootStage::Dhcp, 3)], end) });
+            report.add(
+                begun,
+                BootOutcome { is_warm_up, ..outcome(begun, &[(BootStage::Dhcp, 3)], end) },
+            );
         }
         assert_eq!((report.machines, report.booted, report.failed()), (2, 1, 1));
         assert_eq!(
@@ -527,15 +548,15 @@ mod tests {
     #[test]
     fn a_record_holds_each_stage_of_one_machine() {
         let begun = Instant::now();
-        let mut report = Report::new(1, begun);
+        let mut report = FleetReport::new(1, begun);
         report.power_on(false);
         let steps = [(BootStage::Dhcp, 10), (BootStage::Kernel, 200), (BootStage::Initrd, 3)];
         report.add(begun, outcome(begun + 7 * MS, &steps, Ok(())));
         let stages_us = [10_000, 0, 0, 200_000, 3000, 0, 0];
         let record =
-            Record { start_us: 7000, end_us: 220_000, stopped_in: None, model: "m", stages_us };
+            BootRecord { start_us: 7000, end_us: 220_000, stopped_in: None, model: "m", stages_us };
         assert_eq!(report.records, [record]);
-        assert!(size_of::<Record>() <= 64, "{}", size_of::<Record>());
+        assert!(size_of::<BootRecord>() <= 64, "{}", size_of::<BootRecord>());
         // Time to kernel is counted from power-on.
         assert!(
             report.kernels.equivalent(report.kernels.max(), 210_000),
@@ -547,8 +568,10 @@ mod tests {
 
     #[test]
     fn times_are_written_in_the_unit_a_person_would_choose() {
-        let written: Vec<_> =
-            [70, 9_999, 12_345, 2_340_000].into_iter().map(|us| Pretty(us).to_string()).collect();
+        let written: Vec<_> = [70, 9_999, 12_345, 2_340_000]
+            .into_iter()
+            .map(|us| PrettyMicroseconds(us).to_string())
+            .collect();
         assert_eq!(written, ["0.07 ms", "10.00 ms", "12 ms", "2.34 s"]);
     }
 }

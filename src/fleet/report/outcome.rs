@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::failure::Failure;
+use crate::failure::BootFailure;
 use ringboot_observe::events::BootStage;
 use ringboot_protocol::model::machine::Mac;
 
 /// What came of one boot.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct BootOutcome {
     /// Number of the machine in its fleet.
     pub(crate) machine: u32,
     pub(crate) mac: Mac,
@@ -21,15 +21,15 @@ pub(crate) struct Outcome {
     pub(crate) to_kernel: Option<Duration>,
     /// All steps of one stage together, in the order of [`BootStage::ALL`].
     pub(crate) stages: [Duration; BootStage::ALL.len()],
-    pub(crate) end: Result<(), Stopped>,
+    pub(crate) end: Result<(), StoppedBoot>,
 }
 
 /// Where and why a boot went no further.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stopped {
+pub(crate) struct StoppedBoot {
     /// The step that did not end.
     pub(crate) stage: BootStage,
     /// Of that step.
     pub(crate) retries: u64,
-    pub(crate) failure: Failure,
+    pub(crate) failure: BootFailure,
 }

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::measure::progress::take_step_retries;
-use crate::report::Report;
-use crate::schedule::Turn;
+use crate::report::FleetReport;
+use crate::schedule::ExchangeTurn;
 use ringboot_observe::events::BootStage;
 
 /// The steps of a boot as they begin and end: no time lies between them, unless each has a moment
 /// at which it is due.
-pub(crate) struct Steps {
+pub(crate) struct BootSteps {
     pub(crate) now: BootStage,
     power_on: Instant,
     begun: Instant,
@@ -21,12 +21,12 @@ pub(crate) struct Steps {
     pub(crate) to_kernel: Option<Duration>,
     pub(crate) stages: [Duration; BootStage::ALL.len()],
     /// Where each finished step is entered.
-    report: Rc<RefCell<Report>>,
+    report: Rc<RefCell<FleetReport>>,
 }
 
-impl Steps {
+impl BootSteps {
     /// The first step begins.
-    pub(crate) fn new(first: BootStage, begun: Instant, report: Rc<RefCell<Report>>) -> Self {
+    pub(crate) fn new(first: BootStage, begun: Instant, report: Rc<RefCell<FleetReport>>) -> Self {
         let (is_open, is_warm_up) = (true, false);
         let stages = Default::default();
         Self {
@@ -47,7 +47,7 @@ impl Steps {
     }
 
     /// A step begins that was due then, perhaps a while ago.
-    pub(crate) fn begin(&mut self, stage: BootStage, turn: Turn) {
+    pub(crate) fn begin(&mut self, stage: BootStage, turn: ExchangeTurn) {
         (self.now, self.begun, self.is_open) = (stage, turn.due, true);
         if turn.was_free {
             self.report.borrow_mut().add_late_request(turn.due.elapsed());

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::measure::pressure::Pressure;
-use crate::measure::series::Bucket;
-use crate::report::{Pretty, Report};
+use crate::measure::pressure::RunPressure;
+use crate::measure::series::SeriesBucket;
+use crate::report::{FleetReport, PrettyMicroseconds};
 
 /// A thread busy for more than this share of the time is what the run had to wait for.
 const BUSY_SHARE_MAX: f64 = 0.9;
@@ -28,21 +28,21 @@ const LATE_SHARE_MAX: f64 = 0.25;
 /// this share.
 const WAITED_SHARE_MAX: f64 = 0.1;
 
-impl Report {
+impl FleetReport {
     /// Share of the time that the generator's thread was busy: of the whole run, or while it was
     /// loaded, whichever is more.
     pub fn generator_busy(&self) -> f64 {
-        let whole = share(self.pressure.busy, self.wall);
+        let whole = compute_busy_share(self.pressure.busy, self.wall);
         // The thread's clock and the wall's are read one after the other.
-        loaded(self.series.buckets())
-            .map_or(whole, |(busy, wall)| share(busy, wall).max(whole))
+        find_loaded_part(self.series.buckets())
+            .map_or(whole, |(busy, wall)| compute_busy_share(busy, wall).max(whole))
             .min(1.0)
     }
 
     /// Share of the time that the generator's thread was ready and another program had its
     /// processor.
     pub fn generator_waiting(&self) -> f64 {
-        share(self.pressure.waiting, self.wall).min(1.0)
+        compute_busy_share(self.pressure.waiting, self.wall).min(1.0)
     }
 
     /// True where the machines had to wait for the generator, so that the server may be faster than
@@ -98,12 +98,12 @@ impl Report {
                 sentences.push(format!(
                     "the load generator was late: {what} up to {} after their moment, half of them \
                      {} or more; that is in their times",
-                    Pretty(max),
-                    Pretty(p50)
+                    PrettyMicroseconds(max),
+                    PrettyMicroseconds(p50)
                 ));
             }
         }
-        let Pressure { never_begun, waited, .. } = self.pressure;
+        let RunPressure { never_begun, waited, .. } = self.pressure;
         let made: u64 = self.stages.values().map(|seen| seen.times.len()).sum();
         if waited as f64 > made as f64 * WAITED_SHARE_MAX {
             sentences.push(format!(
@@ -122,12 +122,12 @@ impl Report {
     }
 }
 
-fn share(part: Duration, wall: Duration) -> f64 {
+fn compute_busy_share(part: Duration, wall: Duration) -> f64 {
     part.as_secs_f64() / wall.as_secs_f64().max(f64::EPSILON)
 }
 
 /// Busy time and length of the part of the run in which most octets came.
-fn loaded(buckets: &[Bucket]) -> Option<(Duration, Duration)> {
+fn find_loaded_part(buckets: &[SeriesBucket]) -> Option<(Duration, Duration)> {
     let all: u64 = buckets.iter().map(|bucket| bucket.octets).sum();
     let mut octets = 0;
     let mut busy = Duration::ZERO;
@@ -146,16 +146,16 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::measure::progress::Progress;
+    use crate::measure::progress::FleetProgress;
     use ringboot_observe::events::BootStage;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn a_busy_generator_is_called_the_limit_and_an_idle_one_is_not() {
-        let mut report = Report::new(500, Instant::now());
+        let mut report = FleetReport::new(500, Instant::now());
         (report.wall, report.pressure) =
-            (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
+            (10 * SECOND, RunPressure { sources: 500, ..RunPressure::default() });
         report.pressure.busy = 9 * SECOND;
         assert_eq!(report.limits(), Vec::<String>::new());
         report.pressure.busy = Duration::from_millis(9700);
@@ -167,9 +167,9 @@ mod tests {
 
     #[test]
     fn a_generator_without_a_processor_says_so() {
-        let mut report = Report::new(500, Instant::now());
+        let mut report = FleetReport::new(500, Instant::now());
         (report.wall, report.pressure) =
-            (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
+            (10 * SECOND, RunPressure { sources: 500, ..RunPressure::default() });
         report.pressure.waiting = 4 * SECOND;
         let said = report.limits();
         assert!(
@@ -181,9 +181,9 @@ mod tests {
 
     #[test]
     fn a_generator_that_was_never_idle_was_the_limit_whoever_had_its_processor() {
-        let mut report = Report::new(500, Instant::now());
+        let mut report = FleetReport::new(500, Instant::now());
         (report.wall, report.pressure) =
-            (10 * SECOND, Pressure { sources: 500, ..Pressure::default() });
+            (10 * SECOND, RunPressure { sources: 500, ..RunPressure::default() });
         (report.pressure.busy, report.pressure.waiting) = (5 * SECOND, Duration::from_millis(4800));
         let said = report.limits();
         assert!(
@@ -196,8 +196,8 @@ mod tests {
 
     #[test]
     fn one_late_machine_does_not_hide_that_the_generator_was_busy() {
-        let progress = Progress::default();
-        let mut report = Report::new(500, Instant::now());
+        let progress = FleetProgress::default();
+        let mut report = FleetReport::new(500, Instant::now());
         (report.wall, report.pressure.busy, report.pressure.sources) = (10 * SECOND, SECOND, 500);
         progress.add_octets(99);
         report.series.add(SECOND, &progress, Duration::from_millis(950));
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn what_the_generator_did_late_or_not_at_all_is_told() {
         let ms = Duration::from_millis;
-        let mut report = Report::new(500, Instant::now());
+        let mut report = FleetReport::new(500, Instant::now());
         (report.wall, report.pressure.sources) = (10 * SECOND, 500);
         for _ in 0..100 {
             report.add_late_power_on(ms(1));

@@ -9,7 +9,7 @@ use std::ptr;
 
 /// Where a datagram goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum DatagramTarget {
     Ip(SocketAddr),
     /// A whole IPv4 frame without its Ethernet header, to a hardware address that cannot be asked
     /// by ARP yet (D-15).
@@ -21,14 +21,14 @@ pub enum Target {
 
 /// The local address that a datagram leaves from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct DatagramSource {
     pub address: IpAddr,
     /// Interface index; 0 = as routed.
     pub interface: u32,
 }
 
 /// Reads a sockaddr_in or sockaddr_in6. None for any other family.
-pub(super) fn read_name(name: &[u8]) -> Option<SocketAddr> {
+pub(super) fn read_socket_name(name: &[u8]) -> Option<SocketAddr> {
     let (family, rest) = name.split_first_chunk::<2>()?;
     let (port, rest) = rest.split_first_chunk::<2>()?;
     let port = u16::from_be_bytes(*port);
@@ -49,7 +49,10 @@ pub(super) fn read_name(name: &[u8]) -> Option<SocketAddr> {
 }
 
 /// Writes the address in the kernel's form; returns its length.
-pub(super) fn write_name(name: &mut libc::sockaddr_storage, to: Target) -> libc::socklen_t {
+pub(super) fn write_socket_name(
+    name: &mut libc::sockaddr_storage,
+    to: DatagramTarget,
+) -> libc::socklen_t {
     fn put<T>(name: &mut libc::sockaddr_storage, value: T) -> libc::socklen_t {
         const { assert!(size_of::<T>() <= size_of::<libc::sockaddr_storage>()) };
         // SAFETY: sockaddr_storage is at least as large and as strictly aligned as every sockaddr
@@ -58,7 +61,7 @@ pub(super) fn write_name(name: &mut libc::sockaddr_storage, to: Target) -> libc:
         size_of::<T>() as libc::socklen_t
     }
     match to {
-        Target::Ip(SocketAddr::V4(to)) => put(
+        DatagramTarget::Ip(SocketAddr::V4(to)) => put(
             name,
             libc::sockaddr_in {
                 sin_family: libc::AF_INET as libc::sa_family_t,
@@ -67,7 +70,7 @@ pub(super) fn write_name(name: &mut libc::sockaddr_storage, to: Target) -> libc:
                 sin_zero: [0; 8],
             },
         ),
-        Target::Ip(SocketAddr::V6(to)) => put(
+        DatagramTarget::Ip(SocketAddr::V6(to)) => put(
             name,
             libc::sockaddr_in6 {
                 sin6_family: libc::AF_INET6 as libc::sa_family_t,
@@ -77,7 +80,7 @@ pub(super) fn write_name(name: &mut libc::sockaddr_storage, to: Target) -> libc:
                 sin6_scope_id: to.scope_id(),
             },
         ),
-        Target::Link { interface, mac } => {
+        DatagramTarget::Link { interface, mac } => {
             let mut address = [0; 8];
             address[..6].copy_from_slice(&mac);
             // SAFETY: sockaddr_ll is plain integers, for which all zeros is a valid value.

@@ -5,7 +5,7 @@ use std::io;
 
 /// The processors of the mask that this process was started with, in order (taskset, cpuset,
 /// CPUAffinity=).
-pub fn allowed() -> io::Result<Vec<usize>> {
+pub fn list_allowed_processors() -> io::Result<Vec<usize>> {
     // SAFETY: cpu_set_t is an array of integers, for which all zeros is a valid value.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the size is that of `set`, which the kernel fills.
@@ -18,7 +18,7 @@ pub fn allowed() -> io::Result<Vec<usize>> {
 }
 
 /// Pins the calling thread to these processors, which must come from [`allowed`].
-pub fn pin(cpus: &[usize]) -> io::Result<()> {
+pub fn pin_to_processors(cpus: &[usize]) -> io::Result<()> {
     // SAFETY: as above; CPU_SET writes one bit below CPU_SETSIZE, as `allowed` gives no larger
     // number.
     let set = unsafe {

@@ -19,7 +19,7 @@ pub(super) const GROUP: u16 = 0;
 /// Owns the entries that the kernel reads and the buffers that it writes. Dropped after the ring:
 /// field order in its owner.
 #[derive(Debug)]
-pub(super) struct Buffers {
+pub(super) struct ReceiveBuffers {
     /// Page-aligned array of [`BufRingEntry`], whose first element's spare field is the ring's
     /// tail.
     entries: MmapMut,
@@ -29,7 +29,7 @@ pub(super) struct Buffers {
     tail: u16,
 }
 
-impl Buffers {
+impl ReceiveBuffers {
     /// The kernel refuses a count that is no power of two (EINVAL).
     pub(super) fn register(ring: &IoUring, count: u16) -> io::Result<Self> {
         let entries = MmapMut::map_anon(usize::from(count) * size_of::<BufRingEntry>())?;
@@ -52,7 +52,7 @@ impl Buffers {
         &self.memory[start..start + len.min(RECEIVE_BUFFER_BYTES)]
     }
 
-    /// Puts a buffer at the ring's end; the kernel sees it after [`Buffers::publish`].
+    /// Puts a buffer at the ring's end; the kernel sees it after [`ReceiveBuffers::publish`].
     pub(super) fn give_back(&mut self, id: u16) {
         let id = id % self.count;
         let index = usize::from(self.tail % self.count);

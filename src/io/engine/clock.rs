@@ -12,7 +12,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// By how much this clock is ahead of the time since boot, seconds: by the wall clock, until the
 /// store tells how to go on.
-static AHEAD_S: LazyLock<AtomicI64> = LazyLock::new(|| AtomicI64::new(take_reading().resume(None)));
+static AHEAD_S: LazyLock<AtomicI64> =
+    LazyLock::new(|| AtomicI64::new(take_clock_reading().resume(None)));
 
 static BOOT: LazyLock<Option<String>> = LazyLock::new(|| {
     let id = std::fs::read_to_string(BOOT_ID).ok()?;
@@ -27,42 +28,42 @@ pub fn now_s() -> u64 {
 
 /// From now on the clock is ahead of the time since boot by so much. Before any lease is known to
 /// the process.
-pub fn go_by(ahead_s: i64) {
+pub fn set_clock_ahead(ahead_s: i64) {
     AHEAD_S.store(ahead_s, Ordering::Relaxed);
 }
 
 /// By how much the wall clock is ahead of this one, seconds.
 pub fn wall_ahead_s() -> i64 {
     let ahead_ns = AHEAD_S.load(Ordering::Relaxed).saturating_mul(SECOND_NS);
-    let now = read(libc::CLOCK_BOOTTIME).saturating_add(ahead_ns);
-    read(libc::CLOCK_REALTIME)
+    let now = read_clock(libc::CLOCK_BOOTTIME).saturating_add(ahead_ns);
+    read_clock(libc::CLOCK_REALTIME)
         .saturating_sub(now)
         .saturating_add(SECOND_NS / 2)
         .div_euclid(SECOND_NS)
 }
 
 /// The mark of a clock that is ahead of the time since boot by so much, now.
-pub fn take_mark(ahead_s: i64) -> ClockMark {
-    let ClockReading { boot, since_boot_s, wall_s } = take_reading();
+pub fn take_clock_mark(ahead_s: i64) -> ClockMark {
+    let ClockReading { boot, since_boot_s, wall_s } = take_clock_reading();
     let seen_s = u64::try_from(since_boot_s.saturating_add(ahead_s)).unwrap_or(0);
     ClockMark { boot: boot.unwrap_or_default(), ahead_s, seen_s, wall_s }
 }
 
 /// What the host says of its clocks now.
-pub fn take_reading() -> ClockReading {
+pub fn take_clock_reading() -> ClockReading {
     ClockReading {
         boot: BOOT.clone(),
         since_boot_s: since_boot_s(),
-        wall_s: read(libc::CLOCK_REALTIME) / SECOND_NS,
+        wall_s: read_clock(libc::CLOCK_REALTIME) / SECOND_NS,
     }
 }
 
 fn since_boot_s() -> i64 {
-    read(libc::CLOCK_BOOTTIME) / SECOND_NS
+    read_clock(libc::CLOCK_BOOTTIME) / SECOND_NS
 }
 
 /// Nanoseconds: an i64 holds 292 years of them.
-fn read(clock: libc::clockid_t) -> i64 {
+fn read_clock(clock: libc::clockid_t) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes into `time`, which lives across the call. It knows both clocks, so
     // that there is no error.

@@ -4,9 +4,9 @@ use std::io;
 
 /// No more than so many bytes of address space, no core dump, and an end when the thread that
 /// started this process ends, but not by the SIGTERM that all processes of a service are sent.
-pub fn confine(memory_bytes: u64) -> io::Result<()> {
-    limit(libc::RLIMIT_AS, memory_bytes)?;
-    limit(libc::RLIMIT_CORE, 0)?;
+pub fn confine_process(memory_bytes: u64) -> io::Result<()> {
+    limit_resource(libc::RLIMIT_AS, memory_bytes)?;
+    limit_resource(libc::RLIMIT_CORE, 0)?;
     // SAFETY: ignoring a signal installs no handler.
     unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
     let signal = libc::c_ulong::from(libc::SIGKILL.unsigned_abs());
@@ -18,7 +18,7 @@ pub fn confine(memory_bytes: u64) -> io::Result<()> {
     }
 }
 
-fn limit(of: libc::__rlimit_resource_t, most: u64) -> io::Result<()> {
+fn limit_resource(of: libc::__rlimit_resource_t, most: u64) -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a whole rlimit that outlives the call, which writes it and keeps no
     // pointer to it.

@@ -13,7 +13,7 @@ const _: () = assert!(size_of::<libc::cmsghdr>() == HEADER_BYTES);
 
 /// What the kernel says of an arriving datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Arrived {
+pub(super) struct ReceivedControl {
     /// Where it was sent to: may be a broadcast or multicast address.
     pub(super) destination: Option<IpAddr>,
     /// The local address that answers should come from.
@@ -26,7 +26,7 @@ pub(super) struct Arrived {
 
 /// Why a datagram was not delivered (linux/errqueue.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Trouble {
+pub(super) struct DeliveryError {
     /// Who says so.
     pub(super) origin: u8,
     /// Of the ICMP message, where one said it.
@@ -35,13 +35,13 @@ pub(super) struct Trouble {
 }
 
 /// Reads IP_RECVERR.
-pub(super) fn trouble(mut control: &[u8]) -> Option<Trouble> {
-    while let Some((level, kind, data, rest)) = next(control) {
+pub(super) fn read_delivery_error(mut control: &[u8]) -> Option<DeliveryError> {
+    while let Some((level, kind, data, rest)) = split_control_message(control) {
         // struct sock_extended_err: errno (4), origin, type, code.
         if (level, kind) == (libc::IPPROTO_IP, libc::IP_RECVERR)
             && let Some(&[_, _, _, _, origin, kind, code]) = data.first_chunk()
         {
-            return Some(Trouble { origin, kind, code });
+            return Some(DeliveryError { origin, kind, code });
         }
         control = rest;
     }
@@ -49,9 +49,9 @@ pub(super) fn trouble(mut control: &[u8]) -> Option<Trouble> {
 }
 
 /// Reads IP_PKTINFO, IPV6_PKTINFO and UDP_GRO.
-pub(super) fn read(mut control: &[u8]) -> Arrived {
-    let mut arrived = Arrived::default();
-    while let Some((level, kind, data, rest)) = next(control) {
+pub(super) fn read_control_messages(mut control: &[u8]) -> ReceivedControl {
+    let mut arrived = ReceivedControl::default();
+    while let Some((level, kind, data, rest)) = split_control_message(control) {
         match (level, kind) {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) if data.len() >= 12 => {
                 arrived.interface = u32::from_ne_bytes([data[0], data[1], data[2], data[3]]);
@@ -80,7 +80,7 @@ pub(super) fn read(mut control: &[u8]) -> Arrived {
     arrived
 }
 
-fn next(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
+fn split_control_message(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
     let (len, rest) = control.split_first_chunk::<8>()?;
     let (level, rest) = rest.split_first_chunk::<4>()?;
     let (kind, _) = rest.split_first_chunk::<4>()?;
@@ -92,12 +92,12 @@ fn next(control: &[u8]) -> Option<(i32, i32, &[u8], &[u8])> {
 
 /// Writes control messages into a slot's buffer; returns their length.
 #[derive(Debug)]
-pub(super) struct Writer<'a> {
+pub(super) struct ControlWriter<'a> {
     buffer: &'a mut [u8; CONTROL_BYTES],
     len: usize,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> ControlWriter<'a> {
     pub(super) fn new(buffer: &'a mut [u8; CONTROL_BYTES]) -> Self {
         Self { buffer, len: 0 }
     }
@@ -152,11 +152,11 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let mut buffer = [0; CONTROL_BYTES];
-        let mut writer = Writer::new(&mut buffer);
+        let mut writer = ControlWriter::new(&mut buffer);
         writer.segment(1472);
         writer.source("fe80::1".parse().unwrap(), 3);
         let len = writer.len();
-        let arrived = read(&buffer[..len]);
+        let arrived = read_control_messages(&buffer[..len]);
         assert_eq!(arrived.local, Some("fe80::1".parse().unwrap()));
         assert_eq!(arrived.interface, 3);
     }
@@ -164,12 +164,12 @@ mod tests {
     #[test]
     fn cut_short_control_data_is_ignored() {
         let mut buffer = [0; CONTROL_BYTES];
-        let mut writer = Writer::new(&mut buffer);
+        let mut writer = ControlWriter::new(&mut buffer);
         writer.source("192.168.4.150".parse().unwrap(), 2);
         let len = writer.len();
         for cut in 0..len {
-            let _ = read(&buffer[..cut]);
+            let _ = read_control_messages(&buffer[..cut]);
         }
-        assert_eq!(read(&[0xff; 40]), Arrived::default());
+        assert_eq!(read_control_messages(&[0xff; 40]), ReceivedControl::default());
     }
 }

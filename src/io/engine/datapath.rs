@@ -20,7 +20,7 @@ pub enum Datapath {
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
 /// Cores of this process that serve by epoll because they were refused a ring.
-pub fn cores_without_ring() -> u64 {
+pub fn count_ringless_cores() -> u64 {
     REFUSED.load(Ordering::Relaxed)
 }
 

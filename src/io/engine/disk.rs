@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// The room of a file system (statvfs(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct DiskSpace {
     /// Bytes that a user other than root may still write.
     pub free: u64,
     pub total: u64,
@@ -19,7 +19,7 @@ pub struct Room {
 }
 
 /// The room of the file system that a file or directory is on.
-pub fn room(path: &Path) -> io::Result<Room> {
+pub fn read_disk_space(path: &Path) -> io::Result<DiskSpace> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut found = MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: the path is NUL-terminated, and the kernel writes one whole statvfs to the address
@@ -29,7 +29,7 @@ pub fn room(path: &Path) -> io::Result<Room> {
     }
     // SAFETY: the call has succeeded, and so has filled it.
     let found = unsafe { found.assume_init() };
-    Ok(Room {
+    Ok(DiskSpace {
         free: found.f_bavail.saturating_mul(found.f_frsize),
         total: found.f_blocks.saturating_mul(found.f_frsize),
         files_free: found.f_favail,
@@ -39,7 +39,7 @@ pub fn room(path: &Path) -> io::Result<Room> {
 }
 
 /// Whether this process may read, write and pass a directory, or read and write a file.
-pub fn may_change(path: &Path) -> bool {
+pub fn may_change_path(path: &Path) -> bool {
     let rights =
         if path.is_dir() { libc::R_OK | libc::W_OK | libc::X_OK } else { libc::R_OK | libc::W_OK };
     let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
@@ -55,10 +55,10 @@ mod tests {
     #[test]
     fn a_directory_has_room_and_what_is_not_there_has_none() {
         let directory = tempfile::tempdir().unwrap();
-        let found = room(directory.path()).unwrap();
+        let found = read_disk_space(directory.path()).unwrap();
         assert!(found.free > 0 && found.free <= found.total && !found.is_read_only, "{found:?}");
-        assert!(room(Path::new("/nonexistent")).is_err());
-        assert!(may_change(directory.path()) && !may_change(Path::new("/nonexistent")));
-        assert!(room(Path::new("/proc")).unwrap().total == 0);
+        assert!(read_disk_space(Path::new("/nonexistent")).is_err());
+        assert!(may_change_path(directory.path()) && !may_change_path(Path::new("/nonexistent")));
+        assert!(read_disk_space(Path::new("/proc")).unwrap().total == 0);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::unix::AsyncFd;
 
-use super::mailbox::Mailbox;
+use super::mailbox::CoreMailbox;
 use super::net;
 
 /// UDP's port for DHCP clients.
@@ -19,9 +19,9 @@ const CLIENT_PORT: u32 = 68;
 
 /// Hears IPv4 packets to UDP port 68 in whatever frames they come.
 #[derive(Debug)]
-pub struct Listener(OwnedFd);
+pub struct PacketListener(OwnedFd);
 
-impl AsFd for Listener {
+impl AsFd for PacketListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -29,30 +29,30 @@ impl AsFd for Listener {
 
 /// Where a packet came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct PacketOrigin {
     /// Index of the interface.
     pub interface: u32,
     /// Sender of the frame; zeros where it is not Ethernet.
     pub mac: [u8; 6],
 }
 
-impl Listener {
+impl PacketListener {
     /// Needs CAP_NET_RAW.
     pub fn open() -> io::Result<Self> {
-        let fd = packet_socket(libc::SOCK_DGRAM)?;
-        hear_answers(&fd, 0)?;
-        bind(&fd, 0)?;
+        let fd = open_packet_socket(libc::SOCK_DGRAM)?;
+        filter_dhcp_answers(&fd, 0)?;
+        bind_to_interface(&fd, 0)?;
         Ok(Self(fd))
     }
 
     /// Sends a whole IPv4 packet to every station on an interface.
     pub fn broadcast(&self, interface: u32, packet: &[u8]) -> io::Result<()> {
-        send_to_all(&self.0, libc::ETH_P_IP as u16, interface, packet)
+        broadcast_frame(&self.0, libc::ETH_P_IP as u16, interface, packet)
     }
 
     /// The next packet without its frame, cut to the buffer; None where there is none now.
-    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Option<(Origin, &'b [u8])> {
-        let mut address = link_address(0, [0; 6]);
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Option<(PacketOrigin, &'b [u8])> {
+        let mut address = make_link_address(0, [0; 6]);
         let mut address_len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         // SAFETY: the kernel writes into buffer and address, which live across the call, up to the
         // lengths given.
@@ -69,19 +69,22 @@ impl Listener {
         let packet = buffer.get(..usize::try_from(len).ok()?)?;
         let [a, b, c, d, e, f, ..] = address.sll_addr;
         let mac = if address.sll_halen == 6 { [a, b, c, d, e, f] } else { [0; 6] };
-        Some((Origin { interface: u32::try_from(address.sll_ifindex).unwrap_or(0), mac }, packet))
+        Some((
+            PacketOrigin { interface: u32::try_from(address.sll_ifindex).unwrap_or(0), mac },
+            packet,
+        ))
     }
 }
 
 /// Sends a packet of this Ethernet type to every station on an interface.
-pub(super) fn send_to_all(
+pub(super) fn broadcast_frame(
     socket: &OwnedFd,
     kind: u16,
     interface: u32,
     packet: &[u8],
 ) -> io::Result<()> {
     let address =
-        libc::sockaddr_ll { sll_protocol: kind.to_be(), ..link_address(interface, [0xff; 6]) };
+        libc::sockaddr_ll { sll_protocol: kind.to_be(), ..make_link_address(interface, [0xff; 6]) };
     // SAFETY: the kernel reads packet and address, which live across the call, up to the lengths
     // given.
     let sent = unsafe {
@@ -98,22 +101,22 @@ pub(super) fn send_to_all(
 }
 
 /// A packet socket for all interfaces that receives ARP replies alone, without their frames.
-pub(super) fn arp_replies() -> io::Result<OwnedFd> {
+pub(super) fn open_arp_replies() -> io::Result<OwnedFd> {
     const OPERATION: u32 = 6;
     const REPLY: u32 = 2;
-    let fd = packet_socket(libc::SOCK_DGRAM)?;
+    let fd = open_packet_socket(libc::SOCK_DGRAM)?;
     let program = [
-        step(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, OPERATION),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, REPLY),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::from(u16::MAX)),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        make_filter_step(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS, 0, 0, OPERATION),
+        make_filter_step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, REPLY),
+        make_filter_step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::from(u16::MAX)),
+        make_filter_step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
     ];
-    attach(&fd, &program)?;
-    bind_to(
+    attach_socket_filter(&fd, &program)?;
+    bind_packet_socket(
         &fd,
         &libc::sockaddr_ll {
             sll_protocol: (libc::ETH_P_ARP as u16).to_be(),
-            ..link_address(0, [0; 6])
+            ..make_link_address(0, [0; 6])
         },
     )?;
     Ok(fd)
@@ -121,19 +124,19 @@ pub(super) fn arp_replies() -> io::Result<OwnedFd> {
 
 /// Speaks as any station of one Ethernet segment, and hears what DHCP servers say to any of them.
 #[derive(Debug)]
-pub struct Stations(OwnedFd);
+pub struct PacketStations(OwnedFd);
 
 /// Bytes of an Ethernet header without a VLAN tag: destination, source, type.
 pub const ETHERNET_BYTES: usize = 14;
 
-impl Stations {
+impl PacketStations {
     /// On this interface, which takes in frames to all addresses (promiscuous) for as long as the
     /// value lives. Reads and sends never wait. Needs CAP_NET_RAW.
     pub fn open(interface: u32) -> io::Result<Self> {
-        let fd = packet_socket(libc::SOCK_RAW)?;
-        hear_answers(&fd, ETHERNET_BYTES as u32)?;
+        let fd = open_packet_socket(libc::SOCK_RAW)?;
+        filter_dhcp_answers(&fd, ETHERNET_BYTES as u32)?;
         net::grow_buffers(&SockRef::from(&fd));
-        bind(&fd, interface)?;
+        bind_to_interface(&fd, interface)?;
         let membership = libc::packet_mreq {
             mr_ifindex: interface.cast_signed(),
             mr_type: libc::PACKET_MR_PROMISC as u16,
@@ -142,7 +145,7 @@ impl Stations {
         };
         // SAFETY: the kernel reads the membership, which lives across the call, up to the length
         // given.
-        checked(unsafe {
+        check_socket_call(unsafe {
             libc::setsockopt(
                 fd.as_raw_fd(),
                 libc::SOL_PACKET,
@@ -156,7 +159,7 @@ impl Stations {
 
     /// The same, told by the runtime of this thread when there is something to receive.
     pub fn watched(self) -> io::Result<AsyncFd<Self>> {
-        // SAFETY: `Stations` owns its descriptor and never changes it, `as_raw_fd` always returns
+        // SAFETY: `PacketStations` owns its descriptor and never changes it, `as_raw_fd` always returns
         // that one, and it is closed only with the value, which the AsyncFd owns from here on and
         // gives away to nobody before it has forgotten the descriptor.
         Ok(unsafe { AsyncFd::register(self) }?)
@@ -175,14 +178,14 @@ impl Stations {
     }
 }
 
-impl AsRawFd for Stations {
+impl AsRawFd for PacketStations {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 }
 
 /// Receives nothing before it is bound.
-fn packet_socket(kind: i32) -> io::Result<OwnedFd> {
+fn open_packet_socket(kind: i32) -> io::Result<OwnedFd> {
     // SAFETY: socket(2) takes no pointers. Protocol 0: nothing is received before the filter is in
     // place and it is bound.
     let fd = unsafe {
@@ -196,13 +199,13 @@ fn packet_socket(kind: i32) -> io::Result<OwnedFd> {
 }
 
 /// IPv4 of this interface; 0 is all.
-fn bind(fd: &OwnedFd, interface: u32) -> io::Result<()> {
-    bind_to(fd, &link_address(interface, [0; 6]))
+fn bind_to_interface(fd: &OwnedFd, interface: u32) -> io::Result<()> {
+    bind_packet_socket(fd, &make_link_address(interface, [0; 6]))
 }
 
-fn bind_to(fd: &OwnedFd, address: &libc::sockaddr_ll) -> io::Result<()> {
+fn bind_packet_socket(fd: &OwnedFd, address: &libc::sockaddr_ll) -> io::Result<()> {
     // SAFETY: the kernel reads the address, which lives across the call, up to the length given.
-    checked(unsafe {
+    check_socket_call(unsafe {
         libc::bind(
             fd.as_raw_fd(),
             std::ptr::from_ref(address).cast(),
@@ -213,30 +216,31 @@ fn bind_to(fd: &OwnedFd, address: &libc::sockaddr_ll) -> io::Result<()> {
 
 /// Lets only `udp dst port 68` through, of whole packets or first fragments. The IPv4 header begins
 /// after so many bytes.
-fn hear_answers(fd: &OwnedFd, ip: u32) -> io::Result<()> {
-    let load = |size: u32, mode: u32, k: u32| step(libc::BPF_LD | size | mode, 0, 0, ip + k);
+fn filter_dhcp_answers(fd: &OwnedFd, ip: u32) -> io::Result<()> {
+    let load =
+        |size: u32, mode: u32, k: u32| make_filter_step(libc::BPF_LD | size | mode, 0, 0, ip + k);
     let unless_equal_drop =
-        |k: u32, jf: u8| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, jf, k);
+        |k: u32, jf: u8| make_filter_step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, jf, k);
     let program = [
         load(libc::BPF_B, libc::BPF_ABS, 9),
         unless_equal_drop(libc::IPPROTO_UDP as u32, 6),
         load(libc::BPF_H, libc::BPF_ABS, 6),
-        step(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 4, 0, 0x1fff),
-        step(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0, 0, ip),
+        make_filter_step(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 4, 0, 0x1fff),
+        make_filter_step(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0, 0, ip),
         load(libc::BPF_H, libc::BPF_IND, 2),
         unless_equal_drop(CLIENT_PORT, 1),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::from(u16::MAX)),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        make_filter_step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::from(u16::MAX)),
+        make_filter_step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
     ];
-    attach(fd, &program)
+    attach_socket_filter(fd, &program)
 }
 
-fn attach(fd: &OwnedFd, program: &[libc::sock_filter]) -> io::Result<()> {
+fn attach_socket_filter(fd: &OwnedFd, program: &[libc::sock_filter]) -> io::Result<()> {
     let program =
         libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     // SAFETY: the program and its instructions live across the call; the kernel copies them and
     // only reads.
-    checked(unsafe {
+    check_socket_call(unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
             libc::SOL_SOCKET,
@@ -248,7 +252,7 @@ fn attach(fd: &OwnedFd, program: &[libc::sock_filter]) -> io::Result<()> {
 }
 
 /// Sleeps until the mailbox's bell has rung, one of the others is readable, or the time is over.
-pub fn wait<T>(mailbox: &Mailbox<T>, others: &[BorrowedFd<'_>], at_most: Duration) {
+pub fn wait_for_mailbox<T>(mailbox: &CoreMailbox<T>, others: &[BorrowedFd<'_>], at_most: Duration) {
     let watched = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let others = others.iter().map(AsRawFd::as_raw_fd);
     let mut all: Vec<libc::pollfd> =
@@ -262,11 +266,11 @@ pub fn wait<T>(mailbox: &Mailbox<T>, others: &[BorrowedFd<'_>], at_most: Duratio
     }
 }
 
-fn step(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+fn make_filter_step(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt, jf, k }
 }
 
-fn link_address(interface: u32, mac: [u8; 6]) -> libc::sockaddr_ll {
+fn make_link_address(interface: u32, mac: [u8; 6]) -> libc::sockaddr_ll {
     let [a, b, c, d, e, f] = mac;
     libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
@@ -279,6 +283,6 @@ fn link_address(interface: u32, mac: [u8; 6]) -> libc::sockaddr_ll {
     }
 }
 
-fn checked(answer: i32) -> io::Result<()> {
+fn check_socket_call(answer: i32) -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -9,18 +9,18 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 /// The sending end: any thread, any number of clones. Senders are bounded by what the core itself
 /// has asked for.
 #[derive(Debug)]
-pub struct Letters<T> {
+pub struct MailboxSender<T> {
     queue: Sender<T>,
-    bell: Bell,
+    bell: MailboxBell,
 }
 
-impl<T> Clone for Letters<T> {
+impl<T> Clone for MailboxSender<T> {
     fn clone(&self) -> Self {
         Self { queue: self.queue.clone(), bell: self.bell.clone() }
     }
 }
 
-impl<T> Letters<T> {
+impl<T> MailboxSender<T> {
     /// Delivers and wakes the core. A core that has ended receives nothing more.
     pub fn send(&self, letter: T) {
         if self.queue.send(letter).is_ok() {
@@ -31,9 +31,9 @@ impl<T> Letters<T> {
 
 /// Wakes a core without a letter (for shutdown).
 #[derive(Clone, Debug)]
-pub struct Bell(Arc<OwnedFd>);
+pub struct MailboxBell(Arc<OwnedFd>);
 
-impl Bell {
+impl MailboxBell {
     pub fn ring(&self) {
         let one = 1u64.to_ne_bytes();
         // It would wait where the counter is full, which takes 2^64 - 2 rings that nobody has
@@ -64,23 +64,23 @@ impl Bell {
 
 /// The core's end.
 #[derive(Debug)]
-pub struct Mailbox<T> {
+pub struct CoreMailbox<T> {
     queue: Receiver<T>,
-    bell: Bell,
+    bell: MailboxBell,
 }
 
-impl<T> Mailbox<T> {
+impl<T> CoreMailbox<T> {
     /// A mailbox and its sending end.
-    pub fn new() -> io::Result<(Letters<T>, Self)> {
+    pub fn new() -> io::Result<(MailboxSender<T>, Self)> {
         // SAFETY: eventfd takes no pointers.
         let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
-        let bell = Bell(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) }));
+        let bell = MailboxBell(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) }));
         let (sender, receiver) = channel();
-        Ok((Letters { queue: sender, bell: bell.clone() }, Self { queue: receiver, bell }))
+        Ok((MailboxSender { queue: sender, bell: bell.clone() }, Self { queue: receiver, bell }))
     }
 
     /// The next letter, if there is one.
@@ -88,7 +88,7 @@ impl<T> Mailbox<T> {
         self.queue.try_recv().ok()
     }
 
-    pub fn bell(&self) -> Bell {
+    pub fn bell(&self) -> MailboxBell {
         self.bell.clone()
     }
 

@@ -13,11 +13,11 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr;
 
-use super::address::{Target, read_name, write_name};
-use super::control_message::{self, CONTROL_BYTES, Writer};
+use super::address::{DatagramTarget, read_socket_name, write_socket_name};
+use super::control_message::{self, CONTROL_BYTES, ControlWriter};
 
 /// Room for the datagrams of one receive, used again for the next.
-pub struct Inbox {
+pub struct DatagramInbox {
     /// Bytes from one datagram's place to the next one's.
     stride: usize,
     bytes: Box<[u8]>,
@@ -31,7 +31,7 @@ pub struct Inbox {
 
 /// A datagram as it arrived; or several of one sender that the kernel has joined (UDP_GRO).
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival<'a> {
+pub struct ArrivedDatagram<'a> {
     pub from: SocketAddr,
     /// The local address that the answer should leave from.
     pub local: Option<IpAddr>,
@@ -49,14 +49,14 @@ pub struct Arrival<'a> {
 
 /// Datagrams on their way out.
 #[derive(Default)]
-pub struct Outbox {
+pub struct DatagramOutbox {
     bytes: Vec<u8>,
-    queued: Vec<Queued>,
+    queued: Vec<QueuedDatagram>,
     vectors: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
 }
 
-struct Queued {
+struct QueuedDatagram {
     bytes: Range<usize>,
     name: libc::sockaddr_storage,
     name_len: libc::socklen_t,
@@ -74,7 +74,7 @@ const STAGGER_BYTES: usize = 1600;
 /// recvmmsg and sendmmsg take no more (UIO_MAXIOV).
 const BATCH_MAX: usize = 1024;
 
-impl Inbox {
+impl DatagramInbox {
     /// `datagrams` at a time, of up to `bytes` each; joined ones (UDP_GRO) take up to 64 KiB.
     pub fn new(datagrams: usize, bytes: usize) -> Self {
         let datagrams = datagrams.clamp(1, BATCH_MAX);
@@ -136,14 +136,16 @@ impl Inbox {
     }
 
     /// What the last receive has brought.
-    pub fn arrivals(&self) -> impl Iterator<Item = Arrival<'_>> {
+    pub fn arrivals(&self) -> impl Iterator<Item = ArrivedDatagram<'_>> {
         let places = self.bytes.chunks_exact(self.stride).zip(&self.names).zip(&self.controls);
         places.zip(&self.headers).take(self.filled).filter_map(
             |(((bytes, name), control), header)| {
-                let arrived = control_message::read(control.get(..header.msg_hdr.msg_controllen)?);
-                let from = read_name(name.get(..header.msg_hdr.msg_namelen as usize)?)?;
+                let arrived = control_message::read_control_messages(
+                    control.get(..header.msg_hdr.msg_controllen)?,
+                );
+                let from = read_socket_name(name.get(..header.msg_hdr.msg_namelen as usize)?)?;
                 let bytes = bytes.get(..header.msg_len as usize)?;
-                Some(Arrival {
+                Some(ArrivedDatagram {
                     from,
                     local: arrived.local,
                     destination: arrived.destination,
@@ -162,7 +164,7 @@ impl Inbox {
     }
 }
 
-impl<'a> Arrival<'a> {
+impl<'a> ArrivedDatagram<'a> {
     /// The datagrams, one by one.
     pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let whole = self.bytes.len().max(1);
@@ -170,7 +172,7 @@ impl<'a> Arrival<'a> {
     }
 }
 
-impl Outbox {
+impl DatagramOutbox {
     /// Queues a datagram from this local address (None = as routed), with the bytes that `write`
     /// adds. Where `segment` is given, the kernel cuts them into datagrams of that length
     /// (UDP_SEGMENT).
@@ -185,9 +187,9 @@ impl Outbox {
         write(&mut self.bytes);
         // SAFETY: sockaddr_storage is plain integers, for which all zeros is a valid value.
         let mut name: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
-        let name_len = write_name(&mut name, Target::Ip(to));
+        let name_len = write_socket_name(&mut name, DatagramTarget::Ip(to));
         let mut control = [0; CONTROL_BYTES];
-        let mut writer = Writer::new(&mut control);
+        let mut writer = ControlWriter::new(&mut control);
         if let Some(from) = from {
             writer.source(from, 0);
         }
@@ -197,7 +199,7 @@ impl Outbox {
         let control_len = writer.len();
         // Whatever `write` did to bytes of others, the range lies within the bytes that are there.
         let bytes = start.min(self.bytes.len())..self.bytes.len();
-        self.queued.push(Queued { bytes, name, name_len, control, control_len });
+        self.queued.push(QueuedDatagram { bytes, name, name_len, control, control_len });
     }
 
     /// Datagrams that wait.
@@ -278,7 +280,7 @@ impl Outbox {
     }
 }
 
-impl std::fmt::Debug for Inbox {
+impl std::fmt::Debug for DatagramInbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inbox")
             .field("capacity", &self.capacity())
@@ -287,7 +289,7 @@ impl std::fmt::Debug for Inbox {
     }
 }
 
-impl std::fmt::Debug for Outbox {
+impl std::fmt::Debug for DatagramOutbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Outbox").field("queued", &self.queued.len()).finish_non_exhaustive()
     }
@@ -301,16 +303,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::net::{self, Binding, local_address};
+    use crate::engine::net::{self, SocketBinding, read_local_address};
 
     fn wildcard() -> (OwnedFd, u16) {
-        let binding = Binding {
+        let binding = SocketBinding {
             address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             interface: None,
             shared: false,
         };
-        let socket = net::udp(&binding).unwrap();
-        let port = local_address(&socket).unwrap().port();
+        let socket = net::open_udp_socket(&binding).unwrap();
+        let port = read_local_address(&socket).unwrap().port();
         (socket, port)
     }
 
@@ -324,7 +326,7 @@ mod tests {
     #[test]
     fn one_receive_brings_many_datagrams_with_both_their_addresses() {
         let (socket, port) = wildcard();
-        let mut inbox = Inbox::new(4, 100);
+        let mut inbox = DatagramInbox::new(4, 100);
         assert_eq!(inbox.receive(&socket).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let (client, from) = plain([127, 0, 0, 9]);
         for last in 1..=6u8 {
@@ -349,7 +351,7 @@ mod tests {
     fn one_send_carries_many_datagrams_each_from_an_address_of_its_own() {
         let (socket, port) = wildcard();
         let (client, to) = plain([127, 0, 0, 9]);
-        let mut outbox = Outbox::default();
+        let mut outbox = DatagramOutbox::default();
         for last in 1..=5u8 {
             let from = IpAddr::from([127, 0, 2, last]);
             outbox.push(to, Some(from), None, |bytes| bytes.extend_from_slice(&[last; 3]));
@@ -371,7 +373,7 @@ mod tests {
     fn a_datagram_that_is_refused_does_not_hold_up_the_others() {
         let (socket, _) = wildcard();
         let (client, to) = plain([127, 0, 0, 9]);
-        let mut outbox = Outbox::default();
+        let mut outbox = DatagramOutbox::default();
         let nowhere = Some(IpAddr::from([203, 0, 113, 1]));
         for (from, byte) in [(None, 1), (nowhere, 2), (nowhere, 3), (None, 4)] {
             outbox.push(to, from, None, |bytes| bytes.push(byte));
@@ -393,11 +395,11 @@ mod tests {
             if joined {
                 net::join_datagrams(&receiver).unwrap();
             }
-            let mut outbox = Outbox::default();
+            let mut outbox = DatagramOutbox::default();
             let to = SocketAddr::from(([127, 0, 0, 1], port));
             outbox.push(to, None, Some(1000), |bytes| bytes.extend_from_slice(&window));
             outbox.flush(&sender).unwrap();
-            let mut inbox = Inbox::new(8, 65_536);
+            let mut inbox = DatagramInbox::new(8, 65_536);
             let messages = inbox.receive(&receiver).unwrap();
             assert_eq!(messages, if joined { 1 } else { 4 });
             let datagrams: Vec<_> =
@@ -411,12 +413,12 @@ mod tests {
     fn more_datagrams_than_one_call_takes_are_all_sent() {
         let (socket, _) = wildcard();
         let (receiver, port) = wildcard();
-        let mut outbox = Outbox::default();
+        let mut outbox = DatagramOutbox::default();
         let to = SocketAddr::from(([127, 0, 0, 1], port));
         (0..2 * BATCH_MAX).for_each(|_| outbox.push(to, None, None, |bytes| bytes.push(1)));
         outbox.flush(&socket).unwrap();
         assert!(outbox.is_empty() && outbox.bytes.is_empty());
-        let mut inbox = Inbox::new(BATCH_MAX, 1);
+        let mut inbox = DatagramInbox::new(BATCH_MAX, 1);
         assert_eq!(
             (inbox.receive(&receiver).unwrap(), inbox.receive(&receiver).unwrap()),
             (BATCH_MAX, BATCH_MAX)

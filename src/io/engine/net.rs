@@ -10,10 +10,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::limits::{SOCKET_RECEIVE_BYTES, SOCKET_SEND_BYTES};
-pub use super::netlink::{Interface, Link, interfaces};
+pub use super::netlink::{LinkState, NetworkInterface, list_interfaces};
 
 /// The index of an interface; 0 where there is none of that name.
-pub fn interface_index(name: &str) -> u32 {
+pub fn find_interface_index(name: &str) -> u32 {
     std::ffi::CString::new(name).map_or(0, |name| {
         // SAFETY: the name is NUL-terminated.
         unsafe { libc::if_nametoindex(name.as_ptr()) }
@@ -22,7 +22,7 @@ pub fn interface_index(name: &str) -> u32 {
 
 /// How a UDP socket is bound.
 #[derive(Clone, Debug)]
-pub struct Binding<'a> {
+pub struct SocketBinding<'a> {
     pub address: SocketAddr,
     /// Receives and sends on this interface only.
     pub interface: Option<&'a str>,
@@ -32,7 +32,7 @@ pub struct Binding<'a> {
 
 /// A bound UDP socket that says where each datagram came to, never sets DF (T-66), and may send
 /// broadcasts.
-pub fn udp(binding: &Binding<'_>) -> io::Result<OwnedFd> {
+pub fn open_udp_socket(binding: &SocketBinding<'_>) -> io::Result<OwnedFd> {
     let v6 = binding.address.is_ipv6();
     let socket =
         Socket::new(Domain::for_address(binding.address), Type::DGRAM, Some(Protocol::UDP))?;
@@ -44,11 +44,16 @@ pub fn udp(binding: &Binding<'_>) -> io::Result<OwnedFd> {
         socket.bind_device(Some(interface.as_bytes()))?;
     }
     if v6 {
-        set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        set_socket_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
     } else {
         socket.set_broadcast(true)?;
-        set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
-        set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+        set_socket_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        set_socket_option(
+            &socket,
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_DONT,
+        )?;
     }
     grow_buffers(&socket);
     socket.bind(&binding.address.into())?;
@@ -61,11 +66,11 @@ pub fn udp(binding: &Binding<'_>) -> io::Result<OwnedFd> {
 /// sends wherever a message names. What leaves by it needs no control message for its source, and
 /// gets its number for reassembly from the socket's own count in place of the kernel's global ones,
 /// which cost a tenth of all that a datagram costs.
-pub fn sender_beside(receiver: &OwnedFd, from: Ipv4Addr) -> io::Result<OwnedFd> {
-    let address = SocketAddr::from((from, local_address(receiver)?.port())).into();
+pub fn open_sender_beside(receiver: &OwnedFd, from: Ipv4Addr) -> io::Result<OwnedFd> {
+    let address = SocketAddr::from((from, read_local_address(receiver)?.port())).into();
     let receiver = socket2::SockRef::from(receiver);
     let sender = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    set_option(&sender, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
+    set_socket_option(&sender, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
     grow_buffers(&sender);
     sender.set_reuse_port(true)?;
     // Only while it is bound: nobody else may share the port.
@@ -81,18 +86,18 @@ pub fn sender_beside(receiver: &OwnedFd, from: Ipv4Addr) -> io::Result<OwnedFd> 
 /// Lets the kernel join datagrams of one sender and one length on their way in (UDP_GRO): a receive
 /// then needs room for 64 KiB.
 pub fn join_datagrams(socket: &impl AsRawFd) -> io::Result<()> {
-    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
+    set_socket_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
 /// Forbids that datagrams are fragmented on their way (DF): for small ones, which then need no
 /// number from the kernel.
 pub fn forbid_fragments(socket: &impl AsRawFd) -> io::Result<()> {
-    set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
+    set_socket_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
 }
 
 /// Takes up to `most` bytes off a TCP socket without copying them anywhere (tcp(7): MSG_TRUNC); 0
 /// at the end of the stream.
-pub fn discard(socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
+pub fn discard_input(socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
     let flags = libc::MSG_TRUNC | libc::MSG_DONTWAIT;
     // SAFETY: with MSG_TRUNC the TCP of the kernel writes nothing, so the buffer may be null.
     let answer = unsafe { libc::recv(socket.as_raw_fd(), std::ptr::null_mut(), most, flags) };
@@ -100,7 +105,7 @@ pub fn discard(socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
 }
 
 /// A listening TCP socket; several of them may share the port.
-pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+pub fn open_tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
     const BACKLOG: i32 = 4096;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
@@ -119,18 +124,18 @@ pub fn tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener
 /// wake-up less for each connection. A client that says nothing is accepted after about a second.
 pub fn accept_with_first_bytes(listener: &TcpListener) -> io::Result<()> {
     const SECONDS: i32 = 1;
-    set_option(listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SECONDS)
+    set_socket_option(listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SECONDS)
 }
 
 /// Connections of this listener have this congestion control (tcp(7), TCP_CONGESTION). An error
 /// where the kernel has none of that name, or does not let this process choose it.
-pub fn congestion(listener: &TcpListener, name: &str) -> io::Result<()> {
+pub fn set_congestion_control(listener: &TcpListener, name: &str) -> io::Result<()> {
     socket2::SockRef::from(listener).set_tcp_congestion(name.as_bytes())
 }
 
 /// A socket that sends whole IPv4 packets in Ethernet frames to given hardware addresses (D-15).
 /// Receives nothing.
-pub fn link_sender() -> io::Result<OwnedFd> {
+pub fn open_link_sender() -> io::Result<OwnedFd> {
     // SAFETY: socket(2) takes no pointers. Protocol 0: nothing is received.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
@@ -144,13 +149,13 @@ pub fn link_sender() -> io::Result<OwnedFd> {
 
 /// A socket that sends whole IPv4 packets by the route to their destination, from any port.
 /// Receives nothing. Needs CAP_NET_RAW.
-pub fn packet_sender() -> io::Result<OwnedFd> {
+pub fn open_packet_sender() -> io::Result<OwnedFd> {
     Ok(Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?.into())
 }
 
 /// A socket that receives the IPv6 router solicitations of one interface and may answer them. Needs
 /// CAP_NET_RAW.
-pub fn router_solicitations(interface: &str, index: u32) -> io::Result<OwnedFd> {
+pub fn open_router_solicitations(interface: &str, index: u32) -> io::Result<OwnedFd> {
     /// Of icmp6.h: an optname that libc does not have; set bits block a type.
     const ICMP6_FILTER: i32 = 1;
     const SOLICITATION: usize = 133;
@@ -177,12 +182,12 @@ pub fn router_solicitations(interface: &str, index: u32) -> io::Result<OwnedFd> 
     socket.bind_device(Some(interface.as_bytes()))?;
     socket.set_unicast_hops_v6(HOPS)?;
     socket.join_multicast_v6(&ALL_ROUTERS, index)?;
-    set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+    set_socket_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
     Ok(socket.into())
 }
 
 /// The address that a socket is bound to.
-pub fn local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
+pub fn read_local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     let socket = socket2::SockRef::from(socket);
     socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))
 }
@@ -228,22 +233,22 @@ pub fn steer_by_source(socket: &impl AsRawFd, v6: bool, sockets: u32) -> io::Res
 /// Asks for large buffers: past the sysctl limits where we may, up to them where not.
 pub(super) fn grow_buffers(socket: &Socket) {
     let receive = i32::try_from(SOCKET_RECEIVE_BYTES).unwrap_or(i32::MAX);
-    if set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, receive).is_err() {
+    if set_socket_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, receive).is_err() {
         let _ = socket.set_recv_buffer_size(SOCKET_RECEIVE_BYTES);
     }
     let send = i32::try_from(SOCKET_SEND_BYTES).unwrap_or(i32::MAX);
-    if set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, send).is_err() {
+    if set_socket_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, send).is_err() {
         let _ = socket.set_send_buffer_size(SOCKET_SEND_BYTES);
     }
 }
 
 /// Bytes that a socket may hold until they are read. The kernel tells twice what was asked for: its
 /// own records count too (socket(7)).
-pub fn receive_buffer(socket: &OwnedFd) -> Option<usize> {
+pub fn read_receive_buffer(socket: &OwnedFd) -> Option<usize> {
     socket2::SockRef::from(socket).recv_buffer_size().ok().map(|bytes| bytes / 2)
 }
 
-pub(super) fn set_option(
+pub(super) fn set_socket_option(
     socket: &impl AsRawFd,
     level: i32,
     option: i32,
@@ -271,15 +276,16 @@ mod tests {
 
     #[test]
     fn a_sender_beside_speaks_for_its_receiver_and_takes_nothing_from_it() {
-        let any = Binding {
+        let any = SocketBinding {
             address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             interface: None,
             shared: false,
         };
-        let receiver = udp(&any).unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 3], local_address(&receiver).unwrap().port()));
+        let receiver = open_udp_socket(&any).unwrap();
+        let address =
+            SocketAddr::from(([127, 0, 0, 3], read_local_address(&receiver).unwrap().port()));
         let sender =
-            UdpSocket::from(sender_beside(&receiver, Ipv4Addr::new(127, 0, 0, 3)).unwrap());
+            UdpSocket::from(open_sender_beside(&receiver, Ipv4Addr::new(127, 0, 0, 3)).unwrap());
         let receiver = UdpSocket::from(receiver);
         let client = UdpSocket::bind("127.0.0.9:0").unwrap();
         for socket in [&receiver, &client] {
@@ -291,21 +297,22 @@ mod tests {
         client.send_to(b"ack", address).unwrap();
         assert_eq!(receiver.recv_from(&mut bytes).unwrap(), (3, client.local_addr().unwrap()));
         for shared in [false, true] {
-            let error = udp(&Binding { address, interface: None, shared }).unwrap_err();
+            let error =
+                open_udp_socket(&SocketBinding { address, interface: None, shared }).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE), "nobody else gets the port");
         }
     }
 
     #[test]
     fn a_port_of_an_interface_has_one_owner() {
-        let on_loopback = |port| Binding {
+        let on_loopback = |port| SocketBinding {
             address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
             interface: Some("lo"),
             shared: false,
         };
-        let first = udp(&on_loopback(0)).unwrap();
-        let port = local_address(&first).unwrap().port();
-        let second = udp(&on_loopback(port)).unwrap_err();
+        let first = open_udp_socket(&on_loopback(0)).unwrap();
+        let port = read_local_address(&first).unwrap().port();
+        let second = open_udp_socket(&on_loopback(port)).unwrap_err();
         assert_eq!(
             second.raw_os_error(),
             Some(libc::EADDRINUSE),
@@ -317,13 +324,16 @@ mod tests {
     fn a_machines_tftp_and_http_meet_on_the_core_that_its_address_picks() {
         const CORES: u32 = 3;
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let shared = |address| udp(&Binding { address, interface: None, shared: true }).unwrap();
+        let shared = |address| {
+            open_udp_socket(&SocketBinding { address, interface: None, shared: true }).unwrap()
+        };
         let first = shared(any);
-        let at = local_address(&first).unwrap();
+        let at = read_local_address(&first).unwrap();
         let udp: Vec<UdpSocket> = [first, shared(at), shared(at)].map(UdpSocket::from).into();
-        let first = tcp_listener(any, true).unwrap();
+        let first = open_tcp_listener(any, true).unwrap();
         let http = first.local_addr().unwrap();
-        let tcp = [first, tcp_listener(http, true).unwrap(), tcp_listener(http, true).unwrap()];
+        let tcp =
+            [first, open_tcp_listener(http, true).unwrap(), open_tcp_listener(http, true).unwrap()];
         steer_by_source(&udp[0], false, CORES).unwrap();
         steer_by_source(&tcp[0], false, CORES).unwrap();
         for client in (1..=9).map(|last| Ipv4Addr::new(127, 9, 0, last)) {
@@ -341,12 +351,12 @@ mod tests {
 
     #[test]
     fn connections_have_the_congestion_control_of_their_listener() {
-        let listener = tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
-        congestion(&listener, "reno").unwrap();
+        let listener = open_tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        set_congestion_control(&listener, "reno").unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().unwrap();
         let name = socket2::SockRef::from(&accepted).tcp_congestion().unwrap();
         assert!(name.starts_with(b"reno"), "{name:?}");
-        assert!(congestion(&listener, "no such thing").is_err());
+        assert!(set_congestion_control(&listener, "no such thing").is_err());
     }
 }

@@ -10,11 +10,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-use super::net::set_option;
+use super::net::set_socket_option;
 
 /// An interface of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
+pub struct NetworkInterface {
     pub name: String,
     pub index: u32,
     /// Bytes of an IP packet.
@@ -31,14 +31,14 @@ pub struct Interface {
 
 /// Whether anything can come in or leave by an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
+pub enum LinkState {
     Up,
     Down,
     /// It is up, and nothing is at the other end of its wire.
     NoCarrier,
 }
 
-impl Link {
+impl LinkState {
     pub fn word(self) -> &'static str {
         match self {
             Self::Up => "up",
@@ -48,26 +48,26 @@ impl Link {
     }
 }
 
-impl Interface {
-    pub fn link(&self) -> Link {
+impl NetworkInterface {
+    pub fn link(&self) -> LinkState {
         match (self.is_up, self.is_running) {
-            (false, _) => Link::Down,
-            (true, false) => Link::NoCarrier,
-            (true, true) => Link::Up,
+            (false, _) => LinkState::Down,
+            (true, false) => LinkState::NoCarrier,
+            (true, true) => LinkState::Up,
         }
     }
 }
 
 /// Every interface with its addresses, by index. An address is its interface's whatever label it
 /// has (`eth0:1`).
-pub fn interfaces() -> io::Result<Vec<Interface>> {
-    let socket = open()?;
+pub fn list_interfaces() -> io::Result<Vec<NetworkInterface>> {
+    let socket = open_netlink_socket()?;
     let mut found = Vec::new();
-    dump(&socket, libc::RTM_GETLINK, |payload| found.extend(link(payload)))?;
-    dump(&socket, libc::RTM_GETADDR, |payload| {
-        let Some((index, address, prefix)) = address(payload) else { return };
+    dump_netlink(&socket, libc::RTM_GETLINK, |payload| found.extend(read_link_message(payload)))?;
+    dump_netlink(&socket, libc::RTM_GETADDR, |payload| {
+        let Some((index, address, prefix)) = read_address_message(payload) else { return };
         let Some(interface) =
-            found.iter_mut().find(|interface: &&mut Interface| interface.index == index)
+            found.iter_mut().find(|interface: &&mut NetworkInterface| interface.index == index)
         else {
             return;
         };
@@ -82,11 +82,11 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
 
 /// Becomes readable whenever an interface or an address comes, goes or changes.
 #[derive(Debug)]
-pub struct Changes(OwnedFd);
+pub struct InterfaceChanges(OwnedFd);
 
-impl Changes {
+impl InterfaceChanges {
     pub fn open() -> io::Result<Self> {
-        let socket = open()?;
+        let socket = open_netlink_socket()?;
         socket.set_nonblocking(true)?;
         // A socket without a port of its own is passed over. SAFETY: the closure fills a
         // sockaddr_nl, which a sockaddr_storage has room for, and gives its length; the rest is
@@ -100,7 +100,7 @@ impl Changes {
         }?;
         socket.bind(&any)?;
         for group in [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR] {
-            set_option(
+            set_socket_option(
                 &socket,
                 libc::SOL_NETLINK,
                 libc::NETLINK_ADD_MEMBERSHIP,
@@ -127,7 +127,7 @@ impl Changes {
     }
 }
 
-impl AsFd for Changes {
+impl AsFd for InterfaceChanges {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -143,13 +143,13 @@ const LINK: usize = 16;
 const ADDRESS: usize = 8;
 const ATTRIBUTE: usize = 4;
 
-fn open() -> io::Result<Socket> {
+fn open_netlink_socket() -> io::Result<Socket> {
     let route = Protocol::from(libc::NETLINK_ROUTE);
     Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(route))
 }
 
 /// Asks for all of a kind, and hands over the payload of each message.
-fn dump(socket: &Socket, kind: u16, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+fn dump_netlink(socket: &Socket, kind: u16, mut each: impl FnMut(&[u8])) -> io::Result<()> {
     let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
     let mut request = Vec::with_capacity(HEADER + LINK);
     request.extend(((HEADER + LINK) as u32).to_ne_bytes());
@@ -164,7 +164,7 @@ fn dump(socket: &Socket, kind: u16, mut each: impl FnMut(&[u8])) -> io::Result<(
         if rest.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        while let Some((kind, payload, after)) = message(rest) {
+        while let Some((kind, payload, after)) = split_netlink_message(rest) {
             match i32::from(kind) {
                 libc::NLMSG_DONE => return Ok(()),
                 libc::NLMSG_ERROR => {
@@ -179,16 +179,20 @@ fn dump(socket: &Socket, kind: u16, mut each: impl FnMut(&[u8])) -> io::Result<(
 }
 
 /// Kind and payload of the first message, and what follows it.
-fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let len = u32_at(bytes, 0)? as usize;
+fn split_netlink_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let len = read_native_u32(bytes, 0)? as usize;
     let payload = bytes.get(HEADER..len)?;
-    Some((u16_at(bytes, 4)?, payload, bytes.get(len.next_multiple_of(4)..).unwrap_or_default()))
+    Some((
+        read_native_u16(bytes, 4)?,
+        payload,
+        bytes.get(len.next_multiple_of(4)..).unwrap_or_default(),
+    ))
 }
 
 /// An `ifinfomsg` with its attributes.
-fn link(payload: &[u8]) -> Option<Interface> {
-    let (index, flags) = (u32_at(payload, 4)?, u32_at(payload, 8)?);
-    let mut interface = Interface {
+fn read_link_message(payload: &[u8]) -> Option<NetworkInterface> {
+    let (index, flags) = (read_native_u32(payload, 4)?, read_native_u32(payload, 8)?);
+    let mut interface = NetworkInterface {
         name: String::new(),
         index,
         mtu: 0,
@@ -198,13 +202,13 @@ fn link(payload: &[u8]) -> Option<Interface> {
         addresses: Vec::new(),
         prefixes: Vec::new(),
     };
-    for (kind, value) in attributes(payload.get(LINK..)?) {
+    for (kind, value) in split_attributes(payload.get(LINK..)?) {
         match kind {
             libc::IFLA_IFNAME => {
                 let name = value.strip_suffix(&[0]).unwrap_or(value);
                 interface.name = String::from_utf8_lossy(name).into_owned();
             }
-            libc::IFLA_MTU => interface.mtu = u32_at(value, 0)?,
+            libc::IFLA_MTU => interface.mtu = read_native_u32(value, 0)?,
             libc::IFLA_ADDRESS => interface.mac = value.try_into().unwrap_or_default(),
             _ => {}
         }
@@ -214,11 +218,11 @@ fn link(payload: &[u8]) -> Option<Interface> {
 
 /// An `ifaddrmsg` with its attributes: index of the interface, our end's address, length of the
 /// prefix.
-fn address(payload: &[u8]) -> Option<(u32, IpAddr, u8)> {
+fn read_address_message(payload: &[u8]) -> Option<(u32, IpAddr, u8)> {
     let (family, prefix, index) =
-        (i32::from(*payload.first()?), *payload.get(1)?, u32_at(payload, 4)?);
+        (i32::from(*payload.first()?), *payload.get(1)?, read_native_u32(payload, 4)?);
     let mut found = None;
-    for (kind, value) in attributes(payload.get(ADDRESS..)?) {
+    for (kind, value) in split_attributes(payload.get(ADDRESS..)?) {
         // IFA_ADDRESS is the other end where there is one; then IFA_LOCAL is ours.
         if kind == libc::IFA_LOCAL || kind == libc::IFA_ADDRESS && found.is_none() {
             found = match family {
@@ -233,20 +237,20 @@ fn address(payload: &[u8]) -> Option<(u32, IpAddr, u8)> {
     Some((index, found?, prefix))
 }
 
-fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+fn split_attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
-        let len = usize::from(u16_at(bytes, 0)?);
-        let attribute = (u16_at(bytes, 2)?, bytes.get(ATTRIBUTE..len)?);
+        let len = usize::from(read_native_u16(bytes, 0)?);
+        let attribute = (read_native_u16(bytes, 2)?, bytes.get(ATTRIBUTE..len)?);
         bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
         Some(attribute)
     })
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+fn read_native_u16(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+fn read_native_u32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
@@ -278,8 +282,11 @@ mod tests {
 
     #[test]
     fn loopback_has_its_prefix() {
-        let loopback =
-            interfaces().unwrap().into_iter().find(|interface| interface.name == "lo").unwrap();
+        let loopback = list_interfaces()
+            .unwrap()
+            .into_iter()
+            .find(|interface| interface.name == "lo")
+            .unwrap();
         assert!(loopback.prefixes.contains(&(Ipv4Addr::LOCALHOST, 8)), "{loopback:?}");
     }
 
@@ -292,24 +299,25 @@ mod tests {
             ip(&["addr", "add", "192.168.4.150/24", "dev", "e0", "label", "e0:0"]);
             ip(&["addr", "add", "10.9.0.1", "peer", "10.9.0.2/32", "dev", "e0"]);
             ip(&["addr", "add", "fd00::7/64", "dev", "e0", "nodad"]);
-            let down = interfaces().unwrap();
+            let down = list_interfaces().unwrap();
             ip(&["link", "set", "e0", "up"]);
             ip(&["link", "set", "e1", "up"]);
             // The kernel says a moment later that a carrier is there.
             let until = Instant::now() + Duration::from_secs(10);
-            let mut up = interfaces().unwrap();
+            let mut up = list_interfaces().unwrap();
             while !up.iter().any(|one| one.name == "e0" && one.is_running) && Instant::now() < until
             {
                 std::thread::sleep(Duration::from_millis(5));
-                up = interfaces().unwrap();
+                up = list_interfaces().unwrap();
             }
             (down, up)
         });
-        let e0 = |all: &[Interface]| all.iter().find(|one| one.name == "e0").cloned().unwrap();
+        let e0 =
+            |all: &[NetworkInterface]| all.iter().find(|one| one.name == "e0").cloned().unwrap();
         let (down, up) = (e0(&found.0), e0(&found.1));
         assert_eq!(
             (up.mtu, up.mac, down.link(), up.link()),
-            (1400, [2, 0, 0, 0, 0, 7], Link::Down, Link::Up)
+            (1400, [2, 0, 0, 0, 0, 7], LinkState::Down, LinkState::Up)
         );
         let [a, b] = [Ipv4Addr::new(192, 168, 4, 150), Ipv4Addr::new(10, 9, 0, 1)];
         let mut prefixes = up.prefixes;
@@ -321,7 +329,7 @@ mod tests {
     #[test]
     fn changes_are_told() {
         elsewhere(|ip| {
-            let changes = Changes::open().unwrap();
+            let changes = InterfaceChanges::open().unwrap();
             assert!(!changes.take());
             ip(&["addr", "add", "192.168.4.11/24", "dev", "lo"]);
             assert!(changes.take() && !changes.take());
@@ -333,12 +341,12 @@ mod tests {
     #[test]
     fn what_is_cut_short_is_nothing() {
         let whole: &[u8] = &[16, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        assert!(message(whole).is_some());
+        assert!(split_netlink_message(whole).is_some());
         for cut in 0..whole.len() {
-            assert!(message(&whole[..cut]).is_none());
+            assert!(split_netlink_message(&whole[..cut]).is_none());
         }
-        assert_eq!(attributes(&[0, 0, 3, 0, 9, 9]).count(), 0);
-        assert_eq!(attributes(&[12, 0, 3, 0, 9, 9]).count(), 0);
+        assert_eq!(split_attributes(&[0, 0, 3, 0, 9, 9]).count(), 0);
+        assert_eq!(split_attributes(&[12, 0, 3, 0, 9, 9]).count(), 0);
     }
 
     /// As in `nsenter --net` or a container with the host's /sys, where files of that name tell of
@@ -347,11 +355,12 @@ mod tests {
     fn t17_the_mtu_is_that_of_our_own_network_namespace() {
         let found = elsewhere(|ip| {
             ip(&["link", "set", "lo", "mtu", "1400", "up"]);
-            interfaces().unwrap()
+            list_interfaces().unwrap()
         });
-        let mtu =
-            |found: &[Interface]| found.iter().find(|one| one.name == "lo").map(|one| one.mtu);
+        let mtu = |found: &[NetworkInterface]| {
+            found.iter().find(|one| one.name == "lo").map(|one| one.mtu)
+        };
         assert_eq!(mtu(&found), Some(1400));
-        assert_ne!(mtu(&interfaces().unwrap()), Some(1400));
+        assert_ne!(mtu(&list_interfaces().unwrap()), Some(1400));
     }
 }

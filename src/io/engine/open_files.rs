@@ -4,7 +4,7 @@
 use std::io;
 
 /// The soft limit of RLIMIT_NOFILE.
-pub fn limit() -> io::Result<u64> {
+pub fn read_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a whole rlimit that outlives the call, which writes it and keeps no
     // pointer to it.

@@ -12,7 +12,7 @@ pub const NET_RAW: u32 = 13;
 
 /// A user of the system, by the numbers that the kernel knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ids {
+pub struct UserIds {
     pub uid: u32,
     /// The user's own group.
     pub gid: u32,
@@ -22,7 +22,7 @@ pub struct Ids {
 const PASSWD_LINE_BYTES: usize = 16 * 1024;
 
 /// Looks a user up by name, wherever nsswitch.conf says. None: there is no such user.
-pub fn ids_of(name: &str) -> io::Result<Option<Ids>> {
+pub fn find_user_ids(name: &str) -> io::Result<Option<UserIds>> {
     let name = CString::new(name)?;
     let mut buffer = vec![0; PASSWD_LINE_BYTES];
     let mut entry = MaybeUninit::<libc::passwd>::uninit();
@@ -43,7 +43,7 @@ pub fn ids_of(name: &str) -> io::Result<Option<Ids>> {
             // SAFETY: `found` is not null, so the call has filled `entry`; the two numbers point
             // into no buffer.
             let entry = unsafe { entry.assume_init_ref() };
-            Ok(Some(Ids { uid: entry.pw_uid, gid: entry.pw_gid }))
+            Ok(Some(UserIds { uid: entry.pw_uid, gid: entry.pw_gid }))
         }
         (0 | libc::ENOENT | libc::ESRCH, true) => Ok(None),
         (error, _) => Err(io::Error::from_raw_os_error(error)),
@@ -57,9 +57,9 @@ pub fn is_root() -> bool {
 }
 
 /// Who this process is, for files.
-pub fn own_ids() -> Ids {
+pub fn read_own_ids() -> UserIds {
     // SAFETY: both take nothing and cannot fail.
-    unsafe { Ids { uid: libc::geteuid(), gid: libc::getegid() } }
+    unsafe { UserIds { uid: libc::geteuid(), gid: libc::getegid() } }
 }
 
 /// prctl(2) reads every argument as an unsigned long: what is passed must be as wide, because it is
@@ -69,9 +69,11 @@ const LONG_1: libc::c_ulong = 1;
 
 /// The calling thread, and every thread that it starts later, gains nothing by executing a
 /// set-user-id program.
-pub fn no_new_privileges() -> io::Result<()> {
+pub fn set_no_new_privileges() -> io::Result<()> {
     // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers only.
-    checked(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, LONG_1, LONG_0, LONG_0, LONG_0) })
+    check_privilege_call(unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, LONG_1, LONG_0, LONG_0, LONG_0)
+    })
 }
 
 /// Numbers of capabilities that are tried; the kernel has fewer and says so (CAP_LAST_CAP is 40 in
@@ -81,7 +83,7 @@ const CAPABILITIES_MAX: u32 = 64;
 /// The calling thread, and every thread that it starts later, can have no more than these
 /// capabilities from now on, not even by executing a program of root's. What it has already it
 /// keeps until it becomes another user.
-pub fn bound_capabilities(kept: &[u32]) -> io::Result<()> {
+pub fn limit_capabilities(kept: &[u32]) -> io::Result<()> {
     for number in (0..CAPABILITIES_MAX).filter(|number| !kept.contains(number)) {
         // SAFETY: PR_CAPBSET_READ takes numbers only.
         match unsafe {
@@ -89,7 +91,7 @@ pub fn bound_capabilities(kept: &[u32]) -> io::Result<()> {
         } {
             0 => {}
             // SAFETY: PR_CAPBSET_DROP takes numbers only.
-            1 => checked(unsafe {
+            1 => check_privilege_call(unsafe {
                 libc::prctl(
                     libc::PR_CAPBSET_DROP,
                     libc::c_ulong::from(number),
@@ -108,23 +110,29 @@ pub fn bound_capabilities(kept: &[u32]) -> io::Result<()> {
 /// Every thread of the process becomes this user, without supplementary groups (the C library tells
 /// each of them). The calling thread, and what it starts later, keeps `capabilities`; the others
 /// keep none. There is no way back.
-pub fn become_user(ids: Ids, capabilities: &[u32]) -> io::Result<()> {
+pub fn become_user(ids: UserIds, capabilities: &[u32]) -> io::Result<()> {
     let mut parent_death_signal: libc::c_int = 0;
     // SAFETY: PR_GET_PDEATHSIG writes one int to the address given.
-    checked(unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut parent_death_signal) })?;
+    check_privilege_call(unsafe {
+        libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut parent_death_signal)
+    })?;
     // SAFETY: PR_SET_KEEPCAPS takes numbers only.
-    checked(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, LONG_1, LONG_0, LONG_0, LONG_0) })?;
+    check_privilege_call(unsafe {
+        libc::prctl(libc::PR_SET_KEEPCAPS, LONG_1, LONG_0, LONG_0, LONG_0)
+    })?;
     // SAFETY: a list of no groups is read nowhere.
-    checked(unsafe { libc::setgroups(0, std::ptr::null()) })?;
+    check_privilege_call(unsafe { libc::setgroups(0, std::ptr::null()) })?;
     // SAFETY: takes a number.
-    checked(unsafe { libc::setgid(ids.gid) })?;
+    check_privilege_call(unsafe { libc::setgid(ids.gid) })?;
     // SAFETY: takes a number.
-    checked(unsafe { libc::setuid(ids.uid) })?;
+    check_privilege_call(unsafe { libc::setuid(ids.uid) })?;
     set_capabilities(capabilities)?;
     // A change of user clears it, and whoever started us with it still wants us gone when he is.
     let signal = libc::c_ulong::try_from(parent_death_signal).unwrap_or(0);
     // SAFETY: PR_SET_PDEATHSIG takes numbers only.
-    checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal, LONG_0, LONG_0, LONG_0) })?;
+    check_privilege_call(unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, signal, LONG_0, LONG_0, LONG_0)
+    })?;
     // SAFETY: takes a number.
     if unsafe { libc::setuid(0) } == 0 {
         return Err(io::Error::other("root could be had again"));
@@ -175,7 +183,7 @@ fn set_capabilities(kept: &[u32]) -> io::Result<()> {
     }
 }
 
-fn checked(answer: i32) -> io::Result<()> {
+fn check_privilege_call(answer: i32) -> io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -186,8 +194,8 @@ mod tests {
 
     #[test]
     fn users_are_found_by_name_and_a_stranger_is_none() {
-        assert_eq!(ids_of("root").unwrap(), Some(Ids { uid: 0, gid: 0 }));
-        assert_eq!(ids_of("no-such-user-here").unwrap(), None);
-        assert!(ids_of("a\0b").is_err());
+        assert_eq!(find_user_ids("root").unwrap(), Some(UserIds { uid: 0, gid: 0 }));
+        assert_eq!(find_user_ids("no-such-user-here").unwrap(), None);
+        assert!(find_user_ids("a\0b").is_err());
     }
 }

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::link;
-use super::net::set_option;
+use super::net::set_socket_option;
 
 /// Sends ARP probes (RFC 5227) and hears ARP replies.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ const ARP_REQUEST: u16 = 1;
 impl ArpProbe {
     /// Needs CAP_NET_RAW.
     pub fn open() -> io::Result<Self> {
-        Ok(Self(link::arp_replies()?))
+        Ok(Self(link::open_arp_replies()?))
     }
 
     /// Who has this address? The sender says of itself that it has none: nobody learns anything
@@ -38,7 +38,7 @@ impl ArpProbe {
         packet.extend(mac);
         packet.extend([0; 10]);
         packet.extend(address.octets());
-        link::send_to_all(&self.0, libc::ETH_P_ARP as u16, interface, &packet)
+        link::broadcast_frame(&self.0, libc::ETH_P_ARP as u16, interface, &packet)
     }
 
     /// Who answered for which address.
@@ -83,7 +83,7 @@ impl EchoProbe {
     pub fn open() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
         socket.set_nonblocking(true)?;
-        set_option(&socket, SOL_RAW, ICMP_FILTER, !(1 << ECHO_REPLY))?;
+        set_socket_option(&socket, SOL_RAW, ICMP_FILTER, !(1 << ECHO_REPLY))?;
         Ok(Self { socket, identifier: std::process::id() as u16 })
     }
 

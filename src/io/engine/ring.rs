@@ -9,7 +9,7 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode};
 
 use super::limits::{COMPLETIONS_MAX, SHORTAGE_PAUSE, SUBMISSIONS_MAX};
-use super::wait::Wait;
+use super::wait::TurnWait;
 
 /// How often a ring is asked for that the kernel has no memory for now, and how often in a second.
 const RING_TRIES: u32 = 10;
@@ -19,7 +19,7 @@ const RING_TRIED_EVERY: Duration = Duration::from_millis(20);
 static SHORTAGES: AtomicU64 = AtomicU64::new(0);
 
 /// How often the kernel was short of memory for a core, since the start.
-pub fn shortages() -> u64 {
+pub fn count_shortages() -> u64 {
     SHORTAGES.load(Ordering::Relaxed)
 }
 
@@ -61,23 +61,23 @@ impl From<io::Error> for NoRing {
 
 /// A ring for the calling thread alone: DEFER_TASKRUN where the kernel has it (6.1), else
 /// COOP_TASKRUN (5.19). The thread that calls this must be the one that uses it.
-pub fn for_this_thread() -> Result<IoUring, NoRing> {
-    with_completions(COMPLETIONS_MAX)
+pub fn build_thread_ring() -> Result<IoUring, NoRing> {
+    build_sized_ring(COMPLETIONS_MAX)
 }
 
 /// The same, with a completion queue of this many entries. What ended processes had locked the
 /// kernel gives back with a delay.
-pub fn with_completions(completions: u32) -> Result<IoUring, NoRing> {
+pub fn build_sized_ring(completions: u32) -> Result<IoUring, NoRing> {
     for _ in 1..RING_TRIES {
-        match build(completions) {
+        match build_io_uring(completions) {
             Err(NoRing::Memory) => std::thread::sleep(RING_TRIED_EVERY),
             answer => return answer,
         }
     }
-    build(completions)
+    build_io_uring(completions)
 }
 
-fn build(completions: u32) -> Result<IoUring, NoRing> {
+fn build_io_uring(completions: u32) -> Result<IoUring, NoRing> {
     let mut best = IoUring::builder();
     best.setup_cqsize(completions).setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
     match best.build(SUBMISSIONS_MAX) {
@@ -94,32 +94,32 @@ fn build(completions: u32) -> Result<IoUring, NoRing> {
 }
 
 /// Submits what is queued, and waits as told unless something has completed already. Of
-/// [`Wait::Poll`] it takes the sleep.
-pub(super) fn enter(ring: &mut IoUring, wait: Wait) -> io::Result<()> {
+/// [`TurnWait::Poll`] it takes the sleep.
+pub(super) fn enter_ring(ring: &mut IoUring, wait: TurnWait) -> io::Result<()> {
     let is_busy = !ring.completion().is_empty();
     let submitter = ring.submitter();
     let answer = match wait {
         // Without completions to wait for, the enter must still run deferred work: GETEVENTS goes
         // out with the flag set.
-        Wait::No => submitter.submit(),
+        TurnWait::No => submitter.submit(),
         _ if is_busy => submitter.submit(),
-        Wait::Forever | Wait::Poll { then: None, .. } => submitter.submit_and_wait(1),
-        Wait::AtMost(time) | Wait::Poll { then: Some(time), .. } => {
+        TurnWait::Forever | TurnWait::Poll { then: None, .. } => submitter.submit_and_wait(1),
+        TurnWait::AtMost(time) | TurnWait::Poll { then: Some(time), .. } => {
             let time = Timespec::from(time);
             submitter.submit_with_args(1, &SubmitArgs::new().timespec(&time))
         }
     };
-    ride_out(answer.map(drop))
+    ride_out_error(answer.map(drop))
 }
 
 /// Submits what is queued. What cannot be submitted now stays queued for the next time.
-pub(super) fn submit(ring: &mut IoUring) -> io::Result<()> {
-    ride_out(ring.submit().map(drop))
+pub(super) fn submit_queued(ring: &mut IoUring) -> io::Result<()> {
+    ride_out_error(ring.submit().map(drop))
 }
 
 /// Takes an error that passes by itself for a call that has brought nothing, after a pause where
 /// the kernel is short of memory.
-pub(super) fn ride_out(answer: io::Result<()>) -> io::Result<()> {
+pub(super) fn ride_out_error(answer: io::Result<()>) -> io::Result<()> {
     match answer.as_ref().err().and_then(io::Error::raw_os_error) {
         // The time is over; a signal came; the completion queue wants to be emptied first.
         Some(libc::ETIME | libc::EINTR | libc::EBUSY) => Ok(()),
@@ -133,8 +133,8 @@ pub(super) fn ride_out(answer: io::Result<()>) -> io::Result<()> {
 }
 
 /// Asks the kernel for a ring that can do what the drivers want, and gives it back.
-pub fn probe() -> Result<(), NoRing> {
-    let ring = for_this_thread()?;
+pub fn probe_ring() -> Result<(), NoRing> {
+    let ring = build_thread_ring()?;
     let mut known = Probe::new();
     ring.submitter().register_probe(&mut known)?;
     // The kernel does not list the multishot receive of messages by itself; this operation came

@@ -13,18 +13,18 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::ptr;
 
-use super::address::{Source, Target, write_name};
-use super::control_message::{CONTROL_BYTES, Writer};
+use super::address::{DatagramSource, DatagramTarget, write_socket_name};
+use super::control_message::{CONTROL_BYTES, ControlWriter};
 use super::limits::{
     COPIED_BYTES_MAX, DATAGRAM_BYTES_MAX, PARKED_SENDS_MAX, SEGMENTS_MAX, SEND_SLOTS,
 };
-use crate::images::Content;
+use crate::images::ServedContent;
 
 /// A run of TFTP DATA blocks of one content, cut into datagrams by the kernel (UDP_SEGMENT) or one
 /// alone.
 #[derive(Clone, Debug)]
-pub struct Blocks<'a> {
-    pub content: &'a Content,
+pub struct BlockBatch<'a> {
+    pub content: &'a ServedContent,
     /// Number of the first block, as on the wire.
     pub first: u16,
     pub block_size: u16,
@@ -34,7 +34,7 @@ pub struct Blocks<'a> {
 }
 
 /// Blocks of this size that one send may hold.
-pub fn blocks_per_send(block_size: u16) -> u32 {
+pub fn count_blocks_per_send(block_size: u16) -> u32 {
     let fit = DATAGRAM_BYTES_MAX / (usize::from(block_size) + DATA_HEADER_BYTES);
     u32::try_from(fit).unwrap_or(1).clamp(1, SEGMENTS_MAX)
 }
@@ -43,10 +43,10 @@ pub fn blocks_per_send(block_size: u16) -> u32 {
 const DATA_HEADER_BYTES: usize = 4;
 
 /// The header of every possible DATA packet, so that no block needs memory of its own.
-static HEADERS: [[u8; DATA_HEADER_BYTES]; 65536] = headers();
+static HEADERS: [[u8; DATA_HEADER_BYTES]; 65536] = make_block_headers();
 
 #[allow(clippy::cast_possible_truncation)] // block numbers are below 65536 by the loop's bound
-const fn headers() -> [[u8; DATA_HEADER_BYTES]; 65536] {
+const fn make_block_headers() -> [[u8; DATA_HEADER_BYTES]; 65536] {
     let mut table = [[0, 3, 0, 0]; 65536];
     let mut block = 0;
     while block < 65536 {
@@ -58,8 +58,8 @@ const fn headers() -> [[u8; DATA_HEADER_BYTES]; 65536] {
 }
 
 /// All slots of a core.
-pub(super) struct Slots {
-    slots: Box<[Slot]>,
+pub(super) struct SendSlots {
+    slots: Box<[SendSlot]>,
     free: Vec<u16>,
     parked: usize,
 }
@@ -67,14 +67,14 @@ pub(super) struct Slots {
 /// All slots of a core, parked ones included.
 const SLOTS: usize = SEND_SLOTS + PARKED_SENDS_MAX;
 
-struct Slot {
+struct SendSlot {
     message: libc::msghdr,
     name: libc::sockaddr_storage,
     control: [u8; CONTROL_BYTES],
     vectors: [libc::iovec; 2 * SEGMENTS_MAX as usize],
     copy: [u8; COPIED_BYTES_MAX],
     /// Keeps a mapping alive while the kernel reads from it.
-    content: Option<Content>,
+    content: Option<ServedContent>,
     token: u64,
     segmented: bool,
     in_use: bool,
@@ -82,23 +82,23 @@ struct Slot {
 
 /// What a finished send was.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Finished {
+pub(super) struct FinishedSend {
     pub(super) token: u64,
     pub(super) segmented: bool,
 }
 
-impl std::fmt::Debug for Slots {
+impl std::fmt::Debug for SendSlots {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Slots").field("free", &self.free.len()).finish_non_exhaustive()
     }
 }
 
-impl Slots {
+impl SendSlots {
     pub(super) fn new() -> Self {
         // SAFETY: msghdr, sockaddr_storage and iovec are integers and raw pointers, for which all
         // zeros is a valid value.
         let slot = || unsafe {
-            Slot {
+            SendSlot {
                 message: std::mem::zeroed(),
                 name: std::mem::zeroed(),
                 control: [0; CONTROL_BYTES],
@@ -110,7 +110,7 @@ impl Slots {
                 in_use: false,
             }
         };
-        let slots: Box<[Slot]> = (0..SLOTS).map(|_| slot()).collect();
+        let slots: Box<[SendSlot]> = (0..SLOTS).map(|_| slot()).collect();
         let free = (0..u16::try_from(SLOTS).unwrap_or(u16::MAX)).rev().collect();
         Self { slots, free, parked: 0 }
     }
@@ -150,8 +150,8 @@ impl Slots {
     /// for one.
     pub(super) fn fill_copy(
         &mut self,
-        to: Target,
-        from: Option<Source>,
+        to: DatagramTarget,
+        from: Option<DatagramSource>,
         bytes: &[u8],
         token: u64,
     ) -> Option<u16> {
@@ -173,8 +173,8 @@ impl Slots {
     pub(super) fn fill_blocks(
         &mut self,
         to: SocketAddr,
-        from: Option<Source>,
-        blocks: &Blocks<'_>,
+        from: Option<DatagramSource>,
+        blocks: &BlockBatch<'_>,
         token: u64,
     ) -> Option<u16> {
         if self.is_full() {
@@ -183,7 +183,7 @@ impl Slots {
         let id = self.free.pop()?;
         let slot = &mut self.slots[usize::from(id)];
         let segment = (blocks.count > 1).then(|| blocks.block_size + DATA_HEADER_BYTES as u16);
-        slot.address(Target::Ip(to), from, segment, token);
+        slot.address(DatagramTarget::Ip(to), from, segment, token);
         let (base, len) = blocks.content.address();
         let block_size = u64::from(blocks.block_size);
         let mut used = 0;
@@ -209,23 +209,29 @@ impl Slots {
     }
 
     /// The kernel is done with this slot.
-    pub(super) fn release(&mut self, id: u16) -> Option<Finished> {
+    pub(super) fn release(&mut self, id: u16) -> Option<FinishedSend> {
         let slot = self.slots.get_mut(usize::from(id))?;
         if !std::mem::take(&mut slot.in_use) {
             return None;
         }
         slot.content = None;
         self.free.push(id);
-        Some(Finished { token: slot.token, segmented: slot.segmented })
+        Some(FinishedSend { token: slot.token, segmented: slot.segmented })
     }
 }
 
-impl Slot {
+impl SendSlot {
     /// All but the payload. It comes first: whatever points into a part of the slot is made after
     /// the last borrow of the whole.
-    fn address(&mut self, to: Target, from: Option<Source>, segment: Option<u16>, token: u64) {
-        let name_len = write_name(&mut self.name, to);
-        let mut control = Writer::new(&mut self.control);
+    fn address(
+        &mut self,
+        to: DatagramTarget,
+        from: Option<DatagramSource>,
+        segment: Option<u16>,
+        token: u64,
+    ) {
+        let name_len = write_socket_name(&mut self.name, to);
+        let mut control = ControlWriter::new(&mut self.control);
         if let Some(source) = from {
             control.source(source.address, source.interface);
         }
@@ -257,9 +263,9 @@ mod tests {
 
     #[test]
     fn a_send_holds_as_many_blocks_as_a_datagram_and_the_kernel_allow() {
-        assert_eq!(blocks_per_send(512), 64);
-        assert_eq!(blocks_per_send(1468), 44);
-        assert_eq!(blocks_per_send(65464), 1);
-        assert_eq!(blocks_per_send(8), 64);
+        assert_eq!(count_blocks_per_send(512), 64);
+        assert_eq!(count_blocks_per_send(1468), 44);
+        assert_eq!(count_blocks_per_send(65464), 1);
+        assert_eq!(count_blocks_per_send(8), 64);
     }
 }

@@ -25,14 +25,14 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU64;
 
-pub use self::event::{ConnectionId, Event, Part, SendError};
-pub use super::wait::Wait;
+pub use self::event::{ConnectionId, SendBody, TcpEvent, TcpSendError};
+pub use super::wait::TurnWait;
 
-use self::connections::Connections;
-use self::outgoing::Short;
-use self::spare::Spare;
+use self::connections::ConnectionTable;
+use self::outgoing::ShortSend;
+use self::spare::SpareDescriptor;
 use super::datapath::Datapath;
-use super::mailbox::Mailbox;
+use super::mailbox::CoreMailbox;
 use super::ring::NoRing;
 
 /// Connections that one driver can carry well: each may complete a receive and a wait for room in
@@ -42,37 +42,42 @@ pub const CONNECTIONS_PER_DRIVER_MAX: usize = 30_000;
 
 /// One core's listeners and connections.
 #[derive(Debug)]
-pub struct Driver {
-    kernel: Kernel,
-    connections: Connections,
-    spare: Spare,
+pub struct TcpDriver {
+    kernel: TcpBackend,
+    connections: ConnectionTable,
+    spare: SpareDescriptor,
 }
 
 #[derive(Debug)]
-enum Kernel {
-    Ring(Box<ring::Ring>),
-    Epoll(Box<epoll::Epoll>),
+enum TcpBackend {
+    Ring(Box<ring::TcpRing>),
+    Epoll(Box<epoll::TcpEpoll>),
 }
 
-impl Driver {
+impl TcpDriver {
     /// A driver for the calling thread, which must be the one that turns it.
     pub fn new(datapath: Datapath) -> Result<Self, NoRing> {
-        let ring = || Ok(Kernel::Ring(Box::new(ring::Ring::new()?)));
+        let ring = || Ok(TcpBackend::Ring(Box::new(ring::TcpRing::new()?)));
         let epoll = || {
-            epoll::Epoll::new().map(|epoll| Kernel::Epoll(Box::new(epoll))).map_err(NoRing::Epoll)
+            epoll::TcpEpoll::new()
+                .map(|epoll| TcpBackend::Epoll(Box::new(epoll)))
+                .map_err(NoRing::Epoll)
         };
         let kernel = datapath.driver(ring, epoll)?;
-        let short =
-            if matches!(kernel, Kernel::Ring(_)) { Short::IsFull } else { Short::MustBeTried };
-        Ok(Self { kernel, connections: Connections::new(short), spare: Spare::new() })
+        let short = if matches!(kernel, TcpBackend::Ring(_)) {
+            ShortSend::IsFull
+        } else {
+            ShortSend::MustBeTried
+        };
+        Ok(Self { kernel, connections: ConnectionTable::new(short), spare: SpareDescriptor::new() })
     }
 
     /// Accepts what comes to this socket, beginning with the next turn.
     pub fn listen(&mut self, socket: TcpListener) -> io::Result<()> {
-        connections::prepare(&socket)?;
+        connections::prepare_listener(&socket)?;
         match &mut self.kernel {
-            Kernel::Ring(ring) => ring.listen(socket),
-            Kernel::Epoll(epoll) => epoll.listen(socket)?,
+            TcpBackend::Ring(ring) => ring.listen(socket),
+            TcpBackend::Epoll(epoll) => epoll.listen(socket)?,
         }
         Ok(())
     }
@@ -80,12 +85,12 @@ impl Driver {
     /// Closes the listening sockets: who comes now is refused. Connections stay.
     pub fn stop_listening(&mut self) {
         match &mut self.kernel {
-            Kernel::Ring(ring) => ring.stop_listening(),
-            Kernel::Epoll(epoll) => epoll.stop_listening(),
+            TcpBackend::Ring(ring) => ring.stop_listening(),
+            TcpBackend::Epoll(epoll) => epoll.stop_listening(),
         }
     }
 
-    /// Where no descriptor is free ([`Event::AcceptFailed`]): accepts up to so many clients of each
+    /// Where no descriptor is free ([`TcpEvent::AcceptFailed`]): accepts up to so many clients of each
     /// listener with one that is kept back, and closes them. `answer` sees what one has asked so
     /// far and says what it is told. Says how many there were.
     pub fn turn_away(
@@ -96,25 +101,25 @@ impl Driver {
         let spare = &mut self.spare;
         let mut turn_away = |listener: &TcpListener| spare.turn_away(listener, most, &mut answer);
         match &self.kernel {
-            Kernel::Ring(ring) => ring.sockets().map(&mut turn_away).sum(),
-            Kernel::Epoll(epoll) => epoll.sockets().map(&mut turn_away).sum(),
+            TcpBackend::Ring(ring) => ring.sockets().map(&mut turn_away).sum(),
+            TcpBackend::Epoll(epoll) => epoll.sockets().map(&mut turn_away).sum(),
         }
     }
 
     /// Wakes up when this mailbox's bell rings. The mailbox must live as long as the driver turns.
-    pub fn listen_to<T>(&mut self, mailbox: &Mailbox<T>) -> io::Result<()> {
+    pub fn listen_to<T>(&mut self, mailbox: &CoreMailbox<T>) -> io::Result<()> {
         match &mut self.kernel {
-            Kernel::Ring(ring) => ring.listen_to(mailbox.fd()),
-            Kernel::Epoll(epoll) => epoll.listen_to(mailbox.fd())?,
+            TcpBackend::Ring(ring) => ring.listen_to(mailbox.fd()),
+            TcpBackend::Epoll(epoll) => epoll.listen_to(mailbox.fd())?,
         }
         Ok(())
     }
 
-    /// Sends the head, then the body. One send at a time: the next one after a [`Event::Sent`] with
+    /// Sends the head, then the body. One send at a time: the next one after a [`TcpEvent::Sent`] with
     /// nothing left. `more_to_come`: another send follows at once, so the kernel may keep a part of
     /// a packet back for it (MSG_MORE). What became of it is told from the next turn on. A
     /// connection that is closed sends nothing.
-    pub fn send(&mut self, id: ConnectionId, head: &[u8], body: Part, more_to_come: bool) {
+    pub fn send(&mut self, id: ConnectionId, head: &[u8], body: SendBody, more_to_come: bool) {
         self.connections.send(id, head, body, more_to_come);
     }
 
@@ -128,7 +133,7 @@ impl Driver {
     pub fn pause_reading(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.is_paused = true;
-        if let Kernel::Ring(ring) = &mut self.kernel {
+        if let TcpBackend::Ring(ring) = &mut self.kernel {
             ring.stop_receiving(id, connection);
         }
     }
@@ -150,12 +155,12 @@ impl Driver {
     /// end: then it sees a reset.
     pub fn close(&mut self, id: ConnectionId) {
         let Some(closed) = self.connections.remove(id) else { return };
-        if let Kernel::Ring(ring) = &mut self.kernel {
+        if let TcpBackend::Ring(ring) = &mut self.kernel {
             ring.forget(id, &closed);
         }
     }
 
-    /// Ends a connection as [`Driver::close`] does, and has the kernel forget what the client has
+    /// Ends a connection as [`TcpDriver::close`] does, and has the kernel forget what the client has
     /// not taken: it sees a reset.
     pub fn reset(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id) {
@@ -178,7 +183,7 @@ impl Driver {
 
     /// Whether bytes of the client lie in the kernel that nobody has read: one system call.
     pub fn has_unread(&self, id: ConnectionId) -> bool {
-        self.connections.get(id).is_some_and(connections::Connection::has_unread)
+        self.connections.get(id).is_some_and(connections::TcpConnection::has_unread)
     }
 
     /// Sends no faster than so many bytes a second (TCP keeps the pace by itself); None = as fast
@@ -198,23 +203,23 @@ impl Driver {
     /// nothing.
     pub fn overflows(&self) -> u64 {
         match &self.kernel {
-            Kernel::Ring(ring) => ring.overflows(),
-            Kernel::Epoll(_) => 0,
+            TcpBackend::Ring(ring) => ring.overflows(),
+            TcpBackend::Epoll(_) => 0,
         }
     }
 
     /// Reports what sends have done, goes on with those that have room, waits as told when there is
     /// nothing of that, and hands over everything that has come. It does not poll: of
-    /// [`Wait::Poll`] it takes the sleep.
-    pub fn turn(&mut self, wait: Wait, mut on: impl FnMut(Event<'_>)) -> io::Result<()> {
-        if let Kernel::Ring(ring) = &mut self.kernel {
+    /// [`TurnWait::Poll`] it takes the sleep.
+    pub fn turn(&mut self, wait: TurnWait, mut on: impl FnMut(TcpEvent<'_>)) -> io::Result<()> {
+        if let TcpBackend::Ring(ring) = &mut self.kernel {
             ring.arm(&mut self.connections);
         }
         let told = self.connections.report(&mut on);
-        let wait = if told { Wait::No } else { wait };
+        let wait = if told { TurnWait::No } else { wait };
         match &mut self.kernel {
-            Kernel::Ring(ring) => ring.turn(&mut self.connections, wait, &mut on)?,
-            Kernel::Epoll(epoll) => epoll.turn(&mut self.connections, wait, &mut on)?,
+            TcpBackend::Ring(ring) => ring.turn(&mut self.connections, wait, &mut on)?,
+            TcpBackend::Epoll(epoll) => epoll.turn(&mut self.connections, wait, &mut on)?,
         }
         self.connections.go_on(&mut on);
         Ok(())

@@ -14,9 +14,9 @@ use tokio::io::unix::AsyncFd;
 
 /// One task at a time waits for it.
 #[derive(Debug)]
-pub struct Timer(AsyncFd<OwnedFd>);
+pub struct TaskTimer(AsyncFd<OwnedFd>);
 
-impl Timer {
+impl TaskTimer {
     /// Within a runtime.
     pub fn new() -> io::Result<Self> {
         let timer = timerfd_create(
@@ -64,7 +64,7 @@ mod tests {
     fn a_timer_never_rings_early_and_again_and_again() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let timer = Timer::new().unwrap();
+            let timer = TaskTimer::new().unwrap();
             for time in [Duration::ZERO, Duration::from_micros(300), Duration::from_millis(2)] {
                 let begun = Instant::now();
                 timer.wait(time).await.unwrap();

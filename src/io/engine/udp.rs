@@ -5,16 +5,18 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-pub use self::completion::{Completion, Datagram, Full, SendError, SocketId};
-pub use super::address::{Source, Target};
-pub use super::slot::{Blocks, blocks_per_send};
-pub use super::wait::Wait;
+pub use self::completion::{
+    ReceivedDatagram, SendQueueFull, SocketId, UdpCompletion, UdpSendError,
+};
+pub use super::address::{DatagramSource, DatagramTarget};
+pub use super::slot::{BlockBatch, count_blocks_per_send};
+pub use super::wait::TurnWait;
 
 use self::plain::PlainDriver;
 use self::ring::RingDriver;
 use super::datapath::Datapath;
 use super::limits::{RECEIVE_BUFFERS, SEND_SLOTS};
-use super::mailbox::Mailbox;
+use super::mailbox::CoreMailbox;
 use super::net;
 use super::ring::NoRing;
 
@@ -26,10 +28,10 @@ mod tests;
 
 /// One core's sockets and the way to them. Both ways behave alike: the same tests run over either.
 #[derive(Debug)]
-pub struct Driver(Way);
+pub struct UdpDriver(UdpBackend);
 
 #[derive(Debug)]
-enum Way {
+enum UdpBackend {
     Ring(Box<RingDriver>),
     Plain(PlainDriver),
 }
@@ -43,7 +45,7 @@ pub enum NoDriver {
     Epoll(#[source] io::Error),
 }
 
-impl Driver {
+impl UdpDriver {
     /// A driver for the calling thread, which must be the one that turns it.
     pub fn new(datapath: Datapath) -> Result<Self, NoDriver> {
         Self::with_buffers(datapath, RECEIVE_BUFFERS)
@@ -52,16 +54,16 @@ impl Driver {
     /// The same with so many receive buffers of a ring, a power of two. Without a ring, the
     /// socket's own buffer is all there is.
     pub fn with_buffers(datapath: Datapath, receive_buffers: u16) -> Result<Self, NoDriver> {
-        let ring = || Ok(Way::Ring(Box::new(RingDriver::new(receive_buffers)?)));
-        let epoll = || PlainDriver::new().map(Way::Plain).map_err(NoDriver::Epoll);
+        let ring = || Ok(UdpBackend::Ring(Box::new(RingDriver::new(receive_buffers)?)));
+        let epoll = || PlainDriver::new().map(UdpBackend::Plain).map_err(NoDriver::Epoll);
         datapath.driver(ring, epoll).map(Self)
     }
 
     /// Takes a bound socket over. `receives` = datagrams are wanted from it.
     pub fn add(&mut self, fd: OwnedFd, local: IpAddr, receives: bool) -> SocketId {
         match &mut self.0 {
-            Way::Ring(ring) => ring.add(fd, local, receives),
-            Way::Plain(plain) => plain.add(fd, local, receives),
+            UdpBackend::Ring(ring) => ring.add(fd, local, receives),
+            UdpBackend::Plain(plain) => plain.add(fd, local, receives),
         }
     }
 
@@ -69,25 +71,25 @@ impl Driver {
     /// ([`net::sender_beside`]).
     pub fn sender_beside(&self, receiver: SocketId, from: Ipv4Addr) -> io::Result<OwnedFd> {
         let fd = match &self.0 {
-            Way::Ring(ring) => ring.fd(receiver),
-            Way::Plain(plain) => plain.fd(receiver),
+            UdpBackend::Ring(ring) => ring.fd(receiver),
+            UdpBackend::Plain(plain) => plain.fd(receiver),
         };
-        net::sender_beside(fd.ok_or(io::ErrorKind::NotFound)?, from)
+        net::open_sender_beside(fd.ok_or(io::ErrorKind::NotFound)?, from)
     }
 
     /// Closes a socket, for good with the next turn; what was queued on it is lost.
     pub fn remove(&mut self, socket: SocketId) {
         match &mut self.0 {
-            Way::Ring(ring) => ring.remove(socket),
-            Way::Plain(plain) => plain.remove(socket),
+            UdpBackend::Ring(ring) => ring.remove(socket),
+            UdpBackend::Plain(plain) => plain.remove(socket),
         }
     }
 
     /// Wakes up when this mailbox's bell rings. The mailbox must live as long as the driver turns.
-    pub fn listen_to<T>(&mut self, mailbox: &Mailbox<T>) {
+    pub fn listen_to<T>(&mut self, mailbox: &CoreMailbox<T>) {
         match &mut self.0 {
-            Way::Ring(ring) => ring.listen_to(mailbox.fd()),
-            Way::Plain(plain) => plain.listen_to(mailbox.bell()),
+            UdpBackend::Ring(ring) => ring.listen_to(mailbox.fd()),
+            UdpBackend::Plain(plain) => plain.listen_to(mailbox.bell()),
         }
     }
 
@@ -95,8 +97,8 @@ impl Driver {
     /// for room, are not counted.
     pub fn in_flight(&self) -> usize {
         match &self.0 {
-            Way::Ring(ring) => ring.in_flight(),
-            Way::Plain(plain) => plain.in_flight(),
+            UdpBackend::Ring(ring) => ring.in_flight(),
+            UdpBackend::Plain(plain) => plain.in_flight(),
         }
     }
 
@@ -109,8 +111,8 @@ impl Driver {
     /// sockets are not concerned.
     pub fn is_blocked(&self, socket: SocketId) -> bool {
         match &self.0 {
-            Way::Ring(ring) => ring.is_blocked(socket),
-            Way::Plain(plain) => plain.is_blocked(socket),
+            UdpBackend::Ring(ring) => ring.is_blocked(socket),
+            UdpBackend::Plain(plain) => plain.is_blocked(socket),
         }
     }
 
@@ -118,14 +120,14 @@ impl Driver {
     pub fn send(
         &mut self,
         socket: SocketId,
-        to: Target,
-        from: Option<Source>,
+        to: DatagramTarget,
+        from: Option<DatagramSource>,
         bytes: &[u8],
         token: u64,
-    ) -> Result<(), Full> {
+    ) -> Result<(), SendQueueFull> {
         match &mut self.0 {
-            Way::Ring(ring) => ring.send(socket, to, from, bytes, token),
-            Way::Plain(plain) => plain.send(socket, to, from, bytes, token),
+            UdpBackend::Ring(ring) => ring.send(socket, to, from, bytes, token),
+            UdpBackend::Plain(plain) => plain.send(socket, to, from, bytes, token),
         }
     }
 
@@ -134,22 +136,22 @@ impl Driver {
         &mut self,
         socket: SocketId,
         to: SocketAddr,
-        from: Option<Source>,
-        blocks: &Blocks<'_>,
+        from: Option<DatagramSource>,
+        blocks: &BlockBatch<'_>,
         token: u64,
-    ) -> Result<(), Full> {
+    ) -> Result<(), SendQueueFull> {
         match &mut self.0 {
-            Way::Ring(ring) => ring.send_blocks(socket, to, from, blocks, token),
-            Way::Plain(plain) => plain.send_blocks(socket, to, from, blocks, token),
+            UdpBackend::Ring(ring) => ring.send_blocks(socket, to, from, blocks, token),
+            UdpBackend::Plain(plain) => plain.send_blocks(socket, to, from, blocks, token),
         }
     }
 
     /// Hands what is queued to the kernel, so that slots are free again. Datagrams are received
     /// only where they come along.
-    pub fn submit(&mut self, on: impl FnMut(Completion<'_>)) -> io::Result<()> {
+    pub fn submit(&mut self, on: impl FnMut(UdpCompletion<'_>)) -> io::Result<()> {
         match &mut self.0 {
-            Way::Ring(ring) => ring.turn(Wait::No, on),
-            Way::Plain(plain) => {
+            UdpBackend::Ring(ring) => ring.turn(TurnWait::No, on),
+            UdpBackend::Plain(plain) => {
                 plain.submit(on);
                 Ok(())
             }
@@ -157,10 +159,10 @@ impl Driver {
     }
 
     /// Submits what is queued, waits as told, and hands over everything that has happened.
-    pub fn turn(&mut self, wait: Wait, on: impl FnMut(Completion<'_>)) -> io::Result<()> {
+    pub fn turn(&mut self, wait: TurnWait, on: impl FnMut(UdpCompletion<'_>)) -> io::Result<()> {
         match &mut self.0 {
-            Way::Ring(ring) => ring.turn(wait, on),
-            Way::Plain(plain) => plain.turn(wait, on),
+            UdpBackend::Ring(ring) => ring.turn(wait, on),
+            UdpBackend::Plain(plain) => plain.turn(wait, on),
         }
     }
 }

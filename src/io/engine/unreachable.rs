@@ -8,13 +8,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
-use super::address::read_name;
-use super::control_message::{self, CONTROL_BYTES, Trouble};
-use super::net::set_option;
+use super::address::read_socket_name;
+use super::control_message::{self, CONTROL_BYTES, DeliveryError};
+use super::net::set_socket_option;
 
 /// A datagram that came to nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreachable {
+pub struct UnreachableNotice {
     /// Where it was sent to.
     pub to: SocketAddr,
     /// Where it was sent from.
@@ -26,19 +26,19 @@ pub struct Unreachable {
 /// From now on the socket keeps such words. Each also fails the next send or receive once, for no
 /// fault of that one.
 pub fn keep_unreachable(socket: &impl AsRawFd) -> io::Result<()> {
-    set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)
+    set_socket_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)
 }
 
 /// All that were said since the last call.
-pub fn take_unreachable(socket: &impl AsRawFd, mut take: impl FnMut(Unreachable)) {
-    while let Some(word) = next(socket) {
+pub fn take_unreachable(socket: &impl AsRawFd, mut take: impl FnMut(UnreachableNotice)) {
+    while let Some(word) = take_next_notice(socket) {
         word.into_iter().for_each(&mut take);
     }
 }
 
 /// None where the queue is empty; an inner None is of something else than an unreachable
 /// destination.
-fn next(socket: &impl AsRawFd) -> Option<Option<Unreachable>> {
+fn take_next_notice(socket: &impl AsRawFd) -> Option<Option<UnreachableNotice>> {
     let mut name = [0; size_of::<libc::sockaddr_in6>()];
     let mut control = [0; CONTROL_BYTES];
     // SAFETY: msghdr is integers and raw pointers, for which all zeros is a valid value.
@@ -55,19 +55,20 @@ fn next(socket: &impl AsRawFd) -> Option<Option<Unreachable>> {
     if answer < 0 {
         return None;
     }
-    let trouble = control_message::trouble(control.get(..header.msg_controllen)?);
-    let to = name.get(..header.msg_namelen as usize).and_then(read_name);
-    let local = control_message::read(control.get(..header.msg_controllen)?).destination;
-    let why = trouble.and_then(words);
-    Some(to.zip(why).map(|(to, why)| Unreachable { to, local, why }))
+    let trouble = control_message::read_delivery_error(control.get(..header.msg_controllen)?);
+    let to = name.get(..header.msg_namelen as usize).and_then(read_socket_name);
+    let local =
+        control_message::read_control_messages(control.get(..header.msg_controllen)?).destination;
+    let why = trouble.and_then(describe_unreachable);
+    Some(to.zip(why).map(|(to, why)| UnreachableNotice { to, local, why }))
 }
 
 /// Of ICMP type 3, by its code (RFC 792, RFC 1812 section 5.2.7.1).
-fn words(trouble: Trouble) -> Option<&'static str> {
+fn describe_unreachable(trouble: DeliveryError) -> Option<&'static str> {
     const BY_ICMP: u8 = 2;
     const DESTINATION_UNREACHABLE: u8 = 3;
     match trouble {
-        Trouble { origin: BY_ICMP, kind: DESTINATION_UNREACHABLE, code } => match code {
+        DeliveryError { origin: BY_ICMP, kind: DESTINATION_UNREACHABLE, code } => match code {
             0 | 6 | 11 => Some("network unreachable"),
             1 | 7 | 8 | 12 => Some("host unreachable"),
             2 => Some("protocol unreachable"),
@@ -85,29 +86,32 @@ mod tests {
     use std::net::{Ipv4Addr, UdpSocket};
 
     use super::*;
-    use crate::engine::mmsg::Outbox;
-    use crate::engine::net::{Binding, udp};
+    use crate::engine::mmsg::DatagramOutbox;
+    use crate::engine::net::{SocketBinding, open_udp_socket};
 
     #[test]
     fn a_port_that_nobody_has_is_told_with_both_addresses_and_costs_no_other_datagram() {
-        let binding = Binding {
+        let binding = SocketBinding {
             address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             interface: None,
             shared: false,
         };
-        let socket = udp(&binding).unwrap();
+        let socket = open_udp_socket(&binding).unwrap();
         keep_unreachable(&socket).unwrap();
         let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let somebody = UdpSocket::bind("127.0.0.1:0").unwrap();
         let us = IpAddr::from([127, 78, 0, 9]);
-        let mut outbox = Outbox::default();
+        let mut outbox = DatagramOutbox::default();
         for to in [nobody, somebody.local_addr().unwrap(), nobody, somebody.local_addr().unwrap()] {
             outbox.push(to, Some(us), None, |bytes| bytes.push(7));
         }
         outbox.flush(&socket).unwrap();
         let mut told = Vec::new();
         take_unreachable(&socket, |word| told.push(word));
-        assert_eq!(told, [Unreachable { to: nobody, local: Some(us), why: "port unreachable" }; 2]);
+        assert_eq!(
+            told,
+            [UnreachableNotice { to: nobody, local: Some(us), why: "port unreachable" }; 2]
+        );
         somebody.set_nonblocking(true).unwrap();
         assert_eq!(
             std::iter::from_fn(|| somebody.recv(&mut [0; 9]).ok()).count(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// How long a turn may wait for something to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
+pub enum TurnWait {
     /// Not at all: submit, collect what is there.
     No,
     AtMost(Duration),

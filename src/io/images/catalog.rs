@@ -21,66 +21,66 @@ use std::time::{Instant, SystemTime};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use super::ceiling::Ceiling;
-use super::content::{Body, Content, Identity, WeakContent};
-use super::copies::Copies;
-use super::directories::{Directories, Listing};
-use super::fence::Fence;
+use super::ceiling::MemoryCeiling;
+use super::content::{ContentBody, FileIdentity, ServedContent, WeakServedContent};
+use super::copies::CopyBudget;
+use super::directories::{DirectoryListing, DirectoryListings};
+use super::fence::RootFence;
 use super::limits::{
     INLINE_BYTES_MAX, MAPPINGS_MAX, REMOTE_TRUSTED, SMALL_FILES_KEPT, WHOLE_BYTES_MAX,
 };
 use super::memory::ImageMemory;
-use super::path::{CleanPath, Refusal};
-use super::reserve::Reserve;
-use super::root::{Root, openat2};
-use super::stat::{known_stat, refusal};
+use super::path::{CleanPath, NameRefusal};
+use super::reserve::DescriptorReserve;
+use super::root::{ImageRoot, open_path_at};
+use super::stat::{classify_name_refusal, stat_known_file};
 use super::watch;
-use super::workers::{Asker, Busy, Workers};
+use super::workers::{DiskWorkers, JobAsker, WorkersBusy};
 
 /// Entries that a core's own map of mappings may hold before it forgets the dead ones.
 const KNOWN_MAX: usize = 2 * MAPPINGS_MAX;
 
 /// The root directory and every mapping of it, shared by all cores and workers.
 #[derive(Debug)]
-pub struct Images {
-    root: Root,
-    fence: Fence,
+pub struct ImageStore {
+    root: ImageRoot,
+    fence: RootFence,
     memory: Arc<ImageMemory>,
-    copies: Arc<Copies>,
-    reserve: Reserve,
-    workers: Workers,
-    directories: Directories,
+    copies: Arc<CopyBudget>,
+    reserve: DescriptorReserve,
+    workers: DiskWorkers,
+    directories: DirectoryListings,
     /// Which devices are file servers.
     devices: ArcSwap<HashMap<u64, bool>>,
     /// Holds one reference to each mapping, so that a core never runs the last drop (munmap): only
     /// a worker does, here.
-    loaded: Mutex<HashMap<Identity, Content>>,
+    loaded: Mutex<HashMap<FileIdentity, ServedContent>>,
     mappings_max: AtomicUsize,
     /// Times that a file found no place, since those that had one were all in use.
     short: AtomicU64,
-    small: Mutex<Small>,
+    small: Mutex<SmallFiles>,
     /// Files as they are translated for another way to send them, for as long as somebody sends
     /// them.
-    translated: Mutex<HashMap<Identity, Weak<Body>>>,
+    translated: Mutex<HashMap<FileIdentity, Weak<ContentBody>>>,
     /// Ticks at each use; a mapping remembers its last tick.
     clock: AtomicU64,
 }
 
 /// Small files that were read: those in use, and as many others as fit the memory for them.
 #[derive(Debug, Default)]
-struct Small {
-    files: HashMap<Identity, Content>,
+struct SmallFiles {
+    files: HashMap<FileIdentity, ServedContent>,
     bytes: u64,
 }
 
-impl Small {
+impl SmallFiles {
     /// Keeps a file, where those in use leave room for it. Those that were asked for least lately
     /// make room, many at a time.
-    fn keep(&mut self, identity: Identity, content: &Content) {
-        if self.bytes + cost(content) > SMALL_FILES_KEPT {
+    fn keep(&mut self, identity: FileIdentity, content: &ServedContent) {
+        if self.bytes + count_memory_cost(content) > SMALL_FILES_KEPT {
             let idle =
                 self.files.iter().filter(|(_, content)| Arc::strong_count(content.body()) == 1);
-            let mut idle: Vec<(u64, Identity)> = idle
+            let mut idle: Vec<(u64, FileIdentity)> = idle
                 .map(|(id, content)| (content.body().used.load(Ordering::Relaxed), *id))
                 .collect();
             idle.sort_unstable_by_key(|(used, _)| *used);
@@ -88,69 +88,71 @@ impl Small {
                 if self.bytes <= SMALL_FILES_KEPT / 4 * 3 {
                     break;
                 }
-                self.bytes -= self.files.remove(&id).map_or(0, |content| cost(&content));
+                self.bytes -=
+                    self.files.remove(&id).map_or(0, |content| count_memory_cost(&content));
             }
         }
-        if self.bytes + cost(content) <= SMALL_FILES_KEPT {
+        if self.bytes + count_memory_cost(content) <= SMALL_FILES_KEPT {
             let before = self.files.insert(identity, content.clone());
-            self.bytes += cost(content) - before.map_or(0, |content| cost(&content));
+            self.bytes += count_memory_cost(content)
+                - before.map_or(0, |content| count_memory_cost(&content));
         }
     }
 }
 
 /// Memory of a small file, with what stands around it.
-fn cost(content: &Content) -> u64 {
+fn count_memory_cost(content: &ServedContent) -> u64 {
     const AROUND: u64 = 1024;
     content.len() + AROUND
 }
 
-/// One core's view: a map of its own over mappings that [`Images`] holds.
+/// One core's view: a map of its own over mappings that [`ImageStore`] holds.
 #[derive(Debug)]
-pub struct Catalog {
-    images: Arc<Images>,
+pub struct ImageCatalog {
+    images: Arc<ImageStore>,
     /// With when a worker last looked at the file itself.
-    known: HashMap<Identity, (Weak<Body>, Instant)>,
+    known: HashMap<FileIdentity, (Weak<ContentBody>, Instant)>,
 }
 
 /// What a core learns at once.
 #[derive(Debug)]
-pub enum Found {
-    Content(Content),
+pub enum CatalogAnswer {
+    Content(ServedContent),
     Directory,
-    Refused(Refusal),
-    /// Needs a worker: hand it to [`Images::answer`].
-    Ask(Question),
+    Refused(NameRefusal),
+    /// Needs a worker: hand it to [`ImageStore::answer`].
+    Ask(CatalogQuestion),
 }
 
 /// Work for a worker: look a path up, or open what has been found.
 #[derive(Debug)]
-pub struct Question {
+pub struct CatalogQuestion {
     path: CleanPath,
     found: Option<OwnedFd>,
 }
 
-impl Images {
+impl ImageStore {
     /// Opens the root directory, with nothing private in it and nothing borrowed.
-    pub fn open(root: &Path, workers: Workers) -> io::Result<Arc<Self>> {
-        let memory = ImageMemory::new(Ceiling::read().budget(None));
-        Self::open_fenced(root, Fence::of(&[]), memory, workers)
+    pub fn open(root: &Path, workers: DiskWorkers) -> io::Result<Arc<Self>> {
+        let memory = ImageMemory::new(MemoryCeiling::read().budget(None));
+        Self::open_fenced(root, RootFence::of(&[]), memory, workers)
     }
 
     /// Opens the root directory. An error also where nothing beneath it could be opened.
     pub fn open_fenced(
         root: &Path,
-        fence: Fence,
+        fence: RootFence,
         memory: Arc<ImageMemory>,
-        workers: Workers,
+        workers: DiskWorkers,
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            root: Root::open(root, &fence)?,
+            root: ImageRoot::open(root, &fence)?,
             fence,
             memory,
-            copies: Copies::of(Ceiling::read().bytes),
-            reserve: Reserve::new(),
+            copies: CopyBudget::of(MemoryCeiling::read().bytes),
+            reserve: DescriptorReserve::new(),
             workers,
-            directories: Directories::default(),
+            directories: DirectoryListings::default(),
             devices: ArcSwap::default(),
             loaded: Mutex::default(),
             mappings_max: AtomicUsize::new(MAPPINGS_MAX),
@@ -165,7 +167,7 @@ impl Images {
         self.root.path()
     }
 
-    pub fn workers(&self) -> &Workers {
+    pub fn workers(&self) -> &DiskWorkers {
         &self.workers
     }
 
@@ -175,7 +177,7 @@ impl Images {
     }
 
     /// What copies take of the memory.
-    pub fn copies(&self) -> &Arc<Copies> {
+    pub fn copies(&self) -> &Arc<CopyBudget> {
         &self.copies
     }
 
@@ -195,29 +197,29 @@ impl Images {
     /// budget. Waits for the disk: workers only.
     pub fn translated(
         &self,
-        content: &Content,
+        content: &ServedContent,
         source: IpAddr,
-        translate: impl FnOnce(&[u8]) -> Result<Vec<u8>, Refusal>,
-    ) -> Result<Content, Refusal> {
+        translate: impl FnOnce(&[u8]) -> Result<Vec<u8>, NameRefusal>,
+    ) -> Result<ServedContent, NameRefusal> {
         // One at a time: others ask again, and find it done or the way free. No worker waits for
         // another one's file.
         let mut translated = match self.translated.try_lock() {
             Ok(translated) => translated,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(Refusal::Busy),
+            Err(TryLockError::WouldBlock) => return Err(NameRefusal::Busy),
         };
         let identity = content.identity();
         if let Some(body) =
             identity.and_then(|identity| translated.get(&identity)).and_then(Weak::upgrade)
         {
-            return Ok(Content::from_body(body));
+            return Ok(ServedContent::from_body(body));
         }
         // The most that it may become, so that nothing is made in vain; the rest is given back.
         drop(self.copies.take(source, 2 * content.len())?);
         let bytes = translate(&content.read_whole()?)?;
         let share = self.copies.take(source, bytes.len() as u64)?;
         let meta = content.meta();
-        let made = Content::copy_of(bytes.into(), meta.etag.clone(), meta.mtime, share);
+        let made = ServedContent::copy_of(bytes.into(), meta.etag.clone(), meta.mtime, share);
         translated.retain(|_, body| body.strong_count() > 0);
         if let Some(identity) = identity {
             translated.insert(identity, Arc::downgrade(made.body()));
@@ -226,33 +228,33 @@ impl Images {
     }
 
     /// A view for one more core.
-    pub fn catalog(self: &Arc<Self>) -> Catalog {
-        Catalog { images: Arc::clone(self), known: HashMap::new() }
+    pub fn catalog(self: &Arc<Self>) -> ImageCatalog {
+        ImageCatalog { images: Arc::clone(self), known: HashMap::new() }
     }
 
     /// Answers on a worker thread; `reply` runs there too.
     pub fn answer(
         self: &Arc<Self>,
-        asker: Asker,
-        question: Question,
-        reply: impl FnOnce(Result<Content, Refusal>) + Send + 'static,
-    ) -> Result<(), Busy> {
+        asker: JobAsker,
+        question: CatalogQuestion,
+        reply: impl FnOnce(Result<ServedContent, NameRefusal>) + Send + 'static,
+    ) -> Result<(), WorkersBusy> {
         let images = Arc::clone(self);
         self.workers.look(asker, move || reply(images.load(question)))
     }
 
     /// Looks a path up and loads it. Waits for the disk: workers only.
-    pub fn find_waiting(&self, path: &CleanPath) -> Found {
+    pub fn find_waiting(&self, path: &CleanPath) -> CatalogAnswer {
         let found = match self.resolve(path, false) {
             Ok(found) => found,
-            Err(refusal) => return Found::Refused(refusal),
+            Err(refusal) => return CatalogAnswer::Refused(refusal),
         };
-        if stat(&found).is_ok_and(|stat| is_directory(&stat)) {
-            return Found::Directory;
+        if stat_file(&found).is_ok_and(|stat| is_directory_stat(&stat)) {
+            return CatalogAnswer::Directory;
         }
-        match self.load(Question { path: path.clone(), found: Some(found) }) {
-            Ok(content) => Found::Content(content),
-            Err(refusal) => Found::Refused(refusal),
+        match self.load(CatalogQuestion { path: path.clone(), found: Some(found) }) {
+            Ok(content) => CatalogAnswer::Content(content),
+            Err(refusal) => CatalogAnswer::Refused(refusal),
         }
     }
 
@@ -269,25 +271,27 @@ impl Images {
 
     /// Reads a file whole, whatever its size up to [`WHOLE_BYTES_MAX`] (netascii, templates). Waits
     /// for the disk: workers only.
-    pub fn read_whole(&self, path: &CleanPath) -> Result<(Vec<u8>, Content), Refusal> {
+    pub fn read_whole(&self, path: &CleanPath) -> Result<(Vec<u8>, ServedContent), NameRefusal> {
         let (file, identity) = self.open_regular(self.resolve(path, false)?)?;
         if identity.len > WHOLE_BYTES_MAX {
-            return Err(Refusal::TooLarge);
+            return Err(NameRefusal::TooLarge);
         }
         let bytes = read_exactly(&file, identity.len)?;
-        let content = Content::small_file(Bytes::from(bytes.clone()), &identity);
+        let content = ServedContent::small_file(Bytes::from(bytes.clone()), &identity);
         Ok((bytes, content))
     }
 
     /// What a directory holds. Waits for the disk: workers only.
-    pub fn list(&self, path: &CleanPath) -> Result<Arc<Listing>, Refusal> {
+    pub fn list(&self, path: &CleanPath) -> Result<Arc<DirectoryListing>, NameRefusal> {
         let directory = self.resolve(path, false)?;
-        let before = Identity::of(&stat(&directory)?);
+        let before = FileIdentity::of(&stat_file(&directory)?);
         if let Some(known) = self.directories.find(&before) {
             return Ok(known);
         }
-        let listing = Arc::new(Listing::read(&directory).map_err(|error| refusal(&error))?);
-        if stat(&directory).is_ok_and(|after| Identity::of(&after) == before) {
+        let listing = Arc::new(
+            DirectoryListing::read(&directory).map_err(|error| classify_name_refusal(&error))?,
+        );
+        if stat_file(&directory).is_ok_and(|after| FileIdentity::of(&after) == before) {
             self.directories.keep(before, &listing, SystemTime::now());
         }
         Ok(listing)
@@ -297,8 +301,8 @@ impl Images {
     /// would need a disk.
     pub fn has_file(&self, path: &CleanPath) -> Option<bool> {
         match self.resolve(path, true) {
-            Ok(found) => Some(known_stat(&found).is_ok_and(|stat| is_regular(&stat))),
-            Err(Refusal::Busy) => None,
+            Ok(found) => Some(stat_known_file(&found).is_ok_and(|stat| is_regular_stat(&stat))),
+            Err(NameRefusal::Busy) => None,
             Err(_) => Some(false),
         }
     }
@@ -311,17 +315,18 @@ impl Images {
     /// Lets go of contents that nobody uses and whose file has been removed or replaced, so that
     /// their disk space comes back.
     pub fn sweep(&self) {
-        let is_idle = |content: &Content| Arc::strong_count(content.body()) == 1;
-        let idle: Vec<(Identity, WeakContent)> = self
+        let is_idle = |content: &ServedContent| Arc::strong_count(content.body()) == 1;
+        let idle: Vec<(FileIdentity, WeakServedContent)> = self
             .lock()
             .iter()
             .filter(|(_, content)| is_idle(content))
             .map(|(id, content)| (*id, content.downgrade()))
             .collect();
         // A file server may take its time: nobody waits for the lock meanwhile.
-        let is_unlinked =
-            |content: &WeakContent| content.upgrade().is_some_and(|content| content.is_unlinked());
-        let unlinked: Vec<Identity> =
+        let is_unlinked = |content: &WeakServedContent| {
+            content.upgrade().is_some_and(|content| content.is_unlinked())
+        };
+        let unlinked: Vec<FileIdentity> =
             idle.iter().filter(|(_, content)| is_unlinked(content)).map(|(id, _)| *id).collect();
         let mut loaded = self.lock();
         for id in unlinked {
@@ -331,10 +336,10 @@ impl Images {
         }
         drop(loaded);
         self.memory.bury();
-        watch::read_events();
+        watch::read_inotify_events();
     }
 
-    fn load(&self, question: Question) -> Result<Content, Refusal> {
+    fn load(&self, question: CatalogQuestion) -> Result<ServedContent, NameRefusal> {
         let found = match question.found {
             Some(found) => found,
             None => self.resolve(&question.path, false)?,
@@ -346,7 +351,8 @@ impl Images {
         if let Some(content) = self.lock().get(&identity) {
             return Ok(content.clone());
         }
-        let content = Content::map(file, identity, &self.memory).map_err(|_| Refusal::TooMany)?;
+        let content =
+            ServedContent::map(file, identity, &self.memory).map_err(|_| NameRefusal::TooMany)?;
         let identity = content.identity().unwrap_or(identity);
         self.touch(&content);
         let mut evicted = Vec::new();
@@ -358,7 +364,7 @@ impl Images {
                 .map(|(id, _)| *id);
             let Some(oldest) = oldest.and_then(|id| loaded.remove(&id)) else {
                 self.short.fetch_add(1, Ordering::Relaxed);
-                return Err(Refusal::TooMany);
+                return Err(NameRefusal::TooMany);
             };
             evicted.push(oldest);
         }
@@ -371,12 +377,16 @@ impl Images {
 
     /// A small file needs no place among the mappings: where too many are in use, it lives as long
     /// as its users do.
-    fn load_small(&self, file: &File, identity: Identity) -> Result<Content, Refusal> {
+    fn load_small(
+        &self,
+        file: &File,
+        identity: FileIdentity,
+    ) -> Result<ServedContent, NameRefusal> {
         if let Some(content) = self.small().files.get(&identity) {
             return Ok(content.clone());
         }
         let content =
-            Content::small_file(Bytes::from(read_exactly(file, identity.len)?), &identity);
+            ServedContent::small_file(Bytes::from(read_exactly(file, identity.len)?), &identity);
         self.touch(&content);
         self.small().keep(identity, &content);
         Ok(content)
@@ -384,31 +394,32 @@ impl Images {
 
     /// Opens exactly the file that was found: through its descriptor, so that no rename can put
     /// another one in its place.
-    fn open_regular(&self, found: OwnedFd) -> Result<(File, Identity), Refusal> {
-        let stat_of_found = stat(&found)?;
+    fn open_regular(&self, found: OwnedFd) -> Result<(File, FileIdentity), NameRefusal> {
+        let stat_of_found = stat_file(&found)?;
         self.admit(&stat_of_found)?;
         if self.fence.has_private_name(&stat_of_found) {
-            return Err(Refusal::Private);
+            return Err(NameRefusal::Private);
         }
         let name = format!("/proc/self/fd/{}", found.as_raw_fd());
-        let file = self.reserve.open(|| File::open(&name)).map_err(|e| refusal(&e))?;
-        let identity = Identity::of(&stat(&file)?);
+        let file =
+            self.reserve.open(|| File::open(&name)).map_err(|e| classify_name_refusal(&e))?;
+        let identity = FileIdentity::of(&stat_file(&file)?);
         self.learn(&file, identity.device);
         Ok((file, identity))
     }
 
     /// A regular file that everybody may read, where that matters.
-    fn admit(&self, stat: &libc::stat) -> Result<(), Refusal> {
-        if !is_regular(stat) {
-            return Err(Refusal::NotRegular);
+    fn admit(&self, stat: &libc::stat) -> Result<(), NameRefusal> {
+        if !is_regular_stat(stat) {
+            return Err(NameRefusal::NotRegular);
         }
         let hidden = self.fence.only_world_readable && stat.st_mode & libc::S_IROTH == 0;
-        if hidden { Err(Refusal::Unreadable) } else { Ok(()) }
+        if hidden { Err(NameRefusal::Unreadable) } else { Ok(()) }
     }
 
     /// An O_PATH descriptor of what the path names, in the root or borrowed from a package: nothing
     /// is opened for reading, so a FIFO or a device does nothing.
-    fn resolve(&self, path: &CleanPath, cached_only: bool) -> Result<OwnedFd, Refusal> {
+    fn resolve(&self, path: &CleanPath, cached_only: bool) -> Result<OwnedFd, NameRefusal> {
         if !cached_only {
             self.root.follow(&self.fence);
         }
@@ -420,10 +431,10 @@ impl Images {
             libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS,
             cached_only,
         ) {
-            Err(Refusal::NotFound) => {
+            Err(NameRefusal::NotFound) => {
                 // The path comes from the list of loaders, never from a client: links in it are the
                 // package's own.
-                let borrowed = self.fence.borrowed.get(path).ok_or(Refusal::NotFound)?;
+                let borrowed = self.fence.borrowed.get(path).ok_or(NameRefusal::NotFound)?;
                 let name = borrowed.as_os_str().as_bytes();
                 return self.open_path(
                     &root.directory,
@@ -437,9 +448,9 @@ impl Images {
         // The kernel tells where the descriptor leads, links inside the root followed.
         if !root.inside.is_empty() {
             let real = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
-                .map_err(|e| refusal(&e))?;
+                .map_err(|e| classify_name_refusal(&e))?;
             if root.inside.iter().any(|private| real.starts_with(private)) {
-                return Err(Refusal::Private);
+                return Err(NameRefusal::Private);
             }
         }
         Ok(found)
@@ -451,12 +462,12 @@ impl Images {
         name: &[u8],
         how_resolved: u64,
         cached_only: bool,
-    ) -> Result<OwnedFd, Refusal> {
-        let name = CString::new(name).map_err(|_| Refusal::ControlCharacter)?;
+    ) -> Result<OwnedFd, NameRefusal> {
+        let name = CString::new(name).map_err(|_| NameRefusal::ControlCharacter)?;
         let cached = if cached_only { libc::RESOLVE_CACHED } else { 0 };
         self.reserve
-            .open(|| openat2(root, &name, how_resolved | cached))
-            .map_err(|error| refusal(&error))
+            .open(|| open_path_at(root, &name, how_resolved | cached))
+            .map_err(|error| classify_name_refusal(&error))
     }
 
     /// Whether files of this device are on a file server, as far as a worker has learnt.
@@ -467,7 +478,7 @@ impl Images {
     /// Learns what kind of file system a file is on. Waits for the disk.
     fn learn(&self, file: &File, device: u64) {
         if !self.devices.load().contains_key(&device) {
-            let is_remote = is_remote(file);
+            let is_remote = is_remote_file(file);
             self.devices.rcu(|known| {
                 let mut known = HashMap::clone(known);
                 known.insert(device, is_remote);
@@ -476,61 +487,63 @@ impl Images {
         }
     }
 
-    fn touch(&self, content: &Content) {
+    fn touch(&self, content: &ServedContent) {
         content.body().used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    fn small(&self) -> std::sync::MutexGuard<'_, Small> {
+    fn small(&self) -> std::sync::MutexGuard<'_, SmallFiles> {
         self.small.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Identity, Content>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<FileIdentity, ServedContent>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Catalog {
-    pub fn images(&self) -> &Arc<Images> {
+impl ImageCatalog {
+    pub fn images(&self) -> &Arc<ImageStore> {
         &self.images
     }
 
     /// Looks a path up without waiting for a disk.
-    pub fn find(&mut self, path: &CleanPath) -> Found {
+    pub fn find(&mut self, path: &CleanPath) -> CatalogAnswer {
         if !self.images.root.is_known() {
-            return Found::Ask(Question { path: path.clone(), found: None });
+            return CatalogAnswer::Ask(CatalogQuestion { path: path.clone(), found: None });
         }
         let found = match self.images.resolve(path, true) {
             Ok(found) => found,
-            Err(Refusal::Busy) => return Found::Ask(Question { path: path.clone(), found: None }),
-            Err(refusal) => return Found::Refused(refusal),
+            Err(NameRefusal::Busy) => {
+                return CatalogAnswer::Ask(CatalogQuestion { path: path.clone(), found: None });
+            }
+            Err(refusal) => return CatalogAnswer::Refused(refusal),
         };
-        let stat = match known_stat(&found) {
+        let stat = match stat_known_file(&found) {
             Ok(stat) => stat,
-            Err(refusal) => return Found::Refused(refusal),
+            Err(refusal) => return CatalogAnswer::Refused(refusal),
         };
-        if is_directory(&stat) {
-            return Found::Directory;
+        if is_directory_stat(&stat) {
+            return CatalogAnswer::Directory;
         }
         if let Err(refusal) = self.images.admit(&stat) {
-            return Found::Refused(refusal);
+            return CatalogAnswer::Refused(refusal);
         }
-        let identity = Identity::of(&stat);
+        let identity = FileIdentity::of(&stat);
         let known = self.known.get(&identity).filter(|(_, looked)| {
             // What the kernel knows of a file on a server may be old.
             !self.images.is_remote(identity.device) || looked.elapsed() < REMOTE_TRUSTED
         });
         match known.and_then(|(body, _)| body.upgrade()) {
             Some(body) => {
-                let content = Content::from_body(body);
+                let content = ServedContent::from_body(body);
                 self.images.touch(&content);
-                Found::Content(content)
+                CatalogAnswer::Content(content)
             }
-            None => Found::Ask(Question { path: path.clone(), found: Some(found) }),
+            None => CatalogAnswer::Ask(CatalogQuestion { path: path.clone(), found: Some(found) }),
         }
     }
 
     /// Remembers what a worker has loaded, so that the next request finds it here.
-    pub fn remember(&mut self, content: &Content) {
+    pub fn remember(&mut self, content: &ServedContent) {
         if let Some(identity) = content.identity() {
             if self.known.len() >= KNOWN_MAX {
                 self.known.retain(|_, (body, _)| body.strong_count() > 0);
@@ -540,20 +553,20 @@ impl Catalog {
     }
 }
 
-fn stat(file: &impl AsRawFd) -> Result<libc::stat, Refusal> {
+fn stat_file(file: &impl AsRawFd) -> Result<libc::stat, NameRefusal> {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the descriptor is open while `file` is borrowed, and `stat` has room for one struct
     // stat.
     let answer = unsafe { libc::fstat(file.as_raw_fd(), stat.as_mut_ptr()) };
     if answer != 0 {
-        return Err(refusal(&io::Error::last_os_error()));
+        return Err(classify_name_refusal(&io::Error::last_os_error()));
     }
     // SAFETY: fstat returned 0, so it filled the whole struct.
     Ok(unsafe { stat.assume_init() })
 }
 
 /// Whether a file comes from a file server, which may change it without the kernel's knowing.
-fn is_remote(file: &File) -> bool {
+fn is_remote_file(file: &File) -> bool {
     // NFS, FUSE, SMB, CIFS, SMB2, 9p, Ceph, AFS (two), Coda, Lustre, GFS2, OCFS2: statfs(2).
     const REMOTE: [i64; 13] = [
         0x6969,
@@ -578,17 +591,17 @@ fn is_remote(file: &File) -> bool {
     answer == 0 && REMOTE.contains(&unsafe { found.assume_init() }.f_type)
 }
 
-fn is_directory(stat: &libc::stat) -> bool {
+fn is_directory_stat(stat: &libc::stat) -> bool {
     stat.st_mode & libc::S_IFMT == libc::S_IFDIR
 }
 
-fn is_regular(stat: &libc::stat) -> bool {
+fn is_regular_stat(stat: &libc::stat) -> bool {
     stat.st_mode & libc::S_IFMT == libc::S_IFREG
 }
 
-fn read_exactly(file: &File, len: u64) -> Result<Vec<u8>, Refusal> {
-    let mut bytes = vec![0; usize::try_from(len).map_err(|_| Refusal::TooLarge)?];
-    file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
+fn read_exactly(file: &File, len: u64) -> Result<Vec<u8>, NameRefusal> {
+    let mut bytes = vec![0; usize::try_from(len).map_err(|_| NameRefusal::TooLarge)?];
+    file.read_exact_at(&mut bytes, 0).map_err(|_| NameRefusal::ReadFailed)?;
     Ok(bytes)
 }
 
@@ -601,11 +614,11 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::images::{PIECE_BYTES, clean};
+    use crate::images::{PIECE_BYTES, clean_path_name};
 
     struct Tree {
         directory: tempfile::TempDir,
-        catalog: Catalog,
+        catalog: ImageCatalog,
     }
 
     impl Tree {
@@ -613,7 +626,8 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             fs::create_dir(directory.path().join("root")).unwrap();
             let images =
-                Images::open(&directory.path().join("root"), Workers::start().unwrap()).unwrap();
+                ImageStore::open(&directory.path().join("root"), DiskWorkers::start().unwrap())
+                    .unwrap();
             Self { catalog: images.catalog(), directory }
         }
 
@@ -622,16 +636,16 @@ mod tests {
         }
 
         /// As a core does it: at once, or by a worker whose answer the core then remembers.
-        fn get(&mut self, name: &str) -> Result<Content, Refusal> {
-            match self.catalog.find(&clean(name.as_bytes()).unwrap()) {
-                Found::Content(content) => Ok(content),
-                Found::Directory => Err(Refusal::NotRegular),
-                Found::Refused(refusal) => Err(refusal),
-                Found::Ask(question) => {
+        fn get(&mut self, name: &str) -> Result<ServedContent, NameRefusal> {
+            match self.catalog.find(&clean_path_name(name.as_bytes()).unwrap()) {
+                CatalogAnswer::Content(content) => Ok(content),
+                CatalogAnswer::Directory => Err(NameRefusal::NotRegular),
+                CatalogAnswer::Refused(refusal) => Err(refusal),
+                CatalogAnswer::Ask(question) => {
                     let (sender, receiver) = channel();
                     self.catalog
                         .images()
-                        .answer(Asker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
+                        .answer(JobAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
                             sender.send(answer).unwrap()
                         })
                         .unwrap();
@@ -649,8 +663,8 @@ mod tests {
         for (name, len) in [("small", 100), ("large", 300_000)] {
             fs::write(tree.path(name), vec![7; len]).unwrap();
             assert_eq!(tree.get(name).unwrap().len(), len as u64);
-            let found = tree.catalog.find(&clean(name.as_bytes()).unwrap());
-            assert!(matches!(found, Found::Content(_)), "{found:?}");
+            let found = tree.catalog.find(&clean_path_name(name.as_bytes()).unwrap());
+            assert!(matches!(found, CatalogAnswer::Content(_)), "{found:?}");
         }
         assert!(tree.get("small").unwrap().inline_bytes().is_some());
         assert!(tree.get("large").unwrap().inline_bytes().is_none());
@@ -667,7 +681,7 @@ mod tests {
             fs::write(tree.path(&format!("small{n}")), vec![1; 1000]).unwrap();
         }
         let held = [tree.get("a").unwrap(), tree.get("b").unwrap()];
-        assert_eq!(tree.get("c").unwrap_err(), Refusal::TooMany);
+        assert_eq!(tree.get("c").unwrap_err(), NameRefusal::TooMany);
         let small: Vec<_> = (0..20).map(|n| tree.get(&format!("small{n}")).unwrap()).collect();
         assert_eq!((held[1].len(), small.len()), (100_000, 20));
         drop(held);
@@ -679,10 +693,10 @@ mod tests {
 
     #[test]
     fn small_files_that_nobody_uses_keep_no_more_than_their_memory() {
-        let mut small = Small::default();
+        let mut small = SmallFiles::default();
         let identity =
-            |n: u64| Identity { device: 1, inode: n, len: 65_536, mtime_ns: 0, ctime_ns: 0 };
-        let file = |n| Content::small_file(Bytes::from(vec![0; 65_536]), &identity(n));
+            |n: u64| FileIdentity { device: 1, inode: n, len: 65_536, mtime_ns: 0, ctime_ns: 0 };
+        let file = |n| ServedContent::small_file(Bytes::from(vec![0; 65_536]), &identity(n));
         let used = file(0);
         small.keep(identity(0), &used);
         for n in 1..3000 {
@@ -691,7 +705,7 @@ mod tests {
             small.keep(identity(n), &content);
             assert!(small.bytes <= SMALL_FILES_KEPT);
         }
-        assert_eq!(small.bytes, small.files.values().map(cost).sum::<u64>());
+        assert_eq!(small.bytes, small.files.values().map(count_memory_cost).sum::<u64>());
         assert!(small.files.contains_key(&identity(0)), "in use");
         assert!(
             small.files.contains_key(&identity(2999)) && !small.files.contains_key(&identity(1))
@@ -721,7 +735,7 @@ mod tests {
         drop((one, two));
         assert_eq!(images.copies().usage().held, 0);
         let _others = images.translated.lock().unwrap();
-        assert_eq!(asked(1).unwrap_err(), Refusal::Busy, "no worker waits for another");
+        assert_eq!(asked(1).unwrap_err(), NameRefusal::Busy, "no worker waits for another");
     }
 
     #[test]
@@ -736,7 +750,7 @@ mod tests {
         assert!(old.is_unchanged() && new.is_unchanged());
         assert_ne!(old.meta().etag, new.meta().etag);
         fs::remove_file(tree.path("image")).unwrap();
-        assert_eq!(tree.get("image").unwrap_err(), Refusal::NotFound);
+        assert_eq!(tree.get("image").unwrap_err(), NameRefusal::NotFound);
         assert!(new.is_unchanged());
     }
 
@@ -794,9 +808,9 @@ mod tests {
         fs::write(path("two").join("private"), b"x").unwrap();
         symlink("one", path("root")).unwrap();
         let private = path("two").join("private");
-        let fence = Fence::of(&[&private]);
-        let (memory, workers) = (ImageMemory::new(1 << 30), Workers::start().unwrap());
-        let images = Images::open_fenced(&path("root"), fence, memory, workers).unwrap();
+        let fence = RootFence::of(&[&private]);
+        let (memory, workers) = (ImageMemory::new(1 << 30), DiskWorkers::start().unwrap());
+        let images = ImageStore::open_fenced(&path("root"), fence, memory, workers).unwrap();
         let mut tree = Tree { directory: parent, catalog: images.catalog() };
         let path = |tree: &Tree, name: &str| tree.directory.path().join(name);
         let serves = |tree: &mut Tree, text: &str| {
@@ -809,7 +823,7 @@ mod tests {
         symlink("two", path(&tree, "next")).unwrap();
         fs::rename(path(&tree, "next"), path(&tree, "root")).unwrap();
         serves(&mut tree, "two");
-        assert_eq!(tree.get("private").unwrap_err(), Refusal::Private, "the fence goes along");
+        assert_eq!(tree.get("private").unwrap_err(), NameRefusal::Private, "the fence goes along");
         fs::rename(path(&tree, "two"), path(&tree, "old")).unwrap();
         serves(&mut tree, "two"); // for a moment there is none
         fs::rename(path(&tree, "three"), path(&tree, "two")).unwrap();
@@ -821,10 +835,10 @@ mod tests {
         let tree = Tree::new();
         fs::write(tree.path("image"), vec![1; 200_000]).unwrap();
         let images = tree.catalog.images();
-        let found = images.resolve(&clean(b"image").unwrap(), false).unwrap();
+        let found = images.resolve(&clean_path_name(b"image").unwrap(), false).unwrap();
         let (file, identity) = images.open_regular(found).unwrap();
         File::options().write(true).open(tree.path("image")).unwrap().set_len(100).unwrap();
-        let content = Content::map(file, identity, images.memory()).unwrap();
+        let content = ServedContent::map(file, identity, images.memory()).unwrap();
         assert_eq!((content.len(), content.address().1), (200_000, 200_000));
         assert!(!content.is_unchanged());
     }
@@ -845,13 +859,13 @@ mod tests {
         let socket = std::os::unix::net::UnixListener::bind(tree.path("socket")).unwrap();
         assert_eq!(tree.get("good").unwrap().inline_bytes().unwrap(), &b"inside"[..]);
         for outside in ["relative", "absolute", "magic", "loop"] {
-            assert_eq!(tree.get(outside).unwrap_err(), Refusal::OutsideRoot, "{outside}");
+            assert_eq!(tree.get(outside).unwrap_err(), NameRefusal::OutsideRoot, "{outside}");
         }
         for odd in ["fifo", "socket"] {
-            assert_eq!(tree.get(odd).unwrap_err(), Refusal::NotRegular, "{odd}");
+            assert_eq!(tree.get(odd).unwrap_err(), NameRefusal::NotRegular, "{odd}");
         }
-        assert_eq!(tree.get("").unwrap_err(), Refusal::NotRegular);
-        assert_eq!(tree.get("real/below").unwrap_err(), Refusal::NotFound);
+        assert_eq!(tree.get("").unwrap_err(), NameRefusal::NotRegular);
+        assert_eq!(tree.get("real/below").unwrap_err(), NameRefusal::NotFound);
         drop(socket);
     }
 
@@ -863,10 +877,10 @@ mod tests {
         fs::write(tree.path("Boot/Twice"), b"x").unwrap();
         fs::write(tree.path("Boot/tWICE"), b"x").unwrap();
         let images = tree.catalog.images();
-        let found = images.find_ignoring_case(&clean(b"boot/bcd").unwrap()).unwrap();
+        let found = images.find_ignoring_case(&clean_path_name(b"boot/bcd").unwrap()).unwrap();
         assert_eq!(found.as_bytes(), b"Boot/BCD");
-        assert_eq!(images.find_ignoring_case(&clean(b"boot/twice").unwrap()), None);
-        assert_eq!(images.find_ignoring_case(&clean(b"boot/none").unwrap()), None);
+        assert_eq!(images.find_ignoring_case(&clean_path_name(b"boot/twice").unwrap()), None);
+        assert_eq!(images.find_ignoring_case(&clean_path_name(b"boot/none").unwrap()), None);
     }
 
     #[test]
@@ -889,15 +903,16 @@ mod tests {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
         let paths: Vec<PathBuf> = private.iter().map(|name| root.join(name)).collect();
-        let mut fence = Fence::of(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+        let mut fence = RootFence::of(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
         fence.only_world_readable = only_world_readable;
         fence.borrowed = borrowed
             .iter()
-            .map(|(name, path)| (clean(name.as_bytes()).unwrap(), path.clone()))
+            .map(|(name, path)| (clean_path_name(name.as_bytes()).unwrap(), path.clone()))
             .collect();
         let memory = ImageMemory::new(PIECE_BYTES);
-        tree.catalog =
-            Images::open_fenced(&root, fence, memory, Workers::start().unwrap()).unwrap().catalog();
+        tree.catalog = ImageStore::open_fenced(&root, fence, memory, DiskWorkers::start().unwrap())
+            .unwrap()
+            .catalog();
         tree
     }
 
@@ -919,7 +934,7 @@ mod tests {
                 "state",
                 "alias",
             ] {
-                assert_eq!(tree.get(name).unwrap_err(), Refusal::Private, "{name}");
+                assert_eq!(tree.get(name).unwrap_err(), NameRefusal::Private, "{name}");
             }
             for name in ["ringboot.toml.old", "statement"] {
                 assert_eq!(tree.get(name).unwrap().len(), 1, "{name}");
@@ -928,12 +943,12 @@ mod tests {
         fs::rename(tree.path("ringboot.toml.old"), tree.path("ringboot.toml")).unwrap();
         assert_eq!(
             tree.get("ringboot.toml").unwrap_err(),
-            Refusal::Private,
+            NameRefusal::Private,
             "an editor puts a new file in its place"
         );
         assert_eq!(
-            tree.catalog.images().list(&clean(b"state").unwrap()).unwrap_err(),
-            Refusal::Private
+            tree.catalog.images().list(&clean_path_name(b"state").unwrap()).unwrap_err(),
+            NameRefusal::Private
         );
     }
 
@@ -943,15 +958,15 @@ mod tests {
         let mut tree = fenced(&[], &[], true);
         fs::write(tree.path("secret"), b"x").unwrap();
         fs::set_permissions(tree.path("secret"), fs::Permissions::from_mode(0o640)).unwrap();
-        assert_eq!(tree.get("secret").unwrap_err(), Refusal::Unreadable);
-        assert!(Refusal::Unreadable.to_string().contains("chmod o+r"));
-        let whole = tree.catalog.images().read_whole(&clean(b"secret").unwrap());
-        assert_eq!(whole.unwrap_err(), Refusal::Unreadable);
+        assert_eq!(tree.get("secret").unwrap_err(), NameRefusal::Unreadable);
+        assert!(NameRefusal::Unreadable.to_string().contains("chmod o+r"));
+        let whole = tree.catalog.images().read_whole(&clean_path_name(b"secret").unwrap());
+        assert_eq!(whole.unwrap_err(), NameRefusal::Unreadable);
         fs::set_permissions(tree.path("secret"), fs::Permissions::from_mode(0o604)).unwrap();
         assert_eq!(tree.get("secret").unwrap().len(), 1);
         // Known to the core by now: taking the right away counts at the next request all the same.
         fs::set_permissions(tree.path("secret"), fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(tree.get("secret").unwrap_err(), Refusal::Unreadable);
+        assert_eq!(tree.get("secret").unwrap_err(), NameRefusal::Unreadable);
     }
 
     #[test]
@@ -964,10 +979,10 @@ mod tests {
         assert_eq!(tree.get("boot/pxelinux.0").unwrap().len(), 7);
         assert_eq!(
             tree.get("boot/other").unwrap_err(),
-            Refusal::NotFound,
+            NameRefusal::NotFound,
             "one file, never its directory"
         );
-        assert_eq!(tree.get("pxelinux.0").unwrap_err(), Refusal::NotFound);
+        assert_eq!(tree.get("pxelinux.0").unwrap_err(), NameRefusal::NotFound);
         fs::create_dir(tree.path("boot")).unwrap();
         fs::write(tree.path("boot/pxelinux.0"), b"mine").unwrap();
         assert_eq!(tree.get("boot/pxelinux.0").unwrap().len(), 4);

@@ -8,22 +8,22 @@ use super::limits::{MEMORY_MIN, MEMORY_SHARE, MEMORY_SHARE_MAX};
 
 /// The most memory that this process could ever have, and who says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ceiling {
+pub struct MemoryCeiling {
     /// Bytes.
     pub bytes: u64,
     /// `MemTotal`, or the file of a control group.
     pub source: String,
 }
 
-impl Ceiling {
+impl MemoryCeiling {
     /// As the kernel tells it now.
     pub fn read() -> Self {
         Self::told_by(|path| fs::read_to_string(path).ok())
     }
 
     fn told_by(read: impl Fn(&Path) -> Option<String>) -> Self {
-        let machine = Self { bytes: mem_total(&read).unwrap_or(0), source: "MemTotal".into() };
-        let groups = group_limits(&read).into_iter().filter_map(|file| {
+        let machine = Self { bytes: read_mem_total(&read).unwrap_or(0), source: "MemTotal".into() };
+        let groups = list_group_limits(&read).into_iter().filter_map(|file| {
             let bytes = read(&file)?.trim().parse().ok()?;
             Some(Self { bytes, source: file.display().to_string() })
         });
@@ -40,7 +40,7 @@ impl Ceiling {
 }
 
 /// `MemTotal:       24105000 kB` of proc_meminfo(5).
-fn mem_total(read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
+fn read_mem_total(read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let text = read(Path::new("/proc/meminfo"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
@@ -48,11 +48,11 @@ fn mem_total(read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
 
 /// The files that limit this process's memory: of its group and of every group above it, in both
 /// versions of cgroups(7).
-fn group_limits(read: &impl Fn(&Path) -> Option<String>) -> Vec<PathBuf> {
+fn list_group_limits(read: &impl Fn(&Path) -> Option<String>) -> Vec<PathBuf> {
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
     let mounts = read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
     let mut files = Vec::new();
-    for mount in mounts.lines().filter_map(Mount::of) {
+    for mount in mounts.lines().filter_map(CgroupMount::of) {
         // `hierarchy:controllers:path`; version 2 names no controllers.
         let path = groups.lines().find_map(|line| {
             let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
@@ -74,13 +74,13 @@ fn group_limits(read: &impl Fn(&Path) -> Option<String>) -> Vec<PathBuf> {
 }
 
 /// Where a hierarchy of control groups that may limit memory is mounted.
-struct Mount<'a> {
+struct CgroupMount<'a> {
     root: &'a Path,
     at: &'a Path,
     is_v2: bool,
 }
 
-impl<'a> Mount<'a> {
+impl<'a> CgroupMount<'a> {
     /// `36 35 0:31 /root /mount/point options - type source super-options` of
     /// proc_pid_mountinfo(5).
     fn of(line: &'a str) -> Option<Self> {
@@ -106,8 +106,8 @@ mod tests {
     const MIB: u64 = 1 << 20;
     const MEMINFO: (&str, &str) = ("/proc/meminfo", "MemTotal:       4194304 kB\nMemFree: 1 kB\n");
 
-    fn ceiling(files: &[(&str, &str)]) -> Ceiling {
-        Ceiling::told_by(|path| {
+    fn ceiling(files: &[(&str, &str)]) -> MemoryCeiling {
+        MemoryCeiling::told_by(|path| {
             let found = files.iter().chain([&MEMINFO]).find(|(name, _)| Path::new(name) == path);
             found.map(|(_, text)| (*text).to_owned())
         })
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_smallest_limit_on_the_way_to_the_root_counts_in_both_versions() {
-        assert_eq!(ceiling(&[]), Ceiling { bytes: 4096 * MIB, source: "MemTotal".into() });
+        assert_eq!(ceiling(&[]), MemoryCeiling { bytes: 4096 * MIB, source: "MemTotal".into() });
         let v2 = ceiling(&[
             ("/proc/self/cgroup", "0::/system.slice/ringboot.service\n"),
             (
@@ -126,7 +126,7 @@ mod tests {
             ("/sys/fs/cgroup/system.slice/memory.max", "1073741824\n"),
         ]);
         let source = "/sys/fs/cgroup/system.slice/memory.max".to_owned();
-        assert_eq!(v2, Ceiling { bytes: 1024 * MIB, source });
+        assert_eq!(v2, MemoryCeiling { bytes: 1024 * MIB, source });
         let v1 = ceiling(&[
             ("/proc/self/cgroup", "5:devices:/\n4:memory:/docker/1234\n0::/\n"),
             (
@@ -138,17 +138,17 @@ mod tests {
         ]);
         assert_eq!(
             v1,
-            Ceiling { bytes: 512 * MIB, source: "/cg/memory/memory.limit_in_bytes".into() }
+            MemoryCeiling { bytes: 512 * MIB, source: "/cg/memory/memory.limit_in_bytes".into() }
         );
     }
 
     #[test]
     fn a_budget_above_the_ceiling_is_impossible() {
-        let ceiling = Ceiling { bytes: 1024 * MIB, source: String::new() };
+        let ceiling = MemoryCeiling { bytes: 1024 * MIB, source: String::new() };
         assert_eq!(ceiling.budget(None), 512 * MIB);
         assert_eq!(ceiling.budget(Some(100 * MIB)), 100 * MIB);
         assert_eq!(ceiling.budget(Some(u64::MAX)), 768 * MIB);
-        let tiny = Ceiling { bytes: 20 * MIB, source: String::new() };
+        let tiny = MemoryCeiling { bytes: 20 * MIB, source: String::new() };
         assert_eq!(tiny.budget(None), 15 * MIB);
     }
 }

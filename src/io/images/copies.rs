@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::limits::{COPIES_MEMORY_MAX, COPIES_MEMORY_MIN, COPIES_OF_ONE, COPIES_SHARE, COPY_FREE};
-use super::path::Refusal;
+use super::path::NameRefusal;
 
 /// What copies may take, and what they take now.
 #[derive(Debug)]
-pub struct Copies {
+pub struct CopyBudget {
     budget: u64,
-    held: Mutex<Held>,
+    held: Mutex<HeldCopies>,
     refused: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct HeldCopies {
     bytes: u64,
     /// By the address that asked, of IPv6 by its network.
     by_source: HashMap<IpAddr, u64>,
@@ -26,8 +26,8 @@ struct Held {
 
 /// What one copy has taken of the budget; it is given back with it.
 #[derive(Debug)]
-pub struct Share {
-    copies: Arc<Copies>,
+pub struct CopyShare {
+    copies: Arc<CopyBudget>,
     source: IpAddr,
     bytes: u64,
 }
@@ -42,7 +42,7 @@ pub struct CopiesUse {
     pub refused: u64,
 }
 
-impl Copies {
+impl CopyBudget {
     /// A share of the memory that the process may have.
     pub fn of(memory_bytes: u64) -> Arc<Self> {
         let (part, of) = COPIES_SHARE;
@@ -55,21 +55,25 @@ impl Copies {
 
     /// Room for a copy of so many bytes that this address has asked for; none where it, or all
     /// together, have their share. A small copy needs none.
-    pub fn take(self: &Arc<Self>, source: IpAddr, bytes: u64) -> Result<Option<Share>, Refusal> {
+    pub fn take(
+        self: &Arc<Self>,
+        source: IpAddr,
+        bytes: u64,
+    ) -> Result<Option<CopyShare>, NameRefusal> {
         if bytes <= COPY_FREE {
             return Ok(None);
         }
-        let source = owner(source);
+        let source = find_source_owner(source);
         let (part, of) = COPIES_OF_ONE;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let own = held.by_source.get(&source).copied().unwrap_or(0);
         if held.bytes + bytes > self.budget || own + bytes > self.budget / of * part {
             self.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(Refusal::Busy);
+            return Err(NameRefusal::Busy);
         }
         held.bytes += bytes;
         *held.by_source.entry(source).or_default() += bytes;
-        Ok(Some(Share { copies: Arc::clone(self), source, bytes }))
+        Ok(Some(CopyShare { copies: Arc::clone(self), source, bytes }))
     }
 
     pub fn usage(&self) -> CopiesUse {
@@ -78,7 +82,7 @@ impl Copies {
     }
 }
 
-impl Drop for Share {
+impl Drop for CopyShare {
     fn drop(&mut self) {
         let mut held = self.copies.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.bytes -= self.bytes;
@@ -92,7 +96,7 @@ impl Drop for Share {
 }
 
 /// A host owns all addresses of its IPv6 network (/64).
-fn owner(source: IpAddr) -> IpAddr {
+fn find_source_owner(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
         v4 => v4,
@@ -108,16 +112,16 @@ mod tests {
 
     #[test]
     fn copies_have_a_budget_each_source_a_share_and_both_come_back() {
-        let copies = Copies::new(64 * MIB);
+        let copies = CopyBudget::new(64 * MIB);
         let source = |n: u8| IpAddr::from([10, 0, 0, n]);
         let mut held: Vec<_> = (0..4).map(|_| copies.take(source(1), 8 * MIB).unwrap()).collect();
         assert_eq!(
             copies.take(source(1), MIB).unwrap_err(),
-            Refusal::Busy,
+            NameRefusal::Busy,
             "half of it is the most for one"
         );
         held.push(copies.take(source(2), 32 * MIB).unwrap());
-        assert_eq!(copies.take(source(3), MIB).unwrap_err(), Refusal::Busy);
+        assert_eq!(copies.take(source(3), MIB).unwrap_err(), NameRefusal::Busy);
         assert!(copies.take(source(3), COPY_FREE).unwrap().is_none(), "a small one is always made");
         assert_eq!(copies.usage(), CopiesUse { budget: 64 * MIB, held: 64 * MIB, refused: 2 });
         held.pop();
@@ -129,7 +133,7 @@ mod tests {
 
     #[test]
     fn addresses_of_one_ipv6_network_are_one_source() {
-        let copies = Copies::new(64 * MIB);
+        let copies = CopyBudget::new(64 * MIB);
         let [one, two, other] =
             ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
         let _held = copies.take(one, 32 * MIB).unwrap();
@@ -139,8 +143,8 @@ mod tests {
 
     #[test]
     fn the_largest_copy_fits_every_budget() {
-        let copies = Copies::of(0);
+        let copies = CopyBudget::of(0);
         assert!(copies.take(IpAddr::from([10, 0, 0, 1]), 32 * MIB).is_ok());
-        assert_eq!(Copies::of(u64::MAX).usage().budget, COPIES_MEMORY_MAX);
+        assert_eq!(CopyBudget::of(u64::MAX).usage().budget, COPIES_MEMORY_MAX);
     }
 }

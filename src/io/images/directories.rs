@@ -7,18 +7,18 @@ use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::content::Identity;
+use super::content::FileIdentity;
 use super::limits::{DIRECTORIES_MAX, NAMES_KEPT_MAX};
 
 /// What a directory holds: names without hidden ones, directories with a trailing `/`, sorted.
 #[derive(Debug, Default)]
-pub struct Listing {
+pub struct DirectoryListing {
     names: Vec<String>,
     /// By its name in lower case; None where several names are the same then.
     folded: OnceLock<HashMap<String, Option<usize>>>,
 }
 
-impl Listing {
+impl DirectoryListing {
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -58,18 +58,18 @@ impl Listing {
 
 /// The listings that are kept.
 #[derive(Debug, Default)]
-pub(super) struct Directories(Mutex<Kept>);
+pub(super) struct DirectoryListings(Mutex<KeptListings>);
 
 #[derive(Debug, Default)]
-struct Kept {
-    listings: HashMap<Identity, (u64, Arc<Listing>)>,
+struct KeptListings {
+    listings: HashMap<FileIdentity, (u64, Arc<DirectoryListing>)>,
     names: usize,
     /// Ticks at each use.
     clock: u64,
 }
 
-impl Directories {
-    pub(super) fn find(&self, identity: &Identity) -> Option<Arc<Listing>> {
+impl DirectoryListings {
+    pub(super) fn find(&self, identity: &FileIdentity) -> Option<Arc<DirectoryListing>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.clock += 1;
         let clock = kept.clock;
@@ -80,7 +80,12 @@ impl Directories {
 
     /// Keeps what was read while the directory was this one. Of a directory that has just changed
     /// nothing is kept: its next change may leave the same time.
-    pub(super) fn keep(&self, identity: Identity, listing: &Arc<Listing>, now: SystemTime) {
+    pub(super) fn keep(
+        &self,
+        identity: FileIdentity,
+        listing: &Arc<DirectoryListing>,
+        now: SystemTime,
+    ) {
         const SETTLED: Duration = Duration::from_secs(2);
         let now_ns =
             now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
@@ -117,12 +122,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn identity(inode: u64) -> Identity {
-        Identity { device: 1, inode, len: 0, mtime_ns: 1, ctime_ns: 1 }
+    fn identity(inode: u64) -> FileIdentity {
+        FileIdentity { device: 1, inode, len: 0, mtime_ns: 1, ctime_ns: 1 }
     }
 
-    fn listing(names: usize) -> Arc<Listing> {
-        Arc::new(Listing {
+    fn listing(names: usize) -> Arc<DirectoryListing> {
+        Arc::new(DirectoryListing {
             names: (0..names).map(|n| n.to_string()).collect(),
             folded: OnceLock::new(),
         })
@@ -130,7 +135,7 @@ mod tests {
 
     #[test]
     fn listings_are_kept_within_bounds_and_the_least_used_goes() {
-        let directories = Directories::default();
+        let directories = DirectoryListings::default();
         let now = SystemTime::now();
         for inode in 0..3 {
             directories.keep(identity(inode), &listing(NAMES_KEPT_MAX / 3), now);
@@ -151,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_has_just_changed_is_not_kept() {
-        let directories = Directories::default();
+        let directories = DirectoryListings::default();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
         directories.keep(identity(1), &listing(1), now);
         assert!(directories.find(&identity(1)).is_none());
@@ -160,7 +165,7 @@ mod tests {
     #[test]
     fn a_name_is_found_whatever_its_case_unless_two_are_the_same_then() {
         let names = ["EFI/", "Boot", "bOOT", "ü"].map(str::to_owned).to_vec();
-        let listing = Listing { names, folded: OnceLock::new() };
+        let listing = DirectoryListing { names, folded: OnceLock::new() };
         assert_eq!(listing.ignoring_case("efi"), Some("EFI"));
         assert_eq!(listing.ignoring_case("boot"), None);
         assert_eq!(listing.ignoring_case("none"), None);

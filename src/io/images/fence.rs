@@ -11,7 +11,7 @@ use super::path::CleanPath;
 
 /// The exceptions to "a name is the file of that name under the root".
 #[derive(Clone, Debug, Default)]
-pub struct Fence {
+pub struct RootFence {
     /// Files and directories that are never served (the configuration, the state), as absolute
     /// paths without links.
     pub private: Vec<PathBuf>,
@@ -23,10 +23,10 @@ pub struct Fence {
     pub only_world_readable: bool,
 }
 
-impl Fence {
+impl RootFence {
     /// What is private is made comparable with the paths that the kernel tells.
     pub fn of(private: &[&Path]) -> Self {
-        let private = private.iter().map(|path| canonical(path)).collect();
+        let private = private.iter().map(|path| resolve_links(path)).collect();
         Self { private, borrowed: HashMap::new(), only_world_readable: runs_as_root() }
     }
 
@@ -62,13 +62,13 @@ pub fn runs_as_root() -> bool {
 
 /// The path without links; what does not exist yet (a state directory before the first start) by
 /// its parent.
-pub fn canonical(path: &Path) -> PathBuf {
+pub fn resolve_links(path: &Path) -> PathBuf {
     if let Ok(canonical) = path.canonicalize() {
         return canonical;
     }
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     match (absolute.parent(), absolute.file_name()) {
-        (Some(parent), Some(name)) => canonical(parent).join(name),
+        (Some(parent), Some(name)) => resolve_links(parent).join(name),
         _ => absolute,
     }
 }

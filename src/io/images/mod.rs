@@ -1,8 +1,8 @@
 //! Boot images: names under the root become contents that cores can send without touching a disk.
 //!
-//! A core asks its [`Catalog`] for a clean path. What the kernel's name cache and our mappings
-//! answer is answered at once; everything that could wait for a disk becomes a [`Question`] for the
-//! [`Images`] workers. What pieces of large files are kept in memory is the [`ImageMemory`]'s
+//! A core asks its [`ImageCatalog`] for a clean path. What the kernel's name cache and our mappings
+//! answer is answered at once; everything that could wait for a disk becomes a [`CatalogQuestion`] for the
+//! [`ImageStore`] workers. What pieces of large files are kept in memory is the [`ImageMemory`]'s
 //! business, inside a budget.
 
 mod catalog;
@@ -23,14 +23,17 @@ mod stat;
 mod watch;
 mod workers;
 
-pub use catalog::{Catalog, Found, Images, Question};
-pub use ceiling::Ceiling;
-pub use content::{Content, ContentMeta, Piece, WeakContent};
-pub use copies::{Copies, CopiesUse, Share};
-pub use directories::Listing;
-pub use fence::{Fence, canonical, runs_as_root};
+pub use catalog::{CatalogAnswer, CatalogQuestion, ImageCatalog, ImageStore};
+pub use ceiling::MemoryCeiling;
+pub use content::{ContentMeta, MemoryPiece, ServedContent, WeakServedContent};
+pub use copies::{CopiesUse, CopyBudget, CopyShare};
+pub use directories::DirectoryListing;
+pub use fence::{RootFence, resolve_links, runs_as_root};
 pub use limits::*;
-pub use lock::{may_lock, raise_locked_memory};
+pub use lock::{may_lock_memory, raise_locked_memory};
 pub use memory::{ImageMemory, ImageMemoryUse};
-pub use path::{CleanPath, Refusal, clean, clean_tftp, without_prefix, without_trailing_garbage};
-pub use workers::{Asker, Busy, Owed, Urgency, Workers};
+pub use path::{
+    CleanPath, NameRefusal, clean_path_name, clean_tftp_name, strip_path_prefix,
+    strip_trailing_garbage,
+};
+pub use workers::{DiskWorkers, JobAsker, OwedAnswer, PieceUrgency, WorkersBusy};

@@ -54,7 +54,7 @@ impl CleanPath {
 
 /// Why a name gives no content. TFTP and HTTP each have their own code for it (T-53, H-24, H-30).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum NameRefusal {
     #[error("file not found")]
     NotFound,
     #[error("the name holds a `..` component")]
@@ -84,19 +84,19 @@ pub enum Refusal {
 }
 
 /// Cleans a name with `/` between its components (T-56, T-58; B-20: `/./` resolves).
-pub fn clean(name: &[u8]) -> Result<CleanPath, Refusal> {
+pub fn clean_path_name(name: &[u8]) -> Result<CleanPath, NameRefusal> {
     if name.iter().any(|&b| b < 0x20 || b == 0x7f) {
-        return Err(Refusal::ControlCharacter);
+        return Err(NameRefusal::ControlCharacter);
     }
     if name.len() > PATH_BYTES_MAX {
-        return Err(Refusal::NotFound);
+        return Err(NameRefusal::NotFound);
     }
     let mut path = Vec::with_capacity(name.len());
     for component in name.split(|&b| b == b'/') {
         match component {
             b"" | b"." => continue,
-            b".." => return Err(Refusal::DotDot),
-            [b'.', ..] => return Err(Refusal::Hidden),
+            b".." => return Err(NameRefusal::DotDot),
+            [b'.', ..] => return Err(NameRefusal::Hidden),
             _ => {}
         }
         if !path.is_empty() {
@@ -109,14 +109,14 @@ pub fn clean(name: &[u8]) -> Result<CleanPath, Refusal> {
 
 /// As [`clean`], for TFTP: `\` parts components too (T-56: Windows boot programs, GRUB and shim
 /// spell paths so).
-pub fn clean_tftp(name: &[u8]) -> Result<CleanPath, Refusal> {
+pub fn clean_tftp_name(name: &[u8]) -> Result<CleanPath, NameRefusal> {
     let slashed: Vec<u8> = name.iter().map(|&b| if b == b'\\' { b'/' } else { b }).collect();
-    clean(&slashed)
+    clean_path_name(&slashed)
 }
 
 /// The path below one of these prefixes (T-57), for clients configured with the server's own
 /// absolute paths.
-pub fn without_prefix(path: &CleanPath, prefixes: &[CleanPath]) -> Option<CleanPath> {
+pub fn strip_path_prefix(path: &CleanPath, prefixes: &[CleanPath]) -> Option<CleanPath> {
     prefixes.iter().find_map(|prefix| {
         let rest = path.0.strip_prefix(prefix.0.as_slice())?.strip_prefix(b"/")?;
         Some(CleanPath(rest.to_vec()))
@@ -126,7 +126,7 @@ pub fn without_prefix(path: &CleanPath, prefixes: &[CleanPath]) -> Option<CleanP
 /// The name without what old ROMs read past the end of option 67: trailing 0xFF octets and
 /// everything after the first octet >= 0x80 of its tail (T-61). None where there is nothing to
 /// repair.
-pub fn without_trailing_garbage(name: &[u8]) -> Option<&[u8]> {
+pub fn strip_trailing_garbage(name: &[u8]) -> Option<&[u8]> {
     let end = name.iter().position(|&b| b >= 0x80)?;
     let repaired = &name[..end];
     (!repaired.is_empty()).then_some(repaired)
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     fn cleaned(name: &str) -> Vec<u8> {
-        clean_tftp(name.as_bytes()).unwrap().as_bytes().to_vec()
+        clean_tftp_name(name.as_bytes()).unwrap().as_bytes().to_vec()
     }
 
     #[test]
@@ -151,30 +151,33 @@ mod tests {
 
     #[test]
     fn t57_a_host_path_loses_its_prefix() {
-        let prefixes = [clean(b"/tftpboot").unwrap(), clean(b"/var/lib/tftpboot").unwrap()];
-        let path = clean(b"/var/lib/tftpboot/pxelinux.0").unwrap();
-        assert_eq!(without_prefix(&path, &prefixes).unwrap().as_bytes(), b"pxelinux.0");
-        assert_eq!(without_prefix(&clean(b"/tftpbootx/a").unwrap(), &prefixes), None);
-        assert_eq!(without_prefix(&clean(b"/tftpboot").unwrap(), &prefixes), None);
+        let prefixes = [
+            clean_path_name(b"/tftpboot").unwrap(),
+            clean_path_name(b"/var/lib/tftpboot").unwrap(),
+        ];
+        let path = clean_path_name(b"/var/lib/tftpboot/pxelinux.0").unwrap();
+        assert_eq!(strip_path_prefix(&path, &prefixes).unwrap().as_bytes(), b"pxelinux.0");
+        assert_eq!(strip_path_prefix(&clean_path_name(b"/tftpbootx/a").unwrap(), &prefixes), None);
+        assert_eq!(strip_path_prefix(&clean_path_name(b"/tftpboot").unwrap(), &prefixes), None);
     }
 
     #[test]
     fn t58_dot_dot_nul_and_control_characters_are_refused_even_inside_the_root() {
-        assert_eq!(clean_tftp(b"../etc/passwd"), Err(Refusal::DotDot));
-        assert_eq!(clean_tftp(b"a/../b"), Err(Refusal::DotDot));
-        assert_eq!(clean_tftp(b"..\\..\\boot.ini"), Err(Refusal::DotDot));
-        assert_eq!(clean_tftp(b"a\0b"), Err(Refusal::ControlCharacter));
-        assert_eq!(clean_tftp(b"a\nb"), Err(Refusal::ControlCharacter));
-        assert_eq!(clean_tftp(b"a/.ssh/id"), Err(Refusal::Hidden));
+        assert_eq!(clean_tftp_name(b"../etc/passwd"), Err(NameRefusal::DotDot));
+        assert_eq!(clean_tftp_name(b"a/../b"), Err(NameRefusal::DotDot));
+        assert_eq!(clean_tftp_name(b"..\\..\\boot.ini"), Err(NameRefusal::DotDot));
+        assert_eq!(clean_tftp_name(b"a\0b"), Err(NameRefusal::ControlCharacter));
+        assert_eq!(clean_tftp_name(b"a\nb"), Err(NameRefusal::ControlCharacter));
+        assert_eq!(clean_tftp_name(b"a/.ssh/id"), Err(NameRefusal::Hidden));
         assert_eq!(cleaned("a..b/c..d"), b"a..b/c..d");
     }
 
     #[test]
     fn t61_garbage_at_the_end_of_a_name_is_cut_off() {
-        assert_eq!(without_trailing_garbage(b"pxelinux.0\xff\xff"), Some(&b"pxelinux.0"[..]));
-        assert_eq!(without_trailing_garbage(b"pxelinux.0\xffab\x90"), Some(&b"pxelinux.0"[..]));
-        assert_eq!(without_trailing_garbage(b"pxelinux.0"), None);
-        assert_eq!(without_trailing_garbage(b"\xff"), None);
+        assert_eq!(strip_trailing_garbage(b"pxelinux.0\xff\xff"), Some(&b"pxelinux.0"[..]));
+        assert_eq!(strip_trailing_garbage(b"pxelinux.0\xffab\x90"), Some(&b"pxelinux.0"[..]));
+        assert_eq!(strip_trailing_garbage(b"pxelinux.0"), None);
+        assert_eq!(strip_trailing_garbage(b"\xff"), None);
     }
 
     #[test]
@@ -186,6 +189,6 @@ mod tests {
     #[test]
     fn t63_percent_signs_and_other_encodings_stay_as_they_are() {
         assert_eq!(cleaned("a%2fb"), b"a%2fb");
-        assert_eq!(clean_tftp(b"caf\xe9.img").unwrap().as_bytes(), b"caf\xe9.img");
+        assert_eq!(clean_tftp_name(b"caf\xe9.img").unwrap().as_bytes(), b"caf\xe9.img");
     }
 }

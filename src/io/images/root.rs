@@ -12,15 +12,15 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::fence::Fence;
+use super::fence::RootFence;
 use super::limits::ROOT_LOOK;
-use super::stat::known_stat;
+use super::stat::stat_known_file;
 
 #[derive(Debug)]
-pub(super) struct Root {
+pub(super) struct ImageRoot {
     path: PathBuf,
     name: CString,
-    opened: ArcSwap<Opened>,
+    opened: ArcSwap<OpenedRoot>,
     /// When the path was last looked up: milliseconds since `began`.
     looked: AtomicU64,
     began: Instant,
@@ -28,7 +28,7 @@ pub(super) struct Root {
 
 /// The directory that the path has led to.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedRoot {
     pub(super) directory: OwnedFd,
     /// Device and inode.
     id: (u64, u64),
@@ -36,13 +36,13 @@ pub(super) struct Opened {
     pub(super) inside: Vec<PathBuf>,
 }
 
-impl Root {
+impl ImageRoot {
     /// An error also where nothing beneath the root could be opened.
-    pub(super) fn open(path: &Path, fence: &Fence) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, fence: &RootFence) -> io::Result<Self> {
         let name = CString::new(path.as_os_str().as_bytes())?;
-        let opened = Opened::new(path, &name, fence)?;
-        openat2(&opened.directory, c".", libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS)
-            .map_err(explained)?;
+        let opened = OpenedRoot::new(path, &name, fence)?;
+        open_path_at(&opened.directory, c".", libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS)
+            .map_err(explain_openat2_error)?;
         Ok(Self {
             path: path.to_path_buf(),
             name,
@@ -56,7 +56,7 @@ impl Root {
         &self.path
     }
 
-    pub(super) fn now(&self) -> Guard<Arc<Opened>> {
+    pub(super) fn now(&self) -> Guard<Arc<OpenedRoot>> {
         self.opened.load()
     }
 
@@ -66,7 +66,7 @@ impl Root {
         if !self.is_due() {
             return true;
         }
-        match id_of(&self.name, libc::RESOLVE_CACHED) {
+        match open_with_identity(&self.name, libc::RESOLVE_CACHED) {
             Ok((_, id)) if id != self.now().id => return false,
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return false,
             // Where it leads nowhere for a moment, what was there is served.
@@ -77,13 +77,13 @@ impl Root {
     }
 
     /// Opens what the path leads to now. Waits for the disk: workers only.
-    pub(super) fn follow(&self, fence: &Fence) {
+    pub(super) fn follow(&self, fence: &RootFence) {
         if !self.is_due() {
             return;
         }
-        if let Ok((_, id)) = id_of(&self.name, 0)
+        if let Ok((_, id)) = open_with_identity(&self.name, 0)
             && id != self.now().id
-            && let Ok(opened) = Opened::new(&self.path, &self.name, fence)
+            && let Ok(opened) = OpenedRoot::new(&self.path, &self.name, fence)
         {
             self.opened.store(Arc::new(opened));
             tracing::info!(
@@ -108,26 +108,26 @@ impl Root {
     }
 }
 
-impl Opened {
-    fn new(path: &Path, name: &CStr, fence: &Fence) -> io::Result<Self> {
-        let (directory, id) = id_of(name, 0)?;
+impl OpenedRoot {
+    fn new(path: &Path, name: &CStr, fence: &RootFence) -> io::Result<Self> {
+        let (directory, id) = open_with_identity(name, 0)?;
         Ok(Self { directory, id, inside: fence.inside(path) })
     }
 }
 
 /// A directory and which one it is.
-fn id_of(name: &CStr, resolve: u64) -> io::Result<(OwnedFd, (u64, u64))> {
-    let found = open_how(libc::AT_FDCWD, name, libc::O_DIRECTORY, resolve)?;
-    let stat = known_stat(&found).map_err(|refusal| io::Error::other(refusal.to_string()))?;
+fn open_with_identity(name: &CStr, resolve: u64) -> io::Result<(OwnedFd, (u64, u64))> {
+    let found = call_openat2(libc::AT_FDCWD, name, libc::O_DIRECTORY, resolve)?;
+    let stat = stat_known_file(&found).map_err(|refusal| io::Error::other(refusal.to_string()))?;
     Ok((found, (stat.st_dev, stat.st_ino)))
 }
 
 /// An O_PATH descriptor of what `name` leads to from `root`, by the rules `resolve` (RESOLVE_*).
-pub(super) fn openat2(root: &OwnedFd, name: &CStr, resolve: u64) -> io::Result<OwnedFd> {
-    open_how(root.as_raw_fd(), name, 0, resolve)
+pub(super) fn open_path_at(root: &OwnedFd, name: &CStr, resolve: u64) -> io::Result<OwnedFd> {
+    call_openat2(root.as_raw_fd(), name, 0, resolve)
 }
 
-fn open_how(
+fn call_openat2(
     root: libc::c_int,
     name: &CStr,
     flags: libc::c_int,
@@ -157,7 +157,7 @@ fn open_how(
 
 /// A sandbox takes the whole call away with these, since it cannot look into its argument; no file
 /// could be served then.
-fn explained(error: io::Error) -> io::Error {
+fn explain_openat2_error(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::ENOSYS | libc::EPERM) => io::Error::new(
             error.kind(),

@@ -3,10 +3,10 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use super::path::Refusal;
+use super::path::NameRefusal;
 
 /// What the kernel knows, without a question to a file server. For cores.
-pub(super) fn known_stat(file: &impl AsRawFd) -> Result<libc::stat, Refusal> {
+pub(super) fn stat_known_file(file: &impl AsRawFd) -> Result<libc::stat, NameRefusal> {
     const WANTED: libc::c_uint = libc::STATX_BASIC_STATS;
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
     let mut found = std::mem::MaybeUninit::<libc::statx>::uninit();
@@ -15,7 +15,7 @@ pub(super) fn known_stat(file: &impl AsRawFd) -> Result<libc::stat, Refusal> {
     let answer =
         unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, WANTED, found.as_mut_ptr()) };
     if answer != 0 {
-        return Err(refusal(&io::Error::last_os_error()));
+        return Err(classify_name_refusal(&io::Error::last_os_error()));
     }
     // SAFETY: statx returned 0, so it filled the whole struct.
     let found = unsafe { found.assume_init() };
@@ -31,13 +31,13 @@ pub(super) fn known_stat(file: &impl AsRawFd) -> Result<libc::stat, Refusal> {
     Ok(stat)
 }
 
-pub(super) fn refusal(error: &io::Error) -> Refusal {
+pub(super) fn classify_name_refusal(error: &io::Error) -> NameRefusal {
     match error.raw_os_error() {
-        Some(libc::EAGAIN) => Refusal::Busy,
-        Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG) => Refusal::NotFound,
-        Some(libc::EXDEV | libc::ELOOP) => Refusal::OutsideRoot,
-        Some(libc::EACCES | libc::EPERM) => Refusal::Unreadable,
-        Some(libc::EMFILE | libc::ENFILE) => Refusal::TooMany,
-        _ => Refusal::ReadFailed,
+        Some(libc::EAGAIN) => NameRefusal::Busy,
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ENAMETOOLONG) => NameRefusal::NotFound,
+        Some(libc::EXDEV | libc::ELOOP) => NameRefusal::OutsideRoot,
+        Some(libc::EACCES | libc::EPERM) => NameRefusal::Unreadable,
+        Some(libc::EMFILE | libc::ENFILE) => NameRefusal::TooMany,
+        _ => NameRefusal::ReadFailed,
     }
 }

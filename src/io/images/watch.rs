@@ -11,27 +11,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 /// One for the process, since a user may have few of them.
-static WATCH: LazyLock<Watch> = LazyLock::new(Watch::new);
+static WATCH: LazyLock<FileWatch> = LazyLock::new(FileWatch::new);
 
 /// Changes of names, times and rights, after which the bytes are what they were. Where only the
 /// modification time is set, the kernel tells a write.
 const TOUCHED: u32 = libc::IN_ATTRIB | libc::IN_MOVE_SELF | libc::IN_DELETE_SELF;
 
-struct Watch {
+struct FileWatch {
     /// None: the system gives none.
     events: Option<File>,
-    files: Mutex<HashMap<i32, Vec<Weak<Seen>>>>,
+    files: Mutex<HashMap<i32, Vec<Weak<FileChanges>>>>,
 }
 
 /// What has happened to a file since it was mapped.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct FileChanges {
     number: i32,
     is_written: AtomicBool,
     is_touched: AtomicBool,
 }
 
-impl Seen {
+impl FileChanges {
     /// Begins to watch a file. None: no more files may be watched.
     pub(super) fn of(file: &File) -> Option<Arc<Self>> {
         let events = WATCH.events.as_ref()?;
@@ -57,12 +57,12 @@ impl Seen {
     /// Whether the change that a file's times show was one of its names, times or rights, and none
     /// of its bytes.
     pub(super) fn is_only_touched(&self) -> bool {
-        read_events();
+        read_inotify_events();
         !self.is_written.load(Ordering::Relaxed) && self.is_touched.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Seen {
+impl Drop for FileChanges {
     fn drop(&mut self) {
         let mut files = WATCH.files();
         let Some(watchers) = files.get_mut(&self.number) else { return };
@@ -78,13 +78,13 @@ impl Drop for Seen {
 }
 
 /// Reads what the kernel has told. Now and then somebody must, so that its queue does not overflow.
-pub(super) fn read_events() {
+pub(super) fn read_inotify_events() {
     let Some(mut events) = WATCH.events.as_ref() else { return };
     let files = WATCH.files();
     let mut bytes = [0; 4096];
     while let Ok(read @ 1..) = events.read(&mut bytes) {
         let mut rest = &bytes[..read];
-        while let Some((event, after)) = next_event(rest) {
+        while let Some((event, after)) = split_inotify_event(rest) {
             rest = after;
             let watchers = match event.mask & libc::IN_Q_OVERFLOW {
                 0 => files.get(&event.number).map_or(&[][..], Vec::as_slice),
@@ -103,7 +103,7 @@ pub(super) fn read_events() {
     }
 }
 
-impl Seen {
+impl FileChanges {
     fn note(&self, mask: u32) {
         if mask & libc::IN_MODIFY != 0 {
             self.is_written.store(true, Ordering::Relaxed);
@@ -113,19 +113,19 @@ impl Seen {
     }
 }
 
-struct Told {
+struct InotifyEvent {
     number: i32,
     mask: u32,
 }
 
 /// Takes the first `struct inotify_event` off: watch, mask, cookie, length of the name, name.
-fn next_event(bytes: &[u8]) -> Option<(Told, &[u8])> {
+fn split_inotify_event(bytes: &[u8]) -> Option<(InotifyEvent, &[u8])> {
     let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
     let after = bytes.get(16 + usize::try_from(word(12)?).ok()?..)?;
-    Some((Told { number: word(0)?.cast_signed(), mask: word(4)? }, after))
+    Some((InotifyEvent { number: word(0)?.cast_signed(), mask: word(4)? }, after))
 }
 
-impl Watch {
+impl FileWatch {
     fn new() -> Self {
         // SAFETY: the call takes flags only.
         let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) };
@@ -134,7 +134,7 @@ impl Watch {
         Self { events, files: Mutex::default() }
     }
 
-    fn files(&self) -> MutexGuard<'_, HashMap<i32, Vec<Weak<Seen>>>> {
+    fn files(&self) -> MutexGuard<'_, HashMap<i32, Vec<Weak<FileChanges>>>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -154,7 +154,7 @@ mod tests {
         let path = directory.path().join("file");
         fs::write(&path, b"bytes").unwrap();
         let file = File::options().read(true).write(true).open(&path).unwrap();
-        let (one, two) = (Seen::of(&file).unwrap(), Seen::of(&file).unwrap());
+        let (one, two) = (FileChanges::of(&file).unwrap(), FileChanges::of(&file).unwrap());
         assert!(!one.is_only_touched(), "nothing has happened");
         let before = file.metadata().unwrap().modified().unwrap();
         let touch = |time| {
@@ -168,7 +168,7 @@ mod tests {
         file.write_all_at(b"B", 0).unwrap();
         touch(before);
         assert!(!one.is_only_touched(), "its time is what it was, its bytes are not");
-        let new = Seen::of(&file).unwrap();
+        let new = FileChanges::of(&file).unwrap();
         touch(SystemTime::now());
         assert!(new.is_only_touched() && !one.is_only_touched());
     }

@@ -18,22 +18,22 @@ use super::limits::{
 };
 use ringboot_observe::threads::{self, WatchedThread};
 
-type Job = Box<dyn FnOnce() + Send>;
+type WorkerJob = Box<dyn FnOnce() + Send>;
 
 /// Every worker is busy and the queue is full, or what is asked for lies where nothing answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Busy;
+pub struct WorkersBusy;
 
 /// Who asks for a job, and where in the tree it looks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Asker {
+pub struct JobAsker {
     /// A host owns all addresses of its IPv6 network (/64).
     source: IpAddr,
     /// The first component of the path: what is mounted is mounted there or below.
     place: Box<[u8]>,
 }
 
-impl Asker {
+impl JobAsker {
     /// `path`: below the root.
     pub fn new(source: IpAddr, path: &[u8]) -> Self {
         let source = match source.to_canonical() {
@@ -47,7 +47,7 @@ impl Asker {
 
 /// How soon a piece of an image is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Urgency {
+pub enum PieceUrgency {
     /// A loader, a small file: its client gives up within seconds.
     Soon,
     /// A piece of something large.
@@ -56,43 +56,59 @@ pub enum Urgency {
 
 /// Bounded queues of jobs and the threads that do them. Cloned to every core.
 #[derive(Clone)]
-pub struct Workers(Arc<Pools>);
+pub struct DiskWorkers(Arc<WorkerPools>);
 
-struct Pools {
-    names: Arc<Pool>,
-    makers: Arc<Pool>,
-    readers: Arc<Readers>,
+struct WorkerPools {
+    names: Arc<JobPool>,
+    makers: Arc<JobPool>,
+    readers: Arc<PieceReaders>,
 }
 
-impl fmt::Debug for Workers {
+impl fmt::Debug for DiskWorkers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Workers")
     }
 }
 
-impl Workers {
+impl DiskWorkers {
     /// Starts the threads. They end when the last clone is gone.
     pub fn start() -> std::io::Result<Self> {
-        let names = Pool::start("rb-worker", 0, Times { stuck: LOOK_STUCK, given_up: DEAD_WAIT })?;
-        let makers =
-            Pool::start("rb-maker", MAKERS_NICE, Times { stuck: MAKE_STUCK, given_up: DEAD_WAIT })?;
-        Ok(Self(Arc::new(Pools { names, makers, readers: Readers::start()? })))
+        let names =
+            JobPool::start("rb-worker", 0, StuckTimes { stuck: LOOK_STUCK, given_up: DEAD_WAIT })?;
+        let makers = JobPool::start(
+            "rb-maker",
+            MAKERS_NICE,
+            StuckTimes { stuck: MAKE_STUCK, given_up: DEAD_WAIT },
+        )?;
+        Ok(Self(Arc::new(WorkerPools { names, makers, readers: PieceReaders::start()? })))
     }
 
     /// Queues a job that looks a name up, opens, or reads what is small; without waiting. One that
-    /// is dropped without being done waited too long where nothing answers: see [`Owed`].
-    pub fn look(&self, asker: Asker, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
+    /// is dropped without being done waited too long where nothing answers: see [`OwedAnswer`].
+    pub fn look(
+        &self,
+        asker: JobAsker,
+        job: impl FnOnce() + Send + 'static,
+    ) -> Result<(), WorkersBusy> {
         self.0.names.submit(asker, Box::new(job))
     }
 
     /// Queues a job that takes longer, such as a template, a listing, a translated file; without
     /// waiting.
-    pub fn make(&self, asker: Asker, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
+    pub fn make(
+        &self,
+        asker: JobAsker,
+        job: impl FnOnce() + Send + 'static,
+    ) -> Result<(), WorkersBusy> {
         self.0.makers.submit(asker, Box::new(job))
     }
 
     /// Queues a job that makes pieces of images resident; without waiting.
-    pub fn read(&self, urgency: Urgency, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
+    pub fn read(
+        &self,
+        urgency: PieceUrgency,
+        job: impl FnOnce() + Send + 'static,
+    ) -> Result<(), WorkersBusy> {
         self.0.readers.submit(urgency, Box::new(job))
     }
 
@@ -102,7 +118,7 @@ impl Workers {
     }
 }
 
-impl Drop for Pools {
+impl Drop for WorkerPools {
     fn drop(&mut self) {
         self.names.close();
         self.makers.close();
@@ -112,12 +128,12 @@ impl Drop for Pools {
 
 /// Something that a job owes whoever asked for it. It is paid with what the job has found; else, by
 /// the drop, with what `instead` makes: the job has panicked (true), or it was never begun.
-pub struct Owed<T, F: FnOnce(T)> {
+pub struct OwedAnswer<T, F: FnOnce(T)> {
     to: Option<F>,
     instead: fn(bool) -> T,
 }
 
-impl<T, F: FnOnce(T)> Owed<T, F> {
+impl<T, F: FnOnce(T)> OwedAnswer<T, F> {
     pub fn new(to: F, instead: fn(bool) -> T) -> Self {
         Self { to: Some(to), instead }
     }
@@ -129,7 +145,7 @@ impl<T, F: FnOnce(T)> Owed<T, F> {
     }
 }
 
-impl<T, F: FnOnce(T)> Drop for Owed<T, F> {
+impl<T, F: FnOnce(T)> Drop for OwedAnswer<T, F> {
     fn drop(&mut self) {
         if let Some(to) = self.to.take() {
             to((self.instead)(std::thread::panicking()));
@@ -137,23 +153,23 @@ impl<T, F: FnOnce(T)> Drop for Owed<T, F> {
     }
 }
 
-impl<T, F: FnOnce(T)> fmt::Debug for Owed<T, F> {
+impl<T, F: FnOnce(T)> fmt::Debug for OwedAnswer<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Owed").finish_non_exhaustive()
     }
 }
 
 /// Threads whose jobs come from many sources.
-struct Pool {
+struct JobPool {
     name: &'static str,
     nice: i32,
-    times: Times,
-    state: Mutex<State>,
+    times: StuckTimes,
+    state: Mutex<JobQueues>,
     changed: Condvar,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Times {
+struct StuckTimes {
     /// A job that takes longer waits for something that may never come: another thread takes over.
     stuck: Duration,
     /// How long a job waits to go where others are stuck.
@@ -161,12 +177,12 @@ struct Times {
 }
 
 #[derive(Default)]
-struct State {
+struct JobQueues {
     /// Sources with jobs that wait, the next one first.
     order: VecDeque<IpAddr>,
-    waiting: HashMap<IpAddr, VecDeque<Waiting>>,
+    waiting: HashMap<IpAddr, VecDeque<WaitingJob>>,
     queued: usize,
-    active: Vec<Active>,
+    active: Vec<ActiveJob>,
     threads: usize,
     started: usize,
     /// Places of which it has been said that nothing answers there.
@@ -174,31 +190,31 @@ struct State {
     is_closed: bool,
 }
 
-struct Waiting {
-    asker: Asker,
+struct WaitingJob {
+    asker: JobAsker,
     since: Instant,
-    job: Job,
+    job: WorkerJob,
 }
 
 /// A job that is being done.
-struct Active {
+struct ActiveJob {
     number: usize,
-    asker: Asker,
+    asker: JobAsker,
     since: Instant,
 }
 
 /// The jobs that are stuck, of all that are done.
-struct Stuck(Vec<Asker>);
+struct StuckJobs(Vec<JobAsker>);
 
-impl Stuck {
+impl StuckJobs {
     /// Whether so many threads are stuck there that no other may go.
     fn is_dead(&self, place: &[u8]) -> bool {
         self.0.iter().filter(|asker| asker.place[..] == *place).count() >= STUCK_IN_ONE_PLACE
     }
 }
 
-impl Pool {
-    fn start(name: &'static str, nice: i32, times: Times) -> std::io::Result<Arc<Self>> {
+impl JobPool {
+    fn start(name: &'static str, nice: i32, times: StuckTimes) -> std::io::Result<Arc<Self>> {
         let pool =
             Arc::new(Self { name, nice, times, state: Mutex::default(), changed: Condvar::new() });
         // One more than may work: it takes over when another is stuck.
@@ -208,7 +224,7 @@ impl Pool {
         Ok(pool)
     }
 
-    fn spawn(self: &Arc<Self>, state: &mut State) -> std::io::Result<()> {
+    fn spawn(self: &Arc<Self>, state: &mut JobQueues) -> std::io::Result<()> {
         let (pool, number) = (Arc::clone(self), state.started);
         std::thread::Builder::new()
             .name(format!("{}-{number}", self.name))
@@ -218,12 +234,12 @@ impl Pool {
         Ok(())
     }
 
-    fn submit(&self, asker: Asker, job: Job) -> Result<(), Busy> {
+    fn submit(&self, asker: JobAsker, job: WorkerJob) -> Result<(), WorkersBusy> {
         let now = Instant::now();
         let mut state = self.lock();
         let own = state.waiting.get(&asker.source).map_or(0, VecDeque::len);
         if state.queued >= QUESTIONS_QUEUED_MAX || own >= JOBS_OF_ONE_MAX {
-            return Err(Busy);
+            return Err(WorkersBusy);
         }
         if state.stuck(now, self.times).is_dead(&asker.place) {
             let there = state
@@ -232,13 +248,13 @@ impl Pool {
                 .flatten()
                 .filter(|waiting| waiting.asker.place == asker.place);
             if there.count() >= JOBS_OF_ONE_MAX {
-                return Err(Busy);
+                return Err(WorkersBusy);
             }
         }
         if own == 0 {
             state.order.push_back(asker.source);
         }
-        state.waiting.entry(asker.source).or_default().push_back(Waiting {
+        state.waiting.entry(asker.source).or_default().push_back(WaitingJob {
             asker,
             since: now,
             job,
@@ -251,11 +267,11 @@ impl Pool {
 
     fn work(self: Arc<Self>, number: usize) {
         if self.nice != 0 {
-            be_nice(self.nice);
+            lower_thread_priority(self.nice);
         }
         let thread = threads::watch_thread(&format!("{}-{number}", self.name));
         while let Some(job) = self.take(number) {
-            run(job, &thread);
+            run_worker_job(job, &thread);
             let mut state = self.lock();
             state.active.retain(|active| active.number != number);
             drop(state);
@@ -265,7 +281,7 @@ impl Pool {
     }
 
     /// The next job; None: this thread is not needed any more.
-    fn take(self: &Arc<Self>, number: usize) -> Option<Job> {
+    fn take(self: &Arc<Self>, number: usize) -> Option<WorkerJob> {
         let mut state = self.lock();
         loop {
             if state.is_closed && state.queued == 0 {
@@ -287,7 +303,7 @@ impl Pool {
             if state.active.len() - stuck.0.len() < WORKERS
                 && let Some(next) = state.next(&stuck)
             {
-                state.active.push(Active { number, asker: next.asker, since: now });
+                state.active.push(ActiveJob { number, asker: next.asker, since: now });
                 if state.threads == state.active.len() && state.threads < THREADS_MAX {
                     // Where no thread can be had, those that there are go on.
                     let _ = self.spawn(&mut state);
@@ -311,27 +327,27 @@ impl Pool {
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, JobQueues> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn stuck(&self, now: Instant, times: Times) -> Stuck {
+impl JobQueues {
+    fn stuck(&self, now: Instant, times: StuckTimes) -> StuckJobs {
         let stuck = self
             .active
             .iter()
             .filter(|active| now.saturating_duration_since(active.since) >= times.stuck);
-        Stuck(stuck.map(|active| active.asker.clone()).collect())
+        StuckJobs(stuck.map(|active| active.asker.clone()).collect())
     }
 
     /// Once for each place and time.
-    fn say_what_is_dead(&mut self, stuck: &Stuck) {
+    fn say_what_is_dead(&mut self, stuck: &StuckJobs) {
         let answers = |place: &[u8]| {
             tracing::info!("what lies under {} in the root answers again", place.escape_ascii());
         };
         self.dead.retain(|place| stuck.is_dead(place) || (answers(place), false).1);
-        for Asker { place, .. } in &stuck.0 {
+        for JobAsker { place, .. } in &stuck.0 {
             if stuck.is_dead(place) && !self.dead.contains(place) {
                 tracing::warn!(
                     "{STUCK_IN_ONE_PLACE} threads wait for what lies under {} in the root and does \
@@ -346,7 +362,7 @@ impl State {
     }
 
     /// Takes out what has waited too long to go where nothing answers.
-    fn give_up(&mut self, now: Instant, stuck: &Stuck, times: Times) -> Vec<Job> {
+    fn give_up(&mut self, now: Instant, stuck: &StuckJobs, times: StuckTimes) -> Vec<WorkerJob> {
         let mut given_up = Vec::new();
         if stuck.0.len() < STUCK_IN_ONE_PLACE {
             return given_up;
@@ -370,8 +386,8 @@ impl State {
 
     /// The next source's oldest job that goes where it may be answered. A source that has half of
     /// the threads at work waits.
-    fn next(&mut self, stuck: &Stuck) -> Option<Waiting> {
-        let of = |asker: &Asker, source: IpAddr| asker.source == source;
+    fn next(&mut self, stuck: &StuckJobs) -> Option<WaitingJob> {
+        let of = |asker: &JobAsker, source: IpAddr| asker.source == source;
         let at_work = |source: IpAddr| {
             let active = self.active.iter().filter(|active| of(&active.asker, source)).count();
             active.saturating_sub(stuck.0.iter().filter(|asker| of(asker, source)).count())
@@ -395,7 +411,7 @@ impl State {
 }
 
 /// A panic of a job has been told; the thread is for the next job as well.
-fn run(job: Job, thread: &WatchedThread) {
+fn run_worker_job(job: WorkerJob, thread: &WatchedThread) {
     let _busy = thread.busy();
     if catch_unwind(AssertUnwindSafe(job)).is_err() {
         thread.note_panic();
@@ -404,25 +420,25 @@ fn run(job: Job, thread: &WatchedThread) {
 
 /// Threads that read pieces of images: what is needed soon goes first, and one of them does nothing
 /// else.
-struct Readers {
-    queues: Mutex<Queues>,
+struct PieceReaders {
+    queues: Mutex<ReadQueues>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Queues {
-    soon: VecDeque<Job>,
-    in_turn: VecDeque<Job>,
+struct ReadQueues {
+    soon: VecDeque<WorkerJob>,
+    in_turn: VecDeque<WorkerJob>,
     is_closed: bool,
 }
 
-impl Queues {
+impl ReadQueues {
     fn queued(&self) -> usize {
         self.soon.len() + self.in_turn.len()
     }
 }
 
-impl Readers {
+impl PieceReaders {
     fn start() -> std::io::Result<Arc<Self>> {
         let readers = Arc::new(Self { queues: Mutex::default(), changed: Condvar::new() });
         for number in 0..=WORKERS {
@@ -433,14 +449,14 @@ impl Readers {
         Ok(readers)
     }
 
-    fn submit(&self, urgency: Urgency, job: Job) -> Result<(), Busy> {
+    fn submit(&self, urgency: PieceUrgency, job: WorkerJob) -> Result<(), WorkersBusy> {
         let mut queues = self.lock();
         let queue = match urgency {
-            Urgency::Soon => &mut queues.soon,
-            Urgency::InTurn => &mut queues.in_turn,
+            PieceUrgency::Soon => &mut queues.soon,
+            PieceUrgency::InTurn => &mut queues.in_turn,
         };
         if queue.len() >= QUESTIONS_QUEUED_MAX {
-            return Err(Busy);
+            return Err(WorkersBusy);
         }
         queue.push_back(job);
         drop(queues);
@@ -467,7 +483,7 @@ impl Readers {
                 }
             };
             drop(queues);
-            run(job, &thread);
+            run_worker_job(job, &thread);
         }
     }
 
@@ -476,13 +492,13 @@ impl Readers {
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queues> {
+    fn lock(&self) -> MutexGuard<'_, ReadQueues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Boot cores that are busy go before this thread, and before what it starts.
-fn be_nice(nice: i32) {
+fn lower_thread_priority(nice: i32) {
     // SAFETY: setpriority takes numbers. Of Linux's threads each has a priority of its own, and 0
     // is the calling one.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
@@ -497,8 +513,8 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    fn from(last: u8) -> Asker {
-        Asker::new(IpAddr::from([10, 0, 0, last]), b"a/b")
+    fn from(last: u8) -> JobAsker {
+        JobAsker::new(IpAddr::from([10, 0, 0, last]), b"a/b")
     }
 
     /// A job that ends when the sender that comes with it is dropped.
@@ -509,11 +525,11 @@ mod tests {
 
     #[test]
     fn a_job_that_panics_takes_no_worker_with_it_and_pays_what_it_owes() {
-        let workers = Workers::start().unwrap();
+        let workers = DiskWorkers::start().unwrap();
         let (paid, is_paid) = channel();
         for _ in 0..3 * WORKERS {
             let paid = paid.clone();
-            let owed = Owed::new(
+            let owed = OwedAnswer::new(
                 move |found: u8| paid.send(found).unwrap(),
                 |panicked| u8::from(panicked) + 10,
             );
@@ -524,14 +540,14 @@ mod tests {
             workers.look(from(1), job).unwrap();
             assert_eq!(is_paid.recv_timeout(PATIENCE), Ok(11));
         }
-        let owed = Owed::new(move |found| paid.send(found).unwrap(), |_| 0);
+        let owed = OwedAnswer::new(move |found| paid.send(found).unwrap(), |_| 0);
         workers.make(from(1), move || owed.pay(7)).unwrap();
         assert_eq!(is_paid.recv_timeout(PATIENCE), Ok(7));
     }
 
     #[test]
     fn one_source_holds_half_of_the_workers_and_waits_for_its_turn() {
-        let workers = Workers::start().unwrap();
+        let workers = DiskWorkers::start().unwrap();
         let mut holds = Vec::new();
         for _ in 0..JOBS_OF_ONE_MAX {
             let (hold, job) = held();
@@ -554,11 +570,11 @@ mod tests {
 
     #[test]
     fn names_are_looked_up_while_every_reader_and_every_maker_waits() {
-        let workers = Workers::start().unwrap();
+        let workers = DiskWorkers::start().unwrap();
         let mut holds = Vec::new();
         for n in 0..20 {
             let [(one, job), (two, other)] = [held(), held()];
-            workers.read(Urgency::InTurn, job).unwrap();
+            workers.read(PieceUrgency::InTurn, job).unwrap();
             workers.make(from(n), other).unwrap();
             holds.extend([one, two]);
         }
@@ -566,22 +582,23 @@ mod tests {
         let other = done.clone();
         workers.look(from(1), move || done.send(()).unwrap()).unwrap();
         assert_eq!(is_done.recv_timeout(PATIENCE), Ok(()));
-        workers.read(Urgency::Soon, move || other.send(()).unwrap()).unwrap();
+        workers.read(PieceUrgency::Soon, move || other.send(()).unwrap()).unwrap();
         assert_eq!(is_done.recv_timeout(PATIENCE), Ok(()), "and what is needed soon is read");
         drop(holds);
     }
 
     #[test]
     fn a_place_that_does_not_answer_holds_few_threads_and_what_waits_for_it_is_told() {
-        let times = Times { stuck: Duration::from_millis(300), given_up: Duration::from_secs(2) };
-        let pool = Pool::start("test-worker", 0, times).unwrap();
-        let asker = |n, path: &[u8]| Asker::new(IpAddr::from([10, 0, 1, n]), path);
+        let times =
+            StuckTimes { stuck: Duration::from_millis(300), given_up: Duration::from_secs(2) };
+        let pool = JobPool::start("test-worker", 0, times).unwrap();
+        let asker = |n, path: &[u8]| JobAsker::new(IpAddr::from([10, 0, 1, n]), path);
         let (told, is_told) = channel();
         let mut holds = Vec::new();
         for n in 0..40 {
             let (hold, wait) = held();
             let told = told.clone();
-            let owed = Owed::new(move |found| told.send(found).unwrap(), |_| "busy");
+            let owed = OwedAnswer::new(move |found| told.send(found).unwrap(), |_| "busy");
             let job = move || {
                 wait();
                 owed.pay("found");
@@ -609,7 +626,7 @@ mod tests {
 
     #[test]
     fn the_addresses_of_an_ipv6_network_are_one_source() {
-        let asker = |text: &str| Asker::new(text.parse().unwrap(), b"");
+        let asker = |text: &str| JobAsker::new(text.parse().unwrap(), b"");
         assert_eq!(asker("2001:db8::1"), asker("2001:db8::ffff"));
         assert_ne!(asker("2001:db8::1"), asker("2001:db8:0:1::1"));
         assert_eq!(asker("::ffff:10.0.0.1"), asker("10.0.0.1"));

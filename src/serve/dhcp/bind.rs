@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use super::other_servers;
 use super::plan::DhcpPlan;
-use crate::engine::net::{self, Binding, Interface};
+use crate::engine::net::{self, NetworkInterface, SocketBinding};
 use crate::observe::port_holder::SocketProtocol;
 use crate::serve::binding::{once_released, refused};
 use crate::serve::failure::Failure;
@@ -46,11 +46,12 @@ impl DhcpSockets {
 
 /// Binds every DHCP socket of the plan.
 pub fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
-    let present = net::interfaces()
+    let present = net::list_interfaces()
         .map_err(|error| Failure::System { what: "reading the interfaces", error })?;
     let index = |name: &String| {
-        let usable =
-            |one: &&Interface| one.name == *name && other_servers::ipv4(one).next().is_some();
+        let usable = |one: &&NetworkInterface| {
+            one.name == *name && other_servers::ipv4(one).next().is_some()
+        };
         present.iter().find(usable).map(|interface| interface.index)
     };
     let wanted = &plan.published.get().snapshot.dhcp_interfaces;
@@ -62,13 +63,13 @@ pub fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
     for (address, interface) in on_interfaces.chain(plan.address.map(|address| (address, None))) {
         let address = SocketAddr::from((address, plan.port));
         let bound = once_released(SocketProtocol::Udp, plan.port, || {
-            net::udp(&Binding { address, interface, shared: false })
-                .and_then(|fd| Ok((net::local_address(&fd)?, fd)))
+            net::open_udp_socket(&SocketBinding { address, interface, shared: false })
+                .and_then(|fd| Ok((net::read_local_address(&fd)?, fd)))
         });
         let (address, fd) = bound.map_err(refused("DHCP", SocketProtocol::Udp, address))?;
         sockets.push((address, interface.map(ToOwned::to_owned), fd));
     }
-    let link = net::link_sender();
+    let link = net::open_link_sender();
     if let Err(error) = &link {
         tracing::warn!(
             "replies to clients without an address are broadcast: no packet socket ({error}); \

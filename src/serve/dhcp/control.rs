@@ -9,10 +9,10 @@ use super::letters::{Fate, Letter, Proposal, Tried, WITHDRAWN};
 use crate::dhcp::layout::PoolLayout;
 use crate::dhcp::lease::ClockSeconds;
 use crate::dhcp::listing::{DeclineLimit, LeaseFilter, ListedAddress};
-use crate::engine::mailbox::Letters;
+use crate::engine::mailbox::MailboxSender;
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
-use crate::snapshot::Generation;
+use crate::snapshot::PublishedGeneration;
 
 /// How long control waits for an answer of the core.
 const ANSWERED_MAX: Duration = Duration::from_secs(5);
@@ -33,10 +33,10 @@ pub struct Listing {
 
 /// Control's way to the core.
 #[derive(Clone, Debug)]
-pub struct DhcpControl(Letters<Letter>);
+pub struct DhcpControl(MailboxSender<Letter>);
 
 impl DhcpControl {
-    pub(super) fn new(core: Letters<Letter>) -> Self {
+    pub(super) fn new(core: MailboxSender<Letter>) -> Self {
         Self(core)
     }
 
@@ -83,13 +83,13 @@ impl DhcpControl {
 
     /// Hands the next generation over and waits until the core has published it. On an error the
     /// core never will.
-    pub fn reconfigure(&self, next: Arc<Generation>) -> Result<(), String> {
+    pub fn reconfigure(&self, next: Arc<PublishedGeneration>) -> Result<(), String> {
         self.reconfigure_within(next, RECONFIGURED_MAX)
     }
 
     pub(super) fn reconfigure_within(
         &self,
-        next: Arc<Generation>,
+        next: Arc<PublishedGeneration>,
         limit: Duration,
     ) -> Result<(), String> {
         let (done, is_done) = sync_channel(1);

@@ -13,10 +13,10 @@ use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease};
 use crate::dhcp::listing::{DeclineLimit, LeaseFilter, ListedAddress};
 use crate::dhcp::neighbours::RivalLook;
 use crate::dhcp::subnet::{HoldReason, Subnet};
-use crate::engine::net::Interface;
+use crate::engine::net::NetworkInterface;
 use crate::model::machine::{Firmware, Mac};
 use crate::model::network::Ipv4Network;
-use crate::snapshot::Generation;
+use crate::snapshot::PublishedGeneration;
 
 /// What other threads tell the core.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) enum Letter {
     /// An interface has gone, and nothing comes in by its socket any more.
     Gone(String),
     /// The interfaces of this machine have changed, or their addresses.
-    Interfaces(Arc<Vec<Interface>>),
+    Interfaces(Arc<Vec<NetworkInterface>>),
     /// A host has answered for an address that was asked about.
     InUse { address: Ipv4Addr, host: Option<Mac> },
     /// Control: decide from this generation as soon as the leases are in its pools, and publish it.
@@ -56,7 +56,7 @@ pub(super) enum Letter {
 /// A configuration that control has prepared.
 #[derive(Debug)]
 pub(super) struct Proposal {
-    pub(super) next: Arc<Generation>,
+    pub(super) next: Arc<PublishedGeneration>,
     /// Its pools, still without what is held of them.
     pub(super) layout: PoolLayout,
     pub(super) fate: Arc<Fate>,

@@ -2,32 +2,33 @@
 //! ten seconds.
 
 use crate::dhcp::neighbours::MonotonicMillis;
-use crate::engine::net::Link;
+use crate::engine::net::LinkState;
 
 /// How often the log speaks of a link that flaps.
 const LINK_SAID_EVERY_MS: MonotonicMillis = 10_000;
 
 /// What was said of a link last and when, and what has become of it since.
 pub(super) struct LinkNews {
-    said: Link,
+    said: LinkState,
     said_ms: MonotonicMillis,
-    seen: Link,
+    seen: LinkState,
     /// Changes that were not said.
     unsaid: u32,
 }
 
 impl LinkNews {
     /// A link that is up is nothing to speak of at first.
-    pub(super) const NONE: Self = Self { said: Link::Up, said_ms: 0, seen: Link::Up, unsaid: 0 };
+    pub(super) const NONE: Self =
+        Self { said: LinkState::Up, said_ms: 0, seen: LinkState::Up, unsaid: 0 };
 
     /// Some: say how the link is now; so many changes were not said before this one. A lost link is
     /// told of at once, one that flaps every ten seconds: also where it is again as it was said to
     /// be.
-    pub(super) fn follow(&mut self, link: Link, now: MonotonicMillis) -> Option<u32> {
+    pub(super) fn follow(&mut self, link: LinkState, now: MonotonicMillis) -> Option<u32> {
         self.unsaid += u32::from(link != self.seen);
         self.seen = link;
         let is_early =
-            self.said != Link::Up && now.saturating_sub(self.said_ms) < LINK_SAID_EVERY_MS;
+            self.said != LinkState::Up && now.saturating_sub(self.said_ms) < LINK_SAID_EVERY_MS;
         if self.unsaid == 0 || is_early {
             return None;
         }
@@ -39,10 +40,10 @@ impl LinkNews {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Link::{Down, NoCarrier, Up};
+    use LinkState::{Down, NoCarrier, Up};
 
     /// Every line that the log gets of these states, `(state, milliseconds)`.
-    fn said(states: &[(Link, MonotonicMillis)]) -> Vec<(Link, MonotonicMillis, u32)> {
+    fn said(states: &[(LinkState, MonotonicMillis)]) -> Vec<(LinkState, MonotonicMillis, u32)> {
         let mut news = LinkNews::NONE;
         let line = |&(link, at)| news.follow(link, at).map(|unsaid| (link, at, unsaid));
         states.iter().filter_map(line).collect()

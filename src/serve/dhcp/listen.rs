@@ -9,7 +9,7 @@ use crate::dhcp::lease::{Lease, LeaseState};
 use crate::dhcp::solicitation;
 use crate::engine::clock;
 use crate::engine::net;
-use crate::engine::udp::{SocketId, Target};
+use crate::engine::udp::{DatagramTarget, SocketId};
 use crate::model::machine::{FirmwareRole, Mac};
 
 impl Running {
@@ -27,8 +27,8 @@ impl Running {
     /// Without IPv6 on the interface or without the privilege, iPXE waits for its router as it
     /// always did.
     pub(super) fn hear_solicitations(&mut self, interface: &str) {
-        let index = net::interface_index(interface);
-        match net::router_solicitations(interface, index) {
+        let index = net::find_interface_index(interface);
+        match net::open_router_solicitations(interface, index) {
             Ok(socket) => {
                 let id =
                     usize::from(self.driver.add(socket, IpAddr::V6(Ipv6Addr::UNSPECIFIED), true).0);
@@ -63,7 +63,7 @@ impl Running {
         // Lost where the ring is full: iPXE solicits again.
         let _ = self.driver.send(
             solicitation.socket,
-            Target::Ip(SocketAddr::V6(to)),
+            DatagramTarget::Ip(SocketAddr::V6(to)),
             None,
             &message,
             0,

@@ -20,16 +20,16 @@ use crate::dhcp::neighbours::{
 };
 use crate::dhcp::subnet::{HoldReason, OtherServer, Subnet, SubnetMode};
 use crate::engine::clock;
-use crate::engine::link::{self, Listener};
-use crate::engine::mailbox::{Bell, Letters, Mailbox};
-use crate::engine::net::{self, Binding, Interface, Link};
-use crate::engine::netlink::Changes;
+use crate::engine::link::{self, PacketListener};
+use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
+use crate::engine::net::{self, LinkState, NetworkInterface, SocketBinding};
+use crate::engine::netlink::InterfaceChanges;
 use crate::engine::probe::{ArpProbe, EchoProbe};
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 use crate::serve::drain::Drain;
 use crate::serve::pulse::Pulse;
-use crate::snapshot::{Published, Snapshot};
+use crate::snapshot::{PublishedState, Snapshot};
 
 /// How often the interfaces are looked at, and the longest sleep. Milliseconds.
 const INTERFACES_EVERY_MS: MonotonicMillis = 1000;
@@ -153,7 +153,7 @@ impl Findings {
 /// What the thread is made of.
 pub(super) struct Parts<'a> {
     /// Looked at again after each reload.
-    pub(super) published: Arc<Published>,
+    pub(super) published: Arc<PublishedState>,
     /// What the run before this one knew of each.
     pub(super) before: &'a [(Ipv4Network, PriorKnowledge)],
     /// Interfaces that a DHCP socket is wanted on, with the index of the one that has it.
@@ -161,35 +161,35 @@ pub(super) struct Parts<'a> {
     pub(super) port: u16,
     pub(super) findings: Arc<Findings>,
     pub(super) keep: KeepLook,
-    pub(super) core: Letters<Letter>,
+    pub(super) core: MailboxSender<Letter>,
     pub(super) drain: Drain,
 }
 
 /// The thread before and while it runs.
 pub(crate) struct Neighbours {
-    listener: Option<Listener>,
+    listener: Option<PacketListener>,
     arp: Option<ArpProbe>,
     echo: Option<EchoProbe>,
     /// Addresses that were asked about, in order of time: what else answers is of no interest.
     asked: VecDeque<(MonotonicMillis, Ipv4Addr)>,
     /// Word of interfaces and addresses that come and go; without it they are looked at every
     /// second.
-    changes: Option<Changes>,
+    changes: Option<InterfaceChanges>,
     /// As they were told to the core.
-    interfaces: Arc<Vec<Interface>>,
+    interfaces: Arc<Vec<NetworkInterface>>,
     started: Instant,
     sockets: Vec<Wanted>,
     segments: Vec<Segment>,
-    published: Arc<Published>,
+    published: Arc<PublishedState>,
     /// The one that the segments are of.
     generation: u64,
     ours: Vec<Ipv4Addr>,
     port: u16,
     findings: Arc<Findings>,
     keep: KeepLook,
-    core: Letters<Letter>,
+    core: MailboxSender<Letter>,
     drain: Drain,
-    mailbox: Mailbox<Sign>,
+    mailbox: CoreMailbox<Sign>,
     next_interfaces_ms: MonotonicMillis,
     /// Letters wait for the next turn.
     is_behind: bool,
@@ -248,8 +248,8 @@ pub(super) fn watched(subnets: &[Subnet], port: u16) -> impl Iterator<Item = (&S
 impl Neighbours {
     /// Says what is waited for, and holds back what must be, before the DHCP core reads its first
     /// packet.
-    pub(super) fn new(parts: Parts<'_>) -> io::Result<(Self, Letters<Sign>, Bell)> {
-        let (letters, mailbox) = Mailbox::new()?;
+    pub(super) fn new(parts: Parts<'_>) -> io::Result<(Self, MailboxSender<Sign>, MailboxBell)> {
+        let (letters, mailbox) = CoreMailbox::new()?;
         let bell = mailbox.bell();
         let before = |network| {
             parts.before.iter().find(|(known, _)| *known == network).map(|(_, before)| *before)
@@ -344,8 +344,8 @@ impl Neighbours {
             // Letters that were left for this turn do not ring again.
             let sleep =
                 Duration::from_millis(if self.is_behind { 0 } else { until.saturating_sub(now) });
-            link::wait(&self.mailbox, &sources, sleep);
-            if self.changes.as_ref().is_some_and(Changes::take) {
+            link::wait_for_mailbox(&self.mailbox, &sources, sleep);
+            if self.changes.as_ref().is_some_and(InterfaceChanges::take) {
                 self.next_interfaces_ms = 0;
             }
             self.hear();
@@ -400,7 +400,7 @@ impl Neighbours {
     /// nothing of the next.
     fn follow_interfaces(&mut self, now: MonotonicMillis) {
         self.next_interfaces_ms = now.saturating_add(INTERFACES_EVERY_MS);
-        let Ok(interfaces) = net::interfaces() else { return };
+        let Ok(interfaces) = net::list_interfaces() else { return };
         if interfaces == *self.interfaces {
             return self.follow_sockets(now);
         }
@@ -442,10 +442,10 @@ impl Neighbours {
             let mark = RingbootMark { address, serves: segment.watch.held().is_none() };
             let packets = neighbours::build_look_inform(mac, xid, mark)
                 .zip(neighbours::build_look_discover(mac, xid, mark));
-            let Some((inform, build_look_discover)) = packets else { continue };
+            let Some((inform, discover)) = packets else { continue };
             match listener
                 .broadcast(index, &inform)
-                .and_then(|()| listener.broadcast(index, &build_look_discover))
+                .and_then(|()| listener.broadcast(index, &discover))
             {
                 // Whoever answers has its time from when the DISCOVER has left, not from when this
                 // turn began.
@@ -578,7 +578,12 @@ impl Wanted {
         Self { interface, index, lack_said: None, refusal_said: false, link: LinkNews::NONE }
     }
 
-    fn follow(&mut self, found: Option<&Interface>, port: u16, core: &Letters<Letter>) {
+    fn follow(
+        &mut self,
+        found: Option<&NetworkInterface>,
+        port: u16,
+        core: &MailboxSender<Letter>,
+    ) {
         let index = found.map(|interface| interface.index);
         if self.index.is_some() && self.index != index {
             tracing::warn!("interface {} is gone: DHCP waits for it", self.interface);
@@ -613,8 +618,8 @@ impl Wanted {
 }
 
 impl Wanted {
-    fn follow_link(&mut self, found: Option<&Interface>, now: MonotonicMillis) {
-        let Some(link) = found.map(Interface::link) else { return };
+    fn follow_link(&mut self, found: Option<&NetworkInterface>, now: MonotonicMillis) {
+        let Some(link) = found.map(NetworkInterface::link) else { return };
         let Some(unsaid) = self.link.follow(link, now) else { return };
         let name = &self.interface;
         let unsaid = match unsaid {
@@ -622,14 +627,14 @@ impl Wanted {
             unsaid => format!(" ({unsaid} changes before it were not said)"),
         };
         match link {
-            Link::Up => tracing::info!("interface {name} is up, and has a carrier{unsaid}"),
-            Link::Down => {
+            LinkState::Up => tracing::info!("interface {name} is up, and has a carrier{unsaid}"),
+            LinkState::Down => {
                 tracing::warn!(
                     "interface {name} is down: no machine is reached by it. `ip link set {name} \
                      up`{unsaid}"
                 );
             }
-            Link::NoCarrier => {
+            LinkState::NoCarrier => {
                 tracing::warn!(
                     "interface {name} has no carrier: no machine is reached by it. Look at its \
                      cable and switch port{unsaid}"
@@ -662,7 +667,7 @@ impl Segment {
         self.here.is_some_and(|here| here.index == index)
     }
 
-    fn follow(&mut self, found: Option<&Interface>, now: MonotonicMillis) {
+    fn follow(&mut self, found: Option<&NetworkInterface>, now: MonotonicMillis) {
         let here = found.and_then(|interface| {
             let address = address_in(interface, self.subnet, self.relay)?;
             let mac = if interface.mac == [0; 6] { Mac([2; 6]) } else { Mac(interface.mac) };
@@ -703,7 +708,7 @@ impl Segment {
     }
 
     /// What is wrong, with the addresses that are really there.
-    fn misplaced_words(&self, interface: &Interface) -> String {
+    fn misplaced_words(&self, interface: &NetworkInterface) -> String {
         let place = self.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
         let addresses: Vec<String> = ipv4(interface).map(|address| address.to_string()).collect();
         format!(
@@ -726,7 +731,7 @@ impl Segment {
         &mut self,
         rival: &RivalLook,
         now: MonotonicMillis,
-        listener: Option<&Listener>,
+        listener: Option<&PacketListener>,
         keep: &mut KeepLook,
     ) {
         let Some(here) = self.here else { return };
@@ -787,12 +792,12 @@ impl Segment {
 
 /// The address that a subnet's clients are answered from: one in the subnet, or any where relays
 /// come to the interface.
-fn address_in(interface: &Interface, subnet: Ipv4Network, relay: bool) -> Option<Ipv4Addr> {
+fn address_in(interface: &NetworkInterface, subnet: Ipv4Network, relay: bool) -> Option<Ipv4Addr> {
     let inside = ipv4(interface).find(|address| subnet.contains(*address));
     inside.or_else(|| ipv4(interface).next().filter(|_| relay))
 }
 
-pub(super) fn ipv4(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> {
+pub(super) fn ipv4(interface: &NetworkInterface) -> impl Iterator<Item = Ipv4Addr> {
     let v4 =
         |address: &IpAddr| if let IpAddr::V4(address) = address { Some(*address) } else { None };
     interface.addresses.iter().filter_map(v4)
@@ -804,13 +809,13 @@ fn millis_since(started: Instant) -> MonotonicMillis {
 
 fn bind(interface: &str, port: u16) -> io::Result<OwnedFd> {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    net::udp(&Binding { address, interface: Some(interface), shared: false })
+    net::open_udp_socket(&SocketBinding { address, interface: Some(interface), shared: false })
 }
 
 /// Without the privilege nobody can be looked for, and so nobody is served who is not to be served
 /// in any case.
-fn listen() -> Option<Listener> {
-    let listener = Listener::open();
+fn listen() -> Option<PacketListener> {
+    let listener = PacketListener::open();
     if let Err(error) = &listener {
         tracing::warn!(
             "cannot look for other DHCP servers ({error}; CAP_NET_RAW allows it): only subnets \
@@ -829,8 +834,8 @@ fn probe<T>(opened: io::Result<T>) -> Option<T> {
         .ok()
 }
 
-fn changes() -> Option<Changes> {
-    let changes = Changes::open();
+fn changes() -> Option<InterfaceChanges> {
+    let changes = InterfaceChanges::open();
     if let Err(error) = &changes {
         tracing::debug!(
             "interfaces are looked at every second, because the kernel does not tell when they \

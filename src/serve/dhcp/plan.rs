@@ -13,8 +13,8 @@ use crate::dhcp::neighbours::LookResult;
 use crate::dhcp::pool_use::PoolReport;
 use crate::observe::counters::SharedCount;
 use crate::serve::health::StoreHealth;
-use crate::snapshot::Published;
-use crate::store::Store;
+use crate::snapshot::PublishedState;
+use crate::store::LeaseStore;
 
 /// Everything that the DHCP core is made of.
 pub struct DhcpPlan {
@@ -22,10 +22,10 @@ pub struct DhcpPlan {
     pub address: Option<Ipv4Addr>,
     /// 67, unless a test or a demonstration says otherwise.
     pub port: u16,
-    pub published: Arc<Published>,
+    pub published: Arc<PublishedState>,
     /// Loaded from the store.
     pub leases: LeaseTable,
-    pub store: Box<dyn Store>,
+    pub store: Box<dyn LeaseStore>,
     /// The file of the store, for sentences.
     pub database: PathBuf,
     /// Told by the thread of the store.

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use super::letters::Letter;
 use crate::dhcp::lease::{BootTimes, Lease};
 use crate::engine::clock;
-use crate::engine::mailbox::Letters;
+use crate::engine::mailbox::MailboxSender;
 use crate::serve::health::{StoreHealth, Trust};
-use crate::store::{Outcome, Owner, Remembered, Rows, StoreError, leases_of_odd_rows};
+use crate::store::{
+    BatchOutcome, RememberedState, StoreError, StoredRows, WriterOwner, recover_odd_leases,
+};
 
 /// How often a store that stays broken is told of.
 const BROKEN_TOLD_EVERY: Duration = Duration::from_secs(60);
@@ -22,7 +24,7 @@ const RECALLED_MAX: Duration = Duration::from_secs(5);
 /// The writer's way to the leases in memory, for a store that lost them, and for one that found
 /// them late.
 #[derive(Debug)]
-struct CoreMemory(Letters<Letter>);
+struct CoreMemory(MailboxSender<Letter>);
 
 impl CoreMemory {
     /// Every lease that the store should have, and the machines that booted from the network. A few
@@ -51,7 +53,7 @@ impl CoreMemory {
 
 /// The DHCP core as the store's thread sees it.
 pub(super) struct StoreOwner {
-    core: Letters<Letter>,
+    core: MailboxSender<Letter>,
     memory: CoreMemory,
     health: Arc<StoreHealth>,
     database: PathBuf,
@@ -60,7 +62,11 @@ pub(super) struct StoreOwner {
 }
 
 impl StoreOwner {
-    pub(super) fn new(core: Letters<Letter>, health: Arc<StoreHealth>, database: PathBuf) -> Self {
+    pub(super) fn new(
+        core: MailboxSender<Letter>,
+        health: Arc<StoreHealth>,
+        database: PathBuf,
+    ) -> Self {
         Self { memory: CoreMemory(core.clone()), core, health, database, told: None }
     }
 
@@ -86,8 +92,8 @@ impl StoreOwner {
     }
 }
 
-impl Owner for StoreOwner {
-    fn report(&mut self, outcome: Outcome) {
+impl WriterOwner for StoreOwner {
+    fn report(&mut self, outcome: BatchOutcome) {
         self.health.note_finished(outcome.tickets.len());
         match &outcome.result {
             Ok(()) => {}
@@ -100,7 +106,7 @@ impl Owner for StoreOwner {
             .send(Letter::Committed { tickets: outcome.tickets, durable: outcome.result.is_ok() });
     }
 
-    fn looked(&mut self, found: Result<Option<Rows>, StoreError>) {
+    fn looked(&mut self, found: Result<Option<StoredRows>, StoreError>) {
         match found {
             Ok(Some(rows)) => {
                 tracing::warn!(
@@ -108,9 +114,9 @@ impl Owner for StoreOwner {
                     rows.leases.len()
                 );
                 // The core knows no lease yet.
-                clock::go_by(rows.ahead_s);
+                clock::set_clock_ahead(rows.ahead_s);
                 let mut leases = rows.leases;
-                leases.extend(leases_of_odd_rows(&rows.odd, clock::now_s()));
+                leases.extend(recover_odd_leases(&rows.odd, clock::now_s()));
                 self.memory.load(leases, rows.machines);
             }
             // The core has not taken them in yet, or nothing was wrong.
@@ -124,7 +130,7 @@ impl Owner for StoreOwner {
         }
     }
 
-    fn recall(&mut self) -> Option<Remembered> {
-        self.memory.recall().map(|(leases, machines)| Remembered { leases, machines })
+    fn recall(&mut self) -> Option<RememberedState> {
+        self.memory.recall().map(|(leases, machines)| RememberedState { leases, machines })
     }
 }

@@ -18,15 +18,15 @@ use crate::dhcp::packet::Packet;
 use crate::dhcp::policy::DhcpPolicy;
 use crate::dhcp::subnet::{AddressPool, ServedClients, Subnet, SubnetMode};
 use crate::engine::datapath::Datapath;
-use crate::engine::mailbox::Bell;
-use crate::engine::udp::{SocketId, Wait};
+use crate::engine::mailbox::MailboxBell;
+use crate::engine::udp::{SocketId, TurnWait};
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 use crate::observe::events;
 use crate::serve::drain::Drain;
 use crate::serve::health::StoreHealth;
-use crate::snapshot::{Published, Snapshot};
-use crate::store::{Store, StoreError};
+use crate::snapshot::{PublishedState, Snapshot};
+use crate::store::{LeaseStore, StoreError};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Long enough for an answer that should not come: answers take well under a millisecond here.
@@ -40,7 +40,7 @@ struct HeldBack {
     verdicts: Receiver<bool>,
 }
 
-impl Store for HeldBack {
+impl LeaseStore for HeldBack {
     fn load(&mut self) -> Result<Vec<Lease>, StoreError> {
         Ok(Vec::new())
     }
@@ -68,13 +68,13 @@ struct World {
     batches: Receiver<Vec<LeaseChange>>,
     verdicts: Sender<bool>,
     health: Arc<StoreHealth>,
-    published: Arc<Published>,
+    published: Arc<PublishedState>,
     drain: Drain,
-    bell: Bell,
+    bell: MailboxBell,
     thread: Option<JoinHandle<Result<(), String>>>,
 }
 
-fn plan(store: Box<dyn Store>) -> DhcpPlan {
+fn plan(store: Box<dyn LeaseStore>) -> DhcpPlan {
     let first = Ipv4Addr::new(127, 77, 1, 1);
     let subnet = Subnet {
         network: Ipv4Network { address: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 },
@@ -104,7 +104,7 @@ fn plan(store: Box<dyn Store>) -> DhcpPlan {
         DhcpPolicy { subnets: vec![subnet].into(), http_port: 80, ..DhcpPolicy::default() };
     let snapshot = Snapshot { dhcp: policy, ..Snapshot::default() };
     let leases = LeaseTable::new(&snapshot.dhcp.subnets);
-    let published = Published::new(snapshot);
+    let published = PublishedState::new(snapshot);
     DhcpPlan {
         address: Some(Ipv4Addr::LOCALHOST),
         port: 0,
@@ -321,13 +321,13 @@ fn a_configuration_that_was_refused_never_comes_into_force_and_its_number_is_nob
                 control.reconfigure_within(on_port(port), Duration::from_millis(1)).unwrap_err();
             assert!(refused.contains("it is withdrawn"), "{refused}");
         }
-        (0..3).for_each(|_| running.turn(Wait::No).unwrap());
+        (0..3).for_each(|_| running.turn(TurnWait::No).unwrap());
         assert_eq!((published.load().number, published.load().snapshot.dhcp.http_port), (1, 80));
         assert!(running.moving.is_none());
         let (taken, next) = (control.clone(), on_port(83));
         let asked = std::thread::spawn(move || taken.reconfigure_within(next, PATIENCE));
         while !asked.is_finished() {
-            running.turn(Wait::No).unwrap();
+            running.turn(TurnWait::No).unwrap();
         }
         assert_eq!(asked.join().unwrap(), Ok(()));
         assert_eq!((published.load().number, published.load().snapshot.dhcp.http_port), (4, 83));

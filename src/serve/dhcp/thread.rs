@@ -33,9 +33,11 @@ use crate::dhcp::solicitation;
 use crate::dhcp::subnet::{HoldReason, Subnet, SubnetMode};
 use crate::engine::clock;
 use crate::engine::datapath::Datapath;
-use crate::engine::mailbox::{Bell, Letters, Mailbox};
-use crate::engine::net::{self, Interface};
-use crate::engine::udp::{Completion, Driver, Full, SocketId, Source, Target, Wait};
+use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
+use crate::engine::net::{self, NetworkInterface};
+use crate::engine::udp::{
+    DatagramSource, DatagramTarget, SendQueueFull, SocketId, TurnWait, UdpCompletion, UdpDriver,
+};
 use crate::model::machine::{FirmwareRole, Mac};
 use crate::model::network::Ipv4Network;
 use crate::observe::events::{BootStage, EventKind, EventSender, EventWeight, MachineEvent};
@@ -43,8 +45,8 @@ use crate::observe::pace::{EventSource as Doer, LogGate, append_unsaid_count};
 use crate::serve::drain::Drain;
 use crate::serve::health::{StoreHealth, Trust};
 use crate::serve::pulse::Pulse;
-use crate::snapshot::{Generation, Published};
-use crate::store::{NotQueued, Writer};
+use crate::snapshot::{PublishedGeneration, PublishedState};
+use crate::store::{NotQueued, StoreWriter};
 
 /// Commits that may wait for the store; a request beyond is dropped, and its client asks again.
 const COMMITS_PENDING_MAX: usize = 16_384;
@@ -97,10 +99,10 @@ pub struct Core {
     sockets: DhcpSockets,
     events: EventSender,
     drain: Drain,
-    letters: Letters<Letter>,
-    mailbox: Mailbox<Letter>,
+    letters: MailboxSender<Letter>,
+    mailbox: CoreMailbox<Letter>,
     /// To the thread that looks for other servers.
-    signs: Option<Letters<Sign>>,
+    signs: Option<MailboxSender<Sign>>,
     counters: Arc<DhcpCounters>,
     pulse: Pulse,
 }
@@ -112,8 +114,8 @@ impl Core {
         sockets: DhcpSockets,
         events: &EventSender,
         drain: &Drain,
-    ) -> io::Result<(Self, Bell)> {
-        let (letters, mailbox) = Mailbox::new()?;
+    ) -> io::Result<(Self, MailboxBell)> {
+        let (letters, mailbox) = CoreMailbox::new()?;
         let bell = mailbox.bell();
         let (events, drain) = (events.clone(), drain.clone());
         let (pulse, counters) = (Pulse::default(), Arc::default());
@@ -136,7 +138,7 @@ impl Core {
 
     /// The thread that looks after interfaces and other servers; what must be silent is so before
     /// the core runs.
-    pub(crate) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
+    pub(crate) fn neighbours(&mut self) -> io::Result<(Neighbours, MailboxBell)> {
         let plan = &mut self.plan;
         let now = clock::now_s();
         let before = |look: &LookResult| match look.server {
@@ -181,27 +183,27 @@ impl Core {
     /// Serves until drained. `ready` is called once, when datagrams are received.
     pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), String> {
         let mut running = Running::new(self).map_err(|error| error.to_string())?;
-        running.turn(Wait::No)?;
+        running.turn(TurnWait::No)?;
         ready();
         running.serve()
     }
 }
 
 pub(super) struct Running {
-    pub(super) driver: Driver,
+    pub(super) driver: UdpDriver,
     pub(super) sockets: Vec<Option<String>>,
     ways: Ways,
     /// `listen-address`, in the place of interfaces.
     address: Option<Ipv4Addr>,
     port: u16,
-    published: Arc<Published>,
+    published: Arc<PublishedState>,
     /// The generation that decisions are made from; this core publishes the next one.
-    generation: Arc<Generation>,
+    generation: Arc<PublishedGeneration>,
     /// The one that comes next, while leases are put into its pools.
     pub(super) moving: Option<Box<Proposal>>,
     counters: Arc<DhcpCounters>,
     pub(super) leases: LeaseTable,
-    writer: Writer,
+    writer: StoreWriter,
     health: Arc<StoreHealth>,
     waiting: Waiting<Received>,
     /// IPv6 router solicitations that wait for the same turn.
@@ -215,7 +217,7 @@ pub(super) struct Running {
     next_ticket: u64,
     /// By how much the wall clock is ahead of the one that leases run on.
     wall_ahead_s: i64,
-    interfaces: Arc<Vec<Interface>>,
+    interfaces: Arc<Vec<NetworkInterface>>,
     /// The places in `interfaces`.
     by_name: HashMap<String, usize>,
     /// Hardware addresses of this host.
@@ -241,8 +243,8 @@ pub(super) struct Running {
     seed: u64,
     events: EventSender,
     drain: Drain,
-    mailbox: Mailbox<Letter>,
-    signs: Option<Letters<Sign>>,
+    mailbox: CoreMailbox<Letter>,
+    signs: Option<MailboxSender<Sign>>,
     /// When each kind of sign was given last.
     signed: [Option<Instant>; 3],
     pulse: Pulse,
@@ -303,7 +305,7 @@ impl Running {
             counters,
             pulse,
         } = core;
-        let mut driver = Driver::new(datapath)?;
+        let mut driver = UdpDriver::new(datapath)?;
         driver.listen_to(&mailbox);
         let mut names = Vec::new();
         for (address, interface, fd) in sockets.sockets {
@@ -323,7 +325,7 @@ impl Running {
             published: plan.published,
             counters,
             leases: plan.leases,
-            writer: Writer::start(plan.store, owner)?,
+            writer: StoreWriter::start(plan.store, owner)?,
             health: plan.health,
             waiting: Waiting::default(),
             solicitations: VecDeque::new(),
@@ -356,7 +358,7 @@ impl Running {
         };
         running.hold();
         running.fill_bindings();
-        running.take_interfaces(Arc::new(net::interfaces()?));
+        running.take_interfaces(Arc::new(net::list_interfaces()?));
         for interface in running.sockets.clone().iter().flatten() {
             running.hear_solicitations(interface);
         }
@@ -371,10 +373,10 @@ impl Running {
                 .wakes_at()
                 .map(|at| Duration::from_millis(at.saturating_sub(self.now())));
             let pause = if self.moving.is_some() { MOVE_PAUSE } else { SWEEP };
-            let sleep = Wait::AtMost(
+            let sleep = TurnWait::AtMost(
                 self.pulse.every().unwrap_or(SWEEP).min(pause).min(due.unwrap_or(SWEEP)),
             );
-            self.turn(if has_more_due || self.is_behind { Wait::No } else { sleep })?;
+            self.turn(if has_more_due || self.is_behind { TurnWait::No } else { sleep })?;
             self.pulse.beat();
             // What one call leaves over is due in the next turn.
             let now = clock::now_s();
@@ -395,7 +397,7 @@ impl Running {
 
     /// One bounded turn, whatever comes: letters first, for they hold answers that are due and the
     /// word on who may be answered.
-    pub(super) fn turn(&mut self, wait: Wait) -> Result<(), String> {
+    pub(super) fn turn(&mut self, wait: TurnWait) -> Result<(), String> {
         self.collect(Some(wait))?;
         self.is_behind = true;
         for _ in 0..TURN_LETTERS_MAX {
@@ -663,17 +665,17 @@ impl Running {
     }
 
     /// A whole turn of the driver, or (None) just the sends that are queued.
-    fn collect(&mut self, wait: Option<Wait>) -> Result<(), String> {
+    fn collect(&mut self, wait: Option<TurnWait>) -> Result<(), String> {
         let (drain, waiting, solicitations) =
             (&self.drain, &mut self.waiting, &mut self.solicitations);
         let counters = &self.counters;
-        let on = |completion: Completion<'_>| {
+        let on = |completion: UdpCompletion<'_>| {
             let datagram = match completion {
-                Completion::Datagram(datagram) => datagram,
-                Completion::Sent { result, .. } => {
+                UdpCompletion::Datagram(datagram) => datagram,
+                UdpCompletion::Sent { result, .. } => {
                     return counters.failed.add(u64::from(result.is_err()));
                 }
-                Completion::Room(_) | Completion::Woken => return,
+                UdpCompletion::Room(_) | UdpCompletion::Woken => return,
             };
             if let SocketAddr::V6(source) = datagram.from {
                 if solicitations.len() < SOLICITATIONS_MAX && !drain.is_ordered() {
@@ -1037,8 +1039,8 @@ impl Running {
     /// D-10 to D-16. Lost where its way is full: the client asks again, and nobody waits for it.
     fn send(&mut self, answer: &AnswerDatagram, way: Way) {
         self.count_answer(answer.kind);
-        let from = Source { address: IpAddr::V4(answer.source), interface: way.interface };
-        let to = |address: Ipv4Addr| Target::Ip(SocketAddr::from((address, CLIENT_PORT)));
+        let from = DatagramSource { address: IpAddr::V4(answer.source), interface: way.interface };
+        let to = |address: Ipv4Addr| DatagramTarget::Ip(SocketAddr::from((address, CLIENT_PORT)));
         let sent = match answer.route {
             ReplyRoute::Relay { address, port } => {
                 self.send_routed(SocketAddrV4::new(address, port), answer, way)
@@ -1075,12 +1077,12 @@ impl Running {
         to: Ipv4Addr,
         answer: &AnswerDatagram,
         way: Way,
-    ) -> Result<(), Full> {
+    ) -> Result<(), SendQueueFull> {
         let from = SocketAddrV4::new(answer.source, self.port);
         let packet =
             frame::build_ipv4_datagram(from, SocketAddrV4::new(to, CLIENT_PORT), &answer.bytes)
-                .ok_or(Full)?;
-        let target = Target::Link { interface: way.interface, mac: mac.0 };
+                .ok_or(SendQueueFull)?;
+        let target = DatagramTarget::Link { interface: way.interface, mac: mac.0 };
         self.driver.send(link, target, None, &packet, 0)
     }
 
@@ -1092,20 +1094,20 @@ impl Running {
         to: SocketAddrV4,
         answer: &AnswerDatagram,
         way: Way,
-    ) -> Result<(), Full> {
+    ) -> Result<(), SendQueueFull> {
         let asked = way.asked.unwrap_or(answer.source);
-        let from = Source { address: IpAddr::V4(asked), interface: 0 };
+        let from = DatagramSource { address: IpAddr::V4(asked), interface: 0 };
         let packet =
             frame::build_ipv4_datagram(SocketAddrV4::new(asked, self.port), to, &answer.bytes);
         if let Some(packet) = packet.filter(|packet| packet.len() <= self.mtu)
             && let Ok(socket) = self.ways.routed(&mut self.driver, *to.ip())
         {
-            return self.driver.send(socket, Target::Ip(to.into()), Some(from), &packet, 0);
+            return self.driver.send(socket, DatagramTarget::Ip(to.into()), Some(from), &packet, 0);
         }
-        self.driver.send(way.socket, Target::Ip(to.into()), Some(from), &answer.bytes, 0)
+        self.driver.send(way.socket, DatagramTarget::Ip(to.into()), Some(from), &answer.bytes, 0)
     }
 
-    fn take_interfaces(&mut self, interfaces: Arc<Vec<Interface>>) {
+    fn take_interfaces(&mut self, interfaces: Arc<Vec<NetworkInterface>>) {
         self.ours = interfaces.iter().flat_map(other_servers::ipv4).collect();
         self.ours.sort_unstable();
         self.ours.dedup();
@@ -1124,7 +1126,7 @@ impl Running {
         self.own_on.clear();
     }
 
-    pub(super) fn interface_named(&self, name: &str) -> Option<&Interface> {
+    pub(super) fn interface_named(&self, name: &str) -> Option<&NetworkInterface> {
         self.interfaces.get(*self.by_name.get(name)?)
     }
 

@@ -6,8 +6,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 
-use crate::engine::net::{self, Interface};
-use crate::engine::udp::{Driver, SocketId};
+use crate::engine::net::{self, NetworkInterface};
+use crate::engine::udp::{SocketId, UdpDriver};
 
 /// Interfaces that get a packet socket of their own; what leaves by others shares one.
 const LINKS_MAX: usize = 1024;
@@ -34,13 +34,13 @@ struct Routed {
 }
 
 impl Ways {
-    pub(super) fn new(driver: &mut Driver, link: Option<OwnedFd>) -> Self {
+    pub(super) fn new(driver: &mut UdpDriver, link: Option<OwnedFd>) -> Self {
         let shared_link = link.map(|fd| add(driver, fd));
         Self { shared_link, links: HashMap::new(), routed: HashMap::new(), answers: 0 }
     }
 
     /// Only these interfaces are there now.
-    pub(super) fn keep(&mut self, driver: &mut Driver, interfaces: &[Interface]) {
+    pub(super) fn keep(&mut self, driver: &mut UdpDriver, interfaces: &[NetworkInterface]) {
         for (_, link) in
             self.links.extract_if(|index, _| !interfaces.iter().any(|one| one.index == *index))
         {
@@ -51,7 +51,7 @@ impl Ways {
     }
 
     /// The packet socket for frames on this interface.
-    pub(super) fn link(&mut self, driver: &mut Driver, interface: u32) -> Option<SocketId> {
+    pub(super) fn link(&mut self, driver: &mut UdpDriver, interface: u32) -> Option<SocketId> {
         let shared = self.shared_link.filter(|_| interface > 0)?;
         if let Some(link) = self.links.get(&interface) {
             return Some(*link);
@@ -59,19 +59,19 @@ impl Ways {
         if self.links.len() >= LINKS_MAX {
             return Some(shared);
         }
-        let link = net::link_sender().map_or(shared, |fd| add(driver, fd));
+        let link = net::open_link_sender().map_or(shared, |fd| add(driver, fd));
         self.links.insert(interface, link);
         Some(link)
     }
 
     /// The socket for whole IPv4 packets to this address, by whatever route leads there now.
-    pub(super) fn routed(&mut self, driver: &mut Driver, to: Ipv4Addr) -> io::Result<SocketId> {
+    pub(super) fn routed(&mut self, driver: &mut UdpDriver, to: Ipv4Addr) -> io::Result<SocketId> {
         self.answers += 1;
         if let Some(known) = self.routed.get_mut(&to) {
             known.used = self.answers;
             return Ok(known.socket);
         }
-        let fd = net::packet_sender()?;
+        let fd = net::open_packet_sender()?;
         if self.routed.len() >= ROUTED_MAX
             && let Some((&oldest, _)) = self.routed.iter().min_by_key(|(_, routed)| routed.used)
             && let Some(oldest) = self.routed.remove(&oldest)
@@ -84,7 +84,7 @@ impl Ways {
     }
 }
 
-fn add(driver: &mut Driver, fd: OwnedFd) -> SocketId {
+fn add(driver: &mut UdpDriver, fd: OwnedFd) -> SocketId {
     driver.add(fd, IpAddr::V4(Ipv4Addr::UNSPECIFIED), false)
 }
 
@@ -93,12 +93,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::engine::datapath::Datapath;
-    use crate::engine::udp::Wait;
+    use crate::engine::udp::TurnWait;
 
     #[test]
     fn each_destination_has_a_socket_and_the_oldest_gives_its_place_up() {
         for datapath in Datapath::ALL {
-            let mut driver = Driver::new(datapath).unwrap();
+            let mut driver = UdpDriver::new(datapath).unwrap();
             let mut ways = Ways::new(&mut driver, None);
             let relay = Ipv4Addr::new(127, 9, 9, 9);
             let socket = ways.routed(&mut driver, relay).unwrap();
@@ -110,7 +110,7 @@ mod tests {
                     socket,
                     "it is answered all the time"
                 );
-                driver.turn(Wait::No, |_| {}).unwrap();
+                driver.turn(TurnWait::No, |_| {}).unwrap();
             }
             assert_eq!(ways.routed.len(), ROUTED_MAX);
         }

@@ -11,7 +11,7 @@ use crate::http::media::find_media_type;
 use crate::http::request::{HttpMethod, RequestHead};
 use crate::http::respond::{self, RepresentationMeta, ResponsePayload, ResponsePlan};
 use crate::http::{index, target};
-use crate::images::{Asker, CleanPath, ContentMeta, Owed, Refusal, clean};
+use crate::images::{CleanPath, ContentMeta, JobAsker, NameRefusal, OwedAnswer, clean_path_name};
 use crate::serve::shelf::{Answer, Ask, Origin, Reply};
 
 /// Bytes of a refused target that the log shows.
@@ -73,8 +73,8 @@ impl Running {
                 Answer { content: named.content, origin: Origin::File, reasons: Vec::new() };
             return self.file(connection, request, named.path, named.media, answer, self.now);
         }
-        let decode_target_path = match target::decode_target_path(request.target) {
-            Ok(decode_target_path) => decode_target_path,
+        let path = match target::decode_target_path(request.target) {
+            Ok(path) => path,
             Err(bad) => {
                 self.say_bad(connection.peer, || format!("{bad}: {}", shown(request)));
                 return self.refuse(
@@ -84,7 +84,7 @@ impl Running {
                 );
             }
         };
-        match clean(&decode_target_path) {
+        match clean_path_name(&path) {
             Ok(path) => self.ask(connection, request, Asking::new(Subject::Name(path), self.now)),
             Err(refusal) => {
                 let told = || (shown(request), format!("{}: {refusal}", shown(request)));
@@ -202,7 +202,7 @@ impl Running {
         asking: Asking,
         reply: Reply,
     ) -> Answered {
-        let is_busy = matches!(reply, Reply::Refused(Refusal::Busy | Refusal::TooMany, _));
+        let is_busy = matches!(reply, Reply::Refused(NameRefusal::Busy | NameRefusal::TooMany, _));
         if is_busy && self.now.duration_since(asking.began) <= BUSY_TIMEOUT {
             let question = self.question(connection.id);
             self.postpone(question);
@@ -280,7 +280,7 @@ impl Running {
     /// The file that answers for a directory, where one is configured.
     fn index_file(&self, directory: &CleanPath) -> Option<CleanPath> {
         let name = self.plan.index_file.as_ref()?;
-        clean(&[directory.as_bytes(), name.as_bytes()].join(&b'/')).ok()
+        clean_path_name(&[directory.as_bytes(), name.as_bytes()].join(&b'/')).ok()
     }
 
     /// Has a worker make the page of a directory's names, where listing is switched on for it
@@ -293,15 +293,15 @@ impl Running {
         directory: CleanPath,
     ) -> Answered {
         if !self.plan.is_listed(&directory) {
-            return self.listed(connection, request, Err(Refusal::NotFound));
+            return self.listed(connection, request, Err(NameRefusal::NotFound));
         }
         let asking = Asking::new(Subject::List(directory.clone()), began);
         let question = self.question(connection.id);
         let (names, letters) = (self.shelf.names().clone(), self.letters.clone());
-        let asker = Asker::new(connection.peer.ip(), directory.as_bytes());
-        let owed = Owed::new(
+        let asker = JobAsker::new(connection.peer.ip(), directory.as_bytes());
+        let owed = OwedAnswer::new(
             move |listed| letters.send(Letter::Listed(question, listed)),
-            |panicked| Err(if panicked { Refusal::ReadFailed } else { Refusal::Busy }),
+            |panicked| Err(if panicked { NameRefusal::ReadFailed } else { NameRefusal::Busy }),
         );
         let job = move || {
             let listed = names.images.list(&directory);
@@ -318,7 +318,7 @@ impl Running {
         &mut self,
         connection: &mut Connection,
         request: &RequestHead<'_>,
-        listed: Result<String, Refusal>,
+        listed: Result<String, NameRefusal>,
     ) -> Answered {
         let refusal = match listed {
             Ok(page) => {
@@ -339,20 +339,21 @@ fn shown(request: &RequestHead<'_>) -> String {
 }
 
 /// The status of each refusal (H-30). GRUB takes only 404 for "not found".
-fn refused(request: &RequestHead<'_>, refusal: Refusal) -> ResponsePlan<'static> {
+fn refused(request: &RequestHead<'_>, refusal: NameRefusal) -> ResponsePlan<'static> {
     match refusal {
-        Refusal::NotFound | Refusal::Hidden | Refusal::Private => {
+        NameRefusal::NotFound | NameRefusal::Hidden | NameRefusal::Private => {
             respond::answer_not_found(request)
         }
-        Refusal::DotDot | Refusal::ControlCharacter => {
+        NameRefusal::DotDot | NameRefusal::ControlCharacter => {
             respond::answer_bad_request(request, &refusal.to_string())
         }
-        Refusal::OutsideRoot | Refusal::NotRegular | Refusal::Unreadable | Refusal::TooLarge => {
-            respond::answer_forbidden(request, &refusal.to_string())
-        }
-        Refusal::ReadFailed | Refusal::TemplateFailed => {
+        NameRefusal::OutsideRoot
+        | NameRefusal::NotRegular
+        | NameRefusal::Unreadable
+        | NameRefusal::TooLarge => respond::answer_forbidden(request, &refusal.to_string()),
+        NameRefusal::ReadFailed | NameRefusal::TemplateFailed => {
             respond::answer_failed(request, &refusal.to_string())
         }
-        Refusal::TooMany | Refusal::Busy => respond::answer_overloaded(request),
+        NameRefusal::TooMany | NameRefusal::Busy => respond::answer_overloaded(request),
     }
 }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 
 use super::connection::Awaited;
 use super::journal::Delivery;
-use crate::engine::stream::Part;
+use crate::engine::stream::SendBody;
 use crate::http::limits::TAIL_BYTES;
 use crate::http::respond::ResponsePayload;
-use crate::images::{Content, PIECE_BYTES};
+use crate::images::{PIECE_BYTES, ServedContent};
 
 /// Texts up to this size are copied behind the head. Bytes.
 const COPIED_BYTES_MAX: usize = 1024;
@@ -21,7 +21,7 @@ const COPIED_BYTES_MAX: usize = 1024;
 pub(super) struct Body {
     left: Left,
     /// What file parts are cut from.
-    content: Option<Content>,
+    content: Option<ServedContent>,
     /// Said when the kernel has taken the last byte.
     pub(super) delivery: Option<Delivery>,
     /// Whether the connection goes on after it.
@@ -84,7 +84,7 @@ enum Segment {
 #[derive(Debug)]
 pub(super) enum Next {
     /// Send this behind what has been written to the head. `more`: it is not the last.
-    Send { part: Part, more: bool },
+    Send { part: SendBody, more: bool },
     /// Nothing can be sent before this range is resident.
     Missing(Range<u64>),
     /// Nothing can be sent before the client has acknowledged all but so many bytes; then
@@ -100,7 +100,7 @@ pub(super) enum Next {
 impl Body {
     pub(super) fn new(
         payload: ResponsePayload,
-        content: Option<&Content>,
+        content: Option<&ServedContent>,
         delivery: Option<Delivery>,
         keeps: bool,
     ) -> Self {
@@ -200,7 +200,7 @@ impl Body {
         }
     }
 
-    pub(super) fn content(&self) -> Option<&Content> {
+    pub(super) fn content(&self) -> Option<&ServedContent> {
         self.content.as_ref()
     }
 
@@ -219,9 +219,9 @@ impl Body {
                 self.left = Left::Nothing;
                 let part = if text.len() <= COPIED_BYTES_MAX {
                     head.extend_from_slice(text.as_bytes());
-                    Part::Nothing
+                    SendBody::Nothing
                 } else {
-                    Part::Bytes(match text {
+                    SendBody::Bytes(match text {
                         Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
                         Cow::Owned(text) => Bytes::from(text),
                     })
@@ -250,7 +250,7 @@ impl Body {
                 }
                 let Some(Segment::File(range)) = segments.last() else {
                     self.left = Left::Nothing;
-                    return Next::Send { part: Part::Nothing, more: false };
+                    return Next::Send { part: SendBody::Nothing, more: false };
                 };
                 let range = range.clone();
                 // After the last file part comes the closing line.
@@ -284,7 +284,7 @@ impl Body {
         let Some(content) = &self.content else { return Cut::Changed };
         if let Some(bytes) = content.inline_bytes() {
             let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-            let part = Part::Bytes(bytes.slice(bound(range.start)..bound(range.end)));
+            let part = SendBody::Bytes(bytes.slice(bound(range.start)..bound(range.end)));
             return Cut::Part { part, end: range.end, is_awaited: false };
         }
         let ready = self.ready.take().filter(|ready| ready.range.start == range.start);
@@ -292,7 +292,7 @@ impl Body {
             self.copied += range.end - range.start;
             return match bytes {
                 Some(bytes) => {
-                    Cut::Part { part: Part::Bytes(bytes), end: range.end, is_awaited: false }
+                    Cut::Part { part: SendBody::Bytes(bytes), end: range.end, is_awaited: false }
                 }
                 None => Cut::Changed,
             };
@@ -304,7 +304,7 @@ impl Body {
         let end = chunk.end;
         if !is_copied {
             (self.is_referenced, self.copied) = (true, 0);
-            let part = Part::File { content: content.clone(), range: chunk };
+            let part = SendBody::File { content: content.clone(), range: chunk };
             return Cut::Part { part, end, is_awaited: false };
         }
         let is_awaited = is_last && self.is_referenced;
@@ -313,7 +313,7 @@ impl Body {
         }
         self.copied += end - chunk.start;
         match content.copy(&chunk) {
-            Some(bytes) => Cut::Part { part: Part::Bytes(bytes), end, is_awaited },
+            Some(bytes) => Cut::Part { part: SendBody::Bytes(bytes), end, is_awaited },
             None => Cut::Changed,
         }
     }
@@ -321,7 +321,7 @@ impl Body {
 
 enum Cut {
     Part {
-        part: Part,
+        part: SendBody,
         /// Where it ends.
         end: u64,
         /// Nothing follows before the client has acknowledged it: it must not be kept back.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Timeouts;
 use super::answer::Asking;
 use super::body::{Body, Waits};
-use crate::engine::stream::{ConnectionId, SendError};
+use crate::engine::stream::{ConnectionId, TcpSendError};
 use crate::http::input::RequestInput;
 use crate::http::limits::{
     ACKNOWLEDGE_PAUSE, ACKNOWLEDGE_PAUSE_MAX, CROWD_SHARE, STILL_MIN, STILL_SENDING_MIN,
@@ -54,7 +54,7 @@ pub(super) struct Connection {
     pub(super) first_byte: Option<Instant>,
     /// The client sends no more.
     pub(super) has_ended: bool,
-    pub(super) failed: Option<SendError>,
+    pub(super) failed: Option<TcpSendError>,
     /// It is given up: what the kernel holds for the client is thrown away.
     pub(super) is_cut: bool,
     /// A send is with the driver.

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::{Fault, Running};
-use crate::images::{CleanPath, Refusal};
+use crate::images::{CleanPath, NameRefusal};
 use crate::observe::events::{BootStage, EventKind, EventWeight, MachineEvent};
 use crate::observe::pace::{EventSource, append_unsaid_count};
 use crate::serve::shelf::Origin;
 use crate::serve::stage::{self, stage_of};
-use crate::snapshot::Published;
+use crate::snapshot::PublishedState;
 
 /// Events of one core in a second. What is beyond is not said: a person can not read it, and
 /// formatting it would cost more than serving a small file.
@@ -73,7 +73,7 @@ impl Running {
     pub(super) fn say_refused(
         &mut self,
         peer: SocketAddr,
-        refusal: Refusal,
+        refusal: NameRefusal,
         told: impl FnOnce() -> (String, String),
     ) {
         if self.may_say() {
@@ -134,7 +134,7 @@ impl Running {
         stage_of(&self.published().load().snapshot, &delivery.path.display(), delivery.origin)
     }
 
-    fn published(&self) -> &Published {
+    fn published(&self) -> &PublishedState {
         &self.shelf.names().published
     }
 

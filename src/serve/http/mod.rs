@@ -31,9 +31,9 @@ use super::flights::{Inquiry, Report, UnderWay};
 use super::pulse::Pulse;
 use super::shelf::{Names, Reply, Shelf};
 use crate::engine::datapath::Datapath;
-use crate::engine::mailbox::{Bell, Letters, Mailbox};
+use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
 use crate::engine::stream::{
-    CONNECTIONS_PER_DRIVER_MAX, ConnectionId, Driver, Event, Part, SendError, Wait,
+    CONNECTIONS_PER_DRIVER_MAX, ConnectionId, SendBody, TcpDriver, TcpEvent, TcpSendError, TurnWait,
 };
 use crate::http::admission::{AdmissionOutcome, ConnectionAdmission};
 use crate::http::head::DateHeader;
@@ -46,7 +46,7 @@ use crate::http::limits::{
 use crate::http::request::{BadHead, HttpVersion, RequestHead};
 use crate::http::respond::{self, ResponsePlan};
 use crate::http::schedule::{SLOTS, SMALL_BYTES, ScheduleTick, SendSchedule, TRICKLE_BYTES};
-use crate::images::{CleanPath, Content, Owed, Refusal, Urgency};
+use crate::images::{CleanPath, NameRefusal, OwedAnswer, PieceUrgency, ServedContent};
 use crate::observe;
 use crate::observe::counters::SharedCount;
 use crate::observe::events::EventSender;
@@ -198,8 +198,8 @@ pub struct Core {
     counters: Arc<HttpCounters>,
     pulse: Pulse,
     datapath: Datapath,
-    letters: Letters<Letter>,
-    mailbox: Mailbox<Letter>,
+    letters: MailboxSender<Letter>,
+    mailbox: CoreMailbox<Letter>,
 }
 
 /// What workers hand back to the core.
@@ -207,7 +207,7 @@ pub struct Core {
 enum Letter {
     Named(Question, Reply),
     /// The page of a directory.
-    Listed(Question, Result<String, Refusal>),
+    Listed(Question, Result<String, NameRefusal>),
     /// A range of a file is resident, or was so small that it has been copied.
     Resident(Question, Option<Copied>),
     /// Control: what is under way?
@@ -233,8 +233,8 @@ impl Core {
         drain: &Drain,
         busy: &Arc<AtomicU32>,
         datapath: Datapath,
-    ) -> io::Result<(Self, Bell)> {
-        let (letters, mailbox) = Mailbox::new()?;
+    ) -> io::Result<(Self, MailboxBell)> {
+        let (letters, mailbox) = CoreMailbox::new()?;
         let bell = mailbox.bell();
         let core = Self {
             listeners,
@@ -272,14 +272,14 @@ impl Core {
     pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), String> {
         let failed = |error: io::Error| format!("the sockets of an HTTP core failed: {error}");
         let mut running = self.start()?;
-        running.turn(Wait::No).map_err(failed)?;
+        running.turn(TurnWait::No).map_err(failed)?;
         ready();
         running.serve().map_err(failed)
     }
 
     fn start(self) -> Result<Running, String> {
         let failed = |error: io::Error| format!("the sockets of an HTTP core failed: {error}");
-        let mut driver = Driver::new(self.datapath).map_err(|error| error.to_string())?;
+        let mut driver = TcpDriver::new(self.datapath).map_err(|error| error.to_string())?;
         driver.listen_to(&self.mailbox).map_err(failed)?;
         for listener in self.listeners {
             driver.listen(listener).map_err(failed)?;
@@ -326,7 +326,7 @@ impl Core {
 
 /// The core at work.
 struct Running {
-    driver: Driver,
+    driver: TcpDriver,
     connections: Connections,
     admission: ConnectionAdmission<ConnectionId>,
     /// How many may run.
@@ -341,8 +341,8 @@ struct Running {
     busy: Arc<AtomicU32>,
     counters: Arc<HttpCounters>,
     pulse: Pulse,
-    letters: Letters<Letter>,
-    mailbox: Mailbox<Letter>,
+    letters: MailboxSender<Letter>,
+    mailbox: CoreMailbox<Letter>,
     /// Connections that are being told to come again.
     refusals: usize,
     /// When connections are given up next where all are taken.
@@ -386,7 +386,7 @@ impl Running {
     }
 
     /// How long the next turn may sleep.
-    fn patience(&self) -> Wait {
+    fn patience(&self) -> TurnWait {
         let again = (!self.postponed.is_empty()).then_some(self.ask_again_at);
         let end = self.drained_at.map(|since| since + DRAIN_MAX);
         let turn = self.schedule.next_timeout().map(|at| self.began + Duration::from_nanos(at));
@@ -394,49 +394,49 @@ impl Running {
         let next = [self.alarms.next(), again, end, turn, give_up].into_iter().flatten().min();
         let next = next.map(|at| at.saturating_duration_since(self.now));
         match [next, self.pulse.every()].into_iter().flatten().min() {
-            Some(Duration::ZERO) => Wait::No,
-            Some(time) => Wait::AtMost(time),
-            None => Wait::Forever,
+            Some(Duration::ZERO) => TurnWait::No,
+            Some(time) => TurnWait::AtMost(time),
+            None => TurnWait::Forever,
         }
     }
 
     /// Collects what has come, then looks at each connection that it concerns. Names are looked up
     /// only after all is collected: that is why the requests of a turn may share what is found.
-    fn turn(&mut self, wait: Wait) -> io::Result<()> {
+    fn turn(&mut self, wait: TurnWait) -> io::Result<()> {
         let Self { driver, connections, schedule, touched, now, plan, .. } = self;
         let (timeouts, mut sent, mut accept_failed) = (plan.timeouts, 0, None);
         driver.turn(wait, |event| {
             let id = match event {
-                Event::Accepted { id, peer } => {
+                TcpEvent::Accepted { id, peer } => {
                     connections.put(Box::new(Connection::new(id, peer, timeouts, *now)));
                     id
                 }
-                Event::Received { id, .. }
-                | Event::Ended { id, .. }
-                | Event::Sent { id, .. }
-                | Event::SendFailed { id, .. } => id,
-                Event::AcceptFailed(error) => {
+                TcpEvent::Received { id, .. }
+                | TcpEvent::Ended { id, .. }
+                | TcpEvent::Sent { id, .. }
+                | TcpEvent::SendFailed { id, .. } => id,
+                TcpEvent::AcceptFailed(error) => {
                     accept_failed = Some(error);
                     return;
                 }
-                Event::Woken => return,
+                TcpEvent::Woken => return,
             };
             let Some(connection) = connections.get_mut(id) else { return };
             match event {
-                Event::Received { bytes, .. } => connection.received(bytes),
-                Event::Ended { is_reset, .. } => {
+                TcpEvent::Received { bytes, .. } => connection.received(bytes),
+                TcpEvent::Ended { is_reset, .. } => {
                     connection.has_ended = true;
                     if is_reset {
-                        connection.failed = Some(SendError::Gone);
+                        connection.failed = Some(TcpSendError::Gone);
                     }
                 }
-                Event::Sent { bytes, left, .. } => {
+                TcpEvent::Sent { bytes, left, .. } => {
                     sent += bytes;
                     schedule.taken(id, bytes);
                     connection.sent(bytes, left);
                 }
-                Event::SendFailed { why, .. } => connection.failed = Some(why),
-                Event::Accepted { .. } | Event::AcceptFailed(_) | Event::Woken => {}
+                TcpEvent::SendFailed { why, .. } => connection.failed = Some(why),
+                TcpEvent::Accepted { .. } | TcpEvent::AcceptFailed(_) | TcpEvent::Woken => {}
             }
             if !std::mem::replace(&mut connection.is_touched, true) {
                 touched.push(id);
@@ -740,8 +740,10 @@ impl Running {
                         Progress::Underway => return true,
                         Progress::Done { keeps: true } => connection.stage = Stage::Reading,
                         Progress::Done { keeps: false } => return self.leave(connection),
-                        Progress::Changed => return self.fail(connection, SendError::ContentGone),
-                        Progress::Gone => return self.fail(connection, SendError::Gone),
+                        Progress::Changed => {
+                            return self.fail(connection, TcpSendError::ContentGone);
+                        }
+                        Progress::Gone => return self.fail(connection, TcpSendError::Gone),
                     }
                 }
                 Stage::Reading => match self.read(connection) {
@@ -809,16 +811,16 @@ impl Running {
             return false;
         }
         let told = respond::encode_overloaded(self.date.at(self.today));
-        self.driver.send(connection.id, &told, Part::Nothing, false);
+        self.driver.send(connection.id, &told, SendBody::Nothing, false);
         self.leave(connection)
     }
 
     /// The client is gone, or the file has been cut short.
-    fn fail(&mut self, connection: &mut Connection, why: SendError) -> bool {
+    fn fail(&mut self, connection: &mut Connection, why: TcpSendError) -> bool {
         match &mut connection.stage {
             Stage::Sending(body) => {
                 self.counters.aborted.add(1);
-                if let (SendError::ContentGone, Some(delivery)) = (why, body.delivery.take()) {
+                if let (TcpSendError::ContentGone, Some(delivery)) = (why, body.delivery.take()) {
                     self.say_changed(connection.peer, &delivery);
                 }
             }
@@ -885,7 +887,7 @@ impl Running {
                 connection.first_byte = Some(self.now);
                 if is_awaited {
                     connection.stage = Stage::Inviting;
-                    self.send(connection, CONTINUE, Part::Nothing, false);
+                    self.send(connection, CONTINUE, SendBody::Nothing, false);
                 }
                 Read::Something
             }
@@ -935,7 +937,7 @@ impl Running {
         connection: &mut Connection,
         request: &RequestHead<'_>,
         plan: ResponsePlan<'_>,
-        content: Option<&Content>,
+        content: Option<&ServedContent>,
         delivery: Option<Delivery>,
     ) {
         self.begin_answer(
@@ -954,7 +956,7 @@ impl Running {
         version: HttpVersion,
         keeps_alive: bool,
         plan: ResponsePlan<'_>,
-        content: Option<&Content>,
+        content: Option<&ServedContent>,
         delivery: Option<Delivery>,
     ) {
         if plan.status.is_refusal() {
@@ -1012,7 +1014,7 @@ impl Running {
         let (part, more) = match next {
             Next::Send { part, more } => (part, more),
             Next::Nothing if self.head.is_empty() => return self.finish(connection),
-            Next::Nothing => (Part::Nothing, false),
+            Next::Nothing => (SendBody::Nothing, false),
             Next::Changed => return Progress::Changed,
             Next::Missing(_) | Next::Unsure(_) => {
                 if let Next::Missing(range) = next {
@@ -1022,10 +1024,10 @@ impl Running {
                     return Progress::Underway;
                 }
                 // The head goes ahead: a loader waits for the first byte (H-10).
-                (Part::Nothing, false)
+                (SendBody::Nothing, false)
             }
         };
-        if let Part::File { content, range } = &part
+        if let SendBody::File { content, range } = &part
             && leave == u64::MAX
             && range.end - range.start > TRICKLE_BYTES
             && let Some(piece) = content.claim_next_missing(range)
@@ -1038,7 +1040,7 @@ impl Running {
                 .names()
                 .images
                 .workers()
-                .read(Urgency::InTurn, move || content.populate(piece));
+                .read(PieceUrgency::InTurn, move || content.populate(piece));
         }
         let head = std::mem::take(&mut self.head);
         self.send(connection, &head, part, more || ends);
@@ -1051,7 +1053,7 @@ impl Running {
         Progress::Underway
     }
 
-    fn send(&mut self, connection: &mut Connection, head: &[u8], part: Part, more: bool) {
+    fn send(&mut self, connection: &mut Connection, head: &[u8], part: SendBody, more: bool) {
         connection.is_sending = true;
         connection.clock.move_on(self.now);
         self.driver.send(connection.id, head, part, more);
@@ -1101,11 +1103,12 @@ impl Running {
         let is_copied = body.is_small_part() || (is_trickle && body.may_be_copied());
         // The end of an answer is not for a long line: no trickle may be made of it.
         let is_in_line = body.is_ordered && !is_copied && body.may_be_copied();
-        let urgency = if is_in_line { Urgency::InTurn } else { Urgency::Soon };
+        let urgency = if is_in_line { PieceUrgency::InTurn } else { PieceUrgency::Soon };
         body.reading = is_in_line.then_some(question.number);
         let job = move || {
             // Told whatever becomes of it. What is not there then is asked for again.
-            let owed = Owed::new(|copy| letters.send(Letter::Resident(question, copy)), |_| None);
+            let owed =
+                OwedAnswer::new(|copy| letters.send(Letter::Resident(question, copy)), |_| None);
             if is_copied {
                 let bytes = content.copy(&range);
                 return owed.pay(Some(Copied { range, bytes }));
@@ -1140,11 +1143,12 @@ impl Running {
         body.aside = Some(question.number);
         let letters = self.letters.clone();
         let job = move || {
-            let owed = Owed::new(|copy| letters.send(Letter::Resident(question, copy)), |_| None);
+            let owed =
+                OwedAnswer::new(|copy| letters.send(Letter::Resident(question, copy)), |_| None);
             let bytes = content.copy(&range);
             owed.pay(Some(Copied { range, bytes }));
         };
-        if self.shelf.names().images.workers().read(Urgency::Soon, job).is_err() {
+        if self.shelf.names().images.workers().read(PieceUrgency::Soon, job).is_err() {
             body.aside = None;
         }
     }

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use crate::http::media::find_media_type;
-use crate::images::{CleanPath, Content};
+use crate::images::{CleanPath, ServedContent};
 
 /// Names that are remembered at a time; a turn that asks for more looks the others up each time.
 const NAMES_MAX: usize = 32;
@@ -26,7 +26,7 @@ pub(super) struct Named {
     pub(super) path: Rc<CleanPath>,
     /// Its Content-Type.
     pub(super) media: &'static str,
-    pub(super) content: Content,
+    pub(super) content: ServedContent,
 }
 
 impl Recent {
@@ -34,7 +34,7 @@ impl Recent {
         self.names.iter().find(|(known, _)| known == target).map(|(_, named)| named.clone())
     }
 
-    pub(super) fn remember(&mut self, target: &[u8], path: &CleanPath, content: &Content) {
+    pub(super) fn remember(&mut self, target: &[u8], path: &CleanPath, content: &ServedContent) {
         if self.names.len() < NAMES_MAX {
             let media = find_media_type(path.as_bytes());
             let named = Named { path: Rc::new(path.clone()), media, content: content.clone() };

@@ -9,10 +9,10 @@ use std::sync::mpsc::{Sender, channel};
 
 use super::*;
 use crate::engine::net;
-use crate::images::{Images, Workers, clean};
-use crate::render::Renderer;
+use crate::images::{DiskWorkers, ImageStore, clean_path_name};
+use crate::render::TemplateRenderer;
 use crate::serve::shelf::{Answer, Origin};
-use crate::snapshot::{Published, Snapshot};
+use crate::snapshot::{PublishedState, Snapshot};
 
 /// A core that is turned by hand, whose template `slow` is not rendered before the gate opens.
 struct Rig {
@@ -27,7 +27,7 @@ impl Rig {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("slow.j2"), "template").unwrap();
         std::fs::write(root.path().join("other"), "content of another file").unwrap();
-        let images = Images::open(root.path(), Workers::start().unwrap()).unwrap();
+        let images = ImageStore::open(root.path(), DiskWorkers::start().unwrap()).unwrap();
         let (gate, opened) = channel();
         let opened = Mutex::new(opened);
         let render = move || {
@@ -36,12 +36,12 @@ impl Rig {
         };
         let names = Arc::new(Names {
             images,
-            published: Published::new(Snapshot::default()),
-            renderer: Renderer::pretended(render),
+            published: PublishedState::new(Snapshot::default()),
+            renderer: TemplateRenderer::pretended(render),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         });
-        let listener = net::tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let listener = net::open_tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let address = listener.local_addr().unwrap();
         let (events, _) = observe::events::open_event_queue();
         let (plan, drain) = (HttpPlan::default(), Drain::default());
@@ -56,7 +56,7 @@ impl Rig {
         let began = Instant::now();
         while !is_so(&mut self.running) {
             assert!(began.elapsed() < Duration::from_secs(10), "it never came");
-            self.running.turn(Wait::AtMost(Duration::from_millis(10))).unwrap();
+            self.running.turn(TurnWait::AtMost(Duration::from_millis(10))).unwrap();
         }
     }
 
@@ -79,7 +79,7 @@ fn a_worker_that_breaks_off_costs_its_request_and_no_place() {
         let (mut client, _) = rig.ask();
         drop(std::mem::replace(&mut rig.gate, channel().0)); // the template panics
         rig.until(|running| running.connections.ids().iter().all(|id| !is_asking(running, *id)));
-        rig.running.turn(Wait::AtMost(Duration::from_millis(10))).unwrap();
+        rig.running.turn(TurnWait::AtMost(Duration::from_millis(10))).unwrap();
         let mut answer = [0; 4096];
         let len = client.read(&mut answer).unwrap();
         let answer = String::from_utf8_lossy(&answer[..len]);
@@ -96,8 +96,9 @@ fn an_answer_to_another_question_of_the_same_connection_is_dropped() {
     for datapath in [Datapath::IoUring, Datapath::Epoll] {
         let mut rig = Rig::new(datapath);
         let (mut client, id) = rig.ask();
-        let other = rig.running.shelf.names().images.find_waiting(&clean(b"other").unwrap());
-        let crate::images::Found::Content(other) = other else { panic!("{other:?}") };
+        let other =
+            rig.running.shelf.names().images.find_waiting(&clean_path_name(b"other").unwrap());
+        let crate::images::CatalogAnswer::Content(other) = other else { panic!("{other:?}") };
         // The letters and the second tries of questions that this connection has asked before.
         let numbers = 0..rig.running.questions;
         for number in numbers.chain([rig.running.questions + 1]) {
@@ -115,7 +116,7 @@ fn an_answer_to_another_question_of_the_same_connection_is_dropped() {
         assert_eq!(rig.running.questions, asked, "asked once more");
         rig.gate.send(()).unwrap();
         rig.until(|running| !is_asking(running, id));
-        rig.running.turn(Wait::No).unwrap();
+        rig.running.turn(TurnWait::No).unwrap();
         let mut answer = [0; 4096];
         let len = client.read(&mut answer).unwrap();
         let answer = String::from_utf8_lossy(&answer[..len]);
@@ -132,7 +133,7 @@ fn a_name_that_no_worker_finds_in_time_is_answered_503() {
     rig.running.plan.timeouts.stall = Duration::from_millis(100);
     let (mut client, id) = rig.ask();
     rig.until(|running| !is_asking(running, id));
-    rig.running.turn(Wait::No).unwrap();
+    rig.running.turn(TurnWait::No).unwrap();
     let mut answer = [0; 4096];
     let len = client.read(&mut answer).unwrap();
     assert!(answer[..len].starts_with(b"HTTP/1.1 503 "), "{}", answer[..len].escape_ascii());

@@ -96,7 +96,7 @@ impl Journal {
         names: &Names,
         peer: SocketAddr,
         told: (String, String),
-        refusal: images::Refusal,
+        refusal: images::NameRefusal,
         left_out: &SharedCount,
     ) {
         self.push(now, left_out, || {
@@ -247,10 +247,10 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::images::{Images, Workers};
+    use crate::images::{DiskWorkers, ImageStore};
     use crate::observe::events;
-    use crate::render::Renderer;
-    use crate::snapshot::{Published, Snapshot};
+    use crate::render::TemplateRenderer;
+    use crate::snapshot::{PublishedState, Snapshot};
     use crate::tftp::transfer::TransferTally;
 
     fn end(host: u32, outcome: TransferOutcome) -> End {
@@ -269,9 +269,9 @@ mod tests {
     fn a_flood_is_a_few_lines_with_a_count_and_a_storm_is_told_whole() {
         let directory = tempfile::tempdir().unwrap();
         let names = Names {
-            images: Images::open(directory.path(), Workers::start().unwrap()).unwrap(),
-            published: Published::new(Snapshot::default()),
-            renderer: Renderer::default(),
+            images: ImageStore::open(directory.path(), DiskWorkers::start().unwrap()).unwrap(),
+            published: PublishedState::new(Snapshot::default()),
+            renderer: TemplateRenderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         };
@@ -289,7 +289,14 @@ mod tests {
             );
             let denied = (String::from("f"), String::from("f: a directory"));
             let peer = end(host, TransferOutcome::Displaced).peer;
-            journal.refused(start, &names, peer, denied, images::Refusal::NotRegular, &left_out);
+            journal.refused(
+                start,
+                &names,
+                peer,
+                denied,
+                images::NameRefusal::NotRegular,
+                &left_out,
+            );
         }
         let said = || {
             printed

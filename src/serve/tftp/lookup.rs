@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Letter, Running, mtu_of};
-use crate::images::{self, COPY_FREE, CleanPath, Content, Owed, WeakContent};
+use crate::images::{self, COPY_FREE, CleanPath, OwedAnswer, ServedContent, WeakServedContent};
 use crate::serve::quirks;
 use crate::serve::shelf::{Answer, Ask, Names, Origin, Reply};
 use crate::tftp::Tick;
@@ -43,7 +43,7 @@ pub(super) struct Asked {
 
 impl Asked {
     /// Whether bytes of this content are read before anything can be sent.
-    fn needs_disk(&self, content: &Content) -> bool {
+    fn needs_disk(&self, content: &ServedContent) -> bool {
         self.mode == TransferMode::Netascii || self.is_plain && content.inline_bytes().is_none()
     }
 }
@@ -62,11 +62,11 @@ pub(super) struct Held {
 /// How much of its content a transfer holds. Before the client's first ACK it is next to nothing.
 #[derive(Debug)]
 pub(super) enum Carried {
-    Whole(Content),
+    Whole(ServedContent),
     /// A file that others hold, or the images until they need its place.
-    Known(WeakContent),
+    Known(WeakServedContent),
     /// The first octets of a copy.
-    Start(Content),
+    Start(ServedContent),
 }
 
 impl Held {
@@ -88,7 +88,7 @@ impl Running {
         request: &StoredReadRequest,
     ) {
         let name = request.name();
-        let path = match images::clean_tftp(name) {
+        let path = match images::clean_tftp_name(name) {
             Ok(path) => path,
             Err(refusal) => {
                 let why = format!("{}: {refusal}", name.escape_ascii());
@@ -106,8 +106,8 @@ impl Running {
         }
         options.block_size_max = options.block_size_max.min(mtu.saturating_sub(overhead));
         self.table.restrict(id, options);
-        let repaired =
-            images::without_trailing_garbage(name).and_then(|name| images::clean_tftp(name).ok());
+        let repaired = images::strip_trailing_garbage(name)
+            .and_then(|name| images::clean_tftp_name(name).ok());
         let ask = Ask { path, repaired, peer: peer.ip(), local: local.address, over_http: false };
         let mode = request.mode();
         let is_plain =
@@ -133,11 +133,14 @@ impl Running {
             return self.read(prepare(&names, id, asked, reply));
         }
         let (letters, later) = (self.letters.clone(), Arc::clone(&asked));
-        let owed = Owed::new(
+        let owed = OwedAnswer::new(
             move |reply| letters.send(prepare(&names, id, later, reply)),
             |panicked| {
-                let refusal =
-                    if panicked { images::Refusal::ReadFailed } else { images::Refusal::Busy };
+                let refusal = if panicked {
+                    images::NameRefusal::ReadFailed
+                } else {
+                    images::NameRefusal::Busy
+                };
                 Reply::Refused(refusal, "every worker is busy and the queue is full".into())
             },
         );
@@ -162,7 +165,7 @@ impl Running {
             }
             Reply::Directory => {
                 let why = format!("{}: a directory", path.display());
-                self.refuse_open(id, path, images::Refusal::NotRegular, why);
+                self.refuse_open(id, path, images::NameRefusal::NotRegular, why);
             }
             Reply::Refused(refusal, why) => self.refuse_open(id, path, refusal, why),
         }
@@ -180,11 +183,11 @@ impl Running {
                 self.table.set_len(id, len);
                 self.table.resume(id);
             }
-            Reply::Refused(images::Refusal::Busy | images::Refusal::TooMany, _) => {
+            Reply::Refused(images::NameRefusal::Busy | images::NameRefusal::TooMany, _) => {
                 self.counters.busy.add(1);
                 self.postponed.push((id, now + SECURE_PAUSE));
             }
-            Reply::Refused(images::Refusal::ReadFailed, _) => {
+            Reply::Refused(images::NameRefusal::ReadFailed, _) => {
                 self.table.failed(now, id, TransferFailure::Unreadable)
             }
             _ => self.table.failed(now, id, TransferFailure::ContentLost),
@@ -195,10 +198,10 @@ impl Running {
         &mut self,
         id: TransferId,
         path: &CleanPath,
-        refusal: images::Refusal,
+        refusal: images::NameRefusal,
         why: String,
     ) {
-        if matches!(refusal, images::Refusal::Busy | images::Refusal::TooMany) {
+        if matches!(refusal, images::NameRefusal::Busy | images::NameRefusal::TooMany) {
             self.counters.busy.add(1);
             self.journal.busy(Instant::now(), &why, self.counters.busy.read());
             // An ERROR is final for a ROM; silence makes it ask again.
@@ -216,7 +219,7 @@ impl Running {
         id: TransferId,
         peer: SocketAddr,
         name: String,
-        refusal: images::Refusal,
+        refusal: images::NameRefusal,
         why: String,
     ) {
         let left_out = &self.counters.events_left_out;
@@ -244,7 +247,7 @@ fn prepare(_: &Names, id: TransferId, asked: Arc<Asked>, reply: Reply) -> Letter
     let Reply::Content(answer) = reply else { return opened(asked, reply, None) };
     let (content, is_text) = (&answer.content, asked.mode == TransferMode::Netascii);
     if is_text && content.len() > NETASCII_OCTETS_MAX as u64 {
-        let refusal = images::Refusal::TooLarge;
+        let refusal = images::NameRefusal::TooLarge;
         return opened(asked, Reply::Refused(refusal, format!("as netascii: {refusal}")), None);
     }
     let is_whole = match () {
@@ -259,14 +262,14 @@ fn prepare(_: &Names, id: TransferId, asked: Arc<Asked>, reply: Reply) -> Letter
     let start = content.read_start(octets).and_then(|start| match is_text {
         true => netascii::translate_netascii(&start)
             .map(Into::into)
-            .map_err(|_| images::Refusal::TooLarge),
+            .map_err(|_| images::NameRefusal::TooLarge),
         false => Ok(start),
     });
     match start {
         Ok(start) => {
             let (meta, of) = (content.meta(), (!is_whole).then_some(content.len()));
             let start = start.slice(..start.len().min(octets));
-            let content = Content::copy_of(start, meta.etag.clone(), meta.mtime, None);
+            let content = ServedContent::copy_of(start, meta.etag.clone(), meta.mtime, None);
             opened(asked, Reply::Content(Answer { content, ..answer }), of)
         }
         Err(refusal) => {
@@ -293,8 +296,9 @@ pub(super) fn prepare_whole(
 
 /// T-8: the whole file with CR LF line ends, in memory, one copy for all who ask for it.
 fn translated(names: &Names, asked: &Asked, answer: Answer) -> Reply {
-    let translate =
-        |bytes: &[u8]| netascii::translate_netascii(bytes).map_err(|_| images::Refusal::TooLarge);
+    let translate = |bytes: &[u8]| {
+        netascii::translate_netascii(bytes).map_err(|_| images::NameRefusal::TooLarge)
+    };
     match names.images.translated(&answer.content, asked.ask.peer, translate) {
         Ok(content) => Reply::Content(Answer { content, ..answer }),
         Err(refusal) => Reply::Refused(refusal, format!("as netascii: {refusal}")),
@@ -302,8 +306,8 @@ fn translated(names: &Names, asked: &Asked, answer: Answer) -> Reply {
 }
 
 /// T-53: the code for the wire; the log has the reason.
-fn wire_refusal(refusal: images::Refusal) -> TftpRefusal {
-    use images::Refusal as R;
+fn wire_refusal(refusal: images::NameRefusal) -> TftpRefusal {
+    use images::NameRefusal as R;
     match refusal {
         R::NotFound => TftpRefusal::NOT_FOUND,
         R::DotDot

@@ -21,12 +21,13 @@ use super::pulse::Pulse;
 use super::shelf::{Names, Reply, Shelf};
 use super::spin::Spin;
 use crate::engine::datapath::Datapath;
-use crate::engine::mailbox::{Bell, Letters, Mailbox};
+use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
 use crate::engine::net;
 use crate::engine::udp::{
-    Blocks, Completion, Driver, SendError, SocketId, Source, Target, Wait, blocks_per_send,
+    BlockBatch, DatagramSource, DatagramTarget, SocketId, TurnWait, UdpCompletion, UdpDriver,
+    UdpSendError, count_blocks_per_send,
 };
-use crate::images::{self, Content, Owed, Urgency};
+use crate::images::{self, OwedAnswer, PieceUrgency, ServedContent};
 use crate::model::machine::Machine;
 use crate::model::network::Ipv4Network;
 use crate::observe::counters::SharedCount;
@@ -112,8 +113,8 @@ pub struct Core {
     events: EventSender,
     drain: Drain,
     http_busy: HttpBusy,
-    letters: Letters<Letter>,
-    mailbox: Mailbox<Letter>,
+    letters: MailboxSender<Letter>,
+    mailbox: CoreMailbox<Letter>,
     counters: Arc<TftpCounters>,
     pulse: Pulse,
 }
@@ -133,8 +134,8 @@ impl Core {
         events: &EventSender,
         drain: &Drain,
         http_busy: &HttpBusy,
-    ) -> io::Result<(Self, Bell)> {
-        let (letters, mailbox) = Mailbox::new()?;
+    ) -> io::Result<(Self, MailboxBell)> {
+        let (letters, mailbox) = CoreMailbox::new()?;
         let bell = mailbox.bell();
         let core = Self {
             datapath,
@@ -171,22 +172,22 @@ impl Core {
     /// Serves until drained. `ready` is called once, when datagrams are received.
     pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), String> {
         let mut running = Running::new(self).map_err(|error| error.to_string())?;
-        running.turn(Wait::No)?;
+        running.turn(TurnWait::No)?;
         ready();
         running.serve()
     }
 }
 
 struct Running {
-    driver: Driver,
+    driver: UdpDriver,
     table: TransferTable<Held>,
     shelf: Shelf,
     plan: TftpPlan,
     journal: Journal,
     drain: Drain,
     http_busy: HttpBusy,
-    letters: Letters<Letter>,
-    mailbox: Mailbox<Letter>,
+    letters: MailboxSender<Letter>,
+    mailbox: CoreMailbox<Letter>,
     pulse: Pulse,
     /// Sockets in the driver's order: listening first, then TIDs.
     roles: Vec<SocketRole>,
@@ -204,7 +205,7 @@ struct Running {
     unblocked: Vec<SocketId>,
     /// Transfers whose next blocks found no worker to make them resident, and when they ask again.
     postponed: Vec<(TransferId, Tick)>,
-    failed: Vec<(TransferId, SendError)>,
+    failed: Vec<(TransferId, UdpSendError)>,
     /// Clients on whose way the kernel cuts no sends: their route has a smaller MTU, or their
     /// device cannot.
     unsegmented: HashSet<IpAddr>,
@@ -264,7 +265,7 @@ impl Running {
             pulse,
         } = core;
         let spin = Spin::new(plan.spin);
-        let mut driver = Driver::with_buffers(datapath, plan.receive_buffers)?;
+        let mut driver = UdpDriver::with_buffers(datapath, plan.receive_buffers)?;
         driver.listen_to(&mailbox);
         let mut roles = Vec::new();
         for (address, fd) in sockets.listening {
@@ -332,9 +333,9 @@ impl Running {
 
     /// How long the next turn may sleep: not at all while there is work or the core may poll, else
     /// until the next timer.
-    fn wait(&mut self) -> Wait {
+    fn wait(&mut self) -> TurnWait {
         if !self.starved.is_empty() {
-            return Wait::No;
+            return TurnWait::No;
         }
         let now = self.now();
         let patience = if self.drain.is_ordered() { Some(Duration::from_millis(50)) } else { None };
@@ -349,19 +350,19 @@ impl Running {
         let since = Duration::from_nanos(now.saturating_sub(self.last_busy));
         let poll = self.spin.before_wait(transfers, since);
         match (longest, poll) {
-            (Some(Duration::ZERO), _) => Wait::No,
-            (longest, Some(poll)) => Wait::Poll {
+            (Some(Duration::ZERO), _) => TurnWait::No,
+            (longest, Some(poll)) => TurnWait::Poll {
                 poll: longest.map_or(poll, |longest| poll.min(longest)),
                 then: longest,
             },
-            (Some(time), None) => Wait::AtMost(time),
-            (None, None) => Wait::Forever,
+            (Some(time), None) => TurnWait::AtMost(time),
+            (None, None) => TurnWait::Forever,
         }
     }
 
     /// One batch: collect what has arrived, advance every transfer, queue all sends; the next turn
     /// submits them.
-    fn turn(&mut self, wait: Wait) -> Result<(), String> {
+    fn turn(&mut self, wait: TurnWait) -> Result<(), String> {
         let started = self.started;
         // Looked at when a datagram is there: the order may come while the turn sleeps.
         let drain = &self.drain;
@@ -375,7 +376,7 @@ impl Running {
                 Tick::try_from(started.elapsed().as_nanos()).unwrap_or(Tick::MAX)
             });
             match completion {
-                Completion::Datagram(datagram) => {
+                UdpCompletion::Datagram(datagram) => {
                     if *last_busy != now {
                         spin.heard(Duration::from_nanos(now.saturating_sub(*last_busy)));
                         *last_busy = now;
@@ -399,11 +400,11 @@ impl Running {
                         _ => {}
                     }
                 }
-                Completion::Sent { token, result: Err(error) } => {
+                UdpCompletion::Sent { token, result: Err(error) } => {
                     failed.push((TransferId::from_token(token), error));
                 }
-                Completion::Room(socket) => unblocked.push(socket),
-                Completion::Sent { .. } | Completion::Woken => {}
+                UdpCompletion::Room(socket) => unblocked.push(socket),
+                UdpCompletion::Sent { .. } | UdpCompletion::Woken => {}
             }
         });
         turned.map_err(|error| format!("the sockets of a TFTP core failed: {error}"))?;
@@ -490,7 +491,7 @@ impl Running {
         let now = self.now();
         for (id, error) in std::mem::take(&mut self.failed) {
             match error {
-                SendError::ContentGone => {
+                UdpSendError::ContentGone => {
                     let is_whole = self.table.content(id).is_some_and(|held| held.is_unchanged());
                     let why = if is_whole {
                         TransferFailure::Unreadable
@@ -499,9 +500,9 @@ impl Running {
                     };
                     self.table.failed(now, id, why);
                 }
-                SendError::NoSegments => self.send_single_blocks_to(id),
+                UdpSendError::NoSegments => self.send_single_blocks_to(id),
                 // The network's matter: the datagram is lost, and a timer brings it again.
-                SendError::Other(_) => {}
+                UdpSendError::Other(_) => {}
             }
         }
     }
@@ -571,7 +572,7 @@ impl Running {
                     let (socket, from) =
                         self.senders.way(&mut self.driver, self.first_tid, peer, local, tid);
                     // Lost where the ring is full: a timer brings it again.
-                    let _ = self.driver.send(socket, Target::Ip(peer), from, bytes, NOBODY);
+                    let _ = self.driver.send(socket, DatagramTarget::Ip(peer), from, bytes, NOBODY);
                     if let Some(refusal) =
                         turned_away.filter(|refusal| refusal.code != ErrorCode::UnknownTid)
                     {
@@ -603,7 +604,7 @@ impl Running {
                     let mtu = mtu_of(&mut self.mtus, local.interface);
                     let segments =
                         fits(mtu, peer, block_size) && !self.unsegmented.contains(&peer.ip());
-                    let most = blocks_per_send(block_size).min(self.plan.segments_max);
+                    let most = count_blocks_per_send(block_size).min(self.plan.segments_max);
                     let per_send = if segments { most } else { 1 };
                     let mut known = None;
                     let content = match &held.carried {
@@ -692,7 +693,7 @@ const NOBODY: u64 = u64::MAX;
 struct Run {
     id: TransferId,
     peer: SocketAddr,
-    from: Option<Source>,
+    from: Option<DatagramSource>,
     socket: SocketId,
     first: u16,
     block_size: u16,
@@ -714,9 +715,9 @@ enum Sent {
 }
 
 fn send_run(
-    driver: &mut Driver,
+    driver: &mut UdpDriver,
     run: &Run,
-    content: &Content,
+    content: &ServedContent,
     bytes: std::ops::Range<u64>,
     count: u32,
     per_send: u32,
@@ -728,8 +729,13 @@ fn send_run(
         let end = (start + u64::from(now) * u64::from(run.block_size)).min(bytes.end);
         // Block numbers wrap from 65535 to 0 (T-24).
         let first = run.first.wrapping_add(u16::try_from(done & 0xffff).unwrap_or(0));
-        let blocks =
-            Blocks { content, first, block_size: run.block_size, bytes: start..end, count: now };
+        let blocks = BlockBatch {
+            content,
+            first,
+            block_size: run.block_size,
+            bytes: start..end,
+            count: now,
+        };
         if driver.send_blocks(run.socket, run.peer, run.from, &blocks, run.id.token()).is_err() {
             return Sent::Some(done);
         }
@@ -748,16 +754,16 @@ fn fits(mtu: u16, peer: SocketAddr, block_size: u16) -> bool {
 /// Has a worker make a piece resident. False: every worker is busy and the queue is full.
 fn populate(
     shelf: &Shelf,
-    content: Content,
-    piece: images::Piece,
+    content: ServedContent,
+    piece: images::MemoryPiece,
     then: impl FnOnce() + Send + 'static,
 ) -> bool {
     let job = move || {
         // Told whatever becomes of it. What is not there then is asked for again.
-        let _owed = Owed::new(|()| then(), |_| ());
+        let _owed = OwedAnswer::new(|()| then(), |_| ());
         content.populate(piece);
     };
-    shelf.names().images.workers().read(Urgency::Soon, job).is_ok()
+    shelf.names().images.workers().read(PieceUrgency::Soon, job).is_ok()
 }
 
 /// The MTU of an interface, asked of the system once in a generation. Unknown interfaces count as
@@ -768,7 +774,7 @@ fn mtu_of(mtus: &mut Vec<(u32, u16)>, interface: u32) -> u16 {
         return *mtu;
     }
     // What the system does not tell now, for want of a descriptor, it may tell the next request.
-    let Ok(all) = net::interfaces() else { return ETHERNET };
+    let Ok(all) = net::list_interfaces() else { return ETHERNET };
     let found = all.into_iter().find(|one| one.index == interface);
     let known = found.map(|one| one.mtu).filter(|mtu| *mtu > 0);
     let mtu = known.map_or(ETHERNET, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
@@ -811,22 +817,28 @@ impl Senders {
     /// The socket that answers this peer, and the source to name where the socket does not say it.
     fn way(
         &mut self,
-        driver: &mut Driver,
+        driver: &mut UdpDriver,
         first_tid: (u16, u16),
         peer: SocketAddr,
         local: LocalAddress,
         tid: Option<u16>,
-    ) -> (SocketId, Option<Source>) {
+    ) -> (SocketId, Option<DatagramSource>) {
         if let (IpAddr::V4(address), Some(tid)) = (local.address, tid)
             && let Some(first) = self.first_of(driver, first_tid.0, address)
         {
             return (SocketId(first + tid), None);
         }
-        let source = Source { address: local.address, interface: interface_for(&peer, local) };
+        let source =
+            DatagramSource { address: local.address, interface: interface_for(&peer, local) };
         (socket_for(first_tid, peer, tid), Some(source))
     }
 
-    fn first_of(&mut self, driver: &mut Driver, first_tid: u16, address: Ipv4Addr) -> Option<u16> {
+    fn first_of(
+        &mut self,
+        driver: &mut UdpDriver,
+        first_tid: u16,
+        address: Ipv4Addr,
+    ) -> Option<u16> {
         if let Some((_, first)) = self.of.iter().find(|(known, _)| *known == address) {
             return *first;
         }
@@ -860,11 +872,11 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::engine::net::Binding;
-    use crate::images::{Images, PIECE_BYTES, Workers};
+    use crate::engine::net::SocketBinding;
+    use crate::images::{DiskWorkers, ImageStore, PIECE_BYTES};
     use crate::observe::events;
-    use crate::render::Renderer;
-    use crate::snapshot::{Published, Snapshot};
+    use crate::render::TemplateRenderer;
+    use crate::snapshot::{PublishedState, Snapshot};
 
     const PATIENCE: Duration = Duration::from_secs(10);
     /// Long enough for a block that should not come: blocks take well under a millisecond here.
@@ -873,21 +885,22 @@ mod tests {
 
     fn socket() -> (SocketAddr, OwnedFd) {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let fd = net::udp(&Binding { address, interface: None, shared: false }).unwrap();
-        (net::local_address(&fd).unwrap(), fd)
+        let fd = net::open_udp_socket(&SocketBinding { address, interface: None, shared: false })
+            .unwrap();
+        (net::read_local_address(&fd).unwrap(), fd)
     }
 
     /// A core with one listening and one transfer socket on loopback.
     fn core(
         datapath: Datapath,
         root: &std::path::Path,
-        workers: Workers,
+        workers: DiskWorkers,
         drain: &Drain,
-    ) -> (Core, SocketAddr, Bell) {
+    ) -> (Core, SocketAddr, MailboxBell) {
         let names = Arc::new(Names {
-            images: Images::open(root, workers).unwrap(),
-            published: Published::new(Snapshot::default()),
-            renderer: Renderer::default(),
+            images: ImageStore::open(root, workers).unwrap(),
+            published: PublishedState::new(Snapshot::default()),
+            renderer: TemplateRenderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         });
@@ -931,7 +944,7 @@ mod tests {
         std::fs::write(directory.path().join("image"), [7; 8 * 512]).unwrap();
         let drain = Drain::default();
         let (mut core, server, bell) =
-            core(Datapath::IoUring, directory.path(), Workers::start().unwrap(), &drain);
+            core(Datapath::IoUring, directory.path(), DiskWorkers::start().unwrap(), &drain);
         core.plan.segments_max = 4;
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
@@ -957,7 +970,7 @@ mod tests {
         for datapath in Datapath::ALL {
             let directory = tempfile::tempdir().unwrap();
             let (core, server, _) =
-                core(datapath, directory.path(), Workers::start().unwrap(), &Drain::default());
+                core(datapath, directory.path(), DiskWorkers::start().unwrap(), &Drain::default());
             let mut running = Running::new(core).unwrap();
             let client = SocketAddr::from(([127, 0, 0, 2], 4000));
             let local = LocalAddress { address: server.ip(), interface: 1 };
@@ -965,7 +978,7 @@ mod tests {
             let Some(TableAction::Open { id, .. }) = running.table.poll(0) else {
                 panic!("a request is opened")
             };
-            running.failed.push((id, SendError::NoSegments));
+            running.failed.push((id, UdpSendError::NoSegments));
             running.settle_failures();
             assert_eq!(running.unsegmented, HashSet::from([client.ip()]));
         }
@@ -979,7 +992,7 @@ mod tests {
                 .unwrap()
                 .set_len(2 * PIECE_BYTES + 100_000)
                 .unwrap();
-            let workers = Workers::start().unwrap();
+            let workers = DiskWorkers::start().unwrap();
             let drain = Drain::default();
             let (core, server, bell) = core(datapath, directory.path(), workers.clone(), &drain);
             let (ready, is_ready) = channel();
@@ -998,7 +1011,7 @@ mod tests {
             let shut = gate.write().unwrap();
             let wait_at = |gate: &Arc<RwLock<()>>| {
                 let gate = Arc::clone(gate);
-                workers.read(Urgency::Soon, move || drop(gate.read()))
+                workers.read(PieceUrgency::Soon, move || drop(gate.read()))
             };
             while wait_at(&gate).is_ok() {}
 

@@ -9,8 +9,8 @@ use arbitrary::Unstructured;
 use dhcproto::v4::{DhcpOption, Message, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder};
 use ringboot::config::Config;
-use ringboot::dhcp::decide::{AnswerKind, Arrival, Decision, decide};
-use ringboot::dhcp::lease::{Change, Lease, Leases, State};
+use ringboot::dhcp::decide::{AnswerKind, Decision, IncomingMessage, decide_answer};
+use ringboot::dhcp::lease::{Lease, LeaseChange, LeaseState, LeaseTable};
 use ringboot::dhcp::limits::{FOREVER_S, REPLY_OCTETS_MAX, REPLY_OCTETS_MIN};
 use ringboot::dhcp::policy::DhcpPolicy;
 use ringboot::model::machine::Mac;
@@ -65,8 +65,8 @@ fn policies() -> &'static [DhcpPolicy; 2] {
     })
 }
 
-fn arrival(bytes: &[u8], source: Ipv4Addr, is_unicast: bool) -> Arrival<'_> {
-    Arrival {
+fn arrival(bytes: &[u8], source: Ipv4Addr, is_unicast: bool) -> IncomingMessage<'_> {
+    IncomingMessage {
         bytes,
         source: SocketAddrV4::new(source, 68),
         destination: Some(if is_unicast { SERVER } else { Ipv4Addr::BROADCAST }),
@@ -83,12 +83,12 @@ fn arrival(bytes: &[u8], source: Ipv4Addr, is_unicast: bool) -> Arrival<'_> {
 pub(crate) fn message(bytes: &[u8]) {
     let Some((how, datagram)) = bytes.split_first() else { return };
     let policy = &policies()[0];
-    let mut leases = Leases::new(&policy.subnets);
+    let mut leases = LeaseTable::new(&policy.subnets);
     let from = Ipv4Addr::new(192, 168, 4, how >> 1);
     let arrival = arrival(datagram, from, how & 1 == 1);
     for _ in 0..2 {
-        let decision = decide(&arrival, &leases, policy, START_S, 7);
-        let again = decide(&arrival, &leases, policy, START_S, 7);
+        let decision = decide_answer(&arrival, &leases, policy, START_S, 7);
+        let again = decide_answer(&arrival, &leases, policy, START_S, 7);
         assert_eq!(
             (&decision.answer, &decision.changes),
             (&again.answer, &again.changes),
@@ -134,7 +134,7 @@ fn sound(decision: &Decision, asked: &[u8]) {
     let binds = decision
         .changes
         .iter()
-        .any(|change| matches!(change, Change::Bind(lease) if lease.address == yiaddr));
+        .any(|change| matches!(change, LeaseChange::Bind(lease) if lease.address == yiaddr));
     assert_eq!(
         binds,
         matches!(answer.kind, AnswerKind::Ack | AnswerKind::Bootp),
@@ -154,7 +154,7 @@ struct Holder {
 /// A server, its store, and what its clients were told.
 struct World {
     policy: &'static DhcpPolicy,
-    leases: Leases,
+    leases: LeaseTable,
     now: u64,
     /// What a restart finds.
     rows: BTreeMap<Ipv4Addr, Lease>,
@@ -169,7 +169,7 @@ pub(crate) fn leases(bytes: &[u8]) {
     let policy = &policies()[0];
     let mut world = World {
         policy,
-        leases: Leases::new(&policy.subnets),
+        leases: LeaseTable::new(&policy.subnets),
         now: START_S,
         rows: BTreeMap::new(),
         pending: VecDeque::new(),
@@ -249,7 +249,8 @@ impl World {
         let datagram = datagram(mac, below(input, 3) as u8, ciaddr, giaddr, &options);
         while self.leases.advance(self.now) {}
         let arrival = arrival(&datagram, ciaddr, is_renewing && below(input, 2) == 0);
-        let decision = decide(&arrival, &self.leases, self.policy, self.now, below(input, 256));
+        let decision =
+            decide_answer(&arrival, &self.leases, self.policy, self.now, below(input, 256));
         sound(&decision, &datagram);
         self.leases.begin_commit(&decision.changes, decision.xid, self.now);
         if matches!(kind, DECLINE | RELEASE) {
@@ -259,10 +260,10 @@ impl World {
             }
         }
         let end_s = decision.changes.iter().find_map(|change| match change {
-            Change::Bind(lease) => Some(lease.end_s),
+            LeaseChange::Bind(lease) => Some(lease.end_s),
             _ => None,
         });
-        if decision.changes.iter().any(Change::is_durable) {
+        if decision.changes.iter().any(LeaseChange::is_durable) {
             self.pending.push_back((decision, Holder { mac, system, end_s: end_s.unwrap_or(0) }));
         }
     }
@@ -276,7 +277,7 @@ impl World {
         }
         for change in &decision.changes {
             self.keep(change);
-            let Change::Bind(lease) = change else { continue };
+            let LeaseChange::Bind(lease) = change else { continue };
             if let Some(before) =
                 self.holders.get(&lease.address).filter(|before| before.end_s > self.now)
             {
@@ -301,20 +302,20 @@ impl World {
     }
 
     /// What the store has then.
-    fn keep(&mut self, change: &Change) {
+    fn keep(&mut self, change: &LeaseChange) {
         match change {
-            Change::Bind(lease) => drop(self.rows.insert(lease.address, (**lease).clone())),
-            Change::Release { address, end_s, .. } => {
+            LeaseChange::Bind(lease) => drop(self.rows.insert(lease.address, (**lease).clone())),
+            LeaseChange::Release { address, end_s, .. } => {
                 if let Some(row) = self.rows.get_mut(address) {
-                    (row.state, row.end_s) = (State::Released, *end_s);
+                    (row.state, row.end_s) = (LeaseState::Released, *end_s);
                 }
             }
-            Change::Decline { address, until_s, .. } => {
+            LeaseChange::Decline { address, until_s, .. } => {
                 if let Some(row) = self.rows.get_mut(address) {
-                    (row.state, row.end_s) = (State::Declined, *until_s);
+                    (row.state, row.end_s) = (LeaseState::Declined, *until_s);
                 }
             }
-            Change::Free { address } => drop(self.rows.remove(address)),
+            LeaseChange::Free { address } => drop(self.rows.remove(address)),
             _ => {}
         }
     }
@@ -329,7 +330,7 @@ impl World {
     /// of it.
     fn restart(&mut self) {
         self.pending.clear();
-        self.leases = Leases::new(&self.policy.subnets);
+        self.leases = LeaseTable::new(&self.policy.subnets);
         self.leases.load(self.rows.values().cloned(), self.now);
         self.end_unreserved();
     }

@@ -4,35 +4,36 @@
 use std::time::{Duration, SystemTime};
 
 use arbitrary::Unstructured;
-use ringboot::http::input::{Input, Step};
-use ringboot::http::range::{self, Ranges};
-use ringboot::http::request::{self, Method, Parsed};
-use ringboot::http::respond::{self, Meta, Payload};
+use ringboot::http::input::{InputStep, RequestInput};
+use ringboot::http::range::{self, ByteRanges};
+use ringboot::http::request::{self, HttpMethod, ParsedHead};
+use ringboot::http::respond::{self, RepresentationMeta, ResponsePayload};
 
 /// Length of the file that is asked for.
 const LENGTH: u64 = 100_000;
 
 pub(crate) fn request(bytes: &[u8]) {
-    let Parsed::Whole(asked, length) = request::parse(bytes) else { return };
+    let ParsedHead::Whole(asked, length) = request::parse_request_head(bytes) else { return };
     assert!(length <= bytes.len() && bytes[..length].ends_with(b"\n"));
     assert_eq!(
-        request::parse(&bytes[..length]),
-        Parsed::Whole(asked, length),
+        request::parse_request_head(&bytes[..length]),
+        ParsedHead::Whole(asked, length),
         "what follows changes a head"
     );
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let mtime = now - Duration::from_secs(3600);
-    let meta = Meta {
+    let meta = RepresentationMeta {
         len: LENGTH,
         etag: "\"tag\"",
         mtime,
         last_modified: "Tue, 14 Nov 2023 21:13:20 GMT",
         media: "application/octet-stream",
     };
-    let plan = respond::forbid(&asked).unwrap_or_else(|| respond::file(&asked, meta, now));
+    let plan = respond::forbid_by_head(&asked)
+        .unwrap_or_else(|| respond::answer_with_file(&asked, meta, now));
     match &plan.payload {
-        Payload::File(range) => assert!(range.start <= range.end && range.end <= LENGTH),
-        Payload::Multipart(parts, _) => {
+        ResponsePayload::File(range) => assert!(range.start <= range.end && range.end <= LENGTH),
+        ResponsePayload::Multipart(parts, _) => {
             assert!(
                 parts.len() >= 2
                     && parts
@@ -40,16 +41,19 @@ pub(crate) fn request(bytes: &[u8]) {
                         .all(|part| part.range.start < part.range.end && part.range.end <= LENGTH)
             );
         }
-        Payload::None | Payload::Text(_) => {}
+        ResponsePayload::None | ResponsePayload::Text(_) => {}
     }
-    assert!(asked.method != Method::Head || plan.payload == Payload::None, "a body for HEAD");
+    assert!(
+        asked.method != HttpMethod::Head || plan.payload == ResponsePayload::None,
+        "a body for HEAD"
+    );
     let mut head = Vec::new();
     plan.write_head(asked.version, asked.keeps_alive, "Tue, 14 Nov 2023 22:13:20 GMT", &mut head);
     assert_head(&head, &plan.payload, asked.method);
 }
 
 /// The head is one that another reader takes, and its length is the body's.
-fn assert_head(head: &[u8], payload: &Payload, method: Method) {
+fn assert_head(head: &[u8], payload: &ResponsePayload, method: HttpMethod) {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);
     let read =
@@ -60,7 +64,7 @@ fn assert_head(head: &[u8], payload: &Payload, method: Method) {
     };
     assert_eq!(of("date").count(), 1, "{}", head.escape_ascii());
     let lengths: Vec<&[u8]> = of("content-length").map(|header| header.value).collect();
-    if let ([length], false) = (&lengths[..], method == Method::Head) {
+    if let ([length], false) = (&lengths[..], method == HttpMethod::Head) {
         assert_eq!(*length, payload.len().to_string().as_bytes(), "{}", head.escape_ascii());
     }
     assert!(lengths.len() == 1 || response.code == Some(304), "{}", head.escape_ascii());
@@ -71,10 +75,10 @@ pub(crate) fn range(bytes: &[u8]) {
     let Ok(length) = input.arbitrary::<u64>() else { return };
     let header = input.take_rest();
     let is_inside = |range: &std::ops::Range<u64>| range.start < range.end && range.end <= length;
-    match range::parse(header, length) {
-        Ranges::Whole | Ranges::Unsatisfiable => {}
-        Ranges::One(one) => assert!(is_inside(&one), "{one:?} of {length}"),
-        Ranges::Several(parts) => {
+    match range::parse_range_header(header, length) {
+        ByteRanges::Whole | ByteRanges::Unsatisfiable => {}
+        ByteRanges::One(one) => assert!(is_inside(&one), "{one:?} of {length}"),
+        ByteRanges::Several(parts) => {
             assert!(parts.len() >= 2 && parts.iter().all(is_inside), "{parts:?} of {length}");
             let asked: u128 = parts.iter().map(|part| u128::from(part.end - part.start)).sum();
             assert!(asked <= u128::from(length), "overlapping parts: {parts:?} of {length}");
@@ -96,7 +100,7 @@ pub(crate) fn connection(bytes: &[u8]) {
 
 /// Every request and refusal of a connection whose client sends these pieces and then ends.
 fn conversation(pieces: &[&[u8]]) -> Vec<String> {
-    let mut input = Input::default();
+    let mut input = RequestInput::default();
     let mut said = Vec::new();
     let mut steps = 0;
     for (number, piece) in pieces.iter().enumerate() {
@@ -106,13 +110,13 @@ fn conversation(pieces: &[&[u8]]) -> Vec<String> {
             steps += 1;
             assert!(steps < STEPS_MAX, "the connection never ends");
             match input.step(is_last) {
-                Step::More => break,
-                Step::Body { .. } => {}
-                Step::Bad(why) => {
+                InputStep::More => break,
+                InputStep::Body { .. } => {}
+                InputStep::Bad(why) => {
                     said.push(format!("refused: {why}"));
                     return said;
                 }
-                Step::Request(asked) => {
+                InputStep::Request(asked) => {
                     said.push(format!("{:?} {}", asked.method, asked.target.escape_ascii()));
                     assert!(input.request().is_some(), "a request that is not there a second time");
                     input.answered();

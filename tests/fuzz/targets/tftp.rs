@@ -6,11 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use arbitrary::Unstructured;
 use ringboot::tftp::Tick;
-use ringboot::tftp::client::{Behaviour, Client};
-use ringboot::tftp::limits::{Limits, MILLISECOND, SECOND};
-use ringboot::tftp::options::{OptionPolicy, negotiate};
-use ringboot::tftp::packet::{Mode, Packet, Refusal, Request, parse};
-use ringboot::tftp::table::{Action, Failure, Local, Policy, Table, TransferId};
+use ringboot::tftp::client::{ClientBehaviour, FetchClient};
+use ringboot::tftp::limits::{MILLISECOND, SECOND, TransferLimits};
+use ringboot::tftp::options::{OptionPolicy, negotiate_options};
+use ringboot::tftp::packet::{
+    Packet, StoredReadRequest, TftpRefusal, TransferMode, parse_tftp_packet,
+};
+use ringboot::tftp::table::{
+    LocalAddress, TableAction, TftpPolicy, TransferFailure, TransferId, TransferTable,
+};
 
 /// Packets that clients and servers really send; a fuzzer changes them.
 const SENT: [&[u8]; 16] = [
@@ -57,14 +61,16 @@ fn sent(input: &mut Unstructured<'_>) -> Vec<u8> {
 }
 
 pub(crate) fn packet(bytes: &[u8]) {
-    match parse(bytes) {
+    match parse_tftp_packet(bytes) {
         Some(Packet::Read(Ok(asked))) => {
-            let request = Request::from(&asked);
+            let request = StoredReadRequest::from(&asked);
             assert_eq!(request.name(), asked.name);
             assert!(request.options().eq(asked.options) && request.same(&asked));
-            for (mode, length) in
-                [(Mode::Octet, 0), (Mode::Octet, 1 << 40), (Mode::Netascii, 100_000)]
-            {
+            for (mode, length) in [
+                (TransferMode::Octet, 0),
+                (TransferMode::Octet, 1 << 40),
+                (TransferMode::Netascii, 100_000),
+            ] {
                 negotiated(&request, mode, length);
             }
         }
@@ -74,10 +80,10 @@ pub(crate) fn packet(bytes: &[u8]) {
 }
 
 /// What is granted is within the policy, and the OACK says the same.
-fn negotiated(request: &Request, mode: Mode, length: u64) {
+fn negotiated(request: &StoredReadRequest, mode: TransferMode, length: u64) {
     let policy = OptionPolicy::default();
     let mut oack = Vec::new();
-    let terms = negotiate(request.options(), &policy, mode, length, &mut oack);
+    let terms = negotiate_options(request.options(), &policy, mode, length, &mut oack);
     assert!((8..=65_464).contains(&terms.block_size) && terms.window >= 1, "{terms:?}");
     assert!(
         terms.block_size <= policy.block_size_max.max(512) && terms.window <= policy.window_max,
@@ -86,7 +92,9 @@ fn negotiated(request: &Request, mode: Mode, length: u64) {
     if oack.is_empty() {
         return;
     }
-    let Some(Packet::OptionAck(granted)) = parse(&oack) else { panic!("{}", oack.escape_ascii()) };
+    let Some(Packet::OptionAck(granted)) = parse_tftp_packet(&oack) else {
+        panic!("{}", oack.escape_ascii())
+    };
     for (name, value) in granted {
         let number: u64 = str::from_utf8(value).unwrap().parse().unwrap();
         if name.eq_ignore_ascii_case(b"blksize") {
@@ -98,7 +106,7 @@ fn negotiated(request: &Request, mode: Mode, length: u64) {
     }
 }
 
-const LIMITS: Limits = Limits {
+const LIMITS: TransferLimits = TransferLimits {
     transfers_max: 12,
     transfers_per_address_max: 3,
     unconfirmed_max: 6,
@@ -110,7 +118,7 @@ const LIMITS: Limits = Limits {
 
 /// A table with everything that was promised about it.
 struct Watched {
-    table: Table<u64>,
+    table: TransferTable<u64>,
     now: Tick,
     tids: u16,
     /// Transfers that were opened and have not ended.
@@ -127,12 +135,14 @@ impl Watched {
             actions += 1;
             assert!(actions < 1000, "poll never ends");
             match action {
-                Action::Open { id, request, .. } => {
+                TableAction::Open { id, request, .. } => {
                     assert!(!request.name().is_empty());
                     assert!(self.live.insert(id), "opened twice");
                     self.known.push(id);
                 }
-                Action::Blocks { id, content, block_size, bytes, blocks, last, tid, .. } => {
+                TableAction::Blocks {
+                    id, content, block_size, bytes, blocks, last, tid, ..
+                } => {
                     assert!(self.live.contains(&id) && tid.is_none_or(|tid| tid < self.tids));
                     assert!((1..=32).contains(&blocks) && (8..=1468).contains(&block_size));
                     let whole = u64::from(blocks) * u64::from(block_size);
@@ -142,14 +152,14 @@ impl Watched {
                         self.table.unsent(self.now, id, below(input, u64::from(blocks)) as u32);
                     }
                 }
-                Action::Datagram { bytes, tid, .. } => {
+                TableAction::Datagram { bytes, tid, .. } => {
                     assert!(tid.is_none_or(|tid| tid < self.tids));
                     assert!(matches!(
-                        parse(bytes),
+                        parse_tftp_packet(bytes),
                         Some(Packet::OptionAck(_) | Packet::Error { .. })
                     ));
                 }
-                Action::Ended { id, content, .. } => {
+                TableAction::Ended { id, content, .. } => {
                     self.live.remove(&id);
                     self.contents -= i64::from(content.is_some());
                 }
@@ -164,7 +174,7 @@ impl Watched {
     fn step(&mut self, input: &mut Unstructured<'_>) {
         let host = Ipv4Addr::new(10, 0, 0, below(input, 4) as u8);
         let peer = SocketAddr::new(host.into(), 2000 + below(input, 4) as u16);
-        let local = Local { address: IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1)), interface: 1 };
+        let local = LocalAddress { address: IpAddr::V4(Ipv4Addr::new(10, 0, 1, 1)), interface: 1 };
         let id = self.known.get(below(input, self.known.len() as u64) as usize).copied();
         let recent = self.known.last().copied();
         let now = self.now;
@@ -181,7 +191,7 @@ impl Watched {
                 let len = below(input, 20_000);
                 self.contents += 1;
                 let answer =
-                    if below(input, 5) == 1 { Err(Refusal::NOT_FOUND) } else { Ok((len, len)) };
+                    if below(input, 5) == 1 { Err(TftpRefusal::NOT_FOUND) } else { Ok((len, len)) };
                 let refused = answer.is_err();
                 let back = self.table.opened(now, id, answer).is_some();
                 self.contents -= i64::from(refused || back);
@@ -189,7 +199,7 @@ impl Watched {
             (9, Some(id), _) => match below(input, 4) {
                 0 => self.table.unsent(now, id, below(input, 8) as u32),
                 1 => self.table.resume(id),
-                2 => self.table.failed(now, id, Failure::ContentLost),
+                2 => self.table.failed(now, id, TransferFailure::ContentLost),
                 _ => {
                     let without = OptionPolicy {
                         blksize: false,
@@ -211,8 +221,8 @@ impl Watched {
 pub(crate) fn table(bytes: &[u8]) {
     let input = &mut Unstructured::new(bytes);
     let tids = below(input, 4) as u16;
-    let policy = Policy { tids, limits: LIMITS, ..Policy::default() };
-    let table = Table::new(policy, below(input, u64::MAX));
+    let policy = TftpPolicy { tids, limits: LIMITS, ..TftpPolicy::default() };
+    let table = TransferTable::new(policy, below(input, u64::MAX));
     let mut watched =
         Watched { table, now: 0, tids, live: BTreeSet::new(), known: Vec::new(), contents: 0 };
     while !input.is_empty() {
@@ -232,14 +242,14 @@ pub(crate) fn table(bytes: &[u8]) {
 pub(crate) fn client(bytes: &[u8]) {
     let input = &mut Unstructured::new(bytes);
     let firmware = [
-        Behaviour::edk2(),
-        Behaviour::grub(),
-        Behaviour::uboot(8),
-        Behaviour::pi3(),
-        Behaviour::ipxe(),
+        ClientBehaviour::edk2(),
+        ClientBehaviour::grub(),
+        ClientBehaviour::uboot(8),
+        ClientBehaviour::pi3(),
+        ClientBehaviour::ipxe(),
     ];
     let behaviour = firmware[below(input, firmware.len() as u64) as usize].clone();
-    let (mut client, mut received, mut now) = (Client::new(behaviour, b"f", 1), 0, 0);
+    let (mut client, mut received, mut now) = (FetchClient::new(behaviour, b"f", 1), 0, 0);
     while !input.is_empty() {
         now += below(input, SECOND);
         let mut bytes = sent(input);
@@ -255,7 +265,7 @@ pub(crate) fn client(bytes: &[u8]) {
         }
         client.handle_timeout(now);
         while let Some(transmit) = client.poll_transmit(now) {
-            assert!(parse(transmit.bytes).is_some());
+            assert!(parse_tftp_packet(transmit.bytes).is_some());
         }
         assert!(client.outcome().is_none() || client.poll_timeout().is_none());
     }

@@ -23,33 +23,33 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, timeout_at};
 
-use super::checker::Checker;
-use super::impair::Impaired;
-use super::wire::Wire;
-use crate::failure::Failure;
+use super::checker::ContentChecker;
+use super::impair::ImpairedQueue;
+use super::wire::WireSettings;
+use crate::failure::BootFailure;
 use crate::limits::{TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX};
-use crate::measure::line::Nobody;
+use crate::measure::line::NobodyThere;
 use crate::measure::progress::TftpRequest;
-use ringboot_io::engine::mmsg::{Inbox, Outbox};
-use ringboot_io::engine::net::{self, Binding};
+use ringboot_io::engine::mmsg::{DatagramInbox, DatagramOutbox};
+use ringboot_io::engine::net::{self, SocketBinding};
 use ringboot_io::engine::unreachable::{keep_unreachable, take_unreachable};
 use ringboot_protocol::tftp::client::{ClientOutcome, FetchClient};
 use ringboot_protocol::tftp::limits::MILLISECOND;
 use ringboot_protocol::tftp::timers::TimerAlarm;
 use ringboot_protocol::tftp::{NEVER, Tick};
-use sockets::{Socket, SocketId};
-use state::{Guest, GuestId, Seat, State};
+use sockets::{HubSocket, HubSocketId};
+use state::{HubClient, HubClientId, HubState, SocketUse};
 
 /// How long machines busy with HTTP may let TFTP wait, nanoseconds.
 const GLANCE_PAUSE: Tick = MILLISECOND;
 
 /// The sockets, the transfers on them, and one clock for all.
 #[derive(Debug)]
-pub(crate) struct Hub {
+pub(crate) struct TransferHub {
     gro: bool,
     begun: Instant,
-    state: RefCell<State>,
-    inbox: RefCell<Inbox>,
+    state: RefCell<HubState>,
+    inbox: RefCell<DatagramInbox>,
     /// When the clock will ring; None before the first transfer.
     rings: Cell<Option<Tick>>,
     /// Tells the clock that this is too late.
@@ -60,7 +60,7 @@ pub(crate) struct Hub {
 
 /// One fetch, as the hub is asked for it.
 #[derive(Debug)]
-pub(crate) struct Transfer {
+pub(crate) struct HubTransfer {
     pub(crate) client: FetchClient,
     /// Requests after the first that come from ports of their own: 1 with a size probe, else 0.
     pub(crate) probes: u8,
@@ -70,29 +70,30 @@ pub(crate) struct Transfer {
     pub(crate) burst: usize,
     /// Silence that ends the transfer, whatever the client says.
     pub(crate) silence: Duration,
-    pub(crate) checker: Checker,
+    pub(crate) checker: ContentChecker,
     /// Counts it while it lasts.
     pub(crate) request: TftpRequest,
 }
 
 /// What is left of a transfer.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub(crate) struct EndedTransfer {
     pub(crate) client: FetchClient,
-    pub(crate) checker: Checker,
-    pub(crate) outcome: Result<ClientOutcome, Failure>,
+    pub(crate) checker: ContentChecker,
+    pub(crate) outcome: Result<ClientOutcome, BootFailure>,
     /// The network has said that nobody was there to be asked.
-    pub(crate) nobody: Option<Nobody>,
+    pub(crate) nobody: Option<NobodyThere>,
 }
 
-impl Hub {
-    pub(crate) fn new(server: SocketAddr, wire: &Wire, seed: u64) -> Self {
-        let trouble = (!wire.impairment.is_none()).then(|| Impaired::new(wire.impairment, seed));
+impl TransferHub {
+    pub(crate) fn new(server: SocketAddr, wire: &WireSettings, seed: u64) -> Self {
+        let trouble =
+            (!wire.impairment.is_none()).then(|| ImpairedQueue::new(wire.impairment, seed));
         Self {
             gro: wire.gro,
             begun: Instant::now(),
-            state: RefCell::new(State::new(server, trouble)),
-            inbox: RefCell::new(Inbox::new(TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX)),
+            state: RefCell::new(HubState::new(server, trouble)),
+            inbox: RefCell::new(DatagramInbox::new(TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX)),
             rings: Cell::new(None),
             sooner: Notify::new(),
             glanced: Cell::new(0),
@@ -101,18 +102,21 @@ impl Hub {
 
     /// Plays a client to its end. Dropped before, the transfer is forgotten, and the server hears
     /// no more of it.
-    pub(crate) async fn play(self: &Rc<Self>, transfer: Transfer) -> Result<Ended, Failure> {
+    pub(crate) async fn play(
+        self: &Rc<Self>,
+        transfer: HubTransfer,
+    ) -> Result<EndedTransfer, BootFailure> {
         if self.rings.get().is_none() {
             self.rings.set(Some(NEVER));
             spawn_local(Rc::clone(self).keep_time());
         }
-        let mut stay = Stay { hub: self, id: None, seats: Vec::new() };
+        let mut stay = TransferGuard { hub: self, id: None, seats: Vec::new() };
         for _ in 0..=transfer.probes {
             stay.seats.push(self.seat(transfer.address, transfer.burst)?);
         }
         let (sender, done) = oneshot::channel();
         let now = self.now();
-        let guest = Guest {
+        let guest = HubClient {
             client: transfer.client,
             checker: transfer.checker,
             request: transfer.request,
@@ -136,13 +140,13 @@ impl Hub {
     /// A place for one request: at a socket that others share, of the generation after the one that
     /// this address used last; or at a socket of its own, where the address is not the machine's
     /// alone.
-    fn seat(self: &Rc<Self>, address: Ipv4Addr, burst: usize) -> io::Result<Seat> {
+    fn seat(self: &Rc<Self>, address: Ipv4Addr, burst: usize) -> io::Result<SocketUse> {
         let turn =
             if address.is_unspecified() { None } else { self.state.borrow_mut().turn(address) };
         let Some(generation) = turn else {
             let (socket, fd) = self.open(address, true)?;
             let reader = Some(spawn_local(Rc::clone(self).read(socket, fd)));
-            return Ok(Seat { socket, address: Ipv4Addr::UNSPECIFIED, burst, reader });
+            return Ok(SocketUse { socket, address: Ipv4Addr::UNSPECIFIED, burst, reader });
         };
         let roomy = self.state.borrow().roomy(generation, burst);
         let socket = match roomy {
@@ -155,16 +159,16 @@ impl Hub {
             }
         };
         self.state.borrow_mut().sockets.load(socket, burst);
-        Ok(Seat { socket, address, burst, reader: None })
+        Ok(SocketUse { socket, address, burst, reader: None })
     }
 
-    fn open(&self, address: Ipv4Addr, single: bool) -> io::Result<(SocketId, Rc<UdpSocket>)> {
+    fn open(&self, address: Ipv4Addr, single: bool) -> io::Result<(HubSocketId, Rc<UdpSocket>)> {
         let address = if self.state.borrow().sockets.server.is_ipv6() {
             Ipv6Addr::UNSPECIFIED.into()
         } else {
             address.into()
         };
-        let fd = net::udp(&Binding {
+        let fd = net::open_udp_socket(&SocketBinding {
             address: SocketAddr::new(address, 0),
             interface: None,
             shared: false,
@@ -181,13 +185,18 @@ impl Hub {
         // Half of it stays free: how much memory a datagram takes is only nearly known.
         let room = SockRef::from(&fd).recv_buffer_size()? / 2;
         let fd = Rc::new(UdpSocket::from_std(fd)?);
-        let socket =
-            Socket { fd: Rc::clone(&fd), outbox: Outbox::default(), single, room, load: 0 };
+        let socket = HubSocket {
+            fd: Rc::clone(&fd),
+            outbox: DatagramOutbox::default(),
+            single,
+            room,
+            load: 0,
+        };
         Ok((self.state.borrow_mut().sockets.add(socket), fd))
     }
 
     /// Takes in what comes to one socket; never ends.
-    async fn read(self: Rc<Self>, socket: SocketId, fd: Rc<UdpSocket>) {
+    async fn read(self: Rc<Self>, socket: HubSocketId, fd: Rc<UdpSocket>) {
         loop {
             let Ok(ready) = fd.ready(Interest::READABLE | Interest::ERROR).await else { return };
             if ready.is_error() {
@@ -216,7 +225,7 @@ impl Hub {
     }
 
     /// Takes in what the network says of requests that came to nobody.
-    fn hear_of_nobody(&self, socket: SocketId, fd: &UdpSocket) {
+    fn hear_of_nobody(&self, socket: HubSocketId, fd: &UdpSocket) {
         let _ = fd.try_io(Interest::ERROR, || {
             let mut state = self.state.borrow_mut();
             take_unreachable(fd, |word| state.note_nobody(socket, word));
@@ -264,7 +273,7 @@ impl Hub {
     }
 
     /// Changes the state, sends what this has made due, and sets the clock.
-    fn advance(self: &Rc<Self>, change: impl FnOnce(&mut State)) {
+    fn advance(self: &Rc<Self>, change: impl FnOnce(&mut HubState)) {
         let mut state = self.state.borrow_mut();
         change(&mut state);
         if state.trouble.is_some() {
@@ -291,22 +300,22 @@ impl Hub {
 }
 
 /// A transfer's stay at the hub; its end frees all that it has taken.
-struct Stay<'a> {
-    hub: &'a Hub,
+struct TransferGuard<'a> {
+    hub: &'a TransferHub,
     /// None until everything is there that the guest needs.
-    id: Option<GuestId>,
-    seats: Vec<Seat>,
+    id: Option<HubClientId>,
+    seats: Vec<SocketUse>,
 }
 
-impl Stay<'_> {
-    fn leave(&self) -> Option<Ended> {
-        let Guest { client, checker, outcome, nobody, .. } =
+impl TransferGuard<'_> {
+    fn leave(&self) -> Option<EndedTransfer> {
+        let HubClient { client, checker, outcome, nobody, .. } =
             self.hub.state.borrow_mut().dismiss(self.id?)?;
-        Some(Ended { client, checker, outcome: outcome?, nobody })
+        Some(EndedTransfer { client, checker, outcome: outcome?, nobody })
     }
 }
 
-impl Drop for Stay<'_> {
+impl Drop for TransferGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.hub.state.borrow_mut();
         self.id.and_then(|id| state.dismiss(id));

@@ -7,15 +7,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::sockets::{SocketId, Sockets};
-use crate::failure::Failure;
+use super::sockets::{HubSocketId, HubSockets};
+use crate::failure::BootFailure;
 use crate::limits::TFTP_GENERATIONS;
-use crate::measure::line::Nobody;
+use crate::measure::line::NobodyThere;
 use crate::measure::progress::TftpRequest;
-use crate::net::checker::Checker;
-use crate::net::impair::Impaired;
-use ringboot_io::engine::mmsg::Inbox;
-use ringboot_io::engine::unreachable::Unreachable;
+use crate::net::checker::ContentChecker;
+use crate::net::impair::ImpairedQueue;
+use ringboot_io::engine::mmsg::DatagramInbox;
+use ringboot_io::engine::unreachable::UnreachableNotice;
 use ringboot_protocol::tftp::client::{ClientOutcome, FetchClient};
 use ringboot_protocol::tftp::timers::{TimerAlarm, TimerHeap};
 use ringboot_protocol::tftp::{NEVER, Tick};
@@ -25,13 +25,13 @@ const ENOUGH: &[u8] = b"\0\x05\0\0User aborted the transfer\0";
 
 /// Names a place among the guests; it is given to another when its guest has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct GuestId(usize);
+pub(super) struct HubClientId(usize);
 
 /// A request's place at a socket: datagrams to this address belong to it (unspecified: all of the
 /// socket's do).
 #[derive(Debug)]
-pub(super) struct Seat {
-    pub(super) socket: SocketId,
+pub(super) struct SocketUse {
+    pub(super) socket: HubSocketId,
     pub(super) address: Ipv4Addr,
     pub(super) burst: usize,
     /// Of a socket that only this seat has.
@@ -41,48 +41,48 @@ pub(super) struct Seat {
 /// A client at work. Its timers are firmware's own, whatever the fleet's haste: hurried, PXELINUX's
 /// 110 ms would take a busy server for a lost packet.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub(super) struct HubClient {
     pub(super) client: FetchClient,
-    pub(super) checker: Checker,
+    pub(super) checker: ContentChecker,
     pub(super) request: TftpRequest,
     /// One for each socket that the client counts.
-    pub(super) seats: Vec<SocketId>,
+    pub(super) seats: Vec<HubSocketId>,
     pub(super) address: Ipv4Addr,
     pub(super) silence: Tick,
     pub(super) silent_since: Tick,
     pub(super) alarm: TimerAlarm,
-    pub(super) outcome: Option<Result<ClientOutcome, Failure>>,
-    pub(super) nobody: Option<Nobody>,
+    pub(super) outcome: Option<Result<ClientOutcome, BootFailure>>,
+    pub(super) nobody: Option<NobodyThere>,
     pub(super) done: Option<oneshot::Sender<()>>,
 }
 
 /// A datagram on a bad network: it keeps its octets until it may go on.
 #[derive(Clone, Debug)]
-pub(super) enum Parcel {
-    In { socket: SocketId, local: Ipv4Addr, from: u16, octets: Box<[u8]> },
-    Out { socket: SocketId, local: Ipv4Addr, to: u16, octets: Box<[u8]> },
+pub(super) enum DelayedDatagram {
+    In { socket: HubSocketId, local: Ipv4Addr, from: u16, octets: Box<[u8]> },
+    Out { socket: HubSocketId, local: Ipv4Addr, to: u16, octets: Box<[u8]> },
 }
 
 /// Who is at which socket, and what each is waiting for.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) sockets: Sockets,
+pub(super) struct HubState {
+    pub(super) sockets: HubSockets,
     /// Sockets that are shared. The next request of a machine comes from the next generation, and
     /// so from another port.
-    pub(super) generations: [Vec<SocketId>; TFTP_GENERATIONS],
+    pub(super) generations: [Vec<HubSocketId>; TFTP_GENERATIONS],
     /// Which generation an address used last.
     pub(super) used_last: HashMap<Ipv4Addr, usize>,
-    pub(super) seats: HashMap<(SocketId, Ipv4Addr), GuestId>,
-    pub(super) guests: Vec<Option<Guest>>,
+    pub(super) seats: HashMap<(HubSocketId, Ipv4Addr), HubClientId>,
+    pub(super) guests: Vec<Option<HubClient>>,
     pub(super) vacant: Vec<usize>,
-    pub(super) timers: TimerHeap<GuestId>,
-    pub(super) trouble: Option<Impaired<Parcel>>,
+    pub(super) timers: TimerHeap<HubClientId>,
+    pub(super) trouble: Option<ImpairedQueue<DelayedDatagram>>,
 }
 
-impl State {
-    pub(super) fn new(server: SocketAddr, trouble: Option<Impaired<Parcel>>) -> Self {
+impl HubState {
+    pub(super) fn new(server: SocketAddr, trouble: Option<ImpairedQueue<DelayedDatagram>>) -> Self {
         Self {
-            sockets: Sockets::new(server),
+            sockets: HubSockets::new(server),
             generations: Default::default(),
             used_last: HashMap::new(),
             seats: HashMap::new(),
@@ -107,8 +107,8 @@ impl State {
     }
 
     /// A socket of this generation that has room for one more.
-    pub(super) fn roomy(&self, generation: usize, burst: usize) -> Option<SocketId> {
-        let has_room = |id: &&SocketId| {
+    pub(super) fn roomy(&self, generation: usize, burst: usize) -> Option<HubSocketId> {
+        let has_room = |id: &&HubSocketId| {
             self.sockets
                 .open
                 .get(id)
@@ -117,24 +117,25 @@ impl State {
         self.generations.get(generation)?.iter().find(has_room).copied()
     }
 
-    pub(super) fn admit(&mut self, guest: Guest, seats: &[Seat]) -> GuestId {
+    pub(super) fn admit(&mut self, guest: HubClient, seats: &[SocketUse]) -> HubClientId {
         let place = self.vacant.pop().unwrap_or_else(|| {
             self.guests.push(None);
             self.guests.len() - 1
         });
         self.guests[place] = Some(guest);
-        self.seats.extend(seats.iter().map(|seat| ((seat.socket, seat.address), GuestId(place))));
-        GuestId(place)
+        self.seats
+            .extend(seats.iter().map(|seat| ((seat.socket, seat.address), HubClientId(place))));
+        HubClientId(place)
     }
 
-    pub(super) fn dismiss(&mut self, id: GuestId) -> Option<Guest> {
+    pub(super) fn dismiss(&mut self, id: HubClientId) -> Option<HubClient> {
         let guest = self.guests.get_mut(id.0)?.take()?;
         self.vacant.push(id.0);
         Some(guest)
     }
 
     /// Hands a batch to the clients, one datagram after the other.
-    pub(super) fn take_in(&mut self, socket: SocketId, inbox: &Inbox, now: Tick) {
+    pub(super) fn take_in(&mut self, socket: HubSocketId, inbox: &DatagramInbox, now: Tick) {
         let Some(single) = self.sockets.open.get(&socket).map(|socket| socket.single) else {
             return;
         };
@@ -154,7 +155,12 @@ impl State {
                 for octets in arrival.datagrams() {
                     trouble.send(
                         now,
-                        Parcel::In { socket, local, from: from.port(), octets: octets.into() },
+                        DelayedDatagram::In {
+                            socket,
+                            local,
+                            from: from.port(),
+                            octets: octets.into(),
+                        },
                     );
                 }
             } else if let Some(&id) = self.seats.get(&(socket, local)) {
@@ -167,7 +173,7 @@ impl State {
     }
 
     /// A request came to nobody: firmware does not listen to that, and asks again; the report does.
-    pub(super) fn note_nobody(&mut self, socket: SocketId, word: Unreachable) {
+    pub(super) fn note_nobody(&mut self, socket: HubSocketId, word: UnreachableNotice) {
         // Of a transfer's own port nothing is to be said: the server has closed it.
         if word.to != self.sockets.server {
             return;
@@ -181,13 +187,20 @@ impl State {
         };
         let id = self.seats.get(&(socket, local));
         if let Some(guest) = id.and_then(|id| self.guests.get_mut(id.0)).and_then(Option::as_mut) {
-            let nobody = Nobody { at: self.sockets.server, why: word.why };
+            let nobody = NobodyThere { at: self.sockets.server, why: word.why };
             guest.request.comes_to(nobody);
             guest.nobody = Some(nobody);
         }
     }
 
-    fn hand_over(&mut self, id: GuestId, socket: SocketId, from: u16, datagram: &[u8], now: Tick) {
+    fn hand_over(
+        &mut self,
+        id: HubClientId,
+        socket: HubSocketId,
+        from: u16,
+        datagram: &[u8],
+        now: Tick,
+    ) {
         let Some(guest) = self.guests.get_mut(id.0).and_then(Option::as_mut) else { return };
         // After a size probe its socket is closed.
         let listens = guest.seats.get(usize::from(guest.client.socket())) == Some(&socket);
@@ -213,7 +226,7 @@ impl State {
     }
 
     /// Takes out of a client what it has to say, and looks whether it has come to its end.
-    pub(super) fn settle(&mut self, id: GuestId, now: Tick) {
+    pub(super) fn settle(&mut self, id: HubClientId, now: Tick) {
         let Some(guest) = self.guests.get_mut(id.0).and_then(Option::as_mut) else { return };
         while let Some(transmit) =
             guest.client.poll_transmit(now).filter(|_| guest.outcome.is_none())
@@ -224,7 +237,7 @@ impl State {
                 Some(trouble) => {
                     trouble.send(
                         now,
-                        Parcel::Out { socket, local, to, octets: transmit.bytes.into() },
+                        DelayedDatagram::Out { socket, local, to, octets: transmit.bytes.into() },
                     );
                 }
                 None => self.sockets.post(socket, local, to, transmit.bytes),
@@ -264,10 +277,10 @@ impl State {
     pub(super) fn deliver(&mut self, now: Tick) {
         while let Some(parcel) = self.trouble.as_mut().and_then(|trouble| trouble.due(now)) {
             match parcel {
-                Parcel::Out { socket, local, to, octets } => {
+                DelayedDatagram::Out { socket, local, to, octets } => {
                     self.sockets.post(socket, local, to, &octets)
                 }
-                Parcel::In { socket, local, from, octets } => {
+                DelayedDatagram::In { socket, local, from, octets } => {
                     if let Some(&id) = self.seats.get(&(socket, local)) {
                         self.hand_over(id, socket, from, &octets, now);
                         self.settle(id, now);
@@ -278,12 +291,12 @@ impl State {
     }
 
     pub(super) fn next_deadline(&self) -> Tick {
-        let late = self.trouble.as_ref().and_then(Impaired::next);
+        let late = self.trouble.as_ref().and_then(ImpairedQueue::next);
         self.timers.next().unwrap_or(NEVER).min(late.unwrap_or(NEVER))
     }
 }
 
-impl Guest {
+impl HubClient {
     /// When its silence has lasted too long.
     fn gives_up(&self) -> Tick {
         self.silent_since.saturating_add(self.silence)

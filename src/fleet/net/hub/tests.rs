@@ -8,14 +8,14 @@ use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 use super::*;
-use crate::content::{Content, Contents};
+use crate::content::{ContentMap, ExpectedContent};
 use crate::limits::TFTP_GENERATIONS;
-use crate::net::context::Context;
-use crate::net::impair::Impairment;
-use crate::pace::Pace;
+use crate::net::context::FleetContext;
+use crate::net::impair::NetworkImpairment;
+use crate::pace::FleetPace;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
-const CONTENT: Content = Content::Generated { seed: 5, octets: 30_000 };
+const CONTENT: ExpectedContent = ExpectedContent::Generated { seed: 5, octets: 30_000 };
 const WINDOW: u16 = 16;
 
 /// A server with one file, no memory and one port; it sends a whole window for each ACK, and ends
@@ -27,7 +27,7 @@ fn server(window: u16) -> (SocketAddr, Thread<Vec<SocketAddr>>) {
     let mut file = Vec::new();
     CONTENT.write_to(&mut file).unwrap();
     let thread = spawn(move || {
-        let (mut asked, mut packet, mut outbox) = (Vec::new(), [0; 600], Outbox::default());
+        let (mut asked, mut packet, mut outbox) = (Vec::new(), [0; 600], DatagramOutbox::default());
         while let Ok((_, peer)) = socket.recv_from(&mut packet) {
             let first = match (packet[1], window) {
                 (1, 1) => 1,
@@ -63,31 +63,40 @@ fn server(window: u16) -> (SocketAddr, Thread<Vec<SocketAddr>>) {
     (address, thread)
 }
 
-fn with_context<T>(server: SocketAddr, wire: Wire, work: impl AsyncFnOnce(Rc<Context>) -> T) -> T {
-    let mut contents = Contents::default();
+fn with_context<T>(
+    server: SocketAddr,
+    wire: WireSettings,
+    work: impl AsyncFnOnce(Rc<FleetContext>) -> T,
+) -> T {
+    let mut contents = ContentMap::default();
     contents.insert("file", CONTENT);
-    let pace =
-        Pace { haste: 1, idle_waits: false, gives_up: false, patience: Duration::from_secs(30) };
-    let context = Rc::new(Context::new(server, contents, pace, Arc::default()).with_wire(wire, 1));
+    let pace = FleetPace {
+        haste: 1,
+        idle_waits: false,
+        gives_up: false,
+        patience: Duration::from_secs(30),
+    };
+    let context =
+        Rc::new(FleetContext::new(server, contents, pace, Arc::default()).with_wire(wire, 1));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, work(context))
 }
 
 async fn play(
-    context: &Context,
+    context: &FleetContext,
     behaviour: ClientBehaviour,
     address: Ipv4Addr,
-) -> Result<ClientOutcome, Failure> {
+) -> Result<ClientOutcome, BootFailure> {
     play_burst(context, behaviour, address, 1000).await
 }
 
 async fn play_burst(
-    context: &Context,
+    context: &FleetContext,
     behaviour: ClientBehaviour,
     address: Ipv4Addr,
     burst: usize,
-) -> Result<ClientOutcome, Failure> {
-    let transfer = Transfer {
+) -> Result<ClientOutcome, BootFailure> {
+    let transfer = HubTransfer {
         probes: u8::from(behaviour.probe.is_some()),
         client: FetchClient::new(behaviour, b"file", 1),
         address,
@@ -107,16 +116,16 @@ fn address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 79, 0, number)
 }
 
-const WHOLE: Result<ClientOutcome, Failure> = Ok(ClientOutcome::Complete { octets: 30_000 });
+const WHOLE: Result<ClientOutcome, BootFailure> = Ok(ClientOutcome::Complete { octets: 30_000 });
 
-fn sockets(context: &Context) -> usize {
+fn sockets(context: &FleetContext) -> usize {
     context.hub.state.borrow().sockets.open.len()
 }
 
 #[test]
 fn a_transfer_goes_on_while_other_machines_keep_the_thread_busy() {
     let (server, _asked) = server(1);
-    with_context(server, Wire::default(), async |context| {
+    with_context(server, WireSettings::default(), async |context| {
         let fetch = {
             let context = Rc::clone(&context);
             spawn_local(async move { play(&context, ClientBehaviour::pi3(), address(1)).await })
@@ -143,7 +152,7 @@ fn a_transfer_goes_on_while_other_machines_keep_the_thread_busy() {
 #[test]
 fn hundreds_of_machines_share_a_few_sockets_and_each_gets_its_file() {
     let (server, asked) = server(1);
-    with_context(server, Wire::default(), async |context| {
+    with_context(server, WireSettings::default(), async |context| {
         let fetches: Vec<_> = (1..=200)
             .map(|number| {
                 let context = Rc::clone(&context);
@@ -167,7 +176,7 @@ fn hundreds_of_machines_share_a_few_sockets_and_each_gets_its_file() {
 #[test]
 fn successive_requests_of_a_machine_come_from_other_ports() {
     let (server, asked) = server(1);
-    with_context(server, Wire::default(), async |context| {
+    with_context(server, WireSettings::default(), async |context| {
         for _ in 0..TFTP_GENERATIONS {
             assert_eq!(play(&context, ClientBehaviour::pi3(), address(1)).await, WHOLE);
         }
@@ -181,7 +190,7 @@ fn successive_requests_of_a_machine_come_from_other_ports() {
 #[test]
 fn what_may_be_on_its_way_to_a_socket_fits_its_buffer() {
     let (server, _asked) = server(1);
-    with_context(server, Wire::default(), async |context| {
+    with_context(server, WireSettings::default(), async |context| {
         let most = 1 << 40;
         let fetches = [1, 2].map(|number| {
             Box::pin(play_burst(&context, ClientBehaviour::pi3(), address(number), most))
@@ -198,7 +207,7 @@ fn what_may_be_on_its_way_to_a_socket_fits_its_buffer() {
 #[test]
 fn machines_of_one_address_have_a_socket_each_for_as_long_as_they_need_it() {
     let (server, asked) = server(1);
-    with_context(server, Wire::default(), async |context| {
+    with_context(server, WireSettings::default(), async |context| {
         let anybody = Ipv4Addr::UNSPECIFIED;
         let fetches = [
             play(&context, ClientBehaviour::pi3(), anybody),
@@ -217,7 +226,7 @@ fn machines_of_one_address_have_a_socket_each_for_as_long_as_they_need_it() {
 fn a_transfer_that_nobody_waits_for_any_more_is_forgotten() {
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let server = silent.local_addr().unwrap();
-    with_context(server, Wire::default(), async |context| {
+    with_context(server, WireSettings::default(), async |context| {
         let fetch = play(&context, ClientBehaviour::pi3(), address(1));
         assert!(timeout(Duration::from_millis(20), fetch).await.is_err());
         let state = context.hub.state.borrow();
@@ -233,7 +242,7 @@ fn t43_silence_is_met_with_repeats_and_then_with_the_end() {
     behaviour.patience.first = 10_000_000;
     behaviour.patience.most = 10_000_000;
     behaviour.patience.tries = 3;
-    with_context(server, Wire::default(), async |context| {
+    with_context(server, WireSettings::default(), async |context| {
         assert_eq!(play(&context, behaviour, address(1)).await, Ok(ClientOutcome::TimedOut));
     });
     silent.set_nonblocking(true).unwrap();
@@ -244,7 +253,7 @@ fn t43_silence_is_met_with_repeats_and_then_with_the_end() {
 fn t37_windows_are_taken_joined_or_single() {
     for gro in [false, true] {
         let (server, _asked) = server(WINDOW);
-        with_context(server, Wire { gro, ..Wire::default() }, async |context| {
+        with_context(server, WireSettings { gro, ..WireSettings::default() }, async |context| {
             assert_eq!(
                 play(&context, ClientBehaviour::generic(512, WINDOW), address(1)).await,
                 WHOLE
@@ -255,14 +264,18 @@ fn t37_windows_are_taken_joined_or_single() {
 
 #[test]
 fn a_bad_network_costs_time_but_no_octet() {
-    let impairment =
-        Impairment { loss: 0.02, duplicate: 0.05, reorder: 0.05, delay: Duration::from_millis(1) };
+    let impairment = NetworkImpairment {
+        loss: 0.02,
+        duplicate: 0.05,
+        reorder: 0.05,
+        delay: Duration::from_millis(1),
+    };
     let mut behaviour = ClientBehaviour::generic(512, WINDOW);
     behaviour.patience.first = 20_000_000;
     behaviour.patience.most = 20_000_000;
     behaviour.patience.tries = 100;
     let (server, _asked) = server(WINDOW);
-    with_context(server, Wire { impairment, ..Wire::default() }, async |context| {
+    with_context(server, WireSettings { impairment, ..WireSettings::default() }, async |context| {
         for number in 1..=5 {
             assert_eq!(play(&context, behaviour.clone(), address(number)).await, WHOLE);
         }

@@ -10,35 +10,35 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::event::{ConnectionId, Event, Part};
-use super::outgoing::{Next, Outgoing, Progress, Short};
+use super::event::{ConnectionId, SendBody, TcpEvent};
+use super::outgoing::{OutgoingSend, SendProgress, SendStatus, ShortSend};
 use crate::engine::limits::{STREAM_INPUT_BYTES, STREAM_KEEPALIVE, STREAM_TURN_BYTES};
 
 #[derive(Debug, Default)]
-pub(super) struct Connections {
-    slots: Vec<Slot>,
+pub(super) struct ConnectionTable {
+    slots: Vec<ConnectionSlot>,
     free: Vec<u32>,
     /// What sends have done since the last turn.
-    reports: Vec<Report>,
+    reports: Vec<SendReport>,
     /// Sends that can go on; each waits for its turn.
     ready: VecDeque<ConnectionId>,
     /// Sends whose socket was full, for the ring to wait for room. Epoll tells without being asked.
     pub(super) full: Vec<ConnectionId>,
     /// Connections that shall be received from.
     pub(super) inputs: Vec<ConnectionId>,
-    short: Short,
+    short: ShortSend,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct ConnectionSlot {
     generation: u32,
-    connection: Option<Connection>,
+    connection: Option<TcpConnection>,
 }
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct TcpConnection {
     socket: OwnedFd,
-    outgoing: Outgoing,
+    outgoing: OutgoingSend,
     /// From [`super::Driver::send`] until its last word is told.
     pub(super) is_sending: bool,
     /// Its owner wants no input for now.
@@ -62,14 +62,14 @@ pub(super) struct Connection {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Report {
+struct SendReport {
     id: ConnectionId,
-    progress: Progress,
+    progress: SendProgress,
     left: u64,
 }
 
 /// Sets what each connection inherits of its listener.
-pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
+pub(super) fn prepare_listener(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let options = SockRef::from(listener);
     options.set_tcp_nodelay(true)?;
@@ -80,8 +80,8 @@ pub(super) fn prepare(listener: &TcpListener) -> io::Result<()> {
     options.set_recv_buffer_size(STREAM_INPUT_BYTES)
 }
 
-impl Connections {
-    pub(super) fn new(short: Short) -> Self {
+impl ConnectionTable {
+    pub(super) fn new(short: ShortSend) -> Self {
         Self { short, ..Self::default() }
     }
 
@@ -89,12 +89,12 @@ impl Connections {
         self.slots.len() - self.free.len()
     }
 
-    pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&TcpConnection> {
         let slot = self.slots.get(id.index())?;
         slot.connection.as_ref().filter(|_| slot.generation == id.generation)
     }
 
-    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut TcpConnection> {
         let slot = self.slots.get_mut(id.index())?;
         slot.connection.as_mut().filter(|_| slot.generation == id.generation)
     }
@@ -103,18 +103,18 @@ impl Connections {
     pub(super) fn accepted(
         &mut self,
         socket: OwnedFd,
-        on: &mut impl FnMut(Event<'_>),
+        on: &mut impl FnMut(TcpEvent<'_>),
     ) -> Option<ConnectionId> {
         let peer = SockRef::from(&socket).peer_addr().ok()?.as_socket()?;
-        let id = self.insert(Connection::new(socket));
+        let id = self.insert(TcpConnection::new(socket));
         self.want_input(id);
-        on(Event::Accepted { id, peer });
+        on(TcpEvent::Accepted { id, peer });
         Some(id)
     }
 
-    fn insert(&mut self, connection: Connection) -> ConnectionId {
+    fn insert(&mut self, connection: TcpConnection) -> ConnectionId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, connection: None });
+            self.slots.push(ConnectionSlot { generation: 0, connection: None });
             self.slots.len() as u32 - 1
         });
         let slot = &mut self.slots[index as usize];
@@ -123,7 +123,7 @@ impl Connections {
         ConnectionId { index, generation: slot.generation }
     }
 
-    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<TcpConnection> {
         self.get(id)?;
         self.free.push(id.index);
         self.slots[id.index()].connection.take()
@@ -139,7 +139,7 @@ impl Connections {
     }
 
     /// The next of those that shall be received from now.
-    pub(super) fn take_wanted(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+    pub(super) fn take_wanted(&mut self, id: ConnectionId) -> Option<&mut TcpConnection> {
         let connection = self.get_mut(id)?;
         connection.is_wanted = false;
         connection.takes_input().then_some(connection)
@@ -147,10 +147,10 @@ impl Connections {
 
     /// No input comes any more: the client has ended its side (0), or the connection has this
     /// error.
-    pub(super) fn end(&mut self, id: ConnectionId, error: i32, on: &mut impl FnMut(Event<'_>)) {
+    pub(super) fn end(&mut self, id: ConnectionId, error: i32, on: &mut impl FnMut(TcpEvent<'_>)) {
         let Some(connection) = self.get_mut(id) else { return };
         if !std::mem::replace(&mut connection.has_ended, true) {
-            on(Event::Ended { id, is_reset: error != 0 && !is_shortage(error) });
+            on(TcpEvent::Ended { id, is_reset: error != 0 && !is_shortage(error) });
         }
     }
 
@@ -161,7 +161,13 @@ impl Connections {
         }
     }
 
-    pub(super) fn send(&mut self, id: ConnectionId, head: &[u8], body: Part, more_to_come: bool) {
+    pub(super) fn send(
+        &mut self,
+        id: ConnectionId,
+        head: &[u8],
+        body: SendBody,
+        more_to_come: bool,
+    ) {
         let short = self.short;
         let Some(connection) = self.get_mut(id) else { return };
         debug_assert!(!connection.is_sending, "one send at a time");
@@ -169,18 +175,18 @@ impl Connections {
         let progress =
             connection.outgoing.begin(connection.socket.as_fd(), head, body, more_to_come, short);
         let left = connection.after(progress);
-        if progress.bytes > 0 || !matches!(progress.next, Next::Full) {
-            self.reports.push(Report { id, progress, left });
+        if progress.bytes > 0 || !matches!(progress.next, SendStatus::Full) {
+            self.reports.push(SendReport { id, progress, left });
         }
         self.queue(id, progress.next);
     }
 
     /// Tells what sends have done at once. Says whether something was told, or a send waits for its
     /// turn.
-    pub(super) fn report(&mut self, on: &mut impl FnMut(Event<'_>)) -> bool {
+    pub(super) fn report(&mut self, on: &mut impl FnMut(TcpEvent<'_>)) -> bool {
         let mut reports = std::mem::take(&mut self.reports);
         let has_told = !reports.is_empty();
-        for Report { id, progress, left } in reports.drain(..) {
+        for SendReport { id, progress, left } in reports.drain(..) {
             self.tell(id, progress, left, on);
         }
         self.reports = reports;
@@ -189,7 +195,7 @@ impl Connections {
 
     /// Goes on with sends that have room: each a step, in the order of their coming, until the turn
     /// has done its share.
-    pub(super) fn go_on(&mut self, on: &mut impl FnMut(Event<'_>)) {
+    pub(super) fn go_on(&mut self, on: &mut impl FnMut(TcpEvent<'_>)) {
         let (mut budget, short) = (STREAM_TURN_BYTES, self.short);
         for _ in 0..self.ready.len() {
             if budget == 0 {
@@ -206,11 +212,11 @@ impl Connections {
         }
     }
 
-    fn queue(&mut self, id: ConnectionId, next: Next) {
+    fn queue(&mut self, id: ConnectionId, next: SendStatus) {
         match next {
-            Next::More => self.make_ready(id),
-            Next::Full => self.full.push(id),
-            Next::Done | Next::Failed(_) => {}
+            SendStatus::More => self.make_ready(id),
+            SendStatus::Full => self.full.push(id),
+            SendStatus::Done | SendStatus::Failed(_) => {}
         }
     }
 
@@ -224,23 +230,25 @@ impl Connections {
     fn tell(
         &mut self,
         id: ConnectionId,
-        progress: Progress,
+        progress: SendProgress,
         left: u64,
-        on: &mut impl FnMut(Event<'_>),
+        on: &mut impl FnMut(TcpEvent<'_>),
     ) {
         let Some(connection) = self.get_mut(id) else { return };
         let bytes = progress.bytes;
         match progress.next {
-            Next::Failed(why) => {
+            SendStatus::Failed(why) => {
                 connection.is_sending = false;
-                on(Event::SendFailed { id, why });
+                on(TcpEvent::SendFailed { id, why });
             }
-            Next::Done => {
+            SendStatus::Done => {
                 connection.is_sending = false;
-                on(Event::Sent { id, bytes, left });
+                on(TcpEvent::Sent { id, bytes, left });
             }
-            Next::More | Next::Full if bytes > 0 => on(Event::Sent { id, bytes, left }),
-            Next::More | Next::Full => {}
+            SendStatus::More | SendStatus::Full if bytes > 0 => {
+                on(TcpEvent::Sent { id, bytes, left })
+            }
+            SendStatus::More | SendStatus::Full => {}
         }
     }
 
@@ -253,11 +261,11 @@ impl Connections {
     }
 }
 
-impl Connection {
+impl TcpConnection {
     fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
-            outgoing: Outgoing::default(),
+            outgoing: OutgoingSend::default(),
             is_sending: false,
             is_paused: false,
             has_ended: false,
@@ -285,8 +293,8 @@ impl Connection {
     }
 
     /// What follows a try to send; bytes that are left.
-    fn after(&mut self, progress: Progress) -> u64 {
-        if progress.next == Next::Done && self.shuts_down {
+    fn after(&mut self, progress: SendProgress) -> u64 {
+        if progress.next == SendStatus::Done && self.shuts_down {
             self.shutdown();
         }
         self.outgoing.left()
@@ -393,12 +401,12 @@ fn is_shortage(error: i32) -> bool {
 }
 
 /// A kind of occurrence, and whom it concerns, in the one number that the kernel gives back.
-pub(super) fn key(kind: u8, id: ConnectionId) -> u64 {
+pub(super) fn join_event_key(kind: u8, id: ConnectionId) -> u64 {
     u64::from(kind) << 56 | u64::from(id.index & INDEX_MAX) << 32 | u64::from(id.generation)
 }
 
 /// What [`key`] has joined.
-pub(super) fn unlock(key: u64) -> (u8, ConnectionId) {
+pub(super) fn split_event_key(key: u64) -> (u8, ConnectionId) {
     let id = ConnectionId { index: (key >> 32) as u32 & INDEX_MAX, generation: key as u32 };
     ((key >> 56) as u8, id)
 }

@@ -6,17 +6,19 @@ use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
-use super::connections::{AcceptFailure, Connections, judge_accept, key, unlock};
-use super::event::{ConnectionId, Event};
+use super::connections::{
+    AcceptFailure, ConnectionTable, join_event_key, judge_accept, split_event_key,
+};
+use super::event::{ConnectionId, TcpEvent};
 use crate::engine::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN};
-use crate::engine::ring::ride_out;
-use crate::engine::wait::Wait;
+use crate::engine::ring::ride_out_error;
+use crate::engine::wait::TurnWait;
 
 #[derive(Debug)]
-pub(super) struct Epoll {
+pub(super) struct TcpEpoll {
     epoll: OwnedFd,
     bell: Option<RawFd>,
-    listeners: Vec<Listener>,
+    listeners: Vec<EpollListener>,
     /// After a shortage: when accepting goes on.
     paused_until: Option<Instant>,
     buffer: Box<[u8]>,
@@ -25,7 +27,7 @@ pub(super) struct Epoll {
 }
 
 #[derive(Debug)]
-struct Listener {
+struct EpollListener {
     socket: TcpListener,
     /// Somebody may be waiting.
     is_ready: bool,
@@ -41,7 +43,7 @@ const LISTENER: u8 = 1;
 const CONNECTION: u8 = 2;
 const BELL: u8 = 3;
 
-impl Epoll {
+impl TcpEpoll {
     pub(super) fn new() -> io::Result<Self> {
         // SAFETY: epoll_create1 takes no pointers.
         let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
@@ -63,8 +65,12 @@ impl Epoll {
     pub(super) fn listen(&mut self, socket: TcpListener) -> io::Result<()> {
         let index = u32::try_from(self.listeners.len()).unwrap_or(u32::MAX);
         let once = libc::EPOLLIN | libc::EPOLLET;
-        self.watch(socket.as_raw_fd(), once, key(LISTENER, ConnectionId { index, generation: 0 }))?;
-        self.listeners.push(Listener { socket, is_ready: true });
+        self.watch(
+            socket.as_raw_fd(),
+            once,
+            join_event_key(LISTENER, ConnectionId { index, generation: 0 }),
+        )?;
+        self.listeners.push(EpollListener { socket, is_ready: true });
         Ok(())
     }
 
@@ -77,16 +83,20 @@ impl Epoll {
     }
 
     pub(super) fn listen_to(&mut self, bell: RawFd) -> io::Result<()> {
-        self.watch(bell, libc::EPOLLIN, key(BELL, ConnectionId { index: 0, generation: 0 }))?;
+        self.watch(
+            bell,
+            libc::EPOLLIN,
+            join_event_key(BELL, ConnectionId { index: 0, generation: 0 }),
+        )?;
         self.bell = Some(bell);
         Ok(())
     }
 
     pub(super) fn turn(
         &mut self,
-        connections: &mut Connections,
-        wait: Wait,
-        on: &mut impl FnMut(Event<'_>),
+        connections: &mut ConnectionTable,
+        wait: TurnWait,
+        on: &mut impl FnMut(TcpEvent<'_>),
     ) -> io::Result<()> {
         // Room is told of without being asked for.
         connections.full.clear();
@@ -94,9 +104,9 @@ impl Epoll {
         self.wait(timeout)?;
         for place in 0..self.events.len() {
             let libc::epoll_event { events, u64: user_data } = self.events[place];
-            let (kind, id) = unlock(user_data);
+            let (kind, id) = split_event_key(user_data);
             match kind {
-                CONNECTION => note(connections, id, events.cast_signed()),
+                CONNECTION => note_epoll_event(connections, id, events.cast_signed()),
                 LISTENER => {
                     if let Some(listener) = self.listeners.get_mut(id.index()) {
                         listener.is_ready = true;
@@ -104,7 +114,7 @@ impl Epoll {
                 }
                 _ => {
                     self.silence();
-                    on(Event::Woken);
+                    on(TcpEvent::Woken);
                 }
             }
         }
@@ -114,18 +124,18 @@ impl Epoll {
     }
 
     /// Milliseconds to wait; 0 where work is left over from the turn before.
-    fn timeout(&mut self, connections: &Connections, wait: Wait) -> i32 {
+    fn timeout(&mut self, connections: &ConnectionTable, wait: TurnWait) -> i32 {
         let now = self.paused_until.map(|_| Instant::now());
         self.paused_until = self.paused_until.filter(|until| now < Some(*until));
         let has_guests =
             self.paused_until.is_none() && self.listeners.iter().any(|listener| listener.is_ready);
         let pause = self.paused_until.zip(now).map(|(until, now)| until - now);
         let time = match wait {
-            Wait::No => return 0,
+            TurnWait::No => return 0,
             _ if has_guests || !connections.inputs.is_empty() => return 0,
-            Wait::AtMost(time) => Some(pause.map_or(time, |pause| time.min(pause))),
-            Wait::Forever | Wait::Poll { then: None, .. } => pause,
-            Wait::Poll { then: Some(time), .. } => {
+            TurnWait::AtMost(time) => Some(pause.map_or(time, |pause| time.min(pause))),
+            TurnWait::Forever | TurnWait::Poll { then: None, .. } => pause,
+            TurnWait::Poll { then: Some(time), .. } => {
                 Some(pause.map_or(time, |pause| time.min(pause)))
             }
         };
@@ -147,12 +157,12 @@ impl Epoll {
                 unsafe { self.events.set_len(count) };
                 Ok(())
             }
-            Err(_) => ride_out(Err(io::Error::last_os_error())),
+            Err(_) => ride_out_error(Err(io::Error::last_os_error())),
         }
     }
 
     /// One receive of each connection that may have something.
-    fn receive(&mut self, connections: &mut Connections, on: &mut impl FnMut(Event<'_>)) {
+    fn receive(&mut self, connections: &mut ConnectionTable, on: &mut impl FnMut(TcpEvent<'_>)) {
         let inputs = std::mem::take(&mut connections.inputs);
         for id in &inputs {
             let Some(connection) = connections.take_wanted(*id) else { continue };
@@ -169,7 +179,10 @@ impl Epoll {
             };
             match usize::try_from(answer) {
                 Ok(len @ 1..) => {
-                    on(Event::Received { id: *id, bytes: &self.buffer[..len.min(RECEIVE_BYTES)] });
+                    on(TcpEvent::Received {
+                        id: *id,
+                        bytes: &self.buffer[..len.min(RECEIVE_BYTES)],
+                    });
                     if len == RECEIVE_BYTES || has_hung_up {
                         connections.want_input(*id);
                     }
@@ -189,7 +202,7 @@ impl Epoll {
         }
     }
 
-    fn accept(&mut self, connections: &mut Connections, on: &mut impl FnMut(Event<'_>)) {
+    fn accept(&mut self, connections: &mut ConnectionTable, on: &mut impl FnMut(TcpEvent<'_>)) {
         for place in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
                 if !self.listeners[place].is_ready || self.paused_until.is_some() {
@@ -203,8 +216,8 @@ impl Epoll {
     fn accept_one(
         &mut self,
         place: usize,
-        connections: &mut Connections,
-        on: &mut impl FnMut(Event<'_>),
+        connections: &mut ConnectionTable,
+        on: &mut impl FnMut(TcpEvent<'_>),
     ) {
         let listener = &mut self.listeners[place];
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
@@ -219,7 +232,7 @@ impl Epoll {
                 AcceptFailure::Next => {}
                 AcceptFailure::Pause => {
                     self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
-                    on(Event::AcceptFailed(error));
+                    on(TcpEvent::AcceptFailed(error));
                 }
             }
             return;
@@ -228,7 +241,7 @@ impl Epoll {
         let socket = unsafe { OwnedFd::from_raw_fd(answer) };
         let Some(id) = connections.accepted(socket, on) else { return };
         let all = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
-        if self.watch(answer, all, key(CONNECTION, id)).is_err() {
+        if self.watch(answer, all, join_event_key(CONNECTION, id)).is_err() {
             // The kernel has no memory for it (or a limit, epoll(7)): it will hear nothing, so it
             // ends.
             connections.end(id, libc::ENOTCONN, on);
@@ -256,7 +269,7 @@ impl Epoll {
 }
 
 /// What has changed on a connection.
-fn note(connections: &mut Connections, id: ConnectionId, events: i32) {
+fn note_epoll_event(connections: &mut ConnectionTable, id: ConnectionId, events: i32) {
     let Some(connection) = connections.get_mut(id) else { return };
     const END: i32 = libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR;
     connection.has_hung_up |= events & END != 0;

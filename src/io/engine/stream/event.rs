@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::images::Content;
+use crate::images::ServedContent;
 
 /// A connection of a driver. The pair of numbers is never used again: events of a closed connection
 /// meet nobody.
@@ -24,7 +24,7 @@ impl ConnectionId {
 
 /// What a turn of the driver has to tell.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub enum TcpEvent<'a> {
     Accepted {
         id: ConnectionId,
         peer: SocketAddr,
@@ -51,7 +51,7 @@ pub enum Event<'a> {
     /// The rest of the send is lost; the connection is of no use but to be closed.
     SendFailed {
         id: ConnectionId,
-        why: SendError,
+        why: TcpSendError,
     },
     /// The kernel gives no connection although one waits (the raw number; EMFILE, ENFILE and ENOMEM
     /// are shortages): accepting pauses by itself for a while.
@@ -62,7 +62,7 @@ pub enum Event<'a> {
 
 /// Why a send failed, as far as its sender must tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendError {
+pub enum TcpSendError {
     /// The file was cut short or cannot be read: fewer bytes were sent than promised.
     ContentGone,
     /// The client is: it reset the connection, or no longer answers.
@@ -71,13 +71,13 @@ pub enum SendError {
 
 /// What follows the head's bytes in a send.
 #[derive(Clone, Debug, Default)]
-pub enum Part {
+pub enum SendBody {
     #[default]
     Nothing,
     Bytes(Bytes),
     /// A range of a content; it must be resident, or the core waits for the disk.
     File {
-        content: Content,
+        content: ServedContent,
         range: Range<u64>,
     },
 }

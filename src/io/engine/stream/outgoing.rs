@@ -7,33 +7,33 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use bytes::{Buf, Bytes};
 
-use super::event::{Part, SendError};
+use super::event::{SendBody, TcpSendError};
 use crate::engine::limits::STREAM_STEP_BYTES;
-use crate::images::Content;
+use crate::images::ServedContent;
 
 /// What a send still has to do. Nothing of it is allocated while the socket takes a send at once.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(super) struct OutgoingSend {
     /// What the socket did not take of the head; the memory is kept for the next time.
     head: Vec<u8>,
     /// Bytes of `head` that it has taken since.
     head_taken: usize,
-    body: Body,
+    body: OutgoingBody,
     more_to_come: bool,
 }
 
 #[derive(Debug, Default)]
-enum Body {
+enum OutgoingBody {
     #[default]
     Nothing,
     Bytes(Bytes),
-    File(Content, Range<u64>),
+    File(ServedContent, Range<u64>),
 }
 
 /// What it means that the kernel took less of a file than it was offered: the socket was full, or
 /// the file has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Short {
+pub(super) enum ShortSend {
     /// Whoever asks for room is told at once if there is some, and the next try finds the end of
     /// the file. Spares a call.
     #[default]
@@ -44,33 +44,33 @@ pub(super) enum Short {
 
 /// What one try has brought.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Progress {
+pub(super) struct SendProgress {
     /// Bytes that the kernel has taken in it.
     pub(super) bytes: u64,
-    pub(super) next: Next,
+    pub(super) next: SendStatus,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum SendStatus {
     Done,
     /// The socket has room for more, and others are waiting for their turn.
     More,
     /// The socket is full.
     Full,
-    Failed(SendError),
+    Failed(TcpSendError),
 }
 
-impl Outgoing {
+impl OutgoingSend {
     /// Begins a send. There must be none under way.
     pub(super) fn begin(
         &mut self,
         socket: BorrowedFd<'_>,
         head: &[u8],
-        body: Part,
+        body: SendBody,
         more_to_come: bool,
-        short: Short,
-    ) -> Progress {
-        self.body = Body::of(body);
+        short: ShortSend,
+    ) -> SendProgress {
+        self.body = OutgoingBody::of(body);
         self.more_to_come = more_to_come;
         let progress = self.write(socket, head, short);
         let head_left = usize::try_from(progress.bytes)
@@ -84,7 +84,7 @@ impl Outgoing {
     }
 
     /// Goes on with a send that was not done.
-    pub(super) fn go_on(&mut self, socket: BorrowedFd<'_>, short: Short) -> Progress {
+    pub(super) fn go_on(&mut self, socket: BorrowedFd<'_>, short: ShortSend) -> SendProgress {
         let head = std::mem::take(&mut self.head);
         let head_left = head.get(self.head_taken..).unwrap_or_default();
         let progress = self.write(socket, head_left, short);
@@ -97,21 +97,21 @@ impl Outgoing {
     /// Bytes that the kernel has not taken.
     pub(super) fn left(&self) -> u64 {
         let body = match &self.body {
-            Body::Nothing => 0,
-            Body::Bytes(bytes) => bytes.len() as u64,
-            Body::File(_, range) => range.end.saturating_sub(range.start),
+            OutgoingBody::Nothing => 0,
+            OutgoingBody::Bytes(bytes) => bytes.len() as u64,
+            OutgoingBody::File(_, range) => range.end.saturating_sub(range.start),
         };
         body + self.head.len().saturating_sub(self.head_taken) as u64
     }
 
     fn has_file(&self) -> bool {
-        matches!(&self.body, Body::File(_, range) if !range.is_empty())
+        matches!(&self.body, OutgoingBody::File(_, range) if !range.is_empty())
     }
 
     /// What was held for a send that has ended is let go.
-    fn ended(&mut self, progress: Progress) -> Progress {
-        if matches!(progress.next, Next::Done | Next::Failed(_)) {
-            self.body = Body::Nothing;
+    fn ended(&mut self, progress: SendProgress) -> SendProgress {
+        if matches!(progress.next, SendStatus::Done | SendStatus::Failed(_)) {
+            self.body = OutgoingBody::Nothing;
             self.head.clear();
             self.head_taken = 0;
         }
@@ -120,58 +120,59 @@ impl Outgoing {
 
     /// Writes this head and the body, until all is taken, the socket is full, or it is another's
     /// turn.
-    fn write(&mut self, socket: BorrowedFd<'_>, head: &[u8], short: Short) -> Progress {
+    fn write(&mut self, socket: BorrowedFd<'_>, head: &[u8], short: ShortSend) -> SendProgress {
         let mut taken = 0;
         let next = loop {
             let head = head.get(taken as usize..).unwrap_or_default();
             let answer = match &self.body {
-                Body::File(content, range) if head.is_empty() => {
+                OutgoingBody::File(content, range) if head.is_empty() => {
                     if range.is_empty() {
-                        break Next::Done;
+                        break SendStatus::Done;
                     }
                     if taken >= STREAM_STEP_BYTES {
-                        break Next::More;
+                        break SendStatus::More;
                     }
                     send_file(socket, content, range, STREAM_STEP_BYTES - taken)
                 }
                 body => {
-                    let bytes = if let Body::Bytes(bytes) = body { &bytes[..] } else { &[] };
+                    let bytes =
+                        if let OutgoingBody::Bytes(bytes) = body { &bytes[..] } else { &[] };
                     if head.is_empty() && bytes.is_empty() {
-                        break Next::Done;
+                        break SendStatus::Done;
                     }
-                    send_both(socket, head, bytes, self.more_to_come || self.has_file())
+                    send_head_and_bytes(socket, head, bytes, self.more_to_come || self.has_file())
                 }
             };
             match answer {
-                Ok(0) => break Next::Failed(SendError::ContentGone),
+                Ok(0) => break SendStatus::Failed(TcpSendError::ContentGone),
                 Ok(bytes) => {
                     self.body.advance(bytes.saturating_sub(head.len()));
                     taken += bytes as u64;
-                    if short == Short::IsFull
+                    if short == ShortSend::IsFull
                         && taken < STREAM_STEP_BYTES
                         && head.is_empty()
                         && self.has_file()
                     {
-                        break Next::Full;
+                        break SendStatus::Full;
                     }
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock => break Next::Full,
-                    _ => break Next::Failed(reason(&error)),
+                    io::ErrorKind::WouldBlock => break SendStatus::Full,
+                    _ => break SendStatus::Failed(classify_send_error(&error)),
                 },
             }
         };
-        Progress { bytes: taken, next }
+        SendProgress { bytes: taken, next }
     }
 }
 
-impl Body {
-    fn of(part: Part) -> Self {
+impl OutgoingBody {
+    fn of(part: SendBody) -> Self {
         match part {
-            Part::Nothing => Self::Nothing,
-            Part::Bytes(bytes) => Self::Bytes(bytes),
-            Part::File { content, range } => match in_memory(&content, &range) {
+            SendBody::Nothing => Self::Nothing,
+            SendBody::Bytes(bytes) => Self::Bytes(bytes),
+            SendBody::File { content, range } => match slice_memory_content(&content, &range) {
                 Some(bytes) => Self::Bytes(bytes),
                 None => Self::File(content, range),
             },
@@ -188,22 +189,27 @@ impl Body {
 }
 
 /// The bytes of a content that has no file; None also where it has not that many.
-fn in_memory(content: &Content, range: &Range<u64>) -> Option<Bytes> {
+fn slice_memory_content(content: &ServedContent, range: &Range<u64>) -> Option<Bytes> {
     let bytes = content.inline_bytes()?;
     let (start, end) = (usize::try_from(range.start).ok()?, usize::try_from(range.end).ok()?);
     (start <= end && end <= bytes.len()).then(|| bytes.slice(start..end))
 }
 
 /// EFAULT and EIO are the file's, whatever else is the connection's.
-fn reason(error: &io::Error) -> SendError {
+fn classify_send_error(error: &io::Error) -> TcpSendError {
     match error.raw_os_error() {
-        Some(libc::EIO | libc::EFAULT) => SendError::ContentGone,
-        _ => SendError::Gone,
+        Some(libc::EIO | libc::EFAULT) => TcpSendError::ContentGone,
+        _ => TcpSendError::Gone,
     }
 }
 
 /// Both in one system call.
-fn send_both(socket: BorrowedFd<'_>, head: &[u8], bytes: &[u8], more: bool) -> io::Result<usize> {
+fn send_head_and_bytes(
+    socket: BorrowedFd<'_>,
+    head: &[u8],
+    bytes: &[u8],
+    more: bool,
+) -> io::Result<usize> {
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if more { libc::MSG_MORE } else { 0 };
     let vector = |bytes: &[u8]| libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
@@ -224,7 +230,7 @@ fn send_both(socket: BorrowedFd<'_>, head: &[u8], bytes: &[u8], more: bool) -> i
 /// it.
 fn send_file(
     socket: BorrowedFd<'_>,
-    content: &Content,
+    content: &ServedContent,
     range: &Range<u64>,
     most: u64,
 ) -> io::Result<usize> {

@@ -15,20 +15,22 @@ use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 use socket2::SockRef;
 
-use super::connections::{AcceptFailure, Connection, Connections, judge_accept, key, unlock};
-use super::event::{ConnectionId, Event};
-use crate::engine::buffers::{Buffers, GROUP};
+use super::connections::{
+    AcceptFailure, ConnectionTable, TcpConnection, join_event_key, judge_accept, split_event_key,
+};
+use super::event::{ConnectionId, TcpEvent};
+use crate::engine::buffers::{GROUP, ReceiveBuffers};
 use crate::engine::limits::{ACCEPT_PAUSE, RECEIVE_BUFFERS, STREAM_COMPLETIONS_MAX};
 use crate::engine::ring::{self, NoRing};
-use crate::engine::wait::Wait;
+use crate::engine::wait::TurnWait;
 
 /// Field order is drop order: the ring goes before the memory that the kernel was lent.
-pub(super) struct Ring {
+pub(super) struct TcpRing {
     ring: IoUring,
-    buffers: Buffers,
+    buffers: ReceiveBuffers,
     bell: Option<(RawFd, Box<u64>)>,
     is_bell_armed: bool,
-    listeners: Vec<Listener>,
+    listeners: Vec<RingListener>,
     /// Number of the next listener.
     next_listener: u32,
     /// After a shortage: when accepting goes on.
@@ -42,7 +44,7 @@ pub(super) struct Ring {
     overflows: u64,
 }
 
-struct Listener {
+struct RingListener {
     socket: TcpListener,
     number: u32,
     is_armed: bool,
@@ -58,16 +60,16 @@ const CANCEL: u8 = 5;
 /// Whom a completion concerns that is no connection's.
 const NOBODY: ConnectionId = ConnectionId { index: 0, generation: 0 };
 
-impl std::fmt::Debug for Ring {
+impl std::fmt::Debug for TcpRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Ring").field("receiving", &self.receiving).finish_non_exhaustive()
     }
 }
 
-impl Ring {
+impl TcpRing {
     pub(super) fn new() -> Result<Self, NoRing> {
-        let ring = ring::with_completions(STREAM_COMPLETIONS_MAX)?;
-        let buffers = Buffers::register(&ring, RECEIVE_BUFFERS)?;
+        let ring = ring::build_sized_ring(STREAM_COMPLETIONS_MAX)?;
+        let buffers = ReceiveBuffers::register(&ring, RECEIVE_BUFFERS)?;
         Ok(Self {
             ring,
             buffers,
@@ -84,7 +86,7 @@ impl Ring {
     }
 
     pub(super) fn listen(&mut self, socket: TcpListener) {
-        self.listeners.push(Listener { socket, number: self.next_listener, is_armed: false });
+        self.listeners.push(RingListener { socket, number: self.next_listener, is_armed: false });
         self.next_listener += 1;
     }
 
@@ -109,25 +111,25 @@ impl Ring {
     }
 
     /// Takes a receive back that is in the kernel.
-    pub(super) fn stop_receiving(&mut self, id: ConnectionId, connection: &Connection) {
+    pub(super) fn stop_receiving(&mut self, id: ConnectionId, connection: &TcpConnection) {
         if connection.is_receiving {
-            self.cancel(key(RECEIVE, id));
+            self.cancel(join_event_key(RECEIVE, id));
         }
     }
 
     /// What is in the kernel of a connection keeps its socket open, although its descriptor is
     /// closed.
-    pub(super) fn forget(&mut self, id: ConnectionId, connection: &Connection) {
+    pub(super) fn forget(&mut self, id: ConnectionId, connection: &TcpConnection) {
         self.stop_receiving(id, connection);
         if connection.awaits_room {
-            self.cancel(key(ROOM, id));
+            self.cancel(join_event_key(ROOM, id));
         }
     }
 
     /// Queues what shall happen in the kernel. To be called before the reports are told: who is
     /// told that an answer has left may close the connection, and then a receive for it would have
     /// been armed for nothing.
-    pub(super) fn arm(&mut self, connections: &mut Connections) {
+    pub(super) fn arm(&mut self, connections: &mut ConnectionTable) {
         self.arm_accepts();
         self.arm_receives(connections);
         self.arm_room(connections);
@@ -135,9 +137,9 @@ impl Ring {
 
     pub(super) fn turn(
         &mut self,
-        connections: &mut Connections,
-        wait: Wait,
-        on: &mut impl FnMut(Event<'_>),
+        connections: &mut ConnectionTable,
+        wait: TurnWait,
+        on: &mut impl FnMut(TcpEvent<'_>),
     ) -> io::Result<()> {
         self.enter(self.no_longer_than_the_pause(wait))?;
         let mut completed = std::mem::take(&mut self.completed);
@@ -152,39 +154,39 @@ impl Ring {
         Ok(())
     }
 
-    fn no_longer_than_the_pause(&self, wait: Wait) -> Wait {
+    fn no_longer_than_the_pause(&self, wait: TurnWait) -> TurnWait {
         let Some(until) = self.paused_until else { return wait };
         let pause = until.saturating_duration_since(Instant::now());
         match wait {
-            Wait::No => Wait::No,
-            Wait::AtMost(time) | Wait::Poll { then: Some(time), .. } => {
-                Wait::AtMost(time.min(pause))
+            TurnWait::No => TurnWait::No,
+            TurnWait::AtMost(time) | TurnWait::Poll { then: Some(time), .. } => {
+                TurnWait::AtMost(time.min(pause))
             }
-            Wait::Forever | Wait::Poll { then: None, .. } => Wait::AtMost(pause),
+            TurnWait::Forever | TurnWait::Poll { then: None, .. } => TurnWait::AtMost(pause),
         }
     }
 
-    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+    fn enter(&mut self, wait: TurnWait) -> io::Result<()> {
         let submission = self.ring.submission();
         let (is_empty, has_work, overflows) =
             (submission.is_empty(), submission.taskrun(), submission.cq_overflow());
         drop(submission);
         self.overflows += u64::from(overflows);
-        if wait == Wait::No && is_empty && !has_work && !overflows {
+        if wait == TurnWait::No && is_empty && !has_work && !overflows {
             return Ok(());
         }
-        ring::enter(&mut self.ring, wait)
+        ring::enter_ring(&mut self.ring, wait)
     }
 
     fn complete(
         &mut self,
-        connections: &mut Connections,
+        connections: &mut ConnectionTable,
         user_data: u64,
         result: i32,
         flags: u32,
-        on: &mut impl FnMut(Event<'_>),
+        on: &mut impl FnMut(TcpEvent<'_>),
     ) {
-        let (kind, id) = unlock(user_data);
+        let (kind, id) = split_event_key(user_data);
         match kind {
             ACCEPT => self.accepted(connections, id.index, result, flags, on),
             RECEIVE => self.received(connections, id, result, flags, on),
@@ -197,7 +199,7 @@ impl Ring {
             BELL => {
                 self.is_bell_armed = false;
                 self.arm_bell();
-                on(Event::Woken);
+                on(TcpEvent::Woken);
             }
             _ => {}
         }
@@ -205,11 +207,11 @@ impl Ring {
 
     fn accepted(
         &mut self,
-        connections: &mut Connections,
+        connections: &mut ConnectionTable,
         number: u32,
         result: i32,
         flags: u32,
-        on: &mut impl FnMut(Event<'_>),
+        on: &mut impl FnMut(TcpEvent<'_>),
     ) {
         if !cqueue::more(flags)
             && let Some(listener) =
@@ -227,17 +229,17 @@ impl Ring {
             && !self.listeners.is_empty()
         {
             self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
-            on(Event::AcceptFailed(-result));
+            on(TcpEvent::AcceptFailed(-result));
         }
     }
 
     fn received(
         &mut self,
-        connections: &mut Connections,
+        connections: &mut ConnectionTable,
         id: ConnectionId,
         result: i32,
         flags: u32,
-        on: &mut impl FnMut(Event<'_>),
+        on: &mut impl FnMut(TcpEvent<'_>),
     ) {
         let has_finished = !cqueue::more(flags);
         self.receiving -= usize::from(has_finished);
@@ -247,7 +249,7 @@ impl Ring {
                 (usize::try_from(result), cqueue::buffer_select(flags))
             {
                 connection.has_received = true;
-                on(Event::Received { id, bytes: self.buffers.bytes(buffer, len) });
+                on(TcpEvent::Received { id, bytes: self.buffers.bytes(buffer, len) });
             } else if !matches!(
                 -result,
                 libc::ENOBUFS | libc::ECANCELED | libc::EINTR | libc::EAGAIN
@@ -269,14 +271,14 @@ impl Ring {
         }
         self.paused_until = None;
         for place in 0..self.listeners.len() {
-            let Listener { socket, number, is_armed: false } = &self.listeners[place] else {
+            let RingListener { socket, number, is_armed: false } = &self.listeners[place] else {
                 continue;
             };
             let entry = opcode::AcceptMulti::new(Fd(socket.as_raw_fd()))
                 .flags(libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC);
             let entry = entry
                 .build()
-                .user_data(key(ACCEPT, ConnectionId { index: *number, generation: 0 }));
+                .user_data(join_event_key(ACCEPT, ConnectionId { index: *number, generation: 0 }));
             // SAFETY: the entry has no pointer.
             self.listeners[place].is_armed = unsafe { self.push(&entry) };
         }
@@ -284,7 +286,7 @@ impl Ring {
 
     /// The first receive of a connection ends with what it brings: many have but one request, and
     /// nothing is to be taken back from the kernel when they are closed. Further ones stay armed.
-    fn arm_receives(&mut self, connections: &mut Connections) {
+    fn arm_receives(&mut self, connections: &mut ConnectionTable) {
         let mut inputs = std::mem::take(&mut connections.inputs);
         inputs.retain(|id| {
             let Some(connection) = connections.take_wanted(*id) else { return false };
@@ -303,7 +305,8 @@ impl Ring {
             };
             // SAFETY: the entry names buffers of the group, which are registered and live as long
             // as the ring.
-            connection.is_receiving = unsafe { self.push(&entry.user_data(key(RECEIVE, *id))) };
+            connection.is_receiving =
+                unsafe { self.push(&entry.user_data(join_event_key(RECEIVE, *id))) };
             self.receiving += usize::from(connection.is_receiving);
             connection.is_wanted = !connection.is_receiving;
             connection.is_wanted
@@ -311,7 +314,7 @@ impl Ring {
         connections.inputs = inputs;
     }
 
-    fn arm_room(&mut self, connections: &mut Connections) {
+    fn arm_room(&mut self, connections: &mut ConnectionTable) {
         let mut full = std::mem::take(&mut connections.full);
         full.retain(|id| {
             let Some(connection) =
@@ -321,7 +324,8 @@ impl Ring {
             };
             let entry = opcode::PollAdd::new(Fd(connection.fd()), libc::POLLOUT as u32).build();
             // SAFETY: the entry has no pointer.
-            connection.awaits_room = unsafe { self.push(&entry.user_data(key(ROOM, *id))) };
+            connection.awaits_room =
+                unsafe { self.push(&entry.user_data(join_event_key(ROOM, *id))) };
             !connection.awaits_room
         });
         connections.full = full;
@@ -333,14 +337,14 @@ impl Ring {
             opcode::Read::new(Fd(*fd), (&raw mut **count).cast(), size_of::<u64>() as u32).build();
         // SAFETY: the eight bytes are boxed and live as long as the driver, whose ring is dropped
         // before them.
-        self.is_bell_armed = unsafe { self.push(&entry.user_data(key(BELL, NOBODY))) };
+        self.is_bell_armed = unsafe { self.push(&entry.user_data(join_event_key(BELL, NOBODY))) };
     }
 
     /// Its completion, where it comes at all, says that there was nothing to be taken back.
     fn cancel(&mut self, key_of_it: u64) {
         let entry = opcode::AsyncCancel::new(key_of_it).build().flags(Flags::SKIP_SUCCESS);
         // SAFETY: the entry has no pointer.
-        unsafe { self.push(&entry.user_data(key(CANCEL, NOBODY))) };
+        unsafe { self.push(&entry.user_data(join_event_key(CANCEL, NOBODY))) };
     }
 
     /// Queues an entry; a full queue is submitted first. False: there is no place for it.
@@ -368,16 +372,16 @@ impl Ring {
         const TURNS_MAX: u32 = 10;
         self.is_closing = true;
         self.stop_listening();
-        let _ = self.enter(Wait::No);
+        let _ = self.enter(TurnWait::No);
         // ENOENT: nothing was in flight.
         let _ = self
             .ring
             .submitter()
             .register_sync_cancel(Some(Timespec::from(PATIENCE)), CancelBuilder::any());
-        let mut nobody = Connections::default();
+        let mut nobody = ConnectionTable::default();
         for _ in 0..TURNS_MAX {
             if !self.is_lent()
-                || self.turn(&mut nobody, Wait::AtMost(PATIENCE), &mut |_| {}).is_err()
+                || self.turn(&mut nobody, TurnWait::AtMost(PATIENCE), &mut |_| {}).is_err()
             {
                 break;
             }
@@ -385,7 +389,7 @@ impl Ring {
     }
 }
 
-impl Drop for Ring {
+impl Drop for TcpRing {
     /// The end of a ring takes place behind the back of its owner, who may have freed everything by
     /// then.
     fn drop(&mut self) {

@@ -9,9 +9,9 @@ use std::net::{Shutdown, TcpListener};
 const REQUEST_BYTES: usize = 2048;
 
 #[derive(Debug)]
-pub(super) struct Spare(Option<File>);
+pub(super) struct SpareDescriptor(Option<File>);
 
-impl Spare {
+impl SpareDescriptor {
     pub(super) fn new() -> Self {
         Self(File::open("/dev/null").ok())
     }

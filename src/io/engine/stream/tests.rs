@@ -11,7 +11,9 @@ use socket2::{Domain, Type};
 
 use super::*;
 use crate::engine::net;
-use crate::images::{Asker, Content, Found, Images, Workers, clean};
+use crate::images::{
+    CatalogAnswer, DiskWorkers, ImageStore, JobAsker, ServedContent, clean_path_name,
+};
 
 /// An event with bytes of its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,29 +23,29 @@ enum Told {
     Ended(ConnectionId),
     Reset(ConnectionId),
     Sent(ConnectionId, u64, u64),
-    Failed(ConnectionId, SendError),
+    Failed(ConnectionId, TcpSendError),
     AcceptFailed(i32),
     Woken,
 }
 
-impl From<Event<'_>> for Told {
-    fn from(event: Event<'_>) -> Self {
+impl From<TcpEvent<'_>> for Told {
+    fn from(event: TcpEvent<'_>) -> Self {
         match event {
-            Event::Accepted { id, peer } => Self::Accepted(id, peer),
-            Event::Received { id, bytes } => Self::Received(id, bytes.to_vec()),
-            Event::Ended { id, is_reset: false } => Self::Ended(id),
-            Event::Ended { id, is_reset: true } => Self::Reset(id),
-            Event::Sent { id, bytes, left } => Self::Sent(id, bytes, left),
-            Event::SendFailed { id, why } => Self::Failed(id, why),
-            Event::AcceptFailed(number) => Self::AcceptFailed(number),
-            Event::Woken => Self::Woken,
+            TcpEvent::Accepted { id, peer } => Self::Accepted(id, peer),
+            TcpEvent::Received { id, bytes } => Self::Received(id, bytes.to_vec()),
+            TcpEvent::Ended { id, is_reset: false } => Self::Ended(id),
+            TcpEvent::Ended { id, is_reset: true } => Self::Reset(id),
+            TcpEvent::Sent { id, bytes, left } => Self::Sent(id, bytes, left),
+            TcpEvent::SendFailed { id, why } => Self::Failed(id, why),
+            TcpEvent::AcceptFailed(number) => Self::AcceptFailed(number),
+            TcpEvent::Woken => Self::Woken,
         }
     }
 }
 
 /// A driver with one listener.
 struct Rig {
-    driver: Driver,
+    driver: TcpDriver,
     address: SocketAddr,
 }
 
@@ -58,9 +60,9 @@ const LARGE: usize = 8 * MIB;
 fn on_both(test: impl Fn(Rig)) {
     for datapath in [Datapath::IoUring, Datapath::Epoll] {
         for address in ["127.0.0.1:0", "[::1]:0"] {
-            let listener = net::tcp_listener(address.parse().unwrap(), false).unwrap();
+            let listener = net::open_tcp_listener(address.parse().unwrap(), false).unwrap();
             let address = listener.local_addr().unwrap();
-            let mut driver = Driver::new(datapath).unwrap();
+            let mut driver = TcpDriver::new(datapath).unwrap();
             driver.listen(listener).unwrap();
             test(Rig { driver, address });
         }
@@ -70,7 +72,7 @@ fn on_both(test: impl Fn(Rig)) {
 impl Rig {
     fn turn(&mut self, wait: Duration) -> Vec<Told> {
         let mut told = Vec::new();
-        self.driver.turn(Wait::AtMost(wait), |event| told.push(event.into())).unwrap();
+        self.driver.turn(TurnWait::AtMost(wait), |event| told.push(event.into())).unwrap();
         told
     }
 
@@ -131,17 +133,18 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 /// A file of a tree, mapped as the server maps it.
-fn mapped(len: usize) -> (tempfile::TempDir, File, Content) {
+fn mapped(len: usize) -> (tempfile::TempDir, File, ServedContent) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("image");
     std::fs::write(&path, pattern(len)).unwrap();
-    let images = Images::open(directory.path(), Workers::start().unwrap()).unwrap();
-    let Found::Ask(question) = images.catalog().find(&clean(b"image").unwrap()) else {
+    let images = ImageStore::open(directory.path(), DiskWorkers::start().unwrap()).unwrap();
+    let CatalogAnswer::Ask(question) = images.catalog().find(&clean_path_name(b"image").unwrap())
+    else {
         panic!("known already")
     };
     let (sender, receiver) = std::sync::mpsc::channel();
     images
-        .answer(Asker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
+        .answer(JobAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
             sender.send(answer).unwrap()
         })
         .unwrap();
@@ -150,8 +153,8 @@ fn mapped(len: usize) -> (tempfile::TempDir, File, Content) {
     (directory, OpenOptions::new().write(true).open(path).unwrap(), content)
 }
 
-fn file(content: &Content) -> Part {
-    Part::File { content: content.clone(), range: 0..content.len() }
+fn file(content: &ServedContent) -> SendBody {
+    SendBody::File { content: content.clone(), range: 0..content.len() }
 }
 
 /// Reads so many bytes with small reads, on a thread of its own.
@@ -176,7 +179,7 @@ fn bytes_come_in_and_answers_go_out() {
             client.write_all(question).unwrap();
             let told = rig.until(|told| matches!(told, Told::Received(..)));
             assert_eq!(told, [Told::Received(id, question.to_vec())]);
-            rig.driver.send(id, b"head ", Part::Bytes(Bytes::copy_from_slice(question)), false);
+            rig.driver.send(id, b"head ", SendBody::Bytes(Bytes::copy_from_slice(question)), false);
             assert!(rig.driver.is_sending(id));
             assert_eq!(rig.until_sent(id), 5 + question.len() as u64);
             assert!(!rig.driver.is_sending(id));
@@ -195,9 +198,9 @@ fn bytes_come_in_and_answers_go_out() {
 fn what_is_kept_back_for_more_to_come_is_sent_with_it() {
     on_both(|mut rig| {
         let (mut client, id) = rig.connect();
-        rig.driver.send(id, b"first,", Part::Nothing, true);
+        rig.driver.send(id, b"first,", SendBody::Nothing, true);
         rig.until_sent(id);
-        rig.driver.send(id, b"", Part::Bytes(Bytes::from_static(b"last")), false);
+        rig.driver.send(id, b"", SendBody::Bytes(Bytes::from_static(b"last")), false);
         rig.until_sent(id);
         let mut answer = [0; 10];
         client.read_exact(&mut answer).unwrap();
@@ -231,18 +234,24 @@ fn a_large_file_reaches_a_slow_reader_byte_for_byte() {
 #[test]
 fn a_range_of_a_file_and_a_content_in_memory_are_sent_as_asked() {
     let (_directory, _, content) = mapped(MIB);
-    let text = Content::rendered("0123456789".into(), std::time::SystemTime::UNIX_EPOCH, None);
+    let text =
+        ServedContent::rendered("0123456789".into(), std::time::SystemTime::UNIX_EPOCH, None);
     on_both(|mut rig| {
         let (mut client, id) = rig.connect();
         for (content, expected) in [(&content, &pattern(MIB)[3..9]), (&text, b"345678")] {
-            rig.driver.send(id, b"", Part::File { content: content.clone(), range: 3..9 }, false);
+            rig.driver.send(
+                id,
+                b"",
+                SendBody::File { content: content.clone(), range: 3..9 },
+                false,
+            );
             assert_eq!(rig.until_sent(id), 6);
             let mut got = [0; 6];
             client.read_exact(&mut got).unwrap();
             assert_eq!(got, expected);
         }
-        rig.driver.send(id, b"", Part::File { content: text.clone(), range: 3..30 }, false);
-        rig.until(|told| *told == Told::Failed(id, SendError::ContentGone));
+        rig.driver.send(id, b"", SendBody::File { content: text.clone(), range: 3..30 }, false);
+        rig.until(|told| *told == Told::Failed(id, TcpSendError::ContentGone));
     });
 }
 
@@ -252,7 +261,7 @@ fn many_bytes_are_sent_to_the_last() {
     on_both(|mut rig| {
         let (client, id) = rig.connect();
         let head = vec![b'h'; MIB];
-        rig.driver.send(id, &head, Part::Bytes(bytes.clone()), false);
+        rig.driver.send(id, &head, SendBody::Bytes(bytes.clone()), false);
         let told: u64 = rig
             .settle()
             .iter()
@@ -279,7 +288,7 @@ fn a_file_cut_short_fails_its_send() {
             let _ = (&client).read_to_end(&mut all);
             all.len()
         });
-        rig.until(|told| *told == Told::Failed(id, SendError::ContentGone));
+        rig.until(|told| *told == Told::Failed(id, TcpSendError::ContentGone));
         assert!(!rig.driver.is_sending(id));
         rig.driver.close(id);
         rig.settle();
@@ -296,7 +305,7 @@ fn a_reset_ends_the_send_and_its_place_is_used_again_under_another_number() {
         rig.settle();
         socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
         drop(client);
-        let told = rig.until(|told| *told == Told::Failed(id, SendError::Gone));
+        let told = rig.until(|told| *told == Told::Failed(id, TcpSendError::Gone));
         rig.driver.close(id);
         let (mut client, next) = rig.connect();
         assert!(next != id && next.index() == id.index());
@@ -307,7 +316,7 @@ fn a_reset_ends_the_send_and_its_place_is_used_again_under_another_number() {
             told.iter().chain(&later).filter(of_the_old).count(),
             told.iter().filter(of_the_old).count()
         );
-        rig.driver.send(id, b"nobody", Part::Nothing, false);
+        rig.driver.send(id, b"nobody", SendBody::Nothing, false);
         assert_eq!(rig.settle(), []);
     });
 }
@@ -316,7 +325,7 @@ fn a_reset_ends_the_send_and_its_place_is_used_again_under_another_number() {
 fn a_connection_that_is_reset_is_told_apart_from_one_that_has_ended() {
     on_both(|mut rig| {
         let (client, id) = rig.connect();
-        rig.driver.send(id, b"", Part::Bytes(Bytes::from(vec![0; LARGE])), false);
+        rig.driver.send(id, b"", SendBody::Bytes(Bytes::from(vec![0; LARGE])), false);
         rig.settle();
         assert!(rig.driver.unacknowledged(id) > Some(0));
         socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
@@ -330,7 +339,7 @@ fn a_connection_that_is_reset_is_told_apart_from_one_that_has_ended() {
 fn a_connection_that_is_given_up_leaves_nothing_in_the_kernel() {
     on_both(|mut rig| {
         let (mut client, id) = rig.connect();
-        rig.driver.send(id, b"", Part::Bytes(Bytes::from(vec![0; LARGE])), false);
+        rig.driver.send(id, b"", SendBody::Bytes(Bytes::from(vec![0; LARGE])), false);
         rig.settle();
         rig.driver.reset(id);
         rig.settle();
@@ -438,7 +447,7 @@ fn more_input_than_receive_buffers_arrives_whole() {
 #[test]
 fn a_letter_wakes_the_driver() {
     on_both(|mut rig| {
-        let (letters, mailbox) = Mailbox::new().unwrap();
+        let (letters, mailbox) = CoreMailbox::new().unwrap();
         rig.driver.listen_to(&mailbox).unwrap();
         for letter in 0..3 {
             let letters = letters.clone();
@@ -458,7 +467,7 @@ fn a_turn_does_not_sleep_while_something_is_to_be_told_or_done() {
         let (client, id) = rig.connect();
         let reader = read_slowly(client, 4 + 3 * MIB);
         let started = Instant::now();
-        rig.driver.send(id, b"head", Part::Nothing, false);
+        rig.driver.send(id, b"head", SendBody::Nothing, false);
         assert_eq!(rig.turn(PATIENCE), [Told::Sent(id, 4, 0)]);
         rig.driver.send(id, b"", file(&content), false);
         let mut left = u64::MAX;
@@ -524,10 +533,10 @@ fn nobody_is_accepted_after_the_listeners_are_closed() {
 #[test]
 fn who_speaks_first_is_accepted_with_his_first_bytes_and_who_is_silent_later() {
     for datapath in [Datapath::IoUring, Datapath::Epoll] {
-        let listener = net::tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let listener = net::open_tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
         net::accept_with_first_bytes(&listener).unwrap();
         let address = listener.local_addr().unwrap();
-        let mut driver = Driver::new(datapath).unwrap();
+        let mut driver = TcpDriver::new(datapath).unwrap();
         driver.listen(listener).unwrap();
         let mut rig = Rig { driver, address };
         let mut client = TcpStream::connect(address).unwrap();
@@ -544,7 +553,7 @@ fn who_speaks_first_is_accepted_with_his_first_bytes_and_who_is_silent_later() {
 fn the_end_of_a_driver_leaves_nothing_lent_and_closes_all() {
     let (_directory, _, content) = mapped(LARGE);
     on_both(|mut rig| {
-        let (_, mailbox) = Mailbox::<()>::new().unwrap();
+        let (_, mailbox) = CoreMailbox::<()>::new().unwrap();
         rig.driver.listen_to(&mailbox).unwrap();
         let (mut sending, id) = rig.connect();
         let (mut receiving, other) = rig.connect();
@@ -553,7 +562,7 @@ fn the_end_of_a_driver_leaves_nothing_lent_and_closes_all() {
         rig.driver.send(id, b"", file(&content), false);
         rig.settle();
         let started = Instant::now();
-        if let Kernel::Ring(ring) = &mut rig.driver.kernel {
+        if let TcpBackend::Ring(ring) = &mut rig.driver.kernel {
             assert!(ring.is_lent());
             ring.settle();
             assert!(!ring.is_lent());

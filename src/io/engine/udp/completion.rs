@@ -8,18 +8,18 @@ use std::net::{IpAddr, SocketAddr};
 pub struct SocketId(pub u16);
 
 /// No slot or no queue entry is free: turn the driver and try again. Or the socket is blocked:
-/// [`Completion::Room`] will tell.
+/// [`UdpCompletion::Room`] will tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub struct SendQueueFull;
 
 /// What a turn of the driver has to tell.
 #[derive(Debug)]
-pub enum Completion<'a> {
-    Datagram(Datagram<'a>),
+pub enum UdpCompletion<'a> {
+    Datagram(ReceivedDatagram<'a>),
     /// A send has left, or failed for this reason; `token` is the sender's own.
     Sent {
         token: u64,
-        result: Result<(), SendError>,
+        result: Result<(), UdpSendError>,
     },
     /// A socket that was blocked takes sends again.
     Room(SocketId),
@@ -29,7 +29,7 @@ pub enum Completion<'a> {
 
 /// Why a send failed, as far as its sender must tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendError {
+pub enum UdpSendError {
     /// The mapping has lost its bytes: the file was cut short (EFAULT).
     ContentGone,
     /// The path does not take segmented sends (EIO, EINVAL, EMSGSIZE): send single datagrams from
@@ -41,7 +41,7 @@ pub enum SendError {
 
 /// A datagram as it arrived. The bytes are the driver's: look at them before the next turn.
 #[derive(Clone, Copy, Debug)]
-pub struct Datagram<'a> {
+pub struct ReceivedDatagram<'a> {
     pub socket: SocketId,
     pub from: SocketAddr,
     /// The local address that the answer should leave from.
@@ -55,10 +55,10 @@ pub struct Datagram<'a> {
     pub truncated: bool,
 }
 
-pub(super) fn send_error(number: i32, segmented: bool) -> SendError {
+pub(super) fn make_send_error(number: i32, segmented: bool) -> UdpSendError {
     match number {
-        libc::EFAULT => SendError::ContentGone,
-        libc::EIO | libc::EINVAL | libc::EMSGSIZE if segmented => SendError::NoSegments,
-        number => SendError::Other(number),
+        libc::EFAULT => UdpSendError::ContentGone,
+        libc::EIO | libc::EINVAL | libc::EMSGSIZE if segmented => UdpSendError::NoSegments,
+        number => UdpSendError::Other(number),
     }
 }

@@ -9,26 +9,28 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use super::completion::{Completion, Datagram, Full, SocketId, send_error};
-use crate::engine::address::{Source, Target};
+use super::completion::{
+    ReceivedDatagram, SendQueueFull, SocketId, UdpCompletion, make_send_error,
+};
+use crate::engine::address::{DatagramSource, DatagramTarget};
 use crate::engine::limits::{RECEIVE_BATCH, RECEIVE_BATCHES_MAX, RECEIVED_BYTES_MAX};
-use crate::engine::mailbox::Bell;
-use crate::engine::mmsg::Inbox;
-use crate::engine::ring::ride_out;
-use crate::engine::slot::{Blocks, Slots};
-use crate::engine::wait::Wait;
+use crate::engine::mailbox::MailboxBell;
+use crate::engine::mmsg::DatagramInbox;
+use crate::engine::ring::ride_out_error;
+use crate::engine::slot::{BlockBatch, SendSlots};
+use crate::engine::wait::TurnWait;
 
 /// One core's sockets, and what waits to leave by them.
 pub(super) struct PlainDriver {
     epoll: OwnedFd,
-    sockets: Vec<Socket>,
-    slots: Slots,
-    inbox: Inbox,
-    bell: Option<Bell>,
+    sockets: Vec<PlainSocket>,
+    slots: SendSlots,
+    inbox: DatagramInbox,
+    bell: Option<MailboxBell>,
     bell_watched: bool,
 }
 
-struct Socket {
+struct PlainSocket {
     /// None once removed; the place is used again.
     fd: Option<OwnedFd>,
     /// The address it is bound to, for datagrams without PKTINFO.
@@ -70,11 +72,11 @@ impl PlainDriver {
         }
         // SAFETY: the kernel has just given us this descriptor, and nobody else knows it.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
-        let inbox = Inbox::new(RECEIVE_BATCH, RECEIVED_BYTES_MAX);
+        let inbox = DatagramInbox::new(RECEIVE_BATCH, RECEIVED_BYTES_MAX);
         Ok(Self {
             epoll,
             sockets: Vec::new(),
-            slots: Slots::new(),
+            slots: SendSlots::new(),
             inbox,
             bell: None,
             bell_watched: false,
@@ -85,8 +87,15 @@ impl PlainDriver {
         let vacant = self.sockets.iter().position(|socket| socket.fd.is_none());
         let index = vacant.unwrap_or(self.sockets.len());
         let (queued, slots) = (Vec::new(), Vec::new());
-        let socket =
-            Socket { fd: Some(fd), local, receives, watched: 0, queued, slots, is_blocked: false };
+        let socket = PlainSocket {
+            fd: Some(fd),
+            local,
+            receives,
+            watched: 0,
+            queued,
+            slots,
+            is_blocked: false,
+        };
         match self.sockets.get_mut(index) {
             Some(place) => *place = socket,
             None => self.sockets.push(socket),
@@ -113,7 +122,7 @@ impl PlainDriver {
         }
     }
 
-    pub(super) fn listen_to(&mut self, bell: Bell) {
+    pub(super) fn listen_to(&mut self, bell: MailboxBell) {
         self.bell_watched = self.watch(libc::EPOLL_CTL_ADD, bell.fd(), libc::EPOLLIN, BELL).is_ok();
         self.bell = Some(bell);
     }
@@ -129,15 +138,15 @@ impl PlainDriver {
     pub(super) fn send(
         &mut self,
         socket: SocketId,
-        to: Target,
-        from: Option<Source>,
+        to: DatagramTarget,
+        from: Option<DatagramSource>,
         bytes: &[u8],
         token: u64,
-    ) -> Result<(), Full> {
+    ) -> Result<(), SendQueueFull> {
         if self.is_blocked(socket) {
-            return Err(Full);
+            return Err(SendQueueFull);
         }
-        let slot = self.slots.fill_copy(to, from, bytes, token).ok_or(Full)?;
+        let slot = self.slots.fill_copy(to, from, bytes, token).ok_or(SendQueueFull)?;
         self.queue(socket, slot)
     }
 
@@ -145,46 +154,46 @@ impl PlainDriver {
         &mut self,
         socket: SocketId,
         to: SocketAddr,
-        from: Option<Source>,
-        blocks: &Blocks<'_>,
+        from: Option<DatagramSource>,
+        blocks: &BlockBatch<'_>,
         token: u64,
-    ) -> Result<(), Full> {
+    ) -> Result<(), SendQueueFull> {
         if self.is_blocked(socket) {
-            return Err(Full);
+            return Err(SendQueueFull);
         }
-        let slot = self.slots.fill_blocks(to, from, blocks, token).ok_or(Full)?;
+        let slot = self.slots.fill_blocks(to, from, blocks, token).ok_or(SendQueueFull)?;
         self.queue(socket, slot)
     }
 
     pub(super) fn turn(
         &mut self,
-        wait: Wait,
-        mut on: impl FnMut(Completion<'_>),
+        wait: TurnWait,
+        mut on: impl FnMut(UdpCompletion<'_>),
     ) -> io::Result<()> {
         let was_full = self.slots.is_full();
         let has_failed = self.flush(&mut on);
         // Whoever waited for a slot, or hears of a failure, has something to do before it sleeps.
         let must_not_sleep = has_failed || was_full && !self.slots.is_full();
-        let wait = if must_not_sleep { Wait::No } else { wait };
+        let wait = if must_not_sleep { TurnWait::No } else { wait };
         if self.follow_watches() {
             return self.receive(wait, &mut on);
         }
         let wait = match wait {
-            Wait::AtMost(time) => Wait::AtMost(time.min(UNWATCHED_SLEEP)),
-            Wait::Forever | Wait::Poll { .. } => Wait::AtMost(UNWATCHED_SLEEP),
-            Wait::No => Wait::No,
+            TurnWait::AtMost(time) => TurnWait::AtMost(time.min(UNWATCHED_SLEEP)),
+            TurnWait::Forever | TurnWait::Poll { .. } => TurnWait::AtMost(UNWATCHED_SLEEP),
+            TurnWait::No => TurnWait::No,
         };
         self.receive(wait, &mut on)?;
         self.look_at_unwatched(&mut on);
         Ok(())
     }
 
-    pub(super) fn submit(&mut self, mut on: impl FnMut(Completion<'_>)) {
+    pub(super) fn submit(&mut self, mut on: impl FnMut(UdpCompletion<'_>)) {
         self.flush(&mut on);
     }
 
     /// Sends what is queued; says whether something could not leave.
-    fn flush(&mut self, on: &mut impl FnMut(Completion<'_>)) -> bool {
+    fn flush(&mut self, on: &mut impl FnMut(UdpCompletion<'_>)) -> bool {
         let mut has_failed = false;
         for index in 0..self.sockets.len() {
             has_failed |= self.flush_socket(index, on);
@@ -192,17 +201,18 @@ impl PlainDriver {
         has_failed
     }
 
-    fn flush_socket(&mut self, index: usize, on: &mut impl FnMut(Completion<'_>)) -> bool {
+    fn flush_socket(&mut self, index: usize, on: &mut impl FnMut(UdpCompletion<'_>)) -> bool {
         let (socket, slots) = (&mut self.sockets[index], &mut self.slots);
         if socket.queued.is_empty() || socket.is_blocked {
             return false;
         }
         let mut has_failed = false;
-        let mut finished = |slots: &mut Slots, slot, error: Option<i32>| {
+        let mut finished = |slots: &mut SendSlots, slot, error: Option<i32>| {
             has_failed |= error.is_some();
             let Some(finished) = slots.release(slot) else { return };
-            let result = error.map_or(Ok(()), |number| Err(send_error(number, finished.segmented)));
-            on(Completion::Sent { token: finished.token, result });
+            let result =
+                error.map_or(Ok(()), |number| Err(make_send_error(number, finished.segmented)));
+            on(UdpCompletion::Sent { token: finished.token, result });
         };
         socket.flush(|slot, error| finished(slots, slot, error));
         if socket.is_blocked {
@@ -216,7 +226,7 @@ impl PlainDriver {
     }
 
     /// The kernel has room for a socket again, or may have: what is parked goes first.
-    fn send_parked(&mut self, index: usize, on: &mut impl FnMut(Completion<'_>)) {
+    fn send_parked(&mut self, index: usize, on: &mut impl FnMut(UdpCompletion<'_>)) {
         let Some(socket) = self.sockets.get_mut(index).filter(|socket| socket.is_blocked) else {
             return;
         };
@@ -224,17 +234,21 @@ impl PlainDriver {
         self.slots.unpark(socket.slots.len());
         self.flush_socket(index, on);
         if !self.sockets[index].is_blocked {
-            on(Completion::Room(SocketId(index as u16)));
+            on(UdpCompletion::Room(SocketId(index as u16)));
         }
     }
 
-    fn receive(&mut self, wait: Wait, on: &mut impl FnMut(Completion<'_>)) -> io::Result<()> {
+    fn receive(
+        &mut self,
+        wait: TurnWait,
+        on: &mut impl FnMut(UdpCompletion<'_>),
+    ) -> io::Result<()> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         let ready = match wait {
-            Wait::No => self.look(&mut events, Some(Duration::ZERO))?,
-            Wait::AtMost(time) => self.look(&mut events, Some(time))?,
-            Wait::Forever => self.look(&mut events, None)?,
-            Wait::Poll { poll, then } => match self.poll(&mut events, poll)? {
+            TurnWait::No => self.look(&mut events, Some(Duration::ZERO))?,
+            TurnWait::AtMost(time) => self.look(&mut events, Some(time))?,
+            TurnWait::Forever => self.look(&mut events, None)?,
+            TurnWait::Poll { poll, then } => match self.poll(&mut events, poll)? {
                 0 => self.look(&mut events, then)?,
                 ready => ready,
             },
@@ -242,7 +256,7 @@ impl PlainDriver {
         for event in events.iter().take(ready) {
             if event.u64 == BELL {
                 self.silence_bell();
-                on(Completion::Woken);
+                on(UdpCompletion::Woken);
                 continue;
             }
             let index = usize::try_from(event.u64).unwrap_or(usize::MAX);
@@ -263,10 +277,10 @@ impl PlainDriver {
     }
 
     /// Asks what epoll does not watch: slower, and never deaf.
-    fn look_at_unwatched(&mut self, on: &mut impl FnMut(Completion<'_>)) {
-        if !self.bell_watched && self.bell.as_ref().is_some_and(Bell::is_ringing) {
+    fn look_at_unwatched(&mut self, on: &mut impl FnMut(UdpCompletion<'_>)) {
+        if !self.bell_watched && self.bell.as_ref().is_some_and(MailboxBell::is_ringing) {
             self.silence_bell();
-            on(Completion::Woken);
+            on(UdpCompletion::Woken);
         }
         for index in 0..self.sockets.len() {
             let socket = &self.sockets[index];
@@ -293,10 +307,11 @@ impl PlainDriver {
                 self.epoll.as_raw_fd(),
                 events.as_mut_ptr(),
                 EVENTS_MAX as i32,
-                milliseconds(time),
+                round_up_milliseconds(time),
             )
         };
-        usize::try_from(ready).or_else(|_| ride_out(Err(io::Error::last_os_error())).map(|()| 0))
+        usize::try_from(ready)
+            .or_else(|_| ride_out_error(Err(io::Error::last_os_error())).map(|()| 0))
     }
 
     /// Looks until something has come or the time is over, and gives way in between.
@@ -316,7 +331,7 @@ impl PlainDriver {
     }
 
     /// Takes what a socket has, up to a bound: the others want their turn, too.
-    fn receive_from(&mut self, index: usize, on: &mut impl FnMut(Completion<'_>)) {
+    fn receive_from(&mut self, index: usize, on: &mut impl FnMut(UdpCompletion<'_>)) {
         let Some(socket) = self.sockets.get(index).filter(|socket| socket.receives) else { return };
         let Some(fd) = &socket.fd else { return };
         for _ in 0..RECEIVE_BATCHES_MAX {
@@ -326,12 +341,12 @@ impl PlainDriver {
                 // told, or rides out a shortage.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    let _ = ride_out(Err(error));
+                    let _ = ride_out_error(Err(error));
                     return;
                 }
             };
             for arrival in self.inbox.arrivals() {
-                on(Completion::Datagram(Datagram {
+                on(UdpCompletion::Datagram(ReceivedDatagram {
                     socket: SocketId(index as u16),
                     from: arrival.from,
                     local: arrival.local.unwrap_or(socket.local),
@@ -347,12 +362,12 @@ impl PlainDriver {
         }
     }
 
-    fn queue(&mut self, socket: SocketId, slot: u16) -> Result<(), Full> {
+    fn queue(&mut self, socket: SocketId, slot: u16) -> Result<(), SendQueueFull> {
         let socket =
             self.sockets.get_mut(usize::from(socket.0)).filter(|socket| socket.fd.is_some());
         let (Some(socket), Some(message)) = (socket, self.slots.message(slot)) else {
             self.slots.release(slot);
-            return Err(Full);
+            return Err(SendQueueFull);
         };
         // SAFETY: `message` leads to the header in the slot that was just filled. The copy points
         // into the same slot (and into content that the slot holds), which stays in place until it
@@ -407,7 +422,7 @@ impl Drop for PlainDriver {
     }
 }
 
-impl Socket {
+impl PlainSocket {
     fn wanted(&self) -> i32 {
         let receive = if self.receives && self.fd.is_some() { libc::EPOLLIN } else { 0 };
         receive | if self.is_blocked { libc::EPOLLOUT } else { 0 }
@@ -455,7 +470,7 @@ impl Socket {
 
 /// epoll counts in milliseconds: a wait is never cut short by rounding, or a timer would be waited
 /// for in a busy loop.
-fn milliseconds(time: Option<Duration>) -> i32 {
+fn round_up_milliseconds(time: Option<Duration>) -> i32 {
     let whole = |time: Duration| time.as_nanos().div_ceil(Duration::from_millis(1).as_nanos());
     time.map_or(-1, |time| i32::try_from(whole(time)).unwrap_or(i32::MAX))
 }
@@ -466,7 +481,7 @@ mod tests {
     use std::net::UdpSocket;
 
     use super::*;
-    use crate::engine::mailbox::Mailbox;
+    use crate::engine::mailbox::CoreMailbox;
 
     /// Of another kind, so that every watch is refused, as where the kernel has no memory for one.
     fn without_epoll<R>(driver: &mut PlainDriver, work: impl FnOnce(&mut PlainDriver) -> R) -> R {
@@ -482,7 +497,7 @@ mod tests {
         let mut driver = PlainDriver::new().unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let bound = socket.local_addr().unwrap();
-        let (letters, mailbox) = Mailbox::new().unwrap();
+        let (letters, mailbox) = CoreMailbox::new().unwrap();
         without_epoll(&mut driver, |driver| {
             driver.add(socket.into(), bound.ip(), true);
             driver.listen_to(mailbox.bell());
@@ -491,8 +506,10 @@ mod tests {
             letters.send(1);
             let (mut heard, mut woken) = (0, 0);
             driver.look_at_unwatched(&mut |completion| match completion {
-                Completion::Datagram(datagram) => heard += usize::from(datagram.bytes == b"heard"),
-                Completion::Woken => woken += 1,
+                UdpCompletion::Datagram(datagram) => {
+                    heard += usize::from(datagram.bytes == b"heard")
+                }
+                UdpCompletion::Woken => woken += 1,
                 _ => {}
             });
             assert_eq!((heard, woken), (1, 1));
@@ -500,8 +517,8 @@ mod tests {
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"watched", bound).unwrap();
         let mut heard = 0;
         driver
-            .turn(Wait::AtMost(Duration::from_secs(5)), |c| {
-                heard += usize::from(matches!(c, Completion::Datagram(_)))
+            .turn(TurnWait::AtMost(Duration::from_secs(5)), |c| {
+                heard += usize::from(matches!(c, UdpCompletion::Datagram(_)))
             })
             .unwrap();
         assert_eq!(

@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 use io_uring::types::{CancelBuilder, Fd, RecvMsgOut, Timespec};
 use io_uring::{IoUring, cqueue, opcode};
 
-use super::completion::{Completion, Datagram, Full, SocketId, send_error};
-use crate::engine::address::{Source, Target, read_name};
-use crate::engine::buffers::{Buffers, GROUP};
+use super::completion::{
+    ReceivedDatagram, SendQueueFull, SocketId, UdpCompletion, make_send_error,
+};
+use crate::engine::address::{DatagramSource, DatagramTarget, read_socket_name};
+use crate::engine::buffers::{GROUP, ReceiveBuffers};
 use crate::engine::control_message::{self, CONTROL_BYTES};
 use crate::engine::ring::{self, NoRing};
-use crate::engine::slot::{Blocks, Slots};
-use crate::engine::wait::Wait;
+use crate::engine::slot::{BlockBatch, SendSlots};
+use crate::engine::wait::TurnWait;
 
 /// How long an operation of a socket that is taken away may take to end.
 const CANCEL_PATIENCE: Duration = Duration::from_millis(200);
@@ -28,9 +30,9 @@ const CANCEL_PATIENCE: Duration = Duration::from_millis(200);
 /// that the kernel was lent.
 pub(super) struct RingDriver {
     ring: IoUring,
-    sockets: Vec<Socket>,
-    slots: Slots,
-    buffers: Buffers,
+    sockets: Vec<RingSocket>,
+    slots: SendSlots,
+    buffers: ReceiveBuffers,
     /// Template of every receive: how much room for the sender's name and control messages.
     receive: Box<libc::msghdr>,
     bell: Option<(i32, Box<u64>)>,
@@ -46,7 +48,7 @@ pub(super) struct RingDriver {
 }
 
 #[derive(Debug)]
-struct Socket {
+struct RingSocket {
     /// None once removed; the place is used again when the kernel has let go of its receive.
     fd: Option<OwnedFd>,
     /// The address it is bound to, for datagrams without PKTINFO.
@@ -63,7 +65,7 @@ struct Socket {
     awaited: bool,
 }
 
-impl Socket {
+impl RingSocket {
     /// Removed, and no completion will name its place any more.
     fn is_vacant(&self) -> bool {
         self.fd.is_none() && !self.armed && !self.awaited && self.sending == 0
@@ -89,13 +91,13 @@ impl std::fmt::Debug for RingDriver {
 
 impl RingDriver {
     pub(super) fn new(receive_buffers: u16) -> Result<Self, NoRing> {
-        let ring = ring::for_this_thread()?;
-        let buffers = Buffers::register(&ring, receive_buffers)?;
+        let ring = ring::build_thread_ring()?;
+        let buffers = ReceiveBuffers::register(&ring, receive_buffers)?;
         // SAFETY: msghdr is integers and raw pointers, for which all zeros is a valid value.
         let mut receive: Box<libc::msghdr> = Box::new(unsafe { std::mem::zeroed() });
         receive.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
         receive.msg_controllen = CONTROL_BYTES;
-        let slots = Slots::new();
+        let slots = SendSlots::new();
         Ok(Self {
             ring,
             sockets: Vec::new(),
@@ -111,7 +113,7 @@ impl RingDriver {
     }
 
     pub(super) fn add(&mut self, fd: OwnedFd, local: IpAddr, receives: bool) -> SocketId {
-        let socket = Socket {
+        let socket = RingSocket {
             fd: Some(fd),
             local,
             receives,
@@ -121,7 +123,7 @@ impl RingDriver {
             parked: VecDeque::new(),
             awaited: false,
         };
-        let vacant = self.sockets.iter().position(Socket::is_vacant);
+        let vacant = self.sockets.iter().position(RingSocket::is_vacant);
         let index = vacant.unwrap_or(self.sockets.len());
         match self.sockets.get_mut(index) {
             Some(place) => *place = socket,
@@ -144,7 +146,7 @@ impl RingDriver {
         }
         socket.is_blocked = false;
         // What is queued leaves by this socket.
-        let _ = ring::submit(&mut self.ring);
+        let _ = ring::submit_queued(&mut self.ring);
         if is_armed {
             // A receive that is armed keeps the socket open, and its port taken, after its
             // descriptor is closed.
@@ -182,15 +184,15 @@ impl RingDriver {
     pub(super) fn send(
         &mut self,
         socket: SocketId,
-        to: Target,
-        from: Option<Source>,
+        to: DatagramTarget,
+        from: Option<DatagramSource>,
         bytes: &[u8],
         token: u64,
-    ) -> Result<(), Full> {
+    ) -> Result<(), SendQueueFull> {
         if self.is_blocked(socket) {
-            return Err(Full);
+            return Err(SendQueueFull);
         }
-        let slot = self.slots.fill_copy(to, from, bytes, token).ok_or(Full)?;
+        let slot = self.slots.fill_copy(to, from, bytes, token).ok_or(SendQueueFull)?;
         self.queue_send(socket, slot)
     }
 
@@ -198,21 +200,21 @@ impl RingDriver {
         &mut self,
         socket: SocketId,
         to: SocketAddr,
-        from: Option<Source>,
-        blocks: &Blocks<'_>,
+        from: Option<DatagramSource>,
+        blocks: &BlockBatch<'_>,
         token: u64,
-    ) -> Result<(), Full> {
+    ) -> Result<(), SendQueueFull> {
         if self.is_blocked(socket) {
-            return Err(Full);
+            return Err(SendQueueFull);
         }
-        let slot = self.slots.fill_blocks(to, from, blocks, token).ok_or(Full)?;
+        let slot = self.slots.fill_blocks(to, from, blocks, token).ok_or(SendQueueFull)?;
         self.queue_send(socket, slot)
     }
 
     pub(super) fn turn(
         &mut self,
-        wait: Wait,
-        mut on: impl FnMut(Completion<'_>),
+        wait: TurnWait,
+        mut on: impl FnMut(UdpCompletion<'_>),
     ) -> io::Result<()> {
         self.arm();
         self.enter(wait)?;
@@ -227,15 +229,15 @@ impl RingDriver {
         Ok(())
     }
 
-    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+    fn enter(&mut self, wait: TurnWait) -> io::Result<()> {
         let wait = match wait {
-            Wait::Poll { poll, then } => match self.poll(poll)? {
-                true => Wait::No,
-                false => then.map_or(Wait::Forever, Wait::AtMost),
+            TurnWait::Poll { poll, then } => match self.poll(poll)? {
+                true => TurnWait::No,
+                false => then.map_or(TurnWait::Forever, TurnWait::AtMost),
             },
             wait => wait,
         };
-        ring::enter(&mut self.ring, wait)
+        ring::enter_ring(&mut self.ring, wait)
     }
 
     /// Submits what is queued, then looks until something has completed (true) or the time is over.
@@ -243,7 +245,7 @@ impl RingDriver {
     /// ring's memory when work waits for this thread.
     fn poll(&mut self, time: Duration) -> io::Result<bool> {
         if !self.ring.submission().is_empty() {
-            ring::submit(&mut self.ring)?;
+            ring::submit_queued(&mut self.ring)?;
         }
         let until = Instant::now() + time;
         loop {
@@ -262,7 +264,7 @@ impl RingDriver {
         user_data: u64,
         result: i32,
         flags: u32,
-        on: &mut impl FnMut(Completion<'_>),
+        on: &mut impl FnMut(UdpCompletion<'_>),
     ) {
         let index = u16::try_from(user_data & 0xffff).unwrap_or(0);
         match user_data & KIND {
@@ -278,7 +280,7 @@ impl RingDriver {
                 if let Ok(len) = usize::try_from(result)
                     && let Some(datagram) = self.datagram(SocketId(index), buffer, len)
                 {
-                    on(Completion::Datagram(datagram));
+                    on(UdpCompletion::Datagram(datagram));
                 }
                 self.buffers.give_back(buffer);
             }
@@ -292,25 +294,27 @@ impl RingDriver {
                 }
                 if let Some(finished) = self.slots.release(index) {
                     let result = if result < 0 {
-                        Err(send_error(-result, finished.segmented))
+                        Err(make_send_error(-result, finished.segmented))
                     } else {
                         Ok(())
                     };
-                    on(Completion::Sent { token: finished.token, result });
+                    on(UdpCompletion::Sent { token: finished.token, result });
                 }
             }
             BELL => {
                 // First: a handler that panics must not leave it armed in name only.
                 self.bell_armed = false;
                 self.arm_bell();
-                on(Completion::Woken);
+                on(UdpCompletion::Woken);
             }
-            ROOM if self.send_parked(usize::from(index)) => on(Completion::Room(SocketId(index))),
+            ROOM if self.send_parked(usize::from(index)) => {
+                on(UdpCompletion::Room(SocketId(index)))
+            }
             _ => {}
         }
     }
 
-    fn datagram(&self, socket: SocketId, buffer: u16, len: usize) -> Option<Datagram<'_>> {
+    fn datagram(&self, socket: SocketId, buffer: u16, len: usize) -> Option<ReceivedDatagram<'_>> {
         // The borrow of the buffer's bytes ends before they go back: `on` sees them only inside its
         // call.
         let bytes = self.buffers.bytes(buffer, len);
@@ -319,11 +323,13 @@ impl RingDriver {
         let (name_at, control_at) =
             (RECV_OUT_BYTES, RECV_OUT_BYTES + self.receive.msg_namelen as usize);
         let payload_at = control_at + CONTROL_BYTES;
-        let from = read_name(bytes.get(name_at..control_at)?)?;
+        let from = read_socket_name(bytes.get(name_at..control_at)?)?;
         let control_len = out.control_data().len();
-        let arrived = control_message::read(bytes.get(control_at..control_at + control_len)?);
+        let arrived = control_message::read_control_messages(
+            bytes.get(control_at..control_at + control_len)?,
+        );
         let bound = self.sockets.get(usize::from(socket.0))?.local;
-        Some(Datagram {
+        Some(ReceivedDatagram {
             socket,
             from,
             local: arrived.local.unwrap_or(bound),
@@ -424,7 +430,7 @@ impl RingDriver {
         self.in_flight() > 0 || self.bell_armed || self.sockets.iter().any(|socket| socket.armed)
     }
 
-    fn queue_send(&mut self, socket: SocketId, slot: u16) -> Result<(), Full> {
+    fn queue_send(&mut self, socket: SocketId, slot: u16) -> Result<(), SendQueueFull> {
         let pushed = self.push_send(usize::from(socket.0), slot);
         if pushed.is_err() {
             self.slots.release(slot);
@@ -434,10 +440,10 @@ impl RingDriver {
 
     /// Queues the send of a filled slot. It never waits in the kernel: a socket without room says
     /// so.
-    fn push_send(&mut self, index: usize, slot: u16) -> Result<(), Full> {
-        let message = self.slots.message(slot).ok_or(Full)?;
-        let socket = self.sockets.get_mut(index).ok_or(Full)?;
-        let fd = Fd(socket.fd.as_ref().ok_or(Full)?.as_raw_fd());
+    fn push_send(&mut self, index: usize, slot: u16) -> Result<(), SendQueueFull> {
+        let message = self.slots.message(slot).ok_or(SendQueueFull)?;
+        let socket = self.sockets.get_mut(index).ok_or(SendQueueFull)?;
+        let fd = Fd(socket.fd.as_ref().ok_or(SendQueueFull)?.as_raw_fd());
         let entry = opcode::SendMsg::new(fd, message)
             .flags(libc::MSG_DONTWAIT as u32)
             .build()
@@ -454,14 +460,14 @@ impl RingDriver {
     /// # Safety
     /// Everything that the entry points to must stay valid until its completion.
     #[inline]
-    unsafe fn push(&mut self, entry: &io_uring::squeue::Entry) -> Result<(), Full> {
+    unsafe fn push(&mut self, entry: &io_uring::squeue::Entry) -> Result<(), SendQueueFull> {
         // SAFETY: the caller's promise is this function's own.
         if unsafe { self.ring.submission().push(entry) }.is_ok() {
             return Ok(());
         }
-        let _ = ring::submit(&mut self.ring);
+        let _ = ring::submit_queued(&mut self.ring);
         // SAFETY: as above.
-        unsafe { self.ring.submission().push(entry) }.map_err(|_| Full)
+        unsafe { self.ring.submission().push(entry) }.map_err(|_| SendQueueFull)
     }
 }
 
@@ -473,14 +479,14 @@ impl Drop for RingDriver {
         const PATIENCE: Duration = Duration::from_millis(200);
         const TURNS_MAX: u32 = 10;
         self.closing = true;
-        let _ = self.turn(Wait::No, |_| {});
+        let _ = self.turn(TurnWait::No, |_| {});
         // ENOENT: nothing was in flight.
         let _ = self
             .ring
             .submitter()
             .register_sync_cancel(Some(Timespec::from(PATIENCE)), CancelBuilder::any());
         for _ in 0..TURNS_MAX {
-            if !self.is_lent() || self.turn(Wait::AtMost(PATIENCE), |_| {}).is_err() {
+            if !self.is_lent() || self.turn(TurnWait::AtMost(PATIENCE), |_| {}).is_err() {
                 break;
             }
         }

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::engine::limits::{RECEIVE_BUFFERS, SEND_SLOTS};
-use crate::engine::net::{self, Binding};
-use crate::images::{Asker, Content, Found, Images, Workers, clean};
+use crate::engine::net::{self, SocketBinding};
+use crate::images::{
+    CatalogAnswer, DiskWorkers, ImageStore, JobAsker, ServedContent, clean_path_name,
+};
 
 /// Runs a test over each way.
 fn over_both(test: impl Fn(Datapath)) {
@@ -18,35 +20,37 @@ fn over_both(test: impl Fn(Datapath)) {
     }
 }
 
-fn driver_on_loopback(datapath: Datapath, address: &str) -> (Driver, SocketId, SocketAddr) {
+fn driver_on_loopback(datapath: Datapath, address: &str) -> (UdpDriver, SocketId, SocketAddr) {
     let address = address.parse().unwrap();
-    let fd = net::udp(&Binding { address, interface: None, shared: false }).unwrap();
-    let bound = net::local_address(&fd).unwrap();
-    let mut driver = Driver::new(datapath).unwrap();
+    let fd =
+        net::open_udp_socket(&SocketBinding { address, interface: None, shared: false }).unwrap();
+    let bound = net::read_local_address(&fd).unwrap();
+    let mut driver = UdpDriver::new(datapath).unwrap();
     let socket = driver.add(fd, bound.ip(), true);
     (driver, socket, bound)
 }
 
-fn turn_until(driver: &mut Driver, mut done: impl FnMut(Completion<'_>) -> bool) {
+fn turn_until(driver: &mut UdpDriver, mut done: impl FnMut(UdpCompletion<'_>) -> bool) {
     let started = Instant::now();
     let mut finished = false;
     while !finished {
         assert!(started.elapsed() < Duration::from_secs(5), "nothing happened");
-        driver.turn(Wait::AtMost(Duration::from_millis(100)), |c| finished |= done(c)).unwrap();
+        driver.turn(TurnWait::AtMost(Duration::from_millis(100)), |c| finished |= done(c)).unwrap();
     }
 }
 
-fn mapped_file(len: usize) -> (tempfile::TempDir, Content) {
+fn mapped_file(len: usize) -> (tempfile::TempDir, ServedContent) {
     let directory = tempfile::tempdir().unwrap();
     let bytes: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
     std::fs::write(directory.path().join("image"), bytes).unwrap();
-    let images = Images::open(directory.path(), Workers::start().unwrap()).unwrap();
-    let Found::Ask(question) = images.catalog().find(&clean(b"image").unwrap()) else {
+    let images = ImageStore::open(directory.path(), DiskWorkers::start().unwrap()).unwrap();
+    let CatalogAnswer::Ask(question) = images.catalog().find(&clean_path_name(b"image").unwrap())
+    else {
         panic!("known already")
     };
     let (sender, receiver) = std::sync::mpsc::channel();
     images
-        .answer(Asker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
+        .answer(JobAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
             sender.send(answer).unwrap()
         })
         .unwrap();
@@ -63,18 +67,20 @@ fn a_datagram_tells_where_it_came_from_and_where_it_was_sent() {
             client.send_to(b"hello", bound).unwrap();
             let mut answer = None;
             turn_until(&mut driver, |completion| {
-                let Completion::Datagram(datagram) = completion else { return false };
+                let UdpCompletion::Datagram(datagram) = completion else { return false };
                 assert_eq!((datagram.bytes, datagram.local), (&b"hello"[..], bound.ip()));
                 assert!(datagram.interface > 0);
                 answer = Some((
                     datagram.from,
-                    Source { address: datagram.local, interface: datagram.interface },
+                    DatagramSource { address: datagram.local, interface: datagram.interface },
                 ));
                 true
             });
             let (to, from) = answer.unwrap();
-            driver.send(socket, Target::Ip(to), Some(from), b"world", 7).unwrap();
-            turn_until(&mut driver, |c| matches!(c, Completion::Sent { token: 7, result: Ok(()) }));
+            driver.send(socket, DatagramTarget::Ip(to), Some(from), b"world", 7).unwrap();
+            turn_until(&mut driver, |c| {
+                matches!(c, UdpCompletion::Sent { token: 7, result: Ok(()) })
+            });
             let mut bytes = [0; 16];
             assert_eq!(client.recv_from(&mut bytes).unwrap(), (5, bound));
         }
@@ -88,7 +94,7 @@ fn a_window_leaves_as_one_send_and_arrives_as_blocks() {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let blocks = Blocks {
+        let blocks = BlockBatch {
             content: &content,
             first: 65_530,
             block_size: 1000,
@@ -96,7 +102,7 @@ fn a_window_leaves_as_one_send_and_arrives_as_blocks() {
             count: 10,
         };
         driver.send_blocks(socket, client.local_addr().unwrap(), None, &blocks, 1).unwrap();
-        turn_until(&mut driver, |c| matches!(c, Completion::Sent { token: 1, result: Ok(()) }));
+        turn_until(&mut driver, |c| matches!(c, UdpCompletion::Sent { token: 1, result: Ok(()) }));
         for n in 0..10u16 {
             let mut bytes = [0; 2000];
             let (len, _) = client.recv_from(&mut bytes).unwrap();
@@ -123,10 +129,10 @@ fn a_file_cut_short_under_a_send_is_an_error_and_not_a_signal() {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         let blocks =
-            Blocks { content: &content, first: 1, block_size: 512, bytes: 0..5_120, count: 10 };
+            BlockBatch { content: &content, first: 1, block_size: 512, bytes: 0..5_120, count: 10 };
         driver.send_blocks(socket, client.local_addr().unwrap(), None, &blocks, 2).unwrap();
         turn_until(&mut driver, |c| {
-            matches!(c, Completion::Sent { token: 2, result: Err(SendError::ContentGone) })
+            matches!(c, UdpCompletion::Sent { token: 2, result: Err(UdpSendError::ContentGone) })
         });
     });
 }
@@ -135,12 +141,12 @@ fn a_file_cut_short_under_a_send_is_an_error_and_not_a_signal() {
 fn a_bell_wakes_a_sleeping_driver_again_and_again() {
     over_both(|datapath| {
         let (mut driver, _, _) = driver_on_loopback(datapath, "127.0.0.1:0");
-        let (letters, mailbox) = Mailbox::new().unwrap();
+        let (letters, mailbox) = CoreMailbox::new().unwrap();
         driver.listen_to(&mailbox);
         for n in 0..3 {
             let letters = letters.clone();
             let sender = std::thread::spawn(move || letters.send(n));
-            turn_until(&mut driver, |c| matches!(c, Completion::Woken));
+            turn_until(&mut driver, |c| matches!(c, UdpCompletion::Woken));
             sender.join().unwrap();
             assert_eq!(mailbox.take(), Some(n));
         }
@@ -151,17 +157,18 @@ fn a_bell_wakes_a_sleeping_driver_again_and_again() {
 fn a_removed_socket_frees_its_port_and_its_place() {
     over_both(|datapath| {
         let (mut driver, socket, bound) = driver_on_loopback(datapath, "127.0.0.1:0");
-        driver.turn(Wait::No, |_| {}).unwrap();
+        driver.turn(TurnWait::No, |_| {}).unwrap();
         driver.remove(socket);
-        driver.turn(Wait::No, |_| {}).unwrap();
-        let fd = net::udp(&Binding { address: bound, interface: None, shared: false })
-            .expect("the port is free");
+        driver.turn(TurnWait::No, |_| {}).unwrap();
+        let fd =
+            net::open_udp_socket(&SocketBinding { address: bound, interface: None, shared: false })
+                .expect("the port is free");
         assert_eq!(driver.add(fd, bound.ip(), true), socket);
-        driver.turn(Wait::No, |_| {}).unwrap();
+        driver.turn(TurnWait::No, |_| {}).unwrap();
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"again", bound).unwrap();
         turn_until(
             &mut driver,
-            |c| matches!(c, Completion::Datagram(datagram) if datagram.bytes == b"again"),
+            |c| matches!(c, UdpCompletion::Datagram(datagram) if datagram.bytes == b"again"),
         );
     });
 }
@@ -170,12 +177,14 @@ fn a_removed_socket_frees_its_port_and_its_place() {
 fn what_was_queued_leaves_before_the_end_and_the_end_waits_for_nobody() {
     over_both(|datapath| {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
-        let (_, mailbox) = Mailbox::<()>::new().unwrap();
+        let (_, mailbox) = CoreMailbox::<()>::new().unwrap();
         driver.listen_to(&mailbox);
-        driver.turn(Wait::No, |_| {}).unwrap();
+        driver.turn(TurnWait::No, |_| {}).unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        driver.send(socket, Target::Ip(client.local_addr().unwrap()), None, b"last", 1).unwrap();
+        driver
+            .send(socket, DatagramTarget::Ip(client.local_addr().unwrap()), None, b"last", 1)
+            .unwrap();
         let started = Instant::now();
         drop(driver);
         assert!(started.elapsed() < Duration::from_millis(200), "nothing had to be given up");
@@ -187,16 +196,16 @@ fn what_was_queued_leaves_before_the_end_and_the_end_waits_for_nobody() {
 fn more_datagrams_than_buffers_lose_nothing() {
     over_both(|datapath| {
         for buffers in [16, RECEIVE_BUFFERS] {
-            let fd = net::udp(&Binding {
+            let fd = net::open_udp_socket(&SocketBinding {
                 address: "127.0.0.1:0".parse().unwrap(),
                 interface: None,
                 shared: false,
             });
             let fd = fd.unwrap();
-            let bound = net::local_address(&fd).unwrap();
-            let mut driver = Driver::with_buffers(datapath, buffers).unwrap();
+            let bound = net::read_local_address(&fd).unwrap();
+            let mut driver = UdpDriver::with_buffers(datapath, buffers).unwrap();
             driver.add(fd, bound.ip(), true);
-            driver.turn(Wait::No, |_| {}).unwrap();
+            driver.turn(TurnWait::No, |_| {}).unwrap();
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             let count = 2 * usize::from(buffers) + 10;
             for _ in 0..count {
@@ -204,7 +213,7 @@ fn more_datagrams_than_buffers_lose_nothing() {
             }
             let mut seen = 0;
             turn_until(&mut driver, |completion| {
-                seen += usize::from(matches!(completion, Completion::Datagram(_)));
+                seen += usize::from(matches!(completion, UdpCompletion::Datagram(_)));
                 seen == count
             });
         }
@@ -215,25 +224,26 @@ fn more_datagrams_than_buffers_lose_nothing() {
 fn more_sends_than_slots_all_leave_and_a_full_driver_never_sleeps_on_them() {
     over_both(|datapath| {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
-        let client = net::udp(&Binding {
+        let client = net::open_udp_socket(&SocketBinding {
             address: "127.0.0.1:0".parse().unwrap(),
             interface: None,
             shared: false,
         });
         let client = UdpSocket::from(client.unwrap());
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let to = Target::Ip(client.local_addr().unwrap());
+        let to = DatagramTarget::Ip(client.local_addr().unwrap());
         for _ in 0..2 {
             while driver.has_room() {
                 driver.send(socket, to, None, b"x", 1).unwrap();
             }
-            assert_eq!(driver.send(socket, to, None, b"x", 1), Err(Full));
+            assert_eq!(driver.send(socket, to, None, b"x", 1), Err(SendQueueFull));
             let mut left = 0;
             while left < SEND_SLOTS {
                 let started = Instant::now();
-                let count =
-                    |c: Completion<'_>| left += usize::from(matches!(c, Completion::Sent { .. }));
-                driver.turn(Wait::AtMost(Duration::from_secs(60)), count).unwrap();
+                let count = |c: UdpCompletion<'_>| {
+                    left += usize::from(matches!(c, UdpCompletion::Sent { .. }))
+                };
+                driver.turn(TurnWait::AtMost(Duration::from_secs(60)), count).unwrap();
                 assert!(started.elapsed() < Duration::from_secs(5), "slept over free slots");
             }
             assert_eq!(driver.in_flight(), 0);
@@ -249,14 +259,15 @@ fn a_datagram_that_is_refused_is_told_and_holds_up_no_other() {
     over_both(|datapath| {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let to = Target::Ip(client.local_addr().unwrap());
-        let nowhere = Some(Source { address: "203.0.113.1".parse().unwrap(), interface: 0 });
+        let to = DatagramTarget::Ip(client.local_addr().unwrap());
+        let nowhere =
+            Some(DatagramSource { address: "203.0.113.1".parse().unwrap(), interface: 0 });
         for (from, token) in [(None, 1), (nowhere, 2), (nowhere, 3), (None, 4)] {
             driver.send(socket, to, from, b"x", token).unwrap();
         }
         let mut ends = Vec::new();
         turn_until(&mut driver, |completion| {
-            let Completion::Sent { token, result } = completion else { return false };
+            let UdpCompletion::Sent { token, result } = completion else { return false };
             ends.push((token, result.is_ok()));
             ends.len() == 4
         });
@@ -272,11 +283,16 @@ fn a_segmented_send_that_fits_no_datagram_says_that_segments_do_not_work() {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         // Two blocks of more than one datagram's length together: EMSGSIZE.
-        let blocks =
-            Blocks { content: &content, first: 1, block_size: 60_000, bytes: 0..120_000, count: 2 };
+        let blocks = BlockBatch {
+            content: &content,
+            first: 1,
+            block_size: 60_000,
+            bytes: 0..120_000,
+            count: 2,
+        };
         driver.send_blocks(socket, client.local_addr().unwrap(), None, &blocks, 5).unwrap();
         turn_until(&mut driver, |c| {
-            matches!(c, Completion::Sent { token: 5, result: Err(SendError::NoSegments) })
+            matches!(c, UdpCompletion::Sent { token: 5, result: Err(UdpSendError::NoSegments) })
         });
     });
 }
@@ -287,7 +303,7 @@ fn a_datagram_longer_than_its_place_says_so() {
         let (mut driver, _, bound) = driver_on_loopback(datapath, "127.0.0.1:0");
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(&[7; 9000], bound).unwrap();
         turn_until(&mut driver, |completion| {
-            let Completion::Datagram(datagram) = completion else { return false };
+            let UdpCompletion::Datagram(datagram) = completion else { return false };
             assert!(datagram.truncated && datagram.bytes.len() >= 2048);
             true
         });
@@ -330,8 +346,9 @@ fn a_blocked_socket_holds_up_no_other_and_tells_when_it_has_room() {
         let mute: Vec<SocketId> =
             (0..3).map(|_| driver.add(narrow_socket(), bound.ip(), false)).collect();
         // The kernel keeps only so much for one neighbour.
-        let nobody =
-            |socket: &SocketId| Target::Ip(SocketAddr::from(([10, 99, 0, 2 + socket.0 as u8], 68)));
+        let nobody = |socket: &SocketId| {
+            DatagramTarget::Ip(SocketAddr::from(([10, 99, 0, 2 + socket.0 as u8], 68)))
+        };
         let mut lost = 0;
         let until = Instant::now() + Duration::from_secs(1);
         while !mute.iter().all(|socket| driver.is_blocked(*socket)) {
@@ -343,17 +360,17 @@ fn a_blocked_socket_holds_up_no_other_and_tells_when_it_has_room() {
                 }
             }
             driver
-                .turn(Wait::No, |c| {
-                    lost += usize::from(matches!(c, Completion::Sent { result: Err(_), .. }))
+                .turn(TurnWait::No, |c| {
+                    lost += usize::from(matches!(c, UdpCompletion::Sent { result: Err(_), .. }))
                 })
                 .unwrap();
         }
-        assert_eq!(driver.send(mute[0], nobody(&mute[0]), None, b"more", 1), Err(Full));
+        assert_eq!(driver.send(mute[0], nobody(&mute[0]), None, b"more", 1), Err(SendQueueFull));
         assert_eq!(driver.in_flight(), 0, "none holds a slot");
         assert!(lost > 0, "what finds no place is told");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        let to = Target::Ip(client.local_addr().unwrap());
+        let to = DatagramTarget::Ip(client.local_addr().unwrap());
         for _ in 0..SEND_SLOTS {
             driver.send(healthy, to, None, b"x", 2).unwrap();
         }
@@ -361,10 +378,10 @@ fn a_blocked_socket_holds_up_no_other_and_tells_when_it_has_room() {
         let started = Instant::now();
         while sent < SEND_SLOTS {
             assert!(started.elapsed() < Duration::from_secs(1), "{sent} have left");
-            let count = |c: Completion<'_>| {
-                sent += usize::from(matches!(c, Completion::Sent { token: 2, result: Ok(()) }))
+            let count = |c: UdpCompletion<'_>| {
+                sent += usize::from(matches!(c, UdpCompletion::Sent { token: 2, result: Ok(()) }))
             };
-            driver.turn(Wait::AtMost(Duration::from_millis(10)), count).unwrap();
+            driver.turn(TurnWait::AtMost(Duration::from_millis(10)), count).unwrap();
         }
         // The kernel gives up on the neighbour after three seconds, and lets the datagrams go.
         let mut room = Vec::new();
@@ -372,8 +389,8 @@ fn a_blocked_socket_holds_up_no_other_and_tells_when_it_has_room() {
         while room.is_empty() {
             assert!(Instant::now() < until, "no word of room");
             driver
-                .turn(Wait::AtMost(Duration::from_millis(100)), |completion| {
-                    if let Completion::Room(socket) = completion {
+                .turn(TurnWait::AtMost(Duration::from_millis(100)), |completion| {
+                    if let UdpCompletion::Room(socket) = completion {
                         room.push(socket);
                     }
                 })
@@ -382,7 +399,7 @@ fn a_blocked_socket_holds_up_no_other_and_tells_when_it_has_room() {
         assert!(mute.contains(&room[0]) && !room.contains(&healthy));
         // With sends parked, and with the kernel waiting to tell of room.
         driver.remove(mute[1]);
-        driver.turn(Wait::No, |_| {}).unwrap();
+        driver.turn(TurnWait::No, |_| {}).unwrap();
     });
 }
 
@@ -391,9 +408,15 @@ fn what_was_queued_on_a_removed_socket_never_leaves_by_a_strangers() {
     over_both(|datapath| {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        driver.turn(Wait::No, |_| {}).unwrap();
+        driver.turn(TurnWait::No, |_| {}).unwrap();
         driver
-            .send(socket, Target::Ip(client.local_addr().unwrap()), None, b"for the client", 7)
+            .send(
+                socket,
+                DatagramTarget::Ip(client.local_addr().unwrap()),
+                None,
+                b"for the client",
+                7,
+            )
             .unwrap();
         driver.remove(socket);
         // Connections that come now, as those of an HTTP core: one of them gets the number of the
@@ -405,7 +428,7 @@ fn what_was_queued_on_a_removed_socket_never_leaves_by_a_strangers() {
                 (near, listener.accept().unwrap().0)
             })
             .collect();
-        driver.turn(Wait::AtMost(Duration::from_millis(50)), |_| {}).unwrap();
+        driver.turn(TurnWait::AtMost(Duration::from_millis(50)), |_| {}).unwrap();
         for end in pairs.iter().flat_map(|(near, far)| [near, far]) {
             end.set_nonblocking(true).unwrap();
             let heard = (&mut &*end).read(&mut [0; 64]);
@@ -419,12 +442,13 @@ fn a_panic_in_the_middle_of_a_turn_leaves_nothing_to_wait_for() {
     over_both(|datapath| {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let to = Target::Ip(client.local_addr().unwrap());
+        let to = DatagramTarget::Ip(client.local_addr().unwrap());
         for token in 0..10 {
             driver.send(socket, to, None, b"x", token).unwrap();
         }
-        let turn =
-            std::panic::AssertUnwindSafe(|| driver.turn(Wait::No, |_| panic!("the handler's own")));
+        let turn = std::panic::AssertUnwindSafe(|| {
+            driver.turn(TurnWait::No, |_| panic!("the handler's own"))
+        });
         assert!(std::panic::catch_unwind(turn).is_err());
         let started = Instant::now();
         drop(driver);
