@@ -14,11 +14,11 @@ use ringboot::engine::datapath::Datapath;
 use ringboot::engine::net::{self, Binding};
 use ringboot::images::{Images, Workers};
 use ringboot::observe::events;
+use ringboot::render::Renderer;
 use ringboot::serve::http::Drain;
 use ringboot::serve::shelf::Names;
 use ringboot::serve::tftp::{Core, HttpBusy, TftpPlan, TftpSockets};
 use ringboot::snapshot::{Published, Snapshot};
-use ringboot::template::Renderer;
 use ringboot::tftp::options::OptionPolicy;
 use ringboot::tftp::table::Policy;
 

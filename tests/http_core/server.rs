@@ -15,7 +15,7 @@ use ringboot::observe::events::{Event, queue};
 use ringboot::serve::http::{Core, Drain, HttpCounters, HttpPlan};
 use ringboot::serve::shelf::Names;
 use ringboot::snapshot::{Published, Snapshot};
-use ringboot::template::Renderer;
+use ringboot::render::Renderer;
 
 use super::client::Client;
 

@@ -10,9 +10,9 @@ use std::sync::mpsc::{Sender, channel};
 use super::*;
 use crate::engine::net;
 use crate::images::{Images, Workers, clean};
+use crate::render::Renderer;
 use crate::serve::shelf::{Answer, Origin};
 use crate::snapshot::{Published, Snapshot};
-use crate::template::Renderer;
 
 /// A core that is turned by hand, whose template `slow` is not rendered before the gate opens.
 struct Rig {

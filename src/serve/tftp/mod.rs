@@ -854,8 +854,8 @@ mod tests {
     use crate::engine::net::Binding;
     use crate::images::{Images, PIECE_BYTES, Workers};
     use crate::observe::events;
+    use crate::render::Renderer;
     use crate::snapshot::{Published, Snapshot};
-    use crate::template::Renderer;
 
     const PATIENCE: Duration = Duration::from_secs(10);
     /// Long enough for a block that should not come: blocks take well under a millisecond here.

@@ -1,0 +1,346 @@
+//! What is sent: a few bytes in memory, or a mapped file, of which pieces are in memory.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::copies::Share;
+use super::limits::{AHEAD_BUDGET_MIN, PIECE_BYTES, WHOLE_BYTES_MAX};
+use super::mapped::Mapped;
+use super::memory::ImageMemory;
+use super::path::Refusal;
+use super::stat::known_stat;
+
+/// What pure rooms see of a content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentMeta {
+    /// Bytes.
+    pub len: u64,
+    /// Strong and quoted (H-23).
+    pub etag: String,
+    pub mtime: SystemTime,
+    /// `mtime` as an HTTP date: made once, not for every request.
+    pub last_modified: String,
+}
+
+impl ContentMeta {
+    fn new(len: u64, etag: String, mtime: SystemTime) -> Self {
+        Self {
+            len,
+            etag,
+            mtime,
+            last_modified: httpdate::fmt_http_date(mtime.max(SystemTime::UNIX_EPOCH)),
+        }
+    }
+}
+
+/// A version of a file, or a rendered text. Cheap to clone; one transfer holds one version to its
+/// end (T-31).
+#[derive(Clone, Debug)]
+pub struct Content(Arc<Body>);
+
+/// Finds a content again for as long as somebody else holds it, and holds nothing itself.
+#[derive(Clone, Debug)]
+pub struct WeakContent(Weak<Body>);
+
+impl WeakContent {
+    pub fn upgrade(&self) -> Option<Content> {
+        self.0.upgrade().map(Content)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Body {
+    meta: ContentMeta,
+    kind: Kind,
+    /// None: made by us, not read from a file.
+    identity: Option<Identity>,
+    /// Coarse clock of the last use, for the least-recently-used order of mappings.
+    pub(super) used: AtomicU64,
+    /// What a copy takes of the budget for copies.
+    _share: Option<Share>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Inline(Bytes),
+    Mapped(Arc<Mapped>, Arc<ImageMemory>),
+}
+
+impl Drop for Body {
+    /// Whoever lets go of it last may be a core, which never unmaps gigabytes: a worker does.
+    fn drop(&mut self) {
+        if let Kind::Mapped(mapped, memory) = &self.kind {
+            memory.lay_out(mapped);
+        }
+    }
+}
+
+/// Which bytes of which file: what must be the same for two lookups to share a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) len: u64,
+    pub(super) mtime_ns: i128,
+    pub(super) ctime_ns: i128,
+}
+
+impl Identity {
+    pub(super) fn of(stat: &libc::stat) -> Self {
+        let ns = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec),
+            ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec),
+        }
+    }
+
+    fn etag(&self) -> String {
+        // The time of the last change too: whoever overwrites a file may put its modification time
+        // back.
+        format!("\"{:x}-{:x}-{:x}-{:x}\"", self.inode, self.len, self.mtime_ns, self.ctime_ns)
+    }
+
+    fn mtime(&self) -> SystemTime {
+        u64::try_from(self.mtime_ns)
+            .map_or(SystemTime::UNIX_EPOCH, |ns| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns))
+    }
+}
+
+/// What a worker must make resident before a core sends a range: the piece that the range lies in,
+/// or all that it touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Piece {
+    first: u64,
+    /// After the last.
+    end: u64,
+}
+
+impl Content {
+    /// A text made for one request, or out of a file: bytes that no file has.
+    pub fn copy_of(bytes: Bytes, etag: String, mtime: SystemTime, share: Option<Share>) -> Self {
+        Self::in_memory(bytes, etag, mtime, None, share)
+    }
+
+    /// A rendered text: its ETag is a hash of its bytes (H-23).
+    pub fn rendered(text: String, now: SystemTime, share: Option<Share>) -> Self {
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
+            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let etag = format!("\"r{hash:x}-{:x}\"", text.len());
+        Self::copy_of(Bytes::from(text), etag, now, share)
+    }
+
+    pub(super) fn small_file(bytes: Bytes, identity: &Identity) -> Self {
+        Self::in_memory(bytes, identity.etag(), identity.mtime(), Some(*identity), None)
+    }
+
+    fn in_memory(
+        bytes: Bytes,
+        etag: String,
+        mtime: SystemTime,
+        identity: Option<Identity>,
+        share: Option<Share>,
+    ) -> Self {
+        let meta = ContentMeta::new(bytes.len() as u64, etag, mtime);
+        Self(Arc::new(Body {
+            meta,
+            kind: Kind::Inline(bytes),
+            identity,
+            used: AtomicU64::new(0),
+            _share: share,
+        }))
+    }
+
+    pub(super) fn map(
+        file: File,
+        identity: Identity,
+        memory: &Arc<ImageMemory>,
+    ) -> std::io::Result<Self> {
+        let mapped = Mapped::new(file, identity.len)?;
+        // As it is now that it is watched: what came before has been seen by nobody. One that was
+        // cut short is not what was promised.
+        let now =
+            mapped.stat().map(|stat| Identity::of(&stat)).filter(|now| now.len == identity.len);
+        let identity = now.unwrap_or(identity);
+        let meta = ContentMeta::new(identity.len, identity.etag(), identity.mtime());
+        let kind = Kind::Mapped(mapped, Arc::clone(memory));
+        Ok(Self(Arc::new(Body {
+            meta,
+            kind,
+            identity: Some(identity),
+            used: AtomicU64::new(0),
+            _share: None,
+        })))
+    }
+
+    /// Whether no name leads to the mapped file any more. A file held in memory holds no disk
+    /// space.
+    pub(super) fn is_unlinked(&self) -> bool {
+        match &self.0.kind {
+            Kind::Inline(_) => false,
+            Kind::Mapped(mapped, _) => mapped.stat().is_none_or(|stat| stat.st_nlink == 0),
+        }
+    }
+
+    /// Made by us and not read from a file: who lets go of it can not find it again.
+    pub fn is_copy(&self) -> bool {
+        self.0.identity.is_none()
+    }
+
+    pub fn downgrade(&self) -> WeakContent {
+        WeakContent(Arc::downgrade(&self.0))
+    }
+
+    /// A copy of the first bytes. Waits for the disk where the content is mapped: workers only.
+    pub fn read_start(&self, most: usize) -> Result<Bytes, Refusal> {
+        match &self.0.kind {
+            Kind::Inline(bytes) => Ok(bytes.slice(..bytes.len().min(most))),
+            Kind::Mapped(mapped, _) => {
+                let mut bytes =
+                    vec![0; usize::try_from(self.len()).unwrap_or(usize::MAX).min(most)];
+                mapped.file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
+                Ok(bytes.into())
+            }
+        }
+    }
+
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.0.identity
+    }
+
+    pub(super) fn body(&self) -> &Arc<Body> {
+        &self.0
+    }
+
+    pub(super) fn from_body(body: Arc<Body>) -> Self {
+        Self(body)
+    }
+
+    pub fn meta(&self) -> &ContentMeta {
+        &self.0.meta
+    }
+
+    pub fn len(&self) -> u64 {
+        self.0.meta.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes, where they lie in our own memory and not in a mapping.
+    pub fn inline_bytes(&self) -> Option<&Bytes> {
+        match &self.0.kind {
+            Kind::Inline(bytes) => Some(bytes),
+            Kind::Mapped(..) => None,
+        }
+    }
+
+    /// Start address and length of what the kernel may read as this content. User space must not
+    /// read it where the content is mapped: the file may be cut short at any time. Valid while this
+    /// `Content` (or a clone) lives.
+    pub fn address(&self) -> (*const u8, usize) {
+        match &self.0.kind {
+            Kind::Inline(bytes) => (bytes.as_ptr(), bytes.len()),
+            Kind::Mapped(mapped, _) => (mapped.map.as_ptr(), mapped.map.len()),
+        }
+    }
+
+    /// The file of a mapped content, for sendfile(2). Read nothing else from it: a core would wait
+    /// for the disk.
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0.kind {
+            Kind::Inline(_) => None,
+            Kind::Mapped(mapped, _) => Some(mapped.file.as_fd()),
+        }
+    }
+
+    /// A copy of a few bytes of a mapped content, read from the file and never through the mapping;
+    /// None: the file is no longer what it was when it was mapped. They must be resident, or the
+    /// core waits for the disk.
+    pub fn copy(&self, range: &Range<u64>) -> Option<Bytes> {
+        let Kind::Mapped(mapped, _) = &self.0.kind else { return None };
+        let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
+        mapped.file.read_exact_at(&mut bytes, range.start).ok()?;
+        // Asked after they were read: what is unchanged now was unchanged then.
+        self.is_unchanged().then(|| bytes.into())
+    }
+
+    /// The bytes as a copy of their own, read from the file and never through the mapping. At most
+    /// [`WHOLE_BYTES_MAX`]. Waits for the disk where the content is mapped: workers only.
+    pub fn read_whole(&self) -> Result<Bytes, Refusal> {
+        match &self.0.kind {
+            Kind::Inline(bytes) => Ok(bytes.clone()),
+            Kind::Mapped(..) if self.len() > WHOLE_BYTES_MAX => Err(Refusal::TooLarge),
+            Kind::Mapped(mapped, _) => {
+                let mut bytes =
+                    vec![0; usize::try_from(self.len()).map_err(|_| Refusal::TooLarge)?];
+                mapped.file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
+                Ok(bytes.into())
+            }
+        }
+    }
+
+    /// What a worker must make resident before this range is sent; None = send away, now. Known
+    /// resident is what counts as used.
+    pub fn missing(&self, range: &Range<u64>) -> Option<Piece> {
+        let Kind::Mapped(mapped, memory) = &self.0.kind else { return None };
+        let pieces = mapped.pieces(range);
+        let tick = memory.tick();
+        let is_there = pieces.clone().all(|piece| mapped.residency.use_at(piece, tick));
+        (!is_there).then_some(Piece { first: pieces.start, end: pieces.end })
+    }
+
+    /// The piece after this range's last, where it exists and is not resident: worth asking for
+    /// ahead of need. None where the memory is so small that it would push out what is needed now.
+    pub fn next_missing(&self, range: &Range<u64>) -> Option<Piece> {
+        let Kind::Mapped(mapped, memory) = &self.0.kind else { return None };
+        let first = range.end.saturating_sub(1) / PIECE_BYTES + 1;
+        let is_worth_it = memory.budget() >= AHEAD_BUDGET_MIN && !mapped.residency.has(first);
+        is_worth_it.then_some(Piece { first, end: first + 1 })
+    }
+
+    /// As [`Self::next_missing`], and each piece once: who looks ahead at every packet would fill
+    /// the workers' queue.
+    pub fn claim_next_missing(&self, range: &Range<u64>) -> Option<Piece> {
+        let Kind::Mapped(mapped, _) = &self.0.kind else { return None };
+        self.next_missing(range).filter(|piece| mapped.residency.claim(piece.first))
+    }
+
+    /// Makes a piece resident, and for a while no other takes its place. Waits for the disk, and
+    /// for memory where the budget is spent: workers only, by [`super::Workers::read`].
+    ///
+    /// A failure (the file was cut short, memory is short) is left for the send to report: it gets
+    /// EFAULT or waits.
+    pub fn populate(&self, piece: Piece) {
+        if let Kind::Mapped(mapped, memory) = &self.0.kind {
+            memory.make(mapped, &(piece.first..piece.end));
+        }
+    }
+
+    /// Whether the file still has the bytes that it had when it was mapped. Asked before the last
+    /// bytes of a transfer leave, so that nobody is ever told that a mix of two versions is
+    /// complete. Rename and removal do not count: the version lives on.
+    pub fn is_unchanged(&self) -> bool {
+        let Kind::Mapped(mapped, _) = &self.0.kind else { return true };
+        let (Ok(stat), Some(then)) = (known_stat(&mapped.file), self.0.identity) else {
+            return false;
+        };
+        let now = Identity::of(&stat);
+        let is_only_touched = || match &mapped.seen {
+            Some(seen) => seen.is_only_touched(),
+            None => now.mtime_ns == then.mtime_ns,
+        };
+        now == then || now.len == then.len && is_only_touched()
+    }
+}
