@@ -517,10 +517,10 @@ fn no_line_of_ours_can_end_a_process_that_nobody_listens_to() {
 }
 
 /// Where JSON is read or written by keys in quotes, and why.
-const UNTYPED_JSON: &[(&str, &str)] = &[
-    ("src/template/", "the names of a template and their values are the operator's"),
-    ("src/api/types/sample.rs", "it makes samples of all types for tests, out of their document"),
-];
+const UNTYPED_JSON: &[(&str, &str)] = &[(
+    "src/api/types/sample.rs",
+    "it makes samples of all types for tests, out of their document",
+)];
 
 /// JSON has one form, the types of `src/api/types`: the compiler compares who writes a field with
 /// who reads it.
