@@ -1,7 +1,11 @@
 //! The rooms of ringboot, from the command line down to the words that all share.
 //!
-//! Pure rooms (`model`, `tftp`, `dhcp`, `http`, `boot`) know no socket, file, clock or thread.
-//! `tests/tidy.rs` holds who may import whom.
+//! The rooms below `config` stand in crates of their own, so that Cargo holds what they may use:
+//! `ringboot-protocol` decides and knows no socket, file, clock or thread; `ringboot-observe` is
+//! what operators see; `ringboot-io` has the rings and the mapped images, and all `unsafe` code;
+//! `ringboot-fleet` simulates machines. This crate names their rooms as its own, so that
+//! `crate::dhcp` means the same everywhere. `tests/tidy.rs` holds which room may import which.
+#![forbid(unsafe_code)]
 
 pub mod cli;
 pub mod setup;
@@ -11,21 +15,12 @@ pub mod control;
 pub mod serve;
 
 pub mod config;
-pub mod fleet;
 pub mod guard;
-pub mod store;
-pub mod template;
-
-#[allow(unsafe_code)]
-pub mod engine;
-#[allow(unsafe_code)]
-pub mod images;
-pub mod observe;
+pub mod render;
 pub mod snapshot;
+pub mod store;
 
-pub mod boot;
-pub mod dhcp;
-pub mod http;
-pub mod tftp;
-
-pub mod model;
+pub use ringboot_fleet as fleet;
+pub use ringboot_io::{engine, images};
+pub use ringboot_observe as observe;
+pub use ringboot_protocol::{boot, dhcp, http, model, template, tftp};

@@ -14,13 +14,13 @@ use ringboot::engine::datapath::Datapath;
 use ringboot::engine::net::{self, Binding};
 use ringboot::images::{Images, Workers};
 use ringboot::observe::events;
+use ringboot::render::Renderer;
 use ringboot::serve::core::CoreParts;
 use ringboot::serve::drain::Drain;
 use ringboot::serve::pulse::Pulse;
 use ringboot::serve::shelf::Names;
 use ringboot::serve::tftp::{HttpBusy, TftpCore, TftpPlan, TftpSockets};
 use ringboot::snapshot::{Published, Snapshot};
-use ringboot::template::Renderer;
 use ringboot::tftp::options::OptionPolicy;
 use ringboot::tftp::table::Policy;
 

@@ -420,8 +420,8 @@ fn every_finding_is_in_the_manual_by_its_words() {
         include_str!("../src/control/check/surroundings.rs"),
         include_str!("../src/control/check/state.rs"),
         include_str!("../src/control/check/interfaces.rs"),
-        include_str!("../src/template/mod.rs"),
-        include_str!("../src/boot/pe.rs"),
+        include_str!("../src/protocol/template/mod.rs"),
+        include_str!("../src/protocol/boot/pe.rs"),
         include_str!("../src/guard/mod.rs"),
     ];
     for words in [

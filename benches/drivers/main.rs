@@ -23,9 +23,9 @@ use bytes::Bytes;
 use ringboot::engine::affinity;
 use ringboot::engine::datapath::Datapath;
 use ringboot::images::{Images, Workers};
+use ringboot::render::Renderer;
 use ringboot::serve::shelf::Names;
 use ringboot::snapshot::{Published, Snapshot};
-use ringboot::template::Renderer;
 
 use self::ringboot_server::RingbootServer;
 use self::rounds::Schedule;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use ringboot::fleet::{Does, Fleet, Plan, Progress, Report};
+use ringboot_fleet::{Does, Fleet, Plan, Progress, Report};
 
 use crate::interrupt;
 

@@ -6,8 +6,8 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddrV4};
 
 use anyhow::{bail, ensure};
-use ringboot::fleet::{Does, Lessor, Plan, Request, Way};
-use ringboot::model::network::Network;
+use ringboot_fleet::{Does, Lessor, Plan, Request, Way};
+use ringboot_protocol::model::network::Network;
 
 use crate::host::Host;
 

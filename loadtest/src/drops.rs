@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 
-use ringboot::engine::net::interfaces;
+use ringboot_io::engine::net::interfaces;
 use serde::{Deserialize, Serialize};
 
 use crate::meter::family;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ringboot::fleet::Pretty;
-use ringboot::observe::events::Stage;
+use ringboot_fleet::Pretty;
+use ringboot_observe::events::Stage;
 
 use crate::json::verdict::Verdict;
 use crate::json::{Document, Times, name};

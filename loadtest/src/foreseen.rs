@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use ringboot::engine::limits::SOCKET_RECEIVE_BYTES;
-use ringboot::fleet::{Arrival, Does, Plan, Request, Way};
-use ringboot::http::limits::CONNECTIONS_PER_ADDRESS_MAX;
+use ringboot_fleet::{Arrival, Does, Plan, Request, Way};
+use ringboot_io::engine::limits::SOCKET_RECEIVE_BYTES;
+use ringboot_protocol::http::limits::CONNECTIONS_PER_ADDRESS_MAX;
 
 /// What this host allows.
 #[derive(Clone, Copy, Debug)]
@@ -235,7 +235,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddrV4};
     use std::time::Duration;
 
-    use ringboot::fleet::{Contents, Lessor, Pace, Role, Scenario, Wire, limits};
+    use ringboot_fleet::{Contents, Lessor, Pace, Role, Scenario, Wire, limits};
 
     use super::*;
 

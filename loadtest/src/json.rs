@@ -17,8 +17,8 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, ensure};
-use ringboot::fleet::{Bucket, Oddity, Record, Report};
-use ringboot::observe::events::Stage;
+use ringboot_fleet::{Bucket, Oddity, Record, Report};
+use ringboot_observe::events::Stage;
 use serde::{Deserialize, Serialize};
 
 use crate::drops::Drops;
@@ -144,16 +144,15 @@ impl Document {
             limits.push("the server's process ended before the run did".to_owned());
         }
         limits.extend(around.drops.iter().flat_map(Drops::sentences));
-        let stage = |(stage, seen): (&Stage, &ringboot::fleet::StageTimes)| {
+        let stage = |(stage, seen): (&Stage, &ringboot_fleet::StageTimes)| {
             (name(*stage), Times { retransmits: Some(seen.retries), ..Times::of(&seen.times) })
         };
-        let failed =
-            |((cause, stage), seen): (&(String, Stage), &ringboot::fleet::Failed)| Failed {
-                cause: cause.clone(),
-                stage: name(*stage),
-                machines: seen.machines,
-                example: seen.example.clone(),
-            };
+        let failed = |((cause, stage), seen): (&(String, Stage), &ringboot_fleet::Failed)| Failed {
+            cause: cause.clone(),
+            stage: name(*stage),
+            machines: seen.machines,
+            example: seen.example.clone(),
+        };
         let odd = |(oddity, times): (&Oddity, &u64)| Odd {
             what: oddity.words().to_owned(),
             times: *times,

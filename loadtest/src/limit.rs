@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{bail, ensure};
-use ringboot::fleet::{duration, limits};
+use ringboot_fleet::{duration, limits};
 
 use crate::child::{self, Ended};
 use crate::expect::Expectation;

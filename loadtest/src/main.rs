@@ -36,7 +36,7 @@ use std::time::SystemTime;
 use anyhow::{Context, ensure};
 use clap::{CommandFactory, Parser};
 use ringboot::cli::manual;
-use ringboot::fleet::{Images, Pace, Plan, PrivateServer, Report, Scenario, Setting, limits};
+use ringboot_fleet::{Images, Pace, Plan, PrivateServer, Report, Scenario, Setting, limits};
 
 use json::{Circumstances, Document};
 use meter::Meter;

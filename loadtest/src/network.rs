@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use ringboot::fleet::{Impairment, Verify, Wire};
-use ringboot::model::network::Network as Cidr;
+use ringboot_fleet::{Impairment, Verify, Wire};
+use ringboot_protocol::model::network::Network as Cidr;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "The network")]

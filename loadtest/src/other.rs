@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use ringboot::fleet::{
+use ringboot_fleet::{
     Arrival, Content, Contents, Does, Pace, Plan, Request, Role, Scenario, Step, Wire,
 };
-use ringboot::tftp::client::Behaviour;
+use ringboot_protocol::tftp::client::Behaviour;
 
 use crate::dhcp::Dhcp;
 use crate::host::{self, Host};

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use ringboot::fleet::{Arrival, Does, Plan, Rate, Role, Scenario, duration, limits};
+use ringboot_fleet::{Arrival, Does, Plan, Rate, Role, Scenario, duration, limits};
 
 /// Those of loadtest/scenarios, in the order in which they are listed.
 const BUILT_IN: [(&str, &str); 13] = [

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use ringboot::fleet::Pretty;
+use ringboot_fleet::Pretty;
 
 use crate::expect;
 use crate::json::{Document, Times, name};

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use ringboot::config::Config;
-use ringboot::fleet::{Scenario, duration, limits};
+use ringboot_fleet::{Scenario, duration, limits};
 use serde::Serialize;
 
 use crate::interrupt;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::output::{say, written};
-use crate::template;
+use crate::render;
 
 /// Says on standard error what is wrong. Where nobody takes it (a full disk, a reader that is
 /// gone), the exit code still tells.
@@ -108,8 +108,8 @@ struct ManPages {
 /// Parses argv and runs the command it names. The exit codes are in [`exit::TABLE`].
 pub fn main() -> ExitCode {
     // Not for people: what `serve` and `check` start to render templates.
-    if std::env::args_os().nth(1).is_some_and(|command| command == template::COMMAND) {
-        return if template::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if std::env::args_os().nth(1).is_some_and(|command| command == render::COMMAND) {
+        return if render::serve().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let parsed =
         command_line().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));

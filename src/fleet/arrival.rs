@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::limits::{RATE_MAX, RATE_MIN};
-use crate::model::random::Random;
+use ringboot_protocol::model::random::Random;
 
 /// How machines arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

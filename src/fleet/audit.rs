@@ -9,7 +9,7 @@ use super::clients::lease::Lease;
 use super::clients::station::Station;
 use super::machine::{Errand, Machine};
 use super::report::Report;
-use crate::model::machine::Mac;
+use ringboot_protocol::model::machine::Mac;
 
 /// What became of the leases that machines were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

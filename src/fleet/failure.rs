@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::tftp::client::Disagreement;
+use ringboot_protocol::tftp::client::Disagreement;
 
 /// The end of one machine's boot. Failures of one [`Failure::cause`] are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

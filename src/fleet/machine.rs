@@ -19,8 +19,8 @@ use super::report::steps::Steps;
 use super::requests::Requests;
 use super::run::Run;
 use super::scenario::{self, Does};
-use crate::model::machine::{Mac, Uuid};
-use crate::observe::events::Stage;
+use ringboot_observe::events::Stage;
+use ringboot_protocol::model::machine::{Mac, Uuid};
 
 /// A machine before it is switched on, and again.
 #[derive(Debug)]

@@ -24,8 +24,8 @@ use super::net::wire::Wire;
 use super::pace::Pace;
 use super::plan::{Plan, Servers};
 use super::scenario::Role;
-use crate::boot::pe;
-use crate::engine::orphan::die_with_parent;
+use ringboot_io::engine::orphan::die_with_parent;
+use ringboot_protocol::boot::pe;
 
 /// Sizes of the images that a private server offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::net::context::Context;
 use super::net::dhcp::Speaker;
 use super::report::steps::Steps;
 use super::scenario::{Request, Step};
-use crate::model::random::Random;
+use ringboot_protocol::model::random::Random;
 
 /// A machine at its requests.
 pub(super) struct Requests<'a> {

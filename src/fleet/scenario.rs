@@ -15,9 +15,9 @@ use super::content::{Content, Contents};
 use super::limits::{MACHINES_MAX, REPEAT_MAX, WEIGHT_MAX};
 use super::models::Model;
 use super::schedule::Rate;
-use crate::observe::events::Stage;
-use crate::tftp::client::{Ask, Behaviour};
-use crate::tftp::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
+use ringboot_observe::events::Stage;
+use ringboot_protocol::tftp::client::{Ask, Behaviour};
+use ringboot_protocol::tftp::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
 
 /// A load, before it is known which server it meets.
 #[derive(Clone, Debug, PartialEq)]

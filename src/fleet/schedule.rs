@@ -16,8 +16,8 @@ use tokio::sync::{Notify, oneshot};
 
 use super::arrival::exponential;
 use super::limits::{OVERTIME_MAX, RATE_MAX, RATE_MIN};
-use crate::engine::timer::Timer;
-use crate::model::random::Random;
+use ringboot_io::engine::timer::Timer;
+use ringboot_protocol::model::random::Random;
 
 /// How many exchanges are due a second.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -25,11 +25,11 @@ use super::net::segment::Port;
 use super::pace::Pace;
 use super::report::Report;
 use super::report::steps::Steps;
-use crate::boot::pe::{self, Machine as PeMachine, Program};
-use crate::engine::net;
-use crate::model::machine::{Arch, Firmware, Mac, Role, Uuid};
-use crate::observe::events::Stage;
-use crate::tftp::client::Behaviour;
+use ringboot_io::engine::net;
+use ringboot_observe::events::Stage;
+use ringboot_protocol::boot::pe::{self, Machine as PeMachine, Program};
+use ringboot_protocol::model::machine::{Arch, Firmware, Mac, Role, Uuid};
+use ringboot_protocol::tftp::client::Behaviour;
 
 /// The firmware that can be walked: its name, what it says of itself, and the key of `[boot]` that
 /// names its loader.
@@ -539,8 +539,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_firmware_has_a_discover_that_says_what_it_is() {
-        use crate::dhcp::classify::Facts;
-        use crate::dhcp::packet::Packet;
+        use ringboot_protocol::dhcp::classify::Facts;
+        use ringboot_protocol::dhcp::packet::Packet;
         for (name, firmware, _) in KINDS {
             let bytes = discover(firmware, Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]), None).unwrap();
             let packet = Packet::parse_request(&bytes).unwrap();

@@ -7,8 +7,8 @@ use super::entry::{Entry, one_line};
 use super::events::{Denial, Kind, Stage, Why};
 use super::flight::Flight;
 use super::stop::{FIRST_BLOCK, LATER_BLOCK};
-use crate::boot::names::{is_optional, menu_name};
-use crate::model::machine::{Arch, Firmware, Mac, Role};
+use ringboot_protocol::boot::names::{is_optional, menu_name};
+use ringboot_protocol::model::machine::{Arch, Firmware, Mac, Role};
 
 pub use super::stop::{Cause, Stop};
 

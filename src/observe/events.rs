@@ -9,9 +9,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::boot::names::is_optional;
-use crate::boot::quirks::Attempt;
-use crate::model::machine::{Firmware, Mac};
+use ringboot_protocol::boot::names::is_optional;
+use ringboot_protocol::boot::quirks::Attempt;
+use ringboot_protocol::model::machine::{Firmware, Mac};
 
 /// Events that may wait for the journal thread; one more is dropped and counted, never waited for.
 pub const EVENTS_QUEUED_MAX: usize = 8192;

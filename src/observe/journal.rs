@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::entry::Entry;
 use super::events::{Event, Kind, Stage};
 use super::pace::Source;
-use crate::model::machine::Mac;
+use ringboot_protocol::model::machine::Mac;
 
 /// Events remembered of one machine: two boots, with all that loaders ask for in vain.
 pub const ENTRIES_MAX: usize = 64;

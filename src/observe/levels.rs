@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use super::events::{Denial, Kind, Weight, Why};
-use crate::model::machine::{Arch, Firmware, Mac, Role};
+use ringboot_protocol::model::machine::{Arch, Firmware, Mac, Role};
 
 const TABLE: &str = include_str!("../../docs/log.md");
 

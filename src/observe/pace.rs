@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::events::{Event, Kind, Sort};
-use crate::model::machine::Mac;
+use ringboot_protocol::model::machine::Mac;
 
 /// Subjects that are told apart; beyond it new ones are not said until an old one has been silent
 /// for a while.

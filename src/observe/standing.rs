@@ -73,7 +73,7 @@ mod tests {
     use super::super::flight::{Flight, Way};
     use super::super::timeline::story;
     use super::*;
-    use crate::model::machine::{Arch, Firmware, Role};
+    use ringboot_protocol::model::machine::{Arch, Firmware, Role};
 
     const PXE: Firmware = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };
 

@@ -7,7 +7,7 @@ use super::cause::{self, Known};
 use super::entry::one_line;
 use super::events::{Kind, Stage};
 use super::stop::Cause;
-use crate::model::machine::{Firmware, Role};
+use ringboot_protocol::model::machine::{Firmware, Role};
 
 pub use super::entry::Entry;
 
@@ -127,7 +127,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::events::{Denial, Why};
     use super::*;
-    use crate::model::machine::Arch;
+    use ringboot_protocol::model::machine::Arch;
     use std::net::Ipv4Addr;
 
     const PXE: Firmware = Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) };

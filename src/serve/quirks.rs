@@ -67,9 +67,9 @@ mod tests {
     use crate::images::{Images, Workers};
     use crate::model::binding::Binding;
     use crate::model::machine::{Mac, Machine};
+    use crate::render::Renderer;
     use crate::serve::shelf::Names;
     use crate::snapshot::Published;
-    use crate::template::Renderer;
 
     #[test]
     fn the_pace_of_http_is_the_slowest_that_is_asked_for_and_follows_who_holds_the_address() {

@@ -18,8 +18,9 @@ use crate::images::{
     Asker, Catalog, CleanPath, Content, Found, Images, Owed, Refusal, without_prefix,
 };
 use crate::model::machine::Machine;
+use crate::render::Renderer;
 use crate::snapshot::Published;
-use crate::template::{self, Facts, Renderer, TemplateError};
+use crate::template::{self, Facts, TemplateError};
 
 /// A request for a name, over TFTP and HTTP alike.
 #[derive(Clone, Debug)]

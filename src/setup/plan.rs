@@ -25,13 +25,13 @@ use crate::images::{
 use crate::observe::finding::Finding;
 use crate::observe::log::Memory;
 use crate::observe::sink;
+use crate::render::Renderer;
 use crate::serve::descriptors;
 use crate::serve::http::HttpPlan;
 use crate::serve::placement;
 use crate::serve::shelf::Names;
 use crate::serve::tftp::TftpPlan;
 use crate::snapshot::Published;
-use crate::template::Renderer;
 use crate::tftp::limits::Limits;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::Policy;

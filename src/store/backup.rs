@@ -178,12 +178,11 @@ mod tests {
     use super::super::{DATABASE, SqliteStore, Store};
     use super::*;
     use crate::dhcp::lease::{Change, Lease};
-    use crate::dhcp::testing;
     use crate::model::machine::Mac;
 
     fn bind(last: u8) -> Change {
         let (address, mac) = (Ipv4Addr::new(192, 168, 4, last), Mac([2, 0, 0, 0, 0, last]));
-        Change::Bind(Box::new(Lease { start_s: 1000, ..testing::lease(address, mac, 1600) }))
+        Change::Bind(Box::new(Lease { start_s: 1000, ..Lease::of_address(address, mac, 1600) }))
     }
 
     struct World {

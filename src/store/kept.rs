@@ -15,7 +15,8 @@ use super::directory::DATABASE;
 use super::sqlite::SqliteStore;
 use super::{NoState, Remembered, StateDirectory, Store, StoreError, sync_directory_of};
 use crate::dhcp::lease::{Change, Lease, Time};
-use crate::engine::clock::{Mark, Reading};
+use crate::engine::clock;
+use crate::model::lease_clock::ClockMark;
 
 /// What SQLite lays beside a database belongs to it.
 const PARTS: [&str; 3] = ["", "-wal", "-shm"];
@@ -86,7 +87,7 @@ impl Kept {
             read_ahead(&self.database());
         }
         let store = SqliteStore::open(&self.database())?;
-        let ahead_s = Reading::take().resume(store.mark()?.as_ref());
+        let ahead_s = clock::take_reading().resume(store.mark()?.as_ref());
         let rows =
             Rows { ahead_s, machines: store.machines()?, looks: store.looks()?, ..Rows::default() };
         self.files = Files::of(&self.database());
@@ -110,8 +111,8 @@ impl Kept {
     }
 
     /// The clock of the leases, where it is to be kept again.
-    fn due_mark(&self) -> Option<Mark> {
-        let mark = Mark::take(self.ahead_s);
+    fn due_mark(&self) -> Option<ClockMark> {
+        let mark = clock::take_mark(self.ahead_s);
         Some(mark).filter(|mark| {
             self.marked_s.is_none_or(|kept| kept.saturating_add(MARKED_EVERY_S) <= mark.seen_s)
         })
@@ -139,7 +140,7 @@ impl Kept {
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let mut store = SqliteStore::open(&fresh)?;
-        let mark = Mark::take(self.ahead_s);
+        let mark = clock::take_mark(self.ahead_s);
         store.fill(remembered, &mark)?;
         // The last connection plays the log into the file and removes it.
         drop(store);
@@ -322,12 +323,11 @@ mod tests {
 
     use super::*;
     use crate::dhcp::lease::State;
-    use crate::dhcp::testing;
     use crate::model::machine::Mac;
 
     fn lease(last: u8, state: State) -> Lease {
         let (address, mac) = (Ipv4Addr::new(192, 168, 4, last), Mac([2, 0, 0, 0, 0, last]));
-        Lease { state, start_s: 5, ..testing::lease(address, mac, 9) }
+        Lease { state, start_s: 5, ..Lease::of_address(address, mac, 9) }
     }
 
     fn bind(last: u8) -> [Change; 1] {
@@ -420,11 +420,11 @@ mod tests {
         drop(kept);
         let (mut kept, read) = Kept::open(scratch.path()).unwrap();
         assert_eq!(read.unwrap().ahead_s, first.ahead_s);
-        let another_boot = Mark { boot: "another".into(), seen_s: 1000, ..first };
+        let another_boot = ClockMark { boot: "another".into(), seen_s: 1000, ..first };
         kept.store.as_mut().unwrap().commit_with(&[], Some(&another_boot)).unwrap();
         drop(kept);
         let (_kept, read) = Kept::open(scratch.path()).unwrap();
-        let now_s = Mark::take(read.unwrap().ahead_s).seen_s;
+        let now_s = clock::take_mark(read.unwrap().ahead_s).seen_s;
         assert!((1000..1010).contains(&now_s), "{now_s}");
     }
 

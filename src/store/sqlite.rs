@@ -18,7 +18,8 @@ use crate::dhcp::lease::{BootTimes, Change, Lease, State, Time};
 use crate::dhcp::limits::MACHINES_MAX;
 use crate::dhcp::neighbours::Look;
 use crate::dhcp::subnet::OtherServer;
-use crate::engine::clock::{Mark, Reading};
+use crate::engine::clock;
+use crate::model::lease_clock::ClockMark;
 use crate::model::machine::{Arch, Firmware, Mac, Role, Uuid};
 
 /// One step per schema version; `user_version` counts those that were taken. Steps are only ever
@@ -179,7 +180,11 @@ impl SqliteStore {
     }
 
     /// Fills an empty database with what is remembered.
-    pub(super) fn fill(&mut self, remembered: &Remembered, mark: &Mark) -> Result<(), StoreError> {
+    pub(super) fn fill(
+        &mut self,
+        remembered: &Remembered,
+        mark: &ClockMark,
+    ) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         write_mark(&transaction, mark)?;
         for (mac, seen_s) in &remembered.machines {
@@ -263,7 +268,7 @@ impl SqliteStore {
     pub(super) fn commit_with(
         &mut self,
         changes: &[Change],
-        mark: Option<&Mark>,
+        mark: Option<&ClockMark>,
     ) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         let mut written = self.machines_written;
@@ -291,11 +296,11 @@ impl SqliteStore {
 
     /// The clock of the leases as it was kept last. None: the times of the leases are a wall
     /// clock's.
-    pub fn mark(&self) -> Result<Option<Mark>, StoreError> {
+    pub fn mark(&self) -> Result<Option<ClockMark>, StoreError> {
         let sql = "SELECT boot, ahead_s, seen_s, wall_s FROM clock";
         let mark = self.connection.query_row(sql, [], |row| {
             let seen_s = Time::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
-            Ok(Mark { boot: row.get(0)?, ahead_s: row.get(1)?, seen_s, wall_s: row.get(3)? })
+            Ok(ClockMark { boot: row.get(0)?, ahead_s: row.get(1)?, seen_s, wall_s: row.get(3)? })
         });
         Ok(mark.optional()?)
     }
@@ -324,7 +329,7 @@ impl SqliteStore {
         let store = Self::read_only(database)?;
         let has_clock = schema_of(&store.connection)? >= SCHEMA_WITH_CLOCK;
         let mark = if has_clock { store.mark()? } else { None };
-        let now = Mark::take(Reading::take().resume(mark.as_ref())).seen_s;
+        let now = clock::take_mark(clock::take_reading().resume(mark.as_ref())).seen_s;
         Ok((store.each_lease(take)?, now))
     }
 
@@ -490,7 +495,7 @@ fn prune_machines(
     transaction.execute(sql, [i64::try_from(most).unwrap_or(i64::MAX)]).map(|_| ())
 }
 
-fn write_mark(transaction: &Transaction<'_>, mark: &Mark) -> rusqlite::Result<()> {
+fn write_mark(transaction: &Transaction<'_>, mark: &ClockMark) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO clock (id, boot, ahead_s, seen_s, wall_s) VALUES (0, ?1, ?2, \
                ?3, ?4)";
     let values = params![mark.boot, mark.ahead_s, seconds(mark.seen_s), mark.wall_s];
@@ -646,7 +651,7 @@ mod tests {
         store.commit(&[bind(bare(10))]).unwrap();
         assert_eq!(store.mark().unwrap(), None);
         for seen_s in [7, 9] {
-            let mark = Mark { boot: "b".into(), ahead_s: -3, seen_s, wall_s: -1 };
+            let mark = ClockMark { boot: "b".into(), ahead_s: -3, seen_s, wall_s: -1 };
             store.commit_with(&[bind(bare(11))], Some(&mark)).unwrap();
             drop(store);
             store = SqliteStore::open(&path).unwrap();

@@ -18,7 +18,7 @@ use ringboot::serve::http::{HttpCore, HttpCounters, HttpPlan};
 use ringboot::serve::pulse::Pulse;
 use ringboot::serve::shelf::Names;
 use ringboot::snapshot::{Published, Snapshot};
-use ringboot::template::Renderer;
+use ringboot::render::Renderer;
 
 use super::client::Client;
 

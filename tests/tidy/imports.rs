@@ -104,7 +104,8 @@ impl House {
             else {
                 continue;
             };
-            modules.insert(path, Module::read(file, text));
+            // `lib.rs` comes before the `main.rs` of the same folder, which only starts it.
+            modules.entry(path).or_insert_with(|| Module::read(file, text));
         }
         let tests_only: Vec<Path> = modules
             .iter()

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use ringboot::fleet::Pretty;
-use ringboot::observe::events::Stage;
+use ringboot_fleet::Pretty;
+use ringboot_observe::events::Stage;
 
 use crate::json;
 

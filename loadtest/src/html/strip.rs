@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use ringboot::observe::events::Stage;
+use ringboot_observe::events::Stage;
 
 use super::chart::{Scale, class, time};
 use crate::json::{self, Document, Machine};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use ringboot::observe::events::Stage;
+use ringboot_observe::events::Stage;
 
 use super::chart::{self, Scale, class, open, took, x_axis};
 use crate::json::{Document, Machine};

@@ -1,8 +1,8 @@
 //! Parts of the report that tell how far it can be trusted: lateness, silence, drops, and who
 //! failed.
 
-use ringboot::fleet::{self, Protocol, Report};
-use ringboot::observe::events::Stage;
+use ringboot_fleet::{Protocol, Report};
+use ringboot_observe::events::Stage;
 use serde::{Deserialize, Serialize};
 
 use super::spelling::{milliseconds, name};
@@ -77,7 +77,7 @@ impl Silence {
     /// Of every protocol that was spoken.
     pub(super) fn all(report: &Report) -> Vec<Self> {
         let silences = Protocol::ALL.into_iter().zip(report.pressure.silences);
-        let one = |(protocol, silence): (Protocol, fleet::Silence)| Self {
+        let one = |(protocol, silence): (Protocol, ringboot_fleet::Silence)| Self {
             protocol: protocol.name().to_owned(),
             longest_ms: milliseconds(silence.lasted),
             at_ms: milliseconds(silence.at),
@@ -88,8 +88,8 @@ impl Silence {
 }
 
 impl FailedMachine {
-    pub(super) fn of(failed: &fleet::FailedMachine) -> Self {
-        let fleet::FailedMachine { machine, mac, stage, cause, sentence } = failed;
+    pub(super) fn of(failed: &ringboot_fleet::FailedMachine) -> Self {
+        let ringboot_fleet::FailedMachine { machine, mac, stage, cause, sentence } = failed;
         let (cause, sentence) = (cause.clone(), sentence.clone());
         Self { machine: *machine, mac: mac.to_string(), stage: name(*stage), cause, sentence }
     }

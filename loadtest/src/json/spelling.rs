@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ringboot::observe::events::Stage;
+use ringboot_observe::events::Stage;
 
 /// The name of a stage in reports.
 pub(crate) fn name(stage: Stage) -> String {

@@ -1,6 +1,6 @@
 //! A figure of several runs of one kind: its values, its unit, and how far they lie apart.
 
-use ringboot::fleet::Pretty;
+use ringboot_fleet::Pretty;
 use serde::{Deserialize, Serialize};
 
 /// What a figure is measured in.

@@ -1,6 +1,6 @@
 //! The summary of a run: what all readers of a report look at first.
 
-use ringboot::fleet::Report;
+use ringboot_fleet::Report;
 use serde::{Deserialize, Serialize};
 
 use super::circumstances::Circumstances;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use ringboot::fleet::Pretty;
+use ringboot_fleet::Pretty;
 
 use super::answer::{Answer, Number, Run};
 use super::search::{End, Search};

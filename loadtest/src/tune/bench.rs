@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use ringboot::config::Config;
-use ringboot::fleet::Pretty;
+use ringboot_fleet::Pretty;
 use serde::Serialize;
 
 use super::goal::Goal;

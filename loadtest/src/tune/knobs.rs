@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{anyhow, ensure};
 use ringboot::config::Config;
-use ringboot::fleet::{Does, Request, Scenario};
+use ringboot_fleet::{Does, Request, Scenario};
 
 use super::search::Knob;
 

@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::thread::spawn;
 
-use ringboot::fleet::{Report, Scenario};
-use ringboot::observe::events::Stage;
+use ringboot_fleet::{Report, Scenario};
+use ringboot_observe::events::Stage;
 
 use super::{Server, assert_failed, assert_failed_machines, assert_put_up_with, play, run};
 

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::spawn;
 
-use ringboot::fleet::Oddity;
-use ringboot::observe::events::Stage;
+use ringboot_fleet::Oddity;
+use ringboot_observe::events::Stage;
 
 use super::{OCTETS, Server, assert_failed, assert_put_up_with, file, run, with_wrong_octet};
 

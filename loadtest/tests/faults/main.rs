@@ -15,10 +15,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringboot::fleet::{
+use ringboot_fleet::{
     Failed, Fleet, Lessor, Oddity, Pace, Plan, Progress, Report, Scenario, Way, Wire,
 };
-use ringboot::observe::events::Stage;
+use ringboot_observe::events::Stage;
 use serde_json::Value;
 
 /// Of every run: enough to see that they are counted together.

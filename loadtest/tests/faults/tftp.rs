@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::spawn;
 use std::time::Duration;
 
-use ringboot::fleet::Oddity;
-use ringboot::observe::events::Stage;
+use ringboot_fleet::Oddity;
+use ringboot_observe::events::Stage;
 
 use super::{
     FILE, MACHINES, OCTETS, Server, assert_failed, assert_put_up_with, file, run, with_wrong_octet,

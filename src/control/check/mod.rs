@@ -13,7 +13,8 @@ use crate::dhcp::subnet::{Mode, Pool};
 use crate::engine::net;
 use crate::images::Ceiling;
 use crate::observe::finding::{Finding, Position};
-use crate::template::{Renderer, SOURCE_MAX_BYTES};
+use crate::render::Renderer;
+use crate::template::SOURCE_MAX_BYTES;
 
 mod files;
 mod firewall;

@@ -8,15 +8,15 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::waits::{Idle, Waits};
-use crate::fleet::failure::Failure;
-use crate::fleet::limits::DHCP_NAK_PAUSE;
-use crate::fleet::measure::line::Protocol;
-use crate::fleet::net::dhcp::{Answer, Ask, Kind, Speaker};
-use crate::fleet::net::segment::{Held, Mailbox, Port, Segment, Xids};
+use crate::failure::Failure;
+use crate::limits::DHCP_NAK_PAUSE;
+use crate::measure::line::Protocol;
+use crate::net::dhcp::{Answer, Ask, Kind, Speaker};
+use crate::net::segment::{Held, Mailbox, Port, Segment, Xids};
 
 impl Segment {
     /// DISCOVER, OFFER, REQUEST, ACK: until the machine has an address, or its firmware gives up.
-    pub(in crate::fleet) async fn acquire(
+    pub(crate) async fn acquire(
         &self,
         port: Port,
         speaker: Speaker,
@@ -42,7 +42,7 @@ impl Segment {
 
     /// INIT-REBOOT: asks for the address that the machine had. The address of the ACK; None for a
     /// NAK or silence.
-    pub(in crate::fleet) async fn confirm(
+    pub(crate) async fn confirm(
         &self,
         port: Port,
         speaker: Speaker,
@@ -221,13 +221,13 @@ mod tests {
     use tokio::task::{LocalSet, spawn_local};
 
     use super::*;
-    use crate::fleet::content::Contents;
-    use crate::fleet::net::context::Context;
-    use crate::fleet::net::relay;
-    use crate::fleet::net::relay::Relay;
-    use crate::fleet::net::segment::Road;
-    use crate::fleet::pace::Pace;
-    use crate::model::machine::{Mac, Uuid};
+    use crate::content::Contents;
+    use crate::net::context::Context;
+    use crate::net::relay;
+    use crate::net::relay::Relay;
+    use crate::net::segment::Road;
+    use crate::pace::Pace;
+    use ringboot_protocol::model::machine::{Mac, Uuid};
 
     /// A machine against a server that answers each DISCOVER with an OFFER that has these options,
     /// each REQUEST with an ACK; None: with silence. Gives what came of it, and the xids and kinds

@@ -3,22 +3,18 @@
 use super::http::Http;
 use super::tftp::{Fetched, Tftp};
 use super::url::{Scheme, Url};
-use crate::fleet::failure::Failure;
-use crate::tftp::client::Behaviour;
+use crate::failure::Failure;
+use ringboot_protocol::tftp::client::Behaviour;
 
 /// Fetches a file that has to be there.
-pub(in crate::fleet) async fn must(
-    tftp: &Tftp<'_>,
-    loader: &Behaviour,
-    name: &str,
-) -> Result<(), Failure> {
+pub(crate) async fn must(tftp: &Tftp<'_>, loader: &Behaviour, name: &str) -> Result<(), Failure> {
     match tftp.fetch(loader, name, false).await? {
         Fetched::File(_) => Ok(()),
         Fetched::Missing => Err(Failure::TftpMissing(name.to_owned())),
     }
 }
 
-pub(in crate::fleet) async fn fetch(
+pub(crate) async fn fetch(
     tftp: &Tftp<'_>,
     loader: &Behaviour,
     http: &mut Http<'_>,

@@ -11,22 +11,22 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::url::Url;
-use crate::engine::net::discard;
-use crate::fleet::content::Content;
-use crate::fleet::failure::Failure;
-use crate::fleet::limits::{
+use crate::content::Content;
+use crate::failure::Failure;
+use crate::limits::{
     HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS, SAMPLE_OCTETS, SAMPLE_TAIL_OCTETS,
 };
-use crate::fleet::measure::line::{Nobody, Protocol};
-use crate::fleet::measure::progress::{Oddity, Refusal};
-use crate::fleet::net::checker::Checker;
-use crate::fleet::net::context::Context;
-use crate::model::machine::{Mac, Uuid};
-use crate::model::random::Random;
+use crate::measure::line::{Nobody, Protocol};
+use crate::measure::progress::{Oddity, Refusal};
+use crate::net::checker::Checker;
+use crate::net::context::Context;
+use ringboot_io::engine::net::discard;
+use ringboot_protocol::model::machine::{Mac, Uuid};
+use ringboot_protocol::model::random::Random;
 
 /// Which program asks: they differ in version, headers, and whether they keep the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::fleet) enum Agent {
+pub(crate) enum Agent {
     /// lpxelinux.0: HTTP/1.0, a connection per file, its inventory in a Cookie (capture
     /// `bios-lpxelinux`).
     Syslinux { mac: Mac, uuid: Uuid },
@@ -44,7 +44,7 @@ pub(in crate::fleet) enum Agent {
 
 /// One machine's HTTP client.
 #[derive(Debug)]
-pub(in crate::fleet) struct Http<'a> {
+pub(crate) struct Http<'a> {
     context: &'a Context,
     agent: Agent,
     /// The leased address: requests come from it.
@@ -56,23 +56,19 @@ pub(in crate::fleet) struct Http<'a> {
 }
 
 impl<'a> Http<'a> {
-    pub(in crate::fleet) fn new(context: &'a Context, agent: Agent, address: Ipv4Addr) -> Self {
+    pub(crate) fn new(context: &'a Context, agent: Agent, address: Ipv4Addr) -> Self {
         Self { context, agent, address, idle: None, sizes: HashMap::new() }
     }
 
     /// Fetches a whole file, through as many connections as it takes. The octets are given back
     /// only where `keep` says so.
-    pub(in crate::fleet) async fn fetch(
-        &mut self,
-        url: &Url,
-        keep: bool,
-    ) -> Result<Vec<u8>, Failure> {
+    pub(crate) async fn fetch(&mut self, url: &Url, keep: bool) -> Result<Vec<u8>, Failure> {
         let checker = self.context.checker(&self.shown(url), keep);
         self.fetch_checked(url, checker).await
     }
 
     /// Fetches this many octets from a random place of a file; the whole of a shorter one.
-    pub(in crate::fleet) async fn fetch_range(
+    pub(crate) async fn fetch_range(
         &mut self,
         url: &Url,
         octets: u64,
@@ -90,7 +86,7 @@ impl<'a> Http<'a> {
     }
 
     /// Fetches a text that may be missing: then None.
-    pub(in crate::fleet) async fn find(&mut self, url: &Url) -> Result<Option<Vec<u8>>, Failure> {
+    pub(crate) async fn find(&mut self, url: &Url) -> Result<Option<Vec<u8>>, Failure> {
         match self.fetch(url, true).await {
             Ok(text) => Ok(Some(text)),
             Err(Failure::HttpStatus(_, 404)) => Ok(None),
@@ -100,7 +96,7 @@ impl<'a> Http<'a> {
 
     /// Asks for the head alone, on the connection that the file will come by; gives the size that
     /// it must tell.
-    pub(in crate::fleet) async fn head(&mut self, url: &Url) -> Result<u64, Failure> {
+    pub(crate) async fn head(&mut self, url: &Url) -> Result<u64, Failure> {
         let name = self.shown(url);
         let begun = Instant::now();
         let mut broken = 0;
@@ -670,10 +666,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::fleet::clients::url::Scheme;
-    use crate::fleet::content::Contents;
-    use crate::fleet::net::wire::{Verify, Wire};
-    use crate::fleet::pace::Pace;
+    use crate::clients::url::Scheme;
+    use crate::content::Contents;
+    use crate::net::wire::{Verify, Wire};
+    use crate::pace::Pace;
 
     #[test]
     fn h1_grub_sees_content_length_in_title_case_only() {

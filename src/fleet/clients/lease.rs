@@ -2,9 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use crate::fleet::net::dhcp::Answer;
-use crate::fleet::net::segment::Port;
-use crate::model::machine::Mac;
+use crate::net::dhcp::Answer;
+use crate::net::segment::Port;
+use ringboot_protocol::model::machine::Mac;
 
 /// An address as a machine has it from its last ACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(in crate::fleet) fn of(port: Port, answer: &Answer) -> Self {
+    pub(crate) fn of(port: Port, answer: &Answer) -> Self {
         let lease_s = answer.lease_s.unwrap_or(0);
         Self { machine: port.circuit, mac: port.mac, address: answer.address, lease_s }
     }

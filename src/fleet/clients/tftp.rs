@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::fleet::failure::Failure;
-use crate::fleet::limits::{TFTP_RETRY, TFTP_SILENCE_MAX};
-use crate::fleet::measure::line::Nobody;
-use crate::fleet::measure::progress::{Oddity, Refusal, add_step_retries};
-use crate::fleet::net::checker::Checker;
-use crate::fleet::net::context::Context;
-use crate::fleet::net::hub::{Ended, Transfer};
-use crate::tftp::client::{Ask, Behaviour, Client, Outcome};
-use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
+use crate::failure::Failure;
+use crate::limits::{TFTP_RETRY, TFTP_SILENCE_MAX};
+use crate::measure::line::Nobody;
+use crate::measure::progress::{Oddity, Refusal, add_step_retries};
+use crate::net::checker::Checker;
+use crate::net::context::Context;
+use crate::net::hub::{Ended, Transfer};
+use ringboot_protocol::tftp::client::{Ask, Behaviour, Client, Outcome};
+use ringboot_protocol::tftp::limits::BLOCK_SIZE_DEFAULT;
 
 /// How a transfer ended that was not a failure of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::fleet) enum Fetched {
+pub(crate) enum Fetched {
     /// The file; empty unless it was to be kept.
     File(Vec<u8>),
     /// ERROR 1: normal for most names a loader tries.
@@ -27,7 +27,7 @@ pub(in crate::fleet) enum Fetched {
 
 /// One machine's TFTP client.
 #[derive(Debug)]
-pub(in crate::fleet) struct Tftp<'a> {
+pub(crate) struct Tftp<'a> {
     context: &'a Context,
     /// The leased address: requests come from it.
     address: Ipv4Addr,
@@ -37,17 +37,17 @@ pub(in crate::fleet) struct Tftp<'a> {
 }
 
 impl<'a> Tftp<'a> {
-    pub(in crate::fleet) fn new(context: &'a Context, address: Ipv4Addr, seed: u64) -> Self {
+    pub(crate) fn new(context: &'a Context, address: Ipv4Addr, seed: u64) -> Self {
         Self { context, address, seed, is_patient: !context.pace.gives_up }
     }
 
     /// The same for a client of no firmware, which asks again until the fleet's patience ends.
-    pub(in crate::fleet) fn patient(self) -> Self {
+    pub(crate) fn patient(self) -> Self {
         Self { is_patient: true, ..self }
     }
 
     /// Fetches a file, asking again from the beginning where a transfer breaks off.
-    pub(in crate::fleet) async fn fetch(
+    pub(crate) async fn fetch(
         &self,
         behaviour: &Behaviour,
         name: &str,
@@ -178,8 +178,8 @@ mod tests {
     use tokio::task::{LocalSet, spawn_local};
 
     use super::*;
-    use crate::fleet::content::Contents;
-    use crate::fleet::pace::Pace;
+    use crate::content::Contents;
+    use crate::pace::Pace;
 
     /// What comes of a fetch from a server that answers its first request with ERROR 0, and the
     /// next with ERROR 1.

@@ -6,16 +6,16 @@ use std::net::{IpAddr, SocketAddr};
 /// An absolute `http` or `tftp` URL with a literal host: a boot loader has no resolver worth the
 /// name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::fleet) struct Url {
-    pub(in crate::fleet) scheme: Scheme,
-    pub(in crate::fleet) server: SocketAddr,
+pub(crate) struct Url {
+    pub(crate) scheme: Scheme,
+    pub(crate) server: SocketAddr,
     /// As it goes into the request line, leading `/` included.
-    pub(in crate::fleet) path: String,
+    pub(crate) path: String,
 }
 
 /// How a name is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::fleet) enum Scheme {
+pub(crate) enum Scheme {
     Http,
     Tftp,
 }
@@ -38,7 +38,7 @@ impl Scheme {
 
 impl Url {
     /// None for anything else than `http://ADDRESS[:PORT]/...` and its `tftp` twin.
-    pub(in crate::fleet) fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = [Scheme::Http, Scheme::Tftp].into_iter().find_map(|scheme| {
             Some((scheme, text.strip_prefix(scheme.name())?.strip_prefix("://")?))
         })?;
@@ -59,7 +59,7 @@ impl Url {
     }
 
     /// The host as it stands in a URL and in `Host`: the port only where it is not the usual one.
-    pub(in crate::fleet) fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         match self.server {
             server if server.port() != self.scheme.port() => server.to_string(),
             SocketAddr::V4(server) => server.ip().to_string(),
@@ -69,7 +69,7 @@ impl Url {
 
     /// What a reference in a script means there: absolute, from the root (`/x`), or beside the
     /// script.
-    pub(in crate::fleet) fn join(&self, reference: &str) -> Option<Self> {
+    pub(crate) fn join(&self, reference: &str) -> Option<Self> {
         if reference.contains("://") {
             return Self::parse(reference);
         }

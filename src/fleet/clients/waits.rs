@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use crate::fleet::net::dhcp::{Answer, Speaker};
+use crate::net::dhcp::{Answer, Speaker};
 
 /// The waits of one DHCP client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Waits {
     /// The client as reports call it.
-    pub(in crate::fleet) who: &'static str,
+    pub(crate) who: &'static str,
     /// After the first message. Each further wait is twice as long, as long as that is no more than
     /// `most`.
     first: Duration,
     most: Duration,
     /// DISCOVERs after which it gives up, when the last wait is over.
-    pub(in crate::fleet) tries: u32,
+    pub(crate) tries: u32,
     /// Each DISCOVER has a transaction id of its own.
     pub(super) renews_xid: bool,
     pub(super) idle: Idle,
@@ -40,7 +40,7 @@ impl Waits {
     /// section 4.4.1 leaves it open).
     pub(super) const REQUESTS_MAX: u32 = 4;
 
-    pub(in crate::fleet) fn of(speaker: Speaker) -> Self {
+    pub(crate) fn of(speaker: Speaker) -> Self {
         match speaker {
             // PXE 2.1 section 2.2.1: four timeouts, 4, 8, 16 and 32 s.
             Speaker::BiosRom => Self { who: "the PXE ROM", ..EDK2 },
@@ -54,7 +54,7 @@ impl Waits {
     }
 
     /// After message `nth`, from 0.
-    pub(in crate::fleet) fn pause(&self, nth: u32) -> Duration {
+    pub(crate) fn pause(&self, nth: u32) -> Duration {
         self.first.saturating_mul(1u32.checked_shl(nth).unwrap_or(u32::MAX)).min(self.most)
     }
 }

@@ -16,7 +16,7 @@ pub enum Protocol {
 
 /// What is asked and heard by one protocol, by all machines together.
 #[derive(Debug, Default)]
-pub(in crate::fleet) struct Line {
+pub(crate) struct Line {
     /// Requests whose answers have not come, in whole or in part.
     waiting: AtomicU32,
     /// Receives that brought something.
@@ -32,17 +32,17 @@ pub(in crate::fleet) struct Line {
 
 /// A place at which nobody answers, as the network has said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::fleet) struct Nobody {
-    pub(in crate::fleet) at: SocketAddr,
-    pub(in crate::fleet) why: &'static str,
+pub(crate) struct Nobody {
+    pub(crate) at: SocketAddr,
+    pub(crate) why: &'static str,
 }
 
 /// A request whose answer is waited for, for as long as this lives.
 #[derive(Debug)]
-pub(in crate::fleet) struct Asked<'a>(&'a Line);
+pub(crate) struct Asked<'a>(&'a Line);
 
 impl<'a> Asked<'a> {
-    pub(in crate::fleet) fn of(line: &'a Line) -> Self {
+    pub(crate) fn of(line: &'a Line) -> Self {
         line.asks();
         Self(line)
     }
@@ -55,15 +55,15 @@ impl Drop for Asked<'_> {
 }
 
 impl Line {
-    pub(in crate::fleet) fn waiting(&self) -> u32 {
+    pub(crate) fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    pub(in crate::fleet) fn heard(&self) -> u64 {
+    pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
 
-    pub(in crate::fleet) fn asks(&self) {
+    pub(crate) fn asks(&self) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -72,16 +72,16 @@ impl Line {
     }
 
     /// Only the fleet's own thread does this, so that it costs a packet next to nothing.
-    pub(in crate::fleet) fn hears(&self) {
+    pub(crate) fn hears(&self) {
         self.heard.store(self.heard() + 1, Ordering::Relaxed);
     }
 
-    pub(in crate::fleet) fn is_met(&self) {
+    pub(crate) fn is_met(&self) {
         self.met.store(true, Ordering::Relaxed);
     }
 
     /// For how long nothing has come by now, although something was waited for.
-    pub(in crate::fleet) fn silent(&self) -> Duration {
+    pub(crate) fn silent(&self) -> Duration {
         Duration::from_millis(self.silent_ms.load(Ordering::Relaxed))
     }
 
@@ -91,12 +91,12 @@ impl Line {
     }
 
     /// The network has said that nobody listens there; its first word is kept.
-    pub(in crate::fleet) fn comes_to(&self, nobody: Nobody) {
+    pub(crate) fn comes_to(&self, nobody: Nobody) {
         let _ = self.nobody.set(nobody);
     }
 
     /// Where nobody is, as far as is known: not where anything was ever heard or met.
-    pub(in crate::fleet) fn nobody(&self) -> Option<Nobody> {
+    pub(crate) fn nobody(&self) -> Option<Nobody> {
         self.nobody
             .get()
             .copied()

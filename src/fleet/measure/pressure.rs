@@ -7,7 +7,7 @@ use super::line::{Nobody, Protocol};
 use super::progress::{Progress, Refusal, TftpQueue};
 use super::silence::Silence;
 use super::watch::{Seen, ThreadTime};
-use crate::fleet::limits::SILENCE_TOLD;
+use crate::limits::SILENCE_TOLD;
 
 /// What a run has seen of limits, its own and the server's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,9 +24,9 @@ pub struct Pressure {
     /// The longest time without any answer, in the order of [`Protocol::ALL`].
     pub silences: [Silence; Protocol::ALL.len()],
     /// Receives that brought anything, in the same order.
-    pub(in crate::fleet) heard: [u64; Protocol::ALL.len()],
+    pub(crate) heard: [u64; Protocol::ALL.len()],
     /// Where the network said that nobody is there, in the same order.
-    pub(in crate::fleet) nobody: [Option<Nobody>; Protocol::ALL.len()],
+    pub(crate) nobody: [Option<Nobody>; Protocol::ALL.len()],
     /// The generator's thread did nothing for so long at most, although it was to: its program was
     /// stopped.
     pub away_max: Duration,
@@ -43,7 +43,7 @@ const MACHINES_PER_REFUSAL_MAX: u64 = 10;
 const TURNS_MIN: u32 = 3;
 
 impl Pressure {
-    pub(in crate::fleet) fn read(progress: &Progress, seen: &Seen, sources: u32) -> Self {
+    pub(crate) fn read(progress: &Progress, seen: &Seen, sources: u32) -> Self {
         let ThreadTime { busy, waiting } = seen.spent;
         Self {
             busy,
@@ -61,7 +61,7 @@ impl Pressure {
     }
 
     /// Servers that said nothing to anybody: never, or for a while.
-    pub(in crate::fleet) fn of_silence(&self, machines: u32, hides: &str) -> Vec<String> {
+    pub(crate) fn of_silence(&self, machines: u32, hides: &str) -> Vec<String> {
         let mut sentences = Vec::new();
         for protocol in Protocol::ALL {
             let (name, place) = (protocol.name(), protocol as usize);
@@ -88,7 +88,7 @@ impl Pressure {
     }
 
     /// What the server did, in words; one sentence for each sign of a limit.
-    pub(in crate::fleet) fn of_the_server(&self, machines: u32) -> Vec<String> {
+    pub(crate) fn of_the_server(&self, machines: u32) -> Vec<String> {
         let mut sentences = Vec::new();
         let shared = self.sources < machines;
         let whose = if shared {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 use super::line::{Asked, Line, Nobody, Protocol};
-use crate::fleet::limits::SILENCE_TOLD;
+use crate::limits::SILENCE_TOLD;
 
 /// Raised by the fleet, read by a progress bar. Nothing here is touched more than once a read of
 /// octets.
@@ -73,7 +73,7 @@ impl Progress {
     }
 
     /// Returns when the fleet shall end.
-    pub(in crate::fleet) async fn interrupted(&self) {
+    pub(crate) async fn interrupted(&self) {
         self.interruption.notified().await;
     }
 
@@ -139,48 +139,48 @@ impl Progress {
         }
     }
 
-    pub(in crate::fleet) fn line(&self, protocol: Protocol) -> &Line {
+    pub(crate) fn line(&self, protocol: Protocol) -> &Line {
         &self.lines[protocol as usize]
     }
 
     /// A request is on its way; it has its answer when the value that this gives ends.
-    pub(in crate::fleet) fn ask(&self, protocol: Protocol) -> Asked<'_> {
+    pub(crate) fn ask(&self, protocol: Protocol) -> Asked<'_> {
         Asked::of(self.line(protocol))
     }
 
-    pub(in crate::fleet) fn add_octets(&self, octets: u64) {
+    pub(crate) fn add_octets(&self, octets: u64) {
         self.octets.fetch_add(octets, Ordering::Relaxed);
     }
 
-    pub(in crate::fleet) fn add_unchecked_octets(&self, octets: u64) {
+    pub(crate) fn add_unchecked_octets(&self, octets: u64) {
         self.unchecked_octets.fetch_add(octets, Ordering::Relaxed);
     }
 
-    pub(in crate::fleet) fn add_retry(&self) {
+    pub(crate) fn add_retry(&self) {
         self.add_retries(1);
     }
 
     /// Counts for the fleet, and for the step of the machine in whose task this is called.
-    pub(in crate::fleet) fn add_retries(&self, retries: u64) {
+    pub(crate) fn add_retries(&self, retries: u64) {
         self.retries.fetch_add(retries, Ordering::Relaxed);
         add_step_retries(retries);
     }
 
-    pub(in crate::fleet) fn add_refusal(&self, refusal: Refusal) {
+    pub(crate) fn add_refusal(&self, refusal: Refusal) {
         self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(in crate::fleet) fn add_oddities(&self, oddity: Oddity, times: u64) {
+    pub(crate) fn add_oddities(&self, oddity: Oddity, times: u64) {
         self.oddities[oddity as usize].fetch_add(times, Ordering::Relaxed);
     }
 
-    pub(in crate::fleet) fn add_machine(&self, booted: bool) {
+    pub(crate) fn add_machine(&self, booted: bool) {
         let count = if booted { &self.booted } else { &self.failed };
         count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A TFTP request is on its way: says how it goes on, and ends with its value.
-    pub(in crate::fleet) fn tftp_request(self: &Arc<Self>) -> TftpRequest {
+    pub(crate) fn tftp_request(self: &Arc<Self>) -> TftpRequest {
         self.queue.waiting.fetch_add(1, Ordering::Relaxed);
         self.line(Protocol::Tftp).asks();
         TftpRequest { progress: Arc::clone(self), begun: false }
@@ -220,14 +220,14 @@ impl Oddity {
 
 /// One TFTP request from its first datagram to the end of its transfer.
 #[derive(Debug)]
-pub(in crate::fleet) struct TftpRequest {
+pub(crate) struct TftpRequest {
     progress: Arc<Progress>,
     begun: bool,
 }
 
 impl TftpRequest {
     /// The first block has come, and more are to come. Calling it again changes nothing.
-    pub(in crate::fleet) fn begins(&mut self) {
+    pub(crate) fn begins(&mut self) {
         if !std::mem::replace(&mut self.begun, true) {
             self.progress.queue.begin();
         }
@@ -235,16 +235,16 @@ impl TftpRequest {
 
     /// For the whole fleet, at once; for the step of its machine, a transfer's retries are counted
     /// when it ends.
-    pub(in crate::fleet) fn add_retries(&self, retries: u64) {
+    pub(crate) fn add_retries(&self, retries: u64) {
         self.progress.retries.fetch_add(retries, Ordering::Relaxed);
     }
 
     /// Something has come.
-    pub(in crate::fleet) fn is_answered(&self) {
+    pub(crate) fn is_answered(&self) {
         self.progress.line(Protocol::Tftp).hears();
     }
 
-    pub(in crate::fleet) fn comes_to(&self, nobody: Nobody) {
+    pub(crate) fn comes_to(&self, nobody: Nobody) {
         self.progress.line(Protocol::Tftp).comes_to(nobody);
     }
 }
@@ -299,18 +299,18 @@ tokio::task_local! {
 }
 
 /// Runs a machine so that its retries are counted step by step.
-pub(in crate::fleet) async fn counting_retries<T>(machine: impl Future<Output = T>) -> T {
+pub(crate) async fn counting_retries<T>(machine: impl Future<Output = T>) -> T {
     STEP_RETRIES.scope(Cell::new(0), machine).await
 }
 
 /// Counts for the step of the machine in whose task this is called.
-pub(in crate::fleet) fn add_step_retries(retries: u64) {
+pub(crate) fn add_step_retries(retries: u64) {
     // Outside a machine's task (the audit) there is no step to count for.
     let _ = STEP_RETRIES.try_with(|count| count.set(count.get() + retries));
 }
 
 /// Retries in this task since this was last asked.
-pub(in crate::fleet) fn take_step_retries() -> u64 {
+pub(crate) fn take_step_retries() -> u64 {
     STEP_RETRIES.try_with(Cell::take).unwrap_or(0)
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::progress::Progress;
-use crate::fleet::limits::{SERIES_BUCKETS_MAX, SERIES_WIDTH};
+use crate::limits::{SERIES_BUCKETS_MAX, SERIES_WIDTH};
 
 /// Counts over time. When all buckets are in use, neighbours are joined: half as many, each twice
 /// as wide.
@@ -48,7 +48,7 @@ impl Series {
 
     /// Adds what has happened up to `end`; `busy` is the thread's processor time since the run
     /// began.
-    pub(in crate::fleet) fn add(&mut self, end: Duration, progress: &Progress, busy: Duration) {
+    pub(crate) fn add(&mut self, end: Duration, progress: &Progress, busy: Duration) {
         let now = Bucket {
             end,
             octets: progress.octets(),

@@ -28,7 +28,7 @@ impl Listener {
     /// One look at `now` since the run began. A listener that was away for so long longer than it
     /// meant to be (its whole program was stopped) does not know what would have come: that time is
     /// nobody's silence.
-    pub(in crate::fleet) fn look(&mut self, now: Duration, away: Duration, line: &Line) {
+    pub(crate) fn look(&mut self, now: Duration, away: Duration, line: &Line) {
         let (heard, waiting) = (line.heard(), line.waiting());
         if heard != self.heard || waiting == 0 {
             (self.heard, self.since) = (heard, now);
@@ -41,7 +41,7 @@ impl Listener {
         }
     }
 
-    pub(in crate::fleet) fn longest(&self) -> Silence {
+    pub(crate) fn longest(&self) -> Silence {
         self.longest
     }
 }

@@ -14,22 +14,22 @@ use super::line::Protocol;
 use super::progress::Progress;
 use super::series::Series;
 use super::silence::{Listener, Silence};
-use crate::fleet::limits::LISTEN_PAUSE;
+use crate::limits::LISTEN_PAUSE;
 
 /// From the start of a run to its end, on the fleet's own thread.
 #[derive(Debug)]
-pub(in crate::fleet) struct Watch {
+pub(crate) struct Watch {
     sight: Rc<Sight>,
     looking: [JoinHandle<()>; 2],
 }
 
 /// What was seen from the start of a run to its end.
 #[derive(Debug)]
-pub(in crate::fleet) struct Seen {
+pub(crate) struct Seen {
     /// Counts over time.
-    pub(in crate::fleet) series: Series,
+    pub(crate) series: Series,
     /// What became of the fleet's own thread's time.
-    pub(in crate::fleet) spent: ThreadTime,
+    pub(crate) spent: ThreadTime,
     /// The longest silence of each protocol, in the order of [`Protocol::ALL`].
     pub(super) silences: [Silence; Protocol::ALL.len()],
     /// How late the fleet came to look at most: its program was stopped, or its thread kept busy.
@@ -47,7 +47,7 @@ struct Sight {
 }
 
 impl Watch {
-    pub(in crate::fleet) fn begin(started: Instant, progress: &Arc<Progress>) -> Self {
+    pub(crate) fn begin(started: Instant, progress: &Arc<Progress>) -> Self {
         let sight = Rc::new(Sight {
             started,
             before: ThreadTime::now(),
@@ -61,7 +61,7 @@ impl Watch {
         Self { looking, sight }
     }
 
-    pub(in crate::fleet) fn end(self) -> Seen {
+    pub(crate) fn end(self) -> Seen {
         self.looking.iter().for_each(JoinHandle::abort);
         self.sight.look();
         Seen {
@@ -123,11 +123,11 @@ impl Sight {
 
 /// What a thread did that was not sleep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::fleet) struct ThreadTime {
+pub(crate) struct ThreadTime {
     /// On a processor.
-    pub(in crate::fleet) busy: Duration,
+    pub(crate) busy: Duration,
     /// Ready, while somebody else had the processor.
-    pub(in crate::fleet) waiting: Duration,
+    pub(crate) waiting: Duration,
 }
 
 impl ThreadTime {

@@ -2,23 +2,23 @@
 
 use std::net::Ipv4Addr;
 
-use crate::fleet::clients::fetch::fetch;
-use crate::fleet::clients::http::{Agent, Http};
-use crate::fleet::clients::tftp::{Fetched, Tftp};
-use crate::fleet::clients::url::{Scheme, Url};
-use crate::fleet::failure::Failure;
-use crate::fleet::net::context::Context;
-use crate::fleet::net::segment::Port;
-use crate::model::machine::Arch;
-use crate::tftp::client::Behaviour;
+use crate::clients::fetch::fetch;
+use crate::clients::http::{Agent, Http};
+use crate::clients::tftp::{Fetched, Tftp};
+use crate::clients::url::{Scheme, Url};
+use crate::failure::Failure;
+use crate::net::context::Context;
+use crate::net::segment::Port;
+use ringboot_protocol::model::machine::Arch;
+use ringboot_protocol::tftp::client::Behaviour;
 
 /// A machine that has an address and goes on with its loader.
-pub(in crate::fleet) struct Boot<'a> {
-    pub(in crate::fleet) context: &'a Context,
-    pub(in crate::fleet) port: Port,
+pub(crate) struct Boot<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) port: Port,
     /// Who fetches the first file.
-    pub(in crate::fleet) rom: Behaviour,
-    pub(in crate::fleet) arch: Arch,
+    pub(crate) rom: Behaviour,
+    pub(crate) arch: Arch,
 }
 
 impl<'a> Boot<'a> {

@@ -5,20 +5,20 @@ use std::net::Ipv4Addr;
 use super::boot::{Boot, grub_platform, shortened};
 use super::loaded::{Language, Loaded};
 use super::loader::folder;
-use crate::fleet::clients::fetch::must;
-use crate::fleet::clients::http::{Agent, Http};
-use crate::fleet::clients::url::Url;
-use crate::fleet::failure::Failure;
-use crate::fleet::net::segment::Port;
-use crate::fleet::report::steps::Steps;
-use crate::model::machine::Arch;
-use crate::observe::events::Stage;
-use crate::tftp::client::Behaviour;
+use crate::clients::fetch::must;
+use crate::clients::http::{Agent, Http};
+use crate::clients::url::Url;
+use crate::failure::Failure;
+use crate::net::segment::Port;
+use crate::report::steps::Steps;
+use ringboot_observe::events::Stage;
+use ringboot_protocol::model::machine::Arch;
+use ringboot_protocol::tftp::client::Behaviour;
 
 impl<'a> Boot<'a> {
     /// OVMF's size probe and fetch, shim's misses and its fetch of GRUB, GRUB's lists and its
     /// search for a configuration.
-    pub(in crate::fleet) async fn shim_and_grub(
+    pub(crate) async fn shim_and_grub(
         &self,
         address: Ipv4Addr,
         loader: &str,
@@ -37,7 +37,7 @@ impl<'a> Boot<'a> {
     }
 
     /// A GRUB that the firmware starts itself.
-    pub(in crate::fleet) async fn grub(
+    pub(crate) async fn grub(
         &self,
         address: Ipv4Addr,
         loader: &str,
@@ -63,7 +63,7 @@ impl<'a> Boot<'a> {
 
     /// The same over HTTP, beside the loader at this URL: a connection for each file, and what is
     /// not there is a miss.
-    pub(in crate::fleet) async fn grub_by_http(
+    pub(crate) async fn grub_by_http(
         &self,
         address: Ipv4Addr,
         loader: &Url,
@@ -117,7 +117,7 @@ fn known(root: String, server: String, arch: Arch) -> Vec<(String, String)> {
 }
 
 /// What shim asks for beside itself: files that are normally absent, and GRUB (B-10).
-pub(in crate::fleet) fn shim_names(folder: &str, arch: Arch) -> ([String; 3], String) {
+pub(crate) fn shim_names(folder: &str, arch: Arch) -> ([String; 3], String) {
     let asides = ["revocations_sku.efi", "revocations_sbat.efi", "shim_certificate_0.efi"];
     let grub = match arch {
         Arch::UefiIa32 => "grubia32.efi",

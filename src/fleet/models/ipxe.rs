@@ -4,17 +4,17 @@ use std::net::Ipv4Addr;
 
 use super::boot::{Boot, grub_platform, tftp_url};
 use super::loaded::{Language, Loaded};
-use crate::fleet::clients::fetch::fetch;
-use crate::fleet::clients::http::{Agent, Http};
-use crate::fleet::clients::url::Url;
-use crate::fleet::failure::Failure;
-use crate::fleet::net::segment::Port;
-use crate::model::machine::Arch;
-use crate::tftp::client::Behaviour;
+use crate::clients::fetch::fetch;
+use crate::clients::http::{Agent, Http};
+use crate::clients::url::Url;
+use crate::failure::Failure;
+use crate::net::segment::Port;
+use ringboot_protocol::model::machine::Arch;
+use ringboot_protocol::tftp::client::Behaviour;
 
 impl<'a> Boot<'a> {
     /// The script that DHCP named.
-    pub(in crate::fleet) async fn ipxe(
+    pub(crate) async fn ipxe(
         &self,
         address: Ipv4Addr,
         script: &str,

@@ -3,29 +3,29 @@
 
 use super::menu;
 use super::menu::{Choice, Ipxe};
-use crate::fleet::clients::fetch::{fetch, must};
-use crate::fleet::clients::http::Http;
-use crate::fleet::clients::tftp::Tftp;
-use crate::fleet::clients::url::Url;
-use crate::fleet::failure::Failure;
-use crate::fleet::limits::CHAINED_SCRIPTS_MAX;
-use crate::fleet::report::steps::Steps;
-use crate::observe::events::Stage;
-use crate::tftp::client::Behaviour;
+use crate::clients::fetch::{fetch, must};
+use crate::clients::http::Http;
+use crate::clients::tftp::Tftp;
+use crate::clients::url::Url;
+use crate::failure::Failure;
+use crate::limits::CHAINED_SCRIPTS_MAX;
+use crate::report::steps::Steps;
+use ringboot_observe::events::Stage;
+use ringboot_protocol::tftp::client::Behaviour;
 
 /// A loader that runs and has its menu.
-pub(in crate::fleet) struct Loaded<'a> {
+pub(crate) struct Loaded<'a> {
     pub(super) tftp: Tftp<'a>,
-    pub(in crate::fleet) http: Http<'a>,
+    pub(crate) http: Http<'a>,
     pub(super) behaviour: Behaviour,
     pub(super) language: Language,
     /// The name or URL under which the menu was found.
-    pub(in crate::fleet) name: String,
-    pub(in crate::fleet) text: String,
+    pub(crate) name: String,
+    pub(crate) text: String,
 }
 
 /// A menu that one can come back to.
-pub(in crate::fleet) struct Home {
+pub(crate) struct Home {
     at: Option<Url>,
     name: String,
     text: String,
@@ -49,7 +49,7 @@ pub(super) enum Language {
 impl Loaded<'_> {
     /// What a person could pick, the default first. A script without a menu has one nameless entry:
     /// itself.
-    pub(in crate::fleet) fn labels(&self) -> Vec<String> {
+    pub(crate) fn labels(&self) -> Vec<String> {
         let labels = match &self.language {
             Language::Pxelinux { .. } => menu::pxelinux_labels(&self.text),
             Language::Grub { .. } => menu::grub_labels(&self.text),
@@ -60,7 +60,7 @@ impl Loaded<'_> {
     }
 
     /// Where the menu was found, to come back to after an entry has led elsewhere.
-    pub(in crate::fleet) fn home(&self) -> Home {
+    pub(crate) fn home(&self) -> Home {
         let at = match &self.language {
             Language::Ipxe { at, .. } => Some(at.clone()),
             Language::Pxelinux { .. } | Language::Grub { .. } => None,
@@ -68,7 +68,7 @@ impl Loaded<'_> {
         Home { at, name: self.name.clone(), text: self.text.clone() }
     }
 
-    pub(in crate::fleet) fn go_home(&mut self, home: &Home) {
+    pub(crate) fn go_home(&mut self, home: &Home) {
         if let (Language::Ipxe { at, .. }, Some(home)) = (&mut self.language, &home.at) {
             at.clone_from(home);
         }
@@ -77,7 +77,7 @@ impl Loaded<'_> {
     }
 
     /// The entry with this label; for iPXE by way of the scripts that the first one leads to.
-    pub(in crate::fleet) async fn pick(&mut self, label: &str) -> Result<Choice, Failure> {
+    pub(crate) async fn pick(&mut self, label: &str) -> Result<Choice, Failure> {
         let none = || Failure::NoEntry(label.to_owned());
         match &self.language {
             Language::Pxelinux { .. } => menu::pxelinux(&self.text, label).choice.ok_or_else(none),
@@ -120,7 +120,7 @@ impl Loaded<'_> {
     }
 
     /// One file of an entry.
-    pub(in crate::fleet) async fn fetch(&mut self, name: &str) -> Result<(), Failure> {
+    pub(crate) async fn fetch(&mut self, name: &str) -> Result<(), Failure> {
         let place = match &self.language {
             Language::Pxelinux { folder } => Place::of(name, folder),
             Language::Grub { .. } => Place::of_grub(name),

@@ -2,7 +2,7 @@
 
 /// What a boot file is, as far as its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::fleet) enum Loader {
+pub(crate) enum Loader {
     Pxelinux,
     Shim,
     Grub,
@@ -12,7 +12,7 @@ pub(in crate::fleet) enum Loader {
 }
 
 impl Loader {
-    pub(in crate::fleet) fn of(name: &str) -> Self {
+    pub(crate) fn of(name: &str) -> Self {
         let file = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
         let begins = |words: &[&str]| words.iter().any(|word| file.starts_with(word));
         if file.ends_with(".ipxe") {
@@ -32,7 +32,7 @@ impl Loader {
 }
 
 /// The directory of a loader, with its slash; empty at the root (B-2).
-pub(in crate::fleet) fn folder(loader: &str) -> String {
+pub(crate) fn folder(loader: &str) -> String {
     loader.rsplit_once('/').map_or_else(String::new, |(folder, _)| format!("{folder}/"))
 }
 

@@ -8,21 +8,21 @@ use std::collections::HashMap;
 /// What an entry boots. Names are as written in the menu: a path, an `http://` URL, or GRUB's
 /// `(http,address)/path`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::fleet) struct Choice {
-    pub(in crate::fleet) kernel: String,
-    pub(in crate::fleet) initrds: Vec<String>,
+pub(crate) struct Choice {
+    pub(crate) kernel: String,
+    pub(crate) initrds: Vec<String>,
     /// What is handed to the kernel.
-    pub(in crate::fleet) arguments: String,
+    pub(crate) arguments: String,
     /// Lines of the menu that name these, from 1; 0 where there is none.
-    pub(in crate::fleet) lines: Lines,
+    pub(crate) lines: Lines,
 }
 
 /// Which lines of a menu name the parts of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::fleet) struct Lines {
-    pub(in crate::fleet) kernel: usize,
-    pub(in crate::fleet) initrd: usize,
-    pub(in crate::fleet) arguments: usize,
+pub(crate) struct Lines {
+    pub(crate) kernel: usize,
+    pub(crate) initrd: usize,
+    pub(crate) arguments: usize,
 }
 
 /// Labels of a PXELINUX configuration, the default one first.
@@ -104,14 +104,14 @@ fn default_first(mut labels: Vec<String>, default: Option<&str>) -> Vec<String> 
 
 /// What PXELINUX reads from a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::fleet) struct Pxelinux {
+pub(crate) struct Pxelinux {
     /// The menu program, such as `vesamenu.c32`, where one is named.
-    pub(in crate::fleet) program: Option<String>,
-    pub(in crate::fleet) choice: Option<Choice>,
+    pub(crate) program: Option<String>,
+    pub(crate) choice: Option<Choice>,
 }
 
 /// Reads a PXELINUX configuration for the entry with this label.
-pub(in crate::fleet) fn pxelinux(text: &str, label: &str) -> Pxelinux {
+pub(crate) fn pxelinux(text: &str, label: &str) -> Pxelinux {
     let mut read = Pxelinux::default();
     let mut choice = Choice::default();
     let mut inside = false;
@@ -151,7 +151,7 @@ pub(in crate::fleet) fn pxelinux(text: &str, label: &str) -> Pxelinux {
 }
 
 /// Reads a GRUB configuration for the entry whose `--id` is this label, or whose title contains it.
-pub(in crate::fleet) fn grub(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Choice> {
+pub(crate) fn grub(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Choice> {
     let mut variables = Variables::new(known);
     let mut choice = Choice::default();
     let mut inside = false;
@@ -192,7 +192,7 @@ pub(in crate::fleet) fn grub(text: &str, label: &str, known: &[(&str, &str)]) ->
 
 /// What iPXE does at the end of a script.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::fleet) enum Ipxe {
+pub(crate) enum Ipxe {
     Boot(Choice),
     /// Another script goes on.
     Chain(String),
@@ -200,7 +200,7 @@ pub(in crate::fleet) enum Ipxe {
 
 /// Reads an iPXE script as it runs for a person who picks this label in the menu: with the label,
 /// from it on.
-pub(in crate::fleet) fn ipxe(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ipxe> {
+pub(crate) fn ipxe(text: &str, label: &str, known: &[(&str, &str)]) -> Option<Ipxe> {
     if !text.starts_with("#!ipxe\n") {
         return None;
     }

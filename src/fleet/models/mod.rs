@@ -18,10 +18,10 @@ use super::clients::lease::Lease;
 use super::clients::station::Station;
 use super::net::dhcp::Speaker;
 use super::report::steps::Steps;
-use crate::fleet::failure::Failure;
-use crate::fleet::limits::CHAINED_LOADERS_MAX;
-use crate::observe::events::Stage;
-use crate::tftp::client::Behaviour;
+use crate::failure::Failure;
+use crate::limits::CHAINED_LOADERS_MAX;
+use ringboot_observe::events::Stage;
+use ringboot_protocol::tftp::client::Behaviour;
 
 pub(super) use boot::Boot;
 pub(super) use grub::shim_names;

@@ -1,9 +1,9 @@
 //! Which firmware a machine has: its name, who speaks DHCP and TFTP for it, and its processor.
 
 use super::loader::Loader;
-use crate::fleet::net::dhcp::Speaker;
-use crate::model::machine::{Arch, Mac};
-use crate::tftp::client::{Ask, Behaviour};
+use crate::net::dhcp::Speaker;
+use ringboot_protocol::model::machine::{Arch, Mac};
+use ringboot_protocol::tftp::client::{Ask, Behaviour};
 
 /// Which firmware a machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Model {
     }
 
     /// Who speaks DHCP when this machine is switched on.
-    pub(in crate::fleet) fn speaker(self) -> Speaker {
+    pub(crate) fn speaker(self) -> Speaker {
         match self {
             Self::BiosPxelinux => Speaker::BiosRom,
             Self::BiosIpxe => Speaker::Ipxe(Arch::Bios.number()),
@@ -63,7 +63,7 @@ impl Model {
 
     /// The card's address: this one, but with the maker's prefix where a server knows the machine
     /// by that.
-    pub(in crate::fleet) fn mac(self, Mac([a, b, c, d, e, f]): Mac) -> Mac {
+    pub(crate) fn mac(self, Mac([a, b, c, d, e, f]): Mac) -> Mac {
         match self {
             // Of the Pi 4 (IEEE registry: Raspberry Pi Trading).
             Self::RaspberryPi => Mac([0xdc, 0xa6, 0x32, d, e, f ^ c]),

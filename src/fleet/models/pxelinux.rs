@@ -6,19 +6,19 @@ use super::boot::{Boot, shortened};
 use super::loaded::{Language, Loaded, under};
 use super::loader::folder;
 use super::menu;
-use crate::fleet::clients::fetch::must;
-use crate::fleet::clients::http::{Agent, Http};
-use crate::fleet::failure::Failure;
-use crate::fleet::net::segment::Port;
-use crate::fleet::report::steps::Steps;
-use crate::model::machine::Arch;
-use crate::observe::events::Stage;
-use crate::tftp::client::Behaviour;
+use crate::clients::fetch::must;
+use crate::clients::http::{Agent, Http};
+use crate::failure::Failure;
+use crate::net::segment::Port;
+use crate::report::steps::Steps;
+use ringboot_observe::events::Stage;
+use ringboot_protocol::model::machine::Arch;
+use ringboot_protocol::tftp::client::Behaviour;
 
 impl<'a> Boot<'a> {
     /// ROM, lpxelinux, its modules, its search for a configuration with all the misses that belong
     /// to it (B-1).
-    pub(in crate::fleet) async fn pxelinux(
+    pub(crate) async fn pxelinux(
         &self,
         address: Ipv4Addr,
         loader: &str,

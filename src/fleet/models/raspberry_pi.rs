@@ -7,11 +7,11 @@
 use std::net::Ipv4Addr;
 
 use super::boot::Boot;
-use crate::fleet::clients::fetch::must;
-use crate::fleet::clients::tftp::Fetched;
-use crate::fleet::failure::Failure;
-use crate::fleet::report::steps::Steps;
-use crate::observe::events::Stage;
+use crate::clients::fetch::must;
+use crate::clients::tftp::Fetched;
+use crate::failure::Failure;
+use crate::report::steps::Steps;
+use ringboot_observe::events::Stage;
 
 /// What config.txt says of the files that follow.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,11 +6,11 @@ use std::net::Ipv4Addr;
 use super::boot::{Boot, shortened};
 use super::loaded::{Language, Loaded, Place};
 use super::menu;
-use crate::fleet::clients::fetch::must;
-use crate::fleet::clients::http::{Agent, Http};
-use crate::fleet::failure::Failure;
-use crate::fleet::report::steps::Steps;
-use crate::observe::events::Stage;
+use crate::clients::fetch::must;
+use crate::clients::http::{Agent, Http};
+use crate::failure::Failure;
+use crate::report::steps::Steps;
+use ringboot_observe::events::Stage;
 
 impl Boot<'_> {
     /// The menu, then the entry that was picked (of several of this name the first that begins so):

@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 use super::boot::Boot;
 use super::grub::shim_names;
 use super::loader::folder;
-use crate::fleet::clients::http::{Agent, Http};
-use crate::fleet::clients::url::Url;
-use crate::fleet::failure::Failure;
+use crate::clients::http::{Agent, Http};
+use crate::clients::url::Url;
+use crate::failure::Failure;
 
 impl Boot<'_> {
     /// Fetches the file of a URL; gives where it was. A server that does not tell the size ends the

@@ -5,28 +5,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::wire::Verify;
-use crate::boot::pe::HEAD_BYTES;
-use crate::fleet::content::Content;
-use crate::fleet::failure::Failure;
-use crate::fleet::limits::{MENU_OCTETS_MAX, SAMPLE_OCTETS};
-use crate::fleet::measure::progress::Progress;
+use crate::content::Content;
+use crate::failure::Failure;
+use crate::limits::{MENU_OCTETS_MAX, SAMPLE_OCTETS};
+use crate::measure::progress::Progress;
+use ringboot_protocol::boot::pe::HEAD_BYTES;
 
 /// A file that came, in whole or as a sample.
 #[derive(Clone, Debug)]
-pub(in crate::fleet) struct Asked {
+pub(crate) struct Asked {
     /// A TFTP name or a URL.
-    pub(in crate::fleet) name: String,
+    pub(crate) name: String,
     /// The whole file, as far as the server told or sent it.
-    pub(in crate::fleet) octets: u64,
-    pub(in crate::fleet) received: u64,
+    pub(crate) octets: u64,
+    pub(crate) received: u64,
     /// The first octets, for a look at what kind of file it is.
-    pub(in crate::fleet) head: Vec<u8>,
-    pub(in crate::fleet) took: Duration,
+    pub(crate) head: Vec<u8>,
+    pub(crate) took: Duration,
 }
 
 /// Checks the octets of one file as they come, in any order of arrival that a transfer allows.
 #[derive(Debug)]
-pub(in crate::fleet) struct Checker {
+pub(crate) struct Checker {
     progress: Arc<Progress>,
     verify: Verify,
     /// For a walk: files are sampled, and their first octets kept.
@@ -44,7 +44,7 @@ pub(in crate::fleet) struct Checker {
 
 impl Checker {
     /// For all of a file that nobody reads.
-    pub(in crate::fleet) fn new(
+    pub(crate) fn new(
         progress: &Arc<Progress>,
         verify: Verify,
         name: &str,
@@ -64,29 +64,29 @@ impl Checker {
     }
 
     /// The same for a walk, where this is one.
-    pub(in crate::fleet) fn walking(self, walks: bool) -> Self {
+    pub(crate) fn walking(self, walks: bool) -> Self {
         Self { walks, ..self }
     }
 
     /// The same for a machine that reads the file itself, where it does.
-    pub(in crate::fleet) fn keeping(self, keep: bool) -> Self {
+    pub(crate) fn keeping(self, keep: bool) -> Self {
         Self { keep: keep.then(Vec::new), ..self }
     }
 
     /// For these octets of the file only.
-    pub(in crate::fleet) fn of_part(self, part: Range<u64>) -> Self {
+    pub(crate) fn of_part(self, part: Range<u64>) -> Self {
         Self { part: Some(part), ..self }
     }
 
     /// Whether anybody looks at the octets, or only counts them.
-    pub(in crate::fleet) fn reads(&self) -> bool {
+    pub(crate) fn reads(&self) -> bool {
         self.walks
             || self.keep.is_some()
             || (self.verify == Verify::Full && self.expected.is_some())
     }
 
     /// The next octets of the file. A piece that is not what the file has there fails the machine.
-    pub(in crate::fleet) fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let expected = self.expected.as_ref().filter(|_| self.verify == Verify::Full);
         if let Some(content) = expected.filter(|content| !content.matches(self.offset(), bytes)) {
             let name = self.name.to_string();
@@ -112,7 +112,7 @@ impl Checker {
     }
 
     /// So many octets have come, and nobody has looked at them.
-    pub(in crate::fleet) fn count(&mut self, octets: u64) {
+    pub(crate) fn count(&mut self, octets: u64) {
         self.received += octets;
         self.progress.add_octets(octets);
         if !self.reads() {
@@ -120,44 +120,44 @@ impl Checker {
         }
     }
 
-    pub(in crate::fleet) fn received(&self) -> u64 {
+    pub(crate) fn received(&self) -> u64 {
         self.received
     }
 
     /// The part of the file that is wanted.
-    pub(in crate::fleet) fn part(&self) -> Option<&Range<u64>> {
+    pub(crate) fn part(&self) -> Option<&Range<u64>> {
         self.part.as_ref()
     }
 
     /// The file is no longer than this: what was asked for beyond does not exist.
-    pub(in crate::fleet) fn clip(&mut self, octets: u64) {
+    pub(crate) fn clip(&mut self, octets: u64) {
         if let Some(part) = &mut self.part {
             part.end = part.end.min(octets).max(part.start);
         }
     }
 
     /// Where the next octet stands in the file.
-    pub(in crate::fleet) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.part.as_ref().map_or(0, |part| part.start) + self.received
     }
 
     /// A walk has seen enough of a file that it does not read.
-    pub(in crate::fleet) fn is_sample_full(&self) -> bool {
+    pub(crate) fn is_sample_full(&self) -> bool {
         self.samples() && self.received >= SAMPLE_OCTETS
     }
 
     /// A walk that does not read the file itself needs no more than a sample.
-    pub(in crate::fleet) fn samples(&self) -> bool {
+    pub(crate) fn samples(&self) -> bool {
         self.keep.is_none() && self.walks
     }
 
     /// For the walk's list: what came, of a file that is `octets` long.
-    pub(in crate::fleet) fn asked(&self, name: String, octets: u64, took: Duration) -> Asked {
+    pub(crate) fn asked(&self, name: String, octets: u64, took: Duration) -> Asked {
         Asked { name, octets, received: self.received, head: self.head.clone(), took }
     }
 
     /// The transfer begins again from the first octet. What had come still counts as traffic.
-    pub(in crate::fleet) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.received = 0;
         self.head.clear();
         if let Some(kept) = &mut self.keep {
@@ -166,7 +166,7 @@ impl Checker {
     }
 
     /// The transfer has ended: every octet must be there. Gives what was kept.
-    pub(in crate::fleet) fn finish(&mut self) -> Result<Vec<u8>, Failure> {
+    pub(crate) fn finish(&mut self) -> Result<Vec<u8>, Failure> {
         let whole = self.part.as_ref().map(|part| part.end - part.start);
         match whole.or(self.expected.as_ref().map(Content::octets)) {
             Some(octets) if self.verify != Verify::None && octets != self.received => {

@@ -9,28 +9,28 @@ use std::sync::Arc;
 use super::checker::{Asked, Checker};
 use super::hub::Hub;
 use super::wire::Wire;
-use crate::fleet::content::{Content, Contents};
-use crate::fleet::limits::READ_OCTETS;
-use crate::fleet::measure::progress::Progress;
-use crate::fleet::pace::Pace;
+use crate::content::{Content, Contents};
+use crate::limits::READ_OCTETS;
+use crate::measure::progress::Progress;
+use crate::pace::Pace;
 
 /// Shared by the machines of a fleet; all of them run on one thread.
 #[derive(Debug)]
-pub(in crate::fleet) struct Context {
-    pub(in crate::fleet) tftp: SocketAddr,
-    pub(in crate::fleet) contents: Contents,
-    pub(in crate::fleet) pace: Pace,
-    pub(in crate::fleet) progress: Arc<Progress>,
+pub(crate) struct Context {
+    pub(crate) tftp: SocketAddr,
+    pub(crate) contents: Contents,
+    pub(crate) pace: Pace,
+    pub(crate) progress: Arc<Progress>,
     /// A walk, in which files are sampled and every request is written down.
-    pub(in crate::fleet) walking: Option<Walking>,
-    pub(in crate::fleet) wire: Wire,
+    pub(crate) walking: Option<Walking>,
+    pub(crate) wire: Wire,
     /// All TFTP of the fleet.
-    pub(in crate::fleet) hub: Rc<Hub>,
+    pub(crate) hub: Rc<Hub>,
     scratch: RefCell<Box<[u8]>>,
 }
 
 impl Context {
-    pub(in crate::fleet) fn new(
+    pub(crate) fn new(
         tftp: SocketAddr,
         contents: Contents,
         pace: Pace,
@@ -43,12 +43,12 @@ impl Context {
     }
 
     /// The same with other ways than the usual on the network, whose troubles depend on `seed`.
-    pub(in crate::fleet) fn with_wire(self, wire: Wire, seed: u64) -> Self {
+    pub(crate) fn with_wire(self, wire: Wire, seed: u64) -> Self {
         Self { hub: Rc::new(Hub::new(self.tftp, &wire, seed)), wire, ..self }
     }
 
     /// The same for a walk from this address.
-    pub(in crate::fleet) fn walking(
+    pub(crate) fn walking(
         tftp: SocketAddr,
         pace: Pace,
         source: Ipv4Addr,
@@ -61,7 +61,7 @@ impl Context {
     /// Where a machine speaks from to this server: the address it was given where this host has it,
     /// so that the server knows who asks; else any (unspecified), as always with a server of IPv6.
     /// A walk comes from its own address to servers on this host.
-    pub(in crate::fleet) fn speaks_from(&self, given: Ipv4Addr, server: IpAddr) -> Ipv4Addr {
+    pub(crate) fn speaks_from(&self, given: Ipv4Addr, server: IpAddr) -> Ipv4Addr {
         let IpAddr::V4(server) = server else { return Ipv4Addr::UNSPECIFIED };
         match &self.walking {
             Some(walking) if server.is_loopback() || walking.ours.contains(&server) => {
@@ -74,16 +74,16 @@ impl Context {
 
     /// Lends the one receive buffer for a single read and what is done with it: never across an
     /// await.
-    pub(in crate::fleet) fn with_scratch<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
+    pub(crate) fn with_scratch<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
         work(&mut self.scratch.borrow_mut())
     }
 
-    pub(in crate::fleet) fn expected(&self, name: &str) -> Option<&Content> {
+    pub(crate) fn expected(&self, name: &str) -> Option<&Content> {
         self.contents.find(name)
     }
 
     /// What checks a file of this name, and keeps it where the machine wants to read it itself.
-    pub(in crate::fleet) fn checker(&self, name: &str, keep: bool) -> Checker {
+    pub(crate) fn checker(&self, name: &str, keep: bool) -> Checker {
         let checker =
             Checker::new(&self.progress, self.wire.verify, name, self.expected(name).cloned());
         checker.walking(self.walking.is_some()).keeping(keep)
@@ -92,7 +92,7 @@ impl Context {
 
 /// What a walk has in addition to a boot.
 #[derive(Debug)]
-pub(in crate::fleet) struct Walking {
+pub(crate) struct Walking {
     source: Ipv4Addr,
     /// Addresses of this host.
     ours: Vec<Ipv4Addr>,
@@ -100,12 +100,12 @@ pub(in crate::fleet) struct Walking {
 }
 
 impl Walking {
-    pub(in crate::fleet) fn write_down(&self, asked: Asked) {
+    pub(crate) fn write_down(&self, asked: Asked) {
         self.asked.borrow_mut().push(asked);
     }
 
     /// What came since the last call.
-    pub(in crate::fleet) fn take(&self) -> Vec<Asked> {
+    pub(crate) fn take(&self) -> Vec<Asked> {
         self.asked.take()
     }
 }

@@ -3,11 +3,11 @@
 
 use std::net::Ipv4Addr;
 
-use crate::model::machine::{Mac, Uuid};
+use ringboot_protocol::model::machine::{Mac, Uuid};
 
 /// The numbers of option 53 that a client meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::fleet) enum Kind {
+pub(crate) enum Kind {
     Discover,
     Offer,
     Request,
@@ -19,7 +19,7 @@ pub(in crate::fleet) enum Kind {
 
 /// Which program of a machine speaks: each has its own options, in its own order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::fleet) enum Speaker {
+pub(crate) enum Speaker {
     /// A BIOS PXE ROM that is not iPXE.
     BiosRom,
     /// EDK2's PXE stack, with its number of option 93: 7 on x64.
@@ -38,54 +38,54 @@ pub(in crate::fleet) enum Speaker {
 
 /// One message of a client, before a relay agent has touched it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::fleet) struct Ask {
-    pub(in crate::fleet) speaker: Speaker,
-    pub(in crate::fleet) mac: Mac,
-    pub(in crate::fleet) uuid: Uuid,
-    pub(in crate::fleet) xid: u32,
+pub(crate) struct Ask {
+    pub(crate) speaker: Speaker,
+    pub(crate) mac: Mac,
+    pub(crate) uuid: Uuid,
+    pub(crate) xid: u32,
     /// Messages of this exchange that went before.
-    pub(in crate::fleet) nth: u16,
+    pub(crate) nth: u16,
     /// Option 54: set in the REQUEST that answers an OFFER.
-    pub(in crate::fleet) server: Option<Ipv4Addr>,
+    pub(crate) server: Option<Ipv4Addr>,
     /// Option 50: the address asked for; in a RELEASE ciaddr, the address given back.
-    pub(in crate::fleet) address: Option<Ipv4Addr>,
-    pub(in crate::fleet) kind: Kind,
+    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) kind: Kind,
 }
 
 /// The relay agent that a message goes through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::fleet) struct Through {
+pub(crate) struct Through {
     /// giaddr: the agent's address on the machines' segment.
-    pub(in crate::fleet) relay: Ipv4Addr,
+    pub(crate) relay: Ipv4Addr,
     /// Sub-option 1: the switch port.
-    pub(in crate::fleet) circuit: u32,
+    pub(crate) circuit: u32,
     /// Sub-option 19 (RFC 8357, D-74): answer this agent at the port it sent from. Off where it
     /// listens on port 67.
-    pub(in crate::fleet) own_port: bool,
+    pub(crate) own_port: bool,
 }
 
 /// A server's answer, as a client reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::fleet) struct Answer {
-    pub(in crate::fleet) kind: Kind,
-    pub(in crate::fleet) xid: u32,
-    pub(in crate::fleet) mac: Mac,
+pub(crate) struct Answer {
+    pub(crate) kind: Kind,
+    pub(crate) xid: u32,
+    pub(crate) mac: Mac,
     /// yiaddr
-    pub(in crate::fleet) address: Ipv4Addr,
+    pub(crate) address: Ipv4Addr,
     /// siaddr
-    pub(in crate::fleet) next_server: Ipv4Addr,
+    pub(crate) next_server: Ipv4Addr,
     /// Option 54.
-    pub(in crate::fleet) server: Option<Ipv4Addr>,
+    pub(crate) server: Option<Ipv4Addr>,
     /// Option 51, seconds.
-    pub(in crate::fleet) lease_s: Option<u32>,
+    pub(crate) lease_s: Option<u32>,
     /// Option 67, else the header's `file`; up to the first NUL.
-    pub(in crate::fleet) boot_file: Option<String>,
+    pub(crate) boot_file: Option<String>,
     /// Option 60 is `HTTPClient` (D-66).
-    pub(in crate::fleet) is_http_client: bool,
+    pub(crate) is_http_client: bool,
     /// Option 43 has the menu of a Raspberry Pi (D-59).
-    pub(in crate::fleet) is_for_raspberry_pi: bool,
+    pub(crate) is_for_raspberry_pi: bool,
     /// Option 175 says that no ProxyDHCP answer will come (D-68).
-    pub(in crate::fleet) no_proxy_dhcp: bool,
+    pub(crate) no_proxy_dhcp: bool,
     /// Option 82 as it came back (D-49).
     pub(super) relay_information: Option<Vec<u8>>,
 }
@@ -97,7 +97,7 @@ const BROADCAST: u16 = 0x8000;
 /// Builds the message; through a relay agent with hops 1, giaddr, option 82 last before END (D-49).
 /// A RELEASE has the address in ciaddr, names server and client, and nothing else (capture
 /// `clients-dhcp`).
-pub(in crate::fleet) fn encode(ask: &Ask, through: Option<&Through>) -> Vec<u8> {
+pub(crate) fn encode(ask: &Ask, through: Option<&Through>) -> Vec<u8> {
     let mut packet = Vec::with_capacity(DHCP_ROOM);
     packet.extend_from_slice(&[1, 1, 6, u8::from(through.is_some())]);
     packet.extend_from_slice(&ask.xid.to_be_bytes());
@@ -131,7 +131,7 @@ pub(in crate::fleet) fn encode(ask: &Ask, through: Option<&Through>) -> Vec<u8> 
 }
 
 /// Reads an answer; None for anything that is not a whole BOOTP reply with option 53.
-pub(in crate::fleet) fn decode(packet: &[u8]) -> Option<Answer> {
+pub(crate) fn decode(packet: &[u8]) -> Option<Answer> {
     let header = packet.first_chunk::<HEADER_OCTETS>()?;
     if header[0] != 2 || packet.get(HEADER_OCTETS..HEADER_OCTETS + COOKIE.len())? != COOKIE {
         return None;
@@ -403,7 +403,7 @@ mod tests {
     /// Every DHCP message of a client in a recorded capture: BOOTP header to the last octet.
     fn recorded(name: &str) -> Vec<Vec<u8>> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/recorded")
+            .join("../../tests/recorded")
             .join(name)
             .with_extension("pcap");
         let file = std::fs::read(file).unwrap();

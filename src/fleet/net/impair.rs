@@ -5,16 +5,16 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use crate::fleet::limits::REORDER_HOLD;
-use crate::model::random::Random;
-use crate::tftp::Tick;
+use crate::limits::REORDER_HOLD;
+use ringboot_protocol::model::random::Random;
+use ringboot_protocol::tftp::Tick;
 
 /// What happens to datagrams, each way. Shares are of 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Impairment {
     pub loss: f64,
     pub duplicate: f64,
-    /// Held back for [`crate::fleet::limits::REORDER_HOLD`], so that what follows overtakes it.
+    /// Held back for [`crate::limits::REORDER_HOLD`], so that what follows overtakes it.
     pub reorder: f64,
     /// Every datagram is so late: a round trip takes twice as much longer.
     pub delay: Duration,
@@ -46,11 +46,11 @@ struct Late<T> {
 }
 
 impl<T: Clone> Impaired<T> {
-    pub(in crate::fleet) fn new(impairment: Impairment, seed: u64) -> Self {
+    pub(crate) fn new(impairment: Impairment, seed: u64) -> Self {
         Self { impairment, random: Random::new(seed), late: BinaryHeap::new(), sent: 0 }
     }
 
-    pub(in crate::fleet) fn send(&mut self, now: Tick, datagram: T) {
+    pub(crate) fn send(&mut self, now: Tick, datagram: T) {
         let Impairment { loss, duplicate, reorder, delay } = self.impairment;
         // Three dice for each datagram, whatever they show: one share changed leaves the others'
         // choices as they were.
@@ -68,7 +68,7 @@ impl<T: Clone> Impaired<T> {
     }
 
     /// The next datagram that has arrived by now.
-    pub(in crate::fleet) fn due(&mut self, now: Tick) -> Option<T> {
+    pub(crate) fn due(&mut self, now: Tick) -> Option<T> {
         if self.next()? > now {
             return None;
         }
@@ -76,7 +76,7 @@ impl<T: Clone> Impaired<T> {
     }
 
     /// When the next datagram is due.
-    pub(in crate::fleet) fn next(&self) -> Option<Tick> {
+    pub(crate) fn next(&self) -> Option<Tick> {
         self.late.peek().map(|Reverse(late)| late.due)
     }
 

@@ -6,12 +6,12 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::fleet::failure::Failure;
-use crate::model::network::Network;
+use crate::failure::Failure;
+use ringboot_protocol::model::network::Network;
 
 /// One for a whole fleet, whatever the segments are that its machines are on.
 #[derive(Debug, Default)]
-pub(in crate::fleet) struct Ledger {
+pub(crate) struct Ledger {
     /// Of the segment; empty where they are not known.
     networks: Vec<Network>,
     book: RefCell<Book>,
@@ -38,13 +38,13 @@ struct Holder {
 }
 
 impl Ledger {
-    pub(in crate::fleet) fn new(networks: Vec<Network>) -> Self {
+    pub(crate) fn new(networks: Vec<Network>) -> Self {
         Self { networks, book: RefCell::default() }
     }
 
     /// A server has acknowledged this address. What the machine had before it gives up; a lease
     /// whose time is over is nobody's.
-    pub(in crate::fleet) fn given(
+    pub(crate) fn given(
         &self,
         machine: u32,
         address: Ipv4Addr,
@@ -84,7 +84,7 @@ impl Ledger {
     }
 
     /// Leases acknowledged a second, from the first to the last; 0 where there were fewer than two.
-    pub(in crate::fleet) fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         let book = self.book.borrow();
         let span = book.span.map_or(Duration::ZERO, |(first, last)| last - first).as_secs_f64();
         if span > 0.0 { f64::from(book.acknowledged) / span } else { 0.0 }
@@ -92,7 +92,7 @@ impl Ledger {
 
     /// Machines whose address another one was given while they had it: perhaps long after they were
     /// told.
-    pub(in crate::fleet) fn doubled(&self) -> Vec<u32> {
+    pub(crate) fn doubled(&self) -> Vec<u32> {
         self.book.borrow().doubled.iter().copied().collect()
     }
 }

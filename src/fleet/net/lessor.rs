@@ -9,9 +9,9 @@ use super::ledger::Ledger;
 use super::link::Link;
 use super::relay::{self, Relay};
 use super::segment::{Road, Segment};
-use crate::engine::net::{self, Interface};
-use crate::fleet::limits::{HOST_NETWORK_PREFIX_MAX, MACHINES_PER_RELAY};
-use crate::model::network::Network;
+use crate::limits::{HOST_NETWORK_PREFIX_MAX, MACHINES_PER_RELAY};
+use ringboot_io::engine::net::{self, Interface};
+use ringboot_protocol::model::network::Network;
 
 /// The DHCP side of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Lessor {
 
     /// The segments that so many machines are spread over, one after the other. Within a set of
     /// local tasks.
-    pub(in crate::fleet) fn open(
+    pub(crate) fn open(
         &self,
         context: &Rc<Context>,
         machines: u32,

@@ -11,11 +11,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::yield_now;
 
 use super::dhcp::{self, Answer, Ask, Kind};
-use crate::dhcp::frame;
-use crate::engine::link::{ETHERNET_BYTES, Stations};
-use crate::engine::net::interface_index;
-use crate::fleet::limits::{DHCP_BATCH, LINK_SERVERS_MAX};
-use crate::model::machine::Mac;
+use crate::limits::{DHCP_BATCH, LINK_SERVERS_MAX};
+use ringboot_io::engine::link::{ETHERNET_BYTES, Stations};
+use ringboot_io::engine::net::interface_index;
+use ringboot_protocol::dhcp::frame;
+use ringboot_protocol::model::machine::Mac;
 
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
@@ -26,7 +26,7 @@ const FRAME_OCTETS_MAX: usize = 9216;
 
 /// The packet socket, and what was learned of the servers that answer there.
 #[derive(Debug)]
-pub(in crate::fleet) struct Link {
+pub(crate) struct Link {
     stations: AsyncFd<Stations>,
     /// Who sent the frames that brought a server's answers: it, or the relay agent in front of it.
     neighbours: RefCell<HashMap<Ipv4Addr, Mac>>,
@@ -34,7 +34,7 @@ pub(in crate::fleet) struct Link {
 
 impl Link {
     /// Needs CAP_NET_RAW, and an Ethernet interface that is up.
-    pub(in crate::fleet) fn open(interface: &str) -> io::Result<Self> {
+    pub(crate) fn open(interface: &str) -> io::Result<Self> {
         let index = interface_index(interface);
         if index == 0 {
             return Err(io::Error::other(format!("there is no interface {interface}")));
@@ -50,7 +50,7 @@ impl Link {
 
     /// The message in its frame: to everybody from 0.0.0.0; a RELEASE from the machine's address to
     /// its server.
-    pub(in crate::fleet) fn frame(&self, ask: &Ask) -> Option<Vec<u8>> {
+    pub(crate) fn frame(&self, ask: &Ask) -> Option<Vec<u8>> {
         let message = dhcp::encode(ask, None);
         let (station, from, server) = match (ask.kind, ask.address, ask.server) {
             (Kind::Release, Some(address), Some(server)) => {
@@ -63,13 +63,13 @@ impl Link {
         frame::ethernet(ask.mac, station, from, to, &message)
     }
 
-    pub(in crate::fleet) fn send(&self, frame: &[u8]) {
+    pub(crate) fn send(&self, frame: &[u8]) {
         // One that finds no room is lost like any other; the machine repeats.
         let _ = self.stations.get_ref().send(frame);
     }
 
     /// Reads answers; never ends.
-    pub(in crate::fleet) async fn listen(&self, deliver: impl Fn(Answer)) {
+    pub(crate) async fn listen(&self, deliver: impl Fn(Answer)) {
         let mut room = vec![0; FRAME_OCTETS_MAX];
         loop {
             let Ok(mut ready) = self.stations.ready(Interest::READABLE).await else { return };

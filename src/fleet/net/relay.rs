@@ -11,18 +11,18 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 
 use super::dhcp::{self, Answer, Through};
-use crate::engine::mmsg::{Inbox, Outbox};
-use crate::engine::net::{self, Binding};
-use crate::engine::unreachable::{keep_unreachable, take_unreachable};
-use crate::fleet::limits::{DHCP_BATCH, DHCP_OCTETS_MAX};
-use crate::fleet::measure::line::Nobody;
+use crate::limits::{DHCP_BATCH, DHCP_OCTETS_MAX};
+use crate::measure::line::Nobody;
+use ringboot_io::engine::mmsg::{Inbox, Outbox};
+use ringboot_io::engine::net::{self, Binding};
+use ringboot_io::engine::unreachable::{keep_unreachable, take_unreachable};
 
 /// Where relay agents listen, unless they say otherwise (RFC 2131 section 4.1).
 const DHCP_SERVER_PORT: u16 = 67;
 
 /// The agent's socket and what waits to leave by it.
 #[derive(Debug)]
-pub(in crate::fleet) struct Relay {
+pub(crate) struct Relay {
     socket: UdpSocket,
     server: SocketAddrV4,
     address: Ipv4Addr,
@@ -34,19 +34,15 @@ pub(in crate::fleet) struct Relay {
 }
 
 /// Where answers are read into, whichever agent they come to.
-pub(in crate::fleet) type Room = Rc<RefCell<Inbox>>;
+pub(crate) type Room = Rc<RefCell<Inbox>>;
 
-pub(in crate::fleet) fn room() -> Room {
+pub(crate) fn room() -> Room {
     Rc::new(RefCell::new(Inbox::new(DHCP_BATCH, DHCP_OCTETS_MAX)))
 }
 
 impl Relay {
     /// A port other than 67 means that answers are asked for there (RFC 8357); 0 is any.
-    pub(in crate::fleet) fn open(
-        at: SocketAddrV4,
-        server: SocketAddrV4,
-        inbox: Room,
-    ) -> io::Result<Self> {
+    pub(crate) fn open(at: SocketAddrV4, server: SocketAddrV4, inbox: Room) -> io::Result<Self> {
         let binding = Binding { address: SocketAddr::V4(at), interface: None, shared: false };
         let socket = std::net::UdpSocket::from(net::udp(&binding)?);
         keep_unreachable(&socket)?;
@@ -63,12 +59,12 @@ impl Relay {
     }
 
     /// How the agent marks what it passes on from this switch port.
-    pub(in crate::fleet) fn through(&self, circuit: u32) -> Through {
+    pub(crate) fn through(&self, circuit: u32) -> Through {
         Through { relay: self.address, circuit, own_port: self.own_port }
     }
 
     /// Leaves with the next batch.
-    pub(in crate::fleet) fn send(&self, message: &[u8]) {
+    pub(crate) fn send(&self, message: &[u8]) {
         let mut outbox = self.outbox.borrow_mut();
         outbox.push(SocketAddr::V4(self.server), None, None, |bytes| {
             bytes.extend_from_slice(message)
@@ -95,7 +91,7 @@ impl Relay {
     }
 
     /// Reads answers, and the network's word that nobody is there to give any; never ends.
-    pub(in crate::fleet) async fn listen(&self, deliver: impl Fn(Answer), hear: impl Fn(Nobody)) {
+    pub(crate) async fn listen(&self, deliver: impl Fn(Answer), hear: impl Fn(Nobody)) {
         loop {
             let Ok(ready) = self.socket.ready(Interest::READABLE | Interest::ERROR).await else {
                 return;

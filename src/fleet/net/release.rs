@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::segment::Segment;
-use crate::fleet::limits::{RELEASE_PAUSE, RELEASE_TIME_MAX, RELEASES_PER_SECOND_MIN};
+use crate::limits::{RELEASE_PAUSE, RELEASE_TIME_MAX, RELEASES_PER_SECOND_MIN};
 
 /// Sends a RELEASE for every lease, within [`RELEASE_TIME_MAX`] and a little; says how many. The
 /// server has acknowledged so many leases a second.
-pub(in crate::fleet) async fn give_back(segments: &[Rc<Segment>], acknowledged_per_s: f64) -> u32 {
+pub(crate) async fn give_back(segments: &[Rc<Segment>], acknowledged_per_s: f64) -> u32 {
     let held: Vec<_> = segments
         .iter()
         .flat_map(|segment| segment.take_held().into_iter().map(move |held| (segment, held)))

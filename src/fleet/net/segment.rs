@@ -17,28 +17,28 @@ use super::impair::{Impaired, Impairment};
 use super::ledger::Ledger;
 use super::link::Link;
 use super::relay::Relay;
-use crate::fleet::failure::Failure;
-use crate::fleet::limits::ANSWERS_QUEUED_MAX;
-use crate::fleet::measure::line::Protocol;
-use crate::model::machine::{Mac, Uuid};
-use crate::tftp::Tick;
+use crate::failure::Failure;
+use crate::limits::ANSWERS_QUEUED_MAX;
+use crate::measure::line::Protocol;
+use ringboot_protocol::model::machine::{Mac, Uuid};
+use ringboot_protocol::tftp::Tick;
 
 /// A machine as its segment knows it.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::fleet) struct Port {
-    pub(in crate::fleet) mac: Mac,
-    pub(in crate::fleet) uuid: Uuid,
+pub(crate) struct Port {
+    pub(crate) mac: Mac,
+    pub(crate) uuid: Uuid,
     /// Number of the switch port (option 82, sub-option 1), which is the machine's in its fleet.
-    pub(in crate::fleet) circuit: u32,
+    pub(crate) circuit: u32,
 }
 
 /// Transaction ids of one machine: a new one for each exchange.
 #[derive(Clone, Debug)]
-pub(in crate::fleet) struct Xids(pub(in crate::fleet) u64);
+pub(crate) struct Xids(pub(crate) u64);
 
 /// How messages of a segment reach a server.
 #[derive(Debug)]
-pub(in crate::fleet) enum Road {
+pub(crate) enum Road {
     Relay(Relay),
     Link(Link),
 }
@@ -46,11 +46,11 @@ pub(in crate::fleet) enum Road {
 /// Machines that share one road. Answers find theirs by hardware address and xid together: two
 /// machines were seen with one xid, and one machine uses several.
 #[derive(Debug)]
-pub(in crate::fleet) struct Segment {
-    pub(in crate::fleet) context: Rc<Context>,
-    pub(in crate::fleet) road: Road,
+pub(crate) struct Segment {
+    pub(crate) context: Rc<Context>,
+    pub(crate) road: Road,
     ledger: Rc<Ledger>,
-    pub(in crate::fleet) waiting: RefCell<HashMap<(Mac, u32), Rc<Mailbox>>>,
+    pub(crate) waiting: RefCell<HashMap<(Mac, u32), Rc<Mailbox>>>,
     /// What there is to give back: with every lease, what was asked for and perhaps granted
     /// unheard.
     held: RefCell<BTreeMap<(Mac, Ipv4Addr), Held>>,
@@ -59,16 +59,16 @@ pub(in crate::fleet) struct Segment {
 
 /// A lease to give back.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::fleet) struct Held {
-    pub(in crate::fleet) address: Ipv4Addr,
-    pub(in crate::fleet) port: Port,
-    pub(in crate::fleet) speaker: Speaker,
-    pub(in crate::fleet) server: Option<Ipv4Addr>,
+pub(crate) struct Held {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) port: Port,
+    pub(crate) speaker: Speaker,
+    pub(crate) server: Option<Ipv4Addr>,
 }
 
 /// Answers that one machine has not read yet.
 #[derive(Debug, Default)]
-pub(in crate::fleet) struct Mailbox {
+pub(crate) struct Mailbox {
     answers: RefCell<VecDeque<Answer>>,
     bell: Notify,
 }
@@ -89,7 +89,7 @@ enum Letter {
 
 impl Segment {
     /// `seed` is that of the made-up troubles.
-    pub(in crate::fleet) fn open(
+    pub(crate) fn open(
         context: Rc<Context>,
         road: Road,
         ledger: Rc<Ledger>,
@@ -119,7 +119,7 @@ impl Segment {
     }
 
     /// RELEASE: nobody answers it. Says whether there was a server to send it to.
-    pub(in crate::fleet) fn give_back(&self, held: Held) -> bool {
+    pub(crate) fn give_back(&self, held: Held) -> bool {
         let Held { port: Port { mac, uuid, circuit }, speaker, address, server } = held;
         self.ledger.returned(circuit, address);
         let xid = u32::from(address);
@@ -145,16 +145,16 @@ impl Segment {
     }
 
     /// Machines of the fleet whose address another one was given while they had it.
-    pub(in crate::fleet) fn doubled(&self) -> Vec<u32> {
+    pub(crate) fn doubled(&self) -> Vec<u32> {
         self.ledger.doubled()
     }
 
     /// Leases of the fleet that were acknowledged a second.
-    pub(in crate::fleet) fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         self.ledger.rate()
     }
 
-    pub(in crate::fleet) fn take_possession(
+    pub(crate) fn take_possession(
         &self,
         port: Port,
         speaker: Speaker,
@@ -171,15 +171,15 @@ impl Segment {
     }
 
     /// The address was refused: there is nothing to give back.
-    pub(in crate::fleet) fn forget(&self, mac: Mac, address: Ipv4Addr) {
+    pub(crate) fn forget(&self, mac: Mac, address: Ipv4Addr) {
         self.held.borrow_mut().remove(&(mac, address));
     }
 
-    pub(in crate::fleet) fn hold(&self, held: Held) {
+    pub(crate) fn hold(&self, held: Held) {
         self.held.borrow_mut().insert((held.port.mac, held.address), held);
     }
 
-    pub(in crate::fleet) fn send(&self, bytes: &[u8]) {
+    pub(crate) fn send(&self, bytes: &[u8]) {
         match &self.trouble {
             Some(trouble) => trouble.post(Letter::Out(bytes.to_vec())),
             None => self.road.send(bytes),
@@ -236,7 +236,7 @@ impl Segment {
 
 impl Road {
     /// The message as it leaves. None for a RELEASE to a server that was never heard.
-    pub(in crate::fleet) fn letter(&self, ask: &Ask, circuit: u32) -> Option<Vec<u8>> {
+    pub(crate) fn letter(&self, ask: &Ask, circuit: u32) -> Option<Vec<u8>> {
         match self {
             Self::Relay(relay) => Some(dhcp::encode(ask, Some(&relay.through(circuit)))),
             Self::Link(link) => link.frame(ask),
@@ -253,7 +253,7 @@ impl Road {
     }
 
     /// Whether the server has left the relay agent's marks alone (D-49).
-    pub(in crate::fleet) fn is_untouched(&self, answer: &Answer, circuit: u32) -> bool {
+    pub(crate) fn is_untouched(&self, answer: &Answer, circuit: u32) -> bool {
         match self {
             Self::Relay(relay) => {
                 answer.relay_information.as_deref()
@@ -274,7 +274,7 @@ impl Mailbox {
         }
     }
 
-    pub(in crate::fleet) async fn next(&self) -> Answer {
+    pub(crate) async fn next(&self) -> Answer {
         loop {
             let answer = self.answers.borrow_mut().pop_front();
             match answer {
@@ -310,7 +310,7 @@ impl Trouble {
 }
 
 impl Xids {
-    pub(in crate::fleet) fn next(&mut self) -> u32 {
+    pub(crate) fn next(&mut self) -> u32 {
         // SplitMix64: different seeds never meet within a run.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -329,10 +329,10 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::fleet::content::Contents;
-    use crate::fleet::net::relay;
-    use crate::fleet::net::wire::Wire;
-    use crate::fleet::pace::Pace;
+    use crate::content::Contents;
+    use crate::net::relay;
+    use crate::net::wire::Wire;
+    use crate::pace::Pace;
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 77, 16, 1);
 

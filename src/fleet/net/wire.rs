@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::impair::Impairment;
-use crate::model::network::Network;
+use ringboot_protocol::model::network::Network;
 
 /// What a machine proves of a file whose octets are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Wire {
     /// Where machine `number` speaks from that was given no address. One of its own where there are
     /// enough of them, so that a server's limits per address see machines and not one giant;
     /// unspecified where this host has but its one.
-    pub(in crate::fleet) fn unleased(&self, number: u32, server: IpAddr) -> Ipv4Addr {
+    pub(crate) fn unleased(&self, number: u32, server: IpAddr) -> Ipv4Addr {
         const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 78, 0, 0);
         match self.sources {
             _ if server.is_ipv6() => Ipv4Addr::UNSPECIFIED,

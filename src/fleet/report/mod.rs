@@ -18,8 +18,8 @@ use super::measure::pressure::Pressure;
 use super::measure::progress::{Oddity, Progress};
 use super::measure::series::Series;
 use super::report::outcome::{Outcome, Stopped};
-use crate::model::machine::Mac;
-use crate::observe::events::Stage;
+use ringboot_observe::events::Stage;
+use ringboot_protocol::model::machine::Mac;
 
 /// The figures of one run.
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ const STEP_DIGITS: u8 = 3;
 
 impl Report {
     /// Before the first power-on of so many machines.
-    pub(in crate::fleet) fn new(clients: u32, counts_from: Instant) -> Self {
+    pub(crate) fn new(clients: u32, counts_from: Instant) -> Self {
         Self {
             clients,
             machines: 0,
@@ -186,11 +186,11 @@ impl Report {
     }
 
     /// A machine is switched on; in the warm-up it is not counted, or not yet.
-    pub(in crate::fleet) fn power_on(&mut self, is_warm_up: bool) {
+    pub(crate) fn power_on(&mut self, is_warm_up: bool) {
         self.machines += u32::from(!is_warm_up);
     }
 
-    pub(in crate::fleet) fn add_late_power_on(&mut self, late: Duration) {
+    pub(crate) fn add_late_power_on(&mut self, late: Duration) {
         self.late_power_ons.saturating_record(microseconds(late));
     }
 
@@ -199,12 +199,12 @@ impl Report {
     }
 
     /// The warm-up is over: what has come until now does not count.
-    pub(in crate::fleet) fn forget(&mut self, progress: &Progress) {
+    pub(crate) fn forget(&mut self, progress: &Progress) {
         self.before = (progress.octets(), progress.retries());
     }
 
     /// The run is over, so long after its start.
-    pub(in crate::fleet) fn close(&mut self, lasted: Duration, progress: &Progress) {
+    pub(crate) fn close(&mut self, lasted: Duration, progress: &Progress) {
         let (octets, retries) = self.before;
         self.wall = lasted.saturating_sub(self.warm_up);
         self.octets = progress.octets() - octets;
@@ -223,7 +223,7 @@ impl Report {
 
     /// Adds the end of one boot in a run that began at `run_begun`. Its finished steps have been
     /// added before.
-    pub(in crate::fleet) fn add(&mut self, run_begun: Instant, outcome: Outcome) {
+    pub(crate) fn add(&mut self, run_begun: Instant, outcome: Outcome) {
         let us = |moment: Instant| microseconds(moment.saturating_duration_since(run_begun));
         let record = Record {
             start_us: us(outcome.begun),
@@ -261,7 +261,7 @@ impl Report {
 
     /// The last boot of this machine was none, as it turns out: something was wrong with its
     /// address.
-    pub(in crate::fleet) fn blame(&mut self, machine: u32, failure: &Failure) {
+    pub(crate) fn blame(&mut self, machine: u32, failure: &Failure) {
         let Some(Good { mac, place }) = self.good.remove(&machine) else { return };
         self.booted -= 1;
         self.count(machine, mac, failure, Stage::Dhcp);
@@ -271,13 +271,13 @@ impl Report {
     }
 
     /// All machines have ended.
-    pub(in crate::fleet) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.leases.sort_by_key(|lease| lease.machine);
         self.records.sort_by_key(|record| record.start_us);
     }
 
     /// The run ends before its time: machines that are under way have neither booted nor failed.
-    pub(in crate::fleet) fn leave_out_unfinished(&mut self) {
+    pub(crate) fn leave_out_unfinished(&mut self) {
         self.machines =
             self.booted + self.failures.values().map(|failed| failed.machines).sum::<u32>();
     }

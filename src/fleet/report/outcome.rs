@@ -2,34 +2,34 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fleet::failure::Failure;
-use crate::model::machine::Mac;
-use crate::observe::events::Stage;
+use crate::failure::Failure;
+use ringboot_observe::events::Stage;
+use ringboot_protocol::model::machine::Mac;
 
 /// What came of one boot.
 #[derive(Debug)]
-pub(in crate::fleet) struct Outcome {
+pub(crate) struct Outcome {
     /// Number of the machine in its fleet.
-    pub(in crate::fleet) machine: u32,
-    pub(in crate::fleet) mac: Mac,
-    pub(in crate::fleet) model: &'static str,
+    pub(crate) machine: u32,
+    pub(crate) mac: Mac,
+    pub(crate) model: &'static str,
     /// It began in the warm-up: no figure has it, but a failure is told.
-    pub(in crate::fleet) is_warm_up: bool,
-    pub(in crate::fleet) begun: Instant,
-    pub(in crate::fleet) ended: Instant,
+    pub(crate) is_warm_up: bool,
+    pub(crate) begun: Instant,
+    pub(crate) ended: Instant,
     /// From power-on to the kernel's last octet.
-    pub(in crate::fleet) to_kernel: Option<Duration>,
+    pub(crate) to_kernel: Option<Duration>,
     /// All steps of one stage together, in the order of [`Stage::ALL`].
-    pub(in crate::fleet) stages: [Duration; Stage::ALL.len()],
-    pub(in crate::fleet) end: Result<(), Stopped>,
+    pub(crate) stages: [Duration; Stage::ALL.len()],
+    pub(crate) end: Result<(), Stopped>,
 }
 
 /// Where and why a boot went no further.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::fleet) struct Stopped {
+pub(crate) struct Stopped {
     /// The step that did not end.
-    pub(in crate::fleet) stage: Stage,
+    pub(crate) stage: Stage,
     /// Of that step.
-    pub(in crate::fleet) retries: u64,
-    pub(in crate::fleet) failure: Failure,
+    pub(crate) retries: u64,
+    pub(crate) failure: Failure,
 }

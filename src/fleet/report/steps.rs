@@ -4,29 +4,29 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::fleet::measure::progress::take_step_retries;
-use crate::fleet::report::Report;
-use crate::fleet::schedule::Turn;
-use crate::observe::events::Stage;
+use crate::measure::progress::take_step_retries;
+use crate::report::Report;
+use crate::schedule::Turn;
+use ringboot_observe::events::Stage;
 
 /// The steps of a boot as they begin and end: no time lies between them, unless each has a moment
 /// at which it is due.
-pub(in crate::fleet) struct Steps {
-    pub(in crate::fleet) now: Stage,
+pub(crate) struct Steps {
+    pub(crate) now: Stage,
     power_on: Instant,
     begun: Instant,
     /// One is under way.
     is_open: bool,
-    pub(in crate::fleet) is_warm_up: bool,
-    pub(in crate::fleet) to_kernel: Option<Duration>,
-    pub(in crate::fleet) stages: [Duration; Stage::ALL.len()],
+    pub(crate) is_warm_up: bool,
+    pub(crate) to_kernel: Option<Duration>,
+    pub(crate) stages: [Duration; Stage::ALL.len()],
     /// Where each finished step is entered.
     report: Rc<RefCell<Report>>,
 }
 
 impl Steps {
     /// The first step begins.
-    pub(in crate::fleet) fn new(first: Stage, begun: Instant, report: Rc<RefCell<Report>>) -> Self {
+    pub(crate) fn new(first: Stage, begun: Instant, report: Rc<RefCell<Report>>) -> Self {
         let (is_open, is_warm_up) = (true, false);
         let stages = Default::default();
         Self {
@@ -42,12 +42,12 @@ impl Steps {
     }
 
     /// Nothing is under way yet: the first step is due later.
-    pub(in crate::fleet) fn wait(&mut self) {
+    pub(crate) fn wait(&mut self) {
         self.is_open = false;
     }
 
     /// A step begins that was due then, perhaps a while ago.
-    pub(in crate::fleet) fn begin(&mut self, stage: Stage, turn: Turn) {
+    pub(crate) fn begin(&mut self, stage: Stage, turn: Turn) {
         (self.now, self.begun, self.is_open) = (stage, turn.due, true);
         if turn.was_free {
             self.report.borrow_mut().add_late_request(turn.due.elapsed());
@@ -55,13 +55,13 @@ impl Steps {
     }
 
     /// One step ends, the next begins.
-    pub(in crate::fleet) fn enter(&mut self, stage: Stage) {
+    pub(crate) fn enter(&mut self, stage: Stage) {
         self.end();
         (self.now, self.is_open) = (stage, true);
     }
 
     /// The step under way ends.
-    pub(in crate::fleet) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if !std::mem::take(&mut self.is_open) {
             return;
         }

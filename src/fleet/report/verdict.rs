@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::fleet::measure::pressure::Pressure;
-use crate::fleet::measure::series::Bucket;
-use crate::fleet::report::{Pretty, Report};
+use crate::measure::pressure::Pressure;
+use crate::measure::series::Bucket;
+use crate::report::{Pretty, Report};
 
 /// A thread busy for more than this share of the time is what the run had to wait for.
 const BUSY_SHARE_MAX: f64 = 0.9;
@@ -146,8 +146,8 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::fleet::measure::progress::Progress;
-    use crate::observe::events::Stage;
+    use crate::measure::progress::Progress;
+    use ringboot_observe::events::Stage;
 
     const SECOND: Duration = Duration::from_secs(1);
 

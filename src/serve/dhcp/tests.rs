@@ -18,7 +18,6 @@ use crate::dhcp::lease::{Change, Lease, Leases};
 use crate::dhcp::packet::Packet;
 use crate::dhcp::policy::DhcpPolicy;
 use crate::dhcp::subnet::{Clients, Mode, Pool, Subnet};
-use crate::dhcp::testing;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::Bell;
 use crate::engine::udp::{SocketId, Wait};
@@ -343,7 +342,7 @@ fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
     let mut running = Running::new(core).unwrap();
     let bind = |running: &mut Running, last: u8, end_s: u64| {
         let address = Ipv4Addr::new(127, 77, 1, last);
-        let lease = testing::lease(address, Mac([2, 0, 0, 0, 0, last]), end_s);
+        let lease = Lease::of_address(address, Mac([2, 0, 0, 0, 0, last]), end_s);
         running.leases.apply(&Change::Bind(Box::new(lease)), 0);
         running.tell_of(address);
     };

@@ -15,9 +15,9 @@ use crate::engine::net;
 use crate::engine::stream::ConnectionId;
 use crate::images::{Images, Workers, clean};
 use crate::observe::events;
+use crate::render::Renderer;
 use crate::serve::shelf::{Answer, Origin, Reply};
 use crate::snapshot::{Published, Snapshot};
-use crate::template::Renderer;
 
 /// A core that is turned by hand, whose template `slow` is not rendered before the gate opens.
 struct Rig {

@@ -235,8 +235,8 @@ mod tests {
     use super::*;
     use crate::images::{Images, Workers};
     use crate::observe::events;
+    use crate::render::Renderer;
     use crate::snapshot::{Published, Snapshot};
-    use crate::template::Renderer;
     use crate::tftp::transfer::Tally;
 
     fn end(host: u32, outcome: Outcome) -> EndedTransfer {

@@ -11,8 +11,8 @@ use crate::engine::datapath::Datapath;
 use crate::engine::net::{self, Binding};
 use crate::images::{Images, PIECE_BYTES, Urgency, Workers};
 use crate::observe::events;
+use crate::render::Renderer;
 use crate::snapshot::{Published, Snapshot};
-use crate::template::Renderer;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::Policy;
 

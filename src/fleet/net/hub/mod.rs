@@ -26,17 +26,17 @@ use tokio::time::{Instant, timeout_at};
 use super::checker::Checker;
 use super::impair::Impaired;
 use super::wire::Wire;
-use crate::engine::mmsg::{Inbox, Outbox};
-use crate::engine::net::{self, Binding};
-use crate::engine::unreachable::{keep_unreachable, take_unreachable};
-use crate::fleet::failure::Failure;
-use crate::fleet::limits::{TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX};
-use crate::fleet::measure::line::Nobody;
-use crate::fleet::measure::progress::TftpRequest;
-use crate::tftp::client::{Client, Outcome};
-use crate::tftp::limits::MILLISECOND;
-use crate::tftp::timers::Alarm;
-use crate::tftp::{NEVER, Tick};
+use crate::failure::Failure;
+use crate::limits::{TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX};
+use crate::measure::line::Nobody;
+use crate::measure::progress::TftpRequest;
+use ringboot_io::engine::mmsg::{Inbox, Outbox};
+use ringboot_io::engine::net::{self, Binding};
+use ringboot_io::engine::unreachable::{keep_unreachable, take_unreachable};
+use ringboot_protocol::tftp::client::{Client, Outcome};
+use ringboot_protocol::tftp::limits::MILLISECOND;
+use ringboot_protocol::tftp::timers::Alarm;
+use ringboot_protocol::tftp::{NEVER, Tick};
 use sockets::{Socket, SocketId};
 use state::{Guest, GuestId, Seat, State};
 
@@ -45,7 +45,7 @@ const GLANCE_PAUSE: Tick = MILLISECOND;
 
 /// The sockets, the transfers on them, and one clock for all.
 #[derive(Debug)]
-pub(in crate::fleet) struct Hub {
+pub(crate) struct Hub {
     gro: bool,
     begun: Instant,
     state: RefCell<State>,
@@ -60,33 +60,33 @@ pub(in crate::fleet) struct Hub {
 
 /// One fetch, as the hub is asked for it.
 #[derive(Debug)]
-pub(in crate::fleet) struct Transfer {
-    pub(in crate::fleet) client: Client,
+pub(crate) struct Transfer {
+    pub(crate) client: Client,
     /// Requests after the first that come from ports of their own: 1 with a size probe, else 0.
-    pub(in crate::fleet) probes: u8,
+    pub(crate) probes: u8,
     /// Where the machine speaks from; unspecified where it has no address of its own.
-    pub(in crate::fleet) address: Ipv4Addr,
+    pub(crate) address: Ipv4Addr,
     /// What the server may send before it waits for an answer, in octets of the kernel's memory.
-    pub(in crate::fleet) burst: usize,
+    pub(crate) burst: usize,
     /// Silence that ends the transfer, whatever the client says.
-    pub(in crate::fleet) silence: Duration,
-    pub(in crate::fleet) checker: Checker,
+    pub(crate) silence: Duration,
+    pub(crate) checker: Checker,
     /// Counts it while it lasts.
-    pub(in crate::fleet) request: TftpRequest,
+    pub(crate) request: TftpRequest,
 }
 
 /// What is left of a transfer.
 #[derive(Debug)]
-pub(in crate::fleet) struct Ended {
-    pub(in crate::fleet) client: Client,
-    pub(in crate::fleet) checker: Checker,
-    pub(in crate::fleet) outcome: Result<Outcome, Failure>,
+pub(crate) struct Ended {
+    pub(crate) client: Client,
+    pub(crate) checker: Checker,
+    pub(crate) outcome: Result<Outcome, Failure>,
     /// The network has said that nobody was there to be asked.
-    pub(in crate::fleet) nobody: Option<Nobody>,
+    pub(crate) nobody: Option<Nobody>,
 }
 
 impl Hub {
-    pub(in crate::fleet) fn new(server: SocketAddr, wire: &Wire, seed: u64) -> Self {
+    pub(crate) fn new(server: SocketAddr, wire: &Wire, seed: u64) -> Self {
         let trouble = (!wire.impairment.is_none()).then(|| Impaired::new(wire.impairment, seed));
         Self {
             gro: wire.gro,
@@ -101,10 +101,7 @@ impl Hub {
 
     /// Plays a client to its end. Dropped before, the transfer is forgotten, and the server hears
     /// no more of it.
-    pub(in crate::fleet) async fn play(
-        self: &Rc<Self>,
-        transfer: Transfer,
-    ) -> Result<Ended, Failure> {
+    pub(crate) async fn play(self: &Rc<Self>, transfer: Transfer) -> Result<Ended, Failure> {
         if self.rings.get().is_none() {
             self.rings.set(Some(NEVER));
             spawn_local(Rc::clone(self).keep_time());
@@ -230,7 +227,7 @@ impl Hub {
     /// For those who keep this thread busy with other things: takes in what has come to the sockets
     /// that are shared, where the last look was a while ago. Blocks that wait here for their turn
     /// would look like a slow server.
-    pub(in crate::fleet) fn glance(self: &Rc<Self>) {
+    pub(crate) fn glance(self: &Rc<Self>) {
         let now = self.now();
         if self.rings.get().is_some() && now.saturating_sub(self.glanced.get()) >= GLANCE_PAUSE {
             self.glanced.set(now);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use crate::engine::mmsg::Outbox;
+use ringboot_io::engine::mmsg::Outbox;
 
 /// Names a socket for as long as the hub lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,17 +8,17 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::sockets::{SocketId, Sockets};
-use crate::engine::mmsg::Inbox;
-use crate::engine::unreachable::Unreachable;
-use crate::fleet::failure::Failure;
-use crate::fleet::limits::TFTP_GENERATIONS;
-use crate::fleet::measure::line::Nobody;
-use crate::fleet::measure::progress::TftpRequest;
-use crate::fleet::net::checker::Checker;
-use crate::fleet::net::impair::Impaired;
-use crate::tftp::client::{Client, Outcome};
-use crate::tftp::timers::{Alarm, Timers};
-use crate::tftp::{NEVER, Tick};
+use crate::failure::Failure;
+use crate::limits::TFTP_GENERATIONS;
+use crate::measure::line::Nobody;
+use crate::measure::progress::TftpRequest;
+use crate::net::checker::Checker;
+use crate::net::impair::Impaired;
+use ringboot_io::engine::mmsg::Inbox;
+use ringboot_io::engine::unreachable::Unreachable;
+use ringboot_protocol::tftp::client::{Client, Outcome};
+use ringboot_protocol::tftp::timers::{Alarm, Timers};
+use ringboot_protocol::tftp::{NEVER, Tick};
 
 /// A sample is enough: the server is told, so that it does not repeat blocks that nobody wants.
 const ENOUGH: &[u8] = b"\0\x05\0\0User aborted the transfer\0";

@@ -8,12 +8,12 @@ use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 use super::*;
-use crate::fleet::content::{Content, Contents};
-use crate::fleet::limits::TFTP_GENERATIONS;
-use crate::fleet::net::context::Context;
-use crate::fleet::net::impair::Impairment;
-use crate::fleet::pace::Pace;
-use crate::tftp::client::Behaviour;
+use crate::content::{Content, Contents};
+use crate::limits::TFTP_GENERATIONS;
+use crate::net::context::Context;
+use crate::net::impair::Impairment;
+use crate::pace::Pace;
+use ringboot_protocol::tftp::client::Behaviour;
 
 const CONTENT: Content = Content::Generated { seed: 5, octets: 30_000 };
 const WINDOW: u16 = 16;

@@ -1,0 +1,293 @@
+//! Simulated machines, for demo and loadtest alike: each speaks DHCP, TFTP and HTTP as its firmware
+//! does, and checks every octet.
+//!
+//! A fleet runs on one thread; its machines share receive buffers, a DHCP socket for each rack,
+//! TFTP sockets, and nothing else. Machines reach the DHCP server as behind relay agents (giaddr,
+//! option 82), which needs no privilege where the answers come to the agent's own port (RFC 8357),
+//! or as stations on the wire. On loopback each then speaks from the address it was given.
+#![forbid(unsafe_code)]
+
+mod arrival;
+mod audit;
+mod clients;
+mod content;
+mod failure;
+pub mod limits;
+mod machine;
+mod measure;
+mod models;
+mod net;
+mod pace;
+mod plan;
+mod private;
+mod report;
+mod requests;
+mod run;
+mod scenario;
+mod schedule;
+mod site;
+pub mod walk;
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::{JoinSet, LocalSet, spawn_local};
+
+use measure::progress::counting_retries;
+use measure::watch::Watch;
+use net::context::Context;
+use net::release;
+use ringboot_io::engine::open_files::raise_open_files;
+use ringboot_io::engine::timer::Timer;
+use run::Run;
+use schedule::Schedule;
+use site::Site;
+
+pub use arrival::{Arrival, duration};
+pub use audit::Audit;
+pub use clients::lease::Lease;
+pub use content::{Content, Contents};
+pub use failure::Failure;
+pub use measure::line::Protocol;
+pub use measure::pressure::Pressure;
+pub use measure::progress::{Oddity, Progress, Refusal, TftpQueue};
+pub use measure::series::{Bucket, Series};
+pub use measure::silence::Silence;
+pub use models::Model;
+pub use net::impair::Impairment;
+pub use net::lessor::{Lessor, Way};
+pub use net::wire::{Verify, Wire};
+pub use pace::Pace;
+pub use plan::{Plan, Servers};
+pub use private::{Images, NoServer, PrivateServer, Setting};
+pub use report::{Failed, FailedMachine, Pretty, Record, Report, StageTimes};
+pub use scenario::{Does, Request, Role, Scenario, Step, Wrong};
+pub use schedule::Rate;
+
+/// A number of machines, ready to be switched on.
+#[derive(Debug)]
+pub struct Fleet {
+    plan: Plan,
+}
+
+impl Fleet {
+    pub fn new(plan: Plan) -> Self {
+        Self { plan }
+    }
+
+    /// Switches the machines on as they arrive and returns when the last of them has booted or
+    /// given up, or the run was interrupted; then, where the plan does not keep them, all addresses
+    /// have been given back.
+    pub fn run(&self, progress: &Arc<Progress>) -> io::Result<Report> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, self.boot_all(progress))
+    }
+
+    /// Asks the server for every address again, as machines do after a reboot, and compares
+    /// (INIT-REBOOT, RFC 2131 section 3.2).
+    pub fn audit(&self, report: &Report) -> io::Result<Audit> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        LocalSet::new().block_on(&runtime, async {
+            let site = self.site(&Arc::new(Progress::default()))?;
+            Ok(audit::ask_again(site.machines(), report).await)
+        })
+    }
+
+    async fn boot_all(&self, progress: &Arc<Progress>) -> io::Result<Report> {
+        self.ensure_sockets()?;
+        let mut site = self.site(progress)?;
+        let timer = Timer::new()?;
+        let run = Run::begin(&self.plan);
+        site.schedules = self.schedules(&run)?;
+        let watch = Watch::begin(run.started, progress);
+        let warming = spawn_local(run.clone().warm_up(Arc::clone(progress)));
+        let interrupted = tokio::select! {
+            () = self.play(&site, &run, &timer) => false,
+            () = progress.interrupted() => true,
+        };
+        warming.abort();
+        let mut report = run.report.replace(Report::new(0, run.started));
+        report.interrupted = interrupted;
+        if let Some(segment) = site.segments.first() {
+            segment
+                .doubled()
+                .into_iter()
+                .for_each(|machine| report.blame(machine, &Failure::AddressDoubled));
+        }
+        if interrupted {
+            report.leave_out_unfinished();
+        }
+        report.finish();
+        report.close(run.started.elapsed(), progress);
+        let seen = watch.end();
+        let never_begun = site
+            .schedules
+            .iter()
+            .flatten()
+            .map(|schedule| schedule.never_begun(Instant::now()))
+            .sum();
+        let waited = site.schedules.iter().flatten().map(|schedule| schedule.late()).sum();
+        report.pressure =
+            Pressure { never_begun, waited, ..Pressure::read(progress, &seen, self.sources()) };
+        report.series = seen.series;
+        report.checked = progress.unchecked_octets() == 0;
+        let seen = Oddity::ALL.map(|oddity| (oddity, progress.oddities(oddity)));
+        report.oddities = seen.into_iter().filter(|(_, times)| *times > 0).collect();
+        if self.plan.lessor.as_ref().is_some_and(|lessor| !lessor.keeps_leases) {
+            report.released = release::give_back(
+                &site.segments,
+                site.segments.first().map_or(0.0, |one| one.rate()),
+            )
+            .await;
+        }
+        Ok(report)
+    }
+
+    /// Switches machines on as they arrive, until all have ended. Dropped before, all end where
+    /// they are.
+    async fn play(&self, site: &Site<'_>, run: &Run, timer: &Timer) {
+        let mut running = JoinSet::new();
+        for (machine, at) in
+            site.machines().zip(self.plan.arrival.times(self.plan.machines, self.plan.seed))
+        {
+            let due = run.started + at;
+            if run.until.is_some_and(|until| due >= until) {
+                break;
+            }
+            if Instant::now() < due {
+                timer.wait_until(due).await;
+            }
+            running.spawn_local(counting_retries(machine.live(run.clone(), due)));
+        }
+        // A machine whose task ended by a panic counts as failed: it is one of `machines` and not
+        // of `booted`.
+        while running.join_next().await.is_some() {}
+    }
+
+    /// The moments at which requests of each role are due, where they are to be so.
+    fn schedules(&self, run: &Run) -> io::Result<Vec<Option<Rc<Schedule>>>> {
+        let schedule = |(number, role): (u64, &Role)| {
+            let Some(rate) = role.rate else { return Ok(None) };
+            let schedule =
+                Schedule::new(rate, run.started, run.until, self.plan.seed.wrapping_add(number))?;
+            let schedule = Rc::new(schedule);
+            spawn_local(Rc::clone(&schedule).keep_time());
+            Ok(Some(schedule))
+        };
+        (0..).zip(&self.plan.roles).map(schedule).collect()
+    }
+
+    /// Says beforehand that this process may not have as many sockets as it will need.
+    fn ensure_sockets(&self) -> io::Result<()> {
+        let files = raise_open_files()?;
+        let owned = self.own_addresses();
+        let each = if owned {
+            limits::FILES_PER_MACHINE
+        } else {
+            limits::FILES_PER_MACHINE_WITHOUT_ADDRESS
+        };
+        let fetches = self.plan.roles.iter().any(|role| role.does.fetches());
+        let needed =
+            if fetches { u64::from(self.plan.machines) * each } else { 0 } + limits::FILES_RESERVED;
+        if files >= needed {
+            return Ok(());
+        }
+        let machines = self.plan.machines;
+        Err(io::Error::other(format!(
+            "{machines} machines need {needed} open files, the limit is {files} (ulimit -Hn)"
+        )))
+    }
+
+    /// What the machines share: sockets of relay agents among it.
+    fn site(&self, progress: &Arc<Progress>) -> io::Result<Site<'_>> {
+        let Plan { machines, lessor, tftp, pace, contents, wire, seed, .. } = &self.plan;
+        let context = Context::new(*tftp, contents.clone(), *pace, Arc::clone(progress));
+        let context = Rc::new(context.with_wire(wire.clone(), *seed));
+        let segments = match lessor {
+            Some(lessor) => lessor.open(&context, *machines, *seed)?,
+            None => Vec::new(),
+        };
+        Ok(Site { plan: &self.plan, context, segments, schedules: Vec::new() })
+    }
+
+    /// Whether machines have addresses of their own on this host: never of IPv6.
+    fn own_addresses(&self) -> bool {
+        let Plan { wire, tftp, .. } = &self.plan;
+        tftp.is_ipv4() && (wire.sources.is_some() || tftp.ip().is_loopback())
+    }
+
+    /// Source addresses of the machines: each its own where this host has them.
+    fn sources(&self) -> u32 {
+        if self.own_addresses() { self.plan.machines } else { 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A server that gives everybody 127.77.16.1, and counts RELEASEs until there were so many
+    /// messages.
+    fn careless_server(messages: usize) -> (SocketAddrV4, std::thread::JoinHandle<usize>) {
+        const RELEASE: u8 = 7;
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let served = std::thread::spawn(move || {
+            let mut packet = [0; 1500];
+            let mut releases = 0;
+            for _ in 0..messages {
+                let (octets, from) = socket.recv_from(&mut packet).unwrap();
+                let kind = packet[242];
+                releases += usize::from(kind == RELEASE);
+                if kind != RELEASE {
+                    packet[0] = 2;
+                    packet[16..20].copy_from_slice(&[127, 77, 16, 1]);
+                    packet[242] = if kind == 1 { 2 } else { 5 };
+                    socket.send_to(&packet[..octets], from).unwrap();
+                }
+            }
+            releases
+        });
+        (SocketAddrV4::new(Ipv4Addr::LOCALHOST, port), served)
+    }
+
+    #[test]
+    fn two_machines_with_one_address_have_both_failed_and_both_give_it_back() {
+        let (server, served) = careless_server(2 * 3);
+        let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
+        let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
+        let steps = vec![Step { request: Request::Dhcp, repeat: 1 }];
+        let plan = Plan {
+            machines: 2,
+            roles: vec![Role::stepping(1, steps)],
+            arrival: Arrival::All,
+            duration: None,
+            within: None,
+            warm_up: Duration::ZERO,
+            lessor: Some(Lessor::by(Way::Relay { agent, server })),
+            tftp: nowhere.into(),
+            http: nowhere.into(),
+            pick: String::new(),
+            contents: Contents::default(),
+            pace: Pace { haste: 1, idle_waits: false, gives_up: false, patience: limits::PATIENCE },
+            wire: Wire::default(),
+            seed: 1,
+        };
+        let report = Fleet::new(plan).run(&Arc::default()).unwrap();
+        assert_eq!((report.booted, report.failed(), report.released), (0, 2, 2));
+        let causes: Vec<_> = report.failures.into_iter().collect();
+        let [((cause, stage), failed)] = &causes[..] else { panic!("{causes:?}") };
+        assert_eq!(
+            (cause, *stage),
+            (&Failure::AddressDoubled.to_string(), ringboot_observe::events::Stage::Dhcp)
+        );
+        assert_eq!(failed.machines, 2);
+        assert_eq!(served.join().unwrap(), 2);
+    }
+}

@@ -1,0 +1,617 @@
+//! A few threads that may wait for a disk, so that no core ever does.
+//!
+//! Names, work that takes long, and pieces of images have threads of their own: a machine that asks
+//! for its menu waits neither behind images that are read nor behind templates and listings. Within
+//! each, sources take turns, and a part of the tree that does not answer (a file server that is
+//! gone) holds few threads and nobody else.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::limits::{
+    DEAD_WAIT, JOBS_OF_ONE_MAX, LOOK_STUCK, MAKE_STUCK, MAKERS_NICE, QUESTIONS_QUEUED_MAX,
+    STUCK_IN_ONE_PLACE, THREADS_MAX, WORKERS,
+};
+use ringboot_observe::threads::{self, Watched};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Every worker is busy and the queue is full, or what is asked for lies where nothing answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Busy;
+
+/// Who asks for a job, and where in the tree it looks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Asker {
+    /// A host owns all addresses of its IPv6 network (/64).
+    source: IpAddr,
+    /// The first component of the path: what is mounted is mounted there or below.
+    place: Box<[u8]>,
+}
+
+impl Asker {
+    /// `path`: below the root.
+    pub fn new(source: IpAddr, path: &[u8]) -> Self {
+        let source = match source.to_canonical() {
+            IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
+            v4 => v4,
+        };
+        let place = path.split(|&byte| byte == b'/').next().unwrap_or_default().into();
+        Self { source, place }
+    }
+}
+
+/// How soon a piece of an image is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// A loader, a small file: its client gives up within seconds.
+    Soon,
+    /// A piece of something large.
+    InTurn,
+}
+
+/// Bounded queues of jobs and the threads that do them. Cloned to every core.
+#[derive(Clone)]
+pub struct Workers(Arc<Pools>);
+
+struct Pools {
+    names: Arc<Pool>,
+    makers: Arc<Pool>,
+    readers: Arc<Readers>,
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Workers")
+    }
+}
+
+impl Workers {
+    /// Starts the threads. They end when the last clone is gone.
+    pub fn start() -> std::io::Result<Self> {
+        let names = Pool::start("rb-worker", 0, Times { stuck: LOOK_STUCK, given_up: DEAD_WAIT })?;
+        let makers =
+            Pool::start("rb-maker", MAKERS_NICE, Times { stuck: MAKE_STUCK, given_up: DEAD_WAIT })?;
+        Ok(Self(Arc::new(Pools { names, makers, readers: Readers::start()? })))
+    }
+
+    /// Queues a job that looks a name up, opens, or reads what is small; without waiting. One that
+    /// is dropped without being done waited too long where nothing answers: see [`Owed`].
+    pub fn look(&self, asker: Asker, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
+        self.0.names.submit(asker, Box::new(job))
+    }
+
+    /// Queues a job that takes longer, such as a template, a listing, a translated file; without
+    /// waiting.
+    pub fn make(&self, asker: Asker, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
+        self.0.makers.submit(asker, Box::new(job))
+    }
+
+    /// Queues a job that makes pieces of images resident; without waiting.
+    pub fn read(&self, urgency: Urgency, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
+        self.0.readers.submit(urgency, Box::new(job))
+    }
+
+    /// Jobs that wait, of each kind.
+    pub fn queued(&self) -> [usize; 3] {
+        [self.0.names.lock().queued, self.0.makers.lock().queued, self.0.readers.lock().queued()]
+    }
+}
+
+impl Drop for Pools {
+    fn drop(&mut self) {
+        self.names.close();
+        self.makers.close();
+        self.readers.close();
+    }
+}
+
+/// Something that a job owes whoever asked for it. It is paid with what the job has found; else, by
+/// the drop, with what `instead` makes: the job has panicked (true), or it was never begun.
+pub struct Owed<T, F: FnOnce(T)> {
+    to: Option<F>,
+    instead: fn(bool) -> T,
+}
+
+impl<T, F: FnOnce(T)> Owed<T, F> {
+    pub fn new(to: F, instead: fn(bool) -> T) -> Self {
+        Self { to: Some(to), instead }
+    }
+
+    pub fn pay(mut self, found: T) {
+        if let Some(to) = self.to.take() {
+            to(found);
+        }
+    }
+}
+
+impl<T, F: FnOnce(T)> Drop for Owed<T, F> {
+    fn drop(&mut self) {
+        if let Some(to) = self.to.take() {
+            to((self.instead)(std::thread::panicking()));
+        }
+    }
+}
+
+impl<T, F: FnOnce(T)> fmt::Debug for Owed<T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Owed").finish_non_exhaustive()
+    }
+}
+
+/// Threads whose jobs come from many sources.
+struct Pool {
+    name: &'static str,
+    nice: i32,
+    times: Times,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    /// A job that takes longer waits for something that may never come: another thread takes over.
+    stuck: Duration,
+    /// How long a job waits to go where others are stuck.
+    given_up: Duration,
+}
+
+#[derive(Default)]
+struct State {
+    /// Sources with jobs that wait, the next one first.
+    order: VecDeque<IpAddr>,
+    waiting: HashMap<IpAddr, VecDeque<Waiting>>,
+    queued: usize,
+    active: Vec<Active>,
+    threads: usize,
+    started: usize,
+    /// Places of which it has been said that nothing answers there.
+    dead: Vec<Box<[u8]>>,
+    is_closed: bool,
+}
+
+struct Waiting {
+    asker: Asker,
+    since: Instant,
+    job: Job,
+}
+
+/// A job that is being done.
+struct Active {
+    number: usize,
+    asker: Asker,
+    since: Instant,
+}
+
+/// The jobs that are stuck, of all that are done.
+struct Stuck(Vec<Asker>);
+
+impl Stuck {
+    /// Whether so many threads are stuck there that no other may go.
+    fn is_dead(&self, place: &[u8]) -> bool {
+        self.0.iter().filter(|asker| asker.place[..] == *place).count() >= STUCK_IN_ONE_PLACE
+    }
+}
+
+impl Pool {
+    fn start(name: &'static str, nice: i32, times: Times) -> std::io::Result<Arc<Self>> {
+        let pool =
+            Arc::new(Self { name, nice, times, state: Mutex::default(), changed: Condvar::new() });
+        // One more than may work: it takes over when another is stuck.
+        for _ in 0..=WORKERS {
+            pool.spawn(&mut pool.lock())?;
+        }
+        Ok(pool)
+    }
+
+    fn spawn(self: &Arc<Self>, state: &mut State) -> std::io::Result<()> {
+        let (pool, number) = (Arc::clone(self), state.started);
+        std::thread::Builder::new()
+            .name(format!("{}-{number}", self.name))
+            .spawn(move || pool.work(number))?;
+        state.started += 1;
+        state.threads += 1;
+        Ok(())
+    }
+
+    fn submit(&self, asker: Asker, job: Job) -> Result<(), Busy> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let own = state.waiting.get(&asker.source).map_or(0, VecDeque::len);
+        if state.queued >= QUESTIONS_QUEUED_MAX || own >= JOBS_OF_ONE_MAX {
+            return Err(Busy);
+        }
+        if state.stuck(now, self.times).is_dead(&asker.place) {
+            let there = state
+                .waiting
+                .values()
+                .flatten()
+                .filter(|waiting| waiting.asker.place == asker.place);
+            if there.count() >= JOBS_OF_ONE_MAX {
+                return Err(Busy);
+            }
+        }
+        if own == 0 {
+            state.order.push_back(asker.source);
+        }
+        state.waiting.entry(asker.source).or_default().push_back(Waiting {
+            asker,
+            since: now,
+            job,
+        });
+        state.queued += 1;
+        drop(state);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn work(self: Arc<Self>, number: usize) {
+        if self.nice != 0 {
+            be_nice(self.nice);
+        }
+        let thread = threads::watch(&format!("{}-{number}", self.name));
+        while let Some(job) = self.take(number) {
+            run(job, &thread);
+            let mut state = self.lock();
+            state.active.retain(|active| active.number != number);
+            drop(state);
+            self.changed.notify_all();
+        }
+        self.lock().threads -= 1;
+    }
+
+    /// The next job; None: this thread is not needed any more.
+    fn take(self: &Arc<Self>, number: usize) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if state.is_closed && state.queued == 0 {
+                return None;
+            }
+            let now = Instant::now();
+            let stuck = state.stuck(now, self.times);
+            if state.threads > WORKERS + 1 + stuck.0.len() {
+                return None;
+            }
+            state.say_what_is_dead(&stuck);
+            let given_up = state.give_up(now, &stuck, self.times);
+            if !given_up.is_empty() {
+                drop(state);
+                drop(given_up); // each of them owes an answer, and pays it now
+                state = self.lock();
+                continue;
+            }
+            if state.active.len() - stuck.0.len() < WORKERS
+                && let Some(next) = state.next(&stuck)
+            {
+                state.active.push(Active { number, asker: next.asker, since: now });
+                if state.threads == state.active.len() && state.threads < THREADS_MAX {
+                    // Where no thread can be had, those that there are go on.
+                    let _ = self.spawn(&mut state);
+                }
+                return Some(next.job);
+            }
+            state = if state.queued == 0 {
+                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                // Jobs wait for a thread: is one stuck by now, or are they to be given up?
+                self.changed
+                    .wait_timeout(state, self.times.stuck / 4)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            };
+        }
+    }
+
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn stuck(&self, now: Instant, times: Times) -> Stuck {
+        let stuck = self
+            .active
+            .iter()
+            .filter(|active| now.saturating_duration_since(active.since) >= times.stuck);
+        Stuck(stuck.map(|active| active.asker.clone()).collect())
+    }
+
+    /// Once for each place and time.
+    fn say_what_is_dead(&mut self, stuck: &Stuck) {
+        let answers = |place: &[u8]| {
+            tracing::info!("what lies under {} in the root answers again", place.escape_ascii());
+        };
+        self.dead.retain(|place| stuck.is_dead(place) || (answers(place), false).1);
+        for Asker { place, .. } in &stuck.0 {
+            if stuck.is_dead(place) && !self.dead.contains(place) {
+                tracing::warn!(
+                    "{STUCK_IN_ONE_PLACE} threads wait for what lies under {} in the root and does \
+                     not answer (a file server?): what else is asked for there waits, and is \
+                     refused as busy after {} s; look at its mount",
+                    place.escape_ascii(),
+                    DEAD_WAIT.as_secs()
+                );
+                self.dead.push(place.clone());
+            }
+        }
+    }
+
+    /// Takes out what has waited too long to go where nothing answers.
+    fn give_up(&mut self, now: Instant, stuck: &Stuck, times: Times) -> Vec<Job> {
+        let mut given_up = Vec::new();
+        if stuck.0.len() < STUCK_IN_ONE_PLACE {
+            return given_up;
+        }
+        for jobs in self.waiting.values_mut() {
+            for waiting in std::mem::take(jobs) {
+                let is_old = now.saturating_duration_since(waiting.since) >= times.given_up;
+                if is_old && stuck.is_dead(&waiting.asker.place) {
+                    given_up.push(waiting.job);
+                } else {
+                    jobs.push_back(waiting);
+                }
+            }
+        }
+        self.waiting.retain(|_, jobs| !jobs.is_empty());
+        let Self { order, waiting, .. } = self;
+        order.retain(|source| waiting.contains_key(source));
+        self.queued -= given_up.len();
+        given_up
+    }
+
+    /// The next source's oldest job that goes where it may be answered. A source that has half of
+    /// the threads at work waits.
+    fn next(&mut self, stuck: &Stuck) -> Option<Waiting> {
+        let of = |asker: &Asker, source: IpAddr| asker.source == source;
+        let at_work = |source: IpAddr| {
+            let active = self.active.iter().filter(|active| of(&active.asker, source)).count();
+            active.saturating_sub(stuck.0.iter().filter(|asker| of(asker, source)).count())
+        };
+        let (at, job) = self.order.iter().enumerate().find_map(|(at, source)| {
+            let jobs =
+                self.waiting.get(source).filter(|_| at_work(*source) < WORKERS.div_ceil(2))?;
+            Some((at, jobs.iter().position(|waiting| !stuck.is_dead(&waiting.asker.place))?))
+        })?;
+        let source = self.order.remove(at)?;
+        let jobs = self.waiting.get_mut(&source)?;
+        let next = jobs.remove(job);
+        if jobs.is_empty() {
+            self.waiting.remove(&source);
+        } else {
+            self.order.push_back(source);
+        }
+        self.queued -= usize::from(next.is_some());
+        next
+    }
+}
+
+/// A panic of a job has been told; the thread is for the next job as well.
+fn run(job: Job, thread: &Watched) {
+    let _busy = thread.busy();
+    if catch_unwind(AssertUnwindSafe(job)).is_err() {
+        thread.note_panic();
+    }
+}
+
+/// Threads that read pieces of images: what is needed soon goes first, and one of them does nothing
+/// else.
+struct Readers {
+    queues: Mutex<Queues>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queues {
+    soon: VecDeque<Job>,
+    in_turn: VecDeque<Job>,
+    is_closed: bool,
+}
+
+impl Queues {
+    fn queued(&self) -> usize {
+        self.soon.len() + self.in_turn.len()
+    }
+}
+
+impl Readers {
+    fn start() -> std::io::Result<Arc<Self>> {
+        let readers = Arc::new(Self { queues: Mutex::default(), changed: Condvar::new() });
+        for number in 0..=WORKERS {
+            let readers = Arc::clone(&readers);
+            let work = move || readers.work(number);
+            std::thread::Builder::new().name(format!("rb-reader-{number}")).spawn(work)?;
+        }
+        Ok(readers)
+    }
+
+    fn submit(&self, urgency: Urgency, job: Job) -> Result<(), Busy> {
+        let mut queues = self.lock();
+        let queue = match urgency {
+            Urgency::Soon => &mut queues.soon,
+            Urgency::InTurn => &mut queues.in_turn,
+        };
+        if queue.len() >= QUESTIONS_QUEUED_MAX {
+            return Err(Busy);
+        }
+        queue.push_back(job);
+        drop(queues);
+        // The one that is woken may be the one that does only what is needed soon.
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    fn work(&self, number: usize) {
+        let thread = threads::watch(&format!("rb-reader-{number}"));
+        let only_soon = number == WORKERS;
+        loop {
+            let mut queues = self.lock();
+            let job = loop {
+                let next = queues.soon.pop_front();
+                let next =
+                    if only_soon { next } else { next.or_else(|| queues.in_turn.pop_front()) };
+                match next {
+                    Some(job) => break job,
+                    None if queues.is_closed => return,
+                    None => {
+                        queues = self.changed.wait(queues).unwrap_or_else(PoisonError::into_inner)
+                    }
+                }
+            };
+            drop(queues);
+            run(job, &thread);
+        }
+    }
+
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Boot cores that are busy go before this thread, and before what it starts.
+fn be_nice(nice: i32) {
+    // SAFETY: setpriority takes numbers. Of Linux's threads each has a priority of its own, and 0
+    // is the calling one.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn from(last: u8) -> Asker {
+        Asker::new(IpAddr::from([10, 0, 0, last]), b"a/b")
+    }
+
+    /// A job that ends when the sender that comes with it is dropped.
+    fn held() -> (Sender<()>, impl FnOnce() + Send + 'static) {
+        let (hold, held) = channel::<()>();
+        (hold, move || assert!(held.recv().is_err()))
+    }
+
+    #[test]
+    fn a_job_that_panics_takes_no_worker_with_it_and_pays_what_it_owes() {
+        let workers = Workers::start().unwrap();
+        let (paid, is_paid) = channel();
+        for _ in 0..3 * WORKERS {
+            let paid = paid.clone();
+            let owed = Owed::new(
+                move |found: u8| paid.send(found).unwrap(),
+                |panicked| u8::from(panicked) + 10,
+            );
+            let job = move || {
+                let _owed = owed;
+                panic!("a job of this test");
+            };
+            workers.look(from(1), job).unwrap();
+            assert_eq!(is_paid.recv_timeout(PATIENCE), Ok(11));
+        }
+        let owed = Owed::new(move |found| paid.send(found).unwrap(), |_| 0);
+        workers.make(from(1), move || owed.pay(7)).unwrap();
+        assert_eq!(is_paid.recv_timeout(PATIENCE), Ok(7));
+    }
+
+    #[test]
+    fn one_source_holds_half_of_the_workers_and_waits_for_its_turn() {
+        let workers = Workers::start().unwrap();
+        let mut holds = Vec::new();
+        for _ in 0..JOBS_OF_ONE_MAX {
+            let (hold, job) = held();
+            workers.make(from(1), job).unwrap();
+            holds.push(hold);
+        }
+        let (done, is_done) = channel();
+        for n in 2..20 {
+            let done = done.clone();
+            workers.make(from(n), move || done.send(n).unwrap()).unwrap();
+        }
+        for _ in 2..20 {
+            assert!(
+                is_done.recv_timeout(MAKE_STUCK / 2).is_ok(),
+                "before anything counts as stuck"
+            );
+        }
+        drop(holds);
+    }
+
+    #[test]
+    fn names_are_looked_up_while_every_reader_and_every_maker_waits() {
+        let workers = Workers::start().unwrap();
+        let mut holds = Vec::new();
+        for n in 0..20 {
+            let [(one, job), (two, other)] = [held(), held()];
+            workers.read(Urgency::InTurn, job).unwrap();
+            workers.make(from(n), other).unwrap();
+            holds.extend([one, two]);
+        }
+        let (done, is_done) = channel();
+        let other = done.clone();
+        workers.look(from(1), move || done.send(()).unwrap()).unwrap();
+        assert_eq!(is_done.recv_timeout(PATIENCE), Ok(()));
+        workers.read(Urgency::Soon, move || other.send(()).unwrap()).unwrap();
+        assert_eq!(is_done.recv_timeout(PATIENCE), Ok(()), "and what is needed soon is read");
+        drop(holds);
+    }
+
+    #[test]
+    fn a_place_that_does_not_answer_holds_few_threads_and_what_waits_for_it_is_told() {
+        let times = Times { stuck: Duration::from_millis(300), given_up: Duration::from_secs(2) };
+        let pool = Pool::start("test-worker", 0, times).unwrap();
+        let asker = |n, path: &[u8]| Asker::new(IpAddr::from([10, 0, 1, n]), path);
+        let (told, is_told) = channel();
+        let mut holds = Vec::new();
+        for n in 0..40 {
+            let (hold, wait) = held();
+            let told = told.clone();
+            let owed = Owed::new(move |found| told.send(found).unwrap(), |_| "busy");
+            let job = move || {
+                wait();
+                owed.pay("found");
+            };
+            pool.submit(asker(n, b"dead/file"), Box::new(job)).unwrap();
+            holds.push(hold);
+        }
+        // Four were begun before anybody could know; the others are told, and the living part of
+        // the tree is looked up.
+        for _ in 0..40 - WORKERS {
+            assert_eq!(is_told.recv_timeout(PATIENCE), Ok("busy"));
+        }
+        let (done, is_done) = channel();
+        for n in 0..40 {
+            let done = done.clone();
+            pool.submit(asker(n, b"alive/file"), Box::new(move || done.send(()).unwrap())).unwrap();
+        }
+        (0..40).for_each(|_| assert_eq!(is_done.recv_timeout(PATIENCE), Ok(())));
+        assert!(pool.lock().threads <= 2 * WORKERS + 1);
+        drop(holds);
+        pool.submit(asker(1, b"dead/file"), Box::new(move || done.send(()).unwrap())).unwrap();
+        assert_eq!(is_done.recv_timeout(PATIENCE), Ok(()), "it answers again");
+        pool.close();
+    }
+
+    #[test]
+    fn the_addresses_of_an_ipv6_network_are_one_source() {
+        let asker = |text: &str| Asker::new(text.parse().unwrap(), b"");
+        assert_eq!(asker("2001:db8::1"), asker("2001:db8::ffff"));
+        assert_ne!(asker("2001:db8::1"), asker("2001:db8:0:1::1"));
+        assert_eq!(asker("::ffff:10.0.0.1"), asker("10.0.0.1"));
+    }
+}

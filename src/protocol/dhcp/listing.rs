@@ -1,0 +1,254 @@
+//! Leases as an operator looks at them: what stands for an address now, until when, and who is
+//! limited for what was declined.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+pub use super::lease_record::Limit;
+use super::lease_record::{Lease, State, Time};
+use crate::model::machine::{Firmware, Mac};
+use crate::model::network::Network;
+
+/// How an address stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// A lease runs.
+    Bound,
+    /// Offered, and not confirmed yet.
+    Offered,
+    /// The lease is over, and its machine gets the address again where it can.
+    Ended,
+    /// The same by the machine's own word.
+    Released,
+    /// A machine said that another host has it.
+    Declined,
+    /// A host to whom nobody has leased it has answered for it.
+    InUse,
+}
+
+impl Standing {
+    pub const ALL: [Self; 6] =
+        [Self::Bound, Self::Offered, Self::Ended, Self::Released, Self::Declined, Self::InUse];
+
+    /// True where it is kept from everybody.
+    pub fn is_kept_back(self) -> bool {
+        matches!(self, Self::Declined | Self::InUse)
+    }
+
+    /// True where a machine may be using it.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Bound | Self::Offered)
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Bound => "bound",
+            Self::Offered => "offered",
+            Self::Ended => "ended",
+            Self::Released => "released",
+            Self::Declined => "declined",
+            Self::InUse => "in-use",
+        })
+    }
+}
+
+impl FromStr for Standing {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = || Self::ALL.map(|standing| standing.to_string()).join(", ");
+        let found = Self::ALL.into_iter().find(|standing| standing.to_string() == text);
+        found.ok_or_else(|| format!("an address is one of {}", known()))
+    }
+}
+
+/// One address of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub address: Ipv4Addr,
+    /// Who has it, had it or declined it.
+    pub mac: Mac,
+    pub standing: Standing,
+    /// Or since when it is over. None: without end.
+    pub until_s: Option<Time>,
+    /// Of the machine that has or had it.
+    pub firmware: Option<Firmware>,
+    pub host_name: Option<String>,
+}
+
+impl Listed {
+    /// A row of the store.
+    pub fn of(lease: &Lease, now: Time) -> Self {
+        Self::new(lease, 0, false, now)
+    }
+
+    pub(super) fn new(lease: &Lease, offered_until_s: Time, is_in_use: bool, now: Time) -> Self {
+        let standing = match lease.state {
+            State::Declined if is_in_use => Standing::InUse,
+            State::Declined => Standing::Declined,
+            State::Bound if lease.end_s > now => Standing::Bound,
+            _ if offered_until_s > now => Standing::Offered,
+            State::Released => Standing::Released,
+            State::Bound | State::Offered => Standing::Ended,
+        };
+        let until_s = if standing == Standing::Offered { offered_until_s } else { lease.end_s };
+        Self {
+            address: lease.address,
+            mac: lease.mac,
+            standing,
+            until_s: (!lease.is_endless()).then_some(until_s),
+            firmware: lease.firmware.filter(|_| !standing.is_kept_back()),
+            host_name: lease.host_name.clone().filter(|_| !standing.is_kept_back()),
+        }
+    }
+}
+
+/// Which addresses are wanted; all where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    pub address: Option<Ipv4Addr>,
+    pub network: Option<Network>,
+    pub standing: Option<Standing>,
+    pub mac: Option<Mac>,
+    /// Addresses beyond this one: the next piece of a long list.
+    pub after: Option<Ipv4Addr>,
+}
+
+impl Filter {
+    pub fn takes(&self, listed: &Listed) -> bool {
+        self.address.is_none_or(|address| address == listed.address)
+            && self.network.is_none_or(|network| network.contains(listed.address))
+            && self.standing.is_none_or(|standing| standing == listed.standing)
+            && self.mac.is_none_or(|mac| mac == listed.mac)
+            && self.after.is_none_or(|after| listed.address > after)
+    }
+}
+
+/// A limit and when it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limited {
+    pub whom: Limit,
+    pub until_s: Time,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::dhcp::lease::{Change, Circuit, Leases};
+    use crate::dhcp::limits::{DECLINE_HOLD_S, DECLINES_PER_MACHINE_MAX, FOREVER_S, OFFER_HOLD_S};
+    use crate::model::machine::Machine;
+
+    fn at(last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(192, 168, 4, last)
+    }
+
+    fn mac(last: u8) -> Mac {
+        Mac([2, 0, 0, 0, 0, last])
+    }
+
+    fn lease(last: u8, end_s: Time) -> Lease {
+        Lease::of_address(at(last), mac(last), end_s)
+    }
+
+    #[test]
+    fn every_standing_is_told_and_named() {
+        let mut leases = Leases::new(&[]);
+        leases
+            .load((1..=5).map(|n| lease(n, 1000)).chain([lease(6, 50), lease(7, FOREVER_S)]), 100);
+        let machine = |n| Machine { mac: mac(n), uuid: None, firmware: None };
+        let circuit = Circuit::default();
+        let offer = |n| Change::Offer {
+            address: at(n),
+            machine: machine(n),
+            client_id: None,
+            until_s: 100 + OFFER_HOLD_S,
+            circuit,
+        };
+        leases.apply(
+            &Change::Decline { address: at(2), mac: mac(2), until_s: 100 + DECLINE_HOLD_S },
+            100,
+        );
+        leases.apply(&Change::Release { address: at(3), mac: mac(3), end_s: 100 }, 100);
+        leases.keep_back(at(4), mac(4), 700, 100);
+        leases.apply(&offer(8), 100);
+        let told = |leases: &Leases, now| {
+            let mut all = Vec::new();
+            let mut from = Some(0);
+            while let Some(at) = from {
+                let (some, next) = leases.listed(at, 3, now);
+                all.extend(some);
+                from = next;
+            }
+            all.sort_by_key(|listed: &Listed| listed.address);
+            all
+        };
+        let all = told(&leases, 100);
+        let words: Vec<(u8, String, Option<Time>)> =
+            all.iter().map(|one| (one.mac.0[5], one.standing.to_string(), one.until_s)).collect();
+        let expected = [
+            (1, "bound", Some(1000)),
+            (2, "declined", Some(100 + DECLINE_HOLD_S)),
+            (3, "released", Some(100)),
+            (4, "in-use", Some(700)),
+            (5, "bound", Some(1000)),
+            (6, "ended", Some(50)),
+            (8, "offered", Some(100 + OFFER_HOLD_S)),
+        ];
+        let expected = expected.map(|(n, word, until_s)| (n, word.to_owned(), until_s));
+        assert_eq!(words.iter().filter(|(n, ..)| *n != 7).cloned().collect::<Vec<_>>(), expected);
+        for standing in Standing::ALL {
+            assert_eq!(standing.to_string().parse(), Ok(standing));
+        }
+        assert_eq!(Standing::ALL.map(Standing::is_live), [true, true, false, false, false, false]);
+        assert_eq!(
+            Standing::ALL.map(Standing::is_kept_back),
+            [false, false, false, false, true, true]
+        );
+        assert!("free".parse::<Standing>().unwrap_err().contains("bound, offered, ended"));
+        let count = |filter: Filter| all.iter().filter(|listed| filter.takes(listed)).count();
+        let every = Filter::default();
+        for (filter, taken) in [
+            (every, 8),
+            (Filter { address: Some(at(3)), ..every }, 1),
+            (Filter { mac: Some(mac(3)), ..every }, 1),
+            (Filter { after: Some(at(6)), ..every }, 2),
+            (Filter { standing: Some(Standing::Bound), ..every }, 2),
+            (Filter { standing: Some(Standing::Bound), mac: Some(mac(5)), ..every }, 1),
+            (Filter { standing: Some(Standing::Bound), mac: Some(mac(3)), ..every }, 0),
+            (Filter { network: Some("192.168.4.0/30".parse().unwrap()), ..every }, 3),
+        ] {
+            assert_eq!(count(filter), taken, "{filter:?}");
+        }
+        let freed = [1, 2, 3, 4, 6, 8].map(|n| {
+            (leases.may_be_freed(at(n), false, 100), leases.may_be_freed(at(n), true, 100))
+        });
+        assert_eq!(
+            freed,
+            [(false, true), (true, true), (true, true), (true, true), (true, true), (false, true)]
+        );
+        leases.begin_commit(&[Change::Bind(Box::new(lease(6, 2000)))], 7, 100);
+        assert!(!leases.may_be_freed(at(6), true, 100), "what is being written is not taken back");
+    }
+
+    #[test]
+    fn who_is_limited_is_told_until_it_is_over_or_pardoned() {
+        let mut leases = Leases::new(&[]);
+        let network = "10.0.0.0/8".parse().unwrap();
+        let circuit = Circuit::new(network, Ipv4Addr::new(10, 0, 0, 1), Some(b"e1"));
+        let struck = |n: u8| Change::Struck { address: at(1), mac: mac(n), circuit };
+        (0..DECLINES_PER_MACHINE_MAX).for_each(|_| leases.apply(&struck(1), 100));
+        let silenced = Limited { whom: Limit::Machine(mac(1)), until_s: 100 + DECLINE_HOLD_S };
+        assert_eq!(leases.limited(200), [silenced]);
+        (2..40).for_each(|n| leases.apply(&struck(n), 150));
+        assert_eq!(leases.limited(200), [silenced, Limited { whom: Limit::Port, ..silenced }]);
+        assert_eq!(leases.limited(100 + DECLINE_HOLD_S), []);
+        leases.pardon(Some(mac(1)));
+        assert_eq!(leases.limited(200).len(), 1);
+        leases.pardon(None);
+        assert_eq!(leases.limited(200), []);
+    }
+}

@@ -1,0 +1,714 @@
+//! A file `NAME.j2` is served as `NAME`, rendered for the machine that asks: strict Jinja2 with
+//! limits.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{AutoEscape, Environment, ErrorKind, Template, UndefinedBehavior, Value};
+use serde::{Deserialize, Serialize};
+
+use crate::dhcp::subnet::Subnet;
+use crate::model::machine::{Arch, Machine, Role};
+use crate::model::spelling::nearest_word;
+
+mod chains;
+mod names;
+mod vocabulary;
+
+pub use vocabulary::VARIABLES;
+
+/// What a template's file name has more than the name under which it is served.
+pub const SUFFIX: &str = ".j2";
+/// Bytes of a template; an answer file is a few thousand.
+pub const SOURCE_MAX_BYTES: usize = 1024 * 1024;
+/// Bytes of what becomes of it, the limit of every rendered file.
+pub const OUTPUT_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Steps of the engine, tens of milliseconds: a loop that does not end is a mistake in the
+/// template.
+const FUEL: u64 = 1_000_000;
+
+/// Who asks, and what is known of the machine behind the address.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Where the request came from.
+    pub client: IpAddr,
+    /// None: the address holds no lease, so nobody knows whose it is.
+    pub machine: Option<&'a Machine>,
+    /// From the machine's reservation.
+    pub hostname: Option<&'a str>,
+    /// The subnet that the client is in.
+    pub subnet: Option<&'a Subnet>,
+    /// Our address as the client sees it.
+    pub server: IpAddr,
+    pub http_port: u16,
+}
+
+/// The variables of a template for one client, and for each fact that nobody has about it the
+/// reason and a way out. They cross to the process that renders as they are serialized.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    known: Value,
+    unknown: BTreeMap<String, (String, String)>,
+}
+
+impl Facts {
+    pub fn of(context: &Context<'_>) -> Self {
+        let known = variables(context);
+        let is_unknown = |name: &&str| known.iter().all(|(known, _)| known != name);
+        let reasons = VARIABLES.into_iter().filter(is_unknown).filter_map(|name| {
+            let (what, hint) = why_unknown(name, context)?;
+            Some((name.to_owned(), (what, hint.to_owned())))
+        });
+        let unknown = reasons.collect();
+        Self { known: map(known), unknown }
+    }
+}
+
+/// Why a template gave no file: `ks.cfg.j2:12:8: what`, and a hint below it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateError {
+    pub template: String,
+    /// From 1; None where the template as a whole is at fault.
+    pub line: Option<usize>,
+    /// In characters, from 1.
+    pub column: Option<usize>,
+    pub what: String,
+    pub hint: String,
+    /// The template is right, but not for this client: it asks for facts that nobody has about it.
+    pub refused: bool,
+}
+
+impl TemplateError {
+    /// A complaint about the template as a whole, about no line in particular.
+    pub fn of_whole(name: &str, what: impl Into<String>, hint: &str) -> Self {
+        Self {
+            template: name.to_owned(),
+            line: None,
+            column: None,
+            what: what.into(),
+            hint: hint.to_owned(),
+            refused: false,
+        }
+    }
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.template)?;
+        for place in [self.line, self.column].into_iter().flatten() {
+            write!(f, ":{place}")?;
+        }
+        write!(f, ": {}\n  hint: {}", self.what, self.hint)
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+/// Renders a template. `name` is its path under the root, with the suffix, for complaints.
+///
+/// A fact that nobody has about this client is an undefined variable: `{% if mac is defined %}`
+/// asks for it, and printing it is a refusal that says which fact is missing and why. So a template
+/// without such facts is rendered for anybody.
+///
+/// Whatever the template does, the output and the steps are bounded. The stack is not: the server
+/// does this in a process of its own.
+pub fn render(name: &str, source: &str, facts: &Facts) -> Result<String, TemplateError> {
+    admit(name, source)?;
+    let environment = environment();
+    let template = environment
+        .template_from_named_str(name, source)
+        .map_err(|error| explain(name, source, &error, facts))?;
+    only_known_names(name, &environment, &template)?;
+    let mut output = Output::default();
+    let rendered = template.render_captured_to(facts.known.clone(), &mut output);
+    match rendered {
+        Ok(_) => String::from_utf8(output.bytes).map_err(|_| {
+            TemplateError::of_whole(name, "the result is no text", "check the filters")
+        }),
+        Err(_) if output.overflowed => {
+            let what = format!("the result would have more than {OUTPUT_MAX_BYTES} bytes");
+            Err(TemplateError::of_whole(name, what, "look for a loop that prints too much"))
+        }
+        Err(error) => Err(explain(name, source, &error, facts)),
+    }
+}
+
+/// Says what is wrong with a template for every client: its syntax, its size, its chains, its
+/// names.
+pub fn compile(name: &str, source: &str) -> Result<(), TemplateError> {
+    admit(name, source)?;
+    let nobody = Facts { known: map([]), unknown: BTreeMap::new() };
+    let environment = environment();
+    let compiled = environment.template_from_named_str(name, source);
+    let template = compiled.map_err(|error| explain(name, source, &error, &nobody))?;
+    only_known_names(name, &environment, &template)
+}
+
+thread_local! {
+    /// The source whose names were found right last: a rack asks for one answer file machine after
+    /// machine, and its names are judged by building its syntax tree once more, which costs half as
+    /// much as the rendering.
+    static NAMES_JUDGED: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// The list of names is closed, so one that is not in it is a slip, also where `default()` would
+/// hide it.
+fn only_known_names(
+    name: &str,
+    environment: &Environment<'_>,
+    template: &Template<'_, '_>,
+) -> Result<(), TemplateError> {
+    if NAMES_JUDGED.with_borrow(|judged| judged == template.source()) {
+        return Ok(());
+    }
+    let Some(names::Unknown { name: variable, offset }) =
+        names::unknown(environment, template, syntax())
+    else {
+        NAMES_JUDGED.with_borrow_mut(|judged| template.source().clone_into(judged));
+        return Ok(());
+    };
+    let (line, column) = place(template.source(), offset);
+    let (what, hint) = no_variable(&variable);
+    Err(TemplateError {
+        line: Some(line),
+        column: Some(column),
+        ..TemplateError::of_whole(name, what, &hint)
+    })
+}
+
+fn no_variable(variable: &str) -> (String, String) {
+    let near = nearest_word(variable, &VARIABLES)
+        .map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+    (
+        format!("there is no variable `{variable}`"),
+        format!("{near}there are: {}", VARIABLES.join(", ")),
+    )
+}
+
+/// What is refused before the engine sees it.
+fn admit(name: &str, source: &str) -> Result<(), TemplateError> {
+    ensure_fits(name, source)?;
+    let Some(chains::TooLong { offset, kind }) = chains::too_long(source, syntax()) else {
+        return Ok(());
+    };
+    let (what, hint) = match kind {
+        chains::Kind::Elif => (
+            format!("the {{% if %}} has more than {} {{% elif %}}", chains::CHAIN_MAX),
+            "put the values into a map and look them up: {% set names = {\"10.0.0.1\": \"a\"} %}{{ \
+             names[ip] }}",
+        ),
+        chains::Kind::Expression => (
+            format!("the expression is a chain of more than {} words and signs", chains::CHAIN_MAX),
+            "put the values into a list or a map and go through it with {% for %}",
+        ),
+    };
+    let (line, column) = place(source, offset);
+    Err(TemplateError {
+        line: Some(line),
+        column: Some(column),
+        ..TemplateError::of_whole(name, what, hint)
+    })
+}
+
+/// Refuses a source that is longer than [`SOURCE_MAX_BYTES`].
+pub fn ensure_fits(name: &str, source: &str) -> Result<(), TemplateError> {
+    if source.len() <= SOURCE_MAX_BYTES {
+        return Ok(());
+    }
+    let what = format!("the template has {} bytes, more than {SOURCE_MAX_BYTES}", source.len());
+    Err(TemplateError::of_whole(name, what, "serve large files as they are, without a template"))
+}
+
+/// Line and column, in characters, of a byte of the source; both from 1.
+fn place(source: &str, offset: usize) -> (usize, usize) {
+    let before = source.get(..offset).unwrap_or(source);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// The dialect: what Ansible makes of Jinja2 (no blank line where a statement stood), strict, and
+/// no escaping.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_syntax(syntax());
+    environment.set_fuel(Some(FUEL));
+    environment.set_debug(true); // places in errors, nothing else
+    environment
+}
+
+fn syntax() -> SyntaxConfig {
+    // Refused only for strange delimiters, and these are Jinja2's own.
+    SyntaxConfig::builder()
+        .trim_blocks(true)
+        .keep_trailing_newline(true)
+        .build()
+        .unwrap_or_default()
+}
+
+fn explain(name: &str, source: &str, error: &minijinja::Error, facts: &Facts) -> TemplateError {
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    let undefined = undefined(error, &detail);
+    // `uuid.x` is undefined too where `uuid` is known: then nothing is missing but the template's
+    // good sense.
+    let reason = undefined.and_then(|variable| facts.unknown.get(variable));
+    let refused = reason.is_some();
+    let (what, hint) = match (reason, undefined) {
+        (Some((what, hint)), _) => (what.clone(), hint.clone()),
+        (None, Some(variable)) if !VARIABLES.contains(&variable) => no_variable(variable),
+        (None, _) => (detail, advice(error.kind()).to_owned()),
+    };
+    let at = error.range().map(|range| place(source, range.start));
+    let (line, column) = (at.map(|(line, _)| line).or(error.line()), at.map(|(_, column)| column));
+    TemplateError { template: name.to_owned(), line, column, what, hint, refused }
+}
+
+/// The variable behind an undefined value: the engine names the expression in backquotes,
+/// `subnet.routers[0]`.
+fn undefined<'d>(error: &minijinja::Error, detail: &'d str) -> Option<&'d str> {
+    let expression =
+        detail.split('`').nth(1).filter(|_| error.kind() == ErrorKind::UndefinedError)?;
+    expression.split(['.', '[']).next()
+}
+
+fn advice(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::SyntaxError => {
+            "every {{, {% and {# needs its end, and every {% if %} and {% for %} its {% end... %}"
+        }
+        ErrorKind::UndefinedError => {
+            "test it first: {% if x is defined %}, or give a default: {{ x | default(\"\") }}"
+        }
+        ErrorKind::UnknownFilter
+        | ErrorKind::UnknownTest
+        | ErrorKind::UnknownFunction
+        | ErrorKind::UnknownMethod => {
+            "only what Jinja2 itself has is there, nothing of Ansible or Cobbler"
+        }
+        ErrorKind::TemplateNotFound | ErrorKind::BadInclude => {
+            "a template stands alone: no include, import or extends"
+        }
+        ErrorKind::OutOfFuel => "look for a loop that does not end",
+        _ => "see docs/templates.md",
+    }
+}
+
+/// Facts that not everybody has, and why this client does not have it. None for a name that is no
+/// fact at all.
+fn why_unknown(variable: &str, context: &Context<'_>) -> Option<(String, &'static str)> {
+    let client = context.client.to_canonical();
+    let machine = context.machine.map(|machine| machine.mac);
+    match (variable, machine) {
+        ("mac" | "mac_dashed" | "uuid" | "arch" | "firmware" | "hostname", None) => Some((
+            format!("`{variable}` needs the machine, but {client} holds no lease"),
+            "let ringboot give the addresses, or ask {% if mac is defined %} first",
+        )),
+        ("uuid" | "arch" | "firmware", Some(mac)) => Some((
+            format!("`{variable}` is not known: {mac} did not tell it when it booted"),
+            "ask {% if ... is defined %} first, or give a default",
+        )),
+        ("hostname", Some(mac)) => Some((
+            format!("no hostname is reserved for {mac}"),
+            "give it one in a [[dhcp.subnet.host]]",
+        )),
+        ("subnet", _) => Some((
+            format!("{client} is in no configured subnet"),
+            "add a [[dhcp.subnet]]; mode = \"off\" is enough",
+        )),
+        _ => None,
+    }
+}
+
+/// Those of them that have a value for this client.
+fn variables(context: &Context<'_>) -> Vec<(&'static str, Value)> {
+    let server = match context.server.to_canonical() {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    };
+    let port =
+        if context.http_port == 80 { String::new() } else { format!(":{}", context.http_port) };
+    let mut known = vec![
+        ("ip", Value::from(context.client.to_canonical().to_string())),
+        ("server", Value::from(context.server.to_canonical().to_string())),
+        ("http_port", Value::from(context.http_port)),
+        ("http", Value::from(format!("http://{server}{port}"))),
+    ];
+    known.extend(context.subnet.map(|subnet| ("subnet", self::subnet(subnet))));
+    if let Some(machine) = context.machine {
+        known.extend(self::machine(machine));
+        known.extend(context.hostname.map(|name| ("hostname", Value::from(name))));
+    }
+    known
+}
+
+fn map(entries: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+    Value::from(entries.into_iter().collect::<BTreeMap<_, _>>())
+}
+
+fn machine(machine: &Machine) -> Vec<(&'static str, Value)> {
+    let mut known = vec![
+        ("mac", Value::from(machine.mac.to_string())),
+        ("mac_dashed", Value::from(machine.mac.dashed())),
+    ];
+    known.extend(machine.uuid.map(|uuid| ("uuid", Value::from(uuid.to_string()))));
+    if let Some(firmware) = machine.firmware {
+        let role = match firmware.role {
+            Role::Pxe => "pxe",
+            Role::HttpBoot => "http-boot",
+            Role::Ipxe => "ipxe",
+            Role::RaspberryPi => "raspberry-pi",
+            Role::UBoot => "u-boot",
+            Role::System => "system",
+        };
+        known.push(("firmware", Value::from(role)));
+        known.extend(firmware.arch.map(|arch| ("arch", Value::from(self::arch(arch)))));
+    }
+    known
+}
+
+/// The names of the configuration file.
+fn arch(arch: Arch) -> String {
+    match arch {
+        Arch::Bios => "bios".to_owned(),
+        Arch::UefiIa32 => "uefi-ia32".to_owned(),
+        Arch::UefiX64 => "uefi-x64".to_owned(),
+        Arch::UefiArm64 => "uefi-arm64".to_owned(),
+        Arch::Other(number) => format!("other-{number}"),
+    }
+}
+
+fn subnet(subnet: &Subnet) -> Value {
+    let list = |addresses: &[std::net::Ipv4Addr]| {
+        Value::from_iter(addresses.iter().map(ToString::to_string))
+    };
+    let network = subnet.network;
+    map([
+        ("network", Value::from(format!("{}/{}", network.address, network.prefix))),
+        ("address", Value::from(network.address.to_string())),
+        ("prefix", Value::from(network.prefix)),
+        ("netmask", Value::from(network.mask().to_string())),
+        ("routers", list(&subnet.routers)),
+        ("domain_name", Value::from(subnet.domain_name.clone().unwrap_or_default())),
+        ("domain_name_servers", list(&subnet.domain_name_servers)),
+        ("ntp_servers", list(&subnet.ntp_servers)),
+    ])
+}
+
+/// Takes what the engine writes, up to the limit.
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    overflowed: bool,
+}
+
+impl io::Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > OUTPUT_MAX_BYTES {
+            self.overflowed = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::dhcp::subnet::{Clients, Mode};
+    use crate::model::machine::{Firmware, Mac, Uuid};
+    use crate::model::network::Network;
+
+    const MACHINE: Machine = Machine {
+        mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]),
+        uuid: Some(Uuid([
+            0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee,
+            0,
+        ])),
+        firmware: Some(Firmware { role: Role::Pxe, arch: Some(Arch::UefiX64) }),
+    };
+
+    fn subnet() -> Subnet {
+        Subnet {
+            relay: true,
+            mode: Mode::Server,
+            clients: Clients::Any,
+            routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
+            domain_name: Some("example.org".to_owned()),
+            domain_name_servers: vec![
+                Ipv4Addr::new(192, 168, 4, 150),
+                Ipv4Addr::new(192, 168, 4, 151),
+            ],
+            default_lease_time_s: 600,
+            firmware_lease_time_s: 600,
+            max_lease_time_s: 600,
+            ..Subnet::new(Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 })
+        }
+    }
+
+    fn stranger() -> Context<'static> {
+        Context {
+            client: "192.168.4.77".parse().unwrap(),
+            machine: None,
+            hostname: None,
+            subnet: None,
+            server: "192.168.4.150".parse().unwrap(),
+            http_port: 80,
+        }
+    }
+
+    fn known() -> Context<'static> {
+        Context { machine: Some(&MACHINE), hostname: Some("node1"), ..stranger() }
+    }
+
+    fn render(name: &str, source: &str, context: &Context<'_>) -> Result<String, TemplateError> {
+        super::render(name, source, &Facts::of(context))
+    }
+
+    fn complaint(source: &str, context: &Context<'_>) -> String {
+        render("ks.cfg.j2", source, context).expect_err("a complaint").to_string()
+    }
+
+    #[test]
+    fn a_template_that_was_judged_vouches_for_itself_alone() {
+        let right = "{{ mac | default(\"none\") }}";
+        let wrong = "{{ macc | default(\"none\") }}";
+        for _ in 0..2 {
+            assert!(render("a.j2", right, &known()).is_ok());
+            let said = complaint(wrong, &known());
+            assert!(said.contains("there is no variable `macc`"), "{said}");
+        }
+    }
+
+    #[test]
+    fn b16_a_file_is_made_for_the_machine_that_asks() {
+        let subnet = subnet();
+        let context = Context { subnet: Some(&subnet), http_port: 8080, ..known() };
+        let source = "# {{ mac }} {{ mac_dashed }} {{ uuid }} {{ arch }} {{ firmware }}\n\
+            network --bootproto=dhcp --device={{ mac }} --hostname={{ hostname }}.{{ \
+            subnet.domain_name }}\n\
+            {% for dns in subnet.domain_name_servers %}\nnameserver {{ dns }}\n{% endfor %}\n\
+            url --url={{ http }}/centos/os/ # {{ ip }}/{{ subnet.prefix }} via {{ \
+            subnet.routers[0] }}, {{ server }}\n";
+        assert_eq!(
+            render("ks.cfg.j2", source, &context).unwrap(),
+            "# 52:54:00:12:34:10 52-54-00-12-34-10 00112233-4455-6677-8899-aabbccddee00 uefi-x64 \
+             pxe\n\
+             network --bootproto=dhcp --device=52:54:00:12:34:10 --hostname=node1.example.org\n\
+             nameserver 192.168.4.150\nnameserver 192.168.4.151\n\
+             url --url=http://192.168.4.150:8080/centos/os/ # 192.168.4.77/24 via 192.168.4.1, \
+             192.168.4.150\n"
+        );
+    }
+
+    #[test]
+    fn b17_what_needs_the_machine_is_refused_to_strangers_with_the_reason() {
+        let error = render("ks.cfg.j2", "lang en\nhost {{ hostname }}\n", &stranger())
+            .expect_err("refused");
+        assert!(error.refused);
+        assert_eq!(
+            error.to_string(),
+            "ks.cfg.j2:2:9: `hostname` needs the machine, but 192.168.4.77 holds no lease\n  \
+             hint: let ringboot give the addresses, or ask {% if mac is defined %} first"
+        );
+        for variable in ["mac", "mac_dashed", "uuid", "arch", "firmware", "hostname"] {
+            for usage in [
+                "{{ X }}",
+                "{{ X | upper }}",
+                "{% if X %}{% endif %}",
+                "{% set y = X %}{{ y }}",
+                "{{ 'a' ~ X }}",
+                "{{ X.y }}",
+            ] {
+                let source = usage.replace('X', variable);
+                let text = complaint(&source, &stranger());
+                assert!(
+                    text.contains(&format!("`{variable}` needs the machine")),
+                    "{source}: {text}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn b17_what_needs_no_machine_is_rendered_for_anybody() {
+        let source = "{{ http }}{% if mac is defined %} {{ mac }}{% endif %} {{ hostname | \
+                      default('new') }}";
+        assert_eq!(render("a.j2", source, &stranger()).unwrap(), "http://192.168.4.150 new");
+        assert_eq!(
+            render("a.j2", source, &known()).unwrap(),
+            "http://192.168.4.150 52:54:00:12:34:10 node1"
+        );
+    }
+
+    #[test]
+    fn b17_facts_that_a_known_machine_lacks_are_named_too() {
+        let bare = Machine { uuid: None, firmware: None, ..MACHINE };
+        let context = Context { machine: Some(&bare), ..stranger() };
+        assert!(complaint("{{ uuid }}", &context).contains("52:54:00:12:34:10 did not tell it"));
+        assert!(
+            complaint("{{ hostname }}", &context)
+                .contains("no hostname is reserved for 52:54:00:12:34:10")
+        );
+        let text = complaint("{{ subnet.netmask }}", &context);
+        assert!(
+            text.starts_with("ks.cfg.j2:1:4: 192.168.4.77 is in no configured subnet"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_not_blamed_on_the_machine() {
+        for context in [stranger(), known()] {
+            let error =
+                render("a.j2", "{% if mac is defined %}{% endif %}\n{{ hostnam }}", &context)
+                    .expect_err("unknown");
+            assert!(!error.refused);
+            assert!(error.to_string().starts_with(
+                "a.j2:2:4: there is no variable `hostnam`\n  hint: did you mean `hostname`? there \
+                 are: ip, server"
+            ));
+        }
+        let subnet = subnet();
+        let text = complaint("{{ subnet.routres }}", &Context { subnet: Some(&subnet), ..known() });
+        assert!(
+            text.starts_with("ks.cfg.j2:1:4: `subnet.routres` is undefined\n  hint: test it first"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_line_and_a_way_out() {
+        for (source, line, hint) in [
+            ("a\n{% if ip %}\nb\n", "ks.cfg.j2:", "needs its end"),
+            ("a\n{{ ip | uper }}", "ks.cfg.j2:2", "nothing of Ansible"),
+            ("{% include 'other' %}", "ks.cfg.j2:1", "stands alone"),
+            ("{% extends '/etc/passwd' %}", "ks.cfg.j2:1", "stands alone"),
+            ("{{ 1 / 0 }}", "ks.cfg.j2:1", "hint: "),
+        ] {
+            let text = complaint(source, &known());
+            assert!(text.starts_with(line) && text.contains(hint), "{source}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_template_ends_in_time_and_within_bounds() {
+        let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% set x = a + b %}{% \
+                       endfor %}{% endfor %}";
+        assert!(complaint(endless, &known()).contains("a loop that does not end"));
+        let wide = format!("{{% for i in range(99999) %}}{}{{% endfor %}}", "x".repeat(1000));
+        assert!(complaint(&wide, &known()).contains("more than 16777216 bytes"));
+        assert!(
+            complaint(&"x".repeat(SOURCE_MAX_BYTES + 1), &known()).contains("more than 1048576")
+        );
+        let deep = "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}";
+        assert!(complaint(deep, &known()).starts_with("ks.cfg.j2:1"));
+    }
+
+    #[test]
+    fn b21_nothing_is_escaped_and_the_last_line_keeps_its_end() {
+        let text = render("seed.xml.j2", "<a>{{ '<&>' }}</a>\n", &stranger()).unwrap();
+        assert_eq!(text, "<a><&></a>\n");
+    }
+
+    #[test]
+    fn a_long_chain_is_refused_with_its_line_before_it_is_compiled() {
+        let elifs = format!("a\n{{% if 0 %}}\n{}{{% endif %}}", "{% elif 0 %}\n".repeat(20_000));
+        let text = complaint(&elifs, &stranger());
+        let expected = "ks.cfg.j2:10003:4: the {% if %} has more than 10000 {% elif %}\n  hint: \
+                        put the values into a map";
+        assert!(text.starts_with(expected), "{text}");
+        assert_eq!(compile("ks.cfg.j2", &elifs).unwrap_err().to_string(), text);
+        let chain = format!("\n{{{{ ip{} }}}}", " ~ ip".repeat(20_000));
+        let text = complaint(&chain, &stranger());
+        assert!(
+            text.starts_with("ks.cfg.j2:2:") && text.contains("a chain of more than 10000"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn facts_and_complaints_are_the_same_in_another_process() {
+        let subnet = subnet();
+        for context in [stranger(), Context { subnet: Some(&subnet), ..known() }] {
+            let facts = Facts::of(&context);
+            let json = serde_json::to_string(&facts).unwrap();
+            assert_eq!(serde_json::from_str::<Facts>(&json).unwrap(), facts);
+        }
+        let error = render("a.j2", "{{ mac }}", &stranger()).unwrap_err();
+        let json = serde_json::to_string(&error).unwrap();
+        assert_eq!(serde_json::from_str::<TemplateError>(&json).unwrap(), error);
+        assert_eq!(
+            compile("a.j2", "{{ mac }}"),
+            Ok(()),
+            "who lacks what is no matter of the template"
+        );
+    }
+
+    #[test]
+    fn a_name_that_nobody_gives_is_an_error_wherever_it_stands() {
+        for (source, column, name) in [
+            ("{{ hostnam | default(\"x\") }}", 4, "hostnam"),
+            ("{% if hostnam is defined %}x{% endif %}", 7, "hostnam"),
+            ("{{ mac | default(hostnam) }}", 18, "hostnam"),
+            ("{{ mac | default(value=hostnam) }}", 24, "hostnam"),
+            ("{% set x = hostnam | default(1) %}{{ x }}", 12, "hostnam"),
+            ("{% for x in hostnam | default([]) %}{{ x }}{% endfor %}", 13, "hostnam"),
+            ("{% macro m(a) %}{{ a }}{{ ipp | default(1) }}{% endmacro %}{{ m(1) }}", 27, "ipp"),
+        ] {
+            for error in [
+                render("a.j2", source, &known()).unwrap_err(),
+                compile("a.j2", source).unwrap_err(),
+            ] {
+                let what = format!(
+                    "a.j2:1:{column}: there is no variable `{name}`\n  hint: did you mean `"
+                );
+                assert!(
+                    error.to_string().starts_with(&what) && !error.refused,
+                    "{source}: {error}"
+                );
+            }
+        }
+        for source in [
+            "{% set x = 1 %}{{ x }}{% set a, b = [1, 2] %}{{ a }}{{ b }}",
+            "{% for k, v in {\"a\": 1} | items %}{{ k }}{{ v }}{{ loop.index }}{% endfor %}",
+            "{% macro m(a, b=1, c=2) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(1) }}{% call m(1) \
+             %}x{% endcall %}",
+            "{% with x = 1, y = 2 %}{{ x }}{{ y }}{% endwith %}{% set ns = namespace(n=0) %}{% set \
+             ns.n = 1 %}{{ ns.n }}",
+            "{% if true %}{% set late = 1 %}{% endif %}{{ late }}{{ range(2) | list }}{{ dict(a=1) \
+             }}",
+            "{% set block %}x{% endset %}{{ block }}{% filter upper %}x{% endfilter %}{{ [1, 2] | \
+             map(\"string\") | list }}",
+            "{% block own %}{{ self.own is defined }}{% endblock %}{{ subnet.nothing is defined \
+             }}{% raw %}{{ nobody }}{% endraw %}",
+        ] {
+            assert_eq!(compile("a.j2", source), Ok(()), "{source}");
+        }
+    }
+
+    #[test]
+    fn every_documented_variable_is_there() {
+        let subnet = subnet();
+        let context = Context { subnet: Some(&subnet), ..known() };
+        for variable in VARIABLES {
+            assert!(
+                render("a.j2", &format!("{{{{ {variable} }}}}"), &context).is_ok(),
+                "{variable}"
+            );
+        }
+        assert_eq!(variables(&context).len(), VARIABLES.len());
+    }
+}

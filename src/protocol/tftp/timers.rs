@@ -1,0 +1,83 @@
+//! When each session wants to be woken: a heap that is told of every deadline but touched only when
+//! one moves nearer.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::{NEVER, Tick};
+
+/// One session's place in [`Timers`].
+///
+/// An ACK moves the deadline away thousands of times a second; the entry in the heap stays where it
+/// is, and is put right when it comes up. So a packet costs a comparison, and a transfer costs the
+/// heap about one entry a second.
+#[derive(Clone, Copy, Debug)]
+pub struct Alarm {
+    deadline: Tick,
+    /// The entry in the heap that counts; any other of this session is stale.
+    entry: Tick,
+}
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self { deadline: NEVER, entry: NEVER }
+    }
+}
+
+/// The deadlines of all sessions; `I` names one of them.
+#[derive(Debug)]
+pub struct Timers<I> {
+    heap: BinaryHeap<Reverse<(Tick, I)>>,
+}
+
+impl<I: Ord> Default for Timers<I> {
+    fn default() -> Self {
+        Self { heap: BinaryHeap::default() }
+    }
+}
+
+impl<I: Copy + Ord> Timers<I> {
+    /// Sets the deadline of session `id`.
+    pub fn set(&mut self, id: I, alarm: &mut Alarm, deadline: Tick) {
+        alarm.deadline = deadline;
+        if deadline < alarm.entry {
+            alarm.entry = deadline;
+            self.heap.push(Reverse((deadline, id)));
+        }
+    }
+
+    /// The next entry that has come up; hand it to [`Self::due`] if its session still lives.
+    pub fn pop(&mut self, now: Tick) -> Option<(Tick, I)> {
+        let Reverse(first) = self.heap.peek()?;
+        if first.0 > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(entry)| entry)
+    }
+
+    /// Is session `id` due, or was the entry stale? Puts it back if its deadline has moved away.
+    pub fn due(&mut self, entry: (Tick, I), alarm: &mut Alarm, now: Tick) -> bool {
+        let (tick, id) = entry;
+        if alarm.entry != tick {
+            return false;
+        }
+        alarm.entry = NEVER;
+        let deadline = alarm.deadline;
+        if deadline > now {
+            self.set(id, alarm, deadline);
+            return false;
+        }
+        true
+    }
+
+    /// A moment no later than the next deadline.
+    pub fn next(&self) -> Option<Tick> {
+        self.heap.peek().map(|Reverse((tick, _))| *tick)
+    }
+
+    /// Entries, stale ones included.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+}
