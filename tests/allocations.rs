@@ -15,9 +15,11 @@ use ringboot::engine::net::{self, Binding};
 use ringboot::images::{Images, Workers};
 use ringboot::observe::events;
 use ringboot::render::Renderer;
-use ringboot::serve::http::Drain;
+use ringboot::serve::core::CoreParts;
+use ringboot::serve::drain::Drain;
+use ringboot::serve::pulse::Pulse;
 use ringboot::serve::shelf::Names;
-use ringboot::serve::tftp::{Core, HttpBusy, TftpPlan, TftpSockets};
+use ringboot::serve::tftp::{HttpBusy, TftpCore, TftpPlan, TftpSockets};
 use ringboot::snapshot::{Published, Snapshot};
 use ringboot::tftp::options::OptionPolicy;
 use ringboot::tftp::table::Policy;
@@ -139,9 +141,14 @@ fn a_core_allocates_for_transfers_and_never_for_packets() {
         let (queue, printed) = events::queue();
         let reader = std::thread::spawn(move || printed.iter().count());
         let drain = Drain::default();
+        let parts = CoreParts {
+            datapath,
+            events: queue.clone(),
+            drain: drain.clone(),
+            pulse: Pulse::default(),
+        };
         let (core, bell) =
-            Core::new(datapath, sockets, &plan, &names, &queue, &drain, &HttpBusy::default())
-                .unwrap();
+            TftpCore::new(parts, sockets, &plan, &names, &HttpBusy::default()).unwrap();
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || {
             IS_COUNTED.set(true);

@@ -110,31 +110,20 @@ fn d07_mutated_messages_never_panic() {
 
 fn configuration() -> DhcpPolicy {
     let subnet = Subnet {
-        network: Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
         interface: Some("eth1".into()),
-        relay: false,
-        shared_network: None,
         mode: Mode::Server,
         clients: Clients::Any,
-        allow_other_servers: false,
-        conflict_detection: true,
         pools: vec![Pool {
             first: Ipv4Addr::new(192, 168, 4, 10),
             last: Ipv4Addr::new(192, 168, 4, 100),
         }],
-        reservations: Default::default(),
         routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
         domain_name: Some("itwish.cn".into()),
         domain_name_servers: vec![SERVER],
-        ntp_servers: Vec::new(),
         default_lease_time_s: 600,
         firmware_lease_time_s: 600,
         max_lease_time_s: 7200,
-        authoritative: false,
-        next_server: None,
-        install_by_default: false,
-        pxelinux_config: None,
-        pxelinux_prefix: None,
+        ..Subnet::new(Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 })
     };
     let boot = BootConfig {
         bios: Some("pxelinux.0".into()),

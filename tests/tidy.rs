@@ -5,7 +5,6 @@
 #[path = "tidy/imports.rs"]
 mod imports;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -55,40 +54,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "api", "control", "serve", "config", "guard", "store", "render", "engine", "images",
             "snapshot", "dhcp", "tftp", "http", "observe",
         ],
-    ),
-];
-
-/// Circles of imports between files that are still there, each with the reason why. A file that has
-/// left its circle leaves this list, and a circle that is gone takes its line along.
-const CIRCLES: &[(&[&str], &str)] = &[
-    (
-        &["src/config/file.rs", "src/config/reference.rs"],
-        "The reference is made of the file's keys, and an error of the file quotes the reference.",
-    ),
-    (
-        &[
-            "src/config/mod.rs",
-            "src/config/resolve/entries.rs",
-            "src/config/resolve/mod.rs",
-            "src/config/resolve/quirks.rs",
-            "src/config/resolve/subnets.rs",
-        ],
-        "The resolved configuration stands in the file that calls its making.",
-    ),
-    (
-        &[
-            "src/serve/http/answer.rs",
-            "src/serve/http/body.rs",
-            "src/serve/http/connection.rs",
-            "src/serve/http/journal.rs",
-            "src/serve/http/mod.rs",
-        ],
-        "`Running` of one thread over several files, with the words that they share in its own \
-         file.",
-    ),
-    (
-        &["src/serve/tftp/journal.rs", "src/serve/tftp/lookup.rs", "src/serve/tftp/mod.rs"],
-        "The same of the TFTP thread.",
     ),
 ];
 
@@ -184,24 +149,12 @@ fn files_have_no_circle_of_imports() {
         .collect();
     assert!(sources.len() > 300, "{}", sources.len());
     let found = circles(&sources, CRATES);
-    let mut wrong = Vec::new();
-    for circle in &found {
-        let is_known = |(files, _): &(&[&str], &str)| {
-            circle.files.iter().all(|file| files.contains(&file.as_str()))
-        };
-        if !CIRCLES.iter().any(is_known) {
-            wrong.push(format!(
-                "a circle of files that import from each other:\n  {}",
-                circle.ties.join("\n  ")
-            ));
-        }
-    }
-    let still: BTreeSet<&str> =
-        found.iter().flat_map(|circle| &circle.files).map(String::as_str).collect();
-    for file in CIRCLES.iter().flat_map(|(files, _)| *files).filter(|file| !still.contains(*file)) {
-        wrong.push(format!("{file} is in no circle any more: take it off the list CIRCLES"));
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let wrong: Vec<String> = found.iter().map(|circle| circle.ties.join("\n  ")).collect();
+    assert!(
+        wrong.is_empty(),
+        "circles of files that import from each other:\n  {}",
+        wrong.join("\n\n  ")
+    );
 }
 
 fn circle_of(sources: &[(&str, &str)]) -> Vec<Vec<String>> {

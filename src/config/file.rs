@@ -249,8 +249,8 @@ tables! {
     }
 }
 
-/// The kind of a key's value.
-pub(super) fn kind(table: &str, key: &str) -> &'static str {
+/// The kind of a key's value: "text", "number", "list of texts", ...
+pub fn kind_of(table: &str, key: &str) -> &'static str {
     let known = TABLES.iter().find(|(name, ..)| *name == table);
     let place = |keys: &[&str]| keys.iter().position(|known| *known == key);
     known.and_then(|(_, keys, kinds)| kinds.get(place(keys)?)).copied().unwrap_or("unknown")

@@ -1,7 +1,7 @@
 //! Between TFTP and what is known of a machine's firmware: a limit becomes options, the end of a
 //! transfer becomes a lesson.
 
-use super::tftp::End;
+use super::tftp::EndedTransfer;
 use crate::boot::quirks::{self, Allowance, Attempt};
 use crate::model::machine::Firmware;
 use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
@@ -23,7 +23,7 @@ pub(super) fn restricted(options: OptionPolicy, allowance: Allowance) -> OptionP
 }
 
 /// What the end of a transfer says of the firmware; None = nothing.
-pub(super) fn attempt(class: Option<Firmware>, name: &str, end: &End) -> Option<Attempt> {
+pub(super) fn attempt(class: Option<Firmware>, name: &str, end: &EndedTransfer) -> Option<Attempt> {
     let terms = end.terms?;
     let tally = end.tally;
     let how = match end.outcome {

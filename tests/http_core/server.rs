@@ -12,7 +12,10 @@ use ringboot::engine::mailbox::Bell;
 use ringboot::engine::net;
 use ringboot::images::{Images, Workers};
 use ringboot::observe::events::{Event, queue};
-use ringboot::serve::http::{Core, Drain, HttpCounters, HttpPlan};
+use ringboot::serve::core::{CoreError, CoreParts};
+use ringboot::serve::drain::Drain;
+use ringboot::serve::http::{HttpCore, HttpCounters, HttpPlan};
+use ringboot::serve::pulse::Pulse;
 use ringboot::serve::shelf::Names;
 use ringboot::snapshot::{Published, Snapshot};
 use ringboot::render::Renderer;
@@ -30,7 +33,7 @@ pub(crate) struct Server {
     root: tempfile::TempDir,
     drain: Drain,
     bell: Bell,
-    thread: Option<JoinHandle<Result<(), String>>>,
+    thread: Option<JoinHandle<Result<(), CoreError>>>,
 }
 
 impl Server {
@@ -53,15 +56,13 @@ impl Server {
         let [v4, v6] = [0, 1].map(|n: usize| listeners[n].local_addr().unwrap());
         let (sender, events) = queue();
         let drain = Drain::default();
-        let (core, bell) = Core::new(
-            listeners.into(),
-            &plan,
-            &names,
-            &sender,
-            &drain,
-            &Arc::default(),
-            super::DATAPATH,
-        )
+        let parts = CoreParts {
+            datapath: super::DATAPATH,
+            events: sender,
+            drain: drain.clone(),
+            pulse: Pulse::default(),
+        };
+        let (core, bell) = HttpCore::new(parts, listeners.into(), &plan, &names, &Arc::default())
         .unwrap();
         let counters = core.counters();
         let (ready, is_ready) = channel();
@@ -89,7 +90,7 @@ impl Server {
     }
 
     /// Ends the server as SIGTERM does, and says how its thread ended.
-    pub(crate) fn stop(&mut self) -> Result<(), String> {
+    pub(crate) fn stop(&mut self) -> Result<(), CoreError> {
         self.order_stop();
         self.thread.take().map_or(Ok(()), |thread| thread.join().expect("the core panicked"))
     }

@@ -1,7 +1,7 @@
 //! `[menu]` and `[[menu.entry]]`: texts that every loader can print, paths that it can ask for,
 //! names that exist.
 
-use super::number;
+use super::values::read_number;
 use crate::boot::menu::{self, Entry, LOCAL_LABEL, Menu};
 use crate::config::file::{self, At, Seconds};
 use crate::config::problem::Complaints;
@@ -13,31 +13,41 @@ const TIMEOUT_MAX_S: u64 = 3_599;
 const TIMEOUT_S: u32 = 10;
 const TITLE: &str = "Boot menu";
 
-pub(super) fn menu(written: file::Menu, complaints: &mut Complaints<'_>) -> Menu {
+pub(super) fn resolve_menu(written: file::Menu, complaints: &mut Complaints<'_>) -> Menu {
     let mut entries: Vec<Entry> = Vec::new();
     for one in written.entry.unwrap_or_default() {
-        if let Some(entry) = entry(one, &entries, complaints) {
+        if let Some(entry) = resolve_entry(one, &entries, complaints) {
             entries.push(entry);
         }
     }
-    let default = written.default.as_ref().and_then(|at| default_entry(at, &entries, complaints));
+    let default =
+        written.default.as_ref().and_then(|at| find_default_entry(at, &entries, complaints));
     Menu {
         title: written.title.map_or_else(
             || TITLE.to_owned(),
-            |at| text(at, menu::title_fault, "title", complaints),
+            |at| check_text(at, menu::title_fault, "title", complaints),
         ),
         default,
-        timeout_s: written.timeout.and_then(|at| timeout(&at, complaints)).unwrap_or(TIMEOUT_S),
+        timeout_s: written
+            .timeout
+            .and_then(|at| read_timeout(&at, complaints))
+            .unwrap_or(TIMEOUT_S),
         background: written
             .background
-            .map(|at| text(at, menu::path_fault, "background", complaints)),
-        display: written.display.map(|at| text(at, menu::path_fault, "display", complaints)),
-        console: written.console.map(|at| text(at, menu::console_fault, "console", complaints)),
+            .map(|at| check_text(at, menu::path_fault, "background", complaints)),
+        display: written.display.map(|at| check_text(at, menu::path_fault, "display", complaints)),
+        console: written
+            .console
+            .map(|at| check_text(at, menu::console_fault, "console", complaints)),
         entries,
     }
 }
 
-fn entry(written: file::Entry, before: &[Entry], complaints: &mut Complaints<'_>) -> Option<Entry> {
+fn resolve_entry(
+    written: file::Entry,
+    before: &[Entry],
+    complaints: &mut Complaints<'_>,
+) -> Option<Entry> {
     let mut required = |at: Option<At<String>>, key: &str, example: &str| {
         if at.is_none() {
             complaints.add(
@@ -64,10 +74,10 @@ fn entry(written: file::Entry, before: &[Entry], complaints: &mut Complaints<'_>
             "that entry is in every menu by itself: remove this one or rename it",
         );
     }
-    let label = text(label, menu::label_fault, "label", complaints);
+    let label = check_text(label, menu::label_fault, "label", complaints);
     let title = written
         .title
-        .map_or_else(|| label.clone(), |at| text(at, menu::title_fault, "title", complaints));
+        .map_or_else(|| label.clone(), |at| check_text(at, menu::title_fault, "title", complaints));
     let initrds = written.initrd.map(|list| list.0).unwrap_or_default();
     if let Some(extra) = initrds.get(menu::INITRDS_MAX) {
         let hint = "join some: initrds are cpio archives, and `cat` makes one of several";
@@ -75,19 +85,19 @@ fn entry(written: file::Entry, before: &[Entry], complaints: &mut Complaints<'_>
     }
     let initrds = initrds
         .into_iter()
-        .map(|at| text(at, menu::location_fault, "initrd", complaints))
+        .map(|at| check_text(at, menu::location_fault, "initrd", complaints))
         .collect();
     let arguments = written
         .arguments
-        .map(|at| text(at, menu::arguments_fault, "arguments", complaints))
+        .map(|at| check_text(at, menu::arguments_fault, "arguments", complaints))
         .unwrap_or_default();
-    let kernel = text(kernel?, menu::location_fault, "kernel", complaints);
+    let kernel = check_text(kernel?, menu::location_fault, "kernel", complaints);
     Some(Entry { label, title, kernel, initrds, arguments })
 }
 
 /// Some only for an entry of the operator's own: booting the disk is the default without being
 /// named.
-fn default_entry(
+fn find_default_entry(
     at: &At<String>,
     entries: &[Entry],
     complaints: &mut Complaints<'_>,
@@ -108,12 +118,12 @@ fn default_entry(
     Some(label.clone())
 }
 
-fn timeout(at: &At<Seconds>, complaints: &mut Complaints<'_>) -> Option<u32> {
-    number(&At::new(at.span(), at.get_ref().0), "timeout", 0..=TIMEOUT_MAX_S, complaints)
+fn read_timeout(at: &At<Seconds>, complaints: &mut Complaints<'_>) -> Option<u32> {
+    read_number(&At::new(at.span(), at.get_ref().0), "timeout", 0..=TIMEOUT_MAX_S, complaints)
 }
 
 /// A text that goes into a menu, if nothing is at fault with it.
-fn text(
+fn check_text(
     at: At<String>,
     fault: fn(&str) -> Option<&'static str>,
     key: &str,

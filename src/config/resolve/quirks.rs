@@ -3,7 +3,7 @@
 
 use std::num::NonZeroU64;
 
-use super::number;
+use super::values::read_number;
 use crate::boot::quirks::{Allowance, Fixed, NoSubject, Subject, class_named, oui_named};
 use crate::config::file::{self, At};
 use crate::config::problem::Complaints;
@@ -11,11 +11,14 @@ use crate::config::problem::Complaints;
 /// Octets a second: a kilobit to ten gigabit.
 const HTTP_RATE_RANGE: std::ops::RangeInclusive<u64> = 125..=1_250_000_000;
 
-pub(super) fn quirks(written: Vec<file::Quirk>, complaints: &mut Complaints<'_>) -> Vec<Fixed> {
+pub(super) fn resolve_quirks(
+    written: Vec<file::Quirk>,
+    complaints: &mut Complaints<'_>,
+) -> Vec<Fixed> {
     let mut fixed: Vec<Fixed> = Vec::new();
     for one in written {
         let span = one.span.clone();
-        let Some(quirk) = quirk(one, complaints) else { continue };
+        let Some(quirk) = resolve_quirk(one, complaints) else { continue };
         if fixed.iter().any(|before| before.subject == quirk.subject) {
             let hint = "write all limits of one machine, maker or class into one [[quirk]]";
             complaints.add(&span, format!("{} has a [[quirk]] already", quirk.subject), hint);
@@ -25,20 +28,21 @@ pub(super) fn quirks(written: Vec<file::Quirk>, complaints: &mut Complaints<'_>)
     fixed
 }
 
-fn quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<Fixed> {
+fn resolve_quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<Fixed> {
     let file::Quirk { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
         written;
     let allowance = Allowance {
-        window: windowsize_max.and_then(|at| number(&at, "windowsize-max", 1..=65_535, complaints)),
-        blksize: blksize_max.and_then(|at| number(&at, "blksize-max", 8..=65_464, complaints)),
-        http_rate: http_rate.and_then(|at| self::http_rate(&at, "http-rate", complaints)),
+        window: windowsize_max
+            .and_then(|at| read_number(&at, "windowsize-max", 1..=65_535, complaints)),
+        blksize: blksize_max.and_then(|at| read_number(&at, "blksize-max", 8..=65_464, complaints)),
+        http_rate: http_rate.and_then(|at| read_http_rate(&at, "http-rate", complaints)),
     };
     if allowance.is_empty() {
         let hint = "give `windowsize-max`, `blksize-max` or `http-rate`";
         complaints.add(&span, "this quirk says for whom, but not what", hint);
     }
-    let named: Vec<(At<String>, Reader)> = [
-        (mac, machine as Reader),
+    let named: Vec<(At<String>, SubjectReader)> = [
+        (mac, read_machine as SubjectReader),
         (oui, |text| oui_named(text).map(Subject::Oui)),
         (vendor_class, |text| class_named(text).map(Subject::Class)),
     ]
@@ -62,17 +66,17 @@ fn quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<Fixed>
 }
 
 /// Octets a second on one HTTP connection.
-pub(super) fn http_rate(
+pub(super) fn read_http_rate(
     at: &At<u64>,
     key: &str,
     complaints: &mut Complaints<'_>,
 ) -> Option<NonZeroU64> {
-    number::<u64>(at, key, HTTP_RATE_RANGE, complaints).and_then(NonZeroU64::new)
+    read_number::<u64>(at, key, HTTP_RATE_RANGE, complaints).and_then(NonZeroU64::new)
 }
 
 /// What a text names, if it is of the kind that its key asks for.
-type Reader = fn(&str) -> Option<Subject>;
+type SubjectReader = fn(&str) -> Option<Subject>;
 
-fn machine(text: &str) -> Option<Subject> {
+fn read_machine(text: &str) -> Option<Subject> {
     text.parse().ok().map(Subject::Machine)
 }

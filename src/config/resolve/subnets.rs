@@ -6,19 +6,17 @@ use std::hash::Hash;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use super::{DHCP_PORT, number, one_of, parsed};
+use super::values::{parse_text, read_number, refuse_unknown_word};
 use crate::boot::menu;
-use crate::config::Dhcp;
 use crate::config::file::{self, At, Seconds};
 use crate::config::problem::Complaints;
-use crate::dhcp::limits::{FIRMWARE_LEASE_S, POOL_ADDRESSES_MAX};
+use crate::config::settings::Dhcp;
+use crate::dhcp::limits::POOL_ADDRESSES_MAX;
 use crate::dhcp::subnet::{Clients, Mode, Pool, Reservation, Subnet};
 use crate::model::machine::Mac;
 use crate::model::network::Network;
 
-/// dhcpd's own defaults where a subnet says nothing: 12 hours and 1 day.
-const DEFAULT_LEASE_TIME_S: u32 = 12 * 60 * 60;
-const MAX_LEASE_TIME_S: u32 = 24 * 60 * 60;
+const DHCP_PORT: u16 = 67;
 /// Below a minute renewals outnumber boots; 0xffff_ffff on the wire would mean for ever.
 const LEASE_TIME_S: std::ops::RangeInclusive<u64> = 60..=365 * 24 * 60 * 60;
 /// `IFNAMSIZ` less its NUL.
@@ -27,30 +25,34 @@ const INTERFACE_MAX_BYTES: usize = 15;
 const NAME_MAX_BYTES: usize = 253;
 
 /// All subnets, with what can only be seen when they stand side by side.
-pub(super) fn subnets(written: &[file::Subnet], complaints: &mut Complaints<'_>) -> Vec<Subnet> {
+pub(super) fn resolve_subnets(
+    written: &[file::Subnet],
+    complaints: &mut Complaints<'_>,
+) -> Vec<Subnet> {
     let mut subnets: Vec<(Range<usize>, Subnet)> = Vec::new();
     for one in written {
-        let Some(subnet) = subnet(one, complaints) else { continue };
-        subnets.push((place(one), subnet));
+        let Some(subnet) = resolve_subnet(one, complaints) else { continue };
+        subnets.push((span_of(one), subnet));
     }
     let ranges: Vec<(Ipv4Addr, Ipv4Addr)> = subnets
         .iter()
         .map(|(_, subnet)| (subnet.network.address, subnet.network.broadcast()))
         .collect();
-    for (index, before) in overlaps(&ranges) {
+    for (index, before) in find_overlaps(&ranges) {
         let ((span, subnet), (first, other)) = (&subnets[index], &subnets[before]);
-        let (theirs, line) = (show(other.network), complaints.line_of(first));
-        let what = format!("subnet {} overlaps subnet {theirs} of {line}", show(subnet.network));
+        let (theirs, line) = (show_network(other.network), complaints.line_of(first));
+        let what =
+            format!("subnet {} overlaps subnet {theirs} of {line}", show_network(subnet.network));
         complaints.add(span, what, "an address belongs to one subnet: make one of them smaller");
     }
-    one_place_per_machine(written, complaints);
-    not_too_many(&subnets, complaints);
+    check_reservations(written, complaints);
+    check_pool_addresses(&subnets, complaints);
     subnets.into_iter().map(|(_, subnet)| subnet).collect()
 }
 
 /// Pairs of ranges that share an address, the later one of the file first, in the order of the
 /// file. Not every pair: each that overlaps is in one.
-fn overlaps(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<(usize, usize)> {
+fn find_overlaps(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<(usize, usize)> {
     let mut sorted: Vec<usize> = (0..ranges.len()).collect();
     sorted.sort_by_key(|index| (ranges[*index].0, std::cmp::Reverse(ranges[*index].1), *index));
     let mut found = Vec::new();
@@ -71,7 +73,7 @@ fn overlaps(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<(usize, usize)> {
 }
 
 /// Pools of more addresses than a /8 has are a slip, or a machine that runs out of memory.
-fn not_too_many(subnets: &[(Range<usize>, Subnet)], complaints: &mut Complaints<'_>) {
+fn check_pool_addresses(subnets: &[(Range<usize>, Subnet)], complaints: &mut Complaints<'_>) {
     let mut sum = 0;
     for (span, subnet) in subnets {
         let before = sum;
@@ -79,7 +81,7 @@ fn not_too_many(subnets: &[(Range<usize>, Subnet)], complaints: &mut Complaints<
         if before <= POOL_ADDRESSES_MAX && sum > POOL_ADDRESSES_MAX {
             let what = format!(
                 "with the pools of subnet {} there are {sum} addresses to give",
-                show(subnet.network)
+                show_network(subnet.network)
             );
             complaints.add(
                 span,
@@ -91,35 +93,35 @@ fn not_too_many(subnets: &[(Range<usize>, Subnet)], complaints: &mut Complaints<
 }
 
 /// Where each subnet stands.
-pub(super) fn places(
+pub(super) fn place_subnets(
     written: &[file::Subnet],
     complaints: &Complaints<'_>,
 ) -> Vec<(Network, String)> {
     let network = |one: &file::Subnet| one.subnet.as_ref()?.get_ref().parse().ok();
     written
         .iter()
-        .filter_map(|one| Some((network(one)?, complaints.place_of(&place(one)))))
+        .filter_map(|one| Some((network(one)?, complaints.place_of(&span_of(one)))))
         .collect()
 }
 
-fn place(written: &file::Subnet) -> Range<usize> {
+fn span_of(written: &file::Subnet) -> Range<usize> {
     written.subnet.as_ref().map_or(written.span.clone(), At::span)
 }
 
 /// Where DHCP is listened for: the interfaces of served subnets, those of `[server]` for relays, or
 /// one address.
-pub(super) fn listeners(
+pub(super) fn resolve_listeners(
     written: &file::Dhcp,
     server: &file::Server,
     subnets: &[Subnet],
     complaints: &mut Complaints<'_>,
 ) -> Dhcp {
     let allowed: Vec<String> =
-        server.interfaces.iter().flatten().map(|name| interface(name, complaints)).collect();
+        server.interfaces.iter().flatten().map(|name| read_interface(name, complaints)).collect();
     let address = written
         .listen_address
         .as_ref()
-        .and_then(|text| parsed(text, "an IPv4 address", complaints));
+        .and_then(|text| parse_text(text, "an IPv4 address", complaints));
     let served: Vec<&Subnet> =
         subnets.iter().filter(|subnet| subnet.mode == Mode::Server).collect();
     let mut interfaces: Vec<String> = Vec::new();
@@ -154,7 +156,7 @@ pub(super) fn listeners(
     let port = written
         .listen_port
         .as_ref()
-        .and_then(|at| number(at, "listen-port", 1..=65_535, complaints));
+        .and_then(|at| read_number(at, "listen-port", 1..=65_535, complaints));
     Dhcp {
         interfaces: if address.is_some() { Vec::new() } else { interfaces },
         listen_address: address.filter(|_| !served.is_empty()),
@@ -163,8 +165,8 @@ pub(super) fn listeners(
 }
 
 /// `192.168.4.0/24`, without host bits.
-pub(super) fn network(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Network> {
-    let written = match written_network(text.get_ref()) {
+pub(super) fn read_network(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Network> {
+    let written = match parse_network(text.get_ref()) {
         Ok(written) => written,
         Err(why) => {
             let what = format!("{:?} is not a network{why}", text.get_ref());
@@ -180,13 +182,13 @@ pub(super) fn network(text: &At<String>, complaints: &mut Complaints<'_>) -> Opt
     let network = Network { address, ..written };
     if network != written {
         let what = format!("{} has bits set outside its prefix", text.get_ref());
-        complaints.add(&text.span(), what, format!("the network is {}", show(network)));
+        complaints.add(&text.span(), what, format!("the network is {}", show_network(network)));
     }
     Some(network)
 }
 
 /// The error says which half is wrong, where there are two.
-fn written_network(text: &str) -> Result<Network, String> {
+fn parse_network(text: &str) -> Result<Network, String> {
     let (address, prefix) = text.split_once('/').ok_or_else(String::new)?;
     let address = address.parse().map_err(|_| format!(": {address:?} is no IPv4 address"))?;
     let length = prefix.parse::<u8>().ok().filter(|length| *length <= 32);
@@ -194,9 +196,9 @@ fn written_network(text: &str) -> Result<Network, String> {
     Ok(Network { address, prefix })
 }
 
-fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Subnet> {
-    let relay = written.relay.as_ref().is_some_and(|at| *at.get_ref());
-    let mode = mode(written, complaints);
+fn resolve_subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Subnet> {
+    let mode = read_mode(written, complaints);
+    let relay = is_set(&written.relay, false);
     if written.interface.is_none() && !relay && mode == Mode::Server {
         let hint = "name the interface (interface = \"eth0\"), or say that relays bring the \
                     requests (relay = true)";
@@ -214,7 +216,7 @@ fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Sub
         );
         return None;
     };
-    let network = network(text, complaints)?;
+    let network = read_network(text, complaints)?;
     if let Some(name) = written.shared_network.as_ref().filter(|_| !relay) {
         let hint = "the subnets of one interface share it without a word: leave this out";
         complaints.add(
@@ -223,46 +225,48 @@ fn subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Sub
             hint,
         );
     }
-    let (default_lease_time_s, max_lease_time_s) = lease_times(written, complaints);
-    let is_said = written.default_lease_time.is_some();
-    let firmware_lease_time_s =
-        if is_said { default_lease_time_s } else { FIRMWARE_LEASE_S.min(max_lease_time_s) };
+    // A key that is not written keeps the default that tests of other rooms have too.
+    let plain = Subnet::new(network);
     Some(Subnet {
-        network,
-        interface: written.interface.as_ref().map(|name| interface(name, complaints)),
+        interface: written.interface.as_ref().map(|name| read_interface(name, complaints)),
         relay,
         shared_network: written.shared_network.as_ref().map(|name| name.get_ref().clone()),
         mode,
-        clients: clients(written, complaints),
-        allow_other_servers: written.allow_other_servers.as_ref().is_some_and(|at| *at.get_ref()),
-        conflict_detection: written.conflict_detection.as_ref().is_none_or(|at| *at.get_ref()),
-        pools: pools(written, network, complaints),
-        reservations: reservations(written, network, complaints).into(),
-        routers: inside(written.routers.as_deref(), network, "router", complaints),
-        domain_name: written.domain_name.as_ref().map(|name| dns_name(name, complaints)),
-        domain_name_servers: addresses(written.domain_name_servers.as_deref(), complaints),
-        ntp_servers: addresses(written.ntp_servers.as_deref(), complaints),
-        default_lease_time_s,
-        firmware_lease_time_s,
-        max_lease_time_s,
-        authoritative: written.authoritative.as_ref().is_some_and(|at| *at.get_ref()),
+        clients: read_clients(written, complaints),
+        allow_other_servers: is_set(&written.allow_other_servers, plain.allow_other_servers),
+        conflict_detection: is_set(&written.conflict_detection, plain.conflict_detection),
+        pools: read_pools(written, network, complaints),
+        reservations: read_reservations(written, network, complaints).into(),
+        routers: read_inside_addresses(written.routers.as_deref(), network, "router", complaints),
+        domain_name: written.domain_name.as_ref().map(|name| read_dns_name(name, complaints)),
+        domain_name_servers: read_addresses(written.domain_name_servers.as_deref(), complaints),
+        ntp_servers: read_addresses(written.ntp_servers.as_deref(), complaints),
+        authoritative: is_set(&written.authoritative, plain.authoritative),
         next_server: written
             .next_server
             .as_ref()
-            .and_then(|text| parsed(text, "an IPv4 address", complaints)),
-        install_by_default: written.install_by_default.as_ref().is_some_and(|at| *at.get_ref()),
-        pxelinux_config: written.pxelinux_config.as_ref().map(|text| location(text, complaints)),
-        pxelinux_prefix: written.pxelinux_prefix.as_ref().map(|text| prefix(text, complaints)),
+            .and_then(|text| parse_text(text, "an IPv4 address", complaints)),
+        install_by_default: is_set(&written.install_by_default, plain.install_by_default),
+        pxelinux_config: written
+            .pxelinux_config
+            .as_ref()
+            .map(|text| read_location(text, complaints)),
+        pxelinux_prefix: written.pxelinux_prefix.as_ref().map(|text| read_prefix(text, complaints)),
+        ..with_lease_times(plain, written, complaints)
     })
 }
 
+fn is_set(written: &Option<At<bool>>, default: bool) -> bool {
+    written.as_ref().map_or(default, |at| *at.get_ref())
+}
+
 /// Said aloud, never assumed: a second DHCP server on a segment does harm.
-fn mode(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Mode {
+fn read_mode(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Mode {
     match written.mode.as_ref().map(|at| (at, at.get_ref().as_str())) {
         Some((_, "server")) => Mode::Server,
         Some((_, "off")) => Mode::Off,
         Some((at, other)) => {
-            one_of(other, &at.span(), "mode", &["server", "off"], complaints);
+            refuse_unknown_word(other, &at.span(), "mode", &["server", "off"], complaints);
             Mode::Off
         }
         None => {
@@ -274,46 +278,71 @@ fn mode(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Mode {
     }
 }
 
-fn clients(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Clients {
+fn read_clients(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Clients {
     match written.clients.as_ref().map(|at| (at, at.get_ref().as_str())) {
         None | Some((_, "pxe")) => Clients::Pxe,
         Some((_, "known")) => Clients::Known,
         Some((_, "any")) => Clients::Any,
         Some((at, other)) => {
-            one_of(other, &at.span(), "kind of clients", &["pxe", "known", "any"], complaints);
+            refuse_unknown_word(
+                other,
+                &at.span(),
+                "kind of clients",
+                &["pxe", "known", "any"],
+                complaints,
+            );
             Clients::Known
         }
     }
 }
 
-fn lease_times(written: &file::Subnet, complaints: &mut Complaints<'_>) -> (u32, u32) {
+/// Takes over the lease times of the file. One that is not written follows the other where the
+/// defaults would contradict it.
+fn with_lease_times(
+    plain: Subnet,
+    written: &file::Subnet,
+    complaints: &mut Complaints<'_>,
+) -> Subnet {
     let mut seconds = |at: &Option<At<Seconds>>, key| {
         let at = at.as_ref()?;
-        number::<u32>(&At::new(at.span(), at.get_ref().0), key, LEASE_TIME_S, complaints)
+        read_number::<u32>(&At::new(at.span(), at.get_ref().0), key, LEASE_TIME_S, complaints)
     };
     let default = seconds(&written.default_lease_time, "default-lease-time");
     let max = seconds(&written.max_lease_time, "max-lease-time");
-    let (default, max) = match (default, max) {
+    let (default_lease_time_s, max_lease_time_s) = match (default, max) {
         (Some(default), Some(max)) => (default, max),
-        (Some(default), None) => (default, default.max(MAX_LEASE_TIME_S)),
-        (None, Some(max)) => (max.min(DEFAULT_LEASE_TIME_S), max),
-        (None, None) => (DEFAULT_LEASE_TIME_S, MAX_LEASE_TIME_S),
+        (Some(default), None) => (default, default.max(plain.max_lease_time_s)),
+        (None, Some(max)) => (max.min(plain.default_lease_time_s), max),
+        (None, None) => (plain.default_lease_time_s, plain.max_lease_time_s),
     };
-    if let (true, Some(at)) = (default > max, &written.default_lease_time) {
-        let what = format!("default-lease-time {default} s is longer than max-lease-time {max} s");
+    if let (true, Some(at)) = (default_lease_time_s > max_lease_time_s, &written.default_lease_time)
+    {
+        let what = format!(
+            "default-lease-time {default_lease_time_s} s is longer than max-lease-time \
+             {max_lease_time_s} s"
+        );
         complaints.add(&at.span(), what, "lower the one or raise the other");
     }
-    (default, max)
+    // A time that the operator has written is meant for firmware too.
+    let firmware_lease_time_s = match &written.default_lease_time {
+        Some(_) => default_lease_time_s,
+        None => plain.firmware_lease_time_s.min(max_lease_time_s),
+    };
+    Subnet { default_lease_time_s, firmware_lease_time_s, max_lease_time_s, ..plain }
 }
 
-fn pools(written: &file::Subnet, network: Network, complaints: &mut Complaints<'_>) -> Vec<Pool> {
+fn read_pools(
+    written: &file::Subnet,
+    network: Network,
+    complaints: &mut Complaints<'_>,
+) -> Vec<Pool> {
     let (mut pools, mut spans): (Vec<Pool>, Vec<Range<usize>>) = (Vec::new(), Vec::new());
     for text in written.pools.iter().flatten() {
-        let Some(pool) = pool(text, complaints) else { continue };
+        let Some(pool) = read_pool(text, complaints) else { continue };
         let shown = format!("{}-{}", pool.first, pool.last);
         if !network.contains(pool.first) || !network.contains(pool.last) {
-            let what = format!("pool {shown} is outside subnet {}", show(network));
-            let (first, last) = usable(network);
+            let what = format!("pool {shown} is outside subnet {}", show_network(network));
+            let (first, last) = usable_range(network);
             complaints.add(
                 &text.span(),
                 what,
@@ -324,7 +353,7 @@ fn pools(written: &file::Subnet, network: Network, complaints: &mut Complaints<'
         {
             let what =
                 format!("pool {shown} holds the address of the network or its broadcast address");
-            let (first, last) = usable(network);
+            let (first, last) = usable_range(network);
             complaints.add(
                 &text.span(),
                 what,
@@ -336,7 +365,7 @@ fn pools(written: &file::Subnet, network: Network, complaints: &mut Complaints<'
     }
     let ranges: Vec<(Ipv4Addr, Ipv4Addr)> =
         pools.iter().map(|pool| (pool.first, pool.last)).collect();
-    for (index, before) in overlaps(&ranges) {
+    for (index, before) in find_overlaps(&ranges) {
         let (pool, other) = (pools[index], pools[before]);
         let what = format!(
             "pool {}-{} overlaps pool {}-{}",
@@ -347,8 +376,8 @@ fn pools(written: &file::Subnet, network: Network, complaints: &mut Complaints<'
     pools
 }
 
-fn pool(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Pool> {
-    match written_pool(text.get_ref()) {
+fn read_pool(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Pool> {
+    match parse_pool(text.get_ref()) {
         Ok(pool) if pool.first > pool.last => {
             let what = format!("pool {} runs backwards", text.get_ref());
             complaints.add(&text.span(), what, format!("write \"{}-{}\"", pool.last, pool.first));
@@ -368,7 +397,7 @@ fn pool(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Pool> {
 }
 
 /// The error says which half is wrong, where there are two.
-fn written_pool(text: &str) -> Result<Pool, String> {
+fn parse_pool(text: &str) -> Result<Pool, String> {
     let (first, last) = text.split_once('-').ok_or_else(String::new)?;
     let end = |text: &str| {
         text.trim().parse().map_err(|_| format!(": {:?} is no IPv4 address", text.trim()))
@@ -376,7 +405,7 @@ fn written_pool(text: &str) -> Result<Pool, String> {
     Ok(Pool { first: end(first)?, last: end(last)? })
 }
 
-fn reservations(
+fn read_reservations(
     written: &file::Subnet,
     network: Network,
     complaints: &mut Complaints<'_>,
@@ -384,26 +413,28 @@ fn reservations(
     let mut reservations: Vec<Reservation> = Vec::new();
     for host in written.host.iter().flatten() {
         let mac: Option<Mac> = match &host.mac {
-            Some(text) => parsed(text, "a hardware address", complaints),
-            None => missing(host, "mac", "mac = \"52:54:00:12:34:10\"", complaints),
+            Some(text) => parse_text(text, "a hardware address", complaints),
+            None => refuse_missing(host, "mac", "mac = \"52:54:00:12:34:10\"", complaints),
         };
         let address: Option<Ipv4Addr> = match &host.address {
-            Some(text) => parsed(text, "an IPv4 address", complaints),
-            None => missing(
+            Some(text) => parse_text(text, "an IPv4 address", complaints),
+            None => refuse_missing(
                 host,
                 "address",
-                &format!("address = \"{}\"", usable(network).0),
+                &format!("address = \"{}\"", usable_range(network).0),
                 complaints,
             ),
         };
-        let hostname = host.hostname.as_ref().map(|name| dns_name(name, complaints));
+        let hostname = host.hostname.as_ref().map(|name| read_dns_name(name, complaints));
         if let (Some(address), Some(text)) = (address, &host.address) {
             let reserved = network.prefix < 31
                 && (address == network.address || address == network.broadcast());
             if !network.contains(address) || reserved {
-                let what =
-                    format!("{address} is no address for a machine in subnet {}", show(network));
-                let (first, last) = usable(network);
+                let what = format!(
+                    "{address} is no address for a machine in subnet {}",
+                    show_network(network)
+                );
+                let (first, last) = usable_range(network);
                 complaints.add(
                     &text.span(),
                     what,
@@ -418,7 +449,7 @@ fn reservations(
     reservations
 }
 
-fn missing<T>(
+fn refuse_missing<T>(
     host: &file::Host,
     key: &str,
     example: &str,
@@ -429,7 +460,7 @@ fn missing<T>(
 }
 
 /// No two reservations of the file share a hardware address within a subnet, or an address at all.
-fn one_place_per_machine(written: &[file::Subnet], complaints: &mut Complaints<'_>) {
+fn check_reservations(written: &[file::Subnet], complaints: &mut Complaints<'_>) {
     let mut addresses: HashMap<Ipv4Addr, Range<usize>> = HashMap::new();
     for subnet in written {
         let mut macs: HashMap<Mac, Range<usize>> = HashMap::new();
@@ -437,12 +468,18 @@ fn one_place_per_machine(written: &[file::Subnet], complaints: &mut Complaints<'
             if let Some((mac, span)) =
                 host.mac.as_ref().and_then(|at| Some((at.get_ref().parse().ok()?, at.span())))
             {
-                twice(&mut macs, mac, span, "a machine has one address in a subnet", complaints);
+                refuse_second(
+                    &mut macs,
+                    mac,
+                    span,
+                    "a machine has one address in a subnet",
+                    complaints,
+                );
             }
             if let Some((address, span)) =
                 host.address.as_ref().and_then(|at| Some((at.get_ref().parse().ok()?, at.span())))
             {
-                twice(
+                refuse_second(
                     &mut addresses,
                     address,
                     span,
@@ -454,7 +491,7 @@ fn one_place_per_machine(written: &[file::Subnet], complaints: &mut Complaints<'
     }
 }
 
-fn twice<T: Eq + Hash + std::fmt::Display>(
+fn refuse_second<T: Eq + Hash + std::fmt::Display>(
     seen: &mut HashMap<T, Range<usize>>,
     value: T,
     span: Range<usize>,
@@ -469,15 +506,18 @@ fn twice<T: Eq + Hash + std::fmt::Display>(
     seen.insert(value, span);
 }
 
-fn addresses(written: Option<&[At<String>]>, complaints: &mut Complaints<'_>) -> Vec<Ipv4Addr> {
+fn read_addresses(
+    written: Option<&[At<String>]>,
+    complaints: &mut Complaints<'_>,
+) -> Vec<Ipv4Addr> {
     written
         .unwrap_or_default()
         .iter()
-        .filter_map(|text| parsed(text, "an IPv4 address", complaints))
+        .filter_map(|text| parse_text(text, "an IPv4 address", complaints))
         .collect()
 }
 
-fn inside(
+fn read_inside_addresses(
     written: Option<&[At<String>]>,
     network: Network,
     kind: &str,
@@ -487,7 +527,7 @@ fn inside(
         if let Ok(address) = text.get_ref().parse::<Ipv4Addr>()
             && !network.contains(address)
         {
-            let what = format!("{kind} {address} is outside subnet {}", show(network));
+            let what = format!("{kind} {address} is outside subnet {}", show_network(network));
             complaints.add(
                 &text.span(),
                 what,
@@ -495,10 +535,10 @@ fn inside(
             );
         }
     }
-    addresses(written, complaints)
+    read_addresses(written, complaints)
 }
 
-fn interface(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn read_interface(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
     let text = name.get_ref();
     let odd = text.is_empty() || text.contains('/') || text.contains(char::is_whitespace);
     if odd || text.len() > INTERFACE_MAX_BYTES {
@@ -508,7 +548,7 @@ fn interface(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
     text.clone()
 }
 
-fn dns_name(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn read_dns_name(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
     let text = name.get_ref();
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -529,7 +569,7 @@ fn dns_name(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
     text.clone()
 }
 
-fn location(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn read_location(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
     if let Some(fault) = menu::location_fault(text.get_ref()) {
         complaints.add(&text.span(), format!("{:?} {fault}", text.get_ref()), "");
     }
@@ -537,23 +577,23 @@ fn location(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
 }
 
 /// D-45: PXELINUX glues names to the prefix as it stands.
-fn prefix(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn read_prefix(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
     if !text.get_ref().ends_with('/') {
         let what = format!("pxelinux-prefix {:?} does not end with /", text.get_ref());
         complaints.add(&text.span(), what, format!("write \"{}/\"", text.get_ref()));
     } else if text.get_ref() != "/" {
-        return location(text, complaints);
+        return read_location(text, complaints);
     }
     text.get_ref().clone()
 }
 
 /// The first and the last address that a machine can have.
-fn usable(network: Network) -> (Ipv4Addr, Ipv4Addr) {
+fn usable_range(network: Network) -> (Ipv4Addr, Ipv4Addr) {
     let (first, last) = (u32::from(network.address), u32::from(network.broadcast()));
     let edge = u32::from(network.prefix < 31);
     (Ipv4Addr::from(first + edge), Ipv4Addr::from(last - edge))
 }
 
-fn show(network: Network) -> String {
+fn show_network(network: Network) -> String {
     format!("{}/{}", network.address, network.prefix)
 }

@@ -442,31 +442,19 @@ mod tests {
 
     fn subnet() -> Subnet {
         Subnet {
-            network: Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
-            interface: None,
             relay: true,
-            shared_network: None,
             mode: Mode::Server,
             clients: Clients::Any,
-            allow_other_servers: false,
-            conflict_detection: true,
-            pools: Vec::new(),
-            reservations: Default::default(),
             routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
             domain_name: Some("example.org".to_owned()),
             domain_name_servers: vec![
                 Ipv4Addr::new(192, 168, 4, 150),
                 Ipv4Addr::new(192, 168, 4, 151),
             ],
-            ntp_servers: Vec::new(),
             default_lease_time_s: 600,
             firmware_lease_time_s: 600,
             max_lease_time_s: 600,
-            authoritative: false,
-            next_server: None,
-            install_by_default: false,
-            pxelinux_config: None,
-            pxelinux_prefix: None,
+            ..Subnet::new(Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 })
         }
     }
 

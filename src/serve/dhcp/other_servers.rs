@@ -24,6 +24,7 @@ use crate::engine::netlink::Changes;
 use crate::engine::probe::{ArpProbe, EchoProbe};
 use crate::model::machine::Mac;
 use crate::model::network::Network;
+use crate::serve::core::CoreError;
 use crate::serve::drain::Drain;
 use crate::serve::pulse::Pulse;
 use crate::snapshot::{Published, Snapshot};
@@ -298,7 +299,7 @@ impl Neighbours {
     }
 
     /// Runs until drained.
-    pub fn run(mut self, ready: &mut dyn FnMut()) -> Result<(), String> {
+    pub fn run(mut self, ready: &mut dyn FnMut()) -> Result<(), CoreError> {
         ready();
         while !self.drain.is_ordered() {
             self.pulse.beat();

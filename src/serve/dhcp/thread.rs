@@ -30,7 +30,6 @@ use crate::dhcp::route::{CLIENT_PORT, Route};
 use crate::dhcp::solicitation;
 use crate::dhcp::subnet::{Held, Mode, Subnet};
 use crate::engine::clock;
-use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::net::{self, Interface};
 use crate::engine::udp::{Completion, Driver, Full, SocketId, Source, Target, Wait};
@@ -38,6 +37,7 @@ use crate::model::machine::{Mac, Role};
 use crate::model::network::Network;
 use crate::observe::events::{Event, Events, Kind, Stage, Weight};
 use crate::observe::pace::{Gate, Source as Doer, with_count};
+use crate::serve::core::{CoreError, CoreParts};
 use crate::serve::drain::Drain;
 use crate::serve::health::{StoreHealth, Trust};
 use crate::serve::pulse::Pulse;
@@ -89,47 +89,24 @@ const STEP_S: u64 = 2;
 
 /// Everything of the thread before it runs.
 #[derive(Debug)]
-pub struct Core {
-    datapath: Datapath,
+pub struct DhcpCore {
+    parts: CoreParts,
     plan: DhcpPlan,
     sockets: DhcpSockets,
-    events: Events,
-    drain: Drain,
     letters: Letters<Letter>,
     mailbox: Mailbox<Letter>,
     /// To the thread that looks for other servers.
     signs: Option<Letters<Sign>>,
     counters: Arc<DhcpCounters>,
-    pulse: Pulse,
 }
 
-impl Core {
-    pub fn new(
-        datapath: Datapath,
-        plan: DhcpPlan,
-        sockets: DhcpSockets,
-        events: &Events,
-        drain: &Drain,
-    ) -> io::Result<(Self, Bell)> {
+impl DhcpCore {
+    pub fn new(parts: CoreParts, plan: DhcpPlan, sockets: DhcpSockets) -> io::Result<(Self, Bell)> {
         let (letters, mailbox) = Mailbox::new()?;
         let bell = mailbox.bell();
-        let (events, drain) = (events.clone(), drain.clone());
-        let (pulse, counters) = (Pulse::default(), Arc::default());
-        Ok((
-            Self {
-                datapath,
-                plan,
-                sockets,
-                events,
-                drain,
-                letters,
-                mailbox,
-                signs: None,
-                counters,
-                pulse,
-            },
-            bell,
-        ))
+        let counters = Arc::default();
+        let core = Self { parts, plan, sockets, letters, mailbox, signs: None, counters };
+        Ok((core, bell))
     }
 
     /// The thread that looks after interfaces and other servers; what must be silent is so before
@@ -152,7 +129,7 @@ impl Core {
             findings: Arc::clone(&plan.findings),
             keep: std::mem::replace(&mut plan.keep_look, Box::new(|_| ())),
             core: self.letters.clone(),
-            drain: self.drain.clone(),
+            drain: self.parts.drain.clone(),
         })?;
         self.signs = Some(signs);
         Ok((neighbours, bell))
@@ -170,15 +147,9 @@ impl Core {
         Arc::clone(&self.counters)
     }
 
-    /// The core is watched: it shows signs of life.
-    #[must_use]
-    pub fn with_pulse(self, pulse: Pulse) -> Self {
-        Self { pulse, ..self }
-    }
-
     /// Serves until drained. `ready` is called once, when datagrams are received.
-    pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), String> {
-        let mut running = Running::new(self).map_err(|error| error.to_string())?;
+    pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), CoreError> {
+        let mut running = Running::new(self)?;
         running.turn(Wait::No)?;
         ready();
         running.serve()
@@ -288,19 +259,9 @@ const RELEASE: u8 = 7;
 const INFORM: u8 = 8;
 
 impl Running {
-    pub(super) fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core {
-            datapath,
-            plan,
-            sockets,
-            events,
-            drain,
-            letters,
-            mailbox,
-            signs,
-            counters,
-            pulse,
-        } = core;
+    pub(super) fn new(core: DhcpCore) -> Result<Self, CoreError> {
+        let DhcpCore { parts, plan, sockets, letters, mailbox, signs, counters } = core;
+        let CoreParts { datapath, events, drain, pulse } = parts;
         let mut driver = Driver::new(datapath)?;
         driver.listen_to(&mailbox);
         let mut names = Vec::new();
@@ -321,7 +282,10 @@ impl Running {
             published: plan.published,
             counters,
             leases: plan.leases,
-            writer: Writer::start(plan.store, owner)?,
+            writer: Writer::start(plan.store, owner).map_err(|error| CoreError::System {
+                what: "starting the store's writer",
+                error,
+            })?,
             health: plan.health,
             waiting: Waiting::default(),
             solicitations: VecDeque::new(),
@@ -354,14 +318,16 @@ impl Running {
         };
         running.hold();
         running.fill_bindings();
-        running.take_interfaces(Arc::new(net::interfaces()?));
+        let interfaces = net::interfaces()
+            .map_err(|error| CoreError::System { what: "reading the interfaces", error })?;
+        running.take_interfaces(Arc::new(interfaces));
         for interface in running.sockets.clone().iter().flatten() {
             running.hear_solicitations(interface);
         }
         Ok(running)
     }
 
-    fn serve(&mut self) -> Result<(), String> {
+    fn serve(&mut self) -> Result<(), CoreError> {
         let (mut last_commits_until, mut has_more_due) = (None, false);
         loop {
             let due = self
@@ -393,7 +359,7 @@ impl Running {
 
     /// One bounded turn, whatever comes: letters first, for they hold answers that are due and the
     /// word on who may be answered.
-    pub(super) fn turn(&mut self, wait: Wait) -> Result<(), String> {
+    pub(super) fn turn(&mut self, wait: Wait) -> Result<(), CoreError> {
         self.collect(Some(wait))?;
         self.is_behind = true;
         for _ in 0..TURN_LETTERS_MAX {
@@ -520,7 +486,7 @@ impl Running {
         addresses: Vec<Ipv4Addr>,
         force: bool,
         done: SyncSender<Option<usize>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), CoreError> {
         let now = clock::now_s();
         let may_be =
             addresses.into_iter().filter(|address| self.leases.may_be_freed(*address, force, now));
@@ -647,12 +613,12 @@ impl Running {
 
     /// A batch of commits or of datagrams may hold more replies than there are send slots: those
     /// queued so far leave first, or are lost where their way is full. Nothing is waited for.
-    fn make_room(&mut self) -> Result<(), String> {
+    fn make_room(&mut self) -> Result<(), CoreError> {
         if self.driver.has_room() { Ok(()) } else { self.collect(None) }
     }
 
     /// A whole turn of the driver, or (None) just the sends that are queued.
-    fn collect(&mut self, wait: Option<Wait>) -> Result<(), String> {
+    fn collect(&mut self, wait: Option<Wait>) -> Result<(), CoreError> {
         let (drain, waiting, solicitations) =
             (&self.drain, &mut self.waiting, &mut self.solicitations);
         let counters = &self.counters;
@@ -697,10 +663,10 @@ impl Running {
             Some(wait) => self.driver.turn(wait, on),
             None => self.driver.submit(on),
         };
-        turned.map_err(|error| format!("the sockets of the DHCP core failed: {error}"))
+        turned.map_err(CoreError::sockets("the DHCP core"))
     }
 
-    pub(super) fn handle(&mut self, datagram: &Received) -> Result<(), String> {
+    pub(super) fn handle(&mut self, datagram: &Received) -> Result<(), CoreError> {
         if let Some(looker) = look::looker(&datagram.bytes) {
             if self.macs.contains(&looker) {
                 return Ok(());
@@ -827,7 +793,7 @@ impl Running {
     }
 
     /// The next address, for the same message.
-    fn in_use(&mut self, address: Ipv4Addr, host: Option<Mac>) -> Result<(), String> {
+    fn in_use(&mut self, address: Ipv4Addr, host: Option<Mac>) -> Result<(), CoreError> {
         let whom = host.map_or("a host".to_owned(), |host| host.to_string());
         match self.probes.answered(address, host, self.now()) {
             Ruling::Nothing => {}
@@ -886,7 +852,7 @@ impl Running {
         self.events.push(Event::new(None, None, Stage::Dhcp, Kind::Failed, text));
     }
 
-    fn commit(&mut self, pending: Pending) -> Result<(), String> {
+    fn commit(&mut self, pending: Pending) -> Result<(), CoreError> {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let durable = pending.decision.changes.iter().filter(|change| change.is_durable());
@@ -903,7 +869,7 @@ impl Running {
                 Ok(())
             }
             // Nobody would get a lease from now on: better to end, and to be started again.
-            Err(gone @ NotQueued::Gone) => Err(gone.to_string()),
+            Err(gone @ NotQueued::Gone) => Err(gone.into()),
         }
     }
 

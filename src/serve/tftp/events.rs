@@ -1,13 +1,14 @@
-//! What the log is told of TFTP: files that were sent, names that were refused, transfers that
-//! failed; all of it paced.
+//! What the log says of TFTP: files that were sent, names that were refused, transfers that failed.
+//! All of it is paced.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ended::End;
-use super::lookup::Held;
+use super::ended::EndedTransfer;
+use super::held::HeldFile;
+use super::plan::TftpCounters;
 use crate::images;
-use crate::observe::counters::Count;
 use crate::observe::events::{Event, Events, Kind, Stage, Weight};
 use crate::observe::pace::{Gate, Pace, Source, with_count};
 use crate::serve::quirks;
@@ -25,21 +26,25 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How often it is said that places, files, workers or memory are short.
 const SHORTAGE_SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// The way of one core's events to the log.
-pub(super) struct Journal {
+/// One core's way to the log.
+pub(super) struct TftpJournal {
     events: Events,
+    names: Arc<Names>,
+    counters: Arc<TftpCounters>,
     all: Pace<()>,
     gate: Gate,
     full: Pace<()>,
     busy: Pace<()>,
-    /// Requests that had met a full table when it was last looked at.
+    /// Requests that had found the table full at the last look.
     met_full: u64,
 }
 
-impl Journal {
-    pub(super) fn new(events: Events) -> Self {
+impl TftpJournal {
+    pub(super) fn new(events: Events, names: Arc<Names>, counters: Arc<TftpCounters>) -> Self {
         Self {
             events,
+            names,
+            counters,
             all: Pace::new(EVENTS_PER_SECOND_MAX, SECOND),
             gate: Gate::new(TROUBLE_PER_SECOND_MAX, EVENTS_PER_SECOND_MAX),
             full: Pace::new(1, SHORTAGE_SAID_EVERY),
@@ -48,20 +53,18 @@ impl Journal {
         }
     }
 
-    /// The end of a transfer; nothing of what was told when it was refused.
-    pub(super) fn ended(
+    /// Logs the end of a transfer. A refused one was logged when it was refused.
+    pub(super) fn say_ended(
         &mut self,
         now: Instant,
-        names: &Names,
-        end: &End,
+        end: &EndedTransfer,
         name: &[u8],
-        held: Option<&Held>,
-        left_out: &Count,
+        held: Option<&HeldFile>,
     ) {
         if matches!(end.outcome, Outcome::Refused { .. }) {
             return;
         }
-        self.push(now, left_out, || {
+        self.push(now, |names| {
             let machine = names.machine_at(end.peer.ip());
             let mac = machine.map(|machine| machine.mac);
             let name = held.map_or_else(
@@ -69,7 +72,7 @@ impl Journal {
                 |held| held.asked.ask.path.display().into_owned(),
             );
             let origin = held.map_or(Origin::File, |held| held.origin);
-            let (kind, what) = ending(end, name.clone())?;
+            let (kind, what) = describe_end(end, name.clone())?;
             let stage = stage_of(&names.published.load().snapshot, &name, origin);
             let retransmits = match end.tally.retransmits {
                 0 => String::new(),
@@ -86,17 +89,15 @@ impl Journal {
         });
     }
 
-    /// A name that was refused: `told` is the name, and why.
-    pub(super) fn refused(
+    /// Logs a refused name: `told` is the name and the reason.
+    pub(super) fn say_refused(
         &mut self,
         now: Instant,
-        names: &Names,
         peer: SocketAddr,
         told: (String, String),
         refusal: images::Refusal,
-        left_out: &Count,
     ) {
-        self.push(now, left_out, || {
+        self.push(now, |names| {
             let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
             let stage::Refused { stage, kind, text } =
                 stage::refused(&names.published.load().snapshot, told, refusal, "TFTP");
@@ -104,16 +105,9 @@ impl Journal {
         });
     }
 
-    /// A datagram that was turned away: a write, or what is no request.
-    pub(super) fn turned_away(
-        &mut self,
-        now: Instant,
-        names: &Names,
-        peer: SocketAddr,
-        refusal: Refusal,
-        left_out: &Count,
-    ) {
-        self.push(now, left_out, || {
+    /// Logs a datagram that was turned away: a write, or what is no request.
+    pub(super) fn say_turned_away(&mut self, now: Instant, peer: SocketAddr, refusal: Refusal) {
+        self.push(now, |names| {
             let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
             let (kind, text) = match refusal.code {
                 ErrorCode::AccessViolation => (
@@ -126,8 +120,8 @@ impl Journal {
         });
     }
 
-    /// Says once in a while that the table is full, which its clients see as silence.
-    pub(super) fn look_at(&mut self, now: Instant, counts: &Counts, most: usize) {
+    /// Logs now and then that the table is full: its clients see silence.
+    pub(super) fn look_at_counts(&mut self, now: Instant, counts: &Counts, most: usize) {
         let more = counts.full - std::mem::replace(&mut self.met_full, counts.full);
         if more == 0 || self.full.admit((), now).is_none() {
             return;
@@ -141,9 +135,9 @@ impl Journal {
         self.events.push(Event::new(None, None, Stage::File, Kind::Short, text));
     }
 
-    /// Says once in a while that requests are not answered because something is short. `times`: how
-    /// often so far.
-    pub(super) fn busy(&mut self, now: Instant, why: &str, times: u64) {
+    /// Logs now and then that requests are not answered because something is short.
+    pub(super) fn say_busy(&mut self, now: Instant, why: &str) {
+        let times = self.counters.busy.read();
         if self.busy.admit((), now).is_none() {
             return;
         }
@@ -154,19 +148,19 @@ impl Journal {
         self.events.push(Event::new(None, None, Stage::File, Kind::Short, text));
     }
 
-    /// Hands over what `made` makes, for the timeline alone where the log has had enough of its
-    /// like.
-    fn push(&mut self, now: Instant, left_out: &Count, made: impl FnOnce() -> Option<Event>) {
+    /// Hands an event over: for the timeline alone once the log has enough of the same kind. Beyond
+    /// the pace of a core it is not even made.
+    fn push(&mut self, now: Instant, make: impl FnOnce(&Names) -> Option<Event>) {
         if self.all.admit((), now).is_none() {
-            return left_out.add(1);
+            return self.counters.events_left_out.add(1);
         }
-        let Some(mut event) = made() else { return };
+        let Some(mut event) = make(&self.names) else { return };
         if event.weight != Weight::Detail {
             match self.gate.admit(&event.kind, None, Source::of(&event), now) {
                 Some(unsaid) => event.text = with_count(event.text, unsaid),
                 None => {
                     event.weight = Weight::Detail;
-                    left_out.add(1);
+                    self.counters.events_left_out.add(1);
                 }
             }
         }
@@ -175,7 +169,7 @@ impl Journal {
 }
 
 /// How a transfer ended, in words; None = there is nothing to say.
-fn ending(end: &End, name: String) -> Option<(Kind, String)> {
+fn describe_end(end: &EndedTransfer, name: String) -> Option<(Kind, String)> {
     let seconds = Duration::from_nanos(end.time).as_secs_f64();
     let bytes = end.tally.bytes_sent;
     let block = end.tally.acked_blocks + 1;
@@ -245,29 +239,41 @@ mod tests {
     use crate::snapshot::{Published, Snapshot};
     use crate::tftp::transfer::Tally;
 
-    fn end(host: u32, outcome: Outcome) -> End {
+    fn end(host: u32, outcome: Outcome) -> EndedTransfer {
         let peer = SocketAddr::new(Ipv4Addr::from(host).into(), 2000);
-        End { peer, outcome, terms: None, size_asked: false, tally: Tally::default(), time: 0 }
+        EndedTransfer {
+            peer,
+            outcome,
+            terms: None,
+            size_asked: false,
+            tally: Tally::default(),
+            time: 0,
+        }
+    }
+
+    fn no_names(root: &std::path::Path) -> Arc<Names> {
+        Arc::new(Names {
+            images: Images::open(root, Workers::start().unwrap()).unwrap(),
+            published: Published::new(Snapshot::default()),
+            renderer: Renderer::default(),
+            strip_prefixes: Vec::new(),
+            ignore_case: false,
+        })
     }
 
     #[test]
     fn a_flood_is_a_few_lines_with_a_count_and_a_storm_is_told_whole() {
         let directory = tempfile::tempdir().unwrap();
-        let names = Names {
-            images: Images::open(directory.path(), Workers::start().unwrap()).unwrap(),
-            published: Published::new(Snapshot::default()),
-            renderer: Renderer::default(),
-            strip_prefixes: Vec::new(),
-            ignore_case: false,
-        };
+        let names = no_names(directory.path());
         let (events, printed) = events::queue();
-        let (mut journal, left_out, start) =
-            (Journal::new(events), Count::default(), Instant::now());
+        let counters = Arc::<TftpCounters>::default();
+        let mut journal = TftpJournal::new(events, names, Arc::clone(&counters));
+        let start = Instant::now();
         for host in 0..1000 {
-            journal.ended(start, &names, &end(host, Outcome::Displaced), b"f", None, &left_out);
+            journal.say_ended(start, &end(host, Outcome::Displaced), b"f", None);
             let denied = (String::from("f"), String::from("f: a directory"));
             let peer = end(host, Outcome::Displaced).peer;
-            journal.refused(start, &names, peer, denied, images::Refusal::NotRegular, &left_out);
+            journal.say_refused(start, peer, denied, images::Refusal::NotRegular);
         }
         let said = || {
             printed
@@ -276,26 +282,31 @@ mod tests {
                 .map(|event| event.text)
         };
         let most = 2 * TROUBLE_PER_SECOND_MAX;
-        assert_eq!((said().count(), left_out.read()), (most as usize, 2000 - u64::from(most)));
+        assert_eq!(
+            (said().count(), counters.events_left_out.read()),
+            (most as usize, 2000 - u64::from(most))
+        );
         let next = start + SECOND;
-        journal.ended(next, &names, &end(2000, Outcome::Displaced), b"f", None, &left_out);
+        journal.say_ended(next, &end(2000, Outcome::Displaced), b"f", None);
         let unsaid = 1000 - TROUBLE_PER_SECOND_MAX;
         assert!(
             said().all(|text| text.ends_with(&format!("({unsaid} more like it were not said)")))
         );
-        (0..500).for_each(|host| {
-            journal.ended(next, &names, &end(host, Outcome::Complete), b"f", None, &left_out)
-        });
+        (0..500)
+            .for_each(|host| journal.say_ended(next, &end(host, Outcome::Complete), b"f", None));
         assert_eq!(said().count(), 500);
     }
 
     #[test]
     fn a_full_table_is_said_once_a_minute() {
         let (events, printed) = events::queue();
-        let (mut journal, start) = (Journal::new(events), Instant::now());
+        let directory = tempfile::tempdir().unwrap();
+        let names = no_names(directory.path());
+        let (mut journal, start) =
+            (TftpJournal::new(events, names, Arc::default()), Instant::now());
         for n in 0..1200 {
             let counts = Counts { full: n, ..Counts::default() };
-            journal.look_at(start + Duration::from_millis(100 * n), &counts, 16_384);
+            journal.look_at_counts(start + Duration::from_millis(100 * n), &counts, 16_384);
         }
         assert_eq!(printed.try_iter().count(), 2);
     }
