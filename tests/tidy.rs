@@ -5,6 +5,7 @@
 #[path = "tidy/imports.rs"]
 mod imports;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
