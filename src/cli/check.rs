@@ -185,3 +185,15 @@ fn as_text(report: &CheckReport) -> String {
     let warnings = plural(report.warnings as u64, "warning");
     lines(&report.findings) + &format!("{errors}, {warnings}\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::sample::{assert_shown, sample};
+
+    #[test]
+    fn every_field_is_printed_or_left_to_json_for_a_reason() {
+        let report: CheckReport = sample();
+        assert_shown(&[report], as_text, &[]);
+    }
+}

@@ -185,3 +185,23 @@ fn write_lease(text: &mut String, lease: &LeaseEntry) {
     text.truncate(text.trim_end().len());
     text.push('\n');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::sample::{assert_shown, sample};
+
+    #[test]
+    fn every_field_is_printed_or_left_to_json_for_a_reason() {
+        let list: LeaseList = sample();
+        assert_shown(
+            &[list],
+            plain,
+            &[
+                ("left_out", "the command asks until nothing is left out"),
+                ("limited.left_s", "`said` has it in words"),
+                ("limited.machine", "`said` has it in words"),
+            ],
+        );
+    }
+}

@@ -87,3 +87,16 @@ fn as_table(listed: &LoaderList) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::sample::{assert_shown, sample};
+
+    #[test]
+    fn every_field_is_printed_or_left_to_json_for_a_reason() {
+        let mut list: LoaderList = sample();
+        (list.loaders[0].key, list.missing[0].key) = ("bios".to_owned(), "bios".to_owned());
+        assert_shown(&[list], as_table, &[("root", "it is the one that was asked about")]);
+    }
+}

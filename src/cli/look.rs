@@ -69,3 +69,27 @@ fn lines(found: &LookList) -> String {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::sample::{assert_shown, sample};
+
+    #[test]
+    fn every_field_is_printed_or_left_to_json_for_a_reason() {
+        let list: LookList = sample();
+        assert_shown(
+            &[list],
+            lines,
+            &[
+                ("again", "the command waits until the new look has begun"),
+                ("looks.answered_s", "`said` has it in words"),
+                ("looks.interface", "`said` has it in words"),
+                ("looks.looked_s", "`said` has it in words"),
+                ("looks.looking", "`said` has it in words"),
+                ("looks.next_look_s", "`said` has it in words"),
+                ("looks.subnet", "`said` has it in words"),
+            ],
+        );
+    }
+}

@@ -133,6 +133,7 @@ mod tests {
     use std::time::SystemTime;
 
     use crate::api::machine_list::{machine_list, of_server};
+    use crate::api::types::sample::{assert_shown, sample};
     use crate::model::machine::{Arch, Firmware, Mac, Role};
     use crate::observe::events::{Event, Kind, Stage, Weight};
     use crate::observe::journal::Journal;
@@ -251,6 +252,26 @@ mod tests {
         assert_eq!(
             macs(&sifted(&journal, |arguments| arguments.unseen = true)),
             Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn every_field_is_printed_or_left_to_json_for_a_reason() {
+        let with = |standing| {
+            let mut list: MachineList = sample();
+            list.machines[0].standing = standing;
+            list
+        };
+        let values = [with(MachineStanding::Failed), with(MachineStanding::Booting)];
+        assert_shown(
+            &values,
+            plain,
+            &[
+                ("answers_dhcp", "it is said where no machine is known"),
+                ("machines.code", "the cause is said in a sentence"),
+                ("machines.firmware", "`ringboot why` has it"),
+                ("machines.stage", "the last step is said in a sentence"),
+            ],
         );
     }
 

@@ -164,3 +164,22 @@ fn plain(list: &QuirkList) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::sample::{assert_shown, sample};
+
+    #[test]
+    fn every_field_is_printed_or_left_to_json_for_a_reason() {
+        let list: QuirkList = sample();
+        assert_shown(
+            &[list],
+            plain,
+            &[
+                ("quirks.kind", "the subject shows what it is"),
+                ("quirks.works_s", "that it works is said, and not since when"),
+            ],
+        );
+    }
+}

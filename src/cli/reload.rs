@@ -36,3 +36,15 @@ fn plain(done: &ReloadReport) -> String {
     }
     text + &check::lines(&done.findings)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::sample::{assert_shown, sample};
+
+    #[test]
+    fn every_field_is_printed_or_left_to_json_for_a_reason() {
+        let done: ReloadReport = sample();
+        assert_shown(&[done], plain, &[]);
+    }
+}

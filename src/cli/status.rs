@@ -307,3 +307,67 @@ fn write_thread(text: &mut String, thread: &ThreadStatus) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::sample::{assert_shown, sample};
+
+    /// Fields that only `--json` has, each with the reason.
+    const NOT_SHOWN: &[(&str, &str)] = &[
+        ("copies.budget", "memory for rendered files: for who looks for a bottleneck"),
+        ("copies.held", "memory for rendered files: for who looks for a bottleneck"),
+        ("copies.refused", "memory for rendered files: for who looks for a bottleneck"),
+        ("cores.http.aborted", "a counter for who looks for a bottleneck"),
+        ("cores.http.accept_failed", "a counter for who looks for a bottleneck"),
+        ("cores.http.connections", "a counter for who looks for a bottleneck"),
+        ("cores.http.events_left_out", "a counter for who looks for a bottleneck"),
+        ("cores.http.given_up", "a counter for who looks for a bottleneck"),
+        ("cores.http.queued", "a counter for who looks for a bottleneck"),
+        ("cores.http.timed_out", "a counter for who looks for a bottleneck"),
+        ("cores.http.turned_away", "a counter for who looks for a bottleneck"),
+        ("cores.tftp.busy", "a counter for who looks for a bottleneck"),
+        ("cores.tftp.displaced", "a counter for who looks for a bottleneck"),
+        ("cores.tftp.events_left_out", "a counter for who looks for a bottleneck"),
+        ("cores.tftp.full", "a counter for who looks for a bottleneck"),
+        ("cores.tftp.guessed", "a counter for who looks for a bottleneck"),
+        ("cores.tftp.not_served", "a counter for who looks for a bottleneck"),
+        ("cores.tftp.waited", "a counter for who looks for a bottleneck"),
+        ("dhcp.acks", "a counter by kind of message; the sum is shown"),
+        ("dhcp.discovers", "a counter by kind of message; the sum is shown"),
+        ("dhcp.informs", "a counter by kind of message; the sum is shown"),
+        ("dhcp.offers", "a counter by kind of message; the sum is shown"),
+        ("dhcp.others", "a counter by kind of message; the sum is shown"),
+        ("dhcp.releases", "a counter by kind of message; the sum is shown"),
+        ("dhcp.requests", "a counter by kind of message; the sum is shown"),
+        ("dhcp.sockets", "shown as sockets.dhcp, which is the same list"),
+        ("dhcp.store.failed_commits", "`why` is shown while it lasts, and the log has each"),
+        ("dhcp.store.offers_withheld", "it follows from what is shown of the store"),
+        ("drops.kernel_shortages", "a counter for who looks for a bottleneck"),
+        ("findings.hint", "`ringboot check` has the hints"),
+        ("image_memory.expired", "a counter for who looks for a bottleneck"),
+        ("questions_waiting.made", "a counter for who looks for a bottleneck"),
+        ("questions_waiting.names", "a counter for who looks for a bottleneck"),
+        ("questions_waiting.pieces", "a counter for who looks for a bottleneck"),
+        ("receive_buffer", "`ringboot check` warns where it is too small"),
+        ("subnets.looking", "`silent_because` says it in words"),
+        ("subnets.pool.addresses", "`said` has it in words"),
+        ("subnets.pool.bound", "`said` has it in words"),
+        ("subnets.pool.ended", "`said` has it in words"),
+        ("subnets.pool.free", "`said` has it in words"),
+        ("subnets.pool.kept_back", "`said` has it in words"),
+        ("subnets.pool.nearly_full", "`said` has it in words"),
+        ("subnets.pool.offered", "`said` has it in words"),
+        ("subnets.relay", "a subnet without an interface is served by relays"),
+        ("user.gid", "the group follows from the user"),
+        ("user.uid", "`ps` shows the user of the pid"),
+    ];
+
+    #[test]
+    fn every_field_is_printed_or_left_to_json_for_a_reason() {
+        let mut status: ServerStatus = sample();
+        status.findings[0].severity = FindingSeverity::Error;
+        let print = |status: &ServerStatus| table(status) + &health::summary(status);
+        assert_shown(&[status], print, NOT_SHOWN);
+    }
+}

@@ -104,3 +104,15 @@ fn span(ms: u64) -> String {
         s => format!("{} h", s / 3600),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::sample::{assert_shown, sample};
+
+    #[test]
+    fn every_field_is_printed_or_left_to_json_for_a_reason() {
+        let story: BootStory = sample();
+        assert_shown(&[story], plain, &[("code", "the cause is said in a sentence")]);
+    }
+}
