@@ -11,16 +11,18 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use ringboot::engine::datapath::Datapath;
-use ringboot::engine::net::{self, SocketBinding};
-use ringboot::images::{DiskWorkers, ImageStore};
+use ringboot::engine::net::{self, Binding};
+use ringboot::images::{Images, Workers};
 use ringboot::observe::events;
-use ringboot::render::TemplateRenderer;
-use ringboot::serve::http::Drain;
+use ringboot::render::Renderer;
+use ringboot::serve::core::CoreParts;
+use ringboot::serve::drain::Drain;
+use ringboot::serve::pulse::Pulse;
 use ringboot::serve::shelf::Names;
-use ringboot::serve::tftp::{Core, HttpBusy, TftpPlan, TftpSockets};
-use ringboot::snapshot::{PublishedState, Snapshot};
+use ringboot::serve::tftp::{HttpBusy, TftpCore, TftpPlan, TftpSockets};
+use ringboot::snapshot::{Published, Snapshot};
 use ringboot::tftp::options::OptionPolicy;
-use ringboot::tftp::table::TftpPolicy;
+use ringboot::tftp::table::Policy;
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// Transfers of one count.
@@ -74,9 +76,8 @@ static ALLOCATOR: Counting = Counting;
 
 fn socket() -> (SocketAddr, std::os::fd::OwnedFd) {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let fd =
-        net::open_udp_socket(&SocketBinding { address, interface: None, shared: false }).unwrap();
-    (net::read_local_address(&fd).unwrap(), fd)
+    let fd = net::udp(&Binding { address, interface: None, shared: false }).unwrap();
+    (net::local_address(&fd).unwrap(), fd)
 }
 
 /// One whole transfer in windows of this many blocks.
@@ -119,9 +120,9 @@ fn a_core_allocates_for_transfers_and_never_for_packets() {
     }
     for datapath in Datapath::ALL {
         let names = Arc::new(Names {
-            images: ImageStore::open(root.path(), DiskWorkers::start().unwrap()).unwrap(),
-            published: PublishedState::new(Snapshot::default()),
-            renderer: TemplateRenderer::default(),
+            images: Images::open(root.path(), Workers::start().unwrap()).unwrap(),
+            published: Published::new(Snapshot::default()),
+            renderer: Renderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         });
@@ -131,18 +132,23 @@ fn a_core_allocates_for_transfers_and_never_for_packets() {
             listen: vec![server],
             tids: 2,
             port_range: None,
-            policy: TftpPolicy { tids: 2, ..TftpPolicy::default() },
+            policy: Policy { tids: 2, ..Policy::default() },
             options_for: Arc::new(|_, _| OptionPolicy::default()),
             spin: Duration::from_micros(50),
             segments_max: 64,
             receive_buffers: 1024,
         };
-        let (queue, printed) = events::open_event_queue();
+        let (queue, printed) = events::queue();
         let reader = std::thread::spawn(move || printed.iter().count());
         let drain = Drain::default();
+        let parts = CoreParts {
+            datapath,
+            events: queue.clone(),
+            drain: drain.clone(),
+            pulse: Pulse::default(),
+        };
         let (core, bell) =
-            Core::new(datapath, sockets, &plan, &names, &queue, &drain, &HttpBusy::default())
-                .unwrap();
+            TftpCore::new(parts, sockets, &plan, &names, &HttpBusy::default()).unwrap();
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || {
             IS_COUNTED.set(true);

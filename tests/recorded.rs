@@ -11,13 +11,13 @@ use std::path::Path;
 
 use dhcproto::Decodable;
 use ringboot::boot::plan::BootConfig;
-use ringboot::dhcp::decide::{Decision, IncomingMessage, decide_answer};
-use ringboot::dhcp::lease::{Lease, LeaseChange, LeaseState, LeaseTable};
+use ringboot::dhcp::decide::{Arrival, Decision, decide};
+use ringboot::dhcp::lease::{Change, Lease, Leases, State};
 use ringboot::dhcp::packet::{Packet, code};
 use ringboot::dhcp::policy::DhcpPolicy;
-use ringboot::dhcp::subnet::{AddressPool, ServedClients, Subnet, SubnetMode};
+use ringboot::dhcp::subnet::{Clients, Mode, Pool, Subnet};
 use ringboot::model::machine::Mac;
-use ringboot::model::network::Ipv4Network;
+use ringboot::model::network::Network;
 
 /// In the captures the server is this; the simulated network is that of the classic set-up.
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
@@ -84,7 +84,7 @@ fn d07_mutated_messages_never_panic() {
     const MUTATIONS: usize = 400_000;
     let seeds = mutation_seeds();
     let policy = configuration();
-    let mut leases = LeaseTable::new(&policy.subnets);
+    let mut leases = Leases::new(&policy.subnets);
     let mut random = Random(0x72_69_6e_67);
     let (mut answered, mut refused) = (0u32, 0u32);
     for n in 0..MUTATIONS {
@@ -92,8 +92,7 @@ fn d07_mutated_messages_never_panic() {
         let bytes = random.mutate(&seeds[seed]);
         let now = START_S + n as u64 / 100;
         leases.advance(now);
-        let decision =
-            decide_answer(&arrival(&bytes, None, SERVER), &leases, &policy, now, n as u64);
+        let decision = decide(&arrival(&bytes, None, SERVER), &leases, &policy, now, n as u64);
         match &decision.answer {
             Some(answer) => {
                 answered += 1;
@@ -111,31 +110,20 @@ fn d07_mutated_messages_never_panic() {
 
 fn configuration() -> DhcpPolicy {
     let subnet = Subnet {
-        network: Ipv4Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
         interface: Some("eth1".into()),
-        relay: false,
-        shared_network: None,
-        mode: SubnetMode::Server,
-        clients: ServedClients::Any,
-        allow_other_servers: false,
-        conflict_detection: true,
-        pools: vec![AddressPool {
+        mode: Mode::Server,
+        clients: Clients::Any,
+        pools: vec![Pool {
             first: Ipv4Addr::new(192, 168, 4, 10),
             last: Ipv4Addr::new(192, 168, 4, 100),
         }],
-        reservations: Default::default(),
         routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
         domain_name: Some("itwish.cn".into()),
         domain_name_servers: vec![SERVER],
-        ntp_servers: Vec::new(),
         default_lease_time_s: 600,
         firmware_lease_time_s: 600,
         max_lease_time_s: 7200,
-        authoritative: false,
-        next_server: None,
-        install_by_default: false,
-        pxelinux_config: None,
-        pxelinux_prefix: None,
+        ..Subnet::new(Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 })
     };
     let boot = BootConfig {
         bios: Some("pxelinux.0".into()),
@@ -152,8 +140,8 @@ fn arrival<'a>(
     bytes: &'a [u8],
     source: Option<SocketAddrV4>,
     destination: Ipv4Addr,
-) -> IncomingMessage<'a> {
-    IncomingMessage {
+) -> Arrival<'a> {
+    Arrival {
         bytes,
         source: source.unwrap_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68)),
         destination: Some(destination),
@@ -170,12 +158,12 @@ fn arrival<'a>(
 /// for us as a strange client's would be.
 struct Replay {
     policy: DhcpPolicy,
-    leases: LeaseTable,
+    leases: Leases,
 }
 
 impl Replay {
     fn new(policy: &DhcpPolicy) -> Self {
-        Self { leases: LeaseTable::new(&policy.subnets), policy: policy.clone() }
+        Self { leases: Leases::new(&policy.subnets), policy: policy.clone() }
     }
 
     fn decide(&mut self, frame: &Frame) -> Decision {
@@ -183,7 +171,7 @@ impl Replay {
         self.leases.advance(now);
         self.remember_reference(frame, now);
         let arrival = arrival(&frame.payload, Some(frame.source), *frame.destination.ip());
-        let decision = decide_answer(&arrival, &self.leases, &self.policy, now, 0);
+        let decision = decide(&arrival, &self.leases, &self.policy, now, 0);
         self.leases.begin_commit(&decision.changes, decision.xid, now);
         self.leases.finish_commit(&decision.changes, decision.xid, true, now);
         decision
@@ -194,7 +182,7 @@ impl Replay {
     fn remember_reference(&mut self, frame: &Frame, now: u64) {
         let Some((mac, address)) = frame.reference else { return };
         let knows =
-            self.leases.iter().any(|lease| lease.mac == mac && lease.state != LeaseState::Declined);
+            self.leases.iter().any(|lease| lease.mac == mac && lease.state != State::Declined);
         if knows || self.leases.get(address).is_some() {
             return;
         }
@@ -205,7 +193,7 @@ impl Replay {
             uuid: None,
             firmware: None,
             host_name: None,
-            state: LeaseState::Released,
+            state: State::Released,
             start_s: now - 1,
             end_s: now - 1,
         };
@@ -264,7 +252,7 @@ fn describe(frame: &Frame, decision: &Decision) -> String {
     text
 }
 
-fn describe_answer(text: &mut String, answer: &ringboot::dhcp::decide::AnswerDatagram) {
+fn describe_answer(text: &mut String, answer: &ringboot::dhcp::decide::Answer) {
     let reply = Packet::parse_reply(&answer.bytes).unwrap();
     writeln!(text, "  > {}, {} octets, {}", answer.kind, answer.bytes.len(), answer.route).unwrap();
     let file = String::from_utf8_lossy(reply.file);
@@ -282,10 +270,10 @@ fn message_name(number: u8) -> String {
         .map_or(format!("type {number}"), |&n| n.to_owned())
 }
 
-fn show_change(change: &LeaseChange) -> String {
+fn show_change(change: &Change) -> String {
     match change {
-        LeaseChange::Offer { address, .. } => format!("hold {address}"),
-        LeaseChange::Bind(lease) => {
+        Change::Offer { address, .. } => format!("hold {address}"),
+        Change::Bind(lease) => {
             let firmware = lease.firmware.map(|f| f.to_string()).unwrap_or_default();
             format!(
                 "bind {} to {} ({firmware}) for {} s",
@@ -294,11 +282,11 @@ fn show_change(change: &LeaseChange) -> String {
                 lease.end_s - lease.start_s
             )
         }
-        LeaseChange::Release { address, .. } => format!("release {address}"),
-        LeaseChange::Decline { address, .. } => format!("keep {address} back"),
-        LeaseChange::Struck { address, .. } => format!("count the decline of {address}"),
-        LeaseChange::Free { address } => format!("free {address}"),
-        LeaseChange::Forget { address, .. } => format!("forget the offer of {address}"),
+        Change::Release { address, .. } => format!("release {address}"),
+        Change::Decline { address, .. } => format!("keep {address} back"),
+        Change::Struck { address, .. } => format!("count the decline of {address}"),
+        Change::Free { address } => format!("free {address}"),
+        Change::Forget { address, .. } => format!("forget the offer of {address}"),
     }
 }
 

@@ -7,10 +7,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 
 use ringboot::engine::datapath::Datapath;
-use ringboot::engine::mailbox::MailboxBell;
+use ringboot::engine::mailbox::Bell;
 use ringboot::engine::net;
-use ringboot::observe::events::{MachineEvent, open_event_queue};
-use ringboot::serve::http::{Core, Drain, HttpPlan};
+use ringboot::observe::events::{Event, queue};
+use ringboot::serve::core::{CoreError, CoreParts};
+use ringboot::serve::drain::Drain;
+use ringboot::serve::http::{HttpCore, HttpPlan};
+use ringboot::serve::pulse::Pulse;
 use ringboot::serve::shelf::Names;
 
 use super::pin_thread;
@@ -21,19 +24,19 @@ const CONGESTION: &str = "cubic";
 
 /// A socket for a server of the comparison.
 pub(crate) fn listen() -> io::Result<TcpListener> {
-    let listener = net::open_tcp_listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false)?;
-    net::set_congestion_control(&listener, CONGESTION)?;
+    let listener = net::tcp_listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false)?;
+    net::congestion(&listener, CONGESTION)?;
     Ok(listener)
 }
 
 pub(crate) struct RingbootServer {
     pub(crate) address: SocketAddr,
     drain: Drain,
-    bell: MailboxBell,
-    thread: JoinHandle<Result<(), String>>,
+    bell: Bell,
+    thread: JoinHandle<Result<(), CoreError>>,
     /// The queue of events has a reader for as long as the core runs; when it is full, the core
     /// drops events and counts them.
-    _events: Receiver<MachineEvent>,
+    _events: Receiver<Event>,
 }
 
 impl RingbootServer {
@@ -44,16 +47,17 @@ impl RingbootServer {
     ) -> io::Result<Self> {
         let listener = listen()?;
         let address = listener.local_addr()?;
-        let (events, received) = open_event_queue();
+        let (events, received) = queue();
         let drain = Drain::default();
         // The client of this bench is one address with many connections.
         let plan = HttpPlan { per_source: None, ..HttpPlan::default() };
-        let (core, bell) =
-            Core::new(vec![listener], &plan, names, &events, &drain, &Arc::default(), datapath)?;
+        let parts = CoreParts { datapath, events, drain: drain.clone(), pulse: Pulse::default() };
+        let (core, bell) = HttpCore::new(parts, vec![listener], &plan, names, &Arc::default())?;
 
         let (ready, is_ready) = channel();
         let serve = move || {
-            pin_thread(processor).map_err(|error| error.to_string())?;
+            pin_thread(processor)
+                .map_err(|error| CoreError::System { what: "pinning the thread", error })?;
             core.run(&mut || {
                 // A receiver that is gone means that this process has given up already.
                 let _ = ready.send(());
@@ -77,7 +81,7 @@ impl RingbootServer {
 }
 
 /// Waits for the core's thread and returns its fault.
-fn ended(thread: JoinHandle<Result<(), String>>) -> io::Result<()> {
+fn ended(thread: JoinHandle<Result<(), CoreError>>) -> io::Result<()> {
     thread
         .join()
         .map_err(|_| io::Error::other("an HTTP core has panicked"))?

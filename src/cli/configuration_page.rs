@@ -4,7 +4,8 @@
 use clap::ValueEnum;
 use roff::{Roff, bold, roman};
 
-use crate::config::reference::{self, ReferenceKey, ReferenceTable};
+use crate::config::kind_of;
+use crate::config::reference::{self, KeyReference, TableReference};
 
 /// The file in a directory of manual pages.
 pub(super) const FILE: &str = "ringboot.toml.5";
@@ -50,7 +51,7 @@ fn manual() -> String {
     page.to_roff()
 }
 
-fn write_table(page: &mut Roff, table: &ReferenceTable) {
+fn write_table(page: &mut Roff, table: &TableReference) {
     page.control("SH", [if table.name.is_empty() { "ABOVE ALL TABLES" } else { &table.name }]);
     if !table.about.is_empty() {
         page.text([roman(table.about.replace("\n\n", " "))]);
@@ -58,16 +59,17 @@ fn write_table(page: &mut Roff, table: &ReferenceTable) {
     for key in &table.keys {
         page.control("TP", []);
         page.text([bold(&key.name), roman(format!(" = {}", key.value))]);
-        page.text([roman(format!("{} {}", key.meaning(), fate(key)))]);
+        page.text([roman(format!("{} {}", key.meaning(), describe_default(table, key)))]);
     }
 }
 
 /// "A number; default 8."
-fn fate(key: &ReferenceKey) -> String {
+fn describe_default(table: &TableReference, key: &KeyReference) -> String {
+    let kind = kind_of(&table.name, &key.name);
     match (key.is_required(), key.shows_default()) {
-        (true, _) => format!("({}, required)", key.kind),
-        (false, true) => format!("({}; this is the default)", key.kind),
-        (false, false) => format!("({}; an example. Default: {})", key.kind, key.default()),
+        (true, _) => format!("({kind}, required)"),
+        (false, true) => format!("({kind}; this is the default)"),
+        (false, false) => format!("({kind}; an example. Default: {})", key.default()),
     }
 }
 
@@ -82,7 +84,7 @@ fn table() -> String {
             text.push_str(&format!(
                 "| {name} | `{}` | {} | {} | {what} |\n",
                 key.name,
-                key.kind,
+                kind_of(&table.name, &key.name),
                 key.default()
             ));
         }

@@ -1,7 +1,6 @@
 //! What each key means, read out of the shipped file: the one place where keys are described.
-//! Manual page, table and hints are made from it.
-
-use super::file;
+//! Manual page, table and hints are made from it. What kind of value a key takes,
+//! [`super::kind_of`] says.
 
 /// `config/ringboot.toml`, as it is packaged.
 const SHIPPED: &str = include_str!("../../config/ringboot.toml");
@@ -11,26 +10,24 @@ const REQUIRED: &str = "Required.";
 
 /// A table of the file, with what stands above it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReferenceTable {
+pub struct TableReference {
     /// `[tftp]`, `[[dhcp.subnet]]`; empty for the keys above all tables.
     pub name: String,
     pub about: String,
-    pub keys: Vec<ReferenceKey>,
+    pub keys: Vec<KeyReference>,
 }
 
 /// One key, as the shipped file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReferenceKey {
+pub struct KeyReference {
     pub name: String,
-    /// "text", "number", "list of texts", ...
-    pub kind: &'static str,
     /// The default, or an example.
     pub value: String,
     /// All sentences above it.
     pub about: String,
 }
 
-impl ReferenceKey {
+impl KeyReference {
     pub fn is_required(&self) -> bool {
         self.about.contains(REQUIRED)
     }
@@ -94,14 +91,14 @@ fn join_paragraph<'a>(lines: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// Every table of the shipped file with its keys, in its order.
-pub fn read_reference_tables() -> Vec<ReferenceTable> {
-    let mut tables = vec![ReferenceTable::default()];
+pub fn read_reference_tables() -> Vec<TableReference> {
+    let mut tables = vec![TableReference::default()];
     let mut above: Vec<&str> = Vec::new();
     for line in SHIPPED.lines() {
         let plain = line.strip_prefix('#').unwrap_or(line);
         let about = || join_paragraph(above.iter().copied());
         if plain.starts_with('[') && plain.ends_with(']') {
-            tables.push(ReferenceTable {
+            tables.push(TableReference {
                 name: plain.to_owned(),
                 about: about(),
                 keys: Vec::new(),
@@ -110,10 +107,8 @@ pub fn read_reference_tables() -> Vec<ReferenceTable> {
             plain.split_once(" = ").filter(|(name, _)| is_key_name(name))
         {
             let Some(table) = tables.last_mut() else { continue };
-            let kind = file::find_key_kind(&table.name, name);
-            table.keys.push(ReferenceKey {
+            table.keys.push(KeyReference {
                 name: name.to_owned(),
-                kind,
                 value: value.to_owned(),
                 about: about(),
             });
@@ -143,7 +138,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{Config, ConfigPlaces};
+    use crate::config::{Config, ConfigPlaces, kind_of};
 
     /// What a table must have before another key of it counts, in its variants: some keys exclude
     /// each other.
@@ -226,7 +221,8 @@ mod tests {
                 let name = format!("{} {}", table.name, key.name);
                 assert!(key.meaning().len() > 10, "{name}: {:?}", key.about);
                 let first = key.value.chars().next().unwrap();
-                let fits = match key.kind {
+                let kind = kind_of(&table.name, &key.name);
+                let fits = match kind {
                     "text" => first == '"',
                     "number" => first.is_ascii_digit(),
                     "true or false" => ["true", "false"].contains(&key.value.as_str()),
@@ -234,7 +230,7 @@ mod tests {
                     "text or list of texts" | "list of texts" => first == '[',
                     other => panic!("{name} is of the kind {other:?}"),
                 };
-                assert!(fits, "{name} = {} is no {}", key.value, key.kind);
+                assert!(fits, "{name} = {} is no {kind}", key.value);
             }
         }
     }
@@ -246,7 +242,7 @@ mod tests {
         let (mut seen, mut wrong) = (0, Vec::new());
         for table in read_reference_tables() {
             let around = around(&table.name);
-            let needs = |key: &ReferenceKey| {
+            let needs = |key: &KeyReference| {
                 around.iter().all(|around| around.contains(&format!("\n{} = ", key.name)))
             };
             for key in table.keys.iter().filter(|key| key.name != "root" && !needs(key)) {
@@ -270,12 +266,8 @@ mod tests {
 
     #[test]
     fn a_default_is_a_sentence_and_a_sentence_ends_before_the_next() {
-        let key = |about: &str| ReferenceKey {
-            name: "x".into(),
-            kind: "number",
-            value: "8".into(),
-            about: about.into(),
-        };
+        let key =
+            |about: &str| KeyReference { name: "x".into(), value: "8".into(), about: about.into() };
         let said = key(
             "One thing (e.g. this). Default: the address of the interface. Another, 0.5 of it.",
         );

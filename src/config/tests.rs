@@ -1,8 +1,12 @@
 //! What the configuration refuses, and what it says about it.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
+
 use super::*;
 use crate::dhcp::subnet::{ServedClients, SubnetMode};
+use crate::model::machine::{Arch, Mac, Machine};
 use crate::model::machine::{Firmware, FirmwareRole};
 
 const SHIPPED: &str = include_str!("../../config/ringboot.toml");
@@ -29,13 +33,9 @@ fn s36_the_shipped_file_serves_files_and_answers_no_dhcp() {
     let config = Config::parse("config/ringboot.toml", SHIPPED).unwrap();
     assert!(!config.dhcp.is_wanted());
     assert!(config.snapshot.dhcp.subnets.is_empty());
-    assert_eq!(
-        config.tftp,
-        resolve::build_default_config().tftp,
-        "what is written out is the default"
-    );
-    assert_eq!(config.http, resolve::build_default_config().http);
-    assert_eq!(config.tuning, resolve::build_default_config().tuning);
+    assert_eq!(config.tftp, resolve::resolve_defaults().tftp, "what is written out is the default");
+    assert_eq!(config.http, resolve::resolve_defaults().http);
+    assert_eq!(config.tuning, resolve::resolve_defaults().tuning);
 }
 
 /// Walks the tables of `file.rs`: no key without a line of its own (live or switched off) in its

@@ -125,7 +125,7 @@ pub struct ChainFile {
 
 /// One whole link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChainLink {
+pub struct BootChainLink {
     pub stage: BootStage,
     /// Of the menu entry that it belongs to.
     pub entry: Option<String>,
@@ -149,8 +149,8 @@ pub struct BrokenChain {
 
 /// All that a walk has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WalkReport {
-    pub links: Vec<ChainLink>,
+pub struct ChainReport {
+    pub links: Vec<BootChainLink>,
     /// What was not walked, and why.
     pub notes: Vec<String>,
     pub broken: Option<BrokenChain>,
@@ -160,7 +160,7 @@ pub struct WalkReport {
 
 /// Follows the chain from its loader to its answer files. An error is one of this process, not of
 /// the chain.
-pub fn walk_chain(start: &WalkStart) -> std::io::Result<WalkReport> {
+pub fn walk_chain(start: &WalkStart) -> std::io::Result<ChainReport> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ours = net::list_interfaces().unwrap_or_default().into_iter().flat_map(|one| one.addresses);
     let ours = ours.filter_map(|network| match network {
@@ -175,7 +175,7 @@ pub fn walk_chain(start: &WalkStart) -> std::io::Result<WalkReport> {
     };
     let context = FleetContext::walking(start.tftp.into(), pace, start.source, ours.collect());
     let mut walker =
-        ChainWalker { context: &context, start, walked: WalkReport::default(), entry: None };
+        ChainWalker { context: &context, start, walked: ChainReport::default(), entry: None };
     if let Err(broken) = tokio::task::LocalSet::new().block_on(&runtime, walker.all()) {
         walker.walked.broken = Some(*broken);
     }
@@ -185,7 +185,7 @@ pub fn walk_chain(start: &WalkStart) -> std::io::Result<WalkReport> {
 struct ChainWalker<'a> {
     context: &'a FleetContext,
     start: &'a WalkStart,
-    walked: WalkReport,
+    walked: ChainReport,
     /// The menu entry that is being walked.
     entry: Option<String>,
 }
@@ -421,7 +421,7 @@ impl ChainWalker<'_> {
         let files = files.into_iter().map(|WalkedFile { name, octets, received, took, .. }| {
             ChainFile { name, octets, received, took }
         });
-        self.walked.links.push(ChainLink {
+        self.walked.links.push(BootChainLink {
             stage,
             entry: self.entry.clone(),
             files: files.collect(),
@@ -509,7 +509,7 @@ fn find_image_fault(stage: BootStage, file: &WalkedFile) -> Option<String> {
     if let Some(fault) = pe::image_fault(&file.head, stage == BootStage::Kernel) {
         return Some(format!("{} is {fault}", file.name));
     }
-    let needed = bzimage_octets(&file.head)
+    let needed = read_bzimage_length(&file.head)
         .filter(|needed| stage == BootStage::Kernel && file.octets < *needed)?;
     Some(format!(
         "{} is cut short: {} octets of at least {needed} that its header tells of",
@@ -519,7 +519,7 @@ fn find_image_fault(stage: BootStage, file: &WalkedFile) -> Option<String> {
 
 /// The length of an x86 kernel by its own header (Linux Documentation/arch/x86/boot.rst:
 /// setup_sects, syssize).
-fn bzimage_octets(head: &[u8]) -> Option<u64> {
+fn read_bzimage_length(head: &[u8]) -> Option<u64> {
     const SECTOR_OCTETS: u64 = 512;
     const PARAGRAPH_OCTETS: u64 = 16;
     if head.get(0x202..0x206)? != b"HdrS" {

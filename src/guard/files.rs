@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
 
-use crate::engine::privileges::UserIds;
+use crate::engine::privileges::ProcessIds;
 
 /// Gives a directory and the files in it to a user, by path: a descriptor of ours on a database
 /// would release SQLite's locks when it is closed.
@@ -17,7 +17,7 @@ use crate::engine::privileges::UserIds;
 /// given somebody else's file.
 pub fn give_directory(
     directory: &Path,
-    to: UserIds,
+    to: ProcessIds,
     is_ours: impl Fn(&str) -> bool,
 ) -> io::Result<bool> {
     let mut all_ours = true;
@@ -39,7 +39,7 @@ pub fn give_directory(
     Ok(all_ours || meta.uid() == to.uid)
 }
 
-fn give_file(path: &Path, meta: &fs::Metadata, to: UserIds) -> io::Result<()> {
+fn give_file(path: &Path, meta: &fs::Metadata, to: ProcessIds) -> io::Result<()> {
     if (meta.uid(), meta.gid()) == (to.uid, to.gid) {
         return Ok(());
     }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
     use crate::engine::privileges::is_root;
 
-    const TO: UserIds = UserIds { uid: 12_345, gid: 12_346 };
+    const TO: ProcessIds = ProcessIds { uid: 12_345, gid: 12_346 };
 
     fn owner(path: &Path) -> (u32, u32) {
         let meta = fs::symlink_metadata(path).unwrap();

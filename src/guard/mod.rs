@@ -5,7 +5,7 @@ mod files;
 
 use std::io;
 
-use crate::engine::privileges::{self, UserIds};
+use crate::engine::privileges::{self, ProcessIds};
 use crate::observe::finding::CheckFinding;
 
 pub use files::give_directory;
@@ -20,7 +20,7 @@ const KEPT: [u32; 2] = [privileges::NET_BIND_SERVICE, privileges::NET_RAW];
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserAccount {
     pub name: String,
-    pub ids: UserIds,
+    pub ids: ProcessIds,
 }
 
 /// Why there is nobody to become.
@@ -52,7 +52,7 @@ pub fn choose_account(written: Option<&str>) -> Result<Option<UserAccount>, NoAc
     let found = privileges::find_user_ids(name)
         .map_err(|error| NoAccount::Lookup(name.to_owned(), error))?;
     match (found, written) {
-        (Some(UserIds { uid: 0, .. }), _) | (None, None) => {
+        (Some(ProcessIds { uid: 0, .. }), _) | (None, None) => {
             report_kept_root(written).log();
             Ok(None)
         }

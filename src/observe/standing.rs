@@ -3,7 +3,7 @@
 use super::entry::JournalEntry;
 use super::events::{BootStage, EventKind};
 use super::stop::StopCause;
-use super::timeline::BootStory;
+use super::timeline::MachineStory;
 
 /// A machine that is between two steps of its boot is given so long for the next one. Milliseconds:
 /// firmware that looks for a link, a loader with a countdown, a kernel that is unpacked.
@@ -43,7 +43,7 @@ impl MachineStanding {
 }
 
 /// The judgement of `why` in one word. `entries` are those of the story, oldest first.
-pub fn judge_standing(entries: &[JournalEntry], story: &BootStory) -> MachineStanding {
+pub fn judge_standing(entries: &[JournalEntry], story: &MachineStory) -> MachineStanding {
     if story.code.is_some_and(StopCause::is_under_way) {
         return MachineStanding::Booting;
     }

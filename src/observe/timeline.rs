@@ -17,7 +17,7 @@ pub const SILENCE_MS: u64 = 600_000;
 
 /// The last boot of one machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BootStory {
+pub struct MachineStory {
     /// The last address that it was given or asked from.
     pub address: Option<IpAddr>,
     /// The first program of this boot that asked for an address.
@@ -26,7 +26,7 @@ pub struct BootStory {
     pub began_ms: u64,
     /// Milliseconds since it was last heard of.
     pub quiet_ms: u64,
-    pub lines: Vec<StoryLine>,
+    pub lines: Vec<TimelineLine>,
     /// What it stopped at, or what it does now; None: nothing that can be seen from here.
     pub code: Option<StopCause>,
     /// The same as a sentence.
@@ -36,7 +36,7 @@ pub struct BootStory {
 
 /// One line of the timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoryLine {
+pub struct TimelineLine {
     /// Milliseconds since the boot began.
     pub after_ms: u64,
     pub stage: BootStage,
@@ -50,11 +50,11 @@ pub fn build_boot_story(
     entries: &[JournalEntry],
     known: &CauseContext<'_>,
     now_ms: u64,
-) -> BootStory {
+) -> MachineStory {
     let boot = find_last_boot(entries);
     let stop = cause::judge_boot(boot, known);
     let began_ms = boot.first().map_or(0, |first| first.at_ms);
-    BootStory {
+    MachineStory {
         address: entries.iter().rev().find_map(|entry| entry.address),
         firmware: boot.iter().find_map(|entry| find_asking_firmware(&entry.kind)),
         began_ms,
@@ -117,15 +117,15 @@ fn find_asking_firmware(kind: &EventKind) -> Option<Firmware> {
 
 // --- what is printed ---
 
-fn build_story_lines(boot: &[JournalEntry], began_ms: u64) -> Vec<StoryLine> {
-    let mut lines: Vec<StoryLine> = Vec::new();
+fn build_story_lines(boot: &[JournalEntry], began_ms: u64) -> Vec<TimelineLine> {
+    let mut lines: Vec<TimelineLine> = Vec::new();
     for entry in boot {
         let text = join_text_lines(&entry.text);
         match lines.last_mut().filter(|line| line.stage == entry.stage && line.text == text) {
             Some(line) => line.times += 1,
             None => {
                 let after_ms = entry.at_ms.saturating_sub(began_ms);
-                lines.push(StoryLine { after_ms, stage: entry.stage, text, times: 1 });
+                lines.push(TimelineLine { after_ms, stage: entry.stage, text, times: 1 });
             }
         }
     }
@@ -378,7 +378,7 @@ mod tests {
         let story = build_boot_story(&[offer(10), offer(20), offer(40)], &known(), 40);
         assert_eq!(
             story.lines,
-            [StoryLine {
+            [TimelineLine {
                 after_ms: 0,
                 stage: BootStage::Dhcp,
                 text: "offer:; hint: x".into(),

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::core::CoreError;
 use crate::engine::ring::NoRing;
 
 /// Why the server did not start, or why it ended.
@@ -26,8 +27,9 @@ pub enum Failure {
     CutOff(String),
 }
 
-pub fn ended(thread: String, result: Result<(), String>) -> Failure {
-    Failure::ThreadEnded(thread, result.err().unwrap_or_else(|| "without an error".into()))
+pub fn ended(thread: String, result: Result<(), CoreError>) -> Failure {
+    let why = result.err().map_or_else(|| "without an error".to_owned(), |why| why.to_string());
+    Failure::ThreadEnded(thread, why)
 }
 
 pub fn system(what: &'static str) -> impl Fn(io::Error) -> Failure {

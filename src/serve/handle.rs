@@ -5,6 +5,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use arc_swap::ArcSwapOption;
 
+use super::dhcp::NotTaken;
 use super::overview::Overview;
 use crate::observe::finding::CheckFinding;
 use crate::snapshot::Snapshot;
@@ -31,6 +32,12 @@ pub struct Refusal {
 impl From<String> for Refusal {
     fn from(why: String) -> Self {
         Self { why, findings: Vec::new() }
+    }
+}
+
+impl From<NotTaken> for Refusal {
+    fn from(why: NotTaken) -> Self {
+        why.to_string().into()
     }
 }
 

@@ -2,6 +2,7 @@
 //! starts and stops them.
 
 pub mod binding;
+pub mod core;
 pub mod descriptors;
 pub mod dhcp;
 pub mod drain;

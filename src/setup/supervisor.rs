@@ -28,17 +28,18 @@ use crate::observe::log::{self, JournalMemory};
 use crate::observe::port_holder::SocketProtocol;
 use crate::observe::threads::{self, WatchedThread};
 use crate::serve::binding::{once_released, refused};
-use crate::serve::dhcp::{self, DhcpPlan};
+use crate::serve::core::{CoreError, CoreParts};
+use crate::serve::dhcp::{self, DhcpCore, DhcpPlan};
 use crate::serve::drain::{DRAIN_MAX, Drain};
 use crate::serve::failure::{Failure, ended, system};
 use crate::serve::handle::{Handle, Refusal, Reload, Reloaded, Reread};
 use crate::serve::health::Report;
-use crate::serve::http::{self, HttpPlan};
+use crate::serve::http::{HttpCore, HttpPlan};
 use crate::serve::overview::{self, CoreView, Overview};
 use crate::serve::placement::{Placement, place};
-use crate::serve::pulse::{Said, Watchdog};
+use crate::serve::pulse::{Pulse, Said, Watchdog};
 use crate::serve::shelf::Names;
-use crate::serve::tftp::{self, HttpBusy, TftpPlan, TftpSockets};
+use crate::serve::tftp::{HttpBusy, TftpCore, TftpPlan, TftpSockets};
 
 /// How often contents of removed files are let go.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -78,7 +79,7 @@ pub struct Plan {
 enum Notice {
     Signal,
     Ready,
-    Ended { thread: String, result: Result<(), String> },
+    Ended { thread: String, result: Result<(), CoreError> },
 }
 
 /// Runs until SIGTERM or SIGINT, then drains. Nothing is bound when a ring that must be is refused.
@@ -86,10 +87,8 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     if plan.datapath == Some(Datapath::IoUring) {
         ring::probe_ring()?;
     }
-    let placement = place(
-        &affinity::list_allowed_processors().map_err(system("reading the affinity mask"))?,
-        plan.workers,
-    );
+    let placement =
+        place(&affinity::list_allowed_processors().map_err(system("reading the affinity mask"))?, plan.workers);
     let bound = bind(&plan, &placement)?;
     let (notices, inbox) = channel();
     let (reloads, reload) = sync_channel(RELOADS_MAX);
@@ -123,8 +122,7 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     start_sweeping(&overview)?;
     // Control shares the first processor with DHCP; threads that were started before keep the whole
     // mask, and wait for disks.
-    affinity::pin_to_processors(&[placement.control])
-        .map_err(system("pinning the control thread"))?;
+    affinity::pin_to_processors(&[placement.control]).map_err(system("pinning the control thread"))?;
     handle.overview.store(Some(Arc::new(overview)));
 
     let mut waiting = running.len();
@@ -156,7 +154,7 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
             next_look = now + watchdog.every();
             watchdog.look(now);
             if let Some(dead) = said.say(&threads::list_threads()) {
-                return Err(ended(dead, Err("it panicked".into())));
+                return Err(ended(dead, Err(CoreError::Panicked)));
             }
             if watchdog.all_go_on() {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
@@ -276,10 +274,9 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
             }
             Ok((listener.local_addr()?, listener))
         };
-        let group = once_released(SocketProtocol::Tcp, address.port(), || {
-            bind_group(address, cores, listen)
-        })
-        .map_err(refused("HTTP", SocketProtocol::Tcp, address))?;
+        let group =
+            once_released(SocketProtocol::Tcp, address.port(), || bind_group(address, cores, listen))
+                .map_err(refused("HTTP", SocketProtocol::Tcp, address))?;
         steer(group.iter().map(|(_, listener)| listener), address, cores);
         for (listeners, (_, listener)) in http.iter_mut().zip(group) {
             listeners.push(listener);
@@ -503,6 +500,8 @@ fn start(
         inquiries: Vec::new(),
     };
     let datapath = overview.datapath;
+    let core_parts =
+        |pulse: Pulse| CoreParts { datapath, events: events.clone(), drain: drain.clone(), pulse };
     let mut started = Started { running: Vec::new(), line: String::new(), overview };
     let tftp_plan = plan.tftp;
     let mut http_plan = plan.http;
@@ -513,30 +512,27 @@ fn start(
         placement.boot.iter().zip(bound.tftp.into_iter().zip(bound.http)).enumerate()
     {
         let http_busy = HttpBusy::default();
-        let (core, bell) =
-            tftp::Core::new(datapath, tftp, &tftp_plan, &plan.names, events, drain, &http_busy)
-                .map_err(system("making a core's mailbox"))?;
+        let thread = Thread::new(format!("rb-tftp-{number}"), *cpu).without_capabilities();
+        let parts = core_parts(watchdog.pulse(thread.watched.observer()));
+        let (core, bell) = TftpCore::new(parts, tftp, &tftp_plan, &plan.names, &http_busy)
+            .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
         started.overview.inquiries.push(core.inquiry());
         let tftp_counters = core.counters();
-        let thread = Thread::new(format!("rb-tftp-{number}"), *cpu);
-        let core = core.with_pulse(watchdog.pulse(thread.watched.observer()));
-        started
-            .running
-            .push(spawn(thread.without_capabilities(), notices, move |ready| core.run(ready))?);
-        let (http, bell) =
-            http::Core::new(http, &http_plan, &plan.names, events, drain, &http_busy, datapath)
-                .map_err(system("making a core's mailbox"))?;
+        started.running.push(spawn(thread, notices, move |ready| core.run(ready))?);
+        // A core without a listener never runs, so nobody watches it.
+        let thread = (!http_plan.listen.is_empty())
+            .then(|| Thread::new(format!("rb-http-{number}"), *cpu).without_capabilities());
+        let pulse = thread.as_ref().map(|thread| watchdog.pulse(thread.watched.observer()));
+        let parts = core_parts(pulse.unwrap_or_default());
+        let (core, bell) = HttpCore::new(parts, http, &http_plan, &plan.names, &http_busy)
+            .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
-        started.overview.inquiries.push(http.inquiry());
-        let view = CoreView { cpu: *cpu, tftp: tftp_counters, http: http.counters() };
+        started.overview.inquiries.push(core.inquiry());
+        let view = CoreView { cpu: *cpu, tftp: tftp_counters, http: core.counters() };
         started.overview.cores.push(view);
-        if !http_plan.listen.is_empty() {
-            let thread = Thread::new(format!("rb-http-{number}"), *cpu);
-            let http = http.with_pulse(watchdog.pulse(thread.watched.observer()));
-            started
-                .running
-                .push(spawn(thread.without_capabilities(), notices, move |ready| http.run(ready))?);
+        if let Some(thread) = thread {
+            started.running.push(spawn(thread, notices, move |ready| core.run(ready))?);
         }
     }
     if let (Some(plan), Some(sockets)) = (plan.dhcp, bound.dhcp) {
@@ -544,7 +540,9 @@ fn start(
         if !names.is_empty() {
             line.push_str(&format!(" dhcp={names}"));
         }
-        let (mut core, bell) = dhcp::Core::new(datapath, plan, sockets, events, drain)
+        let thread = Thread::new("rb-dhcp".into(), placement.control);
+        let parts = core_parts(watchdog.pulse(thread.watched.observer()));
+        let (mut core, bell) = DhcpCore::new(parts, plan, sockets)
             .map_err(system("making the DHCP core's mailbox"))?;
         started.overview.bells.push(bell);
         started.overview.dhcp_control = Some(core.control());
@@ -552,8 +550,6 @@ fn start(
         started.overview.findings = Some(core.findings());
         let (neighbours, bell) = core.neighbours().map_err(system("making a mailbox"))?;
         started.overview.bells.push(bell);
-        let thread = Thread::new("rb-dhcp".into(), placement.control);
-        let core = core.with_pulse(watchdog.pulse(thread.watched.observer()));
         started.running.push(spawn(thread, notices, move |ready| core.run(ready))?);
         let thread = Thread::new("rb-neighbours".into(), placement.control);
         let neighbours = neighbours.with_pulse(watchdog.pulse_of_helper(thread.watched.observer()));
@@ -608,7 +604,7 @@ fn fit_connections(plan: &mut HttpPlan, cores: usize) {
 fn spawn(
     Thread { name, cpu, watched, keeps_capabilities }: Thread,
     notices: &Sender<Notice>,
-    run: impl FnOnce(&mut dyn FnMut()) -> Result<(), String> + Send + 'static,
+    run: impl FnOnce(&mut dyn FnMut()) -> Result<(), CoreError> + Send + 'static,
 ) -> Result<String, Failure> {
     let notices = notices.clone();
     let thread = name.clone();
@@ -623,7 +619,7 @@ fn spawn(
                 let _ = notices.send(Notice::Ready);
             })
         }));
-        let result = result.unwrap_or_else(|_| Err("it panicked; the message stands above".into()));
+        let result = result.unwrap_or(Err(CoreError::Panicked));
         let _ = notices.send(Notice::Ended { thread, result });
     };
     std::thread::Builder::new()

@@ -8,14 +8,17 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use ringboot::engine::mailbox::MailboxBell;
+use ringboot::engine::mailbox::Bell;
 use ringboot::engine::net;
-use ringboot::images::{ImageStore, DiskWorkers};
-use ringboot::observe::events::{MachineEvent, open_event_queue};
-use ringboot::serve::http::{Core, Drain, HttpCounters, HttpPlan};
+use ringboot::images::{Images, Workers};
+use ringboot::observe::events::{Event, queue};
+use ringboot::serve::core::{CoreError, CoreParts};
+use ringboot::serve::drain::Drain;
+use ringboot::serve::http::{HttpCore, HttpCounters, HttpPlan};
+use ringboot::serve::pulse::Pulse;
 use ringboot::serve::shelf::Names;
-use ringboot::snapshot::{PublishedState, Snapshot};
-use ringboot::render::TemplateRenderer;
+use ringboot::snapshot::{Published, Snapshot};
+use ringboot::render::Renderer;
 
 use super::client::Client;
 
@@ -25,12 +28,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Server {
     pub(crate) v4: SocketAddr,
     pub(crate) v6: SocketAddr,
-    pub(crate) events: Receiver<MachineEvent>,
+    pub(crate) events: Receiver<Event>,
     pub(crate) counters: Arc<HttpCounters>,
     root: tempfile::TempDir,
     drain: Drain,
-    bell: MailboxBell,
-    thread: Option<JoinHandle<Result<(), String>>>,
+    bell: Bell,
+    thread: Option<JoinHandle<Result<(), CoreError>>>,
 }
 
 impl Server {
@@ -40,28 +43,26 @@ impl Server {
 
     pub(crate) fn with(plan: HttpPlan) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let images = ImageStore::open(root.path(), DiskWorkers::start().unwrap()).unwrap();
+        let images = Images::open(root.path(), Workers::start().unwrap()).unwrap();
         let names = Arc::new(Names {
             images,
-            published: PublishedState::new(Snapshot::default()),
-            renderer: TemplateRenderer::default(),
+            published: Published::new(Snapshot::default()),
+            renderer: Renderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         });
         let listeners = ["127.0.0.1:0", "[::1]:0"]
-            .map(|at| net::open_tcp_listener(at.parse().unwrap(), false).unwrap());
+            .map(|at| net::tcp_listener(at.parse().unwrap(), false).unwrap());
         let [v4, v6] = [0, 1].map(|n: usize| listeners[n].local_addr().unwrap());
-        let (sender, events) = open_event_queue();
+        let (sender, events) = queue();
         let drain = Drain::default();
-        let (core, bell) = Core::new(
-            listeners.into(),
-            &plan,
-            &names,
-            &sender,
-            &drain,
-            &Arc::default(),
-            super::DATAPATH,
-        )
+        let parts = CoreParts {
+            datapath: super::DATAPATH,
+            events: sender,
+            drain: drain.clone(),
+            pulse: Pulse::default(),
+        };
+        let (core, bell) = HttpCore::new(parts, listeners.into(), &plan, &names, &Arc::default())
         .unwrap();
         let counters = core.counters();
         let (ready, is_ready) = channel();
@@ -89,7 +90,7 @@ impl Server {
     }
 
     /// Ends the server as SIGTERM does, and says how its thread ended.
-    pub(crate) fn stop(&mut self) -> Result<(), String> {
+    pub(crate) fn stop(&mut self) -> Result<(), CoreError> {
         self.order_stop();
         self.thread.take().map_or(Ok(()), |thread| thread.join().expect("the core panicked"))
     }

@@ -1,8 +1,8 @@
 //! `[menu]` and `[[menu.entry]]`: texts that every loader can print, paths that it can ask for,
 //! names that exist.
 
-use super::resolve_number;
-use crate::boot::menu::{self, BootMenu, LOCAL_LABEL, MenuEntry};
+use super::values::read_number;
+use crate::boot::menu::{self, MenuEntry, LOCAL_LABEL, BootMenu};
 use crate::config::file::{self, PlacedValue, SecondsValue};
 use crate::config::problem::ConfigComplaints;
 use crate::model::spelling::find_nearest_word;
@@ -13,43 +13,38 @@ const TIMEOUT_MAX_S: u64 = 3_599;
 const TIMEOUT_S: u32 = 10;
 const TITLE: &str = "Boot menu";
 
-pub(super) fn resolve_menu(
-    written: file::MenuKeys,
-    complaints: &mut ConfigComplaints<'_>,
-) -> BootMenu {
+pub(super) fn resolve_menu(written: file::Menu, complaints: &mut ConfigComplaints<'_>) -> BootMenu {
     let mut entries: Vec<MenuEntry> = Vec::new();
     for one in written.entry.unwrap_or_default() {
-        if let Some(entry) = resolve_menu_entry(one, &entries, complaints) {
+        if let Some(entry) = resolve_entry(one, &entries, complaints) {
             entries.push(entry);
         }
     }
     let default =
-        written.default.as_ref().and_then(|at| resolve_default_entry(at, &entries, complaints));
+        written.default.as_ref().and_then(|at| find_default_entry(at, &entries, complaints));
     BootMenu {
         title: written.title.map_or_else(
             || TITLE.to_owned(),
-            |at| resolve_menu_text(at, menu::title_fault, "title", complaints),
+            |at| check_text(at, menu::title_fault, "title", complaints),
         ),
         default,
         timeout_s: written
             .timeout
-            .and_then(|at| resolve_menu_timeout(&at, complaints))
+            .and_then(|at| read_timeout(&at, complaints))
             .unwrap_or(TIMEOUT_S),
         background: written
             .background
-            .map(|at| resolve_menu_text(at, menu::path_fault, "background", complaints)),
-        display: written
-            .display
-            .map(|at| resolve_menu_text(at, menu::path_fault, "display", complaints)),
+            .map(|at| check_text(at, menu::path_fault, "background", complaints)),
+        display: written.display.map(|at| check_text(at, menu::path_fault, "display", complaints)),
         console: written
             .console
-            .map(|at| resolve_menu_text(at, menu::console_fault, "console", complaints)),
+            .map(|at| check_text(at, menu::console_fault, "console", complaints)),
         entries,
     }
 }
 
-fn resolve_menu_entry(
-    written: file::EntryKeys,
+fn resolve_entry(
+    written: file::Entry,
     before: &[MenuEntry],
     complaints: &mut ConfigComplaints<'_>,
 ) -> Option<MenuEntry> {
@@ -79,11 +74,10 @@ fn resolve_menu_entry(
             "that entry is in every menu by itself: remove this one or rename it",
         );
     }
-    let label = resolve_menu_text(label, menu::label_fault, "label", complaints);
-    let title = written.title.map_or_else(
-        || label.clone(),
-        |at| resolve_menu_text(at, menu::title_fault, "title", complaints),
-    );
+    let label = check_text(label, menu::label_fault, "label", complaints);
+    let title = written
+        .title
+        .map_or_else(|| label.clone(), |at| check_text(at, menu::title_fault, "title", complaints));
     let initrds = written.initrd.map(|list| list.0).unwrap_or_default();
     if let Some(extra) = initrds.get(menu::INITRDS_MAX) {
         let hint = "join some: initrds are cpio archives, and `cat` makes one of several";
@@ -91,19 +85,19 @@ fn resolve_menu_entry(
     }
     let initrds = initrds
         .into_iter()
-        .map(|at| resolve_menu_text(at, menu::location_fault, "initrd", complaints))
+        .map(|at| check_text(at, menu::location_fault, "initrd", complaints))
         .collect();
     let arguments = written
         .arguments
-        .map(|at| resolve_menu_text(at, menu::arguments_fault, "arguments", complaints))
+        .map(|at| check_text(at, menu::arguments_fault, "arguments", complaints))
         .unwrap_or_default();
-    let kernel = resolve_menu_text(kernel?, menu::location_fault, "kernel", complaints);
+    let kernel = check_text(kernel?, menu::location_fault, "kernel", complaints);
     Some(MenuEntry { label, title, kernel, initrds, arguments })
 }
 
 /// Some only for an entry of the operator's own: booting the disk is the default without being
 /// named.
-fn resolve_default_entry(
+fn find_default_entry(
     at: &PlacedValue<String>,
     entries: &[MenuEntry],
     complaints: &mut ConfigComplaints<'_>,
@@ -124,20 +118,12 @@ fn resolve_default_entry(
     Some(label.clone())
 }
 
-fn resolve_menu_timeout(
-    at: &PlacedValue<SecondsValue>,
-    complaints: &mut ConfigComplaints<'_>,
-) -> Option<u32> {
-    resolve_number(
-        &PlacedValue::new(at.span(), at.get_ref().0),
-        "timeout",
-        0..=TIMEOUT_MAX_S,
-        complaints,
-    )
+fn read_timeout(at: &PlacedValue<SecondsValue>, complaints: &mut ConfigComplaints<'_>) -> Option<u32> {
+    read_number(&PlacedValue::new(at.span(), at.get_ref().0), "timeout", 0..=TIMEOUT_MAX_S, complaints)
 }
 
 /// A text that goes into a menu, if nothing is at fault with it.
-fn resolve_menu_text(
+fn check_text(
     at: PlacedValue<String>,
     fault: fn(&str) -> Option<&'static str>,
     key: &str,

@@ -3,10 +3,8 @@
 
 use std::num::NonZeroU64;
 
-use super::resolve_number;
-use crate::boot::quirks::{
-    FixedQuirk, NoSubject, QuirkAllowance, QuirkSubject, parse_class, parse_oui,
-};
+use super::values::read_number;
+use crate::boot::quirks::{QuirkAllowance, FixedQuirk, NoSubject, QuirkSubject, parse_class, parse_oui};
 use crate::config::file::{self, PlacedValue};
 use crate::config::problem::ConfigComplaints;
 
@@ -14,7 +12,7 @@ use crate::config::problem::ConfigComplaints;
 const HTTP_RATE_RANGE: std::ops::RangeInclusive<u64> = 125..=1_250_000_000;
 
 pub(super) fn resolve_quirks(
-    written: Vec<file::QuirkKeys>,
+    written: Vec<file::Quirk>,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<FixedQuirk> {
     let mut fixed: Vec<FixedQuirk> = Vec::new();
@@ -30,25 +28,21 @@ pub(super) fn resolve_quirks(
     fixed
 }
 
-fn resolve_quirk(
-    written: file::QuirkKeys,
-    complaints: &mut ConfigComplaints<'_>,
-) -> Option<FixedQuirk> {
-    let file::QuirkKeys { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
+fn resolve_quirk(written: file::Quirk, complaints: &mut ConfigComplaints<'_>) -> Option<FixedQuirk> {
+    let file::Quirk { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
         written;
     let allowance = QuirkAllowance {
         window: windowsize_max
-            .and_then(|at| resolve_number(&at, "windowsize-max", 1..=65_535, complaints)),
-        blksize: blksize_max
-            .and_then(|at| resolve_number(&at, "blksize-max", 8..=65_464, complaints)),
-        http_rate: http_rate.and_then(|at| self::resolve_http_rate(&at, "http-rate", complaints)),
+            .and_then(|at| read_number(&at, "windowsize-max", 1..=65_535, complaints)),
+        blksize: blksize_max.and_then(|at| read_number(&at, "blksize-max", 8..=65_464, complaints)),
+        http_rate: http_rate.and_then(|at| read_http_rate(&at, "http-rate", complaints)),
     };
     if allowance.is_empty() {
         let hint = "give `windowsize-max`, `blksize-max` or `http-rate`";
         complaints.add(&span, "this quirk says for whom, but not what", hint);
     }
     let named: Vec<(PlacedValue<String>, SubjectReader)> = [
-        (mac, read_machine_subject as SubjectReader),
+        (mac, read_machine as SubjectReader),
         (oui, |text| parse_oui(text).map(QuirkSubject::Oui)),
         (vendor_class, |text| parse_class(text).map(QuirkSubject::Class)),
     ]
@@ -72,17 +66,17 @@ fn resolve_quirk(
 }
 
 /// Octets a second on one HTTP connection.
-pub(super) fn resolve_http_rate(
+pub(super) fn read_http_rate(
     at: &PlacedValue<u64>,
     key: &str,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Option<NonZeroU64> {
-    resolve_number::<u64>(at, key, HTTP_RATE_RANGE, complaints).and_then(NonZeroU64::new)
+    read_number::<u64>(at, key, HTTP_RATE_RANGE, complaints).and_then(NonZeroU64::new)
 }
 
 /// What a text names, if it is of the kind that its key asks for.
 type SubjectReader = fn(&str) -> Option<QuirkSubject>;
 
-fn read_machine_subject(text: &str) -> Option<QuirkSubject> {
+fn read_machine(text: &str) -> Option<QuirkSubject> {
     text.parse().ok().map(QuirkSubject::Machine)
 }

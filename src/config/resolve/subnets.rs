@@ -6,19 +6,17 @@ use std::hash::Hash;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use super::{DHCP_PORT, complain_unknown_word, parse_typed_text, resolve_number};
+use super::values::{parse_text, read_number, refuse_unknown_word};
 use crate::boot::menu;
-use crate::config::DhcpSettings;
 use crate::config::file::{self, PlacedValue, SecondsValue};
 use crate::config::problem::ConfigComplaints;
-use crate::dhcp::limits::{FIRMWARE_LEASE_S, POOL_ADDRESSES_MAX};
-use crate::dhcp::subnet::{AddressPool, Reservation, ServedClients, Subnet, SubnetMode};
+use crate::config::settings::DhcpKeys;
+use crate::dhcp::limits::POOL_ADDRESSES_MAX;
+use crate::dhcp::subnet::{ServedClients, SubnetMode, AddressPool, Reservation, Subnet};
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 
-/// dhcpd's own defaults where a subnet says nothing: 12 hours and 1 day.
-const DEFAULT_LEASE_TIME_S: u32 = 12 * 60 * 60;
-const MAX_LEASE_TIME_S: u32 = 24 * 60 * 60;
+const DHCP_PORT: u16 = 67;
 /// Below a minute renewals outnumber boots; 0xffff_ffff on the wire would mean for ever.
 const LEASE_TIME_S: std::ops::RangeInclusive<u64> = 60..=365 * 24 * 60 * 60;
 /// `IFNAMSIZ` less its NUL.
@@ -28,13 +26,13 @@ const NAME_MAX_BYTES: usize = 253;
 
 /// All subnets, with what can only be seen when they stand side by side.
 pub(super) fn resolve_subnets(
-    written: &[file::SubnetKeys],
+    written: &[file::Subnet],
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Subnet> {
     let mut subnets: Vec<(Range<usize>, Subnet)> = Vec::new();
     for one in written {
         let Some(subnet) = resolve_subnet(one, complaints) else { continue };
-        subnets.push((locate_subnet(one), subnet));
+        subnets.push((span_of(one), subnet));
     }
     let ranges: Vec<(Ipv4Addr, Ipv4Addr)> = subnets
         .iter()
@@ -42,13 +40,13 @@ pub(super) fn resolve_subnets(
         .collect();
     for (index, before) in find_overlaps(&ranges) {
         let ((span, subnet), (first, other)) = (&subnets[index], &subnets[before]);
-        let (theirs, line) = (format_network(other.network), complaints.line_of(first));
+        let (theirs, line) = (show_network(other.network), complaints.line_of(first));
         let what =
-            format!("subnet {} overlaps subnet {theirs} of {line}", format_network(subnet.network));
+            format!("subnet {} overlaps subnet {theirs} of {line}", show_network(subnet.network));
         complaints.add(span, what, "an address belongs to one subnet: make one of them smaller");
     }
-    refuse_double_reservations(written, complaints);
-    limit_pool_addresses(&subnets, complaints);
+    check_reservations(written, complaints);
+    check_pool_addresses(&subnets, complaints);
     subnets.into_iter().map(|(_, subnet)| subnet).collect()
 }
 
@@ -75,7 +73,7 @@ fn find_overlaps(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<(usize, usize)> {
 }
 
 /// Pools of more addresses than a /8 has are a slip, or a machine that runs out of memory.
-fn limit_pool_addresses(subnets: &[(Range<usize>, Subnet)], complaints: &mut ConfigComplaints<'_>) {
+fn check_pool_addresses(subnets: &[(Range<usize>, Subnet)], complaints: &mut ConfigComplaints<'_>) {
     let mut sum = 0;
     for (span, subnet) in subnets {
         let before = sum;
@@ -83,7 +81,7 @@ fn limit_pool_addresses(subnets: &[(Range<usize>, Subnet)], complaints: &mut Con
         if before <= POOL_ADDRESSES_MAX && sum > POOL_ADDRESSES_MAX {
             let what = format!(
                 "with the pools of subnet {} there are {sum} addresses to give",
-                format_network(subnet.network)
+                show_network(subnet.network)
             );
             complaints.add(
                 span,
@@ -95,39 +93,35 @@ fn limit_pool_addresses(subnets: &[(Range<usize>, Subnet)], complaints: &mut Con
 }
 
 /// Where each subnet stands.
-pub(super) fn locate_subnets(
-    written: &[file::SubnetKeys],
+pub(super) fn place_subnets(
+    written: &[file::Subnet],
     complaints: &ConfigComplaints<'_>,
 ) -> Vec<(Ipv4Network, String)> {
-    let network = |one: &file::SubnetKeys| one.subnet.as_ref()?.get_ref().parse().ok();
+    let network = |one: &file::Subnet| one.subnet.as_ref()?.get_ref().parse().ok();
     written
         .iter()
-        .filter_map(|one| Some((network(one)?, complaints.place_of(&locate_subnet(one)))))
+        .filter_map(|one| Some((network(one)?, complaints.place_of(&span_of(one)))))
         .collect()
 }
 
-fn locate_subnet(written: &file::SubnetKeys) -> Range<usize> {
+fn span_of(written: &file::Subnet) -> Range<usize> {
     written.subnet.as_ref().map_or(written.span.clone(), PlacedValue::span)
 }
 
 /// Where DHCP is listened for: the interfaces of served subnets, those of `[server]` for relays, or
 /// one address.
-pub(super) fn resolve_dhcp_listeners(
-    written: &file::DhcpKeys,
-    server: &file::ServerKeys,
+pub(super) fn resolve_listeners(
+    written: &file::Dhcp,
+    server: &file::Server,
     subnets: &[Subnet],
     complaints: &mut ConfigComplaints<'_>,
-) -> DhcpSettings {
-    let allowed: Vec<String> = server
-        .interfaces
-        .iter()
-        .flatten()
-        .map(|name| resolve_interface(name, complaints))
-        .collect();
+) -> DhcpKeys {
+    let allowed: Vec<String> =
+        server.interfaces.iter().flatten().map(|name| read_interface(name, complaints)).collect();
     let address = written
         .listen_address
         .as_ref()
-        .and_then(|text| parse_typed_text(text, "an IPv4 address", complaints));
+        .and_then(|text| parse_text(text, "an IPv4 address", complaints));
     let served: Vec<&Subnet> =
         subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server).collect();
     let mut interfaces: Vec<String> = Vec::new();
@@ -162,8 +156,8 @@ pub(super) fn resolve_dhcp_listeners(
     let port = written
         .listen_port
         .as_ref()
-        .and_then(|at| resolve_number(at, "listen-port", 1..=65_535, complaints));
-    DhcpSettings {
+        .and_then(|at| read_number(at, "listen-port", 1..=65_535, complaints));
+    DhcpKeys {
         interfaces: if address.is_some() { Vec::new() } else { interfaces },
         listen_address: address.filter(|_| !served.is_empty()),
         listen_port: port.unwrap_or(DHCP_PORT),
@@ -171,11 +165,8 @@ pub(super) fn resolve_dhcp_listeners(
 }
 
 /// `192.168.4.0/24`, without host bits.
-pub(super) fn resolve_network(
-    text: &PlacedValue<String>,
-    complaints: &mut ConfigComplaints<'_>,
-) -> Option<Ipv4Network> {
-    let written = match parse_written_network(text.get_ref()) {
+pub(super) fn read_network(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> Option<Ipv4Network> {
+    let written = match parse_network(text.get_ref()) {
         Ok(written) => written,
         Err(why) => {
             let what = format!("{:?} is not a network{why}", text.get_ref());
@@ -191,13 +182,13 @@ pub(super) fn resolve_network(
     let network = Ipv4Network { address, ..written };
     if network != written {
         let what = format!("{} has bits set outside its prefix", text.get_ref());
-        complaints.add(&text.span(), what, format!("the network is {}", format_network(network)));
+        complaints.add(&text.span(), what, format!("the network is {}", show_network(network)));
     }
     Some(network)
 }
 
 /// The error says which half is wrong, where there are two.
-fn parse_written_network(text: &str) -> Result<Ipv4Network, String> {
+fn parse_network(text: &str) -> Result<Ipv4Network, String> {
     let (address, prefix) = text.split_once('/').ok_or_else(String::new)?;
     let address = address.parse().map_err(|_| format!(": {address:?} is no IPv4 address"))?;
     let length = prefix.parse::<u8>().ok().filter(|length| *length <= 32);
@@ -205,12 +196,9 @@ fn parse_written_network(text: &str) -> Result<Ipv4Network, String> {
     Ok(Ipv4Network { address, prefix })
 }
 
-fn resolve_subnet(
-    written: &file::SubnetKeys,
-    complaints: &mut ConfigComplaints<'_>,
-) -> Option<Subnet> {
-    let relay = written.relay.as_ref().is_some_and(|at| *at.get_ref());
-    let mode = resolve_dhcp_mode(written, complaints);
+fn resolve_subnet(written: &file::Subnet, complaints: &mut ConfigComplaints<'_>) -> Option<Subnet> {
+    let mode = read_mode(written, complaints);
+    let relay = is_set(&written.relay, false);
     if written.interface.is_none() && !relay && mode == SubnetMode::Server {
         let hint = "name the interface (interface = \"eth0\"), or say that relays bring the \
                     requests (relay = true)";
@@ -228,7 +216,7 @@ fn resolve_subnet(
         );
         return None;
     };
-    let network = resolve_network(text, complaints)?;
+    let network = read_network(text, complaints)?;
     if let Some(name) = written.shared_network.as_ref().filter(|_| !relay) {
         let hint = "the subnets of one interface share it without a word: leave this out";
         complaints.add(
@@ -237,60 +225,48 @@ fn resolve_subnet(
             hint,
         );
     }
-    let (default_lease_time_s, max_lease_time_s) = resolve_lease_times(written, complaints);
-    let is_said = written.default_lease_time.is_some();
-    let firmware_lease_time_s =
-        if is_said { default_lease_time_s } else { FIRMWARE_LEASE_S.min(max_lease_time_s) };
+    // A key that is not written keeps the default that tests of other rooms have too.
+    let plain = Subnet::new(network);
     Some(Subnet {
-        network,
-        interface: written.interface.as_ref().map(|name| resolve_interface(name, complaints)),
+        interface: written.interface.as_ref().map(|name| read_interface(name, complaints)),
         relay,
         shared_network: written.shared_network.as_ref().map(|name| name.get_ref().clone()),
         mode,
-        clients: resolve_dhcp_clients(written, complaints),
-        allow_other_servers: written.allow_other_servers.as_ref().is_some_and(|at| *at.get_ref()),
-        conflict_detection: written.conflict_detection.as_ref().is_none_or(|at| *at.get_ref()),
-        pools: resolve_pools(written, network, complaints),
-        reservations: resolve_reservations(written, network, complaints).into(),
-        routers: resolve_inside_addresses(
-            written.routers.as_deref(),
-            network,
-            "router",
-            complaints,
-        ),
-        domain_name: written.domain_name.as_ref().map(|name| resolve_dns_name(name, complaints)),
-        domain_name_servers: resolve_addresses(written.domain_name_servers.as_deref(), complaints),
-        ntp_servers: resolve_addresses(written.ntp_servers.as_deref(), complaints),
-        default_lease_time_s,
-        firmware_lease_time_s,
-        max_lease_time_s,
-        authoritative: written.authoritative.as_ref().is_some_and(|at| *at.get_ref()),
+        clients: read_clients(written, complaints),
+        allow_other_servers: is_set(&written.allow_other_servers, plain.allow_other_servers),
+        conflict_detection: is_set(&written.conflict_detection, plain.conflict_detection),
+        pools: read_pools(written, network, complaints),
+        reservations: read_reservations(written, network, complaints).into(),
+        routers: read_inside_addresses(written.routers.as_deref(), network, "router", complaints),
+        domain_name: written.domain_name.as_ref().map(|name| read_dns_name(name, complaints)),
+        domain_name_servers: read_addresses(written.domain_name_servers.as_deref(), complaints),
+        ntp_servers: read_addresses(written.ntp_servers.as_deref(), complaints),
+        authoritative: is_set(&written.authoritative, plain.authoritative),
         next_server: written
             .next_server
             .as_ref()
-            .and_then(|text| parse_typed_text(text, "an IPv4 address", complaints)),
-        install_by_default: written.install_by_default.as_ref().is_some_and(|at| *at.get_ref()),
+            .and_then(|text| parse_text(text, "an IPv4 address", complaints)),
+        install_by_default: is_set(&written.install_by_default, plain.install_by_default),
         pxelinux_config: written
             .pxelinux_config
             .as_ref()
-            .map(|text| resolve_location(text, complaints)),
-        pxelinux_prefix: written
-            .pxelinux_prefix
-            .as_ref()
-            .map(|text| resolve_pxelinux_prefix(text, complaints)),
+            .map(|text| read_location(text, complaints)),
+        pxelinux_prefix: written.pxelinux_prefix.as_ref().map(|text| read_prefix(text, complaints)),
+        ..with_lease_times(plain, written, complaints)
     })
 }
 
+fn is_set(written: &Option<PlacedValue<bool>>, default: bool) -> bool {
+    written.as_ref().map_or(default, |at| *at.get_ref())
+}
+
 /// Said aloud, never assumed: a second DHCP server on a segment does harm.
-fn resolve_dhcp_mode(
-    written: &file::SubnetKeys,
-    complaints: &mut ConfigComplaints<'_>,
-) -> SubnetMode {
+fn read_mode(written: &file::Subnet, complaints: &mut ConfigComplaints<'_>) -> SubnetMode {
     match written.mode.as_ref().map(|at| (at, at.get_ref().as_str())) {
         Some((_, "server")) => SubnetMode::Server,
         Some((_, "off")) => SubnetMode::Off,
         Some((at, other)) => {
-            complain_unknown_word(other, &at.span(), "mode", &["server", "off"], complaints);
+            refuse_unknown_word(other, &at.span(), "mode", &["server", "off"], complaints);
             SubnetMode::Off
         }
         None => {
@@ -302,16 +278,13 @@ fn resolve_dhcp_mode(
     }
 }
 
-fn resolve_dhcp_clients(
-    written: &file::SubnetKeys,
-    complaints: &mut ConfigComplaints<'_>,
-) -> ServedClients {
+fn read_clients(written: &file::Subnet, complaints: &mut ConfigComplaints<'_>) -> ServedClients {
     match written.clients.as_ref().map(|at| (at, at.get_ref().as_str())) {
         None | Some((_, "pxe")) => ServedClients::Pxe,
         Some((_, "known")) => ServedClients::Known,
         Some((_, "any")) => ServedClients::Any,
         Some((at, other)) => {
-            complain_unknown_word(
+            refuse_unknown_word(
                 other,
                 &at.span(),
                 "kind of clients",
@@ -323,46 +296,53 @@ fn resolve_dhcp_clients(
     }
 }
 
-fn resolve_lease_times(
-    written: &file::SubnetKeys,
+/// Takes over the lease times of the file. One that is not written follows the other where the
+/// defaults would contradict it.
+fn with_lease_times(
+    plain: Subnet,
+    written: &file::Subnet,
     complaints: &mut ConfigComplaints<'_>,
-) -> (u32, u32) {
+) -> Subnet {
     let mut seconds = |at: &Option<PlacedValue<SecondsValue>>, key| {
         let at = at.as_ref()?;
-        resolve_number::<u32>(
-            &PlacedValue::new(at.span(), at.get_ref().0),
-            key,
-            LEASE_TIME_S,
-            complaints,
-        )
+        read_number::<u32>(&PlacedValue::new(at.span(), at.get_ref().0), key, LEASE_TIME_S, complaints)
     };
     let default = seconds(&written.default_lease_time, "default-lease-time");
     let max = seconds(&written.max_lease_time, "max-lease-time");
-    let (default, max) = match (default, max) {
+    let (default_lease_time_s, max_lease_time_s) = match (default, max) {
         (Some(default), Some(max)) => (default, max),
-        (Some(default), None) => (default, default.max(MAX_LEASE_TIME_S)),
-        (None, Some(max)) => (max.min(DEFAULT_LEASE_TIME_S), max),
-        (None, None) => (DEFAULT_LEASE_TIME_S, MAX_LEASE_TIME_S),
+        (Some(default), None) => (default, default.max(plain.max_lease_time_s)),
+        (None, Some(max)) => (max.min(plain.default_lease_time_s), max),
+        (None, None) => (plain.default_lease_time_s, plain.max_lease_time_s),
     };
-    if let (true, Some(at)) = (default > max, &written.default_lease_time) {
-        let what = format!("default-lease-time {default} s is longer than max-lease-time {max} s");
+    if let (true, Some(at)) = (default_lease_time_s > max_lease_time_s, &written.default_lease_time)
+    {
+        let what = format!(
+            "default-lease-time {default_lease_time_s} s is longer than max-lease-time \
+             {max_lease_time_s} s"
+        );
         complaints.add(&at.span(), what, "lower the one or raise the other");
     }
-    (default, max)
+    // A time that the operator has written is meant for firmware too.
+    let firmware_lease_time_s = match &written.default_lease_time {
+        Some(_) => default_lease_time_s,
+        None => plain.firmware_lease_time_s.min(max_lease_time_s),
+    };
+    Subnet { default_lease_time_s, firmware_lease_time_s, max_lease_time_s, ..plain }
 }
 
-fn resolve_pools(
-    written: &file::SubnetKeys,
+fn read_pools(
+    written: &file::Subnet,
     network: Ipv4Network,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<AddressPool> {
     let (mut pools, mut spans): (Vec<AddressPool>, Vec<Range<usize>>) = (Vec::new(), Vec::new());
     for text in written.pools.iter().flatten() {
-        let Some(pool) = resolve_pool(text, complaints) else { continue };
+        let Some(pool) = read_pool(text, complaints) else { continue };
         let shown = format!("{}-{}", pool.first, pool.last);
         if !network.contains(pool.first) || !network.contains(pool.last) {
-            let what = format!("pool {shown} is outside subnet {}", format_network(network));
-            let (first, last) = find_usable_range(network);
+            let what = format!("pool {shown} is outside subnet {}", show_network(network));
+            let (first, last) = usable_range(network);
             complaints.add(
                 &text.span(),
                 what,
@@ -373,7 +353,7 @@ fn resolve_pools(
         {
             let what =
                 format!("pool {shown} holds the address of the network or its broadcast address");
-            let (first, last) = find_usable_range(network);
+            let (first, last) = usable_range(network);
             complaints.add(
                 &text.span(),
                 what,
@@ -396,11 +376,8 @@ fn resolve_pools(
     pools
 }
 
-fn resolve_pool(
-    text: &PlacedValue<String>,
-    complaints: &mut ConfigComplaints<'_>,
-) -> Option<AddressPool> {
-    match parse_written_pool(text.get_ref()) {
+fn read_pool(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> Option<AddressPool> {
+    match parse_pool(text.get_ref()) {
         Ok(pool) if pool.first > pool.last => {
             let what = format!("pool {} runs backwards", text.get_ref());
             complaints.add(&text.span(), what, format!("write \"{}-{}\"", pool.last, pool.first));
@@ -420,7 +397,7 @@ fn resolve_pool(
 }
 
 /// The error says which half is wrong, where there are two.
-fn parse_written_pool(text: &str) -> Result<AddressPool, String> {
+fn parse_pool(text: &str) -> Result<AddressPool, String> {
     let (first, last) = text.split_once('-').ok_or_else(String::new)?;
     let end = |text: &str| {
         text.trim().parse().map_err(|_| format!(": {:?} is no IPv4 address", text.trim()))
@@ -428,36 +405,36 @@ fn parse_written_pool(text: &str) -> Result<AddressPool, String> {
     Ok(AddressPool { first: end(first)?, last: end(last)? })
 }
 
-fn resolve_reservations(
-    written: &file::SubnetKeys,
+fn read_reservations(
+    written: &file::Subnet,
     network: Ipv4Network,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Reservation> {
     let mut reservations: Vec<Reservation> = Vec::new();
     for host in written.host.iter().flatten() {
         let mac: Option<Mac> = match &host.mac {
-            Some(text) => parse_typed_text(text, "a hardware address", complaints),
-            None => complain_missing_key(host, "mac", "mac = \"52:54:00:12:34:10\"", complaints),
+            Some(text) => parse_text(text, "a hardware address", complaints),
+            None => refuse_missing(host, "mac", "mac = \"52:54:00:12:34:10\"", complaints),
         };
         let address: Option<Ipv4Addr> = match &host.address {
-            Some(text) => parse_typed_text(text, "an IPv4 address", complaints),
-            None => complain_missing_key(
+            Some(text) => parse_text(text, "an IPv4 address", complaints),
+            None => refuse_missing(
                 host,
                 "address",
-                &format!("address = \"{}\"", find_usable_range(network).0),
+                &format!("address = \"{}\"", usable_range(network).0),
                 complaints,
             ),
         };
-        let hostname = host.hostname.as_ref().map(|name| resolve_dns_name(name, complaints));
+        let hostname = host.hostname.as_ref().map(|name| read_dns_name(name, complaints));
         if let (Some(address), Some(text)) = (address, &host.address) {
             let reserved = network.prefix < 31
                 && (address == network.address || address == network.broadcast());
             if !network.contains(address) || reserved {
                 let what = format!(
                     "{address} is no address for a machine in subnet {}",
-                    format_network(network)
+                    show_network(network)
                 );
-                let (first, last) = find_usable_range(network);
+                let (first, last) = usable_range(network);
                 complaints.add(
                     &text.span(),
                     what,
@@ -472,8 +449,8 @@ fn resolve_reservations(
     reservations
 }
 
-fn complain_missing_key<T>(
-    host: &file::HostKeys,
+fn refuse_missing<T>(
+    host: &file::Host,
     key: &str,
     example: &str,
     complaints: &mut ConfigComplaints<'_>,
@@ -483,7 +460,7 @@ fn complain_missing_key<T>(
 }
 
 /// No two reservations of the file share a hardware address within a subnet, or an address at all.
-fn refuse_double_reservations(written: &[file::SubnetKeys], complaints: &mut ConfigComplaints<'_>) {
+fn check_reservations(written: &[file::Subnet], complaints: &mut ConfigComplaints<'_>) {
     let mut addresses: HashMap<Ipv4Addr, Range<usize>> = HashMap::new();
     for subnet in written {
         let mut macs: HashMap<Mac, Range<usize>> = HashMap::new();
@@ -491,7 +468,7 @@ fn refuse_double_reservations(written: &[file::SubnetKeys], complaints: &mut Con
             if let Some((mac, span)) =
                 host.mac.as_ref().and_then(|at| Some((at.get_ref().parse().ok()?, at.span())))
             {
-                complain_repeated_value(
+                refuse_second(
                     &mut macs,
                     mac,
                     span,
@@ -502,7 +479,7 @@ fn refuse_double_reservations(written: &[file::SubnetKeys], complaints: &mut Con
             if let Some((address, span)) =
                 host.address.as_ref().and_then(|at| Some((at.get_ref().parse().ok()?, at.span())))
             {
-                complain_repeated_value(
+                refuse_second(
                     &mut addresses,
                     address,
                     span,
@@ -514,7 +491,7 @@ fn refuse_double_reservations(written: &[file::SubnetKeys], complaints: &mut Con
     }
 }
 
-fn complain_repeated_value<T: Eq + Hash + std::fmt::Display>(
+fn refuse_second<T: Eq + Hash + std::fmt::Display>(
     seen: &mut HashMap<T, Range<usize>>,
     value: T,
     span: Range<usize>,
@@ -529,18 +506,18 @@ fn complain_repeated_value<T: Eq + Hash + std::fmt::Display>(
     seen.insert(value, span);
 }
 
-fn resolve_addresses(
+fn read_addresses(
     written: Option<&[PlacedValue<String>]>,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Ipv4Addr> {
     written
         .unwrap_or_default()
         .iter()
-        .filter_map(|text| parse_typed_text(text, "an IPv4 address", complaints))
+        .filter_map(|text| parse_text(text, "an IPv4 address", complaints))
         .collect()
 }
 
-fn resolve_inside_addresses(
+fn read_inside_addresses(
     written: Option<&[PlacedValue<String>]>,
     network: Ipv4Network,
     kind: &str,
@@ -550,7 +527,7 @@ fn resolve_inside_addresses(
         if let Ok(address) = text.get_ref().parse::<Ipv4Addr>()
             && !network.contains(address)
         {
-            let what = format!("{kind} {address} is outside subnet {}", format_network(network));
+            let what = format!("{kind} {address} is outside subnet {}", show_network(network));
             complaints.add(
                 &text.span(),
                 what,
@@ -558,10 +535,10 @@ fn resolve_inside_addresses(
             );
         }
     }
-    resolve_addresses(written, complaints)
+    read_addresses(written, complaints)
 }
 
-fn resolve_interface(name: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
+fn read_interface(name: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     let text = name.get_ref();
     let odd = text.is_empty() || text.contains('/') || text.contains(char::is_whitespace);
     if odd || text.len() > INTERFACE_MAX_BYTES {
@@ -571,7 +548,7 @@ fn resolve_interface(name: &PlacedValue<String>, complaints: &mut ConfigComplain
     text.clone()
 }
 
-fn resolve_dns_name(name: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
+fn read_dns_name(name: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     let text = name.get_ref();
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -592,7 +569,7 @@ fn resolve_dns_name(name: &PlacedValue<String>, complaints: &mut ConfigComplaint
     text.clone()
 }
 
-fn resolve_location(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
+fn read_location(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     if let Some(fault) = menu::location_fault(text.get_ref()) {
         complaints.add(&text.span(), format!("{:?} {fault}", text.get_ref()), "");
     }
@@ -600,26 +577,23 @@ fn resolve_location(text: &PlacedValue<String>, complaints: &mut ConfigComplaint
 }
 
 /// D-45: PXELINUX glues names to the prefix as it stands.
-fn resolve_pxelinux_prefix(
-    text: &PlacedValue<String>,
-    complaints: &mut ConfigComplaints<'_>,
-) -> String {
+fn read_prefix(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     if !text.get_ref().ends_with('/') {
         let what = format!("pxelinux-prefix {:?} does not end with /", text.get_ref());
         complaints.add(&text.span(), what, format!("write \"{}/\"", text.get_ref()));
     } else if text.get_ref() != "/" {
-        return resolve_location(text, complaints);
+        return read_location(text, complaints);
     }
     text.get_ref().clone()
 }
 
 /// The first and the last address that a machine can have.
-fn find_usable_range(network: Ipv4Network) -> (Ipv4Addr, Ipv4Addr) {
+fn usable_range(network: Ipv4Network) -> (Ipv4Addr, Ipv4Addr) {
     let (first, last) = (u32::from(network.address), u32::from(network.broadcast()));
     let edge = u32::from(network.prefix < 31);
     (Ipv4Addr::from(first + edge), Ipv4Addr::from(last - edge))
 }
 
-fn format_network(network: Ipv4Network) -> String {
+fn show_network(network: Ipv4Network) -> String {
     format!("{}/{}", network.address, network.prefix)
 }

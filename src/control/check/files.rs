@@ -142,7 +142,7 @@ fn is_on_another_host(subject: CheckSubject<'_>, name: &str) -> bool {
 }
 
 /// A file that the menu names.
-struct NamedFile<'a> {
+struct NamedBootFile<'a> {
     what: String,
     name: &'a str,
     place: Option<config::ConfigPlace>,
@@ -152,11 +152,11 @@ struct NamedFile<'a> {
 pub(super) fn check_menu(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
     let Some(menu) = &subject.config.snapshot.menu else { return Vec::new() };
     let places = &subject.config.places;
-    let mut named: Vec<NamedFile<'_>> = Vec::new();
+    let mut named: Vec<NamedBootFile<'_>> = Vec::new();
     for entry in &menu.entries {
         let kernel = ("kernel", entry.kernel.as_str());
         let initrds = entry.initrds.iter().map(|initrd| ("initrd", initrd.as_str()));
-        named.extend(std::iter::once(kernel).chain(initrds).map(|(key, name)| NamedFile {
+        named.extend(std::iter::once(kernel).chain(initrds).map(|(key, name)| NamedBootFile {
             what: format!("{key} of the entry `{}`", entry.label),
             name,
             place: places.entry(&entry.label, key, name),
@@ -165,7 +165,7 @@ pub(super) fn check_menu(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
     let pictures =
         [("background", menu.background.as_deref()), ("display", menu.display.as_deref())];
     named.extend(pictures.into_iter().filter_map(|(key, name)| {
-        Some(NamedFile {
+        Some(NamedBootFile {
             what: format!("[menu] {key}"),
             name: name?,
             place: places.key("menu", key),
@@ -177,7 +177,7 @@ pub(super) fn check_menu(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
 
 fn check_menu_file(
     subject: CheckSubject<'_>,
-    NamedFile { what, name, .. }: &NamedFile<'_>,
+    NamedBootFile { what, name, .. }: &NamedBootFile<'_>,
 ) -> Option<CheckFinding> {
     match locate_name(subject, name) {
         NamedPlace::File(path) => find_unreadable_file(what, &path, subject.reader)

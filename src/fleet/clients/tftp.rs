@@ -12,7 +12,7 @@ use crate::measure::line::NobodyThere;
 use crate::measure::progress::{ClientOddity, ServerRefusal, add_step_retries};
 use crate::net::checker::ContentChecker;
 use crate::net::context::FleetContext;
-use crate::net::hub::{EndedTransfer, HubTransfer};
+use crate::net::hub::{FinishedTransfer, HubTransfer};
 use ringboot_protocol::tftp::client::{AskedOption, ClientBehaviour, ClientOutcome, FetchClient};
 use ringboot_protocol::tftp::limits::BLOCK_SIZE_DEFAULT;
 
@@ -118,7 +118,7 @@ impl<'a> TftpFetcher<'a> {
         behaviour: &ClientBehaviour,
         name: &str,
         checker: ContentChecker,
-    ) -> Result<EndedTransfer, BootFailure> {
+    ) -> Result<FinishedTransfer, BootFailure> {
         let FleetContext { hub, pace, progress, .. } = self.context;
         let address = self.context.speaks_from(self.address, self.context.tftp.ip());
         let transfer = HubTransfer {

@@ -12,7 +12,7 @@ pub const NET_RAW: u32 = 13;
 
 /// A user of the system, by the numbers that the kernel knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UserIds {
+pub struct ProcessIds {
     pub uid: u32,
     /// The user's own group.
     pub gid: u32,
@@ -22,7 +22,7 @@ pub struct UserIds {
 const PASSWD_LINE_BYTES: usize = 16 * 1024;
 
 /// Looks a user up by name, wherever nsswitch.conf says. None: there is no such user.
-pub fn find_user_ids(name: &str) -> io::Result<Option<UserIds>> {
+pub fn find_user_ids(name: &str) -> io::Result<Option<ProcessIds>> {
     let name = CString::new(name)?;
     let mut buffer = vec![0; PASSWD_LINE_BYTES];
     let mut entry = MaybeUninit::<libc::passwd>::uninit();
@@ -43,7 +43,7 @@ pub fn find_user_ids(name: &str) -> io::Result<Option<UserIds>> {
             // SAFETY: `found` is not null, so the call has filled `entry`; the two numbers point
             // into no buffer.
             let entry = unsafe { entry.assume_init_ref() };
-            Ok(Some(UserIds { uid: entry.pw_uid, gid: entry.pw_gid }))
+            Ok(Some(ProcessIds { uid: entry.pw_uid, gid: entry.pw_gid }))
         }
         (0 | libc::ENOENT | libc::ESRCH, true) => Ok(None),
         (error, _) => Err(io::Error::from_raw_os_error(error)),
@@ -57,9 +57,9 @@ pub fn is_root() -> bool {
 }
 
 /// Who this process is, for files.
-pub fn read_own_ids() -> UserIds {
+pub fn read_own_ids() -> ProcessIds {
     // SAFETY: both take nothing and cannot fail.
-    unsafe { UserIds { uid: libc::geteuid(), gid: libc::getegid() } }
+    unsafe { ProcessIds { uid: libc::geteuid(), gid: libc::getegid() } }
 }
 
 /// prctl(2) reads every argument as an unsigned long: what is passed must be as wide, because it is
@@ -110,7 +110,7 @@ pub fn limit_capabilities(kept: &[u32]) -> io::Result<()> {
 /// Every thread of the process becomes this user, without supplementary groups (the C library tells
 /// each of them). The calling thread, and what it starts later, keeps `capabilities`; the others
 /// keep none. There is no way back.
-pub fn become_user(ids: UserIds, capabilities: &[u32]) -> io::Result<()> {
+pub fn become_user(ids: ProcessIds, capabilities: &[u32]) -> io::Result<()> {
     let mut parent_death_signal: libc::c_int = 0;
     // SAFETY: PR_GET_PDEATHSIG writes one int to the address given.
     check_privilege_call(unsafe {
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn users_are_found_by_name_and_a_stranger_is_none() {
-        assert_eq!(find_user_ids("root").unwrap(), Some(UserIds { uid: 0, gid: 0 }));
+        assert_eq!(find_user_ids("root").unwrap(), Some(ProcessIds { uid: 0, gid: 0 }));
         assert_eq!(find_user_ids("no-such-user-here").unwrap(), None);
         assert!(find_user_ids("a\0b").is_err());
     }

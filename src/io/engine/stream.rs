@@ -28,7 +28,7 @@ use std::num::NonZeroU64;
 pub use self::event::{ConnectionId, SendBody, TcpEvent, TcpSendError};
 pub use super::wait::TurnWait;
 
-use self::connections::ConnectionTable;
+use self::connections::ConnectionSlab;
 use self::outgoing::ShortSend;
 use self::spare::SpareDescriptor;
 use super::datapath::Datapath;
@@ -44,7 +44,7 @@ pub const CONNECTIONS_PER_DRIVER_MAX: usize = 30_000;
 #[derive(Debug)]
 pub struct TcpDriver {
     kernel: TcpBackend,
-    connections: ConnectionTable,
+    connections: ConnectionSlab,
     spare: SpareDescriptor,
 }
 
@@ -69,7 +69,7 @@ impl TcpDriver {
         } else {
             ShortSend::MustBeTried
         };
-        Ok(Self { kernel, connections: ConnectionTable::new(short), spare: SpareDescriptor::new() })
+        Ok(Self { kernel, connections: ConnectionSlab::new(short), spare: SpareDescriptor::new() })
     }
 
     /// Accepts what comes to this socket, beginning with the next turn.

@@ -18,7 +18,7 @@ use super::packet::{FLAG_BROADCAST, Packet};
 use super::reply::{ReplyMessage, ReplyOptions};
 use super::route::{ReplyRoute, RouteInputs, choose_reply_route};
 use super::select::{SelectedLink, select_link};
-pub use super::silence::SilenceReason;
+pub use super::silence::DhcpSilence;
 use super::strikes::DeclineVerdict;
 use super::subnet::{HoldReason, Reservation, ServedClients, Subnet};
 use super::times::LeaseTimes;
@@ -39,7 +39,7 @@ pub struct Decision {
     pub reasons: Vec<String>,
     pub event: Option<DhcpEvent>,
     /// Why there is no answer; None where there is one.
-    pub silence: Option<SilenceReason>,
+    pub silence: Option<DhcpSilence>,
     pub xid: u32,
     pub mac: Option<Mac>,
     pub firmware: Option<Firmware>,
@@ -95,7 +95,7 @@ pub enum DhcpEventKind {
     NoLoader(String),
     Refused,
     /// No answer.
-    Silent(SilenceReason),
+    Silent(DhcpSilence),
 }
 
 /// Octets of what an event says before its reasons, as most do.
@@ -167,15 +167,15 @@ fn admit_message<'s>(
     facts: &MessageFacts<'_>,
     arrival: &IncomingMessage<'_>,
     policy: &'s DhcpPolicy,
-) -> Result<SelectedLink<'s>, SilenceReason> {
+) -> Result<SelectedLink<'s>, DhcpSilence> {
     if packet.hops > HOPS_MAX {
-        return Err(SilenceReason::Hops);
+        return Err(DhcpSilence::Hops);
     }
     if !facts.is_station() {
-        return Err(SilenceReason::NotAStation);
+        return Err(DhcpSilence::NotAStation);
     }
     if let MessageKind::Other(number) = facts.kind {
-        return Err(SilenceReason::NotServed(number));
+        return Err(DhcpSilence::NotServed(number));
     }
     select_link(packet, facts, arrival, &policy.subnets)
 }
@@ -184,15 +184,15 @@ fn admit_message<'s>(
 /// not.
 fn build_refusal_event(
     facts: &MessageFacts<'_>,
-    silence: &SilenceReason,
+    silence: &DhcpSilence,
     reasons: &[String],
 ) -> Option<DhcpEvent> {
     let is_told = matches!(
         silence,
-        SilenceReason::NoSubnet(_)
-            | SilenceReason::NoSubnetBehind(_)
-            | SilenceReason::NotForRelays(_)
-            | SilenceReason::SubnetOff(_)
+        DhcpSilence::NoSubnet(_)
+            | DhcpSilence::NoSubnetBehind(_)
+            | DhcpSilence::NotForRelays(_)
+            | DhcpSilence::SubnetOff(_)
     );
     let told = is_told.then(|| DhcpEventKind::Silent(silence.clone()))?;
     let text = format!("no answer, {silence}: {}", reasons.join("; "));
@@ -253,7 +253,7 @@ impl<'a, 's> MessageContext<'a, 's> {
         std::iter::once(self.selected.subnet).chain(self.selected.others.iter().copied())
     }
 
-    fn answer(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
+    fn answer(&self, decision: &mut Decision) -> Result<(), DhcpSilence> {
         // What a client gives back, or takes from another server, is never answered: heard from
         // everybody and at any time.
         let is_never_answered =
@@ -268,16 +268,16 @@ impl<'a, 's> MessageContext<'a, 's> {
             MessageKind::Selecting => self.selecting(decision),
             MessageKind::InitReboot => self.init_reboot(decision),
             MessageKind::Renewing => self.renewing(decision),
-            MessageKind::Empty => Err(SilenceReason::NoAddressNamed),
+            MessageKind::Empty => Err(DhcpSilence::NoAddressNamed),
             MessageKind::Decline => self.decline(decision),
             MessageKind::Release => self.release(decision),
             MessageKind::Inform => self.inform(decision),
             MessageKind::Bootp => self.bootp(decision),
-            MessageKind::Other(number) => Err(SilenceReason::NotServed(number)),
+            MessageKind::Other(number) => Err(DhcpSilence::NotServed(number)),
         }
     }
 
-    fn may_speak(&self) -> Result<(), SilenceReason> {
+    fn may_speak(&self) -> Result<(), DhcpSilence> {
         let network = self.subnet().network;
         let held = self.arrival.held;
         let place = held.binary_search_by_key(&network, |(held, _)| *held).ok();
@@ -285,7 +285,7 @@ impl<'a, 's> MessageContext<'a, 's> {
             Some(HoldReason::Looking | HoldReason::OtherServer(_)) if self.is_for_us_alone() => {
                 Ok(())
             }
-            Some(why) => Err(SilenceReason::Held(network, why)),
+            Some(why) => Err(DhcpSilence::Held(network, why)),
             None => Ok(()),
         }
     }
@@ -312,25 +312,25 @@ impl<'a, 's> MessageContext<'a, 's> {
 
     /// Who is served here. GRUB and an installed system say nothing of booting: they come with what
     /// their firmware said.
-    fn admitted(&self) -> Result<(), SilenceReason> {
+    fn admitted(&self) -> Result<(), DhcpSilence> {
         let (subnet, facts) = (self.subnet(), self.facts);
         let reserved = self.reservation().is_some();
         match subnet.clients {
             ServedClients::Any => Ok(()),
             ServedClients::Known if reserved => Ok(()),
-            ServedClients::Known => Err(SilenceReason::NotReserved(subnet.network)),
+            ServedClients::Known => Err(DhcpSilence::NotReserved(subnet.network)),
             ServedClients::Pxe if reserved || facts.boots_from_network() => Ok(()),
             ServedClients::Pxe if self.leases.has_booted(facts.mac) => Ok(()),
-            ServedClients::Pxe => Err(SilenceReason::NotPxe(subnet.network)),
+            ServedClients::Pxe => Err(DhcpSilence::NotPxe(subnet.network)),
         }
     }
 
     /// D-19: reservation, current or previous binding, the address asked for, the pool.
-    fn discover(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
+    fn discover(&self, decision: &mut Decision) -> Result<(), DhcpSilence> {
         let network = self.subnet().network;
         let nothing = || match self.is_silenced() {
-            true => SilenceReason::DeclinedTooMuch,
-            false => SilenceReason::NoAddressFree(network),
+            true => DhcpSilence::DeclinedTooMuch,
+            false => DhcpSilence::NoAddressFree(network),
         };
         let (address, why) = self.address_to_offer(decision).ok_or_else(nothing)?;
         decision.reasons.push(format!("address {address} {why}"));
@@ -401,20 +401,20 @@ impl<'a, 's> MessageContext<'a, 's> {
     }
 
     /// D-22, D-23.
-    fn selecting(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
+    fn selecting(&self, decision: &mut Decision) -> Result<(), DhcpSilence> {
         if let Some(chosen) = self.chose_another() {
             let (mac, held) = (self.facts.mac, self.own());
             decision
                 .changes
                 .extend(held.map(|lease| LeaseChange::Forget { address: lease.address, mac }));
-            return Err(SilenceReason::OtherServer(chosen));
+            return Err(DhcpSilence::OtherServer(chosen));
         }
         let named = self
             .facts
             .requested
             .or(Some(self.packet.ciaddr))
             .filter(|address| !address.is_unspecified());
-        let address = named.ok_or(SilenceReason::NoAddressNamed)?;
+        let address = named.ok_or(DhcpSilence::NoAddressNamed)?;
         self.not_committing(address)?;
         match self.refusal(address) {
             Some(why) => self.refuse(address, why, decision),
@@ -459,8 +459,8 @@ impl<'a, 's> MessageContext<'a, 's> {
     }
 
     /// D-24.
-    fn init_reboot(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
-        let address = self.facts.requested.ok_or(SilenceReason::NoAddressNamed)?;
+    fn init_reboot(&self, decision: &mut Decision) -> Result<(), DhcpSilence> {
+        let address = self.facts.requested.ok_or(DhcpSilence::NoAddressNamed)?;
         if !self.subnet().network.contains(address) {
             return self.refuse(address, "wrong network", decision);
         }
@@ -474,12 +474,12 @@ impl<'a, 's> MessageContext<'a, 's> {
         if self.subnet().authoritative {
             return self.refuse(address, "no record of this client", decision);
         }
-        Err(SilenceReason::UnknownClient)
+        Err(DhcpSilence::UnknownClient)
     }
 
     /// D-25. A lease is kept until its machine restarts, even where a reservation now names another
     /// address.
-    fn renewing(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
+    fn renewing(&self, decision: &mut Decision) -> Result<(), DhcpSilence> {
         let address = self.packet.ciaddr;
         self.not_committing(address)?;
         if self.is_known_at(address) {
@@ -491,21 +491,21 @@ impl<'a, 's> MessageContext<'a, 's> {
         if self.arrival.is_unicast() && self.packet.giaddr.is_unspecified() {
             return self.refuse(address, "no lease on this address for this client", decision);
         }
-        Err(SilenceReason::UnknownClient)
+        Err(DhcpSilence::UnknownClient)
     }
 
     /// D-27. Only who holds an address may decline it, and a few within an hour: else one client
     /// could empty the pool.
-    fn decline(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
+    fn decline(&self, decision: &mut Decision) -> Result<(), DhcpSilence> {
         self.for_us()?;
         let (mac, address) =
-            (self.facts.mac, self.facts.requested.ok_or(SilenceReason::NoAddressNamed)?);
+            (self.facts.mac, self.facts.requested.ok_or(DhcpSilence::NoAddressNamed)?);
         let standing = self.standing(address);
         if !matches!(standing, AddressAvailability::Own(_)) {
-            return Err(SilenceReason::NotHeld(address));
+            return Err(DhcpSilence::NotHeld(address));
         }
         if self.leases.is_written(address) {
-            return Err(SilenceReason::CommitPending);
+            return Err(DhcpSilence::CommitPending);
         }
         let circuit = self.circuit();
         let verdict = self.leases.weigh_decline(mac, circuit, self.now);
@@ -522,32 +522,32 @@ impl<'a, 's> MessageContext<'a, 's> {
         });
         decision.changes.push(LeaseChange::Struck { address, mac, circuit });
         Err(match verdict {
-            DeclineVerdict::KeepBack { last: false } => SilenceReason::Declined,
-            DeclineVerdict::KeepBack { last: true } => SilenceReason::LastDecline,
-            DeclineVerdict::Silenced => SilenceReason::DeclinedTooMuch,
-            DeclineVerdict::TooMany { first } => SilenceReason::DeclineNotKept(first),
+            DeclineVerdict::KeepBack { last: false } => DhcpSilence::Declined,
+            DeclineVerdict::KeepBack { last: true } => DhcpSilence::LastDecline,
+            DeclineVerdict::Silenced => DhcpSilence::DeclinedTooMuch,
+            DeclineVerdict::TooMany { first } => DhcpSilence::DeclineNotKept(first),
         })
     }
 
     /// D-28: free, but remembered for the same client.
-    fn release(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
+    fn release(&self, decision: &mut Decision) -> Result<(), DhcpSilence> {
         self.for_us()?;
         let (mac, address) = (self.facts.mac, self.packet.ciaddr);
         if self.standing(address) != AddressAvailability::Own(LeaseState::Bound) {
-            return Err(SilenceReason::NotHeld(address));
+            return Err(DhcpSilence::NotHeld(address));
         }
         if self.leases.is_written(address) {
-            return Err(SilenceReason::CommitPending);
+            return Err(DhcpSilence::CommitPending);
         }
         decision.changes.push(LeaseChange::Release { address, mac, end_s: self.now });
-        Err(SilenceReason::Released)
+        Err(DhcpSilence::Released)
     }
 
     /// D-29: parameters only; nothing is allocated.
-    fn inform(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
+    fn inform(&self, decision: &mut Decision) -> Result<(), DhcpSilence> {
         let own = self.informing();
         if !self.subnet().network.contains(own) {
-            return Err(SilenceReason::OutsideSubnet(own));
+            return Err(DhcpSilence::OutsideSubnet(own));
         }
         self.reply(AnswerKind::Parameters, Ipv4Addr::UNSPECIFIED, decision)
     }
@@ -562,10 +562,10 @@ impl<'a, 's> MessageContext<'a, 's> {
     }
 
     /// D-31: only for machines with a reservation, without end.
-    fn bootp(&self, decision: &mut Decision) -> Result<(), SilenceReason> {
-        let reservation = self.reservation().ok_or(SilenceReason::NoReservation)?;
+    fn bootp(&self, decision: &mut Decision) -> Result<(), DhcpSilence> {
+        let reservation = self.reservation().ok_or(DhcpSilence::NoReservation)?;
         if !self.may_hold(reservation.address) {
-            return Err(SilenceReason::NotHeld(reservation.address));
+            return Err(DhcpSilence::NotHeld(reservation.address));
         }
         self.not_committing(reservation.address)?;
         decision.reasons.push(format!("address {} by reservation", reservation.address));
@@ -579,7 +579,7 @@ impl<'a, 's> MessageContext<'a, 's> {
         address: Ipv4Addr,
         times: LeaseTimes,
         decision: &mut Decision,
-    ) -> Result<(), SilenceReason> {
+    ) -> Result<(), DhcpSilence> {
         decision.reasons.push(format!("address {address} for {} s", times.lease_s));
         let known = self.leases.get(address).and_then(|lease| lease.uuid);
         let twin = known.zip(self.facts.uuid).filter(|(known, uuid)| known != uuid);
@@ -645,7 +645,7 @@ impl<'a, 's> MessageContext<'a, 's> {
 
     /// The same request waits for the store, or that of another system behind this hardware address
     /// may.
-    fn not_committing(&self, address: Ipv4Addr) -> Result<(), SilenceReason> {
+    fn not_committing(&self, address: Ipv4Addr) -> Result<(), DhcpSilence> {
         let is_the_same = self.leases.is_committing(address, self.facts.mac, self.packet.xid);
         let holder = self
             .leases
@@ -653,7 +653,7 @@ impl<'a, 's> MessageContext<'a, 's> {
             .map(|lease| lease.mac)
             .filter(|_| self.leases.is_written(address));
         let may_be_anothers = self.client().system.is_some() && holder == Some(self.facts.mac);
-        if is_the_same || may_be_anothers { Err(SilenceReason::CommitPending) } else { Ok(()) }
+        if is_the_same || may_be_anothers { Err(DhcpSilence::CommitPending) } else { Ok(()) }
     }
 
     fn standing(&self, address: Ipv4Addr) -> AddressAvailability {
@@ -665,7 +665,7 @@ impl<'a, 's> MessageContext<'a, 's> {
         kind: AnswerKind,
         yiaddr: Ipv4Addr,
         decision: &mut Decision,
-    ) -> Result<(), SilenceReason> {
+    ) -> Result<(), DhcpSilence> {
         let choice = self.boot_file(decision);
         let file = choice.file.as_deref();
         let terms = ReplyTerms {
@@ -750,7 +750,7 @@ impl<'a, 's> MessageContext<'a, 's> {
         address: Ipv4Addr,
         why: &'static str,
         decision: &mut Decision,
-    ) -> Result<(), SilenceReason> {
+    ) -> Result<(), DhcpSilence> {
         decision.reasons.push(format!("{address} refused: {why}"));
         let relayed = !self.packet.giaddr.is_unspecified();
         let flags = if relayed { self.packet.flags | FLAG_BROADCAST } else { self.packet.flags };
@@ -792,7 +792,7 @@ impl<'a, 's> MessageContext<'a, 's> {
         kind: AnswerKind,
         yiaddr: Ipv4Addr,
         decision: &mut Decision,
-    ) -> Result<Vec<u8>, SilenceReason> {
+    ) -> Result<Vec<u8>, DhcpSilence> {
         let (bytes, dropped) = reply.encode(self.facts.payload_octets_max)?;
         let ask = RouteInputs {
             nak: kind == AnswerKind::Nak,
@@ -828,12 +828,12 @@ impl<'a, 's> MessageContext<'a, 's> {
 
     /// What an operator may ask about (D-19, D-27, D-5). Who gives an address back, or declines it,
     /// expects no answer.
-    fn explain_silence(&self, silence: &SilenceReason, decision: &mut Decision) {
+    fn explain_silence(&self, silence: &DhcpSilence, decision: &mut Decision) {
         decision.answer = None;
         let address = decision.changes.first().map(LeaseChange::address);
         let told = DhcpEventKind::Silent(silence.clone());
         match silence {
-            SilenceReason::Released | SilenceReason::Declined => {
+            DhcpSilence::Released | DhcpSilence::Declined => {
                 self.tell(format_args!("{silence}"), address, told, decision)
             }
             _ => self.tell(format_args!("no answer, {silence}"), address, told, decision),
@@ -910,11 +910,11 @@ impl<'a, 's> MessageContext<'a, 's> {
 
     /// D-27, D-28: a message for another server changes nothing here. Without option 54 it is taken
     /// as for us.
-    fn for_us(&self) -> Result<(), SilenceReason> {
+    fn for_us(&self) -> Result<(), DhcpSilence> {
         self.facts
             .server_id
             .filter(|server| !self.is_ours(*server))
-            .map_or(Ok(()), |other| Err(SilenceReason::OtherServer(other)))
+            .map_or(Ok(()), |other| Err(DhcpSilence::OtherServer(other)))
     }
 
     /// Our identity on the client's segment, unless the relay wants to stand in for us (D-20,

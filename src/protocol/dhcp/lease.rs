@@ -91,11 +91,11 @@ pub(super) struct AddressRequest<'a> {
 /// send.
 #[derive(Clone, Debug, Default)]
 pub struct LeaseTable {
-    rows: Vec<Option<LeaseEntry>>,
+    rows: Vec<Option<LeaseTableEntry>>,
     /// Places in `rows` that hold nothing.
     vacant: Vec<u32>,
     by_address: HashMap<u32, u32>,
-    /// The first of a machine's addresses; `LeaseEntry::next` leads to the others.
+    /// The first of a machine's addresses; `LeaseTableEntry::next` leads to the others.
     by_mac: HashMap<Mac, u32>,
     booted: BootedMachines,
     layout: PoolLayout,
@@ -117,7 +117,7 @@ pub struct LeaseTable {
 }
 
 #[derive(Clone, Debug)]
-struct LeaseEntry {
+struct LeaseTableEntry {
     lease: Lease,
     /// An offer on top of a lease: a bound machine may ask again at each boot stage.
     offered_until_s: ClockSeconds,
@@ -133,7 +133,7 @@ struct LeaseEntry {
     is_in_use: bool,
 }
 
-impl LeaseEntry {
+impl LeaseTableEntry {
     fn new(lease: Lease) -> Self {
         Self {
             lease,
@@ -322,7 +322,7 @@ impl LeaseTable {
         if lease.state == LeaseState::Declined && lease.end_s > now {
             self.strikes.recall(lease.mac, lease.end_s.saturating_sub(DECLINE_HOLD_S));
         }
-        self.insert(LeaseEntry::new(lease), None, now);
+        self.insert(LeaseTableEntry::new(lease), None, now);
     }
 
     /// A million timers are put in order at once in a third of the time, and of the memory, that
@@ -373,7 +373,7 @@ impl LeaseTable {
             LeaseChange::Offer { address, machine, client_id, until_s, circuit } => {
                 self.offer(*address, *machine, client_id.as_deref(), *until_s, *circuit, now);
             }
-            LeaseChange::Bind(lease) => self.insert(LeaseEntry::new((**lease).clone()), None, now),
+            LeaseChange::Bind(lease) => self.insert(LeaseTableEntry::new((**lease).clone()), None, now),
             LeaseChange::Release { address, mac, end_s } => {
                 self.change(*address, *mac, now, |held| {
                     (held.lease.state, held.lease.end_s, held.offered_until_s) =
@@ -552,7 +552,7 @@ impl LeaseTable {
         &self,
         from: usize,
         rows: usize,
-    ) -> (impl Iterator<Item = &LeaseEntry>, Option<usize>) {
+    ) -> (impl Iterator<Item = &LeaseTableEntry>, Option<usize>) {
         let to = from.saturating_add(rows).min(self.rows.len());
         let held = self.rows.get(from..to).unwrap_or_default().iter().flatten();
         (held, (to < self.rows.len()).then_some(to))
@@ -582,7 +582,7 @@ impl LeaseTable {
     /// True where `LeaseChange::Free` may be said of the address: no lease of it is on its way to the
     /// store, and no machine has it now (`force`: whoever has it).
     pub fn may_be_freed(&self, address: Ipv4Addr, force: bool, now: ClockSeconds) -> bool {
-        let is_someones = |held: &LeaseEntry| {
+        let is_someones = |held: &LeaseTableEntry| {
             held.lease.state != LeaseState::Declined && self.is_occupied(held, now)
         };
         !self.is_written(address)
@@ -707,11 +707,11 @@ impl LeaseTable {
         ended.or_else(offered).or_else(declined).map(Ipv4Addr::from)
     }
 
-    fn held(&self, address: u32) -> Option<&LeaseEntry> {
+    fn held(&self, address: u32) -> Option<&LeaseTableEntry> {
         self.rows.get(*self.by_address.get(&address)? as usize)?.as_ref()
     }
 
-    fn is_occupied(&self, held: &LeaseEntry, now: ClockSeconds) -> bool {
+    fn is_occupied(&self, held: &LeaseTableEntry, now: ClockSeconds) -> bool {
         let leased = matches!(held.lease.state, LeaseState::Bound | LeaseState::Declined)
             && held.lease.end_s > now;
         leased || held.offered_until_s > now || self.is_written(held.lease.address)
@@ -729,7 +729,7 @@ impl LeaseTable {
         let key = u32::from(address);
         let held = self.held(key);
         let client = ClientIdentity { mac: machine.mac, system: client_id };
-        let is_its_own = |held: &LeaseEntry| {
+        let is_its_own = |held: &LeaseTableEntry| {
             client.owns(&held.lease) && held.lease.state != LeaseState::Declined
         };
         if held.is_some_and(is_its_own) {
@@ -754,7 +754,7 @@ impl LeaseTable {
             start_s: now,
             end_s: until_s,
         };
-        let held = LeaseEntry { offered_until_s: until_s, contested, ..LeaseEntry::new(lease) };
+        let held = LeaseTableEntry { offered_until_s: until_s, contested, ..LeaseTableEntry::new(lease) };
         self.insert(held, circuit.offers_max().map(|_| circuit), now);
     }
 
@@ -764,7 +764,7 @@ impl LeaseTable {
             return;
         };
         let lease = Lease { state: LeaseState::Declined, end_s: until_s, ..held.lease.clone() };
-        self.insert(LeaseEntry::new(lease), None, now);
+        self.insert(LeaseTableEntry::new(lease), None, now);
     }
 
     fn change(
@@ -772,17 +772,17 @@ impl LeaseTable {
         address: Ipv4Addr,
         mac: Mac,
         now: ClockSeconds,
-        with: impl FnOnce(&mut LeaseEntry),
+        with: impl FnOnce(&mut LeaseTableEntry),
     ) {
         let key = u32::from(address);
         let is_its_own =
-            |held: &LeaseEntry| held.lease.mac == mac && held.lease.state != LeaseState::Declined;
+            |held: &LeaseTableEntry| held.lease.mac == mac && held.lease.state != LeaseState::Declined;
         if self.held(key).is_some_and(is_its_own) {
             self.touch(key, now, with);
         }
     }
 
-    fn touch(&mut self, key: u32, now: ClockSeconds, with: impl FnOnce(&mut LeaseEntry)) {
+    fn touch(&mut self, key: u32, now: ClockSeconds, with: impl FnOnce(&mut LeaseTableEntry)) {
         self.unsettle(key);
         if let Some(&row) = self.by_address.get(&key)
             && let Some(held) = self.rows.get_mut(row as usize).and_then(Option::as_mut)
@@ -792,7 +792,7 @@ impl LeaseTable {
         self.place(key, now);
     }
 
-    fn insert(&mut self, mut held: LeaseEntry, circuit: Option<Circuit>, now: ClockSeconds) {
+    fn insert(&mut self, mut held: LeaseTableEntry, circuit: Option<Circuit>, now: ClockSeconds) {
         let key = u32::from(held.lease.address);
         self.remove(key);
         let (mac, lease) = (held.lease.mac, &held.lease);
@@ -941,7 +941,7 @@ impl LeaseTable {
     }
 }
 
-impl LeaseEntry {
+impl LeaseTableEntry {
     /// True for an offer that its machine should have taken by now.
     fn is_old_offer(&self, now: ClockSeconds) -> bool {
         let offered_s = self.offered_until_s.saturating_sub(offer_hold_s(self.lease.firmware));
@@ -1408,7 +1408,7 @@ mod tests {
         assert_eq!(leases.rows.len() - leases.vacant.len(), leases.len());
         assert_eq!(held().filter(|h| h.timer_s > 0).count(), leases.timers.len());
         let in_order =
-            |h: &&LeaseEntry| h.spot != LayoutPlace::Live && leases.is_in_pool(h.lease.address);
+            |h: &&LeaseTableEntry| h.spot != LayoutPlace::Live && leases.is_in_pool(h.lease.address);
         assert_eq!(held().filter(in_order).count(), leases.layout.in_orders());
         assert!(
             held().all(|h| h.timer_s > 0 || matches!(h.spot, LayoutPlace::Ended(_))),
@@ -1426,7 +1426,7 @@ mod tests {
             (counts, leases.len()),
             "what is counted is what is there"
         );
-        let in_pool = |h: &&LeaseEntry| leases.is_in_pool(h.lease.address);
+        let in_pool = |h: &&LeaseTableEntry| leases.is_in_pool(h.lease.address);
         let used = leases.used(subnet.network);
         assert_eq!(held().filter(in_pool).count(), used.addresses - used.free, "{used:?}");
         assert_eq!(
@@ -2001,6 +2001,6 @@ mod tests {
     /// A million rows shall fit into a small machine.
     #[test]
     fn a_row_is_small() {
-        assert!(size_of::<Option<LeaseEntry>>() <= 144, "{}", size_of::<Option<LeaseEntry>>());
+        assert!(size_of::<Option<LeaseTableEntry>>() <= 144, "{}", size_of::<Option<LeaseTableEntry>>());
     }
 }

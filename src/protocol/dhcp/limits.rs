@@ -111,6 +111,11 @@ pub const FOREVER_S: u64 = i64::MAX as u64;
 /// thousand racks or more.
 pub const MACHINES_MAX: usize = 65_536;
 
+/// Leases of systems where no time is configured, as dhcpd has them: 12 hours, and a day for a
+/// client that asks for more.
+pub const DEFAULT_LEASE_S: u32 = 12 * 60 * 60;
+pub const MAX_LEASE_S: u32 = 24 * 60 * 60;
+
 /// Lease of firmware and boot loaders where no time is configured: long enough for a loader's menu
 /// and a slow kernel, short enough that a rack that only looks round does not hold its addresses
 /// for half a day.

@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::decide::{AnswerKind, DhcpEventKind, SilenceReason};
+use super::decide::{AnswerKind, DhcpEventKind, DhcpSilence};
 use super::lease::{Lease, LeaseChange, LeaseState, LeaseTable};
 use super::limits::{
     DECLINE_HOLD_S, DECLINES_PER_CIRCUIT_MAX, FOREVER_S, OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S,
@@ -59,11 +59,11 @@ fn d01_what_is_no_request_is_dropped_silently() {
         assert!(
             decision.answer.is_none() && decision.changes.is_empty() && decision.event.is_none()
         );
-        assert!(matches!(decision.silence, Some(SilenceReason::Malformed(_))));
+        assert!(matches!(decision.silence, Some(DhcpSilence::Malformed(_))));
     }
     let mut group = Message::from(1).discover();
     group.mac = Mac([0xff; 6]);
-    assert_eq!(server.ask(&group).silence, Some(SilenceReason::NotAStation));
+    assert_eq!(server.ask(&group).silence, Some(DhcpSilence::NotAStation));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn d05_what_does_not_fit_at_all_is_an_event_and_no_answer() {
     let mut server = server();
     server.policy.boot.uefi_http = Some(format!("efi/{}", "b".repeat(200)));
     let decision = server.ask(&message);
-    assert!(matches!(decision.silence, Some(SilenceReason::DoesNotFit(_))));
+    assert!(matches!(decision.silence, Some(DhcpSilence::DoesNotFit(_))));
     assert!(decision.answer.is_none() && decision.changes.is_empty() && decision.event.is_some());
 }
 
@@ -278,10 +278,10 @@ fn d19_no_address_left_is_silence_and_an_event() {
     server.ask(&Message::from(1).discover());
     server.ask(&Message::from(2).discover());
     let third = server.ask(&Message::from(3).discover());
-    assert_eq!(third.silence, Some(SilenceReason::NoAddressFree(subnet().network)));
+    assert_eq!(third.silence, Some(DhcpSilence::NoAddressFree(subnet().network)));
     assert_eq!(
         third.event.unwrap().told,
-        DhcpEventKind::Silent(SilenceReason::NoAddressFree(subnet().network))
+        DhcpEventKind::Silent(DhcpSilence::NoAddressFree(subnet().network))
     );
     server.now += OFFER_HOLD_S;
     assert_eq!(
@@ -319,7 +319,7 @@ fn d22_another_servers_choice_drops_our_offer_in_silence() {
     let offer = server.ask(&Message::from(1).discover());
     let other = Message::from(1).request(address(200)).with(54, &[192, 168, 4, 2]);
     let decision = server.ask(&other);
-    assert_eq!(decision.silence, Some(SilenceReason::OtherServer(address(2))));
+    assert_eq!(decision.silence, Some(DhcpSilence::OtherServer(address(2))));
     assert_eq!(server.leases.get(offer.yiaddr()), None);
 }
 
@@ -406,7 +406,7 @@ fn d24_init_reboot_of_an_unknown_client_is_silence_unless_authoritative() {
         let decision = server.ask(&Message::from(1).init_reboot(address(30)));
         (decision.message_type(), decision.silence)
     };
-    assert_eq!(ask(false), (None, Some(SilenceReason::UnknownClient)));
+    assert_eq!(ask(false), (None, Some(DhcpSilence::UnknownClient)));
     assert_eq!(ask(true), (Some(6), None));
     let mut relayed = server();
     let foreign = relayed.ask(&Message::from(1).relayed().init_reboot(address(30)));
@@ -504,7 +504,7 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
     server.policy.subnets[1].routers.clear();
     server.leases.reconfigure(&server.policy.subnets);
     let offer = server.ask(&Message::from(1).relayed().discover());
-    assert_eq!(offer.silence, Some(SilenceReason::NoAddressFree(relayed_subnet().network)));
+    assert_eq!(offer.silence, Some(DhcpSilence::NoAddressFree(relayed_subnet().network)));
     assert_eq!(server.ask(&Message::from(1).relayed().request(relay)).message_type(), Some(6));
 }
 
@@ -528,7 +528,7 @@ fn d25_unknown_renewal_is_refused_by_unicast_and_silence_by_broadcast() {
     let mut server = server();
     let message = Message::from(1).renew(address(40));
     assert_eq!(server.ask_by(&message, unicast(address(40))).message_type(), Some(6));
-    assert_eq!(server.ask(&message).silence, Some(SilenceReason::UnknownClient));
+    assert_eq!(server.ask(&message).silence, Some(DhcpSilence::UnknownClient));
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 1);
     for (destination, kind) in
         [(Some(SERVER), Some(6)), (Some(OTHER), Some(6)), (Some(address(3)), None), (None, None)]
@@ -545,7 +545,7 @@ fn d25_unknown_renewal_is_refused_by_unicast_and_silence_by_broadcast() {
     let own = server.bind(&Message::from(2));
     assert_eq!(
         server.ask(&Message::from(1).renew(own)).silence,
-        Some(SilenceReason::UnknownClient),
+        Some(DhcpSilence::UnknownClient),
         "another's lease"
     );
 }
@@ -578,8 +578,8 @@ fn d27_declined_address_is_kept_back_for_an_hour_and_never_answered() {
     let mut server = server();
     let bad = server.bind(&Message::from(1));
     let decision = server.ask(&Message::from(1).decline(bad));
-    assert_eq!((decision.answer, decision.silence), (None, Some(SilenceReason::Declined)));
-    assert_eq!(decision.event.unwrap().told, DhcpEventKind::Silent(SilenceReason::Declined));
+    assert_eq!((decision.answer, decision.silence), (None, Some(DhcpSilence::Declined)));
+    assert_eq!(decision.event.unwrap().told, DhcpEventKind::Silent(DhcpSilence::Declined));
     let next = server.ask(&Message::from(1).with(50, &bad.octets()).discover()).yiaddr();
     assert_ne!(next, bad);
     assert_eq!(server.ask(&Message::from(1).request(bad)).message_type(), Some(6));
@@ -596,27 +596,27 @@ fn d27_one_client_declines_a_few_addresses_and_then_none_of_the_pool_while_other
     for _ in 0..20 {
         let offer = server.ask(&Message::from(2).discover());
         let Some(offered) = offer.answer.is_some().then(|| offer.yiaddr()) else {
-            assert_eq!(offer.silence, Some(SilenceReason::DeclinedTooMuch));
+            assert_eq!(offer.silence, Some(DhcpSilence::DeclinedTooMuch));
             assert_eq!(
                 offer.event.unwrap().told,
-                DhcpEventKind::Silent(SilenceReason::DeclinedTooMuch)
+                DhcpEventKind::Silent(DhcpSilence::DeclinedTooMuch)
             );
             continue;
         };
         let declined = server.ask(&Message::from(2).decline(offered));
         assert!(matches!(
             declined.event.unwrap().told,
-            DhcpEventKind::Silent(SilenceReason::Declined | SilenceReason::LastDecline)
+            DhcpEventKind::Silent(DhcpSilence::Declined | DhcpSilence::LastDecline)
         ));
         silences.extend(declined.silence);
     }
     assert_eq!(
         silences,
         [
-            SilenceReason::Declined,
-            SilenceReason::Declined,
-            SilenceReason::Declined,
-            SilenceReason::LastDecline
+            DhcpSilence::Declined,
+            DhcpSilence::Declined,
+            DhcpSilence::Declined,
+            DhcpSilence::LastDecline
         ]
     );
     assert_eq!(server.ask(&Message::from(1).renew(own)).message_type(), Some(5));
@@ -658,8 +658,8 @@ fn d27_invented_clients_of_one_segment_keep_back_a_few_addresses_and_the_first_t
         let offered = server.ask(&Message::from(n).discover()).yiaddr();
         let declined = server.ask(&Message::from(n).decline(offered));
         match declined.silence.unwrap() {
-            SilenceReason::Declined => assert!(u32::from(n) < DECLINES_PER_CIRCUIT_MAX),
-            SilenceReason::DeclineNotKept(is_first) => {
+            DhcpSilence::Declined => assert!(u32::from(n) < DECLINES_PER_CIRCUIT_MAX),
+            DhcpSilence::DeclineNotKept(is_first) => {
                 warned += u32::from(is_first);
                 assert!(
                     declined.changes.iter().all(|change| !change.is_durable()),
@@ -680,7 +680,7 @@ fn d27_invented_clients_of_one_segment_keep_back_a_few_addresses_and_the_first_t
     server.ask(&request.clone().request(relayed));
     assert_eq!(
         server.ask(&request.decline(relayed)).silence,
-        Some(SilenceReason::Declined),
+        Some(DhcpSilence::Declined),
         "another segment's is another's"
     );
 }
@@ -706,10 +706,10 @@ fn d27_only_the_holder_may_decline() {
     let own = server.bind(&Message::from(1));
     assert_eq!(
         server.ask(&Message::from(2).decline(own)).silence,
-        Some(SilenceReason::NotHeld(own))
+        Some(DhcpSilence::NotHeld(own))
     );
     let elsewhere = Message::from(1).decline(own).with(54, &[192, 168, 4, 2]);
-    assert_eq!(server.ask(&elsewhere).silence, Some(SilenceReason::OtherServer(address(2))));
+    assert_eq!(server.ask(&elsewhere).silence, Some(DhcpSilence::OtherServer(address(2))));
     assert_eq!(server.leases.get(own).unwrap().state, LeaseState::Bound);
 }
 
@@ -719,15 +719,15 @@ fn d28_release_frees_but_remembers_and_is_never_answered() {
     let own = server.bind(&Message::from(1));
     assert_eq!(
         server.ask(&Message::from(2).release(own)).silence,
-        Some(SilenceReason::NotHeld(own)),
+        Some(DhcpSilence::NotHeld(own)),
         "not its own"
     );
     assert_eq!(
         server.ask(&Message::from(1).release(address(11))).silence,
-        Some(SilenceReason::NotHeld(address(11)))
+        Some(DhcpSilence::NotHeld(address(11)))
     );
     let decision = server.ask_by(&Message::from(1).release(own), unicast(own));
-    assert_eq!((decision.answer, decision.silence), (None, Some(SilenceReason::Released)));
+    assert_eq!((decision.answer, decision.silence), (None, Some(DhcpSilence::Released)));
     assert!(decision.changes[0].is_durable());
     assert_eq!(server.leases.get(own).unwrap().state, LeaseState::Released);
     assert_eq!(server.ask(&Message::from(1).discover()).yiaddr(), own, "remembered");
@@ -786,7 +786,7 @@ fn d31_bootp_is_for_reservations_only_and_has_no_end() {
     }
     assert_eq!((reply.reply().file, reply.reply().siaddr), (&b"pxelinux.0"[..], SERVER));
     assert_eq!(server.leases.get(address(42)).unwrap().end_s, FOREVER_S);
-    assert_eq!(server.ask(&Message::from(2)).silence, Some(SilenceReason::NoReservation));
+    assert_eq!(server.ask(&Message::from(2)).silence, Some(DhcpSilence::NoReservation));
 }
 
 /// A BOOTP client never says that it is gone: taking its reservation away is how its address comes
@@ -820,7 +820,7 @@ fn d31_a_bootp_lease_ends_with_its_reservation() {
             (address(42), "address 192.168.4.42 from the pool")
         );
         assert_eq!(server.ask(&Message::from(2).request(address(42))).message_type(), Some(5));
-        assert_eq!(server.ask(&Message::from(1)).silence, Some(SilenceReason::NoReservation));
+        assert_eq!(server.ask(&Message::from(1)).silence, Some(DhcpSilence::NoReservation));
     }
     // To another machine at once.
     let mut moved = server_with(reserve(1, 42));
@@ -843,7 +843,7 @@ fn d32_rapid_commit_is_off() {
 fn d32_forcerenew_and_leasequery_are_dropped() {
     for number in [9, 10, 14] {
         let decision = server().ask(&Message::from(1).with(53, &[number]));
-        assert_eq!(decision.silence, Some(SilenceReason::NotServed(number)));
+        assert_eq!(decision.silence, Some(DhcpSilence::NotServed(number)));
         assert!(decision.changes.is_empty());
     }
 }
@@ -899,7 +899,7 @@ fn d22_a_repeated_request_waits_for_the_same_commit() {
     let first = server.decide(&request, |_| ());
     server.leases.begin_commit(&first.changes, first.xid, server.now);
     let repeat = server.decide(&request, |_| ());
-    assert_eq!((repeat.answer, repeat.silence), (None, Some(SilenceReason::CommitPending)));
+    assert_eq!((repeat.answer, repeat.silence), (None, Some(DhcpSilence::CommitPending)));
     assert!(repeat.changes.is_empty());
     let rival = server.ask(&Message::from(2).request(offered));
     assert_eq!(rival.message_type(), Some(6), "not given away meanwhile");
@@ -1004,10 +1004,10 @@ fn d37_systems_with_identifiers_of_their_own_are_clients_of_their_own() {
                 assert_eq!(nak.option(56).unwrap(), b"the address belongs to another client");
                 assert_eq!(
                     server.ask(&system.clone().renew(*others)).silence,
-                    Some(SilenceReason::UnknownClient)
+                    Some(DhcpSilence::UnknownClient)
                 );
                 let declined = server.ask(&system.clone().decline(*others)).silence;
-                assert_eq!(declined, Some(SilenceReason::NotHeld(*others)));
+                assert_eq!(declined, Some(DhcpSilence::NotHeld(*others)));
             }
         }
     }
@@ -1031,7 +1031,7 @@ fn d37_an_address_that_is_handed_on_goes_to_one_system_while_the_store_is_slow()
     let first = server.decide(&a, |_| ());
     server.leases.begin_commit(&first.changes, first.xid, server.now);
     let second = server.ask(&Message { xid: 9, ..b.clone() });
-    assert_eq!((second.answer, second.silence), (None, Some(SilenceReason::CommitPending)));
+    assert_eq!((second.answer, second.silence), (None, Some(DhcpSilence::CommitPending)));
     server.leases.finish_commit(&first.changes, first.xid, true, server.now);
     assert_eq!(server.ask(&b).message_type(), Some(6));
 }
@@ -1222,7 +1222,7 @@ fn d48_where_the_interface_is_not_known_the_address_of_ours_that_was_asked_tells
     };
     assert_eq!(of(SERVER), Ok(subnet().network));
     let nowhere = Ipv4Addr::new(172, 16, 0, 1);
-    assert_eq!(of(nowhere), Err(Some(SilenceReason::NoSubnet(nowhere))));
+    assert_eq!(of(nowhere), Err(Some(DhcpSilence::NoSubnet(nowhere))));
 }
 
 #[test]
@@ -1244,7 +1244,7 @@ fn d48_a_client_chooses_no_segment_but_its_own() {
     };
     assert_eq!(
         wish(&mut server, Message::from(1).with(118, &far.octets())),
-        (None, Some(SilenceReason::NoSubnet(far)))
+        (None, Some(DhcpSilence::NoSubnet(far)))
     );
     assert_eq!(wish(&mut server, Message::from(1).with(118, &near.octets())).0, Some(168));
     assert_eq!(
@@ -1253,12 +1253,12 @@ fn d48_a_client_chooses_no_segment_but_its_own() {
         "no relay, no link selection"
     );
     let both = Message::from(1).with(82, &link(far)).with(118, &far.octets());
-    assert_eq!(wish(&mut server, both), (None, Some(SilenceReason::NoSubnet(far))));
+    assert_eq!(wish(&mut server, both), (None, Some(DhcpSilence::NoSubnet(far))));
     let next_door = Ipv4Addr::new(10, 8, 0, 0);
     let through = Message::from(2).relayed().with(118, &next_door.octets());
     assert_eq!(
         wish(&mut server, through),
-        (None, Some(SilenceReason::NoSubnet(next_door))),
+        (None, Some(DhcpSilence::NoSubnet(next_door))),
         "nor behind a relay"
     );
     let elsewhere =
@@ -1267,7 +1267,7 @@ fn d48_a_client_chooses_no_segment_but_its_own() {
         });
     assert_eq!(
         elsewhere.silence,
-        Some(SilenceReason::NoSubnet(SERVER)),
+        Some(DhcpSilence::NoSubnet(SERVER)),
         "on an interface that no subnet names"
     );
 }
@@ -1371,7 +1371,7 @@ fn d48_subnets_of_one_interface_are_one_link_with_all_its_pools() {
         server.ask_by(&Message::from(30).discover(), |arrival| arrival.here = &[(SERVER, 24)]);
     assert_eq!(
         without.silence,
-        Some(SilenceReason::NoAddressFree(subnet().network)),
+        Some(DhcpSilence::NoAddressFree(subnet().network)),
         "not without an address of ours in it"
     );
 }
@@ -1416,7 +1416,7 @@ fn d48_reservations_wishes_and_admission_count_on_the_whole_link() {
     assert_eq!(server.ask_by(&Message::from(8).pxe(7).discover(), on_both).yiaddr().octets()[2], 4);
     server.policy.subnets[2].clients = ServedClients::Known;
     let silence = server.ask_by(&Message::from(9).discover(), on_both).silence;
-    assert_eq!(silence, Some(SilenceReason::NotPxe(subnet().network)));
+    assert_eq!(silence, Some(DhcpSilence::NotPxe(subnet().network)));
     let held = [(subnet().network, HoldReason::Looking)];
     let decision = server.ask_by(&Message::from(1).discover(), |arrival| {
         on_both(arrival);
@@ -1496,7 +1496,7 @@ fn d51_a_subnet_for_relays_opens_nothing_on_the_segment_that_they_come_by() {
         let decision = server.ask_by(&message, here);
         assert_eq!(
             (decision.answer, decision.silence),
-            (None, Some(SilenceReason::NoSubnet(OWN))),
+            (None, Some(DhcpSilence::NoSubnet(OWN))),
             "{message:?}"
         );
         assert!(decision.changes.is_empty());
@@ -1576,9 +1576,9 @@ fn d51_unknown_relays_and_endless_hops_are_silence() {
     let mut server = server();
     let mut unknown = Message::from(1).relayed().discover();
     unknown.giaddr = Ipv4Addr::new(172, 16, 0, 1);
-    assert_eq!(server.ask(&unknown).silence, Some(SilenceReason::NoSubnetBehind(unknown.giaddr)));
+    assert_eq!(server.ask(&unknown).silence, Some(DhcpSilence::NoSubnetBehind(unknown.giaddr)));
     unknown.giaddr = address(1);
-    let closed = SilenceReason::NotForRelays(subnet().network);
+    let closed = DhcpSilence::NotForRelays(subnet().network);
     assert_eq!(
         server.ask(&unknown).silence,
         Some(closed.clone()),
@@ -1593,7 +1593,7 @@ fn d51_unknown_relays_and_endless_hops_are_silence() {
     );
     let mut far = Message::from(1).relayed().discover();
     far.hops = 17;
-    assert_eq!(server.ask(&far).silence, Some(SilenceReason::Hops));
+    assert_eq!(server.ask(&far).silence, Some(DhcpSilence::Hops));
     far.hops = 16;
     assert_eq!(server.ask(&far).message_type(), Some(2));
 }
@@ -1602,11 +1602,11 @@ fn d51_unknown_relays_and_endless_hops_are_silence() {
 fn d51_nothing_is_answered_where_no_subnet_is_configured_or_where_it_is_off() {
     let stray =
         server().ask_by(&Message::from(1).discover(), |arrival| arrival.interface = Some("eth7"));
-    assert_eq!(stray.silence, Some(SilenceReason::NoSubnet(SERVER)));
+    assert_eq!(stray.silence, Some(DhcpSilence::NoSubnet(SERVER)));
     let mut off = server_with(|s| s.mode = SubnetMode::Off);
     assert_eq!(
         off.ask(&Message::from(1).discover()).silence,
-        Some(SilenceReason::SubnetOff(subnet().network))
+        Some(DhcpSilence::SubnetOff(subnet().network))
     );
     let mut empty = Server::new(DhcpPolicy::default());
     assert!(empty.ask(&Message::from(1).pxe(7).discover()).answer.is_none());
@@ -1939,7 +1939,7 @@ fn d52_only_machines_that_boot_are_served_unless_the_subnet_says_otherwise() {
         let decision = server.ask(&message);
         assert_eq!(
             (decision.answer, decision.silence),
-            (None, Some(SilenceReason::NotPxe(network)))
+            (None, Some(DhcpSilence::NotPxe(network)))
         );
         let event = decision.event.unwrap();
         assert!(event.text.contains("says nothing of network boot"), "{event:?}");
@@ -2001,7 +2001,7 @@ fn d52_known_means_reserved() {
     });
     assert_eq!(server.ask(&Message::from(1).discover()).yiaddr(), address(5));
     let stranger = server.ask(&Message::from(2).pxe(7).discover());
-    assert_eq!(stranger.silence, Some(SilenceReason::NotReserved(subnet().network)));
+    assert_eq!(stranger.silence, Some(DhcpSilence::NotReserved(subnet().network)));
 }
 
 #[test]
@@ -2072,14 +2072,14 @@ fn d51_a_subnet_that_is_held_offers_nothing_and_goes_on_with_the_leases_that_it_
     });
     assert_eq!(
         release.silence,
-        Some(SilenceReason::Released),
+        Some(DhcpSilence::Released),
         "what a client gives back is never answered"
     );
     let elsewhere = NOT_BOOTING.clone().request(address(20)).with(54, &[192, 168, 4, 2]);
     let silence = server_with(|subnet| subnet.clients = ServedClients::Pxe).ask(&elsewhere).silence;
     assert_eq!(
         silence,
-        Some(SilenceReason::OtherServer(address(2))),
+        Some(DhcpSilence::OtherServer(address(2))),
         "which is a reason to look for it"
     );
 }

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use super::arrival::IncomingMessage;
 use super::classify::MessageFacts;
 use super::packet::Packet;
-use super::silence::SilenceReason;
+use super::silence::DhcpSilence;
 use super::subnet::{Subnet, SubnetMode};
 use super::subnets::SubnetTable;
 
@@ -28,7 +28,7 @@ pub(super) fn select_link<'s>(
     facts: &MessageFacts<'_>,
     arrival: &IncomingMessage<'_>,
     subnets: &'s SubnetTable,
-) -> Result<SelectedLink<'s>, SilenceReason> {
+) -> Result<SelectedLink<'s>, DhcpSilence> {
     let is_local = packet.giaddr.is_unspecified();
     let here = if is_local { find_interface_subnets(arrival, subnets) } else { Vec::new() };
     let ciaddr = packet.ciaddr;
@@ -72,18 +72,18 @@ fn filter_served_subnets<'s>(
     at: Ipv4Addr,
     wish: Option<Ipv4Addr>,
     by: &str,
-) -> Result<SelectedLink<'s>, SilenceReason> {
-    let first = *link.first().ok_or(SilenceReason::NoSubnet(at))?;
+) -> Result<SelectedLink<'s>, DhcpSilence> {
+    let first = *link.first().ok_or(DhcpSilence::NoSubnet(at))?;
     let mut serving: Vec<&Subnet> =
         link.into_iter().filter(|subnet| subnet.mode == SubnetMode::Server).collect();
     if serving.is_empty() {
-        return Err(SilenceReason::SubnetOff(first.network));
+        return Err(DhcpSilence::SubnetOff(first.network));
     }
     let wished = |wish| {
         serving
             .iter()
             .position(|subnet| subnet.network.contains(wish))
-            .ok_or(SilenceReason::NoSubnet(wish))
+            .ok_or(DhcpSilence::NoSubnet(wish))
     };
     let place = wish.map_or(Ok(0), wished)?;
     let subnet = serving.remove(place);
@@ -100,16 +100,16 @@ fn filter_served_subnets<'s>(
 fn find_shared_subnets(
     link: Ipv4Addr,
     subnets: &SubnetTable,
-) -> Result<Vec<&Subnet>, SilenceReason> {
+) -> Result<Vec<&Subnet>, DhcpSilence> {
     let first = find_relay_subnet(link, subnets)?;
     let same = first.shared_network.iter().flat_map(|name| subnets.sharing(name));
     let others = same.filter(|subnet| subnet.relay && subnet.network != first.network);
     Ok(std::iter::once(first).chain(others).collect())
 }
 
-fn find_relay_subnet(link: Ipv4Addr, subnets: &SubnetTable) -> Result<&Subnet, SilenceReason> {
-    let subnet = subnets.of(link).ok_or(SilenceReason::NoSubnetBehind(link))?;
-    if subnet.relay { Ok(subnet) } else { Err(SilenceReason::NotForRelays(subnet.network)) }
+fn find_relay_subnet(link: Ipv4Addr, subnets: &SubnetTable) -> Result<&Subnet, DhcpSilence> {
+    let subnet = subnets.of(link).ok_or(DhcpSilence::NoSubnetBehind(link))?;
+    if subnet.relay { Ok(subnet) } else { Err(DhcpSilence::NotForRelays(subnet.network)) }
 }
 
 /// The subnets of the receiving interface that an address of ours there lies in, that of

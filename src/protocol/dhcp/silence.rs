@@ -10,7 +10,7 @@ use crate::model::network::Ipv4Network;
 
 /// Why a message is not answered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SilenceReason {
+pub enum DhcpSilence {
     #[error("not a DHCP request: {0}")]
     Malformed(#[from] MalformedMessage),
     #[error("passed more than {HOPS_MAX} relay agents")]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use super::limits::{DEFAULT_LEASE_S, FIRMWARE_LEASE_S, MAX_LEASE_S};
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 
@@ -148,6 +149,35 @@ pub struct Subnet {
 }
 
 impl Subnet {
+    /// A subnet of which the configuration says nothing but its network, with the defaults of
+    /// docs/configuration.md. It is silent: `mode` has no default there.
+    pub fn new(network: Ipv4Network) -> Self {
+        Self {
+            network,
+            interface: None,
+            relay: false,
+            shared_network: None,
+            mode: SubnetMode::Off,
+            clients: ServedClients::default(),
+            allow_other_servers: false,
+            conflict_detection: true,
+            pools: Vec::new(),
+            reservations: ReservationTable::default(),
+            routers: Vec::new(),
+            domain_name: None,
+            domain_name_servers: Vec::new(),
+            ntp_servers: Vec::new(),
+            default_lease_time_s: DEFAULT_LEASE_S,
+            firmware_lease_time_s: FIRMWARE_LEASE_S,
+            max_lease_time_s: MAX_LEASE_S,
+            authoritative: false,
+            next_server: None,
+            install_by_default: false,
+            pxelinux_config: None,
+            pxelinux_prefix: None,
+        }
+    }
+
     pub fn reserved_for(&self, mac: Mac) -> Option<&Reservation> {
         self.reservations.get(*self.reservations.by_mac.get(&mac)?)
     }

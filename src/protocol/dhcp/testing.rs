@@ -5,10 +5,10 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::decide::{Decision, IncomingMessage, decide_answer};
-use super::lease::{ClockSeconds, LeaseTable};
+use super::decide::{IncomingMessage, Decision, decide_answer};
+use super::lease::{LeaseTable, ClockSeconds};
 use super::packet::{COOKIE, Packet};
-use super::subnet::{AddressPool, ServedClients, Subnet, SubnetMode};
+use super::subnet::{ServedClients, SubnetMode, AddressPool, Subnet};
 use crate::boot::plan::BootConfig;
 use crate::dhcp::policy::DhcpPolicy;
 use crate::model::machine::Mac;
@@ -19,31 +19,20 @@ pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
 /// 192.168.4.0/24 with the pool of the classic set-up.
 pub(super) fn subnet() -> Subnet {
     Subnet {
-        network: Ipv4Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 },
         interface: Some("eth1".into()),
-        relay: false,
-        shared_network: None,
         mode: SubnetMode::Server,
         clients: ServedClients::Any,
-        allow_other_servers: false,
-        conflict_detection: true,
         pools: vec![AddressPool {
             first: Ipv4Addr::new(192, 168, 4, 10),
             last: Ipv4Addr::new(192, 168, 4, 100),
         }],
-        reservations: Default::default(),
         routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
         domain_name: Some("itwish.cn".into()),
         domain_name_servers: vec![SERVER],
-        ntp_servers: Vec::new(),
         default_lease_time_s: 600,
         firmware_lease_time_s: 600,
         max_lease_time_s: 7200,
-        authoritative: false,
-        next_server: None,
-        install_by_default: false,
-        pxelinux_config: None,
-        pxelinux_prefix: None,
+        ..Subnet::new(Ipv4Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 })
     }
 }
 
@@ -53,10 +42,7 @@ pub(super) fn relayed_subnet() -> Subnet {
         network: Ipv4Network { address: Ipv4Addr::new(10, 7, 0, 0), prefix: 24 },
         interface: None,
         relay: true,
-        pools: vec![AddressPool {
-            first: Ipv4Addr::new(10, 7, 0, 50),
-            last: Ipv4Addr::new(10, 7, 0, 99),
-        }],
+        pools: vec![AddressPool { first: Ipv4Addr::new(10, 7, 0, 50), last: Ipv4Addr::new(10, 7, 0, 99) }],
         routers: vec![Ipv4Addr::new(10, 7, 0, 1)],
         ..subnet()
     }

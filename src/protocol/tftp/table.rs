@@ -36,7 +36,7 @@ use super::packet::{
 };
 use super::sources::{RateBuckets, SourceTable, find_rate_place, find_source_network};
 use super::timers::TimerHeap;
-use super::transfer::{AckEffect, BlockRun, NextTransmit, TimeoutEffect, Transfer, TransferTally};
+use super::transfer::{AckEffect, DataBlockRun, NextTransmit, TimeoutEffect, Transfer, TransferTally};
 use super::{NEVER, Tick};
 use crate::model::network::NetworkSet;
 use crate::model::random::{SeededRandom, mix_bits};
@@ -540,7 +540,7 @@ impl<C> TransferTable<C> {
                     turned_away: None,
                 })
             }
-            SessionStep::Blocks(BlockRun { first, blocks, block_size, bytes, last }) => {
+            SessionStep::Blocks(DataBlockRun { first, blocks, block_size, bytes, last }) => {
                 let content = session.content.as_ref()?;
                 Some(TableAction::Blocks {
                     id,
@@ -956,7 +956,7 @@ struct ErrorReply {
 enum SessionStep {
     Open,
     Oack,
-    Blocks(BlockRun),
+    Blocks(DataBlockRun),
     Error(TftpRefusal),
     End(TransferOutcome, TransferTally),
 }

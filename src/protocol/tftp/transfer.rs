@@ -46,7 +46,7 @@ pub struct Transfer {
     highest: u64,
     /// Last block sent more than once.
     repeated: u64,
-    /// What the last `BlockRun` carried; it may still be cut by [`Self::unsent`].
+    /// What the last `DataBlockRun` carried; it may still be cut by [`Self::unsent`].
     run: BlockSpan,
     /// A gap after `acked` has been answered; the same ACK again means nothing new (T-35).
     gap_answered: bool,
@@ -72,12 +72,12 @@ pub enum NextTransmit {
     /// The answer to the options.
     Oack,
     /// A contiguous run of blocks: at most a window.
-    Blocks(BlockRun),
+    Blocks(DataBlockRun),
 }
 
 /// A run of blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockRun {
+pub struct DataBlockRun {
     /// Number of the first block on the wire; the next ones follow modulo 65536 (T-24).
     pub first: u16,
     /// How many; at least 1.
@@ -513,8 +513,8 @@ impl Transfer {
         self.highest.max(self.run.last)
     }
 
-    fn blocks(&self, run: BlockSpan) -> BlockRun {
-        BlockRun {
+    fn blocks(&self, run: BlockSpan) -> DataBlockRun {
+        DataBlockRun {
             first: wire_block_number(run.first),
             // A run is no longer than a window, which is 16-bit.
             blocks: u32::try_from(run.last - run.first + 1).unwrap_or(u32::MAX),

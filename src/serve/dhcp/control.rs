@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::letters::{Fate, Letter, Proposal, Tried, WITHDRAWN};
 use crate::dhcp::layout::PoolLayout;
 use crate::dhcp::lease::ClockSeconds;
-use crate::dhcp::listing::{DeclineLimit, LeaseFilter, ListedAddress};
+use crate::dhcp::listing::{LeaseFilter, DeclineLimit, ListedAddress};
 use crate::engine::mailbox::MailboxSender;
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
@@ -21,6 +21,17 @@ const ANSWERED_MAX: Duration = Duration::from_secs(5);
 const RECONFIGURED_MAX: Duration = Duration::from_secs(20);
 /// Addresses that are freed in one turn of the core.
 pub(super) const FREED_AT_ONCE: usize = 256;
+
+/// Why a new configuration was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    #[error(
+        "the DHCP core did not take the new configuration within {waited_s} s: it is withdrawn"
+    )]
+    Late { waited_s: u64 },
+    #[error("the DHCP core has ended")]
+    CoreEnded,
+}
 
 /// The table of leases, or what was asked for of it.
 #[derive(Debug, Default)]
@@ -83,7 +94,7 @@ impl DhcpControl {
 
     /// Hands the next generation over and waits until the core has published it. On an error the
     /// core never will.
-    pub fn reconfigure(&self, next: Arc<PublishedGeneration>) -> Result<(), String> {
+    pub fn reconfigure(&self, next: Arc<PublishedGeneration>) -> Result<(), NotTaken> {
         self.reconfigure_within(next, RECONFIGURED_MAX)
     }
 
@@ -91,7 +102,7 @@ impl DhcpControl {
         &self,
         next: Arc<PublishedGeneration>,
         limit: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotTaken> {
         let (done, is_done) = sync_channel(1);
         let fate = Arc::new(Fate::default());
         let layout = PoolLayout::new(&next.snapshot.dhcp.subnets);
@@ -104,16 +115,13 @@ impl DhcpControl {
         let taken = match is_done.recv_timeout(limit) {
             Err(RecvTimeoutError::Timeout) if fate.settle(WITHDRAWN) => {
                 let waited = limit.as_secs();
-                return Err(format!(
-                    "the DHCP core did not take the new configuration within {waited} s: it is \
-                     withdrawn"
-                ));
+                return Err(NotTaken::Late { waited_s: waited });
             }
             // The core was first, and publishes it now.
             Err(RecvTimeoutError::Timeout) => is_done.recv().ok(),
             taken => taken.ok(),
         };
         // The pools of before are freed here, not on the core's thread.
-        taken.map(drop).ok_or_else(|| "the DHCP core has ended".to_owned())
+        taken.map(drop).ok_or(NotTaken::CoreEnded)
     }
 }

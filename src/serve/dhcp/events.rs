@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::dhcp::decide::{Decision, DhcpEventKind, SilenceReason};
+use crate::dhcp::decide::{Decision, DhcpEventKind, DhcpSilence};
 use crate::dhcp::subnet::HoldReason;
 use crate::model::machine::{Firmware, FirmwareRole, Mac};
 use crate::observe::events::{BootStage, EventKind, MachineEvent, UnansweredReason};
@@ -35,29 +35,29 @@ fn kind_of(told: &DhcpEventKind, decision: &Decision) -> EventKind {
     }
 }
 
-fn silent(silence: &SilenceReason, decision: &Decision) -> EventKind {
+fn silent(silence: &DhcpSilence, decision: &Decision) -> EventKind {
     let (why, about, other) = match silence {
-        SilenceReason::NoAddressFree(_) => return EventKind::NoAddressFree,
-        SilenceReason::OtherServer(server) => return EventKind::OtherServer { server: *server },
-        SilenceReason::Declined => return EventKind::Declined,
-        SilenceReason::Released => return EventKind::Released,
+        DhcpSilence::NoAddressFree(_) => return EventKind::NoAddressFree,
+        DhcpSilence::OtherServer(server) => return EventKind::OtherServer { server: *server },
+        DhcpSilence::Declined => return EventKind::Declined,
+        DhcpSilence::Released => return EventKind::Released,
         // The answer is on its way.
-        SilenceReason::CommitPending => return EventKind::Other,
-        SilenceReason::NoSubnet(at) => (UnansweredReason::NoSubnet, at.to_string(), None),
-        SilenceReason::NoSubnetBehind(at) => {
+        DhcpSilence::CommitPending => return EventKind::Other,
+        DhcpSilence::NoSubnet(at) => (UnansweredReason::NoSubnet, at.to_string(), None),
+        DhcpSilence::NoSubnetBehind(at) => {
             (UnansweredReason::NoSubnetBehind, at.to_string(), None)
         }
-        SilenceReason::NotForRelays(network) => {
+        DhcpSilence::NotForRelays(network) => {
             (UnansweredReason::NotForRelays, network.to_string(), None)
         }
-        SilenceReason::SubnetOff(network) => {
+        DhcpSilence::SubnetOff(network) => {
             (UnansweredReason::SubnetOff, network.to_string(), None)
         }
-        SilenceReason::NotPxe(network) => (UnansweredReason::NotPxe, network.to_string(), None),
-        SilenceReason::NotReserved(network) => {
+        DhcpSilence::NotPxe(network) => (UnansweredReason::NotPxe, network.to_string(), None),
+        DhcpSilence::NotReserved(network) => {
             (UnansweredReason::NotReserved, network.to_string(), None)
         }
-        SilenceReason::Held(network, held) => {
+        DhcpSilence::Held(network, held) => {
             let (why, other) = held_back(*held);
             (why, network.to_string(), other)
         }
@@ -81,16 +81,16 @@ fn held_back(held: HoldReason) -> (UnansweredReason, Option<(Ipv4Addr, Mac)>) {
 }
 
 /// What is about the message, and not about its subnet.
-fn unanswered(silence: &SilenceReason) -> UnansweredReason {
+fn unanswered(silence: &DhcpSilence) -> UnansweredReason {
     match silence {
-        SilenceReason::UnknownClient => UnansweredReason::UnknownClient,
-        SilenceReason::NoReservation => UnansweredReason::Bootp,
+        DhcpSilence::UnknownClient => UnansweredReason::UnknownClient,
+        DhcpSilence::NoReservation => UnansweredReason::Bootp,
         // That a limit is reached is said beside the declines before it.
-        SilenceReason::LastDecline | SilenceReason::DeclineNotKept(true) => {
+        DhcpSilence::LastDecline | DhcpSilence::DeclineNotKept(true) => {
             UnansweredReason::LastDecline
         }
-        SilenceReason::DeclinedTooMuch => UnansweredReason::DeclinedTooMuch,
-        SilenceReason::DoesNotFit(_) => UnansweredReason::TooLarge,
+        DhcpSilence::DeclinedTooMuch => UnansweredReason::DeclinedTooMuch,
+        DhcpSilence::DoesNotFit(_) => UnansweredReason::TooLarge,
         _ => UnansweredReason::Odd,
     }
 }

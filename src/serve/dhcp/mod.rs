@@ -17,7 +17,7 @@ mod waiting;
 mod ways;
 
 pub use bind::{DhcpSockets, bind};
-pub use control::{DhcpControl, Listing};
+pub use control::{DhcpControl, Listing, NotTaken};
 pub use letters::Tried;
 pub use plan::{DhcpCounters, DhcpPlan};
-pub use thread::Core;
+pub use thread::DhcpCore;

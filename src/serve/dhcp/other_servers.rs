@@ -14,19 +14,17 @@ use std::time::{Duration, Instant};
 use super::letters::{Letter, Sign, Standing};
 use super::link_news::LinkNews;
 use crate::dhcp::limits::{OTHER_SERVERS_MAX, PROBE_WAIT_MS};
-use crate::dhcp::neighbours::{
-    self, LookResult, LookVerdict, MonotonicMillis, PriorKnowledge, RingbootMark, RivalLook,
-    RivalResponse, ServerWatch,
-};
-use crate::dhcp::subnet::{HoldReason, OtherServer, Subnet, SubnetMode};
+use crate::dhcp::neighbours::{self, PriorKnowledge, LookResult, RingbootMark, RivalResponse, MonotonicMillis, RivalLook, LookVerdict, ServerWatch};
+use crate::dhcp::subnet::{HoldReason, SubnetMode, OtherServer, Subnet};
 use crate::engine::clock;
 use crate::engine::link::{self, PacketListener};
-use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
-use crate::engine::net::{self, LinkState, NetworkInterface, SocketBinding};
+use crate::engine::mailbox::{MailboxBell, MailboxSender, CoreMailbox};
+use crate::engine::net::{self, SocketBinding, NetworkInterface, LinkState};
 use crate::engine::netlink::InterfaceChanges;
 use crate::engine::probe::{ArpProbe, EchoProbe};
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
+use crate::serve::core::CoreError;
 use crate::serve::drain::Drain;
 use crate::serve::pulse::Pulse;
 use crate::snapshot::{PublishedState, Snapshot};
@@ -301,7 +299,7 @@ impl Neighbours {
     }
 
     /// Runs until drained.
-    pub fn run(mut self, ready: &mut dyn FnMut()) -> Result<(), String> {
+    pub fn run(mut self, ready: &mut dyn FnMut()) -> Result<(), CoreError> {
         ready();
         while !self.drain.is_ordered() {
             self.pulse.beat();
@@ -440,8 +438,8 @@ impl Neighbours {
             // The INFORM goes first: once dnsmasq pings for the DISCOVER, it hears nothing for
             // three seconds.
             let mark = RingbootMark { address, serves: segment.watch.held().is_none() };
-            let packets = neighbours::build_look_inform(mac, xid, mark)
-                .zip(neighbours::build_look_discover(mac, xid, mark));
+            let packets =
+                neighbours::build_look_inform(mac, xid, mark).zip(neighbours::build_look_discover(mac, xid, mark));
             let Some((inform, discover)) = packets else { continue };
             match listener
                 .broadcast(index, &inform)
@@ -498,8 +496,7 @@ impl Neighbours {
         let mut buffer = [0; PACKET_BYTES_MAX];
         for _ in 0..TURN_MAX {
             let Some((origin, packet)) = listener.receive(&mut buffer) else { break };
-            let Some(word) = neighbours::parse_server_message(packet, Mac(origin.mac), &self.ours)
-            else {
+            let Some(word) = neighbours::parse_server_message(packet, Mac(origin.mac), &self.ours) else {
                 continue;
             };
             for segment in
@@ -578,12 +575,7 @@ impl Wanted {
         Self { interface, index, lack_said: None, refusal_said: false, link: LinkNews::NONE }
     }
 
-    fn follow(
-        &mut self,
-        found: Option<&NetworkInterface>,
-        port: u16,
-        core: &MailboxSender<Letter>,
-    ) {
+    fn follow(&mut self, found: Option<&NetworkInterface>, port: u16, core: &MailboxSender<Letter>) {
         let index = found.map(|interface| interface.index);
         if self.index.is_some() && self.index != index {
             tracing::warn!("interface {} is gone: DHCP waits for it", self.interface);
@@ -738,8 +730,7 @@ impl Segment {
         match self.watch.met(rival, here.address, now) {
             RivalResponse::Silence => {}
             RivalResponse::Answer => {
-                let mark =
-                    RingbootMark { address: here.address, serves: self.watch.held().is_none() };
+                let mark = RingbootMark { address: here.address, serves: self.watch.held().is_none() };
                 let answer = neighbours::build_rival_answer(rival, mark);
                 // Lost where the link has no room: it looks again.
                 let _ = listener

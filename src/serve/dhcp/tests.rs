@@ -9,22 +9,25 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::bind::bind;
+use super::control::NotTaken;
 use super::letters::Proposal;
 use super::plan::DhcpPlan;
 use super::thread::*;
 use crate::dhcp::layout::PoolLayout;
-use crate::dhcp::lease::{Lease, LeaseChange, LeaseTable};
+use crate::dhcp::lease::{LeaseChange, Lease, LeaseTable};
 use crate::dhcp::packet::Packet;
 use crate::dhcp::policy::DhcpPolicy;
-use crate::dhcp::subnet::{AddressPool, ServedClients, Subnet, SubnetMode};
+use crate::dhcp::subnet::{ServedClients, SubnetMode, AddressPool, Subnet};
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::MailboxBell;
 use crate::engine::udp::{SocketId, TurnWait};
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
-use crate::observe::events;
+use crate::observe::events::{self, EventSender};
+use crate::serve::core::{CoreError, CoreParts};
 use crate::serve::drain::Drain;
 use crate::serve::health::StoreHealth;
+use crate::serve::pulse::Pulse;
 use crate::snapshot::{PublishedState, Snapshot};
 use crate::store::{LeaseStore, StoreError};
 
@@ -71,34 +74,25 @@ struct World {
     published: Arc<PublishedState>,
     drain: Drain,
     bell: MailboxBell,
-    thread: Option<JoinHandle<Result<(), String>>>,
+    thread: Option<JoinHandle<Result<(), CoreError>>>,
+}
+
+fn parts(datapath: Datapath, events: &EventSender, drain: &Drain) -> CoreParts {
+    let (events, drain) = (events.clone(), drain.clone());
+    CoreParts { datapath, events, drain, pulse: Pulse::default() }
 }
 
 fn plan(store: Box<dyn LeaseStore>) -> DhcpPlan {
     let first = Ipv4Addr::new(127, 77, 1, 1);
     let subnet = Subnet {
-        network: Ipv4Network { address: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 },
-        interface: None,
         relay: true,
-        shared_network: None,
         mode: SubnetMode::Server,
         clients: ServedClients::Any,
-        allow_other_servers: false,
-        conflict_detection: true,
         pools: vec![AddressPool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
-        reservations: Default::default(),
-        routers: Vec::new(),
-        domain_name: None,
-        domain_name_servers: Vec::new(),
-        ntp_servers: Vec::new(),
         default_lease_time_s: 600,
         firmware_lease_time_s: 600,
         max_lease_time_s: 7200,
-        authoritative: false,
-        next_server: None,
-        install_by_default: false,
-        pxelinux_config: None,
-        pxelinux_prefix: None,
+        ..Subnet::new(Ipv4Network { address: Ipv4Addr::new(127, 77, 0, 0), prefix: 16 })
     };
     let policy =
         DhcpPolicy { subnets: vec![subnet].into(), http_port: 80, ..DhcpPolicy::default() };
@@ -129,7 +123,7 @@ impl World {
         let server = sockets.sockets[0].0;
         let drain = Drain::default();
         let (events, _) = events::open_event_queue();
-        let (core, bell) = Core::new(datapath, plan, sockets, &events, &drain).unwrap();
+        let (core, bell) = DhcpCore::new(parts(datapath, &events, &drain), plan, sockets).unwrap();
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
         is_ready.recv_timeout(PATIENCE).unwrap();
@@ -280,7 +274,8 @@ fn without_an_address_of_ours_nothing_is_answered_and_it_is_said_once() {
         let plan = plan(unused_store());
         let sockets = bind(&plan).unwrap();
         let (events, said) = events::open_event_queue();
-        let (core, _) = Core::new(datapath, plan, sockets, &events, &Drain::default()).unwrap();
+        let (core, _) =
+            DhcpCore::new(parts(datapath, &events, &Drain::default()), plan, sockets).unwrap();
         let mut running = Running::new(core).unwrap();
         let arrived_at = |local| Received {
             bytes: message(1, None),
@@ -308,7 +303,8 @@ fn a_configuration_that_was_refused_never_comes_into_force_and_its_number_is_nob
         let published = Arc::clone(&plan.published);
         let sockets = bind(&plan).unwrap();
         let (events, _) = events::open_event_queue();
-        let (core, _) = Core::new(datapath, plan, sockets, &events, &Drain::default()).unwrap();
+        let (core, _) =
+            DhcpCore::new(parts(datapath, &events, &Drain::default()), plan, sockets).unwrap();
         let control = core.control();
         let mut running = Running::new(core).unwrap();
         let on_port = |port| {
@@ -319,7 +315,7 @@ fn a_configuration_that_was_refused_never_comes_into_force_and_its_number_is_nob
         for port in [81, 82] {
             let refused =
                 control.reconfigure_within(on_port(port), Duration::from_millis(1)).unwrap_err();
-            assert!(refused.contains("it is withdrawn"), "{refused}");
+            assert_eq!(refused, NotTaken::Late { waited_s: 0 });
         }
         (0..3).for_each(|_| running.turn(TurnWait::No).unwrap());
         assert_eq!((published.load().number, published.load().snapshot.dhcp.http_port), (1, 80));
@@ -341,7 +337,8 @@ fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
     let published = Arc::clone(&plan.published);
     let sockets = bind(&plan).unwrap();
     let (events, _) = events::open_event_queue();
-    let (core, _) = Core::new(Datapath::Epoll, plan, sockets, &events, &Drain::default()).unwrap();
+    let (core, _) =
+        DhcpCore::new(parts(Datapath::Epoll, &events, &Drain::default()), plan, sockets).unwrap();
     let mut running = Running::new(core).unwrap();
     let bind = |running: &mut Running, last: u8, end_s: u64| {
         let address = Ipv4Addr::new(127, 77, 1, last);
@@ -354,16 +351,11 @@ fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
     let (done, is_done) = sync_channel(1);
     let layout = PoolLayout::new(&next.snapshot.dhcp.subnets);
     running.leases.begin_move(layout);
-    let told = |leases: &LeaseTable, address| {
-        assert!(next.bindings.write(address, leases.binding(address)))
-    };
+    let told =
+        |leases: &LeaseTable, address| assert!(next.bindings.write(address, leases.binding(address)));
     assert!(!running.leases.move_on(5, told));
-    let proposal = Proposal {
-        next: Arc::clone(&next),
-        layout: PoolLayout::default(),
-        fate: Arc::default(),
-        done,
-    };
+    let proposal =
+        Proposal { next: Arc::clone(&next), layout: PoolLayout::default(), fate: Arc::default(), done };
     running.moving = Some(Box::new(proposal));
     (3..15).for_each(|last| bind(&mut running, last, u64::from(last)));
     running.move_on();

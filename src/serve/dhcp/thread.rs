@@ -17,31 +17,27 @@ use super::plan::{DhcpCounters, DhcpPlan};
 use super::store_owner::StoreOwner;
 use super::waiting::Waiting;
 use super::ways::Ways;
-use crate::dhcp::decide::{
-    AnswerDatagram, AnswerKind, Decision, IncomingMessage, SilenceReason, decide_answer,
-};
+use crate::dhcp::decide::{AnswerDatagram, AnswerKind, IncomingMessage, Decision, DhcpSilence, decide_answer};
 use crate::dhcp::frame;
-use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease, LeaseChange, LeaseState, LeaseTable};
+use crate::dhcp::lease::{BootTimes, LeaseChange, Lease, LeaseTable, LeaseState, ClockSeconds};
 use crate::dhcp::limits::{CONFLICT_HOLD_S, PROBE_WAIT_MS};
 use crate::dhcp::listing::LeaseFilter;
-use crate::dhcp::neighbours::{self as look, LookResult, MonotonicMillis, PriorKnowledge};
+use crate::dhcp::neighbours::{self as look, PriorKnowledge, LookResult, MonotonicMillis};
 use crate::dhcp::packet::Packet;
 use crate::dhcp::pool_use::{PoolCrossing, PoolWatch};
 use crate::dhcp::probes::{ConflictProbes, ProbeVerdict};
 use crate::dhcp::route::{CLIENT_PORT, ReplyRoute};
 use crate::dhcp::solicitation;
-use crate::dhcp::subnet::{HoldReason, Subnet, SubnetMode};
+use crate::dhcp::subnet::{HoldReason, SubnetMode, Subnet};
 use crate::engine::clock;
-use crate::engine::datapath::Datapath;
-use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
+use crate::engine::mailbox::{MailboxBell, MailboxSender, CoreMailbox};
 use crate::engine::net::{self, NetworkInterface};
-use crate::engine::udp::{
-    DatagramSource, DatagramTarget, SendQueueFull, SocketId, TurnWait, UdpCompletion, UdpDriver,
-};
-use crate::model::machine::{FirmwareRole, Mac};
+use crate::engine::udp::{UdpCompletion, UdpDriver, SendQueueFull, SocketId, DatagramSource, DatagramTarget, TurnWait};
+use crate::model::machine::{Mac, FirmwareRole};
 use crate::model::network::Ipv4Network;
-use crate::observe::events::{BootStage, EventKind, EventSender, EventWeight, MachineEvent};
-use crate::observe::pace::{EventSource as Doer, LogGate, append_unsaid_count};
+use crate::observe::events::{MachineEvent, EventSender, EventKind, BootStage, EventWeight};
+use crate::observe::pace::{LogGate, EventSource as Doer, append_unsaid_count};
+use crate::serve::core::{CoreError, CoreParts};
 use crate::serve::drain::Drain;
 use crate::serve::health::{StoreHealth, Trust};
 use crate::serve::pulse::Pulse;
@@ -93,47 +89,24 @@ const STEP_S: u64 = 2;
 
 /// Everything of the thread before it runs.
 #[derive(Debug)]
-pub struct Core {
-    datapath: Datapath,
+pub struct DhcpCore {
+    parts: CoreParts,
     plan: DhcpPlan,
     sockets: DhcpSockets,
-    events: EventSender,
-    drain: Drain,
     letters: MailboxSender<Letter>,
     mailbox: CoreMailbox<Letter>,
     /// To the thread that looks for other servers.
     signs: Option<MailboxSender<Sign>>,
     counters: Arc<DhcpCounters>,
-    pulse: Pulse,
 }
 
-impl Core {
-    pub fn new(
-        datapath: Datapath,
-        plan: DhcpPlan,
-        sockets: DhcpSockets,
-        events: &EventSender,
-        drain: &Drain,
-    ) -> io::Result<(Self, MailboxBell)> {
+impl DhcpCore {
+    pub fn new(parts: CoreParts, plan: DhcpPlan, sockets: DhcpSockets) -> io::Result<(Self, MailboxBell)> {
         let (letters, mailbox) = CoreMailbox::new()?;
         let bell = mailbox.bell();
-        let (events, drain) = (events.clone(), drain.clone());
-        let (pulse, counters) = (Pulse::default(), Arc::default());
-        Ok((
-            Self {
-                datapath,
-                plan,
-                sockets,
-                events,
-                drain,
-                letters,
-                mailbox,
-                signs: None,
-                counters,
-                pulse,
-            },
-            bell,
-        ))
+        let counters = Arc::default();
+        let core = Self { parts, plan, sockets, letters, mailbox, signs: None, counters };
+        Ok((core, bell))
     }
 
     /// The thread that looks after interfaces and other servers; what must be silent is so before
@@ -156,7 +129,7 @@ impl Core {
             findings: Arc::clone(&plan.findings),
             keep: std::mem::replace(&mut plan.keep_look, Box::new(|_| ())),
             core: self.letters.clone(),
-            drain: self.drain.clone(),
+            drain: self.parts.drain.clone(),
         })?;
         self.signs = Some(signs);
         Ok((neighbours, bell))
@@ -174,15 +147,9 @@ impl Core {
         Arc::clone(&self.counters)
     }
 
-    /// The core is watched: it shows signs of life.
-    #[must_use]
-    pub fn with_pulse(self, pulse: Pulse) -> Self {
-        Self { pulse, ..self }
-    }
-
     /// Serves until drained. `ready` is called once, when datagrams are received.
-    pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), String> {
-        let mut running = Running::new(self).map_err(|error| error.to_string())?;
+    pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), CoreError> {
+        let mut running = Running::new(self)?;
         running.turn(TurnWait::No)?;
         ready();
         running.serve()
@@ -292,19 +259,9 @@ const RELEASE: u8 = 7;
 const INFORM: u8 = 8;
 
 impl Running {
-    pub(super) fn new(core: Core) -> Result<Self, Box<dyn std::error::Error>> {
-        let Core {
-            datapath,
-            plan,
-            sockets,
-            events,
-            drain,
-            letters,
-            mailbox,
-            signs,
-            counters,
-            pulse,
-        } = core;
+    pub(super) fn new(core: DhcpCore) -> Result<Self, CoreError> {
+        let DhcpCore { parts, plan, sockets, letters, mailbox, signs, counters } = core;
+        let CoreParts { datapath, events, drain, pulse } = parts;
         let mut driver = UdpDriver::new(datapath)?;
         driver.listen_to(&mailbox);
         let mut names = Vec::new();
@@ -325,7 +282,10 @@ impl Running {
             published: plan.published,
             counters,
             leases: plan.leases,
-            writer: StoreWriter::start(plan.store, owner)?,
+            writer: StoreWriter::start(plan.store, owner).map_err(|error| CoreError::System {
+                what: "starting the store's writer",
+                error,
+            })?,
             health: plan.health,
             waiting: Waiting::default(),
             solicitations: VecDeque::new(),
@@ -358,14 +318,16 @@ impl Running {
         };
         running.hold();
         running.fill_bindings();
-        running.take_interfaces(Arc::new(net::list_interfaces()?));
+        let interfaces = net::list_interfaces()
+            .map_err(|error| CoreError::System { what: "reading the interfaces", error })?;
+        running.take_interfaces(Arc::new(interfaces));
         for interface in running.sockets.clone().iter().flatten() {
             running.hear_solicitations(interface);
         }
         Ok(running)
     }
 
-    fn serve(&mut self) -> Result<(), String> {
+    fn serve(&mut self) -> Result<(), CoreError> {
         let (mut last_commits_until, mut has_more_due) = (None, false);
         loop {
             let due = self
@@ -397,7 +359,7 @@ impl Running {
 
     /// One bounded turn, whatever comes: letters first, for they hold answers that are due and the
     /// word on who may be answered.
-    pub(super) fn turn(&mut self, wait: TurnWait) -> Result<(), String> {
+    pub(super) fn turn(&mut self, wait: TurnWait) -> Result<(), CoreError> {
         self.collect(Some(wait))?;
         self.is_behind = true;
         for _ in 0..TURN_LETTERS_MAX {
@@ -414,10 +376,8 @@ impl Running {
                 }
                 Letter::Recalled { from, done } => {
                     let (leases, next) = self.leases.piece(from, RECALLED_AT_ONCE);
-                    let kept = leases
-                        .filter(|lease| lease.state != LeaseState::Offered)
-                        .cloned()
-                        .collect();
+                    let kept =
+                        leases.filter(|lease| lease.state != LeaseState::Offered).cloned().collect();
                     let _ = done.send((kept, next));
                 }
                 Letter::Booted { done } => {
@@ -499,11 +459,8 @@ impl Running {
             self.counters.pools.store(Arc::new(reports));
         }
         for (network, used, crossing) in said {
-            let kind = if crossing == PoolCrossing::RoomAgain {
-                EventKind::PoolHasRoom
-            } else {
-                EventKind::PoolFills
-            };
+            let kind =
+                if crossing == PoolCrossing::RoomAgain { EventKind::PoolHasRoom } else { EventKind::PoolFills };
             self.events.push(MachineEvent::new(
                 None,
                 None,
@@ -529,12 +486,11 @@ impl Running {
         addresses: Vec<Ipv4Addr>,
         force: bool,
         done: SyncSender<Option<usize>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), CoreError> {
         let now = clock::now_s();
         let may_be =
             addresses.into_iter().filter(|address| self.leases.may_be_freed(*address, force, now));
-        let changes: Vec<LeaseChange> =
-            may_be.map(|address| LeaseChange::Free { address }).collect();
+        let changes: Vec<LeaseChange> = may_be.map(|address| LeaseChange::Free { address }).collect();
         let way = Way { socket: SocketId(0), interface: 0, asked: None };
         self.freeing.insert(self.next_ticket, done);
         self.commit(Pending { decision: Decision { changes, ..Decision::default() }, way })
@@ -554,10 +510,7 @@ impl Running {
         let held = |(subnet, interface): (&Subnet, &String)| {
             let word =
                 words.get(&subnet.network).filter(|standing| standing.is_of(subnet, interface));
-            Some((
-                subnet.network,
-                word.map_or(Some(HoldReason::Looking), |standing| standing.held)?,
-            ))
+            Some((subnet.network, word.map_or(Some(HoldReason::Looking), |standing| standing.held)?))
         };
         self.held = other_servers::watched(&self.generation.snapshot.dhcp.subnets, self.port)
             .filter_map(held)
@@ -660,12 +613,12 @@ impl Running {
 
     /// A batch of commits or of datagrams may hold more replies than there are send slots: those
     /// queued so far leave first, or are lost where their way is full. Nothing is waited for.
-    fn make_room(&mut self) -> Result<(), String> {
+    fn make_room(&mut self) -> Result<(), CoreError> {
         if self.driver.has_room() { Ok(()) } else { self.collect(None) }
     }
 
     /// A whole turn of the driver, or (None) just the sends that are queued.
-    fn collect(&mut self, wait: Option<TurnWait>) -> Result<(), String> {
+    fn collect(&mut self, wait: Option<TurnWait>) -> Result<(), CoreError> {
         let (drain, waiting, solicitations) =
             (&self.drain, &mut self.waiting, &mut self.solicitations);
         let counters = &self.counters;
@@ -710,10 +663,10 @@ impl Running {
             Some(wait) => self.driver.turn(wait, on),
             None => self.driver.submit(on),
         };
-        turned.map_err(|error| format!("the sockets of the DHCP core failed: {error}"))
+        turned.map_err(CoreError::sockets("the DHCP core"))
     }
 
-    pub(super) fn handle(&mut self, datagram: &Received) -> Result<(), String> {
+    pub(super) fn handle(&mut self, datagram: &Received) -> Result<(), CoreError> {
         if let Some(looker) = look::find_look_client(&datagram.bytes) {
             if self.macs.contains(&looker) {
                 return Ok(());
@@ -766,7 +719,7 @@ impl Running {
         if let Some(sign) = sign(&decision, datagram) {
             self.sign(sign);
         }
-        if matches!(decision.silence, Some(SilenceReason::NoAddressFree(_))) {
+        if matches!(decision.silence, Some(DhcpSilence::NoAddressFree(_))) {
             self.counters.exhausted.add(1);
         }
         if is_offer(&decision) && self.health.trust() == Trust::Broken {
@@ -796,13 +749,7 @@ impl Running {
                     status` says why)";
         self.say(
             decision.network,
-            MachineEvent::new(
-                decision.mac,
-                None,
-                BootStage::Dhcp,
-                EventKind::Failed,
-                text.to_owned(),
-            ),
+            MachineEvent::new(decision.mac, None, BootStage::Dhcp, EventKind::Failed, text.to_owned()),
         );
     }
 
@@ -846,7 +793,7 @@ impl Running {
     }
 
     /// The next address, for the same message.
-    fn in_use(&mut self, address: Ipv4Addr, host: Option<Mac>) -> Result<(), String> {
+    fn in_use(&mut self, address: Ipv4Addr, host: Option<Mac>) -> Result<(), CoreError> {
         let whom = host.map_or("a host".to_owned(), |host| host.to_string());
         match self.probes.answered(address, host, self.now()) {
             ProbeVerdict::Nothing => {}
@@ -858,13 +805,7 @@ impl Running {
                         "{whom} answers for {address}, as for more addresses than a host has: it \
                          is not believed for an hour, and they are offered"
                     );
-                    self.events.push(MachineEvent::new(
-                        None,
-                        None,
-                        BootStage::Dhcp,
-                        EventKind::Conflict,
-                        text,
-                    ));
+                    self.events.push(MachineEvent::new(None, None, BootStage::Dhcp, EventKind::Conflict, text));
                 }
                 self.conclude(pending);
             }
@@ -890,13 +831,7 @@ impl Running {
     fn say_conflict(&mut self, address: Ipv4Addr, text: String) {
         self.say(
             None,
-            MachineEvent::new(
-                None,
-                Some(IpAddr::V4(address)),
-                BootStage::Dhcp,
-                EventKind::Conflict,
-                text,
-            ),
+            MachineEvent::new(None, Some(IpAddr::V4(address)), BootStage::Dhcp, EventKind::Conflict, text),
         );
     }
 
@@ -917,7 +852,7 @@ impl Running {
         self.events.push(MachineEvent::new(None, None, BootStage::Dhcp, EventKind::Failed, text));
     }
 
-    fn commit(&mut self, pending: Pending) -> Result<(), String> {
+    fn commit(&mut self, pending: Pending) -> Result<(), CoreError> {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let durable = pending.decision.changes.iter().filter(|change| change.is_durable());
@@ -934,7 +869,7 @@ impl Running {
                 Ok(())
             }
             // Nobody would get a lease from now on: better to end, and to be started again.
-            Err(gone @ NotQueued::Gone) => Err(gone.to_string()),
+            Err(gone @ NotQueued::Gone) => Err(gone.into()),
         }
     }
 
@@ -969,10 +904,7 @@ impl Running {
             let text =
                 "the store could not keep the lease: no answer, the client asks again".to_owned();
             let (mac, network) = (pending.decision.mac, pending.decision.network);
-            self.say(
-                network,
-                MachineEvent::new(mac, None, BootStage::Dhcp, EventKind::Failed, text),
-            );
+            self.say(network, MachineEvent::new(mac, None, BootStage::Dhcp, EventKind::Failed, text));
             return;
         }
         self.conclude(pending);
@@ -982,10 +914,8 @@ impl Running {
     /// packet may be a file request. An OFFER counts for a Raspberry Pi alone: a Pi 3 never sends a
     /// REQUEST (Q-14).
     fn conclude(&mut self, pending: Pending) {
-        let pi = pending
-            .decision
-            .firmware
-            .is_some_and(|firmware| firmware.role == FirmwareRole::RaspberryPi);
+        let pi =
+            pending.decision.firmware.is_some_and(|firmware| firmware.role == FirmwareRole::RaspberryPi);
         for change in pending.decision.changes.iter().filter(|change| pi || change.is_durable()) {
             self.tell_of(change.address());
         }
@@ -1080,8 +1010,7 @@ impl Running {
     ) -> Result<(), SendQueueFull> {
         let from = SocketAddrV4::new(answer.source, self.port);
         let packet =
-            frame::build_ipv4_datagram(from, SocketAddrV4::new(to, CLIENT_PORT), &answer.bytes)
-                .ok_or(SendQueueFull)?;
+            frame::build_ipv4_datagram(from, SocketAddrV4::new(to, CLIENT_PORT), &answer.bytes).ok_or(SendQueueFull)?;
         let target = DatagramTarget::Link { interface: way.interface, mac: mac.0 };
         self.driver.send(link, target, None, &packet, 0)
     }
@@ -1089,16 +1018,10 @@ impl Running {
     /// From the address that was asked, by whatever interface leads to the destination now. Where
     /// no packets can be written, or one is too long for some link, by the socket that the request
     /// came in by.
-    fn send_routed(
-        &mut self,
-        to: SocketAddrV4,
-        answer: &AnswerDatagram,
-        way: Way,
-    ) -> Result<(), SendQueueFull> {
+    fn send_routed(&mut self, to: SocketAddrV4, answer: &AnswerDatagram, way: Way) -> Result<(), SendQueueFull> {
         let asked = way.asked.unwrap_or(answer.source);
         let from = DatagramSource { address: IpAddr::V4(asked), interface: 0 };
-        let packet =
-            frame::build_ipv4_datagram(SocketAddrV4::new(asked, self.port), to, &answer.bytes);
+        let packet = frame::build_ipv4_datagram(SocketAddrV4::new(asked, self.port), to, &answer.bytes);
         if let Some(packet) = packet.filter(|packet| packet.len() <= self.mtu)
             && let Ok(socket) = self.ways.routed(&mut self.driver, *to.ip())
         {
@@ -1168,8 +1091,8 @@ fn is_offer(decision: &Decision) -> bool {
 fn sign(decision: &Decision, datagram: &Received) -> Option<Sign> {
     let interface = datagram.way.interface;
     match decision.silence {
-        Some(SilenceReason::OtherServer(_)) => Some(Sign::OtherServer(interface)),
-        Some(SilenceReason::Held(_, HoldReason::Looking)) => {
+        Some(DhcpSilence::OtherServer(_)) => Some(Sign::OtherServer(interface)),
+        Some(DhcpSilence::Held(_, HoldReason::Looking)) => {
             let secs = datagram.bytes.get(SECS)?.try_into().ok()?;
             Some(Sign::ClientAsks { interface, since_s: u16::from_be_bytes(secs) })
         }

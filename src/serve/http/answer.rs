@@ -1,356 +1,381 @@
 //! From a request to an answer: the pure room plans it, the shelf finds what it is made of.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::connection::{Connection, Stage};
+use super::asking::{AskedName, AskedRequest, HttpLetter, WorkerAnswer, WorkerQuestion};
+use super::connection::{ConnectionStage, HttpConnection};
 use super::journal::Delivery;
-use super::{Letter, Question, Running};
+use super::recent::RecentNames;
+use super::sending::{AnswerFile, AnswerForm, AnswerSender};
 use crate::http::limits::BUSY_TIMEOUT;
 use crate::http::media::find_media_type;
-use crate::http::request::{HttpMethod, RequestHead};
+use crate::http::request::{BadHead, HttpMethod, RequestHead, HttpVersion};
 use crate::http::respond::{self, RepresentationMeta, ResponsePayload, ResponsePlan};
 use crate::http::{index, target};
-use crate::images::{CleanPath, ContentMeta, JobAsker, NameRefusal, OwedAnswer, clean_path_name};
-use crate::serve::shelf::{Answer, Ask, Origin, Reply};
+use crate::images::{JobAsker, CleanPath, ContentMeta, OwedAnswer, NameRefusal, clean_path_name};
+use crate::serve::shelf::{Answer, Ask, Names, Origin, Reply, Shelf};
 
 /// Bytes of a refused target that the log shows.
 const TARGET_BYTES_SHOWN: usize = 200;
 
-/// A request that cannot be answered at once.
-#[derive(Debug)]
-pub(super) struct Asking {
-    subject: Subject,
-    /// When the request was complete.
-    began: Instant,
-    /// Of the question to which an answer is awaited; every other answer is another request's.
-    number: u64,
-}
-
-impl Asking {
-    fn new(subject: Subject, began: Instant) -> Self {
-        Self { subject, began, number: 0 }
-    }
-}
-
-#[derive(Debug)]
-enum Subject {
-    /// What there is under this name.
-    Name(CleanPath),
-    /// Whether a directory has the file that answers for it.
-    Index { directory: CleanPath, index: CleanPath },
-    /// What a directory holds.
-    List(CleanPath),
-}
-
 /// Whether a request has been answered, or waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answered {
-    Yes,
-    /// The connection is [`Stage::Asking`].
+    Now,
+    /// The connection is [`ConnectionStage::Asking`].
     Later,
 }
 
-impl Running {
+/// What an answer of a file is made of.
+struct FoundFile {
+    path: Rc<CleanPath>,
+    media: &'static str,
+    answer: Answer,
+    /// When the request was complete.
+    began: Instant,
+}
+
+/// Answers the requests of one core.
+#[derive(Debug)]
+pub(super) struct RequestAnswerer {
+    shelf: Shelf,
+    recent: RecentNames,
+}
+
+impl RequestAnswerer {
+    pub(super) fn new(names: Arc<Names>) -> Self {
+        Self { shelf: Shelf::new(names), recent: RecentNames::default() }
+    }
+
+    /// Forgets the names of this turn: a request that arrives later sees what has changed before it
+    /// was sent.
+    pub(super) fn end_turn(&mut self) {
+        self.recent.forget();
+    }
+
     /// Answers a request, or has a worker asked. What goes wrong is an answer too.
-    pub(super) fn answer(
+    pub(super) fn answer_request(
         &mut self,
-        connection: &mut Connection,
+        sender: &mut AnswerSender,
+        connection: &mut HttpConnection,
         request: &RequestHead<'_>,
     ) -> Answered {
-        self.counters.requests.add(1);
+        sender.counters.requests.add(1);
+        let now = sender.time.now;
         if let Some(plan) = respond::forbid_by_head(request) {
             let what = if request.method == HttpMethod::Other {
                 "only GET and HEAD are served"
             } else {
                 "no Host header is right"
             };
-            self.say_bad(connection.peer, || format!("{what}: {}", shown(request)));
-            return self.refuse(connection, request, plan);
+            let why = || format!("{what}: {}", show_target(request));
+            sender.journal.say_bad(connection.peer, why, now);
+            return send_plain(sender, connection, request, plan);
         }
+        // Requests of one turn share what the first of them has found.
         if let Some(named) = self.recent.find(request.target) {
             let answer =
                 Answer { content: named.content, origin: Origin::File, reasons: Vec::new() };
-            return self.file(connection, request, named.path, named.media, answer, self.now);
+            let found = FoundFile { path: named.path, media: named.media, answer, began: now };
+            return send_file(sender, connection, request, found);
         }
         let path = match target::decode_target_path(request.target) {
             Ok(path) => path,
             Err(bad) => {
-                self.say_bad(connection.peer, || format!("{bad}: {}", shown(request)));
-                return self.refuse(
-                    connection,
-                    request,
-                    respond::answer_bad_request(request, &bad.to_string()),
-                );
+                let why = || format!("{bad}: {}", show_target(request));
+                sender.journal.say_bad(connection.peer, why, now);
+                let plan = respond::answer_bad_request(request, &bad.to_string());
+                return send_plain(sender, connection, request, plan);
             }
         };
         match clean_path_name(&path) {
-            Ok(path) => self.ask(connection, request, Asking::new(Subject::Name(path), self.now)),
+            Ok(path) => {
+                let asked = AskedRequest::new(AskedName::Path(path), now);
+                self.ask_shelf(sender, connection, request, asked)
+            }
             Err(refusal) => {
-                let told = || (shown(request), format!("{}: {refusal}", shown(request)));
-                self.say_refused(connection.peer, refusal, told);
-                self.refuse(connection, request, refused(request, refusal))
+                let told = || {
+                    let target = show_target(request);
+                    let why = format!("{target}: {refusal}");
+                    (target, why)
+                };
+                sender.journal.say_refused(connection.peer, refusal, told, now);
+                send_plain(sender, connection, request, plan_refusal(request, refusal))
             }
         }
     }
 
-    /// A worker has answered, or it is time to ask once more.
-    pub(super) fn go_on_asking(&mut self, question: Question, letter: Option<Letter>) {
-        let id = question.of;
-        let Some(mut connection) = self.connections.take(id) else { return };
-        if !matches!(&connection.stage, Stage::Asking(asking) if asking.number == question.number) {
-            self.connections.put(connection);
-            return;
+    /// Answers a request whose worker has answered, or asks once more (None). False: the connection
+    /// waits for another question.
+    pub(super) fn continue_request(
+        &mut self,
+        sender: &mut AnswerSender,
+        connection: &mut HttpConnection,
+        question: WorkerQuestion,
+        answer: Option<WorkerAnswer>,
+    ) -> bool {
+        let is_its = |asked: &AskedRequest| asked.number == question.number;
+        if !matches!(&connection.stage, ConnectionStage::Asking(asked) if is_its(asked)) {
+            return false;
         }
-        let stage = std::mem::replace(&mut connection.stage, Stage::Reading);
+        let stage = std::mem::replace(&mut connection.stage, ConnectionStage::Reading);
         let input = std::mem::take(&mut connection.input);
-        match (stage, input.request()) {
-            (Stage::Asking(asking), Some(request)) => {
-                let answered = match letter {
-                    None => self.ask(&mut connection, &request, asking),
-                    Some(Letter::Named(_, reply)) => {
-                        if let Reply::Content(answer) = &reply {
-                            self.shelf.remember(&answer.content);
-                        }
-                        self.replied(&mut connection, &request, asking, reply)
-                    }
-                    Some(Letter::Listed(_, listed)) => {
-                        self.listed(&mut connection, &request, listed)
-                    }
-                    Some(Letter::Resident(..) | Letter::Asked(_)) => Answered::Later,
-                };
-                connection.input = input;
-                if answered == Answered::Yes {
-                    connection.input.answered();
-                }
-            }
+        let (asked, request) = match (stage, input.request()) {
+            (ConnectionStage::Asking(asked), Some(request)) => (asked, request),
             (stage, _) => {
                 connection.stage = stage;
                 connection.input = input;
+                return true;
             }
-        }
-        self.connections.put(connection);
-        self.touch(id);
-    }
-
-    /// No worker has answered for too long. Says that the connection goes on: with a refusal.
-    pub(super) fn give_up_asking(&mut self, connection: &mut Connection) -> bool {
-        connection.stage = Stage::Reading;
-        let mut input = std::mem::take(&mut connection.input);
-        if let Some(request) = input.request() {
-            self.refuse(connection, &request, respond::answer_overloaded(&request));
-            input.answered();
-        }
+        };
+        let answered = match answer {
+            None => self.ask_shelf(sender, connection, &request, asked),
+            Some(WorkerAnswer::Found(reply)) => {
+                if let Reply::Content(answer) = &reply {
+                    self.shelf.remember(&answer.content);
+                }
+                self.take_reply(sender, connection, &request, asked, reply)
+            }
+            Some(WorkerAnswer::Listed(listed)) => {
+                send_listing(sender, connection, &request, listed)
+            }
+        };
         connection.input = input;
+        if answered == Answered::Now {
+            connection.input.answered();
+        }
         true
     }
 
-    /// Asks the shelf, or the directory. What finds every worker or mapping in use is tried again
-    /// for a while: clients are queued, not refused (H-14).
-    fn ask(
+    /// Asks the shelf, or has the directory listed. What finds every worker or mapping in use is
+    /// tried again for a while: clients are queued, not refused (H-14).
+    fn ask_shelf(
         &mut self,
-        connection: &mut Connection,
+        sender: &mut AnswerSender,
+        connection: &mut HttpConnection,
         request: &RequestHead<'_>,
-        asking: Asking,
+        asked: AskedRequest,
     ) -> Answered {
-        let path = match &asking.subject {
-            Subject::Name(path) | Subject::Index { index: path, .. } => path,
-            Subject::List(directory) => {
+        let path = match &asked.name {
+            AskedName::Path(path) | AskedName::IndexFile { index: path, .. } => path,
+            AskedName::Listing(directory) => {
                 let directory = directory.clone();
-                return self.list(connection, request, asking.began, directory);
+                return list_directory(sender, connection, request, asked.began, directory);
             }
         };
-        let question = self.question(connection.id);
+        let question = sender.questions.number_next(connection.id);
         let ask = Ask {
             path: path.clone(),
             repaired: None,
             peer: connection.peer.ip(),
-            local: self.local(connection),
+            local: sender.local_address(connection),
             over_http: true,
         };
-        let letters = self.letters.clone();
-        match self.shelf.ask(ask, move |reply| letters.send(Letter::Named(question, reply))) {
-            Some(reply) => {
-                // What was looked up right now; a worker may have looked before another request of
-                // this turn was sent.
-                if let (Subject::Name(path), Reply::Content(answer)) = (&asking.subject, &reply)
-                    && answer.origin == Origin::File
-                {
-                    self.recent.remember(request.target, path, &answer.content);
-                }
-                self.replied(connection, request, asking, reply)
-            }
-            None => self.wait(connection, asking, question),
+        let letters = sender.questions.letters();
+        let later = move |reply| {
+            letters.send(HttpLetter::Answered(question, WorkerAnswer::Found(reply)));
+        };
+        let Some(reply) = self.shelf.ask(ask, later) else {
+            return wait_for_worker(sender, connection, asked, question);
+        };
+        // Only what was looked up right now: a worker may have looked before another request of
+        // this turn was sent.
+        if let (AskedName::Path(path), Reply::Content(answer)) = (&asked.name, &reply)
+            && answer.origin == Origin::File
+        {
+            self.recent.remember(request.target, path, &answer.content);
         }
+        self.take_reply(sender, connection, request, asked, reply)
     }
 
-    fn wait(
+    fn take_reply(
         &mut self,
-        connection: &mut Connection,
-        asking: Asking,
-        question: Question,
-    ) -> Answered {
-        connection.clock.begin_window(self.now);
-        connection.stage = Stage::Asking(Asking { number: question.number, ..asking });
-        Answered::Later
-    }
-
-    fn replied(
-        &mut self,
-        connection: &mut Connection,
+        sender: &mut AnswerSender,
+        connection: &mut HttpConnection,
         request: &RequestHead<'_>,
-        asking: Asking,
+        asked: AskedRequest,
         reply: Reply,
     ) -> Answered {
+        let now = sender.time.now;
         let is_busy = matches!(reply, Reply::Refused(NameRefusal::Busy | NameRefusal::TooMany, _));
-        if is_busy && self.now.duration_since(asking.began) <= BUSY_TIMEOUT {
-            let question = self.question(connection.id);
-            self.postpone(question);
-            return self.wait(connection, asking, question);
+        if is_busy && now.duration_since(asked.began) <= BUSY_TIMEOUT {
+            let question = sender.questions.number_next(connection.id);
+            sender.questions.postpone(question, now);
+            return wait_for_worker(sender, connection, asked, question);
         }
-        let Asking { subject, began, .. } = asking;
-        match (subject, reply) {
-            (Subject::Name(path) | Subject::Index { index: path, .. }, Reply::Content(answer)) => {
+        let AskedRequest { name, began, .. } = asked;
+        match (name, reply) {
+            (
+                AskedName::Path(path) | AskedName::IndexFile { index: path, .. },
+                Reply::Content(answer),
+            ) => {
                 let media = find_media_type(path.as_bytes());
-                self.file(connection, request, Rc::new(path), media, answer, began)
+                let found = FoundFile { path: Rc::new(path), media, answer, began };
+                send_file(sender, connection, request, found)
             }
-            (Subject::Name(directory), Reply::Directory) => match self.index_file(&directory) {
-                Some(index) => self.ask(
-                    connection,
-                    request,
-                    Asking::new(Subject::Index { directory, index }, began),
-                ),
-                None => self.list(connection, request, began, directory),
-            },
-            (Subject::Index { directory, .. } | Subject::List(directory), _) => {
-                self.list(connection, request, began, directory)
+            (AskedName::Path(directory), Reply::Directory) => {
+                match find_index(sender.plan.index_file.as_deref(), &directory) {
+                    Some(index) => {
+                        let name = AskedName::IndexFile { directory, index };
+                        let asked = AskedRequest::new(name, began);
+                        self.ask_shelf(sender, connection, request, asked)
+                    }
+                    None => list_directory(sender, connection, request, began, directory),
+                }
             }
-            (Subject::Name(path), Reply::Refused(refusal, why)) => {
-                self.say_refused(connection.peer, refusal, || (path.display().into_owned(), why));
-                self.refuse(connection, request, refused(request, refusal))
+            (AskedName::IndexFile { directory, .. } | AskedName::Listing(directory), _) => {
+                list_directory(sender, connection, request, began, directory)
+            }
+            (AskedName::Path(path), Reply::Refused(refusal, why)) => {
+                let told = || (path.display().into_owned(), why);
+                sender.journal.say_refused(connection.peer, refusal, told, now);
+                send_plain(sender, connection, request, plan_refusal(request, refusal))
             }
         }
-    }
-
-    fn file(
-        &mut self,
-        connection: &mut Connection,
-        request: &RequestHead<'_>,
-        path: Rc<CleanPath>,
-        media: &'static str,
-        answer: Answer,
-        began: Instant,
-    ) -> Answered {
-        let Answer { content, origin, reasons } = answer;
-        let ContentMeta { len, etag, mtime, last_modified } = content.meta();
-        let plan = respond::answer_with_file(
-            request,
-            RepresentationMeta { len: *len, etag, mtime: *mtime, last_modified, media },
-            self.today,
-        );
-        let delivery = match &plan.payload {
-            ResponsePayload::File(range) => {
-                let completes = range.end == *len;
-                Some(Delivery {
-                    path,
-                    origin,
-                    reasons,
-                    bytes: plan.payload.len(),
-                    began,
-                    completes,
-                })
-            }
-            _ => None,
-        };
-        self.begin(connection, request, plan, Some(&content), delivery);
-        Answered::Yes
-    }
-
-    /// An answer that has nothing to do with a file.
-    fn refuse(
-        &mut self,
-        connection: &mut Connection,
-        request: &RequestHead<'_>,
-        plan: ResponsePlan<'_>,
-    ) -> Answered {
-        self.begin(connection, request, plan, None, None);
-        Answered::Yes
-    }
-
-    /// The file that answers for a directory, where one is configured.
-    fn index_file(&self, directory: &CleanPath) -> Option<CleanPath> {
-        let name = self.plan.index_file.as_ref()?;
-        clean_path_name(&[directory.as_bytes(), name.as_bytes()].join(&b'/')).ok()
-    }
-
-    /// Has a worker make the page of a directory's names, where listing is switched on for it
-    /// (H-28).
-    fn list(
-        &mut self,
-        connection: &mut Connection,
-        request: &RequestHead<'_>,
-        began: Instant,
-        directory: CleanPath,
-    ) -> Answered {
-        if !self.plan.is_listed(&directory) {
-            return self.listed(connection, request, Err(NameRefusal::NotFound));
-        }
-        let asking = Asking::new(Subject::List(directory.clone()), began);
-        let question = self.question(connection.id);
-        let (names, letters) = (self.shelf.names().clone(), self.letters.clone());
-        let asker = JobAsker::new(connection.peer.ip(), directory.as_bytes());
-        let owed = OwedAnswer::new(
-            move |listed| letters.send(Letter::Listed(question, listed)),
-            |panicked| Err(if panicked { NameRefusal::ReadFailed } else { NameRefusal::Busy }),
-        );
-        let job = move || {
-            let listed = names.images.list(&directory);
-            owed.pay(listed.map(|listing| {
-                index::render_directory_page(directory.as_bytes(), listing.names())
-            }));
-        };
-        // Refused: what is owed has been paid by the drop.
-        let _ = self.shelf.names().images.workers().make(asker, job);
-        self.wait(connection, asking, question)
-    }
-
-    fn listed(
-        &mut self,
-        connection: &mut Connection,
-        request: &RequestHead<'_>,
-        listed: Result<String, NameRefusal>,
-    ) -> Answered {
-        let refusal = match listed {
-            Ok(page) => {
-                return self.refuse(connection, request, respond::answer_listing(request, page));
-            }
-            Err(refusal) => refusal,
-        };
-        let told =
-            || (shown(request), format!("{}: a directory that is not listed", shown(request)));
-        self.say_refused(connection.peer, refusal, told);
-        self.refuse(connection, request, refused(request, refusal))
     }
 }
 
-/// What was asked for, for the log.
-fn shown(request: &RequestHead<'_>) -> String {
+/// Answers a request with 503 that no worker has answered for too long.
+pub(super) fn give_up_request(sender: &mut AnswerSender, connection: &mut HttpConnection) {
+    connection.stage = ConnectionStage::Reading;
+    let mut input = std::mem::take(&mut connection.input);
+    if let Some(request) = input.request() {
+        send_plain(sender, connection, &request, respond::answer_overloaded(&request));
+        input.answered();
+    }
+    connection.input = input;
+}
+
+/// Answers what is no request, or one that takes too long to arrive.
+pub(super) fn refuse_input(
+    sender: &mut AnswerSender,
+    connection: &mut HttpConnection,
+    why: BadHead,
+) {
+    connection.first_byte = None;
+    sender.journal.say_bad(connection.peer, || why.to_string(), sender.time.now);
+    let form = AnswerForm { version: HttpVersion::Http11, keeps_alive: false };
+    sender.begin_answer(connection, form, respond::answer_bad_head(why), None);
+}
+
+fn wait_for_worker(
+    sender: &AnswerSender,
+    connection: &mut HttpConnection,
+    asked: AskedRequest,
+    question: WorkerQuestion,
+) -> Answered {
+    connection.clock.begin_window(sender.time.now);
+    connection.stage = ConnectionStage::Asking(AskedRequest { number: question.number, ..asked });
+    Answered::Later
+}
+
+fn send_file(
+    sender: &mut AnswerSender,
+    connection: &mut HttpConnection,
+    request: &RequestHead<'_>,
+    found: FoundFile,
+) -> Answered {
+    let FoundFile { path, media, answer: Answer { content, origin, reasons }, began } = found;
+    let ContentMeta { len, etag, mtime, last_modified } = content.meta();
+    let meta = RepresentationMeta { len: *len, etag, mtime: *mtime, last_modified, media };
+    let plan = respond::answer_with_file(request, meta, sender.time.today);
+    let delivery = match &plan.payload {
+        ResponsePayload::File(range) => {
+            let (bytes, completes) = (plan.payload.len(), range.end == *len);
+            Some(Delivery { path, origin, reasons, bytes, began, completes })
+        }
+        _ => None,
+    };
+    let file = AnswerFile { content: &content, delivery };
+    sender.begin_answer(connection, AnswerForm::for_request(request), plan, Some(file));
+    Answered::Now
+}
+
+/// Sends an answer that has nothing to do with a file.
+fn send_plain(
+    sender: &mut AnswerSender,
+    connection: &mut HttpConnection,
+    request: &RequestHead<'_>,
+    plan: ResponsePlan<'_>,
+) -> Answered {
+    sender.begin_answer(connection, AnswerForm::for_request(request), plan, None);
+    Answered::Now
+}
+
+/// The file that answers for a directory, where one is configured.
+fn find_index(index_file: Option<&str>, directory: &CleanPath) -> Option<CleanPath> {
+    clean_path_name(&[directory.as_bytes(), index_file?.as_bytes()].join(&b'/')).ok()
+}
+
+/// Has a worker make the page of a directory's names, where listing is switched on for it (H-28).
+fn list_directory(
+    sender: &mut AnswerSender,
+    connection: &mut HttpConnection,
+    request: &RequestHead<'_>,
+    began: Instant,
+    directory: CleanPath,
+) -> Answered {
+    if !sender.plan.is_listed(&directory) {
+        return send_listing(sender, connection, request, Err(NameRefusal::NotFound));
+    }
+    let asked = AskedRequest::new(AskedName::Listing(directory.clone()), began);
+    let question = sender.questions.number_next(connection.id);
+    let (names, letters) = (Arc::clone(&sender.names), sender.questions.letters());
+    let asker = JobAsker::new(connection.peer.ip(), directory.as_bytes());
+    let owed = OwedAnswer::new(
+        move |listed| {
+            letters.send(HttpLetter::Answered(question, WorkerAnswer::Listed(listed)));
+        },
+        |panicked| Err(if panicked { NameRefusal::ReadFailed } else { NameRefusal::Busy }),
+    );
+    let job = move || {
+        let listed = names.images.list(&directory);
+        owed.pay(listed.map(|listing| index::render_directory_page(directory.as_bytes(), listing.names())));
+    };
+    // Where every worker is busy, `owed` answers when it is dropped.
+    let _ = sender.names.images.workers().make(asker, job);
+    wait_for_worker(sender, connection, asked, question)
+}
+
+fn send_listing(
+    sender: &mut AnswerSender,
+    connection: &mut HttpConnection,
+    request: &RequestHead<'_>,
+    listed: Result<String, NameRefusal>,
+) -> Answered {
+    let refusal = match listed {
+        Ok(page) => {
+            let plan = respond::answer_listing(request, page);
+            return send_plain(sender, connection, request, plan);
+        }
+        Err(refusal) => refusal,
+    };
+    let told = || {
+        let target = show_target(request);
+        let why = format!("{target}: a directory that is not listed");
+        (target, why)
+    };
+    sender.journal.say_refused(connection.peer, refusal, told, sender.time.now);
+    send_plain(sender, connection, request, plan_refusal(request, refusal))
+}
+
+/// The target of a request, for the log.
+fn show_target(request: &RequestHead<'_>) -> String {
     request.target[..request.target.len().min(TARGET_BYTES_SHOWN)].escape_ascii().to_string()
 }
 
 /// The status of each refusal (H-30). GRUB takes only 404 for "not found".
-fn refused(request: &RequestHead<'_>, refusal: NameRefusal) -> ResponsePlan<'static> {
+fn plan_refusal(request: &RequestHead<'_>, refusal: NameRefusal) -> ResponsePlan<'static> {
     match refusal {
-        NameRefusal::NotFound | NameRefusal::Hidden | NameRefusal::Private => {
-            respond::answer_not_found(request)
-        }
+        NameRefusal::NotFound | NameRefusal::Hidden | NameRefusal::Private => respond::answer_not_found(request),
         NameRefusal::DotDot | NameRefusal::ControlCharacter => {
             respond::answer_bad_request(request, &refusal.to_string())
         }
-        NameRefusal::OutsideRoot
-        | NameRefusal::NotRegular
-        | NameRefusal::Unreadable
-        | NameRefusal::TooLarge => respond::answer_forbidden(request, &refusal.to_string()),
+        NameRefusal::OutsideRoot | NameRefusal::NotRegular | NameRefusal::Unreadable | NameRefusal::TooLarge => {
+            respond::answer_forbidden(request, &refusal.to_string())
+        }
         NameRefusal::ReadFailed | NameRefusal::TemplateFailed => {
             respond::answer_failed(request, &refusal.to_string())
         }

@@ -1,23 +1,35 @@
-//! What the log is told of HTTP: files that were delivered whole, names that were refused,
-//! transfers that were cut.
+//! What the log says of HTTP: files that were sent whole, names that were refused, connections that
+//! were cut.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::{Fault, Running};
+use super::plan::HttpCounters;
 use crate::images::{CleanPath, NameRefusal};
-use crate::observe::events::{BootStage, EventKind, EventWeight, MachineEvent};
-use crate::observe::pace::{EventSource, append_unsaid_count};
-use crate::serve::shelf::Origin;
+use crate::observe::events::{MachineEvent, EventSender, EventKind, BootStage, EventWeight};
+use crate::observe::pace::{LogGate, LinePace, EventSource, append_unsaid_count};
+use crate::serve::shelf::{Names, Origin};
 use crate::serve::stage::{self, stage_of};
-use crate::snapshot::PublishedState;
 
-/// Events of one core in a second. What is beyond is not said: a person can not read it, and
-/// formatting it would cost more than serving a small file.
-pub(super) const EVENTS_PER_SECOND_MAX: u32 = 2_000;
+/// Events of one core in a second. More than that nobody reads, and formatting one costs more than
+/// serving a small file.
+const EVENTS_PER_SECOND_MAX: u32 = 2_000;
 /// Lines of trouble of one kind in a second.
-pub(super) const TROUBLE_PER_SECOND_MAX: u32 = 10;
+const TROUBLE_PER_SECOND_MAX: u32 = 10;
+const SECOND: Duration = Duration::from_secs(1);
+/// The same fault is logged once in this time.
+const FAULTS_APART: Duration = Duration::from_secs(60);
+
+/// A fault of the core itself, for the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum CoreFault {
+    /// All connections are taken: this many.
+    AllTaken(usize),
+    /// accept(2) fails with this error.
+    NoConnection(i32),
+}
 
 /// A file on its way to a machine.
 #[derive(Debug)]
@@ -25,92 +37,117 @@ pub(super) struct Delivery {
     pub(super) path: Rc<CleanPath>,
     pub(super) origin: Origin,
     pub(super) reasons: Vec<String>,
-    /// Of this answer's body.
+    /// Bytes of this answer's body.
     pub(super) bytes: u64,
     pub(super) began: Instant,
-    /// It carries the file's last byte: pieces of an ISO that is booted in place do not, and are
-    /// not told of.
+    /// It carries the last byte of the file. Pieces of an ISO that is booted in place do not, and
+    /// are not logged.
     pub(super) completes: bool,
 }
 
-impl Running {
-    /// The kernel has taken the last byte.
-    pub(super) fn say_delivered(&mut self, peer: SocketAddr, delivery: &Delivery) {
-        if !self.may_say() {
+/// One core's way to the log.
+#[derive(Debug)]
+pub(super) struct HttpJournal {
+    events: EventSender,
+    names: Arc<Names>,
+    counters: Arc<HttpCounters>,
+    faults: LinePace<CoreFault>,
+    /// Of all events.
+    pace: LinePace<()>,
+    /// Of those that go into the log.
+    gate: LogGate,
+}
+
+impl HttpJournal {
+    pub(super) fn new(events: EventSender, names: Arc<Names>, counters: Arc<HttpCounters>) -> Self {
+        Self {
+            events,
+            names,
+            counters,
+            faults: LinePace::new(1, FAULTS_APART),
+            pace: LinePace::new(EVENTS_PER_SECOND_MAX, SECOND),
+            gate: LogGate::new(TROUBLE_PER_SECOND_MAX, EVENTS_PER_SECOND_MAX),
+        }
+    }
+
+    /// Logs a file of which the kernel has taken the last byte.
+    pub(super) fn say_delivered(&mut self, peer: SocketAddr, delivery: &Delivery, now: Instant) {
+        if !self.may_say(now) {
             return;
         }
         let Delivery { path, reasons, bytes, began, .. } = delivery;
         let kind = EventKind::Sent { name: path.display().into_owned(), bytes: *bytes };
         let reasons =
             if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
-        let seconds = self.now.duration_since(*began).as_secs_f64();
+        let seconds = now.duration_since(*began).as_secs_f64();
         let text =
             format!("{} sent by HTTP, {bytes} bytes in {seconds:.3} s{reasons}", path.display());
-        self.say(peer, self.stage_of(delivery), kind, text);
+        self.say(peer, self.stage_of(delivery), kind, text, now);
     }
 
-    /// The file was changed in place: the client got less than was promised.
-    pub(super) fn say_changed(&mut self, peer: SocketAddr, delivery: &Delivery) {
-        if !self.may_say() {
+    /// Logs a file that was changed in place: its client received less than was promised.
+    pub(super) fn say_changed(&mut self, peer: SocketAddr, delivery: &Delivery, now: Instant) {
+        if !self.may_say(now) {
             return;
         }
         let name = delivery.path.display().into_owned();
         let text = format!(
             "{name}: the file was changed in place while it was being sent: connection cut"
         );
-        self.say(peer, self.stage_of(delivery), EventKind::Changed { name }, text);
+        self.say(peer, self.stage_of(delivery), EventKind::Changed { name }, text, now);
     }
 
-    /// The client took too little, or never finished its request (H-33).
-    pub(super) fn say_timed_out(&mut self, peer: SocketAddr, written: u64) {
-        if self.may_say() {
+    /// Logs a client that received too slowly, or never finished its request (H-33).
+    pub(super) fn say_timed_out(&mut self, peer: SocketAddr, written: u64, now: Instant) {
+        if self.may_say(now) {
             let text = format!("HTTP connection cut after {written} bytes: too slow");
-            self.say(peer, BootStage::File, EventKind::TooSlow, text);
+            self.say(peer, BootStage::File, EventKind::TooSlow, text, now);
         }
     }
 
-    /// `told` gives the name that was refused, and why.
+    /// Logs a refused name. `told` returns the name and the reason.
     pub(super) fn say_refused(
         &mut self,
         peer: SocketAddr,
         refusal: NameRefusal,
         told: impl FnOnce() -> (String, String),
+        now: Instant,
     ) {
-        if self.may_say() {
+        if self.may_say(now) {
             let refused =
-                stage::refused(&self.published().load().snapshot, told(), refusal, "HTTP");
-            self.say(peer, refused.stage, refused.kind, refused.text);
+                stage::refused(&self.names.published.load().snapshot, told(), refusal, "HTTP");
+            self.say(peer, refused.stage, refused.kind, refused.text, now);
         }
     }
 
-    /// What is no request, or of a kind that is not served: `why` is a clause.
-    pub(super) fn say_bad(&mut self, peer: SocketAddr, why: impl FnOnce() -> String) {
-        if self.may_say() {
+    /// Logs what is no request, or a request of a kind that is not served. `why` returns a clause.
+    pub(super) fn say_bad(&mut self, peer: SocketAddr, why: impl FnOnce() -> String, now: Instant) {
+        if self.may_say(now) {
             self.say(
                 peer,
                 BootStage::File,
                 EventKind::BadRequest,
                 format!("HTTP refused a request: {}", why()),
+                now,
             );
         }
     }
 
-    /// Tells the operator of a fault, with a count of those that were not said.
-    pub(super) fn say_fault(&mut self, fault: Fault) {
-        let Some(unsaid) = self.faults.admit(fault, self.now) else { return };
+    /// Logs a fault of the core, with a count of those that were left out.
+    pub(super) fn say_fault(&mut self, fault: CoreFault, now: Instant) {
+        let Some(unsaid) = self.faults.admit(fault, now) else { return };
         let text = match fault {
-            Fault::Full => format!(
-                "all {} HTTP connections of a core are taken: clients that stand still are \
-                 disconnected for clients that have fewer connections. Raise `[http] connections` \
-                 if this is no attack",
-                self.connections_max
+            CoreFault::AllTaken(connections) => format!(
+                "all {connections} HTTP connections of a core are taken: clients that stand still \
+                 are disconnected for clients that have fewer connections. Raise `[http] \
+                 connections` if this is no attack"
             ),
-            Fault::Accept(libc::EMFILE) => {
+            CoreFault::NoConnection(libc::EMFILE) => {
                 "no descriptor is free for an HTTP connection (EMFILE): raise LimitNOFILE= of the \
                  unit, or `ulimit -n`"
                     .to_owned()
             }
-            Fault::Accept(error) => {
+            CoreFault::NoConnection(error) => {
                 format!(
                     "the kernel gives no HTTP connection: {}",
                     std::io::Error::from_raw_os_error(error)
@@ -120,10 +157,9 @@ impl Running {
         tracing::warn!("{}", append_unsaid_count(text, unsaid));
     }
 
-    /// Whether one more event may be said in this second; one that may not is not even put into
-    /// words.
-    fn may_say(&mut self) -> bool {
-        let may = self.pace.admit((), self.now).is_some();
+    /// Whether one more event may leave in this second. One that may not is not even formatted.
+    fn may_say(&mut self, now: Instant) -> bool {
+        let may = self.pace.admit((), now).is_some();
         if !may {
             self.counters.events_left_out.add(1);
         }
@@ -131,19 +167,15 @@ impl Running {
     }
 
     fn stage_of(&self, delivery: &Delivery) -> BootStage {
-        stage_of(&self.published().load().snapshot, &delivery.path.display(), delivery.origin)
+        stage_of(&self.names.published.load().snapshot, &delivery.path.display(), delivery.origin)
     }
 
-    fn published(&self) -> &PublishedState {
-        &self.shelf.names().published
-    }
-
-    /// For the timeline alone where the log has had enough of its like.
-    fn say(&mut self, peer: SocketAddr, stage: BootStage, kind: EventKind, text: String) {
-        let mac = self.shelf.names().machine_at(peer.ip()).map(|machine| machine.mac);
+    /// Hands an event over: for the timeline alone once the log has enough of the same kind.
+    fn say(&mut self, peer: SocketAddr, stage: BootStage, kind: EventKind, text: String, now: Instant) {
+        let mac = self.names.machine_at(peer.ip()).map(|machine| machine.mac);
         let mut event = MachineEvent::new(mac, Some(peer.ip()), stage, kind, text);
         if event.weight != EventWeight::Detail {
-            match self.gate.admit(&event.kind, None, EventSource::of(&event), self.now) {
+            match self.gate.admit(&event.kind, None, EventSource::of(&event), now) {
                 Some(unsaid) => event.text = append_unsaid_count(event.text, unsaid),
                 None => {
                     event.weight = EventWeight::Detail;

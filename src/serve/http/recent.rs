@@ -16,28 +16,28 @@ const NAMES_MAX: usize = 32;
 /// of the root where openat2 with RESOLVE_BENEATH refuses them, and it waits for the disk where
 /// RESOLVE_CACHED says EAGAIN: the core would wait with it.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
-    names: Vec<(Vec<u8>, Named)>,
+pub(super) struct RecentNames {
+    names: Vec<(Vec<u8>, NamedBootFile)>,
 }
 
 /// A plain file under its name. What is made for one machine alone is not shared.
 #[derive(Clone, Debug)]
-pub(super) struct Named {
+pub(super) struct NamedBootFile {
     pub(super) path: Rc<CleanPath>,
     /// Its Content-Type.
     pub(super) media: &'static str,
     pub(super) content: ServedContent,
 }
 
-impl Recent {
-    pub(super) fn find(&self, target: &[u8]) -> Option<Named> {
+impl RecentNames {
+    pub(super) fn find(&self, target: &[u8]) -> Option<NamedBootFile> {
         self.names.iter().find(|(known, _)| known == target).map(|(_, named)| named.clone())
     }
 
     pub(super) fn remember(&mut self, target: &[u8], path: &CleanPath, content: &ServedContent) {
         if self.names.len() < NAMES_MAX {
             let media = find_media_type(path.as_bytes());
-            let named = Named { path: Rc::new(path.clone()), media, content: content.clone() };
+            let named = NamedBootFile { path: Rc::new(path.clone()), media, content: content.clone() };
             self.names.push((target.to_vec(), named));
         }
     }

@@ -3,20 +3,25 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 
+use super::asking::{WorkerAnswer, WorkerQuestion};
+use super::connection::ConnectionStage;
 use super::*;
+use crate::engine::datapath::Datapath;
 use crate::engine::net;
-use crate::images::{DiskWorkers, ImageStore, clean_path_name};
+use crate::engine::stream::ConnectionId;
+use crate::images::{ImageStore, DiskWorkers, clean_path_name};
+use crate::observe::events;
 use crate::render::TemplateRenderer;
-use crate::serve::shelf::{Answer, Origin};
+use crate::serve::shelf::{Answer, Origin, Reply};
 use crate::snapshot::{PublishedState, Snapshot};
 
 /// A core that is turned by hand, whose template `slow` is not rendered before the gate opens.
 struct Rig {
-    running: Running,
+    running: RunningHttp,
     address: SocketAddr,
     gate: Sender<()>,
     _root: tempfile::TempDir,
@@ -43,16 +48,16 @@ impl Rig {
         });
         let listener = net::open_tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let address = listener.local_addr().unwrap();
-        let (events, _) = observe::events::open_event_queue();
-        let (plan, drain) = (HttpPlan::default(), Drain::default());
+        let (events, drain) = (events::open_event_queue().0, Drain::default());
+        let parts = CoreParts { datapath, events, drain, pulse: Pulse::default() };
+        let plan = HttpPlan::default();
         let (core, _) =
-            Core::new(vec![listener], &plan, &names, &events, &drain, &Arc::default(), datapath)
-                .unwrap();
+            HttpCore::new(parts, vec![listener], &plan, &names, &Arc::default()).unwrap();
         Self { running: core.start().unwrap(), address, gate, _root: root }
     }
 
     /// Turns until this is so.
-    fn until(&mut self, mut is_so: impl FnMut(&mut Running) -> bool) {
+    fn until(&mut self, mut is_so: impl FnMut(&mut RunningHttp) -> bool) {
         let began = Instant::now();
         while !is_so(&mut self.running) {
             assert!(began.elapsed() < Duration::from_secs(10), "it never came");
@@ -65,8 +70,8 @@ impl Rig {
         let mut client = TcpStream::connect(self.address).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         client.write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
-        self.until(|running| running.connections.ids().len() == 1);
-        let id = self.running.connections.ids()[0];
+        self.until(|running| running.keeper.connections.ids().len() == 1);
+        let id = self.running.keeper.connections.ids()[0];
         self.until(|running| is_asking(running, id));
         (client, id)
     }
@@ -78,7 +83,9 @@ fn a_worker_that_breaks_off_costs_its_request_and_no_place() {
         let mut rig = Rig::new(datapath);
         let (mut client, _) = rig.ask();
         drop(std::mem::replace(&mut rig.gate, channel().0)); // the template panics
-        rig.until(|running| running.connections.ids().iter().all(|id| !is_asking(running, *id)));
+        rig.until(|running| {
+            running.keeper.connections.ids().iter().all(|id| !is_asking(running, *id))
+        });
         rig.running.turn(TurnWait::AtMost(Duration::from_millis(10))).unwrap();
         let mut answer = [0; 4096];
         let len = client.read(&mut answer).unwrap();
@@ -87,8 +94,8 @@ fn a_worker_that_breaks_off_costs_its_request_and_no_place() {
     }
 }
 
-fn is_asking(running: &mut Running, id: ConnectionId) -> bool {
-    matches!(running.connections.get_mut(id).unwrap().stage, Stage::Asking(_))
+fn is_asking(running: &mut RunningHttp, id: ConnectionId) -> bool {
+    matches!(running.keeper.connections.get_mut(id).unwrap().stage, ConnectionStage::Asking(_))
 }
 
 #[test]
@@ -96,24 +103,29 @@ fn an_answer_to_another_question_of_the_same_connection_is_dropped() {
     for datapath in [Datapath::IoUring, Datapath::Epoll] {
         let mut rig = Rig::new(datapath);
         let (mut client, id) = rig.ask();
-        let other =
-            rig.running.shelf.names().images.find_waiting(&clean_path_name(b"other").unwrap());
+        let other = rig.running.keeper.sender.names.images.find_waiting(&clean_path_name(b"other").unwrap());
         let crate::images::CatalogAnswer::Content(other) = other else { panic!("{other:?}") };
         // The letters and the second tries of questions that this connection has asked before.
-        let numbers = 0..rig.running.questions;
-        for number in numbers.chain([rig.running.questions + 1]) {
-            let stale = Question { of: id, number };
+        let asked = rig.running.keeper.sender.questions.count();
+        let numbers = 0..asked;
+        for number in numbers.chain([asked + 1]) {
+            let stale = WorkerQuestion { connection: id, number };
             let answer =
                 Answer { content: other.clone(), origin: Origin::File, reasons: Vec::new() };
-            rig.running.letters.send(Letter::Named(stale, Reply::Content(answer)));
-            rig.running.letters.send(Letter::Listed(stale, Ok("a page".into())));
-            rig.running.letters.send(Letter::Resident(stale, None));
-            rig.running.postpone(stale);
+            let questions = &mut rig.running.keeper.sender.questions;
+            let letters = questions.letters();
+            for answer in [
+                WorkerAnswer::Found(Reply::Content(answer)),
+                WorkerAnswer::Listed(Ok("a page".into())),
+            ] {
+                letters.send(HttpLetter::Answered(stale, answer));
+            }
+            letters.send(HttpLetter::Resident(stale, None));
+            questions.postpone(stale, Instant::now());
         }
-        let asked = rig.running.questions;
-        rig.until(|running| running.postponed.is_empty());
+        rig.until(|running| running.keeper.sender.questions.due().is_none());
         assert!(is_asking(&mut rig.running, id));
-        assert_eq!(rig.running.questions, asked, "asked once more");
+        assert_eq!(rig.running.keeper.sender.questions.count(), asked, "asked once more");
         rig.gate.send(()).unwrap();
         rig.until(|running| !is_asking(running, id));
         rig.running.turn(TurnWait::No).unwrap();
@@ -130,7 +142,7 @@ fn an_answer_to_another_question_of_the_same_connection_is_dropped() {
 #[test]
 fn a_name_that_no_worker_finds_in_time_is_answered_503() {
     let mut rig = Rig::new(Datapath::Epoll);
-    rig.running.plan.timeouts.stall = Duration::from_millis(100);
+    rig.running.keeper.sender.plan.timeouts.stall = Duration::from_millis(100);
     let (mut client, id) = rig.ask();
     rig.until(|running| !is_asking(running, id));
     rig.running.turn(TurnWait::No).unwrap();

@@ -1,4 +1,4 @@
-//! How a transfer ended, and what its client showed meanwhile.
+//! The end of a transfer: how it came, and what its client did until then.
 
 use std::net::SocketAddr;
 
@@ -7,8 +7,8 @@ use crate::tftp::options::NegotiatedTerms;
 use crate::tftp::table::TransferOutcome;
 use crate::tftp::transfer::TransferTally;
 
-/// How a transfer ended, in numbers.
-pub(in crate::serve) struct End {
+/// The end of a transfer, in numbers.
+pub(in crate::serve) struct FinishedTransfer {
     pub(super) peer: SocketAddr,
     pub(in crate::serve) outcome: TransferOutcome,
     pub(in crate::serve) terms: Option<NegotiatedTerms>,

@@ -77,7 +77,7 @@ pub(crate) struct HubTransfer {
 
 /// What is left of a transfer.
 #[derive(Debug)]
-pub(crate) struct EndedTransfer {
+pub(crate) struct FinishedTransfer {
     pub(crate) client: FetchClient,
     pub(crate) checker: ContentChecker,
     pub(crate) outcome: Result<ClientOutcome, BootFailure>,
@@ -105,7 +105,7 @@ impl TransferHub {
     pub(crate) async fn play(
         self: &Rc<Self>,
         transfer: HubTransfer,
-    ) -> Result<EndedTransfer, BootFailure> {
+    ) -> Result<FinishedTransfer, BootFailure> {
         if self.rings.get().is_none() {
             self.rings.set(Some(NEVER));
             spawn_local(Rc::clone(self).keep_time());
@@ -308,10 +308,10 @@ struct TransferGuard<'a> {
 }
 
 impl TransferGuard<'_> {
-    fn leave(&self) -> Option<EndedTransfer> {
+    fn leave(&self) -> Option<FinishedTransfer> {
         let HubClient { client, checker, outcome, nobody, .. } =
             self.hub.state.borrow_mut().dismiss(self.id?)?;
-        Some(EndedTransfer { client, checker, outcome: outcome?, nobody })
+        Some(FinishedTransfer { client, checker, outcome: outcome?, nobody })
     }
 }
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::event::{ConnectionId, SendBody, TcpEvent};
-use super::outgoing::{OutgoingSend, SendProgress, SendStatus, ShortSend};
+use super::outgoing::{OutgoingSend, OutgoingProgress, SendStatus, ShortSend};
 use crate::engine::limits::{STREAM_INPUT_BYTES, STREAM_KEEPALIVE, STREAM_TURN_BYTES};
 
 #[derive(Debug, Default)]
-pub(super) struct ConnectionTable {
+pub(super) struct ConnectionSlab {
     slots: Vec<ConnectionSlot>,
     free: Vec<u32>,
     /// What sends have done since the last turn.
@@ -64,7 +64,7 @@ pub(super) struct TcpConnection {
 #[derive(Clone, Copy, Debug)]
 struct SendReport {
     id: ConnectionId,
-    progress: SendProgress,
+    progress: OutgoingProgress,
     left: u64,
 }
 
@@ -80,7 +80,7 @@ pub(super) fn prepare_listener(listener: &TcpListener) -> io::Result<()> {
     options.set_recv_buffer_size(STREAM_INPUT_BYTES)
 }
 
-impl ConnectionTable {
+impl ConnectionSlab {
     pub(super) fn new(short: ShortSend) -> Self {
         Self { short, ..Self::default() }
     }
@@ -230,7 +230,7 @@ impl ConnectionTable {
     fn tell(
         &mut self,
         id: ConnectionId,
-        progress: SendProgress,
+        progress: OutgoingProgress,
         left: u64,
         on: &mut impl FnMut(TcpEvent<'_>),
     ) {
@@ -293,7 +293,7 @@ impl TcpConnection {
     }
 
     /// What follows a try to send; bytes that are left.
-    fn after(&mut self, progress: SendProgress) -> u64 {
+    fn after(&mut self, progress: OutgoingProgress) -> u64 {
         if progress.next == SendStatus::Done && self.shuts_down {
             self.shutdown();
         }

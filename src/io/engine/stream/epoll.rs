@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 use super::connections::{
-    AcceptFailure, ConnectionTable, join_event_key, judge_accept, split_event_key,
+    AcceptFailure, ConnectionSlab, join_event_key, judge_accept, split_event_key,
 };
 use super::event::{ConnectionId, TcpEvent};
 use crate::engine::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN};
@@ -94,7 +94,7 @@ impl TcpEpoll {
 
     pub(super) fn turn(
         &mut self,
-        connections: &mut ConnectionTable,
+        connections: &mut ConnectionSlab,
         wait: TurnWait,
         on: &mut impl FnMut(TcpEvent<'_>),
     ) -> io::Result<()> {
@@ -124,7 +124,7 @@ impl TcpEpoll {
     }
 
     /// Milliseconds to wait; 0 where work is left over from the turn before.
-    fn timeout(&mut self, connections: &ConnectionTable, wait: TurnWait) -> i32 {
+    fn timeout(&mut self, connections: &ConnectionSlab, wait: TurnWait) -> i32 {
         let now = self.paused_until.map(|_| Instant::now());
         self.paused_until = self.paused_until.filter(|until| now < Some(*until));
         let has_guests =
@@ -162,7 +162,7 @@ impl TcpEpoll {
     }
 
     /// One receive of each connection that may have something.
-    fn receive(&mut self, connections: &mut ConnectionTable, on: &mut impl FnMut(TcpEvent<'_>)) {
+    fn receive(&mut self, connections: &mut ConnectionSlab, on: &mut impl FnMut(TcpEvent<'_>)) {
         let inputs = std::mem::take(&mut connections.inputs);
         for id in &inputs {
             let Some(connection) = connections.take_wanted(*id) else { continue };
@@ -202,7 +202,7 @@ impl TcpEpoll {
         }
     }
 
-    fn accept(&mut self, connections: &mut ConnectionTable, on: &mut impl FnMut(TcpEvent<'_>)) {
+    fn accept(&mut self, connections: &mut ConnectionSlab, on: &mut impl FnMut(TcpEvent<'_>)) {
         for place in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
                 if !self.listeners[place].is_ready || self.paused_until.is_some() {
@@ -216,7 +216,7 @@ impl TcpEpoll {
     fn accept_one(
         &mut self,
         place: usize,
-        connections: &mut ConnectionTable,
+        connections: &mut ConnectionSlab,
         on: &mut impl FnMut(TcpEvent<'_>),
     ) {
         let listener = &mut self.listeners[place];
@@ -269,7 +269,7 @@ impl TcpEpoll {
 }
 
 /// What has changed on a connection.
-fn note_epoll_event(connections: &mut ConnectionTable, id: ConnectionId, events: i32) {
+fn note_epoll_event(connections: &mut ConnectionSlab, id: ConnectionId, events: i32) {
     let Some(connection) = connections.get_mut(id) else { return };
     const END: i32 = libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR;
     connection.has_hung_up |= events & END != 0;

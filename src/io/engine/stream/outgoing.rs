@@ -44,7 +44,7 @@ pub(super) enum ShortSend {
 
 /// What one try has brought.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SendProgress {
+pub(super) struct OutgoingProgress {
     /// Bytes that the kernel has taken in it.
     pub(super) bytes: u64,
     pub(super) next: SendStatus,
@@ -69,7 +69,7 @@ impl OutgoingSend {
         body: SendBody,
         more_to_come: bool,
         short: ShortSend,
-    ) -> SendProgress {
+    ) -> OutgoingProgress {
         self.body = OutgoingBody::of(body);
         self.more_to_come = more_to_come;
         let progress = self.write(socket, head, short);
@@ -84,7 +84,7 @@ impl OutgoingSend {
     }
 
     /// Goes on with a send that was not done.
-    pub(super) fn go_on(&mut self, socket: BorrowedFd<'_>, short: ShortSend) -> SendProgress {
+    pub(super) fn go_on(&mut self, socket: BorrowedFd<'_>, short: ShortSend) -> OutgoingProgress {
         let head = std::mem::take(&mut self.head);
         let head_left = head.get(self.head_taken..).unwrap_or_default();
         let progress = self.write(socket, head_left, short);
@@ -109,7 +109,7 @@ impl OutgoingSend {
     }
 
     /// What was held for a send that has ended is let go.
-    fn ended(&mut self, progress: SendProgress) -> SendProgress {
+    fn ended(&mut self, progress: OutgoingProgress) -> OutgoingProgress {
         if matches!(progress.next, SendStatus::Done | SendStatus::Failed(_)) {
             self.body = OutgoingBody::Nothing;
             self.head.clear();
@@ -120,7 +120,7 @@ impl OutgoingSend {
 
     /// Writes this head and the body, until all is taken, the socket is full, or it is another's
     /// turn.
-    fn write(&mut self, socket: BorrowedFd<'_>, head: &[u8], short: ShortSend) -> SendProgress {
+    fn write(&mut self, socket: BorrowedFd<'_>, head: &[u8], short: ShortSend) -> OutgoingProgress {
         let mut taken = 0;
         let next = loop {
             let head = head.get(taken as usize..).unwrap_or_default();
@@ -163,7 +163,7 @@ impl OutgoingSend {
                 },
             }
         };
-        SendProgress { bytes: taken, next }
+        OutgoingProgress { bytes: taken, next }
     }
 }
 

@@ -16,7 +16,7 @@ use io_uring::{IoUring, cqueue, opcode};
 use socket2::SockRef;
 
 use super::connections::{
-    AcceptFailure, ConnectionTable, TcpConnection, join_event_key, judge_accept, split_event_key,
+    AcceptFailure, ConnectionSlab, TcpConnection, join_event_key, judge_accept, split_event_key,
 };
 use super::event::{ConnectionId, TcpEvent};
 use crate::engine::buffers::{GROUP, ReceiveBuffers};
@@ -129,7 +129,7 @@ impl TcpRing {
     /// Queues what shall happen in the kernel. To be called before the reports are told: who is
     /// told that an answer has left may close the connection, and then a receive for it would have
     /// been armed for nothing.
-    pub(super) fn arm(&mut self, connections: &mut ConnectionTable) {
+    pub(super) fn arm(&mut self, connections: &mut ConnectionSlab) {
         self.arm_accepts();
         self.arm_receives(connections);
         self.arm_room(connections);
@@ -137,7 +137,7 @@ impl TcpRing {
 
     pub(super) fn turn(
         &mut self,
-        connections: &mut ConnectionTable,
+        connections: &mut ConnectionSlab,
         wait: TurnWait,
         on: &mut impl FnMut(TcpEvent<'_>),
     ) -> io::Result<()> {
@@ -180,7 +180,7 @@ impl TcpRing {
 
     fn complete(
         &mut self,
-        connections: &mut ConnectionTable,
+        connections: &mut ConnectionSlab,
         user_data: u64,
         result: i32,
         flags: u32,
@@ -207,7 +207,7 @@ impl TcpRing {
 
     fn accepted(
         &mut self,
-        connections: &mut ConnectionTable,
+        connections: &mut ConnectionSlab,
         number: u32,
         result: i32,
         flags: u32,
@@ -235,7 +235,7 @@ impl TcpRing {
 
     fn received(
         &mut self,
-        connections: &mut ConnectionTable,
+        connections: &mut ConnectionSlab,
         id: ConnectionId,
         result: i32,
         flags: u32,
@@ -286,7 +286,7 @@ impl TcpRing {
 
     /// The first receive of a connection ends with what it brings: many have but one request, and
     /// nothing is to be taken back from the kernel when they are closed. Further ones stay armed.
-    fn arm_receives(&mut self, connections: &mut ConnectionTable) {
+    fn arm_receives(&mut self, connections: &mut ConnectionSlab) {
         let mut inputs = std::mem::take(&mut connections.inputs);
         inputs.retain(|id| {
             let Some(connection) = connections.take_wanted(*id) else { return false };
@@ -314,7 +314,7 @@ impl TcpRing {
         connections.inputs = inputs;
     }
 
-    fn arm_room(&mut self, connections: &mut ConnectionTable) {
+    fn arm_room(&mut self, connections: &mut ConnectionSlab) {
         let mut full = std::mem::take(&mut connections.full);
         full.retain(|id| {
             let Some(connection) =
@@ -378,7 +378,7 @@ impl TcpRing {
             .ring
             .submitter()
             .register_sync_cancel(Some(Timespec::from(PATIENCE)), CancelBuilder::any());
-        let mut nobody = ConnectionTable::default();
+        let mut nobody = ConnectionSlab::default();
         for _ in 0..TURNS_MAX {
             if !self.is_lent()
                 || self.turn(&mut nobody, TurnWait::AtMost(PATIENCE), &mut |_| {}).is_err()

@@ -1,15 +1,16 @@
-//! What the log is told of TFTP: files that were sent, names that were refused, transfers that
-//! failed; all of it paced.
+//! What the log says of TFTP: files that were sent, names that were refused, transfers that failed.
+//! All of it is paced.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ended::End;
-use super::lookup::Held;
+use super::ended::FinishedTransfer;
+use super::held::HeldFile;
+use super::plan::TftpCounters;
 use crate::images;
-use crate::observe::counters::SharedCount;
-use crate::observe::events::{BootStage, EventKind, EventSender, EventWeight, MachineEvent};
-use crate::observe::pace::{EventSource, LinePace, LogGate, append_unsaid_count};
+use crate::observe::events::{MachineEvent, EventSender, EventKind, BootStage, EventWeight};
+use crate::observe::pace::{LogGate, LinePace, EventSource, append_unsaid_count};
 use crate::serve::quirks;
 use crate::serve::shelf::{Names, Origin};
 use crate::serve::stage::{self, stage_of};
@@ -25,21 +26,25 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How often it is said that places, files, workers or memory are short.
 const SHORTAGE_SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// The way of one core's events to the log.
-pub(super) struct Journal {
+/// One core's way to the log.
+pub(super) struct TftpJournal {
     events: EventSender,
+    names: Arc<Names>,
+    counters: Arc<TftpCounters>,
     all: LinePace<()>,
     gate: LogGate,
     full: LinePace<()>,
     busy: LinePace<()>,
-    /// Requests that had met a full table when it was last looked at.
+    /// Requests that had found the table full at the last look.
     met_full: u64,
 }
 
-impl Journal {
-    pub(super) fn new(events: EventSender) -> Self {
+impl TftpJournal {
+    pub(super) fn new(events: EventSender, names: Arc<Names>, counters: Arc<TftpCounters>) -> Self {
         Self {
             events,
+            names,
+            counters,
             all: LinePace::new(EVENTS_PER_SECOND_MAX, SECOND),
             gate: LogGate::new(TROUBLE_PER_SECOND_MAX, EVENTS_PER_SECOND_MAX),
             full: LinePace::new(1, SHORTAGE_SAID_EVERY),
@@ -48,20 +53,18 @@ impl Journal {
         }
     }
 
-    /// The end of a transfer; nothing of what was told when it was refused.
-    pub(super) fn ended(
+    /// Logs the end of a transfer. A refused one was logged when it was refused.
+    pub(super) fn say_ended(
         &mut self,
         now: Instant,
-        names: &Names,
-        end: &End,
+        end: &FinishedTransfer,
         name: &[u8],
-        held: Option<&Held>,
-        left_out: &SharedCount,
+        held: Option<&HeldFile>,
     ) {
         if matches!(end.outcome, TransferOutcome::Refused { .. }) {
             return;
         }
-        self.push(now, left_out, || {
+        self.push(now, |names| {
             let machine = names.machine_at(end.peer.ip());
             let mac = machine.map(|machine| machine.mac);
             let name = held.map_or_else(
@@ -69,7 +72,7 @@ impl Journal {
                 |held| held.asked.ask.path.display().into_owned(),
             );
             let origin = held.map_or(Origin::File, |held| held.origin);
-            let (kind, what) = ending(end, name.clone())?;
+            let (kind, what) = describe_end(end, name.clone())?;
             let stage = stage_of(&names.published.load().snapshot, &name, origin);
             let retransmits = match end.tally.retransmits {
                 0 => String::new(),
@@ -82,24 +85,19 @@ impl Journal {
                 .and_then(|machine| quirks::attempt(machine.firmware, &name, end))
                 .map(Box::new);
             let text = format!("{what}{retransmits}{reasons}");
-            Some(MachineEvent {
-                attempt,
-                ..MachineEvent::new(mac, Some(end.peer.ip()), stage, kind, text)
-            })
+            Some(MachineEvent { attempt, ..MachineEvent::new(mac, Some(end.peer.ip()), stage, kind, text) })
         });
     }
 
-    /// A name that was refused: `told` is the name, and why.
-    pub(super) fn refused(
+    /// Logs a refused name: `told` is the name and the reason.
+    pub(super) fn say_refused(
         &mut self,
         now: Instant,
-        names: &Names,
         peer: SocketAddr,
         told: (String, String),
         refusal: images::NameRefusal,
-        left_out: &SharedCount,
     ) {
-        self.push(now, left_out, || {
+        self.push(now, |names| {
             let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
             let stage::Refused { stage, kind, text } =
                 stage::refused(&names.published.load().snapshot, told, refusal, "TFTP");
@@ -107,16 +105,9 @@ impl Journal {
         });
     }
 
-    /// A datagram that was turned away: a write, or what is no request.
-    pub(super) fn turned_away(
-        &mut self,
-        now: Instant,
-        names: &Names,
-        peer: SocketAddr,
-        refusal: TftpRefusal,
-        left_out: &SharedCount,
-    ) {
-        self.push(now, left_out, || {
+    /// Logs a datagram that was turned away: a write, or what is no request.
+    pub(super) fn say_turned_away(&mut self, now: Instant, peer: SocketAddr, refusal: TftpRefusal) {
+        self.push(now, |names| {
             let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
             let (kind, text) = match refusal.code {
                 ErrorCode::AccessViolation => (
@@ -129,8 +120,8 @@ impl Journal {
         });
     }
 
-    /// Says once in a while that the table is full, which its clients see as silence.
-    pub(super) fn look_at(&mut self, now: Instant, counts: &TableCounts, most: usize) {
+    /// Logs now and then that the table is full: its clients see silence.
+    pub(super) fn look_at_counts(&mut self, now: Instant, counts: &TableCounts, most: usize) {
         let more = counts.full - std::mem::replace(&mut self.met_full, counts.full);
         if more == 0 || self.full.admit((), now).is_none() {
             return;
@@ -144,9 +135,9 @@ impl Journal {
         self.events.push(MachineEvent::new(None, None, BootStage::File, EventKind::Short, text));
     }
 
-    /// Says once in a while that requests are not answered because something is short. `times`: how
-    /// often so far.
-    pub(super) fn busy(&mut self, now: Instant, why: &str, times: u64) {
+    /// Logs now and then that requests are not answered because something is short.
+    pub(super) fn say_busy(&mut self, now: Instant, why: &str) {
+        let times = self.counters.busy.read();
         if self.busy.admit((), now).is_none() {
             return;
         }
@@ -157,24 +148,19 @@ impl Journal {
         self.events.push(MachineEvent::new(None, None, BootStage::File, EventKind::Short, text));
     }
 
-    /// Hands over what `made` makes, for the timeline alone where the log has had enough of its
-    /// like.
-    fn push(
-        &mut self,
-        now: Instant,
-        left_out: &SharedCount,
-        made: impl FnOnce() -> Option<MachineEvent>,
-    ) {
+    /// Hands an event over: for the timeline alone once the log has enough of the same kind. Beyond
+    /// the pace of a core it is not even made.
+    fn push(&mut self, now: Instant, make: impl FnOnce(&Names) -> Option<MachineEvent>) {
         if self.all.admit((), now).is_none() {
-            return left_out.add(1);
+            return self.counters.events_left_out.add(1);
         }
-        let Some(mut event) = made() else { return };
+        let Some(mut event) = make(&self.names) else { return };
         if event.weight != EventWeight::Detail {
             match self.gate.admit(&event.kind, None, EventSource::of(&event), now) {
                 Some(unsaid) => event.text = append_unsaid_count(event.text, unsaid),
                 None => {
                     event.weight = EventWeight::Detail;
-                    left_out.add(1);
+                    self.counters.events_left_out.add(1);
                 }
             }
         }
@@ -183,7 +169,7 @@ impl Journal {
 }
 
 /// How a transfer ended, in words; None = there is nothing to say.
-fn ending(end: &End, name: String) -> Option<(EventKind, String)> {
+fn describe_end(end: &FinishedTransfer, name: String) -> Option<(EventKind, String)> {
     let seconds = Duration::from_nanos(end.time).as_secs_f64();
     let bytes = end.tally.bytes_sent;
     let block = end.tally.acked_blocks + 1;
@@ -247,15 +233,15 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::images::{DiskWorkers, ImageStore};
+    use crate::images::{ImageStore, DiskWorkers};
     use crate::observe::events;
     use crate::render::TemplateRenderer;
     use crate::snapshot::{PublishedState, Snapshot};
     use crate::tftp::transfer::TransferTally;
 
-    fn end(host: u32, outcome: TransferOutcome) -> End {
+    fn end(host: u32, outcome: TransferOutcome) -> FinishedTransfer {
         let peer = SocketAddr::new(Ipv4Addr::from(host).into(), 2000);
-        End {
+        FinishedTransfer {
             peer,
             outcome,
             terms: None,
@@ -265,38 +251,29 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_flood_is_a_few_lines_with_a_count_and_a_storm_is_told_whole() {
-        let directory = tempfile::tempdir().unwrap();
-        let names = Names {
-            images: ImageStore::open(directory.path(), DiskWorkers::start().unwrap()).unwrap(),
+    fn no_names(root: &std::path::Path) -> Arc<Names> {
+        Arc::new(Names {
+            images: ImageStore::open(root, DiskWorkers::start().unwrap()).unwrap(),
             published: PublishedState::new(Snapshot::default()),
             renderer: TemplateRenderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
-        };
+        })
+    }
+
+    #[test]
+    fn a_flood_is_a_few_lines_with_a_count_and_a_storm_is_told_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = no_names(directory.path());
         let (events, printed) = events::open_event_queue();
-        let (mut journal, left_out, start) =
-            (Journal::new(events), SharedCount::default(), Instant::now());
+        let counters = Arc::<TftpCounters>::default();
+        let mut journal = TftpJournal::new(events, names, Arc::clone(&counters));
+        let start = Instant::now();
         for host in 0..1000 {
-            journal.ended(
-                start,
-                &names,
-                &end(host, TransferOutcome::Displaced),
-                b"f",
-                None,
-                &left_out,
-            );
+            journal.say_ended(start, &end(host, TransferOutcome::Displaced), b"f", None);
             let denied = (String::from("f"), String::from("f: a directory"));
             let peer = end(host, TransferOutcome::Displaced).peer;
-            journal.refused(
-                start,
-                &names,
-                peer,
-                denied,
-                images::NameRefusal::NotRegular,
-                &left_out,
-            );
+            journal.say_refused(start, peer, denied, images::NameRefusal::NotRegular);
         }
         let said = || {
             printed
@@ -305,33 +282,31 @@ mod tests {
                 .map(|event| event.text)
         };
         let most = 2 * TROUBLE_PER_SECOND_MAX;
-        assert_eq!((said().count(), left_out.read()), (most as usize, 2000 - u64::from(most)));
+        assert_eq!(
+            (said().count(), counters.events_left_out.read()),
+            (most as usize, 2000 - u64::from(most))
+        );
         let next = start + SECOND;
-        journal.ended(next, &names, &end(2000, TransferOutcome::Displaced), b"f", None, &left_out);
+        journal.say_ended(next, &end(2000, TransferOutcome::Displaced), b"f", None);
         let unsaid = 1000 - TROUBLE_PER_SECOND_MAX;
         assert!(
             said().all(|text| text.ends_with(&format!("({unsaid} more like it were not said)")))
         );
-        (0..500).for_each(|host| {
-            journal.ended(
-                next,
-                &names,
-                &end(host, TransferOutcome::Complete),
-                b"f",
-                None,
-                &left_out,
-            )
-        });
+        (0..500)
+            .for_each(|host| journal.say_ended(next, &end(host, TransferOutcome::Complete), b"f", None));
         assert_eq!(said().count(), 500);
     }
 
     #[test]
     fn a_full_table_is_said_once_a_minute() {
         let (events, printed) = events::open_event_queue();
-        let (mut journal, start) = (Journal::new(events), Instant::now());
+        let directory = tempfile::tempdir().unwrap();
+        let names = no_names(directory.path());
+        let (mut journal, start) =
+            (TftpJournal::new(events, names, Arc::default()), Instant::now());
         for n in 0..1200 {
             let counts = TableCounts { full: n, ..TableCounts::default() };
-            journal.look_at(start + Duration::from_millis(100 * n), &counts, 16_384);
+            journal.look_at_counts(start + Duration::from_millis(100 * n), &counts, 16_384);
         }
         assert_eq!(printed.try_iter().count(), 2);
     }

@@ -1,0 +1,89 @@
+//! `[tuning]`: how cores speak to the kernel, and how much they do at a time.
+
+use super::values::{read_number, refuse_unknown_word};
+use crate::config::file::{self, PlacedValue};
+use crate::config::problem::ConfigComplaints;
+use crate::config::settings::{DatapathChoice, TuningKeys};
+use crate::http::schedule;
+
+const DATAPATHS: [(&str, DatapathChoice); 3] =
+    [("auto", DatapathChoice::Auto), ("io_uring", DatapathChoice::IoUring), ("epoll", DatapathChoice::Epoll)];
+/// Octets: a range that is sent at once may touch two pieces of 8 MiB.
+const IMAGE_MEMORY_MIN: u64 = 16 * 1024 * 1024;
+
+/// Made for networks with losses and long ways, BBR sends by timers of its own, which cost more
+/// than the copying on a provisioning network; so where the system has it, HTTP connections still
+/// have what most systems have.
+const CUBIC: &str = "cubic";
+const SYSTEM: &str = "system";
+const CONGESTIONS: [&str; 5] = [CUBIC, "reno", "bbr", "dctcp", SYSTEM];
+
+pub(super) fn resolve_tuning(written: file::Tuning, complaints: &mut ConfigComplaints<'_>) -> TuningKeys {
+    let datapath = written.datapath.and_then(|name| {
+        let known = DATAPATHS
+            .iter()
+            .find(|(known, _)| known == name.get_ref())
+            .map(|&(_, datapath)| datapath);
+        if known.is_none() {
+            refuse_unknown_word(
+                name.get_ref(),
+                &name.span(),
+                "datapath",
+                &DATAPATHS.map(|(known, _)| known),
+                complaints,
+            );
+        }
+        known
+    });
+    let spin_us =
+        written.spin_us.and_then(|at| read_number(&at, "spin-us", 0..=10_000, complaints));
+    let tid_sockets =
+        written.tid_sockets.and_then(|at| read_number(&at, "tid-sockets", 1..=256, complaints));
+    let http_chunk = written
+        .http_chunk
+        .and_then(|at| read_number(&at, "http-chunk", 4_096..=16_777_216, complaints));
+    let http_slots =
+        written.http_slots.and_then(|at| read_number(&at, "http-slots", 0..=10_000, complaints));
+    let image_memory = written.image_memory.and_then(|at| {
+        read_number(&at, "image-memory", IMAGE_MEMORY_MIN..=i64::MAX.unsigned_abs(), complaints)
+    });
+    let gso_segments =
+        written.gso_segments.and_then(|at| read_number(&at, "gso-segments", 1..=64, complaints));
+    let receive_buffers = written.receive_buffers.and_then(|at| read_power_of_two(&at, complaints));
+    let tcp_congestion = written.tcp_congestion.and_then(|name| {
+        let known = CONGESTIONS.iter().find(|known| *known == name.get_ref()).copied();
+        if known.is_none() {
+            refuse_unknown_word(
+                name.get_ref(),
+                &name.span(),
+                "tcp-congestion",
+                &CONGESTIONS,
+                complaints,
+            );
+        }
+        known
+    });
+    TuningKeys {
+        datapath: datapath.unwrap_or_default(),
+        spin_us: spin_us.unwrap_or(50),
+        tid_sockets: tid_sockets.unwrap_or(16),
+        http_chunk: http_chunk.unwrap_or(4 * 1024 * 1024),
+        tcp_congestion: Some(tcp_congestion.unwrap_or(CUBIC)).filter(|name| *name != SYSTEM),
+        http_slots: Some(http_slots.unwrap_or(schedule::SLOTS)).filter(|slots| *slots > 0),
+        image_memory,
+        gso_segments: gso_segments.unwrap_or(64),
+        receive_buffers: receive_buffers.unwrap_or(1024),
+    }
+}
+
+/// `receive-buffers`: the kernel's ring of buffers wants a power of two.
+fn read_power_of_two(at: &PlacedValue<u64>, complaints: &mut ConfigComplaints<'_>) -> Option<u16> {
+    let count: u16 = read_number(at, "receive-buffers", 16..=16_384, complaints)?;
+    if !count.is_power_of_two() {
+        let (below, above) = (1 << count.ilog2(), count.next_power_of_two());
+        let what = format!("receive-buffers = {count} is no power of two");
+        complaints.add(&at.span(), what, format!("{below} and {above} are the nearest"));
+        return None;
+    }
+    Some(count)
+}

@@ -1,0 +1,512 @@
+//! The life of a core's connections: each is looked at when something has happened to it or its
+//! time has come, and does what can be done for it now.
+
+use std::time::Instant;
+
+use super::alarms::Alarms;
+use super::answer::{Answered, RequestAnswerer, give_up_request, refuse_input};
+use super::asking::{WorkerAnswer, WorkerQuestion};
+use super::body::{AnswerBody, BodyWait, CopiedRange};
+use super::clock::AckWatch;
+use super::connection::{ConnectionStage, ConnectionSlab, HttpConnection, InputFlow};
+use super::journal::{CoreFault, Delivery};
+use super::places::ConnectionPlaces;
+use super::sending::{AnswerSender, OutgoingProgress};
+use crate::engine::stream::{ConnectionId, SendBody, TcpSendError};
+use crate::http::admission::AdmissionOutcome;
+use crate::http::input::InputStep;
+use crate::http::limits::AWAY_PER_TURN_MAX;
+use crate::http::request::BadHead;
+use crate::http::respond;
+use crate::observe::flight::TransferProgress;
+use crate::serve::flights::UnderWay;
+
+/// Connections whose time has come that one turn looks at: a core that looks at ten thousand of
+/// them serves nobody meanwhile.
+const ALARMS_PER_TURN_MAX: usize = 512;
+
+/// What reading has come to.
+enum ReadOutcome {
+    /// There is something to do.
+    Progress,
+    Nothing,
+    /// No request follows.
+    End,
+}
+
+/// The connections of one core, with all that their lives need.
+pub(super) struct ConnectionKeeper {
+    pub(super) sender: AnswerSender,
+    pub(super) answerer: RequestAnswerer,
+    pub(super) connections: ConnectionSlab,
+    pub(super) places: ConnectionPlaces,
+    alarms: Alarms,
+    /// Connections to be looked at in this turn.
+    pub(super) touched: Vec<ConnectionId>,
+}
+
+impl ConnectionKeeper {
+    pub(super) fn new(sender: AnswerSender, answerer: RequestAnswerer) -> Self {
+        let places = ConnectionPlaces::new(&sender.plan, sender.time.now);
+        Self {
+            sender,
+            answerer,
+            connections: ConnectionSlab::default(),
+            places,
+            alarms: Alarms::default(),
+            touched: Vec::new(),
+        }
+    }
+
+    /// When something here is due, at the latest.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let turn = self.sender.schedule.next_timeout().map(|tick| self.sender.time.at(tick));
+        let postponed = self.sender.questions.due();
+        [self.alarms.next(), postponed, turn, self.places.gives_up_at()].into_iter().flatten().min()
+    }
+
+    /// Looks at every connection that something has happened to.
+    pub(super) fn look_at_touched(&mut self) {
+        let mut next = 0;
+        // A connection that leaves gives its place to another, which is appended here.
+        while let Some(&id) = self.touched.get(next) {
+            self.look_at(id);
+            next += 1;
+        }
+        self.touched.clear();
+    }
+
+    /// Gives large bodies their turns. Each of them may end at once, and so let others in.
+    pub(super) fn give_turns(&mut self) {
+        while let Some(id) = self.sender.schedule.poll(self.sender.time.tick()) {
+            if let Some(connection) = self.connections.get_mut(id)
+                && self.sender.take_turn(connection)
+            {
+                self.touch(id);
+            }
+            self.look_at_touched();
+        }
+    }
+
+    /// Has the connection looked at in this turn.
+    pub(super) fn touch(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.touch()
+        {
+            self.touched.push(id);
+        }
+    }
+
+    /// Continues a request that waits, or asks for it once more (None).
+    pub(super) fn continue_request(
+        &mut self,
+        question: WorkerQuestion,
+        answer: Option<WorkerAnswer>,
+    ) {
+        let Some(mut connection) = self.connections.take(question.connection) else { return };
+        let is_its =
+            self.answerer.continue_request(&mut self.sender, &mut connection, question, answer);
+        self.connections.put(connection);
+        if is_its {
+            self.touch(question.connection);
+        }
+    }
+
+    /// Continues a body whose range is resident or copied, or asks for it once more (None).
+    pub(super) fn continue_body(&mut self, question: WorkerQuestion, copied: Option<CopiedRange>) {
+        if let Some(connection) = self.connections.get_mut(question.connection)
+            && self.sender.take_read(connection, question.number, copied)
+        {
+            self.touch(question.connection);
+        }
+    }
+
+    /// Files that are being sent, with what their clients have acknowledged.
+    pub(super) fn list_under_way(&self) -> Vec<UnderWay> {
+        let now = self.sender.time.now;
+        let sending = self.connections.iter().filter_map(|connection| {
+            let ConnectionStage::Sending(body) = &connection.stage else { return None };
+            let Delivery { path, bytes, began, .. } = body.delivery.as_ref()?;
+            let held = self.sender.driver.unacknowledged(connection.id).unwrap_or(0);
+            let got = bytes.saturating_sub(body.file_bytes()).saturating_sub(held);
+            Some(UnderWay {
+                peer: connection.peer.ip().to_canonical(),
+                name: path.display().into_owned(),
+                age: now.saturating_duration_since(*began),
+                still: now.saturating_duration_since(connection.moved_at()),
+                way: TransferProgress::Http { bytes: got, of: *bytes, in_line: body.wait == BodyWait::Turn },
+            })
+        });
+        sending.collect()
+    }
+
+    /// Begins to drain: nothing new is taken, what is idle goes, and what runs is finished.
+    pub(super) fn begin_drain(&mut self) {
+        self.sender.is_draining = true;
+        self.sender.driver.stop_listening();
+        for id in self.places.close_queue() {
+            self.connections.take(id);
+            self.sender.driver.close(id);
+        }
+        for id in self.connections.ids() {
+            self.touch(id);
+        }
+    }
+
+    /// Looks at the connections whose time has come. What is beyond a turn's share is looked at in
+    /// the next turn, which does not sleep before.
+    pub(super) fn ring_alarms(&mut self) {
+        let now = self.sender.time.now;
+        for _ in 0..ALARMS_PER_TURN_MAX {
+            let Some(index) = self.alarms.ring(now) else { return };
+            let Some(mut connection) = self.connections.take_from(index) else { continue };
+            let (driver, id) = (&self.sender.driver, connection.id);
+            let held = || driver.unacknowledged(id).unwrap_or(0);
+            if connection.is_overdue(now, held) && !self.handle_late(&mut connection) {
+                self.end_connection(connection);
+                continue;
+            }
+            let asks_client = matches!(
+                &connection.stage,
+                ConnectionStage::Sending(AnswerBody { wait: BodyWait::Client(_), .. })
+            );
+            if asks_client && connection.touch() {
+                self.touched.push(id);
+            }
+            self.keep(connection);
+        }
+    }
+
+    /// Handles a client whose time is over. Returns whether the connection continues for now.
+    fn handle_late(&mut self, connection: &mut HttpConnection) -> bool {
+        match connection.stage {
+            ConnectionStage::Leaving { .. } => self.still_receives(connection),
+            ConnectionStage::Refused => false,
+            ConnectionStage::Waiting => {
+                self.places.leave_queue(connection.id);
+                self.refuse_place(connection)
+            }
+            ConnectionStage::Asking(_) => {
+                give_up_request(&mut self.sender, connection);
+                true
+            }
+            ConnectionStage::Reading if connection.input.is_empty() => self.leave(connection),
+            ConnectionStage::Reading if connection.input.is_in_body() => {
+                refuse_input(&mut self.sender, connection, BadHead::BodyTooSlow);
+                true
+            }
+            _ => {
+                self.sender.counters.timed_out.add(1);
+                let (peer, written) = (connection.peer, connection.clock.written);
+                self.sender.journal.say_timed_out(peer, written, self.sender.time.now);
+                connection.is_cut = true;
+                false
+            }
+        }
+    }
+
+    fn look_at(&mut self, id: ConnectionId) {
+        let Some(mut connection) = self.connections.take(id) else { return };
+        connection.is_touched = false;
+        if std::mem::take(&mut connection.has_moved) {
+            connection.clock.move_on(self.sender.time.now);
+        }
+        if self.advance(&mut connection) {
+            self.steer_input(&mut connection);
+            self.keep(connection);
+        } else {
+            self.end_connection(connection);
+        }
+    }
+
+    /// Puts a connection back, with its alarm.
+    fn keep(&mut self, connection: Box<HttpConnection>) {
+        if let Some(due) = connection.due() {
+            self.alarms.set(due, connection.id.index());
+        }
+        self.connections.put(connection);
+    }
+
+    /// Ends a connection at once, and gives its place to the one that has waited longest.
+    fn end_connection(&mut self, connection: Box<HttpConnection>) {
+        if connection.is_cut {
+            self.sender.driver.reset(connection.id);
+        } else {
+            self.sender.driver.close(connection.id);
+        }
+        if let ConnectionStage::Sending(body) = &connection.stage {
+            self.sender.end_body(connection.id, body);
+        }
+        if let Some(next) = self.places.release(&connection)
+            && let Some(waiting) = self.connections.get_mut(next)
+        {
+            waiting.start_clock(self.sender.time.now);
+            waiting.give_place();
+            self.touch(next);
+        }
+    }
+
+    /// Answers a failure of accept(2): clients that wait are sent away by the descriptor that is
+    /// kept back for them, so that none of them hangs.
+    pub(super) fn handle_accept_failure(&mut self, error: i32) {
+        let sender = &mut self.sender;
+        sender.counters.accept_failed.add(1);
+        sender.journal.say_fault(CoreFault::NoConnection(error), sender.time.now);
+        if matches!(error, libc::EMFILE | libc::ENFILE) {
+            let told = respond::encode_overloaded(sender.date.at(sender.time.today));
+            let answer = |asked: &[u8]| respond::is_ipxe_request(asked).then(|| told.clone());
+            let count = sender.driver.turn_away(AWAY_PER_TURN_MAX, answer);
+            sender.counters.turned_away.add(count as u64);
+        }
+    }
+
+    /// Where all connections are taken, closes those of sources that have more than a source that
+    /// waits.
+    pub(super) fn make_room(&mut self) {
+        for still in self.places.find_still(&self.connections, self.sender.time.now) {
+            let Some(mut connection) = self.connections.take(still.id) else { continue };
+            match self.places.may_give_up(&connection, still.is_answered) {
+                Some(true) => {}
+                Some(false) => {
+                    self.connections.put(connection);
+                    continue;
+                }
+                None => {
+                    self.connections.put(connection);
+                    break;
+                }
+            }
+            self.sender.counters.given_up.add(1);
+            let fault = CoreFault::AllTaken(self.places.most());
+            self.sender.journal.say_fault(fault, self.sender.time.now);
+            connection.is_cut = still.is_answered || connection.first_byte.is_some();
+            self.end_connection(connection);
+        }
+    }
+
+    /// Does what can be done for a connection now. Returns whether it continues.
+    fn advance(&mut self, connection: &mut HttpConnection) -> bool {
+        if let Some(why) = connection.failed {
+            return self.fail(connection, why);
+        }
+        loop {
+            match &mut connection.stage {
+                ConnectionStage::Arrived => {
+                    if !self.admit(connection) {
+                        return false;
+                    }
+                }
+                // No boot client ends its side before its answer: one that does so in the queue is
+                // taken for gone.
+                ConnectionStage::Waiting => return !connection.has_ended,
+                ConnectionStage::Asking(_) => return true,
+                ConnectionStage::Refused => return self.turn_away(connection),
+                ConnectionStage::Leaving { .. } => {
+                    return !connection.has_ended || self.sender.is_held(connection.id);
+                }
+                ConnectionStage::Inviting if connection.is_sending => return true,
+                ConnectionStage::Inviting => connection.stage = ConnectionStage::Reading,
+                ConnectionStage::Sending(body)
+                    if connection.is_sending
+                        || matches!(body.wait, BodyWait::Worker(_) | BodyWait::Turn) =>
+                {
+                    return true;
+                }
+                ConnectionStage::Sending(_) => match self.sender.continue_answer(connection) {
+                    OutgoingProgress::Underway => return true,
+                    OutgoingProgress::Done { keeps: true } => {
+                        connection.stage = ConnectionStage::Reading;
+                    }
+                    OutgoingProgress::Done { keeps: false } => return self.leave(connection),
+                    OutgoingProgress::Changed => return self.fail(connection, TcpSendError::ContentGone),
+                    OutgoingProgress::Gone => return self.fail(connection, TcpSendError::Gone),
+                },
+                ConnectionStage::Reading => match self.read_request(connection) {
+                    ReadOutcome::Progress => {}
+                    ReadOutcome::Nothing => return true,
+                    ReadOutcome::End => return self.leave(connection),
+                },
+            }
+        }
+    }
+
+    /// Gives a new connection a place, or has it wait. Returns whether it continues.
+    fn admit(&mut self, connection: &mut HttpConnection) -> bool {
+        self.sender.counters.connections.add(1);
+        if self.sender.is_draining {
+            return false;
+        }
+        connection.start_clock(self.sender.time.now);
+        match self.places.admit(connection) {
+            AdmissionOutcome::Start(_) => connection.give_place(),
+            AdmissionOutcome::Waits => self.queue(connection),
+            AdmissionOutcome::WaitsInPlaceOf(displaced) => {
+                self.queue(connection);
+                if let Some(mut displaced) = self.connections.take(displaced) {
+                    if self.refuse_place(&mut displaced) {
+                        self.keep(displaced);
+                    } else {
+                        self.end_connection(displaced);
+                    }
+                }
+            }
+            AdmissionOutcome::Refuse(_) => return self.refuse_place(connection),
+        }
+        true
+    }
+
+    fn queue(&mut self, connection: &mut HttpConnection) {
+        self.sender.counters.queued.add(1);
+        connection.stage = ConnectionStage::Waiting;
+    }
+
+    /// Refuses a connection that has no room to wait, or waited in vain: iPXE is told when to come
+    /// again, others are closed (H-14). Returns whether it continues.
+    fn refuse_place(&mut self, connection: &mut HttpConnection) -> bool {
+        self.sender.counters.turned_away.add(1);
+        connection.stage = ConnectionStage::Refused;
+        if !self.places.take_refusal(connection) {
+            return false;
+        }
+        connection.start_clock(self.sender.time.now);
+        if connection.touch() {
+            self.touched.push(connection.id);
+        }
+        true
+    }
+
+    /// Looks at what a client without a place asks, and tells it to come again if it is one that
+    /// does (H-14).
+    fn turn_away(&mut self, connection: &mut HttpConnection) -> bool {
+        let asked = connection.input.unanswered();
+        if asked.is_empty() {
+            return !connection.has_ended;
+        }
+        if !respond::is_ipxe_request(asked) {
+            return false;
+        }
+        let told = respond::encode_overloaded(self.sender.date.at(self.sender.time.today));
+        self.sender.driver.send(connection.id, &told, SendBody::Nothing, false);
+        self.leave(connection)
+    }
+
+    /// Counts and logs an answer that cannot be finished: the client is gone, or the file has been
+    /// cut short.
+    fn fail(&mut self, connection: &mut HttpConnection, why: TcpSendError) -> bool {
+        match &mut connection.stage {
+            ConnectionStage::Sending(body) => {
+                self.sender.counters.aborted.add(1);
+                if let (TcpSendError::ContentGone, Some(delivery)) = (why, body.delivery.take()) {
+                    let now = self.sender.time.now;
+                    self.sender.journal.say_changed(connection.peer, &delivery, now);
+                }
+            }
+            ConnectionStage::Inviting => self.sender.counters.aborted.add(1),
+            _ => {}
+        }
+        false
+    }
+
+    /// Tells the client that nothing follows, and waits for its end. The kernel resets a connection
+    /// that is closed while input of its client is unread or still arrives, and the reset takes
+    /// away what the client has not received yet (RFC 9112 §9.6). So the connection stays until the
+    /// client has everything, and a while longer.
+    fn leave(&mut self, connection: &mut HttpConnection) -> bool {
+        let has_all = !self.sender.is_held(connection.id);
+        if has_all && connection.has_ended {
+            return false;
+        }
+        // The client sent `Connection: close` and nothing after it, so there is no late input to
+        // drain: close at once.
+        let flow = std::mem::take(&mut connection.flow);
+        if flow == InputFlow::Stopped
+            && has_all
+            && connection.input.is_empty()
+            && !self.sender.driver.has_unread(connection.id)
+        {
+            return false;
+        }
+        connection.input.close();
+        if flow != InputFlow::Open {
+            self.sender.driver.resume_reading(connection.id);
+        }
+        let until = self.sender.time.now + self.sender.plan.timeouts.linger;
+        connection.stage = ConnectionStage::Leaving { until, awaited: None };
+        self.sender.driver.shutdown_write(connection.id);
+        true
+    }
+
+    /// Looks at a leaving connection whose time is over. Returns whether its client still receives
+    /// what the kernel holds for it.
+    fn still_receives(&mut self, connection: &mut HttpConnection) -> bool {
+        let ConnectionStage::Leaving { until, awaited } = &mut connection.stage else {
+            return false;
+        };
+        let Some(held @ 2..) = self.sender.driver.unacknowledged(connection.id) else {
+            return false;
+        };
+        let (now, timeouts) = (self.sender.time.now, self.sender.plan.timeouts);
+        let mut next = awaited.map_or(AckWatch::new(now, held), |before| before.look(now, held));
+        connection.is_cut = next.is_overdue(now, &timeouts);
+        (*until, *awaited) = (now + timeouts.linger, Some(next));
+        // At the end of the process the kernel sends by itself what it holds.
+        !connection.is_cut && !self.sender.is_draining
+    }
+
+    /// Reads the next request and begins its answer.
+    fn read_request(&mut self, connection: &mut HttpConnection) -> ReadOutcome {
+        let now = self.sender.time.now;
+        let mut input = std::mem::take(&mut connection.input);
+        let read = match input.step(connection.has_ended) {
+            InputStep::More => ReadOutcome::Nothing,
+            InputStep::Body { is_awaited } => {
+                connection.first_byte = Some(now);
+                if is_awaited {
+                    self.sender.invite_body(connection);
+                }
+                ReadOutcome::Progress
+            }
+            InputStep::Bad(why) => {
+                refuse_input(&mut self.sender, connection, why);
+                ReadOutcome::Progress
+            }
+            InputStep::Request(request) => {
+                connection.first_byte = None;
+                let answered = self.answerer.answer_request(&mut self.sender, connection, &request);
+                if answered == Answered::Now {
+                    input.answered();
+                }
+                ReadOutcome::Progress
+            }
+        };
+        connection.input = input;
+        let is_idle = connection.input.is_empty();
+        match read {
+            ReadOutcome::Nothing
+                if connection.has_ended || (self.sender.is_draining && is_idle) =>
+            {
+                ReadOutcome::End
+            }
+            ReadOutcome::Nothing if !is_idle => {
+                connection.first_byte.get_or_insert(now);
+                ReadOutcome::Nothing
+            }
+            read => read,
+        }
+    }
+
+    /// Leaves in the kernel what a client sends beyond what may wait here.
+    fn steer_input(&mut self, connection: &mut HttpConnection) {
+        match (connection.flow, connection.input.is_full()) {
+            (InputFlow::Open, true) => {
+                connection.flow = InputFlow::Paused;
+                self.sender.driver.pause_reading(connection.id);
+            }
+            (InputFlow::Paused, false) => {
+                connection.flow = InputFlow::Open;
+                self.sender.driver.resume_reading(connection.id);
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What a core asks of workers: the questions with their numbers, and what comes back.
+
+use std::time::Instant;
+
+use super::body::CopiedRange;
+use crate::engine::mailbox::MailboxSender;
+use crate::engine::stream::ConnectionId;
+use crate::http::limits::BUSY_PAUSE;
+use crate::images::{CleanPath, NameRefusal};
+use crate::serve::flights::Report;
+use crate::serve::shelf::Reply;
+
+/// What a connection has asked of workers. A number is never used again: an answer that arrives
+/// when the connection is busy with something else finds no question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WorkerQuestion {
+    pub(super) connection: ConnectionId,
+    pub(super) number: u64,
+}
+
+/// What other threads tell the core.
+#[derive(Debug)]
+pub(super) enum HttpLetter {
+    Answered(WorkerQuestion, WorkerAnswer),
+    /// A range of a file is resident, or a worker has copied it.
+    Resident(WorkerQuestion, Option<CopiedRange>),
+    /// Control: what is under way?
+    Asked(Report),
+}
+
+/// A worker's answer to a request that waits.
+#[derive(Debug)]
+pub(super) enum WorkerAnswer {
+    Found(Reply),
+    /// The page of a directory.
+    Listed(Result<String, NameRefusal>),
+}
+
+/// A request that cannot be answered at once.
+#[derive(Debug)]
+pub(super) struct AskedRequest {
+    pub(super) name: AskedName,
+    /// When the request was complete.
+    pub(super) began: Instant,
+    /// The number of the question that is open; an answer to another number is not for it.
+    pub(super) number: u64,
+}
+
+impl AskedRequest {
+    pub(super) fn new(name: AskedName, began: Instant) -> Self {
+        Self { name, began, number: 0 }
+    }
+}
+
+/// What a request that waits asks for.
+#[derive(Debug)]
+pub(super) enum AskedName {
+    /// What there is under this name.
+    Path(CleanPath),
+    /// The file that answers for a directory, if there is one.
+    IndexFile { directory: CleanPath, index: CleanPath },
+    /// The names in a directory.
+    Listing(CleanPath),
+}
+
+/// The numbers of questions, and those that are to be asked again.
+#[derive(Debug)]
+pub(super) struct WorkerQuestions {
+    letters: MailboxSender<HttpLetter>,
+    /// The number of the last question.
+    last: u64,
+    /// Questions that found every worker busy.
+    postponed: Vec<WorkerQuestion>,
+    again_at: Instant,
+}
+
+impl WorkerQuestions {
+    pub(super) fn new(letters: MailboxSender<HttpLetter>, now: Instant) -> Self {
+        Self { letters, last: 0, postponed: Vec::new(), again_at: now }
+    }
+
+    /// The way back for a worker's answer.
+    pub(super) fn letters(&self) -> MailboxSender<HttpLetter> {
+        self.letters.clone()
+    }
+
+    pub(super) fn number_next(&mut self, connection: ConnectionId) -> WorkerQuestion {
+        self.last += 1;
+        WorkerQuestion { connection, number: self.last }
+    }
+
+    /// Asks the question again after a pause, since every worker is busy.
+    pub(super) fn postpone(&mut self, question: WorkerQuestion, now: Instant) {
+        if self.postponed.is_empty() {
+            self.again_at = now + BUSY_PAUSE;
+        }
+        self.postponed.push(question);
+    }
+
+    /// When postponed questions are asked again.
+    pub(super) fn due(&self) -> Option<Instant> {
+        (!self.postponed.is_empty()).then_some(self.again_at)
+    }
+
+    /// Takes the postponed questions once their pause is over.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<WorkerQuestion> {
+        if now < self.again_at { Vec::new() } else { std::mem::take(&mut self.postponed) }
+    }
+
+    /// Questions so far.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> u64 {
+        self.last
+    }
+}

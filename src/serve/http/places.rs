@@ -1,0 +1,134 @@
+//! Who has a place among a core's connections, who waits for one, and who gives one up (H-34).
+
+use std::cmp::Reverse;
+use std::time::Instant;
+
+use super::connection::{ConnectionStage, ConnectionSlab, HttpConnection, PlaceHeld};
+use super::plan::HttpPlan;
+use crate::engine::stream::{CONNECTIONS_PER_DRIVER_MAX, ConnectionId};
+use crate::http::admission::{ConnectionAdmission, AdmissionOutcome};
+use crate::http::limits::{GIVE_UP_MAX, GIVE_UP_PAUSE, REFUSALS_MAX};
+
+/// A connection that may be closed for a client that has none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StillConnection {
+    pub(super) id: ConnectionId,
+    pub(super) is_answered: bool,
+}
+
+/// The places of one core.
+#[derive(Debug)]
+pub(super) struct ConnectionPlaces {
+    admission: ConnectionAdmission<ConnectionId>,
+    /// Connections that are served at a time.
+    most: usize,
+    /// Connections that are told to come again.
+    refusals: usize,
+    /// When connections are given up next while all are taken.
+    give_up_at: Instant,
+}
+
+impl ConnectionPlaces {
+    pub(super) fn new(plan: &HttpPlan, now: Instant) -> Self {
+        let most = plan.connections.min(CONNECTIONS_PER_DRIVER_MAX);
+        let admission = ConnectionAdmission::new(plan.per_source, most).with_waiting(plan.waiting);
+        Self { admission, most, refusals: 0, give_up_at: now }
+    }
+
+    /// Connections that are served at a time.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    /// Decides on a connection that has arrived.
+    pub(super) fn admit(&mut self, connection: &HttpConnection) -> AdmissionOutcome<ConnectionId> {
+        self.admission.arrive(connection.peer.ip(), connection.id)
+    }
+
+    /// Takes a connection out of the queue.
+    pub(super) fn leave_queue(&mut self, id: ConnectionId) {
+        self.admission.quit(&id);
+    }
+
+    /// Counts a connection as one that is told to come again. False: too many are.
+    pub(super) fn take_refusal(&mut self, connection: &mut HttpConnection) -> bool {
+        if self.refusals >= REFUSALS_MAX {
+            return false;
+        }
+        self.refusals += 1;
+        connection.place = PlaceHeld::Refusal;
+        true
+    }
+
+    /// Gives back what a connection holds. Returns the connection that has waited longest for the
+    /// place.
+    pub(super) fn release(&mut self, connection: &HttpConnection) -> Option<ConnectionId> {
+        if matches!(connection.stage, ConnectionStage::Waiting) {
+            self.admission.quit(&connection.id);
+        }
+        match connection.place {
+            PlaceHeld::Nothing => None,
+            PlaceHeld::Refusal => {
+                self.refusals -= 1;
+                None
+            }
+            PlaceHeld::Place => self.admission.leave(connection.peer.ip()).map(|(_, next)| next),
+        }
+    }
+
+    /// Closes the queue. Returns the connections that waited.
+    pub(super) fn close_queue(&mut self) -> Vec<ConnectionId> {
+        self.admission.close()
+    }
+
+    /// When connections are given up next; None: nobody waits for a place that it should have.
+    pub(super) fn gives_up_at(&self) -> Option<Instant> {
+        self.is_crowded().then_some(self.give_up_at)
+    }
+
+    /// Whether all connections are taken and a client waits whose source has fewer than it may.
+    fn is_crowded(&self) -> bool {
+        self.admission.waiting() > 0 && self.admission.running() >= self.most
+    }
+
+    /// The connections to give up first while all are taken: first those that receive nothing, of
+    /// the sources that have most, and of these the ones that have stood still longest.
+    pub(super) fn find_still(
+        &mut self,
+        connections: &ConnectionSlab,
+        now: Instant,
+    ) -> Vec<StillConnection> {
+        if !self.is_crowded() || now < self.give_up_at {
+            return Vec::new();
+        }
+        self.give_up_at = now + GIVE_UP_PAUSE;
+        let mut still = Vec::new();
+        for connection in connections.iter() {
+            let share = self.admission.share(connection.peer.ip());
+            if let Some((is_answered, since)) = connection.stands_still(now, share) {
+                still.push((is_answered, Reverse(share), since, connection.id));
+            }
+        }
+        if still.len() > GIVE_UP_MAX {
+            still.select_nth_unstable(GIVE_UP_MAX);
+            still.truncate(GIVE_UP_MAX);
+        }
+        still.sort_unstable();
+        still
+            .into_iter()
+            .map(|(is_answered, _, _, id)| StillConnection { id, is_answered })
+            .collect()
+    }
+
+    /// Whether a client in the queue has so few connections that this one may go for it. None:
+    /// nobody in the queue needs a place any more.
+    pub(super) fn may_give_up(
+        &self,
+        connection: &HttpConnection,
+        is_answered: bool,
+    ) -> Option<bool> {
+        let least = self.admission.least_share_in_need()?;
+        let share = self.admission.share(connection.peer.ip());
+        Some(share > least + usize::from(is_answered))
+    }
+}

@@ -1,0 +1,306 @@
+//! From a name to what a transfer holds: the shelf finds the file, a worker reads of it what must
+//! be read before the first block.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::held::{AskedFile, CarriedContent, HeldFile, LookedUp, OpenedFile, TftpLetter};
+use super::limits::{SECURE_PAUSE, START_BYTES, TRANSLATED_AT_ONCE};
+use super::plan::OptionsFor;
+use super::transfers::CoreTransfers;
+use crate::engine::mailbox::MailboxSender;
+use crate::images::{self, COPY_FREE, CleanPath, ServedContent, OwedAnswer};
+use crate::serve::quirks;
+use crate::serve::shelf::{Answer, Ask, Names, Reply, Shelf};
+use crate::tftp::limits::{NETASCII_OCTETS_MAX, OVERHEAD_V4, OVERHEAD_V6};
+use crate::tftp::netascii;
+use crate::tftp::options::negotiate_options;
+use crate::tftp::packet::{TransferMode, TftpRefusal, StoredReadRequest};
+use crate::tftp::table::{TransferFailure, LocalAddress, TransferId};
+
+/// Opens the files that transfers of one core ask for.
+pub(super) struct FileOpener {
+    shelf: Shelf,
+    options_for: Arc<OptionsFor>,
+    letters: MailboxSender<TftpLetter>,
+}
+
+impl FileOpener {
+    pub(super) fn new(
+        names: Arc<Names>,
+        options_for: Arc<OptionsFor>,
+        letters: MailboxSender<TftpLetter>,
+    ) -> Self {
+        Self { shelf: Shelf::new(names), options_for, letters }
+    }
+
+    pub(super) fn names(&self) -> &Arc<Names> {
+        self.shelf.names()
+    }
+
+    /// Opens what a request names, with the options that its client may have.
+    pub(super) fn open(
+        &mut self,
+        transfers: &mut CoreTransfers,
+        id: TransferId,
+        (peer, local): (SocketAddr, LocalAddress),
+        request: &StoredReadRequest,
+    ) {
+        let name = request.name();
+        let path = match images::clean_tftp_name(name) {
+            Ok(path) => path,
+            Err(refusal) => {
+                let shown = name.escape_ascii().to_string();
+                let why = format!("{shown}: {refusal}");
+                refuse(transfers, id, peer, (shown, why), refusal);
+                return;
+            }
+        };
+        // The client may negotiate what its rule grants, what its firmware has been found to bear
+        // and what its link carries in one frame.
+        let machine = self.names().machine_at(peer.ip());
+        let mtu = transfers.mtus.find(local.interface);
+        let mut options = (self.options_for)(self.names().address_of(peer.ip()), machine.as_ref());
+        let overhead = if peer.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+        if let Some(machine) = &machine {
+            options = quirks::restricted(options, self.names().published.allowance(machine));
+        }
+        options.block_size_max = options.block_size_max.min(mtu.saturating_sub(overhead));
+        transfers.table.restrict(id, options);
+        let repaired =
+            images::strip_trailing_garbage(name).and_then(|name| images::clean_tftp_name(name).ok());
+        let ask = Ask { path, repaired, peer: peer.ip(), local: local.address, over_http: false };
+        let mode = request.mode();
+        let is_plain =
+            !negotiate_options(request.options(), &options, mode, 0, &mut Vec::new()).acknowledged;
+        self.look_up(transfers, id, Arc::new(AskedFile { ask, mode, is_plain }), prepare_start);
+    }
+
+    /// Looks up the whole content of a transfer whose client is there.
+    pub(super) fn secure(
+        &mut self,
+        transfers: &mut CoreTransfers,
+        id: TransferId,
+        asked: Arc<AskedFile>,
+    ) {
+        self.look_up(transfers, id, asked, prepare_whole);
+    }
+
+    /// Looks a name up, at once or by a worker.
+    fn look_up(
+        &mut self,
+        transfers: &mut CoreTransfers,
+        id: TransferId,
+        asked: Arc<AskedFile>,
+        prepare: PrepareReply,
+    ) {
+        let (letters, names, later) =
+            (self.letters.clone(), Arc::clone(self.names()), Arc::clone(&asked));
+        let send = move |reply| {
+            letters.send(TftpLetter::LookedUp(id, prepare(&names, later, reply)));
+        };
+        let Some(reply) = self.shelf.ask(asked.ask.clone(), send) else { return };
+        // A file that is known already may have to be translated, or read at its start.
+        let names = Arc::clone(self.names());
+        let needs_disk =
+            matches!(&reply, Reply::Content(answer) if asked.needs_disk(&answer.content));
+        if !needs_disk {
+            let looked_up = prepare(&names, asked, reply);
+            return take_looked_up(transfers, id, looked_up);
+        }
+        let (letters, later, workers) =
+            (self.letters.clone(), Arc::clone(&asked), names.images.workers().clone());
+        let owed = OwedAnswer::new(
+            move |reply| letters.send(TftpLetter::LookedUp(id, prepare(&names, later, reply))),
+            |panicked| {
+                let refusal =
+                    if panicked { images::NameRefusal::ReadFailed } else { images::NameRefusal::Busy };
+                Reply::Refused(refusal, "every worker is busy and the queue is full".into())
+            },
+        );
+        // Where every worker is busy, `owed` answers when it is dropped.
+        let _ = workers.make(asked.ask.asker(), move || owed.pay(reply));
+    }
+
+    /// Takes in what a worker has found, and remembers the file for the next request.
+    pub(super) fn take_letter(
+        &mut self,
+        transfers: &mut CoreTransfers,
+        id: TransferId,
+        looked_up: LookedUp,
+    ) {
+        if let Reply::Content(answer) = looked_up.reply() {
+            self.shelf.remember(&answer.content);
+        }
+        take_looked_up(transfers, id, looked_up);
+    }
+}
+
+fn take_looked_up(transfers: &mut CoreTransfers, id: TransferId, looked_up: LookedUp) {
+    match looked_up {
+        LookedUp::Opened(opened) => take_opened(transfers, id, opened),
+        LookedUp::Secured(reply) => take_secured(transfers, id, reply),
+    }
+}
+
+/// Hands the table what a new transfer sends, or why it sends nothing.
+fn take_opened(transfers: &mut CoreTransfers, id: TransferId, opened: OpenedFile) {
+    let path = &opened.asked.ask.path;
+    match opened.reply {
+        Reply::Content(Answer { content, origin, reasons }) => {
+            let len = opened.whole_bytes.unwrap_or(content.len());
+            let etag = content.meta().etag.clone();
+            let carried = match opened.whole_bytes {
+                Some(_) => CarriedContent::Start(content),
+                None if content.is_copy() => CarriedContent::Whole(content),
+                None => CarriedContent::Known(content.downgrade()),
+            };
+            let held = HeldFile { carried, etag, origin, reasons, asked: opened.asked };
+            let now = transfers.now();
+            drop(transfers.table.opened(now, id, Ok((held, len))));
+        }
+        Reply::Directory => {
+            let why = format!("{}: a directory", path.display());
+            refuse_open(transfers, id, path, images::NameRefusal::NotRegular, why);
+        }
+        Reply::Refused(refusal, why) => refuse_open(transfers, id, path, refusal, why),
+    }
+}
+
+/// Has a transfer whose client is there hold its content, if that is still what it was offered.
+fn take_secured(transfers: &mut CoreTransfers, id: TransferId, reply: Reply) {
+    let now = transfers.now();
+    let Some(held) = transfers.table.content_mut(id) else { return };
+    match reply {
+        Reply::Content(answer) if answer.content.meta().etag == held.etag => {
+            let len = answer.content.len();
+            held.carried = CarriedContent::Whole(answer.content);
+            transfers.table.set_len(id, len);
+            transfers.table.resume(id);
+        }
+        Reply::Refused(images::NameRefusal::Busy | images::NameRefusal::TooMany, _) => {
+            transfers.counters.busy.add(1);
+            transfers.waiting.postpone(id, now + SECURE_PAUSE);
+        }
+        Reply::Refused(images::NameRefusal::ReadFailed, _) => {
+            transfers.table.failed(now, id, TransferFailure::Unreadable)
+        }
+        _ => transfers.table.failed(now, id, TransferFailure::ContentLost),
+    }
+}
+
+fn refuse_open(
+    transfers: &mut CoreTransfers,
+    id: TransferId,
+    path: &CleanPath,
+    refusal: images::NameRefusal,
+    why: String,
+) {
+    let now = transfers.now();
+    if matches!(refusal, images::NameRefusal::Busy | images::NameRefusal::TooMany) {
+        transfers.counters.busy.add(1);
+        transfers.journal.say_busy(Instant::now(), &why);
+        // An ERROR is final for a ROM; silence makes it ask again.
+        transfers.table.forget(now, id);
+        return;
+    }
+    match transfers.table.peer(id) {
+        Some(peer) => {
+            let told = (path.display().into_owned(), why);
+            refuse(transfers, id, peer, told, refusal);
+        }
+        None => drop(transfers.table.opened(now, id, Err(wire_refusal(refusal)))),
+    }
+}
+
+/// Logs a refusal and sends its ERROR. `told`: the name and the reason.
+fn refuse(
+    transfers: &mut CoreTransfers,
+    id: TransferId,
+    peer: SocketAddr,
+    told: (String, String),
+    refusal: images::NameRefusal,
+) {
+    transfers.journal.say_refused(Instant::now(), peer, told, refusal);
+    let now = transfers.now();
+    drop(transfers.table.opened(now, id, Err(wire_refusal(refusal))));
+}
+
+/// Makes of a lookup's reply what the table gets. May wait for the disk where a file is translated.
+type PrepareReply = fn(&Names, Arc<AskedFile>, Reply) -> LookedUp;
+
+/// Before its client has answered, a transfer carries no more than the first bytes of what costs
+/// memory or a disk: a forged request has nothing large made, read or kept (T-64). The version
+/// finds the content again.
+fn prepare_start(_: &Names, asked: Arc<AskedFile>, reply: Reply) -> LookedUp {
+    let opened =
+        |asked, reply, whole_bytes| LookedUp::Opened(OpenedFile { asked, reply, whole_bytes });
+    let Reply::Content(answer) = reply else { return opened(asked, reply, None) };
+    let (content, is_text) = (&answer.content, asked.mode == TransferMode::Netascii);
+    if is_text && content.len() > NETASCII_OCTETS_MAX as u64 {
+        let refusal = images::NameRefusal::TooLarge;
+        return opened(asked, Reply::Refused(refusal, format!("as netascii: {refusal}")), None);
+    }
+    let is_whole = match () {
+        () if is_text => content.len() <= TRANSLATED_AT_ONCE,
+        () if content.is_copy() => content.len() <= COPY_FREE,
+        () => !asked.needs_disk(content),
+    };
+    if is_whole && !is_text {
+        return opened(asked, Reply::Content(answer), None);
+    }
+    let bytes = if is_whole { usize::MAX } else { START_BYTES };
+    let start = content.read_start(bytes).and_then(|start| match is_text {
+        true => netascii::translate_netascii(&start).map(Into::into).map_err(|_| images::NameRefusal::TooLarge),
+        false => Ok(start),
+    });
+    match start {
+        Ok(start) => {
+            let (meta, of) = (content.meta(), (!is_whole).then_some(content.len()));
+            let start = start.slice(..start.len().min(bytes));
+            let content = ServedContent::copy_of(start, meta.etag.clone(), meta.mtime, None);
+            opened(asked, Reply::Content(Answer { content, ..answer }), of)
+        }
+        Err(refusal) => {
+            let why = format!("{}: {refusal}", asked.ask.path.display());
+            opened(asked, Reply::Refused(refusal, why), None)
+        }
+    }
+}
+
+/// The whole content, for a client that has answered.
+fn prepare_whole(names: &Names, asked: Arc<AskedFile>, reply: Reply) -> LookedUp {
+    match reply {
+        Reply::Content(answer) if asked.mode == TransferMode::Netascii => {
+            LookedUp::Secured(translate(names, &asked, answer))
+        }
+        reply => LookedUp::Secured(reply),
+    }
+}
+
+/// T-8: the whole file with CR LF line ends, in memory, one copy for all clients that ask for it.
+fn translate(names: &Names, asked: &AskedFile, answer: Answer) -> Reply {
+    let to_netascii =
+        |bytes: &[u8]| netascii::translate_netascii(bytes).map_err(|_| images::NameRefusal::TooLarge);
+    match names.images.translated(&answer.content, asked.ask.peer, to_netascii) {
+        Ok(content) => Reply::Content(Answer { content, ..answer }),
+        Err(refusal) => Reply::Refused(refusal, format!("as netascii: {refusal}")),
+    }
+}
+
+/// T-53: the code for the wire. The log has the reason.
+fn wire_refusal(refusal: images::NameRefusal) -> TftpRefusal {
+    use images::NameRefusal as R;
+    match refusal {
+        R::NotFound => TftpRefusal::NOT_FOUND,
+        R::DotDot
+        | R::ControlCharacter
+        | R::Hidden
+        | R::OutsideRoot
+        | R::NotRegular
+        | R::Unreadable
+        | R::Private => TftpRefusal::ACCESS_VIOLATION,
+        R::TooLarge | R::ReadFailed | R::TooMany | R::TemplateFailed | R::Busy => TftpRefusal::INTERNAL,
+    }
+}

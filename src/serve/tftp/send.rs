@@ -1,0 +1,212 @@
+//! Blocks on their way out: one send for as many blocks as the way to the client takes, of bytes
+//! that are resident.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::held::{AskedFile, CarriedContent, HeldFile, TftpLetter};
+use super::limits::UNSEGMENTED_MAX;
+use super::senders::AnswerSockets;
+use crate::engine::mailbox::MailboxSender;
+use crate::engine::udp::{BlockBatch, UdpDriver, SocketId, DatagramSource, DatagramTarget, count_blocks_per_send};
+use crate::images::{ServedContent, OwedAnswer, MemoryPiece, PieceUrgency};
+use crate::serve::shelf::Names;
+use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
+use crate::tftp::table::{LocalAddress, TransferId};
+
+/// The token of sends that belong to no transfer.
+const NOBODY: u64 = u64::MAX;
+
+/// Blocks that the table wants sent.
+#[derive(Debug)]
+pub(super) struct WantedBlocks {
+    pub(super) id: TransferId,
+    pub(super) peer: SocketAddr,
+    pub(super) local: LocalAddress,
+    pub(super) tid: Option<u16>,
+    pub(super) first: u16,
+    pub(super) block_size: u16,
+    pub(super) bytes: Range<u64>,
+    pub(super) blocks: u32,
+    /// They end the transfer.
+    pub(super) is_last: bool,
+}
+
+/// What became of blocks that the table wanted sent.
+#[derive(Debug)]
+pub(super) struct BlocksSent {
+    pub(super) outcome: SendOutcome,
+    pub(super) socket: SocketId,
+    /// The content, where the transfer did not hold it until now.
+    pub(super) found: Option<ServedContent>,
+}
+
+/// How many of the wanted blocks have been queued.
+#[derive(Debug)]
+pub(super) enum SendOutcome {
+    All,
+    /// This many; the rest waits for send slots.
+    Some(u32),
+    /// None: a worker makes the range resident first.
+    Later,
+    /// None, and every worker is busy.
+    Postponed,
+    /// None: the content must be looked up once more.
+    NotHeld(Arc<AskedFile>),
+    /// The file is no longer what it was when the transfer began.
+    Gone,
+}
+
+/// A run of blocks with the way that it takes.
+struct DataBlockRun<'a> {
+    wanted: &'a WantedBlocks,
+    socket: SocketId,
+    from: Option<DatagramSource>,
+    per_send: u32,
+}
+
+/// Sends the answers of one core.
+pub(super) struct BlockSender {
+    pub(super) driver: UdpDriver,
+    sockets: AnswerSockets,
+    names: Arc<Names>,
+    letters: MailboxSender<TftpLetter>,
+    /// Blocks that leave in one send at most.
+    segments_max: u32,
+    /// Clients on whose way the kernel cuts no sends: their route has a smaller MTU, or the device
+    /// cannot.
+    unsegmented: HashSet<IpAddr>,
+}
+
+impl BlockSender {
+    pub(super) fn new(
+        driver: UdpDriver,
+        sockets: AnswerSockets,
+        names: Arc<Names>,
+        letters: MailboxSender<TftpLetter>,
+        segments_max: u32,
+    ) -> Self {
+        Self { driver, sockets, names, letters, segments_max, unsegmented: HashSet::new() }
+    }
+
+    /// Sends one packet of the table. It is lost where the ring is full: a timer brings it again.
+    pub(super) fn send_datagram(
+        &mut self,
+        peer: SocketAddr,
+        local: LocalAddress,
+        tid: Option<u16>,
+        bytes: &[u8],
+    ) {
+        let (socket, from) = self.sockets.choose(&mut self.driver, peer, local, tid);
+        let _ = self.driver.send(socket, DatagramTarget::Ip(peer), from, bytes, NOBODY);
+    }
+
+    /// Sends blocks of what a transfer holds, or has a worker make them resident. `mtu`: of the
+    /// interface that the client asked on.
+    pub(super) fn send_blocks(
+        &mut self,
+        wanted: &WantedBlocks,
+        held: &HeldFile,
+        mtu: u16,
+    ) -> BlocksSent {
+        let WantedBlocks { peer, local, tid, block_size, ref bytes, .. } = *wanted;
+        let (socket, from) = self.sockets.choose(&mut self.driver, peer, local, tid);
+        let mut found = None;
+        let content = match &held.carried {
+            CarriedContent::Whole(content) => Some(content),
+            CarriedContent::Start(start) => Some(start).filter(|start| bytes.end <= start.len()),
+            CarriedContent::Known(weak) => {
+                found = weak.upgrade();
+                found.as_ref()
+            }
+        };
+        let outcome = match content {
+            None => SendOutcome::NotHeld(Arc::clone(&held.asked)),
+            Some(content) => {
+                let can_segment =
+                    is_one_frame(mtu, peer, block_size) && !self.unsegmented.contains(&peer.ip());
+                let most = count_blocks_per_send(block_size).min(self.segments_max);
+                let per_send = if can_segment { most } else { 1 };
+                let run = DataBlockRun { wanted, socket, from, per_send };
+                self.send_resident(&run, content)
+            }
+        };
+        BlocksSent { outcome, socket, found }
+    }
+
+    /// Sends a run if its bytes are resident, and has a worker read ahead.
+    fn send_resident(&mut self, run: &DataBlockRun<'_>, content: &ServedContent) -> SendOutcome {
+        let WantedBlocks { id, bytes, is_last, .. } = run.wanted;
+        if let Some(piece) = content.missing(bytes) {
+            let (letters, id) = (self.letters.clone(), *id);
+            let then = move || letters.send(TftpLetter::Resident(id));
+            let is_queued = self.make_resident(content.clone(), piece, then);
+            return if is_queued { SendOutcome::Later } else { SendOutcome::Postponed };
+        }
+        // Nobody is told that a mix of two versions is complete.
+        if *is_last && !content.is_unchanged() {
+            return SendOutcome::Gone;
+        }
+        if let Some(piece) = content.claim_next_missing(bytes) {
+            self.make_resident(content.clone(), piece, || {});
+        }
+        self.queue_run(run, content)
+    }
+
+    /// Queues the sends of a run, until no slot is left.
+    fn queue_run(&mut self, run: &DataBlockRun<'_>, content: &ServedContent) -> SendOutcome {
+        let WantedBlocks { id, peer, first, block_size, ref bytes, blocks, .. } = *run.wanted;
+        let mut done = 0;
+        while done < blocks {
+            let count = run.per_send.min(blocks - done);
+            let start = bytes.start + u64::from(done) * u64::from(block_size);
+            let end = (start + u64::from(count) * u64::from(block_size)).min(bytes.end);
+            // Block numbers wrap from 65535 to 0 (T-24).
+            let first = first.wrapping_add(u16::try_from(done & 0xffff).unwrap_or(0));
+            let part = BlockBatch { content, first, block_size, bytes: start..end, count };
+            if self.driver.send_blocks(run.socket, peer, run.from, &part, id.token()).is_err() {
+                return SendOutcome::Some(done);
+            }
+            done += count;
+        }
+        SendOutcome::All
+    }
+
+    /// Has a worker make a piece resident. False: every worker is busy and the queue is full.
+    fn make_resident(
+        &self,
+        content: ServedContent,
+        piece: MemoryPiece,
+        then: impl FnOnce() + Send + 'static,
+    ) -> bool {
+        let job = move || {
+            // Called even where the worker breaks off. What is not resident then is asked for
+            // again.
+            let _owed = OwedAnswer::new(|()| then(), |_| ());
+            content.populate(piece);
+        };
+        self.names.images.workers().read(PieceUrgency::Soon, job).is_ok()
+    }
+
+    /// Sends single blocks to this client from now on. A timer brings the lost ones again.
+    pub(super) fn stop_segmenting(&mut self, client: IpAddr) {
+        if self.unsegmented.len() >= UNSEGMENTED_MAX {
+            self.unsegmented.clear();
+        }
+        self.unsegmented.insert(client);
+    }
+
+    #[cfg(test)]
+    pub(super) fn unsegmented(&self) -> &HashSet<IpAddr> {
+        &self.unsegmented
+    }
+}
+
+/// Whether a block of this size leaves as one frame: only then may the kernel cut a send into such
+/// blocks.
+fn is_one_frame(mtu: u16, peer: SocketAddr, block_size: u16) -> bool {
+    let overhead = if peer.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+    block_size <= mtu.saturating_sub(overhead)
+}
