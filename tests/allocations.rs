@@ -11,18 +11,18 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use ringboot::engine::datapath::Datapath;
-use ringboot::engine::net::{self, Binding};
-use ringboot::images::{Images, Workers};
+use ringboot::engine::net::{self, SocketBinding};
+use ringboot::images::{DiskWorkers, ImageStore};
 use ringboot::observe::events;
-use ringboot::render::Renderer;
+use ringboot::render::TemplateRenderer;
 use ringboot::serve::core::CoreParts;
 use ringboot::serve::drain::Drain;
 use ringboot::serve::pulse::Pulse;
 use ringboot::serve::shelf::Names;
 use ringboot::serve::tftp::{HttpBusy, TftpCore, TftpPlan, TftpSockets};
-use ringboot::snapshot::{Published, Snapshot};
+use ringboot::snapshot::{PublishedState, Snapshot};
 use ringboot::tftp::options::OptionPolicy;
-use ringboot::tftp::table::Policy;
+use ringboot::tftp::table::TftpPolicy;
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// Transfers of one count.
@@ -76,8 +76,9 @@ static ALLOCATOR: Counting = Counting;
 
 fn socket() -> (SocketAddr, std::os::fd::OwnedFd) {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let fd = net::udp(&Binding { address, interface: None, shared: false }).unwrap();
-    (net::local_address(&fd).unwrap(), fd)
+    let fd =
+        net::open_udp_socket(&SocketBinding { address, interface: None, shared: false }).unwrap();
+    (net::read_local_address(&fd).unwrap(), fd)
 }
 
 /// One whole transfer in windows of this many blocks.
@@ -120,9 +121,9 @@ fn a_core_allocates_for_transfers_and_never_for_packets() {
     }
     for datapath in Datapath::ALL {
         let names = Arc::new(Names {
-            images: Images::open(root.path(), Workers::start().unwrap()).unwrap(),
-            published: Published::new(Snapshot::default()),
-            renderer: Renderer::default(),
+            images: ImageStore::open(root.path(), DiskWorkers::start().unwrap()).unwrap(),
+            published: PublishedState::new(Snapshot::default()),
+            renderer: TemplateRenderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         });
@@ -132,13 +133,13 @@ fn a_core_allocates_for_transfers_and_never_for_packets() {
             listen: vec![server],
             tids: 2,
             port_range: None,
-            policy: Policy { tids: 2, ..Policy::default() },
+            policy: TftpPolicy { tids: 2, ..TftpPolicy::default() },
             options_for: Arc::new(|_, _| OptionPolicy::default()),
             spin: Duration::from_micros(50),
             segments_max: 64,
             receive_buffers: 1024,
         };
-        let (queue, printed) = events::queue();
+        let (queue, printed) = events::open_event_queue();
         let reader = std::thread::spawn(move || printed.iter().count());
         let drain = Drain::default();
         let parts = CoreParts {

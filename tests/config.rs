@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ringboot::boot::menu::{BootMenu, find_entry_argument};
 use ringboot::config::Config;
-use ringboot::dhcp::subnet::{AddressPool, Subnet, SubnetMode};
+use ringboot::dhcp::subnet::{AddressPool, AnsweringMode, Subnet};
 use ringboot::model::machine::{Mac, Machine};
 use ringboot::model::network::Ipv4Network;
 use ringboot::template;
@@ -143,7 +143,7 @@ fn s22_the_log_has_a_level() {
 fn s23_subnet_and_netmask() {
     let subnet = classic_subnet();
     assert_eq!(subnet.network, Ipv4Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 });
-    assert_eq!((subnet.mode, subnet.interface.as_deref()), (SubnetMode::Server, Some("eth0")));
+    assert_eq!((subnet.mode, subnet.interface.as_deref()), (AnsweringMode::Server, Some("eth0")));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use ringboot::fleet::{
     ContentMap, FirmwareModel, Fleet, FleetPace, FleetPlan, FleetProgress, FleetReport, ImageSizes,
     MachineRole, PrivateServer, Scenario, limits,
 };
-use ringboot::observe::events::BootStage;
+use ringboot::observe::events::MachineStage;
 
 const IMAGES: ImageSizes = ImageSizes { kernel: 300_000, initrd: 500_000 };
 
@@ -44,14 +44,14 @@ fn every_firmware_model_boots() {
         assert!(report.checked, "{}: every octet", model.name());
         let count = |stage| report.stages.get(&stage).map_or(0, |seen| seen.times.len());
         assert_eq!(
-            (count(BootStage::Kernel), count(BootStage::Initrd)),
+            (count(MachineStage::Kernel), count(MachineStage::Initrd)),
             (2, 2),
             "{}",
             model.name()
         );
         // UEFI HTTP Boot loads an iPXE, which asks for an address once more.
         assert_eq!(
-            count(BootStage::Dhcp),
+            count(MachineStage::Dhcp),
             if model == FirmwareModel::UefiHttp { 4 } else { 2 },
             "{}",
             model.name()
@@ -86,10 +86,10 @@ fn requests_are_repeated_until_the_time_is_over_and_firmware_boots_again() {
     assert!(report.checked && report.wall >= Duration::from_millis(700));
     let count = |stage| report.stages[&stage].times.len();
     // Machines of steps count once; each power-on of the others counts.
-    let (boots, rounds) = (count(BootStage::Kernel), count(BootStage::Loader));
+    let (boots, rounds) = (count(MachineStage::Kernel), count(MachineStage::Loader));
     assert_eq!(u64::from(report.machines), 2 + boots);
     assert!(boots > 2 && rounds > 2, "{boots} boots, {rounds} rounds");
-    assert_eq!(count(BootStage::File), 11 * rounds);
-    assert_eq!(count(BootStage::Dhcp), rounds + boots);
+    assert_eq!(count(MachineStage::File), 11 * rounds);
+    assert_eq!(count(MachineStage::Dhcp), rounds + boots);
     assert_eq!(report.leases.len(), 4);
 }

@@ -11,13 +11,13 @@ use std::path::Path;
 
 use dhcproto::Decodable;
 use ringboot::boot::plan::BootConfig;
-use ringboot::dhcp::decide::{Arrival, Decision, decide};
-use ringboot::dhcp::lease::{Change, Lease, Leases, State};
+use ringboot::dhcp::decide::{Decision, IncomingMessage, decide_answer};
+use ringboot::dhcp::lease::{Lease, LeaseChange, LeaseRowState, LeaseTable};
 use ringboot::dhcp::packet::{Packet, code};
 use ringboot::dhcp::policy::DhcpPolicy;
-use ringboot::dhcp::subnet::{Clients, Mode, Pool, Subnet};
+use ringboot::dhcp::subnet::{AddressPool, AnsweringMode, ClientAdmission, Subnet};
 use ringboot::model::machine::Mac;
-use ringboot::model::network::Network;
+use ringboot::model::network::Ipv4Network;
 
 /// In the captures the server is this; the simulated network is that of the classic set-up.
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
@@ -84,7 +84,7 @@ fn d07_mutated_messages_never_panic() {
     const MUTATIONS: usize = 400_000;
     let seeds = mutation_seeds();
     let policy = configuration();
-    let mut leases = Leases::new(&policy.subnets);
+    let mut leases = LeaseTable::new(&policy.subnets);
     let mut random = Random(0x72_69_6e_67);
     let (mut answered, mut refused) = (0u32, 0u32);
     for n in 0..MUTATIONS {
@@ -92,7 +92,8 @@ fn d07_mutated_messages_never_panic() {
         let bytes = random.mutate(&seeds[seed]);
         let now = START_S + n as u64 / 100;
         leases.advance(now);
-        let decision = decide(&arrival(&bytes, None, SERVER), &leases, &policy, now, n as u64);
+        let decision =
+            decide_answer(&arrival(&bytes, None, SERVER), &leases, &policy, now, n as u64);
         match &decision.answer {
             Some(answer) => {
                 answered += 1;
@@ -111,9 +112,9 @@ fn d07_mutated_messages_never_panic() {
 fn configuration() -> DhcpPolicy {
     let subnet = Subnet {
         interface: Some("eth1".into()),
-        mode: Mode::Server,
-        clients: Clients::Any,
-        pools: vec![Pool {
+        mode: AnsweringMode::Server,
+        clients: ClientAdmission::Any,
+        pools: vec![AddressPool {
             first: Ipv4Addr::new(192, 168, 4, 10),
             last: Ipv4Addr::new(192, 168, 4, 100),
         }],
@@ -123,7 +124,7 @@ fn configuration() -> DhcpPolicy {
         default_lease_time_s: 600,
         firmware_lease_time_s: 600,
         max_lease_time_s: 7200,
-        ..Subnet::new(Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 })
+        ..Subnet::new(Ipv4Network { address: Ipv4Addr::new(192, 168, 4, 0), prefix: 24 })
     };
     let boot = BootConfig {
         bios: Some("pxelinux.0".into()),
@@ -140,8 +141,8 @@ fn arrival<'a>(
     bytes: &'a [u8],
     source: Option<SocketAddrV4>,
     destination: Ipv4Addr,
-) -> Arrival<'a> {
-    Arrival {
+) -> IncomingMessage<'a> {
+    IncomingMessage {
         bytes,
         source: source.unwrap_or(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68)),
         destination: Some(destination),
@@ -158,12 +159,12 @@ fn arrival<'a>(
 /// for us as a strange client's would be.
 struct Replay {
     policy: DhcpPolicy,
-    leases: Leases,
+    leases: LeaseTable,
 }
 
 impl Replay {
     fn new(policy: &DhcpPolicy) -> Self {
-        Self { leases: Leases::new(&policy.subnets), policy: policy.clone() }
+        Self { leases: LeaseTable::new(&policy.subnets), policy: policy.clone() }
     }
 
     fn decide(&mut self, frame: &Frame) -> Decision {
@@ -171,7 +172,7 @@ impl Replay {
         self.leases.advance(now);
         self.remember_reference(frame, now);
         let arrival = arrival(&frame.payload, Some(frame.source), *frame.destination.ip());
-        let decision = decide(&arrival, &self.leases, &self.policy, now, 0);
+        let decision = decide_answer(&arrival, &self.leases, &self.policy, now, 0);
         self.leases.begin_commit(&decision.changes, decision.xid, now);
         self.leases.finish_commit(&decision.changes, decision.xid, true, now);
         decision
@@ -181,8 +182,10 @@ impl Replay {
     /// address before.
     fn remember_reference(&mut self, frame: &Frame, now: u64) {
         let Some((mac, address)) = frame.reference else { return };
-        let knows =
-            self.leases.iter().any(|lease| lease.mac == mac && lease.state != State::Declined);
+        let knows = self
+            .leases
+            .iter()
+            .any(|lease| lease.mac == mac && lease.state != LeaseRowState::Declined);
         if knows || self.leases.get(address).is_some() {
             return;
         }
@@ -193,7 +196,7 @@ impl Replay {
             uuid: None,
             firmware: None,
             host_name: None,
-            state: State::Released,
+            state: LeaseRowState::Released,
             start_s: now - 1,
             end_s: now - 1,
         };
@@ -252,7 +255,7 @@ fn describe(frame: &Frame, decision: &Decision) -> String {
     text
 }
 
-fn describe_answer(text: &mut String, answer: &ringboot::dhcp::decide::Answer) {
+fn describe_answer(text: &mut String, answer: &ringboot::dhcp::decide::AnswerDatagram) {
     let reply = Packet::parse_reply(&answer.bytes).unwrap();
     writeln!(text, "  > {}, {} octets, {}", answer.kind, answer.bytes.len(), answer.route).unwrap();
     let file = String::from_utf8_lossy(reply.file);
@@ -270,10 +273,10 @@ fn message_name(number: u8) -> String {
         .map_or(format!("type {number}"), |&n| n.to_owned())
 }
 
-fn show_change(change: &Change) -> String {
+fn show_change(change: &LeaseChange) -> String {
     match change {
-        Change::Offer { address, .. } => format!("hold {address}"),
-        Change::Bind(lease) => {
+        LeaseChange::Offer { address, .. } => format!("hold {address}"),
+        LeaseChange::Bind(lease) => {
             let firmware = lease.firmware.map(|f| f.to_string()).unwrap_or_default();
             format!(
                 "bind {} to {} ({firmware}) for {} s",
@@ -282,11 +285,11 @@ fn show_change(change: &Change) -> String {
                 lease.end_s - lease.start_s
             )
         }
-        Change::Release { address, .. } => format!("release {address}"),
-        Change::Decline { address, .. } => format!("keep {address} back"),
-        Change::Struck { address, .. } => format!("count the decline of {address}"),
-        Change::Free { address } => format!("free {address}"),
-        Change::Forget { address, .. } => format!("forget the offer of {address}"),
+        LeaseChange::Release { address, .. } => format!("release {address}"),
+        LeaseChange::Decline { address, .. } => format!("keep {address} back"),
+        LeaseChange::Struck { address, .. } => format!("count the decline of {address}"),
+        LeaseChange::Free { address } => format!("free {address}"),
+        LeaseChange::Forget { address, .. } => format!("forget the offer of {address}"),
     }
 }
 

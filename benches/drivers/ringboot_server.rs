@@ -7,9 +7,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, JoinHandle};
 
 use ringboot::engine::datapath::Datapath;
-use ringboot::engine::mailbox::Bell;
+use ringboot::engine::mailbox::MailboxBell;
 use ringboot::engine::net;
-use ringboot::observe::events::{Event, queue};
+use ringboot::observe::events::{MachineEvent, open_event_queue};
 use ringboot::serve::core::{CoreError, CoreParts};
 use ringboot::serve::drain::Drain;
 use ringboot::serve::http::{HttpCore, HttpPlan};
@@ -24,19 +24,19 @@ const CONGESTION: &str = "cubic";
 
 /// A socket for a server of the comparison.
 pub(crate) fn listen() -> io::Result<TcpListener> {
-    let listener = net::tcp_listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false)?;
-    net::congestion(&listener, CONGESTION)?;
+    let listener = net::open_tcp_listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false)?;
+    net::set_congestion_control(&listener, CONGESTION)?;
     Ok(listener)
 }
 
 pub(crate) struct RingbootServer {
     pub(crate) address: SocketAddr,
     drain: Drain,
-    bell: Bell,
+    bell: MailboxBell,
     thread: JoinHandle<Result<(), CoreError>>,
     /// The queue of events has a reader for as long as the core runs; when it is full, the core
     /// drops events and counts them.
-    _events: Receiver<Event>,
+    _events: Receiver<MachineEvent>,
 }
 
 impl RingbootServer {
@@ -47,7 +47,7 @@ impl RingbootServer {
     ) -> io::Result<Self> {
         let listener = listen()?;
         let address = listener.local_addr()?;
-        let (events, received) = queue();
+        let (events, received) = open_event_queue();
         let drain = Drain::default();
         // The client of this bench is one address with many connections.
         let plan = HttpPlan { per_source: None, ..HttpPlan::default() };

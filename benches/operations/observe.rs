@@ -6,7 +6,7 @@ use std::sync::mpsc::Receiver;
 
 use ringboot::model::machine::Mac;
 use ringboot::observe::events::{
-    BootStage, EventKind, EventSender, EventWeight, MachineEvent, open_event_queue,
+    EventKind, EventSender, EventWeight, MachineEvent, MachineStage, open_event_queue,
 };
 
 use super::Operation;
@@ -21,7 +21,7 @@ fn tell(events: &EventSender, log: &Receiver<MachineEvent>) -> MachineEvent {
     events.push(MachineEvent {
         mac: Some(Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10])),
         address: Some(IpAddr::from([192, 168, 4, 26])),
-        stage: BootStage::Loader,
+        stage: MachineStage::Loader,
         weight: EventWeight::Step,
         kind: EventKind::Sent { name: name.to_owned(), bytes },
         text: format!("TFTP sent {name:?}, {bytes} bytes"),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 
 use crate::json::{BootRow, ReportDocument, spell_stage_name};
 
@@ -12,7 +12,7 @@ const US_PER_S: f64 = 1e6;
 /// A row for each machine, in the order of power-on; times are seconds, empty where there was none.
 pub(crate) fn format_csv(report: &ReportDocument) -> String {
     let stages: Vec<String> =
-        BootStage::ALL.map(|stage| format!("{}_s", spell_stage_name(stage))).into();
+        MachineStage::ALL.map(|stage| format!("{}_s", spell_stage_name(stage))).into();
     let mut out =
         format!("machine,model,power_on_s,end_s,booted,stopped_in,boot_s,{}\r\n", stages.join(","));
     for (number, machine) in report.machines.iter().enumerate() {
@@ -56,7 +56,7 @@ mod tests {
         let rows: Vec<Vec<&str>> =
             text.split_terminator("\r\n").map(|row| row.split(',').collect()).collect();
         assert_eq!(rows.len(), 11);
-        assert!(rows.iter().all(|row| row.len() == 7 + BootStage::ALL.len()), "{text}");
+        assert!(rows.iter().all(|row| row.len() == 7 + MachineStage::ALL.len()), "{text}");
         assert_eq!(
             rows[0][..8].join(","),
             "machine,model,power_on_s,end_s,booted,stopped_in,boot_s,dhcp_s"

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ringboot_fleet::PrettyMicroseconds;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 
 use crate::json::verdict::ExpectationVerdict;
 use crate::json::{ReportDocument, TimeDistribution, spell_stage_name};
@@ -139,7 +139,7 @@ impl FromStr for ExpectedFigure {
             "max" => QuantileKind::Max,
             _ => return Err(format!("`{quantile}` is none of p50, p90, p99, p99.9 and max")),
         };
-        let stages = || BootStage::ALL.into_iter().map(spell_stage_name);
+        let stages = || MachineStage::ALL.into_iter().map(spell_stage_name);
         if SPANS.contains(&of.as_str()) || stages().any(|stage| stage == of) {
             return Ok(Self::Quantile(quantile, of));
         }

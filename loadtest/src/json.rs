@@ -18,7 +18,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, ensure};
 use ringboot_fleet::{BootRecord, ClientOddity, FleetReport, SeriesBucket};
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 use serde::{Deserialize, Serialize};
 
 use crate::drops::KernelDrops;
@@ -133,7 +133,7 @@ pub(crate) struct BootRow(
     pub(crate) u64,
     pub(crate) bool,
     pub(crate) String,
-    pub(crate) [u32; BootStage::ALL.len()],
+    pub(crate) [u32; MachineStage::ALL.len()],
     pub(crate) Option<String>,
 );
 
@@ -144,7 +144,7 @@ impl ReportDocument {
             limits.push("the server's process ended before the run did".to_owned());
         }
         limits.extend(around.drops.iter().flat_map(KernelDrops::sentences));
-        let stage = |(stage, seen): (&BootStage, &ringboot_fleet::StageTimes)| {
+        let stage = |(stage, seen): (&MachineStage, &ringboot_fleet::StageTimes)| {
             (
                 spell_stage_name(*stage),
                 TimeDistribution {
@@ -154,7 +154,7 @@ impl ReportDocument {
             )
         };
         let failed =
-            |((cause, stage), seen): (&(String, BootStage), &ringboot_fleet::CauseTally)| {
+            |((cause, stage), seen): (&(String, MachineStage), &ringboot_fleet::CauseTally)| {
                 CauseEntry {
                     cause: cause.clone(),
                     stage: spell_stage_name(*stage),
@@ -193,8 +193,10 @@ impl ReportDocument {
     }
 
     /// Stages that machines met, in the order in which machines meet them.
-    pub(crate) fn stages_in_order(&self) -> impl Iterator<Item = (BootStage, &TimeDistribution)> {
-        BootStage::ALL
+    pub(crate) fn stages_in_order(
+        &self,
+    ) -> impl Iterator<Item = (MachineStage, &TimeDistribution)> {
+        MachineStage::ALL
             .into_iter()
             .filter_map(|stage| Some((stage, self.stages.get(&spell_stage_name(stage))?)))
     }

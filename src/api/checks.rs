@@ -14,11 +14,13 @@ use super::status::{dhcp_sockets, subnet_status};
 use super::types::{CheckReport, ServerStatus, SubnetStatus};
 use super::words::finding_entries;
 use crate::config::Config;
-use crate::control::check::{self, HeardSubnet, HeardPool, FileReader, RunningServer, CheckSubject};
+use crate::control::check::{
+    self, CheckSubject, FileReader, HeardPool, HeardSubnet, RunningServer,
+};
 use crate::control::examine::{choose_file_reader, explain_unread_config};
 use crate::control::load::{self, ConfigOverrides};
 use crate::control::loaders;
-use crate::observe::finding::{CheckFinding, FindingSeverity};
+use crate::observe::finding::{CheckFinding, CheckSeverity};
 use crate::observe::port_holder::SocketProtocol;
 use crate::serve::overview::Overview;
 
@@ -141,8 +143,8 @@ pub fn check_report(mut findings: Vec<CheckFinding>) -> CheckReport {
     findings.sort_by_key(|finding| finding.severity);
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     CheckReport {
-        errors: count(FindingSeverity::Fatal) + count(FindingSeverity::Error),
-        warnings: count(FindingSeverity::Warning),
+        errors: count(CheckSeverity::Fatal) + count(CheckSeverity::Error),
+        warnings: count(CheckSeverity::Warning),
         findings: finding_entries(&findings),
     }
 }

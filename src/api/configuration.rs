@@ -65,8 +65,10 @@ pub fn configuration(overview: &Overview) -> ConfigurationView {
     let snapshot = &generation.snapshot;
     let loaders = loaders::list_boot_keys(&snapshot.dhcp.boot).into_iter();
     let entries = snapshot.menu.iter().flat_map(|menu| &menu.entries);
-    let menu_line =
-        |entry: &menu::MenuEntry| MenuLine { label: entry.label.clone(), kernel: entry.kernel.clone() };
+    let menu_line = |entry: &menu::MenuEntry| MenuLine {
+        label: entry.label.clone(),
+        kernel: entry.kernel.clone(),
+    };
     ConfigurationView {
         generation: generation.number,
         root: overview.images.root().to_string_lossy().into_owned(),

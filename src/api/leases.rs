@@ -18,8 +18,8 @@ use super::types::{
     ReleaseQuery,
 };
 use super::values::{parse_mac, span};
-use crate::dhcp::lease::{LeaseTable, LeaseState, ClockSeconds};
-use crate::dhcp::listing::{LeaseFilter, DeclineScope, DeclineLimit, ListedAddress, AddressStatus};
+use crate::dhcp::lease::{ClockSeconds, LeaseRowState, LeaseTable};
+use crate::dhcp::listing::{AddressStatus, DeclineLimit, DeclineScope, LeaseFilter, ListedAddress};
 use crate::model::machine::Mac;
 use crate::model::who::MachineSelector;
 use crate::serve::dhcp::{DhcpControl, Listing};
@@ -107,8 +107,12 @@ pub enum FreedSubject {
 pub fn parse_subject(text: &str) -> Result<FreedSubject, String> {
     match text.parse()? {
         MachineSelector::Mac(mac) => Ok(FreedSubject::Machine(mac)),
-        MachineSelector::Address(std::net::IpAddr::V4(address)) => Ok(FreedSubject::Address(address)),
-        MachineSelector::Address(std::net::IpAddr::V6(_)) => Err("leases are of IPv4 addresses".to_owned()),
+        MachineSelector::Address(std::net::IpAddr::V4(address)) => {
+            Ok(FreedSubject::Address(address))
+        }
+        MachineSelector::Address(std::net::IpAddr::V6(_)) => {
+            Err("leases are of IPv4 addresses".to_owned())
+        }
     }
 }
 
@@ -142,7 +146,7 @@ pub fn stored_leases(state: &Path, filter: LeaseFilter) -> anyhow::Result<Listin
     }
     let (mut rows, mut declined) = (Vec::new(), Vec::new());
     let (odd, now) = SqliteStore::each_lease_in(&database, |lease| match lease.state {
-        LeaseState::Declined => declined.push(lease),
+        LeaseRowState::Declined => declined.push(lease),
         _ if filter.network.is_none_or(|network| network.contains(lease.address)) => {
             rows.push(lease)
         }
@@ -151,7 +155,8 @@ pub fn stored_leases(state: &Path, filter: LeaseFilter) -> anyhow::Result<Listin
     declined.extend(recover_odd_leases(&odd, now));
     let listed = rows.iter().chain(&declined).map(|lease| ListedAddress::of(lease, now));
     // A start forgets what is kept back no longer.
-    let counts = |listed: &ListedAddress| !listed.standing.is_kept_back() || listed.until_s > Some(now);
+    let counts =
+        |listed: &ListedAddress| !listed.standing.is_kept_back() || listed.until_s > Some(now);
     let listed = listed.filter(|listed| filter.takes(listed) && counts(listed)).collect();
     // What was declined before the stop counts after the start.
     let mut leases = LeaseTable::new(&[]);
@@ -207,7 +212,9 @@ impl TryFrom<&LeaseQuery> for LeaseFilter {
 /// What has to be looked at first.
 pub fn needed(what: FreedSubject) -> LeaseFilter {
     match what {
-        FreedSubject::Address(address) => LeaseFilter { address: Some(address), ..LeaseFilter::default() },
+        FreedSubject::Address(address) => {
+            LeaseFilter { address: Some(address), ..LeaseFilter::default() }
+        }
         FreedSubject::Machine(mac) => LeaseFilter { mac: Some(mac), ..LeaseFilter::default() },
         FreedSubject::Declined => LeaseFilter::default(),
     }
@@ -319,7 +326,8 @@ fn lease_entry(one: ListedAddress, now: ClockSeconds) -> LeaseEntry {
 }
 
 fn limited_client(one: &DeclineLimit, now: ClockSeconds) -> LimitedClient {
-    let machine = if let DeclineScope::Machine(mac) = one.whom { Some(mac.to_string()) } else { None };
+    let machine =
+        if let DeclineScope::Machine(mac) = one.whom { Some(mac.to_string()) } else { None };
     let who = match one.whom {
         DeclineScope::Machine(mac) => mac.to_string(),
         DeclineScope::Segment => "a segment of ours".to_owned(),

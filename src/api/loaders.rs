@@ -9,9 +9,11 @@ use super::error::{ApiError, ServerFault};
 use super::extract::Json;
 use super::state::{ApiState, in_background};
 use super::types::{LoaderEntry, LoaderList, MissingLoader};
-use crate::boot::loaders::{ARCHITECTURES, name_loader_packages, find_loader_version};
+use crate::boot::loaders::{ARCHITECTURES, find_loader_version, name_loader_packages};
 use crate::boot::pe::BootProgram;
-use crate::control::loaders::{FoundLoader, find_packaged_loaders, find_root_loaders, read_program_kind};
+use crate::control::loaders::{
+    FoundLoader, find_packaged_loaders, find_root_loaders, read_program_kind,
+};
 
 /// A loader larger than this (bytes) is not searched for its version.
 const SEARCHED_MAX: u64 = 16 * 1024 * 1024;
@@ -30,7 +32,10 @@ pub async fn list_loaders(State(api): State<Arc<ApiState>>) -> Result<Json<Loade
 
 /// The loaders of a root and of this machine's packages.
 pub fn loader_list(root: Option<&Path>) -> LoaderList {
-    let found = root.iter().flat_map(|root| find_root_loaders(root)).chain(find_packaged_loaders(Path::new("/")));
+    let found = root
+        .iter()
+        .flat_map(|root| find_root_loaders(root))
+        .chain(find_packaged_loaders(Path::new("/")));
     let loaders: Vec<LoaderEntry> = found.filter_map(|found| loader_entry(&found)).collect();
     let missing = ARCHITECTURES
         .into_iter()

@@ -95,7 +95,8 @@ pub fn of_history(state: &Path) -> anyhow::Result<MachineList> {
         .filter_map(|lease| Some((lease.mac, lease.host_name?)))
         .collect();
     let now = Now::of_history();
-    let entry = |(mac, entries): (&Mac, &Vec<JournalEntry>)| machine_entry(*mac, entries, &names, &now);
+    let entry =
+        |(mac, entries): (&Mac, &Vec<JournalEntry>)| machine_entry(*mac, entries, &names, &now);
     Ok(machine_list(machines.iter().filter_map(entry).collect(), true))
 }
 

@@ -17,7 +17,7 @@ use super::types::{ApiProblem, BootStory, StoryLine, UnknownMachine};
 use crate::model::machine::Mac;
 use crate::model::who::MachineSelector;
 use crate::observe::journal::MachineJournal;
-use crate::observe::timeline::{JournalEntry, StoryLine, BootStory, build_boot_story};
+use crate::observe::timeline::{JournalEntry, MachineStory, TimelineLine, build_boot_story};
 use crate::store::{HISTORY, HistoryDatabase};
 
 /// Tells the last boot of one machine, and where it stopped.
@@ -105,7 +105,8 @@ fn told(
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let who = mac.map_or(who, MachineSelector::Mac);
     let known = now.known(who, entries);
-    let story = build_boot_story(entries, &known, u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+    let story =
+        build_boot_story(entries, &known, u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
     let limits = mac.map(|mac| quirks::sentences(limits, mac, story.firmware)).unwrap_or_default();
     let told = boot_story(who, story, limits);
     if !entries.is_empty() || known.flights.is_some_and(|flights| !flights.is_empty()) {
@@ -116,8 +117,8 @@ fn told(
     Err(Box::new(UnknownMachine { problem: error.problem(), story: told }))
 }
 
-fn boot_story(who: MachineSelector, story: BootStory, limits: Vec<String>) -> BootStory {
-    let line = |line: StoryLine| StoryLine {
+fn boot_story(who: MachineSelector, story: MachineStory, limits: Vec<String>) -> BootStory {
+    let line = |line: TimelineLine| StoryLine {
         after_ms: line.after_ms,
         stage: line.stage.into(),
         text: line.text,

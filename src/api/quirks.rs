@@ -14,7 +14,7 @@ use super::types::{
     ApiProblem, ForgottenQuirk, PinnedQuirk, QuirkCounts, QuirkEntry, QuirkKind, QuirkLimits,
     QuirkList, QuirkOrigin,
 };
-use crate::boot::quirks::{QuirkAllowance, FixedQuirk, FirmwareQuirk, SHIPPED, QuirkSubject};
+use crate::boot::quirks::{FirmwareQuirk, FixedQuirk, QuirkAllowance, QuirkSubject, SHIPPED};
 use crate::control::quirks::QuirkKeeper;
 use crate::model::machine::{Firmware, Mac};
 use crate::store::{DATABASE, SqliteStore, StoreError};
@@ -239,7 +239,9 @@ pub fn sentences(mut all: Vec<MachineLimit>, mac: Mac, firmware: Option<Firmware
     let mut said = Vec::new();
     // What is shipped counts after everything else, whatever it is for.
     let passes = [false, true].into_iter().flat_map(|shipped| {
-        QuirkSubject::all_of(mac, firmware).map(move |subject| (subject, shipped)).collect::<Vec<_>>()
+        QuirkSubject::all_of(mac, firmware)
+            .map(move |subject| (subject, shipped))
+            .collect::<Vec<_>>()
     });
     for (subject, shipped) in passes {
         let of_subject = |listed: &&MachineLimit| {
@@ -276,7 +278,8 @@ pub fn sentences(mut all: Vec<MachineLimit>, mac: Mac, firmware: Option<Firmware
 /// for `status`.
 pub fn quirk_counts(quirks: &[FirmwareQuirk]) -> QuirkCounts {
     let in_force = || quirks.iter().filter(|quirk| !quirk.on_trial);
-    let machines = in_force().filter(|quirk| matches!(quirk.subject, QuirkSubject::Machine(_))).count();
+    let machines =
+        in_force().filter(|quirk| matches!(quirk.subject, QuirkSubject::Machine(_))).count();
     QuirkCounts {
         machines,
         groups: in_force().count() - machines,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::error::ApiError;
 use super::extract::Json;
-use crate::boot::quirks::{FixedQuirk, FirmwareQuirk};
+use crate::boot::quirks::{FirmwareQuirk, FixedQuirk};
 use crate::control::load::ConfigOverrides;
 use crate::control::quirks::QuirkKeeper;
 use crate::observe::journal::MachineJournal;

@@ -18,7 +18,7 @@ use super::types::{
 use super::words::finding_entries;
 use super::{health, looks};
 use crate::dhcp::pool_use::PoolReport;
-use crate::dhcp::subnet::{HoldReason, SubnetMode, Subnet};
+use crate::dhcp::subnet::{AnsweringMode, HoldReason, Subnet};
 use crate::engine::{clock, datapath, net, netlink, privileges, ring};
 use crate::observe::{sink, threads};
 use crate::serve::dhcp::DhcpCounters;
@@ -67,7 +67,11 @@ pub fn server_status(overview: &Overview, quirks: QuirkCounts) -> ServerStatus {
             dhcp: dhcp_sockets(overview, &known),
         },
         findings: finding_entries(&overview.remarks.load()),
-        interfaces: net::list_interfaces().unwrap_or_default().iter().map(interface_status).collect(),
+        interfaces: net::list_interfaces()
+            .unwrap_or_default()
+            .iter()
+            .map(interface_status)
+            .collect(),
         subnets: subnets.map(|subnet| subnet_status(overview, &known, subnet)).collect(),
         datapath: overview.datapath.to_string(),
         no_ring_because: overview.no_ring.clone(),
@@ -146,7 +150,7 @@ fn silence(overview: &Overview, subnet: &Subnet, finding: Option<&Finding>) -> O
         } else {
             "this server was started to answer no DHCP"
         };
-        return (subnet.mode == SubnetMode::Server).then(|| why.to_owned());
+        return (subnet.mode == AnsweringMode::Server).then(|| why.to_owned());
     }
     let finding = finding?;
     let since = match finding.held {

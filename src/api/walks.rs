@@ -14,7 +14,7 @@ use super::state::{ApiState, in_background};
 use super::types::{ApiProblem, EndedWalk, SilenceReason, WalkFirmware, WalkOffer, WalkRequest};
 use super::values::parse_mac;
 use crate::boot::plan::{self, UrlOrigin};
-use crate::dhcp::decide::{SilenceReason, DhcpEventKind};
+use crate::dhcp::decide::{DhcpEventKind, DhcpSilence};
 use crate::dhcp::subnet::{HoldReason, Subnet};
 use crate::fleet::walk;
 use crate::model::machine::{Firmware, Mac, Machine};
@@ -123,7 +123,8 @@ impl WantedWalk {
         let offer = match (&overview.dhcp_control, subnet) {
             (Some(dhcp), Some(subnet)) => {
                 let relay = subnet.interface.is_none().then(|| inside(subnet));
-                let packet = walk::build_discover(self.firmware, self.mac, relay).unwrap_or_default();
+                let packet =
+                    walk::build_discover(self.firmware, self.mac, relay).unwrap_or_default();
                 let tried = dhcp.try_out(packet, subnet.network);
                 offered(&tried.ok_or_else(ApiError::no_answer_from_core)?)
             }
@@ -160,7 +161,8 @@ impl WantedWalk {
         });
         let server = snapshot.dhcp.advertise.or(listens).unwrap_or(Ipv4Addr::LOCALHOST);
         let origin = UrlOrigin { server, http_port: snapshot.dhcp.http_port };
-        let choice = plan::choose_loader(self.firmware, "no DHCP here", true, &snapshot.dhcp.boot, origin);
+        let choice =
+            plan::choose_loader(self.firmware, "no DHCP here", true, &snapshot.dhcp.boot, origin);
         let no_loader = choice.file.is_none().then(|| choice.reason.clone());
         FoundOffer {
             address: subnet.map(inside),
@@ -206,13 +208,13 @@ fn offered(tried: &Tried) -> FoundOffer {
 }
 
 /// The key of a subnet that decides on this.
-fn key_behind(silence: &SilenceReason) -> &'static str {
+fn key_behind(silence: &DhcpSilence) -> &'static str {
     match silence {
-        SilenceReason::NoAddressFree(_) => "pools",
-        SilenceReason::Held(_, HoldReason::OtherServer(_)) => "allow-other-servers",
-        SilenceReason::Held(..) => "interface",
-        SilenceReason::NotPxe(_) | SilenceReason::NotReserved(_) => "clients",
-        SilenceReason::SubnetOff(_) => "mode",
+        DhcpSilence::NoAddressFree(_) => "pools",
+        DhcpSilence::Held(_, HoldReason::OtherServer(_)) => "allow-other-servers",
+        DhcpSilence::Held(..) => "interface",
+        DhcpSilence::NotPxe(_) | DhcpSilence::NotReserved(_) => "clients",
+        DhcpSilence::SubnetOff(_) => "mode",
         _ => "subnet",
     }
 }

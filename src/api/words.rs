@@ -5,22 +5,22 @@ use super::types::{
     ServedClients, StoreTrust, SubnetMode, WalkFirmware,
 };
 use crate::dhcp::listing;
-use crate::dhcp::subnet::{ServedClients, SubnetMode};
-use crate::engine::netlink::LinkState;
+use crate::dhcp::subnet::{AnsweringMode, ClientAdmission};
+use crate::engine::netlink::CarrierState;
 use crate::fleet::walk;
 use crate::model::machine::Firmware;
-use crate::observe::events::BootStage;
-use crate::observe::finding::{CheckFinding, FindingSeverity};
+use crate::observe::events::MachineStage;
+use crate::observe::finding::{CheckFinding, CheckSeverity};
 use crate::observe::standing;
 use crate::serve::health::Trust;
 
-impl From<FindingSeverity> for FindingSeverity {
-    fn from(severity: FindingSeverity) -> Self {
+impl From<CheckSeverity> for FindingSeverity {
+    fn from(severity: CheckSeverity) -> Self {
         match severity {
-            FindingSeverity::Fatal => Self::Fatal,
-            FindingSeverity::Error => Self::Error,
-            FindingSeverity::Warning => Self::Warning,
-            FindingSeverity::Note => Self::Note,
+            CheckSeverity::Fatal => Self::Fatal,
+            CheckSeverity::Error => Self::Error,
+            CheckSeverity::Warning => Self::Warning,
+            CheckSeverity::Note => Self::Note,
         }
     }
 }
@@ -44,31 +44,31 @@ pub fn finding_entries(findings: &[CheckFinding]) -> Vec<FindingEntry> {
     findings.iter().map(FindingEntry::from).collect()
 }
 
-impl From<SubnetMode> for SubnetMode {
-    fn from(mode: SubnetMode) -> Self {
+impl From<AnsweringMode> for SubnetMode {
+    fn from(mode: AnsweringMode) -> Self {
         match mode {
-            SubnetMode::Server => Self::Server,
-            SubnetMode::Off => Self::Off,
+            AnsweringMode::Server => Self::Server,
+            AnsweringMode::Off => Self::Off,
         }
     }
 }
 
-impl From<ServedClients> for ServedClients {
-    fn from(clients: ServedClients) -> Self {
+impl From<ClientAdmission> for ServedClients {
+    fn from(clients: ClientAdmission) -> Self {
         match clients {
-            ServedClients::Pxe => Self::Pxe,
-            ServedClients::Known => Self::Known,
-            ServedClients::Any => Self::Any,
+            ClientAdmission::Pxe => Self::Pxe,
+            ClientAdmission::Known => Self::Known,
+            ClientAdmission::Any => Self::Any,
         }
     }
 }
 
-impl From<LinkState> for LinkState {
-    fn from(link: LinkState) -> Self {
+impl From<CarrierState> for LinkState {
+    fn from(link: CarrierState) -> Self {
         match link {
-            LinkState::Up => Self::Up,
-            LinkState::Down => Self::Down,
-            LinkState::NoCarrier => Self::NoCarrier,
+            CarrierState::Up => Self::Up,
+            CarrierState::Down => Self::Down,
+            CarrierState::NoCarrier => Self::NoCarrier,
         }
     }
 }
@@ -83,28 +83,28 @@ impl From<Trust> for StoreTrust {
     }
 }
 
-impl From<standing::MachineStanding> for MachineStanding {
-    fn from(standing: standing::MachineStanding) -> Self {
+impl From<standing::BootStanding> for MachineStanding {
+    fn from(standing: standing::BootStanding) -> Self {
         match standing {
-            standing::MachineStanding::Failed => Self::Failed,
-            standing::MachineStanding::Booting => Self::Booting,
-            standing::MachineStanding::Menu => Self::Menu,
-            standing::MachineStanding::Booted => Self::Booted,
-            standing::MachineStanding::Unseen => Self::Unseen,
+            standing::BootStanding::Failed => Self::Failed,
+            standing::BootStanding::Booting => Self::Booting,
+            standing::BootStanding::Menu => Self::Menu,
+            standing::BootStanding::Booted => Self::Booted,
+            standing::BootStanding::Unseen => Self::Unseen,
         }
     }
 }
 
-impl From<BootStage> for BootStage {
-    fn from(stage: BootStage) -> Self {
+impl From<MachineStage> for BootStage {
+    fn from(stage: MachineStage) -> Self {
         match stage {
-            BootStage::Dhcp => Self::Dhcp,
-            BootStage::Loader => Self::Loader,
-            BootStage::Menu => Self::Menu,
-            BootStage::Kernel => Self::Kernel,
-            BootStage::Initrd => Self::Initrd,
-            BootStage::AnswerFile => Self::AnswerFile,
-            BootStage::File => Self::File,
+            MachineStage::Dhcp => Self::Dhcp,
+            MachineStage::Loader => Self::Loader,
+            MachineStage::Menu => Self::Menu,
+            MachineStage::Kernel => Self::Kernel,
+            MachineStage::Initrd => Self::Initrd,
+            MachineStage::AnswerFile => Self::AnswerFile,
+            MachineStage::File => Self::File,
         }
     }
 }
@@ -158,17 +158,22 @@ mod tests {
 
     #[test]
     fn words_are_those_of_the_rooms_that_they_come_from() {
-        let severities = [FindingSeverity::Fatal, FindingSeverity::Error, FindingSeverity::Warning, FindingSeverity::Note];
+        let severities = [
+            CheckSeverity::Fatal,
+            CheckSeverity::Error,
+            CheckSeverity::Warning,
+            CheckSeverity::Note,
+        ];
         for severity in severities {
             assert_eq!(FindingSeverity::from(severity).word(), severity.word());
         }
-        for standing in standing::MachineStanding::ALL {
+        for standing in standing::BootStanding::ALL {
             assert_eq!(MachineStanding::from(standing).word(), standing.word());
         }
-        for stage in BootStage::ALL {
+        for stage in MachineStage::ALL {
             assert_eq!(BootStage::from(stage).word(), stage.word());
         }
-        for link in [LinkState::Up, LinkState::Down, LinkState::NoCarrier] {
+        for link in [CarrierState::Up, CarrierState::Down, CarrierState::NoCarrier] {
             assert_eq!(LinkState::from(link).word(), link.word());
         }
         for standing in listing::AddressStatus::ALL {

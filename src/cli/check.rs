@@ -14,7 +14,7 @@ use crate::control::check::FileReader;
 use crate::control::examine::{choose_file_reader, explain_unread_config};
 use crate::control::load;
 use crate::control::loaders;
-use crate::engine::privileges::{self, UserIds};
+use crate::engine::privileges::{self, ProcessIds};
 use crate::fleet::walk;
 use crate::guard;
 use crate::observe::finding::CheckFinding;
@@ -76,7 +76,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             );
             return ExitCode::from(2);
         };
-        loaders::settle_loaders(&mut config.snapshot.dhcp.boot, &config.root, wants_dhcp, Path::new("/"));
+        loaders::settle_loaders(
+            &mut config.snapshot.dhcp.boot,
+            &config.root,
+            wants_dhcp,
+            Path::new("/"),
+        );
         let (json, firmware, socket) =
             (arguments.json, arguments.firmware.as_deref(), arguments.socket.as_deref());
         return live::run(&live::Wanted { config: &config, file, socket, host, firmware, json });
@@ -110,7 +115,9 @@ fn found_here(
     let socket = socket.or(config.server.admin_socket.as_deref());
     let told = client::told::<ServerStatus>(socket, "/v1/status").transpose();
     let unheard = told.as_ref().err().map(|error| {
-        CheckFinding::note(format!("the server that runs here was not asked what it knows: {error:#}"))
+        CheckFinding::note(format!(
+            "the server that runs here was not asked what it knows: {error:#}"
+        ))
     });
     let status = told.ok().flatten();
     let is_service = file.is_some_and(|file| file == Path::new(load::DEFAULT_CONFIG));
@@ -130,13 +137,13 @@ fn who_serves(
     is_service: bool,
 ) -> (FileReader, Option<CheckFinding>) {
     let own = privileges::read_own_ids();
-    let user = |ids: UserIds| match ids {
-        UserIds { uid: 0, .. } => FileReader::Root,
+    let user = |ids: ProcessIds| match ids {
+        ProcessIds { uid: 0, .. } => FileReader::Root,
         ids if ids.uid == own.uid => FileReader::Caller,
-        UserIds { uid, gid } => FileReader::User { uid, gid },
+        ProcessIds { uid, gid } => FileReader::User { uid, gid },
     };
     if let Some(status) = status {
-        return (user(UserIds { uid: status.user.uid, gid: status.user.gid }), None);
+        return (user(ProcessIds { uid: status.user.uid, gid: status.user.gid }), None);
     }
     if own.uid != 0 {
         // Somebody's own file is served by himself.
@@ -146,7 +153,9 @@ fn who_serves(
     }
     match guard::choose_account(config.server.user.as_deref()) {
         Ok(Some(account)) => (choose_file_reader(Some(&account)), None),
-        Ok(None) => (FileReader::Root, Some(guard::report_kept_root(config.server.user.as_deref()))),
+        Ok(None) => {
+            (FileReader::Root, Some(guard::report_kept_root(config.server.user.as_deref())))
+        }
         Err(error) => (FileReader::Root, Some(CheckFinding::fatal(error.to_string(), ""))),
     }
 }

@@ -12,10 +12,10 @@ use crate::api::leases::{
 use crate::api::types::{FreedLeases, LeaseEntry, LeaseList, LeaseState};
 use crate::api::values::parse_mac;
 use crate::dhcp::lease::LeaseChange;
-use crate::dhcp::listing::{LeaseFilter, AddressStatus};
+use crate::dhcp::listing::{AddressStatus, LeaseFilter};
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
-use crate::store::{SqliteStore, LeaseStore};
+use crate::store::{LeaseStore, SqliteStore};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -143,8 +143,10 @@ fn freed(source: Source, free: &Free) -> anyhow::Result<String> {
             let mut store = SqliteStore::open(&state.database())?;
             let found = stored_leases(state.path(), needed(what))?;
             Ok(let_go(what, free.force, &found, |addresses| {
-                let changes: Vec<LeaseChange> =
-                    addresses.iter().map(|address| LeaseChange::Free { address: *address }).collect();
+                let changes: Vec<LeaseChange> = addresses
+                    .iter()
+                    .map(|address| LeaseChange::Free { address: *address })
+                    .collect();
                 store.commit(&changes).map(|()| changes.len()).map_err(|error| error.to_string())
             })?)
         })?,

@@ -16,11 +16,11 @@ use crate::api::types::{EndedWalk, WalkFirmware, WalkOffer, WalkRequest};
 use crate::boot::names::parse_menu_name;
 use crate::config::{Config, ConfigPlaces};
 use crate::control::loaders;
-use crate::dhcp::subnet::{ServedClients, SubnetMode, Subnet};
-use crate::fleet::walk::{self, BrokenChain, WalkStart, WalkReport};
+use crate::dhcp::subnet::{AnsweringMode, ClientAdmission, Subnet};
+use crate::fleet::walk::{self, BrokenChain, ChainReport, WalkStart};
 use crate::model::machine::{Firmware, Mac};
 use crate::model::network::Ipv4Network;
-use crate::observe::events::BootStage;
+use crate::observe::events::MachineStage;
 use crate::template;
 
 const PATH: &str = "/v1/walks";
@@ -119,8 +119,15 @@ struct Fault {
 }
 
 fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
-    let served =
-        || wanted.config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server);
+    let served = || {
+        wanted
+            .config
+            .snapshot
+            .dhcp
+            .subnets
+            .iter()
+            .filter(|subnet| subnet.mode == AnsweringMode::Server)
+    };
     let mut reserved: Vec<(Machine, Ipv4Addr, Option<String>)> = Vec::new();
     for subnet in &wanted.config.snapshot.dhcp.subnets {
         for host in &subnet.reservations {
@@ -145,7 +152,8 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
         if found.is_empty() { vec![unknown(mac, name, None)] } else { found }
     };
     if wanted.host.is_empty() {
-        let open = served().filter(|subnet| subnet.clients != ServedClients::Known).collect::<Vec<_>>();
+        let open =
+            served().filter(|subnet| subnet.clients != ClientAdmission::Known).collect::<Vec<_>>();
         let mut all = if open.is_empty() && served().next().is_some() {
             Vec::new()
         } else {
@@ -280,7 +288,9 @@ impl Walker<'_> {
                 chain.fault = Some(self.fault(broken, key, &said));
                 return Ok(chain);
             }
-            let Some(next) = walked.goes_on_as.and_then(walk::spell_firmware_kind) else { return Ok(chain) };
+            let Some(next) = walked.goes_on_as.and_then(walk::spell_firmware_kind) else {
+                return Ok(chain);
+            };
             let Some((name, next, next_key)) = walk::KINDS.iter().find(|(name, ..)| *name == next)
             else {
                 break;
@@ -303,7 +313,8 @@ impl Walker<'_> {
         chain: &mut Chain,
     ) -> Option<WalkStart> {
         let subnet = |key: &str| {
-            let network = offer.subnet.as_ref().and_then(|network| network.parse::<Ipv4Network>().ok());
+            let network =
+                offer.subnet.as_ref().and_then(|network| network.parse::<Ipv4Network>().ok());
             let place = network.and_then(|network| self.places.subnet(network, key));
             place.map_or_else(
                 || "no [[dhcp.subnet]] is for it".to_owned(),
@@ -353,9 +364,9 @@ impl Walker<'_> {
         });
         let entry = || {
             let key = match broken.stage {
-                BootStage::Kernel => "kernel",
-                BootStage::Initrd => "initrd",
-                BootStage::AnswerFile => "arguments",
+                MachineStage::Kernel => "kernel",
+                MachineStage::Initrd => "initrd",
+                MachineStage::AnswerFile => "arguments",
                 _ => return None,
             };
             self.places
@@ -402,12 +413,12 @@ impl Fault {
 }
 
 impl Chain {
-    fn add(&mut self, walked: &WalkReport) {
+    fn add(&mut self, walked: &ChainReport) {
         for link in &walked.links {
             let entry = link
                 .entry
                 .as_ref()
-                .filter(|_| link.stage > BootStage::Menu)
+                .filter(|_| link.stage > MachineStage::Menu)
                 .map(|entry| format!("{entry}: "));
             for file in &link.files {
                 let part = if file.received < file.octets {

@@ -134,8 +134,8 @@ mod tests {
 
     use crate::api::machine_list::{machine_list, of_server};
     use crate::api::types::sample::{assert_shown, sample};
-    use crate::model::machine::{Arch, Firmware, Mac, FirmwareRole};
-    use crate::observe::events::{MachineEvent, EventKind, BootStage, EventWeight};
+    use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac};
+    use crate::observe::events::{EventKind, EventWeight, MachineEvent, MachineStage};
     use crate::observe::journal::MachineJournal;
 
     const PXE: Firmware = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiX64) };
@@ -151,10 +151,17 @@ mod tests {
     }
 
     /// The machine `n` has an address in 10.0.0.0/16, and this happened to it so long ago.
-    fn happened(journal: &MachineJournal, n: u32, stage: BootStage, kind: EventKind, ago_ms: u64) {
+    fn happened(
+        journal: &MachineJournal,
+        n: u32,
+        stage: MachineStage,
+        kind: EventKind,
+        ago_ms: u64,
+    ) {
         let address = Some(std::net::IpAddr::V4((0x0a00_0000 + n).into()));
         let (weight, text) = (EventWeight::Step, format!("step of {n}"));
-        let event = MachineEvent { mac: Some(mac(n)), address, stage, weight, kind, text, attempt: None };
+        let event =
+            MachineEvent { mac: Some(mac(n)), address, stage, weight, kind, text, attempt: None };
         journal.add(&event, now_ms() - ago_ms, &mut Vec::new());
     }
 
@@ -182,12 +189,18 @@ mod tests {
     fn rack() -> MachineJournal {
         let journal = MachineJournal::default();
         for n in 0..2000 {
-            happened(&journal, n, BootStage::Dhcp, EventKind::Leased { to: PXE, twin: false }, 900_000);
+            happened(
+                &journal,
+                n,
+                MachineStage::Dhcp,
+                EventKind::Leased { to: PXE, twin: false },
+                900_000,
+            );
             if n % 700 != 5 {
                 happened(
                     &journal,
                     n,
-                    BootStage::Kernel,
+                    MachineStage::Kernel,
                     EventKind::Sent { name: "linux".into(), bytes: 1 },
                     800_000,
                 );
@@ -197,7 +210,7 @@ mod tests {
             happened(
                 &journal,
                 n,
-                BootStage::Dhcp,
+                MachineStage::Dhcp,
                 EventKind::Offered { to: PXE },
                 1000 - 100 * u64::from(n),
             );

@@ -115,8 +115,11 @@ fn listed(source: Source, json: bool) -> anyhow::Result<String> {
 
 fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {
     let Pin { subject, limits, .. } = pin;
-    let allowance =
-        QuirkAllowance { window: limits.window, blksize: limits.blksize, http_rate: limits.http_rate };
+    let allowance = QuirkAllowance {
+        window: limits.window,
+        blksize: limits.blksize,
+        http_rate: limits.http_rate,
+    };
     match source {
         Source::Server(socket) => {
             let limits = QuirkLimits::from(allowance);
@@ -124,8 +127,10 @@ fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {
         }
         Source::Store(state) => state.change(|state| {
             let store = SqliteStore::open(&state.database())?;
-            Ok(change_stored_quirks(store, |learner, now_s| learner.pin(*subject, allowance, now_s))
-                .map(drop)?)
+            Ok(change_stored_quirks(store, |learner, now_s| {
+                learner.pin(*subject, allowance, now_s)
+            })
+            .map(drop)?)
         })?,
     }
     Ok(format!("{subject}: {allowance}\n"))

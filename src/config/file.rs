@@ -13,11 +13,14 @@ pub(super) type PlacedValue<T> = toml::Spanned<T>;
 
 /// Reads the whole file; None after an error of syntax. A value that could not be read is absent,
 /// and among the complaints.
-pub(super) fn read_config_text(text: &str, complaints: &mut ConfigComplaints<'_>) -> Option<File> {
+pub(super) fn read_config_text(
+    text: &str,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<FileKeys> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         let span = table.span();
-        return File::from_table(span, table.into_inner(), complaints);
+        return FileKeys::from_table(span, table.into_inner(), complaints);
     }
     // After a syntax error the rest of the tree is a guess: say what the parser says and nothing
     // more.
@@ -36,7 +39,11 @@ pub(super) trait FileValue: Sized {
     const LIST_KIND: &'static str = "list";
 
     /// None: it was something else, and the complaint has been made.
-    fn read(key: &str, value: PlacedValue<DeValue<'_>>, complaints: &mut ConfigComplaints<'_>) -> Option<Self>;
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self>;
 }
 
 /// Declares the tables of the file: each field with its key, so that the key is written down once.
@@ -104,21 +111,21 @@ macro_rules! tables {
 
 tables! {
     /// The file itself.
-    File in "" {
+    FileKeys in "" {
         root: PlacedValue<String> = "root",
         state: PlacedValue<String> = "state",
-        server: Server = "server",
-        tftp: Tftp = "tftp",
-        http: Http = "http",
-        dhcp: Dhcp = "dhcp",
-        boot: Boot = "boot",
-        menu: Menu = "menu",
-        quirk: Vec<Quirk> = "quirk",
-        log: Log = "log",
-        tuning: Tuning = "tuning",
+        server: ServerKeys = "server",
+        tftp: TftpKeys = "tftp",
+        http: HttpKeys = "http",
+        dhcp: DhcpKeys = "dhcp",
+        boot: BootKeys = "boot",
+        menu: MenuKeys = "menu",
+        quirk: Vec<QuirkKeys> = "quirk",
+        log: LogKeys = "log",
+        tuning: TuningKeys = "tuning",
     }
     /// `[server]`
-    Server in "[server]" {
+    ServerKeys in "[server]" {
         interfaces: Vec<PlacedValue<String>> = "interfaces",
         workers: PlacedValue<u64> = "workers",
         advertise: PlacedValue<String> = "advertise",
@@ -126,7 +133,7 @@ tables! {
         user: PlacedValue<String> = "user",
     }
     /// `[tftp]`
-    Tftp in "[tftp]" {
+    TftpKeys in "[tftp]" {
         listen: Vec<PlacedValue<String>> = "listen",
         per_source: PlacedValue<u64> = "per-source",
         requests_per_second: PlacedValue<u64> = "requests-per-second",
@@ -138,10 +145,10 @@ tables! {
         port_range: PlacedValue<String> = "port-range",
         case_insensitive: PlacedValue<bool> = "case-insensitive",
         strip_prefixes: Vec<PlacedValue<String>> = "strip-prefixes",
-        client: Vec<TftpClient> = "client",
+        client: Vec<TftpClientKeys> = "client",
     }
     /// `[[tftp.client]]`
-    TftpClient in "[[tftp.client]]" {
+    TftpClientKeys in "[[tftp.client]]" {
         network: PlacedValue<String> = "network",
         mac: PlacedValue<String> = "mac",
         arch: PlacedValue<String> = "arch",
@@ -150,7 +157,7 @@ tables! {
         refuse_options: Vec<PlacedValue<String>> = "refuse-options",
     }
     /// `[http]`
-    Http in "[http]" {
+    HttpKeys in "[http]" {
         listen: Vec<PlacedValue<String>> = "listen",
         index: Vec<PlacedValue<String>> = "index",
         index_file: PlacedValue<String> = "index-file",
@@ -159,13 +166,13 @@ tables! {
         rate: PlacedValue<u64> = "rate",
     }
     /// `[dhcp]`
-    Dhcp in "[dhcp]" {
+    DhcpKeys in "[dhcp]" {
         listen_address: PlacedValue<String> = "listen-address",
         listen_port: PlacedValue<u64> = "listen-port",
-        subnet: Vec<Subnet> = "subnet",
+        subnet: Vec<SubnetKeys> = "subnet",
     }
     /// `[[dhcp.subnet]]`
-    Subnet in "[[dhcp.subnet]]" {
+    SubnetKeys in "[[dhcp.subnet]]" {
         subnet: PlacedValue<String> = "subnet",
         interface: PlacedValue<String> = "interface",
         relay: PlacedValue<bool> = "relay",
@@ -186,16 +193,16 @@ tables! {
         install_by_default: PlacedValue<bool> = "install-by-default",
         pxelinux_config: PlacedValue<String> = "pxelinux-config",
         pxelinux_prefix: PlacedValue<String> = "pxelinux-prefix",
-        host: Vec<Host> = "host",
+        host: Vec<HostKeys> = "host",
     }
     /// `[[dhcp.subnet.host]]`
-    Host in "[[dhcp.subnet.host]]" {
+    HostKeys in "[[dhcp.subnet.host]]" {
         mac: PlacedValue<String> = "mac",
         address: PlacedValue<String> = "address",
         hostname: PlacedValue<String> = "hostname",
     }
     /// `[boot]`
-    Boot in "[boot]" {
+    BootKeys in "[boot]" {
         bios: PlacedValue<String> = "bios",
         uefi_x64: PlacedValue<String> = "uefi-x64",
         uefi_ia32: PlacedValue<String> = "uefi-ia32",
@@ -204,17 +211,17 @@ tables! {
         ipxe: PlacedValue<String> = "ipxe",
     }
     /// `[menu]`
-    Menu in "[menu]" {
+    MenuKeys in "[menu]" {
         title: PlacedValue<String> = "title",
         default: PlacedValue<String> = "default",
         timeout: PlacedValue<SecondsValue> = "timeout",
         background: PlacedValue<String> = "background",
         display: PlacedValue<String> = "display",
         console: PlacedValue<String> = "console",
-        entry: Vec<Entry> = "entry",
+        entry: Vec<EntryKeys> = "entry",
     }
     /// `[[menu.entry]]`
-    Entry in "[[menu.entry]]" {
+    EntryKeys in "[[menu.entry]]" {
         label: PlacedValue<String> = "label",
         title: PlacedValue<String> = "title",
         kernel: PlacedValue<String> = "kernel",
@@ -222,7 +229,7 @@ tables! {
         arguments: PlacedValue<String> = "arguments",
     }
     /// `[[quirk]]`
-    Quirk in "[[quirk]]" {
+    QuirkKeys in "[[quirk]]" {
         mac: PlacedValue<String> = "mac",
         oui: PlacedValue<String> = "oui",
         vendor_class: PlacedValue<String> = "vendor-class",
@@ -231,12 +238,12 @@ tables! {
         http_rate: PlacedValue<u64> = "http-rate",
     }
     /// `[log]`
-    Log in "[log]" {
+    LogKeys in "[log]" {
         level: PlacedValue<String> = "level",
         facility: PlacedValue<String> = "facility",
     }
     /// `[tuning]`
-    Tuning in "[tuning]" {
+    TuningKeys in "[tuning]" {
         datapath: PlacedValue<String> = "datapath",
         spin_us: PlacedValue<u64> = "spin-us",
         tid_sockets: PlacedValue<u64> = "tid-sockets",
@@ -269,7 +276,11 @@ impl FileValue for String {
     const KIND: &'static str = "text";
     const LIST_KIND: &'static str = "list of texts";
 
-    fn read(key: &str, value: PlacedValue<DeValue<'_>>, complaints: &mut ConfigComplaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let span = value.span();
         match value.into_inner() {
             DeValue::String(text) => Some(text.into_owned()),
@@ -282,7 +293,11 @@ impl FileValue for bool {
     const EXAMPLE: &'static str = "true or false";
     const KIND: &'static str = "true or false";
 
-    fn read(key: &str, value: PlacedValue<DeValue<'_>>, complaints: &mut ConfigComplaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         match value.get_ref() {
             DeValue::Boolean(yes) => Some(*yes),
             other => refuse_value::<Self>(key, &value.span(), other, complaints),
@@ -294,7 +309,11 @@ impl FileValue for u64 {
     const EXAMPLE: &'static str = "a whole number, such as 8, without quotes";
     const KIND: &'static str = "number";
 
-    fn read(key: &str, value: PlacedValue<DeValue<'_>>, complaints: &mut ConfigComplaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let number = match value.get_ref() {
             DeValue::Integer(digits) => Self::from_str_radix(digits.as_str(), digits.radix()).ok(),
             _ => None,
@@ -308,7 +327,11 @@ impl FileValue for SecondsValue {
         "a number of seconds, or text such as \"90s\", \"10m\", \"12h\" or \"2d\"";
     const KIND: &'static str = "duration";
 
-    fn read(key: &str, value: PlacedValue<DeValue<'_>>, complaints: &mut ConfigComplaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let seconds = match value.get_ref() {
             DeValue::Integer(digits) => u64::from_str_radix(digits.as_str(), digits.radix()).ok(),
             DeValue::String(text) => parse_seconds(text),
@@ -324,9 +347,15 @@ impl FileValue for OneOrMany {
     const EXAMPLE: &'static str = "text in quotes, or a list of such texts";
     const KIND: &'static str = "text or list of texts";
 
-    fn read(key: &str, value: PlacedValue<DeValue<'_>>, complaints: &mut ConfigComplaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         match value.get_ref() {
-            DeValue::String(_) => FileValue::read(key, value, complaints).map(|one| Self(vec![one])),
+            DeValue::String(_) => {
+                FileValue::read(key, value, complaints).map(|one| Self(vec![one]))
+            }
             DeValue::Array(_) => FileValue::read(key, value, complaints).map(Self),
             other => refuse_value::<Self>(key, &value.span(), other, complaints),
         }
@@ -338,7 +367,11 @@ impl<T: FileValue> FileValue for PlacedValue<T> {
     const KIND: &'static str = T::KIND;
     const LIST_KIND: &'static str = T::LIST_KIND;
 
-    fn read(key: &str, value: PlacedValue<DeValue<'_>>, complaints: &mut ConfigComplaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let span = value.span();
         T::read(key, value, complaints).map(|read| Self::new(span, read))
     }
@@ -348,7 +381,11 @@ impl<T: FileValue> FileValue for Vec<T> {
     const EXAMPLE: &'static str = "a list in square brackets";
     const KIND: &'static str = T::LIST_KIND;
 
-    fn read(key: &str, value: PlacedValue<DeValue<'_>>, complaints: &mut ConfigComplaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: PlacedValue<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let span = value.span();
         match value.into_inner() {
             DeValue::Array(items) => {
@@ -381,7 +418,12 @@ fn refuse_value<T: FileValue>(
     None
 }
 
-fn refuse_unknown_key(key: &str, span: Range<usize>, known: &[&str], complaints: &mut ConfigComplaints<'_>) {
+fn refuse_unknown_key(
+    key: &str,
+    span: Range<usize>,
+    known: &[&str],
+    complaints: &mut ConfigComplaints<'_>,
+) {
     let hint = match find_nearest_word(key, known) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("known here: {}", known.join(", ")),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::num::NonZeroU16;
 
 use super::*;
-use crate::dhcp::subnet::{ServedClients, SubnetMode};
+use crate::dhcp::subnet::{AnsweringMode, ClientAdmission};
 use crate::model::machine::{Arch, Mac, Machine};
 use crate::model::machine::{Firmware, FirmwareRole};
 
@@ -450,9 +450,9 @@ fn d51_a_subnet_on_an_interface_outside_the_fence_is_refused() {
 #[test]
 fn a_subnet_serves_machines_that_boot_and_no_others_unless_it_says_so() {
     let clients = |lines: &str| accepted(&subnet(lines)).snapshot.dhcp.subnets[0].clients;
-    assert_eq!(clients(""), ServedClients::Pxe);
-    assert_eq!(clients("clients = \"known\"\n"), ServedClients::Known);
-    assert_eq!(clients("clients = \"any\"\n"), ServedClients::Any);
+    assert_eq!(clients(""), ClientAdmission::Pxe);
+    assert_eq!(clients("clients = \"known\"\n"), ClientAdmission::Known);
+    assert_eq!(clients("clients = \"any\"\n"), ClientAdmission::Any);
     let text = complaints(&subnet("clients = \"all\"\n"));
     assert!(text.starts_with("x.toml:6:11: \"all\" is not a known kind of clients"), "{text}");
     assert!(!accepted(&subnet("")).snapshot.dhcp.subnets[0].allow_other_servers);
@@ -468,7 +468,7 @@ fn a_subnet_that_is_off_opens_no_socket() {
         "[dhcp]\nlisten-address = \"127.0.0.1\"\n[[dhcp.subnet]]\nsubnet = \"10.0.0.0/8\"\nmode = \
          \"off\"\n",
     );
-    assert_eq!(config.snapshot.dhcp.subnets[0].mode, SubnetMode::Off);
+    assert_eq!(config.snapshot.dhcp.subnets[0].mode, AnsweringMode::Off);
     assert!(!config.dhcp.is_wanted());
 }
 

@@ -9,7 +9,7 @@ use super::loaders::{self, BorrowedFiles};
 use crate::config::Config;
 use crate::guard::UserAccount;
 use crate::images::runs_as_root;
-use crate::observe::finding::{CheckFinding, FindingSeverity};
+use crate::observe::finding::{CheckFinding, CheckSeverity};
 
 /// What the configuration names is not there, or not what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ pub fn examine_config(
     };
     let mut findings = check::check_configuration(subject);
     findings.sort_by_key(|finding| finding.severity);
-    if findings.first().is_some_and(|finding| finding.severity == FindingSeverity::Fatal) {
+    if findings.first().is_some_and(|finding| finding.severity == CheckSeverity::Fatal) {
         return Err(NotRight(findings).into());
     }
     Ok(ExaminedConfig { remarks: findings, borrowed })

@@ -299,7 +299,10 @@ mod tests {
         let [((cause, stage), failed)] = &causes[..] else { panic!("{causes:?}") };
         assert_eq!(
             (cause, *stage),
-            (&BootFailure::AddressDoubled.to_string(), ringboot_observe::events::BootStage::Dhcp)
+            (
+                &BootFailure::AddressDoubled.to_string(),
+                ringboot_observe::events::MachineStage::Dhcp
+            )
         );
         assert_eq!(failed.machines, 2);
         assert_eq!(served.join().unwrap(), 2);

@@ -19,7 +19,7 @@ use super::report::steps::BootSteps;
 use super::requests::RequestRunner;
 use super::run::FleetRun;
 use super::scenario::{self, RoleTask};
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 use ringboot_protocol::model::machine::{Mac, Uuid};
 
 /// A machine before it is switched on, and again.
@@ -136,11 +136,11 @@ impl MachineErrand {
         }
     }
 
-    fn first_stage(&self) -> BootStage {
+    fn first_stage(&self) -> MachineStage {
         match self {
-            Self::Boot { .. } => BootStage::Dhcp,
+            Self::Boot { .. } => MachineStage::Dhcp,
             Self::Steps { steps, .. } => {
-                steps.first().map_or(BootStage::File, |step| step.request.stage())
+                steps.first().map_or(MachineStage::File, |step| step.request.stage())
             }
         }
     }

@@ -15,7 +15,7 @@ use super::content::{ContentMap, ExpectedContent};
 use super::limits::{MACHINES_MAX, REPEAT_MAX, WEIGHT_MAX};
 use super::models::FirmwareModel;
 use super::schedule::ArrivalRate;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 use ringboot_protocol::tftp::client::{AskedOption, ClientBehaviour};
 use ringboot_protocol::tftp::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
 
@@ -83,11 +83,11 @@ pub enum StepRequest {
 
 impl StepRequest {
     /// What its time counts as.
-    pub(super) fn stage(&self) -> BootStage {
+    pub(super) fn stage(&self) -> MachineStage {
         match self {
-            Self::Dhcp => BootStage::Dhcp,
-            Self::Tftp { .. } => BootStage::Loader,
-            Self::Http { .. } => BootStage::File,
+            Self::Dhcp => MachineStage::Dhcp,
+            Self::Tftp { .. } => MachineStage::Loader,
+            Self::Http { .. } => MachineStage::File,
         }
     }
 }

@@ -28,7 +28,7 @@ use super::pace::FleetPace;
 use super::report::FleetReport;
 use super::report::steps::BootSteps;
 use ringboot_io::engine::net;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 use ringboot_protocol::boot::pe::{self, BootProgram, PeMachine};
 use ringboot_protocol::model::machine::{Arch, Firmware, FirmwareRole, Mac, Uuid};
 use ringboot_protocol::tftp::client::ClientBehaviour;
@@ -126,7 +126,7 @@ pub struct ChainFile {
 /// One whole link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootChainLink {
-    pub stage: BootStage,
+    pub stage: MachineStage,
     /// Of the menu entry that it belongs to.
     pub entry: Option<String>,
     pub files: Vec<ChainFile>,
@@ -135,7 +135,7 @@ pub struct BootChainLink {
 /// Where a chain ends before its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenChain {
-    pub stage: BootStage,
+    pub stage: MachineStage,
     pub entry: Option<String>,
     /// What was asked for and what came back.
     pub what: String,
@@ -206,7 +206,7 @@ impl ChainWalker<'_> {
         let address = *address;
         let begun = std::time::Instant::now();
         let mut steps = BootSteps::new(
-            BootStage::Loader,
+            MachineStage::Loader,
             begun,
             Rc::new(RefCell::new(FleetReport::new(1, begun))),
         );
@@ -228,11 +228,11 @@ impl ChainWalker<'_> {
         let files = self.take();
         let is_menu = match loader {
             LoaderKind::Script => !files.is_empty(),
-            _ => steps.now == BootStage::Menu,
+            _ => steps.now == MachineStage::Menu,
         };
         match loaded {
             Err(failure) => {
-                let stage = if is_menu { BootStage::Menu } else { BootStage::Loader };
+                let stage = if is_menu { MachineStage::Menu } else { MachineStage::Loader };
                 self.check_loader(arch, &files)?;
                 self.link(stage, files);
                 Err(self.broken(stage, failure.to_string(), ""))
@@ -244,8 +244,8 @@ impl ChainWalker<'_> {
                     .position(|file| is_menu_file(file, &loaded.name))
                     .unwrap_or(files.len());
                 let (before, menu) = files.split_at(at);
-                self.link(BootStage::Loader, before.to_vec());
-                self.link(BootStage::Menu, menu.to_vec());
+                self.link(MachineStage::Loader, before.to_vec());
+                self.link(MachineStage::Menu, menu.to_vec());
                 self.entries(loaded).await
             }
         }
@@ -293,8 +293,8 @@ impl ChainWalker<'_> {
     ) -> WalkStep {
         let files = self.take();
         self.check_loader(arch, &files)?;
-        self.link(BootStage::Loader, files);
-        fetched.map_err(|failure| self.broken(BootStage::Loader, failure.to_string(), ""))?;
+        self.link(MachineStage::Loader, files);
+        fetched.map_err(|failure| self.broken(MachineStage::Loader, failure.to_string(), ""))?;
         if loader == LoaderKind::Ipxe {
             self.walked.goes_on_as = Some(Firmware { role: FirmwareRole::Ipxe, arch: Some(arch) });
         } else {
@@ -311,17 +311,23 @@ impl ChainWalker<'_> {
         let mut labels = loaded.labels();
         if labels.is_empty() {
             let what = format!("{} has no entry", loaded.name);
-            return Err(self.broken_in(&loaded, BootStage::Menu, what, "", 0));
+            return Err(self.broken_in(&loaded, MachineStage::Menu, what, "", 0));
         }
         if labels == [String::new()] {
             // A script that leads to the menu.
             let picked = loaded.pick("").await;
             let files = self.take();
-            self.link(BootStage::Menu, files);
+            self.link(MachineStage::Menu, files);
             if let Err(failure) = picked.as_ref().map(drop)
                 && !matches!(failure, BootFailure::NoEntry(_))
             {
-                return Err(self.broken_in(&loaded, BootStage::Menu, failure.to_string(), "", 0));
+                return Err(self.broken_in(
+                    &loaded,
+                    MachineStage::Menu,
+                    failure.to_string(),
+                    "",
+                    0,
+                ));
             }
             labels = loaded.labels();
         }
@@ -339,7 +345,7 @@ impl ChainWalker<'_> {
                 Err(failure) => {
                     return Err(self.broken_in(
                         &loaded,
-                        BootStage::Menu,
+                        MachineStage::Menu,
                         failure.to_string(),
                         "",
                         0,
@@ -353,11 +359,12 @@ impl ChainWalker<'_> {
     /// What one entry loads.
     async fn boot(&mut self, loaded: &mut RunningLoader<'_>, choice: BootChoice) -> WalkStep {
         let files = self.take();
-        self.link(BootStage::Menu, files);
+        self.link(MachineStage::Menu, files);
         let initrds =
-            choice.initrds.iter().map(|name| (BootStage::Initrd, name, choice.lines.initrd));
+            choice.initrds.iter().map(|name| (MachineStage::Initrd, name, choice.lines.initrd));
         for (stage, name, line) in
-            std::iter::once((BootStage::Kernel, &choice.kernel, choice.lines.kernel)).chain(initrds)
+            std::iter::once((MachineStage::Kernel, &choice.kernel, choice.lines.kernel))
+                .chain(initrds)
         {
             if is_named_host(name) {
                 self.walked
@@ -395,13 +402,13 @@ impl ChainWalker<'_> {
             if let Err(failure) = fetched {
                 return Err(self.broken_in(
                     loaded,
-                    BootStage::AnswerFile,
+                    MachineStage::AnswerFile,
                     describe_walk_failure(&failure),
                     &argument,
                     choice.lines.arguments,
                 ));
             }
-            self.link(BootStage::AnswerFile, files);
+            self.link(MachineStage::AnswerFile, files);
         }
         Ok(())
     }
@@ -414,7 +421,7 @@ impl ChainWalker<'_> {
             .unwrap_or_default()
     }
 
-    fn link(&mut self, stage: BootStage, files: Vec<WalkedFile>) {
+    fn link(&mut self, stage: MachineStage, files: Vec<WalkedFile>) {
         if files.is_empty() {
             return;
         }
@@ -462,10 +469,10 @@ impl ChainWalker<'_> {
             file.name,
             program.describe()
         );
-        Err(self.broken(BootStage::Loader, what, ""))
+        Err(self.broken(MachineStage::Loader, what, ""))
     }
 
-    fn broken(&self, stage: BootStage, what: String, name: &str) -> Box<BrokenChain> {
+    fn broken(&self, stage: MachineStage, what: String, name: &str) -> Box<BrokenChain> {
         let (entry, name) = (self.entry.clone(), name.to_owned());
         Box::new(BrokenChain { stage, entry, what, name, menu: None, is_rendered: false })
     }
@@ -473,7 +480,7 @@ impl ChainWalker<'_> {
     fn broken_in(
         &self,
         loaded: &RunningLoader<'_>,
-        stage: BootStage,
+        stage: MachineStage,
         what: String,
         name: &str,
         line: usize,
@@ -502,15 +509,15 @@ fn is_named_host(name: &str) -> bool {
 }
 
 /// What is wrong with a kernel or an initial disk, as far as its size and first octets tell.
-fn find_image_fault(stage: BootStage, file: &WalkedFile) -> Option<String> {
+fn find_image_fault(stage: MachineStage, file: &WalkedFile) -> Option<String> {
     if file.octets == 0 {
         return Some(format!("{} is an empty file", file.name));
     }
-    if let Some(fault) = pe::image_fault(&file.head, stage == BootStage::Kernel) {
+    if let Some(fault) = pe::image_fault(&file.head, stage == MachineStage::Kernel) {
         return Some(format!("{} is {fault}", file.name));
     }
     let needed = read_bzimage_length(&file.head)
-        .filter(|needed| stage == BootStage::Kernel && file.octets < *needed)?;
+        .filter(|needed| stage == MachineStage::Kernel && file.octets < *needed)?;
     Some(format!(
         "{} is cut short: {} octets of at least {needed} that its header tells of",
         file.name, file.octets
@@ -617,11 +624,11 @@ mod tests {
             head: head.clone(),
             took: Duration::ZERO,
         };
-        assert_eq!(find_image_fault(BootStage::Kernel, &file(whole)), None);
+        assert_eq!(find_image_fault(MachineStage::Kernel, &file(whole)), None);
         assert!(
-            find_image_fault(BootStage::Kernel, &file(whole - 1)).unwrap().contains("cut short")
+            find_image_fault(MachineStage::Kernel, &file(whole - 1)).unwrap().contains("cut short")
         );
-        assert!(find_image_fault(BootStage::Initrd, &file(0)).unwrap().contains("empty"));
+        assert!(find_image_fault(MachineStage::Initrd, &file(0)).unwrap().contains("empty"));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use super::entry::{JournalEntry, join_text_lines};
-use super::events::{BootStage, EventKind, FileDenial, UnansweredReason};
+use super::events::{EventKind, FileDenial, MachineStage, UnansweredReason};
 use super::flight::ActiveTransfer;
 use super::stop::{FIRST_BLOCK, LATER_BLOCK};
 use ringboot_protocol::boot::names::{is_optional_file, parse_menu_name};
@@ -55,8 +55,10 @@ fn make_stop(
 
 /// What the last boot hangs on: looked for from its end. None: nothing.
 pub fn judge_boot(boot: &[JournalEntry], known: &CauseContext<'_>) -> Option<StopReport> {
-    let began_ms =
-        boot.first().filter(|first| first.stage == BootStage::Dhcp).map_or(0, |first| first.at_ms);
+    let began_ms = boot
+        .first()
+        .filter(|first| first.stage == MachineStage::Dhcp)
+        .map_or(0, |first| first.at_ms);
     let flights = known.flights.iter().flatten().filter(|flight| flight.began_ms >= began_ms);
     if let Some(flight) = flights.min_by_key(|flight| flight.quiet_ms) {
         return Some(flight.stop());
@@ -119,7 +121,7 @@ fn is_lease_repeated(boot: &[JournalEntry], at: usize) -> bool {
     let before = boot[..at].iter().position(|entry| entry.kind == *kind);
     matches!(kind, EventKind::Leased { .. })
         && before.is_some_and(|before| {
-            boot[before..at].iter().any(|entry| entry.stage != BootStage::Dhcp)
+            boot[before..at].iter().any(|entry| entry.stage != MachineStage::Dhcp)
         })
 }
 
@@ -148,7 +150,7 @@ fn explain_unseen_machine(known: &CauseContext<'_>) -> Option<StopReport> {
 
 fn detect_nak_loop(boot: &[JournalEntry]) -> Option<StopReport> {
     let got_one = |entry: &JournalEntry| {
-        matches!(entry.kind, EventKind::Leased { .. }) || entry.stage != BootStage::Dhcp
+        matches!(entry.kind, EventKind::Leased { .. }) || entry.stage != MachineStage::Dhcp
     };
     let since = boot.iter().rposition(got_one).map_or(0, |at| at + 1);
     let naks: Vec<&JournalEntry> =
@@ -218,7 +220,7 @@ fn explain_dhcp_stop(
                 "Find the other holder (`arping {address}`), or take the address out of the pool."
             ),
         ),
-        EventKind::Failed if entry.stage == BootStage::Dhcp => make_stop(
+        EventKind::Failed if entry.stage == MachineStage::Dhcp => make_stop(
             StopCause::LeaseNotKept,
             format!("The server could not serve it: {}.", extract_clause(entry)),
             "`ringboot status` says what the store of leases lacks (the line STORE): room on the \
@@ -503,13 +505,13 @@ fn explain_after_file(entry: &JournalEntry, tail: &[JournalEntry]) -> Option<Sto
             "Write a [menu] into the configuration, or put pxelinux.cfg/default or grub.cfg under \
              the root.",
         ),
-        BootStage::Loader => make_stop(
+        MachineStage::Loader => make_stop(
             StopCause::LoaderDoesNotRun,
             format!("{name} was sent whole, and nothing was asked for after it."),
             "It does not run there: wrong architecture, Secure Boot, or a loader without the files \
              beside it; its screen says which.",
         ),
-        BootStage::Menu => make_stop(
+        MachineStage::Menu => make_stop(
             StopCause::AtMenu,
             "It stands at the menu, or has booted its local disk.",
             "Choose an entry at its console, or set `install-by-default = true` on its subnet.",

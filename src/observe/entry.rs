@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::events::{BootStage, EventKind};
+use super::events::{EventKind, MachineStage};
 
 /// One event of one machine, as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct JournalEntry {
     /// Unix milliseconds.
     pub at_ms: u64,
     pub address: Option<IpAddr>,
-    pub stage: BootStage,
+    pub stage: MachineStage,
     pub kind: EventKind,
     /// The log's sentence.
     pub text: String,

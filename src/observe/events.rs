@@ -20,7 +20,7 @@ const SETTLED_LOOKED_EVERY: Duration = Duration::from_millis(1);
 
 /// The step of a boot an event belongs to, in the order in which a machine meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum BootStage {
+pub enum MachineStage {
     Dhcp,
     Loader,
     Menu,
@@ -30,7 +30,7 @@ pub enum BootStage {
     File,
 }
 
-impl BootStage {
+impl MachineStage {
     pub const ALL: [Self; 7] = [
         Self::Dhcp,
         Self::Loader,
@@ -295,7 +295,7 @@ impl UnansweredReason {
 pub struct MachineEvent {
     pub mac: Option<Mac>,
     pub address: Option<IpAddr>,
-    pub stage: BootStage,
+    pub stage: MachineStage,
     pub weight: EventWeight,
     pub kind: EventKind,
     /// One sentence, reasons included.
@@ -309,7 +309,7 @@ impl MachineEvent {
     pub fn new(
         mac: Option<Mac>,
         address: Option<IpAddr>,
-        stage: BootStage,
+        stage: MachineStage,
         kind: EventKind,
         text: String,
     ) -> Self {
@@ -454,7 +454,7 @@ mod tests {
         let (events, printed) = open_event_queue();
         assert!(events.settle(Duration::ZERO), "nothing was pushed");
         let (mac, address, stage, weight, kind) =
-            (None, None, BootStage::File, EventWeight::Step, EventKind::Other);
+            (None, None, MachineStage::File, EventWeight::Step, EventKind::Other);
         events.push(MachineEvent {
             mac,
             address,
@@ -478,7 +478,7 @@ mod tests {
         let event = |address| MachineEvent {
             mac: None,
             address: Some(address),
-            stage: BootStage::File,
+            stage: MachineStage::File,
             weight: EventWeight::Step,
             kind: EventKind::Other,
             text: String::new(),

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FindingSeverity {
+pub enum CheckSeverity {
     /// Nothing could be served, or what must not be: `serve` does not start, and a reload is
     /// refused.
     Fatal,
@@ -15,7 +15,7 @@ pub enum FindingSeverity {
     Note,
 }
 
-impl FindingSeverity {
+impl CheckSeverity {
     pub fn word(self) -> &'static str {
         match self {
             Self::Fatal => "fatal",
@@ -46,7 +46,7 @@ impl fmt::Display for FilePosition {
 /// One thing that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckFinding {
-    pub severity: FindingSeverity,
+    pub severity: CheckSeverity,
     /// None: it stands in no file.
     pub position: Option<FilePosition>,
     pub what: String,
@@ -55,28 +55,24 @@ pub struct CheckFinding {
 }
 
 impl CheckFinding {
-    pub fn new(
-        severity: FindingSeverity,
-        what: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
+    pub fn new(severity: CheckSeverity, what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { severity, position: None, what: what.into(), hint: hint.into() }
     }
 
     pub fn fatal(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(FindingSeverity::Fatal, what, hint)
+        Self::new(CheckSeverity::Fatal, what, hint)
     }
 
     pub fn error(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(FindingSeverity::Error, what, hint)
+        Self::new(CheckSeverity::Error, what, hint)
     }
 
     pub fn warning(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(FindingSeverity::Warning, what, hint)
+        Self::new(CheckSeverity::Warning, what, hint)
     }
 
     pub fn note(what: impl Into<String>) -> Self {
-        Self::new(FindingSeverity::Note, what, "")
+        Self::new(CheckSeverity::Note, what, "")
     }
 
     #[must_use]
@@ -96,9 +92,9 @@ impl CheckFinding {
         let hint = if self.hint.is_empty() { String::new() } else { format!("; {}", self.hint) };
         let sentence = self.sentence();
         match self.severity {
-            FindingSeverity::Fatal | FindingSeverity::Error => tracing::error!("{sentence}{hint}"),
-            FindingSeverity::Warning => tracing::warn!("{sentence}{hint}"),
-            FindingSeverity::Note => tracing::info!("{sentence}{hint}"),
+            CheckSeverity::Fatal | CheckSeverity::Error => tracing::error!("{sentence}{hint}"),
+            CheckSeverity::Warning => tracing::warn!("{sentence}{hint}"),
+            CheckSeverity::Note => tracing::info!("{sentence}{hint}"),
         }
     }
 }
@@ -126,8 +122,8 @@ mod tests {
             assert_eq!(placed.sentence(), format!("{place}: there is no kernel"));
         }
         assert!(
-            FindingSeverity::Fatal < FindingSeverity::Error
-                && FindingSeverity::Warning < FindingSeverity::Note,
+            CheckSeverity::Fatal < CheckSeverity::Error
+                && CheckSeverity::Warning < CheckSeverity::Note,
             "the worst comes first"
         );
     }

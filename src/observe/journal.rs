@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::entry::JournalEntry;
-use super::events::{BootStage, EventKind, MachineEvent};
+use super::events::{EventKind, MachineEvent, MachineStage};
 use super::pace::EventSource;
 use ringboot_protocol::model::machine::Mac;
 
@@ -64,7 +64,7 @@ impl MachineJournal {
     /// is kept beyond the process.
     pub fn add(&self, event: &MachineEvent, at_ms: u64, notes: &mut Vec<JournalChange>) {
         let Some(source) = EventSource::of(event)
-            .filter(|source| source.machine().is_some() || event.stage != BootStage::Dhcp)
+            .filter(|source| source.machine().is_some() || event.stage != MachineStage::Dhcp)
         else {
             return;
         };
@@ -244,7 +244,7 @@ impl RecencyQueue {
 impl EventRing {
     /// A machine that has asked for a file: nobody invents one that does.
     fn is_known(&self) -> bool {
-        self.has_machine && self.entries.iter().any(|entry| entry.stage != BootStage::Dhcp)
+        self.has_machine && self.entries.iter().any(|entry| entry.stage != MachineStage::Dhcp)
     }
 
     /// A renewal takes the place of the one before: a machine that runs for a month must not forget
@@ -296,7 +296,7 @@ mod tests {
         MachineEvent {
             mac: Some(mac(machine)),
             address: Some(IpAddr::V4(address.into())),
-            stage: BootStage::Dhcp,
+            stage: MachineStage::Dhcp,
             weight: EventWeight::Step,
             kind,
             text: "é".repeat(TEXT_BYTES_MAX),
@@ -362,7 +362,7 @@ mod tests {
             journal.add(&event(n, n + 1, EventKind::Nak), 0, &mut notes);
             let sent = EventKind::Sent { name: "pxelinux.0".into(), bytes: 1 };
             journal.add(
-                &MachineEvent { stage: BootStage::Loader, ..event(n, n + 1, sent) },
+                &MachineEvent { stage: MachineStage::Loader, ..event(n, n + 1, sent) },
                 0,
                 &mut notes,
             );
@@ -386,7 +386,7 @@ mod tests {
             for _ in 0..40 {
                 let missing = EventKind::Missing { name: "x".repeat(200), rule: None };
                 journal.add(
-                    &MachineEvent { stage: BootStage::File, ..event(n, n + 1, missing) },
+                    &MachineEvent { stage: MachineStage::File, ..event(n, n + 1, missing) },
                     0,
                     &mut notes,
                 );
@@ -414,7 +414,7 @@ mod tests {
         assert_eq!(journal.machines(), [mac(1), mac(2)], "the one that was heard of last first");
         let stranger = MachineEvent {
             mac: None,
-            stage: BootStage::File,
+            stage: MachineStage::File,
             ..event(3, 9, EventKind::TemplateFailed)
         };
         notes.clear();

@@ -1,7 +1,7 @@
 //! Where a machine stands, in one word: what `why` tells in a story, for a list of hundreds.
 
 use super::entry::JournalEntry;
-use super::events::{BootStage, EventKind};
+use super::events::{EventKind, MachineStage};
 use super::stop::StopCause;
 use super::timeline::MachineStory;
 
@@ -14,7 +14,7 @@ const SETTLED_MS: u64 = 10_000;
 
 /// Where a machine stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum MachineStanding {
+pub enum BootStanding {
     /// It stopped, and `why` has the cause.
     Failed,
     /// Between two steps, a moment ago.
@@ -27,7 +27,7 @@ pub enum MachineStanding {
     Unseen,
 }
 
-impl MachineStanding {
+impl BootStanding {
     pub const ALL: [Self; 5] =
         [Self::Failed, Self::Booting, Self::Menu, Self::Booted, Self::Unseen];
 
@@ -43,17 +43,17 @@ impl MachineStanding {
 }
 
 /// The judgement of `why` in one word. `entries` are those of the story, oldest first.
-pub fn judge_standing(entries: &[JournalEntry], story: &MachineStory) -> MachineStanding {
+pub fn judge_standing(entries: &[JournalEntry], story: &MachineStory) -> BootStanding {
     if story.code.is_some_and(StopCause::is_under_way) {
-        return MachineStanding::Booting;
+        return BootStanding::Booting;
     }
     let steps = || entries.iter().rev().filter(|entry| is_boot_step(&entry.kind));
-    let Some(last) = steps().next() else { return MachineStanding::Unseen };
+    let Some(last) = steps().next() else { return BootStanding::Unseen };
     if story.cause.is_none() {
         return if story.quiet_ms < SETTLED_MS {
-            MachineStanding::Booting
+            BootStanding::Booting
         } else {
-            MachineStanding::Booted
+            BootStanding::Booted
         };
     }
     // Only time tells that the next step does not come.
@@ -62,10 +62,10 @@ pub fn judge_standing(entries: &[JournalEntry], story: &MachineStory) -> Machine
         EventKind::Offered { .. } | EventKind::Leased { .. } | EventKind::Sent { .. }
     );
     match (is_between, last.stage) {
-        (false, _) => MachineStanding::Failed,
-        (true, _) if story.quiet_ms < NEXT_STEP_MS => MachineStanding::Booting,
-        (true, BootStage::Menu) => MachineStanding::Menu,
-        (true, _) => MachineStanding::Failed,
+        (false, _) => BootStanding::Failed,
+        (true, _) if story.quiet_ms < NEXT_STEP_MS => BootStanding::Booting,
+        (true, MachineStage::Menu) => BootStanding::Menu,
+        (true, _) => BootStanding::Failed,
     }
 }
 
@@ -86,43 +86,43 @@ mod tests {
 
     const PXE: Firmware = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiX64) };
 
-    fn at(at_ms: u64, stage: BootStage, kind: EventKind) -> JournalEntry {
+    fn at(at_ms: u64, stage: MachineStage, kind: EventKind) -> JournalEntry {
         JournalEntry { at_ms, address: None, stage, kind, text: String::new() }
     }
 
-    fn sent(at_ms: u64, stage: BootStage, name: &str) -> JournalEntry {
+    fn sent(at_ms: u64, stage: MachineStage, name: &str) -> JournalEntry {
         at(at_ms, stage, EventKind::Sent { name: name.into(), bytes: 1 })
     }
 
     /// As far as the loader, which came at 4,200 ms.
     fn loaded(more: &[JournalEntry]) -> Vec<JournalEntry> {
         let first = [
-            at(0, BootStage::Dhcp, EventKind::Offered { to: PXE }),
-            at(4000, BootStage::Dhcp, EventKind::Leased { to: PXE, twin: false }),
-            sent(4200, BootStage::Loader, "shimx64.efi"),
+            at(0, MachineStage::Dhcp, EventKind::Offered { to: PXE }),
+            at(4000, MachineStage::Dhcp, EventKind::Leased { to: PXE, twin: false }),
+            sent(4200, MachineStage::Loader, "shimx64.efi"),
         ];
         first.into_iter().chain(more.iter().cloned()).collect()
     }
 
-    fn stands(entries: &[JournalEntry], now_ms: u64) -> MachineStanding {
+    fn stands(entries: &[JournalEntry], now_ms: u64) -> BootStanding {
         judge_standing(entries, &build_boot_story(entries, &CauseContext::default(), now_ms))
     }
 
     #[test]
     fn a_machine_between_two_steps_boots_until_the_next_one_is_overdue() {
-        let offered = [at(0, BootStage::Dhcp, EventKind::Offered { to: PXE })];
+        let offered = [at(0, MachineStage::Dhcp, EventKind::Offered { to: PXE })];
         assert_eq!(
             (stands(&offered, 59_999), stands(&offered, 60_000)),
-            (MachineStanding::Booting, MachineStanding::Failed)
+            (BootStanding::Booting, BootStanding::Failed)
         );
         assert_eq!(
             (stands(&loaded(&[]), 60_000), stands(&loaded(&[]), 70_000)),
-            (MachineStanding::Booting, MachineStanding::Failed)
+            (BootStanding::Booting, BootStanding::Failed)
         );
-        let menu = loaded(&[sent(5000, BootStage::Menu, "grub.cfg")]);
+        let menu = loaded(&[sent(5000, MachineStage::Menu, "grub.cfg")]);
         assert_eq!(
             (stands(&menu, 60_000), stands(&menu, 70_000)),
-            (MachineStanding::Booting, MachineStanding::Menu)
+            (BootStanding::Booting, BootStanding::Menu)
         );
     }
 
@@ -135,39 +135,42 @@ mod tests {
         let entries = loaded(&[]);
         assert_eq!(
             judge_standing(&entries, &build_boot_story(&entries, &known, 500_000)),
-            MachineStanding::Booting
+            BootStanding::Booting
         );
-        assert_eq!(stands(&entries, 500_000), MachineStanding::Failed);
+        assert_eq!(stands(&entries, 500_000), BootStanding::Failed);
     }
 
     #[test]
     fn what_cannot_go_on_by_itself_has_failed_at_once() {
         let rule = Some("kernel of the menu entry `install`".to_owned());
-        let missing =
-            at(5000, BootStage::Kernel, EventKind::Missing { name: "debian/linux".into(), rule });
-        assert_eq!(stands(&loaded(&[missing]), 5001), MachineStanding::Failed);
+        let missing = at(
+            5000,
+            MachineStage::Kernel,
+            EventKind::Missing { name: "debian/linux".into(), rule },
+        );
+        assert_eq!(stands(&loaded(&[missing]), 5001), BootStanding::Failed);
         assert_eq!(
-            stands(&[at(0, BootStage::Dhcp, EventKind::NoAddressFree)], 1),
-            MachineStanding::Failed
+            stands(&[at(0, MachineStage::Dhcp, EventKind::NoAddressFree)], 1),
+            BootStanding::Failed
         );
     }
 
     #[test]
     fn a_machine_that_has_all_has_booted_and_stays_so_while_it_renews_its_lease() {
         let mut entries = loaded(&[
-            sent(5000, BootStage::Kernel, "linux"),
-            sent(6000, BootStage::Initrd, "initrd.gz"),
+            sent(5000, MachineStage::Kernel, "linux"),
+            sent(6000, MachineStage::Initrd, "initrd.gz"),
         ]);
         assert_eq!(
             (stands(&entries, 7000), stands(&entries, 16_000)),
-            (MachineStanding::Booting, MachineStanding::Booted)
+            (BootStanding::Booting, BootStanding::Booted)
         );
-        entries.push(at(900_000, BootStage::Dhcp, EventKind::Renewed));
-        assert_eq!(stands(&entries, 900_001), MachineStanding::Booted);
+        entries.push(at(900_000, MachineStage::Dhcp, EventKind::Renewed));
+        assert_eq!(stands(&entries, 900_001), BootStanding::Booted);
     }
 
     #[test]
     fn nothing_is_known_of_a_machine_that_was_never_heard_of() {
-        assert_eq!(stands(&[], 0), MachineStanding::Unseen);
+        assert_eq!(stands(&[], 0), BootStanding::Unseen);
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::cause::{self, CauseContext};
 use super::entry::join_text_lines;
-use super::events::{BootStage, EventKind};
+use super::events::{EventKind, MachineStage};
 use super::stop::StopCause;
 use ringboot_protocol::model::machine::{Firmware, FirmwareRole};
 
@@ -39,7 +39,7 @@ pub struct MachineStory {
 pub struct TimelineLine {
     /// Milliseconds since the boot began.
     pub after_ms: u64,
-    pub stage: BootStage,
+    pub stage: MachineStage,
     pub text: String,
     /// How often this happened in a row.
     pub times: usize,
@@ -81,7 +81,7 @@ fn find_last_boot(entries: &[JournalEntry]) -> &[JournalEntry] {
             (start, rank, went_on) = (at, 0, false);
         }
         rank = rank.max(asks.unwrap_or(0));
-        went_on |= !matches!(entry.stage, BootStage::Dhcp)
+        went_on |= !matches!(entry.stage, MachineStage::Dhcp)
             || matches!(entry.kind, EventKind::Leased { .. });
     }
     let boot = entries.get(start..).unwrap_or_default();
@@ -149,7 +149,7 @@ mod tests {
         CauseContext { has_dhcp: true, flights: Some(Vec::new()), ..CauseContext::default() }
     }
 
-    fn at(at_ms: u64, stage: BootStage, kind: EventKind, text: &str) -> JournalEntry {
+    fn at(at_ms: u64, stage: MachineStage, kind: EventKind, text: &str) -> JournalEntry {
         JournalEntry {
             at_ms,
             address: Some(IpAddr::from([192, 168, 4, 26])),
@@ -160,14 +160,14 @@ mod tests {
     }
 
     fn dhcp(at_ms: u64, kind: EventKind) -> JournalEntry {
-        at(at_ms, BootStage::Dhcp, kind, "no answer, because")
+        at(at_ms, MachineStage::Dhcp, kind, "no answer, because")
     }
 
     fn file(at_ms: u64, kind: EventKind) -> JournalEntry {
-        at(at_ms, BootStage::File, kind, "TFTP refused because")
+        at(at_ms, MachineStage::File, kind, "TFTP refused because")
     }
 
-    fn sent(at_ms: u64, stage: BootStage, name: &str) -> JournalEntry {
+    fn sent(at_ms: u64, stage: MachineStage, name: &str) -> JournalEntry {
         at(at_ms, stage, EventKind::Sent { name: name.into(), bytes: 1 }, &format!("{name} sent"))
     }
 
@@ -189,7 +189,7 @@ mod tests {
             dhcp(0, EventKind::Offered { to: PXE }),
             dhcp(4000, leased(PXE)),
             file(4100, EventKind::SizeProbe),
-            sent(4200, BootStage::Loader, "shimx64.efi"),
+            sent(4200, MachineStage::Loader, "shimx64.efi"),
         ]
     }
 
@@ -285,7 +285,7 @@ mod tests {
     fn a_missing_file_is_told_with_the_line_that_asks_for_it_and_not_by_its_other_spellings() {
         let rule = "kernel of the menu entry `install`";
         let tries = vec![
-            sent(5000, BootStage::Menu, "pxelinux.cfg/default"),
+            sent(5000, MachineStage::Menu, "pxelinux.cfg/default"),
             missing(6000, "linux", Some(rule)),
             missing(6010, "linux.cbt", None),
             missing(6020, "linux.0", None),
@@ -300,11 +300,11 @@ mod tests {
     fn what_loaders_can_do_without_is_no_cause() {
         let said = after_loading(vec![
             missing(5000, "revocations_sku.efi", None),
-            sent(6000, BootStage::Kernel, "linux"),
+            sent(6000, MachineStage::Kernel, "linux"),
         ]);
         assert_eq!(said, "");
         let said = after_loading(vec![
-            sent(5000, BootStage::Menu, "grub.cfg"),
+            sent(5000, MachineStage::Menu, "grub.cfg"),
             missing(6000, "x/command.lst", None),
         ]);
         assert!(said.starts_with("It stands at the menu"), "{said}");
@@ -319,8 +319,8 @@ mod tests {
     #[test]
     fn a_boot_that_came_to_its_end_has_no_cause() {
         let end = vec![
-            sent(5000, BootStage::Menu, "grub.cfg"),
-            sent(6000, BootStage::Initrd, "initrd.gz"),
+            sent(5000, MachineStage::Menu, "grub.cfg"),
+            sent(6000, MachineStage::Initrd, "initrd.gz"),
             dhcp(7000, EventKind::Offered { to: LINUX }),
             dhcp(7100, leased(LINUX)),
         ];
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn a_lease_asked_for_once_more_after_the_files_is_no_stop_but_that_of_a_chained_loader_is() {
         let again = dhcp(7000, leased(PXE));
-        assert_eq!(after_loading(vec![sent(6000, BootStage::Kernel, "linux"), again]), "");
+        assert_eq!(after_loading(vec![sent(6000, MachineStage::Kernel, "linux"), again]), "");
         let chained = vec![dhcp(7000, EventKind::Offered { to: IPXE }), dhcp(7100, leased(IPXE))];
         assert!(after_loading(chained).contains("has asked for no file"));
     }
@@ -364,7 +364,8 @@ mod tests {
 
     #[test]
     fn ten_minutes_of_silence_part_two_boots_but_renewals_are_neither_a_boot_nor_part_of_one() {
-        let later = [loaded(), vec![sent(4200 + SILENCE_MS, BootStage::Kernel, "linux")]].concat();
+        let later =
+            [loaded(), vec![sent(4200 + SILENCE_MS, MachineStage::Kernel, "linux")]].concat();
         assert_eq!(find_last_boot(&later).len(), 1);
         let renewed = [loaded(), vec![dhcp(4200 + SILENCE_MS, EventKind::Renewed)]].concat();
         assert_eq!(find_last_boot(&renewed).len(), 4);
@@ -373,14 +374,15 @@ mod tests {
 
     #[test]
     fn repeats_are_merged_and_a_sentence_stays_on_its_line() {
-        let offer =
-            |at_ms| at(at_ms, BootStage::Dhcp, EventKind::Offered { to: PXE }, "offer:\n  hint: x");
+        let offer = |at_ms| {
+            at(at_ms, MachineStage::Dhcp, EventKind::Offered { to: PXE }, "offer:\n  hint: x")
+        };
         let story = build_boot_story(&[offer(10), offer(20), offer(40)], &known(), 40);
         assert_eq!(
             story.lines,
             [TimelineLine {
                 after_ms: 0,
-                stage: BootStage::Dhcp,
+                stage: MachineStage::Dhcp,
                 text: "offer:; hint: x".into(),
                 times: 3
             }]

@@ -18,7 +18,7 @@ use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::MailboxBell;
 use crate::images::ImageStore;
 use crate::observe::events::{EventSender, MachineEvent};
-use crate::observe::finding::{CheckFinding, FindingSeverity};
+use crate::observe::finding::{CheckFinding, CheckSeverity};
 use crate::snapshot::walks::LocalWalk;
 use crate::snapshot::{PublishedGeneration, PublishedState};
 
@@ -69,7 +69,7 @@ pub struct Overview {
 
 /// What a supervisor's one line says of errors; empty where there are none.
 pub fn in_short(remarks: &[CheckFinding]) -> String {
-    match remarks.iter().filter(|remark| remark.severity <= FindingSeverity::Error).count() {
+    match remarks.iter().filter(|remark| remark.severity <= CheckSeverity::Error).count() {
         0 => String::new(),
         1 => "; 1 error in the configuration: see `ringboot check`".to_owned(),
         errors => format!("; {errors} errors in the configuration: see `ringboot check`"),

@@ -23,15 +23,23 @@ pub(super) fn restricted(options: OptionPolicy, allowance: QuirkAllowance) -> Op
 }
 
 /// What the end of a transfer says of the firmware; None = nothing.
-pub(super) fn attempt(class: Option<Firmware>, name: &str, end: &FinishedTransfer) -> Option<TransferAttempt> {
+pub(super) fn attempt(
+    class: Option<Firmware>,
+    name: &str,
+    end: &FinishedTransfer,
+) -> Option<TransferAttempt> {
     let terms = end.terms?;
     let tally = end.tally;
     let how = match end.outcome {
-        TransferOutcome::Complete | TransferOutcome::CompleteWithoutLastAck => quirks::AttemptEnd::Complete,
+        TransferOutcome::Complete | TransferOutcome::CompleteWithoutLastAck => {
+            quirks::AttemptEnd::Complete
+        }
         TransferOutcome::SizeProbe | TransferOutcome::Aborted { .. } => quirks::AttemptEnd::Aborted,
         TransferOutcome::GaveUp => quirks::AttemptEnd::GaveUp,
         // It took the terms and not one block, and has lost patience before we did.
-        TransferOutcome::Replaced if tally.confirmed && tally.acked_blocks == 0 => quirks::AttemptEnd::GaveUp,
+        TransferOutcome::Replaced if tally.confirmed && tally.acked_blocks == 0 => {
+            quirks::AttemptEnd::GaveUp
+        }
         // Ours, or no end at all.
         TransferOutcome::Failed(_)
         | TransferOutcome::Replaced
@@ -62,9 +70,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::boot::quirks::{QuirkLimit, ActiveLimits, QuirkSubject};
+    use crate::boot::quirks::{ActiveLimits, QuirkLimit, QuirkSubject};
     use crate::config::Config;
-    use crate::images::{ImageStore, DiskWorkers};
+    use crate::images::{DiskWorkers, ImageStore};
     use crate::model::binding::AddressBinding;
     use crate::model::machine::{Mac, Machine};
     use crate::render::TemplateRenderer;
@@ -100,11 +108,13 @@ mod tests {
         };
         hold([2, 0, 0, 0, 0, 1]);
         assert_eq!(pace(), Some(5000));
-        let allowance = QuirkAllowance { http_rate: NonZeroU64::new(100_000), ..QuirkAllowance::default() };
+        let allowance =
+            QuirkAllowance { http_rate: NonZeroU64::new(100_000), ..QuirkAllowance::default() };
         let limit = QuirkLimit { allowance, pinned: true };
-        names
-            .published
-            .limit(ActiveLimits(HashMap::from([(QuirkSubject::Machine(Mac([2, 0, 0, 0, 0, 1])), limit)])));
+        names.published.limit(ActiveLimits(HashMap::from([(
+            QuirkSubject::Machine(Mac([2, 0, 0, 0, 0, 1])),
+            limit,
+        )])));
         assert_eq!(pace(), Some(9000), "a pin does not lift what holds for all");
         hold([4; 6]);
         assert_eq!(pace(), Some(9000));

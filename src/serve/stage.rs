@@ -3,21 +3,21 @@
 use super::shelf::Origin;
 use crate::boot::menu::MenuEntry;
 use crate::images::NameRefusal;
-use crate::observe::events::{BootStage, EventKind, FileDenial};
+use crate::observe::events::{EventKind, FileDenial, MachineStage};
 use crate::snapshot::Snapshot;
 
 /// The stage of a name that was served.
-pub fn stage_of(snapshot: &Snapshot, name: &str, origin: Origin) -> BootStage {
+pub fn stage_of(snapshot: &Snapshot, name: &str, origin: Origin) -> MachineStage {
     match origin {
-        Origin::Menu => BootStage::Menu,
-        Origin::Template => BootStage::AnswerFile,
-        Origin::File => rule_for(snapshot, name).map_or(BootStage::File, |(stage, _)| stage),
+        Origin::Menu => MachineStage::Menu,
+        Origin::Template => MachineStage::AnswerFile,
+        Origin::File => rule_for(snapshot, name).map_or(MachineStage::File, |(stage, _)| stage),
     }
 }
 
 /// A name that was refused, as the log and the timeline are told of it.
 pub struct Refused {
-    pub stage: BootStage,
+    pub stage: MachineStage,
     pub kind: EventKind,
     /// One sentence.
     pub text: String,
@@ -32,10 +32,10 @@ pub fn refused(
     way: &str,
 ) -> Refused {
     let (stage, rule) = rule_for(snapshot, &name)
-        .map_or((BootStage::File, None), |(stage, rule)| (stage, Some(rule)));
+        .map_or((MachineStage::File, None), |(stage, rule)| (stage, Some(rule)));
     let asks = rule.as_ref().map_or_else(String::new, |rule| format!("; {rule} asks for it"));
     let (stage, kind) = match refusal {
-        NameRefusal::TemplateFailed => (BootStage::AnswerFile, EventKind::TemplateFailed),
+        NameRefusal::TemplateFailed => (MachineStage::AnswerFile, EventKind::TemplateFailed),
         refusal => (stage, kind_of(name, refusal, rule)),
     };
     Refused { stage, kind, text: format!("{way} refused {why}{asks}") }
@@ -60,7 +60,7 @@ fn kind_of(name: String, refusal: NameRefusal, rule: Option<String>) -> EventKin
 }
 
 /// The first line of the configuration that names this file, in words.
-fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(BootStage, String)> {
+fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(MachineStage, String)> {
     let same = |configured: &str| {
         path_of(configured).trim_start_matches('/') == name.trim_start_matches('/')
     };
@@ -76,22 +76,22 @@ fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(BootStage, String)> {
     let loader = loaders.into_iter().find(|(_, file)| file.as_deref().is_some_and(same));
     let in_entry = |entry: &MenuEntry| {
         let (stage, key) = if same(&entry.kernel) {
-            (BootStage::Kernel, "kernel")
+            (MachineStage::Kernel, "kernel")
         } else if entry.initrds.iter().any(|initrd| same(initrd)) {
-            (BootStage::Initrd, "initrd")
+            (MachineStage::Initrd, "initrd")
         } else if entry
             .arguments
             .split([' ', '=', ','])
             .any(|word| word.contains('/') && same(word))
         {
-            (BootStage::AnswerFile, "arguments")
+            (MachineStage::AnswerFile, "arguments")
         } else {
             return None;
         };
         Some((stage, format!("{key} of the menu entry `{}`", entry.label)))
     };
     loader
-        .map(|(key, _)| (BootStage::Loader, format!("[boot] {key}")))
+        .map(|(key, _)| (MachineStage::Loader, format!("[boot] {key}")))
         .or_else(|| snapshot.menu.iter().flat_map(|menu| &menu.entries).find_map(in_entry))
 }
 

@@ -14,7 +14,7 @@ use crate::config::{self, Config, TftpOptions};
 use crate::control::check::FileReader;
 use crate::control::examine::{ExaminedConfig, choose_file_reader, examine_config};
 use crate::control::load::ConfigOverrides;
-use crate::dhcp::subnet::{ServedClients, Subnet, SubnetMode};
+use crate::dhcp::subnet::{AnsweringMode, ClientAdmission, Subnet};
 use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
 use crate::guard;
@@ -235,14 +235,14 @@ fn option_policy(options: TftpOptions) -> OptionPolicy {
 
 fn words(subnet: &Subnet) -> &'static str {
     match (subnet.mode, subnet.clients) {
-        (SubnetMode::Server, ServedClients::Pxe) => {
+        (AnsweringMode::Server, ClientAdmission::Pxe) => {
             "addresses and boot files for machines that boot from the network"
         }
-        (SubnetMode::Server, ServedClients::Known) => {
+        (AnsweringMode::Server, ClientAdmission::Known) => {
             "addresses and boot files for machines with a reservation"
         }
-        (SubnetMode::Server, ServedClients::Any) => "addresses and boot files for everybody",
-        (SubnetMode::Off, _) => "silent (mode = \"off\")",
+        (AnsweringMode::Server, ClientAdmission::Any) => "addresses and boot files for everybody",
+        (AnsweringMode::Off, _) => "silent (mode = \"off\")",
     }
 }
 

@@ -87,8 +87,10 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     if plan.datapath == Some(Datapath::IoUring) {
         ring::probe_ring()?;
     }
-    let placement =
-        place(&affinity::list_allowed_processors().map_err(system("reading the affinity mask"))?, plan.workers);
+    let placement = place(
+        &affinity::list_allowed_processors().map_err(system("reading the affinity mask"))?,
+        plan.workers,
+    );
     let bound = bind(&plan, &placement)?;
     let (notices, inbox) = channel();
     let (reloads, reload) = sync_channel(RELOADS_MAX);
@@ -122,7 +124,8 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     start_sweeping(&overview)?;
     // Control shares the first processor with DHCP; threads that were started before keep the whole
     // mask, and wait for disks.
-    affinity::pin_to_processors(&[placement.control]).map_err(system("pinning the control thread"))?;
+    affinity::pin_to_processors(&[placement.control])
+        .map_err(system("pinning the control thread"))?;
     handle.overview.store(Some(Arc::new(overview)));
 
     let mut waiting = running.len();
@@ -274,9 +277,10 @@ fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
             }
             Ok((listener.local_addr()?, listener))
         };
-        let group =
-            once_released(SocketProtocol::Tcp, address.port(), || bind_group(address, cores, listen))
-                .map_err(refused("HTTP", SocketProtocol::Tcp, address))?;
+        let group = once_released(SocketProtocol::Tcp, address.port(), || {
+            bind_group(address, cores, listen)
+        })
+        .map_err(refused("HTTP", SocketProtocol::Tcp, address))?;
         steer(group.iter().map(|(_, listener)| listener), address, cores);
         for (listeners, (_, listener)) in http.iter_mut().zip(group) {
             listeners.push(listener);

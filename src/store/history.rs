@@ -15,7 +15,7 @@ use super::StoreError;
 use super::kept::DatabaseFiles;
 use super::sqlite::{BUSY_WAIT, find_role_named, role_name};
 use crate::model::machine::{Arch, Firmware, Mac};
-use crate::observe::events::{BootStage, EventKind, FileDenial, UnansweredReason};
+use crate::observe::events::{EventKind, FileDenial, MachineStage, UnansweredReason};
 use crate::observe::journal::{ENTRIES_MAX, JournalChange};
 use crate::observe::timeline::JournalEntry;
 
@@ -218,7 +218,7 @@ fn read_history_entry(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, Journ
         let entry = JournalEntry {
             at_ms: u64::try_from(at_ms).ok()?,
             address: address.and_then(|address| address.parse().ok()),
-            stage: BootStage::ALL.into_iter().find(|known| known.word() == stage)?,
+            stage: MachineStage::ALL.into_iter().find(|known| known.word() == stage)?,
             kind: join_kind_columns(columns)?,
             text,
         };
@@ -358,7 +358,7 @@ mod tests {
         JournalEntry {
             at_ms,
             address: Some(IpAddr::from([192, 168, 4, 26])),
-            stage: BootStage::File,
+            stage: MachineStage::File,
             kind,
             text: "why".into(),
         }

@@ -330,23 +330,23 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::dhcp::lease::LeaseState;
+    use crate::dhcp::lease::LeaseRowState;
     use crate::model::machine::Mac;
 
-    fn lease(last: u8, state: LeaseState) -> Lease {
+    fn lease(last: u8, state: LeaseRowState) -> Lease {
         let (address, mac) = (Ipv4Addr::new(192, 168, 4, last), Mac([2, 0, 0, 0, 0, last]));
         Lease { state, start_s: 5, ..Lease::of_address(address, mac, 9) }
     }
 
     fn bind(last: u8) -> [LeaseChange; 1] {
-        [LeaseChange::Bind(Box::new(lease(last, LeaseState::Bound)))]
+        [LeaseChange::Bind(Box::new(lease(last, LeaseRowState::Bound)))]
     }
 
     fn memory() -> RememberedState {
         let leases = vec![
-            lease(1, LeaseState::Bound),
-            lease(2, LeaseState::Released),
-            lease(3, LeaseState::Declined),
+            lease(1, LeaseRowState::Bound),
+            lease(2, LeaseRowState::Released),
+            lease(3, LeaseRowState::Declined),
         ];
         RememberedState { leases, machines: vec![(Mac([9; 6]), 7)] }
     }
@@ -400,7 +400,7 @@ mod tests {
             drop((kept, following));
             let found = rows(&path);
             let mut expected = memory().leases;
-            expected.push(lease(5, LeaseState::Bound));
+            expected.push(lease(5, LeaseRowState::Bound));
             assert_eq!(found, expected, "{name}");
         }
     }
@@ -496,7 +496,7 @@ mod tests {
         let (mut kept, _) = KeptDatabase::open(scratch.path()).unwrap();
         let mut leases = Vec::new();
         let odd = kept.each_lease(|lease| leases.push(lease)).unwrap();
-        assert_eq!(leases, [lease(3, LeaseState::Bound)]);
+        assert_eq!(leases, [lease(3, LeaseRowState::Bound)]);
         let addresses: Vec<_> =
             odd.iter().filter_map(|row| row.address).map(|address| address.octets()[3]).collect();
         assert_eq!(addresses, [1, 2]);

@@ -2,7 +2,7 @@
 //! to nobody.
 
 use super::contract::OddRow;
-use crate::dhcp::lease::{ClockSeconds, Lease, LeaseState};
+use crate::dhcp::lease::{ClockSeconds, Lease, LeaseRowState};
 use crate::model::machine::Mac;
 
 /// For so long nobody gets an address whose row is not understood: somebody may hold it.
@@ -28,7 +28,7 @@ pub fn recover_odd_leases(odd: &[OddRow], now: ClockSeconds) -> Vec<Lease> {
         uuid: None,
         firmware: None,
         host_name: None,
-        state: LeaseState::Declined,
+        state: LeaseRowState::Declined,
         start_s: now,
         end_s: now + ODD_KEPT_S,
     };

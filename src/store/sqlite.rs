@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, param
 use super::contract::OddRow;
 use super::copy::copy_database;
 use super::{LeaseStore, RememberedState, StoreError};
-use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease, LeaseChange, LeaseState};
+use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease, LeaseChange, LeaseRowState};
 use crate::dhcp::limits::MACHINES_MAX;
 use crate::dhcp::neighbours::LookResult;
 use crate::dhcp::subnet::OtherServer;
@@ -196,9 +196,9 @@ impl SqliteStore {
         for lease in &remembered.leases {
             write_lease_row(&transaction, lease)?;
             let state = match lease.state {
-                LeaseState::Bound | LeaseState::Offered => continue,
-                LeaseState::Released => "released",
-                LeaseState::Declined => "declined",
+                LeaseRowState::Bound | LeaseRowState::Offered => continue,
+                LeaseRowState::Released => "released",
+                LeaseRowState::Declined => "declined",
             };
             let sql = "UPDATE leases SET state = ?2 WHERE address = ?1";
             transaction.prepare_cached(sql)?.execute(params![lease.address.to_string(), state])?;
@@ -552,9 +552,9 @@ fn read_lease_row(row: &Row<'_>) -> Result<Lease, StoreError> {
         firmware: role.map(|role| Firmware { role, arch: arch.map(Arch::from_number) }),
         host_name: row.get(6)?,
         state: match text(7)?.unwrap_or_default() {
-            "bound" => LeaseState::Bound,
-            "released" => LeaseState::Released,
-            "declined" => LeaseState::Declined,
+            "bound" => LeaseRowState::Bound,
+            "released" => LeaseRowState::Released,
+            "declined" => LeaseRowState::Declined,
             _ => return Err(wrong("state")),
         },
         start_s: time(8, "start_s")?,
@@ -602,7 +602,7 @@ mod tests {
             uuid: Some(Uuid([last; 16])),
             firmware: Some(Firmware { role: FirmwareRole::Ipxe, arch: Some(Arch::UefiArm64) }),
             host_name: Some("node-1".into()),
-            state: LeaseState::Bound,
+            state: LeaseRowState::Bound,
             start_s: 1000,
             end_s: 1600,
         }
@@ -753,8 +753,8 @@ mod tests {
         let volatile = LeaseChange::Forget { address: address(10), mac: renewed.mac };
         store.commit(&[release, decline, volatile]).unwrap();
         let rows = rows(&mut store);
-        assert_eq!(rows[0], Lease { state: LeaseState::Released, end_s: 1700, ..renewed });
-        assert_eq!((rows[1].state, rows[1].end_s), (LeaseState::Declined, 9000));
+        assert_eq!(rows[0], Lease { state: LeaseRowState::Released, end_s: 1700, ..renewed });
+        assert_eq!((rows[1].state, rows[1].end_s), (LeaseRowState::Declined, 9000));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use ringboot::dhcp::lease::{Lease, LeaseChange, LeaseState};
+use ringboot::dhcp::lease::{Lease, LeaseChange, LeaseRowState};
 use ringboot::model::machine::Mac;
 use ringboot::store::{LeaseStore, SqliteStore};
 
@@ -192,7 +192,7 @@ fn row(address: u32, number: u32, end_s: u64) -> LeaseChange {
         uuid: None,
         firmware: None,
         host_name: None,
-        state: LeaseState::Bound,
+        state: LeaseRowState::Bound,
         start_s: end_s - 80_000,
         end_s,
     }))

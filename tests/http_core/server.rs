@@ -8,17 +8,17 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use ringboot::engine::mailbox::Bell;
+use ringboot::engine::mailbox::MailboxBell;
 use ringboot::engine::net;
-use ringboot::images::{Images, Workers};
-use ringboot::observe::events::{Event, queue};
+use ringboot::images::{ImageStore, DiskWorkers};
+use ringboot::observe::events::{MachineEvent, open_event_queue};
 use ringboot::serve::core::{CoreError, CoreParts};
 use ringboot::serve::drain::Drain;
 use ringboot::serve::http::{HttpCore, HttpCounters, HttpPlan};
 use ringboot::serve::pulse::Pulse;
 use ringboot::serve::shelf::Names;
-use ringboot::snapshot::{Published, Snapshot};
-use ringboot::render::Renderer;
+use ringboot::snapshot::{PublishedState, Snapshot};
+use ringboot::render::TemplateRenderer;
 
 use super::client::Client;
 
@@ -28,11 +28,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Server {
     pub(crate) v4: SocketAddr,
     pub(crate) v6: SocketAddr,
-    pub(crate) events: Receiver<Event>,
+    pub(crate) events: Receiver<MachineEvent>,
     pub(crate) counters: Arc<HttpCounters>,
     root: tempfile::TempDir,
     drain: Drain,
-    bell: Bell,
+    bell: MailboxBell,
     thread: Option<JoinHandle<Result<(), CoreError>>>,
 }
 
@@ -43,18 +43,18 @@ impl Server {
 
     pub(crate) fn with(plan: HttpPlan) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let images = Images::open(root.path(), Workers::start().unwrap()).unwrap();
+        let images = ImageStore::open(root.path(), DiskWorkers::start().unwrap()).unwrap();
         let names = Arc::new(Names {
             images,
-            published: Published::new(Snapshot::default()),
-            renderer: Renderer::default(),
+            published: PublishedState::new(Snapshot::default()),
+            renderer: TemplateRenderer::default(),
             strip_prefixes: Vec::new(),
             ignore_case: false,
         });
         let listeners = ["127.0.0.1:0", "[::1]:0"]
-            .map(|at| net::tcp_listener(at.parse().unwrap(), false).unwrap());
+            .map(|at| net::open_tcp_listener(at.parse().unwrap(), false).unwrap());
         let [v4, v6] = [0, 1].map(|n: usize| listeners[n].local_addr().unwrap());
-        let (sender, events) = queue();
+        let (sender, events) = open_event_queue();
         let drain = Drain::default();
         let parts = CoreParts {
             datapath: super::DATAPATH,

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use ringboot_fleet::PrettyMicroseconds;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 
 use crate::json;
 
@@ -100,13 +100,13 @@ pub(crate) fn escape_report_text(text: &str) -> String {
 }
 
 /// The class that gives a stage its colour.
-pub(crate) fn spell_stage_class(stage: BootStage) -> String {
+pub(crate) fn spell_stage_class(stage: MachineStage) -> String {
     format!("s-{}", json::spell_stage_name(stage))
 }
 
 /// A stage in the words of legends and tables.
-pub(crate) fn spell_stage_title(stage: BootStage) -> &'static str {
-    if stage == BootStage::Dhcp { "DHCP" } else { stage.word() }
+pub(crate) fn spell_stage_title(stage: MachineStage) -> &'static str {
+    if stage == MachineStage::Dhcp { "DHCP" } else { stage.word() }
 }
 
 /// The opening tag of a plot that is read to those who cannot see it.

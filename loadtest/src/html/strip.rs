@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 
 use super::chart::{AxisScale, format_tick_time, spell_stage_class};
 use crate::json::{self, BootRow, ReportDocument};
@@ -39,7 +39,7 @@ pub(crate) fn draw_strip(report: &ReportDocument) -> String {
         " preserveAspectRatio=\"none\" role=\"img\" aria-label=\"each machine from \
                   power-on to its end\">\n",
     );
-    for (index, stage) in BootStage::ALL.into_iter().enumerate() {
+    for (index, stage) in MachineStage::ALL.into_iter().enumerate() {
         let path = draw_span_path(&machines, &scale, |machine| find_finished_span(machine, index));
         if !path.is_empty() {
             let _ = writeln!(out, "<path class=\"{}\" d=\"{path}\"/>", spell_stage_class(stage));
@@ -96,7 +96,7 @@ fn encode_strip_data(machines: &[(usize, &BootRow)]) -> String {
     let mut models: Vec<&str> = machines.iter().map(|(_, machine)| machine.3.as_str()).collect();
     models.sort_unstable();
     models.dedup();
-    let stages: Vec<String> = BootStage::ALL.into_iter().map(json::spell_stage_name).collect();
+    let stages: Vec<String> = MachineStage::ALL.into_iter().map(json::spell_stage_name).collect();
     let rows: Vec<_> = machines
         .iter()
         .map(|(number, machine)| {

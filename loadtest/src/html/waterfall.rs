@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 
 use super::chart::{
     self, AxisScale, draw_x_axis, format_measured_time, open_plot, spell_stage_class,
@@ -46,7 +46,7 @@ fn draw_boot_bar(out: &mut String, name: &str, machine: &BootRow, y: f64, scale:
         "<text class=\"name\" x=\"{x}\" y=\"{middle}\" text-anchor=\"end\">{name}</text>"
     );
     let mut begun = 0.0;
-    for (stage, us) in BootStage::ALL.into_iter().zip(machine.4) {
+    for (stage, us) in MachineStage::ALL.into_iter().zip(machine.4) {
         if us == 0 {
             continue;
         }

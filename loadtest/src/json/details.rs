@@ -2,7 +2,7 @@
 //! failed.
 
 use ringboot_fleet::{AskedProtocol, FleetReport};
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 use serde::{Deserialize, Serialize};
 
 use super::spelling::{count_milliseconds, spell_stage_name};
@@ -51,15 +51,15 @@ pub(crate) struct ProtocolRates {
 
 impl ProtocolRates {
     pub(super) fn of(report: &FleetReport) -> Self {
-        let rate = |stage: BootStage| {
+        let rate = |stage: MachineStage| {
             let count = report.stages.get(&stage).map_or(0, |seen| seen.times.len());
             (!report.firmware && count > 0)
                 .then(|| count as f64 / report.wall.as_secs_f64().max(f64::EPSILON))
         };
         Self {
-            leases_per_s: rate(BootStage::Dhcp),
-            transfers_per_s: rate(BootStage::Loader),
-            requests_per_s: rate(BootStage::File),
+            leases_per_s: rate(MachineStage::Dhcp),
+            transfers_per_s: rate(MachineStage::Loader),
+            requests_per_s: rate(MachineStage::File),
         }
     }
 }

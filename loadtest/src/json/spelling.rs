@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 
 /// The name of a stage in reports.
-pub(crate) fn spell_stage_name(stage: BootStage) -> String {
+pub(crate) fn spell_stage_name(stage: MachineStage) -> String {
     stage.word().replace(' ', "_")
 }
 

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::thread::spawn;
 
 use ringboot_fleet::{FleetReport, Scenario};
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 
 use super::{Server, assert_failed, assert_failed_machines, assert_put_up_with, play, run};
 
@@ -87,23 +87,23 @@ fn a_sound_server_has_no_faults() {
 #[test]
 fn an_answer_without_a_boot_file_is_named() {
     let said = "DHCP: no boot file in the answer";
-    assert_failed(&boot(Fault::NoBootFile), BootStage::Dhcp, said, said);
+    assert_failed(&boot(Fault::NoBootFile), MachineStage::Dhcp, said, said);
 }
 
 #[test]
 fn relay_information_that_does_not_come_back_is_named() {
     let said = "DHCP: option 82 did not come back as it was sent";
-    assert_failed(&run(serve(Fault::NoRelayInformation), STEP), BootStage::Dhcp, said, said);
+    assert_failed(&run(serve(Fault::NoRelayInformation), STEP), MachineStage::Dhcp, said, said);
 }
 
 #[test]
 fn silence_is_told_with_its_place() {
     let said = "the PXE ROM gives up: no answer to DISCOVER, 4 tries in 60 s";
-    assert_failed(&run(serve(Fault::Silent), STEP), BootStage::Dhcp, said, said);
+    assert_failed(&run(serve(Fault::Silent), STEP), MachineStage::Dhcp, said, said);
     let said = "the PXE ROM gives up: an offer, but no answer to REQUEST, 4 tries in 60 s";
-    assert_failed(&run(serve(Fault::SilentAtRequest), STEP), BootStage::Dhcp, said, said);
+    assert_failed(&run(serve(Fault::SilentAtRequest), STEP), MachineStage::Dhcp, said, said);
     let said = "DHCP: offers, but every REQUEST was refused (NAK)";
-    assert_failed(&run(serve(Fault::RefusesRequests), STEP), BootStage::Dhcp, said, said);
+    assert_failed(&run(serve(Fault::RefusesRequests), STEP), MachineStage::Dhcp, said, said);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn one_address_for_two_machines_fails_both() {
     assert_failed_machines(
         &run(serve(Fault::OneAddressTwice), STEP),
         2,
-        BootStage::Dhcp,
+        MachineStage::Dhcp,
         said,
         said,
     );

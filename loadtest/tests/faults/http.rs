@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::spawn;
 
 use ringboot_fleet::ClientOddity;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 
 use super::{OCTETS, Server, assert_failed, assert_put_up_with, file, run, with_wrong_octet};
 
@@ -133,7 +133,7 @@ fn wait_for_end(mut stream: &TcpStream) -> Option<()> {
 /// first.
 #[track_caller]
 fn assert_fault(fault: Fault, step: &str, said: [&str; 2]) {
-    assert_failed(&run(Server::Http(serve(fault)), step), BootStage::File, said[0], said[1]);
+    assert_failed(&run(Server::Http(serve(fault)), step), MachineStage::File, said[0], said[1]);
 }
 
 #[track_caller]
@@ -230,7 +230,7 @@ fn nobody_at_the_port_is_a_refused_connection() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let said = "HTTP: the connection for /vmlinuz was refused";
     let report = run(Server::Http(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)), STEP);
-    assert_failed(&report, BootStage::File, said, said);
+    assert_failed(&report, MachineStage::File, said, said);
 }
 
 #[test]

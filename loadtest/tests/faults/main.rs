@@ -19,7 +19,7 @@ use ringboot_fleet::{
     CauseTally, ClientOddity, DhcpAccess, DhcpRoute, Fleet, FleetPace, FleetPlan, FleetProgress,
     FleetReport, Scenario, WireSettings,
 };
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 use serde_json::Value;
 
 /// Of every run: enough to see that they are counted together.
@@ -99,7 +99,7 @@ fn play(server: Server, scenario: &Scenario) -> FleetReport {
 
 /// Every machine failed for this cause in this stage, and the first of them says it so.
 #[track_caller]
-fn assert_failed(report: &FleetReport, stage: BootStage, cause: &str, example: &str) {
+fn assert_failed(report: &FleetReport, stage: MachineStage, cause: &str, example: &str) {
     assert_failed_machines(report, MACHINES, stage, cause, example);
 }
 
@@ -107,7 +107,7 @@ fn assert_failed(report: &FleetReport, stage: BootStage, cause: &str, example: &
 fn assert_failed_machines(
     report: &FleetReport,
     machines: u32,
-    stage: BootStage,
+    stage: MachineStage,
     cause: &str,
     example: &str,
 ) {

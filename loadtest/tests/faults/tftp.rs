@@ -7,7 +7,7 @@ use std::thread::spawn;
 use std::time::Duration;
 
 use ringboot_fleet::ClientOddity;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 
 use super::{
     FILE, MACHINES, OCTETS, Server, assert_failed, assert_put_up_with, file, run, with_wrong_octet,
@@ -214,7 +214,7 @@ impl Broken {
 /// first.
 #[track_caller]
 fn assert_fault(fault: Fault, step: &str, said: [&str; 2]) {
-    assert_failed(&run(Server::Tftp(serve(fault)), step), BootStage::Loader, said[0], said[1]);
+    assert_failed(&run(Server::Tftp(serve(fault)), step), MachineStage::Loader, said[0], said[1]);
 }
 
 #[track_caller]
@@ -265,7 +265,7 @@ fn a_lost_oack_is_asked_for_again() {
     assert_eq!((report.booted, report.failures.len()), (MACHINES, 0), "{report}");
     assert!(
         report.retries >= MACHINES.into()
-            && report.stages[&BootStage::Loader].retries == report.retries,
+            && report.stages[&MachineStage::Loader].retries == report.retries,
         "{report}"
     );
 }

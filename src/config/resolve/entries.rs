@@ -2,7 +2,7 @@
 //! names that exist.
 
 use super::values::read_number;
-use crate::boot::menu::{self, MenuEntry, LOCAL_LABEL, BootMenu};
+use crate::boot::menu::{self, BootMenu, LOCAL_LABEL, MenuEntry};
 use crate::config::file::{self, PlacedValue, SecondsValue};
 use crate::config::problem::ConfigComplaints;
 use crate::model::spelling::find_nearest_word;
@@ -13,7 +13,10 @@ const TIMEOUT_MAX_S: u64 = 3_599;
 const TIMEOUT_S: u32 = 10;
 const TITLE: &str = "Boot menu";
 
-pub(super) fn resolve_menu(written: file::Menu, complaints: &mut ConfigComplaints<'_>) -> BootMenu {
+pub(super) fn resolve_menu(
+    written: file::MenuKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> BootMenu {
     let mut entries: Vec<MenuEntry> = Vec::new();
     for one in written.entry.unwrap_or_default() {
         if let Some(entry) = resolve_entry(one, &entries, complaints) {
@@ -44,7 +47,7 @@ pub(super) fn resolve_menu(written: file::Menu, complaints: &mut ConfigComplaint
 }
 
 fn resolve_entry(
-    written: file::Entry,
+    written: file::EntryKeys,
     before: &[MenuEntry],
     complaints: &mut ConfigComplaints<'_>,
 ) -> Option<MenuEntry> {
@@ -118,8 +121,16 @@ fn find_default_entry(
     Some(label.clone())
 }
 
-fn read_timeout(at: &PlacedValue<SecondsValue>, complaints: &mut ConfigComplaints<'_>) -> Option<u32> {
-    read_number(&PlacedValue::new(at.span(), at.get_ref().0), "timeout", 0..=TIMEOUT_MAX_S, complaints)
+fn read_timeout(
+    at: &PlacedValue<SecondsValue>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<u32> {
+    read_number(
+        &PlacedValue::new(at.span(), at.get_ref().0),
+        "timeout",
+        0..=TIMEOUT_MAX_S,
+        complaints,
+    )
 }
 
 /// A text that goes into a menu, if nothing is at fault with it.

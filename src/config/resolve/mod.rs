@@ -35,7 +35,7 @@ const URL_MAX_BYTES: usize = 255;
 /// the rest is checked too.
 pub(super) fn resolve_file(
     base: &Path,
-    file: file::File,
+    file: file::FileKeys,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Config {
     let dhcp = file.dhcp.unwrap_or_default();
@@ -84,10 +84,14 @@ pub(super) fn resolve_file(
 /// The configuration of an empty file, but for its root.
 pub(super) fn resolve_defaults() -> Config {
     let mut unheard = ConfigComplaints::new("", "");
-    resolve_file(Path::new(""), file::File::default(), &mut unheard)
+    resolve_file(Path::new(""), file::FileKeys::default(), &mut unheard)
 }
 
-fn resolve_root(base: &Path, root: Option<PlacedValue<String>>, complaints: &mut ConfigComplaints<'_>) -> PathBuf {
+fn resolve_root(
+    base: &Path,
+    root: Option<PlacedValue<String>>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> PathBuf {
     match root {
         Some(root) => base.join(root.into_inner()),
         None => {
@@ -101,7 +105,11 @@ fn resolve_root(base: &Path, root: Option<PlacedValue<String>>, complaints: &mut
     }
 }
 
-fn resolve_server(base: &Path, written: &file::Server, complaints: &mut ConfigComplaints<'_>) -> ServerKeys {
+fn resolve_server(
+    base: &Path,
+    written: &file::ServerKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> ServerKeys {
     let workers =
         written.workers.as_ref().and_then(|at| read_number(at, "workers", 1..=256, complaints));
     let user = written.user.as_ref().map(|user| read_user_name(user, complaints));
@@ -127,7 +135,7 @@ fn read_user_name(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<
     name.clone()
 }
 
-fn resolve_http(written: file::Http, complaints: &mut ConfigComplaints<'_>) -> HttpKeys {
+fn resolve_http(written: file::HttpKeys, complaints: &mut ConfigComplaints<'_>) -> HttpKeys {
     let connections = written
         .connections
         .and_then(|at| read_number(&at, "connections", 1..=1_000_000, complaints));
@@ -147,7 +155,10 @@ fn resolve_http(written: file::Http, complaints: &mut ConfigComplaints<'_>) -> H
 
 /// `/centos/os` and `centos/os/` are the same directory: kept as `centos/os/`, and `/` as the empty
 /// prefix.
-fn read_index_directory(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
+fn read_index_directory(
+    text: &PlacedValue<String>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> String {
     let path = text.get_ref().trim_matches('/');
     if path.is_empty() {
         return String::new();
@@ -170,8 +181,10 @@ fn read_index_file(name: PlacedValue<String>, complaints: &mut ConfigComplaints<
     name.into_inner()
 }
 
-fn resolve_loaders(written: file::Boot, complaints: &mut ConfigComplaints<'_>) -> BootConfig {
-    let mut pxe = |at: Option<PlacedValue<String>>| at.map(|at| check_loader(at, LoaderTransport::Tftp, complaints));
+fn resolve_loaders(written: file::BootKeys, complaints: &mut ConfigComplaints<'_>) -> BootConfig {
+    let mut pxe = |at: Option<PlacedValue<String>>| {
+        at.map(|at| check_loader(at, LoaderTransport::Tftp, complaints))
+    };
     let (bios, uefi_x64) = (pxe(written.bios), pxe(written.uefi_x64));
     let (uefi_ia32, uefi_arm64) = (pxe(written.uefi_ia32), pxe(written.uefi_arm64));
     BootConfig {
@@ -179,7 +192,9 @@ fn resolve_loaders(written: file::Boot, complaints: &mut ConfigComplaints<'_>) -
         uefi_x64,
         uefi_ia32,
         uefi_arm64,
-        uefi_http: written.uefi_http.map(|at| check_loader(at, LoaderTransport::HttpImages, complaints)),
+        uefi_http: written
+            .uefi_http
+            .map(|at| check_loader(at, LoaderTransport::HttpImages, complaints)),
         ipxe: written.ipxe.map(|at| check_loader(at, LoaderTransport::Both, complaints)),
     }
 }
@@ -195,7 +210,11 @@ enum LoaderTransport {
     Both,
 }
 
-fn check_loader(text: PlacedValue<String>, speaks: LoaderTransport, complaints: &mut ConfigComplaints<'_>) -> String {
+fn check_loader(
+    text: PlacedValue<String>,
+    speaks: LoaderTransport,
+    complaints: &mut ConfigComplaints<'_>,
+) -> String {
     let (name, span) = (text.get_ref(), text.span());
     if let Some(fault) = menu::location_fault(name) {
         complaints.add(
@@ -227,7 +246,7 @@ fn check_loader(text: PlacedValue<String>, speaks: LoaderTransport, complaints: 
     text.into_inner()
 }
 
-fn resolve_log(written: file::Log, complaints: &mut ConfigComplaints<'_>) -> LogKeys {
+fn resolve_log(written: file::LogKeys, complaints: &mut ConfigComplaints<'_>) -> LogKeys {
     let known = ["error", "warn", "info", "debug", "trace"];
     let level = written.level.and_then(|level| {
         if !known.contains(&level.get_ref().as_str()) {

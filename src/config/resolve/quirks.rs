@@ -4,7 +4,9 @@
 use std::num::NonZeroU64;
 
 use super::values::read_number;
-use crate::boot::quirks::{QuirkAllowance, FixedQuirk, NoSubject, QuirkSubject, parse_class, parse_oui};
+use crate::boot::quirks::{
+    FixedQuirk, NoSubject, QuirkAllowance, QuirkSubject, parse_class, parse_oui,
+};
 use crate::config::file::{self, PlacedValue};
 use crate::config::problem::ConfigComplaints;
 
@@ -12,7 +14,7 @@ use crate::config::problem::ConfigComplaints;
 const HTTP_RATE_RANGE: std::ops::RangeInclusive<u64> = 125..=1_250_000_000;
 
 pub(super) fn resolve_quirks(
-    written: Vec<file::Quirk>,
+    written: Vec<file::QuirkKeys>,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<FixedQuirk> {
     let mut fixed: Vec<FixedQuirk> = Vec::new();
@@ -28,8 +30,11 @@ pub(super) fn resolve_quirks(
     fixed
 }
 
-fn resolve_quirk(written: file::Quirk, complaints: &mut ConfigComplaints<'_>) -> Option<FixedQuirk> {
-    let file::Quirk { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
+fn resolve_quirk(
+    written: file::QuirkKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<FixedQuirk> {
+    let file::QuirkKeys { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
         written;
     let allowance = QuirkAllowance {
         window: windowsize_max

@@ -12,7 +12,7 @@ use crate::config::file::{self, PlacedValue, SecondsValue};
 use crate::config::problem::ConfigComplaints;
 use crate::config::settings::DhcpKeys;
 use crate::dhcp::limits::POOL_ADDRESSES_MAX;
-use crate::dhcp::subnet::{ServedClients, SubnetMode, AddressPool, Reservation, Subnet};
+use crate::dhcp::subnet::{AddressPool, AnsweringMode, ClientAdmission, Reservation, Subnet};
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 
@@ -26,7 +26,7 @@ const NAME_MAX_BYTES: usize = 253;
 
 /// All subnets, with what can only be seen when they stand side by side.
 pub(super) fn resolve_subnets(
-    written: &[file::Subnet],
+    written: &[file::SubnetKeys],
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Subnet> {
     let mut subnets: Vec<(Range<usize>, Subnet)> = Vec::new();
@@ -94,25 +94,25 @@ fn check_pool_addresses(subnets: &[(Range<usize>, Subnet)], complaints: &mut Con
 
 /// Where each subnet stands.
 pub(super) fn place_subnets(
-    written: &[file::Subnet],
+    written: &[file::SubnetKeys],
     complaints: &ConfigComplaints<'_>,
 ) -> Vec<(Ipv4Network, String)> {
-    let network = |one: &file::Subnet| one.subnet.as_ref()?.get_ref().parse().ok();
+    let network = |one: &file::SubnetKeys| one.subnet.as_ref()?.get_ref().parse().ok();
     written
         .iter()
         .filter_map(|one| Some((network(one)?, complaints.place_of(&span_of(one)))))
         .collect()
 }
 
-fn span_of(written: &file::Subnet) -> Range<usize> {
+fn span_of(written: &file::SubnetKeys) -> Range<usize> {
     written.subnet.as_ref().map_or(written.span.clone(), PlacedValue::span)
 }
 
 /// Where DHCP is listened for: the interfaces of served subnets, those of `[server]` for relays, or
 /// one address.
 pub(super) fn resolve_listeners(
-    written: &file::Dhcp,
-    server: &file::Server,
+    written: &file::DhcpKeys,
+    server: &file::ServerKeys,
     subnets: &[Subnet],
     complaints: &mut ConfigComplaints<'_>,
 ) -> DhcpKeys {
@@ -123,7 +123,7 @@ pub(super) fn resolve_listeners(
         .as_ref()
         .and_then(|text| parse_text(text, "an IPv4 address", complaints));
     let served: Vec<&Subnet> =
-        subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server).collect();
+        subnets.iter().filter(|subnet| subnet.mode == AnsweringMode::Server).collect();
     let mut interfaces: Vec<String> = Vec::new();
     for name in served.iter().filter_map(|subnet| subnet.interface.clone()) {
         if !interfaces.contains(&name) {
@@ -165,7 +165,10 @@ pub(super) fn resolve_listeners(
 }
 
 /// `192.168.4.0/24`, without host bits.
-pub(super) fn read_network(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> Option<Ipv4Network> {
+pub(super) fn read_network(
+    text: &PlacedValue<String>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<Ipv4Network> {
     let written = match parse_network(text.get_ref()) {
         Ok(written) => written,
         Err(why) => {
@@ -196,10 +199,13 @@ fn parse_network(text: &str) -> Result<Ipv4Network, String> {
     Ok(Ipv4Network { address, prefix })
 }
 
-fn resolve_subnet(written: &file::Subnet, complaints: &mut ConfigComplaints<'_>) -> Option<Subnet> {
+fn resolve_subnet(
+    written: &file::SubnetKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<Subnet> {
     let mode = read_mode(written, complaints);
     let relay = is_set(&written.relay, false);
-    if written.interface.is_none() && !relay && mode == SubnetMode::Server {
+    if written.interface.is_none() && !relay && mode == AnsweringMode::Server {
         let hint = "name the interface (interface = \"eth0\"), or say that relays bring the \
                     requests (relay = true)";
         complaints.add(
@@ -261,28 +267,31 @@ fn is_set(written: &Option<PlacedValue<bool>>, default: bool) -> bool {
 }
 
 /// Said aloud, never assumed: a second DHCP server on a segment does harm.
-fn read_mode(written: &file::Subnet, complaints: &mut ConfigComplaints<'_>) -> SubnetMode {
+fn read_mode(written: &file::SubnetKeys, complaints: &mut ConfigComplaints<'_>) -> AnsweringMode {
     match written.mode.as_ref().map(|at| (at, at.get_ref().as_str())) {
-        Some((_, "server")) => SubnetMode::Server,
-        Some((_, "off")) => SubnetMode::Off,
+        Some((_, "server")) => AnsweringMode::Server,
+        Some((_, "off")) => AnsweringMode::Off,
         Some((at, other)) => {
             refuse_unknown_word(other, &at.span(), "mode", &["server", "off"], complaints);
-            SubnetMode::Off
+            AnsweringMode::Off
         }
         None => {
             let hint =
                 "write mode = \"server\" to give addresses here, or mode = \"off\" to stay silent";
             complaints.add(&written.span, "`mode` is missing", hint);
-            SubnetMode::Off
+            AnsweringMode::Off
         }
     }
 }
 
-fn read_clients(written: &file::Subnet, complaints: &mut ConfigComplaints<'_>) -> ServedClients {
+fn read_clients(
+    written: &file::SubnetKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> ClientAdmission {
     match written.clients.as_ref().map(|at| (at, at.get_ref().as_str())) {
-        None | Some((_, "pxe")) => ServedClients::Pxe,
-        Some((_, "known")) => ServedClients::Known,
-        Some((_, "any")) => ServedClients::Any,
+        None | Some((_, "pxe")) => ClientAdmission::Pxe,
+        Some((_, "known")) => ClientAdmission::Known,
+        Some((_, "any")) => ClientAdmission::Any,
         Some((at, other)) => {
             refuse_unknown_word(
                 other,
@@ -291,7 +300,7 @@ fn read_clients(written: &file::Subnet, complaints: &mut ConfigComplaints<'_>) -
                 &["pxe", "known", "any"],
                 complaints,
             );
-            ServedClients::Known
+            ClientAdmission::Known
         }
     }
 }
@@ -300,12 +309,17 @@ fn read_clients(written: &file::Subnet, complaints: &mut ConfigComplaints<'_>) -
 /// defaults would contradict it.
 fn with_lease_times(
     plain: Subnet,
-    written: &file::Subnet,
+    written: &file::SubnetKeys,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Subnet {
     let mut seconds = |at: &Option<PlacedValue<SecondsValue>>, key| {
         let at = at.as_ref()?;
-        read_number::<u32>(&PlacedValue::new(at.span(), at.get_ref().0), key, LEASE_TIME_S, complaints)
+        read_number::<u32>(
+            &PlacedValue::new(at.span(), at.get_ref().0),
+            key,
+            LEASE_TIME_S,
+            complaints,
+        )
     };
     let default = seconds(&written.default_lease_time, "default-lease-time");
     let max = seconds(&written.max_lease_time, "max-lease-time");
@@ -332,7 +346,7 @@ fn with_lease_times(
 }
 
 fn read_pools(
-    written: &file::Subnet,
+    written: &file::SubnetKeys,
     network: Ipv4Network,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<AddressPool> {
@@ -376,7 +390,10 @@ fn read_pools(
     pools
 }
 
-fn read_pool(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> Option<AddressPool> {
+fn read_pool(
+    text: &PlacedValue<String>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<AddressPool> {
     match parse_pool(text.get_ref()) {
         Ok(pool) if pool.first > pool.last => {
             let what = format!("pool {} runs backwards", text.get_ref());
@@ -406,7 +423,7 @@ fn parse_pool(text: &str) -> Result<AddressPool, String> {
 }
 
 fn read_reservations(
-    written: &file::Subnet,
+    written: &file::SubnetKeys,
     network: Ipv4Network,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Reservation> {
@@ -450,7 +467,7 @@ fn read_reservations(
 }
 
 fn refuse_missing<T>(
-    host: &file::Host,
+    host: &file::HostKeys,
     key: &str,
     example: &str,
     complaints: &mut ConfigComplaints<'_>,
@@ -460,7 +477,7 @@ fn refuse_missing<T>(
 }
 
 /// No two reservations of the file share a hardware address within a subnet, or an address at all.
-fn check_reservations(written: &[file::Subnet], complaints: &mut ConfigComplaints<'_>) {
+fn check_reservations(written: &[file::SubnetKeys], complaints: &mut ConfigComplaints<'_>) {
     let mut addresses: HashMap<Ipv4Addr, Range<usize>> = HashMap::new();
     for subnet in written {
         let mut macs: HashMap<Mac, Range<usize>> = HashMap::new();

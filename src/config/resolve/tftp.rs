@@ -9,7 +9,7 @@ use super::values::{
 };
 use crate::config::file::{self, PlacedValue};
 use crate::config::problem::ConfigComplaints;
-use crate::config::settings::{TftpKeys, TftpClientKeys, TftpOptions};
+use crate::config::settings::{TftpClientKeys, TftpKeys, TftpOptions};
 use crate::model::machine::Arch;
 
 const TFTP_PORT: u16 = 69;
@@ -17,7 +17,7 @@ const TFTP_PORT: u16 = 69;
 const STRIP_PREFIXES: [&str; 3] = ["/tftpboot", "/srv/tftp", "/var/lib/tftpboot"];
 
 pub(super) fn resolve_tftp(
-    written: file::Tftp,
+    written: file::TftpKeys,
     tid_sockets: u16,
     complaints: &mut ConfigComplaints<'_>,
 ) -> TftpKeys {
@@ -74,7 +74,7 @@ pub(super) fn resolve_tftp(
 
 fn resolve_client(
     base: TftpOptions,
-    written: file::TftpClient,
+    written: file::TftpClientKeys,
     complaints: &mut ConfigComplaints<'_>,
 ) -> TftpClientKeys {
     if written.network.is_none() && written.mac.is_none() && written.arch.is_none() {
@@ -146,7 +146,10 @@ fn read_arch(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) 
     }
 }
 
-fn read_stripped_prefix(prefix: PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
+fn read_stripped_prefix(
+    prefix: PlacedValue<String>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> String {
     let text = prefix.get_ref().trim_end_matches('/');
     if !text.starts_with('/') {
         complaints.add(

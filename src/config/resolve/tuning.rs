@@ -6,8 +6,11 @@ use crate::config::problem::ConfigComplaints;
 use crate::config::settings::{DatapathChoice, TuningKeys};
 use crate::http::schedule;
 
-const DATAPATHS: [(&str, DatapathChoice); 3] =
-    [("auto", DatapathChoice::Auto), ("io_uring", DatapathChoice::IoUring), ("epoll", DatapathChoice::Epoll)];
+const DATAPATHS: [(&str, DatapathChoice); 3] = [
+    ("auto", DatapathChoice::Auto),
+    ("io_uring", DatapathChoice::IoUring),
+    ("epoll", DatapathChoice::Epoll),
+];
 /// Octets: a range that is sent at once may touch two pieces of 8 MiB.
 const IMAGE_MEMORY_MIN: u64 = 16 * 1024 * 1024;
 
@@ -18,7 +21,10 @@ const CUBIC: &str = "cubic";
 const SYSTEM: &str = "system";
 const CONGESTIONS: [&str; 5] = [CUBIC, "reno", "bbr", "dctcp", SYSTEM];
 
-pub(super) fn resolve_tuning(written: file::Tuning, complaints: &mut ConfigComplaints<'_>) -> TuningKeys {
+pub(super) fn resolve_tuning(
+    written: file::TuningKeys,
+    complaints: &mut ConfigComplaints<'_>,
+) -> TuningKeys {
     let datapath = written.datapath.and_then(|name| {
         let known = DATAPATHS
             .iter()

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use super::{CheckFinding, FilePosition};
 use crate::config::{Config, ConfigPlace};
-use crate::dhcp::subnet::{Subnet, SubnetMode};
-use crate::engine::net::{LinkState, NetworkInterface};
+use crate::dhcp::subnet::{AnsweringMode, Subnet};
+use crate::engine::net::{CarrierState, NetworkInterface};
 use crate::model::spelling::find_nearest_word;
 
 /// Subnets that would give addresses which lead nowhere: their interface has others. `serve` is
@@ -20,7 +20,7 @@ pub(super) fn find_misplaced_subnets(
         .dhcp
         .subnets
         .iter()
-        .filter(|subnet| subnet.mode == SubnetMode::Server && !subnet.relay);
+        .filter(|subnet| subnet.mode == AnsweringMode::Server && !subnet.relay);
     served.filter_map(|subnet| check_subnet_interface(config, subnet, present)).collect()
 }
 
@@ -83,16 +83,16 @@ fn check_interface_reach(name: &str, present: &[NetworkInterface]) -> Option<Che
             format!("interface {name} has no IPv4 address: DHCP waits for one"),
             format!("`ip addr add ADDRESS/PREFIX dev {name}` gives it one until the next boot"),
         ),
-        LinkState::Down => (
+        CarrierState::Down => (
             format!("interface {name} is down: no machine is reached by it"),
             format!("`ip link set {name} up`"),
         ),
-        LinkState::NoCarrier => (
+        CarrierState::NoCarrier => (
             format!("interface {name} has no carrier: no machine is reached by it"),
             "look at its cable and at the switch port; a bridge has one when one of its ports has"
                 .to_owned(),
         ),
-        LinkState::Up => return None,
+        CarrierState::Up => return None,
     };
     Some(CheckFinding::warning(what, hint))
 }
@@ -129,7 +129,7 @@ pub(super) fn find_own_addresses(
     present: &[NetworkInterface],
 ) -> Vec<CheckFinding> {
     let served =
-        config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server);
+        config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == AnsweringMode::Server);
     served
         .flat_map(|subnet| {
             check_promised_addresses(config, subnet, &list_taken_addresses(subnet, present))

@@ -9,7 +9,7 @@ use super::static_menus::{self, RootSurvey};
 use crate::boot::menu;
 use crate::config::{Config, ConfigPlace, ConfigProblem, ConfigProblems};
 use crate::dhcp::limits::{LEASE_OCTETS, POOL_ADDRESSES_MANY};
-use crate::dhcp::subnet::{AddressPool, SubnetMode};
+use crate::dhcp::subnet::{AddressPool, AnsweringMode};
 use crate::engine::net;
 use crate::images::MemoryCeiling;
 use crate::observe::finding::{CheckFinding, FilePosition};
@@ -147,7 +147,7 @@ fn check_template(
 fn check_reservations(config: &Config) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     for subnet in
-        config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server)
+        config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == AnsweringMode::Server)
     {
         for reserved in &subnet.reservations {
             let pool = subnet
@@ -202,7 +202,7 @@ fn check_unasked_installs(config: &Config) -> Vec<CheckFinding> {
 /// Leases are in memory, whoever asks for them: any host of the network where `clients = "any"`.
 fn check_pools(config: &Config) -> Option<CheckFinding> {
     let served =
-        config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server);
+        config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == AnsweringMode::Server);
     let addresses: u64 = served.flat_map(|subnet| &subnet.pools).map(AddressPool::size).sum();
     let mb = addresses.saturating_mul(LEASE_OCTETS) / 1_000_000;
     let what = format!(

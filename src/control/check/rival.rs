@@ -3,11 +3,11 @@
 use super::CheckFinding;
 use crate::config::Config;
 use crate::dhcp::neighbours::LookResult;
-use crate::dhcp::subnet::{Subnet, SubnetMode};
+use crate::dhcp::subnet::{AnsweringMode, Subnet};
 
 pub(super) fn report_other_server(config: &Config, look: &LookResult) -> Option<CheckFinding> {
     let is_its =
-        |subnet: &&Subnet| subnet.network == look.network && subnet.mode == SubnetMode::Server;
+        |subnet: &&Subnet| subnet.network == look.network && subnet.mode == AnsweringMode::Server;
     let (subnet, server) = config.snapshot.dhcp.subnets.iter().find(is_its).zip(look.server)?;
     let seen = format!("{server} answered on {} when ringboot last looked", subnet.network);
     let finding = match subnet.allow_other_servers {

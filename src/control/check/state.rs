@@ -11,7 +11,7 @@ use super::{CheckFinding, CheckSubject, FilePosition, FileReader};
 use crate::config::Config;
 use crate::dhcp::lease::LeaseTable;
 use crate::dhcp::neighbours::LookResult;
-use crate::dhcp::subnet::SubnetMode;
+use crate::dhcp::subnet::AnsweringMode;
 use crate::engine::disk::{self, DiskSpace};
 use crate::model::network::Ipv4Network;
 use crate::store::{DATABASE, OddRow, SqliteStore, StateDirectory, StoreError};
@@ -211,7 +211,7 @@ impl PreviousState {
                 .dhcp
                 .subnets
                 .iter()
-                .filter(|subnet| subnet.mode == SubnetMode::Server);
+                .filter(|subnet| subnet.mode == AnsweringMode::Server);
             findings.extend(served.filter_map(|subnet| {
                 let used = self.leases.used(subnet.network);
                 check_pool_use(

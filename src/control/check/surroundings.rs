@@ -17,7 +17,7 @@ use crate::engine::net;
 use crate::engine::ring::{self, NoRing};
 use crate::images::{MemoryCeiling, runs_as_root};
 use crate::model::network::Ipv4Network;
-use crate::observe::finding::FindingSeverity;
+use crate::observe::finding::CheckSeverity;
 use crate::observe::port_holder::{SocketProtocol, find_port_holder};
 
 /// ProxyDHCP's port: firmware asks there for its boot file.
@@ -85,7 +85,7 @@ fn check_ports(subject: CheckSubject<'_>, running: Option<&RunningServer>) -> Ve
             PortState::Ours(program) => held.push((program, on.to_string())),
             // On one interface each: another program on the same port may be on another interface.
             PortState::Wrong(finding)
-                if finding.severity == FindingSeverity::Fatal
+                if finding.severity == CheckSeverity::Fatal
                     && config.dhcp.listen_address.is_none() =>
             {
                 findings.push(CheckFinding::warning(finding.what, finding.hint));

@@ -20,7 +20,7 @@ use crate::dhcp::subnet::OtherServer;
 use crate::engine::disk::DiskSpace;
 use crate::engine::net::NetworkInterface;
 use crate::model::machine::Mac;
-use crate::observe::finding::FindingSeverity;
+use crate::observe::finding::CheckSeverity;
 use crate::observe::port_holder::SocketProtocol;
 use crate::store::{LeaseStore, SqliteStore, StateDirectory};
 
@@ -293,7 +293,7 @@ fn another_dhcp_server_that_was_seen_is_named_with_what_follows() {
     };
     let silent = said("", &seen).unwrap();
     assert!(
-        silent.severity == FindingSeverity::Warning && silent.hint.contains("allow-other-servers"),
+        silent.severity == CheckSeverity::Warning && silent.hint.contains("allow-other-servers"),
         "{silent}"
     );
     assert!(
@@ -302,10 +302,7 @@ fn another_dhcp_server_that_was_seen_is_named_with_what_follows() {
             .starts_with("the DHCP server 10.0.0.2 (02:00:00:00:00:09) answered on 10.0.0.0/24"),
         "{silent}"
     );
-    assert_eq!(
-        said("allow-other-servers = true\n", &seen).unwrap().severity,
-        FindingSeverity::Note
-    );
+    assert_eq!(said("allow-other-servers = true\n", &seen).unwrap().severity, CheckSeverity::Note);
     assert_eq!(said("", &LookResult { server: None, ..seen }), None);
     assert_eq!(
         said("", &LookResult { network: "10.1.0.0/24".parse().unwrap(), ..seen }),
@@ -336,7 +333,7 @@ fn a_busy_port_is_named_with_its_holder() {
         let PortState::Wrong(said) = probe_port("HTTP", protocol, address, None) else {
             panic!("{address} is busy")
         };
-        assert_eq!(said.severity, FindingSeverity::Fatal);
+        assert_eq!(said.severity, CheckSeverity::Fatal);
         assert!(said.what.contains(&format!("cannot listen on {address}")), "{said}");
     }
     let free = tcp.local_addr().unwrap();

@@ -11,7 +11,7 @@ use crate::clients::url::Url;
 use crate::failure::BootFailure;
 use crate::net::segment::MachinePort;
 use crate::report::steps::BootSteps;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 use ringboot_protocol::model::machine::Arch;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
@@ -32,7 +32,7 @@ impl<'a> BootingMachine<'a> {
             tftp.fetch(&shim, &name, false).await?;
         }
         fetch_required_file(&tftp, &shim, &second_stage).await?;
-        steps.enter(BootStage::Menu);
+        steps.enter(MachineStage::Menu);
         self.grub_menu(address, loader).await
     }
 
@@ -44,7 +44,7 @@ impl<'a> BootingMachine<'a> {
         steps: &mut BootSteps,
     ) -> Result<RunningLoader<'a>, BootFailure> {
         fetch_required_file(&self.tftp(address), &self.rom, loader).await?;
-        steps.enter(BootStage::Menu);
+        steps.enter(MachineStage::Menu);
         self.grub_menu(address, loader).await
     }
 

@@ -10,7 +10,7 @@ use crate::clients::url::Url;
 use crate::failure::BootFailure;
 use crate::limits::CHAINED_SCRIPTS_MAX;
 use crate::report::steps::BootSteps;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
 /// A loader that runs and has its menu.
@@ -114,8 +114,8 @@ impl RunningLoader<'_> {
         choice: BootChoice,
         steps: &mut BootSteps,
     ) -> Result<(), BootFailure> {
-        let initrds = choice.initrds.into_iter().map(|name| (name, BootStage::Initrd));
-        for (name, stage) in std::iter::once((choice.kernel, BootStage::Kernel)).chain(initrds) {
+        let initrds = choice.initrds.into_iter().map(|name| (name, MachineStage::Initrd));
+        for (name, stage) in std::iter::once((choice.kernel, MachineStage::Kernel)).chain(initrds) {
             steps.enter(stage);
             self.fetch(&name).await?;
         }

@@ -20,7 +20,7 @@ use super::net::dhcp::DhcpSpeaker;
 use super::report::steps::BootSteps;
 use crate::failure::BootFailure;
 use crate::limits::CHAINED_LOADERS_MAX;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
 pub(super) use boot::BootingMachine;
@@ -62,7 +62,11 @@ pub(super) async fn boot_model(
             known => known,
         };
         let by_http = matches!(speaker, DhcpSpeaker::UefiHttp(_));
-        steps.enter(if loader == LoaderKind::Script { BootStage::Menu } else { BootStage::Loader });
+        steps.enter(if loader == LoaderKind::Script {
+            MachineStage::Menu
+        } else {
+            MachineStage::Loader
+        });
         let mut loaded = match loader {
             LoaderKind::Script => boot.ipxe(address, &file).await?,
             LoaderKind::Ipxe | LoaderKind::Unknown => {
@@ -71,7 +75,7 @@ pub(super) async fn boot_model(
                 } else {
                     boot.fetch_first(address, &file).await?;
                 }
-                steps.enter(BootStage::Dhcp);
+                steps.enter(MachineStage::Dhcp);
                 speaker = DhcpSpeaker::Ipxe(boot.arch.number());
                 boot.rom = ClientBehaviour::ipxe();
                 continue;
@@ -82,9 +86,9 @@ pub(super) async fn boot_model(
                 if loader == LoaderKind::Shim {
                     return boot.shim_by_http(address, &url).await;
                 }
-                steps.enter(BootStage::Dhcp);
+                steps.enter(MachineStage::Dhcp);
                 let address = station.acquire(DhcpSpeaker::Grub).await?.address;
-                steps.enter(BootStage::Menu);
+                steps.enter(MachineStage::Menu);
                 boot.grub_by_http(address, &url).await?
             }
             LoaderKind::Shim => boot.shim_and_grub(address, &file, steps).await?,

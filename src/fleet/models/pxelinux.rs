@@ -11,7 +11,7 @@ use crate::clients::http::{HttpAgent, HttpFetcher};
 use crate::failure::BootFailure;
 use crate::net::segment::MachinePort;
 use crate::report::steps::BootSteps;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 use ringboot_protocol::model::machine::Arch;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
@@ -30,7 +30,7 @@ impl<'a> BootingMachine<'a> {
         fetch_required_file(&tftp, &self.rom, loader).await?;
         let core = if self.arch == Arch::Bios { "ldlinux.c32" } else { "ldlinux.e64" };
         fetch_required_file(&tftp, &pxelinux, &format!("{folder}{core}")).await?;
-        steps.enter(BootStage::Menu);
+        steps.enter(MachineStage::Menu);
         let (name, text) =
             self.search(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
         if let Some(program) = menu::read_pxelinux_entry(&text, "").program {

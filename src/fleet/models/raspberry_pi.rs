@@ -11,7 +11,7 @@ use crate::clients::fetch::fetch_required_file;
 use crate::clients::tftp::FetchedTftp;
 use crate::failure::BootFailure;
 use crate::report::steps::BootSteps;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 
 /// What config.txt says of the files that follow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl BootingMachine<'_> {
         address: Ipv4Addr,
         steps: &mut BootSteps,
     ) -> Result<(), BootFailure> {
-        steps.enter(BootStage::Loader);
+        steps.enter(MachineStage::Loader);
         let tftp = self.tftp(address);
         let folder = self.raspberry_pi_folder(address).await?;
         let in_folder = |name: &str| format!("{folder}{name}");
@@ -36,7 +36,7 @@ impl BootingMachine<'_> {
             fetch_required_file(&tftp, &self.rom, &in_folder(name)).await?;
         }
         // From here on start4.elf asks.
-        steps.enter(BootStage::Menu);
+        steps.enter(MachineStage::Menu);
         let config = match tftp.fetch(&self.rom, &in_folder("config.txt"), true).await? {
             FetchedTftp::File(text) => PiConfig::parse(&String::from_utf8_lossy(&text)),
             FetchedTftp::Missing => PiConfig::parse(""),
@@ -49,10 +49,10 @@ impl BootingMachine<'_> {
             &["overlays/overlay_map.dtb", "cmdline.txt", "armstub8-gic.bin"],
         )
         .await?;
-        steps.enter(BootStage::Kernel);
+        steps.enter(MachineStage::Kernel);
         fetch_required_file(&tftp, &self.rom, &in_folder(&config.kernel)).await?;
         if let Some(initramfs) = &config.initramfs {
-            steps.enter(BootStage::Initrd);
+            steps.enter(MachineStage::Initrd);
             fetch_required_file(&tftp, &self.rom, &in_folder(initramfs)).await?;
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::clients::fetch::fetch_required_file;
 use crate::clients::http::{HttpAgent, HttpFetcher};
 use crate::failure::BootFailure;
 use crate::report::steps::BootSteps;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 
 impl BootingMachine<'_> {
     /// The menu, then the entry that was picked (of several of this name the first that begins so):
@@ -21,7 +21,7 @@ impl BootingMachine<'_> {
         pick: &str,
         steps: &mut BootSteps,
     ) -> Result<(), BootFailure> {
-        steps.enter(BootStage::Menu);
+        steps.enter(MachineStage::Menu);
         let tftp = self.tftp(address);
         let (name, text) = self.search(&tftp, &self.rom, self.u_boot_names(address)).await?;
         let http = HttpFetcher::new(self.context, HttpAgent::Grub, address);
@@ -32,8 +32,8 @@ impl BootingMachine<'_> {
         let label =
             labels.iter().find(|label| label.starts_with(pick)).map_or(pick, String::as_str);
         let choice = loaded.pick(label).await?;
-        let initrds = choice.initrds.iter().map(|name| (name, BootStage::Initrd));
-        for (name, stage) in initrds.chain([(&choice.kernel, BootStage::Kernel)]) {
+        let initrds = choice.initrds.iter().map(|name| (name, MachineStage::Initrd));
+        for (name, stage) in initrds.chain([(&choice.kernel, MachineStage::Kernel)]) {
             steps.enter(stage);
             match MenuPlace::of(name, "") {
                 Some(MenuPlace::Tftp(path)) => {

@@ -18,7 +18,7 @@ use super::measure::pressure::RunPressure;
 use super::measure::progress::{ClientOddity, FleetProgress};
 use super::measure::series::CountSeries;
 use super::report::outcome::{BootOutcome, StoppedBoot};
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 use ringboot_protocol::model::machine::Mac;
 
 /// The figures of one run.
@@ -53,13 +53,13 @@ pub struct FleetReport {
     /// Messages repeated, transfers resumed or begun again.
     pub retries: u64,
     /// Each step, by machine.
-    pub stages: BTreeMap<BootStage, StageTimes>,
+    pub stages: BTreeMap<MachineStage, StageTimes>,
     /// Microseconds from power-on to the last octet of the kernel, of machines that came so far.
     pub kernels: Histogram<u64>,
     /// Microseconds from power-on to the end of the last step, of machines that booted.
     pub boots: Histogram<u64>,
     /// Machines that did not boot, by cause ([`super::Failure::cause`]) and the step it came in.
-    pub failures: BTreeMap<(String, BootStage), CauseTally>,
+    pub failures: BTreeMap<(String, MachineStage), CauseTally>,
     /// They one by one, as they failed; of more than [`FAILED_LISTED_MAX`] the first.
     pub failed_machines: Vec<FailedMachine>,
     /// Machines that failed because an octet was wrong, missing or too many.
@@ -99,7 +99,7 @@ pub struct FailedMachine {
     /// Its number in the fleet.
     pub machine: u32,
     pub mac: Mac,
-    pub stage: BootStage,
+    pub stage: MachineStage,
     /// As failures are counted by ([`super::Failure::cause`]).
     pub cause: String,
     /// The whole sentence.
@@ -132,12 +132,12 @@ pub struct BootRecord {
     /// Microseconds from the start of the run to the boot's end.
     pub end_us: u64,
     /// None where it booted; else the step in which it stopped.
-    pub stopped_in: Option<BootStage>,
+    pub stopped_in: Option<MachineStage>,
     /// The name of its firmware.
     pub model: &'static str,
-    /// Microseconds of each finished step in the order of [`BootStage::ALL`], all of one stage
+    /// Microseconds of each finished step in the order of [`MachineStage::ALL`], all of one stage
     /// together.
-    pub stages_us: [u32; BootStage::ALL.len()],
+    pub stages_us: [u32; MachineStage::ALL.len()],
 }
 
 /// Octets of a megabyte, as network people count.
@@ -214,7 +214,7 @@ impl FleetReport {
     /// A machine has finished a step.
     pub(super) fn add_step(
         &mut self,
-        stage: BootStage,
+        stage: MachineStage,
         begun: Instant,
         took: Duration,
         retries: u64,
@@ -272,9 +272,9 @@ impl FleetReport {
     pub(crate) fn blame(&mut self, machine: u32, failure: &BootFailure) {
         let Some(GoodBoot { mac, place }) = self.good.remove(&machine) else { return };
         self.booted -= 1;
-        self.count(machine, mac, failure, BootStage::Dhcp);
+        self.count(machine, mac, failure, MachineStage::Dhcp);
         if let Some(record) = self.records.get_mut(place) {
-            record.stopped_in = Some(BootStage::Dhcp);
+            record.stopped_in = Some(MachineStage::Dhcp);
         }
     }
 
@@ -290,7 +290,7 @@ impl FleetReport {
             self.booted + self.failures.values().map(|failed| failed.machines).sum::<u32>();
     }
 
-    fn count(&mut self, machine: u32, mac: Mac, failure: &BootFailure, stage: BootStage) {
+    fn count(&mut self, machine: u32, mac: Mac, failure: &BootFailure, stage: MachineStage) {
         if self.failed_machines.len() < FAILED_LISTED_MAX {
             self.failed_machines.push(FailedMachine {
                 machine,
@@ -305,7 +305,7 @@ impl FleetReport {
         self.failures.entry((failure.cause(), stage)).or_insert_with(first).machines += 1;
     }
 
-    fn stage(&mut self, stage: BootStage) -> &mut StageTimes {
+    fn stage(&mut self, stage: MachineStage) -> &mut StageTimes {
         self.stages
             .entry(stage)
             .or_insert_with(|| StageTimes { times: make_time_histogram(), retries: 0 })
@@ -400,15 +400,15 @@ impl fmt::Display for PrettyMicroseconds {
     }
 }
 
-fn spell_step_name(stage: BootStage) -> &'static str {
+fn spell_step_name(stage: MachineStage) -> &'static str {
     match stage {
-        BootStage::Dhcp => "DHCP",
-        BootStage::Loader => "loader",
-        BootStage::Menu => "menu",
-        BootStage::Kernel => "kernel",
-        BootStage::Initrd => "initrd",
-        BootStage::AnswerFile => "answers",
-        BootStage::File => "file",
+        MachineStage::Dhcp => "DHCP",
+        MachineStage::Loader => "loader",
+        MachineStage::Menu => "menu",
+        MachineStage::Kernel => "kernel",
+        MachineStage::Initrd => "initrd",
+        MachineStage::AnswerFile => "answers",
+        MachineStage::File => "file",
     }
 }
 
@@ -430,10 +430,10 @@ mod tests {
     /// A boot that took so many ms for each of these stages.
     fn outcome(
         begun: Instant,
-        took: &[(BootStage, u32)],
+        took: &[(MachineStage, u32)],
         end: Result<(), StoppedBoot>,
     ) -> BootOutcome {
-        let mut stages = [Duration::ZERO; BootStage::ALL.len()];
+        let mut stages = [Duration::ZERO; MachineStage::ALL.len()];
         for &(stage, ms) in took {
             stages[stage as usize] += MS * ms;
         }
@@ -458,14 +458,16 @@ mod tests {
         let begun = Instant::now();
         let mut report = FleetReport::new(2, begun);
         (0..3).for_each(|_| report.power_on(false));
-        report.add_step(BootStage::Dhcp, begun, 3 * MS, 1);
-        report.add_step(BootStage::Dhcp, begun, 3 * MS, 2);
-        report
-            .add(begun, outcome(begun, &[(BootStage::Dhcp, 3), (BootStage::Kernel, 2000)], Ok(())));
+        report.add_step(MachineStage::Dhcp, begun, 3 * MS, 1);
+        report.add_step(MachineStage::Dhcp, begun, 3 * MS, 2);
+        report.add(
+            begun,
+            outcome(begun, &[(MachineStage::Dhcp, 3), (MachineStage::Kernel, 2000)], Ok(())),
+        );
         for _ in 0..2 {
             let stopped =
-                StoppedBoot { stage: BootStage::Menu, retries: 4, failure: BootFailure::NoMenu };
-            report.add(begun, outcome(begun + 5 * MS, &[(BootStage::Dhcp, 3)], Err(stopped)));
+                StoppedBoot { stage: MachineStage::Menu, retries: 4, failure: BootFailure::NoMenu };
+            report.add(begun, outcome(begun + 5 * MS, &[(MachineStage::Dhcp, 3)], Err(stopped)));
         }
         report.wall = Duration::from_secs(2);
         assert_eq!(report.proved(), "nothing came that could be checked");
@@ -478,8 +480,8 @@ mod tests {
         assert!(text.contains("1 of 3 machines booted in 2.00 s: 4 MB, 2 MB/s"), "{text}");
         assert!(text.contains("2 failed: no menu found (menu)"), "{text}");
         let retries = |stage| report.stages[&stage].retries;
-        assert_eq!((retries(BootStage::Dhcp), retries(BootStage::Menu)), (3, 8));
-        assert_eq!(report.stages[&BootStage::Dhcp].times.len(), 2);
+        assert_eq!((retries(MachineStage::Dhcp), retries(MachineStage::Menu)), (3, 8));
+        assert_eq!(report.stages[&MachineStage::Dhcp].times.len(), 2);
     }
 
     #[test]
@@ -487,7 +489,7 @@ mod tests {
         let begun = Instant::now();
         let mut report = FleetReport::new(1, begun);
         report.power_on(false);
-        report.add(begun, outcome(begun, &[(BootStage::Dhcp, 10)], Ok(())));
+        report.add(begun, outcome(begun, &[(MachineStage::Dhcp, 10)], Ok(())));
         report.blame(8, &BootFailure::AddressDoubled);
         assert_eq!(report.booted, 1, "another machine");
         (0..2).for_each(|_| report.blame(7, &BootFailure::AddressDoubled));
@@ -499,7 +501,7 @@ mod tests {
             ),
             (0, 1, 1)
         );
-        assert_eq!(report.records[0].stopped_in, Some(BootStage::Dhcp));
+        assert_eq!(report.records[0].stopped_in, Some(MachineStage::Dhcp));
         assert_eq!(report.failed_machines.len(), 1);
     }
 
@@ -510,7 +512,7 @@ mod tests {
         report.checked = true;
         for said in ["1 machine got wrong contents", "2 machines got wrong contents"] {
             let failure = BootFailure::WrongContent("a".into(), 0);
-            let stopped = StoppedBoot { stage: BootStage::File, retries: 0, failure };
+            let stopped = StoppedBoot { stage: MachineStage::File, retries: 0, failure };
             report.add(begun, outcome(begun, &[], Err(stopped)));
             assert_eq!(report.proved(), said);
         }
@@ -524,18 +526,22 @@ mod tests {
             let is_warm_up = after < 10;
             report.power_on(is_warm_up);
             let begun = begun + MS * after;
-            report.add_step(BootStage::Dhcp, begun, 3 * MS, 0);
+            report.add_step(MachineStage::Dhcp, begun, 3 * MS, 0);
             let end = failure.map_or(Ok(()), |failure| {
-                Err(StoppedBoot { stage: BootStage::Menu, retries: 0, failure })
+                Err(StoppedBoot { stage: MachineStage::Menu, retries: 0, failure })
             });
             report.add(
                 begun,
-                BootOutcome { is_warm_up, ..outcome(begun, &[(BootStage::Dhcp, 3)], end) },
+                BootOutcome { is_warm_up, ..outcome(begun, &[(MachineStage::Dhcp, 3)], end) },
             );
         }
         assert_eq!((report.machines, report.booted, report.failed()), (2, 1, 1));
         assert_eq!(
-            (report.boots.len(), report.kernels.len(), report.stages[&BootStage::Dhcp].times.len()),
+            (
+                report.boots.len(),
+                report.kernels.len(),
+                report.stages[&MachineStage::Dhcp].times.len()
+            ),
             (1, 1, 1)
         );
         let failed = &report.failed_machines[0];
@@ -550,7 +556,8 @@ mod tests {
         let begun = Instant::now();
         let mut report = FleetReport::new(1, begun);
         report.power_on(false);
-        let steps = [(BootStage::Dhcp, 10), (BootStage::Kernel, 200), (BootStage::Initrd, 3)];
+        let steps =
+            [(MachineStage::Dhcp, 10), (MachineStage::Kernel, 200), (MachineStage::Initrd, 3)];
         report.add(begun, outcome(begun + 7 * MS, &steps, Ok(())));
         let stages_us = [10_000, 0, 0, 200_000, 3000, 0, 0];
         let record =

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::failure::BootFailure;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 use ringboot_protocol::model::machine::Mac;
 
 /// What came of one boot.
@@ -19,8 +19,8 @@ pub(crate) struct BootOutcome {
     pub(crate) ended: Instant,
     /// From power-on to the kernel's last octet.
     pub(crate) to_kernel: Option<Duration>,
-    /// All steps of one stage together, in the order of [`BootStage::ALL`].
-    pub(crate) stages: [Duration; BootStage::ALL.len()],
+    /// All steps of one stage together, in the order of [`MachineStage::ALL`].
+    pub(crate) stages: [Duration; MachineStage::ALL.len()],
     pub(crate) end: Result<(), StoppedBoot>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct BootOutcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoppedBoot {
     /// The step that did not end.
-    pub(crate) stage: BootStage,
+    pub(crate) stage: MachineStage,
     /// Of that step.
     pub(crate) retries: u64,
     pub(crate) failure: BootFailure,

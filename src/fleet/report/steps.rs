@@ -7,26 +7,30 @@ use std::time::{Duration, Instant};
 use crate::measure::progress::take_step_retries;
 use crate::report::FleetReport;
 use crate::schedule::ExchangeTurn;
-use ringboot_observe::events::BootStage;
+use ringboot_observe::events::MachineStage;
 
 /// The steps of a boot as they begin and end: no time lies between them, unless each has a moment
 /// at which it is due.
 pub(crate) struct BootSteps {
-    pub(crate) now: BootStage,
+    pub(crate) now: MachineStage,
     power_on: Instant,
     begun: Instant,
     /// One is under way.
     is_open: bool,
     pub(crate) is_warm_up: bool,
     pub(crate) to_kernel: Option<Duration>,
-    pub(crate) stages: [Duration; BootStage::ALL.len()],
+    pub(crate) stages: [Duration; MachineStage::ALL.len()],
     /// Where each finished step is entered.
     report: Rc<RefCell<FleetReport>>,
 }
 
 impl BootSteps {
     /// The first step begins.
-    pub(crate) fn new(first: BootStage, begun: Instant, report: Rc<RefCell<FleetReport>>) -> Self {
+    pub(crate) fn new(
+        first: MachineStage,
+        begun: Instant,
+        report: Rc<RefCell<FleetReport>>,
+    ) -> Self {
         let (is_open, is_warm_up) = (true, false);
         let stages = Default::default();
         Self {
@@ -47,7 +51,7 @@ impl BootSteps {
     }
 
     /// A step begins that was due then, perhaps a while ago.
-    pub(crate) fn begin(&mut self, stage: BootStage, turn: ExchangeTurn) {
+    pub(crate) fn begin(&mut self, stage: MachineStage, turn: ExchangeTurn) {
         (self.now, self.begun, self.is_open) = (stage, turn.due, true);
         if turn.was_free {
             self.report.borrow_mut().add_late_request(turn.due.elapsed());
@@ -55,7 +59,7 @@ impl BootSteps {
     }
 
     /// One step ends, the next begins.
-    pub(crate) fn enter(&mut self, stage: BootStage) {
+    pub(crate) fn enter(&mut self, stage: MachineStage) {
         self.end();
         (self.now, self.is_open) = (stage, true);
     }
@@ -70,7 +74,7 @@ impl BootSteps {
         if let Some(sum) = self.stages.get_mut(self.now as usize) {
             *sum += took;
         }
-        if self.now == BootStage::Kernel {
+        if self.now == MachineStage::Kernel {
             self.to_kernel = Some(now - self.power_on);
         }
         let retries = take_step_retries();

@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
     use crate::measure::progress::FleetProgress;
-    use ringboot_observe::events::BootStage;
+    use ringboot_observe::events::MachineStage;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -218,7 +218,7 @@ mod tests {
             report.add_late_power_on(ms(1));
             report.boots.saturating_record(1_000_000);
             report.add_late_request(ms(4));
-            report.add_step(BootStage::File, Instant::now(), ms(20), 0);
+            report.add_step(MachineStage::File, Instant::now(), ms(20), 0);
         }
         assert_eq!(report.lateness(), Vec::<String>::new());
         (0..101).for_each(|_| report.add_late_request(ms(6)));

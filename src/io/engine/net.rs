@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::limits::{SOCKET_RECEIVE_BYTES, SOCKET_SEND_BYTES};
-pub use super::netlink::{LinkState, NetworkInterface, list_interfaces};
+pub use super::netlink::{CarrierState, NetworkInterface, list_interfaces};
 
 /// The index of an interface; 0 where there is none of that name.
 pub fn find_interface_index(name: &str) -> u32 {

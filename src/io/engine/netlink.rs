@@ -31,14 +31,14 @@ pub struct NetworkInterface {
 
 /// Whether anything can come in or leave by an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkState {
+pub enum CarrierState {
     Up,
     Down,
     /// It is up, and nothing is at the other end of its wire.
     NoCarrier,
 }
 
-impl LinkState {
+impl CarrierState {
     pub fn word(self) -> &'static str {
         match self {
             Self::Up => "up",
@@ -49,11 +49,11 @@ impl LinkState {
 }
 
 impl NetworkInterface {
-    pub fn link(&self) -> LinkState {
+    pub fn link(&self) -> CarrierState {
         match (self.is_up, self.is_running) {
-            (false, _) => LinkState::Down,
-            (true, false) => LinkState::NoCarrier,
-            (true, true) => LinkState::Up,
+            (false, _) => CarrierState::Down,
+            (true, false) => CarrierState::NoCarrier,
+            (true, true) => CarrierState::Up,
         }
     }
 }
@@ -317,7 +317,7 @@ mod tests {
         let (down, up) = (e0(&found.0), e0(&found.1));
         assert_eq!(
             (up.mtu, up.mac, down.link(), up.link()),
-            (1400, [2, 0, 0, 0, 0, 7], LinkState::Down, LinkState::Up)
+            (1400, [2, 0, 0, 0, 0, 7], CarrierState::Down, CarrierState::Up)
         );
         let [a, b] = [Ipv4Addr::new(192, 168, 4, 150), Ipv4Addr::new(10, 9, 0, 1)];
         let mut prefixes = up.prefixes;

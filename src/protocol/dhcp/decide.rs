@@ -8,7 +8,7 @@ pub use super::arrival::IncomingMessage;
 use super::classify::{MessageFacts, MessageKind, hash_bytes, is_boot_firmware};
 use super::lease::{
     AddressAvailability, AddressRequest, Circuit, ClientIdentity, ClockSeconds, Lease, LeaseChange,
-    LeaseState, LeaseTable, offer_hold_s,
+    LeaseRowState, LeaseTable, offer_hold_s,
 };
 use super::limits::{
     DECLINE_HOLD_S, FILE_FIELD_OCTETS_MAX, FOREVER_S, HOPS_MAX, OPTION_OCTETS_MAX,
@@ -20,7 +20,7 @@ use super::route::{ReplyRoute, RouteInputs, choose_reply_route};
 use super::select::{SelectedLink, select_link};
 pub use super::silence::DhcpSilence;
 use super::strikes::DeclineVerdict;
-use super::subnet::{HoldReason, Reservation, ServedClients, Subnet};
+use super::subnet::{ClientAdmission, HoldReason, Reservation, Subnet};
 use super::times::LeaseTimes;
 use crate::boot::plan::{self, LoaderChoice, UrlOrigin};
 use crate::dhcp::policy::DhcpPolicy;
@@ -296,7 +296,7 @@ impl<'a, 's> MessageContext<'a, 's> {
     fn is_for_us_alone(&self) -> bool {
         let holds = |address: Ipv4Addr| {
             let lease = self.leases.get(address).filter(|lease| lease.mac == self.facts.mac);
-            lease.is_some_and(|lease| lease.state == LeaseState::Bound && lease.end_s > self.now)
+            lease.is_some_and(|lease| lease.state == LeaseRowState::Bound && lease.end_s > self.now)
         };
         let is_sent_to_us = self.arrival.is_unicast() && self.packet.giaddr.is_unspecified();
         match self.facts.kind {
@@ -316,12 +316,12 @@ impl<'a, 's> MessageContext<'a, 's> {
         let (subnet, facts) = (self.subnet(), self.facts);
         let reserved = self.reservation().is_some();
         match subnet.clients {
-            ServedClients::Any => Ok(()),
-            ServedClients::Known if reserved => Ok(()),
-            ServedClients::Known => Err(DhcpSilence::NotReserved(subnet.network)),
-            ServedClients::Pxe if reserved || facts.boots_from_network() => Ok(()),
-            ServedClients::Pxe if self.leases.has_booted(facts.mac) => Ok(()),
-            ServedClients::Pxe => Err(DhcpSilence::NotPxe(subnet.network)),
+            ClientAdmission::Any => Ok(()),
+            ClientAdmission::Known if reserved => Ok(()),
+            ClientAdmission::Known => Err(DhcpSilence::NotReserved(subnet.network)),
+            ClientAdmission::Pxe if reserved || facts.boots_from_network() => Ok(()),
+            ClientAdmission::Pxe if self.leases.has_booted(facts.mac) => Ok(()),
+            ClientAdmission::Pxe => Err(DhcpSilence::NotPxe(subnet.network)),
         }
     }
 
@@ -371,7 +371,7 @@ impl<'a, 's> MessageContext<'a, 's> {
             decision.reasons.push(format!("the reserved address {} is {why}", reservation.address));
         }
         if let Some(lease) = self.own().filter(|lease| self.gives(lease.address)) {
-            let live = lease.state == LeaseState::Bound && lease.end_s > self.now;
+            let live = lease.state == LeaseRowState::Bound && lease.end_s > self.now;
             return Some((
                 lease.address,
                 if live { "by its lease" } else { "by what it had before" },
@@ -515,7 +515,7 @@ impl<'a, 's> MessageContext<'a, 's> {
                 mac,
                 until_s: self.now.saturating_add(DECLINE_HOLD_S),
             },
-            _ if standing == AddressAvailability::Own(LeaseState::Offered) => {
+            _ if standing == AddressAvailability::Own(LeaseRowState::Offered) => {
                 LeaseChange::Forget { address, mac }
             }
             _ => LeaseChange::Free { address },
@@ -533,7 +533,7 @@ impl<'a, 's> MessageContext<'a, 's> {
     fn release(&self, decision: &mut Decision) -> Result<(), DhcpSilence> {
         self.for_us()?;
         let (mac, address) = (self.facts.mac, self.packet.ciaddr);
-        if self.standing(address) != AddressAvailability::Own(LeaseState::Bound) {
+        if self.standing(address) != AddressAvailability::Own(LeaseRowState::Bound) {
             return Err(DhcpSilence::NotHeld(address));
         }
         if self.leases.is_written(address) {
@@ -616,7 +616,7 @@ impl<'a, 's> MessageContext<'a, 's> {
                 .or(facts.host_name)
                 .map(str::to_owned)
                 .or_else(|| before?.host_name.clone()),
-            state: LeaseState::Bound,
+            state: LeaseRowState::Bound,
             start_s: self.now,
             end_s,
         }))
@@ -626,7 +626,7 @@ impl<'a, 's> MessageContext<'a, 's> {
     /// (D-38). Where everybody is served, systems that name themselves differently are several,
     /// whatever hardware address they share (D-37).
     fn client(&self) -> ClientIdentity<'a> {
-        let system = self.system().filter(|_| self.subnet().clients == ServedClients::Any);
+        let system = self.system().filter(|_| self.subnet().clients == ClientAdmission::Any);
         ClientIdentity { mac: self.facts.mac, system }
     }
 
@@ -883,7 +883,8 @@ impl<'a, 's> MessageContext<'a, 's> {
     }
 
     fn holds_another(&self, address: Ipv4Addr) -> bool {
-        let live = |lease: &&Lease| lease.state != LeaseState::Released && lease.end_s > self.now;
+        let live =
+            |lease: &&Lease| lease.state != LeaseRowState::Released && lease.end_s > self.now;
         self.own().filter(live).is_some_and(|lease| lease.address != address)
     }
 

@@ -15,7 +15,9 @@ use std::net::Ipv4Addr;
 use super::classify::{hash_bytes, is_boot_firmware};
 use super::layout::{LayoutPlace, PoolLayout};
 
-pub use super::lease_record::{BootTimes, Circuit, ClockSeconds, Lease, LeaseChange, LeaseState};
+pub use super::lease_record::{
+    BootTimes, Circuit, ClockSeconds, Lease, LeaseChange, LeaseRowState,
+};
 use super::limits::{
     DECLINE_HOLD_S, ENDED_PER_MACHINE_MAX, FOREVER_S, LAPSE_ROWS_MAX, MACHINES_MAX,
     OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S, OFFER_SAFE_S, OFFERS_CROWD, OFFERS_LOOKED_AT,
@@ -35,7 +37,7 @@ pub(super) enum AddressAvailability {
     /// Nobody holds or remembers it.
     Free,
     /// The machine's own: offered, bound, or remembered from before.
-    Own(LeaseState),
+    Own(LeaseRowState),
     /// Another machine's, whose lease is over.
     Remembered,
     /// Another machine's now, declined, or being committed for another.
@@ -64,9 +66,9 @@ impl ClientIdentity<'_> {
         lease: &Lease,
         now: ClockSeconds,
     ) -> (bool, bool, bool, ClockSeconds) {
-        let is_live = lease.state == LeaseState::Bound && lease.end_s > now;
+        let is_live = lease.state == LeaseRowState::Bound && lease.end_s > now;
         let is_named = self.system.is_some() && self.system == lease.client_id.as_deref();
-        (is_live, is_named, lease.state == LeaseState::Offered, lease.end_s)
+        (is_live, is_named, lease.state == LeaseRowState::Offered, lease.end_s)
     }
 }
 
@@ -319,7 +321,7 @@ impl LeaseTable {
     /// A row of an unknown pool is kept and simply never offered.
     pub fn load_row(&mut self, mut lease: Lease, now: ClockSeconds) {
         lease.end_s = cap_lease_end_s(&lease, now);
-        if lease.state == LeaseState::Declined && lease.end_s > now {
+        if lease.state == LeaseRowState::Declined && lease.end_s > now {
             self.strikes.recall(lease.mac, lease.end_s.saturating_sub(DECLINE_HOLD_S));
         }
         self.insert(LeaseTableEntry::new(lease), None, now);
@@ -373,11 +375,13 @@ impl LeaseTable {
             LeaseChange::Offer { address, machine, client_id, until_s, circuit } => {
                 self.offer(*address, *machine, client_id.as_deref(), *until_s, *circuit, now);
             }
-            LeaseChange::Bind(lease) => self.insert(LeaseTableEntry::new((**lease).clone()), None, now),
+            LeaseChange::Bind(lease) => {
+                self.insert(LeaseTableEntry::new((**lease).clone()), None, now)
+            }
             LeaseChange::Release { address, mac, end_s } => {
                 self.change(*address, *mac, now, |held| {
                     (held.lease.state, held.lease.end_s, held.offered_until_s) =
-                        (LeaseState::Released, *end_s, 0);
+                        (LeaseRowState::Released, *end_s, 0);
                 });
             }
             LeaseChange::Decline { address, mac, until_s } => {
@@ -465,7 +469,7 @@ impl LeaseTable {
 
     /// True where a lease in this network has not ended.
     pub fn is_leased(&self, network: Ipv4Network, now: ClockSeconds) -> bool {
-        let runs = |lease: &Lease| lease.state == LeaseState::Bound && lease.end_s > now;
+        let runs = |lease: &Lease| lease.state == LeaseRowState::Bound && lease.end_s > now;
         let (first, last) = (u32::from(network.address), u32::from(network.broadcast()));
         // Whichever is less: the addresses of the network, or the rows of the table.
         if ((last - first) as usize) < self.len() {
@@ -480,7 +484,7 @@ impl LeaseTable {
     pub fn binding(&self, address: Ipv4Addr) -> Option<AddressBinding> {
         let held = self
             .held(u32::from(address))
-            .filter(|held| held.lease.state != LeaseState::Declined)?;
+            .filter(|held| held.lease.state != LeaseRowState::Declined)?;
         let lease = &held.lease;
         Some(AddressBinding {
             machine: Machine::from(lease),
@@ -521,7 +525,7 @@ impl LeaseTable {
         if let Some(&row) = self.by_address.get(&u32::from(address))
             && let Some(held) = self.rows.get_mut(row as usize).and_then(Option::as_mut)
         {
-            held.is_in_use = held.lease.state == LeaseState::Declined;
+            held.is_in_use = held.lease.state == LeaseRowState::Declined;
         }
     }
 
@@ -583,7 +587,7 @@ impl LeaseTable {
     /// store, and no machine has it now (`force`: whoever has it).
     pub fn may_be_freed(&self, address: Ipv4Addr, force: bool, now: ClockSeconds) -> bool {
         let is_someones = |held: &LeaseTableEntry| {
-            held.lease.state != LeaseState::Declined && self.is_occupied(held, now)
+            held.lease.state != LeaseRowState::Declined && self.is_occupied(held, now)
         };
         !self.is_written(address)
             && (force || !self.held(u32::from(address)).is_some_and(is_someones))
@@ -634,12 +638,12 @@ impl LeaseTable {
     ) -> AddressAvailability {
         let Some(held) = self.held(u32::from(address)) else { return AddressAvailability::Free };
         match held.lease.state {
-            LeaseState::Declined if held.lease.end_s > now => AddressAvailability::Taken,
-            LeaseState::Declined => AddressAvailability::Free,
+            LeaseRowState::Declined if held.lease.end_s > now => AddressAvailability::Taken,
+            LeaseRowState::Declined => AddressAvailability::Free,
             state if client.into().owns(&held.lease) => AddressAvailability::Own(state),
             _ if held.contested && !self.is_written(address) => AddressAvailability::Free,
             _ if self.is_occupied(held, now) => AddressAvailability::Taken,
-            LeaseState::Offered => AddressAvailability::Free,
+            LeaseRowState::Offered => AddressAvailability::Free,
             _ => AddressAvailability::Remembered,
         }
     }
@@ -712,7 +716,7 @@ impl LeaseTable {
     }
 
     fn is_occupied(&self, held: &LeaseTableEntry, now: ClockSeconds) -> bool {
-        let leased = matches!(held.lease.state, LeaseState::Bound | LeaseState::Declined)
+        let leased = matches!(held.lease.state, LeaseRowState::Bound | LeaseRowState::Declined)
             && held.lease.end_s > now;
         leased || held.offered_until_s > now || self.is_written(held.lease.address)
     }
@@ -730,12 +734,12 @@ impl LeaseTable {
         let held = self.held(key);
         let client = ClientIdentity { mac: machine.mac, system: client_id };
         let is_its_own = |held: &LeaseTableEntry| {
-            client.owns(&held.lease) && held.lease.state != LeaseState::Declined
+            client.owns(&held.lease) && held.lease.state != LeaseRowState::Declined
         };
         if held.is_some_and(is_its_own) {
             return self.touch(key, now, |held| {
                 held.offered_until_s = held.offered_until_s.max(until_s);
-                if held.lease.state == LeaseState::Offered {
+                if held.lease.state == LeaseRowState::Offered {
                     held.lease.end_s = held.offered_until_s;
                 }
             });
@@ -750,11 +754,12 @@ impl LeaseTable {
             uuid: machine.uuid,
             firmware: machine.firmware,
             host_name: None,
-            state: LeaseState::Offered,
+            state: LeaseRowState::Offered,
             start_s: now,
             end_s: until_s,
         };
-        let held = LeaseTableEntry { offered_until_s: until_s, contested, ..LeaseTableEntry::new(lease) };
+        let held =
+            LeaseTableEntry { offered_until_s: until_s, contested, ..LeaseTableEntry::new(lease) };
         self.insert(held, circuit.offers_max().map(|_| circuit), now);
     }
 
@@ -763,7 +768,7 @@ impl LeaseTable {
         let Some(held) = self.held(u32::from(address)).filter(|held| held.lease.mac == mac) else {
             return;
         };
-        let lease = Lease { state: LeaseState::Declined, end_s: until_s, ..held.lease.clone() };
+        let lease = Lease { state: LeaseRowState::Declined, end_s: until_s, ..held.lease.clone() };
         self.insert(LeaseTableEntry::new(lease), None, now);
     }
 
@@ -775,8 +780,9 @@ impl LeaseTable {
         with: impl FnOnce(&mut LeaseTableEntry),
     ) {
         let key = u32::from(address);
-        let is_its_own =
-            |held: &LeaseTableEntry| held.lease.mac == mac && held.lease.state != LeaseState::Declined;
+        let is_its_own = |held: &LeaseTableEntry| {
+            held.lease.mac == mac && held.lease.state != LeaseRowState::Declined
+        };
         if self.held(key).is_some_and(is_its_own) {
             self.touch(key, now, with);
         }
@@ -796,10 +802,10 @@ impl LeaseTable {
         let key = u32::from(held.lease.address);
         self.remove(key);
         let (mac, lease) = (held.lease.mac, &held.lease);
-        if lease.state != LeaseState::Offered && lease.firmware.is_some_and(is_boot_firmware) {
+        if lease.state != LeaseRowState::Offered && lease.firmware.is_some_and(is_boot_firmware) {
             self.booted.add(mac, lease.start_s);
         }
-        if lease.state != LeaseState::Declined {
+        if lease.state != LeaseRowState::Declined {
             self.forget_oldest(mac, now);
             held.next = self.by_mac.insert(mac, key).unwrap_or(0);
         }
@@ -845,7 +851,7 @@ impl LeaseTable {
         let Some(held) = self.rows.get_mut(row as usize).and_then(Option::take) else { return };
         self.vacant.push(row);
         self.offers.of.remove(&key);
-        if held.lease.state != LeaseState::Declined {
+        if held.lease.state != LeaseRowState::Declined {
             self.unlink(held.lease.mac, key, held.next);
         }
         self.layout.free(key);
@@ -908,17 +914,17 @@ impl LeaseTable {
         let occupied = self.is_occupied(held, now);
         let (state, end_s, offered_until_s) =
             (held.lease.state, held.lease.end_s, held.offered_until_s);
-        if !occupied && matches!(state, LeaseState::Offered | LeaseState::Declined) {
+        if !occupied && matches!(state, LeaseRowState::Offered | LeaseRowState::Declined) {
             return self.remove(key);
         }
         let spot = match state {
             _ if !occupied => LayoutPlace::Ended(end_s),
             _ if self.committing.contains_key(&key) => LayoutPlace::Live,
-            LeaseState::Declined => LayoutPlace::Declined(end_s),
-            LeaseState::Bound if end_s > now => LayoutPlace::Live,
+            LeaseRowState::Declined => LayoutPlace::Declined(end_s),
+            LeaseRowState::Bound if end_s > now => LayoutPlace::Live,
             _ => LayoutPlace::Offered(offered_until_s),
         };
-        let leased_s = if state == LeaseState::Released { 0 } else { end_s };
+        let leased_s = if state == LeaseRowState::Released { 0 } else { end_s };
         let next_s = [leased_s, offered_until_s].into_iter().filter(|&at| at > now).min();
         let timer_s = if occupied { next_s.unwrap_or_else(|| now.saturating_add(1)) } else { 0 };
         if let Some(held) = self.rows.get_mut(row as usize).and_then(Option::as_mut) {
@@ -966,7 +972,7 @@ fn cap_lease_end_s(lease: &Lease, now: ClockSeconds) -> ClockSeconds {
     let given_s = lease.end_s.saturating_sub(lease.start_s);
     let given_s = match lease.state {
         // Such a row may know nothing but the end.
-        LeaseState::Declined => given_s.max(DECLINE_HOLD_S),
+        LeaseRowState::Declined => given_s.max(DECLINE_HOLD_S),
         _ if lease.end_s >= FOREVER_S => return lease.end_s,
         _ => given_s,
     };
@@ -1081,8 +1087,8 @@ mod tests {
             assert_eq!(
                 to_itself,
                 [
-                    AddressAvailability::Own(LeaseState::Offered),
-                    AddressAvailability::Own(LeaseState::Bound),
+                    AddressAvailability::Own(LeaseRowState::Offered),
+                    AddressAvailability::Own(LeaseRowState::Bound),
                     AddressAvailability::Free
                 ],
                 "{now}"
@@ -1150,11 +1156,11 @@ mod tests {
             Lease { state, start_s, ..*lease }
         };
         let rows = [
-            row(a, 1, LeaseState::Bound, 99_000, 99_600),
-            row(b, 2, LeaseState::Declined, 99_999, 99_999),
-            row(c, 3, LeaseState::Bound, 99_000, FOREVER_S),
-            row(d, 4, LeaseState::Bound, 99_000, FOREVER_S),
-            row(e, 5, LeaseState::Bound, 900, 100_000),
+            row(a, 1, LeaseRowState::Bound, 99_000, 99_600),
+            row(b, 2, LeaseRowState::Declined, 99_999, 99_999),
+            row(c, 3, LeaseRowState::Bound, 99_000, FOREVER_S),
+            row(d, 4, LeaseRowState::Bound, 99_000, FOREVER_S),
+            row(e, 5, LeaseRowState::Bound, 900, 100_000),
         ];
         leases.load(rows, 1000);
         let ends = [a, b, c, d, e].map(|address| leases.get(address).unwrap().end_s);
@@ -1171,7 +1177,7 @@ mod tests {
         leases.apply(&offer(a, 1, 120), 10);
         leases.apply(&LeaseChange::Forget { address: a, mac: mac(1) }, 11);
         leases.advance(300);
-        assert_eq!(leases.get(a).unwrap().state, LeaseState::Bound);
+        assert_eq!(leases.get(a).unwrap().state, LeaseRowState::Bound);
         assert_eq!(leases.standing(a, mac(2), 300), AddressAvailability::Taken);
     }
 
@@ -1208,7 +1214,7 @@ mod tests {
         assert_eq!(chosen(&leases, &subnet, mac(2), 1, &[]), None, "however long the store takes");
         leases.finish_commit(&changes, 77, true, 10_000);
         assert!(!leases.is_committing(a, mac(1), 77));
-        assert_eq!(leases.get(a).unwrap().state, LeaseState::Bound);
+        assert_eq!(leases.get(a).unwrap().state, LeaseRowState::Bound);
         leases.begin_commit(&changes, 79, 20_000);
         leases.finish_commit(&changes, 79, false, 20_000);
         let to_another = |now| leases.choose(&wanted(&subnet, 2), now);
@@ -1237,13 +1243,16 @@ mod tests {
             Lease { state, ..*lease }
         };
         let rows = [
-            row(10, LeaseState::Bound, 900),
-            row(11, LeaseState::Bound, 10),
-            row(12, LeaseState::Declined, 900),
+            row(10, LeaseRowState::Bound, 900),
+            row(11, LeaseRowState::Bound, 10),
+            row(12, LeaseRowState::Declined, 900),
         ];
         leases.load(rows, 500);
         let [a, b, c, d] = [10, 11, 12, 13].map(|n| Ipv4Addr::new(192, 168, 4, n));
-        assert_eq!(leases.standing(a, mac(10), 500), AddressAvailability::Own(LeaseState::Bound));
+        assert_eq!(
+            leases.standing(a, mac(10), 500),
+            AddressAvailability::Own(LeaseRowState::Bound)
+        );
         assert_eq!(leases.standing(b, mac(1), 500), AddressAvailability::Remembered);
         assert_eq!(
             leases.standing(c, mac(12), 500),
@@ -1260,15 +1269,15 @@ mod tests {
         let row =
             |last: u8, state, end_s| Lease { state, ..Lease::of_address(at(last), mac(1), end_s) };
         for (state, left_s, counts) in [
-            (LeaseState::Declined, 1, true),
-            (LeaseState::Declined, DECLINE_HOLD_S, true),
-            (LeaseState::Declined, 0, false),
-            (LeaseState::Bound, 1, false),
-            (LeaseState::Released, 1, false),
+            (LeaseRowState::Declined, 1, true),
+            (LeaseRowState::Declined, DECLINE_HOLD_S, true),
+            (LeaseRowState::Declined, 0, false),
+            (LeaseRowState::Bound, 1, false),
+            (LeaseRowState::Released, 1, false),
         ] {
             let mut leases = LeaseTable::new(&[small_pool(20)]);
             let others = (11..10 + DECLINES_PER_MACHINE_MAX as u8)
-                .map(|n| row(n, LeaseState::Declined, NOW + 3000));
+                .map(|n| row(n, LeaseRowState::Declined, NOW + 3000));
             leases.load(others.chain([row(10, state, NOW + left_s)]), NOW);
             assert_eq!(leases.is_silenced(mac(1), NOW), counts, "{state:?}, {left_s} s");
         }
@@ -1407,8 +1416,9 @@ mod tests {
         assert_eq!(held().count(), leases.len());
         assert_eq!(leases.rows.len() - leases.vacant.len(), leases.len());
         assert_eq!(held().filter(|h| h.timer_s > 0).count(), leases.timers.len());
-        let in_order =
-            |h: &&LeaseTableEntry| h.spot != LayoutPlace::Live && leases.is_in_pool(h.lease.address);
+        let in_order = |h: &&LeaseTableEntry| {
+            h.spot != LayoutPlace::Live && leases.is_in_pool(h.lease.address)
+        };
         assert_eq!(held().filter(in_order).count(), leases.layout.in_orders());
         assert!(
             held().all(|h| h.timer_s > 0 || matches!(h.spot, LayoutPlace::Ended(_))),
@@ -1436,7 +1446,7 @@ mod tests {
         );
         assert_eq!(leases.offers.counts.values().sum::<usize>(), leases.offers.order.len());
         let named: usize = leases.by_mac.keys().map(|mac| leases.of(*mac).count()).sum();
-        assert_eq!(named, held().filter(|h| h.lease.state != LeaseState::Declined).count());
+        assert_eq!(named, held().filter(|h| h.lease.state != LeaseRowState::Declined).count());
         assert!(leases.by_mac.keys().all(|mac| leases.of(*mac).all(|lease| lease.mac == *mac)));
         let wanted = AddressRequest {
             network: subnet.network,
@@ -1448,7 +1458,7 @@ mod tests {
         if let Some(address) = leases.choose(&wanted, now) {
             assert!(leases.is_in_pool(address) && !leases.is_written(address));
             let lease = leases.get(address);
-            let runs = |lease: &Lease| lease.state == LeaseState::Bound && lease.end_s > now;
+            let runs = |lease: &Lease| lease.state == LeaseRowState::Bound && lease.end_s > now;
             assert!(!lease.is_some_and(runs), "a lease that runs is nobody else's");
             let all = leases.len() + usize::from(!leases.own.is_empty());
             assert!(lease.is_none() || all >= 20, "a held address only when none is free");
@@ -1488,7 +1498,7 @@ mod tests {
         let [first, second] = [10, 1].map(|n| leases.standing(at(10), mac(n), 21));
         assert_eq!(
             (first, second),
-            (AddressAvailability::Free, AddressAvailability::Own(LeaseState::Offered)),
+            (AddressAvailability::Free, AddressAvailability::Own(LeaseRowState::Offered)),
             "whoever takes it first has it"
         );
         leases.apply(&bind(at(10), 10, 900), 21);
@@ -1890,7 +1900,7 @@ mod tests {
         fn ask(&mut self, n: u8, lease_s: u64) -> Option<Ipv4Addr> {
             let now = self.now();
             self.leases.advance(now);
-            let runs = |lease: &&Lease| lease.state == LeaseState::Bound && lease.end_s > now;
+            let runs = |lease: &&Lease| lease.state == LeaseRowState::Bound && lease.end_s > now;
             let own = self
                 .leases
                 .own(mac(n), self.subnet.network, now)
@@ -2001,6 +2011,10 @@ mod tests {
     /// A million rows shall fit into a small machine.
     #[test]
     fn a_row_is_small() {
-        assert!(size_of::<Option<LeaseTableEntry>>() <= 144, "{}", size_of::<Option<LeaseTableEntry>>());
+        assert!(
+            size_of::<Option<LeaseTableEntry>>() <= 144,
+            "{}",
+            size_of::<Option<LeaseTableEntry>>()
+        );
     }
 }

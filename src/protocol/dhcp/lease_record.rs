@@ -25,7 +25,7 @@ pub struct Lease {
     /// The class of the last boot stage; an installed system does not overwrite it.
     pub firmware: Option<Firmware>,
     pub host_name: Option<String>,
-    pub state: LeaseState,
+    pub state: LeaseRowState,
     pub start_s: ClockSeconds,
     /// End of the lease, of the offer, or of the quarantine.
     pub end_s: ClockSeconds,
@@ -41,7 +41,7 @@ impl Lease {
             uuid: None,
             firmware: None,
             host_name: None,
-            state: LeaseState::Bound,
+            state: LeaseRowState::Bound,
             start_s: 0,
             end_s,
         }
@@ -54,7 +54,7 @@ impl Lease {
     }
 
     pub(super) fn is_endless(&self) -> bool {
-        self.state == LeaseState::Bound && self.end_s >= FOREVER_S
+        self.state == LeaseRowState::Bound && self.end_s >= FOREVER_S
     }
 }
 
@@ -66,7 +66,7 @@ impl From<&Lease> for Machine {
 
 /// What a row says of its address. EXPIRED is `Bound` whose end is past, or `Released`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaseState {
+pub enum LeaseRowState {
     /// Never durable.
     Offered,
     Bound,

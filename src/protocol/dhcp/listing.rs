@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 pub use super::lease_record::DeclineScope;
-use super::lease_record::{ClockSeconds, Lease, LeaseState};
+use super::lease_record::{ClockSeconds, Lease, LeaseRowState};
 use crate::model::machine::{Firmware, Mac};
 use crate::model::network::Ipv4Network;
 
@@ -92,12 +92,12 @@ impl ListedAddress {
         now: ClockSeconds,
     ) -> Self {
         let standing = match lease.state {
-            LeaseState::Declined if is_in_use => AddressStatus::InUse,
-            LeaseState::Declined => AddressStatus::Declined,
-            LeaseState::Bound if lease.end_s > now => AddressStatus::Bound,
+            LeaseRowState::Declined if is_in_use => AddressStatus::InUse,
+            LeaseRowState::Declined => AddressStatus::Declined,
+            LeaseRowState::Bound if lease.end_s > now => AddressStatus::Bound,
             _ if offered_until_s > now => AddressStatus::Offered,
-            LeaseState::Released => AddressStatus::Released,
-            LeaseState::Bound | LeaseState::Offered => AddressStatus::Ended,
+            LeaseRowState::Released => AddressStatus::Released,
+            LeaseRowState::Bound | LeaseRowState::Offered => AddressStatus::Ended,
         };
         let until_s =
             if standing == AddressStatus::Offered { offered_until_s } else { lease.end_s };

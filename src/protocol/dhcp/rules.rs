@@ -6,15 +6,15 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::decide::{AnswerKind, DhcpEventKind, DhcpSilence};
-use super::lease::{Lease, LeaseChange, LeaseState, LeaseTable};
+use super::lease::{Lease, LeaseChange, LeaseRowState, LeaseTable};
 use super::limits::{
     DECLINE_HOLD_S, DECLINES_PER_CIRCUIT_MAX, FOREVER_S, OFFER_HOLD_RASPBERRY_PI_S, OFFER_HOLD_S,
 };
 use super::packet::COOKIE;
 use super::route::ReplyRoute;
 use super::subnet::{
-    AddressPool, HoldReason, OtherServer, Reservation, ReservationTable, ServedClients, Subnet,
-    SubnetMode,
+    AddressPool, AnsweringMode, ClientAdmission, HoldReason, OtherServer, Reservation,
+    ReservationTable, Subnet,
 };
 use super::testing::{Message, SERVER, Server, policy, relayed_subnet, subnet, unicast};
 use crate::boot::plan::BootConfig;
@@ -310,7 +310,7 @@ fn d22_request_of_our_offer_is_acked() {
     let offer = server.ask(&Message::from(1).discover());
     let ack = server.ask(&Message::from(1).request(offer.yiaddr()));
     assert_eq!((ack.message_type(), ack.yiaddr()), (Some(5), offer.yiaddr()));
-    assert_eq!(server.leases.get(offer.yiaddr()).unwrap().state, LeaseState::Bound);
+    assert_eq!(server.leases.get(offer.yiaddr()).unwrap().state, LeaseRowState::Bound);
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn d24_a_request_of_what_was_offered_is_acked_without_option_54() {
         let offered = server.ask(&Message::from(1).discover()).yiaddr();
         let ack = server.ask(&Message::from(1).init_reboot(offered));
         assert_eq!((ack.message_type(), ack.yiaddr()), (Some(5), offered));
-        assert_eq!(server.leases.get(offered).unwrap().state, LeaseState::Bound);
+        assert_eq!(server.leases.get(offered).unwrap().state, LeaseRowState::Bound);
         let offered = server.ask(&Message::from(2).discover()).yiaddr();
         for unicast in [false, true] {
             let by = |arrival: &mut super::decide::IncomingMessage<'_>| {
@@ -465,9 +465,9 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
         refused(&mut server, Message::from(1).init_reboot(taken), Some(6));
         // The client had the address before it was ours; then it has run out.
         for (state, end_s) in [
-            (LeaseState::Bound, server.now + 500),
-            (LeaseState::Bound, 500),
-            (LeaseState::Released, 500),
+            (LeaseRowState::Bound, server.now + 500),
+            (LeaseRowState::Bound, 500),
+            (LeaseRowState::Released, 500),
         ] {
             let lease = Lease {
                 state,
@@ -670,7 +670,7 @@ fn d27_invented_clients_of_one_segment_keep_back_a_few_addresses_and_the_first_t
         }
     }
     assert_eq!(warned, 1);
-    let kept = server.leases.iter().filter(|lease| lease.state == LeaseState::Declined).count();
+    let kept = server.leases.iter().filter(|lease| lease.state == LeaseRowState::Declined).count();
     assert_eq!(
         (kept, server.leases.len()),
         (DECLINES_PER_CIRCUIT_MAX as usize, DECLINES_PER_CIRCUIT_MAX as usize)
@@ -704,13 +704,10 @@ fn d27_the_decline_of_a_lease_that_is_not_kept_back_frees_it() {
 fn d27_only_the_holder_may_decline() {
     let mut server = server();
     let own = server.bind(&Message::from(1));
-    assert_eq!(
-        server.ask(&Message::from(2).decline(own)).silence,
-        Some(DhcpSilence::NotHeld(own))
-    );
+    assert_eq!(server.ask(&Message::from(2).decline(own)).silence, Some(DhcpSilence::NotHeld(own)));
     let elsewhere = Message::from(1).decline(own).with(54, &[192, 168, 4, 2]);
     assert_eq!(server.ask(&elsewhere).silence, Some(DhcpSilence::OtherServer(address(2))));
-    assert_eq!(server.leases.get(own).unwrap().state, LeaseState::Bound);
+    assert_eq!(server.leases.get(own).unwrap().state, LeaseRowState::Bound);
 }
 
 #[test]
@@ -729,7 +726,7 @@ fn d28_release_frees_but_remembers_and_is_never_answered() {
     let decision = server.ask_by(&Message::from(1).release(own), unicast(own));
     assert_eq!((decision.answer, decision.silence), (None, Some(DhcpSilence::Released)));
     assert!(decision.changes[0].is_durable());
-    assert_eq!(server.leases.get(own).unwrap().state, LeaseState::Released);
+    assert_eq!(server.leases.get(own).unwrap().state, LeaseRowState::Released);
     assert_eq!(server.ask(&Message::from(1).discover()).yiaddr(), own, "remembered");
 }
 
@@ -915,7 +912,7 @@ fn d22_a_failed_commit_binds_nothing() {
     let decision = server.decide(&Message::from(1).request(offered), |_| ());
     server.leases.begin_commit(&decision.changes, decision.xid, server.now);
     server.leases.finish_commit(&decision.changes, decision.xid, false, server.now);
-    assert_eq!(server.leases.get(offered).unwrap().state, LeaseState::Offered);
+    assert_eq!(server.leases.get(offered).unwrap().state, LeaseRowState::Offered);
     assert_eq!(
         server.ask(&Message::from(1).request(offered)).message_type(),
         Some(5),
@@ -1058,7 +1055,7 @@ fn d37_an_address_of_one_system_goes_to_another_when_its_lease_is_over() {
 /// boot none counts at all.
 #[test]
 fn d38_what_boots_the_machine_takes_its_address_over_and_hands_it_on() {
-    for clients in [ServedClients::Any, ServedClients::Pxe] {
+    for clients in [ClientAdmission::Any, ClientAdmission::Pxe] {
         let mut server = server_with(|s| s.clients = clients);
         let firmware = Message::from(1).pxe(7);
         let own = server.bind(&firmware);
@@ -1074,7 +1071,7 @@ fn d38_what_boots_the_machine_takes_its_address_over_and_hands_it_on() {
             assert_eq!(server.ask(&stage.renew(own)).message_type(), Some(5));
         }
         let another = server.bind(&Message::from(1).with(61, b"\xffanother"));
-        assert_eq!(another == own, clients == ServedClients::Pxe);
+        assert_eq!(another == own, clients == ClientAdmission::Pxe);
     }
 }
 
@@ -1411,10 +1408,10 @@ fn d48_reservations_wishes_and_admission_count_on_the_whole_link() {
         server.ask_by(&Message::from(4).with(118, &in_second(0).octets()).discover(), on_both);
     assert_eq!(by_118.yiaddr().octets()[2], 5);
     // The first subnet is for what boots, the second for everybody.
-    server.policy.subnets[0].clients = ServedClients::Pxe;
+    server.policy.subnets[0].clients = ClientAdmission::Pxe;
     assert_eq!(server.ask_by(&Message::from(7).discover(), on_both).yiaddr().octets()[2], 5);
     assert_eq!(server.ask_by(&Message::from(8).pxe(7).discover(), on_both).yiaddr().octets()[2], 4);
-    server.policy.subnets[2].clients = ServedClients::Known;
+    server.policy.subnets[2].clients = ClientAdmission::Known;
     let silence = server.ask_by(&Message::from(9).discover(), on_both).silence;
     assert_eq!(silence, Some(DhcpSilence::NotPxe(subnet().network)));
     let held = [(subnet().network, HoldReason::Looking)];
@@ -1423,7 +1420,7 @@ fn d48_reservations_wishes_and_admission_count_on_the_whole_link() {
         arrival.held = Box::leak(Box::new(held));
     });
     assert_eq!(decision.yiaddr(), in_second(5), "a subnet that is silent silences no other");
-    server.policy.subnets[0].mode = SubnetMode::Off;
+    server.policy.subnets[0].mode = AnsweringMode::Off;
     assert_eq!(server.ask_by(&Message::from(1).discover(), on_both).yiaddr(), in_second(5));
 }
 
@@ -1603,7 +1600,7 @@ fn d51_nothing_is_answered_where_no_subnet_is_configured_or_where_it_is_off() {
     let stray =
         server().ask_by(&Message::from(1).discover(), |arrival| arrival.interface = Some("eth7"));
     assert_eq!(stray.silence, Some(DhcpSilence::NoSubnet(SERVER)));
-    let mut off = server_with(|s| s.mode = SubnetMode::Off);
+    let mut off = server_with(|s| s.mode = AnsweringMode::Off);
     assert_eq!(
         off.ask(&Message::from(1).discover()).silence,
         Some(DhcpSilence::SubnetOff(subnet().network))
@@ -1929,7 +1926,7 @@ const NOT_BOOTING: Message = Message {
 
 #[test]
 fn d52_only_machines_that_boot_are_served_unless_the_subnet_says_otherwise() {
-    let mut server = server_with(|subnet| subnet.clients = ServedClients::Pxe);
+    let mut server = server_with(|subnet| subnet.clients = ClientAdmission::Pxe);
     let network = subnet().network;
     for message in [
         NOT_BOOTING.clone().discover(),
@@ -1937,10 +1934,7 @@ fn d52_only_machines_that_boot_are_served_unless_the_subnet_says_otherwise() {
         NOT_BOOTING.clone().inform(address(20)),
     ] {
         let decision = server.ask(&message);
-        assert_eq!(
-            (decision.answer, decision.silence),
-            (None, Some(DhcpSilence::NotPxe(network)))
-        );
+        assert_eq!((decision.answer, decision.silence), (None, Some(DhcpSilence::NotPxe(network))));
         let event = decision.event.unwrap();
         assert!(event.text.contains("says nothing of network boot"), "{event:?}");
     }
@@ -1963,7 +1957,7 @@ fn d52_only_machines_that_boot_are_served_unless_the_subnet_says_otherwise() {
         "its ROM asks once, its system says nothing"
     );
     let mut reserved = server_with(|subnet| {
-        subnet.clients = ServedClients::Pxe;
+        subnet.clients = ClientAdmission::Pxe;
         reserve(9, 5)(subnet);
     });
     assert_eq!(reserved.ask(&NOT_BOOTING.clone().discover()).yiaddr(), address(5));
@@ -1971,7 +1965,7 @@ fn d52_only_machines_that_boot_are_served_unless_the_subnet_says_otherwise() {
 
 #[test]
 fn d52_what_a_machine_said_once_admits_its_loader_and_its_system_also_after_a_restart() {
-    let mut server = server_with(|subnet| subnet.clients = ServedClients::Pxe);
+    let mut server = server_with(|subnet| subnet.clients = ClientAdmission::Pxe);
     let firmware = NOT_BOOTING.clone().pxe(7);
     let offered = server.ask(&firmware.clone().discover()).yiaddr();
     assert_eq!(
@@ -1981,10 +1975,10 @@ fn d52_what_a_machine_said_once_admits_its_loader_and_its_system_also_after_a_re
     );
     server.ask(&firmware.request(offered));
     let rows: Vec<_> = server.leases.iter().cloned().collect();
-    let mut again = server_with(|subnet| subnet.clients = ServedClients::Pxe);
+    let mut again = server_with(|subnet| subnet.clients = ClientAdmission::Pxe);
     again.leases.load(rows, again.now);
     assert_eq!(again.ask(&NOT_BOOTING.clone().discover()).yiaddr(), offered);
-    let mut forgotten = server_with(|subnet| subnet.clients = ServedClients::Pxe);
+    let mut forgotten = server_with(|subnet| subnet.clients = ClientAdmission::Pxe);
     assert!(forgotten.ask(&NOT_BOOTING.clone().discover()).answer.is_none());
     forgotten.leases.load_machines([(NOT_BOOTING.mac, 0)]);
     assert!(
@@ -1996,7 +1990,7 @@ fn d52_what_a_machine_said_once_admits_its_loader_and_its_system_also_after_a_re
 #[test]
 fn d52_known_means_reserved() {
     let mut server = server_with(|subnet| {
-        subnet.clients = ServedClients::Known;
+        subnet.clients = ClientAdmission::Known;
         reserve(1, 5)(subnet);
     });
     assert_eq!(server.ask(&Message::from(1).discover()).yiaddr(), address(5));
@@ -2076,7 +2070,8 @@ fn d51_a_subnet_that_is_held_offers_nothing_and_goes_on_with_the_leases_that_it_
         "what a client gives back is never answered"
     );
     let elsewhere = NOT_BOOTING.clone().request(address(20)).with(54, &[192, 168, 4, 2]);
-    let silence = server_with(|subnet| subnet.clients = ServedClients::Pxe).ask(&elsewhere).silence;
+    let silence =
+        server_with(|subnet| subnet.clients = ClientAdmission::Pxe).ask(&elsewhere).silence;
     assert_eq!(
         silence,
         Some(DhcpSilence::OtherServer(address(2))),

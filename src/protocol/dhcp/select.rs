@@ -7,7 +7,7 @@ use super::arrival::IncomingMessage;
 use super::classify::MessageFacts;
 use super::packet::Packet;
 use super::silence::DhcpSilence;
-use super::subnet::{Subnet, SubnetMode};
+use super::subnet::{AnsweringMode, Subnet};
 use super::subnets::SubnetTable;
 
 /// The subnets of the client's link, and the clause that says how it was found.
@@ -75,7 +75,7 @@ fn filter_served_subnets<'s>(
 ) -> Result<SelectedLink<'s>, DhcpSilence> {
     let first = *link.first().ok_or(DhcpSilence::NoSubnet(at))?;
     let mut serving: Vec<&Subnet> =
-        link.into_iter().filter(|subnet| subnet.mode == SubnetMode::Server).collect();
+        link.into_iter().filter(|subnet| subnet.mode == AnsweringMode::Server).collect();
     if serving.is_empty() {
         return Err(DhcpSilence::SubnetOff(first.network));
     }
@@ -97,10 +97,7 @@ fn filter_served_subnets<'s>(
 }
 
 /// The subnet for relays that this address lies in, and those that share a network with it.
-fn find_shared_subnets(
-    link: Ipv4Addr,
-    subnets: &SubnetTable,
-) -> Result<Vec<&Subnet>, DhcpSilence> {
+fn find_shared_subnets(link: Ipv4Addr, subnets: &SubnetTable) -> Result<Vec<&Subnet>, DhcpSilence> {
     let first = find_relay_subnet(link, subnets)?;
     let same = first.shared_network.iter().flat_map(|name| subnets.sharing(name));
     let others = same.filter(|subnet| subnet.relay && subnet.network != first.network);

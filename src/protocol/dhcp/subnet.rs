@@ -24,7 +24,7 @@ impl AddressPool {
 
 /// Whether and how ringboot speaks DHCP on a subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubnetMode {
+pub enum AnsweringMode {
     /// Addresses and boot information.
     Server,
     /// Says nothing.
@@ -33,7 +33,7 @@ pub enum SubnetMode {
 
 /// Who is served on a subnet; everybody else is met with silence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ServedClients {
+pub enum ClientAdmission {
     /// Machines that boot from the network, now or once, and those with a reservation.
     #[default]
     Pxe,
@@ -119,8 +119,8 @@ pub struct Subnet {
     pub relay: bool,
     /// Subnets behind relay agents that have one link in common.
     pub shared_network: Option<String>,
-    pub mode: SubnetMode,
-    pub clients: ServedClients,
+    pub mode: AnsweringMode,
+    pub clients: ClientAdmission,
     /// Serve although another DHCP server answers on this segment.
     pub allow_other_servers: bool,
     /// Ask whether an address is in use before it is offered to a machine of which nothing is known
@@ -157,8 +157,8 @@ impl Subnet {
             interface: None,
             relay: false,
             shared_network: None,
-            mode: SubnetMode::Off,
-            clients: ServedClients::default(),
+            mode: AnsweringMode::Off,
+            clients: ClientAdmission::default(),
             allow_other_servers: false,
             conflict_detection: true,
             pools: Vec::new(),

@@ -5,10 +5,10 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::decide::{IncomingMessage, Decision, decide_answer};
-use super::lease::{LeaseTable, ClockSeconds};
+use super::decide::{Decision, IncomingMessage, decide_answer};
+use super::lease::{ClockSeconds, LeaseTable};
 use super::packet::{COOKIE, Packet};
-use super::subnet::{ServedClients, SubnetMode, AddressPool, Subnet};
+use super::subnet::{AddressPool, AnsweringMode, ClientAdmission, Subnet};
 use crate::boot::plan::BootConfig;
 use crate::dhcp::policy::DhcpPolicy;
 use crate::model::machine::Mac;
@@ -20,8 +20,8 @@ pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
 pub(super) fn subnet() -> Subnet {
     Subnet {
         interface: Some("eth1".into()),
-        mode: SubnetMode::Server,
-        clients: ServedClients::Any,
+        mode: AnsweringMode::Server,
+        clients: ClientAdmission::Any,
         pools: vec![AddressPool {
             first: Ipv4Addr::new(192, 168, 4, 10),
             last: Ipv4Addr::new(192, 168, 4, 100),
@@ -42,7 +42,10 @@ pub(super) fn relayed_subnet() -> Subnet {
         network: Ipv4Network { address: Ipv4Addr::new(10, 7, 0, 0), prefix: 24 },
         interface: None,
         relay: true,
-        pools: vec![AddressPool { first: Ipv4Addr::new(10, 7, 0, 50), last: Ipv4Addr::new(10, 7, 0, 99) }],
+        pools: vec![AddressPool {
+            first: Ipv4Addr::new(10, 7, 0, 50),
+            last: Ipv4Addr::new(10, 7, 0, 99),
+        }],
         routers: vec![Ipv4Addr::new(10, 7, 0, 1)],
         ..subnet()
     }

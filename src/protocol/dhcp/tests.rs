@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use super::decide::{Decision, DhcpEventKind};
 use super::limits::OFFER_HOLD_S;
 use super::subnet::{
-    AddressPool, HoldReason, OtherServer, Reservation, ServedClients, Subnet, SubnetMode,
+    AddressPool, AnsweringMode, ClientAdmission, HoldReason, OtherServer, Reservation, Subnet,
 };
 use super::testing::{Message, SERVER, Server, policy, relayed_subnet, subnet, unicast};
 use crate::model::machine::Mac;
@@ -211,9 +211,9 @@ fn every_silence_is_told_in_its_words() {
     book.note("the same again, rebooting", &pending(Message::from(1).init_reboot(address(10))));
     book.note("the same again, renewing", &pending(Message::from(1).renew(address(10))));
     book.note("declined too early", &pending(Message::from(1).decline(address(10))));
-    let mut pxe = server_with(|subnet| subnet.clients = ServedClients::Pxe);
+    let mut pxe = server_with(|subnet| subnet.clients = ClientAdmission::Pxe);
     book.note("does not boot", &pxe.ask(&stranger.clone().discover()));
-    let mut known = server_with(|subnet| subnet.clients = ServedClients::Known);
+    let mut known = server_with(|subnet| subnet.clients = ClientAdmission::Known);
     book.note("not reserved", &known.ask(&stranger.clone().pxe(7).discover()));
     let other = OtherServer { mac: Mac([2; 6]), address: address(2) };
     for (name, held) in [
@@ -233,7 +233,7 @@ fn every_silence_is_told_in_its_words() {
     assert!(told.changes.is_empty() && told.silence.is_some());
     let event = told.event.unwrap();
     writeln!(book.0, "no room | {}", event.text.split(':').next().unwrap()).unwrap();
-    let mut off = server_with(|subnet| subnet.mode = SubnetMode::Off);
+    let mut off = server_with(|subnet| subnet.mode = AnsweringMode::Off);
     book.note("off", &off.ask(&stranger.clone().discover()));
     book.note(
         "no subnet",

@@ -12,7 +12,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, Template, UndefinedBehavior,
 use serde::{Deserialize, Serialize};
 
 use crate::dhcp::subnet::Subnet;
-use crate::model::machine::{Arch, Machine, FirmwareRole};
+use crate::model::machine::{Arch, FirmwareRole, Machine};
 use crate::model::spelling::find_nearest_word;
 
 mod chains;
@@ -116,7 +116,11 @@ impl std::error::Error for TemplateError {}
 ///
 /// Whatever the template does, the output and the steps are bounded. The stack is not: the server
 /// does this in a process of its own.
-pub fn render_template_source(name: &str, source: &str, facts: &TemplateFacts) -> Result<String, TemplateError> {
+pub fn render_template_source(
+    name: &str,
+    source: &str,
+    facts: &TemplateFacts,
+) -> Result<String, TemplateError> {
     admit_source(name, source)?;
     let environment = build_environment();
     let template = environment
@@ -144,7 +148,8 @@ pub fn compile_template(name: &str, source: &str) -> Result<(), TemplateError> {
     let nobody = TemplateFacts { known: make_value_map([]), unknown: BTreeMap::new() };
     let environment = build_environment();
     let compiled = environment.template_from_named_str(name, source);
-    let template = compiled.map_err(|error| explain_template_error(name, source, &error, &nobody))?;
+    let template =
+        compiled.map_err(|error| explain_template_error(name, source, &error, &nobody))?;
     check_known_names(name, &environment, &template)
 }
 
@@ -192,7 +197,9 @@ fn explain_no_variable(variable: &str) -> (String, String) {
 /// What is refused before the engine sees it.
 fn admit_source(name: &str, source: &str) -> Result<(), TemplateError> {
     ensure_source_fits(name, source)?;
-    let Some(chains::ChainTooLong { offset, kind }) = chains::find_long_chain(source, build_syntax()) else {
+    let Some(chains::ChainTooLong { offset, kind }) =
+        chains::find_long_chain(source, build_syntax())
+    else {
         return Ok(());
     };
     let (what, hint) = match kind {
@@ -251,7 +258,12 @@ fn build_syntax() -> SyntaxConfig {
         .unwrap_or_default()
 }
 
-fn explain_template_error(name: &str, source: &str, error: &minijinja::Error, facts: &TemplateFacts) -> TemplateError {
+fn explain_template_error(
+    name: &str,
+    source: &str,
+    error: &minijinja::Error,
+    facts: &TemplateFacts,
+) -> TemplateError {
     let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     let undefined = find_undefined_variable(error, &detail);
     // `uuid.x` is undefined too where `uuid` is known: then nothing is missing but the template's
@@ -300,7 +312,10 @@ fn advise_on_error(kind: ErrorKind) -> &'static str {
 
 /// Facts that not everybody has, and why this client does not have it. None for a name that is no
 /// fact at all.
-fn explain_unknown_fact(variable: &str, context: &TemplateContext<'_>) -> Option<(String, &'static str)> {
+fn explain_unknown_fact(
+    variable: &str,
+    context: &TemplateContext<'_>,
+) -> Option<(String, &'static str)> {
     let client = context.client.to_canonical();
     let machine = context.machine.map(|machine| machine.mac);
     match (variable, machine) {
@@ -427,7 +442,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::dhcp::subnet::{ServedClients, SubnetMode};
+    use crate::dhcp::subnet::{AnsweringMode, ClientAdmission};
     use crate::model::machine::{Firmware, Mac, Uuid};
     use crate::model::network::Ipv4Network;
 
@@ -443,8 +458,8 @@ mod tests {
     fn subnet() -> Subnet {
         Subnet {
             relay: true,
-            mode: SubnetMode::Server,
-            clients: ServedClients::Any,
+            mode: AnsweringMode::Server,
+            clients: ClientAdmission::Any,
             routers: vec![Ipv4Addr::new(192, 168, 4, 1)],
             domain_name: Some("example.org".to_owned()),
             domain_name_servers: vec![
@@ -473,7 +488,11 @@ mod tests {
         TemplateContext { machine: Some(&MACHINE), hostname: Some("node1"), ..stranger() }
     }
 
-    fn render(name: &str, source: &str, context: &TemplateContext<'_>) -> Result<String, TemplateError> {
+    fn render(
+        name: &str,
+        source: &str,
+        context: &TemplateContext<'_>,
+    ) -> Result<String, TemplateError> {
         super::render_template_source(name, source, &TemplateFacts::of(context))
     }
 
@@ -582,7 +601,10 @@ mod tests {
             ));
         }
         let subnet = subnet();
-        let text = complaint("{{ subnet.routres }}", &TemplateContext { subnet: Some(&subnet), ..known() });
+        let text = complaint(
+            "{{ subnet.routres }}",
+            &TemplateContext { subnet: Some(&subnet), ..known() },
+        );
         assert!(
             text.starts_with("ks.cfg.j2:1:4: `subnet.routres` is undefined\n  hint: test it first"),
             "{text}"

@@ -36,7 +36,9 @@ use super::packet::{
 };
 use super::sources::{RateBuckets, SourceTable, find_rate_place, find_source_network};
 use super::timers::TimerHeap;
-use super::transfer::{AckEffect, DataBlockRun, NextTransmit, TimeoutEffect, Transfer, TransferTally};
+use super::transfer::{
+    AckEffect, DataBlockRun, NextTransmit, TimeoutEffect, Transfer, TransferTally,
+};
 use super::{NEVER, Tick};
 use crate::model::network::NetworkSet;
 use crate::model::random::{SeededRandom, mix_bits};

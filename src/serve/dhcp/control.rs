@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::letters::{Fate, Letter, Proposal, Tried, WITHDRAWN};
 use crate::dhcp::layout::PoolLayout;
 use crate::dhcp::lease::ClockSeconds;
-use crate::dhcp::listing::{LeaseFilter, DeclineLimit, ListedAddress};
+use crate::dhcp::listing::{DeclineLimit, LeaseFilter, ListedAddress};
 use crate::engine::mailbox::MailboxSender;
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;

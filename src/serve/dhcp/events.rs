@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::dhcp::decide::{Decision, DhcpEventKind, DhcpSilence};
 use crate::dhcp::subnet::HoldReason;
 use crate::model::machine::{Firmware, FirmwareRole, Mac};
-use crate::observe::events::{BootStage, EventKind, MachineEvent, UnansweredReason};
+use crate::observe::events::{EventKind, MachineEvent, MachineStage, UnansweredReason};
 
 /// The log's line: what was decided, with its reasons.
 pub(super) fn dhcp_event(decision: &Decision) -> Option<MachineEvent> {
@@ -14,7 +14,7 @@ pub(super) fn dhcp_event(decision: &Decision) -> Option<MachineEvent> {
     Some(MachineEvent::new(
         Some(event.mac),
         event.address.map(IpAddr::V4),
-        BootStage::Dhcp,
+        MachineStage::Dhcp,
         kind,
         event.text.clone(),
     ))
@@ -44,15 +44,11 @@ fn silent(silence: &DhcpSilence, decision: &Decision) -> EventKind {
         // The answer is on its way.
         DhcpSilence::CommitPending => return EventKind::Other,
         DhcpSilence::NoSubnet(at) => (UnansweredReason::NoSubnet, at.to_string(), None),
-        DhcpSilence::NoSubnetBehind(at) => {
-            (UnansweredReason::NoSubnetBehind, at.to_string(), None)
-        }
+        DhcpSilence::NoSubnetBehind(at) => (UnansweredReason::NoSubnetBehind, at.to_string(), None),
         DhcpSilence::NotForRelays(network) => {
             (UnansweredReason::NotForRelays, network.to_string(), None)
         }
-        DhcpSilence::SubnetOff(network) => {
-            (UnansweredReason::SubnetOff, network.to_string(), None)
-        }
+        DhcpSilence::SubnetOff(network) => (UnansweredReason::SubnetOff, network.to_string(), None),
         DhcpSilence::NotPxe(network) => (UnansweredReason::NotPxe, network.to_string(), None),
         DhcpSilence::NotReserved(network) => {
             (UnansweredReason::NotReserved, network.to_string(), None)

@@ -2,16 +2,16 @@
 //! ten seconds.
 
 use crate::dhcp::neighbours::MonotonicMillis;
-use crate::engine::net::LinkState;
+use crate::engine::net::CarrierState;
 
 /// How often the log speaks of a link that flaps.
 const LINK_SAID_EVERY_MS: MonotonicMillis = 10_000;
 
 /// What was said of a link last and when, and what has become of it since.
 pub(super) struct LinkNews {
-    said: LinkState,
+    said: CarrierState,
     said_ms: MonotonicMillis,
-    seen: LinkState,
+    seen: CarrierState,
     /// Changes that were not said.
     unsaid: u32,
 }
@@ -19,16 +19,16 @@ pub(super) struct LinkNews {
 impl LinkNews {
     /// A link that is up is nothing to speak of at first.
     pub(super) const NONE: Self =
-        Self { said: LinkState::Up, said_ms: 0, seen: LinkState::Up, unsaid: 0 };
+        Self { said: CarrierState::Up, said_ms: 0, seen: CarrierState::Up, unsaid: 0 };
 
     /// Some: say how the link is now; so many changes were not said before this one. A lost link is
     /// told of at once, one that flaps every ten seconds: also where it is again as it was said to
     /// be.
-    pub(super) fn follow(&mut self, link: LinkState, now: MonotonicMillis) -> Option<u32> {
+    pub(super) fn follow(&mut self, link: CarrierState, now: MonotonicMillis) -> Option<u32> {
         self.unsaid += u32::from(link != self.seen);
         self.seen = link;
         let is_early =
-            self.said != LinkState::Up && now.saturating_sub(self.said_ms) < LINK_SAID_EVERY_MS;
+            self.said != CarrierState::Up && now.saturating_sub(self.said_ms) < LINK_SAID_EVERY_MS;
         if self.unsaid == 0 || is_early {
             return None;
         }
@@ -40,10 +40,12 @@ impl LinkNews {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use LinkState::{Down, NoCarrier, Up};
+    use CarrierState::{Down, NoCarrier, Up};
 
     /// Every line that the log gets of these states, `(state, milliseconds)`.
-    fn said(states: &[(LinkState, MonotonicMillis)]) -> Vec<(LinkState, MonotonicMillis, u32)> {
+    fn said(
+        states: &[(CarrierState, MonotonicMillis)],
+    ) -> Vec<(CarrierState, MonotonicMillis, u32)> {
         let mut news = LinkNews::NONE;
         let line = |&(link, at)| news.follow(link, at).map(|unsaid| (link, at, unsaid));
         states.iter().filter_map(line).collect()

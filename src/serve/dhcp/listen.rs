@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use super::thread::{Running, Solicitation};
-use crate::dhcp::lease::{Lease, LeaseState};
+use crate::dhcp::lease::{Lease, LeaseRowState};
 use crate::dhcp::solicitation;
 use crate::engine::clock;
 use crate::engine::net;
@@ -50,7 +50,7 @@ impl Running {
         let is_booting = |lease: &Lease| {
             let is_ipxe =
                 lease.firmware.is_some_and(|firmware| firmware.role == FirmwareRole::Ipxe);
-            is_ipxe && lease.state == LeaseState::Bound && lease.end_s > now
+            is_ipxe && lease.state == LeaseRowState::Bound && lease.end_s > now
         };
         let boots = solicitation.from.is_some_and(|mac| self.leases.of(mac).any(is_booting));
         let interface =

@@ -14,12 +14,15 @@ use std::time::{Duration, Instant};
 use super::letters::{Letter, Sign, Standing};
 use super::link_news::LinkNews;
 use crate::dhcp::limits::{OTHER_SERVERS_MAX, PROBE_WAIT_MS};
-use crate::dhcp::neighbours::{self, PriorKnowledge, LookResult, RingbootMark, RivalResponse, MonotonicMillis, RivalLook, LookVerdict, ServerWatch};
-use crate::dhcp::subnet::{HoldReason, SubnetMode, OtherServer, Subnet};
+use crate::dhcp::neighbours::{
+    self, LookResult, LookVerdict, MonotonicMillis, PriorKnowledge, RingbootMark, RivalLook,
+    RivalResponse, ServerWatch,
+};
+use crate::dhcp::subnet::{AnsweringMode, HoldReason, OtherServer, Subnet};
 use crate::engine::clock;
 use crate::engine::link::{self, PacketListener};
-use crate::engine::mailbox::{MailboxBell, MailboxSender, CoreMailbox};
-use crate::engine::net::{self, SocketBinding, NetworkInterface, LinkState};
+use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
+use crate::engine::net::{self, CarrierState, NetworkInterface, SocketBinding};
 use crate::engine::netlink::InterfaceChanges;
 use crate::engine::probe::{ArpProbe, EchoProbe};
 use crate::model::machine::Mac;
@@ -239,7 +242,7 @@ struct Here {
 pub(super) fn watched(subnets: &[Subnet], port: u16) -> impl Iterator<Item = (&Subnet, &String)> {
     let served = subnets
         .iter()
-        .filter(move |subnet| subnet.mode == SubnetMode::Server && port == neighbours::PORT);
+        .filter(move |subnet| subnet.mode == AnsweringMode::Server && port == neighbours::PORT);
     served.filter_map(|subnet| Some((subnet, subnet.interface.as_ref()?)))
 }
 
@@ -438,8 +441,8 @@ impl Neighbours {
             // The INFORM goes first: once dnsmasq pings for the DISCOVER, it hears nothing for
             // three seconds.
             let mark = RingbootMark { address, serves: segment.watch.held().is_none() };
-            let packets =
-                neighbours::build_look_inform(mac, xid, mark).zip(neighbours::build_look_discover(mac, xid, mark));
+            let packets = neighbours::build_look_inform(mac, xid, mark)
+                .zip(neighbours::build_look_discover(mac, xid, mark));
             let Some((inform, discover)) = packets else { continue };
             match listener
                 .broadcast(index, &inform)
@@ -496,7 +499,8 @@ impl Neighbours {
         let mut buffer = [0; PACKET_BYTES_MAX];
         for _ in 0..TURN_MAX {
             let Some((origin, packet)) = listener.receive(&mut buffer) else { break };
-            let Some(word) = neighbours::parse_server_message(packet, Mac(origin.mac), &self.ours) else {
+            let Some(word) = neighbours::parse_server_message(packet, Mac(origin.mac), &self.ours)
+            else {
                 continue;
             };
             for segment in
@@ -575,7 +579,12 @@ impl Wanted {
         Self { interface, index, lack_said: None, refusal_said: false, link: LinkNews::NONE }
     }
 
-    fn follow(&mut self, found: Option<&NetworkInterface>, port: u16, core: &MailboxSender<Letter>) {
+    fn follow(
+        &mut self,
+        found: Option<&NetworkInterface>,
+        port: u16,
+        core: &MailboxSender<Letter>,
+    ) {
         let index = found.map(|interface| interface.index);
         if self.index.is_some() && self.index != index {
             tracing::warn!("interface {} is gone: DHCP waits for it", self.interface);
@@ -619,14 +628,14 @@ impl Wanted {
             unsaid => format!(" ({unsaid} changes before it were not said)"),
         };
         match link {
-            LinkState::Up => tracing::info!("interface {name} is up, and has a carrier{unsaid}"),
-            LinkState::Down => {
+            CarrierState::Up => tracing::info!("interface {name} is up, and has a carrier{unsaid}"),
+            CarrierState::Down => {
                 tracing::warn!(
                     "interface {name} is down: no machine is reached by it. `ip link set {name} \
                      up`{unsaid}"
                 );
             }
-            LinkState::NoCarrier => {
+            CarrierState::NoCarrier => {
                 tracing::warn!(
                     "interface {name} has no carrier: no machine is reached by it. Look at its \
                      cable and switch port{unsaid}"
@@ -730,7 +739,8 @@ impl Segment {
         match self.watch.met(rival, here.address, now) {
             RivalResponse::Silence => {}
             RivalResponse::Answer => {
-                let mark = RingbootMark { address: here.address, serves: self.watch.held().is_none() };
+                let mark =
+                    RingbootMark { address: here.address, serves: self.watch.held().is_none() };
                 let answer = neighbours::build_rival_answer(rival, mark);
                 // Lost where the link has no room: it looks again.
                 let _ = listener

@@ -14,10 +14,10 @@ use super::letters::Proposal;
 use super::plan::DhcpPlan;
 use super::thread::*;
 use crate::dhcp::layout::PoolLayout;
-use crate::dhcp::lease::{LeaseChange, Lease, LeaseTable};
+use crate::dhcp::lease::{Lease, LeaseChange, LeaseTable};
 use crate::dhcp::packet::Packet;
 use crate::dhcp::policy::DhcpPolicy;
-use crate::dhcp::subnet::{ServedClients, SubnetMode, AddressPool, Subnet};
+use crate::dhcp::subnet::{AddressPool, AnsweringMode, ClientAdmission, Subnet};
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::MailboxBell;
 use crate::engine::udp::{SocketId, TurnWait};
@@ -86,8 +86,8 @@ fn plan(store: Box<dyn LeaseStore>) -> DhcpPlan {
     let first = Ipv4Addr::new(127, 77, 1, 1);
     let subnet = Subnet {
         relay: true,
-        mode: SubnetMode::Server,
-        clients: ServedClients::Any,
+        mode: AnsweringMode::Server,
+        clients: ClientAdmission::Any,
         pools: vec![AddressPool { first, last: Ipv4Addr::new(127, 77, 1, 20) }],
         default_lease_time_s: 600,
         firmware_lease_time_s: 600,
@@ -351,11 +351,16 @@ fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
     let (done, is_done) = sync_channel(1);
     let layout = PoolLayout::new(&next.snapshot.dhcp.subnets);
     running.leases.begin_move(layout);
-    let told =
-        |leases: &LeaseTable, address| assert!(next.bindings.write(address, leases.binding(address)));
+    let told = |leases: &LeaseTable, address| {
+        assert!(next.bindings.write(address, leases.binding(address)))
+    };
     assert!(!running.leases.move_on(5, told));
-    let proposal =
-        Proposal { next: Arc::clone(&next), layout: PoolLayout::default(), fate: Arc::default(), done };
+    let proposal = Proposal {
+        next: Arc::clone(&next),
+        layout: PoolLayout::default(),
+        fate: Arc::default(),
+        done,
+    };
     running.moving = Some(Box::new(proposal));
     (3..15).for_each(|last| bind(&mut running, last, u64::from(last)));
     running.move_on();

@@ -17,26 +17,30 @@ use super::plan::{DhcpCounters, DhcpPlan};
 use super::store_owner::StoreOwner;
 use super::waiting::Waiting;
 use super::ways::Ways;
-use crate::dhcp::decide::{AnswerDatagram, AnswerKind, IncomingMessage, Decision, DhcpSilence, decide_answer};
+use crate::dhcp::decide::{
+    AnswerDatagram, AnswerKind, Decision, DhcpSilence, IncomingMessage, decide_answer,
+};
 use crate::dhcp::frame;
-use crate::dhcp::lease::{BootTimes, LeaseChange, Lease, LeaseTable, LeaseState, ClockSeconds};
+use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease, LeaseChange, LeaseRowState, LeaseTable};
 use crate::dhcp::limits::{CONFLICT_HOLD_S, PROBE_WAIT_MS};
 use crate::dhcp::listing::LeaseFilter;
-use crate::dhcp::neighbours::{self as look, PriorKnowledge, LookResult, MonotonicMillis};
+use crate::dhcp::neighbours::{self as look, LookResult, MonotonicMillis, PriorKnowledge};
 use crate::dhcp::packet::Packet;
 use crate::dhcp::pool_use::{PoolCrossing, PoolWatch};
 use crate::dhcp::probes::{ConflictProbes, ProbeVerdict};
 use crate::dhcp::route::{CLIENT_PORT, ReplyRoute};
 use crate::dhcp::solicitation;
-use crate::dhcp::subnet::{HoldReason, SubnetMode, Subnet};
+use crate::dhcp::subnet::{AnsweringMode, HoldReason, Subnet};
 use crate::engine::clock;
-use crate::engine::mailbox::{MailboxBell, MailboxSender, CoreMailbox};
+use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
 use crate::engine::net::{self, NetworkInterface};
-use crate::engine::udp::{UdpCompletion, UdpDriver, SendQueueFull, SocketId, DatagramSource, DatagramTarget, TurnWait};
-use crate::model::machine::{Mac, FirmwareRole};
+use crate::engine::udp::{
+    DatagramSource, DatagramTarget, SendQueueFull, SocketId, TurnWait, UdpCompletion, UdpDriver,
+};
+use crate::model::machine::{FirmwareRole, Mac};
 use crate::model::network::Ipv4Network;
-use crate::observe::events::{MachineEvent, EventSender, EventKind, BootStage, EventWeight};
-use crate::observe::pace::{LogGate, EventSource as Doer, append_unsaid_count};
+use crate::observe::events::{EventKind, EventSender, EventWeight, MachineEvent, MachineStage};
+use crate::observe::pace::{EventSource as Doer, LogGate, append_unsaid_count};
 use crate::serve::core::{CoreError, CoreParts};
 use crate::serve::drain::Drain;
 use crate::serve::health::{StoreHealth, Trust};
@@ -101,7 +105,11 @@ pub struct DhcpCore {
 }
 
 impl DhcpCore {
-    pub fn new(parts: CoreParts, plan: DhcpPlan, sockets: DhcpSockets) -> io::Result<(Self, MailboxBell)> {
+    pub fn new(
+        parts: CoreParts,
+        plan: DhcpPlan,
+        sockets: DhcpSockets,
+    ) -> io::Result<(Self, MailboxBell)> {
         let (letters, mailbox) = CoreMailbox::new()?;
         let bell = mailbox.bell();
         let counters = Arc::default();
@@ -376,8 +384,10 @@ impl Running {
                 }
                 Letter::Recalled { from, done } => {
                     let (leases, next) = self.leases.piece(from, RECALLED_AT_ONCE);
-                    let kept =
-                        leases.filter(|lease| lease.state != LeaseState::Offered).cloned().collect();
+                    let kept = leases
+                        .filter(|lease| lease.state != LeaseRowState::Offered)
+                        .cloned()
+                        .collect();
                     let _ = done.send((kept, next));
                 }
                 Letter::Booted { done } => {
@@ -452,19 +462,22 @@ impl Running {
             .dhcp
             .subnets
             .iter()
-            .filter(|subnet| subnet.mode == SubnetMode::Server);
+            .filter(|subnet| subnet.mode == AnsweringMode::Server);
         let pools = served.map(|subnet| (subnet.network, self.leases.used(subnet.network)));
         let (reports, said) = self.pool_watch.look(pools, now);
         if **self.counters.pools.load() != reports {
             self.counters.pools.store(Arc::new(reports));
         }
         for (network, used, crossing) in said {
-            let kind =
-                if crossing == PoolCrossing::RoomAgain { EventKind::PoolHasRoom } else { EventKind::PoolFills };
+            let kind = if crossing == PoolCrossing::RoomAgain {
+                EventKind::PoolHasRoom
+            } else {
+                EventKind::PoolFills
+            };
             self.events.push(MachineEvent::new(
                 None,
                 None,
-                BootStage::Dhcp,
+                MachineStage::Dhcp,
                 kind,
                 crossing.sentence(network, &used),
             ));
@@ -490,7 +503,8 @@ impl Running {
         let now = clock::now_s();
         let may_be =
             addresses.into_iter().filter(|address| self.leases.may_be_freed(*address, force, now));
-        let changes: Vec<LeaseChange> = may_be.map(|address| LeaseChange::Free { address }).collect();
+        let changes: Vec<LeaseChange> =
+            may_be.map(|address| LeaseChange::Free { address }).collect();
         let way = Way { socket: SocketId(0), interface: 0, asked: None };
         self.freeing.insert(self.next_ticket, done);
         self.commit(Pending { decision: Decision { changes, ..Decision::default() }, way })
@@ -510,7 +524,10 @@ impl Running {
         let held = |(subnet, interface): (&Subnet, &String)| {
             let word =
                 words.get(&subnet.network).filter(|standing| standing.is_of(subnet, interface));
-            Some((subnet.network, word.map_or(Some(HoldReason::Looking), |standing| standing.held)?))
+            Some((
+                subnet.network,
+                word.map_or(Some(HoldReason::Looking), |standing| standing.held)?,
+            ))
         };
         self.held = other_servers::watched(&self.generation.snapshot.dhcp.subnets, self.port)
             .filter_map(held)
@@ -749,7 +766,13 @@ impl Running {
                     status` says why)";
         self.say(
             decision.network,
-            MachineEvent::new(decision.mac, None, BootStage::Dhcp, EventKind::Failed, text.to_owned()),
+            MachineEvent::new(
+                decision.mac,
+                None,
+                MachineStage::Dhcp,
+                EventKind::Failed,
+                text.to_owned(),
+            ),
         );
     }
 
@@ -805,7 +828,13 @@ impl Running {
                         "{whom} answers for {address}, as for more addresses than a host has: it \
                          is not believed for an hour, and they are offered"
                     );
-                    self.events.push(MachineEvent::new(None, None, BootStage::Dhcp, EventKind::Conflict, text));
+                    self.events.push(MachineEvent::new(
+                        None,
+                        None,
+                        MachineStage::Dhcp,
+                        EventKind::Conflict,
+                        text,
+                    ));
                 }
                 self.conclude(pending);
             }
@@ -831,7 +860,13 @@ impl Running {
     fn say_conflict(&mut self, address: Ipv4Addr, text: String) {
         self.say(
             None,
-            MachineEvent::new(None, Some(IpAddr::V4(address)), BootStage::Dhcp, EventKind::Conflict, text),
+            MachineEvent::new(
+                None,
+                Some(IpAddr::V4(address)),
+                MachineStage::Dhcp,
+                EventKind::Conflict,
+                text,
+            ),
         );
     }
 
@@ -849,7 +884,13 @@ impl Running {
         let text = format!(
             "{name} has no IPv4 address: what comes in there is not answered until it has one"
         );
-        self.events.push(MachineEvent::new(None, None, BootStage::Dhcp, EventKind::Failed, text));
+        self.events.push(MachineEvent::new(
+            None,
+            None,
+            MachineStage::Dhcp,
+            EventKind::Failed,
+            text,
+        ));
     }
 
     fn commit(&mut self, pending: Pending) -> Result<(), CoreError> {
@@ -904,7 +945,10 @@ impl Running {
             let text =
                 "the store could not keep the lease: no answer, the client asks again".to_owned();
             let (mac, network) = (pending.decision.mac, pending.decision.network);
-            self.say(network, MachineEvent::new(mac, None, BootStage::Dhcp, EventKind::Failed, text));
+            self.say(
+                network,
+                MachineEvent::new(mac, None, MachineStage::Dhcp, EventKind::Failed, text),
+            );
             return;
         }
         self.conclude(pending);
@@ -914,8 +958,10 @@ impl Running {
     /// packet may be a file request. An OFFER counts for a Raspberry Pi alone: a Pi 3 never sends a
     /// REQUEST (Q-14).
     fn conclude(&mut self, pending: Pending) {
-        let pi =
-            pending.decision.firmware.is_some_and(|firmware| firmware.role == FirmwareRole::RaspberryPi);
+        let pi = pending
+            .decision
+            .firmware
+            .is_some_and(|firmware| firmware.role == FirmwareRole::RaspberryPi);
         for change in pending.decision.changes.iter().filter(|change| pi || change.is_durable()) {
             self.tell_of(change.address());
         }
@@ -1010,7 +1056,8 @@ impl Running {
     ) -> Result<(), SendQueueFull> {
         let from = SocketAddrV4::new(answer.source, self.port);
         let packet =
-            frame::build_ipv4_datagram(from, SocketAddrV4::new(to, CLIENT_PORT), &answer.bytes).ok_or(SendQueueFull)?;
+            frame::build_ipv4_datagram(from, SocketAddrV4::new(to, CLIENT_PORT), &answer.bytes)
+                .ok_or(SendQueueFull)?;
         let target = DatagramTarget::Link { interface: way.interface, mac: mac.0 };
         self.driver.send(link, target, None, &packet, 0)
     }
@@ -1018,10 +1065,16 @@ impl Running {
     /// From the address that was asked, by whatever interface leads to the destination now. Where
     /// no packets can be written, or one is too long for some link, by the socket that the request
     /// came in by.
-    fn send_routed(&mut self, to: SocketAddrV4, answer: &AnswerDatagram, way: Way) -> Result<(), SendQueueFull> {
+    fn send_routed(
+        &mut self,
+        to: SocketAddrV4,
+        answer: &AnswerDatagram,
+        way: Way,
+    ) -> Result<(), SendQueueFull> {
         let asked = way.asked.unwrap_or(answer.source);
         let from = DatagramSource { address: IpAddr::V4(asked), interface: 0 };
-        let packet = frame::build_ipv4_datagram(SocketAddrV4::new(asked, self.port), to, &answer.bytes);
+        let packet =
+            frame::build_ipv4_datagram(SocketAddrV4::new(asked, self.port), to, &answer.bytes);
         if let Some(packet) = packet.filter(|packet| packet.len() <= self.mtu)
             && let Ok(socket) = self.ways.routed(&mut self.driver, *to.ip())
         {

@@ -8,7 +8,7 @@ use super::answer::{Answered, RequestAnswerer, give_up_request, refuse_input};
 use super::asking::{WorkerAnswer, WorkerQuestion};
 use super::body::{AnswerBody, BodyWait, CopiedRange};
 use super::clock::AckWatch;
-use super::connection::{ConnectionStage, ConnectionSlab, HttpConnection, InputFlow};
+use super::connection::{ConnectionSlab, ConnectionStage, HttpConnection, InputFlow};
 use super::journal::{CoreFault, Delivery};
 use super::places::ConnectionPlaces;
 use super::sending::{AnswerSender, OutgoingProgress};
@@ -134,7 +134,11 @@ impl ConnectionKeeper {
                 name: path.display().into_owned(),
                 age: now.saturating_duration_since(*began),
                 still: now.saturating_duration_since(connection.moved_at()),
-                way: TransferProgress::Http { bytes: got, of: *bytes, in_line: body.wait == BodyWait::Turn },
+                way: TransferProgress::Http {
+                    bytes: got,
+                    of: *bytes,
+                    in_line: body.wait == BodyWait::Turn,
+                },
             })
         });
         sending.collect()
@@ -318,7 +322,9 @@ impl ConnectionKeeper {
                         connection.stage = ConnectionStage::Reading;
                     }
                     OutgoingProgress::Done { keeps: false } => return self.leave(connection),
-                    OutgoingProgress::Changed => return self.fail(connection, TcpSendError::ContentGone),
+                    OutgoingProgress::Changed => {
+                        return self.fail(connection, TcpSendError::ContentGone);
+                    }
                     OutgoingProgress::Gone => return self.fail(connection, TcpSendError::Gone),
                 },
                 ConnectionStage::Reading => match self.read_request(connection) {

@@ -11,10 +11,10 @@ use super::recent::RecentNames;
 use super::sending::{AnswerFile, AnswerForm, AnswerSender};
 use crate::http::limits::BUSY_TIMEOUT;
 use crate::http::media::find_media_type;
-use crate::http::request::{BadHead, HttpMethod, RequestHead, HttpVersion};
+use crate::http::request::{BadHead, HttpMethod, HttpVersion, RequestHead};
 use crate::http::respond::{self, RepresentationMeta, ResponsePayload, ResponsePlan};
 use crate::http::{index, target};
-use crate::images::{JobAsker, CleanPath, ContentMeta, OwedAnswer, NameRefusal, clean_path_name};
+use crate::images::{CleanPath, ContentMeta, JobAsker, NameRefusal, OwedAnswer, clean_path_name};
 use crate::serve::shelf::{Answer, Ask, Names, Origin, Reply, Shelf};
 
 /// Bytes of a refused target that the log shows.
@@ -332,7 +332,10 @@ fn list_directory(
     );
     let job = move || {
         let listed = names.images.list(&directory);
-        owed.pay(listed.map(|listing| index::render_directory_page(directory.as_bytes(), listing.names())));
+        owed.pay(
+            listed
+                .map(|listing| index::render_directory_page(directory.as_bytes(), listing.names())),
+        );
     };
     // Where every worker is busy, `owed` answers when it is dropped.
     let _ = sender.names.images.workers().make(asker, job);
@@ -369,13 +372,16 @@ fn show_target(request: &RequestHead<'_>) -> String {
 /// The status of each refusal (H-30). GRUB takes only 404 for "not found".
 fn plan_refusal(request: &RequestHead<'_>, refusal: NameRefusal) -> ResponsePlan<'static> {
     match refusal {
-        NameRefusal::NotFound | NameRefusal::Hidden | NameRefusal::Private => respond::answer_not_found(request),
+        NameRefusal::NotFound | NameRefusal::Hidden | NameRefusal::Private => {
+            respond::answer_not_found(request)
+        }
         NameRefusal::DotDot | NameRefusal::ControlCharacter => {
             respond::answer_bad_request(request, &refusal.to_string())
         }
-        NameRefusal::OutsideRoot | NameRefusal::NotRegular | NameRefusal::Unreadable | NameRefusal::TooLarge => {
-            respond::answer_forbidden(request, &refusal.to_string())
-        }
+        NameRefusal::OutsideRoot
+        | NameRefusal::NotRegular
+        | NameRefusal::Unreadable
+        | NameRefusal::TooLarge => respond::answer_forbidden(request, &refusal.to_string()),
         NameRefusal::ReadFailed | NameRefusal::TemplateFailed => {
             respond::answer_failed(request, &refusal.to_string())
         }

@@ -11,7 +11,7 @@ use super::journal::Delivery;
 use crate::engine::stream::SendBody;
 use crate::http::limits::TAIL_BYTES;
 use crate::http::respond::ResponsePayload;
-use crate::images::{ServedContent, PIECE_BYTES};
+use crate::images::{PIECE_BYTES, ServedContent};
 
 /// Texts up to this size are copied behind the head. Bytes.
 const COPIED_BYTES_MAX: usize = 1024;
@@ -299,9 +299,11 @@ impl AnswerBody {
         if let Some(CopiedRange { range, bytes }) = ready {
             self.copied += range.end - range.start;
             return match bytes {
-                Some(bytes) => {
-                    CutPart::Part { part: SendBody::Bytes(bytes), end: range.end, is_awaited: false }
-                }
+                Some(bytes) => CutPart::Part {
+                    part: SendBody::Bytes(bytes),
+                    end: range.end,
+                    is_awaited: false,
+                },
                 None => CutPart::Changed,
             };
         }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::plan::HttpCounters;
 use crate::images::{CleanPath, NameRefusal};
-use crate::observe::events::{MachineEvent, EventSender, EventKind, BootStage, EventWeight};
-use crate::observe::pace::{LogGate, LinePace, EventSource, append_unsaid_count};
+use crate::observe::events::{EventKind, EventSender, EventWeight, MachineEvent, MachineStage};
+use crate::observe::pace::{EventSource, LinePace, LogGate, append_unsaid_count};
 use crate::serve::shelf::{Names, Origin};
 use crate::serve::stage::{self, stage_of};
 
@@ -101,7 +101,7 @@ impl HttpJournal {
     pub(super) fn say_timed_out(&mut self, peer: SocketAddr, written: u64, now: Instant) {
         if self.may_say(now) {
             let text = format!("HTTP connection cut after {written} bytes: too slow");
-            self.say(peer, BootStage::File, EventKind::TooSlow, text, now);
+            self.say(peer, MachineStage::File, EventKind::TooSlow, text, now);
         }
     }
 
@@ -125,7 +125,7 @@ impl HttpJournal {
         if self.may_say(now) {
             self.say(
                 peer,
-                BootStage::File,
+                MachineStage::File,
                 EventKind::BadRequest,
                 format!("HTTP refused a request: {}", why()),
                 now,
@@ -166,12 +166,19 @@ impl HttpJournal {
         may
     }
 
-    fn stage_of(&self, delivery: &Delivery) -> BootStage {
+    fn stage_of(&self, delivery: &Delivery) -> MachineStage {
         stage_of(&self.names.published.load().snapshot, &delivery.path.display(), delivery.origin)
     }
 
     /// Hands an event over: for the timeline alone once the log has enough of the same kind.
-    fn say(&mut self, peer: SocketAddr, stage: BootStage, kind: EventKind, text: String, now: Instant) {
+    fn say(
+        &mut self,
+        peer: SocketAddr,
+        stage: MachineStage,
+        kind: EventKind,
+        text: String,
+        now: Instant,
+    ) {
         let mac = self.names.machine_at(peer.ip()).map(|machine| machine.mac);
         let mut event = MachineEvent::new(mac, Some(peer.ip()), stage, kind, text);
         if event.weight != EventWeight::Detail {

@@ -40,7 +40,7 @@ use super::drain::{DRAIN_MAX, Drain};
 use super::flights::Inquiry;
 use super::pulse::Pulse;
 use super::shelf::Names;
-use crate::engine::mailbox::{MailboxBell, MailboxSender, CoreMailbox};
+use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
 use crate::engine::stream::{TcpDriver, TcpEvent, TcpSendError, TurnWait};
 
 /// How errors name these cores.

@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 use std::time::Instant;
 
-use super::connection::{ConnectionStage, ConnectionSlab, HttpConnection, PlaceHeld};
+use super::connection::{ConnectionSlab, ConnectionStage, HttpConnection, PlaceHeld};
 use super::plan::HttpPlan;
 use crate::engine::stream::{CONNECTIONS_PER_DRIVER_MAX, ConnectionId};
-use crate::http::admission::{ConnectionAdmission, AdmissionOutcome};
+use crate::http::admission::{AdmissionOutcome, ConnectionAdmission};
 use crate::http::limits::{GIVE_UP_MAX, GIVE_UP_PAUSE, REFUSALS_MAX};
 
 /// A connection that may be closed for a client that has none.

@@ -11,12 +11,12 @@ use super::clock::AckWatch;
 use super::connection::{ConnectionStage, HttpConnection, InputFlow};
 use super::journal::{Delivery, HttpJournal};
 use super::plan::{HttpCounters, HttpPlan};
-use crate::engine::stream::{ConnectionId, TcpDriver, SendBody};
+use crate::engine::stream::{ConnectionId, SendBody, TcpDriver};
 use crate::http::head::DateHeader;
-use crate::http::request::{RequestHead, HttpVersion};
+use crate::http::request::{HttpVersion, RequestHead};
 use crate::http::respond::ResponsePlan;
-use crate::http::schedule::{SMALL_BYTES, SendSchedule, TRICKLE_BYTES, ScheduleTick};
-use crate::images::{ServedContent, OwedAnswer, PieceUrgency};
+use crate::http::schedule::{SMALL_BYTES, ScheduleTick, SendSchedule, TRICKLE_BYTES};
+use crate::images::{OwedAnswer, PieceUrgency, ServedContent};
 use crate::serve::shelf::Names;
 
 /// What a client that waits for leave to send a request's body is told (RFC 9110 §15.2.1).
@@ -42,7 +42,8 @@ impl TurnTime {
 
     /// The present for the schedule.
     pub(super) fn tick(&self) -> ScheduleTick {
-        ScheduleTick::try_from(self.now.duration_since(self.began).as_nanos()).unwrap_or(ScheduleTick::MAX)
+        ScheduleTick::try_from(self.now.duration_since(self.began).as_nanos())
+            .unwrap_or(ScheduleTick::MAX)
     }
 
     pub(super) fn at(&self, tick: ScheduleTick) -> Instant {
@@ -316,8 +317,10 @@ impl AnswerSender {
             let job = move || {
                 // Sent even where the worker breaks off. What is not resident then is asked for
                 // again.
-                let _owed =
-                    OwedAnswer::new(|()| letters.send(HttpLetter::Resident(question, None)), |_| ());
+                let _owed = OwedAnswer::new(
+                    |()| letters.send(HttpLetter::Resident(question, None)),
+                    |_| (),
+                );
                 while let Some(piece) = content.missing(&range) {
                     content.populate(piece);
                 }
@@ -349,11 +352,18 @@ impl AnswerSender {
     }
 
     /// Has a worker copy a range. False: every worker is busy and the queue is full.
-    fn copy_range(&self, question: WorkerQuestion, content: ServedContent, range: Range<u64>) -> bool {
+    fn copy_range(
+        &self,
+        question: WorkerQuestion,
+        content: ServedContent,
+        range: Range<u64>,
+    ) -> bool {
         let letters = self.questions.letters();
         let job = move || {
-            let owed =
-                OwedAnswer::new(|copy| letters.send(HttpLetter::Resident(question, copy)), |_| None);
+            let owed = OwedAnswer::new(
+                |copy| letters.send(HttpLetter::Resident(question, copy)),
+                |_| None,
+            );
             let bytes = content.copy(&range);
             owed.pay(Some(CopiedRange { range, bytes }));
         };

@@ -13,7 +13,7 @@ use super::*;
 use crate::engine::datapath::Datapath;
 use crate::engine::net;
 use crate::engine::stream::ConnectionId;
-use crate::images::{ImageStore, DiskWorkers, clean_path_name};
+use crate::images::{DiskWorkers, ImageStore, clean_path_name};
 use crate::observe::events;
 use crate::render::TemplateRenderer;
 use crate::serve::shelf::{Answer, Origin, Reply};
@@ -103,7 +103,13 @@ fn an_answer_to_another_question_of_the_same_connection_is_dropped() {
     for datapath in [Datapath::IoUring, Datapath::Epoll] {
         let mut rig = Rig::new(datapath);
         let (mut client, id) = rig.ask();
-        let other = rig.running.keeper.sender.names.images.find_waiting(&clean_path_name(b"other").unwrap());
+        let other = rig
+            .running
+            .keeper
+            .sender
+            .names
+            .images
+            .find_waiting(&clean_path_name(b"other").unwrap());
         let crate::images::CatalogAnswer::Content(other) = other else { panic!("{other:?}") };
         // The letters and the second tries of questions that this connection has asked before.
         let asked = rig.running.keeper.sender.questions.count();

@@ -9,8 +9,8 @@ use super::ended::FinishedTransfer;
 use super::held::HeldFile;
 use super::plan::TftpCounters;
 use crate::images;
-use crate::observe::events::{MachineEvent, EventSender, EventKind, BootStage, EventWeight};
-use crate::observe::pace::{LogGate, LinePace, EventSource, append_unsaid_count};
+use crate::observe::events::{EventKind, EventSender, EventWeight, MachineEvent, MachineStage};
+use crate::observe::pace::{EventSource, LinePace, LogGate, append_unsaid_count};
 use crate::serve::quirks;
 use crate::serve::shelf::{Names, Origin};
 use crate::serve::stage::{self, stage_of};
@@ -85,7 +85,10 @@ impl TftpJournal {
                 .and_then(|machine| quirks::attempt(machine.firmware, &name, end))
                 .map(Box::new);
             let text = format!("{what}{retransmits}{reasons}");
-            Some(MachineEvent { attempt, ..MachineEvent::new(mac, Some(end.peer.ip()), stage, kind, text) })
+            Some(MachineEvent {
+                attempt,
+                ..MachineEvent::new(mac, Some(end.peer.ip()), stage, kind, text)
+            })
         });
     }
 
@@ -116,7 +119,7 @@ impl TftpJournal {
                 ),
                 _ => (EventKind::BadRequest, format!("TFTP refused a request: {}", refusal.text)),
             };
-            Some(MachineEvent::new(mac, Some(peer.ip()), BootStage::File, kind, text))
+            Some(MachineEvent::new(mac, Some(peer.ip()), MachineStage::File, kind, text))
         });
     }
 
@@ -132,7 +135,7 @@ impl TftpJournal {
              ({} requests so far, {} transfers displaced)",
             counts.full, counts.displaced
         );
-        self.events.push(MachineEvent::new(None, None, BootStage::File, EventKind::Short, text));
+        self.events.push(MachineEvent::new(None, None, MachineStage::File, EventKind::Short, text));
     }
 
     /// Logs now and then that requests are not answered because something is short.
@@ -145,7 +148,7 @@ impl TftpJournal {
             "TFTP leaves requests without an answer for now ({why}; {times} times so far): clients \
              ask again"
         );
-        self.events.push(MachineEvent::new(None, None, BootStage::File, EventKind::Short, text));
+        self.events.push(MachineEvent::new(None, None, MachineStage::File, EventKind::Short, text));
     }
 
     /// Hands an event over: for the timeline alone once the log has enough of the same kind. Beyond
@@ -233,7 +236,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::images::{ImageStore, DiskWorkers};
+    use crate::images::{DiskWorkers, ImageStore};
     use crate::observe::events;
     use crate::render::TemplateRenderer;
     use crate::snapshot::{PublishedState, Snapshot};
@@ -292,8 +295,9 @@ mod tests {
         assert!(
             said().all(|text| text.ends_with(&format!("({unsaid} more like it were not said)")))
         );
-        (0..500)
-            .for_each(|host| journal.say_ended(next, &end(host, TransferOutcome::Complete), b"f", None));
+        (0..500).for_each(|host| {
+            journal.say_ended(next, &end(host, TransferOutcome::Complete), b"f", None)
+        });
         assert_eq!(said().count(), 500);
     }
 

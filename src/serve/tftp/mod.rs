@@ -39,12 +39,12 @@ use super::flights::Inquiry;
 use super::pulse::Pulse;
 use super::shelf::Names;
 use super::spin::Spin;
-use crate::engine::mailbox::{MailboxBell, MailboxSender, CoreMailbox};
-use crate::engine::udp::{UdpCompletion, UdpDriver, UdpSendError, TurnWait};
+use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
+use crate::engine::udp::{TurnWait, UdpCompletion, UdpDriver, UdpSendError};
 use crate::model::network::Ipv4Network;
 use crate::tftp::Tick;
 use crate::tftp::packet::ErrorCode;
-use crate::tftp::table::{TableAction, TransferFailure, LocalAddress, TransferTable, TransferId};
+use crate::tftp::table::{LocalAddress, TableAction, TransferFailure, TransferId, TransferTable};
 
 /// How errors name these cores.
 const CORE: &str = "a TFTP core";
@@ -252,7 +252,8 @@ impl RunningTftp {
                         *last_busy = now;
                     }
                     let (from, bytes) = (datagram.from, datagram.bytes);
-                    let local = LocalAddress { address: datagram.local, interface: datagram.interface };
+                    let local =
+                        LocalAddress { address: datagram.local, interface: datagram.interface };
                     match roles.get(usize::from(datagram.socket.0)) {
                         // Looked at when a datagram is there: the order may come while the turn
                         // sleeps.
@@ -282,7 +283,11 @@ impl RunningTftp {
             match error {
                 UdpSendError::ContentGone => {
                     let is_whole = table.content(id).is_some_and(|held| held.is_unchanged());
-                    let why = if is_whole { TransferFailure::Unreadable } else { TransferFailure::ContentLost };
+                    let why = if is_whole {
+                        TransferFailure::Unreadable
+                    } else {
+                        TransferFailure::ContentLost
+                    };
                     table.failed(now, id, why);
                 }
                 // Other clients are not concerned.

@@ -10,14 +10,14 @@ use super::limits::{SECURE_PAUSE, START_BYTES, TRANSLATED_AT_ONCE};
 use super::plan::OptionsFor;
 use super::transfers::CoreTransfers;
 use crate::engine::mailbox::MailboxSender;
-use crate::images::{self, COPY_FREE, CleanPath, ServedContent, OwedAnswer};
+use crate::images::{self, COPY_FREE, CleanPath, OwedAnswer, ServedContent};
 use crate::serve::quirks;
 use crate::serve::shelf::{Answer, Ask, Names, Reply, Shelf};
 use crate::tftp::limits::{NETASCII_OCTETS_MAX, OVERHEAD_V4, OVERHEAD_V6};
 use crate::tftp::netascii;
 use crate::tftp::options::negotiate_options;
-use crate::tftp::packet::{TransferMode, TftpRefusal, StoredReadRequest};
-use crate::tftp::table::{TransferFailure, LocalAddress, TransferId};
+use crate::tftp::packet::{StoredReadRequest, TftpRefusal, TransferMode};
+use crate::tftp::table::{LocalAddress, TransferFailure, TransferId};
 
 /// Opens the files that transfers of one core ask for.
 pub(super) struct FileOpener {
@@ -68,8 +68,8 @@ impl FileOpener {
         }
         options.block_size_max = options.block_size_max.min(mtu.saturating_sub(overhead));
         transfers.table.restrict(id, options);
-        let repaired =
-            images::strip_trailing_garbage(name).and_then(|name| images::clean_tftp_name(name).ok());
+        let repaired = images::strip_trailing_garbage(name)
+            .and_then(|name| images::clean_tftp_name(name).ok());
         let ask = Ask { path, repaired, peer: peer.ip(), local: local.address, over_http: false };
         let mode = request.mode();
         let is_plain =
@@ -114,8 +114,11 @@ impl FileOpener {
         let owed = OwedAnswer::new(
             move |reply| letters.send(TftpLetter::LookedUp(id, prepare(&names, later, reply))),
             |panicked| {
-                let refusal =
-                    if panicked { images::NameRefusal::ReadFailed } else { images::NameRefusal::Busy };
+                let refusal = if panicked {
+                    images::NameRefusal::ReadFailed
+                } else {
+                    images::NameRefusal::Busy
+                };
                 Reply::Refused(refusal, "every worker is busy and the queue is full".into())
             },
         );
@@ -252,7 +255,9 @@ fn prepare_start(_: &Names, asked: Arc<AskedFile>, reply: Reply) -> LookedUp {
     }
     let bytes = if is_whole { usize::MAX } else { START_BYTES };
     let start = content.read_start(bytes).and_then(|start| match is_text {
-        true => netascii::translate_netascii(&start).map(Into::into).map_err(|_| images::NameRefusal::TooLarge),
+        true => netascii::translate_netascii(&start)
+            .map(Into::into)
+            .map_err(|_| images::NameRefusal::TooLarge),
         false => Ok(start),
     });
     match start {
@@ -281,8 +286,9 @@ fn prepare_whole(names: &Names, asked: Arc<AskedFile>, reply: Reply) -> LookedUp
 
 /// T-8: the whole file with CR LF line ends, in memory, one copy for all clients that ask for it.
 fn translate(names: &Names, asked: &AskedFile, answer: Answer) -> Reply {
-    let to_netascii =
-        |bytes: &[u8]| netascii::translate_netascii(bytes).map_err(|_| images::NameRefusal::TooLarge);
+    let to_netascii = |bytes: &[u8]| {
+        netascii::translate_netascii(bytes).map_err(|_| images::NameRefusal::TooLarge)
+    };
     match names.images.translated(&answer.content, asked.ask.peer, to_netascii) {
         Ok(content) => Reply::Content(Answer { content, ..answer }),
         Err(refusal) => Reply::Refused(refusal, format!("as netascii: {refusal}")),
@@ -301,6 +307,8 @@ fn wire_refusal(refusal: images::NameRefusal) -> TftpRefusal {
         | R::NotRegular
         | R::Unreadable
         | R::Private => TftpRefusal::ACCESS_VIOLATION,
-        R::TooLarge | R::ReadFailed | R::TooMany | R::TemplateFailed | R::Busy => TftpRefusal::INTERNAL,
+        R::TooLarge | R::ReadFailed | R::TooMany | R::TemplateFailed | R::Busy => {
+            TftpRefusal::INTERNAL
+        }
     }
 }

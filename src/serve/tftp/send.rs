@@ -10,8 +10,10 @@ use super::held::{AskedFile, CarriedContent, HeldFile, TftpLetter};
 use super::limits::UNSEGMENTED_MAX;
 use super::senders::AnswerSockets;
 use crate::engine::mailbox::MailboxSender;
-use crate::engine::udp::{BlockBatch, UdpDriver, SocketId, DatagramSource, DatagramTarget, count_blocks_per_send};
-use crate::images::{ServedContent, OwedAnswer, MemoryPiece, PieceUrgency};
+use crate::engine::udp::{
+    BlockBatch, DatagramSource, DatagramTarget, SocketId, UdpDriver, count_blocks_per_send,
+};
+use crate::images::{MemoryPiece, OwedAnswer, PieceUrgency, ServedContent};
 use crate::serve::shelf::Names;
 use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
 use crate::tftp::table::{LocalAddress, TransferId};

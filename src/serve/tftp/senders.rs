@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use super::limits::SENDER_ADDRESSES_MAX;
-use crate::engine::udp::{UdpDriver, SocketId, DatagramSource};
+use crate::engine::udp::{DatagramSource, SocketId, UdpDriver};
 use crate::tftp::table::LocalAddress;
 
 /// The sockets that answers leave by. Beside the transfer sockets there is one for each TID and
@@ -39,7 +39,8 @@ impl AnswerSockets {
         {
             return (SocketId(first + tid), None);
         }
-        let source = DatagramSource { address: local.address, interface: choose_interface(&peer, local) };
+        let source =
+            DatagramSource { address: local.address, interface: choose_interface(&peer, local) };
         (self.tid_socket(peer, tid), Some(source))
     }
 

@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use super::*;
 use crate::engine::datapath::Datapath;
 use crate::engine::net::{self, SocketBinding};
-use crate::images::{ImageStore, PIECE_BYTES, PieceUrgency, DiskWorkers};
+use crate::images::{DiskWorkers, ImageStore, PIECE_BYTES, PieceUrgency};
 use crate::observe::events;
 use crate::render::TemplateRenderer;
 use crate::snapshot::{PublishedState, Snapshot};
@@ -23,7 +23,8 @@ const BLOCK_BYTES: usize = 65_464;
 
 fn socket() -> (SocketAddr, OwnedFd) {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let fd = net::open_udp_socket(&SocketBinding { address, interface: None, shared: false }).unwrap();
+    let fd =
+        net::open_udp_socket(&SocketBinding { address, interface: None, shared: false }).unwrap();
     (net::read_local_address(&fd).unwrap(), fd)
 }
 

@@ -14,7 +14,7 @@ use crate::observe::flight::TransferProgress;
 use crate::serve::flights::UnderWay;
 use crate::tftp::Tick;
 use crate::tftp::limits::MTU_DEFAULT;
-use crate::tftp::table::{TransferView, TransferTable, TransferId};
+use crate::tftp::table::{TransferId, TransferTable, TransferView};
 
 /// The transfers of one core.
 pub(super) struct CoreTransfers {
@@ -69,7 +69,9 @@ impl CoreTransfers {
             },
             age: since(sight.started),
             still: since(sight.moved_at),
-            way: sight.block.map_or(TransferProgress::Waiting, |(block, blocks)| TransferProgress::Tftp { block, blocks }),
+            way: sight.block.map_or(TransferProgress::Waiting, |(block, blocks)| {
+                TransferProgress::Tftp { block, blocks }
+            }),
         };
         self.table.sights().map(describe).collect()
     }

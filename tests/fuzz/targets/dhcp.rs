@@ -10,7 +10,7 @@ use dhcproto::v4::{DhcpOption, Message, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder};
 use ringboot::config::Config;
 use ringboot::dhcp::decide::{AnswerKind, Decision, IncomingMessage, decide_answer};
-use ringboot::dhcp::lease::{Lease, LeaseChange, LeaseState, LeaseTable};
+use ringboot::dhcp::lease::{Lease, LeaseChange, LeaseRowState, LeaseTable};
 use ringboot::dhcp::limits::{FOREVER_S, REPLY_OCTETS_MAX, REPLY_OCTETS_MIN};
 use ringboot::dhcp::policy::DhcpPolicy;
 use ringboot::model::machine::Mac;
@@ -307,12 +307,12 @@ impl World {
             LeaseChange::Bind(lease) => drop(self.rows.insert(lease.address, (**lease).clone())),
             LeaseChange::Release { address, end_s, .. } => {
                 if let Some(row) = self.rows.get_mut(address) {
-                    (row.state, row.end_s) = (LeaseState::Released, *end_s);
+                    (row.state, row.end_s) = (LeaseRowState::Released, *end_s);
                 }
             }
             LeaseChange::Decline { address, until_s, .. } => {
                 if let Some(row) = self.rows.get_mut(address) {
-                    (row.state, row.end_s) = (LeaseState::Declined, *until_s);
+                    (row.state, row.end_s) = (LeaseRowState::Declined, *until_s);
                 }
             }
             LeaseChange::Free { address } => drop(self.rows.remove(address)),

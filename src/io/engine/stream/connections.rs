@@ -11,7 +11,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::event::{ConnectionId, SendBody, TcpEvent};
-use super::outgoing::{OutgoingSend, OutgoingProgress, SendStatus, ShortSend};
+use super::outgoing::{OutgoingProgress, OutgoingSend, SendStatus, ShortSend};
 use crate::engine::limits::{STREAM_INPUT_BYTES, STREAM_KEEPALIVE, STREAM_TURN_BYTES};
 
 #[derive(Debug, Default)]
