@@ -1,5 +1,6 @@
-//! As much of JSON Schema (2020-12) as docs/loadtest-report.schema.json uses; an unknown keyword is
-//! a violation too.
+//! As much of JSON Schema (2020-12) as docs/loadtest-report.schema.json and docs/openapi.json use;
+//! an unknown keyword is a violation too.
+#![allow(dead_code)]
 
 use serde_json::{Map, Value};
 
@@ -7,10 +8,18 @@ use serde_json::{Map, Value};
 pub fn violations(report: &Value) -> Vec<String> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/loadtest-report.schema.json");
     let root: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let mut checker = Checker { root: &root, wrong: Vec::new() };
-    checker.check("", &root, report);
+    violations_of(&root, &root, report)
+}
+
+/// The same for a schema of a document.
+pub fn violations_of(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
+    let mut checker = Checker { root: document, wrong: Vec::new() };
+    checker.check("", schema, value);
     checker.wrong
 }
+
+/// A field that no part of an `allOf` names is named by none.
+const UNNAMED: &str = "a field that the schema does not name";
 
 struct Checker<'a> {
     root: &'a Value,
@@ -21,7 +30,7 @@ impl<'a> Checker<'a> {
     fn check(&mut self, at: &str, schema: &'a Value, value: &Value) {
         for (keyword, wanted) in schema.as_object().unwrap() {
             let holds = match keyword.as_str() {
-                "$schema" | "$defs" | "title" | "description" | "format" => true,
+                "$schema" | "$defs" | "title" | "description" | "format" | "example" => true,
                 "$ref" => {
                     let place = wanted.as_str().unwrap().trim_start_matches('#');
                     self.check(at, self.root.pointer(place).unwrap(), value);
@@ -43,7 +52,15 @@ impl<'a> Checker<'a> {
                     .unwrap()
                     .iter()
                     .all(|name| value.get(name.as_str().unwrap()).is_some()),
-                "anyOf" => wanted.as_array().unwrap().iter().any(|one| self.accepts(one, value)),
+                "anyOf" | "oneOf" => {
+                    wanted.as_array().unwrap().iter().any(|one| self.accepts(one, value))
+                }
+                "allOf" => {
+                    self.check_parts(at, wanted.as_array().unwrap(), value);
+                    true
+                }
+                // A field beyond those that `properties` names is one too many anyway.
+                "additionalProperties" if *wanted == Value::Bool(false) => true,
                 "items" | "prefixItems" => self.check_items(at, wanted, value),
                 "properties" | "propertyNames" | "additionalProperties" => {
                     self.check_members(at, keyword, wanted, value)
@@ -54,6 +71,21 @@ impl<'a> Checker<'a> {
                 self.wrong.push(format!("{at}: {keyword} {wanted}: {value}"));
             }
         }
+    }
+
+    fn check_parts(&mut self, at: &str, parts: &'a [Value], value: &Value) {
+        let found: Vec<Vec<String>> = parts
+            .iter()
+            .map(|part| {
+                let mut alone = Checker { root: self.root, wrong: Vec::new() };
+                alone.check(at, part, value);
+                alone.wrong
+            })
+            .collect();
+        let is_wrong = |wrong: &String| {
+            !wrong.ends_with(UNNAMED) || found.iter().all(|part| part.contains(wrong))
+        };
+        self.wrong.extend(found.iter().flatten().filter(|wrong| is_wrong(wrong)).cloned());
     }
 
     fn accepts(&self, schema: &'a Value, value: &Value) -> bool {
@@ -83,7 +115,7 @@ impl<'a> Checker<'a> {
                 "additionalProperties" => self.check(&at, wanted, member),
                 _ => match wanted.get(name) {
                     Some(schema) => self.check(&at, schema, member),
-                    None => self.wrong.push(format!("{at}: a field that the schema does not name")),
+                    None => self.wrong.push(format!("{at}: {UNNAMED}")),
                 },
             }
         }
