@@ -1,23 +1,121 @@
 //! DHCP on its own core: the thread that answers, the thread that looks for other servers, and what
 //! they tell each other.
+//!
+//! A message goes through `sockets`, `messages`, `thread` and back to `sockets`; what the thread
+//! decides from is in `leases` and `interfaces`.
 
 mod bind;
 mod control;
 mod events;
+mod findings;
+mod interfaces;
+mod leases;
 mod letters;
 mod link_news;
-mod listen;
+mod messages;
+mod offers;
 pub mod other_servers;
 mod plan;
+mod segment;
+mod signs;
+mod sockets;
 mod store_owner;
 #[cfg(test)]
 mod tests;
 mod thread;
 mod waiting;
+mod wanted;
 mod ways;
 
 pub use bind::{DhcpSockets, bind};
 pub use control::{DhcpControl, Listing, NotTaken};
 pub use letters::Tried;
 pub use plan::{DhcpCounters, DhcpPlan};
-pub use thread::DhcpCore;
+
+use std::io;
+use std::sync::Arc;
+
+use self::letters::{Letter, Sign};
+use self::other_servers::{Findings, NeighbourParts, Neighbours};
+use self::thread::RunningDhcp;
+use super::core::{CoreError, CoreParts};
+use crate::dhcp::neighbours::{Before, Look};
+use crate::engine::clock;
+use crate::engine::mailbox::{Bell, Letters, Mailbox};
+use crate::engine::udp::Wait;
+use crate::model::network::Network;
+
+/// The DHCP core before its thread runs.
+#[derive(Debug)]
+pub struct DhcpCore {
+    parts: CoreParts,
+    plan: DhcpPlan,
+    sockets: DhcpSockets,
+    letters: Letters<Letter>,
+    mailbox: Mailbox<Letter>,
+    /// To the thread that looks for other servers.
+    signs: Option<Letters<Sign>>,
+    counters: Arc<DhcpCounters>,
+}
+
+impl DhcpCore {
+    /// Ring the bell when the drain has been ordered.
+    pub fn new(parts: CoreParts, plan: DhcpPlan, sockets: DhcpSockets) -> io::Result<(Self, Bell)> {
+        let (letters, mailbox) = Mailbox::new()?;
+        let bell = mailbox.bell();
+        let counters = Arc::default();
+        let core = Self { parts, plan, sockets, letters, mailbox, signs: None, counters };
+        Ok((core, bell))
+    }
+
+    /// Makes the thread that looks after interfaces and other servers. Subnets that must be silent
+    /// are so before the core runs.
+    pub(crate) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
+        let plan = &mut self.plan;
+        let now = clock::now_s();
+        let before = |look: &Look| match look.server {
+            Some(_) => Before::Beside,
+            None if plan.leases.is_leased(look.network, now) => Before::Alone,
+            None => Before::Nothing,
+        };
+        let before: Vec<(Network, Before)> =
+            plan.looks.iter().map(|look| (look.network, before(look))).collect();
+        let (neighbours, signs, bell) = Neighbours::new(NeighbourParts {
+            published: Arc::clone(&plan.published),
+            before: &before,
+            wanted: std::mem::take(&mut self.sockets.interfaces),
+            port: plan.port,
+            findings: Arc::clone(&plan.findings),
+            keep: std::mem::replace(&mut plan.keep_look, Box::new(|_| ())),
+            core: self.letters.clone(),
+            drain: self.parts.drain.clone(),
+        })?;
+        self.signs = Some(signs);
+        Ok((neighbours, bell))
+    }
+
+    pub fn findings(&self) -> Arc<Findings> {
+        Arc::clone(&self.plan.findings)
+    }
+
+    pub fn control(&self) -> DhcpControl {
+        DhcpControl::new(self.letters.clone())
+    }
+
+    pub fn counters(&self) -> Arc<DhcpCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Serves until drained. `ready` is called once, when datagrams are received.
+    pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), CoreError> {
+        let mut running = self.start()?;
+        running.turn(Wait::No)?;
+        ready();
+        running.serve()
+    }
+
+    fn start(self) -> Result<RunningDhcp, CoreError> {
+        let Self { parts, plan, sockets, letters, mailbox, signs, counters } = self;
+        RunningDhcp::start(parts, plan, sockets, (letters, mailbox), signs, counters)
+    }
+}
