@@ -28,10 +28,20 @@ pub(crate) struct ServerFlags {
     #[arg(long, value_name = "ADDR")]
     pub(crate) server: Option<ServerHost>,
     /// Its TFTP [default: port 69 of --server]
-    #[arg(long, value_name = "ADDR:PORT", requires = "server", value_parser = host::parse_server_place)]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        requires = "server",
+        value_parser = host::parse_server_place
+    )]
     tftp: Option<SocketAddr>,
     /// Its HTTP [default: port 80 of --server]
-    #[arg(long, value_name = "ADDR:PORT", requires = "server", value_parser = host::parse_server_place)]
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        requires = "server",
+        value_parser = host::parse_server_place
+    )]
     http: Option<SocketAddr>,
     /// The menu entry that everybody picks
     #[arg(long, value_name = "LABEL", requires = "dhcp")]

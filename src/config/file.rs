@@ -76,7 +76,8 @@ macro_rules! tables {
                         $($key => {
                             read.$field = FileValue::read($key, value, complaints);
                             if read.$field.is_none() {
-                                complaints.exemplify(super::reference::find_key_example($table, $key));
+                                let example = super::reference::find_key_example($table, $key);
+                                complaints.exemplify(example);
                             }
                         })*
                         unknown => refuse_unknown_key(unknown, key.span(), Self::KEYS, complaints),

@@ -280,8 +280,10 @@ fn explain_unanswered(entry: &JournalEntry, known: &CauseContext<'_>) -> Option<
             format!("Add a [[dhcp.subnet]] with the network of {about}, `relay = true` and `mode = \
                      \"server\"`."),
         ),
-        UnansweredReason::NotForRelays => (StopCause::NotForRelays, format!("Add `relay = true` to {subnet}.")),
-        UnansweredReason::SubnetOff => (StopCause::SubnetOff, format!("Set `mode = \"server\"` on {subnet}.")),
+        UnansweredReason::NotForRelays => (StopCause::NotForRelays, format!("Add `relay = true` to \
+            {subnet}.")),
+        UnansweredReason::SubnetOff => (StopCause::SubnetOff, format!("Set `mode = \"server\"` on \
+            {subnet}.")),
         UnansweredReason::NotPxe => (
             StopCause::NotPxe,
             format!(
@@ -298,7 +300,8 @@ fn explain_unanswered(entry: &JournalEntry, known: &CauseContext<'_>) -> Option<
             ),
         ),
         UnansweredReason::OtherServer => {
-            (StopCause::OtherServer, describe_other_server(*other, &subnet) + &known.others_now(about))
+            let others = describe_other_server(*other, &subnet) + &known.others_now(about);
+            (StopCause::OtherServer, others)
         }
         UnansweredReason::Looking => (
             StopCause::Looking,

@@ -101,8 +101,8 @@ impl KeptDatabase {
         Ok(rows)
     }
 
-    /// Hands over what [`KeptDatabase::open`] has found, and returns the rows that are no leases. After an
-    /// error all is read again with a later look.
+    /// Hands over what [`KeptDatabase::open`] has found, and returns the rows that are no leases.
+    /// After an error all is read again with a later look.
     pub fn each_lease(&mut self, take: impl FnMut(Lease)) -> Result<Vec<OddRow>, StoreError> {
         let odd = self.store.as_ref().ok_or(StoreError::Closed)?.each_lease(take)?;
         self.is_read = true;

@@ -69,7 +69,10 @@ fn h3_the_status_line_of_a_file_is_http_1_1_200_or_206() {
 #[test]
 fn h4_every_answer_has_its_length_and_none_is_chunked() {
     let server =
-        Server::with(HttpPlan { index: vec![clean_path_name(b"dir").unwrap()], ..HttpPlan::default() });
+        Server::with(HttpPlan {
+            index: vec![clean_path_name(b"dir").unwrap()],
+            ..HttpPlan::default()
+        });
     let large = pattern(3_000_000);
     server.put("small", b"small");
     server.put("large", &large);

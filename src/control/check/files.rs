@@ -325,7 +325,10 @@ fn find_wrong_kind(key: &str, name: &str, program: BootProgram) -> Option<(Strin
         }
         _ => return None,
     };
-    let is_fine = matches!(program, BootProgram::Efi { machine, is_application: true, .. } if machine == wanted);
+    let is_fine = match program {
+        BootProgram::Efi { machine, is_application, .. } => is_application && machine == wanted,
+        _ => false,
+    };
     (!is_fine)
         .then(|| (program.describe(), "name a UEFI program that was built for this architecture"))
 }

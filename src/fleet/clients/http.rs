@@ -30,7 +30,8 @@ pub(crate) enum HttpAgent {
     /// lpxelinux.0: HTTP/1.0, a connection per file, its inventory in a Cookie (capture
     /// `bios-lpxelinux`).
     Syslinux { mac: Mac, uuid: Uuid },
-    /// GRUB: HTTP/1.1, a connection per file; finds headers only as `ExpectedContent-Length: ` (H-1, H-2).
+    /// GRUB: HTTP/1.1, a connection per file; finds headers only as `ExpectedContent-Length: `
+    /// (H-1, H-2).
     Grub,
     /// iPXE: HTTP/1.1, one connection kept for all files.
     Ipxe,

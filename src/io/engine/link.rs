@@ -159,9 +159,9 @@ impl PacketStations {
 
     /// The same, told by the runtime of this thread when there is something to receive.
     pub fn watched(self) -> io::Result<AsyncFd<Self>> {
-        // SAFETY: `PacketStations` owns its descriptor and never changes it, `as_raw_fd` always returns
-        // that one, and it is closed only with the value, which the AsyncFd owns from here on and
-        // gives away to nobody before it has forgotten the descriptor.
+        // SAFETY: `PacketStations` owns its descriptor and never changes it, `as_raw_fd` always
+        // returns that one, and it is closed only with the value, which the AsyncFd owns from here
+        // on and gives away to nobody before it has forgotten the descriptor.
         Ok(unsafe { AsyncFd::register(self) }?)
     }
 

@@ -90,9 +90,9 @@ impl TcpDriver {
         }
     }
 
-    /// Where no descriptor is free ([`TcpEvent::AcceptFailed`]): accepts up to so many clients of each
-    /// listener with one that is kept back, and closes them. `answer` sees what one has asked so
-    /// far and says what it is told. Says how many there were.
+    /// Where no descriptor is free ([`TcpEvent::AcceptFailed`]): accepts up to so many clients of
+    /// each listener with one that is kept back, and closes them. `answer` sees what one has asked
+    /// so far and says what it is told. Says how many there were.
     pub fn turn_away(
         &mut self,
         most: usize,
@@ -115,9 +115,9 @@ impl TcpDriver {
         Ok(())
     }
 
-    /// Sends the head, then the body. One send at a time: the next one after a [`TcpEvent::Sent`] with
-    /// nothing left. `more_to_come`: another send follows at once, so the kernel may keep a part of
-    /// a packet back for it (MSG_MORE). What became of it is told from the next turn on. A
+    /// Sends the head, then the body. One send at a time: the next one after a [`TcpEvent::Sent`]
+    /// with nothing left. `more_to_come`: another send follows at once, so the kernel may keep a
+    /// part of a packet back for it (MSG_MORE). What became of it is told from the next turn on. A
     /// connection that is closed sends nothing.
     pub fn send(&mut self, id: ConnectionId, head: &[u8], body: SendBody, more_to_come: bool) {
         self.connections.send(id, head, body, more_to_come);
@@ -160,8 +160,8 @@ impl TcpDriver {
         }
     }
 
-    /// Ends a connection as [`TcpDriver::close`] does, and has the kernel forget what the client has
-    /// not taken: it sees a reset.
+    /// Ends a connection as [`TcpDriver::close`] does, and has the kernel forget what the client
+    /// has not taken: it sees a reset.
     pub fn reset(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id) {
             connection.discard_on_close();

@@ -1,7 +1,8 @@
 //! What kind of program a boot file is: the few fields of a PE image that say for which machine it
 //! was built and whether it is signed.
 
-/// Bytes of a file that [`BootProgram::of`] wants to see: the headers of every loader lie well inside.
+/// Bytes of a file that [`BootProgram::of`] wants to see: the headers of every loader lie well
+/// inside.
 pub const HEAD_BYTES: usize = 4096;
 
 /// PE machine types (PE/COFF specification, "Machine Types").

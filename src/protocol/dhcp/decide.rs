@@ -29,8 +29,8 @@ use crate::model::network::Ipv4Network;
 
 /// What to do about one datagram.
 ///
-/// The caller hands `changes` to `LeaseTable::begin_commit`; where one of them is durable it gives them
-/// to the store and sends `answer` only after the commit, else it sends at once.
+/// The caller hands `changes` to `LeaseTable::begin_commit`; where one of them is durable it gives
+/// them to the store and sends `answer` only after the commit, else it sends at once.
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
     pub answer: Option<AnswerDatagram>,

@@ -583,8 +583,8 @@ impl LeaseTable {
         }
     }
 
-    /// True where `LeaseChange::Free` may be said of the address: no lease of it is on its way to the
-    /// store, and no machine has it now (`force`: whoever has it).
+    /// True where `LeaseChange::Free` may be said of the address: no lease of it is on its way to
+    /// the store, and no machine has it now (`force`: whoever has it).
     pub fn may_be_freed(&self, address: Ipv4Addr, force: bool, now: ClockSeconds) -> bool {
         let is_someones = |held: &LeaseTableEntry| {
             held.lease.state != LeaseRowState::Declined && self.is_occupied(held, now)

@@ -44,8 +44,8 @@ pub fn divide_connections(descriptors: usize, running_max: usize) -> (usize, usi
 pub enum AdmissionOutcome<T> {
     /// Serve it, and call [`ConnectionAdmission::leave`] when it ends.
     Start(T),
-    /// It is kept; a later [`ConnectionAdmission::leave`] hands it out, unless [`ConnectionAdmission::quit`] takes it
-    /// back.
+    /// It is kept; a later [`ConnectionAdmission::leave`] hands it out, unless
+    /// [`ConnectionAdmission::quit`] takes it back.
     Waits,
     /// It is kept in the place of this one, which is to be refused.
     WaitsInPlaceOf(T),

@@ -139,8 +139,8 @@ pub(super) fn count_empty_lines(bytes: &[u8]) -> usize {
 }
 
 /// Reads the head at the start of these bytes, which do not begin with an empty line. The answer
-/// for bytes is the same for whatever follows them, unless it is [`ParsedHead::Partial`]: it does not
-/// depend on the pieces in which they came.
+/// for bytes is the same for whatever follows them, unless it is [`ParsedHead::Partial`]: it does
+/// not depend on the pieces in which they came.
 pub fn parse_request_head(bytes: &[u8]) -> ParsedHead<'_> {
     let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
     match split_request_head(window) {
@@ -964,7 +964,9 @@ mod tests {
             let cut = cut.min(bytes.len());
             match parse_request_head(&bytes[..cut]) {
                 ParsedHead::Partial => {}
-                ParsedHead::Whole(_, len) => prop_assert_eq!(parse_request_head(bytes), parse_request_head(&bytes[..len])),
+                ParsedHead::Whole(_, len) => {
+                    prop_assert_eq!(parse_request_head(bytes), parse_request_head(&bytes[..len]));
+                }
                 decided => prop_assert_eq!(parse_request_head(bytes), decided),
             }
         }

@@ -213,8 +213,8 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         self.settle_if_empty();
     }
 
-    /// How many bytes this body may send next; 0: it is parked, and [`SendSchedule::poll`] will name
-    /// it.
+    /// How many bytes this body may send next; 0: it is parked, and [`SendSchedule::poll`] will
+    /// name it.
     pub fn ask(&mut self, now: ScheduleTick, key: K) -> u64 {
         let Some(body) = self.bodies.get_mut(&key).filter(|body| !body.is_running) else {
             return u64::MAX;

@@ -353,9 +353,9 @@ fn collect_variables(context: &TemplateContext<'_>) -> Vec<(&'static str, Value)
         ("http_port", Value::from(context.http_port)),
         ("http", Value::from(format!("http://{server}{port}"))),
     ];
-    known.extend(context.subnet.map(|subnet| ("subnet", self::make_subnet_value(subnet))));
+    known.extend(context.subnet.map(|subnet| ("subnet", make_subnet_value(subnet))));
     if let Some(machine) = context.machine {
-        known.extend(self::list_machine_variables(machine));
+        known.extend(list_machine_variables(machine));
         known.extend(context.hostname.map(|name| ("hostname", Value::from(name))));
     }
     known
@@ -381,7 +381,7 @@ fn list_machine_variables(machine: &Machine) -> Vec<(&'static str, Value)> {
             FirmwareRole::System => "system",
         };
         known.push(("firmware", Value::from(role)));
-        known.extend(firmware.arch.map(|arch| ("arch", Value::from(self::format_arch_name(arch)))));
+        known.extend(firmware.arch.map(|arch| ("arch", Value::from(format_arch_name(arch)))));
     }
     known
 }
@@ -493,7 +493,7 @@ mod tests {
         source: &str,
         context: &TemplateContext<'_>,
     ) -> Result<String, TemplateError> {
-        super::render_template_source(name, source, &TemplateFacts::of(context))
+        render_template_source(name, source, &TemplateFacts::of(context))
     }
 
     fn complaint(source: &str, context: &TemplateContext<'_>) -> String {

@@ -51,8 +51,8 @@ pub struct NegotiatedTerms {
 }
 
 /// Answers `options` for a file of `len` octets and writes the OACK to `oack` (of no meaning if
-/// [`NegotiatedTerms::acknowledged`] is false). Calling it again gives the same OACK, so none needs to be
-/// kept.
+/// [`NegotiatedTerms::acknowledged`] is false). Calling it again gives the same OACK, so none needs
+/// to be kept.
 ///
 /// A wrong or forbidden value leaves its option out, it never refuses the request (T-15).
 pub fn negotiate_options(

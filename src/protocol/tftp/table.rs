@@ -289,8 +289,8 @@ impl<C> TransferTable<C> {
         }
     }
 
-    /// Options for this client alone (T-20, T-23), in place of [`TftpPolicy::options`]. Call it before
-    /// [`Self::opened`].
+    /// Options for this client alone (T-20, T-23), in place of [`TftpPolicy::options`]. Call it
+    /// before [`Self::opened`].
     pub fn restrict(&mut self, id: TransferId, options: OptionPolicy) {
         if let Some(peer) = self.session_mut(id).map(|session| session.peer) {
             let options = self.fit(options, peer);
@@ -300,8 +300,8 @@ impl<C> TransferTable<C> {
         }
     }
 
-    /// The answer to [`TableAction::Open`]: the content and its length in octets (for netascii: of the
-    /// translated bytes). Content that comes too late for its transfer is handed back.
+    /// The answer to [`TableAction::Open`]: the content and its length in octets (for netascii: of
+    /// the translated bytes). Content that comes too late for its transfer is handed back.
     #[must_use = "content of a transfer that has ended meanwhile comes back"]
     pub fn opened(
         &mut self,
@@ -348,10 +348,10 @@ impl<C> TransferTable<C> {
         None
     }
 
-    /// Of the blocks that the last [`TableAction::Blocks`] of `id` named, only the first `blocks` were
-    /// sent: the rest is not resident, or the send queue is full. Call it before anything else for
-    /// this transfer. The transfer is parked, and its timers with it, until [`Self::resume`]; after
-    /// `limits::PARKED_MAX` it fails.
+    /// Of the blocks that the last [`TableAction::Blocks`] of `id` named, only the first `blocks`
+    /// were sent: the rest is not resident, or the send queue is full. Call it before anything else
+    /// for this transfer. The transfer is parked, and its timers with it, until [`Self::resume`];
+    /// after `limits::PARKED_MAX` it fails.
     pub fn unsent(&mut self, now: Tick, id: TransferId, blocks: u32) {
         if let Some(SessionStage::Running(transfer)) =
             self.session_mut(id).map(|session| &mut session.stage)
@@ -384,8 +384,8 @@ impl<C> TransferTable<C> {
         self.policy.serve = networks;
     }
 
-    /// There is no answer to an `TableAction::Open` now: the request is forgotten without a word, and
-    /// its repetition is a new one.
+    /// There is no answer to an `TableAction::Open` now: the request is forgotten without a word,
+    /// and its repetition is a new one.
     pub fn forget(&mut self, now: Tick, id: TransferId) {
         if self
             .session_mut(id)

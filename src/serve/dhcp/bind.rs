@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
-use super::other_servers;
+use super::interfaces::ipv4;
 use super::plan::DhcpPlan;
 use crate::engine::net::{self, NetworkInterface, SocketBinding};
 use crate::observe::port_holder::SocketProtocol;
@@ -49,9 +49,7 @@ pub fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
     let present = net::list_interfaces()
         .map_err(|error| Failure::System { what: "reading the interfaces", error })?;
     let index = |name: &String| {
-        let usable = |one: &&NetworkInterface| {
-            one.name == *name && other_servers::ipv4(one).next().is_some()
-        };
+        let usable = |one: &&NetworkInterface| one.name == *name && ipv4(one).next().is_some();
         present.iter().find(usable).map(|interface| interface.index)
     };
     let wanted = &plan.published.get().snapshot.dhcp_interfaces;

@@ -1,16 +1,163 @@
-//! What the log and the timeline are told of a DHCP decision.
+//! What the log and the timeline say of DHCP.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
 
 use crate::dhcp::decide::{Decision, DhcpEventKind, DhcpSilence};
+use crate::dhcp::limits::CONFLICT_HOLD_S;
 use crate::dhcp::subnet::HoldReason;
+use crate::engine::clock;
 use crate::model::machine::{Firmware, FirmwareRole, Mac};
-use crate::observe::events::{EventKind, MachineEvent, MachineStage, UnansweredReason};
+use crate::model::network::Ipv4Network;
+use crate::observe::events::{
+    EventKind, EventSender, EventWeight, MachineEvent, MachineStage, UnansweredReason,
+};
+use crate::observe::pace::{EventSource, LogGate, append_unsaid_count};
 
-/// The log's line: what was decided, with its reasons.
+/// Lines of one kind and subnet in a second: of trouble that anybody can cause, and of steps of
+/// boots.
+const LINES_OF_TROUBLE: u32 = 1;
+const LINES_OF_BOOTS: u32 = 200;
+/// A wall clock that has moved by less against the clock of the leases was not set.
+const STEP_S: u64 = 2;
+
+/// The core's way to the log and the timeline.
+#[derive(Debug)]
+pub(super) struct DhcpJournal {
+    events: EventSender,
+    gate: LogGate,
+    said_no_address: bool,
+    /// By how much the wall clock is ahead of the clock of the leases.
+    wall_ahead_s: i64,
+}
+
+impl DhcpJournal {
+    pub(super) fn new(events: EventSender) -> Self {
+        Self {
+            events,
+            gate: LogGate::new(LINES_OF_TROUBLE, LINES_OF_BOOTS),
+            said_no_address: false,
+            wall_ahead_s: clock::wall_ahead_s(),
+        }
+    }
+
+    pub(super) fn events(&self) -> &EventSender {
+        &self.events
+    }
+
+    /// Hands an event over. Anybody can send messages without end: what they cause is in the
+    /// machine's own timeline, and in the log as a few lines with a count.
+    pub(super) fn say(&mut self, network: Option<Ipv4Network>, mut event: MachineEvent) {
+        if event.weight != EventWeight::Detail {
+            let place = network.map(|network| IpAddr::V4(network.address));
+            match self.gate.admit(&event.kind, place, EventSource::of(&event), Instant::now()) {
+                Some(unsaid) => event.text = append_unsaid_count(event.text, unsaid),
+                None => event.weight = EventWeight::Detail,
+            }
+        }
+        self.events.push(event);
+    }
+
+    /// Logs an offer that is withheld: no lease could follow, and another server may have what this
+    /// one has not.
+    pub(super) fn say_withheld(&mut self, decision: &Decision) {
+        let text = "no offer: the lease store is broken, and no lease could follow (`ringboot \
+                    status` says why)";
+        self.say_failed(decision, text);
+    }
+
+    /// Logs a lease that the store could not keep.
+    pub(super) fn say_not_kept(&mut self, decision: &Decision) {
+        let text = "the store could not keep the lease: no answer, the client asks again";
+        self.say_failed(decision, text);
+    }
+
+    fn say_failed(&mut self, decision: &Decision, text: &str) {
+        let event = MachineEvent::new(
+            decision.mac,
+            None,
+            MachineStage::Dhcp,
+            EventKind::Failed,
+            text.to_owned(),
+        );
+        self.say(decision.network, event);
+    }
+
+    /// Logs an address that a host has without a lease.
+    pub(super) fn say_in_use(&mut self, address: Ipv4Addr, host: Option<Mac>) {
+        let text = format!(
+            "{address} is in use by {}, to whom nobody has leased it: it is not offered for {} \
+             minutes",
+            name_host(host),
+            CONFLICT_HOLD_S / 60
+        );
+        let address = Some(IpAddr::V4(address));
+        self.say(
+            None,
+            MachineEvent::new(None, address, MachineStage::Dhcp, EventKind::Conflict, text),
+        );
+    }
+
+    /// Logs a host that answers for more addresses than a host has. The caller does so once an
+    /// hour, so no line of an address takes its place.
+    pub(super) fn say_disbelieved(&self, address: Ipv4Addr, host: Option<Mac>) {
+        let text = format!(
+            "{} answers for {address}, as for more addresses than a host has: it is not believed \
+             for an hour, and they are offered",
+            name_host(host)
+        );
+        self.events.push(MachineEvent::new(
+            None,
+            None,
+            MachineStage::Dhcp,
+            EventKind::Conflict,
+            text,
+        ));
+    }
+
+    /// Logs that an interface has no address: an answer would name 0.0.0.0 as its server. Once:
+    /// every client on that segment asks again and again.
+    pub(super) fn say_no_address(&mut self, interface: Option<&str>) {
+        if std::mem::replace(&mut self.said_no_address, true) {
+            return;
+        }
+        let name = interface.unwrap_or("a listening address");
+        let text = format!(
+            "{name} has no IPv4 address: what comes in there is not answered until it has one"
+        );
+        self.events.push(MachineEvent::new(
+            None,
+            None,
+            MachineStage::Dhcp,
+            EventKind::Failed,
+            text,
+        ));
+    }
+
+    /// Logs a step of the wall clock. It changes nothing here, but times in the log.
+    pub(super) fn say_steps(&mut self) {
+        let ahead_s = clock::wall_ahead_s();
+        let by_s = ahead_s.saturating_sub(self.wall_ahead_s);
+        if by_s.unsigned_abs() < STEP_S {
+            return;
+        }
+        self.wall_ahead_s = ahead_s;
+        let how = if by_s < 0 { "back" } else { "forward" };
+        tracing::warn!(
+            "the clock was set {how} by {} s: leases last as long as they were given",
+            by_s.unsigned_abs()
+        );
+    }
+}
+
+fn name_host(host: Option<Mac>) -> String {
+    host.map_or("a host".to_owned(), |host| host.to_string())
+}
+
+/// The line of the log: what was decided, with its reasons.
 pub(super) fn dhcp_event(decision: &Decision) -> Option<MachineEvent> {
     let event = decision.event.as_ref()?;
-    let kind = kind_of(&event.told, decision);
+    let kind = describe_told(&event.told, decision);
     Some(MachineEvent::new(
         Some(event.mac),
         event.address.map(IpAddr::V4),
@@ -21,7 +168,7 @@ pub(super) fn dhcp_event(decision: &Decision) -> Option<MachineEvent> {
 }
 
 /// The decision in the terms of the timeline.
-fn kind_of(told: &DhcpEventKind, decision: &Decision) -> EventKind {
+fn describe_told(told: &DhcpEventKind, decision: &Decision) -> EventKind {
     let to = decision.firmware.unwrap_or(Firmware { role: FirmwareRole::System, arch: None });
     match told {
         DhcpEventKind::Offered => EventKind::Offered { to },
@@ -31,11 +178,11 @@ fn kind_of(told: &DhcpEventKind, decision: &Decision) -> EventKind {
         DhcpEventKind::Parameters => EventKind::Other,
         DhcpEventKind::NoLoader(why) => EventKind::NoLoader { to, why: why.clone() },
         DhcpEventKind::Refused => EventKind::Nak,
-        DhcpEventKind::Silent(silence) => silent(silence, decision),
+        DhcpEventKind::Silent(silence) => describe_silence(silence, decision),
     }
 }
 
-fn silent(silence: &DhcpSilence, decision: &Decision) -> EventKind {
+fn describe_silence(silence: &DhcpSilence, decision: &Decision) -> EventKind {
     let (why, about, other) = match silence {
         DhcpSilence::NoAddressFree(_) => return EventKind::NoAddressFree,
         DhcpSilence::OtherServer(server) => return EventKind::OtherServer { server: *server },
@@ -54,11 +201,11 @@ fn silent(silence: &DhcpSilence, decision: &Decision) -> EventKind {
             (UnansweredReason::NotReserved, network.to_string(), None)
         }
         DhcpSilence::Held(network, held) => {
-            let (why, other) = held_back(*held);
+            let (why, other) = describe_held(*held);
             (why, network.to_string(), other)
         }
         silence => (
-            unanswered(silence),
+            describe_unanswered(silence),
             decision.network.map(|network| network.to_string()).unwrap_or_default(),
             None,
         ),
@@ -66,7 +213,7 @@ fn silent(silence: &DhcpSilence, decision: &Decision) -> EventKind {
     EventKind::Unanswered { why, about, other }
 }
 
-fn held_back(held: HoldReason) -> (UnansweredReason, Option<(Ipv4Addr, Mac)>) {
+fn describe_held(held: HoldReason) -> (UnansweredReason, Option<(Ipv4Addr, Mac)>) {
     match held {
         HoldReason::NoInterface => (UnansweredReason::NoInterface, None),
         HoldReason::Looking => (UnansweredReason::Looking, None),
@@ -76,8 +223,8 @@ fn held_back(held: HoldReason) -> (UnansweredReason, Option<(Ipv4Addr, Mac)>) {
     }
 }
 
-/// What is about the message, and not about its subnet.
-fn unanswered(silence: &DhcpSilence) -> UnansweredReason {
+/// The reason that is about the message, and not about its subnet.
+fn describe_unanswered(silence: &DhcpSilence) -> UnansweredReason {
     match silence {
         DhcpSilence::UnknownClient => UnansweredReason::UnknownClient,
         DhcpSilence::NoReservation => UnansweredReason::Bootp,

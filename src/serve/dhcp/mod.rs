@@ -1,23 +1,125 @@
 //! DHCP on its own core: the thread that answers, the thread that looks for other servers, and what
 //! they tell each other.
+//!
+//! A message goes through `sockets`, `messages`, `thread` and back to `sockets`; what the thread
+//! decides from is in `leases` and `interfaces`.
 
 mod bind;
 mod control;
 mod events;
+mod findings;
+mod interfaces;
+mod leases;
 mod letters;
 mod link_news;
-mod listen;
+mod messages;
+mod offers;
 pub mod other_servers;
 mod plan;
+mod segment;
+mod signs;
+mod sockets;
 mod store_owner;
 #[cfg(test)]
 mod tests;
 mod thread;
 mod waiting;
+mod wanted;
 mod ways;
 
 pub use bind::{DhcpSockets, bind};
 pub use control::{DhcpControl, Listing, NotTaken};
 pub use letters::Tried;
 pub use plan::{DhcpCounters, DhcpPlan};
-pub use thread::DhcpCore;
+
+use std::io;
+use std::sync::Arc;
+
+use self::letters::{Letter, Sign};
+use self::other_servers::{Findings, NeighbourParts, Neighbours};
+use self::thread::RunningDhcp;
+use super::core::{CoreError, CoreParts};
+use crate::dhcp::neighbours::{LookResult, PriorKnowledge};
+use crate::engine::clock;
+use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
+use crate::engine::udp::TurnWait;
+use crate::model::network::Ipv4Network;
+
+/// The DHCP core before its thread runs.
+#[derive(Debug)]
+pub struct DhcpCore {
+    parts: CoreParts,
+    plan: DhcpPlan,
+    sockets: DhcpSockets,
+    letters: MailboxSender<Letter>,
+    mailbox: CoreMailbox<Letter>,
+    /// To the thread that looks for other servers.
+    signs: Option<MailboxSender<Sign>>,
+    counters: Arc<DhcpCounters>,
+}
+
+impl DhcpCore {
+    /// Ring the bell when the drain has been ordered.
+    pub fn new(
+        parts: CoreParts,
+        plan: DhcpPlan,
+        sockets: DhcpSockets,
+    ) -> io::Result<(Self, MailboxBell)> {
+        let (letters, mailbox) = CoreMailbox::new()?;
+        let bell = mailbox.bell();
+        let counters = Arc::default();
+        let core = Self { parts, plan, sockets, letters, mailbox, signs: None, counters };
+        Ok((core, bell))
+    }
+
+    /// Makes the thread that looks after interfaces and other servers. Subnets that must be silent
+    /// are so before the core runs.
+    pub(crate) fn neighbours(&mut self) -> io::Result<(Neighbours, MailboxBell)> {
+        let plan = &mut self.plan;
+        let now = clock::now_s();
+        let before = |look: &LookResult| match look.server {
+            Some(_) => PriorKnowledge::Beside,
+            None if plan.leases.is_leased(look.network, now) => PriorKnowledge::Alone,
+            None => PriorKnowledge::Nothing,
+        };
+        let before: Vec<(Ipv4Network, PriorKnowledge)> =
+            plan.looks.iter().map(|look| (look.network, before(look))).collect();
+        let (neighbours, signs, bell) = Neighbours::new(NeighbourParts {
+            published: Arc::clone(&plan.published),
+            before: &before,
+            wanted: std::mem::take(&mut self.sockets.interfaces),
+            port: plan.port,
+            findings: Arc::clone(&plan.findings),
+            keep: std::mem::replace(&mut plan.keep_look, Box::new(|_| ())),
+            core: self.letters.clone(),
+            drain: self.parts.drain.clone(),
+        })?;
+        self.signs = Some(signs);
+        Ok((neighbours, bell))
+    }
+
+    pub fn findings(&self) -> Arc<Findings> {
+        Arc::clone(&self.plan.findings)
+    }
+
+    pub fn control(&self) -> DhcpControl {
+        DhcpControl::new(self.letters.clone())
+    }
+
+    pub fn counters(&self) -> Arc<DhcpCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Serves until drained. `ready` is called once, when datagrams are received.
+    pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), CoreError> {
+        let mut running = self.start()?;
+        running.turn(TurnWait::No)?;
+        ready();
+        running.serve()
+    }
+
+    fn start(self) -> Result<RunningDhcp, CoreError> {
+        let Self { parts, plan, sockets, letters, mailbox, signs, counters } = self;
+        RunningDhcp::start(parts, plan, sockets, (letters, mailbox), signs, counters)
+    }
+}

@@ -5,24 +5,25 @@ use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+pub use super::findings::{Finding, Findings, Known};
+pub use super::segment::KeepLook;
+
+use super::interfaces::{ipv4, watched_subnets};
 use super::letters::{Letter, Sign, Standing};
-use super::link_news::LinkNews;
-use crate::dhcp::limits::{OTHER_SERVERS_MAX, PROBE_WAIT_MS};
-use crate::dhcp::neighbours::{
-    self, LookResult, LookVerdict, MonotonicMillis, PriorKnowledge, RingbootMark, RivalLook,
-    RivalResponse, ServerWatch,
-};
-use crate::dhcp::subnet::{AnsweringMode, HoldReason, OtherServer, Subnet};
-use crate::engine::clock;
+use super::segment::{SegmentAddress, WatchedSegment};
+use super::wanted::WantedSocket;
+use crate::dhcp::limits::PROBE_WAIT_MS;
+use crate::dhcp::neighbours::{self, MonotonicMillis, PriorKnowledge, RingbootMark};
+use crate::dhcp::subnet::Subnet;
 use crate::engine::link::{self, PacketListener};
 use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
-use crate::engine::net::{self, CarrierState, NetworkInterface, SocketBinding};
+use crate::engine::net::{self, NetworkInterface};
 use crate::engine::netlink::InterfaceChanges;
 use crate::engine::probe::{ArpProbe, EchoProbe};
 use crate::model::machine::Mac;
@@ -30,129 +31,17 @@ use crate::model::network::Ipv4Network;
 use crate::serve::core::CoreError;
 use crate::serve::drain::Drain;
 use crate::serve::pulse::Pulse;
-use crate::snapshot::{PublishedState, Snapshot};
+use crate::snapshot::PublishedState;
 
 /// How often the interfaces are looked at, and the longest sleep. Milliseconds.
 const INTERFACES_EVERY_MS: MonotonicMillis = 1000;
-/// What is said of an interface that does not exist.
-const NOT_THERE: &str = "is not there";
 /// One DHCP message with its IPv4 header; what is longer is cut. Bytes.
 const PACKET_BYTES_MAX: usize = 2048;
 /// Packets, and letters, that are looked at before interfaces and looks have their turn again.
 const TURN_MAX: usize = 64;
 
-/// Keeps what a look found for the next start.
-pub type KeepLook = Box<dyn FnMut(&LookResult) + Send>;
-
-/// What is known of the segments of served subnets: written by this thread, read by control. Never
-/// on a packet's path.
-#[derive(Debug, Default)]
-pub struct Findings {
-    known: Mutex<Known>,
-    /// An operator wants what was found forgotten.
-    again: AtomicBool,
-    /// The configuration was read again: who is silent looks at once.
-    now: AtomicBool,
-}
-
-/// All that this thread knows.
-#[derive(Clone, Debug, Default)]
-pub struct Known {
-    pub segments: Vec<Finding>,
-    /// Interfaces that DHCP listens on now, with the port.
-    pub sockets: Vec<String>,
-}
-
-/// One served subnet on an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub network: Ipv4Network,
-    pub interface: String,
-    /// Why nothing leaves now; None = served.
-    pub held: Option<HoldReason>,
-    /// The interface is there, but not in the subnet: in words, with the place of the subnet in the
-    /// configuration.
-    pub misplaced: Option<String>,
-    /// Who has answered the last look, served beside or not.
-    pub others: Vec<OtherServer>,
-    /// Served beside other servers (`allow-other-servers`).
-    beside: bool,
-    /// When another server last answered, when the last look began, and when the next one does;
-    /// None for the last: now.
-    pub answered: Option<Instant>,
-    pub looked: Option<Instant>,
-    pub next_look: Option<Instant>,
-}
-
-impl Finding {
-    /// What is known, in the same words for the log, for `ringboot look` and for the admin socket.
-    /// `since` is how old it is, as a clause: it is empty for what has just been found.
-    pub fn sentence(&self, since: &str) -> String {
-        let Self { network, interface, .. } = self;
-        match (self.held, self.others.first()) {
-            (Some(HoldReason::NoInterface), _) => {
-                let waiting = || {
-                    format!(
-                        "{interface} is not there, or has no address in {network}: it is waited for"
-                    )
-                };
-                self.misplaced.clone().unwrap_or_else(waiting)
-            }
-            (Some(HoldReason::Looking), _) => {
-                format!(
-                    "other DHCP servers are looked for on {interface}: {network} offers no address \
-                     yet"
-                )
-            }
-            (Some(HoldReason::OtherServer(server)), _) => format!(
-                "{server} answered on {interface}{since}: ringboot is silent on {network}, but for \
-                 those who have their lease from it. Stop that server (`ringboot look --again` \
-                 then asks at once), or serve beside it with `allow-other-servers = true`"
-            ),
-            (None, Some(server)) if self.beside => {
-                format!(
-                    "{server} answered on {interface}{since}; {network} is served beside it \
-                     (allow-other-servers)"
-                )
-            }
-            (None, Some(server)) => {
-                format!("{server} has answered on {interface}{since}, where {network} is served")
-            }
-            (None, None) => {
-                format!("no other DHCP server answers on {interface}{since}: {network} is served")
-            }
-        }
-    }
-}
-
-impl Findings {
-    pub fn read(&self) -> Known {
-        self.lock().clone()
-    }
-
-    /// What was found is forgotten within a second, and looked for again.
-    pub fn look_again(&self) {
-        self.again.store(true, Ordering::Relaxed);
-    }
-
-    /// What was found is still to be forgotten.
-    pub fn is_to_look_again(&self) -> bool {
-        self.again.load(Ordering::Acquire)
-    }
-
-    /// Subnets that are silent beside another server are looked at within a second as at the first
-    /// start, the others while they are served.
-    pub fn look_now(&self) {
-        self.now.store(true, Ordering::Relaxed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// What the thread is made of.
-pub(super) struct Parts<'a> {
+pub(super) struct NeighbourParts<'a> {
     /// Looked at again after each reload.
     pub(super) published: Arc<PublishedState>,
     /// What the run before this one knew of each.
@@ -179,8 +68,8 @@ pub(crate) struct Neighbours {
     /// As they were told to the core.
     interfaces: Arc<Vec<NetworkInterface>>,
     started: Instant,
-    sockets: Vec<Wanted>,
-    segments: Vec<Segment>,
+    sockets: Vec<WantedSocket>,
+    segments: Vec<WatchedSegment>,
     published: Arc<PublishedState>,
     /// The one that the segments are of.
     generation: u64,
@@ -199,81 +88,37 @@ pub(crate) struct Neighbours {
     pulse: Pulse,
 }
 
-/// A DHCP socket that is bound, or waits for its interface.
-struct Wanted {
-    interface: String,
-    index: Option<u32>,
-    /// What was said that it lacks.
-    lack_said: Option<&'static str>,
-    refusal_said: bool,
-    link: LinkNews,
-}
-
-/// A served subnet on an interface.
-struct Segment {
-    subnet: Ipv4Network,
-    interface: String,
-    relay: bool,
-    beside: bool,
-    /// While the interface is there with an address in the subnet.
-    here: Option<Here>,
-    is_running: bool,
-    watch: ServerWatch,
-    others: Vec<OtherServer>,
-    /// Where the subnet is written, `path:line`.
-    place: Option<String>,
-    misplaced: Option<String>,
-    unsent_said: bool,
-    /// What was concluded is for the log, when the core knows it.
-    is_news: bool,
-}
-
-/// Our end of a segment.
-#[derive(Clone, Copy, Debug)]
-struct Here {
-    index: u32,
-    address: Ipv4Addr,
-    /// The client that looks: other servers set one address aside for it.
-    mac: Mac,
-}
-
-/// Subnets that are watched: served here by broadcast on the real port. A trial on another port
-/// disturbs nobody.
-pub(super) fn watched(subnets: &[Subnet], port: u16) -> impl Iterator<Item = (&Subnet, &String)> {
-    let served = subnets
-        .iter()
-        .filter(move |subnet| subnet.mode == AnsweringMode::Server && port == neighbours::PORT);
-    served.filter_map(|subnet| Some((subnet, subnet.interface.as_ref()?)))
-}
-
 impl Neighbours {
     /// Says what is waited for, and holds back what must be, before the DHCP core reads its first
     /// packet.
-    pub(super) fn new(parts: Parts<'_>) -> io::Result<(Self, MailboxSender<Sign>, MailboxBell)> {
+    pub(super) fn new(
+        parts: NeighbourParts<'_>,
+    ) -> io::Result<(Self, MailboxSender<Sign>, MailboxBell)> {
         let (letters, mailbox) = CoreMailbox::new()?;
         let bell = mailbox.bell();
         let before = |network| {
             parts.before.iter().find(|(known, _)| *known == network).map(|(_, before)| *before)
         };
         let generation = parts.published.get();
-        let segments: Vec<Segment> = watched(&generation.snapshot.dhcp.subnets, parts.port)
-            .map(|(subnet, name)| {
-                let before = before(subnet.network).unwrap_or(PriorKnowledge::Nothing);
-                Segment::new(subnet, name, &generation.snapshot, before)
-            })
-            .collect();
+        let segments: Vec<WatchedSegment> =
+            watched_subnets(&generation.snapshot.dhcp.subnets, parts.port)
+                .map(|(subnet, name)| {
+                    let before = before(subnet.network).unwrap_or(PriorKnowledge::Nothing);
+                    WatchedSegment::new(subnet, name, &generation.snapshot, before)
+                })
+                .collect();
         let mut neighbours = Self {
-            listener: if segments.is_empty() { None } else { listen() },
-            arp: probe(ArpProbe::open()),
-            echo: probe(EchoProbe::open()),
+            listener: if segments.is_empty() { None } else { open_listener() },
+            arp: open_probe(ArpProbe::open()),
+            echo: open_probe(EchoProbe::open()),
             asked: VecDeque::new(),
-            changes: changes(),
+            changes: open_changes(),
             interfaces: Arc::default(),
             started: Instant::now(),
             sockets: parts
                 .wanted
                 .into_iter()
-                .map(|(interface, index)| Wanted::new(interface, index))
+                .map(|(interface, index)| WantedSocket::new(interface, index))
                 .collect(),
             segments,
             generation: generation.number,
@@ -365,20 +210,19 @@ impl Neighbours {
         let generation = self.published.get();
         let mut before = std::mem::take(&mut self.segments);
         let segment = |(subnet, name): (&Subnet, &String)| {
-            let same = |one: &Segment| one.subnet == subnet.network && one.interface == *name;
-            let next = Segment::new(subnet, name, &generation.snapshot, PriorKnowledge::Nothing);
+            let same =
+                |one: &WatchedSegment| one.subnet == subnet.network && one.interface == *name;
+            let next =
+                WatchedSegment::new(subnet, name, &generation.snapshot, PriorKnowledge::Nothing);
             let Some(at) = before.iter().position(same) else { return next };
-            let mut kept = before.swap_remove(at);
-            kept.watch.serve_beside(next.beside);
-            let Segment { relay, beside, place, .. } = next;
-            Segment { relay, beside, place, ..kept }
+            before.swap_remove(at).with_settings(next)
         };
         self.segments =
-            watched(&generation.snapshot.dhcp.subnets, self.port).map(segment).collect();
+            watched_subnets(&generation.snapshot.dhcp.subnets, self.port).map(segment).collect();
         self.follow_listeners(&generation.snapshot.dhcp_interfaces);
         self.generation = generation.number;
         if self.listener.is_none() && !self.segments.is_empty() {
-            self.listener = listen();
+            self.listener = open_listener();
         }
     }
 
@@ -392,7 +236,7 @@ impl Neighbours {
         }
         for interface in interfaces {
             if !self.sockets.iter().any(|one| one.interface == *interface) {
-                self.sockets.push(Wanted::new(interface.clone(), None));
+                self.sockets.push(WantedSocket::new(interface.clone(), None));
             }
         }
     }
@@ -432,12 +276,12 @@ impl Neighbours {
             if let Some(verdict) = segment.watch.tick(now) {
                 segment.conclude(verdict, &mut self.keep);
             }
-            let Some(Here { index, address, mac }) =
+            let Some(SegmentAddress { index, address, mac }) =
                 segment.here.filter(|_| segment.watch.is_due(now))
             else {
                 continue;
             };
-            let xid = u32::try_from(random() >> 32).unwrap_or(0);
+            let xid = u32::try_from(random_number() >> 32).unwrap_or(0);
             // The INFORM goes first: once dnsmasq pings for the DISCOVER, it hears nothing for
             // three seconds.
             let mark = RingbootMark { address, serves: segment.watch.held().is_none() };
@@ -558,7 +402,7 @@ impl Neighbours {
             segments: self.segments.iter().map(|segment| segment.finding(self.started)).collect(),
             sockets: sockets.map(|one| format!("{}:{}", one.interface, self.port)).collect(),
         };
-        let standings: Vec<Standing> = self.segments.iter().map(Segment::standing).collect();
+        let standings: Vec<Standing> = self.segments.iter().map(WatchedSegment::standing).collect();
         if self.said.as_ref() != Some(&standings) {
             self.core.send(Letter::Watched(standings.clone()));
             self.said = Some(standings);
@@ -574,248 +418,13 @@ impl Neighbours {
     }
 }
 
-impl Wanted {
-    fn new(interface: String, index: Option<u32>) -> Self {
-        Self { interface, index, lack_said: None, refusal_said: false, link: LinkNews::NONE }
-    }
-
-    fn follow(
-        &mut self,
-        found: Option<&NetworkInterface>,
-        port: u16,
-        core: &MailboxSender<Letter>,
-    ) {
-        let index = found.map(|interface| interface.index);
-        if self.index.is_some() && self.index != index {
-            tracing::warn!("interface {} is gone: DHCP waits for it", self.interface);
-            core.send(Letter::Gone(self.interface.clone()));
-            (self.index, self.lack_said) = (None, Some(NOT_THERE));
-        }
-        if self.index.is_some() {
-            return;
-        }
-        let Some(addressed) = found.filter(|found| ipv4(found).next().is_some()) else {
-            let lack = if found.is_some() { "has no IPv4 address" } else { NOT_THERE };
-            if self.lack_said.replace(lack) != Some(lack) {
-                tracing::warn!("interface {} {lack}: DHCP waits for it", self.interface);
-            }
-            return;
-        };
-        match bind(&self.interface, port) {
-            Ok(socket) => {
-                tracing::info!("interface {} is there: DHCP listens on it", self.interface);
-                core.send(Letter::Bound { interface: self.interface.clone(), socket });
-                (self.index, self.refusal_said) = (Some(addressed.index), false);
-            }
-            Err(error) if !std::mem::replace(&mut self.refusal_said, true) => {
-                tracing::warn!(
-                    "interface {} is there, but DHCP cannot listen on it yet: {error}",
-                    self.interface
-                );
-            }
-            Err(_) => {}
-        }
-    }
-}
-
-impl Wanted {
-    fn follow_link(&mut self, found: Option<&NetworkInterface>, now: MonotonicMillis) {
-        let Some(link) = found.map(NetworkInterface::link) else { return };
-        let Some(unsaid) = self.link.follow(link, now) else { return };
-        let name = &self.interface;
-        let unsaid = match unsaid {
-            0 => String::new(),
-            unsaid => format!(" ({unsaid} changes before it were not said)"),
-        };
-        match link {
-            CarrierState::Up => tracing::info!("interface {name} is up, and has a carrier{unsaid}"),
-            CarrierState::Down => {
-                tracing::warn!(
-                    "interface {name} is down: no machine is reached by it. `ip link set {name} \
-                     up`{unsaid}"
-                );
-            }
-            CarrierState::NoCarrier => {
-                tracing::warn!(
-                    "interface {name} has no carrier: no machine is reached by it. Look at its \
-                     cable and switch port{unsaid}"
-                );
-            }
-        }
-    }
-}
-
-impl Segment {
-    fn new(subnet: &Subnet, interface: &str, snapshot: &Snapshot, before: PriorKnowledge) -> Self {
-        let place = snapshot.places.iter().find(|(network, _)| *network == subnet.network);
-        Self {
-            subnet: subnet.network,
-            interface: interface.to_owned(),
-            relay: subnet.relay,
-            beside: subnet.allow_other_servers,
-            here: None,
-            is_running: false,
-            watch: ServerWatch::new(subnet.allow_other_servers, before),
-            others: Vec::new(),
-            place: place.map(|(_, place)| place.clone()),
-            misplaced: None,
-            unsent_said: false,
-            is_news: false,
-        }
-    }
-
-    fn is_at(&self, index: u32) -> bool {
-        self.here.is_some_and(|here| here.index == index)
-    }
-
-    fn follow(&mut self, found: Option<&NetworkInterface>, now: MonotonicMillis) {
-        let here = found.and_then(|interface| {
-            let address = address_in(interface, self.subnet, self.relay)?;
-            let mac = if interface.mac == [0; 6] { Mac([2; 6]) } else { Mac(interface.mac) };
-            Some(Here { index: interface.index, address, mac })
-        });
-        let is_running = found.is_some_and(|interface| interface.is_running);
-        let wire_came = !std::mem::replace(&mut self.is_running, is_running) && is_running;
-        if here.map(|here| here.index) != self.here.map(|here| here.index) {
-            self.watch.vanished();
-            self.others.clear();
-            if here.is_some() {
-                self.watch.appeared(now);
-            }
-        } else if wire_came {
-            self.watch.wire_came(now);
-        }
-        if let (Some(before), None, Some(interface)) = (self.here, here, found)
-            && ipv4(interface).next().is_none()
-        {
-            tracing::warn!(
-                "interface {} has lost its address {}: nothing is answered on {} until it has it \
-                 again",
-                self.interface,
-                before.address,
-                self.subnet
-            );
-        }
-        self.here = here;
-        let elsewhere =
-            found.filter(|interface| here.is_none() && ipv4(interface).next().is_some());
-        let misplaced = elsewhere.map(|interface| self.misplaced_words(interface));
-        if let Some(words) =
-            misplaced.as_ref().filter(|words| self.misplaced.as_ref() != Some(*words))
-        {
-            tracing::warn!("{words}; nothing is answered there");
-        }
-        self.misplaced = misplaced;
-    }
-
-    /// What is wrong, with the addresses that are really there.
-    fn misplaced_words(&self, interface: &NetworkInterface) -> String {
-        let place = self.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
-        let addresses: Vec<String> = ipv4(interface).map(|address| address.to_string()).collect();
-        format!(
-            "{place}subnet {} is not on interface {}, which has {}: correct one of them, or write \
-             `relay = true` where relay agents alone bring its requests",
-            self.subnet,
-            interface.name,
-            addresses.join(", ")
-        )
-    }
-
-    fn remember(&mut self, server: OtherServer) {
-        if self.others.len() < OTHER_SERVERS_MAX && !self.others.contains(&server) {
-            self.others.push(server);
-        }
-    }
-
-    /// Another ringboot looks for servers on this segment.
-    fn meet(
-        &mut self,
-        rival: &RivalLook,
-        now: MonotonicMillis,
-        listener: Option<&PacketListener>,
-        keep: &mut KeepLook,
-    ) {
-        let Some(here) = self.here else { return };
-        match self.watch.met(rival, here.address, now) {
-            RivalResponse::Silence => {}
-            RivalResponse::Answer => {
-                let mark =
-                    RingbootMark { address: here.address, serves: self.watch.held().is_none() };
-                let answer = neighbours::build_rival_answer(rival, mark);
-                // Lost where the link has no room: it looks again.
-                let _ = listener
-                    .zip(answer)
-                    .map(|(listener, answer)| listener.broadcast(here.index, &answer));
-            }
-            RivalResponse::Yield(verdict) => self.conclude(verdict, keep),
-        }
-    }
-
-    fn conclude(&mut self, verdict: LookVerdict, keep: &mut KeepLook) {
-        let (server, is_news) = match verdict {
-            LookVerdict::Nobody { is_news } => (None, is_news),
-            LookVerdict::Server { server, is_news } => (Some(server), is_news),
-            LookVerdict::Doubt(server) => {
-                self.remember(server);
-                tracing::info!(
-                    "{server} has answered on {}, where {} is served: it is asked once more",
-                    self.interface,
-                    self.subnet
-                );
-                return;
-            }
-        };
-        self.others = server.into_iter().collect();
-        self.is_news |= is_news;
-        keep(&LookResult { network: self.subnet, looked_s: clock::now_s(), server });
-    }
-
-    fn finding(&self, started: Instant) -> Finding {
-        let at = |ms: Option<MonotonicMillis>| ms.map(|ms| started + Duration::from_millis(ms));
-        Finding {
-            network: self.subnet,
-            interface: self.interface.clone(),
-            held: self.watch.held(),
-            misplaced: self.misplaced.clone(),
-            others: self.others.clone(),
-            beside: self.beside,
-            answered: at(self.watch.answered_ms()),
-            looked: at(self.watch.looked_ms()),
-            next_look: at(self.watch.next_look_ms()),
-        }
-    }
-
-    fn standing(&self) -> Standing {
-        let (network, interface, beside) = (self.subnet, self.interface.clone(), self.beside);
-        Standing { network, interface, beside, held: self.watch.held() }
-    }
-}
-
-/// The address that a subnet's clients are answered from: one in the subnet, or any where relays
-/// come to the interface.
-fn address_in(interface: &NetworkInterface, subnet: Ipv4Network, relay: bool) -> Option<Ipv4Addr> {
-    let inside = ipv4(interface).find(|address| subnet.contains(*address));
-    inside.or_else(|| ipv4(interface).next().filter(|_| relay))
-}
-
-pub(super) fn ipv4(interface: &NetworkInterface) -> impl Iterator<Item = Ipv4Addr> {
-    let v4 =
-        |address: &IpAddr| if let IpAddr::V4(address) = address { Some(*address) } else { None };
-    interface.addresses.iter().filter_map(v4)
-}
-
 fn millis_since(started: Instant) -> MonotonicMillis {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(MonotonicMillis::MAX)
 }
 
-fn bind(interface: &str, port: u16) -> io::Result<OwnedFd> {
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    net::open_udp_socket(&SocketBinding { address, interface: Some(interface), shared: false })
-}
-
 /// Without the privilege nobody can be looked for, and so nobody is served who is not to be served
 /// in any case.
-fn listen() -> Option<PacketListener> {
+fn open_listener() -> Option<PacketListener> {
     let listener = PacketListener::open();
     if let Err(error) = &listener {
         tracing::warn!(
@@ -827,7 +436,7 @@ fn listen() -> Option<PacketListener> {
 }
 
 /// Without the privilege addresses are offered without a question.
-fn probe<T>(opened: io::Result<T>) -> Option<T> {
+fn open_probe<T>(opened: io::Result<T>) -> Option<T> {
     opened
         .inspect_err(|error| {
             tracing::debug!("nobody is asked whether an address is in use: {error}")
@@ -835,7 +444,7 @@ fn probe<T>(opened: io::Result<T>) -> Option<T> {
         .ok()
 }
 
-fn changes() -> Option<InterfaceChanges> {
+fn open_changes() -> Option<InterfaceChanges> {
     let changes = InterfaceChanges::open();
     if let Err(error) = &changes {
         tracing::debug!(
@@ -847,6 +456,6 @@ fn changes() -> Option<InterfaceChanges> {
 }
 
 /// Any number: the standard library seeds each of its hash tables by chance.
-fn random() -> u64 {
+fn random_number() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::other_servers::{Findings, KeepLook};
+use super::findings::Findings;
+use super::segment::KeepLook;
 use crate::dhcp::lease::LeaseTable;
 use crate::dhcp::neighbours::LookResult;
 use crate::dhcp::pool_use::PoolReport;

@@ -8,11 +8,13 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::DhcpCore;
 use super::bind::bind;
 use super::control::NotTaken;
 use super::letters::Proposal;
+use super::messages::{DISCOVER, ReceivedMessage, WayIn};
 use super::plan::DhcpPlan;
-use super::thread::*;
+use super::thread::RunningDhcp;
 use crate::dhcp::layout::PoolLayout;
 use crate::dhcp::lease::{Lease, LeaseChange, LeaseTable};
 use crate::dhcp::packet::Packet;
@@ -276,22 +278,22 @@ fn without_an_address_of_ours_nothing_is_answered_and_it_is_said_once() {
         let (events, said) = events::open_event_queue();
         let (core, _) =
             DhcpCore::new(parts(datapath, &events, &Drain::default()), plan, sockets).unwrap();
-        let mut running = Running::new(core).unwrap();
-        let arrived_at = |local| Received {
+        let mut running = core.start().unwrap();
+        let arrived_at = |local| ReceivedMessage {
             bytes: message(1, None),
             source: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6767),
             destination: Ipv4Addr::BROADCAST,
             local,
-            way: Way { socket: SocketId(0), interface: 0, asked: None },
+            way: WayIn { socket: SocketId(0), interface: 0, asked: None },
             kind: Some(DISCOVER),
         };
         running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
         running.handle(&arrived_at(Ipv4Addr::UNSPECIFIED)).unwrap();
-        assert_eq!(running.driver.in_flight(), 0);
+        assert_eq!(running.sockets.in_flight(), 0);
         let words: Vec<String> = said.try_iter().map(|event| event.text).collect();
         assert!(words.len() == 1 && words[0].contains("has no IPv4 address"), "{words:?}");
         running.handle(&arrived_at(Ipv4Addr::LOCALHOST)).unwrap();
-        assert_eq!(running.driver.in_flight(), 1);
+        assert_eq!(running.sockets.in_flight(), 1);
     }
 }
 
@@ -306,7 +308,7 @@ fn a_configuration_that_was_refused_never_comes_into_force_and_its_number_is_nob
         let (core, _) =
             DhcpCore::new(parts(datapath, &events, &Drain::default()), plan, sockets).unwrap();
         let control = core.control();
-        let mut running = Running::new(core).unwrap();
+        let mut running = core.start().unwrap();
         let on_port = |port| {
             let mut snapshot = published.get().snapshot.clone();
             snapshot.dhcp.http_port = port;
@@ -319,7 +321,7 @@ fn a_configuration_that_was_refused_never_comes_into_force_and_its_number_is_nob
         }
         (0..3).for_each(|_| running.turn(TurnWait::No).unwrap());
         assert_eq!((published.load().number, published.load().snapshot.dhcp.http_port), (1, 80));
-        assert!(running.moving.is_none());
+        assert!(!running.state.is_moving());
         let (taken, next) = (control.clone(), on_port(83));
         let asked = std::thread::spawn(move || taken.reconfigure_within(next, PATIENCE));
         while !asked.is_finished() {
@@ -339,37 +341,37 @@ fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
     let (events, _) = events::open_event_queue();
     let (core, _) =
         DhcpCore::new(parts(Datapath::Epoll, &events, &Drain::default()), plan, sockets).unwrap();
-    let mut running = Running::new(core).unwrap();
-    let bind = |running: &mut Running, last: u8, end_s: u64| {
+    let mut running = core.start().unwrap();
+    let bind = |running: &mut RunningDhcp, last: u8, end_s: u64| {
         let address = Ipv4Addr::new(127, 77, 1, last);
         let lease = Lease::of_address(address, Mac([2, 0, 0, 0, 0, last]), end_s);
-        running.leases.apply(&LeaseChange::Bind(Box::new(lease)), 0);
-        running.tell_of(address);
+        running.state.leases.apply(&LeaseChange::Bind(Box::new(lease)), 0);
+        running.state.write_binding(address);
     };
     (1..10).for_each(|last| bind(&mut running, last, 1 << 40));
     let next = published.prepare(published.get().snapshot.clone());
     let (done, is_done) = sync_channel(1);
     let layout = PoolLayout::new(&next.snapshot.dhcp.subnets);
-    running.leases.begin_move(layout);
+    running.state.leases.begin_move(layout);
     let told = |leases: &LeaseTable, address| {
         assert!(next.bindings.write(address, leases.binding(address)))
     };
-    assert!(!running.leases.move_on(5, told));
+    assert!(!running.state.leases.move_on(5, told));
     let proposal = Proposal {
         next: Arc::clone(&next),
         layout: PoolLayout::default(),
         fate: Arc::default(),
         done,
     };
-    running.moving = Some(Box::new(proposal));
+    running.state.resume_move(proposal);
     (3..15).for_each(|last| bind(&mut running, last, u64::from(last)));
-    running.move_on();
-    assert!(is_done.try_recv().is_ok() && running.moving.is_none());
+    running.follow_move();
+    assert!(is_done.try_recv().is_ok() && !running.state.is_moving());
     for last in 1..20 {
         let address = Ipv4Addr::new(127, 77, 1, last);
         assert_eq!(
             published.load().bindings.read(address),
-            running.leases.binding(address),
+            running.state.leases.binding(address),
             "{address}"
         );
     }

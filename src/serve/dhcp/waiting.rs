@@ -12,19 +12,19 @@ const FIRST_IN: u32 = 4;
 /// Two queues: a client whose REQUEST is answered asks no more, and a DISCOVER that waits for long
 /// has been sent again.
 #[derive(Debug)]
-pub(super) struct Waiting<T> {
+pub(super) struct WaitingMessages<T> {
     ending: VecDeque<T>,
     beginning: VecDeque<T>,
     taken: u32,
 }
 
-impl<T> Default for Waiting<T> {
+impl<T> Default for WaitingMessages<T> {
     fn default() -> Self {
         Self { ending: VecDeque::new(), beginning: VecDeque::new(), taken: 0 }
     }
 }
 
-impl<T> Waiting<T> {
+impl<T> WaitingMessages<T> {
     /// Whether one more finds room.
     pub(super) fn has_room(&self, begins: bool) -> bool {
         if begins { self.beginning.len() < WAITING_MAX } else { self.ending.len() < WAITING_MAX }
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn whoever_ends_an_exchange_goes_first_and_nobody_waits_for_ever() {
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingMessages::default();
         (0..100).for_each(|n| waiting.push(true, ("discover", n)));
         (0..30).for_each(|n| waiting.push(false, ("request", n)));
         let taken: Vec<_> = std::iter::from_fn(|| waiting.take()).collect();
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_kind_leaves_room_for_the_other() {
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingMessages::default();
         while waiting.has_room(true) {
             waiting.push(true, 0);
         }

@@ -1,4 +1,5 @@
-//! The TFTP thread of a boot core: drives the pure `TransferTable` with sockets, and the shelf with names.
+//! The TFTP thread of a boot core: drives the pure `TransferTable` with sockets, and the shelf with
+//! names.
 //!
 //! Its files stand on each other in this order: what is configured (`plan`, `limits`), what a
 //! transfer holds (`held`) and how it ended (`ended`), the log (`events`), the transfers of the

@@ -2,8 +2,8 @@
 //! hundreds to one.
 //!
 //! Datagrams are read and answers sent in batches (`engine/mmsg`). A transfer is known by its
-//! socket and its local address; what it does with a datagram, the pure [`FetchClient`] says. Machines
-//! that share one address of the host have a socket for each request.
+//! socket and its local address; what it does with a datagram, the pure [`FetchClient`] says.
+//! Machines that share one address of the host have a socket for each request.
 
 mod sockets;
 mod state;

@@ -1,0 +1,189 @@
+//! What the DHCP core decides from: the leases in memory, and the generation that is published. A
+//! new generation is taken over piece by piece.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::letters::{Piece, Proposal, TAKEN};
+use super::plan::DhcpCounters;
+use crate::dhcp::lease::{ClockSeconds, Lease, LeaseRowState, LeaseTable};
+use crate::dhcp::listing::LeaseFilter;
+use crate::dhcp::pool_use::{PoolCrossing, PoolWatch};
+use crate::dhcp::subnet::AnsweringMode;
+use crate::dhcp::subnets::SubnetTable;
+use crate::engine::clock;
+use crate::model::machine::{FirmwareRole, Mac};
+use crate::observe::events::{EventKind, EventSender, MachineEvent, MachineStage};
+use crate::snapshot::{PublishedGeneration, PublishedState};
+
+/// How much of a turn goes into taking over a new configuration.
+const MOVE_IN_A_TURN: Duration = Duration::from_millis(1);
+/// Rows that are taken over between two looks at the clock.
+const MOVE_ROWS: usize = 256;
+/// Leases that are copied for the store's writer in one turn.
+const RECALLED_AT_ONCE: usize = 8192;
+/// Rows that are looked at for a listing in one turn.
+const LISTED_AT_ONCE: usize = 4096;
+
+/// The leases of one core, with the generation that they are leases of.
+pub(super) struct CoreLeases {
+    pub(super) leases: LeaseTable,
+    published: Arc<PublishedState>,
+    /// The generation that decisions are made from. This core publishes the next one.
+    generation: Arc<PublishedGeneration>,
+    /// The next generation, while leases are put into its pools.
+    moving: Option<Box<Proposal>>,
+}
+
+impl CoreLeases {
+    pub(super) fn new(leases: LeaseTable, published: Arc<PublishedState>) -> Self {
+        let state = Self { leases, generation: published.get(), published, moving: None };
+        state.fill_bindings();
+        state
+    }
+
+    pub(super) fn generation(&self) -> &PublishedGeneration {
+        &self.generation
+    }
+
+    pub(super) fn subnets(&self) -> &SubnetTable {
+        &self.generation.snapshot.dhcp.subnets
+    }
+
+    pub(super) fn is_moving(&self) -> bool {
+        self.moving.is_some()
+    }
+
+    /// Writes what boot cores know of an address, in this generation and in the next one.
+    pub(super) fn write_binding(&self, address: Ipv4Addr) {
+        let binding = self.leases.binding(address);
+        self.generation.bindings.write(address, binding);
+        if let Some(proposal) = &self.moving {
+            proposal.next.bindings.write(address, binding);
+        }
+    }
+
+    pub(super) fn fill_bindings(&self) {
+        for lease in self.leases.iter() {
+            self.generation.bindings.write(lease.address, self.leases.binding(lease.address));
+        }
+    }
+
+    /// Begins to take over a new configuration.
+    pub(super) fn begin_move(&mut self, mut proposal: Box<Proposal>) {
+        self.leases.begin_move(std::mem::take(&mut proposal.layout));
+        self.moving = Some(proposal);
+    }
+
+    #[cfg(test)]
+    pub(super) fn resume_move(&mut self, proposal: Proposal) {
+        self.moving = Some(Box::new(proposal));
+    }
+
+    /// Takes over a piece of a new configuration, however many leases there are: leases into its
+    /// pools and slots, then the generation itself. Boot cores never see an empty slot of an
+    /// address that is held. Returns whether the new generation is published now.
+    pub(super) fn move_on(&mut self) -> bool {
+        let Some(proposal) = self.moving.take() else { return false };
+        if proposal.fate.is_withdrawn() {
+            let _ = proposal.done.try_send(self.leases.drop_move());
+            return false;
+        }
+        let until = Instant::now() + MOVE_IN_A_TURN;
+        let slots = &proposal.next.bindings;
+        let write = |leases: &LeaseTable, address| {
+            let _ = slots.write(address, leases.binding(address));
+        };
+        while !self.leases.move_on(MOVE_ROWS, write) {
+            if Instant::now() >= until {
+                self.moving = Some(proposal);
+                return false;
+            }
+        }
+        // Control may withdraw it until here, and no longer.
+        if !proposal.fate.settle(TAKEN) {
+            let _ = proposal.done.try_send(self.leases.drop_move());
+            return false;
+        }
+        let before = self.leases.finish_move();
+        self.generation = Arc::clone(&proposal.next);
+        self.published.publish(Arc::clone(&proposal.next));
+        let _ = proposal.done.try_send(before);
+        true
+    }
+
+    /// A piece of the table for control, from this row on.
+    pub(super) fn list_piece(&self, from: usize, filter: LeaseFilter) -> Piece {
+        let now = clock::now_s();
+        let (listed, next) = self.leases.listed(from, LISTED_AT_ONCE, now);
+        let listed = listed.filter(|listed| filter.takes(listed)).collect();
+        // The last piece names the limited machines.
+        let limited = if next.is_none() { self.leases.limited(now) } else { Vec::new() };
+        Piece { listed, limited, now, next }
+    }
+
+    /// A piece of what should be in the store, and where the next one begins.
+    pub(super) fn recall_piece(&self, from: usize) -> (Vec<Lease>, Option<usize>) {
+        let (leases, next) = self.leases.piece(from, RECALLED_AT_ONCE);
+        let kept = leases.filter(|lease| lease.state != LeaseRowState::Offered).cloned().collect();
+        (kept, next)
+    }
+
+    /// Whether a machine boots by iPXE now: it holds a lease as iPXE.
+    pub(super) fn is_booting_ipxe(&self, mac: Mac) -> bool {
+        let now = clock::now_s();
+        self.leases.of(mac).any(|lease| {
+            let is_ipxe =
+                lease.firmware.is_some_and(|firmware| firmware.role == FirmwareRole::Ipxe);
+            is_ipxe && lease.state == LeaseRowState::Bound && lease.end_s > now
+        })
+    }
+
+    pub(super) fn show_counts(&self, counters: &DhcpCounters) {
+        let counts = self.leases.counts();
+        counters.leases.set(self.leases.len() as u64);
+        counters.bound.set(counts.bound as u64);
+        counters.offered.set(counts.offered as u64);
+        counters.ended.set(counts.ended as u64);
+        counters.kept_back.set(counts.kept_back as u64);
+    }
+}
+
+/// The looks at pools that fill.
+#[derive(Debug, Default)]
+pub(super) struct PoolLooks {
+    watch: PoolWatch,
+    /// When they were looked at last.
+    looked_s: ClockSeconds,
+}
+
+impl PoolLooks {
+    /// Once a second, whatever arrives: a look costs as much as there are subnets.
+    pub(super) fn look(
+        &mut self,
+        state: &CoreLeases,
+        counters: &DhcpCounters,
+        events: &EventSender,
+        now: ClockSeconds,
+    ) {
+        if std::mem::replace(&mut self.looked_s, now) == now {
+            return;
+        }
+        let served = state.subnets().iter().filter(|subnet| subnet.mode == AnsweringMode::Server);
+        let pools = served.map(|subnet| (subnet.network, state.leases.used(subnet.network)));
+        let (reports, said) = self.watch.look(pools, now);
+        if **counters.pools.load() != reports {
+            counters.pools.store(Arc::new(reports));
+        }
+        for (network, used, crossing) in said {
+            let kind = if crossing == PoolCrossing::RoomAgain {
+                EventKind::PoolHasRoom
+            } else {
+                EventKind::PoolFills
+            };
+            let text = crossing.sentence(network, &used);
+            events.push(MachineEvent::new(None, None, MachineStage::Dhcp, kind, text));
+        }
+    }
+}
