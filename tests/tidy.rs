@@ -5,6 +5,7 @@
 #[path = "tidy/imports.rs"]
 mod imports;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -44,8 +45,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "serve", "control", "fleet", "config", "store", "engine", "images", "snapshot", "dhcp",
-            "boot", "observe", "model",
+            "serve", "control", "fleet", "config", "store", "engine", "snapshot", "dhcp", "boot",
+            "observe", "model",
         ],
     ),
     (
@@ -469,30 +470,95 @@ fn no_line_of_ours_can_end_a_process_that_nobody_listens_to() {
     }
 }
 
-/// Commands read the server's JSON by name: a name that nobody writes would be an empty place for
-/// ever.
+/// Where JSON is read or written by keys in quotes, and why.
+const UNTYPED_JSON: &[(&str, &str)] = &[(
+    "src/api/types/sample.rs",
+    "it makes samples of all types for tests, out of their document",
+)];
+
+/// JSON has one form, the types of `src/api/types`: the compiler compares who writes a field with
+/// who reads it.
 #[test]
-fn every_field_that_a_command_reads_is_one_that_the_server_writes() {
-    let sources: Vec<(PathBuf, String)> =
-        [sources_of("cli"), sources_of("api"), sources_of("control")].concat();
-    let code = |text: &str| without_tests(text).to_owned();
-    let written: String = sources.iter().map(|(_, text)| code(text)).collect();
-    let is_written = |key: &str| {
-        [format!("\"{key}\":"), format!("[\"{key}\"] = ")].iter().any(|form| written.contains(form))
-    };
-    let mut read = 0;
-    for (path, text) in &sources {
-        for part in code(text).split("[\"").skip(1) {
-            let key = part.split('"').next().unwrap_or_default();
-            let is_key = part[key.len()..].starts_with("\"]") && !key.is_empty();
-            if !is_key || !key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
-                continue;
-            }
-            read += 1;
-            assert!(is_written(key), "{} reads {key:?}, which nobody writes", path.display());
+fn no_json_is_read_or_written_by_keys_in_quotes() {
+    let mut wrong = Vec::new();
+    let mut excused = BTreeSet::new();
+    for path in rust_files(Path::new("src")) {
+        let shown = path.display().to_string();
+        let found = untyped_json(without_tests(&fs::read_to_string(&path).unwrap()));
+        match UNTYPED_JSON.iter().find(|(place, _)| shown.starts_with(place)) {
+            Some((place, _)) if !found.is_empty() => drop(excused.insert(*place)),
+            Some(_) => {}
+            None => wrong.extend(found.iter().map(|line| format!("{shown}:{line}"))),
         }
     }
-    assert!(read > 100, "{read}");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let all: BTreeSet<&str> = UNTYPED_JSON.iter().map(|(place, _)| *place).collect();
+    assert_eq!(excused, all, "left: what needs its exception, right: all exceptions");
+}
+
+#[test]
+fn keys_in_quotes_are_found_and_lists_of_texts_are_not() {
+    for code in [
+        "let x = status[\"pid\"];",
+        "status[\"a\"][\"b\"]",
+        "ask()[\"b\"]",
+        "json!({})",
+        "use serde_json::{Value, json};",
+        "fn f(value: &serde_json::Value) {}",
+    ] {
+        assert_eq!(untyped_json(code).len(), 1, "{code}");
+    }
+    for code in ["[\"a\", \"b\"]", "&[\"a\"]", "serde_json::to_string(&x)", "// status[\"pid\"]"] {
+        assert_eq!(untyped_json(code), Vec::<String>::new(), "{code}");
+    }
+}
+
+/// Lines that make or read JSON without a type, each with its number.
+fn untyped_json(code: &str) -> Vec<String> {
+    let is_index = |line: &str| {
+        line.match_indices("[\"").any(|(at, _)| {
+            let before = line[..at].chars().next_back();
+            before.is_some_and(|last| last.is_alphanumeric() || "_)]?".contains(last))
+        })
+    };
+    let is_untyped = |line: &str| {
+        let names_value =
+            line.contains("serde_json::") && (line.contains("Value") || line.contains("Map"));
+        line.contains("json!(") || names_value || is_index(line)
+    };
+    let lines = code.lines().enumerate();
+    lines
+        .filter(|(_, line)| is_untyped(line.split("//").next().unwrap_or_default()))
+        .map(|(number, line)| format!("{}: {}", number + 1, line.trim()))
+        .collect()
+}
+
+/// An operation that is routed otherwise is in no document; one that is not routed is in none
+/// either.
+#[test]
+fn every_operation_of_the_admin_api_is_documented_and_routed() {
+    let others = [
+        ".route(",
+        ".route_service(",
+        ".nest(",
+        ".nest_service(",
+        ".merge(",
+        "axum::routing",
+        "MethodRouter",
+    ];
+    let (mut described, mut routed) = (0, 0);
+    for (path, text) in sources_of("api") {
+        let code = without_tests(&text);
+        for word in others {
+            assert!(!code.contains(word), "{}: {word}: use .routes(routes!(...))", path.display());
+        }
+        described += code.matches("#[utoipa::path(").count();
+        for handlers in code.split(".routes(routes!(").skip(1) {
+            routed += handlers.split(')').next().unwrap_or_default().split(',').count();
+        }
+    }
+    assert_eq!(described, routed, "left: handlers with a description, right: handlers with a path");
+    assert!(routed >= 19, "{routed}");
 }
 
 fn sources_of(room: &str) -> Vec<(PathBuf, String)> {

@@ -1,13 +1,18 @@
-//! What is wrong with a configuration, as JSON: the same judgement in a running server and in
+//! What is wrong with a configuration: the same judgement in a running server and in
 //! `ringboot check`.
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
-use serde_json::{Value, json};
+use axum::extract::State;
 
-use super::findings::finding_json;
-use super::status;
+use super::error::{ApiError, ServerFault};
+use super::extract::Json;
+use super::state::{ApiState, in_background};
+use super::status::{dhcp_sockets, subnet_status};
+use super::types::{CheckReport, ServerStatus, SubnetStatus};
+use super::words::finding_entries;
 use crate::config::Config;
 use crate::control::check::{self, Heard, HeardPool, Reader, Running, Subject};
 use crate::control::examine::{reader, why_unread};
@@ -17,19 +22,28 @@ use crate::observe::finding::{Finding, Severity};
 use crate::observe::port_holder::Protocol;
 use crate::serve::overview::Overview;
 
+/// Checks the server's own configuration file as it is now, as the server's user.
+///
+/// Nothing is published: a reload does that.
+#[utoipa::path(
+    get,
+    path = "/v1/check",
+    responses((status = 200, description = "What was found.", body = CheckReport), ServerFault),
+)]
+pub async fn check_configuration(
+    State(api): State<Arc<ApiState>>,
+) -> Result<Json<CheckReport>, ApiError> {
+    in_background(move || Ok(check_in_server(&api.overrides, &*api.overview()?))).await
+}
+
 /// The findings of a running server on its own configuration, as the file is now and as the
 /// server's user may read.
-pub fn in_server(overrides: &Overrides, overview: &Overview) -> Value {
-    let running = running(&status::status(overview));
-    body(match load::read(overrides) {
+fn check_in_server(overrides: &Overrides, overview: &Overview) -> CheckReport {
+    check_report(match load::read(overrides) {
         Ok((mut config, _)) => {
             let wants_dhcp = config.dhcp.is_wanted() && !overrides.no_dhcp;
-            found(
-                &mut config,
-                wants_dhcp,
-                Judge { reader: reader(None), is_service: false },
-                Some(&running),
-            )
+            let judge = Judge { reader: reader(None), is_service: false };
+            found(&mut config, wants_dhcp, judge, Some(&running_here(overview)))
         }
         Err(error) => why_unread(&error),
     })
@@ -61,63 +75,74 @@ pub fn found(
     findings
 }
 
-/// What `status` says that matters to a check.
-pub fn running(status: &Value) -> Running {
-    let words = |value: &Value| {
-        let all = value.as_array().into_iter().flatten().filter_map(Value::as_str);
-        all.map(str::to_owned).collect::<Vec<_>>()
-    };
-    let sockets = &status["sockets"];
-    // Interfaces and addresses with their ports: `eth0:67`, `192.168.4.150:67`.
-    let dhcp = words(&sockets["dhcp"]).into_iter().filter_map(|one| {
-        let port = one.rsplit_once(':')?.1.parse().ok()?;
-        Some(one.parse().unwrap_or(SocketAddr::from(([0; 4], port))))
-    });
-    let parsed = |value| words(value).into_iter().filter_map(|address| address.parse().ok());
-    let udp = parsed(&sockets["tftp"]).chain(dhcp).map(|address| (Protocol::Udp, address));
-    let tcp = parsed(&sockets["http"]).map(|address| (Protocol::Tcp, address));
-    let heard = status["subnets"].as_array().into_iter().flatten().map(|subnet| {
-        let word = |key: &str| subnet[key].as_str().map(str::to_owned);
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let others = subnet["other_servers"].as_array().map_or(&[][..], Vec::as_slice);
-        Heard {
-            subnet: word("subnet").unwrap_or_default(),
-            silent_because: word("silent_because"),
-            other_servers: others
-                .iter()
-                .map(|other| {
-                    format!("the DHCP server {} ({})", text(&other["address"]), text(&other["mac"]))
-                })
-                .collect(),
-            pool: subnet["pool"].is_object().then(|| HeardPool {
-                said: text(&subnet["pool"]["said"]),
-                is_full: subnet["pool"]["full_since_s"].is_u64(),
-                is_nearly_full: subnet["pool"]["nearly_full"] == true,
-            }),
-        }
-    });
-    let pid = status["pid"].as_u64().unwrap_or(0);
-    let unlocked = status["image_memory"]["unlocked"].as_u64().unwrap_or(0);
+/// What this server knows that matters to a check.
+fn running_here(overview: &Overview) -> Running {
+    let known = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
+    let generation = overview.generation();
+    let subnets = generation.snapshot.dhcp.subnets.iter();
+    let store = overview.store.as_ref().map(|store| store.report());
     Running {
-        pid,
-        sockets: udp.chain(tcp).collect(),
-        heard: heard.collect(),
-        unlocked,
-        receive_buffer: status["receive_buffer"]
-            .as_u64()
-            .and_then(|bytes| usize::try_from(bytes).ok()),
-        store_fault: status["dhcp"]["store"]["why"].as_str().map(str::to_owned),
-        after_restart: words(&status["after_restart"]),
+        pid: std::process::id().into(),
+        sockets: held_sockets(&overview.tftp, &overview.http, &dhcp_sockets(overview, &known)),
+        heard: subnets.map(|subnet| heard(subnet_status(overview, &known, subnet))).collect(),
+        unlocked: overview.images.memory().usage().unlocked,
+        receive_buffer: overview.receive_buffer,
+        store_fault: store.and_then(|report| report.why).map(|(why, _)| why),
+        after_restart: overview.after_restart.load().to_vec(),
+    }
+}
+
+/// What a server says of itself that matters to a check.
+pub fn running_there(status: ServerStatus) -> Running {
+    let ServerStatus { pid, sockets, subnets, image_memory, receive_buffer, dhcp, .. } = status;
+    Running {
+        pid: pid.into(),
+        sockets: held_sockets(&sockets.tftp, &sockets.http, &sockets.dhcp),
+        heard: subnets.into_iter().map(heard).collect(),
+        unlocked: image_memory.unlocked,
+        receive_buffer,
+        store_fault: dhcp.and_then(|dhcp| dhcp.store?.why),
+        after_restart: status.after_restart,
+    }
+}
+
+fn held_sockets(
+    tftp: &[SocketAddr],
+    http: &[SocketAddr],
+    dhcp: &[String],
+) -> Vec<(Protocol, SocketAddr)> {
+    // Interfaces and addresses with their ports: `eth0:67`, `192.168.4.150:67`.
+    let dhcp = dhcp.iter().filter_map(|shown| {
+        let port = shown.rsplit_once(':')?.1.parse().ok()?;
+        Some(shown.parse().unwrap_or(SocketAddr::from(([0; 4], port))))
+    });
+    let udp = tftp.iter().copied().chain(dhcp).map(|address| (Protocol::Udp, address));
+    udp.chain(http.iter().map(|address| (Protocol::Tcp, *address))).collect()
+}
+
+fn heard(subnet: SubnetStatus) -> Heard {
+    let others = subnet.other_servers.iter();
+    Heard {
+        other_servers: others
+            .map(|other| format!("the DHCP server {} ({})", other.address, other.mac))
+            .collect(),
+        subnet: subnet.subnet,
+        silent_because: subnet.silent_because,
+        pool: subnet.pool.map(|pool| HeardPool {
+            is_full: pool.full_since_s.is_some(),
+            is_nearly_full: pool.nearly_full,
+            said: pool.said,
+        }),
     }
 }
 
 /// The worst first, and counted.
-pub fn body(mut findings: Vec<Finding>) -> Value {
+pub fn check_report(mut findings: Vec<Finding>) -> CheckReport {
     findings.sort_by_key(|finding| finding.severity);
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    json!({
-        "findings": findings.iter().map(finding_json).collect::<Vec<_>>(),
-        "errors": count(Severity::Fatal) + count(Severity::Error),
-        "warnings": count(Severity::Warning),
-    })
+    CheckReport {
+        errors: count(Severity::Fatal) + count(Severity::Error),
+        warnings: count(Severity::Warning),
+        findings: finding_entries(&findings),
+    }
 }

@@ -1,59 +1,101 @@
-//! The configuration that runs, as JSON.
+//! The configuration that runs.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, StatusCode};
 
-use super::admin_socket::Answer;
+use super::error::{ApiError, ServerFault};
+use super::extract::Json;
+use super::state::{ApiState, work_in_background};
+use super::types::{ConfigurationView, ConfiguredSubnet, MenuLine};
+use crate::boot::menu;
 use crate::control::loaders;
-use crate::dhcp::subnet::{Clients, Mode, Subnet};
+use crate::dhcp::subnet::Subnet;
 use crate::serve::overview::Overview;
 
-/// What the current generation says. Nothing in it changes without the generation, so it has a tag:
-/// the start of the process goes before the number, because numbers begin again with every start.
-pub fn configuration(overview: &Overview) -> Answer {
+/// Tells what the current generation of the configuration says.
+///
+/// The answer has an ETag, which changes with every reload and every start, and with nothing else.
+#[utoipa::path(
+    get,
+    path = "/v1/configuration",
+    params(("If-None-Match" = Option<String>, Header,
+        description = "Entity tags of answers that the client has.")),
+    responses(
+        (status = 200, description = "The configuration that runs.", body = ConfigurationView,
+            headers(("ETag" = String, description = "Start of the process and generation."))),
+        (status = 304, description = "The client has this generation.",
+            headers(("ETag" = String, description = "Start of the process and generation."))),
+        ServerFault,
+    ),
+)]
+pub async fn get_configuration(
+    State(api): State<Arc<ApiState>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let (view, tag) = work_in_background(move || {
+        let overview = api.overview()?;
+        let view = configuration(&overview);
+        let tag = format!("\"{}\"", entity_tag(&overview, view.generation));
+        Ok((view, tag))
+    })
+    .await?;
+    let etag = [(ETAG, tag)];
+    if names_tag(&headers, &etag[0].1) {
+        return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
+    }
+    Ok((etag, Json(view)).into_response())
+}
+
+/// Whether the client has this answer: `*`, or a list of tags that are compared without their `W/`
+/// (RFC 9110 section 13.1.2).
+fn names_tag(headers: &HeaderMap, tag: &str) -> bool {
+    let written = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut tags = written.flat_map(|value| value.split(',')).map(str::trim);
+    tags.any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
+}
+
+/// What the current generation says.
+pub fn configuration(overview: &Overview) -> ConfigurationView {
     let generation = overview.generation();
     let snapshot = &generation.snapshot;
-    let started =
-        overview.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-    let boot: Value = loaders::keys(&snapshot.dhcp.boot)
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), json!(value)))
-        .collect();
+    let loaders = loaders::keys(&snapshot.dhcp.boot).into_iter();
     let entries = snapshot.menu.iter().flat_map(|menu| &menu.entries);
-    let body = json!({
-        "generation": generation.number,
-        "root": overview.images.root().to_string_lossy(),
-        "advertise": snapshot.dhcp.advertise,
-        "http_port": snapshot.dhcp.http_port,
-        "subnets": snapshot.dhcp.subnets.iter().map(subnet).collect::<Vec<_>>(),
-        "boot": boot,
-        "menu": entries.map(|entry| json!({ "label": entry.label,
-            "kernel": entry.kernel })).collect::<Vec<_>>(),
-    });
-    Answer::ok(body).tagged(&format!("{started:x}-{}", generation.number))
+    let menu_line =
+        |entry: &menu::Entry| MenuLine { label: entry.label.clone(), kernel: entry.kernel.clone() };
+    ConfigurationView {
+        generation: generation.number,
+        root: overview.images.root().to_string_lossy().into_owned(),
+        advertise: snapshot.dhcp.advertise,
+        http_port: snapshot.dhcp.http_port,
+        subnets: snapshot.dhcp.subnets.iter().map(subnet_view).collect(),
+        boot: loaders.map(|(key, name)| (key.to_owned(), name.map(str::to_owned))).collect(),
+        menu: entries.map(menu_line).collect(),
+    }
 }
 
-fn subnet(subnet: &Subnet) -> Value {
-    let pools: Vec<String> =
-        subnet.pools.iter().map(|pool| format!("{}-{}", pool.first, pool.last)).collect();
-    json!({
-        "subnet": subnet.network.to_string(),
-        "interface": subnet.interface,
-        "relay": subnet.relay,
-        "shared_network": subnet.shared_network,
-        "mode": mode(subnet.mode),
-        "clients": match subnet.clients { Clients::Pxe => "pxe", Clients::Known => "known",
-            Clients::Any => "any" },
-        "pools": pools,
-        "reservations": subnet.reservations.len(),
-        "install_by_default": subnet.install_by_default,
-    })
+/// The entity tag of the configuration. Nothing in it changes without the generation; the start of
+/// the process goes before the number, because numbers begin again with every start.
+pub fn entity_tag(overview: &Overview, generation: u64) -> String {
+    let started = overview.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}-{generation}", started.as_millis())
 }
 
-pub fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Server => "server",
-        Mode::Off => "off",
+fn subnet_view(subnet: &Subnet) -> ConfiguredSubnet {
+    let pools = subnet.pools.iter();
+    ConfiguredSubnet {
+        subnet: subnet.network.to_string(),
+        interface: subnet.interface.clone(),
+        relay: subnet.relay,
+        shared_network: subnet.shared_network.clone(),
+        mode: subnet.mode.into(),
+        clients: subnet.clients.into(),
+        pools: pools.map(|pool| format!("{}-{}", pool.first, pool.last)).collect(),
+        reservations: subnet.reservations.len(),
+        install_by_default: subnet.install_by_default,
     }
 }

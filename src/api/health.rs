@@ -1,162 +1,130 @@
 //! Is all well? One judgement of what `status` tells, for monitors, for the admin socket and for
 //! people.
 
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
-use super::values::{each, number, plural, word};
+use super::types::{
+    FindingEntry, FindingSeverity, HealthLevel, HealthReport, LinkState, ServerStatus, StoreStatus,
+    StoreTrust, SubnetMode, SubnetStatus, ThreadStatus,
+};
+use super::values::plural;
 
 /// A thread that is at one thing for longer stands still. Seconds.
 const STANDS_STILL_S: u64 = 10;
 /// Reasons in the one line of a monitor.
 const REASONS_SHOWN_MAX: usize = 5;
 
-/// How bad it is; the numbers are the exit codes of monitoring plugins (Nagios, Icinga, Checkmk,
-/// Zabbix).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    Ok = 0,
-    Warning = 1,
-    Critical = 2,
-    Unknown = 3,
-}
+/// A reason, and how bad it is.
+type Reason = (HealthLevel, String);
 
-impl Level {
-    const ALL: [Self; 4] = [Self::Ok, Self::Warning, Self::Critical, Self::Unknown];
-
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "OK",
-            Self::Warning => "WARNING",
-            Self::Critical => "CRITICAL",
-            Self::Unknown => "UNKNOWN",
-        }
-    }
-
-    /// Of what [`judge`] has written.
-    pub fn of(health: &Value) -> Self {
-        let named = |level: &Self| health["level"] == level.word();
-        Self::ALL.into_iter().find(named).unwrap_or(Self::Unknown)
-    }
-}
-
-/// `level` and `because` (sentences, the worst first) of a server's status.
-pub fn judge(status: &Value) -> Value {
-    let mut reasons: Vec<(Level, String)> = Vec::new();
-    reasons.extend(of_store(&status["dhcp"]["store"]));
-    reasons.extend(
-        each(&status["subnets"]).filter(|subnet| subnet["mode"] == "server").filter_map(of_subnet),
-    );
-    reasons.extend(of_interfaces(status));
-    reasons.extend(each(&status["threads"]).filter_map(of_thread));
-    reasons.extend(of_findings(&status["findings"]));
-    let pending = each(&status["after_restart"]).filter_map(Value::as_str);
-    reasons.extend(
-        pending.map(|table| {
-            (Level::Warning, format!("changes in {table} take effect after a restart"))
-        }),
-    );
+/// The judgement of a server's status, whose own judgement is left aside.
+pub fn judge(status: &ServerStatus) -> HealthReport {
+    let mut reasons: Vec<Reason> = Vec::new();
+    let store = status.dhcp.as_ref().and_then(|dhcp| dhcp.store.as_ref());
+    reasons.extend(store.and_then(judge_store));
+    reasons.extend(served_subnets(status).filter_map(judge_subnet));
+    reasons.extend(judge_interfaces(status));
+    reasons.extend(status.threads.iter().filter_map(judge_thread));
+    reasons.extend(judge_findings(&status.findings));
+    reasons.extend(status.after_restart.iter().map(|table| {
+        let text = format!("changes in {table} take effect after a restart");
+        (HealthLevel::Warning, text)
+    }));
     reasons.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
-    let level = reasons.first().map_or(Level::Ok, |(level, _)| *level);
-    json!({ "level": level.word(), "because": reasons.iter().map(|(_,
-        text)| text).collect::<Vec<_>>() })
+    let level = reasons.first().map_or(HealthLevel::Ok, |(level, _)| *level);
+    HealthReport { level, because: reasons.into_iter().map(|(_, text)| text).collect() }
 }
 
-fn of_store(store: &Value) -> Option<(Level, String)> {
-    let waits_s = number(&store["oldest_ms"]) / 1000;
-    let text = match (word(&store["state"]), word(&store["why"])) {
-        ("unread", why) => format!("no DHCP is answered: {why}"),
-        ("broken", why) => format!("no new leases: {why}"),
-        _ if waits_s >= STANDS_STILL_S => {
-            format!(
-                "{} wait, and none was finished for {waits_s} s",
-                plural(number(&store["queued"]), "commit")
-            )
+fn served_subnets(status: &ServerStatus) -> impl Iterator<Item = &SubnetStatus> {
+    status.subnets.iter().filter(|subnet| subnet.mode == SubnetMode::Server)
+}
+
+fn judge_store(store: &StoreStatus) -> Option<Reason> {
+    let waits_s = store.oldest_ms.unwrap_or(0) / 1000;
+    let why = store.why.as_deref().unwrap_or_default();
+    let text = match store.state {
+        StoreTrust::Unread => format!("no DHCP is answered: {why}"),
+        StoreTrust::Broken => format!("no new leases: {why}"),
+        StoreTrust::Sound if waits_s >= STANDS_STILL_S => {
+            let waiting = plural(store.queued, "commit");
+            format!("{waiting} wait, and none was finished for {waits_s} s")
         }
-        _ => return None,
+        StoreTrust::Sound => return None,
     };
-    Some((Level::Critical, text))
+    Some((HealthLevel::Critical, text))
 }
 
-fn of_subnet(subnet: &Value) -> Option<(Level, String)> {
-    let (name, pool) = (word(&subnet["subnet"]), &subnet["pool"]);
-    if let Some(why) = subnet["silent_because"].as_str() {
-        let level = if subnet["looking"] == true { Level::Warning } else { Level::Critical };
+fn judge_subnet(subnet: &SubnetStatus) -> Option<Reason> {
+    let name = &subnet.subnet;
+    if let Some(why) = &subnet.silent_because {
+        let level = if subnet.looking { HealthLevel::Warning } else { HealthLevel::Critical };
         return Some((level, format!("subnet {name} is silent: {why}")));
     }
-    let (level, how) = match (pool["full_since_s"].is_u64(), pool["nearly_full"] == true) {
-        (true, _) => (Level::Critical, "full"),
-        (false, true) => (Level::Warning, "nearly full"),
-        (false, false) => return None,
+    let pool = subnet.pool.as_ref()?;
+    let (level, how) = match (pool.full_since_s, pool.nearly_full) {
+        (Some(_), _) => (HealthLevel::Critical, "full"),
+        (None, true) => (HealthLevel::Warning, "nearly full"),
+        (None, false) => return None,
     };
-    Some((level, format!("the pools of subnet {name} are {how}: {}", word(&pool["said"]))))
+    Some((level, format!("the pools of subnet {name} are {how}: {}", pool.said)))
 }
 
 /// Interfaces of served subnets by which no machine is reached.
-fn of_interfaces(status: &Value) -> Vec<(Level, String)> {
-    let served = each(&status["subnets"])
-        .filter(|subnet| subnet["mode"] == "server" && subnet["relay"] != true);
-    let named: std::collections::BTreeSet<&str> =
-        served.filter_map(|subnet| subnet["interface"].as_str()).collect();
-    let state = |name: &&str| match each(&status["interfaces"]).find(|one| one["name"] == **name) {
-        Some(found) => word(&found["link"]).to_owned(),
-        None => "not there".to_owned(),
+fn judge_interfaces(status: &ServerStatus) -> Vec<Reason> {
+    let on_interfaces = served_subnets(status).filter(|subnet| !subnet.relay);
+    let names: BTreeSet<&String> =
+        on_interfaces.filter_map(|subnet| subnet.interface.as_ref()).collect();
+    let fault = |name: &String| match status.interfaces.iter().find(|one| one.name == *name) {
+        Some(found) => match found.link {
+            LinkState::Up => None,
+            LinkState::Down => Some(format!("interface {name} is down")),
+            LinkState::NoCarrier => Some(format!("interface {name} has no carrier")),
+        },
+        None => Some(format!("interface {name} is not there")),
     };
-    let unreached =
-        named.iter().filter(|name| state(name) != "up").map(|name| match state(name).as_str() {
-            "no carrier" => format!("interface {name} has no carrier"),
-            other => format!("interface {name} is {other}"),
-        });
-    unreached.map(|text| (Level::Critical, text)).collect()
+    let faults = names.into_iter().filter_map(fault);
+    faults.map(|text| (HealthLevel::Critical, text)).collect()
 }
 
-fn of_thread(thread: &Value) -> Option<(Level, String)> {
-    let (name, busy_s) = (word(&thread["name"]), number(&thread["busy_ms"]) / 1000);
+fn judge_thread(thread: &ThreadStatus) -> Option<Reason> {
+    let (name, panics) = (&thread.name, thread.panics);
+    let busy_s = thread.busy_ms.unwrap_or(0) / 1000;
     if busy_s >= STANDS_STILL_S {
-        return Some((
-            Level::Critical,
-            format!("the thread {name} has been at one thing for {busy_s} s"),
-        ));
+        let text = format!("the thread {name} has been at one thing for {busy_s} s");
+        return Some((HealthLevel::Critical, text));
     }
-    let panics = number(&thread["panics"]);
-    (panics > 0).then(|| {
-        (
-            Level::Warning,
-            format!("the thread {name} was begun again {panics} times after a fault of its own"),
-        )
-    })
+    let text = format!("the thread {name} was begun again {panics} times after a fault of its own");
+    (panics > 0).then_some((HealthLevel::Warning, text))
 }
 
 /// Warnings are the operator's choice more often than not, and a monitor that is never green is not
 /// looked at.
-fn of_findings(findings: &Value) -> Option<(Level, String)> {
-    let mut errors = each(findings).filter(|finding| finding["severity"] == "error");
+fn judge_findings(findings: &[FindingEntry]) -> Option<Reason> {
+    let mut errors = findings.iter().filter(|finding| finding.severity == FindingSeverity::Error);
     let first = errors.next()?;
     let count = plural(1 + errors.count() as u64, "error");
-    Some((
-        Level::Warning,
-        format!("{count} in the configuration, the first: {}", word(&first["text"])),
-    ))
+    let text = format!("{count} in the configuration, the first: {}", first.text);
+    Some((HealthLevel::Warning, text))
 }
 
 /// The one line of a monitor.
-pub fn summary(status: &Value) -> String {
-    let health = &status["health"];
-    let reasons: Vec<&str> = each(&health["because"]).filter_map(Value::as_str).collect();
-    let mut text = format!("{}: ", Level::of(health).word());
-    if reasons.is_empty() {
-        let served = each(&status["subnets"]).filter(|subnet| subnet["mode"] == "server").count();
-        text.push_str(&match status["dhcp"].is_object() {
-            true => format!(
+pub fn summary(status: &ServerStatus) -> String {
+    let HealthReport { level, because } = &status.health;
+    let mut text = format!("{level}: ");
+    if because.is_empty() {
+        text.push_str(&match &status.dhcp {
+            Some(dhcp) => format!(
                 "DHCP on {}, {} run",
-                plural(served as u64, "subnet"),
-                plural(number(&status["dhcp"]["bound"]), "lease")
+                plural(served_subnets(status).count() as u64, "subnet"),
+                plural(dhcp.bound, "lease")
             ),
-            false => "files are served, no DHCP is answered".to_owned(),
+            None => "files are served, no DHCP is answered".to_owned(),
         });
     }
-    text.push_str(&reasons.iter().take(REASONS_SHOWN_MAX).copied().collect::<Vec<_>>().join("; "));
-    if reasons.len() > REASONS_SHOWN_MAX {
-        text.push_str(&format!("; and {} more", reasons.len() - REASONS_SHOWN_MAX));
+    let shown = &because[..because.len().min(REASONS_SHOWN_MAX)];
+    text.push_str(&shown.join("; "));
+    if because.len() > shown.len() {
+        text.push_str(&format!("; and {} more", because.len() - shown.len()));
     }
     text.push('\n');
     text
@@ -164,115 +132,142 @@ pub fn summary(status: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::api::types::InterfaceStatus;
+    use crate::api::types::sample::sample;
 
-    fn judged(status: Value) -> (Level, String) {
-        let health = judge(&status);
-        let mut status = status;
-        status["health"] = health;
-        (Level::of(&status["health"]), summary(&status))
+    fn judged(mut status: ServerStatus) -> (HealthLevel, String) {
+        status.health = judge(&status);
+        (status.health.level, summary(&status))
     }
 
-    fn with_subnet(more: Value) -> Value {
-        let mut subnet = json!({ "subnet": "10.0.7.0/24", "mode": "server",
-            "silent_because": null, "looking": false });
-        subnet
-            .as_object_mut()
-            .into_iter()
-            .for_each(|fields| fields.extend(more.as_object().cloned().unwrap_or_default()));
-        json!({ "subnets": [subnet], "dhcp": { "bound": 13, "store": { "state": "sound" } } })
+    /// A server that is well: one served subnet, 13 leases.
+    fn well() -> ServerStatus {
+        let mut status: ServerStatus = sample();
+        status.after_restart.clear();
+        status.findings.clear();
+        status.interfaces.clear();
+        status.threads.clear();
+        let dhcp = status.dhcp.as_mut().unwrap();
+        dhcp.bound = 13;
+        let store = dhcp.store.as_mut().unwrap();
+        (store.state, store.why, store.oldest_ms, store.queued) =
+            (StoreTrust::Sound, None, None, 0);
+        let subnet = &mut status.subnets[0];
+        subnet.subnet = "10.0.7.0/24".to_owned();
+        (subnet.mode, subnet.relay, subnet.interface) = (SubnetMode::Server, true, None);
+        (subnet.silent_because, subnet.looking) = (None, false);
+        let pool = subnet.pool.as_mut().unwrap();
+        (pool.nearly_full, pool.full_since_s) = (false, None);
+        status
+    }
+
+    fn faulty(change: impl FnOnce(&mut ServerStatus)) -> ServerStatus {
+        let mut status = well();
+        change(&mut status);
+        status
+    }
+
+    fn with_subnet(change: impl FnOnce(&mut SubnetStatus)) -> ServerStatus {
+        faulty(|status| change(&mut status.subnets[0]))
+    }
+
+    fn with_pool(said: &str, full_since_s: Option<u64>) -> ServerStatus {
+        with_subnet(|subnet| {
+            let pool = subnet.pool.as_mut().unwrap();
+            (pool.said, pool.nearly_full, pool.full_since_s) =
+                (said.to_owned(), true, full_since_s);
+        })
+    }
+
+    fn with_interface(link: Option<LinkState>) -> ServerStatus {
+        faulty(|status| {
+            let subnet = &mut status.subnets[0];
+            (subnet.interface, subnet.relay) = (Some("eth1".to_owned()), false);
+            status.interfaces.extend(link.map(|link| InterfaceStatus {
+                name: "eth1".to_owned(),
+                link,
+                ..sample()
+            }));
+        })
+    }
+
+    fn with_store(change: impl FnOnce(&mut StoreStatus)) -> ServerStatus {
+        faulty(|status| change(status.dhcp.as_mut().unwrap().store.as_mut().unwrap()))
+    }
+
+    fn thread(name: &str, busy_ms: Option<u64>, panics: u64) -> ThreadStatus {
+        ThreadStatus { name: name.to_owned(), busy_ms, panics }
+    }
+
+    fn finding(severity: FindingSeverity, text: &str) -> FindingEntry {
+        FindingEntry { severity, text: text.to_owned(), ..sample() }
     }
 
     #[test]
     fn a_sound_server_is_ok() {
-        let (level, line) =
-            judged(with_subnet(json!({ "pool": { "full_since_s": null, "nearly_full": false } })));
-        assert_eq!((level, line.as_str()), (Level::Ok, "OK: DHCP on 1 subnet, 13 leases run\n"));
-        let (level, line) =
-            judged(json!({ "dhcp": null, "findings": [{ "severity": "warning", "text": "hm" }] }));
         assert_eq!(
-            (level, line.as_str()),
-            (Level::Ok, "OK: files are served, no DHCP is answered\n")
+            judged(well()),
+            (HealthLevel::Ok, "OK: DHCP on 1 subnet, 13 leases run\n".into())
         );
+        let files = faulty(|status| {
+            status.dhcp = None;
+            status.findings = vec![finding(FindingSeverity::Warning, "hm")];
+        });
+        let line = "OK: files are served, no DHCP is answered\n";
+        assert_eq!(judged(files), (HealthLevel::Ok, line.into()));
     }
 
     #[test]
     fn each_fault_has_its_level_and_is_named() {
-        let store = |store: Value| json!({ "dhcp": { "store": store } });
+        let silent = |why: &str, looking| {
+            let why = why.to_owned();
+            with_subnet(|subnet| (subnet.silent_because, subnet.looking) = (Some(why), looking))
+        };
+        let broken = |state, why: &str| {
+            let why = why.to_owned();
+            with_store(|store| (store.state, store.why) = (state, Some(why)))
+        };
+        let two_errors = ["no kernel", "b"].map(|text| finding(FindingSeverity::Error, text));
+        let (critical, warning) = (HealthLevel::Critical, HealthLevel::Warning);
         for (status, level, words) in [
+            (silent("the DHCP server 10.0.7.9 answers there", false), critical, "10.0.7.9"),
+            (silent("looking", true), warning, "is silent: looking"),
             (
-                with_subnet(json!({ "silent_because": "the DHCP server 10.0.7.9 answers there" })),
-                Level::Critical,
-                "10.0.7.9",
-            ),
-            (
-                with_subnet(json!({ "silent_because": "looking", "looking": true })),
-                Level::Warning,
-                "is silent: looking",
-            ),
-            (
-                with_subnet(
-                    json!({ "pool": { "said": "4 of 4 addresses given", "nearly_full": true,
-                        "full_since_s": 0 } }),
-                ),
-                Level::Critical,
+                with_pool("4 of 4 addresses given", Some(0)),
+                critical,
                 "are full: 4 of 4 addresses given",
             ),
+            (with_pool("8 of 10 addresses given", None), warning, "are nearly full: 8 of 10"),
+            (with_interface(None), critical, "interface eth1 is not there"),
+            (with_interface(Some(LinkState::Down)), critical, "interface eth1 is down"),
+            (with_interface(Some(LinkState::NoCarrier)), critical, "interface eth1 has no carrier"),
             (
-                with_subnet(
-                    json!({ "pool": { "said": "8 of 10 addresses given", "nearly_full": true,
-                        "full_since_s": null } }),
-                ),
-                Level::Warning,
-                "are nearly full: 8 of 10",
-            ),
-            (
-                with_subnet(json!({ "interface": "eth1" })),
-                Level::Critical,
-                "interface eth1 is not there",
-            ),
-            (
-                json!({
-                    "subnets": [{ "mode": "server", "interface": "eth1" }],
-                    "interfaces": [{ "name": "eth1", "link": "no carrier" }],
-                }),
-                Level::Critical,
-                "interface eth1 has no carrier",
-            ),
-            (
-                json!({ "after_restart": ["[log]"] }),
-                Level::Warning,
+                faulty(|status| status.after_restart = vec!["[log]".to_owned()]),
+                warning,
                 "changes in [log] take effect after a restart",
             ),
+            (broken(StoreTrust::Unread, "no disk"), critical, "no DHCP is answered: no disk"),
+            (broken(StoreTrust::Broken, "disk full"), critical, "no new leases: disk full"),
             (
-                store(json!({ "state": "unread", "why": "no disk" })),
-                Level::Critical,
-                "no DHCP is answered: no disk",
-            ),
-            (
-                store(json!({ "state": "broken", "why": "disk full" })),
-                Level::Critical,
-                "no new leases: disk full",
-            ),
-            (
-                store(json!({ "state": "sound", "oldest_ms": 12_000, "queued": 1 })),
-                Level::Critical,
+                with_store(|store| (store.oldest_ms, store.queued) = (Some(12_000), 1)),
+                critical,
                 "1 commit wait",
             ),
             (
-                json!({ "threads": [{ "name": "rb-tftp-0", "busy_ms": 10_500 }] }),
-                Level::Critical,
+                faulty(|status| status.threads = vec![thread("rb-tftp-0", Some(10_500), 0)]),
+                critical,
                 "rb-tftp-0 has been",
             ),
             (
-                json!({ "threads": [{ "name": "rb-admin", "panics": 1 }] }),
-                Level::Warning,
+                faulty(|status| status.threads = vec![thread("rb-admin", None, 1)]),
+                warning,
                 "rb-admin was begun again",
             ),
             (
-                json!({ "findings": [{ "severity": "error", "text": "no kernel" },
-                    { "severity": "error", "text": "b" }] }),
-                Level::Warning,
+                faulty(|status| status.findings = two_errors.to_vec()),
+                warning,
                 "2 errors in the configuration, the first: no kernel",
             ),
         ] {
@@ -282,17 +277,18 @@ mod tests {
                 "{line}"
             );
         }
+        assert_eq!(judged(with_interface(Some(LinkState::Up))).0, HealthLevel::Ok);
     }
 
     #[test]
     fn the_worst_comes_first_and_what_is_too_much_is_counted() {
-        let threads: Vec<Value> =
-            (0..9).map(|n| json!({ "name": format!("t{n}"), "panics": 1 })).collect();
-        let (level, line) =
-            judged(json!({ "threads": threads, "dhcp": { "store": { "state": "broken",
-                "why": "full" } } }));
+        let mut status = with_store(|store| {
+            (store.state, store.why) = (StoreTrust::Broken, Some("full".to_owned()));
+        });
+        status.threads = (0..9).map(|n| thread(&format!("t{n}"), None, 1)).collect();
+        let (level, line) = judged(status);
         assert!(
-            level == Level::Critical && line.starts_with("CRITICAL: no new leases: full; "),
+            level == HealthLevel::Critical && line.starts_with("CRITICAL: no new leases: full; "),
             "{line}"
         );
         assert!(line.ends_with("; and 5 more\n"), "{line}");

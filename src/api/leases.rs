@@ -1,52 +1,126 @@
-//! The table of leases, as JSON: a running server's or a stopped one's, and what is let go of.
+//! The table of leases, a running server's or a stopped one's, and what is let go of.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::bail;
+use axum::extract::State as Shared;
 use http::StatusCode;
-use serde_json::{Value, json};
 
-use super::admin_socket::{Answer, Routes};
-use super::values::span;
+use super::error::{ApiError, ServerFault};
+use super::extract::{Json, PathText, QueryOf};
+use super::state::{ApiState, in_background};
+use super::types::{
+    ApiProblem, FreedLeases, LeaseCounts, LeaseEntry, LeaseList, LeaseQuery, LimitedClient,
+    ReleaseQuery,
+};
+use super::values::{parse_mac, span};
 use crate::dhcp::lease::{Leases, State, Time};
 use crate::dhcp::listing::{Filter, Limit, Limited, Listed, Standing};
 use crate::model::machine::Mac;
 use crate::model::who::Who;
 use crate::serve::dhcp::{DhcpControl, Listing};
-use crate::serve::handle::Handle;
 use crate::store::{DATABASE, SqliteStore, leases_of_odd_rows};
+
+/// Lists who has which address, what was declined, and who is limited for it.
+///
+/// Leases come in the order of addresses, 20,000 in one answer. `counts` counts all that the query
+/// asks for, and `left_out` those that are not listed.
+#[utoipa::path(
+    get,
+    path = "/v1/leases",
+    params(LeaseQuery),
+    responses(
+        (status = 200, description = "The leases that were asked for.", body = LeaseList),
+        (status = 400, description = "The query is no such filter.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        (status = 409, description = "No DHCP is answered.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        ServerFault,
+    ),
+)]
+pub async fn list_leases(
+    Shared(api): Shared<Arc<ApiState>>,
+    QueryOf(query): QueryOf<LeaseQuery>,
+) -> Result<Json<LeaseList>, ApiError> {
+    in_background(move || {
+        let filter = Filter::try_from(&query)?;
+        with_core(&api, |dhcp| Some(Ok(lease_list(dhcp.list(filter)?, LISTED_MAX))))
+    })
+    .await
+}
+
+/// Lets go of an address, of all that a machine declined, or of all that was declined.
+///
+/// An address that a machine has now is freed with `force` alone: the machine goes on using it
+/// until it renews its lease, and another one may get it meanwhile.
+#[utoipa::path(
+    delete,
+    path = "/v1/leases/{what}",
+    params(
+        ("what" = String, Path, description = "An address; a hardware address: all that this \
+            machine declined, with `force` also what it has; or `declined`: all that was declined \
+            or found in use.", example = "declined"),
+        ReleaseQuery,
+    ),
+    responses(
+        (status = 200, description = "What was let go of.", body = FreedLeases),
+        (status = 400, description = "The path names no lease, or the query is wrong.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        (status = 404, description = "There is nothing to free.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        (status = 409, description = "A machine has the address, or no DHCP is answered.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        ServerFault,
+    ),
+)]
+pub async fn free_leases(
+    Shared(api): Shared<Arc<ApiState>>,
+    PathText(what): PathText,
+    QueryOf(ReleaseQuery { force }): QueryOf<ReleaseQuery>,
+) -> Result<Json<FreedLeases>, ApiError> {
+    in_background(move || {
+        let what = what
+            .parse::<FreedSubject>()
+            .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, "no such lease", error))?;
+        let freed = with_core(&api, |dhcp| free(dhcp, what, force))?;
+        tracing::info!("by command: {}", freed.said);
+        Ok(freed)
+    })
+    .await
+}
 
 /// Addresses in one answer: a few megabytes. The command asks for the next ones after it.
 const LISTED_MAX: usize = 20_000;
 
 /// What is to be let go of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum FreedSubject {
     Address(Ipv4Addr),
     Machine(Mac),
     Declined,
 }
 
-pub fn what(text: &str) -> Result<What, String> {
+pub fn parse_subject(text: &str) -> Result<FreedSubject, String> {
     match text.parse()? {
-        Who::Mac(mac) => Ok(What::Machine(mac)),
-        Who::Address(std::net::IpAddr::V4(address)) => Ok(What::Address(address)),
+        Who::Mac(mac) => Ok(FreedSubject::Machine(mac)),
+        Who::Address(std::net::IpAddr::V4(address)) => Ok(FreedSubject::Address(address)),
         Who::Address(std::net::IpAddr::V6(_)) => Err("leases are of IPv4 addresses".to_owned()),
     }
 }
 
-impl FromStr for What {
+impl FromStr for FreedSubject {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "declined" { Ok(Self::Declined) } else { what(text) }
+        if text == "declined" { Ok(Self::Declined) } else { parse_subject(text) }
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for FreedSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
@@ -57,7 +131,7 @@ impl fmt::Display for What {
 }
 
 /// What a stopped server left, as it would have it after its start.
-pub fn stored(state: &Path, filter: Filter) -> anyhow::Result<Listing> {
+pub fn stored_leases(state: &Path, filter: Filter) -> anyhow::Result<Listing> {
     let database = state.join(DATABASE);
     if !database.exists() {
         bail!(
@@ -85,134 +159,78 @@ pub fn stored(state: &Path, filter: Filter) -> anyhow::Result<Listing> {
     Ok(Listing { listed, limited: leases.limited(now), now })
 }
 
-/// The resource of a running server.
-pub const PATH: &str = "/v1/leases";
-
-/// Adds the resources.
-pub fn routes(routes: Routes, handle: &Handle) -> Routes {
-    let (all, some, freeing) = (handle.clone(), handle.clone(), handle.clone());
-    routes
-        .get(PATH, move |_| with(&all, |dhcp| list(dhcp, "")))
-        .get("/v1/leases/", move |rest| with(&some, |dhcp| list(dhcp, rest)))
-        .delete("/v1/leases/", move |rest| with(&freeing, |dhcp| free(dhcp, rest)))
-}
-
-fn with(handle: &Handle, answer: impl FnOnce(&DhcpControl) -> Option<Answer>) -> Answer {
-    let Some(overview) = handle.overview() else {
-        return Answer::problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "starting or stopping",
-            "ask again in a moment",
-        );
-    };
-    let Some(dhcp) = &overview.dhcp_control else {
-        return Answer::problem(
-            StatusCode::CONFLICT,
-            "no DHCP is answered",
-            "no subnet has `mode = \"server\"`",
-        );
-    };
-    // What clients have met before now is in the table.
+/// Asks the DHCP core, with all that clients have met before now in its table.
+fn with_core<T>(
+    api: &ApiState,
+    ask: impl FnOnce(&DhcpControl) -> Option<Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    let overview = api.overview()?;
+    let dhcp = overview.dhcp_control.as_ref().ok_or_else(ApiError::no_dhcp)?;
     overview.settle();
-    answer(dhcp).unwrap_or_else(|| {
-        Answer::problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "no answer from the DHCP core",
-            "ask again in a moment",
-        )
-    })
+    ask(dhcp).unwrap_or_else(|| Err(ApiError::no_answer_from_core()))
 }
 
-fn list(dhcp: &DhcpControl, rest: &str) -> Option<Answer> {
-    let Some(filter) = of_path(rest) else {
-        let detail = "GET /v1/leases/state=STATE/machine=MAC/after=ADDRESS/subnet=NETWORK, each \
-                      where it is wanted";
-        return Some(Answer::problem(StatusCode::BAD_REQUEST, "no such filter", detail));
-    };
-    Some(Answer::ok(in_json(dhcp.list(filter)?, LISTED_MAX)))
-}
-
-fn free(dhcp: &DhcpControl, rest: &str) -> Option<Answer> {
-    let (name, force) = rest.strip_suffix("/force").map_or((rest, false), |name| (name, true));
-    let what = match name.parse::<What>() {
-        Ok(what) => what,
-        Err(error) => {
-            return Some(Answer::problem(StatusCode::BAD_REQUEST, "no such lease", &error));
-        }
-    };
-    let found = dhcp.list(wanted(what))?;
-    let answer = let_go(what, force, &found, |addresses| {
+fn free(
+    dhcp: &DhcpControl,
+    what: FreedSubject,
+    force: bool,
+) -> Option<Result<FreedLeases, ApiError>> {
+    let found = dhcp.list(needed(what))?;
+    Some(let_go(what, force, &found, |addresses| {
         let freed =
             dhcp.free(addresses, force).ok_or_else(|| "`ringboot status` says why".to_owned())?;
         match what {
-            What::Address(_) => {}
-            What::Machine(mac) => dhcp.pardon(Some(mac)),
-            What::Declined => dhcp.pardon(None),
+            FreedSubject::Address(_) => {}
+            FreedSubject::Machine(mac) => dhcp.pardon(Some(mac)),
+            FreedSubject::Declined => dhcp.pardon(None),
         }
         Ok(freed)
-    });
-    if let Some(said) = answer.body["said"].as_str() {
-        tracing::info!("by command: {said}");
-    }
-    Some(answer)
+    }))
 }
 
-/// `/state=declined/machine=52:54:00:12:34:10/subnet=10.7.0.0/24`
-pub fn in_path(filter: Filter) -> String {
-    let standing = filter.standing.map(|standing| format!("/state={standing}")).unwrap_or_default();
-    let mac = filter.mac.map(|mac| format!("/machine={mac}")).unwrap_or_default();
-    let network = filter.network.map(|network| format!("/subnet={network}")).unwrap_or_default();
-    let after = filter.after.map(|after| format!("/after={after}")).unwrap_or_default();
-    format!("{standing}{mac}{after}{network}")
-}
+impl TryFrom<&LeaseQuery> for Filter {
+    type Error = ApiError;
 
-fn of_path(text: &str) -> Option<Filter> {
-    let mut filter = Filter::default();
-    let mut rest = text;
-    while !rest.is_empty() {
-        if let Some(network) = rest.strip_prefix("subnet=") {
-            filter.network = Some(network.parse().ok()?);
-            break;
-        }
-        let (pair, after) = rest.split_once('/').unwrap_or((rest, ""));
-        match pair.split_once('=')? {
-            ("state", word) => filter.standing = Some(word.parse().ok()?),
-            ("machine", name) => filter.mac = Some(mac(name).ok()?),
-            ("after", address) => filter.after = Some(address.parse().ok()?),
-            _ => return None,
-        }
-        rest = after;
+    fn try_from(query: &LeaseQuery) -> Result<Self, ApiError> {
+        let wrong =
+            |detail: String| ApiError::new(StatusCode::BAD_REQUEST, "no such filter", detail);
+        let LeaseQuery { state, machine, subnet, after } = query;
+        let mac = machine.as_deref().map(parse_mac).transpose().map_err(wrong)?;
+        let network = subnet.as_deref().map(str::parse).transpose();
+        let network = network
+            .map_err(|error: crate::model::network::NotANetwork| wrong(error.to_string()))?;
+        let standing = state.map(Standing::from);
+        Ok(Self { network, standing, mac, after: *after, ..Self::default() })
     }
-    Some(filter)
 }
 
 /// What has to be looked at first.
-pub fn wanted(what: What) -> Filter {
+pub fn needed(what: FreedSubject) -> Filter {
     match what {
-        What::Address(address) => Filter { address: Some(address), ..Filter::default() },
-        What::Machine(mac) => Filter { mac: Some(mac), ..Filter::default() },
-        What::Declined => Filter::default(),
+        FreedSubject::Address(address) => Filter { address: Some(address), ..Filter::default() },
+        FreedSubject::Machine(mac) => Filter { mac: Some(mac), ..Filter::default() },
+        FreedSubject::Declined => Filter::default(),
     }
 }
 
 /// Decides, has it carried out, and says what was done; the same for a running server and for its
 /// store.
 pub fn let_go(
-    what: What,
+    what: FreedSubject,
     force: bool,
     found: &Listing,
     carry_out: impl FnOnce(&[Ipv4Addr]) -> Result<usize, String>,
-) -> Answer {
+) -> Result<FreedLeases, ApiError> {
     let is_meant = |listed: &&Listed| match what {
-        What::Address(_) => true,
+        FreedSubject::Address(_) => true,
         // With --force all that the machine has or had.
-        What::Machine(_) => force || listed.standing.is_kept_back(),
-        What::Declined => listed.standing.is_kept_back(),
+        FreedSubject::Machine(_) => force || listed.standing.is_kept_back(),
+        FreedSubject::Declined => listed.standing.is_kept_back(),
     };
     let meant: Vec<&Listed> = found.listed.iter().filter(is_meant).collect();
     let is_limited = found.limited.iter().any(|limited| match (what, limited.whom) {
-        (What::Machine(mac), Limit::Machine(machine)) => mac == machine,
-        (What::Declined, _) => true,
+        (FreedSubject::Machine(mac), Limit::Machine(machine)) => mac == machine,
+        (FreedSubject::Declined, _) => true,
         _ => false,
     });
     if let Some(live) = meant.iter().find(|listed| listed.standing.is_live() && !force) {
@@ -228,83 +246,79 @@ pub fn let_go(
             live.mac,
             time(live.until_s, found.now),
         );
-        return Answer::problem(StatusCode::CONFLICT, "a machine has this address", &detail);
+        return Err(ApiError::new(StatusCode::CONFLICT, "a machine has this address", detail));
     }
     if meant.is_empty() && !is_limited {
         let detail = match what {
-            What::Address(address) => {
+            FreedSubject::Address(address) => {
                 format!("{address} is neither leased nor offered, remembered or kept back")
             }
-            What::Machine(mac) => {
+            FreedSubject::Machine(mac) => {
                 format!("no address is kept back for what {mac} declined, and it is not silenced")
             }
-            What::Declined => {
+            FreedSubject::Declined => {
                 "no address is kept back, and nobody is limited for what was declined".to_owned()
             }
         };
-        return Answer::problem(StatusCode::NOT_FOUND, "nothing to free", &detail);
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "nothing to free", detail));
     }
     let addresses: Vec<Ipv4Addr> = meant.iter().map(|listed| listed.address).collect();
-    match carry_out(&addresses) {
-        Ok(count) => Answer::ok(json!({ "freed": count, "said": said(what, &meant, count) })),
-        Err(why) => {
-            Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "the store could not keep it", &why)
-        }
-    }
+    let count = carry_out(&addresses).map_err(|why| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the store could not keep it", why)
+    })?;
+    Ok(FreedLeases { freed: count, said: said(what, &meant, count) })
 }
 
-fn said(what: What, meant: &[&Listed], count: usize) -> String {
+fn said(what: FreedSubject, meant: &[&Listed], count: usize) -> String {
     let some = match count {
         1 => "1 address is free".to_owned(),
         _ => format!("{count} addresses are free"),
     };
     match (what, meant) {
-        (What::Address(address), [listed]) if count == 1 => {
+        (FreedSubject::Address(address), [listed]) if count == 1 => {
             format!("{address} is free: it was {} ({})", listed.standing, listed.mac)
         }
-        (What::Address(address), _) => {
+        (FreedSubject::Address(address), _) => {
             format!("{address} is kept: its machine has asked for it again at this moment")
         }
-        (What::Machine(mac), _) => format!("{some}, and what {mac} declined counts no more"),
-        (What::Declined, _) => format!("{some}, and what was declined counts against nobody"),
+        (FreedSubject::Machine(mac), _) => {
+            format!("{some}, and what {mac} declined counts no more")
+        }
+        (FreedSubject::Declined, _) => {
+            format!("{some}, and what was declined counts against nobody")
+        }
     }
 }
 
 /// The first of them in the order of addresses; `left_out` are the others, which are counted alone.
-pub fn in_json(listing: Listing, most: usize) -> Value {
+pub fn lease_list(listing: Listing, most: usize) -> LeaseList {
     let Listing { mut listed, limited, now } = listing;
-    let count = |standing| listed.iter().filter(|one| one.standing == standing).count();
-    let counts: serde_json::Map<String, Value> = Standing::ALL
-        .into_iter()
-        .map(|standing| (standing.to_string(), json!(count(standing))))
-        .collect();
+    let mut counts = LeaseCounts::default();
+    listed.iter().for_each(|one| counts.add(one.standing.into()));
     listed.sort_unstable_by_key(|one| one.address);
     let left_out = listed.len().saturating_sub(most);
     listed.truncate(most);
-    json!({
-        "leases": listed.iter().map(|one| one_in_json(one, now)).collect::<Vec<_>>(),
-        "counts": counts,
-        "left_out": left_out,
-        "limited": limited.iter().map(|one| limited_in_json(one, now)).collect::<Vec<_>>(),
-    })
+    LeaseList {
+        leases: listed.into_iter().map(|one| lease_entry(one, now)).collect(),
+        counts,
+        left_out,
+        limited: limited.iter().map(|one| limited_client(one, now)).collect(),
+    }
 }
 
-/// `left_s`: less than 0 where it is over; null where it has no end.
-fn one_in_json(one: &Listed, now: Time) -> Value {
-    let left_s = one
-        .until_s
-        .map(|until_s| i64::try_from(until_s).unwrap_or(i64::MAX).saturating_sub_unsigned(now));
-    json!({
-        "address": one.address,
-        "machine": one.mac.to_string(),
-        "state": one.standing.to_string(),
-        "left_s": left_s,
-        "firmware": one.firmware.map(|firmware| firmware.to_string()),
-        "host_name": one.host_name,
-    })
+fn lease_entry(one: Listed, now: Time) -> LeaseEntry {
+    let left_s = |until_s| i64::try_from(until_s).unwrap_or(i64::MAX).saturating_sub_unsigned(now);
+    LeaseEntry {
+        address: one.address,
+        machine: one.mac.to_string(),
+        state: one.standing.into(),
+        left_s: one.until_s.map(left_s),
+        firmware: one.firmware.map(|firmware| firmware.to_string()),
+        host_name: one.host_name,
+    }
 }
 
-fn limited_in_json(one: &Limited, now: Time) -> Value {
+fn limited_client(one: &Limited, now: Time) -> LimitedClient {
     let machine = if let Limit::Machine(mac) = one.whom { Some(mac.to_string()) } else { None };
     let who = match one.whom {
         Limit::Machine(mac) => mac.to_string(),
@@ -317,7 +331,7 @@ fn limited_in_json(one: &Limited, now: Time) -> Value {
         _ => "declined so much that no further address is kept back for it",
     };
     let said = format!("{who} {what} {}", time(Some(one.until_s), now));
-    json!({ "machine": machine, "left_s": one.until_s.saturating_sub(now), "said": said })
+    LimitedClient { machine, left_s: one.until_s.saturating_sub(now), said }
 }
 
 /// "for 9 min", "since 3 h"
@@ -329,23 +343,20 @@ pub fn time(until_s: Option<Time>, now: Time) -> String {
     }
 }
 
-pub fn mac(text: &str) -> Result<Mac, String> {
-    match text.parse()? {
-        Who::Mac(mac) => Ok(mac),
-        Who::Address(_) => {
-            Err("a hardware address is six octets in hexadecimal, such as 52:54:00:12:34:10"
-                .to_owned())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::api::types::LeaseState;
 
     #[test]
-    fn a_filter_travels_in_a_path() {
+    fn a_query_is_a_filter() {
+        let query = LeaseQuery {
+            state: Some(LeaseState::Declined),
+            machine: Some("0200.0000.0001".to_owned()),
+            subnet: Some("10.7.0.0/24".to_owned()),
+            after: Some(Ipv4Addr::new(10, 7, 0, 9)),
+        };
         let filter = Filter {
             address: None,
             network: Some("10.7.0.0/24".parse().unwrap()),
@@ -353,36 +364,28 @@ mod tests {
             mac: Some(Mac([2, 0, 0, 0, 0, 1])),
             after: Some(Ipv4Addr::new(10, 7, 0, 9)),
         };
-        let path = in_path(filter);
-        assert_eq!(
-            path,
-            "/state=declined/machine=02:00:00:00:00:01/after=10.7.0.9/subnet=10.7.0.0/24"
-        );
-        assert_eq!(of_path(&path[1..]), Some(filter));
-        assert_eq!(of_path(""), Some(Filter::default()));
+        assert_eq!(Filter::try_from(&query), Ok(filter));
+        assert_eq!(Filter::try_from(&LeaseQuery::default()), Ok(Filter::default()));
         for wrong in [
-            "declined",
-            "state=free",
-            "machine=x",
-            "machine=10.0.0.1",
-            "subnet=10.0.0.0",
-            "address=10.0.0.1",
+            LeaseQuery { machine: Some("10.0.0.1".to_owned()), ..LeaseQuery::default() },
+            LeaseQuery { subnet: Some("10.0.0.0".to_owned()), ..LeaseQuery::default() },
         ] {
-            assert_eq!(of_path(wrong), None, "{wrong}");
+            let error = Filter::try_from(&wrong).unwrap_err();
+            assert_eq!(error.status, StatusCode::BAD_REQUEST, "{error}");
         }
     }
 
     #[test]
     fn what_is_let_go_of_has_a_name() {
         for (text, what) in [
-            ("192.168.4.30", What::Address(Ipv4Addr::new(192, 168, 4, 30))),
-            ("02:00:00:00:00:01", What::Machine(Mac([2, 0, 0, 0, 0, 1]))),
-            ("declined", What::Declined),
+            ("192.168.4.30", FreedSubject::Address(Ipv4Addr::new(192, 168, 4, 30))),
+            ("02:00:00:00:00:01", FreedSubject::Machine(Mac([2, 0, 0, 0, 0, 1]))),
+            ("declined", FreedSubject::Declined),
         ] {
             assert_eq!((text.parse(), what.to_string()), (Ok(what), text.to_owned()));
         }
         for wrong in ["", "node1", "fe80::1", "192.168.4.0/24"] {
-            assert!(wrong.parse::<What>().is_err(), "{wrong}");
+            assert!(wrong.parse::<FreedSubject>().is_err(), "{wrong}");
         }
     }
 

@@ -1,9 +1,14 @@
-//! Boot loaders that are found on this machine, as JSON.
+//! Boot loaders that are found on this machine.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use serde_json::{Value, json};
+use axum::extract::State;
 
+use super::error::{ApiError, ServerFault};
+use super::extract::Json;
+use super::state::{ApiState, in_background};
+use super::types::{LoaderEntry, LoaderList, MissingLoader};
 use crate::boot::loaders::{ARCHITECTURES, packages, version};
 use crate::boot::pe::Program;
 use crate::control::loaders::{Found, in_packages, in_root, program};
@@ -11,28 +16,40 @@ use crate::control::loaders::{Found, in_packages, in_root, program};
 /// A loader larger than this (bytes) is not searched for its version.
 const SEARCHED_MAX: u64 = 16 * 1024 * 1024;
 
-/// The resource that a running server has this under.
-pub const PATH: &str = "/v1/loaders";
+/// Lists boot loaders of the served root and of this machine's packages.
+///
+/// A kind of firmware without a loader is listed with the packages that bring one.
+#[utoipa::path(
+    get,
+    path = "/v1/loaders",
+    responses((status = 200, description = "What was found.", body = LoaderList), ServerFault),
+)]
+pub async fn list_loaders(State(api): State<Arc<ApiState>>) -> Result<Json<LoaderList>, ApiError> {
+    in_background(move || Ok(loader_list(Some(api.overview()?.images.root())))).await
+}
 
 /// The loaders of a root and of this machine's packages.
-pub fn listing(root: Option<&Path>) -> Value {
+pub fn loader_list(root: Option<&Path>) -> LoaderList {
     let found = root.iter().flat_map(|root| in_root(root)).chain(in_packages(Path::new("/")));
-    let rows: Vec<Value> = found.filter_map(|found| row(&found)).collect();
-    let missing: Vec<Value> = ARCHITECTURES
+    let loaders: Vec<LoaderEntry> = found.filter_map(|found| loader_entry(&found)).collect();
+    let missing = ARCHITECTURES
         .into_iter()
-        .filter(|(key, _)| rows.iter().all(|row| row["key"] != *key))
-        .map(|(key, arch)| json!({ "key": key, "packages": packages(arch) }))
+        .filter(|(key, _)| loaders.iter().all(|loader| loader.key != *key))
+        .map(|(key, arch)| MissingLoader {
+            key: key.to_owned(),
+            packages: packages(arch).to_owned(),
+        })
         .collect();
-    json!({ "root": shown(root), "loaders": rows, "missing": missing })
+    LoaderList { root: root.map(shown_path), loaders, missing }
 }
 
 /// A name that is not UTF-8 is no JSON.
-pub fn shown(root: Option<&Path>) -> Value {
-    root.map_or(Value::Null, |root| json!(root.to_string_lossy()))
+pub fn shown_path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
-fn row(found: &Found) -> Option<Value> {
-    let key = ARCHITECTURES.iter().find(|(_, arch)| *arch == found.arch).map(|(key, _)| *key)?;
+fn loader_entry(found: &Found) -> Option<LoaderEntry> {
+    let (key, _) = ARCHITECTURES.iter().find(|(_, arch)| *arch == found.arch)?;
     // None: this kind of file carries no signature.
     let signed = match program(&found.path) {
         Ok(Program::Efi { is_signed, .. }) => Some(is_signed),
@@ -40,8 +57,11 @@ fn row(found: &Found) -> Option<Value> {
     };
     let is_small = std::fs::metadata(&found.path).is_ok_and(|file| file.len() <= SEARCHED_MAX);
     let bytes = if is_small { std::fs::read(&found.path).ok() } else { None };
-    let version = bytes.as_deref().and_then(version);
-    let path = found.path.to_string_lossy();
-    Some(json!({ "key": key, "name": found.name, "path": path, "version": version,
-            "signed": signed }))
+    Some(LoaderEntry {
+        key: (*key).to_owned(),
+        name: found.name.clone(),
+        path: shown_path(&found.path),
+        version: bytes.as_deref().and_then(version),
+        signed,
+    })
 }

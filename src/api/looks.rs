@@ -1,17 +1,64 @@
-//! What is known of other DHCP servers, as JSON, and the wish to look again.
+//! What is known of other DHCP servers, and the order to look again.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use http::StatusCode;
-use serde_json::{Value, json};
+use axum::extract::State;
 
-use super::admin_socket::{Answer, Routes};
+use super::error::{ApiError, ServerFault};
+use super::extract::Json;
+use super::state::{ApiState, in_background};
+use super::types::{ApiProblem, LookList, LookOrder, SubnetLook};
 use super::values::span;
 use crate::dhcp::subnet::Held;
 use crate::serve::dhcp::other_servers::Finding as SegmentFinding;
-use crate::serve::handle::Handle;
 
-pub const PATH: &str = "/v1/looks";
+/// Tells what is known of other DHCP servers on each subnet with an interface.
+///
+/// A subnet on which another server answers is silent, unless `allow-other-servers` is set.
+#[utoipa::path(
+    get,
+    path = "/v1/looks",
+    responses(
+        (status = 200, description = "What is known, and how old it is.", body = LookList),
+        (status = 409, description = "No DHCP is answered.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        ServerFault,
+    ),
+)]
+pub async fn list_looks(State(api): State<Arc<ApiState>>) -> Result<Json<LookList>, ApiError> {
+    in_background(move || {
+        let overview = api.overview()?;
+        let findings = overview.findings.as_ref().ok_or_else(ApiError::no_dhcp)?;
+        // Asked before the rest is read: what is read then is of the new look.
+        let again = findings.is_to_look_again();
+        let looks = findings.read().segments.iter().map(subnet_look).collect();
+        Ok(LookList { looks, again })
+    })
+    .await
+}
+
+/// Forgets what was found, and looks again as at the first start.
+///
+/// No address is offered on a subnet until its look is over, which takes about 2 seconds.
+#[utoipa::path(
+    post,
+    path = "/v1/looks",
+    responses(
+        (status = 200, description = "The look begins within a second.", body = LookOrder),
+        (status = 409, description = "No DHCP is answered.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        ServerFault,
+    ),
+)]
+pub async fn look_again(State(api): State<Arc<ApiState>>) -> Result<Json<LookOrder>, ApiError> {
+    in_background(move || {
+        let overview = api.overview()?;
+        overview.findings.as_ref().ok_or_else(ApiError::no_dhcp)?.look_again();
+        Ok(LookOrder { again: true })
+    })
+    .await
+}
 
 /// How old what is known is: ` 3 min ago, and is asked again in 2 min`.
 pub fn since(finding: &SegmentFinding) -> String {
@@ -34,49 +81,16 @@ pub fn since(finding: &SegmentFinding) -> String {
     }
 }
 
-/// Adds the resources.
-pub fn routes(routes: Routes, handle: &Handle) -> Routes {
-    let (listing, forgetting) = (handle.clone(), handle.clone());
-    routes
-        .get(PATH, move |_| answer(&listing, false))
-        .post(PATH, move |_| answer(&forgetting, true))
-}
-
-fn answer(handle: &Handle, again: bool) -> Answer {
-    let Some(overview) = handle.overview() else {
-        return Answer::problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "starting or stopping",
-            "ask again in a moment",
-        );
-    };
-    let Some(findings) = overview.findings.as_ref() else {
-        return Answer::problem(
-            StatusCode::CONFLICT,
-            "no DHCP is answered",
-            "no subnet has `mode = \"server\"`",
-        );
-    };
-    if again {
-        findings.look_again();
-        return Answer::ok(json!({ "again": true }));
-    }
-    // Asked before the rest is read: what is read then is of the new look.
-    let is_ordered = findings.is_to_look_again();
-    let looks: Vec<Value> = findings.read().segments.iter().map(one).collect();
-    Answer::ok(json!({ "looks": looks, "again": is_ordered }))
-}
-
-fn one(finding: &SegmentFinding) -> Value {
+fn subnet_look(finding: &SegmentFinding) -> SubnetLook {
     let ago_s = |at: Option<Instant>| at.map(|at| at.elapsed().as_secs());
-    json!({
-        "subnet": finding.network.to_string(),
-        "interface": finding.interface,
-        "said": finding.sentence(&since(finding)),
-        "looking": finding.held == Some(Held::Looking),
-        "answered_s": ago_s(finding.answered),
-        "looked_s": ago_s(finding.looked),
-        "next_look_s": finding.next_look.map(|at| at.saturating_duration_since(Instant::now(
-            )).as_secs()),
-    })
+    let next = finding.next_look;
+    SubnetLook {
+        subnet: finding.network.to_string(),
+        interface: finding.interface.clone(),
+        said: finding.sentence(&since(finding)),
+        looking: finding.held == Some(Held::Looking),
+        answered_s: ago_s(finding.answered),
+        looked_s: ago_s(finding.looked),
+        next_look_s: next.map(|at| at.saturating_duration_since(Instant::now()).as_secs()),
+    }
 }

@@ -1,40 +1,46 @@
-//! Every machine that the server knows and where it stands, as JSON.
+//! Every machine that the server knows, and where it stands.
 
 use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::bail;
-use serde_json::{Value, json};
+use axum::extract::State;
 
-use super::admin_socket::Answer;
+use super::error::{ApiError, ServerFault};
+use super::extract::Json;
 use super::leases;
 use super::now::Now;
+use super::state::{ApiState, in_background};
+use super::types::{MachineCounts, MachineEntry, MachineList, MachineStanding};
 use crate::dhcp::listing::Filter;
 use crate::model::machine::Mac;
 use crate::model::who::Who;
 use crate::observe::cause::Cause;
 use crate::observe::journal::Journal;
-use crate::observe::standing::{Standing, standing};
+use crate::observe::standing::standing;
 use crate::observe::timeline::{Entry, story};
 use crate::serve::overview::Overview;
 use crate::store::{HISTORY, History};
 
-/// The resource of a running server.
-pub const PATH: &str = "/v1/machines";
-
-pub fn counts(machines: &[Value]) -> Value {
-    let count = |standing: Standing| {
-        machines.iter().filter(|one| one["standing"] == standing.word()).count()
-    };
-    Standing::ALL
-        .into_iter()
-        .map(|standing| (standing.word().to_owned(), json!(count(standing))))
-        .collect()
+/// Lists every machine that the server knows, and where it stands.
+///
+/// Machines that failed come first; of the same standing, the one that was heard of last.
+#[utoipa::path(
+    get,
+    path = "/v1/machines",
+    responses((status = 200, description = "All machines.", body = MachineList), ServerFault),
+)]
+pub async fn list_machines(
+    State(api): State<Arc<ApiState>>,
+) -> Result<Json<MachineList>, ApiError> {
+    in_background(move || Ok(of_server(&api.known.journal, api.settled().as_deref()))).await
 }
 
 /// What a running server knows: its journal, with the names of reservations and of clients.
-pub fn of_server(journal: &Journal, overview: Option<&Overview>) -> Answer {
+pub fn of_server(journal: &Journal, overview: Option<&Overview>) -> MachineList {
     let mut reserved = Vec::new();
     let mut names = HashMap::new();
     if let Some(overview) = overview {
@@ -55,21 +61,21 @@ pub fn of_server(journal: &Journal, overview: Option<&Overview>) -> Answer {
             .flat_map(|subnet| &subnet.reservations)
         {
             names.extend(host.hostname.clone().map(|name| (host.mac, name)));
-            reserved.push((host.mac, json!(host.address)));
+            reserved.push((host.mac, host.address));
         }
     }
     let now = Now::of(overview);
     let heard = journal.machines();
     let is_heard: HashSet<Mac> = heard.iter().copied().collect();
-    let mut rows: Vec<Row> =
-        heard.into_iter().filter_map(|mac| row(mac, &journal.entries(mac), &names, &now)).collect();
+    let entry = |mac| machine_entry(mac, &journal.entries(mac), &names, &now);
+    let mut machines: Vec<MachineEntry> = heard.into_iter().filter_map(entry).collect();
     let unseen = reserved.into_iter().filter(|(mac, _)| !is_heard.contains(mac));
-    rows.extend(unseen.map(|(mac, address)| unseen_row(mac, &address, &names)));
-    Answer::ok(in_json(rows, overview.is_none_or(|overview| overview.dhcp_control.is_some())))
+    machines.extend(unseen.map(|(mac, address)| unseen_entry(mac, address, &names)));
+    machine_list(machines, overview.is_none_or(|overview| overview.dhcp_control.is_some()))
 }
 
 /// What a stopped server left. Its reservations are in no database.
-pub fn of_history(state: &Path) -> anyhow::Result<Value> {
+pub fn of_history(state: &Path) -> anyhow::Result<MachineList> {
     let path = state.join(HISTORY);
     if !path.exists() {
         bail!(
@@ -82,72 +88,67 @@ pub fn of_history(state: &Path) -> anyhow::Result<Value> {
     History::read_only(&path)?
         .load(|(mac, _, entry)| machines.entry(mac).or_default().push(entry))?;
     // A list without names is better than none.
-    let listing = leases::stored(state, Filter::default()).unwrap_or_default();
+    let listing = leases::stored_leases(state, Filter::default()).unwrap_or_default();
     let names = listing
         .listed
         .into_iter()
         .filter_map(|lease| Some((lease.mac, lease.host_name?)))
         .collect();
     let now = Now::of_history();
-    Ok(in_json(
-        machines.iter().filter_map(|(mac, entries)| row(*mac, entries, &names, &now)).collect(),
-        true,
-    ))
+    let entry = |(mac, entries): (&Mac, &Vec<Entry>)| machine_entry(*mac, entries, &names, &now);
+    Ok(machine_list(machines.iter().filter_map(entry).collect(), true))
 }
 
-/// A machine, and what the list is in the order of.
-#[derive(Debug)]
-pub struct Row {
-    standing: Standing,
-    heard_ms: u64,
+fn machine_entry(
     mac: Mac,
-    body: Value,
-}
-
-fn row(mac: Mac, entries: &[Entry], names: &HashMap<Mac, String>, now: &Now) -> Option<Row> {
+    entries: &[Entry],
+    names: &HashMap<Mac, String>,
+    now: &Now,
+) -> Option<MachineEntry> {
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
     let heard_ms = entries.last()?.at_ms;
     let story = story(entries, &now.known(Who::Mac(mac), entries), now_ms);
     let standing = standing(entries, &story);
     let last = story.lines.last();
-    let body = json!({
-        "machine": mac.to_string(),
-        "address": story.address.map(|address| address.to_canonical().to_string()),
-        "host_name": names.get(&mac),
-        "firmware": story.firmware.map(|firmware| firmware.to_string()),
-        "heard_ms": heard_ms,
-        "quiet_ms": now_ms.saturating_sub(heard_ms),
-        "standing": standing.word(),
-        "stage": last.map(|line| line.stage.word()),
-        "last": last.map(|line| &line.text),
-        "code": story.code.map(Cause::word),
-        "cause": story.cause,
-    });
-    Some(Row { standing, heard_ms, mac, body })
+    Some(MachineEntry {
+        machine: mac.to_string(),
+        address: story.address.map(|address| address.to_canonical().to_string()),
+        host_name: names.get(&mac).cloned(),
+        firmware: story.firmware.map(|firmware| firmware.to_string()),
+        heard_ms: Some(heard_ms),
+        quiet_ms: Some(now_ms.saturating_sub(heard_ms)),
+        standing: standing.into(),
+        stage: last.map(|line| line.stage.into()),
+        last: last.map(|line| line.text.clone()),
+        code: story.code.map(|code| code.word().to_owned()),
+        cause: story.cause,
+    })
 }
 
-fn unseen_row(mac: Mac, address: &Value, names: &HashMap<Mac, String>) -> Row {
-    let body = json!({
-        "machine": mac.to_string(),
-        "address": address,
-        "host_name": names.get(&mac),
-        "firmware": null,
-        "heard_ms": null,
-        "quiet_ms": null,
-        "standing": Standing::Unseen.word(),
-        "stage": null,
-        "last": null,
-        "code": Cause::NeverSeen.word(),
-        "cause": "No DISCOVER of this machine was seen.",
-    });
-    Row { standing: Standing::Unseen, heard_ms: 0, mac, body }
+/// A reservation whose machine was never heard of.
+fn unseen_entry(mac: Mac, address: Ipv4Addr, names: &HashMap<Mac, String>) -> MachineEntry {
+    MachineEntry {
+        machine: mac.to_string(),
+        address: Some(address.to_string()),
+        host_name: names.get(&mac).cloned(),
+        firmware: None,
+        heard_ms: None,
+        quiet_ms: None,
+        standing: MachineStanding::Unseen,
+        stage: None,
+        last: None,
+        code: Some(Cause::NeverSeen.word().to_owned()),
+        cause: Some("No DISCOVER of this machine was seen.".to_owned()),
+    }
 }
 
 /// Those that did not boot first; of the same standing the one that was heard of last first.
-pub fn in_json(mut rows: Vec<Row>, answers_dhcp: bool) -> Value {
-    rows.sort_unstable_by_key(|row| (row.standing, std::cmp::Reverse(row.heard_ms), row.mac));
-    let machines: Vec<Value> = rows.into_iter().map(|row| row.body).collect();
-    let counts = counts(&machines);
-    json!({ "machines": machines, "counts": counts, "answers_dhcp": answers_dhcp })
+pub fn machine_list(mut machines: Vec<MachineEntry>, answers_dhcp: bool) -> MachineList {
+    machines.sort_unstable_by(|one, other| {
+        let heard = other.heard_ms.cmp(&one.heard_ms);
+        one.standing.cmp(&other.standing).then(heard).then_with(|| one.machine.cmp(&other.machine))
+    });
+    let counts = MachineCounts::of(&machines);
+    MachineList { machines, counts, answers_dhcp }
 }

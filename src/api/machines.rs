@@ -1,36 +1,65 @@
-//! What is remembered of machines, as JSON: the same objects from a running server's journal and
-//! from the history it left.
+//! The last boot of one machine, from a running server's journal and from the history it left.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::bail;
+use axum::extract::State;
 use http::StatusCode;
-use serde_json::{Value, json};
 
-use super::admin_socket::Answer;
+use super::error::{ApiError, ServerFault};
+use super::extract::{Json, PathText};
 use super::now::Now;
-use super::quirks::{self, Listed};
+use super::quirks::{self, MachineLimit};
+use super::state::{ApiState, in_background};
+use super::types::{ApiProblem, BootStory, StoryLine, UnknownMachine};
 use crate::model::machine::Mac;
 use crate::model::who::Who;
-use crate::observe::cause::Cause;
 use crate::observe::journal::Journal;
-use crate::observe::timeline::{Entry, Story, story};
+use crate::observe::timeline::{Entry, Line, Story, story};
 use crate::store::{HISTORY, History};
+
+/// Tells the last boot of one machine, and where it stopped.
+///
+/// A machine that nobody has heard of is a problem that has the fields of a story too, with what to
+/// look at.
+#[utoipa::path(
+    get,
+    path = "/v1/machines/{machine}",
+    params(("machine" = String, Path, description = "Hardware address in any spelling, or an IP \
+        address that the machine has or had.", example = "52:54:00:12:34:10")),
+    responses(
+        (status = 200, description = "The last boot.", body = BootStory),
+        (status = 400, description = "The path names no machine.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        (status = 404, description = "Nobody has heard of this machine.",
+            body = UnknownMachine, content_type = "application/problem+json"),
+        ServerFault,
+    ),
+)]
+pub async fn get_machine(
+    State(api): State<Arc<ApiState>>,
+    PathText(machine): PathText,
+) -> Result<Json<BootStory>, ApiError> {
+    in_background(move || {
+        let who = machine.parse::<Who>().map_err(|why| {
+            ApiError::new(StatusCode::BAD_REQUEST, "no machine is called so", why)
+        })?;
+        let now = Now::of(api.settled().as_deref());
+        let limits = || quirks::all_limits(api.learnt_quirks(), &api.fixed_quirks());
+        of_journal(&api.known.journal, &now, limits, who).map_err(|unheard| (*unheard).into())
+    })
+    .await
+}
 
 /// The last boot of one machine, out of a running server.
 pub fn of_journal(
     journal: &Journal,
     now: &Now,
-    limits: impl FnOnce() -> Vec<Listed>,
-    who: &str,
-) -> Answer {
-    let who = match who.parse::<Who>() {
-        Ok(who) => who,
-        Err(why) => {
-            return Answer::problem(StatusCode::BAD_REQUEST, "no machine is called so", &why);
-        }
-    };
+    limits: impl FnOnce() -> Vec<MachineLimit>,
+    who: Who,
+) -> Result<BootStory, Box<UnknownMachine>> {
     let mac = match who {
         Who::Mac(mac) => Some(mac),
         Who::Address(address) => journal.find(address),
@@ -43,8 +72,11 @@ pub fn of_journal(
     told(who, mac, &entries, now, limits())
 }
 
-/// The same out of a state directory.
-pub fn of_history(state: &Path, who: Who) -> anyhow::Result<Answer> {
+/// The same out of a state directory. The inner error: nobody has heard of the machine.
+pub fn of_history(
+    state: &Path,
+    who: Who,
+) -> anyhow::Result<Result<BootStory, Box<UnknownMachine>>> {
     let path = state.join(HISTORY);
     if !path.exists() {
         bail!(
@@ -58,54 +90,49 @@ pub fn of_history(state: &Path, who: Who) -> anyhow::Result<Answer> {
         Who::Mac(mac) => Some(mac),
         Who::Address(address) => history.find(address)?,
     };
-    let limits = quirks::all(quirks::stored(state)?, &[]);
+    let limits = quirks::all_limits(quirks::stored_quirks(state)?, &[]);
     let entries = mac.map(|mac| history.entries(mac)).transpose()?.unwrap_or_default();
     Ok(told(who, mac, &entries, &Now::of_history(), limits))
 }
 
-/// A machine that nobody has heard of is a problem that has a story's fields as well: what to look
-/// at.
-fn told(who: Who, mac: Option<Mac>, entries: &[Entry], now: &Now, limits: Vec<Listed>) -> Answer {
+fn told(
+    who: Who,
+    mac: Option<Mac>,
+    entries: &[Entry],
+    now: &Now,
+    limits: Vec<MachineLimit>,
+) -> Result<BootStory, Box<UnknownMachine>> {
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let known = now.known(mac.map_or(who, Who::Mac), entries);
+    let who = mac.map_or(who, Who::Mac);
+    let known = now.known(who, entries);
     let story = story(entries, &known, u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
-    let mut body = in_json(&mac.map_or(who, Who::Mac).to_string(), &story);
-    body["limits"] =
-        json!(mac.map(|mac| quirks::sentences(limits, mac, story.firmware)).unwrap_or_default());
+    let limits = mac.map(|mac| quirks::sentences(limits, mac, story.firmware)).unwrap_or_default();
+    let told = boot_story(who, story, limits);
     if !entries.is_empty() || known.flights.is_some_and(|flights| !flights.is_empty()) {
-        return Answer::ok(body);
+        return Ok(told);
     }
-    let why = story.cause.as_deref().unwrap_or_default();
-    let mut answer =
-        Answer::problem(StatusCode::NOT_FOUND, "nobody has heard of this machine", why);
-    if let (Some(problem), Value::Object(fields)) = (answer.body.as_object_mut(), body) {
-        problem.extend(fields);
+    let why = told.cause.clone().unwrap_or_default();
+    let error = ApiError::new(StatusCode::NOT_FOUND, "nobody has heard of this machine", why);
+    Err(Box::new(UnknownMachine { problem: error.problem(), story: told }))
+}
+
+fn boot_story(who: Who, story: Story, limits: Vec<String>) -> BootStory {
+    let line = |line: Line| StoryLine {
+        after_ms: line.after_ms,
+        stage: line.stage.into(),
+        text: line.text,
+        times: line.times,
+    };
+    BootStory {
+        machine: who.to_string(),
+        address: story.address.map(|address| address.to_canonical().to_string()),
+        firmware: story.firmware.map(|firmware| firmware.to_string()),
+        began_ms: story.began_ms,
+        quiet_ms: story.quiet_ms,
+        lines: story.lines.into_iter().map(line).collect(),
+        limits,
+        code: story.code.map(|code| code.word().to_owned()),
+        cause: story.cause,
+        next_step: story.next_step,
     }
-    answer
-}
-
-fn in_json(who: &str, story: &Story) -> Value {
-    let lines = story.lines.iter().map(|line| {
-        json!({ "after_ms": line.after_ms, "stage": line.stage.word(), "text": line.text,
-            "times": line.times })
-    });
-    json!({
-        "machine": who,
-        "address": address(story),
-        "firmware": firmware(story),
-        "began_ms": story.began_ms,
-        "quiet_ms": story.quiet_ms,
-        "lines": lines.collect::<Vec<_>>(),
-        "code": story.code.map(Cause::word),
-        "cause": story.cause,
-        "next_step": story.next_step,
-    })
-}
-
-fn address(story: &Story) -> Option<String> {
-    story.address.map(|address| address.to_canonical().to_string())
-}
-
-fn firmware(story: &Story) -> Option<String> {
-    story.firmware.map(|firmware| firmware.to_string())
 }

@@ -1,10 +1,12 @@
-//! What the admin socket answers: one file for each resource, and the form of each in JSON.
+//! The admin API: one file for each resource, the types that server and commands share, and the
+//! socket that it is answered on.
 
 pub mod admin_socket;
 pub mod backup;
 pub mod checks;
 pub mod configuration;
-pub mod findings;
+pub mod error;
+pub mod extract;
 pub mod health;
 pub mod leases;
 pub mod loaders;
@@ -13,8 +15,11 @@ pub mod machine_list;
 pub mod machines;
 pub mod now;
 pub mod quirks;
-pub mod routes;
+pub mod reload;
+pub mod router;
 pub mod state;
 pub mod status;
+pub mod types;
 pub mod values;
 pub mod walks;
+pub mod words;

@@ -1,16 +1,157 @@
-//! Limits of machines, as JSON: what is learnt, pinned and configured, and how it is changed.
+//! Limits of machines: what is learnt, pinned, configured and shipped, and how it is changed.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use axum::extract::State;
 use http::StatusCode;
-use serde_json::{Value, json};
 
-use super::admin_socket::{Answer, Routes};
+use super::error::{ApiError, BodyFault, ServerFault};
+use super::extract::{Json, PathText};
+use super::state::{ApiState, in_background};
+use super::types::{
+    ApiProblem, ForgottenQuirk, PinnedQuirk, QuirkCounts, QuirkEntry, QuirkKind, QuirkLimits,
+    QuirkList, QuirkOrigin,
+};
 use crate::boot::quirks::{Allowance, Fixed, Quirk, SHIPPED, Subject};
 use crate::control::quirks::Quirks;
 use crate::model::machine::{Firmware, Mac};
 use crate::store::{DATABASE, SqliteStore, StoreError};
+
+/// Smallest and largest `blksize` (RFC 2348).
+const BLKSIZES: std::ops::RangeInclusive<u16> = 8..=65_464;
+
+/// Lists what machines get less of than they ask for, and why.
+///
+/// A limit that an operator pinned goes before one of the configuration, that before one that was
+/// learnt, and that before one that is shipped.
+#[utoipa::path(
+    get,
+    path = "/v1/quirks",
+    responses((status = 200, description = "Every limit.", body = QuirkList), ServerFault),
+)]
+pub async fn list_quirks(State(api): State<Arc<ApiState>>) -> Result<Json<QuirkList>, ApiError> {
+    in_background(move || Ok(quirk_list(&all_limits(api.learnt_quirks(), &api.fixed_quirks()))))
+        .await
+}
+
+/// Pins what a machine, a maker or a vendor class gets at most.
+///
+/// Learning leaves a pinned limit alone. At least one of the three limits is needed; a limit that
+/// is null or left out is not pinned.
+#[utoipa::path(
+    put,
+    path = "/v1/quirks/{subject}",
+    params(("subject" = String, Path, description = "Hardware address, the first half of one, or \
+        vendor class such as `pxe+uefi-x64`.", example = "52:54:00:12:34:10")),
+    request_body(content = QuirkLimits, description = "What is granted at most."),
+    responses(
+        (status = 200, description = "It is pinned.", body = PinnedQuirk),
+        (status = 409, description = "No DHCP is answered, so no machine is known.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        BodyFault,
+        ServerFault,
+    ),
+)]
+pub async fn pin_quirk(
+    State(api): State<Arc<ApiState>>,
+    PathText(subject): PathText,
+    Json(limits): Json<QuirkLimits>,
+) -> Result<Json<PinnedQuirk>, ApiError> {
+    in_background(move || {
+        let subject = parse_subject(&subject)?;
+        let allowance = granted(limits)?;
+        learner(&api)?.pin(subject, allowance).map_err(not_kept)?;
+        Ok(PinnedQuirk { subject: subject.to_string(), limits: allowance.into() })
+    })
+    .await
+}
+
+/// Drops a limit that was learnt or pinned.
+///
+/// The next transfer is tried without it. What the configuration says is changed there.
+#[utoipa::path(
+    delete,
+    path = "/v1/quirks/{subject}",
+    params(("subject" = String, Path, description = "What the list calls it.",
+        example = "52:54:00:12:34:10")),
+    responses(
+        (status = 200, description = "It is dropped.", body = ForgottenQuirk),
+        (status = 400, description = "The path names no subject.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such limit.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        (status = 409, description = "No DHCP is answered, so no machine is known.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        ServerFault,
+    ),
+)]
+pub async fn forget_quirk(
+    State(api): State<Arc<ApiState>>,
+    PathText(subject): PathText,
+) -> Result<Json<ForgottenQuirk>, ApiError> {
+    in_background(move || {
+        let subject = parse_subject(&subject)?;
+        if !learner(&api)?.forget(subject).map_err(not_kept)? {
+            let detail = no_limit(subject);
+            return Err(ApiError::new(StatusCode::NOT_FOUND, "no such limit", detail));
+        }
+        Ok(ForgottenQuirk { subject: subject.to_string() })
+    })
+    .await
+}
+
+fn parse_subject(text: &str) -> Result<Subject, ApiError> {
+    text.parse().map_err(|error: crate::boot::quirks::NoSubject| {
+        ApiError::new(StatusCode::BAD_REQUEST, "no such subject", error.to_string())
+    })
+}
+
+fn learner(api: &ApiState) -> Result<&Quirks, ApiError> {
+    api.known.quirks.as_deref().ok_or_else(|| {
+        let detail =
+            "machines are known by their leases; [[quirk]] in the configuration needs them too";
+        ApiError::new(StatusCode::CONFLICT, "no DHCP is answered here", detail)
+    })
+}
+
+fn not_kept(error: StoreError) -> ApiError {
+    let detail = format!("{error}; it holds until the next start");
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "not kept", detail)
+}
+
+/// What a request may ask for: what `ringboot quirk pin` takes.
+fn granted(limits: QuirkLimits) -> Result<Allowance, ApiError> {
+    let wrong = |detail: &str| {
+        Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "no such limit", detail))
+    };
+    if limits.windowsize == Some(0) {
+        return wrong("windowsize is 1 at least");
+    }
+    if limits.blksize.is_some_and(|bytes| !BLKSIZES.contains(&bytes)) {
+        return wrong("blksize is 8 to 65464");
+    }
+    let allowance = Allowance::from(limits);
+    if allowance.is_empty() {
+        return wrong("one of windowsize, blksize and http_rate is needed");
+    }
+    Ok(allowance)
+}
+
+impl From<QuirkLimits> for Allowance {
+    fn from(limits: QuirkLimits) -> Self {
+        let QuirkLimits { windowsize, blksize, http_rate } = limits;
+        Self { window: windowsize, blksize, http_rate }
+    }
+}
+
+impl From<Allowance> for QuirkLimits {
+    fn from(allowance: Allowance) -> Self {
+        let Allowance { window, blksize, http_rate } = allowance;
+        Self { windowsize: window, blksize, http_rate }
+    }
+}
 
 pub fn no_limit(subject: Subject) -> String {
     format!(
@@ -19,96 +160,12 @@ pub fn no_limit(subject: Subject) -> String {
     )
 }
 
-/// The resource of a running server.
-pub const PATH: &str = "/v1/quirks";
-
-/// What the running server has; `quirks` is None where no DHCP is answered, and so no machine is
-/// known.
-pub fn routes(
-    routes: Routes,
-    quirks: Option<std::sync::Arc<Quirks>>,
-    fixed: impl Fn() -> Vec<Fixed> + Send + Sync + 'static,
-) -> Routes {
-    let (pins, forgets) = (quirks.clone(), quirks.clone());
-    routes
-        .get(PATH, move |_| {
-            let known = quirks.as_ref().map(|quirks| quirks.list()).unwrap_or_default();
-            Answer::ok(list(&all(known, &fixed())))
-        })
-        .post("/v1/quirks/", move |rest| with(pins.as_deref(), |quirks| pin(quirks, rest)))
-        .delete("/v1/quirks/", move |rest| with(forgets.as_deref(), |quirks| forget(quirks, rest)))
-}
-
-fn with(
-    quirks: Option<&Quirks>,
-    answer: impl FnOnce(&Quirks) -> Result<Answer, StoreError>,
-) -> Answer {
-    let Some(quirks) = quirks else {
-        let detail =
-            "machines are known by their leases; [[quirk]] in the configuration needs them too";
-        return Answer::problem(StatusCode::CONFLICT, "no DHCP is answered here", detail);
-    };
-    answer(quirks).unwrap_or_else(|error| {
-        let detail = format!("{error}; it holds until the next start");
-        Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "not kept", &detail)
-    })
-}
-
-fn pin(quirks: &Quirks, rest: &str) -> Result<Answer, StoreError> {
-    let asked = rest
-        .split_once('/')
-        .and_then(|(subject, limits)| Some((subject.parse().ok()?, of_path(limits)?)));
-    let Some((subject, allowance)) = asked else {
-        let detail =
-            "POST /v1/quirks/SUBJECT/window=N/blksize=N/http-rate=N, one of the three at least";
-        return Ok(Answer::problem(StatusCode::BAD_REQUEST, "no such subject or limit", detail));
-    };
-    quirks.pin(subject, allowance)?;
-    Ok(Answer::ok(json!({ "subject": subject.to_string(), "limits": in_json(allowance) })))
-}
-
-fn forget(quirks: &Quirks, rest: &str) -> Result<Answer, StoreError> {
-    Ok(match rest.parse::<Subject>() {
-        Ok(subject) if quirks.forget(subject)? => {
-            Answer::ok(json!({ "subject": subject.to_string() }))
-        }
-        Ok(subject) => Answer::problem(StatusCode::NOT_FOUND, "no such limit", &no_limit(subject)),
-        Err(error) => {
-            Answer::problem(StatusCode::BAD_REQUEST, "no such subject", &error.to_string())
-        }
-    })
-}
-
-/// `window=1/blksize=1024`
-pub fn in_path(allowance: Allowance) -> String {
-    let Allowance { window, blksize, http_rate } = allowance;
-    let window = window.map(|n| format!("window={n}"));
-    let blksize = blksize.map(|n| format!("blksize={n}"));
-    let rate = http_rate.map(|n| format!("http-rate={n}"));
-    [window, blksize, rate].into_iter().flatten().collect::<Vec<_>>().join("/")
-}
-
-fn of_path(text: &str) -> Option<Allowance> {
-    let mut allowance = Allowance::default();
-    for pair in text.split('/') {
-        match pair.split_once('=')? {
-            ("window", n) => allowance.window = Some(n.parse().ok().filter(|n| *n > 0)?),
-            ("blksize", n) => {
-                allowance.blksize = Some(n.parse().ok().filter(|n| (8..=65_464).contains(n))?)
-            }
-            ("http-rate", n) => allowance.http_rate = Some(n.parse().ok()?),
-            _ => return None,
-        }
-    }
-    Some(allowance)
-}
-
 /// A limit with where it comes from.
 #[derive(Debug)]
-pub struct Listed {
+pub struct MachineLimit {
     subject: Subject,
     allowance: Allowance,
-    origin: Origin,
+    origin: QuirkOrigin,
     /// Unix seconds; None = for ever.
     since_s: Option<u64>,
     works_s: Option<u64>,
@@ -116,47 +173,27 @@ pub struct Listed {
     why: String,
 }
 
-/// In the order in which one goes before the other, for one subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Origin {
-    Pinned,
-    Configured,
-    Learnt,
-    Shipped,
-}
-
-impl Origin {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Pinned => "pinned",
-            Self::Configured => "configured",
-            Self::Learnt => "learnt",
-            Self::Shipped => "shipped",
-        }
-    }
-}
-
-/// Everything that limits anybody.
-pub fn all(known: Vec<Quirk>, fixed: &[Fixed]) -> Vec<Listed> {
-    let known = known.into_iter().map(|quirk| Listed {
+/// Everything that limits any machine.
+pub fn all_limits(known: Vec<Quirk>, fixed: &[Fixed]) -> Vec<MachineLimit> {
+    let known = known.into_iter().map(|quirk| MachineLimit {
         subject: quirk.subject,
         allowance: quirk.allowance,
-        origin: if quirk.pinned { Origin::Pinned } else { Origin::Learnt },
+        origin: if quirk.pinned { QuirkOrigin::Pinned } else { QuirkOrigin::Learnt },
         since_s: Some(quirk.since_s),
         works_s: quirk.works_s,
         on_trial: quirk.on_trial,
         why: quirk.why,
     });
-    let fixed = fixed
-        .iter()
-        .map(|one| always(one, Origin::Configured, "[[quirk]] in the configuration says so"));
-    let shipped = SHIPPED.iter().map(|(one, why)| always(one, Origin::Shipped, why));
+    let fixed = fixed.iter().map(|one| {
+        fixed_limit(one, QuirkOrigin::Configured, "[[quirk]] in the configuration says so")
+    });
+    let shipped = SHIPPED.iter().map(|(one, why)| fixed_limit(one, QuirkOrigin::Shipped, why));
     known.chain(fixed).chain(shipped).collect()
 }
 
-fn always(one: &Fixed, origin: Origin, why: &str) -> Listed {
+fn fixed_limit(one: &Fixed, origin: QuirkOrigin, why: &str) -> MachineLimit {
     let Fixed { subject, allowance } = *one;
-    Listed {
+    MachineLimit {
         subject,
         allowance,
         origin,
@@ -168,39 +205,34 @@ fn always(one: &Fixed, origin: Origin, why: &str) -> Listed {
 }
 
 /// What a stopped server knew. No database is no limit.
-pub fn stored(state: &Path) -> anyhow::Result<Vec<Quirk>> {
+pub fn stored_quirks(state: &Path) -> anyhow::Result<Vec<Quirk>> {
     let database = state.join(DATABASE);
     Ok(if database.exists() { SqliteStore::quirks_in(&database)? } else { Vec::new() })
 }
 
-pub fn list(all: &[Listed]) -> Value {
-    json!({ "quirks": all.iter().map(one).collect::<Vec<_>>() })
+pub fn quirk_list(limits: &[MachineLimit]) -> QuirkList {
+    QuirkList { quirks: limits.iter().map(quirk_entry).collect() }
 }
 
-fn one(listed: &Listed) -> Value {
-    json!({
-        "subject": listed.subject.to_string(),
-        "kind": match listed.subject {
-            Subject::Machine(_) => "machine",
-            Subject::Oui(_) => "oui",
-            Subject::Class(_) => "vendor-class",
+fn quirk_entry(limit: &MachineLimit) -> QuirkEntry {
+    QuirkEntry {
+        subject: limit.subject.to_string(),
+        kind: match limit.subject {
+            Subject::Machine(_) => QuirkKind::Machine,
+            Subject::Oui(_) => QuirkKind::Oui,
+            Subject::Class(_) => QuirkKind::VendorClass,
         },
-        "limits": in_json(listed.allowance),
-        "origin": listed.origin.word(),
-        "since_s": listed.since_s,
-        "works_s": listed.works_s,
-        "on_trial": listed.on_trial,
-        "why": listed.why,
-    })
-}
-
-fn in_json(allowance: Allowance) -> Value {
-    json!({ "windowsize": allowance.window, "blksize": allowance.blksize,
-        "http_rate": allowance.http_rate })
+        limits: limit.allowance.into(),
+        origin: limit.origin,
+        since_s: limit.since_s,
+        works_s: limit.works_s,
+        on_trial: limit.on_trial,
+        why: limit.why.clone(),
+    }
 }
 
 /// What this machine gets less of, a sentence for each limit.
-pub fn sentences(mut all: Vec<Listed>, mac: Mac, firmware: Option<Firmware>) -> Vec<String> {
+pub fn sentences(mut all: Vec<MachineLimit>, mac: Mac, firmware: Option<Firmware>) -> Vec<String> {
     all.retain(|listed| !listed.on_trial);
     all.sort_by_key(|listed| listed.origin);
     let mut had = Allowance::default();
@@ -210,8 +242,8 @@ pub fn sentences(mut all: Vec<Listed>, mac: Mac, firmware: Option<Firmware>) -> 
         Subject::all_of(mac, firmware).map(move |subject| (subject, shipped)).collect::<Vec<_>>()
     });
     for (subject, shipped) in passes {
-        let of_subject = |listed: &&Listed| {
-            listed.subject == subject && (listed.origin == Origin::Shipped) == shipped
+        let of_subject = |listed: &&MachineLimit| {
+            listed.subject == subject && (listed.origin == QuirkOrigin::Shipped) == shipped
         };
         for listed in all.iter().filter(of_subject) {
             let Allowance { window, blksize, http_rate } = listed.allowance;
@@ -242,15 +274,15 @@ pub fn sentences(mut all: Vec<Listed>, mac: Mac, firmware: Option<Firmware>) -> 
 
 /// How many machines, and how many makers and classes, run with limits that were learnt or pinned;
 /// for `status`.
-pub fn counted(quirks: &[Quirk]) -> Value {
+pub fn quirk_counts(quirks: &[Quirk]) -> QuirkCounts {
     let in_force = || quirks.iter().filter(|quirk| !quirk.on_trial);
     let machines = in_force().filter(|quirk| matches!(quirk.subject, Subject::Machine(_))).count();
-    json!({
-        "machines": machines,
-        "groups": in_force().count() - machines,
-        "pinned": in_force().filter(|quirk| quirk.pinned).count(),
-        "on_trial": quirks.iter().filter(|quirk| quirk.on_trial).count(),
-    })
+    QuirkCounts {
+        machines,
+        groups: in_force().count() - machines,
+        pinned: in_force().filter(|quirk| quirk.pinned).count(),
+        on_trial: quirks.iter().filter(|quirk| quirk.on_trial).count(),
+    }
 }
 
 pub fn date(unix_s: u64) -> String {
@@ -266,12 +298,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_travel_in_a_path() {
-        let allowance = Allowance { window: Some(1), blksize: None, http_rate: NonZeroU64::new(9) };
-        assert_eq!(in_path(allowance), "window=1/http-rate=9");
-        assert_eq!(of_path("window=1/http-rate=9"), Some(allowance));
-        for wrong in ["", "window", "window=0", "blksize=7", "http-rate=0", "rate=1", "window=1/"] {
-            assert_eq!(of_path(wrong), None, "{wrong}");
+    fn a_pin_has_one_limit_at_least_and_each_within_its_bounds() {
+        let granted = |json: &str| granted(serde_json::from_str(json).unwrap());
+        assert_eq!(
+            granted(r#"{ "windowsize": 1, "http_rate": 9, "blksize": null }"#),
+            Ok(Allowance { window: Some(1), blksize: None, http_rate: NonZeroU64::new(9) })
+        );
+        for wrong in
+            ["{}", r#"{ "windowsize": 0 }"#, r#"{ "blksize": 7 }"#, r#"{ "blksize": 65465 }"#]
+        {
+            let error = granted(wrong).unwrap_err();
+            assert_eq!(error.status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
         }
     }
 
@@ -298,7 +335,7 @@ mod tests {
             allowance: Allowance { window: Some(8), blksize: Some(1024), http_rate: None },
         }];
         let mac = |last| Mac([2, 0, 0, 0, 0, last]);
-        let own = sentences(all(known(), &fixed), mac(1), None);
+        let own = sentences(all_limits(known(), &fixed), mac(1), None);
         assert_eq!(
             own,
             [
@@ -307,12 +344,12 @@ mod tests {
                  (configured)"
             ]
         );
-        let other = sentences(all(known(), &[]), mac(2), None);
+        let other = sentences(all_limits(known(), &[]), mac(2), None);
         assert_eq!(
             other,
             ["windowsize 4 because 3 machines, as all of 02:00:00 (learnt on Thu, 01 Jan 1970 \
                  00:00:00 GMT)"]
         );
-        assert!(sentences(all(known(), &[]), Mac([4; 6]), None).is_empty());
+        assert!(sentences(all_limits(known(), &[]), Mac([4; 6]), None).is_empty());
     }
 }

@@ -1,24 +1,17 @@
-//! Values out of JSON, and numbers in words.
+//! Numbers and times in words, and hardware addresses in any spelling.
 
-use serde_json::Value;
+use crate::model::machine::Mac;
+use crate::model::who::Who;
 
-/// The text of a field; empty where there is none.
-pub fn word(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-pub fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or(0)
-}
-
-/// The entries of a list; none where it is no list.
-pub fn each(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-/// The texts of a list, between blanks.
-pub fn joined(value: &Value) -> String {
-    each(value).filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+/// A hardware address in any spelling that `ringboot why` takes.
+pub fn parse_mac(text: &str) -> Result<Mac, String> {
+    match text.parse()? {
+        Who::Mac(mac) => Ok(mac),
+        Who::Address(_) => {
+            Err("a hardware address is six octets in hexadecimal, such as 52:54:00:12:34:10"
+                .to_owned())
+        }
+    }
 }
 
 /// "90 s", "9 min", "25 h", "10 days"

@@ -1,18 +1,18 @@
-//! Walks as a resource of the admin socket: what would a machine be offered, and an address that is
-//! answered as that machine.
-//!
-//! `POST /v1/walks/MAC/FIRMWARE/NETWORK/PREFIX` asks the DHCP core without consequences and grants
-//! a loopback address for a minute; `DELETE /v1/walks/ADDRESS` ends it and tells what the server
-//! said meanwhile.
+//! Walks: what a machine would be offered, and a loopback address that is answered as that machine.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::extract::State;
 use http::StatusCode;
-use serde_json::{Value, json};
 
-use super::admin_socket::{Answer, Routes};
+use super::error::{ApiError, BodyFault, ServerFault};
+use super::extract::{Json, PathText};
+use super::state::{ApiState, in_background};
+use super::types::{ApiProblem, EndedWalk, SilenceReason, WalkFirmware, WalkOffer, WalkRequest};
+use super::values::parse_mac;
 use crate::boot::plan::{self, Origin};
 use crate::dhcp::decide::{Silence, Told};
 use crate::dhcp::subnet::{Held, Subnet};
@@ -20,7 +20,6 @@ use crate::fleet::walk;
 use crate::model::machine::{Firmware, Mac, Machine};
 use crate::model::network::Network;
 use crate::serve::dhcp::Tried;
-use crate::serve::handle::Handle;
 use crate::serve::overview::Overview;
 use crate::snapshot::walks::Walk;
 
@@ -29,40 +28,58 @@ const WALK_MAX: Duration = Duration::from_secs(60);
 /// Addresses tried before it is said that none is free; there are eight million.
 const SOURCES_TRIED_MAX: u32 = 16;
 
-/// Adds the resources.
-pub fn routes(routes: Routes, handle: &Handle) -> Routes {
-    let (beginning, ending) = (handle.clone(), handle.clone());
-    let stopping = || {
-        Answer::problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "starting or stopping",
-            "ask again in a moment",
-        )
-    };
-    routes
-        .post("/v1/walks/", move |rest| match (beginning.overview(), Wanted::parse(rest)) {
-            (None, _) => stopping(),
-            (_, None) => Answer::problem(
-                StatusCode::BAD_REQUEST,
-                "not a walk",
-                "MAC/FIRMWARE or MAC/FIRMWARE/NETWORK/PREFIX",
-            ),
-            (Some(overview), Some(wanted)) => wanted.begin(&overview),
-        })
-        .delete("/v1/walks/", move |rest| {
-            let Some(overview) = ending.overview() else { return stopping() };
-            match rest.parse().ok().and_then(|source| overview.end_walk(source)) {
-                Some(events) => {
-                    let said: Vec<String> = events.into_iter().map(|event| event.text).collect();
-                    Answer::ok(json!({ "said": said }))
-                }
-                None => Answer::problem(StatusCode::NOT_FOUND, "no such walk", rest),
-            }
-        })
+/// Begins a walk: tells what a machine would be offered, without consequences.
+///
+/// Where there is an offer, a loopback address is answered as this machine for a minute, and what
+/// it asks for is no boot: no event, no counter of a machine.
+#[utoipa::path(
+    post,
+    path = "/v1/walks",
+    request_body(content = WalkRequest, description = "Who is to be walked."),
+    responses(
+        (status = 200, description = "What the machine would be offered.", body = WalkOffer),
+        BodyFault,
+        ServerFault,
+    ),
+)]
+pub async fn begin_walk(
+    State(api): State<Arc<ApiState>>,
+    Json(request): Json<WalkRequest>,
+) -> Result<Json<WalkOffer>, ApiError> {
+    in_background(move || WantedWalk::parse(&request)?.begin(&*api.overview()?)).await
+}
+
+/// Ends a walk, and tells what the server said meanwhile.
+///
+/// The loopback address stands for nobody afterwards.
+#[utoipa::path(
+    delete,
+    path = "/v1/walks/{source}",
+    params(("source" = String, Path, description = "Loopback address that the walk was given.",
+        example = "127.128.0.1")),
+    responses(
+        (status = 200, description = "The walk is over.", body = EndedWalk),
+        (status = 404, description = "There is no such walk, or its minute is over.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        ServerFault,
+    ),
+)]
+pub async fn end_walk(
+    State(api): State<Arc<ApiState>>,
+    PathText(source): PathText,
+) -> Result<Json<EndedWalk>, ApiError> {
+    in_background(move || {
+        let overview = api.overview()?;
+        let events = source.parse().ok().and_then(|source| overview.end_walk(source));
+        let events = events
+            .ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "no such walk", source.as_str()))?;
+        Ok(EndedWalk { said: events.into_iter().map(|event| event.text).collect() })
+    })
+    .await
 }
 
 /// Who is to be walked.
-struct Wanted {
+struct WantedWalk {
     mac: Mac,
     firmware: Firmware,
     network: Option<Network>,
@@ -70,7 +87,7 @@ struct Wanted {
 
 /// What the machine would be offered.
 #[derive(Default)]
-struct Offer {
+struct FoundOffer {
     /// False: there is no DHCP here, and the rest is what `[boot]` says.
     asked: bool,
     address: Option<Ipv4Addr>,
@@ -84,20 +101,18 @@ struct Offer {
     seen_as: Option<Firmware>,
 }
 
-impl Wanted {
-    fn parse(rest: &str) -> Option<Self> {
-        let mut parts = rest.splitn(3, '/');
-        let mac = parts.next()?.parse().ok()?;
-        let kind = parts.next()?;
-        let firmware = walk::KINDS.iter().find(|(name, ..)| *name == kind)?.1;
-        let network = match parts.next() {
-            None | Some("") => None,
-            Some(text) => Some(text.parse().ok()?),
+impl WantedWalk {
+    fn parse(request: &WalkRequest) -> Result<Self, ApiError> {
+        let wrong = |detail: String| {
+            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "no such machine or subnet", detail)
         };
-        Some(Self { mac, firmware, network })
+        let mac = parse_mac(&request.machine).map_err(wrong)?;
+        let network = request.subnet.as_deref().map(str::parse::<Network>).transpose();
+        let network = network.map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { mac, firmware: request.firmware.firmware(), network })
     }
 
-    fn begin(&self, overview: &Overview) -> Answer {
+    fn begin(&self, overview: &Overview) -> Result<WalkOffer, ApiError> {
         let generation = overview.generation();
         let subnets = &generation.snapshot.dhcp.subnets;
         let reserved = |subnet: &&Subnet| subnet.reserved_for(self.mac).is_some();
@@ -109,47 +124,34 @@ impl Wanted {
             (Some(dhcp), Some(subnet)) => {
                 let relay = subnet.interface.is_none().then(|| inside(subnet));
                 let packet = walk::discover(self.firmware, self.mac, relay).unwrap_or_default();
-                match dhcp.try_out(packet, subnet.network) {
-                    Some(tried) => offered(&tried),
-                    None => {
-                        return Answer::problem(
-                            StatusCode::SERVICE_UNAVAILABLE,
-                            "no answer from the DHCP core",
-                            "ask again",
-                        );
-                    }
-                }
+                let tried = dhcp.try_out(packet, subnet.network);
+                offered(&tried.ok_or_else(ApiError::no_answer_from_core)?)
             }
             _ => self.without_dhcp(overview, subnet),
         };
-        let Some(source) = source(overview) else {
-            return Answer::problem(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many walks",
-                "ask again in a minute",
-            );
-        };
-        let machine = Machine {
-            mac: self.mac,
-            uuid: Some(walk::uuid_of(self.mac)),
-            firmware: Some(self.firmware),
-        };
-        let stands_for = offer.address.unwrap_or(source);
-        let machine = offer.asked.then_some(machine).filter(|_| offer.silence.is_none());
+        let source = source(overview).ok_or_else(|| {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            ApiError::new(status, "too many walks", "ask again in a minute")
+        })?;
         if offer.silence.is_none() {
+            let machine = Machine {
+                mac: self.mac,
+                uuid: Some(walk::uuid_of(self.mac)),
+                firmware: Some(self.firmware),
+            };
             overview.begin_walk(Walk {
                 source,
-                stands_for,
-                machine,
+                stands_for: offer.address.unwrap_or(source),
+                machine: offer.asked.then_some(machine),
                 until: Instant::now() + WALK_MAX,
             });
         }
         let tftp = overview.tftp.iter().find(|address| address.is_ipv4()).or(overview.tftp.first());
-        Answer::ok(offer.json(source, tftp.map_or(69, SocketAddr::port), subnet))
+        Ok(offer.into_answer(source, tftp.map_or(69, SocketAddr::port), subnet))
     }
 
     /// Another server gives the address: the chain begins at the loader that `[boot]` names.
-    fn without_dhcp(&self, overview: &Overview, subnet: Option<&Subnet>) -> Offer {
+    fn without_dhcp(&self, overview: &Overview, subnet: Option<&Subnet>) -> FoundOffer {
         let generation = overview.generation();
         let snapshot = &generation.snapshot;
         let listens = overview.tftp.iter().map(SocketAddr::ip).find_map(|ip| match ip {
@@ -160,13 +162,13 @@ impl Wanted {
         let origin = Origin { server, http_port: snapshot.dhcp.http_port };
         let choice = plan::choose(self.firmware, "no DHCP here", true, &snapshot.dhcp.boot, origin);
         let no_loader = choice.file.is_none().then(|| choice.reason.clone());
-        Offer {
+        FoundOffer {
             address: subnet.map(inside),
             server: Some(server),
             boot_file: choice.file,
             no_loader,
             reasons: vec![choice.reason],
-            ..Offer::default()
+            ..FoundOffer::default()
         }
     }
 }
@@ -177,7 +179,7 @@ fn inside(subnet: &Subnet) -> Ipv4Addr {
     subnet.pools.first().map(|pool| pool.first).or(subnet.routers.first().copied()).unwrap_or(first)
 }
 
-fn offered(tried: &Tried) -> Offer {
+fn offered(tried: &Tried) -> FoundOffer {
     let decision = &tried.decision;
     let offer = decision.answer.as_ref().and_then(|answer| walk::read_offer(&answer.bytes));
     let no_loader = match decision.event.as_ref().map(|event| &event.told) {
@@ -191,7 +193,7 @@ fn offered(tried: &Tried) -> Offer {
         None => (None, None, None),
     };
     let seen_as = tried.last_firmware;
-    Offer {
+    FoundOffer {
         asked: true,
         address,
         server,
@@ -215,22 +217,22 @@ fn key_behind(silence: &Silence) -> &'static str {
     }
 }
 
-impl Offer {
-    fn json(self, source: Ipv4Addr, tftp_port: u16, subnet: Option<&Subnet>) -> Value {
-        let silence = self.silence.map(|(text, key)| json!({ "text": text, "key": key }));
-        json!({
-            "asked": self.asked,
-            "source": source,
-            "address": self.address.unwrap_or(source),
-            "server": self.server,
-            "tftp_port": tftp_port,
-            "boot_file": self.boot_file,
-            "no_loader": self.no_loader,
-            "subnet": subnet.map(|subnet| subnet.network.to_string()),
-            "reasons": self.reasons,
-            "silence": silence,
-            "seen_as": self.seen_as.and_then(walk::kind_of),
-        })
+impl FoundOffer {
+    fn into_answer(self, source: Ipv4Addr, tftp_port: u16, subnet: Option<&Subnet>) -> WalkOffer {
+        let silence = self.silence.map(|(text, key)| SilenceReason { text, key: key.to_owned() });
+        WalkOffer {
+            asked: self.asked,
+            source,
+            address: self.address.unwrap_or(source),
+            server: self.server,
+            tftp_port,
+            boot_file: self.boot_file,
+            no_loader: self.no_loader,
+            subnet: subnet.map(|subnet| subnet.network.to_string()),
+            reasons: self.reasons,
+            silence,
+            seen_as: self.seen_as.and_then(WalkFirmware::of),
+        }
     }
 }
 

@@ -4,16 +4,15 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde_json::Value;
-
 use super::output;
 use super::{client, live};
-use crate::api::checks::{Judge, body, found, running};
+use crate::api::checks::{Judge, check_report, found, running_there};
+use crate::api::types::{CheckReport, FindingEntry, ServerStatus};
 use crate::api::values::plural;
 use crate::config::Config;
 use crate::control::check::Reader;
 use crate::control::examine::{reader, why_unread};
-use crate::control::load::{self};
+use crate::control::load;
 use crate::control::loaders;
 use crate::engine::privileges::{self, Ids};
 use crate::fleet::walk;
@@ -94,10 +93,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
         false => found_here(&mut config, wants_dhcp, file.as_deref(), arguments.socket.as_deref()),
     };
-    let body = body(findings);
-    let is_wrong = body["errors"] != 0 || arguments.strict && body["warnings"] != 0;
+    let report = check_report(findings);
+    let is_wrong = report.errors > 0 || arguments.strict && report.warnings > 0;
     let code = if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-    output::say(&if arguments.json { output::in_json(&body) } else { as_text(&body) }, code)
+    output::say(&if arguments.json { output::in_json(&report) } else { as_text(&report) }, code)
 }
 
 fn found_here(
@@ -108,12 +107,17 @@ fn found_here(
 ) -> Vec<Finding> {
     // The file may be one that is not served yet: the running server is asked for what it alone
     // knows, and not for its opinion.
-    let status = client::told(socket.or(config.server.admin_socket.as_deref()), "/v1/status");
-    let running = status.as_ref().map(running);
+    let socket = socket.or(config.server.admin_socket.as_deref());
+    let told = client::told::<ServerStatus>(socket, "/v1/status").transpose();
+    let unheard = told.as_ref().err().map(|error| {
+        Finding::note(format!("the server that runs here was not asked what it knows: {error:#}"))
+    });
+    let status = told.ok().flatten();
     let is_service = file.is_some_and(|file| file == Path::new(load::DEFAULT_CONFIG));
     let (reader, remark) = who_serves(config, status.as_ref(), is_service);
+    let running = status.map(running_there);
     let remark = remark.map(|remark| remark.at(config.places.key("server", "user")));
-    let mut findings: Vec<Finding> = remark.into_iter().collect();
+    let mut findings: Vec<Finding> = unheard.into_iter().chain(remark).collect();
     findings.extend(found(config, wants_dhcp, Judge { reader, is_service }, running.as_ref()));
     findings
 }
@@ -122,7 +126,7 @@ fn found_here(
 /// the one that the configuration names.
 fn who_serves(
     config: &Config,
-    status: Option<&Value>,
+    status: Option<&ServerStatus>,
     is_service: bool,
 ) -> (Reader, Option<Finding>) {
     let own = privileges::own_ids();
@@ -131,9 +135,8 @@ fn who_serves(
         ids if ids.uid == own.uid => Reader::Caller,
         Ids { uid, gid } => Reader::User { uid, gid },
     };
-    let number = |key: &str| u32::try_from(status?["user"][key].as_u64()?).ok();
-    if let (Some(uid), Some(gid)) = (number("uid"), number("gid")) {
-        return (user(Ids { uid, gid }), None);
+    if let Some(status) = status {
+        return (user(Ids { uid: status.user.uid, gid: status.user.gid }), None);
     }
     if own.uid != 0 {
         // Somebody's own file is served by himself.
@@ -152,42 +155,33 @@ fn who_serves(
 fn unread(error: &anyhow::Error, json: bool) -> ExitCode {
     let code = ExitCode::from(2);
     if json {
-        return output::say(&output::in_json(&body(why_unread(error))), code);
+        return output::say(&output::in_json(&check_report(why_unread(error))), code);
     }
     complain!("{error:#}");
     code
 }
 
 /// Place and sentence of a finding: `ringboot.toml:4:8: what`.
-pub(super) fn sentence(finding: &Value) -> String {
-    let text = finding["text"].as_str().unwrap_or_default();
-    let Some(file) = finding["file"].as_str() else { return text.to_owned() };
-    let numbers = ["line", "column"].into_iter().filter_map(|key| finding[key].as_u64());
-    let place = numbers.fold(file.to_owned(), |place, number| format!("{place}:{number}"));
+pub(super) fn sentence(finding: &FindingEntry) -> String {
+    let FindingEntry { file, line, column, text, .. } = finding;
+    let Some(file) = file else { return text.clone() };
+    let numbers = [line, column].into_iter().flatten();
+    let place = numbers.fold(file.clone(), |place, number| format!("{place}:{number}"));
     format!("{place}: {text}")
 }
 
 /// Findings as they are read: one line each, and one for a way out.
-pub(super) fn lines(findings: &Value) -> String {
+pub(super) fn lines(findings: &[FindingEntry]) -> String {
     let mut text = String::new();
-    for finding in findings.as_array().into_iter().flatten() {
-        let word = |key: &str| finding[key].as_str();
-        text.push_str(&format!(
-            "{}: {}\n",
-            word("severity").unwrap_or_default(),
-            sentence(finding)
-        ));
-        text.extend(word("hint").map(|hint| format!("  hint: {hint}\n")));
+    for finding in findings {
+        text.push_str(&format!("{}: {}\n", finding.severity, sentence(finding)));
+        text.extend(finding.hint.iter().map(|hint| format!("  hint: {hint}\n")));
     }
     text
 }
 
-fn as_text(body: &Value) -> String {
-    let number = |key: &str| body[key].as_u64().unwrap_or(0);
-    lines(&body["findings"])
-        + &format!(
-            "{}, {}\n",
-            plural(number("errors"), "error"),
-            plural(number("warnings"), "warning")
-        )
+fn as_text(report: &CheckReport) -> String {
+    let errors = plural(report.errors as u64, "error");
+    let warnings = plural(report.warnings as u64, "warning");
+    lines(&report.findings) + &format!("{errors}, {warnings}\n")
 }

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use http::StatusCode;
-use serde_json::Value;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::api::admin_socket::Answer;
+use crate::api::types::ApiProblem;
 use crate::config::ADMIN_SOCKET;
 use crate::control::load::{DEFAULT_CONFIG, read_file};
 use crate::store::{NoState, StateDirectory};
@@ -22,6 +24,59 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An answer in JSON larger than this (bytes) is none of the server's: 16,384 machines are a
 /// quarter of it.
 const ANSWER_BYTES_MAX: u64 = 32 << 20;
+/// What stands for itself in a path or a query (RFC 3986), hardware addresses as they are read.
+const ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
+
+/// What a server is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    method: &'static str,
+    path: String,
+    /// In JSON.
+    body: Option<String>,
+}
+
+impl Order {
+    pub(super) fn get(path: &str) -> Self {
+        Self { method: "GET", path: path.to_owned(), body: None }
+    }
+
+    pub(super) fn post(path: &str) -> Self {
+        Self { method: "POST", ..Self::get(path) }
+    }
+
+    pub(super) fn put(path: &str) -> Self {
+        Self { method: "PUT", ..Self::get(path) }
+    }
+
+    pub(super) fn delete(path: &str) -> Self {
+        Self { method: "DELETE", ..Self::get(path) }
+    }
+
+    /// Something below that path.
+    pub(super) fn below(mut self, name: impl ToString) -> Self {
+        let name = name.to_string();
+        self.path = format!("{}/{}", self.path, utf8_percent_encode(&name, ENCODED));
+        self
+    }
+
+    /// A parameter of the query, where it has a value.
+    pub(super) fn query(mut self, key: &str, value: Option<impl ToString>) -> Self {
+        if let Some(value) = value {
+            let value = value.to_string();
+            let mark = if self.path.contains('?') { '&' } else { '?' };
+            self.path =
+                format!("{}{mark}{key}={}", self.path, utf8_percent_encode(&value, ENCODED));
+        }
+        self
+    }
+
+    pub(super) fn json(mut self, body: &impl Serialize) -> anyhow::Result<Self> {
+        self.body = Some(serde_json::to_string(body)?);
+        Ok(self)
+    }
+}
 
 /// Which server a command speaks to.
 #[derive(Debug, clap::Args)]
@@ -47,26 +102,24 @@ impl Server {
 
     /// One request and its answer. An error means that no server was reached, or is the server's
     /// problem in its own words.
-    pub(super) fn ask(&self, method: &str, path: &str) -> anyhow::Result<Value> {
+    pub(super) fn ask<T: DeserializeOwned>(&self, order: &Order) -> anyhow::Result<T> {
         let socket = self.path()?;
-        let server = Socket::reach(&socket).ok_or(NoServer(socket))?;
-        body(server.ask(method, path)?)
+        Socket::reach(&socket).ok_or(NoServer(socket))?.ask(order)
     }
 
     /// One request for a command that has nothing else to do. Exit 1: no server was reached, or the
     /// server's problem is said; 2: usage or configuration.
-    pub(super) fn carry_out(
+    pub(super) fn carry_out<T: DeserializeOwned>(
         &self,
-        method: &str,
-        path: &str,
-        tell: impl FnOnce(&Value) -> ExitCode,
+        order: &Order,
+        tell: impl FnOnce(T) -> ExitCode,
     ) -> ExitCode {
         if let Err(error) = self.path() {
             complain!("{error:#}");
             return ExitCode::from(2);
         }
-        match self.ask(method, path) {
-            Ok(told) => tell(&told),
+        match self.ask(order) {
+            Ok(told) => tell(told),
             Err(error) => {
                 complain!("{error:#}");
                 ExitCode::FAILURE
@@ -170,11 +223,12 @@ impl Place {
     }
 }
 
-/// What a server that answers on this socket says; None where there is none, or where it has no
-/// such answer for us.
-pub(super) fn told(socket: Option<&Path>, path: &str) -> Option<Value> {
-    let answer = Socket::reach(socket?)?.ask("GET", path).ok()?;
-    answer.status.is_success().then_some(answer.body)
+/// What a server that answers on this socket says; None where there is none.
+pub(super) fn told<T: DeserializeOwned>(
+    socket: Option<&Path>,
+    path: &str,
+) -> Option<anyhow::Result<T>> {
+    Some(Socket::reach(socket?)?.ask(&Order::get(path)))
 }
 
 /// A state directory that no server was reached for.
@@ -257,76 +311,136 @@ impl Socket {
         &self.path
     }
 
-    /// One request and its answer in JSON, a problem as well.
-    pub(super) fn ask(self, method: &str, path: &str) -> anyhow::Result<Answer> {
-        let (status, length, mut body) = self.send(method, path)?;
-        read_json(status, length, &mut body)
+    /// One request and its answer; a problem is an error.
+    pub(super) fn ask<T: DeserializeOwned>(self, order: &Order) -> anyhow::Result<T> {
+        let answer = self.answer(order)?;
+        if answer.status.is_success() { answer.read() } else { Err(answer.into_problem()) }
+    }
+
+    /// One request and its answer, a problem as well.
+    pub(super) fn answer(self, order: &Order) -> anyhow::Result<Answer> {
+        self.send(order)?.collect(order)
     }
 
     /// Writes what the server sends; an answer that is not whole is an error. Returns its length in
     /// bytes.
     pub(super) fn download(self, path: &str, into: &mut impl Write) -> anyhow::Result<u64> {
-        let (status, length, mut body) = self.send("GET", path)?;
-        if !status.is_success() {
-            return Err(problem(&read_json(status, length, &mut body)?.body));
+        let order = Order::get(path);
+        let reply = self.send(&order)?;
+        if !reply.status.is_success() {
+            return Err(reply.collect(&order)?.into_problem());
         }
+        let length = reply.length;
         let copied =
-            io::copy(&mut body.take(length), into).context("writing what the server sent")?;
+            io::copy(&mut reply.body.take(length), into).context("writing what the server sent")?;
         if copied != length {
             bail!("the server broke off after {copied} of {length} bytes");
         }
         Ok(copied)
     }
 
-    fn send(
-        self,
-        method: &str,
-        path: &str,
-    ) -> anyhow::Result<(StatusCode, u64, BufReader<UnixStream>)> {
+    fn send(self, order: &Order) -> anyhow::Result<Reply> {
         let shown = self.path.display().to_string();
-        let reading = || format!("reading from {shown}");
         let mut stream = self.stream.with_context(|| {
             format!("{shown} cannot be opened: it is for root and the service's group")
         })?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        write!(stream, "{method} {path} HTTP/1.0\r\n\r\n")
-            .with_context(|| format!("writing to {shown}"))?;
-        let mut stream = BufReader::new(stream);
-        let (mut status, mut length, mut line) = (None, None, String::new());
-        while stream.read_line(&mut line).with_context(reading)? > 2 {
-            if status.is_none() {
-                status =
-                    line.split_whitespace().nth(1).and_then(|code| code.parse::<StatusCode>().ok());
-            } else if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().ok();
+        let Order { method, path, body } = order;
+        let mut request = format!("{method} {path} HTTP/1.0\r\n");
+        if let Some(body) = body {
+            let length = body.len();
+            request += &format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+        }
+        request = request + "\r\n" + body.as_deref().unwrap_or_default();
+        stream.write_all(request.as_bytes()).with_context(|| format!("writing to {shown}"))?;
+        Reply::read(shown, BufReader::new(stream))
+    }
+}
+
+/// The head of an answer, and its body to read.
+struct Reply {
+    /// The socket.
+    shown: String,
+    status: StatusCode,
+    length: u64,
+    /// Who answered, and its version.
+    server: Option<String>,
+    body: BufReader<UnixStream>,
+}
+
+impl Reply {
+    fn read(shown: String, mut stream: BufReader<UnixStream>) -> anyhow::Result<Self> {
+        let (mut status, mut length, mut server) = (None, None, None);
+        let mut line = String::new();
+        while stream.read_line(&mut line).with_context(|| format!("reading from {shown}"))? > 2 {
+            match line.split_once(':') {
+                _ if status.is_none() => status = status_of(&line),
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                    length = value.trim().parse().ok();
+                }
+                Some((name, value)) if name.eq_ignore_ascii_case("server") => {
+                    server = Some(value.trim().replace('/', " "));
+                }
+                _ => {}
             }
             line.clear();
         }
         match (status, length) {
-            (Some(status), Some(length)) => Ok((status, length, stream)),
+            (Some(status), Some(length)) => {
+                Ok(Self { shown, status, length, server, body: stream })
+            }
             _ => bail!("what answers on {shown} is no ringboot"),
         }
     }
+
+    fn collect(self, order: &Order) -> anyhow::Result<Answer> {
+        let mut text = Vec::new();
+        self.body
+            .take(self.length.min(ANSWER_BYTES_MAX))
+            .read_to_end(&mut text)
+            .context("reading the server's answer")?;
+        let asked = format!("{} {}", order.method, order.path);
+        Ok(Answer { shown: self.shown, status: self.status, server: self.server, asked, text })
+    }
 }
 
-fn read_json(
-    status: StatusCode,
-    length: u64,
-    body: &mut BufReader<UnixStream>,
-) -> anyhow::Result<Answer> {
-    let mut bytes = Vec::new();
-    body.take(length.min(ANSWER_BYTES_MAX))
-        .read_to_end(&mut bytes)
-        .context("reading the server's answer")?;
-    let body = serde_json::from_slice(&bytes).context("the server's answer is not JSON")?;
-    Ok(Answer { status, tag: None, body })
+/// Of `HTTP/1.0 200 OK`.
+fn status_of(line: &str) -> Option<StatusCode> {
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The body of an answer; a problem is an error.
-pub(super) fn body(answer: Answer) -> anyhow::Result<Value> {
-    if answer.status.is_success() { Ok(answer.body) } else { Err(problem(&answer.body)) }
+/// An answer that is there as a whole.
+#[derive(Debug)]
+pub(super) struct Answer {
+    shown: String,
+    pub(super) status: StatusCode,
+    server: Option<String>,
+    asked: String,
+    text: Vec<u8>,
+}
+
+impl Answer {
+    /// What it says. Another version may say it otherwise: the error names it.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        serde_json::from_slice(&self.text).map_err(|error| {
+            let server = self.server.as_deref().unwrap_or("a server that tells no version");
+            anyhow!(
+                "{server} answers on {}, and this is ringboot {}, which does not understand its \
+                 answer to {}: {error}",
+                self.shown,
+                env!("CARGO_PKG_VERSION"),
+                self.asked
+            )
+        })
+    }
+
+    /// A problem of RFC 9457 as an error.
+    pub(super) fn into_problem(self) -> anyhow::Error {
+        match self.read::<ApiProblem>() {
+            Ok(problem) => anyhow!("{}: {}", problem.title, problem.detail),
+            Err(error) => error,
+        }
+    }
 }
 
 /// An error with a way out, on a line of its own.
@@ -334,8 +448,62 @@ pub(super) fn hinted(error: &anyhow::Error, hint: &str) -> anyhow::Error {
     anyhow!("{error:#}\n  hint: {hint}")
 }
 
-/// A problem of RFC 9457 as an error.
-fn problem(body: &Value) -> anyhow::Error {
-    let word = |key: &str| body[key].as_str().unwrap_or_default().to_owned();
-    anyhow!("{}: {}", word("title"), word("detail"))
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::api::types::{BootStory, ForgottenQuirk};
+
+    #[test]
+    fn names_and_queries_are_encoded() {
+        let order = Order::get("/v1/leases")
+            .query("state", Some("in-use"))
+            .query("machine", None::<&str>)
+            .query("subnet", Some("10.7.0.0/24"));
+        assert_eq!(order.path, "/v1/leases?state=in-use&subnet=10.7.0.0%2F24");
+        let order = Order::delete("/v1/quirks").below("pxe+uefi-x64");
+        assert_eq!((order.method, order.path.as_str()), ("DELETE", "/v1/quirks/pxe%2Buefi-x64"));
+        assert_eq!(Order::put("/v1/quirks").below("52:54:00").path, "/v1/quirks/52:54:00");
+    }
+
+    /// Answers one request with this head and body.
+    fn told_by(head: &str, body: &str) -> Answer {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("admin.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let length = body.len();
+        let answer = format!("HTTP/1.0 200 OK\r\n{head}Content-Length: {length}\r\n\r\n{body}");
+        let server = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(&stream);
+            let mut line = String::new();
+            while reader.read_line(&mut line).unwrap() > 2 {
+                line.clear();
+            }
+            (&stream).write_all(answer.as_bytes()).unwrap();
+        });
+        let answer = Socket::reach(&path).unwrap().answer(&Order::get("/v1/any")).unwrap();
+        server.join().unwrap();
+        answer
+    }
+
+    #[test]
+    fn what_a_newer_server_says_beside_is_left_aside() {
+        let answer = told_by("", r#"{ "subject": "52:54:00", "not_known_yet": [1] }"#);
+        let forgotten = answer.read::<ForgottenQuirk>().unwrap();
+        assert_eq!(forgotten, ForgottenQuirk { subject: "52:54:00".to_owned() });
+    }
+
+    #[test]
+    fn an_answer_that_is_not_understood_names_the_version_of_the_server() {
+        let text = r#"{ "machine": "52:54:00:00:00:01" }"#;
+        let said = told_by("Server: ringboot/9.8.7\r\n", text).read::<BootStory>().unwrap_err();
+        for words in ["ringboot 9.8.7 answers on", "missing field `began_ms`", "GET /v1/any"] {
+            assert!(said.to_string().contains(words), "{said}");
+        }
+        let said = told_by("", text).read::<BootStory>().unwrap_err().to_string();
+        assert!(said.starts_with("a server that tells no version answers on"), "{said}");
+    }
 }

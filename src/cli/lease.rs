@@ -2,14 +2,15 @@
 //! order to let go of them.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
-use serde_json::Value;
-
-use super::client::{self, NoServer, Place, Socket, Source};
+use super::client::{NoServer, Order, Place, Socket, Source};
 use super::output;
-use crate::api::leases::{PATH, What, in_json, in_path, let_go, mac, stored, time, wanted, what};
+use crate::api::leases::{
+    FreedSubject, lease_list, let_go, needed, parse_subject, stored_leases, time,
+};
+use crate::api::types::{FreedLeases, LeaseEntry, LeaseList, LeaseState};
+use crate::api::values::parse_mac;
 use crate::dhcp::lease::Change;
 use crate::dhcp::listing::{Filter, Standing};
 use crate::model::machine::Mac;
@@ -42,7 +43,7 @@ struct List {
     #[arg(long, value_name = "STATE")]
     only: Option<Standing>,
     /// Addresses of this machine alone, in any spelling of its hardware address
-    #[arg(long, value_name = "MAC", value_parser = mac)]
+    #[arg(long, value_name = "MAC", value_parser = parse_mac)]
     machine: Option<Mac>,
     #[command(flatten)]
     place: Place,
@@ -58,9 +59,9 @@ struct Free {
         value_name = "ADDRESS|MAC",
         required_unless_present = "declined",
         conflicts_with = "declined",
-        value_parser = what
+        value_parser = parse_subject
     )]
-    what: Option<What>,
+    what: Option<FreedSubject>,
     /// All addresses that were declined or found in use; nobody is limited for what was declined
     /// before
     #[arg(long)]
@@ -96,93 +97,91 @@ fn listed(source: Source, list: &List) -> anyhow::Result<String> {
         mac: list.machine,
         ..Filter::default()
     };
-    let body = match source {
+    let leases = match source {
         Source::Server(socket) => in_pieces(socket, filter)?,
         Source::Store(state) => {
-            state.visit(|path| Ok(in_json(stored(path, filter)?, usize::MAX)))?
+            state.visit(|path| Ok(lease_list(stored_leases(path, filter)?, usize::MAX)))?
         }
     };
-    Ok(if list.json { output::in_json(&body) } else { plain(&body) })
+    Ok(if list.json { output::in_json(&leases) } else { plain(&leases) })
 }
 
 /// The whole list, one answer after the other. Everything is counted by the first.
-fn in_pieces(socket: Socket, filter: Filter) -> anyhow::Result<Value> {
-    let ask = |socket: Socket, after: Option<Ipv4Addr>| {
-        client::body(socket.ask("GET", &format!("{PATH}{}", in_path(Filter { after, ..filter })))?)
-    };
+fn in_pieces(socket: Socket, filter: Filter) -> anyhow::Result<LeaseList> {
     let path = socket.path().to_owned();
-    let mut whole = ask(socket, None)?;
-    while whole["left_out"].as_u64().unwrap_or(0) > 0 {
-        let leases = whole["leases"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let last = leases.last().and_then(|lease| lease["address"].as_str()?.parse().ok());
-        let mut piece = ask(Socket::reach(&path).ok_or_else(|| NoServer(path.clone()))?, last)?;
-        if let (Value::Array(all), Value::Array(more)) =
-            (&mut whole["leases"], piece["leases"].take())
-        {
-            all.extend(more);
+    let mut whole: LeaseList = socket.ask(&order(filter))?;
+    while whole.left_out > 0 {
+        let after = whole.leases.last().map(|lease| lease.address);
+        let socket = Socket::reach(&path).ok_or_else(|| NoServer(path.clone()))?;
+        let piece: LeaseList = socket.ask(&order(Filter { after, ..filter }))?;
+        if piece.leases.is_empty() {
+            // Another server answers by now, or what was left has gone.
+            break;
         }
-        whole["left_out"] = piece["left_out"].take();
+        whole.leases.extend(piece.leases);
+        whole.left_out = piece.left_out;
     }
     Ok(whole)
 }
 
+fn order(filter: Filter) -> Order {
+    Order::get("/v1/leases")
+        .query("state", filter.standing.map(LeaseState::from))
+        .query("machine", filter.mac)
+        .query("subnet", filter.network)
+        .query("after", filter.after)
+}
+
 fn freed(source: Source, free: &Free) -> anyhow::Result<String> {
-    let what = free.what.unwrap_or(What::Declined);
-    let answer = match source {
-        Source::Server(socket) => socket
-            .ask("DELETE", &format!("{PATH}/{what}{}", if free.force { "/force" } else { "" }))?,
+    let what = free.what.unwrap_or(FreedSubject::Declined);
+    let freed: FreedLeases = match source {
+        Source::Server(socket) => {
+            let force = free.force.then_some(true);
+            socket.ask(&Order::delete("/v1/leases").below(what).query("force", force))?
+        }
         Source::Store(state) => state.change(|state| {
             let mut store = SqliteStore::open(&state.database())?;
-            let found = stored(state.path(), wanted(what))?;
+            let found = stored_leases(state.path(), needed(what))?;
             Ok(let_go(what, free.force, &found, |addresses| {
                 let changes: Vec<Change> =
                     addresses.iter().map(|address| Change::Free { address: *address }).collect();
                 store.commit(&changes).map(|()| changes.len()).map_err(|error| error.to_string())
-            }))
+            })?)
         })?,
     };
-    Ok(format!("{}\n", client::body(answer)?["said"].as_str().unwrap_or_default()))
+    Ok(format!("{}\n", freed.said))
 }
 
-// --- the resource ---
-
-// --- what is let go of ---
-
-// --- what is told ---
-
-fn plain(body: &Value) -> String {
+fn plain(list: &LeaseList) -> String {
     let mut text = String::new();
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    for lease in body["leases"].as_array().into_iter().flatten() {
-        let (address, machine, state) =
-            (word(&lease["address"]), word(&lease["machine"]), word(&lease["state"]));
-        // Held against 0, its end is as far away as it says.
-        let time = match lease["left_s"].as_i64() {
-            None => time(None, 0),
-            Some(left_s @ 1..) => time(Some(left_s.unsigned_abs()), 0),
-            Some(left_s) => time(Some(0), left_s.unsigned_abs()),
-        };
-        let _ = write!(text, "{address:<15}  {machine}  {state:<8}  {time:<12}");
-        for known in [&lease["firmware"], &lease["host_name"]] {
-            if let Some(known) = known.as_str() {
-                let _ = write!(text, "  {known}");
-            }
-        }
-        text.truncate(text.trim_end().len());
-        text.push('\n');
+    for lease in &list.leases {
+        write_lease(&mut text, lease);
     }
-    for limited in body["limited"].as_array().into_iter().flatten() {
-        let _ = writeln!(text, "{}", word(&limited["said"]));
+    for limited in &list.limited {
+        let _ = writeln!(text, "{}", limited.said);
     }
-    let counted = Standing::ALL.into_iter().filter_map(|standing| {
-        let count = body["counts"][standing.to_string()].as_u64().filter(|count| *count > 0)?;
-        Some(format!("{count} {standing}"))
-    });
-    let counted: Vec<String> = counted.collect();
-    let _ = writeln!(
-        text,
-        "{}",
-        if counted.is_empty() { "no address".to_owned() } else { counted.join(", ") }
-    );
+    let states = LeaseState::ALL.iter().copied();
+    let counted: Vec<String> = states
+        .filter(|state| list.counts.read(*state) > 0)
+        .map(|state| format!("{} {state}", list.counts.read(state)))
+        .collect();
+    let none = "no address".to_owned();
+    let _ = writeln!(text, "{}", if counted.is_empty() { none } else { counted.join(", ") });
     text
+}
+
+fn write_lease(text: &mut String, lease: &LeaseEntry) {
+    let LeaseEntry { address, machine, state, .. } = lease;
+    // Held against 0, its end is as far away as it says.
+    let time = match lease.left_s {
+        None => time(None, 0),
+        Some(left_s @ 1..) => time(Some(left_s.unsigned_abs()), 0),
+        Some(left_s) => time(Some(0), left_s.unsigned_abs()),
+    };
+    let _ = write!(text, "{address:<15}  {machine}  {state:<8}  {time:<12}");
+    for known in [&lease.firmware, &lease.host_name].into_iter().flatten() {
+        let _ = write!(text, "  {known}");
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
 }

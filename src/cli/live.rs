@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use super::client::Server;
+use super::client::{Order, Server};
 use super::output;
+use crate::api::types::{EndedWalk, WalkFirmware, WalkOffer, WalkRequest};
 use crate::boot::names::menu_name;
 use crate::config::{Config, Places};
 use crate::control::loaders;
@@ -22,6 +23,7 @@ use crate::model::network::Network;
 use crate::observe::events::Stage;
 use crate::template;
 
+const PATH: &str = "/v1/walks";
 /// Chains in one run: each takes up to some seconds.
 const CHAINS_MAX: usize = 256;
 /// An iPXE that is loaded asks for an address once more; one that loads an iPXE again would do so
@@ -57,7 +59,7 @@ pub(super) fn run(wanted: &Wanted<'_>) -> ExitCode {
             let broken = chains.iter().filter(|chain| chain.fault.is_some()).count();
             let code = if broken > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS };
             output::say(
-                &if wanted.json { as_json(&chains, broken) } else { as_text(&chains, broken) },
+                &if wanted.json { as_json(chains, broken) } else { as_text(&chains, broken) },
                 code,
             )
         }
@@ -77,16 +79,34 @@ struct Machine {
     is_known: bool,
 }
 
+/// All chains, as `--json` has them.
+#[derive(Serialize)]
+struct WalkReport {
+    chains: Vec<Chain>,
+    broken: usize,
+}
+
 /// One chain and what came of it.
+#[derive(Serialize)]
 struct Chain {
     machine: String,
     firmware: String,
-    lines: Vec<(String, String)>,
+    #[serde(rename = "links")]
+    lines: Vec<ChainLink>,
     notes: Vec<String>,
+    #[serde(rename = "broken")]
     fault: Option<Fault>,
 }
 
+/// A link that holds.
+#[derive(Serialize)]
+struct ChainLink {
+    stage: String,
+    text: String,
+}
+
 /// The first broken link.
+#[derive(Serialize)]
 struct Fault {
     stage: String,
     entry: Option<String>,
@@ -94,6 +114,7 @@ struct Fault {
     /// The line behind it.
     place: String,
     /// The server's own words, where it had any.
+    #[serde(rename = "server")]
     said: Option<String>,
 }
 
@@ -202,42 +223,30 @@ struct Walker<'a> {
     config: &'a Config,
 }
 
-/// What the server answered, as far as a walk needs it.
-struct Offer {
-    asked: bool,
-    source: Ipv4Addr,
-    address: Ipv4Addr,
-    tftp: SocketAddrV4,
-    boot_file: Option<String>,
-    no_loader: Option<String>,
-    network: Option<Network>,
-    reasons: Vec<String>,
-    silence: Option<(String, String)>,
-    seen_as: Option<String>,
-}
-
 impl Walker<'_> {
     fn seen_as(&self, machine: &Machine) -> anyhow::Result<Option<String>> {
         let offer = self.offer(machine, "bios")?;
         self.end(&offer)?;
-        Ok(offer.seen_as)
+        Ok(offer.seen_as.map(|firmware| firmware.to_string()))
     }
 
-    fn offer(&self, machine: &Machine, kind: &str) -> anyhow::Result<Offer> {
-        let network = machine.subnet.map(|network| format!("/{network}")).unwrap_or_default();
-        let value =
-            self.server.ask("POST", &format!("/v1/walks/{}/{kind}{network}", machine.mac))?;
-        Offer::of(&value).ok_or_else(|| anyhow!("the server's answer is not understood: {value}"))
+    fn offer(&self, machine: &Machine, kind: &str) -> anyhow::Result<WalkOffer> {
+        let request = WalkRequest {
+            machine: machine.mac.to_string(),
+            firmware: WalkFirmware::named(kind)
+                .ok_or_else(|| anyhow!("no firmware is called {kind}"))?,
+            subnet: machine.subnet.map(|network| network.to_string()),
+        };
+        self.server.ask(&Order::post(PATH).json(&request)?)
     }
 
     /// What the server said during the walk.
-    fn end(&self, offer: &Offer) -> anyhow::Result<Vec<String>> {
+    fn end(&self, offer: &WalkOffer) -> anyhow::Result<Vec<String>> {
         if offer.silence.is_some() {
             return Ok(Vec::new());
         }
-        let value = self.server.ask("DELETE", &format!("/v1/walks/{}", offer.source))?;
-        let said = value.get("said").and_then(Value::as_array).cloned().unwrap_or_default();
-        Ok(said.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        let ended: EndedWalk = self.server.ask(&Order::delete(PATH).below(offer.source))?;
+        Ok(ended.said)
     }
 
     fn chain(
@@ -287,30 +296,29 @@ impl Walker<'_> {
     /// The link before the first file. None: it is broken.
     fn offered(
         &self,
-        offer: &Offer,
+        offer: &WalkOffer,
         machine: &Machine,
         firmware: Firmware,
         key: &str,
         chain: &mut Chain,
     ) -> Option<Start> {
         let subnet = |key: &str| {
-            let place = offer.network.and_then(|network| self.places.subnet(network, key));
+            let network = offer.subnet.as_ref().and_then(|network| network.parse::<Network>().ok());
+            let place = network.and_then(|network| self.places.subnet(network, key));
             place.map_or_else(
                 || "no [[dhcp.subnet]] is for it".to_owned(),
                 |place| place.to_string(),
             )
         };
-        if let Some((text, key)) = &offer.silence {
-            let what = format!("no OFFER: {text} ({})", offer.reasons.join("; "));
-            chain.fault = Some(Fault::new("offer", what, subnet(key)));
+        if let Some(silence) = &offer.silence {
+            let what = format!("no OFFER: {} ({})", silence.text, offer.reasons.join("; "));
+            chain.fault = Some(Fault::new("offer", what, subnet(&silence.key)));
             return None;
         }
         if offer.asked {
             let reasons = offer.reasons.join("; ");
-            chain.lines.push((
-                "offer".to_owned(),
-                format!("{} ({reasons}) {}", offer.address, subnet("subnet")),
-            ));
+            let text = format!("{} ({reasons}) {}", offer.address, subnet("subnet"));
+            chain.lines.push(ChainLink { stage: "offer".to_owned(), text });
         } else {
             chain.notes.push("this server answers no DHCP: the offer was not asked for".to_owned());
         }
@@ -319,7 +327,9 @@ impl Walker<'_> {
             chain.fault = Some(Fault::new("offer", why, self.places.boot(key).to_string()));
             return None;
         };
-        let Offer { address, tftp, source, .. } = *offer;
+        let WalkOffer { address, source, .. } = *offer;
+        let server = offer.server.unwrap_or(Ipv4Addr::LOCALHOST);
+        let tftp = SocketAddrV4::new(server, offer.tftp_port);
         Some(Start { mac: machine.mac, firmware, address, tftp, boot_file, source })
     }
 
@@ -385,33 +395,6 @@ fn concerns(said: &str, broken: &Broken) -> bool {
     !name.is_empty() && (broken.what.contains(name) || broken.name.contains(name))
 }
 
-impl Offer {
-    fn of(value: &Value) -> Option<Self> {
-        let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-        let address = |key: &str| text(key)?.parse::<Ipv4Addr>().ok();
-        let port = u16::try_from(value.get("tftp_port")?.as_u64()?).ok()?;
-        let silence = value.get("silence").and_then(|silence| {
-            Some((
-                silence.get("text")?.as_str()?.to_owned(),
-                silence.get("key")?.as_str()?.to_owned(),
-            ))
-        });
-        let reasons = value.get("reasons")?.as_array()?;
-        Some(Self {
-            asked: value.get("asked")?.as_bool()?,
-            source: address("source")?,
-            address: address("address")?,
-            tftp: SocketAddrV4::new(address("server").unwrap_or(Ipv4Addr::LOCALHOST), port),
-            boot_file: text("boot_file"),
-            no_loader: text("no_loader"),
-            network: text("subnet").and_then(|network| network.parse().ok()),
-            reasons: reasons.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-            silence,
-            seen_as: text("seen_as"),
-        })
-    }
-}
-
 impl Fault {
     fn new(stage: &str, what: String, place: String) -> Self {
         Self { stage: stage.to_owned(), entry: None, what, place, said: None }
@@ -439,7 +422,7 @@ impl Chain {
                     size(file.octets),
                     time(file.took)
                 );
-                self.lines.push((link.stage.word().to_owned(), text));
+                self.lines.push(ChainLink { stage: link.stage.word().to_owned(), text });
             }
         }
         self.notes.extend(walked.notes.iter().cloned());
@@ -462,7 +445,7 @@ fn as_text(chains: &[Chain], broken: usize) -> String {
     let mut text = String::new();
     for chain in chains {
         let _ = writeln!(text, "{}  {}", chain.machine, chain.firmware);
-        for (stage, line) in &chain.lines {
+        for ChainLink { stage, text: line } in &chain.lines {
             let _ = writeln!(text, "  \u{2713} {stage:<12} {line}");
         }
         for note in &chain.notes {
@@ -488,32 +471,6 @@ fn as_text(chains: &[Chain], broken: usize) -> String {
     text
 }
 
-fn as_json(chains: &[Chain], broken: usize) -> String {
-    let listed: Vec<Value> = chains
-        .iter()
-        .map(|chain| {
-            let links: Vec<Value> = chain
-                .lines
-                .iter()
-                .map(|(stage, text)| json!({ "stage": stage, "text": text }))
-                .collect();
-            let fault = chain.fault.as_ref().map(|fault| {
-                json!({
-                    "stage": fault.stage,
-                    "entry": fault.entry,
-                    "what": fault.what,
-                    "place": fault.place,
-                    "server": fault.said,
-                })
-            });
-            json!({
-                "machine": chain.machine,
-                "firmware": chain.firmware,
-                "links": links,
-                "notes": chain.notes,
-                "broken": fault,
-            })
-        })
-        .collect();
-    format!("{}\n", json!({ "chains": listed, "broken": broken }))
+fn as_json(chains: Vec<Chain>, broken: usize) -> String {
+    output::in_json(&WalkReport { chains, broken })
 }

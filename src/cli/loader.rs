@@ -4,11 +4,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::Value;
-
 use super::client;
 use super::output;
-use crate::api::loaders::{PATH, listing, shown};
+use crate::api::loaders::{loader_list, shown_path};
+use crate::api::types::LoaderList;
 use crate::boot::loaders::ARCHITECTURES;
 use crate::control::load;
 
@@ -58,36 +57,32 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         config.map_or((None, None), |config| (Some(config.root), config.server.admin_socket));
     let socket = list.socket.clone().or(socket);
     // A server that serves another root has another list.
-    let told = client::told(socket.as_deref(), PATH)
-        .filter(|told| list.socket.is_some() || told["root"] == shown(root.as_deref()));
-    let listed = told.unwrap_or_else(|| listing(root.as_deref()));
+    let shown_root = root.as_deref().map(shown_path);
+    let told = client::told::<LoaderList>(socket.as_deref(), "/v1/loaders")
+        .and_then(Result::ok)
+        .filter(|told| list.socket.is_some() || told.root == shown_root);
+    let listed = told.unwrap_or_else(|| loader_list(root.as_deref()));
     output::say(
         &if list.json { output::in_json(&listed) } else { as_table(&listed) },
         ExitCode::SUCCESS,
     )
 }
 
-fn as_table(listed: &Value) -> String {
-    let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let of = |list: &str, key: &str| {
-        let all = listed[list].as_array().into_iter().flatten();
-        all.filter(|one| one["key"] == key).cloned().collect::<Vec<_>>()
-    };
+fn as_table(listed: &LoaderList) -> String {
     let mut text = format!("{:<11} {:<24} {:<36} {:<9} PATH\n", "KEY", "NAME", "VERSION", "SIGNED");
     for (key, _) in ARCHITECTURES {
-        for row in of("loaders", key) {
-            let signed = row["signed"]
-                .as_bool()
-                .map_or("-", |signed| if signed { "signed" } else { "unsigned" });
-            let (name, version, path) =
-                (word(&row["name"]), word(&row["version"]), word(&row["path"]));
+        for loader in listed.loaders.iter().filter(|loader| loader.key == key) {
+            let signed = match loader.signed {
+                Some(true) => "signed",
+                Some(false) => "unsigned",
+                None => "-",
+            };
+            let version = loader.version.as_deref().unwrap_or("-");
+            let (name, path) = (&loader.name, &loader.path);
             text.push_str(&format!("{key:<11} {name:<24} {version:<36} {signed:<9} {path}\n"));
         }
-        for missing in of("missing", key) {
-            text.push_str(&format!(
-                "{key:<11} none found; packages: {}\n",
-                word(&missing["packages"])
-            ));
+        for missing in listed.missing.iter().filter(|missing| missing.key == key) {
+            text.push_str(&format!("{key:<11} none found; packages: {}\n", missing.packages));
         }
     }
     text

@@ -4,12 +4,11 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use super::client::Server;
+use super::client::{Order, Server};
 use super::output;
-use crate::api::looks::PATH;
-use crate::api::values::each;
+use crate::api::types::{LookList, LookOrder};
+
+const PATH: &str = "/v1/looks";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -30,17 +29,17 @@ const AGAIN_ASKED_EVERY: Duration = Duration::from_millis(200);
 
 /// Exit 0: it was told; 1: no server, or one without DHCP; 2: usage or configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let tell = |found: &Value| {
+    let tell = |found: LookList| {
         output::say(
-            &if arguments.json { output::in_json(found) } else { lines(found) },
+            &if arguments.json { output::in_json(&found) } else { lines(&found) },
             ExitCode::SUCCESS,
         )
     };
     if !arguments.again {
-        return arguments.server.carry_out("GET", PATH, tell);
+        return arguments.server.carry_out(&Order::get(PATH), tell);
     }
-    arguments.server.carry_out("POST", PATH, |_| match looked(&arguments.server) {
-        Ok(found) => tell(&found),
+    arguments.server.carry_out(&Order::post(PATH), |_: LookOrder| match looked(&arguments.server) {
+        Ok(found) => tell(found),
         Err(error) => {
             complain!("{error:#}");
             ExitCode::FAILURE
@@ -49,14 +48,13 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 /// What the new look has found, or that it goes on.
-fn looked(server: &Server) -> anyhow::Result<Value> {
+fn looked(server: &Server) -> anyhow::Result<LookList> {
     let until = Instant::now() + AGAIN_MAX;
     loop {
         // The order to look is read within a second.
         std::thread::sleep(AGAIN_ASKED_EVERY);
-        let found = server.ask("GET", PATH)?;
-        let is_over =
-            found["again"] == false && each(&found["looks"]).all(|look| look["looking"] == false);
+        let found: LookList = server.ask(&Order::get(PATH))?;
+        let is_over = !found.again && found.looks.iter().all(|look| !look.looking);
         if is_over || Instant::now() >= until {
             return Ok(found);
         }
@@ -64,10 +62,8 @@ fn looked(server: &Server) -> anyhow::Result<Value> {
 }
 
 /// The sentences of the log.
-fn lines(found: &Value) -> String {
-    let said =
-        found["looks"].as_array().into_iter().flatten().filter_map(|look| look["said"].as_str());
-    let mut lines: String = said.map(|said| format!("{said}\n")).collect();
+fn lines(found: &LookList) -> String {
+    let mut lines: String = found.looks.iter().map(|look| format!("{}\n", look.said)).collect();
     if lines.is_empty() {
         lines.push_str("no subnet is served by an interface, so no other server is looked for\n");
     }

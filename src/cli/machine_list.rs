@@ -3,14 +3,12 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use serde_json::Value;
-
-use super::client::{self, Place, Source};
+use super::client::{Order, Place, Source};
 use super::output;
-use crate::api::machine_list::{PATH, counts, of_history};
-use crate::api::values::{number, span, word};
+use crate::api::machine_list::of_history;
+use crate::api::types::{MachineCounts, MachineEntry, MachineList, MachineStanding};
+use crate::api::values::span;
 use crate::model::network::Network;
-use crate::observe::standing::Standing;
 
 /// Machines that are printed, one a line; `--json` has all of them.
 const LINES_MAX: usize = 1000;
@@ -38,102 +36,94 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     arguments.place.carry_out(|source| {
-        let mut body = match source {
-            Source::Server(socket) => client::body(socket.ask("GET", PATH)?)?,
+        let mut list = match source {
+            Source::Server(socket) => socket.ask(&Order::get("/v1/machines"))?,
             Source::Store(state) => state.visit(of_history)?,
         };
-        arguments.sift(&mut body);
-        let is_alarm = arguments.failed && number(&body["counts"][Standing::Failed.word()]) > 0;
+        arguments.sift(&mut list);
+        let is_alarm = arguments.failed && list.counts.failed > 0;
         let code = if is_alarm { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         Ok(if arguments.json {
-            output::say(&output::in_json(&body), code)
+            output::say(&output::in_json(&list), code)
         } else {
-            output::tell(&plain(&body), code)
+            output::tell(&plain(&list), code)
         })
     })
 }
 
 impl Arguments {
     /// Leaves the machines that are asked for; all are counted that the subnet has.
-    fn sift(&self, body: &mut Value) {
-        let is_here = |machine: &Value| match (self.subnet, word(&machine["address"]).parse()) {
-            (Some(network), address) => address.is_ok_and(|address| network.contains(address)),
-            (None, _) => true,
+    fn sift(&self, list: &mut MachineList) {
+        let is_here = |machine: &MachineEntry| {
+            let address = || machine.address.as_ref()?.parse().ok();
+            self.subnet.is_none_or(|network| address().is_some_and(|one| network.contains(one)))
         };
         let chosen = [
-            (self.failed, Standing::Failed),
-            (self.booting, Standing::Booting),
-            (self.unseen, Standing::Unseen),
+            (self.failed, MachineStanding::Failed),
+            (self.booting, MachineStanding::Booting),
+            (self.unseen, MachineStanding::Unseen),
         ];
         let is_any = chosen.iter().all(|(wanted, _)| !wanted);
-        let is_chosen = |machine: &Value| {
-            is_any
-                || chosen
-                    .iter()
-                    .any(|(wanted, standing)| *wanted && machine["standing"] == standing.word())
-        };
-        let Value::Array(mut machines) = body["machines"].take() else { return };
-        machines.retain(is_here);
-        body["counts"] = counts(&machines);
-        machines.retain(is_chosen);
-        body["machines"] = Value::Array(machines);
+        let is_chosen =
+            |machine: &MachineEntry| is_any || chosen.contains(&(true, machine.standing));
+        list.machines.retain(is_here);
+        list.counts = MachineCounts::of(&list.machines);
+        list.machines.retain(is_chosen);
     }
 }
 
-// --- what is known ---
-
-// --- what is printed ---
-
-fn plain(body: &Value) -> String {
+fn plain(list: &MachineList) -> String {
     let mut text = String::new();
-    let machines = body["machines"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for machine in machines.iter().take(LINES_MAX) {
-        let (address, name) = (word(&machine["address"]), word(&machine["host_name"]));
-        let age = machine["quiet_ms"].as_u64().map_or_else(|| "-".to_owned(), |ms| span(ms / 1000));
-        let _ = write!(
-            text,
-            "{}  {address:<15}  {:<7}  {age:<7}  {name}",
-            word(&machine["machine"]),
-            word(&machine["standing"])
-        );
-        let why = what_is_said(machine);
-        let _ = write!(text, "{}{why}", if name.is_empty() { "" } else { "  " });
-        text.truncate(text.trim_end().len());
-        text.push('\n');
+    for machine in list.machines.iter().take(LINES_MAX) {
+        write_machine(&mut text, machine);
     }
-    if machines.len() > LINES_MAX {
+    if list.machines.len() > LINES_MAX {
         let _ = writeln!(
             text,
             "{} more: --failed, --booting or --subnet names fewer, --json all",
-            machines.len() - LINES_MAX
+            list.machines.len() - LINES_MAX
         );
     }
-    let counted: Vec<String> = Standing::ALL
-        .into_iter()
-        .map(|standing| (number(&body["counts"][standing.word()]), standing.word()))
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, word)| format!("{count} {word}"))
+    let standings = MachineStanding::ALL.iter().copied();
+    let counted: Vec<String> = standings
+        .filter(|standing| list.counts.read(*standing) > 0)
+        .map(|standing| format!("{} {standing}", list.counts.read(standing)))
         .collect();
-    match (counted.is_empty(), body["answers_dhcp"] == false) {
+    match (counted.is_empty(), list.answers_dhcp) {
         (false, _) => text.push_str(&counted.join(", ")),
-        (true, true) => text.push_str(
+        (true, false) => text.push_str(
             "no DHCP is answered here, and machines are known by their leases: `ringboot why \
              ADDRESS` tells of one address",
         ),
-        (true, false) => text.push_str("no machine was heard of"),
+        (true, true) => text.push_str("no machine was heard of"),
     }
     text.push('\n');
     text
 }
 
+fn write_machine(text: &mut String, machine: &MachineEntry) {
+    let address = machine.address.as_deref().unwrap_or_default();
+    let name = machine.host_name.as_deref().unwrap_or_default();
+    let age = machine.quiet_ms.map_or_else(|| "-".to_owned(), |ms| span(ms / 1000));
+    let (mac, standing) = (&machine.machine, machine.standing);
+    let _ = write!(text, "{mac}  {address:<15}  {standing:<7}  {age:<7}  {name}");
+    let gap = if name.is_empty() { "" } else { "  " };
+    let _ = write!(text, "{gap}{}", what_is_said(machine));
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+}
+
 /// The cause where it stopped, the last step where it goes on.
-fn what_is_said(machine: &Value) -> &str {
-    let standing = word(&machine["standing"]);
-    if standing == Standing::Booting.word() {
-        // What it did; the reasons are in its story.
-        return word(&machine["last"]).split("; ").next().unwrap_or_default();
+fn what_is_said(machine: &MachineEntry) -> &str {
+    match machine.standing {
+        MachineStanding::Booting => {
+            // What it did; the reasons are in its story.
+            let last = machine.last.as_deref().unwrap_or_default();
+            last.split("; ").next().unwrap_or_default()
+        }
+        MachineStanding::Failed => machine.cause.as_deref().unwrap_or_default(),
+        MachineStanding::Menu | MachineStanding::Booted | MachineStanding::Unseen => "",
     }
-    if standing == Standing::Failed.word() { word(&machine["cause"]) } else { "" }
 }
 
 #[cfg(test)]
@@ -142,10 +132,7 @@ mod tests {
     use super::*;
     use std::time::SystemTime;
 
-    use serde_json::json;
-
-    use crate::api::machine_list::{in_json, of_server};
-    use crate::api::values::each;
+    use crate::api::machine_list::{machine_list, of_server};
     use crate::model::machine::{Arch, Firmware, Mac, Role};
     use crate::observe::events::{Event, Kind, Stage, Weight};
     use crate::observe::journal::Journal;
@@ -184,10 +171,10 @@ mod tests {
         all
     }
 
-    fn sifted(journal: &Journal, more: impl FnOnce(&mut Arguments)) -> Value {
-        let mut body = of_server(journal, None).body;
-        arguments(more).sift(&mut body);
-        body
+    fn sifted(journal: &Journal, more: impl FnOnce(&mut Arguments)) -> MachineList {
+        let mut list = of_server(journal, None);
+        arguments(more).sift(&mut list);
+        list
     }
 
     /// Of 2,000 machines 3 have failed, 2 boot.
@@ -222,8 +209,8 @@ mod tests {
         let journal = rack();
         let all = sifted(&journal, |_| {});
         assert_eq!(
-            all["counts"],
-            json!({ "failed": 3, "booting": 2, "menu": 0, "booted": 1995, "unseen": 0 })
+            all.counts,
+            MachineCounts { failed: 3, booting: 2, menu: 0, booted: 1995, unseen: 0 }
         );
         let text = plain(&all);
         let lines: Vec<&str> = text.lines().collect();
@@ -246,8 +233,8 @@ mod tests {
     #[test]
     fn one_standing_and_one_subnet_can_be_asked_for() {
         let journal = rack();
-        let macs = |body: &Value| {
-            each(&body["machines"]).map(|one| word(&one["machine"]).to_owned()).collect::<Vec<_>>()
+        let macs = |list: &MachineList| {
+            list.machines.iter().map(|one| one.machine.clone()).collect::<Vec<_>>()
         };
         let failed = sifted(&journal, |arguments| arguments.failed = true);
         assert_eq!(macs(&failed), [1405, 705, 5].map(|n| mac(n).to_string()));
@@ -260,7 +247,7 @@ mod tests {
             sifted(&journal, |arguments| (arguments.failed, arguments.booting) = (true, true));
         assert_eq!(macs(&both).len(), 5);
         let few = sifted(&journal, |arguments| arguments.subnet = "10.0.0.0/28".parse().ok());
-        assert_eq!((macs(&few).len(), number(&few["counts"]["failed"])), (16, 1));
+        assert_eq!((macs(&few).len(), few.counts.failed), (16, 1));
         assert_eq!(
             macs(&sifted(&journal, |arguments| arguments.unseen = true)),
             Vec::<String>::new()
@@ -269,9 +256,9 @@ mod tests {
 
     #[test]
     fn where_no_dhcp_is_answered_that_is_why_no_machine_is_known() {
-        assert_eq!(plain(&in_json(Vec::new(), true)), "no machine was heard of\n");
+        assert_eq!(plain(&machine_list(Vec::new(), true)), "no machine was heard of\n");
         assert!(
-            plain(&in_json(Vec::new(), false))
+            plain(&machine_list(Vec::new(), false))
                 .starts_with("no DHCP is answered here, and machines are known by")
         );
     }

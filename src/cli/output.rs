@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use serde_json::Value;
+use serde::Serialize;
 
 use super::text;
 
@@ -35,6 +35,6 @@ pub(super) fn written(done: io::Result<()>, code: ExitCode) -> ExitCode {
 }
 
 /// The one form of JSON, which the admin socket has too.
-pub(super) fn in_json(value: &Value) -> String {
-    format!("{value:#}\n")
+pub(super) fn in_json(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }

@@ -6,15 +6,17 @@ use std::num::NonZeroU64;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use serde_json::Value;
 
-use super::client::{self, Place, Source};
+use super::client::{Order, Place, Source};
 use super::output;
-use crate::api::quirks::{PATH, all, date, in_path, list, no_limit, stored};
+use crate::api::quirks::{all_limits, date, no_limit, quirk_list, stored_quirks};
+use crate::api::types::{ForgottenQuirk, PinnedQuirk, QuirkLimits, QuirkList};
 use crate::boot::quirks::{Allowance, Subject};
 use crate::control::quirks::change_stored;
 use crate::model::who::Who;
 use crate::store::SqliteStore;
+
+const PATH: &str = "/v1/quirks";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -102,11 +104,13 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn listed(source: Source, json: bool) -> anyhow::Result<String> {
-    let body = match source {
-        Source::Server(socket) => client::body(socket.ask("GET", PATH)?)?,
-        Source::Store(state) => state.visit(|path| Ok(list(&all(stored(path)?, &[]))))?,
+    let list = match source {
+        Source::Server(socket) => socket.ask(&Order::get(PATH))?,
+        Source::Store(state) => {
+            state.visit(|path| Ok(quirk_list(&all_limits(stored_quirks(path)?, &[]))))?
+        }
     };
-    Ok(if json { output::in_json(&body) } else { plain(&body) })
+    Ok(if json { output::in_json(&list) } else { plain(&list) })
 }
 
 fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {
@@ -115,7 +119,8 @@ fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {
         Allowance { window: limits.window, blksize: limits.blksize, http_rate: limits.http_rate };
     match source {
         Source::Server(socket) => {
-            client::body(socket.ask("POST", &format!("{PATH}/{subject}/{}", in_path(allowance)))?)?;
+            let limits = QuirkLimits::from(allowance);
+            let _: PinnedQuirk = socket.ask(&Order::put(PATH).below(subject).json(&limits)?)?;
         }
         Source::Store(state) => state.change(|state| {
             let store = SqliteStore::open(&state.database())?;
@@ -129,7 +134,7 @@ fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {
 fn forgotten(source: Source, subject: Subject) -> anyhow::Result<String> {
     let was_there = match source {
         Source::Server(socket) => {
-            client::body(socket.ask("DELETE", &format!("{PATH}/{subject}"))?)?;
+            let _: ForgottenQuirk = socket.ask(&Order::delete(PATH).below(subject))?;
             true
         }
         Source::Store(state) => state.change(|state| {
@@ -144,26 +149,14 @@ fn forgotten(source: Source, subject: Subject) -> anyhow::Result<String> {
     }
 }
 
-// --- the resource ---
-
-// --- what is told ---
-
-fn plain(body: &Value) -> String {
+fn plain(list: &QuirkList) -> String {
     let mut text = String::new();
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    for quirk in body["quirks"].as_array().into_iter().flatten() {
-        let limits = &quirk["limits"];
-        let number = |key: &str| limits[key].as_u64();
-        let small = |key: &str| number(key).and_then(|n| u16::try_from(n).ok());
-        let http_rate = number("http_rate").and_then(NonZeroU64::new);
-        let allowance =
-            Allowance { window: small("windowsize"), blksize: small("blksize"), http_rate };
-        let since =
-            quirk["since_s"].as_u64().map(|s| format!(", since {}", date(s))).unwrap_or_default();
-        let works = quirk["works_s"].as_u64().map(|_| "; it works").unwrap_or_default();
-        let trial = if quirk["on_trial"] == true { "; on trial without" } else { "" };
-        let (subject, origin, why) =
-            (word(&quirk["subject"]), word(&quirk["origin"]), word(&quirk["why"]));
+    for quirk in &list.quirks {
+        let (subject, origin, why) = (&quirk.subject, quirk.origin, &quirk.why);
+        let allowance = Allowance::from(quirk.limits);
+        let since = quirk.since_s.map(|s| format!(", since {}", date(s))).unwrap_or_default();
+        let works = if quirk.works_s.is_some() { "; it works" } else { "" };
+        let trial = if quirk.on_trial { "; on trial without" } else { "" };
         let _ = writeln!(
             text,
             "{subject:<18} {origin:<10} {allowance} because {why}{since}{works}{trial}"

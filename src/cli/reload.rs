@@ -4,12 +4,10 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
-use serde_json::Value;
-
 use super::check;
-use super::client::Server;
+use super::client::{Order, Server};
 use super::output;
-use crate::api::values::{each, word};
+use crate::api::types::ReloadReport;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -24,17 +22,17 @@ pub(super) struct Arguments {
 const AFTER_RESTART: u8 = 3;
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    arguments.server.carry_out("POST", "/v1/reload", |done| {
-        let is_in_force = each(&done["after_restart"]).next().is_none();
+    arguments.server.carry_out(&Order::post("/v1/reload"), |done: ReloadReport| {
+        let is_in_force = done.after_restart.is_empty();
         let code = if is_in_force { ExitCode::SUCCESS } else { ExitCode::from(AFTER_RESTART) };
-        output::say(&if arguments.json { output::in_json(done) } else { plain(done) }, code)
+        output::say(&if arguments.json { output::in_json(&done) } else { plain(&done) }, code)
     })
 }
 
-fn plain(done: &Value) -> String {
-    let mut text = format!("reloaded: generation {}\n", done["generation"]);
-    for table in each(&done["after_restart"]) {
-        let _ = writeln!(text, "  changes in {} take effect after a restart", word(table));
+fn plain(done: &ReloadReport) -> String {
+    let mut text = format!("reloaded: generation {}\n", done.generation);
+    for table in &done.after_restart {
+        let _ = writeln!(text, "  changes in {table} take effect after a restart");
     }
-    text + &check::lines(&done["findings"])
+    text + &check::lines(&done.findings)
 }

@@ -3,14 +3,17 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use serde_json::{Map, Value};
-
 use super::check;
-use super::client::{NoServer, Server};
+use super::client::{NoServer, Order, Server};
 use super::output;
-use crate::api::health::{self, Level};
-use crate::api::values::{each, joined, number, span, word};
+use crate::api::health;
+use crate::api::types::{
+    CoreStatus, DhcpStatus, FindingEntry, FindingSeverity, HealthLevel, LinkState, QuirkCounts,
+    ServerStatus, StoreStatus, StoreTrust, SubnetStatus, ThreadStatus,
+};
+use crate::api::values::span;
 
+const PATH: &str = "/v1/status";
 /// Errors in the configuration that are named; `check` names all.
 const ERRORS_SHOWN_MAX: usize = 10;
 /// A thread that is at one thing for so long is worth a line. Seconds.
@@ -33,270 +36,270 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     if arguments.exit_code {
         return watch(arguments);
     }
-    arguments.server.carry_out("GET", "/v1/status", |status| match arguments.json {
-        true => output::say(&output::in_json(status), ExitCode::SUCCESS),
-        false => output::tell(&table(status), ExitCode::SUCCESS),
+    arguments.server.carry_out(&Order::get(PATH), |status: ServerStatus| match arguments.json {
+        true => output::say(&output::in_json(&status), ExitCode::SUCCESS),
+        false => output::tell(&table(&status), ExitCode::SUCCESS),
     })
 }
 
 /// What a monitor wants: no server is as bad as one that does not serve; where nobody can tell,
 /// that is said.
 fn watch(arguments: &Arguments) -> ExitCode {
-    let (level, text) = match arguments.server.ask("GET", "/v1/status") {
-        Ok(status) if arguments.json => (Level::of(&status["health"]), output::in_json(&status)),
-        Ok(status) => (Level::of(&status["health"]), health::summary(&status)),
+    let (level, text) = match arguments.server.ask::<ServerStatus>(&Order::get(PATH)) {
+        Ok(status) => {
+            let json = arguments.json.then(|| output::in_json(&status));
+            (status.health.level, json.unwrap_or_else(|| health::summary(&status)))
+        }
         Err(error) => {
-            let level = if error.is::<NoServer>() { Level::Critical } else { Level::Unknown };
-            (level, format!("{}: {}\n", level.word(), format!("{error:#}").replace('\n', "; ")))
+            let is_down = error.is::<NoServer>();
+            let level = if is_down { HealthLevel::Critical } else { HealthLevel::Unknown };
+            (level, format!("{level}: {}\n", format!("{error:#}").replace('\n', "; ")))
         }
     };
-    output::say(&text, ExitCode::from(level as u8))
+    output::say(&text, ExitCode::from(plugin_code(level)))
 }
 
-fn table(status: &Value) -> String {
+/// The exit codes of monitoring plugins.
+fn plugin_code(level: HealthLevel) -> u8 {
+    match level {
+        HealthLevel::Ok => 0,
+        HealthLevel::Warning => 1,
+        HealthLevel::Critical => 2,
+        HealthLevel::Unknown => 3,
+    }
+}
+
+fn table(status: &ServerStatus) -> String {
     let mut text = String::new();
+    let ServerStatus { version, pid, up_s, generation, .. } = status;
     let _ = writeln!(
         text,
-        "ringboot {} (pid {}), up {} s, configuration generation {}",
-        word(&status["version"]),
-        status["pid"],
-        status["up_s"],
-        status["generation"]
+        "ringboot {version} (pid {pid}), up {up_s} s, configuration generation {generation}"
     );
-    write_findings(&mut text, &status["findings"]);
-    for table in each(&status["after_restart"]) {
-        let _ =
-            writeln!(text, "  PENDING    changes in {} take effect after a restart", word(table));
+    write_findings(&mut text, &status.findings);
+    for table in &status.after_restart {
+        let _ = writeln!(text, "  PENDING    changes in {table} take effect after a restart");
     }
     write_sockets(&mut text, status);
-    each(&status["subnets"]).for_each(|subnet| write_subnet(&mut text, subnet));
-    if let Some(dhcp) = status["dhcp"].as_object() {
+    status.subnets.iter().for_each(|subnet| write_subnet(&mut text, subnet));
+    if let Some(dhcp) = &status.dhcp {
         write_leases(&mut text, dhcp);
+        dhcp.store.iter().for_each(|store| write_store(&mut text, store));
     }
-    write_store(&mut text, &status["dhcp"]["store"]);
     write_datapath(&mut text, status);
-    each(&status["cores"]).for_each(|core| write_core(&mut text, core));
-    write_quirks(&mut text, &status["quirks"]);
+    status.cores.iter().for_each(|core| write_core(&mut text, core));
+    write_quirks(&mut text, &status.quirks);
     write_memory(&mut text, status);
-    each(&status["threads"]).for_each(|thread| write_thread(&mut text, thread));
+    status.threads.iter().for_each(|thread| write_thread(&mut text, thread));
     text
 }
 
-fn write_findings(text: &mut String, findings: &Value) {
-    let errors = || each(findings).filter(|finding| finding["severity"] == "error");
-    for error in errors().take(ERRORS_SHOWN_MAX) {
+fn write_findings(text: &mut String, findings: &[FindingEntry]) {
+    let of = |severity| findings.iter().filter(move |finding| finding.severity == severity);
+    for error in of(FindingSeverity::Error).take(ERRORS_SHOWN_MAX) {
         let _ = writeln!(text, "  ERROR      {}", check::sentence(error));
     }
-    let warnings = each(findings).filter(|finding| finding["severity"] == "warning").count();
-    if errors().count() + warnings > 0 {
+    let errors = of(FindingSeverity::Error).count();
+    let warnings = of(FindingSeverity::Warning).count();
+    if errors + warnings > 0 {
         let _ = writeln!(
             text,
-            "  config     {} errors and {warnings} warnings when it was read: `ringboot check` \
-             looks again",
-            errors().count()
+            "  config     {errors} errors and {warnings} warnings when it was read: `ringboot \
+             check` looks again"
         );
     }
 }
 
-fn write_sockets(text: &mut String, status: &Value) {
-    let _ = writeln!(text, "  root       {}", word(&status["root"]));
-    let _ = writeln!(text, "  tftp       {}", joined(&status["sockets"]["tftp"]));
-    let _ = writeln!(text, "  http       {}", joined(&status["sockets"]["http"]));
-    let dhcp = joined(&status["sockets"]["dhcp"]);
-    let _ = writeln!(
-        text,
-        "  dhcp       {}",
-        if dhcp.is_empty() { "not answered".to_owned() } else { dhcp }
-    );
-    for interface in each(&status["interfaces"]) {
-        let (name, addresses) = (word(&interface["name"]), joined(&interface["addresses"]));
-        let link = match word(&interface["link"]) {
-            "up" | "" => String::new(),
-            link => format!(", {}", link.to_uppercase()),
-        };
+/// Between blanks.
+fn joined<T: ToString>(values: &[T]) -> String {
+    values.iter().map(T::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn write_sockets(text: &mut String, status: &ServerStatus) {
+    let sockets = &status.sockets;
+    let dhcp = joined(&sockets.dhcp);
+    let dhcp = if dhcp.is_empty() { "not answered" } else { &dhcp };
+    let _ = writeln!(text, "  root       {}", status.root);
+    let _ = writeln!(text, "  tftp       {}", joined(&sockets.tftp));
+    let _ = writeln!(text, "  http       {}", joined(&sockets.http));
+    let _ = writeln!(text, "  dhcp       {dhcp}");
+    for interface in &status.interfaces {
+        let (name, mtu) = (&interface.name, interface.mtu);
+        let addresses = joined(&interface.addresses);
         let blank = if addresses.is_empty() { "" } else { " " };
-        let _ =
-            writeln!(text, "  interface  {name} mtu {}{blank}{addresses}{link}", interface["mtu"]);
+        let link = match interface.link {
+            LinkState::Up => String::new(),
+            link => format!(", {}", link.word().to_uppercase()),
+        };
+        let _ = writeln!(text, "  interface  {name} mtu {mtu}{blank}{addresses}{link}");
     }
 }
 
-fn write_subnet(text: &mut String, subnet: &Value) {
-    let by = subnet["interface"]
-        .as_str()
-        .map_or("relays".to_owned(), |name| format!("interface {name}"));
-    let _ = write!(
-        text,
-        "  subnet     {} by {by}, mode {}",
-        word(&subnet["subnet"]),
-        word(&subnet["mode"])
-    );
-    let pool = &subnet["pool"];
-    if number(&pool["addresses"]) > 0 {
-        let _ = write!(text, ", {}", word(&pool["said"]));
+fn write_subnet(text: &mut String, subnet: &SubnetStatus) {
+    let by = match &subnet.interface {
+        Some(name) => format!("interface {name}"),
+        None => "relays".to_owned(),
+    };
+    let _ = write!(text, "  subnet     {} by {by}, mode {}", subnet.subnet, subnet.mode);
+    if let Some(pool) = subnet.pool.as_ref().filter(|pool| pool.addresses > 0) {
+        let _ = write!(text, ", {}", pool.said);
     }
-    if let Some(since_s) = pool["full_since_s"].as_u64() {
+    if let Some(since_s) = subnet.pool.as_ref().and_then(|pool| pool.full_since_s) {
         let _ = write!(text, ", FULL since {}", span(since_s));
     }
-    if subnet["install_by_default"] == true {
+    if subnet.install_by_default {
         text.push_str(", INSTALLS BY DEFAULT");
     }
-    if let Some(why) = subnet["silent_because"].as_str() {
+    if let Some(why) = &subnet.silent_because {
         let _ = write!(text, ", SILENT: {why}");
     }
     text.push('\n');
-    for other in each(&subnet["other_servers"]) {
-        let age = other["answered_s"]
-            .as_u64()
-            .map_or_else(String::new, |s| format!(", answered {} ago", span(s)));
+    for other in &subnet.other_servers {
+        let age = other.answered_s.map(|s| format!(", answered {} ago", span(s)));
         let _ = writeln!(
             text,
-            "    also     the DHCP server {} ({}){age}",
-            word(&other["address"]),
-            word(&other["mac"])
+            "    also     the DHCP server {} ({}){}",
+            other.address,
+            other.mac,
+            age.unwrap_or_default()
         );
     }
 }
 
 /// Those counts that are not 0, in one line; none where all are.
-fn write_counts(text: &mut String, name: &str, counts: &[(&str, &str)], of: &Map<String, Value>) {
-    let said = counted(counts, of);
+fn write_counts(text: &mut String, name: &str, counts: &[(u64, &str)]) {
+    let said = counted(counts);
     if !said.is_empty() {
         let _ = writeln!(text, "    {name:8} {said}");
     }
 }
 
-fn counted(counts: &[(&str, &str)], of: &Map<String, Value>) -> String {
-    let count = |key: &str| of.get(key).and_then(Value::as_u64).filter(|count| *count > 0);
-    let said: Vec<String> =
-        counts.iter().filter_map(|(key, what)| Some(format!("{} {what}", count(key)?))).collect();
-    said.join(", ")
+fn counted(counts: &[(u64, &str)]) -> String {
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    counts.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
 }
 
-fn write_leases(text: &mut String, dhcp: &Map<String, Value>) {
-    let states = [
-        ("bound", "bound"),
-        ("offered", "offered"),
-        ("ended", "ended or given back"),
-        ("kept_back", "kept back"),
-    ];
-    let by_state = match counted(&states, dhcp) {
-        none if none.is_empty() => none,
-        some => format!(" ({some})"),
-    };
+fn write_leases(text: &mut String, dhcp: &DhcpStatus) {
+    let by_state = counted(&[
+        (dhcp.bound, "bound"),
+        (dhcp.offered, "offered"),
+        (dhcp.ended, "ended or given back"),
+        (dhcp.kept_back, "kept back"),
+    ]);
+    let by_state = if by_state.is_empty() { by_state } else { format!(" ({by_state})") };
     let _ = writeln!(
         text,
         "  leases     {} known{by_state}, {} commits pending, {} requests, {} answers",
-        dhcp["leases"], dhcp["commits_pending"], dhcp["received"], dhcp["answered"]
+        dhcp.leases, dhcp.commits_pending, dhcp.received, dhcp.answered
     );
-    let refusals =
-        [("declines", "declined"), ("naks", "refused"), ("exhausted", "with no address free")];
-    write_counts(text, "refused", &refusals, dhcp);
-    let losses = [
-        ("dropped", "messages (too many at once)"),
-        ("dropped_commits", "requests (the store is behind)"),
-        ("unsent", "answers (their way is full)"),
-        ("failed", "answers (the kernel refused them)"),
+    let refusals = [
+        (dhcp.declines, "declined"),
+        (dhcp.naks, "refused"),
+        (dhcp.exhausted, "with no address free"),
     ];
-    write_counts(text, "lost", &losses, dhcp);
+    write_counts(text, "refused", &refusals);
+    let losses = [
+        (dhcp.dropped, "messages (too many at once)"),
+        (dhcp.dropped_commits, "requests (the store is behind)"),
+        (dhcp.unsent, "answers (their way is full)"),
+        (dhcp.failed, "answers (the kernel refused them)"),
+    ];
+    write_counts(text, "lost", &losses);
 }
 
-fn write_store(text: &mut String, store: &Value) {
-    if let Some(why) = store["why"].as_str() {
-        let what = if store["state"] == "unread" { "NO DHCP IS ANSWERED" } else { "NO NEW LEASES" };
-        let _ = writeln!(text, "  STORE      {what} for {} s: {why}", store["since_s"]);
+fn write_store(text: &mut String, store: &StoreStatus) {
+    if let Some(why) = &store.why {
+        let what = match store.state {
+            StoreTrust::Unread => "NO DHCP IS ANSWERED",
+            StoreTrust::Broken | StoreTrust::Sound => "NO NEW LEASES",
+        };
+        let since_s = store.since_s.unwrap_or(0);
+        let _ = writeln!(text, "  STORE      {what} for {since_s} s: {why}");
     }
-    if number(&store["oldest_ms"]) >= 1000 * STUCK_S {
-        let (queued, seconds) = (&store["queued"], number(&store["oldest_ms"]) / 1000);
+    let seconds = store.oldest_ms.unwrap_or(0) / 1000;
+    if seconds >= STUCK_S {
         let _ = writeln!(
             text,
-            "  STORE      {queued} commits wait, and none was finished for {seconds} s"
+            "  STORE      {} commits wait, and none was finished for {seconds} s",
+            store.queued
         );
     }
 }
 
-fn write_datapath(text: &mut String, status: &Value) {
-    let _ = writeln!(
-        text,
-        "  datapath   {}, control on cpu {}",
-        word(&status["datapath"]),
-        status["control_cpu"]
-    );
-    if number(&status["cores_without_ring"]) > 0 {
-        let _ = writeln!(
-            text,
-            "    but      {} cores by epoll: see the log",
-            status["cores_without_ring"]
-        );
+fn write_datapath(text: &mut String, status: &ServerStatus) {
+    let (datapath, cpu) = (&status.datapath, status.control_cpu);
+    let _ = writeln!(text, "  datapath   {datapath}, control on cpu {cpu}");
+    if status.cores_without_ring > 0 {
+        let cores = status.cores_without_ring;
+        let _ = writeln!(text, "    but      {cores} cores by epoll: see the log");
     }
-    if let Some(why) = status["no_ring_because"].as_str() {
+    if let Some(why) = &status.no_ring_because {
         let _ = writeln!(text, "    because  {why}");
     }
 }
 
-fn write_core(text: &mut String, core: &Value) {
-    let (tftp, http) = (&core["tftp"], &core["http"]);
+fn write_core(text: &mut String, core: &CoreStatus) {
+    let CoreStatus { cpu, tftp, http } = core;
     let _ = writeln!(
         text,
-        "  core       cpu {}: {} transfers, {} TFTP requests ({} dropped), {} HTTP requests ({} \
-         refused), {} MB by HTTP",
-        core["cpu"],
-        tftp["transfers"],
-        tftp["requests"],
-        tftp["dropped"],
-        http["requests"],
-        http["refused"],
-        number(&http["bytes_sent"]) / 1_000_000
+        "  core       cpu {cpu}: {} transfers, {} TFTP requests ({} dropped), {} HTTP requests \
+         ({} refused), {} MB by HTTP",
+        tftp.transfers,
+        tftp.requests,
+        tftp.dropped,
+        http.requests,
+        http.refused,
+        http.bytes_sent / 1_000_000
     );
-    if number(&http["in_line"]) > 0 {
-        let (fast, behind) = (&http["at_full_speed"], &http["in_line"]);
+    if http.in_line > 0 {
         let _ = writeln!(
             text,
-            "    storm    {fast} large files at full speed, {behind} in line behind them"
+            "    storm    {} large files at full speed, {} in line behind them",
+            http.at_full_speed, http.in_line
         );
     }
 }
 
-fn write_quirks(text: &mut String, quirks: &Value) {
-    if ["machines", "groups", "on_trial"].iter().any(|key| number(&quirks[*key]) > 0) {
+fn write_quirks(text: &mut String, quirks: &QuirkCounts) {
+    let QuirkCounts { machines, groups, pinned, on_trial } = quirks;
+    if machines + groups + on_trial > 0 {
         let _ = writeln!(
             text,
-            "  quirks     {} machines and {} makers or classes get less than they ask for ({} \
-             pinned), {} on trial without: `ringboot quirk list`",
-            quirks["machines"], quirks["groups"], quirks["pinned"], quirks["on_trial"]
+            "  quirks     {machines} machines and {groups} makers or classes get less than they \
+             ask for ({pinned} pinned), {on_trial} on trial without: `ringboot quirk list`"
         );
     }
 }
 
-fn write_memory(text: &mut String, status: &Value) {
-    let (memory, drops) = (&status["image_memory"], &status["drops"]);
-    let _ = writeln!(text, "  mappings   {}", status["mappings"]);
-    let mb = |key: &str| number(&memory[key]) / 1_000_000;
-    let locked = match mb("unlocked") {
+fn write_memory(text: &mut String, status: &ServerStatus) {
+    let (memory, drops) = (&status.image_memory, &status.drops);
+    let _ = writeln!(text, "  mappings   {}", status.mappings);
+    let locked = match memory.unlocked / 1_000_000 {
         0 => String::new(),
         unlocked => format!(", {unlocked} MB NOT LOCKED (RLIMIT_MEMLOCK)"),
     };
     let _ = writeln!(
         text,
         "  memory     {} of {} MB hold boot images{locked}, {} pieces evicted",
-        mb("resident"),
-        mb("budget"),
-        memory["evictions"]
+        memory.resident / 1_000_000,
+        memory.budget / 1_000_000,
+        memory.evictions
     );
     let _ = writeln!(
         text,
         "  drops      {} datagrams (full receive buffers), {} events, {} log lines",
-        drops["sockets"], drops["events"], drops["log_lines"]
+        drops.sockets, drops.events, drops.log_lines
     );
 }
 
-fn write_thread(text: &mut String, thread: &Value) {
-    let (name, busy_s, panics) =
-        (word(&thread["name"]), number(&thread["busy_ms"]) / 1000, number(&thread["panics"]));
+fn write_thread(text: &mut String, thread: &ThreadStatus) {
+    let ThreadStatus { name, panics, .. } = thread;
+    let busy_s = thread.busy_ms.unwrap_or(0) / 1000;
     if busy_s >= STUCK_S {
         let _ =
             writeln!(text, "  STUCK      the thread {name} has been at one thing for {busy_s} s");
     }
-    if panics > 0 {
+    if *panics > 0 {
         let _ = writeln!(
             text,
             "  thread     {name} was begun again {panics} times after a fault of its own: see the \

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use anyhow::bail;
-use serde_json::Value;
+use http::StatusCode;
 
-use super::client::{Place, Source};
+use super::client::{Order, Place, Source};
 use super::output;
 use crate::api::machines;
+use crate::api::types::{BootStory, UnknownMachine};
 use crate::model::who::Who;
 
 #[derive(Debug, clap::Args)]
@@ -32,55 +32,56 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn tell(arguments: &Arguments, source: Source) -> anyhow::Result<ExitCode> {
-    let answer = match source {
-        Source::Server(socket) => socket.ask("GET", &format!("/v1/machines/{}", arguments.who))?,
-        Source::Store(state) => state.visit(|path| machines::of_history(path, arguments.who))?,
-    };
-    let body = &answer.body;
-    if body["lines"].is_null() {
-        bail!("{}: {}", word(&body["title"]), word(&body["detail"]));
-    }
-    let code = if answer.status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    Ok(output::say(&if arguments.json { output::in_json(body) } else { plain(body) }, code))
-}
-
-fn word(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-fn plain(story: &Value) -> String {
-    let mut text = word(&story["machine"]).to_owned();
-    for known in [&story["address"], &story["firmware"]] {
-        if let Some(known) = known.as_str() {
-            let _ = write!(text, "  {known}");
+    let told = match source {
+        Source::Server(socket) => {
+            let answer = socket.answer(&Order::get("/v1/machines").below(arguments.who))?;
+            match answer.status {
+                StatusCode::NOT_FOUND => Told::Unheard(answer.read()?),
+                status if status.is_success() => Told::Heard(answer.read()?),
+                _ => return Err(answer.into_problem()),
+            }
         }
+        Source::Store(state) => {
+            match state.visit(|path| machines::of_history(path, arguments.who))? {
+                Ok(story) => Told::Heard(story),
+                Err(unheard) => Told::Unheard(unheard),
+            }
+        }
+    };
+    let (code, json, story) = match &told {
+        Told::Heard(story) => (ExitCode::SUCCESS, output::in_json(story), story),
+        Told::Unheard(machine) => (ExitCode::FAILURE, output::in_json(machine), &machine.story),
+    };
+    Ok(output::say(&if arguments.json { json } else { plain(story) }, code))
+}
+
+/// A machine's story, or what to look at where nobody has heard of it.
+enum Told {
+    Heard(BootStory),
+    Unheard(Box<UnknownMachine>),
+}
+
+fn plain(story: &BootStory) -> String {
+    let mut text = story.machine.clone();
+    for known in [&story.address, &story.firmware].into_iter().flatten() {
+        let _ = write!(text, "  {known}");
     }
     text.push('\n');
-    let number = |value: &Value| value.as_u64().unwrap_or(0);
-    let lines = story["lines"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if !lines.is_empty() {
-        let began =
-            SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(number(&story["began_ms"])));
+    if !story.lines.is_empty() {
+        let began = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(story.began_ms));
         let began = httpdate::fmt_http_date(began.unwrap_or(SystemTime::UNIX_EPOCH));
-        let _ = writeln!(
-            text,
-            "last boot began {began}, last heard of {} ago",
-            span(number(&story["quiet_ms"]))
-        );
+        let quiet = span(story.quiet_ms);
+        let _ = writeln!(text, "last boot began {began}, last heard of {quiet} ago");
     }
-    for line in lines {
-        let times = if number(&line["times"]) > 1 {
-            format!("  x {}", line["times"])
-        } else {
-            String::new()
-        };
-        let (after, stage) = (seconds(number(&line["after_ms"])), word(&line["stage"]));
-        let _ = writeln!(text, "{after} s  {stage:<11}  {}{times}", word(&line["text"]));
+    for line in &story.lines {
+        let times = if line.times > 1 { format!("  x {}", line.times) } else { String::new() };
+        let (after, stage) = (seconds(line.after_ms), line.stage);
+        let _ = writeln!(text, "{after} s  {stage:<11}  {}{times}", line.text);
     }
-    for limit in story["limits"].as_array().into_iter().flatten() {
-        let _ = writeln!(text, "limited to {}", word(limit));
+    for limit in &story.limits {
+        let _ = writeln!(text, "limited to {limit}");
     }
-    match (story["cause"].as_str(), story["next_step"].as_str()) {
+    match (&story.cause, &story.next_step) {
         (Some(cause), Some(next_step)) => {
             let _ = writeln!(text, "{cause}\n{next_step}");
         }

@@ -8,8 +8,8 @@ use std::os::unix::fs::{DirBuilderExt, lchown};
 use std::path::{Path, PathBuf};
 
 use crate::api::admin_socket::{self, AdminSocket};
-use crate::api::routes::routes;
-use crate::api::state::{Inside, Known};
+use crate::api::router::router;
+use crate::api::state::{ApiState, Inside, Known};
 use crate::config::Config;
 use crate::control::examine::{examine, why_unread};
 use crate::control::load::{self, Overrides};
@@ -88,7 +88,8 @@ impl BoundSocket {
     /// stops nothing else.
     pub(super) fn answer(self, handle: Handle) -> Option<AdminSocket> {
         let Self { path, bound, inside, is_wanted } = self;
-        let error = match bound.and_then(|bound| bound.serve(routes(handle, inside))) {
+        let error = match bound.and_then(|bound| bound.serve(router(ApiState::new(handle, inside))))
+        {
             Ok(socket) => return Some(socket),
             Err(error) => error,
         };

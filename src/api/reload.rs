@@ -1,0 +1,45 @@
+//! The order to read the configuration again.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use http::StatusCode;
+
+use super::error::{ApiError, MoreDetail, ServerFault};
+use super::extract::Json;
+use super::state::{ApiState, in_background};
+use super::types::{ApiProblem, ReloadReport};
+use super::words::finding_entries;
+use crate::serve::handle::Refusal;
+
+/// Reads, checks and publishes the configuration file.
+///
+/// Where something fatal is wrong, the old configuration stays, and `findings` of the problem has
+/// what is wrong, one by one.
+#[utoipa::path(
+    post,
+    path = "/v1/reload",
+    responses(
+        (status = 200, description = "It is in force.", body = ReloadReport),
+        (status = 409, description = "It is not, and the old configuration stays.",
+            body = ApiProblem, content_type = "application/problem+json"),
+        ServerFault,
+    ),
+)]
+pub async fn reload_configuration(
+    State(api): State<Arc<ApiState>>,
+) -> Result<Json<ReloadReport>, ApiError> {
+    in_background(move || match api.handle.reload() {
+        Ok(done) => Ok(ReloadReport {
+            generation: done.generation,
+            after_restart: done.after_restart,
+            findings: finding_entries(&done.remarks),
+        }),
+        Err(Refusal { why, findings }) => {
+            let title = "not reloaded, the old configuration stays";
+            let findings = MoreDetail::Findings(finding_entries(&findings));
+            Err(ApiError::new(StatusCode::CONFLICT, title, why).with(findings))
+        }
+    })
+    .await
+}

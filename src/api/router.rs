@@ -1,0 +1,213 @@
+//! The table of contents of the admin API: every operation, and the OpenAPI document of them.
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::{Router, middleware};
+use http::header::{ALLOW, CONTENT_TYPE, SERVER};
+use http::{HeaderValue, StatusCode};
+use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Document;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::error::{ApiError, MoreDetail, ServerFault};
+use super::extract::Json;
+use super::state::{ApiState, in_background};
+use super::types::{ApiIndex, IndexEntry};
+use super::{
+    backup, checks, configuration, leases, loaders, looks, machine_list, machines, quirks, reload,
+    status, walks,
+};
+
+/// Bytes of a request's body: the largest is a few hundred.
+const BODY_MAX_BYTES: usize = 64 * 1024;
+/// Where the document is.
+const DOCUMENT: &str = "/v1/openapi.json";
+/// What every answer says of who gave it: a command that does not understand one names it.
+pub const SERVER_NAME: &str = concat!("ringboot/", env!("CARGO_PKG_VERSION"));
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "ringboot admin API",
+    description = "The admin API of a running ringboot: HTTP/1.1 with JSON on a Unix socket. \
+        Errors are problems of RFC 9457. A client ignores fields that it does not know: newer \
+        servers have more.",
+    license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+))]
+struct ApiDocument;
+
+/// All operations. Nothing else routes: what is not documented is not there.
+fn operations() -> OpenApiRouter<Arc<ApiState>> {
+    OpenApiRouter::with_openapi(ApiDocument::openapi())
+        .routes(routes!(list_operations))
+        .routes(routes!(get_document))
+        .routes(routes!(status::get_status))
+        .routes(routes!(configuration::get_configuration))
+        .routes(routes!(machine_list::list_machines))
+        .routes(routes!(machines::get_machine))
+        .routes(routes!(leases::list_leases))
+        .routes(routes!(leases::free_leases))
+        .routes(routes!(looks::list_looks, looks::look_again))
+        .routes(routes!(quirks::list_quirks))
+        .routes(routes!(quirks::pin_quirk, quirks::forget_quirk))
+        .routes(routes!(walks::begin_walk))
+        .routes(routes!(walks::end_walk))
+        .routes(routes!(checks::check_configuration))
+        .routes(routes!(loaders::list_loaders))
+        .routes(routes!(backup::get_backup))
+        .routes(routes!(reload::reload_configuration))
+}
+
+/// The OpenAPI document, which docs/openapi.json is a copy of.
+pub fn document() -> Document {
+    let (_, document) = operations().split_for_parts();
+    document
+}
+
+/// Everything that is answered.
+pub fn router(state: ApiState) -> Router {
+    let (router, _) = operations().split_for_parts();
+    let router = router
+        .fallback(no_such_resource)
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .with_state(Arc::new(state));
+    // Around all of it: `Allow` is written after the layers of the router itself.
+    Router::new().fallback_service(router).layer(middleware::map_response(finished))
+}
+
+/// Lists every operation.
+///
+/// The OpenAPI document describes them.
+#[utoipa::path(
+    get,
+    path = "/v1/",
+    responses((status = 200, description = "All operations.", body = ApiIndex), ServerFault),
+)]
+async fn list_operations(State(_): State<Arc<ApiState>>) -> Result<Json<ApiIndex>, ApiError> {
+    in_background(|| Ok(index(&document()))).await
+}
+
+/// Tells the OpenAPI document of this API.
+///
+/// It is the document of the server that answers, OpenAPI 3.1.
+#[utoipa::path(
+    get,
+    path = "/v1/openapi.json",
+    responses(
+        (status = 200, description = "The document.", body = Object),
+        ServerFault,
+    ),
+)]
+async fn get_document(State(_): State<Arc<ApiState>>) -> Result<Json<Document>, ApiError> {
+    in_background(|| Ok(document())).await
+}
+
+fn index(document: &Document) -> ApiIndex {
+    let mut resources = Vec::new();
+    for (path, item) in &document.paths.paths {
+        let operations = [
+            ("GET", &item.get),
+            ("PUT", &item.put),
+            ("POST", &item.post),
+            ("DELETE", &item.delete),
+        ];
+        for (method, operation) in operations {
+            resources.extend(operation.as_ref().map(|operation| IndexEntry {
+                method: method.to_owned(),
+                path: path.clone(),
+                summary: operation.summary.clone().unwrap_or_default(),
+            }));
+        }
+    }
+    ApiIndex {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        openapi: DOCUMENT.to_owned(),
+        resources,
+    }
+}
+
+async fn no_such_resource(request: Request) -> ApiError {
+    let detail = format!("{}: GET /v1/ lists what there is", request.uri().path());
+    ApiError::new(StatusCode::NOT_FOUND, "no such resource", detail)
+}
+
+/// Every answer names its server, and a method that a resource does not have is a problem as any
+/// other.
+async fn finished(response: Response) -> Response {
+    let mut response = match response.status() {
+        StatusCode::METHOD_NOT_ALLOWED if !response.headers().contains_key(CONTENT_TYPE) => {
+            no_such_method(&response)
+        }
+        _ => response,
+    };
+    response.headers_mut().insert(SERVER, HeaderValue::from_static(SERVER_NAME));
+    response
+}
+
+fn no_such_method(response: &Response) -> Response {
+    let allow = response.headers().get(ALLOW).cloned();
+    let methods = allow.as_ref().and_then(|allow| allow.to_str().ok()).unwrap_or_default();
+    let methods: Vec<String> = methods.split(',').map(|method| method.trim().to_owned()).collect();
+    let detail = format!("this resource has {}", methods.join(", "));
+    let problem = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", detail)
+        .with(MoreDetail::Allow(methods));
+    let mut response = problem.into_response();
+    response.headers_mut().extend(allow.map(|allow| (ALLOW, allow)));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::Value;
+
+    use super::*;
+
+    const PAGE: &str = "docs/openapi.json";
+
+    #[test]
+    fn the_document_in_the_repository_is_that_of_the_server() {
+        let made = document().to_pretty_json().unwrap() + "\n";
+        if std::env::var_os("RINGBOOT_BLESS").is_some() {
+            std::fs::write(PAGE, made).unwrap();
+            return;
+        }
+        let kept = std::fs::read_to_string(PAGE).unwrap();
+        assert!(kept == made, "{PAGE} is out of date: RINGBOOT_BLESS=1 writes it");
+    }
+
+    #[test]
+    fn every_operation_parameter_answer_and_type_is_described() {
+        let document = serde_json::to_value(document()).unwrap();
+        let is_said = |value: &Value, key: &str| value[key].as_str().is_some_and(|it| it.len() > 3);
+        let (mut operations, mut wrong) = (0, Vec::new());
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                operations += 1;
+                let name = format!("{method} {path}");
+                if !is_said(operation, "summary") || !is_said(operation, "description") {
+                    wrong.push(format!("{name}: no summary or no description"));
+                }
+                let answers = operation["responses"].as_object().unwrap();
+                if !answers.keys().any(|status| status.starts_with(['4', '5'])) {
+                    wrong.push(format!("{name}: no error"));
+                }
+                let parameters = operation["parameters"].as_array().into_iter().flatten();
+                for part in parameters.chain(answers.values()) {
+                    if !is_said(part, "description") {
+                        wrong.push(format!("{name}: {part}"));
+                    }
+                }
+            }
+        }
+        for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+            if !is_said(schema, "description") {
+                wrong.push(format!("{name} has no description"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert_eq!(operations, index(&super::document()).resources.len());
+    }
+}
