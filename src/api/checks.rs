@@ -20,7 +20,7 @@ use crate::control::load::{self, Overrides};
 use crate::control::loaders;
 use crate::observe::finding::{Finding, Severity};
 use crate::observe::port_holder::Protocol;
-use crate::serve::overview::Overview;
+use crate::serve::overview::ServerOverview;
 
 /// Checks the server's own configuration file as it is now, as the server's user.
 ///
@@ -38,7 +38,7 @@ pub async fn check_configuration(
 
 /// The findings of a running server on its own configuration, as the file is now and as the
 /// server's user may read.
-fn check_in_server(overrides: &Overrides, overview: &Overview) -> CheckReport {
+fn check_in_server(overrides: &Overrides, overview: &ServerOverview) -> CheckReport {
     check_report(match load::read(overrides) {
         Ok((mut config, _)) => {
             let wants_dhcp = config.dhcp.is_wanted() && !overrides.no_dhcp;
@@ -76,7 +76,7 @@ pub fn found(
 }
 
 /// What this server knows that matters to a check.
-fn running_here(overview: &Overview) -> Running {
+fn running_here(overview: &ServerOverview) -> Running {
     let known = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
     let generation = overview.generation();
     let subnets = generation.snapshot.dhcp.subnets.iter();

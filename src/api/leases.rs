@@ -22,7 +22,7 @@ use crate::dhcp::lease::{Leases, State, Time};
 use crate::dhcp::listing::{Filter, Limit, Limited, Listed, Standing};
 use crate::model::machine::Mac;
 use crate::model::who::Who;
-use crate::serve::dhcp::{DhcpControl, Listing};
+use crate::serve::dhcp::{DhcpControl, LeaseListing};
 use crate::store::{DATABASE, SqliteStore, leases_of_odd_rows};
 
 /// Lists who has which address, what was declined, and who is limited for it.
@@ -131,7 +131,7 @@ impl fmt::Display for FreedSubject {
 }
 
 /// What a stopped server left, as it would have it after its start.
-pub fn stored_leases(state: &Path, filter: Filter) -> anyhow::Result<Listing> {
+pub fn stored_leases(state: &Path, filter: Filter) -> anyhow::Result<LeaseListing> {
     let database = state.join(DATABASE);
     if !database.exists() {
         bail!(
@@ -156,7 +156,7 @@ pub fn stored_leases(state: &Path, filter: Filter) -> anyhow::Result<Listing> {
     // What was declined before the stop counts after the start.
     let mut leases = Leases::new(&[]);
     leases.load(declined, now);
-    Ok(Listing { listed, limited: leases.limited(now), now })
+    Ok(LeaseListing { listed, limited: leases.limited(now), now })
 }
 
 /// Asks the DHCP core, with all that clients have met before now in its table.
@@ -218,7 +218,7 @@ pub fn needed(what: FreedSubject) -> Filter {
 pub fn let_go(
     what: FreedSubject,
     force: bool,
-    found: &Listing,
+    found: &LeaseListing,
     carry_out: impl FnOnce(&[Ipv4Addr]) -> Result<usize, String>,
 ) -> Result<FreedLeases, ApiError> {
     let is_meant = |listed: &&Listed| match what {
@@ -291,8 +291,8 @@ fn said(what: FreedSubject, meant: &[&Listed], count: usize) -> String {
 }
 
 /// The first of them in the order of addresses; `left_out` are the others, which are counted alone.
-pub fn lease_list(listing: Listing, most: usize) -> LeaseList {
-    let Listing { mut listed, limited, now } = listing;
+pub fn lease_list(listing: LeaseListing, most: usize) -> LeaseList {
+    let LeaseListing { mut listed, limited, now } = listing;
     let mut counts = LeaseCounts::default();
     listed.iter().for_each(|one| counts.add(one.standing.into()));
     listed.sort_unstable_by_key(|one| one.address);

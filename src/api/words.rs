@@ -12,7 +12,7 @@ use crate::model::machine::Firmware;
 use crate::observe::events::Stage;
 use crate::observe::finding::{Finding, Severity};
 use crate::observe::standing;
-use crate::serve::health::Trust;
+use crate::serve::health::StoreTrust;
 
 impl From<Severity> for FindingSeverity {
     fn from(severity: Severity) -> Self {
@@ -73,12 +73,12 @@ impl From<Link> for LinkState {
     }
 }
 
-impl From<Trust> for StoreTrust {
-    fn from(trust: Trust) -> Self {
+impl From<StoreTrust> for StoreTrust {
+    fn from(trust: StoreTrust) -> Self {
         match trust {
-            Trust::Sound => Self::Sound,
-            Trust::Broken => Self::Broken,
-            Trust::Unread => Self::Unread,
+            StoreTrust::Sound => Self::Sound,
+            StoreTrust::Broken => Self::Broken,
+            StoreTrust::Unread => Self::Unread,
         }
     }
 }

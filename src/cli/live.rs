@@ -14,7 +14,7 @@ use super::client::{Order, Server};
 use super::output;
 use crate::api::types::{EndedWalk, WalkFirmware, WalkOffer, WalkRequest};
 use crate::boot::names::menu_name;
-use crate::config::{Config, Places};
+use crate::config::{Config, KeyPlaces};
 use crate::control::loaders;
 use crate::dhcp::subnet::{Clients, Mode, Subnet};
 use crate::fleet::walk::{self, Broken, Start, Walked};
@@ -219,7 +219,7 @@ fn kinds(wanted: &Wanted<'_>, last: Option<&str>) -> Vec<(&'static str, Firmware
 
 struct Walker<'a> {
     server: Server,
-    places: &'a Places,
+    places: &'a KeyPlaces,
     config: &'a Config,
 }
 

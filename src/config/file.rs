@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::problem::Complaints;
+use super::problem::ConfigComplaints;
 use crate::model::spelling::nearest_word;
 
 /// One value and where it stands in the file.
@@ -13,11 +13,11 @@ pub(super) type At<T> = toml::Spanned<T>;
 
 /// Reads the whole file; None after an error of syntax. A value that could not be read is absent,
 /// and among the complaints.
-pub(super) fn read(text: &str, complaints: &mut Complaints<'_>) -> Option<File> {
+pub(super) fn read(text: &str, complaints: &mut ConfigComplaints<'_>) -> Option<FileTable> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         let span = table.span();
-        return File::from_table(span, table.into_inner(), complaints);
+        return FileTable::from_table(span, table.into_inner(), complaints);
     }
     // After a syntax error the rest of the tree is a guess: say what the parser says and nothing
     // more.
@@ -28,7 +28,7 @@ pub(super) fn read(text: &str, complaints: &mut Complaints<'_>) -> Option<File> 
 }
 
 /// A kind of value that a key can hold.
-pub(super) trait Written: Sized {
+pub(super) trait WrittenValue: Sized {
     /// What it looks like, for hints.
     const EXAMPLE: &'static str;
     /// The kind in a word or two, and a list of it, for the documentation.
@@ -36,7 +36,11 @@ pub(super) trait Written: Sized {
     const LIST_KIND: &'static str = "list";
 
     /// None: it was something else, and the complaint has been made.
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self>;
+    fn read(
+        key: &str,
+        value: At<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self>;
 }
 
 /// Declares the tables of the file: each field with its key, so that the key is written down once.
@@ -56,18 +60,18 @@ macro_rules! tables {
         impl $name {
             /// Every key of this table, in the order of the documentation.
             pub(super) const KEYS: &'static [&'static str] = &[$($key),*];
-            const KINDS: &'static [&'static str] = &[$(<$kind as Written>::KIND),*];
+            const KINDS: &'static [&'static str] = &[$(<$kind as WrittenValue>::KIND),*];
 
             fn from_table(
                 span: Range<usize>,
                 table: DeTable<'_>,
-                complaints: &mut Complaints<'_>,
+                complaints: &mut ConfigComplaints<'_>,
             ) -> Option<Self> {
                 let mut read = Self { span, ..Self::default() };
                 for (key, value) in table {
                     match key.get_ref().as_ref() {
                         $($key => {
-                            read.$field = Written::read($key, value, complaints);
+                            read.$field = WrittenValue::read($key, value, complaints);
                             if read.$field.is_none() {
                                 complaints.exemplify(super::reference::example($table, $key));
                             }
@@ -79,14 +83,14 @@ macro_rules! tables {
             }
         }
 
-        impl Written for $name {
+        impl WrittenValue for $name {
             const EXAMPLE: &'static str = "a table of its own keys";
             const KIND: &'static str = "table";
 
             fn read(
                 key: &str,
                 value: At<DeValue<'_>>,
-                complaints: &mut Complaints<'_>,
+                complaints: &mut ConfigComplaints<'_>,
             ) -> Option<Self> {
                 let span = value.span();
                 match value.into_inner() {
@@ -104,21 +108,21 @@ macro_rules! tables {
 
 tables! {
     /// The file itself.
-    File in "" {
+    FileTable in "" {
         root: At<String> = "root",
         state: At<String> = "state",
-        server: Server = "server",
-        tftp: Tftp = "tftp",
-        http: Http = "http",
-        dhcp: Dhcp = "dhcp",
-        boot: Boot = "boot",
-        menu: Menu = "menu",
-        quirk: Vec<Quirk> = "quirk",
-        log: Log = "log",
-        tuning: Tuning = "tuning",
+        server: ServerTable = "server",
+        tftp: TftpTable = "tftp",
+        http: HttpTable = "http",
+        dhcp: DhcpTable = "dhcp",
+        boot: BootTable = "boot",
+        menu: MenuTable = "menu",
+        quirk: Vec<QuirkTable> = "quirk",
+        log: LogTable = "log",
+        tuning: TuningTable = "tuning",
     }
     /// `[server]`
-    Server in "[server]" {
+    ServerTable in "[server]" {
         interfaces: Vec<At<String>> = "interfaces",
         workers: At<u64> = "workers",
         advertise: At<String> = "advertise",
@@ -126,7 +130,7 @@ tables! {
         user: At<String> = "user",
     }
     /// `[tftp]`
-    Tftp in "[tftp]" {
+    TftpTable in "[tftp]" {
         listen: Vec<At<String>> = "listen",
         per_source: At<u64> = "per-source",
         requests_per_second: At<u64> = "requests-per-second",
@@ -138,10 +142,10 @@ tables! {
         port_range: At<String> = "port-range",
         case_insensitive: At<bool> = "case-insensitive",
         strip_prefixes: Vec<At<String>> = "strip-prefixes",
-        client: Vec<TftpClient> = "client",
+        client: Vec<TftpClientTable> = "client",
     }
     /// `[[tftp.client]]`
-    TftpClient in "[[tftp.client]]" {
+    TftpClientTable in "[[tftp.client]]" {
         network: At<String> = "network",
         mac: At<String> = "mac",
         arch: At<String> = "arch",
@@ -150,7 +154,7 @@ tables! {
         refuse_options: Vec<At<String>> = "refuse-options",
     }
     /// `[http]`
-    Http in "[http]" {
+    HttpTable in "[http]" {
         listen: Vec<At<String>> = "listen",
         index: Vec<At<String>> = "index",
         index_file: At<String> = "index-file",
@@ -159,13 +163,13 @@ tables! {
         rate: At<u64> = "rate",
     }
     /// `[dhcp]`
-    Dhcp in "[dhcp]" {
+    DhcpTable in "[dhcp]" {
         listen_address: At<String> = "listen-address",
         listen_port: At<u64> = "listen-port",
-        subnet: Vec<Subnet> = "subnet",
+        subnet: Vec<SubnetTable> = "subnet",
     }
     /// `[[dhcp.subnet]]`
-    Subnet in "[[dhcp.subnet]]" {
+    SubnetTable in "[[dhcp.subnet]]" {
         subnet: At<String> = "subnet",
         interface: At<String> = "interface",
         relay: At<bool> = "relay",
@@ -179,23 +183,23 @@ tables! {
         domain_name: At<String> = "domain-name",
         domain_name_servers: Vec<At<String>> = "domain-name-servers",
         ntp_servers: Vec<At<String>> = "ntp-servers",
-        default_lease_time: At<Seconds> = "default-lease-time",
-        max_lease_time: At<Seconds> = "max-lease-time",
+        default_lease_time: At<WrittenSeconds> = "default-lease-time",
+        max_lease_time: At<WrittenSeconds> = "max-lease-time",
         authoritative: At<bool> = "authoritative",
         next_server: At<String> = "next-server",
         install_by_default: At<bool> = "install-by-default",
         pxelinux_config: At<String> = "pxelinux-config",
         pxelinux_prefix: At<String> = "pxelinux-prefix",
-        host: Vec<Host> = "host",
+        host: Vec<HostTable> = "host",
     }
     /// `[[dhcp.subnet.host]]`
-    Host in "[[dhcp.subnet.host]]" {
+    HostTable in "[[dhcp.subnet.host]]" {
         mac: At<String> = "mac",
         address: At<String> = "address",
         hostname: At<String> = "hostname",
     }
     /// `[boot]`
-    Boot in "[boot]" {
+    BootTable in "[boot]" {
         bios: At<String> = "bios",
         uefi_x64: At<String> = "uefi-x64",
         uefi_ia32: At<String> = "uefi-ia32",
@@ -204,17 +208,17 @@ tables! {
         ipxe: At<String> = "ipxe",
     }
     /// `[menu]`
-    Menu in "[menu]" {
+    MenuTable in "[menu]" {
         title: At<String> = "title",
         default: At<String> = "default",
-        timeout: At<Seconds> = "timeout",
+        timeout: At<WrittenSeconds> = "timeout",
         background: At<String> = "background",
         display: At<String> = "display",
         console: At<String> = "console",
-        entry: Vec<Entry> = "entry",
+        entry: Vec<EntryTable> = "entry",
     }
     /// `[[menu.entry]]`
-    Entry in "[[menu.entry]]" {
+    EntryTable in "[[menu.entry]]" {
         label: At<String> = "label",
         title: At<String> = "title",
         kernel: At<String> = "kernel",
@@ -222,7 +226,7 @@ tables! {
         arguments: At<String> = "arguments",
     }
     /// `[[quirk]]`
-    Quirk in "[[quirk]]" {
+    QuirkTable in "[[quirk]]" {
         mac: At<String> = "mac",
         oui: At<String> = "oui",
         vendor_class: At<String> = "vendor-class",
@@ -231,12 +235,12 @@ tables! {
         http_rate: At<u64> = "http-rate",
     }
     /// `[log]`
-    Log in "[log]" {
+    LogTable in "[log]" {
         level: At<String> = "level",
         facility: At<String> = "facility",
     }
     /// `[tuning]`
-    Tuning in "[tuning]" {
+    TuningTable in "[tuning]" {
         datapath: At<String> = "datapath",
         spin_us: At<u64> = "spin-us",
         tid_sockets: At<u64> = "tid-sockets",
@@ -258,18 +262,22 @@ pub fn kind_of(table: &str, key: &str) -> &'static str {
 
 /// A duration: `600`, `"90s"`, `"10m"`, `"12h"`, `"2d"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seconds(pub(super) u64);
+pub(super) struct WrittenSeconds(pub(super) u64);
 
 /// `"initrd.img"` or `["microcode.img", "initrd.img"]`.
 #[derive(Debug, Default)]
 pub(super) struct OneOrMany(pub(super) Vec<At<String>>);
 
-impl Written for String {
+impl WrittenValue for String {
     const EXAMPLE: &'static str = "text in quotes";
     const KIND: &'static str = "text";
     const LIST_KIND: &'static str = "list of texts";
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: At<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let span = value.span();
         match value.into_inner() {
             DeValue::String(text) => Some(text.into_owned()),
@@ -278,11 +286,15 @@ impl Written for String {
     }
 }
 
-impl Written for bool {
+impl WrittenValue for bool {
     const EXAMPLE: &'static str = "true or false";
     const KIND: &'static str = "true or false";
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: At<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         match value.get_ref() {
             DeValue::Boolean(yes) => Some(*yes),
             other => refuse::<Self>(key, &value.span(), other, complaints),
@@ -290,11 +302,15 @@ impl Written for bool {
     }
 }
 
-impl Written for u64 {
+impl WrittenValue for u64 {
     const EXAMPLE: &'static str = "a whole number, such as 8, without quotes";
     const KIND: &'static str = "number";
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: At<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let number = match value.get_ref() {
             DeValue::Integer(digits) => Self::from_str_radix(digits.as_str(), digits.radix()).ok(),
             _ => None,
@@ -303,12 +319,16 @@ impl Written for u64 {
     }
 }
 
-impl Written for Seconds {
+impl WrittenValue for WrittenSeconds {
     const EXAMPLE: &'static str =
         "a number of seconds, or text such as \"90s\", \"10m\", \"12h\" or \"2d\"";
     const KIND: &'static str = "duration";
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: At<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let seconds = match value.get_ref() {
             DeValue::Integer(digits) => u64::from_str_radix(digits.as_str(), digits.radix()).ok(),
             DeValue::String(text) => seconds(text),
@@ -320,35 +340,49 @@ impl Written for Seconds {
     }
 }
 
-impl Written for OneOrMany {
+impl WrittenValue for OneOrMany {
     const EXAMPLE: &'static str = "text in quotes, or a list of such texts";
     const KIND: &'static str = "text or list of texts";
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: At<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         match value.get_ref() {
-            DeValue::String(_) => Written::read(key, value, complaints).map(|one| Self(vec![one])),
-            DeValue::Array(_) => Written::read(key, value, complaints).map(Self),
+            DeValue::String(_) => {
+                WrittenValue::read(key, value, complaints).map(|one| Self(vec![one]))
+            }
+            DeValue::Array(_) => WrittenValue::read(key, value, complaints).map(Self),
             other => refuse::<Self>(key, &value.span(), other, complaints),
         }
     }
 }
 
-impl<T: Written> Written for At<T> {
+impl<T: WrittenValue> WrittenValue for At<T> {
     const EXAMPLE: &'static str = T::EXAMPLE;
     const KIND: &'static str = T::KIND;
     const LIST_KIND: &'static str = T::LIST_KIND;
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: At<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let span = value.span();
         T::read(key, value, complaints).map(|read| Self::new(span, read))
     }
 }
 
-impl<T: Written> Written for Vec<T> {
+impl<T: WrittenValue> WrittenValue for Vec<T> {
     const EXAMPLE: &'static str = "a list in square brackets";
     const KIND: &'static str = T::LIST_KIND;
 
-    fn read(key: &str, value: At<DeValue<'_>>, complaints: &mut Complaints<'_>) -> Option<Self> {
+    fn read(
+        key: &str,
+        value: At<DeValue<'_>>,
+        complaints: &mut ConfigComplaints<'_>,
+    ) -> Option<Self> {
         let span = value.span();
         match value.into_inner() {
             DeValue::Array(items) => {
@@ -367,11 +401,11 @@ impl<T: Written> Written for Vec<T> {
     }
 }
 
-fn refuse<T: Written>(
+fn refuse<T: WrittenValue>(
     key: &str,
     span: &Range<usize>,
     found: &DeValue<'_>,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<T> {
     complaints.add(
         span,
@@ -381,7 +415,12 @@ fn refuse<T: Written>(
     None
 }
 
-fn refuse_unknown(key: &str, span: Range<usize>, known: &[&str], complaints: &mut Complaints<'_>) {
+fn refuse_unknown(
+    key: &str,
+    span: Range<usize>,
+    known: &[&str],
+    complaints: &mut ConfigComplaints<'_>,
+) {
     let hint = match nearest_word(key, known) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("known here: {}", known.join(", ")),

@@ -12,29 +12,30 @@ mod resolve;
 mod settings;
 
 pub use file::kind_of;
-pub use places::{Place, Places};
-pub use problem::{Problem, Problems};
+pub use places::{KeyPlaces, Place};
+pub use problem::{ConfigProblem, ConfigProblems};
 pub use resolve::ADMIN_SOCKET;
 pub use settings::{
-    Config, Datapath, Dhcp, Http, Log, Server, Tftp, TftpClient, TftpOptions, Tuning,
+    Config, DatapathChoice, DhcpSettings, HttpSettings, LogSettings, ServerSettings, TftpClient,
+    TftpOptions, TftpSettings, TuningSettings,
 };
 
 impl Config {
     /// Reads and checks a configuration. `path` names the file in complaints, and relative
     /// directories start from its directory.
-    pub fn parse(path: &str, text: &str) -> Result<Self, Problems> {
-        let mut complaints = problem::Complaints::new(path, text);
+    pub fn parse(path: &str, text: &str) -> Result<Self, ConfigProblems> {
+        let mut complaints = problem::ConfigComplaints::new(path, text);
         let base = Path::new(path).parent().unwrap_or(Path::new(""));
         let config = match file::read(text, &mut complaints) {
             Some(file) => resolve::resolve_file(base, file, &mut complaints),
             None => resolve::resolve_defaults(),
         };
         let config = complaints.finish(config)?;
-        Ok(Self { places: Arc::new(Places::new(path, text)), ..config })
+        Ok(Self { places: Arc::new(KeyPlaces::new(path, text)), ..config })
     }
 
     /// The same for the bytes of a file.
-    pub fn parse_bytes(path: &str, bytes: &[u8]) -> Result<Self, Problems> {
+    pub fn parse_bytes(path: &str, bytes: &[u8]) -> Result<Self, ConfigProblems> {
         std::str::from_utf8(bytes)
             .map_err(|error| problem::not_text(path, bytes, error.valid_up_to()))
             .and_then(|text| Self::parse(path, text))

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use super::file::{self, At};
-use super::problem::{Complaints, position};
+use super::problem::{ConfigComplaints, position};
 use crate::model::machine::Mac;
 use crate::model::network::Network;
 
@@ -34,7 +34,7 @@ impl fmt::Display for Place {
 /// A file that can be asked where its keys stand. What is wrong in it is not told: that is
 /// `Config::parse`'s business.
 #[derive(Debug, Default)]
-pub struct Places {
+pub struct KeyPlaces {
     /// Empty: there is no file.
     path: String,
     text: String,
@@ -44,14 +44,14 @@ pub struct Places {
 
 #[derive(Debug, Default)]
 struct Read {
-    file: file::File,
+    file: file::FileTable,
     /// Which one of the list a subnet is.
     subnets: HashMap<Network, usize>,
     /// Where the address of a machine is reserved.
     hosts: HashMap<(Network, Mac), usize>,
 }
 
-impl Places {
+impl KeyPlaces {
     pub(super) fn new(path: &str, text: &str) -> Self {
         Self { path: path.to_owned(), text: text.to_owned(), read: OnceLock::new() }
     }
@@ -176,18 +176,18 @@ impl Places {
         Some(self.place(start, format!("subnet {network}, host {mac}")))
     }
 
-    fn subnet_of(&self, network: Network) -> Option<&file::Subnet> {
+    fn subnet_of(&self, network: Network) -> Option<&file::SubnetTable> {
         let subnets = self.file().dhcp.as_ref()?.subnet.as_ref()?;
         subnets.get(*self.read().subnets.get(&network)?)
     }
 
-    fn file(&self) -> &file::File {
+    fn file(&self) -> &file::FileTable {
         &self.read().file
     }
 
     fn read(&self) -> &Read {
         self.read.get_or_init(|| {
-            let file = file::read(&self.text, &mut Complaints::new(&self.path, &self.text))
+            let file = file::read(&self.text, &mut ConfigComplaints::new(&self.path, &self.text))
                 .unwrap_or_default();
             Read::of(file)
         })
@@ -200,7 +200,7 @@ impl Places {
 }
 
 impl Read {
-    fn of(file: file::File) -> Self {
+    fn of(file: file::FileTable) -> Self {
         let (mut subnets, mut hosts) = (HashMap::new(), HashMap::new());
         let written =
             file.dhcp.as_ref().and_then(|dhcp| dhcp.subnet.as_deref()).unwrap_or_default();
@@ -237,7 +237,7 @@ mod tests {
                     initrd = [\"i1\", \"i2\"]\n[[dhcp.subnet]]\nsubnet = \"10.0.7.0/24\"\npools = \
                     [\"10.0.7.10-10.0.7.20\"]\n\
                     [[dhcp.subnet.host]]\nmac = \"52-54-00-12-34-10\"\naddress = \"10.0.7.5\"\n";
-        let places = Places::new("x.toml", text);
+        let places = KeyPlaces::new("x.toml", text);
         let shown = |place: Option<Place>| place.unwrap().to_string();
         assert_eq!(shown(Some(places.boot("bios"))), "x.toml:3:8 ([boot] bios)");
         assert_eq!(shown(Some(places.boot("ipxe"))), "x.toml:2:1 ([boot], without ipxe)");
@@ -268,6 +268,6 @@ mod tests {
         assert_eq!(shown(places.root(Path::new("/srv/r"))), "x.toml:1:8 (root)");
         assert_eq!(places.root(Path::new("/another")), None, "it was not the file that named it");
         assert_eq!((places.key("server", "user"), places.pool(network, 1)), (None, None));
-        assert_eq!(Places::default().root(Path::new("r")), None, "no file");
+        assert_eq!(KeyPlaces::default().root(Path::new("r")), None, "no file");
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 /// One complaint about one place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// The file as the operator named it.
     pub path: String,
     /// From 1.
@@ -17,7 +17,7 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: {}", self.path, self.line, self.column, self.what)?;
         match &self.hint {
@@ -30,9 +30,9 @@ impl fmt::Display for Problem {
 /// Everything that is wrong with a file, in the order of the file. Never empty when it is returned
 /// as an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
+pub struct ConfigProblems(pub Vec<ConfigProblem>);
 
-impl fmt::Display for Problems {
+impl fmt::Display for ConfigProblems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
@@ -42,29 +42,29 @@ impl fmt::Display for Problems {
     }
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for ConfigProblems {}
 
 /// A file that holds something else than text, from this byte on.
-pub(super) fn not_text(path: &str, bytes: &[u8], offset: usize) -> Problems {
+pub(super) fn not_text(path: &str, bytes: &[u8], offset: usize) -> ConfigProblems {
     let before = String::from_utf8_lossy(bytes.get(..offset).unwrap_or_default());
     let (line, column) = position(&before, offset);
     let byte = bytes.get(offset).copied().unwrap_or_default();
     let what = format!("the octet {byte:#04x} is no UTF-8 text");
     let hint =
         Some("save the file as UTF-8; `iconv -f latin1 -t utf-8` makes it of Latin-1".to_owned());
-    Problems(vec![Problem { path: path.to_owned(), line, column, what, hint }])
+    ConfigProblems(vec![ConfigProblem { path: path.to_owned(), line, column, what, hint }])
 }
 
 /// Collects complaints while a file is read and resolved, so that the operator sees all of them in
 /// one run.
 #[derive(Debug)]
-pub(super) struct Complaints<'a> {
+pub(super) struct ConfigComplaints<'a> {
     path: &'a str,
     text: &'a str,
-    found: Vec<(usize, Problem)>,
+    found: Vec<(usize, ConfigProblem)>,
 }
 
-impl<'a> Complaints<'a> {
+impl<'a> ConfigComplaints<'a> {
     pub(super) fn new(path: &'a str, text: &'a str) -> Self {
         Self { path, text, found: Vec::new() }
     }
@@ -78,13 +78,14 @@ impl<'a> Complaints<'a> {
     ) {
         let (line, column) = position(self.text, span.start);
         let hint = Some(hint.into()).filter(|hint| !hint.is_empty());
-        let problem = Problem { path: self.path.to_owned(), line, column, what: what.into(), hint };
+        let problem =
+            ConfigProblem { path: self.path.to_owned(), line, column, what: what.into(), hint };
         self.found.push((span.start, problem));
     }
 
     /// Ends the hint of the last complaint with a line that would be right.
     pub(super) fn exemplify(&mut self, line: Option<String>) {
-        if let (Some((_, Problem { hint: Some(hint), .. })), Some(line)) =
+        if let (Some((_, ConfigProblem { hint: Some(hint), .. })), Some(line)) =
             (self.found.last_mut(), line)
         {
             hint.push_str(&format!(": `{line}`"));
@@ -92,12 +93,12 @@ impl<'a> Complaints<'a> {
     }
 
     /// The value, if nothing at all was wrong.
-    pub(super) fn finish<T>(mut self, value: T) -> Result<T, Problems> {
+    pub(super) fn finish<T>(mut self, value: T) -> Result<T, ConfigProblems> {
         if self.found.is_empty() {
             return Ok(value);
         }
         self.found.sort_by_key(|&(start, _)| start);
-        Err(Problems(self.found.into_iter().map(|(_, problem)| problem).collect()))
+        Err(ConfigProblems(self.found.into_iter().map(|(_, problem)| problem).collect()))
     }
 
     /// Where something stands, for what is said of it after the file has been read: `path:line`.
@@ -132,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_problem_reads_like_a_compiler_message() {
-        let mut complaints = Complaints::new("config/x.toml", "a = 1\npools = 2\n");
+        let mut complaints = ConfigComplaints::new("config/x.toml", "a = 1\npools = 2\n");
         complaints.add(
             &(14..15),
             "pool 192.168.5.10-192.168.5.20 is outside subnet 192.168.4.0/24",

@@ -138,7 +138,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{Config, Places, kind_of};
+    use crate::config::{Config, KeyPlaces, kind_of};
 
     /// What a table must have before another key of it counts, in its variants: some keys exclude
     /// each other.
@@ -196,7 +196,7 @@ mod tests {
             &format!("root = \"/srv/netboot\"\n{lines}"),
         )
         .ok()?;
-        Some(format!("{:?}", Config { places: Arc::new(Places::default()), ..config }))
+        Some(format!("{:?}", Config { places: Arc::new(KeyPlaces::default()), ..config }))
     }
 
     #[test]

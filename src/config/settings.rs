@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::places::Places;
+use super::places::KeyPlaces;
 use crate::model::machine::{Arch, Mac, Machine};
 use crate::model::network::Network;
 use crate::snapshot::Snapshot;
@@ -18,21 +18,21 @@ pub struct Config {
     pub root: PathBuf,
     /// Directory of what must outlive the process: leases.
     pub state: PathBuf,
-    pub server: Server,
-    pub tftp: Tftp,
-    pub http: Http,
-    pub dhcp: Dhcp,
-    pub log: Log,
-    pub tuning: Tuning,
+    pub server: ServerSettings,
+    pub tftp: TftpSettings,
+    pub http: HttpSettings,
+    pub dhcp: DhcpSettings,
+    pub log: LogSettings,
+    pub tuning: TuningSettings,
     /// What the cores need: subnets, loaders, menu, the address and port in our URLs.
     pub snapshot: Snapshot,
     /// Where each key stands.
-    pub places: Arc<Places>,
+    pub places: Arc<KeyPlaces>,
 }
 
 /// `[server]`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Server {
+pub struct ServerSettings {
     /// Threads that answer TFTP and HTTP; None = one for each CPU that the process may use.
     pub workers: Option<usize>,
     /// Where `status` and `reload` find the server; None = nowhere.
@@ -44,7 +44,7 @@ pub struct Server {
 
 /// `[tftp]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tftp {
+pub struct TftpSettings {
     pub listen: Vec<SocketAddr>,
     /// Transfers at a time for one client address; None = no limit.
     pub per_source: Option<u32>,
@@ -67,7 +67,7 @@ pub struct Tftp {
     pub clients: Vec<TftpClient>,
 }
 
-impl Tftp {
+impl TftpSettings {
     /// T-23: what this client may negotiate, by the first rule that fits it.
     pub fn options_for(&self, address: IpAddr, machine: Option<&Machine>) -> TftpOptions {
         self.clients
@@ -120,7 +120,7 @@ impl TftpClient {
 
 /// `[http]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http {
+pub struct HttpSettings {
     pub listen: Vec<SocketAddr>,
     /// Directories that show what is in them: `centos/os/` covers everything below it, `` the whole
     /// tree.
@@ -135,7 +135,7 @@ pub struct Http {
 
 /// `[dhcp]`, without the subnets: those are in the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dhcp {
+pub struct DhcpSettings {
     /// The interfaces that are listened on; empty (and no `listen_address`) = no DHCP at all.
     pub interfaces: Vec<String>,
     /// One socket on this address in the place of one on each interface: behind relays, or on
@@ -144,7 +144,7 @@ pub struct Dhcp {
     pub listen_port: u16,
 }
 
-impl Dhcp {
+impl DhcpSettings {
     /// True where a DHCP socket is wanted at all.
     pub fn is_wanted(&self) -> bool {
         self.listen_address.is_some() || !self.interfaces.is_empty()
@@ -153,7 +153,7 @@ impl Dhcp {
 
 /// `[log]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct LogSettings {
     pub level: tracing::Level,
     /// Lines go to the system's log under this facility number (RFC 5424 section 6.2.1); None =
     /// standard error.
@@ -162,8 +162,8 @@ pub struct Log {
 
 /// `[tuning]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tuning {
-    pub datapath: Datapath,
+pub struct TuningSettings {
+    pub datapath: DatapathChoice,
     /// Microseconds that a boot core polls before it sleeps while transfers are in flight.
     pub spin_us: u32,
     /// Sockets per core that transfers answer from (T-46).
@@ -184,7 +184,7 @@ pub struct Tuning {
 
 /// How cores speak to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Datapath {
+pub enum DatapathChoice {
     /// io_uring where the kernel gives a ring, else epoll.
     #[default]
     Auto,

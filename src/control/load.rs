@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use tracing::Level;
 
-use crate::config::{ADMIN_SOCKET, Config, Problems};
+use crate::config::{ADMIN_SOCKET, Config, ConfigProblems};
 
 /// Read when neither --config nor --root is given.
 pub const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
@@ -55,7 +55,7 @@ impl Overrides {
 /// The text of a configuration is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration is not right\n{0}")]
-pub struct WrongText(pub Problems);
+pub struct WrongText(pub ConfigProblems);
 
 /// Reads and checks a configuration file; `-` is standard input, and relative names start from the
 /// working directory then.

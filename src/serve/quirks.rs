@@ -68,7 +68,7 @@ mod tests {
     use crate::model::binding::Binding;
     use crate::model::machine::{Mac, Machine};
     use crate::render::Renderer;
-    use crate::serve::shelf::Names;
+    use crate::serve::shelf::FileSources;
     use crate::snapshot::Published;
 
     #[test]
@@ -79,7 +79,7 @@ mod tests {
             [\"10.0.0.1-10.0.0.9\"]\n";
         let config = Config::parse("x.toml", text).unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let names = Names {
+        let names = FileSources {
             images: Images::open(directory.path(), Workers::start().unwrap()).unwrap(),
             published: Published::new(config.snapshot),
             renderer: Renderer::default(),

@@ -15,7 +15,7 @@ use crate::boot::names::{Key, Loader, MenuName, menu_name};
 use crate::boot::script;
 use crate::engine::clock;
 use crate::images::{
-    Asker, Catalog, CleanPath, Content, Found, Images, Owed, Refusal, without_prefix,
+    CleanPath, Content, Found, Images, NameCatalog, OwedAnswer, Refusal, WorkAsker, without_prefix,
 };
 use crate::model::machine::Machine;
 use crate::render::Renderer;
@@ -24,7 +24,7 @@ use crate::template::{self, Facts, TemplateError};
 
 /// A request for a name, over TFTP and HTTP alike.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct FileRequest {
     pub path: CleanPath,
     /// The path after the repair of a ROM's trailing garbage (T-61), where there was any.
     pub repaired: Option<CleanPath>,
@@ -36,17 +36,17 @@ pub struct Ask {
     pub over_http: bool,
 }
 
-impl Ask {
+impl FileRequest {
     /// Who asks the workers.
-    pub fn asker(&self) -> Asker {
-        Asker::new(self.peer, self.path.as_bytes())
+    pub fn asker(&self) -> WorkAsker {
+        WorkAsker::new(self.peer, self.path.as_bytes())
     }
 }
 
-/// The answer to an [`Ask`].
+/// The answer to an [`FileRequest`].
 #[derive(Clone, Debug)]
-pub enum Reply {
-    Content(Answer),
+pub enum FileReply {
+    Content(FileAnswer),
     /// HTTP may list it; TFTP refuses it.
     Directory,
     /// With one sentence for the log.
@@ -55,23 +55,23 @@ pub enum Reply {
 
 /// A content and where it comes from.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct FileAnswer {
     pub content: Content,
-    pub origin: Origin,
+    pub origin: FileOrigin,
     /// Why this and nothing else, one sentence each; empty for a plain file.
     pub reasons: Vec<String>,
 }
 
 /// Where a content comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum FileOrigin {
     File,
     Menu,
     Template,
 }
 
 /// What all cores and workers share to answer names.
-pub struct Names {
+pub struct FileSources {
     pub images: Arc<Images>,
     pub published: Arc<Published>,
     pub renderer: Renderer,
@@ -81,7 +81,7 @@ pub struct Names {
     pub ignore_case: bool,
 }
 
-impl fmt::Debug for Names {
+impl fmt::Debug for FileSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Names").field("images", &self.images).finish_non_exhaustive()
     }
@@ -89,40 +89,45 @@ impl fmt::Debug for Names {
 
 /// One core's way to the names: what needs no disk is answered on the core, the rest by a worker.
 #[derive(Debug)]
-pub struct Shelf {
-    names: Arc<Names>,
-    catalog: Catalog,
+pub struct FileResolver {
+    names: Arc<FileSources>,
+    catalog: NameCatalog,
 }
 
-impl Shelf {
-    pub fn new(names: Arc<Names>) -> Self {
+impl FileResolver {
+    pub fn new(names: Arc<FileSources>) -> Self {
         let catalog = names.images.catalog();
         Self { names, catalog }
     }
 
-    pub fn names(&self) -> &Arc<Names> {
+    pub fn names(&self) -> &Arc<FileSources> {
         &self.names
     }
 
     /// Answers at once (Some), or later on a worker thread (None): then `later` is called there
     /// exactly once, whatever happens.
-    pub fn ask(&mut self, ask: Ask, later: impl FnOnce(Reply) + Send + 'static) -> Option<Reply> {
+    pub fn ask(
+        &mut self,
+        ask: FileRequest,
+        later: impl FnOnce(FileReply) + Send + 'static,
+    ) -> Option<FileReply> {
         let mut on_core = OnCore(&mut self.catalog);
         let looked = self.names.look_everywhere(&ask, &mut on_core);
-        if let Looked::Reply(reply) = looked {
+        if let LookOutcome::Reply(reply) = looked {
             return Some(reply);
         }
-        let later = Owed::new(later, |panicked| match panicked {
-            true => {
-                Reply::Refused(Refusal::ReadFailed, "the worker that looked it up broke off".into())
-            }
-            false => Reply::Refused(
+        let later = OwedAnswer::new(later, |panicked| match panicked {
+            true => FileReply::Refused(
+                Refusal::ReadFailed,
+                "the worker that looked it up broke off".into(),
+            ),
+            false => FileReply::Refused(
                 Refusal::Busy,
                 "every worker is busy, or the file server does not answer".into(),
             ),
         });
         match looked {
-            Looked::TakesLonger => Names::make(Arc::clone(&self.names), ask, later),
+            LookOutcome::TakesLonger => FileSources::make(Arc::clone(&self.names), ask, later),
             _ => {
                 let (names, asker) = (Arc::clone(&self.names), ask.asker());
                 // Refused: what is owed has been paid by the drop.
@@ -144,8 +149,8 @@ impl Shelf {
 }
 
 /// How far a look has come.
-enum Looked {
-    Reply(Reply),
+enum LookOutcome {
+    Reply(FileReply),
     /// Nothing of this name, with the reason where there is more to say.
     Nothing(Option<String>),
     /// Only a worker can tell.
@@ -155,15 +160,15 @@ enum Looked {
 }
 
 /// The ways to look at the disk: from what the kernel has cached, or with patience.
-trait Look {
+trait DiskLook {
     fn find(&mut self, images: &Images, path: &CleanPath) -> Option<Found>;
     /// Whether what takes longer may be done here.
     fn has_time(&self) -> bool;
 }
 
-struct OnCore<'a>(&'a mut Catalog);
+struct OnCore<'a>(&'a mut NameCatalog);
 
-impl Look for OnCore<'_> {
+impl DiskLook for OnCore<'_> {
     fn find(&mut self, _: &Images, path: &CleanPath) -> Option<Found> {
         match self.0.find(path) {
             Found::Ask(_) => None,
@@ -175,11 +180,11 @@ impl Look for OnCore<'_> {
     }
 }
 
-struct Waiting {
+struct PatientLook {
     has_time: bool,
 }
 
-impl Look for Waiting {
+impl DiskLook for PatientLook {
     fn find(&mut self, images: &Images, path: &CleanPath) -> Option<Found> {
         Some(images.find_waiting(path))
     }
@@ -188,7 +193,7 @@ impl Look for Waiting {
     }
 }
 
-impl Names {
+impl FileSources {
     /// The machine behind this address, as far as a live binding says, or the walk that stands for
     /// one.
     pub fn machine_at(&self, peer: IpAddr) -> Option<Machine> {
@@ -221,22 +226,26 @@ impl Names {
     /// On a worker for names.
     fn answer_waiting(
         self: Arc<Self>,
-        ask: Ask,
-        later: Owed<Reply, impl FnOnce(Reply) + Send + 'static>,
+        ask: FileRequest,
+        later: OwedAnswer<FileReply, impl FnOnce(FileReply) + Send + 'static>,
     ) {
-        match self.look_everywhere(&ask, &mut Waiting { has_time: false }) {
-            Looked::Reply(reply) => later.pay(reply),
-            Looked::TakesLonger => Self::make(self, ask, later),
-            Looked::Nothing(_) | Looked::NeedsWorker => later.pay(not_found(&ask, None)),
+        match self.look_everywhere(&ask, &mut PatientLook { has_time: false }) {
+            LookOutcome::Reply(reply) => later.pay(reply),
+            LookOutcome::TakesLonger => Self::make(self, ask, later),
+            LookOutcome::Nothing(_) | LookOutcome::NeedsWorker => later.pay(not_found(&ask, None)),
         }
     }
 
     /// Has a worker for what takes longer do it.
-    fn make(names: Arc<Self>, ask: Ask, later: Owed<Reply, impl FnOnce(Reply) + Send + 'static>) {
+    fn make(
+        names: Arc<Self>,
+        ask: FileRequest,
+        later: OwedAnswer<FileReply, impl FnOnce(FileReply) + Send + 'static>,
+    ) {
         let (workers, asker) = (names.images.workers().clone(), ask.asker());
-        let job = move || match names.look_everywhere(&ask, &mut Waiting { has_time: true }) {
-            Looked::Reply(reply) => later.pay(reply),
-            Looked::Nothing(_) | Looked::NeedsWorker | Looked::TakesLonger => {
+        let job = move || match names.look_everywhere(&ask, &mut PatientLook { has_time: true }) {
+            LookOutcome::Reply(reply) => later.pay(reply),
+            LookOutcome::Nothing(_) | LookOutcome::NeedsWorker | LookOutcome::TakesLonger => {
                 later.pay(not_found(&ask, None))
             }
         };
@@ -246,42 +255,44 @@ impl Names {
 
     /// Every spelling of the name in turn; the first that gives anything but "not found" is the
     /// answer.
-    fn look_everywhere(&self, ask: &Ask, look: &mut impl Look) -> Looked {
+    fn look_everywhere(&self, ask: &FileRequest, look: &mut impl DiskLook) -> LookOutcome {
         let stripped = without_prefix(&ask.path, &self.strip_prefixes);
         let mut why = None;
         for path in
             [Some(&ask.path), stripped.as_ref(), ask.repaired.as_ref()].into_iter().flatten()
         {
             match self.look(ask, path, look) {
-                Looked::Nothing(reason) => why = why.or(reason),
+                LookOutcome::Nothing(reason) => why = why.or(reason),
                 other => return other,
             }
         }
         if self.ignore_case {
             if !look.has_time() {
-                return Looked::TakesLonger;
+                return LookOutcome::TakesLonger;
             }
             if let Some(path) = self.images.find_ignoring_case(&ask.path) {
                 return self.look(ask, &path, look);
             }
         }
-        Looked::Reply(not_found(ask, why))
+        LookOutcome::Reply(not_found(ask, why))
     }
 
-    fn look(&self, ask: &Ask, path: &CleanPath, look: &mut impl Look) -> Looked {
+    fn look(&self, ask: &FileRequest, path: &CleanPath, look: &mut impl DiskLook) -> LookOutcome {
         if path.as_bytes().ends_with(template::SUFFIX.as_bytes()) {
-            return Looked::Nothing(Some("a template is served only as what it renders to".into()));
+            return LookOutcome::Nothing(Some(
+                "a template is served only as what it renders to".into(),
+            ));
         }
         match look.find(&self.images, path) {
-            None => return Looked::NeedsWorker,
+            None => return LookOutcome::NeedsWorker,
             Some(Found::Content(content)) => {
-                let answer = Answer { content, origin: Origin::File, reasons: Vec::new() };
-                return Looked::Reply(Reply::Content(answer));
+                let answer = FileAnswer { content, origin: FileOrigin::File, reasons: Vec::new() };
+                return LookOutcome::Reply(FileReply::Content(answer));
             }
-            Some(Found::Directory) => return Looked::Reply(Reply::Directory),
+            Some(Found::Directory) => return LookOutcome::Reply(FileReply::Directory),
             Some(Found::Refused(Refusal::NotFound)) | Some(Found::Ask(_)) => {}
             Some(Found::Refused(refusal)) => {
-                return Looked::Reply(Reply::Refused(
+                return LookOutcome::Reply(FileReply::Refused(
                     refusal,
                     format!("{}: {refusal}", path.display()),
                 ));
@@ -289,31 +300,31 @@ impl Names {
         }
         match look.find(&self.images, &path.with_suffix(template::SUFFIX)) {
             Some(Found::Refused(_)) | Some(Found::Ask(_)) => self.menu(ask, path, look),
-            Some(_) if look.has_time() => Looked::Reply(self.template(ask, path)),
-            Some(_) => Looked::TakesLonger,
-            None => Looked::NeedsWorker,
+            Some(_) if look.has_time() => LookOutcome::Reply(self.template(ask, path)),
+            Some(_) => LookOutcome::TakesLonger,
+            None => LookOutcome::NeedsWorker,
         }
     }
 
     /// A rendered menu, where the name is one that a loader searches for and no static menu governs
     /// the directory.
-    fn menu(&self, ask: &Ask, path: &CleanPath, look: &mut impl Look) -> Looked {
+    fn menu(&self, ask: &FileRequest, path: &CleanPath, look: &mut impl DiskLook) -> LookOutcome {
         let generation = self.published.load();
         let snapshot = &generation.snapshot;
         let (Some(menu), Some(name)) = (&snapshot.menu, menu_name(path.as_bytes())) else {
-            return Looked::Nothing(None);
+            return LookOutcome::Nothing(None);
         };
         if !name.is_rendered() {
-            return Looked::Nothing(Some(
+            return LookOutcome::Nothing(Some(
                 "menus are rendered under the hardware address and the default name".into(),
             ));
         }
         if let Some(general) = general_name(&name) {
             match look.find(&self.images, &path.sibling(general)) {
-                None => return Looked::NeedsWorker,
+                None => return LookOutcome::NeedsWorker,
                 Some(Found::Refused(_)) | Some(Found::Ask(_)) => {}
                 Some(_) => {
-                    return Looked::Nothing(Some(format!(
+                    return LookOutcome::Nothing(Some(format!(
                         "the file {general} in that directory is the menu of every machine"
                     )));
                 }
@@ -322,7 +333,7 @@ impl Names {
         let machine = self.who(ask, &name);
         let rendered = script::render(
             menu,
-            &script::Ask {
+            &script::FileRequest {
                 loader: name.loader,
                 prefix: name.prefix,
                 over_http: ask.over_http,
@@ -334,15 +345,15 @@ impl Names {
             },
         );
         let content = Content::rendered(rendered.text, SystemTime::now(), None);
-        Looked::Reply(Reply::Content(Answer {
+        LookOutcome::Reply(FileReply::Content(FileAnswer {
             content,
-            origin: Origin::Menu,
+            origin: FileOrigin::Menu,
             reasons: rendered.reasons,
         }))
     }
 
     /// Who asks: the hardware address in the name goes before the binding of the address.
-    fn who(&self, ask: &Ask, name: &MenuName<'_>) -> Option<Machine> {
+    fn who(&self, ask: &FileRequest, name: &MenuName<'_>) -> Option<Machine> {
         let bound = self.machine_at(ask.peer);
         match name.key {
             Key::Mac(mac) => bound.filter(|machine| machine.mac == mac).or(Some(Machine {
@@ -355,7 +366,7 @@ impl Names {
     }
 
     /// `[server] advertise`, else the address that was asked.
-    fn server_address(&self, ask: &Ask) -> IpAddr {
+    fn server_address(&self, ask: &FileRequest) -> IpAddr {
         self.published.load().snapshot.dhcp.advertise.map_or(ask.local, IpAddr::V4)
     }
 
@@ -370,15 +381,17 @@ impl Names {
             .any(|subnet| subnet.network.contains(peer) && subnet.install_by_default)
     }
 
-    fn template(&self, ask: &Ask, path: &CleanPath) -> Reply {
+    fn template(&self, ask: &FileRequest, path: &CleanPath) -> FileReply {
         let template = path.with_suffix(template::SUFFIX);
         let name = template.display().into_owned();
         let source = match self.images.read_whole(&template) {
             Ok((bytes, _)) => bytes,
-            Err(refusal) => return Reply::Refused(refusal, format!("template {name}: {refusal}")),
+            Err(refusal) => {
+                return FileReply::Refused(refusal, format!("template {name}: {refusal}"));
+            }
         };
         let Ok(source) = String::from_utf8(source) else {
-            return Reply::Refused(
+            return FileReply::Refused(
                 Refusal::ReadFailed,
                 format!("template {name} is not UTF-8 text"),
             );
@@ -392,16 +405,16 @@ impl Names {
                 let share = match self.images.copies().take(ask.peer, text.len() as u64) {
                     Ok(share) => share,
                     Err(busy) => {
-                        return Reply::Refused(
+                        return FileReply::Refused(
                             busy,
                             format!("template {name}: copies have all the memory they may"),
                         );
                     }
                 };
                 let content = Content::rendered(text, SystemTime::now(), share);
-                Reply::Content(Answer { content, origin: Origin::Template, reasons })
+                FileReply::Content(FileAnswer { content, origin: FileOrigin::Template, reasons })
             }
-            Err(why) => Reply::Refused(Refusal::TemplateFailed, why.to_string()),
+            Err(why) => FileReply::Refused(Refusal::TemplateFailed, why.to_string()),
         }
     }
 
@@ -410,7 +423,7 @@ impl Names {
         &self,
         name: &str,
         source: &str,
-        ask: &Ask,
+        ask: &FileRequest,
         machine: Option<&Machine>,
     ) -> Result<String, TemplateError> {
         let generation = self.published.load();
@@ -446,11 +459,11 @@ fn general_name(name: &MenuName<'_>) -> Option<&'static str> {
     }
 }
 
-fn not_found(ask: &Ask, why: Option<String>) -> Reply {
+fn not_found(ask: &FileRequest, why: Option<String>) -> FileReply {
     let path = ask.path.display();
     let text = why.map_or_else(
         || format!("{path}: no such file"),
         |why| format!("{path}: no such file ({why})"),
     );
-    Reply::Refused(Refusal::NotFound, text)
+    FileReply::Refused(Refusal::NotFound, text)
 }

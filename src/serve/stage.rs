@@ -1,22 +1,22 @@
 //! Which step of a boot a file belongs to, and which line of the configuration names it.
 
-use super::shelf::Origin;
+use super::shelf::FileOrigin;
 use crate::boot::menu::Entry;
 use crate::images::Refusal;
 use crate::observe::events::{Denial, Kind, Stage};
 use crate::snapshot::Snapshot;
 
 /// The stage of a name that was served.
-pub fn stage_of(snapshot: &Snapshot, name: &str, origin: Origin) -> Stage {
+pub fn stage_of(snapshot: &Snapshot, name: &str, origin: FileOrigin) -> Stage {
     match origin {
-        Origin::Menu => Stage::Menu,
-        Origin::Template => Stage::AnswerFile,
-        Origin::File => rule_for(snapshot, name).map_or(Stage::File, |(stage, _)| stage),
+        FileOrigin::Menu => Stage::Menu,
+        FileOrigin::Template => Stage::AnswerFile,
+        FileOrigin::File => rule_for(snapshot, name).map_or(Stage::File, |(stage, _)| stage),
     }
 }
 
 /// A name that was refused, as the log and the timeline are told of it.
-pub struct Refused {
+pub struct RefusedName {
     pub stage: Stage,
     pub kind: Kind,
     /// One sentence.
@@ -30,7 +30,7 @@ pub fn refused(
     (name, why): (String, String),
     refusal: Refusal,
     way: &str,
-) -> Refused {
+) -> RefusedName {
     let (stage, rule) =
         rule_for(snapshot, &name).map_or((Stage::File, None), |(stage, rule)| (stage, Some(rule)));
     let asks = rule.as_ref().map_or_else(String::new, |rule| format!("; {rule} asks for it"));
@@ -38,7 +38,7 @@ pub fn refused(
         Refusal::TemplateFailed => (Stage::AnswerFile, Kind::TemplateFailed),
         refusal => (stage, kind_of(name, refusal, rule)),
     };
-    Refused { stage, kind, text: format!("{way} refused {why}{asks}") }
+    RefusedName { stage, kind, text: format!("{way} refused {why}{asks}") }
 }
 
 fn kind_of(name: String, refusal: Refusal, rule: Option<String>) -> Kind {

@@ -19,8 +19,8 @@ use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
 use crate::guard;
 use crate::images::{
-    Ceiling, CleanPath, Fence, ImageMemory, Images, MAPPINGS_MAX, PIECE_BYTES, Workers, clean,
-    raise_locked_memory,
+    CleanPath, ImageMemory, Images, MAPPINGS_MAX, MemoryCeiling, PIECE_BYTES, RootFence, Workers,
+    clean, raise_locked_memory,
 };
 use crate::observe::finding::Finding;
 use crate::observe::log::Memory;
@@ -29,7 +29,7 @@ use crate::render::Renderer;
 use crate::serve::descriptors;
 use crate::serve::http::HttpPlan;
 use crate::serve::placement;
-use crate::serve::shelf::Names;
+use crate::serve::shelf::FileSources;
 use crate::serve::tftp::TftpPlan;
 use crate::snapshot::Published;
 use crate::tftp::limits::Limits;
@@ -54,10 +54,10 @@ pub fn plan(
     let workers = Workers::start().context("starting worker threads")?;
     let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
     let memory = image_memory(&config);
-    let fence = Fence {
+    let fence = RootFence {
         borrowed: borrowed.files.clone(),
         only_world_readable: reader(account.as_ref()) == Reader::Root,
-        ..Fence::of(&private)
+        ..RootFence::of(&private)
     };
     let images = Images::open_fenced(&config.root, fence, memory, workers)
         .with_context(|| format!("opening the root {}", config.root.display()))?;
@@ -65,7 +65,7 @@ pub fn plan(
     borrowed.reasons.iter().for_each(|reason| tracing::info!("{reason}"));
     say_what_will_happen(&config, overrides, wants_dhcp);
     let published = Published::new(config.snapshot.clone());
-    let names = Arc::new(Names {
+    let names = Arc::new(FileSources {
         images,
         published: Arc::clone(&published),
         renderer: Renderer::default(),
@@ -98,7 +98,7 @@ pub fn plan(
 
 /// The memory for boot images. Locking it must be allowed before root is given away.
 fn image_memory(config: &Config) -> Arc<ImageMemory> {
-    let ceiling = Ceiling::read();
+    let ceiling = MemoryCeiling::read();
     let budget = ceiling.budget(config.tuning.image_memory);
     // A range may be larger than what is left of a small budget.
     if let Err(error) = raise_locked_memory(budget.saturating_add(2 * PIECE_BYTES)) {
@@ -197,11 +197,11 @@ fn fit(open_files: u64, workers: Option<usize>, tftp: &mut TftpPlan, images: &Im
 }
 
 /// What the supervisor is told: None = whatever the kernel gives.
-fn datapath(wanted: config::Datapath) -> Option<Datapath> {
+fn datapath(wanted: config::DatapathChoice) -> Option<Datapath> {
     match wanted {
-        config::Datapath::Auto => None,
-        config::Datapath::IoUring => Some(Datapath::IoUring),
-        config::Datapath::Epoll => Some(Datapath::Epoll),
+        config::DatapathChoice::Auto => None,
+        config::DatapathChoice::IoUring => Some(Datapath::IoUring),
+        config::DatapathChoice::Epoll => Some(Datapath::Epoll),
     }
 }
 

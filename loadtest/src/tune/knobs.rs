@@ -176,7 +176,7 @@ impl Spec {
             .parse()
             .map_err(|_| format!("{text:?} is no value of {name}: write {name}=8,16"))?;
         let file = format!("root = \"/\"\n[{}]\n{name} = {value}\n", self.table);
-        let wrong = |problems: ringboot::config::Problems| {
+        let wrong = |problems: ringboot::config::ConfigProblems| {
             problems.0.first().map_or(String::new(), |problem| {
                 format!("{}: {}", problem.what, problem.hint.as_deref().unwrap_or_default())
             })

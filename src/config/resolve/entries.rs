@@ -3,8 +3,8 @@
 
 use super::values::read_number;
 use crate::boot::menu::{self, Entry, LOCAL_LABEL, Menu};
-use crate::config::file::{self, At, Seconds};
-use crate::config::problem::Complaints;
+use crate::config::file::{self, At, WrittenSeconds};
+use crate::config::problem::ConfigComplaints;
 use crate::model::spelling::nearest_word;
 
 /// PXELINUX counts tenths of a second up to 35,996.
@@ -13,7 +13,10 @@ const TIMEOUT_MAX_S: u64 = 3_599;
 const TIMEOUT_S: u32 = 10;
 const TITLE: &str = "Boot menu";
 
-pub(super) fn resolve_menu(written: file::Menu, complaints: &mut Complaints<'_>) -> Menu {
+pub(super) fn resolve_menu(
+    written: file::MenuTable,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Menu {
     let mut entries: Vec<Entry> = Vec::new();
     for one in written.entry.unwrap_or_default() {
         if let Some(entry) = resolve_entry(one, &entries, complaints) {
@@ -44,9 +47,9 @@ pub(super) fn resolve_menu(written: file::Menu, complaints: &mut Complaints<'_>)
 }
 
 fn resolve_entry(
-    written: file::Entry,
+    written: file::EntryTable,
     before: &[Entry],
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<Entry> {
     let mut required = |at: Option<At<String>>, key: &str, example: &str| {
         if at.is_none() {
@@ -100,7 +103,7 @@ fn resolve_entry(
 fn find_default_entry(
     at: &At<String>,
     entries: &[Entry],
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<String> {
     let label = at.get_ref();
     if label == LOCAL_LABEL {
@@ -118,7 +121,7 @@ fn find_default_entry(
     Some(label.clone())
 }
 
-fn read_timeout(at: &At<Seconds>, complaints: &mut Complaints<'_>) -> Option<u32> {
+fn read_timeout(at: &At<WrittenSeconds>, complaints: &mut ConfigComplaints<'_>) -> Option<u32> {
     read_number(&At::new(at.span(), at.get_ref().0), "timeout", 0..=TIMEOUT_MAX_S, complaints)
 }
 
@@ -127,7 +130,7 @@ fn check_text(
     at: At<String>,
     fault: fn(&str) -> Option<&'static str>,
     key: &str,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> String {
     if let Some(fault) = fault(at.get_ref()) {
         complaints.add(&at.span(), format!("{key} {:?} {fault}", at.get_ref()), "");

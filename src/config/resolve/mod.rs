@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::file::{self, At};
-use super::places::Places;
-use super::problem::Complaints;
-use super::settings::{Config, Http, Log, Server};
+use super::places::KeyPlaces;
+use super::problem::ConfigComplaints;
+use super::settings::{Config, HttpSettings, LogSettings, ServerSettings};
 use crate::boot::menu;
 use crate::boot::plan::BootConfig;
 use crate::dhcp::policy::DhcpPolicy;
@@ -35,8 +35,8 @@ const URL_MAX_BYTES: usize = 255;
 /// the rest is checked too.
 pub(super) fn resolve_file(
     base: &Path,
-    file: file::File,
-    complaints: &mut Complaints<'_>,
+    file: file::FileTable,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Config {
     let dhcp = file.dhcp.unwrap_or_default();
     let server = file.server.unwrap_or_default();
@@ -77,17 +77,21 @@ pub(super) fn resolve_file(
         log: resolve_log(file.log.unwrap_or_default(), complaints),
         tuning,
         snapshot,
-        places: Arc::new(Places::default()),
+        places: Arc::new(KeyPlaces::default()),
     }
 }
 
 /// The configuration of an empty file, but for its root.
 pub(super) fn resolve_defaults() -> Config {
-    let mut unheard = Complaints::new("", "");
-    resolve_file(Path::new(""), file::File::default(), &mut unheard)
+    let mut unheard = ConfigComplaints::new("", "");
+    resolve_file(Path::new(""), file::FileTable::default(), &mut unheard)
 }
 
-fn resolve_root(base: &Path, root: Option<At<String>>, complaints: &mut Complaints<'_>) -> PathBuf {
+fn resolve_root(
+    base: &Path,
+    root: Option<At<String>>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> PathBuf {
     match root {
         Some(root) => base.join(root.into_inner()),
         None => {
@@ -101,12 +105,16 @@ fn resolve_root(base: &Path, root: Option<At<String>>, complaints: &mut Complain
     }
 }
 
-fn resolve_server(base: &Path, written: &file::Server, complaints: &mut Complaints<'_>) -> Server {
+fn resolve_server(
+    base: &Path,
+    written: &file::ServerTable,
+    complaints: &mut ConfigComplaints<'_>,
+) -> ServerSettings {
     let workers =
         written.workers.as_ref().and_then(|at| read_number(at, "workers", 1..=256, complaints));
     let user = written.user.as_ref().map(|user| read_user_name(user, complaints));
     let socket = written.admin_socket.as_ref().map_or(ADMIN_SOCKET, |at| at.get_ref().as_str());
-    Server {
+    ServerSettings {
         workers: workers.map(|workers: u16| usize::from(workers)),
         admin_socket: (!socket.is_empty()).then(|| base.join(socket)),
         user,
@@ -114,7 +122,7 @@ fn resolve_server(base: &Path, written: &file::Server, complaints: &mut Complain
 }
 
 /// Whether there is such a user is asked at the start: the file may be checked on another machine.
-fn read_user_name(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn read_user_name(text: &At<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     let name = text.get_ref();
     let plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
     if name.is_empty() || name.starts_with('-') || !name.chars().all(plain) {
@@ -127,11 +135,11 @@ fn read_user_name(text: &At<String>, complaints: &mut Complaints<'_>) -> String 
     name.clone()
 }
 
-fn resolve_http(written: file::Http, complaints: &mut Complaints<'_>) -> Http {
+fn resolve_http(written: file::HttpTable, complaints: &mut ConfigComplaints<'_>) -> HttpSettings {
     let connections = written
         .connections
         .and_then(|at| read_number(&at, "connections", 1..=1_000_000, complaints));
-    Http {
+    HttpSettings {
         listen: read_listen_addresses(written.listen, HTTP_PORT, "http", complaints),
         index: written
             .index
@@ -147,7 +155,7 @@ fn resolve_http(written: file::Http, complaints: &mut Complaints<'_>) -> Http {
 
 /// `/centos/os` and `centos/os/` are the same directory: kept as `centos/os/`, and `/` as the empty
 /// prefix.
-fn read_index_directory(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn read_index_directory(text: &At<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     let path = text.get_ref().trim_matches('/');
     if path.is_empty() {
         return String::new();
@@ -162,7 +170,7 @@ fn read_index_directory(text: &At<String>, complaints: &mut Complaints<'_>) -> S
     format!("{path}/")
 }
 
-fn read_index_file(name: At<String>, complaints: &mut Complaints<'_>) -> String {
+fn read_index_file(name: At<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     if name.get_ref().is_empty() || name.get_ref().contains('/') {
         let what = format!("{:?} is not a file name", name.get_ref());
         complaints.add(&name.span(), what, "write a bare name: \"index.html\"");
@@ -170,8 +178,9 @@ fn read_index_file(name: At<String>, complaints: &mut Complaints<'_>) -> String 
     name.into_inner()
 }
 
-fn resolve_loaders(written: file::Boot, complaints: &mut Complaints<'_>) -> BootConfig {
-    let mut pxe = |at: Option<At<String>>| at.map(|at| check_loader(at, Speaks::Tftp, complaints));
+fn resolve_loaders(written: file::BootTable, complaints: &mut ConfigComplaints<'_>) -> BootConfig {
+    let mut pxe =
+        |at: Option<At<String>>| at.map(|at| check_loader(at, LoaderProtocols::Tftp, complaints));
     let (bios, uefi_x64) = (pxe(written.bios), pxe(written.uefi_x64));
     let (uefi_ia32, uefi_arm64) = (pxe(written.uefi_ia32), pxe(written.uefi_arm64));
     BootConfig {
@@ -179,14 +188,16 @@ fn resolve_loaders(written: file::Boot, complaints: &mut Complaints<'_>) -> Boot
         uefi_x64,
         uefi_ia32,
         uefi_arm64,
-        uefi_http: written.uefi_http.map(|at| check_loader(at, Speaks::HttpImages, complaints)),
-        ipxe: written.ipxe.map(|at| check_loader(at, Speaks::Both, complaints)),
+        uefi_http: written
+            .uefi_http
+            .map(|at| check_loader(at, LoaderProtocols::HttpImages, complaints)),
+        ipxe: written.ipxe.map(|at| check_loader(at, LoaderProtocols::Both, complaints)),
     }
 }
 
 /// What the program that gets the name can do with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Speaks {
+enum LoaderProtocols {
     /// A PXE ROM or UEFI's PXE: a name for TFTP.
     Tftp,
     /// UEFI HTTP Boot: a URL (or a path that becomes one) of a kind it knows by its ending (H-27).
@@ -195,7 +206,11 @@ enum Speaks {
     Both,
 }
 
-fn check_loader(text: At<String>, speaks: Speaks, complaints: &mut Complaints<'_>) -> String {
+fn check_loader(
+    text: At<String>,
+    speaks: LoaderProtocols,
+    complaints: &mut ConfigComplaints<'_>,
+) -> String {
     let (name, span) = (text.get_ref(), text.span());
     if let Some(fault) = menu::location_fault(name) {
         complaints.add(
@@ -203,14 +218,14 @@ fn check_loader(text: At<String>, speaks: Speaks, complaints: &mut Complaints<'_
             format!("loader {name:?} {fault}"),
             "name a file under the root, such as \"pxelinux.0\"",
         );
-    } else if speaks == Speaks::Tftp && name.contains("://") {
+    } else if speaks == LoaderProtocols::Tftp && name.contains("://") {
         let hint = "give a path under the root; URLs are for `uefi-http` and `ipxe`";
         complaints.add(
             &span,
             format!("{name:?} is a URL, and PXE firmware speaks TFTP only"),
             hint,
         );
-    } else if speaks == Speaks::HttpImages
+    } else if speaks == LoaderProtocols::HttpImages
         && ![".efi", ".iso", ".img"].iter().any(|end| name.ends_with(end))
     {
         let what = format!(
@@ -227,7 +242,7 @@ fn check_loader(text: At<String>, speaks: Speaks, complaints: &mut Complaints<'_
     text.into_inner()
 }
 
-fn resolve_log(written: file::Log, complaints: &mut Complaints<'_>) -> Log {
+fn resolve_log(written: file::LogTable, complaints: &mut ConfigComplaints<'_>) -> LogSettings {
     let known = ["error", "warn", "info", "debug", "trace"];
     let level = written.level.and_then(|level| {
         if !known.contains(&level.get_ref().as_str()) {
@@ -249,7 +264,7 @@ fn resolve_log(written: file::Log, complaints: &mut Complaints<'_>) -> Log {
         }
         number
     });
-    Log { level: level.unwrap_or(tracing::Level::INFO), facility }
+    LogSettings { level: level.unwrap_or(tracing::Level::INFO), facility }
 }
 
 /// Facilities that a service may log under, with their numbers (RFC 5424 table 1; names as in

@@ -6,14 +6,14 @@ use std::num::NonZeroU64;
 use super::values::read_number;
 use crate::boot::quirks::{Allowance, Fixed, NoSubject, Subject, class_named, oui_named};
 use crate::config::file::{self, At};
-use crate::config::problem::Complaints;
+use crate::config::problem::ConfigComplaints;
 
 /// Octets a second: a kilobit to ten gigabit.
 const HTTP_RATE_RANGE: std::ops::RangeInclusive<u64> = 125..=1_250_000_000;
 
 pub(super) fn resolve_quirks(
-    written: Vec<file::Quirk>,
-    complaints: &mut Complaints<'_>,
+    written: Vec<file::QuirkTable>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Fixed> {
     let mut fixed: Vec<Fixed> = Vec::new();
     for one in written {
@@ -28,8 +28,11 @@ pub(super) fn resolve_quirks(
     fixed
 }
 
-fn resolve_quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Option<Fixed> {
-    let file::Quirk { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
+fn resolve_quirk(
+    written: file::QuirkTable,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<Fixed> {
+    let file::QuirkTable { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
         written;
     let allowance = Allowance {
         window: windowsize_max
@@ -69,7 +72,7 @@ fn resolve_quirk(written: file::Quirk, complaints: &mut Complaints<'_>) -> Optio
 pub(super) fn read_http_rate(
     at: &At<u64>,
     key: &str,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<NonZeroU64> {
     read_number::<u64>(at, key, HTTP_RATE_RANGE, complaints).and_then(NonZeroU64::new)
 }

@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use super::values::{parse_text, read_number, refuse_unknown_word};
 use crate::boot::menu;
-use crate::config::file::{self, At, Seconds};
-use crate::config::problem::Complaints;
-use crate::config::settings::Dhcp;
+use crate::config::file::{self, At, WrittenSeconds};
+use crate::config::problem::ConfigComplaints;
+use crate::config::settings::DhcpSettings;
 use crate::dhcp::limits::POOL_ADDRESSES_MAX;
 use crate::dhcp::subnet::{Clients, Mode, Pool, Reservation, Subnet};
 use crate::model::machine::Mac;
@@ -26,8 +26,8 @@ const NAME_MAX_BYTES: usize = 253;
 
 /// All subnets, with what can only be seen when they stand side by side.
 pub(super) fn resolve_subnets(
-    written: &[file::Subnet],
-    complaints: &mut Complaints<'_>,
+    written: &[file::SubnetTable],
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Subnet> {
     let mut subnets: Vec<(Range<usize>, Subnet)> = Vec::new();
     for one in written {
@@ -73,7 +73,7 @@ fn find_overlaps(ranges: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<(usize, usize)> {
 }
 
 /// Pools of more addresses than a /8 has are a slip, or a machine that runs out of memory.
-fn check_pool_addresses(subnets: &[(Range<usize>, Subnet)], complaints: &mut Complaints<'_>) {
+fn check_pool_addresses(subnets: &[(Range<usize>, Subnet)], complaints: &mut ConfigComplaints<'_>) {
     let mut sum = 0;
     for (span, subnet) in subnets {
         let before = sum;
@@ -94,28 +94,28 @@ fn check_pool_addresses(subnets: &[(Range<usize>, Subnet)], complaints: &mut Com
 
 /// Where each subnet stands.
 pub(super) fn place_subnets(
-    written: &[file::Subnet],
-    complaints: &Complaints<'_>,
+    written: &[file::SubnetTable],
+    complaints: &ConfigComplaints<'_>,
 ) -> Vec<(Network, String)> {
-    let network = |one: &file::Subnet| one.subnet.as_ref()?.get_ref().parse().ok();
+    let network = |one: &file::SubnetTable| one.subnet.as_ref()?.get_ref().parse().ok();
     written
         .iter()
         .filter_map(|one| Some((network(one)?, complaints.place_of(&span_of(one)))))
         .collect()
 }
 
-fn span_of(written: &file::Subnet) -> Range<usize> {
+fn span_of(written: &file::SubnetTable) -> Range<usize> {
     written.subnet.as_ref().map_or(written.span.clone(), At::span)
 }
 
 /// Where DHCP is listened for: the interfaces of served subnets, those of `[server]` for relays, or
 /// one address.
 pub(super) fn resolve_listeners(
-    written: &file::Dhcp,
-    server: &file::Server,
+    written: &file::DhcpTable,
+    server: &file::ServerTable,
     subnets: &[Subnet],
-    complaints: &mut Complaints<'_>,
-) -> Dhcp {
+    complaints: &mut ConfigComplaints<'_>,
+) -> DhcpSettings {
     let allowed: Vec<String> =
         server.interfaces.iter().flatten().map(|name| read_interface(name, complaints)).collect();
     let address = written
@@ -157,7 +157,7 @@ pub(super) fn resolve_listeners(
         .listen_port
         .as_ref()
         .and_then(|at| read_number(at, "listen-port", 1..=65_535, complaints));
-    Dhcp {
+    DhcpSettings {
         interfaces: if address.is_some() { Vec::new() } else { interfaces },
         listen_address: address.filter(|_| !served.is_empty()),
         listen_port: port.unwrap_or(DHCP_PORT),
@@ -165,7 +165,10 @@ pub(super) fn resolve_listeners(
 }
 
 /// `192.168.4.0/24`, without host bits.
-pub(super) fn read_network(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Network> {
+pub(super) fn read_network(
+    text: &At<String>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<Network> {
     let written = match parse_network(text.get_ref()) {
         Ok(written) => written,
         Err(why) => {
@@ -196,7 +199,10 @@ fn parse_network(text: &str) -> Result<Network, String> {
     Ok(Network { address, prefix })
 }
 
-fn resolve_subnet(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Option<Subnet> {
+fn resolve_subnet(
+    written: &file::SubnetTable,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<Subnet> {
     let mode = read_mode(written, complaints);
     let relay = is_set(&written.relay, false);
     if written.interface.is_none() && !relay && mode == Mode::Server {
@@ -261,7 +267,7 @@ fn is_set(written: &Option<At<bool>>, default: bool) -> bool {
 }
 
 /// Said aloud, never assumed: a second DHCP server on a segment does harm.
-fn read_mode(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Mode {
+fn read_mode(written: &file::SubnetTable, complaints: &mut ConfigComplaints<'_>) -> Mode {
     match written.mode.as_ref().map(|at| (at, at.get_ref().as_str())) {
         Some((_, "server")) => Mode::Server,
         Some((_, "off")) => Mode::Off,
@@ -278,7 +284,7 @@ fn read_mode(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Mode {
     }
 }
 
-fn read_clients(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Clients {
+fn read_clients(written: &file::SubnetTable, complaints: &mut ConfigComplaints<'_>) -> Clients {
     match written.clients.as_ref().map(|at| (at, at.get_ref().as_str())) {
         None | Some((_, "pxe")) => Clients::Pxe,
         Some((_, "known")) => Clients::Known,
@@ -300,10 +306,10 @@ fn read_clients(written: &file::Subnet, complaints: &mut Complaints<'_>) -> Clie
 /// defaults would contradict it.
 fn with_lease_times(
     plain: Subnet,
-    written: &file::Subnet,
-    complaints: &mut Complaints<'_>,
+    written: &file::SubnetTable,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Subnet {
-    let mut seconds = |at: &Option<At<Seconds>>, key| {
+    let mut seconds = |at: &Option<At<WrittenSeconds>>, key| {
         let at = at.as_ref()?;
         read_number::<u32>(&At::new(at.span(), at.get_ref().0), key, LEASE_TIME_S, complaints)
     };
@@ -332,9 +338,9 @@ fn with_lease_times(
 }
 
 fn read_pools(
-    written: &file::Subnet,
+    written: &file::SubnetTable,
     network: Network,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Pool> {
     let (mut pools, mut spans): (Vec<Pool>, Vec<Range<usize>>) = (Vec::new(), Vec::new());
     for text in written.pools.iter().flatten() {
@@ -376,7 +382,7 @@ fn read_pools(
     pools
 }
 
-fn read_pool(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Pool> {
+fn read_pool(text: &At<String>, complaints: &mut ConfigComplaints<'_>) -> Option<Pool> {
     match parse_pool(text.get_ref()) {
         Ok(pool) if pool.first > pool.last => {
             let what = format!("pool {} runs backwards", text.get_ref());
@@ -406,9 +412,9 @@ fn parse_pool(text: &str) -> Result<Pool, String> {
 }
 
 fn read_reservations(
-    written: &file::Subnet,
+    written: &file::SubnetTable,
     network: Network,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Reservation> {
     let mut reservations: Vec<Reservation> = Vec::new();
     for host in written.host.iter().flatten() {
@@ -450,17 +456,17 @@ fn read_reservations(
 }
 
 fn refuse_missing<T>(
-    host: &file::Host,
+    host: &file::HostTable,
     key: &str,
     example: &str,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<T> {
     complaints.add(&host.span, format!("`{key}` is missing"), format!("write {example}"));
     None
 }
 
 /// No two reservations of the file share a hardware address within a subnet, or an address at all.
-fn check_reservations(written: &[file::Subnet], complaints: &mut Complaints<'_>) {
+fn check_reservations(written: &[file::SubnetTable], complaints: &mut ConfigComplaints<'_>) {
     let mut addresses: HashMap<Ipv4Addr, Range<usize>> = HashMap::new();
     for subnet in written {
         let mut macs: HashMap<Mac, Range<usize>> = HashMap::new();
@@ -496,7 +502,7 @@ fn refuse_second<T: Eq + Hash + std::fmt::Display>(
     value: T,
     span: Range<usize>,
     hint: &str,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) {
     if let Some(first) = seen.get(&value) {
         let what = format!("{value} is already reserved in {}", complaints.line_of(first));
@@ -508,7 +514,7 @@ fn refuse_second<T: Eq + Hash + std::fmt::Display>(
 
 fn read_addresses(
     written: Option<&[At<String>]>,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Ipv4Addr> {
     written
         .unwrap_or_default()
@@ -521,7 +527,7 @@ fn read_inside_addresses(
     written: Option<&[At<String>]>,
     network: Network,
     kind: &str,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Ipv4Addr> {
     for text in written.unwrap_or_default() {
         if let Ok(address) = text.get_ref().parse::<Ipv4Addr>()
@@ -538,7 +544,7 @@ fn read_inside_addresses(
     read_addresses(written, complaints)
 }
 
-fn read_interface(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn read_interface(name: &At<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     let text = name.get_ref();
     let odd = text.is_empty() || text.contains('/') || text.contains(char::is_whitespace);
     if odd || text.len() > INTERFACE_MAX_BYTES {
@@ -548,7 +554,7 @@ fn read_interface(name: &At<String>, complaints: &mut Complaints<'_>) -> String 
     text.clone()
 }
 
-fn read_dns_name(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn read_dns_name(name: &At<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     let text = name.get_ref();
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -569,7 +575,7 @@ fn read_dns_name(name: &At<String>, complaints: &mut Complaints<'_>) -> String {
     text.clone()
 }
 
-fn read_location(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn read_location(text: &At<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     if let Some(fault) = menu::location_fault(text.get_ref()) {
         complaints.add(&text.span(), format!("{:?} {fault}", text.get_ref()), "");
     }
@@ -577,7 +583,7 @@ fn read_location(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
 }
 
 /// D-45: PXELINUX glues names to the prefix as it stands.
-fn read_prefix(text: &At<String>, complaints: &mut Complaints<'_>) -> String {
+fn read_prefix(text: &At<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     if !text.get_ref().ends_with('/') {
         let what = format!("pxelinux-prefix {:?} does not end with /", text.get_ref());
         complaints.add(&text.span(), what, format!("write \"{}/\"", text.get_ref()));

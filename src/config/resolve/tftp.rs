@@ -8,8 +8,8 @@ use super::values::{
     parse_text, read_limit, read_listen_addresses, read_number, refuse_unknown_word,
 };
 use crate::config::file::{self, At};
-use crate::config::problem::Complaints;
-use crate::config::settings::{Tftp, TftpClient, TftpOptions};
+use crate::config::problem::ConfigComplaints;
+use crate::config::settings::{TftpClient, TftpOptions, TftpSettings};
 use crate::model::machine::Arch;
 
 const TFTP_PORT: u16 = 69;
@@ -17,10 +17,10 @@ const TFTP_PORT: u16 = 69;
 const STRIP_PREFIXES: [&str; 3] = ["/tftpboot", "/srv/tftp", "/var/lib/tftpboot"];
 
 pub(super) fn resolve_tftp(
-    written: file::Tftp,
+    written: file::TftpTable,
     tid_sockets: u16,
-    complaints: &mut Complaints<'_>,
-) -> Tftp {
+    complaints: &mut ConfigComplaints<'_>,
+) -> TftpSettings {
     let plain = TftpOptions {
         windowsize_max: 32,
         blksize_max: None,
@@ -40,7 +40,7 @@ pub(super) fn resolve_tftp(
         || STRIP_PREFIXES.map(str::to_owned).to_vec(),
         |list| list.into_iter().map(|prefix| read_stripped_prefix(prefix, complaints)).collect(),
     );
-    Tftp {
+    TftpSettings {
         listen: read_listen_addresses(written.listen, TFTP_PORT, "tftp", complaints),
         per_source: read_limit(written.per_source, "per-source", 8, complaints),
         requests_per_second: read_limit(
@@ -74,8 +74,8 @@ pub(super) fn resolve_tftp(
 
 fn resolve_client(
     base: TftpOptions,
-    written: file::TftpClient,
-    complaints: &mut Complaints<'_>,
+    written: file::TftpClientTable,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> TftpClient {
     if written.network.is_none() && written.mac.is_none() && written.arch.is_none() {
         let hint =
@@ -101,7 +101,7 @@ fn resolve_options(
     windowsize: Option<At<u64>>,
     blksize: Option<At<u64>>,
     refuse: Option<Vec<At<String>>>,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> TftpOptions {
     let mut options = base;
     if let Some(max) =
@@ -132,7 +132,7 @@ fn resolve_options(
     options
 }
 
-fn read_arch(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Arch> {
+fn read_arch(text: &At<String>, complaints: &mut ConfigComplaints<'_>) -> Option<Arch> {
     match text.get_ref().as_str() {
         "bios" => Some(Arch::Bios),
         "uefi-ia32" => Some(Arch::UefiIa32),
@@ -146,7 +146,7 @@ fn read_arch(text: &At<String>, complaints: &mut Complaints<'_>) -> Option<Arch>
     }
 }
 
-fn read_stripped_prefix(prefix: At<String>, complaints: &mut Complaints<'_>) -> String {
+fn read_stripped_prefix(prefix: At<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     let text = prefix.get_ref().trim_end_matches('/');
     if !text.starts_with('/') {
         complaints.add(
@@ -161,7 +161,7 @@ fn read_stripped_prefix(prefix: At<String>, complaints: &mut Complaints<'_>) -> 
 fn read_port_range(
     text: &At<String>,
     tid_sockets: u16,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<(u16, u16)> {
     let (first, last) = match parse_port_range(text.get_ref()) {
         Ok(ends) => ends,

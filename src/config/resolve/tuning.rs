@@ -2,12 +2,15 @@
 
 use super::values::{read_number, refuse_unknown_word};
 use crate::config::file::{self, At};
-use crate::config::problem::Complaints;
-use crate::config::settings::{Datapath, Tuning};
+use crate::config::problem::ConfigComplaints;
+use crate::config::settings::{DatapathChoice, TuningSettings};
 use crate::http::schedule;
 
-const DATAPATHS: [(&str, Datapath); 3] =
-    [("auto", Datapath::Auto), ("io_uring", Datapath::IoUring), ("epoll", Datapath::Epoll)];
+const DATAPATHS: [(&str, DatapathChoice); 3] = [
+    ("auto", DatapathChoice::Auto),
+    ("io_uring", DatapathChoice::IoUring),
+    ("epoll", DatapathChoice::Epoll),
+];
 /// Octets: a range that is sent at once may touch two pieces of 8 MiB.
 const IMAGE_MEMORY_MIN: u64 = 16 * 1024 * 1024;
 
@@ -18,7 +21,10 @@ const CUBIC: &str = "cubic";
 const SYSTEM: &str = "system";
 const CONGESTIONS: [&str; 5] = [CUBIC, "reno", "bbr", "dctcp", SYSTEM];
 
-pub(super) fn resolve_tuning(written: file::Tuning, complaints: &mut Complaints<'_>) -> Tuning {
+pub(super) fn resolve_tuning(
+    written: file::TuningTable,
+    complaints: &mut ConfigComplaints<'_>,
+) -> TuningSettings {
     let datapath = written.datapath.and_then(|name| {
         let known = DATAPATHS
             .iter()
@@ -63,7 +69,7 @@ pub(super) fn resolve_tuning(written: file::Tuning, complaints: &mut Complaints<
         }
         known
     });
-    Tuning {
+    TuningSettings {
         datapath: datapath.unwrap_or_default(),
         spin_us: spin_us.unwrap_or(50),
         tid_sockets: tid_sockets.unwrap_or(16),
@@ -77,7 +83,7 @@ pub(super) fn resolve_tuning(written: file::Tuning, complaints: &mut Complaints<
 }
 
 /// `receive-buffers`: the kernel's ring of buffers wants a power of two.
-fn read_power_of_two(at: &At<u64>, complaints: &mut Complaints<'_>) -> Option<u16> {
+fn read_power_of_two(at: &At<u64>, complaints: &mut ConfigComplaints<'_>) -> Option<u16> {
     let count: u16 = read_number(at, "receive-buffers", 16..=16_384, complaints)?;
     if !count.is_power_of_two() {
         let (below, above) = (1 << count.ilog2(), count.next_power_of_two());

@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 
 use crate::config::file::At;
-use crate::config::problem::Complaints;
+use crate::config::problem::ConfigComplaints;
 use crate::model::spelling::nearest_word;
 
 /// A number within its bounds.
@@ -13,7 +13,7 @@ pub(super) fn read_number<T: TryFrom<u64>>(
     at: &At<u64>,
     key: &str,
     allowed: RangeInclusive<u64>,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<T> {
     let value = *at.get_ref();
     if let (true, Ok(value)) = (allowed.contains(&value), T::try_from(value)) {
@@ -33,7 +33,7 @@ pub(super) fn read_limit(
     at: Option<At<u64>>,
     key: &str,
     default: u32,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<u32> {
     let limit =
         at.and_then(|at| read_number(&at, key, 0..=1_000_000, complaints)).unwrap_or(default);
@@ -44,7 +44,7 @@ pub(super) fn read_limit(
 pub(super) fn parse_text<T: FromStr>(
     at: &At<String>,
     kind: &str,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Option<T> {
     let value = at.get_ref().parse().ok();
     if value.is_none() {
@@ -62,7 +62,7 @@ pub(super) fn refuse_unknown_word(
     span: &Range<usize>,
     kind: &str,
     known: &[&str],
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) {
     let hint = match nearest_word(found, known) {
         Some(near) => format!("did you mean \"{near}\"?"),
@@ -76,7 +76,7 @@ pub(super) fn read_listen_addresses(
     written: Option<Vec<At<String>>>,
     port: u16,
     section: &str,
-    complaints: &mut Complaints<'_>,
+    complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<SocketAddr> {
     let Some(list) = written else {
         return vec![

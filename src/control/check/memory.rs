@@ -3,14 +3,14 @@
 
 use super::{Finding, Reader, Running};
 use crate::control::static_menus::Largest;
-use crate::images::{Ceiling, may_lock};
+use crate::images::{MemoryCeiling, may_lock};
 
 /// Where `[tuning] image-memory` asks for more than can be given, and where one file is more than
 /// the whole budget.
 pub(super) fn budget(
     asked: Option<u64>,
     largest: Option<&Largest>,
-    ceiling: &Ceiling,
+    ceiling: &MemoryCeiling,
 ) -> Vec<Finding> {
     let budget = ceiling.budget(asked);
     let cut = asked.filter(|asked| *asked > budget).map(|asked| {

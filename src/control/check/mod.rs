@@ -7,11 +7,11 @@ use std::path::Path;
 pub use self::subject::{Heard, HeardPool, Reader, Running, Subject};
 use super::static_menus::{self, Survey};
 use crate::boot::menu;
-use crate::config::{Config, Place, Problem, Problems};
+use crate::config::{Config, ConfigProblem, ConfigProblems, Place};
 use crate::dhcp::limits::{LEASE_OCTETS, POOL_ADDRESSES_MANY};
 use crate::dhcp::subnet::{Mode, Pool};
 use crate::engine::net;
-use crate::images::Ceiling;
+use crate::images::MemoryCeiling;
 use crate::observe::finding::{Finding, Position};
 use crate::render::Renderer;
 use crate::template::SOURCE_MAX_BYTES;
@@ -34,9 +34,9 @@ impl From<Place> for Position {
 }
 
 /// What is wrong with the text of a configuration.
-pub fn problems(problems: &Problems) -> Vec<Finding> {
-    let finding = |problem: &Problem| {
-        let Problem { path, line, column, what, hint } = problem.clone();
+pub fn problems(problems: &ConfigProblems) -> Vec<Finding> {
+    let finding = |problem: &ConfigProblem| {
+        let ConfigProblem { path, line, column, what, hint } = problem.clone();
         let position = Position { file: path, line: Some(line), column: Some(column) };
         Finding::fatal(what, hint.unwrap_or_default()).at(Some(position))
     };
@@ -95,8 +95,11 @@ fn under_root(subject: Subject<'_>) -> Vec<Finding> {
     );
     if !matches!(reader, Reader::Elsewhere { .. }) {
         let place = config.places.key("tuning", "image-memory");
-        let found =
-            memory::budget(config.tuning.image_memory, survey.largest.as_ref(), &Ceiling::read());
+        let found = memory::budget(
+            config.tuning.image_memory,
+            survey.largest.as_ref(),
+            &MemoryCeiling::read(),
+        );
         findings.extend(found.into_iter().map(|finding| finding.at(place.clone())));
     }
     findings

@@ -11,11 +11,11 @@ use socket2::{Domain, Socket, Type};
 use super::firewall::{Wanted, shut};
 use super::{Finding, Heard, Reader, Running, Subject};
 use super::{interfaces, memory, state};
-use crate::config::{Config, Datapath};
+use crate::config::{Config, DatapathChoice};
 use crate::engine::limits::SOCKET_RECEIVE_BYTES;
 use crate::engine::net;
 use crate::engine::ring::{self, NoRing};
-use crate::images::{Ceiling, runs_as_root};
+use crate::images::{MemoryCeiling, runs_as_root};
 use crate::model::network::Network;
 use crate::observe::finding::Severity;
 use crate::observe::port_holder::{Protocol, holder};
@@ -48,7 +48,7 @@ pub fn surroundings(subject: Subject<'_>, running: Option<&Running>) -> Vec<Find
     }
     findings.extend(firewall(subject));
     findings.extend(receive_buffer(subject, running));
-    let budget = Ceiling::read().budget(subject.config.tuning.image_memory);
+    let budget = MemoryCeiling::read().budget(subject.config.tuning.image_memory);
     findings.extend(memory::locking(budget, subject.reader, running));
     findings
 }
@@ -200,7 +200,7 @@ fn try_to_bind(protocol: Protocol, address: SocketAddr) -> io::Result<()> {
 /// A running server has chosen already, and says in its status what it has.
 fn ring(subject: Subject<'_>) -> Option<Finding> {
     let wanted = subject.config.tuning.datapath;
-    if wanted == Datapath::Epoll {
+    if wanted == DatapathChoice::Epoll {
         return None;
     }
     let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
@@ -208,7 +208,7 @@ fn ring(subject: Subject<'_>) -> Option<Finding> {
     let user_has_none = disabled.trim() == "1" && matches!(subject.reader, Reader::User { .. });
     let why = ring::probe().err().or(user_has_none.then_some(NoRing::Refused))?;
     Some(match wanted {
-        Datapath::IoUring => {
+        DatapathChoice::IoUring => {
             Finding::fatal(why.to_string(), "or take `datapath = \"auto\"` in [tuning]")
                 .at(subject.config.places.key("tuning", "datapath"))
         }

@@ -21,21 +21,21 @@ use std::time::{Instant, SystemTime};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use super::ceiling::Ceiling;
-use super::content::{Body, Content, Identity, WeakContent};
-use super::copies::Copies;
+use super::ceiling::MemoryCeiling;
+use super::content::{Content, ContentBody, FileIdentity, WeakContent};
+use super::copies::CopyBudget;
 use super::directories::{Directories, Listing};
-use super::fence::Fence;
+use super::fence::RootFence;
 use super::limits::{
     INLINE_BYTES_MAX, MAPPINGS_MAX, REMOTE_TRUSTED, SMALL_FILES_KEPT, WHOLE_BYTES_MAX,
 };
 use super::memory::ImageMemory;
 use super::path::{CleanPath, Refusal};
-use super::reserve::Reserve;
-use super::root::{Root, openat2};
+use super::reserve::DescriptorReserve;
+use super::root::{ServedRoot, openat2};
 use super::stat::{known_stat, refusal};
 use super::watch;
-use super::workers::{Asker, Busy, Workers};
+use super::workers::{Busy, WorkAsker, Workers};
 
 /// Entries that a core's own map of mappings may hold before it forgets the dead ones.
 const KNOWN_MAX: usize = 2 * MAPPINGS_MAX;
@@ -43,25 +43,25 @@ const KNOWN_MAX: usize = 2 * MAPPINGS_MAX;
 /// The root directory and every mapping of it, shared by all cores and workers.
 #[derive(Debug)]
 pub struct Images {
-    root: Root,
-    fence: Fence,
+    root: ServedRoot,
+    fence: RootFence,
     memory: Arc<ImageMemory>,
-    copies: Arc<Copies>,
-    reserve: Reserve,
+    copies: Arc<CopyBudget>,
+    reserve: DescriptorReserve,
     workers: Workers,
     directories: Directories,
     /// Which devices are file servers.
     devices: ArcSwap<HashMap<u64, bool>>,
     /// Holds one reference to each mapping, so that a core never runs the last drop (munmap): only
     /// a worker does, here.
-    loaded: Mutex<HashMap<Identity, Content>>,
+    loaded: Mutex<HashMap<FileIdentity, Content>>,
     mappings_max: AtomicUsize,
     /// Times that a file found no place, since those that had one were all in use.
     short: AtomicU64,
     small: Mutex<Small>,
     /// Files as they are translated for another way to send them, for as long as somebody sends
     /// them.
-    translated: Mutex<HashMap<Identity, Weak<Body>>>,
+    translated: Mutex<HashMap<FileIdentity, Weak<ContentBody>>>,
     /// Ticks at each use; a mapping remembers its last tick.
     clock: AtomicU64,
 }
@@ -69,18 +69,18 @@ pub struct Images {
 /// Small files that were read: those in use, and as many others as fit the memory for them.
 #[derive(Debug, Default)]
 struct Small {
-    files: HashMap<Identity, Content>,
+    files: HashMap<FileIdentity, Content>,
     bytes: u64,
 }
 
 impl Small {
     /// Keeps a file, where those in use leave room for it. Those that were asked for least lately
     /// make room, many at a time.
-    fn keep(&mut self, identity: Identity, content: &Content) {
+    fn keep(&mut self, identity: FileIdentity, content: &Content) {
         if self.bytes + cost(content) > SMALL_FILES_KEPT {
             let idle =
                 self.files.iter().filter(|(_, content)| Arc::strong_count(content.body()) == 1);
-            let mut idle: Vec<(u64, Identity)> = idle
+            let mut idle: Vec<(u64, FileIdentity)> = idle
                 .map(|(id, content)| (content.body().used.load(Ordering::Relaxed), *id))
                 .collect();
             idle.sort_unstable_by_key(|(used, _)| *used);
@@ -106,10 +106,10 @@ fn cost(content: &Content) -> u64 {
 
 /// One core's view: a map of its own over mappings that [`Images`] holds.
 #[derive(Debug)]
-pub struct Catalog {
+pub struct NameCatalog {
     images: Arc<Images>,
     /// With when a worker last looked at the file itself.
-    known: HashMap<Identity, (Weak<Body>, Instant)>,
+    known: HashMap<FileIdentity, (Weak<ContentBody>, Instant)>,
 }
 
 /// What a core learns at once.
@@ -119,12 +119,12 @@ pub enum Found {
     Directory,
     Refused(Refusal),
     /// Needs a worker: hand it to [`Images::answer`].
-    Ask(Question),
+    Ask(CatalogQuestion),
 }
 
 /// Work for a worker: look a path up, or open what has been found.
 #[derive(Debug)]
-pub struct Question {
+pub struct CatalogQuestion {
     path: CleanPath,
     found: Option<OwnedFd>,
 }
@@ -132,23 +132,23 @@ pub struct Question {
 impl Images {
     /// Opens the root directory, with nothing private in it and nothing borrowed.
     pub fn open(root: &Path, workers: Workers) -> io::Result<Arc<Self>> {
-        let memory = ImageMemory::new(Ceiling::read().budget(None));
-        Self::open_fenced(root, Fence::of(&[]), memory, workers)
+        let memory = ImageMemory::new(MemoryCeiling::read().budget(None));
+        Self::open_fenced(root, RootFence::of(&[]), memory, workers)
     }
 
     /// Opens the root directory. An error also where nothing beneath it could be opened.
     pub fn open_fenced(
         root: &Path,
-        fence: Fence,
+        fence: RootFence,
         memory: Arc<ImageMemory>,
         workers: Workers,
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            root: Root::open(root, &fence)?,
+            root: ServedRoot::open(root, &fence)?,
             fence,
             memory,
-            copies: Copies::of(Ceiling::read().bytes),
-            reserve: Reserve::new(),
+            copies: CopyBudget::of(MemoryCeiling::read().bytes),
+            reserve: DescriptorReserve::new(),
             workers,
             directories: Directories::default(),
             devices: ArcSwap::default(),
@@ -175,7 +175,7 @@ impl Images {
     }
 
     /// What copies take of the memory.
-    pub fn copies(&self) -> &Arc<Copies> {
+    pub fn copies(&self) -> &Arc<CopyBudget> {
         &self.copies
     }
 
@@ -226,15 +226,15 @@ impl Images {
     }
 
     /// A view for one more core.
-    pub fn catalog(self: &Arc<Self>) -> Catalog {
-        Catalog { images: Arc::clone(self), known: HashMap::new() }
+    pub fn catalog(self: &Arc<Self>) -> NameCatalog {
+        NameCatalog { images: Arc::clone(self), known: HashMap::new() }
     }
 
     /// Answers on a worker thread; `reply` runs there too.
     pub fn answer(
         self: &Arc<Self>,
-        asker: Asker,
-        question: Question,
+        asker: WorkAsker,
+        question: CatalogQuestion,
         reply: impl FnOnce(Result<Content, Refusal>) + Send + 'static,
     ) -> Result<(), Busy> {
         let images = Arc::clone(self);
@@ -250,7 +250,7 @@ impl Images {
         if stat(&found).is_ok_and(|stat| is_directory(&stat)) {
             return Found::Directory;
         }
-        match self.load(Question { path: path.clone(), found: Some(found) }) {
+        match self.load(CatalogQuestion { path: path.clone(), found: Some(found) }) {
             Ok(content) => Found::Content(content),
             Err(refusal) => Found::Refused(refusal),
         }
@@ -282,12 +282,12 @@ impl Images {
     /// What a directory holds. Waits for the disk: workers only.
     pub fn list(&self, path: &CleanPath) -> Result<Arc<Listing>, Refusal> {
         let directory = self.resolve(path, false)?;
-        let before = Identity::of(&stat(&directory)?);
+        let before = FileIdentity::of(&stat(&directory)?);
         if let Some(known) = self.directories.find(&before) {
             return Ok(known);
         }
         let listing = Arc::new(Listing::read(&directory).map_err(|error| refusal(&error))?);
-        if stat(&directory).is_ok_and(|after| Identity::of(&after) == before) {
+        if stat(&directory).is_ok_and(|after| FileIdentity::of(&after) == before) {
             self.directories.keep(before, &listing, SystemTime::now());
         }
         Ok(listing)
@@ -312,7 +312,7 @@ impl Images {
     /// their disk space comes back.
     pub fn sweep(&self) {
         let is_idle = |content: &Content| Arc::strong_count(content.body()) == 1;
-        let idle: Vec<(Identity, WeakContent)> = self
+        let idle: Vec<(FileIdentity, WeakContent)> = self
             .lock()
             .iter()
             .filter(|(_, content)| is_idle(content))
@@ -321,7 +321,7 @@ impl Images {
         // A file server may take its time: nobody waits for the lock meanwhile.
         let is_unlinked =
             |content: &WeakContent| content.upgrade().is_some_and(|content| content.is_unlinked());
-        let unlinked: Vec<Identity> =
+        let unlinked: Vec<FileIdentity> =
             idle.iter().filter(|(_, content)| is_unlinked(content)).map(|(id, _)| *id).collect();
         let mut loaded = self.lock();
         for id in unlinked {
@@ -334,7 +334,7 @@ impl Images {
         watch::read_events();
     }
 
-    fn load(&self, question: Question) -> Result<Content, Refusal> {
+    fn load(&self, question: CatalogQuestion) -> Result<Content, Refusal> {
         let found = match question.found {
             Some(found) => found,
             None => self.resolve(&question.path, false)?,
@@ -371,7 +371,7 @@ impl Images {
 
     /// A small file needs no place among the mappings: where too many are in use, it lives as long
     /// as its users do.
-    fn load_small(&self, file: &File, identity: Identity) -> Result<Content, Refusal> {
+    fn load_small(&self, file: &File, identity: FileIdentity) -> Result<Content, Refusal> {
         if let Some(content) = self.small().files.get(&identity) {
             return Ok(content.clone());
         }
@@ -384,7 +384,7 @@ impl Images {
 
     /// Opens exactly the file that was found: through its descriptor, so that no rename can put
     /// another one in its place.
-    fn open_regular(&self, found: OwnedFd) -> Result<(File, Identity), Refusal> {
+    fn open_regular(&self, found: OwnedFd) -> Result<(File, FileIdentity), Refusal> {
         let stat_of_found = stat(&found)?;
         self.admit(&stat_of_found)?;
         if self.fence.has_private_name(&stat_of_found) {
@@ -392,7 +392,7 @@ impl Images {
         }
         let name = format!("/proc/self/fd/{}", found.as_raw_fd());
         let file = self.reserve.open(|| File::open(&name)).map_err(|e| refusal(&e))?;
-        let identity = Identity::of(&stat(&file)?);
+        let identity = FileIdentity::of(&stat(&file)?);
         self.learn(&file, identity.device);
         Ok((file, identity))
     }
@@ -484,12 +484,12 @@ impl Images {
         self.small.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Identity, Content>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<FileIdentity, Content>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Catalog {
+impl NameCatalog {
     pub fn images(&self) -> &Arc<Images> {
         &self.images
     }
@@ -497,11 +497,13 @@ impl Catalog {
     /// Looks a path up without waiting for a disk.
     pub fn find(&mut self, path: &CleanPath) -> Found {
         if !self.images.root.is_known() {
-            return Found::Ask(Question { path: path.clone(), found: None });
+            return Found::Ask(CatalogQuestion { path: path.clone(), found: None });
         }
         let found = match self.images.resolve(path, true) {
             Ok(found) => found,
-            Err(Refusal::Busy) => return Found::Ask(Question { path: path.clone(), found: None }),
+            Err(Refusal::Busy) => {
+                return Found::Ask(CatalogQuestion { path: path.clone(), found: None });
+            }
             Err(refusal) => return Found::Refused(refusal),
         };
         let stat = match known_stat(&found) {
@@ -514,7 +516,7 @@ impl Catalog {
         if let Err(refusal) = self.images.admit(&stat) {
             return Found::Refused(refusal);
         }
-        let identity = Identity::of(&stat);
+        let identity = FileIdentity::of(&stat);
         let known = self.known.get(&identity).filter(|(_, looked)| {
             // What the kernel knows of a file on a server may be old.
             !self.images.is_remote(identity.device) || looked.elapsed() < REMOTE_TRUSTED
@@ -525,7 +527,7 @@ impl Catalog {
                 self.images.touch(&content);
                 Found::Content(content)
             }
-            None => Found::Ask(Question { path: path.clone(), found: Some(found) }),
+            None => Found::Ask(CatalogQuestion { path: path.clone(), found: Some(found) }),
         }
     }
 
@@ -605,7 +607,7 @@ mod tests {
 
     struct Tree {
         directory: tempfile::TempDir,
-        catalog: Catalog,
+        catalog: NameCatalog,
     }
 
     impl Tree {
@@ -631,9 +633,11 @@ mod tests {
                     let (sender, receiver) = channel();
                     self.catalog
                         .images()
-                        .answer(Asker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
-                            sender.send(answer).unwrap()
-                        })
+                        .answer(
+                            WorkAsker::new([10, 0, 0, 1].into(), b""),
+                            question,
+                            move |answer| sender.send(answer).unwrap(),
+                        )
                         .unwrap();
                     let content = receiver.recv().unwrap()?;
                     self.catalog.remember(&content);
@@ -681,7 +685,7 @@ mod tests {
     fn small_files_that_nobody_uses_keep_no_more_than_their_memory() {
         let mut small = Small::default();
         let identity =
-            |n: u64| Identity { device: 1, inode: n, len: 65_536, mtime_ns: 0, ctime_ns: 0 };
+            |n: u64| FileIdentity { device: 1, inode: n, len: 65_536, mtime_ns: 0, ctime_ns: 0 };
         let file = |n| Content::small_file(Bytes::from(vec![0; 65_536]), &identity(n));
         let used = file(0);
         small.keep(identity(0), &used);
@@ -794,7 +798,7 @@ mod tests {
         fs::write(path("two").join("private"), b"x").unwrap();
         symlink("one", path("root")).unwrap();
         let private = path("two").join("private");
-        let fence = Fence::of(&[&private]);
+        let fence = RootFence::of(&[&private]);
         let (memory, workers) = (ImageMemory::new(1 << 30), Workers::start().unwrap());
         let images = Images::open_fenced(&path("root"), fence, memory, workers).unwrap();
         let mut tree = Tree { directory: parent, catalog: images.catalog() };
@@ -889,7 +893,7 @@ mod tests {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
         let paths: Vec<PathBuf> = private.iter().map(|name| root.join(name)).collect();
-        let mut fence = Fence::of(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+        let mut fence = RootFence::of(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
         fence.only_world_readable = only_world_readable;
         fence.borrowed = borrowed
             .iter()

@@ -8,14 +8,14 @@ use super::limits::{MEMORY_MIN, MEMORY_SHARE, MEMORY_SHARE_MAX};
 
 /// The most memory that this process could ever have, and who says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ceiling {
+pub struct MemoryCeiling {
     /// Bytes.
     pub bytes: u64,
     /// `MemTotal`, or the file of a control group.
     pub source: String,
 }
 
-impl Ceiling {
+impl MemoryCeiling {
     /// As the kernel tells it now.
     pub fn read() -> Self {
         Self::told_by(|path| fs::read_to_string(path).ok())
@@ -106,8 +106,8 @@ mod tests {
     const MIB: u64 = 1 << 20;
     const MEMINFO: (&str, &str) = ("/proc/meminfo", "MemTotal:       4194304 kB\nMemFree: 1 kB\n");
 
-    fn ceiling(files: &[(&str, &str)]) -> Ceiling {
-        Ceiling::told_by(|path| {
+    fn ceiling(files: &[(&str, &str)]) -> MemoryCeiling {
+        MemoryCeiling::told_by(|path| {
             let found = files.iter().chain([&MEMINFO]).find(|(name, _)| Path::new(name) == path);
             found.map(|(_, text)| (*text).to_owned())
         })
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_smallest_limit_on_the_way_to_the_root_counts_in_both_versions() {
-        assert_eq!(ceiling(&[]), Ceiling { bytes: 4096 * MIB, source: "MemTotal".into() });
+        assert_eq!(ceiling(&[]), MemoryCeiling { bytes: 4096 * MIB, source: "MemTotal".into() });
         let v2 = ceiling(&[
             ("/proc/self/cgroup", "0::/system.slice/ringboot.service\n"),
             (
@@ -126,7 +126,7 @@ mod tests {
             ("/sys/fs/cgroup/system.slice/memory.max", "1073741824\n"),
         ]);
         let source = "/sys/fs/cgroup/system.slice/memory.max".to_owned();
-        assert_eq!(v2, Ceiling { bytes: 1024 * MIB, source });
+        assert_eq!(v2, MemoryCeiling { bytes: 1024 * MIB, source });
         let v1 = ceiling(&[
             ("/proc/self/cgroup", "5:devices:/\n4:memory:/docker/1234\n0::/\n"),
             (
@@ -138,17 +138,17 @@ mod tests {
         ]);
         assert_eq!(
             v1,
-            Ceiling { bytes: 512 * MIB, source: "/cg/memory/memory.limit_in_bytes".into() }
+            MemoryCeiling { bytes: 512 * MIB, source: "/cg/memory/memory.limit_in_bytes".into() }
         );
     }
 
     #[test]
     fn a_budget_above_the_ceiling_is_impossible() {
-        let ceiling = Ceiling { bytes: 1024 * MIB, source: String::new() };
+        let ceiling = MemoryCeiling { bytes: 1024 * MIB, source: String::new() };
         assert_eq!(ceiling.budget(None), 512 * MIB);
         assert_eq!(ceiling.budget(Some(100 * MIB)), 100 * MIB);
         assert_eq!(ceiling.budget(Some(u64::MAX)), 768 * MIB);
-        let tiny = Ceiling { bytes: 20 * MIB, source: String::new() };
+        let tiny = MemoryCeiling { bytes: 20 * MIB, source: String::new() };
         assert_eq!(tiny.budget(None), 15 * MIB);
     }
 }

@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::copies::Share;
+use super::copies::CopyShare;
 use super::limits::{AHEAD_BUDGET_MIN, PIECE_BYTES, WHOLE_BYTES_MAX};
-use super::mapped::Mapped;
+use super::mapped::MappedFile;
 use super::memory::ImageMemory;
 use super::path::Refusal;
 use super::stat::known_stat;
@@ -43,11 +43,11 @@ impl ContentMeta {
 /// A version of a file, or a rendered text. Cheap to clone; one transfer holds one version to its
 /// end (T-31).
 #[derive(Clone, Debug)]
-pub struct Content(Arc<Body>);
+pub struct Content(Arc<ContentBody>);
 
 /// Finds a content again for as long as somebody else holds it, and holds nothing itself.
 #[derive(Clone, Debug)]
-pub struct WeakContent(Weak<Body>);
+pub struct WeakContent(Weak<ContentBody>);
 
 impl WeakContent {
     pub fn upgrade(&self) -> Option<Content> {
@@ -56,27 +56,27 @@ impl WeakContent {
 }
 
 #[derive(Debug)]
-pub(super) struct Body {
+pub(super) struct ContentBody {
     meta: ContentMeta,
-    kind: Kind,
+    kind: ContentKind,
     /// None: made by us, not read from a file.
-    identity: Option<Identity>,
+    identity: Option<FileIdentity>,
     /// Coarse clock of the last use, for the least-recently-used order of mappings.
     pub(super) used: AtomicU64,
     /// What a copy takes of the budget for copies.
-    _share: Option<Share>,
+    _share: Option<CopyShare>,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum ContentKind {
     Inline(Bytes),
-    Mapped(Arc<Mapped>, Arc<ImageMemory>),
+    Mapped(Arc<MappedFile>, Arc<ImageMemory>),
 }
 
-impl Drop for Body {
+impl Drop for ContentBody {
     /// Whoever lets go of it last may be a core, which never unmaps gigabytes: a worker does.
     fn drop(&mut self) {
-        if let Kind::Mapped(mapped, memory) = &self.kind {
+        if let ContentKind::Mapped(mapped, memory) = &self.kind {
             memory.lay_out(mapped);
         }
     }
@@ -84,7 +84,7 @@ impl Drop for Body {
 
 /// Which bytes of which file: what must be the same for two lookups to share a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Identity {
+pub(super) struct FileIdentity {
     pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) len: u64,
@@ -92,7 +92,7 @@ pub(super) struct Identity {
     pub(super) ctime_ns: i128,
 }
 
-impl Identity {
+impl FileIdentity {
     pub(super) fn of(stat: &libc::stat) -> Self {
         let ns = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
         Self {
@@ -127,12 +127,17 @@ pub struct Piece {
 
 impl Content {
     /// A text made for one request, or out of a file: bytes that no file has.
-    pub fn copy_of(bytes: Bytes, etag: String, mtime: SystemTime, share: Option<Share>) -> Self {
+    pub fn copy_of(
+        bytes: Bytes,
+        etag: String,
+        mtime: SystemTime,
+        share: Option<CopyShare>,
+    ) -> Self {
         Self::in_memory(bytes, etag, mtime, None, share)
     }
 
     /// A rendered text: its ETag is a hash of its bytes (H-23).
-    pub fn rendered(text: String, now: SystemTime, share: Option<Share>) -> Self {
+    pub fn rendered(text: String, now: SystemTime, share: Option<CopyShare>) -> Self {
         let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
             (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
         });
@@ -140,7 +145,7 @@ impl Content {
         Self::copy_of(Bytes::from(text), etag, now, share)
     }
 
-    pub(super) fn small_file(bytes: Bytes, identity: &Identity) -> Self {
+    pub(super) fn small_file(bytes: Bytes, identity: &FileIdentity) -> Self {
         Self::in_memory(bytes, identity.etag(), identity.mtime(), Some(*identity), None)
     }
 
@@ -148,13 +153,13 @@ impl Content {
         bytes: Bytes,
         etag: String,
         mtime: SystemTime,
-        identity: Option<Identity>,
-        share: Option<Share>,
+        identity: Option<FileIdentity>,
+        share: Option<CopyShare>,
     ) -> Self {
         let meta = ContentMeta::new(bytes.len() as u64, etag, mtime);
-        Self(Arc::new(Body {
+        Self(Arc::new(ContentBody {
             meta,
-            kind: Kind::Inline(bytes),
+            kind: ContentKind::Inline(bytes),
             identity,
             used: AtomicU64::new(0),
             _share: share,
@@ -163,18 +168,18 @@ impl Content {
 
     pub(super) fn map(
         file: File,
-        identity: Identity,
+        identity: FileIdentity,
         memory: &Arc<ImageMemory>,
     ) -> std::io::Result<Self> {
-        let mapped = Mapped::new(file, identity.len)?;
+        let mapped = MappedFile::new(file, identity.len)?;
         // As it is now that it is watched: what came before has been seen by nobody. One that was
         // cut short is not what was promised.
         let now =
-            mapped.stat().map(|stat| Identity::of(&stat)).filter(|now| now.len == identity.len);
+            mapped.stat().map(|stat| FileIdentity::of(&stat)).filter(|now| now.len == identity.len);
         let identity = now.unwrap_or(identity);
         let meta = ContentMeta::new(identity.len, identity.etag(), identity.mtime());
-        let kind = Kind::Mapped(mapped, Arc::clone(memory));
-        Ok(Self(Arc::new(Body {
+        let kind = ContentKind::Mapped(mapped, Arc::clone(memory));
+        Ok(Self(Arc::new(ContentBody {
             meta,
             kind,
             identity: Some(identity),
@@ -187,8 +192,8 @@ impl Content {
     /// space.
     pub(super) fn is_unlinked(&self) -> bool {
         match &self.0.kind {
-            Kind::Inline(_) => false,
-            Kind::Mapped(mapped, _) => mapped.stat().is_none_or(|stat| stat.st_nlink == 0),
+            ContentKind::Inline(_) => false,
+            ContentKind::Mapped(mapped, _) => mapped.stat().is_none_or(|stat| stat.st_nlink == 0),
         }
     }
 
@@ -204,8 +209,8 @@ impl Content {
     /// A copy of the first bytes. Waits for the disk where the content is mapped: workers only.
     pub fn read_start(&self, most: usize) -> Result<Bytes, Refusal> {
         match &self.0.kind {
-            Kind::Inline(bytes) => Ok(bytes.slice(..bytes.len().min(most))),
-            Kind::Mapped(mapped, _) => {
+            ContentKind::Inline(bytes) => Ok(bytes.slice(..bytes.len().min(most))),
+            ContentKind::Mapped(mapped, _) => {
                 let mut bytes =
                     vec![0; usize::try_from(self.len()).unwrap_or(usize::MAX).min(most)];
                 mapped.file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
@@ -214,15 +219,15 @@ impl Content {
         }
     }
 
-    pub(super) fn identity(&self) -> Option<Identity> {
+    pub(super) fn identity(&self) -> Option<FileIdentity> {
         self.0.identity
     }
 
-    pub(super) fn body(&self) -> &Arc<Body> {
+    pub(super) fn body(&self) -> &Arc<ContentBody> {
         &self.0
     }
 
-    pub(super) fn from_body(body: Arc<Body>) -> Self {
+    pub(super) fn from_body(body: Arc<ContentBody>) -> Self {
         Self(body)
     }
 
@@ -241,8 +246,8 @@ impl Content {
     /// The bytes, where they lie in our own memory and not in a mapping.
     pub fn inline_bytes(&self) -> Option<&Bytes> {
         match &self.0.kind {
-            Kind::Inline(bytes) => Some(bytes),
-            Kind::Mapped(..) => None,
+            ContentKind::Inline(bytes) => Some(bytes),
+            ContentKind::Mapped(..) => None,
         }
     }
 
@@ -251,8 +256,8 @@ impl Content {
     /// `Content` (or a clone) lives.
     pub fn address(&self) -> (*const u8, usize) {
         match &self.0.kind {
-            Kind::Inline(bytes) => (bytes.as_ptr(), bytes.len()),
-            Kind::Mapped(mapped, _) => (mapped.map.as_ptr(), mapped.map.len()),
+            ContentKind::Inline(bytes) => (bytes.as_ptr(), bytes.len()),
+            ContentKind::Mapped(mapped, _) => (mapped.map.as_ptr(), mapped.map.len()),
         }
     }
 
@@ -260,8 +265,8 @@ impl Content {
     /// for the disk.
     pub fn file(&self) -> Option<BorrowedFd<'_>> {
         match &self.0.kind {
-            Kind::Inline(_) => None,
-            Kind::Mapped(mapped, _) => Some(mapped.file.as_fd()),
+            ContentKind::Inline(_) => None,
+            ContentKind::Mapped(mapped, _) => Some(mapped.file.as_fd()),
         }
     }
 
@@ -269,7 +274,7 @@ impl Content {
     /// None: the file is no longer what it was when it was mapped. They must be resident, or the
     /// core waits for the disk.
     pub fn copy(&self, range: &Range<u64>) -> Option<Bytes> {
-        let Kind::Mapped(mapped, _) = &self.0.kind else { return None };
+        let ContentKind::Mapped(mapped, _) = &self.0.kind else { return None };
         let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
         mapped.file.read_exact_at(&mut bytes, range.start).ok()?;
         // Asked after they were read: what is unchanged now was unchanged then.
@@ -280,9 +285,9 @@ impl Content {
     /// [`WHOLE_BYTES_MAX`]. Waits for the disk where the content is mapped: workers only.
     pub fn read_whole(&self) -> Result<Bytes, Refusal> {
         match &self.0.kind {
-            Kind::Inline(bytes) => Ok(bytes.clone()),
-            Kind::Mapped(..) if self.len() > WHOLE_BYTES_MAX => Err(Refusal::TooLarge),
-            Kind::Mapped(mapped, _) => {
+            ContentKind::Inline(bytes) => Ok(bytes.clone()),
+            ContentKind::Mapped(..) if self.len() > WHOLE_BYTES_MAX => Err(Refusal::TooLarge),
+            ContentKind::Mapped(mapped, _) => {
                 let mut bytes =
                     vec![0; usize::try_from(self.len()).map_err(|_| Refusal::TooLarge)?];
                 mapped.file.read_exact_at(&mut bytes, 0).map_err(|_| Refusal::ReadFailed)?;
@@ -294,7 +299,7 @@ impl Content {
     /// What a worker must make resident before this range is sent; None = send away, now. Known
     /// resident is what counts as used.
     pub fn missing(&self, range: &Range<u64>) -> Option<Piece> {
-        let Kind::Mapped(mapped, memory) = &self.0.kind else { return None };
+        let ContentKind::Mapped(mapped, memory) = &self.0.kind else { return None };
         let pieces = mapped.pieces(range);
         let tick = memory.tick();
         let is_there = pieces.clone().all(|piece| mapped.residency.use_at(piece, tick));
@@ -304,7 +309,7 @@ impl Content {
     /// The piece after this range's last, where it exists and is not resident: worth asking for
     /// ahead of need. None where the memory is so small that it would push out what is needed now.
     pub fn next_missing(&self, range: &Range<u64>) -> Option<Piece> {
-        let Kind::Mapped(mapped, memory) = &self.0.kind else { return None };
+        let ContentKind::Mapped(mapped, memory) = &self.0.kind else { return None };
         let first = range.end.saturating_sub(1) / PIECE_BYTES + 1;
         let is_worth_it = memory.budget() >= AHEAD_BUDGET_MIN && !mapped.residency.has(first);
         is_worth_it.then_some(Piece { first, end: first + 1 })
@@ -313,7 +318,7 @@ impl Content {
     /// As [`Self::next_missing`], and each piece once: who looks ahead at every packet would fill
     /// the workers' queue.
     pub fn claim_next_missing(&self, range: &Range<u64>) -> Option<Piece> {
-        let Kind::Mapped(mapped, _) = &self.0.kind else { return None };
+        let ContentKind::Mapped(mapped, _) = &self.0.kind else { return None };
         self.next_missing(range).filter(|piece| mapped.residency.claim(piece.first))
     }
 
@@ -323,7 +328,7 @@ impl Content {
     /// A failure (the file was cut short, memory is short) is left for the send to report: it gets
     /// EFAULT or waits.
     pub fn populate(&self, piece: Piece) {
-        if let Kind::Mapped(mapped, memory) = &self.0.kind {
+        if let ContentKind::Mapped(mapped, memory) = &self.0.kind {
             memory.make(mapped, &(piece.first..piece.end));
         }
     }
@@ -332,11 +337,11 @@ impl Content {
     /// bytes of a transfer leave, so that nobody is ever told that a mix of two versions is
     /// complete. Rename and removal do not count: the version lives on.
     pub fn is_unchanged(&self) -> bool {
-        let Kind::Mapped(mapped, _) = &self.0.kind else { return true };
+        let ContentKind::Mapped(mapped, _) = &self.0.kind else { return true };
         let (Ok(stat), Some(then)) = (known_stat(&mapped.file), self.0.identity) else {
             return false;
         };
-        let now = Identity::of(&stat);
+        let now = FileIdentity::of(&stat);
         let is_only_touched = || match &mapped.seen {
             Some(seen) => seen.is_only_touched(),
             None => now.mtime_ns == then.mtime_ns,

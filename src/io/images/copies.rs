@@ -11,7 +11,7 @@ use super::path::Refusal;
 
 /// What copies may take, and what they take now.
 #[derive(Debug)]
-pub struct Copies {
+pub struct CopyBudget {
     budget: u64,
     held: Mutex<Held>,
     refused: AtomicU64,
@@ -26,8 +26,8 @@ struct Held {
 
 /// What one copy has taken of the budget; it is given back with it.
 #[derive(Debug)]
-pub struct Share {
-    copies: Arc<Copies>,
+pub struct CopyShare {
+    copies: Arc<CopyBudget>,
     source: IpAddr,
     bytes: u64,
 }
@@ -42,7 +42,7 @@ pub struct CopiesUse {
     pub refused: u64,
 }
 
-impl Copies {
+impl CopyBudget {
     /// A share of the memory that the process may have.
     pub fn of(memory_bytes: u64) -> Arc<Self> {
         let (part, of) = COPIES_SHARE;
@@ -55,7 +55,11 @@ impl Copies {
 
     /// Room for a copy of so many bytes that this address has asked for; none where it, or all
     /// together, have their share. A small copy needs none.
-    pub fn take(self: &Arc<Self>, source: IpAddr, bytes: u64) -> Result<Option<Share>, Refusal> {
+    pub fn take(
+        self: &Arc<Self>,
+        source: IpAddr,
+        bytes: u64,
+    ) -> Result<Option<CopyShare>, Refusal> {
         if bytes <= COPY_FREE {
             return Ok(None);
         }
@@ -69,7 +73,7 @@ impl Copies {
         }
         held.bytes += bytes;
         *held.by_source.entry(source).or_default() += bytes;
-        Ok(Some(Share { copies: Arc::clone(self), source, bytes }))
+        Ok(Some(CopyShare { copies: Arc::clone(self), source, bytes }))
     }
 
     pub fn usage(&self) -> CopiesUse {
@@ -78,7 +82,7 @@ impl Copies {
     }
 }
 
-impl Drop for Share {
+impl Drop for CopyShare {
     fn drop(&mut self) {
         let mut held = self.copies.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.bytes -= self.bytes;
@@ -108,7 +112,7 @@ mod tests {
 
     #[test]
     fn copies_have_a_budget_each_source_a_share_and_both_come_back() {
-        let copies = Copies::new(64 * MIB);
+        let copies = CopyBudget::new(64 * MIB);
         let source = |n: u8| IpAddr::from([10, 0, 0, n]);
         let mut held: Vec<_> = (0..4).map(|_| copies.take(source(1), 8 * MIB).unwrap()).collect();
         assert_eq!(
@@ -129,7 +133,7 @@ mod tests {
 
     #[test]
     fn addresses_of_one_ipv6_network_are_one_source() {
-        let copies = Copies::new(64 * MIB);
+        let copies = CopyBudget::new(64 * MIB);
         let [one, two, other] =
             ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
         let _held = copies.take(one, 32 * MIB).unwrap();
@@ -139,8 +143,8 @@ mod tests {
 
     #[test]
     fn the_largest_copy_fits_every_budget() {
-        let copies = Copies::of(0);
+        let copies = CopyBudget::of(0);
         assert!(copies.take(IpAddr::from([10, 0, 0, 1]), 32 * MIB).is_ok());
-        assert_eq!(Copies::of(u64::MAX).usage().budget, COPIES_MEMORY_MAX);
+        assert_eq!(CopyBudget::of(u64::MAX).usage().budget, COPIES_MEMORY_MAX);
     }
 }

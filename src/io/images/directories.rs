@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::content::Identity;
+use super::content::FileIdentity;
 use super::limits::{DIRECTORIES_MAX, NAMES_KEPT_MAX};
 
 /// What a directory holds: names without hidden ones, directories with a trailing `/`, sorted.
@@ -62,14 +62,14 @@ pub(super) struct Directories(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    listings: HashMap<Identity, (u64, Arc<Listing>)>,
+    listings: HashMap<FileIdentity, (u64, Arc<Listing>)>,
     names: usize,
     /// Ticks at each use.
     clock: u64,
 }
 
 impl Directories {
-    pub(super) fn find(&self, identity: &Identity) -> Option<Arc<Listing>> {
+    pub(super) fn find(&self, identity: &FileIdentity) -> Option<Arc<Listing>> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.clock += 1;
         let clock = kept.clock;
@@ -80,7 +80,7 @@ impl Directories {
 
     /// Keeps what was read while the directory was this one. Of a directory that has just changed
     /// nothing is kept: its next change may leave the same time.
-    pub(super) fn keep(&self, identity: Identity, listing: &Arc<Listing>, now: SystemTime) {
+    pub(super) fn keep(&self, identity: FileIdentity, listing: &Arc<Listing>, now: SystemTime) {
         const SETTLED: Duration = Duration::from_secs(2);
         let now_ns =
             now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i128);
@@ -117,8 +117,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn identity(inode: u64) -> Identity {
-        Identity { device: 1, inode, len: 0, mtime_ns: 1, ctime_ns: 1 }
+    fn identity(inode: u64) -> FileIdentity {
+        FileIdentity { device: 1, inode, len: 0, mtime_ns: 1, ctime_ns: 1 }
     }
 
     fn listing(names: usize) -> Arc<Listing> {

@@ -11,7 +11,7 @@ use super::path::CleanPath;
 
 /// The exceptions to "a name is the file of that name under the root".
 #[derive(Clone, Debug, Default)]
-pub struct Fence {
+pub struct RootFence {
     /// Files and directories that are never served (the configuration, the state), as absolute
     /// paths without links.
     pub private: Vec<PathBuf>,
@@ -23,7 +23,7 @@ pub struct Fence {
     pub only_world_readable: bool,
 }
 
-impl Fence {
+impl RootFence {
     /// What is private is made comparable with the paths that the kernel tells.
     pub fn of(private: &[&Path]) -> Self {
         let private = private.iter().map(|path| canonical(path)).collect();

@@ -13,7 +13,7 @@ const SYS_RESOURCE: u64 = 24;
 
 /// How a range of a mapping became resident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Made {
+pub(super) enum LockOutcome {
     /// It stays until it is unlocked.
     Locked,
     /// The kernel may take it away when memory is short, or had none for it yet: this process may
@@ -27,23 +27,23 @@ pub(super) enum Made {
 ///
 /// A file that is cut short is an error of the call and no SIGBUS, since the kernel touches the
 /// pages and not this process.
-pub(super) fn make_resident(map: &Mmap, start: usize, len: usize, may_lock: bool) -> Made {
-    let Some(address) = address(map, start, len) else { return Made::Cut };
+pub(super) fn make_resident(map: &Mmap, start: usize, len: usize, may_lock: bool) -> LockOutcome {
+    let Some(address) = address(map, start, len) else { return LockOutcome::Cut };
     if may_lock {
         // SAFETY: the range lies inside the mapping, which is borrowed; locking changes no byte of
         // it.
         if unsafe { libc::mlock(address, len) } == 0 {
-            return Made::Locked;
+            return LockOutcome::Locked;
         }
         // The call may have marked the range as locked and stopped half-way.
         unlock(map, start, len);
     }
     match map.advise_range(Advice::PopulateRead, start, len) {
-        Ok(()) => Made::Unlocked,
-        Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Made::Cut,
+        Ok(()) => LockOutcome::Unlocked,
+        Err(error) if error.raw_os_error() == Some(libc::EFAULT) => LockOutcome::Cut,
         // Short of memory for the moment: whoever keeps pieces that are not locked tries again, and
         // `status` counts them.
-        Err(_) => Made::Unlocked,
+        Err(_) => LockOutcome::Unlocked,
     }
 }
 
@@ -139,12 +139,12 @@ mod tests {
         // SAFETY: the bytes of the mapping are never read here.
         let map = unsafe { MmapOptions::new().len(LEN).map(&file).unwrap() };
         for may_lock in [true, false] {
-            assert_ne!(make_resident(&map, 0, LEN, may_lock), Made::Cut);
+            assert_ne!(make_resident(&map, 0, LEN, may_lock), LockOutcome::Cut);
         }
         file.set_len(5000).unwrap();
         for may_lock in [true, false] {
-            assert_eq!(make_resident(&map, 0, LEN, may_lock), Made::Cut);
+            assert_eq!(make_resident(&map, 0, LEN, may_lock), LockOutcome::Cut);
         }
-        assert_eq!(make_resident(&map, 0, LEN + 1, true), Made::Cut, "beyond the mapping");
+        assert_eq!(make_resident(&map, 0, LEN + 1, true), LockOutcome::Cut, "beyond the mapping");
     }
 }

@@ -9,23 +9,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use memmap2::{Mmap, MmapOptions};
 
 use super::limits::PIECE_BYTES;
-use super::lock::{self, Made};
-use super::residency::Residency;
-use super::watch::Seen;
+use super::lock::{self, LockOutcome};
+use super::residency::PieceResidency;
+use super::watch::ChangeWatch;
 
 /// A mapping of a whole file, read-only and shared.
 #[derive(Debug)]
-pub(super) struct Mapped {
+pub(super) struct MappedFile {
     /// Tells this mapping from every other one of the process, earlier ones too.
     pub(super) id: u64,
     pub(super) map: Mmap,
     pub(super) file: File,
-    pub(super) residency: Arc<Residency>,
+    pub(super) residency: Arc<PieceResidency>,
     /// None: it is judged by its times alone.
-    pub(super) seen: Option<Arc<Seen>>,
+    pub(super) seen: Option<Arc<ChangeWatch>>,
 }
 
-impl Mapped {
+impl MappedFile {
     pub(super) fn new(file: File, len: u64) -> std::io::Result<Arc<Self>> {
         static MADE: AtomicU64 = AtomicU64::new(0);
         let bytes = usize::try_from(len).map_err(|_| std::io::ErrorKind::FileTooLarge)?;
@@ -35,8 +35,8 @@ impl Mapped {
         // may have been cut short after it was looked at.
         let map = unsafe { MmapOptions::new().len(bytes).map(&file)? };
         let id = MADE.fetch_add(1, Ordering::Relaxed);
-        let residency = Arc::new(Residency::none_of(len));
-        let seen = Seen::of(&file);
+        let residency = Arc::new(PieceResidency::none_of(len));
+        let seen = ChangeWatch::of(&file);
         Ok(Arc::new(Self { id, map, file, residency, seen }))
     }
 
@@ -59,7 +59,7 @@ impl Mapped {
     }
 
     /// Waits for the disk. The bits are the memory's to set.
-    pub(super) fn make_resident(&self, piece: u64, may_lock: bool) -> Made {
+    pub(super) fn make_resident(&self, piece: u64, may_lock: bool) -> LockOutcome {
         let (start, len) = self.place(piece);
         lock::make_resident(&self.map, start, len, may_lock)
     }

@@ -21,9 +21,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::limits::{DEMAND_ROUNDS, PIECE_AWAITED, PIECE_BYTES, PIECE_HELD, UNLOCKED_CHECKED};
-use super::lock::Made;
-use super::mapped::Mapped;
-use super::residency::Residency;
+use super::lock::LockOutcome;
+use super::mapped::MappedFile;
+use super::residency::PieceResidency;
 use ringboot_observe::threads;
 
 /// How often a worker that waits for a place looks whether one has become free: cores do not tell
@@ -40,12 +40,12 @@ pub struct ImageMemory {
     tick: AtomicU64,
     /// Held by the one worker that makes room.
     turn: Mutex<()>,
-    ledger: Mutex<Ledger>,
+    ledger: Mutex<MemoryLedger>,
     changed: Condvar,
     /// A thread looks after the pieces that could not be locked.
     has_keeper: AtomicBool,
     /// Mappings that nobody uses any more, on their way from a core to a worker that unmaps them.
-    dead: (Sender<Arc<Mapped>>, Mutex<Receiver<Arc<Mapped>>>),
+    dead: (Sender<Arc<MappedFile>>, Mutex<Receiver<Arc<MappedFile>>>),
 }
 
 /// What is held now, for `status`. All in bytes but the last two.
@@ -63,29 +63,29 @@ pub struct ImageMemoryUse {
 }
 
 /// A piece by its mapping and its number.
-type Key = (u64, u64);
+type PieceKey = (u64, u64);
 
 #[derive(Debug, Default)]
-struct Ledger {
-    held: HashMap<Key, Held>,
+struct MemoryLedger {
+    held: HashMap<PieceKey, HeldPiece>,
     /// Mappings and their pieces that workers make now: none of these goes.
     making: Vec<(u64, Range<u64>)>,
     usage: ImageMemoryUse,
 }
 
 #[derive(Debug)]
-struct Held {
-    mapped: Weak<Mapped>,
-    residency: Arc<Residency>,
+struct HeldPiece {
+    mapped: Weak<MappedFile>,
+    residency: Arc<PieceResidency>,
     bytes: u64,
-    how: Made,
+    how: LockOutcome,
     made: Instant,
     /// When the keeper last looked at it, as a tick.
     checked: u64,
 }
 
 impl ImageMemory {
-    /// A budget in bytes; [`super::Ceiling::budget`] says what is safe.
+    /// A budget in bytes; [`super::MemoryCeiling::budget`] says what is safe.
     pub fn new(budget: u64) -> Arc<Self> {
         Self::of(budget, true)
     }
@@ -119,16 +119,16 @@ impl ImageMemory {
 
     /// Makes all these pieces of one mapping resident at once. Waits for the disk and for room:
     /// workers only.
-    pub(super) fn make(self: &Arc<Self>, mapped: &Arc<Mapped>, pieces: &Range<u64>) {
+    pub(super) fn make(self: &Arc<Self>, mapped: &Arc<MappedFile>, pieces: &Range<u64>) {
         if pieces.clone().all(|piece| mapped.residency.has(piece)) {
             return;
         }
         let missing = self.reserve(mapped, pieces);
-        let made: Vec<(u64, Made)> = missing
+        let made: Vec<(u64, LockOutcome)> = missing
             .into_iter()
             .map(|piece| (piece, mapped.make_resident(piece, self.may_lock)))
             .collect();
-        let is_unlocked = made.iter().any(|(_, made)| *made == Made::Unlocked);
+        let is_unlocked = made.iter().any(|(_, made)| *made == LockOutcome::Unlocked);
         // A file server is asked what the file is, now that bytes of it were read: cores look at
         // what the kernel knows.
         let _ = mapped.stat();
@@ -140,7 +140,7 @@ impl ImageMemory {
 
     /// Waits until nobody else makes one of these pieces and there is room for those that are
     /// missing, and takes that room.
-    fn reserve(&self, mapped: &Arc<Mapped>, pieces: &Range<u64>) -> Vec<u64> {
+    fn reserve(&self, mapped: &Arc<MappedFile>, pieces: &Range<u64>) -> Vec<u64> {
         // Mappings whose last user is this function: dropped when no lock is held.
         let mut gone = Vec::new();
         loop {
@@ -176,16 +176,16 @@ impl ImageMemory {
         }
     }
 
-    fn record(&self, mapped: &Arc<Mapped>, pieces: &Range<u64>, made: &[(u64, Made)]) {
+    fn record(&self, mapped: &Arc<MappedFile>, pieces: &Range<u64>, made: &[(u64, LockOutcome)]) {
         let mut ledger = self.ledger();
         let tick = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
         let now = Instant::now();
         for &(piece, how) in made {
             let bytes = mapped.piece_bytes(piece);
             // What was cut short is left for the send to report: it counts as resident.
-            ledger.usage.unlocked += if how == Made::Unlocked { bytes } else { 0 };
+            ledger.usage.unlocked += if how == LockOutcome::Unlocked { bytes } else { 0 };
             let (weak, residency) = (Arc::downgrade(mapped), Arc::clone(&mapped.residency));
-            let held = Held { mapped: weak, residency, bytes, how, made: now, checked: tick };
+            let held = HeldPiece { mapped: weak, residency, bytes, how, made: now, checked: tick };
             ledger.held.insert((mapped.id, piece), held);
         }
         for piece in pieces.clone() {
@@ -203,7 +203,7 @@ impl ImageMemory {
     }
 
     /// Takes a mapping that nobody uses any more. Without waiting: for cores.
-    pub(super) fn lay_out(&self, mapped: &Arc<Mapped>) {
+    pub(super) fn lay_out(&self, mapped: &Arc<MappedFile>) {
         let _ = self.dead.0.send(Arc::clone(mapped)); // the other end is here
     }
 
@@ -220,7 +220,7 @@ impl ImageMemory {
     /// Counts a mapping's pieces as held no longer: unmapping ends their locks.
     fn forget(&self, id: u64) {
         let mut ledger = self.ledger();
-        let gone: Vec<Key> = ledger.held.keys().filter(|key| key.0 == id).copied().collect();
+        let gone: Vec<PieceKey> = ledger.held.keys().filter(|key| key.0 == id).copied().collect();
         for key in gone {
             ledger.take(key);
         }
@@ -228,11 +228,11 @@ impl ImageMemory {
         self.changed.notify_all();
     }
 
-    fn wait<'a>(&self, ledger: MutexGuard<'a, Ledger>) -> MutexGuard<'a, Ledger> {
+    fn wait<'a>(&self, ledger: MutexGuard<'a, MemoryLedger>) -> MutexGuard<'a, MemoryLedger> {
         self.changed.wait_timeout(ledger, LOOK_AGAIN).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    fn ledger(&self) -> MutexGuard<'_, MemoryLedger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -272,9 +272,12 @@ impl ImageMemory {
         let tick = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
         let mut in_use = Vec::new();
         let mut ledger = self.ledger();
-        let unlocked =
-            ledger.held.iter().filter(|(_, held)| held.how == Made::Unlocked).map(|(key, _)| *key);
-        for key in unlocked.collect::<Vec<Key>>() {
+        let unlocked = ledger
+            .held
+            .iter()
+            .filter(|(_, held)| held.how == LockOutcome::Unlocked)
+            .map(|(key, _)| *key);
+        for key in unlocked.collect::<Vec<PieceKey>>() {
             let Some(held) = ledger.held.get_mut(&key) else { continue };
             let is_used = held.residency.stamp(key.1).is_of_use_since(held.checked);
             let is_new = now.saturating_duration_since(held.made) < UNLOCKED_CHECKED;
@@ -295,7 +298,7 @@ impl ImageMemory {
     }
 }
 
-impl Ledger {
+impl MemoryLedger {
     fn is_making(&self, id: u64, pieces: &Range<u64>) -> bool {
         self.making
             .iter()
@@ -309,15 +312,15 @@ impl Ledger {
         bytes: u64,
         (budget, tick): (u64, u64),
         wanted: (u64, &Range<u64>),
-        gone: &mut Vec<Arc<Mapped>>,
+        gone: &mut Vec<Arc<MappedFile>>,
     ) -> bool {
         // Demand of long ago is none: by now all that is held could have been made several times.
         let demand = DEMAND_ROUNDS * (budget / PIECE_BYTES).max(1);
         while self.usage.resident + bytes > budget {
             let now = Instant::now();
-            let is_making = |key: &Key| self.is_making(key.0, &(key.1..key.1 + 1));
-            let is_wanted = |key: &Key| key.0 == wanted.0 && wanted.1.contains(&key.1);
-            let is_other = |key: &Key| !is_making(key) && !is_wanted(key);
+            let is_making = |key: &PieceKey| self.is_making(key.0, &(key.1..key.1 + 1));
+            let is_wanted = |key: &PieceKey| key.0 == wanted.0 && wanted.1.contains(&key.1);
+            let is_other = |key: &PieceKey| !is_making(key) && !is_wanted(key);
             let others = self.held.iter().filter(|(key, _)| is_other(key));
             let may_go = others.clone().filter(|(key, held)| {
                 let stays = if held.residency.stamp(key.1).is_of_use() {
@@ -329,7 +332,7 @@ impl Ledger {
             });
             // What was used once goes first: whoever reads all over a large file pushes out nothing
             // that many ask for.
-            let rank = |(key, held): &(&Key, &Held)| {
+            let rank = |(key, held): &(&PieceKey, &HeldPiece)| {
                 let stamp = held.residency.stamp(key.1);
                 (stamp.is_in_demand_since(tick.saturating_sub(demand)), stamp)
             };
@@ -345,22 +348,22 @@ impl Ledger {
 
     /// The word first, so that no core begins to send; what one has begun is in the page cache for
     /// as long as that takes.
-    fn evict(&mut self, key: Key) -> Option<Arc<Mapped>> {
+    fn evict(&mut self, key: PieceKey) -> Option<Arc<MappedFile>> {
         let held = self.take(key)?;
         held.residency.gone(key.1);
         self.usage.evictions += 1;
         // A mapping that is being dropped unlocks by that.
         let mapped = held.mapped.upgrade()?;
-        if held.how == Made::Locked {
+        if held.how == LockOutcome::Locked {
             mapped.unlock(key.1);
         }
         Some(mapped)
     }
 
-    fn take(&mut self, key: Key) -> Option<Held> {
+    fn take(&mut self, key: PieceKey) -> Option<HeldPiece> {
         let held = self.held.remove(&key)?;
         self.usage.resident -= held.bytes;
-        self.usage.unlocked -= if held.how == Made::Unlocked { held.bytes } else { 0 };
+        self.usage.unlocked -= if held.how == LockOutcome::Unlocked { held.bytes } else { 0 };
         Some(held)
     }
 }
@@ -372,7 +375,7 @@ mod tests {
     use std::sync::mpsc::RecvTimeoutError;
 
     use super::*;
-    use crate::images::{Content, Images, Urgency, Workers, clean};
+    use crate::images::{Content, Images, ReadUrgency, Workers, clean};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -389,7 +392,7 @@ mod tests {
                 let file = File::create(directory.path().join(name.to_string())).unwrap();
                 file.set_len(pieces * PIECE_BYTES).unwrap();
             }
-            let fence = crate::images::Fence::default();
+            let fence = crate::images::RootFence::default();
             let images =
                 Images::open_fenced(directory.path(), fence, memory, Workers::start().unwrap())
                     .unwrap();
@@ -545,7 +548,7 @@ mod tests {
                             asked.populate(piece);
                             letter.send(()).unwrap();
                         };
-                        workers.read(Urgency::InTurn, job).unwrap();
+                        workers.read(ReadUrgency::InTurn, job).unwrap();
                         answered.recv().unwrap();
                     }
                     start = range.end;

@@ -1,7 +1,7 @@
 //! Boot images: names under the root become contents that cores can send without touching a disk.
 //!
-//! A core asks its [`Catalog`] for a clean path. What the kernel's name cache and our mappings
-//! answer is answered at once; everything that could wait for a disk becomes a [`Question`] for the
+//! A core asks its [`NameCatalog`] for a clean path. What the kernel's name cache and our mappings
+//! answer is answered at once; everything that could wait for a disk becomes a [`CatalogQuestion`] for the
 //! [`Images`] workers. What pieces of large files are kept in memory is the [`ImageMemory`]'s
 //! business, inside a budget.
 
@@ -23,14 +23,14 @@ mod stat;
 mod watch;
 mod workers;
 
-pub use catalog::{Catalog, Found, Images, Question};
-pub use ceiling::Ceiling;
+pub use catalog::{CatalogQuestion, Found, Images, NameCatalog};
+pub use ceiling::MemoryCeiling;
 pub use content::{Content, ContentMeta, Piece, WeakContent};
-pub use copies::{Copies, CopiesUse, Share};
+pub use copies::{CopiesUse, CopyBudget, CopyShare};
 pub use directories::Listing;
-pub use fence::{Fence, canonical, runs_as_root};
+pub use fence::{RootFence, canonical, runs_as_root};
 pub use limits::*;
 pub use lock::{may_lock, raise_locked_memory};
 pub use memory::{ImageMemory, ImageMemoryUse};
 pub use path::{CleanPath, Refusal, clean, clean_tftp, without_prefix, without_trailing_garbage};
-pub use workers::{Asker, Busy, Owed, Urgency, Workers};
+pub use workers::{Busy, OwedAnswer, ReadUrgency, WorkAsker, Workers};

@@ -12,13 +12,13 @@ const KEPT: usize = 16;
 
 /// Descriptors that lead nowhere.
 #[derive(Debug)]
-pub(super) struct Reserve {
+pub(super) struct DescriptorReserve {
     kept: Mutex<Vec<OwnedFd>>,
     /// Some have been given away.
     is_spent: AtomicBool,
 }
 
-impl Reserve {
+impl DescriptorReserve {
     pub(super) fn new() -> Self {
         let reserve = Self { kept: Mutex::default(), is_spent: AtomicBool::new(true) };
         reserve.fill();
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn one_makes_way_for_what_finds_none_and_it_is_taken_back_later() {
-        let reserve = Reserve::new();
+        let reserve = DescriptorReserve::new();
         let tries = Cell::new(0);
         let none_left = |times| {
             tries.set(0);

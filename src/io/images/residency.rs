@@ -12,7 +12,7 @@ use super::limits::PIECE_BYTES;
 /// was made, and whether it has at two ticks. Ticks begin at 1, so that every stamp is above the
 /// two words that are none.
 #[derive(Debug)]
-pub(super) struct Residency(Box<[AtomicU64]>);
+pub(super) struct PieceResidency(Box<[AtomicU64]>);
 
 const ABSENT: u64 = 0;
 const ASKED: u64 = 1;
@@ -23,9 +23,9 @@ const BITS: u32 = 2;
 
 /// When a resident piece was made or last used. Later ones are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Stamp(u64);
+pub(super) struct UseStamp(u64);
 
-impl Stamp {
+impl UseStamp {
     /// Whether a core has used the piece since a worker made it.
     pub(super) fn is_of_use(self) -> bool {
         self.0 & USED != 0
@@ -42,7 +42,7 @@ impl Stamp {
     }
 }
 
-impl Residency {
+impl PieceResidency {
     pub(super) fn none_of(len: u64) -> Self {
         let pieces = usize::try_from(len.div_ceil(PIECE_BYTES)).unwrap_or(usize::MAX);
         Self((0..pieces).map(|_| AtomicU64::new(ABSENT)).collect())
@@ -90,8 +90,8 @@ impl Residency {
         }
     }
 
-    pub(super) fn stamp(&self, piece: u64) -> Stamp {
-        Stamp(self.word(piece).map_or(ABSENT, |word| word.load(Ordering::Acquire)))
+    pub(super) fn stamp(&self, piece: u64) -> UseStamp {
+        UseStamp(self.word(piece).map_or(ABSENT, |word| word.load(Ordering::Acquire)))
     }
 
     fn word(&self, piece: u64) -> Option<&AtomicU64> {
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_stamp_tells_what_was_made_from_what_was_used_and_an_evicted_piece_takes_none() {
-        let residency = Residency::none_of(2 * PIECE_BYTES + 1);
+        let residency = PieceResidency::none_of(2 * PIECE_BYTES + 1);
         assert!(!residency.use_at(0, 5) && !residency.has(0));
         assert!(residency.claim(0) && !residency.claim(0), "asked for once");
         assert!(!residency.has(0), "asked for is not there");

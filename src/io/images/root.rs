@@ -12,12 +12,12 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::fence::Fence;
+use super::fence::RootFence;
 use super::limits::ROOT_LOOK;
 use super::stat::known_stat;
 
 #[derive(Debug)]
-pub(super) struct Root {
+pub(super) struct ServedRoot {
     path: PathBuf,
     name: CString,
     opened: ArcSwap<Opened>,
@@ -36,9 +36,9 @@ pub(super) struct Opened {
     pub(super) inside: Vec<PathBuf>,
 }
 
-impl Root {
+impl ServedRoot {
     /// An error also where nothing beneath the root could be opened.
-    pub(super) fn open(path: &Path, fence: &Fence) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, fence: &RootFence) -> io::Result<Self> {
         let name = CString::new(path.as_os_str().as_bytes())?;
         let opened = Opened::new(path, &name, fence)?;
         openat2(&opened.directory, c".", libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS)
@@ -77,7 +77,7 @@ impl Root {
     }
 
     /// Opens what the path leads to now. Waits for the disk: workers only.
-    pub(super) fn follow(&self, fence: &Fence) {
+    pub(super) fn follow(&self, fence: &RootFence) {
         if !self.is_due() {
             return;
         }
@@ -109,7 +109,7 @@ impl Root {
 }
 
 impl Opened {
-    fn new(path: &Path, name: &CStr, fence: &Fence) -> io::Result<Self> {
+    fn new(path: &Path, name: &CStr, fence: &RootFence) -> io::Result<Self> {
         let (directory, id) = id_of(name, 0)?;
         Ok(Self { directory, id, inside: fence.inside(path) })
     }

@@ -20,18 +20,18 @@ const TOUCHED: u32 = libc::IN_ATTRIB | libc::IN_MOVE_SELF | libc::IN_DELETE_SELF
 struct Watch {
     /// None: the system gives none.
     events: Option<File>,
-    files: Mutex<HashMap<i32, Vec<Weak<Seen>>>>,
+    files: Mutex<HashMap<i32, Vec<Weak<ChangeWatch>>>>,
 }
 
 /// What has happened to a file since it was mapped.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct ChangeWatch {
     number: i32,
     is_written: AtomicBool,
     is_touched: AtomicBool,
 }
 
-impl Seen {
+impl ChangeWatch {
     /// Begins to watch a file. None: no more files may be watched.
     pub(super) fn of(file: &File) -> Option<Arc<Self>> {
         let events = WATCH.events.as_ref()?;
@@ -62,7 +62,7 @@ impl Seen {
     }
 }
 
-impl Drop for Seen {
+impl Drop for ChangeWatch {
     fn drop(&mut self) {
         let mut files = WATCH.files();
         let Some(watchers) = files.get_mut(&self.number) else { return };
@@ -103,7 +103,7 @@ pub(super) fn read_events() {
     }
 }
 
-impl Seen {
+impl ChangeWatch {
     fn note(&self, mask: u32) {
         if mask & libc::IN_MODIFY != 0 {
             self.is_written.store(true, Ordering::Relaxed);
@@ -134,7 +134,7 @@ impl Watch {
         Self { events, files: Mutex::default() }
     }
 
-    fn files(&self) -> MutexGuard<'_, HashMap<i32, Vec<Weak<Seen>>>> {
+    fn files(&self) -> MutexGuard<'_, HashMap<i32, Vec<Weak<ChangeWatch>>>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -154,7 +154,7 @@ mod tests {
         let path = directory.path().join("file");
         fs::write(&path, b"bytes").unwrap();
         let file = File::options().read(true).write(true).open(&path).unwrap();
-        let (one, two) = (Seen::of(&file).unwrap(), Seen::of(&file).unwrap());
+        let (one, two) = (ChangeWatch::of(&file).unwrap(), ChangeWatch::of(&file).unwrap());
         assert!(!one.is_only_touched(), "nothing has happened");
         let before = file.metadata().unwrap().modified().unwrap();
         let touch = |time| {
@@ -168,7 +168,7 @@ mod tests {
         file.write_all_at(b"B", 0).unwrap();
         touch(before);
         assert!(!one.is_only_touched(), "its time is what it was, its bytes are not");
-        let new = Seen::of(&file).unwrap();
+        let new = ChangeWatch::of(&file).unwrap();
         touch(SystemTime::now());
         assert!(new.is_only_touched() && !one.is_only_touched());
     }

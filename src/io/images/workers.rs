@@ -26,14 +26,14 @@ pub struct Busy;
 
 /// Who asks for a job, and where in the tree it looks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Asker {
+pub struct WorkAsker {
     /// A host owns all addresses of its IPv6 network (/64).
     source: IpAddr,
     /// The first component of the path: what is mounted is mounted there or below.
     place: Box<[u8]>,
 }
 
-impl Asker {
+impl WorkAsker {
     /// `path`: below the root.
     pub fn new(source: IpAddr, path: &[u8]) -> Self {
         let source = match source.to_canonical() {
@@ -47,7 +47,7 @@ impl Asker {
 
 /// How soon a piece of an image is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Urgency {
+pub enum ReadUrgency {
     /// A loader, a small file: its client gives up within seconds.
     Soon,
     /// A piece of something large.
@@ -80,19 +80,23 @@ impl Workers {
     }
 
     /// Queues a job that looks a name up, opens, or reads what is small; without waiting. One that
-    /// is dropped without being done waited too long where nothing answers: see [`Owed`].
-    pub fn look(&self, asker: Asker, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
+    /// is dropped without being done waited too long where nothing answers: see [`OwedAnswer`].
+    pub fn look(&self, asker: WorkAsker, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
         self.0.names.submit(asker, Box::new(job))
     }
 
     /// Queues a job that takes longer, such as a template, a listing, a translated file; without
     /// waiting.
-    pub fn make(&self, asker: Asker, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
+    pub fn make(&self, asker: WorkAsker, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
         self.0.makers.submit(asker, Box::new(job))
     }
 
     /// Queues a job that makes pieces of images resident; without waiting.
-    pub fn read(&self, urgency: Urgency, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
+    pub fn read(
+        &self,
+        urgency: ReadUrgency,
+        job: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Busy> {
         self.0.readers.submit(urgency, Box::new(job))
     }
 
@@ -112,12 +116,12 @@ impl Drop for Pools {
 
 /// Something that a job owes whoever asked for it. It is paid with what the job has found; else, by
 /// the drop, with what `instead` makes: the job has panicked (true), or it was never begun.
-pub struct Owed<T, F: FnOnce(T)> {
+pub struct OwedAnswer<T, F: FnOnce(T)> {
     to: Option<F>,
     instead: fn(bool) -> T,
 }
 
-impl<T, F: FnOnce(T)> Owed<T, F> {
+impl<T, F: FnOnce(T)> OwedAnswer<T, F> {
     pub fn new(to: F, instead: fn(bool) -> T) -> Self {
         Self { to: Some(to), instead }
     }
@@ -129,7 +133,7 @@ impl<T, F: FnOnce(T)> Owed<T, F> {
     }
 }
 
-impl<T, F: FnOnce(T)> Drop for Owed<T, F> {
+impl<T, F: FnOnce(T)> Drop for OwedAnswer<T, F> {
     fn drop(&mut self) {
         if let Some(to) = self.to.take() {
             to((self.instead)(std::thread::panicking()));
@@ -137,7 +141,7 @@ impl<T, F: FnOnce(T)> Drop for Owed<T, F> {
     }
 }
 
-impl<T, F: FnOnce(T)> fmt::Debug for Owed<T, F> {
+impl<T, F: FnOnce(T)> fmt::Debug for OwedAnswer<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Owed").finish_non_exhaustive()
     }
@@ -175,7 +179,7 @@ struct State {
 }
 
 struct Waiting {
-    asker: Asker,
+    asker: WorkAsker,
     since: Instant,
     job: Job,
 }
@@ -183,12 +187,12 @@ struct Waiting {
 /// A job that is being done.
 struct Active {
     number: usize,
-    asker: Asker,
+    asker: WorkAsker,
     since: Instant,
 }
 
 /// The jobs that are stuck, of all that are done.
-struct Stuck(Vec<Asker>);
+struct Stuck(Vec<WorkAsker>);
 
 impl Stuck {
     /// Whether so many threads are stuck there that no other may go.
@@ -218,7 +222,7 @@ impl Pool {
         Ok(())
     }
 
-    fn submit(&self, asker: Asker, job: Job) -> Result<(), Busy> {
+    fn submit(&self, asker: WorkAsker, job: Job) -> Result<(), Busy> {
         let now = Instant::now();
         let mut state = self.lock();
         let own = state.waiting.get(&asker.source).map_or(0, VecDeque::len);
@@ -331,7 +335,7 @@ impl State {
             tracing::info!("what lies under {} in the root answers again", place.escape_ascii());
         };
         self.dead.retain(|place| stuck.is_dead(place) || (answers(place), false).1);
-        for Asker { place, .. } in &stuck.0 {
+        for WorkAsker { place, .. } in &stuck.0 {
             if stuck.is_dead(place) && !self.dead.contains(place) {
                 tracing::warn!(
                     "{STUCK_IN_ONE_PLACE} threads wait for what lies under {} in the root and does \
@@ -371,7 +375,7 @@ impl State {
     /// The next source's oldest job that goes where it may be answered. A source that has half of
     /// the threads at work waits.
     fn next(&mut self, stuck: &Stuck) -> Option<Waiting> {
-        let of = |asker: &Asker, source: IpAddr| asker.source == source;
+        let of = |asker: &WorkAsker, source: IpAddr| asker.source == source;
         let at_work = |source: IpAddr| {
             let active = self.active.iter().filter(|active| of(&active.asker, source)).count();
             active.saturating_sub(stuck.0.iter().filter(|asker| of(asker, source)).count())
@@ -433,11 +437,11 @@ impl Readers {
         Ok(readers)
     }
 
-    fn submit(&self, urgency: Urgency, job: Job) -> Result<(), Busy> {
+    fn submit(&self, urgency: ReadUrgency, job: Job) -> Result<(), Busy> {
         let mut queues = self.lock();
         let queue = match urgency {
-            Urgency::Soon => &mut queues.soon,
-            Urgency::InTurn => &mut queues.in_turn,
+            ReadUrgency::Soon => &mut queues.soon,
+            ReadUrgency::InTurn => &mut queues.in_turn,
         };
         if queue.len() >= QUESTIONS_QUEUED_MAX {
             return Err(Busy);
@@ -497,8 +501,8 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    fn from(last: u8) -> Asker {
-        Asker::new(IpAddr::from([10, 0, 0, last]), b"a/b")
+    fn from(last: u8) -> WorkAsker {
+        WorkAsker::new(IpAddr::from([10, 0, 0, last]), b"a/b")
     }
 
     /// A job that ends when the sender that comes with it is dropped.
@@ -513,7 +517,7 @@ mod tests {
         let (paid, is_paid) = channel();
         for _ in 0..3 * WORKERS {
             let paid = paid.clone();
-            let owed = Owed::new(
+            let owed = OwedAnswer::new(
                 move |found: u8| paid.send(found).unwrap(),
                 |panicked| u8::from(panicked) + 10,
             );
@@ -524,7 +528,7 @@ mod tests {
             workers.look(from(1), job).unwrap();
             assert_eq!(is_paid.recv_timeout(PATIENCE), Ok(11));
         }
-        let owed = Owed::new(move |found| paid.send(found).unwrap(), |_| 0);
+        let owed = OwedAnswer::new(move |found| paid.send(found).unwrap(), |_| 0);
         workers.make(from(1), move || owed.pay(7)).unwrap();
         assert_eq!(is_paid.recv_timeout(PATIENCE), Ok(7));
     }
@@ -558,7 +562,7 @@ mod tests {
         let mut holds = Vec::new();
         for n in 0..20 {
             let [(one, job), (two, other)] = [held(), held()];
-            workers.read(Urgency::InTurn, job).unwrap();
+            workers.read(ReadUrgency::InTurn, job).unwrap();
             workers.make(from(n), other).unwrap();
             holds.extend([one, two]);
         }
@@ -566,7 +570,7 @@ mod tests {
         let other = done.clone();
         workers.look(from(1), move || done.send(()).unwrap()).unwrap();
         assert_eq!(is_done.recv_timeout(PATIENCE), Ok(()));
-        workers.read(Urgency::Soon, move || other.send(()).unwrap()).unwrap();
+        workers.read(ReadUrgency::Soon, move || other.send(()).unwrap()).unwrap();
         assert_eq!(is_done.recv_timeout(PATIENCE), Ok(()), "and what is needed soon is read");
         drop(holds);
     }
@@ -575,13 +579,13 @@ mod tests {
     fn a_place_that_does_not_answer_holds_few_threads_and_what_waits_for_it_is_told() {
         let times = Times { stuck: Duration::from_millis(300), given_up: Duration::from_secs(2) };
         let pool = Pool::start("test-worker", 0, times).unwrap();
-        let asker = |n, path: &[u8]| Asker::new(IpAddr::from([10, 0, 1, n]), path);
+        let asker = |n, path: &[u8]| WorkAsker::new(IpAddr::from([10, 0, 1, n]), path);
         let (told, is_told) = channel();
         let mut holds = Vec::new();
         for n in 0..40 {
             let (hold, wait) = held();
             let told = told.clone();
-            let owed = Owed::new(move |found| told.send(found).unwrap(), |_| "busy");
+            let owed = OwedAnswer::new(move |found| told.send(found).unwrap(), |_| "busy");
             let job = move || {
                 wait();
                 owed.pay("found");
@@ -609,7 +613,7 @@ mod tests {
 
     #[test]
     fn the_addresses_of_an_ipv6_network_are_one_source() {
-        let asker = |text: &str| Asker::new(text.parse().unwrap(), b"");
+        let asker = |text: &str| WorkAsker::new(text.parse().unwrap(), b"");
         assert_eq!(asker("2001:db8::1"), asker("2001:db8::ffff"));
         assert_ne!(asker("2001:db8::1"), asker("2001:db8:0:1::1"));
         assert_eq!(asker("::ffff:10.0.0.1"), asker("10.0.0.1"));

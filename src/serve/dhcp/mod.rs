@@ -28,15 +28,15 @@ mod wanted;
 mod ways;
 
 pub use bind::{DhcpSockets, bind};
-pub use control::{DhcpControl, Listing, NotTaken};
-pub use letters::Tried;
+pub use control::{DhcpControl, LeaseListing, NotTaken};
+pub use letters::DryRun;
 pub use plan::{DhcpCounters, DhcpPlan};
 
 use std::io;
 use std::sync::Arc;
 
-use self::letters::{Letter, Sign};
-use self::other_servers::{Findings, NeighbourParts, Neighbours};
+use self::letters::{DhcpLetter, SegmentSign};
+use self::other_servers::{NeighbourParts, OtherServersThread, SegmentFindings};
 use self::thread::RunningDhcp;
 use super::core::{CoreError, CoreParts};
 use crate::dhcp::neighbours::{Before, Look};
@@ -51,10 +51,10 @@ pub struct DhcpCore {
     parts: CoreParts,
     plan: DhcpPlan,
     sockets: DhcpSockets,
-    letters: Letters<Letter>,
-    mailbox: Mailbox<Letter>,
+    letters: Letters<DhcpLetter>,
+    mailbox: Mailbox<DhcpLetter>,
     /// To the thread that looks for other servers.
-    signs: Option<Letters<Sign>>,
+    signs: Option<Letters<SegmentSign>>,
     counters: Arc<DhcpCounters>,
 }
 
@@ -70,7 +70,7 @@ impl DhcpCore {
 
     /// Makes the thread that looks after interfaces and other servers. Subnets that must be silent
     /// are so before the core runs.
-    pub(crate) fn neighbours(&mut self) -> io::Result<(Neighbours, Bell)> {
+    pub(crate) fn neighbours(&mut self) -> io::Result<(OtherServersThread, Bell)> {
         let plan = &mut self.plan;
         let now = clock::now_s();
         let before = |look: &Look| match look.server {
@@ -80,7 +80,7 @@ impl DhcpCore {
         };
         let before: Vec<(Network, Before)> =
             plan.looks.iter().map(|look| (look.network, before(look))).collect();
-        let (neighbours, signs, bell) = Neighbours::new(NeighbourParts {
+        let (neighbours, signs, bell) = OtherServersThread::new(NeighbourParts {
             published: Arc::clone(&plan.published),
             before: &before,
             wanted: std::mem::take(&mut self.sockets.interfaces),
@@ -94,7 +94,7 @@ impl DhcpCore {
         Ok((neighbours, bell))
     }
 
-    pub fn findings(&self) -> Arc<Findings> {
+    pub fn findings(&self) -> Arc<SegmentFindings> {
         Arc::clone(&self.plan.findings)
     }
 

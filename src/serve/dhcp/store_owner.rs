@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::letters::Letter;
+use super::letters::DhcpLetter;
 use crate::dhcp::lease::{BootTimes, Lease};
 use crate::engine::clock;
 use crate::engine::mailbox::Letters;
-use crate::serve::health::{StoreHealth, Trust};
+use crate::serve::health::{StoreHealth, StoreTrust};
 use crate::store::{Outcome, Owner, Remembered, Rows, StoreError, leases_of_odd_rows};
 
 /// How often a store that stays broken is told of.
@@ -22,7 +22,7 @@ const RECALLED_MAX: Duration = Duration::from_secs(5);
 /// The writer's way to the leases in memory, for a store that lost them, and for one that found
 /// them late.
 #[derive(Debug)]
-struct CoreMemory(Letters<Letter>);
+struct CoreMemory(Letters<DhcpLetter>);
 
 impl CoreMemory {
     /// Every lease that the store should have, and the machines that booted from the network. A few
@@ -30,19 +30,19 @@ impl CoreMemory {
     fn recall(&self) -> Option<(Vec<Lease>, BootTimes)> {
         let (mut leases, mut from) = (Vec::new(), Some(0));
         while let Some(at) = from {
-            let (some, next) = self.ask(|done| Letter::Recalled { from: at, done })?;
+            let (some, next) = self.ask(|done| DhcpLetter::Recalled { from: at, done })?;
             leases.extend(some);
             from = next;
         }
-        Some((leases, self.ask(|done| Letter::Booted { done })?))
+        Some((leases, self.ask(|done| DhcpLetter::Booted { done })?))
     }
 
     /// What an earlier run has left, which could not be read at the start.
     fn load(&self, leases: Vec<Lease>, machines: BootTimes) {
-        self.0.send(Letter::Loaded { leases, machines });
+        self.0.send(DhcpLetter::Loaded { leases, machines });
     }
 
-    fn ask<T>(&self, letter: impl FnOnce(SyncSender<T>) -> Letter) -> Option<T> {
+    fn ask<T>(&self, letter: impl FnOnce(SyncSender<T>) -> DhcpLetter) -> Option<T> {
         let (done, is_done) = sync_channel(1);
         self.0.send(letter(done));
         is_done.recv_timeout(RECALLED_MAX).ok()
@@ -51,7 +51,7 @@ impl CoreMemory {
 
 /// The DHCP core as the store's thread sees it.
 pub(super) struct StoreOwner {
-    core: Letters<Letter>,
+    core: Letters<DhcpLetter>,
     memory: CoreMemory,
     health: Arc<StoreHealth>,
     database: PathBuf,
@@ -60,20 +60,24 @@ pub(super) struct StoreOwner {
 }
 
 impl StoreOwner {
-    pub(super) fn new(core: Letters<Letter>, health: Arc<StoreHealth>, database: PathBuf) -> Self {
+    pub(super) fn new(
+        core: Letters<DhcpLetter>,
+        health: Arc<StoreHealth>,
+        database: PathBuf,
+    ) -> Self {
         Self { memory: CoreMemory(core.clone()), core, health, database, told: None }
     }
 
     fn broken(&mut self, error: &StoreError) {
         let was = self.health.trust();
         // What an earlier run has promised is still not known.
-        let trust = if was == Trust::Unread { was } else { Trust::Broken };
+        let trust = if was == StoreTrust::Unread { was } else { StoreTrust::Broken };
         let (what, way_out) = error.told(&self.database);
         let is_news = self.health.set(trust, &what);
         if is_news || self.told.is_none_or(|told| told.elapsed() >= BROKEN_TOLD_EVERY) {
             self.told = Some(Instant::now());
             match trust {
-                Trust::Unread => {
+                StoreTrust::Unread => {
                     tracing::error!("NO DHCP IS ANSWERED, files are: {what}; {way_out}")
                 }
                 _ => tracing::error!(
@@ -96,8 +100,10 @@ impl Owner for StoreOwner {
                 self.broken(error);
             }
         }
-        self.core
-            .send(Letter::Committed { tickets: outcome.tickets, durable: outcome.result.is_ok() });
+        self.core.send(DhcpLetter::Committed {
+            tickets: outcome.tickets,
+            durable: outcome.result.is_ok(),
+        });
     }
 
     fn looked(&mut self, found: Result<Option<Rows>, StoreError>) {
@@ -114,9 +120,9 @@ impl Owner for StoreOwner {
                 self.memory.load(leases, rows.machines);
             }
             // The core has not taken them in yet, or nothing was wrong.
-            Ok(None) if self.health.trust() != Trust::Broken => {}
+            Ok(None) if self.health.trust() != StoreTrust::Broken => {}
             Ok(None) => {
-                self.health.set(Trust::Sound, "");
+                self.health.set(StoreTrust::Sound, "");
                 self.told = None;
                 tracing::warn!("the lease store is sound again: leases are given");
             }

@@ -3,13 +3,13 @@
 
 use std::time::Instant;
 
-use super::alarms::Alarms;
-use super::answer::{Answered, RequestAnswerer, give_up_request, refuse_input};
+use super::alarms::ConnectionAlarms;
+use super::answer::{RequestAnswered, RequestAnswerer, give_up_request, refuse_input};
 use super::asking::{WorkerAnswer, WorkerQuestion};
 use super::body::{AnswerBody, BodyWait, CopiedRange};
 use super::clock::AckWatch;
 use super::connection::{ConnectionStage, ConnectionTable, HttpConnection, InputFlow};
-use super::journal::{CoreFault, Delivery};
+use super::journal::{CoreFault, FileDelivery};
 use super::places::ConnectionPlaces;
 use super::sending::{AnswerSender, SendProgress};
 use crate::engine::stream::{ConnectionId, Part, SendError};
@@ -19,7 +19,7 @@ use crate::http::limits::AWAY_PER_TURN_MAX;
 use crate::http::request::BadHead;
 use crate::http::respond;
 use crate::observe::flight::Way;
-use crate::serve::flights::UnderWay;
+use crate::serve::flights::TransferUnderWay;
 
 /// Connections whose time has come that one turn looks at: a core that looks at ten thousand of
 /// them serves nobody meanwhile.
@@ -40,7 +40,7 @@ pub(super) struct ConnectionKeeper {
     pub(super) answerer: RequestAnswerer,
     pub(super) connections: ConnectionTable,
     pub(super) places: ConnectionPlaces,
-    alarms: Alarms,
+    alarms: ConnectionAlarms,
     /// Connections to be looked at in this turn.
     pub(super) touched: Vec<ConnectionId>,
 }
@@ -53,7 +53,7 @@ impl ConnectionKeeper {
             answerer,
             connections: ConnectionTable::default(),
             places,
-            alarms: Alarms::default(),
+            alarms: ConnectionAlarms::default(),
             touched: Vec::new(),
         }
     }
@@ -122,14 +122,14 @@ impl ConnectionKeeper {
     }
 
     /// Files that are being sent, with what their clients have acknowledged.
-    pub(super) fn list_under_way(&self) -> Vec<UnderWay> {
+    pub(super) fn list_under_way(&self) -> Vec<TransferUnderWay> {
         let now = self.sender.time.now;
         let sending = self.connections.iter().filter_map(|connection| {
             let ConnectionStage::Sending(body) = &connection.stage else { return None };
-            let Delivery { path, bytes, began, .. } = body.delivery.as_ref()?;
+            let FileDelivery { path, bytes, began, .. } = body.delivery.as_ref()?;
             let held = self.sender.driver.unacknowledged(connection.id).unwrap_or(0);
             let got = bytes.saturating_sub(body.file_bytes()).saturating_sub(held);
-            Some(UnderWay {
+            Some(TransferUnderWay {
                 peer: connection.peer.ip().to_canonical(),
                 name: path.display().into_owned(),
                 age: now.saturating_duration_since(*began),
@@ -473,7 +473,7 @@ impl ConnectionKeeper {
             Step::Request(request) => {
                 connection.first_byte = None;
                 let answered = self.answerer.answer_request(&mut self.sender, connection, &request);
-                if answered == Answered::Now {
+                if answered == RequestAnswered::Now {
                     input.answered();
                 }
                 ReadOutcome::Progress

@@ -9,15 +9,15 @@ use super::asking::{HttpLetter, WorkerQuestion, WorkerQuestions};
 use super::body::{AnswerBody, BodyWait, CopiedRange, NextPart};
 use super::clock::AckWatch;
 use super::connection::{ConnectionStage, HttpConnection, InputFlow};
-use super::journal::{Delivery, HttpJournal};
+use super::journal::{FileDelivery, HttpJournal};
 use super::plan::{HttpCounters, HttpPlan};
 use crate::engine::stream::{ConnectionId, Driver, Part};
 use crate::http::head::Date;
 use crate::http::request::{Request, Version};
 use crate::http::respond::Plan;
 use crate::http::schedule::{SMALL_BYTES, Schedule, TRICKLE_BYTES, Tick};
-use crate::images::{Content, Owed, Urgency};
-use crate::serve::shelf::Names;
+use crate::images::{Content, OwedAnswer, ReadUrgency};
+use crate::serve::shelf::FileSources;
 
 /// What a client that waits for leave to send a request's body is told (RFC 9110 §15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -68,7 +68,7 @@ impl AnswerForm {
 pub(super) struct AnswerFile<'a> {
     pub(super) content: &'a Content,
     /// None: the answer is not logged as a delivery.
-    pub(super) delivery: Option<Delivery>,
+    pub(super) delivery: Option<FileDelivery>,
 }
 
 /// What sending has come to.
@@ -90,7 +90,7 @@ pub(super) struct AnswerSender {
     /// Which of many large bodies sends now.
     pub(super) schedule: Schedule<ConnectionId>,
     pub(super) plan: HttpPlan,
-    pub(super) names: Arc<Names>,
+    pub(super) names: Arc<FileSources>,
     pub(super) counters: Arc<HttpCounters>,
     pub(super) journal: HttpJournal,
     pub(super) questions: WorkerQuestions,
@@ -108,7 +108,7 @@ impl AnswerSender {
     pub(super) fn new(
         driver: Driver,
         plan: HttpPlan,
-        names: Arc<Names>,
+        names: Arc<FileSources>,
         counters: Arc<HttpCounters>,
         journal: HttpJournal,
         questions: WorkerQuestions,
@@ -284,7 +284,7 @@ impl AnswerSender {
         {
             let content = content.clone();
             let job = move || content.populate(piece);
-            let _ = self.names.images.workers().read(Urgency::InTurn, job);
+            let _ = self.names.images.workers().read(ReadUrgency::InTurn, job);
         }
     }
 
@@ -307,7 +307,7 @@ impl AnswerSender {
         let is_copied = body.is_small_part() || (is_trickle && body.may_be_copied());
         // The end of an answer does not wait in a long queue: no trickle may be made of it.
         let is_in_line = body.is_ordered && !is_copied && body.may_be_copied();
-        let urgency = if is_in_line { Urgency::InTurn } else { Urgency::Soon };
+        let urgency = if is_in_line { ReadUrgency::InTurn } else { ReadUrgency::Soon };
         body.reading = is_in_line.then_some(question.number);
         let is_queued = if is_copied {
             self.copy_range(question, content, range)
@@ -316,8 +316,10 @@ impl AnswerSender {
             let job = move || {
                 // Sent even where the worker breaks off. What is not resident then is asked for
                 // again.
-                let _owed =
-                    Owed::new(|()| letters.send(HttpLetter::Resident(question, None)), |_| ());
+                let _owed = OwedAnswer::new(
+                    |()| letters.send(HttpLetter::Resident(question, None)),
+                    |_| (),
+                );
                 while let Some(piece) = content.missing(&range) {
                     content.populate(piece);
                 }
@@ -352,12 +354,14 @@ impl AnswerSender {
     fn copy_range(&self, question: WorkerQuestion, content: Content, range: Range<u64>) -> bool {
         let letters = self.questions.letters();
         let job = move || {
-            let owed =
-                Owed::new(|copy| letters.send(HttpLetter::Resident(question, copy)), |_| None);
+            let owed = OwedAnswer::new(
+                |copy| letters.send(HttpLetter::Resident(question, copy)),
+                |_| None,
+            );
             let bytes = content.copy(&range);
             owed.pay(Some(CopiedRange { range, bytes }));
         };
-        self.names.images.workers().read(Urgency::Soon, job).is_ok()
+        self.names.images.workers().read(ReadUrgency::Soon, job).is_ok()
     }
 
     /// Gives a large body its turn. One that waits for a worker continues when that has answered,

@@ -12,7 +12,7 @@ use crate::images;
 use crate::observe::events::{Event, Events, Kind, Stage, Weight};
 use crate::observe::pace::{Gate, Pace, Source, with_count};
 use crate::serve::quirks;
-use crate::serve::shelf::{Names, Origin};
+use crate::serve::shelf::{FileOrigin, FileSources};
 use crate::serve::stage::{self, stage_of};
 use crate::tftp::packet::{ErrorCode, Refusal};
 use crate::tftp::table::{Counts, Failure, Outcome};
@@ -29,7 +29,7 @@ const SHORTAGE_SAID_EVERY: Duration = Duration::from_secs(60);
 /// One core's way to the log.
 pub(super) struct TftpJournal {
     events: Events,
-    names: Arc<Names>,
+    names: Arc<FileSources>,
     counters: Arc<TftpCounters>,
     all: Pace<()>,
     gate: Gate,
@@ -40,7 +40,11 @@ pub(super) struct TftpJournal {
 }
 
 impl TftpJournal {
-    pub(super) fn new(events: Events, names: Arc<Names>, counters: Arc<TftpCounters>) -> Self {
+    pub(super) fn new(
+        events: Events,
+        names: Arc<FileSources>,
+        counters: Arc<TftpCounters>,
+    ) -> Self {
         Self {
             events,
             names,
@@ -71,7 +75,7 @@ impl TftpJournal {
                 || name.escape_ascii().to_string(),
                 |held| held.asked.ask.path.display().into_owned(),
             );
-            let origin = held.map_or(Origin::File, |held| held.origin);
+            let origin = held.map_or(FileOrigin::File, |held| held.origin);
             let (kind, what) = describe_end(end, name.clone())?;
             let stage = stage_of(&names.published.load().snapshot, &name, origin);
             let retransmits = match end.tally.retransmits {
@@ -99,7 +103,7 @@ impl TftpJournal {
     ) {
         self.push(now, |names| {
             let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
-            let stage::Refused { stage, kind, text } =
+            let stage::RefusedName { stage, kind, text } =
                 stage::refused(&names.published.load().snapshot, told, refusal, "TFTP");
             Some(Event::new(mac, Some(peer.ip()), stage, kind, text))
         });
@@ -150,7 +154,7 @@ impl TftpJournal {
 
     /// Hands an event over: for the timeline alone once the log has enough of the same kind. Beyond
     /// the pace of a core it is not even made.
-    fn push(&mut self, now: Instant, make: impl FnOnce(&Names) -> Option<Event>) {
+    fn push(&mut self, now: Instant, make: impl FnOnce(&FileSources) -> Option<Event>) {
         if self.all.admit((), now).is_none() {
             return self.counters.events_left_out.add(1);
         }
@@ -251,8 +255,8 @@ mod tests {
         }
     }
 
-    fn no_names(root: &std::path::Path) -> Arc<Names> {
-        Arc::new(Names {
+    fn no_names(root: &std::path::Path) -> Arc<FileSources> {
+        Arc::new(FileSources {
             images: Images::open(root, Workers::start().unwrap()).unwrap(),
             published: Published::new(Snapshot::default()),
             renderer: Renderer::default(),

@@ -34,11 +34,11 @@ use self::send::{BlockSender, BlocksSent, SendOutcome, WantedBlocks};
 use self::senders::AnswerSockets;
 use self::transfers::{CoreTransfers, InterfaceMtus, WaitingTransfers, ticks_since};
 use super::core::{CoreError, CoreParts};
-use super::drain::{DRAIN_MAX, Drain};
-use super::flights::Inquiry;
-use super::pulse::Pulse;
-use super::shelf::Names;
-use super::spin::Spin;
+use super::drain::{DRAIN_MAX, DrainOrder};
+use super::flights::CoreInquiry;
+use super::pulse::CorePulse;
+use super::shelf::FileSources;
+use super::spin::SpinPolicy;
 use crate::engine::mailbox::{Bell, Letters, Mailbox};
 use crate::engine::udp::{Completion, Driver, SendError, Wait};
 use crate::model::network::Network;
@@ -57,7 +57,7 @@ pub struct TftpCore {
     parts: CoreParts,
     sockets: TftpSockets,
     plan: TftpPlan,
-    names: Arc<Names>,
+    names: Arc<FileSources>,
     http_busy: HttpBusy,
     letters: Letters<TftpLetter>,
     mailbox: Mailbox<TftpLetter>,
@@ -70,7 +70,7 @@ impl TftpCore {
         parts: CoreParts,
         sockets: TftpSockets,
         plan: &TftpPlan,
-        names: &Arc<Names>,
+        names: &Arc<FileSources>,
         http_busy: &HttpBusy,
     ) -> io::Result<(Self, Bell)> {
         let (letters, mailbox) = Mailbox::new()?;
@@ -89,9 +89,9 @@ impl TftpCore {
     }
 
     /// The way to ask it what is under way.
-    pub fn inquiry(&self) -> Inquiry {
+    pub fn inquiry(&self) -> CoreInquiry {
         let letters = self.letters.clone();
-        Inquiry::new(move |report| letters.send(TftpLetter::Asked(report)))
+        CoreInquiry::new(move |report| letters.send(TftpLetter::Asked(report)))
     }
 
     pub fn counters(&self) -> Arc<TftpCounters> {
@@ -115,10 +115,10 @@ struct RunningTftp {
     /// Sockets in the driver's order: listening first, then TIDs.
     roles: Vec<SocketRole>,
     mailbox: Mailbox<TftpLetter>,
-    drain: Drain,
+    drain: DrainOrder,
     http_busy: HttpBusy,
-    pulse: Pulse,
-    spin: Spin,
+    pulse: CorePulse,
+    spin: SpinPolicy,
     /// When the last datagram arrived.
     last_busy: Tick,
     /// Sends that the kernel refused in this turn.
@@ -168,7 +168,7 @@ impl RunningTftp {
             drain,
             http_busy,
             pulse,
-            spin: Spin::new(plan.spin),
+            spin: SpinPolicy::new(plan.spin),
             last_busy: 0,
             failed: Vec::new(),
             transfers_max: plan.policy.limits.transfers_max,

@@ -11,8 +11,8 @@ use super::limits::UNSEGMENTED_MAX;
 use super::senders::AnswerSockets;
 use crate::engine::mailbox::Letters;
 use crate::engine::udp::{Blocks, Driver, SocketId, Source, Target, blocks_per_send};
-use crate::images::{Content, Owed, Piece, Urgency};
-use crate::serve::shelf::Names;
+use crate::images::{Content, OwedAnswer, Piece, ReadUrgency};
+use crate::serve::shelf::FileSources;
 use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
 use crate::tftp::table::{Local, TransferId};
 
@@ -71,7 +71,7 @@ struct BlockRun<'a> {
 pub(super) struct BlockSender {
     pub(super) driver: Driver,
     sockets: AnswerSockets,
-    names: Arc<Names>,
+    names: Arc<FileSources>,
     letters: Letters<TftpLetter>,
     /// Blocks that leave in one send at most.
     segments_max: u32,
@@ -84,7 +84,7 @@ impl BlockSender {
     pub(super) fn new(
         driver: Driver,
         sockets: AnswerSockets,
-        names: Arc<Names>,
+        names: Arc<FileSources>,
         letters: Letters<TftpLetter>,
         segments_max: u32,
     ) -> Self {
@@ -184,10 +184,10 @@ impl BlockSender {
         let job = move || {
             // Called even where the worker breaks off. What is not resident then is asked for
             // again.
-            let _owed = Owed::new(|()| then(), |_| ());
+            let _owed = OwedAnswer::new(|()| then(), |_| ());
             content.populate(piece);
         };
-        self.names.images.workers().read(Urgency::Soon, job).is_ok()
+        self.names.images.workers().read(ReadUrgency::Soon, job).is_ok()
     }
 
     /// Sends single blocks to this client from now on. A timer brings the lost ones again.

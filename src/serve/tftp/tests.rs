@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use super::*;
 use crate::engine::datapath::Datapath;
 use crate::engine::net::{self, Binding};
-use crate::images::{Images, PIECE_BYTES, Urgency, Workers};
+use crate::images::{Images, PIECE_BYTES, ReadUrgency, Workers};
 use crate::observe::events;
 use crate::render::Renderer;
 use crate::snapshot::{Published, Snapshot};
@@ -32,9 +32,9 @@ fn core(
     datapath: Datapath,
     root: &std::path::Path,
     workers: Workers,
-    drain: &Drain,
+    drain: &DrainOrder,
 ) -> (TftpCore, SocketAddr, Bell) {
-    let names = Arc::new(Names {
+    let names = Arc::new(FileSources {
         images: Images::open(root, workers).unwrap(),
         published: Published::new(Snapshot::default()),
         renderer: Renderer::default(),
@@ -54,7 +54,7 @@ fn core(
         receive_buffers: 1024,
     };
     let (events, drain) = (events::queue().0, drain.clone());
-    let parts = CoreParts { datapath, events, drain, pulse: Pulse::default() };
+    let parts = CoreParts { datapath, events, drain, pulse: CorePulse::default() };
     let (core, bell) = TftpCore::new(parts, sockets, &plan, &names, &HttpBusy::default()).unwrap();
     (core, server, bell)
 }
@@ -72,7 +72,7 @@ fn request(client: &UdpSocket, server: SocketAddr) -> SocketAddr {
 fn a_window_leaves_in_sends_of_so_many_blocks_as_the_plan_allows() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("image"), [7; 8 * 512]).unwrap();
-    let drain = Drain::default();
+    let drain = DrainOrder::default();
     let (mut core, server, bell) =
         core(Datapath::IoUring, directory.path(), Workers::start().unwrap(), &drain);
     core.plan.segments_max = 4;
@@ -100,7 +100,7 @@ fn a_route_that_takes_no_segmented_sends_concerns_its_client_alone() {
     for datapath in Datapath::ALL {
         let directory = tempfile::tempdir().unwrap();
         let (core, server, _) =
-            core(datapath, directory.path(), Workers::start().unwrap(), &Drain::default());
+            core(datapath, directory.path(), Workers::start().unwrap(), &DrainOrder::default());
         let mut running = RunningTftp::start(core).unwrap();
         let client = SocketAddr::from(([127, 0, 0, 2], 4000));
         let local = Local { address: server.ip(), interface: 1 };
@@ -123,7 +123,7 @@ fn a_transfer_that_finds_every_worker_busy_goes_on_when_one_is_free() {
             .set_len(2 * PIECE_BYTES + 100_000)
             .unwrap();
         let workers = Workers::start().unwrap();
-        let drain = Drain::default();
+        let drain = DrainOrder::default();
         let (core, server, bell) = core(datapath, directory.path(), workers.clone(), &drain);
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
@@ -141,7 +141,7 @@ fn a_transfer_that_finds_every_worker_busy_goes_on_when_one_is_free() {
         let shut = gate.write().unwrap();
         let wait_at = |gate: &Arc<RwLock<()>>| {
             let gate = Arc::clone(gate);
-            workers.read(Urgency::Soon, move || drop(gate.read()))
+            workers.read(ReadUrgency::Soon, move || drop(gate.read()))
         };
         while wait_at(&gate).is_ok() {}
 

@@ -11,7 +11,7 @@ use socket2::{Domain, Type};
 
 use super::*;
 use crate::engine::net;
-use crate::images::{Asker, Content, Found, Images, Workers, clean};
+use crate::images::{Content, Found, Images, WorkAsker, Workers, clean};
 
 /// An event with bytes of its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,7 +141,7 @@ fn mapped(len: usize) -> (tempfile::TempDir, File, Content) {
     };
     let (sender, receiver) = std::sync::mpsc::channel();
     images
-        .answer(Asker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
+        .answer(WorkAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
             sender.send(answer).unwrap()
         })
         .unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::engine::limits::{RECEIVE_BUFFERS, SEND_SLOTS};
 use crate::engine::net::{self, Binding};
-use crate::images::{Asker, Content, Found, Images, Workers, clean};
+use crate::images::{Content, Found, Images, WorkAsker, Workers, clean};
 
 /// Runs a test over each way.
 fn over_both(test: impl Fn(Datapath)) {
@@ -46,7 +46,7 @@ fn mapped_file(len: usize) -> (tempfile::TempDir, Content) {
     };
     let (sender, receiver) = std::sync::mpsc::channel();
     images
-        .answer(Asker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
+        .answer(WorkAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
             sender.send(answer).unwrap()
         })
         .unwrap();
