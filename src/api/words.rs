@@ -12,7 +12,7 @@ use crate::model::machine::Firmware;
 use crate::observe::events::Stage;
 use crate::observe::finding::{Finding, Severity};
 use crate::observe::standing;
-use crate::serve::health::StoreTrust;
+use crate::serve::health::LeaseTrust;
 
 impl From<Severity> for FindingSeverity {
     fn from(severity: Severity) -> Self {
@@ -73,12 +73,12 @@ impl From<Link> for LinkState {
     }
 }
 
-impl From<StoreTrust> for StoreTrust {
-    fn from(trust: StoreTrust) -> Self {
+impl From<LeaseTrust> for StoreTrust {
+    fn from(trust: LeaseTrust) -> Self {
         match trust {
-            StoreTrust::Sound => Self::Sound,
-            StoreTrust::Broken => Self::Broken,
-            StoreTrust::Unread => Self::Unread,
+            LeaseTrust::Sound => Self::Sound,
+            LeaseTrust::Broken => Self::Broken,
+            LeaseTrust::Unread => Self::Unread,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// What the DHCP core does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StoreTrust {
+pub enum LeaseTrust {
     /// Everything.
     #[default]
     Sound,
@@ -37,7 +37,7 @@ struct Inner {
 /// The same for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreReport {
-    pub trust: StoreTrust,
+    pub trust: LeaseTrust,
     /// Why it is not sound, and for how long.
     pub why: Option<(String, Duration)>,
     /// Commits that failed since the start.
@@ -50,24 +50,24 @@ pub struct StoreReport {
 }
 
 impl StoreHealth {
-    pub fn trust(&self) -> StoreTrust {
+    pub fn trust(&self) -> LeaseTrust {
         match self.trust.load(Ordering::Acquire) {
-            0 => StoreTrust::Sound,
-            1 => StoreTrust::Broken,
-            _ => StoreTrust::Unread,
+            0 => LeaseTrust::Sound,
+            1 => LeaseTrust::Broken,
+            _ => LeaseTrust::Unread,
         }
     }
 
     /// True where this is news.
-    pub fn set(&self, trust: StoreTrust, why: &str) -> bool {
+    pub fn set(&self, trust: LeaseTrust, why: &str) -> bool {
         let number = match trust {
-            StoreTrust::Sound => 0,
-            StoreTrust::Broken => 1,
-            StoreTrust::Unread => 2,
+            LeaseTrust::Sound => 0,
+            LeaseTrust::Broken => 1,
+            LeaseTrust::Unread => 2,
         };
         let is_news = self.trust.swap(number, Ordering::AcqRel) != number;
         let mut inner = self.lock();
-        if trust == StoreTrust::Sound {
+        if trust == LeaseTrust::Sound {
             inner.why = None;
         } else {
             let since = inner.why.take().map_or_else(Instant::now, |(_, since)| since);
@@ -118,11 +118,11 @@ impl StoreReport {
     pub fn sentence(&self) -> String {
         let why = self.why.as_ref().map_or("", |(why, _)| why.as_str());
         match self.trust {
-            StoreTrust::Sound => "serving".to_owned(),
-            StoreTrust::Broken => {
+            LeaseTrust::Sound => "serving".to_owned(),
+            LeaseTrust::Broken => {
                 format!("serving files; NO NEW LEASES: the lease store is broken: {why}")
             }
-            StoreTrust::Unread => {
+            LeaseTrust::Unread => {
                 format!("serving files; NO DHCP: the lease store cannot be read: {why}")
             }
         }
@@ -137,18 +137,18 @@ mod tests {
     #[test]
     fn news_are_told_once_and_what_waits_is_counted() {
         let health = StoreHealth::default();
-        assert_eq!(health.trust(), StoreTrust::Sound);
+        assert_eq!(health.trust(), LeaseTrust::Sound);
         assert!(
-            health.set(StoreTrust::Broken, "disk full")
-                && !health.set(StoreTrust::Broken, "disk still full")
+            health.set(LeaseTrust::Broken, "disk full")
+                && !health.set(LeaseTrust::Broken, "disk still full")
         );
         let report = health.report();
         assert_eq!(
             (report.trust, report.why.as_ref().unwrap().0.as_str()),
-            (StoreTrust::Broken, "disk still full")
+            (LeaseTrust::Broken, "disk still full")
         );
         assert!(report.sentence().contains("NO NEW LEASES"));
-        assert!(health.set(StoreTrust::Sound, ""));
+        assert!(health.set(LeaseTrust::Sound, ""));
         assert_eq!(health.report().why, None);
         health.note_queued();
         health.note_queued();

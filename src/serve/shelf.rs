@@ -333,7 +333,7 @@ impl FileSources {
         let machine = self.who(ask, &name);
         let rendered = script::render(
             menu,
-            &script::FileRequest {
+            &script::Ask {
                 loader: name.loader,
                 prefix: name.prefix,
                 over_http: ask.over_http,

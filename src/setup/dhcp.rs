@@ -14,7 +14,7 @@ use crate::engine::clock;
 use crate::guard::{self, Account};
 use crate::observe::log::Memory;
 use crate::serve::dhcp::DhcpPlan;
-use crate::serve::health::{StoreHealth, StoreTrust};
+use crate::serve::health::{LeaseTrust, StoreHealth};
 use crate::snapshot::Published;
 use crate::store::{Kept, StateDirectory, leases_of_odd_rows};
 
@@ -55,7 +55,7 @@ pub(super) fn plan(
             // Half of it may be there.
             leases = Leases::new(&config.snapshot.dhcp.subnets);
             let (what, way_out) = error.told(&database);
-            health.set(StoreTrust::Unread, &what);
+            health.set(LeaseTrust::Unread, &what);
             tracing::error!(
                 "NO DHCP IS ANSWERED, files are: {what}. It is tried again every second; {way_out}"
             );

@@ -440,7 +440,7 @@ fn limits_of_the_kernel_and_the_firewall_are_said_with_the_command() {
 #[test]
 fn memory_that_is_too_small_or_cannot_be_locked_is_said_with_what_follows() {
     const MIB: u64 = 1 << 20;
-    let ceiling = Ceiling { bytes: 1024 * MIB, source: "MemTotal".into() };
+    let ceiling = MemoryCeiling { bytes: 1024 * MIB, source: "MemTotal".into() };
     let iso = Largest { path: "iso/all.iso".into(), bytes: 700 * MIB };
     assert_eq!(memory::budget(Some(700 * MIB), Some(&iso), &ceiling), []);
     let said = memory::budget(None, Some(&iso), &ceiling);

@@ -1,9 +1,9 @@
 //! Boot images: names under the root become contents that cores can send without touching a disk.
 //!
 //! A core asks its [`NameCatalog`] for a clean path. What the kernel's name cache and our mappings
-//! answer is answered at once; everything that could wait for a disk becomes a [`CatalogQuestion`] for the
-//! [`Images`] workers. What pieces of large files are kept in memory is the [`ImageMemory`]'s
-//! business, inside a budget.
+//! answer is answered at once; everything that could wait for a disk becomes a [`CatalogQuestion`]
+//! for the [`Images`] workers. What pieces of large files are kept in memory is the
+//! [`ImageMemory`]'s business, inside a budget.
 
 mod catalog;
 mod ceiling;

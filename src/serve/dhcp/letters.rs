@@ -31,7 +31,7 @@ pub(super) enum DhcpLetter {
     /// The writer: this was in the store, and could not be read before.
     Loaded { leases: Vec<Lease>, machines: BootTimes },
     /// The word on every watched subnet.
-    Watched(Vec<SubnetStatus>),
+    Watched(Vec<SegmentStatus>),
     /// An interface has come (again).
     Bound { interface: String, socket: OwnedFd },
     /// An interface has gone, and nothing comes in by its socket any more.
@@ -97,7 +97,7 @@ pub(super) struct LeasePiece {
 /// The word on a watched subnet, for the core. It holds for the subnet as it was then: on another
 /// interface, or where other servers count otherwise, it says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SubnetStatus {
+pub(super) struct SegmentStatus {
     pub(super) network: Network,
     pub(super) interface: String,
     pub(super) beside: bool,
@@ -105,7 +105,7 @@ pub(super) struct SubnetStatus {
     pub(super) held: Option<Held>,
 }
 
-impl SubnetStatus {
+impl SegmentStatus {
     pub(super) fn is_of(&self, subnet: &Subnet, interface: &str) -> bool {
         (self.network, self.beside) == (subnet.network, subnet.allow_other_servers)
             && self.interface == interface

@@ -15,7 +15,7 @@ pub use super::findings::{KnownSegments, SegmentFinding, SegmentFindings};
 pub use super::segment::KeepLook;
 
 use super::interfaces::{ipv4, watched_subnets};
-use super::letters::{DhcpLetter, SegmentSign, SubnetStatus};
+use super::letters::{DhcpLetter, SegmentSign, SegmentStatus};
 use super::segment::{SegmentAddress, WatchedSegment};
 use super::wanted::WantedSocket;
 use crate::dhcp::limits::PROBE_WAIT_MS;
@@ -84,7 +84,7 @@ pub(crate) struct OtherServersThread {
     /// Letters wait for the next turn.
     is_behind: bool,
     /// What the core was told last.
-    said: Option<Vec<SubnetStatus>>,
+    said: Option<Vec<SegmentStatus>>,
     pulse: CorePulse,
 }
 
@@ -399,7 +399,7 @@ impl OtherServersThread {
             segments: self.segments.iter().map(|segment| segment.finding(self.started)).collect(),
             sockets: sockets.map(|one| format!("{}:{}", one.interface, self.port)).collect(),
         };
-        let standings: Vec<SubnetStatus> =
+        let standings: Vec<SegmentStatus> =
             self.segments.iter().map(WatchedSegment::standing).collect();
         if self.said.as_ref() != Some(&standings) {
             self.core.send(DhcpLetter::Watched(standings.clone()));

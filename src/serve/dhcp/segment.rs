@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::findings::SegmentFinding;
 use super::interfaces::ipv4;
-use super::letters::SubnetStatus;
+use super::letters::SegmentStatus;
 use crate::dhcp::limits::OTHER_SERVERS_MAX;
 use crate::dhcp::neighbours::{self, Before, Look, Mark, Met, Millis, Rival, Verdict, Watch};
 use crate::dhcp::subnet::{OtherServer, Subnet};
@@ -198,9 +198,9 @@ impl WatchedSegment {
         }
     }
 
-    pub(super) fn standing(&self) -> SubnetStatus {
+    pub(super) fn standing(&self) -> SegmentStatus {
         let (network, interface, beside) = (self.subnet, self.interface.clone(), self.beside);
-        SubnetStatus { network, interface, beside, held: self.watch.held() }
+        SegmentStatus { network, interface, beside, held: self.watch.held() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::interfaces::watched_subnets;
-use super::letters::{SegmentSign, SubnetStatus};
+use super::letters::{SegmentSign, SegmentStatus};
 use super::messages::ReceivedMessage;
 use crate::dhcp::decide::{Decision, Silence};
 use crate::dhcp::subnet::{Held, Subnet};
@@ -74,7 +74,7 @@ pub(super) fn sign_of(decision: &Decision, message: &ReceivedMessage) -> Option<
 #[derive(Debug, Default)]
 pub(super) struct SilentSubnets {
     /// The last word of the thread that looks for other servers.
-    watched: Vec<SubnetStatus>,
+    watched: Vec<SegmentStatus>,
     held: Vec<(Network, Held)>,
 }
 
@@ -83,14 +83,14 @@ impl SilentSubnets {
         &self.held
     }
 
-    pub(super) fn take(&mut self, watched: Vec<SubnetStatus>) {
+    pub(super) fn take(&mut self, watched: Vec<SegmentStatus>) {
         self.watched = watched;
     }
 
     /// Finds them anew. A subnet that nobody has looked at yet, at the start or after a reload, is
     /// silent.
     pub(super) fn find(&mut self, subnets: &[Subnet], port: u16) {
-        let words: HashMap<Network, &SubnetStatus> =
+        let words: HashMap<Network, &SegmentStatus> =
             self.watched.iter().map(|word| (word.network, word)).collect();
         let held = |(subnet, interface): (&Subnet, &String)| {
             let word =

@@ -10,7 +10,7 @@ use super::letters::DhcpLetter;
 use crate::dhcp::lease::{BootTimes, Lease};
 use crate::engine::clock;
 use crate::engine::mailbox::Letters;
-use crate::serve::health::{StoreHealth, StoreTrust};
+use crate::serve::health::{LeaseTrust, StoreHealth};
 use crate::store::{Outcome, Owner, Remembered, Rows, StoreError, leases_of_odd_rows};
 
 /// How often a store that stays broken is told of.
@@ -71,13 +71,13 @@ impl StoreOwner {
     fn broken(&mut self, error: &StoreError) {
         let was = self.health.trust();
         // What an earlier run has promised is still not known.
-        let trust = if was == StoreTrust::Unread { was } else { StoreTrust::Broken };
+        let trust = if was == LeaseTrust::Unread { was } else { LeaseTrust::Broken };
         let (what, way_out) = error.told(&self.database);
         let is_news = self.health.set(trust, &what);
         if is_news || self.told.is_none_or(|told| told.elapsed() >= BROKEN_TOLD_EVERY) {
             self.told = Some(Instant::now());
             match trust {
-                StoreTrust::Unread => {
+                LeaseTrust::Unread => {
                     tracing::error!("NO DHCP IS ANSWERED, files are: {what}; {way_out}")
                 }
                 _ => tracing::error!(
@@ -120,9 +120,9 @@ impl Owner for StoreOwner {
                 self.memory.load(leases, rows.machines);
             }
             // The core has not taken them in yet, or nothing was wrong.
-            Ok(None) if self.health.trust() != StoreTrust::Broken => {}
+            Ok(None) if self.health.trust() != LeaseTrust::Broken => {}
             Ok(None) => {
-                self.health.set(StoreTrust::Sound, "");
+                self.health.set(LeaseTrust::Sound, "");
                 self.told = None;
                 tracing::warn!("the lease store is sound again: leases are given");
             }

@@ -32,7 +32,7 @@ use crate::model::machine::{Mac, Role};
 use crate::model::network::Network;
 use crate::serve::core::{CoreError, CoreParts};
 use crate::serve::drain::DrainOrder;
-use crate::serve::health::{StoreHealth, StoreTrust};
+use crate::serve::health::{LeaseTrust, StoreHealth};
 use crate::serve::pulse::CorePulse;
 use crate::store::{NotQueued, Writer};
 
@@ -271,7 +271,7 @@ impl RunningDhcp {
             return Ok(());
         }
         // What was promised before is not known: any answer might be wrong.
-        if self.health.trust() == StoreTrust::Unread {
+        if self.health.trust() == LeaseTrust::Unread {
             return Ok(());
         }
         let now = clock::now_s();
@@ -306,7 +306,7 @@ impl RunningDhcp {
         if matches!(decision.silence, Some(Silence::NoAddressFree(_))) {
             self.counters.exhausted.add(1);
         }
-        if is_offer(&decision) && self.health.trust() == StoreTrust::Broken {
+        if is_offer(&decision) && self.health.trust() == LeaseTrust::Broken {
             self.health.note_withheld();
             self.journal.say_withheld(&decision);
             return Ok(());
@@ -444,7 +444,7 @@ impl RunningDhcp {
         self.state.leases.load(leases, clock::now_s());
         self.state.leases.load_machines(machines);
         self.state.fill_bindings();
-        self.health.set(StoreTrust::Sound, "");
+        self.health.set(LeaseTrust::Sound, "");
     }
 
     fn take_interfaces(&mut self, interfaces: Arc<Vec<Interface>>) {
