@@ -243,6 +243,36 @@ fn a_tag_stands_for_one_generation_of_one_start() {
     assert!(server.stop(LIMIT).success());
 }
 
+/// Clients that keep their connection and say nothing hold a place of 64, and not for ever.
+#[test]
+fn idle_clients_take_places_and_lose_them() {
+    const PLACES: usize = 64;
+    const WITHOUT_A_PLACE: Duration = Duration::from_millis(500);
+    let world = World::new();
+    let mut server = world.start();
+    let connect = || {
+        let stream = UnixStream::connect(world.path("admin.sock")).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream
+    };
+    let mut idle: Vec<UnixStream> = (0..PLACES).map(|_| connect()).collect();
+    idle.iter_mut().for_each(|stream| stream.write_all(b"GET /v1/status HT").unwrap());
+    let mut late = connect();
+    late.write_all(b"GET /v1/status HTTP/1.0\r\n\r\n").unwrap();
+    late.set_read_timeout(Some(WITHOUT_A_PLACE)).unwrap();
+    assert!(late.read(&mut [0]).is_err(), "64 clients have all places");
+    drop(idle.pop());
+    late.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut answer = String::new();
+    late.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+    // The head of a request has its time, and then the connection is closed.
+    let mut rest = Vec::new();
+    idle[0].read_to_end(&mut rest).unwrap();
+    assert!(!String::from_utf8_lossy(&rest).contains(" 200 "));
+    assert!(server.stop(LIMIT).success());
+}
+
 /// One form of JSON for each thing, whoever is asked.
 #[test]
 fn commands_say_the_same_with_the_server_running_and_stopped() {

@@ -206,7 +206,7 @@ fn is_word_in(word: &str, text: &str) -> bool {
 }
 
 fn is_enumerated(word: &str) -> bool {
-    others(&json!(word)).len() > 0
+    !others(&json!(word)).is_empty()
 }
 
 /// What could stand there too: the other boolean, the other words of an enum that has this one.
