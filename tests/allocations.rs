@@ -16,9 +16,9 @@ use ringboot::images::{DiskWorkers, ImageStore};
 use ringboot::observe::events;
 use ringboot::render::TemplateRenderer;
 use ringboot::serve::core::CoreParts;
-use ringboot::serve::drain::Drain;
-use ringboot::serve::pulse::Pulse;
-use ringboot::serve::shelf::Names;
+use ringboot::serve::drain::DrainOrder;
+use ringboot::serve::pulse::CorePulse;
+use ringboot::serve::shelf::FileSources;
 use ringboot::serve::tftp::{HttpBusy, TftpCore, TftpPlan, TftpSockets};
 use ringboot::snapshot::{PublishedState, Snapshot};
 use ringboot::tftp::options::OptionPolicy;
@@ -120,7 +120,7 @@ fn a_core_allocates_for_transfers_and_never_for_packets() {
         file.set_len(blocks * BLOCK_BYTES).unwrap();
     }
     for datapath in Datapath::ALL {
-        let names = Arc::new(Names {
+        let names = Arc::new(FileSources {
             images: ImageStore::open(root.path(), DiskWorkers::start().unwrap()).unwrap(),
             published: PublishedState::new(Snapshot::default()),
             renderer: TemplateRenderer::default(),
@@ -141,12 +141,12 @@ fn a_core_allocates_for_transfers_and_never_for_packets() {
         };
         let (queue, printed) = events::open_event_queue();
         let reader = std::thread::spawn(move || printed.iter().count());
-        let drain = Drain::default();
+        let drain = DrainOrder::default();
         let parts = CoreParts {
             datapath,
             events: queue.clone(),
             drain: drain.clone(),
-            pulse: Pulse::default(),
+            pulse: CorePulse::default(),
         };
         let (core, bell) =
             TftpCore::new(parts, sockets, &plan, &names, &HttpBusy::default()).unwrap();

@@ -22,7 +22,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
 use ringboot::images::{ServedContent, clean_path_name};
-use ringboot::serve::shelf::{Ask, Names, Reply, Shelf};
+use ringboot::serve::shelf::{FileReply, FileRequest, FileResolver, FileSources};
 use tokio::sync::oneshot;
 
 use super::ring_stream::RingStream;
@@ -31,7 +31,7 @@ use super::{ServedFile, pin_thread, ringboot_server};
 /// What all connections share.
 struct Site {
     address: SocketAddr,
-    shelf: RefCell<Shelf>,
+    shelf: RefCell<FileResolver>,
     /// By their paths.
     bodies: Vec<(String, Bytes)>,
 }
@@ -39,7 +39,7 @@ struct Site {
 /// Starts the server on a thread of its own, which ends with this process.
 pub(crate) fn start(
     files: &[ServedFile],
-    names: &Arc<Names>,
+    names: &Arc<FileSources>,
     processor: Option<usize>,
 ) -> io::Result<SocketAddr> {
     let listener = ringboot_server::listen()?;
@@ -50,7 +50,7 @@ pub(crate) fn start(
     let (ready, is_ready) = channel();
     let serve = move || -> io::Result<()> {
         pin_thread(processor)?;
-        let site = Site { address, shelf: RefCell::new(Shelf::new(names)), bodies };
+        let site = Site { address, shelf: RefCell::new(FileResolver::new(names)), bodies };
         // Without COOP_TASKRUN the kernel interrupts the thread for each completion: a quarter
         // slower.
         let mut ring = tokio_uring::uring_builder();
@@ -111,7 +111,7 @@ impl Site {
     /// know, by a worker.
     async fn look(&self, path: &str, peer: SocketAddr) -> Option<ServedContent> {
         let path = clean_path_name(path.trim_start_matches('/').as_bytes()).ok()?;
-        let ask = Ask {
+        let ask = FileRequest {
             path,
             repaired: None,
             peer: peer.ip(),
@@ -126,7 +126,7 @@ impl Site {
             Some(reply) => reply,
             None => by_worker.await.ok()?,
         };
-        let Reply::Content(answer) = reply else { return None };
+        let FileReply::Content(answer) = reply else { return None };
         self.shelf.borrow_mut().remember(&answer.content);
         Some(answer.content)
     }

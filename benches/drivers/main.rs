@@ -24,7 +24,7 @@ use ringboot::engine::affinity;
 use ringboot::engine::datapath::Datapath;
 use ringboot::images::{DiskWorkers, ImageStore};
 use ringboot::render::TemplateRenderer;
-use ringboot::serve::shelf::Names;
+use ringboot::serve::shelf::FileSources;
 use ringboot::snapshot::{PublishedState, Snapshot};
 
 use self::ringboot_server::RingbootServer;
@@ -54,11 +54,11 @@ impl ServedFile {
 }
 
 /// Puts the files into this directory, where all servers look names up.
-fn furnish(root: &Path, files: &[ServedFile]) -> io::Result<Arc<Names>> {
+fn furnish(root: &Path, files: &[ServedFile]) -> io::Result<Arc<FileSources>> {
     for file in files {
         fs::write(root.join(file.name), &file.bytes)?;
     }
-    Ok(Arc::new(Names {
+    Ok(Arc::new(FileSources {
         images: ImageStore::open(root, DiskWorkers::start()?)?,
         published: PublishedState::new(Snapshot::default()),
         renderer: TemplateRenderer::default(),

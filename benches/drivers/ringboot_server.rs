@@ -11,10 +11,10 @@ use ringboot::engine::mailbox::MailboxBell;
 use ringboot::engine::net;
 use ringboot::observe::events::{MachineEvent, open_event_queue};
 use ringboot::serve::core::{CoreError, CoreParts};
-use ringboot::serve::drain::Drain;
+use ringboot::serve::drain::DrainOrder;
 use ringboot::serve::http::{HttpCore, HttpPlan};
-use ringboot::serve::pulse::Pulse;
-use ringboot::serve::shelf::Names;
+use ringboot::serve::pulse::CorePulse;
+use ringboot::serve::shelf::FileSources;
 
 use super::pin_thread;
 
@@ -31,7 +31,7 @@ pub(crate) fn listen() -> io::Result<TcpListener> {
 
 pub(crate) struct RingbootServer {
     pub(crate) address: SocketAddr,
-    drain: Drain,
+    drain: DrainOrder,
     bell: MailboxBell,
     thread: JoinHandle<Result<(), CoreError>>,
     /// The queue of events has a reader for as long as the core runs; when it is full, the core
@@ -41,17 +41,18 @@ pub(crate) struct RingbootServer {
 
 impl RingbootServer {
     pub(crate) fn start(
-        names: &Arc<Names>,
+        names: &Arc<FileSources>,
         datapath: Datapath,
         processor: Option<usize>,
     ) -> io::Result<Self> {
         let listener = listen()?;
         let address = listener.local_addr()?;
         let (events, received) = open_event_queue();
-        let drain = Drain::default();
+        let drain = DrainOrder::default();
         // The client of this bench is one address with many connections.
         let plan = HttpPlan { per_source: None, ..HttpPlan::default() };
-        let parts = CoreParts { datapath, events, drain: drain.clone(), pulse: Pulse::default() };
+        let parts =
+            CoreParts { datapath, events, drain: drain.clone(), pulse: CorePulse::default() };
         let (core, bell) = HttpCore::new(parts, vec![listener], &plan, names, &Arc::default())?;
 
         let (ready, is_ready) = channel();

@@ -22,7 +22,7 @@ use crate::control::load::{self, ConfigOverrides};
 use crate::control::loaders;
 use crate::observe::finding::{CheckFinding, CheckSeverity};
 use crate::observe::port_holder::SocketProtocol;
-use crate::serve::overview::Overview;
+use crate::serve::overview::ServerOverview;
 
 /// Checks the server's own configuration file as it is now, as the server's user.
 ///
@@ -40,7 +40,7 @@ pub async fn check_configuration(
 
 /// The findings of a running server on its own configuration, as the file is now and as the
 /// server's user may read.
-fn check_in_server(overrides: &ConfigOverrides, overview: &Overview) -> CheckReport {
+fn check_in_server(overrides: &ConfigOverrides, overview: &ServerOverview) -> CheckReport {
     check_report(match load::read_serve_config(overrides) {
         Ok((mut config, _)) => {
             let wants_dhcp = config.dhcp.is_wanted() && !overrides.no_dhcp;
@@ -78,7 +78,7 @@ pub fn found(
 }
 
 /// What this server knows that matters to a check.
-fn running_here(overview: &Overview) -> RunningServer {
+fn running_here(overview: &ServerOverview) -> RunningServer {
     let known = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
     let generation = overview.generation();
     let subnets = generation.snapshot.dhcp.subnets.iter();

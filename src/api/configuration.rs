@@ -15,7 +15,7 @@ use super::types::{ConfigurationView, ConfiguredSubnet, MenuLine};
 use crate::boot::menu;
 use crate::control::loaders;
 use crate::dhcp::subnet::Subnet;
-use crate::serve::overview::Overview;
+use crate::serve::overview::ServerOverview;
 
 /// Tells what the current generation of the configuration says.
 ///
@@ -60,7 +60,7 @@ fn names_tag(headers: &HeaderMap, tag: &str) -> bool {
 }
 
 /// What the current generation says.
-pub fn configuration(overview: &Overview) -> ConfigurationView {
+pub fn configuration(overview: &ServerOverview) -> ConfigurationView {
     let generation = overview.generation();
     let snapshot = &generation.snapshot;
     let loaders = loaders::list_boot_keys(&snapshot.dhcp.boot).into_iter();
@@ -82,7 +82,7 @@ pub fn configuration(overview: &Overview) -> ConfigurationView {
 
 /// The entity tag of the configuration. Nothing in it changes without the generation; the start of
 /// the process goes before the number, because numbers begin again with every start.
-pub fn entity_tag(overview: &Overview, generation: u64) -> String {
+pub fn entity_tag(overview: &ServerOverview, generation: u64) -> String {
     let started = overview.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format!("{:x}-{generation}", started.as_millis())
 }

@@ -22,7 +22,7 @@ use crate::dhcp::lease::{ClockSeconds, LeaseRowState, LeaseTable};
 use crate::dhcp::listing::{AddressStatus, DeclineLimit, DeclineScope, LeaseFilter, ListedAddress};
 use crate::model::machine::Mac;
 use crate::model::who::MachineSelector;
-use crate::serve::dhcp::{DhcpControl, Listing};
+use crate::serve::dhcp::{DhcpControl, LeaseListing};
 use crate::store::{DATABASE, SqliteStore, recover_odd_leases};
 
 /// Lists who has which address, what was declined, and who is limited for it.
@@ -135,7 +135,7 @@ impl fmt::Display for FreedSubject {
 }
 
 /// What a stopped server left, as it would have it after its start.
-pub fn stored_leases(state: &Path, filter: LeaseFilter) -> anyhow::Result<Listing> {
+pub fn stored_leases(state: &Path, filter: LeaseFilter) -> anyhow::Result<LeaseListing> {
     let database = state.join(DATABASE);
     if !database.exists() {
         bail!(
@@ -161,7 +161,7 @@ pub fn stored_leases(state: &Path, filter: LeaseFilter) -> anyhow::Result<Listin
     // What was declined before the stop counts after the start.
     let mut leases = LeaseTable::new(&[]);
     leases.load(declined, now);
-    Ok(Listing { listed, limited: leases.limited(now), now })
+    Ok(LeaseListing { listed, limited: leases.limited(now), now })
 }
 
 /// Asks the DHCP core, with all that clients have met before now in its table.
@@ -225,7 +225,7 @@ pub fn needed(what: FreedSubject) -> LeaseFilter {
 pub fn let_go(
     what: FreedSubject,
     force: bool,
-    found: &Listing,
+    found: &LeaseListing,
     carry_out: impl FnOnce(&[Ipv4Addr]) -> Result<usize, String>,
 ) -> Result<FreedLeases, ApiError> {
     let is_meant = |listed: &&ListedAddress| match what {
@@ -298,8 +298,8 @@ fn said(what: FreedSubject, meant: &[&ListedAddress], count: usize) -> String {
 }
 
 /// The first of them in the order of addresses; `left_out` are the others, which are counted alone.
-pub fn lease_list(listing: Listing, most: usize) -> LeaseList {
-    let Listing { mut listed, limited, now } = listing;
+pub fn lease_list(listing: LeaseListing, most: usize) -> LeaseList {
+    let LeaseListing { mut listed, limited, now } = listing;
     let mut counts = LeaseCounts::default();
     listed.iter().for_each(|one| counts.add(one.standing.into()));
     listed.sort_unstable_by_key(|one| one.address);

@@ -11,7 +11,7 @@ use super::state::{ApiState, in_background};
 use super::types::{ApiProblem, LookList, LookOrder, SubnetLook};
 use super::values::span;
 use crate::dhcp::subnet::HoldReason;
-use crate::serve::dhcp::other_servers::Finding as SegmentFinding;
+use crate::serve::dhcp::other_servers::SegmentFinding;
 
 /// Tells what is known of other DHCP servers on each subnet with an interface.
 ///

@@ -22,7 +22,7 @@ use crate::observe::cause::StopCause;
 use crate::observe::journal::MachineJournal;
 use crate::observe::standing::judge_standing;
 use crate::observe::timeline::{JournalEntry, build_boot_story};
-use crate::serve::overview::Overview;
+use crate::serve::overview::ServerOverview;
 use crate::store::{HISTORY, HistoryDatabase};
 
 /// Lists every machine that the server knows, and where it stands.
@@ -40,7 +40,7 @@ pub async fn list_machines(
 }
 
 /// What a running server knows: its journal, with the names of reservations and of clients.
-pub fn of_server(journal: &MachineJournal, overview: Option<&Overview>) -> MachineList {
+pub fn of_server(journal: &MachineJournal, overview: Option<&ServerOverview>) -> MachineList {
     let mut reserved = Vec::new();
     let mut names = HashMap::new();
     if let Some(overview) = overview {

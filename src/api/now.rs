@@ -10,8 +10,8 @@ use crate::model::who::MachineSelector;
 use crate::observe::cause::CauseContext;
 use crate::observe::flight::ActiveTransfer;
 use crate::observe::timeline::JournalEntry;
-use crate::serve::dhcp::other_servers::Finding;
-use crate::serve::overview::Overview;
+use crate::serve::dhcp::other_servers::SegmentFinding;
+use crate::serve::overview::ServerOverview;
 
 /// Asked for once for a question, however many machines it is about.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub struct Now {
 
 impl Now {
     /// None where the server starts or stops.
-    pub fn of(overview: Option<&Overview>) -> Self {
+    pub fn of(overview: Option<&ServerOverview>) -> Self {
         let Some(overview) = overview else { return Self::of_history() };
         let generation = overview.generation();
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -93,8 +93,8 @@ impl Now {
 }
 
 /// What is known of other servers, for a machine that was left to one of them.
-fn others(segments: &[Finding]) -> Vec<(String, String)> {
-    let one = |finding: &Finding| {
+fn others(segments: &[SegmentFinding]) -> Vec<(String, String)> {
+    let one = |finding: &SegmentFinding| {
         let now = match finding.held {
             Some(HoldReason::OtherServer(_)) => format!("it answered{}", looks::since(finding)),
             Some(HoldReason::Looking) => "other servers are looked for again".to_owned(),

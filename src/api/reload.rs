@@ -10,7 +10,7 @@ use super::extract::Json;
 use super::state::{ApiState, in_background};
 use super::types::{ApiProblem, ReloadReport};
 use super::words::finding_entries;
-use crate::serve::handle::Refusal;
+use crate::serve::handle::ReloadRefusal;
 
 /// Reads, checks and publishes the configuration file.
 ///
@@ -35,7 +35,7 @@ pub async fn reload_configuration(
             after_restart: done.after_restart,
             findings: finding_entries(&done.remarks),
         }),
-        Err(Refusal { why, findings }) => {
+        Err(ReloadRefusal { why, findings }) => {
             let title = "not reloaded, the old configuration stays";
             let findings = MoreDetail::Findings(finding_entries(&findings));
             Err(ApiError::new(StatusCode::CONFLICT, title, why).with(findings))

@@ -9,8 +9,8 @@ use crate::boot::quirks::{FirmwareQuirk, FixedQuirk};
 use crate::control::load::ConfigOverrides;
 use crate::control::quirks::QuirkKeeper;
 use crate::observe::journal::MachineJournal;
-use crate::serve::handle::Handle;
-use crate::serve::overview::Overview;
+use crate::serve::handle::ServerHandle;
+use crate::serve::overview::ServerOverview;
 
 /// What is known of machines.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct Inside {
 /// What every resource is handed.
 #[derive(Debug)]
 pub struct ApiState {
-    pub handle: Handle,
+    pub handle: ServerHandle,
     pub known: Known,
     /// None: no configuration, no store.
     pub database: Option<PathBuf>,
@@ -42,19 +42,19 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    pub fn new(handle: Handle, inside: Inside) -> Self {
+    pub fn new(handle: ServerHandle, inside: Inside) -> Self {
         let Inside { known, database, overrides } = inside;
         Self { handle, known, database, overrides, copying: Mutex::default() }
     }
 
     /// What runs now; nobody can say while the server starts or stops.
-    pub fn overview(&self) -> Result<Arc<Overview>, ApiError> {
+    pub fn overview(&self) -> Result<Arc<ServerOverview>, ApiError> {
         self.handle.overview().ok_or_else(ApiError::starting_or_stopping)
     }
 
     /// The same with all that clients have met before now: an answer may have left while its event
     /// is on its way. None: the server starts or stops, and what is remembered is told.
-    pub fn settled(&self) -> Option<Arc<Overview>> {
+    pub fn settled(&self) -> Option<Arc<ServerOverview>> {
         self.handle.overview().inspect(|overview| overview.settle())
     }
 

@@ -22,9 +22,9 @@ use crate::dhcp::subnet::{AnsweringMode, HoldReason, Subnet};
 use crate::engine::{clock, datapath, net, netlink, privileges, ring};
 use crate::observe::{sink, threads};
 use crate::serve::dhcp::DhcpCounters;
-use crate::serve::dhcp::other_servers::{Finding, Known};
-use crate::serve::health::Report;
-use crate::serve::overview::{CoreView, Overview};
+use crate::serve::dhcp::other_servers::{KnownSegments, SegmentFinding};
+use crate::serve::health::StoreReport;
+use crate::serve::overview::{CoreView, ServerOverview};
 
 /// Tells what the server does: sockets, subnets, cores and counters, with a judgement of it.
 ///
@@ -43,7 +43,7 @@ pub async fn get_status(State(api): State<Arc<ApiState>>) -> Result<Json<ServerS
 }
 
 /// What `ss`, `ps` and a look into /proc were for, and the judgement of it.
-pub fn server_status(overview: &Overview, quirks: QuirkCounts) -> ServerStatus {
+pub fn server_status(overview: &ServerOverview, quirks: QuirkCounts) -> ServerStatus {
     let known = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
     let generation = overview.generation();
     let subnets = generation.snapshot.dhcp.subnets.iter();
@@ -107,7 +107,7 @@ pub fn server_status(overview: &Overview, quirks: QuirkCounts) -> ServerStatus {
 }
 
 /// Interfaces with ports, then addresses with ports.
-pub fn dhcp_sockets(overview: &Overview, known: &Known) -> Vec<String> {
+pub fn dhcp_sockets(overview: &ServerOverview, known: &KnownSegments) -> Vec<String> {
     let addresses = overview.dhcp.iter().map(SocketAddr::to_string);
     known.sockets.iter().cloned().chain(addresses).collect()
 }
@@ -122,7 +122,11 @@ fn interface_status(interface: &netlink::NetworkInterface) -> InterfaceStatus {
 }
 
 /// One subnet of the configuration, with what was found on its segment.
-pub fn subnet_status(overview: &Overview, known: &Known, subnet: &Subnet) -> SubnetStatus {
+pub fn subnet_status(
+    overview: &ServerOverview,
+    known: &KnownSegments,
+    subnet: &Subnet,
+) -> SubnetStatus {
     let finding = known.segments.iter().find(|finding| finding.network == subnet.network);
     let pools = overview.dhcp_counters.as_ref().map(|counters| counters.pools.load_full());
     let pools = pools.unwrap_or_default();
@@ -141,7 +145,11 @@ pub fn subnet_status(overview: &Overview, known: &Known, subnet: &Subnet) -> Sub
 }
 
 /// Why nothing is offered on a subnet.
-fn silence(overview: &Overview, subnet: &Subnet, finding: Option<&Finding>) -> Option<String> {
+fn silence(
+    overview: &ServerOverview,
+    subnet: &Subnet,
+    finding: Option<&SegmentFinding>,
+) -> Option<String> {
     if overview.dhcp_control.is_none() {
         let pending = overview.after_restart.load();
         let waits = pending.iter().any(|table| table.starts_with("[dhcp]"));
@@ -160,7 +168,7 @@ fn silence(overview: &Overview, subnet: &Subnet, finding: Option<&Finding>) -> O
     finding.misplaced.clone().or_else(|| finding.held.map(|held| format!("{held}{since}")))
 }
 
-fn other_servers(finding: &Finding) -> Vec<OtherDhcpServer> {
+fn other_servers(finding: &SegmentFinding) -> Vec<OtherDhcpServer> {
     let answered_s = finding.answered.map(|at| at.elapsed().as_secs());
     let others = finding.others.iter();
     others
@@ -218,7 +226,7 @@ fn pool_status(report: &PoolReport) -> PoolStatus {
     }
 }
 
-fn store_status(report: &Report) -> StoreStatus {
+fn store_status(report: &StoreReport) -> StoreStatus {
     StoreStatus {
         state: report.trust.into(),
         why: report.why.as_ref().map(|(why, _)| why.clone()),
@@ -278,7 +286,7 @@ fn core_status(core: &CoreView) -> CoreStatus {
 
 /// Datagrams that the kernel dropped because a socket's receive buffer was full, on the ports that
 /// we listen on.
-fn socket_drops(overview: &Overview) -> u64 {
+fn socket_drops(overview: &ServerOverview) -> u64 {
     let ports: Vec<u16> = overview.tftp.iter().map(SocketAddr::port).collect();
     ["/proc/net/udp", "/proc/net/udp6"]
         .iter()

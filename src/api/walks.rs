@@ -19,8 +19,8 @@ use crate::dhcp::subnet::{HoldReason, Subnet};
 use crate::fleet::walk;
 use crate::model::machine::{Firmware, Mac, Machine};
 use crate::model::network::Ipv4Network;
-use crate::serve::dhcp::Tried;
-use crate::serve::overview::Overview;
+use crate::serve::dhcp::DryRun;
+use crate::serve::overview::ServerOverview;
 use crate::snapshot::walks::LocalWalk;
 
 /// How long an address stands for a machine unless the walk ends before.
@@ -112,7 +112,7 @@ impl WantedWalk {
         Ok(Self { mac, firmware: request.firmware.firmware(), network })
     }
 
-    fn begin(&self, overview: &Overview) -> Result<WalkOffer, ApiError> {
+    fn begin(&self, overview: &ServerOverview) -> Result<WalkOffer, ApiError> {
         let generation = overview.generation();
         let subnets = &generation.snapshot.dhcp.subnets;
         let reserved = |subnet: &&Subnet| subnet.reserved_for(self.mac).is_some();
@@ -152,7 +152,7 @@ impl WantedWalk {
     }
 
     /// Another server gives the address: the chain begins at the loader that `[boot]` names.
-    fn without_dhcp(&self, overview: &Overview, subnet: Option<&Subnet>) -> FoundOffer {
+    fn without_dhcp(&self, overview: &ServerOverview, subnet: Option<&Subnet>) -> FoundOffer {
         let generation = overview.generation();
         let snapshot = &generation.snapshot;
         let listens = overview.tftp.iter().map(SocketAddr::ip).find_map(|ip| match ip {
@@ -181,7 +181,7 @@ fn inside(subnet: &Subnet) -> Ipv4Addr {
     subnet.pools.first().map(|pool| pool.first).or(subnet.routers.first().copied()).unwrap_or(first)
 }
 
-fn offered(tried: &Tried) -> FoundOffer {
+fn offered(tried: &DryRun) -> FoundOffer {
     let decision = &tried.decision;
     let offer = decision.answer.as_ref().and_then(|answer| walk::read_offer_facts(&answer.bytes));
     let no_loader = match decision.event.as_ref().map(|event| &event.told) {
@@ -240,7 +240,7 @@ impl FoundOffer {
 
 /// A loopback address that nobody walks from and no subnet has. Drawn, so that another user of this
 /// machine cannot wait there.
-fn source(overview: &Overview) -> Option<Ipv4Addr> {
+fn source(overview: &ServerOverview) -> Option<Ipv4Addr> {
     let generation = overview.generation();
     let walks = overview.published.walks.load();
     // Seeded by the system's generator.

@@ -12,7 +12,7 @@ use crate::model::machine::Firmware;
 use crate::observe::events::MachineStage;
 use crate::observe::finding::{CheckFinding, CheckSeverity};
 use crate::observe::standing;
-use crate::serve::health::Trust;
+use crate::serve::health::LeaseTrust;
 
 impl From<CheckSeverity> for FindingSeverity {
     fn from(severity: CheckSeverity) -> Self {
@@ -73,12 +73,12 @@ impl From<CarrierState> for LinkState {
     }
 }
 
-impl From<Trust> for StoreTrust {
-    fn from(trust: Trust) -> Self {
+impl From<LeaseTrust> for StoreTrust {
+    fn from(trust: LeaseTrust) -> Self {
         match trust {
-            Trust::Sound => Self::Sound,
-            Trust::Broken => Self::Broken,
-            Trust::Unread => Self::Unread,
+            LeaseTrust::Sound => Self::Sound,
+            LeaseTrust::Broken => Self::Broken,
+            LeaseTrust::Unread => Self::Unread,
         }
     }
 }

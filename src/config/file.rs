@@ -16,11 +16,11 @@ pub(super) type PlacedValue<T> = toml::Spanned<T>;
 pub(super) fn read_config_text(
     text: &str,
     complaints: &mut ConfigComplaints<'_>,
-) -> Option<FileKeys> {
+) -> Option<FileTable> {
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         let span = table.span();
-        return FileKeys::from_table(span, table.into_inner(), complaints);
+        return FileTable::from_table(span, table.into_inner(), complaints);
     }
     // After a syntax error the rest of the tree is a guess: say what the parser says and nothing
     // more.
@@ -112,21 +112,21 @@ macro_rules! tables {
 
 tables! {
     /// The file itself.
-    FileKeys in "" {
+    FileTable in "" {
         root: PlacedValue<String> = "root",
         state: PlacedValue<String> = "state",
-        server: ServerKeys = "server",
-        tftp: TftpKeys = "tftp",
-        http: HttpKeys = "http",
-        dhcp: DhcpKeys = "dhcp",
-        boot: BootKeys = "boot",
-        menu: MenuKeys = "menu",
-        quirk: Vec<QuirkKeys> = "quirk",
-        log: LogKeys = "log",
-        tuning: TuningKeys = "tuning",
+        server: ServerTable = "server",
+        tftp: TftpTable = "tftp",
+        http: HttpTable = "http",
+        dhcp: DhcpTable = "dhcp",
+        boot: BootTable = "boot",
+        menu: MenuTable = "menu",
+        quirk: Vec<QuirkTable> = "quirk",
+        log: LogTable = "log",
+        tuning: TuningTable = "tuning",
     }
     /// `[server]`
-    ServerKeys in "[server]" {
+    ServerTable in "[server]" {
         interfaces: Vec<PlacedValue<String>> = "interfaces",
         workers: PlacedValue<u64> = "workers",
         advertise: PlacedValue<String> = "advertise",
@@ -134,7 +134,7 @@ tables! {
         user: PlacedValue<String> = "user",
     }
     /// `[tftp]`
-    TftpKeys in "[tftp]" {
+    TftpTable in "[tftp]" {
         listen: Vec<PlacedValue<String>> = "listen",
         per_source: PlacedValue<u64> = "per-source",
         requests_per_second: PlacedValue<u64> = "requests-per-second",
@@ -146,10 +146,10 @@ tables! {
         port_range: PlacedValue<String> = "port-range",
         case_insensitive: PlacedValue<bool> = "case-insensitive",
         strip_prefixes: Vec<PlacedValue<String>> = "strip-prefixes",
-        client: Vec<TftpClientKeys> = "client",
+        client: Vec<TftpClientTable> = "client",
     }
     /// `[[tftp.client]]`
-    TftpClientKeys in "[[tftp.client]]" {
+    TftpClientTable in "[[tftp.client]]" {
         network: PlacedValue<String> = "network",
         mac: PlacedValue<String> = "mac",
         arch: PlacedValue<String> = "arch",
@@ -158,7 +158,7 @@ tables! {
         refuse_options: Vec<PlacedValue<String>> = "refuse-options",
     }
     /// `[http]`
-    HttpKeys in "[http]" {
+    HttpTable in "[http]" {
         listen: Vec<PlacedValue<String>> = "listen",
         index: Vec<PlacedValue<String>> = "index",
         index_file: PlacedValue<String> = "index-file",
@@ -167,13 +167,13 @@ tables! {
         rate: PlacedValue<u64> = "rate",
     }
     /// `[dhcp]`
-    DhcpKeys in "[dhcp]" {
+    DhcpTable in "[dhcp]" {
         listen_address: PlacedValue<String> = "listen-address",
         listen_port: PlacedValue<u64> = "listen-port",
-        subnet: Vec<SubnetKeys> = "subnet",
+        subnet: Vec<SubnetTable> = "subnet",
     }
     /// `[[dhcp.subnet]]`
-    SubnetKeys in "[[dhcp.subnet]]" {
+    SubnetTable in "[[dhcp.subnet]]" {
         subnet: PlacedValue<String> = "subnet",
         interface: PlacedValue<String> = "interface",
         relay: PlacedValue<bool> = "relay",
@@ -194,16 +194,16 @@ tables! {
         install_by_default: PlacedValue<bool> = "install-by-default",
         pxelinux_config: PlacedValue<String> = "pxelinux-config",
         pxelinux_prefix: PlacedValue<String> = "pxelinux-prefix",
-        host: Vec<HostKeys> = "host",
+        host: Vec<HostTable> = "host",
     }
     /// `[[dhcp.subnet.host]]`
-    HostKeys in "[[dhcp.subnet.host]]" {
+    HostTable in "[[dhcp.subnet.host]]" {
         mac: PlacedValue<String> = "mac",
         address: PlacedValue<String> = "address",
         hostname: PlacedValue<String> = "hostname",
     }
     /// `[boot]`
-    BootKeys in "[boot]" {
+    BootTable in "[boot]" {
         bios: PlacedValue<String> = "bios",
         uefi_x64: PlacedValue<String> = "uefi-x64",
         uefi_ia32: PlacedValue<String> = "uefi-ia32",
@@ -212,17 +212,17 @@ tables! {
         ipxe: PlacedValue<String> = "ipxe",
     }
     /// `[menu]`
-    MenuKeys in "[menu]" {
+    MenuTable in "[menu]" {
         title: PlacedValue<String> = "title",
         default: PlacedValue<String> = "default",
         timeout: PlacedValue<SecondsValue> = "timeout",
         background: PlacedValue<String> = "background",
         display: PlacedValue<String> = "display",
         console: PlacedValue<String> = "console",
-        entry: Vec<EntryKeys> = "entry",
+        entry: Vec<EntryTable> = "entry",
     }
     /// `[[menu.entry]]`
-    EntryKeys in "[[menu.entry]]" {
+    EntryTable in "[[menu.entry]]" {
         label: PlacedValue<String> = "label",
         title: PlacedValue<String> = "title",
         kernel: PlacedValue<String> = "kernel",
@@ -230,7 +230,7 @@ tables! {
         arguments: PlacedValue<String> = "arguments",
     }
     /// `[[quirk]]`
-    QuirkKeys in "[[quirk]]" {
+    QuirkTable in "[[quirk]]" {
         mac: PlacedValue<String> = "mac",
         oui: PlacedValue<String> = "oui",
         vendor_class: PlacedValue<String> = "vendor-class",
@@ -239,12 +239,12 @@ tables! {
         http_rate: PlacedValue<u64> = "http-rate",
     }
     /// `[log]`
-    LogKeys in "[log]" {
+    LogTable in "[log]" {
         level: PlacedValue<String> = "level",
         facility: PlacedValue<String> = "facility",
     }
     /// `[tuning]`
-    TuningKeys in "[tuning]" {
+    TuningTable in "[tuning]" {
         datapath: PlacedValue<String> = "datapath",
         spin_us: PlacedValue<u64> = "spin-us",
         tid_sockets: PlacedValue<u64> = "tid-sockets",

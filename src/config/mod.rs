@@ -16,8 +16,8 @@ pub use places::{ConfigPlace, ConfigPlaces};
 pub use problem::{ConfigProblem, ConfigProblems};
 pub use resolve::ADMIN_SOCKET;
 pub use settings::{
-    Config, DatapathChoice, DhcpKeys, HttpKeys, LogKeys, ServerKeys, TftpClientKeys, TftpKeys,
-    TftpOptions, TuningKeys,
+    Config, DatapathChoice, DhcpSettings, HttpSettings, LogSettings, ServerSettings, TftpClient,
+    TftpOptions, TftpSettings, TuningSettings,
 };
 
 impl Config {

@@ -44,7 +44,7 @@ pub struct ConfigPlaces {
 
 #[derive(Debug, Default)]
 struct PlacedFile {
-    file: file::FileKeys,
+    file: file::FileTable,
     /// Which one of the list a subnet is.
     subnets: HashMap<Ipv4Network, usize>,
     /// Where the address of a machine is reserved.
@@ -181,12 +181,12 @@ impl ConfigPlaces {
         Some(self.place(start, format!("subnet {network}, host {mac}")))
     }
 
-    fn subnet_of(&self, network: Ipv4Network) -> Option<&file::SubnetKeys> {
+    fn subnet_of(&self, network: Ipv4Network) -> Option<&file::SubnetTable> {
         let subnets = self.file().dhcp.as_ref()?.subnet.as_ref()?;
         subnets.get(*self.read().subnets.get(&network)?)
     }
 
-    fn file(&self) -> &file::FileKeys {
+    fn file(&self) -> &file::FileTable {
         &self.read().file
     }
 
@@ -208,7 +208,7 @@ impl ConfigPlaces {
 }
 
 impl PlacedFile {
-    fn of(file: file::FileKeys) -> Self {
+    fn of(file: file::FileTable) -> Self {
         let (mut subnets, mut hosts) = (HashMap::new(), HashMap::new());
         let written =
             file.dhcp.as_ref().and_then(|dhcp| dhcp.subnet.as_deref()).unwrap_or_default();

@@ -18,12 +18,12 @@ pub struct Config {
     pub root: PathBuf,
     /// Directory of what must outlive the process: leases.
     pub state: PathBuf,
-    pub server: ServerKeys,
-    pub tftp: TftpKeys,
-    pub http: HttpKeys,
-    pub dhcp: DhcpKeys,
-    pub log: LogKeys,
-    pub tuning: TuningKeys,
+    pub server: ServerSettings,
+    pub tftp: TftpSettings,
+    pub http: HttpSettings,
+    pub dhcp: DhcpSettings,
+    pub log: LogSettings,
+    pub tuning: TuningSettings,
     /// What the cores need: subnets, loaders, menu, the address and port in our URLs.
     pub snapshot: Snapshot,
     /// Where each key stands.
@@ -32,7 +32,7 @@ pub struct Config {
 
 /// `[server]`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerKeys {
+pub struct ServerSettings {
     /// Threads that answer TFTP and HTTP; None = one for each CPU that the process may use.
     pub workers: Option<usize>,
     /// Where `status` and `reload` find the server; None = nowhere.
@@ -44,7 +44,7 @@ pub struct ServerKeys {
 
 /// `[tftp]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TftpKeys {
+pub struct TftpSettings {
     pub listen: Vec<SocketAddr>,
     /// Transfers at a time for one client address; None = no limit.
     pub per_source: Option<u32>,
@@ -64,10 +64,10 @@ pub struct TftpKeys {
     /// What clients may negotiate where no rule below says otherwise.
     pub options: TftpOptions,
     /// `[[tftp.client]]`, in the order of the file.
-    pub clients: Vec<TftpClientKeys>,
+    pub clients: Vec<TftpClient>,
 }
 
-impl TftpKeys {
+impl TftpSettings {
     /// T-23: what this client may negotiate, by the first rule that fits it.
     pub fn options_for(&self, address: IpAddr, machine: Option<&Machine>) -> TftpOptions {
         self.clients
@@ -99,14 +99,14 @@ impl TftpOptions {
 
 /// A rule for clients that negotiate what they then cannot do (T-23). All that is given must fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TftpClientKeys {
+pub struct TftpClient {
     pub network: Option<Ipv4Network>,
     pub mac: Option<Mac>,
     pub arch: Option<Arch>,
     pub options: TftpOptions,
 }
 
-impl TftpClientKeys {
+impl TftpClient {
     fn fits(&self, address: IpAddr, machine: Option<&Machine>) -> bool {
         let network = self
             .network
@@ -120,7 +120,7 @@ impl TftpClientKeys {
 
 /// `[http]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpKeys {
+pub struct HttpSettings {
     pub listen: Vec<SocketAddr>,
     /// Directories that show what is in them: `centos/os/` covers everything below it, `` the whole
     /// tree.
@@ -135,7 +135,7 @@ pub struct HttpKeys {
 
 /// `[dhcp]`, without the subnets: those are in the snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DhcpKeys {
+pub struct DhcpSettings {
     /// The interfaces that are listened on; empty (and no `listen_address`) = no DHCP at all.
     pub interfaces: Vec<String>,
     /// One socket on this address in the place of one on each interface: behind relays, or on
@@ -144,7 +144,7 @@ pub struct DhcpKeys {
     pub listen_port: u16,
 }
 
-impl DhcpKeys {
+impl DhcpSettings {
     /// True where a DHCP socket is wanted at all.
     pub fn is_wanted(&self) -> bool {
         self.listen_address.is_some() || !self.interfaces.is_empty()
@@ -153,7 +153,7 @@ impl DhcpKeys {
 
 /// `[log]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogKeys {
+pub struct LogSettings {
     pub level: tracing::Level,
     /// Lines go to the system's log under this facility number (RFC 5424 section 6.2.1); None =
     /// standard error.
@@ -162,7 +162,7 @@ pub struct LogKeys {
 
 /// `[tuning]`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TuningKeys {
+pub struct TuningSettings {
     pub datapath: DatapathChoice,
     /// Microseconds that a boot core polls before it sleeps while transfers are in flight.
     pub spin_us: u32,

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::failure::Failure;
+use super::failure::ServerFailure;
 use crate::observe::port_holder::{SocketProtocol, find_port_holder};
 
 /// The kernel takes so long at most to close the sockets of a ring whose process was killed:
@@ -40,7 +40,7 @@ pub fn refused(
     what: &'static str,
     protocol: SocketProtocol,
     address: SocketAddr,
-) -> impl Fn(io::Error) -> Failure {
+) -> impl Fn(io::Error) -> ServerFailure {
     move |error| {
         let reason = match error.raw_os_error() {
             Some(libc::EACCES | libc::EPERM) => format!(
@@ -62,7 +62,7 @@ pub fn refused(
             Some(libc::EADDRNOTAVAIL) => "no interface of this machine has that address".into(),
             _ => error.to_string(),
         };
-        Failure::Bind { what, address: address.to_string(), reason }
+        ServerFailure::Bind { what, address: address.to_string(), reason }
     }
 }
 

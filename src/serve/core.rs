@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::drain::Drain;
-use super::pulse::Pulse;
+use super::drain::DrainOrder;
+use super::pulse::CorePulse;
 use crate::engine::datapath::Datapath;
 use crate::engine::ring::NoRing;
 use crate::engine::udp::NoDriver;
@@ -16,9 +16,9 @@ use crate::store::NotQueued;
 pub struct CoreParts {
     pub datapath: Datapath,
     pub events: EventSender,
-    pub drain: Drain,
+    pub drain: DrainOrder,
     /// The default is for tests: nobody watches.
-    pub pulse: Pulse,
+    pub pulse: CorePulse,
 }
 
 /// Why a core could not start, or ended before the order to stop.

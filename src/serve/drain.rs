@@ -10,9 +10,9 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Cloned to every core: once raised, nothing new is accepted and what runs is finished. Cores that
 /// sleep are woken by their bells.
 #[derive(Clone, Debug, Default)]
-pub struct Drain(Arc<AtomicBool>);
+pub struct DrainOrder(Arc<AtomicBool>);
 
-impl Drain {
+impl DrainOrder {
     pub fn order(&self) {
         self.0.store(true, Ordering::Release);
     }

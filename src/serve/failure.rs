@@ -7,7 +7,7 @@ use crate::engine::ring::NoRing;
 
 /// Why the server did not start, or why it ended.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum ServerFailure {
     #[error(transparent)]
     Ring(#[from] NoRing),
     #[error("cannot bind {what} to {address}: {reason}")]
@@ -27,11 +27,11 @@ pub enum Failure {
     CutOff(String),
 }
 
-pub fn ended(thread: String, result: Result<(), CoreError>) -> Failure {
+pub fn ended(thread: String, result: Result<(), CoreError>) -> ServerFailure {
     let why = result.err().map_or_else(|| "without an error".to_owned(), |why| why.to_string());
-    Failure::ThreadEnded(thread, why)
+    ServerFailure::ThreadEnded(thread, why)
 }
 
-pub fn system(what: &'static str) -> impl Fn(io::Error) -> Failure {
-    move |error| Failure::System { what, error }
+pub fn system(what: &'static str) -> impl Fn(io::Error) -> ServerFailure {
+    move |error| ServerFailure::System { what, error }
 }

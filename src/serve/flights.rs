@@ -14,7 +14,7 @@ const ANSWERED_MAX: Duration = Duration::from_millis(500);
 
 /// A transfer that has not ended.
 #[derive(Clone, Debug)]
-pub struct UnderWay {
+pub struct TransferUnderWay {
     pub peer: IpAddr,
     pub name: String,
     pub age: Duration,
@@ -24,26 +24,26 @@ pub struct UnderWay {
 }
 
 /// Where a core answers.
-pub type Report = SyncSender<Vec<UnderWay>>;
+pub type InquiryReport = SyncSender<Vec<TransferUnderWay>>;
 
 /// The way to one core.
 #[derive(Clone)]
-pub struct Inquiry(Arc<dyn Fn(Report) + Send + Sync>);
+pub struct CoreInquiry(Arc<dyn Fn(InquiryReport) + Send + Sync>);
 
-impl fmt::Debug for Inquiry {
+impl fmt::Debug for CoreInquiry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Inquiry")
     }
 }
 
-impl Inquiry {
-    pub fn new(ask: impl Fn(Report) + Send + Sync + 'static) -> Self {
+impl CoreInquiry {
+    pub fn new(ask: impl Fn(InquiryReport) + Send + Sync + 'static) -> Self {
         Self(Arc::new(ask))
     }
 }
 
 /// What these cores send now. One that does not answer in time is left out.
-pub fn ask(cores: &[Inquiry]) -> Vec<UnderWay> {
+pub fn ask(cores: &[CoreInquiry]) -> Vec<TransferUnderWay> {
     let (report, reports) = sync_channel(cores.len().max(1));
     cores.iter().for_each(|core| (core.0)(report.clone()));
     // A core that has ended has dropped its end.
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn every_core_is_asked_and_one_that_has_ended_or_stands_still_holds_up_nobody() {
-        let under_way = |name: &str| UnderWay {
+        let under_way = |name: &str| TransferUnderWay {
             peer: IpAddr::from([10, 0, 0, 1]),
             name: name.to_owned(),
             age: Duration::ZERO,
@@ -68,13 +68,13 @@ mod tests {
             way: TransferProgress::Waiting,
         };
         let (one, two) = (under_way("one"), under_way("two"));
-        let answers = |answer: UnderWay| {
-            Inquiry::new(move |report| report.try_send(vec![answer.clone()]).unwrap())
+        let answers = |answer: TransferUnderWay| {
+            CoreInquiry::new(move |report| report.try_send(vec![answer.clone()]).unwrap())
         };
         let (kept, held) = sync_channel(1);
-        let stands_still = Inquiry::new(move |report| kept.try_send(report).unwrap());
+        let stands_still = CoreInquiry::new(move |report| kept.try_send(report).unwrap());
         let begun = Instant::now();
-        let found = ask(&[answers(one), Inquiry::new(drop), stands_still, answers(two)]);
+        let found = ask(&[answers(one), CoreInquiry::new(drop), stands_still, answers(two)]);
         assert_eq!(found.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
         assert!(begun.elapsed() < 10 * ANSWERED_MAX);
         drop(held);

@@ -6,13 +6,13 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use arc_swap::ArcSwapOption;
 
 use super::dhcp::NotTaken;
-use super::overview::Overview;
+use super::overview::ServerOverview;
 use crate::observe::finding::CheckFinding;
 use crate::snapshot::Snapshot;
 
 /// A configuration that was read again and found right.
 #[derive(Debug)]
-pub struct Reread {
+pub struct RereadConfig {
     pub snapshot: Snapshot,
     /// Tables whose changes take effect after a restart only.
     pub after_restart: Vec<String>,
@@ -23,19 +23,19 @@ pub struct Reread {
 /// Why the old configuration stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
-pub struct Refusal {
+pub struct ReloadRefusal {
     pub why: String,
     /// One by one, where it is the new one that is not right.
     pub findings: Vec<CheckFinding>,
 }
 
-impl From<String> for Refusal {
+impl From<String> for ReloadRefusal {
     fn from(why: String) -> Self {
         Self { why, findings: Vec::new() }
     }
 }
 
-impl From<NotTaken> for Refusal {
+impl From<NotTaken> for ReloadRefusal {
     fn from(why: NotTaken) -> Self {
         why.to_string().into()
     }
@@ -43,7 +43,7 @@ impl From<NotTaken> for Refusal {
 
 /// The answer to a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reloaded {
+pub struct ReloadOutcome {
     pub generation: u64,
     pub after_restart: Vec<String>,
     pub remarks: Vec<CheckFinding>,
@@ -51,27 +51,27 @@ pub struct Reloaded {
 
 /// The way of other control threads to the server.
 #[derive(Clone, Debug)]
-pub struct Handle {
-    pub reloads: SyncSender<Reload>,
-    pub overview: Arc<ArcSwapOption<Overview>>,
+pub struct ServerHandle {
+    pub reloads: SyncSender<ReloadRequest>,
+    pub overview: Arc<ArcSwapOption<ServerOverview>>,
 }
 
 /// Someone's wish for a reload, with the place for the answer; SIGHUP has none.
-pub type Reload = Option<SyncSender<Result<Reloaded, Refusal>>>;
+pub type ReloadRequest = Option<SyncSender<Result<ReloadOutcome, ReloadRefusal>>>;
 
-impl Handle {
+impl ServerHandle {
     /// Checks, then publishes; on error the old configuration stays.
-    pub fn reload(&self) -> Result<Reloaded, Refusal> {
+    pub fn reload(&self) -> Result<ReloadOutcome, ReloadRefusal> {
         let (answer, answered) = sync_channel(1);
         self.reloads.try_send(Some(answer)).map_err(|refused| match refused {
             TrySendError::Full(_) => "other reloads wait already".to_owned(),
             TrySendError::Disconnected(_) => "the server is stopping".to_owned(),
         })?;
-        answered.recv().map_err(|_| Refusal::from("the server is stopping".to_owned()))?
+        answered.recv().map_err(|_| ReloadRefusal::from("the server is stopping".to_owned()))?
     }
 
     /// What runs now; None while the server starts or stops.
-    pub fn overview(&self) -> Option<Arc<Overview>> {
+    pub fn overview(&self) -> Option<Arc<ServerOverview>> {
         self.overview.load_full()
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// What the DHCP core does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Trust {
+pub enum LeaseTrust {
     /// Everything.
     #[default]
     Sound,
@@ -36,8 +36,8 @@ struct Inner {
 
 /// The same for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    pub trust: Trust,
+pub struct StoreReport {
+    pub trust: LeaseTrust,
     /// Why it is not sound, and for how long.
     pub why: Option<(String, Duration)>,
     /// Commits that failed since the start.
@@ -50,24 +50,24 @@ pub struct Report {
 }
 
 impl StoreHealth {
-    pub fn trust(&self) -> Trust {
+    pub fn trust(&self) -> LeaseTrust {
         match self.trust.load(Ordering::Acquire) {
-            0 => Trust::Sound,
-            1 => Trust::Broken,
-            _ => Trust::Unread,
+            0 => LeaseTrust::Sound,
+            1 => LeaseTrust::Broken,
+            _ => LeaseTrust::Unread,
         }
     }
 
     /// True where this is news.
-    pub fn set(&self, trust: Trust, why: &str) -> bool {
+    pub fn set(&self, trust: LeaseTrust, why: &str) -> bool {
         let number = match trust {
-            Trust::Sound => 0,
-            Trust::Broken => 1,
-            Trust::Unread => 2,
+            LeaseTrust::Sound => 0,
+            LeaseTrust::Broken => 1,
+            LeaseTrust::Unread => 2,
         };
         let is_news = self.trust.swap(number, Ordering::AcqRel) != number;
         let mut inner = self.lock();
-        if trust == Trust::Sound {
+        if trust == LeaseTrust::Sound {
             inner.why = None;
         } else {
             let since = inner.why.take().map_or_else(Instant::now, |(_, since)| since);
@@ -96,9 +96,9 @@ impl StoreHealth {
         inner.waits_since = (inner.queued > 0).then(Instant::now);
     }
 
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> StoreReport {
         let inner = self.lock();
-        Report {
+        StoreReport {
             trust: self.trust(),
             why: inner.why.as_ref().map(|(why, since)| (why.clone(), since.elapsed())),
             failed: self.failed.load(Ordering::Relaxed),
@@ -113,16 +113,16 @@ impl StoreHealth {
     }
 }
 
-impl Report {
+impl StoreReport {
     /// One line for `systemctl status`.
     pub fn sentence(&self) -> String {
         let why = self.why.as_ref().map_or("", |(why, _)| why.as_str());
         match self.trust {
-            Trust::Sound => "serving".to_owned(),
-            Trust::Broken => {
+            LeaseTrust::Sound => "serving".to_owned(),
+            LeaseTrust::Broken => {
                 format!("serving files; NO NEW LEASES: the lease store is broken: {why}")
             }
-            Trust::Unread => {
+            LeaseTrust::Unread => {
                 format!("serving files; NO DHCP: the lease store cannot be read: {why}")
             }
         }
@@ -137,17 +137,18 @@ mod tests {
     #[test]
     fn news_are_told_once_and_what_waits_is_counted() {
         let health = StoreHealth::default();
-        assert_eq!(health.trust(), Trust::Sound);
+        assert_eq!(health.trust(), LeaseTrust::Sound);
         assert!(
-            health.set(Trust::Broken, "disk full") && !health.set(Trust::Broken, "disk still full")
+            health.set(LeaseTrust::Broken, "disk full")
+                && !health.set(LeaseTrust::Broken, "disk still full")
         );
         let report = health.report();
         assert_eq!(
             (report.trust, report.why.as_ref().unwrap().0.as_str()),
-            (Trust::Broken, "disk still full")
+            (LeaseTrust::Broken, "disk still full")
         );
         assert!(report.sentence().contains("NO NEW LEASES"));
-        assert!(health.set(Trust::Sound, ""));
+        assert!(health.set(LeaseTrust::Sound, ""));
         assert_eq!(health.report().why, None);
         health.note_queued();
         health.note_queued();

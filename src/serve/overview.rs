@@ -7,12 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 
-use super::dhcp::other_servers::Findings;
+use super::dhcp::other_servers::SegmentFindings;
 use super::dhcp::{DhcpControl, DhcpCounters};
-use super::flights::{self, Inquiry, UnderWay};
+use super::flights::{self, CoreInquiry, TransferUnderWay};
 use super::health::StoreHealth;
 use super::http::HttpCounters;
-use super::pulse::Pulse;
+use super::pulse::CorePulse;
 use super::tftp::TftpCounters;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::MailboxBell;
@@ -29,7 +29,7 @@ const SETTLED_LOOKED_EVERY: Duration = Duration::from_millis(1);
 
 /// The parts of a running server that can be looked at.
 #[derive(Clone, Debug)]
-pub struct Overview {
+pub struct ServerOverview {
     /// What is wrong with the generation that is published last, as it was when its configuration
     /// was read.
     pub remarks: Arc<ArcSwap<Vec<CheckFinding>>>,
@@ -54,7 +54,7 @@ pub struct Overview {
     /// None = no DHCP.
     pub store: Option<Arc<StoreHealth>>,
     /// What is known of interfaces and of other DHCP servers; None = no DHCP.
-    pub findings: Option<Arc<Findings>>,
+    pub findings: Option<Arc<SegmentFindings>>,
     pub images: Arc<ImageStore>,
     pub events: EventSender,
     /// None: no DHCP.
@@ -62,9 +62,9 @@ pub struct Overview {
     /// Of every core.
     pub bells: Vec<MailboxBell>,
     /// Of every core that runs.
-    pub pulses: Vec<Pulse>,
+    pub pulses: Vec<CorePulse>,
     /// Of every boot core: for what is under way.
-    pub inquiries: Vec<Inquiry>,
+    pub inquiries: Vec<CoreInquiry>,
 }
 
 /// What a supervisor's one line says of errors; empty where there are none.
@@ -84,7 +84,7 @@ pub struct CoreView {
     pub http: Arc<HttpCounters>,
 }
 
-impl Overview {
+impl ServerOverview {
     /// From now on this loopback address is answered as the machine for which it stands, and what
     /// it does is no boot.
     pub fn begin_walk(&self, walk: LocalWalk) {
@@ -105,11 +105,11 @@ impl Overview {
     /// its event has not arrived.
     pub fn settle(&self) {
         let until = Instant::now() + SETTLED_MAX;
-        let before: Vec<u64> = self.pulses.iter().map(Pulse::turns).collect();
+        let before: Vec<u64> = self.pulses.iter().map(CorePulse::turns).collect();
         self.bells.iter().for_each(MailboxBell::ring);
         // The first turn that ends may have begun before now; the second has seen what had come in
         // by now.
-        let has_turned = |(pulse, before): (&Pulse, &u64)| pulse.turns() >= before + 2;
+        let has_turned = |(pulse, before): (&CorePulse, &u64)| pulse.turns() >= before + 2;
         while !self.pulses.iter().zip(&before).all(has_turned) && Instant::now() < until {
             std::thread::sleep(SETTLED_LOOKED_EVERY);
             self.bells.iter().for_each(MailboxBell::ring);
@@ -118,7 +118,7 @@ impl Overview {
     }
 
     /// Transfers that have not ended; of a walk none.
-    pub fn under_way(&self) -> Vec<UnderWay> {
+    pub fn under_way(&self) -> Vec<TransferUnderWay> {
         let walks = self.published.walks.load();
         let mut under_way = flights::ask(&self.inquiries);
         under_way.retain(|one| walks.all.iter().all(|walk| one.peer != walk.source));

@@ -2,7 +2,7 @@
 
 /// Processors of the inherited mask, shared out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placement {
+pub struct CorePlacement {
     /// DHCP and everything that is not on a packet's path.
     pub control: usize,
     /// One boot core (a TFTP thread and an HTTP thread) on each.
@@ -12,14 +12,14 @@ pub struct Placement {
 /// With one processor everything shares it. With more, DHCP and control have the first and boot
 /// cores the others, at most `workers` of them. Who asks for as many workers as there are
 /// processors gets one on the first, too.
-pub fn place(allowed: &[usize], workers: Option<usize>) -> Placement {
+pub fn place(allowed: &[usize], workers: Option<usize>) -> CorePlacement {
     let (&control, others) = allowed.split_first().unwrap_or((&0, &[]));
     let mut boot = others.to_vec();
     if boot.is_empty() || workers.is_some_and(|workers| workers > boot.len()) {
         boot.push(control);
     }
     boot.truncate(workers.unwrap_or(usize::MAX).max(1));
-    Placement { control, boot }
+    CorePlacement { control, boot }
 }
 
 #[cfg(test)]
@@ -28,13 +28,13 @@ mod tests {
 
     #[test]
     fn one_processor_is_shared_by_all() {
-        assert_eq!(place(&[5], None), Placement { control: 5, boot: vec![5] });
-        assert_eq!(place(&[5], Some(4)), Placement { control: 5, boot: vec![5] });
+        assert_eq!(place(&[5], None), CorePlacement { control: 5, boot: vec![5] });
+        assert_eq!(place(&[5], Some(4)), CorePlacement { control: 5, boot: vec![5] });
     }
 
     #[test]
     fn two_processors_are_parted() {
-        assert_eq!(place(&[0, 1], None), Placement { control: 0, boot: vec![1] });
+        assert_eq!(place(&[0, 1], None), CorePlacement { control: 0, boot: vec![1] });
     }
 
     #[test]

@@ -18,13 +18,13 @@ const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// A core's end: it raises its count once a turn, and sleeps no longer than this.
 #[derive(Clone, Debug, Default)]
-pub struct Pulse {
+pub struct CorePulse {
     /// None: nobody watches (a test), and a core may sleep for as long as nothing arrives.
     every: Option<Duration>,
     turns: Arc<SharedCount>,
 }
 
-impl Pulse {
+impl CorePulse {
     pub fn beat(&self) {
         self.turns.add(1);
     }
@@ -41,7 +41,7 @@ impl Pulse {
 
 /// The supervisor's end.
 #[derive(Debug)]
-pub struct Watchdog {
+pub struct CoreWatchdog {
     /// None: systemd does not watch.
     told_every: Option<Duration>,
     cores: Vec<Core>,
@@ -49,7 +49,7 @@ pub struct Watchdog {
 
 #[derive(Debug)]
 struct Core {
-    pulse: Pulse,
+    pulse: CorePulse,
     /// The count when systemd was last told; None: it is told whatever this one does.
     told: Option<u64>,
     /// The count at the last look, and since when it is that.
@@ -57,25 +57,25 @@ struct Core {
     thread: ThreadObserver,
 }
 
-impl Watchdog {
+impl CoreWatchdog {
     /// `timeout` is what systemd allows between two signs of life; None where it does not watch.
     pub fn new(timeout: Option<Duration>) -> Self {
         Self { told_every: timeout.map(|timeout| timeout / PULSES_PER_TIMEOUT), cores: Vec::new() }
     }
 
     /// The pulse of one more core, which is this thread.
-    pub fn pulse(&mut self, thread: ThreadObserver) -> Pulse {
+    pub fn pulse(&mut self, thread: ThreadObserver) -> CorePulse {
         self.add(thread, Some(0))
     }
 
     /// The pulse of a thread without which clients are served: it may wait for a disk, and is only
     /// looked at.
-    pub fn pulse_of_helper(&mut self, thread: ThreadObserver) -> Pulse {
+    pub fn pulse_of_helper(&mut self, thread: ThreadObserver) -> CorePulse {
         self.add(thread, None)
     }
 
-    fn add(&mut self, thread: ThreadObserver, told: Option<u64>) -> Pulse {
-        let pulse = Pulse { every: Some(self.every()), turns: Arc::default() };
+    fn add(&mut self, thread: ThreadObserver, told: Option<u64>) -> CorePulse {
+        let pulse = CorePulse { every: Some(self.every()), turns: Arc::default() };
         self.cores.push(Core { pulse: pulse.clone(), told, seen: (0, Instant::now()), thread });
         pulse
     }
@@ -86,7 +86,7 @@ impl Watchdog {
     }
 
     /// The pulses of all cores, for whoever wants to see them take a turn.
-    pub fn pulses(&self) -> Vec<Pulse> {
+    pub fn pulses(&self) -> Vec<CorePulse> {
         self.cores
             .iter()
             .filter(|core| core.told.is_some())
@@ -124,9 +124,9 @@ impl Watchdog {
 
 /// What was said of threads that stand still.
 #[derive(Debug, Default)]
-pub struct Said(Vec<String>);
+pub struct StuckThreads(Vec<String>);
 
-impl Said {
+impl StuckThreads {
     /// Says once of each thread that it stands still, and that it goes on. The name of one that has
     /// ended by a panic.
     pub fn say(&mut self, threads: &[ThreadView]) -> Option<String> {
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn one_core_that_stands_still_silences_all_and_is_found() {
-        let mut watchdog = Watchdog::new(Some(Duration::from_secs(4)));
+        let mut watchdog = CoreWatchdog::new(Some(Duration::from_secs(4)));
         assert_eq!(watchdog.every(), Duration::from_secs(1));
         let (first, second) =
             (threads::watch_thread("pulse-test-1"), threads::watch_thread("pulse-test-2"));
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn without_systemd_cores_show_signs_of_life_all_the_same() {
-        let mut watchdog = Watchdog::new(None);
+        let mut watchdog = CoreWatchdog::new(None);
         let thread = threads::watch_thread("pulse-test-3");
         assert_eq!(watchdog.pulse(thread.observer()).every(), Some(LOOKED_EVERY));
         assert!(!watchdog.all_go_on(), "nobody is told");
@@ -217,7 +217,7 @@ mod tests {
             panics: 0,
             is_dead,
         };
-        let mut said = Said::default();
+        let mut said = StuckThreads::default();
         assert_eq!(said.say(&[view(Some(1), false)]), None);
         assert!(said.0.is_empty());
         said.say(&[view(Some(11), false)]);

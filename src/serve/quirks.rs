@@ -1,7 +1,7 @@
 //! Between TFTP and what is known of a machine's firmware: a limit becomes options, the end of a
 //! transfer becomes a lesson.
 
-use super::tftp::FinishedTransfer;
+use super::tftp::EndedTransfer;
 use crate::boot::quirks::{self, QuirkAllowance, TransferAttempt};
 use crate::model::machine::Firmware;
 use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
@@ -26,7 +26,7 @@ pub(super) fn restricted(options: OptionPolicy, allowance: QuirkAllowance) -> Op
 pub(super) fn attempt(
     class: Option<Firmware>,
     name: &str,
-    end: &FinishedTransfer,
+    end: &EndedTransfer,
 ) -> Option<TransferAttempt> {
     let terms = end.terms?;
     let tally = end.tally;
@@ -76,7 +76,7 @@ mod tests {
     use crate::model::binding::AddressBinding;
     use crate::model::machine::{Mac, Machine};
     use crate::render::TemplateRenderer;
-    use crate::serve::shelf::Names;
+    use crate::serve::shelf::FileSources;
     use crate::snapshot::PublishedState;
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
             [\"10.0.0.1-10.0.0.9\"]\n";
         let config = Config::parse("x.toml", text).unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let names = Names {
+        let names = FileSources {
             images: ImageStore::open(directory.path(), DiskWorkers::start().unwrap()).unwrap(),
             published: PublishedState::new(config.snapshot),
             renderer: TemplateRenderer::default(),

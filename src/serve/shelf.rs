@@ -25,7 +25,7 @@ use crate::template::{self, TemplateError, TemplateFacts};
 
 /// A request for a name, over TFTP and HTTP alike.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct FileRequest {
     pub path: CleanPath,
     /// The path after the repair of a ROM's trailing garbage (T-61), where there was any.
     pub repaired: Option<CleanPath>,
@@ -37,17 +37,17 @@ pub struct Ask {
     pub over_http: bool,
 }
 
-impl Ask {
+impl FileRequest {
     /// Who asks the workers.
     pub fn asker(&self) -> JobAsker {
         JobAsker::new(self.peer, self.path.as_bytes())
     }
 }
 
-/// The answer to an [`Ask`].
+/// The answer to an [`FileRequest`].
 #[derive(Clone, Debug)]
-pub enum Reply {
-    Content(Answer),
+pub enum FileReply {
+    Content(FileAnswer),
     /// HTTP may list it; TFTP refuses it.
     Directory,
     /// With one sentence for the log.
@@ -56,23 +56,23 @@ pub enum Reply {
 
 /// A content and where it comes from.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct FileAnswer {
     pub content: ServedContent,
-    pub origin: Origin,
+    pub origin: FileOrigin,
     /// Why this and nothing else, one sentence each; empty for a plain file.
     pub reasons: Vec<String>,
 }
 
 /// Where a content comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum FileOrigin {
     File,
     Menu,
     Template,
 }
 
 /// What all cores and workers share to answer names.
-pub struct Names {
+pub struct FileSources {
     pub images: Arc<ImageStore>,
     pub published: Arc<PublishedState>,
     pub renderer: TemplateRenderer,
@@ -82,7 +82,7 @@ pub struct Names {
     pub ignore_case: bool,
 }
 
-impl fmt::Debug for Names {
+impl fmt::Debug for FileSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Names").field("images", &self.images).finish_non_exhaustive()
     }
@@ -90,41 +90,45 @@ impl fmt::Debug for Names {
 
 /// One core's way to the names: what needs no disk is answered on the core, the rest by a worker.
 #[derive(Debug)]
-pub struct Shelf {
-    names: Arc<Names>,
+pub struct FileResolver {
+    names: Arc<FileSources>,
     catalog: ImageCatalog,
 }
 
-impl Shelf {
-    pub fn new(names: Arc<Names>) -> Self {
+impl FileResolver {
+    pub fn new(names: Arc<FileSources>) -> Self {
         let catalog = names.images.catalog();
         Self { names, catalog }
     }
 
-    pub fn names(&self) -> &Arc<Names> {
+    pub fn names(&self) -> &Arc<FileSources> {
         &self.names
     }
 
     /// Answers at once (Some), or later on a worker thread (None): then `later` is called there
     /// exactly once, whatever happens.
-    pub fn ask(&mut self, ask: Ask, later: impl FnOnce(Reply) + Send + 'static) -> Option<Reply> {
+    pub fn ask(
+        &mut self,
+        ask: FileRequest,
+        later: impl FnOnce(FileReply) + Send + 'static,
+    ) -> Option<FileReply> {
         let mut on_core = OnCore(&mut self.catalog);
         let looked = self.names.look_everywhere(&ask, &mut on_core);
-        if let Looked::Reply(reply) = looked {
+        if let LookOutcome::Reply(reply) = looked {
             return Some(reply);
         }
         let later = OwedAnswer::new(later, |panicked| match panicked {
-            true => Reply::Refused(
+            true => FileReply::Refused(
                 NameRefusal::ReadFailed,
                 "the worker that looked it up broke off".into(),
             ),
-            false => Reply::Refused(
+            false => FileReply::Refused(
                 NameRefusal::Busy,
                 "every worker is busy, or the file server does not answer".into(),
             ),
         });
         match looked {
-            Looked::TakesLonger => Names::make(Arc::clone(&self.names), ask, later),
+            LookOutcome::TakesLonger => FileSources::make(Arc::clone(&self.names), ask, later),
             _ => {
                 let (names, asker) = (Arc::clone(&self.names), ask.asker());
                 // Refused: what is owed has been paid by the drop.
@@ -146,8 +150,8 @@ impl Shelf {
 }
 
 /// How far a look has come.
-enum Looked {
-    Reply(Reply),
+enum LookOutcome {
+    Reply(FileReply),
     /// Nothing of this name, with the reason where there is more to say.
     Nothing(Option<String>),
     /// Only a worker can tell.
@@ -157,7 +161,7 @@ enum Looked {
 }
 
 /// The ways to look at the disk: from what the kernel has cached, or with patience.
-trait Look {
+trait DiskLook {
     fn find(&mut self, images: &ImageStore, path: &CleanPath) -> Option<CatalogAnswer>;
     /// Whether what takes longer may be done here.
     fn has_time(&self) -> bool;
@@ -165,7 +169,7 @@ trait Look {
 
 struct OnCore<'a>(&'a mut ImageCatalog);
 
-impl Look for OnCore<'_> {
+impl DiskLook for OnCore<'_> {
     fn find(&mut self, _: &ImageStore, path: &CleanPath) -> Option<CatalogAnswer> {
         match self.0.find(path) {
             CatalogAnswer::Ask(_) => None,
@@ -177,11 +181,11 @@ impl Look for OnCore<'_> {
     }
 }
 
-struct Waiting {
+struct PatientLook {
     has_time: bool,
 }
 
-impl Look for Waiting {
+impl DiskLook for PatientLook {
     fn find(&mut self, images: &ImageStore, path: &CleanPath) -> Option<CatalogAnswer> {
         Some(images.find_waiting(path))
     }
@@ -190,7 +194,7 @@ impl Look for Waiting {
     }
 }
 
-impl Names {
+impl FileSources {
     /// The machine behind this address, as far as a live binding says, or the walk that stands for
     /// one.
     pub fn machine_at(&self, peer: IpAddr) -> Option<Machine> {
@@ -223,26 +227,26 @@ impl Names {
     /// On a worker for names.
     fn answer_waiting(
         self: Arc<Self>,
-        ask: Ask,
-        later: OwedAnswer<Reply, impl FnOnce(Reply) + Send + 'static>,
+        ask: FileRequest,
+        later: OwedAnswer<FileReply, impl FnOnce(FileReply) + Send + 'static>,
     ) {
-        match self.look_everywhere(&ask, &mut Waiting { has_time: false }) {
-            Looked::Reply(reply) => later.pay(reply),
-            Looked::TakesLonger => Self::make(self, ask, later),
-            Looked::Nothing(_) | Looked::NeedsWorker => later.pay(not_found(&ask, None)),
+        match self.look_everywhere(&ask, &mut PatientLook { has_time: false }) {
+            LookOutcome::Reply(reply) => later.pay(reply),
+            LookOutcome::TakesLonger => Self::make(self, ask, later),
+            LookOutcome::Nothing(_) | LookOutcome::NeedsWorker => later.pay(not_found(&ask, None)),
         }
     }
 
     /// Has a worker for what takes longer do it.
     fn make(
         names: Arc<Self>,
-        ask: Ask,
-        later: OwedAnswer<Reply, impl FnOnce(Reply) + Send + 'static>,
+        ask: FileRequest,
+        later: OwedAnswer<FileReply, impl FnOnce(FileReply) + Send + 'static>,
     ) {
         let (workers, asker) = (names.images.workers().clone(), ask.asker());
-        let job = move || match names.look_everywhere(&ask, &mut Waiting { has_time: true }) {
-            Looked::Reply(reply) => later.pay(reply),
-            Looked::Nothing(_) | Looked::NeedsWorker | Looked::TakesLonger => {
+        let job = move || match names.look_everywhere(&ask, &mut PatientLook { has_time: true }) {
+            LookOutcome::Reply(reply) => later.pay(reply),
+            LookOutcome::Nothing(_) | LookOutcome::NeedsWorker | LookOutcome::TakesLonger => {
                 later.pay(not_found(&ask, None))
             }
         };
@@ -252,42 +256,44 @@ impl Names {
 
     /// Every spelling of the name in turn; the first that gives anything but "not found" is the
     /// answer.
-    fn look_everywhere(&self, ask: &Ask, look: &mut impl Look) -> Looked {
+    fn look_everywhere(&self, ask: &FileRequest, look: &mut impl DiskLook) -> LookOutcome {
         let stripped = strip_path_prefix(&ask.path, &self.strip_prefixes);
         let mut why = None;
         for path in
             [Some(&ask.path), stripped.as_ref(), ask.repaired.as_ref()].into_iter().flatten()
         {
             match self.look(ask, path, look) {
-                Looked::Nothing(reason) => why = why.or(reason),
+                LookOutcome::Nothing(reason) => why = why.or(reason),
                 other => return other,
             }
         }
         if self.ignore_case {
             if !look.has_time() {
-                return Looked::TakesLonger;
+                return LookOutcome::TakesLonger;
             }
             if let Some(path) = self.images.find_ignoring_case(&ask.path) {
                 return self.look(ask, &path, look);
             }
         }
-        Looked::Reply(not_found(ask, why))
+        LookOutcome::Reply(not_found(ask, why))
     }
 
-    fn look(&self, ask: &Ask, path: &CleanPath, look: &mut impl Look) -> Looked {
+    fn look(&self, ask: &FileRequest, path: &CleanPath, look: &mut impl DiskLook) -> LookOutcome {
         if path.as_bytes().ends_with(template::SUFFIX.as_bytes()) {
-            return Looked::Nothing(Some("a template is served only as what it renders to".into()));
+            return LookOutcome::Nothing(Some(
+                "a template is served only as what it renders to".into(),
+            ));
         }
         match look.find(&self.images, path) {
-            None => return Looked::NeedsWorker,
+            None => return LookOutcome::NeedsWorker,
             Some(CatalogAnswer::Content(content)) => {
-                let answer = Answer { content, origin: Origin::File, reasons: Vec::new() };
-                return Looked::Reply(Reply::Content(answer));
+                let answer = FileAnswer { content, origin: FileOrigin::File, reasons: Vec::new() };
+                return LookOutcome::Reply(FileReply::Content(answer));
             }
-            Some(CatalogAnswer::Directory) => return Looked::Reply(Reply::Directory),
+            Some(CatalogAnswer::Directory) => return LookOutcome::Reply(FileReply::Directory),
             Some(CatalogAnswer::Refused(NameRefusal::NotFound)) | Some(CatalogAnswer::Ask(_)) => {}
             Some(CatalogAnswer::Refused(refusal)) => {
-                return Looked::Reply(Reply::Refused(
+                return LookOutcome::Reply(FileReply::Refused(
                     refusal,
                     format!("{}: {refusal}", path.display()),
                 ));
@@ -297,31 +303,31 @@ impl Names {
             Some(CatalogAnswer::Refused(_)) | Some(CatalogAnswer::Ask(_)) => {
                 self.menu(ask, path, look)
             }
-            Some(_) if look.has_time() => Looked::Reply(self.template(ask, path)),
-            Some(_) => Looked::TakesLonger,
-            None => Looked::NeedsWorker,
+            Some(_) if look.has_time() => LookOutcome::Reply(self.template(ask, path)),
+            Some(_) => LookOutcome::TakesLonger,
+            None => LookOutcome::NeedsWorker,
         }
     }
 
     /// A rendered menu, where the name is one that a loader searches for and no static menu governs
     /// the directory.
-    fn menu(&self, ask: &Ask, path: &CleanPath, look: &mut impl Look) -> Looked {
+    fn menu(&self, ask: &FileRequest, path: &CleanPath, look: &mut impl DiskLook) -> LookOutcome {
         let generation = self.published.load();
         let snapshot = &generation.snapshot;
         let (Some(menu), Some(name)) = (&snapshot.menu, parse_menu_name(path.as_bytes())) else {
-            return Looked::Nothing(None);
+            return LookOutcome::Nothing(None);
         };
         if !name.is_rendered() {
-            return Looked::Nothing(Some(
+            return LookOutcome::Nothing(Some(
                 "menus are rendered under the hardware address and the default name".into(),
             ));
         }
         if let Some(general) = general_name(&name) {
             match look.find(&self.images, &path.sibling(general)) {
-                None => return Looked::NeedsWorker,
+                None => return LookOutcome::NeedsWorker,
                 Some(CatalogAnswer::Refused(_)) | Some(CatalogAnswer::Ask(_)) => {}
                 Some(_) => {
-                    return Looked::Nothing(Some(format!(
+                    return LookOutcome::Nothing(Some(format!(
                         "the file {general} in that directory is the menu of every machine"
                     )));
                 }
@@ -342,15 +348,15 @@ impl Names {
             },
         );
         let content = ServedContent::rendered(rendered.text, SystemTime::now(), None);
-        Looked::Reply(Reply::Content(Answer {
+        LookOutcome::Reply(FileReply::Content(FileAnswer {
             content,
-            origin: Origin::Menu,
+            origin: FileOrigin::Menu,
             reasons: rendered.reasons,
         }))
     }
 
     /// Who asks: the hardware address in the name goes before the binding of the address.
-    fn who(&self, ask: &Ask, name: &MenuName<'_>) -> Option<Machine> {
+    fn who(&self, ask: &FileRequest, name: &MenuName<'_>) -> Option<Machine> {
         let bound = self.machine_at(ask.peer);
         match name.key {
             MenuKey::Mac(mac) => bound.filter(|machine| machine.mac == mac).or(Some(Machine {
@@ -363,7 +369,7 @@ impl Names {
     }
 
     /// `[server] advertise`, else the address that was asked.
-    fn server_address(&self, ask: &Ask) -> IpAddr {
+    fn server_address(&self, ask: &FileRequest) -> IpAddr {
         self.published.load().snapshot.dhcp.advertise.map_or(ask.local, IpAddr::V4)
     }
 
@@ -378,15 +384,17 @@ impl Names {
             .any(|subnet| subnet.network.contains(peer) && subnet.install_by_default)
     }
 
-    fn template(&self, ask: &Ask, path: &CleanPath) -> Reply {
+    fn template(&self, ask: &FileRequest, path: &CleanPath) -> FileReply {
         let template = path.with_suffix(template::SUFFIX);
         let name = template.display().into_owned();
         let source = match self.images.read_whole(&template) {
             Ok((bytes, _)) => bytes,
-            Err(refusal) => return Reply::Refused(refusal, format!("template {name}: {refusal}")),
+            Err(refusal) => {
+                return FileReply::Refused(refusal, format!("template {name}: {refusal}"));
+            }
         };
         let Ok(source) = String::from_utf8(source) else {
-            return Reply::Refused(
+            return FileReply::Refused(
                 NameRefusal::ReadFailed,
                 format!("template {name} is not UTF-8 text"),
             );
@@ -400,16 +408,16 @@ impl Names {
                 let share = match self.images.copies().take(ask.peer, text.len() as u64) {
                     Ok(share) => share,
                     Err(busy) => {
-                        return Reply::Refused(
+                        return FileReply::Refused(
                             busy,
                             format!("template {name}: copies have all the memory they may"),
                         );
                     }
                 };
                 let content = ServedContent::rendered(text, SystemTime::now(), share);
-                Reply::Content(Answer { content, origin: Origin::Template, reasons })
+                FileReply::Content(FileAnswer { content, origin: FileOrigin::Template, reasons })
             }
-            Err(why) => Reply::Refused(NameRefusal::TemplateFailed, why.to_string()),
+            Err(why) => FileReply::Refused(NameRefusal::TemplateFailed, why.to_string()),
         }
     }
 
@@ -418,7 +426,7 @@ impl Names {
         &self,
         name: &str,
         source: &str,
-        ask: &Ask,
+        ask: &FileRequest,
         machine: Option<&Machine>,
     ) -> Result<String, TemplateError> {
         let generation = self.published.load();
@@ -454,11 +462,11 @@ fn general_name(name: &MenuName<'_>) -> Option<&'static str> {
     }
 }
 
-fn not_found(ask: &Ask, why: Option<String>) -> Reply {
+fn not_found(ask: &FileRequest, why: Option<String>) -> FileReply {
     let path = ask.path.display();
     let text = why.map_or_else(
         || format!("{path}: no such file"),
         |why| format!("{path}: no such file ({why})"),
     );
-    Reply::Refused(NameRefusal::NotFound, text)
+    FileReply::Refused(NameRefusal::NotFound, text)
 }

@@ -18,7 +18,7 @@ const PROBE_EVERY: u32 = 32;
 
 /// What the last waits have shown.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spin {
+pub(super) struct SpinPolicy {
     bound: Duration,
     misses: u32,
     /// Waits since the last one that was polled for.
@@ -26,7 +26,7 @@ pub(super) struct Spin {
     is_polling: bool,
 }
 
-impl Spin {
+impl SpinPolicy {
     /// `bound`: how long after the last datagram a core polls at most; zero = never.
     pub(super) fn new(bound: Duration) -> Self {
         Self { bound, misses: 0, passed: 0, is_polling: false }
@@ -61,7 +61,7 @@ mod tests {
     const SLOW: Duration = Duration::from_millis(2);
 
     /// How many of these waits, each ended by a datagram `after` the last, are polled for.
-    fn polled(spin: &mut Spin, waits: u32, after: Duration) -> u32 {
+    fn polled(spin: &mut SpinPolicy, waits: u32, after: Duration) -> u32 {
         let mut polled = 0;
         for _ in 0..waits {
             polled += u32::from(spin.before_wait(1, Duration::ZERO).is_some());
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn quick_clients_are_polled_for_and_slow_ones_are_not() {
-        let mut spin = Spin::new(BOUND);
+        let mut spin = SpinPolicy::new(BOUND);
         assert_eq!(polled(&mut spin, 1000, QUICK), 1000);
         assert!(polled(&mut spin, 1000, SLOW) < 40, "a few probes");
         assert!(
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_bound_holds_from_the_last_datagram_on() {
-        let mut spin = Spin::new(BOUND);
+        let mut spin = SpinPolicy::new(BOUND);
         assert_eq!(spin.before_wait(1, Duration::ZERO), Some(BOUND));
         assert_eq!(spin.before_wait(1, QUICK), Some(BOUND - QUICK));
         assert_eq!(spin.before_wait(1, BOUND), None);
@@ -91,9 +91,9 @@ mod tests {
 
     #[test]
     fn without_transfers_or_with_many_or_where_it_is_switched_off_nothing_is_polled_for() {
-        let mut spin = Spin::new(BOUND);
+        let mut spin = SpinPolicy::new(BOUND);
         assert_eq!(spin.before_wait(0, Duration::ZERO), None);
         assert_eq!(spin.before_wait(TRANSFERS_MAX + 1, Duration::ZERO), None);
-        assert_eq!(Spin::new(Duration::ZERO).before_wait(1, Duration::ZERO), None);
+        assert_eq!(SpinPolicy::new(Duration::ZERO).before_wait(1, Duration::ZERO), None);
     }
 }

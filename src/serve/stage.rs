@@ -1,22 +1,22 @@
 //! Which step of a boot a file belongs to, and which line of the configuration names it.
 
-use super::shelf::Origin;
+use super::shelf::FileOrigin;
 use crate::boot::menu::MenuEntry;
 use crate::images::NameRefusal;
 use crate::observe::events::{EventKind, FileDenial, MachineStage};
 use crate::snapshot::Snapshot;
 
 /// The stage of a name that was served.
-pub fn stage_of(snapshot: &Snapshot, name: &str, origin: Origin) -> MachineStage {
+pub fn stage_of(snapshot: &Snapshot, name: &str, origin: FileOrigin) -> MachineStage {
     match origin {
-        Origin::Menu => MachineStage::Menu,
-        Origin::Template => MachineStage::AnswerFile,
-        Origin::File => rule_for(snapshot, name).map_or(MachineStage::File, |(stage, _)| stage),
+        FileOrigin::Menu => MachineStage::Menu,
+        FileOrigin::Template => MachineStage::AnswerFile,
+        FileOrigin::File => rule_for(snapshot, name).map_or(MachineStage::File, |(stage, _)| stage),
     }
 }
 
 /// A name that was refused, as the log and the timeline are told of it.
-pub struct Refused {
+pub struct RefusedName {
     pub stage: MachineStage,
     pub kind: EventKind,
     /// One sentence.
@@ -30,7 +30,7 @@ pub fn refused(
     (name, why): (String, String),
     refusal: NameRefusal,
     way: &str,
-) -> Refused {
+) -> RefusedName {
     let (stage, rule) = rule_for(snapshot, &name)
         .map_or((MachineStage::File, None), |(stage, rule)| (stage, Some(rule)));
     let asks = rule.as_ref().map_or_else(String::new, |rule| format!("; {rule} asks for it"));
@@ -38,7 +38,7 @@ pub fn refused(
         NameRefusal::TemplateFailed => (MachineStage::AnswerFile, EventKind::TemplateFailed),
         refusal => (stage, kind_of(name, refusal, rule)),
     };
-    Refused { stage, kind, text: format!("{way} refused {why}{asks}") }
+    RefusedName { stage, kind, text: format!("{way} refused {why}{asks}") }
 }
 
 fn kind_of(name: String, refusal: NameRefusal, rule: Option<String>) -> EventKind {

@@ -15,7 +15,7 @@ use crate::control::examine::{examine_config, explain_unread_config};
 use crate::control::load::{self, ConfigOverrides};
 use crate::guard::UserAccount;
 use crate::images::CleanPath;
-use crate::serve::handle::{Handle, Refusal, Reread};
+use crate::serve::handle::{ReloadRefusal, RereadConfig, ServerHandle};
 use crate::store::DATABASE;
 
 /// The control side of a server that runs with this configuration.
@@ -39,9 +39,11 @@ impl Control {
     }
 
     /// Reads and judges the configuration once more; an error is what is wrong with it.
-    pub(super) fn read_again(&self) -> Result<Reread, Refusal> {
-        let refused =
-            |error| Refusal { why: format!("{error:#}"), findings: explain_unread_config(&error) };
+    pub(super) fn read_again(&self) -> Result<RereadConfig, ReloadRefusal> {
+        let refused = |error| ReloadRefusal {
+            why: format!("{error:#}"),
+            findings: explain_unread_config(&error),
+        };
         let (mut next, _) = load::read_serve_config(&self.overrides).map_err(refused)?;
         let mut after_restart = after_restart(&self.config, &next);
         if self.config.dhcp.listen_address != next.dhcp.listen_address {
@@ -54,7 +56,7 @@ impl Control {
         if found.borrowed.files.iter().any(|(name, path)| self.borrowed.get(name) != Some(path)) {
             after_restart.push("the loaders of packages that [boot] names".to_owned());
         }
-        Ok(Reread { snapshot: next.snapshot, after_restart, remarks: found.remarks })
+        Ok(RereadConfig { snapshot: next.snapshot, after_restart, remarks: found.remarks })
     }
 
     /// Binds the admin socket where one is wanted. Called before root is given away to this
@@ -87,7 +89,7 @@ pub(super) struct BoundSocket {
 impl BoundSocket {
     /// Answers from now on, for as long as the socket lives. None: it cannot, which is said and
     /// stops nothing else.
-    pub(super) fn answer(self, handle: Handle) -> Option<AdminSocket> {
+    pub(super) fn answer(self, handle: ServerHandle) -> Option<AdminSocket> {
         let Self { path, bound, inside, is_wanted } = self;
         let error = match bound.and_then(|bound| bound.serve(router(ApiState::new(handle, inside))))
         {

@@ -14,7 +14,7 @@ use crate::engine::clock;
 use crate::guard::{self, UserAccount};
 use crate::observe::log::JournalMemory;
 use crate::serve::dhcp::DhcpPlan;
-use crate::serve::health::{StoreHealth, Trust};
+use crate::serve::health::{LeaseTrust, StoreHealth};
 use crate::snapshot::PublishedState;
 use crate::store::{KeptDatabase, StateDirectory, recover_odd_leases};
 
@@ -55,7 +55,7 @@ pub(super) fn plan(
             // Half of it may be there.
             leases = LeaseTable::new(&config.snapshot.dhcp.subnets);
             let (what, way_out) = error.told(&database);
-            health.set(Trust::Unread, &what);
+            health.set(LeaseTrust::Unread, &what);
             tracing::error!(
                 "NO DHCP IS ANSWERED, files are: {what}. It is tried again every second; {way_out}"
             );

@@ -29,7 +29,7 @@ use crate::render::TemplateRenderer;
 use crate::serve::descriptors;
 use crate::serve::http::HttpPlan;
 use crate::serve::placement;
-use crate::serve::shelf::Names;
+use crate::serve::shelf::FileSources;
 use crate::serve::tftp::TftpPlan;
 use crate::snapshot::PublishedState;
 use crate::tftp::limits::TransferLimits;
@@ -66,7 +66,7 @@ pub fn plan(
     borrowed.reasons.iter().for_each(|reason| tracing::info!("{reason}"));
     say_what_will_happen(&config, overrides, wants_dhcp);
     let published = PublishedState::new(config.snapshot.clone());
-    let names = Arc::new(Names {
+    let names = Arc::new(FileSources {
         images,
         published: Arc::clone(&published),
         renderer: TemplateRenderer::default(),

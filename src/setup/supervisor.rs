@@ -30,15 +30,17 @@ use crate::observe::threads::{self, WatchedThread};
 use crate::serve::binding::{once_released, refused};
 use crate::serve::core::{CoreError, CoreParts};
 use crate::serve::dhcp::{self, DhcpCore, DhcpPlan};
-use crate::serve::drain::{DRAIN_MAX, Drain};
-use crate::serve::failure::{Failure, ended, system};
-use crate::serve::handle::{Handle, Refusal, Reload, Reloaded, Reread};
-use crate::serve::health::Report;
+use crate::serve::drain::{DRAIN_MAX, DrainOrder};
+use crate::serve::failure::{ServerFailure, ended, system};
+use crate::serve::handle::{
+    ReloadOutcome, ReloadRefusal, ReloadRequest, RereadConfig, ServerHandle,
+};
+use crate::serve::health::StoreReport;
 use crate::serve::http::{HttpCore, HttpPlan};
-use crate::serve::overview::{self, CoreView, Overview};
-use crate::serve::placement::{Placement, place};
-use crate::serve::pulse::{Pulse, Said, Watchdog};
-use crate::serve::shelf::Names;
+use crate::serve::overview::{self, CoreView, ServerOverview};
+use crate::serve::placement::{CorePlacement, place};
+use crate::serve::pulse::{CorePulse, CoreWatchdog, StuckThreads};
+use crate::serve::shelf::FileSources;
 use crate::serve::tftp::{HttpBusy, TftpCore, TftpPlan, TftpSockets};
 
 /// How often contents of removed files are let go.
@@ -55,7 +57,7 @@ const RELOADS_MAX: usize = 8;
 /// Everything that is to be started.
 #[derive(Debug)]
 pub struct Plan {
-    pub names: Arc<Names>,
+    pub names: Arc<FileSources>,
     pub tftp: TftpPlan,
     pub http: HttpPlan,
     /// None: no DHCP, no packet leaves port 67.
@@ -83,7 +85,7 @@ enum Notice {
 }
 
 /// Runs until SIGTERM or SIGINT, then drains. Nothing is bound when a ring that must be is refused.
-pub fn run(mut plan: Plan) -> Result<(), Failure> {
+pub fn run(mut plan: Plan) -> Result<(), ServerFailure> {
     if plan.datapath == Some(Datapath::IoUring) {
         ring::probe_ring()?;
     }
@@ -101,17 +103,19 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
         .name("rb-journal".into())
         .spawn(move || log::run_journal_thread(&printed, memory, &progress))
         .map_err(system("starting a thread"))?;
-    let drain = Drain::default();
+    let drain = DrainOrder::default();
     let Plan { names, tftp, http, dhcp, control, account, datapath, remarks, .. } = plan;
-    let handle = Handle { reloads, overview: Arc::default() };
+    let handle = ServerHandle { reloads, overview: Arc::default() };
     // Bound while root is there, and answered when it has been given away.
     let admin_socket = control.bind_admin_socket(account.as_ref());
     if let Some(account) = &account {
-        account.take_over().map_err(|error| Failure::User { user: account.name.clone(), error })?;
+        account
+            .take_over()
+            .map_err(|error| ServerFailure::User { user: account.name.clone(), error })?;
     }
     let _admin_socket = admin_socket.and_then(|socket| socket.answer(handle.clone()));
     let datapath = choose(datapath, account.as_ref())?;
-    let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled());
+    let mut watchdog = CoreWatchdog::new(sd_notify::watchdog_enabled());
     let parts = Parts { names, tftp, http, dhcp, datapath };
     let shared = Shared { events: &events, drain: &drain, notices: &notices };
     let Started { mut running, line, mut overview } =
@@ -139,10 +143,10 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
     let sentence = || {
         let store = store
             .as_ref()
-            .map_or_else(|| Report::default().sentence(), |store| store.report().sentence());
+            .map_or_else(|| StoreReport::default().sentence(), |store| store.report().sentence());
         store + &overview::in_short(&remarks.load())
     };
-    let (mut said, mut told) = (Said::default(), sentence());
+    let (mut said, mut told) = (StuckThreads::default(), sentence());
     say_ready(line, &told);
 
     let mut next_look = Instant::now();
@@ -189,7 +193,11 @@ pub fn run(mut plan: Plan) -> Result<(), Failure> {
 }
 
 /// Waits for the end of every core, no longer than until then. What went wrong on the way.
-fn drained(inbox: &Receiver<Notice>, running: &mut Vec<String>, until: Instant) -> Option<Failure> {
+fn drained(
+    inbox: &Receiver<Notice>,
+    running: &mut Vec<String>,
+    until: Instant,
+) -> Option<ServerFailure> {
     let mut failure = None;
     while !running.is_empty() {
         match inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -200,9 +208,9 @@ fn drained(inbox: &Receiver<Notice>, running: &mut Vec<String>, until: Instant) 
             Ok(Notice::Ready) => {}
             Ok(Notice::Signal) => {
                 tracing::warn!("told to stop again: what still runs is cut off");
-                return Some(Failure::CutOff(running.join(", ")));
+                return Some(ServerFailure::CutOff(running.join(", ")));
             }
-            Err(_) => return Some(Failure::CutOff(running.join(", "))),
+            Err(_) => return Some(ServerFailure::CutOff(running.join(", "))),
         }
     }
     failure
@@ -211,7 +219,10 @@ fn drained(inbox: &Receiver<Notice>, running: &mut Vec<String>, until: Instant) 
 /// How the cores will speak to the kernel. Asked when root has been given away: a ring belongs to
 /// the thread that made it, so rings come later, and sysctl kernel.io_uring_disabled=1 leaves them
 /// to root and to one group.
-fn choose(wanted: Option<Datapath>, account: Option<&UserAccount>) -> Result<Chosen, Failure> {
+fn choose(
+    wanted: Option<Datapath>,
+    account: Option<&UserAccount>,
+) -> Result<Chosen, ServerFailure> {
     let refused = match wanted {
         Some(Datapath::Epoll) => return Ok(Chosen { datapath: Datapath::Epoll, no_ring: None }),
         _ => ring::probe_ring().err(),
@@ -225,7 +236,7 @@ fn choose(wanted: Option<Datapath>, account: Option<&UserAccount>) -> Result<Cho
             Ok(Chosen { datapath: Datapath::Epoll, no_ring: Some(error.to_string()) })
         }
         (Some(error), Some(_), Some(account)) => {
-            Err(Failure::UserRing { user: account.name.clone(), error })
+            Err(ServerFailure::UserRing { user: account.name.clone(), error })
         }
         (Some(error), Some(_), None) => Err(error.into()),
     }
@@ -246,7 +257,7 @@ struct Bound {
     dhcp: Option<dhcp::DhcpSockets>,
 }
 
-fn bind(plan: &Plan, placement: &Placement) -> Result<Bound, Failure> {
+fn bind(plan: &Plan, placement: &CorePlacement) -> Result<Bound, ServerFailure> {
     let cores = placement.boot.len();
     let mut tftp: Vec<TftpSockets> = (0..cores).map(|_| TftpSockets::default()).collect();
     for &address in &plan.tftp.listen {
@@ -327,7 +338,7 @@ fn steer<'a, S: std::os::fd::AsRawFd + 'a>(
     }
 }
 
-fn bind_tids(plan: &TftpPlan) -> Result<Vec<(SocketAddr, OwnedFd)>, Failure> {
+fn bind_tids(plan: &TftpPlan) -> Result<Vec<(SocketAddr, OwnedFd)>, ServerFailure> {
     let mut tids = Vec::new();
     let families = [
         (IpAddr::from([0; 4]), plan.listen.iter().any(SocketAddr::is_ipv4)),
@@ -365,7 +376,7 @@ fn bind_tid(any: IpAddr, range: Option<(u16, u16)>) -> io::Result<(SocketAddr, O
 /// What every core gets a share of.
 struct Shared<'a> {
     events: &'a EventSender,
-    drain: &'a Drain,
+    drain: &'a DrainOrder,
     notices: &'a Sender<Notice>,
 }
 
@@ -373,22 +384,22 @@ struct Started {
     /// The threads that report their end.
     running: Vec<String>,
     line: String,
-    overview: Overview,
+    overview: ServerOverview,
 }
 
 /// Reloads one after the other on a thread of their own: reading and checking take their time, and
 /// the supervisor has none.
 fn start_reloading(
-    overview: &Overview,
+    overview: &ServerOverview,
     control: Control,
-    reloads: Receiver<Reload>,
-) -> Result<(), Failure> {
+    reloads: Receiver<ReloadRequest>,
+) -> Result<(), ServerFailure> {
     let (published, dhcp, bells) =
         (Arc::clone(&overview.published), overview.dhcp_control.clone(), overview.bells.clone());
     let (remarks, pending) = (Arc::clone(&overview.remarks), Arc::clone(&overview.after_restart));
     let findings = overview.findings.clone();
     let reload = move || {
-        let Reread { snapshot, after_restart, remarks: new } = control.read_again()?;
+        let RereadConfig { snapshot, after_restart, remarks: new } = control.read_again()?;
         let next = published.prepare(snapshot);
         let generation = next.number;
         match &dhcp {
@@ -401,12 +412,12 @@ fn start_reloading(
         remarks.store(Arc::new(new.clone()));
         pending.store(Arc::new(after_restart.clone()));
         findings.iter().for_each(|findings| findings.look_now());
-        Ok(Reloaded { generation, after_restart, remarks: new })
+        Ok(ReloadOutcome { generation, after_restart, remarks: new })
     };
     helper("rb-reload", move |thread| {
         for answer in &reloads {
             let _busy = thread.busy();
-            let reloaded: Result<Reloaded, Refusal> = reload();
+            let reloaded: Result<ReloadOutcome, ReloadRefusal> = reload();
             match &reloaded {
                 Ok(done) => {
                     tracing::info!("configuration reloaded: generation {}", done.generation)
@@ -425,7 +436,7 @@ fn start_reloading(
 }
 
 /// Asks now and then which contents are of removed files. A file server may take its time to say.
-fn start_sweeping(overview: &Overview) -> Result<(), Failure> {
+fn start_sweeping(overview: &ServerOverview) -> Result<(), ServerFailure> {
     let images = Arc::downgrade(&overview.images);
     helper("rb-sweep", move |thread| {
         while let Some(images) = images.upgrade() {
@@ -441,7 +452,7 @@ fn start_sweeping(overview: &Overview) -> Result<(), Failure> {
 fn helper(
     name: &'static str,
     mut work: impl FnMut(&WatchedThread) + Send + 'static,
-) -> Result<(), Failure> {
+) -> Result<(), ServerFailure> {
     let body = move || {
         let thread = threads::watch_thread(name);
         privileges::give_up_capabilities();
@@ -456,7 +467,7 @@ fn helper(
 
 /// What threads are made of.
 struct Parts {
-    names: Arc<Names>,
+    names: Arc<FileSources>,
     tftp: TftpPlan,
     http: HttpPlan,
     dhcp: Option<DhcpPlan>,
@@ -466,10 +477,10 @@ struct Parts {
 fn start(
     plan: Parts,
     bound: Bound,
-    placement: &Placement,
+    placement: &CorePlacement,
     &Shared { events, drain, notices }: &Shared<'_>,
-    watchdog: &mut Watchdog,
-) -> Result<Started, Failure> {
+    watchdog: &mut CoreWatchdog,
+) -> Result<Started, ServerFailure> {
     let addresses = |list: &mut dyn Iterator<Item = SocketAddr>| {
         list.map(|address| address.to_string()).collect::<Vec<_>>().join(",")
     };
@@ -477,7 +488,7 @@ fn start(
     let http_line =
         addresses(&mut bound.http[0].iter().filter_map(|listener| listener.local_addr().ok()));
     let mut line = format!("READY tftp={tftp_line} http={http_line}");
-    let overview = Overview {
+    let overview = ServerOverview {
         remarks: Arc::default(),
         after_restart: Arc::default(),
         receive_buffer: bound.tftp[0]
@@ -504,8 +515,12 @@ fn start(
         inquiries: Vec::new(),
     };
     let datapath = overview.datapath;
-    let core_parts =
-        |pulse: Pulse| CoreParts { datapath, events: events.clone(), drain: drain.clone(), pulse };
+    let core_parts = |pulse: CorePulse| CoreParts {
+        datapath,
+        events: events.clone(),
+        drain: drain.clone(),
+        pulse,
+    };
     let mut started = Started { running: Vec::new(), line: String::new(), overview };
     let tftp_plan = plan.tftp;
     let mut http_plan = plan.http;
@@ -609,7 +624,7 @@ fn spawn(
     Thread { name, cpu, watched, keeps_capabilities }: Thread,
     notices: &Sender<Notice>,
     run: impl FnOnce(&mut dyn FnMut()) -> Result<(), CoreError> + Send + 'static,
-) -> Result<String, Failure> {
+) -> Result<String, ServerFailure> {
     let notices = notices.clone();
     let thread = name.clone();
     let body = move || {
@@ -633,7 +648,10 @@ fn spawn(
     Ok(name)
 }
 
-fn watch_signals(notices: Sender<Notice>, reloads: SyncSender<Reload>) -> Result<(), Failure> {
+fn watch_signals(
+    notices: Sender<Notice>,
+    reloads: SyncSender<ReloadRequest>,
+) -> Result<(), ServerFailure> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])
         .map_err(system("watching signals"))?;
     let forward = move || {

@@ -9,9 +9,9 @@ use super::server::{PATIENCE, Server, pattern};
 use ringboot::engine::open_files::raise_open_files;
 use ringboot::http::limits::WAITING_MAX;
 use ringboot::observe::events::EventWeight;
-use ringboot::serve::http::{HttpPlan, Timeouts};
+use ringboot::serve::http::{HttpPlan, HttpTimeouts};
 
-fn hurried(change: impl FnOnce(&mut Timeouts)) -> Server {
+fn hurried(change: impl FnOnce(&mut HttpTimeouts)) -> Server {
     let mut plan = HttpPlan::default();
     plan.timeouts.linger = Duration::from_millis(100);
     change(&mut plan.timeouts);

@@ -13,10 +13,10 @@ use ringboot::engine::net;
 use ringboot::images::{ImageStore, DiskWorkers};
 use ringboot::observe::events::{MachineEvent, open_event_queue};
 use ringboot::serve::core::{CoreError, CoreParts};
-use ringboot::serve::drain::Drain;
+use ringboot::serve::drain::DrainOrder;
 use ringboot::serve::http::{HttpCore, HttpCounters, HttpPlan};
-use ringboot::serve::pulse::Pulse;
-use ringboot::serve::shelf::Names;
+use ringboot::serve::pulse::CorePulse;
+use ringboot::serve::shelf::FileSources;
 use ringboot::snapshot::{PublishedState, Snapshot};
 use ringboot::render::TemplateRenderer;
 
@@ -31,7 +31,7 @@ pub(crate) struct Server {
     pub(crate) events: Receiver<MachineEvent>,
     pub(crate) counters: Arc<HttpCounters>,
     root: tempfile::TempDir,
-    drain: Drain,
+    drain: DrainOrder,
     bell: MailboxBell,
     thread: Option<JoinHandle<Result<(), CoreError>>>,
 }
@@ -44,7 +44,7 @@ impl Server {
     pub(crate) fn with(plan: HttpPlan) -> Self {
         let root = tempfile::tempdir().unwrap();
         let images = ImageStore::open(root.path(), DiskWorkers::start().unwrap()).unwrap();
-        let names = Arc::new(Names {
+        let names = Arc::new(FileSources {
             images,
             published: PublishedState::new(Snapshot::default()),
             renderer: TemplateRenderer::default(),
@@ -55,12 +55,12 @@ impl Server {
             .map(|at| net::open_tcp_listener(at.parse().unwrap(), false).unwrap());
         let [v4, v6] = [0, 1].map(|n: usize| listeners[n].local_addr().unwrap());
         let (sender, events) = open_event_queue();
-        let drain = Drain::default();
+        let drain = DrainOrder::default();
         let parts = CoreParts {
             datapath: super::DATAPATH,
             events: sender,
             drain: drain.clone(),
-            pulse: Pulse::default(),
+            pulse: CorePulse::default(),
         };
         let (core, bell) = HttpCore::new(parts, listeners.into(), &plan, &names, &Arc::default())
         .unwrap();

@@ -14,7 +14,7 @@ const TIMEOUT_S: u32 = 10;
 const TITLE: &str = "Boot menu";
 
 pub(super) fn resolve_menu(
-    written: file::MenuKeys,
+    written: file::MenuTable,
     complaints: &mut ConfigComplaints<'_>,
 ) -> BootMenu {
     let mut entries: Vec<MenuEntry> = Vec::new();
@@ -47,7 +47,7 @@ pub(super) fn resolve_menu(
 }
 
 fn resolve_entry(
-    written: file::EntryKeys,
+    written: file::EntryTable,
     before: &[MenuEntry],
     complaints: &mut ConfigComplaints<'_>,
 ) -> Option<MenuEntry> {

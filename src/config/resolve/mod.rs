@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::file::{self, PlacedValue};
 use super::places::ConfigPlaces;
 use super::problem::ConfigComplaints;
-use super::settings::{Config, HttpKeys, LogKeys, ServerKeys};
+use super::settings::{Config, HttpSettings, LogSettings, ServerSettings};
 use crate::boot::menu;
 use crate::boot::plan::BootConfig;
 use crate::dhcp::policy::DhcpPolicy;
@@ -35,7 +35,7 @@ const URL_MAX_BYTES: usize = 255;
 /// the rest is checked too.
 pub(super) fn resolve_file(
     base: &Path,
-    file: file::FileKeys,
+    file: file::FileTable,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Config {
     let dhcp = file.dhcp.unwrap_or_default();
@@ -84,7 +84,7 @@ pub(super) fn resolve_file(
 /// The configuration of an empty file, but for its root.
 pub(super) fn resolve_defaults() -> Config {
     let mut unheard = ConfigComplaints::new("", "");
-    resolve_file(Path::new(""), file::FileKeys::default(), &mut unheard)
+    resolve_file(Path::new(""), file::FileTable::default(), &mut unheard)
 }
 
 fn resolve_root(
@@ -107,14 +107,14 @@ fn resolve_root(
 
 fn resolve_server(
     base: &Path,
-    written: &file::ServerKeys,
+    written: &file::ServerTable,
     complaints: &mut ConfigComplaints<'_>,
-) -> ServerKeys {
+) -> ServerSettings {
     let workers =
         written.workers.as_ref().and_then(|at| read_number(at, "workers", 1..=256, complaints));
     let user = written.user.as_ref().map(|user| read_user_name(user, complaints));
     let socket = written.admin_socket.as_ref().map_or(ADMIN_SOCKET, |at| at.get_ref().as_str());
-    ServerKeys {
+    ServerSettings {
         workers: workers.map(|workers: u16| usize::from(workers)),
         admin_socket: (!socket.is_empty()).then(|| base.join(socket)),
         user,
@@ -135,11 +135,11 @@ fn read_user_name(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<
     name.clone()
 }
 
-fn resolve_http(written: file::HttpKeys, complaints: &mut ConfigComplaints<'_>) -> HttpKeys {
+fn resolve_http(written: file::HttpTable, complaints: &mut ConfigComplaints<'_>) -> HttpSettings {
     let connections = written
         .connections
         .and_then(|at| read_number(&at, "connections", 1..=1_000_000, complaints));
-    HttpKeys {
+    HttpSettings {
         listen: read_listen_addresses(written.listen, HTTP_PORT, "http", complaints),
         index: written
             .index
@@ -181,7 +181,7 @@ fn read_index_file(name: PlacedValue<String>, complaints: &mut ConfigComplaints<
     name.into_inner()
 }
 
-fn resolve_loaders(written: file::BootKeys, complaints: &mut ConfigComplaints<'_>) -> BootConfig {
+fn resolve_loaders(written: file::BootTable, complaints: &mut ConfigComplaints<'_>) -> BootConfig {
     let mut pxe = |at: Option<PlacedValue<String>>| {
         at.map(|at| check_loader(at, LoaderTransport::Tftp, complaints))
     };
@@ -246,7 +246,7 @@ fn check_loader(
     text.into_inner()
 }
 
-fn resolve_log(written: file::LogKeys, complaints: &mut ConfigComplaints<'_>) -> LogKeys {
+fn resolve_log(written: file::LogTable, complaints: &mut ConfigComplaints<'_>) -> LogSettings {
     let known = ["error", "warn", "info", "debug", "trace"];
     let level = written.level.and_then(|level| {
         if !known.contains(&level.get_ref().as_str()) {
@@ -268,7 +268,7 @@ fn resolve_log(written: file::LogKeys, complaints: &mut ConfigComplaints<'_>) ->
         }
         number
     });
-    LogKeys { level: level.unwrap_or(tracing::Level::INFO), facility }
+    LogSettings { level: level.unwrap_or(tracing::Level::INFO), facility }
 }
 
 /// Facilities that a service may log under, with their numbers (RFC 5424 table 1; names as in

@@ -14,7 +14,7 @@ use crate::config::problem::ConfigComplaints;
 const HTTP_RATE_RANGE: std::ops::RangeInclusive<u64> = 125..=1_250_000_000;
 
 pub(super) fn resolve_quirks(
-    written: Vec<file::QuirkKeys>,
+    written: Vec<file::QuirkTable>,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<FixedQuirk> {
     let mut fixed: Vec<FixedQuirk> = Vec::new();
@@ -31,10 +31,10 @@ pub(super) fn resolve_quirks(
 }
 
 fn resolve_quirk(
-    written: file::QuirkKeys,
+    written: file::QuirkTable,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Option<FixedQuirk> {
-    let file::QuirkKeys { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
+    let file::QuirkTable { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
         written;
     let allowance = QuirkAllowance {
         window: windowsize_max

@@ -10,7 +10,7 @@ use super::values::{parse_text, read_number, refuse_unknown_word};
 use crate::boot::menu;
 use crate::config::file::{self, PlacedValue, SecondsValue};
 use crate::config::problem::ConfigComplaints;
-use crate::config::settings::DhcpKeys;
+use crate::config::settings::DhcpSettings;
 use crate::dhcp::limits::POOL_ADDRESSES_MAX;
 use crate::dhcp::subnet::{AddressPool, AnsweringMode, ClientAdmission, Reservation, Subnet};
 use crate::model::machine::Mac;
@@ -26,7 +26,7 @@ const NAME_MAX_BYTES: usize = 253;
 
 /// All subnets, with what can only be seen when they stand side by side.
 pub(super) fn resolve_subnets(
-    written: &[file::SubnetKeys],
+    written: &[file::SubnetTable],
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Subnet> {
     let mut subnets: Vec<(Range<usize>, Subnet)> = Vec::new();
@@ -94,28 +94,28 @@ fn check_pool_addresses(subnets: &[(Range<usize>, Subnet)], complaints: &mut Con
 
 /// Where each subnet stands.
 pub(super) fn place_subnets(
-    written: &[file::SubnetKeys],
+    written: &[file::SubnetTable],
     complaints: &ConfigComplaints<'_>,
 ) -> Vec<(Ipv4Network, String)> {
-    let network = |one: &file::SubnetKeys| one.subnet.as_ref()?.get_ref().parse().ok();
+    let network = |one: &file::SubnetTable| one.subnet.as_ref()?.get_ref().parse().ok();
     written
         .iter()
         .filter_map(|one| Some((network(one)?, complaints.place_of(&span_of(one)))))
         .collect()
 }
 
-fn span_of(written: &file::SubnetKeys) -> Range<usize> {
+fn span_of(written: &file::SubnetTable) -> Range<usize> {
     written.subnet.as_ref().map_or(written.span.clone(), PlacedValue::span)
 }
 
 /// Where DHCP is listened for: the interfaces of served subnets, those of `[server]` for relays, or
 /// one address.
 pub(super) fn resolve_listeners(
-    written: &file::DhcpKeys,
-    server: &file::ServerKeys,
+    written: &file::DhcpTable,
+    server: &file::ServerTable,
     subnets: &[Subnet],
     complaints: &mut ConfigComplaints<'_>,
-) -> DhcpKeys {
+) -> DhcpSettings {
     let allowed: Vec<String> =
         server.interfaces.iter().flatten().map(|name| read_interface(name, complaints)).collect();
     let address = written
@@ -157,7 +157,7 @@ pub(super) fn resolve_listeners(
         .listen_port
         .as_ref()
         .and_then(|at| read_number(at, "listen-port", 1..=65_535, complaints));
-    DhcpKeys {
+    DhcpSettings {
         interfaces: if address.is_some() { Vec::new() } else { interfaces },
         listen_address: address.filter(|_| !served.is_empty()),
         listen_port: port.unwrap_or(DHCP_PORT),
@@ -200,7 +200,7 @@ fn parse_network(text: &str) -> Result<Ipv4Network, String> {
 }
 
 fn resolve_subnet(
-    written: &file::SubnetKeys,
+    written: &file::SubnetTable,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Option<Subnet> {
     let mode = read_mode(written, complaints);
@@ -267,7 +267,7 @@ fn is_set(written: &Option<PlacedValue<bool>>, default: bool) -> bool {
 }
 
 /// Said aloud, never assumed: a second DHCP server on a segment does harm.
-fn read_mode(written: &file::SubnetKeys, complaints: &mut ConfigComplaints<'_>) -> AnsweringMode {
+fn read_mode(written: &file::SubnetTable, complaints: &mut ConfigComplaints<'_>) -> AnsweringMode {
     match written.mode.as_ref().map(|at| (at, at.get_ref().as_str())) {
         Some((_, "server")) => AnsweringMode::Server,
         Some((_, "off")) => AnsweringMode::Off,
@@ -285,7 +285,7 @@ fn read_mode(written: &file::SubnetKeys, complaints: &mut ConfigComplaints<'_>) 
 }
 
 fn read_clients(
-    written: &file::SubnetKeys,
+    written: &file::SubnetTable,
     complaints: &mut ConfigComplaints<'_>,
 ) -> ClientAdmission {
     match written.clients.as_ref().map(|at| (at, at.get_ref().as_str())) {
@@ -309,7 +309,7 @@ fn read_clients(
 /// defaults would contradict it.
 fn with_lease_times(
     plain: Subnet,
-    written: &file::SubnetKeys,
+    written: &file::SubnetTable,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Subnet {
     let mut seconds = |at: &Option<PlacedValue<SecondsValue>>, key| {
@@ -346,7 +346,7 @@ fn with_lease_times(
 }
 
 fn read_pools(
-    written: &file::SubnetKeys,
+    written: &file::SubnetTable,
     network: Ipv4Network,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<AddressPool> {
@@ -423,7 +423,7 @@ fn parse_pool(text: &str) -> Result<AddressPool, String> {
 }
 
 fn read_reservations(
-    written: &file::SubnetKeys,
+    written: &file::SubnetTable,
     network: Ipv4Network,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<Reservation> {
@@ -467,7 +467,7 @@ fn read_reservations(
 }
 
 fn refuse_missing<T>(
-    host: &file::HostKeys,
+    host: &file::HostTable,
     key: &str,
     example: &str,
     complaints: &mut ConfigComplaints<'_>,
@@ -477,7 +477,7 @@ fn refuse_missing<T>(
 }
 
 /// No two reservations of the file share a hardware address within a subnet, or an address at all.
-fn check_reservations(written: &[file::SubnetKeys], complaints: &mut ConfigComplaints<'_>) {
+fn check_reservations(written: &[file::SubnetTable], complaints: &mut ConfigComplaints<'_>) {
     let mut addresses: HashMap<Ipv4Addr, Range<usize>> = HashMap::new();
     for subnet in written {
         let mut macs: HashMap<Mac, Range<usize>> = HashMap::new();

@@ -9,7 +9,7 @@ use super::values::{
 };
 use crate::config::file::{self, PlacedValue};
 use crate::config::problem::ConfigComplaints;
-use crate::config::settings::{TftpClientKeys, TftpKeys, TftpOptions};
+use crate::config::settings::{TftpClient, TftpOptions, TftpSettings};
 use crate::model::machine::Arch;
 
 const TFTP_PORT: u16 = 69;
@@ -17,10 +17,10 @@ const TFTP_PORT: u16 = 69;
 const STRIP_PREFIXES: [&str; 3] = ["/tftpboot", "/srv/tftp", "/var/lib/tftpboot"];
 
 pub(super) fn resolve_tftp(
-    written: file::TftpKeys,
+    written: file::TftpTable,
     tid_sockets: u16,
     complaints: &mut ConfigComplaints<'_>,
-) -> TftpKeys {
+) -> TftpSettings {
     let plain = TftpOptions {
         windowsize_max: 32,
         blksize_max: None,
@@ -40,7 +40,7 @@ pub(super) fn resolve_tftp(
         || STRIP_PREFIXES.map(str::to_owned).to_vec(),
         |list| list.into_iter().map(|prefix| read_stripped_prefix(prefix, complaints)).collect(),
     );
-    TftpKeys {
+    TftpSettings {
         listen: read_listen_addresses(written.listen, TFTP_PORT, "tftp", complaints),
         per_source: read_limit(written.per_source, "per-source", 8, complaints),
         requests_per_second: read_limit(
@@ -74,15 +74,15 @@ pub(super) fn resolve_tftp(
 
 fn resolve_client(
     base: TftpOptions,
-    written: file::TftpClientKeys,
+    written: file::TftpClientTable,
     complaints: &mut ConfigComplaints<'_>,
-) -> TftpClientKeys {
+) -> TftpClient {
     if written.network.is_none() && written.mac.is_none() && written.arch.is_none() {
         let hint =
             "give `network`, `mac` or `arch`; for all clients write the same keys into [tftp]";
         complaints.add(&written.span, "this rule says what, but not for whom", hint);
     }
-    TftpClientKeys {
+    TftpClient {
         network: written.network.and_then(|text| subnets::read_network(&text, complaints)),
         mac: written.mac.and_then(|text| parse_text(&text, "a hardware address", complaints)),
         arch: written.arch.and_then(|text| read_arch(&text, complaints)),

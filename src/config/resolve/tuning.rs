@@ -3,7 +3,7 @@
 use super::values::{read_number, refuse_unknown_word};
 use crate::config::file::{self, PlacedValue};
 use crate::config::problem::ConfigComplaints;
-use crate::config::settings::{DatapathChoice, TuningKeys};
+use crate::config::settings::{DatapathChoice, TuningSettings};
 use crate::http::schedule;
 
 const DATAPATHS: [(&str, DatapathChoice); 3] = [
@@ -22,9 +22,9 @@ const SYSTEM: &str = "system";
 const CONGESTIONS: [&str; 5] = [CUBIC, "reno", "bbr", "dctcp", SYSTEM];
 
 pub(super) fn resolve_tuning(
-    written: file::TuningKeys,
+    written: file::TuningTable,
     complaints: &mut ConfigComplaints<'_>,
-) -> TuningKeys {
+) -> TuningSettings {
     let datapath = written.datapath.and_then(|name| {
         let known = DATAPATHS
             .iter()
@@ -69,7 +69,7 @@ pub(super) fn resolve_tuning(
         }
         known
     });
-    TuningKeys {
+    TuningSettings {
         datapath: datapath.unwrap_or_default(),
         spin_us: spin_us.unwrap_or(50),
         tid_sockets: tid_sockets.unwrap_or(16),

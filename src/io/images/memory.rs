@@ -85,7 +85,7 @@ struct HeldPiece {
 }
 
 impl ImageMemory {
-    /// A budget in bytes; [`super::Ceiling::budget`] says what is safe.
+    /// A budget in bytes; [`super::MemoryCeiling::budget`] says what is safe.
     pub fn new(budget: u64) -> Arc<Self> {
         Self::of(budget, true)
     }

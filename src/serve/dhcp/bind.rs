@@ -9,7 +9,7 @@ use super::plan::DhcpPlan;
 use crate::engine::net::{self, NetworkInterface, SocketBinding};
 use crate::observe::port_holder::SocketProtocol;
 use crate::serve::binding::{once_released, refused};
-use crate::serve::failure::Failure;
+use crate::serve::failure::ServerFailure;
 
 /// The sockets, bound by the supervisor.
 #[derive(Debug)]
@@ -45,9 +45,9 @@ impl DhcpSockets {
 }
 
 /// Binds every DHCP socket of the plan.
-pub fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, Failure> {
+pub fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, ServerFailure> {
     let present = net::list_interfaces()
-        .map_err(|error| Failure::System { what: "reading the interfaces", error })?;
+        .map_err(|error| ServerFailure::System { what: "reading the interfaces", error })?;
     let index = |name: &String| {
         let usable = |one: &&NetworkInterface| one.name == *name && ipv4(one).next().is_some();
         present.iter().find(usable).map(|interface| interface.index)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use super::letters::{Fate, Letter, Proposal, Tried, WITHDRAWN};
+use super::letters::{ConfigProposal, DhcpLetter, DryRun, ProposalFate, WITHDRAWN};
 use crate::dhcp::layout::PoolLayout;
 use crate::dhcp::lease::ClockSeconds;
 use crate::dhcp::listing::{DeclineLimit, LeaseFilter, ListedAddress};
@@ -35,7 +35,7 @@ pub enum NotTaken {
 
 /// The table of leases, or what was asked for of it.
 #[derive(Debug, Default)]
-pub struct Listing {
+pub struct LeaseListing {
     pub listed: Vec<ListedAddress>,
     pub limited: Vec<DeclineLimit>,
     /// By the clock of the leases.
@@ -44,29 +44,29 @@ pub struct Listing {
 
 /// Control's way to the core.
 #[derive(Clone, Debug)]
-pub struct DhcpControl(MailboxSender<Letter>);
+pub struct DhcpControl(MailboxSender<DhcpLetter>);
 
 impl DhcpControl {
-    pub(super) fn new(core: MailboxSender<Letter>) -> Self {
+    pub(super) fn new(core: MailboxSender<DhcpLetter>) -> Self {
         Self(core)
     }
 
     /// A dry run of a client's message, as if it had come in on that subnet. None: the core did not
     /// answer.
-    pub fn try_out(&self, packet: Vec<u8>, network: Ipv4Network) -> Option<Tried> {
+    pub fn try_out(&self, packet: Vec<u8>, network: Ipv4Network) -> Option<DryRun> {
         let (done, is_done) = sync_channel(1);
-        self.0.send(Letter::Tried { packet, network, done });
+        self.0.send(DhcpLetter::Tried { packet, network, done });
         is_done.recv_timeout(ANSWERED_MAX).ok()
     }
 
     /// The addresses that the filter takes, and who is limited: piece by piece, so that nobody
     /// waits meanwhile. None: the core did not answer.
-    pub fn list(&self, filter: LeaseFilter) -> Option<Listing> {
-        let mut listing = Listing::default();
+    pub fn list(&self, filter: LeaseFilter) -> Option<LeaseListing> {
+        let mut listing = LeaseListing::default();
         let mut from = Some(0);
         while let Some(at) = from {
             let (done, is_done) = sync_channel(1);
-            self.0.send(Letter::Listed { from: at, filter, done });
+            self.0.send(DhcpLetter::Listed { from: at, filter, done });
             let piece = is_done.recv_timeout(ANSWERED_MAX).ok()?;
             listing.listed.extend(piece.listed);
             (listing.limited, listing.now, from) = (piece.limited, piece.now, piece.next);
@@ -81,7 +81,7 @@ impl DhcpControl {
         let mut freed = 0;
         for some in addresses.chunks(FREED_AT_ONCE) {
             let (done, is_done) = sync_channel(1);
-            self.0.send(Letter::Freed { addresses: some.to_vec(), force, done });
+            self.0.send(DhcpLetter::Freed { addresses: some.to_vec(), force, done });
             freed += is_done.recv_timeout(ANSWERED_MAX).ok()??;
         }
         Some(freed)
@@ -89,7 +89,7 @@ impl DhcpControl {
 
     /// What this machine declined counts no more; None: nobody's.
     pub fn pardon(&self, mac: Option<Mac>) {
-        self.0.send(Letter::Pardoned { mac });
+        self.0.send(DhcpLetter::Pardoned { mac });
     }
 
     /// Hands the next generation over and waits until the core has published it. On an error the
@@ -104,9 +104,9 @@ impl DhcpControl {
         limit: Duration,
     ) -> Result<(), NotTaken> {
         let (done, is_done) = sync_channel(1);
-        let fate = Arc::new(Fate::default());
+        let fate = Arc::new(ProposalFate::default());
         let layout = PoolLayout::new(&next.snapshot.dhcp.subnets);
-        self.0.send(Letter::Reconfigured(Box::new(Proposal {
+        self.0.send(DhcpLetter::Reconfigured(Box::new(ConfigProposal {
             next,
             layout,
             fate: Arc::clone(&fate),

@@ -11,8 +11,8 @@ use crate::model::network::Ipv4Network;
 /// What is known of the segments of served subnets: written by this thread, read by control. Never
 /// on a packet's path.
 #[derive(Debug, Default)]
-pub struct Findings {
-    known: Mutex<Known>,
+pub struct SegmentFindings {
+    known: Mutex<KnownSegments>,
     /// An operator wants what was found forgotten.
     pub(super) again: AtomicBool,
     /// The configuration was read again: who is silent looks at once.
@@ -21,15 +21,15 @@ pub struct Findings {
 
 /// All that this thread knows.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
-    pub segments: Vec<Finding>,
+pub struct KnownSegments {
+    pub segments: Vec<SegmentFinding>,
     /// Interfaces that DHCP listens on now, with the port.
     pub sockets: Vec<String>,
 }
 
 /// One served subnet on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct SegmentFinding {
     pub network: Ipv4Network,
     pub interface: String,
     /// Why nothing leaves now; None = served.
@@ -48,7 +48,7 @@ pub struct Finding {
     pub next_look: Option<Instant>,
 }
 
-impl Finding {
+impl SegmentFinding {
     /// What is known, in the same words for the log, for `ringboot look` and for the admin socket.
     /// `since` is how old it is, as a clause: it is empty for what has just been found.
     pub fn sentence(&self, since: &str) -> String {
@@ -89,8 +89,8 @@ impl Finding {
     }
 }
 
-impl Findings {
-    pub fn read(&self) -> Known {
+impl SegmentFindings {
+    pub fn read(&self) -> KnownSegments {
         self.lock().clone()
     }
 
@@ -110,7 +110,7 @@ impl Findings {
         self.now.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, KnownSegments> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::letters::{Piece, Proposal, TAKEN};
+use super::letters::{ConfigProposal, LeasePiece, TAKEN};
 use super::plan::DhcpCounters;
 use crate::dhcp::lease::{ClockSeconds, Lease, LeaseRowState, LeaseTable};
 use crate::dhcp::listing::LeaseFilter;
@@ -33,7 +33,7 @@ pub(super) struct CoreLeases {
     /// The generation that decisions are made from. This core publishes the next one.
     generation: Arc<PublishedGeneration>,
     /// The next generation, while leases are put into its pools.
-    moving: Option<Box<Proposal>>,
+    moving: Option<Box<ConfigProposal>>,
 }
 
 impl CoreLeases {
@@ -71,13 +71,13 @@ impl CoreLeases {
     }
 
     /// Begins to take over a new configuration.
-    pub(super) fn begin_move(&mut self, mut proposal: Box<Proposal>) {
+    pub(super) fn begin_move(&mut self, mut proposal: Box<ConfigProposal>) {
         self.leases.begin_move(std::mem::take(&mut proposal.layout));
         self.moving = Some(proposal);
     }
 
     #[cfg(test)]
-    pub(super) fn resume_move(&mut self, proposal: Proposal) {
+    pub(super) fn resume_move(&mut self, proposal: ConfigProposal) {
         self.moving = Some(Box::new(proposal));
     }
 
@@ -114,13 +114,13 @@ impl CoreLeases {
     }
 
     /// A piece of the table for control, from this row on.
-    pub(super) fn list_piece(&self, from: usize, filter: LeaseFilter) -> Piece {
+    pub(super) fn list_piece(&self, from: usize, filter: LeaseFilter) -> LeasePiece {
         let now = clock::now_s();
         let (listed, next) = self.leases.listed(from, LISTED_AT_ONCE, now);
         let listed = listed.filter(|listed| filter.takes(listed)).collect();
         // The last piece names the limited machines.
         let limited = if next.is_none() { self.leases.limited(now) } else { Vec::new() };
-        Piece { listed, limited, now, next }
+        LeasePiece { listed, limited, now, next }
     }
 
     /// A piece of what should be in the store, and where the next one begins.

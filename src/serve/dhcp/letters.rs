@@ -20,7 +20,7 @@ use crate::snapshot::PublishedGeneration;
 
 /// What other threads tell the core.
 #[derive(Debug)]
-pub(super) enum Letter {
+pub(super) enum DhcpLetter {
     /// The writer: these tickets are durable, or are not.
     Committed { tickets: Vec<u64>, durable: bool },
     /// The writer: what of a piece of the table should be in the store, and where does the next
@@ -31,7 +31,7 @@ pub(super) enum Letter {
     /// The writer: this was in the store, and could not be read before.
     Loaded { leases: Vec<Lease>, machines: BootTimes },
     /// The word on every watched subnet.
-    Watched(Vec<Standing>),
+    Watched(Vec<SegmentStatus>),
     /// An interface has come (again).
     Bound { interface: String, socket: OwnedFd },
     /// An interface has gone, and nothing comes in by its socket any more.
@@ -41,25 +41,25 @@ pub(super) enum Letter {
     /// A host has answered for an address that was asked about.
     InUse { address: Ipv4Addr, host: Option<Mac> },
     /// Control: decide from this generation as soon as the leases are in its pools, and publish it.
-    Reconfigured(Box<Proposal>),
+    Reconfigured(Box<ConfigProposal>),
     /// Control: a piece of the table, from this row on.
-    Listed { from: usize, filter: LeaseFilter, done: SyncSender<Piece> },
+    Listed { from: usize, filter: LeaseFilter, done: SyncSender<LeasePiece> },
     /// Control: forget what is known of these addresses where that is allowed, durably, and say of
     /// how many.
     Freed { addresses: Vec<Ipv4Addr>, force: bool, done: SyncSender<Option<usize>> },
     /// Control: what this machine declined, or anybody, counts no more.
     Pardoned { mac: Option<Mac> },
     /// Control: what would this message get on that subnet? Nothing is sent, counted, kept or said.
-    Tried { packet: Vec<u8>, network: Ipv4Network, done: SyncSender<Tried> },
+    Tried { packet: Vec<u8>, network: Ipv4Network, done: SyncSender<DryRun> },
 }
 
 /// A configuration that control has prepared.
 #[derive(Debug)]
-pub(super) struct Proposal {
+pub(super) struct ConfigProposal {
     pub(super) next: Arc<PublishedGeneration>,
     /// Its pools, still without what is held of them.
     pub(super) layout: PoolLayout,
-    pub(super) fate: Arc<Fate>,
+    pub(super) fate: Arc<ProposalFate>,
     /// Gets the pools of before, for control to drop.
     pub(super) done: SyncSender<Option<PoolLayout>>,
 }
@@ -67,13 +67,13 @@ pub(super) struct Proposal {
 /// What becomes of a proposal: the core takes it, or control withdraws it, whoever is first. So an
 /// answer of "no" stays true.
 #[derive(Debug, Default)]
-pub(super) struct Fate(AtomicU8);
+pub(super) struct ProposalFate(AtomicU8);
 
 const OPEN: u8 = 0;
 pub(super) const TAKEN: u8 = 1;
 pub(super) const WITHDRAWN: u8 = 2;
 
-impl Fate {
+impl ProposalFate {
     /// False where the other side was first.
     pub(super) fn settle(&self, fate: u8) -> bool {
         self.0.compare_exchange(OPEN, fate, Ordering::AcqRel, Ordering::Acquire).is_ok()
@@ -86,7 +86,7 @@ impl Fate {
 
 /// A piece of the table of leases.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct LeasePiece {
     pub(super) listed: Vec<ListedAddress>,
     pub(super) limited: Vec<DeclineLimit>,
     pub(super) now: ClockSeconds,
@@ -97,7 +97,7 @@ pub(super) struct Piece {
 /// The word on a watched subnet, for the core. It holds for the subnet as it was then: on another
 /// interface, or where other servers count otherwise, it says nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct SegmentStatus {
     pub(super) network: Ipv4Network,
     pub(super) interface: String,
     pub(super) beside: bool,
@@ -105,7 +105,7 @@ pub(super) struct Standing {
     pub(super) held: Option<HoldReason>,
 }
 
-impl Standing {
+impl SegmentStatus {
     pub(super) fn is_of(&self, subnet: &Subnet, interface: &str) -> bool {
         (self.network, self.beside) == (subnet.network, subnet.allow_other_servers)
             && self.interface == interface
@@ -114,7 +114,7 @@ impl Standing {
 
 /// What the core has met with, on the interface of this index.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Sign {
+pub(super) enum SegmentSign {
     /// A client has chosen another server.
     OtherServer(u32),
     /// A client asks, and has asked for so many seconds.
@@ -128,7 +128,7 @@ pub(super) enum Sign {
 
 /// What a message would get, and what is known of its sender.
 #[derive(Debug)]
-pub struct Tried {
+pub struct DryRun {
     pub decision: Decision,
     /// The firmware that the sender's last lease was for.
     pub last_firmware: Option<Firmware>,

@@ -28,15 +28,15 @@ mod wanted;
 mod ways;
 
 pub use bind::{DhcpSockets, bind};
-pub use control::{DhcpControl, Listing, NotTaken};
-pub use letters::Tried;
+pub use control::{DhcpControl, LeaseListing, NotTaken};
+pub use letters::DryRun;
 pub use plan::{DhcpCounters, DhcpPlan};
 
 use std::io;
 use std::sync::Arc;
 
-use self::letters::{Letter, Sign};
-use self::other_servers::{Findings, NeighbourParts, Neighbours};
+use self::letters::{DhcpLetter, SegmentSign};
+use self::other_servers::{NeighbourParts, OtherServersThread, SegmentFindings};
 use self::thread::RunningDhcp;
 use super::core::{CoreError, CoreParts};
 use crate::dhcp::neighbours::{LookResult, PriorKnowledge};
@@ -51,10 +51,10 @@ pub struct DhcpCore {
     parts: CoreParts,
     plan: DhcpPlan,
     sockets: DhcpSockets,
-    letters: MailboxSender<Letter>,
-    mailbox: CoreMailbox<Letter>,
+    letters: MailboxSender<DhcpLetter>,
+    mailbox: CoreMailbox<DhcpLetter>,
     /// To the thread that looks for other servers.
-    signs: Option<MailboxSender<Sign>>,
+    signs: Option<MailboxSender<SegmentSign>>,
     counters: Arc<DhcpCounters>,
 }
 
@@ -74,7 +74,7 @@ impl DhcpCore {
 
     /// Makes the thread that looks after interfaces and other servers. Subnets that must be silent
     /// are so before the core runs.
-    pub(crate) fn neighbours(&mut self) -> io::Result<(Neighbours, MailboxBell)> {
+    pub(crate) fn neighbours(&mut self) -> io::Result<(OtherServersThread, MailboxBell)> {
         let plan = &mut self.plan;
         let now = clock::now_s();
         let before = |look: &LookResult| match look.server {
@@ -84,7 +84,7 @@ impl DhcpCore {
         };
         let before: Vec<(Ipv4Network, PriorKnowledge)> =
             plan.looks.iter().map(|look| (look.network, before(look))).collect();
-        let (neighbours, signs, bell) = Neighbours::new(NeighbourParts {
+        let (neighbours, signs, bell) = OtherServersThread::new(NeighbourParts {
             published: Arc::clone(&plan.published),
             before: &before,
             wanted: std::mem::take(&mut self.sockets.interfaces),
@@ -98,7 +98,7 @@ impl DhcpCore {
         Ok((neighbours, bell))
     }
 
-    pub fn findings(&self) -> Arc<Findings> {
+    pub fn findings(&self) -> Arc<SegmentFindings> {
         Arc::clone(&self.plan.findings)
     }
 

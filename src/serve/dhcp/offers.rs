@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-use super::letters::Sign;
+use super::letters::SegmentSign;
 use super::messages::{ReceivedMessage, WayIn};
 use super::signs::SignSender;
 use crate::dhcp::decide::Decision;
@@ -90,7 +90,7 @@ impl PendingOffers {
             let until = self.now().saturating_add(PROBE_WAIT_MS);
             let begun = self.probes.begin(address, client, held, until);
             if begun.is_ok() {
-                signs.send_at_once(Sign::Offers { address, interface });
+                signs.send_at_once(SegmentSign::Offers { address, interface });
             }
             begun
         } else {

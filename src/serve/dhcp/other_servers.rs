@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-pub use super::findings::{Finding, Findings, Known};
+pub use super::findings::{KnownSegments, SegmentFinding, SegmentFindings};
 pub use super::segment::KeepLook;
 
 use super::interfaces::{ipv4, watched_subnets};
-use super::letters::{Letter, Sign, Standing};
+use super::letters::{DhcpLetter, SegmentSign, SegmentStatus};
 use super::segment::{SegmentAddress, WatchedSegment};
 use super::wanted::WantedSocket;
 use crate::dhcp::limits::PROBE_WAIT_MS;
@@ -29,8 +29,8 @@ use crate::engine::probe::{ArpProbe, EchoProbe};
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 use crate::serve::core::CoreError;
-use crate::serve::drain::Drain;
-use crate::serve::pulse::Pulse;
+use crate::serve::drain::DrainOrder;
+use crate::serve::pulse::CorePulse;
 use crate::snapshot::PublishedState;
 
 /// How often the interfaces are looked at, and the longest sleep. Milliseconds.
@@ -49,14 +49,14 @@ pub(super) struct NeighbourParts<'a> {
     /// Interfaces that a DHCP socket is wanted on, with the index of the one that has it.
     pub(super) wanted: Vec<(String, Option<u32>)>,
     pub(super) port: u16,
-    pub(super) findings: Arc<Findings>,
+    pub(super) findings: Arc<SegmentFindings>,
     pub(super) keep: KeepLook,
-    pub(super) core: MailboxSender<Letter>,
-    pub(super) drain: Drain,
+    pub(super) core: MailboxSender<DhcpLetter>,
+    pub(super) drain: DrainOrder,
 }
 
 /// The thread before and while it runs.
-pub(crate) struct Neighbours {
+pub(crate) struct OtherServersThread {
     listener: Option<PacketListener>,
     arp: Option<ArpProbe>,
     echo: Option<EchoProbe>,
@@ -75,25 +75,25 @@ pub(crate) struct Neighbours {
     generation: u64,
     ours: Vec<Ipv4Addr>,
     port: u16,
-    findings: Arc<Findings>,
+    findings: Arc<SegmentFindings>,
     keep: KeepLook,
-    core: MailboxSender<Letter>,
-    drain: Drain,
-    mailbox: CoreMailbox<Sign>,
+    core: MailboxSender<DhcpLetter>,
+    drain: DrainOrder,
+    mailbox: CoreMailbox<SegmentSign>,
     next_interfaces_ms: MonotonicMillis,
     /// Letters wait for the next turn.
     is_behind: bool,
     /// What the core was told last.
-    said: Option<Vec<Standing>>,
-    pulse: Pulse,
+    said: Option<Vec<SegmentStatus>>,
+    pulse: CorePulse,
 }
 
-impl Neighbours {
+impl OtherServersThread {
     /// Says what is waited for, and holds back what must be, before the DHCP core reads its first
     /// packet.
     pub(super) fn new(
         parts: NeighbourParts<'_>,
-    ) -> io::Result<(Self, MailboxSender<Sign>, MailboxBell)> {
+    ) -> io::Result<(Self, MailboxSender<SegmentSign>, MailboxBell)> {
         let (letters, mailbox) = CoreMailbox::new()?;
         let bell = mailbox.bell();
         let before = |network| {
@@ -133,7 +133,7 @@ impl Neighbours {
             next_interfaces_ms: 0,
             is_behind: false,
             said: None,
-            pulse: Pulse::default(),
+            pulse: CorePulse::default(),
         };
         neighbours.follow_interfaces(0);
         neighbours.publish();
@@ -142,7 +142,7 @@ impl Neighbours {
 
     /// The thread shows signs of life.
     #[must_use]
-    pub fn with_pulse(self, pulse: Pulse) -> Self {
+    pub fn with_pulse(self, pulse: CorePulse) -> Self {
         Self { pulse, ..self }
     }
 
@@ -232,7 +232,7 @@ impl Neighbours {
                 "no subnet names the interface {} any more: DHCP listens there no longer",
                 gone.interface
             );
-            self.core.send(Letter::Gone(gone.interface));
+            self.core.send(DhcpLetter::Gone(gone.interface));
         }
         for interface in interfaces {
             if !self.sockets.iter().any(|one| one.interface == *interface) {
@@ -251,7 +251,7 @@ impl Neighbours {
         }
         self.interfaces = Arc::new(interfaces);
         self.ours = self.interfaces.iter().flat_map(ipv4).collect();
-        self.core.send(Letter::Interfaces(Arc::clone(&self.interfaces)));
+        self.core.send(DhcpLetter::Interfaces(Arc::clone(&self.interfaces)));
         self.follow_sockets(now);
     }
 
@@ -317,24 +317,25 @@ impl Neighbours {
                 break;
             };
             let index = match sign {
-                Sign::Offers { address, interface } => {
+                SegmentSign::Offers { address, interface } => {
                     self.ask_for(address, interface, now);
                     continue;
                 }
-                Sign::OtherServer(index) => index,
-                Sign::ClientAsks { interface, .. } | Sign::Looked { interface, .. } => interface,
+                SegmentSign::OtherServer(index) => index,
+                SegmentSign::ClientAsks { interface, .. }
+                | SegmentSign::Looked { interface, .. } => interface,
             };
             for segment in self.segments.iter_mut().filter(|segment| segment.is_at(index)) {
                 match sign {
-                    Sign::Looked { rival, .. } => {
+                    SegmentSign::Looked { rival, .. } => {
                         segment.meet(&rival, now, self.listener.as_ref(), &mut self.keep)
                     }
-                    Sign::OtherServer(_) => segment.watch.suspects(now),
+                    SegmentSign::OtherServer(_) => segment.watch.suspects(now),
                     // Its seconds are whole ones: it may have begun almost one earlier.
-                    Sign::ClientAsks { since_s, .. } if since_s > 0 => {
+                    SegmentSign::ClientAsks { since_s, .. } if since_s > 0 => {
                         segment.watch.client_asks((u64::from(since_s) + 1) * 1000, now);
                     }
-                    Sign::ClientAsks { .. } | Sign::Offers { .. } => {}
+                    SegmentSign::ClientAsks { .. } | SegmentSign::Offers { .. } => {}
                 }
             }
         }
@@ -390,7 +391,7 @@ impl Neighbours {
             .map(|address| (None, address));
         for (host, address) in by_arp.chain(by_echo) {
             if self.asked.iter().any(|(_, asked)| *asked == address) {
-                self.core.send(Letter::InUse { address, host });
+                self.core.send(DhcpLetter::InUse { address, host });
             }
         }
     }
@@ -398,13 +399,14 @@ impl Neighbours {
     /// Tells the core and control what has changed.
     fn publish(&mut self) {
         let sockets = self.sockets.iter().filter(|one| one.index.is_some());
-        *self.findings.lock() = Known {
+        *self.findings.lock() = KnownSegments {
             segments: self.segments.iter().map(|segment| segment.finding(self.started)).collect(),
             sockets: sockets.map(|one| format!("{}:{}", one.interface, self.port)).collect(),
         };
-        let standings: Vec<Standing> = self.segments.iter().map(WatchedSegment::standing).collect();
+        let standings: Vec<SegmentStatus> =
+            self.segments.iter().map(WatchedSegment::standing).collect();
         if self.said.as_ref() != Some(&standings) {
-            self.core.send(Letter::Watched(standings.clone()));
+            self.core.send(DhcpLetter::Watched(standings.clone()));
             self.said = Some(standings);
         }
         for segment in &mut self.segments {

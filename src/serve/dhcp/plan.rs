@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::findings::Findings;
+use super::findings::SegmentFindings;
 use super::segment::KeepLook;
 use crate::dhcp::lease::LeaseTable;
 use crate::dhcp::neighbours::LookResult;
@@ -34,7 +34,7 @@ pub struct DhcpPlan {
     /// What the last looks for other servers found.
     pub looks: Vec<LookResult>,
     pub keep_look: KeepLook,
-    pub findings: Arc<Findings>,
+    pub findings: Arc<SegmentFindings>,
 }
 
 impl fmt::Debug for DhcpPlan {

@@ -3,9 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use super::findings::Finding;
+use super::findings::SegmentFinding;
 use super::interfaces::ipv4;
-use super::letters::Standing;
+use super::letters::SegmentStatus;
 use crate::dhcp::limits::OTHER_SERVERS_MAX;
 use crate::dhcp::neighbours::{
     self, LookResult, LookVerdict, MonotonicMillis, PriorKnowledge, RingbootMark, RivalLook,
@@ -187,9 +187,9 @@ impl WatchedSegment {
         keep(&LookResult { network: self.subnet, looked_s: clock::now_s(), server });
     }
 
-    pub(super) fn finding(&self, started: Instant) -> Finding {
+    pub(super) fn finding(&self, started: Instant) -> SegmentFinding {
         let at = |ms: Option<MonotonicMillis>| ms.map(|ms| started + Duration::from_millis(ms));
-        Finding {
+        SegmentFinding {
             network: self.subnet,
             interface: self.interface.clone(),
             held: self.watch.held(),
@@ -202,9 +202,9 @@ impl WatchedSegment {
         }
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> SegmentStatus {
         let (network, interface, beside) = (self.subnet, self.interface.clone(), self.beside);
-        Standing { network, interface, beside, held: self.watch.held() }
+        SegmentStatus { network, interface, beside, held: self.watch.held() }
     }
 }
 

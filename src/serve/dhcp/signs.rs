@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::interfaces::watched_subnets;
-use super::letters::{Sign, Standing};
+use super::letters::{SegmentSign, SegmentStatus};
 use super::messages::ReceivedMessage;
 use crate::dhcp::decide::{Decision, DhcpSilence};
 use crate::dhcp::subnet::{HoldReason, Subnet};
@@ -21,13 +21,13 @@ const SECS: std::ops::Range<usize> = 8..10;
 #[derive(Debug)]
 pub(super) struct SignSender {
     /// None: nobody looks.
-    letters: Option<MailboxSender<Sign>>,
+    letters: Option<MailboxSender<SegmentSign>>,
     /// When each kind of sign was sent last.
     sent: [Option<Instant>; 3],
 }
 
 impl SignSender {
-    pub(super) fn new(letters: Option<MailboxSender<Sign>>) -> Self {
+    pub(super) fn new(letters: Option<MailboxSender<SegmentSign>>) -> Self {
         Self { letters, sent: [None; 3] }
     }
 
@@ -36,19 +36,19 @@ impl SignSender {
     }
 
     /// Sends a sign at once, however many there are.
-    pub(super) fn send_at_once(&self, sign: Sign) {
+    pub(super) fn send_at_once(&self, sign: SegmentSign) {
         if let Some(letters) = &self.letters {
             letters.send(sign);
         }
     }
 
     /// Sends a sign, unless one of its kind was sent just now: what is left out comes once more.
-    pub(super) fn send(&mut self, sign: Sign) {
+    pub(super) fn send(&mut self, sign: SegmentSign) {
         let Some(letters) = &self.letters else { return };
         let sent = match sign {
-            Sign::OtherServer(_) => &mut self.sent[0],
-            Sign::ClientAsks { .. } => &mut self.sent[1],
-            Sign::Looked { .. } | Sign::Offers { .. } => &mut self.sent[2],
+            SegmentSign::OtherServer(_) => &mut self.sent[0],
+            SegmentSign::ClientAsks { .. } => &mut self.sent[1],
+            SegmentSign::Looked { .. } | SegmentSign::Offers { .. } => &mut self.sent[2],
         };
         if sent.is_none_or(|at| at.elapsed() >= SIGNS_APART) {
             *sent = Some(Instant::now());
@@ -58,13 +58,13 @@ impl SignSender {
 }
 
 /// What a message that is not answered shows of other servers.
-pub(super) fn sign_of(decision: &Decision, message: &ReceivedMessage) -> Option<Sign> {
+pub(super) fn sign_of(decision: &Decision, message: &ReceivedMessage) -> Option<SegmentSign> {
     let interface = message.way.interface;
     match decision.silence {
-        Some(DhcpSilence::OtherServer(_)) => Some(Sign::OtherServer(interface)),
+        Some(DhcpSilence::OtherServer(_)) => Some(SegmentSign::OtherServer(interface)),
         Some(DhcpSilence::Held(_, HoldReason::Looking)) => {
             let secs = message.bytes.get(SECS)?.try_into().ok()?;
-            Some(Sign::ClientAsks { interface, since_s: u16::from_be_bytes(secs) })
+            Some(SegmentSign::ClientAsks { interface, since_s: u16::from_be_bytes(secs) })
         }
         _ => None,
     }
@@ -74,7 +74,7 @@ pub(super) fn sign_of(decision: &Decision, message: &ReceivedMessage) -> Option<
 #[derive(Debug, Default)]
 pub(super) struct SilentSubnets {
     /// The last word of the thread that looks for other servers.
-    watched: Vec<Standing>,
+    watched: Vec<SegmentStatus>,
     held: Vec<(Ipv4Network, HoldReason)>,
 }
 
@@ -83,14 +83,14 @@ impl SilentSubnets {
         &self.held
     }
 
-    pub(super) fn take(&mut self, watched: Vec<Standing>) {
+    pub(super) fn take(&mut self, watched: Vec<SegmentStatus>) {
         self.watched = watched;
     }
 
     /// Finds them anew. A subnet that nobody has looked at yet, at the start or after a reload, is
     /// silent.
     pub(super) fn find(&mut self, subnets: &[Subnet], port: u16) {
-        let words: HashMap<Ipv4Network, &Standing> =
+        let words: HashMap<Ipv4Network, &SegmentStatus> =
             self.watched.iter().map(|word| (word.network, word)).collect();
         let held = |(subnet, interface): (&Subnet, &String)| {
             let word =

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::bind::DhcpSockets;
 use super::messages::{DhcpInbox, RouterSolicitation, WayIn};
 use super::plan::DhcpCounters;
-use super::ways::Ways;
+use super::ways::AnswerWays;
 use crate::dhcp::decide::{AnswerDatagram, AnswerKind};
 use crate::dhcp::frame;
 use crate::dhcp::route::{CLIENT_PORT, ReplyRoute};
@@ -24,7 +24,7 @@ pub(super) struct CoreSockets {
     driver: UdpDriver,
     /// The interface of each socket in the driver's order; None: it is bound to none.
     interfaces: Vec<Option<String>>,
-    ways: Ways,
+    ways: AnswerWays,
     port: u16,
     counters: Arc<DhcpCounters>,
 }
@@ -41,7 +41,7 @@ impl CoreSockets {
             driver.add(fd, address.ip(), true);
             interfaces.push(interface);
         }
-        let ways = Ways::new(&mut driver, sockets.link);
+        let ways = AnswerWays::new(&mut driver, sockets.link);
         let mut sockets = Self { driver, interfaces, ways, port, counters };
         for interface in sockets.interfaces.clone().iter().flatten() {
             sockets.hear_solicitations(interface);

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::letters::Letter;
+use super::letters::DhcpLetter;
 use crate::dhcp::lease::{BootTimes, Lease};
 use crate::engine::clock;
 use crate::engine::mailbox::MailboxSender;
-use crate::serve::health::{StoreHealth, Trust};
+use crate::serve::health::{LeaseTrust, StoreHealth};
 use crate::store::{
     BatchOutcome, RememberedState, StoreError, StoredRows, WriterOwner, recover_odd_leases,
 };
@@ -24,7 +24,7 @@ const RECALLED_MAX: Duration = Duration::from_secs(5);
 /// The writer's way to the leases in memory, for a store that lost them, and for one that found
 /// them late.
 #[derive(Debug)]
-struct CoreMemory(MailboxSender<Letter>);
+struct CoreMemory(MailboxSender<DhcpLetter>);
 
 impl CoreMemory {
     /// Every lease that the store should have, and the machines that booted from the network. A few
@@ -32,19 +32,19 @@ impl CoreMemory {
     fn recall(&self) -> Option<(Vec<Lease>, BootTimes)> {
         let (mut leases, mut from) = (Vec::new(), Some(0));
         while let Some(at) = from {
-            let (some, next) = self.ask(|done| Letter::Recalled { from: at, done })?;
+            let (some, next) = self.ask(|done| DhcpLetter::Recalled { from: at, done })?;
             leases.extend(some);
             from = next;
         }
-        Some((leases, self.ask(|done| Letter::Booted { done })?))
+        Some((leases, self.ask(|done| DhcpLetter::Booted { done })?))
     }
 
     /// What an earlier run has left, which could not be read at the start.
     fn load(&self, leases: Vec<Lease>, machines: BootTimes) {
-        self.0.send(Letter::Loaded { leases, machines });
+        self.0.send(DhcpLetter::Loaded { leases, machines });
     }
 
-    fn ask<T>(&self, letter: impl FnOnce(SyncSender<T>) -> Letter) -> Option<T> {
+    fn ask<T>(&self, letter: impl FnOnce(SyncSender<T>) -> DhcpLetter) -> Option<T> {
         let (done, is_done) = sync_channel(1);
         self.0.send(letter(done));
         is_done.recv_timeout(RECALLED_MAX).ok()
@@ -53,7 +53,7 @@ impl CoreMemory {
 
 /// The DHCP core as the store's thread sees it.
 pub(super) struct StoreOwner {
-    core: MailboxSender<Letter>,
+    core: MailboxSender<DhcpLetter>,
     memory: CoreMemory,
     health: Arc<StoreHealth>,
     database: PathBuf,
@@ -63,7 +63,7 @@ pub(super) struct StoreOwner {
 
 impl StoreOwner {
     pub(super) fn new(
-        core: MailboxSender<Letter>,
+        core: MailboxSender<DhcpLetter>,
         health: Arc<StoreHealth>,
         database: PathBuf,
     ) -> Self {
@@ -73,13 +73,13 @@ impl StoreOwner {
     fn broken(&mut self, error: &StoreError) {
         let was = self.health.trust();
         // What an earlier run has promised is still not known.
-        let trust = if was == Trust::Unread { was } else { Trust::Broken };
+        let trust = if was == LeaseTrust::Unread { was } else { LeaseTrust::Broken };
         let (what, way_out) = error.told(&self.database);
         let is_news = self.health.set(trust, &what);
         if is_news || self.told.is_none_or(|told| told.elapsed() >= BROKEN_TOLD_EVERY) {
             self.told = Some(Instant::now());
             match trust {
-                Trust::Unread => {
+                LeaseTrust::Unread => {
                     tracing::error!("NO DHCP IS ANSWERED, files are: {what}; {way_out}")
                 }
                 _ => tracing::error!(
@@ -102,8 +102,10 @@ impl WriterOwner for StoreOwner {
                 self.broken(error);
             }
         }
-        self.core
-            .send(Letter::Committed { tickets: outcome.tickets, durable: outcome.result.is_ok() });
+        self.core.send(DhcpLetter::Committed {
+            tickets: outcome.tickets,
+            durable: outcome.result.is_ok(),
+        });
     }
 
     fn looked(&mut self, found: Result<Option<StoredRows>, StoreError>) {
@@ -120,9 +122,9 @@ impl WriterOwner for StoreOwner {
                 self.memory.load(leases, rows.machines);
             }
             // The core has not taken them in yet, or nothing was wrong.
-            Ok(None) if self.health.trust() != Trust::Broken => {}
+            Ok(None) if self.health.trust() != LeaseTrust::Broken => {}
             Ok(None) => {
-                self.health.set(Trust::Sound, "");
+                self.health.set(LeaseTrust::Sound, "");
                 self.told = None;
                 tracing::warn!("the lease store is sound again: leases are given");
             }

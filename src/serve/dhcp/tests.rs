@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::DhcpCore;
 use super::bind::bind;
 use super::control::NotTaken;
-use super::letters::Proposal;
+use super::letters::ConfigProposal;
 use super::messages::{DISCOVER, ReceivedMessage, WayIn};
 use super::plan::DhcpPlan;
 use super::thread::RunningDhcp;
@@ -27,9 +27,9 @@ use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 use crate::observe::events::{self, EventSender};
 use crate::serve::core::{CoreError, CoreParts};
-use crate::serve::drain::Drain;
+use crate::serve::drain::DrainOrder;
 use crate::serve::health::StoreHealth;
-use crate::serve::pulse::Pulse;
+use crate::serve::pulse::CorePulse;
 use crate::snapshot::{PublishedState, Snapshot};
 use crate::store::{LeaseStore, StoreError};
 
@@ -74,14 +74,14 @@ struct World {
     verdicts: Sender<bool>,
     health: Arc<StoreHealth>,
     published: Arc<PublishedState>,
-    drain: Drain,
+    drain: DrainOrder,
     bell: MailboxBell,
     thread: Option<JoinHandle<Result<(), CoreError>>>,
 }
 
-fn parts(datapath: Datapath, events: &EventSender, drain: &Drain) -> CoreParts {
+fn parts(datapath: Datapath, events: &EventSender, drain: &DrainOrder) -> CoreParts {
     let (events, drain) = (events.clone(), drain.clone());
-    CoreParts { datapath, events, drain, pulse: Pulse::default() }
+    CoreParts { datapath, events, drain, pulse: CorePulse::default() }
 }
 
 fn plan(store: Box<dyn LeaseStore>) -> DhcpPlan {
@@ -123,7 +123,7 @@ impl World {
         let published = Arc::clone(&plan.published);
         let sockets = bind(&plan).unwrap();
         let server = sockets.sockets[0].0;
-        let drain = Drain::default();
+        let drain = DrainOrder::default();
         let (events, _) = events::open_event_queue();
         let (core, bell) = DhcpCore::new(parts(datapath, &events, &drain), plan, sockets).unwrap();
         let (ready, is_ready) = channel();
@@ -277,7 +277,7 @@ fn without_an_address_of_ours_nothing_is_answered_and_it_is_said_once() {
         let sockets = bind(&plan).unwrap();
         let (events, said) = events::open_event_queue();
         let (core, _) =
-            DhcpCore::new(parts(datapath, &events, &Drain::default()), plan, sockets).unwrap();
+            DhcpCore::new(parts(datapath, &events, &DrainOrder::default()), plan, sockets).unwrap();
         let mut running = core.start().unwrap();
         let arrived_at = |local| ReceivedMessage {
             bytes: message(1, None),
@@ -306,7 +306,7 @@ fn a_configuration_that_was_refused_never_comes_into_force_and_its_number_is_nob
         let sockets = bind(&plan).unwrap();
         let (events, _) = events::open_event_queue();
         let (core, _) =
-            DhcpCore::new(parts(datapath, &events, &Drain::default()), plan, sockets).unwrap();
+            DhcpCore::new(parts(datapath, &events, &DrainOrder::default()), plan, sockets).unwrap();
         let control = core.control();
         let mut running = core.start().unwrap();
         let on_port = |port| {
@@ -340,7 +340,8 @@ fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
     let sockets = bind(&plan).unwrap();
     let (events, _) = events::open_event_queue();
     let (core, _) =
-        DhcpCore::new(parts(Datapath::Epoll, &events, &Drain::default()), plan, sockets).unwrap();
+        DhcpCore::new(parts(Datapath::Epoll, &events, &DrainOrder::default()), plan, sockets)
+            .unwrap();
     let mut running = core.start().unwrap();
     let bind = |running: &mut RunningDhcp, last: u8, end_s: u64| {
         let address = Ipv4Addr::new(127, 77, 1, last);
@@ -357,7 +358,7 @@ fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
         assert!(next.bindings.write(address, leases.binding(address)))
     };
     assert!(!running.state.leases.move_on(5, told));
-    let proposal = Proposal {
+    let proposal = ConfigProposal {
         next: Arc::clone(&next),
         layout: PoolLayout::default(),
         fate: Arc::default(),

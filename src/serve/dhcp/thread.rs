@@ -11,7 +11,7 @@ use super::bind::DhcpSockets;
 use super::events::{DhcpJournal, dhcp_event};
 use super::interfaces::{HostInterfaces, ipv4};
 use super::leases::{CoreLeases, PoolLooks};
-use super::letters::{Letter, Sign, Tried};
+use super::letters::{DhcpLetter, DryRun, SegmentSign};
 use super::messages::{DhcpInbox, ReceivedMessage, RouterSolicitation, WayIn, count_message};
 use super::offers::{PendingAnswer, PendingOffers};
 use super::plan::{DhcpCounters, DhcpPlan};
@@ -31,9 +31,9 @@ use crate::engine::udp::{SocketId, TurnWait, UdpDriver};
 use crate::model::machine::{FirmwareRole, Mac};
 use crate::model::network::Ipv4Network;
 use crate::serve::core::{CoreError, CoreParts};
-use crate::serve::drain::Drain;
-use crate::serve::health::{StoreHealth, Trust};
-use crate::serve::pulse::Pulse;
+use crate::serve::drain::DrainOrder;
+use crate::serve::health::{LeaseTrust, StoreHealth};
+use crate::serve::pulse::CorePulse;
 use crate::store::{NotQueued, StoreWriter};
 
 /// Commits that may wait for the store. A request beyond is dropped, and its client asks again.
@@ -80,9 +80,9 @@ pub(super) struct RunningDhcp {
     is_behind: bool,
     seed: u64,
     journal: DhcpJournal,
-    drain: Drain,
-    mailbox: CoreMailbox<Letter>,
-    pulse: Pulse,
+    drain: DrainOrder,
+    mailbox: CoreMailbox<DhcpLetter>,
+    pulse: CorePulse,
 }
 
 impl RunningDhcp {
@@ -90,8 +90,8 @@ impl RunningDhcp {
         parts: CoreParts,
         plan: DhcpPlan,
         sockets: DhcpSockets,
-        (letters, mailbox): (MailboxSender<Letter>, CoreMailbox<Letter>),
-        signs: Option<MailboxSender<Sign>>,
+        (letters, mailbox): (MailboxSender<DhcpLetter>, CoreMailbox<DhcpLetter>),
+        signs: Option<MailboxSender<SegmentSign>>,
         counters: Arc<DhcpCounters>,
     ) -> Result<Self, CoreError> {
         let CoreParts { datapath, events, drain, pulse } = parts;
@@ -195,42 +195,42 @@ impl RunningDhcp {
         Ok(())
     }
 
-    fn read_letter(&mut self, letter: Letter) -> Result<(), CoreError> {
+    fn read_letter(&mut self, letter: DhcpLetter) -> Result<(), CoreError> {
         match letter {
-            Letter::Committed { tickets, durable } => {
+            DhcpLetter::Committed { tickets, durable } => {
                 for ticket in tickets {
                     self.make_room()?;
                     self.finish(ticket, durable);
                 }
             }
-            Letter::Recalled { from, done } => {
+            DhcpLetter::Recalled { from, done } => {
                 let _ = done.send(self.state.recall_piece(from));
             }
-            Letter::Booted { done } => {
+            DhcpLetter::Booted { done } => {
                 let _ = done.send(self.state.leases.booted().collect());
             }
-            Letter::Loaded { leases, machines } => self.load(leases, machines),
-            Letter::Watched(watched) => {
+            DhcpLetter::Loaded { leases, machines } => self.load(leases, machines),
+            DhcpLetter::Watched(watched) => {
                 self.silent.take(watched);
                 self.silent.find(self.state.subnets(), self.port);
             }
-            Letter::Interfaces(interfaces) => self.take_interfaces(interfaces),
-            Letter::InUse { address, host } => {
+            DhcpLetter::Interfaces(interfaces) => self.take_interfaces(interfaces),
+            DhcpLetter::InUse { address, host } => {
                 self.make_room()?;
                 self.in_use(address, host)?;
             }
-            Letter::Bound { interface, socket } => {
+            DhcpLetter::Bound { interface, socket } => {
                 self.interfaces.forget_own();
                 self.sockets.listen_on(interface, socket);
             }
-            Letter::Gone(interface) => self.sockets.forget(&interface),
-            Letter::Reconfigured(proposal) => self.state.begin_move(proposal),
-            Letter::Listed { from, filter, done } => {
+            DhcpLetter::Gone(interface) => self.sockets.forget(&interface),
+            DhcpLetter::Reconfigured(proposal) => self.state.begin_move(proposal),
+            DhcpLetter::Listed { from, filter, done } => {
                 let _ = done.send(self.state.list_piece(from, filter));
             }
-            Letter::Freed { addresses, force, done } => self.free(addresses, force, done)?,
-            Letter::Pardoned { mac } => self.state.leases.pardon(mac),
-            Letter::Tried { packet, network, done } => {
+            DhcpLetter::Freed { addresses, force, done } => self.free(addresses, force, done)?,
+            DhcpLetter::Pardoned { mac } => self.state.leases.pardon(mac),
+            DhcpLetter::Tried { packet, network, done } => {
                 let _ = done.send(self.try_out(&packet, network));
             }
         }
@@ -259,7 +259,7 @@ impl RunningDhcp {
                 return Ok(());
             }
             if let Some(rival) = look::parse_rival_look(&message.bytes) {
-                self.signs.send(Sign::Looked { interface: message.way.interface, rival });
+                self.signs.send(SegmentSign::Looked { interface: message.way.interface, rival });
                 return Ok(());
             }
         }
@@ -271,7 +271,7 @@ impl RunningDhcp {
             return Ok(());
         }
         // What was promised before is not known: any answer might be wrong.
-        if self.health.trust() == Trust::Unread {
+        if self.health.trust() == LeaseTrust::Unread {
             return Ok(());
         }
         let now = clock::now_s();
@@ -306,7 +306,7 @@ impl RunningDhcp {
         if matches!(decision.silence, Some(DhcpSilence::NoAddressFree(_))) {
             self.counters.exhausted.add(1);
         }
-        if is_offer(&decision) && self.health.trust() == Trust::Broken {
+        if is_offer(&decision) && self.health.trust() == LeaseTrust::Broken {
             self.health.note_withheld();
             self.journal.say_withheld(&decision);
             return Ok(());
@@ -447,7 +447,7 @@ impl RunningDhcp {
         self.state.leases.load(leases, clock::now_s());
         self.state.leases.load_machines(machines);
         self.state.fill_bindings();
-        self.health.set(Trust::Sound, "");
+        self.health.set(LeaseTrust::Sound, "");
     }
 
     fn take_interfaces(&mut self, interfaces: Arc<Vec<NetworkInterface>>) {
@@ -479,7 +479,7 @@ impl RunningDhcp {
 
     /// `decide` changes nothing: its changes, its answer and its event are dropped with the
     /// decision.
-    fn try_out(&mut self, packet: &[u8], network: Ipv4Network) -> Tried {
+    fn try_out(&mut self, packet: &[u8], network: Ipv4Network) -> DryRun {
         let now = clock::now_s();
         self.state.leases.advance(now);
         let interface = self.find_interface(network);
@@ -503,7 +503,7 @@ impl RunningDhcp {
         let leases = decision.mac.into_iter().flat_map(|mac| self.state.leases.of(mac));
         let last = leases.filter(|lease| lease.firmware.is_some()).max_by_key(|lease| lease.end_s);
         let last_firmware = last.and_then(|lease| lease.firmware);
-        Tried { decision, last_firmware }
+        DryRun { decision, last_firmware }
     }
 
     /// The interface on which messages of this subnet arrive, or any of this host's for relays;

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use super::interfaces::ipv4;
-use super::letters::Letter;
+use super::letters::DhcpLetter;
 use super::link_news::LinkNews;
 use crate::dhcp::neighbours::MonotonicMillis;
 use crate::engine::mailbox::MailboxSender;
@@ -36,12 +36,12 @@ impl WantedSocket {
         &mut self,
         found: Option<&NetworkInterface>,
         port: u16,
-        core: &MailboxSender<Letter>,
+        core: &MailboxSender<DhcpLetter>,
     ) {
         let index = found.map(|interface| interface.index);
         if self.index.is_some() && self.index != index {
             tracing::warn!("interface {} is gone: DHCP waits for it", self.interface);
-            core.send(Letter::Gone(self.interface.clone()));
+            core.send(DhcpLetter::Gone(self.interface.clone()));
             (self.index, self.lack_said) = (None, Some(NOT_THERE));
         }
         if self.index.is_some() {
@@ -57,7 +57,7 @@ impl WantedSocket {
         match bind_to(&self.interface, port) {
             Ok(socket) => {
                 tracing::info!("interface {} is there: DHCP listens on it", self.interface);
-                core.send(Letter::Bound { interface: self.interface.clone(), socket });
+                core.send(DhcpLetter::Bound { interface: self.interface.clone(), socket });
                 (self.index, self.refusal_said) = (Some(addressed.index), false);
             }
             Err(error) if !std::mem::replace(&mut self.refusal_said, true) => {

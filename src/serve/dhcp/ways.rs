@@ -18,22 +18,22 @@ const ROUTED_MAX: usize = 256;
 /// What the kernel keeps for a neighbour that does not answer, or for a link that takes nothing,
 /// counts against the socket that sent it. So there is a socket for each interface, and for each
 /// destination that is routed to.
-pub(super) struct Ways {
+pub(super) struct AnswerWays {
     /// For frames on any interface: made before root was given away. None: not allowed.
     shared_link: Option<SocketId>,
     links: HashMap<u32, SocketId>,
-    routed: HashMap<Ipv4Addr, Routed>,
+    routed: HashMap<Ipv4Addr, RoutedSocket>,
     /// Answers so far that were routed.
     answers: u64,
 }
 
-struct Routed {
+struct RoutedSocket {
     socket: SocketId,
     /// When it was used last, as a count of answers.
     used: u64,
 }
 
-impl Ways {
+impl AnswerWays {
     pub(super) fn new(driver: &mut UdpDriver, link: Option<OwnedFd>) -> Self {
         let shared_link = link.map(|fd| add(driver, fd));
         Self { shared_link, links: HashMap::new(), routed: HashMap::new(), answers: 0 }
@@ -79,7 +79,7 @@ impl Ways {
             driver.remove(oldest.socket);
         }
         let socket = add(driver, fd);
-        self.routed.insert(to, Routed { socket, used: self.answers });
+        self.routed.insert(to, RoutedSocket { socket, used: self.answers });
         Ok(socket)
     }
 }
@@ -99,7 +99,7 @@ mod tests {
     fn each_destination_has_a_socket_and_the_oldest_gives_its_place_up() {
         for datapath in Datapath::ALL {
             let mut driver = UdpDriver::new(datapath).unwrap();
-            let mut ways = Ways::new(&mut driver, None);
+            let mut ways = AnswerWays::new(&mut driver, None);
             let relay = Ipv4Addr::new(127, 9, 9, 9);
             let socket = ways.routed(&mut driver, relay).unwrap();
             for n in 0..4 * u32::try_from(ROUTED_MAX).unwrap() {

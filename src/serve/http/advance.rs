@@ -3,15 +3,15 @@
 
 use std::time::Instant;
 
-use super::alarms::Alarms;
-use super::answer::{Answered, RequestAnswerer, give_up_request, refuse_input};
+use super::alarms::ConnectionAlarms;
+use super::answer::{RequestAnswered, RequestAnswerer, give_up_request, refuse_input};
 use super::asking::{WorkerAnswer, WorkerQuestion};
 use super::body::{AnswerBody, BodyWait, CopiedRange};
 use super::clock::AckWatch;
-use super::connection::{ConnectionSlab, ConnectionStage, HttpConnection, InputFlow};
-use super::journal::{CoreFault, Delivery};
+use super::connection::{ConnectionStage, ConnectionTable, HttpConnection, InputFlow};
+use super::journal::{CoreFault, FileDelivery};
 use super::places::ConnectionPlaces;
-use super::sending::{AnswerSender, OutgoingProgress};
+use super::sending::{AnswerSender, SendProgress};
 use crate::engine::stream::{ConnectionId, SendBody, TcpSendError};
 use crate::http::admission::AdmissionOutcome;
 use crate::http::input::InputStep;
@@ -19,7 +19,7 @@ use crate::http::limits::AWAY_PER_TURN_MAX;
 use crate::http::request::BadHead;
 use crate::http::respond;
 use crate::observe::flight::TransferProgress;
-use crate::serve::flights::UnderWay;
+use crate::serve::flights::TransferUnderWay;
 
 /// Connections whose time has come that one turn looks at: a core that looks at ten thousand of
 /// them serves nobody meanwhile.
@@ -38,9 +38,9 @@ enum ReadOutcome {
 pub(super) struct ConnectionKeeper {
     pub(super) sender: AnswerSender,
     pub(super) answerer: RequestAnswerer,
-    pub(super) connections: ConnectionSlab,
+    pub(super) connections: ConnectionTable,
     pub(super) places: ConnectionPlaces,
-    alarms: Alarms,
+    alarms: ConnectionAlarms,
     /// Connections to be looked at in this turn.
     pub(super) touched: Vec<ConnectionId>,
 }
@@ -51,9 +51,9 @@ impl ConnectionKeeper {
         Self {
             sender,
             answerer,
-            connections: ConnectionSlab::default(),
+            connections: ConnectionTable::default(),
             places,
-            alarms: Alarms::default(),
+            alarms: ConnectionAlarms::default(),
             touched: Vec::new(),
         }
     }
@@ -122,14 +122,14 @@ impl ConnectionKeeper {
     }
 
     /// Files that are being sent, with what their clients have acknowledged.
-    pub(super) fn list_under_way(&self) -> Vec<UnderWay> {
+    pub(super) fn list_under_way(&self) -> Vec<TransferUnderWay> {
         let now = self.sender.time.now;
         let sending = self.connections.iter().filter_map(|connection| {
             let ConnectionStage::Sending(body) = &connection.stage else { return None };
-            let Delivery { path, bytes, began, .. } = body.delivery.as_ref()?;
+            let FileDelivery { path, bytes, began, .. } = body.delivery.as_ref()?;
             let held = self.sender.driver.unacknowledged(connection.id).unwrap_or(0);
             let got = bytes.saturating_sub(body.file_bytes()).saturating_sub(held);
-            Some(UnderWay {
+            Some(TransferUnderWay {
                 peer: connection.peer.ip().to_canonical(),
                 name: path.display().into_owned(),
                 age: now.saturating_duration_since(*began),
@@ -317,15 +317,15 @@ impl ConnectionKeeper {
                     return true;
                 }
                 ConnectionStage::Sending(_) => match self.sender.continue_answer(connection) {
-                    OutgoingProgress::Underway => return true,
-                    OutgoingProgress::Done { keeps: true } => {
+                    SendProgress::Underway => return true,
+                    SendProgress::Done { keeps: true } => {
                         connection.stage = ConnectionStage::Reading;
                     }
-                    OutgoingProgress::Done { keeps: false } => return self.leave(connection),
-                    OutgoingProgress::Changed => {
+                    SendProgress::Done { keeps: false } => return self.leave(connection),
+                    SendProgress::Changed => {
                         return self.fail(connection, TcpSendError::ContentGone);
                     }
-                    OutgoingProgress::Gone => return self.fail(connection, TcpSendError::Gone),
+                    SendProgress::Gone => return self.fail(connection, TcpSendError::Gone),
                 },
                 ConnectionStage::Reading => match self.read_request(connection) {
                     ReadOutcome::Progress => {}
@@ -479,7 +479,7 @@ impl ConnectionKeeper {
             InputStep::Request(request) => {
                 connection.first_byte = None;
                 let answered = self.answerer.answer_request(&mut self.sender, connection, &request);
-                if answered == Answered::Now {
+                if answered == RequestAnswered::Now {
                     input.answered();
                 }
                 ReadOutcome::Progress

@@ -8,12 +8,12 @@ use std::time::Instant;
 /// its place says is looked at in vain once, and then set anew; so one that is closed takes nothing
 /// out, and its place inherits the alarm.
 #[derive(Debug, Default)]
-pub(super) struct Alarms {
+pub(super) struct ConnectionAlarms {
     by_time: BTreeSet<(Instant, usize)>,
     by_place: Vec<Option<Instant>>,
 }
 
-impl Alarms {
+impl ConnectionAlarms {
     /// The connection of this place is to be looked at then at the latest.
     pub(super) fn set(&mut self, at: Instant, place: usize) {
         if place >= self.by_place.len() {
@@ -50,7 +50,7 @@ mod tests {
     fn h33_each_place_rings_at_its_earliest_time_and_has_one_entry_for_all_its_connections() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut alarms = Alarms::default();
+        let mut alarms = ConnectionAlarms::default();
         for second in 15..100 {
             alarms.set(at(second), 3);
         }

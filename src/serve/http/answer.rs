@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::asking::{AskedName, AskedRequest, HttpLetter, WorkerAnswer, WorkerQuestion};
 use super::connection::{ConnectionStage, HttpConnection};
-use super::journal::Delivery;
+use super::journal::FileDelivery;
 use super::recent::RecentNames;
 use super::sending::{AnswerFile, AnswerForm, AnswerSender};
 use crate::http::limits::BUSY_TIMEOUT;
@@ -15,14 +15,16 @@ use crate::http::request::{BadHead, HttpMethod, HttpVersion, RequestHead};
 use crate::http::respond::{self, RepresentationMeta, ResponsePayload, ResponsePlan};
 use crate::http::{index, target};
 use crate::images::{CleanPath, ContentMeta, JobAsker, NameRefusal, OwedAnswer, clean_path_name};
-use crate::serve::shelf::{Answer, Ask, Names, Origin, Reply, Shelf};
+use crate::serve::shelf::{
+    FileAnswer, FileOrigin, FileReply, FileRequest, FileResolver, FileSources,
+};
 
 /// Bytes of a refused target that the log shows.
 const TARGET_BYTES_SHOWN: usize = 200;
 
 /// Whether a request has been answered, or waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answered {
+pub(super) enum RequestAnswered {
     Now,
     /// The connection is [`ConnectionStage::Asking`].
     Later,
@@ -32,7 +34,7 @@ pub(super) enum Answered {
 struct FoundFile {
     path: Rc<CleanPath>,
     media: &'static str,
-    answer: Answer,
+    answer: FileAnswer,
     /// When the request was complete.
     began: Instant,
 }
@@ -40,13 +42,13 @@ struct FoundFile {
 /// Answers the requests of one core.
 #[derive(Debug)]
 pub(super) struct RequestAnswerer {
-    shelf: Shelf,
+    shelf: FileResolver,
     recent: RecentNames,
 }
 
 impl RequestAnswerer {
-    pub(super) fn new(names: Arc<Names>) -> Self {
-        Self { shelf: Shelf::new(names), recent: RecentNames::default() }
+    pub(super) fn new(names: Arc<FileSources>) -> Self {
+        Self { shelf: FileResolver::new(names), recent: RecentNames::default() }
     }
 
     /// Forgets the names of this turn: a request that arrives later sees what has changed before it
@@ -61,7 +63,7 @@ impl RequestAnswerer {
         sender: &mut AnswerSender,
         connection: &mut HttpConnection,
         request: &RequestHead<'_>,
-    ) -> Answered {
+    ) -> RequestAnswered {
         sender.counters.requests.add(1);
         let now = sender.time.now;
         if let Some(plan) = respond::forbid_by_head(request) {
@@ -76,8 +78,11 @@ impl RequestAnswerer {
         }
         // Requests of one turn share what the first of them has found.
         if let Some(named) = self.recent.find(request.target) {
-            let answer =
-                Answer { content: named.content, origin: Origin::File, reasons: Vec::new() };
+            let answer = FileAnswer {
+                content: named.content,
+                origin: FileOrigin::File,
+                reasons: Vec::new(),
+            };
             let found = FoundFile { path: named.path, media: named.media, answer, began: now };
             return send_file(sender, connection, request, found);
         }
@@ -133,7 +138,7 @@ impl RequestAnswerer {
         let answered = match answer {
             None => self.ask_shelf(sender, connection, &request, asked),
             Some(WorkerAnswer::Found(reply)) => {
-                if let Reply::Content(answer) = &reply {
+                if let FileReply::Content(answer) = &reply {
                     self.shelf.remember(&answer.content);
                 }
                 self.take_reply(sender, connection, &request, asked, reply)
@@ -143,7 +148,7 @@ impl RequestAnswerer {
             }
         };
         connection.input = input;
-        if answered == Answered::Now {
+        if answered == RequestAnswered::Now {
             connection.input.answered();
         }
         true
@@ -157,7 +162,7 @@ impl RequestAnswerer {
         connection: &mut HttpConnection,
         request: &RequestHead<'_>,
         asked: AskedRequest,
-    ) -> Answered {
+    ) -> RequestAnswered {
         let path = match &asked.name {
             AskedName::Path(path) | AskedName::IndexFile { index: path, .. } => path,
             AskedName::Listing(directory) => {
@@ -166,7 +171,7 @@ impl RequestAnswerer {
             }
         };
         let question = sender.questions.number_next(connection.id);
-        let ask = Ask {
+        let ask = FileRequest {
             path: path.clone(),
             repaired: None,
             peer: connection.peer.ip(),
@@ -182,8 +187,8 @@ impl RequestAnswerer {
         };
         // Only what was looked up right now: a worker may have looked before another request of
         // this turn was sent.
-        if let (AskedName::Path(path), Reply::Content(answer)) = (&asked.name, &reply)
-            && answer.origin == Origin::File
+        if let (AskedName::Path(path), FileReply::Content(answer)) = (&asked.name, &reply)
+            && answer.origin == FileOrigin::File
         {
             self.recent.remember(request.target, path, &answer.content);
         }
@@ -196,10 +201,11 @@ impl RequestAnswerer {
         connection: &mut HttpConnection,
         request: &RequestHead<'_>,
         asked: AskedRequest,
-        reply: Reply,
-    ) -> Answered {
+        reply: FileReply,
+    ) -> RequestAnswered {
         let now = sender.time.now;
-        let is_busy = matches!(reply, Reply::Refused(NameRefusal::Busy | NameRefusal::TooMany, _));
+        let is_busy =
+            matches!(reply, FileReply::Refused(NameRefusal::Busy | NameRefusal::TooMany, _));
         if is_busy && now.duration_since(asked.began) <= BUSY_TIMEOUT {
             let question = sender.questions.number_next(connection.id);
             sender.questions.postpone(question, now);
@@ -209,13 +215,13 @@ impl RequestAnswerer {
         match (name, reply) {
             (
                 AskedName::Path(path) | AskedName::IndexFile { index: path, .. },
-                Reply::Content(answer),
+                FileReply::Content(answer),
             ) => {
                 let media = find_media_type(path.as_bytes());
                 let found = FoundFile { path: Rc::new(path), media, answer, began };
                 send_file(sender, connection, request, found)
             }
-            (AskedName::Path(directory), Reply::Directory) => {
+            (AskedName::Path(directory), FileReply::Directory) => {
                 match find_index(sender.plan.index_file.as_deref(), &directory) {
                     Some(index) => {
                         let name = AskedName::IndexFile { directory, index };
@@ -228,7 +234,7 @@ impl RequestAnswerer {
             (AskedName::IndexFile { directory, .. } | AskedName::Listing(directory), _) => {
                 list_directory(sender, connection, request, began, directory)
             }
-            (AskedName::Path(path), Reply::Refused(refusal, why)) => {
+            (AskedName::Path(path), FileReply::Refused(refusal, why)) => {
                 let told = || (path.display().into_owned(), why);
                 sender.journal.say_refused(connection.peer, refusal, told, now);
                 send_plain(sender, connection, request, plan_refusal(request, refusal))
@@ -265,10 +271,10 @@ fn wait_for_worker(
     connection: &mut HttpConnection,
     asked: AskedRequest,
     question: WorkerQuestion,
-) -> Answered {
+) -> RequestAnswered {
     connection.clock.begin_window(sender.time.now);
     connection.stage = ConnectionStage::Asking(AskedRequest { number: question.number, ..asked });
-    Answered::Later
+    RequestAnswered::Later
 }
 
 fn send_file(
@@ -276,21 +282,21 @@ fn send_file(
     connection: &mut HttpConnection,
     request: &RequestHead<'_>,
     found: FoundFile,
-) -> Answered {
-    let FoundFile { path, media, answer: Answer { content, origin, reasons }, began } = found;
+) -> RequestAnswered {
+    let FoundFile { path, media, answer: FileAnswer { content, origin, reasons }, began } = found;
     let ContentMeta { len, etag, mtime, last_modified } = content.meta();
     let meta = RepresentationMeta { len: *len, etag, mtime: *mtime, last_modified, media };
     let plan = respond::answer_with_file(request, meta, sender.time.today);
     let delivery = match &plan.payload {
         ResponsePayload::File(range) => {
             let (bytes, completes) = (plan.payload.len(), range.end == *len);
-            Some(Delivery { path, origin, reasons, bytes, began, completes })
+            Some(FileDelivery { path, origin, reasons, bytes, began, completes })
         }
         _ => None,
     };
     let file = AnswerFile { content: &content, delivery };
     sender.begin_answer(connection, AnswerForm::for_request(request), plan, Some(file));
-    Answered::Now
+    RequestAnswered::Now
 }
 
 /// Sends an answer that has nothing to do with a file.
@@ -299,9 +305,9 @@ fn send_plain(
     connection: &mut HttpConnection,
     request: &RequestHead<'_>,
     plan: ResponsePlan<'_>,
-) -> Answered {
+) -> RequestAnswered {
     sender.begin_answer(connection, AnswerForm::for_request(request), plan, None);
-    Answered::Now
+    RequestAnswered::Now
 }
 
 /// The file that answers for a directory, where one is configured.
@@ -316,7 +322,7 @@ fn list_directory(
     request: &RequestHead<'_>,
     began: Instant,
     directory: CleanPath,
-) -> Answered {
+) -> RequestAnswered {
     if !sender.plan.is_listed(&directory) {
         return send_listing(sender, connection, request, Err(NameRefusal::NotFound));
     }
@@ -347,7 +353,7 @@ fn send_listing(
     connection: &mut HttpConnection,
     request: &RequestHead<'_>,
     listed: Result<String, NameRefusal>,
-) -> Answered {
+) -> RequestAnswered {
     let refusal = match listed {
         Ok(page) => {
             let plan = respond::answer_listing(request, page);

@@ -7,8 +7,8 @@ use crate::engine::mailbox::MailboxSender;
 use crate::engine::stream::ConnectionId;
 use crate::http::limits::BUSY_PAUSE;
 use crate::images::{CleanPath, NameRefusal};
-use crate::serve::flights::Report;
-use crate::serve::shelf::Reply;
+use crate::serve::flights::InquiryReport;
+use crate::serve::shelf::FileReply;
 
 /// What a connection has asked of workers. A number is never used again: an answer that arrives
 /// when the connection is busy with something else finds no question.
@@ -25,13 +25,13 @@ pub(super) enum HttpLetter {
     /// A range of a file is resident, or a worker has copied it.
     Resident(WorkerQuestion, Option<CopiedRange>),
     /// Control: what is under way?
-    Asked(Report),
+    Asked(InquiryReport),
 }
 
 /// A worker's answer to a request that waits.
 #[derive(Debug)]
 pub(super) enum WorkerAnswer {
-    Found(Reply),
+    Found(FileReply),
     /// The page of a directory.
     Listed(Result<String, NameRefusal>),
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::clock::AckWatch;
-use super::journal::Delivery;
+use super::journal::FileDelivery;
 use crate::engine::stream::SendBody;
 use crate::http::limits::TAIL_BYTES;
 use crate::http::respond::ResponsePayload;
@@ -23,7 +23,7 @@ pub(super) struct AnswerBody {
     /// What file parts are cut from.
     content: Option<ServedContent>,
     /// Logged when the kernel has taken the last byte.
-    pub(super) delivery: Option<Delivery>,
+    pub(super) delivery: Option<FileDelivery>,
     /// Whether the connection goes on after it.
     pub(super) keeps: bool,
     /// The client has sent `Connection: close`: this answer is the last.
@@ -100,7 +100,7 @@ impl AnswerBody {
     pub(super) fn new(
         payload: ResponsePayload,
         content: Option<&ServedContent>,
-        delivery: Option<Delivery>,
+        delivery: Option<FileDelivery>,
         keeps: bool,
     ) -> Self {
         let (left, content) = match payload {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::plan::Timeouts;
+use super::plan::HttpTimeouts;
 use crate::http::limits::{ACKNOWLEDGE_PAUSE, ACKNOWLEDGE_PAUSE_MAX, WAITING_TIMEOUT};
 
 /// What a connection is waiting for.
@@ -67,7 +67,7 @@ impl AckWatch {
 
     /// Whether the client has acknowledged less than it must in this window. The last look counts:
     /// the pause between looks bounds what it misses.
-    pub(super) fn is_overdue(&mut self, now: Instant, timeouts: &Timeouts) -> bool {
+    pub(super) fn is_overdue(&mut self, now: Instant, timeouts: &HttpTimeouts) -> bool {
         if now < self.window + timeouts.stall {
             return false;
         }
@@ -80,7 +80,7 @@ impl AckWatch {
 /// The times of H-33 for one connection.
 #[derive(Debug)]
 pub(super) struct ConnectionClock {
-    pub(super) timeouts: Timeouts,
+    pub(super) timeouts: HttpTimeouts,
     /// Bytes that the kernel has taken since the connection began.
     pub(super) written: u64,
     /// When a send last began, or the kernel last took some of one.
@@ -95,7 +95,7 @@ pub(super) struct ConnectionClock {
 }
 
 impl ConnectionClock {
-    pub(super) fn new(timeouts: Timeouts, now: Instant) -> Self {
+    pub(super) fn new(timeouts: HttpTimeouts, now: Instant) -> Self {
         Self {
             timeouts,
             written: 0,
@@ -187,7 +187,7 @@ mod tests {
     /// A clock, and a time that its connection began.
     fn clock() -> (ConnectionClock, Instant) {
         let start = Instant::now();
-        (ConnectionClock::new(Timeouts::default(), start), start)
+        (ConnectionClock::new(HttpTimeouts::default(), start), start)
     }
 
     fn nothing_held() -> u64 {
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn h33_a_client_that_has_still_to_acknowledge_is_cut_when_it_does_not_for_60_seconds() {
-        let (timeouts, start) = (Timeouts::default(), Instant::now());
+        let (timeouts, start) = (HttpTimeouts::default(), Instant::now());
         let mut awaited = AckWatch::new(start, 4_000_000);
         let mut now = start;
         for held in [3_000_000, 3_000_000 - timeouts.taken_min()] {

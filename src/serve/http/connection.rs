@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::asking::AskedRequest;
 use super::body::{AnswerBody, BodyWait};
 use super::clock::{AckWatch, ConnectionClock, WaitState};
-use super::plan::Timeouts;
+use super::plan::HttpTimeouts;
 use crate::engine::stream::{ConnectionId, TcpSendError};
 use crate::http::input::RequestInput;
 use crate::http::limits::{CROWD_SHARE, STILL_MIN, STILL_SENDING_MIN};
@@ -94,7 +94,7 @@ impl HttpConnection {
     pub(super) fn new(
         id: ConnectionId,
         peer: SocketAddr,
-        timeouts: Timeouts,
+        timeouts: HttpTimeouts,
         now: Instant,
     ) -> Self {
         Self {
@@ -221,12 +221,12 @@ impl HttpConnection {
 
 /// The open connections of a core, by the driver's numbers.
 #[derive(Debug, Default)]
-pub(super) struct ConnectionSlab {
+pub(super) struct ConnectionTable {
     slots: Vec<Option<Box<HttpConnection>>>,
     len: usize,
 }
 
-impl ConnectionSlab {
+impl ConnectionTable {
     pub(super) fn len(&self) -> usize {
         self.len
     }

@@ -10,7 +10,7 @@ use super::plan::HttpCounters;
 use crate::images::{CleanPath, NameRefusal};
 use crate::observe::events::{EventKind, EventSender, EventWeight, MachineEvent, MachineStage};
 use crate::observe::pace::{EventSource, LinePace, LogGate, append_unsaid_count};
-use crate::serve::shelf::{Names, Origin};
+use crate::serve::shelf::{FileOrigin, FileSources};
 use crate::serve::stage::{self, stage_of};
 
 /// Events of one core in a second. More than that nobody reads, and formatting one costs more than
@@ -33,9 +33,9 @@ pub(super) enum CoreFault {
 
 /// A file on its way to a machine.
 #[derive(Debug)]
-pub(super) struct Delivery {
+pub(super) struct FileDelivery {
     pub(super) path: Rc<CleanPath>,
-    pub(super) origin: Origin,
+    pub(super) origin: FileOrigin,
     pub(super) reasons: Vec<String>,
     /// Bytes of this answer's body.
     pub(super) bytes: u64,
@@ -49,7 +49,7 @@ pub(super) struct Delivery {
 #[derive(Debug)]
 pub(super) struct HttpJournal {
     events: EventSender,
-    names: Arc<Names>,
+    names: Arc<FileSources>,
     counters: Arc<HttpCounters>,
     faults: LinePace<CoreFault>,
     /// Of all events.
@@ -59,7 +59,11 @@ pub(super) struct HttpJournal {
 }
 
 impl HttpJournal {
-    pub(super) fn new(events: EventSender, names: Arc<Names>, counters: Arc<HttpCounters>) -> Self {
+    pub(super) fn new(
+        events: EventSender,
+        names: Arc<FileSources>,
+        counters: Arc<HttpCounters>,
+    ) -> Self {
         Self {
             events,
             names,
@@ -71,11 +75,16 @@ impl HttpJournal {
     }
 
     /// Logs a file of which the kernel has taken the last byte.
-    pub(super) fn say_delivered(&mut self, peer: SocketAddr, delivery: &Delivery, now: Instant) {
+    pub(super) fn say_delivered(
+        &mut self,
+        peer: SocketAddr,
+        delivery: &FileDelivery,
+        now: Instant,
+    ) {
         if !self.may_say(now) {
             return;
         }
-        let Delivery { path, reasons, bytes, began, .. } = delivery;
+        let FileDelivery { path, reasons, bytes, began, .. } = delivery;
         let kind = EventKind::Sent { name: path.display().into_owned(), bytes: *bytes };
         let reasons =
             if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) };
@@ -86,7 +95,7 @@ impl HttpJournal {
     }
 
     /// Logs a file that was changed in place: its client received less than was promised.
-    pub(super) fn say_changed(&mut self, peer: SocketAddr, delivery: &Delivery, now: Instant) {
+    pub(super) fn say_changed(&mut self, peer: SocketAddr, delivery: &FileDelivery, now: Instant) {
         if !self.may_say(now) {
             return;
         }
@@ -166,7 +175,7 @@ impl HttpJournal {
         may
     }
 
-    fn stage_of(&self, delivery: &Delivery) -> MachineStage {
+    fn stage_of(&self, delivery: &FileDelivery) -> MachineStage {
         stage_of(&self.names.published.load().snapshot, &delivery.path.display(), delivery.origin)
     }
 

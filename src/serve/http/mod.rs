@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub use self::plan::{HttpCounters, HttpPlan, Timeouts};
+pub use self::plan::{HttpCounters, HttpPlan, HttpTimeouts};
 
 use self::advance::ConnectionKeeper;
 use self::answer::RequestAnswerer;
@@ -36,10 +36,10 @@ use self::connection::HttpConnection;
 use self::journal::HttpJournal;
 use self::sending::AnswerSender;
 use super::core::{CoreError, CoreParts};
-use super::drain::{DRAIN_MAX, Drain};
-use super::flights::Inquiry;
-use super::pulse::Pulse;
-use super::shelf::Names;
+use super::drain::{DRAIN_MAX, DrainOrder};
+use super::flights::CoreInquiry;
+use super::pulse::CorePulse;
+use super::shelf::FileSources;
 use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
 use crate::engine::stream::{TcpDriver, TcpEvent, TcpSendError, TurnWait};
 
@@ -52,7 +52,7 @@ pub struct HttpCore {
     parts: CoreParts,
     listeners: Vec<TcpListener>,
     plan: HttpPlan,
-    names: Arc<Names>,
+    names: Arc<FileSources>,
     busy: Arc<AtomicU32>,
     counters: Arc<HttpCounters>,
     letters: MailboxSender<HttpLetter>,
@@ -66,7 +66,7 @@ impl HttpCore {
         parts: CoreParts,
         listeners: Vec<TcpListener>,
         plan: &HttpPlan,
-        names: &Arc<Names>,
+        names: &Arc<FileSources>,
         busy: &Arc<AtomicU32>,
     ) -> io::Result<(Self, MailboxBell)> {
         let (letters, mailbox) = CoreMailbox::new()?;
@@ -85,9 +85,9 @@ impl HttpCore {
     }
 
     /// The way to ask it what is under way.
-    pub fn inquiry(&self) -> Inquiry {
+    pub fn inquiry(&self) -> CoreInquiry {
         let letters = self.letters.clone();
-        Inquiry::new(move |report| letters.send(HttpLetter::Asked(report)))
+        CoreInquiry::new(move |report| letters.send(HttpLetter::Asked(report)))
     }
 
     pub fn counters(&self) -> Arc<HttpCounters> {
@@ -129,9 +129,9 @@ impl HttpCore {
 /// The core at work.
 struct RunningHttp {
     keeper: ConnectionKeeper,
-    drain: Drain,
+    drain: DrainOrder,
     busy: Arc<AtomicU32>,
-    pulse: Pulse,
+    pulse: CorePulse,
     mailbox: CoreMailbox<HttpLetter>,
     /// When the order to stop was seen.
     drained_at: Option<Instant>,

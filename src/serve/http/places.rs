@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Instant;
 
-use super::connection::{ConnectionSlab, ConnectionStage, HttpConnection, PlaceHeld};
+use super::connection::{ConnectionStage, ConnectionTable, HttpConnection, PlaceHeld};
 use super::plan::HttpPlan;
 use crate::engine::stream::{CONNECTIONS_PER_DRIVER_MAX, ConnectionId};
 use crate::http::admission::{AdmissionOutcome, ConnectionAdmission};
@@ -95,7 +95,7 @@ impl ConnectionPlaces {
     /// the sources that have most, and of these the ones that have stood still longest.
     pub(super) fn find_still(
         &mut self,
-        connections: &ConnectionSlab,
+        connections: &ConnectionTable,
         now: Instant,
     ) -> Vec<StillConnection> {
         if !self.is_crowded() || now < self.give_up_at {

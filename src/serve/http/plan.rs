@@ -32,12 +32,12 @@ pub struct HttpPlan {
     pub slots: Option<u16>,
     /// Congestion control of the connections; None = the system's.
     pub congestion: Option<&'static str>,
-    pub timeouts: Timeouts,
+    pub timeouts: HttpTimeouts,
 }
 
 /// The times of H-33.
 #[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
+pub struct HttpTimeouts {
     pub head: Duration,
     pub idle: Duration,
     pub stall: Duration,
@@ -46,14 +46,14 @@ pub struct Timeouts {
     pub drain_rate_min: u64,
 }
 
-impl Timeouts {
+impl HttpTimeouts {
     /// Bytes that a client must take in each `stall`.
     pub(super) fn taken_min(&self) -> u64 {
         self.drain_rate_min * self.stall.as_secs().max(1)
     }
 }
 
-impl Default for Timeouts {
+impl Default for HttpTimeouts {
     fn default() -> Self {
         Self {
             head: HEAD_TIMEOUT,
@@ -77,7 +77,7 @@ impl Default for HttpPlan {
             chunk_bytes: CHUNK_BYTES,
             slots: Some(SLOTS),
             congestion: None,
-            timeouts: Timeouts::default(),
+            timeouts: HttpTimeouts::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::asking::{HttpLetter, WorkerQuestion, WorkerQuestions};
 use super::body::{AnswerBody, BodyWait, CopiedRange, NextPart};
 use super::clock::AckWatch;
 use super::connection::{ConnectionStage, HttpConnection, InputFlow};
-use super::journal::{Delivery, HttpJournal};
+use super::journal::{FileDelivery, HttpJournal};
 use super::plan::{HttpCounters, HttpPlan};
 use crate::engine::stream::{ConnectionId, SendBody, TcpDriver};
 use crate::http::head::DateHeader;
@@ -17,7 +17,7 @@ use crate::http::request::{HttpVersion, RequestHead};
 use crate::http::respond::ResponsePlan;
 use crate::http::schedule::{SMALL_BYTES, ScheduleTick, SendSchedule, TRICKLE_BYTES};
 use crate::images::{OwedAnswer, PieceUrgency, ServedContent};
-use crate::serve::shelf::Names;
+use crate::serve::shelf::FileSources;
 
 /// What a client that waits for leave to send a request's body is told (RFC 9110 §15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -69,12 +69,12 @@ impl AnswerForm {
 pub(super) struct AnswerFile<'a> {
     pub(super) content: &'a ServedContent,
     /// None: the answer is not logged as a delivery.
-    pub(super) delivery: Option<Delivery>,
+    pub(super) delivery: Option<FileDelivery>,
 }
 
 /// What sending has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OutgoingProgress {
+pub(super) enum SendProgress {
     /// The driver has something to send, or the body waits.
     Underway,
     /// The kernel has taken the whole answer. `keeps`: the connection stays open.
@@ -91,7 +91,7 @@ pub(super) struct AnswerSender {
     /// Which of many large bodies sends now.
     pub(super) schedule: SendSchedule<ConnectionId>,
     pub(super) plan: HttpPlan,
-    pub(super) names: Arc<Names>,
+    pub(super) names: Arc<FileSources>,
     pub(super) counters: Arc<HttpCounters>,
     pub(super) journal: HttpJournal,
     pub(super) questions: WorkerQuestions,
@@ -109,7 +109,7 @@ impl AnswerSender {
     pub(super) fn new(
         driver: TcpDriver,
         plan: HttpPlan,
-        names: Arc<Names>,
+        names: Arc<FileSources>,
         counters: Arc<HttpCounters>,
         journal: HttpJournal,
         questions: WorkerQuestions,
@@ -167,7 +167,7 @@ impl AnswerSender {
     }
 
     /// Goes on with an answer whose last part the driver has taken.
-    pub(super) fn continue_answer(&mut self, connection: &mut HttpConnection) -> OutgoingProgress {
+    pub(super) fn continue_answer(&mut self, connection: &mut HttpConnection) -> SendProgress {
         self.head.clear();
         self.send_next(connection)
     }
@@ -180,24 +180,24 @@ impl AnswerSender {
 
     /// Sends what has been written to `head`, and the next part of the answer. This is where a
     /// connection with something large to send takes its turn.
-    fn send_next(&mut self, connection: &mut HttpConnection) -> OutgoingProgress {
+    fn send_next(&mut self, connection: &mut HttpConnection) -> SendProgress {
         let tick = self.time.tick();
         let ConnectionStage::Sending(body) = &mut connection.stage else {
-            return OutgoingProgress::Underway;
+            return SendProgress::Underway;
         };
         let waited = std::mem::replace(&mut body.wait, BodyWait::Nothing);
         let leave =
             if body.needs_turn() { self.schedule.ask(tick, connection.id) } else { u64::MAX };
         if leave == 0 {
             body.wait = BodyWait::Turn;
-            return OutgoingProgress::Underway;
+            return SendProgress::Underway;
         }
         let chunk_bytes = self.plan.chunk_bytes.min(leave);
         let mut next = body.cut_next(&mut self.head, chunk_bytes);
         // The last bytes are read when the client has everything before them (H-12).
         if let NextPart::Unsure(most) = next {
             let Some(held) = self.driver.unacknowledged(connection.id) else {
-                return OutgoingProgress::Gone;
+                return SendProgress::Gone;
             };
             if held <= most {
                 body.note_delivered();
@@ -216,13 +216,13 @@ impl AnswerSender {
             NextPart::Send { part, more } => (part, more),
             NextPart::Nothing if self.head.is_empty() => return self.finish_answer(connection),
             NextPart::Nothing => (SendBody::Nothing, false),
-            NextPart::Changed => return OutgoingProgress::Changed,
+            NextPart::Changed => return SendProgress::Changed,
             NextPart::Missing(_) | NextPart::Unsure(_) => {
                 if let NextPart::Missing(range) = next {
                     self.make_resident(connection, range, leave != u64::MAX);
                 }
                 if self.head.is_empty() {
-                    return OutgoingProgress::Underway;
+                    return SendProgress::Underway;
                 }
                 // The head goes ahead: a loader waits for the first byte (H-10).
                 (SendBody::Nothing, false)
@@ -239,7 +239,7 @@ impl AnswerSender {
             self.driver.pause_reading(connection.id);
             self.driver.shutdown_write(connection.id);
         }
-        OutgoingProgress::Underway
+        SendProgress::Underway
     }
 
     fn send(&mut self, connection: &mut HttpConnection, head: &[u8], part: SendBody, more: bool) {
@@ -249,14 +249,14 @@ impl AnswerSender {
     }
 
     /// Logs and ends an answer that the kernel has taken whole.
-    fn finish_answer(&mut self, connection: &mut HttpConnection) -> OutgoingProgress {
+    fn finish_answer(&mut self, connection: &mut HttpConnection) -> SendProgress {
         let stage = std::mem::replace(&mut connection.stage, ConnectionStage::Reading);
-        let ConnectionStage::Sending(body) = stage else { return OutgoingProgress::Underway };
+        let ConnectionStage::Sending(body) = stage else { return SendProgress::Underway };
         self.end_body(connection.id, &body);
         if let Some(delivery) = body.delivery.as_ref().filter(|delivery| delivery.completes) {
             self.journal.say_delivered(connection.peer, delivery, self.time.now);
         }
-        OutgoingProgress::Done { keeps: body.keeps }
+        SendProgress::Done { keeps: body.keeps }
     }
 
     /// Takes an answer out of the counts that is complete, or given up.

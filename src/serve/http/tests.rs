@@ -16,7 +16,7 @@ use crate::engine::stream::ConnectionId;
 use crate::images::{DiskWorkers, ImageStore, clean_path_name};
 use crate::observe::events;
 use crate::render::TemplateRenderer;
-use crate::serve::shelf::{Answer, Origin, Reply};
+use crate::serve::shelf::{FileAnswer, FileOrigin, FileReply};
 use crate::snapshot::{PublishedState, Snapshot};
 
 /// A core that is turned by hand, whose template `slow` is not rendered before the gate opens.
@@ -39,7 +39,7 @@ impl Rig {
             opened.lock().unwrap().recv().unwrap();
             "content of slow".to_owned()
         };
-        let names = Arc::new(Names {
+        let names = Arc::new(FileSources {
             images,
             published: PublishedState::new(Snapshot::default()),
             renderer: TemplateRenderer::pretended(render),
@@ -48,8 +48,8 @@ impl Rig {
         });
         let listener = net::open_tcp_listener("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let address = listener.local_addr().unwrap();
-        let (events, drain) = (events::open_event_queue().0, Drain::default());
-        let parts = CoreParts { datapath, events, drain, pulse: Pulse::default() };
+        let (events, drain) = (events::open_event_queue().0, DrainOrder::default());
+        let parts = CoreParts { datapath, events, drain, pulse: CorePulse::default() };
         let plan = HttpPlan::default();
         let (core, _) =
             HttpCore::new(parts, vec![listener], &plan, &names, &Arc::default()).unwrap();
@@ -116,12 +116,15 @@ fn an_answer_to_another_question_of_the_same_connection_is_dropped() {
         let numbers = 0..asked;
         for number in numbers.chain([asked + 1]) {
             let stale = WorkerQuestion { connection: id, number };
-            let answer =
-                Answer { content: other.clone(), origin: Origin::File, reasons: Vec::new() };
+            let answer = FileAnswer {
+                content: other.clone(),
+                origin: FileOrigin::File,
+                reasons: Vec::new(),
+            };
             let questions = &mut rig.running.keeper.sender.questions;
             let letters = questions.letters();
             for answer in [
-                WorkerAnswer::Found(Reply::Content(answer)),
+                WorkerAnswer::Found(FileReply::Content(answer)),
                 WorkerAnswer::Listed(Ok("a page".into())),
             ] {
                 letters.send(HttpLetter::Answered(stale, answer));

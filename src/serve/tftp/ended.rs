@@ -8,7 +8,7 @@ use crate::tftp::table::TransferOutcome;
 use crate::tftp::transfer::TransferTally;
 
 /// The end of a transfer, in numbers.
-pub(in crate::serve) struct FinishedTransfer {
+pub(in crate::serve) struct EndedTransfer {
     pub(super) peer: SocketAddr,
     pub(in crate::serve) outcome: TransferOutcome,
     pub(in crate::serve) terms: Option<NegotiatedTerms>,

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ended::FinishedTransfer;
+use super::ended::EndedTransfer;
 use super::held::HeldFile;
 use super::plan::TftpCounters;
 use crate::images;
 use crate::observe::events::{EventKind, EventSender, EventWeight, MachineEvent, MachineStage};
 use crate::observe::pace::{EventSource, LinePace, LogGate, append_unsaid_count};
 use crate::serve::quirks;
-use crate::serve::shelf::{Names, Origin};
+use crate::serve::shelf::{FileOrigin, FileSources};
 use crate::serve::stage::{self, stage_of};
 use crate::tftp::packet::{ErrorCode, TftpRefusal};
 use crate::tftp::table::{TableCounts, TransferFailure, TransferOutcome};
@@ -29,7 +29,7 @@ const SHORTAGE_SAID_EVERY: Duration = Duration::from_secs(60);
 /// One core's way to the log.
 pub(super) struct TftpJournal {
     events: EventSender,
-    names: Arc<Names>,
+    names: Arc<FileSources>,
     counters: Arc<TftpCounters>,
     all: LinePace<()>,
     gate: LogGate,
@@ -40,7 +40,11 @@ pub(super) struct TftpJournal {
 }
 
 impl TftpJournal {
-    pub(super) fn new(events: EventSender, names: Arc<Names>, counters: Arc<TftpCounters>) -> Self {
+    pub(super) fn new(
+        events: EventSender,
+        names: Arc<FileSources>,
+        counters: Arc<TftpCounters>,
+    ) -> Self {
         Self {
             events,
             names,
@@ -57,7 +61,7 @@ impl TftpJournal {
     pub(super) fn say_ended(
         &mut self,
         now: Instant,
-        end: &FinishedTransfer,
+        end: &EndedTransfer,
         name: &[u8],
         held: Option<&HeldFile>,
     ) {
@@ -71,7 +75,7 @@ impl TftpJournal {
                 || name.escape_ascii().to_string(),
                 |held| held.asked.ask.path.display().into_owned(),
             );
-            let origin = held.map_or(Origin::File, |held| held.origin);
+            let origin = held.map_or(FileOrigin::File, |held| held.origin);
             let (kind, what) = describe_end(end, name.clone())?;
             let stage = stage_of(&names.published.load().snapshot, &name, origin);
             let retransmits = match end.tally.retransmits {
@@ -102,7 +106,7 @@ impl TftpJournal {
     ) {
         self.push(now, |names| {
             let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
-            let stage::Refused { stage, kind, text } =
+            let stage::RefusedName { stage, kind, text } =
                 stage::refused(&names.published.load().snapshot, told, refusal, "TFTP");
             Some(MachineEvent::new(mac, Some(peer.ip()), stage, kind, text))
         });
@@ -153,7 +157,7 @@ impl TftpJournal {
 
     /// Hands an event over: for the timeline alone once the log has enough of the same kind. Beyond
     /// the pace of a core it is not even made.
-    fn push(&mut self, now: Instant, make: impl FnOnce(&Names) -> Option<MachineEvent>) {
+    fn push(&mut self, now: Instant, make: impl FnOnce(&FileSources) -> Option<MachineEvent>) {
         if self.all.admit((), now).is_none() {
             return self.counters.events_left_out.add(1);
         }
@@ -172,7 +176,7 @@ impl TftpJournal {
 }
 
 /// How a transfer ended, in words; None = there is nothing to say.
-fn describe_end(end: &FinishedTransfer, name: String) -> Option<(EventKind, String)> {
+fn describe_end(end: &EndedTransfer, name: String) -> Option<(EventKind, String)> {
     let seconds = Duration::from_nanos(end.time).as_secs_f64();
     let bytes = end.tally.bytes_sent;
     let block = end.tally.acked_blocks + 1;
@@ -242,9 +246,9 @@ mod tests {
     use crate::snapshot::{PublishedState, Snapshot};
     use crate::tftp::transfer::TransferTally;
 
-    fn end(host: u32, outcome: TransferOutcome) -> FinishedTransfer {
+    fn end(host: u32, outcome: TransferOutcome) -> EndedTransfer {
         let peer = SocketAddr::new(Ipv4Addr::from(host).into(), 2000);
-        FinishedTransfer {
+        EndedTransfer {
             peer,
             outcome,
             terms: None,
@@ -254,8 +258,8 @@ mod tests {
         }
     }
 
-    fn no_names(root: &std::path::Path) -> Arc<Names> {
-        Arc::new(Names {
+    fn no_names(root: &std::path::Path) -> Arc<FileSources> {
+        Arc::new(FileSources {
             images: ImageStore::open(root, DiskWorkers::start().unwrap()).unwrap(),
             published: PublishedState::new(Snapshot::default()),
             renderer: TemplateRenderer::default(),

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::images::{ServedContent, WeakServedContent};
-use crate::serve::flights::Report;
-use crate::serve::shelf::{Ask, Origin, Reply};
+use crate::serve::flights::InquiryReport;
+use crate::serve::shelf::{FileOrigin, FileReply, FileRequest};
 use crate::tftp::packet::TransferMode;
 use crate::tftp::table::TransferId;
 
@@ -16,7 +16,7 @@ pub(super) enum TftpLetter {
     /// The range that a transfer waits for is resident.
     Resident(TransferId),
     /// Control: what is under way?
-    Asked(Report),
+    Asked(InquiryReport),
 }
 
 impl fmt::Debug for TftpLetter {
@@ -30,11 +30,11 @@ pub(super) enum LookedUp {
     /// For a transfer that is to be opened.
     Opened(OpenedFile),
     /// For a transfer that is to hold its whole content from now on.
-    Secured(Reply),
+    Secured(FileReply),
 }
 
 impl LookedUp {
-    pub(super) fn reply(&self) -> &Reply {
+    pub(super) fn reply(&self) -> &FileReply {
         match self {
             Self::Opened(opened) => &opened.reply,
             Self::Secured(reply) => reply,
@@ -45,7 +45,7 @@ impl LookedUp {
 /// A name's answer on its way to the table.
 pub(super) struct OpenedFile {
     pub(super) asked: Arc<AskedFile>,
-    pub(super) reply: Reply,
+    pub(super) reply: FileReply,
     /// Bytes of the whole content, of which the reply carries the start alone; None: it carries
     /// everything.
     pub(super) whole_bytes: Option<u64>,
@@ -54,7 +54,7 @@ pub(super) struct OpenedFile {
 /// What a client wants. Kept, so that it can be looked up once more.
 #[derive(Debug)]
 pub(super) struct AskedFile {
-    pub(super) ask: Ask,
+    pub(super) ask: FileRequest,
     pub(super) mode: TransferMode,
     /// No option is agreed, so the first answer is a block.
     pub(super) is_plain: bool,
@@ -73,7 +73,7 @@ pub(super) struct HeldFile {
     pub(super) carried: CarriedContent,
     /// The version that the client was offered.
     pub(super) etag: String,
-    pub(super) origin: Origin,
+    pub(super) origin: FileOrigin,
     pub(super) reasons: Vec<String>,
     pub(super) asked: Arc<AskedFile>,
 }

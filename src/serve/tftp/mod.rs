@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-pub(super) use self::ended::FinishedTransfer;
+pub(super) use self::ended::EndedTransfer;
 pub use self::plan::{HttpBusy, OptionsFor, TftpCounters, TftpPlan, TftpSockets};
 
 use self::events::TftpJournal;
@@ -35,11 +35,11 @@ use self::send::{BlockSender, BlocksSent, SendOutcome, WantedBlocks};
 use self::senders::AnswerSockets;
 use self::transfers::{CoreTransfers, InterfaceMtus, WaitingTransfers, ticks_since};
 use super::core::{CoreError, CoreParts};
-use super::drain::{DRAIN_MAX, Drain};
-use super::flights::Inquiry;
-use super::pulse::Pulse;
-use super::shelf::Names;
-use super::spin::Spin;
+use super::drain::{DRAIN_MAX, DrainOrder};
+use super::flights::CoreInquiry;
+use super::pulse::CorePulse;
+use super::shelf::FileSources;
+use super::spin::SpinPolicy;
 use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
 use crate::engine::udp::{TurnWait, UdpCompletion, UdpDriver, UdpSendError};
 use crate::model::network::Ipv4Network;
@@ -58,7 +58,7 @@ pub struct TftpCore {
     parts: CoreParts,
     sockets: TftpSockets,
     plan: TftpPlan,
-    names: Arc<Names>,
+    names: Arc<FileSources>,
     http_busy: HttpBusy,
     letters: MailboxSender<TftpLetter>,
     mailbox: CoreMailbox<TftpLetter>,
@@ -71,7 +71,7 @@ impl TftpCore {
         parts: CoreParts,
         sockets: TftpSockets,
         plan: &TftpPlan,
-        names: &Arc<Names>,
+        names: &Arc<FileSources>,
         http_busy: &HttpBusy,
     ) -> io::Result<(Self, MailboxBell)> {
         let (letters, mailbox) = CoreMailbox::new()?;
@@ -90,9 +90,9 @@ impl TftpCore {
     }
 
     /// The way to ask it what is under way.
-    pub fn inquiry(&self) -> Inquiry {
+    pub fn inquiry(&self) -> CoreInquiry {
         let letters = self.letters.clone();
-        Inquiry::new(move |report| letters.send(TftpLetter::Asked(report)))
+        CoreInquiry::new(move |report| letters.send(TftpLetter::Asked(report)))
     }
 
     pub fn counters(&self) -> Arc<TftpCounters> {
@@ -116,10 +116,10 @@ struct RunningTftp {
     /// Sockets in the driver's order: listening first, then TIDs.
     roles: Vec<SocketRole>,
     mailbox: CoreMailbox<TftpLetter>,
-    drain: Drain,
+    drain: DrainOrder,
     http_busy: HttpBusy,
-    pulse: Pulse,
-    spin: Spin,
+    pulse: CorePulse,
+    spin: SpinPolicy,
     /// When the last datagram arrived.
     last_busy: Tick,
     /// Sends that the kernel refused in this turn.
@@ -169,7 +169,7 @@ impl RunningTftp {
             drain,
             http_busy,
             pulse,
-            spin: Spin::new(plan.spin),
+            spin: SpinPolicy::new(plan.spin),
             last_busy: 0,
             failed: Vec::new(),
             transfers_max: plan.policy.limits.transfers_max,
@@ -350,7 +350,7 @@ impl RunningTftp {
                     peer, outcome, name, size_asked, terms, started: began, tally, content: held, ..
                 } => {
                     let time = now.saturating_sub(began);
-                    let end = FinishedTransfer { peer, outcome, terms, size_asked, tally, time };
+                    let end = EndedTransfer { peer, outcome, terms, size_asked, tally, time };
                     let at = *started + Duration::from_nanos(now);
                     journal.say_ended(at, &end, name, held.as_ref());
                 }

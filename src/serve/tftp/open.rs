@@ -12,7 +12,7 @@ use super::transfers::CoreTransfers;
 use crate::engine::mailbox::MailboxSender;
 use crate::images::{self, COPY_FREE, CleanPath, OwedAnswer, ServedContent};
 use crate::serve::quirks;
-use crate::serve::shelf::{Answer, Ask, Names, Reply, Shelf};
+use crate::serve::shelf::{FileAnswer, FileReply, FileRequest, FileResolver, FileSources};
 use crate::tftp::limits::{NETASCII_OCTETS_MAX, OVERHEAD_V4, OVERHEAD_V6};
 use crate::tftp::netascii;
 use crate::tftp::options::negotiate_options;
@@ -21,21 +21,21 @@ use crate::tftp::table::{LocalAddress, TransferFailure, TransferId};
 
 /// Opens the files that transfers of one core ask for.
 pub(super) struct FileOpener {
-    shelf: Shelf,
+    shelf: FileResolver,
     options_for: Arc<OptionsFor>,
     letters: MailboxSender<TftpLetter>,
 }
 
 impl FileOpener {
     pub(super) fn new(
-        names: Arc<Names>,
+        names: Arc<FileSources>,
         options_for: Arc<OptionsFor>,
         letters: MailboxSender<TftpLetter>,
     ) -> Self {
-        Self { shelf: Shelf::new(names), options_for, letters }
+        Self { shelf: FileResolver::new(names), options_for, letters }
     }
 
-    pub(super) fn names(&self) -> &Arc<Names> {
+    pub(super) fn names(&self) -> &Arc<FileSources> {
         self.shelf.names()
     }
 
@@ -70,7 +70,8 @@ impl FileOpener {
         transfers.table.restrict(id, options);
         let repaired = images::strip_trailing_garbage(name)
             .and_then(|name| images::clean_tftp_name(name).ok());
-        let ask = Ask { path, repaired, peer: peer.ip(), local: local.address, over_http: false };
+        let ask =
+            FileRequest { path, repaired, peer: peer.ip(), local: local.address, over_http: false };
         let mode = request.mode();
         let is_plain =
             !negotiate_options(request.options(), &options, mode, 0, &mut Vec::new()).acknowledged;
@@ -104,7 +105,7 @@ impl FileOpener {
         // A file that is known already may have to be translated, or read at its start.
         let names = Arc::clone(self.names());
         let needs_disk =
-            matches!(&reply, Reply::Content(answer) if asked.needs_disk(&answer.content));
+            matches!(&reply, FileReply::Content(answer) if asked.needs_disk(&answer.content));
         if !needs_disk {
             let looked_up = prepare(&names, asked, reply);
             return take_looked_up(transfers, id, looked_up);
@@ -119,7 +120,7 @@ impl FileOpener {
                 } else {
                     images::NameRefusal::Busy
                 };
-                Reply::Refused(refusal, "every worker is busy and the queue is full".into())
+                FileReply::Refused(refusal, "every worker is busy and the queue is full".into())
             },
         );
         // Where every worker is busy, `owed` answers when it is dropped.
@@ -133,7 +134,7 @@ impl FileOpener {
         id: TransferId,
         looked_up: LookedUp,
     ) {
-        if let Reply::Content(answer) = looked_up.reply() {
+        if let FileReply::Content(answer) = looked_up.reply() {
             self.shelf.remember(&answer.content);
         }
         take_looked_up(transfers, id, looked_up);
@@ -151,7 +152,7 @@ fn take_looked_up(transfers: &mut CoreTransfers, id: TransferId, looked_up: Look
 fn take_opened(transfers: &mut CoreTransfers, id: TransferId, opened: OpenedFile) {
     let path = &opened.asked.ask.path;
     match opened.reply {
-        Reply::Content(Answer { content, origin, reasons }) => {
+        FileReply::Content(FileAnswer { content, origin, reasons }) => {
             let len = opened.whole_bytes.unwrap_or(content.len());
             let etag = content.meta().etag.clone();
             let carried = match opened.whole_bytes {
@@ -163,30 +164,30 @@ fn take_opened(transfers: &mut CoreTransfers, id: TransferId, opened: OpenedFile
             let now = transfers.now();
             drop(transfers.table.opened(now, id, Ok((held, len))));
         }
-        Reply::Directory => {
+        FileReply::Directory => {
             let why = format!("{}: a directory", path.display());
             refuse_open(transfers, id, path, images::NameRefusal::NotRegular, why);
         }
-        Reply::Refused(refusal, why) => refuse_open(transfers, id, path, refusal, why),
+        FileReply::Refused(refusal, why) => refuse_open(transfers, id, path, refusal, why),
     }
 }
 
 /// Has a transfer whose client is there hold its content, if that is still what it was offered.
-fn take_secured(transfers: &mut CoreTransfers, id: TransferId, reply: Reply) {
+fn take_secured(transfers: &mut CoreTransfers, id: TransferId, reply: FileReply) {
     let now = transfers.now();
     let Some(held) = transfers.table.content_mut(id) else { return };
     match reply {
-        Reply::Content(answer) if answer.content.meta().etag == held.etag => {
+        FileReply::Content(answer) if answer.content.meta().etag == held.etag => {
             let len = answer.content.len();
             held.carried = CarriedContent::Whole(answer.content);
             transfers.table.set_len(id, len);
             transfers.table.resume(id);
         }
-        Reply::Refused(images::NameRefusal::Busy | images::NameRefusal::TooMany, _) => {
+        FileReply::Refused(images::NameRefusal::Busy | images::NameRefusal::TooMany, _) => {
             transfers.counters.busy.add(1);
             transfers.waiting.postpone(id, now + SECURE_PAUSE);
         }
-        Reply::Refused(images::NameRefusal::ReadFailed, _) => {
+        FileReply::Refused(images::NameRefusal::ReadFailed, _) => {
             transfers.table.failed(now, id, TransferFailure::Unreadable)
         }
         _ => transfers.table.failed(now, id, TransferFailure::ContentLost),
@@ -231,19 +232,19 @@ fn refuse(
 }
 
 /// Makes of a lookup's reply what the table gets. May wait for the disk where a file is translated.
-type PrepareReply = fn(&Names, Arc<AskedFile>, Reply) -> LookedUp;
+type PrepareReply = fn(&FileSources, Arc<AskedFile>, FileReply) -> LookedUp;
 
 /// Before its client has answered, a transfer carries no more than the first bytes of what costs
 /// memory or a disk: a forged request has nothing large made, read or kept (T-64). The version
 /// finds the content again.
-fn prepare_start(_: &Names, asked: Arc<AskedFile>, reply: Reply) -> LookedUp {
+fn prepare_start(_: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -> LookedUp {
     let opened =
         |asked, reply, whole_bytes| LookedUp::Opened(OpenedFile { asked, reply, whole_bytes });
-    let Reply::Content(answer) = reply else { return opened(asked, reply, None) };
+    let FileReply::Content(answer) = reply else { return opened(asked, reply, None) };
     let (content, is_text) = (&answer.content, asked.mode == TransferMode::Netascii);
     if is_text && content.len() > NETASCII_OCTETS_MAX as u64 {
         let refusal = images::NameRefusal::TooLarge;
-        return opened(asked, Reply::Refused(refusal, format!("as netascii: {refusal}")), None);
+        return opened(asked, FileReply::Refused(refusal, format!("as netascii: {refusal}")), None);
     }
     let is_whole = match () {
         () if is_text => content.len() <= TRANSLATED_AT_ONCE,
@@ -251,7 +252,7 @@ fn prepare_start(_: &Names, asked: Arc<AskedFile>, reply: Reply) -> LookedUp {
         () => !asked.needs_disk(content),
     };
     if is_whole && !is_text {
-        return opened(asked, Reply::Content(answer), None);
+        return opened(asked, FileReply::Content(answer), None);
     }
     let bytes = if is_whole { usize::MAX } else { START_BYTES };
     let start = content.read_start(bytes).and_then(|start| match is_text {
@@ -265,19 +266,19 @@ fn prepare_start(_: &Names, asked: Arc<AskedFile>, reply: Reply) -> LookedUp {
             let (meta, of) = (content.meta(), (!is_whole).then_some(content.len()));
             let start = start.slice(..start.len().min(bytes));
             let content = ServedContent::copy_of(start, meta.etag.clone(), meta.mtime, None);
-            opened(asked, Reply::Content(Answer { content, ..answer }), of)
+            opened(asked, FileReply::Content(FileAnswer { content, ..answer }), of)
         }
         Err(refusal) => {
             let why = format!("{}: {refusal}", asked.ask.path.display());
-            opened(asked, Reply::Refused(refusal, why), None)
+            opened(asked, FileReply::Refused(refusal, why), None)
         }
     }
 }
 
 /// The whole content, for a client that has answered.
-fn prepare_whole(names: &Names, asked: Arc<AskedFile>, reply: Reply) -> LookedUp {
+fn prepare_whole(names: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -> LookedUp {
     match reply {
-        Reply::Content(answer) if asked.mode == TransferMode::Netascii => {
+        FileReply::Content(answer) if asked.mode == TransferMode::Netascii => {
             LookedUp::Secured(translate(names, &asked, answer))
         }
         reply => LookedUp::Secured(reply),
@@ -285,13 +286,13 @@ fn prepare_whole(names: &Names, asked: Arc<AskedFile>, reply: Reply) -> LookedUp
 }
 
 /// T-8: the whole file with CR LF line ends, in memory, one copy for all clients that ask for it.
-fn translate(names: &Names, asked: &AskedFile, answer: Answer) -> Reply {
+fn translate(names: &FileSources, asked: &AskedFile, answer: FileAnswer) -> FileReply {
     let to_netascii = |bytes: &[u8]| {
         netascii::translate_netascii(bytes).map_err(|_| images::NameRefusal::TooLarge)
     };
     match names.images.translated(&answer.content, asked.ask.peer, to_netascii) {
-        Ok(content) => Reply::Content(Answer { content, ..answer }),
-        Err(refusal) => Reply::Refused(refusal, format!("as netascii: {refusal}")),
+        Ok(content) => FileReply::Content(FileAnswer { content, ..answer }),
+        Err(refusal) => FileReply::Refused(refusal, format!("as netascii: {refusal}")),
     }
 }
 

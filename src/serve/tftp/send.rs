@@ -14,7 +14,7 @@ use crate::engine::udp::{
     BlockBatch, DatagramSource, DatagramTarget, SocketId, UdpDriver, count_blocks_per_send,
 };
 use crate::images::{MemoryPiece, OwedAnswer, PieceUrgency, ServedContent};
-use crate::serve::shelf::Names;
+use crate::serve::shelf::FileSources;
 use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
 use crate::tftp::table::{LocalAddress, TransferId};
 
@@ -62,7 +62,7 @@ pub(super) enum SendOutcome {
 }
 
 /// A run of blocks with the way that it takes.
-struct DataBlockRun<'a> {
+struct BlockRun<'a> {
     wanted: &'a WantedBlocks,
     socket: SocketId,
     from: Option<DatagramSource>,
@@ -73,7 +73,7 @@ struct DataBlockRun<'a> {
 pub(super) struct BlockSender {
     pub(super) driver: UdpDriver,
     sockets: AnswerSockets,
-    names: Arc<Names>,
+    names: Arc<FileSources>,
     letters: MailboxSender<TftpLetter>,
     /// Blocks that leave in one send at most.
     segments_max: u32,
@@ -86,7 +86,7 @@ impl BlockSender {
     pub(super) fn new(
         driver: UdpDriver,
         sockets: AnswerSockets,
-        names: Arc<Names>,
+        names: Arc<FileSources>,
         letters: MailboxSender<TftpLetter>,
         segments_max: u32,
     ) -> Self {
@@ -131,7 +131,7 @@ impl BlockSender {
                     is_one_frame(mtu, peer, block_size) && !self.unsegmented.contains(&peer.ip());
                 let most = count_blocks_per_send(block_size).min(self.segments_max);
                 let per_send = if can_segment { most } else { 1 };
-                let run = DataBlockRun { wanted, socket, from, per_send };
+                let run = BlockRun { wanted, socket, from, per_send };
                 self.send_resident(&run, content)
             }
         };
@@ -139,7 +139,7 @@ impl BlockSender {
     }
 
     /// Sends a run if its bytes are resident, and has a worker read ahead.
-    fn send_resident(&mut self, run: &DataBlockRun<'_>, content: &ServedContent) -> SendOutcome {
+    fn send_resident(&mut self, run: &BlockRun<'_>, content: &ServedContent) -> SendOutcome {
         let WantedBlocks { id, bytes, is_last, .. } = run.wanted;
         if let Some(piece) = content.missing(bytes) {
             let (letters, id) = (self.letters.clone(), *id);
@@ -158,7 +158,7 @@ impl BlockSender {
     }
 
     /// Queues the sends of a run, until no slot is left.
-    fn queue_run(&mut self, run: &DataBlockRun<'_>, content: &ServedContent) -> SendOutcome {
+    fn queue_run(&mut self, run: &BlockRun<'_>, content: &ServedContent) -> SendOutcome {
         let WantedBlocks { id, peer, first, block_size, ref bytes, blocks, .. } = *run.wanted;
         let mut done = 0;
         while done < blocks {

@@ -33,9 +33,9 @@ fn core(
     datapath: Datapath,
     root: &std::path::Path,
     workers: DiskWorkers,
-    drain: &Drain,
+    drain: &DrainOrder,
 ) -> (TftpCore, SocketAddr, MailboxBell) {
-    let names = Arc::new(Names {
+    let names = Arc::new(FileSources {
         images: ImageStore::open(root, workers).unwrap(),
         published: PublishedState::new(Snapshot::default()),
         renderer: TemplateRenderer::default(),
@@ -55,7 +55,7 @@ fn core(
         receive_buffers: 1024,
     };
     let (events, drain) = (events::open_event_queue().0, drain.clone());
-    let parts = CoreParts { datapath, events, drain, pulse: Pulse::default() };
+    let parts = CoreParts { datapath, events, drain, pulse: CorePulse::default() };
     let (core, bell) = TftpCore::new(parts, sockets, &plan, &names, &HttpBusy::default()).unwrap();
     (core, server, bell)
 }
@@ -73,7 +73,7 @@ fn request(client: &UdpSocket, server: SocketAddr) -> SocketAddr {
 fn a_window_leaves_in_sends_of_so_many_blocks_as_the_plan_allows() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("image"), [7; 8 * 512]).unwrap();
-    let drain = Drain::default();
+    let drain = DrainOrder::default();
     let (mut core, server, bell) =
         core(Datapath::IoUring, directory.path(), DiskWorkers::start().unwrap(), &drain);
     core.plan.segments_max = 4;
@@ -101,7 +101,7 @@ fn a_route_that_takes_no_segmented_sends_concerns_its_client_alone() {
     for datapath in Datapath::ALL {
         let directory = tempfile::tempdir().unwrap();
         let (core, server, _) =
-            core(datapath, directory.path(), DiskWorkers::start().unwrap(), &Drain::default());
+            core(datapath, directory.path(), DiskWorkers::start().unwrap(), &DrainOrder::default());
         let mut running = RunningTftp::start(core).unwrap();
         let client = SocketAddr::from(([127, 0, 0, 2], 4000));
         let local = LocalAddress { address: server.ip(), interface: 1 };
@@ -124,7 +124,7 @@ fn a_transfer_that_finds_every_worker_busy_goes_on_when_one_is_free() {
             .set_len(2 * PIECE_BYTES + 100_000)
             .unwrap();
         let workers = DiskWorkers::start().unwrap();
-        let drain = Drain::default();
+        let drain = DrainOrder::default();
         let (core, server, bell) = core(datapath, directory.path(), workers.clone(), &drain);
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));

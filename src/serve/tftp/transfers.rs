@@ -11,7 +11,7 @@ use super::plan::TftpCounters;
 use crate::engine::net;
 use crate::engine::udp::SocketId;
 use crate::observe::flight::TransferProgress;
-use crate::serve::flights::UnderWay;
+use crate::serve::flights::TransferUnderWay;
 use crate::tftp::Tick;
 use crate::tftp::limits::MTU_DEFAULT;
 use crate::tftp::table::{TransferId, TransferTable, TransferView};
@@ -58,10 +58,10 @@ impl CoreTransfers {
     }
 
     /// What has not ended: files that are sent, and requests that wait.
-    pub(super) fn list_under_way(&self) -> Vec<UnderWay> {
+    pub(super) fn list_under_way(&self) -> Vec<TransferUnderWay> {
         let now = self.now();
         let since = |at: Tick| Duration::from_nanos(now.saturating_sub(at));
-        let describe = |sight: TransferView<'_, HeldFile>| UnderWay {
+        let describe = |sight: TransferView<'_, HeldFile>| TransferUnderWay {
             peer: sight.peer.ip().to_canonical(),
             name: match sight.content {
                 Some(held) => held.asked.ask.path.display().into_owned(),
