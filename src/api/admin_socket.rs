@@ -45,13 +45,13 @@ impl Drop for AdminSocket {
 
 /// A socket that is bound, and answers nobody yet.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundAdminSocket {
     listener: std::os::unix::net::UnixListener,
     socket: AdminSocket,
 }
 
 /// Binds the socket. A path that a living server answers on is left alone.
-pub fn bind(path: &Path) -> io::Result<Bound> {
+pub fn bind(path: &Path) -> io::Result<BoundAdminSocket> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server answers there"));
     }
@@ -60,10 +60,10 @@ pub fn bind(path: &Path) -> io::Result<Bound> {
     let socket = AdminSocket { path: path.to_owned() };
     std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
     listener.set_nonblocking(true)?;
-    Ok(Bound { listener, socket })
+    Ok(BoundAdminSocket { listener, socket })
 }
 
-impl Bound {
+impl BoundAdminSocket {
     /// Answers from now on, on a thread that has no privilege.
     pub fn serve(self, router: Router) -> io::Result<AdminSocket> {
         let listener = self.listener;

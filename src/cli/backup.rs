@@ -16,7 +16,7 @@ use crate::store::{self, BackupError, DATABASE, NoState, StateDirectory};
 
 /// Where the state directory is.
 #[derive(Debug, clap::Args)]
-struct State {
+struct StateArgument {
     /// Configuration file whose `state` names the directory [default: /etc/ringboot/ringboot.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub(super) struct BackupArguments {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
-    place: client::Place,
+    place: client::SocketPlace,
 }
 
 #[derive(Debug, clap::Args)]
@@ -41,11 +41,11 @@ pub(super) struct RestoreArguments {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
-    state: State,
+    state: StateArgument,
 }
 
 /// The state directory, and the user that the configuration names.
-type Place = (PathBuf, Option<String>);
+type BackupPlace = (PathBuf, Option<String>);
 
 pub(super) fn back_up(arguments: &BackupArguments) -> ExitCode {
     let file = &arguments.file;
@@ -113,8 +113,8 @@ pub(super) fn restore(arguments: &RestoreArguments) -> ExitCode {
     })
 }
 
-impl State {
-    fn place(&self) -> anyhow::Result<Place> {
+impl StateArgument {
+    fn place(&self) -> anyhow::Result<BackupPlace> {
         if let Some(state) = &self.state {
             return Ok((state.clone(), None));
         }

@@ -160,7 +160,7 @@ impl Server {
 
 /// Which server a command speaks to, and where the store is when that server does not run.
 #[derive(Debug, Default, clap::Args)]
-pub(super) struct Place {
+pub(super) struct SocketPlace {
     /// Configuration file that names admin socket and state directory [default:
     /// /etc/ringboot/ringboot.toml]
     #[arg(long, value_name = "FILE")]
@@ -177,10 +177,10 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) enum Source {
     Server(Socket),
-    Store(State),
+    Store(StateDirectoryArgument),
 }
 
-impl Place {
+impl SocketPlace {
     /// Does a command's work there, and says its error. Exit 1: the work failed; 2: usage or
     /// configuration, and nothing was done.
     pub(super) fn carry_out(
@@ -201,7 +201,7 @@ impl Place {
     /// configuration.
     pub(super) fn source(&self) -> anyhow::Result<Source> {
         if let Some(state) = &self.state {
-            return Ok(Source::Store(State { path: state.clone() }));
+            return Ok(Source::Store(StateDirectoryArgument { path: state.clone() }));
         }
         if let Some(server) = self.socket.as_deref().and_then(Socket::reach) {
             return Ok(Source::Server(server));
@@ -219,7 +219,7 @@ impl Place {
         let configured = config.server.admin_socket.filter(|_| self.socket.is_none());
         Ok(match configured.as_deref().and_then(Socket::reach) {
             Some(server) => Source::Server(server),
-            None => Source::Store(State { path: config.state }),
+            None => Source::Store(StateDirectoryArgument { path: config.state }),
         })
     }
 }
@@ -234,11 +234,11 @@ pub(super) fn told<T: DeserializeOwned>(
 
 /// A state directory that no server was reached for.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct StateDirectoryArgument {
     path: PathBuf,
 }
 
-impl State {
+impl StateDirectoryArgument {
     /// Looks into it, under its lock. Whatever SQLite lays beside a database meanwhile belongs to
     /// the owner of the directory afterwards: what root leaves behind, the service could not open.
     pub(super) fn visit<T>(
@@ -263,7 +263,7 @@ impl State {
     }
 }
 
-impl State {
+impl StateDirectoryArgument {
     /// Changes it, under its lock: not where a server runs.
     pub(super) fn change<T>(
         &self,

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use super::client::{NoServer, Order, Place, Socket, Source};
+use super::client::{NoServer, Order, SocketPlace, Socket, Source};
 use super::output;
 use crate::api::leases::{
     FreedSubject, lease_list, let_go, needed, parse_subject, stored_leases, time,
@@ -27,14 +27,14 @@ pub(super) struct Arguments {
 enum Command {
     /// Every address that is leased, offered, remembered or kept back, and who is limited for what
     /// was declined
-    List(List),
+    List(LeaseListArguments),
     /// Let go of an address that is kept back or remembered, of all that a machine declined, or of
     /// all that was declined
     Free(Free),
 }
 
 #[derive(Debug, clap::Args)]
-struct List {
+struct LeaseListArguments {
     /// Addresses of this network alone
     #[arg(long, value_name = "NETWORK")]
     subnet: Option<Ipv4Network>,
@@ -46,7 +46,7 @@ struct List {
     #[arg(long, value_name = "MAC", value_parser = parse_mac)]
     machine: Option<Mac>,
     #[command(flatten)]
-    place: Place,
+    place: SocketPlace,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -71,7 +71,7 @@ struct Free {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    place: Place,
+    place: SocketPlace,
 }
 
 /// Exit 0: it was told or done; 1: there is nothing to free, a machine has the address, or server
@@ -90,7 +90,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     })
 }
 
-fn listed(source: Source, list: &List) -> anyhow::Result<String> {
+fn listed(source: Source, list: &LeaseListArguments) -> anyhow::Result<String> {
     let filter = LeaseFilter {
         network: list.subnet,
         standing: list.only,

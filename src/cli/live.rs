@@ -71,7 +71,7 @@ pub(super) fn run(wanted: &Wanted<'_>) -> ExitCode {
 }
 
 /// A machine to walk, and where it is.
-struct Machine {
+struct WalkedMachine {
     mac: Mac,
     name: String,
     subnet: Option<Ipv4Network>,
@@ -118,7 +118,7 @@ struct Fault {
     said: Option<String>,
 }
 
-fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
+fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<WalkedMachine>> {
     let served = || {
         wanted
             .config
@@ -128,11 +128,11 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
             .iter()
             .filter(|subnet| subnet.mode == AnsweringMode::Server)
     };
-    let mut reserved: Vec<(Machine, Ipv4Addr, Option<String>)> = Vec::new();
+    let mut reserved: Vec<(WalkedMachine, Ipv4Addr, Option<String>)> = Vec::new();
     for subnet in &wanted.config.snapshot.dhcp.subnets {
         for host in &subnet.reservations {
             let name = host.hostname.clone().unwrap_or_else(|| host.address.to_string());
-            let machine = Machine {
+            let machine = WalkedMachine {
                 mac: host.mac,
                 name: format!("{} {name}", host.mac),
                 subnet: Some(subnet.network),
@@ -144,10 +144,10 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
     let unknown = |mac: Mac, name: &str, subnet: Option<&Subnet>| {
         let place = subnet.map(|subnet| subnet.network);
         let name = place.map_or_else(|| name.to_owned(), |network| format!("{name} on {network}"));
-        Machine { mac, name, subnet: place, is_known: mac != UNKNOWN }
+        WalkedMachine { mac, name, subnet: place, is_known: mac != UNKNOWN }
     };
     let on_each = |mac: Mac, name: &str, subnets: Vec<&Subnet>| {
-        let found: Vec<Machine> =
+        let found: Vec<WalkedMachine> =
             subnets.into_iter().map(|subnet| unknown(mac, name, Some(subnet))).collect();
         if found.is_empty() { vec![unknown(mac, name, None)] } else { found }
     };
@@ -163,12 +163,12 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
         return Ok(all);
     }
     let mac: Option<Mac> = wanted.host.parse().ok();
-    let is_named = |(machine, address, name): &(Machine, Ipv4Addr, Option<String>)| {
+    let is_named = |(machine, address, name): &(WalkedMachine, Ipv4Addr, Option<String>)| {
         Some(machine.mac) == mac
             || address.to_string() == wanted.host
             || name.as_deref() == Some(wanted.host)
     };
-    let named: Vec<Machine> =
+    let named: Vec<WalkedMachine> =
         reserved.into_iter().filter(is_named).map(|(machine, ..)| machine).collect();
     match (named.is_empty(), mac) {
         (false, _) => Ok(named),
@@ -183,7 +183,7 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<Machine>> {
     }
 }
 
-fn walk_all(wanted: &Wanted<'_>, machines: &[Machine]) -> anyhow::Result<Vec<Chain>> {
+fn walk_all(wanted: &Wanted<'_>, machines: &[WalkedMachine]) -> anyhow::Result<Vec<Chain>> {
     let walker = Walker {
         server: Server::of(wanted.file.to_path_buf(), wanted.socket.map(Path::to_path_buf)),
         places: &wanted.config.places,
@@ -232,13 +232,13 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
-    fn seen_as(&self, machine: &Machine) -> anyhow::Result<Option<String>> {
+    fn seen_as(&self, machine: &WalkedMachine) -> anyhow::Result<Option<String>> {
         let offer = self.offer(machine, "bios")?;
         self.end(&offer)?;
         Ok(offer.seen_as.map(|firmware| firmware.to_string()))
     }
 
-    fn offer(&self, machine: &Machine, kind: &str) -> anyhow::Result<WalkOffer> {
+    fn offer(&self, machine: &WalkedMachine, kind: &str) -> anyhow::Result<WalkOffer> {
         let request = WalkRequest {
             machine: machine.mac.to_string(),
             firmware: WalkFirmware::named(kind)
@@ -259,7 +259,7 @@ impl Walker<'_> {
 
     fn chain(
         &self,
-        machine: &Machine,
+        machine: &WalkedMachine,
         kind: &str,
         firmware: Firmware,
         key: &'static str,
@@ -307,7 +307,7 @@ impl Walker<'_> {
     fn offered(
         &self,
         offer: &WalkOffer,
-        machine: &Machine,
+        machine: &WalkedMachine,
         firmware: Firmware,
         key: &str,
         chain: &mut Chain,

@@ -20,11 +20,11 @@ pub(super) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Loaders by architecture: where they are, their version, whether they are signed
-    List(List),
+    List(LoaderListArguments),
 }
 
 #[derive(Debug, clap::Args)]
-struct List {
+struct LoaderListArguments {
     /// Look into the root of this configuration too [default: /etc/ringboot/ringboot.toml where it
     /// exists]
     #[arg(long, value_name = "FILE")]

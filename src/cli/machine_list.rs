@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use super::client::{Order, Place, Source};
+use super::client::{Order, SocketPlace, Source};
 use super::output;
 use crate::api::machine_list::of_history;
 use crate::api::types::{MachineCounts, MachineEntry, MachineList, MachineStanding};
@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "CIDR")]
     subnet: Option<Ipv4Network>,
     #[command(flatten)]
-    place: Place,
+    place: SocketPlace,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn arguments(more: impl FnOnce(&mut Arguments)) -> Arguments {
-        let place = Place::default();
+        let place = SocketPlace::default();
         let mut all = Arguments {
             failed: false,
             booting: false,

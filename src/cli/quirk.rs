@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use super::client::{Order, Place, Source};
+use super::client::{Order, SocketPlace, Source};
 use super::output;
 use crate::api::quirks::{all_limits, date, no_limit, quirk_list, stored_quirks};
 use crate::api::types::{ForgottenQuirk, PinnedQuirk, QuirkLimits, QuirkList};
@@ -27,7 +27,7 @@ pub(super) struct Arguments {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Every limit: learnt, pinned, configured and shipped, with its reason
-    List(List),
+    List(QuirkListArguments),
     /// Fix what a machine, a maker or a vendor class gets at most; learning leaves it alone
     Pin(Pin),
     /// Drop a limit that was learnt or pinned: the next transfer is tried without
@@ -35,9 +35,9 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
-struct List {
+struct QuirkListArguments {
     #[command(flatten)]
-    place: Place,
+    place: SocketPlace,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -51,7 +51,7 @@ struct Pin {
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
-    place: Place,
+    place: SocketPlace,
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,7 +74,7 @@ struct Forget {
     #[arg(value_name = "MAC|OUI|CLASS", value_parser = subject)]
     subject: QuirkSubject,
     #[command(flatten)]
-    place: Place,
+    place: SocketPlace,
 }
 
 /// Hardware addresses in any spelling that `why` knows, too.

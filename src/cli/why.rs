@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 
-use super::client::{Order, Place, Source};
+use super::client::{Order, SocketPlace, Source};
 use super::output;
 use crate::api::machines;
 use crate::api::types::{BootStory, UnknownMachine};
@@ -19,7 +19,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "MAC|IP")]
     who: MachineSelector,
     #[command(flatten)]
-    place: Place,
+    place: SocketPlace,
     /// Print one JSON object
     #[arg(long)]
     json: bool,

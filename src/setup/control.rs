@@ -80,7 +80,7 @@ impl Control {
 #[derive(Debug)]
 pub(super) struct BoundSocket {
     path: PathBuf,
-    bound: io::Result<admin_socket::Bound>,
+    bound: io::Result<admin_socket::BoundAdminSocket>,
     inside: Inside,
     /// The operator expects it; without one, a server of `--root` is no worse.
     is_wanted: bool,

@@ -251,13 +251,13 @@ struct Chosen {
 }
 
 /// Sockets of all threads, bound before any thread runs, in the order of the boot cores.
-struct Bound {
+struct BoundSockets {
     tftp: Vec<TftpSockets>,
     http: Vec<Vec<std::net::TcpListener>>,
     dhcp: Option<dhcp::DhcpSockets>,
 }
 
-fn bind(plan: &Plan, placement: &CorePlacement) -> Result<Bound, ServerFailure> {
+fn bind(plan: &Plan, placement: &CorePlacement) -> Result<BoundSockets, ServerFailure> {
     let cores = placement.boot.len();
     let mut tftp: Vec<TftpSockets> = (0..cores).map(|_| TftpSockets::default()).collect();
     for &address in &plan.tftp.listen {
@@ -298,7 +298,7 @@ fn bind(plan: &Plan, placement: &CorePlacement) -> Result<Bound, ServerFailure> 
         }
     }
     let dhcp = plan.dhcp.as_ref().map(dhcp::bind).transpose()?;
-    Ok(Bound { tftp, http, dhcp })
+    Ok(BoundSockets { tftp, http, dhcp })
 }
 
 /// Binds one socket per core to an address; port 0 becomes one port for all of them.
@@ -476,7 +476,7 @@ struct Parts {
 
 fn start(
     plan: Parts,
-    bound: Bound,
+    bound: BoundSockets,
     placement: &CorePlacement,
     &Shared { events, drain, notices }: &Shared<'_>,
     watchdog: &mut CoreWatchdog,

@@ -24,7 +24,7 @@ use super::limits::{
     TABLE_ROOM_MAX,
 };
 use super::listing::{DeclineLimit, DeclineScope, ListedAddress};
-use super::pool_use::{LeaseCounts, PoolUse};
+use super::pool_use::{LeaseStateCounts, PoolUse};
 use super::strikes::{DeclineStrikes, DeclineVerdict};
 use super::subnet::Subnet;
 use crate::model::binding::AddressBinding;
@@ -101,7 +101,7 @@ pub struct LeaseTable {
     by_mac: HashMap<Mac, u32>,
     booted: BootedMachines,
     layout: PoolLayout,
-    counts: LeaseCounts,
+    counts: LeaseStateCounts,
     /// The layout that comes next, and how many of `rows` are in it.
     next: Option<(PoolLayout, usize)>,
     /// (when an address next changes state by itself, address)
@@ -594,7 +594,7 @@ impl LeaseTable {
     }
 
     /// How many addresses stand in which state, inside of pools and outside of them.
-    pub fn counts(&self) -> LeaseCounts {
+    pub fn counts(&self) -> LeaseStateCounts {
         self.counts
     }
 
@@ -955,7 +955,7 @@ impl LeaseTableEntry {
     }
 }
 
-fn place_counter(counts: &mut LeaseCounts, spot: LayoutPlace) -> Option<&mut usize> {
+fn place_counter(counts: &mut LeaseStateCounts, spot: LayoutPlace) -> Option<&mut usize> {
     match spot {
         LayoutPlace::Nowhere => None,
         LayoutPlace::Live => Some(&mut counts.bound),
@@ -1425,7 +1425,7 @@ mod tests {
             "each address has one place"
         );
         let spots = |wanted: fn(&LayoutPlace) -> bool| held().filter(|h| wanted(&h.spot)).count();
-        let counts = LeaseCounts {
+        let counts = LeaseStateCounts {
             bound: spots(|spot| *spot == LayoutPlace::Live),
             offered: spots(|spot| matches!(spot, LayoutPlace::Offered(_))),
             ended: spots(|spot| matches!(spot, LayoutPlace::Ended(_))),

@@ -16,7 +16,7 @@ const FULL_NO_LONGER_PERCENT: usize = 90;
 
 /// Addresses by what stands for them now, inside of pools and outside of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LeaseCounts {
+pub struct LeaseStateCounts {
     /// A lease runs, or is being written.
     pub bound: usize,
     pub offered: usize,
@@ -27,7 +27,7 @@ pub struct LeaseCounts {
     pub kept_back: usize,
 }
 
-impl LeaseCounts {
+impl LeaseStateCounts {
     pub fn all(&self) -> usize {
         self.bound + self.offered + self.ended + self.kept_back
     }

@@ -17,12 +17,12 @@ const NAMES_MAX: usize = 32;
 /// RESOLVE_CACHED says EAGAIN: the core would wait with it.
 #[derive(Debug, Default)]
 pub(super) struct RecentNames {
-    names: Vec<(Vec<u8>, NamedBootFile)>,
+    names: Vec<(Vec<u8>, NamedFile)>,
 }
 
 /// A plain file under its name. What is made for one machine alone is not shared.
 #[derive(Clone, Debug)]
-pub(super) struct NamedBootFile {
+pub(super) struct NamedFile {
     pub(super) path: Rc<CleanPath>,
     /// Its Content-Type.
     pub(super) media: &'static str,
@@ -30,7 +30,7 @@ pub(super) struct NamedBootFile {
 }
 
 impl RecentNames {
-    pub(super) fn find(&self, target: &[u8]) -> Option<NamedBootFile> {
+    pub(super) fn find(&self, target: &[u8]) -> Option<NamedFile> {
         self.names.iter().find(|(known, _)| known == target).map(|(_, named)| named.clone())
     }
 
@@ -38,7 +38,7 @@ impl RecentNames {
         if self.names.len() < NAMES_MAX {
             let media = find_media_type(path.as_bytes());
             let named =
-                NamedBootFile { path: Rc::new(path.clone()), media, content: content.clone() };
+                NamedFile { path: Rc::new(path.clone()), media, content: content.clone() };
             self.names.push((target.to_vec(), named));
         }
     }
