@@ -5,7 +5,7 @@
 #[path = "tidy/imports.rs"]
 mod imports;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -309,6 +309,66 @@ fn every_file_says_in_its_first_line_what_lives_there() {
         let first = text.lines().next().unwrap_or_default();
         assert!(first.starts_with("//! ") && first.len() > 12, "{}: {first:?}", path.display());
     }
+}
+
+/// Names of types that stand in several files, each the same idea in each of them.
+const SHARED_NAMES: &[(&str, &str)] = &[
+    ("Arguments", "what a command takes: `check::Arguments`"),
+    ("Command", "the commands below a command: `lease::Command`"),
+    ("Packet", "a packet of its protocol: `tftp::packet::Packet`"),
+];
+
+/// Who greps for a type finds one definition.
+#[test]
+fn no_two_types_have_one_name() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in ["src", "loadtest/src"].iter().flat_map(|root| rust_files(Path::new(root))) {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if ["tests", "testing", "rules"].contains(&name.as_str()) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for name in without_tests(&text).lines().filter_map(defined_type) {
+            places.entry(name.to_owned()).or_default().push(path.display().to_string());
+        }
+    }
+    assert!(places.len() > 800, "only {} types are found", places.len());
+    let is_agreed = |name: &str| SHARED_NAMES.iter().any(|(shared, _)| *shared == name);
+    let shared: Vec<String> = places
+        .iter()
+        .filter(|(name, files)| files.len() > 1 && !is_agreed(name))
+        .map(|(name, files)| format!("{name}: {}", files.join(", ")))
+        .collect();
+    assert!(shared.is_empty(), "types that share a name:\n{}", shared.join("\n"));
+    for (name, _) in SHARED_NAMES {
+        assert!(places[*name].len() > 1, "{name} has one definition: take it off the list");
+    }
+}
+
+/// The name of the type that a line at the left margin defines.
+fn defined_type(line: &str) -> Option<&str> {
+    let line = match line.strip_prefix("pub") {
+        Some(rest) if rest.starts_with('(') => rest.split_once(") ")?.1,
+        Some(rest) => rest.trim_start(),
+        None => line,
+    };
+    let (keyword, rest) = line.split_once(' ')?;
+    let is_type = ["struct", "enum", "trait", "union", "type"].contains(&keyword);
+    rest.split(|letter: char| !letter.is_alphanumeric()).next().filter(|_| is_type)
+}
+
+#[test]
+fn a_definition_of_a_type_is_found_however_visible_it_is() {
+    let found = [
+        "struct Ring {",
+        "pub enum Mode {",
+        "pub(super) trait Look {",
+        "pub(in crate::a) type Tick = u64;",
+    ];
+    assert_eq!(found.map(defined_type), ["Ring", "Mode", "Look", "Tick"].map(Some));
+    let other =
+        ["fn build() {", "    struct Inner;", "impl Ring {", "// struct Ring", "pub use a::Ring;"];
+    assert_eq!(other.map(defined_type), [None; 5]);
 }
 
 /// A reader sees two files beside each other. The row of a table is as wide as its columns.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use super::client::{NoServer, Order, SocketPlace, Socket, Source};
+use super::client::{NoServer, Order, Socket, SocketPlace, Source};
 use super::output;
 use crate::api::leases::{
     FreedSubject, lease_list, let_go, needed, parse_subject, stored_leases, time,

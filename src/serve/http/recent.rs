@@ -37,8 +37,7 @@ impl RecentNames {
     pub(super) fn remember(&mut self, target: &[u8], path: &CleanPath, content: &ServedContent) {
         if self.names.len() < NAMES_MAX {
             let media = find_media_type(path.as_bytes());
-            let named =
-                NamedFile { path: Rc::new(path.clone()), media, content: content.clone() };
+            let named = NamedFile { path: Rc::new(path.clone()), media, content: content.clone() };
             self.names.push((target.to_vec(), named));
         }
     }
