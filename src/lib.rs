@@ -5,6 +5,13 @@
 //! what operators see; `ringboot-io` has the rings and the mapped images, and all `unsafe` code;
 //! `ringboot-fleet` simulates machines. This crate names their rooms as its own, so that
 //! `crate::dhcp` means the same everywhere. `tests/tidy.rs` holds which room may import which.
+//!
+//! ```
+//! use ringboot::config::Config;
+//!
+//! let complaint = Config::parse("ringboot.toml", "rot = \"/srv/tftp\"").unwrap_err();
+//! assert!(complaint.to_string().starts_with("ringboot.toml:1:1: "));
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod cli;

@@ -5,8 +5,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::thread;
 
-use ringboot::engine::mmsg::{Arrival, Inbox, Outbox};
-use ringboot::engine::net::{self, Binding};
+use ringboot::engine::mmsg::{ArrivedDatagram, DatagramInbox, DatagramOutbox};
+use ringboot::engine::net::{self, SocketBinding};
 
 /// Offsets in a BOOTP message; option 53 is the first that our machines send.
 const YIADDR: usize = 16;
@@ -15,18 +15,18 @@ const MESSAGE_TYPE: usize = 242;
 
 /// Answers on a thread of this core.
 pub(crate) fn serve() -> io::Result<SocketAddrV4> {
-    let binding = Binding {
+    let binding = SocketBinding {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         interface: None,
         shared: false,
     };
-    let socket = net::udp(&binding)?;
-    let SocketAddr::V4(address) = net::local_address(&socket)? else {
+    let socket = net::open_udp_socket(&binding)?;
+    let SocketAddr::V4(address) = net::read_local_address(&socket)? else {
         return Err(io::Error::other("not an IPv4 socket"));
     };
     thread::spawn(move || {
-        let mut inbox = Inbox::new(64, 1500);
-        let mut outbox = Outbox::default();
+        let mut inbox = DatagramInbox::new(64, 1500);
+        let mut outbox = DatagramOutbox::default();
         loop {
             if inbox.receive(&socket).is_err() {
                 thread::yield_now();
@@ -39,7 +39,7 @@ pub(crate) fn serve() -> io::Result<SocketAddrV4> {
     Ok(address)
 }
 
-fn answer(arrival: &Arrival<'_>, outbox: &mut Outbox) {
+fn answer(arrival: &ArrivedDatagram<'_>, outbox: &mut DatagramOutbox) {
     const DISCOVER: u8 = 1;
     const REQUEST: u8 = 3;
     let kind = match arrival.bytes.get(MESSAGE_TYPE) {

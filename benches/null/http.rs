@@ -15,8 +15,10 @@ pub(crate) fn serve(file: &[u8]) -> io::Result<SocketAddrV4> {
     let mut answer =
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", file.len()).into_bytes();
     answer.extend_from_slice(file);
-    let listener =
-        ringboot::engine::net::tcp_listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), false)?;
+    let listener = ringboot::engine::net::open_tcp_listener(
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        false,
+    )?;
     listener.set_nonblocking(true)?;
     let SocketAddr::V4(address) = listener.local_addr()? else {
         return Err(io::Error::other("not an IPv4 socket"));

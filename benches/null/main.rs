@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use ringboot::engine::affinity;
 use ringboot::fleet::{
-    Contents, Fleet, Images, Pace, Plan, PrivateServer, Progress, Report, limits,
+    ContentMap, Fleet, FleetPace, FleetPlan, FleetProgress, FleetReport, ImageSizes, PrivateServer,
+    limits,
 };
 
 use row::{Row, Unit};
@@ -30,12 +31,12 @@ const HEADROOM: f64 = 1.3;
 
 fn main() -> io::Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
-    let cores = affinity::allowed()?;
+    let cores = affinity::list_allowed_processors()?;
     let &[servers, machines, ..] = cores.as_slice() else {
         return Err(io::Error::other("two processors are needed"));
     };
     // Children inherit the mask.
-    affinity::pin(&[servers])?;
+    affinity::pin_to_processors(&[servers])?;
     let mut out = io::stdout().lock();
     writeln!(
         out,
@@ -75,13 +76,13 @@ impl Figure {
 }
 
 /// Runs a fleet on a thread of its own on this core.
-fn measure(plan: Plan, row: &Row, core: usize) -> io::Result<Figure> {
+fn measure(plan: FleetPlan, row: &Row, core: usize) -> io::Result<Figure> {
     // The name is for profiles.
     let run = thread::Builder::new().name("machines".to_owned()).spawn(
-        move || -> io::Result<(Report, Duration)> {
-            affinity::pin(&[core])?;
+        move || -> io::Result<(FleetReport, Duration)> {
+            affinity::pin_to_processors(&[core])?;
             let before = on_processor()?;
-            let report = Fleet::new(plan).run(&Arc::new(Progress::default()))?;
+            let report = Fleet::new(plan).run(&Arc::new(FleetProgress::default()))?;
             Ok((report, on_processor()?.saturating_sub(before)))
         },
     )?;
@@ -100,14 +101,14 @@ fn measure(plan: Plan, row: &Row, core: usize) -> io::Result<Figure> {
 /// None where the row cannot be asked of a whole server, or there is none beside this program.
 fn against_ringboot(row: &Row, core: usize) -> io::Result<Option<Figure>> {
     let Some(program) = server_program() else { return Ok(None) };
-    let images = Images { kernel: row.octets, initrd: 1 };
+    let images = ImageSizes { kernel: row.octets, initrd: 1 };
     if row.is_dhcp() {
         return Ok(None);
     }
-    let server = PrivateServer::start(&program, images, &Contents::default(), row::SEED)
+    let server = PrivateServer::start(&program, images, &ContentMap::default(), row::SEED)
         .map_err(io::Error::other)?;
     let plan = server.plan(row.machines, pace(), row::SEED);
-    let plan = Plan { roles: row.roles("demo/vmlinuz"), wire: row.wire(), ..plan };
+    let plan = FleetPlan { roles: row.roles("demo/vmlinuz"), wire: row.wire(), ..plan };
     measure(plan, row, core).map(Some)
 }
 
@@ -117,8 +118,8 @@ fn server_program() -> Option<PathBuf> {
     program.is_file().then_some(program)
 }
 
-fn pace() -> Pace {
-    Pace { haste: 1, idle_waits: false, gives_up: false, patience: limits::PATIENCE }
+fn pace() -> FleetPace {
+    FleetPace { haste: 1, idle_waits: false, gives_up: false, patience: limits::PATIENCE }
 }
 
 /// Nanoseconds that the calling thread has been on a processor (proc(5), schedstat).

@@ -4,8 +4,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use ringboot::fleet::{self, Arrival, Content, Contents, Lessor, Plan, Request, Role, Step, Wire};
-use ringboot::tftp::client::Behaviour;
+use ringboot::fleet::{
+    self, ArrivalPattern, ContentMap, DhcpAccess, ExpectedContent, FleetPlan, MachineRole,
+    ScenarioStep, StepRequest, WireSettings,
+};
+use ringboot::tftp::client::ClientBehaviour;
 
 use super::{dhcp, http, pace, tftp};
 
@@ -98,9 +101,9 @@ impl Row {
 
     /// Starts the null server of this row, which lives as long as this process, and says what to do
     /// with it.
-    pub(crate) fn against_nothing(&self) -> io::Result<Plan> {
-        let content = Content::Generated { seed: SEED, octets: self.octets };
-        let mut contents = Contents::default();
+    pub(crate) fn against_nothing(&self) -> io::Result<FleetPlan> {
+        let content = ExpectedContent::Generated { seed: SEED, octets: self.octets };
+        let mut contents = ContentMap::default();
         contents.insert(FILE, content.clone());
         let mut file = Vec::new();
         content.write_to(&mut file)?;
@@ -111,16 +114,16 @@ impl Row {
             Way::Tftp { block_size, window, .. } => tftp = tftp::serve(file, block_size, window)?,
             Way::HttpKept | Way::HttpOnce => http = http::serve(&file)?,
             Way::Dhcp => {
-                lessor = Some(Lessor {
-                    way: fleet::Way::Relay { server: dhcp::serve()?, agent },
+                lessor = Some(DhcpAccess {
+                    way: fleet::DhcpRoute::Relay { server: dhcp::serve()?, agent },
                     keeps_leases: true,
                 })
             }
         }
-        Ok(Plan {
+        Ok(FleetPlan {
             machines: self.machines,
             roles: self.roles(FILE),
-            arrival: Arrival::All,
+            arrival: ArrivalPattern::All,
             duration: None,
             within: None,
             warm_up: Duration::ZERO,
@@ -140,27 +143,30 @@ impl Row {
     }
 
     /// What each machine asks for, where the file has this name.
-    pub(crate) fn roles(&self, name: &str) -> Vec<Role> {
-        let http = |keep| Request::Http { path: format!("/{name}"), keep, range: None };
+    pub(crate) fn roles(&self, name: &str) -> Vec<MachineRole> {
+        let http = |keep| StepRequest::Http { path: format!("/{name}"), keep, range: None };
         let request = match self.way {
             Way::Tftp { block_size, window, .. } => {
-                Request::Tftp { name: name.to_owned(), behaviour: manner(block_size, window) }
+                StepRequest::Tftp { name: name.to_owned(), behaviour: manner(block_size, window) }
             }
             Way::HttpKept => http(true),
             Way::HttpOnce => http(false),
-            Way::Dhcp => Request::Dhcp,
+            Way::Dhcp => StepRequest::Dhcp,
         };
-        vec![Role::stepping(1, vec![Step { request, repeat: self.repeat }])]
+        vec![MachineRole::stepping(1, vec![ScenarioStep { request, repeat: self.repeat }])]
     }
 
-    pub(crate) fn wire(&self) -> Wire {
-        Wire { gro: matches!(self.way, Way::Tftp { gro: true, .. }), ..Wire::default() }
+    pub(crate) fn wire(&self) -> WireSettings {
+        WireSettings {
+            gro: matches!(self.way, Way::Tftp { gro: true, .. }),
+            ..WireSettings::default()
+        }
     }
 }
 
 /// A client that asks for just these options.
-fn manner(block_size: Option<u16>, window: u16) -> Behaviour {
-    let mut behaviour = Behaviour::generic(block_size.unwrap_or(512), window);
+fn manner(block_size: Option<u16>, window: u16) -> ClientBehaviour {
+    let mut behaviour = ClientBehaviour::generic(block_size.unwrap_or(512), window);
     if block_size.is_none() {
         behaviour.asks.clear();
     } else if window == 1 {

@@ -5,8 +5,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::thread;
 
-use ringboot::engine::mmsg::{Arrival, Inbox, Outbox};
-use ringboot::engine::net::{self, Binding};
+use ringboot::engine::mmsg::{ArrivedDatagram, DatagramInbox, DatagramOutbox};
+use ringboot::engine::net::{self, SocketBinding};
 
 const READ_REQUEST: u8 = 1;
 const ACK: u8 = 4;
@@ -30,13 +30,13 @@ pub(crate) fn serve(
     block_size: Option<u16>,
     window: u16,
 ) -> io::Result<SocketAddrV4> {
-    let binding = Binding {
+    let binding = SocketBinding {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         interface: None,
         shared: false,
     };
-    let socket = net::udp(&binding)?;
-    let SocketAddr::V4(address) = net::local_address(&socket)? else {
+    let socket = net::open_udp_socket(&binding)?;
+    let SocketAddr::V4(address) = net::read_local_address(&socket)? else {
         return Err(io::Error::other("not an IPv4 socket"));
     };
     let oack = block_size.map(|size| {
@@ -46,8 +46,8 @@ pub(crate) fn serve(
     let server =
         Server { file, block_size: block_size.unwrap_or(512).into(), window: window.into(), oack };
     thread::spawn(move || {
-        let mut inbox = Inbox::new(64, 600);
-        let mut outbox = Outbox::default();
+        let mut inbox = DatagramInbox::new(64, 600);
+        let mut outbox = DatagramOutbox::default();
         loop {
             // It has its core to itself: looking again costs nobody anything.
             if inbox.receive(&socket).is_err() {
@@ -65,7 +65,7 @@ pub(crate) fn serve(
 }
 
 impl Server {
-    fn answer(&self, arrival: &Arrival<'_>, outbox: &mut Outbox) {
+    fn answer(&self, arrival: &ArrivedDatagram<'_>, outbox: &mut DatagramOutbox) {
         let &[0, opcode, high, low, ..] = arrival.bytes else { return };
         let first = match (opcode, &self.oack) {
             (READ_REQUEST, Some(oack)) => {

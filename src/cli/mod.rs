@@ -105,7 +105,7 @@ struct ManPages {
     configuration: Option<configuration_page::Format>,
 }
 
-/// Parses argv and runs the command it names. The exit codes are in [`exit::TABLE`].
+/// Parses argv and runs the command it names. The exit codes are in `exit::TABLE`.
 pub fn main() -> ExitCode {
     // Not for people: what `serve` and `check` start to render templates.
     if std::env::args_os().nth(1).is_some_and(|command| command == render::COMMAND) {

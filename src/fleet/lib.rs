@@ -5,6 +5,13 @@
 //! TFTP sockets, and nothing else. Machines reach the DHCP server as behind relay agents (giaddr,
 //! option 82), which needs no privilege where the answers come to the agent's own port (RFC 8357),
 //! or as stations on the wire. On loopback each then speaks from the address it was given.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! assert_eq!(ringboot_fleet::parse_duration("1.5m"), Ok(Duration::from_secs(90)));
+//! assert!(ringboot_fleet::parse_duration("soon").is_err());
+//! ```
 #![forbid(unsafe_code)]
 
 mod arrival;

@@ -40,7 +40,7 @@ pub struct ImageSizes {
 /// command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSetting {
-    /// One of [`TABLES`].
+    /// One of `TABLES`.
     pub table: String,
     pub key: String,
     /// As it is written in the file; whether it is right is for the server to say.

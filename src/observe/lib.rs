@@ -1,5 +1,13 @@
 //! What operators see: events of machines, counters of cores, log lines. Cores only ever push here;
 //! nothing waits.
+//!
+//! ```
+//! use ringboot_observe::counters::SharedCount;
+//!
+//! let requests = SharedCount::default();
+//! requests.add(1);
+//! assert_eq!(requests.read(), 1);
+//! ```
 #![forbid(unsafe_code)]
 
 /// An enum whose variants are known by a word each: what is kept or sent by its word is read back

@@ -4,6 +4,16 @@
 //! to answer, [`boot`] says which NBP and which menu a machine gets, [`template`] renders answer
 //! files, and [`model`] has the words that all of them share. The caller brings bytes and the time,
 //! and sends what it is given.
+//!
+//! ```
+//! use ringboot_protocol::tftp::packet::{Packet, parse_tftp_packet};
+//!
+//! let datagram = b"\0\x01pxelinux.0\0octet\0blksize\01468\0";
+//! let Some(Packet::Read(Ok(request))) = parse_tftp_packet(datagram) else {
+//!     panic!("this is a well-formed RRQ");
+//! };
+//! assert_eq!(request.name, b"pxelinux.0");
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod template;

@@ -72,7 +72,7 @@ impl TemplateRenderer {
         Self { pretends: Some(Box::new(render)), ..Self::default() }
     }
 
-    /// As [`template::render`], in a helper. Waits for it.
+    /// As [`template::render_template_source`], in a helper. Waits for it.
     pub fn render(
         &self,
         name: &str,
@@ -82,7 +82,7 @@ impl TemplateRenderer {
         self.ask(name, source, Some(facts))
     }
 
-    /// As [`template::compile`], in a helper. Waits for it.
+    /// As [`template::compile_template`], in a helper. Waits for it.
     pub fn compile(&self, name: &str, source: &str) -> Result<(), TemplateError> {
         self.ask(name, source, None).map(drop)
     }

@@ -17,7 +17,7 @@ pub fn list_allowed_processors() -> io::Result<Vec<usize>> {
     Ok((0..most).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
 }
 
-/// Pins the calling thread to these processors, which must come from [`allowed`].
+/// Pins the calling thread to these processors, which must come from [`list_allowed_processors`].
 pub fn pin_to_processors(cpus: &[usize]) -> io::Result<()> {
     // SAFETY: as above; CPU_SET writes one bit below CPU_SETSIZE, as `allowed` gives no larger
     // number.

@@ -68,7 +68,7 @@ impl UdpDriver {
     }
 
     /// A socket that only sends, from this address and the port of one that receives
-    /// ([`net::sender_beside`]).
+    /// ([`net::open_sender_beside`]).
     pub fn sender_beside(&self, receiver: SocketId, from: Ipv4Addr) -> io::Result<OwnedFd> {
         let fd = match &self.0 {
             UdpBackend::Ring(ring) => ring.fd(receiver),
@@ -131,7 +131,7 @@ impl UdpDriver {
         }
     }
 
-    /// Queues a run of DATA blocks as one send; at most [`blocks_per_send`] of them.
+    /// Queues a run of DATA blocks as one send; at most [`count_blocks_per_send`] of them.
     pub fn send_blocks(
         &mut self,
         socket: SocketId,

@@ -323,7 +323,7 @@ impl ServedContent {
     }
 
     /// Makes a piece resident, and for a while no other takes its place. Waits for the disk, and
-    /// for memory where the budget is spent: workers only, by [`super::Workers::read`].
+    /// for memory where the budget is spent: workers only, by [`super::DiskWorkers::read`].
     ///
     /// A failure (the file was cut short, memory is short) is left for the send to report: it gets
     /// EFAULT or waits.

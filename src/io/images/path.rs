@@ -107,7 +107,7 @@ pub fn clean_path_name(name: &[u8]) -> Result<CleanPath, NameRefusal> {
     Ok(CleanPath(path))
 }
 
-/// As [`clean`], for TFTP: `\` parts components too (T-56: Windows boot programs, GRUB and shim
+/// As [`clean_path_name`], for TFTP: `\` parts components too (T-56: Windows boot programs, GRUB and shim
 /// spell paths so).
 pub fn clean_tftp_name(name: &[u8]) -> Result<CleanPath, NameRefusal> {
     let slashed: Vec<u8> = name.iter().map(|&b| if b == b'\\' { b'/' } else { b }).collect();

@@ -50,7 +50,7 @@ pub struct RepresentationMeta<'a> {
     pub mtime: SystemTime,
     /// `mtime` as an HTTP date.
     pub last_modified: &'a str,
-    /// As [`super::media::media_type`] names it by the name that was asked for.
+    /// As [`super::media::find_media_type`] names it by the name that was asked for.
     pub media: &'static str,
 }
 

@@ -28,7 +28,7 @@ pub struct TftpPlan {
     /// How long a core polls while transfers are in flight before it sleeps.
     pub spin: Duration,
     /// Blocks that leave in one send at most. The kernel's own limit holds beside it
-    /// ([`blocks_per_send`](crate::engine::udp::blocks_per_send)).
+    /// ([`blocks_per_send`](crate::engine::udp::count_blocks_per_send)).
     pub segments_max: u32,
     /// Buffers that the ring receives into: a power of two.
     pub receive_buffers: u16,

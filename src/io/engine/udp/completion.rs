@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// A socket of a driver, numbered in the order of [`super::Driver::add`].
+/// A socket of a driver, numbered in the order of [`super::UdpDriver::add`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SocketId(pub u16);
 
