@@ -59,7 +59,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that are functions of their input.
-const PURE: &[&str] = &["model", "boot", "tftp", "dhcp", "http"];
+const PURE: &[&str] = &["model", "boot", "tftp", "dhcp", "http", "template"];
 
 /// What would make a pure room depend on the world.
 const WORLD: &[&str] = &[

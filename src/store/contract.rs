@@ -35,7 +35,7 @@ pub struct RememberedState {
     pub machines: BootTimes,
 }
 
-/// What an earlier run has left. At the start without its leases: [`KeptDatabase::each_lease`] hands them
+/// What an earlier run has left. At the start without its leases: `KeptDatabase::each_lease` hands them
 /// over.
 #[derive(Debug, Default)]
 pub struct StoredRows {

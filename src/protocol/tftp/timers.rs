@@ -77,7 +77,7 @@ impl<I: Copy + Ord> TimerHeap<I> {
 
     /// Entries, stale ones included.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.heap.len()
     }
 }
