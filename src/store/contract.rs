@@ -35,8 +35,8 @@ pub struct RememberedState {
     pub machines: BootTimes,
 }
 
-/// What an earlier run has left. At the start without its leases: `KeptDatabase::each_lease` hands them
-/// over.
+/// What an earlier run has left. At the start without its leases: `KeptDatabase::each_lease` hands
+/// them over.
 #[derive(Debug, Default)]
 pub struct StoredRows {
     /// By how much the clock that the leases go on by is ahead of the time since boot.

@@ -58,7 +58,8 @@ pub struct FleetReport {
     pub kernels: Histogram<u64>,
     /// Microseconds from power-on to the end of the last step, of machines that booted.
     pub boots: Histogram<u64>,
-    /// Machines that did not boot, by cause ([`super::BootFailure::cause`]) and the step it came in.
+    /// Machines that did not boot, by cause ([`super::BootFailure::cause`]) and the step it came
+    /// in.
     pub failures: BTreeMap<(String, MachineStage), CauseTally>,
     /// They one by one, as they failed; of more than [`FAILED_LISTED_MAX`] the first.
     pub failed_machines: Vec<FailedMachine>,

@@ -1,8 +1,8 @@
 //! Batches of UDP datagrams through one system call (recvmmsg, sendmmsg), each with the local
 //! address it came to or leaves from.
 //!
-//! For sockets of [`super::net::open_udp_socket`], on kernels that may lack io_uring: nothing is lent to the
-//! kernel beyond one call.
+//! For sockets of [`super::net::open_udp_socket`], on kernels that may lack io_uring: nothing is
+//! lent to the kernel beyond one call.
 
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]

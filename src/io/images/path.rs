@@ -107,8 +107,8 @@ pub fn clean_path_name(name: &[u8]) -> Result<CleanPath, NameRefusal> {
     Ok(CleanPath(path))
 }
 
-/// As [`clean_path_name`], for TFTP: `\` parts components too (T-56: Windows boot programs, GRUB and shim
-/// spell paths so).
+/// As [`clean_path_name`], for TFTP: `\` parts components too (T-56: Windows boot programs, GRUB
+/// and shim spell paths so).
 pub fn clean_tftp_name(name: &[u8]) -> Result<CleanPath, NameRefusal> {
     let slashed: Vec<u8> = name.iter().map(|&b| if b == b'\\' { b'/' } else { b }).collect();
     clean_path_name(&slashed)

@@ -40,9 +40,9 @@ pub enum TcpEvent<'a> {
         id: ConnectionId,
         is_reset: bool,
     },
-    /// The kernel has taken `bytes` more of what was given to [`super::TcpDriver::send`] (several may
-    /// come for one send); `left` = bytes of this send that it has not. 0: the connection may send
-    /// again.
+    /// The kernel has taken `bytes` more of what was given to [`super::TcpDriver::send`] (several
+    /// may come for one send); `left` = bytes of this send that it has not. 0: the connection may
+    /// send again.
     Sent {
         id: ConnectionId,
         bytes: u64,
