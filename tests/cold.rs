@@ -28,8 +28,8 @@ const BLOCK_P99_MAX: Duration = Duration::from_millis(5);
 /// so in every round.
 const ROUNDS: usize = 3;
 
-/// What files hold: a text without an end, which begins anew after a prime number of octets, so
-/// that no octet of another place or another file passes for the right one.
+/// What files hold: a text without an end, which begins anew after a prime number of bytes, so
+/// that no byte of another place or another file passes for the right one.
 struct Pattern(Vec<u8>);
 
 const PERIOD: usize = 1_000_003;
@@ -215,7 +215,7 @@ fn http_fetch(server: SocketAddr, name: &str, mut check: impl FnMut(u64, &[u8]))
     }
 }
 
-/// What is asked for by TFTP: a name, octets in a block, blocks in a window.
+/// What is asked for by TFTP: a name, bytes in a block, blocks in a window.
 struct Fetch<'a> {
     name: &'a str,
     block_size: u64,

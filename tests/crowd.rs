@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const OPEN: usize = 10_000;
 /// What the server may hold beyond its binary and the mapped images with that many. KiB.
 const RSS_KIB_MAX: u64 = 64 * 1024;
-/// One octet more than 65,536 blocks of 512 octets: the block number wraps, and a last short block
+/// One byte more than 65,536 blocks of 512 bytes: the block number wraps, and a last short block
 /// follows (T-24).
 const LONG: usize = 65_536 * 512 + 1;
 /// Blocks of one window of the long transfers.

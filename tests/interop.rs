@@ -17,9 +17,9 @@ use common::root::{self, pattern};
 use common::server::{self, Server};
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
 
-/// For one client run, transfers of 40 MB in 512-octet blocks on a busy machine among them.
+/// For one client run, transfers of 40 MB in 512-byte blocks on a busy machine among them.
 const LIMIT: Duration = Duration::from_secs(120);
-/// One octet more than 2 x 65536 blocks of 512 octets: the block number wraps twice (T-24).
+/// One byte more than 2 x 65536 blocks of 512 bytes: the block number wraps twice (T-24).
 const LONG: usize = 2 * 65_536 * 512 + 1;
 const RANDOM: usize = 4_194_316;
 

@@ -30,7 +30,7 @@ const FILE_BYTES: usize = 400_000;
 struct World {
     scratch: Scratch,
     port: u16,
-    /// Second octet of its network: worlds live beside each other.
+    /// Second byte of its network: worlds live beside each other.
     network: u8,
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct ReportDocument {
     pub(crate) run: RunDescription,
     /// By the name of the stage; stages that no machine met are left out.
     pub(crate) stages: BTreeMap<String, TimeDistribution>,
-    /// Power-on to the kernel's last octet, of machines that came so far.
+    /// Power-on to the kernel's last byte, of machines that came so far.
     pub(crate) to_kernel: TimeDistribution,
     /// Power-on to the end, of machines that booted.
     pub(crate) boot: TimeDistribution,
@@ -201,7 +201,7 @@ impl ReportDocument {
             .filter_map(|stage| Some((stage, self.stages.get(&spell_stage_name(stage))?)))
     }
 
-    /// CPU-seconds of the server for a gigabyte (10^9 octets).
+    /// CPU-seconds of the server for a gigabyte (10^9 bytes).
     pub(crate) fn server_cpu_s_per_gb(&self) -> Option<f64> {
         let gigabytes = self.summary.bytes as f64 / 1e9;
         (gigabytes > 0.0).then_some(self.summary.server_cpu_s? / gigabytes)

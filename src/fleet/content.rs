@@ -1,4 +1,4 @@
-//! What served files contain, so that a machine can prove every octet it was sent without keeping
+//! What served files contain, so that a machine can prove every byte it was sent without keeping
 //! the file.
 
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The octets that a file must have.
+/// The bytes that a file must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExpectedContent {
     /// A function of seed and offset: nothing is kept, whatever the size.
@@ -17,7 +17,7 @@ pub enum ExpectedContent {
 }
 
 impl ExpectedContent {
-    /// Size of the whole file in octets.
+    /// Size of the whole file in bytes.
     pub fn octets(&self) -> u64 {
         match self {
             Self::Generated { octets, .. } => *octets,

@@ -1,5 +1,5 @@
 //! Simulated machines, for demo and loadtest alike: each speaks DHCP, TFTP and HTTP as its firmware
-//! does, and checks every octet.
+//! does, and checks every byte.
 //!
 //! A fleet runs on one thread; its machines share receive buffers, a DHCP socket for each rack,
 //! TFTP sockets, and nothing else. Machines reach the DHCP server as behind relay agents (giaddr,

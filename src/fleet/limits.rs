@@ -50,7 +50,7 @@ pub const DHCP_NAK_PAUSE: Duration = Duration::from_millis(100);
 /// it at once.
 pub const HTTP_RETRY: Duration = Duration::from_secs(2);
 
-/// A connection that brings nothing for this long is given up. EDK2 waits 5 s for a first octet,
+/// A connection that brings nothing for this long is given up. EDK2 waits 5 s for a first byte,
 /// iPXE for ever.
 pub const HTTP_SILENCE_MAX: Duration = Duration::from_secs(10);
 
@@ -109,7 +109,7 @@ pub const SERIES_WIDTH: Duration = Duration::from_millis(100);
 /// Buckets of the throughput over time: 100 s at their first width.
 pub const SERIES_BUCKETS_MAX: usize = 1000;
 
-/// Boots that are kept one by one, 64 octets each; all are in the histograms.
+/// Boots that are kept one by one, 64 bytes each; all are in the histograms.
 pub const RECORDS_MAX: usize = 20_000;
 
 /// Machines of one run.

@@ -146,7 +146,7 @@ impl MachineErrand {
     }
 
     /// Who machine `number` of a seed is. Its hardware address is a locally administered one (0x02
-    /// of the first octet), no vendor's and no virtual machine's: "RB", then what seed and number
+    /// of the first byte), no vendor's and no virtual machine's: "RB", then what seed and number
     /// make. A model that servers know by its maker has that one's.
     pub(super) fn port(&self, seed: u64, number: u32) -> MachinePort {
         let [_, a, b, c] = number.to_be_bytes();

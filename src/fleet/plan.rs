@@ -40,7 +40,7 @@ pub struct FleetPlan {
     pub http: SocketAddr,
     /// Label of the menu entry that everybody picks.
     pub pick: String,
-    /// Files whose octets are known; all others are only counted.
+    /// Files whose bytes are known; all others are only counted.
     pub contents: ContentMap,
     pub pace: FleetPace,
     pub wire: WireSettings,

@@ -330,7 +330,7 @@ const IPXE: &str = "ipxe.efi";
 const KERNEL: &str = "demo/vmlinuz";
 const INITRD: &str = "demo/initrd.img";
 
-/// Loaders: name under the root, places where packages put the real one, octets of a made-up one
+/// Loaders: name under the root, places where packages put the real one, bytes of a made-up one
 /// (those of the real one).
 const LOADERS: [(&str, &[&str], u64); 8] = [
     (LPXELINUX, &["/usr/lib/PXELINUX/lpxelinux.0", "/usr/share/syslinux/lpxelinux.0"], 75_072),

@@ -32,7 +32,7 @@ pub struct Scenario {
     pub duration: Option<Duration>,
     /// What begins before is not counted.
     pub warm_up: Duration,
-    /// Names and sizes in octets of files that a server has to offer beside what firmware needs.
+    /// Names and sizes in bytes of files that a server has to offer beside what firmware needs.
     pub files: BTreeMap<String, u64>,
     pub roles: Vec<MachineRole>,
 }
@@ -50,7 +50,7 @@ pub struct MachineRole {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoleTask {
-    /// All that this firmware does, from DISCOVER to the last octet of the initial disk.
+    /// All that this firmware does, from DISCOVER to the last byte of the initial disk.
     Boot(FirmwareModel),
     /// These, one after the other.
     Steps(Vec<ScenarioStep>),
@@ -76,7 +76,7 @@ pub enum StepRequest {
         /// On the connection of the request before, which is kept for the next; else on one of its
         /// own.
         keep: bool,
-        /// So many octets from a random place, another one each time; None: the whole file.
+        /// So many bytes from a random place, another one each time; None: the whole file.
         range: Option<u64>,
     },
 }
@@ -450,7 +450,7 @@ fn parse_connection_word(word: &str) -> Result<bool, String> {
     }
 }
 
-/// The largest file that can be made up, in octets: a TiB.
+/// The largest file that can be made up, in bytes: a TiB.
 const FILE_OCTETS_MAX: u64 = 1 << 40;
 
 /// A size as people write it: `4096`, `4KiB`, `8MiB`, `1GiB`.

@@ -508,7 +508,7 @@ fn is_named_host(name: &str) -> bool {
     name.contains("://") && Url::parse(name).is_none()
 }
 
-/// What is wrong with a kernel or an initial disk, as far as its size and first octets tell.
+/// What is wrong with a kernel or an initial disk, as far as its size and first bytes tell.
 fn find_image_fault(stage: MachineStage, file: &WalkedFile) -> Option<String> {
     if file.octets == 0 {
         return Some(format!("{} is an empty file", file.name));

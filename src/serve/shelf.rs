@@ -206,7 +206,7 @@ impl FileSources {
         (binding.lease_end_s > clock::now_s()).then_some(binding.machine)
     }
 
-    /// How fast HTTP may send to this address, octets a second; None = as fast as it goes. No lock:
+    /// How fast HTTP may send to this address, bytes a second; None = as fast as it goes. No lock:
     /// it may be asked for every connection, and again when the machine behind the address has
     /// become known.
     pub fn pace_for(&self, peer: IpAddr) -> Option<NonZeroU64> {

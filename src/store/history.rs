@@ -20,7 +20,7 @@ use crate::observe::journal::{ENTRIES_MAX, JournalChange};
 use crate::observe::timeline::JournalEntry;
 
 /// The schema that this program writes. History of another one is thrown away, not migrated. 2: the
-/// table is bounded by its octets.
+/// table is bounded by its bytes.
 const SCHEMA: i64 = 2;
 
 /// One row per entry; a machine's rows are a ring, so that the table is bounded by the journal's

@@ -395,7 +395,7 @@ fn damaged_http(random: &mut SeededRandom) -> Vec<u8> {
     bytes
 }
 
-/// Some octets changed, and sometimes the end cut off.
+/// Some bytes changed, and sometimes the end cut off.
 fn damage(bytes: &mut Vec<u8>, random: &mut SeededRandom) {
     for _ in 0..1 + random.below(6) {
         let place = usize::try_from(random.below(bytes.len() as u64)).unwrap();

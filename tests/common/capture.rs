@@ -228,7 +228,7 @@ impl<R: Read> Read for Tee<R> {
     }
 }
 
-/// The classic pcap format: a header of 24 octets, then records, each with a header of 16: seconds,
+/// The classic pcap format: a header of 24 bytes, then records, each with a header of 16: seconds,
 /// microseconds, length, length before the cut.
 fn read_records(mut source: impl Read, packets: &Watched<Vec<Packet>>) -> std::io::Result<()> {
     source.read_exact(&mut [0u8; 24])?;

@@ -51,7 +51,7 @@ pub fn installed_disk(dir: &Path, says: &str) {
     );
 }
 
-/// A file of `length` octets whose content depends on its place, so that a lost, doubled or moved
+/// A file of `length` bytes whose content depends on its place, so that a lost, doubled or moved
 /// block shows.
 pub fn pattern_file(path: &Path, length: usize) -> PathBuf {
     write(path, &pattern(length));

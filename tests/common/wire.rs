@@ -152,7 +152,7 @@ impl Wire {
         let (octets, from) = self.socket.recv_from(&mut frame).ok()?;
         // SAFETY: a packet socket's address is a sockaddr_ll.
         let kind = unsafe { (*from.as_ptr().cast::<libc::sockaddr_ll>()).sll_pkttype };
-        // SAFETY: the kernel has filled that many octets.
+        // SAFETY: the kernel has filled that many bytes.
         let frame = frame[..octets].iter().map(|octet| unsafe { octet.assume_init() }).collect();
         Some((frame, kind == libc::PACKET_OUTGOING))
     }
@@ -262,7 +262,7 @@ impl Dhcp {
         self
     }
 
-    /// The UDP payload, padded to 300 octets as BOOTP wants.
+    /// The UDP payload, padded to 300 bytes as BOOTP wants.
     pub fn payload(&self) -> Vec<u8> {
         self.as_boot_operation(1, Ipv4Addr::UNSPECIFIED)
     }

@@ -245,7 +245,7 @@ impl Host {
     }
 }
 
-/// Fills a disk to its last octet.
+/// Fills a disk to its last byte.
 fn fill(path: &Path) {
     let mut file = fs::File::create(path).unwrap();
     let mut piece = vec![0; 64 * 1024];

@@ -74,7 +74,7 @@ impl Files {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// Lines of the log since it had so many octets.
+    /// Lines of the log since it had so many bytes.
     fn said_since(&self, octets: usize) -> usize {
         self.server.log()[octets..].lines().count()
     }
@@ -380,7 +380,7 @@ fn a_flood_of_requests_is_a_few_lines_in_the_log() {
     site.server.stop();
 }
 
-/// The first octets of the answer to a request; None where none comes in time.
+/// The first bytes of the answer to a request; None where none comes in time.
 fn first_answer(client: &Client, name: &str) -> Option<[u8; 4]> {
     let request = rrq(name, "octet", "");
     inside::run(client.name(), move || {

@@ -191,7 +191,7 @@ fn t38_rollover_survives_a_loss_at_each_place() {
     }
 }
 
-/// 512-octet blocks past 65535, and blocks of 8 past 131071, in weather.
+/// 512-byte blocks past 65535, and blocks of 8 past 131071, in weather.
 #[test]
 fn t25_long_files_arrive_whole_in_weather() {
     let windy = Weather { loss_percent: 1, duplicate_percent: 1, jitter: MILLISECOND, ..calm() };

@@ -53,7 +53,7 @@ pub(crate) struct File {
 }
 
 impl File {
-    /// `f<octets>`; every other name is missing.
+    /// `f<bytes>`; every other name is missing.
     fn find(name: &[u8]) -> Option<Self> {
         let len = std::str::from_utf8(name.strip_prefix(b"f")?).ok()?.parse().ok()?;
         Some(Self { len })
@@ -79,7 +79,7 @@ pub(crate) struct World {
     pub(crate) weather: Weather,
     pub(crate) machines: Vec<Machine>,
     pub(crate) table: TransferTable<File>,
-    /// Endings as the server told them, with the octets sent and the repeats.
+    /// Endings as the server told them, with the bytes sent and the repeats.
     pub(crate) endings: Vec<(Ending, u64, u64)>,
     /// When the last machine was done.
     pub(crate) over: Tick,

@@ -28,10 +28,10 @@ pub(crate) struct RunSummary {
     /// Some machines fetch files.
     #[serde(default = "assume_checked")]
     pub(crate) fetches: bool,
-    /// What was proved of the octets, in words. Reports of the first versions do not have it.
+    /// What was proved of the bytes, in words. Reports of the first versions do not have it.
     #[serde(default)]
     pub(crate) proved: String,
-    /// Machines that failed because of an octet that was wrong, missing or too many.
+    /// Machines that failed because of a byte that was wrong, missing or too many.
     #[serde(default)]
     pub(crate) wrong_contents: u32,
     /// What began so long after the start is not counted.

@@ -1,4 +1,4 @@
-//! HTTP as boot loaders speak it: one GET at a time, resumed where it broke, every octet checked,
+//! HTTP as boot loaders speak it: one GET at a time, resumed where it broke, every byte checked,
 //! no buffer per machine.
 
 use std::collections::HashMap;
@@ -61,14 +61,14 @@ impl<'a> HttpFetcher<'a> {
         Self { context, agent, address, idle: None, sizes: HashMap::new() }
     }
 
-    /// Fetches a whole file, through as many connections as it takes. The octets are given back
+    /// Fetches a whole file, through as many connections as it takes. The bytes are given back
     /// only where `keep` says so.
     pub(crate) async fn fetch(&mut self, url: &Url, keep: bool) -> Result<Vec<u8>, BootFailure> {
         let checker = self.context.checker(&self.shown(url), keep);
         self.fetch_checked(url, checker).await
     }
 
-    /// Fetches this many octets from a random place of a file; the whole of a shorter one.
+    /// Fetches this many bytes from a random place of a file; the whole of a shorter one.
     pub(crate) async fn fetch_range(
         &mut self,
         url: &Url,
@@ -165,7 +165,7 @@ impl<'a> HttpFetcher<'a> {
         let name = self.shown(url);
         let begun = Instant::now();
         let mut etag = None;
-        // When, and how far. Begun again from the first octet, a file has made no progress until it
+        // When, and how far. Begun again from the first byte, a file has made no progress until it
         // is further than before.
         let mut furthest = (Instant::now(), 0);
         let mut broken = 0;
@@ -204,7 +204,7 @@ impl<'a> HttpFetcher<'a> {
         if self.context.walking.is_some() { url.to_string() } else { url.path.clone() }
     }
 
-    /// A walk also sees whether the last octets of a longer file are there.
+    /// A walk also sees whether the last bytes of a longer file are there.
     async fn look_at_end(
         &mut self,
         url: &Url,
@@ -281,7 +281,7 @@ impl<'a> HttpFetcher<'a> {
         Ok(head.total.or(head.length).unwrap_or(checker.received()))
     }
 
-    /// What an answer means for the file: its head, and how many octets are still to come after
+    /// What an answer means for the file: its head, and how many bytes are still to come after
     /// these first ones.
     fn meet(
         &self,
@@ -441,7 +441,7 @@ impl<'a> HttpFetcher<'a> {
         Ok(())
     }
 
-    /// Takes at most `most` octets off the stream that nobody looks at; 0 at its end.
+    /// Takes at most `most` bytes off the stream that nobody looks at; 0 at its end.
     async fn drop_octets(
         &self,
         stream: &TcpStream,
@@ -455,7 +455,7 @@ impl<'a> HttpFetcher<'a> {
         Ok(octets)
     }
 
-    /// One read of at most `most` octets into the shared buffer; 0 at the end of the stream.
+    /// One read of at most `most` bytes into the shared buffer; 0 at the end of the stream.
     async fn read(
         &self,
         stream: &TcpStream,
@@ -522,7 +522,7 @@ enum ConnectionEnd {
 
 impl ConnectionEnd {
     /// The machine's failure, where every connection before this one has ended without a whole
-    /// file; this one at that octet.
+    /// file; this one at that byte.
     fn failure(self, name: &str, octet: u64) -> BootFailure {
         let name = name.to_owned();
         match (self, octet) {
@@ -583,7 +583,7 @@ impl HttpAgent {
         }
     }
 
-    /// The request as that program writes it; with a range (first and last octet) where not the
+    /// The request as that program writes it; with a range (first and last byte) where not the
     /// whole file is wanted.
     fn request(self, url: &Url, range: Option<(u64, Option<u64>)>, etag: Option<&str>) -> String {
         let (path, ip, authority) = (&url.path, url.server.ip(), url.authority());

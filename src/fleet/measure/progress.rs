@@ -10,7 +10,7 @@ use super::line::{AskedProtocol, NobodyThere, PendingRequest, ProtocolLine};
 use crate::limits::SILENCE_TOLD;
 
 /// Raised by the fleet, read by a progress bar. Nothing here is touched more than once a read of
-/// octets.
+/// bytes.
 #[derive(Debug, Default)]
 pub struct FleetProgress {
     octets: AtomicU64,

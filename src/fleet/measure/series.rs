@@ -1,4 +1,4 @@
-//! What a fleet did over time: octets, boots and failures in buckets, few enough for any length of
+//! What a fleet did over time: bytes, boots and failures in buckets, few enough for any length of
 //! run.
 
 use std::time::Duration;

@@ -29,7 +29,7 @@ pub(super) use loaded::RunningLoader;
 pub(super) use loader::{LoaderKind, find_loader_folder};
 pub use model::FirmwareModel;
 
-/// From power-on to the last octet of the initial disk. A loader that is an iPXE asks DHCP once
+/// From power-on to the last byte of the initial disk. A loader that is an iPXE asks DHCP once
 /// more.
 pub(super) async fn boot_model(
     station: &mut MachineStation,

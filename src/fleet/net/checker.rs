@@ -1,4 +1,4 @@
-//! The check of one file's octets as they come, and what a walk writes down of the file.
+//! The check of one file's bytes as they come, and what a walk writes down of the file.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,17 +19,17 @@ pub(crate) struct WalkedFile {
     /// The whole file, as far as the server told or sent it.
     pub(crate) octets: u64,
     pub(crate) received: u64,
-    /// The first octets, for a look at what kind of file it is.
+    /// The first bytes, for a look at what kind of file it is.
     pub(crate) head: Vec<u8>,
     pub(crate) took: Duration,
 }
 
-/// Checks the octets of one file as they come, in any order of arrival that a transfer allows.
+/// Checks the bytes of one file as they come, in any order of arrival that a transfer allows.
 #[derive(Debug)]
 pub(crate) struct ContentChecker {
     progress: Arc<FleetProgress>,
     verify: ContentProof,
-    /// For a walk: files are sampled, and their first octets kept.
+    /// For a walk: files are sampled, and their first bytes kept.
     walks: bool,
     name: Box<str>,
     expected: Option<ExpectedContent>,
@@ -37,7 +37,7 @@ pub(crate) struct ContentChecker {
     keep: Option<Vec<u8>>,
     /// The part of the file that is wanted; None: all of it.
     part: Option<Range<u64>>,
-    /// All octets below this have come, counted from the beginning of the part.
+    /// All bytes below this have come, counted from the beginning of the part.
     received: u64,
     head: Vec<u8>,
 }
@@ -73,19 +73,19 @@ impl ContentChecker {
         Self { keep: keep.then(Vec::new), ..self }
     }
 
-    /// For these octets of the file only.
+    /// For these bytes of the file only.
     pub(crate) fn of_part(self, part: Range<u64>) -> Self {
         Self { part: Some(part), ..self }
     }
 
-    /// Whether anybody looks at the octets, or only counts them.
+    /// Whether anybody looks at the bytes, or only counts them.
     pub(crate) fn reads(&self) -> bool {
         self.walks
             || self.keep.is_some()
             || (self.verify == ContentProof::Full && self.expected.is_some())
     }
 
-    /// The next octets of the file. A piece that is not what the file has there fails the machine.
+    /// The next bytes of the file. A piece that is not what the file has there fails the machine.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), BootFailure> {
         let expected = self.expected.as_ref().filter(|_| self.verify == ContentProof::Full);
         if let Some(content) = expected.filter(|content| !content.matches(self.offset(), bytes)) {
@@ -113,7 +113,7 @@ impl ContentChecker {
         Ok(())
     }
 
-    /// So many octets have come, and nobody has looked at them.
+    /// So many bytes have come, and nobody has looked at them.
     pub(crate) fn count(&mut self, octets: u64) {
         self.received += octets;
         self.progress.add_octets(octets);
@@ -138,7 +138,7 @@ impl ContentChecker {
         }
     }
 
-    /// Where the next octet stands in the file.
+    /// Where the next byte stands in the file.
     pub(crate) fn offset(&self) -> u64 {
         self.part.as_ref().map_or(0, |part| part.start) + self.received
     }
@@ -153,12 +153,12 @@ impl ContentChecker {
         self.keep.is_none() && self.walks
     }
 
-    /// For the walk's list: what came, of a file that is `octets` long.
+    /// For the walk's list: what came, of a file that is `bytes` long.
     pub(crate) fn asked(&self, name: String, octets: u64, took: Duration) -> WalkedFile {
         WalkedFile { name, octets, received: self.received, head: self.head.clone(), took }
     }
 
-    /// The transfer begins again from the first octet. What had come still counts as traffic.
+    /// The transfer begins again from the first byte. What had come still counts as traffic.
     pub(crate) fn restart(&mut self) {
         self.received = 0;
         self.head.clear();
@@ -167,7 +167,7 @@ impl ContentChecker {
         }
     }
 
-    /// The transfer has ended: every octet must be there. Gives what was kept.
+    /// The transfer has ended: every byte must be there. Gives what was kept.
     pub(crate) fn finish(&mut self) -> Result<Vec<u8>, BootFailure> {
         let whole = self.part.as_ref().map(|part| part.end - part.start);
         match whole.or(self.expected.as_ref().map(ExpectedContent::octets)) {

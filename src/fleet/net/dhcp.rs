@@ -332,7 +332,7 @@ const UEFI_LIST: [u8; 35] = [
     1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 66,
     67, 97, 128, 129, 130, 131, 132, 133, 134, 135,
 ];
-/// Option 55 of OVMF's HTTP Boot (capture `uefi-http`). 235 is an octet that EDK2 never sets: 0 on
+/// Option 55 of OVMF's HTTP Boot (capture `uefi-http`). 235 is a byte that EDK2 never sets: 0 on
 /// arm64.
 const UEFI_HTTP_LIST: [u8; 27] = [
     1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 235,
@@ -347,7 +347,7 @@ const IPXE_LIST: [u8; 23] = [
     1, 3, 6, 7, 12, 15, 17, 26, 43, 60, 66, 67, 119, 128, 129, 130, 131, 132, 133, 134, 135, 175,
     203,
 ];
-/// Option 175 of the iPXE ROM (capture `bios-ipxe`): PCI id, version, one octet for each feature it
+/// Option 175 of the iPXE ROM (capture `bios-ipxe`): PCI id, version, one byte for each feature it
 /// has.
 const IPXE_FEATURES: [u8; 48] = [
     0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x17, 1, 1, 0x22, 1, 1, 0x13, 1, 1, 0x11, 1,
@@ -403,7 +403,7 @@ mod tests {
 
     use super::*;
 
-    /// Every DHCP message of a client in a recorded capture: BOOTP header to the last octet.
+    /// Every DHCP message of a client in a recorded capture: BOOTP header to the last byte.
     fn recorded(name: &str) -> Vec<Vec<u8>> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../../tests/recorded")

@@ -1,4 +1,4 @@
-//! How a fleet meets the network: what it proves of the octets it gets, from which addresses it
+//! How a fleet meets the network: what it proves of the bytes it gets, from which addresses it
 //! speaks, and how bad the way is.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,15 +6,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::impair::NetworkImpairment;
 use ringboot_protocol::model::network::Ipv4Network;
 
-/// What a machine proves of a file whose octets are known.
+/// What a machine proves of a file whose bytes are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ContentProof {
-    /// Every octet.
+    /// Every byte.
     #[default]
     Full,
     /// That all have come.
     Length,
-    /// Nothing: octets are only counted.
+    /// Nothing: bytes are only counted.
     None,
 }
 

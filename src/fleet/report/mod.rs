@@ -48,13 +48,13 @@ pub struct FleetReport {
     pub late_requests: Histogram<u64>,
     /// Octets of files received.
     pub octets: u64,
-    /// Every octet was compared with what the file contains, menus apart.
+    /// Every byte was compared with what the file contains, menus apart.
     pub checked: bool,
     /// Messages repeated, transfers resumed or begun again.
     pub retries: u64,
     /// Each step, by machine.
     pub stages: BTreeMap<MachineStage, StageTimes>,
-    /// Microseconds from power-on to the last octet of the kernel, of machines that came so far.
+    /// Microseconds from power-on to the last byte of the kernel, of machines that came so far.
     pub kernels: Histogram<u64>,
     /// Microseconds from power-on to the end of the last step, of machines that booted.
     pub boots: Histogram<u64>,
@@ -63,7 +63,7 @@ pub struct FleetReport {
     pub failures: BTreeMap<(String, MachineStage), CauseTally>,
     /// They one by one, as they failed; of more than [`FAILED_LISTED_MAX`] the first.
     pub failed_machines: Vec<FailedMachine>,
-    /// Machines that failed because an octet was wrong, missing or too many.
+    /// Machines that failed because a byte was wrong, missing or too many.
     pub wrong_contents: u32,
     /// What clients put up with, and how often; what never happened is left out.
     pub oddities: BTreeMap<ClientOddity, u64>,
@@ -329,7 +329,7 @@ impl FleetReport {
         self.machines - self.booted
     }
 
-    /// What was proved of the octets, in words.
+    /// What was proved of the bytes, in words.
     pub fn proved(&self) -> String {
         match (self.octets, self.wrong_contents) {
             (_, 1) => "1 machine got wrong contents".to_owned(),
@@ -347,7 +347,7 @@ impl FleetReport {
 
     /// Megabytes received.
     pub fn megabytes(&self) -> f64 {
-        // 2^53 octets are nine petabytes: nothing is lost.
+        // 2^53 bytes are nine petabytes: nothing is lost.
         self.octets as f64 / MEGABYTE
     }
 }

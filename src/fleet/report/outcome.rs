@@ -17,7 +17,7 @@ pub(crate) struct BootOutcome {
     pub(crate) is_warm_up: bool,
     pub(crate) begun: Instant,
     pub(crate) ended: Instant,
-    /// From power-on to the kernel's last octet.
+    /// From power-on to the kernel's last byte.
     pub(crate) to_kernel: Option<Duration>,
     /// All steps of one stage together, in the order of [`MachineStage::ALL`].
     pub(crate) stages: [Duration; MachineStage::ALL.len()],

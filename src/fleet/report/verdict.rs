@@ -14,7 +14,7 @@ const BUSY_SHARE_MAX: f64 = 0.9;
 /// A thread that waited for its processor for more than this share of the time measured its own
 /// machine as well.
 const WAITING_SHARE_MAX: f64 = 0.2;
-/// The share of the octets by which the load is over: what follows are a few machines that wait for
+/// The share of the bytes by which the load is over: what follows are a few machines that wait for
 /// a timer.
 const LOADED_SHARE: f64 = 0.9;
 
@@ -126,7 +126,7 @@ fn compute_busy_share(part: Duration, wall: Duration) -> f64 {
     part.as_secs_f64() / wall.as_secs_f64().max(f64::EPSILON)
 }
 
-/// Busy time and length of the part of the run in which most octets came.
+/// Busy time and length of the part of the run in which most bytes came.
 fn find_loaded_part(buckets: &[SeriesBucket]) -> Option<(Duration, Duration)> {
     let all: u64 = buckets.iter().map(|bucket| bucket.octets).sum();
     let mut octets = 0;

@@ -123,8 +123,8 @@ pub fn strip_path_prefix(path: &CleanPath, prefixes: &[CleanPath]) -> Option<Cle
     })
 }
 
-/// The name without what old ROMs read past the end of option 67: trailing 0xFF octets and
-/// everything after the first octet >= 0x80 of its tail (T-61). None where there is nothing to
+/// The name without what old ROMs read past the end of option 67: trailing 0xFF bytes and
+/// everything after the first byte >= 0x80 of its tail (T-61). None where there is nothing to
 /// repair.
 pub fn strip_trailing_garbage(name: &[u8]) -> Option<&[u8]> {
     let end = name.iter().position(|&b| b >= 0x80)?;

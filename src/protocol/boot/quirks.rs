@@ -35,9 +35,9 @@ pub const GROUP_RETRY_AFTER_S: u64 = 3600;
 pub const MACHINES_WATCHED_MAX: usize = 16_384;
 /// Machines, makers and classes with a limit; beyond it nothing more is learnt.
 pub const QUIRKS_MAX: usize = 16_384;
-/// Block sizes that are tried in turn, octets. The last is what a client without the option has.
+/// Block sizes that are tried in turn, bytes. The last is what a client without the option has.
 pub const BLKSIZES: [u16; 2] = [1024, 512];
-/// Rates of one HTTP connection that are tried in turn, octets a second: 100, 20 and 5 Mbit/s.
+/// Rates of one HTTP connection that are tried in turn, bytes a second: 100, 20 and 5 Mbit/s.
 pub const HTTP_RATES: [u64; 3] = [12_500_000, 2_500_000, 625_000];
 
 /// What at most is granted; None = what anybody gets.

@@ -38,7 +38,7 @@ pub struct MessageFacts<'a> {
     pub lease_time_s: Option<u32>,
     /// Option 55; None where the client sent no list.
     pub wanted: Option<&'a [u8]>,
-    /// Largest UDP payload of a reply, octets (D-4).
+    /// Largest UDP payload of a reply, bytes (D-4).
     pub payload_octets_max: usize,
     pub host_name: Option<&'a str>,
     pub relay: RelayInformation<'a>,
@@ -201,7 +201,7 @@ fn find_server_id(packet: &Packet<'_>) -> Option<Ipv4Addr> {
     }
 }
 
-/// Type octet 0 and sixteen octets; anything else is echoed but not understood (D-39).
+/// Type byte 0 and sixteen bytes; anything else is echoed but not understood (D-39).
 fn parse_guid(guid: &[u8]) -> Option<Uuid> {
     let (&kind, rest) = guid.split_first()?;
     (kind == 0).then_some(rest)?.try_into().ok().map(Uuid)

@@ -1,4 +1,4 @@
-//! Every limit of the DHCP room: sizes in octets, times in seconds, each with why it is what it is.
+//! Every limit of the DHCP room: sizes in bytes, times in seconds, each with why it is what it is.
 
 /// Fixed BOOTP header and the magic cookie: nothing shorter is a DHCP message (RFC 2131 section 2).
 pub const MESSAGE_OCTETS_MIN: usize = 240;
@@ -7,7 +7,7 @@ pub const MESSAGE_OCTETS_MIN: usize = 240;
 /// Ethernet frame, and a relay adds at most one option 82. Longer datagrams are dropped.
 pub const MESSAGE_OCTETS_MAX: usize = 2048;
 
-/// `chaddr` is sixteen octets; a longer `hlen` is a lie (D-1).
+/// `chaddr` is sixteen bytes; a longer `hlen` is a lie (D-1).
 pub const HARDWARE_OCTETS_MAX: u8 = 16;
 
 /// Relay agents between client and us; a message that passed more goes round in a circle (D-51).
@@ -26,7 +26,7 @@ pub const DATAGRAM_OCTETS_DEFAULT: usize = 576;
 /// IPv4 and UDP headers, which option 57 counts (D-4).
 pub const IP_UDP_HEADER_OCTETS: usize = 28;
 
-/// Longest name in the header's `file` field: 128 octets with the closing NUL (D-42).
+/// Longest name in the header's `file` field: 128 bytes with the closing NUL (D-42).
 pub const FILE_FIELD_OCTETS_MAX: usize = 127;
 
 /// Longest value of one option. A longer boot file would have to be split, which EDK2 and GRUB do

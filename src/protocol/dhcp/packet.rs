@@ -59,11 +59,11 @@ pub mod code {
     pub const END: u8 = 255;
 }
 
-/// First octet of a message: 1 from clients, 2 from servers.
+/// First byte of a message: 1 from clients, 2 from servers.
 pub const OP_REQUEST: u8 = 1;
 pub const OP_REPLY: u8 = 2;
 
-/// The four octets before the options (RFC 2131 section 3).
+/// The four bytes before the options (RFC 2131 section 3).
 pub const COOKIE: [u8; 4] = [99, 130, 83, 99];
 
 /// The broadcast bit of `flags` (RFC 2131 figure 2).

@@ -26,7 +26,7 @@ const IPXE_FEATURES: std::ops::RangeInclusive<u8> = 0x10..=0x4f;
 /// Option 43 that makes a Raspberry Pi's ROM boot from us: a menu whose only entry is `Raspberry Pi
 /// Boot` (D-59).
 ///
-/// The ROM of the Pi 3B compares 20 octets, so its text carries three trailing spaces.
+/// The ROM of the Pi 3B compares 20 bytes, so its text carries three trailing spaces.
 pub(super) fn build_raspberry_pi_menu(three_spaces: bool) -> Vec<u8> {
     let text: &[u8] = if three_spaces { b"Raspberry Pi Boot   " } else { b"Raspberry Pi Boot" };
     let length = if three_spaces { 20 } else { 17 };

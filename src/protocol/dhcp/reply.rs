@@ -21,7 +21,7 @@ pub struct ReplyMessage {
     pub siaddr: Ipv4Addr,
     pub giaddr: Ipv4Addr,
     pub chaddr: [u8; 16],
-    /// At most 127 octets; a longer one is left out (D-42).
+    /// At most 127 bytes; a longer one is left out (D-42).
     pub file: Vec<u8>,
     pub options: ReplyOptions,
 }
@@ -85,7 +85,7 @@ pub struct DoesNotFit {
 }
 
 impl ReplyMessage {
-    /// The bytes, and the codes that had to be dropped to stay within `limit` octets of UDP payload
+    /// The bytes, and the codes that had to be dropped to stay within `limit` bytes of UDP payload
     /// (D-4, D-5). The relay takes its option 82 off again: it comes on top of the client's limit,
     /// and is left out where the whole would not fit one frame (D-49).
     pub fn encode(&self, limit: usize) -> Result<(Vec<u8>, Vec<u8>), DoesNotFit> {
@@ -163,7 +163,7 @@ const NEVER_DROPPED: [u8; 10] = [53, 54, 51, 1, 3, 56, 61, 60, 43, 67];
 /// length as it is (D-43).
 const PADDED: [u8; 3] = [code::CLASS_IDENTIFIER, code::TFTP_SERVER_NAME, code::BOOT_FILE_NAME];
 
-/// One option; a value over 255 octets in consecutive pieces (D-41).
+/// One option; a value over 255 bytes in consecutive pieces (D-41).
 fn push_option(bytes: &mut Vec<u8>, code: u8, value: &[u8]) {
     let mut pieces = value.chunks(OPTION_OCTETS_MAX).peekable();
     loop {

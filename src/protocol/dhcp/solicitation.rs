@@ -14,7 +14,7 @@ use crate::model::machine::Mac;
 pub const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
 /// Option that carries the sender's hardware address (RFC 4861 section 4.6.1); its length counts
-/// units of eight octets.
+/// units of eight bytes.
 const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
 /// Octets before the options.
 const SOLICITATION_OCTETS: usize = 8;

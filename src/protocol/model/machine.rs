@@ -40,7 +40,7 @@ impl fmt::Display for Mac {
     }
 }
 
-/// The text is not six octets in hexadecimal, parted by `:` or `-`.
+/// The text is not six bytes in hexadecimal, parted by `:` or `-`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a hardware address is six octets in hexadecimal, such as 52:54:00:12:34:10")]
 pub struct NotAMac;

@@ -55,7 +55,7 @@ pub struct FetchClient {
 /// A piece of the file, ready to be checked or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceivedPiece<'a> {
-    /// Place in the file, octets.
+    /// Place in the file, bytes.
     pub offset: u64,
     pub bytes: &'a [u8],
 }
@@ -74,7 +74,7 @@ pub struct ClientDatagram<'a> {
 /// How the fetch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientOutcome {
-    /// All there: so many octets.
+    /// All there: so many bytes.
     Complete { octets: u64 },
     /// The server sent an ERROR.
     Refused { code: u16 },
@@ -93,7 +93,7 @@ pub enum ServerViolation {
     OptionValue,
     /// A block longer than agreed.
     BlockTooLong,
-    /// The octets received are not as many as `tsize` said (T-19).
+    /// The bytes received are not as many as `tsize` said (T-19).
     SizeDiffers,
 }
 
@@ -272,7 +272,7 @@ impl FetchClient {
         self.socket
     }
 
-    /// Size of the file as the server announced it, octets.
+    /// Size of the file as the server announced it, bytes.
     pub fn announced(&self) -> Option<u64> {
         self.tsize
     }

@@ -18,7 +18,7 @@ pub struct OptionPolicy {
     pub tsize: bool,
     /// False: `windowsize` is ignored.
     pub windowsize: bool,
-    /// Largest block, octets; the MTU may lower it further.
+    /// Largest block, bytes; the MTU may lower it further.
     pub block_size_max: u16,
     /// Largest window, blocks.
     pub window_max: u16,
@@ -50,7 +50,7 @@ pub struct NegotiatedTerms {
     pub acknowledged: bool,
 }
 
-/// Answers `options` for a file of `len` octets and writes the OACK to `oack` (of no meaning if
+/// Answers `options` for a file of `len` bytes and writes the OACK to `oack` (of no meaning if
 /// [`NegotiatedTerms::acknowledged`] is false). Calling it again gives the same OACK, so none needs
 /// to be kept.
 ///
@@ -177,7 +177,7 @@ mod tests {
     use super::super::packet::{Packet, parse_tftp_packet};
     use super::*;
 
-    /// Negotiates `pairs` for a file of 1000 octets and returns the terms and the OACK's pairs.
+    /// Negotiates `pairs` for a file of 1000 bytes and returns the terms and the OACK's pairs.
     fn ask_with(
         policy: OptionPolicy,
         mode: TransferMode,

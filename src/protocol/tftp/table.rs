@@ -46,7 +46,7 @@ use crate::model::random::{SeededRandom, mix_bits};
 /// What the operator allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TftpPolicy {
-    /// Of the way to the clients, octets; blocks are cut to fit without fragments (T-17).
+    /// Of the way to the clients, bytes; blocks are cut to fit without fragments (T-17).
     pub mtu: u16,
     pub options: OptionPolicy,
     /// TID sockets of the engine, numbered from 0. None at all = single-port mode: every answer
@@ -83,7 +83,7 @@ impl Default for TftpPolicy {
 pub enum TableAction<'a, C> {
     /// Find the file and call [`TransferTable::opened`].
     Open { id: TransferId, peer: SocketAddr, local: LocalAddress, request: &'a StoredReadRequest },
-    /// Send blocks `first`, `first + 1`, … (modulo 65536), each `block_size` octets of `bytes`, the
+    /// Send blocks `first`, `first + 1`, … (modulo 65536), each `block_size` bytes of `bytes`, the
     /// last one of the transfer shorter or empty. One action is one window. What can't leave now
     /// goes back by [`TransferTable::unsent`].
     Blocks {
@@ -101,7 +101,7 @@ pub enum TableAction<'a, C> {
         /// The final block is among them.
         last: bool,
     },
-    /// Send these octets: an OACK or an ERROR. `turned_away`: the ERROR is the answer to a datagram
+    /// Send these bytes: an OACK or an ERROR. `turned_away`: the ERROR is the answer to a datagram
     /// that began nothing.
     Datagram {
         peer: SocketAddr,
@@ -409,7 +409,7 @@ impl<C> TransferTable<C> {
         self.session_mut(id)?.content.as_mut()
     }
 
-    /// The content turned out to have so many octets. Only where no more has left than the first
+    /// The content turned out to have so many bytes. Only where no more has left than the first
     /// block without options, and the length was not told.
     pub fn set_len(&mut self, id: TransferId, len: u64) {
         if let Some(session) = self.session_mut(id)

@@ -14,7 +14,7 @@ use crate::model::random::SeededRandom;
 
 /// The server's side of one read.
 ///
-/// Blocks are counted from 1 and never wrap here: block `n` holds the octets from `(n - 1) *
+/// Blocks are counted from 1 and never wrap here: block `n` holds the bytes from `(n - 1) *
 /// block_size` on, and the last one is short or empty (T-26).
 #[derive(Debug)]
 pub struct Transfer {
@@ -84,7 +84,7 @@ pub struct DataBlockRun {
     pub blocks: u32,
     /// Octets in each block but the final one.
     pub block_size: u16,
-    /// The octets of the file; shorter than `blocks * block_size` if the final block is in it.
+    /// The bytes of the file; shorter than `blocks * block_size` if the final block is in it.
     pub bytes: Range<u64>,
     /// The final block of the transfer is in it.
     pub last: bool,
@@ -179,7 +179,7 @@ struct BlockSpan {
 const NO_RUN: BlockSpan = BlockSpan { first: 1, last: 0 };
 
 impl Transfer {
-    /// A transfer of `len` octets that has something to send at once. `seed` is for jitter.
+    /// A transfer of `len` bytes that has something to send at once. `seed` is for jitter.
     pub fn new(terms: &NegotiatedTerms, len: u64, seed: u64) -> Self {
         let mut random = SeededRandom::new(seed);
         Self {
@@ -386,7 +386,7 @@ impl Transfer {
         self.rto
     }
 
-    /// The content has so many octets after all.
+    /// The content has so many bytes after all.
     pub fn set_len(&mut self, len: u64) {
         self.len = len;
         self.blocks = len / u64::from(self.block_size) + 1;

@@ -78,7 +78,7 @@ fn arrival(bytes: &[u8], source: Ipv4Addr, is_unicast: bool) -> IncomingMessage<
     }
 }
 
-/// A datagram, after an octet that says how it came. A second reader understands the answer, and it
+/// A datagram, after a byte that says how it came. A second reader understands the answer, and it
 /// is one that may leave.
 pub(crate) fn message(bytes: &[u8]) {
     let Some((how, datagram)) = bytes.split_first() else { return };

@@ -66,7 +66,7 @@ pub(crate) struct HubTransfer {
     pub(crate) probes: u8,
     /// Where the machine speaks from; unspecified where it has no address of its own.
     pub(crate) address: Ipv4Addr,
-    /// What the server may send before it waits for an answer, in octets of the kernel's memory.
+    /// What the server may send before it waits for an answer, in bytes of the kernel's memory.
     pub(crate) burst: usize,
     /// Silence that ends the transfer, whatever the client says.
     pub(crate) silence: Duration,

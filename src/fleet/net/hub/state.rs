@@ -56,7 +56,7 @@ pub(super) struct HubClient {
     pub(super) done: Option<oneshot::Sender<()>>,
 }
 
-/// A datagram on a bad network: it keeps its octets until it may go on.
+/// A datagram on a bad network: it keeps its bytes until it may go on.
 #[derive(Clone, Debug)]
 pub(super) enum DelayedDatagram {
     In { socket: HubSocketId, local: Ipv4Addr, from: u16, octets: Box<[u8]> },

@@ -156,7 +156,7 @@ impl QuirkLearner {
         )
     }
 
-    /// An HTTP answer of so many octets went out whole to this machine.
+    /// An HTTP answer of so many bytes went out whole to this machine.
     pub fn note_http_success(&mut self, mac: Mac, octets: u64, now_s: u64) -> Vec<QuirkChange> {
         if octets < HTTP_PROOF_OCTETS {
             return Vec::new();

@@ -74,7 +74,7 @@ impl ClientBehaviour {
         }
     }
 
-    /// shim through UEFI PXE: always 512-octet blocks, no probe (seen with OVMF).
+    /// shim through UEFI PXE: always 512-byte blocks, no probe (seen with OVMF).
     pub fn shim() -> Self {
         Self {
             name: "shim",
