@@ -26,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const BLOCK_P99_MAX: Duration = Duration::from_millis(5);
 /// A machine with other work delays every thread now and then, in ways that no clock shows; a core
 /// that waits for a disk does so in every round.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 /// What files hold: a text without an end, which begins anew after a prime number of bytes, so
 /// that no byte of another place or another file passes for the right one.

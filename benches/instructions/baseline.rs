@@ -3,18 +3,18 @@
 use std::fmt;
 
 /// An operation may become dearer than the baseline by so much, percent.
-pub const DEARER_PERCENT_MAX: u64 = 10;
+pub(crate) const DEARER_PERCENT_MAX: u64 = 10;
 /// The same where another release of the compiler made the code: it moves counts by itself, but not
 /// by so much, percent.
-pub const DEARER_PERCENT_MAX_OTHER_COMPILER: u64 = 30;
+pub(crate) const DEARER_PERCENT_MAX_OTHER_COMPILER: u64 = 30;
 /// An operation that has become cheaper by more than this deserves a new baseline, percent.
-pub const CHEAPER_PERCENT: u64 = 10;
+pub(crate) const CHEAPER_PERCENT: u64 = 10;
 
 const BLESS: &str = "RINGBOOT_BLESS=1 cargo bench --profile counting --bench instructions";
 
 /// What made the code that was counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Compiler {
+pub(crate) struct Compiler {
     /// As in `rustc -vV`: `1.95.0`.
     pub release: String,
     /// `x86_64-unknown-linux-gnu`.
@@ -29,7 +29,7 @@ impl fmt::Display for Compiler {
 
 /// Instructions per operation, and of which compiler.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Baseline {
+pub(crate) struct Baseline {
     pub compiler: Compiler,
     /// (name, instructions), in the order in which they were counted.
     pub counts: Vec<(String, u64)>,
@@ -37,7 +37,7 @@ pub struct Baseline {
 
 /// What a comparison says.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// A line for each operation.
     pub table: Vec<String>,
     pub warnings: Vec<String>,
@@ -47,7 +47,7 @@ pub struct Report {
 
 impl Baseline {
     /// Reads what [`fmt::Display`] writes.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut lines =
             text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
         let compiler =
@@ -65,7 +65,7 @@ impl Baseline {
     }
 
     /// Holds `counted` against this baseline.
-    pub fn judge(&self, counted: &Self) -> Report {
+    pub(crate) fn judge(&self, counted: &Self) -> Report {
         let mut report = Report::default();
         let limit = self.limit(&counted.compiler, &mut report.warnings);
         for (name, count) in &counted.counts {

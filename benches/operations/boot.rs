@@ -11,8 +11,8 @@ use ringboot::template::{self, TemplateContext};
 
 use super::Operation;
 
-pub const CLASSIC: &str = include_str!("../../config/examples/classic.toml");
-pub const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
+pub(crate) const CLASSIC: &str = include_str!("../../config/examples/classic.toml");
+pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
 
 const MACHINE: Machine = Machine {
     mac: Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]),
@@ -37,7 +37,7 @@ part biosboot --fstype=biosboot --size=1
 %end
 "#;
 
-pub fn operations() -> Vec<Operation> {
+pub(crate) fn operations() -> Vec<Operation> {
     vec![
         menu("boot: render a menu for PXELINUX", MenuLoader::Pxelinux),
         menu("boot: render a menu for GRUB", MenuLoader::Grub),

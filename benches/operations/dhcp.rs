@@ -17,7 +17,7 @@ const MACHINES: u8 = 40;
 const NOW: ClockSeconds = 1_000_000;
 const SEED: u64 = 1;
 
-pub fn operations() -> Vec<Operation> {
+pub(crate) fn operations() -> Vec<Operation> {
     let discover = || {
         let office = Office::new();
         let message = discover(0);

@@ -15,7 +15,7 @@ const RANGE_1_MIB: &str = "bytes=1048576-2097151";
 /// Octets of the file.
 const LEN: u64 = 64 << 20;
 
-pub fn operations() -> Vec<Operation> {
+pub(crate) fn operations() -> Vec<Operation> {
     vec![
         Operation::new("http: decode a request target", || {
             target::decode_target_path(black_box(TARGET)).unwrap()

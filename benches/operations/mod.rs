@@ -17,7 +17,7 @@ mod tftp;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Something to be done again and again, at the same cost each time.
-pub struct Operation {
+pub(crate) struct Operation {
     /// The room, a colon, and what is done.
     pub name: &'static str,
     pub run: Box<dyn FnMut()>,
@@ -40,7 +40,7 @@ impl fmt::Debug for Operation {
 }
 
 /// Every operation, in the order in which a boot meets them.
-pub fn all() -> Vec<Operation> {
+pub(crate) fn all() -> Vec<Operation> {
     [
         dhcp::operations(),
         tftp::operations(),

@@ -11,7 +11,7 @@ use ringboot::observe::events::{
 
 use super::Operation;
 
-pub fn operations() -> Vec<Operation> {
+pub(crate) fn operations() -> Vec<Operation> {
     let (events, log) = open_event_queue();
     vec![Operation::new("observe: push an event and take it out", move || tell(&events, &log))]
 }

@@ -22,7 +22,7 @@ const OTHERS: u16 = 99;
 /// From one window to the next, microseconds.
 const STEP: Tick = 1000;
 
-pub fn operations() -> Vec<Operation> {
+pub(crate) fn operations() -> Vec<Operation> {
     let policy = OptionPolicy { window_max: WINDOW, ..OptionPolicy::default() };
     let asked = asked();
     let mut oack = Vec::new();

@@ -2,7 +2,7 @@
 
 /// Processors of the inherited mask, shared out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CorePlacement {
+pub(crate) struct CorePlacement {
     /// DHCP and everything that is not on a packet's path.
     pub control: usize,
     /// One boot core (a TFTP thread and an HTTP thread) on each.
@@ -12,7 +12,7 @@ pub struct CorePlacement {
 /// With one processor everything shares it. With more, DHCP and control have the first and boot
 /// cores the others, at most `workers` of them. Who asks for as many workers as there are
 /// processors gets one on the first, too.
-pub fn place(allowed: &[usize], workers: Option<usize>) -> CorePlacement {
+pub(crate) fn place(allowed: &[usize], workers: Option<usize>) -> CorePlacement {
     let (&control, others) = allowed.split_first().unwrap_or((&0, &[]));
     let mut boot = others.to_vec();
     if boot.is_empty() || workers.is_some_and(|workers| workers > boot.len()) {

@@ -7,7 +7,7 @@ use crate::observe::events::{EventKind, FileDenial, MachineStage};
 use crate::snapshot::Snapshot;
 
 /// The stage of a name that was served.
-pub fn stage_of(snapshot: &Snapshot, name: &str, origin: FileOrigin) -> MachineStage {
+pub(crate) fn stage_of(snapshot: &Snapshot, name: &str, origin: FileOrigin) -> MachineStage {
     match origin {
         FileOrigin::Menu => MachineStage::Menu,
         FileOrigin::Template => MachineStage::AnswerFile,
@@ -16,7 +16,7 @@ pub fn stage_of(snapshot: &Snapshot, name: &str, origin: FileOrigin) -> MachineS
 }
 
 /// A name that was refused, as the log and the timeline are told of it.
-pub struct RefusedName {
+pub(crate) struct RefusedName {
     pub stage: MachineStage,
     pub kind: EventKind,
     /// One sentence.
@@ -25,7 +25,7 @@ pub struct RefusedName {
 
 /// What to say of a name that was refused. Firmware and loaders ask for many names that are not
 /// there; where a line of the configuration sent the machine to one, that line is told.
-pub fn refused(
+pub(crate) fn refused(
     snapshot: &Snapshot,
     (name, why): (String, String),
     refusal: NameRefusal,

@@ -2,7 +2,7 @@
 
 /// Who is asked.
 #[derive(Clone, Copy, Debug)]
-pub enum Asked {
+pub(crate) enum Asked {
     /// `ringboot check`
     Check,
     /// `ringboot check --live` of the machine
@@ -24,7 +24,7 @@ pub enum Asked {
 }
 
 impl Asked {
-    pub fn command(self) -> &'static str {
+    pub(crate) fn command(self) -> &'static str {
         match self {
             Self::Check => "ringboot check 2>&1",
             Self::Live => "ringboot check --live 52:54:00:12:34:10 --firmware uefi-x64 2>&1",
@@ -40,7 +40,7 @@ impl Asked {
 }
 
 /// One of them.
-pub struct Breakage {
+pub(crate) struct Breakage {
     pub what: &'static str,
     /// A shell script; prelude.sh has its functions.
     pub breaks: &'static str,
@@ -51,7 +51,7 @@ pub struct Breakage {
 
 use Asked::{Check, Kept, Live, Log, Machines, Monitor, Reload, Status, Why};
 
-pub const ALL: &[Breakage] = &[
+pub(crate) const ALL: &[Breakage] = &[
     // --- the configuration ---
     Breakage {
         what: "a key is misspelt",

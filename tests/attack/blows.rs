@@ -23,7 +23,7 @@ const BURST: u32 = 4;
 
 /// A kind of harm. Each is done over and over until the time is up.
 #[derive(Clone, Copy, Debug)]
-pub enum Blow {
+pub(crate) enum Blow {
     DiscoverFlood,
     OneMachineDiscovers,
     DeclineStorm,
@@ -43,7 +43,7 @@ pub enum Blow {
     DamagedHttp,
 }
 
-pub const ALL: [Blow; 17] = [
+pub(crate) const ALL: [Blow; 17] = [
     Blow::DiscoverFlood,
     Blow::OneMachineDiscovers,
     Blow::DeclineStorm,
@@ -64,7 +64,7 @@ pub const ALL: [Blow; 17] = [
 ];
 
 /// Files that the adversary asks for: text full of line feeds, a large image, a template.
-pub fn lay_out(root: &Path) {
+pub(crate) fn lay_out(root: &Path) {
     let directory = root.join("attack");
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join("lines"), vec![b'\n'; 4 << 20]).unwrap();
@@ -80,14 +80,14 @@ pub fn lay_out(root: &Path) {
 }
 
 /// One adversary in its namespace, with the choices of its seed.
-pub struct Adversary<'a> {
+pub(crate) struct Adversary<'a> {
     pub wire: &'a Wire,
     pub random: SeededRandom,
     pub until: Instant,
 }
 
 impl Adversary<'_> {
-    pub fn strike(&mut self, blow: Blow) {
+    pub(crate) fn strike(&mut self, blow: Blow) {
         match blow {
             Blow::DiscoverFlood => {
                 self.flood(|random| Dhcp::discover(mac(number(random)), number(random)).frame())

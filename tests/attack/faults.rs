@@ -17,7 +17,7 @@ const CLOCK_UNITS_S: [i64; 3] = [60, 3600, 366 * 86_400];
 
 /// One trouble, which is over when [`Fault::happen`] returns.
 #[derive(Clone, Copy, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     None,
     Stopped,
     Killed,
@@ -35,7 +35,7 @@ pub enum Fault {
     FilesReplaced,
 }
 
-pub const ALL: [Fault; 15] = [
+pub(crate) const ALL: [Fault; 15] = [
     Fault::None,
     Fault::Stopped,
     Fault::Killed,
@@ -56,7 +56,7 @@ pub const ALL: [Fault; 15] = [
 impl Fault {
     /// Does it, for a part of a second, and puts right what an operator or the world would put
     /// right.
-    pub fn happen(self, site: &mut Site, datapath: &str, random: &mut SeededRandom) {
+    pub(crate) fn happen(self, site: &mut Site, datapath: &str, random: &mut SeededRandom) {
         let a_while = Duration::from_millis(100 + random.below(500));
         match self {
             Self::None => (),

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// soon filled.
 const DISK: &str = "size=96m,mode=0700";
 
-pub struct Site {
+pub(crate) struct Site {
     // Namespaces of clients go before the server's.
     pub honest: Honest,
     pub witness: Witness,
@@ -38,7 +38,7 @@ pub struct Site {
 }
 
 impl Site {
-    pub fn new(
+    pub(crate) fn new(
         datapath: &str,
         lines: &'static str,
         patient: impl FnOnce(Honest) -> Honest,
@@ -85,7 +85,7 @@ impl Site {
     }
 
     /// Writes the configuration with this lease time.
-    pub fn configure(&self, datapath: &str, lease_s: u32) {
+    pub(crate) fn configure(&self, datapath: &str, lease_s: u32) {
         let text = server::configuration(&self.scratch)
             .replace("[server]\n", "[server]\nworkers = 1\n")
             .replace("default-lease-time = 600", &format!("default-lease-time = {lease_s}"));
@@ -102,7 +102,7 @@ impl Site {
     }
 
     /// Starts the server, inside the holder's view of the disk, and waits until it is ready.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let mut command = Command::new("nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.holder.pid()));
         command.args([
@@ -134,12 +134,12 @@ impl Site {
         self.process = Some(process);
     }
 
-    pub fn process(&self) -> &Process {
+    pub(crate) fn process(&self) -> &Process {
         self.process.as_ref().expect("a server that was started")
     }
 
     /// kill -9.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         process.signal("KILL");
         process.wait(STOP_LIMIT).expect("the end of a killed process");
@@ -147,7 +147,7 @@ impl Site {
     }
 
     /// SIGTERM, to the end.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         let status = process.stop(STOP_LIMIT);
         assert!(status.success(), "{status} after SIGTERM:\n{}", process.stderr.text());
@@ -155,7 +155,7 @@ impl Site {
     }
 
     /// SIGTERM, and kill -9 where the server has not ended by then.
-    pub fn stop_or_kill(&mut self, patience: Duration) {
+    pub(crate) fn stop_or_kill(&mut self, patience: Duration) {
         let Some(process) = &mut self.process else { return };
         process.signal("TERM");
         let Some(status) = process.wait(patience) else { return self.kill() };
@@ -165,14 +165,14 @@ impl Site {
     }
 
     /// The last lines of all servers' logs.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let now = self.process.as_ref().map(|process| process.stderr.text()).unwrap_or_default();
         let all: Vec<&str> = self.past.lines().chain(now.lines()).collect();
         all[all.len().saturating_sub(60)..].join("\n")
     }
 
     /// Turns the server's wall clock: `+3600` is an hour ahead.
-    pub fn turn_clock(&self, seconds: i64) {
+    pub(crate) fn turn_clock(&self, seconds: i64) {
         let (next, clock) =
             (self.scratch.path().join("clock-next"), self.scratch.path().join("clock"));
         fs::write(&next, format!("{seconds:+}")).unwrap();
@@ -180,12 +180,12 @@ impl Site {
     }
 
     /// The next server runs on a host that was started anew, by what its kernel says.
-    pub fn boot(&self, name: &str) {
+    pub(crate) fn boot(&self, name: &str) {
         fs::write(self.scratch.path().join("boot-id"), name).unwrap();
     }
 
     /// The state's disk as the server sees it.
-    pub fn disk(&self) -> PathBuf {
+    pub(crate) fn disk(&self) -> PathBuf {
         let state = state(&self.scratch);
         Path::new("/proc")
             .join(self.holder.pid().to_string())
@@ -194,7 +194,7 @@ impl Site {
     }
 
     /// TFTP transfers that the server has not ended.
-    pub fn transfers(&self) -> u64 {
+    pub(crate) fn transfers(&self) -> u64 {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringboot"));
         command.args(["status", "--json", "--config"]).arg(self.configuration());
         let status: Value = serde_json::from_str(&run(command, STOP_LIMIT).ok().stdout).unwrap();
@@ -203,7 +203,7 @@ impl Site {
     }
 
     /// Open descriptors and resident megabytes of the server.
-    pub fn resources(&self) -> (usize, u64) {
+    pub(crate) fn resources(&self) -> (usize, u64) {
         let of_process = Path::new("/proc").join(self.process().pid().to_string());
         let descriptors =
             fs::read_dir(of_process.join("fd")).map(Iterator::count).unwrap_or_default();

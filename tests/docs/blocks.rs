@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One fenced block.
 #[derive(Clone, Debug)]
-pub struct Block {
+pub(crate) struct Block {
     /// The page, from the top of the repository.
     pub page: String,
     /// The line of the fence.
@@ -17,7 +17,7 @@ pub struct Block {
 
 /// What the comment before a block says: `<!-- run: NAME -->`, or `<!-- not run: why -->`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// As blocks of its language are run.
     ByLanguage,
     /// In the world of that name.
@@ -34,7 +34,7 @@ impl fmt::Display for Block {
 
 /// All blocks of a page. A fence that nobody closes ends with the page, and is found by its missing
 /// text.
-pub fn blocks_of(page: &str, markdown: &str) -> Vec<Block> {
+pub(crate) fn blocks_of(page: &str, markdown: &str) -> Vec<Block> {
     let mut found = Vec::new();
     let mut open: Option<Block> = None;
     let mut order = Order::ByLanguage;
@@ -78,13 +78,13 @@ fn order_of(line: &str) -> Order {
 
 /// A command of a `console` block with the lines that it prints.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Exchange {
+pub(crate) struct Exchange {
     pub command: String,
     pub printed: Vec<String>,
 }
 
 /// The commands of a block, each a line that begins with `$ `.
-pub fn exchanges_of(text: &str) -> Vec<Exchange> {
+pub(crate) fn exchanges_of(text: &str) -> Vec<Exchange> {
     let mut found: Vec<Exchange> = Vec::new();
     for line in text.lines() {
         match (line.strip_prefix("$ "), found.last_mut()) {

@@ -47,7 +47,7 @@ fn serve(block: &Block) -> Result<(), String> {
 }
 
 /// The files and interfaces that a configuration names, and the configuration itself in its place.
-pub fn furnish(world: &World, configuration: &str) {
+pub(crate) fn furnish(world: &World, configuration: &str) {
     let table: toml::Table =
         toml::from_str(configuration).unwrap_or_else(|error| panic!("{configuration}\n{error}"));
     world.write("/etc/ringboot/ringboot.toml", configuration.as_bytes());

@@ -3,7 +3,7 @@
 
 /// The first line of the sample that the output does not have in its place. A line `...` of the
 /// sample stands for any number of lines, and `...` at the end of a line for the rest of it.
-pub fn first_difference(sample: &[String], printed: &str) -> Option<String> {
+pub(crate) fn first_difference(sample: &[String], printed: &str) -> Option<String> {
     let printed: Vec<&str> =
         printed.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let mut rest = &printed[..];

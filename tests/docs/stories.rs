@@ -8,9 +8,9 @@ use super::configurations::furnish;
 use super::shape::first_difference;
 
 /// Runs the blocks of one name, in the order of their pages.
-pub type Story = fn(&[Block]);
+pub(crate) type Story = fn(&[Block]);
 
-pub const STORIES: &[(&str, Story)] = &[
+pub(crate) const STORIES: &[(&str, Story)] = &[
     ("as typed", as_typed),
     ("demo", demo),
     ("virtual machine", virtual_machine),
@@ -31,7 +31,7 @@ pub const STORIES: &[(&str, Story)] = &[
 /// Debug builds on cores that other tests share.
 const LIMIT: Duration = Duration::from_secs(120);
 
-pub fn named(name: &str) -> Option<Story> {
+pub(crate) fn named(name: &str) -> Option<Story> {
     STORIES.iter().find(|(known, _)| *known == name).map(|(_, story)| *story)
 }
 
@@ -181,7 +181,7 @@ fn converse_all(world: &World, blocks: &[Block]) {
 const OF_THE_COMPUTER: &[&str] = &["STAYS ROOT", "net.core.rmem_max"];
 
 /// Without what is said of the computer that the tests run on, and of a run's progress.
-pub fn without_asides(printed: &str) -> String {
+pub(crate) fn without_asides(printed: &str) -> String {
     let mut kept = Vec::new();
     let mut aside = false;
     for line in printed.lines() {

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Files of which each reaches every other one by arrows.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Circle {
+pub(crate) struct Circle {
     pub files: BTreeSet<String>,
     /// `a.rs -> b.rs: what the first names of the second`.
     pub ties: Vec<String>,
@@ -21,7 +21,7 @@ pub struct Circle {
 
 /// The circles among these sources: path and text. `roots`: each crate's name, and the folder of
 /// its sources.
-pub fn circles(sources: &[(String, String)], roots: &[(&str, &str)]) -> Vec<Circle> {
+pub(crate) fn circles(sources: &[(String, String)], roots: &[(&str, &str)]) -> Vec<Circle> {
     let arrows = House::new(sources, roots).arrows();
     let reached: BTreeMap<&str, BTreeSet<&str>> =
         arrows.keys().map(|file| (file.as_str(), reach(file, &arrows))).collect();

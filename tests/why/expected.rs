@@ -9,7 +9,7 @@ const TESTS: [&str; 3] =
     [include_str!("../why.rs"), include_str!("causes.rs"), include_str!("lab.rs")];
 
 /// A part of the sentence and of the step. A new cause does not compile before it has both.
-pub fn words(cause: StopCause) -> (&'static str, &'static str) {
+pub(crate) fn words(cause: StopCause) -> (&'static str, &'static str) {
     match cause {
         StopCause::NeverSeen => ("No DISCOVER of this machine was seen", "PortFast"),
         StopCause::NoDhcpHere => (
@@ -108,7 +108,7 @@ pub fn words(cause: StopCause) -> (&'static str, &'static str) {
 /// The cause is told with its step, and an operator who searches the manual for what he reads finds
 /// it.
 #[track_caller]
-pub fn tells(said: &str, cause: StopCause, more: &[&str]) {
+pub(crate) fn tells(said: &str, cause: StopCause, more: &[&str]) {
     let (sentence, step) = words(cause);
     assert!(MANUAL.contains(sentence), "docs/troubleshooting.md knows nothing of {sentence:?}");
     for words in [sentence, step].iter().chain(more) {

@@ -26,7 +26,7 @@ fn matches(pattern: &str, line: &str) -> Option<usize> {
 
 /// Every line of a machine.
 #[track_caller]
-pub fn every_line_is_in_the_docs(log: &str) {
+pub(crate) fn every_line_is_in_the_docs(log: &str) {
     let rows = rows();
     for line in log.lines() {
         let Some(at) =

@@ -5,14 +5,14 @@
 use serde_json::{Map, Value};
 
 /// Where and how a report breaks its schema; empty for a good one.
-pub fn violations(report: &Value) -> Vec<String> {
+pub(crate) fn violations(report: &Value) -> Vec<String> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/loadtest-report.schema.json");
     let root: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     violations_of(&root, &root, report)
 }
 
 /// The same for a schema of a document.
-pub fn violations_of(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
+pub(crate) fn violations_of(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut checker = Checker { root: document, wrong: Vec::new() };
     checker.check("", schema, value);
     checker.wrong

@@ -142,12 +142,12 @@ impl OtherServersThread {
 
     /// The thread shows signs of life.
     #[must_use]
-    pub fn with_pulse(self, pulse: CorePulse) -> Self {
+    pub(crate) fn with_pulse(self, pulse: CorePulse) -> Self {
         Self { pulse, ..self }
     }
 
     /// Runs until drained.
-    pub fn run(mut self, ready: &mut dyn FnMut()) -> Result<(), CoreError> {
+    pub(crate) fn run(mut self, ready: &mut dyn FnMut()) -> Result<(), CoreError> {
         ready();
         while !self.drain.is_ordered() {
             self.pulse.beat();
