@@ -1,5 +1,5 @@
-//! Runs a fleet and shows how it goes: bars on a terminal, a line every few seconds elsewhere,
-//! nothing where silence is wanted.
+//! Runs a fleet and shows its progress: bars on a terminal, else a line every few seconds, or
+//! nothing with --quiet.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use crate::interrupt;
 
 /// How often bars move.
 const TICK: Duration = Duration::from_millis(100);
-/// How often a line is written where there is no terminal.
+/// How often a line is written if there is no terminal.
 const LINE_PAUSE: Duration = Duration::from_secs(5);
 
-/// Trouble is told no sooner: what comes in the beginning comes in one line.
+/// No trouble is written before this, so that early troubles share one line.
 const TROUBLE_PAUSE: Duration = Duration::from_millis(1500);
 
-/// Runs a fleet on a thread of its own and returns when its last machine is done.
+/// Runs a fleet on its own thread and returns when its last machine is done.
 pub(crate) fn play_fleet(plan: FleetPlan, quiet: bool) -> anyhow::Result<FleetReport> {
-    // How many times machines that boot again will be switched on, nobody knows.
+    // With a duration, machines boot again and again: their number is not known before.
     let again = plan.duration.is_some()
         && plan.roles.iter().any(|role| matches!(role.does, RoleTask::Boot(_)));
     let machines = (!again).then_some(plan.machines);
@@ -58,39 +58,39 @@ enum ProgressFace {
     Silent,
 }
 
-/// One look at a run.
+/// The state of a run at one moment.
 struct RunGlance {
     elapsed: Duration,
-    /// None where they boot again and again.
+    /// None if machines boot again and again.
     machines: Option<u32>,
     booted: u32,
     failed: u32,
     retries: u64,
     octets: u64,
     firmware: bool,
-    /// What is wrong with a server, in words.
+    /// Troubles with a server, each a sentence.
     troubles: Vec<String>,
 }
 
-/// What was written where there is no terminal.
+/// The lines that were written without a terminal.
 #[derive(Default)]
 struct PrintedLines {
-    /// How many of those that come every few seconds.
+    /// Number of the periodic lines.
     written: u32,
-    /// Troubles that were told.
-    told: Vec<String>,
+    /// Troubles that a line has named.
+    named: Vec<String>,
 }
 
 impl PrintedLines {
-    /// Whether it is time for a line: every few seconds, and at once with the first failure, retry
-    /// or other trouble.
+    /// Whether a line is due: every few seconds, and at once with the first failure, retry or other
+    /// trouble.
     fn is_due(&mut self, glance: &RunGlance) -> bool {
         let is_time = glance.elapsed >= LINE_PAUSE * (self.written + 1);
         self.written += u32::from(is_time);
         let mut is_news = false;
         for trouble in glance.kinds_of_trouble().filter(|_| glance.elapsed >= TROUBLE_PAUSE) {
-            if !self.told.contains(&trouble) {
-                self.told.push(trouble);
+            if !self.named.contains(&trouble) {
+                self.named.push(trouble);
                 is_news = true;
             }
         }
@@ -130,7 +130,7 @@ impl ProgressFace {
             }
             Self::Lines if lines.is_due(glance) => {
                 let seconds = glance.elapsed.as_secs();
-                // Nobody reads it where it cannot be written.
+                // A line that cannot be written has no reader: ignore the error.
                 let (counts, traffic, trouble) =
                     (glance.counts(), glance.traffic(), glance.trouble());
                 let _ = writeln!(io::stderr(), "  {seconds:>4} s: {counts}; {traffic}{trouble}");
@@ -155,26 +155,26 @@ impl RunGlance {
     }
 
     fn counts(&self) -> String {
-        let mut said = match self.machines {
+        let mut text = match self.machines {
             Some(machines) => format!("{} of {machines}", self.booted),
             None => self.booted.to_string(),
         };
-        said += if self.firmware { " booted" } else { " done" };
+        text += if self.firmware { " booted" } else { " done" };
         if self.failed > 0 {
-            said += &format!(", {} failed", self.failed);
+            text += &format!(", {} failed", self.failed);
         }
         if self.retries > 0 {
-            said += &format!(", {} retries", self.retries);
+            text += &format!(", {} retries", self.retries);
         }
-        said
+        text
     }
 
-    /// What is wrong with a server, after all that is right.
+    /// The troubles, each after a semicolon.
     fn trouble(&self) -> String {
         self.troubles.iter().map(|trouble| format!("; {trouble}")).collect()
     }
 
-    /// Without what changes from look to look: each is news once.
+    /// Each trouble without its time, which changes: a line names each trouble once.
     fn kinds_of_trouble(&self) -> impl Iterator<Item = String> {
         let counted = [("failed", self.failed > 0), ("retries", self.retries > 0)];
         let counted =
@@ -186,7 +186,7 @@ impl RunGlance {
         )
     }
 
-    /// Since the start, as everywhere in the report.
+    /// Bytes and rate since the start, as in the report.
     fn traffic(&self) -> String {
         let megabytes = self.octets as f64 / 1e6;
         let rate = megabytes / self.elapsed.as_secs_f64().max(f64::EPSILON);

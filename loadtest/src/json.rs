@@ -1,5 +1,5 @@
-//! The report as data, version 1: written to a file, read back by `compare`, and all that table and
-//! page are made of.
+//! The report as data, version 1: written to a file, read back by `compare`, and the source of the
+//! table and the page.
 
 mod circumstances;
 pub(crate) mod details;
@@ -32,8 +32,7 @@ pub(crate) use spelling::{format_utc, spell_stage_name};
 pub(crate) use summary::RunSummary;
 pub(crate) use times::TimeDistribution;
 
-/// The version that is written and read. A field may be added without a new one; none changes its
-/// meaning.
+/// The version of the format. A new field needs no new version; no field changes its meaning.
 pub(crate) const VERSION: u32 = 1;
 
 /// One run, as docs/loadtest-report.md describes it.
@@ -42,14 +41,14 @@ pub(crate) struct ReportDocument {
     pub(crate) version: u32,
     pub(crate) summary: RunSummary,
     pub(crate) run: RunDescription,
-    /// By the name of the stage; stages that no machine met are left out.
+    /// By the name of the stage; stages that no machine entered are absent.
     pub(crate) stages: BTreeMap<String, TimeDistribution>,
-    /// Power-on to the kernel's last byte, of machines that came so far.
+    /// Power-on to the kernel's last byte, of machines that loaded one.
     pub(crate) to_kernel: TimeDistribution,
     /// Power-on to the end, of machines that booted.
     pub(crate) boot: TimeDistribution,
     pub(crate) failures: Vec<CauseEntry>,
-    /// Those machines one by one; of more than 10,000 the first.
+    /// The failed machines one by one; at most the first 10,000.
     #[serde(default)]
     pub(crate) failed_machines: Vec<FailedMachineEntry>,
     #[serde(default)]
@@ -58,22 +57,22 @@ pub(crate) struct ReportDocument {
     pub(crate) lateness: GeneratorLateness,
     #[serde(default)]
     pub(crate) silences: Vec<SilenceEntry>,
-    /// What the server's kernel dropped; None where the server is not on this host.
+    /// Drops of the server's kernel; None if the server is not on this host.
     #[serde(default)]
     pub(crate) server_drops: Option<KernelDrops>,
-    /// What was to bound the run, told before it began.
+    /// Known limits of the run, printed before it began.
     #[serde(default)]
     pub(crate) warnings: Vec<String>,
     #[serde(default)]
     pub(crate) oddities: Vec<OddityEntry>,
     pub(crate) series: Vec<SeriesPoint>,
     pub(crate) machines: Vec<BootRow>,
-    /// What was the limit, in words.
+    /// Limits other than the server's speed, each a sentence.
     pub(crate) limits: Vec<String>,
     /// Whether each `--expect` is met.
     #[serde(default)]
     pub(crate) verdicts: Vec<ExpectationVerdict>,
-    /// All runs of `--repeat`; None where there was one.
+    /// All runs of `--repeat`; None for a single run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) repeats: Option<RepeatedRuns>,
     /// The reports that were merged into this one.
@@ -81,7 +80,7 @@ pub(crate) struct ReportDocument {
     pub(crate) parts: Vec<MergedPart>,
 }
 
-/// What was run, and on what.
+/// The command, the server and the host of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunDescription {
     pub(crate) command_line: Vec<String>,
@@ -103,19 +102,19 @@ pub(crate) struct CauseEntry {
     pub(crate) cause: String,
     pub(crate) stage: String,
     pub(crate) machines: u32,
-    /// The whole sentence of the first of them.
+    /// The whole sentence of the first machine.
     #[serde(default)]
     pub(crate) example: String,
 }
 
-/// What clients put up with.
+/// A fault that clients tolerated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct OddityEntry {
     pub(crate) what: String,
     pub(crate) times: u64,
 }
 
-/// What happened between the point before and `t_ms`.
+/// The counts between the previous point and `t_ms`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SeriesPoint {
     pub(crate) t_ms: u64,
@@ -192,7 +191,7 @@ impl ReportDocument {
         }
     }
 
-    /// Stages that machines met, in the order in which machines meet them.
+    /// The stages of the report, in the order of a boot.
     pub(crate) fn stages_in_order(
         &self,
     ) -> impl Iterator<Item = (MachineStage, &TimeDistribution)> {
@@ -207,7 +206,7 @@ impl ReportDocument {
         (gigabytes > 0.0).then_some(self.summary.server_cpu_s? / gigabytes)
     }
 
-    /// What a report that this one is merged into says of it.
+    /// The entry of this report in a merged one.
     pub(crate) fn part(&self, file: &str) -> MergedPart {
         let RunSummary { machines, booted, failed, wall_s, client_was_limit, .. } = self.summary;
         let (file, started, seed) = (file.to_owned(), self.run.started.clone(), self.run.seed);
@@ -226,12 +225,12 @@ impl ReportDocument {
             .and_then(|any| any.get("version")?.as_u64());
         ensure!(
             version == Some(u64::from(VERSION)),
-            "no report of version {VERSION}, as --json writes it"
+            "this is no report of --json, version {VERSION}"
         );
-        serde_json::from_str(text).context("not a whole report")
+        serde_json::from_str(text).context("the report is incomplete")
     }
 
-    /// JSON with a line for each field, stage, point and machine: readable, and kind to `diff` and
+    /// JSON with a line for each field, stage, point and machine: readable, and good for `diff` and
     /// `grep`.
     pub(crate) fn text(&self) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
@@ -274,7 +273,7 @@ impl ReportDocument {
 }
 
 impl CauseEntry {
-    /// The cause, with the first machine's sentence where that says more.
+    /// The cause, with the first machine's sentence if that says more.
     pub(crate) fn shown(&self) -> String {
         let Self { cause, example, .. } = self;
         if example.is_empty() || example == cause {
@@ -490,9 +489,9 @@ pub(crate) mod tests {
             fs::write(&file, text).unwrap();
             format!("{:#}", ReportDocument::read(&file).unwrap_err())
         };
-        assert!(said("{}").contains("no report of version 1"));
-        assert!(said("nonsense").contains("no report of version 1"));
-        assert!(said("{\"version\": 2}").contains("no report of version 1"));
-        assert!(said("{\"version\": 1}").contains("not a whole report"));
+        assert!(said("{}").contains("this is no report of --json, version 1"));
+        assert!(said("nonsense").contains("this is no report of --json, version 1"));
+        assert!(said("{\"version\": 2}").contains("this is no report of --json, version 1"));
+        assert!(said("{\"version\": 1}").contains("the report is incomplete"));
     }
 }

@@ -33,7 +33,7 @@ fn write_comparison_table(out: &mut String, comparison: &SideComparison) -> fmt:
     let sides = [a, b].map(|side| format!("{} ({} runs)", side.name, side.runs));
     let [a, b] = sides;
     out.push_str(&wrap_sentence(&format!(
-        "A is {a}, B is {b}; medians, and how far the runs lie apart"
+        "A is {a}, B is {b}; medians, and the spread of the runs (apart)"
     )));
     writeln!(out)?;
     let layout = TableLayout::new(&FIGURES, count_output_columns());
@@ -62,8 +62,8 @@ fn write_comparison_table(out: &mut String, comparison: &SideComparison) -> fmt:
 }
 
 const NOISE: &str = "noise: the runs of A and B overlap, or the medians differ by less than the \
-                     runs of one side do: no difference was measured";
-const TOO_FEW: &str = "too few: with fewer than 3 runs of each side nobody knows the noise";
+                     runs of one side: no difference was measured";
+const TOO_FEW: &str = "too few: with fewer than 3 runs of each side the noise is unknown";
 
 fn spell_difference(figure: &ComparedFigure) -> &'static str {
     match figure.verdict {

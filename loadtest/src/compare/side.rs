@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use crate::json::ReportDocument;
 
-/// What is compared, and how it is called.
+/// One side of a comparison, with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ComparisonSide {
     name: String,
@@ -18,7 +18,7 @@ pub(super) struct ComparisonSide {
 enum SideSource {
     /// Reports of earlier runs: files, and directories of them.
     Reports(Vec<PathBuf>),
-    /// A server that runs already.
+    /// A running server.
     Server { address: Ipv4Addr, ports: Option<(u16, u16)>, pid: Option<u32> },
     /// A server program, started for each run.
     Program(PathBuf),
@@ -47,12 +47,12 @@ impl ComparisonSide {
         &self.name
     }
 
-    /// True where there is a server to be loaded now.
+    /// True if the side is a server, which this comparison loads.
     pub(super) fn is_driven(&self) -> bool {
         !matches!(self.what, SideSource::Reports(_))
     }
 
-    /// The reports of earlier runs; none of a server.
+    /// The reports of earlier runs; empty for a server.
     pub(super) fn reports(&self) -> anyhow::Result<Vec<ReportDocument>> {
         let SideSource::Reports(paths) = &self.what else { return Ok(Vec::new()) };
         let mut reports = Vec::new();
@@ -63,7 +63,7 @@ impl ComparisonSide {
             }
             let files = find_report_files(path)?;
             if files.is_empty() {
-                bail!("no .json file in {}", path.display());
+                bail!("there is no .json file in {}", path.display());
             }
             for file in files {
                 reports.push(ReportDocument::read(&file)?);
@@ -72,7 +72,7 @@ impl ComparisonSide {
         Ok(reports)
     }
 
-    /// What tells a run of `loadtest` to load this server.
+    /// The arguments with which a run of `loadtest` loads this server.
     pub(super) fn run_arguments(&self) -> Vec<String> {
         match &self.what {
             SideSource::Reports(_) => Vec::new(),

@@ -1,19 +1,19 @@
-//! What a search makes smaller: one number of a run's report.
+//! The goal of a search: the number of a run's report that it reduces.
 
 use crate::json::ReportDocument;
 
 /// The number. Less of each is better.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum TuneGoal {
-    /// Time until the last machine is done; of a scenario that goes on for a set time, the time of
-    /// 1,000 requests
+    /// Time until the last machine is done; of a scenario with a set duration, the time of 1,000
+    /// requests
     #[default]
     Wall,
-    /// Time that the median machine takes
+    /// Time of the median machine
     Median,
     /// Time within which 99 of 100 machines are done
     P99,
-    /// Processor time of the server; of a scenario that goes on for a set time, for 1,000 requests
+    /// Processor time of the server; of a scenario with a set duration, for 1,000 requests
     Cpu,
 }
 
@@ -40,7 +40,8 @@ impl TuneGoal {
         }
     }
 
-    /// Seconds. `timed`: machines begin again until the time is over. None: nothing was measured.
+    /// The goal of a run in seconds. `timed`: the scenario has a set duration. None: the report
+    /// lacks the number.
     pub(super) fn of(self, report: &ReportDocument, timed: bool) -> Option<f64> {
         let requests: u64 = report.stages.values().map(|times| times.count).sum();
         let work = if timed { requests as f64 / 1000.0 } else { 1.0 };

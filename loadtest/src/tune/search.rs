@@ -1,81 +1,81 @@
-//! The search itself: one knob at a time, each value beside the value of now in the same rounds. No
-//! process, file or clock in it.
+//! The search itself: one knob at a time, each value beside the present one in the same rounds. It
+//! knows no process, file or clock.
 //!
-//! Rounds of all values choose the one whose median is best, which is often the luckiest. So it
-//! runs again, alone with the value of now, and is taken only where it was better by more than
-//! [`MARGIN`] in nearly every round ([`WON_AFTER`]). A knob without any effect passes that with 1
-//! in 28 at most, however large the noise, and a neighbour that disturbs a round or two hides no
-//! large gain.
+//! The rounds of all values choose the one with the best median, which is often the luckiest. So it
+//! runs again, with only the present value beside it, and is taken only if it was better by more
+//! than [`MARGIN`] in nearly every round ([`WON_AFTER`]). A knob without any effect passes that
+//! with 1 in 28 at most, however large the noise, and other load that disturbs a round or two hides
+//! no large gain.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// A value must need less than this share of what the value of now needs.
+/// A value must need less than the present one by more than this share.
 pub(super) const MARGIN: f64 = 0.03;
-/// After so many rounds beside the value of now alone a value has won, if it has lost at most so
-/// many of them. All winners together are decided on in the same way.
+/// Rounds of a confirmation, and the rounds that a value may lose in them and still win. The same
+/// decides on all winners together.
 pub(super) const WON_AFTER: [(usize, usize); 3] = [(6, 0), (9, 1), (12, 2)];
-/// Runs that a confirmation takes where no round is lost.
+/// Runs of a confirmation without a lost round.
 const CONFIRMATION_RUNS: usize = 2 * WON_AFTER[0].0;
-/// Every knob is tried so many times at most: again where another one has changed since.
+/// The most tries of a knob: a second one if another knob has changed since.
 const PASSES_MAX: usize = 2;
-/// Rounds in which the server as it is now failed and that are made again; one more ends the
+/// Rounds that are repeated because the server failed with the present values; one more ends the
 /// search.
 const VOID_ROUNDS_MAX: usize = 2;
 
-/// A number of the configuration that is searched for.
+/// A number of the configuration that the search changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TuneKnob {
     pub(super) name: &'static str,
-    /// As the configuration has it now.
+    /// The present value.
     pub(super) now: u64,
-    /// Values to try, rising. That of now need not be among them.
+    /// Values to try, rising. The present one need not be among them.
     pub(super) ladder: Vec<u64>,
 }
 
-/// Knobs that differ from now, by name.
+/// Knobs that differ from their present values, by name.
 pub(super) type KnobValues = BTreeMap<&'static str, u64>;
 
-/// What is searched on.
+/// Makes the runs of a search.
 pub(super) trait TuneBench {
     /// One run of a server with these values: the goal, of which less is better. None: machines
     /// failed, or there was no server.
     fn run(&mut self, values: &KnobValues) -> Result<Option<f64>, TuneStop>;
-    /// Since the search began.
+    /// The time since the search began.
     fn elapsed(&self) -> Duration;
 }
 
-/// Why a search ends before its end.
+/// Why a search ends early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TuneStop {
     #[error("interrupted")]
     Interrupted,
-    #[error("the time is over")]
+    #[error("the budget is used up")]
     TimeIsOver,
     #[error("{0}")]
     Broken(String),
 }
 
-/// What is asked of a search.
+/// The bounds of a search.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TuneBounds {
-    /// For each knob; 3 at least.
+    /// Rounds of each knob; 3 at least.
     pub(super) rounds: usize,
     pub(super) budget: Duration,
-    /// What one run takes, until more is known of it.
+    /// The time of the first run, used until there are others.
     pub(super) run: Duration,
 }
 
-/// A search that goes on, or is over.
+/// A search with its winners so far.
 #[derive(Debug)]
 pub(super) struct KnobSearch {
     knobs: Vec<TuneKnob>,
     bounds: TuneBounds,
     /// Winners so far.
     best: KnobValues,
-    /// Knobs looked at since the last winner, itself included, and in all.
+    /// Knobs tried since the last winner, itself included, and in all.
     since_change: usize,
     visits: usize,
     runs: u32,
@@ -87,38 +87,38 @@ pub(super) struct KnobSearch {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct TriedKnob {
     pub(super) knob: &'static str,
-    /// The value that the others are ratios to, and what its runs took.
+    /// The value to which the ratios refer, and the goals of its runs.
     pub(super) reference: u64,
     pub(super) reference_runs: Vec<f64>,
     pub(super) values: Vec<TriedValue>,
     pub(super) verdict: KnobVerdict,
 }
 
-/// One value beside that of now.
+/// One value beside the present one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct TriedValue {
     pub(super) value: u64,
-    /// Of the rounds that it did not fail in.
+    /// The goals of the rounds in which it did not fail.
     pub(super) runs: Vec<f64>,
     pub(super) ratios: RoundRatios,
-    /// Machines failed with it: it was not tried again.
+    /// Machines failed with this value: the search does not try it again.
     pub(super) failed: bool,
 }
 
-/// What one took of what the other took in the same round.
+/// The ratios of two values, one for each round.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct RoundRatios(pub(super) Vec<f64>);
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum KnobVerdict {
-    /// Confirmed by these.
+    /// The confirmation proves the value better.
     Won { value: u64, confirmation: RoundRatios },
-    /// The best of the rounds, and not of these.
+    /// The value is the best of the rounds, but not in the confirmation.
     NotConfirmed { value: u64, confirmation: RoundRatios },
-    /// No value's median was better by more than the margin.
+    /// No value's median is better by more than the margin.
     LeftAlone,
-    /// The time was over before it was known.
+    /// The budget ended before the verdict.
     TimeIsOver,
 }
 
@@ -137,8 +137,8 @@ impl KnobSearch {
         }
     }
 
-    /// Tries the next knob; None when there is none whose rounds would end in time, or nothing has
-    /// changed since all were tried.
+    /// Tries the next knob; None if no other knob fits into the budget, or no value has changed
+    /// since every knob was tried.
     pub(super) fn next(
         &mut self,
         bench: &mut impl TuneBench,
@@ -166,8 +166,7 @@ impl KnobSearch {
         Ok(None)
     }
 
-    /// All winners at once beside the values of now, in rounds that have chosen nothing. None:
-    /// there is no winner.
+    /// All winners together beside the present values, in new rounds. None: there is no winner.
     pub(super) fn together(
         &mut self,
         bench: &mut impl TuneBench,
@@ -184,19 +183,19 @@ impl KnobSearch {
         &self.best
     }
 
-    /// Knobs that there was no time for.
+    /// Knobs that did not fit into the budget.
     pub(super) fn left_out(&self) -> Vec<&'static str> {
         self.knobs.iter().map(|knob| knob.name).filter(|name| !self.tried.contains(name)).collect()
     }
 
-    /// What all knobs take when each is tried once and one of them wins.
+    /// The time of all knobs if each is tried once and one of them wins.
     pub(super) fn time_needed(&self, bench: &impl TuneBench) -> Duration {
         let rounds = |knob| self.runs_for(knob) - 2 * CONFIRMATION_RUNS;
         let runs = self.knobs.iter().map(rounds).sum::<usize>() + 2 * CONFIRMATION_RUNS;
         self.time_of(runs, bench)
     }
 
-    /// What the knob with the fewest values takes.
+    /// The time of the knob with the fewest values.
     pub(super) fn time_of_least(&self, bench: &impl TuneBench) -> Duration {
         self.time_of(self.knobs.iter().map(|knob| self.runs_for(knob)).min().unwrap_or(0), bench)
     }
@@ -234,8 +233,8 @@ impl KnobSearch {
         Ok(tried)
     }
 
-    /// Each round runs the value of now and all others once; every other round backwards, so that
-    /// what grows or wanes meanwhile on the machine favours nobody in all of them.
+    /// Each round runs the present value and all others once; every other round backwards, so that a
+    /// drift of the machine favours no value in all of them.
     fn rounds(
         &mut self,
         knob: &TuneKnob,
@@ -290,7 +289,7 @@ impl KnobSearch {
         })
     }
 
-    /// Two servers in turns, each first in every other round, until it is decided.
+    /// Runs two settings in turns, each first in every other round, until the rule decides.
     fn in_turns(
         &mut self,
         now: &KnobValues,
@@ -332,14 +331,14 @@ impl KnobSearch {
         if self.void_rounds > VOID_ROUNDS_MAX {
             let times = self.void_rounds;
             return Err(TuneStop::Broken(format!(
-                "machines failed {times} times with the server as it is now"
+                "machines failed {times} times with the present values"
             )));
         }
         Ok(())
     }
 }
 
-/// The ladder and the value of now, without the one that all are compared with.
+/// The ladder and the present value, without the reference.
 fn list_candidates(knob: &TuneKnob, reference: u64) -> Vec<u64> {
     let mut values: Vec<u64> =
         knob.ladder.iter().copied().chain([knob.now]).filter(|value| *value != reference).collect();
@@ -348,8 +347,8 @@ fn list_candidates(knob: &TuneKnob, reference: u64) -> Vec<u64> {
     values
 }
 
-/// Of the values whose median is better the best; of those that are no worse than [`MARGIN`] beside
-/// it, the nearest to now.
+/// The best of the values whose median is better; among those within [`MARGIN`] of it, the one
+/// nearest to the present value.
 fn pick_winner(values: &[TriedValue], reference: u64, rounds: usize) -> Option<u64> {
     let better = |tries: &&TriedValue| {
         tries.ratios.0.len() >= rounds && is_better_ratio(tries.ratios.median())
@@ -382,7 +381,7 @@ impl TriedValue {
 }
 
 impl RoundRatios {
-    /// Whether the value has won; None while more rounds must tell.
+    /// Whether the value has won; None while the rule needs more rounds.
     fn decided(&self) -> Option<bool> {
         let (rounds, lost) = (self.0.len(), self.0.len() - self.won());
         let (rounds_max, lost_max) = WON_AFTER[WON_AFTER.len() - 1];
@@ -628,7 +627,7 @@ mod tests {
     fn a_server_that_fails_as_it_is_now_ends_the_search() {
         let mut bench = MadeUp::new(|_| None, Noise::Even(0.0), 1);
         let broken = KnobSearch::new(vec![windows()], HOURS).next(&mut bench).unwrap_err();
-        assert_eq!(broken.to_string(), "machines failed 3 times with the server as it is now");
+        assert_eq!(broken.to_string(), "machines failed 3 times with the present values");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A search on a terminal: a table with a curve for each knob, the verdict in words, and the lines
-//! for the configuration.
+//! A search on a terminal: a table with a curve for each knob, the verdict as a sentence, and the
+//! lines for the configuration.
 
 use std::fmt::Write;
 
@@ -14,24 +14,24 @@ use crate::width::wrap_sentence;
 
 /// Columns of a curve.
 const CURVE_COLUMNS: usize = 30;
-/// The ratios at its ends, unless a value goes beyond them.
+/// The ratios at its ends, unless a value is beyond them.
 const CURVE_ENDS: (f64, f64) = (0.9, 1.1);
-/// A curve ends here, and what lies beyond it is marked.
+/// The greatest ratio of a curve; a `>` marks values beyond it.
 const CURVE_MAX: f64 = 2.0;
 
-/// The rule, in words: it belongs above every result.
+/// The rule as a sentence, which is printed above every result.
 pub(super) fn describe_tune_rule(rounds: usize) -> String {
     let percent = MARGIN * 100.0;
     let won =
         WON_AFTER.map(|(rounds, lost)| format!("{} of {rounds}", rounds - lost)).join(", or ");
     format!(
-        "The value with the best median of {rounds} rounds runs again, alone with the value of \
-         now, and is taken if it needs at least {percent:.0} % less in {won} rounds. Ratios are of \
-         runs in the same round; less is better."
+        "The value with the best median of {rounds} rounds runs again, with only the present value \
+         beside it, and is taken if it needs at least {percent:.0} % less in {won} rounds. Ratios \
+         are of runs in the same round; less is better."
     )
 }
 
-/// One knob: every value with median, ratio, range and curve, and what became of it.
+/// One knob: every value with median, ratio, range and curve, and the verdict.
 pub(super) fn format_tried_knob(tried: &TriedKnob, goal: TuneGoal) -> String {
     let about = find_knob_spec(tried.knob)
         .map_or(String::new(), |spec| format!("{}: {}", spec.key(), spec.about));
@@ -61,13 +61,14 @@ fn describe_knob_verdict(tried: &TriedKnob) -> String {
         }
         KnobVerdict::NotConfirmed { value, confirmation } => {
             format!(
-                "{value} was the best here, and then no better than {reference}: {}. Left alone.",
+                "{value} was the best in the rounds, but not in the confirmation beside \
+                 {reference}: {}. Not changed.",
                 format_ratios(confirmation)
             )
         }
-        KnobVerdict::LeftAlone => format!("No value is better than {reference}: left alone."),
+        KnobVerdict::LeftAlone => format!("No value is better than {reference}: not changed."),
         KnobVerdict::TimeIsOver => {
-            format!("The time is over before this is known: {knob} stays {reference}.")
+            format!("The budget ended before the verdict: {knob} stays {reference}.")
         }
     }
 }
@@ -79,7 +80,7 @@ pub(super) fn format_ratios(ratios: &RoundRatios) -> String {
     format!("{median:.2} ({least:.2}-{greatest:.2}), better in {won} of {rounds} rounds")
 }
 
-/// All winners beside now, by every goal: what was gained, and what it cost.
+/// All winners beside the present values, by every goal: the gain and its price.
 pub(super) fn format_joint_result(
     runs: &[TuneRun],
     ratios: &RoundRatios,
@@ -87,7 +88,7 @@ pub(super) fn format_joint_result(
     timed: bool,
 ) -> String {
     let mut out = format!(
-        "\n  all that was taken, beside now, in {} rounds that chose nothing\n",
+        "\n  all winners together beside the present values, in {} rounds of their own\n",
         ratios.0.len()
     );
     for (index, other) in TuneGoal::ALL.into_iter().enumerate() {
@@ -126,7 +127,7 @@ pub(super) fn format_config_block(
     out
 }
 
-/// Whether there is room for one.
+/// Whether a curve fits into the line.
 fn has_curve_room() -> bool {
     count_output_columns() >= 80
 }
@@ -175,7 +176,7 @@ impl RatioScale {
         format!("{}\n", line.trim_end())
     }
 
-    /// `|` is now, `o` the median, `-` from the least to the greatest, `>` goes on.
+    /// `|` is the present value, `o` the median, `-` the range, `>` a range that continues.
     fn curve(&self, ratios: &RoundRatios) -> String {
         let mut curve = vec![' '; CURVE_COLUMNS];
         let (least, greatest) = ratios.range();
@@ -269,14 +270,12 @@ mod tests {
         );
         let not = not.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(
-            not.contains(
-                "no better than 32: 1.02 (0.90-1.10), better in 1 of 4 rounds. Left alone."
-            ),
+            not.contains("beside 32: 1.02 (0.90-1.10), better in 1 of 4 rounds. Not changed."),
             "{not}"
         );
         assert!(
             format_tried_knob(&tried(KnobVerdict::LeftAlone), TuneGoal::Cpu)
-                .contains("No value is better than 32: left alone.")
+                .contains("No value is better than 32: not changed.")
         );
     }
 
