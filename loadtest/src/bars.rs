@@ -88,7 +88,7 @@ impl PrintedLines {
         let is_time = glance.elapsed >= LINE_PAUSE * (self.written + 1);
         self.written += u32::from(is_time);
         let mut is_news = false;
-        for trouble in glance.kinds_of_trouble().filter(|_| glance.elapsed >= TROUBLE_PAUSE) {
+        for trouble in glance.list_trouble_kinds().filter(|_| glance.elapsed >= TROUBLE_PAUSE) {
             if !self.named.contains(&trouble) {
                 self.named.push(trouble);
                 is_news = true;
@@ -125,14 +125,14 @@ impl ProgressFace {
         match self {
             Self::Bars { machines, octets } => {
                 machines.set_position(u64::from(glance.booted + glance.failed));
-                machines.set_message(glance.counts());
-                octets.set_message(glance.traffic() + &glance.trouble());
+                machines.set_message(glance.format_counts());
+                octets.set_message(glance.format_traffic() + &glance.format_troubles());
             }
             Self::Lines if lines.is_due(glance) => {
                 let seconds = glance.elapsed.as_secs();
                 // A line that cannot be written has no reader: ignore the error.
                 let (counts, traffic, trouble) =
-                    (glance.counts(), glance.traffic(), glance.trouble());
+                    (glance.format_counts(), glance.format_traffic(), glance.format_troubles());
                 let _ = writeln!(io::stderr(), "  {seconds:>4} s: {counts}; {traffic}{trouble}");
             }
             Self::Lines | Self::Silent => {}
@@ -154,7 +154,7 @@ impl RunGlance {
         Self { elapsed, machines, booted, failed, retries, octets, firmware: true, troubles }
     }
 
-    fn counts(&self) -> String {
+    fn format_counts(&self) -> String {
         let mut text = match self.machines {
             Some(machines) => format!("{} of {machines}", self.booted),
             None => self.booted.to_string(),
@@ -170,12 +170,12 @@ impl RunGlance {
     }
 
     /// The troubles, each after a semicolon.
-    fn trouble(&self) -> String {
+    fn format_troubles(&self) -> String {
         self.troubles.iter().map(|trouble| format!("; {trouble}")).collect()
     }
 
     /// Each trouble without its time, which changes: a line names each trouble once.
-    fn kinds_of_trouble(&self) -> impl Iterator<Item = String> {
+    fn list_trouble_kinds(&self) -> impl Iterator<Item = String> {
         let counted = [("failed", self.failed > 0), ("retries", self.retries > 0)];
         let counted =
             counted.into_iter().filter(|(_, is_some)| *is_some).map(|(what, _)| what.to_owned());
@@ -187,7 +187,7 @@ impl RunGlance {
     }
 
     /// Bytes and rate since the start, as in the report.
-    fn traffic(&self) -> String {
+    fn format_traffic(&self) -> String {
         let megabytes = self.octets as f64 / 1e6;
         let rate = megabytes / self.elapsed.as_secs_f64().max(f64::EPSILON);
         format!("{megabytes:.0} MB, {rate:.0} MB/s, {} s", self.elapsed.as_secs())
@@ -210,17 +210,20 @@ mod tests {
             firmware: true,
             troubles: Vec::new(),
         };
-        assert_eq!(glance.counts(), "37 of 500 booted");
-        assert_eq!(glance.traffic(), "8000 MB, 2000 MB/s, 4 s");
+        assert_eq!(glance.format_counts(), "37 of 500 booted");
+        assert_eq!(glance.format_traffic(), "8000 MB, 2000 MB/s, 4 s");
         glance.failed = 3;
-        assert_eq!(glance.counts(), "37 of 500 booted, 3 failed");
+        assert_eq!(glance.format_counts(), "37 of 500 booted, 3 failed");
         glance.machines = None;
-        assert_eq!(glance.counts(), "37 booted, 3 failed");
+        assert_eq!(glance.format_counts(), "37 booted, 3 failed");
         (glance.retries, glance.firmware) = (9, false);
         glance.troubles =
             vec!["TFTP: nothing answers at 127.0.0.1:69 (port unreachable)".to_owned()];
-        assert_eq!(glance.counts(), "37 done, 3 failed, 9 retries");
-        assert_eq!(glance.trouble(), "; TFTP: nothing answers at 127.0.0.1:69 (port unreachable)");
+        assert_eq!(glance.format_counts(), "37 done, 3 failed, 9 retries");
+        assert_eq!(
+            glance.format_troubles(),
+            "; TFTP: nothing answers at 127.0.0.1:69 (port unreachable)"
+        );
     }
 
     #[test]

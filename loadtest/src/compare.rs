@@ -57,7 +57,7 @@ pub(crate) fn run_compare(arguments: &CompareArguments) -> anyhow::Result<ExitCo
         "both sides are reports of earlier runs: arguments after -- have no effect"
     );
     for (side, reports) in &mut sides {
-        *reports = side.reports()?;
+        *reports = side.read_reports()?;
     }
     for round in 1..=arguments.runs {
         for (side, reports) in sides.iter_mut().filter(|(side, _)| side.is_driven()) {

@@ -45,7 +45,7 @@ pub(crate) struct DhcpFlags {
 
 impl DhcpFlags {
     /// None without --dhcp.
-    pub(crate) fn lessor(&self, server: &ServerHost) -> anyhow::Result<Option<DhcpAccess>> {
+    pub(crate) fn build_access(&self, server: &ServerHost) -> anyhow::Result<Option<DhcpAccess>> {
         let Some(at) = self.dhcp else { return Ok(None) };
         let IpAddr::V4(address) = server.address else {
             bail!(
@@ -74,7 +74,7 @@ impl DhcpFlags {
     }
 
     /// If the server is not on loopback, prints the plan of the run, and goes on only with --yes.
-    pub(crate) fn ask_leave(
+    pub(crate) fn require_consent(
         &self,
         server: &ServerHost,
         plan: &FleetPlan,
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn addresses_are_asked_for_from_a_place_that_was_named() {
         let server: ServerHost = "10.0.0.1".parse().unwrap();
-        let way = |dhcp: DhcpFlags| dhcp.lessor(&server).unwrap().map(|lessor| lessor.way);
+        let way = |dhcp: DhcpFlags| dhcp.build_access(&server).unwrap().map(|lessor| lessor.way);
         assert_eq!(
             way(dhcp(None, Some("eth0"))),
             Some(DhcpRoute::Link { interface: "eth0".into() })
@@ -210,9 +210,9 @@ mod tests {
         let agent = "10.0.0.2:67".parse().unwrap();
         let relay = DhcpRoute::Relay { agent, server: "10.0.0.1:67".parse().unwrap() };
         assert_eq!(way(dhcp(Some("10.0.0.2:67"), None)), Some(relay));
-        assert!(dhcp(None, None).lessor(&server).is_err());
+        assert!(dhcp(None, None).build_access(&server).is_err());
         let error =
-            dhcp(None, Some("eth0")).lessor(&"::1".parse().unwrap()).unwrap_err().to_string();
+            dhcp(None, Some("eth0")).build_access(&"::1".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("name the server by its IPv4 address instead of ::1"), "{error}");
         assert_eq!(way(DhcpFlags { dhcp: None, ..dhcp(None, None) }), None);
     }

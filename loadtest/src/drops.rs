@@ -58,12 +58,12 @@ impl DropWatch {
 
 impl KernelDrops {
     /// The sum of datagrams and connections.
-    pub(crate) fn all(&self) -> u64 {
+    pub(crate) fn count_total(&self) -> u64 {
         self.udp_errors + self.listen_drops
     }
 
     /// A sentence for each counter that is not zero.
-    pub(crate) fn sentences(&self) -> Vec<String> {
+    pub(crate) fn describe(&self) -> Vec<String> {
         let own = self.server_sockets.unwrap_or(0);
         let others = self.udp_receive_buffer.saturating_sub(own);
         let mut sentences = Vec::new();
@@ -217,9 +217,9 @@ mod tests {
         }
         assert!(drops.server_sockets > Some(0) && drops.udp_receive_buffer > 0, "{drops:?}");
         assert!(
-            drops.sentences()[0].ends_with("or a server too slow to read"),
+            drops.describe()[0].ends_with("or a server too slow to read"),
             "{:?}",
-            drops.sentences()
+            drops.describe()
         );
     }
 
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn only_what_was_dropped_is_told() {
-        assert_eq!(KernelDrops::default().sentences(), Vec::<String>::new());
+        assert_eq!(KernelDrops::default().describe(), Vec::<String>::new());
         let drops = KernelDrops {
             udp_receive_buffer: 7,
             udp_errors: 9,
@@ -239,7 +239,7 @@ mod tests {
             listen_overflows: 2,
             listen_drops: 3,
         };
-        let said = drops.sentences();
+        let said = drops.describe();
         let begins = [
             "5 datagrams were dropped at",
             "2 datagrams found a full",

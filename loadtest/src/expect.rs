@@ -98,8 +98,8 @@ impl FromStr for RunExpectation {
         };
         let figure: ExpectedFigure = figure.trim().parse()?;
         let bound: ExpectedBound = bound.trim().parse()?;
-        if !figure.takes(bound) {
-            return Err(format!("{} is measured in {}", figure.said(), figure.unit()));
+        if !figure.accepts_bound(bound) {
+            return Err(format!("{} is measured in {}", figure.describe(), figure.unit()));
         }
         Ok(Self { text: text.to_owned(), figure, relation, bound })
     }
@@ -177,7 +177,7 @@ impl FromStr for ExpectedBound {
 }
 
 impl ExpectedFigure {
-    fn takes(&self, bound: ExpectedBound) -> bool {
+    fn accepts_bound(&self, bound: ExpectedBound) -> bool {
         match self {
             Self::Booted | Self::Failed => {
                 matches!(bound, ExpectedBound::Count(_) | ExpectedBound::Share(_))
@@ -201,7 +201,7 @@ impl ExpectedFigure {
         }
     }
 
-    fn said(&self) -> String {
+    fn describe(&self) -> String {
         match self {
             Self::Booted => "booted".to_owned(),
             Self::Failed => "failed".to_owned(),
@@ -229,7 +229,7 @@ impl fmt::Display for QuantileKind {
 }
 
 impl QuantileKind {
-    fn of(self, times: &TimeDistribution) -> u64 {
+    fn read_from(self, times: &TimeDistribution) -> u64 {
         match self {
             Self::P50 => times.p50_us,
             Self::P90 => times.p90_us,
@@ -253,7 +253,7 @@ impl BoundRelation {
 }
 
 impl ExpectedBound {
-    fn number(self) -> f64 {
+    fn as_number(self) -> f64 {
         let (Self::Count(number)
         | Self::Share(number)
         | Self::Microseconds(number)
@@ -271,15 +271,15 @@ impl RunExpectation {
 
     /// Whether the report meets the expectation. A figure that no machine reached misses it.
     pub(crate) fn judge(&self, report: &ReportDocument) -> ExpectationVerdict {
-        let (measured, is_met) = match self.measured(report) {
-            Some((number, said)) => (said, self.relation.holds(number, self.bound.number())),
+        let (measured, is_met) = match self.measure_figure(report) {
+            Some((number, said)) => (said, self.relation.holds(number, self.bound.as_number())),
             None => ("no machine reached it".to_owned(), false),
         };
         ExpectationVerdict { expected: self.text.clone(), measured, is_met }
     }
 
     /// The figure in the unit of the bound, and as text.
-    fn measured(&self, report: &ReportDocument) -> Option<(f64, String)> {
+    fn measure_figure(&self, report: &ReportDocument) -> Option<(f64, String)> {
         let summary = &report.summary;
         let of_machines = |count: u32| {
             let text = format!("{count} of {}", summary.machines);
@@ -327,7 +327,7 @@ impl RunExpectation {
                     "to_kernel" => Some(&report.to_kernel),
                     stage => report.stages.get(stage),
                 };
-                let us = quantile.of(times.filter(|times| times.count > 0)?);
+                let us = quantile.read_from(times.filter(|times| times.count > 0)?);
                 Some((us as f64, PrettyMicroseconds(us).to_string()))
             }
         }

@@ -68,22 +68,22 @@ impl HostLimits {
     }
 
     /// A sentence for each limit that this plan will reach on this host.
-    pub(crate) fn foresee(&self, plan: &FleetPlan) -> Vec<String> {
+    pub(crate) fn list_warnings(&self, plan: &FleetPlan) -> Vec<String> {
         let is_here = plan.tftp.ip().is_loopback();
         let parts = [
-            self.addresses(plan),
-            self.ports(plan),
-            self.server_files(plan),
-            self.receive_buffer(plan),
+            self.warn_of_shared_addresses(plan),
+            self.warn_of_local_ports(plan),
+            self.warn_of_server_files(plan),
+            self.warn_of_receive_buffer(plan),
             (is_here && self.processors < 2)
                 .then(|| "the server and the load generator share one processor".to_owned()),
-            self.privileges(plan),
+            self.warn_of_privileges(plan),
             describe_rate_slots(plan),
         ];
         parts.into_iter().flatten().collect()
     }
 
-    fn addresses(&self, plan: &FleetPlan) -> Option<String> {
+    fn warn_of_shared_addresses(&self, plan: &FleetPlan) -> Option<String> {
         let addresses = count_shared_sources(plan)?;
         let machines = plan.machines;
         let each = machines.div_ceil(addresses);
@@ -102,7 +102,7 @@ impl HostLimits {
     }
 
     /// A new connection for each request uses up the ports of an address.
-    fn ports(&self, plan: &FleetPlan) -> Option<String> {
+    fn warn_of_local_ports(&self, plan: &FleetPlan) -> Option<String> {
         let addresses = count_shared_sources(plan)?;
         let connections: u64 =
             plan.roles.iter().map(|role| count_role_connections(&role.does)).sum::<u64>()
@@ -117,7 +117,7 @@ impl HostLimits {
         })
     }
 
-    fn server_files(&self, plan: &FleetPlan) -> Option<String> {
+    fn warn_of_server_files(&self, plan: &FleetPlan) -> Option<String> {
         let (files, machines) = (self.server_files?, u64::from(plan.machines));
         (has_fetches(plan) && files < machines + SERVER_FILES).then(|| {
             format!(
@@ -129,7 +129,7 @@ impl HostLimits {
 
     /// The receive buffer of the one socket that machines share behind a relay agent, or as
     /// stations.
-    fn receive_buffer(&self, plan: &FleetPlan) -> Option<String> {
+    fn warn_of_receive_buffer(&self, plan: &FleetPlan) -> Option<String> {
         let lessor = plan.lessor.as_ref()?;
         let at_once = match plan.arrival {
             ArrivalPattern::All => plan.machines,
@@ -158,7 +158,7 @@ impl HostLimits {
         })
     }
 
-    fn privileges(&self, plan: &FleetPlan) -> Option<String> {
+    fn warn_of_privileges(&self, plan: &FleetPlan) -> Option<String> {
         let lacks = |capability: u64| self.capabilities & capability == 0;
         match &plan.lessor.as_ref()?.way {
             DhcpRoute::Relay { agent, .. } => {
@@ -281,7 +281,7 @@ mod tests {
 
     #[track_caller]
     fn assert_foresees(host: HostLimits, plan: &FleetPlan, begins: &[&str]) {
-        let said = host.foresee(plan);
+        let said = host.list_warnings(plan);
         let fits = said.len() == begins.len()
             && said.iter().zip(begins).all(|(said, begin)| said.starts_with(begin));
         assert!(fits, "{said:?}");

@@ -161,7 +161,7 @@ fn write_failures(out: &mut String, report: &ReportDocument) -> fmt::Result {
     )?;
     for failed in &report.failures {
         let (stage, cause) =
-            (escape_report_text(&failed.stage), escape_report_text(&failed.shown()));
+            (escape_report_text(&failed.stage), escape_report_text(&failed.describe()));
         let who =
             words::list_failed_machines(report, &failed.cause, &failed.stage, failed.machines)
                 .unwrap_or_default();

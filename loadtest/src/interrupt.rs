@@ -58,7 +58,7 @@ impl InterruptFlag {
         Ok(Self(interrupted))
     }
 
-    pub(crate) fn is(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -142,13 +142,13 @@ impl ReportDocument {
         if around.server_spent == Some(None) {
             limits.push("the server's process ended before the run did".to_owned());
         }
-        limits.extend(around.drops.iter().flat_map(KernelDrops::sentences));
+        limits.extend(around.drops.iter().flat_map(KernelDrops::describe));
         let stage = |(stage, seen): (&MachineStage, &ringboot_fleet::StageTimes)| {
             (
                 spell_stage_name(*stage),
                 TimeDistribution {
                     retransmits: Some(seen.retries),
-                    ..TimeDistribution::of(&seen.times)
+                    ..TimeDistribution::from_histogram(&seen.times)
                 },
             )
         };
@@ -169,21 +169,25 @@ impl ReportDocument {
         failures.sort_by_key(|failed| std::cmp::Reverse(failed.machines));
         Self {
             version: VERSION,
-            summary: RunSummary::of(report, around),
-            run: RunDescription::of(around),
+            summary: RunSummary::from_report(report, around),
+            run: RunDescription::from_circumstances(around),
             stages: report.stages.iter().map(stage).collect(),
-            to_kernel: TimeDistribution::of(&report.kernels),
-            boot: TimeDistribution::of(&report.boots),
+            to_kernel: TimeDistribution::from_histogram(&report.kernels),
+            boot: TimeDistribution::from_histogram(&report.boots),
             failures,
-            failed_machines: report.failed_machines.iter().map(FailedMachineEntry::of).collect(),
-            rates: ProtocolRates::of(report),
-            lateness: GeneratorLateness::of(report),
-            silences: SilenceEntry::all(report),
+            failed_machines: report
+                .failed_machines
+                .iter()
+                .map(FailedMachineEntry::from_failed)
+                .collect(),
+            rates: ProtocolRates::from_report(report),
+            lateness: GeneratorLateness::from_report(report),
+            silences: SilenceEntry::list_silences(report),
             server_drops: around.drops,
             warnings: around.warnings.clone(),
             oddities: report.oddities.iter().map(odd).collect(),
-            series: report.series.buckets().iter().map(SeriesPoint::of).collect(),
-            machines: report.records.iter().map(BootRow::of).collect(),
+            series: report.series.buckets().iter().map(SeriesPoint::from_bucket).collect(),
+            machines: report.records.iter().map(BootRow::from_record).collect(),
             limits,
             verdicts: Vec::new(),
             repeats: None,
@@ -207,7 +211,7 @@ impl ReportDocument {
     }
 
     /// The entry of this report in a merged one.
-    pub(crate) fn part(&self, file: &str) -> MergedPart {
+    pub(crate) fn to_merged_part(&self, file: &str) -> MergedPart {
         let RunSummary { machines, booted, failed, wall_s, client_was_limit, .. } = self.summary;
         let (file, started, seed) = (file.to_owned(), self.run.started.clone(), self.run.seed);
         MergedPart { file, started, seed, machines, booted, failed, wall_s, client_was_limit }
@@ -232,7 +236,7 @@ impl ReportDocument {
 
     /// JSON with a line for each field, stage, point and machine: readable, and good for `diff` and
     /// `grep`.
-    pub(crate) fn text(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn to_json(&self) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         writeln!(out, "{{\"version\": {},", self.version)?;
         writeln!(out, "\"summary\": {},", encode_json_value(&self.summary)?)?;
@@ -274,7 +278,7 @@ impl ReportDocument {
 
 impl CauseEntry {
     /// The cause, with the first machine's sentence if that says more.
-    pub(crate) fn shown(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let Self { cause, example, .. } = self;
         if example.is_empty() || example == cause {
             cause.clone()
@@ -285,7 +289,7 @@ impl CauseEntry {
 }
 
 impl RunDescription {
-    fn of(around: &RunCircumstances) -> Self {
+    fn from_circumstances(around: &RunCircumstances) -> Self {
         let proc_file = |path| fs::read_to_string(path).unwrap_or_default();
         let model = |text: &str| {
             let line = text.lines().find(|line| line.starts_with("model name"))?;
@@ -310,7 +314,7 @@ impl RunDescription {
 }
 
 impl SeriesPoint {
-    fn of(bucket: &SeriesBucket) -> Self {
+    fn from_bucket(bucket: &SeriesBucket) -> Self {
         let SeriesBucket { end, octets, booted, failed, busy } = *bucket;
         Self {
             t_ms: count_milliseconds(end),
@@ -323,7 +327,7 @@ impl SeriesPoint {
 }
 
 impl BootRow {
-    fn of(record: &BootRecord) -> Self {
+    fn from_record(record: &BootRecord) -> Self {
         let stopped_in = record.stopped_in.map(spell_stage_name);
         let model = record.model.to_owned();
         Self(
@@ -382,7 +386,7 @@ pub(crate) mod tests {
             let mut times = Histogram::new_with_max(3_600_000_000, 3).unwrap();
             (0..u64::from(machines))
                 .for_each(|number| times.record(scale + number * scale / 100).unwrap());
-            TimeDistribution { retransmits: Some(2), ..TimeDistribution::of(&times) }
+            TimeDistribution { retransmits: Some(2), ..TimeDistribution::from_histogram(&times) }
         };
         let point = |number: u64| SeriesPoint {
             t_ms: number * 100,
@@ -430,7 +434,7 @@ pub(crate) mod tests {
                 server_rss_bytes: Some(50_000_000),
                 server_rss_max_bytes: Some(60_000_000),
             },
-            run: RunDescription::of(&RunCircumstances {
+            run: RunDescription::from_circumstances(&RunCircumstances {
                 server: "private".into(),
                 scenario: "boot-storm".into(),
                 seed: 1,
@@ -477,7 +481,7 @@ pub(crate) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("report.json");
         let report = made_up(30);
-        fs::write(&file, report.text().unwrap()).unwrap();
+        fs::write(&file, report.to_json().unwrap()).unwrap();
         assert_eq!(ReportDocument::read(&file).unwrap(), report);
     }
 

@@ -94,30 +94,30 @@ fn build_machines_parser() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 pub(crate) fn run_limit(arguments: &LimitArguments) -> anyhow::Result<ExitCode> {
-    let question = arguments.question()?;
+    let question = arguments.build_question()?;
     let mut runs = LimitRuns::new(arguments)?;
     let mut search = LimitSearch::new(question);
     let end = loop {
-        match search.next(runs.ticker.elapsed()) {
+        match search.next_step(runs.ticker.elapsed()) {
             LimitStep::Done(end) => break end,
             LimitStep::Run(machines) => {
-                let (held, took) = runs.one(&search, machines)?;
-                if runs.interrupted.is() {
+                let (held, took) = runs.run_machines(&search, machines)?;
+                if runs.interrupted.is_set() {
                     writeln!(io::stderr(), "loadtest: interrupted: no limit was found")?;
                     return Ok(ExitCode::from(interrupt::EXIT));
                 }
-                search.saw(machines, held, took);
+                search.record_run(machines, held, took);
             }
         }
     };
     runs.ticker.finish();
-    let answer = runs.answer(arguments, &search, end);
+    let answer = runs.build_answer(arguments, &search, end);
     arguments.write(&answer)?;
     Ok(if answer.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl LimitArguments {
-    fn question(&self) -> anyhow::Result<LimitQuestion> {
+    fn build_question(&self) -> anyhow::Result<LimitQuestion> {
         let first = self.at_least.unwrap_or(self.min);
         let (least, most) = (self.min.min(first), self.max);
         ensure!(
@@ -142,7 +142,7 @@ impl LimitArguments {
     }
 
     /// The arguments of every run, without the number of machines.
-    fn of_a_run(&self) -> Vec<String> {
+    fn build_run_arguments(&self) -> Vec<String> {
         let mut words = vec!["--within".to_owned(), format!("{}ms", self.within.as_millis())];
         let mut say = |flag: &str, value: Option<String>| {
             if let Some(value) = value {
@@ -167,7 +167,7 @@ impl LimitArguments {
         Ok(())
     }
 
-    fn expected(&self) -> Vec<RunExpectation> {
+    fn expectations(&self) -> Vec<RunExpectation> {
         if self.expect.is_empty() {
             "all booted".parse().into_iter().collect()
         } else {
@@ -203,8 +203,8 @@ struct LimitRuns {
 impl LimitRuns {
     fn new(arguments: &LimitArguments) -> anyhow::Result<Self> {
         Ok(Self {
-            arguments: arguments.of_a_run(),
-            expected: arguments.expected(),
+            arguments: arguments.build_run_arguments(),
+            expected: arguments.expectations(),
             ticker: RunTicker::new()?,
             interrupted: InterruptFlag::watch()?,
             done: Vec::new(),
@@ -214,8 +214,12 @@ impl LimitRuns {
     }
 
     /// Makes a run with this number of machines: whether it holds, and its time.
-    fn one(&mut self, search: &LimitSearch, machines: u32) -> anyhow::Result<(bool, Duration)> {
-        self.ticker.tell(&shown::format_limit_progress(search, machines));
+    fn run_machines(
+        &mut self,
+        search: &LimitSearch,
+        machines: u32,
+    ) -> anyhow::Result<(bool, Duration)> {
+        self.ticker.show_step(&shown::format_limit_progress(search, machines));
         let begun = Instant::now();
         let arguments =
             [&self.arguments[..], &["--clients".to_owned(), machines.to_string()]].concat();
@@ -248,13 +252,13 @@ impl LimitRuns {
             *place = Some((machines, report));
         }
         let line = shown::format_limit_run(&run, search.level(machines).runs() + 1);
-        self.ticker.in_front(|| io::stderr().write_all(line.as_bytes()))?;
+        self.ticker.print_above(|| io::stderr().write_all(line.as_bytes()))?;
         self.done.push(run);
         Ok((held, took))
     }
 
     /// The answer of the search, from all runs.
-    fn answer(
+    fn build_answer(
         &self,
         arguments: &LimitArguments,
         search: &LimitSearch,
@@ -278,7 +282,7 @@ impl LimitRuns {
                 .map(|wanted| held.is_some_and(|held| held.machines >= wanted)),
             within_s: arguments.within.as_secs_f64(),
             expected: arguments
-                .expected()
+                .expectations()
                 .iter()
                 .map(|expected| expected.text().to_owned())
                 .collect(),

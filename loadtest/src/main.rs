@@ -143,7 +143,7 @@ fn main() -> ExitCode {
 /// Exit code 1 if a machine failed, or, with --expect, if the report misses an expectation; 130 if
 /// the run was interrupted.
 fn run_loadtest(arguments: &LoadtestArguments) -> anyhow::Result<ExitCode> {
-    let scenario = arguments.other.scenario(&arguments.what)?;
+    let scenario = arguments.other.choose_scenario(&arguments.what)?;
     let mut runs = Vec::new();
     for number in 1..=arguments.measuring.repeat {
         let report = run_scenario_once(arguments, &scenario, number)?;
@@ -181,7 +181,13 @@ fn run_scenario_once(
     };
     let (mut plan, server) = match &arguments.other.server {
         Some(server) => (
-            arguments.other.plan(server, &arguments.dhcp, pace, arguments.what.seed, scenario)?,
+            arguments.other.build_plan(
+                server,
+                &arguments.dhcp,
+                pace,
+                arguments.what.seed,
+                scenario,
+            )?,
             None,
         ),
         None => {
@@ -205,14 +211,14 @@ fn run_scenario_once(
         scenario.name
     );
     let pid = arguments.measuring.pid.or_else(|| server.as_ref().and_then(PrivateServer::pid));
-    let warnings = foreseen::HostLimits::read(pid).foresee(&plan);
+    let warnings = foreseen::HostLimits::read(pid).list_warnings(&plan);
     if !quiet && number == 1 {
         let text: String =
             warnings.iter().map(|warning| width::wrap_sentence(&format!("! {warning}"))).collect();
         io::stderr().write_all(text.as_bytes())?;
     }
     if let Some(server) = &arguments.other.server {
-        arguments.dhcp.ask_leave(server, &plan, quiet || number > 1)?;
+        arguments.dhcp.require_consent(server, &plan, quiet || number > 1)?;
     }
     let (report, mut around) = run_measured_plan(arguments, plan, &scenario.name, pid)?;
     around.warnings = warnings;

@@ -41,14 +41,14 @@ impl ProcessMeter {
     }
 
     fn new(pid: u32, children: bool) -> anyhow::Result<Self> {
-        let family =
-            ProcessTree::of(pid, children).with_context(|| format!("there is no process {pid}"))?;
+        let family = ProcessTree::read(pid, children)
+            .with_context(|| format!("there is no process {pid}"))?;
         Ok(Self { pid, children, before: family.processor, threads: family.threads() })
     }
 
     /// None if the process has ended meanwhile.
     pub(crate) fn end(&self) -> Option<ProcessCost> {
-        let family = ProcessTree::of(self.pid, self.children)?;
+        let family = ProcessTree::read(self.pid, self.children)?;
         let memory =
             |field| family.pids.iter().filter_map(|pid| read_status_bytes(*pid, field)).sum();
         let before = |thread: &u32| self.threads.get(thread).copied().unwrap_or_default();
@@ -71,7 +71,7 @@ struct ProcessTree {
 }
 
 impl ProcessTree {
-    fn of(pid: u32, children: bool) -> Option<Self> {
+    fn read(pid: u32, children: bool) -> Option<Self> {
         if !children {
             return Some(Self { pids: vec![pid], processor: ProcessStat::read(pid)?.processor });
         }
@@ -109,7 +109,7 @@ impl ProcessTree {
 
 /// A process and its descendants, as they are now.
 pub(crate) fn list_process_tree(pid: u32) -> Vec<u32> {
-    ProcessTree::of(pid, true).map(|family| family.pids).unwrap_or_default()
+    ProcessTree::read(pid, true).map(|family| family.pids).unwrap_or_default()
 }
 
 struct ProcessStat {

@@ -68,7 +68,10 @@ pub(crate) struct ServerFlags {
 
 impl ServerFlags {
     /// The named scenario, else the one that --files makes, else the default one.
-    pub(crate) fn scenario(&self, flags: &scenario::ScenarioFlags) -> anyhow::Result<Scenario> {
+    pub(crate) fn choose_scenario(
+        &self,
+        flags: &scenario::ScenarioFlags,
+    ) -> anyhow::Result<Scenario> {
         match flags.scenario()? {
             Some(named) => Ok(named),
             None if !self.files.is_empty() => Ok(build_fetch_scenario(&self.files)),
@@ -82,7 +85,7 @@ impl ServerFlags {
     }
 
     /// The plan without roles and times, which the scenario adds.
-    pub(crate) fn plan(
+    pub(crate) fn build_plan(
         &self,
         server: &ServerHost,
         dhcp: &DhcpFlags,
@@ -94,7 +97,7 @@ impl ServerFlags {
             given.unwrap_or(SocketAddr::new(server.address, port))
         };
         let boots = scenario.roles.iter().any(|role| matches!(role.does, RoleTask::Boot(_)));
-        let lessor = dhcp.lessor(server)?;
+        let lessor = dhcp.build_access(server)?;
         ensure!(
             lessor.is_some() || self.no_dhcp,
             "--server needs either --dhcp with --interface or --relay, or --no-dhcp --files \

@@ -39,7 +39,7 @@ pub(crate) struct OutputFlags {
 impl OutputFlags {
     pub(crate) fn write(&self, report: &ReportDocument) -> anyhow::Result<()> {
         if let Some(file) = &self.json {
-            write_output_file(file, &report.text().context("the report")?)?;
+            write_output_file(file, &report.to_json().context("the report")?)?;
         }
         if let Some(file) = &self.html {
             write_output_file(file, html::build_report_page(report).as_bytes())?;

@@ -85,8 +85,8 @@ pub(crate) fn format_repeat_spread(report: &ReportDocument) -> String {
     for figure in figures.iter().filter(|figure| figure.is_main) {
         let FigureSpread { name, values, .. } = figure;
         let [median, least, greatest] =
-            [values.median, values.min, values.max].map(|value| figure.unit.shown(value));
-        out += &layout.line(&[name, &median, &least, &greatest, &values.apart()]);
+            [values.median, values.min, values.max].map(|value| figure.unit.format_value(value));
+        out += &layout.line(&[name, &median, &least, &greatest, &values.format_spread()]);
     }
     out
 }

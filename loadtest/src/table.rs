@@ -28,7 +28,10 @@ pub(crate) fn format_report_table(report: &ReportDocument) -> String {
     }
     for failed in report.failures.iter().take(CAUSES_SHOWN_MAX) {
         let (machines, stage) = (failed.machines, &failed.stage);
-        out.push_str(&wrap_sentence(&format!("{machines} failed: {} ({stage})", failed.shown())));
+        out.push_str(&wrap_sentence(&format!(
+            "{machines} failed: {} ({stage})",
+            failed.describe()
+        )));
         if let Some(who) = words::list_failed_machines(report, &failed.cause, stage, machines) {
             out.push_str(&wrap_sentence(&format!("  they are {who}")));
         }

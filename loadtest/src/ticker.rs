@@ -34,7 +34,7 @@ impl RunTicker {
     }
 
     /// Shows the present step.
-    pub(crate) fn tell(&mut self, words: &str) {
+    pub(crate) fn show_step(&mut self, words: &str) {
         let line = format!("{} s, {words}", self.elapsed().as_secs());
         match &self.bar {
             Some(bar) => bar.set_message(line),
@@ -48,7 +48,7 @@ impl RunTicker {
     }
 
     /// Hides the line while `write` writes lasting text.
-    pub(crate) fn in_front<T>(&self, write: impl FnOnce() -> T) -> T {
+    pub(crate) fn print_above<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.bar {
             Some(bar) => bar.suspend(write),
             None => write(),

@@ -103,7 +103,7 @@ pub(crate) fn run_tune(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
-    arguments.refuse_what_cannot_be()?;
+    arguments.refuse_impossible()?;
     let begin = TuneStart::read(arguments)?;
     let scenario = arguments
         .scenario
@@ -112,9 +112,13 @@ fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
     let (knobs, not_worth) = knobs::choose_knobs(&arguments.knob, &begin.config, &scenario)?;
     let timed = scenario.duration.is_some()
         || arguments.rest.iter().any(|word| word.starts_with("--duration"));
-    let mut runs =
-        TuneRuns::new(arguments.of_a_run(&scenario), begin.config.clone(), arguments.goal, timed)?;
-    print_tune_text(&runs, &arguments.heading(&scenario, timed))?;
+    let mut runs = TuneRuns::new(
+        arguments.build_run_arguments(&scenario),
+        begin.config.clone(),
+        arguments.goal,
+        timed,
+    )?;
+    print_tune_text(&runs, &arguments.format_heading(&scenario, timed))?;
     let (first, run) = runs.warm_up()?;
     let rounds = arguments.runs as usize;
     let mut search = KnobSearch::new(knobs, TuneBounds { rounds, budget: arguments.budget, run });
@@ -131,7 +135,7 @@ fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
         )),
     )?;
     if first.summary.client_was_limit {
-        let hint = arguments.less_to_do();
+        let hint = arguments.hint_less_work();
         print_tune_text(
             &runs,
             &wrap_sentence(&format!(
@@ -143,12 +147,12 @@ fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
 
     let least = search.time_of_least(&runs);
     let mut found = TuneFindings { tried: Vec::new(), left_out: not_worth, together: None };
-    while let Some(tried) = search.next(&mut runs)? {
+    while let Some(tried) = search.try_next_knob(&mut runs)? {
         print_tune_text(&runs, &shown::format_tried_knob(&tried, arguments.goal))?;
         found.tried.push(tried);
     }
-    let before = runs.done().len();
-    found.together = match search.together(&mut runs) {
+    let before = runs.finished_runs().len();
+    found.together = match search.confirm_together(&mut runs) {
         Err(TuneStop::TimeIsOver) => Some(RoundRatios::default()),
         other => other?,
     };
@@ -160,8 +164,8 @@ fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
         );
     }
     let outcome = TuneOutcome { arguments, begin, first, found, runs: &runs, timed };
-    outcome.say(search.best(), runs.done().get(before..).unwrap_or_default())?;
-    outcome.write(search.best())?;
+    outcome.print_outcome(search.best(), runs.finished_runs().get(before..).unwrap_or_default())?;
+    outcome.write_files(search.best())?;
     if outcome.found.tried.is_empty() && !search.left_out().is_empty() {
         let least = format_rough_time(least);
         writeln!(
@@ -175,11 +179,11 @@ fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn print_tune_text(runs: &TuneRuns, text: &str) -> io::Result<()> {
-    runs.in_front(|| io::stdout().lock().write_all(text.as_bytes()))
+    runs.print_above(|| io::stdout().lock().write_all(text.as_bytes()))
 }
 
 impl TuneArguments {
-    fn refuse_what_cannot_be(&self) -> anyhow::Result<()> {
+    fn refuse_impossible(&self) -> anyhow::Result<()> {
         let named = |word: &&String| word.split('=').next() == Some("--server");
         if self.server.is_some() || self.rest.iter().any(|word| named(&word)) {
             bail!(
@@ -210,7 +214,7 @@ impl TuneArguments {
     }
 
     /// The arguments of every run.
-    fn of_a_run(&self, scenario: &Scenario) -> Vec<String> {
+    fn build_run_arguments(&self, scenario: &Scenario) -> Vec<String> {
         let mut words = vec![
             "--scenario".to_owned(),
             self.scenario.clone().unwrap_or_else(|| scenario.name.clone()),
@@ -226,15 +230,15 @@ impl TuneArguments {
     }
 
     /// A hint how the generator gets faster, unless the arguments already do so.
-    fn less_to_do(&self) -> &'static str {
+    fn hint_less_work(&self) -> &'static str {
         match self.rest.iter().any(|word| word.starts_with("--verify")) {
             true => "",
             false => " `-- --verify length` makes it faster.",
         }
     }
 
-    fn heading(&self, scenario: &Scenario, timed: bool) -> String {
-        let goal = format!("Goal: {}, the {}.", self.goal.name(), self.goal.words(timed));
+    fn format_heading(&self, scenario: &Scenario, timed: bool) -> String {
+        let goal = format!("Goal: {}, the {}.", self.goal.name(), self.goal.describe(timed));
         let what = format!(
             "Scenario {}. {goal} {}",
             scenario.name,
@@ -294,7 +298,7 @@ impl TuneOutcome<'_> {
         self.found.together.as_ref().is_some_and(RoundRatios::have_won)
     }
 
-    fn say(&self, best: &KnobValues, together: &[TuneRun]) -> io::Result<()> {
+    fn print_outcome(&self, best: &KnobValues, together: &[TuneRun]) -> io::Result<()> {
         let mut out = String::new();
         if let Some(ratios) = self.found.together.as_ref().filter(|ratios| !ratios.0.is_empty()) {
             out += &shown::format_joint_result(together, ratios, self.arguments.goal, self.timed);
@@ -315,29 +319,29 @@ impl TuneOutcome<'_> {
                 knobs.collect::<Vec<_>>().join(", ")
             ));
         }
-        let done = self.runs.done();
+        let done = self.runs.finished_runs();
         let limited = done.iter().filter(|run| run.generator_was_limit).count();
         if limited > 0 {
             let all = done.len();
             out += &wrap_sentence(&format!(
                 "! In {limited} of {all} runs the load generator was the limit: there no value of \
                  the server can look better.{}",
-                self.arguments.less_to_do()
+                self.arguments.hint_less_work()
             ));
         }
         for failure in done.iter().filter_map(|run| run.failure.as_deref()).take(FAILURES_SHOWN_MAX)
         {
             out += &wrap_sentence(&format!("! a run failed: {failure}"));
         }
-        out += &wrap_sentence(&self.verdict(best));
+        out += &wrap_sentence(&self.describe_verdict(best));
         if self.is_better() {
             out += "\n";
-            out += &self.block(best);
+            out += &self.format_block(best);
         }
         io::stdout().lock().write_all(out.as_bytes())
     }
 
-    fn verdict(&self, best: &KnobValues) -> String {
+    fn describe_verdict(&self, best: &KnobValues) -> String {
         let now = if self.begin.file.is_some() { "the values of the file" } else { "the defaults" };
         match &self.found.together {
             None if self.found.tried.is_empty() => {
@@ -361,7 +365,7 @@ impl TuneOutcome<'_> {
         }
     }
 
-    fn block(&self, best: &KnobValues) -> String {
+    fn format_block(&self, best: &KnobValues) -> String {
         let (run, summary) = (&self.first.run, &self.first.summary);
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let together = self.found.together.as_ref().map_or(String::new(), shown::format_ratios);
@@ -392,7 +396,7 @@ impl TuneOutcome<'_> {
         shown::format_config_block(best, &self.begin.config, &about)
     }
 
-    fn write(&self, best: &KnobValues) -> anyhow::Result<()> {
+    fn write_files(&self, best: &KnobValues) -> anyhow::Result<()> {
         if let Some(file) = &self.arguments.json {
             self.write_json(file, best)?;
         }
@@ -407,7 +411,7 @@ impl TuneOutcome<'_> {
         if let Some(file) = &self.arguments.out {
             let mut new = fs::File::create_new(file)
                 .with_context(|| format!("cannot write {}", file.display()))?;
-            new.write_all(self.block(best).as_bytes())?;
+            new.write_all(self.format_block(best).as_bytes())?;
             writeln!(io::stdout(), "\n  written to {}", file.display())?;
         }
         match &self.begin.file {
@@ -426,7 +430,7 @@ impl TuneOutcome<'_> {
             goals: TuneGoal::ALL.map(TuneGoal::name),
             found: &self.found,
             best: if self.is_better() { best } else { &empty },
-            runs: self.runs.done(),
+            runs: self.runs.finished_runs(),
         };
         let text = serde_json::to_string_pretty(&document)? + "\n";
         fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))

@@ -48,7 +48,7 @@ pub(crate) fn collect_spreads(runs: &[ReportDocument]) -> Vec<FigureSpread> {
     let main = list_measures(&[], &[]).len();
     let one = |(place, measure): (usize, &FigureMeasure)| {
         let values =
-            FigureValues::of(runs.iter().map(&measure.read).collect::<Option<Vec<f64>>>()?)?;
+            FigureValues::from_runs(runs.iter().map(&measure.read).collect::<Option<Vec<f64>>>()?)?;
         Some(FigureSpread {
             name: measure.name.clone(),
             unit: measure.unit,
@@ -87,7 +87,7 @@ impl SideComparison {
             runs: runs.len(),
         };
         let figures: Vec<ComparedFigure> =
-            list_measures(a, b).iter().filter_map(|measure| measure.figure(a, b)).collect();
+            list_measures(a, b).iter().filter_map(|measure| measure.compare_sides(a, b)).collect();
         let mut notes = collect_side_notes([(name_a, a), (name_b, b)]);
         let chance = note_chance_differences(&figures, a.len(), b.len());
         let may_be_chance = chance.is_some();
@@ -175,9 +175,9 @@ fn read_finished_quantile(times: &TimeDistribution, value: QuantileReading) -> O
 
 impl FigureMeasure {
     /// None if a report of either side lacks the figure.
-    fn figure(&self, a: &[ReportDocument], b: &[ReportDocument]) -> Option<ComparedFigure> {
+    fn compare_sides(&self, a: &[ReportDocument], b: &[ReportDocument]) -> Option<ComparedFigure> {
         let values = |reports: &[ReportDocument]| {
-            FigureValues::of(reports.iter().map(&self.read).collect::<Option<Vec<f64>>>()?)
+            FigureValues::from_runs(reports.iter().map(&self.read).collect::<Option<Vec<f64>>>()?)
         };
         let (a, b) = (values(a)?, values(b)?);
         let ratio = |b: f64, a: f64| (a > 0.0).then_some(b / a);
@@ -187,13 +187,13 @@ impl FigureMeasure {
             more_is_better: self.more_is_better,
             ratio: ratio(b.median, a.median),
             ratio_range: ratio(b.min, a.max).zip(ratio(b.max, a.min)),
-            verdict: self.verdict(&a, &b),
+            verdict: self.judge_difference(&a, &b),
             a,
             b,
         })
     }
 
-    fn verdict(&self, a: &FigureValues, b: &FigureValues) -> DifferenceVerdict {
+    fn judge_difference(&self, a: &FigureValues, b: &FigureValues) -> DifferenceVerdict {
         if a.runs.len() < RUNS_MIN || b.runs.len() < RUNS_MIN {
             return DifferenceVerdict::Unknown;
         }
@@ -279,7 +279,7 @@ mod tests {
     use crate::json::tests::made_up;
 
     fn judged(a: &[f64], b: &[f64], more_is_better: bool) -> DifferenceVerdict {
-        let values = |runs: &[f64]| FigureValues::of(runs.to_vec()).unwrap();
+        let values = |runs: &[f64]| FigureValues::from_runs(runs.to_vec()).unwrap();
         let measure = FigureMeasure {
             name: String::new(),
             unit: FigureUnit::Count,
@@ -287,7 +287,7 @@ mod tests {
             step: 0.1,
             read: Box::new(|_| None),
         };
-        measure.verdict(&values(a), &values(b))
+        measure.judge_difference(&values(a), &values(b))
     }
 
     #[test]
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn medians_and_ratios_are_of_all_runs() {
-        let values = FigureValues::of(vec![3.0, 1.0, 2.0, 10.0]).unwrap();
+        let values = FigureValues::from_runs(vec![3.0, 1.0, 2.0, 10.0]).unwrap();
         assert_eq!((values.median, values.min, values.max), (2.5, 1.0, 10.0));
         let reports = |walls: [f64; 3]| {
             walls.map(|wall_s| {

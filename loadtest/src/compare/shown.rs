@@ -40,12 +40,12 @@ fn write_comparison_table(out: &mut String, comparison: &SideComparison) -> fmt:
     out.write_str(&layout.line(&["figure", "A", "apart", "B", "apart", "B/A", "range", "B is"]))?;
     for figure in &comparison.figures {
         let (left, right) =
-            (figure.unit.shown(figure.a.median), figure.unit.shown(figure.b.median));
+            (figure.unit.format_value(figure.a.median), figure.unit.format_value(figure.b.median));
         let ratio = figure.ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
         let range = figure
             .ratio_range
             .map_or(String::new(), |(least, most)| format!("{least:.2}-{most:.2}"));
-        let (apart_a, apart_b) = (figure.a.apart(), figure.b.apart());
+        let (apart_a, apart_b) = (figure.a.format_spread(), figure.b.format_spread());
         let cells =
             [&figure.name, &left, &apart_a, &right, &apart_b, &ratio, &range].map(String::as_str);
         out.write_str(&layout.line(&[&cells[..], &[spell_difference(figure)]].concat()))?;

@@ -53,7 +53,7 @@ impl ComparisonSide {
     }
 
     /// The reports of earlier runs; empty for a server.
-    pub(super) fn reports(&self) -> anyhow::Result<Vec<ReportDocument>> {
+    pub(super) fn read_reports(&self) -> anyhow::Result<Vec<ReportDocument>> {
         let SideSource::Reports(paths) = &self.what else { return Ok(Vec::new()) };
         let mut reports = Vec::new();
         for path in paths {
@@ -185,14 +185,14 @@ mod tests {
     fn files_and_directories_of_reports_are_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).display().to_string();
-        assert!(parse_side_a(&path("")).unwrap().reports().is_err(), "an empty directory");
+        assert!(parse_side_a(&path("")).unwrap().read_reports().is_err(), "an empty directory");
         for name in ["1.json", "2.json"] {
-            std::fs::write(path(name), made_up(3).text().unwrap()).unwrap();
+            std::fs::write(path(name), made_up(3).to_json().unwrap()).unwrap();
         }
         std::fs::write(path("notes.txt"), "x").unwrap();
-        assert_eq!(parse_side_a(&path("")).unwrap().reports().unwrap().len(), 2);
+        assert_eq!(parse_side_a(&path("")).unwrap().read_reports().unwrap().len(), 2);
         let three = format!("{},{}", path("1.json"), path(""));
-        assert_eq!(parse_side_a(&three).unwrap().reports().unwrap().len(), 3);
-        assert!(parse_side_a(&path("3.json")).unwrap().reports().is_err());
+        assert_eq!(parse_side_a(&three).unwrap().read_reports().unwrap().len(), 3);
+        assert!(parse_side_a(&path("3.json")).unwrap().read_reports().is_err());
     }
 }

@@ -48,7 +48,7 @@ pub(crate) struct ProtocolRates {
 }
 
 impl ProtocolRates {
-    pub(super) fn of(report: &FleetReport) -> Self {
+    pub(super) fn from_report(report: &FleetReport) -> Self {
         let rate = |stage: MachineStage| {
             let count = report.stages.get(&stage).map_or(0, |seen| seen.times.len());
             (!report.firmware && count > 0)
@@ -63,17 +63,17 @@ impl ProtocolRates {
 }
 
 impl GeneratorLateness {
-    pub(super) fn of(report: &FleetReport) -> Self {
+    pub(super) fn from_report(report: &FleetReport) -> Self {
         Self {
-            power_on: TimeDistribution::of(&report.late_power_ons),
-            request: TimeDistribution::of(&report.late_requests),
+            power_on: TimeDistribution::from_histogram(&report.late_power_ons),
+            request: TimeDistribution::from_histogram(&report.late_requests),
         }
     }
 }
 
 impl SilenceEntry {
     /// One for every protocol of the run.
-    pub(super) fn all(report: &FleetReport) -> Vec<Self> {
+    pub(super) fn list_silences(report: &FleetReport) -> Vec<Self> {
         let silences = AskedProtocol::ALL.into_iter().zip(report.pressure.silences);
         let one = |(protocol, silence): (AskedProtocol, ringboot_fleet::LongestSilence)| Self {
             protocol: protocol.name().to_owned(),
@@ -86,7 +86,7 @@ impl SilenceEntry {
 }
 
 impl FailedMachineEntry {
-    pub(super) fn of(failed: &ringboot_fleet::FailedMachine) -> Self {
+    pub(super) fn from_failed(failed: &ringboot_fleet::FailedMachine) -> Self {
         let ringboot_fleet::FailedMachine { machine, mac, stage, cause, sentence } = failed;
         let (cause, sentence) = (cause.clone(), sentence.clone());
         Self {

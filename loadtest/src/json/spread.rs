@@ -40,7 +40,7 @@ pub(crate) struct FigureSpread {
 
 impl FigureUnit {
     /// A value with its unit.
-    pub(crate) fn shown(self, value: f64) -> String {
+    pub(crate) fn format_value(self, value: f64) -> String {
         match self {
             // The values are whole microseconds; the median of an even number may have a half.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -55,7 +55,7 @@ impl FigureUnit {
 
 impl FigureValues {
     /// None without runs.
-    pub(crate) fn of(runs: Vec<f64>) -> Option<Self> {
+    pub(crate) fn from_runs(runs: Vec<f64>) -> Option<Self> {
         let mut sorted = runs.clone();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -69,7 +69,7 @@ impl FigureValues {
     }
 
     /// The spread as a share of the median.
-    pub(crate) fn apart(&self) -> String {
+    pub(crate) fn format_spread(&self) -> String {
         if self.runs.len() < 2 || self.median <= 0.0 {
             return String::new();
         }

@@ -63,7 +63,7 @@ fn assume_checked() -> bool {
 }
 
 impl RunSummary {
-    pub(super) fn of(report: &FleetReport, around: &RunCircumstances) -> Self {
+    pub(super) fn from_report(report: &FleetReport, around: &RunCircumstances) -> Self {
         let server = around.server_spent.flatten();
         Self {
             machines: report.machines,

@@ -31,7 +31,7 @@ const CURVE: [f64; 31] = [
 ];
 
 impl TimeDistribution {
-    pub(crate) fn of(times: &Histogram<u64>) -> Self {
+    pub(crate) fn from_histogram(times: &Histogram<u64>) -> Self {
         if times.is_empty() {
             return Self::default();
         }

@@ -43,7 +43,7 @@ const LOADED_SHARE: f64 = 0.9;
 
 /// What gave out, the most important first. Never empty.
 pub(super) fn find_bottlenecks(report: &ReportDocument) -> Vec<GaveOut> {
-    let link = find_report_server(report).and_then(ServerInterface::to);
+    let link = find_report_server(report).and_then(ServerInterface::find_route_to);
     judge_bottlenecks(report, link.as_ref())
 }
 
@@ -57,9 +57,8 @@ fn judge_bottlenecks(report: &ReportDocument, link: Option<&ServerInterface>) ->
         summary.client_was_limit.then(|| describe_generator_limit(report)),
     );
     add(BottleneckKind::ServerProcessor, describe_server_processor(report));
-    add(BottleneckKind::Link, link.and_then(|link| link.full(summary.bytes_per_s)));
-    let drops =
-        report.server_drops.iter().flat_map(KernelDrops::sentences).collect::<Vec<String>>();
+    add(BottleneckKind::Link, link.and_then(|link| link.describe_full_link(summary.bytes_per_s)));
+    let drops = report.server_drops.iter().flat_map(KernelDrops::describe).collect::<Vec<String>>();
     add(BottleneckKind::Drops, (!drops.is_empty()).then(|| drops.join("; ")));
     for limit in report
         .limits
@@ -138,7 +137,7 @@ struct ServerInterface {
 
 impl ServerInterface {
     /// None on loopback, and if the driver reports no speed.
-    fn to(server: Ipv4Addr) -> Option<Self> {
+    fn find_route_to(server: Ipv4Addr) -> Option<Self> {
         if server.is_loopback() {
             return None;
         }
@@ -148,7 +147,7 @@ impl ServerInterface {
         Some(Self { interface, megabits_per_s })
     }
 
-    fn full(&self, bytes_per_s: f64) -> Option<String> {
+    fn describe_full_link(&self, bytes_per_s: f64) -> Option<String> {
         let share = bytes_per_s * 8.0 / (self.megabits_per_s as f64 * 1e6);
         let Self { interface, megabits_per_s } = self;
         let percent = share * 100.0;
@@ -228,7 +227,7 @@ mod tests {
         report.summary.client_was_limit = true;
         report.server_drops =
             Some(KernelDrops { udp_receive_buffer: 7, udp_errors: 7, ..KernelDrops::default() });
-        report.limits = report.server_drops.iter().flat_map(KernelDrops::sentences).collect();
+        report.limits = report.server_drops.iter().flat_map(KernelDrops::describe).collect();
         report.limits.extend([
             "the load generator was the limit".into(),
             "480 HTTP answers 503: a limit".into(),
@@ -245,7 +244,7 @@ mod tests {
             ]
         );
         let slow = ServerInterface { megabits_per_s: 10_000, ..link };
-        assert_eq!(slow.full(report.summary.bytes_per_s), None);
+        assert_eq!(slow.describe_full_link(report.summary.bytes_per_s), None);
     }
 
     #[test]

@@ -69,15 +69,15 @@ impl LimitSearch {
     }
 
     /// Records a run with this number of machines.
-    pub(super) fn saw(&mut self, machines: u32, held: bool, took: Duration) {
+    pub(super) fn record_run(&mut self, machines: u32, held: bool, took: Duration) {
         let level = self.levels.entry(machines).or_default();
         *(if held { &mut level.held } else { &mut level.missed }) += 1;
         level.took += took;
     }
 
     /// `elapsed`: since the search began.
-    pub(super) fn next(&self, elapsed: Duration) -> LimitStep {
-        let next = self.wanted();
+    pub(super) fn next_step(&self, elapsed: Duration) -> LimitStep {
+        let next = self.choose_step();
         let LimitStep::Run(machines) = next else { return next };
         if self.levels.is_empty()
             || elapsed + self.time_of(machines) + self.time_to_confirm(machines)
@@ -86,12 +86,13 @@ impl LimitSearch {
             return next;
         }
         // Use the remaining time to confirm the best number of the way up.
-        self.affordable(elapsed).map_or(LimitStep::Done(LimitSearchEnd::TimeIsOver), LimitStep::Run)
+        self.find_affordable(elapsed)
+            .map_or(LimitStep::Done(LimitSearchEnd::TimeIsOver), LimitStep::Run)
     }
 
     /// The greatest number that has held so far and whose missing runs fit into the budget, if it
     /// is greater than the confirmed one.
-    fn affordable(&self, elapsed: Duration) -> Option<u32> {
+    fn find_affordable(&self, elapsed: Duration) -> Option<u32> {
         let (sure, below) = (self.held().unwrap_or(0), self.missed().unwrap_or(u32::MAX));
         let fits =
             |machines: &u32| elapsed + self.time_to_be_sure(*machines) <= self.question.budget;
@@ -104,11 +105,13 @@ impl LimitSearch {
     }
 
     /// The next step without regard to the budget.
-    fn wanted(&self) -> LimitStep {
+    fn choose_step(&self) -> LimitStep {
         let LimitQuestion { least, most, first, repeat, .. } = self.question;
-        match (self.seen(), self.missed()) {
+        match (self.greatest_held_once(), self.missed()) {
             (None, None) => LimitStep::Run(first),
-            (None, Some(high)) if high <= least => self.settled(high, LimitSearchEnd::AtLeast),
+            (None, Some(high)) if high <= least => {
+                self.finish_search(high, LimitSearchEnd::AtLeast)
+            }
             (None, Some(high)) => LimitStep::Run((high / 2).max(least)),
             (Some(low), None) if low < most => LimitStep::Run(low.saturating_mul(2).min(most)),
             (Some(low), None) if self.runs(low) < repeat => LimitStep::Run(low),
@@ -122,12 +125,12 @@ impl LimitSearch {
                 LimitStep::Run(low.midpoint(high))
             }
             (Some(low), Some(_)) if self.runs(low) < repeat => LimitStep::Run(low),
-            (Some(_), Some(high)) => self.settled(high, LimitSearchEnd::Narrow),
+            (Some(_), Some(high)) => self.finish_search(high, LimitSearchEnd::Narrow),
         }
     }
 
     /// The end, once the least number that missed has as many runs as the others.
-    fn settled(&self, high: u32, end: LimitSearchEnd) -> LimitStep {
+    fn finish_search(&self, high: u32, end: LimitSearchEnd) -> LimitStep {
         if self.runs(high) < self.question.repeat {
             LimitStep::Run(high)
         } else {
@@ -153,7 +156,7 @@ impl LimitSearch {
     }
 
     /// The greatest number below all that missed which has held, however often.
-    fn seen(&self) -> Option<u32> {
+    fn greatest_held_once(&self) -> Option<u32> {
         let below = self.missed().unwrap_or(u32::MAX);
         self.levels.range(..below).next_back().map(|(machines, _)| *machines)
     }
@@ -167,8 +170,8 @@ impl LimitSearch {
     }
 
     /// The number that has held, but does not yet have all its runs.
-    fn unsure(&self) -> Option<u32> {
-        self.seen().filter(|low| self.runs(*low) < self.question.repeat)
+    fn find_unconfirmed(&self) -> Option<u32> {
+        self.greatest_held_once().filter(|low| self.runs(*low) < self.question.repeat)
     }
 
     /// The allowed distance of the two ends.
@@ -189,7 +192,7 @@ impl LimitSearch {
 
     /// The time of the runs that the held number still needs, if the next run is of another number.
     fn time_to_confirm(&self, machines: u32) -> Duration {
-        self.unsure()
+        self.find_unconfirmed()
             .filter(|low| *low != machines)
             .map_or(Duration::ZERO, |low| self.time_to_be_sure(low))
     }

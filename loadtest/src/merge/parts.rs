@@ -72,12 +72,12 @@ pub(super) fn add_reports(all: &[PlacedReport<'_>]) -> anyhow::Result<ReportDocu
         server_drops: all
             .iter()
             .filter_map(|placed| placed.report.server_drops)
-            .max_by_key(KernelDrops::all),
+            .max_by_key(KernelDrops::count_total),
         warnings: name_sentences(all, |report| &report.warnings),
         limits: collect_limits(all),
         verdicts: Vec::new(),
         repeats: None,
-        parts: all.iter().map(|placed| placed.report.part(placed.name)).collect(),
+        parts: all.iter().map(|placed| placed.report.to_merged_part(placed.name)).collect(),
         summary,
     })
 }
@@ -101,7 +101,7 @@ fn sum_times<'a>(
             }
         };
     }
-    let times = whole.as_ref().map(TimeDistribution::of).unwrap_or_default();
+    let times = whole.as_ref().map(TimeDistribution::from_histogram).unwrap_or_default();
     Ok(TimeDistribution { retransmits, ..times })
 }
 

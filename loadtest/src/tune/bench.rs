@@ -57,7 +57,7 @@ impl TuneRuns {
     /// The first run, which finds cold caches and does not count; returns its report.
     pub(super) fn warm_up(&mut self) -> anyhow::Result<(ReportDocument, Duration)> {
         let begun = Instant::now();
-        let report = match child::run_child_process(&self.arguments_of(&KnobValues::new()))? {
+        let report = match child::run_child_process(&self.build_arguments(&KnobValues::new()))? {
             ChildOutcome::Report(report) => *report,
             ChildOutcome::Interrupted => return Err(TuneStop::Interrupted.into()),
             ChildOutcome::Failed(why) => return Err(TuneStop::Broken(why).into()),
@@ -68,18 +68,18 @@ impl TuneRuns {
             ))
             .into());
         }
-        self.measured(&report)?;
+        self.measure_goals(&report)?;
         Ok((report, begun.elapsed()))
     }
 
     /// The runs in their order.
-    pub(super) fn done(&self) -> &[TuneRun] {
+    pub(super) fn finished_runs(&self) -> &[TuneRun] {
         &self.done
     }
 
     /// Hides the line while `write` writes a table.
-    pub(super) fn in_front<T>(&self, write: impl FnOnce() -> T) -> T {
-        self.ticker.in_front(write)
+    pub(super) fn print_above<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.ticker.print_above(write)
     }
 
     pub(super) fn finish(&self) {
@@ -87,12 +87,13 @@ impl TuneRuns {
     }
 
     /// The arguments of a run: settings that differ from the private server's defaults.
-    fn arguments_of(&self, values: &KnobValues) -> Vec<String> {
+    fn build_arguments(&self, values: &KnobValues) -> Vec<String> {
         let plain = Config::for_root("/");
         let mut arguments = self.arguments.clone();
         for spec in &KNOBS {
-            let value = values.get(spec.name).copied().unwrap_or_else(|| spec.value_in(&self.now));
-            if value != spec.value_in(&plain) {
+            let value =
+                values.get(spec.name).copied().unwrap_or_else(|| spec.read_value(&self.now));
+            if value != spec.read_value(&plain) {
                 arguments
                     .extend(["--set".to_owned(), format!("{}.{}={value}", spec.table, spec.name)]);
             }
@@ -100,20 +101,20 @@ impl TuneRuns {
         arguments
     }
 
-    fn measured(
+    fn measure_goals(
         &self,
         report: &ReportDocument,
     ) -> Result<[Option<f64>; TuneGoal::ALL.len()], TuneStop> {
-        if self.goal.of(report, self.timed).is_none() {
-            let words = self.goal.words(self.timed);
+        if self.goal.measure_report(report, self.timed).is_none() {
+            let words = self.goal.describe(self.timed);
             return Err(TuneStop::Broken(format!(
                 "a run is too short to measure the {words}: give it more --clients"
             )));
         }
-        Ok(TuneGoal::ALL.map(|goal| goal.of(report, self.timed)))
+        Ok(TuneGoal::ALL.map(|goal| goal.measure_report(report, self.timed)))
     }
 
-    fn tell(&mut self, values: &KnobValues) {
+    fn show_progress(&mut self, values: &KnobValues) {
         let values: Vec<String> =
             values.iter().map(|(name, value)| format!("{name} = {value}")).collect();
         let values =
@@ -121,16 +122,16 @@ impl TuneRuns {
         let last = self.done.iter().rev().find_map(|run| run.goals?[self.goal as usize]);
         let last =
             last.map_or(String::new(), |last| format!("; the last took {}", format_seconds(last)));
-        self.ticker.tell(&format!("run {}: {values}{last}", self.done.len() + 1));
+        self.ticker.show_step(&format!("run {}: {values}{last}", self.done.len() + 1));
     }
 }
 
 impl TuneBench for TuneRuns {
     fn run(&mut self, values: &KnobValues) -> Result<Option<f64>, TuneStop> {
-        self.tell(values);
-        let ended = child::run_child_process(&self.arguments_of(values))
+        self.show_progress(values);
+        let ended = child::run_child_process(&self.build_arguments(values))
             .map_err(|error| TuneStop::Broken(format!("{error:#}")))?;
-        if self.interrupted.is() {
+        if self.interrupted.is_set() {
             return Err(TuneStop::Interrupted);
         }
         let (goals, failure, generator_was_limit) = match ended {
@@ -138,7 +139,8 @@ impl TuneBench for TuneRuns {
             ChildOutcome::Failed(why) => (None, Some(why), false),
             ChildOutcome::Report(report) => {
                 let failure = find_run_failure(&report);
-                let goals = if failure.is_none() { Some(self.measured(&report)?) } else { None };
+                let goals =
+                    if failure.is_none() { Some(self.measure_goals(&report)?) } else { None };
                 (goals, failure, report.summary.client_was_limit)
             }
         };
@@ -157,7 +159,7 @@ fn find_run_failure(report: &ReportDocument) -> Option<String> {
     let first = report
         .failures
         .first()
-        .map_or(String::new(), |failed| format!(", most of them: {}", failed.shown()));
+        .map_or(String::new(), |failed| format!(", most of them: {}", failed.describe()));
     (summary.failed > 0)
         .then(|| format!("{} of {} machines failed{first}", summary.failed, summary.machines))
 }

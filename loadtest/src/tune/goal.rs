@@ -29,7 +29,7 @@ impl TuneGoal {
         }
     }
 
-    pub(super) fn words(self, timed: bool) -> &'static str {
+    pub(super) fn describe(self, timed: bool) -> &'static str {
         match (self, timed) {
             (Self::Wall, false) => "time until the last machine is done",
             (Self::Wall, true) => "time of 1,000 requests",
@@ -42,7 +42,7 @@ impl TuneGoal {
 
     /// The goal of a run in seconds. `timed`: the scenario has a set duration. None: the report
     /// lacks the number.
-    pub(super) fn of(self, report: &ReportDocument, timed: bool) -> Option<f64> {
+    pub(super) fn measure_report(self, report: &ReportDocument, timed: bool) -> Option<f64> {
         let requests: u64 = report.stages.values().map(|times| times.count).sum();
         let work = if timed { requests as f64 / 1000.0 } else { 1.0 };
         let seconds = |us: u64| us as f64 / 1e6;
@@ -68,12 +68,18 @@ mod tests {
         (report.summary.wall_s, report.summary.server_cpu_s) = (10.0, Some(2.0));
         let requests: u64 = report.stages.values().map(|times| times.count).sum();
         assert_eq!(
-            (TuneGoal::Wall.of(&report, false), TuneGoal::Cpu.of(&report, false)),
+            (
+                TuneGoal::Wall.measure_report(&report, false),
+                TuneGoal::Cpu.measure_report(&report, false)
+            ),
             (Some(10.0), Some(2.0))
         );
-        assert_eq!(TuneGoal::Wall.of(&report, true), Some(10_000.0 / requests as f64));
-        assert_eq!(TuneGoal::Median.of(&report, true), Some(report.boot.p50_us as f64 / 1e6));
+        assert_eq!(TuneGoal::Wall.measure_report(&report, true), Some(10_000.0 / requests as f64));
+        assert_eq!(
+            TuneGoal::Median.measure_report(&report, true),
+            Some(report.boot.p50_us as f64 / 1e6)
+        );
         report.summary.server_cpu_s = Some(0.0);
-        assert_eq!(TuneGoal::Cpu.of(&report, false), None);
+        assert_eq!(TuneGoal::Cpu.measure_report(&report, false), None);
     }
 }

@@ -105,8 +105,9 @@ pub(super) fn parse_wanted_knob(text: &str) -> Result<WantedKnob, String> {
     let spec = find_knob_spec(name).ok_or_else(|| {
         format!("there is no knob {name}; there are {}", KNOBS.map(|spec| spec.name).join(", "))
     })?;
-    let values = list
-        .map_or(Ok(Vec::new()), |list| list.split(',').map(|value| spec.value(value)).collect())?;
+    let values = list.map_or(Ok(Vec::new()), |list| {
+        list.split(',').map(|value| spec.parse_value(value)).collect()
+    })?;
     Ok(WantedKnob { name: spec.name, values })
 }
 
@@ -126,8 +127,11 @@ pub(super) fn choose_knobs(
         if !wanted.is_empty() && named.is_none() {
             continue;
         }
-        let knob =
-            TuneKnob { name: spec.name, now: spec.value_in(now), ladder: spec.ladder(named) };
+        let knob = TuneKnob {
+            name: spec.name,
+            now: spec.read_value(now),
+            ladder: spec.choose_ladder(named),
+        };
         if named.is_none() && !spec.needs.is_met(scenario) {
             left_out.insert(spec.name, format!("it has no effect on scenario {}", scenario.name));
         } else if knob.ladder.iter().all(|value| *value == knob.now) {
@@ -163,12 +167,12 @@ impl KnobSpec {
         format!("[{}] {}", self.table, self.name)
     }
 
-    pub(super) fn value_in(&self, config: &Config) -> u64 {
+    pub(super) fn read_value(&self, config: &Config) -> u64 {
         (self.read)(config)
     }
 
     /// Parses a value that the configuration accepts.
-    fn value(&self, text: &str) -> Result<u64, String> {
+    fn parse_value(&self, text: &str) -> Result<u64, String> {
         let name = self.name;
         let value = text
             .trim()
@@ -183,7 +187,7 @@ impl KnobSpec {
         Config::parse("", &file).map(|_| value).map_err(wrong)
     }
 
-    fn ladder(&self, named: Option<&WantedKnob>) -> Vec<u64> {
+    fn choose_ladder(&self, named: Option<&WantedKnob>) -> Vec<u64> {
         match named {
             Some(wanted) if !wanted.values.is_empty() => wanted.values.clone(),
             _ if self.ladder.is_empty() => list_powers_up_to(count_boot_cores()),
@@ -214,14 +218,14 @@ mod tests {
     fn every_ladder_is_of_values_that_the_configuration_takes_and_rises() {
         let config = Config::for_root("/");
         for spec in &KNOBS {
-            let ladder = spec.ladder(None);
+            let ladder = spec.choose_ladder(None);
             assert!(
-                ladder.iter().all(|value| spec.value(&value.to_string()) == Ok(*value)),
+                ladder.iter().all(|value| spec.parse_value(&value.to_string()) == Ok(*value)),
                 "{}",
                 spec.name
             );
             assert!(
-                ladder.is_sorted() && ladder.contains(&spec.value_in(&config)),
+                ladder.is_sorted() && ladder.contains(&spec.read_value(&config)),
                 "{}: {ladder:?}",
                 spec.name
             );
@@ -236,7 +240,7 @@ mod tests {
                 .copied()
                 .unwrap_or(3);
             let file = format!("root = \"/\"\n[{}]\n{} = {value}\n", spec.table, spec.name);
-            assert_eq!(spec.value_in(&Config::parse("", &file).unwrap()), value, "{}", spec.name);
+            assert_eq!(spec.read_value(&Config::parse("", &file).unwrap()), value, "{}", spec.name);
         }
     }
 

@@ -139,7 +139,7 @@ impl KnobSearch {
 
     /// Tries the next knob; None if no other knob fits into the budget, or no value has changed
     /// since every knob was tried.
-    pub(super) fn next(
+    pub(super) fn try_next_knob(
         &mut self,
         bench: &mut impl TuneBench,
     ) -> Result<Option<TriedKnob>, TuneStop> {
@@ -167,7 +167,7 @@ impl KnobSearch {
     }
 
     /// All winners together beside the present values, in new rounds. None: there is no winner.
-    pub(super) fn together(
+    pub(super) fn confirm_together(
         &mut self,
         bench: &mut impl TuneBench,
     ) -> Result<Option<RoundRatios>, TuneStop> {
@@ -175,7 +175,7 @@ impl KnobSearch {
             return Ok(None);
         }
         let best = self.best.clone();
-        self.in_turns(&KnobValues::new(), &best, bench).map(Some)
+        self.compare_in_turns(&KnobValues::new(), &best, bench).map(Some)
     }
 
     /// Winners so far.
@@ -224,8 +224,8 @@ impl KnobSearch {
             verdict: KnobVerdict::LeftAlone,
         };
         tried.verdict = match self
-            .rounds(knob, &mut tried, bench)
-            .and_then(|()| self.verdict(knob, &tried, bench))
+            .run_rounds(knob, &mut tried, bench)
+            .and_then(|()| self.judge_knob(knob, &tried, bench))
         {
             Err(TuneStop::TimeIsOver) => KnobVerdict::TimeIsOver,
             other => other?,
@@ -235,7 +235,7 @@ impl KnobSearch {
 
     /// Each round runs the present value and all others once; every other round backwards, so that a
     /// drift of the machine favours no value in all of them.
-    fn rounds(
+    fn run_rounds(
         &mut self,
         knob: &TuneKnob,
         tried: &mut TriedKnob,
@@ -260,18 +260,18 @@ impl KnobSearch {
                 }
             }
             let Some(now) = now else {
-                self.void_round()?;
+                self.count_void_round()?;
                 continue;
             };
             tried.reference_runs.push(now);
             for (tries, run) in tried.values.iter_mut().zip(others) {
-                tries.take(run.flatten(), now);
+                tries.record_run(run.flatten(), now);
             }
         }
         Ok(())
     }
 
-    fn verdict(
+    fn judge_knob(
         &mut self,
         knob: &TuneKnob,
         tried: &TriedKnob,
@@ -282,7 +282,7 @@ impl KnobSearch {
         };
         let (reference, mut values) = (self.best.clone(), self.best.clone());
         values.insert(knob.name, value);
-        let confirmation = self.in_turns(&reference, &values, bench)?;
+        let confirmation = self.compare_in_turns(&reference, &values, bench)?;
         Ok(match confirmation.have_won() {
             true => KnobVerdict::Won { value, confirmation },
             false => KnobVerdict::NotConfirmed { value, confirmation },
@@ -290,14 +290,14 @@ impl KnobSearch {
     }
 
     /// Runs two settings in turns, each first in every other round, until the rule decides.
-    fn in_turns(
+    fn compare_in_turns(
         &mut self,
         now: &KnobValues,
         other: &KnobValues,
         bench: &mut impl TuneBench,
     ) -> Result<RoundRatios, TuneStop> {
         let mut ratios = RoundRatios::default();
-        while ratios.decided().is_none() {
+        while ratios.decide().is_none() {
             let (now, other) = if ratios.0.len() % 2 == 0 {
                 let now = self.run(now, bench)?;
                 (now, self.run(other, bench)?)
@@ -306,7 +306,7 @@ impl KnobSearch {
                 (self.run(now, bench)?, other)
             };
             match (now, other) {
-                (None, _) => self.void_round()?,
+                (None, _) => self.count_void_round()?,
                 (Some(_), None) => ratios.0.push(f64::INFINITY),
                 (Some(now), Some(other)) => ratios.0.push(other / now),
             }
@@ -326,7 +326,7 @@ impl KnobSearch {
         Ok(bench.run(values)?.filter(|goal| *goal > 0.0))
     }
 
-    fn void_round(&mut self) -> Result<(), TuneStop> {
+    fn count_void_round(&mut self) -> Result<(), TuneStop> {
         self.void_rounds += 1;
         if self.void_rounds > VOID_ROUNDS_MAX {
             let times = self.void_rounds;
@@ -369,7 +369,7 @@ impl TriedValue {
         Self { value, runs: Vec::new(), ratios: RoundRatios::default(), failed: false }
     }
 
-    fn take(&mut self, run: Option<f64>, now: f64) {
+    fn record_run(&mut self, run: Option<f64>, now: f64) {
         match run {
             Some(run) => {
                 self.runs.push(run);
@@ -382,8 +382,8 @@ impl TriedValue {
 
 impl RoundRatios {
     /// Whether the value has won; None while the rule needs more rounds.
-    fn decided(&self) -> Option<bool> {
-        let (rounds, lost) = (self.0.len(), self.0.len() - self.won());
+    fn decide(&self) -> Option<bool> {
+        let (rounds, lost) = (self.0.len(), self.0.len() - self.count_won());
         let (rounds_max, lost_max) = WON_AFTER[WON_AFTER.len() - 1];
         if WON_AFTER.iter().any(|(after, most)| rounds == *after && lost <= *most) {
             return Some(true);
@@ -392,11 +392,11 @@ impl RoundRatios {
     }
 
     pub(super) fn have_won(&self) -> bool {
-        self.decided() == Some(true)
+        self.decide() == Some(true)
     }
 
     /// Rounds that were better by more than the margin.
-    pub(super) fn won(&self) -> usize {
+    pub(super) fn count_won(&self) -> usize {
         self.0.iter().filter(|ratio| is_better_ratio(**ratio)).count()
     }
 
@@ -508,7 +508,7 @@ mod tests {
     ) -> (KnobSearch, Vec<TriedKnob>) {
         let mut search = KnobSearch::new(knobs, bounds);
         let mut all = Vec::new();
-        while let Some(tried) = search.next(bench).unwrap() {
+        while let Some(tried) = search.try_next_knob(bench).unwrap() {
             all.push(tried);
         }
         (search, all)
@@ -522,7 +522,7 @@ mod tests {
             let mut bench = MadeUp::new(best_at_8, Noise::Even(0.02), seed);
             let (mut search, _) = searched(vec![windows()], HOURS, &mut bench);
             assert_eq!(search.best(), &KnobValues::from([("window", 8)]), "seed {seed}");
-            let together = search.together(&mut bench).unwrap().unwrap();
+            let together = search.confirm_together(&mut bench).unwrap().unwrap();
             assert!(
                 together.have_won() && (together.median() - 1.0 / 1.4).abs() < 0.05,
                 "{together:?}"
@@ -556,7 +556,7 @@ mod tests {
         let confirmed = |coins: u32| {
             let coin = |round| if coins >> round & 1 == 1 { 0.5 } else { 1.5 };
             let decided = (0..=rounds_max)
-                .find_map(|rounds| RoundRatios((0..rounds).map(coin).collect()).decided());
+                .find_map(|rounds| RoundRatios((0..rounds).map(coin).collect()).decide());
             decided.unwrap()
         };
         let all = 1 << rounds_max;
@@ -571,7 +571,7 @@ mod tests {
         let found = (0..200).filter(|seed| {
             let mut bench = MadeUp::new(effect, Noise::Bursts(10), seed * 104_729);
             let (mut search, _) = searched(vec![windows()], HOURS, &mut bench);
-            search.together(&mut bench).unwrap().is_some_and(|together| together.have_won())
+            search.confirm_together(&mut bench).unwrap().is_some_and(|together| together.have_won())
         });
         let found = found.count();
         assert!(found > 120, "{found} of 200");
@@ -626,7 +626,7 @@ mod tests {
     #[test]
     fn a_server_that_fails_as_it_is_now_ends_the_search() {
         let mut bench = MadeUp::new(|_| None, Noise::Even(0.0), 1);
-        let broken = KnobSearch::new(vec![windows()], HOURS).next(&mut bench).unwrap_err();
+        let broken = KnobSearch::new(vec![windows()], HOURS).try_next_knob(&mut bench).unwrap_err();
         assert_eq!(broken.to_string(), "machines failed 3 times with the present values");
     }
 
@@ -640,7 +640,7 @@ mod tests {
             };
             let mut bench = MadeUp::new(effect, Noise::Even(0.01), minutes);
             let (mut search, tried) = searched(knobs, bounds, &mut bench);
-            let together = search.together(&mut bench);
+            let together = search.confirm_together(&mut bench);
             assert!(bench.elapsed() <= bounds.budget, "{minutes} minutes: {:?}", bench.elapsed());
             assert!(
                 search.best().is_empty() || together.is_ok(),
@@ -675,7 +675,11 @@ mod tests {
             let mut bench =
                 MadeUp { interrupted_after: after, ..MadeUp::new(effect, Noise::Even(0.01), 1) };
             let mut search = KnobSearch::new(vec![windows()], HOURS);
-            assert_eq!(search.next(&mut bench), Err(TuneStop::Interrupted), "after {after} runs");
+            assert_eq!(
+                search.try_next_knob(&mut bench),
+                Err(TuneStop::Interrupted),
+                "after {after} runs"
+            );
             assert!(search.best().is_empty());
         }
     }

@@ -35,14 +35,14 @@ pub(super) fn describe_tune_rule(rounds: usize) -> String {
 pub(super) fn format_tried_knob(tried: &TriedKnob, goal: TuneGoal) -> String {
     let about = find_knob_spec(tried.knob)
         .map_or(String::new(), |spec| format!("{}: {}", spec.key(), spec.about));
-    let scale = RatioScale::of(tried);
+    let scale = RatioScale::for_knob(tried);
     let [value, time, ratio, range] = ["value", goal.name(), "ratio", "range"];
     let mut out = format!(
         "\n  {about}\n  {value:>13}{time:>10}{ratio:>7}  {range:<11}  {}\n",
-        scale.header()
+        scale.format_header()
     );
     let mut rows: Vec<(u64, String)> =
-        tried.values.iter().map(|tries| (tries.value, scale.row(tries))).collect();
+        tried.values.iter().map(|tries| (tries.value, scale.format_row(tries))).collect();
     let runs = (find_least(&tried.reference_runs), find_greatest(&tried.reference_runs));
     let own = format!("runs from {} to {}", format_seconds(runs.0), format_seconds(runs.1));
     let now = compute_median(&tried.reference_runs).unwrap_or_default();
@@ -76,7 +76,7 @@ fn describe_knob_verdict(tried: &TriedKnob) -> String {
 /// `0.91 (0.88-0.94), better in 6 of 6 rounds`.
 pub(super) fn format_ratios(ratios: &RoundRatios) -> String {
     let (least, greatest) = ratios.range();
-    let (median, won, rounds) = (ratios.median(), ratios.won(), ratios.0.len());
+    let (median, won, rounds) = (ratios.median(), ratios.count_won(), ratios.0.len());
     format!("{median:.2} ({least:.2}-{greatest:.2}), better in {won} of {rounds} rounds")
 }
 
@@ -102,7 +102,7 @@ pub(super) fn format_joint_result(
         let Some((now, then)) = of(false).zip(of(true)) else { continue };
         let ratio = if other == goal { ratios.median() } else { then / now };
         let (name, words, now, then) =
-            (other.name(), other.words(timed), format_seconds(now), format_seconds(then));
+            (other.name(), other.describe(timed), format_seconds(now), format_seconds(then));
         // A String takes whatever is written to it.
         let _ = writeln!(out, "  {name:>8}{now:>10} ->{then:>10}  {ratio:.2}  {words}");
     }
@@ -122,7 +122,8 @@ pub(super) fn format_config_block(
             table = spec.table;
             let _ = writeln!(out, "[{table}]");
         }
-        let _ = writeln!(out, "{} = {}  # was {}", spec.name, best[spec.name], spec.value_in(now));
+        let _ =
+            writeln!(out, "{} = {}  # was {}", spec.name, best[spec.name], spec.read_value(now));
     }
     out
 }
@@ -139,7 +140,7 @@ struct RatioScale {
 }
 
 impl RatioScale {
-    fn of(tried: &TriedKnob) -> Self {
+    fn for_knob(tried: &TriedKnob) -> Self {
         let ratios = || tried.values.iter().flat_map(|tries| tries.ratios.0.iter().copied());
         Self {
             least: ratios().fold(CURVE_ENDS.0, f64::min),
@@ -147,7 +148,7 @@ impl RatioScale {
         }
     }
 
-    fn header(&self) -> String {
+    fn format_header(&self) -> String {
         let (least, greatest) = (format!("{:.2}", self.least), format!("{:.2}", self.greatest));
         let gap = CURVE_COLUMNS.saturating_sub(least.len() + greatest.len());
         if has_curve_room() {
@@ -157,7 +158,7 @@ impl RatioScale {
         }
     }
 
-    fn row(&self, tries: &super::search::TriedValue) -> String {
+    fn format_row(&self, tries: &super::search::TriedValue) -> String {
         let value = tries.value;
         if tries.failed || tries.runs.is_empty() {
             return format!(
@@ -171,25 +172,25 @@ impl RatioScale {
         );
         let (least, greatest) = tries.ratios.range();
         let range = format!("{least:.2}-{greatest:.2}");
-        let curve = if has_curve_room() { self.curve(&tries.ratios) } else { String::new() };
+        let curve = if has_curve_room() { self.draw_curve(&tries.ratios) } else { String::new() };
         let line = format!("      {value:>9}{time:>10}{ratio:>7.2}  {range:<11}  {curve}");
         format!("{}\n", line.trim_end())
     }
 
     /// `|` is the present value, `o` the median, `-` the range, `>` a range that continues.
-    fn curve(&self, ratios: &RoundRatios) -> String {
+    fn draw_curve(&self, ratios: &RoundRatios) -> String {
         let mut curve = vec![' '; CURVE_COLUMNS];
         let (least, greatest) = ratios.range();
-        curve[self.place(least)..=self.place(greatest)].fill('-');
-        curve[self.place(1.0)] = '|';
-        curve[self.place(ratios.median())] = 'o';
+        curve[self.find_column(least)..=self.find_column(greatest)].fill('-');
+        curve[self.find_column(1.0)] = '|';
+        curve[self.find_column(ratios.median())] = 'o';
         if greatest > self.greatest {
             curve[CURVE_COLUMNS - 1] = '>';
         }
         curve.into_iter().collect()
     }
 
-    fn place(&self, ratio: f64) -> usize {
+    fn find_column(&self, ratio: f64) -> usize {
         let share = ((ratio - self.least) / (self.greatest - self.least)).clamp(0.0, 1.0);
         // A share of a few columns.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
