@@ -84,7 +84,7 @@ pub struct FileSources {
 
 impl fmt::Debug for FileSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Names").field("images", &self.images).finish_non_exhaustive()
+        f.debug_struct("FileSources").field("images", &self.images).finish_non_exhaustive()
     }
 }
 

@@ -136,7 +136,7 @@ impl From<&ReadRequest<'_>> for StoredReadRequest {
 
 impl fmt::Debug for StoredReadRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request")
+        f.debug_struct("StoredReadRequest")
             .field("name", &self.name().escape_ascii().to_string())
             .finish_non_exhaustive()
     }
