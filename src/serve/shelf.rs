@@ -97,7 +97,7 @@ pub struct FileResolver {
 
 impl FileResolver {
     pub fn new(names: Arc<FileSources>) -> Self {
-        let catalog = names.images.catalog();
+        let catalog = ImageCatalog::new(&names.images);
         Self { names, catalog }
     }
 

@@ -22,13 +22,9 @@ impl Tree {
             file.set_len(pieces * PIECE_BYTES).unwrap();
         }
         let fence = crate::images::RootFence::default();
-        let images = ImageStore::open_fenced(
-            directory.path(),
-            fence,
-            memory,
-            DiskWorkers::start().unwrap(),
-        )
-        .unwrap();
+        let images =
+            ImageStore::open_fenced(directory.path(), fence, memory, DiskWorkers::start().unwrap())
+                .unwrap();
         Self { directory, images }
     }
 

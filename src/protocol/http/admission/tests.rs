@@ -138,9 +138,8 @@ fn h34_where_all_connections_are_taken_the_source_with_the_fewest_comes_first() 
 #[test]
 fn h34_the_addresses_of_one_ipv6_network_are_limited_together_as_well() {
     let mut admission = ConnectionAdmission::new(Some(4), CONNECTIONS_MAX);
-    let address = |network: u16, host: u16| {
-        IpAddr::V6(Ipv6Addr::new(0xfd00, 4, 0, network, 0, 0, 0, host))
-    };
+    let address =
+        |network: u16, host: u16| IpAddr::V6(Ipv6Addr::new(0xfd00, 4, 0, network, 0, 0, 0, host));
     let mut started = 0;
     for host in 1..=400 {
         started += usize::from(

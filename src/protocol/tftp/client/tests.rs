@@ -38,10 +38,7 @@ fn t52_edk2_asks_for_the_size_first_and_again_from_another_port() {
     client.handle(0, 1000, b"\0\x06tsize\x0077\0blksize\x001468\0windowsize\x004\0");
     let again = b"\0\x01bootx64.efi\0octet\0blksize\x001468\0windowsize\x004\0";
     let error = b"\0\x05\0\x08User aborted the transfer\0";
-    assert_eq!(
-        sent(&mut client, 0),
-        [(Some(1000), 0, error.to_vec()), (None, 1, again.to_vec())]
-    );
+    assert_eq!(sent(&mut client, 0), [(Some(1000), 0, error.to_vec()), (None, 1, again.to_vec())]);
     assert_eq!((client.socket(), client.announced()), (1, Some(77)));
     client.handle(0, 2000, b"\0\x06blksize\x001468\0windowsize\x004\0");
     assert_eq!(sent(&mut client, 0), [(Some(2000), 1, vec![0, 4, 0, 0])]);
@@ -77,8 +74,7 @@ fn t35_edk2_answers_every_unexpected_block_and_uboot_only_the_first() {
     assert_eq!(acks(&mut edk2), [1, 1]);
     (0..2 * DUE_MAX).for_each(|_| assert_eq!(edk2.handle(0, 7, &data(4, 512)), None));
     assert_eq!(acks(&mut edk2).len(), DUE_MAX, "and no more than wait for a turn");
-    let mut uboot =
-        receiving(ClientBehaviour::uboot(4), b"\0\x06timeout\x005\0windowsize\x004\0");
+    let mut uboot = receiving(ClientBehaviour::uboot(4), b"\0\x06timeout\x005\0windowsize\x004\0");
     uboot.handle(0, 7, &data(1, 512));
     for block in 3..=4 {
         uboot.handle(0, 7, &data(block, 512));
@@ -213,10 +209,7 @@ fn what_a_fetch_has_cost_is_counted_and_a_stranger_is_refused_but_never_its_erro
     }
     assert_eq!(acks(&mut client), [2; 5]);
     assert_eq!(client.handle(0, 8, &data(4, 512)), None);
-    assert_eq!(
-        sent(&mut client, 0),
-        [(Some(8), 0, b"\0\x05\0\x05Unknown transfer ID\0".to_vec())]
-    );
+    assert_eq!(sent(&mut client, 0), [(Some(8), 0, b"\0\x05\0\x05Unknown transfer ID\0".to_vec())]);
     assert_eq!(client.handle(0, 8, b"\0\x05\0\x05x\0"), None);
     assert_eq!(client.handle(0, 7, &[0, 4, 0, 1]), None, "what only clients send");
     assert_eq!(sent(&mut client, 0), []);
@@ -262,8 +255,7 @@ fn t55_a_pi_asks_for_nothing_and_takes_plain_data() {
 
 #[test]
 fn a_size_that_differs_from_the_announced_one_is_seen() {
-    let mut client =
-        receiving(ClientBehaviour::ipxe(), b"\0\x06blksize\x001432\0tsize\x001000\0");
+    let mut client = receiving(ClientBehaviour::ipxe(), b"\0\x06blksize\x001432\0tsize\x001000\0");
     client.handle(0, 7, &data(1, 999));
     assert_eq!(client.outcome(), Some(ClientOutcome::Disagreed(ServerViolation::SizeDiffers)));
 }

@@ -15,9 +15,7 @@ fn ask_with(
         request.extend_from_slice(text.as_bytes());
         request.push(0);
     }
-    let Some(Packet::Read(Ok(asked))) = parse_tftp_packet(&request) else {
-        panic!("{request:?}")
-    };
+    let Some(Packet::Read(Ok(asked))) = parse_tftp_packet(&request) else { panic!("{request:?}") };
     let mut oack = Vec::new();
     let terms = negotiate_options(asked.options, &policy, mode, 1000, &mut oack);
     let Some(Packet::OptionAck(options)) = parse_tftp_packet(&oack) else { panic!("{oack:?}") };
@@ -42,10 +40,7 @@ fn one(name: &str, value: &str) -> Option<String> {
 #[test]
 fn t10_case_and_order_do_not_matter_and_the_first_of_a_pair_wins() {
     assert_eq!(ask(&[("TSize", "0"), ("BLKSIZE", "1024")]), ask_swapped());
-    assert_eq!(
-        ask(&[("blksize", "600"), ("blksize", "1024")]),
-        [("blksize".into(), "600".into())]
-    );
+    assert_eq!(ask(&[("blksize", "600"), ("blksize", "1024")]), [("blksize".into(), "600".into())]);
     assert_eq!(ask(&[("blksize", "x"), ("BlkSize", "1024")]), []);
 
     fn ask_swapped() -> Vec<(String, String)> {
@@ -93,8 +88,7 @@ fn t14_unknown_options_are_left_out() {
 
 #[test]
 fn t15_a_wrong_value_leaves_out_its_option_only() {
-    let answer =
-        ask(&[("blksize", "-1"), ("timeout", "0"), ("windowsize", "4"), ("tsize", "")]);
+    let answer = ask(&[("blksize", "-1"), ("timeout", "0"), ("windowsize", "4"), ("tsize", "")]);
     assert_eq!(answer, [("windowsize".into(), "4".into())]);
 }
 
@@ -211,10 +205,7 @@ fn t23_switches_turn_options_off_or_down() {
     };
     assert!(!with(none).acknowledged);
     assert_eq!(with(OptionPolicy { windowsize: false, ..OptionPolicy::default() }).window, 1);
-    assert_eq!(
-        with(OptionPolicy { blksize: false, ..OptionPolicy::default() }).block_size,
-        512
-    );
+    assert_eq!(with(OptionPolicy { blksize: false, ..OptionPolicy::default() }).block_size, 512);
     assert_eq!(
         with(OptionPolicy { block_size_max: 1024, ..OptionPolicy::default() }).block_size,
         1024
