@@ -185,7 +185,7 @@ impl OtherServersThread {
             let sources: Vec<BorrowedFd<'_>> =
                 changes.into_iter().chain(listener).chain(probes).collect();
             let looks = self.segments.iter().filter(|_| self.listener.is_some());
-            let wakes = looks.filter_map(|segment| segment.watch.wakes_at()).min();
+            let wakes = looks.filter_map(|segment| segment.watch.next_wakeup()).min();
             let until = wakes.map_or(self.next_interfaces_ms, |at| at.min(self.next_interfaces_ms));
             // Letters that were left for this turn do not ring again.
             let sleep =
@@ -273,7 +273,7 @@ impl OtherServersThread {
         let Some(listener) = &self.listener else { return };
         let started = self.started;
         for segment in &mut self.segments {
-            if let Some(verdict) = segment.watch.tick(now) {
+            if let Some(verdict) = segment.watch.poll_deadline(now) {
                 segment.conclude(verdict, &mut self.keep);
             }
             let Some(SegmentAddress { index, address, mac }) =
@@ -284,7 +284,7 @@ impl OtherServersThread {
             let xid = u32::try_from(random_number() >> 32).unwrap_or(0);
             // The INFORM goes first: once dnsmasq pings for the DISCOVER, it hears nothing for
             // three seconds.
-            let mark = RingbootMark { address, serves: segment.watch.held().is_none() };
+            let mark = RingbootMark { address, serves: segment.watch.hold_reason().is_none() };
             let packets = other_servers::build_look_inform(mac, xid, mark)
                 .zip(other_servers::build_look_discover(mac, xid, mark));
             let Some((inform, discover)) = packets else { continue };
@@ -294,9 +294,9 @@ impl OtherServersThread {
             {
                 // Whoever answers has its time from when the DISCOVER has left, not from when this
                 // turn began.
-                Ok(()) => segment.watch.looked(xid, millis_since(started).saturating_add(1)),
+                Ok(()) => segment.watch.on_look_sent(xid, millis_since(started).saturating_add(1)),
                 Err(error) => {
-                    segment.watch.unsent(now);
+                    segment.watch.on_send_failed(now);
                     if !std::mem::replace(&mut segment.unsent_said, true) {
                         tracing::warn!(
                             "cannot look for other DHCP servers on {} yet: {error}",
@@ -330,10 +330,10 @@ impl OtherServersThread {
                     SegmentSign::Looked { rival, .. } => {
                         segment.meet(&rival, now, self.listener.as_ref(), &mut self.keep)
                     }
-                    SegmentSign::OtherServer(_) => segment.watch.suspects(now),
+                    SegmentSign::OtherServer(_) => segment.watch.look_soon(now),
                     // Its seconds are whole ones: it may have begun almost one earlier.
                     SegmentSign::ClientAsks { since_s, .. } if since_s > 0 => {
-                        segment.watch.client_asks((u64::from(since_s) + 1) * 1000, now);
+                        segment.watch.on_client_discover((u64::from(since_s) + 1) * 1000, now);
                     }
                     SegmentSign::ClientAsks { .. } | SegmentSign::Offers { .. } => {}
                 }
@@ -353,8 +353,8 @@ impl OtherServersThread {
                 self.segments.iter_mut().filter(|segment| segment.is_at(origin.interface))
             {
                 let Some(here) = segment.here else { continue };
-                let is_answer = segment.watch.asked_for(&word);
-                if let Some(verdict) = segment.watch.heard(&word, here.address, now) {
+                let is_answer = segment.watch.is_answer(&word);
+                if let Some(verdict) = segment.watch.on_server_message(&word, here.address, now) {
                     segment.conclude(verdict, &mut self.keep);
                 }
                 if is_answer {
