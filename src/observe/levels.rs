@@ -86,7 +86,7 @@ fn line(kind: &EventKind) -> &'static str {
         EventKind::Declined => "the client found its address in use: PXE firmware",
         EventKind::Released => "the client gave its address back: a system",
         EventKind::Conflict => {
-            "10.0.0.9 is in use by 02:00:00:00:00:01, to whom nobody has leased it: it is not \
+            "10.0.0.9 is in use by 02:00:00:00:00:01 without a lease: it is not \
              offered"
         }
         EventKind::PoolFills => {
@@ -121,7 +121,7 @@ fn line(kind: &EventKind) -> &'static str {
             "linux: the file was changed in place while it was being sent: transfer ended"
         }
         EventKind::Forged { .. } => {
-            "linux: ended, since somebody who does not know its port sends ACKs for it: forged"
+            "linux: ended, because forged ACKs arrive for it: their sender does not know its port"
         }
         EventKind::TooSlow => "HTTP connection cut after 4096 bytes: too slow",
         EventKind::Failed => "the store could not keep the lease: no answer, the client asks again",

@@ -54,7 +54,7 @@ pub enum CoreError {
     #[error(transparent)]
     Store(#[from] NotQueued),
     /// The core's thread panicked; the panic hook has logged the message.
-    #[error("it panicked; the message stands above")]
+    #[error("it panicked; the log has the message above")]
     Panicked,
 }
 

@@ -87,8 +87,7 @@ impl DhcpJournal {
     /// Logs an address that a host has without a lease.
     pub(super) fn say_in_use(&mut self, address: Ipv4Addr, host: Option<Mac>) {
         let text = format!(
-            "{address} is in use by {}, to whom nobody has leased it: it is not offered for {} \
-             minutes",
+            "{address} is in use by {} without a lease: it is not offered for {} minutes",
             name_host(host),
             CONFLICT_HOLD_S / 60
         );
@@ -103,8 +102,8 @@ impl DhcpJournal {
     /// hour; the event goes past the gate, so that lines about single addresses do not push it out.
     pub(super) fn say_disbelieved(&self, address: Ipv4Addr, host: Option<Mac>) {
         let text = format!(
-            "{} answers for {address}, as for more addresses than a host has: it is not believed \
-             for an hour, and they are offered",
+            "{} answers for {address}, and for more addresses than one host has: its answers are \
+             ignored for an hour, and the addresses are offered",
             name_host(host)
         );
         self.events.push(MachineEvent::new(
@@ -124,7 +123,7 @@ impl DhcpJournal {
         }
         let name = interface.unwrap_or("a listening address");
         let text = format!(
-            "{name} has no IPv4 address: what comes in there is not answered until it has one"
+            "{name} has no IPv4 address: messages that arrive there stay unanswered until it has one"
         );
         self.events.push(MachineEvent::new(
             None,

@@ -61,20 +61,20 @@ impl SegmentFinding {
             (Some(HoldReason::NoInterface), _) => {
                 let waiting = || {
                     format!(
-                        "{interface} is not there, or has no address in {network}: it is waited for"
+                        "{interface} is not there, or has no address in {network}: DHCP waits for it"
                     )
                 };
                 self.misplaced.clone().unwrap_or_else(waiting)
             }
             (Some(HoldReason::Looking), _) => {
                 format!(
-                    "other DHCP servers are looked for on {interface}: {network} offers no address \
-                     yet"
+                    "looking for other DHCP servers on {interface}: no address of {network} is \
+                     offered yet"
                 )
             }
             (Some(HoldReason::OtherServer(server)), _) => format!(
-                "{server} answered on {interface}{since}: ringboot is silent on {network}, but for \
-                 those who have their lease from it. Stop that server (`ringboot look --again` \
+                "{server} answered on {interface}{since}: ringboot is silent on {network}, except \
+                 to clients that lease from it. Stop that server (`ringboot look --again` \
                  then asks at once), or serve beside it with `allow-other-servers = true`"
             ),
             (None, Some(server)) if self.beside => {
