@@ -1,7 +1,7 @@
 //! When the log reports that a link is lost or has come back: a loss at once, a flapping link every
 //! ten seconds.
 
-use crate::dhcp::neighbours::MonotonicMillis;
+use crate::dhcp::other_servers::MonotonicMillis;
 use crate::engine::net::CarrierState;
 
 /// Shortest time between two log lines about a flapping link, in milliseconds.

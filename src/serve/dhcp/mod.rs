@@ -36,10 +36,10 @@ use std::io;
 use std::sync::Arc;
 
 use self::letters::{DhcpLetter, SegmentSign};
-use self::other_servers::{NeighbourParts, OtherServersThread, SegmentFindings};
+use self::other_servers::{OtherServersParts, OtherServersThread, SegmentFindings};
 use self::thread::RunningDhcp;
 use super::core::{CoreError, CoreParts};
-use crate::dhcp::neighbours::{LookResult, PriorKnowledge};
+use crate::dhcp::other_servers::{LookResult, PriorKnowledge};
 use crate::engine::clock;
 use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
 use crate::engine::udp::TurnWait;
@@ -74,7 +74,7 @@ impl DhcpCore {
 
     /// Makes the thread that watches interfaces and looks for other servers. Its first letter tells
     /// the core which subnets must be silent, before the core answers anything.
-    pub(crate) fn neighbours(&mut self) -> io::Result<(OtherServersThread, MailboxBell)> {
+    pub(crate) fn other_servers(&mut self) -> io::Result<(OtherServersThread, MailboxBell)> {
         let plan = &mut self.plan;
         let now = clock::now_s();
         // A subnet where the last look found no server and leases run is served at once: its
@@ -86,7 +86,7 @@ impl DhcpCore {
         };
         let before: Vec<(Ipv4Network, PriorKnowledge)> =
             plan.looks.iter().map(|look| (look.network, prior_knowledge(look))).collect();
-        let (neighbours, signs, bell) = OtherServersThread::new(NeighbourParts {
+        let (other_servers, signs, bell) = OtherServersThread::new(OtherServersParts {
             published: Arc::clone(&plan.published),
             before: &before,
             wanted: std::mem::take(&mut self.sockets.interfaces),
@@ -97,7 +97,7 @@ impl DhcpCore {
             drain: self.parts.drain.clone(),
         })?;
         self.signs = Some(signs);
-        Ok((neighbours, bell))
+        Ok((other_servers, bell))
     }
 
     /// What is known of interfaces and other servers, for the control thread.

@@ -19,7 +19,7 @@ use super::letters::{DhcpLetter, SegmentSign, SegmentStatus};
 use super::segment::{SegmentAddress, WatchedSegment};
 use super::wanted::WantedSocket;
 use crate::dhcp::limits::PROBE_WAIT_MS;
-use crate::dhcp::neighbours::{self, MonotonicMillis, PriorKnowledge, RingbootMark};
+use crate::dhcp::other_servers::{self, MonotonicMillis, PriorKnowledge, RingbootMark};
 use crate::engine::link::{self, PacketListener};
 use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
 use crate::engine::net::{self, NetworkInterface};
@@ -40,7 +40,7 @@ const PACKET_BYTES_MAX: usize = 2048;
 const TURN_MAX: usize = 64;
 
 /// What the thread is made from.
-pub(super) struct NeighbourParts<'a> {
+pub(super) struct OtherServersParts<'a> {
     /// The thread reads it again after each reload.
     pub(super) published: Arc<PublishedState>,
     /// What the last run of the server knew of each subnet.
@@ -90,7 +90,7 @@ impl OtherServersThread {
     /// Lists the interfaces and tells the DHCP core which subnets must be silent, before the core
     /// reads its first packet.
     pub(super) fn new(
-        parts: NeighbourParts<'_>,
+        parts: OtherServersParts<'_>,
     ) -> io::Result<(Self, MailboxSender<SegmentSign>, MailboxBell)> {
         let (letters, mailbox) = CoreMailbox::new()?;
         let bell = mailbox.bell();
@@ -290,8 +290,8 @@ impl OtherServersThread {
             // The INFORM goes first: once dnsmasq pings for the DISCOVER, it hears nothing for
             // three seconds.
             let mark = RingbootMark { address, serves: segment.watch.held().is_none() };
-            let packets = neighbours::build_look_inform(mac, xid, mark)
-                .zip(neighbours::build_look_discover(mac, xid, mark));
+            let packets = other_servers::build_look_inform(mac, xid, mark)
+                .zip(other_servers::build_look_discover(mac, xid, mark));
             let Some((inform, discover)) = packets else { continue };
             match listener
                 .broadcast(index, &inform)
@@ -355,7 +355,7 @@ impl OtherServersThread {
         for _ in 0..TURN_MAX {
             let Some((origin, packet)) = listener.receive(&mut buffer) else { break };
             let Some(message) =
-                neighbours::parse_server_message(packet, Mac(origin.mac), &self.ours)
+                other_servers::parse_server_message(packet, Mac(origin.mac), &self.ours)
             else {
                 continue;
             };
