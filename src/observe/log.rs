@@ -36,7 +36,7 @@ pub struct JournalMemory {
 
 impl fmt::Debug for JournalMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory").field("journal", &self.journal).finish_non_exhaustive()
+        f.debug_struct("JournalMemory").field("journal", &self.journal).finish_non_exhaustive()
     }
 }
 

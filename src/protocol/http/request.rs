@@ -1,14 +1,19 @@
 //! The head of a request: httparse takes it apart, limits and framing rules judge it (H-7 to H-9,
 //! H-32; RFC 9112). Bytes in, facts out.
 
+mod field;
+mod host;
 #[cfg(test)]
 mod tests;
 
 use std::mem::MaybeUninit;
-use std::net::Ipv6Addr;
 
 use httparse::{Error, Header, Status};
 
+pub use self::field::HeaderField;
+
+use self::field::FIELDS;
+use self::host::is_host_value;
 use super::limits::{
     HEADERS_BYTES_MAX, HEADERS_MAX, REQUEST_BODY_BYTES_MAX, REQUEST_LINE_BYTES_MAX,
 };
@@ -45,27 +50,6 @@ pub enum BodyFraming {
     Length(u64),
     Chunked,
 }
-
-/// Header fields that mean something to this server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
-pub enum HeaderField {
-    Host = 1,
-    Connection = 1 << 1,
-    ContentLength = 1 << 2,
-    TransferEncoding = 1 << 3,
-    Expect = 1 << 4,
-    Range = 1 << 5,
-    IfRange = 1 << 6,
-    IfMatch = 1 << 7,
-    IfNoneMatch = 1 << 8,
-    IfModifiedSince = 1 << 9,
-    IfUnmodifiedSince = 1 << 10,
-    UserAgent = 1 << 11,
-}
-
-/// How many of them there are.
-const FIELDS: usize = 12;
 
 /// A request's head, where it lies in the connection's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -410,134 +394,12 @@ fn split_field_tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Whether this is a host, perhaps with a port, or nothing (RFC 9112 §3.2). A comma, which RFC 3986
-/// allows in a name, is what two lines joined into one look like.
-fn is_host_value(value: &[u8]) -> bool {
-    // Nearly every host is so.
-    if value.iter().all(|&b| is_host_name_byte(b)) {
-        return true;
-    }
-    let (is_named, port) = match value.strip_prefix(b"[") {
-        Some(rest) => {
-            let Some(end) = rest.iter().position(|&b| b == b']') else { return false };
-            (is_ip_literal(&rest[..end]), &rest[end + 1..])
-        }
-        None => {
-            let (name, port) =
-                value.split_at(value.iter().position(|&b| b == b':').unwrap_or(value.len()));
-            (is_host_name(name), port)
-        }
-    };
-    is_named && (port.is_empty() || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit)))
-}
-
-/// What stands between brackets: an IPv6 address, perhaps with a zone (RFC 6874), or an address of
-/// a later version.
-fn is_ip_literal(bytes: &[u8]) -> bool {
-    let (address, zone) =
-        bytes.split_at(bytes.iter().position(|&b| b == b'%').unwrap_or(bytes.len()));
-    let is_v6 =
-        std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok());
-    let is_later = matches!(address, [b'v' | b'V', version, b'.', rest @ ..]
-        if version.is_ascii_hexdigit()
-            && !rest.is_empty()
-            && rest.iter().all(|&b| b == b':' || is_host_name_byte(b)));
-    (is_v6 && zone.iter().all(|&b| b == b'%' || is_host_name_byte(b)))
-        || (is_later && zone.is_empty())
-}
-
-fn is_host_name(name: &[u8]) -> bool {
-    let mut rest = name;
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = match (byte, after) {
-            (b'%', [high, low, after @ ..])
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
-                after
-            }
-            (byte, after) if is_host_name_byte(byte) => after,
-            _ => return false,
-        };
-    }
-    true
-}
-
-fn is_host_name_byte(byte: u8) -> bool {
-    NAME_BYTES[usize::from(byte)]
-}
-
-/// True for `unreserved` and `sub-delims` of RFC 3986 without the comma.
-const NAME_BYTES: [bool; 256] = {
-    let mut bytes = [false; 256];
-    let mut byte = 0_u8;
-    while byte.is_ascii() {
-        bytes[byte as usize] = byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'-' | b'.'
-                    | b'_'
-                    | b'~'
-                    | b'!'
-                    | b'$'
-                    | b'&'
-                    | b'\''
-                    | b'('
-                    | b')'
-                    | b'*'
-                    | b'+'
-                    | b';'
-                    | b'='
-            );
-        byte += 1;
-    }
-    bytes
-};
-
 /// Digits alone.
 fn parse_content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
     std::str::from_utf8(value).ok()?.parse().ok()
-}
-
-impl HeaderField {
-    fn named(name: &[u8]) -> Option<Self> {
-        let of_this_length: &[Self] = match name.len() {
-            4 => &[Self::Host],
-            5 => &[Self::Range],
-            6 => &[Self::Expect],
-            8 => &[Self::IfMatch, Self::IfRange],
-            10 => &[Self::UserAgent, Self::Connection],
-            13 => &[Self::IfNoneMatch],
-            14 => &[Self::ContentLength],
-            17 => &[Self::TransferEncoding, Self::IfModifiedSince],
-            19 => &[Self::IfUnmodifiedSince],
-            _ => return None,
-        };
-        of_this_length.iter().copied().find(|field| name.eq_ignore_ascii_case(field.name()))
-    }
-
-    fn index(self) -> usize {
-        (self as u16).trailing_zeros() as usize
-    }
-
-    fn name(self) -> &'static [u8] {
-        match self {
-            Self::Host => b"host",
-            Self::Connection => b"connection",
-            Self::ContentLength => b"content-length",
-            Self::TransferEncoding => b"transfer-encoding",
-            Self::Expect => b"expect",
-            Self::Range => b"range",
-            Self::IfRange => b"if-range",
-            Self::IfMatch => b"if-match",
-            Self::IfNoneMatch => b"if-none-match",
-            Self::IfModifiedSince => b"if-modified-since",
-            Self::IfUnmodifiedSince => b"if-unmodified-since",
-            Self::UserAgent => b"user-agent",
-        }
-    }
 }
 
 impl<'a> RequestHead<'a> {

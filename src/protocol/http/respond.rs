@@ -22,20 +22,20 @@ impl ResponseStatus {
     pub const OK: Self = Self("200 OK");
     pub const PARTIAL_CONTENT: Self = Self("206 Partial Content");
     pub const NOT_MODIFIED: Self = Self("304 Not Modified");
-    pub const BAD_REQUEST: Self = Self("400 Bad RequestHead");
+    pub const BAD_REQUEST: Self = Self("400 Bad Request");
     pub const FORBIDDEN: Self = Self("403 Forbidden");
     pub const NOT_FOUND: Self = Self("404 Not Found");
-    pub const METHOD_NOT_ALLOWED: Self = Self("405 HttpMethod Not Allowed");
-    pub const REQUEST_TIMEOUT: Self = Self("408 Request TimeoutEffect");
+    pub const METHOD_NOT_ALLOWED: Self = Self("405 Method Not Allowed");
+    pub const REQUEST_TIMEOUT: Self = Self("408 Request Timeout");
     pub const PRECONDITION_FAILED: Self = Self("412 Precondition Failed");
-    pub const BODY_TOO_LARGE: Self = Self("413 ResponsePayload Too Large");
+    pub const BODY_TOO_LARGE: Self = Self("413 Content Too Large");
     pub const LINE_TOO_LONG: Self = Self("414 URI Too Long");
     pub const RANGE_NOT_SATISFIABLE: Self = Self("416 Range Not Satisfiable");
-    pub const HEADER_TOO_LARGE: Self = Self("431 RequestHead Header Fields Too Large");
+    pub const HEADER_TOO_LARGE: Self = Self("431 Request Header Fields Too Large");
     pub const INTERNAL_ERROR: Self = Self("500 Internal Server Error");
     pub const NOT_IMPLEMENTED: Self = Self("501 Not Implemented");
     pub const BUSY: Self = Self("503 Service Unavailable");
-    pub const VERSION: Self = Self("505 HTTP HttpVersion Not Supported");
+    pub const VERSION: Self = Self("505 HTTP Version Not Supported");
 
     /// Whether the client did not get what it wanted (4xx and 5xx).
     pub fn is_refusal(self) -> bool {

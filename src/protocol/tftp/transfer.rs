@@ -1,15 +1,19 @@
 //! One transfer as the server sees it: window, timers, repeats. Positions are 64-bit, only the
 //! wire's numbers are 16.
 
+mod burst;
+mod effects;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
+pub use self::effects::{AckEffect, DataBlockRun, NextTransmit, TimeoutEffect, TransferTally};
+
+use self::burst::{BlockSpan, BurstPacer, NO_RUN};
 use super::limits::{
-    BURST_BLOCK_PAUSE, ECHO_GRACE, MILLISECOND, OFFERS_MAX, PARKED_MAX, RESTARTS_TO_HALVE,
-    RTO_ASKED_MAX, RTO_BASE, RTO_JITTER_PERCENT, RTO_MAX, SECOND, STILL_MAX, TRIES_MAX,
-    UNPROVEN_WINDOWS_MAX, WINDOWS_TO_GROW,
+    ECHO_GRACE, OFFERS_MAX, PARKED_MAX, RTO_ASKED_MAX, RTO_BASE, RTO_JITTER_PERCENT, RTO_MAX,
+    SECOND, STILL_MAX, TRIES_MAX, UNPROVEN_WINDOWS_MAX,
 };
 use super::options::NegotiatedTerms;
 use super::{NEVER, Tick};
@@ -69,100 +73,6 @@ pub struct Transfer {
     tally: TransferTally,
 }
 
-/// What leaves next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NextTransmit {
-    /// The answer to the options.
-    Oack,
-    /// A contiguous run of blocks: at most a window.
-    Blocks(DataBlockRun),
-}
-
-/// A run of blocks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DataBlockRun {
-    /// Number of the first block on the wire; the next ones follow modulo 65536 (T-24).
-    pub first: u16,
-    /// How many; at least 1.
-    pub blocks: u32,
-    /// Octets in each block but the final one.
-    pub block_size: u16,
-    /// The bytes of the file; shorter than `blocks * block_size` if the final block is in it.
-    pub bytes: Range<u64>,
-    /// The final block of the transfer is in it.
-    pub last: bool,
-}
-
-/// What an ACK led to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AckEffect {
-    /// Nothing: stale, ahead, or known (T-27, T-28).
-    Nothing,
-    /// There is something to send.
-    Moved,
-    /// The final block is acknowledged (T-29).
-    Done,
-}
-
-/// What the timer led to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeoutEffect {
-    /// It had not come yet.
-    Early,
-    /// There is something to send again.
-    Again,
-    /// The client never acknowledged the end of a transfer that was sent whole (T-29).
-    LastAckMissing,
-    /// The client is gone (T-42).
-    GaveUp,
-    /// The content did not come within reach in time.
-    Stalled,
-}
-
-/// What a transfer has cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TransferTally {
-    /// Octets of file content sent, repeats included.
-    pub bytes_sent: u64,
-    /// Blocks and OACKs sent again.
-    pub retransmits: u64,
-    /// Blocks that the client has acknowledged, without a gap from the first.
-    pub acked_blocks: u64,
-    /// How often the effective window was halved (T-40).
-    pub halvings: u32,
-    /// The smallest effective window, blocks: what the client could take.
-    pub least_burst: u16,
-    /// The client has answered at least once.
-    pub confirmed: bool,
-}
-
-/// How many blocks leave back to back (T-40).
-///
-/// A client acknowledges when it has counted the window that was agreed, and no sooner: a server
-/// that sent less and then waited would wait for the client's timer. So a smaller effective window
-/// is a shorter burst: the rest of the agreed window follows after a pause in which the client's
-/// receive ring empties.
-#[derive(Clone, Copy, Debug)]
-struct BurstPacer {
-    /// The window that was agreed.
-    agreed: u16,
-    /// Blocks of one burst: the effective window. All of the agreed one until a client proves too
-    /// slow for it.
-    blocks: u16,
-    /// The operator's limit; 0 = none.
-    packets_per_ms: u16,
-    /// The window is halved, or the operator limits the rate: bursts have pauses.
-    paced: bool,
-    /// Restarts by the timer since it was last halved, counted in halves.
-    restarts: u8,
-    /// Windows without a gap since it last changed.
-    clean: u8,
-    /// No burst before this moment.
-    not_before: Tick,
-    /// The timer is set to `not_before`; it is no sign of silence.
-    pausing: bool,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TransferPhase {
     /// An OACK is owed or awaits its ACK 0; no DATA may leave (T-16).
@@ -171,15 +81,6 @@ enum TransferPhase {
     },
     Data,
 }
-
-/// Blocks `first..=last`; empty if `last < first`.
-#[derive(Clone, Copy, Debug)]
-struct BlockSpan {
-    first: u64,
-    last: u64,
-}
-
-const NO_RUN: BlockSpan = BlockSpan { first: 1, last: 0 };
 
 impl Transfer {
     /// A transfer of `len` bytes that has something to send at once. `seed` is for jitter.
@@ -539,67 +440,6 @@ impl Transfer {
         let interval = (self.rto << self.tries.min(TRIES_MAX)).min(cap);
         let spread = interval * RTO_JITTER_PERCENT / 100;
         interval - spread + 2 * spread * self.jitter_permille / 1000
-    }
-}
-
-impl BurstPacer {
-    /// All of a window at once.
-    fn of(window: u16) -> Self {
-        Self {
-            agreed: window,
-            blocks: window,
-            packets_per_ms: 0,
-            paced: false,
-            restarts: 0,
-            clean: 0,
-            not_before: 0,
-            pausing: false,
-        }
-    }
-
-    fn is_halved(&self) -> bool {
-        self.blocks < self.agreed
-    }
-
-    /// The last block of `run` that leaves now; None = none before `not_before`.
-    fn cut(&mut self, now: Tick, run: BlockSpan) -> Option<u64> {
-        self.pausing = now < self.not_before;
-        if self.pausing {
-            return None;
-        }
-        let own = if self.is_halved() { BURST_BLOCK_PAUSE } else { 0 };
-        let (most, operators) = match self.packets_per_ms {
-            0 => (self.blocks, 0),
-            most => (self.blocks.min(most), MILLISECOND / u64::from(most)),
-        };
-        let last = run.last.min(run.first - 1 + u64::from(most));
-        self.not_before = now + (last + 1 - run.first) * own.max(operators);
-        self.pausing = last < run.last;
-        Some(last)
-    }
-
-    /// The timer has begun a window anew: true = the effective window is halved.
-    fn restarted(&mut self, halves: u8) -> bool {
-        self.clean = 0;
-        self.restarts += halves;
-        if self.restarts < 2 * RESTARTS_TO_HALVE {
-            return false;
-        }
-        self.restarts = 0;
-        let halved = self.blocks > 1;
-        self.blocks = (self.blocks / 2).max(1);
-        self.paced = true;
-        halved
-    }
-
-    /// A smaller window than the agreed one has been acknowledged, with or without a gap.
-    fn window_done(&mut self, clean: bool) {
-        self.clean = if clean { self.clean + 1 } else { 0 };
-        if self.clean == WINDOWS_TO_GROW {
-            self.clean = 0;
-            self.blocks += 1;
-            self.paced = self.is_halved() || self.packets_per_ms > 0;
-        }
     }
 }
 

@@ -1,11 +1,18 @@
-//! The catalog against a directory that changes, runs short of places, and holds what is not served.
+//! The catalog against a directory that changes, is short of places, and has private files.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
-use std::fs;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
+use std::time::SystemTime;
 
 use super::*;
+use crate::images::fence::RootFence;
+use crate::images::memory::ImageMemory;
+use crate::images::workers::{DiskWorkers, JobAsker};
 use crate::images::{PIECE_BYTES, clean_path_name};
 
 struct Tree {
@@ -20,7 +27,7 @@ impl Tree {
         let images =
             ImageStore::open(&directory.path().join("root"), DiskWorkers::start().unwrap())
                 .unwrap();
-        Self { catalog: images.catalog(), directory }
+        Self { catalog: ImageCatalog::new(&images), directory }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -81,31 +88,6 @@ fn small_files_need_no_place_and_mappings_in_use_leave_no_more_than_there_are() 
     assert!(weak.upgrade().is_some(), "kept for the next");
     let _held = [tree.get("a").unwrap(), tree.get("b").unwrap()];
     assert!(weak.upgrade().is_none(), "who only knows it holds no place");
-}
-
-#[test]
-fn small_files_that_nobody_uses_keep_no_more_than_their_memory() {
-    let mut small = SmallFiles::default();
-    let identity =
-        |n: u64| FileIdentity { device: 1, inode: n, len: 65_536, mtime_ns: 0, ctime_ns: 0 };
-    let file = |n| ServedContent::small_file(Bytes::from(vec![0; 65_536]), &identity(n));
-    let used = file(0);
-    small.keep(identity(0), &used);
-    for n in 1..3000 {
-        let content = file(n);
-        content.body().used.store(n, Ordering::Relaxed);
-        small.keep(identity(n), &content);
-        assert!(small.bytes <= SMALL_FILES_KEPT);
-    }
-    assert_eq!(small.bytes, small.files.values().map(count_memory_cost).sum::<u64>());
-    assert!(small.files.contains_key(&identity(0)), "in use");
-    assert!(small.files.contains_key(&identity(2999)) && !small.files.contains_key(&identity(1)));
-    let all: Vec<_> = small.files.values().cloned().collect();
-    (4000..6000).for_each(|n| small.keep(identity(n), &file(n)));
-    assert!(
-        small.bytes <= SMALL_FILES_KEPT && all.len() > 500,
-        "those in use stay, others are not kept"
-    );
 }
 
 #[test]
@@ -201,7 +183,7 @@ fn a_root_that_is_switched_is_followed_whether_it_is_a_link_or_a_directory() {
     let fence = RootFence::of(&[&private]);
     let (memory, workers) = (ImageMemory::new(1 << 30), DiskWorkers::start().unwrap());
     let images = ImageStore::open_fenced(&path("root"), fence, memory, workers).unwrap();
-    let mut tree = Tree { directory: parent, catalog: images.catalog() };
+    let mut tree = Tree { directory: parent, catalog: ImageCatalog::new(&images) };
     let path = |tree: &Tree, name: &str| tree.directory.path().join(name);
     let serves = |tree: &mut Tree, text: &str| {
         let end = Instant::now() + std::time::Duration::from_secs(10);
@@ -300,9 +282,8 @@ fn fenced(private: &[&str], borrowed: &[(&str, PathBuf)], only_world_readable: b
         .map(|(name, path)| (clean_path_name(name.as_bytes()).unwrap(), path.clone()))
         .collect();
     let memory = ImageMemory::new(PIECE_BYTES);
-    tree.catalog = ImageStore::open_fenced(&root, fence, memory, DiskWorkers::start().unwrap())
-        .unwrap()
-        .catalog();
+    let images = ImageStore::open_fenced(&root, fence, memory, DiskWorkers::start().unwrap());
+    tree.catalog = ImageCatalog::new(&images.unwrap());
     tree
 }
 

@@ -1,7 +1,7 @@
 //! One transfer against clients that lose, repeat, delay and forge packets.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
-use super::super::limits::MILLISECOND;
+use super::super::limits::{BURST_BLOCK_PAUSE, MILLISECOND, RESTARTS_TO_HALVE};
 use super::*;
 
 fn terms(block_size: u16, window: u16) -> NegotiatedTerms {
