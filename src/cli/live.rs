@@ -376,7 +376,7 @@ impl Walker<'_> {
         let place = in_menu.or_else(entry).unwrap_or_else(|| self.places.boot(key).to_string());
         // The last refusal of that file: loaders ask for others in vain on their way.
         let said = said.iter().rfind(|text| concerns(text, broken)).cloned();
-        let mut fault = Fault::new(broken.stage.word(), broken.what.clone(), place);
+        let mut fault = Fault::new(broken.stage.as_str(), broken.what.clone(), place);
         (fault.entry, fault.said) = (broken.entry.clone(), said);
         fault
     }
@@ -433,7 +433,7 @@ impl Chain {
                     size(file.octets),
                     time(file.took)
                 );
-                self.lines.push(ChainLink { stage: link.stage.word().to_owned(), text });
+                self.lines.push(ChainLink { stage: link.stage.as_str().to_owned(), text });
             }
         }
         self.notes.extend(walked.notes.iter().cloned());

@@ -57,7 +57,7 @@ fn check_subnet_interface(
             "subnet",
         ),
     };
-    Some(CheckFinding::error(what, hint).at(config.places.subnet(subnet.network, key)))
+    Some(CheckFinding::error(what, hint).at_position(config.places.subnet(subnet.network, key)))
 }
 
 /// Interfaces by which no machine is reached now. They are waited for.
@@ -69,7 +69,10 @@ pub(super) fn find_unreachable_interfaces(
     listened
         .iter()
         .filter_map(|name| {
-            Some(check_interface_reach(name, present)?.at(find_interface_place(config, name)))
+            Some(
+                check_interface_reach(name, present)?
+                    .at_position(find_interface_place(config, name)),
+            )
         })
         .collect()
 }
@@ -172,13 +175,13 @@ fn check_promised_addresses(
                 "{shown} has no address for any machine: {size} of {size} are this machine's or a \
                  router's"
             );
-            findings.push(CheckFinding::error(what, "move or widen the pool").at(place));
+            findings.push(CheckFinding::error(what, "move or widen the pool").at_position(place));
             continue;
         }
         findings.extend(inside.into_iter().map(|(address, owner)| {
             let what = format!("{shown} holds {address}, {owner}");
             CheckFinding::warning(what, "it is given to nobody: leave it out of the pool")
-                .at(place.clone())
+                .at_position(place.clone())
         }));
     }
     for reserved in &subnet.reservations {
@@ -186,7 +189,8 @@ fn check_promised_addresses(
         findings.extend(owner.map(|(address, owner)| {
             let place = config.places.reservation(subnet.network, reserved.mac);
             let what = format!("{address}, reserved for {}, is {owner}", reserved.mac);
-            CheckFinding::warning(what, "it is given to nobody: reserve another one").at(place)
+            CheckFinding::warning(what, "it is given to nobody: reserve another one")
+                .at_position(place)
         }));
     }
     findings

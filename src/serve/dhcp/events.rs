@@ -12,7 +12,7 @@ use crate::model::network::Ipv4Network;
 use crate::observe::events::{
     EventKind, EventSender, EventWeight, MachineEvent, MachineStage, UnansweredReason,
 };
-use crate::observe::pace::{EventSource, LogGate, append_unsaid_count};
+use crate::observe::pace::{EventSource, LogGate, append_left_out_count};
 
 /// Lines of one kind and subnet in a second: of trouble that anybody can cause, and of steps of
 /// boots.
@@ -50,8 +50,13 @@ impl DhcpJournal {
     pub(super) fn say(&mut self, network: Option<Ipv4Network>, mut event: MachineEvent) {
         if event.weight != EventWeight::Detail {
             let place = network.map(|network| IpAddr::V4(network.address));
-            match self.gate.admit(&event.kind, place, EventSource::of(&event), Instant::now()) {
-                Some(unsaid) => event.text = append_unsaid_count(event.text, unsaid),
+            match self.gate.admit(
+                &event.kind,
+                place,
+                EventSource::from_event(&event),
+                Instant::now(),
+            ) {
+                Some(unsaid) => event.text = append_left_out_count(event.text, unsaid),
                 None => event.weight = EventWeight::Detail,
             }
         }
