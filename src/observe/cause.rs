@@ -192,8 +192,8 @@ fn explain_dhcp_stop(
             make_stop(
                 StopCause::NotRequested,
                 format!("It was offered {address} ({offers} x) and never requested it."),
-                "Either the offer does not reach it (VLAN, firewall, relay, PortFast), or it accepted \
-                 another server's offer: capture `port 67 or port 68` on its segment.",
+                "Either the offer does not reach it (VLAN, firewall, relay, PortFast), or it \
+                 accepted another server's offer: capture `port 67 or port 68` on its segment.",
             )
         }
         EventKind::NoLoader { to, why } => make_stop(
@@ -312,8 +312,8 @@ fn explain_unanswered(entry: &JournalEntry, known: &CauseContext<'_>) -> Option<
         }
         UnansweredReason::Looking => (
             StopCause::Looking,
-            "Wait a few seconds: it asks again by itself. If its firmware has given up, power-cycle \
-             it.".to_owned(),
+            "Wait a few seconds: it asks again by itself. If its firmware has given up, \
+             power-cycle it.".to_owned(),
         ),
         UnansweredReason::NoInterface => (
             StopCause::NoInterface,

@@ -402,7 +402,8 @@ const ASIDE_MAX: usize = 64;
 /// Events kept of one diverted address; a walk of a machine's files makes a few dozen.
 const EVENTS_ASIDE_MAX: usize = 1024;
 
-/// Opens a queue of events: the sending end for the cores, the receiving end for the journal thread.
+/// Opens a queue of events: the sending end for the cores, the receiving end for the journal
+/// thread.
 pub fn open_event_queue() -> (EventSender, Receiver<MachineEvent>) {
     let (sender, receiver) = sync_channel(EVENTS_QUEUED_MAX);
     (

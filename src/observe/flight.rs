@@ -134,8 +134,8 @@ mod tests {
             (
                 flight(0, http(true)),
                 StopCause::Loading,
-                "It is loading debian/linux by HTTP, 7 of 9 bytes, slowed down because other clients \
-                 go first.",
+                "It is loading debian/linux by HTTP, 7 of 9 bytes, slowed down because other \
+                 clients go first.",
             ),
             (
                 flight(9_000, TransferProgress::Waiting),

@@ -16,8 +16,8 @@ pub const ENTRIES_MAX: usize = 64;
 pub const MACHINES_MAX: usize = 16_384;
 /// Bytes of the whole journal in memory. The disk holds about as much, and a restart reads it all.
 pub const BYTES_MAX: usize = 32 << 20;
-/// Strangers (sources that never fetched a file as a known machine) get at most one part in this many
-/// of both limits while known machines exist: DHCP messages are easy to forge.
+/// Strangers (sources that never fetched a file as a known machine) get at most one part in this
+/// many of both limits while known machines exist: DHCP messages are easy to forge.
 const STRANGERS_SHARE: usize = 4;
 /// Bytes of an event's sentence that the journal remembers; the log has the whole sentence.
 pub const TEXT_BYTES_MAX: usize = 400;
@@ -254,8 +254,8 @@ impl EventRing {
         self.has_machine && self.entries.iter().any(|entry| entry.stage != MachineStage::Dhcp)
     }
 
-    /// The number for a new entry. A renewal replaces the renewal before it: a machine that runs for
-    /// a month must not push out its boot.
+    /// The number for a new entry. A renewal replaces the renewal before it: a machine that runs
+    /// for a month must not push out its boot.
     fn number_entry(&self, entry: &JournalEntry) -> u64 {
         let renews = entry.kind == EventKind::Renewed;
         let again =

@@ -1,8 +1,8 @@
 //! The queue of log lines: every thread pushes without waiting, and one thread writes the lines to
 //! their destination.
 //!
-//! The destination may be slow, full or gone. Then this queue drops and counts lines, and the server
-//! goes on.
+//! The destination may be slow, full or gone. Then this queue drops and counts lines, and the
+//! server goes on.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

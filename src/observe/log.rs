@@ -9,8 +9,8 @@ use super::events::{EventWeight, JournalProgress, MachineEvent};
 use super::journal::{JournalChange, JournalKeeper, MachineJournal};
 use super::threads::{self, WatchedThread};
 
-/// How long a change may wait for the store. A power cut loses at most this much of the history, and
-/// no lease.
+/// How long a change may wait for the store. A power cut loses at most this much of the history,
+/// and no lease.
 const STORED_EVERY: Duration = Duration::from_secs(1);
 /// Changes in one batch at most: bounds their memory and the time of one commit.
 const BATCH_CHANGES_MAX: usize = 4096;

@@ -1,5 +1,5 @@
-//! The pace of log lines: events that any sender can cause get a few lines a second for each subject,
-//! and the next line has a count of the rest.
+//! The pace of log lines: events that any sender can cause get a few lines a second for each
+//! subject, and the next line has a count of the rest.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::events::{EventKind, EventSort, MachineEvent};
 use ringboot_protocol::model::machine::Mac;
 
-/// Subjects with a count of their own. Beyond it a new subject gets no line until an old one has been
-/// quiet for a while.
+/// Subjects with a count of their own. Beyond it a new subject gets no line until an old one has
+/// been quiet for a while.
 const SUBJECTS_MAX: usize = 1024;
 /// Sources with a count of their own, in a boot storm and for trouble.
 const SOURCES_MAX: usize = 16_384;
@@ -117,9 +117,9 @@ impl EventSource {
     }
 }
 
-/// Decides which events of one thread go into the log: steps of boots up to a rate that a person can
-/// read, and of trouble a few lines of each source and of each kind and place. Each line has a count
-/// of those that were left out before it.
+/// Decides which events of one thread go into the log: steps of boots up to a rate that a person
+/// can read, and of trouble a few lines of each source and of each kind and place. Each line has a
+/// count of those that were left out before it.
 #[derive(Debug)]
 pub struct LogGate {
     steps: LinePace<(EventSort, Option<IpAddr>)>,

@@ -1,5 +1,5 @@
-//! Finds the program that holds a port which the server could not bind: read from /proc, so that the
-//! operator need not run `ss`.
+//! Finds the program that holds a port which the server could not bind: read from /proc, so that
+//! the operator need not run `ss`.
 
 use std::fs;
 use std::path::Path;

@@ -43,9 +43,9 @@ fn has_colours(no_color: Option<OsString>, term: Option<OsString>) -> bool {
     no_color.is_none_or(|value| value.is_empty()) && term.is_none_or(|term| term != "dumb")
 }
 
-/// Starts logging for the whole process. Lines wait in a queue until [`start_log_writer`] is called.
-/// `facility` sends lines to syslog (RFC 5424 section 6.2.1 has the numbers). READY is no log line:
-/// it goes to standard output.
+/// Starts logging for the whole process. Lines wait in a queue until [`start_log_writer`] is
+/// called. `facility` sends lines to syslog (RFC 5424 section 6.2.1 has the numbers). READY is no
+/// log line: it goes to standard output.
 pub fn start_logging(level: Level, facility: Option<u8>) {
     // A facility means syslog; standard error otherwise.
     let destination: Box<dyn LogDestination> = match facility {
@@ -172,8 +172,8 @@ fn is_stderr_journal() -> bool {
     stream == format!("{}:{}", meta.dev(), meta.ino())
 }
 
-/// `<priority>tag: text` for each line of a message, as sd-daemon(3) and RFC 3164 read it. Without a
-/// time: the receiver on the same machine adds its own.
+/// `<priority>tag: text` for each line of a message, as sd-daemon(3) and RFC 3164 read it. Without
+/// a time: the receiver on the same machine adds its own.
 struct PrefixedFormat {
     facility: u8,
     tag: String,
@@ -208,7 +208,8 @@ fn map_syslog_severity(level: Level) -> u16 {
     }
 }
 
-/// The socket of a syslog daemon; a failed send connects again, since the daemon may have restarted.
+/// The socket of a syslog daemon; a failed send connects again, since the daemon may have
+/// restarted.
 struct SyslogSocket {
     path: PathBuf,
     socket: Option<UnixDatagram>,

@@ -19,7 +19,8 @@ pub enum BootStanding {
     Failed,
     /// The last step was a moment ago, and the next one may follow.
     Booting,
-    /// The machine got its menu and requested nothing since: a person chooses, or it booted its disk.
+    /// The machine got its menu and requested nothing since: a person chooses, or it booted its
+    /// disk.
     Menu,
     /// The machine got everything it requested.
     Booted,

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The pause before a thread's work restarts after a panic: work that panics at once must not occupy
-/// a core.
+/// The pause before a thread's work restarts after a panic: work that panics at once must not
+/// occupy a core.
 const RESTARTED_AFTER: Duration = Duration::from_millis(100);
 
 /// A static, since threads belong to the process.

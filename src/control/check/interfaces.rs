@@ -57,7 +57,9 @@ fn check_subnet_interface(
             "subnet",
         ),
     };
-    Some(CheckFinding::error(what, hint).at_position(config.places.subnet(subnet.network, key)))
+    Some(
+        CheckFinding::error(what, hint).at_position(config.places.find_subnet(subnet.network, key)),
+    )
 }
 
 /// Interfaces by which no machine is reached now. They are waited for.
@@ -120,8 +122,8 @@ fn find_interface_place(config: &Config, name: &str) -> Option<ConfigPlace> {
         .iter()
         .find(|subnet| subnet.interface.as_deref() == Some(name));
     match subnet {
-        Some(subnet) => config.places.subnet(subnet.network, "interface"),
-        None => config.places.server_interface(name),
+        Some(subnet) => config.places.find_subnet(subnet.network, "interface"),
+        None => config.places.find_server_interface(name),
     }
 }
 
@@ -169,7 +171,7 @@ fn check_promised_addresses(
             .filter(|(address, _)| (pool.first..=pool.last).contains(address))
             .collect();
         let (shown, size) = (format!("the pool {}-{}", pool.first, pool.last), pool.size());
-        let place = config.places.pool(subnet.network, number).map(FilePosition::from);
+        let place = config.places.find_pool(subnet.network, number).map(FilePosition::from);
         if inside.len() as u64 == size {
             let what = format!(
                 "{shown} has no address for any machine: {size} of {size} are this machine's or a \
@@ -187,7 +189,7 @@ fn check_promised_addresses(
     for reserved in &subnet.reservations {
         let owner = taken.iter().find(|(address, _)| *address == reserved.address);
         findings.extend(owner.map(|(address, owner)| {
-            let place = config.places.reservation(subnet.network, reserved.mac);
+            let place = config.places.find_reservation(subnet.network, reserved.mac);
             let what = format!("{address}, reserved for {}, is {owner}", reserved.mac);
             CheckFinding::warning(what, "it is given to nobody: reserve another one")
                 .at_position(place)

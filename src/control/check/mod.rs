@@ -94,7 +94,7 @@ fn check_under_root(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
             .filter_map(|name| check_template(&renderer, &config.root.join(name), reader)),
     );
     if !matches!(reader, FileReader::Elsewhere { .. }) {
-        let place = config.places.key("tuning", "image-memory");
+        let place = config.places.find_key("tuning", "image-memory");
         let found = memory::check_memory_budget(
             config.tuning.image_memory,
             survey.largest.as_ref(),
@@ -161,7 +161,7 @@ fn check_reservations(config: &Config) -> Vec<CheckFinding> {
                 );
                 let hint = "no other machine gets it, but one that has it by a lease keeps it \
                             until that ends: reserve outside the pools";
-                let place = config.places.reservation(subnet.network, reserved.mac);
+                let place = config.places.find_reservation(subnet.network, reserved.mac);
                 findings.push(CheckFinding::warning(what, hint).at_position(place));
             }
         }
@@ -194,7 +194,7 @@ fn check_unasked_installs(config: &Config) -> Vec<CheckFinding> {
             subnet.network, entry.label
         );
         CheckFinding::warning(what, "")
-            .at_position(config.places.subnet(subnet.network, "install-by-default"))
+            .at_position(config.places.find_subnet(subnet.network, "install-by-default"))
     })
     .collect()
 }
