@@ -203,7 +203,7 @@ fn s33_no_thread_is_root_after_the_start_and_everything_is_still_served() {
         assert_eq!(field(status, "CapInh"), format!("{:016x}", 0), "{name}");
         assert_eq!(field(status, "CapAmb"), format!("{:016x}", 0), "{name}");
         let opens_sockets =
-            ["rb-dhcp", "rb-neighbours", "ringboot", "rb-ready"].contains(&name.trim());
+            ["rb-dhcp", "rb-interfaces", "ringboot", "rb-ready"].contains(&name.trim());
         assert!(
             opens_sockets || field(status, "CapEff") == format!("{:016x}", 0),
             "{name} opens files only"

@@ -32,7 +32,7 @@ def product_lines(path):
 
 
 def is_test_file(path):
-    return path.stem in ("tests", "testing", "rules") or "tests" in path.parts
+    return path.stem in ("tests", "testing", "rules") or {"tests", "rules"} & set(path.parts)
 
 
 def functions(lines):

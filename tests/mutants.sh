@@ -57,7 +57,7 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$top/target}/mutants/build
 files=()
 for room in "${rooms[@]}"; do files+=(--file "src/protocol/$room/**/*.rs"); done
 # What only tests use is not judged by tests.
-files+=(--exclude "src/protocol/dhcp/testing.rs" --exclude "src/protocol/dhcp/rules.rs" --exclude "**/tests.rs")
+files+=(--exclude "src/protocol/dhcp/testing.rs" --exclude "src/protocol/dhcp/rules/*.rs" --exclude "**/tests.rs" --exclude "**/tests/*.rs")
 names=$(cargo mutants --list --line-col=true "${files[@]}" | SEED=$seed SAMPLE=$sample SHARD=$shard python3 -c '
 import os, random, sys
 names = sorted(set(line.rstrip("\n") for line in sys.stdin if line.strip()))

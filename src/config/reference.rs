@@ -210,7 +210,7 @@ mod tests {
     fn what_is_said_of_the_file_ends_before_its_first_key() {
         let about = describe_config_file();
         assert!(
-            about.starts_with("As it stands") && about.contains("\n\nLists are lists"),
+            about.starts_with("Unchanged, this file") && about.contains("\n\nA list has"),
             "{about}"
         );
         assert!(!about.contains(REQUIRED), "{about}");

@@ -61,7 +61,7 @@ pub struct TemplateRenderer {
 
 impl fmt::Debug for TemplateRenderer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Renderer").field("idle", &self.idle).finish_non_exhaustive()
+        f.debug_struct("TemplateRenderer").field("idle", &self.idle).finish_non_exhaustive()
     }
 }
 
@@ -137,7 +137,7 @@ struct RenderHelper {
 
 impl fmt::Debug for RenderHelper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Helper").field("pid", &self.child.id()).finish()
+        f.debug_struct("RenderHelper").field("pid", &self.child.id()).finish()
     }
 }
 

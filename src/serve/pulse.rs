@@ -157,7 +157,7 @@ impl StuckThreads {
 fn waits_for(thread: &str) -> &'static str {
     match thread.split('-').nth(1).unwrap_or_default() {
         "log" => "whoever reads the log does not read",
-        "store" | "journal" | "neighbours" => "the disk of the state directory does not answer",
+        "store" | "journal" | "interfaces" => "the disk of the state directory does not answer",
         "worker" | "maker" | "reader" | "keeper" | "sweep" => {
             "the disk or the file server of the root does not answer"
         }

@@ -84,7 +84,7 @@ pub struct FileSources {
 
 impl fmt::Debug for FileSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Names").field("images", &self.images).finish_non_exhaustive()
+        f.debug_struct("FileSources").field("images", &self.images).finish_non_exhaustive()
     }
 }
 
@@ -97,7 +97,7 @@ pub struct FileResolver {
 
 impl FileResolver {
     pub fn new(names: Arc<FileSources>) -> Self {
-        let catalog = names.images.catalog();
+        let catalog = ImageCatalog::new(&names.images);
         Self { names, catalog }
     }
 

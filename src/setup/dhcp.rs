@@ -9,7 +9,7 @@ use anyhow::Context;
 use crate::config::Config;
 use crate::control::quirks::QuirkKeeper;
 use crate::dhcp::lease::LeaseTable;
-use crate::dhcp::neighbours::LookResult;
+use crate::dhcp::other_servers::LookResult;
 use crate::engine::clock;
 use crate::guard::{self, UserAccount};
 use crate::observe::log::JournalMemory;

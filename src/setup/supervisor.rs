@@ -567,12 +567,13 @@ fn start(
         started.overview.dhcp_control = Some(core.control());
         started.overview.dhcp_counters = Some(core.counters());
         started.overview.findings = Some(core.findings());
-        let (neighbours, bell) = core.neighbours().map_err(system("making a mailbox"))?;
+        let (other_servers, bell) = core.other_servers().map_err(system("making a mailbox"))?;
         started.overview.bells.push(bell);
         started.running.push(spawn(thread, notices, move |ready| core.run(ready))?);
-        let thread = Thread::new("rb-neighbours".into(), placement.control);
-        let neighbours = neighbours.with_pulse(watchdog.pulse_of_helper(thread.watched.observer()));
-        started.running.push(spawn(thread, notices, move |ready| neighbours.run(ready))?);
+        let thread = Thread::new("rb-interfaces".into(), placement.control);
+        let other_servers =
+            other_servers.with_pulse(watchdog.pulse_of_helper(thread.watched.observer()));
+        started.running.push(spawn(thread, notices, move |ready| other_servers.run(ready))?);
     }
     started.line = line;
     Ok(started)

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::error::StoreError;
 use crate::dhcp::lease::{BootTimes, Lease, LeaseChange};
-use crate::dhcp::neighbours::LookResult;
+use crate::dhcp::other_servers::LookResult;
 
 /// Where leases outlive the process. A trait, so that a test can hold a sync back, and for a shared
 /// database later.

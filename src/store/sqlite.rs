@@ -16,7 +16,7 @@ use super::copy::copy_database;
 use super::{LeaseStore, RememberedState, StoreError};
 use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease, LeaseChange, LeaseRowState};
 use crate::dhcp::limits::MACHINES_MAX;
-use crate::dhcp::neighbours::LookResult;
+use crate::dhcp::other_servers::LookResult;
 use crate::dhcp::subnet::OtherServer;
 use crate::engine::clock;
 use crate::model::lease_clock::ClockMark;

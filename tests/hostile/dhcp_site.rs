@@ -237,7 +237,7 @@ fn clocks_that_are_left_wrong_over_stops_kills_and_boots_double_no_lease() {
 /// An OFFER or an ACK of a server that does not exist, to whoever looks.
 fn forged_answer(look: &[u8], kind: u8, yiaddr: Ipv4Addr) -> Option<Vec<u8>> {
     let (_, payload) = ringboot::dhcp::frame::parse_ipv4_datagram(look.get(14..)?)?;
-    let looker = ringboot::dhcp::neighbours::find_look_client(payload)?;
+    let looker = ringboot::dhcp::other_servers::find_look_client(payload)?;
     let xid = u32::from_be_bytes(payload[4..8].try_into().unwrap());
     let nobody = Ipv4Addr::new(192, 168, 4, 66);
     let reply = Dhcp { mac: looker, ..Dhcp::new(kind, looker, xid) }.with(54, &nobody.octets());

@@ -11,7 +11,8 @@ use ringboot::tftp::client::{ClientBehaviour, ClientOutcome, FetchClient};
 use ringboot::tftp::limits::{MILLISECOND, SECOND};
 use ringboot::tftp::packet::{TftpRefusal, build_data_header};
 use ringboot::tftp::table::{
-    LocalAddress, TableAction, TftpPolicy, TransferId, TransferOutcome as Ending, TransferTable,
+    EndedTransfer, LocalAddress, TableAction, TftpPolicy, TransferId, TransferOutcome as Ending,
+    TransferTable, WantedBlocks,
 };
 
 const LISTEN: u16 = 69;
@@ -287,22 +288,24 @@ impl World {
                     let event = Event::Opened { id, name: request.name().to_vec() };
                     sent.push((self.weather.opening, event));
                 }
-                TableAction::Blocks {
-                    id,
-                    peer,
-                    tid,
-                    content,
-                    first,
-                    block_size,
-                    bytes,
-                    blocks,
-                    last,
-                    ..
-                } => {
+                TableAction::Blocks { wanted, content } => {
+                    let WantedBlocks {
+                        id,
+                        peer,
+                        tid,
+                        first,
+                        block_size,
+                        bytes,
+                        blocks,
+                        is_last,
+                        ..
+                    } = wanted;
                     let (file, leave) = (*content, self.leaves(blocks));
                     assert!(
-                        last == (bytes.end == file.len
-                            && bytes.end - bytes.start < u64::from(blocks) * u64::from(block_size))
+                        is_last
+                            == (bytes.end == file.len
+                                && bytes.end - bytes.start
+                                    < u64::from(blocks) * u64::from(block_size))
                     );
                     for nth in 0..leave {
                         let start = bytes.start + u64::from(nth) * u64::from(block_size);
@@ -320,7 +323,8 @@ impl World {
                 TableAction::Datagram { peer, tid, bytes, .. } => {
                     sent.push((0, to_machine(peer, tid, bytes.to_vec())))
                 }
-                TableAction::Ended { outcome, tally, content, .. } => {
+                TableAction::Ended { end, content, .. } => {
+                    let EndedTransfer { outcome, tally, .. } = end;
                     self.contents_out -= i64::from(content.is_some());
                     self.endings.push((outcome, tally.bytes_sent, tally.retransmits));
                 }

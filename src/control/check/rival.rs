@@ -2,7 +2,7 @@
 
 use super::CheckFinding;
 use crate::config::Config;
-use crate::dhcp::neighbours::LookResult;
+use crate::dhcp::other_servers::LookResult;
 use crate::dhcp::subnet::{AnsweringMode, Subnet};
 
 pub(super) fn report_other_server(config: &Config, look: &LookResult) -> Option<CheckFinding> {

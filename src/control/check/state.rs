@@ -10,7 +10,7 @@ use super::rival::report_other_server;
 use super::{CheckFinding, CheckSubject, FilePosition, FileReader};
 use crate::config::Config;
 use crate::dhcp::lease::LeaseTable;
-use crate::dhcp::neighbours::LookResult;
+use crate::dhcp::other_servers::LookResult;
 use crate::dhcp::subnet::AnsweringMode;
 use crate::engine::disk::{self, DiskSpace};
 use crate::model::network::Ipv4Network;

@@ -15,7 +15,7 @@ use crate::boot::pe;
 use crate::control::loaders::{BorrowedFiles, settle_loaders};
 use crate::control::static_menus::{LargestFile, survey_root};
 use crate::dhcp::lease::{Lease, LeaseChange};
-use crate::dhcp::neighbours::LookResult;
+use crate::dhcp::other_servers::LookResult;
 use crate::dhcp::subnet::OtherServer;
 use crate::engine::disk::DiskSpace;
 use crate::engine::net::NetworkInterface;

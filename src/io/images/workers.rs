@@ -155,7 +155,7 @@ impl<T, F: FnOnce(T)> Drop for OwedAnswer<T, F> {
 
 impl<T, F: FnOnce(T)> fmt::Debug for OwedAnswer<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Owed").finish_non_exhaustive()
+        f.debug_struct("OwedAnswer").finish_non_exhaustive()
     }
 }
 

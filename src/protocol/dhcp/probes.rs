@@ -8,7 +8,7 @@ use super::limits::{
     CONFLICTS_MAX, CONFLICTS_PER_HOST_MAX, CONFLICTS_REMEMBERED_MS, CONFLICTS_WITHIN_MS,
     PROBES_MAX, PROVEN_MAX, PROVEN_MS,
 };
-use super::neighbours::MonotonicMillis;
+use super::other_servers::MonotonicMillis;
 use crate::model::machine::Mac;
 
 /// The offers that wait, by address, and what has been found to be in use of late.

@@ -136,7 +136,7 @@ impl From<&ReadRequest<'_>> for StoredReadRequest {
 
 impl fmt::Debug for StoredReadRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request")
+        f.debug_struct("StoredReadRequest")
             .field("name", &self.name().escape_ascii().to_string())
             .finish_non_exhaustive()
     }
@@ -395,7 +395,7 @@ mod tests {
         let request = StoredReadRequest::from(&asked);
         assert_eq!((request.name(), request.mode()), (asked.name, asked.mode));
         assert!(request.options().eq(asked.options));
-        assert_eq!(format!("{request:?}"), "Request { name: \"grub.cfg\", .. }");
+        assert_eq!(format!("{request:?}"), "StoredReadRequest { name: \"grub.cfg\", .. }");
         for (datagram, asks_size) in [
             (&b"\0\x01f\0octet\0TSize\x000\0"[..], true),
             (b"\0\x01tsize\0octet\0blksize\x00512\0tsize\0", false),

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use crate::dhcp::neighbours;
+use crate::dhcp::other_servers;
 use crate::dhcp::subnet::{AnsweringMode, Subnet};
 use crate::dhcp::subnets::SubnetTable;
 use crate::engine::net::NetworkInterface;
@@ -144,7 +144,7 @@ pub(super) fn watched_subnets(
 ) -> impl Iterator<Item = (&Subnet, &String)> {
     let served = subnets
         .iter()
-        .filter(move |subnet| subnet.mode == AnsweringMode::Server && port == neighbours::PORT);
+        .filter(move |subnet| subnet.mode == AnsweringMode::Server && port == other_servers::PORT);
     served.filter_map(|subnet| Some((subnet, subnet.interface.as_ref()?)))
 }
 

@@ -11,7 +11,7 @@ use crate::dhcp::decide::Decision;
 use crate::dhcp::layout::PoolLayout;
 use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease};
 use crate::dhcp::listing::{DeclineLimit, LeaseFilter, ListedAddress};
-use crate::dhcp::neighbours::RivalLook;
+use crate::dhcp::other_servers::RivalLook;
 use crate::dhcp::subnet::{HoldReason, Subnet};
 use crate::engine::net::NetworkInterface;
 use crate::model::machine::{Firmware, Mac};

@@ -1,7 +1,7 @@
 //! When the log says that a link is lost or has come back: a loss at once, a link that flaps every
 //! ten seconds.
 
-use crate::dhcp::neighbours::MonotonicMillis;
+use crate::dhcp::other_servers::MonotonicMillis;
 use crate::engine::net::CarrierState;
 
 /// How often the log speaks of a link that flaps.

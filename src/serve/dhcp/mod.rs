@@ -36,10 +36,10 @@ use std::io;
 use std::sync::Arc;
 
 use self::letters::{DhcpLetter, SegmentSign};
-use self::other_servers::{NeighbourParts, OtherServersThread, SegmentFindings};
+use self::other_servers::{OtherServersParts, OtherServersThread, SegmentFindings};
 use self::thread::RunningDhcp;
 use super::core::{CoreError, CoreParts};
-use crate::dhcp::neighbours::{LookResult, PriorKnowledge};
+use crate::dhcp::other_servers::{LookResult, PriorKnowledge};
 use crate::engine::clock;
 use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
 use crate::engine::udp::TurnWait;
@@ -74,7 +74,7 @@ impl DhcpCore {
 
     /// Makes the thread that looks after interfaces and other servers. Subnets that must be silent
     /// are so before the core runs.
-    pub(crate) fn neighbours(&mut self) -> io::Result<(OtherServersThread, MailboxBell)> {
+    pub(crate) fn other_servers(&mut self) -> io::Result<(OtherServersThread, MailboxBell)> {
         let plan = &mut self.plan;
         let now = clock::now_s();
         let before = |look: &LookResult| match look.server {
@@ -84,7 +84,7 @@ impl DhcpCore {
         };
         let before: Vec<(Ipv4Network, PriorKnowledge)> =
             plan.looks.iter().map(|look| (look.network, before(look))).collect();
-        let (neighbours, signs, bell) = OtherServersThread::new(NeighbourParts {
+        let (other_servers, signs, bell) = OtherServersThread::new(OtherServersParts {
             published: Arc::clone(&plan.published),
             before: &before,
             wanted: std::mem::take(&mut self.sockets.interfaces),
@@ -95,7 +95,7 @@ impl DhcpCore {
             drain: self.parts.drain.clone(),
         })?;
         self.signs = Some(signs);
-        Ok((neighbours, bell))
+        Ok((other_servers, bell))
     }
 
     pub fn findings(&self) -> Arc<SegmentFindings> {

@@ -9,7 +9,7 @@ use super::signs::SignSender;
 use crate::dhcp::decide::Decision;
 use crate::dhcp::lease::LeaseChange;
 use crate::dhcp::limits::PROBE_WAIT_MS;
-use crate::dhcp::neighbours::{self as look, MonotonicMillis};
+use crate::dhcp::other_servers::{self as look, MonotonicMillis};
 use crate::dhcp::probes::{ConflictProbes, ProbeVerdict};
 use crate::dhcp::route::ReplyRoute;
 use crate::model::machine::Mac;

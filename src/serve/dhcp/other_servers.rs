@@ -19,7 +19,7 @@ use super::letters::{DhcpLetter, SegmentSign, SegmentStatus};
 use super::segment::{SegmentAddress, WatchedSegment};
 use super::wanted::WantedSocket;
 use crate::dhcp::limits::PROBE_WAIT_MS;
-use crate::dhcp::neighbours::{self, MonotonicMillis, PriorKnowledge, RingbootMark};
+use crate::dhcp::other_servers::{self, MonotonicMillis, PriorKnowledge, RingbootMark};
 use crate::dhcp::subnet::Subnet;
 use crate::engine::link::{self, PacketListener};
 use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
@@ -41,7 +41,7 @@ const PACKET_BYTES_MAX: usize = 2048;
 const TURN_MAX: usize = 64;
 
 /// What the thread is made of.
-pub(super) struct NeighbourParts<'a> {
+pub(super) struct OtherServersParts<'a> {
     /// Looked at again after each reload.
     pub(super) published: Arc<PublishedState>,
     /// What the run before this one knew of each.
@@ -92,7 +92,7 @@ impl OtherServersThread {
     /// Says what is waited for, and holds back what must be, before the DHCP core reads its first
     /// packet.
     pub(super) fn new(
-        parts: NeighbourParts<'_>,
+        parts: OtherServersParts<'_>,
     ) -> io::Result<(Self, MailboxSender<SegmentSign>, MailboxBell)> {
         let (letters, mailbox) = CoreMailbox::new()?;
         let bell = mailbox.bell();
@@ -107,7 +107,7 @@ impl OtherServersThread {
                     WatchedSegment::new(subnet, name, &generation.snapshot, before)
                 })
                 .collect();
-        let mut neighbours = Self {
+        let mut thread = Self {
             listener: if segments.is_empty() { None } else { open_listener() },
             arp: open_probe(ArpProbe::open()),
             echo: open_probe(EchoProbe::open()),
@@ -135,9 +135,9 @@ impl OtherServersThread {
             said: None,
             pulse: CorePulse::default(),
         };
-        neighbours.follow_interfaces(0);
-        neighbours.publish();
-        Ok((neighbours, letters, bell))
+        thread.follow_interfaces(0);
+        thread.publish();
+        Ok((thread, letters, bell))
     }
 
     /// The thread shows signs of life.
@@ -285,8 +285,8 @@ impl OtherServersThread {
             // The INFORM goes first: once dnsmasq pings for the DISCOVER, it hears nothing for
             // three seconds.
             let mark = RingbootMark { address, serves: segment.watch.held().is_none() };
-            let packets = neighbours::build_look_inform(mac, xid, mark)
-                .zip(neighbours::build_look_discover(mac, xid, mark));
+            let packets = other_servers::build_look_inform(mac, xid, mark)
+                .zip(other_servers::build_look_discover(mac, xid, mark));
             let Some((inform, discover)) = packets else { continue };
             match listener
                 .broadcast(index, &inform)
@@ -344,7 +344,8 @@ impl OtherServersThread {
         let mut buffer = [0; PACKET_BYTES_MAX];
         for _ in 0..TURN_MAX {
             let Some((origin, packet)) = listener.receive(&mut buffer) else { break };
-            let Some(word) = neighbours::parse_server_message(packet, Mac(origin.mac), &self.ours)
+            let Some(word) =
+                other_servers::parse_server_message(packet, Mac(origin.mac), &self.ours)
             else {
                 continue;
             };

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use super::findings::SegmentFindings;
 use super::segment::KeepLook;
 use crate::dhcp::lease::LeaseTable;
-use crate::dhcp::neighbours::LookResult;
+use crate::dhcp::other_servers::LookResult;
 use crate::dhcp::pool_use::PoolReport;
 use crate::observe::counters::SharedCount;
 use crate::serve::health::StoreHealth;

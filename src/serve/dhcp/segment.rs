@@ -7,7 +7,7 @@ use super::findings::SegmentFinding;
 use super::interfaces::ipv4;
 use super::letters::SegmentStatus;
 use crate::dhcp::limits::OTHER_SERVERS_MAX;
-use crate::dhcp::neighbours::{
+use crate::dhcp::other_servers::{
     self, LookResult, LookVerdict, MonotonicMillis, PriorKnowledge, RingbootMark, RivalLook,
     RivalResponse, ServerWatch,
 };
@@ -158,7 +158,7 @@ impl WatchedSegment {
             RivalResponse::Answer => {
                 let mark =
                     RingbootMark { address: here.address, serves: self.watch.held().is_none() };
-                let answer = neighbours::build_rival_answer(rival, mark);
+                let answer = other_servers::build_rival_answer(rival, mark);
                 // Lost where the link has no room: it looks again.
                 let _ = listener
                     .zip(answer)

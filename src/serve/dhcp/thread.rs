@@ -21,7 +21,7 @@ use super::store_owner::StoreOwner;
 use crate::dhcp::decide::{Decision, DhcpSilence, IncomingMessage, decide_answer};
 use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease, LeaseChange};
 use crate::dhcp::limits::CONFLICT_HOLD_S;
-use crate::dhcp::neighbours as look;
+use crate::dhcp::other_servers as look;
 use crate::dhcp::probes::ProbeVerdict;
 use crate::dhcp::route::CLIENT_PORT;
 use crate::engine::clock;

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use super::interfaces::ipv4;
 use super::letters::DhcpLetter;
 use super::link_news::LinkNews;
-use crate::dhcp::neighbours::MonotonicMillis;
+use crate::dhcp::other_servers::MonotonicMillis;
 use crate::engine::mailbox::MailboxSender;
 use crate::engine::net::{self, CarrierState, NetworkInterface, SocketBinding};
 

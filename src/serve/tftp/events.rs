@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ended::EndedTransfer;
 use super::held::HeldFile;
 use super::plan::TftpCounters;
 use crate::images;
@@ -15,7 +14,7 @@ use crate::serve::quirks;
 use crate::serve::shelf::{FileOrigin, FileSources};
 use crate::serve::stage::{self, stage_of};
 use crate::tftp::packet::{ErrorCode, TftpRefusal};
-use crate::tftp::table::{TableCounts, TransferFailure, TransferOutcome};
+use crate::tftp::table::{EndedTransfer, TableCounts, TransferFailure, TransferOutcome};
 
 /// Events of one core in a second: a person can not read more, and formatting one costs more than a
 /// small file.
@@ -177,7 +176,7 @@ impl TftpJournal {
 
 /// How a transfer ended, in words; None = there is nothing to say.
 fn describe_end(end: &EndedTransfer, name: String) -> Option<(EventKind, String)> {
-    let seconds = Duration::from_nanos(end.time).as_secs_f64();
+    let seconds = Duration::from_nanos(end.duration).as_secs_f64();
     let bytes = end.tally.bytes_sent;
     let block = end.tally.acked_blocks + 1;
     Some(match end.outcome {
@@ -244,6 +243,7 @@ mod tests {
     use crate::observe::events;
     use crate::render::TemplateRenderer;
     use crate::snapshot::{PublishedState, Snapshot};
+    use crate::tftp::table::TransferId;
     use crate::tftp::transfer::TransferTally;
 
     fn end(host: u32, outcome: TransferOutcome) -> EndedTransfer {
@@ -254,7 +254,8 @@ mod tests {
             terms: None,
             size_asked: false,
             tally: TransferTally::default(),
-            time: 0,
+            id: TransferId::from_token(0),
+            duration: 0,
         }
     }
 

@@ -5,7 +5,6 @@
 //! transfer holds (`held`) and how it ended (`ended`), the log (`events`), the transfers of the
 //! core (`transfers`); then opening a file (`open`), and sending its blocks (`senders`, `send`).
 
-mod ended;
 mod events;
 mod held;
 mod limits;
@@ -24,14 +23,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-pub(super) use self::ended::EndedTransfer;
 pub use self::plan::{HttpBusy, OptionsFor, TftpCounters, TftpPlan, TftpSockets};
 
 use self::events::TftpJournal;
 use self::held::{CarriedContent, TftpLetter};
 use self::limits::{BUSY_PAUSE, DISPLACED_AT_ONCE};
 use self::open::FileOpener;
-use self::send::{BlockSender, BlocksSent, SendOutcome, WantedBlocks};
+use self::send::{BlockSender, BlocksSent, SendOutcome};
 use self::senders::AnswerSockets;
 use self::transfers::{CoreTransfers, InterfaceMtus, WaitingTransfers, ticks_since};
 use super::core::{CoreError, CoreParts};
@@ -335,22 +333,12 @@ impl RunningTftp {
                         journal.say_turned_away(Instant::now(), peer, refusal);
                     }
                 }
-                #[rustfmt::skip]
-                TableAction::Blocks {
-                    id, peer, local, tid, content: held, first, block_size, bytes, blocks, last,
-                } => {
-                    let wanted = WantedBlocks {
-                        id, peer, local, tid, first, block_size, bytes, blocks, is_last: last,
-                    };
-                    let sent = self.sender.send_blocks(&wanted, held, mtus.find(local.interface));
-                    self.settle_sent(now, id, sent);
+                TableAction::Blocks { wanted, content: held } => {
+                    let mtu = mtus.find(wanted.local.interface);
+                    let sent = self.sender.send_blocks(&wanted, held, mtu);
+                    self.settle_sent(now, wanted.id, sent);
                 }
-                #[rustfmt::skip]
-                TableAction::Ended {
-                    peer, outcome, name, size_asked, terms, started: began, tally, content: held, ..
-                } => {
-                    let time = now.saturating_sub(began);
-                    let end = EndedTransfer { peer, outcome, terms, size_asked, tally, time };
+                TableAction::Ended { end, name, content: held } => {
                     let at = *started + Duration::from_nanos(now);
                     journal.say_ended(at, &end, name, held.as_ref());
                 }

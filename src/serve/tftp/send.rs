@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::held::{AskedFile, CarriedContent, HeldFile, TftpLetter};
@@ -16,25 +15,10 @@ use crate::engine::udp::{
 use crate::images::{MemoryPiece, OwedAnswer, PieceUrgency, ServedContent};
 use crate::serve::shelf::FileSources;
 use crate::tftp::limits::{OVERHEAD_V4, OVERHEAD_V6};
-use crate::tftp::table::{LocalAddress, TransferId};
+use crate::tftp::table::{LocalAddress, WantedBlocks};
 
 /// The token of sends that belong to no transfer.
 const NOBODY: u64 = u64::MAX;
-
-/// Blocks that the table wants sent.
-#[derive(Debug)]
-pub(super) struct WantedBlocks {
-    pub(super) id: TransferId,
-    pub(super) peer: SocketAddr,
-    pub(super) local: LocalAddress,
-    pub(super) tid: Option<u16>,
-    pub(super) first: u16,
-    pub(super) block_size: u16,
-    pub(super) bytes: Range<u64>,
-    pub(super) blocks: u32,
-    /// They end the transfer.
-    pub(super) is_last: bool,
-}
 
 /// What became of blocks that the table wanted sent.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 use arbitrary::Unstructured;
-use ringboot::dhcp::{frame, neighbours, solicitation};
+use ringboot::dhcp::{frame, other_servers, solicitation};
 use ringboot::model::machine::Mac;
 
 pub(crate) fn frame(bytes: &[u8]) {
@@ -17,7 +17,7 @@ pub(crate) fn frame(bytes: &[u8]) {
         assert_eq!(frame::parse_ipv4_datagram(&built), Some((source, payload)));
     }
     let ours = [Ipv4Addr::new(192, 168, 4, 150)];
-    if let Some(word) = neighbours::parse_server_message(bytes, Mac([2, 0, 0, 0, 0, 1]), &ours) {
+    if let Some(word) = other_servers::parse_server_message(bytes, Mac([2, 0, 0, 0, 0, 1]), &ours) {
         assert!(!ours.contains(&word.server.address), "our own word counts as another's");
     }
 }

@@ -13,7 +13,7 @@ use ringboot::tftp::packet::{
     Packet, StoredReadRequest, TftpRefusal, TransferMode, parse_tftp_packet,
 };
 use ringboot::tftp::table::{
-    LocalAddress, TableAction, TftpPolicy, TransferFailure, TransferId, TransferTable,
+    LocalAddress, TableAction, TftpPolicy, TransferFailure, TransferId, TransferTable, WantedBlocks,
 };
 
 /// Packets that clients and servers really send; a fuzzer changes them.
@@ -140,14 +140,15 @@ impl Watched {
                     assert!(self.live.insert(id), "opened twice");
                     self.known.push(id);
                 }
-                TableAction::Blocks {
-                    id, content, block_size, bytes, blocks, last, tid, ..
-                } => {
+                TableAction::Blocks { wanted, content } => {
+                    let WantedBlocks { id, block_size, bytes, blocks, is_last, tid, .. } = wanted;
                     assert!(self.live.contains(&id) && tid.is_none_or(|tid| tid < self.tids));
                     assert!((1..=32).contains(&blocks) && (8..=1468).contains(&block_size));
                     let whole = u64::from(blocks) * u64::from(block_size);
                     let octets = bytes.end - bytes.start;
-                    assert!(bytes.end <= *content && octets <= whole && last == (octets < whole));
+                    assert!(
+                        bytes.end <= *content && octets <= whole && is_last == (octets < whole)
+                    );
                     if below(input, 20) == 1 {
                         self.table.unsent(self.now, id, below(input, u64::from(blocks)) as u32);
                     }
@@ -159,8 +160,8 @@ impl Watched {
                         Some(Packet::OptionAck(_) | Packet::Error { .. })
                     ));
                 }
-                TableAction::Ended { id, content, .. } => {
-                    self.live.remove(&id);
+                TableAction::Ended { end, content, .. } => {
+                    self.live.remove(&end.id);
                     self.contents -= i64::from(content.is_some());
                 }
             }

@@ -62,7 +62,7 @@ const NOBODY: ConnectionId = ConnectionId { index: 0, generation: 0 };
 
 impl std::fmt::Debug for TcpRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring").field("receiving", &self.receiving).finish_non_exhaustive()
+        f.debug_struct("TcpRing").field("receiving", &self.receiving).finish_non_exhaustive()
     }
 }
 

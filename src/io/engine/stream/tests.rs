@@ -12,7 +12,7 @@ use socket2::{Domain, Type};
 use super::*;
 use crate::engine::net;
 use crate::images::{
-    CatalogAnswer, DiskWorkers, ImageStore, JobAsker, ServedContent, clean_path_name,
+    CatalogAnswer, DiskWorkers, ImageCatalog, ImageStore, JobAsker, ServedContent, clean_path_name,
 };
 
 /// An event with bytes of its own.
@@ -138,7 +138,8 @@ fn mapped(len: usize) -> (tempfile::TempDir, File, ServedContent) {
     let path = directory.path().join("image");
     std::fs::write(&path, pattern(len)).unwrap();
     let images = ImageStore::open(directory.path(), DiskWorkers::start().unwrap()).unwrap();
-    let CatalogAnswer::Ask(question) = images.catalog().find(&clean_path_name(b"image").unwrap())
+    let CatalogAnswer::Ask(question) =
+        ImageCatalog::new(&images).find(&clean_path_name(b"image").unwrap())
     else {
         panic!("known already")
     };

@@ -9,7 +9,7 @@ use super::*;
 use crate::engine::limits::{RECEIVE_BUFFERS, SEND_SLOTS};
 use crate::engine::net::{self, SocketBinding};
 use crate::images::{
-    CatalogAnswer, DiskWorkers, ImageStore, JobAsker, ServedContent, clean_path_name,
+    CatalogAnswer, DiskWorkers, ImageCatalog, ImageStore, JobAsker, ServedContent, clean_path_name,
 };
 
 /// Runs a test over each way.
@@ -44,7 +44,8 @@ fn mapped_file(len: usize) -> (tempfile::TempDir, ServedContent) {
     let bytes: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
     std::fs::write(directory.path().join("image"), bytes).unwrap();
     let images = ImageStore::open(directory.path(), DiskWorkers::start().unwrap()).unwrap();
-    let CatalogAnswer::Ask(question) = images.catalog().find(&clean_path_name(b"image").unwrap())
+    let CatalogAnswer::Ask(question) =
+        ImageCatalog::new(&images).find(&clean_path_name(b"image").unwrap())
     else {
         panic!("known already")
     };

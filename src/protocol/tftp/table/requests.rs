@@ -7,13 +7,14 @@ use super::super::id::TransferId;
 use super::super::limits::{
     OPENING_MAX, OVERHEAD_V4, OVERHEAD_V6, REQUEST_COPY_GRACE, WAITING_MAX,
 };
-use super::super::local::{LocalAddress, is_unicast_address};
+use super::super::local::LocalAddress;
 use super::super::options::OptionPolicy;
 use super::super::outcome::TransferOutcome;
-use super::super::packet::{ReadRequest, StoredReadRequest, TftpRefusal};
+use super::super::packet::{ReadRequest, StoredReadRequest};
 use super::super::sources::{find_rate_place, find_source_network};
+use super::TransferTable;
 use super::session::{ClientSession, SessionStage};
-use super::{ErrorReply, SessionKey, SessionSlot, TransferTable, peek_session};
+use super::slots::{SessionKey, SessionSlot, peek_session};
 
 impl<C> TransferTable<C> {
     pub(super) fn handle_request(
@@ -251,46 +252,6 @@ impl<C> TransferTable<C> {
         OptionPolicy {
             block_size_max: options.block_size_max.min(self.policy.mtu.saturating_sub(overhead)),
             ..options
-        }
-    }
-
-    pub(super) fn turn_away(
-        &mut self,
-        now: Tick,
-        peer: SocketAddr,
-        local: LocalAddress,
-        refusal: TftpRefusal,
-    ) {
-        if self
-            .limited_address(peer)
-            .is_some_and(|address| self.request_rates.take(now, address).is_err())
-        {
-            self.counts.dropped += 1;
-            return;
-        }
-        self.counts.turned_away += 1;
-        let tid = self.choose_tid(peer);
-        self.reply(ErrorReply { peer, local, tid, refusal });
-    }
-
-    /// The address whose limits apply to `peer`; None = no limits (T-65).
-    pub(super) fn limited_address(&self, peer: SocketAddr) -> Option<IpAddr> {
-        let address = peer.ip().to_canonical();
-        (self.policy.per_address_limits && !address.is_loopback()).then_some(address)
-    }
-
-    /// A source that may be answered: an endpoint, and of a configured subnet (T-65).
-    pub(super) fn serves(&self, peer: SocketAddr) -> bool {
-        let address = peer.ip().to_canonical();
-        if peer.port() == 0 || address.is_unspecified() || !is_unicast_address(address) {
-            return false;
-        }
-        match address {
-            _ if self.policy.serve.is_empty() || address.is_loopback() => true,
-            IpAddr::V4(v4) => self.policy.serve.contains(v4),
-            // Subnets are configured for IPv4; of IPv6 those are served who are on a network of
-            // ours.
-            IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unique_local(),
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The rules that take a whole table to see: ports, repeats, refusals, quiet times, limits.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
-use std::net::Ipv4Addr;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
 use crate::model::network::Ipv4Network;
 use crate::tftp::limits::{
-    DISTRUST, MILLISECOND, NETWORK_RATE, OFFERS_MAX, OPENING_MAX, REQUEST_COPY_GRACE, SECOND,
-    STILL_MIN, WAITING_MAX,
+    DISTRUST, MILLISECOND, NETWORK_RATE, OFFERS_MAX, OPENING_MAX, REPLIES_QUEUED_MAX,
+    REQUEST_COPY_GRACE, SECOND, STILL_MIN, TransferLimits, WAITING_MAX,
 };
 
 const OPTIONS: &[u8] = b"tsize\x000\0blksize\x001468\0";
@@ -100,15 +101,16 @@ impl Bench {
     fn poll(&mut self) -> Option<Did> {
         Some(match self.table.poll(self.now)? {
             TableAction::Open { id, .. } => Did::Open(id),
-            TableAction::Blocks { peer, tid, first, blocks, block_size, .. } => {
+            TableAction::Blocks { wanted, .. } => {
+                let WantedBlocks { peer, tid, first, blocks, block_size, .. } = wanted;
                 Did::Blocks { to: peer, tid, first, blocks, size: block_size }
             }
             TableAction::Datagram { peer, local, tid, bytes, .. } => {
                 assert_eq!(local, here());
                 Did::Sent { to: peer, tid, bytes: bytes.to_vec() }
             }
-            TableAction::Ended { outcome, name, content, .. } => {
-                Did::Ended { name: name.to_vec(), outcome, content }
+            TableAction::Ended { end, name, content } => {
+                Did::Ended { name: name.to_vec(), outcome: end.outcome, content }
             }
         })
     }
@@ -1033,10 +1035,8 @@ fn a_request_that_could_not_be_looked_up_is_forgotten_without_a_word_and_may_com
         let Some(TableAction::Open { id, .. }) = table.poll(SECOND) else { panic!("not opened") };
         table.forget(SECOND, id);
         while let Some(action) = table.poll(SECOND) {
-            assert!(
-                matches!(action, TableAction::Ended { outcome: TransferOutcome::NeverBegun, .. }),
-                "{action:?}"
-            );
+            let TableAction::Ended { end, .. } = action else { panic!("{action:?}") };
+            assert_eq!(end.outcome, TransferOutcome::NeverBegun);
         }
     }
 }

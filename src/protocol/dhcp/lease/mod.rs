@@ -1,0 +1,31 @@
+//! The lease table in memory: a state machine per address, found by address and by machine. Time
+//! comes in as unix seconds.
+//!
+//! | state | enters on | leaves on |
+//! |---|---|---|
+//! | FREE | start, lapsed offer, end of quarantine | offer |
+//! | OFFERED | `LeaseChange::Offer` | bind; another server chosen; the hold is over; taken, oldest first, when nothing is free or ended |
+//! | BOUND | `LeaseChange::Bind`, durable first | its end, release, decline |
+//! | EXPIRED | the end of a lease, `LeaseChange::Release` | the same machine binds again; taken, oldest first, when nothing is free |
+//! | DECLINED | `LeaseChange::Decline` | its timer; taken, oldest first, when nothing else is left |
+
+mod booted;
+mod change;
+mod choose;
+mod client;
+mod entry;
+mod load;
+mod offers;
+mod reconfigure;
+mod rows;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use super::lease_record::{
+    BootTimes, Circuit, ClockSeconds, Lease, LeaseChange, LeaseRowState,
+};
+pub(in crate::dhcp) use choose::AddressRequest;
+pub(in crate::dhcp) use client::{AddressAvailability, ClientIdentity};
+pub(in crate::dhcp) use entry::offer_hold_s;
+pub use table::LeaseTable;

@@ -1,0 +1,197 @@
+//! The DISCOVER and the INFORM that find other DHCP servers, and what counts as another server's
+//! message.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use crate::dhcp::frame;
+use crate::dhcp::lease::ClockSeconds;
+use crate::dhcp::limits::REPLY_OCTETS_MIN;
+use crate::dhcp::packet::{COOKIE, FLAG_BROADCAST, OP_REPLY, OP_REQUEST, Packet, code};
+use crate::dhcp::route::{CLIENT_PORT, SERVER_PORT};
+use crate::dhcp::subnet::OtherServer;
+use crate::model::machine::Mac;
+use crate::model::network::Ipv4Network;
+
+/// The port on which other servers listen, and ours unless it is a trial.
+pub const PORT: u16 = SERVER_PORT;
+
+/// Milliseconds of a clock that never goes back.
+pub type MonotonicMillis = u64;
+
+/// What a look found: the server that answered first, or nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookResult {
+    pub network: Ipv4Network,
+    pub looked_s: ClockSeconds,
+    pub server: Option<OtherServer>,
+}
+
+/// A DHCP server gave something to a client on the segment: an OFFER of an address, or an ACK. A
+/// ProxyDHCP server does neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerMessage {
+    pub xid: u32,
+    pub server: OtherServer,
+    /// It is a ringboot as well, and yields where ours has the lower address.
+    pub is_ringboot: bool,
+}
+
+/// How a ringboot that looks, or answers a look, is known to others: an option of its own, which
+/// means nothing to other programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingbootMark {
+    /// Its own on the segment.
+    pub address: Ipv4Addr,
+    pub serves: bool,
+}
+
+/// Another ringboot looks for DHCP servers on the segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RivalLook {
+    pub mac: Mac,
+    pub xid: u32,
+    pub mark: RingbootMark,
+}
+
+/// A code for the use of a site (RFC 3942).
+const MARK_CODE: u8 = 224;
+const MARK_NAME: [u8; 8] = *b"ringboot";
+const MARK_OCTETS: u8 = 13;
+/// Where it begins in a look: right after the message type, so that it is found without reading the
+/// options.
+const MARK_AT: usize = 243;
+
+impl RingbootMark {
+    fn option(self) -> Vec<u8> {
+        let mut option = vec![MARK_CODE, MARK_OCTETS];
+        option.extend(MARK_NAME);
+        option.push(u8::from(self.serves));
+        option.extend(self.address.octets());
+        option
+    }
+}
+
+/// The look of another ringboot, or our own that came back; None for any other message, and for
+/// what a relay brings.
+pub fn parse_rival_look(message: &[u8]) -> Option<RivalLook> {
+    let mark = message
+        .get(MARK_AT..)?
+        .strip_prefix(&[MARK_CODE, MARK_OCTETS])?
+        .strip_prefix(&MARK_NAME)?;
+    let (serves, address) =
+        (*mark.first()? != 0, Ipv4Addr::from(*mark.get(1..)?.first_chunk::<4>()?));
+    let is_relayed = message.get(24..28)? != [0; 4];
+    let xid = u32::from_be_bytes(*message.get(4..)?.first_chunk()?);
+    let mac = Mac(*message.get(28..)?.first_chunk()?);
+    (!is_relayed).then_some(RivalLook { mac, xid, mark: RingbootMark { address, serves } })
+}
+
+/// The hardware address of the client that looks, also where a relay has brought its message.
+pub fn find_look_client(message: &[u8]) -> Option<Mac> {
+    message.get(MARK_AT..)?.strip_prefix(&[MARK_CODE, MARK_OCTETS])?.strip_prefix(&MARK_NAME)?;
+    Some(Mac(*message.get(28..)?.first_chunk()?))
+}
+
+/// A DISCOVER as an IPv4 packet, from 0.0.0.0 port 68 to all. It says PXE, because a server may
+/// serve such clients alone, and asks for a broadcast, because no address will ever be ours. A
+/// server that unicasts all the same reaches us: the hardware address is our interface's.
+pub fn build_look_discover(mac: Mac, xid: u32, mark: RingbootMark) -> Option<Vec<u8>> {
+    let mut bytes = build_look_message(
+        OP_REQUEST,
+        (mac, xid),
+        FLAG_BROADCAST,
+        Ipv4Addr::UNSPECIFIED,
+        DISCOVER,
+        mark,
+    );
+    bytes.extend([
+        code::PARAMETER_REQUEST_LIST,
+        3,
+        code::SUBNET_MASK,
+        code::ROUTERS,
+        code::DOMAIN_NAME_SERVERS,
+    ]);
+    let class = b"PXEClient:Arch:00000:UNDI:002001";
+    bytes.extend([code::CLASS_IDENTIFIER, u8::try_from(class.len()).ok()?]);
+    bytes.extend(class);
+    bytes.extend([code::CLIENT_ARCHITECTURE, 2, 0, 0, code::END]);
+    wrap_broadcast(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT), SERVER_PORT, bytes)
+}
+
+/// An INFORM as an IPv4 packet, from our own address on the segment: a server that pings an address
+/// for seconds before it offers it (dnsmasq) answers this one at once, to that address (RFC 2131
+/// section 4.3.5).
+pub fn build_look_inform(mac: Mac, xid: u32, mark: RingbootMark) -> Option<Vec<u8>> {
+    let mut bytes = build_look_message(OP_REQUEST, (mac, xid), 0, mark.address, INFORM, mark);
+    bytes.extend([code::PARAMETER_REQUEST_LIST, 1, code::SUBNET_MASK, code::END]);
+    wrap_broadcast(SocketAddrV4::new(mark.address, CLIENT_PORT), SERVER_PORT, bytes)
+}
+
+/// The answer to the look of another ringboot, as an IPv4 packet to all: somebody serves here. It
+/// gives nothing.
+pub fn build_rival_answer(rival: &RivalLook, mark: RingbootMark) -> Option<Vec<u8>> {
+    let none = Ipv4Addr::UNSPECIFIED;
+    let mut bytes =
+        build_look_message(OP_REPLY, (rival.mac, rival.xid), FLAG_BROADCAST, none, ACK, mark);
+    bytes.extend([code::SERVER_IDENTIFIER, 4]);
+    bytes.extend(mark.address.octets());
+    bytes.push(code::END);
+    wrap_broadcast(SocketAddrV4::new(mark.address, SERVER_PORT), CLIENT_PORT, bytes)
+}
+
+/// Values of the message type option.
+const DISCOVER: u8 = 1;
+pub(super) const OFFER: u8 = 2;
+pub(super) const ACK: u8 = 5;
+const INFORM: u8 = 8;
+
+/// The fixed header, the cookie, the message type and the mark.
+fn build_look_message(
+    op: u8,
+    (mac, xid): (Mac, u32),
+    flags: u16,
+    ciaddr: Ipv4Addr,
+    kind: u8,
+    mark: RingbootMark,
+) -> Vec<u8> {
+    let mut bytes = vec![op, 1, 6, 0];
+    bytes.extend(xid.to_be_bytes());
+    bytes.extend([0, 0]);
+    bytes.extend(flags.to_be_bytes());
+    bytes.extend(ciaddr.octets());
+    bytes.resize(28, 0);
+    bytes.extend(mac.0);
+    bytes.resize(236, 0);
+    bytes.extend(COOKIE);
+    bytes.extend([code::MESSAGE_TYPE, 1, kind]);
+    bytes.extend(mark.option());
+    bytes
+}
+
+fn wrap_broadcast(from: SocketAddrV4, port: u16, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+    bytes.resize(bytes.len().max(REPLY_OCTETS_MIN), 0);
+    frame::build_ipv4_datagram(from, SocketAddrV4::new(Ipv4Addr::BROADCAST, port), &bytes)
+}
+
+/// Reads an IPv4 packet that came in a frame of `sender`. None where it gives nothing (a ProxyDHCP
+/// server's OFFER has no address), is no server's message, or our own.
+pub fn parse_server_message(
+    packet: &[u8],
+    sender: Mac,
+    ours: &[Ipv4Addr],
+) -> Option<ServerMessage> {
+    let (source, payload) = frame::parse_ipv4_datagram(packet)?;
+    let reply = Packet::parse_reply(payload).ok()?;
+    let gives = match reply.option(code::MESSAGE_TYPE)? {
+        [OFFER] => !reply.yiaddr.is_unspecified(),
+        kind => kind == [ACK],
+    };
+    let named: Option<[u8; 4]> =
+        reply.option(code::SERVER_IDENTIFIER).and_then(|value| value.try_into().ok());
+    let address = named.map_or(*source.ip(), Ipv4Addr::from);
+    let is_ours = ours.contains(&address) || ours.contains(source.ip());
+    let is_ringboot = reply.option(MARK_CODE).is_some_and(|value| value.starts_with(&MARK_NAME));
+    let word =
+        ServerMessage { xid: reply.xid, server: OtherServer { mac: sender, address }, is_ringboot };
+    (gives && !is_ours).then_some(word)
+}

@@ -1,0 +1,155 @@
+//! How sessions end: what the client is sent, what the engine is told, how long a session lingers.
+
+use std::net::IpAddr;
+
+use super::super::NEVER;
+use super::super::Tick;
+use super::super::id::TransferId;
+use super::super::limits::{QUIET_TIMEOUTS, RTO_ASKED_MAX, RTO_MAX, STILL_MIN};
+use super::super::outcome::TransferOutcome;
+use super::super::packet::TftpRefusal;
+use super::super::transfer::TransferTally;
+use super::TransferTable;
+use super::action::{EndedTransfer, TableAction};
+use super::session::SessionStage;
+use super::slots::{SessionKey, find_last_progress, peek_session};
+
+impl<C> TransferTable<C> {
+    /// Ends the confirmed transfer that has stood still longest, if that is longer than one
+    /// packet's loss explains: files or memory are short (T-65).
+    pub fn displace_stillest(&mut self, now: Tick) -> bool {
+        let slots = &self.slots;
+        let Some((moved_at, id)) = self.stillest.longest(|id| find_last_progress(slots, id)) else {
+            return false;
+        };
+        if moved_at + STILL_MIN > now {
+            return false;
+        }
+        self.counts.displaced += 1;
+        self.finish(id, TransferOutcome::Displaced, None);
+        true
+    }
+
+    // --- endings ---
+
+    /// Session `id` is over; `poll` will send `error` and then tell the engine. Whoever waits for
+    /// its place begins.
+    pub(super) fn end(
+        &mut self,
+        now: Tick,
+        id: TransferId,
+        outcome: TransferOutcome,
+        error: Option<TftpRefusal>,
+    ) {
+        if let Some(address) = self.finish(id, outcome, error) {
+            self.begin_waiting(now, address);
+        }
+    }
+
+    /// [`Self::end`] without its last step: gives the address that has a place now.
+    pub(super) fn finish(
+        &mut self,
+        id: TransferId,
+        outcome: TransferOutcome,
+        error: Option<TftpRefusal>,
+    ) -> Option<IpAddr> {
+        let session = self.session_mut(id).filter(|session| session.is_live())?;
+        let peer = session.peer;
+        let waited = matches!(session.stage, SessionStage::Waiting);
+        let mut tally = TransferTally::default();
+        if let SessionStage::Running(transfer) = &mut session.stage {
+            let rto =
+                transfer.rto().min(if transfer.confirmed() { RTO_ASKED_MAX } else { RTO_MAX });
+            session.quiet_for = QUIET_TIMEOUTS * rto;
+            tally = transfer.tally();
+        }
+        session.stage = SessionStage::Ending { outcome, error, tally };
+        let counted = session.counted.take();
+        if std::mem::replace(&mut session.unconfirmed, false) {
+            self.unconfirmed.leave();
+        }
+        self.set_alarm(id, NEVER);
+        self.make_ready(id);
+        if waited {
+            self.waiting -= 1;
+            return self.limited_address(peer);
+        }
+        self.transfers -= 1;
+        if let Some(address) = counted {
+            self.sources.leave(address);
+        }
+        counted
+    }
+
+    /// Tells the engine that session `id` is over. One that was running stays for a while, to
+    /// swallow late packets of its client (T-32).
+    pub(super) fn retire(
+        &mut self,
+        now: Tick,
+        id: TransferId,
+        outcome: TransferOutcome,
+        tally: TransferTally,
+    ) -> Option<TableAction<'_, C>> {
+        let session = self.session_mut(id)?;
+        let quiet_for = session.quiet_for;
+        let end = EndedTransfer {
+            id,
+            peer: session.peer,
+            outcome,
+            terms: session.terms,
+            size_asked: session.request.asks_size(),
+            duration: now.saturating_sub(session.started),
+            tally,
+        };
+        let content = session.content.take();
+        let request = std::mem::take(&mut session.request);
+        if quiet_for > 0 {
+            session.stage = SessionStage::Quiet;
+            self.set_alarm(id, now + quiet_for);
+            self.enter_quiet(id);
+        } else {
+            self.remove(id);
+        }
+        self.ended = request;
+        Some(TableAction::Ended { end, name: self.ended.name(), content })
+    }
+
+    pub(super) fn enter_quiet(&mut self, id: TransferId) {
+        let slots = &self.slots;
+        let quiet = |id| {
+            peek_session(slots, id)
+                .is_some_and(|session| matches!(session.stage, SessionStage::Quiet))
+        };
+        self.quiet.enter(id, quiet);
+        if self.quiet.count <= self.policy.limits.quiet_max {
+            return;
+        }
+        let oldest = self.quiet.oldest(quiet);
+        if let Some(oldest) = oldest {
+            self.remove(oldest);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: TransferId) {
+        let Some(slot) =
+            self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)
+        else {
+            return;
+        };
+        let Some(session) = slot.session.take() else { return };
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(id.index);
+        if matches!(session.stage, SessionStage::Quiet) {
+            self.quiet.leave();
+        }
+        // A later session of this endpoint may have taken the key over.
+        for key in [
+            SessionKey::endpoint(session.peer),
+            SessionKey { peer: session.peer, tid: session.tid },
+        ] {
+            if self.keys.get(&key) == Some(&id) {
+                self.keys.remove(&key);
+            }
+        }
+    }
+}
