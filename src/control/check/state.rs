@@ -213,7 +213,7 @@ impl PreviousState {
                 .iter()
                 .filter(|subnet| subnet.mode == AnsweringMode::Server);
             findings.extend(served.filter_map(|subnet| {
-                let used = self.leases.used(subnet.network);
+                let used = self.leases.pool_use(subnet.network);
                 check_pool_use(
                     config,
                     subnet.network,

@@ -162,7 +162,7 @@ fn name_host(host: Option<Mac>) -> String {
 /// The line of the log: what was decided, with its reasons.
 pub(super) fn dhcp_event(decision: &Decision) -> Option<MachineEvent> {
     let event = decision.event.as_ref()?;
-    let kind = describe_told(&event.told, decision);
+    let kind = describe_told(&event.kind, decision);
     Some(MachineEvent::new(
         Some(event.mac),
         event.address.map(IpAddr::V4),

@@ -207,7 +207,7 @@ impl RunningDhcp {
                 let _ = done.send(self.state.recall_piece(from));
             }
             DhcpLetter::Booted { done } => {
-                let _ = done.send(self.state.leases.booted().collect());
+                let _ = done.send(self.state.leases.booted_machines().collect());
             }
             DhcpLetter::Loaded { leases, machines } => self.load(leases, machines),
             DhcpLetter::Watched(watched) => {
@@ -452,7 +452,7 @@ impl RunningDhcp {
 
     fn take_interfaces(&mut self, interfaces: Arc<Vec<NetworkInterface>>) {
         self.interfaces.take(interfaces);
-        self.state.leases.keep_own(self.interfaces.ours());
+        self.state.leases.set_own_addresses(self.interfaces.ours());
         self.sockets.keep_interfaces(self.interfaces.all());
     }
 
@@ -500,7 +500,7 @@ impl RunningDhcp {
         };
         let policy = &self.state.generation().snapshot.dhcp;
         let decision = decide_answer(&arrival, &self.state.leases, policy, now, self.seed);
-        let leases = decision.mac.into_iter().flat_map(|mac| self.state.leases.of(mac));
+        let leases = decision.mac.into_iter().flat_map(|mac| self.state.leases.leases_of(mac));
         let last = leases.filter(|lease| lease.firmware.is_some()).max_by_key(|lease| lease.end_s);
         let last_firmware = last.and_then(|lease| lease.firmware);
         DryRun { decision, last_firmware }
