@@ -184,7 +184,7 @@ fn inside(subnet: &Subnet) -> Ipv4Addr {
 fn offered(tried: &DryRun) -> FoundOffer {
     let decision = &tried.decision;
     let offer = decision.answer.as_ref().and_then(|answer| walk::read_offer_facts(&answer.bytes));
-    let no_loader = match decision.event.as_ref().map(|event| &event.told) {
+    let no_loader = match decision.event.as_ref().map(|event| &event.kind) {
         Some(DhcpEventKind::NoLoader(why)) => Some(why.clone()),
         _ => None,
     };

@@ -103,7 +103,7 @@ impl CoreWatchdog {
                 core.seen = (turns, now);
             }
             let still = now.saturating_duration_since(core.seen.1);
-            core.thread.found_busy((still > every * 2).then_some(still));
+            core.thread.set_busy((still > every * 2).then_some(still));
         }
     }
 

@@ -12,7 +12,7 @@ use crate::model::network::Ipv4Network;
 use crate::observe::events::{
     EventKind, EventSender, EventWeight, MachineEvent, MachineStage, UnansweredReason,
 };
-use crate::observe::pace::{EventSource, LogGate, append_unsaid_count};
+use crate::observe::pace::{EventSource, LogGate, append_left_out_count};
 
 /// Log lines of one kind and subnet in a second: about trouble, which any client can cause, and
 /// about steps of boots.
@@ -51,8 +51,13 @@ impl DhcpJournal {
     pub(super) fn say(&mut self, network: Option<Ipv4Network>, mut event: MachineEvent) {
         if event.weight != EventWeight::Detail {
             let place = network.map(|network| IpAddr::V4(network.address));
-            match self.gate.admit(&event.kind, place, EventSource::of(&event), Instant::now()) {
-                Some(unsaid) => event.text = append_unsaid_count(event.text, unsaid),
+            match self.gate.admit(
+                &event.kind,
+                place,
+                EventSource::from_event(&event),
+                Instant::now(),
+            ) {
+                Some(unsaid) => event.text = append_left_out_count(event.text, unsaid),
                 None => event.weight = EventWeight::Detail,
             }
         }
@@ -157,7 +162,7 @@ fn name_host(host: Option<Mac>) -> String {
 /// The event of a decision, with its reasons as text. None: there is nothing to log.
 pub(super) fn dhcp_event(decision: &Decision) -> Option<MachineEvent> {
     let event = decision.event.as_ref()?;
-    let kind = describe_told(&event.told, decision);
+    let kind = describe_told(&event.kind, decision);
     Some(MachineEvent::new(
         Some(event.mac),
         event.address.map(IpAddr::V4),

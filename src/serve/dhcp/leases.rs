@@ -96,7 +96,7 @@ impl CoreLeases {
         let write = |leases: &LeaseTable, address| {
             let _ = slots.write(address, leases.binding(address));
         };
-        while !self.leases.move_on(MOVE_ROWS, write) {
+        while !self.leases.move_rows(MOVE_ROWS, write) {
             if Instant::now() >= until {
                 self.moving = Some(proposal);
                 return false;
@@ -118,16 +118,16 @@ impl CoreLeases {
     /// A piece of the table for control, beginning at row `from`.
     pub(super) fn list_piece(&self, from: usize, filter: LeaseFilter) -> LeasePiece {
         let now = clock::now_s();
-        let (listed, next) = self.leases.listed(from, LISTED_AT_ONCE, now);
-        let listed = listed.filter(|listed| filter.takes(listed)).collect();
+        let (listed, next) = self.leases.list_piece(from, LISTED_AT_ONCE, now);
+        let listed = listed.filter(|listed| filter.matches(listed)).collect();
         // Limited machines come with the last piece.
-        let limited = if next.is_none() { self.leases.limited(now) } else { Vec::new() };
+        let limited = if next.is_none() { self.leases.decline_limits(now) } else { Vec::new() };
         LeasePiece { listed, limited, now, next }
     }
 
     /// A piece of the leases that the store should hold, and the row where the next piece begins.
     pub(super) fn recall_piece(&self, from: usize) -> (Vec<Lease>, Option<usize>) {
-        let (leases, next) = self.leases.piece(from, RECALLED_AT_ONCE);
+        let (leases, next) = self.leases.lease_piece(from, RECALLED_AT_ONCE);
         let kept = leases.filter(|lease| lease.state != LeaseRowState::Offered).cloned().collect();
         (kept, next)
     }
@@ -135,7 +135,7 @@ impl CoreLeases {
     /// Whether a machine is booting by iPXE: it holds a lease that its iPXE asked for.
     pub(super) fn is_booting_ipxe(&self, mac: Mac) -> bool {
         let now = clock::now_s();
-        self.leases.of(mac).any(|lease| {
+        self.leases.leases_of(mac).any(|lease| {
             let is_ipxe =
                 lease.firmware.is_some_and(|firmware| firmware.role == FirmwareRole::Ipxe);
             is_ipxe && lease.state == LeaseRowState::Bound && lease.end_s > now
@@ -173,7 +173,7 @@ impl PoolLooks {
             return;
         }
         let served = state.subnets().iter().filter(|subnet| subnet.mode == AnsweringMode::Server);
-        let pools = served.map(|subnet| (subnet.network, state.leases.used(subnet.network)));
+        let pools = served.map(|subnet| (subnet.network, state.leases.pool_use(subnet.network)));
         let (reports, said) = self.watch.look(pools, now);
         if **counters.pools.load() != reports {
             counters.pools.store(Arc::new(reports));

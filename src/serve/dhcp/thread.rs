@@ -215,7 +215,7 @@ impl RunningDhcp {
                 let _ = done.send(self.state.recall_piece(from));
             }
             DhcpLetter::Booted { done } => {
-                let _ = done.send(self.state.leases.booted().collect());
+                let _ = done.send(self.state.leases.booted_machines().collect());
             }
             DhcpLetter::Loaded { leases, machines } => self.load_leases(leases, machines),
             DhcpLetter::Watched(watched) => {
@@ -475,7 +475,7 @@ impl RunningDhcp {
 
     fn take_interfaces(&mut self, interfaces: Arc<Vec<NetworkInterface>>) {
         self.interfaces.take(interfaces);
-        self.state.leases.keep_own(self.interfaces.ours());
+        self.state.leases.set_own_addresses(self.interfaces.ours());
         self.sockets.keep_interfaces(self.interfaces.all());
     }
 

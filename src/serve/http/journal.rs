@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::plan::HttpCounters;
 use crate::images::{CleanPath, NameRefusal};
 use crate::observe::events::{EventKind, EventSender, EventWeight, MachineEvent, MachineStage};
-use crate::observe::pace::{EventSource, LinePace, LogGate, append_unsaid_count};
+use crate::observe::pace::{EventSource, LinePace, LogGate, append_left_out_count};
 use crate::serve::shelf::{FileOrigin, FileSources};
 use crate::serve::stage::{self, stage_of};
 
@@ -163,7 +163,7 @@ impl HttpJournal {
                 )
             }
         };
-        tracing::warn!("{}", append_unsaid_count(text, unsaid));
+        tracing::warn!("{}", append_left_out_count(text, unsaid));
     }
 
     /// Whether the core may log one more event in this second. If not, the event is not even
@@ -193,8 +193,8 @@ impl HttpJournal {
         let mac = self.names.machine_at(peer.ip()).map(|machine| machine.mac);
         let mut event = MachineEvent::new(mac, Some(peer.ip()), stage, kind, text);
         if event.weight != EventWeight::Detail {
-            match self.gate.admit(&event.kind, None, EventSource::of(&event), now) {
-                Some(unsaid) => event.text = append_unsaid_count(event.text, unsaid),
+            match self.gate.admit(&event.kind, None, EventSource::from_event(&event), now) {
+                Some(unsaid) => event.text = append_left_out_count(event.text, unsaid),
                 None => {
                     event.weight = EventWeight::Detail;
                     self.counters.events_left_out.add(1);

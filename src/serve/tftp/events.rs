@@ -9,7 +9,7 @@ use super::held::HeldFile;
 use super::plan::TftpCounters;
 use crate::images;
 use crate::observe::events::{EventKind, EventSender, EventWeight, MachineEvent, MachineStage};
-use crate::observe::pace::{EventSource, LinePace, LogGate, append_unsaid_count};
+use crate::observe::pace::{EventSource, LinePace, LogGate, append_left_out_count};
 use crate::serve::quirks;
 use crate::serve::shelf::{FileOrigin, FileSources};
 use crate::serve::stage::{self, stage_of};
@@ -163,8 +163,8 @@ impl TftpJournal {
         }
         let Some(mut event) = make(&self.names) else { return };
         if event.weight != EventWeight::Detail {
-            match self.gate.admit(&event.kind, None, EventSource::of(&event), now) {
-                Some(unsaid) => event.text = append_unsaid_count(event.text, unsaid),
+            match self.gate.admit(&event.kind, None, EventSource::from_event(&event), now) {
+                Some(unsaid) => event.text = append_left_out_count(event.text, unsaid),
                 None => {
                     event.weight = EventWeight::Detail;
                     self.counters.events_left_out.add(1);
@@ -300,7 +300,7 @@ mod tests {
         journal.say_ended(next, &end(2000, TransferOutcome::Displaced), b"f", None);
         let unsaid = 1000 - TROUBLE_PER_SECOND_MAX;
         assert!(
-            said().all(|text| text.ends_with(&format!("({unsaid} more like it were not said)")))
+            said().all(|text| text.ends_with(&format!("({unsaid} similar lines were left out)")))
         );
         (0..500).for_each(|host| {
             journal.say_ended(next, &end(host, TransferOutcome::Complete), b"f", None)

@@ -36,7 +36,7 @@ impl RunningDhcp {
         let policy = &self.state.generation().snapshot.dhcp;
         let decision = decide_answer(&arrival, &self.state.leases, policy, now, self.seed);
 
-        let leases = decision.mac.into_iter().flat_map(|mac| self.state.leases.of(mac));
+        let leases = decision.mac.into_iter().flat_map(|mac| self.state.leases.leases_of(mac));
         let last = leases.filter(|lease| lease.firmware.is_some()).max_by_key(|lease| lease.end_s);
         let last_firmware = last.and_then(|lease| lease.firmware);
         DryRun { decision, last_firmware }
