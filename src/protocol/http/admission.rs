@@ -108,14 +108,14 @@ impl<T: PartialEq> ConnectionAdmission<T> {
         self.running = self.running.saturating_sub(1);
         self.uncount(address, |counts| counts.running -= 1);
         let next =
-            if was_full { self.neediest() } else { self.next_of(find_address_source(address)) }?;
+            if was_full { self.find_neediest() } else { self.next_of(find_address_source(address)) }?;
         let (address, connection) = self.take(next)?;
         self.start(address);
         Some((address, connection))
     }
 
     /// One that waits is gone, or is given up.
-    pub fn quit(&mut self, connection: &T) {
+    pub fn remove_waiting(&mut self, connection: &T) {
         if let Some(place) = self.waiting.iter().position(|(_, waiting)| waiting == connection) {
             self.take(place);
         }
@@ -202,7 +202,7 @@ impl<T: PartialEq> ConnectionAdmission<T> {
 
     /// Where all were one too many: of those that have room, the one whose source has least, and of
     /// these the first.
-    fn neediest(&self) -> Option<usize> {
+    fn find_neediest(&self) -> Option<usize> {
         let with_room =
             self.waiting.iter().enumerate().filter(|(_, (address, _))| self.has_room(*address));
         with_room.min_by_key(|(_, (address, _))| self.share(*address)).map(|(place, _)| place)

@@ -116,7 +116,7 @@ impl RequestInput {
     pub fn step(&mut self, has_ended: bool) -> InputStep<'_> {
         let Self { buffer, start, state } = self;
         if let InputState::Body(head, body) = state {
-            match body.throw_away(buffer, *start + *head) {
+            match body.discard(buffer, *start + *head) {
                 DiscardProgress::Whole => *state = InputState::Whole(*head),
                 DiscardProgress::More => return InputStep::More,
                 DiscardProgress::Bad(bad) => {
@@ -167,7 +167,7 @@ impl RequestInput {
     }
 
     /// The request has had its answer.
-    pub fn answered(&mut self) {
+    pub fn finish_request(&mut self) {
         if let InputState::Whole(head) = self.state {
             self.start += head;
             self.state = InputState::Head(0);
@@ -211,7 +211,7 @@ impl DiscardedBody {
     }
 
     /// Takes what there is of the body out of the buffer, in which it begins at `at`.
-    fn throw_away(&mut self, buffer: &mut Vec<u8>, at: usize) -> DiscardProgress {
+    fn discard(&mut self, buffer: &mut Vec<u8>, at: usize) -> DiscardProgress {
         let mut taken = at;
         let thrown = loop {
             let rest = &buffer[taken..];
@@ -230,7 +230,7 @@ impl DiscardedBody {
                     match scan_line(rest) {
                         LineScan::Part => break DiscardProgress::More,
                         LineScan::TooLong => break DiscardProgress::Bad(BadHead::Chunk),
-                        LineScan::Whole(line, len) => match self.after(line) {
+                        LineScan::Whole(line, len) => match self.parse_chunk_line(line) {
                             Ok(Some(next)) => (len, next),
                             Ok(None) => {
                                 taken += len;
@@ -255,7 +255,7 @@ impl DiscardedBody {
     }
 
     /// What follows a line of chunked framing (RFC 9112 §7.1); None: the body is whole.
-    fn after(&self, line: &[u8]) -> Result<Option<BodyPosition>, BadHead> {
+    fn parse_chunk_line(&self, line: &[u8]) -> Result<Option<BodyPosition>, BadHead> {
         match self.place {
             BodyPosition::Size => match parse_chunk_size(line).ok_or(BadHead::Chunk)? {
                 0 => Ok(Some(BodyPosition::Trailers)),

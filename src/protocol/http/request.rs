@@ -276,9 +276,9 @@ fn judge_request_head<'a>(
     }
     let mut facts = HeaderFacts::default();
     for header in headers {
-        if let Some(field) = HeaderField::named(header.name.as_bytes()) {
-            facts.remember(field, header.value, lines);
-            facts.add(field, header.value);
+        if let Some(field) = HeaderField::from_name(header.name.as_bytes()) {
+            facts.record_position(field, header.value, lines);
+            facts.record_meaning(field, header.value);
         }
     }
     let method = match method {
@@ -327,7 +327,7 @@ struct HeaderFacts {
 impl HeaderFacts {
     /// Where its value lies among the lines, of which there are at most [`HEADERS_BYTES_MAX`]
     /// bytes.
-    fn remember(&mut self, field: HeaderField, value: &[u8], lines: &[u8]) {
+    fn record_position(&mut self, field: HeaderField, value: &[u8], lines: &[u8]) {
         let start = value.as_ptr().addr().saturating_sub(lines.as_ptr().addr());
         let place = |at: usize| u16::try_from(at.min(lines.len())).unwrap_or(u16::MAX);
         if self.present & field as u16 == 0 {
@@ -338,7 +338,7 @@ impl HeaderFacts {
         self.present |= field as u16;
     }
 
-    fn add(&mut self, field: HeaderField, value: &[u8]) {
+    fn record_meaning(&mut self, field: HeaderField, value: &[u8]) {
         match field {
             HeaderField::Host => {
                 self.hosts += 1;
@@ -403,13 +403,13 @@ fn parse_content_length(value: &[u8]) -> Option<u64> {
 }
 
 impl<'a> RequestHead<'a> {
-    pub fn has(&self, field: HeaderField) -> bool {
+    pub fn has_field(&self, field: HeaderField) -> bool {
         self.present & field as u16 != 0
     }
 
     /// The values of a field, in the order in which its lines came.
-    pub fn all(&self, field: HeaderField) -> impl Iterator<Item = &'a [u8]> {
-        let (lines, name) = (if self.has(field) { self.lines } else { &[] }, field.name());
+    pub fn values(&self, field: HeaderField) -> impl Iterator<Item = &'a [u8]> {
+        let (lines, name) = (if self.has_field(field) { self.lines } else { &[] }, field.name());
         lines.split(|&b| b == b'\n').filter_map(move |line| {
             let (named, value) = line.split_at_checked(name.len())?;
             let value = value.strip_prefix(b":").filter(|_| named.eq_ignore_ascii_case(name))?;
@@ -420,11 +420,11 @@ impl<'a> RequestHead<'a> {
     /// The first value of a field.
     pub fn get(&self, field: HeaderField) -> Option<&'a [u8]> {
         let (start, end) = self.firsts[field.index()];
-        self.has(field).then(|| self.lines.get(start.into()..end.into()).unwrap_or_default())
+        self.has_field(field).then(|| self.lines.get(start.into()..end.into()).unwrap_or_default())
     }
 
     /// The value of a field that came once.
-    pub fn only(&self, field: HeaderField) -> Option<&'a [u8]> {
+    pub fn single_value(&self, field: HeaderField) -> Option<&'a [u8]> {
         self.get(field).filter(|_| self.repeated & field as u16 == 0)
     }
 }

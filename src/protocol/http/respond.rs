@@ -366,7 +366,7 @@ pub fn encode_overloaded(date: &str) -> Vec<u8> {
 
 /// Range counts on GET only (H-19), and only where there is one.
 fn select_ranges(request: &RequestHead<'_>, len: u64) -> ByteRanges {
-    match request.only(HeaderField::Range) {
+    match request.single_value(HeaderField::Range) {
         Some(value) if request.method == HttpMethod::Get => parse_range_header(value, len),
         _ => ByteRanges::Whole,
     }

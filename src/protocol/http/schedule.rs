@@ -171,12 +171,12 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
     }
 
     /// A body of a machine begins. Small ones need not come here.
-    pub fn enter(&mut self, now: ScheduleTick, key: K, machine: IpAddr) {
+    pub fn begin_body(&mut self, now: ScheduleTick, key: K, machine: IpAddr) {
         if self.slots_min.is_none() {
             return;
         }
-        self.leave(now, key);
-        let place = self.place_of(now, machine);
+        self.end_body(now, key);
+        let place = self.assign_place(now, machine);
         let rank = (place, self.places);
         self.places += 1;
         let is_running = self.waiting.is_empty() && self.moving < self.slots;
@@ -199,7 +199,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
     }
 
     /// A body has ended or is given up. Unknown keys are none of ours.
-    pub fn leave(&mut self, now: ScheduleTick, key: K) {
+    pub fn end_body(&mut self, now: ScheduleTick, key: K) {
         let Some(body) = self.bodies.remove(&key) else { return };
         self.trickles.remove(&(body.trickle_at, key));
         if let Some(machine) = self.machines.get_mut(&body.machine) {
@@ -209,16 +209,16 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         if body.is_running {
             self.running.retain(|running| *running != key);
             self.moving -= usize::from(body.is_moving);
-            self.admit();
+            self.admit_waiting();
         } else {
             self.waiting.remove(&(body.rank, key));
         }
-        self.settle_if_empty();
+        self.reset_if_empty();
     }
 
     /// How many bytes this body may send next; 0: it is parked, and [`SendSchedule::poll`] will
     /// name it.
-    pub fn ask(&mut self, now: ScheduleTick, key: K) -> u64 {
+    pub fn grant_bytes(&mut self, now: ScheduleTick, key: K) -> u64 {
         let Some(body) = self.bodies.get_mut(&key).filter(|body| !body.is_running) else {
             return u64::MAX;
         };
@@ -232,7 +232,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
     }
 
     /// The kernel has taken bytes of this body.
-    pub fn taken(&mut self, key: K, bytes: u64) {
+    pub fn count_sent(&mut self, key: K, bytes: u64) {
         if let Some(body) = self.bodies.get_mut(&key) {
             // Trickles come in waves, which would drown what a trial brings.
             let is_trickle = !body.is_running || body.reading_since.is_some();
@@ -243,7 +243,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
     }
 
     /// This body waits for a reader now.
-    pub fn reads(&mut self, now: ScheduleTick, key: K) {
+    pub fn begin_read(&mut self, now: ScheduleTick, key: K) {
         let Some(body) = self.bodies.get_mut(&key).filter(|body| body.is_running) else { return };
         if body.reading_since.is_none() {
             (body.reading_since, body.trickle_at) = (Some(now), now + TRICKLE_PAUSE);
@@ -252,7 +252,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
     }
 
     /// The reader has answered it.
-    pub fn has_read(&mut self, now: ScheduleTick, key: K) {
+    pub fn end_read(&mut self, now: ScheduleTick, key: K) {
         let Some(body) = self.bodies.get_mut(&key) else { return };
         if let Some(since) = body.reading_since.take() {
             self.trickles.remove(&(body.trickle_at, key));
@@ -297,7 +297,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
     }
 
     /// The machine's place in the line: the one that it has, or the last.
-    fn place_of(&mut self, now: ScheduleTick, address: IpAddr) -> u64 {
+    fn assign_place(&mut self, now: ScheduleTick, address: IpAddr) -> u64 {
         if self.machines.len() >= MACHINES_MAX && !self.machines.contains_key(&address) {
             let kept = |machine: &ScheduledMachine| {
                 machine.bodies > 0 || now.saturating_sub(machine.idle_since) < MEMORY
@@ -319,7 +319,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         }
     }
 
-    fn admit(&mut self) {
+    fn admit_waiting(&mut self) {
         while self.moving < self.slots {
             let Some((_, key)) = self.waiting.pop_first() else { return };
             if let Some(body) = self.bodies.get_mut(&key) {
@@ -362,13 +362,13 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
                 reading += usize::from(is_reading);
             }
         }
-        self.judge(taken, reading * 4 >= self.running.len());
-        self.admit();
+        self.judge_trial(taken, reading * 4 >= self.running.len());
+        self.admit_waiting();
     }
 
     /// `is_read_bound`: many of those that run wait for readers, and more of them would do so with
     /// more slots.
-    fn judge(&mut self, taken: u64, is_read_bound: bool) {
+    fn judge_trial(&mut self, taken: u64, is_read_bound: bool) {
         self.meter.trial = match self.meter.trial {
             SlotTrial::Due if is_read_bound => SlotTrial::Due,
             SlotTrial::Due => {
@@ -391,7 +391,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
     }
 
     /// What was learnt of one storm says nothing of the next.
-    fn settle_if_empty(&mut self) {
+    fn reset_if_empty(&mut self) {
         if self.bodies.is_empty() {
             self.slots = self.slots_min.unwrap_or(usize::MAX);
             self.meter.trial = SlotTrial::Due;

@@ -116,7 +116,7 @@ impl StoredReadRequest {
     }
 
     /// Is `asked` this request once more (T-49)?
-    pub fn same(&self, asked: &ReadRequest<'_>) -> bool {
+    pub fn is_repeated_by(&self, asked: &ReadRequest<'_>) -> bool {
         *self.datagram == *asked.meaning
     }
 }
@@ -351,7 +351,7 @@ mod tests {
         assert_eq!(garbage.options.count(), 1);
         let clean = read(b"\0\x01a\0octet\0blksize\x00512\0").unwrap();
         assert!(
-            StoredReadRequest::from(&clean).same(&garbage),
+            StoredReadRequest::from(&clean).is_repeated_by(&garbage),
             "the tail is no part of the request"
         );
     }

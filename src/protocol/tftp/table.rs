@@ -127,7 +127,7 @@ impl<C> TransferTable<C> {
         broadcast: bool,
         bytes: &[u8],
     ) {
-        if broadcast || !is_unicast_address(local.address) || !self.serves(peer) {
+        if broadcast || !is_unicast_address(local.address) || !self.is_served(peer) {
             self.counts.not_served += 1;
             return;
         }
@@ -136,7 +136,7 @@ impl<C> TransferTable<C> {
             Some(Packet::Read(Err(refusal))) => self.turn_away(now, peer, local, refusal),
             Some(Packet::Write) => self.turn_away(now, peer, local, TftpRefusal::ACCESS_VIOLATION),
             Some(packet) if self.policy.tids == 0 => {
-                if let Some(id) = self.find(peer, None) {
+                if let Some(id) = self.find_session(peer, None) {
                     self.handle_session_packet(now, id, packet);
                 }
             }
@@ -154,7 +154,7 @@ impl<C> TransferTable<C> {
         bytes: &[u8],
     ) {
         let Some(packet) = parse_tftp_packet(bytes) else { return };
-        match self.find(peer, Some(tid)) {
+        match self.find_session(peer, Some(tid)) {
             Some(id) => self.handle_session_packet(now, id, packet),
             None if matches!(packet, Packet::Ack { .. } | Packet::Data { .. }) => {
                 self.notice_guess(now, peer);
@@ -166,9 +166,9 @@ impl<C> TransferTable<C> {
 
     /// Options for this client alone (T-20, T-23), in place of [`TftpPolicy::options`]. Call it
     /// before [`Self::opened`].
-    pub fn restrict(&mut self, id: TransferId, options: OptionPolicy) {
+    pub fn restrict_options(&mut self, id: TransferId, options: OptionPolicy) {
         if let Some(peer) = self.session_mut(id).map(|session| session.peer) {
-            let options = self.fit(options, peer);
+            let options = self.fit_to_mtu(options, peer);
             if let Some(session) = self.session_mut(id) {
                 session.options = options;
             }
@@ -178,7 +178,7 @@ impl<C> TransferTable<C> {
     /// The answer to [`TableAction::Open`]: the content and its length in octets (for netascii: of
     /// the translated bytes). Content that comes too late for its transfer is handed back.
     #[must_use = "content of a transfer that has ended meanwhile comes back"]
-    pub fn opened(
+    pub fn finish_open(
         &mut self,
         now: Tick,
         id: TransferId,
@@ -188,7 +188,7 @@ impl<C> TransferTable<C> {
         let is_distrusted = self
             .session_mut(id)
             .map(|session| session.peer)
-            .is_some_and(|peer| self.distrusts(now, peer));
+            .is_some_and(|peer| self.is_distrusted(now, peer));
         let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id))
         else {
             return answer.ok().map(|(content, _)| content);
@@ -214,10 +214,10 @@ impl<C> TransferTable<C> {
                 let transfer = Transfer::new(&terms, len, seed)
                     .with_packets_per_ms(self.policy.packets_per_ms);
                 session.stage = SessionStage::Running(Box::new(transfer));
-                self.settle(id);
+                self.schedule_session(id);
             }
             Err(refusal) => {
-                self.end(now, id, TransferOutcome::Refused { code: refusal.code }, Some(refusal))
+                self.end_session(now, id, TransferOutcome::Refused { code: refusal.code }, Some(refusal))
             }
         }
         None
@@ -227,12 +227,12 @@ impl<C> TransferTable<C> {
     /// were sent: the rest is not resident, or the send queue is full. Call it before anything else
     /// for this transfer. The transfer is parked, and its timers with it, until [`Self::resume`];
     /// after `limits::PARKED_MAX` it fails.
-    pub fn unsent(&mut self, now: Tick, id: TransferId, blocks: u32) {
+    pub fn hand_back_blocks(&mut self, now: Tick, id: TransferId, blocks: u32) {
         if let Some(SessionStage::Running(transfer)) =
             self.session_mut(id).map(|session| &mut session.stage)
         {
-            transfer.unsent(now, blocks);
-            self.settle(id);
+            transfer.hand_back_blocks(now, blocks);
+            self.schedule_session(id);
         }
     }
 
@@ -242,14 +242,14 @@ impl<C> TransferTable<C> {
             self.session_mut(id).map(|session| &mut session.stage)
         {
             transfer.resume();
-            self.settle(id);
+            self.schedule_session(id);
         }
     }
 
     /// The content can't be sent any more; the client gets ERROR 0 (T-31).
-    pub fn failed(&mut self, now: Tick, id: TransferId, why: TransferFailure) {
+    pub fn fail_transfer(&mut self, now: Tick, id: TransferId, why: TransferFailure) {
         if self.session_mut(id).is_some_and(|session| session.is_live()) {
-            self.end(now, id, TransferOutcome::Failed(why), Some(TftpRefusal::INTERNAL));
+            self.end_session(now, id, TransferOutcome::Failed(why), Some(TftpRefusal::INTERNAL));
         }
     }
 
@@ -261,12 +261,12 @@ impl<C> TransferTable<C> {
 
     /// There is no answer to an `TableAction::Open` now: the request is forgotten without a word,
     /// and its repetition is a new one.
-    pub fn forget(&mut self, now: Tick, id: TransferId) {
+    pub fn forget_request(&mut self, now: Tick, id: TransferId) {
         if self
             .session_mut(id)
             .is_some_and(|session| matches!(session.stage, SessionStage::Opening))
         {
-            self.end(now, id, TransferOutcome::NeverBegun, None);
+            self.end_session(now, id, TransferOutcome::NeverBegun, None);
         }
     }
 
@@ -334,7 +334,7 @@ impl<C> TransferTable<C> {
     }
 
     /// All transfers that are not over.
-    pub fn sights(&self) -> impl Iterator<Item = TransferView<'_, C>> {
+    pub fn iter_transfers(&self) -> impl Iterator<Item = TransferView<'_, C>> {
         let live = self
             .slots
             .iter()
@@ -358,13 +358,13 @@ impl<C> TransferTable<C> {
         match (&mut session.stage, packet) {
             (SessionStage::Running(transfer), Packet::Ack { block }) => {
                 match transfer.handle_ack(now, block) {
-                    AckEffect::Done => self.end(now, id, TransferOutcome::Complete, None),
+                    AckEffect::Done => self.end_session(now, id, TransferOutcome::Complete, None),
                     AckEffect::Moved => {
                         session.moved_at = now;
                         if std::mem::replace(&mut session.unconfirmed, false) {
-                            self.confirmed(now, id);
+                            self.handle_first_ack(now, id);
                         }
-                        self.settle(id);
+                        self.schedule_session(id);
                     }
                     AckEffect::Nothing => {
                         let deadline = transfer.deadline();
@@ -376,7 +376,7 @@ impl<C> TransferTable<C> {
                 let probe = session.unconfirmed
                     && (code == ErrorCode::OptionsRefused as u16
                         || code == ErrorCode::Undefined as u16);
-                self.end(
+                self.end_session(
                     now,
                     id,
                     if probe {
@@ -394,12 +394,12 @@ impl<C> TransferTable<C> {
     }
 
     /// The first ACK of a transfer has come.
-    fn confirmed(&mut self, now: Tick, id: TransferId) {
-        self.unconfirmed.leave();
+    fn handle_first_ack(&mut self, now: Tick, id: TransferId) {
+        self.unconfirmed.count_out();
         let slots = &self.slots;
-        self.stillest.enter(now, id, |id| find_last_progress(slots, id));
+        self.stillest.insert(now, id, |id| find_last_progress(slots, id));
         let Some(peer) = self.peer(id) else { return };
-        if self.distrusts(now, peer)
+        if self.is_distrusted(now, peer)
             && let Some(SessionStage::Running(transfer)) =
                 self.session_mut(id).map(|session| &mut session.stage)
         {
@@ -411,7 +411,7 @@ impl<C> TransferTable<C> {
         let Some(session) = self.session_mut(id) else { return };
         match &mut session.stage {
             SessionStage::Waiting if now >= session.forget_at => {
-                self.end(now, id, TransferOutcome::NeverBegun, None)
+                self.end_session(now, id, TransferOutcome::NeverBegun, None)
             }
             SessionStage::Waiting => {
                 let (forget_at, peer) = (session.forget_at, session.peer);
@@ -420,28 +420,28 @@ impl<C> TransferTable<C> {
                     self.begin_waiting(now, address);
                 }
             }
-            SessionStage::Opening => self.failed(now, id, TransferFailure::NotOpened),
+            SessionStage::Opening => self.fail_transfer(now, id, TransferFailure::NotOpened),
             SessionStage::Running(transfer) => match transfer.handle_timeout(now) {
-                TimeoutEffect::Again | TimeoutEffect::Early => self.settle(id),
+                TimeoutEffect::Again | TimeoutEffect::Early => self.schedule_session(id),
                 TimeoutEffect::LastAckMissing => {
-                    self.end(now, id, TransferOutcome::CompleteWithoutLastAck, None)
+                    self.end_session(now, id, TransferOutcome::CompleteWithoutLastAck, None)
                 }
                 // A forged address gets no more than its share (T-64), a client that was there
                 // learns of it (T-42).
                 TimeoutEffect::GaveUp => {
                     let gone = TftpRefusal { code: ErrorCode::Undefined, text: "Timed out" };
-                    let told = transfer.confirmed().then_some(gone);
-                    self.end(now, id, TransferOutcome::GaveUp, told);
+                    let told = transfer.is_confirmed().then_some(gone);
+                    self.end_session(now, id, TransferOutcome::GaveUp, told);
                 }
-                TimeoutEffect::Stalled => self.failed(now, id, TransferFailure::OutOfReach),
+                TimeoutEffect::Stalled => self.fail_transfer(now, id, TransferFailure::OutOfReach),
             },
             SessionStage::Ending { .. } => (),
-            SessionStage::Quiet => self.remove(id),
+            SessionStage::Quiet => self.remove_session(id),
         }
     }
 
     /// After an event of a running transfer: its timer, and its turn in `poll`.
-    fn settle(&mut self, id: TransferId) {
+    fn schedule_session(&mut self, id: TransferId) {
         let Some(SessionStage::Running(transfer)) =
             self.session_mut(id).map(|session| &mut session.stage)
         else {
@@ -452,7 +452,7 @@ impl<C> TransferTable<C> {
         self.make_ready(id);
     }
 
-    fn find(&self, peer: SocketAddr, tid: Option<u16>) -> Option<TransferId> {
+    fn find_session(&self, peer: SocketAddr, tid: Option<u16>) -> Option<TransferId> {
         self.keys.get(&SessionKey { peer, tid }).copied()
     }
 

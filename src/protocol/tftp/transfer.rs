@@ -91,7 +91,7 @@ impl Transfer {
             blocks: len / u64::from(terms.block_size) + 1,
             block_size: terms.block_size,
             window: terms.window,
-            burst: BurstPacer::of(terms.window),
+            burst: BurstPacer::for_window(terms.window),
             rto: terms.timeout_s.map_or(RTO_BASE, |seconds| Tick::from(seconds) * SECOND),
             phase: if terms.acknowledged {
                 TransferPhase::Offer { owed: true }
@@ -130,21 +130,21 @@ impl Transfer {
 
     /// A client's ACK, by its number on the wire.
     pub fn handle_ack(&mut self, now: Tick, block: u16) -> AckEffect {
-        self.enter_run();
+        self.record_run();
         if self.phase != TransferPhase::Data {
             if block != 0 || self.offers == 0 {
                 return AckEffect::Nothing;
             }
             self.phase = TransferPhase::Data;
             self.begin_unproven();
-            self.confirm(now);
+            self.note_progress(now);
             return AckEffect::Moved;
         }
         // Signed distance from the first block that is not acknowledged (T-34).
         let distance = block.wrapping_sub(wire_block_number(self.acked + 1)).cast_signed();
         match u64::try_from(distance) {
             Ok(ahead) if self.acked + 1 + ahead <= self.highest => {
-                self.advance(now, self.acked + 1 + ahead)
+                self.accept_block(now, self.acked + 1 + ahead)
             }
             Err(_) if distance == -1 => self.handle_gap(now),
             // Not sent yet, or long known (T-28).
@@ -166,7 +166,7 @@ impl Transfer {
         if now < self.deadline {
             return TimeoutEffect::Early;
         }
-        self.enter_run();
+        self.record_run();
         if self.parked {
             return TimeoutEffect::Stalled;
         }
@@ -188,7 +188,7 @@ impl Transfer {
             self.offers >= OFFERS_MAX
         };
         if exhausted {
-            return if self.sent_whole() {
+            return if self.is_sent_whole() {
                 TimeoutEffect::LastAckMissing
             } else {
                 TimeoutEffect::GaveUp
@@ -208,7 +208,7 @@ impl Transfer {
         if self.parked {
             return None;
         }
-        self.enter_run();
+        self.record_run();
         let transmit = match self.phase {
             TransferPhase::Offer { owed: false } => return None,
             TransferPhase::Offer { owed: true } => {
@@ -228,7 +228,7 @@ impl Transfer {
                     return None;
                 }
                 if self.burst.paced {
-                    let Some(last) = self.burst.cut(now, run) else {
+                    let Some(last) = self.burst.cut_burst(now, run) else {
                         self.deadline = self.burst.not_before;
                         return None;
                     };
@@ -236,22 +236,22 @@ impl Transfer {
                 }
                 self.run = run;
                 self.sent = run.last;
-                NextTransmit::Blocks(self.blocks(run))
+                NextTransmit::Blocks(self.describe_run(run))
             }
         };
         self.offers = self.offers.saturating_add(u8::from(!self.confirmed));
         self.deadline = match self.burst.pausing {
             true => self.burst.not_before,
             false if self.grace => now + ECHO_GRACE,
-            false if self.confirmed => (now + self.interval()).min(self.moved_at + STILL_MAX),
-            false => now + self.interval(),
+            false if self.confirmed => (now + self.compute_interval()).min(self.moved_at + STILL_MAX),
+            false => now + self.compute_interval(),
         };
         Some(transmit)
     }
 
     /// Of the blocks just given by [`Self::poll_transmit`], only the first `blocks` left; the rest
     /// is owed, and nothing more is given until [`Self::resume`].
-    pub fn unsent(&mut self, now: Tick, blocks: u32) {
+    pub fn hand_back_blocks(&mut self, now: Tick, blocks: u32) {
         let last = self.run.first - 1 + u64::from(blocks);
         self.run.last = self.run.last.min(last);
         self.sent = self.sent.min(last).max(self.acked);
@@ -276,13 +276,13 @@ impl Transfer {
     }
 
     /// The client has acknowledged something, so its address isn't forged.
-    pub fn confirmed(&self) -> bool {
+    pub fn is_confirmed(&self) -> bool {
         self.confirmed
     }
 
     /// Every block has left at least once.
-    pub fn sent_whole(&self) -> bool {
-        self.highest() == self.blocks
+    pub fn is_sent_whole(&self) -> bool {
+        self.highest_sent() == self.blocks
     }
 
     /// First retransmission interval.
@@ -308,19 +308,19 @@ impl Transfer {
     }
 
     pub fn tally(&mut self) -> TransferTally {
-        self.enter_run();
+        self.record_run();
         TransferTally { acked_blocks: self.acked, confirmed: self.confirmed, ..self.tally }
     }
 
     /// Block `n` and all before it have arrived.
-    fn advance(&mut self, now: Tick, n: u64) -> AckEffect {
+    fn accept_block(&mut self, now: Tick, n: u64) -> AckEffect {
         let inside = n < self.sent;
         if self.burst.is_halved() {
-            self.burst.window_done(!inside && n > self.repeated);
+            self.burst.note_whole_window(!inside && n > self.repeated);
         }
         self.acked = n;
         self.gap_answered = inside;
-        self.confirm(now);
+        self.note_progress(now);
         if n == self.blocks {
             self.deadline = NEVER;
             return AckEffect::Done;
@@ -367,14 +367,14 @@ impl Transfer {
     /// (T-40).
     fn count_restart(&mut self, halves: u8) {
         if self.window > 1 && self.phase == TransferPhase::Data {
-            self.tally.halvings += u32::from(self.burst.restarted(halves));
+            self.tally.halvings += u32::from(self.burst.note_restart(halves));
             self.tally.least_burst = self.tally.least_burst.min(self.burst.blocks);
         }
     }
 
     /// Everything after the last ACK is to be sent again (T-36).
     fn rewind(&mut self) {
-        self.enter_run();
+        self.record_run();
         self.grace = false;
         match &mut self.phase {
             TransferPhase::Offer { owed } => *owed = true,
@@ -382,7 +382,7 @@ impl Transfer {
         }
     }
 
-    fn confirm(&mut self, now: Tick) {
+    fn note_progress(&mut self, now: Tick) {
         self.confirmed = true;
         self.moved_at = now;
         self.tries = 0;
@@ -398,12 +398,12 @@ impl Transfer {
     }
 
     /// Books the last run; from here on it can't be cut.
-    fn enter_run(&mut self) {
+    fn record_run(&mut self) {
         let run = std::mem::replace(&mut self.run, NO_RUN);
         if run.last < run.first {
             return;
         }
-        let bytes = self.bytes(run);
+        let bytes = self.find_byte_range(run);
         self.tally.bytes_sent += bytes.end - bytes.start;
         let again = run.last.min(self.highest);
         if again >= run.first {
@@ -413,28 +413,28 @@ impl Transfer {
         self.highest = self.highest.max(run.last);
     }
 
-    fn highest(&self) -> u64 {
+    fn highest_sent(&self) -> u64 {
         self.highest.max(self.run.last)
     }
 
-    fn blocks(&self, run: BlockSpan) -> DataBlockRun {
+    fn describe_run(&self, run: BlockSpan) -> DataBlockRun {
         DataBlockRun {
             first: wire_block_number(run.first),
             // A run is no longer than a window, which is 16-bit.
             blocks: u32::try_from(run.last - run.first + 1).unwrap_or(u32::MAX),
             block_size: self.block_size,
-            bytes: self.bytes(run),
+            bytes: self.find_byte_range(run),
             last: run.last == self.blocks,
         }
     }
 
-    fn bytes(&self, run: BlockSpan) -> Range<u64> {
+    fn find_byte_range(&self, run: BlockSpan) -> Range<u64> {
         let size = u64::from(self.block_size);
         (run.first - 1) * size..self.len.min(run.last * size)
     }
 
     /// Time until the next repeat: doubled by every timeout, spread by jitter (T-41).
-    fn interval(&self) -> Tick {
+    fn compute_interval(&self) -> Tick {
         // Before the first ACK the client's own timeout may not bind a session for minutes (T-64).
         let cap = if self.confirmed { self.rto.clamp(RTO_MAX, RTO_ASKED_MAX) } else { RTO_MAX };
         let interval = (self.rto << self.tries.min(TRIES_MAX)).min(cap);

@@ -149,7 +149,7 @@ impl RequestAnswerer {
         };
         connection.input = input;
         if answered == RequestAnswered::Now {
-            connection.input.answered();
+            connection.input.finish_request();
         }
         true
     }
@@ -249,7 +249,7 @@ pub(super) fn give_up_request(sender: &mut AnswerSender, connection: &mut HttpCo
     let mut input = std::mem::take(&mut connection.input);
     if let Some(request) = input.request() {
         send_plain(sender, connection, &request, respond::answer_overloaded(&request));
-        input.answered();
+        input.finish_request();
     }
     connection.input = input;
 }
@@ -337,14 +337,14 @@ fn list_directory(
         |panicked| Err(if panicked { NameRefusal::ReadFailed } else { NameRefusal::Busy }),
     );
     let job = move || {
-        let listed = names.images.list(&directory);
-        owed.pay(
+        let listed = names.images.list_directory(&directory);
+        owed.deliver(
             listed
                 .map(|listing| index::render_directory_page(directory.as_bytes(), listing.names())),
         );
     };
     // Where every worker is busy, `owed` answers when it is dropped.
-    let _ = sender.names.images.workers().make(asker, job);
+    let _ = sender.names.images.workers().submit_slow_job(asker, job);
     wait_for_worker(sender, connection, asked, question)
 }
 

@@ -47,7 +47,7 @@ impl ConnectionPlaces {
 
     /// Takes a connection out of the queue.
     pub(super) fn leave_queue(&mut self, id: ConnectionId) {
-        self.admission.quit(&id);
+        self.admission.remove_waiting(&id);
     }
 
     /// Counts a connection as one that is told to come again. False: too many are.
@@ -64,7 +64,7 @@ impl ConnectionPlaces {
     /// place.
     pub(super) fn release(&mut self, connection: &HttpConnection) -> Option<ConnectionId> {
         if matches!(connection.stage, ConnectionStage::Waiting) {
-            self.admission.quit(&connection.id);
+            self.admission.remove_waiting(&connection.id);
         }
         match connection.place {
             PlaceHeld::Nothing => None,

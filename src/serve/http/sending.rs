@@ -157,7 +157,7 @@ impl AnswerSender {
         // A large body takes turns with others, at the pace that its machine bears.
         body.is_ordered = body.file_bytes() > SMALL_BYTES;
         if body.is_ordered {
-            self.schedule.enter(self.time.tick(), connection.id, connection.peer.ip());
+            self.schedule.begin_body(self.time.tick(), connection.id, connection.peer.ip());
             self.keep_pace(connection);
         }
         connection.clock.begin_window(self.time.now);
@@ -187,7 +187,7 @@ impl AnswerSender {
         };
         let waited = std::mem::replace(&mut body.wait, BodyWait::Nothing);
         let leave =
-            if body.needs_turn() { self.schedule.ask(tick, connection.id) } else { u64::MAX };
+            if body.needs_turn() { self.schedule.grant_bytes(tick, connection.id) } else { u64::MAX };
         if leave == 0 {
             body.wait = BodyWait::Turn;
             return SendProgress::Underway;
@@ -263,7 +263,7 @@ impl AnswerSender {
     pub(super) fn end_body(&mut self, id: ConnectionId, body: &AnswerBody) {
         self.contents_sent -= u32::from(body.has_content());
         if body.is_ordered {
-            self.schedule.leave(self.time.tick(), id);
+            self.schedule.end_body(self.time.tick(), id);
         }
     }
 
@@ -285,7 +285,7 @@ impl AnswerSender {
         {
             let content = content.clone();
             let job = move || content.populate(piece);
-            let _ = self.names.images.workers().read(PieceUrgency::InTurn, job);
+            let _ = self.names.images.workers().submit_read(PieceUrgency::InTurn, job);
         }
     }
 
@@ -325,13 +325,13 @@ impl AnswerSender {
                     content.populate(piece);
                 }
             };
-            self.names.images.workers().read(urgency, job).is_ok()
+            self.names.images.workers().submit_read(urgency, job).is_ok()
         };
         if !is_queued {
             self.questions.postpone(question, self.time.now);
         }
         if is_in_line {
-            self.schedule.reads(self.time.tick(), connection.id);
+            self.schedule.begin_read(self.time.tick(), connection.id);
         }
     }
 
@@ -365,9 +365,9 @@ impl AnswerSender {
                 |_| None,
             );
             let bytes = content.copy(&range);
-            owed.pay(Some(CopiedRange { range, bytes }));
+            owed.deliver(Some(CopiedRange { range, bytes }));
         };
-        self.names.images.workers().read(PieceUrgency::Soon, job).is_ok()
+        self.names.images.workers().submit_read(PieceUrgency::Soon, job).is_ok()
     }
 
     /// Gives a large body its turn. One that waits for a worker continues when that has answered,
@@ -399,7 +399,7 @@ impl AnswerSender {
         let ConnectionStage::Sending(body) = &mut connection.stage else { return false };
         let is_aside = body.aside.take_if(|aside| *aside == number).is_some();
         if body.reading.take_if(|reading| *reading == number).is_some() {
-            self.schedule.has_read(self.time.tick(), connection.id);
+            self.schedule.end_read(self.time.tick(), connection.id);
         }
         let waits_for_more =
             body.reading.is_some_and(|reading| body.wait == BodyWait::Worker(reading));

@@ -73,7 +73,7 @@ impl CoreTransfers {
                 TransferProgress::Tftp { block, blocks }
             }),
         };
-        self.table.sights().map(describe).collect()
+        self.table.iter_transfers().map(describe).collect()
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) const FIELDS: usize = 12;
 
 impl HeaderField {
     #[inline]
-    pub(super) fn named(name: &[u8]) -> Option<Self> {
+    pub(super) fn from_name(name: &[u8]) -> Option<Self> {
         let of_this_length: &[Self] = match name.len() {
             4 => &[Self::Host],
             5 => &[Self::Range],

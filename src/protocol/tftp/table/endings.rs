@@ -19,14 +19,14 @@ impl<C> TransferTable<C> {
     /// packet's loss explains: files or memory are short (T-65).
     pub fn displace_stillest(&mut self, now: Tick) -> bool {
         let slots = &self.slots;
-        let Some((moved_at, id)) = self.stillest.longest(|id| find_last_progress(slots, id)) else {
+        let Some((moved_at, id)) = self.stillest.find_stillest(|id| find_last_progress(slots, id)) else {
             return false;
         };
         if moved_at + STILL_MIN > now {
             return false;
         }
         self.counts.displaced += 1;
-        self.finish(id, TransferOutcome::Displaced, None);
+        self.mark_ended(id, TransferOutcome::Displaced, None);
         true
     }
 
@@ -34,20 +34,20 @@ impl<C> TransferTable<C> {
 
     /// Session `id` is over; `poll` will send `error` and then tell the engine. Whoever waits for
     /// its place begins.
-    pub(super) fn end(
+    pub(super) fn end_session(
         &mut self,
         now: Tick,
         id: TransferId,
         outcome: TransferOutcome,
         error: Option<TftpRefusal>,
     ) {
-        if let Some(address) = self.finish(id, outcome, error) {
+        if let Some(address) = self.mark_ended(id, outcome, error) {
             self.begin_waiting(now, address);
         }
     }
 
     /// [`Self::end`] without its last step: gives the address that has a place now.
-    pub(super) fn finish(
+    pub(super) fn mark_ended(
         &mut self,
         id: TransferId,
         outcome: TransferOutcome,
@@ -59,14 +59,14 @@ impl<C> TransferTable<C> {
         let mut tally = TransferTally::default();
         if let SessionStage::Running(transfer) = &mut session.stage {
             let rto =
-                transfer.rto().min(if transfer.confirmed() { RTO_ASKED_MAX } else { RTO_MAX });
+                transfer.rto().min(if transfer.is_confirmed() { RTO_ASKED_MAX } else { RTO_MAX });
             session.quiet_for = QUIET_TIMEOUTS * rto;
             tally = transfer.tally();
         }
         session.stage = SessionStage::Ending { outcome, error, tally };
         let counted = session.counted.take();
         if std::mem::replace(&mut session.unconfirmed, false) {
-            self.unconfirmed.leave();
+            self.unconfirmed.count_out();
         }
         self.set_alarm(id, NEVER);
         self.make_ready(id);
@@ -76,14 +76,14 @@ impl<C> TransferTable<C> {
         }
         self.transfers -= 1;
         if let Some(address) = counted {
-            self.sources.leave(address);
+            self.sources.uncount_transfer(address);
         }
         counted
     }
 
     /// Tells the engine that session `id` is over. One that was running stays for a while, to
     /// swallow late packets of its client (T-32).
-    pub(super) fn retire(
+    pub(super) fn report_end(
         &mut self,
         now: Tick,
         id: TransferId,
@@ -108,7 +108,7 @@ impl<C> TransferTable<C> {
             self.set_alarm(id, now + quiet_for);
             self.enter_quiet(id);
         } else {
-            self.remove(id);
+            self.remove_session(id);
         }
         self.ended = request;
         Some(TableAction::Ended { end, name: self.ended.name(), content })
@@ -120,17 +120,17 @@ impl<C> TransferTable<C> {
             peek_session(slots, id)
                 .is_some_and(|session| matches!(session.stage, SessionStage::Quiet))
         };
-        self.quiet.enter(id, quiet);
+        self.quiet.push(id, quiet);
         if self.quiet.count <= self.policy.limits.quiet_max {
             return;
         }
-        let oldest = self.quiet.oldest(quiet);
+        let oldest = self.quiet.pop_oldest(quiet);
         if let Some(oldest) = oldest {
-            self.remove(oldest);
+            self.remove_session(oldest);
         }
     }
 
-    pub(super) fn remove(&mut self, id: TransferId) {
+    pub(super) fn remove_session(&mut self, id: TransferId) {
         let Some(slot) =
             self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)
         else {
@@ -140,7 +140,7 @@ impl<C> TransferTable<C> {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.index);
         if matches!(session.stage, SessionStage::Quiet) {
-            self.quiet.leave();
+            self.quiet.count_out();
         }
         // A later session of this endpoint may have taken the key over.
         for key in [

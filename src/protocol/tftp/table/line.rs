@@ -16,7 +16,7 @@ pub(super) struct SessionQueue {
 impl SessionQueue {
     /// Enters `id`. Those at the head that are not `still` in the state go, so that the line is no
     /// longer than what came in while its oldest lived.
-    pub(super) fn enter(&mut self, id: TransferId, still: impl Fn(TransferId) -> bool) {
+    pub(super) fn push(&mut self, id: TransferId, still: impl Fn(TransferId) -> bool) {
         while self.entered.front().is_some_and(|id| !still(*id)) {
             self.entered.pop_front();
         }
@@ -24,12 +24,12 @@ impl SessionQueue {
         self.count += 1;
     }
 
-    pub(super) fn leave(&mut self) {
+    pub(super) fn count_out(&mut self) {
         self.count -= 1;
     }
 
     /// Takes the oldest that is `still` in the state. Its count goes down by [`Self::leave`].
-    pub(super) fn oldest(&mut self, still: impl Fn(TransferId) -> bool) -> Option<TransferId> {
+    pub(super) fn pop_oldest(&mut self, still: impl Fn(TransferId) -> bool) -> Option<TransferId> {
         while let Some(id) = self.entered.pop_front() {
             if still(id) {
                 return Some(id);

@@ -30,7 +30,7 @@ impl<C> TransferTable<C> {
                 self.counts.repeated += 1;
                 return;
             }
-            self.replace(now, id);
+            self.replace_session(now, id);
         }
         let source = peer.ip().to_canonical();
         if self.sources.has_its_share(source, &self.policy.limits) || !self.make_room(now) {
@@ -38,10 +38,10 @@ impl<C> TransferTable<C> {
             return;
         }
         match self.limited_address(peer) {
-            Some(address) => self.admit(now, address, peer, local, asked),
+            Some(address) => self.admit_request(now, address, peer, local, asked),
             None => {
-                let id = self.insert(now, peer, local, asked);
-                self.begin(now, id);
+                let id = self.insert_session(now, peer, local, asked);
+                self.begin_session(now, id);
             }
         }
     }
@@ -58,7 +58,7 @@ impl<C> TransferTable<C> {
 
     /// Is `asked` what session `id` is already about (T-49)? Then it is dealt with here.
     fn is_repeat(&mut self, now: Tick, id: TransferId, asked: &ReadRequest<'_>) -> bool {
-        let Some(session) = self.session_mut(id).filter(|session| session.request.same(asked))
+        let Some(session) = self.session_mut(id).filter(|session| session.request.is_repeated_by(asked))
         else {
             return false;
         };
@@ -71,12 +71,12 @@ impl<C> TransferTable<C> {
                 true
             }
             SessionStage::Opening => true,
-            SessionStage::Running(transfer) if transfer.confirmed() => {
+            SessionStage::Running(transfer) if transfer.is_confirmed() => {
                 now < session.moved_at + REQUEST_COPY_GRACE
             }
             SessionStage::Running(transfer) => {
                 if transfer.handle_repeated_request() {
-                    self.settle(id);
+                    self.schedule_session(id);
                 }
                 true
             }
@@ -85,13 +85,13 @@ impl<C> TransferTable<C> {
     }
 
     /// The endpoint of session `id` asks for something else, so it has dropped what it had (T-50).
-    fn replace(&mut self, now: Tick, id: TransferId) {
+    fn replace_session(&mut self, now: Tick, id: TransferId) {
         let Some(session) = self.session_mut(id).filter(|session| session.is_live()) else {
             return;
         };
         let whole =
-            matches!(&session.stage, SessionStage::Running(transfer) if transfer.sent_whole());
-        self.end(
+            matches!(&session.stage, SessionStage::Running(transfer) if transfer.is_sent_whole());
+        self.end_session(
             now,
             id,
             if whole { TransferOutcome::CompleteWithoutLastAck } else { TransferOutcome::Replaced },
@@ -100,7 +100,7 @@ impl<C> TransferTable<C> {
     }
 
     /// A request from an address with limits: it begins, waits, or is dropped (T-65).
-    fn admit(
+    fn admit_request(
         &mut self,
         now: Tick,
         address: IpAddr,
@@ -109,24 +109,24 @@ impl<C> TransferTable<C> {
         asked: &ReadRequest<'_>,
     ) {
         if !self.sources.has_room(address, &self.policy.limits) {
-            return self.enqueue(now, now + WAITING_MAX, peer, local, asked);
+            return self.enqueue_request(now, now + WAITING_MAX, peer, local, asked);
         }
         if find_source_network(address)
-            .is_some_and(|network| self.network_rates.take(now, network).is_err())
+            .is_some_and(|network| self.network_rates.take_token(now, network).is_err())
         {
             self.counts.dropped += 1;
             return;
         }
-        match self.request_rates.take(now, address) {
+        match self.request_rates.take_token(now, address) {
             Ok(()) => {
-                let id = self.insert(now, peer, local, asked);
-                self.begin(now, id);
+                let id = self.insert_session(now, peer, local, asked);
+                self.begin_session(now, id);
             }
-            Err(free_at) => self.enqueue(now, free_at, peer, local, asked),
+            Err(free_at) => self.enqueue_request(now, free_at, peer, local, asked),
         }
     }
 
-    fn enqueue(
+    fn enqueue_request(
         &mut self,
         now: Tick,
         wake_at: Tick,
@@ -140,8 +140,8 @@ impl<C> TransferTable<C> {
         }
         self.counts.waited += 1;
         self.waiting += 1;
-        let id = self.insert(now, peer, local, asked);
-        self.sources.wait(peer.ip().to_canonical(), id);
+        let id = self.insert_session(now, peer, local, asked);
+        self.sources.push_waiting(peer.ip().to_canonical(), id);
         self.set_alarm(id, wake_at);
     }
 
@@ -158,22 +158,22 @@ impl<C> TransferTable<C> {
             if self.transfers >= limits.transfers_max {
                 return;
             }
-            if let Err(free_at) = self.request_rates.take(now, address) {
+            if let Err(free_at) = self.request_rates.take_token(now, address) {
                 return self.set_alarm(id, free_at);
             }
             self.waiting -= 1;
-            self.begin(now, id);
+            self.begin_session(now, id);
         }
     }
 
-    fn insert(
+    fn insert_session(
         &mut self,
         now: Tick,
         peer: SocketAddr,
         local: LocalAddress,
         asked: &ReadRequest<'_>,
     ) -> TransferId {
-        let options = self.fit(self.policy.options, peer);
+        let options = self.fit_to_mtu(self.policy.options, peer);
         let session = ClientSession::new(peer, local, StoredReadRequest::from(asked), options, now);
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(SessionSlot { generation: 0, session: None });
@@ -188,7 +188,7 @@ impl<C> TransferTable<C> {
     }
 
     /// Gives session `id` a TID and asks for its file.
-    fn begin(&mut self, now: Tick, id: TransferId) {
+    fn begin_session(&mut self, now: Tick, id: TransferId) {
         self.displace_unconfirmed();
         let Some(peer) = self.session_mut(id).map(|session| session.peer) else { return };
         let tid = self.choose_tid(peer);
@@ -201,11 +201,11 @@ impl<C> TransferTable<C> {
         if tid.is_some() {
             self.keys.insert(SessionKey { peer, tid }, id);
         }
-        self.sources.enter(address);
+        self.sources.count_transfer(address);
         self.transfers += 1;
         let slots = &self.slots;
         self.unconfirmed
-            .enter(id, |id| peek_session(slots, id).is_some_and(|session| session.unconfirmed));
+            .push(id, |id| peek_session(slots, id).is_some_and(|session| session.unconfirmed));
         self.set_alarm(id, now + OPENING_MAX);
         self.make_ready(id);
     }
@@ -216,12 +216,12 @@ impl<C> TransferTable<C> {
             let slots = &self.slots;
             let oldest = self
                 .unconfirmed
-                .oldest(|id| peek_session(slots, id).is_some_and(|session| session.unconfirmed));
+                .pop_oldest(|id| peek_session(slots, id).is_some_and(|session| session.unconfirmed));
             let Some(oldest) = oldest else { return };
             self.counts.displaced += 1;
             // What waits of its address is not begun here, or one would displace the next without
             // end.
-            self.finish(oldest, TransferOutcome::Displaced, None);
+            self.mark_ended(oldest, TransferOutcome::Displaced, None);
         }
     }
 
@@ -247,7 +247,7 @@ impl<C> TransferTable<C> {
     }
 
     /// Options for `peer`: a block and its headers fit the MTU of the way to it (T-17).
-    pub(super) fn fit(&self, options: OptionPolicy, peer: SocketAddr) -> OptionPolicy {
+    pub(super) fn fit_to_mtu(&self, options: OptionPolicy, peer: SocketAddr) -> OptionPolicy {
         let overhead = if peer.ip().to_canonical().is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
         OptionPolicy {
             block_size_max: options.block_size_max.min(self.policy.mtu.saturating_sub(overhead)),

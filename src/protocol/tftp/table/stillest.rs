@@ -21,29 +21,29 @@ pub(super) struct StillestTransfers {
 impl StillestTransfers {
     /// Enters a transfer that has moved on just now. `moved_at` gives the last progress of one that
     /// is confirmed, None for others.
-    pub(super) fn enter(
+    pub(super) fn insert(
         &mut self,
         now: Tick,
         id: TransferId,
         moved_at: impl Fn(TransferId) -> Option<Tick>,
     ) {
         // Two looks for each entry: what is over or stale comes up as fast as others come in.
-        let _ = self.look(&moved_at);
-        let _ = self.look(&moved_at);
+        let _ = self.check_first(&moved_at);
+        let _ = self.check_first(&moved_at);
         self.entries.push(Reverse((now, id)));
     }
 
     /// The transfer that has stood still longest, and since when.
-    pub(super) fn longest(
+    pub(super) fn find_stillest(
         &mut self,
         moved_at: impl Fn(TransferId) -> Option<Tick>,
     ) -> Option<(Tick, TransferId)> {
-        (0..LOOKS_MAX).find_map(|_| self.look(&moved_at))
+        (0..LOOKS_MAX).find_map(|_| self.check_first(&moved_at))
     }
 
     /// The first entry, where it is right. One that is over goes, one that has moved on goes to its
     /// place.
-    fn look(
+    fn check_first(
         &mut self,
         moved_at: impl Fn(TransferId) -> Option<Tick>,
     ) -> Option<(Tick, TransferId)> {

@@ -19,7 +19,7 @@ impl<C> TransferTable<C> {
     }
 
     /// A source that may be answered: an endpoint, and of a configured subnet (T-65).
-    pub(super) fn serves(&self, peer: SocketAddr) -> bool {
+    pub(super) fn is_served(&self, peer: SocketAddr) -> bool {
         let address = peer.ip().to_canonical();
         if peer.port() == 0 || address.is_unspecified() || !is_unicast_address(address) {
             return false;
@@ -42,21 +42,21 @@ impl<C> TransferTable<C> {
     ) {
         if self
             .limited_address(peer)
-            .is_some_and(|address| self.request_rates.take(now, address).is_err())
+            .is_some_and(|address| self.request_rates.take_token(now, address).is_err())
         {
             self.counts.dropped += 1;
             return;
         }
         self.counts.turned_away += 1;
         let tid = self.choose_tid(peer);
-        self.reply(ErrorReply { peer, local, tid, refusal });
+        self.queue_reply(ErrorReply { peer, local, tid, refusal });
     }
 
     /// An endpoint sent an ACK to a port where it has no transfer. If it has one on another port,
     /// somebody who has not seen our answer guesses: the request is ended unless its client has
     /// proven itself, and its address gets no windows for a while (T-64).
     pub(super) fn notice_guess(&mut self, now: Tick, peer: SocketAddr) {
-        let Some(id) = self.find(peer, None) else { return };
+        let Some(id) = self.find_session(peer, None) else { return };
         let Some(session) =
             self.session_mut(id).filter(|session| session.is_live() && session.tid.is_some())
         else {
@@ -68,11 +68,11 @@ impl<C> TransferTable<C> {
         self.distrusted[place] = now + DISTRUST;
         if !is_proven {
             self.counts.guessed += 1;
-            self.end(now, id, TransferOutcome::Guessed, None);
+            self.end_session(now, id, TransferOutcome::Guessed, None);
         }
     }
 
-    pub(super) fn distrusts(&self, now: Tick, peer: SocketAddr) -> bool {
+    pub(super) fn is_distrusted(&self, now: Tick, peer: SocketAddr) -> bool {
         now < self.distrusted[self.distrust_place(peer)]
     }
 
@@ -88,20 +88,20 @@ impl<C> TransferTable<C> {
         local: LocalAddress,
     ) {
         let address = peer.ip().to_canonical();
-        if !self.serves(peer)
+        if !self.is_served(peer)
             || self
                 .wrong_tid_rates
-                .take(now, find_source_network(address).unwrap_or(address))
+                .take_token(now, find_source_network(address).unwrap_or(address))
                 .is_err()
         {
             return;
         }
         self.counts.wrong_tid += 1;
         let refusal = TftpRefusal { code: ErrorCode::UnknownTid, text: "Unknown transfer ID" };
-        self.reply(ErrorReply { peer, local, tid: Some(tid), refusal });
+        self.queue_reply(ErrorReply { peer, local, tid: Some(tid), refusal });
     }
 
-    pub(super) fn reply(&mut self, reply: ErrorReply) {
+    pub(super) fn queue_reply(&mut self, reply: ErrorReply) {
         if self.replies.len() >= REPLIES_QUEUED_MAX {
             self.counts.dropped += 1;
             return;

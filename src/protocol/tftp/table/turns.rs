@@ -35,7 +35,7 @@ impl<C> TransferTable<C> {
         }
         let (id, step) = self.next_step(now)?;
         if let SessionStep::End(outcome, tally) = step {
-            return self.retire(now, id, outcome, tally);
+            return self.report_end(now, id, outcome, tally);
         }
         let session = peek_session(&self.slots, id)?;
         let ClientSession { peer, local, tid, .. } = *session;
@@ -114,14 +114,14 @@ impl<C> TransferTable<C> {
                         continue;
                     };
                     let deadline = transfer.deadline();
-                    let almost_over = transfer.confirmed() && transfer.sent_whole();
+                    let almost_over = transfer.is_confirmed() && transfer.is_sent_whole();
                     let counted = session.counted.filter(|_| almost_over);
                     self.timers.set(id, &mut session.alarm, deadline);
                     // A client that never sends its last ACK may go on to its next file all the
                     // same.
                     if let Some(address) = counted {
                         session.counted = None;
-                        self.sources.leave(address);
+                        self.sources.uncount_transfer(address);
                         self.begin_waiting(now, address);
                     }
                     return Some((

@@ -41,7 +41,7 @@ pub(super) struct BurstPacer {
 
 impl BurstPacer {
     /// All of a window at once.
-    pub(super) fn of(window: u16) -> Self {
+    pub(super) fn for_window(window: u16) -> Self {
         Self {
             agreed: window,
             blocks: window,
@@ -60,7 +60,7 @@ impl BurstPacer {
     }
 
     /// The last block of `run` that leaves now; None = none before `not_before`.
-    pub(super) fn cut(&mut self, now: Tick, run: BlockSpan) -> Option<u64> {
+    pub(super) fn cut_burst(&mut self, now: Tick, run: BlockSpan) -> Option<u64> {
         self.pausing = now < self.not_before;
         if self.pausing {
             return None;
@@ -77,7 +77,7 @@ impl BurstPacer {
     }
 
     /// The timer has begun a window anew: true = the effective window is halved.
-    pub(super) fn restarted(&mut self, halves: u8) -> bool {
+    pub(super) fn note_restart(&mut self, halves: u8) -> bool {
         self.clean = 0;
         self.restarts += halves;
         if self.restarts < 2 * RESTARTS_TO_HALVE {
@@ -91,7 +91,7 @@ impl BurstPacer {
     }
 
     /// A smaller window than the agreed one has been acknowledged, with or without a gap.
-    pub(super) fn window_done(&mut self, clean: bool) {
+    pub(super) fn note_whole_window(&mut self, clean: bool) {
         self.clean = if clean { self.clean + 1 } else { 0 };
         if self.clean == WINDOWS_TO_GROW {
             self.clean = 0;
