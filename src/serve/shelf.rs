@@ -233,7 +233,9 @@ impl FileSources {
         match self.look_everywhere(&ask, &mut PatientLook { has_time: false }) {
             LookOutcome::Reply(reply) => later.deliver(reply),
             LookOutcome::TakesLonger => Self::make(self, ask, later),
-            LookOutcome::Nothing(_) | LookOutcome::NeedsWorker => later.deliver(not_found(&ask, None)),
+            LookOutcome::Nothing(_) | LookOutcome::NeedsWorker => {
+                later.deliver(not_found(&ask, None))
+            }
         }
     }
 

@@ -159,7 +159,11 @@ impl UdpDriver {
     }
 
     /// Submits what is queued, waits as told, and hands over everything that has happened.
-    pub fn run_turn(&mut self, wait: TurnWait, on: impl FnMut(UdpCompletion<'_>)) -> io::Result<()> {
+    pub fn run_turn(
+        &mut self,
+        wait: TurnWait,
+        on: impl FnMut(UdpCompletion<'_>),
+    ) -> io::Result<()> {
         match &mut self.0 {
             UdpBackend::Ring(ring) => ring.run_turn(wait, on),
             UdpBackend::Plain(plain) => plain.run_turn(wait, on),

@@ -174,8 +174,10 @@ impl ServedContent {
         let mapped = MappedFile::new(file, identity.len)?;
         // As it is now that it is watched: what came before has been seen by nobody. One that was
         // cut short is not what was promised.
-        let now =
-            mapped.stat().map(|stat| FileIdentity::from_stat(&stat)).filter(|now| now.len == identity.len);
+        let now = mapped
+            .stat()
+            .map(|stat| FileIdentity::from_stat(&stat))
+            .filter(|now| now.len == identity.len);
         let identity = now.unwrap_or(identity);
         let meta = ContentMeta::new(identity.len, identity.etag(), identity.mtime());
         let kind = ContentBytes::Mapped(mapped, Arc::clone(memory));
@@ -323,7 +325,7 @@ impl ServedContent {
     }
 
     /// Makes a piece resident, and for a while no other takes its place. Waits for the disk, and
-    /// for memory where the budget is spent: workers only, by [`super::DiskWorkers::read`].
+    /// for memory where the budget is spent: workers only, by [`super::DiskWorkers::submit_read`].
     ///
     /// A failure (the file was cut short, memory is short) is left for the send to report: it gets
     /// EFAULT or waits.

@@ -114,7 +114,8 @@ mod tests {
     fn copies_have_a_budget_each_source_a_share_and_both_come_back() {
         let copies = CopyBudget::new(64 * MIB);
         let source = |n: u8| IpAddr::from([10, 0, 0, n]);
-        let mut held: Vec<_> = (0..4).map(|_| copies.reserve_share(source(1), 8 * MIB).unwrap()).collect();
+        let mut held: Vec<_> =
+            (0..4).map(|_| copies.reserve_share(source(1), 8 * MIB).unwrap()).collect();
         assert_eq!(
             copies.reserve_share(source(1), MIB).unwrap_err(),
             NameRefusal::Busy,
@@ -122,7 +123,10 @@ mod tests {
         );
         held.push(copies.reserve_share(source(2), 32 * MIB).unwrap());
         assert_eq!(copies.reserve_share(source(3), MIB).unwrap_err(), NameRefusal::Busy);
-        assert!(copies.reserve_share(source(3), COPY_FREE).unwrap().is_none(), "a small one is always made");
+        assert!(
+            copies.reserve_share(source(3), COPY_FREE).unwrap().is_none(),
+            "a small one is always made"
+        );
         assert_eq!(copies.usage(), CopiesUse { budget: 64 * MIB, held: 64 * MIB, refused: 2 });
         held.pop();
         assert!(copies.reserve_share(source(3), MIB).is_ok());

@@ -61,7 +61,7 @@ impl ImageRoot {
     }
 
     /// Whether the path leads where it led, as far as the kernel's caches tell, looked at ten times
-    /// a second. For cores: where it does not, a worker is to [`Self::follow`].
+    /// a second. For cores: where it does not, a worker is to [`Self::follow_path`].
     pub(super) fn is_known(&self) -> bool {
         if !self.is_due() {
             return true;

@@ -65,7 +65,7 @@ pub enum CatalogAnswer {
     Content(ServedContent),
     Directory,
     Refused(NameRefusal),
-    /// Needs a worker: hand it to [`ImageStore::answer`].
+    /// Needs a worker: hand it to [`ImageStore::answer_on_worker`].
     Ask(CatalogQuestion),
 }
 
@@ -424,7 +424,9 @@ impl ImageStore {
         self.small.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn lock_loaded(&self) -> std::sync::MutexGuard<'_, HashMap<FileIdentity, ServedContent>> {
+    pub(super) fn lock_loaded(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<FileIdentity, ServedContent>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -229,7 +229,11 @@ pub fn ensure_source_fits(name: &str, source: &str) -> Result<(), TemplateError>
         return Ok(());
     }
     let what = format!("the template has {} bytes, more than {SOURCE_MAX_BYTES}", source.len());
-    Err(TemplateError::for_template(name, what, "serve large files as they are, without a template"))
+    Err(TemplateError::for_template(
+        name,
+        what,
+        "serve large files as they are, without a template",
+    ))
 }
 
 /// Line and column, in characters, of a byte of the source; both from 1.

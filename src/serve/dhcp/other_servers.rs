@@ -370,7 +370,9 @@ impl OtherServersThread {
             Some(index) => {
                 let found =
                     self.interfaces.iter().find(|one| one.index == index && one.mac != [0; 6]);
-                found.zip(self.arp.as_ref()).map(|(found, arp)| arp.send_query(index, found.mac, address))
+                found
+                    .zip(self.arp.as_ref())
+                    .map(|(found, arp)| arp.send_query(index, found.mac, address))
             }
             None => self.echo.as_ref().map(|echo| echo.send_query(address)),
         };

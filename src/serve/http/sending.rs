@@ -186,8 +186,11 @@ impl AnswerSender {
             return SendProgress::Underway;
         };
         let waited = std::mem::replace(&mut body.wait, BodyWait::Nothing);
-        let leave =
-            if body.needs_turn() { self.schedule.grant_bytes(tick, connection.id) } else { u64::MAX };
+        let leave = if body.needs_turn() {
+            self.schedule.grant_bytes(tick, connection.id)
+        } else {
+            u64::MAX
+        };
         if leave == 0 {
             body.wait = BodyWait::Turn;
             return SendProgress::Underway;

@@ -150,7 +150,11 @@ impl Watched {
                         bytes.end <= *content && octets <= whole && is_last == (octets < whole)
                     );
                     if below(input, 20) == 1 {
-                        self.table.hand_back_blocks(self.now, id, below(input, u64::from(blocks)) as u32);
+                        self.table.hand_back_blocks(
+                            self.now,
+                            id,
+                            below(input, u64::from(blocks)) as u32,
+                        );
                     }
                 }
                 TableAction::Datagram { bytes, tid, .. } => {

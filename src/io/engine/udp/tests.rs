@@ -35,7 +35,9 @@ fn turn_until(driver: &mut UdpDriver, mut done: impl FnMut(UdpCompletion<'_>) ->
     let mut finished = false;
     while !finished {
         assert!(started.elapsed() < Duration::from_secs(5), "nothing happened");
-        driver.run_turn(TurnWait::AtMost(Duration::from_millis(100)), |c| finished |= done(c)).unwrap();
+        driver
+            .run_turn(TurnWait::AtMost(Duration::from_millis(100)), |c| finished |= done(c))
+            .unwrap();
     }
 }
 

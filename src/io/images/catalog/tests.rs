@@ -44,9 +44,11 @@ impl Tree {
                 let (sender, receiver) = channel();
                 self.catalog
                     .images()
-                    .answer_on_worker(JobAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
-                        sender.send(answer).unwrap()
-                    })
+                    .answer_on_worker(
+                        JobAsker::new([10, 0, 0, 1].into(), b""),
+                        question,
+                        move |answer| sender.send(answer).unwrap(),
+                    )
                     .unwrap();
                 let content = receiver.recv().unwrap()?;
                 self.catalog.remember(&content);
@@ -96,12 +98,11 @@ fn one_translation_serves_all_who_ask_for_the_same_file() {
     fs::write(tree.path("text"), vec![b'\n'; 100_000]).unwrap();
     let content = tree.get("text").unwrap();
     let images = Arc::clone(tree.catalog.images());
-    let asked =
-        |n: u8| {
-            images.translate_once(&content, IpAddr::from([10, 0, 0, n]), |bytes| {
-                Ok([bytes, bytes].concat())
-            })
-        };
+    let asked = |n: u8| {
+        images.translate_once(&content, IpAddr::from([10, 0, 0, n]), |bytes| {
+            Ok([bytes, bytes].concat())
+        })
+    };
     let [one, two] = [asked(1).unwrap(), asked(2).unwrap()];
     assert!(Arc::ptr_eq(one.body(), two.body()) && one.is_copy());
     assert_eq!((one.len(), images.copies().usage().held), (200_000, 200_000));
@@ -275,7 +276,8 @@ fn fenced(private: &[&str], borrowed: &[(&str, PathBuf)], only_world_readable: b
         fs::create_dir_all(root.join(directory)).unwrap();
     }
     let paths: Vec<PathBuf> = private.iter().map(|name| root.join(name)).collect();
-    let mut fence = RootFence::from_private_paths(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+    let mut fence =
+        RootFence::from_private_paths(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
     fence.only_world_readable = only_world_readable;
     fence.borrowed = borrowed
         .iter()

@@ -197,7 +197,10 @@ fn the_first_value_of_a_field_is_found_without_a_search() {
         }
         assert_eq!(request.values(HeaderField::Range).nth(1), Some(&b"bytes=2-3"[..]));
         assert_eq!(
-            (request.single_value(HeaderField::Range), request.single_value(HeaderField::IfNoneMatch)),
+            (
+                request.single_value(HeaderField::Range),
+                request.single_value(HeaderField::IfNoneMatch)
+            ),
             (None, None)
         );
         assert_eq!(

@@ -473,7 +473,11 @@ fn switched_off_it_holds_nobody_back_and_keeps_nothing() {
 fn whoever_waits_is_named_at_the_time_that_is_told() {
     let mut schedule = SendSchedule::new(Some(1));
     schedule.begin_body(0, 1, address(1));
-    assert_eq!((schedule.grant_bytes(0, 1), schedule.next_timeout()), (u64::MAX, None), "nobody waits");
+    assert_eq!(
+        (schedule.grant_bytes(0, 1), schedule.next_timeout()),
+        (u64::MAX, None),
+        "nobody waits"
+    );
     schedule.begin_body(0, 2, address(2));
     assert_eq!([schedule.grant_bytes(0, 2), schedule.grant_bytes(0, 2)], [TRICKLE_BYTES, 0]);
     let mut now = 0;

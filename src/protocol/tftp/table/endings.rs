@@ -1,4 +1,5 @@
-//! How sessions end: what the client is sent, what the engine is told, how long a session lingers.
+//! How sessions end: the ERROR for the client, the report for the engine, the time that a session
+//! stays.
 
 use std::net::IpAddr;
 
@@ -19,7 +20,8 @@ impl<C> TransferTable<C> {
     /// packet's loss explains: files or memory are short (T-65).
     pub fn displace_stillest(&mut self, now: Tick) -> bool {
         let slots = &self.slots;
-        let Some((moved_at, id)) = self.stillest.find_stillest(|id| find_last_progress(slots, id)) else {
+        let Some((moved_at, id)) = self.stillest.find_stillest(|id| find_last_progress(slots, id))
+        else {
             return false;
         };
         if moved_at + STILL_MIN > now {
@@ -32,8 +34,8 @@ impl<C> TransferTable<C> {
 
     // --- endings ---
 
-    /// Session `id` is over; `poll` will send `error` and then tell the engine. Whoever waits for
-    /// its place begins.
+    /// Ends session `id`; `poll` sends `error` and then reports the end to the engine. A request
+    /// that waits for the place begins.
     pub(super) fn end_session(
         &mut self,
         now: Tick,
@@ -46,7 +48,7 @@ impl<C> TransferTable<C> {
         }
     }
 
-    /// [`Self::end`] without its last step: gives the address that has a place now.
+    /// [`Self::end_session`] without its last step: returns the address that has a free place now.
     pub(super) fn mark_ended(
         &mut self,
         id: TransferId,
@@ -81,8 +83,8 @@ impl<C> TransferTable<C> {
         counted
     }
 
-    /// Tells the engine that session `id` is over. One that was running stays for a while, to
-    /// swallow late packets of its client (T-32).
+    /// Reports the end of session `id` to the engine. A session that was running stays for a while,
+    /// to swallow late packets of its client (T-32).
     pub(super) fn report_end(
         &mut self,
         now: Tick,
@@ -142,7 +144,7 @@ impl<C> TransferTable<C> {
         if matches!(session.stage, SessionStage::Quiet) {
             self.quiet.count_out();
         }
-        // A later session of this endpoint may have taken the key over.
+        // A later session of this endpoint may own the key now.
         for key in [
             SessionKey::endpoint(session.peer),
             SessionKey { peer: session.peer, tid: session.tid },

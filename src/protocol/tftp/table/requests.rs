@@ -1,4 +1,4 @@
-//! From a request to a session: repeats, replacements, limits, and the choice of a TID.
+//! From a request to a session: repetitions, replacements, limits, and the choice of a TID.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -46,8 +46,9 @@ impl<C> TransferTable<C> {
         }
     }
 
-    /// Whether one more transfer finds a place. In a full table the confirmed one goes that has
-    /// stood still longest, if that is longer than one packet's loss explains (T-65).
+    /// Whether one more transfer finds a place. A full table ends the confirmed transfer that made
+    /// no progress for the longest time, if the loss of one packet does not explain that time
+    /// (T-65).
     fn make_room(&mut self, now: Tick) -> bool {
         if self.transfers < self.policy.limits.transfers_max {
             return true;
@@ -56,15 +57,16 @@ impl<C> TransferTable<C> {
         self.displace_stillest(now)
     }
 
-    /// Is `asked` what session `id` is already about (T-49)? Then it is dealt with here.
+    /// Whether `asked` repeats the request of session `id` (T-49). If so, handles it.
     fn is_repeat(&mut self, now: Tick, id: TransferId, asked: &ReadRequest<'_>) -> bool {
-        let Some(session) = self.session_mut(id).filter(|session| session.request.is_repeated_by(asked))
+        let Some(session) =
+            self.session_mut(id).filter(|session| session.request.is_repeated_by(asked))
         else {
             return false;
         };
         let address = session.peer.ip().to_canonical();
         match &mut session.stage {
-            // The client still wants it, so it keeps its place.
+            // The client still wants the file, so it keeps its place.
             SessionStage::Waiting => {
                 session.forget_at = now + WAITING_MAX;
                 self.begin_waiting(now, address);
@@ -84,7 +86,8 @@ impl<C> TransferTable<C> {
         }
     }
 
-    /// The endpoint of session `id` asks for something else, so it has dropped what it had (T-50).
+    /// Ends session `id`, whose endpoint has sent another request and so dropped this transfer
+    /// (T-50).
     fn replace_session(&mut self, now: Tick, id: TransferId) {
         let Some(session) = self.session_mut(id).filter(|session| session.is_live()) else {
             return;
@@ -99,7 +102,7 @@ impl<C> TransferTable<C> {
         );
     }
 
-    /// A request from an address with limits: it begins, waits, or is dropped (T-65).
+    /// Handles a request from an address with limits: begins, queues or drops it (T-65).
     fn admit_request(
         &mut self,
         now: Tick,
@@ -145,7 +148,7 @@ impl<C> TransferTable<C> {
         self.set_alarm(id, wake_at);
     }
 
-    /// Begins what waits of `address`, as far as its limits allow.
+    /// Begins waiting requests of `address`, as far as its limits allow.
     pub(super) fn begin_waiting(&mut self, now: Tick, address: IpAddr) {
         let limits = self.policy.limits;
         loop {
@@ -187,7 +190,7 @@ impl<C> TransferTable<C> {
         id
     }
 
-    /// Gives session `id` a TID and asks for its file.
+    /// Gives session `id` a TID and asks the engine for its file.
     fn begin_session(&mut self, now: Tick, id: TransferId) {
         self.displace_unconfirmed();
         let Some(peer) = self.session_mut(id).map(|session| session.peer) else { return };
@@ -214,18 +217,18 @@ impl<C> TransferTable<C> {
     fn displace_unconfirmed(&mut self) {
         while self.unconfirmed.count >= self.policy.limits.unconfirmed_max.max(1) {
             let slots = &self.slots;
-            let oldest = self
-                .unconfirmed
-                .pop_oldest(|id| peek_session(slots, id).is_some_and(|session| session.unconfirmed));
+            let oldest = self.unconfirmed.pop_oldest(|id| {
+                peek_session(slots, id).is_some_and(|session| session.unconfirmed)
+            });
             let Some(oldest) = oldest else { return };
             self.counts.displaced += 1;
-            // What waits of its address is not begun here, or one would displace the next without
-            // end.
+            // Do not begin waiting requests of its address here: each would displace the next
+            // without end.
             self.mark_ended(oldest, TransferOutcome::Displaced, None);
         }
     }
 
-    /// A random TID that this endpoint did not have last and has no session on (T-46).
+    /// Chooses a random TID that this endpoint did not have last and has no session on (T-46).
     pub(super) fn choose_tid(&mut self, peer: SocketAddr) -> Option<u16> {
         let tids = self.policy.tids;
         if tids == 0 {
@@ -246,7 +249,7 @@ impl<C> TransferTable<C> {
         Some(tid)
     }
 
-    /// Options for `peer`: a block and its headers fit the MTU of the way to it (T-17).
+    /// Options for `peer`: a block and its headers fit the MTU of the path (T-17).
     pub(super) fn fit_to_mtu(&self, options: OptionPolicy, peer: SocketAddr) -> OptionPolicy {
         let overhead = if peer.ip().to_canonical().is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
         OptionPolicy {

@@ -91,7 +91,10 @@ impl Bench {
         let mut did = Vec::new();
         while let Some(one) = self.poll() {
             if let Did::Open(id) = one {
-                assert_eq!(self.table.finish_open(self.now, id, self.file.map(|len| (len, len))), None);
+                assert_eq!(
+                    self.table.finish_open(self.now, id, self.file.map(|len| (len, len))),
+                    None
+                );
             }
             did.push(one);
         }
