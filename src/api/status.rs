@@ -95,7 +95,7 @@ pub fn server_status(overview: &ServerOverview, quirks: QuirkCounts) -> ServerSt
         threads: threads::list_threads().iter().map(thread_status).collect(),
         drops: DropCounts {
             sockets: socket_drops(overview),
-            events: overview.events.dropped(),
+            events: overview.events.count_dropped(),
             log_lines: sink::count_lost_lines(),
             kernel_shortages: ring::count_shortages(),
         },

@@ -120,7 +120,7 @@ impl FileResolver {
         let later = OwedAnswer::new(later, |panicked| match panicked {
             true => FileReply::Refused(
                 NameRefusal::ReadFailed,
-                "the worker that looked it up broke off".into(),
+                "the worker that looked it up panicked".into(),
             ),
             false => FileReply::Refused(
                 NameRefusal::Busy,
@@ -404,8 +404,10 @@ impl FileSources {
         let machine = self.machine_at(ask.peer);
         match self.render_template(&name, &source, ask, machine.as_ref()) {
             Ok(text) => {
-                let reason = machine
-                    .map_or_else(|| "nobody known".to_owned(), |machine| machine.mac.to_string());
+                let reason = machine.map_or_else(
+                    || "an unknown machine".to_owned(),
+                    |machine| machine.mac.to_string(),
+                );
                 let reasons = vec![format!("template {name} rendered for {reason}")];
                 let share = match self.images.copies().reserve_share(ask.peer, text.len() as u64) {
                     Ok(share) => share,

@@ -110,7 +110,7 @@ fn a_route_that_takes_no_segmented_sends_concerns_its_client_alone() {
             panic!("a request is opened")
         };
         running.failed.push((id, UdpSendError::NoSegments));
-        running.settle_failures();
+        running.handle_send_failures();
         assert_eq!(*running.sender.unsegmented(), HashSet::from([client.ip()]));
     }
 }
