@@ -44,7 +44,7 @@ impl ImageCatalog {
         if !self.images.root.is_known() {
             return CatalogAnswer::Ask(CatalogQuestion { path: path.clone(), found: None });
         }
-        let found = match self.images.resolve(path, true) {
+        let found = match self.images.resolve_path(path, true) {
             Ok(found) => found,
             Err(NameRefusal::Busy) => {
                 return CatalogAnswer::Ask(CatalogQuestion { path: path.clone(), found: None });
@@ -58,10 +58,10 @@ impl ImageCatalog {
         if is_directory_stat(&stat) {
             return CatalogAnswer::Directory;
         }
-        if let Err(refusal) = self.images.admit(&stat) {
+        if let Err(refusal) = self.images.check_servable(&stat) {
             return CatalogAnswer::Refused(refusal);
         }
-        let identity = FileIdentity::of(&stat);
+        let identity = FileIdentity::from_stat(&stat);
         let known = self.known.get(&identity).filter(|(_, looked)| {
             // What the kernel knows of a file on a server may be old.
             !self.images.devices.is_remote(identity.device) || looked.elapsed() < REMOTE_TRUSTED

@@ -194,7 +194,7 @@ impl ImageMemory {
         for piece in pieces.clone() {
             if let Some(held) = ledger.held.get_mut(&(mapped.id, piece)) {
                 held.made = now;
-                mapped.residency.made(piece, tick);
+                mapped.residency.set_resident(piece, tick);
             }
         }
         let is_mine = |(id, made): &(u64, Range<u64>)| (*id, made) == (mapped.id, pieces);
@@ -212,7 +212,7 @@ impl ImageMemory {
 
     /// Gives back the memory of the mappings that nobody uses any more, and unmaps them. For
     /// workers.
-    pub(super) fn bury(&self) {
+    pub(super) fn unmap_dead(&self) {
         let dead: Vec<_> =
             self.dead.1.lock().unwrap_or_else(PoisonError::into_inner).try_iter().collect();
         for mapped in dead {
@@ -288,7 +288,7 @@ impl ImageMemory {
             if is_used || is_new {
                 in_use.extend(held.mapped.upgrade().map(|mapped| (mapped, key.1)));
             } else {
-                held.residency.gone(key.1);
+                held.residency.clear_resident(key.1);
                 ledger.take(key);
                 ledger.usage.expired += 1;
             }
@@ -353,7 +353,7 @@ impl PieceLedger {
     /// as long as that takes.
     fn evict(&mut self, key: PieceKey) -> Option<Arc<MappedFile>> {
         let held = self.take(key)?;
-        held.residency.gone(key.1);
+        held.residency.clear_resident(key.1);
         self.usage.evictions += 1;
         // A mapping that is being dropped unlocks by that.
         let mapped = held.mapped.upgrade()?;

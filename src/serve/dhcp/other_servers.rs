@@ -383,9 +383,11 @@ impl OtherServersThread {
             Some(index) => {
                 let found =
                     self.interfaces.iter().find(|one| one.index == index && one.mac != [0; 6]);
-                found.zip(self.arp.as_ref()).map(|(found, arp)| arp.ask(index, found.mac, address))
+                found
+                    .zip(self.arp.as_ref())
+                    .map(|(found, arp)| arp.send_query(index, found.mac, address))
             }
-            None => self.echo.as_ref().map(|echo| echo.ask(address)),
+            None => self.echo.as_ref().map(|echo| echo.send_query(address)),
         };
         if asked.is_some_and(|sent| sent.is_ok()) {
             self.asked.push_back((now, address));
@@ -399,10 +401,10 @@ impl OtherServersThread {
             self.asked.pop_front();
         }
         let by_arp = (0..TURN_MAX)
-            .map_while(|_| self.arp.as_ref()?.answer())
+            .map_while(|_| self.arp.as_ref()?.read_answer())
             .map(|(mac, address)| (Some(Mac(mac)), address));
         let by_echo = (0..TURN_MAX)
-            .map_while(|_| self.echo.as_ref()?.answer())
+            .map_while(|_| self.echo.as_ref()?.read_answer())
             .map(|address| (None, address));
         for (host, address) in by_arp.chain(by_echo) {
             if self.asked.iter().any(|(_, asked)| *asked == address) {
