@@ -188,7 +188,7 @@ fn every_resource_of_a_running_server() {
     let (head, unknown) = world.get("/v1/machines/52:54:00:00:00:08");
     assert!(head.contains(" 404 ") && head.contains("application/problem+json"), "{head}");
     assert!(
-        unknown["cause"].as_str().unwrap().contains("No DISCOVER")
+        unknown["cause"].as_str().unwrap().contains("no DISCOVER")
             && unknown["next_step"].is_string()
     );
     let (head, _) = world.get("/v1/machines/node1");

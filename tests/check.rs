@@ -116,7 +116,7 @@ fn check_exits_with_0_1_and_2_and_says_why() {
     );
     for (bytes, at, text) in [
         (&b"[menu]\ntimeout = \"soon\"\n"[..], (8, 11), "timeout cannot be the text \"soon\""),
-        (b"[menu]\ntitle = \"S\xfcd\"\n", (8, 11), "the octet 0xfc is no UTF-8 text"),
+        (b"[menu]\ntitle = \"S\xfcd\"\n", (8, 11), "the byte 0xfc is not UTF-8"),
     ] {
         let file = configured(&scratch, "");
         fs::write(&file, [&fs::read(&file).unwrap(), bytes].concat()).unwrap();

@@ -394,7 +394,7 @@ fn requests_that_are_refused_again_and_again() {
         assert_eq!(server.hear().0, NAK);
     }
     server.stop();
-    tells(&world.why(), StopCause::RefusedAgain, &["again and again (2 NAKs)", "wrong network"]);
+    tells(&world.why(), StopCause::RefusedAgain, &["may not have (2 NAKs)", "wrong network"]);
 }
 
 #[test]
@@ -425,7 +425,7 @@ fn a_lease_and_no_file_then_a_missing_kernel_with_the_line_that_asks_for_it() {
     let machine = server.lease(MAC, UEFI_X64);
     tells(&world.why_until("asked for no file"), StopCause::NoFileAskedFor, &["port 69"]);
     server.load(machine);
-    let said = world.why_until("shimx64.efi was sent whole");
+    let said = world.why_until("shimx64.efi was sent completely");
     tells(&said, StopCause::LoaderDoesNotRun, &["Secure Boot"]);
     assert_eq!(server.read(machine, "revocations_sku.efi").1[..4], [0, 5, 0, 1]);
     std::fs::remove_file(world.scratch.path().join("root/debian/linux")).unwrap();
@@ -588,7 +588,7 @@ fn a_file_that_is_there_and_not_given() {
     tells(
         &world.why(),
         StopCause::Unreadable,
-        &["secret was not given: secret: ", "`chmod o+r` the file"],
+        &["secret was not served: secret: ", "`chmod o+r` the file"],
     );
 }
 
@@ -644,7 +644,7 @@ fn a_machine_at_its_menu_and_one_that_came_to_the_end() {
     let machine = server.lease(MAC, UEFI_X64);
     server.load(machine);
     server.fetch(machine, "pxelinux.cfg/default");
-    let said = world.why_until("It stands at the menu");
+    let said = world.why_until("It waits at the menu");
     tells(&said, StopCause::AtMenu, &["install-by-default = true"]);
     server.fetch(machine, "debian/linux");
     let said = world.why_until("It got what it asked for");
@@ -665,13 +665,9 @@ fn a_transfer_that_never_gets_its_first_acknowledgement_and_a_connection_that_ta
     let (_client, first, _) = server.read(silent, "shimx64.efi");
     assert_eq!(first[..4], [0, 3, 0, 1]);
     let said = until("stalled at block 1", || world.ask("02:00:00:00:00:07", &[]).stdout);
-    tells(
-        &said,
-        StopCause::StalledAtFirst,
-        &["it acknowledged nothing that was sent", "port-range"],
-    );
+    tells(&said, StopCause::StalledAtFirst, &["it acknowledged no block", "port-range"]);
     let said = world.why_until("HTTP connection was cut");
-    tells(&said, StopCause::TooSlow, &["took too little in too much time"]);
+    tells(&said, StopCause::TooSlow, &["it read too slowly"]);
     drop(connection);
     server.stop();
 }

@@ -83,7 +83,7 @@ impl Running {
         while let Some(action) = self.table.poll(self.now) {
             match action {
                 TableAction::Open { id, .. } => {
-                    let _ = self.table.opened(self.now, id, Ok(((), ENDLESS)));
+                    let _ = self.table.finish_open(self.now, id, Ok(((), ENDLESS)));
                 }
                 TableAction::Datagram { tid, .. } if peer == self.peer => self.tid = tid.unwrap(),
                 _ => (),
@@ -98,8 +98,8 @@ impl Running {
         self.table.handle_tid(self.now, self.tid, self.peer, local(), &[0, 4, high, low]);
         let mut sent = 0;
         while let Some(action) = self.table.poll(self.now) {
-            if let TableAction::Blocks { blocks, .. } = action {
-                sent += blocks;
+            if let TableAction::Blocks { wanted, .. } = action {
+                sent += wanted.blocks;
             }
         }
         assert_eq!(sent, u32::from(WINDOW));

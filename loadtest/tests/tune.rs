@@ -80,7 +80,7 @@ fn what_a_search_cannot_do_is_refused_before_anything_runs() {
     );
     assert!(
         lab.refused(&["--knob", "spin-us=20000"])
-            .contains("spin-us = 20000 is out of bounds: 0 to 10000 are possible")
+            .contains("spin-us = 20000 is out of bounds: write a number from 0 to 10000")
     );
     fs::write(&config, "root = \"/srv\"\n[tuning]\nspin = 3\n").unwrap();
     let said = lab.refused(&["--force", "--write", &config]);

@@ -153,15 +153,15 @@ pub fn stored_leases(state: &Path, filter: LeaseFilter) -> anyhow::Result<LeaseL
         _ => {}
     })?;
     declined.extend(recover_odd_leases(&odd, now));
-    let listed = rows.iter().chain(&declined).map(|lease| ListedAddress::of(lease, now));
+    let listed = rows.iter().chain(&declined).map(|lease| ListedAddress::from_lease(lease, now));
     // A start forgets what is kept back no longer.
     let counts =
         |listed: &ListedAddress| !listed.standing.is_kept_back() || listed.until_s > Some(now);
-    let listed = listed.filter(|listed| filter.takes(listed) && counts(listed)).collect();
+    let listed = listed.filter(|listed| filter.matches(listed) && counts(listed)).collect();
     // What was declined before the stop counts after the start.
     let mut leases = LeaseTable::new(&[]);
     leases.load(declined, now);
-    Ok(LeaseListing { listed, limited: leases.limited(now), now })
+    Ok(LeaseListing { listed, limited: leases.decline_limits(now), now })
 }
 
 /// Asks the DHCP core, with all that clients have met before now in its table.

@@ -65,7 +65,7 @@ pub fn of_server(journal: &MachineJournal, overview: Option<&ServerOverview>) ->
         }
     }
     let now = Now::of(overview);
-    let heard = journal.machines();
+    let heard = journal.list_machines();
     let is_heard: HashSet<Mac> = heard.iter().copied().collect();
     let entry = |mac| machine_entry(mac, &journal.entries(mac), &names, &now);
     let mut machines: Vec<MachineEntry> = heard.into_iter().filter_map(entry).collect();
@@ -122,7 +122,7 @@ fn machine_entry(
         standing: standing.into(),
         stage: last.map(|line| line.stage.into()),
         last: last.map(|line| line.text.clone()),
-        code: story.code.map(|code| code.word().to_owned()),
+        code: story.code.map(|code| code.as_str().to_owned()),
         cause: story.cause,
     })
 }
@@ -139,8 +139,8 @@ fn unseen_entry(mac: Mac, address: Ipv4Addr, names: &HashMap<Mac, String>) -> Ma
         standing: MachineStanding::Unseen,
         stage: None,
         last: None,
-        code: Some(StopCause::NeverSeen.word().to_owned()),
-        cause: Some("No DISCOVER of this machine was seen.".to_owned()),
+        code: Some(StopCause::NeverSeen.as_str().to_owned()),
+        cause: Some("The server has seen no DISCOVER from this machine.".to_owned()),
     }
 }
 

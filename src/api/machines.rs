@@ -62,7 +62,7 @@ pub fn of_journal(
 ) -> Result<BootStory, Box<UnknownMachine>> {
     let mac = match who {
         MachineSelector::Mac(mac) => Some(mac),
-        MachineSelector::Address(address) => journal.find(address),
+        MachineSelector::Address(address) => journal.find_machine(address),
     };
     let entries = match (mac, who) {
         (Some(mac), _) => journal.entries(mac),
@@ -132,7 +132,7 @@ fn boot_story(who: MachineSelector, story: MachineStory, limits: Vec<String>) ->
         quiet_ms: story.quiet_ms,
         lines: story.lines.into_iter().map(line).collect(),
         limits,
-        code: story.code.map(|code| code.word().to_owned()),
+        code: story.code.map(|code| code.as_str().to_owned()),
         cause: story.cause,
         next_step: story.next_step,
     }

@@ -82,7 +82,7 @@ pub fn server_status(overview: &ServerOverview, quirks: QuirkCounts) -> ServerSt
             store: overview.store.as_ref().map(|store| store_status(&store.report())),
             ..dhcp_status(counters, dhcp_sockets(overview, &known))
         }),
-        mappings: overview.images.loaded(),
+        mappings: overview.images.count_loaded(),
         copies: CopiesStatus { budget: copies.budget, held: copies.held, refused: copies.refused },
         image_memory: ImageMemoryStatus {
             budget: memory.budget,
@@ -95,7 +95,7 @@ pub fn server_status(overview: &ServerOverview, quirks: QuirkCounts) -> ServerSt
         threads: threads::list_threads().iter().map(thread_status).collect(),
         drops: DropCounts {
             sockets: socket_drops(overview),
-            events: overview.events.dropped(),
+            events: overview.events.count_dropped(),
             log_lines: sink::count_lost_lines(),
             kernel_shortages: ring::count_shortages(),
         },

@@ -165,16 +165,16 @@ mod tests {
             CheckSeverity::Note,
         ];
         for severity in severities {
-            assert_eq!(FindingSeverity::from(severity).word(), severity.word());
+            assert_eq!(FindingSeverity::from(severity).word(), severity.as_str());
         }
         for standing in standing::BootStanding::ALL {
-            assert_eq!(MachineStanding::from(standing).word(), standing.word());
+            assert_eq!(MachineStanding::from(standing).word(), standing.as_str());
         }
         for stage in MachineStage::ALL {
-            assert_eq!(BootStage::from(stage).word(), stage.word());
+            assert_eq!(BootStage::from(stage).word(), stage.as_str());
         }
         for link in [CarrierState::Up, CarrierState::Down, CarrierState::NoCarrier] {
-            assert_eq!(LinkState::from(link).word(), link.word());
+            assert_eq!(LinkState::from(link).word(), link.as_str());
         }
         for standing in listing::AddressStatus::ALL {
             let state = LeaseState::from(standing);

@@ -123,7 +123,7 @@ fn found_here(
     let is_service = file.is_some_and(|file| file == Path::new(load::DEFAULT_CONFIG));
     let (reader, remark) = who_serves(config, status.as_ref(), is_service);
     let running = status.map(running_there);
-    let remark = remark.map(|remark| remark.at(config.places.key("server", "user")));
+    let remark = remark.map(|remark| remark.at_position(config.places.find_key("server", "user")));
     let mut findings: Vec<CheckFinding> = unheard.into_iter().chain(remark).collect();
     findings.extend(found(config, wants_dhcp, Judge { reader, is_service }, running.as_ref()));
     findings

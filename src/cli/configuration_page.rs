@@ -4,7 +4,7 @@
 use clap::ValueEnum;
 use roff::{Roff, bold, roman};
 
-use crate::config::kind_of;
+use crate::config::find_value_kind;
 use crate::config::reference::{self, KeyReference, TableReference};
 
 /// The file in a directory of manual pages.
@@ -59,17 +59,17 @@ fn write_table(page: &mut Roff, table: &TableReference) {
     for key in &table.keys {
         page.control("TP", []);
         page.text([bold(&key.name), roman(format!(" = {}", key.value))]);
-        page.text([roman(format!("{} {}", key.meaning(), describe_default(table, key)))]);
+        page.text([roman(format!("{} {}", key.describe_meaning(), describe_default(table, key)))]);
     }
 }
 
 /// "A number; default 8."
 fn describe_default(table: &TableReference, key: &KeyReference) -> String {
-    let kind = kind_of(&table.name, &key.name);
+    let kind = find_value_kind(&table.name, &key.name);
     match (key.is_required(), key.shows_default()) {
         (true, _) => format!("({kind}, required)"),
         (false, true) => format!("({kind}; this is the default)"),
-        (false, false) => format!("({kind}; an example. Default: {})", key.default()),
+        (false, false) => format!("({kind}; an example. Default: {})", key.describe_default()),
     }
 }
 
@@ -84,8 +84,8 @@ fn table() -> String {
             text.push_str(&format!(
                 "| {name} | `{}` | {} | {} | {what} |\n",
                 key.name,
-                kind_of(&table.name, &key.name),
-                key.default()
+                find_value_kind(&table.name, &key.name),
+                key.describe_default()
             ));
         }
     }

@@ -299,7 +299,7 @@ impl Walker<'_> {
             key = next_key;
         }
         let what = "an iPXE loads an iPXE again and again".to_owned();
-        chain.fault = Some(Fault::new("loader", what, self.places.boot(key).to_string()));
+        chain.fault = Some(Fault::new("loader", what, self.places.find_loader(key).to_string()));
         Ok(chain)
     }
 
@@ -315,7 +315,7 @@ impl Walker<'_> {
         let subnet = |key: &str| {
             let network =
                 offer.subnet.as_ref().and_then(|network| network.parse::<Ipv4Network>().ok());
-            let place = network.and_then(|network| self.places.subnet(network, key));
+            let place = network.and_then(|network| self.places.find_subnet(network, key));
             place.map_or_else(
                 || "no [[dhcp.subnet]] is for it".to_owned(),
                 |place| place.to_string(),
@@ -335,7 +335,7 @@ impl Walker<'_> {
         }
         let Some(boot_file) = offer.boot_file.clone() else {
             let why = offer.no_loader.clone().unwrap_or_else(|| offer.reasons.join("; "));
-            chain.fault = Some(Fault::new("offer", why, self.places.boot(key).to_string()));
+            chain.fault = Some(Fault::new("offer", why, self.places.find_loader(key).to_string()));
             return None;
         };
         let WalkOffer { address, source, .. } = *offer;
@@ -370,13 +370,14 @@ impl Walker<'_> {
                 _ => return None,
             };
             self.places
-                .entry(broken.entry.as_deref()?, key, &broken.name)
+                .find_entry(broken.entry.as_deref()?, key, &broken.name)
                 .map(|place| place.to_string())
         };
-        let place = in_menu.or_else(entry).unwrap_or_else(|| self.places.boot(key).to_string());
+        let place =
+            in_menu.or_else(entry).unwrap_or_else(|| self.places.find_loader(key).to_string());
         // The last refusal of that file: loaders ask for others in vain on their way.
         let said = said.iter().rfind(|text| concerns(text, broken)).cloned();
-        let mut fault = Fault::new(broken.stage.word(), broken.what.clone(), place);
+        let mut fault = Fault::new(broken.stage.as_str(), broken.what.clone(), place);
         (fault.entry, fault.said) = (broken.entry.clone(), said);
         fault
     }
@@ -433,7 +434,7 @@ impl Chain {
                     size(file.octets),
                     time(file.took)
                 );
-                self.lines.push(ChainLink { stage: link.stage.word().to_owned(), text });
+                self.lines.push(ChainLink { stage: link.stage.as_str().to_owned(), text });
             }
         }
         self.notes.extend(walked.notes.iter().cloned());

@@ -1,5 +1,5 @@
-//! What was written: the keys of the configuration file with their places. What they mean is
-//! `resolve`'s business.
+//! The keys of the configuration file with their values and positions; `resolve` gives them their
+//! meaning.
 
 use std::ops::Range;
 
@@ -8,11 +8,11 @@ use toml::de::{DeTable, DeValue};
 use super::problem::ConfigComplaints;
 use crate::model::spelling::find_nearest_word;
 
-/// One value and where it stands in the file.
+/// One value with its position in the file.
 pub(super) type PlacedValue<T> = toml::Spanned<T>;
 
-/// Reads the whole file; None after an error of syntax. A value that could not be read is absent,
-/// and among the complaints.
+/// Reads the whole file; None after a syntax error. A value of the wrong kind is absent from the
+/// result and has a complaint.
 pub(super) fn read_config_text(
     text: &str,
     complaints: &mut ConfigComplaints<'_>,
@@ -22,8 +22,7 @@ pub(super) fn read_config_text(
         let span = table.span();
         return FileTable::from_table(span, table.into_inner(), complaints);
     }
-    // After a syntax error the rest of the tree is a guess: say what the parser says and nothing
-    // more.
+    // After a syntax error the rest of the tree is a guess: report the syntax error alone.
     for error in errors {
         complaints.add(&error.span().unwrap_or(0..0), error.message().trim(), "");
     }
@@ -32,13 +31,14 @@ pub(super) fn read_config_text(
 
 /// A kind of value that a key can hold.
 pub(super) trait FileValue: Sized {
-    /// What it looks like, for hints.
+    /// A description for hints: `write EXAMPLE`.
     const EXAMPLE: &'static str;
-    /// The kind in a word or two, and a list of it, for the documentation.
+    /// The kind in a word or two, for the documentation.
     const KIND: &'static str;
+    /// The kind of a list of such values, for the documentation.
     const LIST_KIND: &'static str = "list";
 
-    /// None: it was something else, and the complaint has been made.
+    /// None for a value of another kind; then a complaint was added.
     fn read(
         key: &str,
         value: PlacedValue<DeValue<'_>>,
@@ -46,7 +46,7 @@ pub(super) trait FileValue: Sized {
     ) -> Option<Self>;
 }
 
-/// Declares the tables of the file: each field with its key, so that the key is written down once.
+/// Declares the tables of the file: each field beside its key, so that a key is written only once.
 macro_rules! tables {
     ($($(#[$doc:meta])* $name:ident in $table:literal {
         $($field:ident: $kind:ty = $key:literal,)*
@@ -54,7 +54,7 @@ macro_rules! tables {
         $(#[$doc])*
         #[derive(Debug, Default)]
         pub(super) struct $name {
-            /// Where the table begins. Tables without required keys have no use for it.
+            /// Where the table begins. Tables without required keys do not use it.
             #[allow(dead_code)]
             pub(super) span: Range<usize>,
             $(pub(super) $field: Option<$kind>,)*
@@ -77,7 +77,7 @@ macro_rules! tables {
                             read.$field = FileValue::read($key, value, complaints);
                             if read.$field.is_none() {
                                 let example = super::reference::find_key_example($table, $key);
-                                complaints.exemplify(example);
+                                complaints.append_example(example);
                             }
                         })*
                         unknown => refuse_unknown_key(unknown, key.span(), Self::KEYS, complaints),
@@ -258,10 +258,14 @@ tables! {
 }
 
 /// The kind of a key's value: "text", "number", "list of texts", ...
-pub fn kind_of(table: &str, key: &str) -> &'static str {
-    let known = TABLES.iter().find(|(name, ..)| *name == table);
-    let place = |keys: &[&str]| keys.iter().position(|known| *known == key);
-    known.and_then(|(_, keys, kinds)| kinds.get(place(keys)?)).copied().unwrap_or("unknown")
+pub fn find_value_kind(table: &str, key: &str) -> &'static str {
+    find_known_kind(table, key).unwrap_or("unknown")
+}
+
+fn find_known_kind(table: &str, key: &str) -> Option<&'static str> {
+    let (_, keys, kinds) = TABLES.iter().find(|(name, ..)| *name == table)?;
+    let index = keys.iter().position(|known| *known == key)?;
+    kinds.get(index).copied()
 }
 
 /// A duration: `600`, `"90s"`, `"10m"`, `"12h"`, `"2d"`.
@@ -393,12 +397,9 @@ impl<T: FileValue> FileValue for Vec<T> {
                 Some(items.into_iter().filter_map(|item| T::read(key, item, complaints)).collect())
             }
             other => {
+                let what = format!("{key} must be a list, not {}", describe_found_value(&other));
                 let hint = format!("write {}, each item {}", Self::EXAMPLE, T::EXAMPLE);
-                complaints.add(
-                    &span,
-                    format!("{key} is a list, this is {}", describe_found_value(&other)),
-                    hint,
-                );
+                complaints.add(&span, what, hint);
                 None
             }
         }
@@ -427,7 +428,7 @@ fn refuse_unknown_key(
 ) {
     let hint = match find_nearest_word(key, known) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known here: {}", known.join(", ")),
+        None => format!("the keys of this table are: {}", known.join(", ")),
     };
     complaints.add(&span, format!("unknown key `{key}`"), hint);
 }
@@ -453,8 +454,11 @@ fn parse_seconds(text: &str) -> Option<u64> {
         "d" => 24 * 60 * 60,
         _ => return None,
     };
-    let plain = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
-    plain.then(|| digits.parse::<u64>().ok()?.checked_mul(unit)).flatten()
+    // `parse` would accept a sign too.
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 #[cfg(test)]

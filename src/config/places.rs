@@ -1,5 +1,5 @@
-//! Where things stand in a configuration file: the line behind a loader, a menu entry, a subnet,
-//! for whoever names it.
+//! Positions in the configuration file: the line behind a loader, a menu entry or a subnet, for
+//! messages that name it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,15 +13,16 @@ use super::problem::{ConfigComplaints, find_text_position};
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 
-/// A place in the file: `ringboot.toml:42:10 ([boot] uefi-x64)`.
+/// A position in the file with its key: `ringboot.toml:42:10 ([boot] uefi-x64)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigPlace {
+    /// The file as the operator named it.
     pub path: String,
     /// From 1.
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
-    /// The key, in words.
+    /// The key, such as `[boot] uefi-x64` or `kernel of the menu entry ...`.
     pub key: String,
 }
 
@@ -31,23 +32,22 @@ impl fmt::Display for ConfigPlace {
     }
 }
 
-/// A file that can be asked where its keys stand. What is wrong in it is not told: that is
-/// `Config::parse`'s business.
+/// Finds positions of keys in a file. It reports no faults: `Config::parse` does.
 #[derive(Debug, Default)]
 pub struct ConfigPlaces {
     /// Empty: there is no file.
     path: String,
     text: String,
-    /// Read when it is asked for the first time: a file in which nothing is wrong is never asked.
+    /// Read at the first question; a server with a faultless configuration asks none.
     read: OnceLock<PlacedFile>,
 }
 
 #[derive(Debug, Default)]
 struct PlacedFile {
     file: file::FileTable,
-    /// Which one of the list a subnet is.
+    /// The index of each subnet in the list of the file.
     subnets: HashMap<Ipv4Network, usize>,
-    /// Where the address of a machine is reserved.
+    /// The byte offset of the reservation of each machine in each subnet.
     hosts: HashMap<(Ipv4Network, Mac), usize>,
 }
 
@@ -56,63 +56,54 @@ impl ConfigPlaces {
         Self { path: path.to_owned(), text: text.to_owned(), read: OnceLock::new() }
     }
 
-    /// A key that stands once in the file, by its table. None: it is not written.
-    pub fn key(&self, table: &str, key: &str) -> Option<ConfigPlace> {
+    /// A key that can be written once in the file, by its table. None where it is not written.
+    pub fn find_key(&self, table: &str, key: &str) -> Option<ConfigPlace> {
         let file = self.file();
         let span = match (table, key) {
             ("", "root") => find_value_span(file.root.as_ref()),
             ("", "state") => find_value_span(file.state.as_ref()),
-            ("server", "user") => {
-                file.server.as_ref().and_then(|server| find_value_span(server.user.as_ref()))
-            }
-            ("menu", "background") => {
-                file.menu.as_ref().and_then(|menu| find_value_span(menu.background.as_ref()))
-            }
-            ("menu", "display") => {
-                file.menu.as_ref().and_then(|menu| find_value_span(menu.display.as_ref()))
-            }
+            ("server", "user") => find_value_span(file.server.as_ref()?.user.as_ref()),
+            ("menu", "background") => find_value_span(file.menu.as_ref()?.background.as_ref()),
+            ("menu", "display") => find_value_span(file.menu.as_ref()?.display.as_ref()),
             ("dhcp", "listen-address") => {
-                file.dhcp.as_ref().and_then(|dhcp| find_value_span(dhcp.listen_address.as_ref()))
+                find_value_span(file.dhcp.as_ref()?.listen_address.as_ref())
             }
-            ("tuning", "image-memory") => file
-                .tuning
-                .as_ref()
-                .and_then(|tuning| find_value_span(tuning.image_memory.as_ref())),
-            ("tuning", "datapath") => {
-                file.tuning.as_ref().and_then(|tuning| find_value_span(tuning.datapath.as_ref()))
+            ("tuning", "image-memory") => {
+                find_value_span(file.tuning.as_ref()?.image_memory.as_ref())
             }
+            ("tuning", "datapath") => find_value_span(file.tuning.as_ref()?.datapath.as_ref()),
             _ => None,
         }?;
         let shown = if table.is_empty() { key.to_owned() } else { format!("[{table}] {key}") };
-        Some(self.place(span.start, shown))
+        Some(self.make_place(span.start, shown))
     }
 
-    /// The root, where the file names this one.
-    pub fn root(&self, root: &Path) -> Option<ConfigPlace> {
+    /// The key `root`, if the file names this directory; `--root` may have named another.
+    pub fn find_root(&self, root: &Path) -> Option<ConfigPlace> {
         let written = self.file().root.as_ref()?;
-        root.ends_with(written.get_ref()).then(|| self.key("", "root"))?
+        root.ends_with(written.get_ref()).then(|| self.find_key("", "root"))?
     }
 
     /// An address of `listen` in `[tftp]` or `[http]`.
-    pub fn listen(&self, table: &str, address: SocketAddr) -> Option<ConfigPlace> {
+    pub fn find_listen(&self, table: &str, address: SocketAddr) -> Option<ConfigPlace> {
         let file = self.file();
         let listed = match table {
             "tftp" => file.tftp.as_ref()?.listen.as_ref()?,
             _ => file.http.as_ref()?.listen.as_ref()?,
         };
         let written = listed.iter().find(|text| text.get_ref().parse() == Ok(address))?;
-        Some(self.place(written.span().start, format!("[{table}] listen")))
+        Some(self.make_place(written.span().start, format!("[{table}] listen")))
     }
 
     /// An interface in the list of `[server]`.
-    pub fn server_interface(&self, name: &str) -> Option<ConfigPlace> {
+    pub fn find_server_interface(&self, name: &str) -> Option<ConfigPlace> {
         let listed = self.file().server.as_ref()?.interfaces.as_ref()?;
         let written = listed.iter().find(|text| text.get_ref() == name)?;
-        Some(self.place(written.span().start, "[server] interfaces".to_owned()))
+        Some(self.make_place(written.span().start, "[server] interfaces".to_owned()))
     }
 
-    /// A key of `[boot]`; the table, or the file's first line, where it is not written.
-    pub fn boot(&self, key: &str) -> ConfigPlace {
+    /// A key of `[boot]`; where it is not written, the table or the first line of the file.
+    pub fn find_loader(&self, key: &str) -> ConfigPlace {
         let boot = self.file().boot.as_ref();
         let written = boot.and_then(|boot| match key {
             "bios" => boot.bios.as_ref(),
@@ -124,14 +115,16 @@ impl ConfigPlaces {
             _ => None,
         });
         match (written, boot) {
-            (Some(at), _) => self.place(at.span().start, format!("[boot] {key}")),
-            (None, Some(boot)) => self.place(boot.span.start, format!("[boot], without {key}")),
-            (None, None) => self.place(0, format!("no [boot] {key} is written")),
+            (Some(at), _) => self.make_place(at.span().start, format!("[boot] {key}")),
+            (None, Some(boot)) => {
+                self.make_place(boot.span.start, format!("[boot], without {key}"))
+            }
+            (None, None) => self.make_place(0, format!("no [boot] {key} is written")),
         }
     }
 
-    /// A key of the menu entry with this label: `kernel`, `arguments`, or the initrd of this name.
-    pub fn entry(&self, label: &str, key: &str, name: &str) -> Option<ConfigPlace> {
+    /// A key of the menu entry with this label: `kernel`, `arguments`, or else the initrd `name`.
+    pub fn find_entry(&self, label: &str, key: &str, name: &str) -> Option<ConfigPlace> {
         let entries = self.file().menu.as_ref()?.entry.as_ref()?;
         let entry = entries
             .iter()
@@ -148,12 +141,12 @@ impl ConfigPlaces {
             }
         };
         let start = at.map_or(entry.span.start, |at| at.span().start);
-        Some(self.place(start, format!("{key} of the menu entry `{label}`")))
+        Some(self.make_place(start, format!("{key} of the menu entry `{label}`")))
     }
 
-    /// A key of a subnet; its `subnet` line where the key is not written.
-    pub fn subnet(&self, network: Ipv4Network, key: &str) -> Option<ConfigPlace> {
-        let subnet = self.subnet_of(network)?;
+    /// A key of a subnet; where it is not written, the line `subnet`.
+    pub fn find_subnet(&self, network: Ipv4Network, key: &str) -> Option<ConfigPlace> {
+        let subnet = self.find_subnet_table(network)?;
         let written = match key {
             "pools" => subnet.pools.as_ref().and_then(|pools| pools.first()).map(PlacedValue::span),
             "clients" => find_value_span(subnet.clients.as_ref()),
@@ -166,22 +159,22 @@ impl ConfigPlaces {
         };
         let without = if written.is_some() || key == "subnet" { "" } else { "without " };
         let found = written.or_else(|| find_value_span(subnet.subnet.as_ref()))?;
-        Some(self.place(found.start, format!("subnet {network}, {without}{key}")))
+        Some(self.make_place(found.start, format!("subnet {network}, {without}{key}")))
     }
 
-    /// One pool of a subnet, by its number in the list.
-    pub fn pool(&self, network: Ipv4Network, number: usize) -> Option<ConfigPlace> {
-        let written = self.subnet_of(network)?.pools.as_ref()?.get(number)?;
-        Some(self.place(written.span().start, format!("subnet {network}, pools")))
+    /// One pool of a subnet, by its index in the list.
+    pub fn find_pool(&self, network: Ipv4Network, number: usize) -> Option<ConfigPlace> {
+        let written = self.find_subnet_table(network)?.pools.as_ref()?.get(number)?;
+        Some(self.make_place(written.span().start, format!("subnet {network}, pools")))
     }
 
     /// The address that is reserved for a machine in a subnet.
-    pub fn reservation(&self, network: Ipv4Network, mac: Mac) -> Option<ConfigPlace> {
+    pub fn find_reservation(&self, network: Ipv4Network, mac: Mac) -> Option<ConfigPlace> {
         let start = *self.read().hosts.get(&(network, mac))?;
-        Some(self.place(start, format!("subnet {network}, host {mac}")))
+        Some(self.make_place(start, format!("subnet {network}, host {mac}")))
     }
 
-    fn subnet_of(&self, network: Ipv4Network) -> Option<&file::SubnetTable> {
+    fn find_subnet_table(&self, network: Ipv4Network) -> Option<&file::SubnetTable> {
         let subnets = self.file().dhcp.as_ref()?.subnet.as_ref()?;
         subnets.get(*self.read().subnets.get(&network)?)
     }
@@ -197,21 +190,22 @@ impl ConfigPlaces {
                 &mut ConfigComplaints::new(&self.path, &self.text),
             )
             .unwrap_or_default();
-            PlacedFile::of(file)
+            PlacedFile::from_file(file)
         })
     }
 
-    fn place(&self, start: usize, key: String) -> ConfigPlace {
+    fn make_place(&self, start: usize, key: String) -> ConfigPlace {
         let (line, column) = find_text_position(&self.text, start);
         ConfigPlace { path: self.path.clone(), line, column, key }
     }
 }
 
 impl PlacedFile {
-    fn of(file: file::FileTable) -> Self {
+    fn from_file(file: file::FileTable) -> Self {
         let (mut subnets, mut hosts) = (HashMap::new(), HashMap::new());
         let written =
             file.dhcp.as_ref().and_then(|dhcp| dhcp.subnet.as_deref()).unwrap_or_default();
+        // The first of two equal ones counts, as in `resolve`.
         for (number, subnet) in written.iter().enumerate() {
             let Some(network) = subnet.subnet.as_ref().and_then(|at| at.get_ref().parse().ok())
             else {
@@ -247,35 +241,39 @@ mod tests {
                     [[dhcp.subnet.host]]\nmac = \"52-54-00-12-34-10\"\naddress = \"10.0.7.5\"\n";
         let places = ConfigPlaces::new("x.toml", text);
         let shown = |place: Option<ConfigPlace>| place.unwrap().to_string();
-        assert_eq!(shown(Some(places.boot("bios"))), "x.toml:3:8 ([boot] bios)");
-        assert_eq!(shown(Some(places.boot("ipxe"))), "x.toml:2:1 ([boot], without ipxe)");
+        assert_eq!(shown(Some(places.find_loader("bios"))), "x.toml:3:8 ([boot] bios)");
+        assert_eq!(shown(Some(places.find_loader("ipxe"))), "x.toml:2:1 ([boot], without ipxe)");
         assert_eq!(
-            shown(places.entry("a", "kernel", "")),
+            shown(places.find_entry("a", "kernel", "")),
             "x.toml:7:10 (kernel of the menu entry `a`)"
         );
         assert_eq!(
-            shown(places.entry("a", "initrd", "http://h/i2")),
+            shown(places.find_entry("a", "initrd", "http://h/i2")),
             "x.toml:8:17 (initrd of the menu entry `a`)"
         );
         let network = "10.0.7.0/24".parse().unwrap();
         assert_eq!(
-            shown(places.subnet(network, "pools")),
+            shown(places.find_subnet(network, "pools")),
             "x.toml:11:10 (subnet 10.0.7.0/24, pools)"
         );
         assert_eq!(
-            shown(places.subnet(network, "clients")),
+            shown(places.find_subnet(network, "clients")),
             "x.toml:10:10 (subnet 10.0.7.0/24, without clients)"
         );
-        assert_eq!(places.entry("b", "kernel", ""), None);
-        assert_eq!(shown(places.pool(network, 0)), "x.toml:11:10 (subnet 10.0.7.0/24, pools)");
+        assert_eq!(places.find_entry("b", "kernel", ""), None);
+        assert_eq!(shown(places.find_pool(network, 0)), "x.toml:11:10 (subnet 10.0.7.0/24, pools)");
         let mac = "52:54:00:12:34:10".parse().unwrap();
         assert_eq!(
-            shown(places.reservation(network, mac)),
+            shown(places.find_reservation(network, mac)),
             "x.toml:14:11 (subnet 10.0.7.0/24, host 52:54:00:12:34:10)"
         );
-        assert_eq!(shown(places.root(Path::new("/srv/r"))), "x.toml:1:8 (root)");
-        assert_eq!(places.root(Path::new("/another")), None, "it was not the file that named it");
-        assert_eq!((places.key("server", "user"), places.pool(network, 1)), (None, None));
-        assert_eq!(ConfigPlaces::default().root(Path::new("r")), None, "no file");
+        assert_eq!(shown(places.find_root(Path::new("/srv/r"))), "x.toml:1:8 (root)");
+        assert_eq!(
+            places.find_root(Path::new("/another")),
+            None,
+            "it was not the file that named it"
+        );
+        assert_eq!((places.find_key("server", "user"), places.find_pool(network, 1)), (None, None));
+        assert_eq!(ConfigPlaces::default().find_root(Path::new("r")), None, "no file");
     }
 }

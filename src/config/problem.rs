@@ -1,10 +1,10 @@
-//! What is wrong with a configuration file: `path:line:column: what`, and a hint below it. All of
-//! it at once.
+//! Faults of a configuration file: `path:line:column: what` with a hint below it, all faults in one
+//! run.
 
 use std::fmt;
 use std::ops::Range;
 
-/// One complaint about one place in the file.
+/// One fault at one position of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblem {
     /// The file as the operator named it.
@@ -13,7 +13,9 @@ pub struct ConfigProblem {
     pub line: usize,
     /// In characters, from 1.
     pub column: usize,
+    /// A sentence without a full stop at its end.
     pub what: String,
+    /// A line that would be right, or what to do; None where the sentence says it.
     pub hint: Option<String>,
 }
 
@@ -27,8 +29,7 @@ impl fmt::Display for ConfigProblem {
     }
 }
 
-/// Everything that is wrong with a file, in the order of the file. Never empty when it is returned
-/// as an error.
+/// All faults of a file, in the order of the file. Never empty in an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigProblems(pub Vec<ConfigProblem>);
 
@@ -44,14 +45,14 @@ impl fmt::Display for ConfigProblems {
 
 impl std::error::Error for ConfigProblems {}
 
-/// A file that holds something else than text, from this byte on.
+/// The fault of a file that is no UTF-8 text from the byte `offset` on.
 pub(super) fn build_encoding_problem(path: &str, bytes: &[u8], offset: usize) -> ConfigProblems {
     let before = String::from_utf8_lossy(bytes.get(..offset).unwrap_or_default());
     let (line, column) = find_text_position(&before, offset);
     let byte = bytes.get(offset).copied().unwrap_or_default();
-    let what = format!("the octet {byte:#04x} is no UTF-8 text");
+    let what = format!("the byte {byte:#04x} is not UTF-8");
     let hint =
-        Some("save the file as UTF-8; `iconv -f latin1 -t utf-8` makes it of Latin-1".to_owned());
+        Some("save the file as UTF-8; `iconv -f latin1 -t utf-8` converts Latin-1".to_owned());
     ConfigProblems(vec![ConfigProblem { path: path.to_owned(), line, column, what, hint }])
 }
 
@@ -69,7 +70,7 @@ impl<'a> ConfigComplaints<'a> {
         Self { path, text, found: Vec::new() }
     }
 
-    /// `span` is in bytes of the text; an empty hint is no hint.
+    /// Adds a fault. `span` is in bytes of the text; an empty hint is none.
     pub(super) fn add(
         &mut self,
         span: &Range<usize>,
@@ -83,8 +84,8 @@ impl<'a> ConfigComplaints<'a> {
         self.found.push((span.start, problem));
     }
 
-    /// Ends the hint of the last complaint with a line that would be right.
-    pub(super) fn exemplify(&mut self, line: Option<String>) {
+    /// Appends a line that would be right to the hint of the last complaint.
+    pub(super) fn append_example(&mut self, line: Option<String>) {
         if let (Some((_, ConfigProblem { hint: Some(hint), .. })), Some(line)) =
             (self.found.last_mut(), line)
         {
@@ -92,8 +93,8 @@ impl<'a> ConfigComplaints<'a> {
         }
     }
 
-    /// The value, if nothing at all was wrong.
-    pub(super) fn finish<T>(mut self, value: T) -> Result<T, ConfigProblems> {
+    /// The value, or all complaints in the order of the file.
+    pub(super) fn into_result<T>(mut self, value: T) -> Result<T, ConfigProblems> {
         if self.found.is_empty() {
             return Ok(value);
         }
@@ -101,13 +102,13 @@ impl<'a> ConfigComplaints<'a> {
         Err(ConfigProblems(self.found.into_iter().map(|(_, problem)| problem).collect()))
     }
 
-    /// Where something stands, for what is said of it after the file has been read: `path:line`.
-    pub(super) fn place_of(&self, span: &Range<usize>) -> String {
+    /// The position of a span as `path:line`, for messages after the file was read.
+    pub(super) fn describe_place(&self, span: &Range<usize>) -> String {
         format!("{}:{}", self.path, find_text_position(self.text, span.start).0)
     }
 
-    /// Where something stands, for a complaint about something else: `line 12`.
-    pub(super) fn line_of(&self, span: &Range<usize>) -> String {
+    /// The position of a span as `line 12`, for a complaint about another place of the same file.
+    pub(super) fn describe_line(&self, span: &Range<usize>) -> String {
         format!("line {}", find_text_position(self.text, span.start).0)
     }
 }
@@ -140,7 +141,7 @@ mod tests {
             "move it",
         );
         complaints.add(&(4..5), "first", "");
-        let problems = complaints.finish(()).expect_err("two problems");
+        let problems = complaints.into_result(()).expect_err("two problems");
         assert_eq!(
             problems.to_string(),
             "config/x.toml:1:5: first\n\

@@ -1,39 +1,44 @@
-//! What each key means, read out of the shipped file: the one place where keys are described.
-//! Manual page, table and hints are made from it. What kind of value a key takes,
-//! [`super::kind_of`] says.
+//! The meaning of each key, read from the comments of the shipped file, the only place where keys
+//! are described. The manual page, the table of the documentation and hints use it.
+//! [`super::find_value_kind`] has the kind of a key's value.
 
-/// `config/ringboot.toml`, as it is packaged.
+/// `config/ringboot.toml`, the file of the package.
 const SHIPPED: &str = include_str!("../../config/ringboot.toml");
-/// Begins the sentence that says what holds where a key is not written.
+/// Begins the sentence about the value of a key that is not written.
 const DEFAULT: &str = "Default: ";
+/// The sentence of a key that must be written.
 const REQUIRED: &str = "Required.";
 
-/// A table of the file, with what stands above it.
+/// A table of the file with the comment above it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableReference {
     /// `[tftp]`, `[[dhcp.subnet]]`; empty for the keys above all tables.
     pub name: String,
+    /// The comment above the table, as paragraphs.
     pub about: String,
+    /// Its keys, in the order of the file.
     pub keys: Vec<KeyReference>,
 }
 
-/// One key, as the shipped file has it.
+/// One key of the shipped file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyReference {
+    /// The key as it is written.
     pub name: String,
-    /// The default, or an example.
+    /// The default, or an example, as TOML.
     pub value: String,
-    /// All sentences above it.
+    /// All sentences of the comment above it.
     pub about: String,
 }
 
 impl KeyReference {
+    /// True for a key that must be written.
     pub fn is_required(&self) -> bool {
         self.about.contains(REQUIRED)
     }
 
-    /// What holds where the key is not written, in words or as a value.
-    pub fn default(&self) -> String {
+    /// The value of a key that is not written, in words or as TOML in backquotes.
+    pub fn describe_default(&self) -> String {
         match self.about.split_once(DEFAULT) {
             Some((_, rest)) => {
                 split_sentences(rest).next().unwrap_or_default().trim_end_matches('.').to_owned()
@@ -48,18 +53,20 @@ impl KeyReference {
         !self.is_required() && !self.about.contains(DEFAULT)
     }
 
-    /// What it is about, without the sentences on its default.
-    pub fn meaning(&self) -> String {
+    /// The comment without the sentences about the default.
+    pub fn describe_meaning(&self) -> String {
         let kept = split_sentences(&self.about)
             .filter(|sentence| !sentence.starts_with(DEFAULT) && *sentence != REQUIRED);
         kept.collect::<Vec<_>>().join(" ")
     }
 
+    /// The first sentence of the comment.
     pub fn first_sentence(&self) -> String {
         split_sentences(&self.about).next().unwrap_or_default().to_owned()
     }
 }
 
+/// Sentences end with a full stop before a capital letter, a quote or a digit.
 fn split_sentences(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -75,7 +82,7 @@ fn split_sentences(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What is said of the file as a whole.
+/// The comment at the beginning of the file, without its first two lines.
 pub fn describe_config_file() -> String {
     join_paragraph(SHIPPED.lines().take_while(|line| line.starts_with('#')).skip(2))
 }
@@ -125,7 +132,7 @@ fn is_key_name(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
-/// `key = value`, as the shipped file has it; None where it has no such key.
+/// `key = value` of the shipped file; None where it has no such key.
 pub(super) fn find_key_example(table: &str, name: &str) -> Option<String> {
     let table = read_reference_tables().into_iter().find(|known| known.name == table)?;
     let key = table.keys.into_iter().find(|key| key.name == name)?;
@@ -138,7 +145,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::{Config, ConfigPlaces, kind_of};
+    use crate::config::{Config, ConfigPlaces, find_value_kind};
 
     /// What a table must have before another key of it counts, in its variants: some keys exclude
     /// each other.
@@ -219,9 +226,9 @@ mod tests {
             );
             for key in &table.keys {
                 let name = format!("{} {}", table.name, key.name);
-                assert!(key.meaning().len() > 10, "{name}: {:?}", key.about);
+                assert!(key.describe_meaning().len() > 10, "{name}: {:?}", key.about);
                 let first = key.value.chars().next().unwrap();
-                let kind = kind_of(&table.name, &key.name);
+                let kind = find_value_kind(&table.name, &key.name);
                 let fits = match kind {
                     "text" => first == '"',
                     "number" => first.is_ascii_digit(),
@@ -271,12 +278,15 @@ mod tests {
         let said = key(
             "One thing (e.g. this). Default: the address of the interface. Another, 0.5 of it.",
         );
-        assert_eq!(said.default(), "the address of the interface");
-        assert_eq!(said.meaning(), "One thing (e.g. this). Another, 0.5 of it.");
+        assert_eq!(said.describe_default(), "the address of the interface");
+        assert_eq!(said.describe_meaning(), "One thing (e.g. this). Another, 0.5 of it.");
         assert_eq!(said.first_sentence(), "One thing (e.g. this).");
-        assert_eq!(key("One thing.").default(), "`8`");
+        assert_eq!(key("One thing.").describe_default(), "`8`");
         assert_eq!(
-            (key("One thing. Required.").default(), key("One thing. Required.").meaning()),
+            (
+                key("One thing. Required.").describe_default(),
+                key("One thing. Required.").describe_meaning()
+            ),
             ("required".into(), "One thing.".into())
         );
     }

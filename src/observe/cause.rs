@@ -1,5 +1,5 @@
-//! What a boot hangs on: every cause that can be seen from the server, each with its sentence and
-//! the one next step for it.
+//! Why a boot stopped: every cause that the server can see, each with its sentence and one next
+//! step.
 
 use std::net::Ipv4Addr;
 
@@ -12,34 +12,35 @@ use ringboot_protocol::model::machine::{Arch, Firmware, FirmwareRole, Mac};
 
 pub use super::stop::{StopCause, StopReport};
 
-/// Refusals in one boot that make a loop.
+/// NAKs in one boot that count as a loop.
 const NAK_LOOP_MIN: usize = 2;
 
-/// What is known beside what happened.
+/// What the server knows besides the events of the machine.
 #[derive(Debug, Default)]
 pub struct CauseContext<'a> {
-    /// Transfers to the machine that are under way; None: the server is stopped, and nobody can
-    /// say.
+    /// Open transfers to the machine. None: the server is stopped, so its open transfers are
+    /// unknown.
     pub flights: Option<Vec<ActiveTransfer>>,
-    /// DHCP is answered here.
+    /// The server answers DHCP.
     pub has_dhcp: bool,
-    /// The machine was asked for by its address.
+    /// The operator named the machine by its IP address, not by its hardware address.
     pub by_address: bool,
-    /// Each subnet, and where it is written, `path:line`.
+    /// Each subnet, and its position in the configuration file as `path:line`.
     pub places: &'a [(String, String)],
-    /// What is known now of other DHCP servers, as a clause, by subnet.
+    /// Each subnet on which another DHCP server is known now, and a clause about that server.
     pub others: &'a [(String, String)],
 }
 
 impl CauseContext<'_> {
     /// `the [[dhcp.subnet]] 192.168.4.0/24 (/etc/ringboot/ringboot.toml:12)`
-    fn subnet(&self, about: &str) -> String {
+    fn describe_subnet(&self, about: &str) -> String {
         let place = self.places.iter().find(|(subnet, _)| subnet == about);
         let place = place.map_or_else(String::new, |(_, place)| format!(" ({place})"));
         format!("the [[dhcp.subnet]] {about}{place}")
     }
 
-    fn others_now(&self, about: &str) -> String {
+    /// ` Now: CLAUSE.` about another DHCP server on the subnet; empty where none is known.
+    fn describe_others_now(&self, about: &str) -> String {
         let now = self.others.iter().find(|(subnet, _)| subnet == about);
         now.map_or_else(String::new, |(_, now)| format!(" Now: {now}."))
     }
@@ -53,27 +54,33 @@ fn make_stop(
     Some(StopReport { code, cause: cause.into(), next_step: next_step.into() })
 }
 
-/// What the last boot hangs on: looked for from its end. None: nothing.
+/// Finds what stopped the last boot, from its end backwards. None: nothing that the server can see.
 pub fn judge_boot(boot: &[JournalEntry], known: &CauseContext<'_>) -> Option<StopReport> {
+    // A transfer that runs now is newer than every event.
     let began_ms = boot
         .first()
         .filter(|first| first.stage == MachineStage::Dhcp)
         .map_or(0, |first| first.at_ms);
     let flights = known.flights.iter().flatten().filter(|flight| flight.began_ms >= began_ms);
     if let Some(flight) = flights.min_by_key(|flight| flight.quiet_ms) {
-        return Some(flight.stop());
+        return Some(flight.to_stop_report());
     }
+
     if boot.is_empty() {
         return explain_unseen_machine(known);
     }
     if let Some(stop) = detect_nak_loop(boot) {
         return Some(stop);
     }
+
+    // What came after the last complete file: the requests of the program in that file.
     let after_sent = boot
         .iter()
         .rposition(|entry| matches!(entry.kind, EventKind::Sent { .. }))
         .map_or(0, |at| at + 1);
     let tail = &boot[after_sent..];
+
+    // The last event decides, except that a loader tries several names for one missing file.
     let last = (0..boot.len())
         .rev()
         .find(|at| is_decisive_kind(&boot[*at].kind) && !is_lease_repeated(boot, *at))
@@ -81,6 +88,7 @@ pub fn judge_boot(boot: &[JournalEntry], known: &CauseContext<'_>) -> Option<Sto
     let entry = find_first_missing(tail)
         .filter(|_| matches!(last.kind, EventKind::Missing { .. }))
         .unwrap_or(last);
+
     explain_dhcp_stop(entry, boot, known)
         .or_else(|| explain_unanswered(entry, known))
         .or_else(|| explain_file_stop(entry))
@@ -88,18 +96,18 @@ pub fn judge_boot(boot: &[JournalEntry], known: &CauseContext<'_>) -> Option<Sto
         .or_else(|| explain_after_file(entry, tail))
 }
 
-/// The loader tries other spellings of a file that it was told of: the name in the configuration is
-/// the one to speak of.
+/// The missing file to report. A loader tries other spellings of a name that the configuration gave
+/// it: the name in the configuration goes first.
 fn find_first_missing(tail: &[JournalEntry]) -> Option<&JournalEntry> {
-    let named =
-        |entry: &&JournalEntry| matches!(&entry.kind, EventKind::Missing { rule: Some(_), .. });
-    let any = |entry: &&JournalEntry| {
+    let is_named =
+        |entry: &&JournalEntry| matches!(entry.kind, EventKind::Missing { rule: Some(_), .. });
+    let is_missing = |entry: &&JournalEntry| {
         matches!(entry.kind, EventKind::Missing { .. }) && is_decisive_kind(&entry.kind)
     };
-    tail.iter().find(named).or_else(|| tail.iter().find(any))
+    tail.iter().find(is_named).or_else(|| tail.iter().find(is_missing))
 }
 
-/// True for what a boot can hang on.
+/// True for an event that can be the reason why a boot stopped.
 fn is_decisive_kind(kind: &EventKind) -> bool {
     match kind {
         EventKind::Missing { name, rule } => rule.is_some() || !is_optional_file(name),
@@ -114,8 +122,8 @@ fn is_decisive_kind(kind: &EventKind) -> bool {
     }
 }
 
-/// A program that has loaded files with its lease may ask for the lease once more: that says
-/// nothing of where it stands.
+/// True for a lease that the same program requested once more after it had loaded files: the
+/// repeated lease is no new step of the boot.
 fn is_lease_repeated(boot: &[JournalEntry], at: usize) -> bool {
     let kind = &boot[at].kind;
     let before = boot[..at].iter().position(|entry| entry.kind == *kind);
@@ -129,45 +137,46 @@ fn explain_unseen_machine(known: &CauseContext<'_>) -> Option<StopReport> {
     match (known.has_dhcp, known.by_address) {
         (true, _) => make_stop(
             StopCause::NeverSeen,
-            "No DISCOVER of this machine was seen.",
+            "The server has seen no DISCOVER from this machine.",
             "Check the cable and the switch port (its VLAN, PortFast), the boot order in the \
              firmware, and that ringboot answers on that interface or the relay points here.",
         ),
         (false, false) => make_stop(
             StopCause::NoDhcpHere,
-            "No DHCP is answered here, so a machine is known by its address alone.",
-            "Ask by the address that its DHCP server gave it: `ringboot why ADDRESS`.",
+            "This server answers no DHCP, so it knows a machine by its IP address only.",
+            "Use the address that its DHCP server gave it: `ringboot why ADDRESS`.",
         ),
         (false, true) => make_stop(
             StopCause::NothingAskedFor,
-            "No DHCP is answered here, and no file was asked for from this address.",
+            "This server answers no DHCP, and no file request came from this address.",
             "Look at the DHCP server of its network: `next-server` or option 66 must name this \
-             host, and the boot file one under the root. Then look for a firewall before UDP port \
-             69 and TCP port 80.",
+             host, and the boot file must be a file under the root. Then look for a firewall that \
+             blocks UDP port 69 or TCP port 80.",
         ),
     }
 }
 
+/// NAKs since the machine last had a lease or loaded a file.
 fn detect_nak_loop(boot: &[JournalEntry]) -> Option<StopReport> {
-    let got_one = |entry: &JournalEntry| {
+    let went_on = |entry: &JournalEntry| {
         matches!(entry.kind, EventKind::Leased { .. }) || entry.stage != MachineStage::Dhcp
     };
-    let since = boot.iter().rposition(got_one).map_or(0, |at| at + 1);
+    let since = boot.iter().rposition(went_on).map_or(0, |at| at + 1);
     let naks: Vec<&JournalEntry> =
         boot[since..].iter().filter(|entry| entry.kind == EventKind::Nak).collect();
     let last = naks.last().filter(|_| naks.len() >= NAK_LOOP_MIN)?;
     let cause = format!(
-        "It asks for an address that it may not have, again and again ({} NAKs): {}.",
+        "It keeps requesting an address that it may not have ({} NAKs): {}.",
         naks.len(),
         extract_clause(last)
     );
-    let next_step = "Look for a second DHCP server whose offers it takes, for two machines with \
-                     one hardware address, or for a reservation that names an address outside of \
-                     its subnet.";
+    let next_step = "Look for a second DHCP server whose offers it accepts, for two machines with \
+                     one hardware address, or for a reservation with an address outside its \
+                     subnet.";
     make_stop(StopCause::RefusedAgain, cause, next_step)
 }
 
-/// Stopped before any file, with an answer or by its own choice.
+/// A boot that stopped in DHCP although the server answered, or by the client's own choice.
 fn explain_dhcp_stop(
     entry: &JournalEntry,
     boot: &[JournalEntry],
@@ -183,8 +192,8 @@ fn explain_dhcp_stop(
             make_stop(
                 StopCause::NotRequested,
                 format!("It was offered {address} ({offers} x) and never requested it."),
-                "Either the offer does not reach it (VLAN, firewall, relay, PortFast), or it took \
-                 another server's: capture `port 67 or port 68` on its segment.",
+                "Either the offer does not reach it (VLAN, firewall, relay, PortFast), or it \
+                 accepted another server's offer: capture `port 67 or port 68` on its segment.",
             )
         }
         EventKind::NoLoader { to, why } => make_stop(
@@ -196,8 +205,7 @@ fn explain_dhcp_stop(
         EventKind::Nak => make_stop(
             StopCause::Refused,
             format!("Its request for {address} was refused: {}.", extract_clause(entry)),
-            "It should start again with a DISCOVER by itself; if it does not, switch it off and \
-             on.",
+            "It should start again with a DISCOVER by itself; if it does not, power-cycle it.",
         ),
         EventKind::NoAddressFree => make_stop(
             StopCause::PoolFull,
@@ -217,15 +225,14 @@ fn explain_dhcp_stop(
             StopCause::Declined,
             format!("It declined {address}: something else on the network uses that address."),
             format!(
-                "Find the other holder (`arping {address}`), or take the address out of the pool."
+                "Find the other host (`arping {address}`), or take the address out of the pool."
             ),
         ),
         EventKind::Failed if entry.stage == MachineStage::Dhcp => make_stop(
             StopCause::LeaseNotKept,
             format!("The server could not serve it: {}.", extract_clause(entry)),
-            "`ringboot status` says what the store of leases lacks (the line STORE): room on the \
-             disk, its file, a lock that somebody \
-             holds.",
+            "The line STORE of `ringboot status` says what the lease database lacks: space on the \
+             disk, its file, or a lock that another program holds.",
         ),
         EventKind::Leased { to, .. } if to.role != FirmwareRole::System => {
             Some(explain_no_request(&address, known))
@@ -234,45 +241,45 @@ fn explain_dhcp_stop(
     }
 }
 
-/// It has its address, and then nothing. A transfer is told of when it ends, so that of a stopped
-/// server nobody knows whether one ran.
+/// A boot that stopped after the lease. The store of a stopped server has only transfers that
+/// ended, so there the report cannot exclude that a transfer was running.
 fn explain_no_request(address: &str, known: &CauseContext<'_>) -> StopReport {
     let (code, cause) = match known.flights {
         Some(_) => (
             StopCause::NoFileAskedFor,
-            format!("It holds {address}, was told its loader, and has asked for no file."),
+            format!("It has the lease of {address} and a boot file name, and requested no file."),
         ),
         None => (
             StopCause::NoFileDelivered,
             format!(
-                "It holds {address}, was told its loader, and no transfer to it had ended when the \
-                 server stopped."
+                "It has the lease of {address} and a boot file name, and no transfer to it had \
+                 ended when the server stopped."
             ),
         ),
     };
     let next_step = match known.flights {
         Some(_) => {
-            "Its requests do not arrive: look for a firewall before UDP port 69 and TCP port 80, \
-             and whether `next-server` is an address that it can reach."
+            "Its requests do not arrive: look for a firewall that blocks UDP port 69 or TCP port \
+             80, and check that it can reach the address in `next-server`."
         }
         None => {
-            "Start the server, and ask again when the machine has tried: a running server knows \
-             what is under way."
+            "Start the server, and ask again when the machine has tried again: a running server \
+             knows its open transfers."
         }
     };
     StopReport { code, cause, next_step: next_step.to_owned() }
 }
 
-/// Left without an answer.
+/// A boot whose last DHCP message got no answer.
 fn explain_unanswered(entry: &JournalEntry, known: &CauseContext<'_>) -> Option<StopReport> {
     let EventKind::Unanswered { why, about, other } = &entry.kind else { return None };
-    let subnet = known.subnet(about);
+    let subnet = known.describe_subnet(about);
     let (code, next_step) = match why {
         UnansweredReason::NoSubnet => (
             StopCause::NoSubnet,
             format!(
                 "Add a [[dhcp.subnet]] with the network of {about}, its `interface` and `mode = \
-                 \"server\"`, or correct the `subnet` that is meant for this interface."
+                 \"server\"`, or correct the `subnet` of the one for this interface."
             ),
         ),
         UnansweredReason::NoSubnetBehind => (
@@ -288,35 +295,35 @@ fn explain_unanswered(entry: &JournalEntry, known: &CauseContext<'_>) -> Option<
             StopCause::NotPxe,
             format!(
                 "`clients = \"pxe\"` on {subnet} keeps it out: boot it from the network once, \
-                 reserve an address for it ([[dhcp.subnet.host]]), or say `clients = \"any\"`."
+                 reserve an address for it ([[dhcp.subnet.host]]), or set `clients = \"any\"`."
             ),
         ),
         UnansweredReason::NotReserved => (
             StopCause::NotReserved,
             format!(
                 "`clients = \"known\"` on {subnet} keeps it out: reserve an address for it \
-                 ([[dhcp.subnet.host]]), or say `clients = \
+                 ([[dhcp.subnet.host]]), or set `clients = \
                  \"pxe\"`."
             ),
         ),
         UnansweredReason::OtherServer => {
-            let others = describe_other_server(*other, &subnet) + &known.others_now(about);
+            let others = describe_other_server(*other, &subnet) + &known.describe_others_now(about);
             (StopCause::OtherServer, others)
         }
         UnansweredReason::Looking => (
             StopCause::Looking,
-            "Wait a few seconds: it asks again by itself. If its firmware has given up, switch it \
-             on once more.".to_owned(),
+            "Wait a few seconds: it asks again by itself. If its firmware has given up, \
+             power-cycle it.".to_owned(),
         ),
         UnansweredReason::NoInterface => (
             StopCause::NoInterface,
-            format!("Give the interface of {subnet} an address in it (`ip address` shows what it \
-                     has), or switch it on."),
+            format!("Give the interface of {subnet} an address in that subnet (`ip address` \
+                     shows what it has), or set it up."),
         ),
         UnansweredReason::UnknownClient => (
             StopCause::UnknownClient,
             format!(
-                "Switch it off and on, so that it begins with a DISCOVER. Where no other DHCP \
+                "Power-cycle it, so that it begins with a DISCOVER. Where no other DHCP \
                  server gives addresses, `authoritative = true` on {subnet} refuses such requests \
                  at once."
             ),
@@ -340,7 +347,7 @@ fn explain_unanswered(entry: &JournalEntry, known: &CauseContext<'_>) -> Option<
         ),
         UnansweredReason::Odd => (
             StopCause::OddMessage,
-            "Its message is not one that can be answered: capture `port 67 or port 68` on its \
+            "The server cannot answer its message: capture `port 67 or port 68` on its \
              segment to see what it sends."
                 .to_owned(),
         ),
@@ -365,12 +372,12 @@ fn describe_other_server(other: Option<(Ipv4Addr, Mac)>, subnet: &str) -> String
         |(address, mac)| format!("the DHCP server {address} ({mac})"),
     );
     format!(
-        "Switch {other} off and say `ringboot look --again`, or serve beside it: \
+        "Switch {other} off and run `ringboot look --again`, or serve beside it: \
          `allow-other-servers = true` on {subnet}."
     )
 }
 
-/// Stopped at a file that it did not get.
+/// A boot that stopped at a file that the server refused.
 fn explain_file_stop(entry: &JournalEntry) -> Option<StopReport> {
     match &entry.kind {
         EventKind::Missing { name, rule: Some(rule) } => make_stop(
@@ -381,30 +388,30 @@ fn explain_file_stop(entry: &JournalEntry) -> Option<StopReport> {
         EventKind::Missing { name, rule: None } => make_stop(
             StopCause::Missing,
             format!(
-                "{name} is missing; no line of the configuration names it, so what it loaded \
-                 before asks for it."
+                "{name} is missing; no line of the configuration names it, so the program that \
+                 it loaded before requests it."
             ),
             "Put the file under the root, beside the loader or menu that asks for it.",
         ),
         EventKind::Denied { name, why } => {
             let (code, next_step) = explain_denial(*why);
-            make_stop(code, format!("{name} was not given: {}.", extract_clause(entry)), next_step)
+            make_stop(code, format!("{name} was not served: {}.", extract_clause(entry)), next_step)
         }
         EventKind::TemplateFailed => make_stop(
             StopCause::TemplateFailed,
             format!("A template failed: {}.", extract_clause(entry)),
-            "Correct the template; the next request renders it anew.",
+            "Correct the template; the next request renders it again.",
         ),
         EventKind::WriteRefused => make_stop(
             StopCause::WriteRefused,
-            "It wanted to write a file, and ringboot takes none.",
-            "Name another TFTP server in what writes: ringboot only sends files.",
+            "It tried to write a file, and ringboot accepts no files.",
+            "Name another TFTP server in the program that writes: ringboot only sends files.",
         ),
         EventKind::BadRequest => make_stop(
             StopCause::BadRequest,
-            format!("What it sent is no request for a file: {}.", extract_clause(entry)),
-            "Look at what sends it: firmware and loaders send GET and HEAD, and read requests in \
-             mode octet or netascii.",
+            format!("It sent a request that cannot be served: {}.", extract_clause(entry)),
+            "Look at the program that sends it: firmware and loaders send GET and HEAD by HTTP, \
+             and read requests in mode octet or netascii by TFTP.",
         ),
         _ => None,
     }
@@ -419,38 +426,38 @@ fn explain_denial(why: FileDenial) -> (StopCause, &'static str) {
         ),
         FileDenial::OutsideRoot => (
             StopCause::OutsideRoot,
-            "Copy the file into the root: a link that leads out of it is not followed.",
+            "Copy the file into the root: the server follows no link that leads out of it.",
         ),
         FileDenial::NotAFile => (
             StopCause::NotAFile,
-            "Name a file in what asks for it: this is a directory or a device.",
+            "Correct the name in the file that requests it: this is a directory or a device.",
         ),
         FileDenial::Hidden => (
             StopCause::Hidden,
-            "Give it a name without a dot at its beginning: hidden files are not served.",
+            "Rename it so that no part begins with a dot: the server serves no hidden files.",
         ),
         FileDenial::Private => (
             StopCause::Private,
-            "Move it: configuration and state of ringboot are served to nobody, so they belong \
-             outside of the root.",
+            "Move it outside the root: the server never serves its own configuration and state.",
         ),
         FileDenial::BadName => (
             StopCause::BadName,
-            "Correct the name in what asks for it: `..` and control characters lead to no file.",
+            "Correct the name in the file that requests it: `..` and control characters are not \
+             allowed.",
         ),
         FileDenial::TooLarge => (
             StopCause::TooLarge,
-            "Have it ask in mode octet: so large a file is not translated to netascii.",
+            "Make it request the file in mode octet: the file is too large for netascii.",
         ),
     }
 }
 
-/// Stopped in the middle of a file.
+/// A boot that stopped in the middle of a file.
 fn explain_transfer_stop(entry: &JournalEntry) -> Option<StopReport> {
     match &entry.kind {
         EventKind::Stalled { name, block: 1 } => make_stop(
             StopCause::StalledAtFirst,
-            format!("{name} stalled at block 1: it acknowledged nothing that was sent."),
+            format!("{name} stalled at block 1: it acknowledged no block."),
             FIRST_BLOCK,
         ),
         EventKind::Stalled { name, block } => make_stop(
@@ -461,28 +468,28 @@ fn explain_transfer_stop(entry: &JournalEntry) -> Option<StopReport> {
         EventKind::ClientAborted { name, code } => make_stop(
             StopCause::Aborted,
             format!("It ended the transfer of {name} by itself, with TFTP error {code}."),
-            "The file is too large for its memory, or of a kind that it refuses: its screen says \
+            "The file is too large for its memory, or of a format that it refuses: its screen says \
              which.",
         ),
         EventKind::Changed { name } => make_stop(
             StopCause::Changed,
-            format!("{name} was changed in place while it was being sent."),
+            format!("{name} was changed in place while the server sent it."),
             "Replace files by rename (`mv new file`), then start the machine again.",
         ),
         EventKind::Forged { name } => make_stop(
             StopCause::Forged,
             format!(
-                "The transfer of {name} was ended: somebody who does not know its port \
-                 acknowledged it."
+                "The server ended the transfer of {name}: ACKs came from a sender that does not \
+                 know its port."
             ),
-            "Start the machine again. If it happens again, somebody sends datagrams in its name: \
-             look for the sender with a capture of its address.",
+            "Start the machine again. If it happens again, another host sends datagrams with its \
+             address: capture that address to find the sender.",
         ),
         EventKind::TooSlow => make_stop(
             StopCause::TooSlow,
-            "Its HTTP connection was cut because it took too little in too much time.",
-            "Look for packet loss on the way: a machine that hangs gives its connection back after \
-             a while, and may ask again.",
+            "The server closed its HTTP connection: it read too slowly.",
+            "Look for packet loss on the way, or for a machine that hangs; it may request the file \
+             again.",
         ),
         EventKind::Failed => make_stop(
             StopCause::NotServed,
@@ -494,7 +501,7 @@ fn explain_transfer_stop(entry: &JournalEntry) -> Option<StopReport> {
     }
 }
 
-/// The last file came whole: what should have come next?
+/// A boot whose last file was sent completely: explains the step that should have followed.
 fn explain_after_file(entry: &JournalEntry, tail: &[JournalEntry]) -> Option<StopReport> {
     let EventKind::Sent { name, .. } = &entry.kind else { return None };
     let is_menu = |entry: &JournalEntry| match &entry.kind {
@@ -510,20 +517,20 @@ fn explain_after_file(entry: &JournalEntry, tail: &[JournalEntry]) -> Option<Sto
         ),
         MachineStage::Loader => make_stop(
             StopCause::LoaderDoesNotRun,
-            format!("{name} was sent whole, and nothing was asked for after it."),
+            format!("{name} was sent completely, and no request followed."),
             "It does not run there: wrong architecture, Secure Boot, or a loader without the files \
              beside it; its screen says which.",
         ),
         MachineStage::Menu => make_stop(
             StopCause::AtMenu,
-            "It stands at the menu, or has booted its local disk.",
+            "It waits at the menu, or has booted its local disk.",
             "Choose an entry at its console, or set `install-by-default = true` on its subnet.",
         ),
         _ => None,
     }
 }
 
-/// The part of the log's sentence that says why: without `TFTP refused` and the like, on one line.
+/// The reason in the sentence of the log: without `TFTP refused` and the like, on one line.
 fn extract_clause(entry: &JournalEntry) -> String {
     let text = join_text_lines(&entry.text);
     const STARTS: [&str; 6] = [

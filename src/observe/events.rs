@@ -1,5 +1,5 @@
-//! Events: one per machine and stage, pushed by cores into a bounded queue, printed by the journal
-//! thread.
+//! Events of machines: cores push them into a bounded queue, and the journal thread prints and
+//! remembers them.
 
 use std::collections::VecDeque;
 use std::mem::{Discriminant, discriminant};
@@ -13,24 +13,32 @@ use ringboot_protocol::boot::names::is_optional_file;
 use ringboot_protocol::boot::quirks::TransferAttempt;
 use ringboot_protocol::model::machine::{Firmware, Mac};
 
-/// Events that may wait for the journal thread; one more is dropped and counted, never waited for.
+/// Events that may wait for the journal thread. A core drops and counts one more: it never waits.
 pub const EVENTS_QUEUED_MAX: usize = 8192;
-/// How often whoever waits for the journal thread looks.
-const SETTLED_LOOKED_EVERY: Duration = Duration::from_millis(1);
+/// How often a thread that waits for the journal thread checks its progress.
+const PROGRESS_CHECKED_EVERY: Duration = Duration::from_millis(1);
 
 /// The step of a boot an event belongs to, in the order in which a machine meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MachineStage {
+    /// DHCP, from DISCOVER to the lease.
     Dhcp,
+    /// A boot program: pxelinux.0, shimx64.efi, ipxe.efi.
     Loader,
+    /// A menu or a script of the loader: grub.cfg, pxelinux.cfg/default, boot.ipxe.
     Menu,
+    /// The kernel of a menu entry.
     Kernel,
+    /// An initrd of a menu entry.
     Initrd,
+    /// A file for the installer: ks.cfg, preseed.cfg, autoinstall.
     AnswerFile,
+    /// Any other file.
     File,
 }
 
 impl MachineStage {
+    /// Every stage, in the order in which a machine meets them.
     pub const ALL: [Self; 7] = [
         Self::Dhcp,
         Self::Loader,
@@ -41,8 +49,8 @@ impl MachineStage {
         Self::File,
     ];
 
-    /// The stage in the words of log and timeline.
-    pub fn word(self) -> &'static str {
+    /// The word of the stage in the log and the timeline.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Dhcp => "dhcp",
             Self::Loader => "loader",
@@ -55,63 +63,69 @@ impl MachineStage {
     }
 }
 
-/// How loud an event is in the log.
+/// The level of an event in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventWeight {
-    /// Normal between firmware and server (a size probe, a missing grub.cfg-01-...).
+    /// DEBUG: normal between firmware and server (a size probe, a missing grub.cfg-01-...).
     Detail,
-    /// A step of a boot, or what an operator may want to know of.
+    /// INFO: a step of a boot, or news for an operator.
     Step,
-    /// Something that an operator can and should mend.
+    /// WARN: a fault that an operator can and should mend.
     Warning,
 }
 
 words! {
     /// Why DHCP left a message without an answer.
     pub enum UnansweredReason {
-        /// No subnet of the configuration is for this segment.
+        /// No subnet of the configuration matches this segment.
         NoSubnet = "no-subnet",
-        /// The same for what a relay agent or a router brought.
+        /// The same for a message that a relay agent or a router forwarded.
         NoSubnetBehind = "no-subnet-behind",
-        /// Its subnet is served on its own link alone.
+        /// The message was relayed, and its subnet serves its own link only.
         NotForRelays = "not-for-relays",
+        /// The subnet has `mode = "off"`.
         SubnetOff = "subnet-off",
-        /// It says nothing of network boot, and `clients = "pxe"`.
+        /// The client does not ask for a network boot, and the subnet has `clients = "pxe"`.
         NotPxe = "not-pxe",
-        /// It has no reservation, and `clients = "known"`.
+        /// The client has no reservation, and the subnet has `clients = "known"`.
         NotReserved = "not-reserved",
         /// Another DHCP server answers on the segment.
         OtherServer = "silent",
-        /// Other servers are looked for.
+        /// The server still looks for other DHCP servers on the segment.
         Looking = "looking",
-        /// The subnet's interface is not there, or has no address in it.
+        /// The subnet's interface does not exist, or has no address in the subnet.
         NoInterface = "no-interface",
-        /// Another server may know it.
+        /// INIT-REBOOT of an unknown client, which another server may know.
         UnknownClient = "unknown-client",
         /// BOOTP, without a reservation.
         Bootp = "bootp",
-        /// It has declined so many addresses that it gets none.
+        /// The client declined so many addresses that the pools give it none for a while.
         DeclinedTooMuch = "declined-too-much",
-        /// The last of these declines, or the first that is not kept.
+        /// The DECLINE that reached that limit, or the first one that the server does not store.
         LastDecline = "last-decline",
-        /// The options that it must have do not fit its message.
+        /// The mandatory options do not fit the message size that the client accepts.
         TooLarge = "too-large",
-        /// The message makes no sense, or asks for what the client has not.
+        /// The message makes no sense, or asks for an address that the client does not have.
         Odd = "odd",
     }
 }
 
 words! {
-    /// Why a file that is there, or may be, is not given.
+    /// Why the server refuses a file although it exists, or may exist.
     pub enum FileDenial {
+        /// The permissions keep the server's user, or others, out.
         Unreadable = "unreadable",
+        /// The name, or a link in it, leads outside the root.
         OutsideRoot = "outside-root",
+        /// A directory or a device.
         NotAFile = "not-a-file",
+        /// A component of the name begins with a dot.
         Hidden = "hidden",
-        /// Configuration and state.
+        /// The server's own configuration or state.
         Private = "private",
-        /// `..` or a control character.
+        /// The name has a `..` component or a control character.
         BadName = "bad-name",
+        /// Too large for a translation to netascii.
         TooLarge = "too-large",
     }
 }
@@ -119,100 +133,126 @@ words! {
 /// What happened, with the facts by which [`super::cause`] judges where a boot stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventKind {
+    /// The server sent an OFFER.
     Offered {
+        /// The program that sent the DISCOVER.
         to: Firmware,
     },
+    /// The server sent an ACK for a new lease.
     Leased {
+        /// The program that sent the REQUEST.
         to: Firmware,
         /// Another machine has the same hardware address.
         twin: bool,
     },
-    /// A lease that the machine holds was made longer.
+    /// The server extended a lease that the machine holds.
     Renewed,
-    /// Offered or leased, without the boot file that its firmware wants; `why` is a clause.
+    /// An OFFER or ACK without the boot file that the firmware wants.
     NoLoader {
+        /// The program that asked.
         to: Firmware,
+        /// A clause that names the missing line of [boot].
         why: String,
     },
+    /// The server sent a NAK.
     Nak,
+    /// The pools of the subnet have no free address.
     NoAddressFree,
+    /// The REQUEST of the client chose another server.
     OtherServer {
+        /// That server's identifier (option 54).
         server: Ipv4Addr,
     },
-    /// The client found its address in use.
+    /// The client found its address in use (DECLINE).
     Declined,
-    /// The client gave its address back.
+    /// The client gave its address back (RELEASE).
     Released,
     /// DHCP left a message without an answer for some other reason.
     Unanswered {
+        /// The reason.
         why: UnansweredReason,
         /// The subnet or the address that this is about; empty where there is none.
         about: String,
         /// The DHCP server that answers there.
         other: Option<(Ipv4Addr, Mac)>,
     },
-    /// An address that nobody was given is in use.
+    /// Another host uses an address that is not leased.
     Conflict,
-    /// The pools of a subnet are (almost) full, or have room again.
+    /// The pools of a subnet are full or nearly full.
     PoolFills,
+    /// The pools of that subnet have free addresses again.
     PoolHasRoom,
-    /// The client looked for a size or a name and wanted no more.
+    /// The client asked for the size or the existence of a file, and fetched nothing.
     SizeProbe,
+    /// A file was sent completely.
     Sent {
+        /// The file as the client named it.
         name: String,
+        /// Bytes of the body.
         bytes: u64,
     },
-    /// `rule`: the line of the configuration that names the file.
+    /// The file does not exist.
     Missing {
+        /// The file as the client named it.
         name: String,
+        /// The line of the configuration that names the file; None where no line does.
         rule: Option<String>,
     },
-    /// The file is there, or may be, and is not given.
+    /// The file exists, or may exist, and the server refuses it.
     Denied {
+        /// The file as the client named it.
         name: String,
+        /// The reason.
         why: FileDenial,
     },
+    /// A template could not be rendered; the sentence says where.
     TemplateFailed,
-    /// The client wanted to write a file.
+    /// The client sent a TFTP write request (WRQ).
     WriteRefused,
-    /// A request that is none: malformed, or of a kind that is not served.
+    /// The request is malformed, or of a kind that the server does not serve.
     BadRequest,
-    /// The client fell silent; `block` is the first that it did not acknowledge, counted from 1 and
-    /// never wrapped.
+    /// The client stopped acknowledging.
     Stalled {
+        /// The file as the client named it.
         name: String,
+        /// The first block that was not acknowledged, counted from 1 and never wrapped.
         block: u64,
     },
+    /// The client ended the transfer with a TFTP ERROR.
     ClientAborted {
+        /// The file as the client named it.
         name: String,
+        /// The error code (RFC 1350 appendix, RFC 2347 for 8).
         code: u16,
     },
     /// The file was changed in place under a transfer.
     Changed {
+        /// The file as the client named it.
         name: String,
     },
-    /// Somebody who does not know its port acknowledged a transfer.
+    /// ACKs came from a sender that does not know the transfer's port.
     Forged {
+        /// The file as the client named it.
         name: String,
     },
-    /// An HTTP connection was cut because its client was too slow.
+    /// The server cut an HTTP connection whose client was too slow.
     TooSlow,
-    /// A fault of ours: the sentence says which.
+    /// A fault of the server: the sentence says which.
     Failed,
-    /// The server is short of something, and leaves requests without an answer.
+    /// The server is short of memory, descriptors or sessions, and leaves requests unanswered.
     Short,
-    /// Nothing that a boot hangs on.
+    /// An event that never stops a boot.
     Other,
 }
 
-/// A kind without its facts.
+/// A kind without its facts: lines of one sort share a count in the pace of the log.
 pub type EventSort = (Discriminant<EventKind>, Option<UnansweredReason>);
 
-/// TFTP's code for options that a client does not want: no fault (RFC 2347).
+/// The ERROR code of a client that rejects the options of an OACK (RFC 2347): no fault.
 const OPTIONS_REFUSED: u16 = 8;
 
 impl EventKind {
-    /// How loud it is in the log; docs/log.md has the same as a table.
+    /// The level of the event in the log; docs/log.md has the same table.
     pub fn weight(&self) -> EventWeight {
         match self {
             Self::Offered { .. } | Self::Renewed | Self::Released | Self::OtherServer { .. } => {
@@ -246,19 +286,19 @@ impl EventKind {
         }
     }
 
-    /// A step that every machine takes: there are many in a storm, and all are told.
+    /// A step that every machine takes: a boot storm has many, and the log has all of them.
     pub fn is_step(&self) -> bool {
         matches!(self, Self::Leased { twin: false, .. } | Self::Sent { .. })
     }
 
-    /// What is counted together where it is too much.
-    pub fn sort(&self) -> EventSort {
+    /// The class in which the pace of the log counts this event.
+    pub fn to_sort(&self) -> EventSort {
         let why = if let Self::Unanswered { why, .. } = self { Some(*why) } else { None };
         (discriminant(self), why)
     }
 
-    /// Of its texts.
-    pub(super) fn octets(&self) -> usize {
+    /// Bytes of the strings in this kind, for the journal's limit.
+    pub(super) fn count_text_bytes(&self) -> usize {
         match self {
             Self::NoLoader { why, .. } => why.len(),
             Self::Unanswered { about, .. } => about.len(),
@@ -275,8 +315,8 @@ impl EventKind {
 }
 
 impl UnansweredReason {
-    /// A machine that is left out by a line of the configuration is told at INFO: somebody may have
-    /// meant it so.
+    /// The level of an unanswered message. INFO where a line of the configuration keeps the machine
+    /// out, since the operator may want that.
     pub fn weight(self) -> EventWeight {
         match self {
             Self::NoSubnet | Self::NoSubnetBehind | Self::NotForRelays => EventWeight::Warning,
@@ -290,22 +330,27 @@ impl UnansweredReason {
     }
 }
 
-/// One thing that happened to one machine.
+/// One event of one machine, on its way from a core to the journal thread.
 #[derive(Clone, Debug)]
 pub struct MachineEvent {
+    /// None where only the address of the machine is known.
     pub mac: Option<Mac>,
+    /// None in DHCP before the machine has an address.
     pub address: Option<IpAddr>,
+    /// The step of the boot to which the event belongs.
     pub stage: MachineStage,
+    /// The level in the log; mostly [`EventKind::weight`].
     pub weight: EventWeight,
+    /// What happened, with its facts.
     pub kind: EventKind,
-    /// One sentence, reasons included.
+    /// One sentence with its reasons.
     pub text: String,
-    /// The end of a TFTP transfer with a known machine: what it shows of its firmware.
+    /// Set at the end of a TFTP transfer with a known machine: what it shows of its firmware.
     pub attempt: Option<Box<TransferAttempt>>,
 }
 
 impl MachineEvent {
-    /// As loud as its kind is.
+    /// An event with the weight of its kind.
     pub fn new(
         mac: Option<Mac>,
         address: Option<IpAddr>,
@@ -317,7 +362,7 @@ impl MachineEvent {
     }
 }
 
-/// The cores' end of the queue. Cloned to every thread.
+/// The sending end of the event queue. Each thread has a clone.
 #[derive(Clone, Debug)]
 pub struct EventSender {
     queue: SyncSender<MachineEvent>,
@@ -326,7 +371,7 @@ pub struct EventSender {
     aside: Arc<DivertedEvents>,
 }
 
-/// How far the journal thread has come.
+/// How many events were pushed, and how many of them the journal remembers.
 #[derive(Debug, Default)]
 pub struct JournalProgress {
     pushed: AtomicU64,
@@ -334,29 +379,31 @@ pub struct JournalProgress {
 }
 
 impl JournalProgress {
-    /// The journal thread has remembered one more.
-    pub fn note(&self) {
+    /// Counts an event that the journal thread has remembered.
+    pub fn count_remembered(&self) {
         self.remembered.fetch_add(1, Ordering::Release);
     }
 }
 
-/// Loopback addresses whose events are no machine's: kept for whoever asked for that, and neither
+/// Events of loopback addresses from which `check --live` walks: kept for the walk, and neither
 /// printed nor remembered.
 #[derive(Debug, Default)]
 struct DivertedEvents {
-    any: AtomicBool,
-    /// The newest last. An address stays when its walk has ended, for the end of a transfer may be
-    /// told after that.
+    /// True since the first walk: before it, `push` takes no lock.
+    is_used: AtomicBool,
+    /// The newest last. An address stays here after its walk, because the event of a transfer's
+    /// end may come later.
     kept: Mutex<VecDeque<(IpAddr, Vec<MachineEvent>)>>,
 }
 
-/// Addresses that are set aside at once; the oldest is an address like any other again.
+/// Addresses whose events are diverted at one time; beyond it the oldest is dropped.
 const ASIDE_MAX: usize = 64;
 
-/// Events kept aside of one address; a walk of a machine's files makes a few dozen.
+/// Events kept of one diverted address; a walk of a machine's files makes a few dozen.
 const EVENTS_ASIDE_MAX: usize = 1024;
 
-/// A queue of events: the cores' end, and the journal thread's.
+/// Opens a queue of events: the sending end for the cores, the receiving end for the journal
+/// thread.
 pub fn open_event_queue() -> (EventSender, Receiver<MachineEvent>) {
     let (sender, receiver) = sync_channel(EVENTS_QUEUED_MAX);
     (
@@ -371,10 +418,10 @@ pub fn open_event_queue() -> (EventSender, Receiver<MachineEvent>) {
 }
 
 impl EventSender {
-    /// Hands an event over without waiting; a full queue drops it and counts the drop.
+    /// Pushes an event without waiting; a full queue drops the event and counts the drop.
     pub fn push(&self, event: MachineEvent) {
-        let Some(event) = self.aside.keep(event) else { return };
-        // Counted before, so that nobody takes it for remembered who asks in between.
+        let Some(event) = self.aside.divert(event) else { return };
+        // Counted before the send: a thread that waits in between must wait for this event too.
         self.progress.pushed.fetch_add(1, Ordering::AcqRel);
         if self.queue.try_send(event).is_err() {
             self.progress.pushed.fetch_sub(1, Ordering::AcqRel);
@@ -382,55 +429,59 @@ impl EventSender {
         }
     }
 
+    /// The counts that the journal thread advances.
     pub fn progress(&self) -> Arc<JournalProgress> {
         Arc::clone(&self.progress)
     }
 
-    /// Waits until every event that was pushed before is remembered; false where that takes longer
-    /// than `limit`.
-    pub fn settle(&self, limit: Duration) -> bool {
+    /// Waits until the journal remembers every event that was pushed before this call. False where
+    /// that takes longer than `limit`.
+    pub fn wait_until_remembered(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         let pushed = self.progress.pushed.load(Ordering::Acquire);
         while self.progress.remembered.load(Ordering::Acquire) < pushed {
             if Instant::now() >= until {
                 return false;
             }
-            std::thread::sleep(SETTLED_LOOKED_EVERY);
+            std::thread::sleep(PROGRESS_CHECKED_EVERY);
         }
         true
     }
 
-    /// Events lost to a full queue since the start.
-    pub fn dropped(&self) -> u64 {
+    /// Events that a full queue dropped since the start.
+    pub fn count_dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// From now on events of this loopback address are kept aside.
-    pub fn set_aside(&self, address: IpAddr) {
+    /// Keeps events of this loopback address for [`take_diverted`](Self::take_diverted) from now
+    /// on.
+    pub fn divert_address(&self, address: IpAddr) {
         let mut kept = self.aside.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|(known, _)| *known != address);
         if kept.len() == ASIDE_MAX {
             kept.pop_front();
         }
         kept.push_back((address, Vec::new()));
-        self.aside.any.store(true, Ordering::Release);
+        self.aside.is_used.store(true, Ordering::Release);
     }
 
-    /// What was kept aside of this address, in order.
-    pub fn take_aside(&self, address: IpAddr) -> Vec<MachineEvent> {
+    /// Takes the events that were kept of this address, in order.
+    pub fn take_diverted(&self, address: IpAddr) -> Vec<MachineEvent> {
         let mut kept = self.aside.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let events = kept.iter_mut().find(|(known, _)| *known == address);
-        events.map(|(_, events)| std::mem::take(events)).unwrap_or_default()
+        let Some((_, events)) = kept.iter_mut().find(|(known, _)| *known == address) else {
+            return Vec::new();
+        };
+        std::mem::take(events)
     }
 }
 
 impl DivertedEvents {
-    /// The event again, unless it is one to keep aside. The lock is taken only for loopback
-    /// addresses and once one has been set aside, and held for a push.
-    fn keep(&self, event: MachineEvent) -> Option<MachineEvent> {
+    /// Keeps an event of a diverted address, and returns every other event. Only loopback addresses
+    /// take the lock, and only after the first walk; a push is all that happens under it.
+    fn divert(&self, event: MachineEvent) -> Option<MachineEvent> {
         let address =
             event.address.map(|address| address.to_canonical()).filter(IpAddr::is_loopback);
-        let Some(address) = address.filter(|_| self.any.load(Ordering::Acquire)) else {
+        let Some(address) = address.filter(|_| self.is_used.load(Ordering::Acquire)) else {
             return Some(event);
         };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -452,7 +503,7 @@ mod tests {
     #[test]
     fn who_asks_waits_for_what_was_pushed_before() {
         let (events, printed) = open_event_queue();
-        assert!(events.settle(Duration::ZERO), "nothing was pushed");
+        assert!(events.wait_until_remembered(Duration::ZERO), "nothing was pushed");
         let (mac, address, stage, weight, kind) =
             (None, None, MachineStage::File, EventWeight::Step, EventKind::Other);
         events.push(MachineEvent {
@@ -464,10 +515,13 @@ mod tests {
             text: String::new(),
             attempt: None,
         });
-        assert!(!events.settle(Duration::from_millis(20)), "nobody has remembered it");
+        assert!(
+            !events.wait_until_remembered(Duration::from_millis(20)),
+            "the journal thread has not remembered it"
+        );
         assert_eq!(printed.try_iter().count(), 1);
-        events.progress().note();
-        assert!(events.settle(Duration::ZERO));
+        events.progress().count_remembered();
+        assert!(events.wait_until_remembered(Duration::ZERO));
     }
 
     #[test]
@@ -484,17 +538,17 @@ mod tests {
             text: String::new(),
             attempt: None,
         };
-        events.set_aside(walk);
+        events.divert_address(walk);
         [walk, other, outside, walk].into_iter().for_each(|address| events.push(event(address)));
         assert_eq!(
             printed.try_iter().filter_map(|event| event.address).collect::<Vec<_>>(),
             [other, outside]
         );
-        assert_eq!(events.take_aside(walk).len(), 2);
+        assert_eq!(events.take_diverted(walk).len(), 2);
         events.push(event(walk));
         assert_eq!(printed.try_iter().count(), 0, "what is told late is of the walk as well");
         (1..=ASIDE_MAX)
-            .for_each(|number| events.set_aside(IpAddr::from([127, 201, 0, number as u8])));
+            .for_each(|number| events.divert_address(IpAddr::from([127, 201, 0, number as u8])));
         events.push(event(walk));
         assert_eq!(printed.try_iter().count(), 1, "it is an address like any other again");
     }

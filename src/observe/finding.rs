@@ -1,22 +1,25 @@
-//! What was found wrong with a configuration or a file, and where it stands: the same sentence for
-//! command, API, status and log.
+//! A fault in a configuration or a file, with its position: the same sentence for command, API,
+//! status and log.
 
 use std::fmt;
 
-/// How bad it is.
+/// How bad a finding is; the worst is the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CheckSeverity {
-    /// Nothing could be served, or what must not be: `serve` does not start, and a reload is
-    /// refused.
+    /// The server could serve nothing, or would serve what it must not: `serve` does not start,
+    /// and a reload is refused.
     Fatal,
-    /// Somebody will not get what the configuration promises. Everything else is served.
+    /// Some machine will not get what the configuration promises. The server serves the rest.
     Error,
+    /// A likely mistake; the server does what the configuration says.
     Warning,
+    /// A fact that explains the configuration; nothing is wrong.
     Note,
 }
 
 impl CheckSeverity {
-    pub fn word(self) -> &'static str {
+    /// The word before the sentence, and in the admin API.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Fatal => "fatal",
             Self::Error => "error",
@@ -29,6 +32,7 @@ impl CheckSeverity {
 /// A place in a file that an operator can open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePosition {
+    /// The path as the operator wrote it.
     pub file: String,
     /// From 1. None: the file as a whole.
     pub line: Option<usize>,
@@ -43,54 +47,62 @@ impl fmt::Display for FilePosition {
     }
 }
 
-/// One thing that was found.
+/// One finding of `ringboot check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckFinding {
+    /// Whether the server starts with it.
     pub severity: CheckSeverity,
-    /// None: it stands in no file.
+    /// Where to mend it. None: in no file, such as a missing capability.
     pub position: Option<FilePosition>,
+    /// A sentence without a full stop at its end.
     pub what: String,
-    /// A way out; empty where there is none to give.
+    /// What the operator can do; empty where the sentence says it.
     pub hint: String,
 }
 
 impl CheckFinding {
+    /// A finding without a position.
     pub fn new(severity: CheckSeverity, what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { severity, position: None, what: what.into(), hint: hint.into() }
     }
 
+    /// As [`new`](Self::new), of that severity.
     pub fn fatal(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(CheckSeverity::Fatal, what, hint)
     }
 
+    /// As [`new`](Self::new), of that severity.
     pub fn error(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(CheckSeverity::Error, what, hint)
     }
 
+    /// As [`new`](Self::new), of that severity.
     pub fn warning(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::new(CheckSeverity::Warning, what, hint)
     }
 
+    /// A note has no hint: nothing is to be done.
     pub fn note(what: impl Into<String>) -> Self {
         Self::new(CheckSeverity::Note, what, "")
     }
 
+    /// The same finding with its position.
     #[must_use]
-    pub fn at(self, position: Option<impl Into<FilePosition>>) -> Self {
+    pub fn at_position(self, position: Option<impl Into<FilePosition>>) -> Self {
         Self { position: position.map(Into::into), ..self }
     }
 
-    /// Place and sentence: `ringboot.toml:4:8: what`.
-    pub fn sentence(&self) -> String {
+    /// Position and sentence: `ringboot.toml:4:8: what`.
+    pub fn to_sentence(&self) -> String {
         self.position
             .as_ref()
             .map_or_else(|| self.what.clone(), |position| format!("{position}: {}", self.what))
     }
 
-    /// The same sentence as `ringboot check` has.
+    /// Writes the sentence of `ringboot check` and its hint into the log, as one line.
     pub fn log(&self) {
         let hint = if self.hint.is_empty() { String::new() } else { format!("; {}", self.hint) };
-        let sentence = self.sentence();
+        let sentence = self.to_sentence();
         match self.severity {
             CheckSeverity::Fatal | CheckSeverity::Error => tracing::error!("{sentence}{hint}"),
             CheckSeverity::Warning => tracing::warn!("{sentence}{hint}"),
@@ -101,7 +113,7 @@ impl CheckFinding {
 
 impl fmt::Display for CheckFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.severity.word(), self.sentence())?;
+        write!(f, "{}: {}", self.severity.as_str(), self.to_sentence())?;
         if self.hint.is_empty() { Ok(()) } else { write!(f, "\n  hint: {}", self.hint) }
     }
 }
@@ -118,8 +130,8 @@ mod tests {
         for (line, column, place) in
             [(Some(4), Some(8), "x.toml:4:8"), (Some(4), None, "x.toml:4"), (None, None, "x.toml")]
         {
-            let placed = finding.clone().at(Some(position(line, column)));
-            assert_eq!(placed.sentence(), format!("{place}: there is no kernel"));
+            let placed = finding.clone().at_position(Some(position(line, column)));
+            assert_eq!(placed.to_sentence(), format!("{place}: there is no kernel"));
         }
         assert!(
             CheckSeverity::Fatal < CheckSeverity::Error

@@ -1,35 +1,50 @@
-//! A transfer that is under way: how far it has come, and for how long it has stood still.
+//! An open transfer: how far it is, and for how long it has made no progress.
 
 use super::stop::{FIRST_BLOCK, LATER_BLOCK, StopCause, StopReport};
 
-/// Without progress for so long it is worth a look: longer than a lost packet explains.
-/// Milliseconds.
+/// A transfer without progress for this long is reported as still. In milliseconds: longer than the
+/// retransmission of a lost packet takes.
 const STILL_MS: u64 = 5_000;
 
-/// What carries it.
+/// How far a transfer is, by its protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferProgress {
-    /// The first block that was not acknowledged, counted from 1, and how many there are.
-    Tftp { block: u64, blocks: u64 },
-    /// Bytes that the client has got, and how many it wants. `in_line`: others go first for now.
-    Http { bytes: u64, of: u64, in_line: bool },
+    /// A TFTP transfer.
+    Tftp {
+        /// The first block that the client has not acknowledged, counted from 1 and never wrapped.
+        block: u64,
+        /// Blocks of the whole file.
+        blocks: u64,
+    },
+    /// An HTTP response.
+    Http {
+        /// Bytes that the client's kernel has acknowledged.
+        bytes: u64,
+        /// Bytes of the whole response body.
+        of: u64,
+        /// Other clients go first for now.
+        in_line: bool,
+    },
     /// The request waits until transfers of the same address have ended, or for the disk.
     Waiting,
 }
 
+/// One open transfer to a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveTransfer {
+    /// The file as the client named it.
     pub name: String,
-    /// Unix milliseconds.
+    /// When the request came, in Unix milliseconds.
     pub began_ms: u64,
-    /// Since the client last showed that it gets on, or since it asked.
+    /// Milliseconds since the client last made progress, or since its request.
     pub quiet_ms: u64,
+    /// How far the transfer is.
     pub way: TransferProgress,
 }
 
 impl ActiveTransfer {
     /// `is loading debian/linux by TFTP, block 4 of 20313, no ACK for 23 s`
-    pub(super) fn words(&self) -> String {
+    pub(super) fn describe_progress(&self) -> String {
         let Self { name, quiet_ms, .. } = self;
         let still_s = Some(quiet_ms / 1000).filter(|seconds| *seconds > 0);
         let still = |what: &str| {
@@ -40,25 +55,27 @@ impl ActiveTransfer {
                 format!("is loading {name} by TFTP, block {block} of {blocks}{}", still("no ACK"))
             }
             TransferProgress::Http { bytes, of, in_line } => {
-                let line = if in_line { ", slowly because others go first" } else { "" };
+                let line =
+                    if in_line { ", slowed down because other clients go first" } else { "" };
                 format!(
                     "is loading {name} by HTTP, {bytes} of {of} bytes{line}{}",
-                    still("nothing taken")
+                    still("no progress")
                 )
             }
             TransferProgress::Waiting => {
-                format!("has asked for {name} and waits for its turn{}", still("without an answer"))
+                format!("has requested {name} and waits for its turn{}", still("without an answer"))
             }
         }
     }
 
-    pub(super) fn stop(&self) -> StopReport {
+    /// The report of `ringboot why` about this transfer.
+    pub(super) fn to_stop_report(&self) -> StopReport {
         let is_still = self.quiet_ms >= STILL_MS;
         let (code, next_step) = match self.way {
             TransferProgress::Waiting => (
                 StopCause::WaitsForItsTurn,
-                "Wait: transfers of the same address end before, as many at a time as `[tftp] \
-                 per-source` says, or a slow disk answers.",
+                "Wait for the other transfers of the same address (`[tftp] per-source` is their \
+                 limit), or for a slow disk.",
             ),
             TransferProgress::Tftp { block: 1, .. } if is_still => {
                 (StopCause::LoadingStill, FIRST_BLOCK)
@@ -66,14 +83,18 @@ impl ActiveTransfer {
             TransferProgress::Tftp { .. } if is_still => (StopCause::LoadingStill, LATER_BLOCK),
             TransferProgress::Http { in_line: false, .. } if is_still => (
                 StopCause::LoadingStill,
-                "Look for packet loss on the way, or whether the machine hangs: its connection is \
-                 cut after a minute.",
+                "Look for packet loss on the way, or for a machine that hangs: the server closes \
+                 its connection after a minute.",
             ),
             TransferProgress::Tftp { .. } | TransferProgress::Http { .. } => {
-                (StopCause::Loading, "Wait, and ask again: nothing is wrong so far.")
+                (StopCause::Loading, "Wait, and ask again later: nothing is wrong so far.")
             }
         };
-        StopReport { code, cause: format!("It {}.", self.words()), next_step: next_step.to_owned() }
+        StopReport {
+            code,
+            cause: format!("It {}.", self.describe_progress()),
+            next_step: next_step.to_owned(),
+        }
     }
 }
 
@@ -103,32 +124,33 @@ mod tests {
             (
                 flight(4_999, http(false)),
                 StopCause::Loading,
-                "It is loading debian/linux by HTTP, 7 of 9 bytes, nothing taken for 4 s.",
+                "It is loading debian/linux by HTTP, 7 of 9 bytes, no progress for 4 s.",
             ),
             (
                 flight(9_000, http(false)),
                 StopCause::LoadingStill,
-                "It is loading debian/linux by HTTP, 7 of 9 bytes, nothing taken for 9 s.",
+                "It is loading debian/linux by HTTP, 7 of 9 bytes, no progress for 9 s.",
             ),
             (
                 flight(0, http(true)),
                 StopCause::Loading,
-                "It is loading debian/linux by HTTP, 7 of 9 bytes, slowly because others go first.",
+                "It is loading debian/linux by HTTP, 7 of 9 bytes, slowed down because other \
+                 clients go first.",
             ),
             (
                 flight(9_000, TransferProgress::Waiting),
                 StopCause::WaitsForItsTurn,
-                "It has asked for debian/linux and waits for its turn, without an answer for 9 s.",
+                "It has requested debian/linux and waits for its turn, without an answer for 9 s.",
             ),
         ] {
-            let stop = flight.stop();
+            let stop = flight.to_stop_report();
             assert_eq!((stop.code, stop.cause.as_str()), (code, words));
         }
         let (first, later) = (
             TransferProgress::Tftp { block: 1, blocks: 2 },
             TransferProgress::Tftp { block: 2, blocks: 2 },
         );
-        assert!(flight(STILL_MS, first).stop().next_step.contains("high port"));
-        assert!(flight(STILL_MS, later).stop().next_step.contains("packet loss"));
+        assert!(flight(STILL_MS, first).to_stop_report().next_step.contains("high port"));
+        assert!(flight(STILL_MS, later).to_stop_report().next_step.contains("packet loss"));
     }
 }

@@ -1,5 +1,4 @@
-//! What is remembered of each machine: its last events, in memory, and on their way to whoever
-//! keeps them.
+//! The journal: the last events of each machine in memory, and the changes that the store keeps.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -11,59 +10,65 @@ use super::events::{EventKind, MachineEvent, MachineStage};
 use super::pace::EventSource;
 use ringboot_protocol::model::machine::Mac;
 
-/// Events remembered of one machine: two boots, with all that loaders ask for in vain.
+/// Events remembered of one machine: two boots with every missing file that loaders try.
 pub const ENTRIES_MAX: usize = 64;
-/// Machines remembered; beyond it the one that was heard of least recently goes.
+/// Machines remembered; beyond it the journal forgets the least recently active one.
 pub const MACHINES_MAX: usize = 16_384;
-/// Octets of all that is remembered. A restart reads it all, and the disk holds as much.
-pub const OCTETS_MAX: usize = 32 << 20;
-/// The share of them that machines have at most of which nothing but DHCP is known, once there are
-/// others: anybody can invent such.
+/// Bytes of the whole journal in memory. The disk holds about as much, and a restart reads it all.
+pub const BYTES_MAX: usize = 32 << 20;
+/// Strangers (sources that never fetched a file as a known machine) get at most one part in this
+/// many of both limits while known machines exist: DHCP messages are easy to forge.
 const STRANGERS_SHARE: usize = 4;
-/// Bytes of an event's sentence that are remembered; the log has all of it.
+/// Bytes of an event's sentence that the journal remembers; the log has the whole sentence.
 pub const TEXT_BYTES_MAX: usize = 400;
 
-/// A change of the journal, for whoever keeps it beyond the process.
+/// A change of the journal, for the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JournalChange {
-    /// `number` counts the machine's entries from 0; where it is one that was there before, it
-    /// takes that one's place.
-    Entry { mac: Mac, number: u64, entry: JournalEntry },
+    /// A new entry, or one that replaces the machine's entry with the same number.
+    Entry {
+        /// The machine.
+        mac: Mac,
+        /// Counts the machine's entries from 0.
+        number: u64,
+        /// The entry itself.
+        entry: JournalEntry,
+    },
     /// The machine is no longer remembered.
     Forgotten(Mac),
 }
 
-/// Keeps notes beyond the process. Called on the log thread, which may wait for a disk.
+/// Writes changes to the store. Called on the journal thread, which may wait for a disk.
 pub type JournalKeeper = Box<dyn FnMut(&[JournalChange]) + Send>;
 
-/// The last events of every machine. Written by the log thread, read by whoever asks.
+/// The last events of every machine. The journal thread writes it, any thread may read it.
 #[derive(Default)]
 pub struct MachineJournal(Mutex<RememberedMachines>);
 
 impl fmt::Debug for MachineJournal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Journal of {} machines", self.lock().rings.len())
+        write!(f, "MachineJournal of {} machines", self.lock().rings.len())
     }
 }
 
 impl MachineJournal {
-    /// An entry that was kept of an earlier process; each machine's come in order. Notes for whom
-    /// there is no room any more.
-    pub fn load(
+    /// Adds an entry that an earlier process stored. The entries of one machine must come in order.
+    /// `forgotten` gets the machines that no longer fit.
+    pub fn load_entry(
         &self,
         (mac, number, entry): (Mac, u64, JournalEntry),
         forgotten: &mut Vec<JournalChange>,
     ) {
-        let mut notes = Vec::new();
-        self.lock().add(EventSource::Machine(mac), Some(number), entry, &mut notes);
-        forgotten
-            .extend(notes.into_iter().filter(|note| matches!(note, JournalChange::Forgotten(_))));
+        let mut changes = Vec::new();
+        self.lock().add_entry(EventSource::Machine(mac), Some(number), entry, &mut changes);
+        changes.retain(|change| matches!(change, JournalChange::Forgotten(_)));
+        forgotten.append(&mut changes);
     }
 
-    /// Remembers an event and tells what has changed. Of who is known by the address alone nothing
-    /// is kept beyond the process.
-    pub fn add(&self, event: &MachineEvent, at_ms: u64, notes: &mut Vec<JournalChange>) {
-        let Some(source) = EventSource::of(event)
+    /// Remembers an event and appends the changes for the store. A source that is known by its
+    /// address only is remembered in memory and never stored.
+    pub fn record_event(&self, event: &MachineEvent, at_ms: u64, changes: &mut Vec<JournalChange>) {
+        let Some(source) = EventSource::from_event(event)
             .filter(|source| source.machine().is_some() || event.stage != MachineStage::Dhcp)
         else {
             return;
@@ -76,54 +81,49 @@ impl MachineJournal {
             kind: event.kind.clone(),
             text: cut_event_text(&event.text).to_owned(),
         };
-        self.lock().add(source, None, entry, notes);
+        self.lock().add_entry(source, None, entry, changes);
     }
 
-    /// Every machine that is remembered, the one that was heard of last first.
-    pub fn machines(&self) -> Vec<Mac> {
+    /// Every remembered machine, the most recently active first.
+    pub fn list_machines(&self) -> Vec<Mac> {
         let machines = self.lock();
-        let both = machines.strangers.by_turn.iter().chain(&machines.known.by_turn);
+        let queued = machines.strangers.by_turn.iter().chain(&machines.known.by_turn);
         let by_turn: BTreeMap<u64, Mac> =
-            both.filter_map(|(turn, source)| Some((*turn, source.machine()?))).collect();
+            queued.filter_map(|(turn, source)| Some((*turn, source.machine()?))).collect();
         by_turn.into_values().rev().collect()
     }
 
-    /// What is remembered of a machine, oldest first; empty where it is not known.
+    /// The entries of a machine, oldest first; empty for an unknown machine.
     pub fn entries(&self, mac: Mac) -> Vec<JournalEntry> {
         self.entries_of(EventSource::Machine(mac))
     }
 
-    /// The same of who asked from an address that no machine is known to have.
+    /// The entries of an address that belongs to no known machine, oldest first.
     pub fn entries_at(&self, address: IpAddr) -> Vec<JournalEntry> {
         self.entries_of(EventSource::Address(address.to_canonical()))
     }
 
     fn entries_of(&self, source: EventSource) -> Vec<JournalEntry> {
-        self.lock()
-            .rings
-            .get(&source)
-            .map(|ring| ring.entries.iter().cloned().collect())
-            .unwrap_or_default()
-    }
-
-    /// All that is remembered, for whoever keeps it anew.
-    pub fn notes(&self) -> Vec<JournalChange> {
         let machines = self.lock();
-        let of = |(source, ring): (&EventSource, &EventRing)| {
-            let mac = source.machine()?;
-            let first = ring.next_number - ring.entries.len() as u64;
-            let note = |(entry, number): (&JournalEntry, u64)| JournalChange::Entry {
-                mac,
-                number,
-                entry: entry.clone(),
-            };
-            Some(ring.entries.iter().zip(first..).map(note).collect::<Vec<_>>())
-        };
-        machines.rings.iter().filter_map(of).flatten().collect()
+        let Some(ring) = machines.rings.get(&source) else { return Vec::new() };
+        ring.entries.iter().cloned().collect()
     }
 
-    /// The machine that was last heard of at this address.
-    pub fn find(&self, address: IpAddr) -> Option<Mac> {
+    /// The whole journal as changes, for a store that begins empty.
+    pub fn export_entries(&self) -> Vec<JournalChange> {
+        let mut changes = Vec::new();
+        for (source, ring) in &self.lock().rings {
+            let Some(mac) = source.machine() else { continue };
+            let first = ring.next_number - ring.entries.len() as u64;
+            for (number, entry) in (first..).zip(&ring.entries) {
+                changes.push(JournalChange::Entry { mac, number, entry: entry.clone() });
+            }
+        }
+        changes
+    }
+
+    /// The machine that last had this address.
+    pub fn find_machine(&self, address: IpAddr) -> Option<Mac> {
         self.lock().holders.get(&address.to_canonical()).copied()
     }
 
@@ -135,47 +135,52 @@ impl MachineJournal {
 #[derive(Default)]
 struct RememberedMachines {
     rings: HashMap<EventSource, EventRing>,
-    /// Those of which nothing but DHCP is known, or nothing but an address, and those that have
-    /// asked for a file.
+    /// Machines of which the server knows nothing but DHCP, and sources without a hardware address.
     strangers: RecencyQueue,
+    /// Machines that have asked for a file.
     known: RecencyQueue,
+    /// Counts entries; a source's turn is that of its latest entry.
     next_turn: u64,
-    /// Only addresses of remembered machines, one for each machine.
+    /// The last address of each remembered machine, and that machine.
     holders: HashMap<IpAddr, Mac>,
 }
 
-/// Machines by when they were last heard of.
+/// Sources in the order of their latest entry, with the bytes of their rings.
 #[derive(Default)]
 struct RecencyQueue {
     by_turn: BTreeMap<u64, EventSource>,
-    octets: usize,
+    bytes: usize,
 }
 
+/// The last entries of one source.
 #[derive(Default)]
 struct EventRing {
-    /// It is a machine's, not an address's.
+    /// True for a machine, false for an address.
     has_machine: bool,
     entries: VecDeque<JournalEntry>,
-    /// Of the entry that comes next.
+    /// The number of the next entry.
     next_number: u64,
     turn: u64,
     address: Option<IpAddr>,
-    octets: usize,
+    bytes: usize,
 }
 
 impl RememberedMachines {
-    fn add(
+    fn add_entry(
         &mut self,
         source: EventSource,
         number: Option<u64>,
         entry: JournalEntry,
-        notes: &mut Vec<JournalChange>,
+        changes: &mut Vec<JournalChange>,
     ) {
+        // The ring leaves its queue while it changes: a first file moves it to the known machines.
         let mut ring = self.rings.remove(&source).unwrap_or_default();
-        self.queue(&ring).leave(&ring);
+        self.queue_of(&ring).remove_ring(&ring);
         ring.has_machine = source.machine().is_some();
         ring.turn = self.next_turn;
         self.next_turn += 1;
+
+        // Another machine may hold the former address by now: its entry stays.
         if let (Some(mac), Some(address)) =
             (source.machine(), entry.address.map(|address| address.to_canonical()))
         {
@@ -187,92 +192,94 @@ impl RememberedMachines {
             }
             self.holders.insert(address, mac);
         }
-        let number = number.unwrap_or_else(|| ring.number_for(&entry));
-        ring.put(number, entry.clone());
-        self.queue(&ring).enter(&ring, source);
+
+        let number = number.unwrap_or_else(|| ring.number_entry(&entry));
+        ring.push_entry(number, entry.clone());
+        self.queue_of(&ring).insert_ring(&ring, source);
         self.rings.insert(source, ring);
-        notes.extend(source.machine().map(|mac| JournalChange::Entry { mac, number, entry }));
+        changes.extend(source.machine().map(|mac| JournalChange::Entry { mac, number, entry }));
+
         while self.rings.len() > 1
-            && (self.rings.len() > MACHINES_MAX || self.octets() > OCTETS_MAX)
+            && (self.rings.len() > MACHINES_MAX || self.count_bytes() > BYTES_MAX)
         {
-            self.forget_one(notes);
+            self.forget_oldest(changes);
         }
     }
 
-    /// The one that was heard of least recently: a stranger, while strangers have more than their
+    /// Forgets the least recently active source: a stranger, while strangers have more than their
     /// share.
-    fn forget_one(&mut self, notes: &mut Vec<JournalChange>) {
+    fn forget_oldest(&mut self, changes: &mut Vec<JournalChange>) {
         let strangers = &self.strangers;
-        let too_many = strangers.octets > OCTETS_MAX / STRANGERS_SHARE
+        let too_many = strangers.bytes > BYTES_MAX / STRANGERS_SHARE
             || strangers.by_turn.len() > MACHINES_MAX / STRANGERS_SHARE
             || self.known.by_turn.is_empty();
         let queue = if too_many { &self.strangers } else { &self.known };
         let Some((_, &source)) = queue.by_turn.first_key_value() else { return };
         let Some(ring) = self.rings.remove(&source) else { return };
-        self.queue(&ring).leave(&ring);
+        self.queue_of(&ring).remove_ring(&ring);
         let Some(mac) = source.machine() else { return };
         if let Some(address) =
             ring.address.filter(|address| self.holders.get(address) == Some(&mac))
         {
             self.holders.remove(&address);
         }
-        notes.push(JournalChange::Forgotten(mac));
+        changes.push(JournalChange::Forgotten(mac));
     }
 
-    fn queue(&mut self, ring: &EventRing) -> &mut RecencyQueue {
+    fn queue_of(&mut self, ring: &EventRing) -> &mut RecencyQueue {
         if ring.is_known() { &mut self.known } else { &mut self.strangers }
     }
 
-    fn octets(&self) -> usize {
-        self.strangers.octets + self.known.octets
+    fn count_bytes(&self) -> usize {
+        self.strangers.bytes + self.known.bytes
     }
 }
 
 impl RecencyQueue {
-    fn enter(&mut self, ring: &EventRing, source: EventSource) {
+    fn insert_ring(&mut self, ring: &EventRing, source: EventSource) {
         self.by_turn.insert(ring.turn, source);
-        self.octets += ring.octets;
+        self.bytes += ring.bytes;
     }
 
-    fn leave(&mut self, ring: &EventRing) {
+    fn remove_ring(&mut self, ring: &EventRing) {
         if self.by_turn.remove(&ring.turn).is_some() {
-            self.octets -= ring.octets;
+            self.bytes -= ring.bytes;
         }
     }
 }
 
 impl EventRing {
-    /// A machine that has asked for a file: nobody invents one that does.
+    /// True for a machine that has asked for a file: a forged DHCP message never does.
     fn is_known(&self) -> bool {
         self.has_machine && self.entries.iter().any(|entry| entry.stage != MachineStage::Dhcp)
     }
 
-    /// A renewal takes the place of the one before: a machine that runs for a month must not forget
-    /// its boot.
-    fn number_for(&self, entry: &JournalEntry) -> u64 {
+    /// The number for a new entry. A renewal replaces the renewal before it: a machine that runs
+    /// for a month must not push out its boot.
+    fn number_entry(&self, entry: &JournalEntry) -> u64 {
         let renews = entry.kind == EventKind::Renewed;
         let again =
             renews && self.entries.back().is_some_and(|last| last.kind == EventKind::Renewed);
         self.next_number - u64::from(again)
     }
 
-    fn put(&mut self, number: u64, entry: JournalEntry) {
+    fn push_entry(&mut self, number: u64, entry: JournalEntry) {
         let replaced = if number < self.next_number { self.entries.pop_back() } else { None };
         self.next_number = number + 1;
         let oldest =
             if self.entries.len() == ENTRIES_MAX { self.entries.pop_front() } else { None };
-        self.octets -= replaced.iter().chain(&oldest).map(count_entry_bytes).sum::<usize>();
-        self.octets += count_entry_bytes(&entry);
+        self.bytes -= replaced.iter().chain(&oldest).map(count_entry_bytes).sum::<usize>();
+        self.bytes += count_entry_bytes(&entry);
         self.entries.push_back(entry);
     }
 }
 
-/// What an entry takes, in memory and, more or less, on the disk.
+/// Bytes of an entry in memory, and about as many on the disk.
 fn count_entry_bytes(entry: &JournalEntry) -> usize {
-    size_of::<JournalEntry>() + entry.text.len() + entry.kind.octets()
+    size_of::<JournalEntry>() + entry.text.len() + entry.kind.count_text_bytes()
 }
 
-/// The beginning of a text, whole characters only.
+/// The first [`TEXT_BYTES_MAX`] bytes of a text, cut at a character.
 fn cut_event_text(text: &str) -> &str {
     let end = text
         .char_indices()
@@ -307,23 +314,23 @@ mod tests {
     #[test]
     fn a_machine_keeps_its_last_64_events_and_their_numbers_go_on() {
         let (journal, mut notes) = (MachineJournal::default(), Vec::new());
-        (0..100).for_each(|at| journal.add(&event(1, 7, EventKind::Nak), at, &mut notes));
+        (0..100).for_each(|at| journal.record_event(&event(1, 7, EventKind::Nak), at, &mut notes));
         let entries = journal.entries(mac(1));
         assert_eq!((entries.len(), entries[0].at_ms, entries[63].at_ms), (ENTRIES_MAX, 36, 99));
         assert_eq!(entries[0].text.len(), TEXT_BYTES_MAX);
         assert!(matches!(notes[99], JournalChange::Entry { number: 99, .. }));
 
-        assert_eq!(journal.notes().len(), ENTRIES_MAX);
-        assert!(matches!(journal.notes()[0], JournalChange::Entry { number: 36, .. }));
+        assert_eq!(journal.export_entries().len(), ENTRIES_MAX);
+        assert!(matches!(journal.export_entries()[0], JournalChange::Entry { number: 36, .. }));
 
         let again = MachineJournal::default();
         notes.clear();
         entries
             .into_iter()
             .zip(36..)
-            .for_each(|(entry, number)| again.load((mac(1), number, entry), &mut notes));
+            .for_each(|(entry, number)| again.load_entry((mac(1), number, entry), &mut notes));
         assert_eq!(notes, []);
-        again.add(&event(1, 7, EventKind::Nak), 100, &mut notes);
+        again.record_event(&event(1, 7, EventKind::Nak), 100, &mut notes);
         assert!(matches!(notes[0], JournalChange::Entry { number: 100, .. }), "{notes:?}");
         assert_eq!(again.entries(mac(1)).len(), ENTRIES_MAX);
     }
@@ -331,8 +338,9 @@ mod tests {
     #[test]
     fn renewals_take_one_place() {
         let (journal, mut notes) = (MachineJournal::default(), Vec::new());
-        journal.add(&event(1, 7, EventKind::Nak), 0, &mut notes);
-        (1..500).for_each(|at| journal.add(&event(1, 7, EventKind::Renewed), at, &mut notes));
+        journal.record_event(&event(1, 7, EventKind::Nak), 0, &mut notes);
+        (1..500)
+            .for_each(|at| journal.record_event(&event(1, 7, EventKind::Renewed), at, &mut notes));
         let entries = journal.entries(mac(1));
         assert_eq!(
             (entries.len(), entries[0].kind.clone(), entries[1].at_ms),
@@ -344,14 +352,15 @@ mod tests {
     fn of_too_many_machines_the_one_heard_of_least_recently_goes() {
         let (journal, mut notes) = (MachineJournal::default(), Vec::new());
         let machines = MACHINES_MAX as u32;
-        (0..machines).for_each(|n| journal.add(&event(n, n + 1, EventKind::Nak), 0, &mut notes));
-        journal.add(&event(0, 1, EventKind::Nak), 1, &mut notes);
+        (0..machines)
+            .for_each(|n| journal.record_event(&event(n, n + 1, EventKind::Nak), 0, &mut notes));
+        journal.record_event(&event(0, 1, EventKind::Nak), 1, &mut notes);
         notes.clear();
-        journal.add(&event(machines, machines + 1, EventKind::Nak), 2, &mut notes);
+        journal.record_event(&event(machines, machines + 1, EventKind::Nak), 2, &mut notes);
         assert!(notes.contains(&JournalChange::Forgotten(mac(1))));
         assert!(journal.entries(mac(1)).is_empty() && journal.entries(mac(0)).len() == 2);
-        assert_eq!(journal.find(IpAddr::V4(2.into())), None);
-        assert_eq!(journal.find(IpAddr::V4(3.into())), Some(mac(2)));
+        assert_eq!(journal.find_machine(IpAddr::V4(2.into())), None);
+        assert_eq!(journal.find_machine(IpAddr::V4(3.into())), Some(mac(2)));
     }
 
     #[test]
@@ -359,9 +368,9 @@ mod tests {
         let (journal, mut notes) = (MachineJournal::default(), Vec::new());
         let honest = 2000;
         for n in 0..honest {
-            journal.add(&event(n, n + 1, EventKind::Nak), 0, &mut notes);
+            journal.record_event(&event(n, n + 1, EventKind::Nak), 0, &mut notes);
             let sent = EventKind::Sent { name: "pxelinux.0".into(), bytes: 1 };
-            journal.add(
+            journal.record_event(
                 &MachineEvent { stage: MachineStage::Loader, ..event(n, n + 1, sent) },
                 0,
                 &mut notes,
@@ -369,7 +378,11 @@ mod tests {
         }
         notes.clear();
         for n in 0..100_000 {
-            journal.add(&event(1_000_000 + n, 1_000_000 + n, EventKind::Nak), 1, &mut notes);
+            journal.record_event(
+                &event(1_000_000 + n, 1_000_000 + n, EventKind::Nak),
+                1,
+                &mut notes,
+            );
             notes.truncate(1000);
         }
         assert_eq!(
@@ -380,12 +393,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_by_its_octets() {
+    fn what_is_remembered_is_bounded_by_its_bytes() {
         let (journal, mut notes) = (MachineJournal::default(), Vec::new());
         for n in 0..4000 {
             for _ in 0..40 {
                 let missing = EventKind::Missing { name: "x".repeat(200), rule: None };
-                journal.add(
+                journal.record_event(
                     &MachineEvent { stage: MachineStage::File, ..event(n, n + 1, missing) },
                     0,
                     &mut notes,
@@ -397,7 +410,7 @@ mod tests {
         let counted: usize =
             machines.rings.values().flat_map(|ring| &ring.entries).map(count_entry_bytes).sum();
         assert!(
-            counted == machines.octets() && counted <= OCTETS_MAX && counted > OCTETS_MAX / 2,
+            counted == machines.count_bytes() && counted <= BYTES_MAX && counted > BYTES_MAX / 2,
             "{counted}"
         );
         assert_eq!(notes.len() + machines.rings.len(), 4000);
@@ -406,25 +419,29 @@ mod tests {
     #[test]
     fn an_address_is_its_last_holders() {
         let (journal, mut notes) = (MachineJournal::default(), Vec::new());
-        journal.add(&event(1, 7, EventKind::Nak), 0, &mut notes);
-        journal.add(&event(2, 7, EventKind::Nak), 0, &mut notes);
-        journal.add(&event(1, 8, EventKind::Nak), 0, &mut notes);
-        assert_eq!(journal.find(IpAddr::V4(7.into())), Some(mac(2)));
-        assert_eq!(journal.find(IpAddr::V4(8.into())), Some(mac(1)));
-        assert_eq!(journal.machines(), [mac(1), mac(2)], "the one that was heard of last first");
+        journal.record_event(&event(1, 7, EventKind::Nak), 0, &mut notes);
+        journal.record_event(&event(2, 7, EventKind::Nak), 0, &mut notes);
+        journal.record_event(&event(1, 8, EventKind::Nak), 0, &mut notes);
+        assert_eq!(journal.find_machine(IpAddr::V4(7.into())), Some(mac(2)));
+        assert_eq!(journal.find_machine(IpAddr::V4(8.into())), Some(mac(1)));
+        assert_eq!(
+            journal.list_machines(),
+            [mac(1), mac(2)],
+            "the one that was heard of last first"
+        );
         let stranger = MachineEvent {
             mac: None,
             stage: MachineStage::File,
             ..event(3, 9, EventKind::TemplateFailed)
         };
         notes.clear();
-        journal.add(&stranger, 0, &mut notes);
-        assert_eq!((journal.find(IpAddr::V4(9.into())), notes), (None, Vec::new()));
+        journal.record_event(&stranger, 0, &mut notes);
+        assert_eq!((journal.find_machine(IpAddr::V4(9.into())), notes), (None, Vec::new()));
         assert_eq!(
             journal.entries_at(IpAddr::V4(9.into())).len(),
             1,
             "who has no name is known by the address"
         );
-        assert_eq!(journal.machines().len(), 2);
+        assert_eq!(journal.list_machines().len(), 2);
     }
 }

@@ -1,4 +1,4 @@
-//! The table of docs/log.md, held against the level of every kind of event.
+//! Compares the table of docs/log.md with the level of every kind of event.
 #![allow(clippy::unwrap_used)]
 
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ const TABLE: &str = include_str!("../../docs/log.md");
 
 const PXE: Firmware = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiArm64) };
 
-/// One of each kind. A new one does not compile before it has its line in [`line`].
+/// One event of each kind. A new kind does not compile before it has its line in [`line`].
 fn kinds() -> Vec<EventKind> {
     let name = || "debian/linux".to_owned();
     let missing = |name: &str, rule: Option<&str>| EventKind::Missing {
@@ -59,7 +59,7 @@ fn kinds() -> Vec<EventKind> {
     kinds
 }
 
-/// What the log says of it.
+/// The sentence that the log has for a kind.
 fn line(kind: &EventKind) -> &'static str {
     match kind {
         EventKind::Offered { .. } => {
@@ -86,7 +86,7 @@ fn line(kind: &EventKind) -> &'static str {
         EventKind::Declined => "the client found its address in use: PXE firmware",
         EventKind::Released => "the client gave its address back: a system",
         EventKind::Conflict => {
-            "10.0.0.9 is in use by 02:00:00:00:00:01, to whom nobody has leased it: it is not \
+            "10.0.0.9 is in use by 02:00:00:00:00:01 without a lease: it is not \
              offered"
         }
         EventKind::PoolFills => {
@@ -121,7 +121,7 @@ fn line(kind: &EventKind) -> &'static str {
             "linux: the file was changed in place while it was being sent: transfer ended"
         }
         EventKind::Forged { .. } => {
-            "linux: ended, since somebody who does not know its port sends ACKs for it: forged"
+            "linux: ended, because forged ACKs arrive for it: their sender does not know its port"
         }
         EventKind::TooSlow => "HTTP connection cut after 4096 bytes: too slow",
         EventKind::Failed => "the store could not keep the lease: no answer, the client asks again",
@@ -211,7 +211,7 @@ fn rows() -> Vec<(&'static str, &'static str)> {
     rows
 }
 
-/// How much of the pattern is literal; None: the line is not one of it.
+/// The length of the literal part of the pattern; None where the line does not match.
 fn matches(pattern: &str, line: &str) -> Option<usize> {
     let mut parts = pattern.split("...").map(str::trim_start);
     let mut rest = line.strip_prefix(parts.next()?)?;

@@ -1,5 +1,5 @@
-//! What operators see: events of machines, counters of cores, log lines. Cores only ever push here;
-//! nothing waits.
+//! What operators see: events of machines, counters of cores, log lines. Cores push into this crate
+//! and never wait for it.
 //!
 //! ```
 //! use ringboot_observe::counters::SharedCount;
@@ -10,8 +10,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
-/// An enum whose variants are known by a word each: what is kept or sent by its word is read back
-/// by it.
+/// Defines an enum whose variants have one word each. The store and the admin API write the word
+/// and parse it back.
 macro_rules! words {
     ($(#[$about:meta])* pub enum $name:ident {
         $($(#[$doc:meta])* $variant:ident = $word:literal,)+
@@ -21,15 +21,17 @@ macro_rules! words {
         pub enum $name { $($(#[$doc])* $variant,)+ }
 
         impl $name {
+            /// Every variant, in the order of its declaration.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            pub fn word(self) -> &'static str {
+            /// The word of this variant, as the store and the admin API have it.
+            pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
 
-            /// The one whose word this is.
-            pub fn named(word: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|known| known.word() == word)
+            /// The variant with this word; None for a word that this version does not know.
+            pub fn parse(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.as_str() == word)
             }
         }
     };

@@ -1,8 +1,8 @@
-//! The way of log lines: every thread hands them over without waiting, and one thread writes them
-//! where the log goes.
+//! The queue of log lines: every thread pushes without waiting, and one thread writes the lines to
+//! their destination.
 //!
-//! Whoever reads the log may be slow, full or gone. Then lines are dropped and counted, and nothing
-//! else happens.
+//! The destination may be slow, full or gone. Then this queue drops and counts lines, and the
+//! server goes on.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -12,42 +12,44 @@ use std::time::{Duration, Instant};
 
 use super::threads;
 
-/// Lines that may wait for the log thread; one more is dropped and counted.
+/// Lines that may wait for the log thread. One more is dropped and counted.
 const LINES_QUEUED_MAX: usize = 8192;
-/// Octets of all waiting lines: a line may hold a long name that a client has sent.
-const OCTETS_QUEUED_MAX: usize = 4 << 20;
-/// How often lost lines are told of.
-const LOST_TOLD_EVERY: Duration = Duration::from_secs(1);
-/// How often the end of the process looks whether a full queue has room again.
-const ROOM_LOOKED_EVERY: Duration = Duration::from_millis(10);
+/// Bytes of all waiting lines: a line may have a long name that a client sent.
+const BYTES_QUEUED_MAX: usize = 4 << 20;
+/// How often the log says that lines were lost.
+const LOSS_LOGGED_EVERY: Duration = Duration::from_secs(1);
+/// How often the end of the process checks whether a full queue has room again.
+const ROOM_CHECKED_EVERY: Duration = Duration::from_millis(10);
 
-/// What the log thread does with a line.
+/// Where the log thread writes lines.
 pub(super) trait LogDestination: Send {
     /// Writes a message of one or more lines, each with its line feed.
     fn write(&mut self, message: &[u8]) -> io::Result<()>;
 }
 
 enum LogItem {
+    /// For the destination.
     Line(Vec<u8>),
     /// For standard error, whatever the destination is.
     Words(Vec<u8>),
+    /// Answered when everything before it is written.
     Written(SyncSender<()>),
 }
 
-/// What the thread is to read from, and to write to.
+/// What the thread reads from, and writes to.
 type LogWork = (Receiver<LogItem>, Box<dyn LogDestination>);
 
-/// The queue to the log thread, and what was lost on the way.
+/// The sending end of the queue, with the counts of waiting and lost lines.
 pub(super) struct LogQueue {
     queue: SyncSender<LogItem>,
     count: Arc<LogBacklog>,
-    /// Until the thread is started.
+    /// Some until the thread starts.
     unstarted: Mutex<Option<LogWork>>,
 }
 
 #[derive(Default)]
 struct LogBacklog {
-    octets: AtomicUsize,
+    bytes: AtomicUsize,
     lost: AtomicU64,
 }
 
@@ -57,7 +59,7 @@ impl LogQueue {
         Self { queue, count: Arc::default(), unstarted: Mutex::new(Some((items, destination))) }
     }
 
-    /// Starts the thread that writes; what waits already is written first.
+    /// Starts the thread that writes; it begins with the lines that wait already.
     pub(super) fn start(&self) {
         let unstarted = self.unstarted.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((items, mut destination)) = unstarted else { return };
@@ -66,37 +68,38 @@ impl LogQueue {
             let thread = threads::watch_thread("rb-log");
             thread.keep_running(|| write_log_items(&items, destination.as_mut(), &count, &thread));
         };
-        // Without the thread lines are lost, which is no reason to serve nobody.
+        // Without the thread the log loses its lines, and the server still serves.
         drop(std::thread::Builder::new().name("rb-log".into()).spawn(body));
     }
 
+    /// Pushes a message for the destination.
     pub(super) fn push(&self, line: &[u8]) {
-        self.queue(line, LogItem::Line);
+        self.push_item(line, LogItem::Line);
     }
 
-    /// For standard error in any case.
+    /// Pushes a message for standard error.
     pub(super) fn push_words(&self, words: &[u8]) {
-        self.queue(words, LogItem::Words);
+        self.push_item(words, LogItem::Words);
     }
 
-    fn queue(&self, text: &[u8], item: fn(Vec<u8>) -> LogItem) {
-        let waiting = self.count.octets.fetch_add(text.len(), Ordering::Relaxed);
-        if waiting + text.len() > OCTETS_QUEUED_MAX
+    fn push_item(&self, text: &[u8], item: fn(Vec<u8>) -> LogItem) {
+        let waiting = self.count.bytes.fetch_add(text.len(), Ordering::Relaxed);
+        if waiting + text.len() > BYTES_QUEUED_MAX
             || self.queue.try_send(item(text.to_vec())).is_err()
         {
-            self.count.octets.fetch_sub(text.len(), Ordering::Relaxed);
+            self.count.bytes.fetch_sub(text.len(), Ordering::Relaxed);
             self.count.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Lines that nobody will read, since the start.
-    pub(super) fn lost(&self) -> u64 {
+    /// Lines lost since the start.
+    pub(super) fn count_lost(&self) -> u64 {
         self.count.lost.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything that was pushed is written; false where that takes longer than
+    /// Waits until everything that was pushed is written. False where that takes longer than
     /// `limit`.
-    pub(super) fn finish(&self, limit: Duration) -> bool {
+    pub(super) fn wait_until_written(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         let (written, is_written) = sync_channel(1);
         let mut item = LogItem::Written(written);
@@ -105,24 +108,24 @@ impl LogQueue {
                 return false;
             }
             item = back;
-            std::thread::sleep(ROOM_LOOKED_EVERY);
+            std::thread::sleep(ROOM_CHECKED_EVERY);
         }
         is_written.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok()
     }
 }
 
-/// Writes until every sender is gone. A write that fails loses its line and no more.
+/// Writes until every sender is gone. A write that fails loses its line only.
 fn write_log_items(
     items: &Receiver<LogItem>,
     destination: &mut dyn LogDestination,
     count: &LogBacklog,
     thread: &threads::WatchedThread,
 ) {
-    let mut told = Instant::now();
-    let mut lost_told = count.lost.load(Ordering::Relaxed);
+    let mut logged = Instant::now();
+    let mut lost_logged = count.lost.load(Ordering::Relaxed);
     loop {
-        // Lost lines are told of when the next one could be written, or a moment later.
-        let item = items.recv_timeout(LOST_TOLD_EVERY);
+        // The loss of lines is logged after the next successful write, or after this timeout.
+        let item = items.recv_timeout(LOSS_LOGGED_EVERY);
         if matches!(item, Err(RecvTimeoutError::Disconnected)) {
             return;
         }
@@ -130,11 +133,11 @@ fn write_log_items(
             let _busy = thread.busy();
             match item {
                 Ok(LogItem::Line(line)) => {
-                    count.octets.fetch_sub(line.len(), Ordering::Relaxed);
+                    count.bytes.fetch_sub(line.len(), Ordering::Relaxed);
                     destination.write(&line)
                 }
                 Ok(LogItem::Words(words)) => {
-                    count.octets.fetch_sub(words.len(), Ordering::Relaxed);
+                    count.bytes.fetch_sub(words.len(), Ordering::Relaxed);
                     io::stderr().write_all(&words)
                 }
                 Ok(LogItem::Written(asked)) => {
@@ -144,19 +147,20 @@ fn write_log_items(
                 Err(_) => Ok(()),
             }
         };
+
         if written.is_err() {
             count.lost.fetch_add(1, Ordering::Relaxed);
             continue;
         }
         let lost = count.lost.load(Ordering::Relaxed);
-        if lost > lost_told && told.elapsed() >= LOST_TOLD_EVERY {
-            told = Instant::now();
-            // Into the queue like every other line.
+        if lost > lost_logged && logged.elapsed() >= LOSS_LOGGED_EVERY {
+            logged = Instant::now();
+            // This line goes into the queue like every other.
             tracing::warn!(
-                "{} lines of the log are lost: they came too fast, or could not be written",
-                lost - lost_told
+                "{} log lines were lost: they came too fast, or could not be written",
+                lost - lost_logged
             );
-            lost_told = lost;
+            lost_logged = lost;
         }
     }
 }
@@ -199,19 +203,19 @@ mod tests {
             lines.push(b"x\n");
         }
         assert!(begun.elapsed() < Duration::from_secs(5));
-        assert!((999..=1000).contains(&lines.lost()), "{}", lines.lost());
-        assert!(!lines.finish(Duration::from_millis(50)), "nobody has read a line");
+        assert!((999..=1000).contains(&lines.count_lost()), "{}", lines.count_lost());
+        assert!(!lines.wait_until_written(Duration::from_millis(50)), "nobody has read a line");
         drop(go);
-        assert!(lines.finish(Duration::from_secs(10)));
+        assert!(lines.wait_until_written(Duration::from_secs(10)));
         assert!(seen.try_iter().count() >= LINES_QUEUED_MAX);
     }
 
     #[test]
     fn long_lines_are_bounded_by_their_octets() {
         let (lines, _seen, _go) = gate();
-        let long = vec![b'x'; OCTETS_QUEUED_MAX / 4];
+        let long = vec![b'x'; BYTES_QUEUED_MAX / 4];
         (0..5).for_each(|_| lines.push(&long));
-        assert_eq!(lines.lost(), 1);
+        assert_eq!(lines.count_lost(), 1);
     }
 
     #[test]
@@ -224,7 +228,7 @@ mod tests {
             go.send(taken).unwrap();
         }
         lines.start();
-        assert!(lines.finish(Duration::from_secs(10)));
-        assert_eq!((seen.try_iter().count(), lines.lost()), (4, 2));
+        assert!(lines.wait_until_written(Duration::from_secs(10)));
+        assert_eq!((seen.try_iter().count(), lines.count_lost()), (4, 2));
     }
 }

@@ -1,4 +1,4 @@
-//! The journal thread: one human line per machine and stage, and what is remembered of machines.
+//! The journal thread: prints a line for each event of a machine, and remembers it in the journal.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,39 +9,39 @@ use super::events::{EventWeight, JournalProgress, MachineEvent};
 use super::journal::{JournalChange, JournalKeeper, MachineJournal};
 use super::threads::{self, WatchedThread};
 
-/// How long an event may wait to be kept beyond the process; a power cut loses so much of the
-/// history, and no lease.
-const KEPT_EVERY: Duration = Duration::from_secs(1);
-/// Notes in one batch at most: memory, and the time that one commit takes.
-const BATCH_NOTES_MAX: usize = 4096;
+/// How long a change may wait for the store. A power cut loses at most this much of the history,
+/// and no lease.
+const STORED_EVERY: Duration = Duration::from_secs(1);
+/// Changes in one batch at most: bounds their memory and the time of one commit.
+const BATCH_CHANGES_MAX: usize = 4096;
 
-/// Fills the journal with what was kept.
+/// Fills the journal from the store, and returns the keeper that writes later changes.
 pub type JournalLoader = Box<dyn FnOnce(&MachineJournal) -> Option<JournalKeeper> + Send>;
 
-/// Learns from an event.
+/// Learns firmware quirks from an event. Called on the journal thread, which may wait for a disk.
 pub type EventLearner = Box<dyn FnMut(&MachineEvent) + Send>;
 
-/// Where the journal thread writes what it has printed.
+/// What the journal thread does with an event besides printing it.
 #[derive(Default)]
 pub struct JournalMemory {
+    /// The journal, shared with the threads that read it.
     pub journal: Arc<MachineJournal>,
-    /// None: the history ends with the process.
+    /// Writes changes to the store. None: the history ends with the process.
     pub keep: Option<JournalKeeper>,
-    /// Reads what an earlier process kept, and says who keeps more. Called on the journal thread,
-    /// before its first event.
+    /// Reads the entries of an earlier process. Called once, before the first event.
     pub load: Option<JournalLoader>,
-    /// Who learns from what happens; called on the journal thread, which may wait for a disk.
+    /// Called with every event. None: the server learns no quirks.
     pub learn: Option<EventLearner>,
 }
 
 impl fmt::Debug for JournalMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory").field("journal", &self.journal).finish_non_exhaustive()
+        f.debug_struct("JournalMemory").field("journal", &self.journal).finish_non_exhaustive()
     }
 }
 
-/// Prints and remembers events until every sender is gone. A panic loses the event that it met, and
-/// what was not kept yet.
+/// Prints and remembers events until every sender is gone. A panic loses the event at which it
+/// happened and the changes that were not stored yet.
 pub fn run_journal_thread(
     events: &Receiver<MachineEvent>,
     mut memory: JournalMemory,
@@ -64,7 +64,8 @@ fn print_until_closed(
     progress: &JournalProgress,
 ) {
     let JournalMemory { journal, keep, learn, .. } = memory;
-    let mut notes: Vec<JournalChange> = Vec::new();
+    let mut changes: Vec<JournalChange> = Vec::new();
+    // When the waiting changes must be stored; None while none wait.
     let mut due: Option<Instant> = None;
     loop {
         let patience =
@@ -72,35 +73,44 @@ fn print_until_closed(
         let received = events.recv_timeout(patience);
         let _busy = thread.busy();
         let is_over = matches!(received, Err(RecvTimeoutError::Disconnected));
+
         if let Ok(event) = &received {
             print_event(event);
-            // Counted at the end, and where a panic ends it as well.
-            let _noted = ProgressGuard(progress);
-            journal.add(event, unix_ms(), &mut notes);
+            // The guard counts the event also where a panic ends this block.
+            let _counted = ProgressGuard(progress);
+            journal.record_event(event, unix_ms(), &mut changes);
             if let Some(learn) = learn {
                 learn(event);
             }
         }
-        let is_due = due.is_some_and(|due| Instant::now() >= due) || notes.len() >= BATCH_NOTES_MAX;
+
+        let is_due =
+            due.is_some_and(|due| Instant::now() >= due) || changes.len() >= BATCH_CHANGES_MAX;
         if is_due || is_over {
-            if let Some(keep) = keep.as_mut().filter(|_| !notes.is_empty()) {
-                keep(&notes);
+            if let Some(keep) = keep.as_mut().filter(|_| !changes.is_empty()) {
+                keep(&changes);
             }
-            notes.clear();
+            changes.clear();
         }
         if is_over {
             return;
         }
-        due = (!notes.is_empty())
-            .then(|| due.filter(|_| !is_due).unwrap_or_else(|| Instant::now() + KEPT_EVERY));
+
+        // The first change of a batch sets the time for all of them.
+        due = match (changes.is_empty(), due) {
+            (true, _) => None,
+            (false, Some(due)) if !is_due => Some(due),
+            (false, _) => Some(Instant::now() + STORED_EVERY),
+        };
     }
 }
 
+/// Counts an event as remembered when it is dropped.
 struct ProgressGuard<'a>(&'a JournalProgress);
 
 impl Drop for ProgressGuard<'_> {
     fn drop(&mut self) {
-        self.0.note();
+        self.0.count_remembered();
     }
 }
 
@@ -111,7 +121,7 @@ fn print_event(event: &MachineEvent) {
         (None, Some(address)) => address.to_canonical().to_string(),
         (None, None) => "-".to_owned(),
     };
-    let stage = event.stage.word();
+    let stage = event.stage.as_str();
     match event.weight {
         EventWeight::Detail => tracing::debug!("{who} {stage}: {}", event.text),
         EventWeight::Step => tracing::info!("{who} {stage}: {}", event.text),

@@ -1,5 +1,5 @@
-//! The pace of log lines: of what anybody can cause, a few a second are said for each subject, with
-//! a count of the rest.
+//! The pace of log lines: events that any sender can cause get a few lines a second for each
+//! subject, and the next line has a count of the rest.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,38 +9,42 @@ use std::time::{Duration, Instant};
 use super::events::{EventKind, EventSort, MachineEvent};
 use ringboot_protocol::model::machine::Mac;
 
-/// Subjects that are told apart; beyond it new ones are not said until an old one has been silent
-/// for a while.
+/// Subjects with a count of their own. Beyond it a new subject gets no line until an old one has
+/// been quiet for a while.
 const SUBJECTS_MAX: usize = 1024;
-/// Sources that are told apart in a storm, and of trouble.
+/// Sources with a count of their own, in a boot storm and for trouble.
 const SOURCES_MAX: usize = 16_384;
-/// Lines of one source: steps of boots in a second, and of each kind of trouble in a minute.
+/// Lines about steps of boots that one source may cause in a second.
 const STEPS_OF_A_SOURCE: u32 = 100;
+/// Lines of each kind of trouble that one source may cause in a minute.
 const TROUBLE_OF_A_SOURCE: u32 = 5;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Decides which line may be said. A subject is whatever one count is kept for: a subnet, a
-/// client's address, a kind of fault.
+/// Decides which line goes into the log. A subject has one count: a subnet, a client's address, a
+/// kind of fault.
 #[derive(Debug)]
 pub struct LinePace<K> {
-    /// Lines of one subject in `every`.
+    /// Lines of one subject within `every`.
     lines: u32,
     every: Duration,
     subjects_max: usize,
     subjects: HashMap<K, PacedSubject>,
-    /// When silent subjects were looked for last: once in `every`, however many new ones come.
+    /// When quiet subjects were last removed: once within `every`, however many new ones come.
     pruned: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct PacedSubject {
     since: Instant,
-    said: u32,
-    unsaid: u64,
+    /// Lines since `since`.
+    logged: u32,
+    /// Lines left out since the last one that was logged.
+    left_out: u64,
 }
 
 impl<K: Eq + Hash> LinePace<K> {
+    /// At most `lines` lines of one subject within `every`.
     pub fn new(lines: u32, every: Duration) -> Self {
         Self::with_subjects(lines, every, SUBJECTS_MAX)
     }
@@ -49,18 +53,19 @@ impl<K: Eq + Hash> LinePace<K> {
         Self { lines, every, subjects_max, subjects: HashMap::new(), pruned: None }
     }
 
-    /// True, and counted, where this subject has said all that it may.
+    /// True where this subject has used up its lines; then this line counts as left out.
     fn is_spent(&mut self, subject: &K, now: Instant) -> bool {
         let Some(subject) = self.subjects.get_mut(subject) else { return false };
-        let is_spent =
-            subject.said >= self.lines && now.saturating_duration_since(subject.since) < self.every;
-        subject.unsaid += u64::from(is_spent);
+        let is_spent = subject.logged >= self.lines
+            && now.saturating_duration_since(subject.since) < self.every;
+        subject.left_out += u64::from(is_spent);
         is_spent
     }
 
-    /// Some: say it; so many lines of the subject were not said since the last one that was. None:
-    /// say nothing, it is counted.
+    /// Some: log the line; the number is the lines of the subject that were left out before it.
+    /// None: leave this line out; it is counted.
     pub fn admit(&mut self, subject: K, now: Instant) -> Option<u64> {
+        // A new subject needs a place: quiet subjects give theirs up, without their count.
         if self.subjects.len() >= self.subjects_max && !self.subjects.contains_key(&subject) {
             if self.pruned.is_none_or(|pruned| now.saturating_duration_since(pruned) >= self.every)
             {
@@ -72,41 +77,49 @@ impl<K: Eq + Hash> LinePace<K> {
                 return None;
             }
         }
-        let subject =
-            self.subjects.entry(subject).or_insert(PacedSubject { since: now, said: 0, unsaid: 0 });
+
+        let subject = self.subjects.entry(subject).or_insert(PacedSubject {
+            since: now,
+            logged: 0,
+            left_out: 0,
+        });
         if now.saturating_duration_since(subject.since) >= self.every {
-            (subject.since, subject.said) = (now, 0);
+            (subject.since, subject.logged) = (now, 0);
         }
-        if subject.said >= self.lines {
-            subject.unsaid += 1;
+        if subject.logged >= self.lines {
+            subject.left_out += 1;
             return None;
         }
-        subject.said += 1;
-        Some(std::mem::take(&mut subject.unsaid))
+        subject.logged += 1;
+        Some(std::mem::take(&mut subject.left_out))
     }
 }
 
-/// Whose doing an event is: the machine, or the address of one that is not known.
+/// The source of an event: the machine, or the address of an unknown machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventSource {
+    /// A machine with a known hardware address.
     Machine(Mac),
+    /// An address in canonical form: IPv4 is never mapped into IPv6.
     Address(IpAddr),
 }
 
 impl EventSource {
-    pub fn of(event: &MachineEvent) -> Option<Self> {
+    /// None for an event with neither.
+    pub fn from_event(event: &MachineEvent) -> Option<Self> {
         let address = event.address.map(|address| Self::Address(address.to_canonical()));
         event.mac.map(Self::Machine).or(address)
     }
 
+    /// The hardware address, unless the source is an address.
     pub fn machine(self) -> Option<Mac> {
         if let Self::Machine(mac) = self { Some(mac) } else { None }
     }
 }
 
-/// Which events of one thread go into the log: steps of boots as long as somebody can read them,
-/// and of what anybody can cause a few lines of each source and of each kind and place, each with a
-/// count of those that were left out.
+/// Decides which events of one thread go into the log: steps of boots up to a rate that a person
+/// can read, and of trouble a few lines of each source and of each kind and place. Each line has a
+/// count of those that were left out before it.
 #[derive(Debug)]
 pub struct LogGate {
     steps: LinePace<(EventSort, Option<IpAddr>)>,
@@ -116,7 +129,7 @@ pub struct LogGate {
 }
 
 impl LogGate {
-    /// Lines of one kind and place in a second: of trouble, and of steps of boots.
+    /// `trouble` and `steps`: lines of one kind and place in a second.
     pub fn new(trouble: u32, steps: u32) -> Self {
         Self {
             steps: LinePace::new(steps, SECOND),
@@ -126,7 +139,7 @@ impl LogGate {
         }
     }
 
-    /// As [`LinePace::admit`]. A source that has said all that it may takes nothing from others.
+    /// As [`LinePace::admit`]. A source that has used up its lines takes none from other sources.
     pub fn admit(
         &mut self,
         kind: &EventKind,
@@ -134,7 +147,7 @@ impl LogGate {
         source: Option<EventSource>,
         now: Instant,
     ) -> Option<u64> {
-        let sort = kind.sort();
+        let sort = kind.to_sort();
         if kind.is_step() {
             let of_source = source.map_or(Some(0), |source| self.steps_of.admit(source, now))?;
             return Some(of_source + self.steps.admit((sort, place), now)?);
@@ -144,15 +157,15 @@ impl LogGate {
         }
         let of_all = self.trouble.admit((sort, place), now)?;
         let of_source = source.map_or(Some(0), |source| self.trouble_of.admit((sort, source), now));
-        of_source.map(|unsaid| of_all + unsaid)
+        of_source.map(|left_out| of_all + left_out)
     }
 }
 
-/// The sentence of a line that was admitted, with the count of those that were not.
-pub fn append_unsaid_count(text: String, unsaid: u64) -> String {
-    match unsaid {
+/// The sentence of an admitted line with the count of the lines that were left out before it.
+pub fn append_left_out_count(text: String, left_out: u64) -> String {
+    match left_out {
         0 => text,
-        unsaid => format!("{text} ({unsaid} more like it were not said)"),
+        left_out => format!("{text} ({left_out} similar lines were left out)"),
     }
 }
 
@@ -230,10 +243,10 @@ mod tests {
 
     #[test]
     fn the_count_is_part_of_the_sentence() {
-        assert_eq!(append_unsaid_count("no answer".into(), 0), "no answer");
+        assert_eq!(append_left_out_count("no answer".into(), 0), "no answer");
         assert_eq!(
-            append_unsaid_count("no answer".into(), 7),
-            "no answer (7 more like it were not said)"
+            append_left_out_count("no answer".into(), 7),
+            "no answer (7 similar lines were left out)"
         );
     }
 }

@@ -1,17 +1,19 @@
-//! Which program holds a port that we could not bind: read from /proc, so that the operator need
-//! not run `ss`.
+//! Finds the program that holds a port which the server could not bind: read from /proc, so that
+//! the operator need not run `ss`.
 
 use std::fs;
 use std::path::Path;
 
-/// The kernel's tables of one protocol.
+/// Selects the kernel's socket tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketProtocol {
+    /// Bound sockets.
     Udp,
+    /// Listening sockets.
     Tcp,
 }
 
-/// `dnsmasq (pid 812)`, or None where /proc does not tell (another namespace, not root).
+/// `dnsmasq (pid 812)`. None where /proc does not show it: another namespace, or not root.
 pub fn find_port_holder(protocol: SocketProtocol, port: u16) -> Option<String> {
     let tables = match protocol {
         SocketProtocol::Udp => ["/proc/net/udp", "/proc/net/udp6"],

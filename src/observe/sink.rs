@@ -22,7 +22,7 @@ use super::lines::{LogDestination, LogQueue};
 
 /// The system's syslog socket.
 const SYSLOG_SOCKET: &str = "/dev/log";
-/// Names another socket in tests.
+/// Environment variable with another path of that socket, for tests.
 const SYSLOG_SOCKET_VARIABLE: &str = "RINGBOOT_SYSLOG_SOCKET";
 /// How long a line waits for a syslog daemon that does not read; then it goes to standard error.
 const SYSLOG_WAIT: Duration = Duration::from_millis(200);
@@ -30,11 +30,10 @@ const SYSLOG_WAIT: Duration = Duration::from_millis(200);
 /// How long the end of the process waits for its last lines to be written.
 const LAST_LINES_MAX: Duration = Duration::from_secs(1);
 
-/// The queue of this process; None before [`start`].
+/// The queue of this process; empty before [`start_logging`].
 static LINES: OnceLock<LogQueue> = OnceLock::new();
 
-/// Colours are for terminals that have them, and for people who did not say no
-/// (https://no-color.org).
+/// True for a terminal with colours whose user did not set NO_COLOR (https://no-color.org).
 fn wants_colours() -> bool {
     io::stderr().is_terminal()
         && has_colours(std::env::var_os("NO_COLOR"), std::env::var_os("TERM"))
@@ -44,10 +43,11 @@ fn has_colours(no_color: Option<OsString>, term: Option<OsString>) -> bool {
     no_color.is_none_or(|value| value.is_empty()) && term.is_none_or(|term| term != "dumb")
 }
 
-/// Starts logging for the whole process: lines wait in a queue until [`write`] is called.
-/// `facility` sends lines to syslog (RFC 5424 section 6.2.1 has the numbers). READY is no log line:
-/// it goes to standard output.
+/// Starts logging for the whole process. Lines wait in a queue until [`start_log_writer`] is
+/// called. `facility` sends lines to syslog (RFC 5424 section 6.2.1 has the numbers). READY is no
+/// log line: it goes to standard output.
 pub fn start_logging(level: Level, facility: Option<u8>) {
+    // A facility means syslog; standard error otherwise.
     let destination: Box<dyn LogDestination> = match facility {
         Some(_) => {
             let path = std::env::var_os(SYSLOG_SOCKET_VARIABLE)
@@ -59,12 +59,13 @@ pub fn start_logging(level: Level, facility: Option<u8>) {
     if LINES.set(LogQueue::new(destination)).is_err() {
         return;
     }
+
     let format = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
         .log_internal_errors(false)
         .with_writer(|| LogQueueWriter);
-    // Another subscriber is there already only in tests that run several servers in one process.
+    // `try_init` fails only in tests that run several servers in one process.
     let _ = match facility {
         Some(facility) => {
             let lines =
@@ -72,8 +73,8 @@ pub fn start_logging(level: Level, facility: Option<u8>) {
             format.with_ansi(false).event_format(lines).try_init()
         }
         None if is_stderr_journal() => {
-            // The journal adds time and process itself, and reads a priority off the line
-            // (sd-daemon(3)).
+            // The systemd journal adds time and process itself, and reads a priority at the start
+            // of the line (sd-daemon(3)).
             let lines = PrefixedFormat { facility: 0, tag: String::new() };
             format.with_ansi(false).event_format(lines).try_init()
         }
@@ -82,26 +83,26 @@ pub fn start_logging(level: Level, facility: Option<u8>) {
     std::panic::set_hook(Box::new(log_panic));
 }
 
-/// Starts the thread that writes. Capabilities and privileges are the ones of the caller.
+/// Starts the thread that writes. It has the capabilities and privileges of the caller.
 pub fn start_log_writer() {
     LINES.get().into_iter().for_each(LogQueue::start);
 }
 
-/// Lines that were dropped because the log took no more, or that could not be written.
+/// Log lines that were dropped because the queue was full, or that could not be written.
 pub fn count_lost_lines() -> u64 {
-    LINES.get().map_or(0, LogQueue::lost)
+    LINES.get().map_or(0, LogQueue::count_lost)
 }
 
-/// Waits a moment for the last lines. To be called where the process ends.
+/// Waits at most [`LAST_LINES_MAX`] for the last lines. The process calls it before it ends.
 pub fn flush_log() {
     LINES.get().into_iter().for_each(|lines| {
         lines.start();
-        lines.finish(LAST_LINES_MAX);
+        lines.wait_until_written(LAST_LINES_MAX);
     });
 }
 
-/// Why the process ends: to standard error in any case, which the journal takes as errors, line by
-/// line, and to syslog.
+/// Writes why the process ends to standard error, and to syslog where the log goes there. The
+/// systemd journal gets each line with the priority of an error.
 pub fn log_last_words(text: &str, facility: Option<u8>) {
     let words = match is_stderr_journal() {
         true => text
@@ -112,7 +113,7 @@ pub fn log_last_words(text: &str, facility: Option<u8>) {
     };
     match LINES.get() {
         Some(lines) => lines.push_words(words.as_bytes()),
-        // Nothing runs yet that could be held up.
+        // Logging has not started, so no serving thread can wait for this write.
         None => drop(io::stderr().write_all(words.as_bytes())),
     }
     if facility.is_some() {
@@ -121,23 +122,23 @@ pub fn log_last_words(text: &str, facility: Option<u8>) {
     flush_log();
 }
 
-/// A panic is told like everything else: where the log goes, and without waiting for it.
+/// The panic hook: a panic goes into the log like every other line, without waiting.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("without a name");
     let place = panic.location().map_or_else(String::new, |location| format!(" at {location}"));
     let payload = panic.payload();
-    let text = payload.downcast_ref::<&str>().copied();
-    let said = text
+    let literal = payload.downcast_ref::<&str>().copied();
+    let message = literal
         .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
-    tracing::error!("the thread {name} panicked{place}: {said}");
+    tracing::error!("the thread {name} panicked{place}: {message}");
     if name == "main" {
         flush_log();
     }
 }
 
-/// One formatted message on its way to the log thread.
+/// Pushes each formatted message into the queue of the log thread.
 struct LogQueueWriter;
 
 impl Write for LogQueueWriter {
@@ -161,8 +162,9 @@ impl LogDestination for StandardError {
     }
 }
 
-/// systemd.exec(5): JOURNAL_STREAM names the device and inode of the journal's stream; it is
-/// inherited by children whose standard error goes elsewhere, so the numbers decide.
+/// True where standard error is the systemd journal. JOURNAL_STREAM has the device and inode of the
+/// journal's stream (systemd.exec(5)). A child process inherits the variable although its standard
+/// error may go elsewhere, so this function compares the numbers.
 fn is_stderr_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return false };
@@ -170,8 +172,8 @@ fn is_stderr_journal() -> bool {
     stream == format!("{}:{}", meta.dev(), meta.ino())
 }
 
-/// `<priority>tag: text`, once for each line of a message, as sd-daemon(3) and RFC 3164 read it. No
-/// time: whoever receives it on the same machine puts his own, in his own zone.
+/// `<priority>tag: text` for each line of a message, as sd-daemon(3) and RFC 3164 read it. Without
+/// a time: the receiver on the same machine adds its own.
 struct PrefixedFormat {
     facility: u8,
     tag: String,
@@ -196,7 +198,7 @@ where
     }
 }
 
-/// RFC 5424 table 2.
+/// The severity number of a level (RFC 5424 table 2).
 fn map_syslog_severity(level: Level) -> u16 {
     match level {
         Level::ERROR => 3,
@@ -206,7 +208,8 @@ fn map_syslog_severity(level: Level) -> u16 {
     }
 }
 
-/// The socket of a syslog daemon, found again when the daemon was restarted.
+/// The socket of a syslog daemon; a failed send connects again, since the daemon may have
+/// restarted.
 struct SyslogSocket {
     path: PathBuf,
     socket: Option<UnixDatagram>,
@@ -238,10 +241,10 @@ fn connect_syslog(path: &Path) -> io::Result<UnixDatagram> {
 }
 
 impl LogDestination for SyslogSocket {
-    /// Each line becomes a datagram.
+    /// Sends each line as one datagram.
     fn write(&mut self, message: &[u8]) -> io::Result<()> {
         for line in message.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-            // A line that syslog does not take is not lost while somebody reads standard error.
+            // A line that syslog does not accept goes to standard error instead.
             if self.send(line).is_err() {
                 io::stderr().write_all(&[line, b"\n"].concat())?;
             }

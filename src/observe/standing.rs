@@ -1,37 +1,40 @@
-//! Where a machine stands, in one word: what `why` tells in a story, for a list of hundreds.
+//! The state of a machine in one word, for the list of machines; `why` has the whole story.
 
 use super::entry::JournalEntry;
 use super::events::{EventKind, MachineStage};
 use super::stop::StopCause;
 use super::timeline::MachineStory;
 
-/// A machine that is between two steps of its boot is given so long for the next one. Milliseconds:
-/// firmware that looks for a link, a loader with a countdown, a kernel that is unpacked.
+/// How long a machine may take between two steps of its boot, in milliseconds: firmware that waits
+/// for a link, a loader with a countdown, a kernel that unpacks itself.
 const NEXT_STEP_MS: u64 = 60_000;
-/// A machine that has all that it asked for, and has been quiet for so long, has booted.
-/// Milliseconds.
+/// A machine that got everything it requested and then sent nothing for this long has booted. In
+/// milliseconds.
 const SETTLED_MS: u64 = 10_000;
 
-/// Where a machine stands.
+/// The state of a machine. The order is that of the list: what needs a person goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BootStanding {
-    /// It stopped, and `why` has the cause.
+    /// The boot stopped, and `why` has the cause.
     Failed,
-    /// Between two steps, a moment ago.
+    /// The last step was a moment ago, and the next one may follow.
     Booting,
-    /// It got its menu and has asked for nothing since: a person chooses, or it booted its disk.
+    /// The machine got its menu and requested nothing since: a person chooses, or it booted its
+    /// disk.
     Menu,
-    /// It got what it asked for.
+    /// The machine got everything it requested.
     Booted,
-    /// A reservation whose machine was never heard of.
+    /// A reservation whose machine sent nothing so far.
     Unseen,
 }
 
 impl BootStanding {
+    /// Every state, in the order of the list.
     pub const ALL: [Self; 5] =
         [Self::Failed, Self::Booting, Self::Menu, Self::Booted, Self::Unseen];
 
-    pub fn word(self) -> &'static str {
+    /// The word in the list and in the admin API.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Booting => "booting",
@@ -47,8 +50,8 @@ pub fn judge_standing(entries: &[JournalEntry], story: &MachineStory) -> BootSta
     if story.code.is_some_and(StopCause::is_under_way) {
         return BootStanding::Booting;
     }
-    let steps = || entries.iter().rev().filter(|entry| is_boot_step(&entry.kind));
-    let Some(last) = steps().next() else { return BootStanding::Unseen };
+    let last = entries.iter().rev().find(|entry| is_boot_step(&entry.kind));
+    let Some(last) = last else { return BootStanding::Unseen };
     if story.cause.is_none() {
         return if story.quiet_ms < SETTLED_MS {
             BootStanding::Booting
@@ -56,7 +59,7 @@ pub fn judge_standing(entries: &[JournalEntry], story: &MachineStory) -> BootSta
             BootStanding::Booted
         };
     }
-    // Only time tells that the next step does not come.
+    // After a step that went well only time shows that the next step does not come.
     let is_between = matches!(
         last.kind,
         EventKind::Offered { .. } | EventKind::Leased { .. } | EventKind::Sent { .. }

@@ -1,53 +1,54 @@
-//! Every thread of the process by name: whether it lives, since when it works at one thing, how
-//! often it was begun again.
+//! The list of threads of the process: whether each lives, since when it is busy with one task, and
+//! how often a panic restarted it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Before a thread's work is begun again after a panic: one that panics at once must not take a
-/// processor.
-const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// The pause before a thread's work restarts after a panic: work that panics at once must not
+/// occupy a core.
+const RESTARTED_AFTER: Duration = Duration::from_millis(100);
 
-/// Threads are the process's, and so is the list of them.
+/// A static, since threads belong to the process.
 static ALL: Mutex<Vec<Arc<ThreadRecord>>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
 struct ThreadRecord {
     name: String,
-    /// Milliseconds of [`now_ms`]; 0: it waits for work.
+    /// Milliseconds of [`process_age_ms`]; 0: the thread waits for work.
     busy_since_ms: AtomicU64,
     panics: AtomicU64,
     is_dead: AtomicBool,
 }
 
-/// A thread as others see it.
+/// The state of one thread at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadView {
+    /// The name in `ps -L`, such as `rb-journal`.
     pub name: String,
-    /// For how long it has worked at one thing.
+    /// For how long the thread has been busy with one task; None while it waits for work.
     pub busy: Option<Duration>,
-    /// How often its work ended by a panic and was begun again.
+    /// How often a panic ended its work, after which it restarted.
     pub panics: u64,
-    /// It ended by a panic.
+    /// A panic ended the thread itself.
     pub is_dead: bool,
 }
 
-/// A thread's own end. Dropped at its end: it leaves the list, or stays there as dead where a panic
-/// has ended it.
+/// The record of a thread, owned by the thread. Its drop removes the thread from the list, or marks
+/// it dead while a panic unwinds.
 #[derive(Debug)]
 pub struct WatchedThread(Arc<ThreadRecord>);
 
-/// Another thread's end: it tells what the thread itself cannot.
+/// The record of a thread for a watchdog, which sees what the thread itself cannot report.
 #[derive(Clone, Debug)]
 pub struct ThreadObserver(Arc<ThreadRecord>);
 
-/// While this lives the thread works at one thing.
+/// The thread is busy with one task while this lives.
 #[derive(Debug)]
 pub struct BusyGuard<'a>(&'a ThreadRecord);
 
-/// Enters a thread into the list.
+/// Adds the calling thread to the list.
 pub fn watch_thread(name: &str) -> WatchedThread {
     let thread = Arc::new(ThreadRecord {
         name: name.to_owned(),
@@ -59,7 +60,7 @@ pub fn watch_thread(name: &str) -> WatchedThread {
     WatchedThread(thread)
 }
 
-/// Every thread that is watched, in the order of their start.
+/// Every watched thread, in the order of their start.
 pub fn list_threads() -> Vec<ThreadView> {
     let now = process_age_ms();
     let view = |thread: &Arc<ThreadRecord>| {
@@ -75,21 +76,22 @@ pub fn list_threads() -> Vec<ThreadView> {
 }
 
 impl WatchedThread {
+    /// Marks the thread busy until the guard is dropped.
     pub fn busy(&self) -> BusyGuard<'_> {
         self.0.busy_since_ms.store(process_age_ms(), Ordering::Relaxed);
         BusyGuard(&self.0)
     }
 
-    /// For whoever judges the thread from outside.
+    /// A handle for the watchdog.
     pub fn observer(&self) -> ThreadObserver {
         ThreadObserver(Arc::clone(&self.0))
     }
 
-    /// Runs a thread's work to its end, again and again where a panic ends it.
+    /// Runs the work until it returns; a panic restarts it.
     pub fn keep_running(&self, mut work: impl FnMut()) {
         while catch_unwind(AssertUnwindSafe(&mut work)).is_err() {
             self.note_panic();
-            std::thread::sleep(AGAIN_AFTER);
+            std::thread::sleep(RESTARTED_AFTER);
         }
     }
 
@@ -100,10 +102,12 @@ impl WatchedThread {
 }
 
 impl ThreadObserver {
-    /// The thread has been at one thing for so long. None: it goes on.
-    pub fn found_busy(&self, time: Option<Duration>) {
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let since = time.map_or(0, |time| process_age_ms().saturating_sub(ms(time)).max(1));
+    /// Reports for how long the thread has been busy with one task. None: it makes progress.
+    pub fn set_busy(&self, time: Option<Duration>) {
+        let since = time.map_or(0, |time| {
+            let busy_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            process_age_ms().saturating_sub(busy_ms).max(1)
+        });
         self.0.busy_since_ms.store(since, Ordering::Relaxed);
     }
 }
@@ -128,7 +132,7 @@ fn lock_threads() -> MutexGuard<'static, Vec<Arc<ThreadRecord>>> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Since the first call, and never 0.
+/// Milliseconds since the first call, and never 0.
 fn process_age_ms() -> u64 {
     static BEGUN: OnceLock<Instant> = OnceLock::new();
     u64::try_from(BEGUN.get_or_init(Instant::now).elapsed().as_millis())
@@ -152,9 +156,9 @@ mod tests {
         let busy = watched.busy();
         assert!(view(name).unwrap().busy.is_some());
         drop(busy);
-        watched.observer().found_busy(Some(Duration::from_millis(0)));
+        watched.observer().set_busy(Some(Duration::from_millis(0)));
         assert!(view(name).unwrap().busy.is_some());
-        watched.observer().found_busy(None);
+        watched.observer().set_busy(None);
         assert_eq!(view(name).unwrap().busy, None);
         drop(watched);
         assert_eq!(view(name), None);

@@ -1,5 +1,5 @@
-//! A machine's last boot as a story: what happened, when, and where it stopped, with one sentence
-//! of cause and one of advice.
+//! The last boot of a machine as a story: what happened when, where the boot stopped, one sentence
+//! about the cause and one with advice.
 
 use std::net::IpAddr;
 
@@ -11,26 +11,28 @@ use ringboot_protocol::model::machine::{Firmware, FirmwareRole};
 
 pub use super::entry::JournalEntry;
 
-/// Silence after which the next event belongs to another boot: longer than any installer is quiet
-/// while it fetches.
+/// Silence after which the next event belongs to another boot, in milliseconds: longer than any
+/// installer pauses between two files.
 pub const SILENCE_MS: u64 = 600_000;
 
 /// The last boot of one machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MachineStory {
-    /// The last address that it was given or asked from.
+    /// The last address that the machine got or sent a request from.
     pub address: Option<IpAddr>,
-    /// The first program of this boot that asked for an address.
+    /// The first program of this boot that requested an address.
     pub firmware: Option<Firmware>,
-    /// Unix milliseconds; 0 where nothing is known.
+    /// When the boot began, in Unix milliseconds; 0 where nothing is known.
     pub began_ms: u64,
-    /// Milliseconds since it was last heard of.
+    /// Milliseconds since the last event of the machine.
     pub quiet_ms: u64,
+    /// The events of the boot, oldest first.
     pub lines: Vec<TimelineLine>,
-    /// What it stopped at, or what it does now; None: nothing that can be seen from here.
+    /// Where the boot stopped, or what the machine does now. None: the server sees nothing wrong.
     pub code: Option<StopCause>,
     /// The same as a sentence.
     pub cause: Option<String>,
+    /// What the operator does next; Some where `cause` is.
     pub next_step: Option<String>,
 }
 
@@ -39,9 +41,11 @@ pub struct MachineStory {
 pub struct TimelineLine {
     /// Milliseconds since the boot began.
     pub after_ms: u64,
+    /// The step of the boot to which the event belongs.
     pub stage: MachineStage,
+    /// The sentence of the log, on one line.
     pub text: String,
-    /// How often this happened in a row.
+    /// How many equal events in a row this line stands for.
     pub times: usize,
 }
 
@@ -68,15 +72,15 @@ pub fn build_boot_story(
 
 // --- where the last boot begins ---
 
-/// A boot begins after a long silence, or where firmware asks for an address after the boot before
-/// had got one and gone on.
+/// The entries of the last boot. A boot begins after a long silence, or where firmware requests an
+/// address although the boot before already had one and went on.
 fn find_last_boot(entries: &[JournalEntry]) -> &[JournalEntry] {
     let (mut start, mut rank, mut went_on) = (0, 0, false);
     for (at, entry) in entries.iter().enumerate() {
         let quiet = at > 0 && entry.at_ms.saturating_sub(entries[at - 1].at_ms) >= SILENCE_MS;
         let asks = rank_address_request(&entry.kind);
         let again = asks.is_some_and(|asks| went_on && asks <= rank && asks < SYSTEM_RANK);
-        // A lease that is made longer is no boot, however long the machine has been quiet.
+        // A renewal begins no boot, however long the machine was quiet before.
         if again || quiet && entry.kind != EventKind::Renewed {
             (start, rank, went_on) = (at, 0, false);
         }
@@ -84,13 +88,14 @@ fn find_last_boot(entries: &[JournalEntry]) -> &[JournalEntry] {
         went_on |= !matches!(entry.stage, MachineStage::Dhcp)
             || matches!(entry.kind, EventKind::Leased { .. });
     }
-    let boot = entries.get(start..).unwrap_or_default();
+
     // Renewals long after the last step of a boot are no part of it.
+    let boot = entries.get(start..).unwrap_or_default();
     let renewals = boot.iter().rev().take_while(|entry| entry.kind == EventKind::Renewed).count();
     if renewals < boot.len() { &boot[..boot.len() - renewals] } else { boot }
 }
 
-/// A boot's programs come in this order: firmware, the iPXE that it loads, the system.
+/// The programs of a boot come in this order: firmware, iPXE that the firmware loads, the system.
 const SYSTEM_RANK: u8 = 2;
 
 /// The rank of a program that has just been offered an address.
@@ -204,7 +209,7 @@ mod tests {
     #[test]
     fn a_machine_that_nobody_heard_of() {
         let story = build_boot_story(&[], &known(), 5);
-        assert!(story.lines.is_empty() && story.cause.unwrap().contains("No DISCOVER"));
+        assert!(story.lines.is_empty() && story.cause.unwrap().contains("no DISCOVER"));
         assert!(story.next_step.unwrap().contains("PortFast"));
     }
 
@@ -231,9 +236,9 @@ mod tests {
                 .starts_with("Its request for 192.168.4.26 was refused: because")
         );
         let loops = [offered.clone(), nak(1), offered.clone(), nak(2), offered.clone()];
-        assert!(cause(&loops).contains("again and again (2 NAKs)"));
+        assert!(cause(&loops).contains("may not have (2 NAKs)"));
         let leased_after = [&loops[..], &[dhcp(3, leased(PXE))]].concat();
-        assert!(cause(&leased_after).contains("has asked for no file"));
+        assert!(cause(&leased_after).contains("requested no file"));
         for (kind, words) in [
             (EventKind::NoAddressFree, "The pool is full: because."),
             (
@@ -256,12 +261,12 @@ mod tests {
         for (kind, words) in [
             (
                 EventKind::Denied { name: name(), why: FileDenial::Unreadable },
-                "grubx64.efi was not given: because.",
+                "grubx64.efi was not served: because.",
             ),
             (EventKind::TemplateFailed, "A template failed: because."),
             (
                 EventKind::Stalled { name: name(), block: 1 },
-                "grubx64.efi stalled at block 1: it acknowledged nothing",
+                "grubx64.efi stalled at block 1: it acknowledged no block",
             ),
             (
                 EventKind::Stalled { name: name(), block: 70_000 },
@@ -272,7 +277,7 @@ mod tests {
                 "It ended the transfer of grubx64.efi by itself",
             ),
             (EventKind::Changed { name: name() }, "grubx64.efi was changed in place"),
-            (EventKind::TooSlow, "Its HTTP connection was cut"),
+            (EventKind::TooSlow, "The server closed its HTTP connection"),
         ] {
             let said = after_loading(vec![file(5000, kind)]);
             assert!(said.starts_with(words), "{said}");
@@ -307,10 +312,10 @@ mod tests {
             sent(5000, MachineStage::Menu, "grub.cfg"),
             missing(6000, "x/command.lst", None),
         ]);
-        assert!(said.starts_with("It stands at the menu"), "{said}");
+        assert!(said.starts_with("It waits at the menu"), "{said}");
         assert!(
             after_loading(vec![missing(5000, "revocations.efi", None)])
-                .starts_with("shimx64.efi was sent whole")
+                .starts_with("shimx64.efi was sent completely")
         );
         let said = after_loading(vec![missing(5000, "pxelinux.cfg/default", None)]);
         assert_eq!(said, "shimx64.efi found no menu.");
@@ -332,7 +337,7 @@ mod tests {
         let again = dhcp(7000, leased(PXE));
         assert_eq!(after_loading(vec![sent(6000, MachineStage::Kernel, "linux"), again]), "");
         let chained = vec![dhcp(7000, EventKind::Offered { to: IPXE }), dhcp(7100, leased(IPXE))];
-        assert!(after_loading(chained).contains("has asked for no file"));
+        assert!(after_loading(chained).contains("requested no file"));
     }
 
     #[test]

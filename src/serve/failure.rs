@@ -21,7 +21,7 @@ pub enum ServerFailure {
     User { user: String, error: io::Error },
     #[error("the user {user} gets no io_uring: {error}")]
     UserRing { user: String, error: NoRing },
-    #[error("the thread {0} has ended by itself: {1}")]
+    #[error("the thread {0} has ended without an order: {1}")]
     ThreadEnded(String, String),
     #[error("cut off, because the time for the last transfers was over: {0}")]
     CutOff(String),

@@ -88,7 +88,7 @@ impl ServerOverview {
     /// From now on this loopback address is answered as the machine for which it stands, and what
     /// it does is no boot.
     pub fn begin_walk(&self, walk: LocalWalk) {
-        self.events.set_aside(walk.source.into());
+        self.events.divert_address(walk.source.into());
         self.published.walks.begin(walk, Instant::now());
         // Sleeping cores admit the address now and not after its first request.
         self.bells.iter().for_each(MailboxBell::ring);
@@ -98,7 +98,7 @@ impl ServerOverview {
     pub fn end_walk(&self, source: Ipv4Addr) -> Option<Vec<MachineEvent>> {
         // The walker has its last file, and the core may not have told of it yet.
         self.settle();
-        self.published.walks.end(source).then(|| self.events.take_aside(source.into()))
+        self.published.walks.end(source).then(|| self.events.take_diverted(source.into()))
     }
 
     /// Waits until what clients have met before now is remembered: an answer may have left while
@@ -114,7 +114,7 @@ impl ServerOverview {
             std::thread::sleep(SETTLED_LOOKED_EVERY);
             self.bells.iter().for_each(MailboxBell::ring);
         }
-        self.events.settle(until.saturating_duration_since(Instant::now()));
+        self.events.wait_until_remembered(until.saturating_duration_since(Instant::now()));
     }
 
     /// Transfers that have not ended; of a walk none.

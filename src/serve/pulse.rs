@@ -103,7 +103,7 @@ impl CoreWatchdog {
                 core.seen = (turns, now);
             }
             let still = now.saturating_duration_since(core.seen.1);
-            core.thread.found_busy((still > every * 2).then_some(still));
+            core.thread.set_busy((still > every * 2).then_some(still));
         }
     }
 
@@ -156,7 +156,7 @@ impl StuckThreads {
 /// What a thread that stands still waits for, in all likelihood.
 fn waits_for(thread: &str) -> &'static str {
     match thread.split('-').nth(1).unwrap_or_default() {
-        "log" => "whoever reads the log does not read",
+        "log" => "the reader of the log does not read",
         "store" | "journal" | "interfaces" => "the disk of the state directory does not answer",
         "worker" | "maker" | "reader" | "keeper" | "sweep" => {
             "the disk or the file server of the root does not answer"

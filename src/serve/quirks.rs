@@ -1,12 +1,11 @@
 //! Between TFTP and what is known of a machine's firmware: a limit becomes options, the end of a
 //! transfer becomes a lesson.
 
-use super::tftp::EndedTransfer;
 use crate::boot::quirks::{self, QuirkAllowance, TransferAttempt};
 use crate::model::machine::Firmware;
 use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
 use crate::tftp::options::OptionPolicy;
-use crate::tftp::table::TransferOutcome;
+use crate::tftp::table::{EndedTransfer, TransferOutcome};
 
 /// Options for a machine that gets no more than this (T-23). What is as good as no option is not
 /// granted at all: firmware that fails on an option fails on its smallest value as well.

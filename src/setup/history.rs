@@ -18,7 +18,7 @@ pub(super) fn memory(state: &Path) -> JournalMemory {
         Ok(mut history) => Some(Box::new(move |loaded| {
             let mut forgotten = Vec::new();
             let read = history
-                .load(|kept| loaded.load(kept, &mut forgotten))
+                .load(|kept| loaded.load_entry(kept, &mut forgotten))
                 .and_then(|()| history.keep(&forgotten));
             if let Err(error) = read {
                 tracing::warn!("`ringboot why` will know nothing of this run: {error}");
@@ -47,7 +47,7 @@ fn keeper(
         } else {
             HistoryDatabase::open(&path).and_then(|fresh| {
                 history = fresh;
-                history.keep(&journal.notes())
+                history.keep(&journal.export_entries())
             })
         };
         // Said once: a full disk would be told every second.

@@ -188,10 +188,7 @@ mod tests {
 
     fn bind(last: u8) -> LeaseChange {
         let (address, mac) = (Ipv4Addr::new(192, 168, 4, last), Mac([2, 0, 0, 0, 0, last]));
-        LeaseChange::Bind(Box::new(Lease {
-            start_s: 1000,
-            ..Lease::of_address(address, mac, 1600)
-        }))
+        LeaseChange::Bind(Box::new(Lease { start_s: 1000, ..Lease::new_bound(address, mac, 1600) }))
     }
 
     struct World {

@@ -192,7 +192,7 @@ fn write_history_entry(
         clamp_history_integer(number),
         clamp_history_integer(entry.at_ms),
         entry.address.map(|address| address.to_canonical().to_string()),
-        entry.stage.word(),
+        entry.stage.as_str(),
         kind,
         name,
         detail,
@@ -218,7 +218,7 @@ fn read_history_entry(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, Journ
         let entry = JournalEntry {
             at_ms: u64::try_from(at_ms).ok()?,
             address: address.and_then(|address| address.parse().ok()),
-            stage: MachineStage::ALL.into_iter().find(|known| known.word() == stage)?,
+            stage: MachineStage::ALL.into_iter().find(|known| known.as_str() == stage)?,
             kind: join_kind_columns(columns)?,
             text,
         };
@@ -257,7 +257,7 @@ fn split_kind_columns(kind: &EventKind) -> KindColumns {
             let other =
                 other.map_or_else(String::new, |(address, mac)| format!(" {address} {mac}"));
             KindColumns {
-                detail: Some(format!("{}{other}", why.word())),
+                detail: Some(format!("{}{other}", why.as_str())),
                 ..named("unanswered", about)
             }
         }
@@ -272,7 +272,7 @@ fn split_kind_columns(kind: &EventKind) -> KindColumns {
             KindColumns { detail: rule.clone(), ..named("missing", name) }
         }
         EventKind::Denied { name, why } => {
-            KindColumns { detail: Some(why.word().to_owned()), ..named("denied", name) }
+            KindColumns { detail: Some(why.as_str().to_owned()), ..named("denied", name) }
         }
         EventKind::TemplateFailed => word("template-failed"),
         EventKind::WriteRefused => word("write-refused"),
@@ -314,7 +314,7 @@ fn join_kind_columns(columns: KindColumns) -> Option<EventKind> {
         ("unanswered", Some(about)) => {
             let detail = detail?;
             let mut words = detail.split(' ');
-            let why = UnansweredReason::named(words.next()?)?;
+            let why = UnansweredReason::parse(words.next()?)?;
             let other = words.next().zip(words.next());
             let other =
                 other.map(|(address, mac)| Some((address.parse().ok()?, mac.parse().ok()?)));
@@ -326,7 +326,7 @@ fn join_kind_columns(columns: KindColumns) -> Option<EventKind> {
         ("size-probe", _) => EventKind::SizeProbe,
         ("sent", Some(name)) => EventKind::Sent { name, bytes: number? },
         ("missing", Some(name)) => EventKind::Missing { name, rule: detail },
-        ("denied", Some(name)) => EventKind::Denied { name, why: FileDenial::named(&detail?)? },
+        ("denied", Some(name)) => EventKind::Denied { name, why: FileDenial::parse(&detail?)? },
         ("template-failed", _) => EventKind::TemplateFailed,
         ("write-refused", _) => EventKind::WriteRefused,
         ("bad-request", _) => EventKind::BadRequest,

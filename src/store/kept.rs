@@ -335,7 +335,7 @@ mod tests {
 
     fn lease(last: u8, state: LeaseRowState) -> Lease {
         let (address, mac) = (Ipv4Addr::new(192, 168, 4, last), Mac([2, 0, 0, 0, 0, last]));
-        Lease { state, start_s: 5, ..Lease::of_address(address, mac, 9) }
+        Lease { state, start_s: 5, ..Lease::new_bound(address, mac, 9) }
     }
 
     fn bind(last: u8) -> [LeaseChange; 1] {

@@ -100,7 +100,7 @@ pub(crate) const ALL: &[Breakage] = &[
     Breakage {
         what: "half of a pool is no address",
         breaks: "edit 's/192.168.4.10-/192.168.4.300-/'",
-        says: &[(Check, "\"192.168.4.300\" is no IPv4 address"), (Check, "ringboot.toml:8:")],
+        says: &[(Check, "\"192.168.4.300\" is not an IPv4 address"), (Check, "ringboot.toml:8:")],
         mends: "mend",
     },
     Breakage {

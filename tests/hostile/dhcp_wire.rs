@@ -332,7 +332,7 @@ fn an_exhausted_pool_is_said_once_a_second_and_counted() {
         "{said} lines of {counted}:\n{}",
         site.server.log()
     );
-    site.server.log_line("more like it were not said", LIMIT);
+    site.server.log_line("similar lines were left out", LIMIT);
     site.server.stop();
 }
 

@@ -11,7 +11,8 @@ use ringboot::tftp::client::{ClientBehaviour, ClientOutcome, FetchClient};
 use ringboot::tftp::limits::{MILLISECOND, SECOND};
 use ringboot::tftp::packet::{TftpRefusal, build_data_header};
 use ringboot::tftp::table::{
-    LocalAddress, TableAction, TftpPolicy, TransferId, TransferOutcome as Ending, TransferTable,
+    EndedTransfer, LocalAddress, TableAction, TftpPolicy, TransferId, TransferOutcome as Ending,
+    TransferTable, WantedBlocks,
 };
 
 const LISTEN: u16 = 69;
@@ -246,7 +247,8 @@ impl World {
                 let answer =
                     File::find(&name).map(|file| (file, file.len)).ok_or(TftpRefusal::NOT_FOUND);
                 self.contents_out += i64::from(answer.is_ok());
-                self.contents_out -= i64::from(self.table.opened(self.now, id, answer).is_some());
+                self.contents_out -=
+                    i64::from(self.table.finish_open(self.now, id, answer).is_some());
                 self.take_from_server();
             }
             Event::Resume { id } => {
@@ -287,22 +289,24 @@ impl World {
                     let event = Event::Opened { id, name: request.name().to_vec() };
                     sent.push((self.weather.opening, event));
                 }
-                TableAction::Blocks {
-                    id,
-                    peer,
-                    tid,
-                    content,
-                    first,
-                    block_size,
-                    bytes,
-                    blocks,
-                    last,
-                    ..
-                } => {
+                TableAction::Blocks { wanted, content } => {
+                    let WantedBlocks {
+                        id,
+                        peer,
+                        tid,
+                        first,
+                        block_size,
+                        bytes,
+                        blocks,
+                        is_last,
+                        ..
+                    } = wanted;
                     let (file, leave) = (*content, self.leaves(blocks));
                     assert!(
-                        last == (bytes.end == file.len
-                            && bytes.end - bytes.start < u64::from(blocks) * u64::from(block_size))
+                        is_last
+                            == (bytes.end == file.len
+                                && bytes.end - bytes.start
+                                    < u64::from(blocks) * u64::from(block_size))
                     );
                     for nth in 0..leave {
                         let start = bytes.start + u64::from(nth) * u64::from(block_size);
@@ -320,13 +324,14 @@ impl World {
                 TableAction::Datagram { peer, tid, bytes, .. } => {
                     sent.push((0, to_machine(peer, tid, bytes.to_vec())))
                 }
-                TableAction::Ended { outcome, tally, content, .. } => {
+                TableAction::Ended { end, content, .. } => {
+                    let EndedTransfer { outcome, tally, .. } = end;
                     self.contents_out -= i64::from(content.is_some());
                     self.endings.push((outcome, tally.bytes_sent, tally.retransmits));
                 }
             }
             if let Some((id, leave)) = parked.take() {
-                self.table.unsent(self.now, id, leave);
+                self.table.hand_back_blocks(self.now, id, leave);
                 let after = self.random.below(2 * SECOND);
                 self.schedule(self.now + after, Event::Resume { id });
             }

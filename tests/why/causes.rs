@@ -153,28 +153,28 @@ fn names_that_are_not_given_are_told_with_what_would_make_them_be() {
     tells(
         &refused("link", "octet", "leads outside"),
         StopCause::OutsideRoot,
-        &["link was not given"],
+        &["link was not served"],
     );
     tells(
         &refused("debian", "octet", "a directory"),
         StopCause::NotAFile,
-        &["debian was not given"],
+        &["debian was not served"],
     );
-    tells(&refused(".hidden", "octet", "a hidden"), StopCause::Hidden, &[".hidden was not given"]);
+    tells(&refused(".hidden", "octet", "a hidden"), StopCause::Hidden, &[".hidden was not served"]);
     tells(
         &refused("state/history.db", "octet", "configuration and state"),
         StopCause::Private,
-        &["history.db was not given"],
+        &["history.db was not served"],
     );
     tells(
         &refused("../outside", "octet", "`..` component"),
         StopCause::BadName,
-        &["was not given"],
+        &["was not served"],
     );
     tells(
         &refused("large", "netascii", "too large for"),
         StopCause::TooLarge,
-        &["large was not given"],
+        &["large was not served"],
     );
     tells(&refused("x", "mail", "no request for a file"), StopCause::BadRequest, &[]);
     let client = UdpSocket::bind((machine, 0)).unwrap();
@@ -235,7 +235,7 @@ fn a_transfer_under_way_is_told_with_how_far_it_is_and_never_taken_for_none() {
     let len = client.recv(&mut bytes).unwrap();
     let last = go_on(&client, bytes[..len].to_vec(), tid);
     client.send_to(&[0, 4, last[2], last[3]], tid).unwrap();
-    holds(&world.why_until("sent whole"), &["shimx64.efi sent by TFTP"]);
+    holds(&world.why_until("sent completely"), &["shimx64.efi sent by TFTP"]);
     let connection = server.get(machine, "/big.img");
     let said = world.why_until("is loading big.img by HTTP");
     tells(&said, StopCause::Loading, &["of 67108864 bytes"]);
@@ -292,7 +292,7 @@ fn without_dhcp_a_machine_is_known_by_its_address() {
     let address = Ipv4Addr::new(127, 0, 0, 9);
     let of_it = |words: &str| until(words, || world.ask("127.0.0.9", &[]).stdout);
     server.load(address);
-    holds(&of_it("sent whole"), &["127.0.0.9", "shimx64.efi sent by TFTP"]);
+    holds(&of_it("sent completely"), &["127.0.0.9", "shimx64.efi sent by TFTP"]);
     assert_eq!(server.read(address, "grubx64.efi").1[..4], [0, 5, 0, 1]);
     holds(&of_it("is missing"), &["grubx64.efi is missing"]);
     let (_client, first, _) = server.read(address, "shimx64.efi");

@@ -11,19 +11,19 @@ const TESTS: [&str; 3] =
 /// A part of the sentence and of the step. A new cause does not compile before it has both.
 pub(crate) fn words(cause: StopCause) -> (&'static str, &'static str) {
     match cause {
-        StopCause::NeverSeen => ("No DISCOVER of this machine was seen", "PortFast"),
+        StopCause::NeverSeen => ("The server has seen no DISCOVER from this machine", "PortFast"),
         StopCause::NoDhcpHere => (
-            "No DHCP is answered here, so a machine is known by its address alone",
+            "This server answers no DHCP, so it knows a machine by its IP address only",
             "`ringboot why ADDRESS`",
         ),
         StopCause::NothingAskedFor => {
-            ("No DHCP is answered here, and no file was asked for from this address", "option 66")
+            ("This server answers no DHCP, and no file request came from this address", "option 66")
         }
         StopCause::NotRequested => ("and never requested it", "port 67 or port 68"),
         StopCause::NoLoader => ("There is no loader for", "name it in [boot]"),
         StopCause::Refused => ("was refused", "DISCOVER by itself"),
         StopCause::RefusedAgain => {
-            ("It asks for an address that it may not have, again and again", "a second DHCP server")
+            ("It keeps requesting an address that it may not have", "a second DHCP server")
         }
         StopCause::PoolFull => ("The pool is full", "larger `pools`"),
         StopCause::ChoseOther => ("It chose another DHCP server", "`mode = \"off\"`"),
@@ -55,13 +55,11 @@ pub(crate) fn words(cause: StopCause) -> (&'static str, &'static str) {
         StopCause::DeclinedTooMuch => ("within an hour", "`ringboot lease free`"),
         StopCause::AnswerTooLarge => ("the options that cannot be left out do not fit", "Shorten"),
         StopCause::OddMessage => {
-            ("the request names no address", "is not one that can be answered")
+            ("the request names no address", "The server cannot answer its message")
         }
         StopCause::Declined => ("something else on the network uses that address", "arping"),
         StopCause::LeaseNotKept => ("the store could not keep the lease", "`ringboot status`"),
-        StopCause::NoFileAskedFor => {
-            ("was told its loader, and has asked for no file", "UDP port 69")
-        }
+        StopCause::NoFileAskedFor => ("and a boot file name, and requested no file", "UDP port 69"),
         StopCause::NoFileDelivered => {
             ("no transfer to it had ended when the server stopped", "Start the server")
         }
@@ -72,35 +70,37 @@ pub(crate) fn words(cause: StopCause) -> (&'static str, &'static str) {
         StopCause::Missing => {
             ("is missing; no line of the configuration names it", "beside the loader or menu")
         }
-        StopCause::Unreadable => ("was not given", "`chmod o+r` the file"),
+        StopCause::Unreadable => ("was not served", "`chmod o+r` the file"),
         StopCause::OutsideRoot => {
             ("the name leads outside the root", "Copy the file into the root")
         }
-        StopCause::NotAFile => ("a directory", "Name a file"),
-        StopCause::Hidden => ("the name holds a hidden component", "a name without a dot"),
+        StopCause::NotAFile => ("a directory", "Correct the name"),
+        StopCause::Hidden => ("the name holds a hidden component", "begins with a dot"),
         StopCause::Private => {
             ("ringboot's own configuration and state are never served", "Move it")
         }
         StopCause::BadName => ("the name holds a `..` component", "Correct the name"),
         StopCause::TooLarge => ("the file is too large for this kind of request", "mode octet"),
         StopCause::TemplateFailed => ("A template failed", "Correct the template"),
-        StopCause::WriteRefused => ("It wanted to write a file", "only sends files"),
-        StopCause::BadRequest => ("What it sent is no request for a file", "Look at what sends it"),
-        StopCause::StalledAtFirst => ("stalled at block 1: it acknowledged nothing", "port-range"),
+        StopCause::WriteRefused => ("It tried to write a file", "only sends files"),
+        StopCause::BadRequest => {
+            ("It sent a request that cannot be served", "Look at the program that sends it")
+        }
+        StopCause::StalledAtFirst => ("stalled at block 1: it acknowledged no block", "port-range"),
         StopCause::Stalled => ("it fell silent in the middle", "packet loss"),
         StopCause::Aborted => ("by itself, with TFTP error", "its screen says which"),
-        StopCause::Changed => ("was changed in place while it was being sent", "mv new file"),
+        StopCause::Changed => ("was changed in place while the server sent it", "mv new file"),
         StopCause::Forged => {
-            ("somebody who does not know its port acknowledged it", "Start the machine again")
+            ("ACKs came from a sender that does not know its port", "Start the machine again")
         }
-        StopCause::TooSlow => ("Its HTTP connection was cut", "packet loss"),
+        StopCause::TooSlow => ("The server closed its HTTP connection", "packet loss"),
         StopCause::NotServed => ("The server could not serve it", "the file server of the root"),
         StopCause::NoMenu => ("found no menu", "Write a [menu]"),
         StopCause::LoaderDoesNotRun => {
-            ("was sent whole, and nothing was asked for after it", "Secure Boot")
+            ("was sent completely, and no request followed", "Secure Boot")
         }
         StopCause::AtMenu => {
-            ("It stands at the menu, or has booted its local disk", "install-by-default = true")
+            ("It waits at the menu, or has booted its local disk", "install-by-default = true")
         }
     }
 }

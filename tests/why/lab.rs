@@ -140,6 +140,6 @@ fn a_request_beyond_the_limit_of_its_address_waits_and_is_told_so() {
     assert!(why("is loading first").contains("It is loading first by TFTP, block 1 of 10"));
     let _second = ask("second");
     let waits = why("waits for its turn");
-    tells(&waits, StopCause::WaitsForItsTurn, &["It has asked for second"]);
+    tells(&waits, StopCause::WaitsForItsTurn, &["It has requested second"]);
     server.stop();
 }

@@ -157,7 +157,7 @@ fn list_measures(a: &[ReportDocument], b: &[ReportDocument]) -> Vec<FigureMeasur
         for (quantile, value) in quantiles {
             let key = spell_stage_name(stage);
             measures.push(FigureMeasure {
-                name: format!("{} {quantile}", stage.word()),
+                name: format!("{} {quantile}", stage.as_str()),
                 read: Box::new(move |report| {
                     read_finished_quantile(report.stages.get(&key)?, value)
                 }),

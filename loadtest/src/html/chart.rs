@@ -106,7 +106,7 @@ pub(crate) fn spell_stage_class(stage: MachineStage) -> String {
 
 /// A stage in the words of legends and tables.
 pub(crate) fn spell_stage_title(stage: MachineStage) -> &'static str {
-    if stage == MachineStage::Dhcp { "DHCP" } else { stage.word() }
+    if stage == MachineStage::Dhcp { "DHCP" } else { stage.as_str() }
 }
 
 /// The opening tag of a plot, with a label for screen readers.

@@ -6,7 +6,7 @@ use ringboot_observe::events::MachineStage;
 
 /// The name of a stage in reports.
 pub(crate) fn spell_stage_name(stage: MachineStage) -> String {
-    stage.word().replace(' ', "_")
+    stage.as_str().replace(' ', "_")
 }
 
 pub(super) fn count_milliseconds(time: Duration) -> u64 {

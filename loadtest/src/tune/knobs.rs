@@ -251,8 +251,11 @@ mod tests {
         for (text, said) in [
             ("spinus", "no knob spinus; there are workers, windowsize-max, "),
             ("spin-us=a", "\"a\" is no number for spin-us"),
-            ("gso-segments=8,65", "gso-segments = 65 is out of bounds: 1 to 64 are possible"),
-            ("receive-buffers=1000", "receive-buffers = 1000 is no power of two"),
+            (
+                "gso-segments=8,65",
+                "gso-segments = 65 is out of bounds: write a number from 1 to 64",
+            ),
+            ("receive-buffers=1000", "receive-buffers = 1000 is not a power of two"),
         ] {
             assert!(
                 parse_wanted_knob(text).unwrap_err().contains(said),

@@ -1,5 +1,5 @@
-//! `[menu]` and `[[menu.entry]]`: texts that every loader can print, paths that it can ask for,
-//! names that exist.
+//! `[menu]` and `[[menu.entry]]`: texts that every loader can print, paths that it can request,
+//! labels that exist.
 
 use super::values::read_number;
 use crate::boot::menu::{self, BootMenu, LOCAL_LABEL, MenuEntry};
@@ -9,8 +9,9 @@ use crate::model::spelling::find_nearest_word;
 
 /// PXELINUX counts tenths of a second up to 35,996.
 const TIMEOUT_MAX_S: u64 = 3_599;
-/// Seconds, where the file says nothing.
+/// The timeout where the file has none.
 const TIMEOUT_S: u32 = 10;
+/// The title where the file has none.
 const TITLE: &str = "Boot menu";
 
 pub(super) fn resolve_menu(
@@ -61,29 +62,30 @@ fn resolve_entry(
         }
         at
     };
+    // Both are looked for first, so that one run reports both.
     let label = required(written.label, "label", "rescue");
     let kernel = required(written.kernel, "kernel", "images/vmlinuz");
     let label = label?;
+
     if let Some(first) =
         before.iter().find(|entry| entry.label.eq_ignore_ascii_case(label.get_ref()))
     {
-        let what = format!("label {:?} is taken by the entry {:?}", label.get_ref(), first.title);
-        complaints.add(&label.span(), what, "labels are names: give each entry its own");
+        let what =
+            format!("the entry {:?} already has the label {:?}", first.title, label.get_ref());
+        complaints.add(&label.span(), what, "give each entry a label of its own");
     } else if label.get_ref().eq_ignore_ascii_case(LOCAL_LABEL) {
-        let what = format!("label {LOCAL_LABEL:?} is taken by the entry that boots the disk");
-        complaints.add(
-            &label.span(),
-            what,
-            "that entry is in every menu by itself: remove this one or rename it",
-        );
+        let what = format!("the entry that boots the disk already has the label {LOCAL_LABEL:?}");
+        let hint = "every menu has that entry by itself: remove this one or rename it";
+        complaints.add(&label.span(), what, hint);
     }
+
     let label = check_text(label, menu::label_fault, "label", complaints);
     let title = written
         .title
         .map_or_else(|| label.clone(), |at| check_text(at, menu::title_fault, "title", complaints));
     let initrds = written.initrd.map(|list| list.0).unwrap_or_default();
     if let Some(extra) = initrds.get(menu::INITRDS_MAX) {
-        let hint = "join some: initrds are cpio archives, and `cat` makes one of several";
+        let hint = "join some: initrds are cpio archives, and `cat` joins several into one";
         complaints.add(&extra.span(), format!("more than {} initrds", menu::INITRDS_MAX), hint);
     }
     let initrds = initrds
@@ -98,8 +100,8 @@ fn resolve_entry(
     Some(MenuEntry { label, title, kernel, initrds, arguments })
 }
 
-/// Some only for an entry of the operator's own: booting the disk is the default without being
-/// named.
+/// The label of the default entry. None for the entry that boots the disk, which is the default
+/// anyway.
 fn find_default_entry(
     at: &PlacedValue<String>,
     entries: &[MenuEntry],
@@ -133,7 +135,7 @@ fn read_timeout(
     )
 }
 
-/// A text that goes into a menu, if nothing is at fault with it.
+/// A text of the menu; a fault becomes a complaint.
 fn check_text(
     at: PlacedValue<String>,
     fault: fn(&str) -> Option<&'static str>,

@@ -1,5 +1,5 @@
-//! What it means: defaults filled in, texts turned into types, all checked that needs no file and
-//! no socket.
+//! Turns the tables of the file into settings: fills in defaults, parses texts into types, and
+//! checks everything that needs no file and no socket.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,11 @@ use crate::dhcp::policy::DhcpPolicy;
 use crate::snapshot::Snapshot;
 
 mod entries;
+mod listeners;
+mod networks;
+mod pools;
 mod quirks;
+mod reservations;
 mod subnets;
 mod tftp;
 mod tuning;
@@ -24,30 +28,32 @@ mod values;
 use values::{parse_text, read_limit, read_listen_addresses, read_number, refuse_unknown_word};
 
 const HTTP_PORT: u16 = 80;
-/// Where commands find the server unless the file says otherwise.
+/// The admin socket where the file does not name another.
 pub const ADMIN_SOCKET: &str = "/run/ringboot/admin.sock";
-/// Where leases live unless the file says otherwise.
+/// The state directory where the file does not name another.
 const STATE: &str = "/var/lib/ringboot";
-/// A URL in option 67 must fit into one option (D-41).
+/// A URL in option 67 must fit into one option, whose length is one byte (D-41).
 const URL_MAX_BYTES: usize = 255;
 
-/// Turns the file into a configuration. What is wrong becomes a complaint and a default, so that
-/// the rest is checked too.
+/// Turns the file into a configuration. A fault becomes a complaint and a default value, so that
+/// the rest of the file is checked too.
 pub(super) fn resolve_file(
     base: &Path,
     file: file::FileTable,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Config {
+    // The policy below needs values of four tables, so these come first.
     let dhcp = file.dhcp.unwrap_or_default();
     let server = file.server.unwrap_or_default();
     let tuning = tuning::resolve_tuning(file.tuning.unwrap_or_default(), complaints);
     let mut http = file.http.unwrap_or_default();
     let http_rate = http.rate.take().and_then(|at| quirks::read_http_rate(&at, "rate", complaints));
     let http = resolve_http(http, complaints);
+
     let written = dhcp.subnet.as_deref().unwrap_or_default();
     let subnets = subnets::resolve_subnets(written, complaints);
     let places = subnets::place_subnets(written, complaints);
-    let dhcp = subnets::resolve_listeners(&dhcp, &server, &subnets, complaints);
+    let dhcp = listeners::resolve_listeners(&dhcp, &server, &subnets, complaints);
     let policy = DhcpPolicy {
         subnets: subnets.into(),
         boot: resolve_loaders(file.boot.unwrap_or_default(), complaints),
@@ -57,6 +63,7 @@ pub(super) fn resolve_file(
             .and_then(|text| parse_text(text, "an IPv4 address", complaints)),
         http_port: http.listen.first().map_or(HTTP_PORT, SocketAddr::port),
     };
+
     let snapshot = Snapshot {
         dhcp: policy,
         places,
@@ -65,6 +72,7 @@ pub(super) fn resolve_file(
         http_rate,
         quirks: quirks::resolve_quirks(file.quirk.unwrap_or_default(), complaints),
     };
+
     Config {
         root: resolve_root(base, file.root, complaints),
         state: file
@@ -83,8 +91,9 @@ pub(super) fn resolve_file(
 
 /// The configuration of an empty file, but for its root.
 pub(super) fn resolve_defaults() -> Config {
-    let mut unheard = ConfigComplaints::new("", "");
-    resolve_file(Path::new(""), file::FileTable::default(), &mut unheard)
+    // The one complaint of an empty file is the missing root.
+    let mut ignored = ConfigComplaints::new("", "");
+    resolve_file(Path::new(""), file::FileTable::default(), &mut ignored)
 }
 
 fn resolve_root(
@@ -121,16 +130,13 @@ fn resolve_server(
     }
 }
 
-/// Whether there is such a user is asked at the start: the file may be checked on another machine.
+/// Checks the form of the name only: the file may be checked on a machine without that user.
 fn read_user_name(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     let name = text.get_ref();
-    let plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
-    if name.is_empty() || name.starts_with('-') || !name.chars().all(plain) {
-        complaints.add(
-            &text.span(),
-            format!("{name:?} is not the name of a user"),
-            "write \"ringboot\"",
-        );
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+    if name.is_empty() || name.starts_with('-') || !name.chars().all(is_plain) {
+        let what = format!("{name:?} is not a user name");
+        complaints.add(&text.span(), what, "write \"ringboot\"");
     }
     name.clone()
 }
@@ -153,8 +159,8 @@ fn resolve_http(written: file::HttpTable, complaints: &mut ConfigComplaints<'_>)
     }
 }
 
-/// `/centos/os` and `centos/os/` are the same directory: kept as `centos/os/`, and `/` as the empty
-/// prefix.
+/// `/centos/os` and `centos/os/` are the same directory and become `centos/os/`; `/` becomes the
+/// empty prefix.
 fn read_index_directory(
     text: &PlacedValue<String>,
     complaints: &mut ConfigComplaints<'_>,
@@ -199,14 +205,14 @@ fn resolve_loaders(written: file::BootTable, complaints: &mut ConfigComplaints<'
     }
 }
 
-/// What the program that gets the name can do with it.
+/// What the program that gets the name of a loader can load.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LoaderTransport {
     /// A PXE ROM or UEFI's PXE: a name for TFTP.
     Tftp,
-    /// UEFI HTTP Boot: a URL (or a path that becomes one) of a kind it knows by its ending (H-27).
+    /// UEFI HTTP Boot: a URL, or a path that becomes one, with an ending that it knows (H-27).
     HttpImages,
-    /// iPXE.
+    /// iPXE: TFTP and HTTP.
     Both,
 }
 
@@ -223,17 +229,14 @@ fn check_loader(
             "name a file under the root, such as \"pxelinux.0\"",
         );
     } else if speaks == LoaderTransport::Tftp && name.contains("://") {
-        let hint = "give a path under the root; URLs are for `uefi-http` and `ipxe`";
-        complaints.add(
-            &span,
-            format!("{name:?} is a URL, and PXE firmware speaks TFTP only"),
-            hint,
-        );
+        let what = format!("{name:?} is a URL, and PXE firmware speaks TFTP only");
+        let hint = "write a path under the root; URLs are for `uefi-http` and `ipxe`";
+        complaints.add(&span, what, hint);
     } else if speaks == LoaderTransport::HttpImages
         && ![".efi", ".iso", ".img"].iter().any(|end| name.ends_with(end))
     {
         let what = format!(
-            "UEFI HTTP Boot knows a file by its ending, and {name:?} has none that it knows"
+            "UEFI HTTP Boot needs a file name with an ending that it knows, unlike {name:?}"
         );
         complaints.add(&span, what, "name a file that ends in .efi, .iso or .img");
     } else if name.len() > URL_MAX_BYTES {
@@ -271,8 +274,7 @@ fn resolve_log(written: file::LogTable, complaints: &mut ConfigComplaints<'_>) -
     LogSettings { level: level.unwrap_or(tracing::Level::INFO), facility }
 }
 
-/// Facilities that a service may log under, with their numbers (RFC 5424 table 1; names as in
-/// syslog.conf(5)).
+/// Facilities for services with their numbers (RFC 5424 table 1); names as in syslog.conf(5).
 const FACILITIES: [(&str, u8); 11] = [
     ("user", 1),
     ("daemon", 3),

@@ -1,5 +1,5 @@
-//! `[[quirk]]`: limits for one machine, one maker's machines or one kind of firmware, fixed by the
-//! operator.
+//! `[[quirk]]`: limits that the operator fixes for one machine, the machines of one maker or one
+//! kind of firmware.
 
 use std::num::NonZeroU64;
 
@@ -10,7 +10,7 @@ use crate::boot::quirks::{
 use crate::config::file::{self, PlacedValue};
 use crate::config::problem::ConfigComplaints;
 
-/// Octets a second: a kilobit to ten gigabit.
+/// Bytes a second: from a kilobit to ten gigabit.
 const HTTP_RATE_RANGE: std::ops::RangeInclusive<u64> = 125..=1_250_000_000;
 
 pub(super) fn resolve_quirks(
@@ -23,7 +23,7 @@ pub(super) fn resolve_quirks(
         let Some(quirk) = resolve_quirk(one, complaints) else { continue };
         if fixed.iter().any(|before| before.subject == quirk.subject) {
             let hint = "write all limits of one machine, maker or class into one [[quirk]]";
-            complaints.add(&span, format!("{} has a [[quirk]] already", quirk.subject), hint);
+            complaints.add(&span, format!("{} already has a [[quirk]]", quirk.subject), hint);
         }
         fixed.push(quirk);
     }
@@ -43,8 +43,8 @@ fn resolve_quirk(
         http_rate: http_rate.and_then(|at| read_http_rate(&at, "http-rate", complaints)),
     };
     if allowance.is_empty() {
-        let hint = "give `windowsize-max`, `blksize-max` or `http-rate`";
-        complaints.add(&span, "this quirk says for whom, but not what", hint);
+        let hint = "write `windowsize-max`, `blksize-max` or `http-rate`";
+        complaints.add(&span, "this quirk sets no limit", hint);
     }
     let named: Vec<(PlacedValue<String>, SubjectReader)> = [
         (mac, read_machine as SubjectReader),
@@ -55,7 +55,7 @@ fn resolve_quirk(
     .filter_map(|(text, read)| Some((text?, read)))
     .collect();
     let [(text, read)] = &named[..] else {
-        let hint = "give one of `mac`, `oui` and `vendor-class`";
+        let hint = "write exactly one of `mac`, `oui` and `vendor-class`";
         complaints.add(&span, "a quirk is for one machine, one maker or one class", hint);
         return None;
     };
@@ -63,14 +63,14 @@ fn resolve_quirk(
     if subject.is_none() {
         complaints.add(
             &text.span(),
-            format!("{:?} is no such name", text.get_ref()),
+            format!("{:?} names no machine, maker or class", text.get_ref()),
             NoSubject.to_string(),
         );
     }
     Some(FixedQuirk { subject: subject?, allowance })
 }
 
-/// Octets a second on one HTTP connection.
+/// A limit of one HTTP connection, in bytes a second.
 pub(super) fn read_http_rate(
     at: &PlacedValue<u64>,
     key: &str,
@@ -79,7 +79,7 @@ pub(super) fn read_http_rate(
     read_number::<u64>(at, key, HTTP_RATE_RANGE, complaints).and_then(NonZeroU64::new)
 }
 
-/// What a text names, if it is of the kind that its key asks for.
+/// Reads the value of one of the three keys; None for a text of another form.
 type SubjectReader = fn(&str) -> Option<QuirkSubject>;
 
 fn read_machine(text: &str) -> Option<QuirkSubject> {

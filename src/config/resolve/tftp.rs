@@ -1,9 +1,8 @@
-//! `[tftp]` and `[[tftp.client]]`: where TFTP is listened for, its limits, and what clients may
-//! negotiate.
+//! `[tftp]` and `[[tftp.client]]`: the sockets of TFTP, its limits, and what clients may negotiate.
 
 use std::num::NonZeroU16;
 
-use super::subnets;
+use super::networks::read_network;
 use super::values::{
     parse_text, read_limit, read_listen_addresses, read_number, refuse_unknown_word,
 };
@@ -13,7 +12,7 @@ use crate::config::settings::{TftpClient, TftpOptions, TftpSettings};
 use crate::model::machine::Arch;
 
 const TFTP_PORT: u16 = 69;
-/// The prefixes that clients of old set-ups ask for (T-57).
+/// The prefixes in the requests of clients from old set-ups (T-57).
 const STRIP_PREFIXES: [&str; 3] = ["/tftpboot", "/srv/tftp", "/var/lib/tftpboot"];
 
 pub(super) fn resolve_tftp(
@@ -36,6 +35,7 @@ pub(super) fn resolve_tftp(
         written.refuse_options,
         complaints,
     );
+
     let strip = written.strip_prefixes.map_or_else(
         || STRIP_PREFIXES.map(str::to_owned).to_vec(),
         |list| list.into_iter().map(|prefix| read_stripped_prefix(prefix, complaints)).collect(),
@@ -79,11 +79,11 @@ fn resolve_client(
 ) -> TftpClient {
     if written.network.is_none() && written.mac.is_none() && written.arch.is_none() {
         let hint =
-            "give `network`, `mac` or `arch`; for all clients write the same keys into [tftp]";
-        complaints.add(&written.span, "this rule says what, but not for whom", hint);
+            "write `network`, `mac` or `arch`; for all clients write the same keys into [tftp]";
+        complaints.add(&written.span, "this rule matches no client", hint);
     }
     TftpClient {
-        network: written.network.and_then(|text| subnets::read_network(&text, complaints)),
+        network: written.network.and_then(|text| read_network(&text, complaints)),
         mac: written.mac.and_then(|text| parse_text(&text, "a hardware address", complaints)),
         arch: written.arch.and_then(|text| read_arch(&text, complaints)),
         options: resolve_options(
@@ -181,22 +181,22 @@ fn read_port_range(
     let ports = u32::from(last - first) + 1;
     if ports < u32::from(tid_sockets) {
         let what = format!(
-            "{ports} ports are too few: every core opens {tid_sockets} sockets for transfers"
+            "{ports} ports are too few: each core opens {tid_sockets} sockets for transfers"
         );
         complaints.add(&text.span(), what, "widen the range or lower `tid-sockets` in [tuning]");
     }
     Some((first, last))
 }
 
-/// The error says which half is wrong, where there are two.
+/// An error names the wrong half of a text with two halves, and is empty for any other text.
 fn parse_port_range(text: &str) -> Result<(u16, u16), String> {
     let (first, last) = text.split_once('-').ok_or_else(String::new)?;
     let port = |text: &str| {
         let port = text.trim().parse::<u16>().ok().filter(|port| *port > 0);
-        port.ok_or_else(|| format!(": {:?} is no port from 1 to 65535", text.trim()))
+        port.ok_or_else(|| format!(": {:?} is not a port from 1 to 65535", text.trim()))
     };
     match (port(first)?, port(last)?) {
-        (first, last) if first > last => Err(": it runs backwards".to_owned()),
+        (first, last) if first > last => Err(": the first port is higher than the last".to_owned()),
         ends => Ok(ends),
     }
 }

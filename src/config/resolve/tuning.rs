@@ -1,4 +1,4 @@
-//! `[tuning]`: how cores speak to the kernel, and how much they do at a time.
+//! `[tuning]`: how cores speak to the kernel, and how much they do at once.
 
 use super::values::{read_number, refuse_unknown_word};
 use crate::config::file::{self, PlacedValue};
@@ -11,13 +11,13 @@ const DATAPATHS: [(&str, DatapathChoice); 3] = [
     ("io_uring", DatapathChoice::IoUring),
     ("epoll", DatapathChoice::Epoll),
 ];
-/// Octets: a range that is sent at once may touch two pieces of 8 MiB.
+/// In bytes: a range in one send may touch two pieces of 8 MiB.
 const IMAGE_MEMORY_MIN: u64 = 16 * 1024 * 1024;
 
-/// Made for networks with losses and long ways, BBR sends by timers of its own, which cost more
-/// than the copying on a provisioning network; so where the system has it, HTTP connections still
-/// have what most systems have.
+/// The default, also where the system's own is BBR. BBR is made for long paths with losses and
+/// sends by timers, which cost more than the copying on a provisioning network.
 const CUBIC: &str = "cubic";
+/// Leaves the choice to the system.
 const SYSTEM: &str = "system";
 const CONGESTIONS: [&str; 5] = [CUBIC, "reno", "bbr", "dctcp", SYSTEM];
 
@@ -82,12 +82,12 @@ pub(super) fn resolve_tuning(
     }
 }
 
-/// `receive-buffers`: the kernel's ring of buffers wants a power of two.
+/// `receive-buffers`: the buffer ring of the kernel needs a power of two.
 fn read_power_of_two(at: &PlacedValue<u64>, complaints: &mut ConfigComplaints<'_>) -> Option<u16> {
     let count: u16 = read_number(at, "receive-buffers", 16..=16_384, complaints)?;
     if !count.is_power_of_two() {
         let (below, above) = (1 << count.ilog2(), count.next_power_of_two());
-        let what = format!("receive-buffers = {count} is no power of two");
+        let what = format!("receive-buffers = {count} is not a power of two");
         complaints.add(&at.span(), what, format!("{below} and {above} are the nearest"));
         return None;
     }

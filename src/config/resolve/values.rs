@@ -1,4 +1,4 @@
-//! Values that several tables have: numbers with bounds, addresses, words of a list.
+//! Values of several tables: numbers with bounds, addresses, words of a list.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
@@ -8,7 +8,12 @@ use crate::config::file::PlacedValue;
 use crate::config::problem::ConfigComplaints;
 use crate::model::spelling::find_nearest_word;
 
-/// A number within its bounds.
+/// `IFNAMSIZ` without its NUL.
+const INTERFACE_MAX_BYTES: usize = 15;
+/// The longest name of DNS (RFC 1035 section 2.3.4, in text form).
+const NAME_MAX_BYTES: usize = 253;
+
+/// A number within its bounds; a number outside them becomes a complaint.
 pub(super) fn read_number<T: TryFrom<u64>>(
     at: &PlacedValue<u64>,
     key: &str,
@@ -20,15 +25,12 @@ pub(super) fn read_number<T: TryFrom<u64>>(
         return Some(value);
     }
     let what = format!("{key} = {value} is out of bounds");
-    complaints.add(
-        &at.span(),
-        what,
-        format!("{} to {} are possible", allowed.start(), allowed.end()),
-    );
+    let hint = format!("write a number from {} to {}", allowed.start(), allowed.end());
+    complaints.add(&at.span(), what, hint);
     None
 }
 
-/// A limit per client address: 0 turns it off.
+/// A limit per client address; 0 means none.
 pub(super) fn read_limit(
     at: Option<PlacedValue<u64>>,
     key: &str,
@@ -40,7 +42,7 @@ pub(super) fn read_limit(
     (limit > 0).then_some(limit)
 }
 
-/// A text that is one typed value.
+/// A text that parses as a value; `kind` names it in the complaint.
 pub(super) fn parse_text<T: FromStr>(
     at: &PlacedValue<String>,
     kind: &str,
@@ -66,12 +68,12 @@ pub(super) fn refuse_unknown_word(
 ) {
     let hint = match find_nearest_word(found, known) {
         Some(near) => format!("did you mean \"{near}\"?"),
-        None => format!("possible are {}", known.join(", ")),
+        None => format!("write one of: {}", known.join(", ")),
     };
     complaints.add(span, format!("{found:?} is not a known {kind}"), hint);
 }
 
-/// `["0.0.0.0:69", "[::]:69"]`; the default is both families on the usual port.
+/// `["0.0.0.0:69", "[::]:69"]`; the default is both address families on the usual port.
 pub(super) fn read_listen_addresses(
     written: Option<Vec<PlacedValue<String>>>,
     port: u16,
@@ -88,7 +90,7 @@ pub(super) fn read_listen_addresses(
     for text in list {
         match text.get_ref().parse() {
             Ok(address) if addresses.contains(&address) => {
-                complaints.add(&text.span(), format!("{address} stands in the list twice"), "");
+                complaints.add(&text.span(), format!("{address} is in the list twice"), "");
             }
             Ok(address) => addresses.push(address),
             Err(_) => {
@@ -105,7 +107,7 @@ pub(super) fn read_listen_addresses(
     addresses
 }
 
-/// Which half of an address with its port is wrong; empty where neither is by itself.
+/// Names the wrong half of an address with its port; empty where each half is right by itself.
 fn name_wrong_half(text: &str) -> String {
     let Some((address, port)) = text.rsplit_once(':') else { return ": it has no port".to_owned() };
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -113,10 +115,47 @@ fn name_wrong_half(text: &str) -> String {
         || bare.is_some_and(|bare| bare.parse::<Ipv6Addr>().is_ok());
     match (is_address, port.parse::<u16>().is_ok()) {
         (false, _) if address.parse::<Ipv6Addr>().is_ok() => {
-            ": an IPv6 address stands in brackets".to_owned()
+            ": an IPv6 address needs brackets".to_owned()
         }
-        (false, _) => format!(": {address:?} is no address"),
-        (true, false) => format!(": {port:?} is no port"),
+        (false, _) => format!(": {address:?} is not an address"),
+        (true, false) => format!(": {port:?} is not a port"),
         (true, true) => String::new(),
     }
+}
+
+pub(super) fn read_interface(
+    name: &PlacedValue<String>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> String {
+    let text = name.get_ref();
+    let odd = text.is_empty() || text.contains('/') || text.contains(char::is_whitespace);
+    if odd || text.len() > INTERFACE_MAX_BYTES {
+        let what = format!("{text:?} is not an interface name");
+        complaints.add(&name.span(), what, "`ip link` shows the names");
+    }
+    text.clone()
+}
+
+pub(super) fn read_dns_name(
+    name: &PlacedValue<String>,
+    complaints: &mut ConfigComplaints<'_>,
+) -> String {
+    let text = name.get_ref();
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if text.len() > NAME_MAX_BYTES || !text.split('.').all(label) {
+        let what = format!("{text:?} is not a DNS name");
+        complaints.add(
+            &name.span(),
+            what,
+            "write letters, digits and hyphens, with dots between: \"node41.example.org\"",
+        );
+    }
+    text.clone()
 }

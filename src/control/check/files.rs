@@ -22,7 +22,7 @@ const NEVER_ROOTS: [&str; 5] = ["/", "/etc", "/root", "/home", "/var"];
 pub(super) fn find_wrong_root(subject: CheckSubject<'_>) -> Option<CheckFinding> {
     let CheckSubject { config, reader, .. } = subject;
     let wrong = find_unfit_root(config).or_else(|| find_closed_root(config, reader));
-    wrong.map(|finding| finding.at(config.places.root(&config.root)))
+    wrong.map(|finding| finding.at_position(config.places.find_root(&config.root)))
 }
 
 pub(super) fn find_unfit_root(config: &Config) -> Option<CheckFinding> {
@@ -94,11 +94,11 @@ pub(super) fn check_boot_loaders(subject: CheckSubject<'_>) -> Vec<CheckFinding>
     let of_ours =
         named.filter_map(|(key, value)| Some((key, value.filter(|value| !value.contains("://"))?)));
     let wrong = of_ours.flat_map(|(key, name)| {
-        let place = subject.config.places.boot(key);
+        let place = subject.config.places.find_loader(key);
         let place = Some(place).filter(|place| !place.path.is_empty());
         check_boot_loader(subject, key, name)
             .into_iter()
-            .map(move |finding| finding.at(place.clone()))
+            .map(move |finding| finding.at_position(place.clone()))
     });
     wrong.collect()
 }
@@ -159,7 +159,7 @@ pub(super) fn check_menu(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
         named.extend(std::iter::once(kernel).chain(initrds).map(|(key, name)| NamedBootFile {
             what: format!("{key} of the entry `{}`", entry.label),
             name,
-            place: places.entry(&entry.label, key, name),
+            place: places.find_entry(&entry.label, key, name),
         }));
     }
     let pictures =
@@ -168,11 +168,13 @@ pub(super) fn check_menu(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
         Some(NamedBootFile {
             what: format!("[menu] {key}"),
             name: name?,
-            place: places.key("menu", key),
+            place: places.find_key("menu", key),
         })
     }));
     let of_ours = named.into_iter().filter(|named| !named.name.contains("://"));
-    of_ours.filter_map(|named| Some(check_menu_file(subject, &named)?.at(named.place))).collect()
+    of_ours
+        .filter_map(|named| Some(check_menu_file(subject, &named)?.at_position(named.place)))
+        .collect()
 }
 
 fn check_menu_file(

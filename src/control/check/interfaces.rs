@@ -57,7 +57,9 @@ fn check_subnet_interface(
             "subnet",
         ),
     };
-    Some(CheckFinding::error(what, hint).at(config.places.subnet(subnet.network, key)))
+    Some(
+        CheckFinding::error(what, hint).at_position(config.places.find_subnet(subnet.network, key)),
+    )
 }
 
 /// Interfaces by which no machine is reached now. They are waited for.
@@ -69,7 +71,10 @@ pub(super) fn find_unreachable_interfaces(
     listened
         .iter()
         .filter_map(|name| {
-            Some(check_interface_reach(name, present)?.at(find_interface_place(config, name)))
+            Some(
+                check_interface_reach(name, present)?
+                    .at_position(find_interface_place(config, name)),
+            )
         })
         .collect()
 }
@@ -117,8 +122,8 @@ fn find_interface_place(config: &Config, name: &str) -> Option<ConfigPlace> {
         .iter()
         .find(|subnet| subnet.interface.as_deref() == Some(name));
     match subnet {
-        Some(subnet) => config.places.subnet(subnet.network, "interface"),
-        None => config.places.server_interface(name),
+        Some(subnet) => config.places.find_subnet(subnet.network, "interface"),
+        None => config.places.find_server_interface(name),
     }
 }
 
@@ -166,27 +171,28 @@ fn check_promised_addresses(
             .filter(|(address, _)| (pool.first..=pool.last).contains(address))
             .collect();
         let (shown, size) = (format!("the pool {}-{}", pool.first, pool.last), pool.size());
-        let place = config.places.pool(subnet.network, number).map(FilePosition::from);
+        let place = config.places.find_pool(subnet.network, number).map(FilePosition::from);
         if inside.len() as u64 == size {
             let what = format!(
                 "{shown} has no address for any machine: {size} of {size} are this machine's or a \
                  router's"
             );
-            findings.push(CheckFinding::error(what, "move or widen the pool").at(place));
+            findings.push(CheckFinding::error(what, "move or widen the pool").at_position(place));
             continue;
         }
         findings.extend(inside.into_iter().map(|(address, owner)| {
             let what = format!("{shown} holds {address}, {owner}");
             CheckFinding::warning(what, "it is given to nobody: leave it out of the pool")
-                .at(place.clone())
+                .at_position(place.clone())
         }));
     }
     for reserved in &subnet.reservations {
         let owner = taken.iter().find(|(address, _)| *address == reserved.address);
         findings.extend(owner.map(|(address, owner)| {
-            let place = config.places.reservation(subnet.network, reserved.mac);
+            let place = config.places.find_reservation(subnet.network, reserved.mac);
             let what = format!("{address}, reserved for {}, is {owner}", reserved.mac);
-            CheckFinding::warning(what, "it is given to nobody: reserve another one").at(place)
+            CheckFinding::warning(what, "it is given to nobody: reserve another one")
+                .at_position(place)
         }));
     }
     findings

@@ -38,7 +38,7 @@ pub fn report_problems(problems: &ConfigProblems) -> Vec<CheckFinding> {
     let finding = |problem: &ConfigProblem| {
         let ConfigProblem { path, line, column, what, hint } = problem.clone();
         let position = FilePosition { file: path, line: Some(line), column: Some(column) };
-        CheckFinding::fatal(what, hint.unwrap_or_default()).at(Some(position))
+        CheckFinding::fatal(what, hint.unwrap_or_default()).at_position(Some(position))
     };
     problems.0.iter().map(finding).collect()
 }
@@ -94,13 +94,13 @@ fn check_under_root(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
             .filter_map(|name| check_template(&renderer, &config.root.join(name), reader)),
     );
     if !matches!(reader, FileReader::Elsewhere { .. }) {
-        let place = config.places.key("tuning", "image-memory");
+        let place = config.places.find_key("tuning", "image-memory");
         let found = memory::check_memory_budget(
             config.tuning.image_memory,
             survey.largest.as_ref(),
             &MemoryCeiling::read(),
         );
-        findings.extend(found.into_iter().map(|finding| finding.at(place.clone())));
+        findings.extend(found.into_iter().map(|finding| finding.at_position(place.clone())));
     }
     findings
 }
@@ -113,14 +113,14 @@ fn check_template(
 ) -> Option<CheckFinding> {
     let at = |line, column| Some(FilePosition { file: path.display().to_string(), line, column });
     if let Some(closed) = files::find_unreadable_file("the template", path, reader) {
-        return Some(closed.at(at(None, None)));
+        return Some(closed.at_position(at(None, None)));
     }
     // A larger one is refused by its size, and not read for that.
     if std::fs::metadata(path).is_ok_and(|found| found.len() > SOURCE_MAX_BYTES as u64) {
         let what = format!("the template has more than {SOURCE_MAX_BYTES} bytes");
         return Some(
             CheckFinding::error(what, "serve large files as they are, without a template")
-                .at(at(None, None)),
+                .at_position(at(None, None)),
         );
     }
     match std::fs::read_to_string(path) {
@@ -128,16 +128,16 @@ fn check_template(
             let error = renderer.compile(&path.display().to_string(), &source).err()?;
             Some(
                 CheckFinding::error(format!("template: {}", error.what), error.hint)
-                    .at(at(error.line, error.column)),
+                    .at_position(at(error.line, error.column)),
             )
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Some(
             CheckFinding::error("the template is not UTF-8 text", "save it as UTF-8")
-                .at(at(None, None)),
+                .at_position(at(None, None)),
         ),
         Err(error) => Some(
             CheckFinding::error(format!("the template cannot be read: {error}"), "")
-                .at(at(None, None)),
+                .at_position(at(None, None)),
         ),
     }
 }
@@ -161,8 +161,8 @@ fn check_reservations(config: &Config) -> Vec<CheckFinding> {
                 );
                 let hint = "no other machine gets it, but one that has it by a lease keeps it \
                             until that ends: reserve outside the pools";
-                let place = config.places.reservation(subnet.network, reserved.mac);
-                findings.push(CheckFinding::warning(what, hint).at(place));
+                let place = config.places.find_reservation(subnet.network, reserved.mac);
+                findings.push(CheckFinding::warning(what, hint).at_position(place));
             }
         }
     }
@@ -194,7 +194,7 @@ fn check_unasked_installs(config: &Config) -> Vec<CheckFinding> {
             subnet.network, entry.label
         );
         CheckFinding::warning(what, "")
-            .at(config.places.subnet(subnet.network, "install-by-default"))
+            .at_position(config.places.find_subnet(subnet.network, "install-by-default"))
     })
     .collect()
 }
@@ -230,7 +230,7 @@ fn check_static_menus(root: &Path, survey: &RootSurvey) -> Vec<CheckFinding> {
                 line: Some(found.line),
                 column: None,
             };
-            CheckFinding::warning(what, hint).at(Some(position))
+            CheckFinding::warning(what, hint).at_position(Some(position))
         })
         .collect();
     if survey.is_cut_short {

@@ -19,5 +19,5 @@ pub(super) fn report_other_server(config: &Config, look: &LookResult) -> Option<
             "stop that server, or serve beside it with `allow-other-servers = true`",
         ),
     };
-    Some(finding.at(config.places.subnet(subnet.network, "subnet")))
+    Some(finding.at_position(config.places.find_subnet(subnet.network, "subnet")))
 }

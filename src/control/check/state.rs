@@ -31,7 +31,7 @@ const MODE: u32 = 0o777;
 /// its disk.
 pub(super) fn check_state_directory(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
     let state = &subject.config.state;
-    let place = subject.config.places.key("", "state").map(FilePosition::from);
+    let place = subject.config.places.find_key("", "state").map(FilePosition::from);
     let found = match fs::metadata(state) {
         Ok(found) if !found.is_dir() => {
             let what = format!("the state {} is not a directory", state.display());
@@ -41,7 +41,7 @@ pub(super) fn check_state_directory(subject: CheckSubject<'_>) -> Vec<CheckFindi
         Ok(found) => check_existing_state(state, &found, subject.reader),
         Err(_) => check_unmade_state(state, subject.reader).into_iter().collect(),
     };
-    found.into_iter().map(|finding| finding.at(place.clone())).collect()
+    found.into_iter().map(|finding| finding.at_position(place.clone())).collect()
 }
 
 fn check_existing_state(
@@ -213,7 +213,7 @@ impl PreviousState {
                 .iter()
                 .filter(|subnet| subnet.mode == AnsweringMode::Server);
             findings.extend(served.filter_map(|subnet| {
-                let used = self.leases.used(subnet.network);
+                let used = self.leases.pool_use(subnet.network);
                 check_pool_use(
                     config,
                     subnet.network,
@@ -243,7 +243,7 @@ pub(super) fn check_pool_use(
         (false, false) => return None,
     };
     let what = format!("the pools of subnet {network} are {how} ({said})");
-    Some(CheckFinding::warning(what, hint).at(config.places.subnet(network, "pools")))
+    Some(CheckFinding::warning(what, hint).at_position(config.places.find_subnet(network, "pools")))
 }
 
 fn report_odd_rows(rows: &[OddRow]) -> Vec<CheckFinding> {

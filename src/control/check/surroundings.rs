@@ -71,7 +71,7 @@ fn check_ports(subject: CheckSubject<'_>, running: Option<&RunningServer>) -> Ve
             PortState::Free => {}
             PortState::Ours(program) => held.push((program, address.to_string())),
             PortState::Wrong(finding) => {
-                findings.push(finding.at(config.places.listen(table, address)))
+                findings.push(finding.at_position(config.places.find_listen(table, address)))
             }
         }
     }
@@ -91,7 +91,7 @@ fn check_ports(subject: CheckSubject<'_>, running: Option<&RunningServer>) -> Ve
                 findings.push(CheckFinding::warning(finding.what, finding.hint));
             }
             PortState::Wrong(finding) => {
-                findings.push(finding.at(config.places.key("dhcp", "listen-address")))
+                findings.push(finding.at_position(config.places.find_key("dhcp", "listen-address")))
             }
         }
     }
@@ -109,7 +109,7 @@ fn check_ports(subject: CheckSubject<'_>, running: Option<&RunningServer>) -> Ve
 fn check_heard_subnet(config: &Config, pid: u64, heard: &HeardSubnet) -> Vec<CheckFinding> {
     let HeardSubnet { subnet, silent_because, other_servers, pool } = heard;
     let network = subnet.parse::<Ipv4Network>().ok();
-    let place = |key: &str| network.and_then(|network| config.places.subnet(network, key));
+    let place = |key: &str| network.and_then(|network| config.places.find_subnet(network, key));
     let others = other_servers.join(", ");
     let answers = match silent_because {
         Some(why) => {
@@ -127,7 +127,7 @@ fn check_heard_subnet(config: &Config, pid: u64, heard: &HeardSubnet) -> Vec<Che
     let pool = pool.as_ref().zip(network).and_then(|(pool, network)| {
         state::check_pool_use(config, network, &pool.said, pool.is_full, pool.is_nearly_full)
     });
-    answers.map(|finding| finding.at(place("subnet"))).into_iter().chain(pool).collect()
+    answers.map(|finding| finding.at_position(place("subnet"))).into_iter().chain(pool).collect()
 }
 
 /// What the running server has been told, and does not do.
@@ -218,7 +218,7 @@ fn check_ring(subject: CheckSubject<'_>) -> Option<CheckFinding> {
     Some(match wanted {
         DatapathChoice::IoUring => {
             CheckFinding::fatal(why.to_string(), "or take `datapath = \"auto\"` in [tuning]")
-                .at(subject.config.places.key("tuning", "datapath"))
+                .at_position(subject.config.places.find_key("tuning", "datapath"))
         }
         _ => CheckFinding::note(format!(
             "serving will go by epoll, recvmmsg and sendmmsg, because {why}"

@@ -626,7 +626,7 @@ fn a_database_that_serve_will_not_read_is_named_with_the_way_out_and_a_full_pool
     for last in [10, 11] {
         let (address, mac) = ([192, 168, 4, last].into(), Mac([2, 0, 0, 0, 0, last]));
         let now = crate::control::quirks::read_unix_seconds();
-        let lease = Lease::of_address(address, mac, now + 1000);
+        let lease = Lease::new_bound(address, mac, now + 1000);
         store.commit(&[LeaseChange::Bind(Box::new(Lease { start_s: now, ..lease }))]).unwrap();
     }
     let full = "warning: /x.toml:7:10: the pools of subnet 192.168.4.0/24 are FULL: a further \

@@ -376,7 +376,7 @@ impl fmt::Display for FleetReport {
         let mut causes: Vec<_> = self.failures.iter().collect();
         causes.sort_by_key(|(_, failed)| std::cmp::Reverse(failed.machines));
         for ((_, stage), CauseTally { machines, example }) in causes.iter().take(CAUSES_SHOWN_MAX) {
-            write!(f, "\n  {machines:>6} failed: {example} ({})", stage.word())?;
+            write!(f, "\n  {machines:>6} failed: {example} ({})", stage.as_str())?;
         }
         Ok(())
     }

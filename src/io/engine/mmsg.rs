@@ -282,7 +282,7 @@ impl DatagramOutbox {
 
 impl std::fmt::Debug for DatagramInbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inbox")
+        f.debug_struct("DatagramInbox")
             .field("capacity", &self.capacity())
             .field("filled", &self.filled)
             .finish_non_exhaustive()
@@ -291,7 +291,7 @@ impl std::fmt::Debug for DatagramInbox {
 
 impl std::fmt::Debug for DatagramOutbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outbox").field("queued", &self.queued.len()).finish_non_exhaustive()
+        f.debug_struct("DatagramOutbox").field("queued", &self.queued.len()).finish_non_exhaustive()
     }
 }
 

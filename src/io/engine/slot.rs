@@ -89,7 +89,7 @@ pub(super) struct FinishedSend {
 
 impl std::fmt::Debug for SendSlots {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slots").field("free", &self.free.len()).finish_non_exhaustive()
+        f.debug_struct("SendSlots").field("free", &self.free.len()).finish_non_exhaustive()
     }
 }
 

@@ -93,7 +93,7 @@ pub(super) struct FileIdentity {
 }
 
 impl FileIdentity {
-    pub(super) fn of(stat: &libc::stat) -> Self {
+    pub(super) fn from_stat(stat: &libc::stat) -> Self {
         let ns = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
         Self {
             device: stat.st_dev,
@@ -174,8 +174,10 @@ impl ServedContent {
         let mapped = MappedFile::new(file, identity.len)?;
         // As it is now that it is watched: what came before has been seen by nobody. One that was
         // cut short is not what was promised.
-        let now =
-            mapped.stat().map(|stat| FileIdentity::of(&stat)).filter(|now| now.len == identity.len);
+        let now = mapped
+            .stat()
+            .map(|stat| FileIdentity::from_stat(&stat))
+            .filter(|now| now.len == identity.len);
         let identity = now.unwrap_or(identity);
         let meta = ContentMeta::new(identity.len, identity.etag(), identity.mtime());
         let kind = ContentBytes::Mapped(mapped, Arc::clone(memory));
@@ -323,7 +325,7 @@ impl ServedContent {
     }
 
     /// Makes a piece resident, and for a while no other takes its place. Waits for the disk, and
-    /// for memory where the budget is spent: workers only, by [`super::DiskWorkers::read`].
+    /// for memory where the budget is spent: workers only, by [`super::DiskWorkers::submit_read`].
     ///
     /// A failure (the file was cut short, memory is short) is left for the send to report: it gets
     /// EFAULT or waits.
@@ -341,7 +343,7 @@ impl ServedContent {
         let (Ok(stat), Some(then)) = (stat_known_file(&mapped.file), self.0.identity) else {
             return false;
         };
-        let now = FileIdentity::of(&stat);
+        let now = FileIdentity::from_stat(&stat);
         let is_only_touched = || match &mapped.seen {
             Some(seen) => seen.is_only_touched(),
             None => now.mtime_ns == then.mtime_ns,

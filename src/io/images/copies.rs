@@ -44,7 +44,7 @@ pub struct CopiesUse {
 
 impl CopyBudget {
     /// A share of the memory that the process may have.
-    pub fn of(memory_bytes: u64) -> Arc<Self> {
+    pub fn for_memory(memory_bytes: u64) -> Arc<Self> {
         let (part, of) = COPIES_SHARE;
         Self::new((memory_bytes / of * part).clamp(COPIES_MEMORY_MIN, COPIES_MEMORY_MAX))
     }
@@ -55,7 +55,7 @@ impl CopyBudget {
 
     /// Room for a copy of so many bytes that this address has asked for; none where it, or all
     /// together, have their share. A small copy needs none.
-    pub fn take(
+    pub fn reserve_share(
         self: &Arc<Self>,
         source: IpAddr,
         bytes: u64,
@@ -114,18 +114,22 @@ mod tests {
     fn copies_have_a_budget_each_source_a_share_and_both_come_back() {
         let copies = CopyBudget::new(64 * MIB);
         let source = |n: u8| IpAddr::from([10, 0, 0, n]);
-        let mut held: Vec<_> = (0..4).map(|_| copies.take(source(1), 8 * MIB).unwrap()).collect();
+        let mut held: Vec<_> =
+            (0..4).map(|_| copies.reserve_share(source(1), 8 * MIB).unwrap()).collect();
         assert_eq!(
-            copies.take(source(1), MIB).unwrap_err(),
+            copies.reserve_share(source(1), MIB).unwrap_err(),
             NameRefusal::Busy,
             "half of it is the most for one"
         );
-        held.push(copies.take(source(2), 32 * MIB).unwrap());
-        assert_eq!(copies.take(source(3), MIB).unwrap_err(), NameRefusal::Busy);
-        assert!(copies.take(source(3), COPY_FREE).unwrap().is_none(), "a small one is always made");
+        held.push(copies.reserve_share(source(2), 32 * MIB).unwrap());
+        assert_eq!(copies.reserve_share(source(3), MIB).unwrap_err(), NameRefusal::Busy);
+        assert!(
+            copies.reserve_share(source(3), COPY_FREE).unwrap().is_none(),
+            "a small one is always made"
+        );
         assert_eq!(copies.usage(), CopiesUse { budget: 64 * MIB, held: 64 * MIB, refused: 2 });
         held.pop();
-        assert!(copies.take(source(3), MIB).is_ok());
+        assert!(copies.reserve_share(source(3), MIB).is_ok());
         held.clear();
         assert_eq!(copies.usage().held, 0);
         assert!(copies.held.lock().unwrap().by_source.is_empty());
@@ -136,15 +140,15 @@ mod tests {
         let copies = CopyBudget::new(64 * MIB);
         let [one, two, other] =
             ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
-        let _held = copies.take(one, 32 * MIB).unwrap();
-        assert!(copies.take(two, MIB).is_err());
-        assert!(copies.take(other, MIB).is_ok());
+        let _held = copies.reserve_share(one, 32 * MIB).unwrap();
+        assert!(copies.reserve_share(two, MIB).is_err());
+        assert!(copies.reserve_share(other, MIB).is_ok());
     }
 
     #[test]
     fn the_largest_copy_fits_every_budget() {
-        let copies = CopyBudget::of(0);
-        assert!(copies.take(IpAddr::from([10, 0, 0, 1]), 32 * MIB).is_ok());
-        assert_eq!(CopyBudget::of(u64::MAX).usage().budget, COPIES_MEMORY_MAX);
+        let copies = CopyBudget::for_memory(0);
+        assert!(copies.reserve_share(IpAddr::from([10, 0, 0, 1]), 32 * MIB).is_ok());
+        assert_eq!(CopyBudget::for_memory(u64::MAX).usage().budget, COPIES_MEMORY_MAX);
     }
 }

@@ -25,7 +25,7 @@ pub struct RootFence {
 
 impl RootFence {
     /// What is private is made comparable with the paths that the kernel tells.
-    pub fn of(private: &[&Path]) -> Self {
+    pub fn from_private_paths(private: &[&Path]) -> Self {
         let private = private.iter().map(|path| resolve_links(path)).collect();
         Self { private, borrowed: HashMap::new(), only_world_readable: runs_as_root() }
     }

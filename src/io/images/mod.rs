@@ -16,14 +16,17 @@ mod lock;
 mod mapped;
 mod memory;
 mod path;
+mod remote;
 mod reserve;
 mod residency;
 mod root;
+mod small_files;
 mod stat;
+mod store;
 mod watch;
 mod workers;
 
-pub use catalog::{CatalogAnswer, CatalogQuestion, ImageCatalog, ImageStore};
+pub use catalog::ImageCatalog;
 pub use ceiling::MemoryCeiling;
 pub use content::{ContentMeta, MemoryPiece, ServedContent, WeakServedContent};
 pub use copies::{CopiesUse, CopyBudget, CopyShare};
@@ -36,4 +39,5 @@ pub use path::{
     CleanPath, NameRefusal, clean_path_name, clean_tftp_name, strip_path_prefix,
     strip_trailing_garbage,
 };
+pub use store::{CatalogAnswer, CatalogQuestion, ImageStore};
 pub use workers::{DiskWorkers, JobAsker, OwedAnswer, PieceUrgency, WorkersBusy};

@@ -78,13 +78,13 @@ impl PieceResidency {
     }
 
     /// A worker has made the piece resident, for somebody who has not used it yet.
-    pub(super) fn made(&self, piece: u64, tick: u64) {
+    pub(super) fn set_resident(&self, piece: u64, tick: u64) {
         if let Some(word) = self.word(piece) {
             word.store(tick << BITS, Ordering::Release);
         }
     }
 
-    pub(super) fn gone(&self, piece: u64) {
+    pub(super) fn clear_resident(&self, piece: u64) {
         if let Some(word) = self.word(piece) {
             word.store(ABSENT, Ordering::Release);
         }
@@ -109,8 +109,8 @@ mod tests {
         assert!(!residency.use_at(0, 5) && !residency.has(0));
         assert!(residency.claim(0) && !residency.claim(0), "asked for once");
         assert!(!residency.has(0), "asked for is not there");
-        residency.made(0, 5);
-        residency.made(1, 6);
+        residency.set_resident(0, 5);
+        residency.set_resident(1, 6);
         assert!(residency.stamp(0) < residency.stamp(1) && !residency.stamp(1).is_of_use());
         assert!(residency.use_at(0, 6));
         assert!(residency.stamp(0) > residency.stamp(1));
@@ -118,7 +118,7 @@ mod tests {
         assert!(!residency.stamp(0).is_in_demand_since(1), "used once");
         assert!(residency.use_at(0, 8) && residency.stamp(0).is_in_demand_since(8));
         assert!(!residency.stamp(0).is_in_demand_since(9));
-        residency.gone(0);
+        residency.clear_resident(0);
         assert!(!residency.use_at(0, 9) && !residency.has(0) && residency.claim(0));
         assert!(
             residency.has(3) && residency.use_at(3, 9) && !residency.claim(3),

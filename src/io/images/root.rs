@@ -56,18 +56,18 @@ impl ImageRoot {
         &self.path
     }
 
-    pub(super) fn now(&self) -> Guard<Arc<OpenedRoot>> {
+    pub(super) fn current(&self) -> Guard<Arc<OpenedRoot>> {
         self.opened.load()
     }
 
     /// Whether the path leads where it led, as far as the kernel's caches tell, looked at ten times
-    /// a second. For cores: where it does not, a worker is to [`Self::follow`].
+    /// a second. For cores: where it does not, a worker is to [`Self::follow_path`].
     pub(super) fn is_known(&self) -> bool {
         if !self.is_due() {
             return true;
         }
         match open_with_identity(&self.name, libc::RESOLVE_CACHED) {
-            Ok((_, id)) if id != self.now().id => return false,
+            Ok((_, id)) if id != self.current().id => return false,
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return false,
             // Where it leads nowhere for a moment, what was there is served.
             _ => {}
@@ -77,12 +77,12 @@ impl ImageRoot {
     }
 
     /// Opens what the path leads to now. Waits for the disk: workers only.
-    pub(super) fn follow(&self, fence: &RootFence) {
+    pub(super) fn follow_path(&self, fence: &RootFence) {
         if !self.is_due() {
             return;
         }
         if let Ok((_, id)) = open_with_identity(&self.name, 0)
-            && id != self.now().id
+            && id != self.current().id
             && let Ok(opened) = OpenedRoot::new(&self.path, &self.name, fence)
         {
             self.opened.store(Arc::new(opened));

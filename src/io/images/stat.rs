@@ -31,6 +31,29 @@ pub(super) fn stat_known_file(file: &impl AsRawFd) -> Result<libc::stat, NameRef
     Ok(stat)
 }
 
+/// What the file system says of a file. Waits for a disk or a file server: workers only.
+pub(super) fn stat_file(file: &impl AsRawFd) -> Result<libc::stat, NameRefusal> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the descriptor is open while `file` is borrowed, and `stat` has room for one struct
+    // stat.
+    let answer = unsafe { libc::fstat(file.as_raw_fd(), stat.as_mut_ptr()) };
+    if answer != 0 {
+        return Err(classify_name_refusal(&io::Error::last_os_error()));
+    }
+    // SAFETY: fstat returned 0, so it filled the whole struct.
+    Ok(unsafe { stat.assume_init() })
+}
+
+#[inline]
+pub(super) fn is_directory_stat(stat: &libc::stat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFDIR
+}
+
+#[inline]
+pub(super) fn is_regular_stat(stat: &libc::stat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFREG
+}
+
 pub(super) fn classify_name_refusal(error: &io::Error) -> NameRefusal {
     match error.raw_os_error() {
         Some(libc::EAGAIN) => NameRefusal::Busy,

@@ -85,7 +85,7 @@ impl DiskWorkers {
 
     /// Queues a job that looks a name up, opens, or reads what is small; without waiting. One that
     /// is dropped without being done waited too long where nothing answers: see [`OwedAnswer`].
-    pub fn look(
+    pub fn submit_quick_job(
         &self,
         asker: JobAsker,
         job: impl FnOnce() + Send + 'static,
@@ -95,7 +95,7 @@ impl DiskWorkers {
 
     /// Queues a job that takes longer, such as a template, a listing, a translated file; without
     /// waiting.
-    pub fn make(
+    pub fn submit_slow_job(
         &self,
         asker: JobAsker,
         job: impl FnOnce() + Send + 'static,
@@ -104,7 +104,7 @@ impl DiskWorkers {
     }
 
     /// Queues a job that makes pieces of images resident; without waiting.
-    pub fn read(
+    pub fn submit_read(
         &self,
         urgency: PieceUrgency,
         job: impl FnOnce() + Send + 'static,
@@ -138,7 +138,7 @@ impl<T, F: FnOnce(T)> OwedAnswer<T, F> {
         Self { to: Some(to), instead }
     }
 
-    pub fn pay(mut self, found: T) {
+    pub fn deliver(mut self, found: T) {
         if let Some(to) = self.to.take() {
             to(found);
         }
@@ -155,7 +155,7 @@ impl<T, F: FnOnce(T)> Drop for OwedAnswer<T, F> {
 
 impl<T, F: FnOnce(T)> fmt::Debug for OwedAnswer<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Owed").finish_non_exhaustive()
+        f.debug_struct("OwedAnswer").finish_non_exhaustive()
     }
 }
 
@@ -537,11 +537,11 @@ mod tests {
                 let _owed = owed;
                 panic!("a job of this test");
             };
-            workers.look(from(1), job).unwrap();
+            workers.submit_quick_job(from(1), job).unwrap();
             assert_eq!(is_paid.recv_timeout(PATIENCE), Ok(11));
         }
         let owed = OwedAnswer::new(move |found| paid.send(found).unwrap(), |_| 0);
-        workers.make(from(1), move || owed.pay(7)).unwrap();
+        workers.submit_slow_job(from(1), move || owed.deliver(7)).unwrap();
         assert_eq!(is_paid.recv_timeout(PATIENCE), Ok(7));
     }
 
@@ -551,13 +551,13 @@ mod tests {
         let mut holds = Vec::new();
         for _ in 0..JOBS_OF_ONE_MAX {
             let (hold, job) = held();
-            workers.make(from(1), job).unwrap();
+            workers.submit_slow_job(from(1), job).unwrap();
             holds.push(hold);
         }
         let (done, is_done) = channel();
         for n in 2..20 {
             let done = done.clone();
-            workers.make(from(n), move || done.send(n).unwrap()).unwrap();
+            workers.submit_slow_job(from(n), move || done.send(n).unwrap()).unwrap();
         }
         for _ in 2..20 {
             assert!(
@@ -574,15 +574,15 @@ mod tests {
         let mut holds = Vec::new();
         for n in 0..20 {
             let [(one, job), (two, other)] = [held(), held()];
-            workers.read(PieceUrgency::InTurn, job).unwrap();
-            workers.make(from(n), other).unwrap();
+            workers.submit_read(PieceUrgency::InTurn, job).unwrap();
+            workers.submit_slow_job(from(n), other).unwrap();
             holds.extend([one, two]);
         }
         let (done, is_done) = channel();
         let other = done.clone();
-        workers.look(from(1), move || done.send(()).unwrap()).unwrap();
+        workers.submit_quick_job(from(1), move || done.send(()).unwrap()).unwrap();
         assert_eq!(is_done.recv_timeout(PATIENCE), Ok(()));
-        workers.read(PieceUrgency::Soon, move || other.send(()).unwrap()).unwrap();
+        workers.submit_read(PieceUrgency::Soon, move || other.send(()).unwrap()).unwrap();
         assert_eq!(is_done.recv_timeout(PATIENCE), Ok(()), "and what is needed soon is read");
         drop(holds);
     }
@@ -601,7 +601,7 @@ mod tests {
             let owed = OwedAnswer::new(move |found| told.send(found).unwrap(), |_| "busy");
             let job = move || {
                 wait();
-                owed.pay("found");
+                owed.deliver("found");
             };
             pool.submit(asker(n, b"dead/file"), Box::new(job)).unwrap();
             holds.push(hold);

@@ -1,5 +1,5 @@
-//! What one configuration makes of addresses: its pools, what is free there, and in which order the
-//! rest is given when nothing is.
+//! The pools of one configuration: which addresses are free, and in which order used ones are
+//! given again when none is.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -12,41 +12,42 @@ use super::subnet::Subnet;
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 
-/// Where a held address stands in the orders of a layout. The time is what the order goes by.
+/// Where a held address stands in the orders of a layout, with the time that sorts the order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum LayoutPlace {
-    /// On its way from one place to another.
+    /// Between two places, while the row changes.
     #[default]
     Nowhere,
-    /// In no order: a lease runs, or is being written.
+    /// In no order: a lease runs, or the store is writing one.
     Live,
     /// The lease is over.
     Ended(ClockSeconds),
-    /// Offered until then, and not confirmed.
+    /// Offered until this time, and not confirmed by a REQUEST.
     Offered(ClockSeconds),
-    /// Declined until then.
+    /// Kept back until this time, after a DECLINE.
     Declined(ClockSeconds),
 }
 
-/// Pools and orders. Built beside the running table, then filled with what is held, then put in the
-/// place of the one before.
+/// Pools and orders. The server builds a new layout beside the running table, fills it with the
+/// rows of the table, and then swaps it in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolLayout {
-    /// By first address; they do not overlap.
+    /// Sorted by first address; they do not overlap.
     pools: Vec<FreeMap>,
-    /// For each pool the first pool of its subnet: by this number orders are kept.
+    /// For each pool the index of the first pool of its subnet, which is the group of its orders.
     groups: Vec<usize>,
-    /// Given to one machine only, or to nobody.
+    /// Addresses that the pools never give: reservations, routers, boot servers, network and
+    /// broadcast addresses.
     set_aside: HashSet<u32>,
     reserved: HashMap<u32, Mac>,
-    /// Addresses of this host: given to nobody.
+    /// Addresses of this host, which no client gets.
     own: HashSet<u32>,
     ended: ReuseOrder,
     offered: ReuseOrder,
     declined: ReuseOrder,
     /// Addresses in the orders, for each group.
     counts: Vec<OrderCounts>,
-    /// Addresses of pools that are set aside or this host's own, for each group.
+    /// Addresses of pools that are set aside or belong to this host, for each group.
     kept: Vec<usize>,
 }
 
@@ -59,7 +60,7 @@ struct OrderCounts {
 }
 
 impl OrderCounts {
-    fn of(&mut self, spot: LayoutPlace) -> Option<&mut usize> {
+    fn count_mut(&mut self, spot: LayoutPlace) -> Option<&mut usize> {
         match spot {
             LayoutPlace::Nowhere | LayoutPlace::Live => None,
             LayoutPlace::Ended(_) => Some(&mut self.ended),
@@ -73,12 +74,14 @@ impl OrderCounts {
 type ReuseOrder = BTreeSet<(usize, ClockSeconds, u32)>;
 
 impl PoolLayout {
-    /// All addresses of these subnets' pools are free.
+    /// A layout in which all addresses of these subnets' pools are free.
     pub fn new(subnets: &[Subnet]) -> Self {
         let set_aside = collect_set_aside(subnets);
         let mut pools = build_free_maps(subnets);
         let mut networks: Vec<Ipv4Network> = subnets.iter().map(|subnet| subnet.network).collect();
         networks.sort_unstable_by_key(|network| u32::from(network.address));
+
+        // Pools of one subnet are next to each other in the order of their addresses.
         let mut groups: Vec<usize> = Vec::with_capacity(pools.len());
         let mut before = None;
         for (index, pool) in pools.iter().enumerate() {
@@ -90,6 +93,7 @@ impl PoolLayout {
             before = Some((network, same));
             groups.push(same);
         }
+
         let (counts, mut kept) = (vec![OrderCounts::default(); pools.len()], vec![0; pools.len()]);
         for &address in &set_aside {
             if let Some(at) = find_pool(&pools, address) {
@@ -108,7 +112,7 @@ impl PoolLayout {
         }
     }
 
-    /// How many addresses can be held, all pools and reservations together.
+    /// How many addresses clients can have, all pools and reservations together.
     pub(super) fn addresses(&self) -> usize {
         self.pools.iter().map(FreeMap::size).sum::<usize>() + self.reserved.len()
     }
@@ -118,7 +122,7 @@ impl PoolLayout {
     }
 
     /// True where the address is in a pool and may be given to any machine.
-    pub(super) fn gives(&self, address: u32) -> bool {
+    pub(super) fn may_give(&self, address: u32) -> bool {
         find_pool(&self.pools, address).is_some() && !self.is_kept(address)
     }
 
@@ -126,37 +130,37 @@ impl PoolLayout {
         self.set_aside.contains(&address) || self.own.contains(&address)
     }
 
-    /// The address is held by somebody, and stands there.
-    pub(super) fn put(&mut self, address: u32, spot: LayoutPlace) {
+    /// Enters a held address into the order of its place; it is free no longer.
+    pub(super) fn insert(&mut self, address: u32, spot: LayoutPlace) {
         let Some(pool) = find_pool(&self.pools, address) else { return };
         self.pools[pool].set(address, false);
         if self.is_kept(address) {
             return;
         }
         let group = self.groups[pool];
-        if let Some((order, time)) = self.order(spot)
+        if let Some((order, time)) = self.order_mut(spot)
             && order.insert((group, time, address))
-            && let Some(count) = self.counts[group].of(spot)
+            && let Some(count) = self.counts[group].count_mut(spot)
         {
             *count += 1;
         }
     }
 
-    /// The address stands there no longer. It is not free before `free`.
-    pub(super) fn take(&mut self, address: u32, spot: LayoutPlace) {
+    /// Takes an address out of its order. It becomes free only with `set_free`.
+    pub(super) fn remove(&mut self, address: u32, spot: LayoutPlace) {
         let Some(group) = find_pool(&self.pools, address).map(|pool| self.groups[pool]) else {
             return;
         };
-        if let Some((order, time)) = self.order(spot)
+        if let Some((order, time)) = self.order_mut(spot)
             && order.remove(&(group, time, address))
-            && let Some(count) = self.counts[group].of(spot)
+            && let Some(count) = self.counts[group].count_mut(spot)
         {
             *count -= 1;
         }
     }
 
-    /// Nobody holds the address.
-    pub(super) fn free(&mut self, address: u32) {
+    /// Marks an address that no client has as free.
+    pub(super) fn set_free(&mut self, address: u32) {
         if !self.is_kept(address)
             && let Some(pool) = find_pool(&self.pools, address)
         {
@@ -164,7 +168,7 @@ impl PoolLayout {
         }
     }
 
-    fn order(&mut self, spot: LayoutPlace) -> Option<(&mut ReuseOrder, ClockSeconds)> {
+    fn order_mut(&mut self, spot: LayoutPlace) -> Option<(&mut ReuseOrder, ClockSeconds)> {
         match spot {
             LayoutPlace::Nowhere | LayoutPlace::Live => None,
             LayoutPlace::Ended(time) => Some((&mut self.ended, time)),
@@ -173,9 +177,9 @@ impl PoolLayout {
         }
     }
 
-    /// Addresses that this host has now. Those that came and those that went, for `put` and `free`
-    /// of what the table knows.
-    pub(super) fn own(&mut self, own: HashSet<u32>) -> Vec<u32> {
+    /// Sets the addresses that this host has now. Returns those that changed: the table enters its
+    /// rows for them again.
+    pub(super) fn set_own(&mut self, own: HashSet<u32>) -> Vec<u32> {
         let before = std::mem::replace(&mut self.own, own);
         let changed: Vec<u32> = before.symmetric_difference(&self.own).copied().collect();
         for &address in &changed {
@@ -190,71 +194,73 @@ impl PoolLayout {
         changed
     }
 
-    /// A free address of this subnet at or after where `start` falls, other than these.
+    /// The first free address of this subnet at or after the place that `start` falls on, without
+    /// those in `but`.
     pub(super) fn next_free(
         &self,
         network: Ipv4Network,
         start: u64,
         but: &[Ipv4Addr],
     ) -> Option<Ipv4Addr> {
-        self.pools[self.within(network)].iter().find_map(|pool| {
+        self.pools[self.pools_within(network)].iter().find_map(|pool| {
             let mut start = start;
-            // One step for each address that is passed over, and one for the address that is found.
+            // A step for each address that `but` rules out, and one for the result.
             (0..=but.len()).find_map(|_| {
-                let found = pool.next(start)?;
+                let found = pool.next_free(start)?;
                 start = u64::from(u32::from(found) - pool.first()) + 1;
                 (!but.contains(&found)).then_some(found)
             })
         })
     }
 
-    /// Addresses of this subnet whose lease is over, the one that ended first goes first.
+    /// Addresses of this subnet whose lease is over, the one that ended first first.
     pub(super) fn ended(&self, network: Ipv4Network) -> impl Iterator<Item = u32> {
-        self.of_group(&self.ended, network)
+        self.iter_group(&self.ended, network)
     }
 
-    /// Offers that nobody has confirmed, the one that lapses first goes first.
+    /// Addresses with an unconfirmed offer, the one that lapses first first.
     pub(super) fn offered(&self, network: Ipv4Network) -> impl Iterator<Item = u32> {
-        self.of_group(&self.offered, network)
+        self.iter_group(&self.offered, network)
     }
 
     /// Declined addresses, the oldest first.
     pub(super) fn declined(&self, network: Ipv4Network) -> impl Iterator<Item = u32> {
-        self.of_group(&self.declined, network)
+        self.iter_group(&self.declined, network)
     }
 
-    /// How many offers of this subnet nobody has confirmed.
-    pub(super) fn offers(&self, network: Ipv4Network) -> usize {
-        self.counts.get(self.within(network).start).map_or(0, |counts| counts.offered)
+    /// How many offers of this subnet are unconfirmed.
+    pub(super) fn offer_count(&self, network: Ipv4Network) -> usize {
+        self.counts.get(self.pools_within(network).start).map_or(0, |counts| counts.offered)
     }
 
-    /// How much of this subnet's pools is given. Costs what its pools are, not its addresses.
-    pub fn used(&self, network: Ipv4Network) -> PoolUse {
-        let within = self.within(network);
+    /// How much of this subnet's pools is given. The cost grows with the number of pools, not of
+    /// addresses.
+    pub fn pool_use(&self, network: Ipv4Network) -> PoolUse {
+        let within = self.pools_within(network);
         let Some(counts) = self.counts.get(within.start).filter(|_| !within.is_empty()) else {
             return PoolUse::default();
         };
         let pools = &self.pools[within.clone()];
         let addresses =
             pools.iter().map(FreeMap::size).sum::<usize>().saturating_sub(self.kept[within.start]);
-        let free = pools.iter().map(FreeMap::free).sum::<usize>();
+        let free = pools.iter().map(FreeMap::free_count).sum::<usize>();
         let OrderCounts { ended, offered, declined: kept_back } = *counts;
         let bound = addresses.saturating_sub(free + ended + offered + kept_back);
         PoolUse { addresses, free, bound, offered, ended, kept_back }
     }
 
-    fn of_group<'a>(
+    fn iter_group<'a>(
         &self,
         order: &'a ReuseOrder,
         network: Ipv4Network,
     ) -> impl Iterator<Item = u32> + use<'a> {
-        let within = self.within(network);
-        // Without a pool there is no group, and so an empty range.
+        let within = self.pools_within(network);
+        // A subnet without a pool has no group: the range is empty.
         let group = if within.is_empty() { usize::MAX } else { within.start };
         order.range((group, 0, 0)..(group.saturating_add(1), 0, 0)).map(|(_, _, address)| *address)
     }
 
-    fn within(&self, network: Ipv4Network) -> Range<usize> {
+    fn pools_within(&self, network: Ipv4Network) -> Range<usize> {
         let first = u32::from(network.address);
         let last = u32::from(network.broadcast());
         let start = self.pools.partition_point(|pool| pool.first() < first);
@@ -262,9 +268,9 @@ impl PoolLayout {
         start..end
     }
 
-    /// Every index is where its address belongs, for tests.
+    /// How many addresses are in an order; checks that the counts agree.
     #[cfg(test)]
-    pub(super) fn in_orders(&self) -> usize {
+    pub(super) fn count_ordered(&self) -> usize {
         let sum = |count: fn(&OrderCounts) -> usize| self.counts.iter().map(count).sum::<usize>();
         assert_eq!(sum(|counts| counts.offered), self.offered.len());
         assert_eq!(sum(|counts| counts.ended), self.ended.len());
@@ -279,7 +285,7 @@ fn find_pool(pools: &[FreeMap], address: u32) -> Option<usize> {
     pools.get(at).filter(|pool| pool.contains(address)).map(|_| at)
 }
 
-/// Ranges of all pools, sorted, overlaps cut off.
+/// A map for each pool, sorted by address, with overlaps cut off.
 fn build_free_maps(subnets: &[Subnet]) -> Vec<FreeMap> {
     let mut ranges: Vec<(u32, u32)> = subnets
         .iter()
@@ -301,8 +307,7 @@ fn map_reservations(subnets: &[Subnet]) -> HashMap<u32, Mac> {
     subnets.iter().flat_map(|s| &s.reservations).map(|r| (u32::from(r.address), r.mac)).collect()
 }
 
-/// Addresses that no pool may give: reservations, routers, boot servers, network and broadcast
-/// addresses.
+/// Addresses that no pool gives (see `PoolLayout::set_aside`).
 fn collect_set_aside(subnets: &[Subnet]) -> HashSet<u32> {
     let of = |s: &Subnet| {
         let mut aside: Vec<Ipv4Addr> = s.reservations.iter().map(|r| r.address).collect();
@@ -338,21 +343,21 @@ mod tests {
         let two = with_pools(&[(10, 12), (20, 22)]);
         let mut layout = PoolLayout::new(&[relayed_subnet(), two.clone()]);
         for (address, time) in [(at(21), 5), (at(11), 9), (Ipv4Addr::new(10, 7, 0, 60), 1)] {
-            layout.put(u32::from(address), LayoutPlace::Ended(time));
+            layout.insert(u32::from(address), LayoutPlace::Ended(time));
         }
         assert_eq!(layout.ended(two.network).collect::<Vec<_>>(), [at(21), at(11)].map(u32::from));
         assert_eq!(layout.ended(relayed_subnet().network).count(), 1);
         let nowhere = Ipv4Network { address: Ipv4Addr::new(10, 9, 0, 0), prefix: 24 };
-        assert_eq!((layout.ended(nowhere).count(), layout.offers(nowhere)), (0, 0));
-        assert_eq!(layout.used(nowhere), PoolUse::default());
-        layout.put(u32::from(at(12)), LayoutPlace::Offered(3));
-        layout.put(u32::from(at(22)), LayoutPlace::Offered(2));
+        assert_eq!((layout.ended(nowhere).count(), layout.offer_count(nowhere)), (0, 0));
+        assert_eq!(layout.pool_use(nowhere), PoolUse::default());
+        layout.insert(u32::from(at(12)), LayoutPlace::Offered(3));
+        layout.insert(u32::from(at(22)), LayoutPlace::Offered(2));
         assert_eq!(
-            (layout.offers(two.network), layout.offered(two.network).next()),
+            (layout.offer_count(two.network), layout.offered(two.network).next()),
             (2, Some(u32::from(at(22))))
         );
-        layout.take(u32::from(at(22)), LayoutPlace::Offered(2));
-        assert_eq!(layout.offers(two.network), 1);
+        layout.remove(u32::from(at(22)), LayoutPlace::Offered(2));
+        assert_eq!(layout.offer_count(two.network), 1);
     }
 
     #[test]
@@ -368,28 +373,31 @@ mod tests {
         };
         let mut layout = PoolLayout::new(&[relayed_subnet(), two.clone()]);
         let all = PoolUse { addresses: 5, free: 5, ..PoolUse::default() };
-        assert_eq!(layout.used(two.network), all, "a reservation is one machine's");
+        assert_eq!(layout.pool_use(two.network), all, "a reservation is one machine's");
         for (last, spot) in [
             (10, LayoutPlace::Live),
             (12, LayoutPlace::Offered(9)),
             (20, LayoutPlace::Ended(3)),
             (21, LayoutPlace::Declined(9)),
         ] {
-            layout.put(u32::from(at(last)), spot);
-            layout.put(u32::from(at(last)), spot);
+            layout.insert(u32::from(at(last)), spot);
+            layout.insert(u32::from(at(last)), spot);
         }
-        layout.put(u32::from(at(11)), LayoutPlace::Live);
+        layout.insert(u32::from(at(11)), LayoutPlace::Live);
         let used = PoolUse { addresses: 5, free: 1, bound: 1, offered: 1, ended: 1, kept_back: 1 };
-        assert_eq!(layout.used(two.network), used);
+        assert_eq!(layout.pool_use(two.network), used);
         // The server gets an address of its own pool, one that is set aside, and one that is
         // leased; then they go.
-        layout.own([22, 11, 10].map(at).map(u32::from).into());
-        assert_eq!(layout.used(two.network), PoolUse { addresses: 3, free: 0, bound: 0, ..used });
-        layout.own(HashSet::new());
-        layout.put(u32::from(at(10)), LayoutPlace::Live);
-        assert_eq!(layout.used(two.network), used);
+        layout.set_own([22, 11, 10].map(at).map(u32::from).into());
         assert_eq!(
-            layout.used(relayed_subnet().network),
+            layout.pool_use(two.network),
+            PoolUse { addresses: 3, free: 0, bound: 0, ..used }
+        );
+        layout.set_own(HashSet::new());
+        layout.insert(u32::from(at(10)), LayoutPlace::Live);
+        assert_eq!(layout.pool_use(two.network), used);
+        assert_eq!(
+            layout.pool_use(relayed_subnet().network),
             PoolUse { addresses: 50, free: 50, ..PoolUse::default() }
         );
     }
@@ -404,13 +412,13 @@ mod tests {
         for start in 0..100 {
             assert_eq!(layout.next_free(subnet.network, start, &own), Some(at(40)), "from {start}");
         }
-        layout.own(own.iter().copied().map(u32::from).collect());
+        layout.set_own(own.iter().copied().map(u32::from).collect());
         for start in 0..100 {
             assert_eq!(layout.next_free(subnet.network, start, &[]), Some(at(40)), "from {start}");
         }
-        assert!(!layout.gives(u32::from(at(20))));
-        layout.own(HashSet::new());
-        assert!(layout.gives(u32::from(at(20))));
+        assert!(!layout.may_give(u32::from(at(20))));
+        layout.set_own(HashSet::new());
+        assert!(layout.may_give(u32::from(at(20))));
         assert_eq!(layout.next_free(subnet.network, 10, &[]), Some(at(20)));
     }
 
@@ -423,9 +431,9 @@ mod tests {
             let layout =
                 PoolLayout::new(&[Subnet { network, pools, routers: Vec::new(), ..subnet() }]);
             let kept = [network.address, network.broadcast()]
-                .map(|address| !layout.gives(u32::from(address)));
+                .map(|address| !layout.may_give(u32::from(address)));
             assert_eq!(kept, [prefix < 31; 2], "/{prefix}");
-            assert!(given.map(at).all(|address| layout.gives(u32::from(address))), "/{prefix}");
+            assert!(given.map(at).all(|address| layout.may_give(u32::from(address))), "/{prefix}");
         }
     }
 
@@ -450,7 +458,7 @@ mod tests {
         let subnet = with_pools(&pools);
         let layout = PoolLayout::new(std::slice::from_ref(&subnet));
         for last in 2..240 {
-            assert_eq!(layout.gives(u32::from(at(last))), last % 3 != 2, "{last}");
+            assert_eq!(layout.may_give(u32::from(at(last))), last % 3 != 2, "{last}");
         }
     }
 }

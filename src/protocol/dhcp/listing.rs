@@ -1,5 +1,5 @@
-//! Leases as an operator looks at them: what stands for an address now, until when, and who is
-//! limited for what was declined.
+//! Leases as an operator sees them: the status of an address, its end, and the limits that declines
+//! brought about.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ use super::lease_record::{ClockSeconds, Lease, LeaseRowState};
 use crate::model::machine::{Firmware, Mac};
 use crate::model::network::Ipv4Network;
 
-/// How an address stands.
+/// The status of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressStatus {
     /// A lease runs.
@@ -19,19 +19,20 @@ pub enum AddressStatus {
     Offered,
     /// The lease is over, and its machine gets the address again where it can.
     Ended,
-    /// The same by the machine's own word.
+    /// The machine released its lease, and gets the address again where it can.
     Released,
-    /// A machine said that another host has it.
+    /// Kept back: a machine declined it because another host uses it.
     Declined,
-    /// A host to whom nobody has leased it has answered for it.
+    /// Kept back: a host without a lease answered for it.
     InUse,
 }
 
 impl AddressStatus {
+    /// Every status, in the order of the enum.
     pub const ALL: [Self; 6] =
         [Self::Bound, Self::Offered, Self::Ended, Self::Released, Self::Declined, Self::InUse];
 
-    /// True where it is kept from everybody.
+    /// True where no machine gets the address.
     pub fn is_kept_back(self) -> bool {
         matches!(self, Self::Declined | Self::InUse)
     }
@@ -65,23 +66,26 @@ impl FromStr for AddressStatus {
     }
 }
 
-/// One address of the table.
+/// One address of the lease table, for a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedAddress {
+    /// The address.
     pub address: Ipv4Addr,
-    /// Who has it, had it or declined it.
+    /// The machine that has it, had it or declined it.
     pub mac: Mac,
+    /// What the address is used for now.
     pub standing: AddressStatus,
-    /// Or since when it is over. None: without end.
+    /// When the status ends or, for a lease that is over, ended. None: without end.
     pub until_s: Option<ClockSeconds>,
-    /// Of the machine that has or had it.
+    /// What booted last on the machine that has or had it; None for an address that is kept back.
     pub firmware: Option<Firmware>,
+    /// Host name of that machine.
     pub host_name: Option<String>,
 }
 
 impl ListedAddress {
-    /// A row of the store.
-    pub fn of(lease: &Lease, now: ClockSeconds) -> Self {
+    /// A row of the store, which keeps no offers.
+    pub fn from_lease(lease: &Lease, now: ClockSeconds) -> Self {
         Self::new(lease, 0, false, now)
     }
 
@@ -112,19 +116,24 @@ impl ListedAddress {
     }
 }
 
-/// Which addresses are wanted; all where nothing is said.
+/// Which addresses to list; None selects all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeaseFilter {
+    /// This address only.
     pub address: Option<Ipv4Addr>,
+    /// Addresses of this network.
     pub network: Option<Ipv4Network>,
+    /// Addresses with this status.
     pub standing: Option<AddressStatus>,
+    /// Addresses of this machine.
     pub mac: Option<Mac>,
-    /// Addresses beyond this one: the next piece of a long list.
+    /// Addresses above this one: the next piece of a long list.
     pub after: Option<Ipv4Addr>,
 }
 
 impl LeaseFilter {
-    pub fn takes(&self, listed: &ListedAddress) -> bool {
+    /// True where every condition fits.
+    pub fn matches(&self, listed: &ListedAddress) -> bool {
         self.address.is_none_or(|address| address == listed.address)
             && self.network.is_none_or(|network| network.contains(listed.address))
             && self.standing.is_none_or(|standing| standing == listed.standing)
@@ -133,10 +142,12 @@ impl LeaseFilter {
     }
 }
 
-/// A limit and when it ends.
+/// A limit that declines brought about, and when it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeclineLimit {
+    /// The clients that it applies to.
     pub whom: DeclineScope,
+    /// When the hour of the first counted decline is over.
     pub until_s: ClockSeconds,
 }
 
@@ -157,7 +168,7 @@ mod tests {
     }
 
     fn lease(last: u8, end_s: ClockSeconds) -> Lease {
-        Lease::of_address(at(last), mac(last), end_s)
+        Lease::new_bound(at(last), mac(last), end_s)
     }
 
     #[test]
@@ -185,7 +196,7 @@ mod tests {
             let mut all = Vec::new();
             let mut from = Some(0);
             while let Some(at) = from {
-                let (some, next) = leases.listed(at, 3, now);
+                let (some, next) = leases.list_piece(at, 3, now);
                 all.extend(some);
                 from = next;
             }
@@ -218,7 +229,8 @@ mod tests {
             [false, false, false, false, true, true]
         );
         assert!("free".parse::<AddressStatus>().unwrap_err().contains("bound, offered, ended"));
-        let count = |filter: LeaseFilter| all.iter().filter(|listed| filter.takes(listed)).count();
+        let count =
+            |filter: LeaseFilter| all.iter().filter(|listed| filter.matches(listed)).count();
         let every = LeaseFilter::default();
         for (filter, taken) in [
             (every, 8),
@@ -252,16 +264,16 @@ mod tests {
         (0..DECLINES_PER_MACHINE_MAX).for_each(|_| leases.apply(&struck(1), 100));
         let silenced =
             DeclineLimit { whom: DeclineScope::Machine(mac(1)), until_s: 100 + DECLINE_HOLD_S };
-        assert_eq!(leases.limited(200), [silenced]);
+        assert_eq!(leases.decline_limits(200), [silenced]);
         (2..40).for_each(|n| leases.apply(&struck(n), 150));
         assert_eq!(
-            leases.limited(200),
+            leases.decline_limits(200),
             [silenced, DeclineLimit { whom: DeclineScope::Port, ..silenced }]
         );
-        assert_eq!(leases.limited(100 + DECLINE_HOLD_S), []);
+        assert_eq!(leases.decline_limits(100 + DECLINE_HOLD_S), []);
         leases.pardon(Some(mac(1)));
-        assert_eq!(leases.limited(200).len(), 1);
+        assert_eq!(leases.decline_limits(200).len(), 1);
         leases.pardon(None);
-        assert_eq!(leases.limited(200), []);
+        assert_eq!(leases.decline_limits(200), []);
     }
 }

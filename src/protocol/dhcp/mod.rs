@@ -1,12 +1,15 @@
-//! DHCPv4 as a pure function: packet in, decision with reasons out. Knows no socket, clock or
-//! thread.
+//! DHCPv4 as a pure function: a packet in, a decision with its reasons out. Knows no socket, clock
+//! or thread.
 //!
-//! The way of a DISCOVER: `packet` (guard) > `classify` > `decide` > `lease` > `boot::plan` >
-//! `options` > `reply` > `route`.
+//! The path of a DISCOVER: `packet` (guard) > `classify` > `select` > `decide` > `server` > `lease`
+//! > `boot::plan` > `options` > `reply` > `route`.
 
+mod answer;
 pub mod arrival;
 pub mod classify;
+mod context;
 pub mod decide;
+pub mod decision;
 pub mod frame;
 pub mod layout;
 pub mod lease;
@@ -26,6 +29,7 @@ pub mod route;
 #[cfg(test)]
 mod rules;
 mod select;
+mod server;
 pub mod silence;
 pub mod solicitation;
 mod strikes;

@@ -1,5 +1,5 @@
-//! Which addresses of a range were never given: a bitmap with a summary, so that a full /16 is
-//! searched in a few words.
+//! Which addresses of a range are free: a bitmap with a summary, so that a search of a full /16
+//! reads a few words.
 
 use std::net::Ipv4Addr;
 
@@ -16,7 +16,7 @@ pub(super) struct FreeMap {
 }
 
 impl FreeMap {
-    /// All addresses of the range are free. None where the range is empty.
+    /// A map in which all addresses of the range are free. None where the range is empty.
     pub(super) fn new(first: u32, last: u32) -> Option<Self> {
         let count = last.checked_sub(first)?.checked_add(1)?;
         let words = build_filled_bitmap(count as usize);
@@ -33,7 +33,7 @@ impl FreeMap {
     }
 
     /// How many addresses are free.
-    pub(super) fn free(&self) -> usize {
+    pub(super) fn free_count(&self) -> usize {
         self.free as usize
     }
 
@@ -41,7 +41,7 @@ impl FreeMap {
         address.checked_sub(self.first).is_some_and(|offset| offset < self.count)
     }
 
-    /// Marks an address; one outside the range is ignored.
+    /// Marks an address as free or used. An address outside of the range changes nothing.
     pub(super) fn set(&mut self, address: u32, free: bool) {
         if !self.contains(address) {
             return;
@@ -59,14 +59,15 @@ impl FreeMap {
         *summary = if any { *summary | bit } else { *summary & !bit };
     }
 
-    /// The first free address at or after the place that `start` falls on, going round once.
-    pub(super) fn next(&self, start: u64) -> Option<Ipv4Addr> {
+    /// The first free address at or after the place that `start` modulo the size falls on, or else
+    /// the first of all.
+    pub(super) fn next_free(&self, start: u64) -> Option<Ipv4Addr> {
         let start = usize::try_from(start % u64::from(self.count)).unwrap_or(0);
-        let offset = self.next_from(start).or_else(|| self.next_from(0))?;
+        let offset = self.find_from(start).or_else(|| self.find_from(0))?;
         Some(Ipv4Addr::from(self.first.checked_add(u32::try_from(offset).ok()?)?))
     }
 
-    fn next_from(&self, start: usize) -> Option<usize> {
+    fn find_from(&self, start: usize) -> Option<usize> {
         let within = self.words.get(start / 64)? & (u64::MAX << (start % 64));
         if within != 0 {
             return Some(start / 64 * 64 + within.trailing_zeros() as usize);
@@ -76,7 +77,7 @@ impl FreeMap {
     }
 }
 
-/// So many bits, all set.
+/// A bitmap with `bits` bits, all set.
 fn build_filled_bitmap(bits: usize) -> Vec<u64> {
     let mut words = vec![u64::MAX; bits.div_ceil(64)];
     if let (Some(last), rest @ 1..) = (words.last_mut(), bits % 64) {
@@ -105,16 +106,16 @@ mod tests {
         let mut map = FreeMap::new(first, last).unwrap();
         let mut seen = std::collections::HashSet::new();
         for n in 0..10_000u64 {
-            let address = u32::from(map.next(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap());
+            let address = u32::from(map.next_free(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap());
             assert!((first..=last).contains(&address) && seen.insert(address));
             map.set(address, false);
-            assert_eq!(map.free(), 10_000 - seen.len());
+            assert_eq!(map.free_count(), 10_000 - seen.len());
         }
-        assert_eq!(map.next(5), None);
+        assert_eq!(map.next_free(5), None);
         map.set(first + 77, true);
         map.set(first + 77, true);
-        assert_eq!(map.free(), 1, "an address is counted once");
-        assert_eq!(map.next(9_000), Some(Ipv4Addr::from(first + 77)), "the search goes round");
+        assert_eq!(map.free_count(), 1, "an address is counted once");
+        assert_eq!(map.next_free(9_000), Some(Ipv4Addr::from(first + 77)), "the search goes round");
         map.set(last + 1, true);
         assert!(FreeMap::new(2, 1).is_none());
     }
@@ -129,7 +130,11 @@ mod tests {
         FREE.iter().chain(&FREE).for_each(|n| map.set(*n, true));
         for start in 0..9000 {
             let expected = *FREE.iter().find(|free| **free >= start).unwrap_or(&FREE[0]);
-            assert_eq!(map.next(u64::from(start)), Some(Ipv4Addr::from(expected)), "from {start}");
+            assert_eq!(
+                map.next_free(u64::from(start)),
+                Some(Ipv4Addr::from(expected)),
+                "from {start}"
+            );
         }
     }
 
@@ -138,10 +143,10 @@ mod tests {
         for count in [1, 63, 64, 65, 4096, 4097] {
             let mut map = FreeMap::new(0, count - 1).unwrap();
             for n in 0..count {
-                assert_eq!(map.next(u64::from(n)), Some(Ipv4Addr::from(n)), "{count}");
+                assert_eq!(map.next_free(u64::from(n)), Some(Ipv4Addr::from(n)), "{count}");
             }
             (0..count).for_each(|n| map.set(n, false));
-            assert_eq!(map.next(0), None, "{count}");
+            assert_eq!(map.next_free(0), None, "{count}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Which subnets a message may belong to, those of its link: by what the relay says, by giaddr, by
-//! the interface, or by ciaddr of a routed renewal.
+//! The subnets of the client's link: by the relay's link selection, by giaddr, by the receiving
+//! interface, or by ciaddr of a routed renewal.
 
 use std::net::Ipv4Addr;
 
@@ -13,16 +13,17 @@ use super::subnets::SubnetTable;
 /// The subnets of the client's link, and the clause that says how it was found.
 #[derive(Clone, Debug)]
 pub(super) struct SelectedLink<'s> {
-    /// The one by which the link was found.
+    /// The subnet by which the link was found.
     pub(super) subnet: &'s Subnet,
-    /// Those that share its link.
+    /// Subnets that share its link.
     pub(super) others: Vec<&'s Subnet>,
     pub(super) reason: String,
-    /// The client is on another segment and its message came by unicast without a relay (D-12).
+    /// True for a client on another segment whose message came by unicast, without a relay (D-12).
     pub(super) off_link: bool,
 }
 
-/// Rules D-48 and D-51. Nothing is answered on an interface or for a relay that no subnet names.
+/// Selects the link of a message (D-48, D-51). Err where no subnet names the interface or the
+/// relay.
 pub(super) fn select_link<'s>(
     packet: &Packet<'_>,
     facts: &MessageFacts<'_>,
@@ -41,6 +42,8 @@ pub(super) fn select_link<'s>(
             ..filter_served_subnets(link, ciaddr, None, &by)?
         });
     }
+
+    // A relay's option 82 is more exact than its giaddr.
     let local = arrival.interface_address;
     let (link, at, by) = match (is_local, facts.relay.link, arrival.interface) {
         (true, _, Some(name)) => (here, local, format!("interface {name}")),
@@ -56,7 +59,8 @@ pub(super) fn select_link<'s>(
             format!("giaddr {}", packet.giaddr),
         ),
     };
-    // What a relay says of the link goes before the wish of its client.
+
+    // The relay's link selection overrides the client's wish.
     filter_served_subnets(
         link,
         at,
@@ -65,8 +69,8 @@ pub(super) fn select_link<'s>(
     )
 }
 
-/// Those of the link at this address that are served, the first of them first. A client may wish
-/// for one by option 118 (RFC 3011), and for none of another link: anybody can write the option.
+/// The subnets of a link that the server serves. A client may choose one of them by option 118 (RFC
+/// 3011), but none of another link: any client can write the option.
 fn filter_served_subnets<'s>(
     link: Vec<&'s Subnet>,
     at: Ipv4Addr,
@@ -79,13 +83,13 @@ fn filter_served_subnets<'s>(
     if serving.is_empty() {
         return Err(DhcpSilence::SubnetOff(first.network));
     }
-    let wished = |wish| {
-        serving
+    let place = match wish {
+        None => 0,
+        Some(wish) => serving
             .iter()
             .position(|subnet| subnet.network.contains(wish))
-            .ok_or(DhcpSilence::NoSubnet(wish))
+            .ok_or(DhcpSilence::NoSubnet(wish))?,
     };
-    let place = wish.map_or(Ok(0), wished)?;
     let subnet = serving.remove(place);
     let by = wish.map_or(by.to_owned(), |wish| format!("option 118 = {wish}"));
     Ok(SelectedLink {
@@ -96,7 +100,7 @@ fn filter_served_subnets<'s>(
     })
 }
 
-/// The subnet for relays that this address lies in, and those that share a network with it.
+/// The subnet for relays that contains this address, and those that share a network with it.
 fn find_shared_subnets(link: Ipv4Addr, subnets: &SubnetTable) -> Result<Vec<&Subnet>, DhcpSilence> {
     let first = find_relay_subnet(link, subnets)?;
     let same = first.shared_network.iter().flat_map(|name| subnets.sharing(name));
@@ -105,13 +109,13 @@ fn find_shared_subnets(link: Ipv4Addr, subnets: &SubnetTable) -> Result<Vec<&Sub
 }
 
 fn find_relay_subnet(link: Ipv4Addr, subnets: &SubnetTable) -> Result<&Subnet, DhcpSilence> {
-    let subnet = subnets.of(link).ok_or(DhcpSilence::NoSubnetBehind(link))?;
+    let subnet = subnets.find(link).ok_or(DhcpSilence::NoSubnetBehind(link))?;
     if subnet.relay { Ok(subnet) } else { Err(DhcpSilence::NotForRelays(subnet.network)) }
 }
 
-/// The subnets of the receiving interface that an address of ours there lies in, that of
-/// `interface_address` first. A subnet that relay agents bring, and that is not on the wire here,
-/// is none of them: its addresses would lead nowhere.
+/// The subnets of the receiving interface that contain one of its addresses, that of
+/// `interface_address` first. A subnet that is reached only through relay agents is none of them:
+/// its addresses do not work on this segment.
 fn find_interface_subnets<'s>(
     arrival: &IncomingMessage<'_>,
     subnets: &'s SubnetTable,
@@ -121,7 +125,7 @@ fn find_interface_subnets<'s>(
         (Some(_), None) => true,
         (None, _) => false,
     };
-    let place = |address| subnets.place_of(address).filter(|place| is_here(&subnets[*place]));
+    let place = |address| subnets.find_place(address).filter(|place| is_here(&subnets[*place]));
     let first = place(arrival.interface_address);
     if arrival.here.is_empty() {
         return first.map(|place| &subnets[place]).into_iter().collect();

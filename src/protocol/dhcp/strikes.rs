@@ -1,4 +1,5 @@
-//! How often addresses were declined within an hour: by one machine, from one place, and in all.
+//! How many addresses were declined within an hour: by each machine, from each circuit, and in
+//! all.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -10,19 +11,19 @@ use super::limits::{
 };
 use crate::model::machine::Mac;
 
-/// What becomes of a DECLINE.
+/// What the server does about a DECLINE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeclineVerdict {
-    /// The address is kept back. True: it is the last that this machine may decline within the
-    /// hour.
+    /// Keep the address back. `last`: this machine may decline no other within the hour.
     KeepBack { last: bool },
-    /// The machine has declined too many: its word counts no more.
+    /// Ignore the DECLINE: the machine has declined too many addresses.
     Silenced,
-    /// Too many come from the same place, or in all. True: this is the first one too many.
+    /// Ignore the DECLINE: too many came from the same circuit, or in all. `first`: this is the
+    /// first above the limit.
     TooMany { first: bool },
 }
 
-/// Bounded: what is counted longest goes first.
+/// Declines within the hour. Bounded: the oldest counts go first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DeclineStrikes {
     machines: HourlyTally<Mac>,
@@ -37,13 +38,13 @@ impl DeclineStrikes {
         self.all.add((), now);
     }
 
-    /// A row of the store says that the machine declined then; from where is not kept.
+    /// Counts a decline from a row of the store, which does not keep the circuit.
     pub(super) fn recall(&mut self, mac: Mac, at: ClockSeconds) {
         self.machines.add(mac, at);
         self.all.add((), at);
     }
 
-    pub(super) fn verdict(&self, mac: Mac, circuit: Circuit, now: ClockSeconds) -> DeclineVerdict {
+    pub(super) fn weigh(&self, mac: Mac, circuit: Circuit, now: ClockSeconds) -> DeclineVerdict {
         let by_machine = self.machines.count(&mac, now);
         let (from_there, in_all) = (self.circuits.count(&circuit, now), self.all.count(&(), now));
         if by_machine >= DECLINES_PER_MACHINE_MAX {
@@ -57,20 +58,23 @@ impl DeclineStrikes {
         DeclineVerdict::KeepBack { last: by_machine + 1 == DECLINES_PER_MACHINE_MAX }
     }
 
-    /// Machines that get no address from the pools for what they declined, and until when.
-    pub(super) fn silenced(&self, now: ClockSeconds) -> impl Iterator<Item = (Mac, ClockSeconds)> {
-        self.machines.reached(DECLINES_PER_MACHINE_MAX, now)
+    /// Machines that get no address from the pools because of their declines, and until when.
+    pub(super) fn silenced_machines(
+        &self,
+        now: ClockSeconds,
+    ) -> impl Iterator<Item = (Mac, ClockSeconds)> {
+        self.machines.keys_at_limit(DECLINES_PER_MACHINE_MAX, now)
     }
 
-    /// Places from which no further decline keeps an address back, and until when.
-    pub(super) fn bounded(
+    /// Circuits whose further declines keep no address back, and until when.
+    pub(super) fn limited_circuits(
         &self,
         now: ClockSeconds,
     ) -> impl Iterator<Item = (Circuit, ClockSeconds)> {
-        self.circuits.reached(DECLINES_PER_CIRCUIT_MAX, now)
+        self.circuits.keys_at_limit(DECLINES_PER_CIRCUIT_MAX, now)
     }
 
-    /// What this machine declined counts no more.
+    /// Forgets the declines of this machine.
     pub(super) fn pardon(&mut self, mac: Mac) {
         self.machines.forget(&mac);
     }
@@ -80,11 +84,11 @@ impl DeclineStrikes {
     }
 }
 
-/// Counts within an hour that begins with the first.
+/// Counts by key, each within an hour that begins with its first.
 #[derive(Clone, Debug)]
 struct HourlyTally<K> {
     counts: HashMap<K, (ClockSeconds, u32)>,
-    /// (when the hour began, whose): the first is the oldest.
+    /// (when the hour began, key): the first is the oldest.
     order: BTreeSet<(ClockSeconds, K)>,
 }
 
@@ -119,7 +123,11 @@ impl<K: Copy + Eq + Hash + Ord> HourlyTally<K> {
         self.order.insert((now, key));
     }
 
-    fn reached(&self, most: u32, now: ClockSeconds) -> impl Iterator<Item = (K, ClockSeconds)> {
+    fn keys_at_limit(
+        &self,
+        most: u32,
+        now: ClockSeconds,
+    ) -> impl Iterator<Item = (K, ClockSeconds)> {
         let over_s = |since: ClockSeconds| since.saturating_add(DECLINE_HOLD_S);
         let keys = self.order.iter().filter(move |(_, key)| self.count(key, now) >= most);
         keys.map(move |(since, key)| (*key, over_s(*since)))
@@ -146,14 +154,14 @@ mod tests {
         for n in 1..=DECLINES_PER_MACHINE_MAX {
             let last = n == DECLINES_PER_MACHINE_MAX;
             assert_eq!(
-                strikes.verdict(mac(1), Circuit::default(), 100),
+                strikes.weigh(mac(1), Circuit::default(), 100),
                 DeclineVerdict::KeepBack { last }
             );
             assert!(!strikes.is_silenced(mac(1), 100));
             strikes.add(mac(1), Circuit::default(), 100);
         }
         assert!(strikes.is_silenced(mac(1), 100) && !strikes.is_silenced(mac(2), 100));
-        assert_eq!(strikes.verdict(mac(1), Circuit::default(), 100), DeclineVerdict::Silenced);
+        assert_eq!(strikes.weigh(mac(1), Circuit::default(), 100), DeclineVerdict::Silenced);
         let end = 100 + DECLINE_HOLD_S;
         assert!(strikes.is_silenced(mac(1), end - 1) && !strikes.is_silenced(mac(1), end));
         strikes.add(mac(1), Circuit::default(), end);
@@ -166,7 +174,7 @@ mod tests {
         for n in 0..DECLINES_PER_CIRCUIT_MAX {
             strikes.add(mac(n), Circuit::default(), 1);
         }
-        let verdict = |strikes: &DeclineStrikes| strikes.verdict(mac(9_999), Circuit::default(), 2);
+        let verdict = |strikes: &DeclineStrikes| strikes.weigh(mac(9_999), Circuit::default(), 2);
         assert_eq!(verdict(&strikes), DeclineVerdict::TooMany { first: true });
         strikes.add(mac(9_998), Circuit::default(), 2);
         assert_eq!(verdict(&strikes), DeclineVerdict::TooMany { first: false });

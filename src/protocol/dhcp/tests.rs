@@ -57,7 +57,7 @@ impl Book {
                 decision.silence.as_ref().map_or("answered".to_owned(), |why| format!("{why:?}"));
             return writeln!(self.0, "{name} | nothing is told | {why}").unwrap();
         };
-        let kind = match &event.told {
+        let kind = match &event.kind {
             DhcpEventKind::Silent(_) => "silent".to_owned(),
             DhcpEventKind::NoLoader(why) => format!("no loader ({why})"),
             other => format!("{other:?}").to_lowercase(),

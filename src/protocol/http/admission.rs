@@ -1,24 +1,26 @@
-//! Who may have a connection now, who waits, who is refused (H-34). Addresses in, decisions out;
-//! holds what waits, whatever it is.
+//! Decides which connections begin, wait or are refused (H-34), and keeps those that wait.
 //!
-//! Room is shared by source: an IPv4 address, or the /64 network of an IPv6 address, in which one
-//! machine may have any number of addresses. Who waits longest is served first, but where all are
-//! one too many, the source that has least is before the others, and where the queue is full, the
-//! source that has most in it makes room.
+//! Sources share the room: a source is an IPv4 address, or the /64 network of an IPv6 address, in
+//! which one machine may have any number of addresses. The connection that waits longest begins
+//! first. But if the total is exhausted, the source with the fewest connections comes first; and if
+//! the queue is full, the source with the most entries makes room.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::limits::{NETWORK_SHARES, REFUSALS_MAX, WAITING_MAX};
 
-/// The connections of one core, counted by client address, and those that wait for room.
+/// The connections of one core, counted by client address, and the waiting ones.
 #[derive(Debug)]
 pub struct ConnectionAdmission<T> {
     per_address_max: Option<usize>,
     running_max: usize,
     waiting_max: usize,
     running: usize,
-    /// By address, and for IPv6 by network too.
+    /// By address; IPv6 also by network.
     counts: HashMap<IpAddr, SourceCounts>,
     waiting: VecDeque<(IpAddr, T)>,
 }
@@ -30,31 +32,29 @@ struct SourceCounts {
     waiting: usize,
 }
 
-/// How many connections a core serves at a time, and how many wait, where it may have so many
-/// descriptors for them: a client that is not even accepted hears nothing, one that waits is served
-/// or told to come again.
+/// Divides a core's file descriptors into connections that it serves and connections that wait. A
+/// client that the core cannot accept gets no reply; a waiting one gets its response or a 503.
 pub fn divide_connections(descriptors: usize, running_max: usize) -> (usize, usize) {
     let waiting = WAITING_MAX.min(descriptors / 8).max(1);
     let refusals = REFUSALS_MAX.min(descriptors / 8);
     (running_max.min(descriptors.saturating_sub(waiting + refusals)).max(1), waiting)
 }
 
-/// What becomes of a new connection.
+/// The decision on a new connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum AdmissionOutcome<T> {
     /// Serve it, and call [`ConnectionAdmission::leave`] when it ends.
     Start(T),
-    /// It is kept; a later [`ConnectionAdmission::leave`] hands it out, unless
-    /// [`ConnectionAdmission::quit`] takes it back.
+    /// The connection waits; a later [`ConnectionAdmission::leave`] returns it, unless
+    /// [`ConnectionAdmission::remove_waiting`] removes it.
     Waits,
-    /// It is kept in the place of this one, which is to be refused.
+    /// The connection waits in the place of this one: refuse this one.
     WaitsInPlaceOf(T),
-    /// There is no room to wait either.
+    /// The queue has no room: refuse the connection.
     Refuse(T),
 }
 
-/// What shares its room: networks are written as their address with nothing behind the prefix,
-/// which no machine has.
+/// The source of an address. A network is written as its first address, which no machine has.
 pub fn find_address_source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -63,7 +63,7 @@ pub fn find_address_source(address: IpAddr) -> IpAddr {
 }
 
 impl<T: PartialEq> ConnectionAdmission<T> {
-    /// Without `per_address_max` only the total counts. Loopback is never limited by address.
+    /// Without `per_address_max` only the total counts. Loopback has no limit by address.
     pub fn new(per_address_max: Option<usize>, running_max: usize) -> Self {
         Self {
             per_address_max,
@@ -75,12 +75,13 @@ impl<T: PartialEq> ConnectionAdmission<T> {
         }
     }
 
-    /// With room for so many to wait.
+    /// Sets how many connections may wait.
     #[must_use]
     pub fn with_waiting(self, waiting_max: usize) -> Self {
         Self { waiting_max, ..self }
     }
 
+    /// Decides on a new connection.
     pub fn arrive(&mut self, address: IpAddr, connection: T) -> AdmissionOutcome<T> {
         if self.has_room(address) {
             self.start(address);
@@ -99,26 +100,29 @@ impl<T: PartialEq> ConnectionAdmission<T> {
         displaced.map_or(AdmissionOutcome::Waits, AdmissionOutcome::WaitsInPlaceOf)
     }
 
-    /// A connection has ended: the one that has room now and comes next, to be served.
+    /// Counts a connection that has ended, and returns the waiting one that begins in its place.
     pub fn leave(&mut self, address: IpAddr) -> Option<(IpAddr, T)> {
         let was_full = self.running >= self.running_max;
         self.running = self.running.saturating_sub(1);
         self.uncount(address, |counts| counts.running -= 1);
-        let next =
-            if was_full { self.neediest() } else { self.next_of(find_address_source(address)) }?;
+        let next = if was_full {
+            self.find_neediest()
+        } else {
+            self.next_of(find_address_source(address))
+        }?;
         let (address, connection) = self.take(next)?;
         self.start(address);
         Some((address, connection))
     }
 
-    /// One that waits is gone, or is given up.
-    pub fn quit(&mut self, connection: &T) {
+    /// Removes a waiting connection that has ended or that the server gives up.
+    pub fn remove_waiting(&mut self, connection: &T) {
         if let Some(place) = self.waiting.iter().position(|(_, waiting)| waiting == connection) {
             self.take(place);
         }
     }
 
-    /// Gives back all that wait: nothing new is served any more.
+    /// Returns all waiting connections; the server begins no new ones.
     pub fn close(&mut self) -> Vec<T> {
         self.counts.retain(|_, counts| {
             counts.waiting = 0;
@@ -127,10 +131,12 @@ impl<T: PartialEq> ConnectionAdmission<T> {
         std::mem::take(&mut self.waiting).into_iter().map(|(_, connection)| connection).collect()
     }
 
+    /// Connections that run.
     pub fn running(&self) -> usize {
         self.running
     }
 
+    /// Connections that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
@@ -140,8 +146,8 @@ impl<T: PartialEq> ConnectionAdmission<T> {
         self.counts.get(&find_address_source(address)).map_or(0, |counts| counts.running)
     }
 
-    /// Where nobody is served because all connections are taken: what the source that has least of
-    /// those that wait has.
+    /// While the total is exhausted: the number of connections of that waiting source which has the
+    /// fewest.
     pub fn least_share_in_need(&self) -> Option<usize> {
         if self.running < self.running_max {
             return None;
@@ -186,7 +192,7 @@ impl<T: PartialEq> ConnectionAdmission<T> {
         self.running < self.running_max && self.is_in_bounds(address)
     }
 
-    /// Whether the address, and its network, have less than they may.
+    /// Whether the address and its network are below their limits.
     fn is_in_bounds(&self, address: IpAddr) -> bool {
         let limit = self.per_address_max.filter(|_| !address.to_canonical().is_loopback());
         let has_less = |key, most| self.counts.get(&key).is_none_or(|counts| counts.running < most);
@@ -197,15 +203,15 @@ impl<T: PartialEq> ConnectionAdmission<T> {
         })
     }
 
-    /// Where all were one too many: of those that have room, the one whose source has least, and of
-    /// these the first.
-    fn neediest(&self) -> Option<usize> {
+    /// After the total was exhausted: of the waiting connections that have room, the first one of
+    /// the source with the fewest connections.
+    fn find_neediest(&self) -> Option<usize> {
         let with_room =
             self.waiting.iter().enumerate().filter(|(_, (address, _))| self.has_room(*address));
         with_room.min_by_key(|(_, (address, _))| self.share(*address)).map(|(place, _)| place)
     }
 
-    /// Only connections of the same source have room that they did not have before.
+    /// The first waiting connection of the same source: no other source gained room.
     fn next_of(&self, of: IpAddr) -> Option<usize> {
         self.counts.get(&of).filter(|counts| counts.waiting > 0)?;
         self.waiting
@@ -213,13 +219,13 @@ impl<T: PartialEq> ConnectionAdmission<T> {
             .position(|(address, _)| find_address_source(*address) == of && self.has_room(*address))
     }
 
-    /// The last one of the source that has most in the queue, if that is more than this newcomer's
-    /// would have.
+    /// Removes the last connection of the source with the most entries in the queue, if the
+    /// newcomer's source would have fewer.
     fn displace(&mut self, newcomer: IpAddr) -> Option<T> {
         let waiting = |address| {
             self.counts.get(&find_address_source(address)).map_or(0, |counts| counts.waiting)
         };
-        // The last of equal ones.
+        // `max_by_key` returns the last of equal entries.
         let (place, most) = self
             .waiting
             .iter()
@@ -231,222 +237,8 @@ impl<T: PartialEq> ConnectionAdmission<T> {
     }
 }
 
-/// The address, and its network where that is something else.
+/// The address, and its network where that differs.
 fn list_count_keys(address: IpAddr) -> impl Iterator<Item = IpAddr> {
     let (own, network) = (address.to_canonical(), find_address_source(address));
     std::iter::once(own).chain((own != network).then_some(network))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::super::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_ADDRESS_MAX};
-    use super::*;
-    use std::net::{Ipv4Addr, Ipv6Addr};
-
-    const A: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 4, 10));
-    const B: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 4, 11));
-
-    #[test]
-    fn h34_the_33rd_connection_of_an_address_waits_and_others_do_not() {
-        let mut admission =
-            ConnectionAdmission::new(Some(CONNECTIONS_PER_ADDRESS_MAX), CONNECTIONS_MAX);
-        for n in 0..CONNECTIONS_PER_ADDRESS_MAX {
-            assert_eq!(admission.arrive(A, n), AdmissionOutcome::Start(n));
-        }
-        assert_eq!(admission.arrive(A, 100), AdmissionOutcome::Waits);
-        assert_eq!(admission.arrive(B, 200), AdmissionOutcome::Start(200));
-        assert_eq!(admission.running(), CONNECTIONS_PER_ADDRESS_MAX + 1);
-        assert_eq!(admission.leave(B), None, "room for B is no room for A");
-        assert_eq!(admission.leave(A), Some((A, 100)));
-        assert_eq!(admission.leave(A), None);
-        assert_eq!(admission.running(), CONNECTIONS_PER_ADDRESS_MAX - 1);
-    }
-
-    #[test]
-    fn h34_when_nothing_new_is_served_waiting_connections_are_forgotten_and_served_ones_are_kept() {
-        let mut admission = ConnectionAdmission::new(Some(2), 3);
-        for n in 0..3 {
-            assert_eq!(
-                admission.arrive(A, n),
-                if n < 2 { AdmissionOutcome::Start(n) } else { AdmissionOutcome::Waits }
-            );
-        }
-        assert_eq!(admission.arrive(B, 10), AdmissionOutcome::Start(10));
-        let c = IpAddr::V4(Ipv4Addr::new(192, 168, 4, 12));
-        assert_eq!(admission.arrive(c, 20), AdmissionOutcome::Waits);
-        assert_eq!(admission.close(), [2, 20]);
-        assert_eq!((admission.counts.len(), admission.waiting(), admission.running()), (2, 0, 3));
-        assert_eq!([A, B, c].map(|address| admission.share(address)), [2, 1, 0]);
-        assert_eq!([admission.leave(A), admission.leave(B), admission.leave(A)], [None; 3]);
-        assert!(admission.counts.is_empty());
-    }
-
-    #[test]
-    fn h34_loopback_and_a_server_without_limits_are_bound_by_the_total_alone() {
-        let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
-        for (limit, address) in [(Some(1), v4), (Some(1), v6), (None, A)] {
-            let mut admission = ConnectionAdmission::new(limit, CONNECTIONS_MAX);
-            for n in 0..CONNECTIONS_MAX {
-                assert_eq!(admission.arrive(address, n), AdmissionOutcome::Start(n));
-            }
-            assert_eq!(admission.arrive(address, 0), AdmissionOutcome::Waits);
-        }
-    }
-
-    #[test]
-    fn h14_the_queue_is_bounded_and_beyond_it_connections_are_refused() {
-        let mut admission =
-            ConnectionAdmission::new(Some(CONNECTIONS_PER_ADDRESS_MAX), CONNECTIONS_MAX);
-        for n in 0..CONNECTIONS_PER_ADDRESS_MAX + WAITING_MAX {
-            assert!(!matches!(admission.arrive(A, n), AdmissionOutcome::Refuse(_)));
-        }
-        assert_eq!(admission.arrive(A, 7), AdmissionOutcome::Refuse(7));
-        assert_eq!(admission.waiting(), WAITING_MAX);
-        assert_eq!(admission.close().len(), WAITING_MAX);
-        assert_eq!(admission.leave(A), None);
-    }
-
-    #[test]
-    fn h34_one_source_does_not_use_up_the_queue_of_all() {
-        let mut admission = ConnectionAdmission::new(Some(2), CONNECTIONS_MAX).with_waiting(8);
-        for n in 0..10 {
-            assert!(!matches!(admission.arrive(A, n), AdmissionOutcome::Refuse(_)));
-        }
-        assert_eq!(admission.arrive(A, 10), AdmissionOutcome::Refuse(10));
-        assert_eq!(
-            [admission.arrive(B, 20), admission.arrive(B, 21)],
-            [AdmissionOutcome::Start(20), AdmissionOutcome::Start(21)]
-        );
-        // The last one of the source that has most makes room, until the shares are equal.
-        for (n, displaced) in [(22, 9), (23, 8), (24, 7)] {
-            assert_eq!(admission.arrive(B, n), AdmissionOutcome::WaitsInPlaceOf(displaced));
-        }
-        assert_eq!(admission.arrive(B, 25), AdmissionOutcome::WaitsInPlaceOf(6));
-        assert_eq!(admission.arrive(B, 26), AdmissionOutcome::Refuse(26));
-        assert_eq!((admission.leave(B), admission.waiting()), (Some((B, 22)), 7));
-        admission.quit(&2);
-        assert_eq!(admission.leave(A), Some((A, 3)));
-        // An odd number of places: the last one stays whose it is, or the two would take it from
-        // each other for ever.
-        let mut admission = ConnectionAdmission::new(Some(1), CONNECTIONS_MAX).with_waiting(7);
-        (0..8).for_each(|n| _ = admission.arrive(A, n));
-        assert_eq!(admission.arrive(B, 20), AdmissionOutcome::Start(20));
-        for (n, displaced) in [(21, 7), (22, 6), (23, 5)] {
-            assert_eq!(admission.arrive(B, n), AdmissionOutcome::WaitsInPlaceOf(displaced));
-        }
-        assert_eq!(
-            [admission.arrive(B, 24), admission.arrive(A, 25)],
-            [AdmissionOutcome::Refuse(24), AdmissionOutcome::Refuse(25)]
-        );
-    }
-
-    #[test]
-    fn h34_what_one_has_is_counted_until_its_last_connection_and_whoever_waits_are_gone() {
-        let mut admission = ConnectionAdmission::new(Some(2), CONNECTIONS_MAX);
-        assert_eq!(
-            [0, 1, 2].map(|n| admission.arrive(A, n)),
-            [AdmissionOutcome::Start(0), AdmissionOutcome::Start(1), AdmissionOutcome::Waits]
-        );
-        admission.quit(&2);
-        assert_eq!((admission.leave(A), admission.share(A)), (None, 1));
-        assert_eq!(
-            [3, 4].map(|n| admission.arrive(A, n)),
-            [AdmissionOutcome::Start(3), AdmissionOutcome::Waits]
-        );
-        assert_eq!((admission.leave(A), admission.share(A)), (Some((A, 4)), 2));
-        assert_eq!([admission.leave(A), admission.leave(A)], [None, None]);
-        assert!(admission.counts.is_empty(), "nobody is remembered");
-    }
-
-    #[test]
-    fn h34_where_all_connections_are_taken_the_source_with_the_fewest_comes_first() {
-        let mut admission = ConnectionAdmission::new(Some(CONNECTIONS_PER_ADDRESS_MAX), 4);
-        (0..4).for_each(|n| _ = admission.arrive(A, n));
-        assert_eq!(admission.arrive(A, 4), AdmissionOutcome::Waits);
-        assert_eq!(admission.least_share_in_need(), Some(4));
-        assert_eq!(admission.arrive(B, 20), AdmissionOutcome::Waits);
-        assert_eq!(
-            (admission.least_share_in_need(), admission.share(A), admission.share(B)),
-            (Some(0), 4, 0)
-        );
-        assert_eq!(admission.leave(A), Some((B, 20)));
-        assert_eq!(admission.leave(A), Some((A, 4)));
-        assert_eq!((admission.leave(A), admission.least_share_in_need()), (None, None));
-    }
-
-    #[test]
-    fn h34_the_addresses_of_one_ipv6_network_are_limited_together_as_well() {
-        let mut admission = ConnectionAdmission::new(Some(4), CONNECTIONS_MAX);
-        let address = |network: u16, host: u16| {
-            IpAddr::V6(Ipv6Addr::new(0xfd00, 4, 0, network, 0, 0, 0, host))
-        };
-        let mut started = 0;
-        for host in 1..=400 {
-            started += usize::from(
-                admission.arrive(address(1, host), usize::from(host))
-                    == AdmissionOutcome::Start(host.into()),
-            );
-        }
-        assert_eq!(started, 4 * NETWORK_SHARES);
-        assert_eq!(admission.share(address(1, 7)), 4 * NETWORK_SHARES);
-        for n in 1000..1004 {
-            assert_eq!(
-                admission.arrive(address(2, 1), n),
-                AdmissionOutcome::Start(n),
-                "another network"
-            );
-        }
-        assert_eq!(admission.arrive(address(2, 1), 1004), AdmissionOutcome::Waits, "one address");
-        assert_eq!(admission.arrive(address(2, 2), 1005), AdmissionOutcome::Start(1005));
-        assert_eq!(
-            admission.leave(address(2, 2)),
-            None,
-            "room for a network is none for an address that has its own share"
-        );
-        assert_eq!(admission.leave(address(1, 1)), Some((address(1, 33), 33)));
-        // An IPv4 address is the same in either spelling, and a network of its own.
-        let mapped = IpAddr::V6("::ffff:192.168.4.10".parse().unwrap());
-        (0..4).for_each(|n| {
-            assert_eq!(
-                admission.arrive(if n % 2 == 0 { A } else { mapped }, n),
-                AdmissionOutcome::Start(n)
-            )
-        });
-        assert_eq!(
-            [admission.arrive(mapped, 9), admission.arrive(B, 10)],
-            [AdmissionOutcome::Waits, AdmissionOutcome::Start(10)]
-        );
-    }
-
-    #[test]
-    fn h34_where_descriptors_are_few_fewer_are_served_and_fewer_wait() {
-        assert_eq!(divide_connections(500_000, CONNECTIONS_MAX), (CONNECTIONS_MAX, WAITING_MAX));
-        assert_eq!(divide_connections(512, CONNECTIONS_MAX), (384, 64));
-        assert_eq!(divide_connections(10, CONNECTIONS_MAX), (8, 1));
-        for descriptors in 8..3000 {
-            let (running, waiting) = divide_connections(descriptors, CONNECTIONS_MAX);
-            assert!(
-                running + waiting + REFUSALS_MAX.min(descriptors / 8) <= descriptors,
-                "{descriptors}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_counted_is_forgotten_with_the_last_connection() {
-        let mut admission = ConnectionAdmission::new(Some(1), 3).with_waiting(4);
-        let addresses: Vec<IpAddr> =
-            (0..8).map(|n| IpAddr::V6(Ipv6Addr::from(n << 62))).chain([A, B]).collect();
-        let mut running = Vec::new();
-        for (n, address) in addresses.iter().cycle().take(40).enumerate() {
-            if let AdmissionOutcome::Start(_) = admission.arrive(*address, n) {
-                running.push(*address);
-            }
-        }
-        while let Some(address) = running.pop() {
-            running.extend(admission.leave(address).map(|(address, _)| address));
-        }
-        assert_eq!((admission.running(), admission.waiting(), admission.counts.len()), (0, 0, 0));
-    }
 }

@@ -345,7 +345,7 @@ fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
     let mut running = core.start().unwrap();
     let bind = |running: &mut RunningDhcp, last: u8, end_s: u64| {
         let address = Ipv4Addr::new(127, 77, 1, last);
-        let lease = Lease::of_address(address, Mac([2, 0, 0, 0, 0, last]), end_s);
+        let lease = Lease::new_bound(address, Mac([2, 0, 0, 0, 0, last]), end_s);
         running.state.leases.apply(&LeaseChange::Bind(Box::new(lease)), 0);
         running.state.write_binding(address);
     };
@@ -357,7 +357,7 @@ fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
     let told = |leases: &LeaseTable, address| {
         assert!(next.bindings.write(address, leases.binding(address)))
     };
-    assert!(!running.state.leases.move_on(5, told));
+    assert!(!running.state.leases.move_rows(5, told));
     let proposal = ConfigProposal {
         next: Arc::clone(&next),
         layout: PoolLayout::default(),

@@ -13,7 +13,7 @@ use ringboot::tftp::packet::{
     Packet, StoredReadRequest, TftpRefusal, TransferMode, parse_tftp_packet,
 };
 use ringboot::tftp::table::{
-    LocalAddress, TableAction, TftpPolicy, TransferFailure, TransferId, TransferTable,
+    LocalAddress, TableAction, TftpPolicy, TransferFailure, TransferId, TransferTable, WantedBlocks,
 };
 
 /// Packets that clients and servers really send; a fuzzer changes them.
@@ -65,7 +65,7 @@ pub(crate) fn packet(bytes: &[u8]) {
         Some(Packet::Read(Ok(asked))) => {
             let request = StoredReadRequest::from(&asked);
             assert_eq!(request.name(), asked.name);
-            assert!(request.options().eq(asked.options) && request.same(&asked));
+            assert!(request.options().eq(asked.options) && request.is_repeated_by(&asked));
             for (mode, length) in [
                 (TransferMode::Octet, 0),
                 (TransferMode::Octet, 1 << 40),
@@ -140,16 +140,21 @@ impl Watched {
                     assert!(self.live.insert(id), "opened twice");
                     self.known.push(id);
                 }
-                TableAction::Blocks {
-                    id, content, block_size, bytes, blocks, last, tid, ..
-                } => {
+                TableAction::Blocks { wanted, content } => {
+                    let WantedBlocks { id, block_size, bytes, blocks, is_last, tid, .. } = wanted;
                     assert!(self.live.contains(&id) && tid.is_none_or(|tid| tid < self.tids));
                     assert!((1..=32).contains(&blocks) && (8..=1468).contains(&block_size));
                     let whole = u64::from(blocks) * u64::from(block_size);
                     let octets = bytes.end - bytes.start;
-                    assert!(bytes.end <= *content && octets <= whole && last == (octets < whole));
+                    assert!(
+                        bytes.end <= *content && octets <= whole && is_last == (octets < whole)
+                    );
                     if below(input, 20) == 1 {
-                        self.table.unsent(self.now, id, below(input, u64::from(blocks)) as u32);
+                        self.table.hand_back_blocks(
+                            self.now,
+                            id,
+                            below(input, u64::from(blocks)) as u32,
+                        );
                     }
                 }
                 TableAction::Datagram { bytes, tid, .. } => {
@@ -159,8 +164,8 @@ impl Watched {
                         Some(Packet::OptionAck(_) | Packet::Error { .. })
                     ));
                 }
-                TableAction::Ended { id, content, .. } => {
-                    self.live.remove(&id);
+                TableAction::Ended { end, content, .. } => {
+                    self.live.remove(&end.id);
                     self.contents -= i64::from(content.is_some());
                 }
             }
@@ -193,20 +198,20 @@ impl Watched {
                 let answer =
                     if below(input, 5) == 1 { Err(TftpRefusal::NOT_FOUND) } else { Ok((len, len)) };
                 let refused = answer.is_err();
-                let back = self.table.opened(now, id, answer).is_some();
+                let back = self.table.finish_open(now, id, answer).is_some();
                 self.contents -= i64::from(refused || back);
             }
             (9, Some(id), _) => match below(input, 4) {
-                0 => self.table.unsent(now, id, below(input, 8) as u32),
+                0 => self.table.hand_back_blocks(now, id, below(input, 8) as u32),
                 1 => self.table.resume(id),
-                2 => self.table.failed(now, id, TransferFailure::ContentLost),
+                2 => self.table.fail_transfer(now, id, TransferFailure::ContentLost),
                 _ => {
                     let without = OptionPolicy {
                         blksize: false,
                         windowsize: false,
                         ..OptionPolicy::default()
                     };
-                    self.table.restrict(id, without);
+                    self.table.restrict_options(id, without);
                 }
             },
             (10, ..) => self.now += below(input, 20 * MILLISECOND),

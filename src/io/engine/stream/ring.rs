@@ -62,7 +62,7 @@ const NOBODY: ConnectionId = ConnectionId { index: 0, generation: 0 };
 
 impl std::fmt::Debug for TcpRing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring").field("receiving", &self.receiving).finish_non_exhaustive()
+        f.debug_struct("TcpRing").field("receiving", &self.receiving).finish_non_exhaustive()
     }
 }
 
@@ -135,7 +135,7 @@ impl TcpRing {
         self.arm_room(connections);
     }
 
-    pub(super) fn turn(
+    pub(super) fn run_turn(
         &mut self,
         connections: &mut ConnectionSlab,
         wait: TurnWait,
@@ -381,7 +381,7 @@ impl TcpRing {
         let mut nobody = ConnectionSlab::default();
         for _ in 0..TURNS_MAX {
             if !self.is_lent()
-                || self.turn(&mut nobody, TurnWait::AtMost(PATIENCE), &mut |_| {}).is_err()
+                || self.run_turn(&mut nobody, TurnWait::AtMost(PATIENCE), &mut |_| {}).is_err()
             {
                 break;
             }

@@ -12,7 +12,7 @@ use socket2::{Domain, Type};
 use super::*;
 use crate::engine::net;
 use crate::images::{
-    CatalogAnswer, DiskWorkers, ImageStore, JobAsker, ServedContent, clean_path_name,
+    CatalogAnswer, DiskWorkers, ImageCatalog, ImageStore, JobAsker, ServedContent, clean_path_name,
 };
 
 /// An event with bytes of its own.
@@ -72,7 +72,7 @@ fn on_both(test: impl Fn(Rig)) {
 impl Rig {
     fn turn(&mut self, wait: Duration) -> Vec<Told> {
         let mut told = Vec::new();
-        self.driver.turn(TurnWait::AtMost(wait), |event| told.push(event.into())).unwrap();
+        self.driver.run_turn(TurnWait::AtMost(wait), |event| told.push(event.into())).unwrap();
         told
     }
 
@@ -138,13 +138,14 @@ fn mapped(len: usize) -> (tempfile::TempDir, File, ServedContent) {
     let path = directory.path().join("image");
     std::fs::write(&path, pattern(len)).unwrap();
     let images = ImageStore::open(directory.path(), DiskWorkers::start().unwrap()).unwrap();
-    let CatalogAnswer::Ask(question) = images.catalog().find(&clean_path_name(b"image").unwrap())
+    let CatalogAnswer::Ask(question) =
+        ImageCatalog::new(&images).find(&clean_path_name(b"image").unwrap())
     else {
         panic!("known already")
     };
     let (sender, receiver) = std::sync::mpsc::channel();
     images
-        .answer(JobAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
+        .answer_on_worker(JobAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
             sender.send(answer).unwrap()
         })
         .unwrap();

@@ -1,11 +1,18 @@
-//! The catalog against a directory that changes, runs short of places, and holds what is not served.
+//! The catalog against a directory that changes, is short of places, and has private files.
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
-use std::fs;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
+use std::time::SystemTime;
 
 use super::*;
+use crate::images::fence::RootFence;
+use crate::images::memory::ImageMemory;
+use crate::images::workers::{DiskWorkers, JobAsker};
 use crate::images::{PIECE_BYTES, clean_path_name};
 
 struct Tree {
@@ -20,7 +27,7 @@ impl Tree {
         let images =
             ImageStore::open(&directory.path().join("root"), DiskWorkers::start().unwrap())
                 .unwrap();
-        Self { catalog: images.catalog(), directory }
+        Self { catalog: ImageCatalog::new(&images), directory }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -37,9 +44,11 @@ impl Tree {
                 let (sender, receiver) = channel();
                 self.catalog
                     .images()
-                    .answer(JobAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
-                        sender.send(answer).unwrap()
-                    })
+                    .answer_on_worker(
+                        JobAsker::new([10, 0, 0, 1].into(), b""),
+                        question,
+                        move |answer| sender.send(answer).unwrap(),
+                    )
                     .unwrap();
                 let content = receiver.recv().unwrap()?;
                 self.catalog.remember(&content);
@@ -65,7 +74,7 @@ fn the_second_request_is_answered_on_the_core() {
 #[test]
 fn small_files_need_no_place_and_mappings_in_use_leave_no_more_than_there_are() {
     let mut tree = Tree::new();
-    tree.catalog.images().map_at_most(2);
+    tree.catalog.images().limit_mappings(2);
     for name in ["a", "b", "c"] {
         fs::write(tree.path(name), vec![1; 100_000]).unwrap();
     }
@@ -84,42 +93,16 @@ fn small_files_need_no_place_and_mappings_in_use_leave_no_more_than_there_are() 
 }
 
 #[test]
-fn small_files_that_nobody_uses_keep_no_more_than_their_memory() {
-    let mut small = SmallFiles::default();
-    let identity =
-        |n: u64| FileIdentity { device: 1, inode: n, len: 65_536, mtime_ns: 0, ctime_ns: 0 };
-    let file = |n| ServedContent::small_file(Bytes::from(vec![0; 65_536]), &identity(n));
-    let used = file(0);
-    small.keep(identity(0), &used);
-    for n in 1..3000 {
-        let content = file(n);
-        content.body().used.store(n, Ordering::Relaxed);
-        small.keep(identity(n), &content);
-        assert!(small.bytes <= SMALL_FILES_KEPT);
-    }
-    assert_eq!(small.bytes, small.files.values().map(count_memory_cost).sum::<u64>());
-    assert!(small.files.contains_key(&identity(0)), "in use");
-    assert!(small.files.contains_key(&identity(2999)) && !small.files.contains_key(&identity(1)));
-    let all: Vec<_> = small.files.values().cloned().collect();
-    (4000..6000).for_each(|n| small.keep(identity(n), &file(n)));
-    assert!(
-        small.bytes <= SMALL_FILES_KEPT && all.len() > 500,
-        "those in use stay, others are not kept"
-    );
-}
-
-#[test]
 fn one_translation_serves_all_who_ask_for_the_same_file() {
     let mut tree = Tree::new();
     fs::write(tree.path("text"), vec![b'\n'; 100_000]).unwrap();
     let content = tree.get("text").unwrap();
     let images = Arc::clone(tree.catalog.images());
-    let asked =
-        |n: u8| {
-            images.translated(&content, IpAddr::from([10, 0, 0, n]), |bytes| {
-                Ok([bytes, bytes].concat())
-            })
-        };
+    let asked = |n: u8| {
+        images.translate_once(&content, IpAddr::from([10, 0, 0, n]), |bytes| {
+            Ok([bytes, bytes].concat())
+        })
+    };
     let [one, two] = [asked(1).unwrap(), asked(2).unwrap()];
     assert!(Arc::ptr_eq(one.body(), two.body()) && one.is_copy());
     assert_eq!((one.len(), images.copies().usage().held), (200_000, 200_000));
@@ -198,10 +181,10 @@ fn a_root_that_is_switched_is_followed_whether_it_is_a_link_or_a_directory() {
     fs::write(path("two").join("private"), b"x").unwrap();
     symlink("one", path("root")).unwrap();
     let private = path("two").join("private");
-    let fence = RootFence::of(&[&private]);
+    let fence = RootFence::from_private_paths(&[&private]);
     let (memory, workers) = (ImageMemory::new(1 << 30), DiskWorkers::start().unwrap());
     let images = ImageStore::open_fenced(&path("root"), fence, memory, workers).unwrap();
-    let mut tree = Tree { directory: parent, catalog: images.catalog() };
+    let mut tree = Tree { directory: parent, catalog: ImageCatalog::new(&images) };
     let path = |tree: &Tree, name: &str| tree.directory.path().join(name);
     let serves = |tree: &mut Tree, text: &str| {
         let end = Instant::now() + std::time::Duration::from_secs(10);
@@ -225,7 +208,7 @@ fn a_file_cut_short_before_it_is_mapped_keeps_the_length_that_was_promised() {
     let tree = Tree::new();
     fs::write(tree.path("image"), vec![1; 200_000]).unwrap();
     let images = tree.catalog.images();
-    let found = images.resolve(&clean_path_name(b"image").unwrap(), false).unwrap();
+    let found = images.resolve_path(&clean_path_name(b"image").unwrap(), false).unwrap();
     let (file, identity) = images.open_regular(found).unwrap();
     File::options().write(true).open(tree.path("image")).unwrap().set_len(100).unwrap();
     let content = ServedContent::map(file, identity, images.memory()).unwrap();
@@ -280,10 +263,10 @@ fn a_removed_file_is_let_go_when_its_last_transfer_has_ended() {
     let content = tree.get("image").unwrap();
     fs::remove_file(tree.path("image")).unwrap();
     tree.catalog.images().sweep();
-    assert_eq!(tree.catalog.images().lock().len(), 1, "a transfer holds it");
+    assert_eq!(tree.catalog.images().lock_loaded().len(), 1, "a transfer holds it");
     drop(content);
     tree.catalog.images().sweep();
-    assert_eq!(tree.catalog.images().lock().len(), 0);
+    assert_eq!(tree.catalog.images().lock_loaded().len(), 0);
 }
 
 fn fenced(private: &[&str], borrowed: &[(&str, PathBuf)], only_world_readable: bool) -> Tree {
@@ -293,16 +276,16 @@ fn fenced(private: &[&str], borrowed: &[(&str, PathBuf)], only_world_readable: b
         fs::create_dir_all(root.join(directory)).unwrap();
     }
     let paths: Vec<PathBuf> = private.iter().map(|name| root.join(name)).collect();
-    let mut fence = RootFence::of(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+    let mut fence =
+        RootFence::from_private_paths(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
     fence.only_world_readable = only_world_readable;
     fence.borrowed = borrowed
         .iter()
         .map(|(name, path)| (clean_path_name(name.as_bytes()).unwrap(), path.clone()))
         .collect();
     let memory = ImageMemory::new(PIECE_BYTES);
-    tree.catalog = ImageStore::open_fenced(&root, fence, memory, DiskWorkers::start().unwrap())
-        .unwrap()
-        .catalog();
+    let images = ImageStore::open_fenced(&root, fence, memory, DiskWorkers::start().unwrap());
+    tree.catalog = ImageCatalog::new(&images.unwrap());
     tree
 }
 
@@ -332,7 +315,7 @@ fn configuration_and_state_are_never_served_not_even_through_links() {
         "an editor puts a new file in its place"
     );
     assert_eq!(
-        tree.catalog.images().list(&clean_path_name(b"state").unwrap()).unwrap_err(),
+        tree.catalog.images().list_directory(&clean_path_name(b"state").unwrap()).unwrap_err(),
         NameRefusal::Private
     );
 }

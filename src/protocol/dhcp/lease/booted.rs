@@ -1,4 +1,4 @@
-//! Machines that booted from the network once.
+//! The machines that booted from the network at least once.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,10 +6,13 @@ use crate::dhcp::lease_record::ClockSeconds;
 use crate::dhcp::limits::MACHINES_MAX;
 use crate::model::machine::Mac;
 
-/// Machines that booted from the network once, whoever has their address now: those heard of last.
+/// Machines that booted from the network at least once, with or without a lease now. At most
+/// `MACHINES_MAX`: the machines seen last.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BootedMachines {
+    /// When each machine was seen last.
     pub(super) seen: HashMap<Mac, ClockSeconds>,
+    /// The same, the machine not seen for the longest time first.
     pub(super) order: BTreeSet<(ClockSeconds, Mac)>,
 }
 
@@ -19,6 +22,8 @@ impl BootedMachines {
         if is_oldest && self.seen.len() >= MACHINES_MAX {
             return;
         }
+
+        // Rows of the store come in any order: an older time never replaces a newer one.
         match self.seen.insert(mac, seen_s) {
             Some(before) if before > seen_s => drop(self.seen.insert(mac, before)),
             Some(before) => {

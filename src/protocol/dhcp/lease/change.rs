@@ -1,4 +1,4 @@
-//! Changes of leases: applied at once, or when the store has committed them.
+//! Changes of leases: volatile ones at once, durable ones when the store has committed them.
 
 use std::net::Ipv4Addr;
 
@@ -11,23 +11,23 @@ use crate::dhcp::limits::{LAPSE_ROWS_MAX, OFFER_HOLD_S};
 use crate::model::machine::{Mac, Machine};
 
 impl LeaseTable {
-    /// Lets offers lapse, leases expire and quarantines end. Call it with the time before `decide`;
-    /// it costs what has ended, and a call costs little. True: more is due.
+    /// Lets offers lapse, leases expire and quarantines end. Call it with the time before
+    /// `decide_answer`. A call handles `LAPSE_ROWS_MAX` rows at most; true: more are due.
     pub fn advance(&mut self, now: ClockSeconds) -> bool {
         for _ in 0..LAPSE_ROWS_MAX {
             let Some(&(at, address)) = self.timers.first() else { return false };
             if at > now {
                 return false;
             }
-            self.settle(address, now);
-            // An address that settles into the same instant would turn here for ever.
+            self.reattach_row(address, now);
+            // A row whose new timer is the same would be the first again, without end.
             self.timers.remove(&(at, address));
         }
         true
     }
 
-    /// Carries a change out. Volatile ones at once; `Bind` and `Free` only after their commit (see
-    /// `begin_commit`).
+    /// Carries out a change. Call it at once for a volatile change; for `Bind` and `Free` only
+    /// after their commit (see `begin_commit`).
     pub fn apply(&mut self, change: &LeaseChange, now: ClockSeconds) {
         match change {
             LeaseChange::Offer { address, machine, client_id, until_s, circuit } => {
@@ -37,8 +37,8 @@ impl LeaseTable {
                 self.insert(LeaseTableEntry::new((**lease).clone()), None, now)
             }
             LeaseChange::Release { address, mac, end_s } => {
-                self.change(*address, *mac, now, |held| {
-                    (held.lease.state, held.lease.end_s, held.offered_until_s) =
+                self.update_own(*address, *mac, now, |entry| {
+                    (entry.lease.state, entry.lease.end_s, entry.offered_until_s) =
                         (LeaseRowState::Released, *end_s, 0);
                 });
             }
@@ -47,9 +47,9 @@ impl LeaseTable {
             }
             LeaseChange::Struck { mac, circuit, .. } => self.strikes.add(*mac, *circuit, now),
             LeaseChange::Forget { address, mac } => {
-                self.change(*address, *mac, now, |held| held.offered_until_s = 0)
+                self.update_own(*address, *mac, now, |entry| entry.offered_until_s = 0)
             }
-            // A lease that was asked for since is on its way to the store, behind this.
+            // A newer lease of the address may be on its way to the store, behind this change.
             LeaseChange::Free { address } if !self.is_written(*address) => {
                 self.remove(u32::from(*address))
             }
@@ -57,9 +57,9 @@ impl LeaseTable {
         }
     }
 
-    /// Takes a decision's changes in: applies all but what waits for the store: `Free`, and `Bind`,
-    /// whose address is held for the machine meanwhile. A repeat of the same REQUEST finds the
-    /// commit pending and is not answered twice.
+    /// Applies the volatile changes of a decision. `Free` and `Bind` wait for the store; the
+    /// address of a `Bind` is held for its machine meanwhile. A repeat of the same REQUEST finds
+    /// the commit pending and gets no second reply.
     pub fn begin_commit(&mut self, changes: &[LeaseChange], xid: u32, now: ClockSeconds) {
         for change in changes {
             let lease = match change {
@@ -85,8 +85,8 @@ impl LeaseTable {
         }
     }
 
-    /// The store has synced the changes (or failed to): binds what was waiting. After a failure the
-    /// offer lapses by itself.
+    /// Applies the changes that waited for the store, once it has synced them. After a failed
+    /// commit (`committed` false) the offer lapses by itself.
     pub fn finish_commit(
         &mut self,
         changes: &[LeaseChange],
@@ -107,7 +107,7 @@ impl LeaseTable {
                         }
                     }
                     if !committed {
-                        self.settle(address, now);
+                        self.reattach_row(address, now);
                     }
                 }
                 LeaseChange::Free { .. } => {}
@@ -119,8 +119,8 @@ impl LeaseTable {
         }
     }
 
-    /// A host to whom nobody has leased the address answers for it: it is kept back, as if this
-    /// client had declined it.
+    /// Keeps an address back because a host answers for it without a lease, as if this client had
+    /// declined it.
     pub fn keep_back(
         &mut self,
         address: Ipv4Addr,
@@ -130,13 +130,13 @@ impl LeaseTable {
     ) {
         self.decline(address, mac, until_s, now);
         if let Some(&row) = self.by_address.get(&u32::from(address))
-            && let Some(held) = self.rows.get_mut(row as usize).and_then(Option::as_mut)
+            && let Some(entry) = self.rows.get_mut(row as usize).and_then(Option::as_mut)
         {
-            held.is_in_use = held.lease.state == LeaseRowState::Declined;
+            entry.is_in_use = entry.lease.state == LeaseRowState::Declined;
         }
     }
 
-    pub(super) fn offer(
+    fn offer(
         &mut self,
         address: Ipv4Addr,
         machine: Machine,
@@ -146,21 +146,24 @@ impl LeaseTable {
         now: ClockSeconds,
     ) {
         let key = u32::from(address);
-        let held = self.held(key);
+        let entry = self.entry(key);
+
+        // The client's own lease stays as it is, with the offer on top.
         let client = ClientIdentity { mac: machine.mac, system: client_id };
-        let is_its_own = |held: &LeaseTableEntry| {
-            client.owns(&held.lease) && held.lease.state != LeaseRowState::Declined
+        let is_its_own = |entry: &LeaseTableEntry| {
+            client.owns(&entry.lease) && entry.lease.state != LeaseRowState::Declined
         };
-        if held.is_some_and(is_its_own) {
-            return self.touch(key, now, |held| {
-                held.offered_until_s = held.offered_until_s.max(until_s);
-                if held.lease.state == LeaseRowState::Offered {
-                    held.lease.end_s = held.offered_until_s;
+        if entry.is_some_and(is_its_own) {
+            return self.update_row(key, now, |entry| {
+                entry.offered_until_s = entry.offered_until_s.max(until_s);
+                if entry.lease.state == LeaseRowState::Offered {
+                    entry.lease.end_s = entry.offered_until_s;
                 }
             });
         }
-        let contested = held.is_some_and(
-            |held| matches!(held.spot, LayoutPlace::Offered(until_s) if until_s > now),
+
+        let contested = entry.is_some_and(
+            |entry| matches!(entry.spot, LayoutPlace::Offered(until_s) if until_s > now),
         );
         let lease = Lease {
             address,
@@ -173,39 +176,35 @@ impl LeaseTable {
             start_s: now,
             end_s: until_s,
         };
-        let held =
+        let entry =
             LeaseTableEntry { offered_until_s: until_s, contested, ..LeaseTableEntry::new(lease) };
-        self.insert(held, circuit.offers_max().map(|_| circuit), now);
+        self.insert(entry, circuit.offers_max().map(|_| circuit), now);
     }
 
-    /// The machine no longer counts as the holder: it will be given another address.
-    pub(super) fn decline(
-        &mut self,
-        address: Ipv4Addr,
-        mac: Mac,
-        until_s: ClockSeconds,
-        now: ClockSeconds,
-    ) {
-        let Some(held) = self.held(u32::from(address)).filter(|held| held.lease.mac == mac) else {
+    /// The machine no longer counts as the holder: its next DISCOVER gets another address.
+    fn decline(&mut self, address: Ipv4Addr, mac: Mac, until_s: ClockSeconds, now: ClockSeconds) {
+        let Some(entry) = self.entry(u32::from(address)).filter(|entry| entry.lease.mac == mac)
+        else {
             return;
         };
-        let lease = Lease { state: LeaseRowState::Declined, end_s: until_s, ..held.lease.clone() };
+        let lease = Lease { state: LeaseRowState::Declined, end_s: until_s, ..entry.lease.clone() };
         self.insert(LeaseTableEntry::new(lease), None, now);
     }
 
-    pub(super) fn change(
+    /// Changes the row of an address, where this machine has it.
+    fn update_own(
         &mut self,
         address: Ipv4Addr,
         mac: Mac,
         now: ClockSeconds,
-        with: impl FnOnce(&mut LeaseTableEntry),
+        change: impl FnOnce(&mut LeaseTableEntry),
     ) {
         let key = u32::from(address);
-        let is_its_own = |held: &LeaseTableEntry| {
-            held.lease.mac == mac && held.lease.state != LeaseRowState::Declined
+        let is_its_own = |entry: &LeaseTableEntry| {
+            entry.lease.mac == mac && entry.lease.state != LeaseRowState::Declined
         };
-        if self.held(key).is_some_and(is_its_own) {
-            self.touch(key, now, with);
+        if self.entry(key).is_some_and(is_its_own) {
+            self.update_row(key, now, change);
         }
     }
 }

@@ -1,13 +1,13 @@
-//! The lease table in memory: a state machine per address, found by address and by machine. Time
-//! comes in as unix seconds.
+//! The lease table in memory: a state machine per address, found by address and by machine. The
+//! caller passes the time in, as seconds of the lease clock.
 //!
 //! | state | enters on | leaves on |
 //! |---|---|---|
 //! | FREE | start, lapsed offer, end of quarantine | offer |
-//! | OFFERED | `LeaseChange::Offer` | bind; another server chosen; the hold is over; taken, oldest first, when nothing is free or ended |
+//! | OFFERED | `LeaseChange::Offer` | bind; another server chosen; the hold is over; reused, oldest first, when nothing is free or ended |
 //! | BOUND | `LeaseChange::Bind`, durable first | its end, release, decline |
-//! | EXPIRED | the end of a lease, `LeaseChange::Release` | the same machine binds again; taken, oldest first, when nothing is free |
-//! | DECLINED | `LeaseChange::Decline` | its timer; taken, oldest first, when nothing else is left |
+//! | EXPIRED | the end of a lease, `LeaseChange::Release` | the same machine binds again; reused, oldest first, when nothing is free |
+//! | DECLINED | `LeaseChange::Decline` | its timer; reused, oldest first, when nothing else is left |
 
 mod booted;
 mod change;

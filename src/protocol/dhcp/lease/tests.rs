@@ -50,11 +50,11 @@ fn chosen(
 ) -> Option<Ipv4Addr> {
     let wanted =
         AddressRequest { network: subnet.network, mac, circuit: Circuit::default(), seed, ours };
-    leases.choose(&wanted, 0)
+    leases.choose_address(&wanted, 0)
 }
 
 fn bind(address: Ipv4Addr, n: u8, end_s: ClockSeconds) -> LeaseChange {
-    LeaseChange::Bind(Box::new(Lease::of_address(address, mac(n), end_s)))
+    LeaseChange::Bind(Box::new(Lease::new_bound(address, mac(n), end_s)))
 }
 
 fn small_pool(last: u8) -> Subnet {
@@ -71,7 +71,7 @@ fn an_offer_lapses_into_free() {
     leases.apply(&offer(address, 1, 100), 0);
     assert!(!leases.is_empty());
     assert_eq!(chosen(&leases, &subnet, mac(2), 7, &[]), None);
-    assert_eq!(leases.standing(address, mac(2), 99), AddressAvailability::Taken);
+    assert_eq!(leases.availability(address, mac(2), 99), AddressAvailability::Taken);
     leases.advance(99);
     assert_eq!(leases.len(), 1);
     leases.advance(100);
@@ -86,7 +86,7 @@ fn an_address_is_anothers_until_the_second_in_which_its_time_is_over() {
     leases.apply(&bind(at(11), 1, 100), 0);
     leases.apply(&bind(at(12), 1, 100), 0);
     leases.apply(&LeaseChange::Decline { address: at(12), mac: mac(1), until_s: 100 }, 0);
-    let standing = |last, n, now| leases.standing(at(last), mac(n), now);
+    let standing = |last, n, now| leases.availability(at(last), mac(n), now);
     assert_eq!([10, 11, 12].map(|last| standing(last, 2, 99)), [AddressAvailability::Taken; 3]);
     for now in [100, 101] {
         let to_another = [10, 11, 12].map(|last| standing(last, 2, now));
@@ -113,9 +113,9 @@ fn an_address_of_this_host_is_nobodys_until_the_host_has_it_no_more() {
     let subnet = small_pool(10);
     let mut leases = LeaseTable::new(std::slice::from_ref(&subnet));
     let only = Ipv4Addr::new(192, 168, 4, 10);
-    leases.keep_own(&[only]);
+    leases.set_own_addresses(&[only]);
     assert_eq!(chosen(&leases, &subnet, mac(1), 1, &[]), None);
-    leases.keep_own(&[]);
+    leases.set_own_addresses(&[]);
     assert_eq!(chosen(&leases, &subnet, mac(1), 1, &[]), Some(only));
 }
 
@@ -137,21 +137,24 @@ fn an_expired_lease_is_remembered_until_nothing_else_is_left() {
     leases.apply(&bind(a, 1, 60), 0);
     leases.apply(&bind(b, 2, 50), 0);
     leases.advance(60);
-    assert_eq!(leases.own(mac(1), subnet.network, 60).unwrap().address, a);
+    assert_eq!(leases.find_client_lease(mac(1), subnet.network, 60).unwrap().address, a);
     assert_eq!(
-        leases.choose(&AddressRequest { mac: mac(9), ..wanted(&subnet, 0) }, 60),
+        leases.choose_address(&AddressRequest { mac: mac(9), ..wanted(&subnet, 0) }, 60),
         Some(c),
         "a free one first"
     );
     leases.apply(&bind(c, 9, 1000), 60);
     assert_eq!(
-        leases.choose(&AddressRequest { mac: mac(8), ..wanted(&subnet, 0) }, 60),
+        leases.choose_address(&AddressRequest { mac: mac(8), ..wanted(&subnet, 0) }, 60),
         Some(b),
         "then the one that ended first"
     );
     leases.apply(&offer(b, 8, 200), 60);
-    assert_eq!(leases.own(mac(2), subnet.network, 60), None, "taken over");
-    assert_eq!(leases.choose(&AddressRequest { mac: mac(7), ..wanted(&subnet, 0) }, 60), Some(a));
+    assert_eq!(leases.find_client_lease(mac(2), subnet.network, 60), None, "taken over");
+    assert_eq!(
+        leases.choose_address(&AddressRequest { mac: mac(7), ..wanted(&subnet, 0) }, 60),
+        Some(a)
+    );
 }
 
 #[test]
@@ -187,7 +190,7 @@ fn an_offer_to_a_bound_machine_leaves_its_lease_alone() {
     leases.apply(&LeaseChange::Forget { address: a, mac: mac(1) }, 11);
     leases.advance(300);
     assert_eq!(leases.get(a).unwrap().state, LeaseRowState::Bound);
-    assert_eq!(leases.standing(a, mac(2), 300), AddressAvailability::Taken);
+    assert_eq!(leases.availability(a, mac(2), 300), AddressAvailability::Taken);
 }
 
 #[test]
@@ -220,7 +223,7 @@ fn a_lease_in_commit_is_given_to_nobody_else() {
     assert_eq!(leases.get(a).unwrap().state, LeaseRowState::Bound);
     leases.begin_commit(&changes, 79, 20_000);
     leases.finish_commit(&changes, 79, false, 20_000);
-    let to_another = |now| leases.choose(&wanted(&subnet, 2), now);
+    let to_another = |now| leases.choose_address(&wanted(&subnet, 2), now);
     assert_eq!(
         [20_009, 20_010].map(to_another),
         [None, Some(a)],
@@ -228,7 +231,7 @@ fn a_lease_in_commit_is_given_to_nobody_else() {
     );
     leases.advance(20_000 + OFFER_HOLD_S);
     assert_eq!(
-        leases.standing(a, mac(2), 20_200),
+        leases.availability(a, mac(2), 20_200),
         AddressAvailability::Remembered,
         "a failed commit binds nothing"
     );
@@ -251,10 +254,13 @@ fn rows_of_the_store_come_back_in_their_states() {
     ];
     leases.load(rows, 500);
     let [a, b, c, d] = [10, 11, 12, 13].map(|n| Ipv4Addr::new(192, 168, 4, n));
-    assert_eq!(leases.standing(a, mac(10), 500), AddressAvailability::Own(LeaseRowState::Bound));
-    assert_eq!(leases.standing(b, mac(1), 500), AddressAvailability::Remembered);
     assert_eq!(
-        leases.standing(c, mac(12), 500),
+        leases.availability(a, mac(10), 500),
+        AddressAvailability::Own(LeaseRowState::Bound)
+    );
+    assert_eq!(leases.availability(b, mac(1), 500), AddressAvailability::Remembered);
+    assert_eq!(
+        leases.availability(c, mac(12), 500),
         AddressAvailability::Taken,
         "declined for its finder too"
     );
@@ -265,8 +271,7 @@ fn rows_of_the_store_come_back_in_their_states() {
 #[test]
 fn d27_what_a_machine_declined_counts_after_a_restart_while_the_address_is_kept_back() {
     const NOW: ClockSeconds = 1_000_000;
-    let row =
-        |last: u8, state, end_s| Lease { state, ..Lease::of_address(at(last), mac(1), end_s) };
+    let row = |last: u8, state, end_s| Lease { state, ..Lease::new_bound(at(last), mac(1), end_s) };
     for (state, left_s, counts) in [
         (LeaseRowState::Declined, 1, true),
         (LeaseRowState::Declined, DECLINE_HOLD_S, true),
@@ -301,12 +306,12 @@ fn d52_a_lease_of_what_boots_is_remembered_and_no_offer_nor_a_lease_of_a_system(
             &LeaseChange::Offer { address, client_id: None, machine, until_s: 120, circuit },
             5,
         );
-        assert_eq!(leases.booted().next(), None, "{role:?} offered");
+        assert_eq!(leases.booted_machines().next(), None, "{role:?} offered");
         let lease =
-            Lease { firmware: of(role), start_s: 7, ..Lease::of_address(address, mac(1), 600) };
+            Lease { firmware: of(role), start_s: 7, ..Lease::new_bound(address, mac(1), 600) };
         assert_eq!(lease.is_of_booting_machine(), boots, "{role:?}");
         leases.apply(&LeaseChange::Bind(Box::new(lease)), 7);
-        assert_eq!(leases.booted().next(), boots.then_some((mac(1), 7)), "{role:?}");
+        assert_eq!(leases.booted_machines().next(), boots.then_some((mac(1), 7)), "{role:?}");
     }
 }
 
@@ -328,7 +333,7 @@ fn a_move_takes_each_row_over_once_and_says_when_all_are_there() {
     (10..17).for_each(|n| leases.apply(&bind(at(n), n, 900), 0));
     leases.begin_move(PoolLayout::new(&[small_pool(14)]));
     let mut told = Vec::new();
-    let pieces = [3, 3, 1].map(|rows| leases.move_on(rows, |_, address| told.push(address)));
+    let pieces = [3, 3, 1].map(|rows| leases.move_rows(rows, |_, address| told.push(address)));
     assert_eq!(pieces, [false, false, true]);
     assert_eq!(told, (10..17).map(at).collect::<Vec<_>>());
 }
@@ -360,7 +365,7 @@ fn any_order_of_changes_keeps_the_table_sound() {
     for step in 0..40_000 {
         let (n, address) =
             (next() as u8 % 40, Ipv4Addr::new(192, 168, 4, 10 + (next() % 20) as u8));
-        let standing = leases.standing(address, mac(n), now);
+        let standing = leases.availability(address, mac(n), now);
         let given = standing != AddressAvailability::Taken;
         let circuit =
             Circuit { via: [CircuitKind::Segment, CircuitKind::Port][next() % 2], key: 7 };
@@ -393,10 +398,10 @@ fn any_order_of_changes_keeps_the_table_sound() {
             ),
             6 => leases.apply(&LeaseChange::Free { address }, now),
             7 => leases.apply(&LeaseChange::Forget { address, mac: mac(n) }, now),
-            8 => leases.keep_own(&[Ipv4Addr::new(192, 168, 4, 10 + (next() % 40) as u8)]),
+            8 => leases.set_own_addresses(&[Ipv4Addr::new(192, 168, 4, 10 + (next() % 40) as u8)]),
             9 if next() % 9 == 0 => leases.begin_move(PoolLayout::new(&[small_pool(29)])),
             9 => {
-                if leases.move_on(3, |_, _| ()) && leases.next.is_some() {
+                if leases.move_rows(3, |_, _| ()) && leases.next.is_some() {
                     let before = leases.finish_move().unwrap();
                     assert_eq!(before, leases.layout, "what came in pieces is what was there");
                 }
@@ -417,7 +422,7 @@ fn check(leases: &LeaseTable, subnet: &Subnet, now: ClockSeconds) {
     assert_eq!(held().filter(|h| h.timer_s > 0).count(), leases.timers.len());
     let in_order =
         |h: &&LeaseTableEntry| h.spot != LayoutPlace::Live && leases.is_in_pool(h.lease.address);
-    assert_eq!(held().filter(in_order).count(), leases.layout.in_orders());
+    assert_eq!(held().filter(in_order).count(), leases.layout.count_ordered());
     assert!(
         held().all(|h| h.timer_s > 0 || matches!(h.spot, LayoutPlace::Ended(_))),
         "each address has one place"
@@ -430,12 +435,12 @@ fn check(leases: &LeaseTable, subnet: &Subnet, now: ClockSeconds) {
         kept_back: spots(|spot| matches!(spot, LayoutPlace::Declined(_))),
     };
     assert_eq!(
-        (leases.counts(), counts.all()),
+        (leases.counts(), counts.total()),
         (counts, leases.len()),
         "what is counted is what is there"
     );
     let in_pool = |h: &&LeaseTableEntry| leases.is_in_pool(h.lease.address);
-    let used = leases.used(subnet.network);
+    let used = leases.pool_use(subnet.network);
     assert_eq!(held().filter(in_pool).count(), used.addresses - used.free, "{used:?}");
     assert_eq!(
         held().filter(in_pool).filter(|h| h.spot == LayoutPlace::Live).count(),
@@ -443,9 +448,9 @@ fn check(leases: &LeaseTable, subnet: &Subnet, now: ClockSeconds) {
         "{used:?}"
     );
     assert_eq!(leases.offers.counts.values().sum::<usize>(), leases.offers.order.len());
-    let named: usize = leases.by_mac.keys().map(|mac| leases.of(*mac).count()).sum();
+    let named: usize = leases.by_mac.keys().map(|mac| leases.leases_of(*mac).count()).sum();
     assert_eq!(named, held().filter(|h| h.lease.state != LeaseRowState::Declined).count());
-    assert!(leases.by_mac.keys().all(|mac| leases.of(*mac).all(|lease| lease.mac == *mac)));
+    assert!(leases.by_mac.keys().all(|mac| leases.leases_of(*mac).all(|lease| lease.mac == *mac)));
     let wanted = AddressRequest {
         network: subnet.network,
         mac: mac(200),
@@ -453,7 +458,7 @@ fn check(leases: &LeaseTable, subnet: &Subnet, now: ClockSeconds) {
         seed: 9,
         ours: &[],
     };
-    if let Some(address) = leases.choose(&wanted, now) {
+    if let Some(address) = leases.choose_address(&wanted, now) {
         assert!(leases.is_in_pool(address) && !leases.is_written(address));
         let lease = leases.get(address);
         let runs = |lease: &Lease| lease.state == LeaseRowState::Bound && lease.end_s > now;
@@ -488,19 +493,19 @@ fn wanted(subnet: &Subnet, n: u8) -> AddressRequest<'static> {
 #[test]
 fn with_nothing_free_the_oldest_offer_goes_when_it_is_ten_seconds_old() {
     let (subnet, mut leases) = full(|n| offer(at(n), n, u64::from(n) + OFFER_HOLD_S));
-    assert_eq!(leases.choose(&wanted(&subnet, 1), 19), None, "younger than that");
-    assert_eq!(leases.choose(&wanted(&subnet, 1), 20), Some(at(10)));
+    assert_eq!(leases.choose_address(&wanted(&subnet, 1), 19), None, "younger than that");
+    assert_eq!(leases.choose_address(&wanted(&subnet, 1), 20), Some(at(10)));
     leases.apply(&offer(at(10), 1, 20 + OFFER_HOLD_S), 20);
-    assert_eq!(leases.choose(&wanted(&subnet, 2), 20), None, "the next is not so old");
-    assert_eq!(leases.choose(&wanted(&subnet, 2), 21), Some(at(11)));
-    let [first, second] = [10, 1].map(|n| leases.standing(at(10), mac(n), 21));
+    assert_eq!(leases.choose_address(&wanted(&subnet, 2), 20), None, "the next is not so old");
+    assert_eq!(leases.choose_address(&wanted(&subnet, 2), 21), Some(at(11)));
+    let [first, second] = [10, 1].map(|n| leases.availability(at(10), mac(n), 21));
     assert_eq!(
         (first, second),
         (AddressAvailability::Free, AddressAvailability::Own(LeaseRowState::Offered)),
         "whoever takes it first has it"
     );
     leases.apply(&bind(at(10), 10, 900), 21);
-    assert_eq!(leases.standing(at(10), mac(1), 21), AddressAvailability::Taken);
+    assert_eq!(leases.availability(at(10), mac(1), 21), AddressAvailability::Taken);
 }
 
 #[test]
@@ -513,7 +518,8 @@ fn a_flood_of_offers_keeps_nobody_out_and_takes_no_lease() {
     }
     let mut given = HashSet::new();
     for n in 100..150 {
-        let address = leases.choose(&wanted(&subnet, n), 1).expect("so many offers are a flood");
+        let address =
+            leases.choose_address(&wanted(&subnet, n), 1).expect("so many offers are a flood");
         leases.apply(&offer(address, n, 1 + OFFER_HOLD_S), 1);
         assert!(given.insert(address) && address != at(10), "the oldest first");
     }
@@ -527,7 +533,7 @@ fn leases_that_are_being_written_are_no_flood_of_offers() {
     let mut leases = LeaseTable::new(std::slice::from_ref(&subnet));
     (first..last).for_each(|n| leases.begin_commit(&[bind(at(n), n, 900)], 7, 0));
     leases.apply(&offer(at(last), last, OFFER_HOLD_S), 0);
-    let to_another = |now| leases.choose(&wanted(&subnet, 1), now);
+    let to_another = |now| leases.choose_address(&wanted(&subnet, 1), now);
     assert_eq!([9, 10].map(to_another), [None, Some(at(last))]);
 }
 
@@ -539,7 +545,7 @@ fn an_offer_to_a_machine_whose_lease_is_over_goes_like_any_other() {
         leases.apply(&bind(at(10), 1, 60), 0);
         leases.advance(offered_s);
         leases.apply(&offer(at(10), 1, offered_s + OFFER_HOLD_S), offered_s);
-        let to_another = |after_s| leases.choose(&wanted(&subnet, 2), offered_s + after_s);
+        let to_another = |after_s| leases.choose_address(&wanted(&subnet, 2), offered_s + after_s);
         assert_eq!([9, 10].map(to_another), [None, Some(at(10))], "{offered_s}");
     }
 }
@@ -561,7 +567,7 @@ fn other_offers_go_before_those_of_a_pi() {
         },
         _ => offer(at(n), n, u64::from(n) + OFFER_HOLD_S),
     });
-    assert_eq!(leases.choose(&wanted(&subnet, 1), 60), Some(at(11)));
+    assert_eq!(leases.choose_address(&wanted(&subnet, 1), 60), Some(at(11)));
 }
 
 #[test]
@@ -573,10 +579,10 @@ fn with_nothing_else_left_the_address_that_was_declined_first_goes_and_not_to_wh
             20,
         );
     }
-    assert_eq!(leases.choose(&wanted(&subnet, 1), 21), Some(at(10)));
-    assert_eq!(leases.choose(&wanted(&subnet, 10), 21), Some(at(11)));
+    assert_eq!(leases.choose_address(&wanted(&subnet, 1), 21), Some(at(10)));
+    assert_eq!(leases.choose_address(&wanted(&subnet, 10), 21), Some(at(11)));
     leases.apply(&offer(at(10), 1, 200), 21);
-    assert_eq!(leases.choose(&wanted(&subnet, 2), 21), Some(at(11)));
+    assert_eq!(leases.choose_address(&wanted(&subnet, 2), 21), Some(at(11)));
 }
 
 /// A large pool, and two ports behind the relay agent of it.
@@ -600,8 +606,9 @@ fn an_offer_behind_a_circuit_counts_until_it_is_taken_or_lapses() {
             let is_last = usize::from(n) == OFFERS_PER_CIRCUIT_MAX;
             let now = if is_last { OFFER_HOLD_S } else { 0 };
             leases.advance(now);
-            let address =
-                leases.choose(&AddressRequest { circuit, ..wanted(&subnet, n) }, now).unwrap();
+            let address = leases
+                .choose_address(&AddressRequest { circuit, ..wanted(&subnet, n) }, now)
+                .unwrap();
             assert_eq!(leases.get(address), None, "machine {n} gets a free one, taken: {is_taken}");
             let machine = machine(n);
             let until_s = OFFER_HOLD_S + now;
@@ -628,7 +635,7 @@ fn offers_behind_one_circuit_are_limited_and_the_next_takes_the_oldest_of_them()
         let wanted =
             AddressRequest { network, mac, circuit: circuits[0], seed: n as u64, ours: &[] };
         let now = 100 + n as u64 / 100;
-        let address = leases.choose(&wanted, now).unwrap();
+        let address = leases.choose_address(&wanted, now).unwrap();
         first.get_or_insert(address);
         let machine = Machine { mac, uuid: None, firmware: None };
         leases.apply(
@@ -649,7 +656,7 @@ fn offers_behind_one_circuit_are_limited_and_the_next_takes_the_oldest_of_them()
     }
     let elsewhere =
         AddressRequest { network, mac: mac(1), circuit: circuits[1], seed: 1, ours: &[] };
-    let free = leases.choose(&elsewhere, 100).unwrap();
+    let free = leases.choose_address(&elsewhere, 100).unwrap();
     assert!(leases.get(free).is_none(), "another circuit is not concerned");
     let no_relay = Circuit::new(network, Ipv4Addr::UNSPECIFIED, Some(b"e1"));
     assert_eq!(no_relay.offers_max(), None, "a client's own word for a circuit is nothing");
@@ -679,8 +686,9 @@ fn a_lease_runs_only_where_it_is_and_until_it_ends() {
 fn a_machine_has_its_live_lease_before_its_offer_before_what_it_had() {
     let network = subnet().network;
     let mut leases = LeaseTable::new(&[small_pool(30)]);
-    let own =
-        |leases: &LeaseTable, now| leases.own(mac(1), network, now).map(|lease| lease.address);
+    let own = |leases: &LeaseTable, now| {
+        leases.find_client_lease(mac(1), network, now).map(|lease| lease.address)
+    };
     leases.apply(&bind(at(10), 1, 100), 0);
     leases.apply(&bind(at(11), 1, 90), 0);
     assert_eq!(own(&leases, 95), Some(at(10)), "live before ended");
@@ -699,12 +707,12 @@ fn d37_a_system_has_the_lease_that_it_named_itself_for_before_one_that_ends_late
     for (last, id, end_s) in
         [(10, Some(b"a".to_vec()), 100), (11, None, 200), (12, Some(b"b".to_vec()), 300)]
     {
-        let lease = Lease { client_id: id, ..Lease::of_address(at(last), mac(1), end_s) };
+        let lease = Lease { client_id: id, ..Lease::new_bound(at(last), mac(1), end_s) };
         leases.apply(&LeaseChange::Bind(Box::new(lease)), 0);
     }
     let own = |system: Option<&[u8]>| {
         leases
-            .own(ClientIdentity { mac: mac(1), system }, subnet().network, 50)
+            .find_client_lease(ClientIdentity { mac: mac(1), system }, subnet().network, 50)
             .map(|lease| lease.address)
     };
     assert_eq!(own(Some(b"a")), Some(at(10)));
@@ -719,10 +727,10 @@ fn what_one_machine_had_is_bounded_and_what_it_has_is_not() {
         leases.apply(&bind(at(n), 1, u64::from(n)), u64::from(n) - 1);
         leases.advance(u64::from(n));
     }
-    assert_eq!(leases.of(mac(1)).count(), ENDED_PER_MACHINE_MAX);
-    assert!(leases.of(mac(1)).all(|lease| lease.end_s > 70), "the latest are kept");
+    assert_eq!(leases.leases_of(mac(1)).count(), ENDED_PER_MACHINE_MAX);
+    assert!(leases.leases_of(mac(1)).all(|lease| lease.end_s > 70), "the latest are kept");
     (10..60).for_each(|n| leases.apply(&bind(at(n), 1, 1000), 80));
-    assert!(leases.of(mac(1)).count() >= 50);
+    assert!(leases.leases_of(mac(1)).count() >= 50);
 }
 
 #[test]
@@ -772,7 +780,11 @@ fn what_is_freed_is_free_and_what_is_being_written_is_not() {
     let renewed = [bind(at(10), 1, 900)];
     leases.begin_commit(&renewed, 7, 1);
     leases.finish_commit(&free, 0, true, 1);
-    assert_eq!(leases.standing(at(10), mac(2), 1), AddressAvailability::Taken, "asked for since");
+    assert_eq!(
+        leases.availability(at(10), mac(2), 1),
+        AddressAvailability::Taken,
+        "asked for since"
+    );
     leases.finish_commit(&renewed, 7, true, 1);
     leases.begin_commit(&free, 0, 2);
     leases.finish_commit(&free, 0, false, 2);

@@ -23,7 +23,7 @@ fn d66_http_boot_gets_its_class_and_a_url() {
         (None, None, &b""[..]),
         "no TFTP name"
     );
-    assert!(matches!(offer.event.unwrap().told, DhcpEventKind::NoLoader(_)));
+    assert!(matches!(offer.event.unwrap().kind, DhcpEventKind::NoLoader(_)));
 }
 
 #[test]
@@ -107,6 +107,6 @@ fn d73_unknown_architecture_gets_plain_dhcp_and_an_event() {
     assert_eq!((offer.option(60), offer.option(67), offer.option(66)), (None, None, None));
     assert_eq!(offer.option(3).unwrap(), [192, 168, 4, 1]);
     let event = offer.event.unwrap();
-    assert!(matches!(event.told, DhcpEventKind::NoLoader(_)));
+    assert!(matches!(event.kind, DhcpEventKind::NoLoader(_)));
     assert!(event.text.contains("option 93 = 27"), "{}", event.text);
 }

@@ -195,5 +195,5 @@ fn d38_two_machines_with_one_hardware_address_are_noticed() {
     let own = server.bind(&twin(1));
     let second = server.ask(&twin(2).request(own));
     assert_eq!(second.message_type(), Some(5));
-    assert_eq!(second.event.unwrap().told, DhcpEventKind::Twin);
+    assert_eq!(second.event.unwrap().kind, DhcpEventKind::Twin);
 }

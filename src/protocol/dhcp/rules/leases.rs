@@ -13,7 +13,7 @@ fn d27_declined_address_is_kept_back_for_an_hour_and_never_answered() {
     let bad = server.bind(&Message::from(1));
     let decision = server.ask(&Message::from(1).decline(bad));
     assert_eq!((decision.answer, decision.silence), (None, Some(DhcpSilence::Declined)));
-    assert_eq!(decision.event.unwrap().told, DhcpEventKind::Silent(DhcpSilence::Declined));
+    assert_eq!(decision.event.unwrap().kind, DhcpEventKind::Silent(DhcpSilence::Declined));
     let next = server.ask(&Message::from(1).with(50, &bad.octets()).discover()).yiaddr();
     assert_ne!(next, bad);
     assert_eq!(server.ask(&Message::from(1).request(bad)).message_type(), Some(6));
@@ -32,14 +32,14 @@ fn d27_one_client_declines_a_few_addresses_and_then_none_of_the_pool_while_other
         let Some(offered) = offer.answer.is_some().then(|| offer.yiaddr()) else {
             assert_eq!(offer.silence, Some(DhcpSilence::DeclinedTooMuch));
             assert_eq!(
-                offer.event.unwrap().told,
+                offer.event.unwrap().kind,
                 DhcpEventKind::Silent(DhcpSilence::DeclinedTooMuch)
             );
             continue;
         };
         let declined = server.ask(&Message::from(2).decline(offered));
         assert!(matches!(
-            declined.event.unwrap().told,
+            declined.event.unwrap().kind,
             DhcpEventKind::Silent(DhcpSilence::Declined | DhcpSilence::LastDecline)
         ));
         silences.extend(declined.silence);

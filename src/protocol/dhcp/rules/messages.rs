@@ -36,7 +36,7 @@ fn d19_no_address_left_is_silence_and_an_event() {
     let third = server.ask(&Message::from(3).discover());
     assert_eq!(third.silence, Some(DhcpSilence::NoAddressFree(subnet().network)));
     assert_eq!(
-        third.event.unwrap().told,
+        third.event.unwrap().kind,
         DhcpEventKind::Silent(DhcpSilence::NoAddressFree(subnet().network))
     );
     server.now += OFFER_HOLD_S;
@@ -227,7 +227,7 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
             let lease = Lease {
                 state,
                 start_s: 400,
-                ..Lease::of_address(taken, Message::from(1).mac, end_s)
+                ..Lease::new_bound(taken, Message::from(1).mac, end_s)
             };
             server.leases = LeaseTable::new(&server.policy.subnets);
             server.leases.load([lease], server.now);

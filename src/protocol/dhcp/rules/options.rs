@@ -110,7 +110,7 @@ fn d41_a_name_that_would_be_split_is_not_sent() {
     server.policy.boot.uefi_x64 = Some("d/".repeat(128));
     let offer = server.ask(&Message::from(1).pxe(7).discover());
     assert_eq!((offer.option(67), offer.option(60)), (None, None));
-    assert!(matches!(offer.event.unwrap().told, DhcpEventKind::NoLoader(_)));
+    assert!(matches!(offer.event.unwrap().kind, DhcpEventKind::NoLoader(_)));
 }
 
 #[test]

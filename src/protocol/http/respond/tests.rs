@@ -304,3 +304,29 @@ fn h1_and_h2_the_head_is_as_boot_loaders_search_it() {
          Content-Length: 2\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n\r\n"
     );
 }
+
+/// The phrases of RFC 9110 §15 and RFC 6585 §5: people read them in the log of a client.
+#[test]
+fn every_status_has_the_phrase_of_its_rfc() {
+    for (status, line) in [
+        (ResponseStatus::OK, "200 OK"),
+        (ResponseStatus::PARTIAL_CONTENT, "206 Partial Content"),
+        (ResponseStatus::NOT_MODIFIED, "304 Not Modified"),
+        (ResponseStatus::BAD_REQUEST, "400 Bad Request"),
+        (ResponseStatus::FORBIDDEN, "403 Forbidden"),
+        (ResponseStatus::NOT_FOUND, "404 Not Found"),
+        (ResponseStatus::METHOD_NOT_ALLOWED, "405 Method Not Allowed"),
+        (ResponseStatus::REQUEST_TIMEOUT, "408 Request Timeout"),
+        (ResponseStatus::PRECONDITION_FAILED, "412 Precondition Failed"),
+        (ResponseStatus::BODY_TOO_LARGE, "413 Content Too Large"),
+        (ResponseStatus::LINE_TOO_LONG, "414 URI Too Long"),
+        (ResponseStatus::RANGE_NOT_SATISFIABLE, "416 Range Not Satisfiable"),
+        (ResponseStatus::HEADER_TOO_LARGE, "431 Request Header Fields Too Large"),
+        (ResponseStatus::INTERNAL_ERROR, "500 Internal Server Error"),
+        (ResponseStatus::NOT_IMPLEMENTED, "501 Not Implemented"),
+        (ResponseStatus::BUSY, "503 Service Unavailable"),
+        (ResponseStatus::VERSION, "505 HTTP Version Not Supported"),
+    ] {
+        assert_eq!(status.0, line);
+    }
+}

@@ -107,10 +107,10 @@ impl Host {
         let runs = |lease: &&Lease| lease.state == LeaseRowState::Bound && lease.end_s > now;
         let own = self
             .leases
-            .own(mac(n), self.subnet.network, now)
+            .find_client_lease(mac(n), self.subnet.network, now)
             .filter(runs)
             .map(|lease| lease.address);
-        let address = own.or_else(|| self.leases.choose(&wanted(&self.subnet, n), now))?;
+        let address = own.or_else(|| self.leases.choose_address(&wanted(&self.subnet, n), now))?;
         let LeaseChange::Bind(lease) = bind(address, n, now + lease_s) else { unreachable!() };
         let lease = Lease { start_s: now, ..*lease };
         self.rows.insert(address, lease.clone());

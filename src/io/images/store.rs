@@ -1,0 +1,438 @@
+//! The root directory and the contents of its files, shared by all cores and workers.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use super::ceiling::MemoryCeiling;
+use super::content::{ContentBody, FileIdentity, ServedContent, WeakServedContent};
+use super::copies::CopyBudget;
+use super::directories::{DirectoryListing, DirectoryListings};
+use super::fence::RootFence;
+use super::limits::{INLINE_BYTES_MAX, MAPPINGS_MAX, WHOLE_BYTES_MAX};
+use super::memory::ImageMemory;
+use super::path::{CleanPath, NameRefusal};
+use super::remote::RemoteDevices;
+use super::reserve::DescriptorReserve;
+use super::root::{ImageRoot, open_path_at};
+use super::small_files::SmallFiles;
+use super::stat::{
+    classify_name_refusal, is_directory_stat, is_regular_stat, stat_file, stat_known_file,
+};
+use super::watch;
+use super::workers::{DiskWorkers, JobAsker, WorkersBusy};
+
+/// The root directory and every mapping of it, shared by all cores and workers.
+#[derive(Debug)]
+pub struct ImageStore {
+    pub(super) root: ImageRoot,
+    fence: RootFence,
+    memory: Arc<ImageMemory>,
+    copies: Arc<CopyBudget>,
+    reserve: DescriptorReserve,
+    workers: DiskWorkers,
+    directories: DirectoryListings,
+    /// Which devices are file servers.
+    pub(super) devices: RemoteDevices,
+    /// Holds one reference to each mapping, so that a core never runs the last drop (munmap): only
+    /// a worker does, here.
+    loaded: Mutex<HashMap<FileIdentity, ServedContent>>,
+    mappings_max: AtomicUsize,
+    /// Times that a file found no place, since those that had one were all in use.
+    short: AtomicU64,
+    small: Mutex<SmallFiles>,
+    /// Files as they are translated for another way to send them, for as long as somebody sends
+    /// them.
+    pub(super) translated: Mutex<HashMap<FileIdentity, Weak<ContentBody>>>,
+    /// Ticks at each use; a mapping remembers its last tick.
+    clock: AtomicU64,
+}
+
+/// What a core learns at once.
+#[derive(Debug)]
+pub enum CatalogAnswer {
+    Content(ServedContent),
+    Directory,
+    Refused(NameRefusal),
+    /// Needs a worker: hand it to [`ImageStore::answer_on_worker`].
+    Ask(CatalogQuestion),
+}
+
+/// Work for a worker: look a path up, or open what has been found.
+#[derive(Debug)]
+pub struct CatalogQuestion {
+    pub(super) path: CleanPath,
+    pub(super) found: Option<OwnedFd>,
+}
+
+impl ImageStore {
+    /// Opens the root directory, with nothing private in it and nothing borrowed.
+    pub fn open(root: &Path, workers: DiskWorkers) -> io::Result<Arc<Self>> {
+        let memory = ImageMemory::new(MemoryCeiling::read().budget(None));
+        Self::open_fenced(root, RootFence::from_private_paths(&[]), memory, workers)
+    }
+
+    /// Opens the root directory. An error also where nothing beneath it could be opened.
+    pub fn open_fenced(
+        root: &Path,
+        fence: RootFence,
+        memory: Arc<ImageMemory>,
+        workers: DiskWorkers,
+    ) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            root: ImageRoot::open(root, &fence)?,
+            fence,
+            memory,
+            copies: CopyBudget::for_memory(MemoryCeiling::read().bytes),
+            reserve: DescriptorReserve::new(),
+            workers,
+            directories: DirectoryListings::default(),
+            devices: RemoteDevices::default(),
+            loaded: Mutex::default(),
+            mappings_max: AtomicUsize::new(MAPPINGS_MAX),
+            short: AtomicU64::new(0),
+            small: Mutex::default(),
+            translated: Mutex::default(),
+            clock: AtomicU64::new(0),
+        }))
+    }
+
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub fn workers(&self) -> &DiskWorkers {
+        &self.workers
+    }
+
+    /// What of the images is in memory.
+    pub fn memory(&self) -> &Arc<ImageMemory> {
+        &self.memory
+    }
+
+    /// What copies take of the memory.
+    pub fn copies(&self) -> &Arc<CopyBudget> {
+        &self.copies
+    }
+
+    /// At most so many mappings at once, where the process may not have the usual number of
+    /// descriptors.
+    pub fn limit_mappings(&self, mappings: usize) {
+        self.mappings_max.store(mappings.min(MAPPINGS_MAX), Ordering::Relaxed);
+    }
+
+    /// How often a file has found no place so far, because all were in use.
+    pub fn count_shortages(&self) -> u64 {
+        self.short.load(Ordering::Relaxed)
+    }
+
+    /// A file as `translate` makes it, one copy for all who ask for this version of it; `source` is
+    /// charged for it. Busy while another file is being translated, and where copies have their
+    /// budget. Waits for the disk: workers only.
+    pub fn translate_once(
+        &self,
+        content: &ServedContent,
+        source: IpAddr,
+        translate: impl FnOnce(&[u8]) -> Result<Vec<u8>, NameRefusal>,
+    ) -> Result<ServedContent, NameRefusal> {
+        // One at a time: others ask again, and find it done or the way free. No worker waits for
+        // another one's file.
+        let mut translated = match self.translated.try_lock() {
+            Ok(translated) => translated,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(NameRefusal::Busy),
+        };
+        let identity = content.identity();
+        if let Some(body) =
+            identity.and_then(|identity| translated.get(&identity)).and_then(Weak::upgrade)
+        {
+            return Ok(ServedContent::from_body(body));
+        }
+        // The most that it may become, so that nothing is made in vain; the rest is given back.
+        drop(self.copies.reserve_share(source, 2 * content.len())?);
+        let bytes = translate(&content.read_whole()?)?;
+        let share = self.copies.reserve_share(source, bytes.len() as u64)?;
+        let meta = content.meta();
+        let made = ServedContent::copy_of(bytes.into(), meta.etag.clone(), meta.mtime, share);
+        translated.retain(|_, body| body.strong_count() > 0);
+        if let Some(identity) = identity {
+            translated.insert(identity, Arc::downgrade(made.body()));
+        }
+        Ok(made)
+    }
+
+    /// Answers on a worker thread; `reply` runs there too.
+    pub fn answer_on_worker(
+        self: &Arc<Self>,
+        asker: JobAsker,
+        question: CatalogQuestion,
+        reply: impl FnOnce(Result<ServedContent, NameRefusal>) + Send + 'static,
+    ) -> Result<(), WorkersBusy> {
+        let images = Arc::clone(self);
+        self.workers.submit_quick_job(asker, move || reply(images.load_content(question)))
+    }
+
+    /// Looks a path up and loads it. Waits for the disk: workers only.
+    pub fn find_waiting(&self, path: &CleanPath) -> CatalogAnswer {
+        let found = match self.resolve_path(path, false) {
+            Ok(found) => found,
+            Err(refusal) => return CatalogAnswer::Refused(refusal),
+        };
+        if stat_file(&found).is_ok_and(|stat| is_directory_stat(&stat)) {
+            return CatalogAnswer::Directory;
+        }
+        match self.load_content(CatalogQuestion { path: path.clone(), found: Some(found) }) {
+            Ok(content) => CatalogAnswer::Content(content),
+            Err(refusal) => CatalogAnswer::Refused(refusal),
+        }
+    }
+
+    /// The one path that differs from this one in the case of its letters only (T-60). Waits for
+    /// the disk: workers only.
+    pub fn find_ignoring_case(&self, path: &CleanPath) -> Option<CleanPath> {
+        let mut real = CleanPath::root();
+        for component in path.as_bytes().split(|&b| b == b'/') {
+            let listing = self.list_directory(&real).ok()?;
+            real = real.child(listing.ignoring_case(std::str::from_utf8(component).ok()?)?);
+        }
+        Some(real)
+    }
+
+    /// Reads a file whole, whatever its size up to [`WHOLE_BYTES_MAX`] (netascii, templates). Waits
+    /// for the disk: workers only.
+    pub fn read_whole(&self, path: &CleanPath) -> Result<(Vec<u8>, ServedContent), NameRefusal> {
+        let (file, identity) = self.open_regular(self.resolve_path(path, false)?)?;
+        if identity.len > WHOLE_BYTES_MAX {
+            return Err(NameRefusal::TooLarge);
+        }
+        let bytes = read_exactly(&file, identity.len)?;
+        let content = ServedContent::small_file(Bytes::from(bytes.clone()), &identity);
+        Ok((bytes, content))
+    }
+
+    /// What a directory holds. Waits for the disk: workers only.
+    pub fn list_directory(&self, path: &CleanPath) -> Result<Arc<DirectoryListing>, NameRefusal> {
+        let directory = self.resolve_path(path, false)?;
+        let before = FileIdentity::from_stat(&stat_file(&directory)?);
+        if let Some(known) = self.directories.find(&before) {
+            return Ok(known);
+        }
+        let listing = Arc::new(
+            DirectoryListing::read(&directory).map_err(|error| classify_name_refusal(&error))?,
+        );
+        if stat_file(&directory).is_ok_and(|after| FileIdentity::from_stat(&after) == before) {
+            self.directories.keep(before, &listing, SystemTime::now());
+        }
+        Ok(listing)
+    }
+
+    /// Whether this path leads to a regular file, as far as the kernel's caches know; None = it
+    /// would need a disk.
+    pub fn has_file(&self, path: &CleanPath) -> Option<bool> {
+        match self.resolve_path(path, true) {
+            Ok(found) => Some(stat_known_file(&found).is_ok_and(|stat| is_regular_stat(&stat))),
+            Err(NameRefusal::Busy) => None,
+            Err(_) => Some(false),
+        }
+    }
+
+    /// Contents held now: mappings and small files.
+    pub fn count_loaded(&self) -> usize {
+        self.lock_loaded().len() + self.lock_small().files.len()
+    }
+
+    /// Lets go of contents that nobody uses and whose file has been removed or replaced, so that
+    /// their disk space comes back.
+    pub fn sweep(&self) {
+        let is_idle = |content: &ServedContent| Arc::strong_count(content.body()) == 1;
+        let idle: Vec<(FileIdentity, WeakServedContent)> = self
+            .lock_loaded()
+            .iter()
+            .filter(|(_, content)| is_idle(content))
+            .map(|(id, content)| (*id, content.downgrade()))
+            .collect();
+        // A file server may take its time: nobody waits for the lock meanwhile.
+        let is_unlinked = |content: &WeakServedContent| {
+            content.upgrade().is_some_and(|content| content.is_unlinked())
+        };
+        let unlinked: Vec<FileIdentity> =
+            idle.iter().filter(|(_, content)| is_unlinked(content)).map(|(id, _)| *id).collect();
+        let mut loaded = self.lock_loaded();
+        for id in unlinked {
+            if loaded.get(&id).is_some_and(is_idle) {
+                loaded.remove(&id);
+            }
+        }
+        drop(loaded);
+        self.memory.unmap_dead();
+        watch::read_inotify_events();
+    }
+
+    fn load_content(&self, question: CatalogQuestion) -> Result<ServedContent, NameRefusal> {
+        let found = match question.found {
+            Some(found) => found,
+            None => self.resolve_path(&question.path, false)?,
+        };
+        let (file, identity) = self.open_regular(found)?;
+        if identity.len <= INLINE_BYTES_MAX {
+            return self.load_small(&file, identity);
+        }
+        if let Some(content) = self.lock_loaded().get(&identity) {
+            return Ok(content.clone());
+        }
+        let content =
+            ServedContent::map(file, identity, &self.memory).map_err(|_| NameRefusal::TooMany)?;
+        let identity = content.identity().unwrap_or(identity);
+        self.touch(&content);
+        let mut evicted = Vec::new();
+        let mut loaded = self.lock_loaded();
+        while loaded.len() >= self.mappings_max.load(Ordering::Relaxed).max(1) {
+            let idle = loaded.iter().filter(|(_, content)| Arc::strong_count(content.body()) == 1);
+            let oldest = idle
+                .min_by_key(|(_, content)| content.body().used.load(Ordering::Relaxed))
+                .map(|(id, _)| *id);
+            let Some(oldest) = oldest.and_then(|id| loaded.remove(&id)) else {
+                self.short.fetch_add(1, Ordering::Relaxed);
+                return Err(NameRefusal::TooMany);
+            };
+            evicted.push(oldest);
+        }
+        let content = loaded.entry(identity).or_insert(content).clone();
+        drop(loaded);
+        drop(evicted);
+        self.memory.unmap_dead();
+        Ok(content)
+    }
+
+    /// A small file needs no place among the mappings: where too many are in use, it lives as long
+    /// as its users do.
+    fn load_small(
+        &self,
+        file: &File,
+        identity: FileIdentity,
+    ) -> Result<ServedContent, NameRefusal> {
+        if let Some(content) = self.lock_small().files.get(&identity) {
+            return Ok(content.clone());
+        }
+        let content =
+            ServedContent::small_file(Bytes::from(read_exactly(file, identity.len)?), &identity);
+        self.touch(&content);
+        self.lock_small().keep(identity, &content);
+        Ok(content)
+    }
+
+    /// Opens exactly the file that was found: through its descriptor, so that no rename can put
+    /// another one in its place.
+    pub(super) fn open_regular(&self, found: OwnedFd) -> Result<(File, FileIdentity), NameRefusal> {
+        let stat_of_found = stat_file(&found)?;
+        self.check_servable(&stat_of_found)?;
+        if self.fence.has_private_name(&stat_of_found) {
+            return Err(NameRefusal::Private);
+        }
+        let name = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let file =
+            self.reserve.open(|| File::open(&name)).map_err(|e| classify_name_refusal(&e))?;
+        let identity = FileIdentity::from_stat(&stat_file(&file)?);
+        self.devices.learn(&file, identity.device);
+        Ok((file, identity))
+    }
+
+    /// A regular file that everybody may read, where that matters.
+    #[inline]
+    pub(super) fn check_servable(&self, stat: &libc::stat) -> Result<(), NameRefusal> {
+        if !is_regular_stat(stat) {
+            return Err(NameRefusal::NotRegular);
+        }
+        let hidden = self.fence.only_world_readable && stat.st_mode & libc::S_IROTH == 0;
+        if hidden { Err(NameRefusal::Unreadable) } else { Ok(()) }
+    }
+
+    /// An O_PATH descriptor of what the path names, in the root or borrowed from a package: nothing
+    /// is opened for reading, so a FIFO or a device does nothing.
+    pub(super) fn resolve_path(
+        &self,
+        path: &CleanPath,
+        cached_only: bool,
+    ) -> Result<OwnedFd, NameRefusal> {
+        if !cached_only {
+            self.root.follow_path(&self.fence);
+        }
+        let root = self.root.current();
+        let name: &[u8] = if path.as_bytes().is_empty() { b"." } else { path.as_bytes() };
+        let found = match self.open_path(
+            &root.directory,
+            name,
+            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS,
+            cached_only,
+        ) {
+            Err(NameRefusal::NotFound) => {
+                // The path comes from the list of loaders, never from a client: links in it are the
+                // package's own.
+                let borrowed = self.fence.borrowed.get(path).ok_or(NameRefusal::NotFound)?;
+                let name = borrowed.as_os_str().as_bytes();
+                return self.open_path(
+                    &root.directory,
+                    name,
+                    libc::RESOLVE_NO_MAGICLINKS,
+                    cached_only,
+                );
+            }
+            found => found?,
+        };
+        // The kernel tells where the descriptor leads, links inside the root followed.
+        if !root.inside.is_empty() {
+            let real = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
+                .map_err(|e| classify_name_refusal(&e))?;
+            if root.inside.iter().any(|private| real.starts_with(private)) {
+                return Err(NameRefusal::Private);
+            }
+        }
+        Ok(found)
+    }
+
+    fn open_path(
+        &self,
+        root: &OwnedFd,
+        name: &[u8],
+        how_resolved: u64,
+        cached_only: bool,
+    ) -> Result<OwnedFd, NameRefusal> {
+        let name = CString::new(name).map_err(|_| NameRefusal::ControlCharacter)?;
+        let cached = if cached_only { libc::RESOLVE_CACHED } else { 0 };
+        self.reserve
+            .open(|| open_path_at(root, &name, how_resolved | cached))
+            .map_err(|error| classify_name_refusal(&error))
+    }
+
+    #[inline]
+    pub(super) fn touch(&self, content: &ServedContent) {
+        content.body().used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    pub(super) fn lock_small(&self) -> std::sync::MutexGuard<'_, SmallFiles> {
+        self.small.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lock_loaded(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<FileIdentity, ServedContent>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read_exactly(file: &File, len: u64) -> Result<Vec<u8>, NameRefusal> {
+    let mut bytes = vec![0; usize::try_from(len).map_err(|_| NameRefusal::TooLarge)?];
+    file.read_exact_at(&mut bytes, 0).map_err(|_| NameRefusal::ReadFailed)?;
+    Ok(bytes)
+}
