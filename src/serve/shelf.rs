@@ -437,7 +437,7 @@ impl FileSources {
         let policy = &generation.snapshot.dhcp;
         let client = self.address_of(ask.peer);
         let subnet = match client.to_canonical() {
-            IpAddr::V4(address) => policy.subnets.of(address),
+            IpAddr::V4(address) => policy.subnets.find(address),
             IpAddr::V6(_) => None,
         };
         // A machine may ask from another subnet than the one of its reservation.
