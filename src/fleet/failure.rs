@@ -1,11 +1,12 @@
-//! Why a simulated machine did not boot, in the words of the report.
+//! Why a simulated machine did not boot, as a sentence of the report.
 
 use std::io;
 use std::time::Duration;
 
 use ringboot_protocol::tftp::client::ServerViolation;
 
-/// The end of one machine's boot. Failures of one [`BootFailure::cause`] are counted together.
+/// The failure of one machine's boot. Reports count failures with the same [`BootFailure::cause`]
+/// together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BootFailure {
     #[error("not done within {0:?}")]
@@ -24,7 +25,7 @@ pub enum BootFailure {
     AddressOutside,
     #[error("DHCP: no boot file in the answer")]
     NoBootFile,
-    /// Of a protocol: where, and how the network said so.
+    /// The protocol, and the address at which no server listens, with the network's message.
     #[error("{0}: {1}")]
     Nobody(&'static str, String),
     #[error("TFTP: no answer for {0}")]
@@ -78,12 +79,12 @@ pub enum BootFailure {
 }
 
 impl BootFailure {
-    /// What came was not what the file contains.
+    /// True if the received bytes were not those of the file.
     pub(super) fn is_of_contents(&self) -> bool {
         matches!(self, Self::WrongContent(..) | Self::WrongLength(..))
     }
 
-    /// The sentence without what differs from machine to machine.
+    /// The sentence without details that differ from machine to machine.
     pub fn cause(&self) -> String {
         match self {
             Self::TftpStalled(name, _) => {

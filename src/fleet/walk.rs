@@ -1,8 +1,8 @@
-//! A walk: one machine's boot chain followed link by link over the running sockets, in the steps of
-//! its firmware.
+//! A walk: follows one machine's boot chain, file by file, over the running sockets, in the steps
+//! of its firmware.
 //!
-//! The steps are those of the simulated machines. A walk looks at every entry of the menu, reads no
-//! more than a sample of a large file, and says of each link what came.
+//! The steps are those of the simulated machines. A walk follows every entry of the menu, reads
+//! only a sample of a large file, and records each file.
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -33,8 +33,8 @@ use ringboot_protocol::boot::pe::{self, BootProgram, PeMachine};
 use ringboot_protocol::model::machine::{Arch, Firmware, FirmwareRole, Mac, Uuid};
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
-/// The firmware that can be walked: its name, what it says of itself, and the key of `[boot]` that
-/// names its loader.
+/// The firmware that a walk can follow: its name, how it identifies itself, and the key of `[boot]`
+/// that names its loader.
 pub const KINDS: [(&str, Firmware, &str); 9] = [
     ("bios", Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::Bios) }, "bios"),
     ("uefi-x64", Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiX64) }, "uefi-x64"),
@@ -56,15 +56,15 @@ pub fn spell_firmware_kind(firmware: Firmware) -> Option<&'static str> {
     KINDS.iter().find(|(_, known, _)| *known == firmware).map(|(name, ..)| *name)
 }
 
-/// The UUID that a walked machine tells: nobody knows the real one.
+/// The UUID of a walked machine: the real one is unknown.
 pub fn make_walk_uuid(mac: Mac) -> Uuid {
     let mut uuid = [0x40; 16];
     uuid[10..].copy_from_slice(&mac.0);
     Uuid(uuid)
 }
 
-/// The DISCOVER of this firmware; `relay` is an address of the relay agent that passes it on. None:
-/// its firmware is not known.
+/// The DISCOVER of this firmware; `relay` is the address of the relay agent. None: the firmware is
+/// unknown.
 pub fn build_discover(firmware: Firmware, mac: Mac, relay: Option<Ipv4Addr>) -> Option<Vec<u8>> {
     let arch = firmware.arch?;
     let speaker = match (firmware.role, arch) {
@@ -91,67 +91,67 @@ pub fn build_discover(firmware: Firmware, mac: Mac, relay: Option<Ipv4Addr>) -> 
     Some(dhcp::encode_client_message(&ask, through.as_ref()))
 }
 
-/// What an OFFER says, as a client reads it: address, siaddr, boot file.
+/// The OFFER as a client reads it: address, siaddr, boot file.
 pub fn read_offer_facts(bytes: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, Option<String>)> {
     dhcp::decode_dhcp_answer(bytes)
         .map(|answer| (answer.address, answer.next_server, answer.boot_file))
 }
 
-/// What a machine knows when it goes on with its loader.
+/// What a machine knows before its loader starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalkStart {
     pub mac: Mac,
     pub firmware: Firmware,
     /// The address that it would have.
     pub address: Ipv4Addr,
-    /// Where it asks for files by TFTP.
+    /// Its TFTP server.
     pub tftp: SocketAddrV4,
     pub boot_file: String,
-    /// The loopback address that is answered as this machine.
+    /// The loopback address that the server treats as this machine.
     pub source: Ipv4Addr,
 }
 
-/// A file that was asked for and came.
+/// A fetched file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainFile {
     /// `tftp NAME` or a URL.
     pub name: String,
-    /// Of the whole file.
+    /// Bytes of the whole file.
     pub octets: u64,
-    /// Fewer where only a sample was wanted.
+    /// Fetched bytes: fewer for a sample.
     pub received: u64,
     pub took: Duration,
 }
 
-/// One whole link of the chain.
+/// One complete link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootChainLink {
     pub stage: MachineStage,
-    /// Of the menu entry that it belongs to.
+    /// The label of its menu entry.
     pub entry: Option<String>,
     pub files: Vec<ChainFile>,
 }
 
-/// Where a chain ends before its time.
+/// The break of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenChain {
     pub stage: MachineStage,
     pub entry: Option<String>,
-    /// What was asked for and what came back.
+    /// The request, and the reason why it failed.
     pub what: String,
-    /// The name as the menu has it; empty where no menu names it.
+    /// The name in the menu; empty if no menu names it.
     pub name: String,
-    /// The menu that names it, and its line there (0: none in particular).
+    /// The menu that names it, and its line there (0: no particular one).
     pub menu: Option<(String, usize)>,
-    /// The menu was written by the server from the configuration.
+    /// The server rendered the menu from the configuration.
     pub is_rendered: bool,
 }
 
-/// All that a walk has seen.
+/// The result of a walk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChainReport {
     pub links: Vec<BootChainLink>,
-    /// What was not walked, and why.
+    /// The parts that the walk did not follow, and why.
     pub notes: Vec<String>,
     pub broken: Option<BrokenChain>,
     /// The loader is an iPXE, which asks for an address once more: the chain goes on with that.
@@ -186,7 +186,7 @@ struct ChainWalker<'a> {
     context: &'a FleetContext,
     start: &'a WalkStart,
     walked: ChainReport,
-    /// The menu entry that is being walked.
+    /// The menu entry that the walk follows.
     entry: Option<String>,
 }
 
@@ -224,7 +224,7 @@ impl ChainWalker<'_> {
                 return self.ends_with_loader(arch, loader, fetched);
             }
         };
-        // With PXELINUX and GRUB the search for a menu begins when the loader is complete.
+        // PXELINUX and GRUB look for a menu once they are loaded.
         let files = self.take();
         let is_menu = match loader {
             LoaderKind::Script => !files.is_empty(),
@@ -306,7 +306,7 @@ impl ChainWalker<'_> {
         Ok(())
     }
 
-    /// Every entry of the menu, the default first.
+    /// Follows every entry of the menu, the default first.
     async fn entries(&mut self, mut loaded: RunningLoader<'_>) -> WalkStep {
         let mut labels = loaded.labels();
         if labels.is_empty() {
@@ -356,7 +356,7 @@ impl ChainWalker<'_> {
         Ok(())
     }
 
-    /// What one entry loads.
+    /// Fetches the files of one entry.
     async fn boot(&mut self, loaded: &mut RunningLoader<'_>, choice: BootChoice) -> WalkStep {
         let files = self.take();
         self.link(MachineStage::Menu, files);
@@ -503,12 +503,12 @@ fn is_menu_file(file: &WalkedFile, menu: &str) -> bool {
     file.name == menu || file.name.strip_prefix("tftp ") == Some(menu)
 }
 
-/// A URL whose server is a name and no address.
+/// True if the URL's host is a name and not an address.
 fn is_named_host(name: &str) -> bool {
     name.contains("://") && Url::parse(name).is_none()
 }
 
-/// What is wrong with a kernel or an initial disk, as far as its size and first bytes tell.
+/// The fault of a kernel or an initrd, as far as its size and first bytes show it.
 fn find_image_fault(stage: MachineStage, file: &WalkedFile) -> Option<String> {
     if file.octets == 0 {
         return Some(format!("{} is an empty file", file.name));
@@ -540,8 +540,7 @@ fn read_bzimage_length(head: &[u8]) -> Option<u64> {
     Some((sectors + 1) * SECTOR_OCTETS + u64::from(paragraphs) * PARAGRAPH_OCTETS)
 }
 
-/// The arguments of a kernel that name an answer file, each with the URLs that an installer would
-/// ask for.
+/// The kernel arguments that name an answer file, each with the URLs that an installer would fetch.
 fn list_answer_files(arguments: &str) -> Vec<(String, String)> {
     const NAMES: [&str; 11] = [
         "ks",

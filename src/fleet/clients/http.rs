@@ -1,5 +1,5 @@
-//! HTTP as boot loaders speak it: one GET at a time, resumed where it broke, every byte checked,
-//! no buffer per machine.
+//! HTTP as boot loaders use it: one GET at a time, resumed after a break, every byte checked, no
+//! buffer for each machine.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,7 +24,8 @@ use ringboot_io::engine::net::discard_input;
 use ringboot_protocol::model::machine::{Mac, Uuid};
 use ringboot_protocol::model::random::SeededRandom;
 
-/// Which program asks: they differ in version, headers, and whether they keep the connection.
+/// The program that asks: programs differ in version, headers, and whether they keep the
+/// connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HttpAgent {
     /// lpxelinux.0: HTTP/1.0, a connection per file, its inventory in a Cookie (capture
@@ -39,7 +40,7 @@ pub(crate) enum HttpAgent {
     Edk2,
     /// The wget of an installer, which fetches its answer file.
     Installer,
-    /// A client of no firmware.
+    /// A client without firmware.
     Plain { keep: bool },
 }
 
@@ -48,11 +49,11 @@ pub(crate) enum HttpAgent {
 pub(crate) struct HttpFetcher<'a> {
     context: &'a FleetContext,
     agent: HttpAgent,
-    /// The leased address: requests come from it.
+    /// The source address: the lease, or unspecified.
     address: Ipv4Addr,
-    /// Kept alive after a whole answer, with the server it leads to.
+    /// The connection that was kept after a whole answer, with its server.
     idle: Option<(TcpStream, SocketAddr)>,
-    /// Of files that parts were fetched of, by path.
+    /// Sizes of files of which parts were fetched, by path.
     sizes: HashMap<String, u64>,
 }
 
@@ -61,14 +62,14 @@ impl<'a> HttpFetcher<'a> {
         Self { context, agent, address, idle: None, sizes: HashMap::new() }
     }
 
-    /// Fetches a whole file, through as many connections as it takes. The bytes are given back
-    /// only where `keep` says so.
+    /// Fetches a whole file, through as many connections as it takes. Returns the bytes only if
+    /// `keep` is set.
     pub(crate) async fn fetch(&mut self, url: &Url, keep: bool) -> Result<Vec<u8>, BootFailure> {
         let checker = self.context.checker(&self.shown(url), keep);
         self.fetch_checked(url, checker).await
     }
 
-    /// Fetches this many bytes from a random place of a file; the whole of a shorter one.
+    /// Fetches this many bytes from a random place of a file; a shorter file completely.
     pub(crate) async fn fetch_range(
         &mut self,
         url: &Url,
@@ -77,8 +78,7 @@ impl<'a> HttpFetcher<'a> {
     ) -> Result<(), BootFailure> {
         let name = self.shown(url);
         let known = self.context.expected(&name).map(ExpectedContent::octets);
-        // Of a file that nobody knows, the first answer tells the size; until then, its beginning
-        // is asked for.
+        // The first answer tells the size of an unknown file; until then ask for its beginning.
         let size = known.or_else(|| self.sizes.get(&url.path).copied()).unwrap_or(octets);
         let octets = octets.min(size);
         let from = random.below(size - octets + 1);
@@ -86,7 +86,7 @@ impl<'a> HttpFetcher<'a> {
         self.fetch_checked(url, checker).await.map(drop)
     }
 
-    /// Fetches a text that may be missing: then None.
+    /// Fetches an optional text: None if it is missing.
     pub(crate) async fn find(&mut self, url: &Url) -> Result<Option<Vec<u8>>, BootFailure> {
         match self.fetch(url, true).await {
             Ok(text) => Ok(Some(text)),
@@ -95,8 +95,8 @@ impl<'a> HttpFetcher<'a> {
         }
     }
 
-    /// Asks for the head alone, on the connection that the file will come by; gives the size that
-    /// it must tell.
+    /// Sends HEAD on the connection that the file will use, and returns the size, which the answer
+    /// must have.
     pub(crate) async fn head(&mut self, url: &Url) -> Result<u64, BootFailure> {
         let name = self.shown(url);
         let begun = Instant::now();
@@ -117,8 +117,8 @@ impl<'a> HttpFetcher<'a> {
         }
     }
 
-    /// An error after so many connections that broke, the last one with this failure, where this
-    /// program tries no more.
+    /// The failure after this many broken connections, the last one by `broken`; None if this
+    /// program tries again.
     fn ensure_goes_on(&self, broken: u32, last: &BootFailure) -> Result<(), BootFailure> {
         match self.agent.resumes_max() {
             Some((who, most)) if self.context.pace.gives_up && broken > most => {
@@ -165,8 +165,8 @@ impl<'a> HttpFetcher<'a> {
         let name = self.shown(url);
         let begun = Instant::now();
         let mut etag = None;
-        // When, and how far. Begun again from the first byte, a file has made no progress until it
-        // is further than before.
+        // The time and the place of the last progress. A file that begins again at its first byte
+        // has made no progress until it is further than before.
         let mut furthest = (Instant::now(), 0);
         let mut broken = 0;
         loop {
@@ -189,8 +189,7 @@ impl<'a> HttpFetcher<'a> {
             if furthest.0.elapsed() > self.context.pace.patience {
                 return Err(failure);
             }
-            // A kept connection that the server has closed meanwhile says nothing about the server:
-            // no pause.
+            // The server may have closed a kept connection meanwhile, which is no fault: no pause.
             if !reused {
                 broken += 1;
                 self.ensure_goes_on(broken, &failure)?;
@@ -199,12 +198,12 @@ impl<'a> HttpFetcher<'a> {
         }
     }
 
-    /// A fleet counts failures by path; a walk tells the whole URL.
+    /// A fleet counts failures by path; a walk shows the whole URL.
     fn shown(&self, url: &Url) -> String {
         if self.context.walking.is_some() { url.to_string() } else { url.path.clone() }
     }
 
-    /// A walk also sees whether the last bytes of a longer file are there.
+    /// A walk also checks the last bytes of a longer file.
     async fn look_at_end(
         &mut self,
         url: &Url,
@@ -237,13 +236,13 @@ impl<'a> HttpFetcher<'a> {
         match looked.await {
             Ok(received) if from + received == octets => Ok(()),
             Ok(received) => Err(BootFailure::WrongLength(self.shown(url), from + received, octets)),
-            // A server without ranges cannot be asked for an end.
+            // Without ranges the end of a file cannot be fetched alone.
             Err(_) => Ok(()),
         }
     }
 
-    /// One request and its answer; gives the size of the whole file. What has come before is asked
-    /// for no more (H-16, H-20).
+    /// Sends one request and reads its answer; returns the size of the whole file. It does not ask
+    /// again for bytes that have arrived (H-16, H-20).
     async fn attempt(
         &mut self,
         url: &Url,
@@ -281,8 +280,8 @@ impl<'a> HttpFetcher<'a> {
         Ok(head.total.or(head.length).unwrap_or(checker.received()))
     }
 
-    /// What an answer means for the file: its head, and how many bytes are still to come after
-    /// these first ones.
+    /// Judges the head of an answer, and returns the number of body bytes that follow the first
+    /// ones.
     fn meet(
         &self,
         url: &Url,
@@ -314,7 +313,7 @@ impl<'a> HttpFetcher<'a> {
                 )));
             }
             206 => {}
-            // 412: the file is another one now; 416: it has become shorter. Both begin again.
+            // 412: the file has changed; 416: it is shorter now. Begin again in both cases.
             412 | 416 if checker.received() > 0 => {
                 checker.restart();
                 *etag = None;
@@ -322,7 +321,7 @@ impl<'a> HttpFetcher<'a> {
             }
             status @ (429 | 503) => {
                 self.context.progress.add_refusal(ServerRefusal::HttpBusy);
-                // Firmware knows no "later": for it this is an error like any other.
+                // Firmware does not know "later": this is an error like any other.
                 if self.context.pace.gives_up && self.agent.resumes_max().is_some() {
                     return Err(BrokenConnection::Machine(BootFailure::HttpStatus(
                         self.shown(url),
@@ -378,14 +377,14 @@ impl<'a> HttpFetcher<'a> {
         Ok(connected?)
     }
 
-    /// Reads up to the empty line after the head and hands over the head and what came after it in
-    /// the same read.
+    /// Reads up to the empty line after the head, and hands over the head and the bytes that came
+    /// after it in the same read.
     async fn read_head<T>(
         &self,
         stream: &TcpStream,
         mut meet: impl FnMut(&[u8], &[u8]) -> Result<T, BrokenConnection>,
     ) -> Result<T, BrokenConnection> {
-        // Of a head that comes in pieces; most come whole.
+        // Used only for a head that arrives in pieces; most arrive whole.
         let mut pieces = Vec::new();
         loop {
             let mut met = None;
@@ -434,14 +433,14 @@ impl<'a> HttpFetcher<'a> {
                 return Ok(());
             }
             if octets == READ_OCTETS {
-                // More is waiting already: let the other machines have their turn.
+                // More bytes are waiting: let the other machines run first.
                 yield_now().await;
             }
         }
         Ok(())
     }
 
-    /// Takes at most `most` bytes off the stream that nobody looks at; 0 at its end.
+    /// Discards at most `most` bytes of the stream without copying; 0 at its end.
     async fn drop_octets(
         &self,
         stream: &TcpStream,
@@ -455,7 +454,7 @@ impl<'a> HttpFetcher<'a> {
         Ok(octets)
     }
 
-    /// One read of at most `most` bytes into the shared buffer; 0 at the end of the stream.
+    /// Reads at most `most` bytes into the shared buffer; 0 at the end of the stream.
     async fn read(
         &self,
         stream: &TcpStream,
@@ -476,7 +475,7 @@ impl<'a> HttpFetcher<'a> {
     }
 }
 
-/// Tries, and where nothing has come yet, waits and tries again.
+/// Tries to read; waits and tries again if no byte has arrived.
 async fn receive_when_readable(
     stream: &TcpStream,
     mut receive: impl FnMut() -> io::Result<usize>,
@@ -493,36 +492,36 @@ async fn receive_when_readable(
     }
 }
 
-/// Where the body begins.
+/// The offset of the body.
 fn find_head_end(octets: &[u8]) -> Option<usize> {
-    // A head that is no head (a whole buffer of file) is not searched to its end.
+    // Search only the greatest length of a head, not a whole buffer of file.
     let searched = octets.get(..HEAD_OCTETS_MAX).unwrap_or(octets);
     searched.windows(4).position(|four| four == b"\r\n\r\n").map(|end| end + 4)
 }
 
 /// Why one connection brought no whole file.
 enum BrokenConnection {
-    /// To be tried again.
+    /// The client may try again.
     Connection(ConnectionEnd),
-    /// Nothing that trying again would mend.
+    /// Another try would fail as well.
     Machine(BootFailure),
 }
 
-/// What became of a connection.
+/// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionEnd {
     Refused,
-    /// Nothing came for too long.
+    /// No byte arrived for too long.
     Silent,
     /// Ended or reset by the server.
     Closed,
-    /// An answer that says: not now, or not this version.
+    /// The answer says: not now, or not this version.
     Status(u16),
 }
 
 impl ConnectionEnd {
-    /// The machine's failure, where every connection before this one has ended without a whole
-    /// file; this one at that byte.
+    /// The machine's failure if every connection has ended without the whole file; the last one at
+    /// this byte.
     fn failure(self, name: &str, octet: u64) -> BootFailure {
         let name = name.to_owned();
         match (self, octet) {
@@ -571,8 +570,8 @@ impl HttpAgent {
         matches!(self, Self::Ipxe | Self::Edk2 | Self::Plain { keep: true })
     }
 
-    /// Its name, and how often it takes up a broken transfer; None where it does so again and
-    /// again: iPXE by the retry that boot scripts have, a client of no firmware.
+    /// Its name, and how often it resumes a broken transfer; None without a limit: iPXE by the
+    /// retry of boot scripts, and a client without firmware.
     fn resumes_max(self) -> Option<(&'static str, u32)> {
         match self {
             // H-10.
@@ -583,8 +582,8 @@ impl HttpAgent {
         }
     }
 
-    /// The request as that program writes it; with a range (first and last byte) where not the
-    /// whole file is wanted.
+    /// The request as that program writes it; with a range (first and last byte) unless it asks for
+    /// the whole file.
     fn request(self, url: &Url, range: Option<(u64, Option<u64>)>, etag: Option<&str>) -> String {
         let (path, ip, authority) = (&url.path, url.server.ip(), url.authority());
         let mut request = match self {
@@ -632,13 +631,13 @@ impl HttpAgent {
     }
 }
 
-/// What a loader needs of an answer's head.
+/// The fields of an answer's head that a loader needs.
 #[derive(Debug, PartialEq, Eq)]
 struct ResponseHead {
     status: u16,
     length: Option<u64>,
     range_start: Option<u64>,
-    /// Of the whole file, from Content-Range.
+    /// The size of the whole file, from Content-Range.
     total: Option<u64>,
     etag: Option<String>,
     closes: bool,
@@ -735,7 +734,7 @@ mod tests {
         }
     }
 
-    /// Answers connection after connection with these bytes and closes each; gives the requests.
+    /// Answers each connection with these bytes and closes it; returns the requests.
     fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -957,8 +956,8 @@ mod tests {
             let (mut stream, _) = listener.accept().unwrap();
             stream.set_nodelay(true).unwrap();
             answer.chunks(7).for_each(|piece| stream.write_all(piece).unwrap());
-            // Until the client has closed: an earlier end with its request unread would reset the
-            // connection.
+            // Wait until the client has closed: closing earlier, with its request unread, would
+            // reset the connection.
             let _ = stream.read_to_end(&mut Vec::new());
         });
         assert_eq!(fetch(address, &content), (Ok(vec![]), 0));

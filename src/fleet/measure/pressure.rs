@@ -1,5 +1,5 @@
-//! What a run has seen of limits, its own and the server's, and what the server's signs say in
-//! words.
+//! The signs of limits in a run, its own and the server's, and the sentences for the server's
+//! signs.
 
 use std::time::Duration;
 
@@ -9,37 +9,36 @@ use super::silence::LongestSilence;
 use super::watch::{ThreadTime, WatchedRun};
 use crate::limits::SILENCE_TOLD;
 
-/// What a run has seen of limits, its own and the server's.
+/// The signs of limits in a run, its own and the server's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunPressure {
-    /// Processor time of the thread that all machines ran on.
+    /// Processor time of the thread of all machines.
     pub busy: Duration,
-    /// How long that thread was ready and another program had its processor.
+    /// Time in which that thread was ready while another program had its processor.
     pub waiting: Duration,
-    /// Source addresses that the machines spoke from.
+    /// Source addresses of the machines.
     pub sources: u32,
-    /// How often servers refused, in the order of [`ServerRefusal::ALL`].
+    /// Refusals of servers, in the order of [`ServerRefusal::ALL`].
     pub refusals: [u64; ServerRefusal::ALL.len()],
     pub tftp: TftpQueue,
     /// The longest time without any answer, in the order of [`AskedProtocol::ALL`].
     pub silences: [LongestSilence; AskedProtocol::ALL.len()],
-    /// Receives that brought anything, in the same order.
+    /// Receives with at least one byte, in the same order.
     pub(crate) heard: [u64; AskedProtocol::ALL.len()],
-    /// Where the network said that nobody is there, in the same order.
+    /// Addresses at which no server listens, in the same order.
     pub(crate) nobody: [Option<NobodyThere>; AskedProtocol::ALL.len()],
-    /// The generator's thread did nothing for so long at most, although it was to: its program was
-    /// stopped.
+    /// The longest time in which the generator's thread did not run when it should have, because
+    /// its program was stopped.
     pub away_max: Duration,
-    /// Requests that were due at moments of their own and were never made, for lack of a free
-    /// machine.
+    /// Requests that were due at fixed moments and were never made, because no machine was free.
     pub never_begun: u64,
     /// Such requests that found no machine free when they were due.
     pub waited: u64,
 }
 
-/// Fewer refusals than one for so many machines tell of an accident, not of a limit.
+/// Fewer refusals than one for this many machines are an accident, not a limit.
 const MACHINES_PER_REFUSAL_MAX: u64 = 10;
-/// A limit is believed where so many times as many transfers went through it.
+/// A limit counts if this many times as many transfers went through it.
 const TURNS_MIN: u32 = 3;
 
 impl RunPressure {
@@ -60,7 +59,7 @@ impl RunPressure {
         }
     }
 
-    /// Servers that said nothing to anybody: never, or for a while.
+    /// Sentences about servers that answered no machine, at all or for a while.
     pub(crate) fn of_silence(&self, machines: u32, hides: &str) -> Vec<String> {
         let mut sentences = Vec::new();
         for protocol in AskedProtocol::ALL {
@@ -87,7 +86,7 @@ impl RunPressure {
         sentences
     }
 
-    /// What the server did, in words; one sentence for each sign of a limit.
+    /// A sentence for each sign of a limit of the server.
     pub(crate) fn of_the_server(&self, machines: u32) -> Vec<String> {
         let mut sentences = Vec::new();
         let shared = self.sources < machines;
@@ -105,7 +104,7 @@ impl RunPressure {
                 .to_owned()
         };
         for (refusal, count) in ServerRefusal::ALL.into_iter().zip(self.refusals) {
-            // Where nobody listens there is no limit.
+            // An absent server has no limit.
             let is_nobody = refusal == ServerRefusal::NoConnection
                 && self.nobody[AskedProtocol::Http as usize].is_some();
             if count * MACHINES_PER_REFUSAL_MAX >= u64::from(machines) && count > 1 && !is_nobody {
@@ -185,7 +184,7 @@ mod tests {
             said.len() == 1 && said[0].starts_with("never more than 20 TFTP transfers at once"),
             "{said:?}"
         );
-        // All were let in; then the fleet had no more to ask.
+        // The server admitted all of them; then the fleet had no more requests.
         let open =
             TftpQueue { transfers: 2000, at_once_max: 498, begun_at_max: 1, waiting_at_max: 2 };
         assert_eq!(pressure(1, [0; 3], open), Vec::<String>::new());
