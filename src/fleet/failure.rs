@@ -30,7 +30,7 @@ pub enum BootFailure {
     Nobody(&'static str, String),
     #[error("TFTP: no answer for {0}")]
     TftpSilent(String),
-    #[error("TFTP: the server fell silent after {1} octets of {0}")]
+    #[error("TFTP: the server fell silent after {1} bytes of {0}")]
     TftpStalled(String, u64),
     #[error("TFTP: no file {0}")]
     TftpMissing(String),
@@ -42,27 +42,27 @@ pub enum BootFailure {
     HttpRefused(String),
     #[error("HTTP: no answer for {0}")]
     HttpSilent(String),
-    #[error("HTTP: the server fell silent after {1} octets of {0}")]
+    #[error("HTTP: the server fell silent after {1} bytes of {0}")]
     HttpStalled(String, u64),
-    #[error("HTTP: the connection ended after {1} octets of {0}")]
+    #[error("HTTP: the connection ended after {1} bytes of {0}")]
     HttpCutOff(String, u64),
-    #[error("HTTP: another range of {0} than was asked for")]
+    #[error("HTTP: another range of {0} than requested")]
     HttpWrongRange(String),
     #[error("HTTP: the rest of {0} came from another version of it: its ETag has changed")]
     HttpOtherVersion(String),
     #[error("HTTP: status {1} for {0}")]
     HttpStatus(String, u16),
-    #[error("HTTP: the whole of {0} where a part was asked for")]
+    #[error("HTTP: the whole of {0} instead of the requested part")]
     HttpNotInPart(String),
-    #[error("HTTP: an answer for {0} that is not understood")]
+    #[error("HTTP: an unreadable answer for {0}")]
     HttpNonsense(String),
-    #[error("not a URL that a machine can follow: {0}")]
+    #[error("a URL that a machine cannot follow: {0}")]
     BadUrl(String),
-    #[error("wrong contents of {0} at octet {1}")]
+    #[error("wrong contents of {0} at byte {1}")]
     WrongContent(String, u64),
     #[error("{0} is longer than a menu may be")]
     MenuTooLong(String),
-    #[error("{0} is {1} octets long, not {2}")]
+    #[error("{0} is {1} bytes long, not {2}")]
     WrongLength(String, u64, u64),
     #[error("no menu found")]
     NoMenu,
@@ -72,7 +72,7 @@ pub enum BootFailure {
     LoaderLoop(String),
     #[error("shim over HTTP Boot: GRUB stops at its prompt")]
     GrubPrompt,
-    #[error("HTTP: no size told for {0}")]
+    #[error("HTTP: no Content-Length for {0}")]
     HttpNoSize(String),
     #[error("no socket: {0}")]
     Socket(String),
@@ -106,10 +106,10 @@ impl BootFailure {
 /// The rule that the server broke, from the client's side.
 fn describe_disagreement(disagreement: ServerViolation) -> &'static str {
     match disagreement {
-        ServerViolation::OptionNotAsked => "it answered an option that was not asked for",
-        ServerViolation::OptionValue => "it answered an option with a value that is not allowed",
+        ServerViolation::OptionNotAsked => "it answered an option that was not requested",
+        ServerViolation::OptionValue => "it answered an option with a forbidden value",
         ServerViolation::BlockTooLong => "a block is longer than was agreed",
-        ServerViolation::SizeDiffers => "there are more or fewer octets than tsize said",
+        ServerViolation::SizeDiffers => "the file has more or fewer bytes than tsize said",
     }
 }
 

@@ -187,7 +187,7 @@ impl Scenario {
             }
         }
         if scenario.roles.is_empty() {
-            return Err(make_complaint(&(0..0), "nobody does anything: there is no [[machine]]"));
+            return Err(make_complaint(&(0..0), "there is no [[machine]]"));
         }
         Ok(scenario)
     }
@@ -222,7 +222,7 @@ fn make_complaint(span: &Range<usize>, what: impl Into<String>) -> ScenarioCompl
 }
 
 fn complain_unknown_key(key: &TomlKey<'_>, known: &str) -> ScenarioComplaint {
-    make_complaint(&key.span(), format!("unknown key {}; here stand {known}", key.get_ref()))
+    make_complaint(&key.span(), format!("unknown key {}; known keys here: {known}", key.get_ref()))
 }
 
 fn read_toml_string<'v>(value: &'v TomlValue<'_>) -> Result<&'v str, ScenarioComplaint> {
@@ -311,7 +311,7 @@ fn read_role(span: Range<usize>, table: DeTable<'_>) -> Result<MachineRole, Scen
     }
     match (does.pop(), does.pop()) {
         (Some(RoleTask::Boot(_)), None) if rate.is_some() => {
-            Err(make_complaint(&span, "rate is of steps, not of firmware"))
+            Err(make_complaint(&span, "rate belongs to steps, not to firmware"))
         }
         (Some(does), None) if does != RoleTask::Steps(Vec::new()) => {
             Ok(MachineRole { weight, does, rate })
@@ -349,10 +349,7 @@ fn read_step(span: Range<usize>, table: DeTable<'_>) -> Result<ScenarioStep, Sce
                 asked.push(("dhcp", String::new()))
             }
             "dhcp" => {
-                return Err(make_complaint(
-                    &value.span(),
-                    "dhcp = true is all that can be said of it",
-                ));
+                return Err(make_complaint(&value.span(), "dhcp takes only the value true"));
             }
             "tftp" => asked.push(("tftp", read_toml_string(&value)?.to_owned())),
             "http" => asked.push(("http", read_toml_string(&value)?.to_owned())),
@@ -390,9 +387,9 @@ impl StepKeys {
         let of_tftp = self.blksize.is_some() || self.windowsize.is_some() || self.manners.is_some();
         let of_http = self.keep.is_some() || self.range.is_some();
         match kind {
-            "tftp" if of_http => Err("connection and range are of http"),
-            "http" | "dhcp" if of_tftp => Err("blksize, windowsize and as are of tftp"),
-            "dhcp" if of_http => Err("connection and range are of http"),
+            "tftp" if of_http => Err("connection and range belong to http"),
+            "http" | "dhcp" if of_tftp => Err("blksize, windowsize and as belong to tftp"),
+            "dhcp" if of_http => Err("connection and range belong to http"),
             "dhcp" => Ok(StepRequest::Dhcp),
             "http" => {
                 let path = format!("/{}", name.trim_start_matches('/'));
@@ -400,7 +397,7 @@ impl StepKeys {
             }
             _ => match self.manners {
                 Some(_) if self.blksize.is_some() || self.windowsize.is_some() => {
-                    Err("as says which options are asked for: leave out blksize and windowsize")
+                    Err("as sets the options: leave out blksize and windowsize")
                 }
                 Some(behaviour) => Ok(StepRequest::Tftp { name, behaviour }),
                 None => Ok(StepRequest::Tftp {
@@ -533,7 +530,7 @@ mod tests {
         for (text, said) in [
             ("about = ", "dir/name.toml:1: "),
             ("about = 1", "dir/name.toml:1: a text in quotes is expected"),
-            ("about = \"\"", "dir/name.toml:1: nobody does anything"),
+            ("about = \"\"", "dir/name.toml:1: there is no [[machine]]"),
             ("\nclient = 5", "dir/name.toml:2: unknown key client"),
             ("\n\nclients = 0", "dir/name.toml:3: a number from 1 to"),
             ("arrival = \"soon\"", "dir/name.toml:1: \"soon\" is no arrival"),
@@ -546,7 +543,7 @@ mod tests {
             ),
             (
                 "[[machine]]\nrate = \"5/s\"\nfirmware = \"u-boot\"",
-                "dir/name.toml:1: rate is of steps",
+                "dir/name.toml:1: rate belongs to steps",
             ),
             (
                 "[[machine]]\nrate = \"5\"",

@@ -299,7 +299,7 @@ impl ChainWalker<'_> {
             self.walked.goes_on_as = Some(Firmware { role: FirmwareRole::Ipxe, arch: Some(arch) });
         } else {
             self.walked.notes.push(format!(
-                "what {} asks for next is not known here: not walked",
+                "the next requests of {} are unknown: not walked",
                 self.start.boot_file
             ));
         }
@@ -369,7 +369,7 @@ impl ChainWalker<'_> {
             if is_named_host(name) {
                 self.walked
                     .notes
-                    .push(format!("{name} names its server, which is not looked up: not walked"));
+                    .push(format!("{name} has a server name, which is not resolved: not walked"));
                 continue;
             }
             let fetched = loaded.fetch(name).await;
@@ -390,9 +390,9 @@ impl ChainWalker<'_> {
         }
         for (argument, place) in list_answer_files(&choice.arguments) {
             let Some(url) = Url::parse(&place) else {
-                self.walked.notes.push(format!(
-                    "{argument} is nothing that can be asked for from here: not walked"
-                ));
+                self.walked
+                    .notes
+                    .push(format!("{argument} cannot be fetched from here: not walked"));
                 continue;
             };
             let mut http = HttpFetcher::new(self.context, HttpAgent::Installer, self.start.address);
@@ -519,7 +519,7 @@ fn find_image_fault(stage: MachineStage, file: &WalkedFile) -> Option<String> {
     let needed = read_bzimage_length(&file.head)
         .filter(|needed| stage == MachineStage::Kernel && file.octets < *needed)?;
     Some(format!(
-        "{} is cut short: {} octets of at least {needed} that its header tells of",
+        "{} is cut short: {} bytes, and its header needs at least {needed}",
         file.name, file.octets
     ))
 }

@@ -117,8 +117,8 @@ impl<'a> HttpFetcher<'a> {
         }
     }
 
-    /// The failure after this many broken connections, the last one by `broken`; None if this
-    /// program tries again.
+    /// Returns an error after `broken` broken connections, the last one with this failure, if this
+    /// program does not try again.
     fn ensure_goes_on(&self, broken: u32, last: &BootFailure) -> Result<(), BootFailure> {
         match self.agent.resumes_max() {
             Some((who, most)) if self.context.pace.gives_up && broken > most => {

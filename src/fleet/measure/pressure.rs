@@ -71,12 +71,12 @@ impl RunPressure {
                 sentences.push(format!("{name}: {nobody}"));
             } else if is_told && self.heard[place] == 0 {
                 sentences.push(format!(
-                    "{name}: no answer at all in {:.2} s, to {waiting} requests",
+                    "{name}: no answer in {:.2} s to any of {waiting} requests",
                     lasted.as_secs_f64()
                 ));
             } else if is_told {
                 sentences.push(format!(
-                    "{name}: no answer to anybody for {:.2} s, from {:.2} s on, while {waiting} \
+                    "{name}: no answer to any machine for {:.2} s, from {:.2} s on, while {waiting} \
                      requests waited{hides}",
                     lasted.as_secs_f64(),
                     at.as_secs_f64()
@@ -93,14 +93,13 @@ impl RunPressure {
         let whose = if shared {
             let addresses = if self.sources == 1 { "address" } else { "addresses" };
             format!(
-                "a limit of the server was the limit: {machines} machines spoke from {} source \
-                 {addresses}, and a server that limits by source address sees only that many \
-                 clients",
+                "the server limited this run: {machines} machines used {} source {addresses}, and a \
+                 server with limits per source address sees only that many clients",
                 self.sources
             )
         } else {
-            "a limit of the server was the limit, and not one for each source address: every \
-             machine had its own"
+            "the server limited this run; not a per-address limit, since every machine used its own \
+             source address"
                 .to_owned()
         };
         for (refusal, count) in ServerRefusal::ALL.into_iter().zip(self.refusals) {
@@ -147,12 +146,12 @@ mod tests {
         );
         pressure.silences[1] = silent(50);
         let said =
-            "TFTP: no answer to anybody for 2.00 s, from 1.00 s on, while 50 requests waited.";
+            "TFTP: no answer to any machine for 2.00 s, from 1.00 s on, while 50 requests waited.";
         assert_eq!(pressure.of_silence(500, "."), [said]);
         pressure.heard[1] = 0;
         assert_eq!(
             pressure.of_silence(500, "."),
-            ["TFTP: no answer at all in 2.00 s, to 50 requests"]
+            ["TFTP: no answer in 2.00 s to any of 50 requests"]
         );
         let at = "127.0.0.1:80".parse().unwrap();
         (pressure.nobody[2], pressure.refusals) =
@@ -170,9 +169,9 @@ mod tests {
         assert_eq!(pressure(1, [0, 49, 0], queue), Vec::<String>::new());
         let said = pressure(1, [0, 480, 0], queue);
         assert!(said.len() == 1 && said[0].starts_with("480 HTTP answers 503"), "{said:?}");
-        assert!(said[0].contains("500 machines spoke from 1 source address,"), "{said:?}");
+        assert!(said[0].contains("500 machines used 1 source address,"), "{said:?}");
         let said = pressure(500, [77, 0, 0], queue);
-        assert!(said[0].contains("not one for each source address"), "{said:?}");
+        assert!(said[0].contains("not a per-address limit"), "{said:?}");
     }
 
     #[test]

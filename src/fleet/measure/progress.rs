@@ -193,7 +193,7 @@ impl ServerRefusal {
     /// The plural, as in the report.
     pub fn words(self) -> &'static str {
         match self {
-            Self::TftpError => "TFTP errors in place of a file",
+            Self::TftpError => "TFTP errors instead of a file",
             Self::HttpBusy => "HTTP answers 503 or 429",
             Self::NoConnection => "refused connections",
         }
@@ -212,7 +212,7 @@ impl ClientOddity {
             Self::Stray => "TFTP packets that belong to no transfer of their receiver",
             Self::CutOff => "HTTP connections that broke in the middle of a file",
             Self::WholeForRest => {
-                "HTTP answers 200 where 206 was due: the whole file for the rest of it"
+                "HTTP answers 200 instead of 206: the whole file instead of its rest"
             }
         }
     }

@@ -10,7 +10,7 @@ use super::segment::FleetSegment;
 use crate::limits::{RELEASE_PAUSE, RELEASE_TIME_MAX, RELEASES_PER_SECOND_MIN};
 
 /// Sends a RELEASE for every lease, within [`RELEASE_TIME_MAX`] and a little; returns the number.
-/// `rate` is the server's acknowledged leases a second.
+/// `acknowledged_per_s`: leases that the server acknowledged a second.
 pub(crate) async fn release_leases(segments: &[Rc<FleetSegment>], acknowledged_per_s: f64) -> u32 {
     let held: Vec<_> = segments
         .iter()

@@ -201,7 +201,7 @@ impl FleetReport {
         self.before = (progress.octets(), progress.retries());
     }
 
-    /// The run is over; `wall` is its time since the start.
+    /// The run is over, `lasted` after its start.
     pub(crate) fn close(&mut self, lasted: Duration, progress: &FleetProgress) {
         let (octets, retries) = self.before;
         self.wall = lasted.saturating_sub(self.warm_up);
@@ -331,8 +331,8 @@ impl FleetReport {
         match (self.octets, self.wrong_contents) {
             (_, 1) => "1 machine got wrong contents".to_owned(),
             (_, wrong @ 2..) => format!("{wrong} machines got wrong contents"),
-            (0, _) => "nothing came that could be checked".to_owned(),
-            _ if self.checked => "every octet checked".to_owned(),
+            (0, _) => "no bytes came that could be checked".to_owned(),
+            _ if self.checked => "every byte checked".to_owned(),
             _ => "contents not checked".to_owned(),
         }
     }
@@ -468,11 +468,11 @@ mod tests {
             report.add(begun, outcome(begun + 5 * MS, &[(MachineStage::Dhcp, 3)], Err(stopped)));
         }
         report.wall = Duration::from_secs(2);
-        assert_eq!(report.proved(), "nothing came that could be checked");
+        assert_eq!(report.proved(), "no bytes came that could be checked");
         report.octets = 4_000_000;
         assert_eq!(report.proved(), "contents not checked");
         report.checked = true;
-        assert_eq!(report.proved(), "every octet checked");
+        assert_eq!(report.proved(), "every byte checked");
         let text = report.to_string();
         assert_eq!((report.booted, report.failed()), (1, 2));
         assert!(text.contains("1 of 3 machines booted in 2.00 s: 4 MB, 2 MB/s"), "{text}");

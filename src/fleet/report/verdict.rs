@@ -69,14 +69,14 @@ impl FleetReport {
         } else if waited {
             sentences.push(format!(
                 "the load generator waited for a processor {waiting:.0} % of the time, because \
-                 other programs used it: times are longer than the server made them"
+                 other programs used it: times are longer than the server's"
             ));
         }
         sentences.extend(self.lateness());
         let hides = if self.is_open || self.firmware {
             ""
         } else {
-            ". Machines asked no more meanwhile, so percentiles hardly show it: --rate does"
+            ". Machines sent no further requests meanwhile, so percentiles hardly show it: use --rate"
         };
         sentences.extend(self.pressure.of_silence(self.clients, hides));
         sentences.extend(self.pressure.of_the_server(self.clients));
@@ -96,7 +96,7 @@ impl FleetReport {
             {
                 sentences.push(format!(
                     "the load generator was late: {what} up to {} after their moment, half of them \
-                     {} or more; that is in their times",
+                     {} or more; their times include it",
                     PrettyMicroseconds(max),
                     PrettyMicroseconds(p50)
                 ));
@@ -106,14 +106,14 @@ impl FleetReport {
         let made: u64 = self.stages.values().map(|seen| seen.times.len()).sum();
         if waited as f64 > made as f64 * WAITED_SHARE_MAX {
             sentences.push(format!(
-                "{waited} of {made} requests found no machine free when they were due: their wait \
-                 is in their times. Either the server was slower than the rate asked for, or \
-                 --clients are too few"
+                "{waited} of {made} requests found no machine free when they were due: their times \
+                 include the wait. Either the server was slower than the rate, or --clients is too \
+                 small"
             ));
         }
         if never_begun > 0 {
             sentences.push(format!(
-                "{never_begun} requests that were due were never made, for lack of a free machine: \
+                "{never_begun} requests that were due were never made, because no machine was free: \
                  no figure has them. Use more --clients, or a lower rate"
             ));
         }
