@@ -16,9 +16,17 @@ pub enum ArrivalPattern {
     /// `ramp:30s`: evenly over this time.
     Ramp(Duration),
     /// `poisson:50/s`: this many a second on average, independent of each other.
-    Poisson { per_second: f64 },
+    Poisson {
+        /// Power-ons a second on average.
+        per_second: f64,
+    },
     /// `racks:20x40s`: this many at once, the next ones after this time.
-    Racks { machines: u32, apart: Duration },
+    Racks {
+        /// Machines that start together.
+        machines: u32,
+        /// Time between two racks.
+        apart: Duration,
+    },
 }
 
 impl ArrivalPattern {

@@ -10,7 +10,12 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExpectedContent {
     /// A function of seed and offset: it takes no memory, whatever the size.
-    Generated { seed: u64, octets: u64 },
+    Generated {
+        /// Chooses the contents: another seed gives other bytes.
+        seed: u64,
+        /// Size of the file in bytes.
+        octets: u64,
+    },
     /// A real file, read once for all machines.
     Kept(Arc<[u8]>),
 }

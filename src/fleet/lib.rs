@@ -82,6 +82,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// A fleet that will run by this plan.
     pub fn new(plan: FleetPlan) -> Self {
         Self { plan }
     }

@@ -41,6 +41,7 @@ pub struct ImageSizes {
 pub struct ServerSetting {
     /// One of `TABLES`.
     pub table: String,
+    /// A key of that table, such as `spin-us`.
     pub key: String,
     /// The value as written in the file; the server checks it.
     pub value: String,
@@ -83,13 +84,27 @@ const MODELS: [FirmwareModel; 3] =
 /// Why a private server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NoPrivateServer {
+    /// The scratch directory cannot be made.
     #[error("cannot make the scratch directory {path}: {error}")]
-    Scratch { path: PathBuf, error: io::Error },
+    Scratch {
+        /// The directory that the run needs.
+        path: PathBuf,
+        /// The error of the host.
+        error: io::Error,
+    },
+    /// The server program does not start.
     #[error("cannot start {program}: {error}")]
-    Program { program: PathBuf, error: io::Error },
+    Program {
+        /// The file of the server program.
+        program: PathBuf,
+        /// The error of the host.
+        error: io::Error,
+    },
     #[error("no free port on 127.0.0.1: {0}")]
+    /// No port was free, or a socket failed.
     Ports(io::Error),
     #[error("the server did not become ready; the end of its log:\n{0}")]
+    /// The server ended or stayed silent; the text is the end of its log.
     NotReady(String),
 }
 

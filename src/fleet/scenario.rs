@@ -21,11 +21,13 @@ use ringboot_protocol::tftp::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
 /// A load without its server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
+    /// Its name: of a built-in scenario, or of the file.
     pub name: String,
     /// One sentence for people.
     pub about: String,
     /// The default number of machines.
     pub clients: Option<u32>,
+    /// The default of when machines start.
     pub arrival: ArrivalPattern,
     /// Machines begin again until then; None: each runs once.
     pub duration: Option<Duration>,
@@ -33,6 +35,7 @@ pub struct Scenario {
     pub warm_up: Duration,
     /// Names and sizes in bytes of files that a server must offer besides those of firmware.
     pub files: BTreeMap<String, u64>,
+    /// The `[[machine]]` tables, in the order of the file.
     pub roles: Vec<MachineRole>,
 }
 
@@ -41,12 +44,14 @@ pub struct Scenario {
 pub struct MachineRole {
     /// Its share of the machines, by the sum of all weights.
     pub weight: u32,
+    /// What these machines do.
     pub does: RoleTask,
     /// The rate of requests of these machines together; None: each machine makes its next one after
     /// its answer. Only for steps.
     pub rate: Option<ArrivalRate>,
 }
 
+/// What machines of one role do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoleTask {
     /// The whole boot of this firmware, from DISCOVER to the last byte of the initrd.
@@ -58,19 +63,27 @@ pub enum RoleTask {
 /// A request without firmware, with its repetitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScenarioStep {
+    /// The request of each repetition.
     pub request: StepRequest,
     /// How often it is made.
     pub repeat: u32,
 }
 
+/// The request of a plain step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepRequest {
     /// DISCOVER to ACK. Later requests use the leased address.
     Dhcp,
     /// A name, with the options and timers of this client.
-    Tftp { name: String, behaviour: ClientBehaviour },
+    Tftp {
+        /// The file name of the RRQ.
+        name: String,
+        /// Options, timers and retries of the client.
+        behaviour: ClientBehaviour,
+    },
     /// A path below the root.
     Http {
+        /// The path, with its leading slash.
         path: String,
         /// Use the connection of the previous request and keep it; else use a new one.
         keep: bool,
@@ -94,9 +107,11 @@ impl StepRequest {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}:{line}: {what}")]
 pub struct ScenarioError {
+    /// The scenario file.
     pub path: String,
     /// Line number, from 1.
     pub line: usize,
+    /// What is wrong, without its place.
     pub what: String,
 }
 

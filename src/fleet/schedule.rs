@@ -22,6 +22,7 @@ use ringboot_protocol::model::random::SeededRandom;
 /// The number of exchanges a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ArrivalRate {
+    /// Exchanges a second, on average if random.
     pub per_second: f64,
     /// At random and independent of each other; else evenly.
     pub is_random: bool,

@@ -100,12 +100,15 @@ pub fn read_offer_facts(bytes: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, Option<Stri
 /// What a machine knows before its loader starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalkStart {
+    /// Its hardware address, for menus and answer files.
     pub mac: Mac,
+    /// The firmware whose steps the walk follows.
     pub firmware: Firmware,
     /// The address that it would have.
     pub address: Ipv4Addr,
     /// Its TFTP server.
     pub tftp: SocketAddrV4,
+    /// The boot file of its OFFER.
     pub boot_file: String,
     /// The loopback address that the server treats as this machine.
     pub source: Ipv4Addr,
@@ -120,22 +123,27 @@ pub struct ChainFile {
     pub octets: u64,
     /// Fetched bytes: fewer for a sample.
     pub received: u64,
+    /// From the request to the last byte.
     pub took: Duration,
 }
 
 /// One complete link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootChainLink {
+    /// The stage of a boot in which a machine would fetch these files.
     pub stage: MachineStage,
     /// The label of its menu entry.
     pub entry: Option<String>,
+    /// In the order of the requests.
     pub files: Vec<ChainFile>,
 }
 
 /// The break of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenChain {
+    /// The stage of a boot that would fail.
     pub stage: MachineStage,
+    /// The label of its menu entry; None before the menu.
     pub entry: Option<String>,
     /// The request, and the reason why it failed.
     pub what: String,
@@ -150,9 +158,11 @@ pub struct BrokenChain {
 /// The result of a walk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChainReport {
+    /// The complete links, in the order of the boot.
     pub links: Vec<BootChainLink>,
     /// The parts that the walk did not follow, and why.
     pub notes: Vec<String>,
+    /// The first broken link; None for a complete chain.
     pub broken: Option<BrokenChain>,
     /// The loader is an iPXE, which asks for an address once more: the chain goes on with that.
     pub goes_on_as: Option<Firmware>,

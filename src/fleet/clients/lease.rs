@@ -11,7 +11,9 @@ use ringboot_protocol::model::machine::Mac;
 pub struct MachineLease {
     /// Number of the machine in its fleet.
     pub machine: u32,
+    /// Hardware address (chaddr) of the machine.
     pub mac: Mac,
+    /// The leased address (yiaddr of the ACK).
     pub address: Ipv4Addr,
     /// Option 51, seconds.
     pub lease_s: u32,

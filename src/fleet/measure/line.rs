@@ -10,8 +10,11 @@ use std::time::Duration;
 /// The protocol of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AskedProtocol {
+    /// DISCOVER and REQUEST.
     Dhcp,
+    /// Read requests, and their transfers.
     Tftp,
+    /// GET and HEAD, and their bodies.
     Http,
 }
 
@@ -105,6 +108,7 @@ impl ProtocolLine {
 }
 
 impl AskedProtocol {
+    /// The order of arrays with an element for each protocol.
     pub const ALL: [Self; 3] = [Self::Dhcp, Self::Tftp, Self::Http];
 
     /// The protocol as people write it.

@@ -20,6 +20,7 @@ pub struct RunPressure {
     pub sources: u32,
     /// Refusals of servers, in the order of [`ServerRefusal::ALL`].
     pub refusals: [u64; ServerRefusal::ALL.len()],
+    /// How the server admitted TFTP transfers.
     pub tftp: TftpQueue,
     /// The longest time without any answer, in the order of [`AskedProtocol::ALL`].
     pub silences: [LongestSilence; AskedProtocol::ALL.len()],

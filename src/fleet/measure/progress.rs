@@ -188,6 +188,7 @@ impl FleetProgress {
 }
 
 impl ServerRefusal {
+    /// The order of arrays with an element for each refusal.
     pub const ALL: [Self; 3] = [Self::TftpError, Self::HttpBusy, Self::NoConnection];
 
     /// The plural, as in the report.
@@ -201,6 +202,7 @@ impl ServerRefusal {
 }
 
 impl ClientOddity {
+    /// The order of arrays with an element for each fault.
     pub const ALL: [Self; 5] =
         [Self::BlockAgain, Self::BlockOutOfOrder, Self::Stray, Self::CutOff, Self::WholeForRest];
 

@@ -21,8 +21,11 @@ pub struct CountSeries {
 pub struct SeriesBucket {
     /// Its end, since the run began.
     pub end: Duration,
+    /// Bytes of files received.
     pub octets: u64,
+    /// Machines that finished all their steps.
     pub booted: u32,
+    /// Machines that gave up.
     pub failed: u32,
     /// Processor time of the fleet's own thread.
     pub busy: Duration,

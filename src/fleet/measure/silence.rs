@@ -8,6 +8,7 @@ use super::line::ProtocolLine;
 /// The longest time without any answer to any machine by one protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LongestSilence {
+    /// Its length; zero if every answer came in time.
     pub lasted: Duration,
     /// Its start, since the run began.
     pub at: Duration,

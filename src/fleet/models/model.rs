@@ -25,6 +25,7 @@ pub enum FirmwareModel {
 }
 
 impl FirmwareModel {
+    /// All models, in the order of docs/loadtest.md.
     pub const ALL: [Self; 7] = [
         Self::BiosPxelinux,
         Self::BiosIpxe,

@@ -12,7 +12,9 @@ use ringboot_protocol::tftp::Tick;
 /// The impairments of datagrams, each way. Shares are of 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NetworkImpairment {
+    /// Datagrams that get lost.
     pub loss: f64,
+    /// Datagrams that arrive twice.
     pub duplicate: f64,
     /// Delayed by [`crate::limits::REORDER_HOLD`], so that later ones overtake it.
     pub reorder: f64,

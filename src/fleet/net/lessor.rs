@@ -16,6 +16,7 @@ use ringboot_protocol::model::network::Ipv4Network;
 /// The DHCP side of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DhcpAccess {
+    /// How machines reach the server.
     pub way: DhcpRoute,
     /// Do not release addresses at the end.
     pub keeps_leases: bool,
@@ -30,11 +31,15 @@ pub enum DhcpRoute {
         /// 0 is any, to which answers are requested (RFC 8357); 67 works with every server and
         /// needs the privilege to bind it.
         agent: SocketAddrV4,
+        /// The DHCP server to which the agents forward.
         server: SocketAddrV4,
     },
     /// As stations of the network at this interface, each with its own hardware address. Needs
     /// CAP_NET_RAW.
-    Link { interface: String },
+    Link {
+        /// Name of an Ethernet interface of this host.
+        interface: String,
+    },
 }
 
 impl DhcpAccess {

@@ -21,6 +21,7 @@ pub enum ContentProof {
 /// A fleet's settings of the network.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WireSettings {
+    /// What machines verify of files with known contents.
     pub verify: ContentProof,
     /// Datagrams of one transfer may arrive joined (UDP_GRO), as from a network card that does so.
     pub gro: bool,

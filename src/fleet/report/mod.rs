@@ -97,7 +97,9 @@ struct GoodBoot {
 pub struct FailedMachine {
     /// Its number in the fleet.
     pub machine: u32,
+    /// Its hardware address.
     pub mac: Mac,
+    /// The stage in which it failed.
     pub stage: MachineStage,
     /// The cause by which failures are counted ([`super::BootFailure::cause`]).
     pub cause: String,
@@ -108,6 +110,7 @@ pub struct FailedMachine {
 /// Machines that failed for one cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CauseTally {
+    /// How many machines failed by this cause.
     pub machines: u32,
     /// The whole sentence of the first machine.
     pub example: String,
