@@ -35,7 +35,7 @@ pub(super) fn edit_entries(
     entries: &[SettingEntry],
 ) -> anyhow::Result<(String, Vec<SettingChange>)> {
     Config::parse(path, text)
-        .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?;
+        .map_err(|problems| anyhow!("the configuration is wrong\n{problems}"))?;
     let (mut out, mut changes) = (text.to_owned(), Vec::new());
     for entry in entries {
         // Read anew for each: what was put in before has moved what follows.
