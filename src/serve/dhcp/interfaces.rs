@@ -120,7 +120,7 @@ impl HostInterfaces {
     ) -> OwnAddress {
         let place = interface.and_then(|name| self.by_name.get(name).copied());
         let is_served = |address: &Ipv4Addr| {
-            let subnet = subnets.of(*address);
+            let subnet = subnets.find(*address);
             subnet.is_some_and(|subnet| subnet.interface.as_deref() == interface)
         };
         let found = match place.and_then(|place| self.all.get(place)) {

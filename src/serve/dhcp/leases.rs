@@ -174,7 +174,7 @@ impl PoolLooks {
         }
         let served = state.subnets().iter().filter(|subnet| subnet.mode == AnsweringMode::Server);
         let pools = served.map(|subnet| (subnet.network, state.leases.pool_use(subnet.network)));
-        let (reports, said) = self.watch.look(pools, now);
+        let (reports, said) = self.watch.update(pools, now);
         if **counters.pools.load() != reports {
             counters.pools.store(Arc::new(reports));
         }

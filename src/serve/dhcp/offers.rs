@@ -39,13 +39,13 @@ impl PendingOffers {
 
     /// Milliseconds until the next offer leaves.
     pub(super) fn next_in_ms(&self) -> Option<MonotonicMillis> {
-        self.probes.wakes_at().map(|at| at.saturating_sub(self.now()))
+        self.probes.next_due_ms().map(|at| at.saturating_sub(self.now()))
     }
 
     /// The next offer whose probe has run out without an answer.
     pub(super) fn take_unanswered(&mut self) -> Option<PendingAnswer> {
         let now = self.now();
-        self.probes.pass(now).map(|(pending, _)| pending)
+        self.probes.pop_due(now).map(|(pending, _)| pending)
     }
 
     /// Decides on the offers of an address for which a host has answered.
@@ -55,7 +55,7 @@ impl PendingOffers {
         host: Option<Mac>,
     ) -> ProbeVerdict<(PendingAnswer, ReceivedMessage)> {
         let now = self.now();
-        self.probes.answered(address, host, now)
+        self.probes.record_answer(address, host, now)
     }
 
     /// Holds an offer back and has its address probed, unless the address is known to be free. All
@@ -84,20 +84,20 @@ impl PendingOffers {
             pending.decision.unproven.is_some() && !self.probes.is_proven(address, self.now());
         let is_asked =
             is_unproven && self.port == look::PORT && interface != Some(0) && signs.has_listener();
-        if !is_asked && !self.probes.is_asked(address) {
+        if !is_asked && !self.probes.is_waiting(address) {
             return Some(pending);
         }
 
         let held = (pending, message.clone());
         let back = if is_asked {
             let until = self.now().saturating_add(PROBE_WAIT_MS);
-            let begun = self.probes.begin(address, client, held, until);
+            let begun = self.probes.hold_offer(address, client, held, until);
             if begun.is_ok() {
                 signs.send_at_once(SegmentSign::Offers { address, interface });
             }
             begun
         } else {
-            self.probes.replace(address, client, held)
+            self.probes.replace_offer(address, client, held)
         };
         back.err().map(|(pending, _)| pending)
     }

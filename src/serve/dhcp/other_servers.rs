@@ -195,7 +195,7 @@ impl OtherServersThread {
         let sources: Vec<BorrowedFd<'_>> = sources.into_iter().flatten().collect();
 
         let looks = self.segments.iter().filter(|_| self.listener.is_some());
-        let wakes = looks.filter_map(|segment| segment.watch.wakes_at()).min();
+        let wakes = looks.filter_map(|segment| segment.watch.next_wakeup()).min();
         let until = wakes.map_or(self.next_interfaces_ms, |at| at.min(self.next_interfaces_ms));
         // Letters that are left from the last turn do not ring the bell again.
         let sleep =
@@ -278,7 +278,7 @@ impl OtherServersThread {
         let Some(listener) = &self.listener else { return };
         let started = self.started;
         for segment in &mut self.segments {
-            if let Some(verdict) = segment.watch.tick(now) {
+            if let Some(verdict) = segment.watch.poll_deadline(now) {
                 segment.conclude(verdict, &mut self.keep);
             }
             let Some(SegmentAddress { index, address, mac }) =
@@ -289,7 +289,7 @@ impl OtherServersThread {
             let xid = u32::try_from(random_number() >> 32).unwrap_or(0);
             // The INFORM goes first: once dnsmasq pings for the DISCOVER, it hears nothing for
             // three seconds.
-            let mark = RingbootMark { address, serves: segment.watch.held().is_none() };
+            let mark = RingbootMark { address, serves: segment.watch.hold_reason().is_none() };
             let packets = other_servers::build_look_inform(mac, xid, mark)
                 .zip(other_servers::build_look_discover(mac, xid, mark));
             let Some((inform, discover)) = packets else { continue };
@@ -298,9 +298,9 @@ impl OtherServersThread {
                 .and_then(|()| listener.broadcast(index, &discover))
             {
                 // The time to answer begins when the DISCOVER has left, not when this turn began.
-                Ok(()) => segment.watch.looked(xid, millis_since(started).saturating_add(1)),
+                Ok(()) => segment.watch.on_look_sent(xid, millis_since(started).saturating_add(1)),
                 Err(error) => {
-                    segment.watch.unsent(now);
+                    segment.watch.on_send_failed(now);
                     if !std::mem::replace(&mut segment.unsent_said, true) {
                         tracing::warn!(
                             "cannot look for other DHCP servers on {} yet: {error}",
@@ -336,10 +336,10 @@ impl OtherServersThread {
                     SegmentSign::Looked { rival, .. } => {
                         segment.meet(&rival, now, self.listener.as_ref(), &mut self.keep)
                     }
-                    SegmentSign::OtherServer(_) => segment.watch.suspects(now),
+                    SegmentSign::OtherServer(_) => segment.watch.look_soon(now),
                     // The client counts whole seconds: it may have begun almost one earlier.
                     SegmentSign::ClientAsks { since_s, .. } if since_s > 0 => {
-                        segment.watch.client_asks((u64::from(since_s) + 1) * 1000, now);
+                        segment.watch.on_client_discover((u64::from(since_s) + 1) * 1000, now);
                     }
                     SegmentSign::ClientAsks { .. } | SegmentSign::Offers { .. } => {}
                 }
@@ -363,8 +363,9 @@ impl OtherServersThread {
                 self.segments.iter_mut().filter(|segment| segment.is_at(origin.interface))
             {
                 let Some(here) = segment.here else { continue };
-                let is_answer = segment.watch.asked_for(&message);
-                if let Some(verdict) = segment.watch.heard(&message, here.address, now) {
+                let is_answer = segment.watch.is_answer(&message);
+                if let Some(verdict) = segment.watch.on_server_message(&message, here.address, now)
+                {
                     segment.conclude(verdict, &mut self.keep);
                 }
                 if is_answer {
@@ -382,9 +383,11 @@ impl OtherServersThread {
             Some(index) => {
                 let found =
                     self.interfaces.iter().find(|one| one.index == index && one.mac != [0; 6]);
-                found.zip(self.arp.as_ref()).map(|(found, arp)| arp.ask(index, found.mac, address))
+                found
+                    .zip(self.arp.as_ref())
+                    .map(|(found, arp)| arp.send_query(index, found.mac, address))
             }
-            None => self.echo.as_ref().map(|echo| echo.ask(address)),
+            None => self.echo.as_ref().map(|echo| echo.send_query(address)),
         };
         if asked.is_some_and(|sent| sent.is_ok()) {
             self.asked.push_back((now, address));
@@ -398,10 +401,10 @@ impl OtherServersThread {
             self.asked.pop_front();
         }
         let by_arp = (0..TURN_MAX)
-            .map_while(|_| self.arp.as_ref()?.answer())
+            .map_while(|_| self.arp.as_ref()?.read_answer())
             .map(|(mac, address)| (Some(Mac(mac)), address));
         let by_echo = (0..TURN_MAX)
-            .map_while(|_| self.echo.as_ref()?.answer())
+            .map_while(|_| self.echo.as_ref()?.read_answer())
             .map(|address| (None, address));
         for (host, address) in by_arp.chain(by_echo) {
             if self.asked.iter().any(|(_, asked)| *asked == address) {

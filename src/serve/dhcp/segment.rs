@@ -76,7 +76,7 @@ impl WatchedSegment {
 
     /// Keeps what is known of the segment, with the settings of a new configuration.
     pub(super) fn with_settings(mut self, next: Self) -> Self {
-        self.watch.serve_beside(next.beside);
+        self.watch.set_beside(next.beside);
         let Self { relay, beside, place, .. } = next;
         Self { relay, beside, place, ..self }
     }
@@ -97,13 +97,13 @@ impl WatchedSegment {
         let is_running = found.is_some_and(|interface| interface.is_running);
         let wire_came = !std::mem::replace(&mut self.is_running, is_running) && is_running;
         if here.map(|here| here.index) != self.here.map(|here| here.index) {
-            self.watch.vanished();
+            self.watch.on_interface_down();
             self.others.clear();
             if here.is_some() {
-                self.watch.appeared(now);
+                self.watch.on_interface_up(now);
             }
         } else if wire_came {
-            self.watch.wire_came(now);
+            self.watch.on_link_restored(now);
         }
 
         if let (Some(before), None, Some(interface)) = (self.here, here, found)
@@ -160,11 +160,13 @@ impl WatchedSegment {
         keep: &mut KeepLook,
     ) {
         let Some(here) = self.here else { return };
-        match self.watch.met(rival, here.address, now) {
+        match self.watch.on_rival_look(rival, here.address, now) {
             RivalResponse::Silence => {}
             RivalResponse::Answer => {
-                let mark =
-                    RingbootMark { address: here.address, serves: self.watch.held().is_none() };
+                let mark = RingbootMark {
+                    address: here.address,
+                    serves: self.watch.hold_reason().is_none(),
+                };
                 let answer = other_servers::build_rival_answer(rival, mark);
                 // The answer is lost if the link has no room: the rival looks again.
                 let _ = listener
@@ -201,7 +203,7 @@ impl WatchedSegment {
         SegmentFinding {
             network: self.subnet,
             interface: self.interface.clone(),
-            held: self.watch.held(),
+            held: self.watch.hold_reason(),
             misplaced: self.misplaced.clone(),
             others: self.others.clone(),
             beside: self.beside,
@@ -213,7 +215,7 @@ impl WatchedSegment {
 
     pub(super) fn status(&self) -> SegmentStatus {
         let (network, interface, beside) = (self.subnet, self.interface.clone(), self.beside);
-        SegmentStatus { network, interface, beside, held: self.watch.held() }
+        SegmentStatus { network, interface, beside, held: self.watch.hold_reason() }
     }
 }
 

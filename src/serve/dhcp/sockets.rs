@@ -85,7 +85,7 @@ impl CoreSockets {
             UdpCompletion::Datagram(_) | UdpCompletion::Room(_) | UdpCompletion::Woken => {}
         };
         match wait {
-            Some(wait) => self.driver.turn(wait, take),
+            Some(wait) => self.driver.run_turn(wait, take),
             None => self.driver.submit(take),
         }
     }

@@ -123,7 +123,7 @@ mod tests {
                     socket,
                     "it is answered all the time"
                 );
-                driver.turn(TurnWait::No, |_| {}).unwrap();
+                driver.run_turn(TurnWait::No, |_| {}).unwrap();
             }
             assert_eq!(ways.routed.len(), ROUTED_MAX);
         }

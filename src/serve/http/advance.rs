@@ -386,7 +386,7 @@ impl ConnectionKeeper {
                 connection.first_byte = None;
                 let answered = self.answerer.answer_request(&mut self.sender, connection, &request);
                 if answered == RequestAnswered::Now {
-                    input.answered();
+                    input.finish_request();
                 }
                 ReadOutcome::Progress
             }

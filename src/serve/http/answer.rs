@@ -154,7 +154,7 @@ impl RequestAnswerer {
         };
         connection.input = input;
         if answered == RequestAnswered::Now {
-            connection.input.answered();
+            connection.input.finish_request();
         }
         true
     }
@@ -257,7 +257,7 @@ pub(super) fn give_up_request(sender: &mut AnswerSender, connection: &mut HttpCo
     let mut input = std::mem::take(&mut connection.input);
     if let Some(request) = input.request() {
         send_plain(sender, connection, &request, respond::answer_overloaded(&request));
-        input.answered();
+        input.finish_request();
     }
     connection.input = input;
 }
@@ -345,14 +345,14 @@ fn list_directory(
         |panicked| Err(if panicked { NameRefusal::ReadFailed } else { NameRefusal::Busy }),
     );
     let job = move || {
-        let listed = names.images.list(&directory);
-        owed.pay(
+        let listed = names.images.list_directory(&directory);
+        owed.deliver(
             listed
                 .map(|listing| index::render_directory_page(directory.as_bytes(), listing.names())),
         );
     };
     // If every worker is busy, dropping `owed` answers.
-    let _ = sender.names.images.workers().make(asker, job);
+    let _ = sender.names.images.workers().submit_slow_job(asker, job);
     wait_for_worker(sender, connection, asked, question)
 }
 

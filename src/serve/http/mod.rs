@@ -194,7 +194,7 @@ impl RunningHttp {
         let ConnectionKeeper { sender, connections, touched, .. } = &mut self.keeper;
         let AnswerSender { driver, schedule, plan, time, counters, .. } = sender;
         let (mut sent, mut accept_failed) = (0, None);
-        driver.turn(wait, |event| {
+        driver.run_turn(wait, |event| {
             let id = match event {
                 TcpEvent::Accepted { id, peer } => {
                     let connection = HttpConnection::new(id, peer, plan.timeouts, time.now);
@@ -222,7 +222,7 @@ impl RunningHttp {
                 }
                 TcpEvent::Sent { bytes, left, .. } => {
                     sent += bytes;
-                    schedule.taken(id, bytes);
+                    schedule.count_sent(id, bytes);
                     connection.note_sent(bytes, left);
                 }
                 TcpEvent::SendFailed { why, .. } => connection.failed = Some(why),

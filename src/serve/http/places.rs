@@ -47,7 +47,7 @@ impl ConnectionPlaces {
 
     /// Takes a connection out of the queue.
     pub(super) fn leave_queue(&mut self, id: ConnectionId) {
-        self.admission.quit(&id);
+        self.admission.remove_waiting(&id);
     }
 
     /// Counts a connection among those that are told to come again. False: there are too many.
@@ -63,7 +63,7 @@ impl ConnectionPlaces {
     /// Releases the place of a connection. Returns the connection that has waited longest for it.
     pub(super) fn release(&mut self, connection: &HttpConnection) -> Option<ConnectionId> {
         if matches!(connection.stage, ConnectionStage::Waiting) {
-            self.admission.quit(&connection.id);
+            self.admission.remove_waiting(&connection.id);
         }
         match connection.place {
             PlaceHeld::Nothing => None,

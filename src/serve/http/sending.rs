@@ -161,7 +161,7 @@ impl AnswerSender {
         // A large body takes turns with others, at the rate that its machine can handle.
         body.is_ordered = body.file_bytes() > SMALL_BYTES;
         if body.is_ordered {
-            self.schedule.enter(self.time.tick(), connection.id, connection.peer.ip());
+            self.schedule.begin_body(self.time.tick(), connection.id, connection.peer.ip());
             self.keep_pace(connection);
         }
         connection.clock.begin_window(self.time.now);
@@ -190,8 +190,11 @@ impl AnswerSender {
             return SendProgress::Underway;
         };
         let waited = std::mem::replace(&mut body.wait, BodyWait::Nothing);
-        let allowed =
-            if body.needs_turn() { self.schedule.ask(tick, connection.id) } else { u64::MAX };
+        let allowed = if body.needs_turn() {
+            self.schedule.grant_bytes(tick, connection.id)
+        } else {
+            u64::MAX
+        };
         if allowed == 0 {
             body.wait = BodyWait::Turn;
             return SendProgress::Underway;
@@ -270,7 +273,7 @@ impl AnswerSender {
     pub(super) fn end_body(&mut self, id: ConnectionId, body: &AnswerBody) {
         self.contents_sent -= u32::from(body.has_content());
         if body.is_ordered {
-            self.schedule.leave(self.time.tick(), id);
+            self.schedule.end_body(self.time.tick(), id);
         }
     }
 
@@ -292,7 +295,7 @@ impl AnswerSender {
         {
             let content = content.clone();
             let job = move || content.populate(piece);
-            let _ = self.names.images.workers().read(PieceUrgency::InTurn, job);
+            let _ = self.names.images.workers().submit_read(PieceUrgency::InTurn, job);
         }
     }
 
@@ -333,13 +336,13 @@ impl AnswerSender {
                     content.populate(piece);
                 }
             };
-            self.names.images.workers().read(urgency, job).is_ok()
+            self.names.images.workers().submit_read(urgency, job).is_ok()
         };
         if !is_queued {
             self.questions.postpone(question, self.time.now);
         }
         if is_in_line {
-            self.schedule.reads(self.time.tick(), connection.id);
+            self.schedule.begin_read(self.time.tick(), connection.id);
         }
     }
 
@@ -373,9 +376,9 @@ impl AnswerSender {
                 |_| None,
             );
             let bytes = content.copy(&range);
-            owed.pay(Some(CopiedRange { range, bytes }));
+            owed.deliver(Some(CopiedRange { range, bytes }));
         };
-        self.names.images.workers().read(PieceUrgency::Soon, job).is_ok()
+        self.names.images.workers().submit_read(PieceUrgency::Soon, job).is_ok()
     }
 
     /// Gives a large body its turn. A body that waits for a worker continues when the worker has
@@ -408,7 +411,7 @@ impl AnswerSender {
         let ConnectionStage::Sending(body) = &mut connection.stage else { return false };
         let is_aside = body.aside.take_if(|aside| *aside == number).is_some();
         if body.reading.take_if(|reading| *reading == number).is_some() {
-            self.schedule.has_read(self.time.tick(), connection.id);
+            self.schedule.end_read(self.time.tick(), connection.id);
         }
         let waits_for_more =
             body.reading.is_some_and(|reading| body.wait == BodyWait::Worker(reading));

@@ -243,7 +243,7 @@ impl RunningTftp {
         let Self { transfers, sender, roles, drain, spin, last_busy, failed, .. } = self;
         let CoreTransfers { table, waiting, started, .. } = transfers;
         let mut batch_now = None;
-        sender.driver.turn(wait, |completion| {
+        sender.driver.run_turn(wait, |completion| {
             // The clock is read once for the whole turn.
             let now = *batch_now.get_or_insert_with(|| ticks_since(*started));
             match completion {
@@ -289,7 +289,7 @@ impl RunningTftp {
                     } else {
                         TransferFailure::ContentLost
                     };
-                    table.failed(now, id, why);
+                    table.fail_transfer(now, id, why);
                 }
                 // Only the route to this client refuses segmented sends.
                 UdpSendError::NoSegments => {
@@ -360,23 +360,23 @@ impl RunningTftp {
         match sent.outcome {
             SendOutcome::All => {}
             SendOutcome::Some(count) => {
-                table.unsent(now, id, count);
+                table.hand_back_blocks(now, id, count);
                 if self.sender.driver.is_blocked(sent.socket) {
                     self.transfers.wait_for_room(id, sent.socket);
                 } else {
                     self.transfers.waiting.starved.push(id);
                 }
             }
-            SendOutcome::Later => table.unsent(now, id, 0),
+            SendOutcome::Later => table.hand_back_blocks(now, id, 0),
             SendOutcome::Postponed => {
-                table.unsent(now, id, 0);
+                table.hand_back_blocks(now, id, 0);
                 self.transfers.waiting.postpone(id, now + BUSY_PAUSE);
             }
             SendOutcome::NotHeld(asked) => {
-                table.unsent(now, id, 0);
+                table.hand_back_blocks(now, id, 0);
                 self.opener.secure(&mut self.transfers, id, asked);
             }
-            SendOutcome::Gone => table.failed(now, id, TransferFailure::ContentLost),
+            SendOutcome::Gone => table.fail_transfer(now, id, TransferFailure::ContentLost),
         }
     }
 
@@ -401,7 +401,7 @@ impl RunningTftp {
     /// Ends transfers without progress when a request, by TFTP or HTTP, has found no room for
     /// another file.
     fn make_room_for_files(&mut self) {
-        let short = self.opener.names().images.short_of_places();
+        let short = self.opener.names().images.count_shortages();
         if short == std::mem::replace(&mut self.short_of_places, short) {
             return;
         }

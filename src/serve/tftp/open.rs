@@ -69,7 +69,7 @@ impl FileOpener {
             options = quirks::restricted(options, self.names().published.allowance(machine));
         }
         options.block_size_max = options.block_size_max.min(mtu.saturating_sub(overhead));
-        transfers.table.restrict(id, options);
+        transfers.table.restrict_options(id, options);
 
         let repaired = images::strip_trailing_garbage(name)
             .and_then(|name| images::clean_tftp_name(name).ok());
@@ -129,7 +129,7 @@ impl FileOpener {
             },
         );
         // If every worker is busy, dropping `owed` answers.
-        let _ = workers.make(asked.ask.asker(), move || owed.pay(reply));
+        let _ = workers.submit_slow_job(asked.ask.asker(), move || owed.deliver(reply));
     }
 
     /// Handles a worker's answer, and remembers the file for the next request.
@@ -167,7 +167,7 @@ fn take_opened(transfers: &mut CoreTransfers, id: TransferId, opened: OpenedFile
             };
             let held = HeldFile { carried, etag, origin, reasons, asked: opened.asked };
             let now = transfers.now();
-            drop(transfers.table.opened(now, id, Ok((held, len))));
+            drop(transfers.table.finish_open(now, id, Ok((held, len))));
         }
         FileReply::Directory => {
             let why = format!("{}: a directory", path.display());
@@ -194,9 +194,9 @@ fn take_secured(transfers: &mut CoreTransfers, id: TransferId, reply: FileReply)
             transfers.waiting.postpone(id, now + SECURE_PAUSE);
         }
         FileReply::Refused(images::NameRefusal::ReadFailed, _) => {
-            transfers.table.failed(now, id, TransferFailure::Unreadable)
+            transfers.table.fail_transfer(now, id, TransferFailure::Unreadable)
         }
-        _ => transfers.table.failed(now, id, TransferFailure::ContentLost),
+        _ => transfers.table.fail_transfer(now, id, TransferFailure::ContentLost),
     }
 }
 
@@ -212,7 +212,7 @@ fn refuse_open(
         transfers.counters.busy.add(1);
         transfers.journal.say_busy(Instant::now(), &why);
         // An ERROR is final for a ROM; silence makes it ask again.
-        transfers.table.forget(now, id);
+        transfers.table.forget_request(now, id);
         return;
     }
     match transfers.table.peer(id) {
@@ -220,7 +220,7 @@ fn refuse_open(
             let told = (path.display().into_owned(), why);
             refuse(transfers, id, peer, told, refusal);
         }
-        None => drop(transfers.table.opened(now, id, Err(wire_refusal(refusal)))),
+        None => drop(transfers.table.finish_open(now, id, Err(wire_refusal(refusal)))),
     }
 }
 
@@ -234,7 +234,7 @@ fn refuse(
 ) {
     transfers.journal.say_refused(Instant::now(), peer, told, refusal);
     let now = transfers.now();
-    drop(transfers.table.opened(now, id, Err(wire_refusal(refusal))));
+    drop(transfers.table.finish_open(now, id, Err(wire_refusal(refusal))));
 }
 
 /// Makes of a lookup's reply what the table gets. May wait for the disk where a file is translated.
@@ -297,7 +297,7 @@ fn translate(names: &FileSources, asked: &AskedFile, answer: FileAnswer) -> File
     let to_netascii = |bytes: &[u8]| {
         netascii::translate_netascii(bytes).map_err(|_| images::NameRefusal::TooLarge)
     };
-    match names.images.translated(&answer.content, asked.ask.peer, to_netascii) {
+    match names.images.translate_once(&answer.content, asked.ask.peer, to_netascii) {
         Ok(content) => FileReply::Content(FileAnswer { content, ..answer }),
         Err(refusal) => FileReply::Refused(refusal, format!("as netascii: {refusal}")),
     }

@@ -175,7 +175,7 @@ impl BlockSender {
             let _owed = OwedAnswer::new(|()| then(), |_| ());
             content.populate(piece);
         };
-        self.names.images.workers().read(PieceUrgency::Soon, job).is_ok()
+        self.names.images.workers().submit_read(PieceUrgency::Soon, job).is_ok()
     }
 
     /// Sends single blocks to this client from now on. A timer retransmits those that were lost.

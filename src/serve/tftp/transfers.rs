@@ -74,7 +74,7 @@ impl CoreTransfers {
                 None => TransferProgress::Waiting,
             },
         };
-        self.table.sights().map(describe).collect()
+        self.table.iter_transfers().map(describe).collect()
     }
 }
 

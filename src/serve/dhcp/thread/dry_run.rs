@@ -48,7 +48,8 @@ impl RunningDhcp {
         if self.address.is_some() {
             return None;
         }
-        let named = self.state.subnets().named(network).and_then(|one| one.interface.clone());
+        let named =
+            self.state.subnets().find_network(network).and_then(|one| one.interface.clone());
         named.or_else(|| self.sockets.first_interface().map(str::to_owned))
     }
 }
