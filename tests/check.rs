@@ -689,7 +689,7 @@ fn the_configuration_the_state_and_what_only_its_owner_may_read_stay_private() {
     assert!(server.stop(LIMIT).success());
     let log = server.stderr.text();
     assert!(
-        !is_root || log.contains("owner: not everybody may read the file: `chmod o+r`"),
+        !is_root || log.contains("owner: not every user may read the file: `chmod o+r`"),
         "{log}"
     );
 }

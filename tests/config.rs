@@ -72,7 +72,7 @@ fn every_template_in_the_documentation_renders() {
             template::render_template_source(
                 "templates.md",
                 block,
-                &template::TemplateFacts::of(&context),
+                &template::TemplateFacts::from_context(&context),
             )
             .unwrap()
         })

@@ -45,10 +45,10 @@ fn connections_leave_nothing_behind(driver: &mut TcpDriver, address: SocketAddr)
         }
         if round % 2 == 0 {
             // The receive for the next request is in the kernel by now.
-            driver.turn(TurnWait::No, |_| {}).unwrap();
+            driver.run_turn(TurnWait::No, |_| {}).unwrap();
             driver.close(id);
             // The receive is taken back, and then the kernel lets go of the socket.
-            (0..2).for_each(|_| driver.turn(TurnWait::No, |_| {}).unwrap());
+            (0..2).for_each(|_| driver.run_turn(TurnWait::No, |_| {}).unwrap());
             assert_eq!(client.read(&mut [0; 1]).unwrap(), 0);
         } else {
             drop(client);
@@ -76,7 +76,7 @@ fn accepting_pauses_and_goes_on(driver: &mut TcpDriver, address: SocketAddr) {
                 errors.push(error)
             }
         };
-        driver.turn(TurnWait::AtMost(3 * ACCEPT_PAUSE), note).unwrap();
+        driver.run_turn(TurnWait::AtMost(3 * ACCEPT_PAUSE), note).unwrap();
     }
     assert!(
         matches!(errors.len(), 2..=4) && errors.iter().all(|error| *error == EMFILE),
@@ -119,7 +119,7 @@ fn until(driver: &mut TcpDriver, mut enough: impl FnMut(&TcpEvent<'_>) -> bool) 
     let mut done = false;
     while !done {
         assert!(started.elapsed() < PATIENCE, "nothing happened");
-        driver.turn(TurnWait::AtMost(PATIENCE), |event| done |= enough(&event)).unwrap();
+        driver.run_turn(TurnWait::AtMost(PATIENCE), |event| done |= enough(&event)).unwrap();
     }
 }
 

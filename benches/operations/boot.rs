@@ -78,7 +78,7 @@ fn answer_file() -> Operation {
         template::render_template_source(
             "ks.cfg.j2",
             black_box(KICKSTART),
-            &template::TemplateFacts::of(&context),
+            &template::TemplateFacts::from_context(&context),
         )
         .unwrap()
     })

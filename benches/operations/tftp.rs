@@ -83,7 +83,7 @@ impl Running {
         while let Some(action) = self.table.poll(self.now) {
             match action {
                 TableAction::Open { id, .. } => {
-                    let _ = self.table.opened(self.now, id, Ok(((), ENDLESS)));
+                    let _ = self.table.finish_open(self.now, id, Ok(((), ENDLESS)));
                 }
                 TableAction::Datagram { tid, .. } if peer == self.peer => self.tid = tid.unwrap(),
                 _ => (),

@@ -82,7 +82,7 @@ pub fn server_status(overview: &ServerOverview, quirks: QuirkCounts) -> ServerSt
             store: overview.store.as_ref().map(|store| store_status(&store.report())),
             ..dhcp_status(counters, dhcp_sockets(overview, &known))
         }),
-        mappings: overview.images.loaded(),
+        mappings: overview.images.count_loaded(),
         copies: CopiesStatus { budget: copies.budget, held: copies.held, refused: copies.refused },
         image_memory: ImageMemoryStatus {
             budget: memory.budget,

@@ -117,7 +117,7 @@ impl WantedWalk {
         let subnets = &generation.snapshot.dhcp.subnets;
         let reserved = |subnet: &&Subnet| subnet.reserved_for(self.mac).is_some();
         let subnet = match self.network {
-            Some(network) => subnets.named(network),
+            Some(network) => subnets.find_network(network),
             None => subnets.iter().find(reserved).or(subnets.first()),
         };
         let offer = match (&overview.dhcp_control, subnet) {
@@ -249,7 +249,7 @@ fn source(overview: &ServerOverview) -> Option<Ipv4Addr> {
         let [a, b, c, ..] = random.hash_one(tried).to_be_bytes();
         let source = Ipv4Addr::new(127, a | 0x80, b, c.clamp(1, 254));
         let taken = walks.all.iter().any(|walk| walk.source == source)
-            || generation.snapshot.dhcp.subnets.of(source).is_some();
+            || generation.snapshot.dhcp.subnets.find(source).is_some();
         (!taken).then_some(source)
     })
 }

@@ -174,7 +174,7 @@ mod tests {
             assert_eq!(BootStage::from(stage).word(), stage.as_str());
         }
         for link in [CarrierState::Up, CarrierState::Down, CarrierState::NoCarrier] {
-            assert_eq!(LinkState::from(link).word(), link.word());
+            assert_eq!(LinkState::from(link).word(), link.as_str());
         }
         for standing in listing::AddressStatus::ALL {
             let state = LeaseState::from(standing);

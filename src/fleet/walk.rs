@@ -589,7 +589,7 @@ mod tests {
             let bytes =
                 build_discover(firmware, Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]), None).unwrap();
             let packet = Packet::parse_request(&bytes).unwrap();
-            assert_eq!(MessageFacts::of(&packet).firmware, firmware, "{name}");
+            assert_eq!(MessageFacts::from_packet(&packet).firmware, firmware, "{name}");
             assert_eq!(spell_firmware_kind(firmware), Some(name));
         }
     }

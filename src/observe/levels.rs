@@ -86,7 +86,7 @@ fn line(kind: &EventKind) -> &'static str {
         EventKind::Declined => "the client found its address in use: PXE firmware",
         EventKind::Released => "the client gave its address back: a system",
         EventKind::Conflict => {
-            "10.0.0.9 is in use by 02:00:00:00:00:01, to whom nobody has leased it: it is not \
+            "10.0.0.9 is in use by 02:00:00:00:00:01 without a lease: it is not \
              offered"
         }
         EventKind::PoolFills => {
@@ -121,7 +121,7 @@ fn line(kind: &EventKind) -> &'static str {
             "linux: the file was changed in place while it was being sent: transfer ended"
         }
         EventKind::Forged { .. } => {
-            "linux: ended, since somebody who does not know its port sends ACKs for it: forged"
+            "linux: ended, because forged ACKs arrive for it: their sender does not know its port"
         }
         EventKind::TooSlow => "HTTP connection cut after 4096 bytes: too slow",
         EventKind::Failed => "the store could not keep the lease: no answer, the client asks again",
@@ -185,15 +185,15 @@ fn unanswered(why: UnansweredReason) -> &'static str {
 fn denied(why: FileDenial) -> &'static str {
     match why {
         FileDenial::Unreadable => {
-            "TFTP refused a: not everybody may read the file: `chmod o+r` lets it be served"
+            "TFTP refused a: not every user may read the file: `chmod o+r` lets ringboot serve it"
         }
         FileDenial::OutsideRoot => "TFTP refused a: the name leads outside the root",
         FileDenial::NotAFile => "TFTP refused a: a directory",
-        FileDenial::Hidden => "TFTP refused .a: the name holds a hidden component",
+        FileDenial::Hidden => "TFTP refused .a: the name has a hidden component",
         FileDenial::Private => {
-            "TFTP refused a: ringboot's own configuration and state are never served"
+            "TFTP refused a: ringboot never serves its own configuration and state"
         }
-        FileDenial::BadName => "HTTP refused a: the name holds a `..` component",
+        FileDenial::BadName => "HTTP refused a: the name has a `..` component",
         FileDenial::TooLarge => {
             "TFTP refused a: as netascii: the file is too large for this kind of request"
         }

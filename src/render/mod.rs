@@ -99,7 +99,7 @@ impl TemplateRenderer {
             return Ok(render());
         }
         let mut helper = self.helper().map_err(|error| {
-            TemplateError::of_whole(
+            TemplateError::for_template(
                 name,
                 format!("the process that renders templates did not start: {error}"),
                 "see docs/templates.md",
@@ -163,12 +163,12 @@ impl RenderHelper {
     fn broke_off(&mut self, name: &str, error: &io::Error) -> TemplateError {
         if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
             let what = format!("rendering it was stopped after {} seconds", TIME_MAX.as_secs());
-            return TemplateError::of_whole(name, what, "look for lists that grow in a loop");
+            return TemplateError::for_template(name, what, "look for lists that grow in a loop");
         }
         let ended =
             self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let what = format!("it ended the process that renders templates ({ended})");
-        TemplateError::of_whole(
+        TemplateError::for_template(
             name,
             what,
             "look for a namespace or list that contains itself, or for text that grows without end",

@@ -120,7 +120,7 @@ impl FileResolver {
         let later = OwedAnswer::new(later, |panicked| match panicked {
             true => FileReply::Refused(
                 NameRefusal::ReadFailed,
-                "the worker that looked it up broke off".into(),
+                "the worker that looked it up panicked".into(),
             ),
             false => FileReply::Refused(
                 NameRefusal::Busy,
@@ -136,7 +136,7 @@ impl FileResolver {
                     .names
                     .images
                     .workers()
-                    .look(asker, move || names.answer_waiting(ask, later));
+                    .submit_quick_job(asker, move || names.answer_waiting(ask, later));
             }
         }
         None
@@ -231,9 +231,11 @@ impl FileSources {
         later: OwedAnswer<FileReply, impl FnOnce(FileReply) + Send + 'static>,
     ) {
         match self.look_everywhere(&ask, &mut PatientLook { has_time: false }) {
-            LookOutcome::Reply(reply) => later.pay(reply),
+            LookOutcome::Reply(reply) => later.deliver(reply),
             LookOutcome::TakesLonger => Self::make(self, ask, later),
-            LookOutcome::Nothing(_) | LookOutcome::NeedsWorker => later.pay(not_found(&ask, None)),
+            LookOutcome::Nothing(_) | LookOutcome::NeedsWorker => {
+                later.deliver(not_found(&ask, None))
+            }
         }
     }
 
@@ -245,13 +247,13 @@ impl FileSources {
     ) {
         let (workers, asker) = (names.images.workers().clone(), ask.asker());
         let job = move || match names.look_everywhere(&ask, &mut PatientLook { has_time: true }) {
-            LookOutcome::Reply(reply) => later.pay(reply),
+            LookOutcome::Reply(reply) => later.deliver(reply),
             LookOutcome::Nothing(_) | LookOutcome::NeedsWorker | LookOutcome::TakesLonger => {
-                later.pay(not_found(&ask, None))
+                later.deliver(not_found(&ask, None))
             }
         };
         // Refused: what is owed has been paid by the drop.
-        let _ = workers.make(asker, job);
+        let _ = workers.submit_slow_job(asker, job);
     }
 
     /// Every spelling of the name in turn; the first that gives anything but "not found" is the
@@ -402,10 +404,12 @@ impl FileSources {
         let machine = self.machine_at(ask.peer);
         match self.render_template(&name, &source, ask, machine.as_ref()) {
             Ok(text) => {
-                let reason = machine
-                    .map_or_else(|| "nobody known".to_owned(), |machine| machine.mac.to_string());
+                let reason = machine.map_or_else(
+                    || "an unknown machine".to_owned(),
+                    |machine| machine.mac.to_string(),
+                );
                 let reasons = vec![format!("template {name} rendered for {reason}")];
-                let share = match self.images.copies().take(ask.peer, text.len() as u64) {
+                let share = match self.images.copies().reserve_share(ask.peer, text.len() as u64) {
                     Ok(share) => share,
                     Err(busy) => {
                         return FileReply::Refused(
@@ -433,14 +437,14 @@ impl FileSources {
         let policy = &generation.snapshot.dhcp;
         let client = self.address_of(ask.peer);
         let subnet = match client.to_canonical() {
-            IpAddr::V4(address) => policy.subnets.of(address),
+            IpAddr::V4(address) => policy.subnets.find(address),
             IpAddr::V6(_) => None,
         };
         // A machine may ask from another subnet than the one of its reservation.
         let reservation = machine.and_then(|machine| {
             policy.subnets.iter().find_map(|subnet| subnet.reserved_for(machine.mac))
         });
-        let facts = TemplateFacts::of(&template::TemplateContext {
+        let facts = TemplateFacts::from_context(&template::TemplateContext {
             client,
             machine,
             hostname: reservation.and_then(|reserved| reserved.hostname.as_deref()),

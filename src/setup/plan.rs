@@ -58,7 +58,7 @@ pub fn plan(
     let fence = RootFence {
         borrowed: borrowed.files.clone(),
         only_world_readable: choose_file_reader(account.as_ref()) == FileReader::Root,
-        ..RootFence::of(&private)
+        ..RootFence::from_private_paths(&private)
     };
     let images = ImageStore::open_fenced(&config.root, fence, memory, workers)
         .with_context(|| format!("opening the root {}", config.root.display()))?;
@@ -183,7 +183,7 @@ fn fit(open_files: u64, workers: Option<usize>, tftp: &mut TftpPlan, images: &Im
     let cores = affinity::list_allowed_processors()
         .map_or(1, |allowed| placement::place(&allowed, workers).boot.len());
     let shares = descriptors::share_out(open_files, cores, tftp.tids);
-    images.map_at_most(shares.mappings);
+    images.limit_mappings(shares.mappings);
     if shares.tids < tftp.tids || shares.mappings < MAPPINGS_MAX {
         tracing::warn!(
             "this process may have {open_files} open files: {} large files are in use at a time at \

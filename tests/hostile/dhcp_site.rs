@@ -606,7 +606,7 @@ fn who_answers_for_every_address_is_not_believed_for_long() {
         let server = segment.serve(&configuration, &[]);
         let asked = Instant::now();
         segment.lease(1);
-        server.log_line("as for more addresses than a host has", LIMIT);
+        server.log_line("and for more addresses than one host has", LIMIT);
         assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
         for number in 2..6 {
             segment.lease(number);

@@ -71,7 +71,7 @@ fn h24_three_hundred_thousand_mutated_requests_panic_no_parser() {
                 InputStep::Request(request) => {
                     answer(&request, len);
                     answered += 1;
-                    input.answered();
+                    input.finish_request();
                 }
                 InputStep::Body { .. } => {}
                 InputStep::More | InputStep::Bad(_) => break,

@@ -247,7 +247,8 @@ impl World {
                 let answer =
                     File::find(&name).map(|file| (file, file.len)).ok_or(TftpRefusal::NOT_FOUND);
                 self.contents_out += i64::from(answer.is_ok());
-                self.contents_out -= i64::from(self.table.opened(self.now, id, answer).is_some());
+                self.contents_out -=
+                    i64::from(self.table.finish_open(self.now, id, answer).is_some());
                 self.take_from_server();
             }
             Event::Resume { id } => {
@@ -330,7 +331,7 @@ impl World {
                 }
             }
             if let Some((id, leave)) = parked.take() {
-                self.table.unsent(self.now, id, leave);
+                self.table.hand_back_blocks(self.now, id, leave);
                 let after = self.random.below(2 * SECOND);
                 self.schedule(self.now + after, Event::Resume { id });
             }

@@ -59,7 +59,7 @@ impl<'a> TftpFetcher<'a> {
             checker.restart();
             let begun = Instant::now();
             let ended = self.attempt(behaviour, name, checker).await?;
-            let (answered, nobody) = (ended.client.answered(), ended.nobody);
+            let (answered, nobody) = (ended.client.has_answer(), ended.nobody);
             checker = ended.checker;
             match ended.outcome? {
                 ClientOutcome::Complete { octets } => {
@@ -152,7 +152,7 @@ fn explain_give_up(
         _ if answered => format!("TFTP: silence in the middle of {name}"),
         _ => format!("TFTP: no answer for {name}"),
     };
-    let seconds = Duration::from_nanos(behaviour.patience.whole()).as_secs();
+    let seconds = Duration::from_nanos(behaviour.patience.total_time()).as_secs();
     BootFailure::GaveUp {
         who: behaviour.name,
         what,

@@ -39,7 +39,7 @@ pub enum CarrierState {
 }
 
 impl CarrierState {
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Up => "up",
             Self::Down => "down",

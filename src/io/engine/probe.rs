@@ -29,7 +29,7 @@ impl ArpProbe {
 
     /// Who has this address? The sender says of itself that it has none: nobody learns anything
     /// from the question.
-    pub fn ask(&self, interface: u32, mac: [u8; 6], address: Ipv4Addr) -> io::Result<()> {
+    pub fn send_query(&self, interface: u32, mac: [u8; 6], address: Ipv4Addr) -> io::Result<()> {
         let mut packet = Vec::with_capacity(ARP_BYTES);
         packet.extend(ETHERNET.to_be_bytes());
         packet.extend((libc::ETH_P_IP as u16).to_be_bytes());
@@ -42,7 +42,7 @@ impl ArpProbe {
     }
 
     /// Who answered for which address.
-    pub fn answer(&self) -> Option<([u8; 6], Ipv4Addr)> {
+    pub fn read_answer(&self) -> Option<([u8; 6], Ipv4Addr)> {
         let mut packet = [0; 64];
         let bytes = (&*SockRef::from(&self.0)).read(&mut packet).ok()?;
         let packet = packet.get(..bytes).unwrap_or_default();
@@ -87,7 +87,7 @@ impl EchoProbe {
         Ok(Self { socket, identifier: std::process::id() as u16 })
     }
 
-    pub fn ask(&self, address: Ipv4Addr) -> io::Result<()> {
+    pub fn send_query(&self, address: Ipv4Addr) -> io::Result<()> {
         let mut packet = vec![ECHO_REQUEST, 0, 0, 0];
         packet.extend(self.identifier.to_be_bytes());
         packet.extend([0, 1]);
@@ -100,7 +100,7 @@ impl EchoProbe {
     }
 
     /// Who has answered us; 0.0.0.0 where it was another program's question.
-    pub fn answer(&self) -> Option<Ipv4Addr> {
+    pub fn read_answer(&self) -> Option<Ipv4Addr> {
         let mut packet = [0; 128];
         let bytes = (&self.socket).read(&mut packet).ok()?;
         let packet = packet.get(..bytes).unwrap_or_default();
@@ -130,10 +130,10 @@ mod tests {
     fn d36_this_machine_answers_its_own_ping() {
         let probe = EchoProbe::open().unwrap();
         let address = Ipv4Addr::new(127, 0, 0, 7);
-        probe.ask(address).unwrap();
+        probe.send_query(address).unwrap();
         let until = Instant::now() + Duration::from_secs(30);
         // Other programs of this machine are pinged as well.
-        while probe.answer() != Some(address) {
+        while probe.read_answer() != Some(address) {
             assert!(Instant::now() < until, "no answer");
         }
     }

@@ -211,15 +211,15 @@ impl TcpDriver {
     /// Reports what sends have done, goes on with those that have room, waits as told when there is
     /// nothing of that, and hands over everything that has come. It does not poll: of
     /// [`TurnWait::Poll`] it takes the sleep.
-    pub fn turn(&mut self, wait: TurnWait, mut on: impl FnMut(TcpEvent<'_>)) -> io::Result<()> {
+    pub fn run_turn(&mut self, wait: TurnWait, mut on: impl FnMut(TcpEvent<'_>)) -> io::Result<()> {
         if let TcpBackend::Ring(ring) = &mut self.kernel {
             ring.arm(&mut self.connections);
         }
         let told = self.connections.report(&mut on);
         let wait = if told { TurnWait::No } else { wait };
         match &mut self.kernel {
-            TcpBackend::Ring(ring) => ring.turn(&mut self.connections, wait, &mut on)?,
-            TcpBackend::Epoll(epoll) => epoll.turn(&mut self.connections, wait, &mut on)?,
+            TcpBackend::Ring(ring) => ring.run_turn(&mut self.connections, wait, &mut on)?,
+            TcpBackend::Epoll(epoll) => epoll.run_turn(&mut self.connections, wait, &mut on)?,
         }
         self.connections.go_on(&mut on);
         Ok(())

@@ -150,7 +150,7 @@ impl UdpDriver {
     /// only where they come along.
     pub fn submit(&mut self, on: impl FnMut(UdpCompletion<'_>)) -> io::Result<()> {
         match &mut self.0 {
-            UdpBackend::Ring(ring) => ring.turn(TurnWait::No, on),
+            UdpBackend::Ring(ring) => ring.run_turn(TurnWait::No, on),
             UdpBackend::Plain(plain) => {
                 plain.submit(on);
                 Ok(())
@@ -159,10 +159,14 @@ impl UdpDriver {
     }
 
     /// Submits what is queued, waits as told, and hands over everything that has happened.
-    pub fn turn(&mut self, wait: TurnWait, on: impl FnMut(UdpCompletion<'_>)) -> io::Result<()> {
+    pub fn run_turn(
+        &mut self,
+        wait: TurnWait,
+        on: impl FnMut(UdpCompletion<'_>),
+    ) -> io::Result<()> {
         match &mut self.0 {
-            UdpBackend::Ring(ring) => ring.turn(wait, on),
-            UdpBackend::Plain(plain) => plain.turn(wait, on),
+            UdpBackend::Ring(ring) => ring.run_turn(wait, on),
+            UdpBackend::Plain(plain) => plain.run_turn(wait, on),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A budget for copies: texts made for one request, or for one way to send a file, which take
-//! memory of their own until their last client has them.
+//! A budget for copies: texts made for one request, or a file translated for netascii, which take
+//! memory until the last client has received them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::limits::{COPIES_MEMORY_MAX, COPIES_MEMORY_MIN, COPIES_OF_ONE, COPIES_SHARE, COPY_FREE};
 use super::path::NameRefusal;
 
-/// What copies may take, and what they take now.
+/// The budget for copies, and its use.
 #[derive(Debug)]
 pub struct CopyBudget {
     budget: u64,
@@ -20,11 +20,11 @@ pub struct CopyBudget {
 #[derive(Debug, Default)]
 struct HeldCopies {
     bytes: u64,
-    /// By the address that asked, of IPv6 by its network.
+    /// Bytes by the address of the client; for IPv6 by its network.
     by_source: HashMap<IpAddr, u64>,
 }
 
-/// What one copy has taken of the budget; it is given back with it.
+/// One copy's share of the budget; dropping it returns the share.
 #[derive(Debug)]
 pub struct CopyShare {
     copies: Arc<CopyBudget>,
@@ -32,19 +32,20 @@ pub struct CopyShare {
     bytes: u64,
 }
 
-/// What copies take of the memory, for `status`.
+/// The use of the budget for copies, for `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopiesUse {
-    /// Bytes.
+    /// The budget, bytes.
     pub budget: u64,
+    /// Bytes that copies occupy now.
     pub held: u64,
-    /// Requests that found no room.
+    /// Requests refused because the budget was spent.
     pub refused: u64,
 }
 
 impl CopyBudget {
-    /// A share of the memory that the process may have.
-    pub fn of(memory_bytes: u64) -> Arc<Self> {
+    /// A budget that is a share of the memory that the process may have.
+    pub fn for_memory(memory_bytes: u64) -> Arc<Self> {
         let (part, of) = COPIES_SHARE;
         Self::new((memory_bytes / of * part).clamp(COPIES_MEMORY_MIN, COPIES_MEMORY_MAX))
     }
@@ -53,9 +54,9 @@ impl CopyBudget {
         Arc::new(Self { budget, held: Mutex::default(), refused: AtomicU64::new(0) })
     }
 
-    /// Room for a copy of so many bytes that this address has asked for; none where it, or all
-    /// together, have their share. A small copy needs none.
-    pub fn take(
+    /// Reserves room for a copy of this many bytes on behalf of this address. Refuses if the
+    /// address, or all addresses together, have used their share. A small copy needs no share.
+    pub fn reserve_share(
         self: &Arc<Self>,
         source: IpAddr,
         bytes: u64,
@@ -76,6 +77,7 @@ impl CopyBudget {
         Ok(Some(CopyShare { copies: Arc::clone(self), source, bytes }))
     }
 
+    /// The use of the budget now.
     pub fn usage(&self) -> CopiesUse {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).bytes;
         CopiesUse { budget: self.budget, held, refused: self.refused.load(Ordering::Relaxed) }
@@ -114,18 +116,22 @@ mod tests {
     fn copies_have_a_budget_each_source_a_share_and_both_come_back() {
         let copies = CopyBudget::new(64 * MIB);
         let source = |n: u8| IpAddr::from([10, 0, 0, n]);
-        let mut held: Vec<_> = (0..4).map(|_| copies.take(source(1), 8 * MIB).unwrap()).collect();
+        let mut held: Vec<_> =
+            (0..4).map(|_| copies.reserve_share(source(1), 8 * MIB).unwrap()).collect();
         assert_eq!(
-            copies.take(source(1), MIB).unwrap_err(),
+            copies.reserve_share(source(1), MIB).unwrap_err(),
             NameRefusal::Busy,
             "half of it is the most for one"
         );
-        held.push(copies.take(source(2), 32 * MIB).unwrap());
-        assert_eq!(copies.take(source(3), MIB).unwrap_err(), NameRefusal::Busy);
-        assert!(copies.take(source(3), COPY_FREE).unwrap().is_none(), "a small one is always made");
+        held.push(copies.reserve_share(source(2), 32 * MIB).unwrap());
+        assert_eq!(copies.reserve_share(source(3), MIB).unwrap_err(), NameRefusal::Busy);
+        assert!(
+            copies.reserve_share(source(3), COPY_FREE).unwrap().is_none(),
+            "a small one is always made"
+        );
         assert_eq!(copies.usage(), CopiesUse { budget: 64 * MIB, held: 64 * MIB, refused: 2 });
         held.pop();
-        assert!(copies.take(source(3), MIB).is_ok());
+        assert!(copies.reserve_share(source(3), MIB).is_ok());
         held.clear();
         assert_eq!(copies.usage().held, 0);
         assert!(copies.held.lock().unwrap().by_source.is_empty());
@@ -136,15 +142,15 @@ mod tests {
         let copies = CopyBudget::new(64 * MIB);
         let [one, two, other] =
             ["2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"].map(|text| text.parse().unwrap());
-        let _held = copies.take(one, 32 * MIB).unwrap();
-        assert!(copies.take(two, MIB).is_err());
-        assert!(copies.take(other, MIB).is_ok());
+        let _held = copies.reserve_share(one, 32 * MIB).unwrap();
+        assert!(copies.reserve_share(two, MIB).is_err());
+        assert!(copies.reserve_share(other, MIB).is_ok());
     }
 
     #[test]
     fn the_largest_copy_fits_every_budget() {
-        let copies = CopyBudget::of(0);
-        assert!(copies.take(IpAddr::from([10, 0, 0, 1]), 32 * MIB).is_ok());
-        assert_eq!(CopyBudget::of(u64::MAX).usage().budget, COPIES_MEMORY_MAX);
+        let copies = CopyBudget::for_memory(0);
+        assert!(copies.reserve_share(IpAddr::from([10, 0, 0, 1]), 32 * MIB).is_ok());
+        assert_eq!(CopyBudget::for_memory(u64::MAX).usage().budget, COPIES_MEMORY_MAX);
     }
 }

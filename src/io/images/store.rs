@@ -43,33 +43,35 @@ pub struct ImageStore {
     reserve: DescriptorReserve,
     workers: DiskWorkers,
     directories: DirectoryListings,
-    /// Which devices are file servers.
+    /// The devices that are file servers.
     pub(super) devices: RemoteDevices,
-    /// Holds one reference to each mapping, so that a core never runs the last drop (munmap): only
-    /// a worker does, here.
+    /// One reference to each mapping, so that a core never runs the last drop (munmap): a worker
+    /// does, through this map.
     loaded: Mutex<HashMap<FileIdentity, ServedContent>>,
     mappings_max: AtomicUsize,
-    /// Times that a file found no place, since those that had one were all in use.
+    /// How often a file got no mapping because all mappings were in use.
     short: AtomicU64,
     small: Mutex<SmallFiles>,
-    /// Files as they are translated for another way to send them, for as long as somebody sends
-    /// them.
+    /// Files translated for netascii, for as long as a transfer sends them.
     pub(super) translated: Mutex<HashMap<FileIdentity, Weak<ContentBody>>>,
-    /// Ticks at each use; a mapping remembers its last tick.
+    /// A counter that ticks at each use; a mapping keeps the tick of its last use.
     clock: AtomicU64,
 }
 
-/// What a core learns at once.
+/// The immediate answer for a core.
 #[derive(Debug)]
 pub enum CatalogAnswer {
+    /// The content, in memory or mapped.
     Content(ServedContent),
+    /// The path names a directory.
     Directory,
+    /// The server never serves this path, or cannot now.
     Refused(NameRefusal),
-    /// Needs a worker: hand it to [`ImageStore::answer`].
+    /// A worker must answer: pass it to [`ImageStore::answer_on_worker`].
     Ask(CatalogQuestion),
 }
 
-/// Work for a worker: look a path up, or open what has been found.
+/// A job for a worker: look a path up, or open the file that the core found.
 #[derive(Debug)]
 pub struct CatalogQuestion {
     pub(super) path: CleanPath,
@@ -77,13 +79,13 @@ pub struct CatalogQuestion {
 }
 
 impl ImageStore {
-    /// Opens the root directory, with nothing private in it and nothing borrowed.
+    /// Opens the root directory, without private and without borrowed files.
     pub fn open(root: &Path, workers: DiskWorkers) -> io::Result<Arc<Self>> {
         let memory = ImageMemory::new(MemoryCeiling::read().budget(None));
-        Self::open_fenced(root, RootFence::of(&[]), memory, workers)
+        Self::open_fenced(root, RootFence::from_private_paths(&[]), memory, workers)
     }
 
-    /// Opens the root directory. An error also where nothing beneath it could be opened.
+    /// Opens the root directory. An error also if nothing below it can be opened.
     pub fn open_fenced(
         root: &Path,
         fence: RootFence,
@@ -94,7 +96,7 @@ impl ImageStore {
             root: ImageRoot::open(root, &fence)?,
             fence,
             memory,
-            copies: CopyBudget::of(MemoryCeiling::read().bytes),
+            copies: CopyBudget::for_memory(MemoryCeiling::read().bytes),
             reserve: DescriptorReserve::new(),
             workers,
             directories: DirectoryListings::default(),
@@ -108,46 +110,48 @@ impl ImageStore {
         }))
     }
 
+    /// The path of the root directory.
     pub fn root(&self) -> &Path {
         self.root.path()
     }
 
+    /// The threads that may wait for a disk.
     pub fn workers(&self) -> &DiskWorkers {
         &self.workers
     }
 
-    /// What of the images is in memory.
+    /// The pieces of images in memory.
     pub fn memory(&self) -> &Arc<ImageMemory> {
         &self.memory
     }
 
-    /// What copies take of the memory.
+    /// The budget for copies.
     pub fn copies(&self) -> &Arc<CopyBudget> {
         &self.copies
     }
 
-    /// At most so many mappings at once, where the process may not have the usual number of
-    /// descriptors.
-    pub fn map_at_most(&self, mappings: usize) {
+    /// Limits the number of mappings, for a process that may open fewer file descriptors than
+    /// usual.
+    pub fn limit_mappings(&self, mappings: usize) {
         self.mappings_max.store(mappings.min(MAPPINGS_MAX), Ordering::Relaxed);
     }
 
-    /// How often a file has found no place so far, because all were in use.
-    pub fn short_of_places(&self) -> u64 {
+    /// How often a file got no mapping because all mappings were in use.
+    pub fn count_shortages(&self) -> u64 {
         self.short.load(Ordering::Relaxed)
     }
 
-    /// A file as `translate` makes it, one copy for all who ask for this version of it; `source` is
-    /// charged for it. Busy while another file is being translated, and where copies have their
-    /// budget. Waits for the disk: workers only.
-    pub fn translated(
+    /// Translates a file by `translate`, into one copy for all requests of this version; the copy
+    /// counts for `source`. Refuses as busy while another file is being translated, or when the
+    /// budget for copies is spent. Waits for the disk: workers only.
+    pub fn translate_once(
         &self,
         content: &ServedContent,
         source: IpAddr,
         translate: impl FnOnce(&[u8]) -> Result<Vec<u8>, NameRefusal>,
     ) -> Result<ServedContent, NameRefusal> {
-        // One at a time: others ask again, and find it done or the way free. No worker waits for
-        // another one's file.
+        // One translation at a time: other clients ask again later. No worker waits for another
+        // one's file.
         let mut translated = match self.translated.try_lock() {
             Ok(translated) => translated,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -159,10 +163,11 @@ impl ImageStore {
         {
             return Ok(ServedContent::from_body(body));
         }
-        // The most that it may become, so that nothing is made in vain; the rest is given back.
-        drop(self.copies.take(source, 2 * content.len())?);
+        // Check the budget for the largest possible result first, so that no translation is in
+        // vain.
+        drop(self.copies.reserve_share(source, 2 * content.len())?);
         let bytes = translate(&content.read_whole()?)?;
-        let share = self.copies.take(source, bytes.len() as u64)?;
+        let share = self.copies.reserve_share(source, bytes.len() as u64)?;
         let meta = content.meta();
         let made = ServedContent::copy_of(bytes.into(), meta.etag.clone(), meta.mtime, share);
         translated.retain(|_, body| body.strong_count() > 0);
@@ -172,27 +177,27 @@ impl ImageStore {
         Ok(made)
     }
 
-    /// Answers on a worker thread; `reply` runs there too.
-    pub fn answer(
+    /// Answers a question on a worker thread; `reply` runs there too.
+    pub fn answer_on_worker(
         self: &Arc<Self>,
         asker: JobAsker,
         question: CatalogQuestion,
         reply: impl FnOnce(Result<ServedContent, NameRefusal>) + Send + 'static,
     ) -> Result<(), WorkersBusy> {
         let images = Arc::clone(self);
-        self.workers.look(asker, move || reply(images.load(question)))
+        self.workers.submit_quick_job(asker, move || reply(images.load_content(question)))
     }
 
     /// Looks a path up and loads it. Waits for the disk: workers only.
     pub fn find_waiting(&self, path: &CleanPath) -> CatalogAnswer {
-        let found = match self.resolve(path, false) {
+        let found = match self.resolve_path(path, false) {
             Ok(found) => found,
             Err(refusal) => return CatalogAnswer::Refused(refusal),
         };
         if stat_file(&found).is_ok_and(|stat| is_directory_stat(&stat)) {
             return CatalogAnswer::Directory;
         }
-        match self.load(CatalogQuestion { path: path.clone(), found: Some(found) }) {
+        match self.load_content(CatalogQuestion { path: path.clone(), found: Some(found) }) {
             Ok(content) => CatalogAnswer::Content(content),
             Err(refusal) => CatalogAnswer::Refused(refusal),
         }
@@ -203,16 +208,16 @@ impl ImageStore {
     pub fn find_ignoring_case(&self, path: &CleanPath) -> Option<CleanPath> {
         let mut real = CleanPath::root();
         for component in path.as_bytes().split(|&b| b == b'/') {
-            let listing = self.list(&real).ok()?;
+            let listing = self.list_directory(&real).ok()?;
             real = real.child(listing.ignoring_case(std::str::from_utf8(component).ok()?)?);
         }
         Some(real)
     }
 
-    /// Reads a file whole, whatever its size up to [`WHOLE_BYTES_MAX`] (netascii, templates). Waits
-    /// for the disk: workers only.
+    /// Reads a whole file of at most [`WHOLE_BYTES_MAX`] (netascii, templates). Waits for the disk:
+    /// workers only.
     pub fn read_whole(&self, path: &CleanPath) -> Result<(Vec<u8>, ServedContent), NameRefusal> {
-        let (file, identity) = self.open_regular(self.resolve(path, false)?)?;
+        let (file, identity) = self.open_regular(self.resolve_path(path, false)?)?;
         if identity.len > WHOLE_BYTES_MAX {
             return Err(NameRefusal::TooLarge);
         }
@@ -221,74 +226,74 @@ impl ImageStore {
         Ok((bytes, content))
     }
 
-    /// What a directory holds. Waits for the disk: workers only.
-    pub fn list(&self, path: &CleanPath) -> Result<Arc<DirectoryListing>, NameRefusal> {
-        let directory = self.resolve(path, false)?;
-        let before = FileIdentity::of(&stat_file(&directory)?);
+    /// Lists a directory. Waits for the disk: workers only.
+    pub fn list_directory(&self, path: &CleanPath) -> Result<Arc<DirectoryListing>, NameRefusal> {
+        let directory = self.resolve_path(path, false)?;
+        let before = FileIdentity::from_stat(&stat_file(&directory)?);
         if let Some(known) = self.directories.find(&before) {
             return Ok(known);
         }
         let listing = Arc::new(
             DirectoryListing::read(&directory).map_err(|error| classify_name_refusal(&error))?,
         );
-        if stat_file(&directory).is_ok_and(|after| FileIdentity::of(&after) == before) {
+        if stat_file(&directory).is_ok_and(|after| FileIdentity::from_stat(&after) == before) {
             self.directories.keep(before, &listing, SystemTime::now());
         }
         Ok(listing)
     }
 
-    /// Whether this path leads to a regular file, as far as the kernel's caches know; None = it
-    /// would need a disk.
+    /// Whether this path leads to a regular file, by the kernel's caches alone; None: the answer
+    /// needs a disk.
     pub fn has_file(&self, path: &CleanPath) -> Option<bool> {
-        match self.resolve(path, true) {
+        match self.resolve_path(path, true) {
             Ok(found) => Some(stat_known_file(&found).is_ok_and(|stat| is_regular_stat(&stat))),
             Err(NameRefusal::Busy) => None,
             Err(_) => Some(false),
         }
     }
 
-    /// Contents held now: mappings and small files.
-    pub fn loaded(&self) -> usize {
-        self.lock().len() + self.small().files.len()
+    /// Number of contents in memory: mappings and small files.
+    pub fn count_loaded(&self) -> usize {
+        self.lock_loaded().len() + self.lock_small().files.len()
     }
 
-    /// Lets go of contents that nobody uses and whose file has been removed or replaced, so that
-    /// their disk space comes back.
+    /// Drops unused contents whose file was removed or replaced, so that the file system frees
+    /// their space.
     pub fn sweep(&self) {
         let is_idle = |content: &ServedContent| Arc::strong_count(content.body()) == 1;
         let idle: Vec<(FileIdentity, WeakServedContent)> = self
-            .lock()
+            .lock_loaded()
             .iter()
             .filter(|(_, content)| is_idle(content))
             .map(|(id, content)| (*id, content.downgrade()))
             .collect();
-        // A file server may take its time: nobody waits for the lock meanwhile.
+        // Do not hold the lock here: a file server may take its time.
         let is_unlinked = |content: &WeakServedContent| {
             content.upgrade().is_some_and(|content| content.is_unlinked())
         };
         let unlinked: Vec<FileIdentity> =
             idle.iter().filter(|(_, content)| is_unlinked(content)).map(|(id, _)| *id).collect();
-        let mut loaded = self.lock();
+        let mut loaded = self.lock_loaded();
         for id in unlinked {
             if loaded.get(&id).is_some_and(is_idle) {
                 loaded.remove(&id);
             }
         }
         drop(loaded);
-        self.memory.bury();
+        self.memory.unmap_dead();
         watch::read_inotify_events();
     }
 
-    fn load(&self, question: CatalogQuestion) -> Result<ServedContent, NameRefusal> {
+    fn load_content(&self, question: CatalogQuestion) -> Result<ServedContent, NameRefusal> {
         let found = match question.found {
             Some(found) => found,
-            None => self.resolve(&question.path, false)?,
+            None => self.resolve_path(&question.path, false)?,
         };
         let (file, identity) = self.open_regular(found)?;
         if identity.len <= INLINE_BYTES_MAX {
             return self.load_small(&file, identity);
         }
-        if let Some(content) = self.lock().get(&identity) {
+        if let Some(content) = self.lock_loaded().get(&identity) {
             return Ok(content.clone());
         }
         let content =
@@ -296,7 +301,7 @@ impl ImageStore {
         let identity = content.identity().unwrap_or(identity);
         self.touch(&content);
         let mut evicted = Vec::new();
-        let mut loaded = self.lock();
+        let mut loaded = self.lock_loaded();
         while loaded.len() >= self.mappings_max.load(Ordering::Relaxed).max(1) {
             let idle = loaded.iter().filter(|(_, content)| Arc::strong_count(content.body()) == 1);
             let oldest = idle
@@ -311,46 +316,47 @@ impl ImageStore {
         let content = loaded.entry(identity).or_insert(content).clone();
         drop(loaded);
         drop(evicted);
-        self.memory.bury();
+        self.memory.unmap_dead();
         Ok(content)
     }
 
-    /// A small file needs no place among the mappings: where too many are in use, it lives as long
-    /// as its users do.
+    /// Reads a small file. It needs no mapping: if too many small files are in use, it lives as
+    /// long as its users do.
     fn load_small(
         &self,
         file: &File,
         identity: FileIdentity,
     ) -> Result<ServedContent, NameRefusal> {
-        if let Some(content) = self.small().files.get(&identity) {
+        if let Some(content) = self.lock_small().files.get(&identity) {
             return Ok(content.clone());
         }
         let content =
             ServedContent::small_file(Bytes::from(read_exactly(file, identity.len)?), &identity);
         self.touch(&content);
-        self.small().keep(identity, &content);
+        self.lock_small().keep(identity, &content);
         Ok(content)
     }
 
-    /// Opens exactly the file that was found: through its descriptor, so that no rename can put
-    /// another one in its place.
+    /// Opens exactly the file that `found` names, through its descriptor: no rename can put another
+    /// file in its place.
     pub(super) fn open_regular(&self, found: OwnedFd) -> Result<(File, FileIdentity), NameRefusal> {
         let stat_of_found = stat_file(&found)?;
-        self.admit(&stat_of_found)?;
+        self.check_servable(&stat_of_found)?;
         if self.fence.has_private_name(&stat_of_found) {
             return Err(NameRefusal::Private);
         }
         let name = format!("/proc/self/fd/{}", found.as_raw_fd());
         let file =
             self.reserve.open(|| File::open(&name)).map_err(|e| classify_name_refusal(&e))?;
-        let identity = FileIdentity::of(&stat_file(&file)?);
+        let identity = FileIdentity::from_stat(&stat_file(&file)?);
         self.devices.learn(&file, identity.device);
         Ok((file, identity))
     }
 
-    /// A regular file that everybody may read, where that matters.
+    /// Refuses a file that is not regular, or that not every user may read while the fence requires
+    /// it.
     #[inline]
-    pub(super) fn admit(&self, stat: &libc::stat) -> Result<(), NameRefusal> {
+    pub(super) fn check_servable(&self, stat: &libc::stat) -> Result<(), NameRefusal> {
         if !is_regular_stat(stat) {
             return Err(NameRefusal::NotRegular);
         }
@@ -358,17 +364,17 @@ impl ImageStore {
         if hidden { Err(NameRefusal::Unreadable) } else { Ok(()) }
     }
 
-    /// An O_PATH descriptor of what the path names, in the root or borrowed from a package: nothing
-    /// is opened for reading, so a FIFO or a device does nothing.
-    pub(super) fn resolve(
+    /// Returns an O_PATH descriptor for the path, in the root or borrowed from a package. It opens
+    /// nothing for reading, so a FIFO or a device has no effect.
+    pub(super) fn resolve_path(
         &self,
         path: &CleanPath,
         cached_only: bool,
     ) -> Result<OwnedFd, NameRefusal> {
         if !cached_only {
-            self.root.follow(&self.fence);
+            self.root.follow_path(&self.fence);
         }
-        let root = self.root.now();
+        let root = self.root.current();
         let name: &[u8] = if path.as_bytes().is_empty() { b"." } else { path.as_bytes() };
         let found = match self.open_path(
             &root.directory,
@@ -377,8 +383,8 @@ impl ImageStore {
             cached_only,
         ) {
             Err(NameRefusal::NotFound) => {
-                // The path comes from the list of loaders, never from a client: links in it are the
-                // package's own.
+                // The path comes from the list of loaders, never from a client: links in it belong
+                // to the package.
                 let borrowed = self.fence.borrowed.get(path).ok_or(NameRefusal::NotFound)?;
                 let name = borrowed.as_os_str().as_bytes();
                 return self.open_path(
@@ -390,7 +396,7 @@ impl ImageStore {
             }
             found => found?,
         };
-        // The kernel tells where the descriptor leads, links inside the root followed.
+        // The kernel says where the descriptor leads after links inside the root.
         if !root.inside.is_empty() {
             let real = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
                 .map_err(|e| classify_name_refusal(&e))?;
@@ -420,11 +426,13 @@ impl ImageStore {
         content.body().used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    pub(super) fn small(&self) -> std::sync::MutexGuard<'_, SmallFiles> {
+    pub(super) fn lock_small(&self) -> std::sync::MutexGuard<'_, SmallFiles> {
         self.small.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<FileIdentity, ServedContent>> {
+    pub(super) fn lock_loaded(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<FileIdentity, ServedContent>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Message to facts: which kind of message, whose, from which firmware, and what it asks for.
+//! The facts of a message: its kind, its client, the firmware that sent it, and what it asks for.
 
 use std::net::Ipv4Addr;
 
@@ -15,20 +15,23 @@ use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac, Uuid};
 /// What a client's message says.
 #[derive(Clone, Debug)]
 pub struct MessageFacts<'a> {
+    /// The message type, with the four kinds of REQUEST.
     pub kind: MessageKind,
-    /// The name of the machine: its Ethernet address, or a stand-in where it has none.
+    /// The key of the machine: its Ethernet address, or a stand-in for other hardware.
     pub mac: Mac,
-    /// False: the client's hardware is not Ethernet, so no frame can be addressed to it (D-15).
+    /// False for hardware other than Ethernet: no frame can be addressed to it (D-15).
     pub ethernet: bool,
     /// Option 61 as sent (D-37).
     pub client_id: Option<&'a [u8]>,
     /// Option 97 as sent (D-39).
     pub guid: Option<&'a [u8]>,
+    /// The UUID in option 97, where its type is 0.
     pub uuid: Option<Uuid>,
+    /// The class and the architecture of the program that sent the message.
     pub firmware: Firmware,
-    /// How the firmware is known: `option 93 = 7`.
+    /// The option that shows the firmware: `option 93 = 7`.
     pub evidence: String,
-    /// False only for an iPXE that says so (D-70).
+    /// False only for an iPXE whose option 175 lacks HTTP (D-70).
     pub speaks_http: bool,
     /// Option 50.
     pub requested: Option<Ipv4Addr>,
@@ -40,26 +43,32 @@ pub struct MessageFacts<'a> {
     pub wanted: Option<&'a [u8]>,
     /// Largest UDP payload of a reply, bytes (D-4).
     pub payload_octets_max: usize,
+    /// Option 12, where it is a plain host name.
     pub host_name: Option<&'a str>,
+    /// Option 82.
     pub relay: RelayInformation<'a>,
     /// Option 118 (RFC 3011).
     pub subnet_selection: Option<Ipv4Addr>,
 }
 
-/// The message types, with REQUEST told apart by its fields alone (D-21).
+/// The message types. The fields of a REQUEST alone tell its kind (D-21).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageKind {
+    /// DHCPDISCOVER.
     Discover,
-    /// Option 54 is there: the client answers an OFFER.
+    /// A REQUEST with option 54: the client answers an OFFER.
     Selecting,
-    /// Option 50 without 54 and ciaddr: the client remembers an address.
+    /// A REQUEST with option 50, without 54 and ciaddr: the client remembers an address.
     InitReboot,
-    /// ciaddr alone: RENEW (unicast) or REBIND (broadcast).
+    /// A REQUEST with ciaddr alone: RENEW (unicast) or REBIND (broadcast).
     Renewing,
     /// A REQUEST that names no address at all.
     Empty,
+    /// DHCPDECLINE.
     Decline,
+    /// DHCPRELEASE.
     Release,
+    /// DHCPINFORM.
     Inform,
     /// No option 53 (D-31).
     Bootp,
@@ -83,7 +92,8 @@ pub struct RelayInformation<'a> {
 }
 
 impl<'a> MessageFacts<'a> {
-    pub fn of(packet: &'a Packet<'_>) -> Self {
+    /// Reads the facts of a packet.
+    pub fn from_packet(packet: &'a Packet<'_>) -> Self {
         let (mac, ethernet) = identify_hardware(packet);
         let (firmware, evidence) = identify_firmware(packet, mac);
         let guid = packet.option(code::CLIENT_GUID);
@@ -97,12 +107,12 @@ impl<'a> MessageFacts<'a> {
             firmware,
             evidence,
             speaks_http: packet.option(code::IPXE).is_none_or(pxe::ipxe_speaks_http),
-            requested: match packet.typed(code::REQUESTED_ADDRESS) {
+            requested: match packet.decode_option(code::REQUESTED_ADDRESS) {
                 Some(DhcpOption::RequestedIpAddress(address)) => Some(address),
                 _ => None,
             },
             server_id: find_server_id(packet),
-            lease_time_s: match packet.typed(code::LEASE_TIME) {
+            lease_time_s: match packet.decode_option(code::LEASE_TIME) {
                 Some(DhcpOption::AddressLeaseTime(seconds)) => {
                     Some(seconds.max(LEASE_REQUESTED_S_MIN))
                 }
@@ -112,38 +122,38 @@ impl<'a> MessageFacts<'a> {
             payload_octets_max: limit_payload_bytes(packet),
             host_name: packet.option(code::HOST_NAME).and_then(parse_host_name),
             relay: parse_relay_information(packet),
-            subnet_selection: match packet.typed(code::SUBNET_SELECTION) {
+            subnet_selection: match packet.decode_option(code::SUBNET_SELECTION) {
                 Some(DhcpOption::SubnetSelection(address)) => Some(address),
                 _ => None,
             },
         }
     }
 
-    /// True for firmware and loaders that say so (options 60, 77, 93, 175), and for every Raspberry
-    /// Pi: a Pi 3 takes its address without a REQUEST, so that no lease remembers what it
-    /// said.
+    /// True for firmware and loaders, which name themselves (options 60, 77, 93, 175), and for
+    /// every Raspberry Pi: a Pi 3 takes its address without a REQUEST, so no lease records
+    /// what its ROM said.
     pub fn boots_from_network(&self) -> bool {
         is_boot_firmware(self.firmware)
             || RASPBERRY_PI_PREFIXES.iter().any(|prefix| self.mac.0.starts_with(prefix))
     }
 
-    /// False for an address that no station can have: a reply to it would go to a group or to
-    /// nobody.
+    /// False for an address that no station can have: zero, or a group address.
     pub fn is_station(&self) -> bool {
         self.mac != Mac([0; 6]) && self.mac.0[0] & 1 == 0
     }
 }
 
-/// True for the class of a program that boots; option 93 without option 60 counts.
+/// True for a program that boots a machine. Option 93 counts without option 60.
 pub(super) fn is_boot_firmware(firmware: Firmware) -> bool {
     firmware.role != FirmwareRole::System || firmware.arch.is_some()
 }
 
-/// Hardware type of Ethernet (RFC 1700), and of IEEE 802 networks, which some drivers say instead.
+/// Hardware types of Ethernet (RFC 1700) and of IEEE 802 networks, which some drivers send instead.
 const HTYPE_ETHERNET: [u8; 2] = [1, 6];
 
 /// The Ethernet address. Other hardware (InfiniBand sends hlen 0 and option 61, RFC 4390) gets a
-/// stand-in: a locally administered address made from all that identifies it, the same each time.
+/// stand-in: a locally administered address made from everything that identifies it, always the
+/// same.
 fn identify_hardware(packet: &Packet<'_>) -> (Mac, bool) {
     let [a, b, c, d, e, f, ..] = packet.chaddr;
     if packet.hlen == 6 && HTYPE_ETHERNET.contains(&packet.htype) {
@@ -159,8 +169,8 @@ fn identify_hardware(packet: &Packet<'_>) -> (Mac, bool) {
     (Mac([2, b, c, d, e, f]), false)
 }
 
-/// FNV-1a with a final mix: a hash that stays the same over versions, because leases and timers
-/// depend on it.
+/// FNV-1a with a final mix. The hash must stay the same over versions: addresses and timers depend
+/// on it.
 pub(super) fn hash_bytes<'b>(bytes: impl IntoIterator<Item = &'b u8>) -> u64 {
     let sum = bytes.into_iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, &b| {
         (sum ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
@@ -171,7 +181,7 @@ pub(super) fn hash_bytes<'b>(bytes: impl IntoIterator<Item = &'b u8>) -> u64 {
 
 fn classify_message(packet: &Packet<'_>) -> MessageKind {
     let Some(value) = packet.option(code::MESSAGE_TYPE) else { return MessageKind::Bootp };
-    match packet.typed(code::MESSAGE_TYPE) {
+    match packet.decode_option(code::MESSAGE_TYPE) {
         Some(DhcpOption::MessageType(MessageType::Discover)) => MessageKind::Discover,
         Some(DhcpOption::MessageType(MessageType::Request)) => classify_request(packet),
         Some(DhcpOption::MessageType(MessageType::Decline)) => MessageKind::Decline,
@@ -195,20 +205,20 @@ fn classify_request(packet: &Packet<'_>) -> MessageKind {
 }
 
 fn find_server_id(packet: &Packet<'_>) -> Option<Ipv4Addr> {
-    match packet.typed(code::SERVER_IDENTIFIER) {
+    match packet.decode_option(code::SERVER_IDENTIFIER) {
         Some(DhcpOption::ServerIdentifier(address)) => Some(address),
         _ => None,
     }
 }
 
-/// Type byte 0 and sixteen bytes; anything else is echoed but not understood (D-39).
+/// Type byte 0 and sixteen bytes. Any other value is only echoed (D-39).
 fn parse_guid(guid: &[u8]) -> Option<Uuid> {
     let (&kind, rest) = guid.split_first()?;
     (kind == 0).then_some(rest)?.try_into().ok().map(Uuid)
 }
 
 fn limit_payload_bytes(packet: &Packet<'_>) -> usize {
-    let datagram = match packet.typed(code::MAX_MESSAGE_SIZE) {
+    let datagram = match packet.decode_option(code::MAX_MESSAGE_SIZE) {
         Some(DhcpOption::MaxMessageSize(octets)) => {
             usize::from(octets).max(DATAGRAM_OCTETS_DEFAULT)
         }
@@ -217,8 +227,8 @@ fn limit_payload_bytes(packet: &Packet<'_>) -> usize {
     (datagram - IP_UDP_HEADER_OCTETS).min(REPLY_OCTETS_MAX)
 }
 
-/// A name that may go into a log or a zone: letters, digits, hyphens and dots, without the NUL that
-/// some clients add.
+/// A name that is safe in a log or a zone: letters, digits, hyphens and dots. The NUL that some
+/// clients append is cut off.
 fn parse_host_name(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
     let sound = text.len() <= HOST_NAME_OCTETS_MAX
@@ -227,9 +237,9 @@ fn parse_host_name(value: &[u8]) -> Option<&str> {
     sound.then_some(text)
 }
 
-/// Sub-option 10 (RFC 5010, flags) is parsed over and ignored (D-50). Without giaddr no relay agent
-/// speaks, but a switch that adds its port, or a client that would choose for itself: then the
-/// option only goes back.
+/// Reads option 82; sub-option 10 (RFC 5010, flags) is ignored (D-50). Without giaddr no relay
+/// agent wrote the option, but a switch that adds its port, or a client that wants to choose its
+/// subnet: then the reply repeats it and nothing else follows from it.
 fn parse_relay_information<'a>(packet: &'a Packet<'_>) -> RelayInformation<'a> {
     let Some(information) = packet.option(code::RELAY_AGENT_INFORMATION) else {
         return RelayInformation::default();
@@ -259,11 +269,11 @@ const RASPBERRY_PI_PREFIXES: [[u8; 3]; 6] = [
     [0x2c, 0xcf, 0x67],
 ];
 
-/// Models up to the Pi 3, whose ROM wants three spaces in its menu.
+/// Models up to the Pi 3, whose ROM needs three spaces in its menu.
 pub(super) const RASPBERRY_PI_3_PREFIX: [u8; 3] = [0xb8, 0x27, 0xeb];
 
-/// Which program speaks. iPXE comes first: it keeps the vendor class of the firmware it replaced
-/// (D-52, D-69).
+/// The program that sent the message, and the option that shows it. iPXE comes first, since it
+/// keeps the vendor class of the firmware that it replaced (D-52, D-69).
 fn identify_firmware(packet: &Packet<'_>, mac: Mac) -> (Firmware, String) {
     let class = packet.option(code::CLASS_IDENTIFIER).unwrap_or_default();
     let (arch, arch_evidence) = identify_arch(packet, class);
@@ -338,7 +348,7 @@ mod tests {
     fn with<T>(options: &[u8], look: impl FnOnce(MessageFacts<'_>) -> T) -> T {
         let bytes = request(options);
         let packet = Packet::parse_request(&bytes).unwrap();
-        look(MessageFacts::of(&packet))
+        look(MessageFacts::from_packet(&packet))
     }
 
     /// The same through a relay agent.
@@ -361,7 +371,7 @@ mod tests {
         let kind = |options: &[u8], ciaddr: u8| {
             let mut bytes = request(options);
             bytes[12] = ciaddr;
-            MessageFacts::of(&Packet::parse_request(&bytes).unwrap()).kind
+            MessageFacts::from_packet(&Packet::parse_request(&bytes).unwrap()).kind
         };
         let (address, server) = ([50, 4, 10, 0, 0, 9], [54, 4, 10, 0, 0, 1]);
         let message = [53, 1, 3];
@@ -433,7 +443,7 @@ mod tests {
                 &[option(60, b"PXEClient:Arch:00000:UNDI:002001"), option(93, &[0, arch])].concat(),
             );
             bytes[28..31].copy_from_slice(&RASPBERRY_PI_3_PREFIX);
-            MessageFacts::of(&Packet::parse_request(&bytes).unwrap()).firmware.role
+            MessageFacts::from_packet(&Packet::parse_request(&bytes).unwrap()).firmware.role
         };
         assert_eq!(of(0), FirmwareRole::RaspberryPi);
         assert_eq!(of(11), FirmwareRole::Pxe, "a Pi with UEFI firmware boots as any PC");
@@ -467,7 +477,7 @@ mod tests {
             let mut bytes = request(options);
             (bytes[1], bytes[2]) = (htype, hlen);
             let packet = Packet::parse_request(&bytes).unwrap();
-            let facts = MessageFacts::of(&packet);
+            let facts = MessageFacts::from_packet(&packet);
             (facts.mac, facts.ethernet, facts.is_station())
         };
         let id = option(61, b"\xff1234");
@@ -510,7 +520,7 @@ mod tests {
         let value = [1, 2, b'e', b'1', 10, 1, 0x80, 5, 4, 10, 7, 0, 0, 11, 4, 10, 7, 0, 1, 19, 0];
         let bytes = relayed(&option(82, &value));
         let packet = Packet::parse_request(&bytes).unwrap();
-        let relay = MessageFacts::of(&packet).relay;
+        let relay = MessageFacts::from_packet(&packet).relay;
         assert_eq!(relay.link, Some(Ipv4Addr::new(10, 7, 0, 0)));
         assert_eq!(relay.server_override, Some(Ipv4Addr::new(10, 7, 0, 1)));
         assert!(relay.source_port);
@@ -525,7 +535,10 @@ mod tests {
             assert_eq!(facts.relay.information, Some(&value[..]));
         });
         let bytes = relayed(&option(82, &[5, 3, 1, 2, 3]));
-        assert_eq!(MessageFacts::of(&Packet::parse_request(&bytes).unwrap()).relay.link, None);
+        assert_eq!(
+            MessageFacts::from_packet(&Packet::parse_request(&bytes).unwrap()).relay.link,
+            None
+        );
     }
 
     /// dhcproto reads a well-formed option 82 as we do.
@@ -534,10 +547,10 @@ mod tests {
         use dhcproto::v4::relay::{RelayCode, RelayInfo};
         let bytes = relayed(&option(82, &[5, 4, 10, 7, 0, 0, 11, 4, 10, 7, 0, 1]));
         let packet = Packet::parse_request(&bytes).unwrap();
-        let Some(DhcpOption::RelayAgentInformation(info)) = packet.typed(82) else {
+        let Some(DhcpOption::RelayAgentInformation(info)) = packet.decode_option(82) else {
             panic!("option 82")
         };
-        let facts = MessageFacts::of(&packet);
+        let facts = MessageFacts::from_packet(&packet);
         assert_eq!(
             info.get(RelayCode::LinkSelection),
             facts.relay.link.map(RelayInfo::LinkSelection).as_ref()

@@ -32,7 +32,7 @@ pub fn decide_answer(
             return Decision { silence: Some(malformed.into()), ..Decision::default() };
         }
     };
-    let facts = MessageFacts::of(&packet);
+    let facts = MessageFacts::from_packet(&packet);
     let mut decision = Decision {
         xid: packet.xid,
         mac: Some(facts.mac),

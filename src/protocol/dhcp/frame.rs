@@ -1,11 +1,11 @@
-//! A UDP datagram as raw bytes, for the packet socket that reaches a client which cannot be asked
-//! by ARP yet (D-15).
+//! UDP datagrams as raw bytes, for the packet socket that reaches a client which answers no ARP yet
+//! (D-15).
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::model::machine::Mac;
 
-/// Time to live, as Linux sends it: such a frame crosses no router.
+/// Time to live, the default of Linux; the frame crosses no router.
 const TIME_TO_LIVE: u8 = 64;
 const PROTOCOL_UDP: u8 = 17;
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
@@ -26,8 +26,8 @@ pub fn build_ethernet_frame(
     Some(frame)
 }
 
-/// IPv4 and UDP headers with checksums, then the payload: what a packet socket of type SOCK_DGRAM
-/// takes.
+/// IPv4 and UDP headers with checksums, then the payload, as a packet socket of type SOCK_DGRAM
+/// takes it.
 pub fn build_ipv4_datagram(
     from: SocketAddrV4,
     to: SocketAddrV4,
@@ -41,7 +41,7 @@ pub fn build_ipv4_datagram(
     udp.extend_from_slice(payload);
     let sum =
         match compute_checksum(&[&build_pseudo_header(*from.ip(), *to.ip(), udp_octets), &udp]) {
-            0 => u16::MAX, // zero would say "no checksum" (RFC 768)
+            0 => u16::MAX, // zero means "no checksum" (RFC 768)
             sum => sum,
         };
     udp.get_mut(6..8)?.copy_from_slice(&sum.to_be_bytes());
@@ -50,8 +50,8 @@ pub fn build_ipv4_datagram(
     Some(packet)
 }
 
-/// Source and payload of an IPv4 packet that holds a whole UDP datagram. Checksums are the network
-/// card's matter: a packet of this very host has none yet.
+/// Source and payload of an IPv4 packet that holds a whole UDP datagram. Checksums are left to the
+/// network card: a packet that this host sent has none yet.
 pub fn parse_ipv4_datagram(packet: &[u8]) -> Option<(SocketAddrV4, &[u8])> {
     let header_octets = usize::from(packet.first()? & 0x0f) * 4;
     let (header, rest) = packet.split_at_checked(header_octets)?;
@@ -64,7 +64,7 @@ pub fn parse_ipv4_datagram(packet: &[u8]) -> Option<(SocketAddrV4, &[u8])> {
         .then(|| (SocketAddrV4::new(Ipv4Addr::from(source), u16::from_be_bytes([p0, p1])), payload))
 }
 
-/// No options, not fragmented, DF clear: some ROMs mishandle it.
+/// An IPv4 header without options or fragments. DF is clear: some ROMs mishandle it.
 fn build_ipv4_header(from: Ipv4Addr, to: Ipv4Addr, total: u16) -> [u8; 20] {
     let [t0, t1] = total.to_be_bytes();
     let ([f0, f1, f2, f3], [d0, d1, d2, d3]) = (from.octets(), to.octets());

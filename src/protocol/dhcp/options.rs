@@ -11,26 +11,26 @@ use super::subnet::Subnet;
 use super::times::LeaseTimes;
 use crate::model::machine::{Arch, FirmwareRole};
 
-/// What an OFFER or ACK says, from which its options follow. The same for both, so that they agree
+/// What the options of a reply are made from. The same for OFFER and ACK, so that they agree
 /// (D-30).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReplyTerms<'a> {
     pub(super) subnet: &'a Subnet,
     /// DHCP message type; None for BOOTP, whose replies have neither 51, 53 nor 54 (D-31).
     pub(super) message_type: Option<u8>,
-    /// The address on the client's segment (D-20).
+    /// Option 54: our address on the client's segment (D-20).
     pub(super) server: Ipv4Addr,
-    /// Where files come from: siaddr, 66, 150.
+    /// The server of boot files: siaddr, options 66 and 150.
     pub(super) next_server: Ipv4Addr,
     /// None for INFORM and BOOTP (D-29, D-31).
     pub(super) times: Option<LeaseTimes>,
-    /// The boot file, where it fits one option.
+    /// The boot file, where one option can hold it.
     pub(super) file: Option<&'a str>,
     pub(super) host_name: Option<&'a str>,
 }
 
-/// Sent before everything that the client asks for, in this order: a Raspberry Pi 3 asks for
-/// neither mask nor router (D-33).
+/// Options that come first, in this order, asked for or not: a Raspberry Pi 3 asks for neither mask
+/// nor router (D-33).
 const LEADING: [u8; 8] = [
     code::MESSAGE_TYPE,
     code::SUBNET_MASK,
@@ -42,8 +42,8 @@ const LEADING: [u8; 8] = [
     code::REBINDING_TIME,
 ];
 
-/// Sent only when asked for, or to a client that sends no list at all (GRUB's DISCOVER says
-/// nothing).
+/// Options that only a client gets that asks for them, or that sends no option 55 at all, as GRUB's
+/// DISCOVER.
 const ON_REQUEST: [u8; 5] = [
     code::DOMAIN_NAME_SERVERS,
     code::DOMAIN_NAME,
@@ -52,17 +52,19 @@ const ON_REQUEST: [u8; 5] = [
     code::TFTP_SERVER_ADDRESS,
 ];
 
-/// The options of an OFFER, ACK or BOOTP reply, in the order of D-33: leading ones, the client's
-/// list, the rest, 82 last.
+/// The options of an OFFER, ACK or BOOTP reply, in the order of D-33: the leading ones, the
+/// client's list, the rest, 82 last.
 pub(super) fn compose_options(
     terms: &ReplyTerms<'_>,
     packet: &Packet<'_>,
     facts: &MessageFacts<'_>,
 ) -> ReplyOptions {
-    let mut available = ReplyOptions::roomy();
+    let mut available = ReplyOptions::with_room();
     push_network_options(terms, &mut available);
     push_boot_options(terms, facts, &mut available);
     push_echoed_options(packet, facts, &mut available);
+
+    // HTTP Boot and iPXE resolve names in URLs, and may not ask for a name server.
     let must_name = matches!(facts.firmware.role, FirmwareRole::HttpBoot | FirmwareRole::Ipxe);
     let is_sent_unasked = |code: u8| {
         facts.wanted.is_none()
@@ -72,7 +74,7 @@ pub(super) fn compose_options(
     let codes: Vec<u8> =
         available.iter().map(|(code, _)| code).filter(|code| is_sent_unasked(*code)).collect();
     let wanted = facts.wanted.unwrap_or_default().iter().copied();
-    let mut options = available.in_order(LEADING.into_iter().chain(wanted).chain(codes));
+    let mut options = available.select_in_order(LEADING.into_iter().chain(wanted).chain(codes));
     push_relay_information(facts, &mut options);
     options
 }
@@ -83,7 +85,7 @@ pub(super) fn compose_nak_options(
     why: &str,
     facts: &MessageFacts<'_>,
 ) -> ReplyOptions {
-    let mut options = ReplyOptions::roomy();
+    let mut options = ReplyOptions::with_room();
     options.push(code::MESSAGE_TYPE, &[NAK]);
     options.push(code::SERVER_IDENTIFIER, &server.octets());
     options.push(
@@ -97,7 +99,7 @@ pub(super) fn compose_nak_options(
     options
 }
 
-/// DHCP message types that we send (RFC 2132 section 9.6).
+/// DHCP message types of replies (RFC 2132 section 9.6).
 pub(super) const OFFER: u8 = 2;
 pub(super) const ACK: u8 = 5;
 pub(super) const NAK: u8 = 6;
@@ -122,7 +124,7 @@ fn push_network_options(terms: &ReplyTerms<'_>, options: &mut ReplyOptions) {
     }
 }
 
-/// What makes firmware boot. A client that says nothing of booting gets none of it, except siaddr.
+/// The options that firmware boots by. A client that says nothing of booting gets none of them.
 fn push_boot_options(terms: &ReplyTerms<'_>, facts: &MessageFacts<'_>, options: &mut ReplyOptions) {
     let role = facts.firmware.role;
     if terms.file.is_some() || role == FirmwareRole::RaspberryPi {
@@ -145,8 +147,8 @@ fn push_boot_options(terms: &ReplyTerms<'_>, facts: &MessageFacts<'_>, options: 
     }
 }
 
-/// Options 60, 43 and 175. 60 and 43 go together or not at all: EDK2 takes 60 alone for "ask port
-/// 4011" (D-53).
+/// Options 60, 43 and 175. 60 and 43 are sent together or not at all: EDK2 reads 60 alone as "ask
+/// port 4011" (D-53).
 fn push_class_options(
     terms: &ReplyTerms<'_>,
     facts: &MessageFacts<'_>,
@@ -169,8 +171,8 @@ fn push_class_options(
     }
 }
 
-/// What goes back as it came: client identifier (D-37), GUID (D-39), auto-configure (D-32), subnet
-/// selection (RFC 3011).
+/// Options that the reply repeats unchanged: client identifier (D-37), GUID (D-39), auto-configure
+/// (D-32), subnet selection (RFC 3011).
 fn push_echoed_options(packet: &Packet<'_>, facts: &MessageFacts<'_>, options: &mut ReplyOptions) {
     let auto = packet.option(code::AUTO_CONFIGURE).filter(|value| matches!(value, [0 | 1]));
     let selection = facts.subnet_selection.map(|link| link.octets());
@@ -191,10 +193,11 @@ fn push_relay_information(facts: &MessageFacts<'_>, options: &mut ReplyOptions) 
 }
 
 fn push_address_list(code: u8, addresses: &[Ipv4Addr], options: &mut ReplyOptions) {
-    options.push_all(code, addresses.iter().take(OPTION_OCTETS_MAX / 4).map(Ipv4Addr::octets));
+    options.push_parts(code, addresses.iter().take(OPTION_OCTETS_MAX / 4).map(Ipv4Addr::octets));
 }
 
-/// Empty where there is none, or where it would have to be split (D-41).
+/// The value of a text option; empty where there is none, or where one option cannot hold it
+/// (D-41).
 fn fit_option_text(value: Option<&str>) -> &[u8] {
     value.filter(|text| text.len() <= OPTION_OCTETS_MAX).unwrap_or_default().as_bytes()
 }

@@ -1,9 +1,9 @@
-//! The guard: the only code that walks a DHCP message. Bounds, op, hlen and cookie are checked,
-//! options are joined, once.
+//! The guard: the only code that walks a DHCP message. It checks bounds, op, hlen and cookie, and
+//! joins the pieces of options, once.
 //!
 //! dhcproto 0.15 panics on `hlen > 16`, forgets every option after a host name that is not UTF-8,
-//! ignores overload and keeps only the last piece of a split option. So it sees one option at a
-//! time, and only those whose types help.
+//! ignores overload and keeps only the last piece of a split option. So it decodes one option at a
+//! time, and only options whose types help.
 
 use std::borrow::Cow;
 use std::net::Ipv4Addr;
@@ -15,7 +15,8 @@ use super::limits::{
     HARDWARE_OCTETS_MAX, MESSAGE_OCTETS_MAX, MESSAGE_OCTETS_MIN, OPTION_OCTETS_MAX,
 };
 
-/// Option codes that ringboot reads or writes (RFC 2132 and those named).
+/// Option codes that ringboot reads or writes (RFC 2132, or the RFC that is named).
+#[allow(missing_docs, reason = "the names are those of RFC 2132")]
 pub mod code {
     pub const PAD: u8 = 0;
     pub const SUBNET_MASK: u8 = 1;
@@ -44,7 +45,7 @@ pub mod code {
     pub const RELAY_AGENT_INFORMATION: u8 = 82;
     pub const CLIENT_ARCHITECTURE: u8 = 93;
     pub const CLIENT_GUID: u8 = 97;
-    /// RFC 2563: may the client choose a link-local address?
+    /// RFC 2563: whether the client may choose a link-local address.
     pub const AUTO_CONFIGURE: u8 = 116;
     /// RFC 3011.
     pub const SUBNET_SELECTION: u8 = 118;
@@ -59,8 +60,9 @@ pub mod code {
     pub const END: u8 = 255;
 }
 
-/// First byte of a message: 1 from clients, 2 from servers.
+/// The first byte of a message from a client.
 pub const OP_REQUEST: u8 = 1;
+/// The first byte of a message from a server.
 pub const OP_REPLY: u8 = 2;
 
 /// The four bytes before the options (RFC 2131 section 3).
@@ -72,38 +74,54 @@ pub const FLAG_BROADCAST: u16 = 0x8000;
 const SNAME: std::ops::Range<usize> = 44..108;
 const FILE: std::ops::Range<usize> = 108..236;
 
-/// A message whose bounds have been checked. Fields are as on the wire.
+/// A message whose bounds are checked. The fields are as on the wire (RFC 2131 section 2).
 #[derive(Clone, Debug)]
 pub struct Packet<'a> {
+    /// `OP_REQUEST` or `OP_REPLY`.
     pub op: u8,
+    /// Hardware type; 1 is Ethernet.
     pub htype: u8,
-    /// 0..=16
+    /// Used bytes of `chaddr`, 0..=16.
     pub hlen: u8,
+    /// Relay agents that the message passed.
     pub hops: u8,
+    /// Transaction ID.
     pub xid: u32,
+    /// Seconds since the client began; ringboot does not use it (D-8).
     pub secs: u16,
+    /// `FLAG_BROADCAST` or 0.
     pub flags: u16,
+    /// The address that the client uses.
     pub ciaddr: Ipv4Addr,
+    /// The address that the server gives.
     pub yiaddr: Ipv4Addr,
+    /// The server of the boot file.
     pub siaddr: Ipv4Addr,
+    /// The first relay agent; 0.0.0.0 without one.
     pub giaddr: Ipv4Addr,
+    /// Hardware address of the client.
     pub chaddr: [u8; 16],
     /// The header's boot file, up to its NUL; empty when the field holds options (overload).
     pub file: &'a [u8],
     options: JoinedOptions<'a>,
 }
 
-/// Why a datagram is not a DHCP message for us.
+/// Why a datagram is no message that the server reads (D-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedMessage {
+    /// Shorter than `MESSAGE_OCTETS_MIN`.
     #[error("shorter than a DHCP header")]
     TooShort,
+    /// Longer than `MESSAGE_OCTETS_MAX`.
     #[error("longer than any DHCP message")]
     TooLong,
+    /// A reply where a request is expected, or the other way round.
     #[error("wrong direction: the op field does not fit")]
     Op,
+    /// `hlen` is above 16.
     #[error("hardware address longer than its field")]
     HardwareLength,
+    /// Bytes 236 to 239 are not the magic cookie.
     #[error("no DHCP cookie")]
     Cookie,
 }
@@ -114,8 +132,7 @@ impl<'a> Packet<'a> {
         Self::parse(bytes, OP_REQUEST)
     }
 
-    /// Option 53 of a message that nobody has checked, as far as it stands in the option area; None
-    /// where there is none.
+    /// Option 53 of an unchecked message, where the option area holds it.
     pub fn peek_type(bytes: &[u8]) -> Option<u8> {
         let mut rest = bytes.get(MESSAGE_OCTETS_MIN..)?;
         while let Some((&code, after)) = rest.split_first() {
@@ -135,13 +152,13 @@ impl<'a> Packet<'a> {
         None
     }
 
-    /// Reads a message from a server (op = 2): for the simulated machines and for tests of our own
-    /// replies.
+    /// Reads a message from a server (op = 2): for the search for other servers, for the simulated
+    /// machines and for tests.
     pub fn parse_reply(bytes: &'a [u8]) -> Result<Self, MalformedMessage> {
         Self::parse(bytes, OP_REPLY)
     }
 
-    /// The value of an option, its pieces joined (RFC 3396); None where it was not sent.
+    /// The value of an option, its pieces joined (RFC 3396); None where the message lacks it.
     pub fn option(&self, code: u8) -> Option<&[u8]> {
         self.options.get(code)
     }
@@ -151,9 +168,9 @@ impl<'a> Packet<'a> {
         self.options.values.iter().map(|(code, value)| (*code, value.as_ref()))
     }
 
-    /// One option through dhcproto's types. Not for options on which dhcproto asserts (94) or keeps
-    /// too little (93).
-    pub fn typed(&self, code: u8) -> Option<DhcpOption> {
+    /// One option, decoded by dhcproto. Not for option 94, on which dhcproto asserts, nor for 93,
+    /// of which it keeps too little.
+    pub fn decode_option(&self, code: u8) -> Option<DhcpOption> {
         let value = self.option(code)?;
         let mut one = [0u8; OPTION_OCTETS_MAX + 2];
         *one.get_mut(0)? = code;
@@ -163,7 +180,7 @@ impl<'a> Packet<'a> {
         DhcpOption::decode(&mut Decoder::new(one.get(..end)?)).ok()
     }
 
-    /// True where the client asks for a broadcast answer.
+    /// True where the client asks for a broadcast reply.
     pub fn wants_broadcast(&self) -> bool {
         self.flags & FLAG_BROADCAST != 0
     }
@@ -206,7 +223,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Value bits of option 52: which header fields hold options.
+/// Bits of option 52: the header fields that hold options.
 const OVERLOAD_FILE: u8 = 1;
 const OVERLOAD_SNAME: u8 = 2;
 
@@ -214,13 +231,13 @@ const OVERLOAD_SNAME: u8 = 2;
 #[derive(Clone, Debug)]
 struct JoinedOptions<'a> {
     values: Vec<(u8, Cow<'a, [u8]>)>,
-    /// Place in `values` plus one, by code; 0 = not sent. Codes 0 and 255 carry nothing, so 254
-    /// places fit a u8.
+    /// Index in `values` plus one, by code; 0 = not sent. Codes 0 and 255 carry no value, so 254
+    /// indexes fit a u8.
     index: [u8; 256],
 }
 
 impl<'a> JoinedOptions<'a> {
-    /// The option area, then `file`, then `sname` where option 52 says so (D-7, D-41).
+    /// Reads the option area, then `file`, then `sname` where option 52 says so (D-7, D-41).
     fn read(area: &'a [u8], sname: &'a [u8], file: &'a [u8]) -> (Self, u8) {
         let mut options = Self { values: Vec::with_capacity(16), index: [0; 256] };
         options.walk(area);
@@ -234,7 +251,7 @@ impl<'a> JoinedOptions<'a> {
         (options, overload)
     }
 
-    /// Stops at END, at the end of the area, and at a length that overruns it.
+    /// Reads one area. Stops at END, at the end of the area, and at a length that overruns it.
     fn walk(&mut self, area: &'a [u8]) {
         let mut rest = area;
         while let Some((&code, after)) = rest.split_first() {
@@ -415,11 +432,11 @@ pub(super) mod tests {
         let bytes = request(&[53, 1, 3, 50, 4, 192, 168, 4, 26, 57, 2, 5, 0xc0, 54, 3, 1, 2, 3]);
         let packet = Packet::parse_request(&bytes).unwrap();
         assert_eq!(
-            packet.typed(50),
+            packet.decode_option(50),
             Some(DhcpOption::RequestedIpAddress(Ipv4Addr::new(192, 168, 4, 26)))
         );
-        assert_eq!(packet.typed(57), Some(DhcpOption::MaxMessageSize(1472)));
-        assert_eq!(packet.typed(54), None, "three octets are no address");
-        assert_eq!(packet.typed(51), None);
+        assert_eq!(packet.decode_option(57), Some(DhcpOption::MaxMessageSize(1472)));
+        assert_eq!(packet.decode_option(54), None, "three octets are no address");
+        assert_eq!(packet.decode_option(51), None);
     }
 }

@@ -1,5 +1,5 @@
-//! How much of a subnet's pools is given, and when that is worth a line: at 80 % and when nothing
-//! is left, once for each crossing.
+//! How much of a subnet's pools is given, and when to log it: at 80 %, when no address is left, and
+//! when there is room again; once for each crossing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,67 +7,74 @@ use std::fmt;
 use super::lease_record::ClockSeconds;
 use crate::model::network::Ipv4Network;
 
-/// From this share of its addresses on a pool is nearly full, and below the other it is so no
-/// longer. Percent.
+/// Percent of its addresses from which on a pool is nearly full.
 const NEARLY_FULL_PERCENT: usize = 80;
+/// Percent below which a nearly full pool is so no longer: a gap keeps the log quiet.
 const ROOM_AGAIN_PERCENT: usize = 70;
-/// A pool that was full has room again below this share.
+/// Percent below which a pool that was full has room again.
 const FULL_NO_LONGER_PERCENT: usize = 90;
 
-/// Addresses by what stands for them now, inside of pools and outside of them.
+/// Addresses by state, inside and outside of pools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeaseStateCounts {
-    /// A lease runs, or is being written.
+    /// A lease runs, or waits for the store.
     pub bound: usize,
+    /// An OFFER is not confirmed yet.
     pub offered: usize,
-    /// The lease is over, by its time or by the machine's word, and the address is remembered for
-    /// the machine.
+    /// The lease has ended or was released, and the address is remembered for its machine.
     pub ended: usize,
     /// Declined, or found in use.
     pub kept_back: usize,
 }
 
 impl LeaseStateCounts {
-    pub fn all(&self) -> usize {
+    /// All addresses that are in a state.
+    pub fn total(&self) -> usize {
         self.bound + self.offered + self.ended + self.kept_back
     }
 }
 
-/// The addresses of a subnet's pools that any machine may get, by what stands for them now.
+/// The addresses of a subnet's pools that any machine may get, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolUse {
+    /// All of them, in every state.
     pub addresses: usize,
-    /// Nobody has or had them.
+    /// No client has or had them.
     pub free: usize,
+    /// A lease runs, or waits for the store.
     pub bound: usize,
+    /// An OFFER is not confirmed yet.
     pub offered: usize,
-    /// Remembered for a machine whose lease is over; given to another one where nothing is free.
+    /// Remembered for a machine whose lease is over; another machine gets them where none is free.
     pub ended: usize,
+    /// Declined, or found in use.
     pub kept_back: usize,
 }
 
 impl PoolUse {
-    /// Addresses that machines have or were just offered.
+    /// Addresses with a lease or an offer.
     pub fn given(&self) -> usize {
         self.bound + self.offered
     }
 
-    /// Addresses that a further machine may get.
-    fn left(&self) -> usize {
+    /// Addresses that a further machine can get.
+    fn available(&self) -> usize {
         self.free + self.ended
     }
 
+    /// True where a further machine gets no address.
     pub fn is_full(&self) -> bool {
-        self.addresses > 0 && self.left() == 0
+        self.addresses > 0 && self.available() == 0
     }
 
-    /// Of 100 addresses so many are not to be had.
-    fn percent(&self) -> usize {
-        (self.addresses - self.left().min(self.addresses)) * 100 / self.addresses.max(1)
+    /// Percent of the addresses that a further machine cannot get.
+    fn used_percent(&self) -> usize {
+        (self.addresses - self.available().min(self.addresses)) * 100 / self.addresses.max(1)
     }
 
+    /// True from `NEARLY_FULL_PERCENT` on.
     pub fn is_nearly_full(&self) -> bool {
-        self.addresses > 0 && self.percent() >= NEARLY_FULL_PERCENT
+        self.addresses > 0 && self.used_percent() >= NEARLY_FULL_PERCENT
     }
 }
 
@@ -82,26 +89,30 @@ impl fmt::Display for PoolUse {
     }
 }
 
-/// A subnet's pools as they are now.
+/// The pools of a subnet, for the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolReport {
+    /// The network of the subnet.
     pub network: Ipv4Network,
+    /// How much of the pools is given.
     pub used: PoolUse,
-    /// Since when no address is left; None: there is one.
+    /// Since when no address is left; None where one is left.
     pub full_since_s: Option<ClockSeconds>,
 }
 
-/// What is said of a pool.
+/// A change of a pool that is worth a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolCrossing {
+    /// At least 80 % of the addresses are used.
     NearlyFull,
+    /// No address is left.
     Full,
-    /// It was full.
+    /// A full pool has an address again.
     RoomAgain,
 }
 
 impl PoolCrossing {
-    /// The sentence of the log.
+    /// The sentence for the log.
     pub fn sentence(self, network: Ipv4Network, used: &PoolUse) -> String {
         match self {
             Self::NearlyFull => format!("the pools of subnet {network} are nearly full: {used}"),
@@ -115,52 +126,55 @@ impl PoolCrossing {
     }
 }
 
-/// What was said of each subnet.
+/// The crossings that were logged for each subnet.
 #[derive(Debug, Default)]
 pub struct PoolWatch(HashMap<Ipv4Network, PoolWarnings>);
 
 #[derive(Debug, Default)]
 struct PoolWarnings {
-    said_nearly: bool,
-    said_full: bool,
+    has_logged_nearly: bool,
+    has_logged_full: bool,
     full_since_s: Option<ClockSeconds>,
 }
 
 impl PoolWatch {
-    /// How the pools of these subnets stand, and what is to be said of them. A subnet that is not
-    /// among them is forgotten.
-    pub fn look(
+    /// The state of these subnets' pools, and the crossings to log. A subnet that is missing here
+    /// is forgotten.
+    pub fn update(
         &mut self,
         pools: impl IntoIterator<Item = (Ipv4Network, PoolUse)>,
         now: ClockSeconds,
     ) -> (Vec<PoolReport>, Vec<(Ipv4Network, PoolUse, PoolCrossing)>) {
         let mut before = std::mem::take(&mut self.0);
-        let (mut reports, mut said) = (Vec::new(), Vec::new());
+        let (mut reports, mut crossings) = (Vec::new(), Vec::new());
         for (network, used) in pools {
             let mut watched = before.remove(&network).unwrap_or_default();
-            said.extend(watched.crossing(&used, now).map(|crossing| (network, used, crossing)));
+            crossings.extend(
+                watched.find_crossing(&used, now).map(|crossing| (network, used, crossing)),
+            );
             reports.push(PoolReport { network, used, full_since_s: watched.full_since_s });
             self.0.insert(network, watched);
         }
-        (reports, said)
+        (reports, crossings)
     }
 }
 
 impl PoolWarnings {
-    fn crossing(&mut self, used: &PoolUse, now: ClockSeconds) -> Option<PoolCrossing> {
+    fn find_crossing(&mut self, used: &PoolUse, now: ClockSeconds) -> Option<PoolCrossing> {
         self.full_since_s = if used.is_full() { self.full_since_s.or(Some(now)) } else { None };
         if used.is_full() {
-            self.said_nearly = true;
-            return (!std::mem::replace(&mut self.said_full, true)).then_some(PoolCrossing::Full);
+            self.has_logged_nearly = true;
+            return (!std::mem::replace(&mut self.has_logged_full, true))
+                .then_some(PoolCrossing::Full);
         }
-        let percent = used.percent();
-        self.said_nearly &= percent >= ROOM_AGAIN_PERCENT;
-        if self.said_full && percent < FULL_NO_LONGER_PERCENT {
-            self.said_full = false;
+        let percent = used.used_percent();
+        self.has_logged_nearly &= percent >= ROOM_AGAIN_PERCENT;
+        if self.has_logged_full && percent < FULL_NO_LONGER_PERCENT {
+            self.has_logged_full = false;
             return Some(PoolCrossing::RoomAgain);
         }
-        let is_news = used.is_nearly_full() && !self.said_nearly;
-        self.said_nearly |= is_news;
+        let is_news = used.is_nearly_full() && !self.has_logged_nearly;
+        self.has_logged_nearly |= is_news;
         is_news.then_some(PoolCrossing::NearlyFull)
     }
 }
@@ -182,7 +196,7 @@ mod tests {
     fn said(given: &[usize]) -> Vec<(usize, PoolCrossing)> {
         let mut watch = PoolWatch::default();
         let one = |(at, bound): (usize, &usize)| {
-            let (_, said) = watch.look([(network(), of_100(*bound))], at as ClockSeconds);
+            let (_, said) = watch.update([(network(), of_100(*bound))], at as ClockSeconds);
             said.into_iter().map(move |(_, _, crossing)| (at, crossing)).collect::<Vec<_>>()
         };
         given.iter().enumerate().flat_map(one).collect()
@@ -205,7 +219,7 @@ mod tests {
     fn a_full_pool_tells_since_when_and_one_that_nobody_serves_any_more_is_forgotten() {
         let mut watch = PoolWatch::default();
         let full_since = |watch: &mut PoolWatch, bound, now| {
-            watch.look([(network(), of_100(bound))], now).0[0].full_since_s
+            watch.update([(network(), of_100(bound))], now).0[0].full_since_s
         };
         assert_eq!(
             [1, 2, 3].map(|now| full_since(&mut watch, if now > 1 { 100 } else { 9 }, now)),
@@ -215,8 +229,12 @@ mod tests {
             (full_since(&mut watch, 99, 4), full_since(&mut watch, 100, 5)),
             (None, Some(5))
         );
-        watch.look([], 6);
-        assert_eq!(watch.look([(network(), of_100(100))], 7).1.len(), 1, "it is said of a new one");
+        watch.update([], 6);
+        assert_eq!(
+            watch.update([(network(), of_100(100))], 7).1.len(),
+            1,
+            "it is said of a new one"
+        );
     }
 
     #[test]

@@ -1,15 +1,15 @@
-//! Encapsulated options: PXE's option 43, iPXE's option 175, the relay's option 82, RFC 3004 user
-//! classes.
+//! Encapsulated options: option 43 of PXE, option 175 of iPXE, option 82 of relay agents, and the
+//! user classes of RFC 3004.
 
 /// Option 43 for UEFI clients: sub-option 6 (discovery control) with bit 3 alone, "take the file
 /// from this offer, no menu" (D-53, D-56).
 ///
-/// Without it an offer that says `PXEClient` sends EDK2 to port 4011. Sub-option 8 is left out:
-/// EDK2 would take its first address as TFTP server instead of siaddr (D-57).
+/// Without it, an offer with `PXEClient` in option 60 sends EDK2 to port 4011. Sub-option 8 is left
+/// out: EDK2 would use its first address as the TFTP server in place of siaddr (D-57).
 pub(super) const BOOT_FROM_THIS_OFFER: [u8; 4] = [6, 1, 8, SUBOPTIONS_END];
 
-/// Option 175 for iPXE: sub-option 176 (no-pxedhcp) = 1, "no ProxyDHCP answer will come"; saves 2 s
-/// of every DHCP (D-68).
+/// Option 175 for iPXE: sub-option 176 (no-pxedhcp) = 1, "no ProxyDHCP reply will come". Saves 2 s
+/// of each DHCP exchange (D-68).
 pub(super) const NO_PROXY_DHCP: [u8; 3] = [176, 1, 1];
 
 const SUBOPTIONS_END: u8 = 255;
@@ -19,12 +19,11 @@ const MENU_PROMPT: u8 = 10;
 
 /// Feature number of HTTP in iPXE's option 175 (`DHCP_EB_FEATURE_HTTP`).
 const IPXE_FEATURE_HTTP: u8 = 0x13;
-/// Features are numbered 0x10 and up; what is below (priority, keep-san, ...) says nothing about
-/// abilities.
+/// The numbers of features. Lower numbers (priority, keep-san, ...) are settings.
 const IPXE_FEATURES: std::ops::RangeInclusive<u8> = 0x10..=0x4f;
 
-/// Option 43 that makes a Raspberry Pi's ROM boot from us: a menu whose only entry is `Raspberry Pi
-/// Boot` (D-59).
+/// Option 43 that makes the ROM of a Raspberry Pi boot from this server: a menu whose only entry is
+/// `Raspberry Pi Boot` (D-59).
 ///
 /// The ROM of the Pi 3B compares 20 bytes, so its text carries three trailing spaces (Q-14).
 pub(super) fn build_raspberry_pi_menu(three_spaces: bool) -> Vec<u8> {
@@ -38,8 +37,8 @@ pub(super) fn build_raspberry_pi_menu(three_spaces: bool) -> Vec<u8> {
     menu
 }
 
-/// The value of one sub-option of a (code, length, value) list; None where it is missing or the
-/// list overruns before it.
+/// The value of one sub-option of a (code, length, value) list; None where it is missing or a
+/// length before it overruns the list.
 pub(super) fn find_suboption(list: &[u8], wanted: u8) -> Option<&[u8]> {
     split_suboptions(list).find(|(code, _)| *code == wanted).map(|(_, value)| value)
 }
@@ -51,8 +50,8 @@ pub(super) fn user_class_is_ipxe(option_77: &[u8]) -> bool {
         .map_or_else(|| is_ipxe(option_77), |tuples| tuples.into_iter().any(is_ipxe))
 }
 
-/// Whether the iPXE behind option 175 can fetch by HTTP. A list without any feature says nothing,
-/// so yes (D-70).
+/// True unless option 175 lists features without HTTP. A list without any feature proves nothing
+/// (D-70).
 pub(super) fn ipxe_speaks_http(option_175: &[u8]) -> bool {
     let mut features =
         split_suboptions(option_175).filter(|(code, _)| IPXE_FEATURES.contains(code)).peekable();
@@ -60,7 +59,7 @@ pub(super) fn ipxe_speaks_http(option_175: &[u8]) -> bool {
         || features.any(|(code, value)| code == IPXE_FEATURE_HTTP && value != [0])
 }
 
-/// Sub-options up to END or to a length that overruns.
+/// Sub-options up to END or to a length that overruns the list.
 fn split_suboptions(list: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let mut rest = list;
     std::iter::from_fn(move || {
@@ -75,7 +74,8 @@ fn split_suboptions(list: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     })
 }
 
-/// The classes of RFC 3004, only if every length adds up: else the option is one bare string.
+/// The classes of RFC 3004. None where the lengths do not add up: then the option is one bare
+/// string.
 fn split_user_classes(option_77: &[u8]) -> Option<Vec<&[u8]>> {
     let mut tuples = Vec::new();
     let mut rest = option_77;

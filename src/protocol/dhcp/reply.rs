@@ -1,52 +1,61 @@
-//! Our own encoder: a reply as fields and ordered options, and its bytes within the client's size
-//! limit.
+//! The encoder of replies: fields and ordered options in, bytes within the client's size limit out.
 //!
-//! dhcproto sorts options by code, puts 82 last and knows no Pad: the order of D-33 and the Pads of
-//! D-43 cannot be said in it.
+//! dhcproto sorts options by code, puts 82 last and knows no Pad, so it cannot write the order of
+//! D-33 and the Pads of D-43.
 
 use std::net::Ipv4Addr;
 
 use super::limits::{FILE_FIELD_OCTETS_MAX, OPTION_OCTETS_MAX, REPLY_OCTETS_MAX, REPLY_OCTETS_MIN};
 use super::packet::{COOKIE, OP_REPLY, code};
 
-/// A reply before it is bytes. `hops` and `secs` are always 0 (D-2).
+/// A reply before it is encoded. `hops` and `secs` are always 0 (D-2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplyMessage {
+    /// Hardware type of the request.
     pub htype: u8,
+    /// Length of the hardware address, bytes.
     pub hlen: u8,
+    /// Transaction ID of the request.
     pub xid: u32,
+    /// Flags of the request; a relayed NAK sets the broadcast bit.
     pub flags: u16,
+    /// Address that the client uses; 0.0.0.0 in an OFFER.
     pub ciaddr: Ipv4Addr,
+    /// Address that the server gives.
     pub yiaddr: Ipv4Addr,
+    /// Server of the boot file.
     pub siaddr: Ipv4Addr,
+    /// Relay agent of the request.
     pub giaddr: Ipv4Addr,
+    /// Hardware address of the client, padded with zeros.
     pub chaddr: [u8; 16],
-    /// At most 127 bytes; a longer one is left out (D-42).
+    /// Boot file. At most 127 bytes; a longer one is left out (D-42).
     pub file: Vec<u8>,
+    /// Options in the order in which they are sent.
     pub options: ReplyOptions,
 }
 
-/// Options in the order in which they go out: their values lie one after the other in one buffer,
-/// because a reply has twenty of them.
+/// Options in the order in which they are sent. One buffer holds all values, since a reply has
+/// twenty of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplyOptions {
     values: Vec<u8>,
-    /// Code, and where in `values` its value begins and ends.
+    /// Code, and the start and end of its value in `values`.
     places: Vec<(u8, u32, u32)>,
 }
 
 impl ReplyOptions {
-    /// With room for what most replies carry.
-    pub(super) fn roomy() -> Self {
+    /// No options, with room for those of most replies.
+    pub(super) fn with_room() -> Self {
         Self { values: Vec::with_capacity(256), places: Vec::with_capacity(32) }
     }
 
     pub(super) fn push(&mut self, code: u8, value: &[u8]) {
-        self.push_all(code, std::iter::once(value));
+        self.push_parts(code, std::iter::once(value));
     }
 
-    /// One option, its value in parts.
-    pub(super) fn push_all(&mut self, code: u8, parts: impl Iterator<Item = impl AsRef<[u8]>>) {
+    /// Adds one option whose value comes in parts.
+    pub(super) fn push_parts(&mut self, code: u8, parts: impl Iterator<Item = impl AsRef<[u8]>>) {
         let start = self.values.len();
         parts.for_each(|part| self.values.extend_from_slice(part.as_ref()));
         let place = |octets: usize| u32::try_from(octets).unwrap_or(u32::MAX);
@@ -60,8 +69,8 @@ impl ReplyOptions {
         self.places.iter().map(move |&(code, start, end)| (code, value(start, end)))
     }
 
-    /// Those of these codes that are here and not empty, each once, in this order.
-    pub(super) fn in_order(self, codes: impl Iterator<Item = u8>) -> Self {
+    /// The options with these codes, in this order, each once and without empty ones.
+    pub(super) fn select_in_order(self, codes: impl Iterator<Item = u8>) -> Self {
         // For each code one more than its place, 0 where there is none.
         let mut at = [0_u8; 256];
         for (index, (code, value)) in (1..).zip(self.iter()) {
@@ -77,23 +86,24 @@ impl ReplyOptions {
     }
 }
 
-/// The options that must be there do not fit the client's limit.
+/// The options that a reply needs do not fit the client's limit (D-5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the options that cannot be left out do not fit {limit} octets")]
 pub struct DoesNotFit {
+    /// Largest UDP payload that the client takes, bytes.
     pub limit: usize,
 }
 
 impl ReplyMessage {
-    /// The bytes, and the codes that had to be dropped to stay within `limit` bytes of UDP payload
-    /// (D-4, D-5). The relay takes its option 82 off again: it comes on top of the client's limit,
-    /// and is left out where the whole would not fit one frame (D-49).
+    /// The bytes, and the codes that were dropped to stay within `limit` bytes of UDP payload (D-4,
+    /// D-5). The relay removes its option 82, which therefore does not count against the client's
+    /// limit; it is left out where the whole would not fit one frame (D-49).
     pub fn encode(&self, limit: usize) -> Result<(Vec<u8>, Vec<u8>), DoesNotFit> {
         let mut dropped = Vec::new();
-        let mut bytes = self.for_client(&dropped);
+        let mut bytes = self.encode_for_client(&dropped);
         while bytes.len() + END.len() > limit {
-            dropped.push(self.least_wanted(&dropped).ok_or(DoesNotFit { limit })?);
-            bytes = self.for_client(&dropped);
+            dropped.push(self.next_to_drop(&dropped).ok_or(DoesNotFit { limit })?);
+            bytes = self.encode_for_client(&dropped);
         }
         let of_client = bytes.len();
         for (code, value) in
@@ -110,9 +120,9 @@ impl ReplyMessage {
         Ok((bytes, dropped))
     }
 
-    /// What is dropped next: what D-40 does not name, then what it names but D-5 lets go; the last
-    /// first.
-    fn least_wanted(&self, dropped: &[u8]) -> Option<u8> {
+    /// The option to drop next: first those that D-40 does not name, then those that D-5 allows to
+    /// drop; of each the last.
+    fn next_to_drop(&self, dropped: &[u8]) -> Option<u8> {
         let is_left = |code: &u8| *code != code::RELAY_AGENT_INFORMATION && !dropped.contains(code);
         let left = || self.options.iter().rev().map(|(code, _)| code).filter(is_left);
         left()
@@ -120,8 +130,8 @@ impl ReplyMessage {
             .or_else(|| left().find(|code| !NEVER_DROPPED.contains(code)))
     }
 
-    /// What the client gets to see, without END.
-    fn for_client(&self, dropped: &[u8]) -> Vec<u8> {
+    /// The bytes that reach the client: without option 82 and END.
+    fn encode_for_client(&self, dropped: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(REPLY_OCTETS_MIN * 2);
         bytes.extend_from_slice(&[OP_REPLY, self.htype, self.hlen, 0]);
         bytes.extend_from_slice(&self.xid.to_be_bytes());
@@ -145,25 +155,25 @@ impl ReplyMessage {
     }
 }
 
-/// Offset of the header's `file` field: `sname` before it stays empty, because option 66 says the
+/// Offset of the header's `file` field. `sname` before it stays empty, since option 66 carries the
 /// same.
 const FILE_AT: usize = 108;
 const COOKIE_AT: usize = 236;
 const END: [u8; 1] = [code::END];
 
-/// Kept under pressure (D-40); 82 has a limit of its own.
+/// Options that are dropped last (D-40); 82 has a limit of its own.
 const KEPT: [u8; 19] =
     [1, 3, 6, 28, 43, 51, 53, 54, 58, 59, 60, 61, 66, 67, 97, 150, 175, 209, 210];
 
-/// Without these the reply is wrong, not poor (D-5). 56 is the whole point of a NAK.
+/// Options without which the reply is wrong (D-5). 56 is the reason of a NAK.
 const NEVER_DROPPED: [u8; 10] = [53, 54, 51, 1, 3, 56, 61, 60, 43, 67];
 
-/// Text that firmware reads as a C string. A Pad after it satisfies those who read on until a NUL,
-/// those who write a NUL behind it (EDK2, over the code of the next option), and those who take the
-/// length as it is (D-43).
+/// Text that firmware reads as a C string. The Pad after it serves firmware that reads on until a
+/// NUL, firmware that writes a NUL behind the text (EDK2, over the code of the next option), and
+/// firmware that honours the length (D-43).
 const PADDED: [u8; 3] = [code::CLASS_IDENTIFIER, code::TFTP_SERVER_NAME, code::BOOT_FILE_NAME];
 
-/// One option; a value over 255 bytes in consecutive pieces (D-41).
+/// Writes one option; a value over 255 bytes in consecutive pieces (D-41).
 fn push_option(bytes: &mut Vec<u8>, code: u8, value: &[u8]) {
     let mut pieces = value.chunks(OPTION_OCTETS_MAX).peekable();
     loop {
@@ -213,11 +223,13 @@ mod tests {
     #[test]
     fn options_come_in_the_order_that_is_asked_for_once_and_never_empty() {
         let all = [(1, vec![7; 4]), (3, vec![]), (6, vec![8; 8]), (255, vec![9]), (0, vec![5])];
-        let ordered =
-            all.into_iter().collect::<ReplyOptions>().in_order([6, 3, 42, 255, 6, 0].into_iter());
+        let ordered = all
+            .into_iter()
+            .collect::<ReplyOptions>()
+            .select_in_order([6, 3, 42, 255, 6, 0].into_iter());
         assert_eq!(ordered.iter().collect::<Vec<_>>(), [(6, &[8; 8][..]), (255, &[9]), (0, &[5])]);
-        let mut options = ReplyOptions::roomy();
-        options.push_all(6, [[1, 2], [3, 4]].into_iter());
+        let mut options = ReplyOptions::with_room();
+        options.push_parts(6, [[1, 2], [3, 4]].into_iter());
         options.push(3, &[]);
         assert_eq!(options.iter().collect::<Vec<_>>(), [(6, &[1, 2, 3, 4][..]), (3, &[])]);
     }

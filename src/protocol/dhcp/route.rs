@@ -1,5 +1,5 @@
-//! Where a reply goes: to the relay, to an address, to everybody, or to a hardware address that
-//! cannot be asked by ARP yet.
+//! Where a reply goes: to the relay, to an address, to the broadcast address, or in a frame to a
+//! client that answers no ARP yet.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -9,29 +9,44 @@ use super::packet::Packet;
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 
-/// Server and relay port.
+/// UDP port of servers and relay agents.
 pub const SERVER_PORT: u16 = 67;
-/// Client port.
+/// UDP port of clients.
 pub const CLIENT_PORT: u16 = 68;
 
-/// The way of a reply, from port 67. To the client's own segment it leaves by the interface that
-/// the request came in on (D-16), to a relay agent and beyond a router by the route that leads
-/// there.
+/// The route of a reply, from port 67. A reply to the client's own segment leaves by the interface
+/// that received the request (D-16); a reply to a relay agent or beyond a router follows the
+/// routing table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyRoute {
     /// To the relay agent, at port 67 unless it asked otherwise (D-11, D-74).
-    Relay { address: Ipv4Addr, port: u16 },
-    /// To port 68 of this address, by the route to it.
+    Relay {
+        /// giaddr of the request.
+        address: Ipv4Addr,
+        /// UDP port at the relay agent.
+        port: u16,
+    },
+    /// To port 68 of this address, by the routing table.
     Unicast(Ipv4Addr),
-    /// To port 68 of the address that a client on the segment has (D-13), in a frame to `mac`: an
-    /// address that nobody has makes nothing wait for ARP. Where that is impossible, by the normal
-    /// way.
-    Neighbour { mac: Mac, address: Ipv4Addr },
+    /// To port 68 of the address of a client on the segment (D-13), in a frame to `mac`, so that no
+    /// reply waits for ARP on an address without a host. Where no frame can be sent, by the routing
+    /// table.
+    Neighbour {
+        /// Hardware address of the client.
+        mac: Mac,
+        /// Address that the client uses.
+        address: Ipv4Addr,
+    },
     /// To 255.255.255.255:68.
     Broadcast,
     /// To port 68 of `address` in a frame to `mac`: the client has no address yet and answers no
-    /// ARP. Where that is impossible, broadcast (D-15).
-    LinkLayer { mac: Mac, address: Ipv4Addr },
+    /// ARP. Where no frame can be sent, broadcast (D-15).
+    LinkLayer {
+        /// Hardware address of the client.
+        mac: Mac,
+        /// Address that the reply gives.
+        address: Ipv4Addr,
+    },
 }
 
 impl fmt::Display for ReplyRoute {
@@ -46,7 +61,7 @@ impl fmt::Display for ReplyRoute {
     }
 }
 
-/// What the choice depends on, beside the packet itself.
+/// What the choice of a route depends on, beside the packet itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RouteInputs {
     pub(super) nak: bool,
@@ -58,7 +73,7 @@ pub(super) struct RouteInputs {
     pub(super) off_link: bool,
 }
 
-/// Rules D-10 to D-15; the first that fits wins.
+/// Rules D-10 to D-15; the first that matches decides.
 pub(super) fn choose_reply_route(
     packet: &Packet<'_>,
     facts: &MessageFacts<'_>,
@@ -80,7 +95,7 @@ pub(super) fn choose_reply_route(
     if ask.nak {
         return if ask.off_link { ReplyRoute::Unicast(ciaddr) } else { ReplyRoute::Broadcast };
     }
-    // A ciaddr outside of the subnet would make us a reflector.
+    // A ciaddr outside of the subnet would make the server a reflector.
     if !ciaddr.is_unspecified() && ask.network.contains(ciaddr) {
         return choose_unicast_route(ciaddr, packet, facts, ask);
     }
@@ -90,8 +105,8 @@ pub(super) fn choose_reply_route(
     ReplyRoute::LinkLayer { mac: facts.mac, address: ask.yiaddr }
 }
 
-/// Loopback has no frames. A client of other hardware, or one that a relay or a router stands
-/// before, has none that we could write.
+/// In a frame where the server can write one: not on loopback, not to hardware other than Ethernet,
+/// not to a client behind a relay or a router.
 fn choose_unicast_route(
     address: Ipv4Addr,
     packet: &Packet<'_>,
@@ -135,7 +150,7 @@ mod tests {
             off_link: false,
         };
         change(&mut ask);
-        choose_reply_route(&packet, &MessageFacts::of(&packet), ask)
+        choose_reply_route(&packet, &MessageFacts::from_packet(&packet), ask)
     }
 
     fn neighbour(address: [u8; 4]) -> ReplyRoute {
@@ -243,7 +258,7 @@ mod tests {
             off_link: false,
         };
         assert_eq!(
-            choose_reply_route(&packet, &MessageFacts::of(&packet), ask),
+            choose_reply_route(&packet, &MessageFacts::from_packet(&packet), ask),
             ReplyRoute::Broadcast,
             "no frame can be made for it"
         );

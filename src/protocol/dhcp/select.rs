@@ -109,7 +109,7 @@ fn find_shared_subnets(link: Ipv4Addr, subnets: &SubnetTable) -> Result<Vec<&Sub
 }
 
 fn find_relay_subnet(link: Ipv4Addr, subnets: &SubnetTable) -> Result<&Subnet, DhcpSilence> {
-    let subnet = subnets.of(link).ok_or(DhcpSilence::NoSubnetBehind(link))?;
+    let subnet = subnets.find(link).ok_or(DhcpSilence::NoSubnetBehind(link))?;
     if subnet.relay { Ok(subnet) } else { Err(DhcpSilence::NotForRelays(subnet.network)) }
 }
 
@@ -125,7 +125,7 @@ fn find_interface_subnets<'s>(
         (Some(_), None) => true,
         (None, _) => false,
     };
-    let place = |address| subnets.place_of(address).filter(|place| is_here(&subnets[*place]));
+    let place = |address| subnets.find_place(address).filter(|place| is_here(&subnets[*place]));
     let first = place(arrival.interface_address);
     if arrival.here.is_empty() {
         return first.map(|place| &subnets[place]).into_iter().collect();

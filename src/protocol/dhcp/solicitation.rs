@@ -1,10 +1,9 @@
-//! IPv6 router solicitations of a booting iPXE, and the advertisement that says there is no router
-//! here.
+//! IPv6 router solicitations of a booting iPXE, and the advertisement that no router is here.
 //!
-//! iPXE asks for IPv6 routers after its IPv4 lease and waits 13 s for one before it loads its first
-//! file. One advertisement with a lifetime of 0, no prefix and no flags ends the wait: it
-//! configures nothing (RFC 4861 section 4.2: such a router is no default router). It goes to the
-//! machine that asked and to nobody else.
+//! iPXE solicits IPv6 routers after its IPv4 lease and waits 13 s for one before it loads its first
+//! file. One advertisement with a lifetime of 0, no prefix and no flags ends the wait and
+//! configures nothing (RFC 4861 section 4.2: such a router is no default router). It goes only to
+//! the machine that solicited.
 
 use std::net::Ipv6Addr;
 
@@ -13,14 +12,14 @@ use crate::model::machine::Mac;
 /// ICMPv6 type of a router solicitation (RFC 4861 section 4.1).
 pub const ROUTER_SOLICITATION: u8 = 133;
 const ROUTER_ADVERTISEMENT: u8 = 134;
-/// Option that carries the sender's hardware address (RFC 4861 section 4.6.1); its length counts
-/// units of eight bytes.
+/// The option with the sender's hardware address (RFC 4861 section 4.6.1); its length counts units
+/// of eight bytes.
 const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
-/// Octets before the options.
+/// Bytes before the options.
 const SOLICITATION_OCTETS: usize = 8;
 
-/// Who solicits: the hardware address of its option, else the one that its link-local address was
-/// made of. None: neither.
+/// The hardware address of the machine that solicits: of its option, or else of its link-local
+/// address. None where neither has one.
 pub fn find_solicitor(message: &[u8], source: Ipv6Addr) -> Option<Mac> {
     if message.first() != Some(&ROUTER_SOLICITATION) || message.get(1) != Some(&0) {
         return None;
@@ -36,14 +35,15 @@ pub fn find_solicitor(message: &[u8], source: Ipv6Addr) -> Option<Mac> {
     extract_link_local_mac(source)
 }
 
-/// The hardware address in an address made by RFC 4291 appendix A: `ff:fe` in the middle, one bit
-/// turned.
+/// The hardware address in an address of RFC 4291 appendix A: `ff:fe` in the middle, one bit
+/// inverted.
 fn extract_link_local_mac(address: Ipv6Addr) -> Option<Mac> {
     let [.., a, b, c, 0xff, 0xfe, d, e, f] = address.octets() else { return None };
     address.is_unicast_link_local().then_some(Mac([a ^ 2, b, c, d, e, f]))
 }
 
-/// "No default router here", from our hardware address. The kernel fills the checksum in.
+/// A router advertisement that offers no default router, from our hardware address. The kernel
+/// fills in the checksum.
 pub fn build_no_router_advertisement(own: Mac) -> [u8; 24] {
     let mut message = [0; 24];
     message[0] = ROUTER_ADVERTISEMENT;

@@ -1,4 +1,4 @@
-//! One subnet as configured: who is served, from which pools, with which options.
+//! One subnet as configured: its clients, its pools and its options.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,46 +11,52 @@ use crate::model::network::Ipv4Network;
 /// A range of addresses, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressPool {
+    /// The lowest address.
     pub first: Ipv4Addr,
+    /// The highest address, at least `first`.
     pub last: Ipv4Addr,
 }
 
 impl AddressPool {
-    /// How many addresses it has.
+    /// The number of addresses.
     pub fn size(&self) -> u64 {
         u64::from(u32::from(self.last).saturating_sub(u32::from(self.first))) + 1
     }
 }
 
-/// Whether and how ringboot speaks DHCP on a subnet.
+/// Whether the server answers DHCP on a subnet (`mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnsweringMode {
-    /// Addresses and boot information.
+    /// It gives addresses and boot files.
     Server,
-    /// Says nothing.
+    /// It stays silent.
     Off,
 }
 
-/// Who is served on a subnet; everybody else is met with silence.
+/// The clients that a subnet serves (`clients`). Others get no reply (D-52).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientAdmission {
-    /// Machines that boot from the network, now or once, and those with a reservation.
+    /// Machines that boot, or ever booted, from the network, and machines with a reservation.
     #[default]
     Pxe,
     /// Machines with a reservation.
     Known,
+    /// All machines.
     Any,
 }
 
-/// A fixed address (and name) for one machine.
+/// `[[dhcp.subnet.reservation]]`: a fixed address for one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
+    /// Hardware address of the machine.
     pub mac: Mac,
+    /// The address that only this machine gets.
     pub address: Ipv4Addr,
+    /// Host name for option 12; None sends none.
     pub hostname: Option<String>,
 }
 
-/// Reservations in the order of the file, found by machine however many there are.
+/// Reservations in the order of the file, indexed by machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReservationTable {
     all: Vec<Reservation>,
@@ -59,7 +65,7 @@ pub struct ReservationTable {
 
 impl From<Vec<Reservation>> for ReservationTable {
     fn from(all: Vec<Reservation>) -> Self {
-        // Of two for one machine, which no configuration has, the first counts.
+        // The configuration refuses two reservations for one machine; here the first would count.
         let by_mac =
             all.iter().enumerate().rev().map(|(at, reservation)| (reservation.mac, at)).collect();
         Self { all, by_mac }
@@ -83,13 +89,16 @@ impl<'a> IntoIterator for &'a ReservationTable {
     }
 }
 
-/// Why nothing is answered on a subnet now, though its mode is `server`.
+/// Why the server does not answer on a subnet whose mode is `server`. The texts are for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HoldReason {
+    /// No interface has an address in the subnet.
     #[error("its interface is not there, or has no address in it")]
     NoInterface,
+    /// The first look for other servers is not over.
     #[error("looking for other DHCP servers")]
     Looking,
+    /// Another DHCP server answers on the segment.
     #[error("{0} answered there")]
     OtherServer(OtherServer),
 }
@@ -97,9 +106,9 @@ pub enum HoldReason {
 /// A DHCP server that is not this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OtherServer {
-    /// The sender of the frame: the server, or the relay agent before it.
+    /// The sender of the frame: the server, or a relay agent between.
     pub mac: Mac,
-    /// Option 54, else the source address.
+    /// Option 54, or else the source address.
     pub address: Ipv4Addr,
 }
 
@@ -112,45 +121,56 @@ impl fmt::Display for OtherServer {
 /// `[[dhcp.subnet]]`, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnet {
+    /// Network address and prefix length.
     pub network: Ipv4Network,
-    /// Served on this interface; None only when reached by relays.
+    /// Name of the interface on this subnet; None where only relay agents reach it.
     pub interface: Option<String>,
     /// Requests may come through relay agents (giaddr).
     pub relay: bool,
-    /// Subnets behind relay agents that have one link in common.
+    /// Name that subnets on one link behind relay agents share.
     pub shared_network: Option<String>,
+    /// Whether the server answers here.
     pub mode: AnsweringMode,
+    /// Which clients the server answers.
     pub clients: ClientAdmission,
-    /// Serve although another DHCP server answers on this segment.
+    /// Answer although another DHCP server answers on this segment.
     pub allow_other_servers: bool,
-    /// Ask whether an address is in use before it is offered to a machine of which nothing is known
-    /// there (D-36).
+    /// Probe an address before it is offered to a machine that never had it (D-36).
     pub conflict_detection: bool,
+    /// Ranges of addresses for clients without a reservation.
     pub pools: Vec<AddressPool>,
+    /// Fixed addresses.
     pub reservations: ReservationTable,
+    /// Option 3.
     pub routers: Vec<Ipv4Addr>,
+    /// Option 15.
     pub domain_name: Option<String>,
+    /// Option 6.
     pub domain_name_servers: Vec<Ipv4Addr>,
+    /// Option 42.
     pub ntp_servers: Vec<Ipv4Addr>,
-    /// For systems: what a client gets that asks for no time.
+    /// Seconds; lease of a system that sends no option 51.
     pub default_lease_time_s: u32,
-    /// The same for firmware and boot loaders, which are done with the address within minutes.
+    /// Seconds; the same for firmware and boot loaders, which need the address for minutes.
     pub firmware_lease_time_s: u32,
+    /// Seconds; the longest lease that option 51 can ask for.
     pub max_lease_time_s: u32,
     /// D-24: answer INIT-REBOOT of unknown clients with NAK.
     pub authoritative: bool,
-    /// The address in siaddr, 66 and URLs; None = the address on the receiving interface.
+    /// The address in siaddr, options 66 and 150, and URLs; None = `advertise`, or else the address
+    /// of the receiving interface.
     pub next_server: Option<Ipv4Addr>,
-    /// An unattended entry may be the menu's default on this subnet.
+    /// True allows an unattended entry as the default of the menu on this subnet.
     pub install_by_default: bool,
-    /// Option 209 and 210 for PXELINUX, where configured.
+    /// Option 209: the configuration file of PXELINUX.
     pub pxelinux_config: Option<String>,
+    /// Option 210: the path prefix of PXELINUX.
     pub pxelinux_prefix: Option<String>,
 }
 
 impl Subnet {
-    /// A subnet of which the configuration says nothing but its network, with the defaults of
-    /// docs/configuration.md. It is silent: `mode` has no default there.
+    /// A subnet with the defaults of docs/configuration.md. `mode` has no default there: this
+    /// subnet is off.
     pub fn new(network: Ipv4Network) -> Self {
         Self {
             network,
@@ -178,6 +198,7 @@ impl Subnet {
         }
     }
 
+    /// The reservation of a machine.
     pub fn reserved_for(&self, mac: Mac) -> Option<&Reservation> {
         self.reservations.get(*self.reservations.by_mac.get(&mac)?)
     }

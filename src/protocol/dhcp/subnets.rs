@@ -1,5 +1,4 @@
-//! All subnets of a configuration and the networks of all clients that are served, found by an
-//! address however many there are.
+//! All subnets of a configuration, indexed by address and by shared network.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -8,12 +7,12 @@ use std::ops::{Deref, Index, IndexMut};
 use super::subnet::Subnet;
 use crate::model::network::Ipv4Network;
 
-/// Subnets in the order of the file. Their networks do not overlap: the configuration is refused
-/// where they do.
+/// Subnets in the order of the file. Their networks do not overlap: the configuration refuses
+/// overlaps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SubnetTable {
     all: Vec<Subnet>,
-    /// First address and place of each, by address.
+    /// First address and index of each subnet, sorted by address.
     by_address: Vec<(u32, usize)>,
     by_shared_network: HashMap<String, Vec<usize>>,
 }
@@ -37,30 +36,31 @@ impl From<Vec<Subnet>> for SubnetTable {
 }
 
 impl SubnetTable {
+    /// Appends a subnet, and builds the indexes again.
     pub fn push(&mut self, subnet: Subnet) {
         let mut all = std::mem::take(&mut self.all);
         all.push(subnet);
         *self = all.into();
     }
 
-    /// The one that an address lies in.
-    pub fn of(&self, address: Ipv4Addr) -> Option<&Subnet> {
-        self.place_of(address).map(|place| &self.all[place])
+    /// The subnet that contains an address.
+    pub fn find(&self, address: Ipv4Addr) -> Option<&Subnet> {
+        self.find_place(address).map(|place| &self.all[place])
     }
 
-    /// The place in the file of the one that an address lies in.
-    pub(super) fn place_of(&self, address: Ipv4Addr) -> Option<usize> {
+    /// The index of the subnet that contains an address.
+    pub(super) fn find_place(&self, address: Ipv4Addr) -> Option<usize> {
         let after = self.by_address.partition_point(|(first, _)| *first <= u32::from(address));
         let (_, place) = *self.by_address.get(after.checked_sub(1)?)?;
         self.all[place].network.contains(address).then_some(place)
     }
 
-    /// The one of this very network.
-    pub fn named(&self, network: Ipv4Network) -> Option<&Subnet> {
-        self.of(network.address).filter(|subnet| subnet.network == network)
+    /// The subnet with exactly this network.
+    pub fn find_network(&self, network: Ipv4Network) -> Option<&Subnet> {
+        self.find(network.address).filter(|subnet| subnet.network == network)
     }
 
-    /// Those of this shared network.
+    /// The subnets of a shared network.
     pub(super) fn sharing(&self, name: &str) -> impl Iterator<Item = &Subnet> {
         self.by_shared_network.get(name).into_iter().flatten().map(|place| &self.all[*place])
     }
@@ -82,7 +82,8 @@ impl Index<usize> for SubnetTable {
     }
 }
 
-/// Whatever is changed: by its network and its shared network it is found as before.
+/// For tests and for overrides. A change of `network` or `shared_network` does not reach the
+/// indexes.
 impl IndexMut<usize> for SubnetTable {
     fn index_mut(&mut self, place: usize) -> &mut Subnet {
         &mut self.all[place]
@@ -132,14 +133,14 @@ mod tests {
         assert_eq!(Vec::from_iter(&subnets), in_the_order_of_the_file);
         for (place, one) in all.iter().enumerate() {
             for address in [one.network.address, one.network.broadcast()] {
-                assert_eq!(subnets.place_of(address), Some(place));
+                assert_eq!(subnets.find_place(address), Some(place));
             }
             let outside = Ipv4Addr::from(u32::from(one.network.broadcast()) + 1);
-            assert_eq!(subnets.of(outside), None);
-            assert_eq!(subnets.named(one.network), Some(one));
-            assert_eq!(subnets.named(Ipv4Network { prefix: 21, ..one.network }), None);
+            assert_eq!(subnets.find(outside), None);
+            assert_eq!(subnets.find_network(one.network), Some(one));
+            assert_eq!(subnets.find_network(Ipv4Network { prefix: 21, ..one.network }), None);
         }
-        assert_eq!(subnets.of(Ipv4Addr::new(9, 0, 0, 1)), None, "before the first");
+        assert_eq!(subnets.find(Ipv4Addr::new(9, 0, 0, 1)), None, "before the first");
         assert_eq!(subnets.sharing("floor").collect::<Vec<_>>(), [&all[7], &last]);
         assert_eq!(subnets.sharing("roof").count(), 0);
     }

@@ -1,4 +1,4 @@
-//! Lease time, and the times T1 and T2 at which a client renews and rebinds it.
+//! The lease time, and the times T1 and T2 at which a client renews and rebinds its lease.
 
 use super::subnet::Subnet;
 use crate::model::machine::FirmwareRole;
@@ -11,13 +11,13 @@ pub(super) struct LeaseTimes {
     pub(super) rebind_s: u32,
 }
 
-/// T1 and T2 are spread by this much either way, in thousandths: 500 machines that booted together
-/// do not renew together (D-35).
+/// Thousandths by which T1 and T2 vary up and down, so that 500 machines that boot together do not
+/// renew together (D-35).
 const SPREAD_PER_MILLE: u64 = 50;
 
 impl LeaseTimes {
-    /// What the client asked for (option 51) up to the subnet's maximum, else the subnet's default
-    /// for such a program.
+    /// The time that the client asks for (option 51) up to the subnet's maximum, or else the
+    /// subnet's default for this class of program. `identity` spreads T1 and T2.
     pub(super) fn new(
         requested_s: Option<u32>,
         role: FirmwareRole,

@@ -1,10 +1,9 @@
-//! Who may have a connection now, who waits, who is refused (H-34). Addresses in, decisions out;
-//! holds what waits, whatever it is.
+//! Decides which connections begin, wait or are refused (H-34), and keeps those that wait.
 //!
-//! Room is shared by source: an IPv4 address, or the /64 network of an IPv6 address, in which one
-//! machine may have any number of addresses. Who waits longest is served first, but where all are
-//! one too many, the source that has least is before the others, and where the queue is full, the
-//! source that has most in it makes room.
+//! Sources share the room: a source is an IPv4 address, or the /64 network of an IPv6 address, in
+//! which one machine may have any number of addresses. The connection that waits longest begins
+//! first. But if the total is exhausted, the source with the fewest connections comes first; and if
+//! the queue is full, the source with the most entries makes room.
 
 #[cfg(test)]
 mod tests;
@@ -14,14 +13,14 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::limits::{NETWORK_SHARES, REFUSALS_MAX, WAITING_MAX};
 
-/// The connections of one core, counted by client address, and those that wait for room.
+/// The connections of one core, counted by client address, and the waiting ones.
 #[derive(Debug)]
 pub struct ConnectionAdmission<T> {
     per_address_max: Option<usize>,
     running_max: usize,
     waiting_max: usize,
     running: usize,
-    /// By address, and for IPv6 by network too.
+    /// By address; IPv6 also by network.
     counts: HashMap<IpAddr, SourceCounts>,
     waiting: VecDeque<(IpAddr, T)>,
 }
@@ -33,31 +32,29 @@ struct SourceCounts {
     waiting: usize,
 }
 
-/// How many connections a core serves at a time, and how many wait, where it may have so many
-/// descriptors for them: a client that is not even accepted hears nothing, one that waits is served
-/// or told to come again.
+/// Divides a core's file descriptors into connections that it serves and connections that wait. A
+/// client that the core cannot accept gets no reply; a waiting one gets its response or a 503.
 pub fn divide_connections(descriptors: usize, running_max: usize) -> (usize, usize) {
     let waiting = WAITING_MAX.min(descriptors / 8).max(1);
     let refusals = REFUSALS_MAX.min(descriptors / 8);
     (running_max.min(descriptors.saturating_sub(waiting + refusals)).max(1), waiting)
 }
 
-/// What becomes of a new connection.
+/// The decision on a new connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum AdmissionOutcome<T> {
     /// Serve it, and call [`ConnectionAdmission::leave`] when it ends.
     Start(T),
-    /// It is kept; a later [`ConnectionAdmission::leave`] hands it out, unless
-    /// [`ConnectionAdmission::quit`] takes it back.
+    /// The connection waits; a later [`ConnectionAdmission::leave`] returns it, unless
+    /// [`ConnectionAdmission::remove_waiting`] removes it.
     Waits,
-    /// It is kept in the place of this one, which is to be refused.
+    /// The connection waits in the place of this one: refuse this one.
     WaitsInPlaceOf(T),
-    /// There is no room to wait either.
+    /// The queue has no room: refuse the connection.
     Refuse(T),
 }
 
-/// What shares its room: networks are written as their address with nothing behind the prefix,
-/// which no machine has.
+/// The source of an address. A network is written as its first address, which no machine has.
 pub fn find_address_source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -66,7 +63,7 @@ pub fn find_address_source(address: IpAddr) -> IpAddr {
 }
 
 impl<T: PartialEq> ConnectionAdmission<T> {
-    /// Without `per_address_max` only the total counts. Loopback is never limited by address.
+    /// Without `per_address_max` only the total counts. Loopback has no limit by address.
     pub fn new(per_address_max: Option<usize>, running_max: usize) -> Self {
         Self {
             per_address_max,
@@ -78,12 +75,13 @@ impl<T: PartialEq> ConnectionAdmission<T> {
         }
     }
 
-    /// With room for so many to wait.
+    /// Sets how many connections may wait.
     #[must_use]
     pub fn with_waiting(self, waiting_max: usize) -> Self {
         Self { waiting_max, ..self }
     }
 
+    /// Decides on a new connection.
     pub fn arrive(&mut self, address: IpAddr, connection: T) -> AdmissionOutcome<T> {
         if self.has_room(address) {
             self.start(address);
@@ -102,26 +100,29 @@ impl<T: PartialEq> ConnectionAdmission<T> {
         displaced.map_or(AdmissionOutcome::Waits, AdmissionOutcome::WaitsInPlaceOf)
     }
 
-    /// A connection has ended: the one that has room now and comes next, to be served.
+    /// Counts a connection that has ended, and returns the waiting one that begins in its place.
     pub fn leave(&mut self, address: IpAddr) -> Option<(IpAddr, T)> {
         let was_full = self.running >= self.running_max;
         self.running = self.running.saturating_sub(1);
         self.uncount(address, |counts| counts.running -= 1);
-        let next =
-            if was_full { self.neediest() } else { self.next_of(find_address_source(address)) }?;
+        let next = if was_full {
+            self.find_neediest()
+        } else {
+            self.next_of(find_address_source(address))
+        }?;
         let (address, connection) = self.take(next)?;
         self.start(address);
         Some((address, connection))
     }
 
-    /// One that waits is gone, or is given up.
-    pub fn quit(&mut self, connection: &T) {
+    /// Removes a waiting connection that has ended or that the server gives up.
+    pub fn remove_waiting(&mut self, connection: &T) {
         if let Some(place) = self.waiting.iter().position(|(_, waiting)| waiting == connection) {
             self.take(place);
         }
     }
 
-    /// Gives back all that wait: nothing new is served any more.
+    /// Returns all waiting connections; the server begins no new ones.
     pub fn close(&mut self) -> Vec<T> {
         self.counts.retain(|_, counts| {
             counts.waiting = 0;
@@ -130,10 +131,12 @@ impl<T: PartialEq> ConnectionAdmission<T> {
         std::mem::take(&mut self.waiting).into_iter().map(|(_, connection)| connection).collect()
     }
 
+    /// Connections that run.
     pub fn running(&self) -> usize {
         self.running
     }
 
+    /// Connections that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
@@ -143,8 +146,8 @@ impl<T: PartialEq> ConnectionAdmission<T> {
         self.counts.get(&find_address_source(address)).map_or(0, |counts| counts.running)
     }
 
-    /// Where nobody is served because all connections are taken: what the source that has least of
-    /// those that wait has.
+    /// While the total is exhausted: the number of connections of that waiting source which has the
+    /// fewest.
     pub fn least_share_in_need(&self) -> Option<usize> {
         if self.running < self.running_max {
             return None;
@@ -189,7 +192,7 @@ impl<T: PartialEq> ConnectionAdmission<T> {
         self.running < self.running_max && self.is_in_bounds(address)
     }
 
-    /// Whether the address, and its network, have less than they may.
+    /// Whether the address and its network are below their limits.
     fn is_in_bounds(&self, address: IpAddr) -> bool {
         let limit = self.per_address_max.filter(|_| !address.to_canonical().is_loopback());
         let has_less = |key, most| self.counts.get(&key).is_none_or(|counts| counts.running < most);
@@ -200,15 +203,15 @@ impl<T: PartialEq> ConnectionAdmission<T> {
         })
     }
 
-    /// Where all were one too many: of those that have room, the one whose source has least, and of
-    /// these the first.
-    fn neediest(&self) -> Option<usize> {
+    /// After the total was exhausted: of the waiting connections that have room, the first one of
+    /// the source with the fewest connections.
+    fn find_neediest(&self) -> Option<usize> {
         let with_room =
             self.waiting.iter().enumerate().filter(|(_, (address, _))| self.has_room(*address));
         with_room.min_by_key(|(_, (address, _))| self.share(*address)).map(|(place, _)| place)
     }
 
-    /// Only connections of the same source have room that they did not have before.
+    /// The first waiting connection of the same source: no other source gained room.
     fn next_of(&self, of: IpAddr) -> Option<usize> {
         self.counts.get(&of).filter(|counts| counts.waiting > 0)?;
         self.waiting
@@ -216,13 +219,13 @@ impl<T: PartialEq> ConnectionAdmission<T> {
             .position(|(address, _)| find_address_source(*address) == of && self.has_room(*address))
     }
 
-    /// The last one of the source that has most in the queue, if that is more than this newcomer's
-    /// would have.
+    /// Removes the last connection of the source with the most entries in the queue, if the
+    /// newcomer's source would have fewer.
     fn displace(&mut self, newcomer: IpAddr) -> Option<T> {
         let waiting = |address| {
             self.counts.get(&find_address_source(address)).map_or(0, |counts| counts.waiting)
         };
-        // The last of equal ones.
+        // `max_by_key` returns the last of equal entries.
         let (place, most) = self
             .waiting
             .iter()
@@ -234,7 +237,7 @@ impl<T: PartialEq> ConnectionAdmission<T> {
     }
 }
 
-/// The address, and its network where that is something else.
+/// The address, and its network where that differs.
 fn list_count_keys(address: IpAddr) -> impl Iterator<Item = IpAddr> {
     let (own, network) = (address.to_canonical(), find_address_source(address));
     std::iter::once(own).chain((own != network).then_some(network))

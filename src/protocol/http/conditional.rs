@@ -22,14 +22,14 @@ pub fn evaluate_preconditions(
     last_modified: SystemTime,
 ) -> PreconditionOutcome {
     let date = |field| request.get(field).and_then(parse_date_value);
-    if request.has(HeaderField::IfMatch) {
+    if request.has_field(HeaderField::IfMatch) {
         if !matches_etag_list(request, HeaderField::IfMatch, etag, EtagComparison::Strong) {
             return PreconditionOutcome::Failed;
         }
     } else if date(HeaderField::IfUnmodifiedSince).is_some_and(|date| last_modified > date) {
         return PreconditionOutcome::Failed;
     }
-    if request.has(HeaderField::IfNoneMatch) {
+    if request.has_field(HeaderField::IfNoneMatch) {
         if matches_etag_list(request, HeaderField::IfNoneMatch, etag, EtagComparison::Weak) {
             return PreconditionOutcome::NotModified;
         }
@@ -58,7 +58,7 @@ fn matches_etag_list(
     etag: &str,
     comparison: EtagComparison,
 ) -> bool {
-    request.all(field).any(|mut rest| {
+    request.values(field).any(|mut rest| {
         if rest == b"*" {
             return true;
         }

@@ -1,5 +1,5 @@
-//! What a client sends on one connection: bytes in any pieces become one request after the other;
-//! bodies are thrown away.
+//! The input of one connection: bytes in any pieces become one request after the other; the server
+//! discards their bodies.
 
 #[cfg(test)]
 mod tests;
@@ -10,32 +10,32 @@ use super::request::{
     is_worth_parsing, parse_request_head,
 };
 
-/// Bytes that are kept of requests that wait for their turn. Whoever sends more is to be slowed
-/// down; see [`RequestInput::is_full`].
+/// Bytes kept of pipelined requests. The caller stops reading from a client that sends more; see
+/// [`RequestInput::is_full`].
 pub const WAITING_BYTES_MAX: usize = HEAD_BYTES_MAX + 8 * 1024;
-/// Room that an empty buffer keeps for the next request. Bytes.
+/// Capacity that an empty buffer keeps for the next request, bytes.
 const BUFFER_BYTES_KEPT: usize = 4 * 1024;
-/// Longest line before a chunk, extensions included, and longest trailer line. Bytes.
+/// Longest line before a chunk, extensions included, and longest trailer line, bytes.
 const CHUNK_LINE_BYTES_MAX: usize = 1024;
 
-/// The bytes of one connection that have come and are not answered yet.
+/// The bytes of one connection that have arrived and have no response yet.
 #[derive(Debug, Default)]
 pub struct RequestInput {
     buffer: Vec<u8>,
-    /// Bytes of `buffer` that have been answered.
+    /// Bytes of `buffer` that already have a response.
     start: usize,
     state: InputState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InputState {
-    /// The first bytes of a head, so many of which were looked at and are not whole.
+    /// The first bytes of a head; this many were parsed and are no whole head.
     Head(usize),
-    /// The head, of so many bytes, and after it what is left of its body.
+    /// A head of this many bytes, and the rest of its body.
     Body(usize, DiscardedBody),
-    /// A head of so many bytes whose body is gone: it waits for its answer.
+    /// A head of this many bytes, its body discarded: it waits for its response.
     Whole(usize),
-    /// Nothing that comes counts any more.
+    /// The server ignores all further input.
     Lost,
 }
 
@@ -45,22 +45,22 @@ impl Default for InputState {
     }
 }
 
-/// A body on its way to nowhere.
+/// A body that the server reads and discards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct DiscardedBody {
-    /// Bytes that may still come before it is too large, its framing included.
+    /// Bytes that may still arrive before the body is too large, framing included.
     room: u64,
     place: BodyPosition,
 }
 
-/// What comes next of a body.
+/// The part of the body that comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BodyPosition {
-    /// So many bytes of a body of known length.
+    /// This many bytes of a body of known length.
     Length(u64),
     /// The line with a chunk's size.
     Size,
-    /// So many bytes of a chunk.
+    /// This many bytes of a chunk.
     Chunk(u64),
     /// The line end after a chunk.
     ChunkEnd,
@@ -68,22 +68,24 @@ enum BodyPosition {
     Trailers,
 }
 
-/// What a connection is to do next.
+/// The next step of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum InputStep<'a> {
     /// Wait for bytes.
     More,
-    /// A request with a body: tell the client that it may come where it waits for that word (100,
-    /// RFC 9110 §10.1.1); ask again.
-    Body { is_awaited: bool },
-    /// Answer this; [`RequestInput::answered`] goes on to the next.
+    /// A request with a body. Send 100 if the client awaits it (RFC 9110 §10.1.1), then call again.
+    Body {
+        /// The client waits for 100 before it sends the body.
+        is_awaited: bool,
+    },
+    /// Answer this request; [`RequestInput::finish_request`] goes on to the next.
     Request(RequestHead<'a>),
     /// Answer this and read no more.
     Bad(BadHead),
 }
 
 impl RequestInput {
-    /// Takes what has come.
+    /// Appends bytes that have arrived.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.state == InputState::Lost {
             return;
@@ -92,17 +94,17 @@ impl RequestInput {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Whether nothing has come of a next request.
+    /// Whether no byte of a next request has arrived.
     pub fn is_empty(&self) -> bool {
         self.start == self.buffer.len()
     }
 
-    /// What has come and is not answered yet.
+    /// The bytes that have arrived and have no response yet.
     pub fn unanswered(&self) -> &[u8] {
         &self.buffer[self.start..]
     }
 
-    /// Whether more should not be read before something is answered.
+    /// Whether the caller should send a response before it reads more.
     pub fn is_full(&self) -> bool {
         self.buffer.len() - self.start >= WAITING_BYTES_MAX
     }
@@ -112,11 +114,11 @@ impl RequestInput {
         matches!(self.state, InputState::Body(..))
     }
 
-    /// What comes next. `has_ended`: the client sends no more.
+    /// Parses the next step. `has_ended`: the client sends no more.
     pub fn step(&mut self, has_ended: bool) -> InputStep<'_> {
         let Self { buffer, start, state } = self;
         if let InputState::Body(head, body) = state {
-            match body.throw_away(buffer, *start + *head) {
+            match body.discard(buffer, *start + *head) {
                 DiscardProgress::Whole => *state = InputState::Whole(*head),
                 DiscardProgress::More => return InputStep::More,
                 DiscardProgress::Bad(bad) => {
@@ -132,7 +134,7 @@ impl RequestInput {
         };
         *start += if seen == 0 { count_empty_lines(&buffer[*start..]) } else { 0 };
         let bytes = &buffer[*start..];
-        // Half of an empty line is none of a head: a look at it would count it to the first line.
+        // Half of an empty line belongs to no head: the parser would count it to the request line.
         let is_half_a_line = seen == 0 && bytes == b"\r";
         if bytes.is_empty()
             || (!has_ended && (is_half_a_line || (seen > 0 && !is_worth_parsing(bytes, seen))))
@@ -157,7 +159,7 @@ impl RequestInput {
         InputStep::More
     }
 
-    /// The request that waits for its answer, once more.
+    /// The request that waits for its response, parsed again.
     pub fn request(&self) -> Option<RequestHead<'_>> {
         let InputState::Whole(head) = self.state else { return None };
         match parse_whole_head(&self.buffer[self.start..self.start + head]) {
@@ -166,8 +168,8 @@ impl RequestInput {
         }
     }
 
-    /// The request has had its answer.
-    pub fn answered(&mut self) {
+    /// Drops the request that has got its response.
+    pub fn finish_request(&mut self) {
         if let InputState::Whole(head) = self.state {
             self.start += head;
             self.state = InputState::Head(0);
@@ -179,13 +181,13 @@ impl RequestInput {
         }
     }
 
-    /// Nothing that comes is wanted any more.
+    /// Ignores all further input.
     pub fn close(&mut self) {
         *self = Self { state: InputState::Lost, ..Self::default() };
     }
 }
 
-/// A head that has been found whole before.
+/// Parses a head that was whole before.
 fn parse_whole_head(head: &[u8]) -> InputStep<'_> {
     match parse_request_head(head) {
         ParsedHead::Whole(request, _) => InputStep::Request(request),
@@ -194,7 +196,7 @@ fn parse_whole_head(head: &[u8]) -> InputStep<'_> {
     }
 }
 
-/// How far a body has been thrown away.
+/// How much of a body has been discarded.
 enum DiscardProgress {
     Whole,
     More,
@@ -210,8 +212,8 @@ impl DiscardedBody {
         Self { room: REQUEST_BODY_BYTES_MAX, place }
     }
 
-    /// Takes what there is of the body out of the buffer, in which it begins at `at`.
-    fn throw_away(&mut self, buffer: &mut Vec<u8>, at: usize) -> DiscardProgress {
+    /// Removes the arrived part of the body from the buffer, in which it begins at `at`.
+    fn discard(&mut self, buffer: &mut Vec<u8>, at: usize) -> DiscardProgress {
         let mut taken = at;
         let thrown = loop {
             let rest = &buffer[taken..];
@@ -230,7 +232,7 @@ impl DiscardedBody {
                     match scan_line(rest) {
                         LineScan::Part => break DiscardProgress::More,
                         LineScan::TooLong => break DiscardProgress::Bad(BadHead::Chunk),
-                        LineScan::Whole(line, len) => match self.after(line) {
+                        LineScan::Whole(line, len) => match self.parse_chunk_line(line) {
                             Ok(Some(next)) => (len, next),
                             Ok(None) => {
                                 taken += len;
@@ -254,8 +256,9 @@ impl DiscardedBody {
         thrown
     }
 
-    /// What follows a line of chunked framing (RFC 9112 §7.1); None: the body is whole.
-    fn after(&self, line: &[u8]) -> Result<Option<BodyPosition>, BadHead> {
+    /// Parses a line of chunked framing (RFC 9112 §7.1) and returns what follows; None: the body is
+    /// whole.
+    fn parse_chunk_line(&self, line: &[u8]) -> Result<Option<BodyPosition>, BadHead> {
         match self.place {
             BodyPosition::Size => match parse_chunk_size(line).ok_or(BadHead::Chunk)? {
                 0 => Ok(Some(BodyPosition::Trailers)),
@@ -273,12 +276,12 @@ impl DiscardedBody {
 enum LineScan<'a> {
     Part,
     TooLong,
-    /// Without its line end, and its length with it.
+    /// The line without its line end, and its length with the line end.
     Whole(&'a [u8], usize),
 }
 
-/// The line that begins here. It ends in CR LF, nothing else: framing is where servers that
-/// disagree are deceived.
+/// Finds the line that begins here. It must end in CR LF: a lax end would let two servers disagree
+/// on the framing.
 fn scan_line(bytes: &[u8]) -> LineScan<'_> {
     let window = &bytes[..bytes.len().min(CHUNK_LINE_BYTES_MAX)];
     match window.iter().position(|&b| b == b'\n') {
@@ -291,7 +294,7 @@ fn scan_line(bytes: &[u8]) -> LineScan<'_> {
     }
 }
 
-/// Hexadecimal digits, and extensions that nobody here knows.
+/// Parses the hexadecimal size of a chunk; skips its extensions.
 fn parse_chunk_size(line: &[u8]) -> Option<u64> {
     let (digits, extensions) =
         line.split_at(line.iter().position(|b| !b.is_ascii_hexdigit()).unwrap_or(line.len()));
@@ -304,8 +307,8 @@ fn parse_chunk_size(line: &[u8]) -> Option<u64> {
         .try_fold(0u64, |size, &digit| Some(size * 16 + u64::from((digit as char).to_digit(16)?)))
 }
 
-/// Passes over `*( BWS ";" BWS name [ BWS "=" BWS value ] )` (RFC 9112 §7.1.1), which must be all
-/// there is.
+/// Skips `*( BWS ";" BWS name [ BWS "=" BWS value ] )` (RFC 9112 §7.1.1), which must be the rest of
+/// the line.
 fn skip_chunk_extensions(mut rest: &[u8]) -> Option<()> {
     while !rest.is_empty() {
         rest = skip_token(skip_blanks(skip_blanks(rest).strip_prefix(b";")?))?;
@@ -330,7 +333,7 @@ fn skip_token(bytes: &[u8]) -> Option<&[u8]> {
     (len > 0).then(|| &bytes[len..])
 }
 
-/// Behind the first quote.
+/// Skips a quoted string after its first quote.
 fn skip_quoted_string(mut rest: &[u8]) -> Option<&[u8]> {
     loop {
         rest = match rest {
@@ -342,12 +345,13 @@ fn skip_quoted_string(mut rest: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// What a field's value is made of: no control characters but the tabulator (RFC 9110 §5.5).
+/// Whether a field value may contain this byte: no control characters but the tabulator (RFC 9110
+/// §5.5).
 fn is_field_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
-/// `name: value`, on one line.
+/// Whether this is `name: value` on one line.
 fn is_field_line(line: &[u8]) -> bool {
     let value = skip_token(line).and_then(|rest| rest.strip_prefix(b":"));
     value.is_some_and(|value| value.iter().all(|&b| is_field_text(b)))

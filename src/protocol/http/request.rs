@@ -1,5 +1,5 @@
-//! The head of a request: httparse takes it apart, limits and framing rules judge it (H-7 to H-9,
-//! H-32; RFC 9112). Bytes in, facts out.
+//! The head of a request: httparse splits it, this file checks limits and framing (H-7 to H-9,
+//! H-32; RFC 9112).
 
 mod field;
 mod host;
@@ -18,105 +18,125 @@ use super::limits::{
     HEADERS_BYTES_MAX, HEADERS_MAX, REQUEST_BODY_BYTES_MAX, REQUEST_LINE_BYTES_MAX,
 };
 
-/// Bytes of a head at most: what needs more is refused before more is read.
+/// Longest head, bytes: the server refuses a longer one before it reads more.
 pub const HEAD_BYTES_MAX: usize = REQUEST_LINE_BYTES_MAX + HEADERS_BYTES_MAX + LINE_END.len();
 
-/// A head that does not end is looked at whenever so many bytes more have come.
+/// A head that does not end is parsed again after this many more bytes.
 const LOOK_BYTES: usize = 4096;
 
 const LINE_END: &[u8] = b"\r\n";
 const CHUNKED: &[u8] = b"chunked";
 
-/// What a request wants done, as far as this server tells methods apart.
+/// The method of a request, as far as this server tells methods apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpMethod {
+    /// GET: the head and the body of the response.
     Get,
+    /// HEAD: the head alone (H-6).
     Head,
-    /// Never served (H-29).
+    /// Any other method: 405 (H-29).
     Other,
 }
 
-/// The versions that are spoken; every other is answered 505.
+/// The versions that this server speaks; it answers every other one with 505.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpVersion {
+    /// HTTP/1.0: the connection ends after the response, unless the client asks to keep it.
     Http10,
+    /// HTTP/1.1, and every later minor version.
     Http11,
 }
 
-/// How long a request's body is, which nobody reads (H-32).
+/// The length of a request's body, which the server discards (H-32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFraming {
-    /// Bytes.
+    /// A body of this many bytes; 0: no body.
     Length(u64),
+    /// A body in chunks, which says itself where it ends.
     Chunked,
 }
 
-/// A request's head, where it lies in the connection's buffer.
+/// A request's head, borrowed from the connection's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestHead<'a> {
+    /// The method.
     pub method: HttpMethod,
+    /// The version that the response must speak.
     pub version: HttpVersion,
-    /// As it was sent, query included.
+    /// The request target as the client sent it, query included.
     pub target: &'a [u8],
-    /// Whether the client wants to ask more on this connection (RFC 9112 §9.3).
+    /// Whether the client keeps the connection for further requests (RFC 9112 §9.3).
     pub keeps_alive: bool,
-    /// Whether it waits for 100 before it sends its body (RFC 9110 §10.1.1).
+    /// Whether the client waits for 100 before it sends its body (RFC 9110 §10.1.1).
     pub expects_continue: bool,
+    /// The length of the body.
     pub framing: BodyFraming,
-    /// Host fields, which must be one (H-8).
+    /// Number of Host fields, which must be 1 (H-8).
     pub hosts: usize,
-    /// One of them names no host (RFC 9112 §3.2).
+    /// One of the Host fields names no host (RFC 9112 §3.2).
     pub has_bad_host: bool,
     /// The header lines, each with its line end.
     lines: &'a [u8],
-    /// The [`HeaderField`]s among them, and those that came more than once.
+    /// The [`HeaderField`]s among the lines, one bit each.
     present: u16,
+    /// The fields that occur more than once, one bit each.
     repeated: u16,
     /// Where in `lines` the value of the first line of each of them begins and ends, by the field's
     /// bit.
     firsts: [(u16, u16); FIELDS],
 }
 
-/// What the bytes of a connection begin with.
+/// The parsed beginning of a connection's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParsedHead<'a> {
-    /// A part of a head: more must come.
+    /// A part of a head: wait for more bytes.
     Partial,
-    /// A whole head of so many bytes.
+    /// A whole head and its length in bytes.
     Whole(RequestHead<'a>, usize),
+    /// No head that the server answers normally.
     Bad(BadHead),
 }
 
-/// Why a head is answered without a look at what it asks for. The connection ends: nobody knows
-/// where the next request begins.
+/// Why the server refuses a head or a body without a look at its target. The connection ends, since
+/// the start of the next request is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadHead {
+    /// 400: no valid request line or header line.
     #[error("the request is malformed")]
     Syntax,
-    #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
+    /// 505: neither HTTP/1.0 nor HTTP/1.x.
+    #[error("this server speaks only HTTP/1.0 and HTTP/1.1")]
     Version,
+    /// 414: the request line exceeds [`REQUEST_LINE_BYTES_MAX`].
     #[error("the request line is too long")]
     LineTooLong,
+    /// 431: the header lines exceed [`HEADERS_BYTES_MAX`] or [`HEADERS_MAX`].
     #[error("the header is too large")]
     HeaderTooLarge,
+    /// 400: several different values of Content-Length, or one that is no number.
     #[error("Content-Length is not one number")]
     Length,
     #[error(
         "both Content-Length and Transfer-Encoding, or a Transfer-Encoding that does not end in \
          chunked"
     )]
+    /// 400: the end of the body is ambiguous (RFC 9112 §6.3).
     Encoding,
-    #[error("a Transfer-Encoding of more than chunked")]
+    /// 501: a transfer coding besides chunked.
+    #[error("a Transfer-Encoding other than chunked alone")]
     Coding,
+    /// 413: the body exceeds [`REQUEST_BODY_BYTES_MAX`].
     #[error("the request's body is too large")]
     BodyTooLarge,
+    /// 400: a chunk of the body is malformed.
     #[error("a malformed chunk")]
     Chunk,
-    #[error("the request's body did not come")]
+    /// 408: the body did not arrive in time.
+    #[error("the request's body did not arrive in time")]
     BodyTooSlow,
 }
 
-/// Bytes of empty lines at the start, which do not count (RFC 9112 §2.2).
+/// Bytes of empty lines at the start, which the server ignores (RFC 9112 §2.2).
 pub(super) fn count_empty_lines(bytes: &[u8]) -> usize {
     let mut rest = bytes;
     while let Some(after) = rest.strip_prefix(b"\n").or_else(|| rest.strip_prefix(LINE_END)) {
@@ -125,9 +145,9 @@ pub(super) fn count_empty_lines(bytes: &[u8]) -> usize {
     bytes.len() - rest.len()
 }
 
-/// Reads the head at the start of these bytes, which do not begin with an empty line. The answer
-/// for bytes is the same for whatever follows them, unless it is [`ParsedHead::Partial`]: it does
-/// not depend on the pieces in which they came.
+/// Parses the head at the start of these bytes, which do not begin with an empty line. Unless the
+/// result is [`ParsedHead::Partial`], further bytes do not change it: it does not depend on the
+/// pieces in which the bytes arrive.
 pub fn parse_request_head(bytes: &[u8]) -> ParsedHead<'_> {
     let window = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
     match split_request_head(window) {
@@ -142,8 +162,8 @@ pub fn parse_request_head(bytes: &[u8]) -> ParsedHead<'_> {
     }
 }
 
-/// What httparse makes of a head, and what is to be made of that. It knows HTTP/1.0 and 1.1; a
-/// later minor version is read as 1.1 (RFC 9110 §2.5).
+/// Splits a head by httparse, which knows HTTP/1.0 and 1.1, and checks it. Reads a later minor
+/// version as 1.1 (RFC 9110 §2.5).
 fn split_request_head(window: &[u8]) -> Result<Status<ParsedHead<'_>>, Error> {
     let mut space = [const { MaybeUninit::<Header<'_>>::uninit() }; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut []);
@@ -177,8 +197,8 @@ fn split_request_head(window: &[u8]) -> Result<Status<ParsedHead<'_>>, Error> {
     })
 }
 
-/// The request line of a version from 1.2 to 1.9, and its length; httparse has found all before the
-/// version to be well-formed.
+/// Parses the request line of a version from 1.2 to 1.9, and returns its length too. httparse has
+/// already checked everything before the version.
 fn parse_later_version(window: &[u8]) -> Result<Status<(RequestLine<'_>, usize)>, Error> {
     let end = window.iter().position(|&b| b == b'\n');
     let line = &window[..end.unwrap_or(window.len())];
@@ -199,9 +219,9 @@ fn parse_later_version(window: &[u8]) -> Result<Status<(RequestLine<'_>, usize)>
     Ok(end.map_or(Status::Partial, |end| Status::Complete((line, end + 1))))
 }
 
-/// Whether these bytes, the first `seen` of which are a part of a head, are worth another look: the
-/// head may have ended, or grown too large. A client that sends byte by byte is not parsed byte by
-/// byte.
+/// Whether to parse these bytes again, the first `seen` of which are a part of a head: the head may
+/// have ended, or grown too large. The server does not parse a client's input byte by byte, even if
+/// the client sends so.
 pub(super) fn is_worth_parsing(bytes: &[u8], seen: usize) -> bool {
     let new = &bytes[seen.saturating_sub(LINE_END.len())..];
     let ends =
@@ -209,7 +229,7 @@ pub(super) fn is_worth_parsing(bytes: &[u8], seen: usize) -> bool {
     ends || bytes.len() / LOOK_BYTES > seen / LOOK_BYTES
 }
 
-/// A limit that these bytes break, whatever follows.
+/// The limit that these bytes exceed, whatever follows.
 fn find_broken_limit(window: &[u8]) -> Option<BadHead> {
     let line_room = REQUEST_LINE_BYTES_MAX + LINE_END.len();
     match window.iter().take(line_room).position(|&b| b == b'\n') {
@@ -221,7 +241,7 @@ fn find_broken_limit(window: &[u8]) -> Option<BadHead> {
     }
 }
 
-/// The limit, unless a mistake stands before the place where it is broken.
+/// Returns `limit`, unless a syntax error comes before the place where the limit is exceeded.
 fn prefer_earlier_mistake(window: &[u8], limit: BadHead) -> BadHead {
     let place = match limit {
         BadHead::LineTooLong => REQUEST_LINE_BYTES_MAX + LINE_END.len(),
@@ -234,8 +254,7 @@ fn prefer_earlier_mistake(window: &[u8], limit: BadHead) -> BadHead {
 fn map_parse_error(bytes: &[u8], error: Error) -> BadHead {
     match error {
         Error::TooManyHeaders => BadHead::HeaderTooLarge,
-        // What httparse expects there is the version: a target with a space in it is another
-        // mistake.
+        // httparse expects the version there; a target with a space in it is a syntax error.
         Error::Version
             if bytes
                 .split(|&b| b == b' ')
@@ -256,7 +275,7 @@ struct RequestLine<'a> {
     version: HttpVersion,
 }
 
-/// What a well-formed head says, and whether that may be.
+/// Checks a well-formed head against the limits and the framing rules.
 fn judge_request_head<'a>(
     line: RequestLine<'a>,
     headers: &[Header<'a>],
@@ -276,9 +295,9 @@ fn judge_request_head<'a>(
     }
     let mut facts = HeaderFacts::default();
     for header in headers {
-        if let Some(field) = HeaderField::named(header.name.as_bytes()) {
-            facts.remember(field, header.value, lines);
-            facts.add(field, header.value);
+        if let Some(field) = HeaderField::from_name(header.name.as_bytes()) {
+            facts.record_position(field, header.value, lines);
+            facts.record_meaning(field, header.value);
         }
     }
     let method = match method {
@@ -307,7 +326,7 @@ fn judge_request_head<'a>(
     ParsedHead::Whole(request, bytes.len())
 }
 
-/// What one pass over the header fields gathers.
+/// The facts that one pass over the header fields gathers.
 #[derive(Debug, Default)]
 struct HeaderFacts {
     present: u16,
@@ -319,15 +338,15 @@ struct HeaderFacts {
     keeps_alive: bool,
     expects_continue: bool,
     length: Option<Result<u64, ()>>,
-    /// Transfer codings, and whether the last of them is `chunked`.
+    /// Number of transfer codings.
     codings: usize,
+    /// The last transfer coding is `chunked`.
     is_chunked: bool,
 }
 
 impl HeaderFacts {
-    /// Where its value lies among the lines, of which there are at most [`HEADERS_BYTES_MAX`]
-    /// bytes.
-    fn remember(&mut self, field: HeaderField, value: &[u8], lines: &[u8]) {
+    /// Records where the value lies in `lines`, which have at most [`HEADERS_BYTES_MAX`] bytes.
+    fn record_position(&mut self, field: HeaderField, value: &[u8], lines: &[u8]) {
         let start = value.as_ptr().addr().saturating_sub(lines.as_ptr().addr());
         let place = |at: usize| u16::try_from(at.min(lines.len())).unwrap_or(u16::MAX);
         if self.present & field as u16 == 0 {
@@ -338,7 +357,7 @@ impl HeaderFacts {
         self.present |= field as u16;
     }
 
-    fn add(&mut self, field: HeaderField, value: &[u8]) {
+    fn record_meaning(&mut self, field: HeaderField, value: &[u8]) {
         match field {
             HeaderField::Host => {
                 self.hosts += 1;
@@ -372,7 +391,8 @@ impl HeaderFacts {
         }
     }
 
-    /// RFC 9112 §6.3. Where two servers could disagree on where a body ends, it is refused.
+    /// The length of the body (RFC 9112 §6.3). An error where two servers could disagree on the end
+    /// of the body.
     fn framing(&self, version: HttpVersion) -> Result<BodyFraming, BadHead> {
         let is_encoded = self.present & HeaderField::TransferEncoding as u16 != 0;
         match (is_encoded, self.length) {
@@ -394,7 +414,7 @@ fn split_field_tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Digits alone.
+/// Parses digits alone: no sign, no blank.
 fn parse_content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -403,13 +423,14 @@ fn parse_content_length(value: &[u8]) -> Option<u64> {
 }
 
 impl<'a> RequestHead<'a> {
-    pub fn has(&self, field: HeaderField) -> bool {
+    /// Whether the field occurs at all.
+    pub fn has_field(&self, field: HeaderField) -> bool {
         self.present & field as u16 != 0
     }
 
-    /// The values of a field, in the order in which its lines came.
-    pub fn all(&self, field: HeaderField) -> impl Iterator<Item = &'a [u8]> {
-        let (lines, name) = (if self.has(field) { self.lines } else { &[] }, field.name());
+    /// The values of a field, in the order of its lines.
+    pub fn values(&self, field: HeaderField) -> impl Iterator<Item = &'a [u8]> {
+        let (lines, name) = (if self.has_field(field) { self.lines } else { &[] }, field.name());
         lines.split(|&b| b == b'\n').filter_map(move |line| {
             let (named, value) = line.split_at_checked(name.len())?;
             let value = value.strip_prefix(b":").filter(|_| named.eq_ignore_ascii_case(name))?;
@@ -420,11 +441,11 @@ impl<'a> RequestHead<'a> {
     /// The first value of a field.
     pub fn get(&self, field: HeaderField) -> Option<&'a [u8]> {
         let (start, end) = self.firsts[field.index()];
-        self.has(field).then(|| self.lines.get(start.into()..end.into()).unwrap_or_default())
+        self.has_field(field).then(|| self.lines.get(start.into()..end.into()).unwrap_or_default())
     }
 
-    /// The value of a field that came once.
-    pub fn only(&self, field: HeaderField) -> Option<&'a [u8]> {
+    /// The value of a field that occurs once; None where it is missing or repeated.
+    pub fn single_value(&self, field: HeaderField) -> Option<&'a [u8]> {
         self.get(field).filter(|_| self.repeated & field as u16 == 0)
     }
 }

@@ -1,5 +1,5 @@
-//! From a request's head and what its name gave to an answer: status, header fields, the parts of
-//! the body. Pure: the bytes of a file stay where they are.
+//! Builds the response to a request: status, header fields, the parts of the body. Pure: it never
+//! touches the bytes of a file.
 
 #[cfg(test)]
 mod tests;
@@ -14,27 +14,44 @@ use super::limits::RETRY_AFTER_SECONDS;
 use super::range::{ByteRanges, parse_range_header};
 use super::request::{BadHead, HeaderField, HttpMethod, HttpVersion, RequestHead};
 
-/// A status that this server gives, with its phrase.
+/// A status that this server sends, with its phrase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseStatus(&'static str);
 
 impl ResponseStatus {
+    /// A whole file, a listing, or the head of one.
     pub const OK: Self = Self("200 OK");
+    /// One range of a file, or several in a multipart body (H-16, H-18).
     pub const PARTIAL_CONTENT: Self = Self("206 Partial Content");
+    /// The client's copy is current (H-22).
     pub const NOT_MODIFIED: Self = Self("304 Not Modified");
+    /// The request is malformed; the connection ends.
     pub const BAD_REQUEST: Self = Self("400 Bad Request");
+    /// The name exists and is never served.
     pub const FORBIDDEN: Self = Self("403 Forbidden");
+    /// No file of this name exists.
     pub const NOT_FOUND: Self = Self("404 Not Found");
+    /// Neither GET nor HEAD (H-29).
     pub const METHOD_NOT_ALLOWED: Self = Self("405 Method Not Allowed");
+    /// The request's body did not arrive in time.
     pub const REQUEST_TIMEOUT: Self = Self("408 Request Timeout");
+    /// If-Match or If-Unmodified-Since failed (H-20).
     pub const PRECONDITION_FAILED: Self = Self("412 Precondition Failed");
+    /// The request's body is too large (H-32).
     pub const BODY_TOO_LARGE: Self = Self("413 Content Too Large");
+    /// The request line is too long (H-32).
     pub const LINE_TOO_LONG: Self = Self("414 URI Too Long");
+    /// The range lies outside the file (H-17).
     pub const RANGE_NOT_SATISFIABLE: Self = Self("416 Range Not Satisfiable");
+    /// The header lines are too large or too many (H-32).
     pub const HEADER_TOO_LARGE: Self = Self("431 Request Header Fields Too Large");
+    /// The server failed; its log says why.
     pub const INTERNAL_ERROR: Self = Self("500 Internal Server Error");
+    /// A transfer coding besides chunked.
     pub const NOT_IMPLEMENTED: Self = Self("501 Not Implemented");
+    /// The server has no room now (H-14).
     pub const BUSY: Self = Self("503 Service Unavailable");
+    /// Neither HTTP/1.0 nor HTTP/1.x.
     pub const VERSION: Self = Self("505 HTTP Version Not Supported");
 
     /// Whether the client did not get what it wanted (4xx and 5xx).
@@ -43,40 +60,43 @@ impl ResponseStatus {
     }
 }
 
-/// What answers depend on of a file or a rendered text.
+/// The metadata of a file or a rendered text, on which responses depend.
 #[derive(Clone, Copy, Debug)]
 pub struct RepresentationMeta<'a> {
-    /// Bytes.
+    /// Length, bytes.
     pub len: u64,
-    /// Strong and quoted (H-23).
+    /// The ETag: strong, and quoted (H-23).
     pub etag: &'a str,
+    /// When the file last changed.
     pub mtime: SystemTime,
     /// `mtime` as an HTTP date.
     pub last_modified: &'a str,
-    /// As [`super::media::find_media_type`] names it by the name that was asked for.
+    /// The media type, which [`super::media::find_media_type`] derives from the requested name.
     pub media: &'static str,
 }
 
-/// An answer, but for the bytes of the file.
+/// A response without the bytes of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResponsePlan<'a> {
+    /// The status line.
     pub status: ResponseStatus,
+    /// The body.
     pub payload: ResponsePayload,
-    /// Whether the connection ends with this answer, whatever the client wants.
+    /// Whether the connection ends after this response, whatever the client wants.
     pub closes: bool,
-    /// Content-Length: that of the body, or of the body that GET would get; None where it must not
-    /// be (304).
+    /// Content-Length: of the body, or of the body that GET would get; None where the field is
+    /// forbidden (304).
     length: Option<u64>,
     validators: Option<CacheValidators<'a>>,
     kind: Option<ContentType>,
     extra: Option<ExtraField>,
 }
 
-/// By what a client knows a version again.
+/// The fields by which a client recognizes a version of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct CacheValidators<'a> {
     etag: &'a str,
-    /// None: the Date of the answer.
+    /// None: the Date of the response.
     last_modified: Option<&'a str>,
 }
 
@@ -84,43 +104,45 @@ struct CacheValidators<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ContentType {
     Media(&'static str),
-    /// With this boundary.
+    /// `multipart/byteranges` with this boundary.
     Multipart(String),
 }
 
-/// A header field that few answers have; none has two of them.
+/// A header field that few responses have; none has two of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ExtraField {
-    /// Content-Range: these bytes of so many.
+    /// Content-Range: these bytes of a file of this length.
     Range(Range<u64>, u64),
-    /// Content-Range: none of so many.
+    /// Content-Range without a range: the length of the file alone.
     NoRange(u64),
     Allow,
     RetryAfter,
 }
 
-/// What follows the head.
+/// The body of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResponsePayload {
-    /// Nothing: HEAD, 304, an empty file.
+    /// No body: HEAD, 304, an empty file.
     None,
+    /// A text that the server made.
     Text(Cow<'static, str>),
     /// These bytes of the file.
     File(Range<u64>),
-    /// `multipart/byteranges`: each part's own head and its bytes of the file; then the closing
-    /// line.
+    /// `multipart/byteranges`: each part with its own head and range, then the closing line.
     Multipart(Vec<BodyPart>, String),
 }
 
 /// One part of a multipart body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyPart {
+    /// The lines before the part's bytes.
     pub head: String,
+    /// The part's bytes of the file.
     pub range: Range<u64>,
 }
 
 impl ResponsePayload {
-    /// Bytes on the wire.
+    /// Length on the wire, bytes.
     pub fn len(&self) -> u64 {
         match self {
             Self::None => 0,
@@ -134,15 +156,16 @@ impl ResponsePayload {
         }
     }
 
+    /// Whether no byte follows the head.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl ResponsePlan<'_> {
-    /// Writes the head of the answer: names in Title-Case (H-1), one space after each colon (H-2).
-    /// `keeps`: the connection goes on after it, which a client of 1.1 takes for granted and one of
-    /// 1.0 does not. `date` is the time as an HTTP date.
+    /// Writes the head of the response: names in Title-Case (H-1), one space after each colon
+    /// (H-2). `keeps`: the connection goes on, which HTTP/1.1 implies and HTTP/1.0 must be told.
+    /// `date` is the time as an HTTP date.
     pub fn write_head(&self, version: HttpVersion, keeps: bool, date: &str, out: &mut Vec<u8>) {
         out.extend_from_slice(if version == HttpVersion::Http10 {
             b"HTTP/1.0 "
@@ -193,7 +216,7 @@ impl ResponsePlan<'_> {
     }
 }
 
-/// What a head alone forbids, whatever is asked for; None = go on.
+/// The refusal that a head alone causes, whatever its target; None: go on.
 pub fn forbid_by_head(request: &RequestHead<'_>) -> Option<ResponsePlan<'static>> {
     if request.hosts > 1 || (request.hosts == 0 && request.version == HttpVersion::Http11) {
         return Some(answer_bad_request(request, "exactly one Host header is required"));
@@ -205,7 +228,7 @@ pub fn forbid_by_head(request: &RequestHead<'_>) -> Option<ResponsePlan<'static>
         let mut plan = answer_text(
             request,
             ResponseStatus::METHOD_NOT_ALLOWED,
-            "only GET and HEAD are served here\n",
+            "this server answers only GET and HEAD\n",
         );
         plan.extra = Some(ExtraField::Allow);
         return Some(plan);
@@ -213,8 +236,8 @@ pub fn forbid_by_head(request: &RequestHead<'_>) -> Option<ResponsePlan<'static>
     None
 }
 
-/// A head, or a body, after which nothing on its connection makes sense. A client that sent such a
-/// thing can not be asked whether it wanted the body of this answer.
+/// The response to a head or a body after which the connection is useless. Such a head does not
+/// tell whether the client wants a body, so this response has one.
 pub fn answer_bad_head(why: BadHead) -> ResponsePlan<'static> {
     let status = match why {
         BadHead::Syntax | BadHead::Length | BadHead::Encoding | BadHead::Chunk => {
@@ -235,13 +258,13 @@ pub fn answer_bad_head(why: BadHead) -> ResponsePlan<'static> {
     ))
 }
 
-/// A file or a rendered text.
+/// The response with a file or a rendered text.
 pub fn answer_with_file<'a>(
     request: &RequestHead<'_>,
     meta: RepresentationMeta<'a>,
     now: SystemTime,
 ) -> ResponsePlan<'a> {
-    // Never in the future (H-23).
+    // Last-Modified is never in the future (H-23).
     let is_past = meta.mtime <= now;
     let validators =
         CacheValidators { etag: meta.etag, last_modified: is_past.then_some(meta.last_modified) };
@@ -297,7 +320,7 @@ pub fn answer_with_file<'a>(
     }
 }
 
-/// A page of names.
+/// A directory listing as HTML.
 pub fn answer_listing(request: &RequestHead<'_>, page: String) -> ResponsePlan<'static> {
     finish_response(
         request.method,
@@ -307,17 +330,17 @@ pub fn answer_listing(request: &RequestHead<'_>, page: String) -> ResponsePlan<'
     )
 }
 
-/// 404. GRUB takes nothing else for "not found" and goes on to its next name (H-30).
+/// 404. GRUB tries its next name after this status only (H-30).
 pub fn answer_not_found(request: &RequestHead<'_>) -> ResponsePlan<'static> {
     answer_text(request, ResponseStatus::NOT_FOUND, "not found\n")
 }
 
-/// 403 with the reason: there is something of this name that is never served.
+/// 403 with the reason: the name exists and is never served.
 pub fn answer_forbidden(request: &RequestHead<'_>, reason: &str) -> ResponsePlan<'static> {
     answer_text(request, ResponseStatus::FORBIDDEN, format!("{reason}\n"))
 }
 
-/// 500 with the reason: the fault is on this side.
+/// 500 with the reason: the server failed.
 pub fn answer_failed(request: &RequestHead<'_>, reason: &str) -> ResponsePlan<'static> {
     answer_text(request, ResponseStatus::INTERNAL_ERROR, format!("{reason}\n"))
 }
@@ -333,12 +356,12 @@ pub fn answer_overloaded(request: &RequestHead<'_>) -> ResponsePlan<'static> {
     plan
 }
 
-/// Whether a User-Agent is iPXE's.
+/// Whether iPXE sent this User-Agent.
 fn is_ipxe_agent(user_agent: &[u8]) -> bool {
     user_agent.starts_with(b"iPXE/")
 }
 
-/// Whether bytes that nobody has parsed begin with a request of iPXE's.
+/// Whether unparsed bytes begin with a request of iPXE.
 pub fn is_ipxe_request(request: &[u8]) -> bool {
     request.split(|&b| b == b'\n').any(|line| {
         let (name, value) =
@@ -348,13 +371,13 @@ pub fn is_ipxe_request(request: &[u8]) -> bool {
     })
 }
 
-/// 400 with the reason. The connection ends: what follows such a request can not be trusted.
+/// 400 with the reason. The connection ends: the bytes after such a request may be no request.
 pub fn answer_bad_request(request: &RequestHead<'_>, reason: &str) -> ResponsePlan<'static> {
     close_after_response(answer_text(request, ResponseStatus::BAD_REQUEST, format!("{reason}\n")))
 }
 
-/// 503 for a connection that can not be served at all, as bytes: nobody has parsed its request.
-/// `date` is the time as an HTTP date (H-31).
+/// 503 as bytes, for a connection that the server has no room for and whose request it has not
+/// parsed. `date` is the time as an HTTP date (H-31).
 pub fn encode_overloaded(date: &str) -> Vec<u8> {
     format!(
         "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {RETRY_AFTER_SECONDS}\r\nContent-Length: \
@@ -364,9 +387,9 @@ pub fn encode_overloaded(date: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Range counts on GET only (H-19), and only where there is one.
+/// Range counts on GET only (H-19), and only if it occurs once.
 fn select_ranges(request: &RequestHead<'_>, len: u64) -> ByteRanges {
-    match request.only(HeaderField::Range) {
+    match request.single_value(HeaderField::Range) {
         Some(value) if request.method == HttpMethod::Get => parse_range_header(value, len),
         _ => ByteRanges::Whole,
     }
@@ -403,7 +426,8 @@ fn write_content_range(out: &mut Vec<u8>, range: &Range<u64>, len: u64) {
     write_decimal(out, len);
 }
 
-/// Hard to meet inside a file, and the same for the same answer (FNV-1a over ETag and ranges).
+/// A boundary that hardly occurs in a file, and is the same for the same response (FNV-1a over ETag
+/// and ranges).
 fn make_boundary(etag: &str, parts: &[Range<u64>]) -> String {
     let numbers =
         parts.iter().flat_map(|part| [part.start.to_le_bytes(), part.end.to_le_bytes()]).flatten();
@@ -432,7 +456,7 @@ fn answer_text(
     finish_response(request.method, status, TEXT, ResponsePayload::Text(text.into()))
 }
 
-/// Adds the length, and takes the body away from HEAD (H-4, H-6).
+/// Adds the length, and removes the body for HEAD (H-4, H-6).
 fn finish_response(
     method: HttpMethod,
     status: ResponseStatus,

@@ -1,23 +1,23 @@
-//! Who of a storm sends now: a few large bodies at full speed, in the order in which their machines
-//! came, and a trickle for the rest.
+//! Which bodies of a boot storm leave now: a few large ones at full speed, in the order of their
+//! machines' arrival, and a trickle for the rest.
 //!
-//! Five hundred equal downloads in equal shares all end last. Served a few at a time they end one
-//! after another: on a full link the last one no later, the median one after half the time. Three
-//! things keep that safe:
+//! Five hundred equal downloads with equal shares all end at the same late time. Served a few at a
+//! time they end one after another: on a full link the last one no later, the median one after half
+//! the time. Three rules keep that safe:
 //!
-//! - **Nobody starves.** A body that waits gets [`TRICKLE_BYTES`] each [`TRICKLE_PAUSE`], so no
-//!   firmware sees a dead connection: whether it waits for its turn or for a reader.
-//! - **Nothing idles.** A body that takes nothing for a [`WINDOW`] does not count, and while more
-//!   slots bring more bytes a second, there are more slots: slow clients never leave a fast link
-//!   unused. A body that waits for a reader does count: where memory or the disk is the bound, more
-//!   bodies would only take it from each other.
+//! - **No machine starves.** A waiting body gets [`TRICKLE_BYTES`] each [`TRICKLE_PAUSE`], so no
+//!   firmware sees a dead connection, whether the body waits for its turn or for a reader.
+//! - **No link idles.** A body whose client takes nothing for a [`WINDOW`] does not count, and
+//!   while more slots bring more bytes a second, the schedule adds slots: slow clients never leave
+//!   a fast link unused. A body that waits for a reader does count: where memory or the disk is the
+//!   bottleneck, more bodies would only compete for it.
 //! - **A machine keeps its place.** Its initial ramdisk follows its kernel without a second wait
-//!   behind those who came later. After [`BODIES_PER_PLACE`] bodies it stands in line anew, and of
-//!   several that it asks for at a time each further one stands [`ROUND_PLACES`] places behind:
-//!   whoever comes later has its share soon.
+//!   behind machines that came later. After [`BODIES_PER_PLACE`] bodies the machine goes to the end
+//!   of the queue, and each further body that it requests at the same time gets a place
+//!   [`ROUND_PLACES`] further back: later machines soon get their share.
 //!
-//! Bodies of at most [`SMALL_BYTES`] (loaders, menus, answer files, ranges of an ISO) never come
-//! here: they go ahead.
+//! Bodies of at most [`SMALL_BYTES`] (loaders, menus, answer files, ranges of an ISO) never enter
+//! the schedule: they leave at once.
 
 #[cfg(test)]
 mod tests;
@@ -26,61 +26,62 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
 use std::net::IpAddr;
 
-/// Nanoseconds since the core began.
+/// Nanoseconds since the core started.
 pub type ScheduleTick = u64;
 
-/// Bodies at full speed at least. The default of `[tuning] http-slots`.
+/// Least number of bodies at full speed. The default of `[tuning] http-slots`.
 pub const SLOTS: u16 = 16;
-/// Bodies up to so many bytes are never held back.
+/// Bodies up to this many bytes never wait.
 pub const SMALL_BYTES: u64 = 1024 * 1024;
-/// What a body that waits may send at a time, in bytes; its first piece too.
+/// Bytes that a waiting body may send at a time; its first piece too.
 pub const TRICKLE_BYTES: u64 = 16 * 1024;
 /// From one trickle of a body to its next: well inside the shortest timer of a firmware (EDK2: 5 s,
 /// H-10).
 pub const TRICKLE_PAUSE: ScheduleTick = 1_000_000_000;
-/// Over which bytes are counted before slots are changed, in nanoseconds.
+/// The schedule counts bytes for this long before it changes the number of slots, in nanoseconds.
 pub const WINDOW: ScheduleTick = 200_000_000;
-/// A machine that has had no large body for so long has lost its place, in nanoseconds.
+/// A machine without a large body for this long loses its place, in nanoseconds.
 pub const MEMORY: ScheduleTick = 30_000_000_000;
-/// Machines whose places are remembered; one more makes the longest idle one forgotten.
+/// Machines whose places the schedule remembers; one more makes it forget machines that are idle
+/// for [`MEMORY`].
 pub const MACHINES_MAX: usize = 65_536;
-/// Large bodies for which a machine keeps its place.
+/// Large bodies for which a machine keeps its place in the queue.
 pub const BODIES_PER_PLACE: u32 = 4;
-/// Places by which each further body of a machine that has others stands behind.
+/// Places by which each further body of a machine with other bodies goes back.
 pub const ROUND_PLACES: u64 = 32;
-/// How long a body that waits for a reader counts as one that moves, in nanoseconds, unless those
-/// who asked after it wait as well: a dead disk holds up nobody else, and a slow one is not made
-/// slower by more readers.
+/// How long a body that waits for a reader counts as moving, in nanoseconds, unless the readers
+/// have answered nothing later: a dead disk holds up no other body, and more readers do not slow a
+/// slow disk further.
 pub const READING_MAX: ScheduleTick = 4_000_000_000;
-/// A trial with more slots has won when it brought so many percent more bytes.
+/// A trial with more slots wins when it brings this many percent more bytes.
 const GAIN_PERCENT: u64 = 10;
-/// Windows from a trial that has lost to the next one.
+/// Windows from a lost trial to the next one.
 const REST_WINDOWS: u32 = 10;
 
 /// The large bodies of one core. `K` names a connection.
 #[derive(Debug)]
 pub struct SendSchedule<K> {
-    /// None: everybody sends at once.
+    /// None: every body sends at once.
     slots_min: Option<usize>,
-    /// Bodies that may run now, those that stand still not counted.
+    /// Bodies that may run now; bodies that stand still do not count.
     slots: usize,
     bodies: HashMap<K, ScheduledBody>,
-    /// In the order in which they will run.
+    /// The waiting bodies, in the order in which they will run.
     waiting: BTreeSet<(BodyRank, K)>,
     running: Vec<K>,
-    /// Of those that run: they took bytes in the last window, or have just been let in.
+    /// Running bodies that took bytes in the last window, or were just admitted.
     moving: usize,
-    /// Those that are parked and those that run and wait for a reader, each with its `trickle_at`.
+    /// Parked bodies, and running ones that wait for a reader, each with its `trickle_at`.
     trickles: BTreeSet<(ScheduleTick, K)>,
     readers: ReaderProgress,
-    /// Let in and not yet told.
+    /// Admitted bodies that [`SendSchedule::poll`] has not returned yet.
     admitted: VecDeque<K>,
     machines: HashMap<IpAddr, ScheduledMachine>,
     places: u64,
     meter: WindowMeter,
 }
 
-/// The machine's place, and among its own bodies the order of their beginning.
+/// The machine's place, then the order among the machine's own bodies.
 type BodyRank = (u64, u64);
 
 #[derive(Debug)]
@@ -88,11 +89,11 @@ struct ScheduledBody {
     rank: BodyRank,
     machine: IpAddr,
     is_running: bool,
-    /// It runs, and took bytes in the last window or has just been let in.
+    /// The body runs, and took bytes in the last window or was just admitted.
     is_moving: bool,
-    /// Taken in the current window.
+    /// Bytes taken in the current window.
     taken: u64,
-    /// Since when it waits for a reader, while it runs.
+    /// Since when the running body waits for a reader.
     reading_since: Option<ScheduleTick>,
     /// When the next trickle may leave.
     trickle_at: ScheduleTick,
@@ -101,35 +102,35 @@ struct ScheduledBody {
 #[derive(Clone, Copy, Debug)]
 struct ScheduledMachine {
     place: u64,
-    /// Bodies that have begun at this place.
+    /// Bodies that the machine has begun at this place.
     begun: u32,
     bodies: u32,
     idle_since: ScheduleTick,
 }
 
-/// What the readers have answered. They take questions in the order in which they were asked.
+/// The progress of the readers. They take reads in the order of their submission.
 #[derive(Clone, Copy, Debug, Default)]
 struct ReaderProgress {
     answered_at: Option<ScheduleTick>,
-    /// When the latest of the questions that they have answered was asked.
+    /// When the caller submitted the latest read that they have completed.
     latest: ScheduleTick,
 }
 
 impl ReaderProgress {
-    /// Whether they have answered anything of late.
+    /// Whether the readers have completed a read lately.
     fn are_alive(self, now: ScheduleTick) -> bool {
         self.answered_at.is_some_and(|at| now.saturating_sub(at) < READING_MAX)
     }
 
-    /// Whether a question that was asked then is still in line: not for long, or not overtaken by
-    /// others.
+    /// Whether a read of that time is still in the queue: it is recent, or no later read has
+    /// overtaken it.
     fn have_in_line(self, now: ScheduleTick, since: ScheduleTick) -> bool {
         let is_overtaken = self.latest >= since + READING_MAX;
         now.saturating_sub(since) < READING_MAX || (self.are_alive(now) && !is_overtaken)
     }
 }
 
-/// Bytes of windows, and the trial that is under way.
+/// The bytes of the current window, and the state of the trial.
 #[derive(Debug, Default)]
 struct WindowMeter {
     window_began: ScheduleTick,
@@ -139,19 +140,17 @@ struct WindowMeter {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum SlotTrial {
-    /// So many windows until the next one.
+    /// The next window begins a trial.
     #[default]
     Due,
+    /// This many windows until the next trial.
     Resting(u32),
-    /// More slots than before, to be kept where a window brings more than `bytes`.
-    Running {
-        slots: usize,
-        bytes: u64,
-    },
+    /// More slots than before; the schedule keeps them if a window brings more than `bytes`.
+    Running { slots: usize, bytes: u64 },
 }
 
 impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
-    /// At least so many bodies run at full speed; None: all of them, always.
+    /// A schedule with at least this many bodies at full speed; None: all of them, always.
     pub fn new(slots: Option<usize>) -> Self {
         let slots_min = slots.map(|slots| slots.max(1));
         Self {
@@ -170,13 +169,13 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         }
     }
 
-    /// A body of a machine begins. Small ones need not come here.
-    pub fn enter(&mut self, now: ScheduleTick, key: K, machine: IpAddr) {
+    /// Enters a new body of a machine. Small bodies need no entry.
+    pub fn begin_body(&mut self, now: ScheduleTick, key: K, machine: IpAddr) {
         if self.slots_min.is_none() {
             return;
         }
-        self.leave(now, key);
-        let place = self.place_of(now, machine);
+        self.end_body(now, key);
+        let place = self.assign_place(now, machine);
         let rank = (place, self.places);
         self.places += 1;
         let is_running = self.waiting.is_empty() && self.moving < self.slots;
@@ -198,8 +197,8 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         }
     }
 
-    /// A body has ended or is given up. Unknown keys are none of ours.
-    pub fn leave(&mut self, now: ScheduleTick, key: K) {
+    /// Removes a body that has ended or that the server gives up. Ignores unknown keys.
+    pub fn end_body(&mut self, now: ScheduleTick, key: K) {
         let Some(body) = self.bodies.remove(&key) else { return };
         self.trickles.remove(&(body.trickle_at, key));
         if let Some(machine) = self.machines.get_mut(&body.machine) {
@@ -209,16 +208,16 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         if body.is_running {
             self.running.retain(|running| *running != key);
             self.moving -= usize::from(body.is_moving);
-            self.admit();
+            self.admit_waiting();
         } else {
             self.waiting.remove(&(body.rank, key));
         }
-        self.settle_if_empty();
+        self.reset_if_empty();
     }
 
     /// How many bytes this body may send next; 0: it is parked, and [`SendSchedule::poll`] will
-    /// name it.
-    pub fn ask(&mut self, now: ScheduleTick, key: K) -> u64 {
+    /// return it.
+    pub fn grant_bytes(&mut self, now: ScheduleTick, key: K) -> u64 {
         let Some(body) = self.bodies.get_mut(&key).filter(|body| !body.is_running) else {
             return u64::MAX;
         };
@@ -231,10 +230,10 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         TRICKLE_BYTES
     }
 
-    /// The kernel has taken bytes of this body.
-    pub fn taken(&mut self, key: K, bytes: u64) {
+    /// Counts bytes of this body that the kernel has taken.
+    pub fn count_sent(&mut self, key: K, bytes: u64) {
         if let Some(body) = self.bodies.get_mut(&key) {
-            // Trickles come in waves, which would drown what a trial brings.
+            // Do not count trickles: they come in waves, which would hide the effect of a trial.
             let is_trickle = !body.is_running || body.reading_since.is_some();
             let counted = if is_trickle { 0 } else { bytes };
             body.taken += counted;
@@ -242,8 +241,8 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         }
     }
 
-    /// This body waits for a reader now.
-    pub fn reads(&mut self, now: ScheduleTick, key: K) {
+    /// Notes that this body waits for a reader from now on.
+    pub fn begin_read(&mut self, now: ScheduleTick, key: K) {
         let Some(body) = self.bodies.get_mut(&key).filter(|body| body.is_running) else { return };
         if body.reading_since.is_none() {
             (body.reading_since, body.trickle_at) = (Some(now), now + TRICKLE_PAUSE);
@@ -251,8 +250,8 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         }
     }
 
-    /// The reader has answered it.
-    pub fn has_read(&mut self, now: ScheduleTick, key: K) {
+    /// Notes that the reader has completed the read of this body.
+    pub fn end_read(&mut self, now: ScheduleTick, key: K) {
         let Some(body) = self.bodies.get_mut(&key) else { return };
         if let Some(since) = body.reading_since.take() {
             self.trickles.remove(&(body.trickle_at, key));
@@ -261,8 +260,8 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         }
     }
 
-    /// Who may go on: let in, or due for its trickle; one that waits for a reader is due for that,
-    /// too. To be asked until None, after each turn.
+    /// The next body that may go on: admitted, or due for its trickle, also while it waits for a
+    /// reader. Call it until None, after each turn of the loop.
     pub fn poll(&mut self, now: ScheduleTick) -> Option<K> {
         self.count_window(now);
         if let Some(key) = self.admitted.pop_front() {
@@ -276,7 +275,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
             }
             body.trickle_at = now + TRICKLE_PAUSE;
             self.trickles.insert((body.trickle_at, key));
-            // Where nothing is read at all, a trickle would wait like the piece.
+            // While the readers complete nothing, a trickle would wait like the piece.
             if self.readers.are_alive(now) {
                 return Some(key);
             }
@@ -284,20 +283,20 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         None
     }
 
-    /// When [`SendSchedule::poll`] is worth asking without an event before.
+    /// When to call [`SendSchedule::poll`] if no event comes before.
     pub fn next_timeout(&self) -> Option<ScheduleTick> {
         let window = (!self.waiting.is_empty()).then_some(self.meter.window_began + WINDOW);
         let trickle = self.trickles.first().map(|(due, _)| *due);
         [window, trickle].into_iter().flatten().min()
     }
 
-    /// Bodies that run, and that wait.
+    /// Running bodies, and waiting ones.
     pub fn counts(&self) -> (usize, usize) {
         (self.running.len(), self.waiting.len())
     }
 
-    /// The machine's place in the line: the one that it has, or the last.
-    fn place_of(&mut self, now: ScheduleTick, address: IpAddr) -> u64 {
+    /// Assigns the machine's place in the queue: the one that it has, or the last.
+    fn assign_place(&mut self, now: ScheduleTick, address: IpAddr) -> u64 {
         if self.machines.len() >= MACHINES_MAX && !self.machines.contains_key(&address) {
             let kept = |machine: &ScheduledMachine| {
                 machine.bodies > 0 || now.saturating_sub(machine.idle_since) < MEMORY
@@ -319,12 +318,12 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         }
     }
 
-    fn admit(&mut self) {
+    fn admit_waiting(&mut self) {
         while self.moving < self.slots {
             let Some((_, key)) = self.waiting.pop_first() else { return };
             if let Some(body) = self.bodies.get_mut(&key) {
                 self.trickles.remove(&(body.trickle_at, key));
-                // Counted as moving until a window has shown otherwise.
+                // Count the body as moving until a window shows otherwise.
                 (body.is_running, body.is_moving, body.taken) = (true, true, 0);
                 self.running.push(key);
                 self.moving += 1;
@@ -333,10 +332,11 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         }
     }
 
-    /// At the end of a window: counts who moves, judges the trial, and lets others in.
+    /// At the end of a window: counts the moving bodies, judges the trial, and admits waiting
+    /// bodies.
     fn count_window(&mut self, now: ScheduleTick) {
         if self.waiting.is_empty() {
-            // Without a queue there is nothing to judge, and the next one begins anew.
+            // Without a queue there is no trial to judge; the next queue starts a new window.
             self.meter.window_began = now;
             self.meter.taken = 0;
             return;
@@ -345,7 +345,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
             return;
         }
         let length = now - self.meter.window_began;
-        // As if the window had had its nominal length: turns end when they end.
+        // Scale to the nominal length of a window: a turn of the loop may end late.
         let taken =
             u64::try_from(u128::from(self.meter.taken) * u128::from(WINDOW) / u128::from(length))
                 .unwrap_or(u64::MAX);
@@ -362,13 +362,13 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
                 reading += usize::from(is_reading);
             }
         }
-        self.judge(taken, reading * 4 >= self.running.len());
-        self.admit();
+        self.judge_trial(taken, reading * 4 >= self.running.len());
+        self.admit_waiting();
     }
 
-    /// `is_read_bound`: many of those that run wait for readers, and more of them would do so with
-    /// more slots.
-    fn judge(&mut self, taken: u64, is_read_bound: bool) {
+    /// Decides the trial. `is_read_bound`: many running bodies wait for readers, and more slots
+    /// would make more of them wait.
+    fn judge_trial(&mut self, taken: u64, is_read_bound: bool) {
         self.meter.trial = match self.meter.trial {
             SlotTrial::Due if is_read_bound => SlotTrial::Due,
             SlotTrial::Due => {
@@ -390,8 +390,8 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         };
     }
 
-    /// What was learnt of one storm says nothing of the next.
-    fn settle_if_empty(&mut self) {
+    /// Forgets the trial when no body is left: one storm says nothing about the next.
+    fn reset_if_empty(&mut self) {
         if self.bodies.is_empty() {
             self.slots = self.slots_min.unwrap_or(usize::MAX);
             self.meter.trial = SlotTrial::Due;

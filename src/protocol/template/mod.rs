@@ -58,7 +58,7 @@ pub struct TemplateFacts {
 }
 
 impl TemplateFacts {
-    pub fn of(context: &TemplateContext<'_>) -> Self {
+    pub fn from_context(context: &TemplateContext<'_>) -> Self {
         let known = collect_variables(context);
         let is_unknown = |name: &&str| known.iter().all(|(known, _)| known != name);
         let reasons = VARIABLES.into_iter().filter(is_unknown).filter_map(|name| {
@@ -86,7 +86,7 @@ pub struct TemplateError {
 
 impl TemplateError {
     /// A complaint about the template as a whole, about no line in particular.
-    pub fn of_whole(name: &str, what: impl Into<String>, hint: &str) -> Self {
+    pub fn for_template(name: &str, what: impl Into<String>, hint: &str) -> Self {
         Self {
             template: name.to_owned(),
             line: None,
@@ -133,11 +133,11 @@ pub fn render_template_source(
     let rendered = template.render_captured_to(facts.known.clone(), &mut output);
     match rendered {
         Ok(_) => String::from_utf8(output.bytes).map_err(|_| {
-            TemplateError::of_whole(name, "the result is no text", "check the filters")
+            TemplateError::for_template(name, "the result is no text", "check the filters")
         }),
         Err(_) if output.overflowed => {
             let what = format!("the result would have more than {OUTPUT_MAX_BYTES} bytes");
-            Err(TemplateError::of_whole(name, what, "look for a loop that prints too much"))
+            Err(TemplateError::for_template(name, what, "look for a loop that prints too much"))
         }
         Err(error) => Err(explain_template_error(name, source, &error, facts)),
     }
@@ -183,7 +183,7 @@ fn check_known_names(
     Err(TemplateError {
         line: Some(line),
         column: Some(column),
-        ..TemplateError::of_whole(name, what, &hint)
+        ..TemplateError::for_template(name, what, &hint)
     })
 }
 
@@ -219,7 +219,7 @@ fn admit_source(name: &str, source: &str) -> Result<(), TemplateError> {
     Err(TemplateError {
         line: Some(line),
         column: Some(column),
-        ..TemplateError::of_whole(name, what, hint)
+        ..TemplateError::for_template(name, what, hint)
     })
 }
 
@@ -229,7 +229,11 @@ pub fn ensure_source_fits(name: &str, source: &str) -> Result<(), TemplateError>
         return Ok(());
     }
     let what = format!("the template has {} bytes, more than {SOURCE_MAX_BYTES}", source.len());
-    Err(TemplateError::of_whole(name, what, "serve large files as they are, without a template"))
+    Err(TemplateError::for_template(
+        name,
+        what,
+        "serve large files as they are, without a template",
+    ))
 }
 
 /// Line and column, in characters, of a byte of the source; both from 1.

@@ -50,7 +50,7 @@ fn render(
     source: &str,
     context: &TemplateContext<'_>,
 ) -> Result<String, TemplateError> {
-    render_template_source(name, source, &TemplateFacts::of(context))
+    render_template_source(name, source, &TemplateFacts::from_context(context))
 }
 
 fn complaint(source: &str, context: &TemplateContext<'_>) -> String {
@@ -211,7 +211,7 @@ fn a_long_chain_is_refused_with_its_line_before_it_is_compiled() {
 fn facts_and_complaints_are_the_same_in_another_process() {
     let subnet = subnet();
     for context in [stranger(), TemplateContext { subnet: Some(&subnet), ..known() }] {
-        let facts = TemplateFacts::of(&context);
+        let facts = TemplateFacts::from_context(&context);
         let json = serde_json::to_string(&facts).unwrap();
         assert_eq!(serde_json::from_str::<TemplateFacts>(&json).unwrap(), facts);
     }

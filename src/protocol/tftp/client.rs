@@ -261,7 +261,7 @@ impl FetchClient {
     }
 
     /// The server has answered the last request.
-    pub fn answered(&self) -> bool {
+    pub fn has_answer(&self) -> bool {
         self.server.is_some()
     }
 
@@ -283,14 +283,14 @@ impl FetchClient {
         match self.phase {
             ClientPhase::Requesting { probe } => {
                 self.server = Some(from_port);
-                if let Err(disagreement) = self.agree(options) {
-                    return self.refuse(from_port, disagreement);
+                if let Err(disagreement) = self.accept_options(options) {
+                    return self.send_refusal(from_port, disagreement);
                 }
                 match self.behaviour.probe.filter(|_| probe) {
                     Some(code) => self.end_probe(now, code, from_port),
                     None => {
                         self.phase = ClientPhase::Receiving;
-                        self.progress(now);
+                        self.note_progress(now);
                         self.acknowledge(0);
                     }
                 }
@@ -302,7 +302,7 @@ impl FetchClient {
     }
 
     /// Takes over what the server grants, if it is within what was asked.
-    fn agree(&mut self, options: Options<'_>) -> Result<(), ServerViolation> {
+    fn accept_options(&mut self, options: Options<'_>) -> Result<(), ServerViolation> {
         for (name, value) in options {
             let asked = self.behaviour.asks.iter().find(|ask| ask.name().as_bytes() == name);
             let asked = asked.ok_or(ServerViolation::OptionNotAsked)?;
@@ -331,7 +331,7 @@ impl FetchClient {
         self.window = 1;
         self.phase = ClientPhase::Requesting { probe: false };
         self.send(DuePacket::Request { probe: false });
-        self.progress(now);
+        self.note_progress(now);
     }
 
     fn handle_data<'a>(
@@ -350,7 +350,7 @@ impl FetchClient {
             self.phase = ClientPhase::Receiving;
         }
         if payload.len() > usize::from(self.block_size) {
-            self.refuse(from_port, ServerViolation::BlockTooLong);
+            self.send_refusal(from_port, ServerViolation::BlockTooLong);
             return None;
         }
         let distance = block.wrapping_sub((self.expected & 0xffff) as u16).cast_signed();
@@ -364,7 +364,7 @@ impl FetchClient {
         self.expected += 1;
         self.unacked += 1;
         self.gap_told = false;
-        self.progress(now);
+        self.note_progress(now);
         let last = payload.len() < usize::from(self.block_size);
         if last || self.unacked >= self.window {
             self.acknowledge(block);
@@ -409,7 +409,7 @@ impl FetchClient {
         self.send(DuePacket::Ack(block));
     }
 
-    fn refuse(&mut self, to: u16, disagreement: ServerViolation) {
+    fn send_refusal(&mut self, to: u16, disagreement: ServerViolation) {
         let refusal = TftpRefusal { code: ErrorCode::OptionsRefused, text: "Options refused" };
         self.send(DuePacket::Error { refusal, to, socket: self.socket });
         self.finish(ClientOutcome::Disagreed(disagreement));
@@ -420,7 +420,7 @@ impl FetchClient {
         self.deadline = NEVER;
     }
 
-    fn progress(&mut self, now: Tick) {
+    fn note_progress(&mut self, now: Tick) {
         self.tries = 0;
         self.wait(now);
     }

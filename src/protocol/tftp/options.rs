@@ -1,5 +1,4 @@
-//! Option negotiation: what the client asked, what the operator allows, and the OACK that follows
-//! from both.
+//! Option negotiation: from the client's options and the operator's policy to the OACK.
 
 #[cfg(test)]
 mod tests;
@@ -9,17 +8,18 @@ use super::limits::{
 };
 use super::packet::{Options, TransferMode, write_option, write_option_ack};
 
-/// What may be granted: the switches for firmware that asks for options and then fails on them
-/// (T-23).
+/// Options that the server may grant: switches for firmware that asks for options and then fails on
+/// them (T-23).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionPolicy {
-    /// False: `blksize` is ignored. All four false is plain RFC 1350: no OACK is ever sent.
+    /// False: the server ignores `blksize`. All four false is plain RFC 1350: the server sends no
+    /// OACK.
     pub blksize: bool,
-    /// False: `timeout` is ignored.
+    /// False: the server ignores `timeout`.
     pub timeout: bool,
-    /// False: `tsize` is ignored.
+    /// False: the server ignores `tsize`.
     pub tsize: bool,
-    /// False: `windowsize` is ignored.
+    /// False: the server ignores `windowsize`.
     pub windowsize: bool,
     /// Largest block, bytes; the MTU may lower it further.
     pub block_size_max: u16,
@@ -40,10 +40,10 @@ impl Default for OptionPolicy {
     }
 }
 
-/// What both sides now keep to.
+/// The terms that both sides keep to after the negotiation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NegotiatedTerms {
-    /// Octets in every block but the last.
+    /// Bytes in every block but the last.
     pub block_size: u16,
     /// Blocks that may be in flight.
     pub window: u16,
@@ -53,11 +53,12 @@ pub struct NegotiatedTerms {
     pub acknowledged: bool,
 }
 
-/// Answers `options` for a file of `len` bytes and writes the OACK to `oack` (of no meaning if
-/// [`NegotiatedTerms::acknowledged`] is false). Calling it again gives the same OACK, so none needs
-/// to be kept.
+/// Answers `options` for a file of `len` bytes and writes the OACK to `oack` (meaningless if
+/// [`NegotiatedTerms::acknowledged`] is false). A second call writes the same OACK, so the table
+/// keeps none.
 ///
-/// A wrong or forbidden value leaves its option out, it never refuses the request (T-15).
+/// A wrong or forbidden value leaves its option out of the OACK; it never refuses the request
+/// (T-15).
 pub fn negotiate_options(
     options: Options<'_>,
     policy: &OptionPolicy,
@@ -75,7 +76,7 @@ pub fn negotiate_options(
     let mut seen = [false; 4];
     for (name, value) in options {
         let Some(option) = KnownOption::from_name(name) else { continue };
-        // The first of several wins, even if it was refused (T-10).
+        // The first of several wins, even if the server refused it (T-10).
         if std::mem::replace(&mut seen[option as usize], true) {
             continue;
         }
@@ -90,7 +91,7 @@ pub fn negotiate_options(
     terms
 }
 
-/// A number in decimal digits; one too large for 64 bits is the largest. None = not a number.
+/// Parses decimal digits; a number too large for 64 bits saturates. None: not a number.
 pub(super) fn parse_decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -111,7 +112,7 @@ enum KnownOption {
 }
 
 impl KnownOption {
-    /// None = an option we do not know, left out of the OACK (T-14).
+    /// None: an unknown option, which the OACK leaves out (T-14).
     fn from_name(name: &[u8]) -> Option<Self> {
         let known = [
             (&b"blksize"[..], Self::Blksize),
@@ -135,7 +136,7 @@ impl KnownOption {
         }
     }
 
-    /// The value to answer, entered into the terms; None = leave the option out.
+    /// Returns the value for the OACK and enters it into the terms; None: leave the option out.
     fn grant(
         self,
         asked: u64,
@@ -145,8 +146,8 @@ impl KnownOption {
         terms: &mut NegotiatedTerms,
     ) -> Option<u64> {
         match self {
-            // T-17: never more than asked, and values over the RFC's range are cut to what we can
-            // do.
+            // T-17: never more than the client asked; cut values over the RFC's range to the
+            // server's limit.
             Self::Blksize => {
                 let cap = policy.block_size_max.clamp(BLOCK_SIZE_MIN, BLOCK_SIZE_MAX);
                 let size = u16::try_from(asked).unwrap_or(u16::MAX).min(cap);
@@ -161,7 +162,7 @@ impl KnownOption {
                 terms.timeout_s = Some(u8::try_from(asked).ok().filter(|seconds| *seconds > 0)?);
                 Some(asked)
             }
-            // T-19: a translated file's size isn't the size the client will see.
+            // T-19: the size of the file is not the size of its netascii translation.
             Self::Tsize => (mode == TransferMode::Octet).then_some(len),
             // T-20
             Self::Windowsize => {

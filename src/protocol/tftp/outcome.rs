@@ -56,7 +56,7 @@ pub enum TransferFailure {
     ContentLost,
     /// The file is as it was, and its disk or file server gives no more of it.
     Unreadable,
-    /// [`super::table::TransferTable::opened`] was not called in time.
+    /// [`super::table::TransferTable::finish_open`] was not called in time.
     NotOpened,
     /// The content stayed out of reach for `limits::PARKED_MAX`.
     OutOfReach,

@@ -1,32 +1,42 @@
-//! The five packets of TFTP and the option acknowledgement, read and written. Borrowed, nothing is
-//! allocated.
+//! Parses and writes the five packets of TFTP and the option acknowledgement. Parsing borrows from
+//! the datagram and allocates nothing.
 
 use std::fmt;
 
 use super::limits::{ERROR_TEXT_OCTETS_MAX, REQUEST_OCTETS_MAX};
 
-/// A datagram, read (RFC 1350 §5, RFC 2347).
+/// A parsed datagram (RFC 1350 §5, RFC 2347).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// RRQ, or what is wrong with it: a fault is answered, so it is not an error of the parser.
+    /// RRQ, or its fault: the server answers a faulty request, so a fault is no error of the
+    /// parser.
     Read(Result<ReadRequest<'a>, TftpRefusal>),
-    /// WRQ. Never served, so its fields are not read (T-3).
+    /// WRQ. The server refuses it, so the parser does not read its fields (T-3).
     Write,
+    /// DATA: one block of the file.
     Data {
+        /// Number of the block, modulo 65536.
         block: u16,
+        /// Bytes of the block; fewer than the block size in the last one.
         payload: &'a [u8],
     },
+    /// ACK of a block, or of the OACK.
     Ack {
+        /// Number of the block, modulo 65536; 0 for the OACK.
         block: u16,
     },
+    /// ERROR: the sender ends the transfer.
     Error {
+        /// One of [`ErrorCode`], or any other number.
         code: u16,
+        /// Text for people, without its NUL.
         message: &'a [u8],
     },
+    /// OACK with the granted options (RFC 2347).
     OptionAck(Options<'a>),
 }
 
-/// Reads a datagram; None = not TFTP, or too short to say anything (T-4, T-30).
+/// Parses a datagram; None: not TFTP, or too short for its opcode (T-4, T-30).
 pub fn parse_tftp_packet(bytes: &[u8]) -> Option<Packet<'_>> {
     let (opcode, body) = bytes.split_first_chunk::<2>()?;
     match u16::from_be_bytes(*opcode) {
@@ -36,7 +46,7 @@ pub fn parse_tftp_packet(bytes: &[u8]) -> Option<Packet<'_>> {
             let (block, payload) = body.split_first_chunk::<2>()?;
             Some(Packet::Data { block: u16::from_be_bytes(*block), payload })
         }
-        // Octets after the block number are ignored (T-30).
+        // Ignore bytes after the block number (T-30).
         opcode::ACK => Some(Packet::Ack { block: u16::from_be_bytes(*body.first_chunk::<2>()?) }),
         opcode::ERROR => {
             let (code, text) = body.split_first_chunk::<2>()?;
@@ -51,25 +61,29 @@ pub fn parse_tftp_packet(bytes: &[u8]) -> Option<Packet<'_>> {
 /// A read request, borrowed from its datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadRequest<'a> {
-    /// Bytes as sent: no decoding, any encoding (T-63).
+    /// The name as the client sent it: any encoding, not decoded (T-63).
     pub name: &'a [u8],
+    /// The `mode` field, in any case of its letters.
     pub mode: TransferMode,
+    /// The options of RFC 2347, which follow the mode.
     pub options: Options<'a>,
-    /// The datagram from its opcode to the end of the last whole option; what follows means nothing
-    /// (T-7).
+    /// The datagram from its opcode to the end of the last whole option; the parser ignores the
+    /// rest (T-7).
     meaning: &'a [u8],
 }
 
-/// How the bytes of the file become bytes of blocks.
+/// How the bytes of the file become the bytes of blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TransferMode {
+    /// Unchanged; `octet` on the wire.
     #[default]
     Octet,
-    /// Line ends translated (T-8).
+    /// With translated line ends (T-8).
     Netascii,
 }
 
-/// Name and value pairs, in the order sent; a name without value at the end is left out (T-7).
+/// Pairs of name and value, in the order sent. The iterator leaves out a last name without a value
+/// (T-7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options<'a> {
     rest: &'a [u8],
@@ -86,8 +100,8 @@ impl<'a> Iterator for Options<'a> {
     }
 }
 
-/// A read request that outlives its datagram. Two are equal when they ask for the same in the same
-/// words.
+/// A read request that outlives its datagram. Two are equal if their datagrams are equal up to the
+/// last whole option.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct StoredReadRequest {
     datagram: Box<[u8]>,
@@ -102,33 +116,35 @@ impl StoredReadRequest {
         self.datagram.get(2..self.name_end).unwrap_or_default()
     }
 
+    /// The transfer mode.
     pub fn mode(&self) -> TransferMode {
         self.mode
     }
 
+    /// The options, in the order sent.
     pub fn options(&self) -> Options<'_> {
         Options { rest: self.datagram.get(self.options_start..).unwrap_or_default() }
     }
 
-    /// The client wants to know the size: perhaps nothing but that (T-52).
+    /// The request has a `tsize`: the client may want the size and nothing else (T-52).
     pub fn asks_size(&self) -> bool {
         self.options().any(|(name, _)| name.eq_ignore_ascii_case(b"tsize"))
     }
 
-    /// Is `asked` this request once more (T-49)?
-    pub fn same(&self, asked: &ReadRequest<'_>) -> bool {
+    /// Whether `asked` repeats this request (T-49).
+    pub fn is_repeated_by(&self, asked: &ReadRequest<'_>) -> bool {
         *self.datagram == *asked.meaning
     }
 }
 
 impl From<&ReadRequest<'_>> for StoredReadRequest {
     fn from(asked: &ReadRequest<'_>) -> Self {
-        let options_octets: usize =
+        let options_bytes: usize =
             asked.options.map(|(name, value)| name.len() + value.len() + 2).sum();
         Self {
             datagram: asked.meaning.into(),
             name_end: 2 + asked.name.len(),
-            options_start: asked.meaning.len() - options_octets,
+            options_start: asked.meaning.len() - options_bytes,
             mode: asked.mode,
         }
     }
@@ -142,50 +158,57 @@ impl fmt::Debug for StoredReadRequest {
     }
 }
 
-/// Why a client is turned away: the code and text of an ERROR. The text is part of the program, so
-/// that it can't carry a path of this server (T-53).
+/// Why the server refuses a request: the code and text of an ERROR. The text is a constant of the
+/// program, so it cannot contain a path of this server (T-53).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TftpRefusal {
+    /// The code on the wire.
     pub code: ErrorCode,
+    /// The text on the wire, printable ASCII.
     pub text: &'static str,
 }
 
 impl TftpRefusal {
+    /// No file of this name exists.
     pub const NOT_FOUND: Self = Self { code: ErrorCode::NotFound, text: "File not found" };
+    /// The file exists and is never served, or the client asks to write.
     pub const ACCESS_VIOLATION: Self =
         Self { code: ErrorCode::AccessViolation, text: "Access violation" };
+    /// The server failed; its log says why.
     pub const INTERNAL: Self = Self { code: ErrorCode::Undefined, text: "Internal error" };
 }
 
-/// The codes this server sends (T-53; RFC 1350 appendix I).
+/// Error codes that the server knows (T-53; RFC 1350 appendix I).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
-    /// Internal, or given up.
+    /// An internal error, or the end of a transfer whose client fell silent.
     Undefined = 0,
+    /// No such file, or an empty name.
     NotFound = 1,
-    /// Writing, outside the root, not a regular file, not readable.
+    /// A write request, or a file that is outside the root, not regular or not readable.
     AccessViolation = 2,
-    /// Malformed, or an unknown mode.
+    /// A malformed request, or an unknown mode.
     Illegal = 4,
+    /// The datagram came from a port without a transfer (T-48).
     UnknownTid = 5,
-    /// Sent by clients only: options not as wanted, or a size probe (T-52).
+    /// Only clients send it: they reject the options, or wanted only the size (T-52).
     OptionsRefused = 8,
 }
 
-/// The header of a DATA packet.
+/// Builds the header of a DATA packet.
 pub fn build_data_header(block: u16) -> [u8; 4] {
     let [high, low] = block.to_be_bytes();
     [0, 3, high, low]
 }
 
-/// Writes an ACK to `out`, in place of what was there.
+/// Replaces the content of `out` with an ACK.
 pub fn write_ack(out: &mut Vec<u8>, block: u16) {
     write_opcode(out, opcode::ACK);
     out.extend_from_slice(&block.to_be_bytes());
 }
 
-/// Writes an ERROR to `out`, in place of what was there. The text is cut to its limit and to
-/// printable ASCII (T-53).
+/// Replaces the content of `out` with an ERROR. Cuts the text to its limit and to printable ASCII
+/// (T-53).
 pub fn write_error(out: &mut Vec<u8>, refusal: TftpRefusal) {
     write_opcode(out, opcode::ERROR);
     out.extend_from_slice(&(refusal.code as u16).to_be_bytes());
@@ -194,7 +217,7 @@ pub fn write_error(out: &mut Vec<u8>, refusal: TftpRefusal) {
     out.push(0);
 }
 
-/// Begins a read request in `out`, in place of what was there; options follow by [`write_option`].
+/// Replaces the content of `out` with a read request; [`write_option`] appends options.
 pub fn write_read_request(out: &mut Vec<u8>, name: &[u8], mode: &[u8]) {
     write_opcode(out, opcode::RRQ);
     for text in [name, mode] {
@@ -203,12 +226,12 @@ pub fn write_read_request(out: &mut Vec<u8>, name: &[u8], mode: &[u8]) {
     }
 }
 
-/// Begins an OACK in `out`, in place of what was there; options follow by [`write_option`].
+/// Replaces the content of `out` with an empty OACK; [`write_option`] appends options.
 pub fn write_option_ack(out: &mut Vec<u8>) {
     write_opcode(out, opcode::OACK);
 }
 
-/// Adds one option to a request or an OACK. The name goes out as it is spelt (T-12).
+/// Appends one option to a request or an OACK. The name keeps its spelling (T-12).
 pub fn write_option(out: &mut Vec<u8>, name: &[u8], value: u64) {
     out.extend_from_slice(name);
     out.push(0);
@@ -231,7 +254,7 @@ const BAD_MODE: TftpRefusal =
     TftpRefusal { code: ErrorCode::Illegal, text: "Mode is neither octet nor netascii" };
 const NO_NAME: TftpRefusal = TftpRefusal { code: ErrorCode::NotFound, text: "Empty file name" };
 
-/// T-1, T-2, T-5, T-6, T-7.
+/// Parses an RRQ (T-1, T-2, T-5, T-6, T-7).
 fn parse_read_request(bytes: &[u8]) -> Result<ReadRequest<'_>, TftpRefusal> {
     if bytes.len() > REQUEST_OCTETS_MAX {
         return Err(TOO_LONG);
@@ -248,18 +271,18 @@ fn parse_read_request(bytes: &[u8]) -> Result<ReadRequest<'_>, TftpRefusal> {
         _ => return Err(BAD_MODE),
     };
     let mut pairs = Options { rest };
-    let options_octets = loop {
+    let options_bytes = loop {
         let before = pairs.rest.len();
         if pairs.next().is_none() {
             break rest.len() - before;
         }
     };
-    let (options, tail) = rest.split_at(options_octets);
+    let (options, tail) = rest.split_at(options_bytes);
     let meaning = &bytes[..bytes.len() - tail.len()];
     Ok(ReadRequest { name, mode, options: Options { rest: options }, meaning })
 }
 
-/// The octets before the next NUL, and those after it.
+/// The bytes before the next NUL, and those after it.
 fn split_at_nul(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().position(|byte| *byte == 0)?;
     Some((&bytes[..end], &bytes[end + 1..]))
@@ -270,7 +293,7 @@ fn write_opcode(out: &mut Vec<u8>, opcode: u16) {
     out.extend_from_slice(&opcode.to_be_bytes());
 }
 
-/// Decimal digits without the allocation of `to_string`.
+/// Appends decimal digits without the allocation of `to_string`.
 fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
     let start = out.len();
     loop {
@@ -351,7 +374,7 @@ mod tests {
         assert_eq!(garbage.options.count(), 1);
         let clean = read(b"\0\x01a\0octet\0blksize\x00512\0").unwrap();
         assert!(
-            StoredReadRequest::from(&clean).same(&garbage),
+            StoredReadRequest::from(&clean).is_repeated_by(&garbage),
             "the tail is no part of the request"
         );
     }

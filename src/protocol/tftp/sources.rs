@@ -44,13 +44,13 @@ impl SourceTable {
             .any(|source| self.sources.get(&source).is_some_and(|source| source.transfers >= most))
     }
 
-    pub(super) fn enter(&mut self, address: IpAddr) {
+    pub(super) fn count_transfer(&mut self, address: IpAddr) {
         for source in [Some(address), find_source_network(address)].into_iter().flatten() {
             self.sources.entry(source).or_default().transfers += 1;
         }
     }
 
-    pub(super) fn leave(&mut self, address: IpAddr) {
+    pub(super) fn uncount_transfer(&mut self, address: IpAddr) {
         for source in [Some(address), find_source_network(address)].into_iter().flatten() {
             if let Some(source) = self.sources.get_mut(&source) {
                 source.transfers = source.transfers.saturating_sub(1);
@@ -59,7 +59,7 @@ impl SourceTable {
         }
     }
 
-    pub(super) fn wait(&mut self, address: IpAddr, id: TransferId) {
+    pub(super) fn push_waiting(&mut self, address: IpAddr, id: TransferId) {
         self.sources.entry(address).or_default().waiting.push_back(id);
     }
 
@@ -126,7 +126,7 @@ impl RateBuckets {
     }
 
     /// Takes one event if it may happen now; else says when.
-    pub(super) fn take(&mut self, now: Tick, address: IpAddr) -> Result<(), Tick> {
+    pub(super) fn take_token(&mut self, now: Tick, address: IpAddr) -> Result<(), Tick> {
         let place = find_rate_place(address, self.seed, self.idle_at.len());
         let idle_at = &mut self.idle_at[place];
         let free_at = idle_at.saturating_sub(self.burst);
@@ -166,10 +166,10 @@ mod tests {
         };
         for address in [IpAddr::from([192, 168, 4, 1]), Ipv6Addr::LOCALHOST.into()] {
             let mut sources = SourceTable::default();
-            (0..7).for_each(|_| sources.enter(address));
+            (0..7).for_each(|_| sources.count_transfer(address));
             assert!(sources.has_its_share(address, &limits));
             for transfers in (0..7).rev() {
-                sources.leave(address);
+                sources.uncount_transfer(address);
                 assert_eq!(sources.has_its_share(address, &limits), transfers >= 6, "{transfers}");
                 assert_eq!(sources.has_room(address, &limits), transfers < 2, "{transfers}");
             }
@@ -177,15 +177,15 @@ mod tests {
         }
         let mut sources = SourceTable::default();
         let (address, id) = (IpAddr::from([192, 168, 4, 1]), TransferId::from_token(7));
-        sources.wait(address, id);
+        sources.push_waiting(address, id);
         assert_eq!(
             (sources.has_room(address, &limits), sources.next_waiting(address, &limits, |_| true)),
             (false, Some(id))
         );
-        sources.enter(address);
+        sources.count_transfer(address);
         assert_eq!(sources.next_waiting(address, &limits, |_| false), None, "it has begun");
         assert!(sources.has_room(address, &limits));
-        sources.leave(address);
+        sources.uncount_transfer(address);
         assert!(sources.sources.is_empty());
     }
 

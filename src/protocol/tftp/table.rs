@@ -1,9 +1,8 @@
-//! All transfers of one boot core: who asked, on which port, what leaves next, and what is too
-//! much.
+//! All transfers of one boot core: clients, ports, what leaves next, and the limits.
 //!
-//! The engine feeds datagrams in (`handle_listen`, `handle_tid`), wakes the table
-//! (`handle_timeouts`) and takes out what to do (`poll`). Nothing here waits and nothing is
-//! allocated for a packet; a request costs one allocation.
+//! The engine passes datagrams in (`handle_listen`, `handle_tid`), wakes the table
+//! (`handle_timeouts`) and drains its actions (`poll`). The table never waits and allocates nothing
+//! for a packet; a request costs one allocation.
 
 mod action;
 mod endings;
@@ -43,8 +42,8 @@ use super::transfer::{AckEffect, TimeoutEffect, Transfer};
 use crate::model::network::NetworkSet;
 use crate::model::random::{SeededRandom, mix_bits};
 
-/// The transfers of one core. `C` is the engine's handle of a file; the table holds it and hands it
-/// back.
+/// The transfers of one core. `C` is the engine's handle of a file: the table keeps it during the
+/// transfer and returns it at the end.
 #[derive(Debug)]
 pub struct TransferTable<C> {
     policy: TftpPolicy,
@@ -60,25 +59,26 @@ pub struct TransferTable<C> {
     request_rates: RateBuckets,
     network_rates: RateBuckets,
     wrong_tid_rates: RateBuckets,
-    /// Until when an address is distrusted, by a hash of it (T-64).
+    /// Until when the table distrusts an address, by a hash of the address (T-64).
     distrusted: Box<[Tick]>,
-    /// Sessions with a TID and not yet over.
+    /// Sessions that have a TID and have not ended.
     transfers: usize,
     waiting: usize,
     unconfirmed: SessionQueue,
     stillest: StillestTransfers,
     quiet: SessionQueue,
-    /// The TID last used for an endpoint, by a hash of it (T-46).
+    /// The TID that an endpoint had last, by a hash of the endpoint (T-46).
     last_tids: Box<[u16]>,
     seed: u64,
     counts: TableCounts,
-    /// The datagram that [`TableAction::Datagram`] shows.
+    /// The datagram that [`TableAction::Datagram`] borrows.
     datagram: Vec<u8>,
-    /// The request whose name [`TableAction::Ended`] shows.
+    /// The request whose name [`TableAction::Ended`] borrows.
     ended: StoredReadRequest,
 }
 
 impl<C> TransferTable<C> {
+    /// An empty table. `seed` is for jitter, TIDs and hash keys.
     pub fn new(policy: TftpPolicy, seed: u64) -> Self {
         let mut random = SeededRandom::new(seed);
         let limits = policy.limits;
@@ -117,8 +117,8 @@ impl<C> TransferTable<C> {
         }
     }
 
-    /// A datagram at the listening port. `broadcast`: it was sent to a broadcast or multicast
-    /// address, and is dropped (T-9).
+    /// Handles a datagram at the listening port. `broadcast`: its destination was a broadcast or
+    /// multicast address, so the table drops it (T-9).
     pub fn handle_listen(
         &mut self,
         now: Tick,
@@ -127,7 +127,7 @@ impl<C> TransferTable<C> {
         broadcast: bool,
         bytes: &[u8],
     ) {
-        if broadcast || !is_unicast_address(local.address) || !self.serves(peer) {
+        if broadcast || !is_unicast_address(local.address) || !self.is_served(peer) {
             self.counts.not_served += 1;
             return;
         }
@@ -136,7 +136,7 @@ impl<C> TransferTable<C> {
             Some(Packet::Read(Err(refusal))) => self.turn_away(now, peer, local, refusal),
             Some(Packet::Write) => self.turn_away(now, peer, local, TftpRefusal::ACCESS_VIOLATION),
             Some(packet) if self.policy.tids == 0 => {
-                if let Some(id) = self.find(peer, None) {
+                if let Some(id) = self.find_session(peer, None) {
                     self.handle_session_packet(now, id, packet);
                 }
             }
@@ -144,7 +144,7 @@ impl<C> TransferTable<C> {
         }
     }
 
-    /// A datagram on TID socket number `tid`.
+    /// Handles a datagram on TID socket number `tid`.
     pub fn handle_tid(
         &mut self,
         now: Tick,
@@ -154,7 +154,7 @@ impl<C> TransferTable<C> {
         bytes: &[u8],
     ) {
         let Some(packet) = parse_tftp_packet(bytes) else { return };
-        match self.find(peer, Some(tid)) {
+        match self.find_session(peer, Some(tid)) {
             Some(id) => self.handle_session_packet(now, id, packet),
             None if matches!(packet, Packet::Ack { .. } | Packet::Data { .. }) => {
                 self.notice_guess(now, peer);
@@ -164,21 +164,21 @@ impl<C> TransferTable<C> {
         }
     }
 
-    /// Options for this client alone (T-20, T-23), in place of [`TftpPolicy::options`]. Call it
-    /// before [`Self::opened`].
-    pub fn restrict(&mut self, id: TransferId, options: OptionPolicy) {
+    /// Sets the options for this client alone (T-20, T-23), in place of [`TftpPolicy::options`].
+    /// Call it before [`Self::finish_open`].
+    pub fn restrict_options(&mut self, id: TransferId, options: OptionPolicy) {
         if let Some(peer) = self.session_mut(id).map(|session| session.peer) {
-            let options = self.fit(options, peer);
+            let options = self.fit_to_mtu(options, peer);
             if let Some(session) = self.session_mut(id) {
                 session.options = options;
             }
         }
     }
 
-    /// The answer to [`TableAction::Open`]: the content and its length in octets (for netascii: of
-    /// the translated bytes). Content that comes too late for its transfer is handed back.
+    /// The engine's answer to [`TableAction::Open`]: the content and its length in bytes (for
+    /// netascii: of the translated content). Returns the content if its transfer has already ended.
     #[must_use = "content of a transfer that has ended meanwhile comes back"]
-    pub fn opened(
+    pub fn finish_open(
         &mut self,
         now: Tick,
         id: TransferId,
@@ -188,7 +188,7 @@ impl<C> TransferTable<C> {
         let is_distrusted = self
             .session_mut(id)
             .map(|session| session.peer)
-            .is_some_and(|peer| self.distrusts(now, peer));
+            .is_some_and(|peer| self.is_distrusted(now, peer));
         let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id))
         else {
             return answer.ok().map(|(content, _)| content);
@@ -214,63 +214,66 @@ impl<C> TransferTable<C> {
                 let transfer = Transfer::new(&terms, len, seed)
                     .with_packets_per_ms(self.policy.packets_per_ms);
                 session.stage = SessionStage::Running(Box::new(transfer));
-                self.settle(id);
+                self.schedule_session(id);
             }
-            Err(refusal) => {
-                self.end(now, id, TransferOutcome::Refused { code: refusal.code }, Some(refusal))
-            }
+            Err(refusal) => self.end_session(
+                now,
+                id,
+                TransferOutcome::Refused { code: refusal.code },
+                Some(refusal),
+            ),
         }
         None
     }
 
-    /// Of the blocks that the last [`TableAction::Blocks`] of `id` named, only the first `blocks`
-    /// were sent: the rest is not resident, or the send queue is full. Call it before anything else
-    /// for this transfer. The transfer is parked, and its timers with it, until [`Self::resume`];
-    /// after `limits::PARKED_MAX` it fails.
-    pub fn unsent(&mut self, now: Tick, id: TransferId, blocks: u32) {
+    /// Of the blocks in the last [`TableAction::Blocks`] of `id`, the engine sent only the first
+    /// `blocks`: the rest is not resident, or the send queue is full. Call it before anything else
+    /// for this transfer. The transfer and its timers pause until [`Self::resume`]; after
+    /// `limits::PARKED_MAX` the transfer fails.
+    pub fn hand_back_blocks(&mut self, now: Tick, id: TransferId, blocks: u32) {
         if let Some(SessionStage::Running(transfer)) =
             self.session_mut(id).map(|session| &mut session.stage)
         {
-            transfer.unsent(now, blocks);
-            self.settle(id);
+            transfer.hand_back_blocks(now, blocks);
+            self.schedule_session(id);
         }
     }
 
-    /// What was parked can go on.
+    /// Lets a transfer go on that [`Self::hand_back_blocks`] paused.
     pub fn resume(&mut self, id: TransferId) {
         if let Some(SessionStage::Running(transfer)) =
             self.session_mut(id).map(|session| &mut session.stage)
         {
             transfer.resume();
-            self.settle(id);
+            self.schedule_session(id);
         }
     }
 
-    /// The content can't be sent any more; the client gets ERROR 0 (T-31).
-    pub fn failed(&mut self, now: Tick, id: TransferId, why: TransferFailure) {
+    /// The engine cannot send the content any more; the client gets ERROR 0 (T-31).
+    pub fn fail_transfer(&mut self, now: Tick, id: TransferId, why: TransferFailure) {
         if self.session_mut(id).is_some_and(|session| session.is_live()) {
-            self.end(now, id, TransferOutcome::Failed(why), Some(TftpRefusal::INTERNAL));
+            self.end_session(now, id, TransferOutcome::Failed(why), Some(TftpRefusal::INTERNAL));
         }
     }
 
-    /// From now on requests of these networks are answered; none = of all (T-65). Transfers that
-    /// run go on.
+    /// Answers requests from these networks only; an empty set: from all (T-65). Running transfers
+    /// go on.
     pub fn serve_only(&mut self, networks: NetworkSet) {
         self.policy.serve = networks;
     }
 
-    /// There is no answer to an `TableAction::Open` now: the request is forgotten without a word,
-    /// and its repetition is a new one.
-    pub fn forget(&mut self, now: Tick, id: TransferId) {
+    /// The engine has no answer to [`TableAction::Open`] now: the table drops the request without a
+    /// reply, and takes a repetition for a new request.
+    pub fn forget_request(&mut self, now: Tick, id: TransferId) {
         if self
             .session_mut(id)
             .is_some_and(|session| matches!(session.stage, SessionStage::Opening))
         {
-            self.end(now, id, TransferOutcome::NeverBegun, None);
+            self.end_session(now, id, TransferOutcome::NeverBegun, None);
         }
     }
 
-    /// Who asked for a transfer that has not ended.
+    /// The client of a transfer that has not ended.
     pub fn peer(&self, id: TransferId) -> Option<SocketAddr> {
         Some(peek_session(&self.slots, id)?.peer)
     }
@@ -280,12 +283,13 @@ impl<C> TransferTable<C> {
         peek_session(&self.slots, id)?.content.as_ref()
     }
 
+    /// The content of a transfer that has not ended, to change it.
     pub fn content_mut(&mut self, id: TransferId) -> Option<&mut C> {
         self.session_mut(id)?.content.as_mut()
     }
 
-    /// The content turned out to have so many bytes. Only where no more has left than the first
-    /// block without options, and the length was not told.
+    /// Corrects the length of the content, in bytes. Call it only while no more than the first
+    /// block without options has left, and no `tsize` told the client the length.
     pub fn set_len(&mut self, id: TransferId, len: u64) {
         if let Some(session) = self.session_mut(id)
             && let SessionStage::Running(transfer) = &mut session.stage
@@ -295,11 +299,12 @@ impl<C> TransferTable<C> {
         }
     }
 
-    /// Its client has answered.
+    /// The client of this transfer has sent an ACK.
     pub fn is_confirmed(&self, id: TransferId) -> bool {
         peek_session(&self.slots, id).is_some_and(|session| !session.unconfirmed)
     }
 
+    /// Handles every timer that is due; call it at [`Self::next_timeout`] or earlier.
     pub fn handle_timeouts(&mut self, now: Tick) {
         while let Some(entry) = self.timers.pop(now) {
             let id = entry.1;
@@ -314,27 +319,30 @@ impl<C> TransferTable<C> {
         }
     }
 
-    /// When [`Self::handle_timeouts`] should be called; it may be called early.
+    /// When to call [`Self::handle_timeouts`]; an early call does no harm.
     pub fn next_timeout(&self) -> Option<Tick> {
         self.timers.next()
     }
 
-    /// Transfers that are neither over nor waiting: while there are any, a core may spin.
+    /// Transfers that neither have ended nor wait: while there is one, a core may poll without
+    /// sleeping.
     pub fn transfers(&self) -> usize {
         self.transfers
     }
 
-    /// Sessions of every kind: transfers, requests that wait, endings that still swallow late ACKs.
+    /// Sessions of every kind: transfers, waiting requests, ended transfers that still swallow late
+    /// ACKs.
     pub fn sessions(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
+    /// Counters since the start.
     pub fn counts(&self) -> &TableCounts {
         &self.counts
     }
 
-    /// All transfers that are not over.
-    pub fn sights(&self) -> impl Iterator<Item = TransferView<'_, C>> {
+    /// Every transfer that has not ended.
+    pub fn iter_transfers(&self) -> impl Iterator<Item = TransferView<'_, C>> {
         let live = self
             .slots
             .iter()
@@ -358,13 +366,13 @@ impl<C> TransferTable<C> {
         match (&mut session.stage, packet) {
             (SessionStage::Running(transfer), Packet::Ack { block }) => {
                 match transfer.handle_ack(now, block) {
-                    AckEffect::Done => self.end(now, id, TransferOutcome::Complete, None),
+                    AckEffect::Done => self.end_session(now, id, TransferOutcome::Complete, None),
                     AckEffect::Moved => {
                         session.moved_at = now;
                         if std::mem::replace(&mut session.unconfirmed, false) {
-                            self.confirmed(now, id);
+                            self.handle_first_ack(now, id);
                         }
-                        self.settle(id);
+                        self.schedule_session(id);
                     }
                     AckEffect::Nothing => {
                         let deadline = transfer.deadline();
@@ -376,7 +384,7 @@ impl<C> TransferTable<C> {
                 let probe = session.unconfirmed
                     && (code == ErrorCode::OptionsRefused as u16
                         || code == ErrorCode::Undefined as u16);
-                self.end(
+                self.end_session(
                     now,
                     id,
                     if probe {
@@ -387,19 +395,19 @@ impl<C> TransferTable<C> {
                     None,
                 );
             }
-            // Over: late packets are swallowed (T-32). The rest is nothing that a reading client
-            // sends.
+            // The transfer has ended: swallow late packets (T-32). A reading client sends no other
+            // packet.
             _ => (),
         }
     }
 
-    /// The first ACK of a transfer has come.
-    fn confirmed(&mut self, now: Tick, id: TransferId) {
-        self.unconfirmed.leave();
+    /// Handles the first ACK of a transfer.
+    fn handle_first_ack(&mut self, now: Tick, id: TransferId) {
+        self.unconfirmed.count_out();
         let slots = &self.slots;
-        self.stillest.enter(now, id, |id| find_last_progress(slots, id));
+        self.stillest.insert(now, id, |id| find_last_progress(slots, id));
         let Some(peer) = self.peer(id) else { return };
-        if self.distrusts(now, peer)
+        if self.is_distrusted(now, peer)
             && let Some(SessionStage::Running(transfer)) =
                 self.session_mut(id).map(|session| &mut session.stage)
         {
@@ -411,7 +419,7 @@ impl<C> TransferTable<C> {
         let Some(session) = self.session_mut(id) else { return };
         match &mut session.stage {
             SessionStage::Waiting if now >= session.forget_at => {
-                self.end(now, id, TransferOutcome::NeverBegun, None)
+                self.end_session(now, id, TransferOutcome::NeverBegun, None)
             }
             SessionStage::Waiting => {
                 let (forget_at, peer) = (session.forget_at, session.peer);
@@ -420,28 +428,28 @@ impl<C> TransferTable<C> {
                     self.begin_waiting(now, address);
                 }
             }
-            SessionStage::Opening => self.failed(now, id, TransferFailure::NotOpened),
+            SessionStage::Opening => self.fail_transfer(now, id, TransferFailure::NotOpened),
             SessionStage::Running(transfer) => match transfer.handle_timeout(now) {
-                TimeoutEffect::Again | TimeoutEffect::Early => self.settle(id),
+                TimeoutEffect::Again | TimeoutEffect::Early => self.schedule_session(id),
                 TimeoutEffect::LastAckMissing => {
-                    self.end(now, id, TransferOutcome::CompleteWithoutLastAck, None)
+                    self.end_session(now, id, TransferOutcome::CompleteWithoutLastAck, None)
                 }
-                // A forged address gets no more than its share (T-64), a client that was there
-                // learns of it (T-42).
+                // A forged address gets no further packet (T-64); a client that has answered gets
+                // an ERROR (T-42).
                 TimeoutEffect::GaveUp => {
                     let gone = TftpRefusal { code: ErrorCode::Undefined, text: "Timed out" };
-                    let told = transfer.confirmed().then_some(gone);
-                    self.end(now, id, TransferOutcome::GaveUp, told);
+                    let told = transfer.is_confirmed().then_some(gone);
+                    self.end_session(now, id, TransferOutcome::GaveUp, told);
                 }
-                TimeoutEffect::Stalled => self.failed(now, id, TransferFailure::OutOfReach),
+                TimeoutEffect::Stalled => self.fail_transfer(now, id, TransferFailure::OutOfReach),
             },
             SessionStage::Ending { .. } => (),
-            SessionStage::Quiet => self.remove(id),
+            SessionStage::Quiet => self.remove_session(id),
         }
     }
 
-    /// After an event of a running transfer: its timer, and its turn in `poll`.
-    fn settle(&mut self, id: TransferId) {
+    /// After an event of a running transfer: sets its timer and its turn in `poll`.
+    fn schedule_session(&mut self, id: TransferId) {
         let Some(SessionStage::Running(transfer)) =
             self.session_mut(id).map(|session| &mut session.stage)
         else {
@@ -452,7 +460,7 @@ impl<C> TransferTable<C> {
         self.make_ready(id);
     }
 
-    fn find(&self, peer: SocketAddr, tid: Option<u16>) -> Option<TransferId> {
+    fn find_session(&self, peer: SocketAddr, tid: Option<u16>) -> Option<TransferId> {
         self.keys.get(&SessionKey { peer, tid }).copied()
     }
 
@@ -477,7 +485,7 @@ impl<C> TransferTable<C> {
     }
 }
 
-/// An ERROR to somebody without a session.
+/// An ERROR for a client without a session.
 #[derive(Clone, Copy, Debug)]
 struct ErrorReply {
     peer: SocketAddr,

@@ -1,5 +1,5 @@
-//! One transfer as the server sees it: window, timers, repeats. Positions are 64-bit, only the
-//! wire's numbers are 16.
+//! One transfer as the server sees it: window, timers, retransmissions. Positions have 64 bits;
+//! only the block numbers on the wire have 16.
 
 mod burst;
 mod effects;
@@ -19,13 +19,13 @@ use super::options::NegotiatedTerms;
 use super::{NEVER, Tick};
 use crate::model::random::SeededRandom;
 
-/// The server's side of one read.
+/// The server's side of one read request.
 ///
 /// Blocks are counted from 1 and never wrap here: block `n` holds the bytes from `(n - 1) *
 /// block_size` on, and the last one is short or empty (T-26).
 #[derive(Debug)]
 pub struct Transfer {
-    /// Octets to send.
+    /// Bytes of the content.
     len: u64,
     /// Number of the final block.
     blocks: u64,
@@ -35,39 +35,41 @@ pub struct Transfer {
     /// First retransmission interval.
     rto: Tick,
     phase: TransferPhase,
-    /// The client has answered at least once, so its address is hardly forged (T-64).
+    /// The client has sent at least one ACK, so its address is hardly forged (T-64).
     confirmed: bool,
-    /// Somebody guesses at transfers of this address, so that its ACK 0 proves nothing.
+    /// A third party guesses at transfers of this address, so an ACK 0 from it proves nothing
+    /// (T-64).
     is_distrusted: bool,
-    /// Windows begun while no block was acknowledged, and the last block that may leave until one
-    /// is (T-64).
+    /// Windows that began before the client acknowledged a block (T-64).
     unproven_windows: u8,
+    /// The last block that may leave before the client acknowledges one (T-64).
     unproven_end: u64,
-    /// Last progress, by the client's ACKs.
+    /// When an ACK last moved the transfer forward.
     moved_at: Tick,
     /// Last block the client has acknowledged.
     acked: u64,
-    /// Last block sent since the window was last begun anew; the next to send is one more.
+    /// Last block sent since the window last restarted; the next block to send is the one after it.
     sent: u64,
-    /// Last block ever sent; [`Self::highest`] adds the run that is not entered yet.
+    /// Last block ever sent; [`Self::highest_sent`] adds the run that is not recorded yet.
     highest: u64,
     /// Last block sent more than once.
     repeated: u64,
-    /// What the last `DataBlockRun` carried; it may still be cut by [`Self::unsent`].
+    /// The blocks of the last `DataBlockRun`; [`Self::hand_back_blocks`] may still shorten it.
     run: BlockSpan,
-    /// A gap after `acked` has been answered; the same ACK again means nothing new (T-35).
+    /// The server has answered a gap after `acked`; the same ACK again means nothing new (T-35).
     gap_answered: bool,
-    /// The timer was pulled in by [`ECHO_GRACE`]; it answers a gap and is no sign of silence.
+    /// The timer runs for [`ECHO_GRACE`] only: it answers a gap and is no sign that the client is
+    /// silent.
     grace: bool,
     /// Timeouts since the last progress.
     tries: u8,
-    /// Transmissions before the first ACK.
+    /// Packets sent before the first ACK, retransmissions included.
     offers: u8,
-    /// The engine can't reach the content; nothing is sent until it says so.
+    /// The engine cannot reach the content: the transfer sends nothing until [`Self::resume`].
     parked: bool,
     deadline: Tick,
-    /// Place within the jitter; drawn anew by a timeout and not by every packet, so that deadlines
-    /// only move away.
+    /// Position within the jitter. Each timeout draws a new one, packets do not: so deadlines only
+    /// move away.
     jitter_permille: u64,
     random: SeededRandom,
     tally: TransferTally,
@@ -75,7 +77,7 @@ pub struct Transfer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum TransferPhase {
-    /// An OACK is owed or awaits its ACK 0; no DATA may leave (T-16).
+    /// The server owes an OACK or awaits the ACK 0 for it; no DATA may leave (T-16).
     Offer {
         owed: bool,
     },
@@ -83,7 +85,7 @@ enum TransferPhase {
 }
 
 impl Transfer {
-    /// A transfer of `len` bytes that has something to send at once. `seed` is for jitter.
+    /// A transfer of `len` bytes with its first packet ready. `seed` is for the jitter.
     pub fn new(terms: &NegotiatedTerms, len: u64, seed: u64) -> Self {
         let mut random = SeededRandom::new(seed);
         Self {
@@ -91,7 +93,7 @@ impl Transfer {
             blocks: len / u64::from(terms.block_size) + 1,
             block_size: terms.block_size,
             window: terms.window,
-            burst: BurstPacer::of(terms.window),
+            burst: BurstPacer::for_window(terms.window),
             rto: terms.timeout_s.map_or(RTO_BASE, |seconds| Tick::from(seconds) * SECOND),
             phase: if terms.acknowledged {
                 TransferPhase::Offer { owed: true }
@@ -120,7 +122,7 @@ impl Transfer {
         }
     }
 
-    /// At most so many packets in a millisecond; 0 = as many as the window has.
+    /// Sends at most this many packets in a millisecond; 0: a whole window at once.
     #[must_use]
     pub fn with_packets_per_ms(mut self, packets_per_ms: u16) -> Self {
         self.burst.packets_per_ms = packets_per_ms;
@@ -128,23 +130,23 @@ impl Transfer {
         self
     }
 
-    /// A client's ACK, by its number on the wire.
+    /// Handles an ACK, by its block number on the wire.
     pub fn handle_ack(&mut self, now: Tick, block: u16) -> AckEffect {
-        self.enter_run();
+        self.record_run();
         if self.phase != TransferPhase::Data {
             if block != 0 || self.offers == 0 {
                 return AckEffect::Nothing;
             }
             self.phase = TransferPhase::Data;
             self.begin_unproven();
-            self.confirm(now);
+            self.note_progress(now);
             return AckEffect::Moved;
         }
         // Signed distance from the first block that is not acknowledged (T-34).
         let distance = block.wrapping_sub(wire_block_number(self.acked + 1)).cast_signed();
         match u64::try_from(distance) {
             Ok(ahead) if self.acked + 1 + ahead <= self.highest => {
-                self.advance(now, self.acked + 1 + ahead)
+                self.accept_block(now, self.acked + 1 + ahead)
             }
             Err(_) if distance == -1 => self.handle_gap(now),
             // Not sent yet, or long known (T-28).
@@ -152,7 +154,7 @@ impl Transfer {
         }
     }
 
-    /// The request came once more before anything was acknowledged (T-49): true = the first answer
+    /// Handles a request that the client repeats before its first ACK (T-49). True: the first reply
     /// is due again.
     pub fn handle_repeated_request(&mut self) -> bool {
         if self.confirmed || self.parked || self.offers == 0 || self.offers >= OFFERS_MAX {
@@ -162,21 +164,22 @@ impl Transfer {
         true
     }
 
+    /// Handles the timer; call it at [`Self::deadline`] or later.
     pub fn handle_timeout(&mut self, now: Tick) -> TimeoutEffect {
         if now < self.deadline {
             return TimeoutEffect::Early;
         }
-        self.enter_run();
+        self.record_run();
         if self.parked {
             return TimeoutEffect::Stalled;
         }
-        // The next transmission sets it anew.
+        // The next transmission sets the deadline again.
         self.deadline = NEVER;
         if std::mem::replace(&mut self.burst.pausing, false) {
             return TimeoutEffect::Again;
         }
         if self.grace {
-            // Often the second half of one loss: after the repeat, a gap inside it.
+            // Often the second half of one loss: a gap inside the retransmitted window.
             self.count_restart(1);
             self.begin_unproven();
             self.rewind();
@@ -188,7 +191,7 @@ impl Transfer {
             self.offers >= OFFERS_MAX
         };
         if exhausted {
-            return if self.sent_whole() {
+            return if self.is_sent_whole() {
                 TimeoutEffect::LastAckMissing
             } else {
                 TimeoutEffect::GaveUp
@@ -203,12 +206,12 @@ impl Transfer {
         TimeoutEffect::Again
     }
 
-    /// What to send now; None = wait. One call gives a whole window (T-33).
+    /// What to send now; None: wait. One call returns a whole window (T-33).
     pub fn poll_transmit(&mut self, now: Tick) -> Option<NextTransmit> {
         if self.parked {
             return None;
         }
-        self.enter_run();
+        self.record_run();
         let transmit = match self.phase {
             TransferPhase::Offer { owed: false } => return None,
             TransferPhase::Offer { owed: true } => {
@@ -228,7 +231,7 @@ impl Transfer {
                     return None;
                 }
                 if self.burst.paced {
-                    let Some(last) = self.burst.cut(now, run) else {
+                    let Some(last) = self.burst.cut_burst(now, run) else {
                         self.deadline = self.burst.not_before;
                         return None;
                     };
@@ -236,22 +239,24 @@ impl Transfer {
                 }
                 self.run = run;
                 self.sent = run.last;
-                NextTransmit::Blocks(self.blocks(run))
+                NextTransmit::Blocks(self.describe_run(run))
             }
         };
         self.offers = self.offers.saturating_add(u8::from(!self.confirmed));
         self.deadline = match self.burst.pausing {
             true => self.burst.not_before,
             false if self.grace => now + ECHO_GRACE,
-            false if self.confirmed => (now + self.interval()).min(self.moved_at + STILL_MAX),
-            false => now + self.interval(),
+            false if self.confirmed => {
+                (now + self.compute_interval()).min(self.moved_at + STILL_MAX)
+            }
+            false => now + self.compute_interval(),
         };
         Some(transmit)
     }
 
-    /// Of the blocks just given by [`Self::poll_transmit`], only the first `blocks` left; the rest
-    /// is owed, and nothing more is given until [`Self::resume`].
-    pub fn unsent(&mut self, now: Tick, blocks: u32) {
+    /// Of the blocks that [`Self::poll_transmit`] just returned, only the first `blocks` left. The
+    /// transfer owes the rest, and returns nothing more until [`Self::resume`].
+    pub fn hand_back_blocks(&mut self, now: Tick, blocks: u32) {
         let last = self.run.first - 1 + u64::from(blocks);
         self.run.last = self.run.last.min(last);
         self.sent = self.sent.min(last).max(self.acked);
@@ -275,14 +280,14 @@ impl Transfer {
         self.deadline
     }
 
-    /// The client has acknowledged something, so its address isn't forged.
-    pub fn confirmed(&self) -> bool {
+    /// The client has sent an ACK, so its address is hardly forged.
+    pub fn is_confirmed(&self) -> bool {
         self.confirmed
     }
 
     /// Every block has left at least once.
-    pub fn sent_whole(&self) -> bool {
-        self.highest() == self.blocks
+    pub fn is_sent_whole(&self) -> bool {
+        self.highest_sent() == self.blocks
     }
 
     /// First retransmission interval.
@@ -290,57 +295,60 @@ impl Transfer {
         self.rto
     }
 
-    /// The content has so many bytes after all.
+    /// Corrects the length of the content, in bytes.
     pub fn set_len(&mut self, len: u64) {
         self.len = len;
         self.blocks = len / u64::from(self.block_size) + 1;
     }
 
-    /// A block was acknowledged: the client has what we sent, and is no forger who guesses (T-64).
+    /// The client has acknowledged a block: it received what the server sent, and does not guess
+    /// (T-64).
     pub fn is_proven(&self) -> bool {
         self.acked > 0
     }
 
-    /// From now on an ACK 0 brings one block, until a block is acknowledged.
+    /// Sends one block at a time from now on, until the client acknowledges a block.
     pub fn distrust(&mut self) {
         self.is_distrusted = true;
         self.unproven_end = 1;
     }
 
+    /// What the transfer has cost so far.
     pub fn tally(&mut self) -> TransferTally {
-        self.enter_run();
+        self.record_run();
         TransferTally { acked_blocks: self.acked, confirmed: self.confirmed, ..self.tally }
     }
 
     /// Block `n` and all before it have arrived.
-    fn advance(&mut self, now: Tick, n: u64) -> AckEffect {
+    fn accept_block(&mut self, now: Tick, n: u64) -> AckEffect {
         let inside = n < self.sent;
         if self.burst.is_halved() {
-            self.burst.window_done(!inside && n > self.repeated);
+            self.burst.note_whole_window(!inside && n > self.repeated);
         }
         self.acked = n;
         self.gap_answered = inside;
-        self.confirm(now);
+        self.note_progress(now);
         if n == self.blocks {
             self.deadline = NEVER;
             return AckEffect::Done;
         }
         self.grace = inside && self.is_echo() && !self.parked;
         if self.grace {
-            // The rest may be on its way: go on behind it. The client counts its window from this
-            // ACK (T-37).
+            // The rest of the window may be on its way, so go on behind it. The client counts its
+            // window from this ACK (T-37).
             self.deadline = now + ECHO_GRACE;
         } else {
-            // An ACK inside the window says that the next block is missing: begin anew there, once
-            // (T-34).
+            // An ACK inside the window says that the next block is missing: restart the window
+            // there, once (T-34).
             self.sent = n;
         }
         AckEffect::Moved
     }
 
-    /// The last ACK once more: with a window it may say that the next block was lost.
+    /// Handles the last ACK when it arrives again: with a window it may say that the next block was
+    /// lost.
     fn handle_gap(&mut self, now: Tick) -> AckEffect {
-        // Lockstep: answering would double every packet from here on (T-27).
+        // Lockstep: a reply would double every packet from here on (T-27).
         if self.window == 1 || self.gap_answered || self.parked || self.sent == self.acked {
             return AckEffect::Nothing;
         }
@@ -355,26 +363,26 @@ impl Transfer {
         AckEffect::Moved
     }
 
-    /// May the last ACK be the client's answer to a copy of what it had? EDK2 acknowledges every
-    /// block that it did not expect; if each such ACK began a window anew, one loss would send
-    /// every later window twice. So a window whose ACK we may have provoked begins anew only if
-    /// nothing better comes for [`ECHO_GRACE`].
+    /// Whether the last ACK may be the client's answer to a duplicate block. EDK2 acknowledges
+    /// every block that it did not expect; if each such ACK restarted the window, one loss would
+    /// send every later window twice. So a window whose ACK the server may have provoked restarts
+    /// only if nothing better arrives within [`ECHO_GRACE`].
     fn is_echo(&self) -> bool {
         if self.acked == 0 { self.offers > 1 } else { self.acked <= self.repeated }
     }
 
-    /// The timer begins a window anew: its blocks were lost, perhaps because they came too fast
-    /// (T-40).
+    /// Counts a window that the timer restarts: its blocks were lost, perhaps because they arrived
+    /// too fast (T-40).
     fn count_restart(&mut self, halves: u8) {
         if self.window > 1 && self.phase == TransferPhase::Data {
-            self.tally.halvings += u32::from(self.burst.restarted(halves));
+            self.tally.halvings += u32::from(self.burst.note_restart(halves));
             self.tally.least_burst = self.tally.least_burst.min(self.burst.blocks);
         }
     }
 
-    /// Everything after the last ACK is to be sent again (T-36).
+    /// Makes everything after the last ACK due again (T-36).
     fn rewind(&mut self) {
-        self.enter_run();
+        self.record_run();
         self.grace = false;
         match &mut self.phase {
             TransferPhase::Offer { owed } => *owed = true,
@@ -382,28 +390,28 @@ impl Transfer {
         }
     }
 
-    fn confirm(&mut self, now: Tick) {
+    fn note_progress(&mut self, now: Tick) {
         self.confirmed = true;
         self.moved_at = now;
         self.tries = 0;
     }
 
-    /// Before a block is acknowledged, whoever gets them may be somebody else's victim, since an
-    /// ACK 0 can be guessed: its window leaves whole a few times, and then one block of it at a
-    /// time. A client that is there acknowledges that (T-64).
+    /// Begins a window before the client has acknowledged a block. An attacker can guess an ACK 0,
+    /// so the blocks may hit a victim: the window leaves whole a few times, then one block at a
+    /// time. A real client acknowledges that block (T-64).
     fn begin_unproven(&mut self) {
         self.unproven_windows = self.unproven_windows.saturating_add(1);
         let is_too_much = self.is_distrusted || self.unproven_windows > UNPROVEN_WINDOWS_MAX;
         self.unproven_end = if is_too_much { 1 } else { self.window.into() };
     }
 
-    /// Books the last run; from here on it can't be cut.
-    fn enter_run(&mut self) {
+    /// Adds the last run to the counters; nothing can shorten it afterwards.
+    fn record_run(&mut self) {
         let run = std::mem::replace(&mut self.run, NO_RUN);
         if run.last < run.first {
             return;
         }
-        let bytes = self.bytes(run);
+        let bytes = self.find_byte_range(run);
         self.tally.bytes_sent += bytes.end - bytes.start;
         let again = run.last.min(self.highest);
         if again >= run.first {
@@ -413,29 +421,29 @@ impl Transfer {
         self.highest = self.highest.max(run.last);
     }
 
-    fn highest(&self) -> u64 {
+    fn highest_sent(&self) -> u64 {
         self.highest.max(self.run.last)
     }
 
-    fn blocks(&self, run: BlockSpan) -> DataBlockRun {
+    fn describe_run(&self, run: BlockSpan) -> DataBlockRun {
         DataBlockRun {
             first: wire_block_number(run.first),
             // A run is no longer than a window, which is 16-bit.
             blocks: u32::try_from(run.last - run.first + 1).unwrap_or(u32::MAX),
             block_size: self.block_size,
-            bytes: self.bytes(run),
+            bytes: self.find_byte_range(run),
             last: run.last == self.blocks,
         }
     }
 
-    fn bytes(&self, run: BlockSpan) -> Range<u64> {
+    fn find_byte_range(&self, run: BlockSpan) -> Range<u64> {
         let size = u64::from(self.block_size);
         (run.first - 1) * size..self.len.min(run.last * size)
     }
 
-    /// Time until the next repeat: doubled by every timeout, spread by jitter (T-41).
-    fn interval(&self) -> Tick {
-        // Before the first ACK the client's own timeout may not bind a session for minutes (T-64).
+    /// Time until the next retransmission: every timeout doubles it, jitter spreads it (T-41).
+    fn compute_interval(&self) -> Tick {
+        // Before the first ACK the client's own timeout must not keep a session for minutes (T-64).
         let cap = if self.confirmed { self.rto.clamp(RTO_MAX, RTO_ASKED_MAX) } else { RTO_MAX };
         let interval = (self.rto << self.tries.min(TRIES_MAX)).min(cap);
         let spread = interval * RTO_JITTER_PERCENT / 100;

@@ -1,5 +1,5 @@
-//! The sockets of DHCP: one for each interface that is there, one for relays and loopback, one for
-//! frames.
+//! The sockets of DHCP: one for each interface that exists, one for relays and loopback, one packet
+//! socket for frames.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -15,26 +15,29 @@ use crate::serve::failure::ServerFailure;
 #[derive(Debug)]
 pub struct DhcpSockets {
     pub(super) sockets: Vec<(SocketAddr, Option<String>, OwnedFd)>,
-    /// Interfaces that a socket is wanted on, with the index of the one that has it; the others are
-    /// waited for.
+    /// The interfaces that the configuration names, each with its index once a socket is bound to
+    /// it; None while the server waits for the interface.
     pub(super) interfaces: Vec<(String, Option<u32>)>,
-    /// For frames to clients that answer no ARP (D-15); without the privilege such replies are
-    /// broadcast.
+    /// Sends frames to clients that answer no ARP yet (D-15). None without CAP_NET_RAW: such
+    /// replies are broadcast.
     pub(super) link: Option<OwnedFd>,
 }
 
 impl DhcpSockets {
-    /// For the READY line: interfaces and addresses.
+    /// The sockets as the READY line names them: `eth0:67,127.0.0.1:67`.
     pub fn names(&self) -> String {
-        let name = |(address, interface, _): &(SocketAddr, Option<String>, OwnedFd)| match interface
-        {
-            Some(interface) => format!("{interface}:{}", address.port()),
-            None => address.to_string(),
-        };
-        self.sockets.iter().map(name).collect::<Vec<_>>().join(",")
+        let mut names = Vec::new();
+        for (address, interface, _) in &self.sockets {
+            names.push(match interface {
+                Some(interface) => format!("{interface}:{}", address.port()),
+                None => address.to_string(),
+            });
+        }
+        names.join(",")
     }
 
-    /// Those that are bound to no interface, and so stay for the life of the process.
+    /// The addresses of sockets that are bound to no interface, and so stay for the life of the
+    /// process.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.sockets
             .iter()
@@ -44,7 +47,7 @@ impl DhcpSockets {
     }
 }
 
-/// Binds every DHCP socket of the plan.
+/// Binds every DHCP socket of the plan whose interface exists and has an IPv4 address.
 pub fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, ServerFailure> {
     let present = net::list_interfaces()
         .map_err(|error| ServerFailure::System { what: "reading the interfaces", error })?;
@@ -52,9 +55,11 @@ pub fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, ServerFailure> {
         let usable = |one: &&NetworkInterface| one.name == *name && ipv4(one).next().is_some();
         present.iter().find(usable).map(|interface| interface.index)
     };
+
     let wanted = &plan.published.get().snapshot.dhcp_interfaces;
     let interfaces: Vec<(String, Option<u32>)> =
         wanted.iter().map(|name| (name.clone(), index(name))).collect();
+
     let mut sockets = Vec::new();
     let there = interfaces.iter().filter(|(_, index)| index.is_some());
     let on_interfaces = there.map(|(name, _)| (Ipv4Addr::UNSPECIFIED, Some(name.as_str())));
@@ -67,6 +72,7 @@ pub fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, ServerFailure> {
         let (address, fd) = bound.map_err(refused("DHCP", SocketProtocol::Udp, address))?;
         sockets.push((address, interface.map(ToOwned::to_owned), fd));
     }
+
     let link = net::open_link_sender();
     if let Err(error) = &link {
         tracing::warn!(

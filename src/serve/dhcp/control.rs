@@ -1,4 +1,5 @@
-//! Control's way to the DHCP core: listings, dry runs, freed addresses, and the next configuration.
+//! How the control thread reaches the DHCP core: listings, dry runs, freed addresses, and the next
+//! configuration.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -14,35 +15,42 @@ use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 use crate::snapshot::PublishedGeneration;
 
-/// How long control waits for an answer of the core.
+/// How long control waits for the core's answer.
 const ANSWERED_MAX: Duration = Duration::from_secs(5);
-/// How long control waits for a new generation to be taken; then it withdraws it. Less than what a
-/// command waits for the answer.
+/// How long control waits until the core takes a new generation; then control withdraws it. It is
+/// less than a command waits for the admin socket's answer.
 const RECONFIGURED_MAX: Duration = Duration::from_secs(20);
-/// Addresses that are freed in one turn of the core.
+/// Addresses that the core frees in one turn.
 pub(super) const FREED_AT_ONCE: usize = 256;
 
-/// Why a new configuration was not taken.
+/// Why the core did not take a new configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotTaken {
+    /// The core did not answer in time, and will never publish this generation.
     #[error(
         "the DHCP core did not take the new configuration within {waited_s} s: it is withdrawn"
     )]
-    Late { waited_s: u64 },
+    Late {
+        /// How long control waited, in seconds.
+        waited_s: u64,
+    },
+    /// The core's thread is gone: the server is stopping, or the core has failed.
     #[error("the DHCP core has ended")]
     CoreEnded,
 }
 
-/// The table of leases, or what was asked for of it.
+/// The rows of the lease table that a filter selects.
 #[derive(Debug, Default)]
 pub struct LeaseListing {
+    /// The rows, in the order of the table.
     pub listed: Vec<ListedAddress>,
+    /// Machines that get no address for now because they declined too many.
     pub limited: Vec<DeclineLimit>,
-    /// By the clock of the leases.
+    /// When the core listed them, by the clock of the leases.
     pub now: ClockSeconds,
 }
 
-/// Control's way to the core.
+/// The control thread's way to the core.
 #[derive(Clone, Debug)]
 pub struct DhcpControl(MailboxSender<DhcpLetter>);
 
@@ -51,16 +59,16 @@ impl DhcpControl {
         Self(core)
     }
 
-    /// A dry run of a client's message, as if it had come in on that subnet. None: the core did not
-    /// answer.
+    /// Decides on a client's message as if it had come in on that subnet, and sends nothing. None:
+    /// the core did not answer.
     pub fn try_out(&self, packet: Vec<u8>, network: Ipv4Network) -> Option<DryRun> {
         let (done, is_done) = sync_channel(1);
         self.0.send(DhcpLetter::Tried { packet, network, done });
         is_done.recv_timeout(ANSWERED_MAX).ok()
     }
 
-    /// The addresses that the filter takes, and who is limited: piece by piece, so that nobody
-    /// waits meanwhile. None: the core did not answer.
+    /// The addresses that the filter selects, and the machines that are limited. The core lists
+    /// them piece by piece, so that clients do not wait meanwhile. None: the core did not answer.
     pub fn list(&self, filter: LeaseFilter) -> Option<LeaseListing> {
         let mut listing = LeaseListing::default();
         let mut from = Some(0);
@@ -74,9 +82,9 @@ impl DhcpControl {
         Some(listing)
     }
 
-    /// Forgets what is known of these addresses, durably; those of machines that have them now with
-    /// `force` alone. How many were freed; None: the store could not keep it, or the core did not
-    /// answer.
+    /// Durably forgets what is known of these addresses; an address with a running lease only with
+    /// `force`. Returns how many were freed; None: the store could not keep it, or the core did
+    /// not answer.
     pub fn free(&self, addresses: &[Ipv4Addr], force: bool) -> Option<usize> {
         let mut freed = 0;
         for some in addresses.chunks(FREED_AT_ONCE) {
@@ -87,13 +95,13 @@ impl DhcpControl {
         Some(freed)
     }
 
-    /// What this machine declined counts no more; None: nobody's.
+    /// Forgets the DECLINEs of this machine; None: of every machine.
     pub fn pardon(&self, mac: Option<Mac>) {
         self.0.send(DhcpLetter::Pardoned { mac });
     }
 
-    /// Hands the next generation over and waits until the core has published it. On an error the
-    /// core never will.
+    /// Hands the next generation to the core and waits until the core has published it. After an
+    /// error the core never publishes it.
     pub fn reconfigure(&self, next: Arc<PublishedGeneration>) -> Result<(), NotTaken> {
         self.reconfigure_within(next, RECONFIGURED_MAX)
     }
@@ -117,11 +125,11 @@ impl DhcpControl {
                 let waited = limit.as_secs();
                 return Err(NotTaken::Late { waited_s: waited });
             }
-            // The core was first, and publishes it now.
+            // The core took the proposal before control could withdraw it, and publishes it now.
             Err(RecvTimeoutError::Timeout) => is_done.recv().ok(),
             taken => taken.ok(),
         };
-        // The pools of before are freed here, not on the core's thread.
+        // Dropping the old pools takes long: control does it, not the core.
         taken.map(drop).ok_or(NotTaken::CoreEnded)
     }
 }

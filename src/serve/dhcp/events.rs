@@ -1,4 +1,4 @@
-//! What the log and the timeline say of DHCP.
+//! The DHCP core's events: what goes to the log and to the timelines of machines.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
@@ -14,11 +14,12 @@ use crate::observe::events::{
 };
 use crate::observe::pace::{EventSource, LogGate, append_left_out_count};
 
-/// Lines of one kind and subnet in a second: of trouble that anybody can cause, and of steps of
-/// boots.
+/// Log lines of one kind and subnet in a second: about trouble, which any client can cause, and
+/// about steps of boots.
 const LINES_OF_TROUBLE: u32 = 1;
 const LINES_OF_BOOTS: u32 = 200;
-/// A wall clock that has moved by less against the clock of the leases was not set.
+/// A step of the wall clock against the clock of the leases is logged from this many seconds on;
+/// less is drift.
 const STEP_S: u64 = 2;
 
 /// The core's way to the log and the timeline.
@@ -27,7 +28,7 @@ pub(super) struct DhcpJournal {
     events: EventSender,
     gate: LogGate,
     said_no_address: bool,
-    /// By how much the wall clock is ahead of the clock of the leases.
+    /// How far the wall clock is ahead of the clock of the leases.
     wall_ahead_s: i64,
 }
 
@@ -45,8 +46,8 @@ impl DhcpJournal {
         &self.events
     }
 
-    /// Hands an event over. Anybody can send messages without end: what they cause is in the
-    /// machine's own timeline, and in the log as a few lines with a count.
+    /// Hands an event to the queue. A client can send messages without end: the timeline of its
+    /// machine gets every event, the log a few lines with a count.
     pub(super) fn say(&mut self, network: Option<Ipv4Network>, mut event: MachineEvent) {
         if event.weight != EventWeight::Detail {
             let place = network.map(|network| IpAddr::V4(network.address));
@@ -63,8 +64,8 @@ impl DhcpJournal {
         self.events.push(event);
     }
 
-    /// Logs an offer that is withheld: no lease could follow, and another server may have what this
-    /// one has not.
+    /// Logs an OFFER that is withheld: no lease could follow it, and another server may be able to
+    /// give one.
     pub(super) fn say_withheld(&mut self, decision: &Decision) {
         let text = "no offer: the lease store is broken, and no lease could follow (`ringboot \
                     status` says why)";
@@ -91,8 +92,7 @@ impl DhcpJournal {
     /// Logs an address that a host has without a lease.
     pub(super) fn say_in_use(&mut self, address: Ipv4Addr, host: Option<Mac>) {
         let text = format!(
-            "{address} is in use by {}, to whom nobody has leased it: it is not offered for {} \
-             minutes",
+            "{address} is in use by {} without a lease: it is not offered for {} minutes",
             name_host(host),
             CONFLICT_HOLD_S / 60
         );
@@ -103,12 +103,12 @@ impl DhcpJournal {
         );
     }
 
-    /// Logs a host that answers for more addresses than a host has. The caller does so once an
-    /// hour, so no line of an address takes its place.
+    /// Logs a host that answers for more addresses than one host has. The caller does so once an
+    /// hour; the event goes past the gate, so that lines about single addresses do not push it out.
     pub(super) fn say_disbelieved(&self, address: Ipv4Addr, host: Option<Mac>) {
         let text = format!(
-            "{} answers for {address}, as for more addresses than a host has: it is not believed \
-             for an hour, and they are offered",
+            "{} answers for {address}, and for more addresses than one host has: its answers are \
+             ignored for an hour, and the addresses are offered",
             name_host(host)
         );
         self.events.push(MachineEvent::new(
@@ -120,15 +120,15 @@ impl DhcpJournal {
         ));
     }
 
-    /// Logs that an interface has no address: an answer would name 0.0.0.0 as its server. Once:
-    /// every client on that segment asks again and again.
+    /// Logs that an interface has no address: an answer would name 0.0.0.0 as its server. Only once,
+    /// because every client on that segment retransmits.
     pub(super) fn say_no_address(&mut self, interface: Option<&str>) {
         if std::mem::replace(&mut self.said_no_address, true) {
             return;
         }
         let name = interface.unwrap_or("a listening address");
         let text = format!(
-            "{name} has no IPv4 address: what comes in there is not answered until it has one"
+            "{name} has no IPv4 address: messages that arrive there stay unanswered until it has one"
         );
         self.events.push(MachineEvent::new(
             None,
@@ -139,7 +139,7 @@ impl DhcpJournal {
         ));
     }
 
-    /// Logs a step of the wall clock. It changes nothing here, but times in the log.
+    /// Logs a step of the wall clock. It changes no lease, only the times in the log.
     pub(super) fn say_steps(&mut self) {
         let ahead_s = clock::wall_ahead_s();
         let by_s = ahead_s.saturating_sub(self.wall_ahead_s);
@@ -159,7 +159,7 @@ fn name_host(host: Option<Mac>) -> String {
     host.map_or("a host".to_owned(), |host| host.to_string())
 }
 
-/// The line of the log: what was decided, with its reasons.
+/// The event of a decision, with its reasons as text. None: there is nothing to log.
 pub(super) fn dhcp_event(decision: &Decision) -> Option<MachineEvent> {
     let event = decision.event.as_ref()?;
     let kind = describe_told(&event.kind, decision);
@@ -172,7 +172,7 @@ pub(super) fn dhcp_event(decision: &Decision) -> Option<MachineEvent> {
     ))
 }
 
-/// The decision in the terms of the timeline.
+/// The kind of event that the timeline and the log get for a decision.
 fn describe_told(told: &DhcpEventKind, decision: &Decision) -> EventKind {
     let to = decision.firmware.unwrap_or(Firmware { role: FirmwareRole::System, arch: None });
     match told {
@@ -193,7 +193,7 @@ fn describe_silence(silence: &DhcpSilence, decision: &Decision) -> EventKind {
         DhcpSilence::OtherServer(server) => return EventKind::OtherServer { server: *server },
         DhcpSilence::Declined => return EventKind::Declined,
         DhcpSilence::Released => return EventKind::Released,
-        // The answer is on its way.
+        // The answer to the first copy of this request is on its way.
         DhcpSilence::CommitPending => return EventKind::Other,
         DhcpSilence::NoSubnet(at) => (UnansweredReason::NoSubnet, at.to_string(), None),
         DhcpSilence::NoSubnetBehind(at) => (UnansweredReason::NoSubnetBehind, at.to_string(), None),
@@ -228,12 +228,12 @@ fn describe_held(held: HoldReason) -> (UnansweredReason, Option<(Ipv4Addr, Mac)>
     }
 }
 
-/// The reason that is about the message, and not about its subnet.
+/// The reason of a silence that is due to the message and not to its subnet.
 fn describe_unanswered(silence: &DhcpSilence) -> UnansweredReason {
     match silence {
         DhcpSilence::UnknownClient => UnansweredReason::UnknownClient,
         DhcpSilence::NoReservation => UnansweredReason::Bootp,
-        // That a limit is reached is said beside the declines before it.
+        // The line says that the limit is reached, beside the count of DECLINEs.
         DhcpSilence::LastDecline | DhcpSilence::DeclineNotKept(true) => {
             UnansweredReason::LastDecline
         }

@@ -1,4 +1,4 @@
-//! What is known of other DHCP servers on served subnets, in the same words for the log, the
+//! What is known of other DHCP servers on served subnets, with one sentence for the log, the
 //! command and the admin socket.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,69 +8,73 @@ use std::time::Instant;
 use crate::dhcp::subnet::{HoldReason, OtherServer};
 use crate::model::network::Ipv4Network;
 
-/// What is known of the segments of served subnets: written by this thread, read by control. Never
-/// on a packet's path.
+/// What is known of the segments of served subnets. The thread that looks for other servers writes
+/// it, control reads it; the data path never touches it.
 #[derive(Debug, Default)]
 pub struct SegmentFindings {
     known: Mutex<KnownSegments>,
-    /// An operator wants what was found forgotten.
+    /// An operator asked to forget the findings and to look again.
     pub(super) again: AtomicBool,
-    /// The configuration was read again: who is silent looks at once.
+    /// The configuration was read again: subnets that are silent are looked at at once.
     pub(super) now: AtomicBool,
 }
 
-/// All that this thread knows.
+/// Everything that the thread that looks for other servers knows.
 #[derive(Clone, Debug, Default)]
 pub struct KnownSegments {
+    /// One entry for each subnet that is served by broadcast on an interface.
     pub segments: Vec<SegmentFinding>,
-    /// Interfaces that DHCP listens on now, with the port.
+    /// Interfaces that DHCP listens on now, as `interface:port`.
     pub sockets: Vec<String>,
 }
 
 /// One served subnet on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentFinding {
+    /// The subnet, as the configuration names it.
     pub network: Ipv4Network,
+    /// The interface that the configuration gives to the subnet.
     pub interface: String,
-    /// Why nothing leaves now; None = served.
+    /// Why ringboot is silent on the subnet now; None: it answers.
     pub held: Option<HoldReason>,
-    /// The interface is there, but not in the subnet: in words, with the place of the subnet in the
-    /// configuration.
+    /// Where the interface exists, but has no address in the subnet: a sentence that names the
+    /// line of the configuration.
     pub misplaced: Option<String>,
-    /// Who has answered the last look, served beside or not.
+    /// The servers that answered the last look, whether ringboot serves beside them or not.
     pub others: Vec<OtherServer>,
     /// Served beside other servers (`allow-other-servers`).
     pub(super) beside: bool,
-    /// When another server last answered, when the last look began, and when the next one does;
-    /// None for the last: now.
+    /// When another server last answered.
     pub answered: Option<Instant>,
+    /// When the last look began.
     pub looked: Option<Instant>,
+    /// When the next look begins; None: now.
     pub next_look: Option<Instant>,
 }
 
 impl SegmentFinding {
-    /// What is known, in the same words for the log, for `ringboot look` and for the admin socket.
-    /// `since` is how old it is, as a clause: it is empty for what has just been found.
+    /// The finding in one sentence, the same in the log, in `ringboot look` and on the admin
+    /// socket. `since` says how old it is, as a clause; it is empty for a fresh finding.
     pub fn sentence(&self, since: &str) -> String {
         let Self { network, interface, .. } = self;
         match (self.held, self.others.first()) {
             (Some(HoldReason::NoInterface), _) => {
                 let waiting = || {
                     format!(
-                        "{interface} is not there, or has no address in {network}: it is waited for"
+                        "{interface} is not there, or has no address in {network}: DHCP waits for it"
                     )
                 };
                 self.misplaced.clone().unwrap_or_else(waiting)
             }
             (Some(HoldReason::Looking), _) => {
                 format!(
-                    "other DHCP servers are looked for on {interface}: {network} offers no address \
-                     yet"
+                    "looking for other DHCP servers on {interface}: no address of {network} is \
+                     offered yet"
                 )
             }
             (Some(HoldReason::OtherServer(server)), _) => format!(
-                "{server} answered on {interface}{since}: ringboot is silent on {network}, but for \
-                 those who have their lease from it. Stop that server (`ringboot look --again` \
+                "{server} answered on {interface}{since}: ringboot is silent on {network}, except \
+                 to clients that lease from it. Stop that server (`ringboot look --again` \
                  then asks at once), or serve beside it with `allow-other-servers = true`"
             ),
             (None, Some(server)) if self.beside => {
@@ -90,22 +94,23 @@ impl SegmentFinding {
 }
 
 impl SegmentFindings {
+    /// A copy of everything that is known now.
     pub fn read(&self) -> KnownSegments {
         self.lock().clone()
     }
 
-    /// What was found is forgotten within a second, and looked for again.
+    /// Has the thread forget its findings within a second, and look again.
     pub fn look_again(&self) {
         self.again.store(true, Ordering::Relaxed);
     }
 
-    /// What was found is still to be forgotten.
+    /// Whether the thread has yet to carry out [`SegmentFindings::look_again`].
     pub fn is_to_look_again(&self) -> bool {
         self.again.load(Ordering::Acquire)
     }
 
-    /// Subnets that are silent beside another server are looked at within a second as at the first
-    /// start, the others while they are served.
+    /// Has the thread look on every segment within a second. Subnets that are silent beside another
+    /// server are looked at as at the first start, the others while they are served.
     pub fn look_now(&self) {
         self.now.store(true, Ordering::Relaxed);
     }

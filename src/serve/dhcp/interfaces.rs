@@ -17,11 +17,11 @@ const OWN_ADDRESSES_MAX: usize = 4096;
 /// A packet of this many bytes fits every link (RFC 791).
 const PACKET_BYTES_ANYWHERE: usize = 576;
 
-/// The server on the segment of a client.
+/// The server's own address on the segment of a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnAddress {
     pub(super) address: Ipv4Addr,
-    /// The place of the interface among all.
+    /// Index of the interface in [`HostInterfaces`]; None: the socket is bound to no interface.
     place: Option<usize>,
 }
 
@@ -29,14 +29,14 @@ pub(super) struct OwnAddress {
 #[derive(Debug)]
 pub(super) struct HostInterfaces {
     all: Arc<Vec<NetworkInterface>>,
-    /// The places in `all`.
+    /// Indices into `all`.
     by_name: HashMap<String, usize>,
     macs: HashSet<Mac>,
-    /// Bytes of a packet that fits every interface.
+    /// Largest packet, in bytes, that fits every interface.
     mtu: usize,
-    /// Every address of this host (D-20), in order.
+    /// Every IPv4 address of this host (D-20), sorted.
     ours: Vec<Ipv4Addr>,
-    /// By socket and local address, as long as interfaces and subnets are what they were.
+    /// Cache by socket and local address, cleared when interfaces or subnets change.
     own: HashMap<(SocketId, Ipv4Addr), OwnAddress>,
 }
 
@@ -54,7 +54,7 @@ impl Default for HostInterfaces {
 }
 
 impl HostInterfaces {
-    /// Takes over the interfaces as they are now.
+    /// Replaces the interfaces by those that exist now.
     pub(super) fn take(&mut self, interfaces: Arc<Vec<NetworkInterface>>) {
         self.ours = interfaces.iter().flat_map(ipv4).collect();
         self.ours.sort_unstable();
@@ -88,12 +88,12 @@ impl HostInterfaces {
         self.all.get(*self.by_name.get(name)?)
     }
 
-    /// The networks of the interface that an address is on.
+    /// The networks of the interface that holds this address.
     pub(super) fn prefixes(&self, own: OwnAddress) -> &[(Ipv4Addr, u8)] {
         own.place.and_then(|place| self.all.get(place)).map_or(&[], |one| &one.prefixes)
     }
 
-    /// The server's address for what arrives by this socket, which is bound to `interface`.
+    /// The server's address for messages that arrive by this socket, which is bound to `interface`.
     pub(super) fn find_own(
         &mut self,
         subnets: &SubnetTable,
@@ -110,8 +110,8 @@ impl HostInterfaces {
         own
     }
 
-    /// The server's address on an interface. Of several it is the one inside the subnet that is
-    /// served there: the kernel names the first of the interface for every broadcast.
+    /// The server's address on an interface. Where the interface has several, it is the one inside
+    /// the subnet that is served there: the kernel reports the first one for every broadcast.
     pub(super) fn own_on(
         &self,
         subnets: &SubnetTable,
@@ -120,7 +120,7 @@ impl HostInterfaces {
     ) -> OwnAddress {
         let place = interface.and_then(|name| self.by_name.get(name).copied());
         let is_served = |address: &Ipv4Addr| {
-            let subnet = subnets.of(*address);
+            let subnet = subnets.find(*address);
             subnet.is_some_and(|subnet| subnet.interface.as_deref() == interface)
         };
         let found = match place.and_then(|place| self.all.get(place)) {
@@ -130,14 +130,14 @@ impl HostInterfaces {
         OwnAddress { address: found.unwrap_or(local), place }
     }
 
-    /// Forgets the addresses that were found, since the subnets have changed.
+    /// Clears the cache of own addresses, because the subnets have changed.
     pub(super) fn forget_own(&mut self) {
         self.own.clear();
     }
 }
 
-/// Subnets that are watched: served here by broadcast on the real port. A trial on another port
-/// disturbs nobody.
+/// The subnets that are watched for other servers: those served here by broadcast on port 67. A
+/// trial on another port disturbs no client.
 pub(super) fn watched_subnets(
     subnets: &[Subnet],
     port: u16,
@@ -150,7 +150,8 @@ pub(super) fn watched_subnets(
 
 /// The IPv4 addresses of an interface.
 pub(super) fn ipv4(interface: &NetworkInterface) -> impl Iterator<Item = Ipv4Addr> {
-    let v4 =
-        |address: &IpAddr| if let IpAddr::V4(address) = address { Some(*address) } else { None };
-    interface.addresses.iter().filter_map(v4)
+    interface.addresses.iter().filter_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    })
 }

@@ -1,5 +1,5 @@
-//! What the DHCP core decides from: the leases in memory, and the generation that is published. A
-//! new generation is taken over piece by piece.
+//! The state that the DHCP core decides from: the leases in memory, and the published generation.
+//! The core takes a new generation over piece by piece.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use crate::model::machine::{FirmwareRole, Mac};
 use crate::observe::events::{EventKind, EventSender, MachineEvent, MachineStage};
 use crate::snapshot::{PublishedGeneration, PublishedState};
 
-/// How much of a turn goes into taking over a new configuration.
+/// How much of a turn the core spends on taking over a new configuration.
 const MOVE_IN_A_TURN: Duration = Duration::from_millis(1);
-/// Rows that are taken over between two looks at the clock.
+/// Rows that the core moves between two looks at the clock.
 const MOVE_ROWS: usize = 256;
-/// Leases that are copied for the store's writer in one turn.
+/// Leases that the core copies for the store's writer in one turn.
 const RECALLED_AT_ONCE: usize = 8192;
-/// Rows that are looked at for a listing in one turn.
+/// Rows that the core examines for a listing in one turn.
 const LISTED_AT_ONCE: usize = 4096;
 
-/// The leases of one core, with the generation that they are leases of.
+/// The leases of the core, with the generation whose pools they are in.
 pub(super) struct CoreLeases {
     pub(super) leases: LeaseTable,
     published: Arc<PublishedState>,
-    /// The generation that decisions are made from. This core publishes the next one.
+    /// The generation that the core decides from. This core publishes the next one.
     generation: Arc<PublishedGeneration>,
-    /// The next generation, while leases are put into its pools.
+    /// The next generation, while the core moves leases into its pools.
     moving: Option<Box<ConfigProposal>>,
 }
 
@@ -55,7 +55,7 @@ impl CoreLeases {
         self.moving.is_some()
     }
 
-    /// Writes what boot cores know of an address, in this generation and in the next one.
+    /// Writes the binding of an address for the boot cores, in this generation and in the next one.
     pub(super) fn write_binding(&self, address: Ipv4Addr) {
         let binding = self.leases.binding(address);
         self.generation.bindings.write(address, binding);
@@ -81,15 +81,16 @@ impl CoreLeases {
         self.moving = Some(Box::new(proposal));
     }
 
-    /// Takes over a piece of a new configuration, however many leases there are: leases into its
-    /// pools and slots, then the generation itself. Boot cores never see an empty slot of an
-    /// address that is held. Returns whether the new generation is published now.
+    /// Takes over a bounded piece of a new configuration: first the leases into its pools and
+    /// binding slots, at the end the generation itself. So boot cores never see an empty slot of a
+    /// leased address. Returns whether the new generation is published now.
     pub(super) fn move_on(&mut self) -> bool {
         let Some(proposal) = self.moving.take() else { return false };
         if proposal.fate.is_withdrawn() {
             let _ = proposal.done.try_send(self.leases.drop_move());
             return false;
         }
+
         let until = Instant::now() + MOVE_IN_A_TURN;
         let slots = &proposal.next.bindings;
         let write = |leases: &LeaseTable, address| {
@@ -101,7 +102,8 @@ impl CoreLeases {
                 return false;
             }
         }
-        // Control may withdraw it until here, and no longer.
+
+        // From here on control can no longer withdraw the proposal.
         if !proposal.fate.settle(TAKEN) {
             let _ = proposal.done.try_send(self.leases.drop_move());
             return false;
@@ -113,24 +115,24 @@ impl CoreLeases {
         true
     }
 
-    /// A piece of the table for control, from this row on.
+    /// A piece of the table for control, beginning at row `from`.
     pub(super) fn list_piece(&self, from: usize, filter: LeaseFilter) -> LeasePiece {
         let now = clock::now_s();
         let (listed, next) = self.leases.list_piece(from, LISTED_AT_ONCE, now);
         let listed = listed.filter(|listed| filter.matches(listed)).collect();
-        // The last piece names the limited machines.
+        // Limited machines come with the last piece.
         let limited = if next.is_none() { self.leases.decline_limits(now) } else { Vec::new() };
         LeasePiece { listed, limited, now, next }
     }
 
-    /// A piece of what should be in the store, and where the next one begins.
+    /// A piece of the leases that the store should hold, and the row where the next piece begins.
     pub(super) fn recall_piece(&self, from: usize) -> (Vec<Lease>, Option<usize>) {
         let (leases, next) = self.leases.lease_piece(from, RECALLED_AT_ONCE);
         let kept = leases.filter(|lease| lease.state != LeaseRowState::Offered).cloned().collect();
         (kept, next)
     }
 
-    /// Whether a machine boots by iPXE now: it holds a lease as iPXE.
+    /// Whether a machine is booting by iPXE: it holds a lease that its iPXE asked for.
     pub(super) fn is_booting_ipxe(&self, mac: Mac) -> bool {
         let now = clock::now_s();
         self.leases.leases_of(mac).any(|lease| {
@@ -150,16 +152,16 @@ impl CoreLeases {
     }
 }
 
-/// The looks at pools that fill.
+/// Watches how full the pools are.
 #[derive(Debug, Default)]
 pub(super) struct PoolLooks {
     watch: PoolWatch,
-    /// When they were looked at last.
+    /// When the pools were looked at last.
     looked_s: ClockSeconds,
 }
 
 impl PoolLooks {
-    /// Once a second, whatever arrives: a look costs as much as there are subnets.
+    /// Looks at the pools at most once a second, because the cost grows with the subnets.
     pub(super) fn look(
         &mut self,
         state: &CoreLeases,
@@ -172,7 +174,7 @@ impl PoolLooks {
         }
         let served = state.subnets().iter().filter(|subnet| subnet.mode == AnsweringMode::Server);
         let pools = served.map(|subnet| (subnet.network, state.leases.pool_use(subnet.network)));
-        let (reports, said) = self.watch.look(pools, now);
+        let (reports, said) = self.watch.update(pools, now);
         if **counters.pools.load() != reports {
             counters.pools.store(Arc::new(reports));
         }

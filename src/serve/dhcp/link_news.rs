@@ -1,29 +1,30 @@
-//! When the log says that a link is lost or has come back: a loss at once, a link that flaps every
+//! When the log reports that a link is lost or has come back: a loss at once, a flapping link every
 //! ten seconds.
 
 use crate::dhcp::other_servers::MonotonicMillis;
 use crate::engine::net::CarrierState;
 
-/// How often the log speaks of a link that flaps.
+/// Shortest time between two log lines about a flapping link, in milliseconds.
 const LINK_SAID_EVERY_MS: MonotonicMillis = 10_000;
 
-/// What was said of a link last and when, and what has become of it since.
+/// The state of a link that was logged last, and its changes since.
 pub(super) struct LinkNews {
     said: CarrierState,
     said_ms: MonotonicMillis,
     seen: CarrierState,
-    /// Changes that were not said.
+    /// Changes that were not logged.
     unsaid: u32,
 }
 
 impl LinkNews {
-    /// A link that is up is nothing to speak of at first.
+    /// Before the first look the link counts as logged to be up: a link that is up at the start
+    /// needs no line.
     pub(super) const NONE: Self =
         Self { said: CarrierState::Up, said_ms: 0, seen: CarrierState::Up, unsaid: 0 };
 
-    /// Some: say how the link is now; so many changes were not said before this one. A lost link is
-    /// told of at once, one that flaps every ten seconds: also where it is again as it was said to
-    /// be.
+    /// Notes the state of the link. Some: log it now, with this number of changes that were not
+    /// logged before. A lost link is logged at once, a flapping one every ten seconds, even if it
+    /// is back in the state that was logged last.
     pub(super) fn follow(&mut self, link: CarrierState, now: MonotonicMillis) -> Option<u32> {
         self.unsaid += u32::from(link != self.seen);
         self.seen = link;
@@ -42,7 +43,7 @@ mod tests {
     use super::*;
     use CarrierState::{Down, NoCarrier, Up};
 
-    /// Every line that the log gets of these states, `(state, milliseconds)`.
+    /// Every line that the log gets for these states, `(state, milliseconds)`.
     fn said(
         states: &[(CarrierState, MonotonicMillis)],
     ) -> Vec<(CarrierState, MonotonicMillis, u32)> {
@@ -66,8 +67,8 @@ mod tests {
         assert_eq!(said(&states), [(Down, 50, 0), (Up, 10_050, 0), (Down, 10_060, 0)]);
     }
 
-    /// An administrator raised the interface, its wire was not there yet, it came, and was pulled
-    /// out again.
+    /// An administrator raises the interface before its cable is plugged in; the cable comes, and
+    /// is pulled out again.
     #[test]
     fn a_link_that_is_as_it_was_said_to_be_is_said_again_when_it_was_otherwise_meanwhile() {
         let states = [

@@ -1,5 +1,5 @@
-//! What arrives at the DHCP core: messages and router solicitations, copied out of the driver, in
-//! the order of their turns.
+//! The DHCP core's inbox: messages and router solicitations, copied out of the driver, in the order
+//! in which the core answers them.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -11,7 +11,7 @@ use crate::dhcp::solicitation;
 use crate::engine::udp::{ReceivedDatagram, SocketId};
 use crate::model::machine::Mac;
 
-/// Router solicitations that may wait.
+/// Router solicitations that may wait; one more is dropped, and iPXE solicits again.
 const SOLICITATIONS_MAX: usize = 1024;
 
 /// Values of option 53.
@@ -21,16 +21,17 @@ const DECLINE: u8 = 4;
 const RELEASE: u8 = 7;
 const INFORM: u8 = 8;
 
-/// Where a message came in, and so where its answer leaves.
+/// Where a message came in, which decides where its answer leaves.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WayIn {
     pub(super) socket: SocketId,
     pub(super) interface: u32,
-    /// The address of the server that was asked; None where everybody was.
+    /// The address of this server that the client sent to; None for a broadcast.
     pub(super) asked: Option<Ipv4Addr>,
 }
 
-/// A message copied out of the driver, so that it can be answered while the driver is free.
+/// A message copied out of the driver: the core answers it after the driver's turn, with the
+/// driver free to send.
 #[derive(Clone, Debug)]
 pub(super) struct ReceivedMessage {
     pub(super) bytes: Vec<u8>,
@@ -38,11 +39,11 @@ pub(super) struct ReceivedMessage {
     pub(super) destination: Ipv4Addr,
     pub(super) local: Ipv4Addr,
     pub(super) way: WayIn,
-    /// Option 53, as [`Packet::peek_type`] saw it.
+    /// Option 53, as [`Packet::peek_type`] reads it.
     pub(super) kind: Option<u8>,
 }
 
-/// A question for an IPv6 router, and the way back.
+/// A client's question for an IPv6 router, and where the answer goes.
 #[derive(Debug)]
 pub(super) struct RouterSolicitation {
     pub(super) from: Option<Mac>,
@@ -50,7 +51,7 @@ pub(super) struct RouterSolicitation {
     pub(super) socket: SocketId,
 }
 
-/// What waits for its turn.
+/// The messages and solicitations that wait for the core.
 #[derive(Debug, Default)]
 pub(super) struct DhcpInbox {
     pub(super) messages: WaitingMessages<ReceivedMessage>,

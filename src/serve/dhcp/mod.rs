@@ -1,8 +1,8 @@
-//! DHCP on its own core: the thread that answers, the thread that looks for other servers, and what
-//! they tell each other.
+//! DHCP on its own core: the thread that answers, the thread that looks for other servers, and the
+//! letters between them.
 //!
-//! A message goes through `sockets`, `messages`, `thread` and back to `sockets`; what the thread
-//! decides from is in `leases` and `interfaces`.
+//! A message goes through `sockets`, `messages`, `thread` and back to `sockets`; the thread decides
+//! from the state in `leases` and `interfaces`.
 
 mod bind;
 mod control;
@@ -59,7 +59,7 @@ pub struct DhcpCore {
 }
 
 impl DhcpCore {
-    /// Ring the bell when the drain has been ordered.
+    /// Makes the core and its bell. The thread that orders the drain rings the bell afterwards.
     pub fn new(
         parts: CoreParts,
         plan: DhcpPlan,
@@ -72,18 +72,20 @@ impl DhcpCore {
         Ok((core, bell))
     }
 
-    /// Makes the thread that looks after interfaces and other servers. Subnets that must be silent
-    /// are so before the core runs.
+    /// Makes the thread that watches interfaces and looks for other servers. Its first letter tells
+    /// the core which subnets must be silent, before the core answers anything.
     pub(crate) fn other_servers(&mut self) -> io::Result<(OtherServersThread, MailboxBell)> {
         let plan = &mut self.plan;
         let now = clock::now_s();
-        let before = |look: &LookResult| match look.server {
+        // A subnet where the last look found no server and leases run is served at once: its
+        // clients renew with this server.
+        let prior_knowledge = |look: &LookResult| match look.server {
             Some(_) => PriorKnowledge::Beside,
             None if plan.leases.is_leased(look.network, now) => PriorKnowledge::Alone,
             None => PriorKnowledge::Nothing,
         };
         let before: Vec<(Ipv4Network, PriorKnowledge)> =
-            plan.looks.iter().map(|look| (look.network, before(look))).collect();
+            plan.looks.iter().map(|look| (look.network, prior_knowledge(look))).collect();
         let (other_servers, signs, bell) = OtherServersThread::new(OtherServersParts {
             published: Arc::clone(&plan.published),
             before: &before,
@@ -98,19 +100,22 @@ impl DhcpCore {
         Ok((other_servers, bell))
     }
 
+    /// What is known of interfaces and other servers, for the control thread.
     pub fn findings(&self) -> Arc<SegmentFindings> {
         Arc::clone(&self.plan.findings)
     }
 
+    /// The control thread's way to this core.
     pub fn control(&self) -> DhcpControl {
         DhcpControl::new(self.letters.clone())
     }
 
+    /// The counters of this core, for status and metrics.
     pub fn counters(&self) -> Arc<DhcpCounters> {
         Arc::clone(&self.counters)
     }
 
-    /// Serves until drained. `ready` is called once, when datagrams are received.
+    /// Serves until drained. Calls `ready` once, when the core receives datagrams.
     pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), CoreError> {
         let mut running = self.start()?;
         running.turn(TurnWait::No)?;

@@ -1,4 +1,4 @@
-//! Offers that wait a moment, until nobody has answered for their address (D-36).
+//! Offers that wait a moment, in case a host answers the probe for their address (D-36).
 
 use std::net::Ipv4Addr;
 use std::time::Instant;
@@ -14,13 +14,13 @@ use crate::dhcp::probes::{ConflictProbes, ProbeVerdict};
 use crate::dhcp::route::ReplyRoute;
 use crate::model::machine::Mac;
 
-/// A decision that has not been carried out yet.
+/// A decision that the core has not carried out yet.
 pub(super) struct PendingAnswer {
     pub(super) decision: Decision,
     pub(super) way: WayIn,
 }
 
-/// The offers that wait, with what they answer.
+/// The offers that wait, each with the message that it answers.
 pub(super) struct PendingOffers {
     probes: ConflictProbes<(PendingAnswer, ReceivedMessage)>,
     started: Instant,
@@ -28,7 +28,7 @@ pub(super) struct PendingOffers {
 }
 
 impl PendingOffers {
-    /// `port`: of DHCP. A trial on another port asks nobody.
+    /// `port`: the server's own. A trial on another port than 67 probes no address.
     pub(super) fn new(port: u16) -> Self {
         Self { probes: ConflictProbes::default(), started: Instant::now(), port }
     }
@@ -39,27 +39,27 @@ impl PendingOffers {
 
     /// Milliseconds until the next offer leaves.
     pub(super) fn next_in_ms(&self) -> Option<MonotonicMillis> {
-        self.probes.wakes_at().map(|at| at.saturating_sub(self.now()))
+        self.probes.next_due_ms().map(|at| at.saturating_sub(self.now()))
     }
 
-    /// The next offer for whose address nobody has answered in time.
+    /// The next offer whose probe has run out without an answer.
     pub(super) fn take_unanswered(&mut self) -> Option<PendingAnswer> {
         let now = self.now();
-        self.probes.pass(now).map(|(pending, _)| pending)
+        self.probes.pop_due(now).map(|(pending, _)| pending)
     }
 
-    /// Takes in that a host answers for an address.
+    /// Decides on the offers of an address for which a host has answered.
     pub(super) fn take_answer(
         &mut self,
         address: Ipv4Addr,
         host: Option<Mac>,
     ) -> ProbeVerdict<(PendingAnswer, ReceivedMessage)> {
         let now = self.now();
-        self.probes.answered(address, host, now)
+        self.probes.record_answer(address, host, now)
     }
 
-    /// Has an offer wait if nothing is known of its address. All else comes back, and leaves at
-    /// once.
+    /// Holds an offer back and has its address probed, unless the address is known to be free. All
+    /// other answers come back, and the core sends them at once.
     pub(super) fn hold_back(
         &mut self,
         pending: PendingAnswer,
@@ -78,23 +78,26 @@ impl PendingOffers {
         else {
             return Some(pending);
         };
+
+        // While a probe runs, a retransmission of the same client replaces the offer that waits.
         let is_unproven =
             pending.decision.unproven.is_some() && !self.probes.is_proven(address, self.now());
         let is_asked =
             is_unproven && self.port == look::PORT && interface != Some(0) && signs.has_listener();
-        if !is_asked && !self.probes.is_asked(address) {
+        if !is_asked && !self.probes.is_waiting(address) {
             return Some(pending);
         }
+
         let held = (pending, message.clone());
         let back = if is_asked {
             let until = self.now().saturating_add(PROBE_WAIT_MS);
-            let begun = self.probes.begin(address, client, held, until);
+            let begun = self.probes.hold_offer(address, client, held, until);
             if begun.is_ok() {
                 signs.send_at_once(SegmentSign::Offers { address, interface });
             }
             begun
         } else {
-            self.probes.replace(address, client, held)
+            self.probes.replace_offer(address, client, held)
         };
         back.err().map(|(pending, _)| pending)
     }

@@ -1,5 +1,5 @@
-//! The thread that keeps DHCP polite: it waits for interfaces, looks for other DHCP servers, and
-//! tells the DHCP core when to be silent.
+//! The thread that watches interfaces and looks for other DHCP servers, and tells the DHCP core
+//! when to be silent.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
@@ -20,7 +20,6 @@ use super::segment::{SegmentAddress, WatchedSegment};
 use super::wanted::WantedSocket;
 use crate::dhcp::limits::PROBE_WAIT_MS;
 use crate::dhcp::other_servers::{self, MonotonicMillis, PriorKnowledge, RingbootMark};
-use crate::dhcp::subnet::Subnet;
 use crate::engine::link::{self, PacketListener};
 use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
 use crate::engine::net::{self, NetworkInterface};
@@ -33,20 +32,20 @@ use crate::serve::drain::DrainOrder;
 use crate::serve::pulse::CorePulse;
 use crate::snapshot::PublishedState;
 
-/// How often the interfaces are looked at, and the longest sleep. Milliseconds.
+/// How often the thread lists the interfaces, and its longest sleep, in milliseconds.
 const INTERFACES_EVERY_MS: MonotonicMillis = 1000;
-/// One DHCP message with its IPv4 header; what is longer is cut. Bytes.
+/// Buffer for one DHCP message with its IPv4 header, in bytes; a longer one is cut.
 const PACKET_BYTES_MAX: usize = 2048;
-/// Packets, and letters, that are looked at before interfaces and looks have their turn again.
+/// Packets, and letters, that one turn reads before interfaces and looks have their turn again.
 const TURN_MAX: usize = 64;
 
-/// What the thread is made of.
+/// What the thread is made from.
 pub(super) struct OtherServersParts<'a> {
-    /// Looked at again after each reload.
+    /// The thread reads it again after each reload.
     pub(super) published: Arc<PublishedState>,
-    /// What the run before this one knew of each.
+    /// What the last run of the server knew of each subnet.
     pub(super) before: &'a [(Ipv4Network, PriorKnowledge)],
-    /// Interfaces that a DHCP socket is wanted on, with the index of the one that has it.
+    /// Interfaces that the configuration names, each with its index once a socket is bound to it.
     pub(super) wanted: Vec<(String, Option<u32>)>,
     pub(super) port: u16,
     pub(super) findings: Arc<SegmentFindings>,
@@ -60,18 +59,17 @@ pub(crate) struct OtherServersThread {
     listener: Option<PacketListener>,
     arp: Option<ArpProbe>,
     echo: Option<EchoProbe>,
-    /// Addresses that were asked about, in order of time: what else answers is of no interest.
+    /// Addresses that were probed, oldest first: answers for other addresses are ignored.
     asked: VecDeque<(MonotonicMillis, Ipv4Addr)>,
-    /// Word of interfaces and addresses that come and go; without it they are looked at every
-    /// second.
+    /// Tells when interfaces or addresses change; without it the thread lists them every second.
     changes: Option<InterfaceChanges>,
-    /// As they were told to the core.
+    /// The interfaces as the core knows them.
     interfaces: Arc<Vec<NetworkInterface>>,
     started: Instant,
     sockets: Vec<WantedSocket>,
     segments: Vec<WatchedSegment>,
     published: Arc<PublishedState>,
-    /// The one that the segments are of.
+    /// The number of the generation whose subnets are in `segments`.
     generation: u64,
     ours: Vec<Ipv4Addr>,
     port: u16,
@@ -81,32 +79,29 @@ pub(crate) struct OtherServersThread {
     drain: DrainOrder,
     mailbox: CoreMailbox<SegmentSign>,
     next_interfaces_ms: MonotonicMillis,
-    /// Letters wait for the next turn.
+    /// Letters are left for the next turn.
     is_behind: bool,
-    /// What the core was told last.
+    /// The statuses that the core got last.
     said: Option<Vec<SegmentStatus>>,
     pulse: CorePulse,
 }
 
 impl OtherServersThread {
-    /// Says what is waited for, and holds back what must be, before the DHCP core reads its first
-    /// packet.
+    /// Lists the interfaces and tells the DHCP core which subnets must be silent, before the core
+    /// reads its first packet.
     pub(super) fn new(
         parts: OtherServersParts<'_>,
     ) -> io::Result<(Self, MailboxSender<SegmentSign>, MailboxBell)> {
         let (letters, mailbox) = CoreMailbox::new()?;
         let bell = mailbox.bell();
-        let before = |network| {
-            parts.before.iter().find(|(known, _)| *known == network).map(|(_, before)| *before)
-        };
         let generation = parts.published.get();
-        let segments: Vec<WatchedSegment> =
-            watched_subnets(&generation.snapshot.dhcp.subnets, parts.port)
-                .map(|(subnet, name)| {
-                    let before = before(subnet.network).unwrap_or(PriorKnowledge::Nothing);
-                    WatchedSegment::new(subnet, name, &generation.snapshot, before)
-                })
-                .collect();
+        let mut segments = Vec::new();
+        for (subnet, name) in watched_subnets(&generation.snapshot.dhcp.subnets, parts.port) {
+            let known = parts.before.iter().find(|(network, _)| *network == subnet.network);
+            let before = known.map_or(PriorKnowledge::Nothing, |(_, before)| *before);
+            segments.push(WatchedSegment::new(subnet, name, &generation.snapshot, before));
+        }
+
         let mut thread = Self {
             listener: if segments.is_empty() { None } else { open_listener() },
             arp: open_probe(ArpProbe::open()),
@@ -140,7 +135,7 @@ impl OtherServersThread {
         Ok((thread, letters, bell))
     }
 
-    /// The thread shows signs of life.
+    /// Gives the thread a pulse that the watchdog reads.
     #[must_use]
     pub(crate) fn with_pulse(self, pulse: CorePulse) -> Self {
         Self { pulse, ..self }
@@ -159,8 +154,11 @@ impl OtherServersThread {
             if now >= self.next_interfaces_ms {
                 self.follow_interfaces(now);
             }
-            let again = self.findings.again.load(Ordering::Relaxed);
-            if again {
+
+            // The operator's order counts as carried out when the core and control know that the
+            // findings are gone: `publish` comes before the flag is cleared.
+            let is_to_forget = self.findings.again.load(Ordering::Relaxed);
+            if is_to_forget {
                 for segment in &mut self.segments {
                     segment.watch.forget(now);
                     segment.others.clear();
@@ -171,54 +169,61 @@ impl OtherServersThread {
             }
             self.look(now);
             self.publish();
-            if again {
+            if is_to_forget {
                 self.findings.again.store(false, Ordering::Release);
             }
-            let changes = self.changes.as_ref().map(AsFd::as_fd);
-            let probes = self
-                .arp
-                .as_ref()
-                .map(AsFd::as_fd)
-                .into_iter()
-                .chain(self.echo.as_ref().map(AsFd::as_fd));
-            let listener = self.listener.as_ref().map(AsFd::as_fd);
-            let sources: Vec<BorrowedFd<'_>> =
-                changes.into_iter().chain(listener).chain(probes).collect();
-            let looks = self.segments.iter().filter(|_| self.listener.is_some());
-            let wakes = looks.filter_map(|segment| segment.watch.wakes_at()).min();
-            let until = wakes.map_or(self.next_interfaces_ms, |at| at.min(self.next_interfaces_ms));
-            // Letters that were left for this turn do not ring again.
-            let sleep =
-                Duration::from_millis(if self.is_behind { 0 } else { until.saturating_sub(now) });
-            link::wait_for_mailbox(&self.mailbox, &sources, sleep);
+
+            self.sleep(now);
             if self.changes.as_ref().is_some_and(InterfaceChanges::take) {
                 self.next_interfaces_ms = 0;
             }
-            self.hear();
+            self.read_signs();
+            self.hear_owners();
+            self.hear_servers();
         }
         Ok(())
+    }
+
+    /// Sleeps until a letter, a packet, a change of the interfaces or the next look.
+    fn sleep(&self, now: MonotonicMillis) {
+        let sources: [Option<BorrowedFd<'_>>; 4] = [
+            self.changes.as_ref().map(AsFd::as_fd),
+            self.listener.as_ref().map(AsFd::as_fd),
+            self.arp.as_ref().map(AsFd::as_fd),
+            self.echo.as_ref().map(AsFd::as_fd),
+        ];
+        let sources: Vec<BorrowedFd<'_>> = sources.into_iter().flatten().collect();
+
+        let looks = self.segments.iter().filter(|_| self.listener.is_some());
+        let wakes = looks.filter_map(|segment| segment.watch.next_wakeup()).min();
+        let until = wakes.map_or(self.next_interfaces_ms, |at| at.min(self.next_interfaces_ms));
+        // Letters that are left from the last turn do not ring the bell again.
+        let sleep =
+            Duration::from_millis(if self.is_behind { 0 } else { until.saturating_sub(now) });
+        link::wait_for_mailbox(&self.mailbox, &sources, sleep);
     }
 
     fn now(&self) -> MonotonicMillis {
         millis_since(self.started)
     }
 
-    /// After a reload: subnets that stay keep what is known of them, new ones are looked at first.
-    /// Interfaces that no subnet names any more are let go, new ones are bound as those that come
-    /// late.
+    /// Follows a reload. Subnets that stay keep what is known of them, new ones are looked at
+    /// before they are served. Sockets on interfaces that no subnet names any more are closed; new
+    /// interfaces are bound like those that appear late.
     fn follow_configuration(&mut self) {
         let generation = self.published.get();
         let mut before = std::mem::take(&mut self.segments);
-        let segment = |(subnet, name): (&Subnet, &String)| {
-            let same =
-                |one: &WatchedSegment| one.subnet == subnet.network && one.interface == *name;
-            let next =
+        for (subnet, name) in watched_subnets(&generation.snapshot.dhcp.subnets, self.port) {
+            let segment =
                 WatchedSegment::new(subnet, name, &generation.snapshot, PriorKnowledge::Nothing);
-            let Some(at) = before.iter().position(same) else { return next };
-            before.swap_remove(at).with_settings(next)
-        };
-        self.segments =
-            watched_subnets(&generation.snapshot.dhcp.subnets, self.port).map(segment).collect();
+            let known = before
+                .iter()
+                .position(|known| known.subnet == subnet.network && known.interface == *name);
+            self.segments.push(match known {
+                Some(at) => before.swap_remove(at).with_settings(segment),
+                None => segment,
+            });
+        }
         self.follow_listeners(&generation.snapshot.dhcp_interfaces);
         self.generation = generation.number;
         if self.listener.is_none() && !self.segments.is_empty() {
@@ -241,8 +246,8 @@ impl OtherServersThread {
         }
     }
 
-    /// Interfaces come, go, and come again under another index; a socket that is bound to one hears
-    /// nothing of the next.
+    /// Follows interfaces that come, go, and come again under another index: a socket that is bound
+    /// to the old index receives nothing on the new one.
     fn follow_interfaces(&mut self, now: MonotonicMillis) {
         self.next_interfaces_ms = now.saturating_add(INTERFACES_EVERY_MS);
         let Ok(interfaces) = net::list_interfaces() else { return };
@@ -268,12 +273,12 @@ impl OtherServersThread {
         }
     }
 
-    /// Sends what is due, and ends what has listened long enough.
+    /// Sends the looks that are due, and ends those that have listened long enough.
     fn look(&mut self, now: MonotonicMillis) {
         let Some(listener) = &self.listener else { return };
         let started = self.started;
         for segment in &mut self.segments {
-            if let Some(verdict) = segment.watch.tick(now) {
+            if let Some(verdict) = segment.watch.poll_deadline(now) {
                 segment.conclude(verdict, &mut self.keep);
             }
             let Some(SegmentAddress { index, address, mac }) =
@@ -284,7 +289,7 @@ impl OtherServersThread {
             let xid = u32::try_from(random_number() >> 32).unwrap_or(0);
             // The INFORM goes first: once dnsmasq pings for the DISCOVER, it hears nothing for
             // three seconds.
-            let mark = RingbootMark { address, serves: segment.watch.held().is_none() };
+            let mark = RingbootMark { address, serves: segment.watch.hold_reason().is_none() };
             let packets = other_servers::build_look_inform(mac, xid, mark)
                 .zip(other_servers::build_look_discover(mac, xid, mark));
             let Some((inform, discover)) = packets else { continue };
@@ -292,11 +297,10 @@ impl OtherServersThread {
                 .broadcast(index, &inform)
                 .and_then(|()| listener.broadcast(index, &discover))
             {
-                // Whoever answers has its time from when the DISCOVER has left, not from when this
-                // turn began.
-                Ok(()) => segment.watch.looked(xid, millis_since(started).saturating_add(1)),
+                // The time to answer begins when the DISCOVER has left, not when this turn began.
+                Ok(()) => segment.watch.on_look_sent(xid, millis_since(started).saturating_add(1)),
                 Err(error) => {
-                    segment.watch.unsent(now);
+                    segment.watch.on_send_failed(now);
                     if !std::mem::replace(&mut segment.unsent_said, true) {
                         tracing::warn!(
                             "cannot look for other DHCP servers on {} yet: {error}",
@@ -308,7 +312,9 @@ impl OtherServersThread {
         }
     }
 
-    fn hear(&mut self) {
+    /// Reads the core's signs: clients that ask, other servers that it has noticed, addresses to
+    /// probe.
+    fn read_signs(&mut self) {
         let now = self.now();
         self.is_behind = true;
         for _ in 0..TURN_MAX {
@@ -318,7 +324,7 @@ impl OtherServersThread {
             };
             let index = match sign {
                 SegmentSign::Offers { address, interface } => {
-                    self.ask_for(address, interface, now);
+                    self.probe_address(address, interface, now);
                     continue;
                 }
                 SegmentSign::OtherServer(index) => index,
@@ -330,21 +336,25 @@ impl OtherServersThread {
                     SegmentSign::Looked { rival, .. } => {
                         segment.meet(&rival, now, self.listener.as_ref(), &mut self.keep)
                     }
-                    SegmentSign::OtherServer(_) => segment.watch.suspects(now),
-                    // Its seconds are whole ones: it may have begun almost one earlier.
+                    SegmentSign::OtherServer(_) => segment.watch.look_soon(now),
+                    // The client counts whole seconds: it may have begun almost one earlier.
                     SegmentSign::ClientAsks { since_s, .. } if since_s > 0 => {
-                        segment.watch.client_asks((u64::from(since_s) + 1) * 1000, now);
+                        segment.watch.on_client_discover((u64::from(since_s) + 1) * 1000, now);
                     }
                     SegmentSign::ClientAsks { .. } | SegmentSign::Offers { .. } => {}
                 }
             }
         }
-        self.hear_owners(now);
+    }
+
+    /// Reads the messages of other DHCP servers that the packet socket has received.
+    fn hear_servers(&mut self) {
+        let now = self.now();
         let Some(listener) = &self.listener else { return };
         let mut buffer = [0; PACKET_BYTES_MAX];
         for _ in 0..TURN_MAX {
             let Some((origin, packet)) = listener.receive(&mut buffer) else { break };
-            let Some(word) =
+            let Some(message) =
                 other_servers::parse_server_message(packet, Mac(origin.mac), &self.ours)
             else {
                 continue;
@@ -353,42 +363,48 @@ impl OtherServersThread {
                 self.segments.iter_mut().filter(|segment| segment.is_at(origin.interface))
             {
                 let Some(here) = segment.here else { continue };
-                let is_answer = segment.watch.asked_for(&word);
-                if let Some(verdict) = segment.watch.heard(&word, here.address, now) {
+                let is_answer = segment.watch.is_answer(&message);
+                if let Some(verdict) = segment.watch.on_server_message(&message, here.address, now)
+                {
                     segment.conclude(verdict, &mut self.keep);
                 }
                 if is_answer {
-                    segment.remember(word.server);
+                    segment.remember(message.server);
                 }
             }
         }
     }
 
-    /// An address that cannot be asked for is offered all the same, when its time is over.
-    fn ask_for(&mut self, address: Ipv4Addr, interface: Option<u32>, now: MonotonicMillis) {
+    /// Probes an address that the core is about to offer: by ARP on its interface, behind a relay by
+    /// an echo request. Where the probe cannot be sent, the core offers the address when the probe's
+    /// time is over.
+    fn probe_address(&mut self, address: Ipv4Addr, interface: Option<u32>, now: MonotonicMillis) {
         let asked = match interface {
             Some(index) => {
                 let found =
                     self.interfaces.iter().find(|one| one.index == index && one.mac != [0; 6]);
-                found.zip(self.arp.as_ref()).map(|(found, arp)| arp.ask(index, found.mac, address))
+                found
+                    .zip(self.arp.as_ref())
+                    .map(|(found, arp)| arp.send_query(index, found.mac, address))
             }
-            None => self.echo.as_ref().map(|echo| echo.ask(address)),
+            None => self.echo.as_ref().map(|echo| echo.send_query(address)),
         };
         if asked.is_some_and(|sent| sent.is_ok()) {
             self.asked.push_back((now, address));
         }
     }
 
-    /// Tells the core who has answered for an address that it is about to offer.
-    fn hear_owners(&mut self, now: MonotonicMillis) {
+    /// Tells the core which hosts have answered for addresses that it is about to offer.
+    fn hear_owners(&mut self) {
+        let now = self.now();
         while self.asked.front().is_some_and(|(at, _)| now.saturating_sub(*at) > PROBE_WAIT_MS) {
             self.asked.pop_front();
         }
         let by_arp = (0..TURN_MAX)
-            .map_while(|_| self.arp.as_ref()?.answer())
+            .map_while(|_| self.arp.as_ref()?.read_answer())
             .map(|(mac, address)| (Some(Mac(mac)), address));
         let by_echo = (0..TURN_MAX)
-            .map_while(|_| self.echo.as_ref()?.answer())
+            .map_while(|_| self.echo.as_ref()?.read_answer())
             .map(|address| (None, address));
         for (host, address) in by_arp.chain(by_echo) {
             if self.asked.iter().any(|(_, asked)| *asked == address) {
@@ -397,19 +413,21 @@ impl OtherServersThread {
         }
     }
 
-    /// Tells the core and control what has changed.
+    /// Publishes the findings to control, the statuses to the core if they have changed, and news to
+    /// the log.
     fn publish(&mut self) {
         let sockets = self.sockets.iter().filter(|one| one.index.is_some());
         *self.findings.lock() = KnownSegments {
             segments: self.segments.iter().map(|segment| segment.finding(self.started)).collect(),
             sockets: sockets.map(|one| format!("{}:{}", one.interface, self.port)).collect(),
         };
-        let standings: Vec<SegmentStatus> =
-            self.segments.iter().map(WatchedSegment::standing).collect();
-        if self.said.as_ref() != Some(&standings) {
-            self.core.send(DhcpLetter::Watched(standings.clone()));
-            self.said = Some(standings);
+        let statuses: Vec<SegmentStatus> =
+            self.segments.iter().map(WatchedSegment::status).collect();
+        if self.said.as_ref() != Some(&statuses) {
+            self.core.send(DhcpLetter::Watched(statuses.clone()));
+            self.said = Some(statuses);
         }
+        // Logged after the core knows it: an operator who reads the line may boot a machine.
         for segment in &mut self.segments {
             let is_news = std::mem::take(&mut segment.is_news);
             match segment.others.first() {
@@ -425,8 +443,8 @@ fn millis_since(started: Instant) -> MonotonicMillis {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(MonotonicMillis::MAX)
 }
 
-/// Without the privilege nobody can be looked for, and so nobody is served who is not to be served
-/// in any case.
+/// Opens the packet socket. Without the privilege ringboot cannot look for other servers, and
+/// serves only subnets where it may answer beside them.
 fn open_listener() -> Option<PacketListener> {
     let listener = PacketListener::open();
     if let Err(error) = &listener {
@@ -438,11 +456,11 @@ fn open_listener() -> Option<PacketListener> {
     listener.ok()
 }
 
-/// Without the privilege addresses are offered without a question.
+/// Keeps a probe that could be opened. Without the privilege the core offers addresses unprobed.
 fn open_probe<T>(opened: io::Result<T>) -> Option<T> {
     opened
         .inspect_err(|error| {
-            tracing::debug!("nobody is asked whether an address is in use: {error}")
+            tracing::debug!("offered addresses are not probed by this protocol: {error}")
         })
         .ok()
 }
@@ -451,14 +469,14 @@ fn open_changes() -> Option<InterfaceChanges> {
     let changes = InterfaceChanges::open();
     if let Err(error) = &changes {
         tracing::debug!(
-            "interfaces are looked at every second, because the kernel does not tell when they \
-             change: {error}"
+            "listing the interfaces every second, since the kernel does not report their changes: \
+             {error}"
         );
     }
     changes.ok()
 }
 
-/// Any number: the standard library seeds each of its hash tables by chance.
+/// A random number: the standard library seeds each hash table randomly.
 fn random_number() -> u64 {
     RandomState::new().build_hasher().finish()
 }

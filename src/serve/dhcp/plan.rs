@@ -1,4 +1,4 @@
-//! What the DHCP core is made of, and what it counts.
+//! The plan that a DHCP core is made from, and its counters.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -17,23 +17,27 @@ use crate::serve::health::StoreHealth;
 use crate::snapshot::PublishedState;
 use crate::store::LeaseStore;
 
-/// Everything that the DHCP core is made of.
+/// Everything that the DHCP core is made from.
 pub struct DhcpPlan {
-    /// One socket on this address, for relays and loopback.
+    /// `listen-address`: one more socket on this address, for relays and loopback.
     pub address: Option<Ipv4Addr>,
-    /// 67, unless a test or a demonstration says otherwise.
+    /// 67, unless a test or a demonstration sets another one.
     pub port: u16,
+    /// The generation that the core decides from; the core publishes the next ones.
     pub published: Arc<PublishedState>,
-    /// Loaded from the store.
+    /// The leases, loaded from the store.
     pub leases: LeaseTable,
+    /// The store that makes changes durable, for the writer's thread.
     pub store: Box<dyn LeaseStore>,
-    /// The file of the store, for sentences.
+    /// The path of the store's file, for log lines.
     pub database: PathBuf,
-    /// Told by the thread of the store.
+    /// The state of the store; its thread writes it.
     pub health: Arc<StoreHealth>,
-    /// What the last looks for other servers found.
+    /// What the last looks for other servers found, as the store has kept it.
     pub looks: Vec<LookResult>,
+    /// Stores what a look has found.
     pub keep_look: KeepLook,
+    /// Where the other-servers thread publishes its findings.
     pub findings: Arc<SegmentFindings>,
 }
 
@@ -43,40 +47,53 @@ impl fmt::Debug for DhcpPlan {
     }
 }
 
-/// What the DHCP core counts.
+/// The counters of the DHCP core.
 #[derive(Debug, Default)]
 pub struct DhcpCounters {
+    /// Datagrams received, malformed ones included.
     pub received: SharedCount,
-    /// By the type that the message names, whatever it is worth.
+    /// Messages whose option 53 says DISCOVER, malformed ones included; the next four likewise.
     pub discovers: SharedCount,
+    /// REQUEST messages.
     pub requests: SharedCount,
+    /// DECLINE messages.
     pub declines: SharedCount,
+    /// RELEASE messages.
     pub releases: SharedCount,
+    /// INFORM messages.
     pub informs: SharedCount,
-    /// BOOTP, and what is no message at all.
+    /// BOOTP messages, other types, and datagrams that are no DHCP.
     pub others: SharedCount,
-    /// Answers that were to leave.
+    /// Answers that the core wanted to send.
     pub answered: SharedCount,
+    /// Of these: OFFERs.
     pub offers: SharedCount,
+    /// Of these: ACKs, those to an INFORM included.
     pub acks: SharedCount,
+    /// Of these: NAKs.
     pub naks: SharedCount,
-    /// Answers that were dropped because their way out was full, and those that the kernel refused.
+    /// Answers dropped because the send queue was full.
     pub unsent: SharedCount,
+    /// Answers that the kernel refused to send.
     pub failed: SharedCount,
-    /// Messages without an answer because no address was free.
+    /// Messages left unanswered because no address was free.
     pub exhausted: SharedCount,
-    /// Messages that were dropped because too many waited, and requests because the store was
-    /// behind.
+    /// Messages dropped because too many waited for the core.
     pub dropped: SharedCount,
+    /// Requests dropped because too many commits waited for the store.
     pub dropped_commits: SharedCount,
-    /// Leases and offers in memory, and how many of them stand in each state.
+    /// Gauge: rows in the lease table; the next four count those in each state.
     pub leases: SharedCount,
+    /// Gauge: running leases.
     pub bound: SharedCount,
+    /// Gauge: addresses offered and not yet requested.
     pub offered: SharedCount,
+    /// Gauge: leases that have ended, whose address is kept for its client.
     pub ended: SharedCount,
+    /// Gauge: addresses that are not given, because a client declined them or a host uses them.
     pub kept_back: SharedCount,
-    /// The pools of every served subnet, as they were within the last second or two.
+    /// How full the pools of each served subnet are, at most a second or two old.
     pub pools: ArcSwap<Vec<PoolReport>>,
-    /// ACKs that wait for their commit.
+    /// Gauge: answers that wait until their changes are durable.
     pub pending: SharedCount,
 }

@@ -1,4 +1,4 @@
-//! One served subnet on an interface, as the thread that looks for other servers sees it.
+//! One served subnet on an interface, as the thread that looks for other servers watches it.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 use crate::snapshot::Snapshot;
 
-/// Keeps what a look found for the next start.
+/// Stores what a look has found, for the next start of the server.
 pub type KeepLook = Box<dyn FnMut(&LookResult) + Send>;
 
 /// A served subnet on an interface.
@@ -28,25 +28,25 @@ pub(super) struct WatchedSegment {
     pub(super) interface: String,
     pub(super) relay: bool,
     pub(super) beside: bool,
-    /// While the interface is there with an address in the subnet.
+    /// Some while the interface exists and has an address in the subnet.
     pub(super) here: Option<SegmentAddress>,
     is_running: bool,
     pub(super) watch: ServerWatch,
     pub(super) others: Vec<OtherServer>,
-    /// Where the subnet is written, `path:line`.
+    /// Where the configuration names the subnet, `path:line`.
     pub(super) place: Option<String>,
     misplaced: Option<String>,
     pub(super) unsent_said: bool,
-    /// What was concluded is for the log, when the core knows it.
+    /// The last verdict goes to the log as soon as the core knows it.
     pub(super) is_news: bool,
 }
 
-/// Our end of a segment.
+/// The server's own interface on a segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SegmentAddress {
     pub(super) index: u32,
     pub(super) address: Ipv4Addr,
-    /// The client that looks: other servers set one address aside for it.
+    /// The hardware address in the looks: other servers reserve one address for this client.
     pub(super) mac: Mac,
 }
 
@@ -76,7 +76,7 @@ impl WatchedSegment {
 
     /// Keeps what is known of the segment, with the settings of a new configuration.
     pub(super) fn with_settings(mut self, next: Self) -> Self {
-        self.watch.serve_beside(next.beside);
+        self.watch.set_beside(next.beside);
         let Self { relay, beside, place, .. } = next;
         Self { relay, beside, place, ..self }
     }
@@ -85,23 +85,27 @@ impl WatchedSegment {
         self.here.is_some_and(|here| here.index == index)
     }
 
+    /// Follows the interface: its address in the subnet, its carrier, and whether it exists.
     pub(super) fn follow(&mut self, found: Option<&NetworkInterface>, now: MonotonicMillis) {
         let here = found.and_then(|interface| {
             let address = find_address_in(interface, self.subnet, self.relay)?;
             let mac = if interface.mac == [0; 6] { Mac([2; 6]) } else { Mac(interface.mac) };
             Some(SegmentAddress { index: interface.index, address, mac })
         });
+
+        // Another interface may lead to another network: the findings are void.
         let is_running = found.is_some_and(|interface| interface.is_running);
         let wire_came = !std::mem::replace(&mut self.is_running, is_running) && is_running;
         if here.map(|here| here.index) != self.here.map(|here| here.index) {
-            self.watch.vanished();
+            self.watch.on_interface_down();
             self.others.clear();
             if here.is_some() {
-                self.watch.appeared(now);
+                self.watch.on_interface_up(now);
             }
         } else if wire_came {
-            self.watch.wire_came(now);
+            self.watch.on_link_restored(now);
         }
+
         if let (Some(before), None, Some(interface)) = (self.here, here, found)
             && ipv4(interface).next().is_none()
         {
@@ -114,18 +118,21 @@ impl WatchedSegment {
             );
         }
         self.here = here;
+
+        // The interface has addresses, but none in the subnet: the configuration or the address is
+        // wrong. Logged once for each set of addresses.
         let elsewhere =
             found.filter(|interface| here.is_none() && ipv4(interface).next().is_some());
         let misplaced = elsewhere.map(|interface| self.describe_misplaced(interface));
-        if let Some(words) =
-            misplaced.as_ref().filter(|words| self.misplaced.as_ref() != Some(*words))
+        if let Some(sentence) = &misplaced
+            && self.misplaced != misplaced
         {
-            tracing::warn!("{words}; nothing is answered there");
+            tracing::warn!("{sentence}; nothing is answered there");
         }
         self.misplaced = misplaced;
     }
 
-    /// What is wrong, with the addresses that are really there.
+    /// The sentence for an interface outside of the subnet, with the addresses that it has.
     fn describe_misplaced(&self, interface: &NetworkInterface) -> String {
         let place = self.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
         let addresses: Vec<String> = ipv4(interface).map(|address| address.to_string()).collect();
@@ -144,7 +151,7 @@ impl WatchedSegment {
         }
     }
 
-    /// Another ringboot looks for servers on this segment.
+    /// Responds to another ringboot that looks for servers on this segment.
     pub(super) fn meet(
         &mut self,
         rival: &RivalLook,
@@ -153,13 +160,15 @@ impl WatchedSegment {
         keep: &mut KeepLook,
     ) {
         let Some(here) = self.here else { return };
-        match self.watch.met(rival, here.address, now) {
+        match self.watch.on_rival_look(rival, here.address, now) {
             RivalResponse::Silence => {}
             RivalResponse::Answer => {
-                let mark =
-                    RingbootMark { address: here.address, serves: self.watch.held().is_none() };
+                let mark = RingbootMark {
+                    address: here.address,
+                    serves: self.watch.hold_reason().is_none(),
+                };
                 let answer = other_servers::build_rival_answer(rival, mark);
-                // Lost where the link has no room: it looks again.
+                // The answer is lost if the link has no room: the rival looks again.
                 let _ = listener
                     .zip(answer)
                     .map(|(listener, answer)| listener.broadcast(here.index, &answer));
@@ -168,6 +177,7 @@ impl WatchedSegment {
         }
     }
 
+    /// Takes over the verdict of a look, and stores it for the next start.
     pub(super) fn conclude(&mut self, verdict: LookVerdict, keep: &mut KeepLook) {
         let (server, is_news) = match verdict {
             LookVerdict::Nobody { is_news } => (None, is_news),
@@ -188,28 +198,29 @@ impl WatchedSegment {
     }
 
     pub(super) fn finding(&self, started: Instant) -> SegmentFinding {
-        let at = |ms: Option<MonotonicMillis>| ms.map(|ms| started + Duration::from_millis(ms));
+        let instant =
+            |ms: Option<MonotonicMillis>| ms.map(|ms| started + Duration::from_millis(ms));
         SegmentFinding {
             network: self.subnet,
             interface: self.interface.clone(),
-            held: self.watch.held(),
+            held: self.watch.hold_reason(),
             misplaced: self.misplaced.clone(),
             others: self.others.clone(),
             beside: self.beside,
-            answered: at(self.watch.answered_ms()),
-            looked: at(self.watch.looked_ms()),
-            next_look: at(self.watch.next_look_ms()),
+            answered: instant(self.watch.answered_ms()),
+            looked: instant(self.watch.looked_ms()),
+            next_look: instant(self.watch.next_look_ms()),
         }
     }
 
-    pub(super) fn standing(&self) -> SegmentStatus {
+    pub(super) fn status(&self) -> SegmentStatus {
         let (network, interface, beside) = (self.subnet, self.interface.clone(), self.beside);
-        SegmentStatus { network, interface, beside, held: self.watch.held() }
+        SegmentStatus { network, interface, beside, held: self.watch.hold_reason() }
     }
 }
 
-/// The address that a subnet's clients are answered from: one in the subnet, or any where relays
-/// come to the interface.
+/// The address from which the server answers a subnet's clients: one in the subnet, or any one
+/// where relays alone bring its requests.
 fn find_address_in(
     interface: &NetworkInterface,
     subnet: Ipv4Network,

@@ -1,5 +1,5 @@
-//! What passes between the DHCP core and the thread that looks for other servers: the signs that it
-//! gets, and the subnets that it keeps silent.
+//! The DHCP core's side of the search for other servers: the signs that the core sends, and the
+//! subnets on which it must be silent.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,15 +12,16 @@ use crate::dhcp::subnet::{HoldReason, Subnet};
 use crate::engine::mailbox::MailboxSender;
 use crate::model::network::Ipv4Network;
 
-/// Between signs of one kind: whoever sends packets must not fill the mailbox of that thread.
+/// Shortest time between two signs of one kind: a flood of packets must not fill the mailbox of
+/// that thread.
 const SIGNS_APART: Duration = Duration::from_millis(2);
-/// Where a client says in its message for how long it has been asking (RFC 2131 section 2).
+/// The `secs` field: for how long a client has been asking (RFC 2131 section 2).
 const SECS: std::ops::Range<usize> = 8..10;
 
 /// The core's way to the thread that looks for other servers.
 #[derive(Debug)]
 pub(super) struct SignSender {
-    /// None: nobody looks.
+    /// None: there is no such thread.
     letters: Option<MailboxSender<SegmentSign>>,
     /// When each kind of sign was sent last.
     sent: [Option<Instant>; 3],
@@ -35,14 +36,15 @@ impl SignSender {
         self.letters.is_some()
     }
 
-    /// Sends a sign at once, however many there are.
+    /// Sends a sign without the limit.
     pub(super) fn send_at_once(&self, sign: SegmentSign) {
         if let Some(letters) = &self.letters {
             letters.send(sign);
         }
     }
 
-    /// Sends a sign, unless one of its kind was sent just now: what is left out comes once more.
+    /// Sends a sign, unless one of its kind was sent just now: the client retransmits, and so the
+    /// sign comes again.
     pub(super) fn send(&mut self, sign: SegmentSign) {
         let Some(letters) = &self.letters else { return };
         let sent = match sign {
@@ -57,7 +59,7 @@ impl SignSender {
     }
 }
 
-/// What a message that is not answered shows of other servers.
+/// What an unanswered message shows about other servers.
 pub(super) fn sign_of(decision: &Decision, message: &ReceivedMessage) -> Option<SegmentSign> {
     let interface = message.way.interface;
     match decision.silence {
@@ -70,10 +72,11 @@ pub(super) fn sign_of(decision: &Decision, message: &ReceivedMessage) -> Option<
     }
 }
 
-/// Subnets on which nothing may leave now: their interfaces are waited for, or other servers are.
+/// Subnets on which the core must be silent now: their interface is missing, another server answers
+/// there, or the look for one still runs.
 #[derive(Debug, Default)]
 pub(super) struct SilentSubnets {
-    /// The last word of the thread that looks for other servers.
+    /// The last statuses from the thread that looks for other servers.
     watched: Vec<SegmentStatus>,
     held: Vec<(Ipv4Network, HoldReason)>,
 }
@@ -87,20 +90,18 @@ impl SilentSubnets {
         self.watched = watched;
     }
 
-    /// Finds them anew. A subnet that nobody has looked at yet, at the start or after a reload, is
-    /// silent.
+    /// Computes the list again. A subnet without a valid status, at the start or after a reload, is
+    /// silent until the look is over.
     pub(super) fn find(&mut self, subnets: &[Subnet], port: u16) {
-        let words: HashMap<Ipv4Network, &SegmentStatus> =
-            self.watched.iter().map(|word| (word.network, word)).collect();
-        let held = |(subnet, interface): (&Subnet, &String)| {
-            let word =
-                words.get(&subnet.network).filter(|standing| standing.is_of(subnet, interface));
-            Some((
-                subnet.network,
-                word.map_or(Some(HoldReason::Looking), |standing| standing.held)?,
-            ))
-        };
-        self.held = watched_subnets(subnets, port).filter_map(held).collect();
+        let statuses: HashMap<Ipv4Network, &SegmentStatus> =
+            self.watched.iter().map(|status| (status.network, status)).collect();
+        self.held.clear();
+        for (subnet, interface) in watched_subnets(subnets, port) {
+            let status =
+                statuses.get(&subnet.network).filter(|status| status.is_of(subnet, interface));
+            let held = status.map_or(Some(HoldReason::Looking), |status| status.held);
+            self.held.extend(held.map(|reason| (subnet.network, reason)));
+        }
         self.held.sort_unstable_by_key(|(network, _)| *network);
     }
 }

@@ -1,4 +1,5 @@
-//! The DHCP core's sockets while it runs: interfaces that come and go, and the way of each answer.
+//! The DHCP core's sockets while it runs: interfaces that come and go, and the socket by which each
+//! answer leaves.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
@@ -22,7 +23,7 @@ use crate::model::machine::Mac;
 /// The sockets of one core.
 pub(super) struct CoreSockets {
     driver: UdpDriver,
-    /// The interface of each socket in the driver's order; None: it is bound to none.
+    /// The interface of each socket in the driver's order; None: the socket is bound to none.
     interfaces: Vec<Option<String>>,
     ways: AnswerWays,
     port: u16,
@@ -68,8 +69,8 @@ impl CoreSockets {
         self.driver.has_room()
     }
 
-    /// A whole turn of the driver, or (None) just the sends that are queued. What arrives goes into
-    /// the inbox, and is dropped while the core drains.
+    /// Runs a whole turn of the driver, or (None) only submits the queued sends. Datagrams go into
+    /// the inbox; while the core drains, they are dropped.
     pub(super) fn collect(
         &mut self,
         wait: Option<TurnWait>,
@@ -78,26 +79,26 @@ impl CoreSockets {
     ) -> io::Result<()> {
         let counters = &self.counters;
         let take = |completion: UdpCompletion<'_>| match completion {
-            // Looked at when a datagram is there: the order may come while the turn sleeps.
+            // Checked for each datagram: the order may come while the turn sleeps.
             UdpCompletion::Datagram(datagram) if !is_draining() => inbox.take(&datagram, counters),
             UdpCompletion::Sent { result, .. } => counters.failed.add(u64::from(result.is_err())),
             UdpCompletion::Datagram(_) | UdpCompletion::Room(_) | UdpCompletion::Woken => {}
         };
         match wait {
-            Some(wait) => self.driver.turn(wait, take),
+            Some(wait) => self.driver.run_turn(wait, take),
             None => self.driver.submit(take),
         }
     }
 
-    /// Listens by a socket that is bound to an interface which has come.
+    /// Listens on a socket that is bound to an interface which has appeared.
     pub(super) fn listen_on(&mut self, interface: String, socket: OwnedFd) {
         let id = self.driver.add(socket, IpAddr::V4(Ipv4Addr::UNSPECIFIED), true);
         self.hear_solicitations(&interface);
         self.note_interface(id, interface);
     }
 
-    /// Without IPv6 on the interface or without the privilege, iPXE waits for its router as it
-    /// always did.
+    /// Opens a socket for router solicitations on an interface. Without IPv6 there or without the
+    /// privilege, iPXE waits its usual time for a router.
     fn hear_solicitations(&mut self, interface: &str) {
         let index = net::find_interface_index(interface);
         match net::open_router_solicitations(interface, index) {
@@ -106,12 +107,13 @@ impl CoreSockets {
                 self.note_interface(id, interface.to_owned());
             }
             Err(error) => {
-                tracing::debug!("no router solicitations are heard on {interface}: {error}")
+                tracing::debug!("cannot receive router solicitations on {interface}: {error}")
             }
         }
     }
 
-    /// Packet sockets have a place in the driver too, and no interface of their own.
+    /// Notes the interface of a socket. Packet sockets have an id in the driver too, but no
+    /// interface: the list may have gaps.
     fn note_interface(&mut self, socket: SocketId, interface: String) {
         let place = usize::from(socket.0);
         self.interfaces.resize(self.interfaces.len().max(place + 1), None);
@@ -129,11 +131,11 @@ impl CoreSockets {
 
     /// Closes the packet sockets of interfaces that have gone.
     pub(super) fn keep_interfaces(&mut self, interfaces: &[NetworkInterface]) {
-        self.ways.keep(&mut self.driver, interfaces);
+        self.ways.keep_interfaces(&mut self.driver, interfaces);
     }
 
-    /// Tells a client that no IPv6 router is here. Lost where the ring is full: iPXE solicits
-    /// again.
+    /// Tells a client that there is no IPv6 router. The answer is lost if the ring is full: iPXE
+    /// solicits again.
     pub(super) fn send_no_router(&mut self, solicitation: &RouterSolicitation, own: Mac) {
         let mut to = solicitation.source;
         to.set_port(0);
@@ -142,8 +144,9 @@ impl CoreSockets {
         let _ = self.driver.send(solicitation.socket, target, None, &message, 0);
     }
 
-    /// D-10 to D-16. Lost where its way is full: the client asks again, and nobody waits for it.
-    /// `mtu`: bytes of a packet that fits every interface.
+    /// Sends an answer by its route (D-10 to D-16). The answer is lost if the send queue is full:
+    /// the client asks again, and the core never waits. `mtu`: the largest packet, in bytes, that
+    /// fits every interface.
     pub(super) fn send_answer(&mut self, answer: &AnswerDatagram, way: WayIn, mtu: usize) {
         self.count_answer(answer.kind);
         let sent = match answer.route {
@@ -153,16 +156,16 @@ impl CoreSockets {
             ReplyRoute::Unicast(address) => {
                 self.send_routed(SocketAddrV4::new(address, CLIENT_PORT), answer, way, mtu)
             }
-            // Without a packet socket the kernel asks by ARP for a client that has its address, and
-            // one that has none is reached by broadcast.
+            // Without a packet socket, the kernel resolves a client that has its address by ARP,
+            // and a client without one gets a broadcast.
             ReplyRoute::Neighbour { mac, address } => {
-                match self.ways.link(&mut self.driver, way.interface) {
+                match self.ways.link_socket(&mut self.driver, way.interface) {
                     Some(link) => self.send_frame(link, mac, address, answer, way),
                     None => self.send_here(address, answer, way),
                 }
             }
             ReplyRoute::LinkLayer { mac, address } => {
-                match self.ways.link(&mut self.driver, way.interface) {
+                match self.ways.link_socket(&mut self.driver, way.interface) {
                     Some(link) => self.send_frame(link, mac, address, answer, way),
                     None => self.send_here(Ipv4Addr::BROADCAST, answer, way),
                 }
@@ -172,7 +175,7 @@ impl CoreSockets {
         self.counters.unsent.add(u64::from(sent.is_err()));
     }
 
-    /// By the socket that the request came in by.
+    /// Sends by the socket that received the request.
     fn send_here(
         &mut self,
         to: Ipv4Addr,
@@ -200,9 +203,9 @@ impl CoreSockets {
         self.driver.send(link, target, None, &packet, 0)
     }
 
-    /// From the address that was asked, by whatever interface leads to the destination now. Where
-    /// no packets can be written, or one is too long for some link, by the socket that the request
-    /// came in by.
+    /// Sends from the address that the client asked, by the interface that the routing table
+    /// chooses. Without a raw socket, or for a packet that is too long for some link, it sends by
+    /// the socket that received the request.
     fn send_routed(
         &mut self,
         to: SocketAddrV4,
@@ -215,7 +218,7 @@ impl CoreSockets {
         let packet =
             frame::build_ipv4_datagram(SocketAddrV4::new(asked, self.port), to, &answer.bytes);
         if let Some(packet) = packet.filter(|packet| packet.len() <= mtu)
-            && let Ok(socket) = self.ways.routed(&mut self.driver, *to.ip())
+            && let Ok(socket) = self.ways.routed_socket(&mut self.driver, *to.ip())
         {
             return self.driver.send(socket, DatagramTarget::Ip(to.into()), Some(from), &packet, 0);
         }

@@ -1,5 +1,5 @@
-//! The DHCP core as the thread of the lease store sees it: who is told of commits, and who knows
-//! the leases in memory.
+//! The DHCP core as the lease store's writer sees it: it receives the outcome of commits, and
+//! returns the leases in memory to a store that has lost them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,20 +15,21 @@ use crate::store::{
     BatchOutcome, RememberedState, StoreError, StoredRows, WriterOwner, recover_odd_leases,
 };
 
-/// How often a store that stays broken is told of.
+/// How often the log reports a store that stays broken.
 const BROKEN_TOLD_EVERY: Duration = Duration::from_secs(60);
 
-/// How long the store's writer waits for the core.
+/// How long the store's writer waits for an answer of the core.
 const RECALLED_MAX: Duration = Duration::from_secs(5);
 
-/// The writer's way to the leases in memory, for a store that lost them, and for one that found
-/// them late.
+/// The writer's way to the leases in memory: it reads them for a store that has lost them, and
+/// loads them from a store that could not be read before.
 #[derive(Debug)]
 struct CoreMemory(MailboxSender<DhcpLetter>);
 
 impl CoreMemory {
-    /// Every lease that the store should have, and the machines that booted from the network. A few
-    /// thousand at a time, so that the core goes on in between. None: the core does not answer.
+    /// Every lease that the store should hold, and the machines that booted from the network. The
+    /// core copies a few thousand at a time and answers clients in between. None: the core does not
+    /// answer.
     fn recall(&self) -> Option<(Vec<Lease>, BootTimes)> {
         let (mut leases, mut from) = (Vec::new(), Some(0));
         while let Some(at) = from {
@@ -39,7 +40,7 @@ impl CoreMemory {
         Some((leases, self.ask(|done| DhcpLetter::Booted { done })?))
     }
 
-    /// What an earlier run has left, which could not be read at the start.
+    /// Hands the core the leases of an earlier run that could not be read at the start.
     fn load(&self, leases: Vec<Lease>, machines: BootTimes) {
         self.0.send(DhcpLetter::Loaded { leases, machines });
     }
@@ -51,13 +52,13 @@ impl CoreMemory {
     }
 }
 
-/// The DHCP core as the store's thread sees it.
+/// The DHCP core as the store's writer sees it.
 pub(super) struct StoreOwner {
     core: MailboxSender<DhcpLetter>,
     memory: CoreMemory,
     health: Arc<StoreHealth>,
     database: PathBuf,
-    /// When it was last said that the store is broken.
+    /// When the log last reported that the store is broken.
     told: Option<Instant>,
 }
 
@@ -70,9 +71,10 @@ impl StoreOwner {
         Self { memory: CoreMemory(core.clone()), core, health, database, told: None }
     }
 
-    fn broken(&mut self, error: &StoreError) {
+    /// Notes that the store has failed, and logs it when that is news or a minute has passed.
+    fn report_broken(&mut self, error: &StoreError) {
         let was = self.health.trust();
-        // What an earlier run has promised is still not known.
+        // As long as the leases of an earlier run are unknown, no client may be answered.
         let trust = if was == LeaseTrust::Unread { was } else { LeaseTrust::Broken };
         let (what, way_out) = error.told(&self.database);
         let is_news = self.health.set(trust, &what);
@@ -99,7 +101,7 @@ impl WriterOwner for StoreOwner {
             Ok(()) => {}
             Err(error) => {
                 self.health.note_failed();
-                self.broken(error);
+                self.report_broken(error);
             }
         }
         self.core.send(DhcpLetter::Committed {
@@ -121,14 +123,14 @@ impl WriterOwner for StoreOwner {
                 leases.extend(recover_odd_leases(&rows.odd, clock::now_s()));
                 self.memory.load(leases, rows.machines);
             }
-            // The core has not taken them in yet, or nothing was wrong.
+            // Either the core has yet to load the leases, or the store was sound all the time.
             Ok(None) if self.health.trust() != LeaseTrust::Broken => {}
             Ok(None) => {
                 self.health.set(LeaseTrust::Sound, "");
                 self.told = None;
                 tracing::warn!("the lease store is sound again: leases are given");
             }
-            Err(error) => self.broken(&error),
+            Err(error) => self.report_broken(&error),
         }
     }
 

@@ -1,17 +1,19 @@
-//! The DHCP thread: drives the pure `decide` with sockets, and lets no ACK leave before its lease
-//! is durable.
+//! The DHCP thread: drives the pure `decide` with sockets, and sends no ACK before its lease is
+//! durable.
+
+mod dry_run;
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::bind::DhcpSockets;
 use super::events::{DhcpJournal, dhcp_event};
-use super::interfaces::{HostInterfaces, ipv4};
+use super::interfaces::HostInterfaces;
 use super::leases::{CoreLeases, PoolLooks};
-use super::letters::{DhcpLetter, DryRun, SegmentSign};
+use super::letters::{DhcpLetter, SegmentSign};
 use super::messages::{DhcpInbox, ReceivedMessage, RouterSolicitation, WayIn, count_message};
 use super::offers::{PendingAnswer, PendingOffers};
 use super::plan::{DhcpCounters, DhcpPlan};
@@ -23,39 +25,37 @@ use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease, LeaseChange};
 use crate::dhcp::limits::CONFLICT_HOLD_S;
 use crate::dhcp::other_servers as look;
 use crate::dhcp::probes::ProbeVerdict;
-use crate::dhcp::route::CLIENT_PORT;
 use crate::engine::clock;
 use crate::engine::mailbox::{CoreMailbox, MailboxSender};
 use crate::engine::net::{self, NetworkInterface};
 use crate::engine::udp::{SocketId, TurnWait, UdpDriver};
 use crate::model::machine::{FirmwareRole, Mac};
-use crate::model::network::Ipv4Network;
 use crate::serve::core::{CoreError, CoreParts};
 use crate::serve::drain::DrainOrder;
 use crate::serve::health::{LeaseTrust, StoreHealth};
 use crate::serve::pulse::CorePulse;
 use crate::store::{NotQueued, StoreWriter};
 
-/// Commits that may wait for the store. A request beyond is dropped, and its client asks again.
+/// Commits that may wait for the store. The core drops a request beyond, and its client asks again.
 const COMMITS_PENDING_MAX: usize = 16_384;
-/// Messages that are answered in one turn, before letters, signs of life and the order to stop are
-/// looked at again: a millisecond or two.
+/// Messages that the core answers in one turn, before it looks again at letters, its pulse and the
+/// order to stop: a millisecond or two.
 const TURN_MESSAGES_MAX: usize = 256;
-/// Letters that are read in one turn.
+/// Letters that the core reads in one turn.
 const TURN_LETTERS_MAX: usize = 256;
-/// Offers that leave in one turn because nobody has answered for their address.
+/// Offers that leave in one turn because their probe got no answer.
 const TURN_OFFERS_MAX: usize = 256;
-/// Router solicitations that are answered in one turn.
+/// Router solicitations that the core answers in one turn.
 const TURN_SOLICITATIONS_MAX: usize = 64;
-/// How often expired leases and offers are looked through while nothing arrives.
+/// How often the core looks for expired leases and offers while nothing arrives.
 const SWEEP: Duration = Duration::from_secs(1);
-/// The sleep between two pieces of a new configuration: other threads on the same processor run
-/// meanwhile, such as that of the store.
+/// The sleep between two pieces of a new configuration, in which other threads on the same
+/// processor run, such as the store's writer.
 const MOVE_PAUSE: Duration = Duration::from_millis(1);
-/// How long the last commits may take when told to stop.
+/// How long the last commits may take after the order to stop.
 const LAST_COMMITS_MAX: Duration = Duration::from_secs(5);
 
-/// The core at work.
+/// The state of the running core.
 pub(super) struct RunningDhcp {
     pub(super) sockets: CoreSockets,
     pub(super) state: CoreLeases,
@@ -63,21 +63,22 @@ pub(super) struct RunningDhcp {
     interfaces: HostInterfaces,
     silent: SilentSubnets,
     signs: SignSender,
-    /// `listen-address`, in the place of interfaces.
+    /// `listen-address`, where it is configured instead of interfaces.
     address: Option<Ipv4Addr>,
     port: u16,
     counters: Arc<DhcpCounters>,
     writer: StoreWriter,
     health: Arc<StoreHealth>,
-    /// What waits for its commit, by ticket.
+    /// Decisions whose changes are not durable yet, by the ticket of their commit.
     pending: HashMap<u64, PendingAnswer>,
-    /// Callers that wait until addresses are freed durably, by ticket.
+    /// Control threads that wait until addresses are durably freed, by ticket.
     freeing: HashMap<u64, SyncSender<Option<usize>>>,
     next_ticket: u64,
     offers: PendingOffers,
     pools: PoolLooks,
-    /// More waits than one turn takes: the next one does not sleep.
+    /// More letters or messages wait than one turn handles: the next turn does not sleep.
     is_behind: bool,
+    /// Randomizes the choice among free addresses; it changes with each message.
     seed: u64,
     journal: DhcpJournal,
     drain: DrainOrder,
@@ -131,17 +132,20 @@ impl RunningDhcp {
         Ok(running)
     }
 
+    /// Runs turn after turn, until the drain is ordered and the last commits are answered.
     pub(super) fn serve(&mut self) -> Result<(), CoreError> {
         let (mut last_commits_until, mut has_more_due) = (None, false);
         loop {
-            let sleeps_not = has_more_due || self.is_behind;
-            self.turn(if sleeps_not { TurnWait::No } else { self.choose_sleep() })?;
+            let has_work = has_more_due || self.is_behind;
+            self.turn(if has_work { TurnWait::No } else { self.choose_sleep() })?;
             self.pulse.beat();
-            // What one call leaves over is due in the next turn.
+
+            // One call ends a bounded number of leases; the rest is due in the next turn.
             let now = clock::now_s();
             has_more_due = self.state.leases.advance(now);
             self.pools.look(&self.state, &self.counters, self.journal.events(), now);
             self.journal.say_steps();
+
             if self.drain.is_ordered() {
                 let until =
                     *last_commits_until.get_or_insert_with(|| Instant::now() + LAST_COMMITS_MAX);
@@ -160,10 +164,11 @@ impl RunningDhcp {
         TurnWait::AtMost(pause.min(pulse).min(offer))
     }
 
-    /// One bounded turn, whatever arrives: letters first, since they hold answers that are due and
-    /// the word on which subnets may be answered.
+    /// One bounded turn, however much arrives. Letters go first: they release answers that are due,
+    /// and they say which subnets the core may answer.
     pub(super) fn turn(&mut self, wait: TurnWait) -> Result<(), CoreError> {
         self.collect(Some(wait))?;
+
         self.is_behind = true;
         for _ in 0..TURN_LETTERS_MAX {
             let Some(letter) = self.mailbox.take() else {
@@ -172,19 +177,22 @@ impl RunningDhcp {
             };
             self.read_letter(letter)?;
         }
+
         for _ in 0..TURN_OFFERS_MAX {
             let Some(pending) = self.offers.take_unanswered() else { break };
             self.make_room()?;
             self.conclude(pending);
         }
         self.follow_move();
+
         for _ in 0..TURN_SOLICITATIONS_MAX {
             let Some(solicitation) = self.inbox.solicitations.pop_front() else { break };
             self.make_room()?;
             self.answer_solicitation(&solicitation);
         }
+
         for _ in 0..TURN_MESSAGES_MAX {
-            let Some(message) = self.inbox.messages.take() else { break };
+            let Some(message) = self.inbox.messages.pop() else { break };
             count_message(&self.counters, message.kind);
             self.make_room()?;
             self.handle(&message)?;
@@ -200,7 +208,7 @@ impl RunningDhcp {
             DhcpLetter::Committed { tickets, durable } => {
                 for ticket in tickets {
                     self.make_room()?;
-                    self.finish(ticket, durable);
+                    self.finish_commit(ticket, durable);
                 }
             }
             DhcpLetter::Recalled { from, done } => {
@@ -209,7 +217,7 @@ impl RunningDhcp {
             DhcpLetter::Booted { done } => {
                 let _ = done.send(self.state.leases.booted_machines().collect());
             }
-            DhcpLetter::Loaded { leases, machines } => self.load(leases, machines),
+            DhcpLetter::Loaded { leases, machines } => self.load_leases(leases, machines),
             DhcpLetter::Watched(watched) => {
                 self.silent.take(watched);
                 self.silent.find(self.state.subnets(), self.port);
@@ -217,7 +225,7 @@ impl RunningDhcp {
             DhcpLetter::Interfaces(interfaces) => self.take_interfaces(interfaces),
             DhcpLetter::InUse { address, host } => {
                 self.make_room()?;
-                self.in_use(address, host)?;
+                self.handle_in_use(address, host)?;
             }
             DhcpLetter::Bound { interface, socket } => {
                 self.interfaces.forget_own();
@@ -228,7 +236,9 @@ impl RunningDhcp {
             DhcpLetter::Listed { from, filter, done } => {
                 let _ = done.send(self.state.list_piece(from, filter));
             }
-            DhcpLetter::Freed { addresses, force, done } => self.free(addresses, force, done)?,
+            DhcpLetter::Freed { addresses, force, done } => {
+                self.free_addresses(addresses, force, done)?
+            }
             DhcpLetter::Pardoned { mac } => self.state.leases.pardon(mac),
             DhcpLetter::Tried { packet, network, done } => {
                 let _ = done.send(self.try_out(&packet, network));
@@ -237,13 +247,13 @@ impl RunningDhcp {
         Ok(())
     }
 
-    /// A batch of commits or of messages may hold more answers than there are send slots: those
-    /// queued so far leave first, or are lost where their way is full. Nothing is waited for.
+    /// Makes room for one more answer. A batch may hold more answers than there are send slots: the
+    /// queued ones leave first, or are lost if their socket is full. The core never waits.
     fn make_room(&mut self) -> Result<(), CoreError> {
         if self.sockets.has_room() { Ok(()) } else { self.collect(None) }
     }
 
-    /// A whole turn of the driver, or (None) just the sends that are queued.
+    /// Runs a whole turn of the driver, or (None) only submits the queued sends.
     fn collect(&mut self, wait: Option<TurnWait>) -> Result<(), CoreError> {
         let drain = &self.drain;
         self.sockets
@@ -253,7 +263,7 @@ impl RunningDhcp {
 
     /// Decides on a message, and carries the decision out.
     pub(super) fn handle(&mut self, message: &ReceivedMessage) -> Result<(), CoreError> {
-        // A look for other servers: of this server itself, or of another ringboot.
+        // A look for other servers: this server's own, or one of another ringboot.
         if let Some(looker) = look::find_look_client(&message.bytes) {
             if self.interfaces.is_own(looker) {
                 return Ok(());
@@ -263,6 +273,7 @@ impl RunningDhcp {
                 return Ok(());
             }
         }
+
         let interface = self.sockets.interface_of(message.way.socket);
         let asked = (message.way.socket, message.local);
         let own = self.interfaces.find_own(self.state.subnets(), asked, interface);
@@ -270,10 +281,11 @@ impl RunningDhcp {
             self.journal.say_no_address(interface);
             return Ok(());
         }
-        // What was promised before is not known: any answer might be wrong.
+        // The leases of earlier runs are unknown: any answer might be wrong.
         if self.health.trust() == LeaseTrust::Unread {
             return Ok(());
         }
+
         let now = clock::now_s();
         self.state.leases.advance(now);
         self.seed =
@@ -293,7 +305,7 @@ impl RunningDhcp {
         self.carry_out(decision, message, now)
     }
 
-    /// Carries a decision out: at once, or when its changes are durable.
+    /// Carries a decision out: at once, or as soon as its changes are durable.
     fn carry_out(
         &mut self,
         decision: Decision,
@@ -311,6 +323,8 @@ impl RunningDhcp {
             self.journal.say_withheld(&decision);
             return Ok(());
         }
+
+        // An OFFER changes memory alone, so it needs no commit.
         let xid = decision.xid;
         self.state.leases.begin_commit(&decision.changes, xid, now);
         let pending = PendingAnswer { decision, way: message.way };
@@ -320,6 +334,7 @@ impl RunningDhcp {
             }
             return Ok(());
         }
+
         if self.pending.len() >= COMMITS_PENDING_MAX {
             self.counters.dropped_commits.add(1);
             self.state.leases.finish_commit(&pending.decision.changes, xid, false, now);
@@ -328,9 +343,9 @@ impl RunningDhcp {
         self.commit(pending)
     }
 
-    /// Takes in that a host answers for an address: the same message is decided on once more, for
-    /// another address.
-    fn in_use(&mut self, address: Ipv4Addr, host: Option<Mac>) -> Result<(), CoreError> {
+    /// Handles a host's answer for an address that the core was about to offer: the core decides on
+    /// the client's message once more, and so offers another address.
+    fn handle_in_use(&mut self, address: Ipv4Addr, host: Option<Mac>) -> Result<(), CoreError> {
         match self.offers.take_answer(address, host) {
             ProbeVerdict::Nothing => {}
             ProbeVerdict::Free((pending, _)) => self.conclude(pending),
@@ -357,31 +372,32 @@ impl RunningDhcp {
         Ok(())
     }
 
-    /// Hands the changes of a decision to the store; its answer waits until they are durable.
+    /// Hands the changes of a decision to the store; the answer waits until they are durable.
     fn commit(&mut self, pending: PendingAnswer) -> Result<(), CoreError> {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let durable = pending.decision.changes.iter().filter(|change| change.is_durable());
         let changes = durable.cloned().collect();
         self.pending.insert(ticket, pending);
-        // Before the writer has it: the report may come back at once.
+        // Counted before the writer has the commit: its report may come back at once.
         self.health.note_queued();
         match self.writer.submit(ticket, changes) {
             Ok(()) => Ok(()),
             Err(NotQueued::Full) => {
                 self.health.note_finished(1);
                 self.counters.dropped_commits.add(1);
-                self.finish(ticket, false);
+                self.finish_commit(ticket, false);
                 Ok(())
             }
-            // Nobody would get a lease from now on: the core ends, and systemd starts it again.
+            // Without a writer no client could get a lease: the core ends, and systemd starts the
+            // server again.
             Err(gone @ NotQueued::Gone) => Err(gone.into()),
         }
     }
 
-    /// Takes in the store's report: the lease is durable and its ACK may leave, or it is not and
-    /// nobody gets one.
-    fn finish(&mut self, ticket: u64, durable: bool) {
+    /// Handles the store's report on a commit: if the changes are durable, the answer leaves; if
+    /// not, the client gets none.
+    fn finish_commit(&mut self, ticket: u64, durable: bool) {
         let Some(pending) = self.pending.remove(&ticket) else { return };
         let now = clock::now_s();
         self.state.leases.finish_commit(
@@ -390,12 +406,14 @@ impl RunningDhcp {
             durable,
             now,
         );
+
         if let Some(done) = self.freeing.remove(&ticket) {
             let changes = &pending.decision.changes;
             changes.iter().for_each(|change| self.state.write_binding(change.address()));
             let _ = done.try_send(durable.then_some(changes.len()));
             return;
         }
+
         if !durable {
             self.journal.say_not_kept(&pending.decision);
             return;
@@ -403,19 +421,23 @@ impl RunningDhcp {
         self.conclude(pending);
     }
 
-    /// Sends an answer whose changes are durable. Boot cores know who holds the address before it
-    /// leaves: the machine's next packet may be a file request. An OFFER counts for a Raspberry Pi
-    /// alone: a Pi 3 never sends a REQUEST.
+    /// Publishes, logs and sends a decision whose changes are durable. The boot cores learn who
+    /// holds the address before the answer leaves, because the machine's next packet may be a file
+    /// request. An OFFER is published for a Raspberry Pi alone: a Pi 3 never sends a REQUEST
+    ///
     fn conclude(&mut self, pending: PendingAnswer) {
-        let pi = pending
+        let is_pi = pending
             .decision
             .firmware
             .is_some_and(|firmware| firmware.role == FirmwareRole::RaspberryPi);
-        for change in pending.decision.changes.iter().filter(|change| pi || change.is_durable()) {
-            self.state.write_binding(change.address());
+        for change in &pending.decision.changes {
+            if is_pi || change.is_durable() {
+                self.state.write_binding(change.address());
+            }
         }
-        // Logged before the answer leaves: a test or an operator that sees it may ask what
-        // happened.
+
+        // Logged before the answer leaves: a test or an operator that sees the answer may ask at
+        // once what happened.
         if let Some(event) = dhcp_event(&pending.decision) {
             self.journal.say(pending.decision.network, event);
         }
@@ -424,26 +446,27 @@ impl RunningDhcp {
         }
     }
 
-    /// Frees addresses: as a decision of nobody, which has changes and no answer.
-    fn free(
+    /// Frees addresses durably, as a decision without a client and without an answer.
+    fn free_addresses(
         &mut self,
         addresses: Vec<Ipv4Addr>,
         force: bool,
         done: SyncSender<Option<usize>>,
     ) -> Result<(), CoreError> {
         let now = clock::now_s();
-        let may_be = addresses
+        let changes: Vec<LeaseChange> = addresses
             .into_iter()
-            .filter(|address| self.state.leases.may_be_freed(*address, force, now));
-        let changes: Vec<LeaseChange> =
-            may_be.map(|address| LeaseChange::Free { address }).collect();
+            .filter(|address| self.state.leases.may_be_freed(*address, force, now))
+            .map(|address| LeaseChange::Free { address })
+            .collect();
         let way = WayIn { socket: SocketId(0), interface: 0, asked: None };
         self.freeing.insert(self.next_ticket, done);
         self.commit(PendingAnswer { decision: Decision { changes, ..Decision::default() }, way })
     }
 
-    /// Takes in what an earlier run has left, which could not be read at the start.
-    fn load(&mut self, leases: Vec<Lease>, machines: BootTimes) {
+    /// Loads the leases of an earlier run that could not be read at the start. From now on the core
+    /// answers.
+    fn load_leases(&mut self, leases: Vec<Lease>, machines: BootTimes) {
         self.state.leases.load(leases, clock::now_s());
         self.state.leases.load_machines(machines);
         self.state.fill_bindings();
@@ -456,7 +479,7 @@ impl RunningDhcp {
         self.sockets.keep_interfaces(self.interfaces.all());
     }
 
-    /// Goes on with a new configuration, a piece in each turn.
+    /// Takes over the next piece of a new configuration.
     pub(super) fn follow_move(&mut self) {
         if self.state.move_on() {
             self.interfaces.forget_own();
@@ -464,8 +487,8 @@ impl RunningDhcp {
         }
     }
 
-    /// Tells an iPXE that holds a lease of this server, and nobody else, that there is no IPv6
-    /// router: it need not wait for one.
+    /// Tells an iPXE that holds a lease of this server that there is no IPv6 router, so that it
+    /// does not wait for one. Other hosts get no answer.
     fn answer_solicitation(&mut self, solicitation: &RouterSolicitation) {
         if !solicitation.from.is_some_and(|mac| self.state.is_booting_ipxe(mac)) {
             return;
@@ -475,45 +498,6 @@ impl RunningDhcp {
             let mac = Mac(own.mac);
             self.sockets.send_no_router(solicitation, mac);
         }
-    }
-
-    /// `decide` changes nothing: its changes, its answer and its event are dropped with the
-    /// decision.
-    fn try_out(&mut self, packet: &[u8], network: Ipv4Network) -> DryRun {
-        let now = clock::now_s();
-        self.state.leases.advance(now);
-        let interface = self.find_interface(network);
-        let first = interface
-            .as_ref()
-            .and_then(|name| ipv4(self.interfaces.named(name)?).next())
-            .unwrap_or(self.address.unwrap_or(Ipv4Addr::UNSPECIFIED));
-        let own = self.interfaces.own_on(self.state.subnets(), interface.as_deref(), first);
-        let arrival = IncomingMessage {
-            bytes: packet,
-            source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT),
-            destination: Some(Ipv4Addr::BROADCAST),
-            interface: interface.as_deref(),
-            interface_address: own.address,
-            here: self.interfaces.prefixes(own),
-            ours: self.interfaces.ours(),
-            held: self.silent.held(),
-        };
-        let policy = &self.state.generation().snapshot.dhcp;
-        let decision = decide_answer(&arrival, &self.state.leases, policy, now, self.seed);
-        let leases = decision.mac.into_iter().flat_map(|mac| self.state.leases.leases_of(mac));
-        let last = leases.filter(|lease| lease.firmware.is_some()).max_by_key(|lease| lease.end_s);
-        let last_firmware = last.and_then(|lease| lease.firmware);
-        DryRun { decision, last_firmware }
-    }
-
-    /// The interface on which messages of this subnet arrive, or any of this host's for relays;
-    /// None: they arrive at `listen-address`.
-    fn find_interface(&self, network: Ipv4Network) -> Option<String> {
-        if self.address.is_some() {
-            return None;
-        }
-        let named = self.state.subnets().named(network).and_then(|one| one.interface.clone());
-        named.or_else(|| self.sockets.first_interface().map(str::to_owned))
     }
 }
 

@@ -1,16 +1,16 @@
-//! Datagrams that wait for the DHCP core: where it is behind, those that end an exchange go before
+//! Messages that wait for the DHCP core: when it is behind, messages that end an exchange go before
 //! those that begin one.
 
 use std::collections::VecDeque;
 
-/// Datagrams that may wait of each kind; one more is dropped and counted, and its client asks
+/// Messages of each kind that may wait; one more is dropped and counted, and its client asks
 /// again.
 pub(super) const WAITING_MAX: usize = 8192;
-/// One in so many is of those that begin an exchange, however many wait to end theirs.
+/// Every fourth message is one that begins an exchange, however many wait to end theirs.
 const FIRST_IN: u32 = 4;
 
-/// Two queues: a client whose REQUEST is answered asks no more, and a DISCOVER that waits for long
-/// has been sent again.
+/// Two queues. A client whose REQUEST is answered sends nothing more, while the client of a
+/// DISCOVER that has waited for long has already retransmitted it.
 #[derive(Debug)]
 pub(super) struct WaitingMessages<T> {
     ending: VecDeque<T>,
@@ -25,7 +25,7 @@ impl<T> Default for WaitingMessages<T> {
 }
 
 impl<T> WaitingMessages<T> {
-    /// Whether one more finds room.
+    /// Whether the queue has room for one more message.
     pub(super) fn has_room(&self, begins: bool) -> bool {
         if begins { self.beginning.len() < WAITING_MAX } else { self.ending.len() < WAITING_MAX }
     }
@@ -34,8 +34,8 @@ impl<T> WaitingMessages<T> {
         if begins { self.beginning.push_back(datagram) } else { self.ending.push_back(datagram) }
     }
 
-    /// Whose turn it is.
-    pub(super) fn take(&mut self) -> Option<T> {
+    /// The message whose turn it is.
+    pub(super) fn pop(&mut self) -> Option<T> {
         self.taken = (self.taken + 1) % FIRST_IN;
         if self.taken == 0 {
             self.beginning.pop_front().or_else(|| self.ending.pop_front())
@@ -54,11 +54,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_ends_an_exchange_goes_first_and_nobody_waits_for_ever() {
+    fn messages_that_end_an_exchange_go_first_and_none_waits_for_ever() {
         let mut waiting = WaitingMessages::default();
         (0..100).for_each(|n| waiting.push(true, ("discover", n)));
         (0..30).for_each(|n| waiting.push(false, ("request", n)));
-        let taken: Vec<_> = std::iter::from_fn(|| waiting.take()).collect();
+        let taken: Vec<_> = std::iter::from_fn(|| waiting.pop()).collect();
         let requests = taken.iter().take(40).filter(|(kind, _)| *kind == "request").count();
         assert_eq!((taken.len(), requests), (130, 30));
         for kind in ["discover", "request"] {
@@ -77,6 +77,6 @@ mod tests {
         }
         assert!(waiting.has_room(false));
         waiting.push(false, 1);
-        assert_eq!(waiting.take(), Some(1));
+        assert_eq!(waiting.pop(), Some(1));
     }
 }

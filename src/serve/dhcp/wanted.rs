@@ -1,4 +1,4 @@
-//! The DHCP sockets that wait for their interfaces: each is bound when its interface is there with
+//! The DHCP sockets that wait for their interfaces: each is bound when its interface exists and has
 //! an address.
 
 use std::io;
@@ -12,15 +12,15 @@ use crate::dhcp::other_servers::MonotonicMillis;
 use crate::engine::mailbox::MailboxSender;
 use crate::engine::net::{self, CarrierState, NetworkInterface, SocketBinding};
 
-/// What is logged of an interface that does not exist.
+/// What the log says about an interface that does not exist.
 const NOT_THERE: &str = "is not there";
 
 /// A DHCP socket that is bound, or waits for its interface.
 pub(super) struct WantedSocket {
     pub(super) interface: String,
-    /// Of the interface that it is bound to.
+    /// The index of the interface that the socket is bound to; None: it waits.
     pub(super) index: Option<u32>,
-    /// What the log said that it lacks.
+    /// The reason for waiting that was logged last.
     lack_said: Option<&'static str>,
     refusal_said: bool,
     link: LinkNews,
@@ -31,7 +31,7 @@ impl WantedSocket {
         Self { interface, index, lack_said: None, refusal_said: false, link: LinkNews::NONE }
     }
 
-    /// Binds the socket when its interface has come, and gives it up when that has gone.
+    /// Binds the socket when its interface has appeared, and closes it when the interface has gone.
     pub(super) fn follow(
         &mut self,
         found: Option<&NetworkInterface>,
@@ -47,6 +47,7 @@ impl WantedSocket {
         if self.index.is_some() {
             return;
         }
+
         let Some(addressed) = found.filter(|found| ipv4(found).next().is_some()) else {
             let lack = if found.is_some() { "has no IPv4 address" } else { NOT_THERE };
             if self.lack_said.replace(lack) != Some(lack) {
@@ -54,6 +55,7 @@ impl WantedSocket {
             }
             return;
         };
+
         match bind_to(&self.interface, port) {
             Ok(socket) => {
                 tracing::info!("interface {} is there: DHCP listens on it", self.interface);

@@ -1,5 +1,5 @@
-//! The ways by which DHCP answers leave beside the sockets that requests came in by: no way can be
-//! filled up by what leaves by another.
+//! The sockets for DHCP answers that do not leave by the socket of their request: one for each
+//! interface and for each routed destination, so that none can fill the send buffer of another.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,27 +9,27 @@ use std::os::fd::OwnedFd;
 use crate::engine::net::{self, NetworkInterface};
 use crate::engine::udp::{SocketId, UdpDriver};
 
-/// Interfaces that get a packet socket of their own; what leaves by others shares one.
+/// Interfaces that get a packet socket of their own; all further ones share one.
 const LINKS_MAX: usize = 1024;
-/// Relay agents and clients behind routers that have a socket of their own; one more takes that of
-/// the one that was answered least recently.
+/// Relay agents and clients behind routers that get a socket of their own; one more replaces the
+/// socket of the destination that was answered least recently.
 const ROUTED_MAX: usize = 256;
 
-/// What the kernel keeps for a neighbour that does not answer, or for a link that takes nothing,
-/// counts against the socket that sent it. So there is a socket for each interface, and for each
-/// destination that is routed to.
+/// The sockets for answers. The kernel charges packets that it holds, for a neighbour that does not
+/// answer or a link that takes nothing, to the socket that sent them. So there is a socket for each
+/// interface, and for each destination behind a router.
 pub(super) struct AnswerWays {
-    /// For frames on any interface: made before root was given away. None: not allowed.
+    /// Sends frames on any interface; opened before root was dropped. None without CAP_NET_RAW.
     shared_link: Option<SocketId>,
     links: HashMap<u32, SocketId>,
     routed: HashMap<Ipv4Addr, RoutedSocket>,
-    /// Answers so far that were routed.
+    /// Routed answers so far: the clock for [`RoutedSocket::used`].
     answers: u64,
 }
 
 struct RoutedSocket {
     socket: SocketId,
-    /// When it was used last, as a count of answers.
+    /// When the socket was used last, as a count of answers.
     used: u64,
 }
 
@@ -39,8 +39,12 @@ impl AnswerWays {
         Self { shared_link, links: HashMap::new(), routed: HashMap::new(), answers: 0 }
     }
 
-    /// Only these interfaces are there now.
-    pub(super) fn keep(&mut self, driver: &mut UdpDriver, interfaces: &[NetworkInterface]) {
+    /// Closes the sockets of interfaces that are not among these.
+    pub(super) fn keep_interfaces(
+        &mut self,
+        driver: &mut UdpDriver,
+        interfaces: &[NetworkInterface],
+    ) {
         for (_, link) in
             self.links.extract_if(|index, _| !interfaces.iter().any(|one| one.index == *index))
         {
@@ -50,8 +54,12 @@ impl AnswerWays {
         }
     }
 
-    /// The packet socket for frames on this interface.
-    pub(super) fn link(&mut self, driver: &mut UdpDriver, interface: u32) -> Option<SocketId> {
+    /// The packet socket for frames on this interface; None: there is none at all.
+    pub(super) fn link_socket(
+        &mut self,
+        driver: &mut UdpDriver,
+        interface: u32,
+    ) -> Option<SocketId> {
         let shared = self.shared_link.filter(|_| interface > 0)?;
         if let Some(link) = self.links.get(&interface) {
             return Some(*link);
@@ -64,8 +72,12 @@ impl AnswerWays {
         Some(link)
     }
 
-    /// The socket for whole IPv4 packets to this address, by whatever route leads there now.
-    pub(super) fn routed(&mut self, driver: &mut UdpDriver, to: Ipv4Addr) -> io::Result<SocketId> {
+    /// The socket for whole IPv4 packets to this address; the kernel routes each packet.
+    pub(super) fn routed_socket(
+        &mut self,
+        driver: &mut UdpDriver,
+        to: Ipv4Addr,
+    ) -> io::Result<SocketId> {
         self.answers += 1;
         if let Some(known) = self.routed.get_mut(&to) {
             known.used = self.answers;
@@ -101,16 +113,17 @@ mod tests {
             let mut driver = UdpDriver::new(datapath).unwrap();
             let mut ways = AnswerWays::new(&mut driver, None);
             let relay = Ipv4Addr::new(127, 9, 9, 9);
-            let socket = ways.routed(&mut driver, relay).unwrap();
+            let socket = ways.routed_socket(&mut driver, relay).unwrap();
             for n in 0..4 * u32::try_from(ROUTED_MAX).unwrap() {
-                let other = ways.routed(&mut driver, Ipv4Addr::from(0x7f00_0000 + n)).unwrap();
+                let other =
+                    ways.routed_socket(&mut driver, Ipv4Addr::from(0x7f00_0000 + n)).unwrap();
                 assert_ne!(other, socket);
                 assert_eq!(
-                    ways.routed(&mut driver, relay).unwrap(),
+                    ways.routed_socket(&mut driver, relay).unwrap(),
                     socket,
                     "it is answered all the time"
                 );
-                driver.turn(TurnWait::No, |_| {}).unwrap();
+                driver.run_turn(TurnWait::No, |_| {}).unwrap();
             }
             assert_eq!(ways.routed.len(), ROUTED_MAX);
         }

@@ -1,5 +1,7 @@
-//! The life of a core's connections: each is looked at when something has happened to it or its
-//! time has come, and does what can be done for it now.
+//! The life of a core's connections: the core looks at a connection when something has happened to
+//! it or its time has come, and takes it as far as it can go now.
+
+mod admission;
 
 use std::time::Instant;
 
@@ -9,32 +11,30 @@ use super::asking::{WorkerAnswer, WorkerQuestion};
 use super::body::{AnswerBody, BodyWait, CopiedRange};
 use super::clock::AckWatch;
 use super::connection::{ConnectionStage, ConnectionTable, HttpConnection, InputFlow};
-use super::journal::{CoreFault, FileDelivery};
+use super::journal::FileDelivery;
 use super::places::ConnectionPlaces;
 use super::sending::{AnswerSender, SendProgress};
-use crate::engine::stream::{ConnectionId, SendBody, TcpSendError};
-use crate::http::admission::AdmissionOutcome;
+use crate::engine::stream::{ConnectionId, TcpSendError};
 use crate::http::input::InputStep;
-use crate::http::limits::AWAY_PER_TURN_MAX;
 use crate::http::request::BadHead;
-use crate::http::respond;
 use crate::observe::flight::TransferProgress;
 use crate::serve::flights::TransferUnderWay;
 
-/// Connections whose time has come that one turn looks at: a core that looks at ten thousand of
-/// them serves nobody meanwhile.
+/// Connections whose time has come that one turn looks at: while a core looks at ten thousand of
+/// them, it serves no client.
 const ALARMS_PER_TURN_MAX: usize = 512;
 
-/// What reading has come to.
+/// The result of reading a connection's input.
 enum ReadOutcome {
-    /// There is something to do.
+    /// The stage of the connection has changed.
     Progress,
+    /// The next request is not complete.
     Nothing,
-    /// No request follows.
+    /// No further request can come.
     End,
 }
 
-/// The connections of one core, with all that their lives need.
+/// The connections of one core, with everything that serves them.
 pub(super) struct ConnectionKeeper {
     pub(super) sender: AnswerSender,
     pub(super) answerer: RequestAnswerer,
@@ -58,17 +58,17 @@ impl ConnectionKeeper {
         }
     }
 
-    /// When something here is due, at the latest.
+    /// When the core must take its next turn at the latest.
     pub(super) fn due(&self) -> Option<Instant> {
         let turn = self.sender.schedule.next_timeout().map(|tick| self.sender.time.at(tick));
         let postponed = self.sender.questions.due();
         [self.alarms.next(), postponed, turn, self.places.gives_up_at()].into_iter().flatten().min()
     }
 
-    /// Looks at every connection that something has happened to.
+    /// Looks at every connection to which something has happened.
     pub(super) fn look_at_touched(&mut self) {
         let mut next = 0;
-        // A connection that leaves gives its place to another, which is appended here.
+        // A connection that ends gives its place to another one, which is appended here.
         while let Some(&id) = self.touched.get(next) {
             self.look_at(id);
             next += 1;
@@ -76,7 +76,7 @@ impl ConnectionKeeper {
         self.touched.clear();
     }
 
-    /// Gives large bodies their turns. Each of them may end at once, and so let others in.
+    /// Gives large bodies their turns. Each may end at once, and so give its turn to the next.
     pub(super) fn give_turns(&mut self) {
         while let Some(id) = self.sender.schedule.poll(self.sender.time.tick()) {
             if let Some(connection) = self.connections.get_mut(id)
@@ -88,7 +88,7 @@ impl ConnectionKeeper {
         }
     }
 
-    /// Has the connection looked at in this turn.
+    /// Marks a connection for a look in this turn.
     pub(super) fn touch(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get_mut(id)
             && connection.touch()
@@ -97,7 +97,7 @@ impl ConnectionKeeper {
         }
     }
 
-    /// Continues a request that waits, or asks for it once more (None).
+    /// Continues a waiting request with a worker's answer, or asks the workers again (None).
     pub(super) fn continue_request(
         &mut self,
         question: WorkerQuestion,
@@ -112,7 +112,7 @@ impl ConnectionKeeper {
         }
     }
 
-    /// Continues a body whose range is resident or copied, or asks for it once more (None).
+    /// Continues a body whose range is resident or copied, or asks for the range again (None).
     pub(super) fn continue_body(&mut self, question: WorkerQuestion, copied: Option<CopiedRange>) {
         if let Some(connection) = self.connections.get_mut(question.connection)
             && self.sender.take_read(connection, question.number, copied)
@@ -121,7 +121,7 @@ impl ConnectionKeeper {
         }
     }
 
-    /// Files that are being sent, with what their clients have acknowledged.
+    /// The files that are being sent, with the bytes that their clients have acknowledged.
     pub(super) fn list_under_way(&self) -> Vec<TransferUnderWay> {
         let now = self.sender.time.now;
         let sending = self.connections.iter().filter_map(|connection| {
@@ -144,7 +144,7 @@ impl ConnectionKeeper {
         sending.collect()
     }
 
-    /// Begins to drain: nothing new is taken, what is idle goes, and what runs is finished.
+    /// Begins to drain: accepts no connection, closes idle ones, and finishes running answers.
     pub(super) fn begin_drain(&mut self) {
         self.sender.is_draining = true;
         self.sender.driver.stop_listening();
@@ -157,8 +157,8 @@ impl ConnectionKeeper {
         }
     }
 
-    /// Looks at the connections whose time has come. What is beyond a turn's share is looked at in
-    /// the next turn, which does not sleep before.
+    /// Looks at the connections whose time has come, up to a bound. The rest follows in the next
+    /// turn, which does not sleep first.
     pub(super) fn ring_alarms(&mut self) {
         let now = self.sender.time.now;
         for _ in 0..ALARMS_PER_TURN_MAX {
@@ -170,11 +170,13 @@ impl ConnectionKeeper {
                 self.end_connection(connection);
                 continue;
             }
-            let asks_client = matches!(
+            // Such a body continues as soon as the kernel holds few enough bytes, and only a look
+            // finds that out.
+            let awaits_client = matches!(
                 &connection.stage,
                 ConnectionStage::Sending(AnswerBody { wait: BodyWait::Client(_), .. })
             );
-            if asks_client && connection.touch() {
+            if awaits_client && connection.touch() {
                 self.touched.push(id);
             }
             self.keep(connection);
@@ -209,6 +211,7 @@ impl ConnectionKeeper {
         }
     }
 
+    /// Takes one connection as far as it can go now.
     fn look_at(&mut self, id: ConnectionId) {
         let Some(mut connection) = self.connections.take(id) else { return };
         connection.is_touched = false;
@@ -231,7 +234,7 @@ impl ConnectionKeeper {
         self.connections.put(connection);
     }
 
-    /// Ends a connection at once, and gives its place to the one that has waited longest.
+    /// Closes or resets a connection, and gives its place to the one that has waited longest.
     fn end_connection(&mut self, connection: Box<HttpConnection>) {
         if connection.is_cut {
             self.sender.driver.reset(connection.id);
@@ -250,45 +253,7 @@ impl ConnectionKeeper {
         }
     }
 
-    /// Answers a failure of accept(2): clients that wait are sent away by the descriptor that is
-    /// kept back for them, so that none of them hangs.
-    pub(super) fn handle_accept_failure(&mut self, error: i32) {
-        let sender = &mut self.sender;
-        sender.counters.accept_failed.add(1);
-        sender.journal.say_fault(CoreFault::NoConnection(error), sender.time.now);
-        if matches!(error, libc::EMFILE | libc::ENFILE) {
-            let told = respond::encode_overloaded(sender.date.at(sender.time.today));
-            let answer = |asked: &[u8]| respond::is_ipxe_request(asked).then(|| told.clone());
-            let count = sender.driver.turn_away(AWAY_PER_TURN_MAX, answer);
-            sender.counters.turned_away.add(count as u64);
-        }
-    }
-
-    /// Where all connections are taken, closes those of sources that have more than a source that
-    /// waits.
-    pub(super) fn make_room(&mut self) {
-        for still in self.places.find_still(&self.connections, self.sender.time.now) {
-            let Some(mut connection) = self.connections.take(still.id) else { continue };
-            match self.places.may_give_up(&connection, still.is_answered) {
-                Some(true) => {}
-                Some(false) => {
-                    self.connections.put(connection);
-                    continue;
-                }
-                None => {
-                    self.connections.put(connection);
-                    break;
-                }
-            }
-            self.sender.counters.given_up.add(1);
-            let fault = CoreFault::AllTaken(self.places.most());
-            self.sender.journal.say_fault(fault, self.sender.time.now);
-            connection.is_cut = still.is_answered || connection.first_byte.is_some();
-            self.end_connection(connection);
-        }
-    }
-
-    /// Does what can be done for a connection now. Returns whether it continues.
+    /// Takes a connection from stage to stage until it must wait. Returns whether it continues.
     fn advance(&mut self, connection: &mut HttpConnection) -> bool {
         if let Some(why) = connection.failed {
             return self.fail(connection, why);
@@ -300,8 +265,8 @@ impl ConnectionKeeper {
                         return false;
                     }
                 }
-                // No boot client ends its side before its answer: one that does so in the queue is
-                // taken for gone.
+                // No boot client ends its side before its answer: one that does so in the queue has
+                // given up.
                 ConnectionStage::Waiting => return !connection.has_ended,
                 ConnectionStage::Asking(_) => return true,
                 ConnectionStage::Refused => return self.turn_away(connection),
@@ -336,68 +301,8 @@ impl ConnectionKeeper {
         }
     }
 
-    /// Gives a new connection a place, or has it wait. Returns whether it continues.
-    fn admit(&mut self, connection: &mut HttpConnection) -> bool {
-        self.sender.counters.connections.add(1);
-        if self.sender.is_draining {
-            return false;
-        }
-        connection.start_clock(self.sender.time.now);
-        match self.places.admit(connection) {
-            AdmissionOutcome::Start(_) => connection.give_place(),
-            AdmissionOutcome::Waits => self.queue(connection),
-            AdmissionOutcome::WaitsInPlaceOf(displaced) => {
-                self.queue(connection);
-                if let Some(mut displaced) = self.connections.take(displaced) {
-                    if self.refuse_place(&mut displaced) {
-                        self.keep(displaced);
-                    } else {
-                        self.end_connection(displaced);
-                    }
-                }
-            }
-            AdmissionOutcome::Refuse(_) => return self.refuse_place(connection),
-        }
-        true
-    }
-
-    fn queue(&mut self, connection: &mut HttpConnection) {
-        self.sender.counters.queued.add(1);
-        connection.stage = ConnectionStage::Waiting;
-    }
-
-    /// Refuses a connection that has no room to wait, or waited in vain: iPXE is told when to come
-    /// again, others are closed (H-14). Returns whether it continues.
-    fn refuse_place(&mut self, connection: &mut HttpConnection) -> bool {
-        self.sender.counters.turned_away.add(1);
-        connection.stage = ConnectionStage::Refused;
-        if !self.places.take_refusal(connection) {
-            return false;
-        }
-        connection.start_clock(self.sender.time.now);
-        if connection.touch() {
-            self.touched.push(connection.id);
-        }
-        true
-    }
-
-    /// Looks at what a client without a place asks, and tells it to come again if it is one that
-    /// does (H-14).
-    fn turn_away(&mut self, connection: &mut HttpConnection) -> bool {
-        let asked = connection.input.unanswered();
-        if asked.is_empty() {
-            return !connection.has_ended;
-        }
-        if !respond::is_ipxe_request(asked) {
-            return false;
-        }
-        let told = respond::encode_overloaded(self.sender.date.at(self.sender.time.today));
-        self.sender.driver.send(connection.id, &told, SendBody::Nothing, false);
-        self.leave(connection)
-    }
-
-    /// Counts and logs an answer that cannot be finished: the client is gone, or the file has been
-    /// cut short.
+    /// Counts and logs an answer that cannot be finished: the client is gone, or the file has
+    /// changed.
     fn fail(&mut self, connection: &mut HttpConnection, why: TcpSendError) -> bool {
         match &mut connection.stage {
             ConnectionStage::Sending(body) => {
@@ -413,10 +318,10 @@ impl ConnectionKeeper {
         false
     }
 
-    /// Tells the client that nothing follows, and waits for its end. The kernel resets a connection
-    /// that is closed while input of its client is unread or still arrives, and the reset takes
-    /// away what the client has not received yet (RFC 9112 §9.6). So the connection stays until the
-    /// client has everything, and a while longer.
+    /// Ends the server's side of a connection, and waits for the client's end. If the server closed
+    /// the connection while input is unread or still arrives, the kernel would reset it, and the
+    /// client would lose what it has not received yet (RFC 9112 §9.6). So the connection stays until
+    /// the client has everything, and a while longer.
     fn leave(&mut self, connection: &mut HttpConnection) -> bool {
         let has_all = !self.sender.is_held(connection.id);
         if has_all && connection.has_ended {
@@ -432,6 +337,7 @@ impl ConnectionKeeper {
         {
             return false;
         }
+
         connection.input.close();
         if flow != InputFlow::Open {
             self.sender.driver.resume_reading(connection.id);
@@ -442,7 +348,7 @@ impl ConnectionKeeper {
         true
     }
 
-    /// Looks at a leaving connection whose time is over. Returns whether its client still receives
+    /// Checks a leaving connection whose time is over. Returns whether its client still receives
     /// what the kernel holds for it.
     fn still_receives(&mut self, connection: &mut HttpConnection) -> bool {
         let ConnectionStage::Leaving { until, awaited } = &mut connection.stage else {
@@ -455,7 +361,7 @@ impl ConnectionKeeper {
         let mut next = awaited.map_or(AckWatch::new(now, held), |before| before.look(now, held));
         connection.is_cut = next.is_overdue(now, &timeouts);
         (*until, *awaited) = (now + timeouts.linger, Some(next));
-        // At the end of the process the kernel sends by itself what it holds.
+        // After the end of the process the kernel still sends what it holds.
         !connection.is_cut && !self.sender.is_draining
     }
 
@@ -480,12 +386,13 @@ impl ConnectionKeeper {
                 connection.first_byte = None;
                 let answered = self.answerer.answer_request(&mut self.sender, connection, &request);
                 if answered == RequestAnswered::Now {
-                    input.answered();
+                    input.finish_request();
                 }
                 ReadOutcome::Progress
             }
         };
         connection.input = input;
+
         let is_idle = connection.input.is_empty();
         match read {
             ReadOutcome::Nothing
@@ -501,7 +408,7 @@ impl ConnectionKeeper {
         }
     }
 
-    /// Leaves in the kernel what a client sends beyond what may wait here.
+    /// Stops reading while too much input waits in the core: the rest stays in the kernel.
     fn steer_input(&mut self, connection: &mut HttpConnection) {
         match (connection.flow, connection.input.is_full()) {
             (InputFlow::Open, true) => {

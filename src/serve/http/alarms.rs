@@ -1,12 +1,12 @@
-//! When connections are worth a look (H-33): one alarm of each place, that is put right when it
-//! rings, not each time that something moves.
+//! When a connection must be looked at (H-33): one alarm for each slot, which is corrected when it
+//! rings and not each time that the connection makes progress.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-/// One alarm of each place of a connection. A connection whose time comes later than the alarm of
-/// its place says is looked at in vain once, and then set anew; so one that is closed takes nothing
-/// out, and its place inherits the alarm.
+/// One alarm for each slot of the connection table. If the connection's time is later than the
+/// alarm, the core looks once in vain and sets the alarm again. So closing a connection removes
+/// nothing here: the next connection in its slot inherits the alarm.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionAlarms {
     by_time: BTreeSet<(Instant, usize)>,
@@ -14,7 +14,7 @@ pub(super) struct ConnectionAlarms {
 }
 
 impl ConnectionAlarms {
-    /// The connection of this place is to be looked at then at the latest.
+    /// Sets the latest time at which the core looks at the connection in this slot.
     pub(super) fn set(&mut self, at: Instant, place: usize) {
         if place >= self.by_place.len() {
             self.by_place.resize(place + 1, None);
@@ -32,7 +32,7 @@ impl ConnectionAlarms {
         self.by_time.first().map(|(at, _)| *at)
     }
 
-    /// A place whose time has come.
+    /// Takes a slot whose time has come.
     pub(super) fn ring(&mut self, now: Instant) -> Option<usize> {
         self.by_time.first().filter(|(at, _)| *at <= now)?;
         let (_, place) = self.by_time.pop_first()?;

@@ -1,4 +1,4 @@
-//! From a request to an answer: the pure room plans it, the shelf finds what it is made of.
+//! From a request to its answer: the pure room plans the answer, the shelf finds its content.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::serve::shelf::{
     FileAnswer, FileOrigin, FileReply, FileRequest, FileResolver, FileSources,
 };
 
-/// Bytes of a refused target that the log shows.
+/// Most bytes of a refused target that the log shows.
 const TARGET_BYTES_SHOWN: usize = 200;
 
-/// Whether a request has been answered, or waits.
+/// Whether the core has begun the answer, or the request waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestAnswered {
     Now,
@@ -30,7 +30,7 @@ pub(super) enum RequestAnswered {
     Later,
 }
 
-/// What an answer of a file is made of.
+/// The parts of an answer that sends a file.
 struct FoundFile {
     path: Rc<CleanPath>,
     media: &'static str,
@@ -51,13 +51,13 @@ impl RequestAnswerer {
         Self { shelf: FileResolver::new(names), recent: RecentNames::default() }
     }
 
-    /// Forgets the names of this turn: a request that arrives later sees what has changed before it
-    /// was sent.
+    /// Forgets the names of this turn: a request that arrives later must see every change that was
+    /// made before it was sent.
     pub(super) fn end_turn(&mut self) {
         self.recent.forget();
     }
 
-    /// Answers a request, or has a worker asked. What goes wrong is an answer too.
+    /// Answers a request, or asks a worker for it. An error is an answer too.
     pub(super) fn answer_request(
         &mut self,
         sender: &mut AnswerSender,
@@ -76,7 +76,8 @@ impl RequestAnswerer {
             sender.journal.say_bad(connection.peer, why, now);
             return send_plain(sender, connection, request, plan);
         }
-        // Requests of one turn share what the first of them has found.
+
+        // The requests of one turn share a look-up.
         if let Some(named) = self.recent.find(request.target) {
             let answer = FileAnswer {
                 content: named.content,
@@ -86,6 +87,7 @@ impl RequestAnswerer {
             let found = FoundFile { path: named.path, media: named.media, answer, began: now };
             return send_file(sender, connection, request, found);
         }
+
         let path = match target::decode_target_path(request.target) {
             Ok(path) => path,
             Err(bad) => {
@@ -112,8 +114,8 @@ impl RequestAnswerer {
         }
     }
 
-    /// Answers a request whose worker has answered, or asks once more (None). False: the connection
-    /// waits for another question.
+    /// Answers a request with a worker's answer, or asks the workers again (None). False: the
+    /// connection waits for the answer to another question.
     pub(super) fn continue_request(
         &mut self,
         sender: &mut AnswerSender,
@@ -125,6 +127,8 @@ impl RequestAnswerer {
         if !matches!(&connection.stage, ConnectionStage::Asking(asked) if is_its(asked)) {
             return false;
         }
+
+        // The request borrows from the input, so both leave the connection while the core answers.
         let stage = std::mem::replace(&mut connection.stage, ConnectionStage::Reading);
         let input = std::mem::take(&mut connection.input);
         let (asked, request) = match (stage, input.request()) {
@@ -135,6 +139,7 @@ impl RequestAnswerer {
                 return true;
             }
         };
+
         let answered = match answer {
             None => self.ask_shelf(sender, connection, &request, asked),
             Some(WorkerAnswer::Found(reply)) => {
@@ -149,13 +154,13 @@ impl RequestAnswerer {
         };
         connection.input = input;
         if answered == RequestAnswered::Now {
-            connection.input.answered();
+            connection.input.finish_request();
         }
         true
     }
 
-    /// Asks the shelf, or has the directory listed. What finds every worker or mapping in use is
-    /// tried again for a while: clients are queued, not refused (H-14).
+    /// Asks the shelf, or has the directory listed. If every worker or mapping is in use, the core
+    /// tries again for a while: clients are queued, not refused (H-14).
     fn ask_shelf(
         &mut self,
         sender: &mut AnswerSender,
@@ -185,8 +190,9 @@ impl RequestAnswerer {
         let Some(reply) = self.shelf.ask(ask, later) else {
             return wait_for_worker(sender, connection, asked, question);
         };
-        // Only what was looked up right now: a worker may have looked before another request of
-        // this turn was sent.
+
+        // Only a look-up of this moment is shared: a worker may have looked before another request
+        // of this turn was sent.
         if let (AskedName::Path(path), FileReply::Content(answer)) = (&asked.name, &reply)
             && answer.origin == FileOrigin::File
         {
@@ -195,6 +201,8 @@ impl RequestAnswerer {
         self.take_reply(sender, connection, request, asked, reply)
     }
 
+    /// Answers a request with the shelf's reply. A directory leads to its index file or to a
+    /// listing.
     fn take_reply(
         &mut self,
         sender: &mut AnswerSender,
@@ -243,18 +251,18 @@ impl RequestAnswerer {
     }
 }
 
-/// Answers a request with 503 that no worker has answered for too long.
+/// Answers 503 to a request that has waited too long for a worker.
 pub(super) fn give_up_request(sender: &mut AnswerSender, connection: &mut HttpConnection) {
     connection.stage = ConnectionStage::Reading;
     let mut input = std::mem::take(&mut connection.input);
     if let Some(request) = input.request() {
         send_plain(sender, connection, &request, respond::answer_overloaded(&request));
-        input.answered();
+        input.finish_request();
     }
     connection.input = input;
 }
 
-/// Answers what is no request, or one that takes too long to arrive.
+/// Answers a malformed request, or one that takes too long to arrive.
 pub(super) fn refuse_input(
     sender: &mut AnswerSender,
     connection: &mut HttpConnection,
@@ -299,7 +307,7 @@ fn send_file(
     RequestAnswered::Now
 }
 
-/// Sends an answer that has nothing to do with a file.
+/// Sends an answer without a file.
 fn send_plain(
     sender: &mut AnswerSender,
     connection: &mut HttpConnection,
@@ -310,12 +318,12 @@ fn send_plain(
     RequestAnswered::Now
 }
 
-/// The file that answers for a directory, where one is configured.
+/// The path of the file that answers for a directory, where one is configured.
 fn find_index(index_file: Option<&str>, directory: &CleanPath) -> Option<CleanPath> {
     clean_path_name(&[directory.as_bytes(), index_file?.as_bytes()].join(&b'/')).ok()
 }
 
-/// Has a worker make the page of a directory's names, where listing is switched on for it (H-28).
+/// Has a worker list a directory, if listing is switched on for it (H-28).
 fn list_directory(
     sender: &mut AnswerSender,
     connection: &mut HttpConnection,
@@ -337,14 +345,14 @@ fn list_directory(
         |panicked| Err(if panicked { NameRefusal::ReadFailed } else { NameRefusal::Busy }),
     );
     let job = move || {
-        let listed = names.images.list(&directory);
-        owed.pay(
+        let listed = names.images.list_directory(&directory);
+        owed.deliver(
             listed
                 .map(|listing| index::render_directory_page(directory.as_bytes(), listing.names())),
         );
     };
-    // Where every worker is busy, `owed` answers when it is dropped.
-    let _ = sender.names.images.workers().make(asker, job);
+    // If every worker is busy, dropping `owed` answers.
+    let _ = sender.names.images.workers().submit_slow_job(asker, job);
     wait_for_worker(sender, connection, asked, question)
 }
 
@@ -375,7 +383,7 @@ fn show_target(request: &RequestHead<'_>) -> String {
     request.target[..request.target.len().min(TARGET_BYTES_SHOWN)].escape_ascii().to_string()
 }
 
-/// The status of each refusal (H-30). GRUB takes only 404 for "not found".
+/// The answer to each refusal (H-30). GRUB treats only 404 as "not found".
 fn plan_refusal(request: &RequestHead<'_>, refusal: NameRefusal) -> ResponsePlan<'static> {
     match refusal {
         NameRefusal::NotFound | NameRefusal::Hidden | NameRefusal::Private => {

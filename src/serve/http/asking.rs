@@ -1,4 +1,4 @@
-//! What a core asks of workers: the questions with their numbers, and what comes back.
+//! A core's questions to workers, with their numbers, and the answers that come back.
 
 use std::time::Instant;
 
@@ -10,21 +10,22 @@ use crate::images::{CleanPath, NameRefusal};
 use crate::serve::flights::InquiryReport;
 use crate::serve::shelf::FileReply;
 
-/// What a connection has asked of workers. A number is never used again: an answer that arrives
-/// when the connection is busy with something else finds no question.
+/// A connection's question to the workers. The core never reuses a number: a late answer, which
+/// arrives when the connection does something else, matches no question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WorkerQuestion {
     pub(super) connection: ConnectionId,
     pub(super) number: u64,
 }
 
-/// What other threads tell the core.
+/// A letter from another thread to the core.
 #[derive(Debug)]
 pub(super) enum HttpLetter {
+    /// A worker: the answer to a request.
     Answered(WorkerQuestion, WorkerAnswer),
-    /// A range of a file is resident, or a worker has copied it.
+    /// A worker: a range of a file is resident, or here is a copy of it.
     Resident(WorkerQuestion, Option<CopiedRange>),
-    /// Control: what is under way?
+    /// Control asks for the transfers under way.
     Asked(InquiryReport),
 }
 
@@ -36,13 +37,13 @@ pub(super) enum WorkerAnswer {
     Listed(Result<String, NameRefusal>),
 }
 
-/// A request that cannot be answered at once.
+/// A request that the core cannot answer at once.
 #[derive(Debug)]
 pub(super) struct AskedRequest {
     pub(super) name: AskedName,
     /// When the request was complete.
     pub(super) began: Instant,
-    /// The number of the question that is open; an answer to another number is not for it.
+    /// The number of the open question; an answer with another number is ignored.
     pub(super) number: u64,
 }
 
@@ -52,10 +53,10 @@ impl AskedRequest {
     }
 }
 
-/// What a request that waits asks for.
+/// What a waiting request asks for.
 #[derive(Debug)]
 pub(super) enum AskedName {
-    /// What there is under this name.
+    /// The file or directory of this name.
     Path(CleanPath),
     /// The file that answers for a directory, if there is one.
     IndexFile { directory: CleanPath, index: CleanPath },
@@ -63,7 +64,7 @@ pub(super) enum AskedName {
     Listing(CleanPath),
 }
 
-/// The numbers of questions, and those that are to be asked again.
+/// The numbers of questions, and the questions that the core asks again.
 #[derive(Debug)]
 pub(super) struct WorkerQuestions {
     letters: MailboxSender<HttpLetter>,
@@ -89,7 +90,7 @@ impl WorkerQuestions {
         WorkerQuestion { connection, number: self.last }
     }
 
-    /// Asks the question again after a pause, since every worker is busy.
+    /// Notes that the core asks this question again after a pause, because every worker is busy.
     pub(super) fn postpone(&mut self, question: WorkerQuestion, now: Instant) {
         if self.postponed.is_empty() {
             self.again_at = now + BUSY_PAUSE;
@@ -97,7 +98,7 @@ impl WorkerQuestions {
         self.postponed.push(question);
     }
 
-    /// When postponed questions are asked again.
+    /// When the core asks the postponed questions again.
     pub(super) fn due(&self) -> Option<Instant> {
         (!self.postponed.is_empty()).then_some(self.again_at)
     }
@@ -107,7 +108,7 @@ impl WorkerQuestions {
         if now < self.again_at { Vec::new() } else { std::mem::take(&mut self.postponed) }
     }
 
-    /// Questions so far.
+    /// The number of questions so far.
     #[cfg(test)]
     pub(super) fn count(&self) -> u64 {
         self.last

@@ -1,5 +1,5 @@
-//! The body of an answer on its way out: texts, and pieces of a content that are resident before
-//! they are sent (H-12).
+//! The body of an answer on its way out: texts, and pieces of a file that must be resident before
+//! the core sends them (H-12).
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -13,54 +13,54 @@ use crate::http::limits::TAIL_BYTES;
 use crate::http::respond::ResponsePayload;
 use crate::images::{PIECE_BYTES, ServedContent};
 
-/// Texts up to this size are copied behind the head. Bytes.
+/// Texts up to this size, in bytes, are copied behind the head.
 const COPIED_BYTES_MAX: usize = 1024;
 
-/// The part of an answer that the driver has not got yet.
+/// The part of an answer that the core has not handed to the driver yet.
 #[derive(Debug)]
 pub(super) struct AnswerBody {
     left: LeftToSend,
-    /// What file parts are cut from.
+    /// The file that file parts are cut from.
     content: Option<ServedContent>,
-    /// Logged when the kernel has taken the last byte.
+    /// Logged when the kernel has taken the last byte; None: not logged.
     pub(super) delivery: Option<FileDelivery>,
-    /// Whether the connection goes on after it.
+    /// Whether the connection stays open after it.
     pub(super) keeps: bool,
     /// The client has sent `Connection: close`: this answer is the last.
     pub(super) is_last: bool,
     pub(super) wait: BodyWait,
-    /// The number of the question by which a worker makes a piece resident. It stays in the
-    /// worker's queue while a trickle is sent.
+    /// The question by which a worker makes a piece resident. It stays in the workers' queue while
+    /// the core sends a trickle.
     pub(super) reading: Option<u64>,
-    /// The number of the question by which a worker copies a trickle meanwhile.
+    /// The question by which a worker copies a trickle meanwhile.
     pub(super) aside: Option<u64>,
-    /// It takes turns with other large bodies (`http::schedule`).
+    /// The body takes turns with other large bodies (`http::schedule`).
     pub(super) is_ordered: bool,
     /// The kernel has pages of the file by reference, and the client may not have acknowledged them
     /// yet.
     is_referenced: bool,
-    /// Bytes that were copied to the kernel after the last of them.
+    /// Bytes that were copied to the kernel after the last such page.
     copied: u64,
-    /// What a worker has read of the file, for the next send alone.
+    /// A copy by a worker, for the next send only.
     ready: Option<CopiedRange>,
 }
 
-/// A copy of a part of a file; None: the file is no longer what it was.
+/// A copy of a range of a file; `bytes` is None if the file has changed.
 #[derive(Debug)]
 pub(super) struct CopiedRange {
     pub(super) range: Range<u64>,
     pub(super) bytes: Option<Bytes>,
 }
 
-/// What a body is waiting for, other than room in the socket.
+/// What a body waits for, apart from room in the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyWait {
     Nothing,
     /// A worker makes the next range resident: the number of the question.
     Worker(u64),
-    /// Other large bodies send before it (`http::schedule`).
+    /// Its turn among the large bodies (`http::schedule`).
     Turn,
-    /// The client has still to acknowledge what it was sent.
+    /// The client, to acknowledge what it was sent.
     Client(AckWatch),
 }
 
@@ -79,18 +79,18 @@ enum BodySegment {
     File(Range<u64>),
 }
 
-/// What is to be done for a body.
+/// The next step of a body.
 #[derive(Debug)]
 pub(super) enum NextPart {
-    /// Send this behind what has been written to the head. `more`: it is not the last.
+    /// Send this after the content of the head's buffer. `more`: further parts follow.
     Send { part: SendBody, more: bool },
     /// Nothing can be sent before this range is resident.
     Missing(Range<u64>),
-    /// Nothing can be sent before the client has acknowledged all but this many bytes; then
+    /// Nothing can be sent before the client has acknowledged all but this many bytes; then call
     /// [`AnswerBody::note_delivered`].
     Unsure(u64),
-    /// The file is no longer what it was when the answer began: the connection ends short of the
-    /// promised length.
+    /// The file has changed since the answer began: the connection ends short of the promised
+    /// length.
     Changed,
     /// The driver has everything.
     Nothing,
@@ -131,15 +131,15 @@ impl AnswerBody {
         }
     }
 
-    /// Whether a worker may copy what comes next. Not the last bytes: they are read when the client
-    /// has everything that was given by reference.
+    /// Whether a worker may copy the next bytes. It may not copy the last ones: the core copies
+    /// them when the client has acknowledged every page that the kernel holds by reference.
     pub(super) fn may_be_copied(&self) -> bool {
         !self.is_referenced || self.file_bytes() > 2 * TAIL_BYTES
     }
 
-    /// Whether a worker copies all that is left instead of making a piece resident: a few bytes of
-    /// a large file. A client that reads single bytes all over a large file then evicts no pieces
-    /// of others.
+    /// Whether a worker copies everything that is left instead of making a piece resident: a few
+    /// bytes of a large file. So a client that reads single bytes all over a large file evicts no
+    /// pieces of others.
     pub(super) fn is_small_part(&self) -> bool {
         let left = self.file_bytes();
         matches!(self.left, LeftToSend::File(_))
@@ -148,7 +148,7 @@ impl AnswerBody {
             && self.content.as_ref().is_some_and(|content| content.len() > PIECE_BYTES)
     }
 
-    /// The next bytes of the file that may be copied, at most this many.
+    /// The next bytes of the file that a worker may copy, at most `bytes`.
     pub(super) fn next_trickle(&self, bytes: u64) -> Option<Range<u64>> {
         let range = match &self.left {
             LeftToSend::File(range) => range,
@@ -173,12 +173,12 @@ impl AnswerBody {
         self.ready.is_some()
     }
 
-    /// Whether a file or a text of its own is sent, and not only an error page.
+    /// Whether the answer sends a file or rendered content, and not only a page about an error.
     pub(super) fn has_content(&self) -> bool {
         self.content.is_some()
     }
 
-    /// Whether the next send needs a turn: it is of a file, and a copy is not ready for it.
+    /// Whether the next send needs a turn: it sends bytes of a file, and no copy is ready for it.
     pub(super) fn needs_turn(&self) -> bool {
         self.is_ordered && self.file_bytes() > 0 && !self.has_ready()
     }
@@ -208,13 +208,13 @@ impl AnswerBody {
         self.content.as_ref()
     }
 
-    /// Notes that the client has acknowledged what was given by reference.
+    /// Notes that the client has acknowledged every page that was sent by reference.
     pub(super) fn note_delivered(&mut self) {
         self.is_referenced = false;
     }
 
-    /// Cuts off what to send next: texts go into the head's buffer, and at most `chunk_bytes` of a
-    /// file follow them.
+    /// Cuts off the next part: texts go into the head's buffer, and at most `chunk_bytes` of a file
+    /// follow them.
     pub(super) fn cut_next(&mut self, head: &mut Vec<u8>, chunk_bytes: u64) -> NextPart {
         match &mut self.left {
             LeftToSend::Nothing => NextPart::Nothing,
@@ -260,7 +260,7 @@ impl AnswerBody {
                     return NextPart::Send { part: SendBody::Nothing, more: false };
                 };
                 let range = range.clone();
-                // After the last file part comes the closing line.
+                // Only the closing line follows the last file part.
                 let is_last = segments.len() == 2;
                 match self.cut_range(range.clone(), chunk_bytes, is_last) {
                     CutPart::Part { part, end, is_awaited } => {
@@ -280,14 +280,14 @@ impl AnswerBody {
         }
     }
 
-    /// Cuts off the start of a range, as much as may be sent at once. `is_last`: the range
-    /// completes the answer.
+    /// Cuts off the start of a range, as much as one send may take. `is_last`: the range completes
+    /// the answer.
     ///
     /// A client that receives a whole answer must receive one version of the file (H-12). sendfile
-    /// gives the kernel pages, not copies: until the client has them, a change of the file in place
-    /// changes them too. So the last bytes are copies, and the very last are made when the client
-    /// has acknowledged every page, and the file is seen unchanged after they were read. The copies
-    /// before them keep the client's TCP from holding back the acknowledgement that is waited for.
+    /// hands the kernel pages, not copies: until the client has acknowledged them, a change of the
+    /// file in place changes them too. So the last bytes are copies. The very last ones are copied
+    /// after the client has acknowledged every page, and only if the file is still unchanged. The
+    /// copies before them keep the client's TCP from delaying that acknowledgement.
     fn cut_range(&mut self, range: Range<u64>, chunk_bytes: u64, is_last: bool) -> CutPart {
         let Some(content) = &self.content else { return CutPart::Changed };
         if let Some(bytes) = content.inline_bytes() {
@@ -295,6 +295,7 @@ impl AnswerBody {
             let part = SendBody::Bytes(bytes.slice(bound(range.start)..bound(range.end)));
             return CutPart::Part { part, end: range.end, is_awaited: false };
         }
+
         let ready = self.ready.take().filter(|ready| ready.range.start == range.start);
         if let Some(CopiedRange { range, bytes }) = ready {
             self.copied += range.end - range.start;
@@ -307,6 +308,7 @@ impl AnswerBody {
                 None => CutPart::Changed,
             };
         }
+
         let (chunk, is_copied) = choose_chunk(&range, chunk_bytes, is_last, self.is_referenced);
         if content.missing(&chunk).is_some() {
             return CutPart::Missing(chunk);
@@ -334,7 +336,8 @@ enum CutPart {
         part: SendBody,
         /// Where it ends.
         end: u64,
-        /// Nothing follows before the client has acknowledged it: it must not be kept back.
+        /// The next part leaves only after the client has acknowledged this one, so the kernel must
+        /// send it at once.
         is_awaited: bool,
     },
     Missing(Range<u64>),
@@ -342,8 +345,8 @@ enum CutPart {
     Changed,
 }
 
-/// The bytes to hand over next, and whether as a copy. `is_referenced`: pages were given to the
-/// kernel before them.
+/// The range to hand to the kernel next, and whether as a copy. `is_referenced`: pages were handed
+/// over before it.
 fn choose_chunk(
     range: &Range<u64>,
     chunk_bytes: u64,

@@ -1,5 +1,5 @@
-//! The clock that watches one connection (H-33), and the looks at a client that has still to
-//! acknowledge what it was sent. Time comes in as an argument.
+//! The clock of one connection (H-33), and the watch on a client that has yet to acknowledge what
+//! it was sent. Time comes in as an argument.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use crate::http::limits::{ACKNOWLEDGE_PAUSE, ACKNOWLEDGE_PAUSE_MAX, WAITING_TIME
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitState {
-    /// A place.
+    /// A place among the core's connections.
     Waiting,
     /// The first byte of a request.
     Idle,
-    /// The rest of a head or body whose first byte came then.
+    /// The rest of a head or body whose first byte came at this time.
     Head(Instant),
     /// A worker that looks up a name.
     Asking,
@@ -21,13 +21,13 @@ pub(super) enum WaitState {
     Preparing,
     /// The client, to take what is sent.
     Sending,
-    /// The client, to acknowledge what it was sent; the next look is due then.
+    /// The client, to acknowledge what it was sent; the next look is due at this time.
     Delivering(Instant),
-    /// The client's end of the connection, until then.
+    /// The client's end of the connection, until this time at most.
     Leaving(Instant),
 }
 
-/// The looks at a client that has still to acknowledge what it was sent: whether it makes progress,
+/// The watch on a client that has yet to acknowledge what it was sent: whether it makes progress,
 /// and when the next look is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AckWatch {
@@ -38,7 +38,7 @@ pub(super) struct AckWatch {
     held: u64,
     /// When a look last found fewer of them.
     pub(super) moved: Instant,
-    /// Begin of the window of the drain rate, and what it had not acknowledged then.
+    /// Start of the window of the drain rate, and the unacknowledged bytes at that time.
     window: Instant,
     window_held: u64,
 }
@@ -49,7 +49,8 @@ impl AckWatch {
         Self { next: now + pause, pause, held, moved: now, window: now, window_held: held }
     }
 
-    /// Takes in another look. The pause to the next one doubles while the client makes no progress.
+    /// Notes the result of another look. The pause to the next one doubles while the client makes
+    /// no progress.
     pub(super) fn look(self, now: Instant, held: u64) -> Self {
         let (pause, moved) = if held < self.held {
             (Self::first_pause(held), now)
@@ -65,8 +66,8 @@ impl AckWatch {
         (ACKNOWLEDGE_PAUSE + Duration::from_nanos(held)).min(ACKNOWLEDGE_PAUSE_MAX)
     }
 
-    /// Whether the client has acknowledged less than it must in this window. The last look counts:
-    /// the pause between looks bounds what it misses.
+    /// Whether the client has acknowledged too little in this window. The last look counts: what it
+    /// misses is bounded by the pause between looks.
     pub(super) fn is_overdue(&mut self, now: Instant, timeouts: &HttpTimeouts) -> bool {
         if now < self.window + timeouts.stall {
             return false;
@@ -83,13 +84,13 @@ pub(super) struct ConnectionClock {
     pub(super) timeouts: HttpTimeouts,
     /// Bytes that the kernel has taken since the connection began.
     pub(super) written: u64,
-    /// When a send last began, or the kernel last took some of one.
+    /// When a send last began, or the kernel last took bytes of one.
     pub(super) moved: Instant,
-    /// Start of the current window of the drain rate, and what had been written then.
+    /// Start of the current window of the drain rate, and the bytes written at that time.
     pub(super) window: Instant,
     window_written: u64,
-    /// The last look at what the kernel still held for a client that nothing is sent to, and how
-    /// much that was.
+    /// The last look at an idle connection, and the bytes that the kernel still held for its client
+    /// at that time.
     idle_since: Option<Instant>,
     idle_held: u64,
 }
@@ -107,8 +108,8 @@ impl ConnectionClock {
         }
     }
 
-    /// Starts the window of the drain rate: an answer begins, or continues after the server itself
-    /// took time.
+    /// Starts a window of the drain rate: an answer begins, or continues after a wait that was the
+    /// server's own.
     pub(super) fn begin_window(&mut self, now: Instant) {
         self.window = now;
         self.window_written = self.written;
@@ -116,12 +117,12 @@ impl ConnectionClock {
         self.idle_held = u64::MAX;
     }
 
-    /// Notes that a send has begun, or that the kernel took some of it.
+    /// Notes that a send has begun, or that the kernel took bytes of it.
     pub(super) fn move_on(&mut self, now: Instant) {
         self.moved = now;
     }
 
-    /// When a connection in this state must be looked at.
+    /// When the core must look at a connection in this state.
     pub(super) fn due(&self, state: WaitState) -> Instant {
         match state {
             WaitState::Idle => self.idle_since() + self.timeouts.idle,
@@ -162,18 +163,19 @@ impl ConnectionClock {
         }
     }
 
-    /// Since when nothing is sent, or since when the client has taken nothing of what the kernel
-    /// still holds for it.
+    /// Since when the connection is idle: the end of the last send, or the last look that found the
+    /// client still receiving.
     fn idle_since(&self) -> Instant {
         self.idle_since.map_or(self.moved, |since| since.max(self.moved))
     }
 
-    /// Whether an idle client still receives what the kernel holds for it: it is not idle then.
+    /// Whether a client without a request still receives what the kernel holds for it, and so is
+    /// not idle.
     fn still_drains(&mut self, now: Instant, held: u64) -> bool {
-        let gets_on = held > 0 && held < self.idle_held;
+        let is_draining = held > 0 && held < self.idle_held;
         self.idle_held = held;
         self.idle_since = Some(now);
-        gets_on
+        is_draining
     }
 }
 

@@ -1,4 +1,4 @@
-//! One connection as its core keeps it: what has arrived, what it waits for, and the table of all
+//! The state of one connection: its input, its stage and its clock; and the table of all
 //! connections of a core.
 
 use std::net::{IpAddr, SocketAddr};
@@ -16,14 +16,14 @@ use crate::http::limits::{CROWD_SHARE, STILL_MIN, STILL_SENDING_MIN};
 /// What a connection is doing.
 #[derive(Debug)]
 pub(super) enum ConnectionStage {
-    /// It was accepted in this turn.
+    /// The core accepted it in this turn.
     Arrived,
     /// It waits for a place (H-34).
     Waiting,
-    /// There is no room to wait either. Its request shows whether it is a client that comes again
-    /// (H-14).
+    /// It got neither a place nor room to wait. Its request shows whether its client comes again if
+    /// told so (H-14).
     Refused,
-    /// It reads the next request, or waits for one.
+    /// The core reads the next request, or waits for one.
     Reading,
     /// A request waits for a worker.
     Asking(AskedRequest),
@@ -31,22 +31,22 @@ pub(super) enum ConnectionStage {
     Inviting,
     /// An answer is on its way.
     Sending(AnswerBody),
-    /// Nothing follows. Input is read and thrown away for a while: without that, a client that is
-    /// still sending sees a reset in place of the answer.
+    /// The last answer has left. The core reads and discards input for a while: otherwise a client
+    /// that is still sending would see a reset instead of the answer.
     Leaving {
         until: Instant,
-        /// The client still receives what the kernel holds for it.
+        /// Watches a client that still receives what the kernel holds for it.
         awaited: Option<AckWatch>,
     },
 }
 
-/// What a connection takes of the places that a core has.
+/// What a connection occupies among the places of a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PlaceHeld {
     Nothing,
-    /// It is one of the connections that are served.
+    /// One of the places for connections that are served.
     Place,
-    /// It is told to come again, or closed.
+    /// One of the few for connections that are told to come again.
     Refusal,
 }
 
@@ -55,7 +55,7 @@ pub(super) enum PlaceHeld {
 pub(super) enum InputFlow {
     #[default]
     Open,
-    /// Too much waits here: the rest stays in the kernel.
+    /// Too much input waits in the core: the rest stays in the kernel.
     Paused,
     /// The last answer is on its way with the end of the connection.
     Stopped,
@@ -66,26 +66,27 @@ pub(super) enum InputFlow {
 pub(super) struct HttpConnection {
     pub(super) id: ConnectionId,
     pub(super) peer: SocketAddr,
-    /// The server's address that the client asked. The kernel is asked for it when it is needed.
+    /// The server's address that the client connected to; None: the core has not needed it yet.
     pub(super) local: Option<IpAddr>,
     pub(super) stage: ConnectionStage,
     pub(super) input: RequestInput,
-    /// When the first byte of the current request arrived, and again when its body is due.
+    /// When the first byte of the current request arrived; for a request with a body, when the body
+    /// was due.
     pub(super) first_byte: Option<Instant>,
     /// The client has ended its side.
     pub(super) has_ended: bool,
     pub(super) failed: Option<TcpSendError>,
-    /// It is reset at its end: what the kernel holds for the client is thrown away.
+    /// The core resets it at its end, and the kernel discards what it still holds for the client.
     pub(super) is_cut: bool,
-    /// The driver has a send of it.
+    /// The driver has a send of this connection.
     pub(super) is_sending: bool,
-    /// The kernel has taken some of a send in this turn.
+    /// The kernel has taken bytes of a send in this turn.
     pub(super) has_moved: bool,
     pub(super) place: PlaceHeld,
     pub(super) flow: InputFlow,
-    /// Bytes a second at most, kept by the kernel; None = as fast as possible.
+    /// Most bytes a second, enforced by the kernel; None: no limit.
     pub(super) rate: Option<NonZeroU64>,
-    /// It is among the connections that this turn looks at.
+    /// It is on the list of connections that this turn looks at.
     pub(super) is_touched: bool,
     pub(super) clock: ConnectionClock,
 }
@@ -133,25 +134,25 @@ impl HttpConnection {
         }
     }
 
-    /// Notes that this turn is to look at it. False: it was noted before.
+    /// Marks the connection for a look in this turn. False: it was marked before.
     pub(super) fn touch(&mut self) -> bool {
         !std::mem::replace(&mut self.is_touched, true)
     }
 
-    /// Gives it a place: it may ask.
+    /// Gives the connection a place: the core reads its requests.
     pub(super) fn give_place(&mut self) {
         self.place = PlaceHeld::Place;
         self.stage = ConnectionStage::Reading;
     }
 
-    /// Notes that the kernel has taken some of a send.
+    /// Notes that the kernel has taken bytes of a send, with the number that are left.
     pub(super) fn note_sent(&mut self, bytes: u64, left: u64) {
         self.clock.written += bytes;
         self.has_moved = true;
         self.is_sending = left > 0;
     }
 
-    /// Keeps what has arrived, unless nothing more is answered.
+    /// Keeps input, unless no further request is answered.
     pub(super) fn take_input(&mut self, bytes: &[u8]) {
         if !matches!(self.stage, ConnectionStage::Leaving { .. }) {
             self.input.push(bytes);
@@ -179,9 +180,9 @@ impl HttpConnection {
         })
     }
 
-    /// Whether the connection may be closed for a client that has none: it has made no progress for
-    /// a while, or its source has many connections (`share`). Returns whether it receives an
-    /// answer, and since when it has made no progress.
+    /// Whether the core may close the connection for a client that has none: it has made no
+    /// progress for a while, or its source has many connections (`share`). Returns whether it
+    /// receives an answer, and since when it has made no progress.
     pub(super) fn stands_still(&self, now: Instant, share: usize) -> Option<(bool, Instant)> {
         let (is_answered, since, least) = match (&self.stage, self.wait_state()?) {
             (ConnectionStage::Reading, WaitState::Head(first_byte)) => {
@@ -201,7 +202,7 @@ impl HttpConnection {
             .then_some((is_answered, since))
     }
 
-    /// When the connection must be looked at.
+    /// When the core must look at the connection.
     pub(super) fn due(&self) -> Option<Instant> {
         self.wait_state().map(|state| self.clock.due(state))
     }
@@ -235,7 +236,7 @@ impl ConnectionTable {
         self.slots.get_mut(id.index())?.as_deref_mut().filter(|connection| connection.id == id)
     }
 
-    /// Takes a connection out; [`Self::put`] gives it back.
+    /// Takes a connection out of the table; [`Self::put`] puts it back.
     pub(super) fn take(&mut self, id: ConnectionId) -> Option<Box<HttpConnection>> {
         let taken = self.slots.get_mut(id.index())?.take_if(|connection| connection.id == id);
         self.len -= usize::from(taken.is_some());
@@ -251,9 +252,9 @@ impl ConnectionTable {
         self.len += 1;
     }
 
-    /// As [`Self::take`], for the connection at this index.
-    pub(super) fn take_from(&mut self, place: usize) -> Option<Box<HttpConnection>> {
-        let taken = self.slots.get_mut(place)?.take();
+    /// Takes the connection out of this slot.
+    pub(super) fn take_from(&mut self, slot: usize) -> Option<Box<HttpConnection>> {
+        let taken = self.slots.get_mut(slot)?.take();
         self.len -= usize::from(taken.is_some());
         taken
     }

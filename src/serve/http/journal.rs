@@ -1,5 +1,4 @@
-//! What the log says of HTTP: files that were sent whole, names that were refused, connections that
-//! were cut.
+//! The HTTP core's events: files sent whole, names refused, connections cut.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,13 +12,13 @@ use crate::observe::pace::{EventSource, LinePace, LogGate, append_left_out_count
 use crate::serve::shelf::{FileOrigin, FileSources};
 use crate::serve::stage::{self, stage_of};
 
-/// Events of one core in a second. More than that nobody reads, and formatting one costs more than
-/// serving a small file.
+/// Events of one core in a second: a person cannot read more, and formatting an event costs more
+/// than serving a small file.
 const EVENTS_PER_SECOND_MAX: u32 = 2_000;
-/// Lines of trouble of one kind in a second.
+/// Log lines about one kind of trouble in a second.
 const TROUBLE_PER_SECOND_MAX: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
-/// The same fault is logged once in this time.
+/// The core logs the same fault once in this time.
 const FAULTS_APART: Duration = Duration::from_secs(60);
 
 /// A fault of the core itself, for the operator.
@@ -40,8 +39,8 @@ pub(super) struct FileDelivery {
     /// Bytes of this answer's body.
     pub(super) bytes: u64,
     pub(super) began: Instant,
-    /// It carries the last byte of the file. Pieces of an ISO that is booted in place do not, and
-    /// are not logged.
+    /// The answer carries the last byte of the file. Most pieces of an ISO that a machine boots in
+    /// place do not, and so are not logged.
     pub(super) completes: bool,
 }
 
@@ -52,9 +51,9 @@ pub(super) struct HttpJournal {
     names: Arc<FileSources>,
     counters: Arc<HttpCounters>,
     faults: LinePace<CoreFault>,
-    /// Of all events.
+    /// Limits all events.
     pace: LinePace<()>,
-    /// Of those that go into the log.
+    /// Limits the events that go to the log.
     gate: LogGate,
 }
 
@@ -74,7 +73,7 @@ impl HttpJournal {
         }
     }
 
-    /// Logs a file of which the kernel has taken the last byte.
+    /// Logs a file whose last byte the kernel has taken.
     pub(super) fn say_delivered(
         &mut self,
         peer: SocketAddr,
@@ -94,7 +93,8 @@ impl HttpJournal {
         self.say(peer, self.stage_of(delivery), kind, text, now);
     }
 
-    /// Logs a file that was changed in place: its client received less than was promised.
+    /// Logs a file that was changed in place: its client received fewer bytes than the head
+    /// promised.
     pub(super) fn say_changed(&mut self, peer: SocketAddr, delivery: &FileDelivery, now: Instant) {
         if !self.may_say(now) {
             return;
@@ -129,7 +129,7 @@ impl HttpJournal {
         }
     }
 
-    /// Logs what is no request, or a request of a kind that is not served. `why` returns a clause.
+    /// Logs a malformed request, or one of a method that is not served. `why` returns a clause.
     pub(super) fn say_bad(&mut self, peer: SocketAddr, why: impl FnOnce() -> String, now: Instant) {
         if self.may_say(now) {
             self.say(
@@ -142,7 +142,7 @@ impl HttpJournal {
         }
     }
 
-    /// Logs a fault of the core, with a count of those that were left out.
+    /// Logs a fault of the core, with a count of its repetitions that were not logged.
     pub(super) fn say_fault(&mut self, fault: CoreFault, now: Instant) {
         let Some(unsaid) = self.faults.admit(fault, now) else { return };
         let text = match fault {
@@ -166,7 +166,8 @@ impl HttpJournal {
         tracing::warn!("{}", append_left_out_count(text, unsaid));
     }
 
-    /// Whether one more event may leave in this second. One that may not is not even formatted.
+    /// Whether the core may log one more event in this second. If not, the event is not even
+    /// formatted.
     fn may_say(&mut self, now: Instant) -> bool {
         let may = self.pace.admit((), now).is_some();
         if !may {
@@ -179,7 +180,8 @@ impl HttpJournal {
         stage_of(&self.names.published.load().snapshot, &delivery.path.display(), delivery.origin)
     }
 
-    /// Hands an event over: for the timeline alone once the log has enough of the same kind.
+    /// Hands an event to the queue: for the timeline alone once the log has enough lines of its
+    /// kind.
     fn say(
         &mut self,
         peer: SocketAddr,

@@ -1,10 +1,10 @@
 //! One HTTP core: a thread with connections of its own. It reads requests, answers them from the
-//! shelf, and watches the clock.
+//! shelf, and enforces the timeouts.
 //!
-//! Its files stand on each other in this order: what is configured (`plan`), logged (`journal`),
-//! timed (`clock`, `alarms`) and sent (`body`); what workers are asked (`asking`); one connection
-//! (`connection`) and the places for them (`places`); an answer on its way (`sending`), from a
-//! request to it (`answer`), and the life of a connection (`advance`).
+//! The files build on each other in this order: the configuration (`plan`), the log (`journal`),
+//! timeouts (`clock`, `alarms`) and bodies (`body`); the questions to workers (`asking`); one
+//! connection (`connection`) and the places for them (`places`); an answer on its way (`sending`),
+//! from a request to its answer (`answer`), and the life of a connection (`advance`).
 
 mod advance;
 mod alarms;
@@ -43,7 +43,7 @@ use super::shelf::FileSources;
 use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
 use crate::engine::stream::{TcpDriver, TcpEvent, TcpSendError, TurnWait};
 
-/// How errors name these cores.
+/// The name of these cores in errors.
 const CORE: &str = "an HTTP core";
 
 /// An HTTP core before its thread runs.
@@ -60,8 +60,8 @@ pub struct HttpCore {
 }
 
 impl HttpCore {
-    /// `busy` counts the answers that are being sent, for the TFTP core on the same processor. Ring
-    /// the bell when the drain has been ordered.
+    /// Makes the core and its bell. The thread that orders the drain rings the bell afterwards.
+    /// `busy` counts the answers on their way, for the TFTP core on the same processor.
     pub fn new(
         parts: CoreParts,
         listeners: Vec<TcpListener>,
@@ -84,17 +84,18 @@ impl HttpCore {
         Ok((core, bell))
     }
 
-    /// The way to ask it what is under way.
+    /// A handle by which control asks the core for its transfers.
     pub fn inquiry(&self) -> CoreInquiry {
         let letters = self.letters.clone();
         CoreInquiry::new(move |report| letters.send(HttpLetter::Asked(report)))
     }
 
+    /// The counters of this core, for status and metrics.
     pub fn counters(&self) -> Arc<HttpCounters> {
         Arc::clone(&self.counters)
     }
 
-    /// Serves until drained. `ready` is called once, when connections are accepted.
+    /// Serves until drained. Calls `ready` once, when the core accepts connections.
     pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), CoreError> {
         let mut running = self.start()?;
         running.turn(TurnWait::No)?;
@@ -126,14 +127,14 @@ impl HttpCore {
     }
 }
 
-/// The core at work.
+/// The state of the running core.
 struct RunningHttp {
     keeper: ConnectionKeeper,
     drain: DrainOrder,
     busy: Arc<AtomicU32>,
     pulse: CorePulse,
     mailbox: CoreMailbox<HttpLetter>,
-    /// When the order to stop was seen.
+    /// When the core saw the order to stop.
     drained_at: Option<Instant>,
 }
 
@@ -163,8 +164,8 @@ impl RunningHttp {
         }
     }
 
-    /// Collects what has arrived, then looks at each connection that it concerns. Names are looked
-    /// up only after everything is collected: so the requests of a turn may share what is found.
+    /// Collects events, then looks at each connection that they concern. The core looks names up
+    /// only after it has collected everything, so that the requests of a turn can share a look-up.
     fn turn(&mut self, wait: TurnWait) -> Result<(), CoreError> {
         let accept_failed = self.collect(wait).map_err(CoreError::sockets(CORE))?;
         self.keeper.sender.time.read_clocks();
@@ -174,24 +175,26 @@ impl RunningHttp {
         }
         self.follow_drain();
         self.read_letters();
-        // Each step may concern more connections, which are looked at before the next one.
+
+        // Each step may touch more connections; they are looked at before the next step.
         self.keeper.look_at_touched();
         self.keeper.ring_alarms();
         self.keeper.look_at_touched();
         self.keeper.make_room();
         self.keeper.look_at_touched();
         self.keeper.give_turns();
+
         self.keeper.answerer.end_turn();
         self.show_counts();
         Ok(())
     }
 
-    /// Takes in one turn of the driver. Returns the error of accept(2), if there was one.
+    /// Runs one turn of the driver. Returns the error of accept(2), if there was one.
     fn collect(&mut self, wait: TurnWait) -> io::Result<Option<i32>> {
         let ConnectionKeeper { sender, connections, touched, .. } = &mut self.keeper;
         let AnswerSender { driver, schedule, plan, time, counters, .. } = sender;
         let (mut sent, mut accept_failed) = (0, None);
-        driver.turn(wait, |event| {
+        driver.run_turn(wait, |event| {
             let id = match event {
                 TcpEvent::Accepted { id, peer } => {
                     let connection = HttpConnection::new(id, peer, plan.timeouts, time.now);
@@ -219,7 +222,7 @@ impl RunningHttp {
                 }
                 TcpEvent::Sent { bytes, left, .. } => {
                     sent += bytes;
-                    schedule.taken(id, bytes);
+                    schedule.count_sent(id, bytes);
                     connection.note_sent(bytes, left);
                 }
                 TcpEvent::SendFailed { why, .. } => connection.failed = Some(why),
@@ -259,7 +262,7 @@ impl RunningHttp {
         }
     }
 
-    /// Shows what is under way to the TFTP core on the same processor, and to `status`.
+    /// Publishes counts for the TFTP core on the same processor, and for `status`.
     fn show_counts(&self) {
         let sender = &self.keeper.sender;
         self.busy.store(sender.contents_sent(), Ordering::Relaxed);

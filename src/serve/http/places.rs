@@ -1,4 +1,4 @@
-//! Who has a place among a core's connections, who waits for one, and who gives one up (H-34).
+//! Which connections of a core have a place, which wait for one, and which give theirs up (H-34).
 
 use std::cmp::Reverse;
 use std::time::Instant;
@@ -9,7 +9,7 @@ use crate::engine::stream::{CONNECTIONS_PER_DRIVER_MAX, ConnectionId};
 use crate::http::admission::{AdmissionOutcome, ConnectionAdmission};
 use crate::http::limits::{GIVE_UP_MAX, GIVE_UP_PAUSE, REFUSALS_MAX};
 
-/// A connection that may be closed for a client that has none.
+/// A connection that the core may close for a client that has none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StillConnection {
     pub(super) id: ConnectionId,
@@ -20,11 +20,11 @@ pub(super) struct StillConnection {
 #[derive(Debug)]
 pub(super) struct ConnectionPlaces {
     admission: ConnectionAdmission<ConnectionId>,
-    /// Connections that are served at a time.
+    /// Most connections that are served at a time.
     most: usize,
-    /// Connections that are told to come again.
+    /// Connections that are being told to come again.
     refusals: usize,
-    /// When connections are given up next while all are taken.
+    /// While all places are taken: when the core next closes connections without progress.
     give_up_at: Instant,
 }
 
@@ -35,7 +35,7 @@ impl ConnectionPlaces {
         Self { admission, most, refusals: 0, give_up_at: now }
     }
 
-    /// Connections that are served at a time.
+    /// Most connections that are served at a time.
     pub(super) fn most(&self) -> usize {
         self.most
     }
@@ -47,10 +47,10 @@ impl ConnectionPlaces {
 
     /// Takes a connection out of the queue.
     pub(super) fn leave_queue(&mut self, id: ConnectionId) {
-        self.admission.quit(&id);
+        self.admission.remove_waiting(&id);
     }
 
-    /// Counts a connection as one that is told to come again. False: too many are.
+    /// Counts a connection among those that are told to come again. False: there are too many.
     pub(super) fn take_refusal(&mut self, connection: &mut HttpConnection) -> bool {
         if self.refusals >= REFUSALS_MAX {
             return false;
@@ -60,11 +60,10 @@ impl ConnectionPlaces {
         true
     }
 
-    /// Gives back what a connection holds. Returns the connection that has waited longest for the
-    /// place.
+    /// Releases the place of a connection. Returns the connection that has waited longest for it.
     pub(super) fn release(&mut self, connection: &HttpConnection) -> Option<ConnectionId> {
         if matches!(connection.stage, ConnectionStage::Waiting) {
-            self.admission.quit(&connection.id);
+            self.admission.remove_waiting(&connection.id);
         }
         match connection.place {
             PlaceHeld::Nothing => None,
@@ -81,18 +80,20 @@ impl ConnectionPlaces {
         self.admission.close()
     }
 
-    /// When connections are given up next; None: nobody waits for a place that it should have.
+    /// When the core next closes connections without progress; None: no waiting client has a right
+    /// to their place.
     pub(super) fn gives_up_at(&self) -> Option<Instant> {
         self.is_crowded().then_some(self.give_up_at)
     }
 
-    /// Whether all connections are taken and a client waits whose source has fewer than it may.
+    /// Whether all places are taken and a client waits whose source has fewer than it may.
     fn is_crowded(&self) -> bool {
         self.admission.waiting() > 0 && self.admission.running() >= self.most
     }
 
-    /// The connections to give up first while all are taken: first those that receive nothing, of
-    /// the sources that have most, and of these the ones that have stood still longest.
+    /// The connections to close first while all places are taken: those that receive no answer
+    /// before those that do, then those of the sources with the most connections, then those
+    /// without progress for longest.
     pub(super) fn find_still(
         &mut self,
         connections: &ConnectionTable,
@@ -120,8 +121,8 @@ impl ConnectionPlaces {
             .collect()
     }
 
-    /// Whether a client in the queue has so few connections that this one may go for it. None:
-    /// nobody in the queue needs a place any more.
+    /// Whether a client in the queue has so few connections that the core may close this one for
+    /// it. None: no client in the queue needs a place any more.
     pub(super) fn may_give_up(
         &self,
         connection: &HttpConnection,

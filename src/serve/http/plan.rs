@@ -1,4 +1,4 @@
-//! What the configuration says of HTTP, and what a core counts.
+//! The plan of an HTTP core, and its counters.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,38 +11,44 @@ use crate::http::schedule::SLOTS;
 use crate::images::CleanPath;
 use crate::observe::counters::SharedCount;
 
-/// What the configuration says of HTTP.
+/// The table `[http]` as the cores need it.
 #[derive(Clone, Debug)]
 pub struct HttpPlan {
+    /// Addresses to listen on.
     pub listen: Vec<SocketAddr>,
     /// Directories that are listed, with everything below them. The root path covers the whole tree
     /// (H-28).
     pub index: Vec<CleanPath>,
-    /// The file that answers for its directory.
+    /// The name of the file that answers for its directory, such as `index.html`.
     pub index_file: Option<String>,
-    /// Connections of one client address; None = no limit (H-34).
+    /// Most connections of one client address; None: no limit (H-34).
     pub per_source: Option<usize>,
-    /// Connections of one core.
+    /// Most connections of one core.
     pub connections: usize,
-    /// Connections of one core that may wait for a place.
+    /// Most connections of one core that wait for a place.
     pub waiting: usize,
-    /// Bytes of a mapped file that go to the kernel at a time.
+    /// Bytes of a mapped file that one send hands to the kernel.
     pub chunk_bytes: u64,
-    /// Large bodies that are sent at full speed at a time; None = all of them.
+    /// Large bodies that one core sends at full speed at a time; None: all of them.
     pub slots: Option<u16>,
-    /// Congestion control of the connections; None = the system's.
+    /// TCP congestion control of the connections; None: the system's default.
     pub congestion: Option<&'static str>,
+    /// How long a connection may wait for its client.
     pub timeouts: HttpTimeouts,
 }
 
-/// The times of H-33.
+/// How long a connection may wait for its client (H-33).
 #[derive(Clone, Copy, Debug)]
 pub struct HttpTimeouts {
+    /// From the first byte of a head or body to its last.
     pub head: Duration,
+    /// From the end of an answer to the first byte of the next request.
     pub idle: Duration,
+    /// Longest time without progress of an answer.
     pub stall: Duration,
+    /// From the last answer to the client's end of the connection.
     pub linger: Duration,
-    /// Bytes a second that a client takes at least, measured over each `stall`.
+    /// Bytes a second that a client must take, measured over each `stall`.
     pub drain_rate_min: u64,
 }
 
@@ -95,10 +101,12 @@ impl HttpPlan {
     }
 }
 
-/// What one core counts.
+/// The counters of one HTTP core.
 #[derive(Debug, Default)]
 pub struct HttpCounters {
+    /// Connections accepted.
     pub connections: SharedCount,
+    /// Requests read, malformed heads excluded.
     pub requests: SharedCount,
     /// Bytes of heads and bodies that the kernel has taken.
     pub bytes_sent: SharedCount,
@@ -106,19 +114,20 @@ pub struct HttpCounters {
     pub refused_requests: SharedCount,
     /// Connections cut because the client was too slow (H-33).
     pub timed_out: SharedCount,
-    /// Answers cut short because their file changed, or because the client went away.
+    /// Answers cut short because their file changed, or because the client disconnected.
     pub aborted: SharedCount,
-    /// Connections that waited for a place, and those that found the queue full (H-34).
+    /// Connections that waited for a place (H-34).
     pub queued: SharedCount,
+    /// Connections that found the queue full, or waited in vain (H-34).
     pub turned_away: SharedCount,
     /// Times that accept(2) failed although a client waited: no descriptor or no memory was left.
     pub accept_failed: SharedCount,
-    /// Connections without progress that were closed for a client that has fewer connections.
+    /// Connections without progress that were closed for a client with fewer connections.
     pub given_up: SharedCount,
-    /// Large bodies that are sent at full speed now, and those that wait for their turn
-    /// (`http::schedule`).
+    /// Gauge: large bodies that are sent at full speed now (`http::schedule`).
     pub at_full_speed: SharedCount,
+    /// Gauge: large bodies that wait for their turn (`http::schedule`).
     pub in_line: SharedCount,
-    /// Events that were not logged because there were too many in one second.
+    /// Events that the core did not log because there were too many in one second.
     pub events_left_out: SharedCount,
 }

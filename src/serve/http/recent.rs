@@ -1,16 +1,16 @@
-//! Names that were looked up in this turn: requests that had all arrived before share one look at
-//! the disk.
+//! Names that were looked up in this turn: requests that arrived together share one look at the
+//! disk.
 
 use std::rc::Rc;
 
 use crate::http::media::find_media_type;
 use crate::images::{CleanPath, ServedContent};
 
-/// Names that are remembered at a time; a turn that asks for more looks the others up each time.
+/// Most names that one turn remembers; further names are looked up for each request.
 const NAMES_MAX: usize = 32;
 
-/// Forgotten at the end of each turn. A request that arrives later looks for itself, so that what
-/// has been changed before it was sent is seen.
+/// The files that this turn has looked up. The core forgets them at the end of the turn: a request
+/// that arrives later must see every change that was made before it was sent.
 ///
 /// *Why not longer, with one `fstatat` in place of openat2, fstat and close?* It follows links out
 /// of the root where openat2 with RESOLVE_BENEATH refuses them, and it waits for the disk where
@@ -20,7 +20,7 @@ pub(super) struct RecentNames {
     names: Vec<(Vec<u8>, NamedFile)>,
 }
 
-/// A plain file under its name. What is made for one machine alone is not shared.
+/// A plain file under its name. Content that is made for one machine is not shared.
 #[derive(Clone, Debug)]
 pub(super) struct NamedFile {
     pub(super) path: Rc<CleanPath>,

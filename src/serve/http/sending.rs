@@ -1,4 +1,5 @@
-//! An answer on its way: its head, its body piece by piece, and what workers read for it.
+//! An answer on its way: its head, its body piece by piece, and the pieces that workers read for
+//! it.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -19,10 +20,10 @@ use crate::http::schedule::{SMALL_BYTES, ScheduleTick, SendSchedule, TRICKLE_BYT
 use crate::images::{OwedAnswer, PieceUrgency, ServedContent};
 use crate::serve::shelf::FileSources;
 
-/// What a client that waits for leave to send a request's body is told (RFC 9110 §15.2.1).
+/// The answer to a client that waits for permission to send a request's body (RFC 9110 §15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The clocks, read once a turn.
+/// The clocks, which the core reads once a turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TurnTime {
     began: Instant,
@@ -40,7 +41,7 @@ impl TurnTime {
         (self.now, self.today) = (Instant::now(), SystemTime::now());
     }
 
-    /// The present for the schedule.
+    /// The current time for the schedule.
     pub(super) fn tick(&self) -> ScheduleTick {
         ScheduleTick::try_from(self.now.duration_since(self.began).as_nanos())
             .unwrap_or(ScheduleTick::MAX)
@@ -51,7 +52,7 @@ impl TurnTime {
     }
 }
 
-/// What of a request shapes the form of its answer.
+/// The parts of a request that decide the form of its answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AnswerForm {
     pub(super) version: HttpVersion,
@@ -72,14 +73,14 @@ pub(super) struct AnswerFile<'a> {
     pub(super) delivery: Option<FileDelivery>,
 }
 
-/// What sending has come to.
+/// The state of an answer after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendProgress {
     /// The driver has something to send, or the body waits.
     Underway,
     /// The kernel has taken the whole answer. `keeps`: the connection stays open.
     Done { keeps: bool },
-    /// The file is not what it was.
+    /// The file has changed since the answer began.
     Changed,
     /// The client has reset the connection, or no longer answers.
     Gone,
@@ -88,7 +89,7 @@ pub(super) enum SendProgress {
 /// Sends the answers of one core, and has workers read for them.
 pub(super) struct AnswerSender {
     pub(super) driver: TcpDriver,
-    /// Which of many large bodies sends now.
+    /// Decides which of many large bodies sends now.
     pub(super) schedule: SendSchedule<ConnectionId>,
     pub(super) plan: HttpPlan,
     pub(super) names: Arc<FileSources>,
@@ -97,11 +98,11 @@ pub(super) struct AnswerSender {
     pub(super) questions: WorkerQuestions,
     pub(super) time: TurnTime,
     pub(super) date: DateHeader,
-    /// The order to stop was seen: every answer is the last of its connection.
+    /// The core has seen the order to stop: every answer is the last of its connection.
     pub(super) is_draining: bool,
-    /// Answers with a content that are on their way.
+    /// Answers with content that are on their way.
     contents_sent: u32,
-    /// The head of the answer that is being made. Kept, so that no answer allocates one.
+    /// Buffer for the head of an answer, kept so that no answer allocates one.
     head: Vec<u8>,
 }
 
@@ -130,7 +131,7 @@ impl AnswerSender {
         }
     }
 
-    /// Answers with a content that are on their way.
+    /// Answers with content that are on their way.
     pub(super) fn contents_sent(&self) -> u32 {
         self.contents_sent
     }
@@ -146,55 +147,62 @@ impl AnswerSender {
         if plan.status.is_refusal() {
             self.counters.refused_requests.add(1);
         }
+
         let keeps = form.keeps_alive && !plan.closes && !self.is_draining;
         self.head.clear();
         plan.write_head(form.version, keeps, self.date.at(self.time.today), &mut self.head);
+
         let (content, delivery) =
             file.map_or((None, None), |file| (Some(file.content), file.delivery));
         let mut body = AnswerBody::new(plan.payload, content, delivery, keeps);
         self.contents_sent += u32::from(body.has_content());
         body.is_last = !form.keeps_alive && !plan.closes;
-        // A large body takes turns with others, at the pace that its machine bears.
+
+        // A large body takes turns with others, at the rate that its machine can handle.
         body.is_ordered = body.file_bytes() > SMALL_BYTES;
         if body.is_ordered {
-            self.schedule.enter(self.time.tick(), connection.id, connection.peer.ip());
+            self.schedule.begin_body(self.time.tick(), connection.id, connection.peer.ip());
             self.keep_pace(connection);
         }
         connection.clock.begin_window(self.time.now);
         connection.stage = ConnectionStage::Sending(body);
-        // What cannot be sent now is found again by whoever looks at the connection next.
+        // If nothing can leave now, the next look at the connection tries again.
         self.send_next(connection);
     }
 
-    /// Goes on with an answer whose last part the driver has taken.
+    /// Continues an answer whose last part the driver has taken.
     pub(super) fn continue_answer(&mut self, connection: &mut HttpConnection) -> SendProgress {
         self.head.clear();
         self.send_next(connection)
     }
 
-    /// Tells the client that it may send its body.
+    /// Tells the client that it may send the body of its request.
     pub(super) fn invite_body(&mut self, connection: &mut HttpConnection) {
         connection.stage = ConnectionStage::Inviting;
         self.send(connection, CONTINUE, SendBody::Nothing, false);
     }
 
-    /// Sends what has been written to `head`, and the next part of the answer. This is where a
-    /// connection with something large to send takes its turn.
+    /// Sends the content of `head`, and the next part of the answer. A large body asks for its turn
+    /// here.
     fn send_next(&mut self, connection: &mut HttpConnection) -> SendProgress {
         let tick = self.time.tick();
         let ConnectionStage::Sending(body) = &mut connection.stage else {
             return SendProgress::Underway;
         };
         let waited = std::mem::replace(&mut body.wait, BodyWait::Nothing);
-        let leave =
-            if body.needs_turn() { self.schedule.ask(tick, connection.id) } else { u64::MAX };
-        if leave == 0 {
+        let allowed = if body.needs_turn() {
+            self.schedule.grant_bytes(tick, connection.id)
+        } else {
+            u64::MAX
+        };
+        if allowed == 0 {
             body.wait = BodyWait::Turn;
             return SendProgress::Underway;
         }
-        let chunk_bytes = self.plan.chunk_bytes.min(leave);
+
+        let chunk_bytes = self.plan.chunk_bytes.min(allowed);
         let mut next = body.cut_next(&mut self.head, chunk_bytes);
-        // The last bytes are read when the client has everything before them (H-12).
+        // The last bytes are copied only when the client has everything before them (H-12).
         if let NextPart::Unsure(most) = next {
             let Some(held) = self.driver.unacknowledged(connection.id) else {
                 return SendProgress::Gone;
@@ -209,8 +217,9 @@ impl AnswerSender {
                 });
             }
         }
-        // The end of the connection leaves with the answer's last bytes: one packet and one wake-up
-        // of the client for both.
+
+        // The end of the connection leaves with the last bytes of the answer: one packet, and one
+        // wake-up of the client.
         let ends = body.is_last && body.is_given();
         let (part, more) = match next {
             NextPart::Send { part, more } => (part, more),
@@ -219,16 +228,17 @@ impl AnswerSender {
             NextPart::Changed => return SendProgress::Changed,
             NextPart::Missing(_) | NextPart::Unsure(_) => {
                 if let NextPart::Missing(range) = next {
-                    self.make_resident(connection, range, leave != u64::MAX);
+                    self.make_resident(connection, range, allowed != u64::MAX);
                 }
                 if self.head.is_empty() {
                     return SendProgress::Underway;
                 }
-                // The head goes ahead: a loader waits for the first byte (H-10).
+                // The head leaves alone: a loader times the wait for the first byte (H-10).
                 (SendBody::Nothing, false)
             }
         };
-        if leave == u64::MAX {
+
+        if allowed == u64::MAX {
             self.read_ahead(&part);
         }
         let head = std::mem::take(&mut self.head);
@@ -248,7 +258,7 @@ impl AnswerSender {
         self.driver.send(connection.id, head, part, more);
     }
 
-    /// Logs and ends an answer that the kernel has taken whole.
+    /// Ends and logs an answer whose last byte the kernel has taken.
     fn finish_answer(&mut self, connection: &mut HttpConnection) -> SendProgress {
         let stage = std::mem::replace(&mut connection.stage, ConnectionStage::Reading);
         let ConnectionStage::Sending(body) = stage else { return SendProgress::Underway };
@@ -259,16 +269,16 @@ impl AnswerSender {
         SendProgress::Done { keeps: body.keeps }
     }
 
-    /// Takes an answer out of the counts that is complete, or given up.
+    /// Removes an answer from the counts and the schedule, whether it is complete or not.
     pub(super) fn end_body(&mut self, id: ConnectionId, body: &AnswerBody) {
         self.contents_sent -= u32::from(body.has_content());
         if body.is_ordered {
-            self.schedule.leave(self.time.tick(), id);
+            self.schedule.end_body(self.time.tick(), id);
         }
     }
 
-    /// Holds a large body to the rate of its machine: `[http] rate`, or what its firmware has been
-    /// found to bear.
+    /// Limits a large body to the rate of its machine: `[http] rate`, or the rate that its firmware
+    /// has proved to handle.
     fn keep_pace(&self, connection: &mut HttpConnection) {
         let rate = self.names.pace_for(connection.peer.ip());
         if std::mem::replace(&mut connection.rate, rate) != rate {
@@ -276,8 +286,8 @@ impl AnswerSender {
         }
     }
 
-    /// Has a worker read the piece after this part. Only a help: where the workers are busy, the
-    /// piece is asked for again when it is needed.
+    /// Has a worker read the piece after this part. If the workers are busy nothing is lost: the
+    /// core asks for the piece when it needs it.
     fn read_ahead(&self, part: &SendBody) {
         if let SendBody::File { content, range } = part
             && range.end - range.start > TRICKLE_BYTES
@@ -285,12 +295,12 @@ impl AnswerSender {
         {
             let content = content.clone();
             let job = move || content.populate(piece);
-            let _ = self.names.images.workers().read(PieceUrgency::InTurn, job);
+            let _ = self.names.images.workers().submit_read(PieceUrgency::InTurn, job);
         }
     }
 
-    /// Has a worker make a range of a body resident, or copy it where it is small or a trickle: a
-    /// body that waits for its turn then evicts nothing that others are sending.
+    /// Has a worker make a range of a body resident, or copy it if it is small or a trickle: so a
+    /// body that waits for its turn evicts no piece that others are sending.
     fn make_resident(
         &mut self,
         connection: &mut HttpConnection,
@@ -303,20 +313,21 @@ impl AnswerSender {
             body.wait = BodyWait::Worker(number);
             return;
         }
+
         let question = self.questions.number_next(connection.id);
         body.wait = BodyWait::Worker(question.number);
         let is_copied = body.is_small_part() || (is_trickle && body.may_be_copied());
-        // The end of an answer does not wait in a long queue: no trickle may be made of it.
+        // The end of an answer must not wait in the long queue: no trickle can bridge its wait.
         let is_in_line = body.is_ordered && !is_copied && body.may_be_copied();
         let urgency = if is_in_line { PieceUrgency::InTurn } else { PieceUrgency::Soon };
         body.reading = is_in_line.then_some(question.number);
+
         let is_queued = if is_copied {
             self.copy_range(question, content, range)
         } else {
             let letters = self.questions.letters();
             let job = move || {
-                // Sent even where the worker breaks off. What is not resident then is asked for
-                // again.
+                // Sent even if the worker panics: the core asks again for what is still missing.
                 let _owed = OwedAnswer::new(
                     |()| letters.send(HttpLetter::Resident(question, None)),
                     |_| (),
@@ -325,18 +336,18 @@ impl AnswerSender {
                     content.populate(piece);
                 }
             };
-            self.names.images.workers().read(urgency, job).is_ok()
+            self.names.images.workers().submit_read(urgency, job).is_ok()
         };
         if !is_queued {
             self.questions.postpone(question, self.time.now);
         }
         if is_in_line {
-            self.schedule.reads(self.time.tick(), connection.id);
+            self.schedule.begin_read(self.time.tick(), connection.id);
         }
     }
 
-    /// Has a worker copy the next few bytes of a body that waits for its piece, so that its client
-    /// receives something meanwhile.
+    /// Has a worker copy the next few bytes of a body that waits for its piece, so that the client
+    /// receives a trickle meanwhile.
     fn copy_aside(&mut self, connection: &mut HttpConnection) {
         if connection.is_sending {
             return;
@@ -365,13 +376,14 @@ impl AnswerSender {
                 |_| None,
             );
             let bytes = content.copy(&range);
-            owed.pay(Some(CopiedRange { range, bytes }));
+            owed.deliver(Some(CopiedRange { range, bytes }));
         };
-        self.names.images.workers().read(PieceUrgency::Soon, job).is_ok()
+        self.names.images.workers().submit_read(PieceUrgency::Soon, job).is_ok()
     }
 
-    /// Gives a large body its turn. One that waits for a worker continues when that has answered,
-    /// and sends a trickle until then. Returns whether the connection is to be looked at.
+    /// Gives a large body its turn. A body that waits for a worker continues when the worker has
+    /// answered, and sends a trickle until then. Returns whether the core must look at the
+    /// connection.
     pub(super) fn take_turn(&mut self, connection: &mut HttpConnection) -> bool {
         let ConnectionStage::Sending(body) = &mut connection.stage else { return false };
         match body.wait {
@@ -388,8 +400,8 @@ impl AnswerSender {
         }
     }
 
-    /// Takes in what a worker has read for a body, or has it asked for once more. Returns whether
-    /// the connection is to be looked at.
+    /// Handles a worker's answer for a body, or has the body ask again (None). Returns whether the
+    /// core must look at the connection.
     pub(super) fn take_read(
         &mut self,
         connection: &mut HttpConnection,
@@ -399,7 +411,7 @@ impl AnswerSender {
         let ConnectionStage::Sending(body) = &mut connection.stage else { return false };
         let is_aside = body.aside.take_if(|aside| *aside == number).is_some();
         if body.reading.take_if(|reading| *reading == number).is_some() {
-            self.schedule.has_read(self.time.tick(), connection.id);
+            self.schedule.end_read(self.time.tick(), connection.id);
         }
         let waits_for_more =
             body.reading.is_some_and(|reading| body.wait == BodyWait::Worker(reading));
@@ -412,17 +424,17 @@ impl AnswerSender {
         if let Some(copied) = copied {
             body.put_ready(copied);
         }
-        // Time that the server itself took does not count against the client.
+        // The server's own time does not count against the client.
         connection.clock.begin_window(self.time.now);
         true
     }
 
-    /// Whether the kernel holds bytes for the client. The end of the connection counts as one.
+    /// Whether the kernel holds bytes for the client. The FIN counts as one, and does not matter.
     pub(super) fn is_held(&self, id: ConnectionId) -> bool {
         self.driver.unacknowledged(id).is_some_and(|held| held > 1)
     }
 
-    /// The server's address that the client asked.
+    /// The server's address that the client connected to.
     pub(super) fn local_address(&self, connection: &mut HttpConnection) -> IpAddr {
         let ask = || {
             self.driver

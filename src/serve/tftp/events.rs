@@ -1,5 +1,5 @@
-//! What the log says of TFTP: files that were sent, names that were refused, transfers that failed.
-//! All of it is paced.
+//! The TFTP core's events: files sent, names refused, transfers that failed. Each kind is limited in
+//! lines per second.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,13 +16,14 @@ use crate::serve::stage::{self, stage_of};
 use crate::tftp::packet::{ErrorCode, TftpRefusal};
 use crate::tftp::table::{EndedTransfer, TableCounts, TransferFailure, TransferOutcome};
 
-/// Events of one core in a second: a person can not read more, and formatting one costs more than a
-/// small file.
+/// Events of one core in a second: a person cannot read more, and formatting an event costs more
+/// than serving a small file.
 const EVENTS_PER_SECOND_MAX: u32 = 2_000;
-/// Lines of trouble of one kind in a second: a single datagram with a forged address can cause one.
+/// Log lines about one kind of trouble in a second: a single datagram with a forged address can
+/// cause one.
 const TROUBLE_PER_SECOND_MAX: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
-/// How often it is said that places, files, workers or memory are short.
+/// How often the log reports that places, files, workers or memory are short.
 const SHORTAGE_SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// One core's way to the log.
@@ -34,7 +35,7 @@ pub(super) struct TftpJournal {
     gate: LogGate,
     full: LinePace<()>,
     busy: LinePace<()>,
-    /// Requests that had found the table full at the last look.
+    /// The count of requests that found the table full, at the last look.
     met_full: u64,
 }
 
@@ -56,7 +57,7 @@ impl TftpJournal {
         }
     }
 
-    /// Logs the end of a transfer. A refused one was logged when it was refused.
+    /// Logs the end of a transfer. A refused one was logged at its refusal.
     pub(super) fn say_ended(
         &mut self,
         now: Instant,
@@ -95,7 +96,7 @@ impl TftpJournal {
         });
     }
 
-    /// Logs a refused name: `told` is the name and the reason.
+    /// Logs a refused name; `told` is the name and the reason.
     pub(super) fn say_refused(
         &mut self,
         now: Instant,
@@ -111,7 +112,7 @@ impl TftpJournal {
         });
     }
 
-    /// Logs a datagram that was turned away: a write, or what is no request.
+    /// Logs a datagram that was turned away: a write request, or no request at all.
     pub(super) fn say_turned_away(&mut self, now: Instant, peer: SocketAddr, refusal: TftpRefusal) {
         self.push(now, |names| {
             let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
@@ -126,7 +127,7 @@ impl TftpJournal {
         });
     }
 
-    /// Logs now and then that the table is full: its clients see silence.
+    /// Logs at most once a minute that the table is full: the clients see only silence.
     pub(super) fn look_at_counts(&mut self, now: Instant, counts: &TableCounts, most: usize) {
         let more = counts.full - std::mem::replace(&mut self.met_full, counts.full);
         if more == 0 || self.full.admit((), now).is_none() {
@@ -141,7 +142,7 @@ impl TftpJournal {
         self.events.push(MachineEvent::new(None, None, MachineStage::File, EventKind::Short, text));
     }
 
-    /// Logs now and then that requests are not answered because something is short.
+    /// Logs at most once a minute that requests stay unanswered because something is short.
     pub(super) fn say_busy(&mut self, now: Instant, why: &str) {
         let times = self.counters.busy.read();
         if self.busy.admit((), now).is_none() {
@@ -154,8 +155,8 @@ impl TftpJournal {
         self.events.push(MachineEvent::new(None, None, MachineStage::File, EventKind::Short, text));
     }
 
-    /// Hands an event over: for the timeline alone once the log has enough of the same kind. Beyond
-    /// the pace of a core it is not even made.
+    /// Hands an event to the queue: for the timeline alone once the log has enough lines of its
+    /// kind. Beyond the core's limit per second the event is not even formatted.
     fn push(&mut self, now: Instant, make: impl FnOnce(&FileSources) -> Option<MachineEvent>) {
         if self.all.admit((), now).is_none() {
             return self.counters.events_left_out.add(1);
@@ -174,7 +175,7 @@ impl TftpJournal {
     }
 }
 
-/// How a transfer ended, in words; None = there is nothing to say.
+/// The event for the end of a transfer; None: there is nothing to log.
 fn describe_end(end: &EndedTransfer, name: String) -> Option<(EventKind, String)> {
     let seconds = Duration::from_nanos(end.duration).as_secs_f64();
     let bytes = end.tally.bytes_sent;
@@ -219,7 +220,8 @@ fn describe_end(end: &EndedTransfer, name: String) -> Option<(EventKind, String)
         }
         TransferOutcome::Guessed => {
             let text = format!(
-                "{name}: ended, since somebody who does not know its port sends ACKs for it: forged"
+                "{name}: ended, because forged ACKs arrive for it: their sender does not know its \
+                 port"
             );
             (EventKind::Forged { name }, text)
         }

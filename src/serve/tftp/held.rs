@@ -1,5 +1,5 @@
-//! What a transfer holds of its file: next to nothing before its client has answered, everything
-//! after that.
+//! What a transfer holds of its file: almost nothing before its client's first ACK, everything
+//! after it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,12 +10,13 @@ use crate::serve::shelf::{FileOrigin, FileReply, FileRequest};
 use crate::tftp::packet::TransferMode;
 use crate::tftp::table::TransferId;
 
-/// What other threads tell the core.
+/// A letter from another thread to the core.
 pub(super) enum TftpLetter {
+    /// A worker: the answer to a name that a transfer asked for.
     LookedUp(TransferId, LookedUp),
-    /// The range that a transfer waits for is resident.
+    /// A worker: the range that a transfer waits for is resident.
     Resident(TransferId),
-    /// Control: what is under way?
+    /// Control asks for the transfers under way.
     Asked(InquiryReport),
 }
 
@@ -25,11 +26,11 @@ impl fmt::Debug for TftpLetter {
     }
 }
 
-/// What a name has come to.
+/// The result of a look-up.
 pub(super) enum LookedUp {
-    /// For a transfer that is to be opened.
+    /// For a transfer that begins.
     Opened(OpenedFile),
-    /// For a transfer that is to hold its whole content from now on.
+    /// For a transfer whose client has answered: it holds its whole content from now on.
     Secured(FileReply),
 }
 
@@ -42,54 +43,56 @@ impl LookedUp {
     }
 }
 
-/// A name's answer on its way to the table.
+/// The shelf's answer for a new transfer, on its way to the table.
 pub(super) struct OpenedFile {
     pub(super) asked: Arc<AskedFile>,
     pub(super) reply: FileReply,
-    /// Bytes of the whole content, of which the reply carries the start alone; None: it carries
-    /// everything.
+    /// Length of the whole content in bytes, where the reply carries only its start; None: the
+    /// reply carries everything.
     pub(super) whole_bytes: Option<u64>,
 }
 
-/// What a client wants. Kept, so that it can be looked up once more.
+/// A client's request for a file. The transfer keeps it, so that the core can look the file up
+/// again.
 #[derive(Debug)]
 pub(super) struct AskedFile {
     pub(super) ask: FileRequest,
     pub(super) mode: TransferMode,
-    /// No option is agreed, so the first answer is a block.
+    /// No option is agreed, so the first answer is a DATA block and not an OACK.
     pub(super) is_plain: bool,
 }
 
 impl AskedFile {
-    /// Whether bytes of this content must be read before anything can be sent.
+    /// Whether a worker must read bytes of this content before the first packet can leave.
     pub(super) fn needs_disk(&self, content: &ServedContent) -> bool {
         self.mode == TransferMode::Netascii || self.is_plain && content.inline_bytes().is_none()
     }
 }
 
-/// What the table keeps for a transfer.
+/// What the transfer table keeps for a transfer.
 #[derive(Debug)]
 pub(super) struct HeldFile {
     pub(super) carried: CarriedContent,
-    /// The version that the client was offered.
+    /// The version of the file that the first answer offered.
     pub(super) etag: String,
     pub(super) origin: FileOrigin,
     pub(super) reasons: Vec<String>,
     pub(super) asked: Arc<AskedFile>,
 }
 
-/// How much of its content a transfer holds. Before the client's first ACK it is next to nothing.
+/// How much of its content a transfer holds. Before the client's first ACK it is almost nothing,
+/// because the source address of the request may be forged.
 #[derive(Debug)]
 pub(super) enum CarriedContent {
     Whole(ServedContent),
-    /// A file that others hold, or that the images hold until they need its place.
+    /// A file that other transfers hold, or that the image store holds until it needs the room.
     Known(WeakServedContent),
-    /// The first bytes of a copy.
+    /// A copy of the first bytes.
     Start(ServedContent),
 }
 
 impl HeldFile {
-    /// Whether what it carries is as it was. Nothing is known of what it does not hold.
+    /// Whether the file has not changed, as far as the transfer holds it.
     pub(super) fn is_unchanged(&self) -> bool {
         match &self.carried {
             CarriedContent::Whole(content) | CarriedContent::Start(content) => {

@@ -1,9 +1,9 @@
 //! The TFTP thread of a boot core: drives the pure `TransferTable` with sockets, and the shelf with
 //! names.
 //!
-//! Its files stand on each other in this order: what is configured (`plan`, `limits`), what a
-//! transfer holds (`held`) and how it ended (`ended`), the log (`events`), the transfers of the
-//! core (`transfers`); then opening a file (`open`), and sending its blocks (`senders`, `send`).
+//! The files build on each other in this order: the configuration (`plan`, `limits`), what a
+//! transfer holds (`held`), the log (`events`), the transfers of the core (`transfers`); then
+//! opening a file (`open`) and sending its blocks (`senders`, `send`).
 
 mod events;
 mod held;
@@ -45,9 +45,9 @@ use crate::tftp::Tick;
 use crate::tftp::packet::ErrorCode;
 use crate::tftp::table::{LocalAddress, TableAction, TransferFailure, TransferId, TransferTable};
 
-/// How errors name these cores.
+/// The name of these cores in errors.
 const CORE: &str = "a TFTP core";
-/// How long a core sleeps at most while it drains.
+/// The longest sleep of a core that drains.
 const DRAIN_LOOKED_EVERY: Duration = Duration::from_millis(50);
 
 /// A TFTP core before its thread runs.
@@ -64,7 +64,7 @@ pub struct TftpCore {
 }
 
 impl TftpCore {
-    /// Ring the bell when the drain has been ordered.
+    /// Makes the core and its bell. The thread that orders the drain rings the bell afterwards.
     pub fn new(
         parts: CoreParts,
         sockets: TftpSockets,
@@ -87,17 +87,18 @@ impl TftpCore {
         Ok((core, bell))
     }
 
-    /// The way to ask it what is under way.
+    /// A handle by which control asks the core for its transfers.
     pub fn inquiry(&self) -> CoreInquiry {
         let letters = self.letters.clone();
         CoreInquiry::new(move |report| letters.send(TftpLetter::Asked(report)))
     }
 
+    /// The counters of this core, for status and metrics.
     pub fn counters(&self) -> Arc<TftpCounters> {
         Arc::clone(&self.counters)
     }
 
-    /// Serves until drained. `ready` is called once, when datagrams are received.
+    /// Serves until drained. Calls `ready` once, when the core receives datagrams.
     pub fn run(self, ready: &mut dyn FnMut()) -> Result<(), CoreError> {
         let mut running = RunningTftp::start(self)?;
         running.turn(TurnWait::No)?;
@@ -106,7 +107,7 @@ impl TftpCore {
     }
 }
 
-/// The core at work.
+/// The state of the running core.
 struct RunningTftp {
     transfers: CoreTransfers,
     opener: FileOpener,
@@ -122,20 +123,20 @@ struct RunningTftp {
     last_busy: Tick,
     /// Sends that the kernel refused in this turn.
     failed: Vec<(TransferId, UdpSendError)>,
-    /// Transfers that the table holds at most.
+    /// Most transfers that the table holds.
     transfers_max: usize,
-    /// Numbers of the generation and of the walks that the table's networks are from.
+    /// Numbers of the generation and of the walks from which the table has its networks.
     networks_of: (u64, u64),
-    /// How often files had found no place at the last look.
+    /// The image store's count of files without room, at the last look.
     short_of_places: u64,
 }
 
-/// What arrives by a socket.
+/// What a socket receives.
 #[derive(Clone, Copy, Debug)]
 enum SocketRole {
     /// Requests.
     Listening,
-    /// What belongs to the transfers of this TID.
+    /// Packets of the transfers of this TID.
     Tid(u16),
 }
 
@@ -204,7 +205,8 @@ impl RunningTftp {
         let again = waiting.due().map(until);
         let drain = self.drain.is_ordered().then_some(DRAIN_LOOKED_EVERY);
         let longest = [timer, drain, again, self.pulse.every()].into_iter().flatten().min();
-        // What HTTP sends on the same processor goes ahead.
+
+        // HTTP answers on the same processor need its time: no polling beside them.
         let transfers =
             if self.http_busy.load(Ordering::Relaxed) == 0 { table.transfers() } else { 0 };
         let since = Duration::from_nanos(now.saturating_sub(self.last_busy));
@@ -220,11 +222,11 @@ impl RunningTftp {
         }
     }
 
-    /// One batch: collect what has arrived, advance every transfer, queue all sends. The next turn
+    /// One batch: collects datagrams, advances every transfer and queues all sends. The next turn
     /// submits them.
     fn turn(&mut self, wait: TurnWait) -> Result<(), CoreError> {
         self.collect(wait).map_err(CoreError::sockets(CORE))?;
-        self.settle_failures();
+        self.handle_send_failures();
         self.read_letters();
         let now = self.transfers.now();
         self.transfers.table.handle_timeouts(now);
@@ -236,13 +238,13 @@ impl RunningTftp {
         Ok(())
     }
 
-    /// Takes in one turn of the driver.
+    /// Runs one turn of the driver, and hands the datagrams to the table.
     fn collect(&mut self, wait: TurnWait) -> io::Result<()> {
         let Self { transfers, sender, roles, drain, spin, last_busy, failed, .. } = self;
         let CoreTransfers { table, waiting, started, .. } = transfers;
         let mut batch_now = None;
-        sender.driver.turn(wait, |completion| {
-            // One look at the clock for all that this turn brings.
+        sender.driver.run_turn(wait, |completion| {
+            // The clock is read once for the whole turn.
             let now = *batch_now.get_or_insert_with(|| ticks_since(*started));
             match completion {
                 UdpCompletion::Datagram(datagram) => {
@@ -254,8 +256,7 @@ impl RunningTftp {
                     let local =
                         LocalAddress { address: datagram.local, interface: datagram.interface };
                     match roles.get(usize::from(datagram.socket.0)) {
-                        // Looked at when a datagram is there: the order may come while the turn
-                        // sleeps.
+                        // Checked for each datagram: the order may come while the turn sleeps.
                         Some(SocketRole::Listening) if !drain.is_ordered() => {
                             let is_broadcast = datagram.destination != datagram.local;
                             table.handle_listen(now, from, local, is_broadcast, bytes);
@@ -275,7 +276,8 @@ impl RunningTftp {
         })
     }
 
-    fn settle_failures(&mut self) {
+    /// Handles the sends that the kernel refused.
+    fn handle_send_failures(&mut self) {
         let now = self.transfers.now();
         let table = &mut self.transfers.table;
         for (id, error) in std::mem::take(&mut self.failed) {
@@ -287,15 +289,15 @@ impl RunningTftp {
                     } else {
                         TransferFailure::ContentLost
                     };
-                    table.failed(now, id, why);
+                    table.fail_transfer(now, id, why);
                 }
-                // Other clients are not concerned.
+                // Only the route to this client refuses segmented sends.
                 UdpSendError::NoSegments => {
                     if let Some(peer) = table.peer(id) {
                         self.sender.stop_segmenting(peer.ip());
                     }
                 }
-                // The network's matter: the datagram is lost, and a timer brings it again.
+                // The datagram is lost, as it may be in the network: a timer sends it again.
                 UdpSendError::Other(_) => {}
             }
         }
@@ -315,7 +317,7 @@ impl RunningTftp {
         }
     }
 
-    /// Does what the table wants until it wants nothing more or no send slot is left.
+    /// Carries out the table's actions until it has no more, or no send slot is left.
     fn act(&mut self) {
         let now = self.transfers.now();
         while self.sender.driver.has_room() {
@@ -336,7 +338,7 @@ impl RunningTftp {
                 TableAction::Blocks { wanted, content: held } => {
                     let mtu = mtus.find(wanted.local.interface);
                     let sent = self.sender.send_blocks(&wanted, held, mtu);
-                    self.settle_sent(now, wanted.id, sent);
+                    self.note_sent(now, wanted.id, sent);
                 }
                 TableAction::Ended { end, name, content: held } => {
                     let at = *started + Duration::from_nanos(now);
@@ -347,9 +349,9 @@ impl RunningTftp {
     }
 
     /// Tells the table what became of the blocks that it wanted sent.
-    fn settle_sent(&mut self, now: Tick, id: TransferId, sent: BlocksSent) {
+    fn note_sent(&mut self, now: Tick, id: TransferId, sent: BlocksSent) {
         let table = &mut self.transfers.table;
-        // Its client is there, so the transfer holds the file from now on.
+        // The client has answered, so the transfer holds the file from now on.
         if let Some(content) = sent.found.filter(|_| table.is_confirmed(id))
             && let Some(held) = table.content_mut(id)
         {
@@ -358,27 +360,27 @@ impl RunningTftp {
         match sent.outcome {
             SendOutcome::All => {}
             SendOutcome::Some(count) => {
-                table.unsent(now, id, count);
+                table.hand_back_blocks(now, id, count);
                 if self.sender.driver.is_blocked(sent.socket) {
                     self.transfers.wait_for_room(id, sent.socket);
                 } else {
                     self.transfers.waiting.starved.push(id);
                 }
             }
-            SendOutcome::Later => table.unsent(now, id, 0),
+            SendOutcome::Later => table.hand_back_blocks(now, id, 0),
             SendOutcome::Postponed => {
-                table.unsent(now, id, 0);
+                table.hand_back_blocks(now, id, 0);
                 self.transfers.waiting.postpone(id, now + BUSY_PAUSE);
             }
             SendOutcome::NotHeld(asked) => {
-                table.unsent(now, id, 0);
+                table.hand_back_blocks(now, id, 0);
                 self.opener.secure(&mut self.transfers, id, asked);
             }
-            SendOutcome::Gone => table.failed(now, id, TransferFailure::ContentLost),
+            SendOutcome::Gone => table.fail_transfer(now, id, TransferFailure::ContentLost),
         }
     }
 
-    /// Takes over the networks of a new generation, with the addresses of walks.
+    /// Takes over the served networks of a new generation, and the addresses of walks.
     fn follow_control(&mut self) {
         let published = &self.opener.names().published;
         let (generation, walks) = (published.load(), published.walks.load());
@@ -396,10 +398,10 @@ impl RunningTftp {
         self.transfers.table.serve_only(networks.into_iter().collect());
     }
 
-    /// Ends transfers without progress when somebody, by TFTP or HTTP, finds no place for another
-    /// file.
+    /// Ends transfers without progress when a request, by TFTP or HTTP, has found no room for
+    /// another file.
     fn make_room_for_files(&mut self) {
-        let short = self.opener.names().images.short_of_places();
+        let short = self.opener.names().images.count_shortages();
         if short == std::mem::replace(&mut self.short_of_places, short) {
             return;
         }
@@ -428,7 +430,7 @@ impl RunningTftp {
     }
 }
 
-/// Hands a core's sockets to its driver. Returns what each of them is for.
+/// Hands a core's sockets to its driver. Returns the role of each.
 fn add_sockets(driver: &mut UdpDriver, sockets: TftpSockets) -> (Vec<SocketRole>, AnswerSockets) {
     let mut roles = Vec::new();
     let mut add = |address: SocketAddr, fd: OwnedFd| driver.add(fd, address.ip(), true).0;
@@ -436,7 +438,7 @@ fn add_sockets(driver: &mut UdpDriver, sockets: TftpSockets) -> (Vec<SocketRole>
         add(address, fd);
         roles.push(SocketRole::Listening);
     }
-    // TIDs are numbered anew in each family.
+    // Each address family counts its TIDs from 0.
     let (mut first_tid, mut tids) = ((0, 0), (0, 0));
     for (address, fd) in sockets.tids {
         let socket = add(address, fd);
@@ -454,7 +456,7 @@ fn add_sockets(driver: &mut UdpDriver, sockets: TftpSockets) -> (Vec<SocketRole>
     (roles, AnswerSockets::new(first_tid, tids.0))
 }
 
-/// A seed that clients cannot know.
+/// Reads a seed that clients cannot guess.
 fn read_seed() -> io::Result<u64> {
     let mut seed = [0; 8];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;

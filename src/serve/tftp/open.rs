@@ -1,5 +1,5 @@
-//! From a name to what a transfer holds: the shelf finds the file, a worker reads of it what must
-//! be read before the first block.
+//! From a requested name to the content of a transfer: the shelf finds the file, a worker reads
+//! what is needed before the first block.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::tftp::options::negotiate_options;
 use crate::tftp::packet::{StoredReadRequest, TftpRefusal, TransferMode};
 use crate::tftp::table::{LocalAddress, TransferFailure, TransferId};
 
-/// Opens the files that transfers of one core ask for.
+/// Opens files for the transfers of one core.
 pub(super) struct FileOpener {
     shelf: FileResolver,
     options_for: Arc<OptionsFor>,
@@ -39,7 +39,8 @@ impl FileOpener {
         self.shelf.names()
     }
 
-    /// Opens what a request names, with the options that its client may have.
+    /// Opens the file that a request names, and restricts the options to those that its client may
+    /// negotiate.
     pub(super) fn open(
         &mut self,
         transfers: &mut CoreTransfers,
@@ -57,8 +58,9 @@ impl FileOpener {
                 return;
             }
         };
-        // The client may negotiate what its rule grants, what its firmware has been found to bear
-        // and what its link carries in one frame.
+
+        // The client may negotiate what the configuration grants it, what its firmware has proved
+        // to handle, and what its link carries in one frame.
         let machine = self.names().machine_at(peer.ip());
         let mtu = transfers.mtus.find(local.interface);
         let mut options = (self.options_for)(self.names().address_of(peer.ip()), machine.as_ref());
@@ -67,7 +69,8 @@ impl FileOpener {
             options = quirks::restricted(options, self.names().published.allowance(machine));
         }
         options.block_size_max = options.block_size_max.min(mtu.saturating_sub(overhead));
-        transfers.table.restrict(id, options);
+        transfers.table.restrict_options(id, options);
+
         let repaired = images::strip_trailing_garbage(name)
             .and_then(|name| images::clean_tftp_name(name).ok());
         let ask =
@@ -78,7 +81,7 @@ impl FileOpener {
         self.look_up(transfers, id, Arc::new(AskedFile { ask, mode, is_plain }), prepare_start);
     }
 
-    /// Looks up the whole content of a transfer whose client is there.
+    /// Looks up the whole content of a transfer whose client has answered.
     pub(super) fn secure(
         &mut self,
         transfers: &mut CoreTransfers,
@@ -88,7 +91,7 @@ impl FileOpener {
         self.look_up(transfers, id, asked, prepare_whole);
     }
 
-    /// Looks a name up, at once or by a worker.
+    /// Looks a name up, at once or on a worker.
     fn look_up(
         &mut self,
         transfers: &mut CoreTransfers,
@@ -102,7 +105,8 @@ impl FileOpener {
             letters.send(TftpLetter::LookedUp(id, prepare(&names, later, reply)));
         };
         let Some(reply) = self.shelf.ask(asked.ask.clone(), send) else { return };
-        // A file that is known already may have to be translated, or read at its start.
+
+        // A worker must still translate some files, or read their first bytes.
         let names = Arc::clone(self.names());
         let needs_disk =
             matches!(&reply, FileReply::Content(answer) if asked.needs_disk(&answer.content));
@@ -110,6 +114,7 @@ impl FileOpener {
             let looked_up = prepare(&names, asked, reply);
             return take_looked_up(transfers, id, looked_up);
         }
+
         let (letters, later, workers) =
             (self.letters.clone(), Arc::clone(&asked), names.images.workers().clone());
         let owed = OwedAnswer::new(
@@ -123,11 +128,11 @@ impl FileOpener {
                 FileReply::Refused(refusal, "every worker is busy and the queue is full".into())
             },
         );
-        // Where every worker is busy, `owed` answers when it is dropped.
-        let _ = workers.make(asked.ask.asker(), move || owed.pay(reply));
+        // If every worker is busy, dropping `owed` answers.
+        let _ = workers.submit_slow_job(asked.ask.asker(), move || owed.deliver(reply));
     }
 
-    /// Takes in what a worker has found, and remembers the file for the next request.
+    /// Handles a worker's answer, and remembers the file for the next request.
     pub(super) fn take_letter(
         &mut self,
         transfers: &mut CoreTransfers,
@@ -148,7 +153,7 @@ fn take_looked_up(transfers: &mut CoreTransfers, id: TransferId, looked_up: Look
     }
 }
 
-/// Hands the table what a new transfer sends, or why it sends nothing.
+/// Hands the table the content of a new transfer, or refuses the request.
 fn take_opened(transfers: &mut CoreTransfers, id: TransferId, opened: OpenedFile) {
     let path = &opened.asked.ask.path;
     match opened.reply {
@@ -162,7 +167,7 @@ fn take_opened(transfers: &mut CoreTransfers, id: TransferId, opened: OpenedFile
             };
             let held = HeldFile { carried, etag, origin, reasons, asked: opened.asked };
             let now = transfers.now();
-            drop(transfers.table.opened(now, id, Ok((held, len))));
+            drop(transfers.table.finish_open(now, id, Ok((held, len))));
         }
         FileReply::Directory => {
             let why = format!("{}: a directory", path.display());
@@ -172,7 +177,8 @@ fn take_opened(transfers: &mut CoreTransfers, id: TransferId, opened: OpenedFile
     }
 }
 
-/// Has a transfer whose client is there hold its content, if that is still what it was offered.
+/// Gives a transfer its whole content, if the file is still the version that the client was
+/// offered.
 fn take_secured(transfers: &mut CoreTransfers, id: TransferId, reply: FileReply) {
     let now = transfers.now();
     let Some(held) = transfers.table.content_mut(id) else { return };
@@ -188,9 +194,9 @@ fn take_secured(transfers: &mut CoreTransfers, id: TransferId, reply: FileReply)
             transfers.waiting.postpone(id, now + SECURE_PAUSE);
         }
         FileReply::Refused(images::NameRefusal::ReadFailed, _) => {
-            transfers.table.failed(now, id, TransferFailure::Unreadable)
+            transfers.table.fail_transfer(now, id, TransferFailure::Unreadable)
         }
-        _ => transfers.table.failed(now, id, TransferFailure::ContentLost),
+        _ => transfers.table.fail_transfer(now, id, TransferFailure::ContentLost),
     }
 }
 
@@ -206,7 +212,7 @@ fn refuse_open(
         transfers.counters.busy.add(1);
         transfers.journal.say_busy(Instant::now(), &why);
         // An ERROR is final for a ROM; silence makes it ask again.
-        transfers.table.forget(now, id);
+        transfers.table.forget_request(now, id);
         return;
     }
     match transfers.table.peer(id) {
@@ -214,7 +220,7 @@ fn refuse_open(
             let told = (path.display().into_owned(), why);
             refuse(transfers, id, peer, told, refusal);
         }
-        None => drop(transfers.table.opened(now, id, Err(wire_refusal(refusal)))),
+        None => drop(transfers.table.finish_open(now, id, Err(wire_refusal(refusal)))),
     }
 }
 
@@ -228,15 +234,15 @@ fn refuse(
 ) {
     transfers.journal.say_refused(Instant::now(), peer, told, refusal);
     let now = transfers.now();
-    drop(transfers.table.opened(now, id, Err(wire_refusal(refusal))));
+    drop(transfers.table.finish_open(now, id, Err(wire_refusal(refusal))));
 }
 
 /// Makes of a lookup's reply what the table gets. May wait for the disk where a file is translated.
 type PrepareReply = fn(&FileSources, Arc<AskedFile>, FileReply) -> LookedUp;
 
-/// Before its client has answered, a transfer carries no more than the first bytes of what costs
-/// memory or a disk: a forged request has nothing large made, read or kept (T-64). The version
-/// finds the content again.
+/// Prepares a new transfer. Before the client's first ACK a transfer holds no more than the first
+/// bytes of anything that costs memory or disk reads, so that a forged request cannot have anything
+/// large made, read or kept (T-64). The version finds the content again.
 fn prepare_start(_: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -> LookedUp {
     let opened =
         |asked, reply, whole_bytes| LookedUp::Opened(OpenedFile { asked, reply, whole_bytes });
@@ -275,7 +281,7 @@ fn prepare_start(_: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -> Lo
     }
 }
 
-/// The whole content, for a client that has answered.
+/// Prepares the whole content, for a client that has answered.
 fn prepare_whole(names: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -> LookedUp {
     match reply {
         FileReply::Content(answer) if asked.mode == TransferMode::Netascii => {
@@ -285,18 +291,19 @@ fn prepare_whole(names: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -
     }
 }
 
-/// T-8: the whole file with CR LF line ends, in memory, one copy for all clients that ask for it.
+/// Translates a file to netascii (T-8): in memory, with CR LF line ends, one copy for all clients
+/// that ask for it.
 fn translate(names: &FileSources, asked: &AskedFile, answer: FileAnswer) -> FileReply {
     let to_netascii = |bytes: &[u8]| {
         netascii::translate_netascii(bytes).map_err(|_| images::NameRefusal::TooLarge)
     };
-    match names.images.translated(&answer.content, asked.ask.peer, to_netascii) {
+    match names.images.translate_once(&answer.content, asked.ask.peer, to_netascii) {
         Ok(content) => FileReply::Content(FileAnswer { content, ..answer }),
         Err(refusal) => FileReply::Refused(refusal, format!("as netascii: {refusal}")),
     }
 }
 
-/// T-53: the code for the wire. The log has the reason.
+/// The ERROR for a refusal (T-53). The log has the reason.
 fn wire_refusal(refusal: images::NameRefusal) -> TftpRefusal {
     use images::NameRefusal as R;
     match refusal {

@@ -1,4 +1,4 @@
-//! What the configuration says of TFTP, the sockets of a core, and what it counts.
+//! The plan of a TFTP core, its sockets and its counters.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -11,26 +11,30 @@ use crate::observe::counters::SharedCount;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::TftpPolicy;
 
-/// What a client may negotiate, by its address and what is known of it (T-23).
+/// The options that a client may negotiate, by its address and its machine (T-23).
 pub type OptionsFor = dyn Fn(IpAddr, Option<&Machine>) -> OptionPolicy + Send + Sync;
 
-/// `[tftp]` as the cores want it.
+/// The table `[tftp]` as the cores need it.
 #[derive(Clone)]
 pub struct TftpPlan {
+    /// Addresses to listen on.
     pub listen: Vec<SocketAddr>,
-    /// Sockets per core and address family that transfers answer from (T-46); 0 = from the
-    /// listening port (T-47).
+    /// Sockets per core and address family from which transfers answer (T-46); 0: they answer from
+    /// the listening port (T-47).
     pub tids: u16,
-    /// Their ports, both ends included; None = the system's ephemeral ports.
+    /// First and last port of these sockets; None: the system's ephemeral ports.
     pub port_range: Option<(u16, u16)>,
+    /// Limits and timers of the transfer table.
     pub policy: TftpPolicy,
+    /// Which options a client may negotiate.
     pub options_for: Arc<OptionsFor>,
-    /// How long a core polls while transfers are in flight before it sleeps.
+    /// How long a core polls after the last datagram before it sleeps, while transfers run; zero:
+    /// never.
     pub spin: Duration,
-    /// Blocks that leave in one send at most. The kernel's own limit holds beside it
-    /// ([`blocks_per_send`](crate::engine::udp::count_blocks_per_send)).
+    /// Most blocks in one send. The kernel's own limit applies too
+    /// ([`count_blocks_per_send`](crate::engine::udp::count_blocks_per_send)).
     pub segments_max: u32,
-    /// Buffers that the ring receives into: a power of two.
+    /// Receive buffers of the ring, a power of two.
     pub receive_buffers: u16,
 }
 
@@ -46,33 +50,37 @@ impl std::fmt::Debug for TftpPlan {
 /// One core's sockets, bound by the supervisor.
 #[derive(Debug, Default)]
 pub struct TftpSockets {
+    /// Sockets that receive requests.
     pub listening: Vec<(SocketAddr, OwnedFd)>,
-    /// First those of IPv4, then those of IPv6.
+    /// Sockets that transfers answer from: those of IPv4 first, then those of IPv6.
     pub tids: Vec<(SocketAddr, OwnedFd)>,
 }
 
-/// Answers that HTTP sends on the same processor: polling would take time from them.
+/// Number of answers that HTTP sends on the same processor: polling would take time from them.
 pub type HttpBusy = Arc<AtomicU32>;
 
-/// What one TFTP core counts.
+/// The counters of one TFTP core.
 #[derive(Debug, Default)]
 pub struct TftpCounters {
-    /// Transfers that run now.
+    /// Gauge: transfers that run now.
     pub transfers: SharedCount,
+    /// Well-formed read requests, retransmissions included.
     pub requests: SharedCount,
-    /// Requests of clients that are not served (T-65), or sent to broadcast addresses (T-9).
+    /// Requests from addresses that are not served (T-65), or sent to a broadcast address (T-9).
     pub not_served: SharedCount,
-    /// Requests that waited for their turn, and those that found no room to wait.
+    /// Requests that waited for their turn.
     pub waited: SharedCount,
+    /// Requests dropped because too many waited.
     pub dropped: SharedCount,
     /// Requests that found the table full.
     pub full: SharedCount,
-    /// Transfers that made room for others.
+    /// Transfers ended to make room for others.
     pub displaced: SharedCount,
-    /// Transfers that ended because a forger guessed their port.
+    /// Transfers ended because a forger guessed their port.
     pub guessed: SharedCount,
-    /// Times that a request or a transfer waited for want of workers, files, descriptors or memory.
+    /// Times that a request or transfer waited because workers, files, descriptors or memory were
+    /// short.
     pub busy: SharedCount,
-    /// Events beyond what is logged in a second.
+    /// Events that the core did not log because there were too many in one second.
     pub events_left_out: SharedCount,
 }

@@ -1,5 +1,5 @@
-//! Blocks on their way out: one send for as many blocks as the way to the client takes, of bytes
-//! that are resident.
+//! Sends DATA blocks: as many in one send as the way to the client takes, and only bytes that are
+//! resident.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -20,32 +20,32 @@ use crate::tftp::table::{LocalAddress, WantedBlocks};
 /// The token of sends that belong to no transfer.
 const NOBODY: u64 = u64::MAX;
 
-/// What became of blocks that the table wanted sent.
+/// What became of the wanted blocks.
 #[derive(Debug)]
 pub(super) struct BlocksSent {
     pub(super) outcome: SendOutcome,
     pub(super) socket: SocketId,
-    /// The content, where the transfer did not hold it until now.
+    /// The content, where the transfer did not hold it yet.
     pub(super) found: Option<ServedContent>,
 }
 
-/// How many of the wanted blocks have been queued.
+/// How many of the wanted blocks were queued.
 #[derive(Debug)]
 pub(super) enum SendOutcome {
     All,
     /// This many; the rest waits for send slots.
     Some(u32),
-    /// None: a worker makes the range resident first.
+    /// No block: a worker makes the range resident first.
     Later,
-    /// None, and every worker is busy.
+    /// No block: every worker is busy.
     Postponed,
-    /// None: the content must be looked up once more.
+    /// No block: the core must look the content up again.
     NotHeld(Arc<AskedFile>),
-    /// The file is no longer what it was when the transfer began.
+    /// No block: the file has changed since the transfer began.
     Gone,
 }
 
-/// A run of blocks with the way that it takes.
+/// A run of blocks with the socket and source that it leaves by.
 struct BlockRun<'a> {
     wanted: &'a WantedBlocks,
     socket: SocketId,
@@ -59,10 +59,10 @@ pub(super) struct BlockSender {
     sockets: AnswerSockets,
     names: Arc<FileSources>,
     letters: MailboxSender<TftpLetter>,
-    /// Blocks that leave in one send at most.
+    /// Most blocks in one send.
     segments_max: u32,
-    /// Clients on whose way the kernel cuts no sends: their route has a smaller MTU, or the device
-    /// cannot.
+    /// Clients for which the kernel does not segment sends: their route has a smaller MTU, or the
+    /// device cannot.
     unsegmented: HashSet<IpAddr>,
 }
 
@@ -77,7 +77,8 @@ impl BlockSender {
         Self { driver, sockets, names, letters, segments_max, unsegmented: HashSet::new() }
     }
 
-    /// Sends one packet of the table. It is lost where the ring is full: a timer brings it again.
+    /// Sends one packet of the table. If the ring is full the packet is lost, and a timer sends it
+    /// again.
     pub(super) fn send_datagram(
         &mut self,
         peer: SocketAddr,
@@ -89,8 +90,8 @@ impl BlockSender {
         let _ = self.driver.send(socket, DatagramTarget::Ip(peer), from, bytes, NOBODY);
     }
 
-    /// Sends blocks of what a transfer holds, or has a worker make them resident. `mtu`: of the
-    /// interface that the client asked on.
+    /// Sends blocks of the content that a transfer holds, or has a worker make them resident.
+    /// `mtu`: that of the interface that received the request.
     pub(super) fn send_blocks(
         &mut self,
         wanted: &WantedBlocks,
@@ -131,7 +132,7 @@ impl BlockSender {
             let is_queued = self.make_resident(content.clone(), piece, then);
             return if is_queued { SendOutcome::Later } else { SendOutcome::Postponed };
         }
-        // Nobody is told that a mix of two versions is complete.
+        // The final block must not complete a mix of two versions of the file.
         if *is_last && !content.is_unchanged() {
             return SendOutcome::Gone;
         }
@@ -141,7 +142,7 @@ impl BlockSender {
         self.queue_run(run, content)
     }
 
-    /// Queues the sends of a run, until no slot is left.
+    /// Queues the sends of a run until no send slot is left.
     fn queue_run(&mut self, run: &BlockRun<'_>, content: &ServedContent) -> SendOutcome {
         let WantedBlocks { id, peer, first, block_size, ref bytes, blocks, .. } = *run.wanted;
         let mut done = 0;
@@ -160,7 +161,8 @@ impl BlockSender {
         SendOutcome::All
     }
 
-    /// Has a worker make a piece resident. False: every worker is busy and the queue is full.
+    /// Has a worker make a piece resident, then calls `then`. False: every worker is busy and the
+    /// queue is full.
     fn make_resident(
         &self,
         content: ServedContent,
@@ -168,15 +170,15 @@ impl BlockSender {
         then: impl FnOnce() + Send + 'static,
     ) -> bool {
         let job = move || {
-            // Called even where the worker breaks off. What is not resident then is asked for
-            // again.
+            // `then` is called even if the worker panics: the core asks again for what is still
+            // missing.
             let _owed = OwedAnswer::new(|()| then(), |_| ());
             content.populate(piece);
         };
-        self.names.images.workers().read(PieceUrgency::Soon, job).is_ok()
+        self.names.images.workers().submit_read(PieceUrgency::Soon, job).is_ok()
     }
 
-    /// Sends single blocks to this client from now on. A timer brings the lost ones again.
+    /// Sends single blocks to this client from now on. A timer retransmits those that were lost.
     pub(super) fn stop_segmenting(&mut self, client: IpAddr) {
         if self.unsegmented.len() >= UNSEGMENTED_MAX {
             self.unsegmented.clear();
@@ -190,8 +192,8 @@ impl BlockSender {
     }
 }
 
-/// Whether a block of this size leaves as one frame: only then may the kernel cut a send into such
-/// blocks.
+/// Whether a block of this size leaves as one frame: only then may the kernel segment a send into
+/// such blocks.
 fn is_one_frame(mtu: u16, peer: SocketAddr, block_size: u16) -> bool {
     let overhead = if peer.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
     block_size <= mtu.saturating_sub(overhead)

@@ -1,4 +1,4 @@
-//! The socket that an answer leaves by, and the source that it names.
+//! Which socket an answer leaves by, and which source address it names.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -8,16 +8,16 @@ use super::limits::SENDER_ADDRESSES_MAX;
 use crate::engine::udp::{DatagramSource, SocketId, UdpDriver};
 use crate::tftp::table::LocalAddress;
 
-/// The sockets that answers leave by. Beside the transfer sockets there is one for each TID and
-/// each IPv4 address of the server that clients ask. It only sends: what leaves by it needs no
-/// control message, and the kernel numbers it more cheaply.
+/// The sockets that answers leave by. Beside the transfer sockets there is one for each pair of a
+/// TID and an IPv4 address of the server that clients ask. It only sends: its datagrams need no
+/// control message, and the kernel chooses their IP identification more cheaply.
 #[derive(Debug)]
 pub(super) struct AnswerSockets {
     /// Driver socket of the first TID of each family: IPv4, IPv6.
     first_tid: (u16, u16),
-    /// TIDs of IPv4.
+    /// Number of IPv4 TIDs.
     tids: u16,
-    /// Each address with its first socket in the driver; None = there could be none.
+    /// Each address with its first socket in the driver; None: opening them failed.
     by_address: Vec<(Ipv4Addr, Option<u16>)>,
 }
 
@@ -44,8 +44,8 @@ impl AnswerSockets {
         (self.tid_socket(peer, tid), Some(source))
     }
 
-    /// The first socket of this address. They are made when a client asks the address for the first
-    /// time.
+    /// The first socket of this address. The core opens the sockets when a client first asks the
+    /// address.
     fn find_first(&mut self, driver: &mut UdpDriver, address: Ipv4Addr) -> Option<u16> {
         if let Some((_, first)) = self.by_address.iter().find(|(known, _)| *known == address) {
             return *first;
@@ -60,7 +60,7 @@ impl AnswerSockets {
         let first = sockets.ok().map(|sockets| {
             let ids: Vec<SocketId> =
                 sockets.into_iter().map(|fd| driver.add(fd, address.into(), false)).collect();
-            // Nothing is ever removed from this driver, so the numbers follow one another.
+            // The core never removes a socket from this driver, so the ids are consecutive.
             ids.first().map_or(0, |first| first.0)
         });
         self.by_address.push((address, first));
@@ -78,8 +78,8 @@ impl AnswerSockets {
     }
 }
 
-/// Link-local peers are reached through the interface that they asked on; everything else as
-/// routed.
+/// The interface to send by: that of the request for a link-local peer; 0, any other peer: the
+/// kernel routes.
 fn choose_interface(peer: &SocketAddr, local: LocalAddress) -> u32 {
     match peer {
         SocketAddr::V6(peer) if peer.ip().is_unicast_link_local() => local.interface,

@@ -110,7 +110,7 @@ fn a_route_that_takes_no_segmented_sends_concerns_its_client_alone() {
             panic!("a request is opened")
         };
         running.failed.push((id, UdpSendError::NoSegments));
-        running.settle_failures();
+        running.handle_send_failures();
         assert_eq!(*running.sender.unsegmented(), HashSet::from([client.ip()]));
     }
 }
@@ -142,7 +142,7 @@ fn a_transfer_that_finds_every_worker_busy_goes_on_when_one_is_free() {
         let shut = gate.write().unwrap();
         let wait_at = |gate: &Arc<RwLock<()>>| {
             let gate = Arc::clone(gate);
-            workers.read(PieceUrgency::Soon, move || drop(gate.read()))
+            workers.submit_read(PieceUrgency::Soon, move || drop(gate.read()))
         };
         while wait_at(&gate).is_ok() {}
 

@@ -1,5 +1,5 @@
-//! The transfers of one core, and what both opening and sending need of them: which of them wait,
-//! and the MTU of the interface that each was asked on.
+//! The transfers of one core with the state that opening and sending share: which transfers wait,
+//! and the MTU of each interface.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ impl CoreTransfers {
         ticks_since(self.started)
     }
 
-    /// Has every transfer tried again whose wait is over.
+    /// Resumes every transfer whose wait is over.
     pub(super) fn resume_waiting(&mut self, now: Tick) {
         let waiting = &mut self.waiting;
         for id in std::mem::take(&mut waiting.starved) {
@@ -47,8 +47,8 @@ impl CoreTransfers {
         }
     }
 
-    /// Has a transfer wait until its socket has room. Those that have ended meanwhile are forgotten
-    /// before they are many.
+    /// Has a transfer wait until its socket has room. Transfers that have ended meanwhile are
+    /// dropped from the list before it grows long.
     pub(super) fn wait_for_room(&mut self, id: TransferId, socket: SocketId) {
         let blocked = &mut self.waiting.blocked;
         if blocked.len() > 2 * self.table.transfers() {
@@ -57,23 +57,24 @@ impl CoreTransfers {
         blocked.insert(id, socket);
     }
 
-    /// What has not ended: files that are sent, and requests that wait.
+    /// The transfers that have not ended, with the requests that wait.
     pub(super) fn list_under_way(&self) -> Vec<TransferUnderWay> {
         let now = self.now();
         let since = |at: Tick| Duration::from_nanos(now.saturating_sub(at));
-        let describe = |sight: TransferView<'_, HeldFile>| TransferUnderWay {
-            peer: sight.peer.ip().to_canonical(),
-            name: match sight.content {
+        let describe = |transfer: TransferView<'_, HeldFile>| TransferUnderWay {
+            peer: transfer.peer.ip().to_canonical(),
+            name: match transfer.content {
                 Some(held) => held.asked.ask.path.display().into_owned(),
-                None => sight.name.escape_ascii().to_string(),
+                None => transfer.name.escape_ascii().to_string(),
             },
-            age: since(sight.started),
-            still: since(sight.moved_at),
-            way: sight.block.map_or(TransferProgress::Waiting, |(block, blocks)| {
-                TransferProgress::Tftp { block, blocks }
-            }),
+            age: since(transfer.started),
+            still: since(transfer.moved_at),
+            way: match transfer.block {
+                Some((block, blocks)) => TransferProgress::Tftp { block, blocks },
+                None => TransferProgress::Waiting,
+            },
         };
-        self.table.sights().map(describe).collect()
+        self.table.iter_transfers().map(describe).collect()
     }
 }
 
@@ -82,17 +83,17 @@ pub(super) fn ticks_since(started: Instant) -> Tick {
     Tick::try_from(started.elapsed().as_nanos()).unwrap_or(Tick::MAX)
 }
 
-/// Transfers that are tried again by themselves.
+/// Transfers that the core resumes without a packet from their client.
 #[derive(Debug, Default)]
 pub(super) struct WaitingTransfers {
-    /// They found no send slot: tried again after the next turn.
+    /// No send slot was free: resumed after the next turn.
     pub(super) starved: Vec<TransferId>,
-    /// Their socket is full: tried again when it has room. A link that takes nothing holds up its
-    /// own transfers alone.
+    /// Their socket is full: resumed when it has room. A link that takes nothing holds up only its
+    /// own transfers.
     blocked: HashMap<TransferId, SocketId>,
     /// Sockets that have room again.
     pub(super) unblocked: Vec<SocketId>,
-    /// They found no worker, or too little memory, and are tried again then.
+    /// No worker was free, or memory was short: resumed at this time.
     pub(super) postponed: Vec<(TransferId, Tick)>,
 }
 
@@ -101,24 +102,23 @@ impl WaitingTransfers {
         self.postponed.push((id, until));
     }
 
-    /// When the first postponed transfer is tried again.
+    /// When the core resumes the first postponed transfer.
     pub(super) fn due(&self) -> Option<Tick> {
         self.postponed.iter().map(|(_, at)| *at).min()
     }
 }
 
-/// MTU by interface index, asked of the system once in a generation.
+/// MTU by interface index. The core asks the kernel once for each generation.
 #[derive(Debug, Default)]
 pub(super) struct InterfaceMtus(Vec<(u32, u16)>);
 
 impl InterfaceMtus {
-    /// Unknown interfaces count as Ethernet.
+    /// The MTU of an interface; an unknown one counts as Ethernet.
     pub(super) fn find(&mut self, interface: u32) -> u16 {
         if let Some((_, mtu)) = self.0.iter().find(|(known, _)| *known == interface) {
             return *mtu;
         }
-        // What the system does not tell now, for want of a descriptor, it may tell the next
-        // request.
+        // Not remembered: without a free descriptor the list fails now, and may succeed later.
         let Ok(all) = net::list_interfaces() else { return MTU_DEFAULT };
         let found = all.into_iter().find(|one| one.index == interface);
         let known = found.map(|one| one.mtu).filter(|mtu| *mtu > 0);

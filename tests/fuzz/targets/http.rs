@@ -119,7 +119,7 @@ fn conversation(pieces: &[&[u8]]) -> Vec<String> {
                 InputStep::Request(asked) => {
                     said.push(format!("{:?} {}", asked.method, asked.target.escape_ascii()));
                     assert!(input.request().is_some(), "a request that is not there a second time");
-                    input.answered();
+                    input.finish_request();
                 }
             }
         }

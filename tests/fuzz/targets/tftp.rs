@@ -65,7 +65,7 @@ pub(crate) fn packet(bytes: &[u8]) {
         Some(Packet::Read(Ok(asked))) => {
             let request = StoredReadRequest::from(&asked);
             assert_eq!(request.name(), asked.name);
-            assert!(request.options().eq(asked.options) && request.same(&asked));
+            assert!(request.options().eq(asked.options) && request.is_repeated_by(&asked));
             for (mode, length) in [
                 (TransferMode::Octet, 0),
                 (TransferMode::Octet, 1 << 40),
@@ -150,7 +150,11 @@ impl Watched {
                         bytes.end <= *content && octets <= whole && is_last == (octets < whole)
                     );
                     if below(input, 20) == 1 {
-                        self.table.unsent(self.now, id, below(input, u64::from(blocks)) as u32);
+                        self.table.hand_back_blocks(
+                            self.now,
+                            id,
+                            below(input, u64::from(blocks)) as u32,
+                        );
                     }
                 }
                 TableAction::Datagram { bytes, tid, .. } => {
@@ -194,20 +198,20 @@ impl Watched {
                 let answer =
                     if below(input, 5) == 1 { Err(TftpRefusal::NOT_FOUND) } else { Ok((len, len)) };
                 let refused = answer.is_err();
-                let back = self.table.opened(now, id, answer).is_some();
+                let back = self.table.finish_open(now, id, answer).is_some();
                 self.contents -= i64::from(refused || back);
             }
             (9, Some(id), _) => match below(input, 4) {
-                0 => self.table.unsent(now, id, below(input, 8) as u32),
+                0 => self.table.hand_back_blocks(now, id, below(input, 8) as u32),
                 1 => self.table.resume(id),
-                2 => self.table.failed(now, id, TransferFailure::ContentLost),
+                2 => self.table.fail_transfer(now, id, TransferFailure::ContentLost),
                 _ => {
                     let without = OptionPolicy {
                         blksize: false,
                         windowsize: false,
                         ..OptionPolicy::default()
                     };
-                    self.table.restrict(id, without);
+                    self.table.restrict_options(id, without);
                 }
             },
             (10, ..) => self.now += below(input, 20 * MILLISECOND),

@@ -92,7 +92,7 @@ impl TcpEpoll {
         Ok(())
     }
 
-    pub(super) fn turn(
+    pub(super) fn run_turn(
         &mut self,
         connections: &mut ConnectionSlab,
         wait: TurnWait,

@@ -70,7 +70,7 @@ impl OutgoingSend {
         more_to_come: bool,
         short: ShortSend,
     ) -> OutgoingProgress {
-        self.body = OutgoingBody::of(body);
+        self.body = OutgoingBody::from_send_body(body);
         self.more_to_come = more_to_come;
         let progress = self.write(socket, head, short);
         let head_left = usize::try_from(progress.bytes)
@@ -168,7 +168,7 @@ impl OutgoingSend {
 }
 
 impl OutgoingBody {
-    fn of(part: SendBody) -> Self {
+    fn from_send_body(part: SendBody) -> Self {
         match part {
             SendBody::Nothing => Self::Nothing,
             SendBody::Bytes(bytes) => Self::Bytes(bytes),

@@ -135,7 +135,7 @@ impl TcpRing {
         self.arm_room(connections);
     }
 
-    pub(super) fn turn(
+    pub(super) fn run_turn(
         &mut self,
         connections: &mut ConnectionSlab,
         wait: TurnWait,
@@ -381,7 +381,7 @@ impl TcpRing {
         let mut nobody = ConnectionSlab::default();
         for _ in 0..TURNS_MAX {
             if !self.is_lent()
-                || self.turn(&mut nobody, TurnWait::AtMost(PATIENCE), &mut |_| {}).is_err()
+                || self.run_turn(&mut nobody, TurnWait::AtMost(PATIENCE), &mut |_| {}).is_err()
             {
                 break;
             }

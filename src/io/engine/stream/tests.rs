@@ -72,7 +72,7 @@ fn on_both(test: impl Fn(Rig)) {
 impl Rig {
     fn turn(&mut self, wait: Duration) -> Vec<Told> {
         let mut told = Vec::new();
-        self.driver.turn(TurnWait::AtMost(wait), |event| told.push(event.into())).unwrap();
+        self.driver.run_turn(TurnWait::AtMost(wait), |event| told.push(event.into())).unwrap();
         told
     }
 
@@ -145,7 +145,7 @@ fn mapped(len: usize) -> (tempfile::TempDir, File, ServedContent) {
     };
     let (sender, receiver) = std::sync::mpsc::channel();
     images
-        .answer(JobAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
+        .answer_on_worker(JobAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
             sender.send(answer).unwrap()
         })
         .unwrap();

@@ -165,7 +165,7 @@ impl PlainDriver {
         self.queue(socket, slot)
     }
 
-    pub(super) fn turn(
+    pub(super) fn run_turn(
         &mut self,
         wait: TurnWait,
         mut on: impl FnMut(UdpCompletion<'_>),
@@ -245,11 +245,11 @@ impl PlainDriver {
     ) -> io::Result<()> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         let ready = match wait {
-            TurnWait::No => self.look(&mut events, Some(Duration::ZERO))?,
-            TurnWait::AtMost(time) => self.look(&mut events, Some(time))?,
-            TurnWait::Forever => self.look(&mut events, None)?,
+            TurnWait::No => self.wait_events(&mut events, Some(Duration::ZERO))?,
+            TurnWait::AtMost(time) => self.wait_events(&mut events, Some(time))?,
+            TurnWait::Forever => self.wait_events(&mut events, None)?,
             TurnWait::Poll { poll, then } => match self.poll(&mut events, poll)? {
-                0 => self.look(&mut events, then)?,
+                0 => self.wait_events(&mut events, then)?,
                 ready => ready,
             },
         };
@@ -295,7 +295,7 @@ impl PlainDriver {
     }
 
     /// Events that have come before the time is over; None = it never is.
-    fn look(
+    fn wait_events(
         &self,
         events: &mut [libc::epoll_event; EVENTS_MAX],
         time: Option<Duration>,
@@ -322,7 +322,7 @@ impl PlainDriver {
     ) -> io::Result<usize> {
         let until = Instant::now() + time;
         loop {
-            let ready = self.look(events, Some(Duration::ZERO))?;
+            let ready = self.wait_events(events, Some(Duration::ZERO))?;
             if ready > 0 || Instant::now() >= until {
                 return Ok(ready);
             }
@@ -517,7 +517,7 @@ mod tests {
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"watched", bound).unwrap();
         let mut heard = 0;
         driver
-            .turn(TurnWait::AtMost(Duration::from_secs(5)), |c| {
+            .run_turn(TurnWait::AtMost(Duration::from_secs(5)), |c| {
                 heard += usize::from(matches!(c, UdpCompletion::Datagram(_)))
             })
             .unwrap();

@@ -211,7 +211,7 @@ impl RingDriver {
         self.queue_send(socket, slot)
     }
 
-    pub(super) fn turn(
+    pub(super) fn run_turn(
         &mut self,
         wait: TurnWait,
         mut on: impl FnMut(UdpCompletion<'_>),
@@ -479,14 +479,14 @@ impl Drop for RingDriver {
         const PATIENCE: Duration = Duration::from_millis(200);
         const TURNS_MAX: u32 = 10;
         self.closing = true;
-        let _ = self.turn(TurnWait::No, |_| {});
+        let _ = self.run_turn(TurnWait::No, |_| {});
         // ENOENT: nothing was in flight.
         let _ = self
             .ring
             .submitter()
             .register_sync_cancel(Some(Timespec::from(PATIENCE)), CancelBuilder::any());
         for _ in 0..TURNS_MAX {
-            if !self.is_lent() || self.turn(TurnWait::AtMost(PATIENCE), |_| {}).is_err() {
+            if !self.is_lent() || self.run_turn(TurnWait::AtMost(PATIENCE), |_| {}).is_err() {
                 break;
             }
         }

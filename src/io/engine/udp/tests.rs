@@ -35,7 +35,9 @@ fn turn_until(driver: &mut UdpDriver, mut done: impl FnMut(UdpCompletion<'_>) ->
     let mut finished = false;
     while !finished {
         assert!(started.elapsed() < Duration::from_secs(5), "nothing happened");
-        driver.turn(TurnWait::AtMost(Duration::from_millis(100)), |c| finished |= done(c)).unwrap();
+        driver
+            .run_turn(TurnWait::AtMost(Duration::from_millis(100)), |c| finished |= done(c))
+            .unwrap();
     }
 }
 
@@ -51,7 +53,7 @@ fn mapped_file(len: usize) -> (tempfile::TempDir, ServedContent) {
     };
     let (sender, receiver) = std::sync::mpsc::channel();
     images
-        .answer(JobAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
+        .answer_on_worker(JobAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
             sender.send(answer).unwrap()
         })
         .unwrap();
@@ -158,14 +160,14 @@ fn a_bell_wakes_a_sleeping_driver_again_and_again() {
 fn a_removed_socket_frees_its_port_and_its_place() {
     over_both(|datapath| {
         let (mut driver, socket, bound) = driver_on_loopback(datapath, "127.0.0.1:0");
-        driver.turn(TurnWait::No, |_| {}).unwrap();
+        driver.run_turn(TurnWait::No, |_| {}).unwrap();
         driver.remove(socket);
-        driver.turn(TurnWait::No, |_| {}).unwrap();
+        driver.run_turn(TurnWait::No, |_| {}).unwrap();
         let fd =
             net::open_udp_socket(&SocketBinding { address: bound, interface: None, shared: false })
                 .expect("the port is free");
         assert_eq!(driver.add(fd, bound.ip(), true), socket);
-        driver.turn(TurnWait::No, |_| {}).unwrap();
+        driver.run_turn(TurnWait::No, |_| {}).unwrap();
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"again", bound).unwrap();
         turn_until(
             &mut driver,
@@ -180,7 +182,7 @@ fn what_was_queued_leaves_before_the_end_and_the_end_waits_for_nobody() {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
         let (_, mailbox) = CoreMailbox::<()>::new().unwrap();
         driver.listen_to(&mailbox);
-        driver.turn(TurnWait::No, |_| {}).unwrap();
+        driver.run_turn(TurnWait::No, |_| {}).unwrap();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         driver
@@ -206,7 +208,7 @@ fn more_datagrams_than_buffers_lose_nothing() {
             let bound = net::read_local_address(&fd).unwrap();
             let mut driver = UdpDriver::with_buffers(datapath, buffers).unwrap();
             driver.add(fd, bound.ip(), true);
-            driver.turn(TurnWait::No, |_| {}).unwrap();
+            driver.run_turn(TurnWait::No, |_| {}).unwrap();
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             let count = 2 * usize::from(buffers) + 10;
             for _ in 0..count {
@@ -244,7 +246,7 @@ fn more_sends_than_slots_all_leave_and_a_full_driver_never_sleeps_on_them() {
                 let count = |c: UdpCompletion<'_>| {
                     left += usize::from(matches!(c, UdpCompletion::Sent { .. }))
                 };
-                driver.turn(TurnWait::AtMost(Duration::from_secs(60)), count).unwrap();
+                driver.run_turn(TurnWait::AtMost(Duration::from_secs(60)), count).unwrap();
                 assert!(started.elapsed() < Duration::from_secs(5), "slept over free slots");
             }
             assert_eq!(driver.in_flight(), 0);
@@ -361,7 +363,7 @@ fn a_blocked_socket_holds_up_no_other_and_tells_when_it_has_room() {
                 }
             }
             driver
-                .turn(TurnWait::No, |c| {
+                .run_turn(TurnWait::No, |c| {
                     lost += usize::from(matches!(c, UdpCompletion::Sent { result: Err(_), .. }))
                 })
                 .unwrap();
@@ -382,7 +384,7 @@ fn a_blocked_socket_holds_up_no_other_and_tells_when_it_has_room() {
             let count = |c: UdpCompletion<'_>| {
                 sent += usize::from(matches!(c, UdpCompletion::Sent { token: 2, result: Ok(()) }))
             };
-            driver.turn(TurnWait::AtMost(Duration::from_millis(10)), count).unwrap();
+            driver.run_turn(TurnWait::AtMost(Duration::from_millis(10)), count).unwrap();
         }
         // The kernel gives up on the neighbour after three seconds, and lets the datagrams go.
         let mut room = Vec::new();
@@ -390,7 +392,7 @@ fn a_blocked_socket_holds_up_no_other_and_tells_when_it_has_room() {
         while room.is_empty() {
             assert!(Instant::now() < until, "no word of room");
             driver
-                .turn(TurnWait::AtMost(Duration::from_millis(100)), |completion| {
+                .run_turn(TurnWait::AtMost(Duration::from_millis(100)), |completion| {
                     if let UdpCompletion::Room(socket) = completion {
                         room.push(socket);
                     }
@@ -400,7 +402,7 @@ fn a_blocked_socket_holds_up_no_other_and_tells_when_it_has_room() {
         assert!(mute.contains(&room[0]) && !room.contains(&healthy));
         // With sends parked, and with the kernel waiting to tell of room.
         driver.remove(mute[1]);
-        driver.turn(TurnWait::No, |_| {}).unwrap();
+        driver.run_turn(TurnWait::No, |_| {}).unwrap();
     });
 }
 
@@ -409,7 +411,7 @@ fn what_was_queued_on_a_removed_socket_never_leaves_by_a_strangers() {
     over_both(|datapath| {
         let (mut driver, socket, _) = driver_on_loopback(datapath, "127.0.0.1:0");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-        driver.turn(TurnWait::No, |_| {}).unwrap();
+        driver.run_turn(TurnWait::No, |_| {}).unwrap();
         driver
             .send(
                 socket,
@@ -429,7 +431,7 @@ fn what_was_queued_on_a_removed_socket_never_leaves_by_a_strangers() {
                 (near, listener.accept().unwrap().0)
             })
             .collect();
-        driver.turn(TurnWait::AtMost(Duration::from_millis(50)), |_| {}).unwrap();
+        driver.run_turn(TurnWait::AtMost(Duration::from_millis(50)), |_| {}).unwrap();
         for end in pairs.iter().flat_map(|(near, far)| [near, far]) {
             end.set_nonblocking(true).unwrap();
             let heard = (&mut &*end).read(&mut [0; 64]);
@@ -448,7 +450,7 @@ fn a_panic_in_the_middle_of_a_turn_leaves_nothing_to_wait_for() {
             driver.send(socket, to, None, b"x", token).unwrap();
         }
         let turn = std::panic::AssertUnwindSafe(|| {
-            driver.turn(TurnWait::No, |_| panic!("the handler's own"))
+            driver.run_turn(TurnWait::No, |_| panic!("the handler's own"))
         });
         assert!(std::panic::catch_unwind(turn).is_err());
         let started = Instant::now();

@@ -44,9 +44,11 @@ impl Tree {
                 let (sender, receiver) = channel();
                 self.catalog
                     .images()
-                    .answer(JobAsker::new([10, 0, 0, 1].into(), b""), question, move |answer| {
-                        sender.send(answer).unwrap()
-                    })
+                    .answer_on_worker(
+                        JobAsker::new([10, 0, 0, 1].into(), b""),
+                        question,
+                        move |answer| sender.send(answer).unwrap(),
+                    )
                     .unwrap();
                 let content = receiver.recv().unwrap()?;
                 self.catalog.remember(&content);
@@ -72,7 +74,7 @@ fn the_second_request_is_answered_on_the_core() {
 #[test]
 fn small_files_need_no_place_and_mappings_in_use_leave_no_more_than_there_are() {
     let mut tree = Tree::new();
-    tree.catalog.images().map_at_most(2);
+    tree.catalog.images().limit_mappings(2);
     for name in ["a", "b", "c"] {
         fs::write(tree.path(name), vec![1; 100_000]).unwrap();
     }
@@ -96,12 +98,11 @@ fn one_translation_serves_all_who_ask_for_the_same_file() {
     fs::write(tree.path("text"), vec![b'\n'; 100_000]).unwrap();
     let content = tree.get("text").unwrap();
     let images = Arc::clone(tree.catalog.images());
-    let asked =
-        |n: u8| {
-            images.translated(&content, IpAddr::from([10, 0, 0, n]), |bytes| {
-                Ok([bytes, bytes].concat())
-            })
-        };
+    let asked = |n: u8| {
+        images.translate_once(&content, IpAddr::from([10, 0, 0, n]), |bytes| {
+            Ok([bytes, bytes].concat())
+        })
+    };
     let [one, two] = [asked(1).unwrap(), asked(2).unwrap()];
     assert!(Arc::ptr_eq(one.body(), two.body()) && one.is_copy());
     assert_eq!((one.len(), images.copies().usage().held), (200_000, 200_000));
@@ -180,7 +181,7 @@ fn a_root_that_is_switched_is_followed_whether_it_is_a_link_or_a_directory() {
     fs::write(path("two").join("private"), b"x").unwrap();
     symlink("one", path("root")).unwrap();
     let private = path("two").join("private");
-    let fence = RootFence::of(&[&private]);
+    let fence = RootFence::from_private_paths(&[&private]);
     let (memory, workers) = (ImageMemory::new(1 << 30), DiskWorkers::start().unwrap());
     let images = ImageStore::open_fenced(&path("root"), fence, memory, workers).unwrap();
     let mut tree = Tree { directory: parent, catalog: ImageCatalog::new(&images) };
@@ -207,7 +208,7 @@ fn a_file_cut_short_before_it_is_mapped_keeps_the_length_that_was_promised() {
     let tree = Tree::new();
     fs::write(tree.path("image"), vec![1; 200_000]).unwrap();
     let images = tree.catalog.images();
-    let found = images.resolve(&clean_path_name(b"image").unwrap(), false).unwrap();
+    let found = images.resolve_path(&clean_path_name(b"image").unwrap(), false).unwrap();
     let (file, identity) = images.open_regular(found).unwrap();
     File::options().write(true).open(tree.path("image")).unwrap().set_len(100).unwrap();
     let content = ServedContent::map(file, identity, images.memory()).unwrap();
@@ -262,10 +263,10 @@ fn a_removed_file_is_let_go_when_its_last_transfer_has_ended() {
     let content = tree.get("image").unwrap();
     fs::remove_file(tree.path("image")).unwrap();
     tree.catalog.images().sweep();
-    assert_eq!(tree.catalog.images().lock().len(), 1, "a transfer holds it");
+    assert_eq!(tree.catalog.images().lock_loaded().len(), 1, "a transfer holds it");
     drop(content);
     tree.catalog.images().sweep();
-    assert_eq!(tree.catalog.images().lock().len(), 0);
+    assert_eq!(tree.catalog.images().lock_loaded().len(), 0);
 }
 
 fn fenced(private: &[&str], borrowed: &[(&str, PathBuf)], only_world_readable: bool) -> Tree {
@@ -275,7 +276,8 @@ fn fenced(private: &[&str], borrowed: &[(&str, PathBuf)], only_world_readable: b
         fs::create_dir_all(root.join(directory)).unwrap();
     }
     let paths: Vec<PathBuf> = private.iter().map(|name| root.join(name)).collect();
-    let mut fence = RootFence::of(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+    let mut fence =
+        RootFence::from_private_paths(&paths.iter().map(PathBuf::as_path).collect::<Vec<_>>());
     fence.only_world_readable = only_world_readable;
     fence.borrowed = borrowed
         .iter()
@@ -313,7 +315,7 @@ fn configuration_and_state_are_never_served_not_even_through_links() {
         "an editor puts a new file in its place"
     );
     assert_eq!(
-        tree.catalog.images().list(&clean_path_name(b"state").unwrap()).unwrap_err(),
+        tree.catalog.images().list_directory(&clean_path_name(b"state").unwrap()).unwrap_err(),
         NameRefusal::Private
     );
 }

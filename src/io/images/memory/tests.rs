@@ -177,7 +177,7 @@ fn eight_transfers_get_through_a_budget_of_two_pieces() {
                         asked.populate(piece);
                         letter.send(()).unwrap();
                     };
-                    workers.read(PieceUrgency::InTurn, job).unwrap();
+                    workers.submit_read(PieceUrgency::InTurn, job).unwrap();
                     answered.recv().unwrap();
                 }
                 start = range.end;

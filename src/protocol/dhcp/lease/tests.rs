@@ -435,7 +435,7 @@ fn check(leases: &LeaseTable, subnet: &Subnet, now: ClockSeconds) {
         kept_back: spots(|spot| matches!(spot, LayoutPlace::Declined(_))),
     };
     assert_eq!(
-        (leases.counts(), counts.all()),
+        (leases.counts(), counts.total()),
         (counts, leases.len()),
         "what is counted is what is there"
     );

@@ -12,57 +12,66 @@ use crate::dhcp::subnet::OtherServer;
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;
 
-/// The port on which other servers listen, and ours unless it is a trial.
+/// The port of DHCP servers, and ours unless the configuration names another for a trial.
 pub const PORT: u16 = SERVER_PORT;
 
-/// Milliseconds of a clock that never goes back.
+/// Milliseconds of a monotonic clock.
 pub type MonotonicMillis = u64;
 
-/// What a look found: the server that answered first, or nobody.
+/// The result of a look, for the store: the server that answered first, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookResult {
+    /// The subnet of the look.
     pub network: Ipv4Network,
+    /// When the look began.
     pub looked_s: ClockSeconds,
+    /// The server that answered first; None: none did.
     pub server: Option<OtherServer>,
 }
 
-/// A DHCP server gave something to a client on the segment: an OFFER of an address, or an ACK. A
-/// ProxyDHCP server does neither.
+/// An OFFER of an address, or an ACK, that a DHCP server sent on the segment. A ProxyDHCP server
+/// sends neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerMessage {
+    /// Transaction ID of the message that the server answers.
     pub xid: u32,
+    /// The server that sent it.
     pub server: OtherServer,
-    /// It is a ringboot as well, and yields where ours has the lower address.
+    /// True for another ringboot, which yields where ours has the lower address.
     pub is_ringboot: bool,
 }
 
-/// How a ringboot that looks, or answers a look, is known to others: an option of its own, which
-/// means nothing to other programs.
+/// The option by which a ringboot marks its look, or its answer to one. Other programs ignore it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingbootMark {
-    /// Its own on the segment.
+    /// The address of that ringboot on the segment.
     pub address: Ipv4Addr,
+    /// True where it gives addresses here.
     pub serves: bool,
 }
 
-/// Another ringboot looks for DHCP servers on the segment.
+/// A look of another ringboot for DHCP servers on the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RivalLook {
+    /// `chaddr` of the look: the interface of that ringboot.
     pub mac: Mac,
+    /// Transaction ID of the look.
     pub xid: u32,
+    /// Its address, and whether it serves.
     pub mark: RingbootMark,
 }
 
-/// A code for the use of a site (RFC 3942).
+/// A site-specific option code (RFC 3942).
 const MARK_CODE: u8 = 224;
 const MARK_NAME: [u8; 8] = *b"ringboot";
 const MARK_OCTETS: u8 = 13;
-/// Where it begins in a look: right after the message type, so that it is found without reading the
-/// options.
+/// Offset of the mark in a look: right after the message type, so that a look is recognised without
+/// a walk over the options.
 const MARK_AT: usize = 243;
 
 impl RingbootMark {
-    fn option(self) -> Vec<u8> {
+    /// The option with code and length.
+    fn encode(self) -> Vec<u8> {
         let mut option = vec![MARK_CODE, MARK_OCTETS];
         option.extend(MARK_NAME);
         option.push(u8::from(self.serves));
@@ -71,8 +80,8 @@ impl RingbootMark {
     }
 }
 
-/// The look of another ringboot, or our own that came back; None for any other message, and for
-/// what a relay brings.
+/// The look of another ringboot, or our own that came back. None for any other message, and for a
+/// relayed one.
 pub fn parse_rival_look(message: &[u8]) -> Option<RivalLook> {
     let mark = message
         .get(MARK_AT..)?
@@ -86,15 +95,16 @@ pub fn parse_rival_look(message: &[u8]) -> Option<RivalLook> {
     (!is_relayed).then_some(RivalLook { mac, xid, mark: RingbootMark { address, serves } })
 }
 
-/// The hardware address of the client that looks, also where a relay has brought its message.
+/// `chaddr` of a look, relayed or not; None for any other message.
 pub fn find_look_client(message: &[u8]) -> Option<Mac> {
     message.get(MARK_AT..)?.strip_prefix(&[MARK_CODE, MARK_OCTETS])?.strip_prefix(&MARK_NAME)?;
     Some(Mac(*message.get(28..)?.first_chunk()?))
 }
 
-/// A DISCOVER as an IPv4 packet, from 0.0.0.0 port 68 to all. It says PXE, because a server may
-/// serve such clients alone, and asks for a broadcast, because no address will ever be ours. A
-/// server that unicasts all the same reaches us: the hardware address is our interface's.
+/// A DISCOVER as an IPv4 packet, from 0.0.0.0 port 68 to the broadcast address. It names itself a
+/// PXE client, because some servers answer only those, and asks for a broadcast reply, because the
+/// offered address will never be ours. A unicast reply reaches us as well: `chaddr` is our
+/// interface's.
 pub fn build_look_discover(mac: Mac, xid: u32, mark: RingbootMark) -> Option<Vec<u8>> {
     let mut bytes = build_look_message(
         OP_REQUEST,
@@ -118,8 +128,8 @@ pub fn build_look_discover(mac: Mac, xid: u32, mark: RingbootMark) -> Option<Vec
     wrap_broadcast(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT), SERVER_PORT, bytes)
 }
 
-/// An INFORM as an IPv4 packet, from our own address on the segment: a server that pings an address
-/// for seconds before it offers it (dnsmasq) answers this one at once, to that address (RFC 2131
+/// An INFORM as an IPv4 packet, from our own address on the segment. A server that pings an address
+/// for seconds before it offers it (dnsmasq) answers an INFORM at once, to that address (RFC 2131
 /// section 4.3.5).
 pub fn build_look_inform(mac: Mac, xid: u32, mark: RingbootMark) -> Option<Vec<u8>> {
     let mut bytes = build_look_message(OP_REQUEST, (mac, xid), 0, mark.address, INFORM, mark);
@@ -127,8 +137,8 @@ pub fn build_look_inform(mac: Mac, xid: u32, mark: RingbootMark) -> Option<Vec<u
     wrap_broadcast(SocketAddrV4::new(mark.address, CLIENT_PORT), SERVER_PORT, bytes)
 }
 
-/// The answer to the look of another ringboot, as an IPv4 packet to all: somebody serves here. It
-/// gives nothing.
+/// The answer to the look of another ringboot, as a broadcast IPv4 packet: an ACK without an
+/// address, which says that this server is here.
 pub fn build_rival_answer(rival: &RivalLook, mark: RingbootMark) -> Option<Vec<u8>> {
     let none = Ipv4Addr::UNSPECIFIED;
     let mut bytes =
@@ -164,7 +174,7 @@ fn build_look_message(
     bytes.resize(236, 0);
     bytes.extend(COOKIE);
     bytes.extend([code::MESSAGE_TYPE, 1, kind]);
-    bytes.extend(mark.option());
+    bytes.extend(mark.encode());
     bytes
 }
 
@@ -173,8 +183,8 @@ fn wrap_broadcast(from: SocketAddrV4, port: u16, mut bytes: Vec<u8>) -> Option<V
     frame::build_ipv4_datagram(from, SocketAddrV4::new(Ipv4Addr::BROADCAST, port), &bytes)
 }
 
-/// Reads an IPv4 packet that came in a frame of `sender`. None where it gives nothing (a ProxyDHCP
-/// server's OFFER has no address), is no server's message, or our own.
+/// Reads an IPv4 packet from a frame of `sender`. None for our own messages, for messages of
+/// clients, and for those that give nothing, like the OFFER of a ProxyDHCP server.
 pub fn parse_server_message(
     packet: &[u8],
     sender: Mac,
@@ -191,7 +201,7 @@ pub fn parse_server_message(
     let address = named.map_or(*source.ip(), Ipv4Addr::from);
     let is_ours = ours.contains(&address) || ours.contains(source.ip());
     let is_ringboot = reply.option(MARK_CODE).is_some_and(|value| value.starts_with(&MARK_NAME));
-    let word =
+    let message =
         ServerMessage { xid: reply.xid, server: OtherServer { mac: sender, address }, is_ringboot };
-    (gives && !is_ours).then_some(word)
+    (gives && !is_ours).then_some(message)
 }

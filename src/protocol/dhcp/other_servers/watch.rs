@@ -9,32 +9,34 @@ use crate::dhcp::limits::{
 };
 use crate::dhcp::subnet::{HoldReason, OtherServer};
 
-/// Whether a subnet may be served, as far as other servers go.
+/// The watch on one subnet: when to look for other servers, and whether one holds this server back.
 #[derive(Clone, Debug)]
 pub struct ServerWatch {
     state: WatchState,
-    /// Serve beside other servers (`allow-other-servers`), but look for them all the same.
+    /// True: serve beside other servers (`allow-other-servers`), and only report them.
     beside: bool,
     before: PriorKnowledge,
+    /// Transaction ID of the last look.
     xid: Option<u32>,
     looked_ms: MonotonicMillis,
     listens_until_ms: Option<MonotonicMillis>,
     pub(super) next_ms: MonotonicMillis,
-    /// To the look after the next.
+    /// The pause between the next look and the one after it.
     pause_ms: MonotonicMillis,
-    /// Who has answered once where this server serves, and is asked again.
+    /// A server that answered once where this server serves; a second look decides.
     doubt: Option<OtherServer>,
     /// When another server last answered a look.
     answered_ms: Option<MonotonicMillis>,
 }
 
-/// What the run before this one knew.
+/// What the server knew of a subnet before its restart, or before its link went down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PriorKnowledge {
+    /// No look of this subnet is on record.
     Nothing,
-    /// The last look found nobody, and clients have leases: offer soon, look behind it.
+    /// The last look found no server, and clients have leases: offer soon, and look meanwhile.
     Alone,
-    /// Its last look found a server, which may be slow to answer.
+    /// The last look found a server, which may answer slowly.
     Beside,
 }
 
@@ -42,38 +44,47 @@ pub enum PriorKnowledge {
 enum WatchState {
     /// No interface with an address in the subnet.
     Nowhere,
-    /// Nothing is known yet.
+    /// The first look is not over.
     Looking,
+    /// No other server answers: this server serves.
     Alone,
+    /// Another server answers: this server stands by.
     Beside(OtherServer),
 }
 
-/// What is concluded; `is_news`: it is not what was known before.
+/// The conclusion of a look. `is_news`: it differs from the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookVerdict {
+    /// No other server answered.
     Nobody {
+        /// True where a server was known, or suspected, before.
         is_news: bool,
     },
+    /// A server answered.
     Server {
+        /// That server.
         server: OtherServer,
+        /// True where this server was not known before.
         is_news: bool,
     },
-    /// One has answered where this server serves. It goes on until the same question is answered
-    /// once more.
+    /// A server answered where this server serves. This server goes on until a second look is
+    /// answered as well.
     Doubt(OtherServer),
 }
 
-/// What to do about another ringboot that looks.
+/// What to do about the look of another ringboot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RivalResponse {
+    /// Nothing.
     Silence,
-    /// Tell it that this one is here.
+    /// Answer it: this server is here.
     Answer,
-    /// It has the lower address: this one stands by.
+    /// Stand by: the other ringboot has the lower address.
     Yield(LookVerdict),
 }
 
 impl ServerWatch {
+    /// A watch on a subnet whose interface is not there yet.
     pub fn new(beside: bool, before: PriorKnowledge) -> Self {
         Self {
             state: WatchState::Nowhere,
@@ -94,19 +105,19 @@ impl ServerWatch {
         self.answered_ms
     }
 
-    /// When the last look began; None: there was none.
+    /// When the last look began; None before the first.
     pub fn looked_ms(&self) -> Option<MonotonicMillis> {
         self.xid.map(|_| self.looked_ms)
     }
 
-    /// When the next look begins; None: one is under way, or nobody looks.
+    /// When the next look begins; None while one is under way, and without an interface.
     pub fn next_look_ms(&self) -> Option<MonotonicMillis> {
         (self.state != WatchState::Nowhere && self.listens_until_ms.is_none())
             .then_some(self.next_ms)
     }
 
-    /// Why no address is offered; None where the subnet is served.
-    pub fn held(&self) -> Option<HoldReason> {
+    /// Why the server offers no address; None where it serves the subnet.
+    pub fn hold_reason(&self) -> Option<HoldReason> {
         match self.state {
             WatchState::Nowhere => Some(HoldReason::NoInterface),
             _ if self.beside => None,
@@ -116,19 +127,20 @@ impl ServerWatch {
         }
     }
 
-    /// The configuration says otherwise now.
-    pub fn serve_beside(&mut self, beside: bool) {
+    /// Follows a change of `allow-other-servers`.
+    pub fn set_beside(&mut self, beside: bool) {
         self.beside = beside;
     }
 
-    /// The interface is there, with an address in the subnet. What was known before counts for its
-    /// first appearance only: a new interface may be on another segment.
-    pub fn appeared(&mut self, now: MonotonicMillis) {
+    /// The interface has an address in the subnet now. Prior knowledge counts only for the first
+    /// time: a new interface may be on another segment.
+    pub fn on_interface_up(&mut self, now: MonotonicMillis) {
         self.state = WatchState::Looking;
         self.start_over(now);
     }
 
-    pub fn vanished(&mut self) {
+    /// The interface, or its address in the subnet, is gone.
+    pub fn on_interface_down(&mut self) {
         if self.state != WatchState::Nowhere {
             self.before = PriorKnowledge::Nothing;
         }
@@ -136,15 +148,15 @@ impl ServerWatch {
         self.start_over(0);
     }
 
-    /// The wire was lost and is there again: another server may have taken over meanwhile.
-    pub fn wire_came(&mut self, now: MonotonicMillis) {
+    /// The link is up again: another server may have taken over meanwhile.
+    pub fn on_link_restored(&mut self, now: MonotonicMillis) {
         if self.state == WatchState::Alone {
             (self.state, self.before) = (WatchState::Looking, PriorKnowledge::Alone);
         }
         self.start_over(now);
     }
 
-    /// An operator says that what was found is not so: look anew, as at the first start.
+    /// Forgets the findings, at an operator's request, and looks as at the first start.
     pub fn forget(&mut self, now: MonotonicMillis) {
         if self.state != WatchState::Nowhere {
             (self.state, self.before) = (WatchState::Looking, PriorKnowledge::Nothing);
@@ -152,8 +164,8 @@ impl ServerWatch {
         }
     }
 
-    /// An operator may have changed something: who is silent beside another server looks as at the
-    /// first start, who serves looks while it goes on.
+    /// Looks after a reload. A standby looks as at the first start; a server that serves goes on
+    /// meanwhile.
     pub fn look_again(&mut self, now: MonotonicMillis) {
         match self.state {
             WatchState::Beside(_) => self.forget(now),
@@ -167,13 +179,13 @@ impl ServerWatch {
         (self.next_ms, self.pause_ms) = (now, LOOK_AGAIN_MS);
     }
 
-    /// True where a DISCOVER is to be sent; then call `looked`.
+    /// True when it is time to send a DISCOVER; then call `on_look_sent`.
     pub fn is_due(&self, now: MonotonicMillis) -> bool {
         self.state != WatchState::Nowhere && self.listens_until_ms.is_none() && now >= self.next_ms
     }
 
-    /// The DISCOVER with this number has left.
-    pub fn looked(&mut self, xid: u32, now: MonotonicMillis) {
+    /// The DISCOVER with this transaction ID was sent.
+    pub fn on_look_sent(&mut self, xid: u32, now: MonotonicMillis) {
         let listens = match (self.state, self.before) {
             (WatchState::Looking, PriorKnowledge::Nothing) => LOOK_FIRST_MS,
             (WatchState::Looking, PriorKnowledge::Alone) => LOOK_KNOWN_MS,
@@ -191,21 +203,21 @@ impl ServerWatch {
         self.pause_ms = self.pause_ms.saturating_mul(2).min(longest);
     }
 
-    /// The DISCOVER could not leave: the interface is down, say.
-    pub fn unsent(&mut self, now: MonotonicMillis) {
+    /// The DISCOVER could not be sent, for example because the interface is down.
+    pub fn on_send_failed(&mut self, now: MonotonicMillis) {
         self.next_ms = now.saturating_add(LOOK_RETRY_MS);
     }
 
-    /// Another server gave something: in answer to our DISCOVER, however late, or to somebody else,
+    /// Another server sent an OFFER or an ACK: to our look, however late, or to another client,
     /// which is a reason to look.
-    pub fn heard(
+    pub fn on_server_message(
         &mut self,
-        word: &ServerMessage,
+        message: &ServerMessage,
         own: Ipv4Addr,
         now: MonotonicMillis,
     ) -> Option<LookVerdict> {
-        if !self.asked_for(word) {
-            self.suspects(now);
+        if !self.is_answer(message) {
+            self.look_soon(now);
             return None;
         }
         self.answered_ms = Some(now);
@@ -213,21 +225,22 @@ impl ServerWatch {
         if is_known && self.listens_until_ms.is_none() {
             return None;
         }
+        // One packet alone does not silence a server that serves.
         if self.state == WatchState::Alone {
-            // The other one hears our looks, and answers, and so finds out by itself.
-            if word.is_ringboot && own < word.server.address {
+            // The other ringboot hears our looks, and yields by itself.
+            if message.is_ringboot && own < message.server.address {
                 return None;
             }
             if self.doubt.is_none() {
-                (self.doubt, self.xid, self.listens_until_ms) = (Some(word.server), None, None);
+                (self.doubt, self.xid, self.listens_until_ms) = (Some(message.server), None, None);
                 self.next_ms = now.saturating_add(LOOK_ASK_AGAIN_MS);
-                return Some(LookVerdict::Doubt(word.server));
+                return Some(LookVerdict::Doubt(message.server));
             }
         }
-        Some(self.stand_by(word.server, word.xid, now))
+        Some(self.stand_by(message.server, message.xid, now))
     }
 
-    /// The other one serves; look again before long.
+    /// Leaves the subnet to the other server, and looks again soon.
     fn stand_by(&mut self, server: OtherServer, xid: u32, now: MonotonicMillis) -> LookVerdict {
         (self.listens_until_ms, self.doubt) = (None, None);
         if !matches!(self.state, WatchState::Beside(_)) {
@@ -242,40 +255,45 @@ impl ServerWatch {
         LookVerdict::Server { server, is_news }
     }
 
-    /// Another ringboot looks for servers. One that serves answers it; of two that look, the lower
-    /// address goes on.
-    pub fn met(&mut self, rival: &RivalLook, own: Ipv4Addr, now: MonotonicMillis) -> RivalResponse {
-        let its = rival.mark;
+    /// Another ringboot looks for servers. A ringboot that serves answers it; of two that look, the
+    /// one with the lower address goes on.
+    pub fn on_rival_look(
+        &mut self,
+        rival: &RivalLook,
+        own: Ipv4Addr,
+        now: MonotonicMillis,
+    ) -> RivalResponse {
+        let other = rival.mark;
         match self.state {
             WatchState::Nowhere => RivalResponse::Silence,
             WatchState::Alone => {
-                // Two serve: they were apart, or their first looks were lost. The higher address
-                // finds out, and yields.
-                if its.serves && its.address < own && self.doubt.is_none() {
+                // Both serve: their segments were apart, or their first looks were lost. The one
+                // with the higher address looks at once, and yields.
+                if other.serves && other.address < own && self.doubt.is_none() {
                     (self.listens_until_ms, self.next_ms) = (None, self.next_ms.min(now));
                 }
                 RivalResponse::Answer
             }
             WatchState::Beside(_) if self.listens_until_ms.is_none() => RivalResponse::Silence,
-            WatchState::Looking | WatchState::Beside(_) if own <= its.address => {
+            WatchState::Looking | WatchState::Beside(_) if own <= other.address => {
                 RivalResponse::Answer
             }
             WatchState::Looking | WatchState::Beside(_) => RivalResponse::Yield(self.stand_by(
-                OtherServer { mac: rival.mac, address: its.address },
+                OtherServer { mac: rival.mac, address: other.address },
                 rival.xid,
                 now,
             )),
         }
     }
 
-    /// Whether this is an answer to the last look.
-    pub fn asked_for(&self, word: &ServerMessage) -> bool {
-        self.xid == Some(word.xid)
+    /// True for an answer to the last look.
+    pub fn is_answer(&self, message: &ServerMessage) -> bool {
+        self.xid == Some(message.xid)
     }
 
-    /// A client asks here, and has for so long. If it began before the look did, another server may
-    /// be busy with it, and deaf to us until it has pinged.
-    pub fn client_asks(&mut self, for_ms: MonotonicMillis, now: MonotonicMillis) {
+    /// A client has sent DISCOVER for `for_ms`. If it began before the look, another server may be
+    /// busy with it, and read no look until its ping is over.
+    pub fn on_client_discover(&mut self, for_ms: MonotonicMillis, now: MonotonicMillis) {
         let is_first = self.state == WatchState::Looking && self.before != PriorKnowledge::Alone;
         let began_before = now.saturating_sub(self.looked_ms) < for_ms;
         if let (true, Some(until), true) = (is_first, &mut self.listens_until_ms, began_before) {
@@ -283,23 +301,23 @@ impl ServerWatch {
         }
     }
 
-    /// A packet shows that another server may be there: look soon, where none is known.
-    pub fn suspects(&mut self, now: MonotonicMillis) {
+    /// A packet shows that another server may be here: look soon, where none is known.
+    pub fn look_soon(&mut self, now: MonotonicMillis) {
         if self.state == WatchState::Alone {
             self.next_ms = self.next_ms.min(now.max(self.looked_ms.saturating_add(LOOK_APART_MS)));
         }
     }
 
-    /// The time for answers is over, and there was none.
-    pub fn tick(&mut self, now: MonotonicMillis) -> Option<LookVerdict> {
+    /// Ends a look whose time is over without an answer.
+    pub fn poll_deadline(&mut self, now: MonotonicMillis) -> Option<LookVerdict> {
         self.listens_until_ms.take_if(|until| now >= *until)?;
         let is_news = self.state != WatchState::Alone || self.doubt.is_some();
         (self.state, self.doubt) = (WatchState::Alone, None);
         Some(LookVerdict::Nobody { is_news })
     }
 
-    /// When there is something to do next.
-    pub fn wakes_at(&self) -> Option<MonotonicMillis> {
+    /// When the next look begins, or the current one ends; None without an interface.
+    pub fn next_wakeup(&self) -> Option<MonotonicMillis> {
         (self.state != WatchState::Nowhere).then(|| self.listens_until_ms.unwrap_or(self.next_ms))
     }
 }

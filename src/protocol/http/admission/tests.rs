@@ -85,7 +85,7 @@ fn h34_one_source_does_not_use_up_the_queue_of_all() {
     assert_eq!(admission.arrive(B, 25), AdmissionOutcome::WaitsInPlaceOf(6));
     assert_eq!(admission.arrive(B, 26), AdmissionOutcome::Refuse(26));
     assert_eq!((admission.leave(B), admission.waiting()), (Some((B, 22)), 7));
-    admission.quit(&2);
+    admission.remove_waiting(&2);
     assert_eq!(admission.leave(A), Some((A, 3)));
     // An odd number of places: the last one stays whose it is, or the two would take it from
     // each other for ever.
@@ -108,7 +108,7 @@ fn h34_what_one_has_is_counted_until_its_last_connection_and_whoever_waits_are_g
         [0, 1, 2].map(|n| admission.arrive(A, n)),
         [AdmissionOutcome::Start(0), AdmissionOutcome::Start(1), AdmissionOutcome::Waits]
     );
-    admission.quit(&2);
+    admission.remove_waiting(&2);
     assert_eq!((admission.leave(A), admission.share(A)), (None, 1));
     assert_eq!(
         [3, 4].map(|n| admission.arrive(A, n)),

@@ -18,7 +18,7 @@ fn seen<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
                 InputStep::Bad(bad) => seen.push(bad.to_string()),
                 InputStep::Request(request) => {
                     seen.push(format!("{:?} {}", request.method, request.target.escape_ascii()));
-                    input.answered();
+                    input.finish_request();
                 }
             }
         }
@@ -205,7 +205,7 @@ fn h9_a_request_is_at_hand_from_its_end_to_its_answer_and_what_follows_it_after_
     assert_eq!((input.request(), input.is_in_body()), (None, false));
     assert!(matches!(input.step(false), InputStep::Request(_)));
     assert_eq!(input.request().map(|request| request.target), Some(&b"/a"[..]));
-    input.answered();
+    input.finish_request();
     assert_eq!(input.unanswered(), b"POST /b HTTP/1.1\r\nContent-Length: 4\r\n\r\nbo");
     assert_eq!(input.step(false), InputStep::Body { is_awaited: false });
     assert_eq!(input.step(false), InputStep::More);
@@ -215,7 +215,7 @@ fn h9_a_request_is_at_hand_from_its_end_to_its_answer_and_what_follows_it_after_
     assert!(matches!(input.step(false), InputStep::Request(_)));
     let target = input.request().map(|request| request.target.to_vec());
     assert_eq!((target.as_deref(), input.is_in_body()), (Some(&b"/b"[..]), false));
-    input.answered();
+    input.finish_request();
     assert_eq!((input.unanswered(), input.is_empty()), (&b"GET /c"[..], false));
 }
 
@@ -239,7 +239,7 @@ fn h9_what_waits_is_bounded_and_a_buffer_does_not_stay_large() {
     }
     assert!((WAITING_BYTES_MAX..WAITING_BYTES_MAX + request.len()).contains(&input.buffer.len()));
     while matches!(input.step(false), InputStep::Request(_)) {
-        input.answered();
+        input.finish_request();
         assert!(!input.is_full(), "what is answered does not count");
     }
     assert!(input.is_empty() && input.buffer.capacity() <= BUFFER_BYTES_KEPT);

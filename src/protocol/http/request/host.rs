@@ -2,11 +2,11 @@
 
 use std::net::Ipv6Addr;
 
-/// Whether this is a host, perhaps with a port, or nothing (RFC 9112 §3.2). A comma, which RFC 3986
-/// allows in a name, is what two lines joined into one look like.
+/// Whether this is a host, perhaps with a port, or empty (RFC 9112 §3.2). RFC 3986 allows a comma
+/// in a name; this function does not, since two joined Host lines look so.
 #[inline]
 pub(super) fn is_host_value(value: &[u8]) -> bool {
-    // Nearly every host is so.
+    // Nearly every host is a plain name or an IPv4 address.
     if value.iter().all(|&b| is_host_name_byte(b)) {
         return true;
     }
@@ -24,8 +24,8 @@ pub(super) fn is_host_value(value: &[u8]) -> bool {
     is_named && (port.is_empty() || (port[0] == b':' && port[1..].iter().all(u8::is_ascii_digit)))
 }
 
-/// What stands between brackets: an IPv6 address, perhaps with a zone (RFC 6874), or an address of
-/// a later version.
+/// Whether this may stand between brackets: an IPv6 address, perhaps with a zone (RFC 6874), or an
+/// address of a later version.
 fn is_ip_literal(bytes: &[u8]) -> bool {
     let (address, zone) =
         bytes.split_at(bytes.iter().position(|&b| b == b'%').unwrap_or(bytes.len()));

@@ -193,19 +193,22 @@ fn the_first_value_of_a_field_is_found_without_a_search() {
             (HeaderField::IfNoneMatch, ""),
         ] {
             assert_eq!(request.get(field), Some(value.as_bytes()), "{field:?}");
-            assert_eq!(request.all(field).next(), Some(value.as_bytes()), "{field:?}");
+            assert_eq!(request.values(field).next(), Some(value.as_bytes()), "{field:?}");
         }
-        assert_eq!(request.all(HeaderField::Range).nth(1), Some(&b"bytes=2-3"[..]));
+        assert_eq!(request.values(HeaderField::Range).nth(1), Some(&b"bytes=2-3"[..]));
         assert_eq!(
-            (request.only(HeaderField::Range), request.only(HeaderField::IfNoneMatch)),
+            (
+                request.single_value(HeaderField::Range),
+                request.single_value(HeaderField::IfNoneMatch)
+            ),
             (None, None)
         );
         assert_eq!(
-            (request.only(HeaderField::Host), request.only(HeaderField::IfRange)),
+            (request.single_value(HeaderField::Host), request.single_value(HeaderField::IfRange)),
             (Some(&b"h"[..]), None)
         );
         assert_eq!(
-            (request.get(HeaderField::IfRange), request.all(HeaderField::IfRange).next()),
+            (request.get(HeaderField::IfRange), request.values(HeaderField::IfRange).next()),
             (None, None)
         );
     }
@@ -329,7 +332,7 @@ fn h32_of_a_mistake_and_a_limit_the_first_is_named_in_one_piece_or_in_many() {
 fn h19_fields_are_found_by_name_and_all_their_lines() {
     let bytes = head("If-Match: \"a\"\r\nRange:bytes=0-1  \r\nif-match: \"b\"\r\nX-Range: no\r\n");
     let request = whole(&bytes);
-    assert_eq!(request.all(HeaderField::IfMatch).collect::<Vec<_>>(), [b"\"a\"", b"\"b\""]);
+    assert_eq!(request.values(HeaderField::IfMatch).collect::<Vec<_>>(), [b"\"a\"", b"\"b\""]);
     assert_eq!(request.get(HeaderField::Range), Some(&b"bytes=0-1"[..]));
     assert_eq!(request.get(HeaderField::IfRange), None);
 }

@@ -81,13 +81,13 @@ impl Storm {
                 match machine.files.pop() {
                     Some(bytes) => {
                         machine.left = bytes;
-                        self.schedule.enter(now, key as u32, machine.address);
+                        self.schedule.begin_body(now, key as u32, machine.address);
                     }
                     None => machine.ended = Some(now),
                 }
             }
             if machine.left > 0 && machine.allowed == 0 && !machine.parked {
-                machine.allowed = self.schedule.ask(now, key as u32).min(machine.left);
+                machine.allowed = self.schedule.grant_bytes(now, key as u32).min(machine.left);
                 machine.parked = machine.allowed == 0;
             }
         }
@@ -104,9 +104,9 @@ impl Storm {
             machine.left -= bytes;
             machine.longest_pause = machine.longest_pause.max(now - machine.moved);
             machine.moved = now;
-            self.schedule.taken(key as u32, bytes);
+            self.schedule.count_sent(key as u32, bytes);
             if machine.left == 0 {
-                self.schedule.leave(now, key as u32);
+                self.schedule.end_body(now, key as u32);
             }
         }
     }
@@ -161,36 +161,36 @@ fn u8_who_waits_gets_on_inside_every_firmwares_timer() {
 fn u8_the_first_bytes_of_everybody_leave_at_once() {
     let mut schedule = SendSchedule::new(Some(1));
     for key in 0..500 {
-        schedule.enter(0, key, address(key));
-        assert!(schedule.ask(0, key) >= TRICKLE_BYTES);
+        schedule.begin_body(0, key, address(key));
+        assert!(schedule.grant_bytes(0, key) >= TRICKLE_BYTES);
     }
     assert_eq!(schedule.counts(), (1, 499));
-    assert_eq!(schedule.ask(1, 7), 0, "and then one waits");
+    assert_eq!(schedule.grant_bytes(1, 7), 0, "and then one waits");
 }
 
 #[test]
 fn u8_a_machine_keeps_its_place_from_kernel_to_ramdisk() {
     let mut schedule = SendSchedule::new(Some(1));
     for machine in 0..3 {
-        schedule.enter(0, machine, address(machine));
+        schedule.begin_body(0, machine, address(machine));
     }
-    schedule.leave(MS, 0);
+    schedule.end_body(MS, 0);
     assert_eq!(schedule.poll(MS), Some(1));
-    schedule.enter(2 * MS, 10, address(0));
-    schedule.leave(3 * MS, 1);
+    schedule.begin_body(2 * MS, 10, address(0));
+    schedule.end_body(3 * MS, 1);
     assert_eq!(schedule.poll(3 * MS), Some(10), "before machine 2, which came later");
 }
 
 #[test]
 fn u8_a_machine_that_comes_again_later_stands_at_the_end() {
     let mut schedule = SendSchedule::new(Some(1));
-    schedule.enter(0, 0, address(0));
-    schedule.leave(MS, 0);
+    schedule.begin_body(0, 0, address(0));
+    schedule.end_body(MS, 0);
     let later = MS + MEMORY;
     for (key, machine) in [(1, 1), (2, 2), (3, 0)] {
-        schedule.enter(later, key, address(machine));
+        schedule.begin_body(later, key, address(machine));
     }
-    schedule.leave(later, 1);
+    schedule.end_body(later, 1);
     assert_eq!(schedule.poll(later), Some(2));
 }
 
@@ -198,10 +198,10 @@ fn u8_a_machine_that_comes_again_later_stands_at_the_end() {
 fn u8_of_more_machines_than_are_remembered_those_go_that_have_been_away() {
     let mut schedule = SendSchedule::new(Some(1));
     let visit = |schedule: &mut SendSchedule<usize>, now, machine| {
-        schedule.enter(now, machine, address(machine));
-        schedule.leave(now, machine);
+        schedule.begin_body(now, machine, address(machine));
+        schedule.end_body(now, machine);
     };
-    schedule.enter(0, 0, address(0));
+    schedule.begin_body(0, 0, address(0));
     (1..MACHINES_MAX - 1).for_each(|machine| visit(&mut schedule, 0, machine));
     visit(&mut schedule, MEMORY - 1, MACHINES_MAX);
     assert_eq!(schedule.machines.len(), MACHINES_MAX);
@@ -215,11 +215,11 @@ fn u8_of_more_machines_than_are_remembered_those_go_that_have_been_away() {
 #[test]
 fn u8_each_further_body_of_a_machine_stands_32_places_behind() {
     let mut schedule = SendSchedule::new(Some(1));
-    (0..3).for_each(|key| schedule.enter(0, key, address(0)));
-    (3..100).for_each(|key| schedule.enter(0, key, address(key)));
+    (0..3).for_each(|key| schedule.begin_body(0, key, address(0)));
+    (3..100).for_each(|key| schedule.begin_body(0, key, address(key)));
     let mut order = vec![0];
     while let Some(key) = order.last().copied().filter(|_| order.len() < 100) {
-        schedule.leave(MS, key);
+        schedule.end_body(MS, key);
         order.push(schedule.poll(MS).unwrap());
     }
     for (key, place) in [(1, 1 + ROUND_PLACES), (2, 2 + 2 * ROUND_PLACES)] {
@@ -233,8 +233,8 @@ fn u8_each_further_body_of_a_machine_stands_32_places_behind() {
 /// A window in which those that run take so many bytes together.
 fn pass_window(schedule: &mut SendSchedule<usize>, now: &mut ScheduleTick, bytes: u64) {
     let running = schedule.running.clone();
-    running.iter().for_each(|key| schedule.taken(*key, 1));
-    schedule.taken(running[0], bytes - running.len() as u64);
+    running.iter().for_each(|key| schedule.count_sent(*key, 1));
+    schedule.count_sent(running[0], bytes - running.len() as u64);
     *now += WINDOW;
     while schedule.poll(*now).is_some() {}
 }
@@ -243,7 +243,7 @@ fn pass_window(schedule: &mut SendSchedule<usize>, now: &mut ScheduleTick, bytes
 fn u8_half_as_many_slots_more_are_kept_where_they_bring_over_a_tenth_more_else_a_rest_follows() {
     for (bytes, is_kept) in [(1050, false), (1100, false), (1101, true)] {
         let (mut schedule, mut now) = (SendSchedule::new(Some(4)), 0);
-        (0..40).for_each(|key| schedule.enter(0, key, address(key)));
+        (0..40).for_each(|key| schedule.begin_body(0, key, address(key)));
         assert_eq!(schedule.poll(now), None);
         pass_window(&mut schedule, &mut now, 1000);
         assert_eq!((schedule.slots, schedule.counts()), (6, (6, 34)), "a trial");
@@ -261,8 +261,8 @@ fn u8_half_as_many_slots_more_are_kept_where_they_bring_over_a_tenth_more_else_a
             "{bytes}: {windows} windows"
         );
         // What was learnt of one storm says nothing of the next.
-        (0..40).for_each(|key| schedule.leave(now, key));
-        (0..40).for_each(|key| schedule.enter(now, key, address(key)));
+        (0..40).for_each(|key| schedule.end_body(now, key));
+        (0..40).for_each(|key| schedule.begin_body(now, key, address(key)));
         assert_eq!(schedule.counts(), (4, 36));
     }
 }
@@ -286,8 +286,8 @@ fn u8_readers_that_have_answered_nothing_for_4_s_are_taken_for_dead() {
 fn u8_a_body_that_waits_for_a_reader_holds_its_slot_for_a_while() {
     let mut schedule = SendSchedule::new(Some(2));
     for key in 0..6 {
-        schedule.enter(0, key, address(key));
-        schedule.reads(0, key);
+        schedule.begin_body(0, key, address(key));
+        schedule.begin_read(0, key);
     }
     let mut now = 0;
     while now + 2 * WINDOW < READING_MAX {
@@ -297,11 +297,11 @@ fn u8_a_body_that_waits_for_a_reader_holds_its_slot_for_a_while() {
     // One goes on, and the disk of the other one is dead.
     let mut admitted = Vec::new();
     while now < 2 * READING_MAX + 2 * WINDOW {
-        schedule.has_read(now, 0);
+        schedule.end_read(now, 0);
         now += WINDOW;
-        schedule.taken(0, MB);
+        schedule.count_sent(0, MB);
         admitted.extend(std::iter::from_fn(|| schedule.poll(now)).filter(|key| *key > 1));
-        schedule.reads(now, 0);
+        schedule.begin_read(now, 0);
     }
     assert_eq!(admitted.first(), Some(&2), "who asked later has been answered");
 }
@@ -334,7 +334,7 @@ impl Disk {
         let (schedule, bodies) = (SendSchedule::new(slots), vec![fed; bodies]);
         let mut disk = Self { schedule, line: VecDeque::new(), bodies, ended: 0, piece, next: 0 };
         for key in 0..disk.bodies.len() {
-            disk.schedule.enter(0, key as u32, address(key));
+            disk.schedule.begin_body(0, key as u32, address(key));
             disk.go_on(0, key as u32);
         }
         disk
@@ -364,7 +364,7 @@ impl Disk {
             && let Some(key) = self.line.pop_front()
         {
             self.bodies[key as usize].is_in_line = false;
-            self.schedule.has_read(now, key);
+            self.schedule.end_read(now, key);
             self.send(now, key, 8 << 20);
             self.go_on(now, key);
             self.next = now + self.piece;
@@ -373,13 +373,13 @@ impl Disk {
 
     fn go_on(&mut self, now: ScheduleTick, key: u32) {
         while self.bodies[key as usize].left > 0 {
-            match self.schedule.ask(now, key) {
+            match self.schedule.grant_bytes(now, key) {
                 0 => {
                     self.bodies[key as usize].is_parked = true;
                     return;
                 }
                 u64::MAX => {
-                    self.schedule.reads(now, key);
+                    self.schedule.begin_read(now, key);
                     self.line.push_back(key);
                     self.bodies[key as usize].is_in_line = true;
                     return;
@@ -395,11 +395,11 @@ impl Disk {
         body.left -= bytes;
         body.longest_silence = body.longest_silence.max(now - body.moved);
         body.moved = now;
-        self.schedule.taken(key, bytes);
+        self.schedule.count_sent(key, bytes);
         if body.left == 0 {
             self.ended += 1;
             self.line.retain(|waiting| *waiting != key);
-            self.schedule.leave(now, key);
+            self.schedule.end_body(now, key);
         }
     }
 }
@@ -460,8 +460,8 @@ fn u8_who_comes_late_has_its_share_soon_whatever_others_go_on_asking_for() {
 fn switched_off_it_holds_nobody_back_and_keeps_nothing() {
     let mut schedule = SendSchedule::new(None);
     for key in 0..100 {
-        schedule.enter(0, key, address(key));
-        assert_eq!(schedule.ask(0, key), u64::MAX);
+        schedule.begin_body(0, key, address(key));
+        assert_eq!(schedule.grant_bytes(0, key), u64::MAX);
     }
     assert_eq!(
         (schedule.poll(SECOND), schedule.next_timeout(), schedule.counts()),
@@ -472,10 +472,14 @@ fn switched_off_it_holds_nobody_back_and_keeps_nothing() {
 #[test]
 fn whoever_waits_is_named_at_the_time_that_is_told() {
     let mut schedule = SendSchedule::new(Some(1));
-    schedule.enter(0, 1, address(1));
-    assert_eq!((schedule.ask(0, 1), schedule.next_timeout()), (u64::MAX, None), "nobody waits");
-    schedule.enter(0, 2, address(2));
-    assert_eq!([schedule.ask(0, 2), schedule.ask(0, 2)], [TRICKLE_BYTES, 0]);
+    schedule.begin_body(0, 1, address(1));
+    assert_eq!(
+        (schedule.grant_bytes(0, 1), schedule.next_timeout()),
+        (u64::MAX, None),
+        "nobody waits"
+    );
+    schedule.begin_body(0, 2, address(2));
+    assert_eq!([schedule.grant_bytes(0, 2), schedule.grant_bytes(0, 2)], [TRICKLE_BYTES, 0]);
     let mut now = 0;
     loop {
         let due = schedule.next_timeout().expect("somebody waits");
@@ -492,12 +496,12 @@ fn whoever_waits_is_named_at_the_time_that_is_told() {
 fn a_body_that_is_given_up_leaves_nothing_behind() {
     let mut schedule = SendSchedule::new(Some(1));
     for key in 0..10 {
-        schedule.enter(0, key, address(key));
-        schedule.ask(0, key);
-        schedule.ask(0, key);
+        schedule.begin_body(0, key, address(key));
+        schedule.grant_bytes(0, key);
+        schedule.grant_bytes(0, key);
     }
     for key in (0..10).rev() {
-        schedule.leave(MS, key);
+        schedule.end_body(MS, key);
     }
     assert_eq!(schedule.poll(10 * SECOND), None);
     assert_eq!((schedule.next_timeout(), schedule.counts()), (None, (0, 0)));

@@ -224,7 +224,7 @@ impl AskedOption {
 
 impl ClientPatience {
     /// All waits until it gives up.
-    pub fn whole(&self) -> Tick {
+    pub fn total_time(&self) -> Tick {
         (0..self.tries).map(|passed| self.interval(passed)).sum()
     }
 
@@ -267,7 +267,7 @@ mod tests {
             let marks: Vec<&str> =
                 marks.into_iter().filter_map(|(is_so, word)| is_so.then_some(word)).collect();
             let ms = |wait: Tick| wait / MILLISECOND;
-            let waits = (ms(patience.first), ms(patience.interval(1)), ms(patience.whole()));
+            let waits = (ms(patience.first), ms(patience.interval(1)), ms(patience.total_time()));
             format!("{name}: {} | {unexpected:?} {} | {waits:?}", asks.join(", "), marks.join(" "))
         };
         let all = [

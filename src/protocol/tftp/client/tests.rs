@@ -153,7 +153,7 @@ fn t43_the_timer_repeats_the_last_ack_and_uboot_acknowledges_what_it_has() {
     ] {
         let tries = behaviour.patience.tries;
         let mut client = receiving(behaviour, oack);
-        assert_eq!((client.answered(), client.socket()), (true, 0));
+        assert_eq!((client.has_answer(), client.socket()), (true, 0));
         client.handle(0, 7, oack);
         assert_eq!(acks(&mut client), [0], "the first ACK 0 was lost");
         (1..=6).for_each(|block| assert!(client.handle(0, 7, &data(block, 512)).is_some()));
@@ -189,7 +189,7 @@ fn t43_the_timer_repeats_the_last_ack_and_uboot_acknowledges_what_it_has() {
 fn machines_of_one_model_drift_apart_by_a_per_cent() {
     let first = |seed| {
         let mut client = FetchClient::new(ClientBehaviour::edk2(), b"f", seed);
-        assert!(!client.answered());
+        assert!(!client.has_answer());
         sent(&mut client, 0);
         client.poll_timeout().unwrap() / MILLISECOND
     };

@@ -11,28 +11,54 @@ use super::super::outcome::TransferOutcome;
 use super::super::packet::{StoredReadRequest, TftpRefusal};
 use super::super::transfer::TransferTally;
 
-/// What the engine is to do.
+/// What the engine does next for the table.
 ///
-/// `tid`: the socket to send from; None = the listening socket, in single-port mode only.
+/// `tid`: the socket to send from; None: the listening socket, in single-port mode only. `local`:
+/// the server's address, to send from.
 #[derive(Debug)]
 pub enum TableAction<'a, C> {
-    /// Find the file and call [`TransferTable::opened`](super::TransferTable::opened).
-    Open { id: TransferId, peer: SocketAddr, local: LocalAddress, request: &'a StoredReadRequest },
-    /// Send these blocks of `content`. One action is one window. The engine hands back what cannot
-    /// leave now by [`TransferTable::unsent`](super::TransferTable::unsent).
-    Blocks { wanted: WantedBlocks, content: &'a C },
-    /// Send these bytes: an OACK or an ERROR. `turned_away`: the ERROR is the answer to a datagram
-    /// that began nothing.
-    Datagram {
+    /// Find the file and call [`TransferTable::finish_open`](super::TransferTable::finish_open).
+    Open {
+        /// The transfer.
+        id: TransferId,
+        /// The client.
         peer: SocketAddr,
+        /// The server's address, to send from.
         local: LocalAddress,
+        /// The request, with its name and options.
+        request: &'a StoredReadRequest,
+    },
+    /// Send these blocks of `content`. One action is one window. The engine hands back what cannot
+    /// leave now by [`TransferTable::hand_back_blocks`](super::TransferTable::hand_back_blocks).
+    Blocks {
+        /// The blocks, and the way that they take.
+        wanted: WantedBlocks,
+        /// The content that the transfer sends.
+        content: &'a C,
+    },
+    /// Send these bytes: an OACK or an ERROR.
+    Datagram {
+        /// The client.
+        peer: SocketAddr,
+        /// The server's address, to send from.
+        local: LocalAddress,
+        /// The TID socket to send from; None: the listening socket, in single-port mode only.
         tid: Option<u16>,
+        /// The packet.
         bytes: &'a [u8],
+        /// The refusal, where the packet is an ERROR for a datagram that began no transfer.
         turned_away: Option<TftpRefusal>,
     },
     /// The transfer is over. The table returns the content, so that a core need not be the one that
     /// frees it.
-    Ended { end: EndedTransfer, name: &'a [u8], content: Option<C> },
+    Ended {
+        /// How the transfer ended.
+        end: EndedTransfer,
+        /// The name in the request, as the client sent it.
+        name: &'a [u8],
+        /// The content; None: the engine has opened none.
+        content: Option<C>,
+    },
 }
 
 /// A run of DATA blocks of one transfer, and the way that it takes.
@@ -77,44 +103,48 @@ pub struct EndedTransfer {
     pub tally: TransferTally,
 }
 
-/// A transfer that is not over, for whoever looks at the table.
+/// A transfer that has not ended, as the status shows it.
 #[derive(Debug)]
 pub struct TransferView<'a, C> {
+    /// The client.
     pub peer: SocketAddr,
+    /// The name in the request, as the client sent it.
     pub name: &'a [u8],
+    /// The content; None: the engine has not opened it yet.
     pub content: Option<&'a C>,
+    /// When the request arrived.
     pub started: Tick,
-    /// When its client last got on.
+    /// When an ACK last moved the transfer forward.
     pub moved_at: Tick,
-    /// The first block that is not acknowledged, counted from 1, and how many there are; None: it
-    /// waits for its turn or its file.
+    /// The first block that the client has not acknowledged, counted from 1, and the number of all
+    /// blocks. None: the request waits for its turn or its file.
     pub block: Option<(u64, u64)>,
 }
 
-/// What has happened since the start.
+/// Counters since the start of the core.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableCounts {
-    /// Read requests that were well formed, repeats included.
+    /// Well-formed read requests, repetitions included.
     pub requests: u64,
-    /// Requests that came once more and were answered from the session they had (T-49).
+    /// Repeated requests, answered from the session that they already had (T-49).
     pub repeated: u64,
-    /// Answered at once with an ERROR: writes, malformed requests.
+    /// Requests that got an ERROR at once: writes, malformed requests.
     pub turned_away: u64,
-    /// Datagrams on the listening port that mean nothing there (T-4).
+    /// Datagrams on the listening port that are no request (T-4).
     pub strays: u64,
-    /// Not of a configured subnet, or sent to a broadcast address (T-9, T-65).
+    /// Datagrams from no configured subnet, or sent to a broadcast address (T-9, T-65).
     pub not_served: u64,
     /// Requests that had to wait (T-65).
     pub waited: u64,
-    /// Requests dropped because the queue, the table or the queue of replies was full, or a rate
-    /// was passed.
+    /// Requests dropped because the queue, the table or the reply queue was full, or because a
+    /// client exceeded a rate.
     pub dropped: u64,
-    /// ERROR 5 sent (T-48).
+    /// ERROR 5 packets sent (T-48).
     pub wrong_tid: u64,
-    /// Requests that met a full table, whether a place was found or not.
+    /// Requests that met a full table, whether another transfer made room or not.
     pub full: u64,
-    /// Transfers that others took the place of (T-65).
+    /// Transfers ended to make room for others (T-65).
     pub displaced: u64,
-    /// Transfers ended because somebody guessed at their port (T-64).
+    /// Transfers ended because a third party guessed at their port (T-64).
     pub guessed: u64,
 }

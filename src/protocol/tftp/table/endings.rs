@@ -1,4 +1,5 @@
-//! How sessions end: what the client is sent, what the engine is told, how long a session lingers.
+//! How sessions end: the ERROR for the client, the report for the engine, the time that a session
+//! stays.
 
 use std::net::IpAddr;
 
@@ -19,35 +20,36 @@ impl<C> TransferTable<C> {
     /// packet's loss explains: files or memory are short (T-65).
     pub fn displace_stillest(&mut self, now: Tick) -> bool {
         let slots = &self.slots;
-        let Some((moved_at, id)) = self.stillest.longest(|id| find_last_progress(slots, id)) else {
+        let Some((moved_at, id)) = self.stillest.find_stillest(|id| find_last_progress(slots, id))
+        else {
             return false;
         };
         if moved_at + STILL_MIN > now {
             return false;
         }
         self.counts.displaced += 1;
-        self.finish(id, TransferOutcome::Displaced, None);
+        self.mark_ended(id, TransferOutcome::Displaced, None);
         true
     }
 
     // --- endings ---
 
-    /// Session `id` is over; `poll` will send `error` and then tell the engine. Whoever waits for
-    /// its place begins.
-    pub(super) fn end(
+    /// Ends session `id`; `poll` sends `error` and then reports the end to the engine. A request
+    /// that waits for the place begins.
+    pub(super) fn end_session(
         &mut self,
         now: Tick,
         id: TransferId,
         outcome: TransferOutcome,
         error: Option<TftpRefusal>,
     ) {
-        if let Some(address) = self.finish(id, outcome, error) {
+        if let Some(address) = self.mark_ended(id, outcome, error) {
             self.begin_waiting(now, address);
         }
     }
 
-    /// [`Self::end`] without its last step: gives the address that has a place now.
-    pub(super) fn finish(
+    /// [`Self::end_session`] without its last step: returns the address that has a free place now.
+    pub(super) fn mark_ended(
         &mut self,
         id: TransferId,
         outcome: TransferOutcome,
@@ -59,14 +61,14 @@ impl<C> TransferTable<C> {
         let mut tally = TransferTally::default();
         if let SessionStage::Running(transfer) = &mut session.stage {
             let rto =
-                transfer.rto().min(if transfer.confirmed() { RTO_ASKED_MAX } else { RTO_MAX });
+                transfer.rto().min(if transfer.is_confirmed() { RTO_ASKED_MAX } else { RTO_MAX });
             session.quiet_for = QUIET_TIMEOUTS * rto;
             tally = transfer.tally();
         }
         session.stage = SessionStage::Ending { outcome, error, tally };
         let counted = session.counted.take();
         if std::mem::replace(&mut session.unconfirmed, false) {
-            self.unconfirmed.leave();
+            self.unconfirmed.count_out();
         }
         self.set_alarm(id, NEVER);
         self.make_ready(id);
@@ -76,14 +78,14 @@ impl<C> TransferTable<C> {
         }
         self.transfers -= 1;
         if let Some(address) = counted {
-            self.sources.leave(address);
+            self.sources.uncount_transfer(address);
         }
         counted
     }
 
-    /// Tells the engine that session `id` is over. One that was running stays for a while, to
-    /// swallow late packets of its client (T-32).
-    pub(super) fn retire(
+    /// Reports the end of session `id` to the engine. A session that was running stays for a while,
+    /// to swallow late packets of its client (T-32).
+    pub(super) fn report_end(
         &mut self,
         now: Tick,
         id: TransferId,
@@ -108,7 +110,7 @@ impl<C> TransferTable<C> {
             self.set_alarm(id, now + quiet_for);
             self.enter_quiet(id);
         } else {
-            self.remove(id);
+            self.remove_session(id);
         }
         self.ended = request;
         Some(TableAction::Ended { end, name: self.ended.name(), content })
@@ -120,17 +122,17 @@ impl<C> TransferTable<C> {
             peek_session(slots, id)
                 .is_some_and(|session| matches!(session.stage, SessionStage::Quiet))
         };
-        self.quiet.enter(id, quiet);
+        self.quiet.push(id, quiet);
         if self.quiet.count <= self.policy.limits.quiet_max {
             return;
         }
-        let oldest = self.quiet.oldest(quiet);
+        let oldest = self.quiet.pop_oldest(quiet);
         if let Some(oldest) = oldest {
-            self.remove(oldest);
+            self.remove_session(oldest);
         }
     }
 
-    pub(super) fn remove(&mut self, id: TransferId) {
+    pub(super) fn remove_session(&mut self, id: TransferId) {
         let Some(slot) =
             self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)
         else {
@@ -140,9 +142,9 @@ impl<C> TransferTable<C> {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.index);
         if matches!(session.stage, SessionStage::Quiet) {
-            self.quiet.leave();
+            self.quiet.count_out();
         }
-        // A later session of this endpoint may have taken the key over.
+        // A later session of this endpoint may own the key now.
         for key in [
             SessionKey::endpoint(session.peer),
             SessionKey { peer: session.peer, tid: session.tid },

@@ -1,11 +1,11 @@
-//! A line of sessions, oldest first, from which most leave by themselves.
+//! A queue of sessions, oldest first, most of which leave their state before their turn.
 
 use std::collections::VecDeque;
 
 use super::super::id::TransferId;
 
-/// Sessions in the order in which they entered a state. Those that have left it are skipped when
-/// they come up.
+/// Sessions in the order in which they entered a state. The queue skips those that have left the
+/// state when they reach its head.
 #[derive(Debug, Default)]
 pub(super) struct SessionQueue {
     pub(super) entered: VecDeque<TransferId>,
@@ -14,9 +14,9 @@ pub(super) struct SessionQueue {
 }
 
 impl SessionQueue {
-    /// Enters `id`. Those at the head that are not `still` in the state go, so that the line is no
-    /// longer than what came in while its oldest lived.
-    pub(super) fn enter(&mut self, id: TransferId, still: impl Fn(TransferId) -> bool) {
+    /// Appends `id`. Drops sessions at the head that are not `still` in the state, so that the
+    /// queue is no longer than the number of sessions that arrived while its oldest one lived.
+    pub(super) fn push(&mut self, id: TransferId, still: impl Fn(TransferId) -> bool) {
         while self.entered.front().is_some_and(|id| !still(*id)) {
             self.entered.pop_front();
         }
@@ -24,12 +24,14 @@ impl SessionQueue {
         self.count += 1;
     }
 
-    pub(super) fn leave(&mut self) {
+    /// Counts a session that leaves the state.
+    pub(super) fn count_out(&mut self) {
         self.count -= 1;
     }
 
-    /// Takes the oldest that is `still` in the state. Its count goes down by [`Self::leave`].
-    pub(super) fn oldest(&mut self, still: impl Fn(TransferId) -> bool) -> Option<TransferId> {
+    /// Removes the oldest session that is `still` in the state. [`Self::count_out`] lowers the
+    /// count.
+    pub(super) fn pop_oldest(&mut self, still: impl Fn(TransferId) -> bool) -> Option<TransferId> {
         while let Some(id) = self.entered.pop_front() {
             if still(id) {
                 return Some(id);

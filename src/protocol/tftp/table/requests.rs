@@ -1,4 +1,4 @@
-//! From a request to a session: repeats, replacements, limits, and the choice of a TID.
+//! From a request to a session: repetitions, replacements, limits, and the choice of a TID.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -30,7 +30,7 @@ impl<C> TransferTable<C> {
                 self.counts.repeated += 1;
                 return;
             }
-            self.replace(now, id);
+            self.replace_session(now, id);
         }
         let source = peer.ip().to_canonical();
         if self.sources.has_its_share(source, &self.policy.limits) || !self.make_room(now) {
@@ -38,16 +38,17 @@ impl<C> TransferTable<C> {
             return;
         }
         match self.limited_address(peer) {
-            Some(address) => self.admit(now, address, peer, local, asked),
+            Some(address) => self.admit_request(now, address, peer, local, asked),
             None => {
-                let id = self.insert(now, peer, local, asked);
-                self.begin(now, id);
+                let id = self.insert_session(now, peer, local, asked);
+                self.begin_session(now, id);
             }
         }
     }
 
-    /// Whether one more transfer finds a place. In a full table the confirmed one goes that has
-    /// stood still longest, if that is longer than one packet's loss explains (T-65).
+    /// Whether one more transfer finds a place. A full table ends the confirmed transfer that made
+    /// no progress for the longest time, if the loss of one packet does not explain that time
+    /// (T-65).
     fn make_room(&mut self, now: Tick) -> bool {
         if self.transfers < self.policy.limits.transfers_max {
             return true;
@@ -56,27 +57,28 @@ impl<C> TransferTable<C> {
         self.displace_stillest(now)
     }
 
-    /// Is `asked` what session `id` is already about (T-49)? Then it is dealt with here.
+    /// Whether `asked` repeats the request of session `id` (T-49). If so, handles it.
     fn is_repeat(&mut self, now: Tick, id: TransferId, asked: &ReadRequest<'_>) -> bool {
-        let Some(session) = self.session_mut(id).filter(|session| session.request.same(asked))
+        let Some(session) =
+            self.session_mut(id).filter(|session| session.request.is_repeated_by(asked))
         else {
             return false;
         };
         let address = session.peer.ip().to_canonical();
         match &mut session.stage {
-            // The client still wants it, so it keeps its place.
+            // The client still wants the file, so it keeps its place.
             SessionStage::Waiting => {
                 session.forget_at = now + WAITING_MAX;
                 self.begin_waiting(now, address);
                 true
             }
             SessionStage::Opening => true,
-            SessionStage::Running(transfer) if transfer.confirmed() => {
+            SessionStage::Running(transfer) if transfer.is_confirmed() => {
                 now < session.moved_at + REQUEST_COPY_GRACE
             }
             SessionStage::Running(transfer) => {
                 if transfer.handle_repeated_request() {
-                    self.settle(id);
+                    self.schedule_session(id);
                 }
                 true
             }
@@ -84,14 +86,15 @@ impl<C> TransferTable<C> {
         }
     }
 
-    /// The endpoint of session `id` asks for something else, so it has dropped what it had (T-50).
-    fn replace(&mut self, now: Tick, id: TransferId) {
+    /// Ends session `id`, whose endpoint has sent another request and so dropped this transfer
+    /// (T-50).
+    fn replace_session(&mut self, now: Tick, id: TransferId) {
         let Some(session) = self.session_mut(id).filter(|session| session.is_live()) else {
             return;
         };
         let whole =
-            matches!(&session.stage, SessionStage::Running(transfer) if transfer.sent_whole());
-        self.end(
+            matches!(&session.stage, SessionStage::Running(transfer) if transfer.is_sent_whole());
+        self.end_session(
             now,
             id,
             if whole { TransferOutcome::CompleteWithoutLastAck } else { TransferOutcome::Replaced },
@@ -99,8 +102,8 @@ impl<C> TransferTable<C> {
         );
     }
 
-    /// A request from an address with limits: it begins, waits, or is dropped (T-65).
-    fn admit(
+    /// Handles a request from an address with limits: begins, queues or drops it (T-65).
+    fn admit_request(
         &mut self,
         now: Tick,
         address: IpAddr,
@@ -109,24 +112,24 @@ impl<C> TransferTable<C> {
         asked: &ReadRequest<'_>,
     ) {
         if !self.sources.has_room(address, &self.policy.limits) {
-            return self.enqueue(now, now + WAITING_MAX, peer, local, asked);
+            return self.enqueue_request(now, now + WAITING_MAX, peer, local, asked);
         }
         if find_source_network(address)
-            .is_some_and(|network| self.network_rates.take(now, network).is_err())
+            .is_some_and(|network| self.network_rates.take_token(now, network).is_err())
         {
             self.counts.dropped += 1;
             return;
         }
-        match self.request_rates.take(now, address) {
+        match self.request_rates.take_token(now, address) {
             Ok(()) => {
-                let id = self.insert(now, peer, local, asked);
-                self.begin(now, id);
+                let id = self.insert_session(now, peer, local, asked);
+                self.begin_session(now, id);
             }
-            Err(free_at) => self.enqueue(now, free_at, peer, local, asked),
+            Err(free_at) => self.enqueue_request(now, free_at, peer, local, asked),
         }
     }
 
-    fn enqueue(
+    fn enqueue_request(
         &mut self,
         now: Tick,
         wake_at: Tick,
@@ -140,12 +143,12 @@ impl<C> TransferTable<C> {
         }
         self.counts.waited += 1;
         self.waiting += 1;
-        let id = self.insert(now, peer, local, asked);
-        self.sources.wait(peer.ip().to_canonical(), id);
+        let id = self.insert_session(now, peer, local, asked);
+        self.sources.push_waiting(peer.ip().to_canonical(), id);
         self.set_alarm(id, wake_at);
     }
 
-    /// Begins what waits of `address`, as far as its limits allow.
+    /// Begins waiting requests of `address`, as far as its limits allow.
     pub(super) fn begin_waiting(&mut self, now: Tick, address: IpAddr) {
         let limits = self.policy.limits;
         loop {
@@ -158,22 +161,22 @@ impl<C> TransferTable<C> {
             if self.transfers >= limits.transfers_max {
                 return;
             }
-            if let Err(free_at) = self.request_rates.take(now, address) {
+            if let Err(free_at) = self.request_rates.take_token(now, address) {
                 return self.set_alarm(id, free_at);
             }
             self.waiting -= 1;
-            self.begin(now, id);
+            self.begin_session(now, id);
         }
     }
 
-    fn insert(
+    fn insert_session(
         &mut self,
         now: Tick,
         peer: SocketAddr,
         local: LocalAddress,
         asked: &ReadRequest<'_>,
     ) -> TransferId {
-        let options = self.fit(self.policy.options, peer);
+        let options = self.fit_to_mtu(self.policy.options, peer);
         let session = ClientSession::new(peer, local, StoredReadRequest::from(asked), options, now);
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(SessionSlot { generation: 0, session: None });
@@ -187,8 +190,8 @@ impl<C> TransferTable<C> {
         id
     }
 
-    /// Gives session `id` a TID and asks for its file.
-    fn begin(&mut self, now: Tick, id: TransferId) {
+    /// Gives session `id` a TID and asks the engine for its file.
+    fn begin_session(&mut self, now: Tick, id: TransferId) {
         self.displace_unconfirmed();
         let Some(peer) = self.session_mut(id).map(|session| session.peer) else { return };
         let tid = self.choose_tid(peer);
@@ -201,11 +204,11 @@ impl<C> TransferTable<C> {
         if tid.is_some() {
             self.keys.insert(SessionKey { peer, tid }, id);
         }
-        self.sources.enter(address);
+        self.sources.count_transfer(address);
         self.transfers += 1;
         let slots = &self.slots;
         self.unconfirmed
-            .enter(id, |id| peek_session(slots, id).is_some_and(|session| session.unconfirmed));
+            .push(id, |id| peek_session(slots, id).is_some_and(|session| session.unconfirmed));
         self.set_alarm(id, now + OPENING_MAX);
         self.make_ready(id);
     }
@@ -214,18 +217,18 @@ impl<C> TransferTable<C> {
     fn displace_unconfirmed(&mut self) {
         while self.unconfirmed.count >= self.policy.limits.unconfirmed_max.max(1) {
             let slots = &self.slots;
-            let oldest = self
-                .unconfirmed
-                .oldest(|id| peek_session(slots, id).is_some_and(|session| session.unconfirmed));
+            let oldest = self.unconfirmed.pop_oldest(|id| {
+                peek_session(slots, id).is_some_and(|session| session.unconfirmed)
+            });
             let Some(oldest) = oldest else { return };
             self.counts.displaced += 1;
-            // What waits of its address is not begun here, or one would displace the next without
-            // end.
-            self.finish(oldest, TransferOutcome::Displaced, None);
+            // Do not begin waiting requests of its address here: each would displace the next
+            // without end.
+            self.mark_ended(oldest, TransferOutcome::Displaced, None);
         }
     }
 
-    /// A random TID that this endpoint did not have last and has no session on (T-46).
+    /// Chooses a random TID that this endpoint did not have last and has no session on (T-46).
     pub(super) fn choose_tid(&mut self, peer: SocketAddr) -> Option<u16> {
         let tids = self.policy.tids;
         if tids == 0 {
@@ -246,8 +249,8 @@ impl<C> TransferTable<C> {
         Some(tid)
     }
 
-    /// Options for `peer`: a block and its headers fit the MTU of the way to it (T-17).
-    pub(super) fn fit(&self, options: OptionPolicy, peer: SocketAddr) -> OptionPolicy {
+    /// Options for `peer`: a block and its headers fit the MTU of the path (T-17).
+    pub(super) fn fit_to_mtu(&self, options: OptionPolicy, peer: SocketAddr) -> OptionPolicy {
         let overhead = if peer.ip().to_canonical().is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
         OptionPolicy {
             block_size_max: options.block_size_max.min(self.policy.mtu.saturating_sub(overhead)),

@@ -1,5 +1,4 @@
-//! One client's session from its request to its last late ACK: what it asked, what it holds, where
-//! it stands.
+//! One client's session from its request to its last late ACK: its request, its content, its stage.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,40 +18,40 @@ pub(super) struct ClientSession<C> {
     pub(super) tid: Option<u16>,
     pub(super) request: StoredReadRequest,
     pub(super) options: OptionPolicy,
-    /// What was agreed, once the file was found.
+    /// The agreed terms, once the engine has found the file.
     pub(super) terms: Option<NegotiatedTerms>,
     pub(super) stage: SessionStage,
     pub(super) content: Option<C>,
-    /// Octets of the content.
+    /// Bytes of the content.
     pub(super) len: u64,
     pub(super) started: Tick,
-    /// Last ACK that moved the transfer on.
+    /// When an ACK last moved the transfer forward.
     pub(super) moved_at: Tick,
-    /// While waiting: when its client must have given up.
+    /// While the request waits: when its client must have given up.
     pub(super) forget_at: Tick,
-    /// How long it swallows late packets after its end; 0 = not at all.
+    /// How long the session swallows late packets after its end; 0: not at all.
     pub(super) quiet_for: Tick,
-    /// The address whose limits it counts against.
+    /// The address against whose limits the session counts.
     pub(super) counted: Option<IpAddr>,
-    /// It has a TID and its client has not acknowledged anything.
+    /// The session has a TID, and its client has not sent an ACK.
     pub(super) unconfirmed: bool,
-    /// It is in the ready list.
+    /// The session is in the ready list.
     pub(super) ready: bool,
     pub(super) alarm: TimerAlarm,
 }
 
-/// Where a session stands; it only moves down this list.
+/// The stage of a session; it only moves down this list.
 #[derive(Debug)]
 pub(super) enum SessionStage {
-    /// Over a limit of its address (T-65).
+    /// Waits, since its address is over a limit (T-65).
     Waiting,
     /// The engine looks for the file.
     Opening,
     /// Boxed: most sessions of a crowded table are not running.
     Running(Box<Transfer>),
-    /// An ERROR may be owed to the client, and the outcome to the engine.
+    /// The table owes the engine the outcome, and perhaps the client an ERROR.
     Ending { outcome: TransferOutcome, error: Option<TftpRefusal>, tally: TransferTally },
-    /// Over; late packets are swallowed (T-32).
+    /// Ended; the table swallows late packets (T-32).
     Quiet,
 }
 
@@ -85,7 +84,7 @@ impl<C> ClientSession<C> {
         }
     }
 
-    /// Not over.
+    /// Whether the session has not ended.
     pub(super) fn is_live(&self) -> bool {
         matches!(
             self.stage,

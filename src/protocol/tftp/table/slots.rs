@@ -1,4 +1,4 @@
-//! Where a table keeps its sessions, and by what it finds them again.
+//! The slots of a table's sessions, and the keys that find a session again.
 
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
@@ -7,7 +7,8 @@ use super::super::Tick;
 use super::super::id::TransferId;
 use super::session::{ClientSession, SessionStage};
 
-/// Where a datagram belongs. Without a TID it names the latest session of an endpoint.
+/// Names the session that a datagram belongs to. Without a TID it names the latest session of an
+/// endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SessionKey {
     pub(super) peer: SocketAddr,
@@ -15,7 +16,7 @@ pub(super) struct SessionKey {
 }
 
 impl Hash for SessionKey {
-    /// Always the same number of words, for `KeyedHasherBuilder`.
+    /// Writes always the same number of words, as `KeyedHasherBuilder` needs.
     #[allow(clippy::cast_possible_truncation)] // each half is taken on purpose
     fn hash<H: Hasher>(&self, state: &mut H) {
         let (address, scope) = match self.peer {
@@ -36,13 +37,13 @@ impl SessionKey {
     }
 }
 
-/// The last progress of a transfer that is confirmed and not over.
+/// When a confirmed transfer that has not ended last moved forward.
 pub(super) fn find_last_progress<C>(slots: &[SessionSlot<C>], id: TransferId) -> Option<Tick> {
     let session = peek_session(slots, id).filter(|session| !session.unconfirmed)?;
     matches!(session.stage, SessionStage::Running(_)).then_some(session.moved_at)
 }
 
-/// A session by its name, where only the slots may be borrowed.
+/// Finds a session where the caller can borrow only the slots.
 pub(super) fn peek_session<C>(
     slots: &[SessionSlot<C>],
     id: TransferId,

@@ -1,4 +1,4 @@
-//! Datagrams without a session: who is answered at all, wrong TIDs, guesses at ports, refusals.
+//! Datagrams without a session: which sources get a reply, wrong TIDs, guesses at ports, refusals.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,14 +12,14 @@ use super::session::SessionStage;
 use super::{ErrorReply, TransferTable};
 
 impl<C> TransferTable<C> {
-    /// The address whose limits apply to `peer`; None = no limits (T-65).
+    /// The address whose limits apply to `peer`; None: no limits (T-65).
     pub(super) fn limited_address(&self, peer: SocketAddr) -> Option<IpAddr> {
         let address = peer.ip().to_canonical();
         (self.policy.per_address_limits && !address.is_loopback()).then_some(address)
     }
 
-    /// A source that may be answered: an endpoint, and of a configured subnet (T-65).
-    pub(super) fn serves(&self, peer: SocketAddr) -> bool {
+    /// Whether the server answers this source: a unicast endpoint in a configured subnet (T-65).
+    pub(super) fn is_served(&self, peer: SocketAddr) -> bool {
         let address = peer.ip().to_canonical();
         if peer.port() == 0 || address.is_unspecified() || !is_unicast_address(address) {
             return false;
@@ -27,8 +27,8 @@ impl<C> TransferTable<C> {
         match address {
             _ if self.policy.serve.is_empty() || address.is_loopback() => true,
             IpAddr::V4(v4) => self.policy.serve.contains(v4),
-            // Subnets are configured for IPv4; of IPv6 those are served who are on a network of
-            // ours.
+            // The configuration has IPv4 subnets only; IPv6 clients get a reply if they are on a
+            // local network.
             IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unique_local(),
         }
     }
@@ -42,21 +42,22 @@ impl<C> TransferTable<C> {
     ) {
         if self
             .limited_address(peer)
-            .is_some_and(|address| self.request_rates.take(now, address).is_err())
+            .is_some_and(|address| self.request_rates.take_token(now, address).is_err())
         {
             self.counts.dropped += 1;
             return;
         }
         self.counts.turned_away += 1;
         let tid = self.choose_tid(peer);
-        self.reply(ErrorReply { peer, local, tid, refusal });
+        self.queue_reply(ErrorReply { peer, local, tid, refusal });
     }
 
-    /// An endpoint sent an ACK to a port where it has no transfer. If it has one on another port,
-    /// somebody who has not seen our answer guesses: the request is ended unless its client has
-    /// proven itself, and its address gets no windows for a while (T-64).
+    /// Handles an ACK to a port on which the endpoint has no transfer. If the endpoint has one on
+    /// another port, the sender has not seen the server's reply and guesses: the table ends the
+    /// request unless its client has acknowledged a block, and grants the address no windows for a
+    /// while (T-64).
     pub(super) fn notice_guess(&mut self, now: Tick, peer: SocketAddr) {
-        let Some(id) = self.find(peer, None) else { return };
+        let Some(id) = self.find_session(peer, None) else { return };
         let Some(session) =
             self.session_mut(id).filter(|session| session.is_live() && session.tid.is_some())
         else {
@@ -68,11 +69,11 @@ impl<C> TransferTable<C> {
         self.distrusted[place] = now + DISTRUST;
         if !is_proven {
             self.counts.guessed += 1;
-            self.end(now, id, TransferOutcome::Guessed, None);
+            self.end_session(now, id, TransferOutcome::Guessed, None);
         }
     }
 
-    pub(super) fn distrusts(&self, now: Tick, peer: SocketAddr) -> bool {
+    pub(super) fn is_distrusted(&self, now: Tick, peer: SocketAddr) -> bool {
         now < self.distrusted[self.distrust_place(peer)]
     }
 
@@ -88,20 +89,20 @@ impl<C> TransferTable<C> {
         local: LocalAddress,
     ) {
         let address = peer.ip().to_canonical();
-        if !self.serves(peer)
+        if !self.is_served(peer)
             || self
                 .wrong_tid_rates
-                .take(now, find_source_network(address).unwrap_or(address))
+                .take_token(now, find_source_network(address).unwrap_or(address))
                 .is_err()
         {
             return;
         }
         self.counts.wrong_tid += 1;
         let refusal = TftpRefusal { code: ErrorCode::UnknownTid, text: "Unknown transfer ID" };
-        self.reply(ErrorReply { peer, local, tid: Some(tid), refusal });
+        self.queue_reply(ErrorReply { peer, local, tid: Some(tid), refusal });
     }
 
-    pub(super) fn reply(&mut self, reply: ErrorReply) {
+    pub(super) fn queue_reply(&mut self, reply: ErrorReply) {
         if self.replies.len() >= REPLIES_QUEUED_MAX {
             self.counts.dropped += 1;
             return;

@@ -91,7 +91,10 @@ impl Bench {
         let mut did = Vec::new();
         while let Some(one) = self.poll() {
             if let Did::Open(id) = one {
-                assert_eq!(self.table.opened(self.now, id, self.file.map(|len| (len, len))), None);
+                assert_eq!(
+                    self.table.finish_open(self.now, id, self.file.map(|len| (len, len))),
+                    None
+                );
             }
             did.push(one);
         }
@@ -293,11 +296,11 @@ fn t23_one_client_may_be_restricted() {
     let mut bench = bench(TftpPolicy::default());
     bench.table.handle_listen(bench.now, machine(1, 2000), here(), false, &rrq("f", WINDOW));
     let Some(Did::Open(id)) = bench.poll() else { panic!() };
-    bench.table.restrict(
+    bench.table.restrict_options(
         id,
         OptionPolicy { window_max: 2, block_size_max: 9000, ..OptionPolicy::default() },
     );
-    assert_eq!(bench.table.opened(bench.now, id, Ok((1, 10_000))), None);
+    assert_eq!(bench.table.finish_open(bench.now, id, Ok((1, 10_000))), None);
     let did = bench.drain();
     assert_eq!(
         did,
@@ -315,7 +318,7 @@ fn t31_content_that_is_lost_ends_with_error_0() {
     let did = bench.ask(machine(1, 2000), "f", b"");
     let Did::Open(id) = did[0] else { panic!() };
     assert_eq!(bench.table.content(id), Some(&10_000));
-    bench.table.failed(bench.now, id, TransferFailure::ContentLost);
+    bench.table.fail_transfer(bench.now, id, TransferFailure::ContentLost);
     let did = bench.drain();
     assert_eq!(errors(&did), [0]);
     assert_eq!(outcomes(&did), [TransferOutcome::Failed(TransferFailure::ContentLost)]);
@@ -506,7 +509,7 @@ fn t49_a_request_repeated_while_the_file_is_sought_opens_nothing() {
     let Some(Did::Open(id)) = bench.poll() else { panic!() };
     bench.table.handle_listen(bench.now, machine(1, 2000), here(), false, &request);
     assert_eq!(bench.poll(), None);
-    assert_eq!(bench.table.opened(bench.now, id, Ok((7, 10_000))), None);
+    assert_eq!(bench.table.finish_open(bench.now, id, Ok((7, 10_000))), None);
     assert_eq!(bench.drain().len(), 1);
 }
 
@@ -530,7 +533,7 @@ fn t49_a_repeated_request_in_mid_transfer_begins_anew_after_a_moment_and_never_r
     assert_eq!(bench.drain(), []);
     // Offered once, the answer is repeated; offered as often as a forger is worth, it is not.
     let Some(Did::Open(id)) = begun.last() else { panic!("{begun:?}") };
-    assert_eq!(bench.table.opened(bench.now, *id, Ok((7, 10_000))), None);
+    assert_eq!(bench.table.finish_open(bench.now, *id, Ok((7, 10_000))), None);
     let offers =
         (0..20).map(|_| bench.drain().len() + bench.ask(peer, "g", OPTIONS).len()).sum::<usize>();
     assert_eq!(offers, usize::from(OFFERS_MAX));
@@ -1033,7 +1036,7 @@ fn a_request_that_could_not_be_looked_up_is_forgotten_without_a_word_and_may_com
     for _ in 0..3 {
         table.handle_listen(SECOND, machine(26, 2070), here(), false, &rrq("a", b""));
         let Some(TableAction::Open { id, .. }) = table.poll(SECOND) else { panic!("not opened") };
-        table.forget(SECOND, id);
+        table.forget_request(SECOND, id);
         while let Some(action) = table.poll(SECOND) {
             let TableAction::Ended { end, .. } = action else { panic!("{action:?}") };
             assert_eq!(end.outcome, TransferOutcome::NeverBegun);
@@ -1076,7 +1079,7 @@ fn a_transfer_whose_file_never_comes_ends() {
         (vec![0], vec![TransferOutcome::Failed(TransferFailure::NotOpened)])
     );
     assert_eq!(
-        bench.table.opened(bench.now, id, Ok((9, 9))),
+        bench.table.finish_open(bench.now, id, Ok((9, 9))),
         Some(9),
         "too late: the content comes back"
     );
@@ -1089,11 +1092,11 @@ fn unsent_blocks_leave_after_resume_and_not_before() {
     let did = bench.ask(peer, "f", WINDOW);
     let Did::Open(id) = did[0] else { panic!() };
     assert_eq!(runs(&bench.tid(from(&did), peer, &ack(0))), [(1, 4)]);
-    bench.table.unsent(bench.now, id, 1);
+    bench.table.hand_back_blocks(bench.now, id, 1);
     assert_eq!(bench.pass(20 * SECOND), [], "no timer runs while the fault is ours");
     bench.table.resume(id);
     assert_eq!(runs(&bench.drain()), [(2, 3)]);
-    bench.table.unsent(bench.now, id, 0);
+    bench.table.hand_back_blocks(bench.now, id, 0);
     let did = bench.pass(31 * SECOND);
     assert_eq!(
         (errors(&did), outcomes(&did)),

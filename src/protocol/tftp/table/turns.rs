@@ -1,4 +1,4 @@
-//! Whose turn it is: sessions with something to send, one action at a time.
+//! Which session sends next, one action at a time.
 
 use super::super::Tick;
 use super::super::id::TransferId;
@@ -11,7 +11,7 @@ use super::action::{TableAction, WantedBlocks};
 use super::session::{ClientSession, SessionStage};
 use super::slots::peek_session;
 
-/// What a session does in its turn.
+/// The action of a session in its turn.
 enum SessionStep {
     Open,
     Oack,
@@ -21,7 +21,7 @@ enum SessionStep {
 }
 
 impl<C> TransferTable<C> {
-    /// The next thing to do; call it until None.
+    /// The next action for the engine; call it until None.
     pub fn poll(&mut self, now: Tick) -> Option<TableAction<'_, C>> {
         if let Some(reply) = self.replies.pop_front() {
             write_error(&mut self.datagram, reply.refusal);
@@ -35,7 +35,7 @@ impl<C> TransferTable<C> {
         }
         let (id, step) = self.next_step(now)?;
         if let SessionStep::End(outcome, tally) = step {
-            return self.retire(now, id, outcome, tally);
+            return self.report_end(now, id, outcome, tally);
         }
         let session = peek_session(&self.slots, id)?;
         let ClientSession { peer, local, tid, .. } = *session;
@@ -95,7 +95,7 @@ impl<C> TransferTable<C> {
         }
     }
 
-    /// The next session with something to do, and what.
+    /// The next session with an action, and the action.
     fn next_step(&mut self, now: Tick) -> Option<(TransferId, SessionStep)> {
         while let Some(id) = self.ready.pop_front() {
             let Some(session) =
@@ -105,23 +105,22 @@ impl<C> TransferTable<C> {
             };
             session.ready = false;
             match &mut session.stage {
-                // Once: nothing else makes it ready before its answer.
+                // Once: nothing else makes the session ready before the engine's answer.
                 SessionStage::Opening => return Some((id, SessionStep::Open)),
                 SessionStage::Running(transfer) => {
                     let Some(transmit) = transfer.poll_transmit(now) else {
-                        // It may pause between bursts (T-40).
+                        // The transfer may pause between bursts (T-40).
                         self.timers.set(id, &mut session.alarm, transfer.deadline());
                         continue;
                     };
                     let deadline = transfer.deadline();
-                    let almost_over = transfer.confirmed() && transfer.sent_whole();
+                    let almost_over = transfer.is_confirmed() && transfer.is_sent_whole();
                     let counted = session.counted.filter(|_| almost_over);
                     self.timers.set(id, &mut session.alarm, deadline);
-                    // A client that never sends its last ACK may go on to its next file all the
-                    // same.
+                    // A client that never sends its last ACK may still begin its next file.
                     if let Some(address) = counted {
                         session.counted = None;
-                        self.sources.leave(address);
+                        self.sources.uncount_transfer(address);
                         self.begin_waiting(now, address);
                     }
                     return Some((

@@ -14,34 +14,34 @@ pub(super) const NO_RUN: BlockSpan = BlockSpan { first: 1, last: 0 };
 
 /// How many blocks leave back to back (T-40).
 ///
-/// A client acknowledges when it has counted the window that was agreed, and no sooner: a server
-/// that sent less and then waited would wait for the client's timer. So a smaller effective window
-/// is a shorter burst: the rest of the agreed window follows after a pause in which the client's
-/// receive ring empties.
+/// A client sends its ACK when it has counted the agreed window, and no sooner: a server that sent
+/// less and then waited would wait for the client's timer. So a smaller effective window is a
+/// shorter burst: the rest of the agreed window follows after a pause in which the client empties
+/// its receive ring.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BurstPacer {
-    /// The window that was agreed.
+    /// The agreed window, in blocks.
     agreed: u16,
-    /// Blocks of one burst: the effective window. All of the agreed one until a client proves too
-    /// slow for it.
+    /// Blocks of one burst: the effective window. It is the agreed one until a client proves too
+    /// slow.
     pub(super) blocks: u16,
-    /// The operator's limit; 0 = none.
+    /// The operator's limit; 0: none.
     pub(super) packets_per_ms: u16,
     /// The window is halved, or the operator limits the rate: bursts have pauses.
     pub(super) paced: bool,
-    /// Restarts by the timer since it was last halved, counted in halves.
+    /// Restarts by the timer since the window was last halved, counted in halves.
     restarts: u8,
-    /// Windows without a gap since it last changed.
+    /// Windows without a gap since `blocks` last changed.
     clean: u8,
     /// No burst before this moment.
     pub(super) not_before: Tick,
-    /// The timer is set to `not_before`; it is no sign of silence.
+    /// The timer runs until `not_before`; it is no sign that the client is silent.
     pub(super) pausing: bool,
 }
 
 impl BurstPacer {
-    /// All of a window at once.
-    pub(super) fn of(window: u16) -> Self {
+    /// Sends a whole window at once.
+    pub(super) fn for_window(window: u16) -> Self {
         Self {
             agreed: window,
             blocks: window,
@@ -59,8 +59,8 @@ impl BurstPacer {
         self.blocks < self.agreed
     }
 
-    /// The last block of `run` that leaves now; None = none before `not_before`.
-    pub(super) fn cut(&mut self, now: Tick, run: BlockSpan) -> Option<u64> {
+    /// Returns the last block of `run` that leaves now; None: no block before `not_before`.
+    pub(super) fn cut_burst(&mut self, now: Tick, run: BlockSpan) -> Option<u64> {
         self.pausing = now < self.not_before;
         if self.pausing {
             return None;
@@ -76,8 +76,8 @@ impl BurstPacer {
         Some(last)
     }
 
-    /// The timer has begun a window anew: true = the effective window is halved.
-    pub(super) fn restarted(&mut self, halves: u8) -> bool {
+    /// Notes that the timer restarted a window. True: this halved the effective window.
+    pub(super) fn note_restart(&mut self, halves: u8) -> bool {
         self.clean = 0;
         self.restarts += halves;
         if self.restarts < 2 * RESTARTS_TO_HALVE {
@@ -90,8 +90,9 @@ impl BurstPacer {
         halved
     }
 
-    /// A smaller window than the agreed one has been acknowledged, with or without a gap.
-    pub(super) fn window_done(&mut self, clean: bool) {
+    /// Notes that the client acknowledged a window smaller than the agreed one; `clean`: without a
+    /// gap.
+    pub(super) fn note_whole_window(&mut self, clean: bool) {
         self.clean = if clean { self.clean + 1 } else { 0 };
         if self.clean == WINDOWS_TO_GROW {
             self.clean = 0;

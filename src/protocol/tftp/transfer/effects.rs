@@ -1,11 +1,11 @@
-//! What a transfer hands out: blocks to send, the effects of ACKs and timers, its costs.
+//! What a transfer returns: blocks to send, the effects of ACKs and timers, its costs.
 
 use std::ops::Range;
 
-/// What leaves next.
+/// The next packets to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextTransmit {
-    /// The answer to the options.
+    /// The OACK, the reply to the options.
     Oack,
     /// A contiguous run of blocks: at most a window.
     Blocks(DataBlockRun),
@@ -16,20 +16,21 @@ pub enum NextTransmit {
 pub struct DataBlockRun {
     /// Number of the first block on the wire; the next ones follow modulo 65536 (T-24).
     pub first: u16,
-    /// How many; at least 1.
+    /// Number of blocks; at least 1.
     pub blocks: u32,
-    /// Octets in each block but the final one.
+    /// Bytes in each block but the final one.
     pub block_size: u16,
-    /// The bytes of the file; shorter than `blocks * block_size` if the final block is in it.
+    /// The range of the file; shorter than `blocks * block_size` if the run contains the final
+    /// block.
     pub bytes: Range<u64>,
-    /// The final block of the transfer is in it.
+    /// The run contains the final block of the transfer.
     pub last: bool,
 }
 
 /// What an ACK led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AckEffect {
-    /// Nothing: stale, ahead, or known (T-27, T-28).
+    /// No effect: the ACK is stale, ahead of the blocks sent, or a duplicate (T-27, T-28).
     Nothing,
     /// There is something to send.
     Moved,
@@ -40,30 +41,30 @@ pub enum AckEffect {
 /// What the timer led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeoutEffect {
-    /// It had not come yet.
+    /// The deadline is still ahead.
     Early,
-    /// There is something to send again.
+    /// There are packets to retransmit.
     Again,
     /// The client never acknowledged the end of a transfer that was sent whole (T-29).
     LastAckMissing,
     /// The client is gone (T-42).
     GaveUp,
-    /// The content did not come within reach in time.
+    /// The content stayed out of reach for too long.
     Stalled,
 }
 
 /// What a transfer has cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TransferTally {
-    /// Octets of file content sent, repeats included.
+    /// Bytes of file content sent, retransmissions included.
     pub bytes_sent: u64,
     /// Blocks and OACKs sent again.
     pub retransmits: u64,
-    /// Blocks that the client has acknowledged, without a gap from the first.
+    /// Blocks that the client has acknowledged, counted without a gap from the first.
     pub acked_blocks: u64,
-    /// How often the effective window was halved (T-40).
+    /// How often the server halved the effective window (T-40).
     pub halvings: u32,
-    /// The smallest effective window, blocks: what the client could take.
+    /// The smallest effective window, in blocks: the burst that the client could receive.
     pub least_burst: u16,
     /// The client has answered at least once.
     pub confirmed: bool,

@@ -366,7 +366,7 @@ fn t49_a_repeated_request_brings_an_unanswered_first_answer_again_where_it_can_l
         assert_eq!(transfer.poll_transmit(0), None);
         assert!(transfer.handle_repeated_request());
         assert_eq!(transfer.poll_transmit(0), first);
-        transfer.unsent(0, 0);
+        transfer.hand_back_blocks(0, 0);
         assert!(!transfer.handle_repeated_request(), "the content is out of reach");
         transfer.resume();
         transfer.handle_ack(0, u16::from(!acknowledged));
@@ -410,7 +410,7 @@ fn t26_a_content_of_another_length_ends_with_its_own_short_block() {
         let mut transfer = begun(512, 8, 1 << 20);
         transfer.set_len(len);
         assert_eq!(
-            (run(&mut transfer, 0), transfer.sent_whole()),
+            (run(&mut transfer, 0), transfer.is_sent_whole()),
             (Some((1, blocks)), true),
             "{len}"
         );
@@ -567,7 +567,7 @@ fn t40_packets_per_ms_hold_within_a_window_and_from_one_to_the_next() {
 fn t40_what_the_engine_could_not_send_in_a_pause_leaves_after_resume() {
     let mut transfer = begun(512, 8, 1 << 20).with_packets_per_ms(4);
     assert_eq!(run(&mut transfer, 0), Some((1, 4)));
-    transfer.unsent(0, 1);
+    transfer.hand_back_blocks(0, 1);
     assert_eq!(transfer.poll_transmit(MILLISECOND), None);
     transfer.resume();
     assert_eq!((run(&mut transfer, 0), transfer.deadline()), (None, MILLISECOND));
@@ -654,7 +654,7 @@ fn t64_five_transmissions_at_most_before_the_first_ack() {
 fn unsent_blocks_are_owed_and_leave_after_resume() {
     let mut transfer = begun(512, 8, 1 << 20);
     assert_eq!(run(&mut transfer, 0), Some((1, 8)));
-    transfer.unsent(0, 3);
+    transfer.hand_back_blocks(0, 3);
     assert_eq!(transfer.poll_transmit(0), None);
     assert_eq!(transfer.handle_ack(0, 5), AckEffect::Nothing, "block 5 has never left");
     transfer.resume();
@@ -668,6 +668,6 @@ fn unsent_blocks_are_owed_and_leave_after_resume() {
             ..TransferTally::default()
         }
     );
-    transfer.unsent(0, 0);
+    transfer.hand_back_blocks(0, 0);
     assert_eq!(transfer.handle_timeout(PARKED_MAX), TimeoutEffect::Stalled);
 }
