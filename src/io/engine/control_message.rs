@@ -29,8 +29,9 @@ pub(super) struct ReceivedControl {
 pub(super) struct DeliveryError {
     /// The source of the error: this host or ICMP.
     pub(super) origin: u8,
-    /// Type and code of the ICMP message, if ICMP is the source.
+    /// Type of the ICMP message, if ICMP is the source.
     pub(super) kind: u8,
+    /// Code of the ICMP message.
     pub(super) code: u8,
 }
 
