@@ -132,7 +132,7 @@ pub fn find_root_loaders(root: &Path) -> Vec<FoundLoader> {
 
 /// What kind of program a file is, by its first bytes.
 pub fn read_program_kind(path: &Path) -> std::io::Result<BootProgram> {
-    read_file_head(path).map(|head| BootProgram::of(&head))
+    read_file_head(path).map(|head| BootProgram::detect(&head))
 }
 
 /// The first bytes of a file, by which its kind is known.
