@@ -1,5 +1,5 @@
-//! Runs a fleet and shows how it goes: bars on a terminal, a line every few seconds elsewhere,
-//! nothing where silence is wanted.
+//! Runs a fleet and shows its progress: bars on a terminal, else a line every few seconds, or
+//! nothing with --quiet.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use crate::interrupt;
 
 /// How often bars move.
 const TICK: Duration = Duration::from_millis(100);
-/// How often a line is written where there is no terminal.
+/// How often a line is written if there is no terminal.
 const LINE_PAUSE: Duration = Duration::from_secs(5);
 
-/// Trouble is told no sooner: what comes in the beginning comes in one line.
+/// No trouble is written before this, so that early troubles share one line.
 const TROUBLE_PAUSE: Duration = Duration::from_millis(1500);
 
-/// Runs a fleet on a thread of its own and returns when its last machine is done.
+/// Runs a fleet on its own thread and returns when its last machine is done.
 pub(crate) fn play_fleet(plan: FleetPlan, quiet: bool) -> anyhow::Result<FleetReport> {
-    // How many times machines that boot again will be switched on, nobody knows.
+    // With a duration, machines boot again and again: their number is not known before.
     let again = plan.duration.is_some()
         && plan.roles.iter().any(|role| matches!(role.does, RoleTask::Boot(_)));
     let machines = (!again).then_some(plan.machines);
@@ -58,39 +58,39 @@ enum ProgressFace {
     Silent,
 }
 
-/// One look at a run.
+/// The state of a run at one moment.
 struct RunGlance {
     elapsed: Duration,
-    /// None where they boot again and again.
+    /// None if machines boot again and again.
     machines: Option<u32>,
     booted: u32,
     failed: u32,
     retries: u64,
     octets: u64,
     firmware: bool,
-    /// What is wrong with a server, in words.
+    /// Troubles with a server, each a sentence.
     troubles: Vec<String>,
 }
 
-/// What was written where there is no terminal.
+/// The lines that were written without a terminal.
 #[derive(Default)]
 struct PrintedLines {
-    /// How many of those that come every few seconds.
+    /// Number of the periodic lines.
     written: u32,
-    /// Troubles that were told.
-    told: Vec<String>,
+    /// Troubles that a line has named.
+    named: Vec<String>,
 }
 
 impl PrintedLines {
-    /// Whether it is time for a line: every few seconds, and at once with the first failure, retry
-    /// or other trouble.
+    /// Whether a line is due: every few seconds, and at once with the first failure, retry or other
+    /// trouble.
     fn is_due(&mut self, glance: &RunGlance) -> bool {
         let is_time = glance.elapsed >= LINE_PAUSE * (self.written + 1);
         self.written += u32::from(is_time);
         let mut is_news = false;
-        for trouble in glance.kinds_of_trouble().filter(|_| glance.elapsed >= TROUBLE_PAUSE) {
-            if !self.told.contains(&trouble) {
-                self.told.push(trouble);
+        for trouble in glance.list_trouble_kinds().filter(|_| glance.elapsed >= TROUBLE_PAUSE) {
+            if !self.named.contains(&trouble) {
+                self.named.push(trouble);
                 is_news = true;
             }
         }
@@ -125,14 +125,14 @@ impl ProgressFace {
         match self {
             Self::Bars { machines, octets } => {
                 machines.set_position(u64::from(glance.booted + glance.failed));
-                machines.set_message(glance.counts());
-                octets.set_message(glance.traffic() + &glance.trouble());
+                machines.set_message(glance.format_counts());
+                octets.set_message(glance.format_traffic() + &glance.format_troubles());
             }
             Self::Lines if lines.is_due(glance) => {
                 let seconds = glance.elapsed.as_secs();
-                // Nobody reads it where it cannot be written.
+                // A line that cannot be written has no reader: ignore the error.
                 let (counts, traffic, trouble) =
-                    (glance.counts(), glance.traffic(), glance.trouble());
+                    (glance.format_counts(), glance.format_traffic(), glance.format_troubles());
                 let _ = writeln!(io::stderr(), "  {seconds:>4} s: {counts}; {traffic}{trouble}");
             }
             Self::Lines | Self::Silent => {}
@@ -154,28 +154,28 @@ impl RunGlance {
         Self { elapsed, machines, booted, failed, retries, octets, firmware: true, troubles }
     }
 
-    fn counts(&self) -> String {
-        let mut said = match self.machines {
+    fn format_counts(&self) -> String {
+        let mut text = match self.machines {
             Some(machines) => format!("{} of {machines}", self.booted),
             None => self.booted.to_string(),
         };
-        said += if self.firmware { " booted" } else { " done" };
+        text += if self.firmware { " booted" } else { " done" };
         if self.failed > 0 {
-            said += &format!(", {} failed", self.failed);
+            text += &format!(", {} failed", self.failed);
         }
         if self.retries > 0 {
-            said += &format!(", {} retries", self.retries);
+            text += &format!(", {} retries", self.retries);
         }
-        said
+        text
     }
 
-    /// What is wrong with a server, after all that is right.
-    fn trouble(&self) -> String {
+    /// The troubles, each after a semicolon.
+    fn format_troubles(&self) -> String {
         self.troubles.iter().map(|trouble| format!("; {trouble}")).collect()
     }
 
-    /// Without what changes from look to look: each is news once.
-    fn kinds_of_trouble(&self) -> impl Iterator<Item = String> {
+    /// Each trouble without its time, which changes: a line names each trouble once.
+    fn list_trouble_kinds(&self) -> impl Iterator<Item = String> {
         let counted = [("failed", self.failed > 0), ("retries", self.retries > 0)];
         let counted =
             counted.into_iter().filter(|(_, is_some)| *is_some).map(|(what, _)| what.to_owned());
@@ -186,8 +186,8 @@ impl RunGlance {
         )
     }
 
-    /// Since the start, as everywhere in the report.
-    fn traffic(&self) -> String {
+    /// Bytes and rate since the start, as in the report.
+    fn format_traffic(&self) -> String {
         let megabytes = self.octets as f64 / 1e6;
         let rate = megabytes / self.elapsed.as_secs_f64().max(f64::EPSILON);
         format!("{megabytes:.0} MB, {rate:.0} MB/s, {} s", self.elapsed.as_secs())
@@ -210,17 +210,20 @@ mod tests {
             firmware: true,
             troubles: Vec::new(),
         };
-        assert_eq!(glance.counts(), "37 of 500 booted");
-        assert_eq!(glance.traffic(), "8000 MB, 2000 MB/s, 4 s");
+        assert_eq!(glance.format_counts(), "37 of 500 booted");
+        assert_eq!(glance.format_traffic(), "8000 MB, 2000 MB/s, 4 s");
         glance.failed = 3;
-        assert_eq!(glance.counts(), "37 of 500 booted, 3 failed");
+        assert_eq!(glance.format_counts(), "37 of 500 booted, 3 failed");
         glance.machines = None;
-        assert_eq!(glance.counts(), "37 booted, 3 failed");
+        assert_eq!(glance.format_counts(), "37 booted, 3 failed");
         (glance.retries, glance.firmware) = (9, false);
         glance.troubles =
             vec!["TFTP: nothing answers at 127.0.0.1:69 (port unreachable)".to_owned()];
-        assert_eq!(glance.counts(), "37 done, 3 failed, 9 retries");
-        assert_eq!(glance.trouble(), "; TFTP: nothing answers at 127.0.0.1:69 (port unreachable)");
+        assert_eq!(glance.format_counts(), "37 done, 3 failed, 9 retries");
+        assert_eq!(
+            glance.format_troubles(),
+            "; TFTP: nothing answers at 127.0.0.1:69 (port unreachable)"
+        );
     }
 
     #[test]

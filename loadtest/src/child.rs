@@ -1,4 +1,4 @@
-//! One run by a process of its own: no run finds what another one left behind.
+//! One run in its own process, so that no run finds leftovers of another one.
 
 use std::process::{Command, Stdio};
 
@@ -12,7 +12,7 @@ use crate::json::ReportDocument;
 pub(crate) enum ChildOutcome {
     Report(Box<ReportDocument>),
     Interrupted,
-    /// Without a report; what it said on standard error.
+    /// Without a report; the text of its standard error.
     Failed(String),
 }
 
@@ -23,18 +23,18 @@ pub(crate) fn run_child_process(arguments: &[String]) -> anyhow::Result<ChildOut
     command.args(arguments).args(["--quiet", "--json", "/dev/stdout"]).stdin(Stdio::null());
     let output = command.output().context("cannot start a run")?;
     match output.status.code() {
-        // 1 says that machines failed: that is a result.
+        // Exit code 1 means that machines failed: that is a result.
         Some(0 | 1) => Ok(ChildOutcome::Report(Box::new(ReportDocument::parse(
             &String::from_utf8_lossy(&output.stdout),
         )?))),
         Some(code) if code == i32::from(interrupt::EXIT) => Ok(ChildOutcome::Interrupted),
         _ => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let said = said.trim().trim_start_matches("loadtest: ");
-            Ok(ChildOutcome::Failed(if said.is_empty() {
+            let text = String::from_utf8_lossy(&output.stderr);
+            let text = text.trim().trim_start_matches("loadtest: ");
+            Ok(ChildOutcome::Failed(if text.is_empty() {
                 output.status.to_string()
             } else {
-                said.to_owned()
+                text.to_owned()
             }))
         }
     }

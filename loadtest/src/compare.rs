@@ -1,5 +1,5 @@
-//! `loadtest compare`: two servers, or two builds, or two sets of report files, figure by figure,
-//! with the noise named.
+//! `loadtest compare`: compares two servers, two builds, or two sets of report files, figure by
+//! figure, and separates differences from noise.
 
 mod figures;
 mod gate;
@@ -20,25 +20,25 @@ use side::ComparisonSide;
 
 /// Compares two servers, two builds of ringboot, or reports of earlier runs
 ///
-/// A and B are each one of: report files or directories of them (A1.json,A2.json,dir); a server,
-/// driven now, with its TFTP and HTTP ports and the process whose cost is measured (ADDR,
-/// ADDR:69,80, ADDR:69,80@PID); a server program, driven now as a private server
-/// (ringboot:PROGRAM). NAME= before any of them says how it is called. Servers are driven
-/// alternately, A B A B, each run by a new process. What stands after `--` is given to every run.
+/// A and B are each one of: report files or directories of them (A1.json,A2.json,dir); a running
+/// server, optionally with its TFTP and HTTP ports and the process to measure (ADDR, ADDR:69,80,
+/// ADDR:69,80@PID); a server program, started as a private server (ringboot:PROGRAM). NAME= before
+/// any of them sets its name. Servers are loaded alternately, A B A B, each run in a new process.
+/// Arguments after `--` go to every run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompareArguments {
-    /// The side that others are measured by
+    /// The side to which the ratios refer
     #[arg(value_name = "[NAME=]A", value_parser = side::parse_side_a)]
     a: ComparisonSide,
-    /// The side that is a multiple of A
+    /// The side that is compared with A
     #[arg(value_name = "[NAME=]B", value_parser = side::parse_side_b)]
     b: ComparisonSide,
-    /// How often each server is driven; fewer than 3 runs tell nothing of noise
+    /// Runs of each server; with fewer than 3 the noise is unknown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
-    /// Exit code 1 where B is worse beyond the noise: `worse` in more figures than chance explains,
-    /// `boot p99 worse` in this figure, `boot p99 worse 10%` by more than that; may be given
-    /// several times [default: 0 whatever the outcome]
+    /// Exit code 1 if B is worse beyond the noise: `worse` in more figures than chance explains,
+    /// `boot p99 worse` in this figure, `boot p99 worse 10%` by more than 10 %; may be repeated
+    /// [default: 0 for every outcome]
     #[arg(long, value_name = "FIGURE worse [N%]")]
     fail_if: Vec<FailIf>,
     /// Print JSON instead of a table
@@ -54,10 +54,10 @@ pub(crate) fn run_compare(arguments: &CompareArguments) -> anyhow::Result<ExitCo
     let driven = sides.iter().any(|(side, _)| side.is_driven());
     ensure!(
         driven || arguments.rest.is_empty(),
-        "reports of earlier runs are compared as they are: nothing takes the arguments after --"
+        "both sides are reports of earlier runs: arguments after -- have no effect"
     );
     for (side, reports) in &mut sides {
-        *reports = side.reports()?;
+        *reports = side.read_reports()?;
     }
     for round in 1..=arguments.runs {
         for (side, reports) in sides.iter_mut().filter(|(side, _)| side.is_driven()) {
@@ -78,7 +78,7 @@ pub(crate) fn run_compare(arguments: &CompareArguments) -> anyhow::Result<ExitCo
     gate_comparison(arguments, &comparison)
 }
 
-/// Says the verdict of --fail-if below the table, or beside the JSON on standard error.
+/// Prints the verdict of --fail-if below the table, or, with --json, on standard error.
 fn gate_comparison(
     arguments: &CompareArguments,
     comparison: &SideComparison,

@@ -9,7 +9,7 @@ use crate::json::{BootRow, ReportDocument, spell_stage_name};
 /// Microseconds of a second.
 const US_PER_S: f64 = 1e6;
 
-/// A row for each machine, in the order of power-on; times are seconds, empty where there was none.
+/// A row for each machine, in the order of power-on; times are seconds, empty if there was none.
 pub(crate) fn format_csv(report: &ReportDocument) -> String {
     let stages: Vec<String> =
         MachineStage::ALL.map(|stage| format!("{}_s", spell_stage_name(stage))).into();
@@ -36,7 +36,7 @@ fn format_csv_row(number: usize, machine: &BootRow) -> String {
     )
 }
 
-/// As a field that may hold anything.
+/// Quotes a field if it needs quotes.
 fn quote_csv_field(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))

@@ -1,5 +1,4 @@
-//! Another server's DHCP: how machines reach it, what a run would take from it, and the word that
-//! lets the run begin.
+//! Another server's DHCP: how machines reach it, the plan of a run, and the consent by --yes.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -17,8 +16,8 @@ const SERVER_PORT: u16 = 67;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Another server's DHCP")]
 pub(crate) struct DhcpFlags {
-    /// Ask it for addresses: with --interface or with --relay, at ADDR:PORT [default: port 67 of
-    /// --server]
+    /// Ask the server for addresses, with --interface or with --relay, at ADDR:PORT [default: port
+    /// 67 of --server]
     #[arg(
         long,
         value_name = "ADDR:PORT",
@@ -27,38 +26,39 @@ pub(crate) struct DhcpFlags {
         conflicts_with = "no_dhcp"
     )]
     dhcp: Option<Option<SocketAddrV4>>,
-    /// As machines on the network of this Ethernet interface, each with a hardware address of its
-    /// own (needs CAP_NET_RAW)
+    /// Be machines on the network of this Ethernet interface, each with its own hardware address
+    /// (needs CAP_NET_RAW)
     #[arg(long, value_name = "IF", requires = "dhcp", conflicts_with = "relay")]
     interface: Option<String>,
-    /// As machines behind a relay agent at this address, one of this host in the machines' subnet.
-    /// Port 67 suits every server, but needs the privilege to bind it; any other, or 0, asks for
-    /// the answers there (RFC 8357)
+    /// Be machines behind a relay agent at this address, an address of this host in the machines'
+    /// subnet. Port 67 works with every server, but needs the privilege to bind it; another one, or
+    /// 0, needs a server that answers there (RFC 8357)
     #[arg(long, value_name = "ADDR:PORT", requires = "dhcp")]
     relay: Option<SocketAddrV4>,
-    /// Do not give addresses back at the end
+    /// Do not release addresses at the end
     #[arg(long, requires = "dhcp")]
     keep_leases: bool,
-    /// Load a server off loopback, as the plan says that is printed
+    /// Load a server that is not on loopback, by the printed plan
     #[arg(long, requires = "server")]
     yes: bool,
 }
 
 impl DhcpFlags {
     /// None without --dhcp.
-    pub(crate) fn lessor(&self, server: &ServerHost) -> anyhow::Result<Option<DhcpAccess>> {
+    pub(crate) fn build_access(&self, server: &ServerHost) -> anyhow::Result<Option<DhcpAccess>> {
         let Some(at) = self.dhcp else { return Ok(None) };
         let IpAddr::V4(address) = server.address else {
             bail!(
-                "--dhcp asks for addresses of IPv4, and firmware then boots by IPv4: name the \
-                 server by its IPv4 address instead of {server}, or say --no-dhcp"
+                "--dhcp asks for IPv4 addresses, and firmware then boots by IPv4: name the server \
+                 by its IPv4 address instead of {server}, or use --no-dhcp"
             );
         };
         let way = match (&self.interface, self.relay) {
             (Some(interface), None) => {
                 ensure!(
                     at.is_none(),
-                    "with --interface the server is found by broadcast: --dhcp takes no address"
+                    "with --interface machines find the server by broadcast: --dhcp takes no \
+                     address"
                 );
                 DhcpRoute::Link { interface: interface.clone() }
             }
@@ -67,15 +67,14 @@ impl DhcpFlags {
                 server: at.unwrap_or(SocketAddrV4::new(address, SERVER_PORT)),
             },
             _ => bail!(
-                "say from where to ask for addresses: --dhcp --interface IF, or --dhcp --relay \
-                 ADDR:PORT"
+                "name the place of the machines: --dhcp --interface IF, or --dhcp --relay ADDR:PORT"
             ),
         };
         Ok(Some(DhcpAccess { way, keeps_leases: self.keep_leases }))
     }
 
-    /// Off loopback, says what the run will take, and goes on only with --yes.
-    pub(crate) fn ask_leave(
+    /// If the server is not on loopback, prints the plan of the run, and goes on only with --yes.
+    pub(crate) fn require_consent(
         &self,
         server: &ServerHost,
         plan: &FleetPlan,
@@ -95,15 +94,12 @@ impl DhcpFlags {
         if !quiet || !self.yes {
             io::stderr().write_all(describe_dhcp_run(server, plan, &networks).as_bytes())?;
         }
-        ensure!(
-            self.yes,
-            "{server} is not on loopback, others may use it: add --yes to load it so"
-        );
+        ensure!(self.yes, "{server} is not on loopback, others may use it: add --yes to load it");
         Ok(())
     }
 }
 
-/// What a run takes from a server that others may use.
+/// The plan of a run: what it takes from a server that others may use.
 fn describe_dhcp_run(server: &ServerHost, plan: &FleetPlan, networks: &[Ipv4Network]) -> String {
     let mut text = format!("loads {server}:\n");
     let mut line = |what: &str, how: String| {
@@ -115,7 +111,7 @@ fn describe_dhcp_run(server: &ServerHost, plan: &FleetPlan, networks: &[Ipv4Netw
         let end = if *keeps_leases {
             "kept (--keep-leases)"
         } else {
-            "given back at the end and on Ctrl-C"
+            "released at the end and on Ctrl-C"
         };
         let from = match way {
             DhcpRoute::Relay { agent, server } => {
@@ -123,7 +119,7 @@ fn describe_dhcp_run(server: &ServerHost, plan: &FleetPlan, networks: &[Ipv4Netw
             }
             DhcpRoute::Link { interface } => {
                 format!(
-                    "by broadcast on {interface}, which hears all frames meanwhile; any DHCP \
+                    "by broadcast on {interface}, which receives all frames meanwhile; any DHCP \
                      server there may answer"
                 )
             }
@@ -135,24 +131,24 @@ fn describe_dhcp_run(server: &ServerHost, plan: &FleetPlan, networks: &[Ipv4Netw
     text
 }
 
-/// The part of the machines' network that leases take. Only the server knows its pool.
+/// The share of the machines' network that the leases take. Only the server knows its pool.
 fn describe_pool_share(machines: u32, networks: &[Ipv4Network]) -> String {
     // Neither the network's own address nor its broadcast.
     let usable = |network: &Ipv4Network| u64::from(!u32::from(network.mask())).saturating_sub(1);
     let all: u64 = networks.iter().map(usable).sum();
     if all == 0 {
-        return "not known: this host has no address in the machines' network".to_owned();
+        return "unknown: this host has no address in the machines' network".to_owned();
     }
     let share = f64::from(machines) * 100.0 / all as f64;
     let names: Vec<String> = networks.iter().map(Ipv4Network::to_string).collect();
-    let more = if u64::from(machines) > all { " - more than there are" } else { "" };
+    let more = if u64::from(machines) > all { " - more than exist" } else { "" };
     format!(
-        "{share:.1} % of the {all} addresses of {}, if its pool has them all{more}",
+        "{share:.1} % of the {all} addresses of {}, if the pool has all of them{more}",
         names.join(", ")
     )
 }
 
-/// What all machines together will fetch.
+/// The bytes that all machines together will fetch.
 fn describe_planned_bytes(plan: &FleetPlan) -> String {
     let weights: u64 = plan.roles.iter().map(|role| u64::from(role.weight)).sum();
     let known: Option<Vec<u64>> = plan
@@ -161,19 +157,18 @@ fn describe_planned_bytes(plan: &FleetPlan) -> String {
         .map(|role| Some(u64::from(role.weight) * count_machine_bytes(&role.does, plan)?))
         .collect();
     let machines = plan.machines;
-    let again = plan
-        .duration
-        .map_or(String::new(), |time| format!(", again and again for {} s", time.as_secs()));
+    let again =
+        plan.duration.map_or(String::new(), |time| format!(", repeated for {} s", time.as_secs()));
     match known {
         Some(known) => {
             let all = known.iter().sum::<u64>() * u64::from(machines) / weights.max(1);
             format!("{:.1} MB in all for {machines} machines{again}", all as f64 / 1e6)
         }
-        None => format!("all that {machines} machines fetch, of sizes that are not known{again}"),
+        None => format!("all files that {machines} machines fetch, of unknown sizes{again}"),
     }
 }
 
-/// Octets that one machine fetches; None where that is not known before.
+/// Bytes that one machine fetches; None if that is unknown before the run.
 fn count_machine_bytes(does: &RoleTask, plan: &FleetPlan) -> Option<u64> {
     let size = |name: &str| plan.contents.find(name).map(|content| content.octets());
     let RoleTask::Steps(steps) = does else { return None };
@@ -207,7 +202,7 @@ mod tests {
     #[test]
     fn addresses_are_asked_for_from_a_place_that_was_named() {
         let server: ServerHost = "10.0.0.1".parse().unwrap();
-        let way = |dhcp: DhcpFlags| dhcp.lessor(&server).unwrap().map(|lessor| lessor.way);
+        let way = |dhcp: DhcpFlags| dhcp.build_access(&server).unwrap().map(|lessor| lessor.way);
         assert_eq!(
             way(dhcp(None, Some("eth0"))),
             Some(DhcpRoute::Link { interface: "eth0".into() })
@@ -215,9 +210,9 @@ mod tests {
         let agent = "10.0.0.2:67".parse().unwrap();
         let relay = DhcpRoute::Relay { agent, server: "10.0.0.1:67".parse().unwrap() };
         assert_eq!(way(dhcp(Some("10.0.0.2:67"), None)), Some(relay));
-        assert!(dhcp(None, None).lessor(&server).is_err());
+        assert!(dhcp(None, None).build_access(&server).is_err());
         let error =
-            dhcp(None, Some("eth0")).lessor(&"::1".parse().unwrap()).unwrap_err().to_string();
+            dhcp(None, Some("eth0")).build_access(&"::1".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("name the server by its IPv4 address instead of ::1"), "{error}");
         assert_eq!(way(DhcpFlags { dhcp: None, ..dhcp(None, None) }), None);
     }
@@ -227,12 +222,12 @@ mod tests {
         let networks = ["10.0.0.0/24".parse().unwrap()];
         assert_eq!(
             describe_pool_share(127, &networks),
-            "50.0 % of the 254 addresses of 10.0.0.0/24, if its pool has them all"
+            "50.0 % of the 254 addresses of 10.0.0.0/24, if the pool has all of them"
         );
         assert!(describe_pool_share(300, &networks).ends_with(
-            "118.1 % of the 254 addresses of 10.0.0.0/24, if its pool has them all - more than \
-                 there are"
+            "118.1 % of the 254 addresses of 10.0.0.0/24, if the pool has all of them - more than \
+                 exist"
         ));
-        assert!(describe_pool_share(300, &[]).starts_with("not known"));
+        assert!(describe_pool_share(300, &[]).starts_with("unknown"));
     }
 }

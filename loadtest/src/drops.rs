@@ -1,5 +1,5 @@
-//! What the server's kernel dropped during a run, where the server is on this host: counters of
-//! /proc before and after.
+//! Drops of the server's kernel during a run, if the server is on this host: counters of /proc
+//! before and after.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,60 +10,60 @@ use serde::{Deserialize, Serialize};
 
 use crate::meter::list_process_tree;
 
-/// Looks at the counters of a network namespace from now on.
+/// Compares the counters of a network namespace with those at its beginning.
 #[derive(Debug)]
 pub(crate) struct DropWatch {
-    /// The server, where it is known; else the namespace is this process's own.
+    /// The server's process, if it is known; else the namespace is this process's own.
     pid: Option<u32>,
     before: DropCounters,
 }
 
-/// What was dropped. Counters of the kernel are those of a whole network namespace: of the load
-/// generator as well where both share it.
+/// Drops of the kernel. It counts for a whole network namespace, so the load generator's own drops
+/// count if it shares the server's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KernelDrops {
     /// Datagrams for which a receive buffer had no room (/proc/net/snmp, Udp RcvbufErrors).
     pub(crate) udp_receive_buffer: u64,
-    /// All datagrams that came and were not delivered (Udp InErrors), those too.
+    /// All datagrams that arrived and were not delivered (Udp InErrors), with those above.
     pub(crate) udp_errors: u64,
-    /// Of them, those at the server's own sockets; None where its process is not known.
+    /// Those of them at the server's own sockets; None if its process is not known.
     pub(crate) server_sockets: Option<u64>,
     /// Connections for which a listen queue had no room (/proc/net/netstat, TcpExt
     /// ListenOverflows).
     pub(crate) listen_overflows: u64,
-    /// All connections that a listener dropped (TcpExt ListenDrops), those too.
+    /// All connections that a listener dropped (TcpExt ListenDrops), with those above.
     pub(crate) listen_drops: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct DropCounters {
     drops: KernelDrops,
-    /// Of each of the server's UDP sockets, by inode.
+    /// Drops of each UDP socket of the server, by inode.
     sockets: BTreeMap<u64, u64>,
 }
 
 impl DropWatch {
-    /// None where the server is not on this host, as far as is known.
+    /// None if the server is not known to be on this host.
     pub(crate) fn begin(pid: Option<u32>, server: IpAddr) -> Option<Self> {
         let is_here = || server.is_loopback() || is_local_server(server);
         (pid.is_some() || is_here()).then_some(())?;
         Some(Self { pid, before: DropCounters::read(pid)? })
     }
 
-    /// None where the server's process has ended meanwhile.
+    /// None if the server's process has ended meanwhile.
     pub(crate) fn end(&self) -> Option<KernelDrops> {
         Some(DropCounters::read(self.pid)?.since(&self.before))
     }
 }
 
 impl KernelDrops {
-    /// Datagrams and connections together.
-    pub(crate) fn all(&self) -> u64 {
+    /// The sum of datagrams and connections.
+    pub(crate) fn count_total(&self) -> u64 {
         self.udp_errors + self.listen_drops
     }
 
-    /// What there is to say of it.
-    pub(crate) fn sentences(&self) -> Vec<String> {
+    /// A sentence for each counter that is not zero.
+    pub(crate) fn describe(&self) -> Vec<String> {
         let own = self.server_sockets.unwrap_or(0);
         let others = self.udp_receive_buffer.saturating_sub(own);
         let mut sentences = Vec::new();
@@ -74,24 +74,27 @@ impl KernelDrops {
         };
         say(
             own,
-            "datagrams were dropped at the server's own sockets, for lack of room: \
-             net.core.rmem_max, or a server too slow to read",
+            "datagrams were dropped at the server's own sockets because their receive buffers were \
+             full: net.core.rmem_max, or a server too slow to read",
         );
         if self.server_sockets.is_some() {
             say(
                 others,
-                "datagrams found no room in receive buffers of other sockets of this host, perhaps \
-                 of loadtest's own",
+                "datagrams found a full receive buffer at other sockets of this host, perhaps \
+                 loadtest's own",
             );
         } else {
             say(
                 others,
-                "datagrams found no room in a receive buffer of this host, the server's or \
-                 loadtest's own (Udp RcvbufErrors)",
+                "datagrams found a full receive buffer on this host, the server's or loadtest's \
+                 own (Udp RcvbufErrors)",
             );
         }
         let damaged = self.udp_errors.saturating_sub(self.udp_receive_buffer);
-        say(damaged, "datagrams came and were not delivered (Udp InErrors without RcvbufErrors)");
+        say(
+            damaged,
+            "datagrams arrived and were not delivered (Udp InErrors without RcvbufErrors)",
+        );
         say(
             self.listen_overflows,
             "connections found a listen queue full (TcpExt ListenOverflows): net.core.somaxconn, \
@@ -100,7 +103,8 @@ impl KernelDrops {
         let dropped = self.listen_drops.saturating_sub(self.listen_overflows);
         say(
             dropped,
-            "connections were dropped by a listener (TcpExt ListenDrops without ListenOverflows)",
+            "connections were dropped by a listening socket (TcpExt ListenDrops without \
+             ListenOverflows)",
         );
         sentences
     }
@@ -114,7 +118,7 @@ impl DropCounters {
         let inodes = pid.map(list_process_sockets);
         let mut sockets = BTreeMap::new();
         for name in ["udp", "udp6"] {
-            // Without IPv6 there is no such file.
+            // A kernel without IPv6 has no udp6.
             let rows = file(name).unwrap_or_default();
             let ours = |inode: &u64| inodes.as_ref().is_some_and(|inodes| inodes.contains(inode));
             sockets.extend(
@@ -131,7 +135,7 @@ impl DropCounters {
         Some(Self { drops, sockets })
     }
 
-    /// Of sockets that were closed meanwhile nothing is known.
+    /// A socket that was closed meanwhile does not count.
     fn since(&self, before: &Self) -> KernelDrops {
         let (now, then) = (&self.drops, &before.drops);
         let of_socket = |(inode, drops): (&u64, &u64)| {
@@ -147,7 +151,7 @@ impl DropCounters {
     }
 }
 
-/// A number of /proc/net/snmp or netstat: a line of names, and under it the line of their numbers.
+/// A counter of /proc/net/snmp or netstat: a line of names, and below it the line of numbers.
 fn read_kernel_counter(text: &str, group: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter(|line| line.starts_with(group));
     let (names, numbers) = (lines.next()?, lines.next()?);
@@ -155,7 +159,7 @@ fn read_kernel_counter(text: &str, group: &str, name: &str) -> Option<u64> {
     numbers.split_whitespace().nth(place)?.parse().ok()
 }
 
-/// Inode and drops of a row of /proc/net/udp: its tenth and last words.
+/// Inode and drops of a row of /proc/net/udp: its tenth and last fields.
 fn read_socket_drops(row: &str) -> Option<(u64, u64)> {
     let mut words = row.split_whitespace();
     let inode = words.nth(9)?.parse().ok()?;
@@ -174,7 +178,7 @@ fn list_process_sockets(pid: u32) -> BTreeSet<u64> {
     list_process_tree(pid).into_iter().flat_map(inodes).collect()
 }
 
-/// Addresses of IPv6 are not looked for: a server on this host is named by --pid then.
+/// Only IPv4: --pid names an IPv6 server on this host.
 fn is_local_server(server: IpAddr) -> bool {
     let IpAddr::V4(server) = server else { return false };
     let interfaces = list_interfaces().unwrap_or_default();
@@ -213,9 +217,9 @@ mod tests {
         }
         assert!(drops.server_sockets > Some(0) && drops.udp_receive_buffer > 0, "{drops:?}");
         assert!(
-            drops.sentences()[0].ends_with("or a server too slow to read"),
+            drops.describe()[0].ends_with("or a server too slow to read"),
             "{:?}",
-            drops.sentences()
+            drops.describe()
         );
     }
 
@@ -227,7 +231,7 @@ mod tests {
 
     #[test]
     fn only_what_was_dropped_is_told() {
-        assert_eq!(KernelDrops::default().sentences(), Vec::<String>::new());
+        assert_eq!(KernelDrops::default().describe(), Vec::<String>::new());
         let drops = KernelDrops {
             udp_receive_buffer: 7,
             udp_errors: 9,
@@ -235,11 +239,11 @@ mod tests {
             listen_overflows: 2,
             listen_drops: 3,
         };
-        let said = drops.sentences();
+        let said = drops.describe();
         let begins = [
             "5 datagrams were dropped at",
-            "2 datagrams found no",
-            "2 datagrams came",
+            "2 datagrams found a full",
+            "2 datagrams arrived",
             "2 connections found",
             "1 connections were",
         ];

@@ -13,10 +13,10 @@ use crate::width::{count_output_columns, wrap_sentence};
 /// Spans of several stages, by the name of their field in the report.
 const SPANS: [&str; 2] = ["boot", "to_kernel"];
 
-/// One thing that a report must say.
+/// One condition on a report.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RunExpectation {
-    /// As it was written.
+    /// As typed.
     text: String,
     figure: ExpectedFigure,
     relation: BoundRelation,
@@ -34,14 +34,14 @@ enum ExpectedFigure {
     Rate,
     /// Leases, transfers or requests a second.
     Throughput(&'static str),
-    /// The longest time without any answer.
+    /// The longest time in which no machine got an answer.
     Silence,
-    /// How late the load generator was at most.
+    /// The greatest delay of the load generator.
     Late,
     Quantile(QuantileKind, String),
 }
 
-/// What plain steps do, as it is counted.
+/// The kinds of plain steps that have a rate.
 const THROUGHPUTS: [&str; 3] = ["leases", "transfers", "requests"];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -94,12 +94,12 @@ impl FromStr for RunExpectation {
             ">" => BoundRelation::More,
             ">=" => BoundRelation::AtLeast,
             "=" | "==" => BoundRelation::Equal,
-            _ => return Err(format!("`{sign}` compares nothing; {FORM}")),
+            _ => return Err(format!("`{sign}` is no comparison; {FORM}")),
         };
         let figure: ExpectedFigure = figure.trim().parse()?;
         let bound: ExpectedBound = bound.trim().parse()?;
-        if !figure.takes(bound) {
-            return Err(format!("{} is measured in {}", figure.said(), figure.unit()));
+        if !figure.accepts_bound(bound) {
+            return Err(format!("{} is measured in {}", figure.describe(), figure.unit()));
         }
         Ok(Self { text: text.to_owned(), figure, relation, bound })
     }
@@ -154,7 +154,8 @@ impl FromStr for ExpectedBound {
     fn from_str(text: &str) -> Result<Self, String> {
         let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, unit) = text.split_at(at);
-        let number: f64 = number.parse().map_err(|_| format!("`{text}` begins with no number"))?;
+        let number: f64 =
+            number.parse().map_err(|_| format!("`{text}` does not begin with a number"))?;
         Ok(match unit.trim() {
             "" => Self::Count(number),
             "%" => Self::Share(number / 100.0),
@@ -176,7 +177,7 @@ impl FromStr for ExpectedBound {
 }
 
 impl ExpectedFigure {
-    fn takes(&self, bound: ExpectedBound) -> bool {
+    fn accepts_bound(&self, bound: ExpectedBound) -> bool {
         match self {
             Self::Booted | Self::Failed => {
                 matches!(bound, ExpectedBound::Count(_) | ExpectedBound::Share(_))
@@ -200,7 +201,7 @@ impl ExpectedFigure {
         }
     }
 
-    fn said(&self) -> String {
+    fn describe(&self) -> String {
         match self {
             Self::Booted => "booted".to_owned(),
             Self::Failed => "failed".to_owned(),
@@ -228,7 +229,7 @@ impl fmt::Display for QuantileKind {
 }
 
 impl QuantileKind {
-    fn of(self, times: &TimeDistribution) -> u64 {
+    fn read_from(self, times: &TimeDistribution) -> u64 {
         match self {
             Self::P50 => times.p50_us,
             Self::P90 => times.p90_us,
@@ -252,7 +253,7 @@ impl BoundRelation {
 }
 
 impl ExpectedBound {
-    fn number(self) -> f64 {
+    fn as_number(self) -> f64 {
         let (Self::Count(number)
         | Self::Share(number)
         | Self::Microseconds(number)
@@ -263,30 +264,30 @@ impl ExpectedBound {
 }
 
 impl RunExpectation {
-    /// As it was written.
+    /// The expectation as typed.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether the report says so. What nobody was measured at is not met.
+    /// Whether the report meets the expectation. A figure that no machine reached misses it.
     pub(crate) fn judge(&self, report: &ReportDocument) -> ExpectationVerdict {
-        let (measured, is_met) = match self.measured(report) {
-            Some((number, said)) => (said, self.relation.holds(number, self.bound.number())),
-            None => ("no machine came so far".to_owned(), false),
+        let (measured, is_met) = match self.measure_figure(report) {
+            Some((number, said)) => (said, self.relation.holds(number, self.bound.as_number())),
+            None => ("no machine reached it".to_owned(), false),
         };
         ExpectationVerdict { expected: self.text.clone(), measured, is_met }
     }
 
-    /// In the unit of the bound, and in words.
-    fn measured(&self, report: &ReportDocument) -> Option<(f64, String)> {
+    /// The figure in the unit of the bound, and as text.
+    fn measure_figure(&self, report: &ReportDocument) -> Option<(f64, String)> {
         let summary = &report.summary;
         let of_machines = |count: u32| {
-            let said = format!("{count} of {}", summary.machines);
+            let text = format!("{count} of {}", summary.machines);
             let share = f64::from(count) / f64::from(summary.machines);
             match self.bound {
                 ExpectedBound::Share(_) => (summary.machines > 0)
-                    .then(|| (share, format!("{said} ({:.2} %)", share * 100.0))),
-                _ => Some((f64::from(count), said)),
+                    .then(|| (share, format!("{text} ({:.2} %)", share * 100.0))),
+                _ => Some((f64::from(count), text)),
             }
         };
         match &self.figure {
@@ -326,15 +327,14 @@ impl RunExpectation {
                     "to_kernel" => Some(&report.to_kernel),
                     stage => report.stages.get(stage),
                 };
-                let us = quantile.of(times.filter(|times| times.count > 0)?);
+                let us = quantile.read_from(times.filter(|times| times.count > 0)?);
                 Some((us as f64, PrettyMicroseconds(us).to_string()))
             }
         }
     }
 }
 
-/// The lines of a report that say which expectations were met, and the verdict; empty where nothing
-/// was expected.
+/// A line for each expectation, and the verdict; empty without expectations.
 pub(crate) fn format_expectations(verdicts: &[ExpectationVerdict]) -> String {
     let word = |is_met: bool| if is_met { "PASS" } else { "FAIL" };
     let one = |verdict: &ExpectationVerdict| {
@@ -429,7 +429,7 @@ mod tests {
         let mut report = made_up(100);
         report.boot = TimeDistribution::default();
         let verdict = "p99 boot < 60s".parse::<RunExpectation>().unwrap().judge(&report);
-        assert_eq!((verdict.measured.as_str(), verdict.is_met), ("no machine came so far", false));
+        assert_eq!((verdict.measured.as_str(), verdict.is_met), ("no machine reached it", false));
         report.summary.machines = 0;
         report.summary.booted = 0;
         assert!(!"all booted".parse::<RunExpectation>().unwrap().judge(&report).is_met);
@@ -444,8 +444,8 @@ mod tests {
             ("boot < 60s", "`boot` is no figure"),
             ("p99 boot < 60", "p99 boot is measured in us, ms, s or min"),
             ("failed < 60s", "failed is measured in machines"),
-            ("p99 boot <> 60s", "`<>` compares nothing"),
-            ("p99 boot < s", "`s` begins with no number"),
+            ("p99 boot <> 60s", "`<>` is no comparison"),
+            ("p99 boot < s", "`s` does not begin with a number"),
             ("p99 boot < 60h", "`h` is none of %"),
         ] {
             let said = text.parse::<RunExpectation>().unwrap_err();

@@ -1,4 +1,4 @@
-//! What will bound a run, as far as that is known before it begins.
+//! Warnings before a run: the limits of this host and of the plan that will bound it.
 
 use std::fs;
 
@@ -6,11 +6,11 @@ use ringboot_fleet::{ArrivalPattern, DhcpRoute, FleetPlan, RoleTask, StepRequest
 use ringboot_io::engine::limits::SOCKET_RECEIVE_BYTES;
 use ringboot_protocol::http::limits::CONNECTIONS_PER_ADDRESS_MAX;
 
-/// What this host allows.
+/// The limits of this host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostLimits {
     processors: usize,
-    /// net.core.rmem_max, octets.
+    /// net.core.rmem_max, bytes.
     receive_buffer_max: u64,
     /// net.ipv4.ip_local_port_range.
     local_ports: u32,
@@ -18,7 +18,7 @@ pub(crate) struct HostLimits {
     unprivileged_port: u16,
     /// CapEff of this process.
     capabilities: u64,
-    /// RLIMIT_NOFILE of the server, where its process is known.
+    /// RLIMIT_NOFILE of the server; None if its process is not known.
     server_files: Option<u64>,
 }
 
@@ -27,15 +27,15 @@ const NET_BIND_SERVICE: u64 = 1 << 10;
 const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
 
-/// The kernel's memory for one DHCP message.
-const DATAGRAM_OCTETS: u64 = 2304;
+/// The kernel's memory for one DHCP message, bytes.
+const DATAGRAM_BYTES: u64 = 2304;
 /// ringboot's default of `[tftp] per-source`; the lower one of its two limits.
 const PER_ADDRESS: u32 = 8;
-/// A client's port is not used again for so long after its connection has ended (TIME_WAIT).
+/// Seconds before a client's port is used again after its connection has ended (TIME_WAIT).
 const PORT_REST_S: u32 = 60;
-/// Answers of a server with nothing to do come within this.
+/// Seconds within which an idle server answers.
 const ANSWER_S: f64 = 0.02;
-/// Files that a server has open beside connections.
+/// Open files of a server that are no connections.
 const SERVER_FILES: u64 = 64;
 
 impl HostLimits {
@@ -67,23 +67,23 @@ impl HostLimits {
         }
     }
 
-    /// What this plan will meet on this host, a sentence each.
-    pub(crate) fn foresee(&self, plan: &FleetPlan) -> Vec<String> {
+    /// A sentence for each limit that this plan will reach on this host.
+    pub(crate) fn list_warnings(&self, plan: &FleetPlan) -> Vec<String> {
         let is_here = plan.tftp.ip().is_loopback();
         let parts = [
-            self.addresses(plan),
-            self.ports(plan),
-            self.server_files(plan),
-            self.receive_buffer(plan),
+            self.warn_of_shared_addresses(plan),
+            self.warn_of_local_ports(plan),
+            self.warn_of_server_files(plan),
+            self.warn_of_receive_buffer(plan),
             (is_here && self.processors < 2)
                 .then(|| "the server and the load generator share one processor".to_owned()),
-            self.privileges(plan),
+            self.warn_of_privileges(plan),
             describe_rate_slots(plan),
         ];
         parts.into_iter().flatten().collect()
     }
 
-    fn addresses(&self, plan: &FleetPlan) -> Option<String> {
+    fn warn_of_shared_addresses(&self, plan: &FleetPlan) -> Option<String> {
         let addresses = count_shared_sources(plan)?;
         let machines = plan.machines;
         let each = machines.div_ceil(addresses);
@@ -94,16 +94,15 @@ impl HostLimits {
                 format!("{addresses} source addresses")
             };
             format!(
-                "{machines} machines will speak from {from}: a server that limits by address \
-                 (ringboot: {PER_ADDRESS} TFTP transfers, {CONNECTIONS_PER_ADDRESS_MAX} \
-                 connections) serves only so many of them at once. --source-addresses gives them \
-                 more"
+                "{machines} machines will use {from}: a server with limits per address (ringboot: \
+                 {PER_ADDRESS} TFTP transfers, {CONNECTIONS_PER_ADDRESS_MAX} connections) serves \
+                 only a few of them at once. --source-addresses gives each machine its own"
             )
         })
     }
 
-    /// A connection for each request uses up the ports of one address.
-    fn ports(&self, plan: &FleetPlan) -> Option<String> {
+    /// A new connection for each request uses up the ports of an address.
+    fn warn_of_local_ports(&self, plan: &FleetPlan) -> Option<String> {
         let addresses = count_shared_sources(plan)?;
         let connections: u64 =
             plan.roles.iter().map(|role| count_role_connections(&role.does)).sum::<u64>()
@@ -111,14 +110,14 @@ impl HostLimits {
         let ports = u64::from(self.local_ports) * u64::from(addresses);
         (connections > 0 && (plan.duration.is_some() || connections > ports)).then(|| {
             format!(
-                "a connection for each request: {ports} local ports, each of which rests for \
-                 {PORT_REST_S} s, allow {} connections a second",
+                "a connection for each request: {ports} local ports, each closed for \
+                 {PORT_REST_S} s after its use, allow {} connections a second",
                 ports / u64::from(PORT_REST_S)
             )
         })
     }
 
-    fn server_files(&self, plan: &FleetPlan) -> Option<String> {
+    fn warn_of_server_files(&self, plan: &FleetPlan) -> Option<String> {
         let (files, machines) = (self.server_files?, u64::from(plan.machines));
         (has_fetches(plan) && files < machines + SERVER_FILES).then(|| {
             format!(
@@ -128,22 +127,23 @@ impl HostLimits {
         })
     }
 
-    /// Of the one socket that all machines have behind a relay agent, or as stations.
-    fn receive_buffer(&self, plan: &FleetPlan) -> Option<String> {
+    /// The receive buffer of the one socket that machines share behind a relay agent, or as
+    /// stations.
+    fn warn_of_receive_buffer(&self, plan: &FleetPlan) -> Option<String> {
         let lessor = plan.lessor.as_ref()?;
         let at_once = match plan.arrival {
             ArrivalPattern::All => plan.machines,
             ArrivalPattern::Racks { machines, .. } => machines.min(plan.machines),
-            // They come one by one.
+            // These machines start one by one.
             ArrivalPattern::Ramp(_) | ArrivalPattern::Poisson { .. } => return None,
         };
         let is_shared = match &lessor.way {
             DhcpRoute::Relay { agent, .. } => !agent.ip().is_loopback(),
             DhcpRoute::Link { .. } => true,
         };
-        let needed = u64::from(at_once) * DATAGRAM_OCTETS;
+        let needed = u64::from(at_once) * DATAGRAM_BYTES;
         let most = SOCKET_RECEIVE_BYTES as u64;
-        // The kernel doubles what is asked for. Who has the privilege goes past the limit.
+        // The kernel doubles the requested size. CAP_NET_ADMIN exceeds the limit.
         let room = 2 * if self.capabilities & NET_ADMIN != 0 {
             most
         } else {
@@ -151,13 +151,14 @@ impl HostLimits {
         };
         (is_shared && needed > room).then(|| {
             format!(
-                "{at_once} machines will ask for an address at once through one socket: answers \
-                 need {needed} octets of receive buffer, and there are {room} (net.core.rmem_max)"
+                "{at_once} machines will ask for an address at once through one socket: the \
+                 answers need {needed} bytes of receive buffer, and it has {room} \
+                 (net.core.rmem_max)"
             )
         })
     }
 
-    fn privileges(&self, plan: &FleetPlan) -> Option<String> {
+    fn warn_of_privileges(&self, plan: &FleetPlan) -> Option<String> {
         let lacks = |capability: u64| self.capabilities & capability == 0;
         match &plan.lessor.as_ref()?.way {
             DhcpRoute::Relay { agent, .. } => {
@@ -166,21 +167,18 @@ impl HostLimits {
                     port != 0 && port < self.unprivileged_port && lacks(NET_BIND_SERVICE);
                 is_privileged.then(|| {
                     format!(
-                        "the relay agent's port {port} needs CAP_NET_BIND_SERVICE, which is not \
-                         there"
+                        "the relay agent's port {port} needs CAP_NET_BIND_SERVICE, which loadtest \
+                         lacks"
                     )
                 })
             }
-            DhcpRoute::Link { interface } => lacks(NET_RAW).then(|| {
-                format!(
-                    "to speak for stations on {interface} needs CAP_NET_RAW, which is not there"
-                )
-            }),
+            DhcpRoute::Link { interface } => lacks(NET_RAW)
+                .then(|| format!("stations on {interface} need CAP_NET_RAW, which loadtest lacks")),
         }
     }
 }
 
-/// Source addresses that machines share; None where each has its own.
+/// Source addresses that machines share; None if each has its own.
 fn count_shared_sources(plan: &FleetPlan) -> Option<u32> {
     match plan.wire.sources {
         // Neither the network's own address nor its broadcast.
@@ -193,7 +191,7 @@ fn count_shared_sources(plan: &FleetPlan) -> Option<u32> {
     }
 }
 
-/// The rate that so many machines bear.
+/// A warning if there are too few machines for the rate.
 fn describe_rate_slots(plan: &FleetPlan) -> Option<String> {
     let rate: f64 =
         plan.roles.iter().filter_map(|role| role.rate).map(|rate| rate.per_second).sum();
@@ -201,8 +199,8 @@ fn describe_rate_slots(plan: &FleetPlan) -> Option<String> {
     let bears_s = f64::from(machines) / rate;
     (rate > 0.0 && bears_s < ANSWER_S).then(|| {
         format!(
-            "{machines} machines bear {rate}/s only while a request takes less than {:.1} ms: \
-             --clients {:.0} bears {:.0} ms",
+            "{machines} machines can make {rate}/s only while a request takes less than {:.1} ms: \
+             --clients {:.0} allows {:.0} ms",
             bears_s * 1e3,
             (rate * ANSWER_S).ceil(),
             ANSWER_S * 1e3
@@ -217,7 +215,7 @@ fn has_fetches(plan: &FleetPlan) -> bool {
     })
 }
 
-/// Connections that one machine makes for a request each.
+/// Connections of one machine that carry a single request.
 fn count_role_connections(does: &RoleTask) -> u64 {
     let RoleTask::Steps(steps) = does else { return 0 };
     let closes = |request: &StepRequest| matches!(request, StepRequest::Http { keep: false, .. });
@@ -283,7 +281,7 @@ mod tests {
 
     #[track_caller]
     fn assert_foresees(host: HostLimits, plan: &FleetPlan, begins: &[&str]) {
-        let said = host.foresee(plan);
+        let said = host.list_warnings(plan);
         let fits = said.len() == begins.len()
             && said.iter().zip(begins).all(|(said, begin)| said.starts_with(begin));
         assert!(fits, "{said:?}");
@@ -305,13 +303,13 @@ mod tests {
     #[test]
     fn shared_addresses_are_told_with_what_they_mean() {
         let far = plan([10, 0, 0, 1], "{ tftp = \"a\" }");
-        assert_foresees(ROOMY, &far, &["500 machines will speak from 1 source address: "]);
+        assert_foresees(ROOMY, &far, &["500 machines will use 1 source address: "]);
         let sources = Some("10.9.0.0/27".parse().unwrap());
         let shared = FleetPlan { wire: WireSettings { sources, ..WireSettings::default() }, ..far };
-        assert_foresees(ROOMY, &shared, &["500 machines will speak from 30 source addresses: "]);
+        assert_foresees(ROOMY, &shared, &["500 machines will use 30 source addresses: "]);
         let closing = plan([10, 0, 0, 1], "{ http = \"a\", connection = \"close\", repeat = 100 }");
-        let ports = "a connection for each request: 28232 local ports, each of which rests for 60 \
-                     s, allow 470 connections";
+        let ports = "a connection for each request: 28232 local ports, each closed for 60 s after \
+                     its use, allow 470 connections";
         assert_foresees(ROOMY, &closing, &["500 machines will", ports]);
     }
 
@@ -349,7 +347,7 @@ mod tests {
         assert_foresees(
             HostLimits { capabilities: NET_ADMIN, ..ROOMY },
             &station,
-            &["to speak for stations on eth0"],
+            &["stations on eth0 need CAP_NET_RAW"],
         );
     }
 
@@ -358,9 +356,9 @@ mod tests {
         let mut near = plan([127, 0, 0, 1], "{ http = \"a\" }");
         near.machines = 64;
         near.roles[0].rate = Some("5000/s".parse().unwrap());
-        let said = "64 machines bear 5000/s only while a request takes less than 12.8 ms: \
-                    --clients 100 bears 20 ms";
-        assert_foresees(ROOMY, &near, &[said]);
+        let warning = "64 machines can make 5000/s only while a request takes less than 12.8 ms: \
+                       --clients 100 allows 20 ms";
+        assert_foresees(ROOMY, &near, &[warning]);
         near.machines = 100;
         assert_foresees(ROOMY, &near, &[]);
     }

@@ -1,4 +1,4 @@
-//! The log of a run's histograms that tools of HdrHistogram read.
+//! Writes a run's histograms as a log for the tools of HdrHistogram.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -9,11 +9,11 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use crate::histogram::decode_histogram;
 use crate::json::{ReportDocument, spell_stage_name};
 
-/// Microseconds of a millisecond: the log's column for people is in those.
+/// Microseconds of a millisecond, the unit of the log's readable column.
 const US_PER_MS: f64 = 1000.0;
 
-/// A line for each stage with its name as the tag, and one without a tag, which tools show where
-/// nothing else is asked for: whole boots.
+/// A line for each stage with its name as the tag, and one for whole boots without a tag, which
+/// tools show by default.
 pub(crate) fn write_hdr_log(report: &ReportDocument) -> anyhow::Result<Vec<u8>> {
     let started = UNIX_EPOCH + Duration::from_millis(report.run.started_ms);
     let length = Duration::from_secs_f64(report.summary.wall_s);

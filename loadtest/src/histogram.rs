@@ -1,4 +1,4 @@
-//! Histograms as text: what a report carries so that reports can be added.
+//! Histograms as text in a report, so that `loadtest merge` can add them.
 
 use anyhow::{Context, anyhow};
 use base64::Engine;
@@ -6,8 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 
-/// In the form of HdrHistogram's logs: V2, compressed, base64. None where it can't be made, which
-/// its writer says only of immense ones.
+/// In the form of HdrHistogram's logs: V2, compressed, base64. None if the histogram is too large
+/// for its writer.
 pub(crate) fn encode_histogram(histogram: &Histogram<u64>) -> Option<String> {
     let mut bytes = Vec::new();
     V2DeflateSerializer::new().serialize(histogram, &mut bytes).ok()?;

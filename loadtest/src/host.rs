@@ -1,11 +1,10 @@
-//! A server as it is named on a command line: an address of either family, or a name that is looked
-//! up.
+//! A server on the command line: an IPv4 or IPv6 address, or a name that is resolved.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-/// A server that was named, and the address it was found at.
+/// A server with its name and its resolved address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerHost {
     text: String,
@@ -43,16 +42,18 @@ pub(crate) fn parse_server_place(text: &str) -> Result<SocketAddr, String> {
     if text.parse::<IpAddr>().is_ok()
         || text.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err())
     {
-        return Err(format!("{text} names no port: ADDR:PORT, [ADDR]:PORT of IPv6, or NAME:PORT"));
+        return Err(format!(
+            "{text} has no port: write ADDR:PORT, [ADDR]:PORT for IPv6, or NAME:PORT"
+        ));
     }
     resolve_server_name(text, text)
 }
 
-/// Machines have addresses of their own with IPv4 only, so that comes first.
+/// Prefers IPv4, because only there each machine has its own address.
 fn resolve_server_name(text: &str, name: impl ToSocketAddrs) -> Result<SocketAddr, String> {
     let addresses: Vec<SocketAddr> = name
         .to_socket_addrs()
-        .map_err(|error| format!("{text} is no address, and no name that is known here: {error}"))?
+        .map_err(|error| format!("{text} is neither an address nor a known host name: {error}"))?
         .collect();
     let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
     first.copied().ok_or_else(|| format!("{text} has no address"))
@@ -80,7 +81,7 @@ mod tests {
         }
         let error = "no such host".parse::<ServerHost>().unwrap_err();
         assert!(
-            error.contains("no such host is no address, and no name that is known here"),
+            error.contains("no such host is neither an address nor a known host name"),
             "{error}"
         );
     }

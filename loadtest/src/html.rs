@@ -1,4 +1,4 @@
-//! The report as one page: plots, tables, what was run. It needs no network and no other file.
+//! The report as one page: plots, tables, the command. It needs no network and no other file.
 
 mod chart;
 mod curves;
@@ -51,7 +51,7 @@ fn write_report_page(out: &mut String, report: &ReportDocument) -> fmt::Result {
     writeln!(out, "<section><h2>How long each stage took</h2>{}", curves::draw_curves(report))?;
     write_stage_table(out, report)?;
     writeln!(out, "</section>")?;
-    writeln!(out, "<section><h2>Megabytes a second</h2>{}", throughput::draw_octets(report))?;
+    writeln!(out, "<section><h2>Megabytes a second</h2>{}", throughput::draw_bytes(report))?;
     writeln!(out, "<h2>Machines done</h2>{}</section>", throughput::draw_machines(report))?;
     write_failures(out, report)?;
     write_oddities(out, report)?;
@@ -62,14 +62,14 @@ fn write_report_page(out: &mut String, report: &ReportDocument) -> fmt::Result {
     writeln!(out, "<script>\n{}</script></body></html>", include_str!("html/page.js"))
 }
 
-/// The few figures that are looked for first.
+/// The figures that readers look for first.
 fn write_summary_tiles(out: &mut String, report: &ReportDocument) -> fmt::Result {
     let summary = &report.summary;
     let number = |value: Option<f64>, unit: &str| {
         value.map_or("&ndash;".to_owned(), |value| format!("{value:.2}{unit}"))
     };
-    let megabytes = |octets: Option<u64>| {
-        octets.map_or("&ndash;".to_owned(), |octets| format!("{:.0} MB", octets as f64 / 1e6))
+    let megabytes = |bytes: Option<u64>| {
+        bytes.map_or("&ndash;".to_owned(), |bytes| format!("{:.0} MB", bytes as f64 / 1e6))
     };
     let whole = if summary.firmware { "median boot" } else { "median of all steps" };
     let tiles = [
@@ -157,11 +157,11 @@ fn write_failures(out: &mut String, report: &ReportDocument) -> fmt::Result {
     write!(
         out,
         "<section><h2>Failures</h2><div class=\"wide\"><table \
-         class=\"words\"><tr><th>machines<th>stage<th>cause<th>who</tr>"
+         class=\"words\"><tr><th>machines<th>stage<th>cause<th>first machines</tr>"
     )?;
     for failed in &report.failures {
         let (stage, cause) =
-            (escape_report_text(&failed.stage), escape_report_text(&failed.shown()));
+            (escape_report_text(&failed.stage), escape_report_text(&failed.describe()));
         let who =
             words::list_failed_machines(report, &failed.cause, &failed.stage, failed.machines)
                 .unwrap_or_default();
@@ -181,8 +181,8 @@ fn write_oddities(out: &mut String, report: &ReportDocument) -> fmt::Result {
     }
     write!(
         out,
-        "<section><h2>Put up with</h2><div class=\"wide\"><table \
-         class=\"words\"><tr><th>times<th>what</tr>"
+        "<section><h2>Tolerated faults</h2><div class=\"wide\"><table \
+         class=\"words\"><tr><th>times<th>fault</tr>"
     )?;
     for odd in &report.oddities {
         writeln!(out, "<tr><td>{}<td>{}</tr>", odd.times, escape_report_text(&odd.what))?;
@@ -190,7 +190,7 @@ fn write_oddities(out: &mut String, report: &ReportDocument) -> fmt::Result {
     writeln!(out, "</table></div></section>")
 }
 
-/// What somebody needs to do it again.
+/// The data for a repetition of the run.
 fn write_run_details(out: &mut String, report: &ReportDocument) -> fmt::Result {
     let run = &report.run;
     let summary = &report.summary;
@@ -204,12 +204,12 @@ fn write_run_details(out: &mut String, report: &ReportDocument) -> fmt::Result {
         ("began", run.started.clone()),
         ("machine", format!("{}, {} processors, Linux {}", run.processor, run.cpus, run.kernel)),
         ("loadtest", run.loadtest.clone()),
-        ("octets", format!("{}, {}", summary.bytes, summary.proved)),
+        ("bytes", format!("{}, {}", summary.bytes, summary.proved)),
         ("source addresses", summary.sources.to_string()),
         ("server", seconds(summary.server_cpu_s)),
         ("load generator", seconds(summary.client_cpu_s)),
     ];
-    write!(out, "<section><h2>What was run</h2><table class=\"words\">")?;
+    write!(out, "<section><h2>The run</h2><table class=\"words\">")?;
     for (name, value) in rows {
         writeln!(out, "<tr><th>{name}<td>{}</tr>", escape_report_text(&value))?;
     }

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first ends the run and gives its addresses back, the second ends the
+//! Ctrl-C and SIGTERM: the first ends the run and releases its addresses, the second ends the
 //! program.
 
 use std::io::{self, Write};
@@ -13,13 +13,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-/// The exit code of a run that was interrupted: as shells have it for Ctrl-C.
+/// The exit code of an interrupted run: the shells' code for Ctrl-C.
 pub(crate) const EXIT: u8 = 130;
 
-/// The run that signals reach.
+/// The run that a signal interrupts.
 static RUNNING: Mutex<Option<Arc<FleetProgress>>> = Mutex::new(None);
 
-/// From now on signals reach this run.
+/// Lets signals interrupt this run from now on.
 pub(crate) fn watch_interrupts(progress: &Arc<FleetProgress>) -> anyhow::Result<()> {
     let running = || RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     if running().replace(Arc::clone(progress)).is_some() {
@@ -42,8 +42,8 @@ pub(crate) fn watch_interrupts(progress: &Arc<FleetProgress>) -> anyhow::Result<
     Ok(())
 }
 
-/// The same where runs are processes of their own, which end by themselves: the first Ctrl-C ends
-/// what is made of them after the run that goes on, the second ends the program.
+/// The same for runs in their own processes, which Ctrl-C ends by itself: the first Ctrl-C ends the
+/// search after the present run, the second ends the program.
 #[derive(Debug)]
 pub(crate) struct InterruptFlag(Arc<AtomicBool>);
 
@@ -58,7 +58,7 @@ impl InterruptFlag {
         Ok(Self(interrupted))
     }
 
-    pub(crate) fn is(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -1,5 +1,5 @@
-//! The report as data, version 1: written to a file, read back by `compare`, and all that table and
-//! page are made of.
+//! The report as data, version 1: written to a file, read back by `compare`, and the source of the
+//! table and the page.
 
 mod circumstances;
 pub(crate) mod details;
@@ -32,8 +32,7 @@ pub(crate) use spelling::{format_utc, spell_stage_name};
 pub(crate) use summary::RunSummary;
 pub(crate) use times::TimeDistribution;
 
-/// The version that is written and read. A field may be added without a new one; none changes its
-/// meaning.
+/// The version of the format. A new field needs no new version; no field changes its meaning.
 pub(crate) const VERSION: u32 = 1;
 
 /// One run, as docs/loadtest-report.md describes it.
@@ -42,14 +41,14 @@ pub(crate) struct ReportDocument {
     pub(crate) version: u32,
     pub(crate) summary: RunSummary,
     pub(crate) run: RunDescription,
-    /// By the name of the stage; stages that no machine met are left out.
+    /// By the name of the stage; stages that no machine entered are absent.
     pub(crate) stages: BTreeMap<String, TimeDistribution>,
-    /// Power-on to the kernel's last byte, of machines that came so far.
+    /// Power-on to the kernel's last byte, of machines that loaded one.
     pub(crate) to_kernel: TimeDistribution,
     /// Power-on to the end, of machines that booted.
     pub(crate) boot: TimeDistribution,
     pub(crate) failures: Vec<CauseEntry>,
-    /// Those machines one by one; of more than 10,000 the first.
+    /// The failed machines one by one; at most the first 10,000.
     #[serde(default)]
     pub(crate) failed_machines: Vec<FailedMachineEntry>,
     #[serde(default)]
@@ -58,22 +57,22 @@ pub(crate) struct ReportDocument {
     pub(crate) lateness: GeneratorLateness,
     #[serde(default)]
     pub(crate) silences: Vec<SilenceEntry>,
-    /// What the server's kernel dropped; None where the server is not on this host.
+    /// Drops of the server's kernel; None if the server is not on this host.
     #[serde(default)]
     pub(crate) server_drops: Option<KernelDrops>,
-    /// What was to bound the run, told before it began.
+    /// Known limits of the run, printed before it began.
     #[serde(default)]
     pub(crate) warnings: Vec<String>,
     #[serde(default)]
     pub(crate) oddities: Vec<OddityEntry>,
     pub(crate) series: Vec<SeriesPoint>,
     pub(crate) machines: Vec<BootRow>,
-    /// What was the limit, in words.
+    /// Limits other than the server's speed, each a sentence.
     pub(crate) limits: Vec<String>,
     /// Whether each `--expect` is met.
     #[serde(default)]
     pub(crate) verdicts: Vec<ExpectationVerdict>,
-    /// All runs of `--repeat`; None where there was one.
+    /// All runs of `--repeat`; None for a single run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) repeats: Option<RepeatedRuns>,
     /// The reports that were merged into this one.
@@ -81,7 +80,7 @@ pub(crate) struct ReportDocument {
     pub(crate) parts: Vec<MergedPart>,
 }
 
-/// What was run, and on what.
+/// The command, the server and the host of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunDescription {
     pub(crate) command_line: Vec<String>,
@@ -103,19 +102,19 @@ pub(crate) struct CauseEntry {
     pub(crate) cause: String,
     pub(crate) stage: String,
     pub(crate) machines: u32,
-    /// The whole sentence of the first of them.
+    /// The whole sentence of the first machine.
     #[serde(default)]
     pub(crate) example: String,
 }
 
-/// What clients put up with.
+/// A fault that clients tolerated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct OddityEntry {
     pub(crate) what: String,
     pub(crate) times: u64,
 }
 
-/// What happened between the point before and `t_ms`.
+/// The counts between the previous point and `t_ms`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SeriesPoint {
     pub(crate) t_ms: u64,
@@ -143,13 +142,13 @@ impl ReportDocument {
         if around.server_spent == Some(None) {
             limits.push("the server's process ended before the run did".to_owned());
         }
-        limits.extend(around.drops.iter().flat_map(KernelDrops::sentences));
+        limits.extend(around.drops.iter().flat_map(KernelDrops::describe));
         let stage = |(stage, seen): (&MachineStage, &ringboot_fleet::StageTimes)| {
             (
                 spell_stage_name(*stage),
                 TimeDistribution {
                     retransmits: Some(seen.retries),
-                    ..TimeDistribution::of(&seen.times)
+                    ..TimeDistribution::from_histogram(&seen.times)
                 },
             )
         };
@@ -170,21 +169,25 @@ impl ReportDocument {
         failures.sort_by_key(|failed| std::cmp::Reverse(failed.machines));
         Self {
             version: VERSION,
-            summary: RunSummary::of(report, around),
-            run: RunDescription::of(around),
+            summary: RunSummary::from_report(report, around),
+            run: RunDescription::from_circumstances(around),
             stages: report.stages.iter().map(stage).collect(),
-            to_kernel: TimeDistribution::of(&report.kernels),
-            boot: TimeDistribution::of(&report.boots),
+            to_kernel: TimeDistribution::from_histogram(&report.kernels),
+            boot: TimeDistribution::from_histogram(&report.boots),
             failures,
-            failed_machines: report.failed_machines.iter().map(FailedMachineEntry::of).collect(),
-            rates: ProtocolRates::of(report),
-            lateness: GeneratorLateness::of(report),
-            silences: SilenceEntry::all(report),
+            failed_machines: report
+                .failed_machines
+                .iter()
+                .map(FailedMachineEntry::from_failed)
+                .collect(),
+            rates: ProtocolRates::from_report(report),
+            lateness: GeneratorLateness::from_report(report),
+            silences: SilenceEntry::list_silences(report),
             server_drops: around.drops,
             warnings: around.warnings.clone(),
             oddities: report.oddities.iter().map(odd).collect(),
-            series: report.series.buckets().iter().map(SeriesPoint::of).collect(),
-            machines: report.records.iter().map(BootRow::of).collect(),
+            series: report.series.buckets().iter().map(SeriesPoint::from_bucket).collect(),
+            machines: report.records.iter().map(BootRow::from_record).collect(),
             limits,
             verdicts: Vec::new(),
             repeats: None,
@@ -192,7 +195,7 @@ impl ReportDocument {
         }
     }
 
-    /// Stages that machines met, in the order in which machines meet them.
+    /// The stages of the report, in the order of a boot.
     pub(crate) fn stages_in_order(
         &self,
     ) -> impl Iterator<Item = (MachineStage, &TimeDistribution)> {
@@ -207,8 +210,8 @@ impl ReportDocument {
         (gigabytes > 0.0).then_some(self.summary.server_cpu_s? / gigabytes)
     }
 
-    /// What a report that this one is merged into says of it.
-    pub(crate) fn part(&self, file: &str) -> MergedPart {
+    /// The entry of this report in a merged one.
+    pub(crate) fn to_merged_part(&self, file: &str) -> MergedPart {
         let RunSummary { machines, booted, failed, wall_s, client_was_limit, .. } = self.summary;
         let (file, started, seed) = (file.to_owned(), self.run.started.clone(), self.run.seed);
         MergedPart { file, started, seed, machines, booted, failed, wall_s, client_was_limit }
@@ -226,14 +229,14 @@ impl ReportDocument {
             .and_then(|any| any.get("version")?.as_u64());
         ensure!(
             version == Some(u64::from(VERSION)),
-            "no report of version {VERSION}, as --json writes it"
+            "this is no report of --json, version {VERSION}"
         );
-        serde_json::from_str(text).context("not a whole report")
+        serde_json::from_str(text).context("the report is incomplete")
     }
 
-    /// JSON with a line for each field, stage, point and machine: readable, and kind to `diff` and
+    /// JSON with a line for each field, stage, point and machine: readable, and good for `diff` and
     /// `grep`.
-    pub(crate) fn text(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn to_json(&self) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         writeln!(out, "{{\"version\": {},", self.version)?;
         writeln!(out, "\"summary\": {},", encode_json_value(&self.summary)?)?;
@@ -274,8 +277,8 @@ impl ReportDocument {
 }
 
 impl CauseEntry {
-    /// The cause, with the first machine's sentence where that says more.
-    pub(crate) fn shown(&self) -> String {
+    /// The cause, with the first machine's sentence if that says more.
+    pub(crate) fn describe(&self) -> String {
         let Self { cause, example, .. } = self;
         if example.is_empty() || example == cause {
             cause.clone()
@@ -286,7 +289,7 @@ impl CauseEntry {
 }
 
 impl RunDescription {
-    fn of(around: &RunCircumstances) -> Self {
+    fn from_circumstances(around: &RunCircumstances) -> Self {
         let proc_file = |path| fs::read_to_string(path).unwrap_or_default();
         let model = |text: &str| {
             let line = text.lines().find(|line| line.starts_with("model name"))?;
@@ -311,7 +314,7 @@ impl RunDescription {
 }
 
 impl SeriesPoint {
-    fn of(bucket: &SeriesBucket) -> Self {
+    fn from_bucket(bucket: &SeriesBucket) -> Self {
         let SeriesBucket { end, octets, booted, failed, busy } = *bucket;
         Self {
             t_ms: count_milliseconds(end),
@@ -324,7 +327,7 @@ impl SeriesPoint {
 }
 
 impl BootRow {
-    fn of(record: &BootRecord) -> Self {
+    fn from_record(record: &BootRecord) -> Self {
         let stopped_in = record.stopped_in.map(spell_stage_name);
         let model = record.model.to_owned();
         Self(
@@ -383,7 +386,7 @@ pub(crate) mod tests {
             let mut times = Histogram::new_with_max(3_600_000_000, 3).unwrap();
             (0..u64::from(machines))
                 .for_each(|number| times.record(scale + number * scale / 100).unwrap());
-            TimeDistribution { retransmits: Some(2), ..TimeDistribution::of(&times) }
+            TimeDistribution { retransmits: Some(2), ..TimeDistribution::from_histogram(&times) }
         };
         let point = |number: u64| SeriesPoint {
             t_ms: number * 100,
@@ -431,7 +434,7 @@ pub(crate) mod tests {
                 server_rss_bytes: Some(50_000_000),
                 server_rss_max_bytes: Some(60_000_000),
             },
-            run: RunDescription::of(&RunCircumstances {
+            run: RunDescription::from_circumstances(&RunCircumstances {
                 server: "private".into(),
                 scenario: "boot-storm".into(),
                 seed: 1,
@@ -478,7 +481,7 @@ pub(crate) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("report.json");
         let report = made_up(30);
-        fs::write(&file, report.text().unwrap()).unwrap();
+        fs::write(&file, report.to_json().unwrap()).unwrap();
         assert_eq!(ReportDocument::read(&file).unwrap(), report);
     }
 
@@ -490,9 +493,9 @@ pub(crate) mod tests {
             fs::write(&file, text).unwrap();
             format!("{:#}", ReportDocument::read(&file).unwrap_err())
         };
-        assert!(said("{}").contains("no report of version 1"));
-        assert!(said("nonsense").contains("no report of version 1"));
-        assert!(said("{\"version\": 2}").contains("no report of version 1"));
-        assert!(said("{\"version\": 1}").contains("not a whole report"));
+        assert!(said("{}").contains("this is no report of --json, version 1"));
+        assert!(said("nonsense").contains("this is no report of --json, version 1"));
+        assert!(said("{\"version\": 2}").contains("this is no report of --json, version 1"));
+        assert!(said("{\"version\": 1}").contains("the report is incomplete"));
     }
 }

@@ -1,5 +1,5 @@
-//! `loadtest limit`: how many machines at once does this server boot within a stated time, and what
-//! gives out beyond that?
+//! `loadtest limit`: how many machines at once a server boots within a time, and which limit it
+//! reaches beyond that.
 
 mod answer;
 mod gave_out;
@@ -23,42 +23,41 @@ use crate::ticker::RunTicker;
 use answer::{LimitAnswer, LimitRun, MachineNumber};
 use search::{LimitQuestion, LimitSearch, LimitSearchEnd, LimitStep, MachineLevel};
 
-/// Searches how many machines at once a server boots within a stated time
+/// Searches how many machines at once a server boots within a time
 ///
-/// Twice as many machines are switched on each time until a run misses, then the number between is
-/// halved. A run holds when all that --expect says is met; a machine that takes longer than
-/// --within has failed. The answer has held in all of --repeat runs, and the report says how sure
-/// that is and what gave out above it. Each run is a process of its own, with a private server
-/// unless --server names one. Exit code 0: found (or, with --at-least, PASS); 1: not even the least
-/// number holds (or FAIL).
+/// The search doubles the number of machines until a run misses, then tries the number in the
+/// middle. A run holds if it meets every --expect; a machine that takes longer than --within has
+/// failed. The answer has held in each of --repeat runs, and the report says how certain it is and
+/// what gave out above it. Each run is its own process, with a private server unless --server names
+/// one. Exit code 0: found (or, with --at-least, PASS); 1: not even the least number holds (or
+/// FAIL).
 #[derive(Debug, clap::Args)]
 pub(crate) struct LimitArguments {
     /// Time for each machine, from its power-on to the end of its boot
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = parse_duration)]
     within: Duration,
-    /// What a run must reach to hold; may be given several times [default: all booted]
+    /// A condition for a run to hold; may be repeated [default: all booted]
     #[arg(long, value_name = "FIGURE OP BOUND")]
     expect: Vec<RunExpectation>,
     /// What machines do: a built-in scenario or a file [default: boot-storm]
     #[arg(long, value_name = "NAME|FILE")]
     scenario: Option<String>,
-    /// A server that runs already [default: a private one for each run]
+    /// A running server [default: a private one for each run]
     #[arg(long, value_name = "ADDR", conflicts_with = "ringboot")]
     server: Option<String>,
-    /// Its process, on this host: what it costs is looked at, for what gave out
+    /// Its process on this host: its processor time shows whether the server gave out
     #[arg(long, value_name = "PID", requires = "server")]
     server_pid: Option<u32>,
     /// The program of private servers [default: the `ringboot` beside this program]
     #[arg(long, value_name = "FILE")]
     ringboot: Option<PathBuf>,
-    /// Where the search begins, and the least number that is tried
+    /// The number at which the search begins, and the least that it tries
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = build_machines_parser())]
     min: u32,
-    /// The greatest number that is tried
+    /// The greatest number that it tries
     #[arg(long, default_value_t = 2000, value_name = "N", value_parser = build_machines_parser())]
     max: u32,
-    /// PASS or FAIL: so many machines must hold. The search begins with them; `--max` of the same
-    /// number ends it there
+    /// PASS or FAIL: N machines must hold. The search begins with N; `--max N` ends it there
     #[arg(long, value_name = "N", value_parser = build_machines_parser())]
     at_least: Option<u32>,
     /// Runs in which a number must hold to be the answer
@@ -69,8 +68,8 @@ pub(crate) struct LimitArguments {
         value_parser = clap::value_parser!(u32).range(1..=100)
     )]
     repeat: u32,
-    /// How close the greatest number that holds and the least that misses must come, in per cent of
-    /// the first
+    /// The difference between the greatest number that holds and the least that misses at which the
+    /// search ends, in per cent of the first
     #[arg(
         long,
         default_value_t = 5,
@@ -78,11 +77,11 @@ pub(crate) struct LimitArguments {
         value_parser = clap::value_parser!(u32).range(1..=100)
     )]
     precision: u32,
-    /// The search takes no longer, but for its last run; then it says what it knows
+    /// The longest time of the search, except its last run; then it prints what it knows
     #[arg(long, default_value = "10m", value_name = "TIME", value_parser = parse_duration)]
     budget: Duration,
-    /// Write what was found to this file as JSON (docs/loadtest.md); - is standard output, which
-    /// then has nothing else
+    /// Write the answer to this file as JSON (docs/loadtest.md); - is standard output, and nothing
+    /// else is printed there
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Arguments of each run, such as --no-dhcp --files pxelinux.0,vmlinuz or --verify length
@@ -95,40 +94,40 @@ fn build_machines_parser() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 pub(crate) fn run_limit(arguments: &LimitArguments) -> anyhow::Result<ExitCode> {
-    let question = arguments.question()?;
+    let question = arguments.build_question()?;
     let mut runs = LimitRuns::new(arguments)?;
     let mut search = LimitSearch::new(question);
     let end = loop {
-        match search.next(runs.ticker.elapsed()) {
+        match search.next_step(runs.ticker.elapsed()) {
             LimitStep::Done(end) => break end,
             LimitStep::Run(machines) => {
-                let (held, took) = runs.one(&search, machines)?;
-                if runs.interrupted.is() {
+                let (held, took) = runs.run_machines(&search, machines)?;
+                if runs.interrupted.is_set() {
                     writeln!(io::stderr(), "loadtest: interrupted: no limit was found")?;
                     return Ok(ExitCode::from(interrupt::EXIT));
                 }
-                search.saw(machines, held, took);
+                search.record_run(machines, held, took);
             }
         }
     };
     runs.ticker.finish();
-    let answer = runs.answer(arguments, &search, end);
+    let answer = runs.build_answer(arguments, &search, end);
     arguments.write(&answer)?;
     Ok(if answer.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl LimitArguments {
-    fn question(&self) -> anyhow::Result<LimitQuestion> {
+    fn build_question(&self) -> anyhow::Result<LimitQuestion> {
         let first = self.at_least.unwrap_or(self.min);
         let (least, most) = (self.min.min(first), self.max);
         ensure!(
             first <= most,
-            "the search begins with {first} machines and may try {most}: say a greater --max"
+            "the search begins with {first} machines and may try only {most}: use a greater --max"
         );
         for word in &self.rest {
             let flag = word.split('=').next().unwrap_or_default();
             if let Some((_, why)) = NOT_OF_A_RUN.iter().find(|(name, _)| *name == flag) {
-                bail!("{flag} after -- is not for a search: {why}");
+                bail!("{flag} after -- is not allowed in a search: {why}");
             }
         }
         let precision = f64::from(self.precision) / 100.0;
@@ -142,8 +141,8 @@ impl LimitArguments {
         })
     }
 
-    /// What every run is started with, but for the number of machines.
-    fn of_a_run(&self) -> Vec<String> {
+    /// The arguments of every run, without the number of machines.
+    fn build_run_arguments(&self) -> Vec<String> {
         let mut words = vec!["--within".to_owned(), format!("{}ms", self.within.as_millis())];
         let mut say = |flag: &str, value: Option<String>| {
             if let Some(value) = value {
@@ -168,7 +167,7 @@ impl LimitArguments {
         Ok(())
     }
 
-    fn expected(&self) -> Vec<RunExpectation> {
+    fn expectations(&self) -> Vec<RunExpectation> {
         if self.expect.is_empty() {
             "all booted".parse().into_iter().collect()
         } else {
@@ -177,18 +176,18 @@ impl LimitArguments {
     }
 }
 
-/// Flags that the search itself sets, and what to say instead.
+/// Flags that the search itself sets, each with a hint.
 const NOT_OF_A_RUN: [(&str, &str); 7] = [
-    ("--clients", "it is what is searched for; --min and --max are its bounds"),
-    ("--duration", "a run in which machines begin again has no number at once"),
-    ("--expect", "say it before the --"),
-    ("--json", "say it before the --"),
-    ("--within", "say it before the --"),
-    ("--server", "say it before the --"),
-    ("--repeat", "say it before the --"),
+    ("--clients", "the search sets it between --min and --max"),
+    ("--duration", "machines that boot again have no number at once"),
+    ("--expect", "write it before the --"),
+    ("--json", "write it before the --"),
+    ("--within", "write it before the --"),
+    ("--server", "write it before the --"),
+    ("--repeat", "write it before the --"),
 ];
 
-/// Runs, with what they told.
+/// The runs of a search and their results.
 struct LimitRuns {
     arguments: Vec<String>,
     expected: Vec<RunExpectation>,
@@ -204,8 +203,8 @@ struct LimitRuns {
 impl LimitRuns {
     fn new(arguments: &LimitArguments) -> anyhow::Result<Self> {
         Ok(Self {
-            arguments: arguments.of_a_run(),
-            expected: arguments.expected(),
+            arguments: arguments.build_run_arguments(),
+            expected: arguments.expectations(),
             ticker: RunTicker::new()?,
             interrupted: InterruptFlag::watch()?,
             done: Vec::new(),
@@ -214,9 +213,13 @@ impl LimitRuns {
         })
     }
 
-    /// Whether a run with so many machines holds, and how long it took.
-    fn one(&mut self, search: &LimitSearch, machines: u32) -> anyhow::Result<(bool, Duration)> {
-        self.ticker.tell(&shown::format_limit_progress(search, machines));
+    /// Makes a run with this number of machines: whether it holds, and its time.
+    fn run_machines(
+        &mut self,
+        search: &LimitSearch,
+        machines: u32,
+    ) -> anyhow::Result<(bool, Duration)> {
+        self.ticker.show_step(&shown::format_limit_progress(search, machines));
         let begun = Instant::now();
         let arguments =
             [&self.arguments[..], &["--clients".to_owned(), machines.to_string()]].concat();
@@ -249,13 +252,13 @@ impl LimitRuns {
             *place = Some((machines, report));
         }
         let line = shown::format_limit_run(&run, search.level(machines).runs() + 1);
-        self.ticker.in_front(|| io::stderr().write_all(line.as_bytes()))?;
+        self.ticker.print_above(|| io::stderr().write_all(line.as_bytes()))?;
         self.done.push(run);
         Ok((held, took))
     }
 
-    /// What the search comes to, by all that the runs told.
-    fn answer(
+    /// The answer of the search, from all runs.
+    fn build_answer(
         &self,
         arguments: &LimitArguments,
         search: &LimitSearch,
@@ -279,7 +282,7 @@ impl LimitRuns {
                 .map(|wanted| held.is_some_and(|held| held.machines >= wanted)),
             within_s: arguments.within.as_secs_f64(),
             expected: arguments
-                .expected()
+                .expectations()
                 .iter()
                 .map(|expected| expected.text().to_owned())
                 .collect(),

@@ -1,4 +1,4 @@
-//! The load generator's command line: a thin face on the library's fleet.
+//! The load generator's command line on top of the fleet of simulated machines.
 
 mod bars;
 mod child;
@@ -44,9 +44,9 @@ use json::{ReportDocument, RunCircumstances};
 use meter::ProcessMeter;
 use output::{OutputFlags, is_report_accepted, write_output_file};
 
-/// Switches on simulated machines against a boot server and reports what they saw.
+/// Boots simulated machines from a boot server and reports times, rates and failures.
 ///
-/// Alone it starts a private server on loopback: the `ringboot` beside this program.
+/// Without --server it starts a private server on loopback: the `ringboot` beside this program.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct LoadtestArguments {
@@ -77,7 +77,7 @@ enum LoadtestCommand {
     /// Lists the built-in scenarios
     Scenarios,
     Files(scenario::FilesArguments),
-    /// Print what makes a shell complete loadtest's commands and options
+    /// Print a script with which a shell completes loadtest's commands and options
     Completions(manual::CompletionsArguments),
     /// Print the manual page, or write all of them into a directory
     Man(manual::ManArguments),
@@ -86,8 +86,8 @@ enum LoadtestCommand {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Measuring")]
 struct MeasureFlags {
-    /// Make the run so often, each time with a new private server; the report is the run in the
-    /// middle, with the spread of all. What is expected must be met by every run
+    /// Make the run N times, each with a new private server; the report is of the middle run, with
+    /// the spread of all. Every run must meet the expectations
     #[arg(
         long,
         default_value_t = 1,
@@ -95,8 +95,8 @@ struct MeasureFlags {
         value_parser = clap::value_parser!(u32).range(1..=1000)
     )]
     repeat: u32,
-    /// Measure the processor time and memory of this process and its children [default: the private
-    /// server]
+    /// Measure the processor time and memory of this process and its child processes [default: the
+    /// private server]
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
 }
@@ -107,14 +107,14 @@ struct PrivateFlags {
     /// The server program [default: the `ringboot` beside this program]
     #[arg(long, value_name = "FILE", conflicts_with = "server")]
     ringboot: Option<PathBuf>,
-    /// Size of the made-up kernel
+    /// Size of the generated kernel
     #[arg(long, default_value_t = 8, value_name = "MIB", conflicts_with = "server")]
     kernel_mib: u32,
-    /// Size of the made-up initial disk
+    /// Size of the generated initrd
     #[arg(long, default_value_t = 32, value_name = "MIB", conflicts_with = "server")]
     initrd_mib: u32,
-    /// A line of its configuration, such as tuning.spin-us=0 or tftp.windowsize-max=8; may be given
-    /// several times
+    /// A line of its configuration, such as tuning.spin-us=0 or tftp.windowsize-max=8; may be
+    /// repeated
     #[arg(long, value_name = "TABLE.KEY=VALUE", conflicts_with = "server")]
     set: Vec<ServerSetting>,
 }
@@ -129,7 +129,7 @@ fn main() -> ExitCode {
         Some(LoadtestCommand::Scenarios) => scenario::list_scenarios(),
         Some(LoadtestCommand::Files(files)) => files.write(),
         Some(LoadtestCommand::Completions(shell)) => {
-            print_bytes(&manual::completions(shell, LoadtestArguments::command()))
+            print_bytes(&manual::generate_completions(shell, LoadtestArguments::command()))
         }
         Some(LoadtestCommand::Man(pages)) => print_manual(pages),
         None => run_loadtest(&arguments),
@@ -140,10 +140,10 @@ fn main() -> ExitCode {
     })
 }
 
-/// Exit code 1 when a machine failed, or, with --expect, when something expected is not met; 130
-/// when the run was interrupted.
+/// Exit code 1 if a machine failed, or, with --expect, if the report misses an expectation; 130 if
+/// the run was interrupted.
 fn run_loadtest(arguments: &LoadtestArguments) -> anyhow::Result<ExitCode> {
-    let scenario = arguments.other.scenario(&arguments.what)?;
+    let scenario = arguments.other.choose_scenario(&arguments.what)?;
     let mut runs = Vec::new();
     for number in 1..=arguments.measuring.repeat {
         let report = run_scenario_once(arguments, &scenario, number)?;
@@ -158,7 +158,7 @@ fn run_loadtest(arguments: &LoadtestArguments) -> anyhow::Result<ExitCode> {
     if report.summary.interrupted {
         writeln!(
             io::stderr(),
-            "loadtest: interrupted; addresses given back: {}",
+            "loadtest: interrupted; addresses released: {}",
             report.summary.released
         )?;
         return Ok(ExitCode::from(interrupt::EXIT));
@@ -166,7 +166,7 @@ fn run_loadtest(arguments: &LoadtestArguments) -> anyhow::Result<ExitCode> {
     Ok(if is_report_accepted(&report) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One run of those that are made, with its verdicts.
+/// Makes one of the runs and judges it by every expectation.
 fn run_scenario_once(
     arguments: &LoadtestArguments,
     scenario: &Scenario,
@@ -181,7 +181,13 @@ fn run_scenario_once(
     };
     let (mut plan, server) = match &arguments.other.server {
         Some(server) => (
-            arguments.other.plan(server, &arguments.dhcp, pace, arguments.what.seed, scenario)?,
+            arguments.other.build_plan(
+                server,
+                &arguments.dhcp,
+                pace,
+                arguments.what.seed,
+                scenario,
+            )?,
             None,
         ),
         None => {
@@ -196,23 +202,23 @@ fn run_scenario_once(
     plan.wire = arguments.network.wire();
     ensure!(
         plan.wire.sources.is_none() || plan.tftp.is_ipv4() && plan.http.is_ipv4(),
-        "--source-addresses are of IPv4: name the server by its IPv4 address"
+        "--source-addresses needs IPv4: name the server by its IPv4 address"
     );
     let speaks_dhcp = plan.roles.iter().any(|role| role.does.leases());
     ensure!(
         plan.lessor.is_some() || !speaks_dhcp,
-        "machines of scenario {} ask for an address: say --dhcp instead of --no-dhcp",
+        "machines of scenario {} ask for an address: use --dhcp instead of --no-dhcp",
         scenario.name
     );
     let pid = arguments.measuring.pid.or_else(|| server.as_ref().and_then(PrivateServer::pid));
-    let warnings = foreseen::HostLimits::read(pid).foresee(&plan);
+    let warnings = foreseen::HostLimits::read(pid).list_warnings(&plan);
     if !quiet && number == 1 {
-        let said: String =
+        let text: String =
             warnings.iter().map(|warning| width::wrap_sentence(&format!("! {warning}"))).collect();
-        io::stderr().write_all(said.as_bytes())?;
+        io::stderr().write_all(text.as_bytes())?;
     }
     if let Some(server) = &arguments.other.server {
-        arguments.dhcp.ask_leave(server, &plan, quiet || number > 1)?;
+        arguments.dhcp.require_consent(server, &plan, quiet || number > 1)?;
     }
     let (report, mut around) = run_measured_plan(arguments, plan, &scenario.name, pid)?;
     around.warnings = warnings;
@@ -226,7 +232,7 @@ fn run_scenario_once(
     Ok(document)
 }
 
-/// Runs the plan with a look at what it costs both sides.
+/// Runs the plan and measures the processor time of both sides.
 fn run_measured_plan(
     arguments: &LoadtestArguments,
     plan: FleetPlan,
@@ -235,7 +241,7 @@ fn run_measured_plan(
 ) -> anyhow::Result<(FleetReport, RunCircumstances)> {
     let output = &arguments.output;
     let server_meter = pid.map(ProcessMeter::begin).transpose()?;
-    let own_meter = ProcessMeter::of_ourselves()?;
+    let own_meter = ProcessMeter::begin_own()?;
     let started = SystemTime::now();
     let drops = drops::DropWatch::begin(pid, plan.tftp.ip());
     let report = bars::play_fleet(plan, output.quiet)?;
@@ -254,7 +260,7 @@ fn run_measured_plan(
 }
 
 fn print_manual(pages: &manual::ManArguments) -> anyhow::Result<ExitCode> {
-    print_bytes(&manual::man(pages, LoadtestArguments::command()).context("the manual")?)
+    print_bytes(&manual::generate_man(pages, LoadtestArguments::command()).context("the manual")?)
 }
 
 fn print_bytes(bytes: &[u8]) -> anyhow::Result<ExitCode> {
@@ -280,7 +286,7 @@ fn find_server_program() -> anyhow::Result<PathBuf> {
     let program = own.with_file_name("ringboot");
     anyhow::ensure!(
         program.is_file(),
-        "no server program at {}; name one with --ringboot FILE",
+        "there is no server program at {}; name one with --ringboot FILE",
         program.display()
     );
     Ok(program)

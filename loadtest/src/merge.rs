@@ -14,20 +14,19 @@ use crate::output::{OutputFlags, is_report_accepted};
 
 /// Joins the reports of several load generators, which ran at the same time, into one
 ///
-/// Machines, failures, octets and histograms are added; time runs from the first start to the last
-/// end, by the clocks of the generators. The verdict of --expect is of all machines. Say another
-/// --seed on each generator where machines ask for addresses.
+/// The joined report adds machines, failures, bytes and histograms; time runs from the first start
+/// to the last end, by the clocks of the generators. The verdict of --expect is of all machines. If
+/// machines ask for addresses, give each generator its own --seed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MergeArguments {
-    /// What --json has written on each of them
+    /// The JSON report of each generator
     #[arg(required = true, num_args = 2.., value_name = "REPORT")]
     reports: Vec<PathBuf>,
     #[command(flatten)]
     output: OutputFlags,
 }
 
-/// Exit code as of a run: 1 when a machine failed, or, with --expect, when something expected is
-/// not met.
+/// Exit code as of a run: 1 if a machine failed, or, with --expect, if the report misses one.
 pub(crate) fn run_merge(arguments: &MergeArguments) -> anyhow::Result<ExitCode> {
     let mut reports = Vec::new();
     for file in &arguments.reports {
@@ -53,7 +52,7 @@ fn merge_named_reports(reports: &[(String, ReportDocument)]) -> anyhow::Result<R
     let begun = reports.iter().map(|(_, report)| report.run.started_ms).min().unwrap_or(0);
     ensure!(
         begun > 0 && reports.iter().all(|(_, report)| parts::is_mergeable(report)),
-        "a report of an older loadtest carries neither its moment nor its histograms: run it again"
+        "a report of an older loadtest has neither its start time nor its histograms: run it again"
     );
     let all: Vec<parts::PlacedReport<'_>> = reports
         .iter()

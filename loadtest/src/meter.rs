@@ -1,5 +1,5 @@
-//! What a process and its children cost: processor time and memory, read from /proc before and
-//! after a run.
+//! Processor time and memory of a process and its child processes, read from /proc before and after
+//! a run.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-/// Looks at a process from now on.
+/// Measures a process from its creation on.
 #[derive(Debug)]
 pub(crate) struct ProcessMeter {
     pid: u32,
@@ -17,16 +17,16 @@ pub(crate) struct ProcessMeter {
     threads: HashMap<u32, Duration>,
 }
 
-/// What it took since then, children included.
+/// The cost of a process since then, with its child processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessCost {
     /// utime + stime of all threads, in steps of 10 ms.
     pub(crate) processor: Duration,
-    /// The same of that thread which took most. Threads that ended before the run did are left out.
+    /// The same of the busiest thread. Threads that ended before the run did do not count.
     pub(crate) busiest_thread: Duration,
-    /// VmRSS at the end, octets. Pages that processes share count for each.
+    /// VmRSS at the end, bytes. Pages that processes share count for each.
     pub(crate) resident: u64,
-    /// VmHWM, octets: the most that each process ever had, before the run too.
+    /// VmHWM, bytes: the greatest memory of each process, before the run too.
     pub(crate) resident_max: u64,
 }
 
@@ -36,19 +36,19 @@ impl ProcessMeter {
     }
 
     /// This process, without the private server that it may have started.
-    pub(crate) fn of_ourselves() -> anyhow::Result<Self> {
+    pub(crate) fn begin_own() -> anyhow::Result<Self> {
         Self::new(std::process::id(), false)
     }
 
     fn new(pid: u32, children: bool) -> anyhow::Result<Self> {
-        let family =
-            ProcessTree::of(pid, children).with_context(|| format!("there is no process {pid}"))?;
+        let family = ProcessTree::read(pid, children)
+            .with_context(|| format!("there is no process {pid}"))?;
         Ok(Self { pid, children, before: family.processor, threads: family.threads() })
     }
 
-    /// None where the process has ended meanwhile.
+    /// None if the process has ended meanwhile.
     pub(crate) fn end(&self) -> Option<ProcessCost> {
-        let family = ProcessTree::of(self.pid, self.children)?;
+        let family = ProcessTree::read(self.pid, self.children)?;
         let memory =
             |field| family.pids.iter().filter_map(|pid| read_status_bytes(*pid, field)).sum();
         let before = |thread: &u32| self.threads.get(thread).copied().unwrap_or_default();
@@ -66,12 +66,12 @@ impl ProcessMeter {
 /// A process and its descendants.
 struct ProcessTree {
     pids: Vec<u32>,
-    /// Of the living ones and of the children they have waited for.
+    /// Of the living processes, and of the child processes for which they have waited.
     processor: Duration,
 }
 
 impl ProcessTree {
-    fn of(pid: u32, children: bool) -> Option<Self> {
+    fn read(pid: u32, children: bool) -> Option<Self> {
         if !children {
             return Some(Self { pids: vec![pid], processor: ProcessStat::read(pid)?.processor });
         }
@@ -94,7 +94,7 @@ impl ProcessTree {
         Some(family)
     }
 
-    /// Processor time of each thread that there is.
+    /// Processor time of each living thread.
     fn threads(&self) -> HashMap<u32, Duration> {
         let of_a_process =
             |pid: &u32| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
@@ -109,13 +109,13 @@ impl ProcessTree {
 
 /// A process and its descendants, as they are now.
 pub(crate) fn list_process_tree(pid: u32) -> Vec<u32> {
-    ProcessTree::of(pid, true).map(|family| family.pids).unwrap_or_default()
+    ProcessTree::read(pid, true).map(|family| family.pids).unwrap_or_default()
 }
 
 struct ProcessStat {
     parent: u32,
     processor: Duration,
-    /// Without that of children that were waited for.
+    /// Without child processes that have ended.
     own: Duration,
 }
 
@@ -137,7 +137,7 @@ impl ProcessStat {
     }
 }
 
-/// USER_HZ is 100 on every architecture that we run on.
+/// USER_HZ is 100 on every architecture that ringboot supports.
 const MILLISECONDS_PER_TICK: u64 = 10;
 
 fn read_status_bytes(pid: u32, field: &str) -> Option<u64> {

@@ -1,5 +1,4 @@
-//! The flags that say how machines meet the network: what they verify, from which addresses, over
-//! how bad a way.
+//! The flags of the network: what machines verify, their source addresses, and simulated losses.
 
 use std::time::Duration;
 
@@ -9,37 +8,36 @@ use ringboot_protocol::model::network::Ipv4Network as Cidr;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "The network")]
 pub(crate) struct NetworkFlags {
-    /// What to prove of every file whose octets are known
+    /// What to verify of every file with known contents
     #[arg(long, value_enum, default_value_t)]
     verify: ProofFlag,
-    /// Machines speak from addresses of this network, all of which belong to this host, for
-    /// instance by `ip route add local CIDR dev lo` (on loopback they have their own anyway)
+    /// Give machines source addresses of this network; all of it must belong to this host, for
+    /// instance by `ip route add local CIDR dev lo` (on loopback each machine has its own anyway)
     #[arg(long, value_name = "CIDR")]
     source_addresses: Option<Cidr>,
     /// Share of the datagrams that get lost, each way: 0.01 or 1%
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_loss_share)]
     loss: f64,
-    /// Share that comes twice
+    /// Share of the datagrams that arrive twice
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_loss_share)]
     dup: f64,
-    /// Share that is overtaken by what follows
+    /// Share of the datagrams that later ones overtake
     #[arg(long, value_name = "P", default_value = "0", value_parser = parse_loss_share)]
     reorder: f64,
-    /// Milliseconds by which every datagram is late, each way
+    /// Milliseconds by which every datagram is delayed, each way
     #[arg(long, value_name = "MS", default_value_t = 0)]
     delay: u32,
-    /// Let the kernel join blocks of a window on their way in (UDP_GRO), as a good network card
-    /// does
+    /// Let the kernel join the received blocks of a window (UDP_GRO), as a good network card does
     #[arg(long)]
     gro: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 enum ProofFlag {
-    /// Every octet
+    /// Every byte
     #[default]
     Full,
-    /// That all octets have come
+    /// The number of bytes
     Length,
     /// Nothing
     None,
@@ -69,7 +67,7 @@ fn parse_loss_share(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&share) {
         Ok(share)
     } else {
-        Err("a share is from 0 to 1, or 0% to 100%".to_owned())
+        Err("a share is between 0 and 1, or between 0% and 100%".to_owned())
     }
 }
 

@@ -1,5 +1,4 @@
-//! A server that runs already: where it is, what machines ask of it, and which octets it should
-//! give.
+//! The flags of a running server: its addresses, what machines fetch, and the expected contents.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,8 +22,8 @@ use crate::scenario;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Another server")]
 pub(crate) struct ServerFlags {
-    /// A server that runs already: its address, of IPv4 or IPv6, or its name. Off loopback the plan
-    /// of the run is printed first, and --yes is wanted
+    /// A running server: its IPv4 or IPv6 address, or its name. If it is not on loopback, the plan
+    /// of the run is printed first, and --yes is needed
     #[arg(long, value_name = "ADDR")]
     pub(crate) server: Option<ServerHost>,
     /// Its TFTP [default: port 69 of --server]
@@ -43,14 +42,14 @@ pub(crate) struct ServerFlags {
         value_parser = host::parse_server_place
     )]
     http: Option<SocketAddr>,
-    /// The menu entry that everybody picks
+    /// The menu entry that every machine chooses
     #[arg(long, value_name = "LABEL", requires = "dhcp")]
     entry: Option<String>,
-    /// Speak no DHCP: machines fetch --files, or what a --scenario of plain steps says
+    /// Use no DHCP: machines fetch --files, or play a --scenario of plain steps
     #[arg(long, requires = "server")]
     no_dhcp: bool,
-    /// The first by TFTP, the others by HTTP on one connection; `tftp:NAME` and `http:PATH` say
-    /// otherwise
+    /// Files to fetch: the first by TFTP, the others by HTTP on one connection, unless written as
+    /// `tftp:NAME` or `http:PATH`
     #[arg(
         long,
         value_name = "NAME,...",
@@ -59,32 +58,34 @@ pub(crate) struct ServerFlags {
         conflicts_with = "scenario"
     )]
     files: Vec<String>,
-    /// The server offers the files that `loadtest files` wrote for this scenario: check every octet
+    /// The server offers the files that `loadtest files` wrote for this scenario: check every byte
     #[arg(long, requires = "server", requires = "scenario")]
     made_files: bool,
-    /// Compare every octet with the files of the same names in this directory
+    /// Compare every byte with the files of the same names in this directory
     #[arg(long, value_name = "DIR", requires = "server")]
     verify_root: Option<PathBuf>,
 }
 
 impl ServerFlags {
-    /// What is played: the scenario that was named, else the one that --files makes, else the usual
-    /// one.
-    pub(crate) fn scenario(&self, flags: &scenario::ScenarioFlags) -> anyhow::Result<Scenario> {
+    /// The named scenario, else the one that --files makes, else the default one.
+    pub(crate) fn choose_scenario(
+        &self,
+        flags: &scenario::ScenarioFlags,
+    ) -> anyhow::Result<Scenario> {
         match flags.scenario()? {
             Some(named) => Ok(named),
             None if !self.files.is_empty() => Ok(build_fetch_scenario(&self.files)),
             None if self.no_dhcp => {
                 bail!(
-                    "with --no-dhcp, say what machines fetch: --files NAME,... or --scenario NAME"
+                    "--no-dhcp needs files that machines fetch: --files NAME,... or --scenario NAME"
                 )
             }
             None => scenario::load_usual_scenario(),
         }
     }
 
-    /// All of the plan but who does what and when.
-    pub(crate) fn plan(
+    /// The plan without roles and times, which the scenario adds.
+    pub(crate) fn build_plan(
         &self,
         server: &ServerHost,
         dhcp: &DhcpFlags,
@@ -96,15 +97,15 @@ impl ServerFlags {
             given.unwrap_or(SocketAddr::new(server.address, port))
         };
         let boots = scenario.roles.iter().any(|role| matches!(role.does, RoleTask::Boot(_)));
-        let lessor = dhcp.lessor(server)?;
+        let lessor = dhcp.build_access(server)?;
         ensure!(
             lessor.is_some() || self.no_dhcp,
-            "with --server, say either --dhcp with --interface or --relay, or --no-dhcp --files \
+            "--server needs either --dhcp with --interface or --relay, or --no-dhcp --files \
              NAME,..."
         );
         ensure!(
             lessor.is_none() || !boots || self.entry.is_some(),
-            "say which menu entry machines pick: --entry LABEL"
+            "name the menu entry that machines choose: --entry LABEL"
         );
         let mut contents =
             if self.made_files { scenario.contents() } else { ContentMap::default() };
@@ -131,8 +132,8 @@ impl ServerFlags {
     }
 }
 
-/// The scenario that --files makes: the first file as a BIOS ROM asks for its loader, the others on
-/// one HTTP connection.
+/// The scenario that --files makes: the first file by TFTP as a BIOS ROM asks for its loader, the
+/// others on one HTTP connection.
 fn build_fetch_scenario(files: &[String]) -> Scenario {
     let http = |path: &str| StepRequest::Http {
         path: format!("/{}", path.trim_start_matches('/')),

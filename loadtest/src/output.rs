@@ -1,4 +1,4 @@
-//! Where a report goes, and whether it is accepted.
+//! Writes a report to files or standard output, and decides whether it is accepted.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,12 +13,12 @@ use crate::{csv, hdr, html, table};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Report")]
 pub(crate) struct OutputFlags {
-    /// What the report must say for exit code 0, such as 'all booted', 'p99 boot < 60s' or 'failed
-    /// <= 1%'; may be given several times [default: no machine failed]
+    /// A condition for exit code 0, such as 'all booted', 'p99 boot < 60s' or 'failed <= 1%'; may be
+    /// repeated [default: no machine failed]
     #[arg(long, value_name = "FIGURE OP BOUND")]
     pub(crate) expect: Vec<RunExpectation>,
-    /// Write the report to this file as JSON (docs/loadtest-report.md); - is standard output, which
-    /// then has nothing else
+    /// Write the report to this file as JSON (docs/loadtest-report.md); - is standard output, and
+    /// nothing else is printed there
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Write the report to this file as one page with plots, readable without a network; - is
@@ -31,7 +31,7 @@ pub(crate) struct OutputFlags {
     /// Write the times of each stage to this file as an HdrHistogram log (V2); - is standard output
     #[arg(long, value_name = "FILE")]
     hdr: Option<PathBuf>,
-    /// Print nothing but errors: neither progress nor the report
+    /// Print only errors: neither progress nor the report
     #[arg(long)]
     pub(crate) quiet: bool,
 }
@@ -39,7 +39,7 @@ pub(crate) struct OutputFlags {
 impl OutputFlags {
     pub(crate) fn write(&self, report: &ReportDocument) -> anyhow::Result<()> {
         if let Some(file) = &self.json {
-            write_output_file(file, &report.text().context("the report")?)?;
+            write_output_file(file, &report.to_json().context("the report")?)?;
         }
         if let Some(file) = &self.html {
             write_output_file(file, html::build_report_page(report).as_bytes())?;
@@ -62,8 +62,7 @@ impl OutputFlags {
     }
 }
 
-/// Whether every machine came to its end, or, where something is expected, all of it is met; of
-/// every run.
+/// Whether the report meets every expectation or, without any, no machine failed in any run.
 pub(crate) fn is_report_accepted(report: &ReportDocument) -> bool {
     if !report.verdicts.is_empty() {
         return report.verdicts.iter().all(|verdict| verdict.is_met);

@@ -1,5 +1,5 @@
-//! `--repeat`: several runs as one report, which is the run in the middle, with the spread of the
-//! main figures beside it.
+//! `--repeat`: several runs as one report, the one of the middle run, with the spread of the main
+//! figures of all runs.
 
 use crate::compare::collect_spreads;
 use crate::json::ReportDocument;
@@ -8,8 +8,8 @@ use crate::json::spread::FigureSpread;
 use crate::json::verdict::ExpectationVerdict;
 use crate::width::{TableColumn, TableLayout, count_output_columns, wrap_sentence};
 
-/// The report of all runs; one run is its own. An interrupted run counts only where there is no
-/// other.
+/// The report of all runs; a single run is its own report. An interrupted run counts only if it is
+/// the only one.
 pub(crate) fn join_repeats(mut runs: Vec<ReportDocument>) -> Option<ReportDocument> {
     let interrupted = runs.last().is_some_and(|run| run.summary.interrupted);
     if interrupted && runs.len() > 1 {
@@ -32,8 +32,7 @@ pub(crate) fn join_repeats(mut runs: Vec<ReportDocument>) -> Option<ReportDocume
     Some(report)
 }
 
-/// The run with the median of the time that people wait for: the last machine of a hundred, or the
-/// end of the run where none booted.
+/// The run with the median time: the p99 of the boot, or the wall time if in some run none booted.
 fn find_middle_run(runs: &[ReportDocument]) -> usize {
     let all_booted = runs.iter().all(|run| run.boot.count > 0);
     let waited =
@@ -43,24 +42,26 @@ fn find_middle_run(runs: &[ReportDocument]) -> usize {
     order.get((runs.len() - 1) / 2).map_or(0, |(number, _)| *number)
 }
 
-/// What is expected must be met by every run.
+/// Joins the verdicts of all runs: every run must meet each expectation.
 fn judge_every_run(runs: &[ReportDocument]) -> Vec<ExpectationVerdict> {
     let expected = runs.first().map_or(0, |run| run.verdicts.len());
-    let one = |place: usize| {
-        let of_all: Vec<&ExpectationVerdict> =
-            runs.iter().filter_map(|run| run.verdicts.get(place)).collect();
-        let met = of_all.iter().filter(|verdict| verdict.is_met).count();
-        let measured: Vec<&str> = of_all.iter().map(|verdict| verdict.measured.as_str()).collect();
-        Some(ExpectationVerdict {
-            expected: of_all.first()?.expected.clone(),
-            measured: format!("met in {met} of {} runs: {}", of_all.len(), measured.join(", ")),
-            is_met: met == of_all.len(),
-        })
-    };
-    (0..expected).filter_map(one).collect()
+    (0..expected).filter_map(|place| join_verdicts(runs, place)).collect()
 }
 
-/// Name, median, least, greatest, how far they lie apart.
+/// The verdicts of all runs on the expectation at this place.
+fn join_verdicts(runs: &[ReportDocument], place: usize) -> Option<ExpectationVerdict> {
+    let verdicts: Vec<&ExpectationVerdict> =
+        runs.iter().filter_map(|run| run.verdicts.get(place)).collect();
+    let met = verdicts.iter().filter(|verdict| verdict.is_met).count();
+    let measured: Vec<&str> = verdicts.iter().map(|verdict| verdict.measured.as_str()).collect();
+    Some(ExpectationVerdict {
+        expected: verdicts.first()?.expected.clone(),
+        measured: format!("met in {met} of {} runs: {}", verdicts.len(), measured.join(", ")),
+        is_met: met == verdicts.len(),
+    })
+}
+
+/// Name, median, least, greatest, spread.
 const SPREAD: [TableColumn; 5] = [
     TableColumn::text(18, 0),
     TableColumn::number(10, 0),
@@ -69,14 +70,14 @@ const SPREAD: [TableColumn; 5] = [
     TableColumn::number(9, 2),
 ];
 
-/// The lines of a report that tell how far the runs lie apart; empty where there was one run.
+/// The lines of a report with the spread of the runs; empty for one run.
 pub(crate) fn format_repeat_spread(report: &ReportDocument) -> String {
     let Some(RepeatedRuns { middle, runs, figures }) = &report.repeats else {
         return String::new();
     };
     let all = runs.len();
     let mut out = wrap_sentence(&format!(
-        "All above is run {} of {all}, the one in the middle. All {all} runs:",
+        "The report above is of run {} of {all}, the middle one. All {all} runs:",
         middle + 1
     ));
     let layout = TableLayout::new(&SPREAD, count_output_columns());
@@ -84,8 +85,8 @@ pub(crate) fn format_repeat_spread(report: &ReportDocument) -> String {
     for figure in figures.iter().filter(|figure| figure.is_main) {
         let FigureSpread { name, values, .. } = figure;
         let [median, least, greatest] =
-            [values.median, values.min, values.max].map(|value| figure.unit.shown(value));
-        out += &layout.line(&[name, &median, &least, &greatest, &values.apart()]);
+            [values.median, values.min, values.max].map(|value| figure.unit.format_value(value));
+        out += &layout.line(&[name, &median, &least, &greatest, &values.format_spread()]);
     }
     out
 }
@@ -121,7 +122,7 @@ mod tests {
         let words = |name| line(name).split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(words("wall"), "wall 5.00 s 4.00 s 6.00 s 40 %");
         assert_eq!(words("boot p99"), "boot p99 1.90 s 1.00 s 2.50 s 79 %");
-        assert!(text.starts_with("  All above is run 1 of 3, the one in the middle."), "{text}");
+        assert!(text.starts_with("  The report above is of run 1 of 3, the middle one."), "{text}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Which scenario is played and how machines arrive: the built-in ones, files, and the commands
-//! that list them and write their files.
+//! The scenario of a run and the arrival of its machines: built-in scenarios, files, and the
+//! commands that list them and write their files.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use ringboot_fleet::{
     ArrivalPattern, ArrivalRate, FleetPlan, MachineRole, RoleTask, Scenario, limits, parse_duration,
 };
 
-/// Those of loadtest/scenarios, in the order in which they are listed.
+/// The scenarios of loadtest/scenarios, in the order of the list.
 const BUILT_IN: [(&str, &str); 13] = [
     ("boot-storm", include_str!("../scenarios/boot-storm.toml")),
     ("zoo", include_str!("../scenarios/zoo.toml")),
@@ -29,13 +29,13 @@ const BUILT_IN: [(&str, &str); 13] = [
     ("dhcp", include_str!("../scenarios/dhcp.toml")),
 ];
 
-/// Machines where neither the command line nor the scenario says how many.
+/// The number of machines if neither the command line nor the scenario has one.
 const CLIENTS: u32 = 500;
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "What machines do")]
+#[command(next_help_heading = "The machines")]
 pub(crate) struct ScenarioFlags {
-    /// How many machines [default: of the scenario, mostly 500]
+    /// Number of machines [default: of the scenario, mostly 500]
     #[arg(
         long,
         value_name = "N",
@@ -46,31 +46,30 @@ pub(crate) struct ScenarioFlags {
     /// [default: boot-storm]
     #[arg(long, value_name = "NAME|FILE")]
     scenario: Option<String>,
-    /// When they are switched on: all, ramp:30s (evenly over 30 s), poisson:50/s (at random, 50 a
-    /// second on average), racks:20x40s (20 at once, the next 20 after 40 s) [default: of the
-    /// scenario, mostly all]
+    /// When machines start: all, ramp:30s (evenly over 30 s), poisson:50/s (at random, 50 a second
+    /// on average), racks:20x40s (20 at once, the next 20 after 40 s) [default: of the scenario,
+    /// mostly all]
     #[arg(long, value_name = "HOW")]
     arrival: Option<ArrivalPattern>,
-    /// Machines begin again until then, such as 30s or 10m [default: of the scenario, mostly once
-    /// each]
+    /// Repeat boots and steps for this time, such as 30s or 10m [default: of the scenario, mostly
+    /// once for each machine]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
-    /// A boot that takes longer than this has failed, such as 60s [default: as long as its firmware
-    /// has patience]
+    /// Fail a boot that takes longer than this, such as 60s [default: the patience of the firmware]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     within: Option<Duration>,
-    /// Requests of plain steps are due so often, all machines together, whether or not those before
-    /// have their answers: 5000/s, or at random poisson:5000/s. A request that finds no machine
-    /// free waits, and its time counts from the moment at which it was due [default: of the
-    /// scenario, mostly each machine's next request when it has its answer]
+    /// Make requests of plain steps at this rate, all machines together, even if earlier ones have
+    /// no answer yet: 5000/s, or at random poisson:5000/s. A request that finds no free machine
+    /// waits, and its time counts from the moment at which it was due [default: of the scenario,
+    /// mostly each machine's next request after its answer]
     #[arg(long, value_name = "RATE")]
     rate: Option<ArrivalRate>,
-    /// What begins so long after the start is not counted, such as 5s [default: of the scenario,
-    /// mostly 0s]
+    /// Do not count boots and requests that begin within this time after the start, such as 5s
+    /// [default: of the scenario, mostly 0s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     warm_up: Option<Duration>,
     /// Keep the waits in which firmware does nothing, such as iPXE's 3 s for a ProxyDHCP server;
-    /// timers of retransmission are always the firmware's own
+    /// retransmission timers are always the firmware's own
     #[arg(long)]
     pub(crate) firmware_waits: bool,
     /// Runs with one seed use the same hardware addresses, transaction ids and moments
@@ -145,16 +144,16 @@ pub(crate) fn list_scenarios() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes the files that a scenario asks for, for another server to offer
+/// Writes the files of a scenario, for another server to offer
 ///
-/// Their contents are made up, the same on every machine: a run with --made-files checks every
-/// octet.
+/// Their contents are generated and the same on every host: a run with --made-files checks every
+/// byte.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FilesArguments {
     /// A built-in scenario or a file
     #[arg(long, value_name = "NAME|FILE")]
     scenario: String,
-    /// Where the server's root is; files of the same names are replaced
+    /// The server's root; files of the same names are replaced
     directory: PathBuf,
 }
 
@@ -168,8 +167,8 @@ impl FilesArguments {
             .write_below(&self.directory)
             .with_context(|| format!("cannot write below {shown}"))?;
         let mut out = io::stdout().lock();
-        for (name, octets) in &scenario.files {
-            writeln!(out, "{octets:>12}  {shown}/{name}")?;
+        for (name, bytes) in &scenario.files {
+            writeln!(out, "{bytes:>12}  {shown}/{name}")?;
         }
         Ok(ExitCode::SUCCESS)
     }

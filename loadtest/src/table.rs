@@ -11,7 +11,7 @@ use crate::repeat;
 use crate::width::{TableColumn, TableLayout, count_output_columns, wrap_sentence};
 use crate::words;
 
-/// Causes of failure that are listed: the report stays on one screen, and the file has all of them.
+/// Causes of failure that the table lists: it stays on one screen, and the file has all of them.
 const CAUSES_SHOWN_MAX: usize = 6;
 
 /// The whole report as text.
@@ -21,14 +21,17 @@ pub(crate) fn format_report_table(report: &ReportDocument) -> String {
     let _ = write_stage_rows(&mut out, report);
     out += &format_summary(report);
     if report.summary.interrupted {
-        out.push_str(&wrap_sentence("! interrupted: this is what was measured until then"));
+        out.push_str(&wrap_sentence("! interrupted: the report is of the run until then"));
     }
     for limit in &report.limits {
         out.push_str(&wrap_sentence(&format!("! {limit}")));
     }
     for failed in report.failures.iter().take(CAUSES_SHOWN_MAX) {
         let (machines, stage) = (failed.machines, &failed.stage);
-        out.push_str(&wrap_sentence(&format!("{machines} failed: {} ({stage})", failed.shown())));
+        out.push_str(&wrap_sentence(&format!(
+            "{machines} failed: {} ({stage})",
+            failed.describe()
+        )));
         if let Some(who) = words::list_failed_machines(report, &failed.cause, stage, machines) {
             out.push_str(&wrap_sentence(&format!("  they are {who}")));
         }
@@ -39,7 +42,7 @@ pub(crate) fn format_report_table(report: &ReportDocument) -> String {
     out + &repeat::format_repeat_spread(report) + &expect::format_expectations(&report.verdicts)
 }
 
-/// Name, count, five quantiles, retransmissions. Who has little room wants the slow end.
+/// Name, count, five quantiles, retransmissions. A narrow terminal keeps the slow end.
 const STAGES: [TableColumn; 8] = [
     TableColumn::text(13, 0),
     TableColumn::number(7, 0),
@@ -93,12 +96,12 @@ fn format_summary(report: &ReportDocument) -> String {
     if summary.warm_up_s > 0.0 {
         let warm_up_s = summary.warm_up_s;
         lines.push(format!(
-            "what began in the first {warm_up_s:.1} s (the warm-up) is not counted, but for \
+            "boots and requests of the first {warm_up_s:.1} s (the warm-up) are not counted, except \
              failures"
         ));
     }
     if summary.released > 0 {
-        lines.push(format!("{} addresses given back", summary.released));
+        lines.push(format!("{} addresses released", summary.released));
     }
     if let Some(times) = summary.slowest_to_median.filter(|_| summary.firmware) {
         lines.push(format!("the slowest boot took {times:.2} times as long as the median one"));
@@ -107,7 +110,7 @@ fn format_summary(report: &ReportDocument) -> String {
         let a_gigabyte = report
             .server_cpu_s_per_gb()
             .map_or(String::new(), |cost| format!(", {cost:.2} CPU-s/GB"));
-        let megabytes = |octets: Option<u64>| octets.unwrap_or(0) as f64 / 1e6;
+        let megabytes = |bytes: Option<u64>| bytes.unwrap_or(0) as f64 / 1e6;
         let (now, most) =
             (megabytes(summary.server_rss_bytes), megabytes(summary.server_rss_max_bytes));
         lines.push(format!(
@@ -124,7 +127,7 @@ fn format_summary(report: &ReportDocument) -> String {
     lines.iter().map(|line| wrap_sentence(line)).collect()
 }
 
-/// A time that is not known well, in the unit that a person would choose.
+/// An approximate time in the unit that a person would choose.
 pub(crate) fn format_rough_time(time: Duration) -> String {
     match time.as_secs() {
         0 => format!("{} ms", time.as_millis()),

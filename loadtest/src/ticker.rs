@@ -1,19 +1,20 @@
-//! One line that says how far several runs are: a spinner on a terminal, a line now and then
-//! elsewhere.
+//! The progress of several runs on one line: a spinner on a terminal, else a line every few
+//! seconds.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often a line is written where there is no terminal.
+/// How often a line is written if there is no terminal.
 const LINE_PAUSE: Duration = Duration::from_secs(10);
 
-/// The line. Dropping it takes it away.
+/// The line. Dropping it removes the line from the terminal.
 #[derive(Debug)]
 pub(crate) struct RunTicker {
     begun: Instant,
-    told: Option<Instant>,
+    /// When the last line was written.
+    written: Option<Instant>,
     bar: Option<ProgressBar>,
 }
 
@@ -24,30 +25,30 @@ impl RunTicker {
             bar.set_style(ProgressStyle::with_template("  {spinner} {wide_msg}")?);
             bar.enable_steady_tick(Duration::from_millis(200));
         }
-        Ok(Self { begun: Instant::now(), told: None, bar })
+        Ok(Self { begun: Instant::now(), written: None, bar })
     }
 
-    /// Since it was made.
+    /// The time since the ticker was made.
     pub(crate) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    /// What goes on now.
-    pub(crate) fn tell(&mut self, words: &str) {
+    /// Shows the present step.
+    pub(crate) fn show_step(&mut self, words: &str) {
         let line = format!("{} s, {words}", self.elapsed().as_secs());
         match &self.bar {
             Some(bar) => bar.set_message(line),
-            None if self.told.is_none_or(|told| told.elapsed() >= LINE_PAUSE) => {
-                self.told = Some(Instant::now());
-                // Nobody reads it where it cannot be written.
+            None if self.written.is_none_or(|written| written.elapsed() >= LINE_PAUSE) => {
+                self.written = Some(Instant::now());
+                // A line that cannot be written has no reader: ignore the error.
                 let _ = writeln!(io::stderr(), "  {line}");
             }
             None => {}
         }
     }
 
-    /// Takes the line away, so that something lasting can be written.
-    pub(crate) fn in_front<T>(&self, write: impl FnOnce() -> T) -> T {
+    /// Hides the line while `write` writes lasting text.
+    pub(crate) fn print_above<T>(&self, write: impl FnOnce() -> T) -> T {
         match &self.bar {
             Some(bar) => bar.suspend(write),
             None => write(),

@@ -1,5 +1,5 @@
-//! `loadtest tune`: searches better numbers for a configuration by measuring them beside those of
-//! now, and says when there are none.
+//! `loadtest tune`: searches better numbers for a configuration by measuring them beside the
+//! present ones, and says when there are none.
 
 mod bench;
 mod edit;
@@ -32,22 +32,22 @@ use search::{KnobSearch, KnobValues, KnobVerdict, RoundRatios, TriedKnob, TuneBo
 
 /// Searches better numbers for a configuration, one knob at a time
 ///
-/// Every value is measured beside the value of now, in the same rounds, against a private server
-/// that is started anew for each run. A value is taken only where it is better by more than the
-/// noise. Nothing is written unless --out or --write says where.
+/// The search measures every value beside the present one, in the same rounds, with a new private
+/// server for each run. It takes a value only if it is better by more than the noise. It writes
+/// nothing without --out or --write.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TuneArguments {
     /// What machines do: a built-in scenario or a file [default: boot-storm]
     #[arg(long, value_name = "NAME|FILE")]
     scenario: Option<String>,
-    /// How many machines [default: of the scenario, mostly 500]
+    /// Number of machines [default: of the scenario, mostly 500]
     #[arg(
         long,
         value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=i64::from(limits::MACHINES_MAX))
     )]
     clients: Option<u32>,
-    /// What shall become less
+    /// The number that the search reduces
     #[arg(long, value_enum, default_value_t)]
     goal: TuneGoal,
     /// Rounds for each knob
@@ -58,31 +58,31 @@ pub(crate) struct TuneArguments {
         value_parser = clap::value_parser!(u32).range(3..=50)
     )]
     runs: u32,
-    /// The whole search takes no longer; knobs that it has no time for are named
+    /// The longest time of the whole search; the end names the knobs that it did not try
     #[arg(long, default_value = "10m", value_name = "TIME", value_parser = parse_duration)]
     budget: Duration,
-    /// Only this knob, with its usual values or with these; may be given several times [default:
-    /// all that matter for the scenario, of workers, windowsize-max, http-slots, http-chunk,
-    /// gso-segments, spin-us, receive-buffers]
+    /// Try only this knob, with its usual values or with these; may be repeated [default: all that
+    /// matter for the scenario, of workers, windowsize-max, http-slots, http-chunk, gso-segments,
+    /// spin-us, receive-buffers]
     #[arg(long, value_name = "NAME[=V,V...]", value_parser = knobs::parse_wanted_knob)]
     knob: Vec<WantedKnob>,
     /// The server program [default: the `ringboot` beside this program]
     #[arg(long, value_name = "FILE")]
     ringboot: Option<PathBuf>,
-    /// Write what was found to this new file, as lines of a configuration
+    /// Write the winners to this new file, as lines of a configuration
     #[arg(long, value_name = "FILE", conflicts_with = "write")]
     out: Option<PathBuf>,
-    /// Begin with the values of this configuration, and put what was found into it; all else in it
-    /// stays as it is
+    /// Begin with the values of this configuration, and write the winners into it; the rest of the
+    /// file stays the same
     #[arg(long, value_name = "CONFIG")]
     write: Option<PathBuf>,
     /// Write although the load goes over loopback
     #[arg(long)]
     force: bool,
-    /// Write everything that was measured to this file as JSON
+    /// Write all measurements to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Not possible: the server must be started anew for each value
+    /// Not possible: each value needs a new start of the server
     #[arg(long, value_name = "ADDR", hide = true)]
     server: Option<String>,
     /// Arguments of each run, such as --verify length or --loss 1%
@@ -90,8 +90,8 @@ pub(crate) struct TuneArguments {
     rest: Vec<String>,
 }
 
-/// Exit code 0 whatever was found, 1 when there was no time to try anything, 130 when it was
-/// interrupted.
+/// Exit code 0 with and without winners, 1 if the budget is too small for any knob, 130 if the
+/// search was interrupted.
 pub(crate) fn run_tune(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
     match run_knob_search(arguments) {
         Err(error) if error.downcast_ref() == Some(&TuneStop::Interrupted) => {
@@ -103,7 +103,7 @@ pub(crate) fn run_tune(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
-    arguments.refuse_what_cannot_be()?;
+    arguments.refuse_impossible()?;
     let begin = TuneStart::read(arguments)?;
     let scenario = arguments
         .scenario
@@ -112,9 +112,13 @@ fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
     let (knobs, not_worth) = knobs::choose_knobs(&arguments.knob, &begin.config, &scenario)?;
     let timed = scenario.duration.is_some()
         || arguments.rest.iter().any(|word| word.starts_with("--duration"));
-    let mut runs =
-        TuneRuns::new(arguments.of_a_run(&scenario), begin.config.clone(), arguments.goal, timed)?;
-    print_tune_text(&runs, &arguments.heading(&scenario, timed))?;
+    let mut runs = TuneRuns::new(
+        arguments.build_run_arguments(&scenario),
+        begin.config.clone(),
+        arguments.goal,
+        timed,
+    )?;
+    print_tune_text(&runs, &arguments.format_heading(&scenario, timed))?;
     let (first, run) = runs.warm_up()?;
     let rounds = arguments.runs as usize;
     let mut search = KnobSearch::new(knobs, TuneBounds { rounds, budget: arguments.budget, run });
@@ -123,32 +127,32 @@ fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
     print_tune_text(
         &runs,
         &wrap_sentence(&format!(
-            "One run with {machines} machines takes {:.1} s; all knobs need about {}, and have {} \
-             (--budget).",
+            "One run with {machines} machines takes {:.1} s; all knobs need about {}, the budget \
+             is {} (--budget).",
             run.as_secs_f64(),
             format_rough_time(needed),
             format_rough_time(arguments.budget),
         )),
     )?;
     if first.summary.client_was_limit {
-        let hint = arguments.less_to_do();
+        let hint = arguments.hint_less_work();
         print_tune_text(
             &runs,
             &wrap_sentence(&format!(
-                "! The load generator is the limit, not the server: little can be seen to be \
-                 better.{hint}"
+                "! The load generator is the limit, not the server: a better value hardly shows.\
+                 {hint}"
             )),
         )?;
     }
 
     let least = search.time_of_least(&runs);
     let mut found = TuneFindings { tried: Vec::new(), left_out: not_worth, together: None };
-    while let Some(tried) = search.next(&mut runs)? {
+    while let Some(tried) = search.try_next_knob(&mut runs)? {
         print_tune_text(&runs, &shown::format_tried_knob(&tried, arguments.goal))?;
         found.tried.push(tried);
     }
-    let before = runs.done().len();
-    found.together = match search.together(&mut runs) {
+    let before = runs.finished_runs().len();
+    found.together = match search.confirm_together(&mut runs) {
         Err(TuneStop::TimeIsOver) => Some(RoundRatios::default()),
         other => other?,
     };
@@ -156,18 +160,18 @@ fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
     for knob in search.left_out() {
         found.left_out.insert(
             knob,
-            "there was no time: give it a longer --budget, or a run fewer --clients".to_owned(),
+            "the budget is too small: use a longer --budget or fewer --clients".to_owned(),
         );
     }
     let outcome = TuneOutcome { arguments, begin, first, found, runs: &runs, timed };
-    outcome.say(search.best(), runs.done().get(before..).unwrap_or_default())?;
-    outcome.write(search.best())?;
+    outcome.print_outcome(search.best(), runs.finished_runs().get(before..).unwrap_or_default())?;
+    outcome.write_files(search.best())?;
     if outcome.found.tried.is_empty() && !search.left_out().is_empty() {
         let least = format_rough_time(least);
         writeln!(
             io::stderr(),
-            "loadtest: no knob was tried: even one needs about {least} (--budget), or fewer \
-             --clients"
+            "loadtest: the budget is too small for any knob: use --budget {least} or more, or \
+             fewer --clients"
         )?;
         return Ok(ExitCode::FAILURE);
     }
@@ -175,42 +179,42 @@ fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn print_tune_text(runs: &TuneRuns, text: &str) -> io::Result<()> {
-    runs.in_front(|| io::stdout().lock().write_all(text.as_bytes()))
+    runs.print_above(|| io::stdout().lock().write_all(text.as_bytes()))
 }
 
 impl TuneArguments {
-    fn refuse_what_cannot_be(&self) -> anyhow::Result<()> {
+    fn refuse_impossible(&self) -> anyhow::Result<()> {
         let named = |word: &&String| word.split('=').next() == Some("--server");
         if self.server.is_some() || self.rest.iter().any(|word| named(&word)) {
             bail!(
-                "a server that runs already cannot be tuned from here: its process would have to \
-                 be started anew for each value, and loadtest does not reach it. Run `loadtest \
-                 tune` on the machine of that server, without --server: it starts a private server \
-                 there, which has its processors and its kernel (but not its network card). To try \
-                 one change over the network, measure before and after it with `loadtest --server \
-                 ADDR --json FILE`, and hold them against each other with `loadtest compare`"
+                "loadtest cannot tune a running server: each value needs a new start of its \
+                 process, which loadtest does not control. Run `loadtest tune` on the machine of \
+                 that server, without --server: it starts a private server there, which has its \
+                 processors and its kernel (but not its network card). To try one change over the \
+                 network, measure before and after it with `loadtest --server ADDR --json FILE`, \
+                 and compare the reports with `loadtest compare`"
             );
         }
         if let Some(file) = self.out.as_ref().or(self.write.as_ref()).filter(|_| !self.force) {
             bail!(
-                "nothing would be written to {}: the load goes over loopback, which has no network \
-                 card, loses nothing and raises no interrupts, so what is best there may be worse \
-                 on your network. Without --out and --write the search is shown all the same; with \
-                 --force it is written",
+                "not written to {} without --force: the load goes over loopback, which has no \
+                 network card, loses no packets and raises no interrupts, so the best values there \
+                 may be worse on your network. Without --out and --write the search only prints \
+                 them",
                 file.display()
             );
         }
         let there = self.out.as_ref().filter(|file| file.exists());
         ensure!(
             there.is_none(),
-            "{} is there already; --write puts values into a configuration",
+            "{} exists; --write writes values into a configuration",
             there.map_or(String::new(), |file| file.display().to_string())
         );
         Ok(())
     }
 
-    /// What every run is started with.
-    fn of_a_run(&self, scenario: &Scenario) -> Vec<String> {
+    /// The arguments of every run.
+    fn build_run_arguments(&self, scenario: &Scenario) -> Vec<String> {
         let mut words = vec![
             "--scenario".to_owned(),
             self.scenario.clone().unwrap_or_else(|| scenario.name.clone()),
@@ -225,30 +229,30 @@ impl TuneArguments {
         words
     }
 
-    /// How the generator gets faster, where that has not been done.
-    fn less_to_do(&self) -> &'static str {
+    /// A hint how the generator gets faster, unless the arguments already do so.
+    fn hint_less_work(&self) -> &'static str {
         match self.rest.iter().any(|word| word.starts_with("--verify")) {
             true => "",
             false => " `-- --verify length` makes it faster.",
         }
     }
 
-    fn heading(&self, scenario: &Scenario, timed: bool) -> String {
-        let goal = format!("Goal: {}, the {}.", self.goal.name(), self.goal.words(timed));
+    fn format_heading(&self, scenario: &Scenario, timed: bool) -> String {
+        let goal = format!("Goal: {}, the {}.", self.goal.name(), self.goal.describe(timed));
         let what = format!(
             "Scenario {}. {goal} {}",
             scenario.name,
             shown::describe_tune_rule(self.runs as usize)
         );
         let loopback = "! Over loopback: no network card, no loss, no interrupts. Segmented sends, \
-                        windows and polling are worth something else on a network.";
+                        windows and polling have another effect on a network.";
         wrap_sentence(&what) + &wrap_sentence(loopback)
     }
 }
 
-/// What the search begins with.
+/// The values with which the search begins.
 struct TuneStart {
-    /// The file that is to be changed, and its text.
+    /// The file of --write, and its text.
     file: Option<(PathBuf, String)>,
     config: Config,
 }
@@ -262,23 +266,23 @@ impl TuneStart {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
         let config = Config::parse(&shown, &text);
         let config =
-            config.map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?;
+            config.map_err(|problems| anyhow!("the configuration is wrong\n{problems}"))?;
         Ok(Self { file: Some((file.clone(), text)), config })
     }
 }
 
-/// What a search has found.
+/// The results of a search.
 #[derive(Serialize)]
 struct TuneFindings {
     tried: Vec<TriedKnob>,
-    /// Knobs that were not tried, and why.
+    /// Knobs that the search did not try, and why.
     left_out: std::collections::BTreeMap<&'static str, String>,
-    /// All winners beside now; None where there is no winner, nothing in it where the time was
-    /// over.
+    /// All winners beside the present values; None without a winner, empty if the budget ended
+    /// before.
     together: Option<RoundRatios>,
 }
 
-/// A search that is over.
+/// A finished search.
 struct TuneOutcome<'a> {
     arguments: &'a TuneArguments,
     begin: TuneStart,
@@ -289,12 +293,12 @@ struct TuneOutcome<'a> {
 }
 
 impl TuneOutcome<'_> {
-    /// True where all winners together have won every round beside now.
+    /// True if all winners together have won beside the present values.
     fn is_better(&self) -> bool {
         self.found.together.as_ref().is_some_and(RoundRatios::have_won)
     }
 
-    fn say(&self, best: &KnobValues, together: &[TuneRun]) -> io::Result<()> {
+    fn print_outcome(&self, best: &KnobValues, together: &[TuneRun]) -> io::Result<()> {
         let mut out = String::new();
         if let Some(ratios) = self.found.together.as_ref().filter(|ratios| !ratios.0.is_empty()) {
             out += &shown::format_joint_result(together, ratios, self.arguments.goal, self.timed);
@@ -315,46 +319,44 @@ impl TuneOutcome<'_> {
                 knobs.collect::<Vec<_>>().join(", ")
             ));
         }
-        let done = self.runs.done();
+        let done = self.runs.finished_runs();
         let limited = done.iter().filter(|run| run.generator_was_limit).count();
         if limited > 0 {
             let all = done.len();
             out += &wrap_sentence(&format!(
                 "! In {limited} of {all} runs the load generator was the limit: there no value of \
-                 the server's could look better.{}",
-                self.arguments.less_to_do()
+                 the server can look better.{}",
+                self.arguments.hint_less_work()
             ));
         }
         for failure in done.iter().filter_map(|run| run.failure.as_deref()).take(FAILURES_SHOWN_MAX)
         {
             out += &wrap_sentence(&format!("! a run failed: {failure}"));
         }
-        out += &wrap_sentence(&self.verdict(best));
+        out += &wrap_sentence(&self.describe_verdict(best));
         if self.is_better() {
             out += "\n";
-            out += &self.block(best);
+            out += &self.format_block(best);
         }
         io::stdout().lock().write_all(out.as_bytes())
     }
 
-    fn verdict(&self, best: &KnobValues) -> String {
-        let now = if self.begin.file.is_some() { "what the file has now" } else { "the defaults" };
+    fn describe_verdict(&self, best: &KnobValues) -> String {
+        let now = if self.begin.file.is_some() { "the values of the file" } else { "the defaults" };
         match &self.found.together {
             None if self.found.tried.is_empty() => {
-                format!("Nothing was tried: {now} may be good or bad.")
+                format!("No knob was tried: {now} may be good or bad.")
             }
-            None => format!("Nothing beats {now}: leave everything as it is."),
+            None => format!("No value beats {now}: change nothing."),
             Some(ratios) if ratios.0.is_empty() => {
                 format!(
-                    "The time is over before all that was taken could be measured beside {now}: \
-                     leave everything as it is."
+                    "The budget ended before all winners could run together beside {now}: change \
+                     nothing."
                 )
             }
             Some(ratios) if !self.is_better() => {
                 let shown = shown::format_ratios(ratios);
-                format!(
-                    "Together they are no better than {now}, {shown}: leave everything as it is."
-                )
+                format!("Together they are no better than {now}, {shown}: change nothing.")
             }
             Some(ratios) => {
                 let (knobs, goal) = (best.len(), self.arguments.goal.name());
@@ -363,7 +365,7 @@ impl TuneOutcome<'_> {
         }
     }
 
-    fn block(&self, best: &KnobValues) -> String {
+    fn format_block(&self, best: &KnobValues) -> String {
         let (run, summary) = (&self.first.run, &self.first.summary);
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let together = self.found.together.as_ref().map_or(String::new(), shown::format_ratios);
@@ -394,7 +396,7 @@ impl TuneOutcome<'_> {
         shown::format_config_block(best, &self.begin.config, &about)
     }
 
-    fn write(&self, best: &KnobValues) -> anyhow::Result<()> {
+    fn write_files(&self, best: &KnobValues) -> anyhow::Result<()> {
         if let Some(file) = &self.arguments.json {
             self.write_json(file, best)?;
         }
@@ -409,7 +411,7 @@ impl TuneOutcome<'_> {
         if let Some(file) = &self.arguments.out {
             let mut new = fs::File::create_new(file)
                 .with_context(|| format!("cannot write {}", file.display()))?;
-            new.write_all(self.block(best).as_bytes())?;
+            new.write_all(self.format_block(best).as_bytes())?;
             writeln!(io::stdout(), "\n  written to {}", file.display())?;
         }
         match &self.begin.file {
@@ -428,14 +430,14 @@ impl TuneOutcome<'_> {
             goals: TuneGoal::ALL.map(TuneGoal::name),
             found: &self.found,
             best: if self.is_better() { best } else { &empty },
-            runs: self.runs.done(),
+            runs: self.runs.finished_runs(),
         };
         let text = serde_json::to_string_pretty(&document)? + "\n";
         fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
     }
 }
 
-/// Failures of runs that are listed; the JSON file has all of them.
+/// Failures of runs that the search prints; the JSON file has all of them.
 const FAILURES_SHOWN_MAX: usize = 3;
 
 /// What --json writes.
@@ -445,16 +447,16 @@ struct TuneDocument<'a> {
     run: &'a json::RunDescription,
     machines: u32,
     goal: &'static str,
-    /// The names of the numbers that each run has, all in seconds.
+    /// The names of the goals of each run, all in seconds.
     goals: [&'static str; TuneGoal::ALL.len()],
     #[serde(flatten)]
     found: &'a TuneFindings,
-    /// What should be changed; empty where nothing should.
+    /// The recommended changes; empty if there are none.
     best: &'a KnobValues,
     runs: &'a [TuneRun],
 }
 
-/// Puts the winners into the configuration and says what was there before.
+/// Writes the winners into the configuration and prints the old values.
 fn put_winners(file: &Path, text: &str, best: &KnobValues) -> anyhow::Result<()> {
     let entries: Vec<SettingEntry> = best
         .iter()
@@ -478,7 +480,7 @@ fn put_winners(file: &Path, text: &str, best: &KnobValues) -> anyhow::Result<()>
     }
     writeln!(
         out,
-        "  what it was is in {}; `ringboot check` looks it over; a restart takes it up",
+        "  the old file is {}; check the new one with `ringboot check`, then restart ringboot",
         backup.display()
     )?;
     Ok(())

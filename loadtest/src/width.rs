@@ -1,25 +1,25 @@
-//! How wide what people read may be: sentences that wrap, and tables that leave out what matters
-//! least where there is less room.
+//! The width of the printed text: sentences that wrap, and tables that leave out their least
+//! important columns on a narrow terminal.
 
 use std::io;
 
 use terminal_size::{Width, terminal_size_of};
 
-/// No line needs more, however wide the terminal is.
+/// The greatest width of a line, however wide the terminal is.
 const COLUMNS_MAX: usize = 80;
-/// Nor is any made for less.
+/// The least width for which lines are made.
 const COLUMNS_MIN: usize = 40;
 
-/// Columns of standard output: what COLUMNS says, else the terminal, else 80; never more than 80.
+/// Columns of standard output: from COLUMNS, else of the terminal, else 80; never more than 80.
 pub(crate) fn count_output_columns() -> usize {
     let terminal = terminal_size_of(io::stdout()).map(|(Width(columns), _)| columns);
     decide_columns(std::env::var("COLUMNS").ok().as_deref(), terminal)
 }
 
 fn decide_columns(variable: Option<&str>, terminal: Option<u16>) -> usize {
-    let said =
+    let wanted =
         variable.and_then(|columns| columns.trim().parse().ok()).filter(|columns| *columns > 0);
-    said.or(terminal.map(usize::from)).unwrap_or(COLUMNS_MAX).clamp(COLUMNS_MIN, COLUMNS_MAX)
+    wanted.or(terminal.map(usize::from)).unwrap_or(COLUMNS_MAX).clamp(COLUMNS_MIN, COLUMNS_MAX)
 }
 
 /// Lines that keep to the width of the output, the first indented by two, the others by four.
@@ -42,11 +42,11 @@ pub(crate) fn wrap_sentence(sentence: &str) -> String {
 /// A column of a table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TableColumn {
-    /// With the gap to the column before.
+    /// Characters, with the gap to the previous column.
     width: usize,
-    /// Of two columns the one with the greater number goes first.
+    /// A narrow table leaves out the columns with the greatest rank first.
     rank: u8,
-    /// Words begin at the left, with a gap of two before them; numbers end at the right.
+    /// Text begins at the left, after a gap of two; numbers end at the right.
     is_text: bool,
 }
 
@@ -60,7 +60,7 @@ impl TableColumn {
     }
 }
 
-/// Which columns of a table there is room for.
+/// The columns of a table that fit.
 #[derive(Debug)]
 pub(crate) struct TableLayout<'a> {
     columns: &'a [TableColumn],

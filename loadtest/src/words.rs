@@ -1,9 +1,8 @@
-//! What a run came to in sentences that fit what its machines did: boots, or requests, transfers
-//! and leases.
+//! The result of a run in sentences: boots, or requests, transfers and leases.
 
 use crate::json::ReportDocument;
 
-/// How many machines did what they were there for.
+/// The number of machines that booted, or did all their steps.
 pub(crate) fn format_headline(report: &ReportDocument) -> String {
     let summary = &report.summary;
     let did = if summary.firmware { "booted" } else { "did all their steps" };
@@ -24,7 +23,7 @@ pub(crate) fn format_rate_lines(report: &ReportDocument) -> Vec<String> {
     kinds.into_iter().filter_map(line).collect()
 }
 
-/// Three digits that count.
+/// Three significant digits.
 fn format_rate_number(rate: f64) -> String {
     match rate {
         ..10.0 => format!("{rate:.2}"),
@@ -33,7 +32,7 @@ fn format_rate_number(rate: f64) -> String {
     }
 }
 
-/// Octets of files; None where no machine was to fetch any.
+/// Bytes of files; None if no machine was to fetch one.
 pub(crate) fn describe_bytes(report: &ReportDocument) -> Option<String> {
     let summary = &report.summary;
     if summary.bytes == 0 && !summary.fetches {
@@ -41,14 +40,14 @@ pub(crate) fn describe_bytes(report: &ReportDocument) -> Option<String> {
     }
     let (megabytes, rate) = (summary.bytes as f64 / 1e6, summary.bytes_per_s / 1e6);
     let amount = if summary.bytes < 1_000_000 {
-        format!("{} octets", summary.bytes)
+        format!("{} bytes", summary.bytes)
     } else {
         format!("{megabytes:.0} MB")
     };
     Some(format!("{amount}, {rate:.0} MB/s, {}", summary.proved))
 }
 
-/// The machines that failed for a cause, in this stage: the first few by name, the others counted.
+/// The machines that failed by a cause in this stage: the first few by name, the others as a count.
 pub(crate) fn list_failed_machines(
     report: &ReportDocument,
     cause: &str,

@@ -68,10 +68,10 @@ fn a_budget_for_nothing_is_said_to_be_one() {
     let (said, told) = (text(&output.stdout), text(&output.stderr));
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        said.contains("and have 1 s (--budget)") && said.contains("Nothing was tried"),
+        said.contains("the budget is 1 s (--budget)") && said.contains("No knob was tried"),
         "{said}"
     );
-    assert!(told.contains("no knob was tried: even one needs about "), "{told}");
+    assert!(told.contains("the budget is too small for any knob: use --budget "), "{told}");
     assert_eq!(output.status.code(), Some(1));
 }
 
@@ -107,7 +107,7 @@ fn the_limit_of_a_slow_server_is_found_and_what_gave_out_is_the_time() {
 fn a_number_that_was_wanted_holds_or_does_not() {
     let server = server(ANSWER);
     for (wanted, code, verdict) in
-        [("5", 0, "PASS: at least 5 machines\n"), ("400", 1, "FAIL: 400 machines were wanted, ")]
+        [("5", 0, "PASS: at least 5 machines\n"), ("400", 1, "FAIL: 400 machines are required, ")]
     {
         let words = [
             "--within",
@@ -131,7 +131,7 @@ fn a_number_that_was_wanted_holds_or_does_not() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(text(&output.stdout).contains("Not even 3 machines at once boot"), "{output:?}");
     for (wrong, why) in [
-        (&["--at-least", "50", "--max", "20"][..], "begins with 50 machines and may try 20"),
+        (&["--at-least", "50", "--max", "20"][..], "begins with 50 machines and may try only 20"),
         (&["--", "--clients", "5"], "it is what is searched for"),
         (&["--expect", "p99 bot < 1s"], "there is no `bot`"),
         (&["--", "--nonsense"], "unexpected argument '--nonsense'"),
@@ -237,7 +237,7 @@ fn a_run_is_repeated_and_what_is_expected_must_be_met_by_every_run() {
     assert_eq!(slow.status.code(), Some(1), "{slow:?}");
     let said = text(&slow.stdout);
     assert!(
-        said.contains("the one in the middle. All 2 runs:") && said.contains("met in 0 of 2 runs"),
+        said.contains("the middle one. All 2 runs:") && said.contains("met in 0 of 2 runs"),
         "{said}"
     );
     let missing = load(server, &["--clients", "2", "--repeat", "2", "--within", "0ms"]);

@@ -212,9 +212,9 @@ fn a_server_is_reached_over_ipv6_and_by_its_name() {
         ),
         (
             &["--server", "nosuch.invalid", "--no-dhcp", "--files", "a"],
-            "nosuch.invalid is no address, and no name",
+            "nosuch.invalid is neither an address nor a known host name",
         ),
-        (&["--server", "::1", "--tftp", "::1", "--no-dhcp", "--files", "a"], "names no port"),
+        (&["--server", "::1", "--tftp", "::1", "--no-dhcp", "--files", "a"], "has no port"),
         (
             &["--server", "::1", "--source-addresses", "10.9.0.0/24", "--no-dhcp", "--files", "a"],
             "are of IPv4",

@@ -331,7 +331,7 @@ fn what_came_in_the_warm_up_is_not_counted() {
     assert!((0.8..1.9).contains(&summary["wall_s"].as_f64().unwrap()), "{summary}");
     assert!((396..=440).contains(&summary["bytes"].as_u64().unwrap()), "{summary}");
     let said = load.stdout.text();
-    assert!(said.contains("in the first 2.0 s (the warm-up) is not counted"), "{said}");
+    assert!(said.contains("of the first 2.0 s (the warm-up) are not counted"), "{said}");
     let mut load =
         start(directory.path(), server(u32::MAX), &["--scenario", "http-small", "--warm-up", "1m"]);
     assert_eq!(load.wait(LIMIT).unwrap().code(), Some(2));

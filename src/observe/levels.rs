@@ -185,15 +185,15 @@ fn unanswered(why: UnansweredReason) -> &'static str {
 fn denied(why: FileDenial) -> &'static str {
     match why {
         FileDenial::Unreadable => {
-            "TFTP refused a: not everybody may read the file: `chmod o+r` lets it be served"
+            "TFTP refused a: not every user may read the file: `chmod o+r` lets ringboot serve it"
         }
         FileDenial::OutsideRoot => "TFTP refused a: the name leads outside the root",
         FileDenial::NotAFile => "TFTP refused a: a directory",
-        FileDenial::Hidden => "TFTP refused .a: the name holds a hidden component",
+        FileDenial::Hidden => "TFTP refused .a: the name has a hidden component",
         FileDenial::Private => {
-            "TFTP refused a: ringboot's own configuration and state are never served"
+            "TFTP refused a: ringboot never serves its own configuration and state"
         }
-        FileDenial::BadName => "HTTP refused a: the name holds a `..` component",
+        FileDenial::BadName => "HTTP refused a: the name has a `..` component",
         FileDenial::TooLarge => {
             "TFTP refused a: as netascii: the file is too large for this kind of request"
         }

@@ -75,11 +75,9 @@ pub(crate) fn words(cause: StopCause) -> (&'static str, &'static str) {
             ("the name leads outside the root", "Copy the file into the root")
         }
         StopCause::NotAFile => ("a directory", "Correct the name"),
-        StopCause::Hidden => ("the name holds a hidden component", "begins with a dot"),
-        StopCause::Private => {
-            ("ringboot's own configuration and state are never served", "Move it")
-        }
-        StopCause::BadName => ("the name holds a `..` component", "Correct the name"),
+        StopCause::Hidden => ("the name has a hidden component", "begins with a dot"),
+        StopCause::Private => ("ringboot never serves its own configuration and state", "Move it"),
+        StopCause::BadName => ("the name has a `..` component", "Correct the name"),
         StopCause::TooLarge => ("the file is too large for this kind of request", "mode octet"),
         StopCause::TemplateFailed => ("A template failed", "Correct the template"),
         StopCause::WriteRefused => ("It tried to write a file", "only sends files"),

@@ -1,11 +1,11 @@
-//! The figures of two sides: medians, spread, ratios, and whether a difference is one.
+//! The figures of two sides: medians, spread, ratios, and the verdict on each difference.
 
 use serde::Serialize;
 
 use crate::json::spread::{FigureSpread, FigureUnit, FigureValues};
 use crate::json::{ReportDocument, TimeDistribution, spell_stage_name};
 
-/// Runs of a side from which its spread is believed.
+/// The fewest runs of a side whose spread counts as the noise.
 const RUNS_MIN: usize = 3;
 
 /// Two sides, figure by figure.
@@ -15,9 +15,9 @@ pub(super) struct SideComparison {
     pub(super) a: SideName,
     pub(super) b: SideName,
     pub(super) figures: Vec<ComparedFigure>,
-    /// What to bear in mind, in words.
+    /// Sentences that qualify the comparison.
     pub(super) notes: Vec<String>,
-    /// So many figures would differ between two equal sides, too.
+    /// Two equal sides could differ in as many figures.
     pub(super) may_be_chance: bool,
 }
 
@@ -32,11 +32,11 @@ pub(super) struct SideName {
 pub(super) struct ComparedFigure {
     pub(super) name: String,
     pub(super) unit: FigureUnit,
-    /// True where more of it is better.
+    /// True if a greater value is better.
     pub(super) more_is_better: bool,
     pub(super) a: FigureValues,
     pub(super) b: FigureValues,
-    /// Median of B by median of A; None where A's is 0.
+    /// Median of B by median of A; None if A's median is 0.
     pub(super) ratio: Option<f64>,
     /// The least and the greatest ratio of any two runs.
     pub(super) ratio_range: Option<(f64, f64)>,
@@ -48,7 +48,7 @@ pub(crate) fn collect_spreads(runs: &[ReportDocument]) -> Vec<FigureSpread> {
     let main = list_measures(&[], &[]).len();
     let one = |(place, measure): (usize, &FigureMeasure)| {
         let values =
-            FigureValues::of(runs.iter().map(&measure.read).collect::<Option<Vec<f64>>>()?)?;
+            FigureValues::from_runs(runs.iter().map(&measure.read).collect::<Option<Vec<f64>>>()?)?;
         Some(FigureSpread {
             name: measure.name.clone(),
             unit: measure.unit,
@@ -59,7 +59,7 @@ pub(crate) fn collect_spreads(runs: &[ReportDocument]) -> Vec<FigureSpread> {
     list_measures(runs, &[]).iter().enumerate().filter_map(one).collect()
 }
 
-/// What a difference is worth.
+/// The verdict on a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) enum DifferenceVerdict {
     #[serde(rename = "B is better")]
@@ -87,7 +87,7 @@ impl SideComparison {
             runs: runs.len(),
         };
         let figures: Vec<ComparedFigure> =
-            list_measures(a, b).iter().filter_map(|measure| measure.figure(a, b)).collect();
+            list_measures(a, b).iter().filter_map(|measure| measure.compare_sides(a, b)).collect();
         let mut notes = collect_side_notes([(name_a, a), (name_b, b)]);
         let chance = note_chance_differences(&figures, a.len(), b.len());
         let may_be_chance = chance.is_some();
@@ -101,7 +101,7 @@ struct FigureMeasure {
     name: String,
     unit: FigureUnit,
     more_is_better: bool,
-    /// What its source cannot tell apart, in its unit.
+    /// The resolution of its source, in its unit.
     step: f64,
     read: FigureReading,
 }
@@ -110,7 +110,7 @@ type FigureReading = Box<dyn Fn(&ReportDocument) -> Option<f64>>;
 type QuantileReading = fn(&TimeDistribution) -> u64;
 type ReportFact = fn(&ReportDocument) -> String;
 
-/// Processor time comes in steps of 10 ms, and both ends of a span may be off by one.
+/// Seconds: processor time has steps of 10 ms, and both ends of a span may be off by one.
 const PROCESSOR_STEP_S: f64 = 0.02;
 
 /// All figures that reports of both sides may have.
@@ -134,8 +134,8 @@ fn list_measures(a: &[ReportDocument], b: &[ReportDocument]) -> Vec<FigureMeasur
             ..measure("server CPU", FigureUnit::Seconds, |report| report.summary.server_cpu_s)
         },
         measure("CPU for a GB", FigureUnit::Seconds, ReportDocument::server_cpu_s_per_gb),
-        measure("server memory", FigureUnit::Octets, |report| {
-            report.summary.server_rss_max_bytes.map(|octets| octets as f64)
+        measure("server memory", FigureUnit::Bytes, |report| {
+            report.summary.server_rss_max_bytes.map(|bytes| bytes as f64)
         }),
         measure("boot p50", FigureUnit::Microseconds, |report| {
             read_finished_quantile(&report.boot, |times| times.p50_us)
@@ -168,16 +168,16 @@ fn list_measures(a: &[ReportDocument], b: &[ReportDocument]) -> Vec<FigureMeasur
     measures
 }
 
-/// None where nobody finished it.
+/// None if no machine finished it.
 fn read_finished_quantile(times: &TimeDistribution, value: QuantileReading) -> Option<f64> {
     (times.count > 0).then(|| value(times) as f64)
 }
 
 impl FigureMeasure {
-    /// None where a report of either side does not have it.
-    fn figure(&self, a: &[ReportDocument], b: &[ReportDocument]) -> Option<ComparedFigure> {
+    /// None if a report of either side lacks the figure.
+    fn compare_sides(&self, a: &[ReportDocument], b: &[ReportDocument]) -> Option<ComparedFigure> {
         let values = |reports: &[ReportDocument]| {
-            FigureValues::of(reports.iter().map(&self.read).collect::<Option<Vec<f64>>>()?)
+            FigureValues::from_runs(reports.iter().map(&self.read).collect::<Option<Vec<f64>>>()?)
         };
         let (a, b) = (values(a)?, values(b)?);
         let ratio = |b: f64, a: f64| (a > 0.0).then_some(b / a);
@@ -187,13 +187,13 @@ impl FigureMeasure {
             more_is_better: self.more_is_better,
             ratio: ratio(b.median, a.median),
             ratio_range: ratio(b.min, a.max).zip(ratio(b.max, a.min)),
-            verdict: self.verdict(&a, &b),
+            verdict: self.judge_difference(&a, &b),
             a,
             b,
         })
     }
 
-    fn verdict(&self, a: &FigureValues, b: &FigureValues) -> DifferenceVerdict {
+    fn judge_difference(&self, a: &FigureValues, b: &FigureValues) -> DifferenceVerdict {
         if a.runs.len() < RUNS_MIN || b.runs.len() < RUNS_MIN {
             return DifferenceVerdict::Unknown;
         }
@@ -207,7 +207,7 @@ impl FigureMeasure {
     }
 }
 
-/// Says how many of these differences chance alone would have made, where that is worth saying.
+/// A note on the number of differences that chance alone makes, if it is close to theirs.
 fn note_chance_differences(
     figures: &[ComparedFigure],
     runs_a: usize,
@@ -228,17 +228,17 @@ fn note_chance_differences(
     let worth_saying = expected * CHANCE_RATIO >= different as f64;
     worth_saying.then(|| {
         format!(
-            "{different} of {} figures differ; with so few runs up to {expected:.1} would by \
-             chance alone: more --runs tell",
+            "{different} of {} figures differ; with so few runs, up to {expected:.1} differ by \
+             chance alone: use more --runs",
             figures.len()
         )
     })
 }
 
-/// Differences are believed where they are so many times as many as chance makes.
+/// Differences count if they are this many times as many as chance makes.
 const CHANCE_RATIO: f64 = 4.0;
 
-/// What makes sides incomparable, and what the limit of their runs was.
+/// Notes on differences between the sides' runs, and on the limits of their runs.
 fn collect_side_notes(sides: [(&str, &[ReportDocument]); 2]) -> Vec<String> {
     let mut notes = Vec::new();
     let facts: [(_, ReportFact); 5] = [
@@ -279,7 +279,7 @@ mod tests {
     use crate::json::tests::made_up;
 
     fn judged(a: &[f64], b: &[f64], more_is_better: bool) -> DifferenceVerdict {
-        let values = |runs: &[f64]| FigureValues::of(runs.to_vec()).unwrap();
+        let values = |runs: &[f64]| FigureValues::from_runs(runs.to_vec()).unwrap();
         let measure = FigureMeasure {
             name: String::new(),
             unit: FigureUnit::Count,
@@ -287,7 +287,7 @@ mod tests {
             step: 0.1,
             read: Box::new(|_| None),
         };
-        measure.verdict(&values(a), &values(b))
+        measure.judge_difference(&values(a), &values(b))
     }
 
     #[test]
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn medians_and_ratios_are_of_all_runs() {
-        let values = FigureValues::of(vec![3.0, 1.0, 2.0, 10.0]).unwrap();
+        let values = FigureValues::from_runs(vec![3.0, 1.0, 2.0, 10.0]).unwrap();
         assert_eq!((values.median, values.min, values.max), (2.5, 1.0, 10.0));
         let reports = |walls: [f64; 3]| {
             walls.map(|wall_s| {

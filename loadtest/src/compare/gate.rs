@@ -1,4 +1,4 @@
-//! `--fail-if`: when a comparison ends with exit code 1, by the rule of noise that its table has.
+//! `--fail-if`: when a comparison ends with exit code 1, by the same rule of noise as its table.
 
 use std::str::FromStr;
 
@@ -6,10 +6,10 @@ use anyhow::{bail, ensure};
 
 use super::figures::{ComparedFigure, DifferenceVerdict, SideComparison};
 
-/// One reason to fail.
+/// One condition of --fail-if.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct FailIf {
-    /// As it was written.
+    /// As typed.
     text: String,
     /// Words of a figure's name; None means any figure.
     figure: Option<Vec<String>>,
@@ -36,13 +36,13 @@ impl FromStr for FailIf {
         };
         let figure = (at > 0).then(|| sort_words(words[..at].iter().copied()));
         if figure.is_none() && more_than > 0.0 {
-            return Err(format!("which figure may be worse by so much? {FORM}"));
+            return Err(format!("a percentage needs a figure before `worse`; {FORM}"));
         }
         Ok(Self { text: text.trim().to_owned(), figure, more_than })
     }
 }
 
-/// `p99 boot` and `boot p99` are one name.
+/// Sorts the words, so that `p99 boot` and `boot p99` are one name.
 fn sort_words<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut words: Vec<String> = words.map(str::to_lowercase).collect();
     words.sort();
@@ -50,8 +50,8 @@ fn sort_words<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
 }
 
 impl FailIf {
-    /// What B is worse in, in words; empty where this is no reason to fail. An error where nobody
-    /// can tell.
+    /// The figures in which B is worse; empty if the condition is not met. An error if there are too
+    /// few runs.
     pub(super) fn judge(&self, comparison: &SideComparison) -> anyhow::Result<Vec<String>> {
         let Some(name) = &self.figure else { return find_worse_figures(comparison) };
         let of_name =
@@ -60,7 +60,7 @@ impl FailIf {
             let there: Vec<&str> =
                 comparison.figures.iter().map(|figure| figure.name.as_str()).collect();
             bail!(
-                "--fail-if '{}': both sides have no such figure; there are {}",
+                "--fail-if '{}': the two sides have no such figure in common; there are {}",
                 self.text,
                 there.join(", ")
             );
@@ -75,7 +75,7 @@ impl FailIf {
     }
 }
 
-/// All that is worse, where that is more than chance makes.
+/// All worse figures, unless chance explains so few.
 fn find_worse_figures(comparison: &SideComparison) -> anyhow::Result<Vec<String>> {
     comparison.figures.iter().try_for_each(ensure_known_verdict)?;
     let worse: Vec<String> = comparison
@@ -90,12 +90,12 @@ fn find_worse_figures(comparison: &SideComparison) -> anyhow::Result<Vec<String>
 fn ensure_known_verdict(figure: &ComparedFigure) -> anyhow::Result<()> {
     ensure!(
         figure.verdict != DifferenceVerdict::Unknown,
-        "--fail-if needs 3 runs of each side at least: with fewer nobody knows the noise"
+        "--fail-if needs at least 3 runs of each side: with fewer the noise is unknown"
     );
     Ok(())
 }
 
-/// By which share of A's median B is worse; None where A's is 0.
+/// The share of A's median by which B is worse; None if A's median is 0.
 fn measure_worsening(figure: &ComparedFigure) -> Option<f64> {
     figure.ratio.map(|ratio| if figure.more_is_better { 1.0 - ratio } else { ratio - 1.0 })
 }
@@ -106,7 +106,7 @@ fn describe_worse_figure(figure: &ComparedFigure) -> String {
     format!("{}{by}", figure.name)
 }
 
-/// The last line of a comparison that could have failed.
+/// The last line of a comparison with --fail-if.
 pub(super) fn format_gate_line(worse: &[String]) -> String {
     if worse.is_empty() {
         "PASS\n".to_owned()
@@ -163,9 +163,9 @@ mod tests {
         // One figure of a score, with three runs a side.
         assert!(judged("worse", 1.0, 2.0, 3).unwrap().is_empty());
         let error = judged("worse", 1.0, 2.0, 2).unwrap_err().to_string();
-        assert!(error.contains("needs 3 runs of each side"), "{error}");
+        assert!(error.contains("needs at least 3 runs of each side"), "{error}");
         let error = judged("p99 bot worse", 1.0, 2.0, 3).unwrap_err().to_string();
-        assert!(error.contains("no such figure; there are wall, throughput"), "{error}");
+        assert!(error.contains("no such figure in common; there are wall, throughput"), "{error}");
     }
 
     #[test]

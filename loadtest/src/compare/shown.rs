@@ -33,19 +33,19 @@ fn write_comparison_table(out: &mut String, comparison: &SideComparison) -> fmt:
     let sides = [a, b].map(|side| format!("{} ({} runs)", side.name, side.runs));
     let [a, b] = sides;
     out.push_str(&wrap_sentence(&format!(
-        "A is {a}, B is {b}; medians, and how far the runs lie apart"
+        "A is {a}, B is {b}; medians, and the spread of the runs (apart)"
     )));
     writeln!(out)?;
     let layout = TableLayout::new(&FIGURES, count_output_columns());
     out.write_str(&layout.line(&["figure", "A", "apart", "B", "apart", "B/A", "range", "B is"]))?;
     for figure in &comparison.figures {
         let (left, right) =
-            (figure.unit.shown(figure.a.median), figure.unit.shown(figure.b.median));
+            (figure.unit.format_value(figure.a.median), figure.unit.format_value(figure.b.median));
         let ratio = figure.ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
         let range = figure
             .ratio_range
             .map_or(String::new(), |(least, most)| format!("{least:.2}-{most:.2}"));
-        let (apart_a, apart_b) = (figure.a.apart(), figure.b.apart());
+        let (apart_a, apart_b) = (figure.a.format_spread(), figure.b.format_spread());
         let cells =
             [&figure.name, &left, &apart_a, &right, &apart_b, &ratio, &range].map(String::as_str);
         out.write_str(&layout.line(&[&cells[..], &[spell_difference(figure)]].concat()))?;
@@ -62,8 +62,8 @@ fn write_comparison_table(out: &mut String, comparison: &SideComparison) -> fmt:
 }
 
 const NOISE: &str = "noise: the runs of A and B overlap, or the medians differ by less than the \
-                     runs of one side do: no difference was measured";
-const TOO_FEW: &str = "too few: with fewer than 3 runs of each side nobody knows the noise";
+                     runs of one side: no difference was measured";
+const TOO_FEW: &str = "too few: with fewer than 3 runs of each side the noise is unknown";
 
 fn spell_difference(figure: &ComparedFigure) -> &'static str {
     match figure.verdict {

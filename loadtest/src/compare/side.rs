@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use crate::json::ReportDocument;
 
-/// What is compared, and how it is called.
+/// One side of a comparison, with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ComparisonSide {
     name: String,
@@ -18,7 +18,7 @@ pub(super) struct ComparisonSide {
 enum SideSource {
     /// Reports of earlier runs: files, and directories of them.
     Reports(Vec<PathBuf>),
-    /// A server that runs already.
+    /// A running server.
     Server { address: Ipv4Addr, ports: Option<(u16, u16)>, pid: Option<u32> },
     /// A server program, started for each run.
     Program(PathBuf),
@@ -47,13 +47,13 @@ impl ComparisonSide {
         &self.name
     }
 
-    /// True where there is a server to be loaded now.
+    /// True if the side is a server, which this comparison loads.
     pub(super) fn is_driven(&self) -> bool {
         !matches!(self.what, SideSource::Reports(_))
     }
 
-    /// The reports of earlier runs; none of a server.
-    pub(super) fn reports(&self) -> anyhow::Result<Vec<ReportDocument>> {
+    /// The reports of earlier runs; empty for a server.
+    pub(super) fn read_reports(&self) -> anyhow::Result<Vec<ReportDocument>> {
         let SideSource::Reports(paths) = &self.what else { return Ok(Vec::new()) };
         let mut reports = Vec::new();
         for path in paths {
@@ -63,7 +63,7 @@ impl ComparisonSide {
             }
             let files = find_report_files(path)?;
             if files.is_empty() {
-                bail!("no .json file in {}", path.display());
+                bail!("there is no .json file in {}", path.display());
             }
             for file in files {
                 reports.push(ReportDocument::read(&file)?);
@@ -72,7 +72,7 @@ impl ComparisonSide {
         Ok(reports)
     }
 
-    /// What tells a run of `loadtest` to load this server.
+    /// The arguments with which a run of `loadtest` loads this server.
     pub(super) fn run_arguments(&self) -> Vec<String> {
         match &self.what {
             SideSource::Reports(_) => Vec::new(),
@@ -185,14 +185,14 @@ mod tests {
     fn files_and_directories_of_reports_are_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name).display().to_string();
-        assert!(parse_side_a(&path("")).unwrap().reports().is_err(), "an empty directory");
+        assert!(parse_side_a(&path("")).unwrap().read_reports().is_err(), "an empty directory");
         for name in ["1.json", "2.json"] {
-            std::fs::write(path(name), made_up(3).text().unwrap()).unwrap();
+            std::fs::write(path(name), made_up(3).to_json().unwrap()).unwrap();
         }
         std::fs::write(path("notes.txt"), "x").unwrap();
-        assert_eq!(parse_side_a(&path("")).unwrap().reports().unwrap().len(), 2);
+        assert_eq!(parse_side_a(&path("")).unwrap().read_reports().unwrap().len(), 2);
         let three = format!("{},{}", path("1.json"), path(""));
-        assert_eq!(parse_side_a(&three).unwrap().reports().unwrap().len(), 3);
-        assert!(parse_side_a(&path("3.json")).unwrap().reports().is_err());
+        assert_eq!(parse_side_a(&three).unwrap().read_reports().unwrap().len(), 3);
+        assert!(parse_side_a(&path("3.json")).unwrap().read_reports().is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! What all plots share: scales with round ticks, the words for numbers, text made safe for a page.
+//! Shared parts of all plots: scales with round ticks, labels, and escaped text.
 
 use std::fmt::Write;
 
@@ -9,9 +9,9 @@ use crate::json;
 
 /// Width of every plot in its own units; the page scales it.
 pub(crate) const WIDTH: f64 = 960.0;
-/// Room for the words left of a plot.
+/// Room for the labels left of a plot.
 pub(crate) const LEFT: f64 = 74.0;
-/// Room right of it, for the last tick's words.
+/// Room right of it, for the last tick's label.
 pub(crate) const RIGHT: f64 = 24.0;
 
 /// Maps values to positions along an axis.
@@ -83,7 +83,7 @@ pub(crate) fn trim_decimals(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Text as it may stand in an element or an attribute.
+/// Escapes text for an element or an attribute.
 pub(crate) fn escape_report_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -109,7 +109,7 @@ pub(crate) fn spell_stage_title(stage: MachineStage) -> &'static str {
     if stage == MachineStage::Dhcp { "DHCP" } else { stage.as_str() }
 }
 
-/// The opening tag of a plot that is read to those who cannot see it.
+/// The opening tag of a plot, with a label for screen readers.
 pub(crate) fn open_plot(out: &mut String, height: f64, label: &str) {
     let _ = writeln!(
         out,
@@ -118,7 +118,7 @@ pub(crate) fn open_plot(out: &mut String, height: f64, label: &str) {
     );
 }
 
-/// Lines across the plot with their words below it.
+/// Vertical grid lines with their labels below the plot.
 pub(crate) fn draw_x_axis(out: &mut String, ticks: &[(f64, String)], top: f64, bottom: f64) {
     for (x, words) in ticks {
         let _ = write!(out, "<path class=\"grid\" d=\"M{x:.1} {top}V{bottom}\"/>");
@@ -130,7 +130,7 @@ pub(crate) fn draw_x_axis(out: &mut String, ticks: &[(f64, String)], top: f64, b
     }
 }
 
-/// Lines along the plot with their words left of it.
+/// Horizontal grid lines with their labels left of the plot.
 pub(crate) fn draw_y_axis(out: &mut String, ticks: &[(f64, String)]) {
     for (y, words) in ticks {
         let _ = write!(out, "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{:.1}\"/>", WIDTH - RIGHT);

@@ -12,7 +12,7 @@ use crate::json::{ReportDocument, TimeDistribution};
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 300.0;
 
-/// The plot; empty where no stage was finished.
+/// The plot; empty if no machine finished a stage.
 pub(crate) fn draw_curves(report: &ReportDocument) -> String {
     let curves: Vec<(String, &str, &TimeDistribution)> = report
         .stages_in_order()
@@ -42,8 +42,7 @@ pub(crate) fn draw_curves(report: &ReportDocument) -> String {
     out
 }
 
-/// Microseconds for the ticks: powers of ten, with twice and five times of each where that is not
-/// too many.
+/// Microseconds of the ticks: powers of ten, with twice and five times each if they are few.
 fn list_round_times(low: f64, high: f64) -> impl Iterator<Item = f64> {
     let digits: &[f64] = if high / low < 2000.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
     let powers = (0..10).map(|power| 10f64.powi(power));
@@ -52,7 +51,7 @@ fn list_round_times(low: f64, high: f64) -> impl Iterator<Item = f64> {
         .filter(move |us| (low..=high).contains(us))
 }
 
-/// Draws the x axis: 0 %, 90 %, 99 % at equal distances, as far as `count` machines tell anything.
+/// Draws the x axis: 0 %, 90 %, 99 % at equal distances, as far as `count` machines reach.
 fn draw_quantile_axis(out: &mut String, count: u64) -> AxisScale {
     let most = compute_rarity(1.0, count).max(1.0);
     let scale = AxisScale::new((0.0, most), (LEFT, WIDTH - RIGHT));

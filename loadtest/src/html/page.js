@@ -1,4 +1,4 @@
-// Tells of the machine under the pointer. Everything else on the page works without scripts.
+// Describes the machine under the pointer. The rest of the page works without scripts.
 const { models, stages, rows } = JSON.parse(document.getElementById("rows")?.textContent ?? '{"rows": []}');
 const strip = document.querySelector(".strip");
 const told = document.getElementById("told");
@@ -8,6 +8,6 @@ strip?.addEventListener("pointermove", (event) => {
   if (!row) return;
   const [number, start, end, model, stopped] = row;
   const outcome = stopped === null ? "booted" : `stopped in ${stages[stopped].replace("_", " ")}`;
-  told.textContent = `machine ${number}, ${models[model]}: on at ${start} ms, ${outcome} after ${end - start} ms`;
+  told.textContent = `machine ${number}, ${models[model]}: power-on at ${start} ms, ${outcome} after ${end - start} ms`;
 });
 strip?.addEventListener("pointerleave", () => { told.textContent = ""; });

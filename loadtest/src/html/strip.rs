@@ -10,16 +10,15 @@ use crate::json::{self, BootRow, ReportDocument};
 
 /// Units across the strip: finer than any screen.
 const UNITS: f64 = 3000.0;
-/// Height of one machine's line where there are few, and of the strip where there are many; pixels.
+/// Height of one machine's line if there are few, and of the strip if there are many; pixels.
 const LINE_PX: usize = 12;
 const STRIP_PX: usize = 640;
 
-/// Machines switched on within a tenth of a second stand together by model: else the strip of a
-/// storm is a weave of stripes.
+/// Machines switched on within a tenth of a second are grouped by model; without that the strip of
+/// a storm is unreadable.
 const TOGETHER_US: u64 = 100_000;
 
-/// The plot with its axis; the page's script tells of the machine under the pointer from `data`
-/// attributes.
+/// The plot with its axis; the page's script describes the machine under the pointer.
 pub(crate) fn draw_strip(report: &ReportDocument) -> String {
     let mut machines: Vec<(usize, &BootRow)> = report.machines.iter().enumerate().collect();
     machines.sort_by_key(|&(_, machine)| (machine.0 / TOGETHER_US, machine.3.as_str(), machine.0));
@@ -72,7 +71,7 @@ fn find_unfinished_span(machine: &BootRow) -> Option<(u64, u64)> {
     (!machine.2).then(|| (machine.0 + done, machine.took_us().saturating_sub(done)))
 }
 
-/// One path for all lines of a colour: a tenth of the octets that an element for each would take.
+/// One path for all lines of a colour: a tenth of the bytes of an element for each.
 fn draw_span_path(
     machines: &[(usize, &BootRow)],
     scale: &AxisScale,
@@ -90,8 +89,8 @@ fn draw_span_path(
     path
 }
 
-/// What the page's script tells of each row: number, start and end in ms, model, the stage in which
-/// it stopped.
+/// The data of each row for the page's script: number, start and end in ms, model, the stage in
+/// which the machine stopped.
 fn encode_strip_data(machines: &[(usize, &BootRow)]) -> String {
     let mut models: Vec<&str> = machines.iter().map(|(_, machine)| machine.3.as_str()).collect();
     models.sort_unstable();

@@ -1,4 +1,4 @@
-//! Throughput over time: megabytes a second, and how many machines were done.
+//! Throughput over time: megabytes a second, and the number of machines that were done.
 
 use std::fmt::Write;
 
@@ -10,9 +10,9 @@ use crate::json::{ReportDocument, SeriesPoint};
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 190.0;
 
-/// Octets a second, each bucket a step; below it how much of the time the generator's thread was
-/// busy.
-pub(crate) fn draw_octets(report: &ReportDocument) -> String {
+/// Bytes a second, each bucket a step; below it the share of the time that the generator's thread
+/// was busy.
+pub(crate) fn draw_bytes(report: &ReportDocument) -> String {
     let rates: Vec<f64> = pair_point_lengths(&report.series)
         .map(|(point, length_s)| point.bytes as f64 / 1e6 / length_s)
         .collect();
@@ -95,7 +95,7 @@ fn draw_plot_frame(
     Some((out, x, y))
 }
 
-/// Each point with the seconds since the one before.
+/// Each point with the seconds since the previous one.
 fn pair_point_lengths(points: &[SeriesPoint]) -> impl Iterator<Item = (&SeriesPoint, f64)> {
     let before = std::iter::once(0).chain(points.iter().map(|point| point.t_ms));
     points

@@ -1,4 +1,4 @@
-//! The stage waterfall: where the time of the median boot went, and that of the slowest.
+//! The stage waterfall: the time of each stage in the median boot and in the slowest.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ use crate::json::{BootRow, ReportDocument};
 const ROW: f64 = 46.0;
 const BAR: f64 = 26.0;
 
-/// The plot; a sentence where no machine booted.
+/// The plot, or a sentence if no machine booted.
 pub(crate) fn draw_waterfall(report: &ReportDocument) -> String {
     let mut booted: Vec<&BootRow> = report.machines.iter().filter(|machine| machine.2).collect();
     booted.sort_by_key(|machine| machine.took_us());

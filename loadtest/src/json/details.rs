@@ -1,5 +1,4 @@
-//! Parts of the report that tell how far it can be trusted: lateness, silence, drops, and who
-//! failed.
+//! Parts of the report that qualify its figures: lateness, silence, rates and failed machines.
 
 use ringboot_fleet::{AskedProtocol, FleetReport};
 use ringboot_observe::events::MachineStage;
@@ -8,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::spelling::{count_milliseconds, spell_stage_name};
 use super::times::TimeDistribution;
 
-/// How late the load generator itself began things, microseconds.
+/// The delays of the load generator itself, microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GeneratorLateness {
     /// Power-ons, against `--arrival`.
@@ -17,14 +16,14 @@ pub(crate) struct GeneratorLateness {
     pub(crate) request: TimeDistribution,
 }
 
-/// The longest time in which a server answered nobody by one protocol, although it was asked.
+/// The longest time in which a server answered no machine by one protocol while requests waited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SilenceEntry {
     pub(crate) protocol: String,
     pub(crate) longest_ms: u64,
-    /// Since the run began.
+    /// Its start, since the run began.
     pub(crate) at_ms: u64,
-    /// Requests that waited.
+    /// Requests that waited meanwhile.
     pub(crate) waiting: u32,
 }
 
@@ -36,12 +35,11 @@ pub(crate) struct FailedMachineEntry {
     pub(crate) stage: String,
     /// As in `failures`.
     pub(crate) cause: String,
-    /// With what differs from machine to machine.
+    /// The cause with details that differ from machine to machine.
     pub(crate) sentence: String,
 }
 
-/// What was done a second, by the protocol that it was asked by. None where a machine does more
-/// than plain steps, or nothing of it.
+/// Plain requests a second, by protocol. None if machines have firmware, or made none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ProtocolRates {
     pub(crate) leases_per_s: Option<f64>,
@@ -50,7 +48,7 @@ pub(crate) struct ProtocolRates {
 }
 
 impl ProtocolRates {
-    pub(super) fn of(report: &FleetReport) -> Self {
+    pub(super) fn from_report(report: &FleetReport) -> Self {
         let rate = |stage: MachineStage| {
             let count = report.stages.get(&stage).map_or(0, |seen| seen.times.len());
             (!report.firmware && count > 0)
@@ -65,17 +63,17 @@ impl ProtocolRates {
 }
 
 impl GeneratorLateness {
-    pub(super) fn of(report: &FleetReport) -> Self {
+    pub(super) fn from_report(report: &FleetReport) -> Self {
         Self {
-            power_on: TimeDistribution::of(&report.late_power_ons),
-            request: TimeDistribution::of(&report.late_requests),
+            power_on: TimeDistribution::from_histogram(&report.late_power_ons),
+            request: TimeDistribution::from_histogram(&report.late_requests),
         }
     }
 }
 
 impl SilenceEntry {
-    /// Of every protocol that was spoken.
-    pub(super) fn all(report: &FleetReport) -> Vec<Self> {
+    /// One for every protocol of the run.
+    pub(super) fn list_silences(report: &FleetReport) -> Vec<Self> {
         let silences = AskedProtocol::ALL.into_iter().zip(report.pressure.silences);
         let one = |(protocol, silence): (AskedProtocol, ringboot_fleet::LongestSilence)| Self {
             protocol: protocol.name().to_owned(),
@@ -88,7 +86,7 @@ impl SilenceEntry {
 }
 
 impl FailedMachineEntry {
-    pub(super) fn of(failed: &ringboot_fleet::FailedMachine) -> Self {
+    pub(super) fn from_failed(failed: &ringboot_fleet::FailedMachine) -> Self {
         let ringboot_fleet::FailedMachine { machine, mac, stage, cause, sentence } = failed;
         let (cause, sentence) = (cause.clone(), sentence.clone());
         Self {

@@ -1,12 +1,12 @@
-//! Parts of a report that is made of several runs: the spread of `--repeat`, and the reports that
-//! `loadtest merge` has joined.
+//! Parts of a report on several runs: the spread of `--repeat`, and the reports that `loadtest
+//! merge` joined.
 
 use serde::{Deserialize, Serialize};
 
 use super::spread::FigureSpread;
 use super::summary::RunSummary;
 
-/// All runs of `--repeat`; the rest of the report is the one in the middle.
+/// All runs of `--repeat`; the rest of the report is of the middle run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RepeatedRuns {
     /// Which of the runs the report is, from 0.

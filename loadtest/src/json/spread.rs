@@ -1,9 +1,9 @@
-//! A figure of several runs of one kind: its values, its unit, and how far they lie apart.
+//! A figure of several runs of one kind: its values, its unit, and its spread.
 
 use ringboot_fleet::PrettyMicroseconds;
 use serde::{Deserialize, Serialize};
 
-/// What a figure is measured in.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FigureUnit {
     #[serde(rename = "us")]
@@ -13,7 +13,7 @@ pub(crate) enum FigureUnit {
     #[serde(rename = "MB/s")]
     MegabytesPerSecond,
     #[serde(rename = "bytes")]
-    Octets,
+    Bytes,
     #[serde(rename = "")]
     Count,
 }
@@ -40,22 +40,22 @@ pub(crate) struct FigureSpread {
 
 impl FigureUnit {
     /// A value with its unit.
-    pub(crate) fn shown(self, value: f64) -> String {
+    pub(crate) fn format_value(self, value: f64) -> String {
         match self {
-            // Whole microseconds came in; a median of an even number of them may have a half.
+            // The values are whole microseconds; the median of an even number may have a half.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             Self::Microseconds => PrettyMicroseconds(value as u64).to_string(),
             Self::Seconds => format!("{value:.2} s"),
             Self::MegabytesPerSecond => format!("{value:.0} MB/s"),
-            Self::Octets => format!("{:.0} MB", value / 1e6),
+            Self::Bytes => format!("{:.0} MB", value / 1e6),
             Self::Count => format!("{value:.0}"),
         }
     }
 }
 
 impl FigureValues {
-    /// None of nothing.
-    pub(crate) fn of(runs: Vec<f64>) -> Option<Self> {
+    /// None without runs.
+    pub(crate) fn from_runs(runs: Vec<f64>) -> Option<Self> {
         let mut sorted = runs.clone();
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
@@ -63,13 +63,13 @@ impl FigureValues {
         Some(Self { median: f64::midpoint(*low, *high), runs, min, max })
     }
 
-    /// Greatest less least.
+    /// The greatest value minus the least.
     pub(crate) fn spread(&self) -> f64 {
         self.max - self.min
     }
 
     /// The spread as a share of the median.
-    pub(crate) fn apart(&self) -> String {
+    pub(crate) fn format_spread(&self) -> String {
         if self.runs.len() < 2 || self.median <= 0.0 {
             return String::new();
         }

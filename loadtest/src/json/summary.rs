@@ -1,11 +1,11 @@
-//! The summary of a run: what all readers of a report look at first.
+//! The summary of a run, which readers of a report look at first.
 
 use ringboot_fleet::FleetReport;
 use serde::{Deserialize, Serialize};
 
 use super::circumstances::RunCircumstances;
 
-/// What a run came to, in single figures.
+/// The single figures of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunSummary {
     pub(crate) machines: u32,
@@ -19,7 +19,7 @@ pub(crate) struct RunSummary {
     /// Reports of the first versions do not have it.
     #[serde(default)]
     pub(crate) released: u32,
-    /// The run was ended before its time: machines that had not come to their end are not counted.
+    /// Ctrl-C or SIGTERM ended the run: machines that were still running do not count.
     #[serde(default)]
     pub(crate) interrupted: bool,
     /// Some machines boot as firmware does; else all make plain requests.
@@ -28,13 +28,13 @@ pub(crate) struct RunSummary {
     /// Some machines fetch files.
     #[serde(default = "assume_checked")]
     pub(crate) fetches: bool,
-    /// What was proved of the bytes, in words. Reports of the first versions do not have it.
+    /// A sentence on the verified bytes. Reports of the first versions do not have it.
     #[serde(default)]
     pub(crate) proved: String,
     /// Machines that failed because of a byte that was wrong, missing or too many.
     #[serde(default)]
     pub(crate) wrong_contents: u32,
-    /// What began so long after the start is not counted.
+    /// Boots and requests that began within this time after the start do not count.
     #[serde(default)]
     pub(crate) warm_up_s: f64,
     /// Requests that were due by `--rate` and were never made.
@@ -57,13 +57,13 @@ pub(crate) struct RunSummary {
     pub(crate) server_rss_max_bytes: Option<u64>,
 }
 
-/// Reports of the first versions know nothing else.
+/// The value in reports of the first versions, which lack the field.
 fn assume_checked() -> bool {
     true
 }
 
 impl RunSummary {
-    pub(super) fn of(report: &FleetReport, around: &RunCircumstances) -> Self {
+    pub(super) fn from_report(report: &FleetReport, around: &RunCircumstances) -> Self {
         let server = around.server_spent.flatten();
         Self {
             machines: report.machines,

@@ -1,11 +1,11 @@
-//! Times as a report has them: quantiles for people, a curve for plots, the histogram for sums.
+//! The times of a report: quantiles for people, a curve for plots, the histogram for sums.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::histogram;
 
-/// Microseconds that something took.
+/// The distribution of the times of a stage or span, microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TimeDistribution {
     pub(crate) count: u64,
@@ -18,8 +18,8 @@ pub(crate) struct TimeDistribution {
     pub(crate) retransmits: Option<u64>,
     /// Quantile and microseconds, rising.
     pub(crate) curve: Vec<(f64, u64)>,
-    /// All of them (HdrHistogram's V2, compressed, base64); None where there are none, and in
-    /// reports of the first versions.
+    /// All times (HdrHistogram's V2, compressed, base64); None if there are none, and in reports of
+    /// the first versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) histogram: Option<String>,
 }
@@ -31,7 +31,7 @@ const CURVE: [f64; 31] = [
 ];
 
 impl TimeDistribution {
-    pub(crate) fn of(times: &Histogram<u64>) -> Self {
+    pub(crate) fn from_histogram(times: &Histogram<u64>) -> Self {
         if times.is_empty() {
             return Self::default();
         }

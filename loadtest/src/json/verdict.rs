@@ -1,8 +1,8 @@
-//! The verdict on an expectation, as the report carries it.
+//! The verdict on an expectation in the report.
 
 use serde::{Deserialize, Serialize};
 
-/// An expectation and what was measured, as the report has it.
+/// An expectation, its measured figure and whether it is met.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ExpectationVerdict {
     pub(crate) expected: String,

@@ -1,4 +1,4 @@
-//! The answer of a search for the limit, and the runs that it rests on, as --json has them.
+//! The answer of a search for the limit, with its runs, as --json has them.
 
 use serde::Serialize;
 
@@ -15,17 +15,17 @@ pub(super) struct LimitRun {
     pub(super) wall_s: f64,
     pub(super) boot_p99_us: u64,
     pub(super) boot_max_us: u64,
-    /// What was not met.
+    /// The expectations that the run missed.
     pub(super) missed: Vec<String>,
 }
 
-/// What a search comes to, as --json has it.
+/// The answer of a search, as --json has it.
 #[derive(Debug, Serialize)]
 pub(super) struct LimitAnswer {
     pub(super) version: u32,
-    /// The greatest number that held in all of its runs; null where there is none.
+    /// The greatest number that held in all of its runs; null if there is none.
     pub(super) held: Option<MachineNumber>,
-    /// The least that missed; null where none did.
+    /// The least number that missed; null if none did.
     pub(super) missed: Option<MachineNumber>,
     pub(super) end: LimitSearchEnd,
     pub(super) at_least: Option<u32>,
@@ -35,8 +35,7 @@ pub(super) struct LimitAnswer {
     pub(super) repeat: u32,
     pub(super) took_s: f64,
     pub(super) started: String,
-    /// What gave out, the first of them first, seen in the run with the fewest machines that
-    /// missed.
+    /// What gave out in the missed run with the fewest machines, in the order of importance.
     pub(super) gave_out: Vec<GaveOut>,
     pub(super) run: Option<json::RunDescription>,
     pub(super) runs: Vec<LimitRun>,
@@ -44,13 +43,13 @@ pub(super) struct LimitAnswer {
     pub(super) least: u32,
 }
 
-/// A number of machines, and what it is worth.
+/// A number of machines, and its certainty.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct MachineNumber {
     pub(super) machines: u32,
     #[serde(flatten)]
     pub(super) level: MachineLevel,
-    /// With 95 % confidence at least this share of such runs ends so.
+    /// With 95 % confidence at least this share of such runs ends in the same way.
     pub(super) share_at_least: f64,
 }
 

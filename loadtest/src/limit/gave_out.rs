@@ -1,5 +1,5 @@
-//! What gave out in a run that missed: the generator, the server's processors, buffers that were
-//! full, the link, or only the time.
+//! Finds what gave out in a run that missed: the generator, the server's processors, full buffers,
+//! the link, or only the time.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -13,7 +13,7 @@ use crate::json::ReportDocument;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct GaveOut {
     pub(super) what: BottleneckKind,
-    /// With the numbers that say so.
+    /// A sentence with the numbers that prove it.
     pub(super) words: String,
 }
 
@@ -24,26 +24,26 @@ pub(super) enum BottleneckKind {
     Generator,
     /// All processors that the server may use, or the one of its busiest thread.
     ServerProcessor,
-    /// Something that the server, or loadtest, says of itself.
+    /// A limit of the server that the report names.
     ServerLimit,
-    /// Datagrams or connections that this host threw away.
+    /// Datagrams or connections that this host dropped.
     Drops,
     Link,
-    /// Nothing was at its limit: machines needed longer than they had.
+    /// No other limit was found: machines needed longer than --within.
     Time,
 }
 
-/// A processor that is busy for more than this share of the loaded time has no more to give.
+/// A processor that is busy for more than this share of the loaded time is at its limit.
 const BUSY_SHARE_MIN: f64 = 0.85;
-/// A link that carries more than this share of its speed is full: the rest are heads of packets and
-/// acknowledgements.
+/// A link that carries more than this share of its speed is full: headers and acknowledgements take
+/// the rest.
 const LINK_SHARE_MIN: f64 = 0.85;
-/// The share of the octets by which the load is over.
+/// The share of the bytes after which the load is over.
 const LOADED_SHARE: f64 = 0.9;
 
-/// What gave out, that which bounds the others first. Never empty.
+/// What gave out, the most important first. Never empty.
 pub(super) fn find_bottlenecks(report: &ReportDocument) -> Vec<GaveOut> {
-    let link = find_report_server(report).and_then(ServerInterface::to);
+    let link = find_report_server(report).and_then(ServerInterface::find_route_to);
     judge_bottlenecks(report, link.as_ref())
 }
 
@@ -57,9 +57,8 @@ fn judge_bottlenecks(report: &ReportDocument, link: Option<&ServerInterface>) ->
         summary.client_was_limit.then(|| describe_generator_limit(report)),
     );
     add(BottleneckKind::ServerProcessor, describe_server_processor(report));
-    add(BottleneckKind::Link, link.and_then(|link| link.full(summary.bytes_per_s)));
-    let drops =
-        report.server_drops.iter().flat_map(KernelDrops::sentences).collect::<Vec<String>>();
+    add(BottleneckKind::Link, link.and_then(|link| link.describe_full_link(summary.bytes_per_s)));
+    let drops = report.server_drops.iter().flat_map(KernelDrops::describe).collect::<Vec<String>>();
     add(BottleneckKind::Drops, (!drops.is_empty()).then(|| drops.join("; ")));
     for limit in report
         .limits
@@ -96,14 +95,14 @@ fn describe_server_processor(report: &ReportDocument) -> Option<String> {
     (thread >= BUSY_SHARE_MIN).then(|| {
         let percent = thread.min(1.0) * 100.0;
         format!(
-            "one thread of the server: it had its processor {percent:.0} % of the time, and a \
-                 second one does not help it"
+            "one thread of the server: it used its processor {percent:.0} % of the time, and a \
+                 second processor does not help it"
         )
     })
 }
 
-/// From the start until 90 % of the octets had come, seconds: what follows are a few machines that
-/// wait for a timer.
+/// Seconds from the start until 90 % of the bytes had arrived: after that a few machines wait for a
+/// timer.
 fn measure_loaded_seconds(report: &ReportDocument) -> f64 {
     let enough = report.summary.bytes as f64 * LOADED_SHARE;
     let mut bytes = 0;
@@ -118,12 +117,12 @@ fn measure_loaded_seconds(report: &ReportDocument) -> f64 {
 
 fn describe_time_limit(report: &ReportDocument) -> String {
     let first = report.failures.first().map_or(String::new(), |failed| {
-        format!("; of those that failed most did so by {} ({})", failed.cause, failed.stage)
+        format!("; the most frequent failure is {} ({})", failed.cause, failed.stage)
     });
-    format!("the time: no processor, buffer or link was seen at its limit{first}")
+    format!("the time: no processor, buffer or link reached its limit{first}")
 }
 
-/// The server's address; None of a private one, and of IPv6.
+/// The server's address; None for a private server, and for IPv6.
 fn find_report_server(report: &ReportDocument) -> Option<Ipv4Addr> {
     let (_, address) = report.run.server.rsplit_once(' ').unwrap_or(("", &report.run.server));
     address.trim_matches(['(', ')']).parse().ok()
@@ -137,8 +136,8 @@ struct ServerInterface {
 }
 
 impl ServerInterface {
-    /// None on loopback, and where the driver tells no speed.
-    fn to(server: Ipv4Addr) -> Option<Self> {
+    /// None on loopback, and if the driver reports no speed.
+    fn find_route_to(server: Ipv4Addr) -> Option<Self> {
         if server.is_loopback() {
             return None;
         }
@@ -148,7 +147,7 @@ impl ServerInterface {
         Some(Self { interface, megabits_per_s })
     }
 
-    fn full(&self, bytes_per_s: f64) -> Option<String> {
+    fn describe_full_link(&self, bytes_per_s: f64) -> Option<String> {
         let share = bytes_per_s * 8.0 / (self.megabits_per_s as f64 * 1e6);
         let Self { interface, megabits_per_s } = self;
         let percent = share * 100.0;
@@ -183,7 +182,7 @@ mod tests {
         judge_bottlenecks(report, link).iter().map(|gave_out| gave_out.what).collect()
     }
 
-    /// A run of 5 s, whose octets come evenly, with nothing at its limit.
+    /// A run of 5 s, whose bytes come evenly, with nothing at its limit.
     fn idle() -> ReportDocument {
         let mut report = made_up(500);
         report.limits.clear();
@@ -198,7 +197,7 @@ mod tests {
         let gave_out = judge_bottlenecks(&idle(), None);
         assert_eq!(gave_out[0].what, BottleneckKind::Time);
         assert!(
-            gave_out[0].words.contains("most did so by HTTP: no answer for /<k> (kernel)"),
+            gave_out[0].words.contains("failure is HTTP: no answer for /<k> (kernel)"),
             "{gave_out:?}"
         );
     }
@@ -206,14 +205,14 @@ mod tests {
     #[test]
     fn a_server_is_at_its_limit_with_all_of_its_processors_or_with_the_one_of_a_thread() {
         let mut report = idle();
-        // 4.5 s pass until 90 % of the octets have come.
+        // 4.5 s pass until 90 % of the bytes have come.
         report.summary.server_cpu_s = Some(8.0);
         let gave_out = judge_bottlenecks(&report, None);
         assert_eq!(gave_out[0].words, "the server's processors: 1.78 of 2 busy");
         (report.summary.server_cpu_s, report.summary.server_thread_cpu_s) = (Some(4.4), Some(4.3));
         let gave_out = judge_bottlenecks(&report, None);
         assert!(
-            gave_out[0].words.starts_with("one thread of the server: it had its processor 96 %"),
+            gave_out[0].words.starts_with("one thread of the server: it used its processor 96 %"),
             "{gave_out:?}"
         );
         report.summary.server_thread_cpu_s = Some(2.0);
@@ -228,7 +227,7 @@ mod tests {
         report.summary.client_was_limit = true;
         report.server_drops =
             Some(KernelDrops { udp_receive_buffer: 7, udp_errors: 7, ..KernelDrops::default() });
-        report.limits = report.server_drops.iter().flat_map(KernelDrops::sentences).collect();
+        report.limits = report.server_drops.iter().flat_map(KernelDrops::describe).collect();
         report.limits.extend([
             "the load generator was the limit".into(),
             "480 HTTP answers 503: a limit".into(),
@@ -245,7 +244,7 @@ mod tests {
             ]
         );
         let slow = ServerInterface { megabits_per_s: 10_000, ..link };
-        assert_eq!(slow.full(report.summary.bytes_per_s), None);
+        assert_eq!(slow.describe_full_link(report.summary.bytes_per_s), None);
     }
 
     #[test]

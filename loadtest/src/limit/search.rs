@@ -1,53 +1,53 @@
-//! Which number of machines is tried next: twice as many until a run misses, then the middle of
-//! what is left. No process, file or clock in it.
+//! Chooses the next number of machines: twice as many until a run misses, then the middle of the
+//! rest. It knows no process, file or clock.
 //!
-//! On the way up one run is enough to go on. Once a run has missed, the number below is made sure,
-//! then the ends are brought together. The number that is the answer has held in all of its runs,
-//! and the least that missed is run as often.
+//! On the way up each number has one run. Once a run has missed, the search confirms the number
+//! below, then brings the ends together. The answer has held in all of its runs, and the least
+//! number that missed has as many runs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// What is asked.
+/// The bounds of a search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct LimitQuestion {
-    /// With fewer machines nothing is tried.
+    /// The least number of machines that the search tries.
     pub(super) least: u32,
-    /// Nor with more.
+    /// The greatest number.
     pub(super) most: u32,
-    /// Where the search begins.
+    /// The number with which it begins.
     pub(super) first: u32,
     /// Runs in which a number must hold.
     pub(super) repeat: u32,
-    /// Ends of the answer no further apart than this share of the number that held are close
-    /// enough.
+    /// The search ends when its two ends are no further apart than this share of the number that
+    /// held.
     pub(super) precision: f64,
     pub(super) budget: Duration,
 }
 
-/// What to do now.
+/// The next step of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitStep {
     Run(u32),
     Done(LimitSearchEnd),
 }
 
-/// Why a search is over.
+/// Why a search has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum LimitSearchEnd {
     /// The two ends are close enough.
     Narrow,
-    /// As many as may be tried have held.
+    /// The greatest allowed number has held.
     AtMost,
     /// The least number missed.
     AtLeast,
     TimeIsOver,
 }
 
-/// What was seen of one number of machines.
+/// The runs with one number of machines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct MachineLevel {
     pub(super) held: u32,
@@ -56,7 +56,7 @@ pub(super) struct MachineLevel {
     took: Duration,
 }
 
-/// A search that goes on, or is over.
+/// A search with the runs so far.
 #[derive(Clone, Debug)]
 pub(super) struct LimitSearch {
     question: LimitQuestion,
@@ -68,16 +68,16 @@ impl LimitSearch {
         Self { question, levels: BTreeMap::new() }
     }
 
-    /// A run with so many machines has held or missed, and took so long.
-    pub(super) fn saw(&mut self, machines: u32, held: bool, took: Duration) {
+    /// Records a run with this number of machines.
+    pub(super) fn record_run(&mut self, machines: u32, held: bool, took: Duration) {
         let level = self.levels.entry(machines).or_default();
         *(if held { &mut level.held } else { &mut level.missed }) += 1;
         level.took += took;
     }
 
     /// `elapsed`: since the search began.
-    pub(super) fn next(&self, elapsed: Duration) -> LimitStep {
-        let next = self.wanted();
+    pub(super) fn next_step(&self, elapsed: Duration) -> LimitStep {
+        let next = self.choose_step();
         let LimitStep::Run(machines) = next else { return next };
         if self.levels.is_empty()
             || elapsed + self.time_of(machines) + self.time_to_confirm(machines)
@@ -85,13 +85,14 @@ impl LimitSearch {
         {
             return next;
         }
-        // What the way up has found so far is worth the rest of the time.
-        self.affordable(elapsed).map_or(LimitStep::Done(LimitSearchEnd::TimeIsOver), LimitStep::Run)
+        // Use the remaining time to confirm the best number of the way up.
+        self.find_affordable(elapsed)
+            .map_or(LimitStep::Done(LimitSearchEnd::TimeIsOver), LimitStep::Run)
     }
 
-    /// The greatest number that has held so far and for whose other runs there is time, where that
-    /// is more than is sure already.
-    fn affordable(&self, elapsed: Duration) -> Option<u32> {
+    /// The greatest number that has held so far and whose missing runs fit into the budget, if it
+    /// is greater than the confirmed one.
+    fn find_affordable(&self, elapsed: Duration) -> Option<u32> {
         let (sure, below) = (self.held().unwrap_or(0), self.missed().unwrap_or(u32::MAX));
         let fits =
             |machines: &u32| elapsed + self.time_to_be_sure(*machines) <= self.question.budget;
@@ -103,18 +104,20 @@ impl LimitSearch {
             .filter(|machines| *machines > sure)
     }
 
-    /// The same with all the time in the world.
-    fn wanted(&self) -> LimitStep {
+    /// The next step without regard to the budget.
+    fn choose_step(&self) -> LimitStep {
         let LimitQuestion { least, most, first, repeat, .. } = self.question;
-        match (self.seen(), self.missed()) {
+        match (self.greatest_held_once(), self.missed()) {
             (None, None) => LimitStep::Run(first),
-            (None, Some(high)) if high <= least => self.settled(high, LimitSearchEnd::AtLeast),
+            (None, Some(high)) if high <= least => {
+                self.finish_search(high, LimitSearchEnd::AtLeast)
+            }
             (None, Some(high)) => LimitStep::Run((high / 2).max(least)),
             (Some(low), None) if low < most => LimitStep::Run(low.saturating_mul(2).min(most)),
             (Some(low), None) if self.runs(low) < repeat => LimitStep::Run(low),
             (Some(_), None) => LimitStep::Done(LimitSearchEnd::AtMost),
-            // Before the ends are brought together one number is made sure: there is an answer
-            // whenever the time is over.
+            // Confirm one number before the ends come together: then there is an answer whenever
+            // the budget ends.
             (Some(low), Some(_)) if self.held().is_none() && self.runs(low) < repeat => {
                 LimitStep::Run(low)
             }
@@ -122,12 +125,12 @@ impl LimitSearch {
                 LimitStep::Run(low.midpoint(high))
             }
             (Some(low), Some(_)) if self.runs(low) < repeat => LimitStep::Run(low),
-            (Some(_), Some(high)) => self.settled(high, LimitSearchEnd::Narrow),
+            (Some(_), Some(high)) => self.finish_search(high, LimitSearchEnd::Narrow),
         }
     }
 
-    /// The end, once the least number that missed has been run as often as the others.
-    fn settled(&self, high: u32, end: LimitSearchEnd) -> LimitStep {
+    /// The end, once the least number that missed has as many runs as the others.
+    fn finish_search(&self, high: u32, end: LimitSearchEnd) -> LimitStep {
         if self.runs(high) < self.question.repeat {
             LimitStep::Run(high)
         } else {
@@ -135,8 +138,8 @@ impl LimitSearch {
         }
     }
 
-    /// The greatest number below all that missed which has held in all of its runs, and in as many
-    /// as are asked for.
+    /// The greatest number below all that missed which has held in every run, and has all of
+    /// `repeat`.
     pub(super) fn held(&self) -> Option<u32> {
         let below = self.missed().unwrap_or(u32::MAX);
         let enough = |level: &MachineLevel| level.missed == 0 && level.held >= self.question.repeat;
@@ -153,7 +156,7 @@ impl LimitSearch {
     }
 
     /// The greatest number below all that missed which has held, however often.
-    fn seen(&self) -> Option<u32> {
+    fn greatest_held_once(&self) -> Option<u32> {
         let below = self.missed().unwrap_or(u32::MAX);
         self.levels.range(..below).next_back().map(|(machines, _)| *machines)
     }
@@ -166,19 +169,19 @@ impl LimitSearch {
         self.level(machines).runs()
     }
 
-    /// The number that has held, and not yet in all runs that it must.
-    fn unsure(&self) -> Option<u32> {
-        self.seen().filter(|low| self.runs(*low) < self.question.repeat)
+    /// The number that has held, but does not yet have all its runs.
+    fn find_unconfirmed(&self) -> Option<u32> {
+        self.greatest_held_once().filter(|low| self.runs(*low) < self.question.repeat)
     }
 
-    /// How far apart the ends may stay.
+    /// The allowed distance of the two ends.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     fn step(&self, low: u32) -> u32 {
         ((f64::from(low) * self.question.precision) as u32).max(1)
     }
 
-    /// A run with so many machines: as long as those with the next number below took, or in the
-    /// same proportion.
+    /// The expected time of a run with this number of machines: in proportion to the runs of the
+    /// next number below.
     fn time_of(&self, machines: u32) -> Duration {
         let known =
             self.levels.range(..=machines).next_back().or_else(|| self.levels.iter().next());
@@ -187,14 +190,14 @@ impl LimitSearch {
         each.mul_f64(f64::from(machines) / f64::from((*known).max(1)))
     }
 
-    /// The runs that the number which has held so far still needs, where something else is run now.
+    /// The time of the runs that the held number still needs, if the next run is of another number.
     fn time_to_confirm(&self, machines: u32) -> Duration {
-        self.unsure()
+        self.find_unconfirmed()
             .filter(|low| *low != machines)
             .map_or(Duration::ZERO, |low| self.time_to_be_sure(low))
     }
 
-    /// The runs that a number has still to hold in.
+    /// The time of the runs that a number still needs.
     fn time_to_be_sure(&self, machines: u32) -> Duration {
         self.time_of(machines) * self.question.repeat.saturating_sub(self.runs(machines))
     }
@@ -217,9 +220,9 @@ impl MachineLevel {
     }
 }
 
-/// How often one is wrong who believes a bound.
+/// The probability that a bound is wrong.
 const DOUBT: f64 = 0.05;
-/// Halvings in which a share is found to more digits than are shown.
+/// Halvings that give a share more digits than the report prints.
 const HALVINGS: u32 = 40;
 
 /// The share for which `hits` of `runs` or more would come up in one of twenty trials.
@@ -235,7 +238,7 @@ fn compute_share_bound(hits: u32, runs: u32) -> f64 {
     low
 }
 
-/// The probability of `hits` or more in so many runs of which each hits with this probability.
+/// The probability of `hits` or more in `runs` runs, each of which hits with probability `share`.
 fn compute_tail_probability(hits: u32, runs: u32, share: f64) -> f64 {
     let orders =
         |k: u32| (1..=k).fold(1.0, |orders, i| orders * f64::from(runs - k + i) / f64::from(i));

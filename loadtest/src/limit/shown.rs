@@ -1,4 +1,4 @@
-//! A search for the limit on a terminal: a line for each run, then the answer in words.
+//! A search for the limit on a terminal: a line for each run, then the answer in sentences.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::answer::{LimitAnswer, LimitRun, MachineNumber};
 use super::search::{LimitSearch, LimitSearchEnd};
 use crate::width::wrap_sentence;
 
-/// What is being tried, and what is known.
+/// The present run and the ends so far.
 pub(super) fn format_limit_progress(search: &LimitSearch, machines: u32) -> String {
     let number = search.level(machines).runs() + 1;
     let known = match (search.held(), search.missed()) {
@@ -22,7 +22,7 @@ pub(super) fn format_limit_progress(search: &LimitSearch, machines: u32) -> Stri
     format!("{machines} machines, run {number}{known}")
 }
 
-/// A run that is over.
+/// The line of a finished run.
 pub(super) fn format_limit_run(run: &LimitRun, number: u32) -> String {
     let LimitRun { machines, held, booted, wall_s, boot_max_us, missed, .. } = run;
     let verdict = if *held { "held" } else { "MISSED" };
@@ -50,14 +50,15 @@ pub(super) fn format_limit_answer(answer: &LimitAnswer) -> String {
     if let Some(missed) = answer.missed.filter(|missed| missed.level.held > 0) {
         let (MachineNumber { machines, level, .. }, held) = (missed, missed.level.held);
         out.push_str(&wrap_sentence(&format!(
-            "! {machines} machines held in {held} of {} runs, so runs miss by chance: more \
-             machines may boot mostly. A quiet host, a longer --within or a milder --expect tells.",
+            "! {machines} machines held in {held} of {} runs, so runs miss by chance: a greater \
+             number may hold in most runs. Repeat with a quiet host, a longer --within or a milder \
+             --expect.",
             level.runs()
         )));
     }
     if answer.end == LimitSearchEnd::TimeIsOver {
         out.push_str(&wrap_sentence(&format!(
-            "! The time was over ({:.0} s) before the two ends were close: a longer --budget \
+            "! The budget ended ({:.0} s) before the two ends were close: a longer --budget \
              narrows them.",
             answer.took_s
         )));
@@ -84,14 +85,14 @@ fn format_limit_headline(answer: &LimitAnswer) -> String {
             )
         }
         (Some(held), None) => {
-            format!("{} machines at once boot {of}, and more were not tried.", held.machines)
+            format!("{} machines at once boot {of}; a greater number was not tried.", held.machines)
         }
         (None, Some(missed)) if answer.end == LimitSearchEnd::AtLeast => {
             format!("Not even {} machines at once boot {of}.", missed.machines)
         }
         (None, _) => {
             format!(
-                "No number of machines from {} on was run often enough to say that it boots {of}.",
+                "No number of machines from {} on had enough runs to say that it boots {of}.",
                 answer.least
             )
         }
@@ -103,10 +104,10 @@ fn format_limit_verdict(wanted: u32, passed: bool, answer: &LimitAnswer) -> Stri
         (true, ..) => format!("PASS: at least {wanted} machines"),
         (false, held, Some(missed)) if missed.machines <= wanted => {
             let held = held.map_or("no number".to_owned(), |held| held.machines.to_string());
-            format!("FAIL: {wanted} machines were wanted, {held} held")
+            format!("FAIL: {wanted} machines are required, {held} held")
         }
         (false, ..) => format!(
-            "FAIL: the time was over before {wanted} machines had held in {} runs",
+            "FAIL: the budget ended before {wanted} machines had held in {} runs",
             answer.repeat
         ),
     }

@@ -1,4 +1,4 @@
-//! How each part of a report is added to that of another one.
+//! Adds the parts of several reports.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::json::{
     TimeDistribution, VERSION,
 };
 
-/// Points of time that a report has at most, machines, and machines that failed: as the fleet's own
+/// The most points of time, machines, and failed machines of a report, as in the fleet's own
 /// reports.
 const POINTS_MAX: u64 = 1000;
 const MACHINES_MAX: usize = 20_000;
@@ -18,7 +18,7 @@ const FAILED_MACHINES_MAX: usize = 10_000;
 /// The least distance of points, milliseconds.
 const POINT_MS: u64 = 100;
 
-/// A report, and how long after the first one it began.
+/// A report, and its start after the first one.
 pub(super) struct PlacedReport<'a> {
     pub(super) name: &'a str,
     pub(super) report: &'a ReportDocument,
@@ -31,7 +31,7 @@ impl PlacedReport<'_> {
     }
 }
 
-/// True where all times of a report are there one by one.
+/// True if the report has a start time and a histogram for every distribution.
 pub(super) fn is_mergeable(report: &ReportDocument) -> bool {
     let GeneratorLateness { power_on, request } = &report.lateness;
     let all = report.stages.values().chain([&report.to_kernel, &report.boot, power_on, request]);
@@ -68,16 +68,16 @@ pub(super) fn add_reports(all: &[PlacedReport<'_>]) -> anyhow::Result<ReportDocu
         oddities: sum_oddities(all),
         series: add_series(all, wall_s),
         machines: add_machine_rows(all),
-        // Whoever looked at the server's host looked at the same one.
+        // All generators counted on the same server host: take the one that saw most.
         server_drops: all
             .iter()
             .filter_map(|placed| placed.report.server_drops)
-            .max_by_key(KernelDrops::all),
+            .max_by_key(KernelDrops::count_total),
         warnings: name_sentences(all, |report| &report.warnings),
         limits: collect_limits(all),
         verdicts: Vec::new(),
         repeats: None,
-        parts: all.iter().map(|placed| placed.report.part(placed.name)).collect(),
+        parts: all.iter().map(|placed| placed.report.to_merged_part(placed.name)).collect(),
         summary,
     })
 }
@@ -101,7 +101,7 @@ fn sum_times<'a>(
             }
         };
     }
-    let times = whole.as_ref().map(TimeDistribution::of).unwrap_or_default();
+    let times = whole.as_ref().map(TimeDistribution::from_histogram).unwrap_or_default();
     Ok(TimeDistribution { retransmits, ..times })
 }
 
@@ -120,7 +120,7 @@ fn add_summaries(all: &[PlacedReport<'_>], wall_s: f64, boot: &TimeDistribution)
     let any = |of: fn(&RunSummary) -> bool| each().any(of);
     let sum = |of: fn(&RunSummary) -> u32| each().map(of).sum::<u32>();
     let most = |of: fn(&RunSummary) -> f64| each().map(of).fold(0.0, f64::max);
-    // Whoever measured the server measured the same one.
+    // All generators measured the same server: take the greatest value.
     let greatest = |of: fn(&RunSummary) -> Option<f64>| each().filter_map(of).reduce(f64::max);
     let bytes: u64 = each().map(|one| one.bytes).sum();
     RunSummary {
@@ -218,8 +218,8 @@ fn sum_oddities(all: &[PlacedReport<'_>]) -> Vec<OddityEntry> {
     whole
 }
 
-/// The longest of each protocol that any generator saw: another one may have been answered
-/// meanwhile.
+/// The longest silence of each protocol in any report, although another generator may have had
+/// answers meanwhile.
 fn pick_longest_silences(all: &[PlacedReport<'_>]) -> Vec<SilenceEntry> {
     let mut longest: Vec<SilenceEntry> = Vec::new();
     for placed in all {
@@ -281,7 +281,7 @@ fn collect_from_reports<T: Clone>(
     all.iter().flat_map(|placed| of(placed.report)).take(most).cloned().collect()
 }
 
-/// What each generator saw, by its name, and what is wrong with them together.
+/// The limits of each report, by its name, and those of the reports together.
 fn collect_limits(all: &[PlacedReport<'_>]) -> Vec<String> {
     let mut whole: Vec<String> = Vec::new();
     let last_start_s = all.iter().map(|placed| placed.after_ms as f64 / 1e3).fold(0.0, f64::max);
@@ -289,21 +289,21 @@ fn collect_limits(all: &[PlacedReport<'_>]) -> Vec<String> {
     if last_start_s >= first_end_s {
         whole.push(format!(
             "the runs did not overlap: one ended {:.1} s before another began, so the server never \
-             had all of this load at once",
+             had the whole load at once",
             last_start_s - first_end_s
         ));
     }
     if let Some((a, b)) = find_same_machines(all) {
         whole.push(format!(
             "{a} and {b} have the same seed: their machines had the same hardware addresses and \
-             shared leases; give each its own --seed"
+             shared leases; use another --seed for each"
         ));
     }
     whole.extend(name_sentences(all, |report| &report.limits));
     whole
 }
 
-/// The sentences of each report, behind its name.
+/// The sentences of each report, after its name.
 fn name_sentences(
     all: &[PlacedReport<'_>],
     of: fn(&ReportDocument) -> &Vec<String>,
@@ -314,7 +314,7 @@ fn name_sentences(
     all.iter().flat_map(one).collect()
 }
 
-/// What all of them have proved; each by its name where they differ.
+/// The proof of contents that all reports share, or each with its name.
 fn describe_proofs(all: &[PlacedReport<'_>]) -> String {
     let of = |placed: &PlacedReport<'_>| placed.report.summary.proved.clone();
     let first = all.first().map(of).unwrap_or_default();
@@ -327,7 +327,7 @@ fn describe_proofs(all: &[PlacedReport<'_>]) -> String {
         .join(", ")
 }
 
-/// Two generators whose machines asked for addresses by the same names.
+/// Two generators whose machines asked for addresses with the same hardware addresses.
 fn find_same_machines<'a>(all: &[PlacedReport<'a>]) -> Option<(&'a str, &'a str)> {
     let asks = |placed: &&PlacedReport<'_>| placed.report.stages.contains_key("dhcp");
     let mut seeds: BTreeMap<u64, &str> = BTreeMap::new();

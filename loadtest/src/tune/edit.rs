@@ -1,4 +1,4 @@
-//! Puts numbers into a configuration file and leaves every other byte of it as it is.
+//! Writes numbers into a configuration file and keeps every other byte of it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -19,26 +19,25 @@ pub(super) struct SettingEntry {
     pub(super) value: u64,
 }
 
-/// What happened to one entry.
+/// The change of one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SettingChange {
     pub(super) entry: SettingEntry,
-    /// As the file had it; None: it did not.
+    /// The old value as written in the file; None: the file had none.
     pub(super) old: Option<String>,
 }
 
-/// The text with these entries, and those that it did not have so already. `path` names it in
-/// complaints.
+/// The text with these entries, and the entries that changed. `path` names the file in errors.
 pub(super) fn edit_entries(
     path: &str,
     text: &str,
     entries: &[SettingEntry],
 ) -> anyhow::Result<(String, Vec<SettingChange>)> {
     Config::parse(path, text)
-        .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?;
+        .map_err(|problems| anyhow!("the configuration is wrong\n{problems}"))?;
     let (mut out, mut changes) = (text.to_owned(), Vec::new());
     for entry in entries {
-        // Read anew for each: what was put in before has moved what follows.
+        // Parse again for each entry: the previous one has moved the rest of the text.
         let (at, new, old) = find_entry_place(&out, entry).ok_or_else(|| {
             let (table, key) = (entry.table, entry.key);
             anyhow!(
@@ -52,11 +51,11 @@ pub(super) fn edit_entries(
         }
     }
     let done = Config::parse(path, &out)
-        .map_err(|problems| anyhow!("nothing is written, because then\n{problems}"));
+        .map_err(|problems| anyhow!("not written, because the file would be wrong:\n{problems}"));
     done.map(|_| (out, changes))
 }
 
-/// Where something goes, what goes there, and the value that stands there now.
+/// The place of an entry, the text to write there, and the old value.
 fn find_entry_place(
     text: &str,
     entry: &SettingEntry,
@@ -83,7 +82,8 @@ fn find_entry_place(
     Some((at..at, format!("{gap}{key} = {value}{line_end}"), None))
 }
 
-/// After the line `#key = ...` of the table whose header ends here: there its meaning is explained.
+/// The end of the line `#key = ...` in the table whose header ends here: the comment above that line
+/// explains the key.
 fn find_comment_end(text: &str, header_end: usize, key: &str) -> Option<usize> {
     let mut at = find_next_line(text, header_end);
     while at < text.len() {
@@ -108,19 +108,19 @@ fn find_next_line(text: &str, at: usize) -> usize {
     text.get(at..).and_then(|rest| rest.find('\n')).map_or(text.len(), |length| at + length + 1)
 }
 
-/// Replaces the file in one step, with a copy of what it was beside it, whose name is returned.
-/// Owner and mode stay.
+/// Replaces the file in one step, keeps owner and mode, and returns the name of a copy of the old
+/// file.
 pub(super) fn replace_config_file(
     file: &Path,
     old: &str,
     new: &str,
     stamp: &str,
 ) -> anyhow::Result<PathBuf> {
-    // Where it is a link, what it leads to is replaced, not the link.
+    // Replace the target of a link, not the link.
     let file = file.canonicalize().with_context(|| format!("cannot find {}", file.display()))?;
     let shown = file.display();
     let now = fs::read_to_string(&file).with_context(|| format!("cannot read {shown}"))?;
-    ensure!(now == old, "{shown} was changed by somebody else meanwhile: nothing is written");
+    ensure!(now == old, "{shown} has changed during the search: it is not written");
     let beside = |ending: &str| {
         let mut name = OsString::from(file.as_os_str());
         name.push(ending);
@@ -132,7 +132,7 @@ pub(super) fn replace_config_file(
         .with_context(|| format!("cannot write {}", backup.display()))?;
     let written = write_file_like(&fresh, new, &like).and_then(|()| fs::rename(&fresh, &file));
     if written.is_err() {
-        // The old file is still there; of the new one nothing shall be.
+        // The old file is untouched: remove the unfinished new one.
         let _ = fs::remove_file(&fresh);
     }
     written.with_context(|| format!("cannot replace {shown}"))?;
@@ -281,7 +281,7 @@ mod tests {
         assert!(backup.ends_with("x.toml.stamp"), "{backup:?}");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
         let changed = replace_config_file(&file, "old", "newer", "stamp2").unwrap_err().to_string();
-        assert!(changed.contains("was changed by somebody else"), "{changed}");
+        assert!(changed.contains("has changed during the search"), "{changed}");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
     }
 }

@@ -1,19 +1,19 @@
-//! What a search makes smaller: one number of a run's report.
+//! The goal of a search: the number of a run's report that it reduces.
 
 use crate::json::ReportDocument;
 
 /// The number. Less of each is better.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum TuneGoal {
-    /// Time until the last machine is done; of a scenario that goes on for a set time, the time of
-    /// 1,000 requests
+    /// Time until the last machine is done; of a scenario with a set duration, the time of 1,000
+    /// requests
     #[default]
     Wall,
-    /// Time that the median machine takes
+    /// Time of the median machine
     Median,
     /// Time within which 99 of 100 machines are done
     P99,
-    /// Processor time of the server; of a scenario that goes on for a set time, for 1,000 requests
+    /// Processor time of the server; of a scenario with a set duration, for 1,000 requests
     Cpu,
 }
 
@@ -29,7 +29,7 @@ impl TuneGoal {
         }
     }
 
-    pub(super) fn words(self, timed: bool) -> &'static str {
+    pub(super) fn describe(self, timed: bool) -> &'static str {
         match (self, timed) {
             (Self::Wall, false) => "time until the last machine is done",
             (Self::Wall, true) => "time of 1,000 requests",
@@ -40,8 +40,9 @@ impl TuneGoal {
         }
     }
 
-    /// Seconds. `timed`: machines begin again until the time is over. None: nothing was measured.
-    pub(super) fn of(self, report: &ReportDocument, timed: bool) -> Option<f64> {
+    /// The goal of a run in seconds. `timed`: the scenario has a set duration. None: the report
+    /// lacks the number.
+    pub(super) fn measure_report(self, report: &ReportDocument, timed: bool) -> Option<f64> {
         let requests: u64 = report.stages.values().map(|times| times.count).sum();
         let work = if timed { requests as f64 / 1000.0 } else { 1.0 };
         let seconds = |us: u64| us as f64 / 1e6;
@@ -67,12 +68,18 @@ mod tests {
         (report.summary.wall_s, report.summary.server_cpu_s) = (10.0, Some(2.0));
         let requests: u64 = report.stages.values().map(|times| times.count).sum();
         assert_eq!(
-            (TuneGoal::Wall.of(&report, false), TuneGoal::Cpu.of(&report, false)),
+            (
+                TuneGoal::Wall.measure_report(&report, false),
+                TuneGoal::Cpu.measure_report(&report, false)
+            ),
             (Some(10.0), Some(2.0))
         );
-        assert_eq!(TuneGoal::Wall.of(&report, true), Some(10_000.0 / requests as f64));
-        assert_eq!(TuneGoal::Median.of(&report, true), Some(report.boot.p50_us as f64 / 1e6));
+        assert_eq!(TuneGoal::Wall.measure_report(&report, true), Some(10_000.0 / requests as f64));
+        assert_eq!(
+            TuneGoal::Median.measure_report(&report, true),
+            Some(report.boot.p50_us as f64 / 1e6)
+        );
         report.summary.server_cpu_s = Some(0.0);
-        assert_eq!(TuneGoal::Cpu.of(&report, false), None);
+        assert_eq!(TuneGoal::Cpu.measure_report(&report, false), None);
     }
 }

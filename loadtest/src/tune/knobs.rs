@@ -1,5 +1,5 @@
-//! The knobs that a search turns: where each stands in the configuration, which values are worth a
-//! try, what it is now.
+//! The knobs of a search: the key of each in the configuration, its values to try, and its present
+//! value.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +16,9 @@ pub(super) struct KnobSpec {
     /// Its table. The key has the knob's name.
     pub(super) table: &'static str,
     pub(super) about: &'static str,
-    /// Values to try; empty: they depend on the machine.
+    /// Values to try; empty if they depend on the machine.
     ladder: &'static [u64],
-    /// Without it nothing of the scenario can tell the values apart.
+    /// The protocol that a scenario must use for this knob to have an effect.
     needs: KnobNeeds,
     read: fn(&Config) -> u64,
 }
@@ -30,9 +30,8 @@ enum KnobNeeds {
     Http,
 }
 
-/// In the order in which they are tried: those first that matter most where they matter.
-/// (`tid-sockets` is not among them: it tells transfers of one client apart, and is not about
-/// speed.)
+/// The knobs in the order of the search, the most effective first. `tid-sockets` is not among them:
+/// it separates the transfers of one client, and does not change the speed.
 pub(super) const KNOBS: [KnobSpec; 7] = [
     KnobSpec {
         name: "workers",
@@ -63,7 +62,7 @@ pub(super) const KNOBS: [KnobSpec; 7] = [
     KnobSpec {
         name: "http-chunk",
         table: "tuning",
-        about: "octets in one sendfile call",
+        about: "bytes in one sendfile call",
         ladder: &[65_536, 262_144, 1_048_576, 4_194_304],
         needs: KnobNeeds::Http,
         read: |config| config.tuning.http_chunk.into(),
@@ -94,7 +93,7 @@ pub(super) const KNOBS: [KnobSpec; 7] = [
     },
 ];
 
-/// `NAME`, or `NAME=V,V`: a knob, and the values to try in the place of ours.
+/// `NAME`, or `NAME=V,V`: a knob, and the values to try instead of its ladder.
 #[derive(Clone, Debug)]
 pub(super) struct WantedKnob {
     name: &'static str,
@@ -104,10 +103,11 @@ pub(super) struct WantedKnob {
 pub(super) fn parse_wanted_knob(text: &str) -> Result<WantedKnob, String> {
     let (name, list) = text.split_once('=').map_or((text, None), |(name, list)| (name, Some(list)));
     let spec = find_knob_spec(name).ok_or_else(|| {
-        format!("no knob {name}; there are {}", KNOBS.map(|spec| spec.name).join(", "))
+        format!("there is no knob {name}; there are {}", KNOBS.map(|spec| spec.name).join(", "))
     })?;
-    let values = list
-        .map_or(Ok(Vec::new()), |list| list.split(',').map(|value| spec.value(value)).collect())?;
+    let values = list.map_or(Ok(Vec::new()), |list| {
+        list.split(',').map(|value| spec.parse_value(value)).collect()
+    })?;
     Ok(WantedKnob { name: spec.name, values })
 }
 
@@ -115,7 +115,7 @@ pub(super) fn find_knob_spec(name: &str) -> Option<&'static KnobSpec> {
     const { &KNOBS }.iter().find(|spec| spec.name == name)
 }
 
-/// The knobs to search, and those that are not worth it with the reason.
+/// The knobs to search, and the others with a reason.
 pub(super) fn choose_knobs(
     wanted: &[WantedKnob],
     now: &Config,
@@ -127,27 +127,27 @@ pub(super) fn choose_knobs(
         if !wanted.is_empty() && named.is_none() {
             continue;
         }
-        let knob =
-            TuneKnob { name: spec.name, now: spec.value_in(now), ladder: spec.ladder(named) };
+        let knob = TuneKnob {
+            name: spec.name,
+            now: spec.read_value(now),
+            ladder: spec.choose_ladder(named),
+        };
         if named.is_none() && !spec.needs.is_met(scenario) {
-            left_out.insert(
-                spec.name,
-                format!("scenario {} has nothing that it matters for", scenario.name),
-            );
+            left_out.insert(spec.name, format!("it has no effect on scenario {}", scenario.name));
         } else if knob.ladder.iter().all(|value| *value == knob.now) {
-            left_out.insert(spec.name, format!("there is no value but {} to try here", knob.now));
+            left_out.insert(spec.name, format!("there is no other value than {} here", knob.now));
         } else {
             knobs.push(knob);
         }
     }
     let reasons =
         || left_out.iter().map(|(name, why)| format!("\n  {name}: {why}")).collect::<String>();
-    ensure!(!knobs.is_empty(), anyhow!("there is nothing to search:{}", reasons()));
+    ensure!(!knobs.is_empty(), anyhow!("there is no knob to search:{}", reasons()));
     Ok((knobs, left_out))
 }
 
-/// The first processor is for DHCP and everything that is not on a packet's path, where there are
-/// two.
+/// The default number of boot cores: all processors except the first, which has DHCP and the work
+/// beside a packet's path.
 fn count_boot_cores() -> u64 {
     std::thread::available_parallelism()
         .map_or(1, |count| count.get() as u64)
@@ -155,29 +155,29 @@ fn count_boot_cores() -> u64 {
         .max(1)
 }
 
-/// 1, 2, 4 and so on, and the most.
+/// 1, 2, 4 and so on, and `most`.
 fn list_powers_up_to(most: u64) -> Vec<u64> {
     let doubled = std::iter::successors(Some(1_u64), |count| count.checked_mul(2));
     doubled.take_while(|count| *count < most).chain([most]).collect()
 }
 
 impl KnobSpec {
-    /// The name as the file has it: `[tuning] spin-us`.
+    /// The key as in the configuration file: `[tuning] spin-us`.
     pub(super) fn key(&self) -> String {
         format!("[{}] {}", self.table, self.name)
     }
 
-    pub(super) fn value_in(&self, config: &Config) -> u64 {
+    pub(super) fn read_value(&self, config: &Config) -> u64 {
         (self.read)(config)
     }
 
-    /// One value, as the configuration would take it.
-    fn value(&self, text: &str) -> Result<u64, String> {
+    /// Parses a value that the configuration accepts.
+    fn parse_value(&self, text: &str) -> Result<u64, String> {
         let name = self.name;
         let value = text
             .trim()
             .parse()
-            .map_err(|_| format!("{text:?} is no value of {name}: write {name}=8,16"))?;
+            .map_err(|_| format!("{text:?} is no number for {name}: write {name}=8,16"))?;
         let file = format!("root = \"/\"\n[{}]\n{name} = {value}\n", self.table);
         let wrong = |problems: ringboot::config::ConfigProblems| {
             problems.0.first().map_or(String::new(), |problem| {
@@ -187,7 +187,7 @@ impl KnobSpec {
         Config::parse("", &file).map(|_| value).map_err(wrong)
     }
 
-    fn ladder(&self, named: Option<&WantedKnob>) -> Vec<u64> {
+    fn choose_ladder(&self, named: Option<&WantedKnob>) -> Vec<u64> {
         match named {
             Some(wanted) if !wanted.values.is_empty() => wanted.values.clone(),
             _ if self.ladder.is_empty() => list_powers_up_to(count_boot_cores()),
@@ -218,14 +218,14 @@ mod tests {
     fn every_ladder_is_of_values_that_the_configuration_takes_and_rises() {
         let config = Config::for_root("/");
         for spec in &KNOBS {
-            let ladder = spec.ladder(None);
+            let ladder = spec.choose_ladder(None);
             assert!(
-                ladder.iter().all(|value| spec.value(&value.to_string()) == Ok(*value)),
+                ladder.iter().all(|value| spec.parse_value(&value.to_string()) == Ok(*value)),
                 "{}",
                 spec.name
             );
             assert!(
-                ladder.is_sorted() && ladder.contains(&spec.value_in(&config)),
+                ladder.is_sorted() && ladder.contains(&spec.read_value(&config)),
                 "{}: {ladder:?}",
                 spec.name
             );
@@ -240,7 +240,7 @@ mod tests {
                 .copied()
                 .unwrap_or(3);
             let file = format!("root = \"/\"\n[{}]\n{} = {value}\n", spec.table, spec.name);
-            assert_eq!(spec.value_in(&Config::parse("", &file).unwrap()), value, "{}", spec.name);
+            assert_eq!(spec.read_value(&Config::parse("", &file).unwrap()), value, "{}", spec.name);
         }
     }
 
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!((named.name, named.values), ("spin-us", vec![0, 7]));
         for (text, said) in [
             ("spinus", "no knob spinus; there are workers, windowsize-max, "),
-            ("spin-us=a", "\"a\" is no value of spin-us"),
+            ("spin-us=a", "\"a\" is no number for spin-us"),
             (
                 "gso-segments=8,65",
                 "gso-segments = 65 is out of bounds: write a number from 1 to 64",
@@ -281,7 +281,7 @@ mod tests {
             knobs.ends_with(&["windowsize-max", "gso-segments", "spin-us", "receive-buffers"]),
             "{knobs:?}"
         );
-        assert_eq!(left_out["http-chunk"], "scenario lone has nothing that it matters for");
+        assert_eq!(left_out["http-chunk"], "it has no effect on scenario lone");
         assert_eq!(names(&["http-chunk", "spin-us"]).0, ["http-chunk", "spin-us"]);
         let nothing = choose_knobs(
             &[parse_wanted_knob("spin-us=50").unwrap()],
@@ -289,7 +289,7 @@ mod tests {
             &scenario,
         )
         .unwrap_err();
-        assert!(nothing.to_string().contains("there is no value but 50 to try here"), "{nothing}");
+        assert!(nothing.to_string().contains("there is no other value than 50 here"), "{nothing}");
     }
 
     #[test]

@@ -1,81 +1,81 @@
-//! The search itself: one knob at a time, each value beside the value of now in the same rounds. No
-//! process, file or clock in it.
+//! The search itself: one knob at a time, each value beside the present one in the same rounds. It
+//! knows no process, file or clock.
 //!
-//! Rounds of all values choose the one whose median is best, which is often the luckiest. So it
-//! runs again, alone with the value of now, and is taken only where it was better by more than
-//! [`MARGIN`] in nearly every round ([`WON_AFTER`]). A knob without any effect passes that with 1
-//! in 28 at most, however large the noise, and a neighbour that disturbs a round or two hides no
-//! large gain.
+//! The rounds of all values choose the one with the best median, which is often the luckiest. So it
+//! runs again, with only the present value beside it, and is taken only if it was better by more
+//! than [`MARGIN`] in nearly every round ([`WON_AFTER`]). A knob without any effect passes that
+//! with 1 in 28 at most, however large the noise, and other load that disturbs a round or two hides
+//! no large gain.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// A value must need less than this share of what the value of now needs.
+/// A value must need less than the present one by more than this share.
 pub(super) const MARGIN: f64 = 0.03;
-/// After so many rounds beside the value of now alone a value has won, if it has lost at most so
-/// many of them. All winners together are decided on in the same way.
+/// Rounds of a confirmation, and the rounds that a value may lose in them and still win. The same
+/// decides on all winners together.
 pub(super) const WON_AFTER: [(usize, usize); 3] = [(6, 0), (9, 1), (12, 2)];
-/// Runs that a confirmation takes where no round is lost.
+/// Runs of a confirmation without a lost round.
 const CONFIRMATION_RUNS: usize = 2 * WON_AFTER[0].0;
-/// Every knob is tried so many times at most: again where another one has changed since.
+/// The most tries of a knob: a second one if another knob has changed since.
 const PASSES_MAX: usize = 2;
-/// Rounds in which the server as it is now failed and that are made again; one more ends the
+/// Rounds that are repeated because the server failed with the present values; one more ends the
 /// search.
 const VOID_ROUNDS_MAX: usize = 2;
 
-/// A number of the configuration that is searched for.
+/// A number of the configuration that the search changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TuneKnob {
     pub(super) name: &'static str,
-    /// As the configuration has it now.
+    /// The present value.
     pub(super) now: u64,
-    /// Values to try, rising. That of now need not be among them.
+    /// Values to try, rising. The present one need not be among them.
     pub(super) ladder: Vec<u64>,
 }
 
-/// Knobs that differ from now, by name.
+/// Knobs that differ from their present values, by name.
 pub(super) type KnobValues = BTreeMap<&'static str, u64>;
 
-/// What is searched on.
+/// Makes the runs of a search.
 pub(super) trait TuneBench {
     /// One run of a server with these values: the goal, of which less is better. None: machines
     /// failed, or there was no server.
     fn run(&mut self, values: &KnobValues) -> Result<Option<f64>, TuneStop>;
-    /// Since the search began.
+    /// The time since the search began.
     fn elapsed(&self) -> Duration;
 }
 
-/// Why a search ends before its end.
+/// Why a search ends early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TuneStop {
     #[error("interrupted")]
     Interrupted,
-    #[error("the time is over")]
+    #[error("the budget is used up")]
     TimeIsOver,
     #[error("{0}")]
     Broken(String),
 }
 
-/// What is asked of a search.
+/// The bounds of a search.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TuneBounds {
-    /// For each knob; 3 at least.
+    /// Rounds of each knob; 3 at least.
     pub(super) rounds: usize,
     pub(super) budget: Duration,
-    /// What one run takes, until more is known of it.
+    /// The time of the first run, used until there are others.
     pub(super) run: Duration,
 }
 
-/// A search that goes on, or is over.
+/// A search with its winners so far.
 #[derive(Debug)]
 pub(super) struct KnobSearch {
     knobs: Vec<TuneKnob>,
     bounds: TuneBounds,
     /// Winners so far.
     best: KnobValues,
-    /// Knobs looked at since the last winner, itself included, and in all.
+    /// Knobs tried since the last winner, itself included, and in all.
     since_change: usize,
     visits: usize,
     runs: u32,
@@ -87,38 +87,38 @@ pub(super) struct KnobSearch {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct TriedKnob {
     pub(super) knob: &'static str,
-    /// The value that the others are ratios to, and what its runs took.
+    /// The value to which the ratios refer, and the goals of its runs.
     pub(super) reference: u64,
     pub(super) reference_runs: Vec<f64>,
     pub(super) values: Vec<TriedValue>,
     pub(super) verdict: KnobVerdict,
 }
 
-/// One value beside that of now.
+/// One value beside the present one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct TriedValue {
     pub(super) value: u64,
-    /// Of the rounds that it did not fail in.
+    /// The goals of the rounds in which it did not fail.
     pub(super) runs: Vec<f64>,
     pub(super) ratios: RoundRatios,
-    /// Machines failed with it: it was not tried again.
+    /// Machines failed with this value: the search does not try it again.
     pub(super) failed: bool,
 }
 
-/// What one took of what the other took in the same round.
+/// The ratios of two values, one for each round.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct RoundRatios(pub(super) Vec<f64>);
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum KnobVerdict {
-    /// Confirmed by these.
+    /// The confirmation proves the value better.
     Won { value: u64, confirmation: RoundRatios },
-    /// The best of the rounds, and not of these.
+    /// The value is the best of the rounds, but not in the confirmation.
     NotConfirmed { value: u64, confirmation: RoundRatios },
-    /// No value's median was better by more than the margin.
+    /// No value's median is better by more than the margin.
     LeftAlone,
-    /// The time was over before it was known.
+    /// The budget ended before the verdict.
     TimeIsOver,
 }
 
@@ -137,9 +137,9 @@ impl KnobSearch {
         }
     }
 
-    /// Tries the next knob; None when there is none whose rounds would end in time, or nothing has
-    /// changed since all were tried.
-    pub(super) fn next(
+    /// Tries the next knob; None if no other knob fits into the budget, or no value has changed
+    /// since every knob was tried.
+    pub(super) fn try_next_knob(
         &mut self,
         bench: &mut impl TuneBench,
     ) -> Result<Option<TriedKnob>, TuneStop> {
@@ -166,9 +166,8 @@ impl KnobSearch {
         Ok(None)
     }
 
-    /// All winners at once beside the values of now, in rounds that have chosen nothing. None:
-    /// there is no winner.
-    pub(super) fn together(
+    /// All winners together beside the present values, in new rounds. None: there is no winner.
+    pub(super) fn confirm_together(
         &mut self,
         bench: &mut impl TuneBench,
     ) -> Result<Option<RoundRatios>, TuneStop> {
@@ -176,7 +175,7 @@ impl KnobSearch {
             return Ok(None);
         }
         let best = self.best.clone();
-        self.in_turns(&KnobValues::new(), &best, bench).map(Some)
+        self.compare_in_turns(&KnobValues::new(), &best, bench).map(Some)
     }
 
     /// Winners so far.
@@ -184,19 +183,19 @@ impl KnobSearch {
         &self.best
     }
 
-    /// Knobs that there was no time for.
+    /// Knobs that did not fit into the budget.
     pub(super) fn left_out(&self) -> Vec<&'static str> {
         self.knobs.iter().map(|knob| knob.name).filter(|name| !self.tried.contains(name)).collect()
     }
 
-    /// What all knobs take when each is tried once and one of them wins.
+    /// The time of all knobs if each is tried once and one of them wins.
     pub(super) fn time_needed(&self, bench: &impl TuneBench) -> Duration {
         let rounds = |knob| self.runs_for(knob) - 2 * CONFIRMATION_RUNS;
         let runs = self.knobs.iter().map(rounds).sum::<usize>() + 2 * CONFIRMATION_RUNS;
         self.time_of(runs, bench)
     }
 
-    /// What the knob with the fewest values takes.
+    /// The time of the knob with the fewest values.
     pub(super) fn time_of_least(&self, bench: &impl TuneBench) -> Duration {
         self.time_of(self.knobs.iter().map(|knob| self.runs_for(knob)).min().unwrap_or(0), bench)
     }
@@ -225,8 +224,8 @@ impl KnobSearch {
             verdict: KnobVerdict::LeftAlone,
         };
         tried.verdict = match self
-            .rounds(knob, &mut tried, bench)
-            .and_then(|()| self.verdict(knob, &tried, bench))
+            .run_rounds(knob, &mut tried, bench)
+            .and_then(|()| self.judge_knob(knob, &tried, bench))
         {
             Err(TuneStop::TimeIsOver) => KnobVerdict::TimeIsOver,
             other => other?,
@@ -234,9 +233,9 @@ impl KnobSearch {
         Ok(tried)
     }
 
-    /// Each round runs the value of now and all others once; every other round backwards, so that
-    /// what grows or wanes meanwhile on the machine favours nobody in all of them.
-    fn rounds(
+    /// Each round runs the present value and all others once; every other round backwards, so that a
+    /// drift of the machine favours no value in all of them.
+    fn run_rounds(
         &mut self,
         knob: &TuneKnob,
         tried: &mut TriedKnob,
@@ -261,18 +260,18 @@ impl KnobSearch {
                 }
             }
             let Some(now) = now else {
-                self.void_round()?;
+                self.count_void_round()?;
                 continue;
             };
             tried.reference_runs.push(now);
             for (tries, run) in tried.values.iter_mut().zip(others) {
-                tries.take(run.flatten(), now);
+                tries.record_run(run.flatten(), now);
             }
         }
         Ok(())
     }
 
-    fn verdict(
+    fn judge_knob(
         &mut self,
         knob: &TuneKnob,
         tried: &TriedKnob,
@@ -283,22 +282,22 @@ impl KnobSearch {
         };
         let (reference, mut values) = (self.best.clone(), self.best.clone());
         values.insert(knob.name, value);
-        let confirmation = self.in_turns(&reference, &values, bench)?;
+        let confirmation = self.compare_in_turns(&reference, &values, bench)?;
         Ok(match confirmation.have_won() {
             true => KnobVerdict::Won { value, confirmation },
             false => KnobVerdict::NotConfirmed { value, confirmation },
         })
     }
 
-    /// Two servers in turns, each first in every other round, until it is decided.
-    fn in_turns(
+    /// Runs two settings in turns, each first in every other round, until the rule decides.
+    fn compare_in_turns(
         &mut self,
         now: &KnobValues,
         other: &KnobValues,
         bench: &mut impl TuneBench,
     ) -> Result<RoundRatios, TuneStop> {
         let mut ratios = RoundRatios::default();
-        while ratios.decided().is_none() {
+        while ratios.decide().is_none() {
             let (now, other) = if ratios.0.len() % 2 == 0 {
                 let now = self.run(now, bench)?;
                 (now, self.run(other, bench)?)
@@ -307,7 +306,7 @@ impl KnobSearch {
                 (self.run(now, bench)?, other)
             };
             match (now, other) {
-                (None, _) => self.void_round()?,
+                (None, _) => self.count_void_round()?,
                 (Some(_), None) => ratios.0.push(f64::INFINITY),
                 (Some(now), Some(other)) => ratios.0.push(other / now),
             }
@@ -327,19 +326,19 @@ impl KnobSearch {
         Ok(bench.run(values)?.filter(|goal| *goal > 0.0))
     }
 
-    fn void_round(&mut self) -> Result<(), TuneStop> {
+    fn count_void_round(&mut self) -> Result<(), TuneStop> {
         self.void_rounds += 1;
         if self.void_rounds > VOID_ROUNDS_MAX {
             let times = self.void_rounds;
             return Err(TuneStop::Broken(format!(
-                "machines failed {times} times with the server as it is now"
+                "machines failed {times} times with the present values"
             )));
         }
         Ok(())
     }
 }
 
-/// The ladder and the value of now, without the one that all are compared with.
+/// The ladder and the present value, without the reference.
 fn list_candidates(knob: &TuneKnob, reference: u64) -> Vec<u64> {
     let mut values: Vec<u64> =
         knob.ladder.iter().copied().chain([knob.now]).filter(|value| *value != reference).collect();
@@ -348,8 +347,8 @@ fn list_candidates(knob: &TuneKnob, reference: u64) -> Vec<u64> {
     values
 }
 
-/// Of the values whose median is better the best; of those that are no worse than [`MARGIN`] beside
-/// it, the nearest to now.
+/// The best of the values whose median is better; among those within [`MARGIN`] of it, the one
+/// nearest to the present value.
 fn pick_winner(values: &[TriedValue], reference: u64, rounds: usize) -> Option<u64> {
     let better = |tries: &&TriedValue| {
         tries.ratios.0.len() >= rounds && is_better_ratio(tries.ratios.median())
@@ -370,7 +369,7 @@ impl TriedValue {
         Self { value, runs: Vec::new(), ratios: RoundRatios::default(), failed: false }
     }
 
-    fn take(&mut self, run: Option<f64>, now: f64) {
+    fn record_run(&mut self, run: Option<f64>, now: f64) {
         match run {
             Some(run) => {
                 self.runs.push(run);
@@ -382,9 +381,9 @@ impl TriedValue {
 }
 
 impl RoundRatios {
-    /// Whether the value has won; None while more rounds must tell.
-    fn decided(&self) -> Option<bool> {
-        let (rounds, lost) = (self.0.len(), self.0.len() - self.won());
+    /// Whether the value has won; None while the rule needs more rounds.
+    fn decide(&self) -> Option<bool> {
+        let (rounds, lost) = (self.0.len(), self.0.len() - self.count_won());
         let (rounds_max, lost_max) = WON_AFTER[WON_AFTER.len() - 1];
         if WON_AFTER.iter().any(|(after, most)| rounds == *after && lost <= *most) {
             return Some(true);
@@ -393,11 +392,11 @@ impl RoundRatios {
     }
 
     pub(super) fn have_won(&self) -> bool {
-        self.decided() == Some(true)
+        self.decide() == Some(true)
     }
 
     /// Rounds that were better by more than the margin.
-    pub(super) fn won(&self) -> usize {
+    pub(super) fn count_won(&self) -> usize {
         self.0.iter().filter(|ratio| is_better_ratio(**ratio)).count()
     }
 
@@ -509,7 +508,7 @@ mod tests {
     ) -> (KnobSearch, Vec<TriedKnob>) {
         let mut search = KnobSearch::new(knobs, bounds);
         let mut all = Vec::new();
-        while let Some(tried) = search.next(bench).unwrap() {
+        while let Some(tried) = search.try_next_knob(bench).unwrap() {
             all.push(tried);
         }
         (search, all)
@@ -523,7 +522,7 @@ mod tests {
             let mut bench = MadeUp::new(best_at_8, Noise::Even(0.02), seed);
             let (mut search, _) = searched(vec![windows()], HOURS, &mut bench);
             assert_eq!(search.best(), &KnobValues::from([("window", 8)]), "seed {seed}");
-            let together = search.together(&mut bench).unwrap().unwrap();
+            let together = search.confirm_together(&mut bench).unwrap().unwrap();
             assert!(
                 together.have_won() && (together.median() - 1.0 / 1.4).abs() < 0.05,
                 "{together:?}"
@@ -557,7 +556,7 @@ mod tests {
         let confirmed = |coins: u32| {
             let coin = |round| if coins >> round & 1 == 1 { 0.5 } else { 1.5 };
             let decided = (0..=rounds_max)
-                .find_map(|rounds| RoundRatios((0..rounds).map(coin).collect()).decided());
+                .find_map(|rounds| RoundRatios((0..rounds).map(coin).collect()).decide());
             decided.unwrap()
         };
         let all = 1 << rounds_max;
@@ -572,7 +571,7 @@ mod tests {
         let found = (0..200).filter(|seed| {
             let mut bench = MadeUp::new(effect, Noise::Bursts(10), seed * 104_729);
             let (mut search, _) = searched(vec![windows()], HOURS, &mut bench);
-            search.together(&mut bench).unwrap().is_some_and(|together| together.have_won())
+            search.confirm_together(&mut bench).unwrap().is_some_and(|together| together.have_won())
         });
         let found = found.count();
         assert!(found > 120, "{found} of 200");
@@ -627,8 +626,8 @@ mod tests {
     #[test]
     fn a_server_that_fails_as_it_is_now_ends_the_search() {
         let mut bench = MadeUp::new(|_| None, Noise::Even(0.0), 1);
-        let broken = KnobSearch::new(vec![windows()], HOURS).next(&mut bench).unwrap_err();
-        assert_eq!(broken.to_string(), "machines failed 3 times with the server as it is now");
+        let broken = KnobSearch::new(vec![windows()], HOURS).try_next_knob(&mut bench).unwrap_err();
+        assert_eq!(broken.to_string(), "machines failed 3 times with the present values");
     }
 
     #[test]
@@ -641,7 +640,7 @@ mod tests {
             };
             let mut bench = MadeUp::new(effect, Noise::Even(0.01), minutes);
             let (mut search, tried) = searched(knobs, bounds, &mut bench);
-            let together = search.together(&mut bench);
+            let together = search.confirm_together(&mut bench);
             assert!(bench.elapsed() <= bounds.budget, "{minutes} minutes: {:?}", bench.elapsed());
             assert!(
                 search.best().is_empty() || together.is_ok(),
@@ -676,7 +675,11 @@ mod tests {
             let mut bench =
                 MadeUp { interrupted_after: after, ..MadeUp::new(effect, Noise::Even(0.01), 1) };
             let mut search = KnobSearch::new(vec![windows()], HOURS);
-            assert_eq!(search.next(&mut bench), Err(TuneStop::Interrupted), "after {after} runs");
+            assert_eq!(
+                search.try_next_knob(&mut bench),
+                Err(TuneStop::Interrupted),
+                "after {after} runs"
+            );
             assert!(search.best().is_empty());
         }
     }

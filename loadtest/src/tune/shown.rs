@@ -1,5 +1,5 @@
-//! A search on a terminal: a table with a curve for each knob, the verdict in words, and the lines
-//! for the configuration.
+//! A search on a terminal: a table with a curve for each knob, the verdict as a sentence, and the
+//! lines for the configuration.
 
 use std::fmt::Write;
 
@@ -14,35 +14,35 @@ use crate::width::wrap_sentence;
 
 /// Columns of a curve.
 const CURVE_COLUMNS: usize = 30;
-/// The ratios at its ends, unless a value goes beyond them.
+/// The ratios at its ends, unless a value is beyond them.
 const CURVE_ENDS: (f64, f64) = (0.9, 1.1);
-/// A curve ends here, and what lies beyond it is marked.
+/// The greatest ratio of a curve; a `>` marks values beyond it.
 const CURVE_MAX: f64 = 2.0;
 
-/// The rule, in words: it belongs above every result.
+/// The rule as a sentence, which is printed above every result.
 pub(super) fn describe_tune_rule(rounds: usize) -> String {
     let percent = MARGIN * 100.0;
     let won =
         WON_AFTER.map(|(rounds, lost)| format!("{} of {rounds}", rounds - lost)).join(", or ");
     format!(
-        "The value with the best median of {rounds} rounds runs again, alone with the value of \
-         now, and is taken if it needs at least {percent:.0} % less in {won} rounds. Ratios are of \
-         runs in the same round; less is better."
+        "The value with the best median of {rounds} rounds runs again, with only the present value \
+         beside it, and is taken if it needs at least {percent:.0} % less in {won} rounds. Ratios \
+         are of runs in the same round; less is better."
     )
 }
 
-/// One knob: every value with median, ratio, range and curve, and what became of it.
+/// One knob: every value with median, ratio, range and curve, and the verdict.
 pub(super) fn format_tried_knob(tried: &TriedKnob, goal: TuneGoal) -> String {
     let about = find_knob_spec(tried.knob)
         .map_or(String::new(), |spec| format!("{}: {}", spec.key(), spec.about));
-    let scale = RatioScale::of(tried);
+    let scale = RatioScale::for_knob(tried);
     let [value, time, ratio, range] = ["value", goal.name(), "ratio", "range"];
     let mut out = format!(
         "\n  {about}\n  {value:>13}{time:>10}{ratio:>7}  {range:<11}  {}\n",
-        scale.header()
+        scale.format_header()
     );
     let mut rows: Vec<(u64, String)> =
-        tried.values.iter().map(|tries| (tries.value, scale.row(tries))).collect();
+        tried.values.iter().map(|tries| (tries.value, scale.format_row(tries))).collect();
     let runs = (find_least(&tried.reference_runs), find_greatest(&tried.reference_runs));
     let own = format!("runs from {} to {}", format_seconds(runs.0), format_seconds(runs.1));
     let now = compute_median(&tried.reference_runs).unwrap_or_default();
@@ -61,13 +61,14 @@ fn describe_knob_verdict(tried: &TriedKnob) -> String {
         }
         KnobVerdict::NotConfirmed { value, confirmation } => {
             format!(
-                "{value} was the best here, and then no better than {reference}: {}. Left alone.",
+                "{value} was the best in the rounds, but not in the confirmation beside \
+                 {reference}: {}. Not changed.",
                 format_ratios(confirmation)
             )
         }
-        KnobVerdict::LeftAlone => format!("No value is better than {reference}: left alone."),
+        KnobVerdict::LeftAlone => format!("No value is better than {reference}: not changed."),
         KnobVerdict::TimeIsOver => {
-            format!("The time is over before this is known: {knob} stays {reference}.")
+            format!("The budget ended before the verdict: {knob} stays {reference}.")
         }
     }
 }
@@ -75,11 +76,11 @@ fn describe_knob_verdict(tried: &TriedKnob) -> String {
 /// `0.91 (0.88-0.94), better in 6 of 6 rounds`.
 pub(super) fn format_ratios(ratios: &RoundRatios) -> String {
     let (least, greatest) = ratios.range();
-    let (median, won, rounds) = (ratios.median(), ratios.won(), ratios.0.len());
+    let (median, won, rounds) = (ratios.median(), ratios.count_won(), ratios.0.len());
     format!("{median:.2} ({least:.2}-{greatest:.2}), better in {won} of {rounds} rounds")
 }
 
-/// All winners beside now, by every goal: what was gained, and what it cost.
+/// All winners beside the present values, by every goal: the gain and its price.
 pub(super) fn format_joint_result(
     runs: &[TuneRun],
     ratios: &RoundRatios,
@@ -87,7 +88,7 @@ pub(super) fn format_joint_result(
     timed: bool,
 ) -> String {
     let mut out = format!(
-        "\n  all that was taken, beside now, in {} rounds that chose nothing\n",
+        "\n  all winners together beside the present values, in {} rounds of their own\n",
         ratios.0.len()
     );
     for (index, other) in TuneGoal::ALL.into_iter().enumerate() {
@@ -101,7 +102,7 @@ pub(super) fn format_joint_result(
         let Some((now, then)) = of(false).zip(of(true)) else { continue };
         let ratio = if other == goal { ratios.median() } else { then / now };
         let (name, words, now, then) =
-            (other.name(), other.words(timed), format_seconds(now), format_seconds(then));
+            (other.name(), other.describe(timed), format_seconds(now), format_seconds(then));
         // A String takes whatever is written to it.
         let _ = writeln!(out, "  {name:>8}{now:>10} ->{then:>10}  {ratio:.2}  {words}");
     }
@@ -121,12 +122,13 @@ pub(super) fn format_config_block(
             table = spec.table;
             let _ = writeln!(out, "[{table}]");
         }
-        let _ = writeln!(out, "{} = {}  # was {}", spec.name, best[spec.name], spec.value_in(now));
+        let _ =
+            writeln!(out, "{} = {}  # was {}", spec.name, best[spec.name], spec.read_value(now));
     }
     out
 }
 
-/// Whether there is room for one.
+/// Whether a curve fits into the line.
 fn has_curve_room() -> bool {
     count_output_columns() >= 80
 }
@@ -138,7 +140,7 @@ struct RatioScale {
 }
 
 impl RatioScale {
-    fn of(tried: &TriedKnob) -> Self {
+    fn for_knob(tried: &TriedKnob) -> Self {
         let ratios = || tried.values.iter().flat_map(|tries| tries.ratios.0.iter().copied());
         Self {
             least: ratios().fold(CURVE_ENDS.0, f64::min),
@@ -146,7 +148,7 @@ impl RatioScale {
         }
     }
 
-    fn header(&self) -> String {
+    fn format_header(&self) -> String {
         let (least, greatest) = (format!("{:.2}", self.least), format!("{:.2}", self.greatest));
         let gap = CURVE_COLUMNS.saturating_sub(least.len() + greatest.len());
         if has_curve_room() {
@@ -156,7 +158,7 @@ impl RatioScale {
         }
     }
 
-    fn row(&self, tries: &super::search::TriedValue) -> String {
+    fn format_row(&self, tries: &super::search::TriedValue) -> String {
         let value = tries.value;
         if tries.failed || tries.runs.is_empty() {
             return format!(
@@ -170,25 +172,25 @@ impl RatioScale {
         );
         let (least, greatest) = tries.ratios.range();
         let range = format!("{least:.2}-{greatest:.2}");
-        let curve = if has_curve_room() { self.curve(&tries.ratios) } else { String::new() };
+        let curve = if has_curve_room() { self.draw_curve(&tries.ratios) } else { String::new() };
         let line = format!("      {value:>9}{time:>10}{ratio:>7.2}  {range:<11}  {curve}");
         format!("{}\n", line.trim_end())
     }
 
-    /// `|` is now, `o` the median, `-` from the least to the greatest, `>` goes on.
-    fn curve(&self, ratios: &RoundRatios) -> String {
+    /// `|` is the present value, `o` the median, `-` the range, `>` a range that continues.
+    fn draw_curve(&self, ratios: &RoundRatios) -> String {
         let mut curve = vec![' '; CURVE_COLUMNS];
         let (least, greatest) = ratios.range();
-        curve[self.place(least)..=self.place(greatest)].fill('-');
-        curve[self.place(1.0)] = '|';
-        curve[self.place(ratios.median())] = 'o';
+        curve[self.find_column(least)..=self.find_column(greatest)].fill('-');
+        curve[self.find_column(1.0)] = '|';
+        curve[self.find_column(ratios.median())] = 'o';
         if greatest > self.greatest {
             curve[CURVE_COLUMNS - 1] = '>';
         }
         curve.into_iter().collect()
     }
 
-    fn place(&self, ratio: f64) -> usize {
+    fn find_column(&self, ratio: f64) -> usize {
         let share = ((ratio - self.least) / (self.greatest - self.least)).clamp(0.0, 1.0);
         // A share of a few columns.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -269,14 +271,12 @@ mod tests {
         );
         let not = not.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(
-            not.contains(
-                "no better than 32: 1.02 (0.90-1.10), better in 1 of 4 rounds. Left alone."
-            ),
+            not.contains("beside 32: 1.02 (0.90-1.10), better in 1 of 4 rounds. Not changed."),
             "{not}"
         );
         assert!(
             format_tried_knob(&tried(KnobVerdict::LeftAlone), TuneGoal::Cpu)
-                .contains("No value is better than 32: left alone.")
+                .contains("No value is better than 32: not changed.")
         );
     }
 

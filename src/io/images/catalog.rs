@@ -1,9 +1,9 @@
-//! From a clean path to a content: what the kernel's name cache knows is found on the core, the
-//! rest by a worker.
+//! From a clean path to a content: the core answers from the kernel's name cache, a worker finds
+//! the rest.
 //!
-//! There is no index of names to keep in step with the disk: each request asks the kernel, with
-//! RESOLVE_CACHED, so that a file added, replaced or removed is seen by the very next request, and
-//! a name that would need a disk comes back at once as EAGAIN.
+//! No index of names must follow the disk: each request asks the kernel, with RESOLVE_CACHED. So
+//! the very next request sees a file that was added, replaced or removed, and a name that needs a
+//! disk returns EAGAIN at once.
 
 #[cfg(test)]
 mod tests;
@@ -18,14 +18,14 @@ use super::path::{CleanPath, NameRefusal};
 use super::stat::{is_directory_stat, stat_known_file};
 use super::store::{CatalogAnswer, CatalogQuestion, ImageStore};
 
-/// Entries that a core's own map of mappings may hold before it forgets the dead ones.
+/// Entries in a core's own map before the core drops the dead ones.
 const KNOWN_MAX: usize = 2 * MAPPINGS_MAX;
 
-/// One core's view: a map of its own over mappings that [`ImageStore`] holds.
+/// One core's view: the core's own map of contents that [`ImageStore`] owns.
 #[derive(Debug)]
 pub struct ImageCatalog {
     images: Arc<ImageStore>,
-    /// With when a worker last looked at the file itself.
+    /// Each content, and when a worker last checked its file.
     known: HashMap<FileIdentity, (Weak<ContentBody>, Instant)>,
 }
 
@@ -35,6 +35,7 @@ impl ImageCatalog {
         Self { images: Arc::clone(images), known: HashMap::new() }
     }
 
+    /// The store behind this view.
     pub fn images(&self) -> &Arc<ImageStore> {
         &self.images
     }
@@ -63,7 +64,7 @@ impl ImageCatalog {
         }
         let identity = FileIdentity::from_stat(&stat);
         let known = self.known.get(&identity).filter(|(_, looked)| {
-            // What the kernel knows of a file on a server may be old.
+            // The kernel's cache of a file on a file server may be stale.
             !self.images.devices.is_remote(identity.device) || looked.elapsed() < REMOTE_TRUSTED
         });
         match known.and_then(|(body, _)| body.upgrade()) {
@@ -76,7 +77,8 @@ impl ImageCatalog {
         }
     }
 
-    /// Remembers what a worker has loaded, so that the next request finds it here.
+    /// Remembers a content that a worker has loaded, so that the core answers the next request at
+    /// once.
     pub fn remember(&mut self, content: &ServedContent) {
         if let Some(identity) = content.identity() {
             if self.known.len() >= KNOWN_MAX {

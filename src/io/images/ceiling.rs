@@ -1,12 +1,12 @@
-//! How much memory boot images may hold: a share of the machine's, or of the control group's where
-//! that has less.
+//! How much memory boot images may occupy: a share of the machine's memory, or of a smaller limit
+//! of the control group.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::limits::{MEMORY_MIN, MEMORY_SHARE, MEMORY_SHARE_MAX};
 
-/// The most memory that this process could ever have, and who says so.
+/// The most memory that this process can ever have, and the source of that limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryCeiling {
     /// Bytes.
@@ -16,7 +16,7 @@ pub struct MemoryCeiling {
 }
 
 impl MemoryCeiling {
-    /// As the kernel tells it now.
+    /// Reads the limit from the kernel.
     pub fn read() -> Self {
         Self::told_by(|path| fs::read_to_string(path).ok())
     }
@@ -30,9 +30,9 @@ impl MemoryCeiling {
         groups.fold(machine, |least, group| if group.bytes < least.bytes { group } else { least })
     }
 
-    /// The budget for boot images, bytes: what the configuration asks for, else a share; never more
-    /// than is safe to lock, since the kernel kills a process whose locked memory leaves no room
-    /// for anything else.
+    /// The budget for boot images, bytes: the value of the configuration, or else a share. Never
+    /// more than is safe to lock, since the kernel kills a process whose locked memory leaves no
+    /// room for other memory.
     pub fn budget(&self, asked: Option<u64>) -> u64 {
         let share = |(part, of): (u64, u64)| self.bytes / of * part;
         asked.unwrap_or_else(|| share(MEMORY_SHARE).max(MEMORY_MIN)).min(share(MEMORY_SHARE_MAX))
@@ -46,7 +46,7 @@ fn read_mem_total(read: &impl Fn(&Path) -> Option<String>) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// The files that limit this process's memory: of its group and of every group above it, in both
+/// The files that limit this process's memory: of its group and of every group above, in both
 /// versions of cgroups(7).
 fn list_group_limits(read: &impl Fn(&Path) -> Option<String>) -> Vec<PathBuf> {
     let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
@@ -73,7 +73,7 @@ fn list_group_limits(read: &impl Fn(&Path) -> Option<String>) -> Vec<PathBuf> {
     files
 }
 
-/// Where a hierarchy of control groups that may limit memory is mounted.
+/// The mount point of a hierarchy of control groups that can limit memory.
 struct CgroupMount<'a> {
     root: &'a Path,
     at: &'a Path,

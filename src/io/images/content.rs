@@ -1,4 +1,5 @@
-//! What is sent: a few bytes in memory, or a mapped file, of which pieces are in memory.
+//! The contents that clients get: a few bytes in memory, or a mapped file with some pieces in
+//! memory.
 
 use std::fs::File;
 use std::ops::Range;
@@ -17,15 +18,16 @@ use super::memory::ImageMemory;
 use super::path::NameRefusal;
 use super::stat::stat_known_file;
 
-/// What pure rooms see of a content.
+/// The metadata of a content, for the rooms that only decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContentMeta {
-    /// Bytes.
+    /// Length, bytes.
     pub len: u64,
-    /// Strong and quoted (H-23).
+    /// The ETag: strong, and quoted (H-23).
     pub etag: String,
+    /// When the file last changed, or when the server rendered the text.
     pub mtime: SystemTime,
-    /// `mtime` as an HTTP date: made once, not for every request.
+    /// `mtime` as an HTTP date, formatted once and not for every request.
     pub last_modified: String,
 }
 
@@ -40,16 +42,17 @@ impl ContentMeta {
     }
 }
 
-/// A version of a file, or a rendered text. Cheap to clone; one transfer holds one version to its
-/// end (T-31).
+/// A version of a file, or a rendered text. Cheap to clone; a transfer keeps one version to its end
+/// (T-31).
 #[derive(Clone, Debug)]
 pub struct ServedContent(Arc<ContentBody>);
 
-/// Finds a content again for as long as somebody else holds it, and holds nothing itself.
+/// A weak reference: finds a content again while a strong reference exists.
 #[derive(Clone, Debug)]
 pub struct WeakServedContent(Weak<ContentBody>);
 
 impl WeakServedContent {
+    /// The content, if a strong reference still exists.
     pub fn upgrade(&self) -> Option<ServedContent> {
         self.0.upgrade().map(ServedContent)
     }
@@ -59,11 +62,11 @@ impl WeakServedContent {
 pub(super) struct ContentBody {
     meta: ContentMeta,
     kind: ContentBytes,
-    /// None: made by us, not read from a file.
+    /// None: the server made the content, and did not read it from a file.
     identity: Option<FileIdentity>,
     /// Coarse clock of the last use, for the least-recently-used order of mappings.
     pub(super) used: AtomicU64,
-    /// What a copy takes of the budget for copies.
+    /// The copy's share of the budget for copies.
     _share: Option<CopyShare>,
 }
 
@@ -74,7 +77,7 @@ enum ContentBytes {
 }
 
 impl Drop for ContentBody {
-    /// Whoever lets go of it last may be a core, which never unmaps gigabytes: a worker does.
+    /// The last reference may be a core's, and a core never unmaps gigabytes: a worker does.
     fn drop(&mut self) {
         if let ContentBytes::Mapped(mapped, memory) = &self.kind {
             memory.lay_out(mapped);
@@ -82,7 +85,7 @@ impl Drop for ContentBody {
     }
 }
 
-/// Which bytes of which file: what must be the same for two lookups to share a mapping.
+/// Identifies a version of a file: two lookups with equal identities share a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct FileIdentity {
     pub(super) device: u64,
@@ -105,8 +108,8 @@ impl FileIdentity {
     }
 
     fn etag(&self) -> String {
-        // The time of the last change too: whoever overwrites a file may put its modification time
-        // back.
+        // Include the time of the last status change: a program that overwrites a file may reset
+        // its modification time.
         format!("\"{:x}-{:x}-{:x}-{:x}\"", self.inode, self.len, self.mtime_ns, self.ctime_ns)
     }
 
@@ -116,17 +119,17 @@ impl FileIdentity {
     }
 }
 
-/// What a worker must make resident before a core sends a range: the piece that the range lies in,
-/// or all that it touches.
+/// The bytes that a worker must make resident before a core sends a range: every piece that the
+/// range touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MemoryPiece {
     first: u64,
-    /// After the last.
+    /// The byte after the last one.
     end: u64,
 }
 
 impl ServedContent {
-    /// A text made for one request, or out of a file: bytes that no file has.
+    /// A text made for one request, or translated from a file: no file has these bytes.
     pub fn copy_of(
         bytes: Bytes,
         etag: String,
@@ -172,8 +175,8 @@ impl ServedContent {
         memory: &Arc<ImageMemory>,
     ) -> std::io::Result<Self> {
         let mapped = MappedFile::new(file, identity.len)?;
-        // As it is now that it is watched: what came before has been seen by nobody. One that was
-        // cut short is not what was promised.
+        // Take the identity again now that inotify watches the file: no event reports an earlier
+        // change. Refuse a file that was truncated meanwhile.
         let now = mapped
             .stat()
             .map(|stat| FileIdentity::from_stat(&stat))
@@ -190,8 +193,7 @@ impl ServedContent {
         })))
     }
 
-    /// Whether no name leads to the mapped file any more. A file held in memory holds no disk
-    /// space.
+    /// Whether the mapped file has no name any more. A content in memory occupies no disk space.
     pub(super) fn is_unlinked(&self) -> bool {
         match &self.0.kind {
             ContentBytes::Inline(_) => false,
@@ -199,16 +201,18 @@ impl ServedContent {
         }
     }
 
-    /// Made by us and not read from a file: who lets go of it can not find it again.
+    /// The server made the content and did not read it from a file: a caller that drops it cannot
+    /// look it up again.
     pub fn is_copy(&self) -> bool {
         self.0.identity.is_none()
     }
 
+    /// A weak reference to this content.
     pub fn downgrade(&self) -> WeakServedContent {
         WeakServedContent(Arc::downgrade(&self.0))
     }
 
-    /// A copy of the first bytes. Waits for the disk where the content is mapped: workers only.
+    /// Copies the first bytes. Waits for the disk if the content is mapped: workers only.
     pub fn read_start(&self, most: usize) -> Result<Bytes, NameRefusal> {
         match &self.0.kind {
             ContentBytes::Inline(bytes) => Ok(bytes.slice(..bytes.len().min(most))),
@@ -233,19 +237,22 @@ impl ServedContent {
         Self(body)
     }
 
+    /// The metadata.
     pub fn meta(&self) -> &ContentMeta {
         &self.0.meta
     }
 
+    /// Length, bytes.
     pub fn len(&self) -> u64 {
         self.0.meta.len
     }
 
+    /// Whether the content has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The bytes, where they lie in our own memory and not in a mapping.
+    /// The bytes, if the process owns them; None: the content is mapped.
     pub fn inline_bytes(&self) -> Option<&Bytes> {
         match &self.0.kind {
             ContentBytes::Inline(bytes) => Some(bytes),
@@ -253,8 +260,8 @@ impl ServedContent {
         }
     }
 
-    /// Start address and length of what the kernel may read as this content. User space must not
-    /// read it where the content is mapped: the file may be cut short at any time. Valid while this
+    /// Start address and length of the content, for the kernel to read. User space must not read a
+    /// mapped content: another program may truncate the file at any time. Valid while this
     /// `ServedContent` (or a clone) lives.
     pub fn address(&self) -> (*const u8, usize) {
         match &self.0.kind {
@@ -263,8 +270,8 @@ impl ServedContent {
         }
     }
 
-    /// The file of a mapped content, for sendfile(2). Read nothing else from it: a core would wait
-    /// for the disk.
+    /// The file of a mapped content, for sendfile(2). Do not read from it otherwise: a core would
+    /// wait for the disk.
     pub fn file(&self) -> Option<BorrowedFd<'_>> {
         match &self.0.kind {
             ContentBytes::Inline(_) => None,
@@ -272,19 +279,19 @@ impl ServedContent {
         }
     }
 
-    /// A copy of a few bytes of a mapped content, read from the file and never through the mapping;
-    /// None: the file is no longer what it was when it was mapped. They must be resident, or the
-    /// core waits for the disk.
+    /// Copies a few bytes of a mapped content from the file, never through the mapping; None: the
+    /// file has changed since it was mapped. The bytes must be resident, or the core waits for the
+    /// disk.
     pub fn copy(&self, range: &Range<u64>) -> Option<Bytes> {
         let ContentBytes::Mapped(mapped, _) = &self.0.kind else { return None };
         let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
         mapped.file.read_exact_at(&mut bytes, range.start).ok()?;
-        // Asked after they were read: what is unchanged now was unchanged then.
+        // Check after the read: a file that is unchanged now was unchanged then.
         self.is_unchanged().then(|| bytes.into())
     }
 
-    /// The bytes as a copy of their own, read from the file and never through the mapping. At most
-    /// [`WHOLE_BYTES_MAX`]. Waits for the disk where the content is mapped: workers only.
+    /// Copies all bytes from the file, never through the mapping. At most [`WHOLE_BYTES_MAX`].
+    /// Waits for the disk if the content is mapped: workers only.
     pub fn read_whole(&self) -> Result<Bytes, NameRefusal> {
         match &self.0.kind {
             ContentBytes::Inline(bytes) => Ok(bytes.clone()),
@@ -298,8 +305,8 @@ impl ServedContent {
         }
     }
 
-    /// What a worker must make resident before this range is sent; None = send away, now. Known
-    /// resident is what counts as used.
+    /// The piece that a worker must make resident before this range leaves; None: send now. Marks
+    /// the resident pieces as used.
     pub fn missing(&self, range: &Range<u64>) -> Option<MemoryPiece> {
         let ContentBytes::Mapped(mapped, memory) = &self.0.kind else { return None };
         let pieces = mapped.pieces(range);
@@ -308,8 +315,8 @@ impl ServedContent {
         (!is_there).then_some(MemoryPiece { first: pieces.start, end: pieces.end })
     }
 
-    /// The piece after this range's last, where it exists and is not resident: worth asking for
-    /// ahead of need. None where the memory is so small that it would push out what is needed now.
+    /// The piece after this range, if it exists and is not resident: the caller may request it
+    /// ahead of need. None in a memory so small that the piece would evict one that is needed now.
     pub fn next_missing(&self, range: &Range<u64>) -> Option<MemoryPiece> {
         let ContentBytes::Mapped(mapped, memory) = &self.0.kind else { return None };
         let first = range.end.saturating_sub(1) / PIECE_BYTES + 1;
@@ -317,26 +324,25 @@ impl ServedContent {
         is_worth_it.then_some(MemoryPiece { first, end: first + 1 })
     }
 
-    /// As [`Self::next_missing`], and each piece once: who looks ahead at every packet would fill
-    /// the workers' queue.
+    /// As [`Self::next_missing`], but returns each piece once: a caller that looks ahead at every
+    /// packet would fill the workers' queue.
     pub fn claim_next_missing(&self, range: &Range<u64>) -> Option<MemoryPiece> {
         let ContentBytes::Mapped(mapped, _) = &self.0.kind else { return None };
         self.next_missing(range).filter(|piece| mapped.residency.claim(piece.first))
     }
 
-    /// Makes a piece resident, and for a while no other takes its place. Waits for the disk, and
-    /// for memory where the budget is spent: workers only, by [`super::DiskWorkers::submit_read`].
+    /// Makes a piece resident, and protects it from eviction for a while. Waits for the disk, and
+    /// for memory while the budget is spent: workers only, by [`super::DiskWorkers::submit_read`].
     ///
-    /// A failure (the file was cut short, memory is short) is left for the send to report: it gets
-    /// EFAULT or waits.
+    /// Reports no failure (a truncated file, short memory): the later send gets EFAULT or waits.
     pub fn populate(&self, piece: MemoryPiece) {
         if let ContentBytes::Mapped(mapped, memory) = &self.0.kind {
             memory.make(mapped, &(piece.first..piece.end));
         }
     }
 
-    /// Whether the file still has the bytes that it had when it was mapped. Asked before the last
-    /// bytes of a transfer leave, so that nobody is ever told that a mix of two versions is
+    /// Whether the file still has the bytes that it had when it was mapped. The caller checks this
+    /// before the last bytes of a transfer leave, so that no client takes a mix of two versions for
     /// complete. Rename and removal do not count: the version lives on.
     pub fn is_unchanged(&self) -> bool {
         let ContentBytes::Mapped(mapped, _) = &self.0.kind else { return true };

@@ -1,5 +1,5 @@
-//! A budget for copies: texts made for one request, or for one way to send a file, which take
-//! memory of their own until their last client has them.
+//! A budget for copies: texts made for one request, or a file translated for netascii, which take
+//! memory until the last client has received them.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::limits::{COPIES_MEMORY_MAX, COPIES_MEMORY_MIN, COPIES_OF_ONE, COPIES_SHARE, COPY_FREE};
 use super::path::NameRefusal;
 
-/// What copies may take, and what they take now.
+/// The budget for copies, and its use.
 #[derive(Debug)]
 pub struct CopyBudget {
     budget: u64,
@@ -20,11 +20,11 @@ pub struct CopyBudget {
 #[derive(Debug, Default)]
 struct HeldCopies {
     bytes: u64,
-    /// By the address that asked, of IPv6 by its network.
+    /// Bytes by the address of the client; for IPv6 by its network.
     by_source: HashMap<IpAddr, u64>,
 }
 
-/// What one copy has taken of the budget; it is given back with it.
+/// One copy's share of the budget; dropping it returns the share.
 #[derive(Debug)]
 pub struct CopyShare {
     copies: Arc<CopyBudget>,
@@ -32,18 +32,19 @@ pub struct CopyShare {
     bytes: u64,
 }
 
-/// What copies take of the memory, for `status`.
+/// The use of the budget for copies, for `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CopiesUse {
-    /// Bytes.
+    /// The budget, bytes.
     pub budget: u64,
+    /// Bytes that copies occupy now.
     pub held: u64,
-    /// Requests that found no room.
+    /// Requests refused because the budget was spent.
     pub refused: u64,
 }
 
 impl CopyBudget {
-    /// A share of the memory that the process may have.
+    /// A budget that is a share of the memory that the process may have.
     pub fn for_memory(memory_bytes: u64) -> Arc<Self> {
         let (part, of) = COPIES_SHARE;
         Self::new((memory_bytes / of * part).clamp(COPIES_MEMORY_MIN, COPIES_MEMORY_MAX))
@@ -53,8 +54,8 @@ impl CopyBudget {
         Arc::new(Self { budget, held: Mutex::default(), refused: AtomicU64::new(0) })
     }
 
-    /// Room for a copy of so many bytes that this address has asked for; none where it, or all
-    /// together, have their share. A small copy needs none.
+    /// Reserves room for a copy of this many bytes on behalf of this address. Refuses if the
+    /// address, or all addresses together, have used their share. A small copy needs no share.
     pub fn reserve_share(
         self: &Arc<Self>,
         source: IpAddr,
@@ -76,6 +77,7 @@ impl CopyBudget {
         Ok(Some(CopyShare { copies: Arc::clone(self), source, bytes }))
     }
 
+    /// The use of the budget now.
     pub fn usage(&self) -> CopiesUse {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).bytes;
         CopiesUse { budget: self.budget, held, refused: self.refused.load(Ordering::Relaxed) }

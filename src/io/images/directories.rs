@@ -1,5 +1,5 @@
-//! Names in directories, kept for as long as a directory does not change: a listing of 100,000
-//! names is read once.
+//! Names in directories, kept until the directory changes: the server reads a listing of 100,000
+//! names once.
 
 use std::collections::HashMap;
 use std::fs::DirEntry;
@@ -10,15 +10,16 @@ use std::time::{Duration, SystemTime};
 use super::content::FileIdentity;
 use super::limits::{DIRECTORIES_MAX, NAMES_KEPT_MAX};
 
-/// What a directory holds: names without hidden ones, directories with a trailing `/`, sorted.
+/// The names in a directory: without hidden ones, directories with a trailing `/`, sorted.
 #[derive(Debug, Default)]
 pub struct DirectoryListing {
     names: Vec<String>,
-    /// By its name in lower case; None where several names are the same then.
+    /// Names by their lower-case form; None if several names share that form.
     folded: OnceLock<HashMap<String, Option<usize>>>,
 }
 
 impl DirectoryListing {
+    /// The names, sorted.
     pub fn names(&self) -> &[String] {
         &self.names
     }
@@ -29,7 +30,7 @@ impl DirectoryListing {
         let name = |entry: DirEntry| {
             let name =
                 entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
-            // The kind comes with the name, but for links.
+            // The kernel returns the kind with the name, except for links.
             let is_directory = match entry.file_type() {
                 Ok(kind) if !kind.is_symlink() => kind.is_dir(),
                 _ => entry.path().is_dir(),
@@ -56,7 +57,7 @@ impl DirectoryListing {
     }
 }
 
-/// The listings that are kept.
+/// Recently used listings.
 #[derive(Debug, Default)]
 pub(super) struct DirectoryListings(Mutex<KeptListings>);
 
@@ -64,7 +65,7 @@ pub(super) struct DirectoryListings(Mutex<KeptListings>);
 struct KeptListings {
     listings: HashMap<FileIdentity, (u64, Arc<DirectoryListing>)>,
     names: usize,
-    /// Ticks at each use.
+    /// A counter that ticks at each use.
     clock: u64,
 }
 
@@ -78,8 +79,8 @@ impl DirectoryListings {
         Some(Arc::clone(listing))
     }
 
-    /// Keeps what was read while the directory was this one. Of a directory that has just changed
-    /// nothing is kept: its next change may leave the same time.
+    /// Keeps a listing that was read while the directory had this identity. Keeps none of a
+    /// directory that has just changed: its next change may have the same timestamp.
     pub(super) fn keep(
         &self,
         identity: FileIdentity,

@@ -1,5 +1,5 @@
-//! What is kept in and what is let in: files that are never served although they lie under the
-//! root, and single files of packages that are served although they do not.
+//! The exceptions of the root: files below it that the server never serves, and single files of
+//! packages outside it that the server does serve.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -12,33 +12,33 @@ use super::path::CleanPath;
 /// The exceptions to "a name is the file of that name under the root".
 #[derive(Clone, Debug, Default)]
 pub struct RootFence {
-    /// Files and directories that are never served (the configuration, the state), as absolute
-    /// paths without links.
+    /// Files and directories that the server never serves (the configuration, the state), as
+    /// absolute paths without links.
     pub private: Vec<PathBuf>,
-    /// Single files outside the root that are served under these names where the root has no such
-    /// name: the loaders that packages have installed. Read-only, and never a directory.
+    /// Single files outside the root, by the names under which the server serves them if the root
+    /// has no such name: the loaders of installed packages. Read-only, and never a directory.
     pub borrowed: HashMap<CleanPath, PathBuf>,
-    /// Serve only what everybody may read (mode o+r). For a process that runs as root, which no
-    /// mode would stop.
+    /// Serve only files that every user may read (mode o+r). For a process that runs as root, which
+    /// no file mode stops.
     pub only_world_readable: bool,
 }
 
 impl RootFence {
-    /// What is private is made comparable with the paths that the kernel tells.
+    /// A fence around these private paths, resolved so that they compare with paths from the
+    /// kernel.
     pub fn from_private_paths(private: &[&Path]) -> Self {
         let private = private.iter().map(|path| resolve_links(path)).collect();
         Self { private, borrowed: HashMap::new(), only_world_readable: runs_as_root() }
     }
 
-    /// What of it lies under this root, where a name or a link may lead to it.
+    /// The private paths below this root, which a name or a link may reach.
     pub(super) fn inside(&self, root: &Path) -> Vec<PathBuf> {
         let root = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
         self.private.iter().filter(|path| path.starts_with(&root)).cloned().collect()
     }
 
-    /// Whether a file with more than one name has a private one too: a hard link is no other file.
-    /// The disk is asked each time, because editors and SQLite put new files in the place of old
-    /// ones. Waits for the disk: workers only.
+    /// Whether one of a file's hard links is private. Asks the disk each time, because editors and
+    /// SQLite replace old files by new ones. Waits for the disk: workers only.
     pub(super) fn has_private_name(&self, file: &libc::stat) -> bool {
         let is_it = |meta: io::Result<Metadata>| {
             meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == (file.st_dev, file.st_ino))
@@ -52,7 +52,7 @@ impl RootFence {
     }
 }
 
-/// Whether this process may read whatever it likes.
+/// Whether this process may read every file.
 pub fn runs_as_root() -> bool {
     // `Uid: real effective saved files`, as numbers.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -60,8 +60,8 @@ pub fn runs_as_root() -> bool {
     ids.and_then(|ids| ids.split_whitespace().nth(1)) == Some("0")
 }
 
-/// The path without links; what does not exist yet (a state directory before the first start) by
-/// its parent.
+/// Resolves links in a path. Resolves only the parent of a path that does not exist yet (a state
+/// directory before the first start).
 pub fn resolve_links(path: &Path) -> PathBuf {
     if let Ok(canonical) = path.canonicalize() {
         return canonical;

@@ -1,5 +1,5 @@
-//! The system calls that make a range of a mapping resident, keep it so and let it go, and the
-//! limit on what is kept.
+//! The system calls that make a range of a mapping resident, lock and unlock it, and the limit on
+//! locked memory.
 
 use std::fs;
 use std::io;
@@ -14,19 +14,19 @@ const SYS_RESOURCE: u64 = 24;
 /// How a range of a mapping became resident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResidencyKind {
-    /// It stays until it is unlocked.
+    /// Locked: the range stays until the server unlocks it.
     Locked,
-    /// The kernel may take it away when memory is short, or had none for it yet: this process may
-    /// not lock as much.
+    /// Not locked: this process may not lock as much, so the kernel may evict the range when memory
+    /// is short, or had no memory for it.
     Unlocked,
-    /// Not all of it is there, because the file was cut short: a send from it gets EFAULT.
+    /// Not all of the range exists, because the file was truncated: a send from it gets EFAULT.
     Cut,
 }
 
 /// Reads a range into the page cache, maps it and locks it. Waits for the disk.
 ///
-/// A file that is cut short is an error of the call and no SIGBUS, since the kernel touches the
-/// pages and not this process.
+/// A truncated file is an error of the call and no SIGBUS, since the kernel touches the pages and
+/// not this process.
 pub(super) fn make_resident(map: &Mmap, start: usize, len: usize, may_lock: bool) -> ResidencyKind {
     let Some(address) = find_range_address(map, start, len) else { return ResidencyKind::Cut };
     if may_lock {
@@ -35,19 +35,20 @@ pub(super) fn make_resident(map: &Mmap, start: usize, len: usize, may_lock: bool
         if unsafe { libc::mlock(address, len) } == 0 {
             return ResidencyKind::Locked;
         }
-        // The call may have marked the range as locked and stopped half-way.
+        // The call may have locked a part of the range and failed then.
         unlock_range(map, start, len);
     }
     match map.advise_range(Advice::PopulateRead, start, len) {
         Ok(()) => ResidencyKind::Unlocked,
         Err(error) if error.raw_os_error() == Some(libc::EFAULT) => ResidencyKind::Cut,
-        // Short of memory for the moment: whoever keeps pieces that are not locked tries again, and
-        // `status` counts them.
+        // Memory is short for the moment: the keeper of unlocked pieces tries again, and `status`
+        // counts them.
         Err(_) => ResidencyKind::Unlocked,
     }
 }
 
-/// Lets the kernel take a range away when it needs memory. What is cached stays cached until then.
+/// Allows the kernel to evict a range when it needs memory. The range stays in the page cache until
+/// then.
 pub(super) fn unlock_range(map: &Mmap, start: usize, len: usize) {
     if let Some(address) = find_range_address(map, start, len) {
         // SAFETY: the range lies inside the mapping, which is borrowed; unlocking changes no byte
@@ -61,8 +62,8 @@ fn find_range_address(map: &Mmap, start: usize, len: usize) -> Option<*const lib
     (end <= map.len()).then(|| map.as_ptr().wrapping_add(start).cast())
 }
 
-/// Raises the soft limit of RLIMIT_MEMLOCK to `bytes`, and the hard one too where that is allowed
-/// (root, for now). The answer is what may be locked from now on, by a thread without capabilities.
+/// Raises the soft limit of RLIMIT_MEMLOCK to `bytes`, and the hard one if the process may. Returns
+/// how many bytes a thread without capabilities may lock from now on.
 pub fn raise_locked_memory(bytes: u64) -> io::Result<u64> {
     let now = read_memlock_limit()?;
     if now.rlim_cur >= bytes {
@@ -79,8 +80,8 @@ pub fn raise_locked_memory(bytes: u64) -> io::Result<u64> {
     Err(io::Error::last_os_error())
 }
 
-/// Whether a server that this process starts may lock so many bytes: by its limit, or because it
-/// may raise that (or need not).
+/// Whether a server that this process starts may lock this many bytes: by its limit, or because it
+/// may raise or ignore the limit.
 pub fn may_lock_memory(bytes: u64, stays_root: bool) -> bool {
     let capabilities =
         read_effective_capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default());

@@ -1,4 +1,4 @@
-//! A mapped file: its bytes for the kernel alone, and which pieces of it are in memory.
+//! A mapped file, which only the kernel reads, and the pieces of it in memory.
 
 use std::fs::File;
 use std::ops::Range;
@@ -16,12 +16,12 @@ use super::watch::FileChanges;
 /// A mapping of a whole file, read-only and shared.
 #[derive(Debug)]
 pub(super) struct MappedFile {
-    /// Tells this mapping from every other one of the process, earlier ones too.
+    /// Differs from the number of every other mapping of the process, earlier ones included.
     pub(super) id: u64,
     pub(super) map: Mmap,
     pub(super) file: File,
     pub(super) residency: Arc<PieceResidency>,
-    /// None: it is judged by its times alone.
+    /// None: no inotify watch was available, so only the file's times show a change.
     pub(super) seen: Option<Arc<FileChanges>>,
 }
 
@@ -40,7 +40,7 @@ impl MappedFile {
         Ok(Arc::new(Self { id, map, file, residency, seen }))
     }
 
-    /// The pieces that a range of bytes touches.
+    /// Numbers of the pieces that a range of bytes touches.
     pub(super) fn pieces(&self, range: &Range<u64>) -> Range<u64> {
         let end = range.end.min(self.map.len() as u64);
         if range.start >= end {
@@ -50,15 +50,14 @@ impl MappedFile {
         }
     }
 
-    /// Bytes of memory that a piece takes: whole pages, and for the last one no more than there
-    /// are.
+    /// Memory that a piece takes, bytes: whole pages; the last piece may be shorter.
     pub(super) fn piece_bytes(&self, piece: u64) -> u64 {
         const PAGE: u64 = 4096;
         let left = (self.map.len() as u64).saturating_sub(piece.saturating_mul(PIECE_BYTES));
         left.min(PIECE_BYTES).next_multiple_of(PAGE)
     }
 
-    /// Waits for the disk. The bits are the memory's to set.
+    /// Makes a piece resident; waits for the disk. `ImageMemory` updates the residency map.
     pub(super) fn make_resident(&self, piece: u64, may_lock: bool) -> ResidencyKind {
         let (start, len) = self.place(piece);
         lock::make_resident(&self.map, start, len, may_lock)
@@ -77,7 +76,7 @@ impl MappedFile {
         (start, len)
     }
 
-    /// As the disk or file server has it. Waits for that: workers only.
+    /// The file's metadata from the disk or file server. Waits for it: workers only.
     pub(super) fn stat(&self) -> Option<libc::stat> {
         let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
         // SAFETY: the descriptor is open for as long as `self.file`, and `stat` has room for one

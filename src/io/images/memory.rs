@@ -1,17 +1,17 @@
-//! The memory for boot images: which pieces are held, which goes when another one needs its place,
-//! and what waits meanwhile.
+//! The memory for boot images: which pieces are resident, which one is evicted for another, and
+//! what waits meanwhile.
 //!
 //! Workers make pieces resident, lock them and count them here; a core only reads and stamps a word
-//! for each piece ([`super::residency`]), and never meets the locks of this file. When the budget
-//! is spent, the least recently used piece is unlocked, and its word cleared first: who wants it
-//! asks a worker again.
+//! for each piece ([`super::residency`]), and never takes the locks of this file. When the budget
+//! is spent, a worker clears the word of the least recently used piece and then unlocks the piece:
+//! a core that needs it asks a worker again.
 //!
-//! Every transfer gets on, however small the budget is. One worker at a time makes room (`turn`),
-//! so that nobody takes a place that another has cleared; a piece that is being read is there after
-//! its read, and every other piece may go after at most [`PIECE_AWAITED`]: so room is made in
-//! bounded time. All pieces of a range are made as one, and stay for at least [`PIECE_HELD`] and
-//! until somebody has sent from them: so who asked for a range finds it whole. A range larger than
-//! the budget is made when nothing else is held.
+//! Every transfer makes progress, however small the budget is. One worker at a time makes room
+//! (`turn`), so that no worker takes a place that another has cleared. A piece that is being read
+//! is resident after its read, and every other piece may be evicted after at most
+//! [`PIECE_AWAITED`]: so a worker makes room in bounded time. All pieces of a range become resident
+//! together, and stay for at least [`PIECE_HELD`] and until a core has sent from them: so the core
+//! finds the range whole. A range larger than the budget becomes resident when no other piece is.
 
 #[cfg(test)]
 mod tests;
@@ -29,39 +29,41 @@ use super::mapped::MappedFile;
 use super::residency::PieceResidency;
 use ringboot_observe::threads;
 
-/// How often a worker that waits for a place looks whether one has become free: cores do not tell
-/// when they use a piece.
+/// How often a waiting worker checks whether a piece may be evicted: cores send no signal when they
+/// use a piece.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// The budget for boot images and what is held of them, shared by all mappings.
+/// The budget for boot images and their resident pieces, shared by all mappings.
 #[derive(Debug)]
 pub struct ImageMemory {
-    /// Bytes.
+    /// The budget, bytes.
     budget: u64,
     may_lock: bool,
-    /// One tick for each time that pieces were made: fine enough to order pieces by their last use.
+    /// Ticks each time a worker makes pieces resident: fine enough to order pieces by their last
+    /// use.
     tick: AtomicU64,
-    /// Held by the one worker that makes room.
+    /// The one worker that makes room holds this lock.
     turn: Mutex<()>,
     ledger: Mutex<PieceLedger>,
     changed: Condvar,
-    /// A thread looks after the pieces that could not be locked.
+    /// A keeper thread checks the pieces that could not be locked.
     has_keeper: AtomicBool,
-    /// Mappings that nobody uses any more, on their way from a core to a worker that unmaps them.
+    /// Unused mappings on their way from a core to a worker that unmaps them.
     dead: (Sender<Arc<MappedFile>>, Mutex<Receiver<Arc<MappedFile>>>),
 }
 
-/// What is held now, for `status`. All in bytes but the last two.
+/// The use of the memory, for `status`: bytes, but for the last two counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ImageMemoryUse {
+    /// The most that resident pieces may occupy.
     pub budget: u64,
-    /// Known resident, or being read.
+    /// Resident, or being read.
     pub resident: u64,
-    /// Of these, what the kernel may take away because this process may not lock it.
+    /// The part of `resident` that the kernel may evict, because this process may not lock it.
     pub unlocked: u64,
-    /// Pieces that went because another one needed their place.
+    /// Pieces evicted to make room for others.
     pub evictions: u64,
-    /// Pieces that could not be locked and were not used any more.
+    /// Pieces that could not be locked, and that the keeper dropped because no core used them.
     pub expired: u64,
 }
 
@@ -71,7 +73,7 @@ type PieceKey = (u64, u64);
 #[derive(Debug, Default)]
 struct PieceLedger {
     held: HashMap<PieceKey, HeldPiece>,
-    /// Mappings and their pieces that workers make now: none of these goes.
+    /// Pieces that workers make resident now, by mapping: none of these is evicted.
     making: Vec<(u64, Range<u64>)>,
     usage: ImageMemoryUse,
 }
@@ -83,12 +85,12 @@ struct HeldPiece {
     bytes: u64,
     how: ResidencyKind,
     made: Instant,
-    /// When the keeper last looked at it, as a tick.
+    /// The tick at which the keeper last checked the piece.
     checked: u64,
 }
 
 impl ImageMemory {
-    /// A budget in bytes; [`super::MemoryCeiling::budget`] says what is safe.
+    /// A memory with a budget in bytes; [`super::MemoryCeiling::budget`] computes a safe one.
     pub fn new(budget: u64) -> Arc<Self> {
         Self::of(budget, true)
     }
@@ -107,15 +109,17 @@ impl ImageMemory {
         })
     }
 
+    /// The budget, bytes.
     pub fn budget(&self) -> u64 {
         self.budget
     }
 
+    /// The use of the memory now.
     pub fn usage(&self) -> ImageMemoryUse {
         ImageMemoryUse { budget: self.budget, ..self.ledger().usage }
     }
 
-    /// The present, for stamps. For cores.
+    /// The current tick, for stamps. For cores.
     pub(super) fn tick(&self) -> u64 {
         self.tick.load(Ordering::Relaxed)
     }
@@ -132,8 +136,8 @@ impl ImageMemory {
             .map(|piece| (piece, mapped.make_resident(piece, self.may_lock)))
             .collect();
         let is_unlocked = made.iter().any(|(_, made)| *made == ResidencyKind::Unlocked);
-        // A file server is asked what the file is, now that bytes of it were read: cores look at
-        // what the kernel knows.
+        // Ask the file server for the file's metadata after the read: cores check only the kernel's
+        // cache.
         let _ = mapped.stat();
         self.record(mapped, pieces, &made);
         if is_unlocked {
@@ -141,10 +145,10 @@ impl ImageMemory {
         }
     }
 
-    /// Waits until nobody else makes one of these pieces and there is room for those that are
-    /// missing, and takes that room.
+    /// Waits until no other worker makes one of these pieces and the missing ones have room;
+    /// reserves that room.
     fn reserve(&self, mapped: &Arc<MappedFile>, pieces: &Range<u64>) -> Vec<u64> {
-        // Mappings whose last user is this function: dropped when no lock is held.
+        // Mappings whose last user is this function: dropped after the locks.
         let mut gone = Vec::new();
         loop {
             let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,7 +189,7 @@ impl ImageMemory {
         let now = Instant::now();
         for &(piece, how) in made {
             let bytes = mapped.piece_bytes(piece);
-            // What was cut short is left for the send to report: it counts as resident.
+            // A truncated piece counts as resident: the send from it reports the error.
             ledger.usage.unlocked += if how == ResidencyKind::Unlocked { bytes } else { 0 };
             let (weak, residency) = (Arc::downgrade(mapped), Arc::clone(&mapped.residency));
             let held = HeldPiece { mapped: weak, residency, bytes, how, made: now, checked: tick };
@@ -205,13 +209,12 @@ impl ImageMemory {
         self.changed.notify_all();
     }
 
-    /// Takes a mapping that nobody uses any more. Without waiting: for cores.
+    /// Takes an unused mapping, without waiting: for cores.
     pub(super) fn lay_out(&self, mapped: &Arc<MappedFile>) {
         let _ = self.dead.0.send(Arc::clone(mapped)); // the other end is here
     }
 
-    /// Gives back the memory of the mappings that nobody uses any more, and unmaps them. For
-    /// workers.
+    /// Unmaps unused mappings and returns their memory to the budget. For workers.
     pub(super) fn unmap_dead(&self) {
         let dead: Vec<_> =
             self.dead.1.lock().unwrap_or_else(PoisonError::into_inner).try_iter().collect();
@@ -220,7 +223,7 @@ impl ImageMemory {
         }
     }
 
-    /// Counts a mapping's pieces as held no longer: unmapping ends their locks.
+    /// Removes a mapping's pieces from the ledger: unmapping ends their locks.
     fn forget(&self, id: u64) {
         let mut ledger = self.ledger();
         let gone: Vec<PieceKey> = ledger.held.keys().filter(|key| key.0 == id).copied().collect();
@@ -239,8 +242,8 @@ impl ImageMemory {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says once that pieces cannot be locked, and starts the thread that looks after them. It ends
-    /// with the memory.
+    /// Logs once that pieces cannot be locked, and starts the keeper thread. The thread ends with
+    /// the memory.
     fn start_keeper(self: &Arc<Self>) {
         if self.has_keeper.swap(true, Ordering::Relaxed) {
             return;
@@ -269,8 +272,8 @@ impl ImageMemory {
         }
     }
 
-    /// Forgets unlocked pieces that nobody has used since the last look, and reads the others
-    /// again, which tells the kernel that they are in use. Waits for the disk.
+    /// Drops unlocked pieces that no core has used since the last check, and reads the others
+    /// again, so that the kernel keeps them cached. Waits for the disk.
     fn check_unlocked(&self, now: Instant) {
         let tick = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
         let mut in_use = Vec::new();
@@ -308,8 +311,8 @@ impl PieceLedger {
             .any(|(other, made)| *other == id && made.start < pieces.end && pieces.start < made.end)
     }
 
-    /// Evicts until so many bytes more fit into the budget; false where pieces must stay for now
-    /// that are in the way.
+    /// Evicts least recently used pieces until `bytes` more fit into the budget. Returns false
+    /// while the remaining pieces may not be evicted yet.
     fn make_room(
         &mut self,
         bytes: u64,
@@ -317,7 +320,8 @@ impl PieceLedger {
         wanted: (u64, &Range<u64>),
         gone: &mut Vec<Arc<MappedFile>>,
     ) -> bool {
-        // Demand of long ago is none: by now all that is held could have been made several times.
+        // Ignore demand of long ago: since then workers could have read the whole budget several
+        // times.
         let demand = DEMAND_ROUNDS * (budget / PIECE_BYTES).max(1);
         while self.usage.resident + bytes > budget {
             let now = Instant::now();
@@ -333,29 +337,29 @@ impl PieceLedger {
                 };
                 now.saturating_duration_since(held.made) >= stays
             });
-            // What was used once goes first: whoever reads all over a large file pushes out nothing
-            // that many ask for.
+            // Evict pieces first that were used once: a client that reads all over a large file
+            // evicts nothing that many clients need.
             let rank = |(key, held): &(&PieceKey, &HeldPiece)| {
                 let stamp = held.residency.stamp(key.1);
                 (stamp.is_in_demand_since(tick.saturating_sub(demand)), stamp)
             };
             match may_go.min_by_key(rank).map(|(key, _)| *key) {
                 Some(oldest) => gone.extend(self.evict(oldest)),
-                // Where nothing else is there and it still does not fit, it is larger than the
-                // budget.
+                // If no other piece is resident and the range still does not fit, it is larger than
+                // the budget.
                 None => return others.count() == 0 && self.making.is_empty(),
             }
         }
         true
     }
 
-    /// The word first, so that no core begins to send; what one has begun is in the page cache for
-    /// as long as that takes.
+    /// Clears the word first, so that no core begins to send from the piece. A send that has begun
+    /// finds the piece in the page cache.
     fn evict(&mut self, key: PieceKey) -> Option<Arc<MappedFile>> {
         let held = self.take(key)?;
         held.residency.clear_resident(key.1);
         self.usage.evictions += 1;
-        // A mapping that is being dropped unlocks by that.
+        // Dropping a mapping unlocks its pieces.
         let mapped = held.mapped.upgrade()?;
         if held.how == ResidencyKind::Locked {
             mapped.unlock(key.1);

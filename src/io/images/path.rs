@@ -1,13 +1,13 @@
-//! Names off the wire become clean paths under the root, or a refusal. Text in, text out; knows no
-//! file.
+//! Names from the wire become clean paths under the root, or a refusal. Pure: it knows no file.
 
 use super::limits::PATH_BYTES_MAX;
 
-/// A relative path without empty, `.`, `..` or hidden components. Empty = the root itself.
+/// A relative path without empty, `.`, `..` or hidden components. Empty: the root itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CleanPath(Vec<u8>);
 
 impl CleanPath {
+    /// The components, with `/` between them.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -17,7 +17,7 @@ impl CleanPath {
         Self(Vec::new())
     }
 
-    /// A name in this directory.
+    /// The path of a name in this directory.
     pub(super) fn child(&self, name: &str) -> Self {
         let slash = if self.0.is_empty() { "" } else { "/" };
         let mut bytes = self.0.clone();
@@ -31,14 +31,14 @@ impl CleanPath {
         self.0.rsplit(|&b| b == b'/').next().unwrap_or_default()
     }
 
-    /// The same path with this added to its last component (`ks.cfg` and `.j2`).
+    /// The same path with a suffix on its last component (`ks.cfg` and `.j2`).
     pub fn with_suffix(&self, suffix: &str) -> Self {
         let mut bytes = self.0.clone();
         bytes.extend_from_slice(suffix.as_bytes());
         Self(bytes)
     }
 
-    /// Another file of the same directory.
+    /// The path of another file in the same directory.
     pub fn sibling(&self, name: &str) -> Self {
         let directory = self.0.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
         let mut bytes = self.0[..directory].to_vec();
@@ -46,44 +46,57 @@ impl CleanPath {
         Self(bytes)
     }
 
-    /// For logs: what is not UTF-8 is replaced.
+    /// The path for logs; replaces bytes that are not UTF-8.
     pub fn display(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
     }
 }
 
-/// Why a name gives no content. TFTP and HTTP each have their own code for it (T-53, H-24, H-30).
+/// Why a name has no content. TFTP and HTTP each map it to their own codes (T-53, H-24, H-30).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameRefusal {
+    /// No file of this name exists.
     #[error("file not found")]
     NotFound,
-    #[error("the name holds a `..` component")]
+    /// A `..` component, which could leave the root (T-58, H-24).
+    #[error("the name has a `..` component")]
     DotDot,
-    #[error("the name holds a control character")]
+    /// A byte below 0x20, or 0x7F.
+    #[error("the name has a control character")]
     ControlCharacter,
-    #[error("the name holds a hidden component")]
+    /// A component that begins with a dot (T-58).
+    #[error("the name has a hidden component")]
     Hidden,
+    /// A link leads outside the root.
     #[error("the name leads outside the root")]
     OutsideRoot,
+    /// A directory, a FIFO, a device or a socket.
     #[error("not a regular file")]
     NotRegular,
-    #[error("not everybody may read the file: `chmod o+r` lets it be served")]
+    /// The file's mode does not allow every user to read it.
+    #[error("not every user may read the file: `chmod o+r` lets ringboot serve it")]
     Unreadable,
-    #[error("ringboot's own configuration and state are never served")]
+    /// A file of [`super::RootFence::private`].
+    #[error("ringboot never serves its own configuration and state")]
     Private,
+    /// Longer than [`super::WHOLE_BYTES_MAX`], for a request that must read the file whole.
     #[error("the file is too large for this kind of request")]
     TooLarge,
+    /// The disk or the file server reported an error.
     #[error("the file could not be read")]
     ReadFailed,
+    /// The process has no file descriptor or mapping left.
     #[error("too many files are in use")]
     TooMany,
+    /// The template has a fault, or its facts are missing; the log says which.
     #[error("the template could not be rendered")]
     TemplateFailed,
+    /// The answer needs a disk, or every worker is busy: ask again.
     #[error("busy, ask again")]
     Busy,
 }
 
-/// Cleans a name with `/` between its components (T-56, T-58; B-20: `/./` resolves).
+/// Cleans a name with `/` between its components (T-56, T-58; resolves `/./`, B-20).
 pub fn clean_path_name(name: &[u8]) -> Result<CleanPath, NameRefusal> {
     if name.iter().any(|&b| b < 0x20 || b == 0x7f) {
         return Err(NameRefusal::ControlCharacter);
@@ -107,8 +120,8 @@ pub fn clean_path_name(name: &[u8]) -> Result<CleanPath, NameRefusal> {
     Ok(CleanPath(path))
 }
 
-/// As [`clean_path_name`], for TFTP: `\` parts components too (T-56: Windows boot programs, GRUB
-/// and shim spell paths so).
+/// As [`clean_path_name`], for TFTP: `\` separates components too (T-56: Windows boot programs,
+/// GRUB and shim write paths so).
 pub fn clean_tftp_name(name: &[u8]) -> Result<CleanPath, NameRefusal> {
     let slashed: Vec<u8> = name.iter().map(|&b| if b == b'\\' { b'/' } else { b }).collect();
     clean_path_name(&slashed)
@@ -123,9 +136,8 @@ pub fn strip_path_prefix(path: &CleanPath, prefixes: &[CleanPath]) -> Option<Cle
     })
 }
 
-/// The name without what old ROMs read past the end of option 67: trailing 0xFF bytes and
-/// everything after the first byte >= 0x80 of its tail (T-61). None where there is nothing to
-/// repair.
+/// Cuts the name before its first byte of 0x80 or more: old ROMs read past the end of option 67
+/// (T-61). None: the name has no such byte, or begins with one.
 pub fn strip_trailing_garbage(name: &[u8]) -> Option<&[u8]> {
     let end = name.iter().position(|&b| b >= 0x80)?;
     let repaired = &name[..end];

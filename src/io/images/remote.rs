@@ -1,4 +1,4 @@
-//! Which devices are file servers, whose files change without the kernel's knowing.
+//! Which devices are file servers, whose files can change behind the kernel's back.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -6,20 +6,20 @@ use std::os::fd::AsRawFd;
 
 use arc_swap::ArcSwap;
 
-/// Devices that a worker has asked about, by number.
+/// Devices by number, and whether each is a file server.
 #[derive(Debug, Default)]
 pub(super) struct RemoteDevices {
     known: ArcSwap<HashMap<u64, bool>>,
 }
 
 impl RemoteDevices {
-    /// Whether files of this device are on a file server, as far as a worker has learnt.
+    /// Whether a worker has found this device to be a file server.
     #[inline]
     pub(super) fn is_remote(&self, device: u64) -> bool {
         self.known.load().get(&device) == Some(&true)
     }
 
-    /// Learns what kind of file system a file is on. Waits for the disk.
+    /// Finds out whether a file is on a file server. Waits for the disk.
     pub(super) fn learn(&self, file: &File, device: u64) {
         if !self.known.load().contains_key(&device) {
             let is_remote = is_remote_file(file);
@@ -32,7 +32,7 @@ impl RemoteDevices {
     }
 }
 
-/// Whether a file comes from a file server, which may change it without the kernel's knowing.
+/// Whether a file is on a file server, which may change it behind the kernel's back.
 fn is_remote_file(file: &File) -> bool {
     // NFS, FUSE, SMB, CIFS, SMB2, 9p, Ceph, AFS (two), Coda, Lustre, GFS2, OCFS2: statfs(2).
     const REMOTE: [i64; 13] = [

@@ -1,5 +1,4 @@
-//! Descriptors that are kept back, so that a name is still looked up when the process has none
-//! left.
+//! File descriptors in reserve, so that a lookup still works when the process has none left.
 
 use std::fs::File;
 use std::io;
@@ -7,14 +6,14 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One for each thread that looks names up at a time, on usual machines.
+/// One for each thread that looks names up at the same time, on usual machines.
 const KEPT: usize = 16;
 
-/// Descriptors that lead nowhere.
+/// Descriptors that only occupy a slot.
 #[derive(Debug)]
 pub(super) struct DescriptorReserve {
     kept: Mutex<Vec<OwnedFd>>,
-    /// Some have been given away.
+    /// Some of the reserve is in use.
     is_spent: AtomicBool,
 }
 
@@ -25,7 +24,8 @@ impl DescriptorReserve {
         reserve
     }
 
-    /// What `open` opens. Where the process has no descriptor left, one of these makes way for it.
+    /// Calls `open`. If the process has no descriptor left, closes one of the reserve and calls it
+    /// again.
     pub(super) fn open<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
         if self.is_spent.load(Ordering::Relaxed) {
             self.fill();
@@ -41,7 +41,7 @@ impl DescriptorReserve {
         }
     }
 
-    /// Takes back what has been given away, as far as there are descriptors again.
+    /// Refills the reserve, as far as the process may open descriptors again.
     fn fill(&self) {
         let mut kept = self.lock();
         while kept.len() < KEPT {

@@ -1,16 +1,16 @@
-//! Which pieces of a mapping are resident and when each was last used: words that cores read and
+//! Which pieces of a mapping are resident and when a core last used each: words that cores read and
 //! stamp without waiting.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::limits::PIECE_BYTES;
 
-/// One word per piece of [`PIECE_BYTES`]: absent, asked for ahead of need, or resident with a
+/// One word per piece of [`PIECE_BYTES`]: absent, requested ahead of need, or resident with a
 /// stamp.
 ///
-/// A stamp is a tick of the memory's clock and two bits: whether a core has used the piece since it
-/// was made, and whether it has at two ticks. Ticks begin at 1, so that every stamp is above the
-/// two words that are none.
+/// A stamp is a tick of the memory's clock and two bits: whether a core has used the piece since a
+/// worker made it resident, and whether cores have used it at two ticks. Ticks begin at 1, so that
+/// every stamp is above the two other words.
 #[derive(Debug)]
 pub(super) struct PieceResidency(Box<[AtomicU64]>);
 
@@ -21,7 +21,7 @@ const AGAIN: u64 = 2;
 /// Bits of a stamp below its tick.
 const BITS: u32 = 2;
 
-/// When a resident piece was made or last used. Later ones are greater.
+/// When a piece became resident or a core last used it. Later stamps are greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct UseStamp(u64);
 
@@ -36,7 +36,7 @@ impl UseStamp {
         self.is_of_use() && self.0 >> BITS >= tick
     }
 
-    /// Whether it was used more than once, and since then.
+    /// Whether cores have used the piece more than once, and since this tick.
     pub(super) fn is_in_demand_since(self, tick: u64) -> bool {
         self.0 & AGAIN != 0 && self.0 >> BITS >= tick
     }
@@ -48,13 +48,13 @@ impl PieceResidency {
         Self((0..pieces).map(|_| AtomicU64::new(ABSENT)).collect())
     }
 
-    /// A piece beyond the end is always resident.
+    /// Whether a piece is resident; a piece beyond the end always is.
     pub(super) fn has(&self, piece: u64) -> bool {
         self.word(piece).is_none_or(|word| word.load(Ordering::Acquire) > ASKED)
     }
 
-    /// Stamps a resident piece as used now; false where it is not resident. What is evicted at the
-    /// same time stays evicted.
+    /// Stamps a resident piece as used now; false: the piece is not resident. A piece evicted at
+    /// the same moment stays evicted.
     pub(super) fn use_at(&self, piece: u64, tick: u64) -> bool {
         let Some(word) = self.word(piece) else { return true };
         let mut seen = word.load(Ordering::Acquire);
@@ -69,7 +69,7 @@ impl PieceResidency {
         seen > ASKED
     }
 
-    /// True for the first that asks for an absent piece since it was there last.
+    /// True for the first caller that requests an absent piece since it was last resident.
     pub(super) fn claim(&self, piece: u64) -> bool {
         let claim = |word: &AtomicU64| {
             word.compare_exchange(ABSENT, ASKED, Ordering::AcqRel, Ordering::Acquire).is_ok()
@@ -77,7 +77,7 @@ impl PieceResidency {
         self.word(piece).is_some_and(claim)
     }
 
-    /// A worker has made the piece resident, for somebody who has not used it yet.
+    /// Marks a piece as resident and not used yet.
     pub(super) fn set_resident(&self, piece: u64, tick: u64) {
         if let Some(word) = self.word(piece) {
             word.store(tick << BITS, Ordering::Release);

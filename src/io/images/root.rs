@@ -1,5 +1,5 @@
-//! The root directory: looked up by its path again and again, so that a link or a directory that is
-//! switched is followed.
+//! The root directory: the server looks its path up repeatedly, and so follows a link or a
+//! directory that was switched.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -21,23 +21,23 @@ pub(super) struct ImageRoot {
     path: PathBuf,
     name: CString,
     opened: ArcSwap<OpenedRoot>,
-    /// When the path was last looked up: milliseconds since `began`.
+    /// When the path was last looked up, in milliseconds since `began`.
     looked: AtomicU64,
     began: Instant,
 }
 
-/// The directory that the path has led to.
+/// The directory to which the path led at the last lookup.
 #[derive(Debug)]
 pub(super) struct OpenedRoot {
     pub(super) directory: OwnedFd,
     /// Device and inode.
     id: (u64, u64),
-    /// What of the fence's private files lies in it.
+    /// The fence's private files in this directory.
     pub(super) inside: Vec<PathBuf>,
 }
 
 impl ImageRoot {
-    /// An error also where nothing beneath the root could be opened.
+    /// Opens the root. An error also if nothing below the root can be opened.
     pub(super) fn open(path: &Path, fence: &RootFence) -> io::Result<Self> {
         let name = CString::new(path.as_os_str().as_bytes())?;
         let opened = OpenedRoot::new(path, &name, fence)?;
@@ -60,8 +60,8 @@ impl ImageRoot {
         self.opened.load()
     }
 
-    /// Whether the path leads where it led, as far as the kernel's caches tell, looked at ten times
-    /// a second. For cores: where it does not, a worker is to [`Self::follow_path`].
+    /// Whether the path still leads to the same directory, by the kernel's caches, checked ten
+    /// times a second. For cores: on false a worker must call [`Self::follow_path`].
     pub(super) fn is_known(&self) -> bool {
         if !self.is_due() {
             return true;
@@ -69,14 +69,14 @@ impl ImageRoot {
         match open_with_identity(&self.name, libc::RESOLVE_CACHED) {
             Ok((_, id)) if id != self.current().id => return false,
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return false,
-            // Where it leads nowhere for a moment, what was there is served.
+            // While the path leads nowhere, serve the old directory.
             _ => {}
         }
         self.has_looked();
         true
     }
 
-    /// Opens what the path leads to now. Waits for the disk: workers only.
+    /// Opens the directory to which the path leads now. Waits for the disk: workers only.
     pub(super) fn follow_path(&self, fence: &RootFence) {
         if !self.is_due() {
             return;
@@ -115,14 +115,14 @@ impl OpenedRoot {
     }
 }
 
-/// A directory and which one it is.
+/// Opens a directory, and returns its device and inode too.
 fn open_with_identity(name: &CStr, resolve: u64) -> io::Result<(OwnedFd, (u64, u64))> {
     let found = call_openat2(libc::AT_FDCWD, name, libc::O_DIRECTORY, resolve)?;
     let stat = stat_known_file(&found).map_err(|refusal| io::Error::other(refusal.to_string()))?;
     Ok((found, (stat.st_dev, stat.st_ino)))
 }
 
-/// An O_PATH descriptor of what `name` leads to from `root`, by the rules `resolve` (RESOLVE_*).
+/// Opens an O_PATH descriptor for `name` below `root`, by the rules `resolve` (RESOLVE_*).
 pub(super) fn open_path_at(root: &OwnedFd, name: &CStr, resolve: u64) -> io::Result<OwnedFd> {
     call_openat2(root.as_raw_fd(), name, 0, resolve)
 }
@@ -155,8 +155,8 @@ fn call_openat2(
     }
 }
 
-/// A sandbox takes the whole call away with these, since it cannot look into its argument; no file
-/// could be served then.
+/// Adds the likely cause: a sandbox forbids openat2 altogether, since it cannot inspect its
+/// argument, and then the server could serve no file.
 fn explain_openat2_error(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::ENOSYS | libc::EPERM) => io::Error::new(

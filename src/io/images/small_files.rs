@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::content::{FileIdentity, ServedContent};
 use super::limits::SMALL_FILES_KEPT;
 
-/// Small files that were read: those in use, and as many others as fit the memory for them.
+/// Small files in memory: those in use, and as many others as fit into [`SMALL_FILES_KEPT`].
 #[derive(Debug, Default)]
 pub(super) struct SmallFiles {
     pub(super) files: HashMap<FileIdentity, ServedContent>,
@@ -15,7 +15,7 @@ pub(super) struct SmallFiles {
 }
 
 impl SmallFiles {
-    /// Keeps a file, where those in use leave room for it. Those that were asked for least lately
+    /// Keeps a file, if the files in use leave room for it. Drops the least recently used files to
     /// make room, many at a time.
     pub(super) fn keep(&mut self, identity: FileIdentity, content: &ServedContent) {
         if self.bytes + count_memory_cost(content) > SMALL_FILES_KEPT {
@@ -41,7 +41,7 @@ impl SmallFiles {
     }
 }
 
-/// Memory of a small file, with what stands around it.
+/// Memory that a small file takes, with its bookkeeping, bytes.
 fn count_memory_cost(content: &ServedContent) -> u64 {
     const AROUND: u64 = 1024;
     content.len() + AROUND

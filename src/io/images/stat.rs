@@ -1,11 +1,12 @@
-//! What the kernel knows of a file, and how its errors are told.
+//! Metadata of a file, from the kernel's cache or from the disk, and the refusal for each system
+//! error.
 
 use std::io;
 use std::os::fd::AsRawFd;
 
 use super::path::NameRefusal;
 
-/// What the kernel knows, without a question to a file server. For cores.
+/// The metadata in the kernel's cache, without a request to a file server. For cores.
 pub(super) fn stat_known_file(file: &impl AsRawFd) -> Result<libc::stat, NameRefusal> {
     const WANTED: libc::c_uint = libc::STATX_BASIC_STATS;
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
@@ -31,7 +32,7 @@ pub(super) fn stat_known_file(file: &impl AsRawFd) -> Result<libc::stat, NameRef
     Ok(stat)
 }
 
-/// What the file system says of a file. Waits for a disk or a file server: workers only.
+/// The metadata from the file system. Waits for a disk or a file server: workers only.
 pub(super) fn stat_file(file: &impl AsRawFd) -> Result<libc::stat, NameRefusal> {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the descriptor is open while `file` is borrowed, and `stat` has room for one struct

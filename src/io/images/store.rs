@@ -43,33 +43,35 @@ pub struct ImageStore {
     reserve: DescriptorReserve,
     workers: DiskWorkers,
     directories: DirectoryListings,
-    /// Which devices are file servers.
+    /// The devices that are file servers.
     pub(super) devices: RemoteDevices,
-    /// Holds one reference to each mapping, so that a core never runs the last drop (munmap): only
-    /// a worker does, here.
+    /// One reference to each mapping, so that a core never runs the last drop (munmap): a worker
+    /// does, through this map.
     loaded: Mutex<HashMap<FileIdentity, ServedContent>>,
     mappings_max: AtomicUsize,
-    /// Times that a file found no place, since those that had one were all in use.
+    /// How often a file got no mapping because all mappings were in use.
     short: AtomicU64,
     small: Mutex<SmallFiles>,
-    /// Files as they are translated for another way to send them, for as long as somebody sends
-    /// them.
+    /// Files translated for netascii, for as long as a transfer sends them.
     pub(super) translated: Mutex<HashMap<FileIdentity, Weak<ContentBody>>>,
-    /// Ticks at each use; a mapping remembers its last tick.
+    /// A counter that ticks at each use; a mapping keeps the tick of its last use.
     clock: AtomicU64,
 }
 
-/// What a core learns at once.
+/// The immediate answer for a core.
 #[derive(Debug)]
 pub enum CatalogAnswer {
+    /// The content, in memory or mapped.
     Content(ServedContent),
+    /// The path names a directory.
     Directory,
+    /// The server never serves this path, or cannot now.
     Refused(NameRefusal),
-    /// Needs a worker: hand it to [`ImageStore::answer_on_worker`].
+    /// A worker must answer: pass it to [`ImageStore::answer_on_worker`].
     Ask(CatalogQuestion),
 }
 
-/// Work for a worker: look a path up, or open what has been found.
+/// A job for a worker: look a path up, or open the file that the core found.
 #[derive(Debug)]
 pub struct CatalogQuestion {
     pub(super) path: CleanPath,
@@ -77,13 +79,13 @@ pub struct CatalogQuestion {
 }
 
 impl ImageStore {
-    /// Opens the root directory, with nothing private in it and nothing borrowed.
+    /// Opens the root directory, without private and without borrowed files.
     pub fn open(root: &Path, workers: DiskWorkers) -> io::Result<Arc<Self>> {
         let memory = ImageMemory::new(MemoryCeiling::read().budget(None));
         Self::open_fenced(root, RootFence::from_private_paths(&[]), memory, workers)
     }
 
-    /// Opens the root directory. An error also where nothing beneath it could be opened.
+    /// Opens the root directory. An error also if nothing below it can be opened.
     pub fn open_fenced(
         root: &Path,
         fence: RootFence,
@@ -108,46 +110,48 @@ impl ImageStore {
         }))
     }
 
+    /// The path of the root directory.
     pub fn root(&self) -> &Path {
         self.root.path()
     }
 
+    /// The threads that may wait for a disk.
     pub fn workers(&self) -> &DiskWorkers {
         &self.workers
     }
 
-    /// What of the images is in memory.
+    /// The pieces of images in memory.
     pub fn memory(&self) -> &Arc<ImageMemory> {
         &self.memory
     }
 
-    /// What copies take of the memory.
+    /// The budget for copies.
     pub fn copies(&self) -> &Arc<CopyBudget> {
         &self.copies
     }
 
-    /// At most so many mappings at once, where the process may not have the usual number of
-    /// descriptors.
+    /// Limits the number of mappings, for a process that may open fewer file descriptors than
+    /// usual.
     pub fn limit_mappings(&self, mappings: usize) {
         self.mappings_max.store(mappings.min(MAPPINGS_MAX), Ordering::Relaxed);
     }
 
-    /// How often a file has found no place so far, because all were in use.
+    /// How often a file got no mapping because all mappings were in use.
     pub fn count_shortages(&self) -> u64 {
         self.short.load(Ordering::Relaxed)
     }
 
-    /// A file as `translate` makes it, one copy for all who ask for this version of it; `source` is
-    /// charged for it. Busy while another file is being translated, and where copies have their
-    /// budget. Waits for the disk: workers only.
+    /// Translates a file by `translate`, into one copy for all requests of this version; the copy
+    /// counts for `source`. Refuses as busy while another file is being translated, or when the
+    /// budget for copies is spent. Waits for the disk: workers only.
     pub fn translate_once(
         &self,
         content: &ServedContent,
         source: IpAddr,
         translate: impl FnOnce(&[u8]) -> Result<Vec<u8>, NameRefusal>,
     ) -> Result<ServedContent, NameRefusal> {
-        // One at a time: others ask again, and find it done or the way free. No worker waits for
-        // another one's file.
+        // One translation at a time: other clients ask again later. No worker waits for another
+        // one's file.
         let mut translated = match self.translated.try_lock() {
             Ok(translated) => translated,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -159,7 +163,8 @@ impl ImageStore {
         {
             return Ok(ServedContent::from_body(body));
         }
-        // The most that it may become, so that nothing is made in vain; the rest is given back.
+        // Check the budget for the largest possible result first, so that no translation is in
+        // vain.
         drop(self.copies.reserve_share(source, 2 * content.len())?);
         let bytes = translate(&content.read_whole()?)?;
         let share = self.copies.reserve_share(source, bytes.len() as u64)?;
@@ -172,7 +177,7 @@ impl ImageStore {
         Ok(made)
     }
 
-    /// Answers on a worker thread; `reply` runs there too.
+    /// Answers a question on a worker thread; `reply` runs there too.
     pub fn answer_on_worker(
         self: &Arc<Self>,
         asker: JobAsker,
@@ -209,8 +214,8 @@ impl ImageStore {
         Some(real)
     }
 
-    /// Reads a file whole, whatever its size up to [`WHOLE_BYTES_MAX`] (netascii, templates). Waits
-    /// for the disk: workers only.
+    /// Reads a whole file of at most [`WHOLE_BYTES_MAX`] (netascii, templates). Waits for the disk:
+    /// workers only.
     pub fn read_whole(&self, path: &CleanPath) -> Result<(Vec<u8>, ServedContent), NameRefusal> {
         let (file, identity) = self.open_regular(self.resolve_path(path, false)?)?;
         if identity.len > WHOLE_BYTES_MAX {
@@ -221,7 +226,7 @@ impl ImageStore {
         Ok((bytes, content))
     }
 
-    /// What a directory holds. Waits for the disk: workers only.
+    /// Lists a directory. Waits for the disk: workers only.
     pub fn list_directory(&self, path: &CleanPath) -> Result<Arc<DirectoryListing>, NameRefusal> {
         let directory = self.resolve_path(path, false)?;
         let before = FileIdentity::from_stat(&stat_file(&directory)?);
@@ -237,8 +242,8 @@ impl ImageStore {
         Ok(listing)
     }
 
-    /// Whether this path leads to a regular file, as far as the kernel's caches know; None = it
-    /// would need a disk.
+    /// Whether this path leads to a regular file, by the kernel's caches alone; None: the answer
+    /// needs a disk.
     pub fn has_file(&self, path: &CleanPath) -> Option<bool> {
         match self.resolve_path(path, true) {
             Ok(found) => Some(stat_known_file(&found).is_ok_and(|stat| is_regular_stat(&stat))),
@@ -247,13 +252,13 @@ impl ImageStore {
         }
     }
 
-    /// Contents held now: mappings and small files.
+    /// Number of contents in memory: mappings and small files.
     pub fn count_loaded(&self) -> usize {
         self.lock_loaded().len() + self.lock_small().files.len()
     }
 
-    /// Lets go of contents that nobody uses and whose file has been removed or replaced, so that
-    /// their disk space comes back.
+    /// Drops unused contents whose file was removed or replaced, so that the file system frees
+    /// their space.
     pub fn sweep(&self) {
         let is_idle = |content: &ServedContent| Arc::strong_count(content.body()) == 1;
         let idle: Vec<(FileIdentity, WeakServedContent)> = self
@@ -262,7 +267,7 @@ impl ImageStore {
             .filter(|(_, content)| is_idle(content))
             .map(|(id, content)| (*id, content.downgrade()))
             .collect();
-        // A file server may take its time: nobody waits for the lock meanwhile.
+        // Do not hold the lock here: a file server may take its time.
         let is_unlinked = |content: &WeakServedContent| {
             content.upgrade().is_some_and(|content| content.is_unlinked())
         };
@@ -315,8 +320,8 @@ impl ImageStore {
         Ok(content)
     }
 
-    /// A small file needs no place among the mappings: where too many are in use, it lives as long
-    /// as its users do.
+    /// Reads a small file. It needs no mapping: if too many small files are in use, it lives as
+    /// long as its users do.
     fn load_small(
         &self,
         file: &File,
@@ -332,8 +337,8 @@ impl ImageStore {
         Ok(content)
     }
 
-    /// Opens exactly the file that was found: through its descriptor, so that no rename can put
-    /// another one in its place.
+    /// Opens exactly the file that `found` names, through its descriptor: no rename can put another
+    /// file in its place.
     pub(super) fn open_regular(&self, found: OwnedFd) -> Result<(File, FileIdentity), NameRefusal> {
         let stat_of_found = stat_file(&found)?;
         self.check_servable(&stat_of_found)?;
@@ -348,7 +353,8 @@ impl ImageStore {
         Ok((file, identity))
     }
 
-    /// A regular file that everybody may read, where that matters.
+    /// Refuses a file that is not regular, or that not every user may read while the fence requires
+    /// it.
     #[inline]
     pub(super) fn check_servable(&self, stat: &libc::stat) -> Result<(), NameRefusal> {
         if !is_regular_stat(stat) {
@@ -358,8 +364,8 @@ impl ImageStore {
         if hidden { Err(NameRefusal::Unreadable) } else { Ok(()) }
     }
 
-    /// An O_PATH descriptor of what the path names, in the root or borrowed from a package: nothing
-    /// is opened for reading, so a FIFO or a device does nothing.
+    /// Returns an O_PATH descriptor for the path, in the root or borrowed from a package. It opens
+    /// nothing for reading, so a FIFO or a device has no effect.
     pub(super) fn resolve_path(
         &self,
         path: &CleanPath,
@@ -377,8 +383,8 @@ impl ImageStore {
             cached_only,
         ) {
             Err(NameRefusal::NotFound) => {
-                // The path comes from the list of loaders, never from a client: links in it are the
-                // package's own.
+                // The path comes from the list of loaders, never from a client: links in it belong
+                // to the package.
                 let borrowed = self.fence.borrowed.get(path).ok_or(NameRefusal::NotFound)?;
                 let name = borrowed.as_os_str().as_bytes();
                 return self.open_path(
@@ -390,7 +396,7 @@ impl ImageStore {
             }
             found => found?,
         };
-        // The kernel tells where the descriptor leads, links inside the root followed.
+        // The kernel says where the descriptor leads after links inside the root.
         if !root.inside.is_empty() {
             let real = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
                 .map_err(|e| classify_name_refusal(&e))?;

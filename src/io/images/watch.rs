@@ -1,6 +1,6 @@
-//! Which files are written to while they are sent: the kernel tells (inotify(7)). Times alone do
-//! not: a touch, a rename or a chmod changes them too, and whoever overwrites a file may put its
-//! time back.
+//! Notices writes to files that the server sends, by inotify(7). Times alone do not show them: a
+//! touch, a rename or a chmod changes times too, and a program that overwrites a file may reset its
+//! time.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -10,20 +10,20 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
-/// One for the process, since a user may have few of them.
+/// One inotify instance for the process, since a user may have few.
 static WATCH: LazyLock<FileWatch> = LazyLock::new(FileWatch::new);
 
-/// Changes of names, times and rights, after which the bytes are what they were. Where only the
-/// modification time is set, the kernel tells a write.
+/// Changes of names, times and rights, which leave the bytes as they are. If a program sets the
+/// modification time alone, the kernel reports a write.
 const TOUCHED: u32 = libc::IN_ATTRIB | libc::IN_MOVE_SELF | libc::IN_DELETE_SELF;
 
 struct FileWatch {
-    /// None: the system gives none.
+    /// None: the system grants no inotify instance.
     events: Option<File>,
     files: Mutex<HashMap<i32, Vec<Weak<FileChanges>>>>,
 }
 
-/// What has happened to a file since it was mapped.
+/// The changes of a file since it was mapped.
 #[derive(Debug)]
 pub(super) struct FileChanges {
     number: i32,
@@ -32,11 +32,11 @@ pub(super) struct FileChanges {
 }
 
 impl FileChanges {
-    /// Begins to watch a file. None: no more files may be watched.
+    /// Begins to watch a file. None: the limit on watches is reached.
     pub(super) fn of(file: &File) -> Option<Arc<Self>> {
         let events = WATCH.events.as_ref()?;
         let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-        // The lock is held until the file is in the map: no event finds nobody.
+        // Hold the lock until the map has the file: so every event finds its file.
         let mut files = WATCH.files();
         // SAFETY: the descriptor is open, and the path is NUL-terminated and outlives the call.
         let number = unsafe {
@@ -54,8 +54,7 @@ impl FileChanges {
         Some(seen)
     }
 
-    /// Whether the change that a file's times show was one of its names, times or rights, and none
-    /// of its bytes.
+    /// Whether only names, times or rights of the file have changed, and not its bytes.
     pub(super) fn is_only_touched(&self) -> bool {
         read_inotify_events();
         !self.is_written.load(Ordering::Relaxed) && self.is_touched.load(Ordering::Relaxed)
@@ -77,7 +76,8 @@ impl Drop for FileChanges {
     }
 }
 
-/// Reads what the kernel has told. Now and then somebody must, so that its queue does not overflow.
+/// Reads the events of the kernel. A worker must call this now and then, before the kernel's queue
+/// overflows.
 pub(super) fn read_inotify_events() {
     let Some(mut events) = WATCH.events.as_ref() else { return };
     let files = WATCH.files();
@@ -88,7 +88,7 @@ pub(super) fn read_inotify_events() {
             rest = after;
             let watchers = match event.mask & libc::IN_Q_OVERFLOW {
                 0 => files.get(&event.number).map_or(&[][..], Vec::as_slice),
-                // Nobody knows what was lost.
+                // The queue overflowed: any file may have changed.
                 _ => {
                     files
                         .values()

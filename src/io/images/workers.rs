@@ -1,9 +1,9 @@
-//! A few threads that may wait for a disk, so that no core ever does.
+//! A few threads that may wait for a disk, so that no core ever waits.
 //!
-//! Names, work that takes long, and pieces of images have threads of their own: a machine that asks
-//! for its menu waits neither behind images that are read nor behind templates and listings. Within
-//! each, sources take turns, and a part of the tree that does not answer (a file server that is
-//! gone) holds few threads and nobody else.
+//! Lookups, slow work, and pieces of images have separate threads: a machine that requests its menu
+//! waits neither behind reads of images nor behind templates and listings. Within each kind sources
+//! take turns, and a part of the tree that does not answer (a dead file server) blocks few threads
+//! and no other part.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -20,21 +20,22 @@ use ringboot_observe::threads::{self, WatchedThread};
 
 type WorkerJob = Box<dyn FnOnce() + Send>;
 
-/// Every worker is busy and the queue is full, or what is asked for lies where nothing answers.
+/// Every worker is busy and the queue is full, or the file is in a part of the tree that does not
+/// answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkersBusy;
 
-/// Who asks for a job, and where in the tree it looks.
+/// The source of a job, and the part of the tree that the job needs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JobAsker {
     /// A host owns all addresses of its IPv6 network (/64).
     source: IpAddr,
-    /// The first component of the path: what is mounted is mounted there or below.
+    /// The first component of the path: file servers are mounted there or below.
     place: Box<[u8]>,
 }
 
 impl JobAsker {
-    /// `path`: below the root.
+    /// `path` is relative to the root.
     pub fn new(source: IpAddr, path: &[u8]) -> Self {
         let source = match source.to_canonical() {
             IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
@@ -50,11 +51,11 @@ impl JobAsker {
 pub enum PieceUrgency {
     /// A loader, a small file: its client gives up within seconds.
     Soon,
-    /// A piece of something large.
+    /// A piece of a large file.
     InTurn,
 }
 
-/// Bounded queues of jobs and the threads that do them. Cloned to every core.
+/// Bounded queues of jobs, and the threads that run them. Every core has a clone.
 #[derive(Clone)]
 pub struct DiskWorkers(Arc<WorkerPools>);
 
@@ -71,7 +72,7 @@ impl fmt::Debug for DiskWorkers {
 }
 
 impl DiskWorkers {
-    /// Starts the threads. They end when the last clone is gone.
+    /// Starts the threads. They end when the last clone is dropped.
     pub fn start() -> std::io::Result<Self> {
         let names =
             JobPool::start("rb-worker", 0, StuckTimes { stuck: LOOK_STUCK, given_up: DEAD_WAIT })?;
@@ -83,8 +84,9 @@ impl DiskWorkers {
         Ok(Self(Arc::new(WorkerPools { names, makers, readers: PieceReaders::start()? })))
     }
 
-    /// Queues a job that looks a name up, opens, or reads what is small; without waiting. One that
-    /// is dropped without being done waited too long where nothing answers: see [`OwedAnswer`].
+    /// Queues a job that looks a name up, opens a file, or reads a small one; without waiting. The
+    /// pool drops a job that waits too long for a part of the tree that does not answer: see
+    /// [`OwedAnswer`].
     pub fn submit_quick_job(
         &self,
         asker: JobAsker,
@@ -112,7 +114,7 @@ impl DiskWorkers {
         self.0.readers.submit(urgency, Box::new(job))
     }
 
-    /// Jobs that wait, of each kind.
+    /// Waiting jobs of each kind: quick, slow, reads.
     pub fn queued(&self) -> [usize; 3] {
         [self.0.names.lock().queued, self.0.makers.lock().queued, self.0.readers.lock().queued()]
     }
@@ -126,18 +128,20 @@ impl Drop for WorkerPools {
     }
 }
 
-/// Something that a job owes whoever asked for it. It is paid with what the job has found; else, by
-/// the drop, with what `instead` makes: the job has panicked (true), or it was never begun.
+/// An answer that a job owes to its asker. The job delivers its result; otherwise the drop delivers
+/// the value of `instead`: the job has panicked (true), or never began (false).
 pub struct OwedAnswer<T, F: FnOnce(T)> {
     to: Option<F>,
     instead: fn(bool) -> T,
 }
 
 impl<T, F: FnOnce(T)> OwedAnswer<T, F> {
+    /// An answer that goes to `to`.
     pub fn new(to: F, instead: fn(bool) -> T) -> Self {
         Self { to: Some(to), instead }
     }
 
+    /// Delivers the job's result.
     pub fn deliver(mut self, found: T) {
         if let Some(to) = self.to.take() {
             to(found);
@@ -170,9 +174,9 @@ struct JobPool {
 
 #[derive(Clone, Copy, Debug)]
 struct StuckTimes {
-    /// A job that takes longer waits for something that may never come: another thread takes over.
+    /// A job that takes longer counts as stuck: another thread takes over.
     stuck: Duration,
-    /// How long a job waits to go where others are stuck.
+    /// How long a job waits for a part of the tree in which others are stuck.
     given_up: Duration,
 }
 
@@ -185,7 +189,7 @@ struct JobQueues {
     active: Vec<ActiveJob>,
     threads: usize,
     started: usize,
-    /// Places of which it has been said that nothing answers there.
+    /// Parts of the tree that the log already calls dead.
     dead: Vec<Box<[u8]>>,
     is_closed: bool,
 }
@@ -196,18 +200,18 @@ struct WaitingJob {
     job: WorkerJob,
 }
 
-/// A job that is being done.
+/// A running job.
 struct ActiveJob {
     number: usize,
     asker: JobAsker,
     since: Instant,
 }
 
-/// The jobs that are stuck, of all that are done.
+/// The running jobs that are stuck.
 struct StuckJobs(Vec<JobAsker>);
 
 impl StuckJobs {
-    /// Whether so many threads are stuck there that no other may go.
+    /// Whether so many threads are stuck there that no other job may begin there.
     fn is_dead(&self, place: &[u8]) -> bool {
         self.0.iter().filter(|asker| asker.place[..] == *place).count() >= STUCK_IN_ONE_PLACE
     }
@@ -217,7 +221,7 @@ impl JobPool {
     fn start(name: &'static str, nice: i32, times: StuckTimes) -> std::io::Result<Arc<Self>> {
         let pool =
             Arc::new(Self { name, nice, times, state: Mutex::default(), changed: Condvar::new() });
-        // One more than may work: it takes over when another is stuck.
+        // One more thread than may work: it takes over when another is stuck.
         for _ in 0..=WORKERS {
             pool.spawn(&mut pool.lock())?;
         }
@@ -296,7 +300,7 @@ impl JobPool {
             let given_up = state.give_up(now, &stuck, self.times);
             if !given_up.is_empty() {
                 drop(state);
-                drop(given_up); // each of them owes an answer, and pays it now
+                drop(given_up); // the drop delivers the answer that each of them owes
                 state = self.lock();
                 continue;
             }
@@ -305,7 +309,7 @@ impl JobPool {
             {
                 state.active.push(ActiveJob { number, asker: next.asker, since: now });
                 if state.threads == state.active.len() && state.threads < THREADS_MAX {
-                    // Where no thread can be had, those that there are go on.
+                    // If no thread can start, the existing ones go on.
                     let _ = self.spawn(&mut state);
                 }
                 return Some(next.job);
@@ -313,7 +317,8 @@ impl JobPool {
             state = if state.queued == 0 {
                 self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
-                // Jobs wait for a thread: is one stuck by now, or are they to be given up?
+                // Jobs wait for a thread: check again when a running job counts as stuck, or a
+                // waiting one is given up.
                 self.changed
                     .wait_timeout(state, self.times.stuck / 4)
                     .unwrap_or_else(PoisonError::into_inner)
@@ -341,7 +346,7 @@ impl JobQueues {
         StuckJobs(stuck.map(|active| active.asker.clone()).collect())
     }
 
-    /// Once for each place and time.
+    /// Logs each dead part of the tree once, and its recovery.
     fn say_what_is_dead(&mut self, stuck: &StuckJobs) {
         let answers = |place: &[u8]| {
             tracing::info!("what lies under {} in the root answers again", place.escape_ascii());
@@ -361,7 +366,7 @@ impl JobQueues {
         }
     }
 
-    /// Takes out what has waited too long to go where nothing answers.
+    /// Removes jobs that have waited too long for a part of the tree that does not answer.
     fn give_up(&mut self, now: Instant, stuck: &StuckJobs, times: StuckTimes) -> Vec<WorkerJob> {
         let mut given_up = Vec::new();
         if stuck.0.len() < STUCK_IN_ONE_PLACE {
@@ -384,8 +389,8 @@ impl JobQueues {
         given_up
     }
 
-    /// The next source's oldest job that goes where it may be answered. A source that has half of
-    /// the threads at work waits.
+    /// The oldest job of the next source whose part of the tree answers. A source that occupies
+    /// half of the threads waits.
     fn next(&mut self, stuck: &StuckJobs) -> Option<WaitingJob> {
         let of = |asker: &JobAsker, source: IpAddr| asker.source == source;
         let at_work = |source: IpAddr| {
@@ -410,7 +415,7 @@ impl JobQueues {
     }
 }
 
-/// A panic of a job has been told; the thread is for the next job as well.
+/// Runs a job. The panic hook logs a panic; the thread goes on with the next job.
 fn run_worker_job(job: WorkerJob, thread: &WatchedThread) {
     let _busy = thread.busy();
     if catch_unwind(AssertUnwindSafe(job)).is_err() {
@@ -418,8 +423,7 @@ fn run_worker_job(job: WorkerJob, thread: &WatchedThread) {
     }
 }
 
-/// Threads that read pieces of images: what is needed soon goes first, and one of them does nothing
-/// else.
+/// Threads that read pieces of images: urgent ones go first, and one thread reads only those.
 struct PieceReaders {
     queues: Mutex<ReadQueues>,
     changed: Condvar,
@@ -460,7 +464,7 @@ impl PieceReaders {
         }
         queue.push_back(job);
         drop(queues);
-        // The one that is woken may be the one that does only what is needed soon.
+        // Wake all: a single woken thread may be the one that reads only urgent pieces.
         self.changed.notify_all();
         Ok(())
     }
@@ -497,7 +501,8 @@ impl PieceReaders {
     }
 }
 
-/// Boot cores that are busy go before this thread, and before what it starts.
+/// Lowers the priority of this thread and of the processes that it starts, so that busy boot cores
+/// go first.
 fn lower_thread_priority(nice: i32) {
     // SAFETY: setpriority takes numbers. Of Linux's threads each has a priority of its own, and 0
     // is the calling one.

@@ -21,14 +21,14 @@ fn searched(
     let mut search = LimitSearch::new(question);
     let (mut elapsed, mut runs) = (Duration::ZERO, Vec::new());
     loop {
-        match search.next(elapsed) {
+        match search.next_step(elapsed) {
             LimitStep::Done(end) => return (search, end, runs),
             LimitStep::Run(machines) => {
                 assert!(runs.len() < 200, "{runs:?}");
                 let took = Duration::from_millis(10) * machines;
                 elapsed += took;
                 runs.push(machines);
-                search.saw(machines, holds(machines), took);
+                search.record_run(machines, holds(machines), took);
             }
         }
     }
