@@ -74,7 +74,7 @@ pub(super) fn plan(
     // Its files are there before the directory is given away.
     let mut memory = super::history::memory(&config.state);
     let learning = Arc::clone(&quirks);
-    memory.learn = Some(Box::new(move |event| learning.heard(event)));
+    memory.learn = Some(Box::new(move |event| learning.learn_event(event)));
     if let Some(account) = account.filter(|_| config.state.is_dir()) {
         give(&config.state, account)?;
     }

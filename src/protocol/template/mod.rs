@@ -376,7 +376,7 @@ fn make_value_map(entries: impl IntoIterator<Item = (&'static str, Value)>) -> V
 fn list_machine_variables(machine: &Machine) -> Vec<(&'static str, Value)> {
     let mut known = vec![
         ("mac", Value::from(machine.mac.to_string())),
-        ("mac_dashed", Value::from(machine.mac.dashed())),
+        ("mac_dashed", Value::from(machine.mac.to_dashed())),
     ];
     known.extend(machine.uuid.map(|uuid| ("uuid", Value::from(uuid.to_string()))));
     if let Some(firmware) = machine.firmware {
