@@ -116,11 +116,11 @@ pub enum BadHead {
     /// 400: several different values of Content-Length, or one that is no number.
     #[error("Content-Length is not one number")]
     Length,
+    /// 400: the end of the body is ambiguous (RFC 9112 §6.3).
     #[error(
         "both Content-Length and Transfer-Encoding, or a Transfer-Encoding that does not end in \
          chunked"
     )]
-    /// 400: the end of the body is ambiguous (RFC 9112 §6.3).
     Encoding,
     /// 501: a transfer coding besides chunked.
     #[error("a Transfer-Encoding other than chunked alone")]

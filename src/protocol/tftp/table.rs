@@ -177,7 +177,7 @@ impl<C> TransferTable<C> {
 
     /// The engine's answer to [`TableAction::Open`]: the content and its length in bytes (for
     /// netascii: of the translated content). Returns the content if its transfer has already ended.
-    #[must_use = "content of a transfer that has ended meanwhile comes back"]
+    #[must_use = "returns the content of a transfer that has already ended"]
     pub fn finish_open(
         &mut self,
         now: Tick,
