@@ -245,6 +245,8 @@ impl JobPool {
         if state.queued >= QUESTIONS_QUEUED_MAX || own >= JOBS_OF_ONE_MAX {
             return Err(WorkersBusy);
         }
+
+        // A dead part of the tree may not fill the queue on behalf of many sources.
         if state.stuck(now, self.times).is_dead(&asker.place) {
             let there = state
                 .waiting
@@ -255,6 +257,7 @@ impl JobPool {
                 return Err(WorkersBusy);
             }
         }
+
         if own == 0 {
             state.order.push_back(asker.source);
         }

@@ -184,6 +184,8 @@ fn split_request_head(window: &[u8]) -> Result<Status<ParsedHead<'_>>, Error> {
         Err(Error::Version) => {}
         Err(error) => return Err(error),
     }
+
+    // httparse stopped at the version: read the line here, and the header lines by httparse.
     let (line, after_line) = match parse_later_version(window)? {
         Status::Complete(found) => found,
         Status::Partial => return Ok(Status::Partial),
