@@ -251,7 +251,9 @@ fn describe_mode(subnet: &Subnet) -> &'static str {
         (AnsweringMode::Server, ClientAdmission::Known) => {
             "addresses and boot files for machines with a reservation"
         }
-        (AnsweringMode::Server, ClientAdmission::Any) => "addresses and boot files for every client",
+        (AnsweringMode::Server, ClientAdmission::Any) => {
+            "addresses and boot files for every client"
+        }
         (AnsweringMode::Off, _) => "silent (mode = \"off\")",
     }
 }
