@@ -239,7 +239,7 @@ pub fn sentences(mut all: Vec<MachineLimit>, mac: Mac, firmware: Option<Firmware
     let mut said = Vec::new();
     // What is shipped counts after everything else, whatever it is for.
     let passes = [false, true].into_iter().flat_map(|shipped| {
-        QuirkSubject::all_of(mac, firmware)
+        QuirkSubject::iter_including(mac, firmware)
             .map(move |subject| (subject, shipped))
             .collect::<Vec<_>>()
     });

@@ -72,7 +72,7 @@ pub(super) fn plan(
     // Opened before the directory is given away, so that its files are given away too.
     let mut memory = super::history::memory(&config.state);
     let learning = Arc::clone(&quirks);
-    memory.learn = Some(Box::new(move |event| learning.heard(event)));
+    memory.learn = Some(Box::new(move |event| learning.learn_event(event)));
 
     if let Some(account) = account.filter(|_| config.state.is_dir()) {
         give(&config.state, account)?;
