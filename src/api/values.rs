@@ -8,7 +8,7 @@ pub fn parse_mac(text: &str) -> Result<Mac, String> {
     match text.parse()? {
         MachineSelector::Mac(mac) => Ok(mac),
         MachineSelector::Address(_) => {
-            Err("a hardware address is six octets in hexadecimal, such as 52:54:00:12:34:10"
+            Err("a hardware address is six bytes in hexadecimal, such as 52:54:00:12:34:10"
                 .to_owned())
         }
     }
