@@ -247,7 +247,7 @@ pub fn describe_limits(
     let mut said = Vec::new();
     // A shipped limit counts after every other one, whatever its subject is.
     let passes = [false, true].into_iter().flat_map(|shipped| {
-        QuirkSubject::all_of(mac, firmware)
+        QuirkSubject::iter_including(mac, firmware)
             .map(move |subject| (subject, shipped))
             .collect::<Vec<_>>()
     });

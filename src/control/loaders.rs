@@ -136,7 +136,7 @@ pub fn find_root_loaders(root: &Path) -> Vec<FoundLoader> {
 
 /// The kind of a program by its first bytes.
 pub fn read_program_kind(path: &Path) -> std::io::Result<BootProgram> {
-    read_file_head(path).map(|head| BootProgram::of(&head))
+    read_file_head(path).map(|head| BootProgram::detect(&head))
 }
 
 /// The first bytes of a file, which show its kind.

@@ -37,7 +37,7 @@ impl QuirkKeeper {
             Vec::new()
         });
         let learner = QuirkLearner::load(kept);
-        published.limit(learner.limited());
+        published.limit(learner.active_limits());
         Self { inner: Mutex::new(QuirkState { learner, store }), published }
     }
 
@@ -87,7 +87,7 @@ impl QuirkKeeper {
         if changes.is_empty() {
             return Ok(false);
         }
-        self.published.limit(inner.learner.limited());
+        self.published.limit(inner.learner.active_limits());
         changes.iter().for_each(log_quirk_change);
         let QuirkState { learner, store } = &mut *inner;
         match store.store()? {
