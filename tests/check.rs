@@ -281,7 +281,7 @@ fn a_configuration_for_another_host_is_judged_without_anything_of_this_one() {
         output.stdout.lines().filter(|line| !line.starts_with("  hint")).collect();
     assert!(lines.len() == 3 && lines[0].contains("names no file under the root"), "{lines:#?}");
     assert!(
-        lines[1].starts_with("note: for another host (--no-host): not looked at are interfaces, "),
+        lines[1].starts_with("note: for another host (--no-host): not checked are interfaces, "),
         "{lines:#?}"
     );
     let text = fs::read_to_string(&file)
@@ -438,7 +438,7 @@ fn every_finding_is_in_the_manual_by_its_words() {
         "an ELF file",
         "a UEFI program for",
         "no UEFI program",
-        "from its own directory, and there is none",
+        "from its own directory, which does not have it",
         "there is no ",
         "lies inside the pool",
         "of this menu INSTALLS BY ITSELF",
@@ -446,10 +446,10 @@ fn every_finding_is_in_the_manual_by_its_words() {
         "not every menu under the root was read",
         "holds this port",
         "no interface of this machine has that address",
-        "the firewall drops what it does not know, and no rule seems to accept",
+        "the firewall drops unknown packets, and no rule seems to accept",
         "net.core.rmem_max = ",
         "there is no such user",
-        "runs here, and does not tell this command more",
+        "runs here, and this command cannot ask it",
         "is not on interface",
         "there is no interface",
         "has no IPv4 address",
@@ -461,7 +461,7 @@ fn every_finding_is_in_the_manual_by_its_words() {
         "no lease can be kept",
         "no DHCP can be answered",
         "FULL: a further machine gets no address",
-        "was not looked at",
+        "was not checked",
         "an HTML page",
         "there is no variable",
         "take effect after a restart",

@@ -398,7 +398,10 @@ fn a_budget_that_is_too_large_is_cut_to_what_the_group_can_bear() {
     );
     assert_eq!(world.memory("budget"), 96 * MIB);
     let log = world.stop();
-    assert!(log.contains("image-memory = 1073741824 is more than may be locked safely"), "{log}");
+    assert!(
+        log.contains("image-memory = 1073741824 is more than the server may lock safely"),
+        "{log}"
+    );
 }
 
 #[test]

@@ -237,7 +237,7 @@ fn a_ring_that_must_be_and_is_refused_ends_the_start_and_check_foresees_it() {
         run(command, LIMIT)
     };
     assert!(
-        checked("").ok().stdout.contains("note: serving will go by epoll"),
+        checked("").ok().stdout.contains("note: the server will use epoll"),
         "it is no error that there is no ring"
     );
     assert!(!checked("datapath = \"epoll\"").ok().stdout.contains("io_uring"));

@@ -26,7 +26,8 @@ def product_lines(path):
     """The lines of a file before its inline tests."""
     lines = path.read_text().splitlines()
     for number, line in enumerate(lines):
-        if line.startswith("#[cfg(test)]") and number + 1 < len(lines) and lines[number + 1].startswith("mod "):
+        follower = lines[number + 1] if number + 1 < len(lines) else ""
+        if line.startswith("#[cfg(test)]") and follower.startswith("mod ") and follower.endswith("{"):
             return lines[:number]
     return lines
 

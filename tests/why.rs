@@ -647,8 +647,11 @@ fn a_machine_at_its_menu_and_one_that_came_to_the_end() {
     let said = world.why_until("It waits at the menu");
     tells(&said, StopCause::AtMenu, &["install-by-default = true"]);
     server.fetch(machine, "debian/linux");
-    let said = world.why_until("It got what it asked for");
-    holds(&said, &["It got what it asked for", "kernel       debian/linux sent by TFTP, 6 bytes"]);
+    let said = world.why_until("It got every file that it requested");
+    holds(
+        &said,
+        &["It got every file that it requested", "kernel       debian/linux sent by TFTP, 6 bytes"],
+    );
     assert!(!said.contains("It stands at"), "{said}");
     server.stop();
 }

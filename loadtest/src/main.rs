@@ -129,7 +129,7 @@ fn main() -> ExitCode {
         Some(LoadtestCommand::Scenarios) => scenario::list_scenarios(),
         Some(LoadtestCommand::Files(files)) => files.write(),
         Some(LoadtestCommand::Completions(shell)) => {
-            print_bytes(&manual::completions(shell, LoadtestArguments::command()))
+            print_bytes(&manual::generate_completions(shell, LoadtestArguments::command()))
         }
         Some(LoadtestCommand::Man(pages)) => print_manual(pages),
         None => run_loadtest(&arguments),
@@ -260,7 +260,7 @@ fn run_measured_plan(
 }
 
 fn print_manual(pages: &manual::ManArguments) -> anyhow::Result<ExitCode> {
-    print_bytes(&manual::man(pages, LoadtestArguments::command()).context("the manual")?)
+    print_bytes(&manual::generate_man(pages, LoadtestArguments::command()).context("the manual")?)
 }
 
 fn print_bytes(bytes: &[u8]) -> anyhow::Result<ExitCode> {

@@ -266,7 +266,7 @@ impl TuneStart {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
         let config = Config::parse(&shown, &text);
         let config =
-            config.map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?;
+            config.map_err(|problems| anyhow!("the configuration is wrong\n{problems}"))?;
         Ok(Self { file: Some((file.clone(), text)), config })
     }
 }

@@ -1,4 +1,4 @@
-//! `ringboot backup` and `ringboot restore`: the lease database into a file, and back.
+//! `ringboot backup` and `ringboot restore`: copies the lease database into a file, and back.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
@@ -14,7 +14,7 @@ use crate::control::load::{DEFAULT_CONFIG, read_config_file};
 use crate::guard;
 use crate::store::{self, BackupError, DATABASE, NoState, StateDirectory};
 
-/// Where the state directory is.
+/// The options that name the state directory.
 #[derive(Debug, clap::Args)]
 struct StateArgument {
     /// Configuration file whose `state` names the directory [default: /etc/ringboot/ringboot.toml]
@@ -27,8 +27,7 @@ struct StateArgument {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct BackupArguments {
-    /// A file that does not exist yet, and that only its owner will be able to read; `-` is
-    /// standard output
+    /// The new file, which only its owner can read; `-` is standard output
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -37,7 +36,7 @@ pub(super) struct BackupArguments {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RestoreArguments {
-    /// A file that `ringboot backup` has made
+    /// A file of `ringboot backup`
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
@@ -50,11 +49,13 @@ type BackupPlace = (PathBuf, Option<String>);
 pub(super) fn back_up(arguments: &BackupArguments) -> ExitCode {
     let file = &arguments.file;
     if file == Path::new("-") {
-        return arguments.place.carry_out(|source| pass_on(source).map(|()| ExitCode::SUCCESS));
+        return arguments
+            .place
+            .carry_out(|source| write_to_stdout(source).map(|()| ExitCode::SUCCESS));
     }
     finish("backup", arguments.place.source(), |source| {
         let leases = match source {
-            Source::Server(socket) => receive(socket, file)?,
+            Source::Server(socket) => download_backup(socket, file)?,
             Source::Store(state) => {
                 state.visit(|path| Ok(store::backup_database(&path.join(DATABASE), file)?))?
             }
@@ -63,11 +64,11 @@ pub(super) fn back_up(arguments: &BackupArguments) -> ExitCode {
     })
 }
 
-/// The database itself on standard output, for a pipe to another host.
-fn pass_on(source: Source) -> anyhow::Result<()> {
+/// Writes the database to standard output, for a pipe to another host.
+fn write_to_stdout(source: Source) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if out.is_terminal() {
-        anyhow::bail!("a database on a terminal is of no use: name a file, or pipe it on");
+        anyhow::bail!("a terminal cannot show a database: name a file, or pipe the output");
     }
     match source {
         Source::Server(socket) => drop(socket.download("/v1/backup", &mut out)?),
@@ -79,10 +80,10 @@ fn pass_on(source: Source) -> anyhow::Result<()> {
     out.flush().context("writing to standard output")
 }
 
-/// The server copies, and whoever runs the command writes: the service could not reach the home
-/// directory of root. Returns how many leases came, after they were read back and synced. What did
-/// not come whole is removed again.
-fn receive(socket: client::Socket, target: &Path) -> anyhow::Result<usize> {
+/// Downloads the server's copy into a file of the caller: the service could not write into root's
+/// home directory. Returns the number of leases after a sync and a read of the copy. Removes a copy
+/// that is not complete.
+fn download_backup(socket: client::Socket, target: &Path) -> anyhow::Result<usize> {
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target);
     let mut file = match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -92,7 +93,7 @@ fn receive(socket: client::Socket, target: &Path) -> anyhow::Result<usize> {
     };
     let received = socket
         .download("/v1/backup", &mut file)
-        .and_then(|_| file.sync_all().context("syncing it"))
+        .and_then(|_| file.sync_all().context("syncing the copy"))
         .and_then(|()| Ok(store::sync_parent_directory(target)?))
         .and_then(|()| Ok(store::count_backup_leases(target)?));
     if received.is_err() {
@@ -103,12 +104,12 @@ fn receive(socket: client::Socket, target: &Path) -> anyhow::Result<usize> {
 
 pub(super) fn restore(arguments: &RestoreArguments) -> ExitCode {
     finish("restore", arguments.state.place(), |(path, user)| {
-        let state = lock(&path, user.as_deref())?;
+        let state = lock_state(&path, user.as_deref())?;
         let restored = store::restore_database(&state, &arguments.file)?;
         StateDirectory::give_all_to_owner(&path)?;
-        let kept = restored.kept.map_or(String::new(), |kept| {
-            format!("; the database of before is {}", kept.display())
-        });
+        let kept = restored
+            .kept
+            .map_or(String::new(), |kept| format!("; the previous database is {}", kept.display()));
         Ok(format!("{} leases restored to {}{kept}", restored.leases, state.database().display()))
     })
 }
@@ -120,7 +121,7 @@ impl StateArgument {
         }
         let config = read_config_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG)))
             .map_err(|error| {
-                client::hinted(
+                client::with_hint(
                     &error,
                     "--config FILE names another file, --state DIR the directory itself",
                 )
@@ -129,8 +130,8 @@ impl StateArgument {
     }
 }
 
-/// A directory that is made here belongs at once to whom the server will be.
-fn lock(path: &Path, user: Option<&str>) -> anyhow::Result<StateDirectory> {
+/// Locks the state directory, and gives a new one to the user of the server at once.
+fn lock_state(path: &Path, user: Option<&str>) -> anyhow::Result<StateDirectory> {
     let is_new = !path.exists();
     let state = match StateDirectory::lock(path) {
         Err(NoState::InUse(path)) => {
@@ -148,6 +149,7 @@ fn lock(path: &Path, user: Option<&str>) -> anyhow::Result<StateDirectory> {
     Ok(state)
 }
 
+/// Runs a command and prints its result. Exit 2: its place is unknown; 1: its work failed.
 fn finish<P>(
     command: &str,
     place: anyhow::Result<P>,

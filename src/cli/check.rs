@@ -1,14 +1,13 @@
-//! `ringboot check`: says what is wrong before a machine is switched on. Exit 1 when there is an
-//! error.
+//! `ringboot check`: reports faults before a machine is switched on. Exit 1 after an error.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::output;
 use super::{client, live};
-use crate::api::checks::{Judge, check_report, found, running_there};
+use crate::api::checks::{Judge, check_report, collect_findings, describe_server};
 use crate::api::types::{CheckReport, FindingEntry, ServerStatus};
-use crate::api::values::plural;
+use crate::api::values::format_count;
 use crate::config::Config;
 use crate::control::check::FileReader;
 use crate::control::examine::{choose_file_reader, explain_unread_config};
@@ -21,35 +20,34 @@ use crate::observe::finding::CheckFinding;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Configuration file; `-` is standard input [default: /etc/ringboot/ringboot.toml where it
+    /// Configuration file; `-` is standard input [default: /etc/ringboot/ringboot.toml if it
     /// exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Check this directory in the place of the configured root; without --config what `serve
-    /// --root` would do
+    /// Check this directory instead of the configured root; without --config check what `serve
+    /// --root` would serve
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// The admin socket of the server that runs here, in place of the one that the configuration
-    /// names
+    /// The admin socket of the running server, instead of the configured one
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Judge a configuration for another host: look at nothing of this one but the root, where it
-    /// is here or --root names it
+    /// Check a configuration for another host: of this host read the root only, if it exists or
+    /// --root names it
     #[arg(long, conflicts_with_all = ["live", "socket"])]
     no_host: bool,
-    /// Exit 1 for a warning, too
+    /// Exit 1 after a warning too
     #[arg(long)]
     strict: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Walk boot chains over the sockets of the running server instead: those of HOST (a hardware
-    /// address, or the name or address of a reservation), else of every reserved machine and of an
+    /// Instead walk boot chains over the sockets of the running server: of HOST (a hardware
+    /// address, or the name or address of a reservation), else of every reserved machine and an
     /// unknown one
     #[arg(long, value_name = "HOST", num_args = 0..=1, default_missing_value = "")]
     live: Option<String>,
-    /// Walk as this firmware [default: the one the server last saw HOST with, else all that have a
-    /// loader]
+    /// Walk as this firmware [default: the last one of HOST that the server saw, else every one
+    /// with a loader]
     #[arg(
         long,
         value_name = "KIND",
@@ -64,15 +62,15 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let (mut config, file) =
         match load::read_named_config(arguments.config.as_deref(), arguments.root.as_deref()) {
             Ok(read) => read,
-            Err(error) => return unread(&error, arguments.json),
+            Err(error) => return report_unread_config(&error, arguments.json),
         };
     let wants_dhcp = config.dhcp.is_wanted();
     if let Some(host) = &arguments.live {
         let Some(file) = &file else {
             complain!(
-                "--live walks what a configuration promises (loaders, a menu, machines), and a \
-                 server of --root promises none of it: --config FILE names a configuration; the \
-                 log of `ringboot serve -v` has each file that is asked for"
+                "--live walks the loaders, the menu and the machines of a configuration, and \
+                 --root has none: --config FILE names a configuration; the log of `ringboot serve \
+                 -v` has each requested file"
             );
             return ExitCode::from(2);
         };
@@ -89,14 +87,16 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let findings = match arguments.no_host {
         true => {
             let has_root = arguments.root.is_some() || config.root.exists();
-            found(
+            collect_findings(
                 &mut config,
                 wants_dhcp,
                 Judge { reader: FileReader::Elsewhere { has_root }, is_service: false },
                 None,
             )
         }
-        false => found_here(&mut config, wants_dhcp, file.as_deref(), arguments.socket.as_deref()),
+        false => {
+            check_this_host(&mut config, wants_dhcp, file.as_deref(), arguments.socket.as_deref())
+        }
     };
     let report = check_report(findings);
     let is_wrong = report.errors > 0 || arguments.strict && report.warnings > 0;
@@ -104,34 +104,37 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     output::say(&if arguments.json { output::in_json(&report) } else { as_text(&report) }, code)
 }
 
-fn found_here(
+fn check_this_host(
     config: &mut Config,
     wants_dhcp: bool,
     file: Option<&Path>,
     socket: Option<&Path>,
 ) -> Vec<CheckFinding> {
-    // The file may be one that is not served yet: the running server is asked for what it alone
-    // knows, and not for its opinion.
+    // The file may not be the served one: ask the running server for its state, not for its
+    // findings.
     let socket = socket.or(config.server.admin_socket.as_deref());
-    let told = client::told::<ServerStatus>(socket, "/v1/status").transpose();
+    let told = client::ask_if_running::<ServerStatus>(socket, "/v1/status").transpose();
     let unheard = told.as_ref().err().map(|error| {
-        CheckFinding::note(format!(
-            "the server that runs here was not asked what it knows: {error:#}"
-        ))
+        CheckFinding::note(format!("the running server did not report its state: {error:#}"))
     });
     let status = told.ok().flatten();
     let is_service = file.is_some_and(|file| file == Path::new(load::DEFAULT_CONFIG));
-    let (reader, remark) = who_serves(config, status.as_ref(), is_service);
-    let running = status.map(running_there);
+    let (reader, remark) = choose_reader(config, status.as_ref(), is_service);
+    let running = status.map(describe_server);
     let remark = remark.map(|remark| remark.at_position(config.places.find_key("server", "user")));
     let mut findings: Vec<CheckFinding> = unheard.into_iter().chain(remark).collect();
-    findings.extend(found(config, wants_dhcp, Judge { reader, is_service }, running.as_ref()));
+    findings.extend(collect_findings(
+        config,
+        wants_dhcp,
+        Judge { reader, is_service },
+        running.as_ref(),
+    ));
     findings
 }
 
-/// Who will open the files: whoever serves now, else the user that this process would become, else
-/// the one that the configuration names.
-fn who_serves(
+/// The user who will open the files: that of the running server, else the user that `serve` would
+/// become from here, else the one that the configuration names.
+fn choose_reader(
     config: &Config,
     status: Option<&ServerStatus>,
     is_service: bool,
@@ -146,7 +149,7 @@ fn who_serves(
         return (user(ProcessIds { uid: status.user.uid, gid: status.user.gid }), None);
     }
     if own.uid != 0 {
-        // Somebody's own file is served by himself.
+        // A user who checks a file of his own serves it himself.
         let name = config.server.user.as_deref().or(is_service.then_some(guard::DEFAULT_USER));
         let named = name.and_then(|name| privileges::find_user_ids(name).ok().flatten());
         return (named.map_or(FileReader::Caller, user), None);
@@ -160,8 +163,8 @@ fn who_serves(
     }
 }
 
-/// There is no configuration to check: that is what is found.
-fn unread(error: &anyhow::Error, json: bool) -> ExitCode {
+/// Reports a configuration that cannot be read, as a finding where JSON is wanted.
+fn report_unread_config(error: &anyhow::Error, json: bool) -> ExitCode {
     let code = ExitCode::from(2);
     if json {
         return output::say(&output::in_json(&check_report(explain_unread_config(error))), code);
@@ -170,8 +173,8 @@ fn unread(error: &anyhow::Error, json: bool) -> ExitCode {
     code
 }
 
-/// Place and sentence of a finding: `ringboot.toml:4:8: what`.
-pub(super) fn sentence(finding: &FindingEntry) -> String {
+/// Position and sentence of a finding: `ringboot.toml:4:8: what`.
+pub(super) fn format_sentence(finding: &FindingEntry) -> String {
     let FindingEntry { file, line, column, text, .. } = finding;
     let Some(file) = file else { return text.clone() };
     let numbers = [line, column].into_iter().flatten();
@@ -179,20 +182,20 @@ pub(super) fn sentence(finding: &FindingEntry) -> String {
     format!("{place}: {text}")
 }
 
-/// Findings as they are read: one line each, and one for a way out.
-pub(super) fn lines(findings: &[FindingEntry]) -> String {
+/// Findings as text: one line each, and one for the hint.
+pub(super) fn format_findings(findings: &[FindingEntry]) -> String {
     let mut text = String::new();
     for finding in findings {
-        text.push_str(&format!("{}: {}\n", finding.severity, sentence(finding)));
+        text.push_str(&format!("{}: {}\n", finding.severity, format_sentence(finding)));
         text.extend(finding.hint.iter().map(|hint| format!("  hint: {hint}\n")));
     }
     text
 }
 
 fn as_text(report: &CheckReport) -> String {
-    let errors = plural(report.errors as u64, "error");
-    let warnings = plural(report.warnings as u64, "warning");
-    lines(&report.findings) + &format!("{errors}, {warnings}\n")
+    let errors = format_count(report.errors as u64, "error");
+    let warnings = format_count(report.warnings as u64, "warning");
+    format_findings(&report.findings) + &format!("{errors}, {warnings}\n")
 }
 
 #[cfg(test)]

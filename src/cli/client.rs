@@ -1,5 +1,5 @@
-//! How commands reach what they ask about: one HTTP request on the admin socket, or, where no
-//! server runs, the store that it left.
+//! The client of the admin socket: one HTTP request for each command, or the store of a stopped
+//! server.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -18,17 +18,17 @@ use crate::config::ADMIN_SOCKET;
 use crate::control::load::{DEFAULT_CONFIG, read_config_file};
 use crate::store::{NoState, StateDirectory};
 
-/// How long the server may take to answer; a backup of a large database on a slow disk is the
+/// How long the server may take to answer: a backup of a large database on a slow disk takes the
 /// longest.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// An answer in JSON larger than this (bytes) is none of the server's: 16,384 machines are a
-/// quarter of it.
+/// The largest answer in JSON, in bytes: the list of 16,384 machines is a quarter of it.
 const ANSWER_BYTES_MAX: u64 = 32 << 20;
-/// What stands for itself in a path or a query (RFC 3986), hardware addresses as they are read.
+/// Percent-encodes all but unreserved characters (RFC 3986 section 2.3) and the colons of hardware
+/// addresses.
 const ENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
-/// What a server is asked for.
+/// One request to a server.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
     method: &'static str,
@@ -54,14 +54,14 @@ impl Order {
         Self { method: "DELETE", ..Self::get(path) }
     }
 
-    /// Something below that path.
+    /// Appends a component to the path.
     pub(super) fn below(mut self, name: impl ToString) -> Self {
         let name = name.to_string();
         self.path = format!("{}/{}", self.path, utf8_percent_encode(&name, ENCODED));
         self
     }
 
-    /// A parameter of the query, where it has a value.
+    /// Adds a parameter to the query, if it has a value.
     pub(super) fn query(mut self, key: &str, value: Option<impl ToString>) -> Self {
         if let Some(value) = value {
             let value = value.to_string();
@@ -78,37 +78,37 @@ impl Order {
     }
 }
 
-/// Which server a command speaks to.
+/// The options that name the server of a command.
 #[derive(Debug, clap::Args)]
 pub(super) struct Server {
     /// The server's configuration file, which names its admin socket
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
-    /// The admin socket itself, in place of the one that the configuration names
+    /// The admin socket itself, instead of the configured one
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 }
 
-/// Nobody answers where a server would.
+/// No process answers on the admin socket.
 #[derive(Debug, thiserror::Error)]
 #[error("no server answers on {}: is `ringboot serve` running?", .0.display())]
 pub(super) struct NoServer(pub(super) PathBuf);
 
 impl Server {
     /// The server of this configuration file.
-    pub(super) fn of(config: PathBuf, socket: Option<PathBuf>) -> Self {
+    pub(super) fn new(config: PathBuf, socket: Option<PathBuf>) -> Self {
         Self { config, socket }
     }
 
-    /// One request and its answer. An error means that no server was reached, or is the server's
-    /// problem in its own words.
+    /// Sends one request and reads its answer. An error: no server was reached, or it is the
+    /// problem that the server reported.
     pub(super) fn ask<T: DeserializeOwned>(&self, order: &Order) -> anyhow::Result<T> {
         let socket = self.path()?;
         Socket::reach(&socket).ok_or(NoServer(socket))?.ask(order)
     }
 
-    /// One request for a command that has nothing else to do. Exit 1: no server was reached, or the
-    /// server's problem is said; 2: usage or configuration.
+    /// Runs a command that consists of one request. Exit 1: no server was reached, or it reported a
+    /// problem; 2: usage or configuration.
     pub(super) fn carry_out<T: DeserializeOwned>(
         &self,
         order: &Order,
@@ -133,16 +133,15 @@ impl Server {
         }
         let config = match read_config_file(&self.config) {
             Ok(config) => config,
-            // The server runs with what the file said before: while it is being edited, status and
-            // why are wanted most. Of another file than the usual one nobody knows where its server
-            // listens.
+            // The server still runs with the former file: `status` and `why` are needed most while
+            // the file is edited. The socket of another file than the usual one is unknown.
             Err(_)
                 if self.config == Path::new(DEFAULT_CONFIG) && Path::new(ADMIN_SOCKET).exists() =>
             {
                 return Ok(ADMIN_SOCKET.into());
             }
             Err(error) => {
-                return Err(hinted(
+                return Err(with_hint(
                     &error,
                     "--config FILE names another file, --socket PATH the socket itself",
                 ));
@@ -158,22 +157,22 @@ impl Server {
     }
 }
 
-/// Which server a command speaks to, and where the store is when that server does not run.
+/// The options that name the server of a command, or the store of a stopped server.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct SocketPlace {
     /// Configuration file that names admin socket and state directory [default:
     /// /etc/ringboot/ringboot.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The admin socket itself, in place of the one that the configuration names
+    /// The admin socket itself, instead of the configured one
     #[arg(long, value_name = "PATH", conflicts_with = "state")]
     socket: Option<PathBuf>,
-    /// Ask no server, and read this state directory
+    /// Read this state directory, and ask no server
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     state: Option<PathBuf>,
 }
 
-/// Where a command finds what it wants.
+/// The source of what a command shows or changes.
 #[derive(Debug)]
 pub(super) enum Source {
     Server(Socket),
@@ -181,8 +180,8 @@ pub(super) enum Source {
 }
 
 impl SocketPlace {
-    /// Does a command's work there, and says its error. Exit 1: the work failed; 2: usage or
-    /// configuration, and nothing was done.
+    /// Runs a command's work with its source, and prints its error. Exit 1: the work failed; 2:
+    /// usage or configuration, and nothing was done.
     pub(super) fn carry_out(
         &self,
         work: impl FnOnce(Source) -> anyhow::Result<ExitCode>,
@@ -197,8 +196,7 @@ impl SocketPlace {
         })
     }
 
-    /// The server where one answers, else its store. An error is one of usage or of the
-    /// configuration.
+    /// The server if one answers, else its store. An error is one of usage or of the configuration.
     pub(super) fn source(&self) -> anyhow::Result<Source> {
         if let Some(state) = &self.state {
             return Ok(Source::Store(StateDirectoryArgument { path: state.clone() }));
@@ -213,7 +211,7 @@ impl SocketPlace {
                     let is_usual = self.socket.is_none() && self.config.is_none();
                     let usual = is_usual.then(|| Socket::reach(Path::new(ADMIN_SOCKET))).flatten();
                     let hint = "--config FILE names another file, --state DIR the directory itself";
-                    return usual.map(Source::Server).ok_or_else(|| hinted(&error, hint));
+                    return usual.map(Source::Server).ok_or_else(|| with_hint(&error, hint));
                 }
             };
         let configured = config.server.admin_socket.filter(|_| self.socket.is_none());
@@ -224,34 +222,34 @@ impl SocketPlace {
     }
 }
 
-/// What a server that answers on this socket says; None where there is none.
-pub(super) fn told<T: DeserializeOwned>(
+/// The answer of the server on this socket; None where no server answers.
+pub(super) fn ask_if_running<T: DeserializeOwned>(
     socket: Option<&Path>,
     path: &str,
 ) -> Option<anyhow::Result<T>> {
     Some(Socket::reach(socket?)?.ask(&Order::get(path)))
 }
 
-/// A state directory that no server was reached for.
+/// The state directory of a server that was not reached.
 #[derive(Debug)]
 pub(super) struct StateDirectoryArgument {
     path: PathBuf,
 }
 
 impl StateDirectoryArgument {
-    /// Looks into it, under its lock. Whatever SQLite lays beside a database meanwhile belongs to
-    /// the owner of the directory afterwards: what root leaves behind, the service could not open.
+    /// Reads the directory under its lock. Gives files that SQLite created beside a database to the
+    /// owner of the directory: the service could not open files of root.
     pub(super) fn visit<T>(
         &self,
         look: impl FnOnce(&Path) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
         if !self.path.exists() {
-            // Asking makes no directory; `look` says what is missing.
+            // Reading must not create a directory; `look` reports what is missing.
             return look(&self.path);
         }
         let lock = match StateDirectory::lock(&self.path) {
             Ok(lock) => Some(lock),
-            // A server that has no admin socket: SQLite lets others read beside it.
+            // A server without an admin socket runs: SQLite lets others read beside it.
             Err(NoState::InUse(_)) => None,
             Err(error) => return Err(error.into()),
         };
@@ -264,7 +262,7 @@ impl StateDirectoryArgument {
 }
 
 impl StateDirectoryArgument {
-    /// Changes it, under its lock: not where a server runs.
+    /// Changes the directory under its lock; an error while a server runs.
     pub(super) fn change<T>(
         &self,
         change: impl FnOnce(&StateDirectory) -> anyhow::Result<T>,
@@ -275,7 +273,7 @@ impl StateDirectoryArgument {
         let state = match StateDirectory::lock(&self.path) {
             Err(NoState::InUse(path)) => {
                 bail!(
-                    "a server that cannot be reached runs with {}: --socket PATH names its admin \
+                    "a server that was not reached runs with {}: --socket PATH names its admin \
                      socket",
                     path.display()
                 )
@@ -293,16 +291,16 @@ impl StateDirectoryArgument {
 #[derive(Debug)]
 pub(super) struct Socket {
     path: PathBuf,
-    /// An error: somebody answers there, and not to us.
+    /// An error: the socket exists, but this user may not connect.
     stream: io::Result<UnixStream>,
 }
 
 impl Socket {
-    /// None: nobody answers there.
+    /// Connects to the socket. None: no process listens on it.
     pub(super) fn reach(path: &Path) -> Option<Self> {
         let stream = UnixStream::connect(path);
-        let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
-        if stream.as_ref().is_err_and(|error| nobody.contains(&error.kind())) {
+        let no_listener = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
+        if stream.as_ref().is_err_and(|error| no_listener.contains(&error.kind())) {
             return None;
         }
         Some(Self { path: path.to_owned(), stream })
@@ -312,19 +310,19 @@ impl Socket {
         &self.path
     }
 
-    /// One request and its answer; a problem is an error.
+    /// Sends one request and reads its answer; a problem is an error.
     pub(super) fn ask<T: DeserializeOwned>(self, order: &Order) -> anyhow::Result<T> {
-        let answer = self.answer(order)?;
+        let answer = self.exchange(order)?;
         if answer.status.is_success() { answer.read() } else { Err(answer.into_problem()) }
     }
 
-    /// One request and its answer, a problem as well.
-    pub(super) fn answer(self, order: &Order) -> anyhow::Result<Answer> {
+    /// Sends one request and returns its answer, also a problem.
+    pub(super) fn exchange(self, order: &Order) -> anyhow::Result<Answer> {
         self.send(order)?.collect(order)
     }
 
-    /// Writes what the server sends; an answer that is not whole is an error. Returns its length in
-    /// bytes.
+    /// Writes the body of an answer into `into`; an incomplete body is an error. Returns its length
+    /// in bytes.
     pub(super) fn download(self, path: &str, into: &mut impl Write) -> anyhow::Result<u64> {
         let order = Order::get(path);
         let reply = self.send(&order)?;
@@ -332,10 +330,10 @@ impl Socket {
             return Err(reply.collect(&order)?.into_problem());
         }
         let length = reply.length;
-        let copied =
-            io::copy(&mut reply.body.take(length), into).context("writing what the server sent")?;
+        let copied = io::copy(&mut reply.body.take(length), into)
+            .context("copying the answer of the server")?;
         if copied != length {
-            bail!("the server broke off after {copied} of {length} bytes");
+            bail!("the server closed the connection after {copied} of {length} bytes");
         }
         Ok(copied)
     }
@@ -358,13 +356,13 @@ impl Socket {
     }
 }
 
-/// The head of an answer, and its body to read.
+/// The head of an answer; its body is still in the socket.
 struct Reply {
-    /// The socket.
+    /// The path of the socket, for errors.
     shown: String,
     status: StatusCode,
     length: u64,
-    /// Who answered, and its version.
+    /// The program and its version, from the header `Server`.
     server: Option<String>,
     body: BufReader<UnixStream>,
 }
@@ -375,7 +373,7 @@ impl Reply {
         let mut line = String::new();
         while stream.read_line(&mut line).with_context(|| format!("reading from {shown}"))? > 2 {
             match line.split_once(':') {
-                _ if status.is_none() => status = status_of(&line),
+                _ if status.is_none() => status = parse_status_line(&line),
                 Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
                     length = value.trim().parse().ok();
                 }
@@ -390,7 +388,7 @@ impl Reply {
             (Some(status), Some(length)) => {
                 Ok(Self { shown, status, length, server, body: stream })
             }
-            _ => bail!("what answers on {shown} is no ringboot"),
+            _ => bail!("the process that answers on {shown} is not ringboot"),
         }
     }
 
@@ -405,12 +403,12 @@ impl Reply {
     }
 }
 
-/// Of `HTTP/1.0 200 OK`.
-fn status_of(line: &str) -> Option<StatusCode> {
+/// The status code in `HTTP/1.0 200 OK`.
+fn parse_status_line(line: &str) -> Option<StatusCode> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// An answer that is there as a whole.
+/// A complete answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     shown: String,
@@ -421,13 +419,13 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// What it says. Another version may say it otherwise: the error names it.
+    /// Parses the JSON. Another version may have another form: the error names both versions.
     pub(super) fn read<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
         serde_json::from_slice(&self.text).map_err(|error| {
-            let server = self.server.as_deref().unwrap_or("a server that tells no version");
+            let server = self.server.as_deref().unwrap_or("a server without a version");
             anyhow!(
-                "{server} answers on {}, and this is ringboot {}, which does not understand its \
-                 answer to {}: {error}",
+                "{server} answers on {}, and this is ringboot {}, which cannot read its answer to \
+                 {}: {error}",
                 self.shown,
                 env!("CARGO_PKG_VERSION"),
                 self.asked
@@ -444,8 +442,8 @@ impl Answer {
     }
 }
 
-/// An error with a way out, on a line of its own.
-pub(super) fn hinted(error: &anyhow::Error, hint: &str) -> anyhow::Error {
+/// An error with a hint on a line of its own.
+pub(super) fn with_hint(error: &anyhow::Error, hint: &str) -> anyhow::Error {
     anyhow!("{error:#}\n  hint: {hint}")
 }
 
@@ -485,7 +483,7 @@ mod tests {
             }
             (&stream).write_all(answer.as_bytes()).unwrap();
         });
-        let answer = Socket::reach(&path).unwrap().answer(&Order::get("/v1/any")).unwrap();
+        let answer = Socket::reach(&path).unwrap().exchange(&Order::get("/v1/any")).unwrap();
         server.join().unwrap();
         answer
     }
@@ -505,6 +503,6 @@ mod tests {
             assert!(said.to_string().contains(words), "{said}");
         }
         let said = told_by("", text).read::<BootStory>().unwrap_err().to_string();
-        assert!(said.starts_with("a server that tells no version answers on"), "{said}");
+        assert!(said.starts_with("a server without a version answers on"), "{said}");
     }
 }

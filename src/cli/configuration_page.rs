@@ -1,5 +1,5 @@
-//! `ringboot man --configuration`: ringboot.toml(5) and the table of keys in docs/configuration.md,
-//! both made from the shipped file.
+//! `ringboot man --configuration`: makes ringboot.toml(5) and the table of keys in
+//! docs/configuration.md from the shipped file.
 
 use clap::ValueEnum;
 use roff::{Roff, bold, roman};
@@ -7,7 +7,7 @@ use roff::{Roff, bold, roman};
 use crate::config::find_value_kind;
 use crate::config::reference::{self, KeyReference, TableReference};
 
-/// The file in a directory of manual pages.
+/// The name of the page in a directory of manual pages.
 pub(super) const FILE: &str = "ringboot.toml.5";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -18,14 +18,14 @@ pub(super) enum Format {
     Markdown,
 }
 
-pub(super) fn page(format: Format) -> String {
+pub(super) fn render_page(format: Format) -> String {
     match format {
-        Format::Roff => manual(),
-        Format::Markdown => table(),
+        Format::Roff => render_manual(),
+        Format::Markdown => render_table(),
     }
 }
 
-fn manual() -> String {
+fn render_manual() -> String {
     let mut page = Roff::new();
     page.control(
         "TH",
@@ -73,7 +73,7 @@ fn describe_default(table: &TableReference, key: &KeyReference) -> String {
     }
 }
 
-fn table() -> String {
+fn render_table() -> String {
     let mut text =
         "| table | key | kind | default | what it is |\n|---|---|---|---|---|\n".to_owned();
     for table in reference::read_reference_tables() {
@@ -105,16 +105,19 @@ mod tests {
         let begin = page.find("| table | key |").unwrap();
         let end = page[begin..].find("\n\n").map_or(page.len(), |at| begin + at + 1);
         if std::env::var_os("RINGBOOT_BLESS").is_some() {
-            std::fs::write(DOCUMENT, format!("{}{}{}", &page[..begin], table(), &page[end..]))
-                .unwrap();
+            std::fs::write(
+                DOCUMENT,
+                format!("{}{}{}", &page[..begin], render_table(), &page[end..]),
+            )
+            .unwrap();
             return;
         }
-        assert_eq!(page[begin..end], table(), "RINGBOOT_BLESS=1 writes {DOCUMENT}");
+        assert_eq!(page[begin..end], render_table(), "RINGBOOT_BLESS=1 writes {DOCUMENT}");
     }
 
     #[test]
     fn the_manual_page_has_every_table_and_key() {
-        let manual = manual();
+        let manual = render_manual();
         for table in reference::read_reference_tables() {
             assert!(
                 table.name.is_empty()

@@ -1,5 +1,5 @@
-//! `ringboot demo`: a server, a rack of simulated machines, a power cut half-way, a report. Nothing
-//! to configure, nothing left behind.
+//! `ringboot demo`: runs a server and a rack of simulated machines, kills the server half-way, and
+//! reports. It needs no configuration and leaves nothing behind.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -26,7 +26,7 @@ use crate::store::DATABASE;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Machines to switch on, all at once
+    /// Number of machines, all switched on at once
     #[arg(
         long,
         default_value_t = 500,
@@ -44,14 +44,14 @@ pub(super) struct Arguments {
     initrd_mib: u32,
 }
 
-/// The demo's pool has 60,000 addresses, and one process may hold about a million sockets: far
-/// above what two cores bear.
+/// Far below the 60,000 addresses of the demo's pool and the million sockets of a process, and more
+/// than two cores can serve.
 const CLIENTS_MAX: i64 = 20_000;
 
-/// Firmware's waits are cut by this: a demo need not show how long 4 s are.
+/// Divides the waits of firmware: a demo need not show how long 4 s are.
 const HASTE: u32 = 4;
 
-/// How often the bar moves and the half-way mark is looked for.
+/// How often the bar moves and the demo checks for the half-way mark.
 const TICK: Duration = Duration::from_millis(20);
 
 const MIB: u64 = 1 << 20;
@@ -79,6 +79,7 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut server = PrivateServer::start(&program, images, &ContentMap::default(), seed)?;
     say(&introduction(arguments, &server))?;
 
+    // The fleet runs on a thread of its own; its report comes as news, like Ctrl-C.
     let pace = FleetPace {
         haste: HASTE,
         idle_waits: false,
@@ -95,7 +96,7 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     else {
         return Ok(ExitCode::FAILURE);
     };
-    let rows = stored_leases(&server.state()).context("the lease audit")?;
+    let rows = read_stored_leases(&server.state()).context("the lease audit")?;
     let mut audit = fleet.audit(&report).context("the lease audit")?;
     audit.look_into_store(&report.leases, &rows);
     let clean = report.failed() == 0 && audit.is_clean() && outage.is_some();
@@ -116,8 +117,8 @@ enum News {
     Interrupt,
 }
 
-/// Shows the fleet's progress and pulls the server's plug half-way. Gives the report and how long
-/// the outage was; None after Ctrl-C.
+/// Shows the progress of the fleet, and kills and restarts the server half-way. Returns the report
+/// and the length of the outage; None after Ctrl-C.
 fn watch(
     server: &mut PrivateServer,
     progress: &FleetProgress,
@@ -136,7 +137,7 @@ fn watch(
             }
             Ok(News::Interrupt) => {
                 bar.finish_and_clear();
-                say("interrupted: everything that was started is stopped and removed\n")?;
+                say("interrupted: the server and its files are removed\n")?;
                 return Ok(None);
             }
             Err(RecvTimeoutError::Disconnected) => {
@@ -148,17 +149,17 @@ fn watch(
         bar.set_message(format!("{} of {clients} machines booted", progress.booted()));
         let half_way = progress.octets() >= octets / 2 || progress.booted() >= clients.div_ceil(2);
         if outage.is_none() && half_way {
-            bar.println("  half-way: the server is killed (kill -9) and started again");
+            bar.println("  half-way: killing the server (kill -9) and starting it again");
             let pulled = Instant::now();
             server.kill();
-            server.restart().context("the server does not come back after kill -9")?;
+            server.restart().context("the server does not start again after kill -9")?;
             outage = Some(pulled.elapsed());
         }
     }
 }
 
-/// The bound leases as they lie on the disk, read beside the running server.
-fn stored_leases(state: &Path) -> anyhow::Result<Vec<(Mac, Ipv4Addr)>> {
+/// The bound leases in the database, read beside the running server.
+fn read_stored_leases(state: &Path) -> anyhow::Result<Vec<(Mac, Ipv4Addr)>> {
     let store =
         Connection::open_with_flags(state.join(DATABASE), OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let mut statement = store.prepare("SELECT mac, address FROM leases WHERE state = 'bound'")?;
@@ -205,7 +206,7 @@ fn conclusion(
             writeln!(
                 text,
                 "  killed with -9 half-way, ready again after {:.0} ms; machines that were loading \
-                 by TFTP then waited for\n  their firmware's own timeouts before they began anew",
+                 by TFTP then waited for\n  their firmware's own timeouts before they started over",
                 outage.as_secs_f64() * 1e3
             )
         }
@@ -227,7 +228,7 @@ fn conclusion(
     text
 }
 
-/// Leases that are listed when the audit is not clean.
+/// Lost or doubled leases that the report lists.
 const LEASES_SHOWN_MAX: usize = 5;
 
 fn invitation(ServerAddresses { tftp, http, .. }: ServerAddresses) -> String {

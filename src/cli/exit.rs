@@ -1,37 +1,38 @@
-//! The exit codes of every command, in one table: `--help`, the manual pages and docs/exit-codes.md
-//! are made from it.
+//! The exit codes of every command in one table, for `--help`, the manual pages and
+//! docs/exit-codes.md.
 
-/// One command, its codes and when it ends with them.
+/// The exit codes of one command.
 pub(super) struct Codes {
-    /// As it is typed, with an option where that changes the codes.
+    /// The command as it is typed, with an option that changes its codes.
     pub(super) command: &'static str,
+    /// Each code and its meaning.
     pub(super) codes: &'static [(u8, &'static str)],
 }
 
-/// What holds of every command, beside its own.
+/// The codes of every command, besides its own.
 pub(super) const ALWAYS: &[(u8, &str)] =
-    &[(1, "standard output could not be written"), (2, "the command line is not right")];
+    &[(1, "standard output could not be written"), (2, "the command line is wrong")];
 
-const fn of(command: &'static str, codes: &'static [(u8, &'static str)]) -> Codes {
+const fn codes_of(command: &'static str, codes: &'static [(u8, &'static str)]) -> Codes {
     Codes { command, codes }
 }
 
 const UNREADABLE: (u8, &str) = (2, "the configuration cannot be read");
 
 pub(super) const TABLE: &[Codes] = &[
-    of(
+    codes_of(
         "serve",
         &[
-            (0, "told to stop, and every transfer came to its end"),
+            (0, "it got SIGTERM or SIGINT, and every transfer ended"),
             (
                 1,
-                "it could not start (a port, a right, the state of another server), a thread ended \
-                 by itself, or transfers were cut off",
+                "it could not start (a port, a right, the state directory of another server), a \
+                 thread ended by itself, or transfers were cut off",
             ),
-            (2, "the configuration cannot be read or served; systemd does not start it again"),
+            (2, "the configuration cannot be read or served; systemd does not restart it"),
         ],
     ),
-    of(
+    codes_of(
         "check",
         &[
             (0, "no error"),
@@ -39,8 +40,8 @@ pub(super) const TABLE: &[Codes] = &[
             UNREADABLE,
         ],
     ),
-    of("loader list", &[(0, "told"), (2, "a configuration was named and cannot be read")]),
-    of(
+    codes_of("loader list", &[(0, "printed"), (2, "a configuration was named and cannot be read")]),
+    codes_of(
         "status",
         &[
             (0, "a server runs"),
@@ -48,71 +49,80 @@ pub(super) const TABLE: &[Codes] = &[
             UNREADABLE,
         ],
     ),
-    of(
+    codes_of(
         "status --exit-code",
         &[
-            (0, "OK: all is well"),
+            (0, "OK: nothing is wrong"),
             (
                 1,
                 "WARNING: a pool is nearly full, the configuration has an error, a change waits \
-                 for a restart, a thread was begun again",
+                 for a restart, a thread was restarted",
             ),
             (
                 2,
                 "CRITICAL: no server answers, a subnet is silent, its interface is down, a pool is \
-                 full, the store fails, a thread stands still",
+                 full, the store fails, a thread hangs",
             ),
             (3, "UNKNOWN: the server cannot be asked"),
         ],
     ),
-    of(
+    codes_of(
         "machines",
         &[
-            (0, "told"),
-            (1, "with --failed: there is one; or neither server nor history can be asked"),
+            (0, "printed"),
+            (1, "with --failed: a machine failed; or neither server nor history can be read"),
             UNREADABLE,
         ],
     ),
-    of(
+    codes_of(
         "lease list",
-        &[(0, "told"), (1, "neither server nor lease database can be asked"), UNREADABLE],
+        &[(0, "printed"), (1, "neither server nor lease database can be read"), UNREADABLE],
     ),
-    of(
+    codes_of(
         "lease free",
         &[(0, "done"), (1, "there is nothing to free, or a machine has the address"), UNREADABLE],
     ),
-    of("look", &[(0, "told or done"), (1, "no server answers, or it answers no DHCP"), UNREADABLE]),
-    of(
+    codes_of(
+        "look",
+        &[(0, "printed or done"), (1, "no server answers, or it answers no DHCP"), UNREADABLE],
+    ),
+    codes_of(
         "reload",
         &[
-            (0, "published, and in force"),
-            (1, "not reloaded: the old configuration stays; or no server answers"),
+            (0, "the new configuration is in force"),
+            (1, "the old configuration stays in force, or no server answers"),
             UNREADABLE,
-            (3, "published, and some of it takes effect after a restart"),
+            (3, "the new configuration is in force, except changes that need a restart"),
         ],
     ),
-    of(
+    codes_of(
         "why",
-        &[(0, "told"), (1, "nobody has heard of the machine, or there is no history"), UNREADABLE],
+        &[(0, "printed"), (1, "the machine is unknown, or there is no history"), UNREADABLE],
     ),
-    of("quirk list", &[(0, "told"), (1, "neither server nor store can be asked"), UNREADABLE]),
-    of("quirk pin", &[(0, "done"), (1, "neither server nor store could keep it"), UNREADABLE]),
-    of("quirk forget", &[(0, "done"), (1, "there is no such limit"), UNREADABLE]),
-    of(
+    codes_of(
+        "quirk list",
+        &[(0, "printed"), (1, "neither server nor store can be read"), UNREADABLE],
+    ),
+    codes_of(
+        "quirk pin",
+        &[(0, "done"), (1, "neither server nor store could store it"), UNREADABLE],
+    ),
+    codes_of("quirk forget", &[(0, "done"), (1, "there is no such limit"), UNREADABLE]),
+    codes_of(
         "demo",
         &[
             (0, "every machine booted, and no lease was lost or doubled"),
-            (1, "one did not, or it was interrupted"),
+            (1, "a machine or a lease failed, or it was interrupted"),
         ],
     ),
-    of("backup", &[(0, "written"), (1, "there is no backup"), UNREADABLE]),
-    of("restore", &[(0, "restored"), (1, "nothing was restored"), UNREADABLE]),
-    of("completions", &[(0, "printed")]),
-    of("man", &[(0, "printed or written"), (1, "the directory could not be written")]),
+    codes_of("backup", &[(0, "written"), (1, "no backup was written"), UNREADABLE]),
+    codes_of("restore", &[(0, "restored"), (1, "nothing was restored"), UNREADABLE]),
+    codes_of("completions", &[(0, "printed")]),
+    codes_of("man", &[(0, "printed or written"), (1, "the directory could not be written")]),
 ];
 
-/// The command line, with its codes in the help of each command.
-pub(super) fn described(root: clap::Command) -> clap::Command {
+/// Adds the exit codes to the help of each command.
+pub(super) fn describe_codes(root: clap::Command) -> clap::Command {
     let names: Vec<String> = root.get_subcommands().map(|one| one.get_name().to_owned()).collect();
     names.iter().fold(root, |root, name| with_codes(root, name))
 }
@@ -123,13 +133,13 @@ fn with_codes(root: clap::Command, name: &str) -> clap::Command {
             command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
         let command = inner.iter().fold(command, |command, inner| {
             let path = format!("{name} {inner}");
-            command.mut_subcommand(inner.clone(), |one| one.after_help(help(&path)))
+            command.mut_subcommand(inner.clone(), |one| one.after_help(render_codes(&path)))
         });
-        if inner.is_empty() { command.after_help(help(name)) } else { command }
+        if inner.is_empty() { command.after_help(render_codes(name)) } else { command }
     })
 }
 
-fn help(path: &str) -> String {
+fn render_codes(path: &str) -> String {
     let mut text = String::new();
     for Codes { command, codes } in TABLE {
         let Some(option) =
@@ -180,7 +190,7 @@ mod tests {
 
     #[test]
     fn every_command_has_its_codes_in_the_table_and_in_its_help() {
-        let mut root = described(super::super::Arguments::command());
+        let mut root = describe_codes(super::super::Arguments::command());
         root.build();
         let mut seen = 0;
         for command in root.get_subcommands().filter(|command| command.get_name() != "help") {

@@ -1,5 +1,4 @@
-//! `ringboot lease`: who has which address, what was declined and who is silenced for it; and the
-//! order to let go of them.
+//! `ringboot lease`: lists leases, declined addresses and limited machines, and frees addresses.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -7,7 +6,7 @@ use std::process::ExitCode;
 use super::client::{NoServer, Order, Socket, SocketPlace, Source};
 use super::output;
 use crate::api::leases::{
-    FreedSubject, lease_list, let_go, needed, parse_subject, stored_leases, time,
+    FreedSubject, format_end, free_found, freed_filter, lease_list, parse_subject, stored_leases,
 };
 use crate::api::types::{FreedLeases, LeaseEntry, LeaseList, LeaseState};
 use crate::api::values::parse_mac;
@@ -25,24 +24,24 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Every address that is leased, offered, remembered or kept back, and who is limited for what
-    /// was declined
+    /// List every leased, offered, remembered or withheld address, and the machines limited for
+    /// declines
     List(LeaseListArguments),
-    /// Let go of an address that is kept back or remembered, of all that a machine declined, or of
-    /// all that was declined
+    /// Free a withheld or remembered address, all that one machine declined, or all that were
+    /// declined
     Free(Free),
 }
 
 #[derive(Debug, clap::Args)]
 struct LeaseListArguments {
-    /// Addresses of this network alone
+    /// Only addresses of this network
     #[arg(long, value_name = "NETWORK")]
     subnet: Option<Ipv4Network>,
-    /// Addresses that are bound, offered, ended, released, declined (by a machine) or in-use (a
-    /// host answers for it that has no lease)
+    /// Only addresses in this state: bound, offered, ended, released, declined (by a machine) or
+    /// in-use (another host without a lease answers)
     #[arg(long, value_name = "STATE")]
     only: Option<AddressStatus>,
-    /// Addresses of this machine alone, in any spelling of its hardware address
+    /// Only addresses of this machine, in any spelling of its hardware address
     #[arg(long, value_name = "MAC", value_parser = parse_mac)]
     machine: Option<Mac>,
     #[command(flatten)]
@@ -54,7 +53,7 @@ struct LeaseListArguments {
 
 #[derive(Debug, clap::Args)]
 struct Free {
-    /// An address; or a hardware address: all that this machine declined, which then counts no more
+    /// An address; or a hardware address, for every address that this machine declined
     #[arg(
         value_name = "ADDRESS|MAC",
         required_unless_present = "declined",
@@ -62,20 +61,19 @@ struct Free {
         value_parser = parse_subject
     )]
     what: Option<FreedSubject>,
-    /// All addresses that were declined or found in use; nobody is limited for what was declined
-    /// before
+    /// Every address that was declined or found in use; no machine stays limited for its declines
     #[arg(long)]
     declined: bool,
-    /// Also an address that a machine has now. The machine goes on using it until it renews its
-    /// lease, and another one may get it meanwhile
+    /// Free also an address that a machine has now. The machine uses it until it renews its lease,
+    /// and another one may get it meanwhile
     #[arg(long)]
     force: bool,
     #[command(flatten)]
     place: SocketPlace,
 }
 
-/// Exit 0: it was told or done; 1: there is nothing to free, a machine has the address, or server
-/// and store cannot be asked; 2: usage or configuration.
+/// Exit 0: printed or done; 1: there is nothing to free, a machine has the address, or neither
+/// server nor store can be read; 2: usage or configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let place = match &arguments.command {
         Command::List(list) => &list.place,
@@ -83,14 +81,14 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     place.carry_out(|source| {
         let text = match &arguments.command {
-            Command::List(list) => listed(source, list),
-            Command::Free(free) => freed(source, free),
+            Command::List(list) => list_leases(source, list),
+            Command::Free(free) => free_addresses(source, free),
         }?;
         Ok(output::say(&text, ExitCode::SUCCESS))
     })
 }
 
-fn listed(source: Source, list: &LeaseListArguments) -> anyhow::Result<String> {
+fn list_leases(source: Source, list: &LeaseListArguments) -> anyhow::Result<String> {
     let filter = LeaseFilter {
         network: list.subnet,
         standing: list.only,
@@ -98,24 +96,24 @@ fn listed(source: Source, list: &LeaseListArguments) -> anyhow::Result<String> {
         ..LeaseFilter::default()
     };
     let leases = match source {
-        Source::Server(socket) => in_pieces(socket, filter)?,
+        Source::Server(socket) => fetch_all_leases(socket, filter)?,
         Source::Store(state) => {
             state.visit(|path| Ok(lease_list(stored_leases(path, filter)?, usize::MAX)))?
         }
     };
-    Ok(if list.json { output::in_json(&leases) } else { plain(&leases) })
+    Ok(if list.json { output::in_json(&leases) } else { format_leases(&leases) })
 }
 
-/// The whole list, one answer after the other. Everything is counted by the first.
-fn in_pieces(socket: Socket, filter: LeaseFilter) -> anyhow::Result<LeaseList> {
+/// Fetches the whole list, one page after the other. The first page has the counts.
+fn fetch_all_leases(socket: Socket, filter: LeaseFilter) -> anyhow::Result<LeaseList> {
     let path = socket.path().to_owned();
-    let mut whole: LeaseList = socket.ask(&order(filter))?;
+    let mut whole: LeaseList = socket.ask(&build_order(filter))?;
     while whole.left_out > 0 {
         let after = whole.leases.last().map(|lease| lease.address);
         let socket = Socket::reach(&path).ok_or_else(|| NoServer(path.clone()))?;
-        let piece: LeaseList = socket.ask(&order(LeaseFilter { after, ..filter }))?;
+        let piece: LeaseList = socket.ask(&build_order(LeaseFilter { after, ..filter }))?;
         if piece.leases.is_empty() {
-            // Another server answers by now, or what was left has gone.
+            // Another server answers by now, or the other leases ended meanwhile.
             break;
         }
         whole.leases.extend(piece.leases);
@@ -124,7 +122,7 @@ fn in_pieces(socket: Socket, filter: LeaseFilter) -> anyhow::Result<LeaseList> {
     Ok(whole)
 }
 
-fn order(filter: LeaseFilter) -> Order {
+fn build_order(filter: LeaseFilter) -> Order {
     Order::get("/v1/leases")
         .query("state", filter.standing.map(LeaseState::from))
         .query("machine", filter.mac)
@@ -132,7 +130,7 @@ fn order(filter: LeaseFilter) -> Order {
         .query("after", filter.after)
 }
 
-fn freed(source: Source, free: &Free) -> anyhow::Result<String> {
+fn free_addresses(source: Source, free: &Free) -> anyhow::Result<String> {
     let what = free.what.unwrap_or(FreedSubject::Declined);
     let freed: FreedLeases = match source {
         Source::Server(socket) => {
@@ -141,8 +139,8 @@ fn freed(source: Source, free: &Free) -> anyhow::Result<String> {
         }
         Source::Store(state) => state.change(|state| {
             let mut store = SqliteStore::open(&state.database())?;
-            let found = stored_leases(state.path(), needed(what))?;
-            Ok(let_go(what, free.force, &found, |addresses| {
+            let found = stored_leases(state.path(), freed_filter(what))?;
+            Ok(free_found(what, free.force, &found, |addresses| {
                 let changes: Vec<LeaseChange> = addresses
                     .iter()
                     .map(|address| LeaseChange::Free { address: *address })
@@ -154,7 +152,7 @@ fn freed(source: Source, free: &Free) -> anyhow::Result<String> {
     Ok(format!("{}\n", freed.said))
 }
 
-fn plain(list: &LeaseList) -> String {
+fn format_leases(list: &LeaseList) -> String {
     let mut text = String::new();
     for lease in &list.leases {
         write_lease(&mut text, lease);
@@ -174,11 +172,11 @@ fn plain(list: &LeaseList) -> String {
 
 fn write_lease(text: &mut String, lease: &LeaseEntry) {
     let LeaseEntry { address, machine, state, .. } = lease;
-    // Held against 0, its end is as far away as it says.
+    // Seconds left become a time after 0.
     let time = match lease.left_s {
-        None => time(None, 0),
-        Some(left_s @ 1..) => time(Some(left_s.unsigned_abs()), 0),
-        Some(left_s) => time(Some(0), left_s.unsigned_abs()),
+        None => format_end(None, 0),
+        Some(left_s @ 1..) => format_end(Some(left_s.unsigned_abs()), 0),
+        Some(left_s) => format_end(Some(0), left_s.unsigned_abs()),
     };
     let _ = write!(text, "{address:<15}  {machine}  {state:<8}  {time:<12}");
     for known in [&lease.firmware, &lease.host_name].into_iter().flatten() {
@@ -198,7 +196,7 @@ mod tests {
         let list: LeaseList = sample();
         assert_shown(
             &[list],
-            plain,
+            format_leases,
             &[
                 ("left_out", "the command asks until nothing is left out"),
                 ("limited.left_s", "`said` has it in words"),

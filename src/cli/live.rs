@@ -1,5 +1,5 @@
-//! `ringboot check --live [HOST]`: walks boot chains over the running sockets and names the first
-//! broken link of each.
+//! `ringboot check --live [HOST]`: walks boot chains over the sockets of the running server and
+//! names the first broken link of each.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -24,19 +24,19 @@ use crate::observe::events::MachineStage;
 use crate::template;
 
 const PATH: &str = "/v1/walks";
-/// Chains in one run: each takes up to some seconds.
+/// Chains in one run: each may take some seconds.
 const CHAINS_MAX: usize = 256;
-/// An iPXE that is loaded asks for an address once more; one that loads an iPXE again would do so
-/// for ever.
+/// Offers in one chain. An iPXE that was loaded requests an address once more; one that loads iPXE
+/// again would never end.
 const OFFERS_MAX: usize = 3;
-/// Who is walked where nobody is named: locally administered, and nobody's.
+/// The unknown machine of a walk: a locally administered address.
 const UNKNOWN: Mac = Mac([0x02, 0x72, 0x62, 0x77, 0x6c, 0x6b]);
 
-/// Which chains are wanted.
+/// The chains to walk.
 pub(super) struct Wanted<'a> {
     pub(super) config: &'a Config,
     pub(super) file: &'a Path,
-    /// In place of the one that the file names.
+    /// Overrides the socket of the configuration.
     pub(super) socket: Option<&'a Path>,
     /// Empty: every reserved machine and an unknown one.
     pub(super) host: &'a str,
@@ -44,10 +44,10 @@ pub(super) struct Wanted<'a> {
     pub(super) json: bool,
 }
 
-/// Exit 0: every walked chain is whole. 1: one is broken, or no server answers. 2: there is no such
+/// Exit 0: every chain is complete; 1: one is broken, or no server answers; 2: there is no such
 /// machine.
 pub(super) fn run(wanted: &Wanted<'_>) -> ExitCode {
-    let machines = match machines(wanted) {
+    let machines = match choose_machines(wanted) {
         Ok(machines) => machines,
         Err(error) => {
             complain!("{error:#}");
@@ -70,23 +70,24 @@ pub(super) fn run(wanted: &Wanted<'_>) -> ExitCode {
     }
 }
 
-/// A machine to walk, and where it is.
+/// A machine to walk, and its subnet.
 struct WalkedMachine {
     mac: Mac,
     name: String,
     subnet: Option<Ipv4Network>,
-    /// Walked with the firmware that the server saw it with; None = with all that have a loader.
+    /// True: walk with the firmware that the server last saw. False: with every one that has a
+    /// loader.
     is_known: bool,
 }
 
-/// All chains, as `--json` has them.
+/// The JSON of `--json`.
 #[derive(Serialize)]
 struct WalkReport {
     chains: Vec<Chain>,
     broken: usize,
 }
 
-/// One chain and what came of it.
+/// One chain and its result.
 #[derive(Serialize)]
 struct Chain {
     machine: String,
@@ -98,7 +99,7 @@ struct Chain {
     fault: Option<Fault>,
 }
 
-/// A link that holds.
+/// A link that is whole.
 #[derive(Serialize)]
 struct ChainLink {
     stage: String,
@@ -111,14 +112,14 @@ struct Fault {
     stage: String,
     entry: Option<String>,
     what: String,
-    /// The line behind it.
+    /// The line of the configuration or menu that caused it.
     place: String,
-    /// The server's own words, where it had any.
+    /// The server's sentence about it, if it had one.
     #[serde(rename = "server")]
     said: Option<String>,
 }
 
-fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<WalkedMachine>> {
+fn choose_machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<WalkedMachine>> {
     let served = || {
         wanted
             .config
@@ -185,18 +186,19 @@ fn machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<WalkedMachine>> {
 
 fn walk_all(wanted: &Wanted<'_>, machines: &[WalkedMachine]) -> anyhow::Result<Vec<Chain>> {
     let walker = Walker {
-        server: Server::of(wanted.file.to_path_buf(), wanted.socket.map(Path::to_path_buf)),
+        server: Server::new(wanted.file.to_path_buf(), wanted.socket.map(Path::to_path_buf)),
         places: &wanted.config.places,
         config: wanted.config,
     };
     let mut chains = Vec::new();
     for machine in machines {
-        let last = machine.is_known.then(|| walker.seen_as(machine)).transpose()?.flatten();
-        for (kind, firmware, key) in kinds(wanted, last.as_deref()) {
+        let last =
+            machine.is_known.then(|| walker.find_last_firmware(machine)).transpose()?.flatten();
+        for (kind, firmware, key) in choose_kinds(wanted, last.as_deref()) {
             if chains.len() == CHAINS_MAX {
                 bail!("more than {CHAINS_MAX} chains: name one machine with --live HOST");
             }
-            chains.push(walker.chain(machine, kind, firmware, key)?);
+            chains.push(walker.walk_machine(machine, kind, firmware, key)?);
         }
     }
     if chains.is_empty() {
@@ -205,13 +207,16 @@ fn walk_all(wanted: &Wanted<'_>, machines: &[WalkedMachine]) -> anyhow::Result<V
     Ok(chains)
 }
 
-/// The firmware to walk: the one asked for, the one last seen, or all that the configuration has a
-/// loader for.
-fn kinds(wanted: &Wanted<'_>, last: Option<&str>) -> Vec<(&'static str, Firmware, &'static str)> {
+/// The firmware to walk: the requested one, the one last seen, or every one with a loader in the
+/// configuration.
+fn choose_kinds(
+    wanted: &Wanted<'_>,
+    last: Option<&str>,
+) -> Vec<(&'static str, Firmware, &'static str)> {
     let boot = &wanted.config.snapshot.dhcp.boot;
     let configured = loaders::list_boot_keys(boot);
     let has_loader = |name: &str, key: &str| match name {
-        // The rendered script is there wherever there is a menu.
+        // With a menu the server renders a script for iPXE.
         "ipxe" => wanted.config.snapshot.menu.is_some() || boot.ipxe.is_some(),
         _ => {
             name == key && configured.iter().any(|(known, value)| *known == key && value.is_some())
@@ -232,24 +237,25 @@ struct Walker<'a> {
 }
 
 impl Walker<'_> {
-    fn seen_as(&self, machine: &WalkedMachine) -> anyhow::Result<Option<String>> {
-        let offer = self.offer(machine, "bios")?;
-        self.end(&offer)?;
+    /// The firmware that the server last saw the machine with.
+    fn find_last_firmware(&self, machine: &WalkedMachine) -> anyhow::Result<Option<String>> {
+        let offer = self.request_offer(machine, "bios")?;
+        self.end_walk(&offer)?;
         Ok(offer.seen_as.map(|firmware| firmware.to_string()))
     }
 
-    fn offer(&self, machine: &WalkedMachine, kind: &str) -> anyhow::Result<WalkOffer> {
+    fn request_offer(&self, machine: &WalkedMachine, kind: &str) -> anyhow::Result<WalkOffer> {
         let request = WalkRequest {
             machine: machine.mac.to_string(),
-            firmware: WalkFirmware::named(kind)
-                .ok_or_else(|| anyhow!("no firmware is called {kind}"))?,
+            firmware: WalkFirmware::parse(kind)
+                .ok_or_else(|| anyhow!("there is no firmware {kind}"))?,
             subnet: machine.subnet.map(|network| network.to_string()),
         };
         self.server.ask(&Order::post(PATH).json(&request)?)
     }
 
-    /// What the server said during the walk.
-    fn end(&self, offer: &WalkOffer) -> anyhow::Result<Vec<String>> {
+    /// Ends the walk. Returns the sentences of the server about it.
+    fn end_walk(&self, offer: &WalkOffer) -> anyhow::Result<Vec<String>> {
         if offer.silence.is_some() {
             return Ok(Vec::new());
         }
@@ -257,7 +263,7 @@ impl Walker<'_> {
         Ok(ended.said)
     }
 
-    fn chain(
+    fn walk_machine(
         &self,
         machine: &WalkedMachine,
         kind: &str,
@@ -274,18 +280,18 @@ impl Walker<'_> {
         };
         let (mut kind, mut firmware, mut key) = (kind, firmware, key);
         for _ in 0..OFFERS_MAX {
-            let offer = self.offer(machine, &kind)?;
-            let Some(start) = self.offered(&offer, machine, firmware, key, &mut chain) else {
-                drop(self.end(&offer)?);
+            let offer = self.request_offer(machine, &kind)?;
+            let Some(start) = self.check_offer(&offer, machine, firmware, key, &mut chain) else {
+                drop(self.end_walk(&offer)?);
                 return Ok(chain);
             };
-            key = self.key_behind(&start.boot_file, key);
+            key = self.find_boot_key(&start.boot_file, key);
             let walked = walk::walk_chain(&start);
-            let said = self.end(&offer)?;
+            let said = self.end_walk(&offer)?;
             let walked = walked.context("the walk cannot run")?;
             chain.add(&walked);
             if let Some(broken) = &walked.broken {
-                chain.fault = Some(self.fault(broken, key, &said));
+                chain.fault = Some(self.build_fault(broken, key, &said));
                 return Ok(chain);
             }
             let Some(next) = walked.goes_on_as.and_then(walk::spell_firmware_kind) else {
@@ -298,13 +304,13 @@ impl Walker<'_> {
             (kind, firmware) = ((*name).to_owned(), *next);
             key = next_key;
         }
-        let what = "an iPXE loads an iPXE again and again".to_owned();
+        let what = "iPXE loads iPXE again in a loop".to_owned();
         chain.fault = Some(Fault::new("loader", what, self.places.find_loader(key).to_string()));
         Ok(chain)
     }
 
-    /// The link before the first file. None: it is broken.
-    fn offered(
+    /// Adds the offer, the link before the first file, to the chain. None: it is broken.
+    fn check_offer(
         &self,
         offer: &WalkOffer,
         machine: &WalkedMachine,
@@ -316,10 +322,7 @@ impl Walker<'_> {
             let network =
                 offer.subnet.as_ref().and_then(|network| network.parse::<Ipv4Network>().ok());
             let place = network.and_then(|network| self.places.find_subnet(network, key));
-            place.map_or_else(
-                || "no [[dhcp.subnet]] is for it".to_owned(),
-                |place| place.to_string(),
-            )
+            place.map_or_else(|| "no [[dhcp.subnet]] matches".to_owned(), |place| place.to_string())
         };
         if let Some(silence) = &offer.silence {
             let what = format!("no OFFER: {} ({})", silence.text, offer.reasons.join("; "));
@@ -331,7 +334,7 @@ impl Walker<'_> {
             let text = format!("{} ({reasons}) {}", offer.address, subnet("subnet"));
             chain.lines.push(ChainLink { stage: "offer".to_owned(), text });
         } else {
-            chain.notes.push("this server answers no DHCP: the offer was not asked for".to_owned());
+            chain.notes.push("this server answers no DHCP: no offer was requested".to_owned());
         }
         let Some(boot_file) = offer.boot_file.clone() else {
             let why = offer.no_loader.clone().unwrap_or_else(|| offer.reasons.join("; "));
@@ -344,9 +347,9 @@ impl Walker<'_> {
         Some(WalkStart { mac: machine.mac, firmware, address, tftp, boot_file, source })
     }
 
-    /// The key of `[boot]` that named this boot file: an iPXE may get the loader of its
+    /// The key of `[boot]` that names this boot file: an iPXE may get the loader of its
     /// architecture.
-    fn key_behind(&self, boot_file: &str, key: &'static str) -> &'static str {
+    fn find_boot_key(&self, boot_file: &str, key: &'static str) -> &'static str {
         let names = |value: Option<&str>| {
             value.is_some_and(|value| boot_file.ends_with(value.trim_start_matches('/')))
         };
@@ -355,10 +358,10 @@ impl Walker<'_> {
         own.or_else(|| keys.iter().find(|(_, value)| names(*value))).map_or(key, |(known, _)| known)
     }
 
-    /// Which line is behind a broken link.
-    fn fault(&self, broken: &BrokenChain, key: &str, said: &[String]) -> Fault {
+    /// A broken link with the line that caused it.
+    fn build_fault(&self, broken: &BrokenChain, key: &str, said: &[String]) -> Fault {
         let in_menu = broken.menu.as_ref().filter(|_| !broken.is_rendered).map(|(name, line)| {
-            let path = self.path_of(name);
+            let path = self.find_menu_file(name);
             let line = if *line > 0 { format!(":{line}") } else { String::new() };
             format!("{}{line} (a menu written by hand)", path.display())
         });
@@ -375,15 +378,15 @@ impl Walker<'_> {
         };
         let place =
             in_menu.or_else(entry).unwrap_or_else(|| self.places.find_loader(key).to_string());
-        // The last refusal of that file: loaders ask for others in vain on their way.
+        // The last refusal of that file: on their way loaders try other names in vain.
         let said = said.iter().rfind(|text| concerns(text, broken)).cloned();
         let mut fault = Fault::new(broken.stage.as_str(), broken.what.clone(), place);
         (fault.entry, fault.said) = (broken.entry.clone(), said);
         fault
     }
 
-    /// The file behind a menu's TFTP name or URL.
-    fn path_of(&self, name: &str) -> PathBuf {
+    /// The file of a menu's TFTP name or URL.
+    fn find_menu_file(&self, name: &str) -> PathBuf {
         let path = name
             .split_once("://")
             .map_or(name, |(_, rest)| rest.split_once('/').map_or("", |(_, path)| path));
@@ -398,8 +401,8 @@ impl Walker<'_> {
     }
 }
 
-/// Whether the server speaks of the link that is broken: `TFTP refused debian/linux: no such file`,
-/// `HTTP refused ks.cfg.j2:2:4: ...`.
+/// Whether a sentence of the server is about the broken link: `TFTP refused debian/linux: no such
+/// file`, `HTTP refused ks.cfg.j2:2:4: ...`.
 fn concerns(said: &str, broken: &BrokenChain) -> bool {
     let rest = said.split_once(" refused ").map_or("", |(_, rest)| rest);
     let name = rest.split(':').next().unwrap_or_default().trim_start_matches('/');
@@ -423,7 +426,7 @@ impl Chain {
                 .map(|entry| format!("{entry}: "));
             for file in &link.files {
                 let part = if file.received < file.octets {
-                    format!(", looked at {}", size(file.received))
+                    format!(", read {}", size(file.received))
                 } else {
                     String::new()
                 };

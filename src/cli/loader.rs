@@ -1,5 +1,5 @@
-//! `ringboot loader list`: boot loaders of this machine's packages and of the root, and which
-//! package brings a missing one.
+//! `ringboot loader list`: boot loaders of this machine's packages and of the root, and the
+//! packages with a missing one.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,21 +19,20 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Loaders by architecture: where they are, their version, whether they are signed
+    /// List loaders by architecture with path, version and signature
     List(LoaderListArguments),
 }
 
 #[derive(Debug, clap::Args)]
 struct LoaderListArguments {
-    /// Look into the root of this configuration too [default: /etc/ringboot/ringboot.toml where it
+    /// Search the root of this configuration too [default: /etc/ringboot/ringboot.toml if it
     /// exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Look into this root too
+    /// Search this root too
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// The admin socket of a server whose list is wanted, in place of the one that the
-    /// configuration names
+    /// The admin socket of the server to ask, instead of the configured one
     #[arg(long, value_name = "PATH", conflicts_with = "root")]
     socket: Option<PathBuf>,
     /// Print one JSON object
@@ -58,7 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let socket = list.socket.clone().or(socket);
     // A server that serves another root has another list.
     let shown_root = root.as_deref().map(shown_path);
-    let told = client::told::<LoaderList>(socket.as_deref(), "/v1/loaders")
+    let told = client::ask_if_running::<LoaderList>(socket.as_deref(), "/v1/loaders")
         .and_then(Result::ok)
         .filter(|told| list.socket.is_some() || told.root == shown_root);
     let listed = told.unwrap_or_else(|| loader_list(root.as_deref()));

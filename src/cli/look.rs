@@ -1,5 +1,5 @@
-//! `ringboot look`: what is known of other DHCP servers on each subnet, and the order to forget it
-//! and to look again.
+//! `ringboot look`: shows what the server knows of other DHCP servers on each subnet, and makes it
+//! look again.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,20 +14,19 @@ const PATH: &str = "/v1/looks";
 pub(super) struct Arguments {
     #[command(flatten)]
     server: Server,
-    /// Forget what was found, and look again: no address is offered for the 2 seconds of a first
-    /// look
+    /// Forget the result and look again: for the 2 seconds of a look the server offers no address
     #[arg(long)]
     again: bool,
-    /// As JSON
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Longer than a first look takes.
+/// How long the command waits for the new look; a look takes 2 s.
 const AGAIN_MAX: Duration = Duration::from_secs(6);
 const AGAIN_ASKED_EVERY: Duration = Duration::from_millis(200);
 
-/// Exit 0: it was told; 1: no server, or one without DHCP; 2: usage or configuration.
+/// Exit 0: printed; 1: no server, or one without DHCP; 2: usage or configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let tell = |found: LookList| {
         output::say(
@@ -38,20 +37,22 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     if !arguments.again {
         return arguments.server.carry_out(&Order::get(PATH), tell);
     }
-    arguments.server.carry_out(&Order::post(PATH), |_: LookOrder| match looked(&arguments.server) {
-        Ok(found) => tell(found),
-        Err(error) => {
-            complain!("{error:#}");
-            ExitCode::FAILURE
+    arguments.server.carry_out(&Order::post(PATH), |_: LookOrder| {
+        match wait_for_look(&arguments.server) {
+            Ok(found) => tell(found),
+            Err(error) => {
+                complain!("{error:#}");
+                ExitCode::FAILURE
+            }
         }
     })
 }
 
-/// What the new look has found, or that it goes on.
-fn looked(server: &Server) -> anyhow::Result<LookList> {
+/// Waits for the result of the new look; a look that goes on is in the result too.
+fn wait_for_look(server: &Server) -> anyhow::Result<LookList> {
     let until = Instant::now() + AGAIN_MAX;
     loop {
-        // The order to look is read within a second.
+        // The server begins to look within a second.
         std::thread::sleep(AGAIN_ASKED_EVERY);
         let found: LookList = server.ask(&Order::get(PATH))?;
         let is_over = !found.again && found.looks.iter().all(|look| !look.looking);
@@ -65,7 +66,9 @@ fn looked(server: &Server) -> anyhow::Result<LookList> {
 fn lines(found: &LookList) -> String {
     let mut lines: String = found.looks.iter().map(|look| format!("{}\n", look.said)).collect();
     if lines.is_empty() {
-        lines.push_str("no subnet is served by an interface, so no other server is looked for\n");
+        lines.push_str(
+            "no subnet is served on an interface, so the server looks for no other server\n",
+        );
     }
     lines
 }

@@ -1,4 +1,4 @@
-//! `ringboot machines`: every machine that the server knows, where it stands, and who did not boot.
+//! `ringboot machines`: lists every machine that the server knows with its state.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -7,21 +7,21 @@ use super::client::{Order, SocketPlace, Source};
 use super::output;
 use crate::api::machine_list::of_history;
 use crate::api::types::{MachineCounts, MachineEntry, MachineList, MachineStanding};
-use crate::api::values::span;
+use crate::api::values::format_span;
 use crate::model::network::Ipv4Network;
 
-/// Machines that are printed, one a line; `--json` has all of them.
+/// Machines that the text lists; `--json` has all of them.
 const LINES_MAX: usize = 1000;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Machines whose boot stopped; exit code 1 where there is one
+    /// Machines whose boot stopped; exit code 1 if there is one
     #[arg(long)]
     failed: bool,
-    /// Machines that are between two steps of their boot
+    /// Machines between two steps of their boot
     #[arg(long)]
     booting: bool,
-    /// Reservations whose machine was never heard of
+    /// Reservations whose machine the server has never seen
     #[arg(long)]
     unseen: bool,
     /// Machines with an address of this network
@@ -40,20 +40,20 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             Source::Server(socket) => socket.ask(&Order::get("/v1/machines"))?,
             Source::Store(state) => state.visit(of_history)?,
         };
-        arguments.sift(&mut list);
+        arguments.filter_machines(&mut list);
         let is_alarm = arguments.failed && list.counts.failed > 0;
         let code = if is_alarm { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         Ok(if arguments.json {
             output::say(&output::in_json(&list), code)
         } else {
-            output::tell(&plain(&list), code)
+            output::say_folded(&format_list(&list), code)
         })
     })
 }
 
 impl Arguments {
-    /// Leaves the machines that are asked for; all are counted that the subnet has.
-    fn sift(&self, list: &mut MachineList) {
+    /// Keeps the chosen machines; the counts are those of the whole subnet.
+    fn filter_machines(&self, list: &mut MachineList) {
         let is_here = |machine: &MachineEntry| {
             let address = || machine.address.as_ref()?.parse().ok();
             self.subnet.is_none_or(|network| address().is_some_and(|one| network.contains(one)))
@@ -67,12 +67,12 @@ impl Arguments {
         let is_chosen =
             |machine: &MachineEntry| is_any || chosen.contains(&(true, machine.standing));
         list.machines.retain(is_here);
-        list.counts = MachineCounts::of(&list.machines);
+        list.counts = MachineCounts::from_machines(&list.machines);
         list.machines.retain(is_chosen);
     }
 }
 
-fn plain(list: &MachineList) -> String {
+fn format_list(list: &MachineList) -> String {
     let mut text = String::new();
     for machine in list.machines.iter().take(LINES_MAX) {
         write_machine(&mut text, machine);
@@ -80,7 +80,7 @@ fn plain(list: &MachineList) -> String {
     if list.machines.len() > LINES_MAX {
         let _ = writeln!(
             text,
-            "{} more: --failed, --booting or --subnet names fewer, --json all",
+            "{} more: --failed, --booting and --subnet list fewer, --json lists all",
             list.machines.len() - LINES_MAX
         );
     }
@@ -92,10 +92,10 @@ fn plain(list: &MachineList) -> String {
     match (counted.is_empty(), list.answers_dhcp) {
         (false, _) => text.push_str(&counted.join(", ")),
         (true, false) => text.push_str(
-            "no DHCP is answered here, and machines are known by their leases: `ringboot why \
-             ADDRESS` tells of one address",
+            "this server answers no DHCP, so it has no list of machines: `ringboot why ADDRESS` \
+             shows one address",
         ),
-        (true, true) => text.push_str("no machine was heard of"),
+        (true, true) => text.push_str("no machine is known"),
     }
     text.push('\n');
     text
@@ -104,20 +104,20 @@ fn plain(list: &MachineList) -> String {
 fn write_machine(text: &mut String, machine: &MachineEntry) {
     let address = machine.address.as_deref().unwrap_or_default();
     let name = machine.host_name.as_deref().unwrap_or_default();
-    let age = machine.quiet_ms.map_or_else(|| "-".to_owned(), |ms| span(ms / 1000));
+    let age = machine.quiet_ms.map_or_else(|| "-".to_owned(), |ms| format_span(ms / 1000));
     let (mac, standing) = (&machine.machine, machine.standing);
     let _ = write!(text, "{mac}  {address:<15}  {standing:<7}  {age:<7}  {name}");
     let gap = if name.is_empty() { "" } else { "  " };
-    let _ = write!(text, "{gap}{}", what_is_said(machine));
+    let _ = write!(text, "{gap}{}", choose_remark(machine));
     text.truncate(text.trim_end().len());
     text.push('\n');
 }
 
-/// The cause where it stopped, the last step where it goes on.
-fn what_is_said(machine: &MachineEntry) -> &str {
+/// The remark of a line: the cause of a failed boot, the last step of a running one.
+fn choose_remark(machine: &MachineEntry) -> &str {
     match machine.standing {
         MachineStanding::Booting => {
-            // What it did; the reasons are in its story.
+            // The step alone; `why` has its reasons.
             let last = machine.last.as_deref().unwrap_or_default();
             last.split("; ").next().unwrap_or_default()
         }
@@ -181,7 +181,7 @@ mod tests {
 
     fn sifted(journal: &MachineJournal, more: impl FnOnce(&mut Arguments)) -> MachineList {
         let mut list = of_server(journal, None);
-        arguments(more).sift(&mut list);
+        arguments(more).filter_machines(&mut list);
         list
     }
 
@@ -226,7 +226,7 @@ mod tests {
             all.counts,
             MachineCounts { failed: 3, booting: 2, menu: 0, booted: 1995, unseen: 0 }
         );
-        let text = plain(&all);
+        let text = format_list(&all);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), LINES_MAX + 2);
         assert!(
@@ -253,7 +253,7 @@ mod tests {
         let failed = sifted(&journal, |arguments| arguments.failed = true);
         assert_eq!(macs(&failed), [1405, 705, 5].map(|n| mac(n).to_string()));
         assert_eq!(
-            plain(&failed).lines().last(),
+            format_list(&failed).lines().last(),
             Some("3 failed, 2 booting, 1995 booted"),
             "the others are counted"
         );
@@ -278,7 +278,7 @@ mod tests {
         let values = [with(MachineStanding::Failed), with(MachineStanding::Booting)];
         assert_shown(
             &values,
-            plain,
+            format_list,
             &[
                 ("answers_dhcp", "it is said where no machine is known"),
                 ("machines.code", "the cause is said in a sentence"),
@@ -290,10 +290,10 @@ mod tests {
 
     #[test]
     fn where_no_dhcp_is_answered_that_is_why_no_machine_is_known() {
-        assert_eq!(plain(&machine_list(Vec::new(), true)), "no machine was heard of\n");
+        assert_eq!(format_list(&machine_list(Vec::new(), true)), "no machine is known\n");
         assert!(
-            plain(&machine_list(Vec::new(), false))
-                .starts_with("no DHCP is answered here, and machines are known by")
+            format_list(&machine_list(Vec::new(), false))
+                .starts_with("this server answers no DHCP, so it has no list of")
         );
     }
 }

@@ -1,5 +1,5 @@
-//! What the shell and man(1) want, made from a command line's own definition: `completions` and
-//! `man` of ringboot and of loadtest.
+//! Shell completions and manual pages from the definition of a command line, for ringboot and
+//! loadtest.
 
 use std::fs;
 use std::io;
@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 
 use clap_complete::Shell;
 
+/// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
 pub struct CompletionsArguments {
+    /// The shell that reads the script
     shell: Shell,
 }
 
+/// Arguments of `man`.
 #[derive(Debug, clap::Args)]
 pub struct ManArguments {
     /// Write the program's page and one for each command into this directory
@@ -20,21 +23,25 @@ pub struct ManArguments {
 }
 
 impl ManArguments {
+    /// The directory for all pages. None: one page goes to standard output.
     pub fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
     }
 }
 
-/// The script that makes a shell complete this program's commands and options.
-pub fn completions(arguments: &CompletionsArguments, mut command: clap::Command) -> Vec<u8> {
+/// The script by which a shell completes the commands and options of a program.
+pub fn generate_completions(
+    arguments: &CompletionsArguments,
+    mut command: clap::Command,
+) -> Vec<u8> {
     let mut script = Vec::new();
     let name = command.get_name().to_owned();
     clap_complete::generate(arguments.shell, &mut command, name, &mut script);
     script
 }
 
-/// The program's page; nothing where all pages were written into a directory.
-pub fn man(arguments: &ManArguments, command: clap::Command) -> io::Result<Vec<u8>> {
+/// The program's page; empty where all pages were written into a directory.
+pub fn generate_man(arguments: &ManArguments, command: clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     // There is no page of `help`.
     let command = command.disable_help_subcommand(true);

@@ -1,4 +1,4 @@
-//! One file per command, and the table of contents that picks one.
+//! The command line: one file for each command, and the choice among them.
 
 use std::process::ExitCode;
 
@@ -7,12 +7,12 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use self::output::{say, written};
 use crate::render;
 
-/// Says on standard error what is wrong. Where nobody takes it (a full disk, a reader that is
-/// gone), the exit code still tells.
+/// Prints an error to standard error. Where that fails (a full disk, a closed pipe), the exit code
+/// still shows the error.
 macro_rules! complain {
-    ($($said:tt)*) => {{
+    ($($text:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), "ringboot: {}", format_args!($($said)*));
+        let _ = writeln!(std::io::stderr(), "ringboot: {}", format_args!($($text)*));
     }};
 }
 
@@ -54,35 +54,33 @@ struct Arguments {
 enum Command {
     /// Serve boot files (and addresses, where the configuration names a subnet) until SIGTERM
     Serve(serve::Arguments),
-    /// Look at configuration, files, ports and firewall without starting anything
+    /// Check configuration, files, ports and firewall without starting anything
     Check(check::Arguments),
-    /// Boot loaders that are found on this machine
+    /// List the boot loaders of this machine
     Loader(loader::Arguments),
-    /// What the running server does: sockets, subnets, cores, counters
+    /// Show what the running server does: sockets, subnets, cores, counters
     Status(status::Arguments),
-    /// Every machine that the server knows and where it stands: failed, booting, at its menu,
+    /// List every machine that the server knows with its state: failed, booting, at its menu,
     /// booted
     Machines(machine_list::Arguments),
-    /// Who has which address, what was declined and who is silenced for it; let go of an address
+    /// List leases, declined addresses and the machines limited for them; free an address
     Lease(lease::Arguments),
-    /// What the running server knows of other DHCP servers on its subnets; forget it, and look
-    /// again
+    /// Show what the running server knows of other DHCP servers on its subnets; look again
     Look(look::Arguments),
-    /// Let the running server check its configuration and publish it; on error it keeps the old one
+    /// Make the running server read its configuration again; after an error it keeps the old one
     Reload(reload::Arguments),
-    /// Tell the last boot of one machine, and where it stopped
+    /// Show the last boot of one machine, and where it stopped
     Why(why::Arguments),
-    /// What firmware cannot do although it asks for it: list, pin and forget limits of machines,
-    /// makers and classes
+    /// List, pin and forget limits of firmware that cannot do what it negotiates
     Quirk(quirk::Arguments),
-    /// The whole product on this machine: a server, simulated machines, a report; no configuration,
+    /// Run a server and simulated machines on this machine, and report; needs no configuration and
     /// no root
     Demo(demo::Arguments),
-    /// Copy the lease database into a new file, while the server runs or not
+    /// Copy the lease database into a new file; the server may run
     Backup(backup::BackupArguments),
-    /// Put a backup in the place of the lease database of a server that does not run
+    /// Replace the lease database of a stopped server by a backup
     Restore(backup::RestoreArguments),
-    /// Print what makes a shell complete ringboot's commands and options
+    /// Print the script by which a shell completes ringboot's commands and options
     Completions(manual::CompletionsArguments),
     /// Print the manual page, or write all of them into a directory
     Man(ManPages),
@@ -93,8 +91,8 @@ enum Command {
 struct ManPages {
     #[command(flatten)]
     manual: manual::ManArguments,
-    /// Print what the configuration file may say, every key of it: ringboot.toml(5), which a DIR
-    /// gets too
+    /// Print the manual page of the configuration file with every key, ringboot.toml(5); DIR gets
+    /// it too
     #[arg(
         long,
         value_name = "FORMAT",
@@ -105,9 +103,9 @@ struct ManPages {
     configuration: Option<configuration_page::Format>,
 }
 
-/// Parses argv and runs the command it names. The exit codes are in `exit::TABLE`.
+/// Parses argv and runs its command. The exit codes are in `exit::TABLE`.
 pub fn main() -> ExitCode {
-    // Not for people: what `serve` and `check` start to render templates.
+    // No command for people: `serve` and `check` start it to render templates.
     if std::env::args_os().nth(1).is_some_and(|command| command == render::COMMAND) {
         return if render::serve_templates().is_ok() {
             ExitCode::SUCCESS
@@ -119,9 +117,9 @@ pub fn main() -> ExitCode {
         command_line().try_get_matches().and_then(|matches| Arguments::from_arg_matches(&matches));
     let arguments = match parsed {
         Ok(arguments) => arguments,
-        // --help and --version, too.
-        Err(said) if !said.use_stderr() => return written(said.print(), ExitCode::SUCCESS),
-        Err(wrong) => wrong.exit(),
+        // --help and --version come as an error too.
+        Err(help) if !help.use_stderr() => return written(help.print(), ExitCode::SUCCESS),
+        Err(error) => error.exit(),
     };
     match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
@@ -138,7 +136,7 @@ pub fn main() -> ExitCode {
         Command::Backup(arguments) => backup::back_up(&arguments),
         Command::Restore(arguments) => backup::restore(&arguments),
         Command::Completions(arguments) => {
-            let script = manual::completions(&arguments, command_line());
+            let script = manual::generate_completions(&arguments, command_line());
             say(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
         }
         Command::Man(arguments) => man(&arguments),
@@ -147,10 +145,10 @@ pub fn main() -> ExitCode {
 
 fn man(arguments: &ManPages) -> ExitCode {
     if let Some(format) = arguments.configuration {
-        return say(&configuration_page::page(format), ExitCode::SUCCESS);
+        return say(&configuration_page::render_page(format), ExitCode::SUCCESS);
     }
-    let written = manual::man(&arguments.manual, command_line()).and_then(|page| {
-        let page_5 = configuration_page::page(configuration_page::Format::Roff);
+    let written = manual::generate_man(&arguments.manual, command_line()).and_then(|page| {
+        let page_5 = configuration_page::render_page(configuration_page::Format::Roff);
         arguments
             .manual
             .directory()
@@ -158,7 +156,7 @@ fn man(arguments: &ManPages) -> ExitCode {
         Ok(page)
     });
     match written {
-        Ok(page) => say(&String::from_utf8_lossy(&page), ExitCode::SUCCESS),
+        Ok(render_page) => say(&String::from_utf8_lossy(&render_page), ExitCode::SUCCESS),
         Err(error) => {
             complain!("man: {error}");
             ExitCode::FAILURE
@@ -167,5 +165,5 @@ fn man(arguments: &ManPages) -> ExitCode {
 }
 
 fn command_line() -> clap::Command {
-    exit::described(Arguments::command())
+    exit::describe_codes(Arguments::command())
 }

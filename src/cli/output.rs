@@ -1,4 +1,4 @@
-//! What a command writes to standard output, and the exit code that follows from it.
+//! The standard output of commands, and the exit code that follows from it.
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -13,17 +13,19 @@ pub(super) fn say(text: &str, code: ExitCode) -> ExitCode {
     written(out.write_all(text.as_bytes()).and_then(|()| out.flush()), code)
 }
 
-/// The same of what people read: on a terminal no line is wider than it is.
-pub(super) fn tell(text: &str, code: ExitCode) -> ExitCode {
+/// The same for text that people read: folds lines to the width of the terminal.
+pub(super) fn say_folded(text: &str, code: ExitCode) -> ExitCode {
     let width = terminal_size::terminal_size().filter(|_| io::stdout().is_terminal());
     match width {
-        Some((terminal_size::Width(columns), _)) => say(&text::folded(text, columns.into()), code),
+        Some((terminal_size::Width(columns), _)) => {
+            say(&text::fold_lines(text, columns.into()), code)
+        }
         None => say(text, code),
     }
 }
 
-/// This code, or 1 where the text did not get there: a full disk, say. Whoever has closed the
-/// output (`| head`) wants no more, and that is fine.
+/// This code, or 1 where the text could not be written, as on a full disk. A reader that closed the
+/// pipe (`| head`) is no error.
 pub(super) fn written(done: io::Result<()>, code: ExitCode) -> ExitCode {
     match done {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -34,7 +36,7 @@ pub(super) fn written(done: io::Result<()>, code: ExitCode) -> ExitCode {
     }
 }
 
-/// The one form of JSON, which the admin socket has too.
+/// JSON in the form of the admin socket.
 pub(super) fn in_json(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }

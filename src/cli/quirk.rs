@@ -1,5 +1,4 @@
-//! `ringboot quirk`: which machines, makers and classes of firmware get less than they ask for,
-//! why, and by whose word.
+//! `ringboot quirk`: lists, pins and forgets limits of machines, makers and classes of firmware.
 
 use std::fmt::Write as _;
 use std::num::NonZeroU64;
@@ -9,7 +8,7 @@ use anyhow::bail;
 
 use super::client::{Order, SocketPlace, Source};
 use super::output;
-use crate::api::quirks::{all_limits, date, no_limit, quirk_list, stored_quirks};
+use crate::api::quirks::{explain_no_limit, format_date, merge_limits, quirk_list, stored_quirks};
 use crate::api::types::{ForgottenQuirk, PinnedQuirk, QuirkLimits, QuirkList};
 use crate::boot::quirks::{QuirkAllowance, QuirkSubject};
 use crate::control::quirks::change_stored_quirks;
@@ -26,11 +25,11 @@ pub(super) struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Every limit: learnt, pinned, configured and shipped, with its reason
+    /// List every limit, learnt, pinned, configured or shipped, with its reason
     List(QuirkListArguments),
-    /// Fix what a machine, a maker or a vendor class gets at most; learning leaves it alone
+    /// Fix a limit of a machine, a maker or a vendor class; learning does not change it
     Pin(Pin),
-    /// Drop a limit that was learnt or pinned: the next transfer is tried without
+    /// Drop a learnt or pinned limit: the next transfer tries without it
     Forget(Forget),
 }
 
@@ -46,7 +45,7 @@ struct QuirkListArguments {
 #[derive(Debug, clap::Args)]
 struct Pin {
     /// A hardware address, the first half of one, or a vendor class such as pxe+uefi-x64
-    #[arg(value_name = "MAC|OUI|CLASS", value_parser = subject)]
+    #[arg(value_name = "MAC|OUI|CLASS", value_parser = parse_subject)]
     subject: QuirkSubject,
     #[command(flatten)]
     limits: Limits,
@@ -57,35 +56,35 @@ struct Pin {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Limits {
-    /// Blocks in a window at most; 1: the option is not granted
+    /// At most this many blocks in a window; 1 refuses the option windowsize
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     window: Option<u16>,
-    /// Octets in a block at most; 512: the option is not granted
+    /// At most this many bytes in a block; 512 refuses the option blksize
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(8..=65_464))]
     blksize: Option<u16>,
-    /// Bytes a second on one HTTP connection at most
+    /// At most this many bytes a second on one HTTP connection
     #[arg(long, value_name = "BYTES/S")]
     http_rate: Option<NonZeroU64>,
 }
 
 #[derive(Debug, clap::Args)]
 struct Forget {
-    /// What `ringboot quirk list` calls it
-    #[arg(value_name = "MAC|OUI|CLASS", value_parser = subject)]
+    /// The name in `ringboot quirk list`
+    #[arg(value_name = "MAC|OUI|CLASS", value_parser = parse_subject)]
     subject: QuirkSubject,
     #[command(flatten)]
     place: SocketPlace,
 }
 
-/// Hardware addresses in any spelling that `why` knows, too.
-fn subject(text: &str) -> Result<QuirkSubject, String> {
+/// Parses a subject; hardware addresses in any spelling of `why`.
+fn parse_subject(text: &str) -> Result<QuirkSubject, String> {
     text.parse().or_else(|error: crate::boot::quirks::NoSubject| match text.parse() {
         Ok(MachineSelector::Mac(mac)) => Ok(QuirkSubject::Machine(mac)),
         _ => Err(error.to_string()),
     })
 }
 
-/// Exit 0: done; 1: there is no such limit, or the server or store cannot be asked; 2: usage or
+/// Exit 0: done; 1: there is no such limit, or neither server nor store can be read; 2: usage or
 /// configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let place = match &arguments.command {
@@ -95,25 +94,25 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     place.carry_out(|source| {
         let text = match &arguments.command {
-            Command::List(list) => listed(source, list.json),
-            Command::Pin(pin) => pinned(source, pin),
-            Command::Forget(forget) => forgotten(source, forget.subject),
+            Command::List(list) => list_quirks(source, list.json),
+            Command::Pin(pin) => pin_quirk(source, pin),
+            Command::Forget(forget) => forget_quirk(source, forget.subject),
         }?;
         Ok(output::say(&text, ExitCode::SUCCESS))
     })
 }
 
-fn listed(source: Source, json: bool) -> anyhow::Result<String> {
+fn list_quirks(source: Source, json: bool) -> anyhow::Result<String> {
     let list = match source {
         Source::Server(socket) => socket.ask(&Order::get(PATH))?,
         Source::Store(state) => {
-            state.visit(|path| Ok(quirk_list(&all_limits(stored_quirks(path)?, &[]))))?
+            state.visit(|path| Ok(quirk_list(&merge_limits(stored_quirks(path)?, &[]))))?
         }
     };
-    Ok(if json { output::in_json(&list) } else { plain(&list) })
+    Ok(if json { output::in_json(&list) } else { format_quirks(&list) })
 }
 
-fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {
+fn pin_quirk(source: Source, pin: &Pin) -> anyhow::Result<String> {
     let Pin { subject, limits, .. } = pin;
     let allowance = QuirkAllowance {
         window: limits.window,
@@ -136,7 +135,7 @@ fn pinned(source: Source, pin: &Pin) -> anyhow::Result<String> {
     Ok(format!("{subject}: {allowance}\n"))
 }
 
-fn forgotten(source: Source, subject: QuirkSubject) -> anyhow::Result<String> {
+fn forget_quirk(source: Source, subject: QuirkSubject) -> anyhow::Result<String> {
     let was_there = match source {
         Source::Server(socket) => {
             let _: ForgottenQuirk = socket.ask(&Order::delete(PATH).below(subject))?;
@@ -148,18 +147,19 @@ fn forgotten(source: Source, subject: QuirkSubject) -> anyhow::Result<String> {
         })?,
     };
     if was_there {
-        Ok(format!("{subject}: no limit any more\n"))
+        Ok(format!("{subject}: the limit is removed\n"))
     } else {
-        bail!("{}", no_limit(subject))
+        bail!("{}", explain_no_limit(subject))
     }
 }
 
-fn plain(list: &QuirkList) -> String {
+fn format_quirks(list: &QuirkList) -> String {
     let mut text = String::new();
     for quirk in &list.quirks {
         let (subject, origin, why) = (&quirk.subject, quirk.origin, &quirk.why);
         let allowance = QuirkAllowance::from(quirk.limits);
-        let since = quirk.since_s.map(|s| format!(", since {}", date(s))).unwrap_or_default();
+        let since =
+            quirk.since_s.map(|s| format!(", since {}", format_date(s))).unwrap_or_default();
         let works = if quirk.works_s.is_some() { "; it works" } else { "" };
         let trial = if quirk.on_trial { "; on trial without" } else { "" };
         let _ = writeln!(
@@ -180,7 +180,7 @@ mod tests {
         let list: QuirkList = sample();
         assert_shown(
             &[list],
-            plain,
+            format_quirks,
             &[
                 ("quirks.kind", "the subject shows what it is"),
                 ("quirks.works_s", "that it works is said, and not since when"),

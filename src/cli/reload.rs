@@ -1,5 +1,5 @@
-//! `ringboot reload`: the running server checks its configuration and publishes it; where that
-//! could not be served it keeps the old one.
+//! `ringboot reload`: the running server reads, checks and publishes its configuration; after an
+//! error it keeps the old one.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -18,23 +18,26 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// The exit code where not all of it is in force.
+/// The exit code where some changes need a restart.
 const AFTER_RESTART: u8 = 3;
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     arguments.server.carry_out(&Order::post("/v1/reload"), |done: ReloadReport| {
         let is_in_force = done.after_restart.is_empty();
         let code = if is_in_force { ExitCode::SUCCESS } else { ExitCode::from(AFTER_RESTART) };
-        output::say(&if arguments.json { output::in_json(&done) } else { plain(&done) }, code)
+        output::say(
+            &if arguments.json { output::in_json(&done) } else { format_report(&done) },
+            code,
+        )
     })
 }
 
-fn plain(done: &ReloadReport) -> String {
+fn format_report(done: &ReloadReport) -> String {
     let mut text = format!("reloaded: generation {}\n", done.generation);
     for table in &done.after_restart {
         let _ = writeln!(text, "  changes in {table} take effect after a restart");
     }
-    text + &check::lines(&done.findings)
+    text + &check::format_findings(&done.findings)
 }
 
 #[cfg(test)]
@@ -45,6 +48,6 @@ mod tests {
     #[test]
     fn every_field_is_printed_or_left_to_json_for_a_reason() {
         let done: ReloadReport = sample();
-        assert_shown(&[done], plain, &[]);
+        assert_shown(&[done], format_report, &[]);
     }
 }

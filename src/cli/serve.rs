@@ -1,4 +1,4 @@
-//! `ringboot serve`: reads the configuration, puts the rooms together, runs until SIGTERM.
+//! `ringboot serve`: reads the configuration, starts the server, runs until SIGTERM.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -17,33 +17,33 @@ use crate::setup::supervisor;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Configuration file [default: /etc/ringboot/ringboot.toml where it exists]
+    /// Configuration file [default: /etc/ringboot/ringboot.toml if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Serve this directory by TFTP and HTTP; without --config no DHCP is answered
+    /// Serve this directory by TFTP and HTTP; without --config the server answers no DHCP
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Answer TFTP here, in place of the configured addresses; may be given several times
+    /// Answer TFTP on this address instead of the configured ones; may be repeated
     #[arg(long, value_name = "ADDR:PORT")]
     tftp: Vec<SocketAddr>,
-    /// Answer HTTP here, in place of the configured addresses; may be given several times
+    /// Answer HTTP on this address instead of the configured ones; may be repeated
     #[arg(long, value_name = "ADDR:PORT")]
     http: Vec<SocketAddr>,
     /// Answer no DHCP, whatever the configuration says
     #[arg(long)]
     no_dhcp: bool,
-    /// At most so many boot cores [default: one for each processor of the affinity mask, less one
-    /// for DHCP]
+    /// At most this many boot cores [default: the processors of the affinity mask, less one for
+    /// DHCP]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
-    /// The admin socket, in place of the configured one [default without a configuration:
-    /// /run/ringboot/admin.sock, where it can be made]
+    /// The admin socket, instead of the configured one [default without a configuration:
+    /// /run/ringboot/admin.sock, if it can be created]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// How much is logged, in place of the configured level
-    #[arg(long, value_name = "LEVEL", value_parser = level())]
+    /// The log level, instead of the configured one
+    #[arg(long, value_name = "LEVEL", value_parser = level_parser())]
     log_level: Option<Level>,
-    /// Log more than the configuration says: -v one level more, -vv two
+    /// Raise the configured log level: -v by one, -vv by two
     #[arg(short, long, action = clap::ArgAction::Count, conflicts_with = "log_level")]
     verbose: u8,
 }
@@ -56,15 +56,15 @@ impl Arguments {
     }
 }
 
-fn level() -> impl TypedValueParser<Value = Level> {
+fn level_parser() -> impl TypedValueParser<Value = Level> {
     PossibleValuesParser::new(LEVELS).try_map(|name| name.parse::<Level>())
 }
 
-/// What a process may open by default, where the kernel does not tell.
+/// The usual limit of open files, where the kernel does not report it.
 const USUAL_OPEN_FILES: u64 = 1024;
 
-/// Runs the command. Exit 2: usage, configuration or what it names; 1: could not start, or a core
-/// ended by itself.
+/// Runs the command. Exit 2: usage, or a fault of the configuration or its files; 1: could not
+/// start, or a core ended by itself.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let overrides = arguments.overrides();
     let (config, file) = match read_serve_config(&overrides) {
@@ -76,13 +76,13 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let facility = config.log.facility;
     sink::start_logging(config.log.level, facility);
-    // Before the first thread is started.
+    // Before the first thread starts, since threads inherit it.
     if let Err(error) = guard::forbid_new_privileges() {
-        tracing::warn!("programs that are started may still gain privileges: {error}");
+        tracing::warn!("child processes may still gain privileges: {error}");
     }
-    // A mapping and a connection hold one each: the usual 1,024 are fewer than either may be.
+    // Each mapping and each connection needs a descriptor: the usual 1,024 are too few.
     let open_files = raise_open_files().unwrap_or_else(|error| {
-        tracing::warn!("the limit of open files stays as it is: {error}");
+        tracing::warn!("the limit of open files cannot be raised: {error}");
         USUAL_OPEN_FILES
     });
     match plan(config, file.as_deref(), &overrides, open_files)
@@ -94,7 +94,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
         Err(error) => {
             sink::log_last_words(&format!("{error:#}"), facility);
-            // 2 is "do not start me again like this" to the unit.
+            // The unit does not restart the service after exit code 2.
             if error.is::<NotRight>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }

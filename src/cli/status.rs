@@ -1,4 +1,4 @@
-//! `ringboot status`: what the running server does, on one screen, or in one line for a monitor.
+//! `ringboot status`: the state of the running server on one screen, or in one line for a monitor.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -11,44 +11,43 @@ use crate::api::types::{
     CoreStatus, DhcpStatus, FindingEntry, FindingSeverity, HealthLevel, LinkState, QuirkCounts,
     ServerStatus, StoreStatus, StoreTrust, SubnetStatus, ThreadStatus,
 };
-use crate::api::values::span;
+use crate::api::values::format_span;
 
 const PATH: &str = "/v1/status";
-/// Errors in the configuration that are named; `check` names all.
+/// Errors of the configuration that the screen lists; `check` lists all.
 const ERRORS_SHOWN_MAX: usize = 10;
-/// A thread that is at one thing for so long is worth a line. Seconds.
+/// A thread that is busy with one task for this long gets a line. In seconds.
 const STUCK_S: u64 = 3;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     server: Server,
-    /// As JSON, with every counter
+    /// Print one JSON object with every counter
     #[arg(long)]
     json: bool,
-    /// For monitors: one line that says whether all is well, and the exit codes of monitoring
-    /// plugins: 0 well, 1 warning, 2 critical, 3 unknown
+    /// For monitors: print one line, and exit as monitoring plugins do: 0 OK, 1 warning, 2
+    /// critical, 3 unknown
     #[arg(long)]
     exit_code: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     if arguments.exit_code {
-        return watch(arguments);
+        return report_health(arguments);
     }
     arguments.server.carry_out(&Order::get(PATH), |status: ServerStatus| match arguments.json {
         true => output::say(&output::in_json(&status), ExitCode::SUCCESS),
-        false => output::tell(&table(&status), ExitCode::SUCCESS),
+        false => output::say_folded(&format_status(&status), ExitCode::SUCCESS),
     })
 }
 
-/// What a monitor wants: no server is as bad as one that does not serve; where nobody can tell,
-/// that is said.
-fn watch(arguments: &Arguments) -> ExitCode {
+/// The answer for a monitor. No server is critical; a server that cannot be asked is unknown.
+fn report_health(arguments: &Arguments) -> ExitCode {
     let (level, text) = match arguments.server.ask::<ServerStatus>(&Order::get(PATH)) {
         Ok(status) => {
             let json = arguments.json.then(|| output::in_json(&status));
-            (status.health.level, json.unwrap_or_else(|| health::summary(&status)))
+            (status.health.level, json.unwrap_or_else(|| health::summarize(&status)))
         }
         Err(error) => {
             let is_down = error.is::<NoServer>();
@@ -69,7 +68,7 @@ fn plugin_code(level: HealthLevel) -> u8 {
     }
 }
 
-fn table(status: &ServerStatus) -> String {
+fn format_status(status: &ServerStatus) -> String {
     let mut text = String::new();
     let ServerStatus { version, pid, up_s, generation, .. } = status;
     let _ = writeln!(
@@ -97,7 +96,7 @@ fn table(status: &ServerStatus) -> String {
 fn write_findings(text: &mut String, findings: &[FindingEntry]) {
     let of = |severity| findings.iter().filter(move |finding| finding.severity == severity);
     for error in of(FindingSeverity::Error).take(ERRORS_SHOWN_MAX) {
-        let _ = writeln!(text, "  ERROR      {}", check::sentence(error));
+        let _ = writeln!(text, "  ERROR      {}", check::format_sentence(error));
     }
     let errors = of(FindingSeverity::Error).count();
     let warnings = of(FindingSeverity::Warning).count();
@@ -105,31 +104,31 @@ fn write_findings(text: &mut String, findings: &[FindingEntry]) {
         let _ = writeln!(
             text,
             "  config     {errors} errors and {warnings} warnings when it was read: `ringboot \
-             check` looks again"
+             check` checks it again"
         );
     }
 }
 
-/// Between blanks.
-fn joined<T: ToString>(values: &[T]) -> String {
+/// The values with blanks between.
+fn join_with_blanks<T: ToString>(values: &[T]) -> String {
     values.iter().map(T::to_string).collect::<Vec<_>>().join(" ")
 }
 
 fn write_sockets(text: &mut String, status: &ServerStatus) {
     let sockets = &status.sockets;
-    let dhcp = joined(&sockets.dhcp);
+    let dhcp = join_with_blanks(&sockets.dhcp);
     let dhcp = if dhcp.is_empty() { "not answered" } else { &dhcp };
     let _ = writeln!(text, "  root       {}", status.root);
-    let _ = writeln!(text, "  tftp       {}", joined(&sockets.tftp));
-    let _ = writeln!(text, "  http       {}", joined(&sockets.http));
+    let _ = writeln!(text, "  tftp       {}", join_with_blanks(&sockets.tftp));
+    let _ = writeln!(text, "  http       {}", join_with_blanks(&sockets.http));
     let _ = writeln!(text, "  dhcp       {dhcp}");
     for interface in &status.interfaces {
         let (name, mtu) = (&interface.name, interface.mtu);
-        let addresses = joined(&interface.addresses);
+        let addresses = join_with_blanks(&interface.addresses);
         let blank = if addresses.is_empty() { "" } else { " " };
         let link = match interface.link {
             LinkState::Up => String::new(),
-            link => format!(", {}", link.word().to_uppercase()),
+            link => format!(", {}", link.as_str().to_uppercase()),
         };
         let _ = writeln!(text, "  interface  {name} mtu {mtu}{blank}{addresses}{link}");
     }
@@ -145,7 +144,7 @@ fn write_subnet(text: &mut String, subnet: &SubnetStatus) {
         let _ = write!(text, ", {}", pool.said);
     }
     if let Some(since_s) = subnet.pool.as_ref().and_then(|pool| pool.full_since_s) {
-        let _ = write!(text, ", FULL since {}", span(since_s));
+        let _ = write!(text, ", FULL since {}", format_span(since_s));
     }
     if subnet.install_by_default {
         text.push_str(", INSTALLS BY DEFAULT");
@@ -155,7 +154,7 @@ fn write_subnet(text: &mut String, subnet: &SubnetStatus) {
     }
     text.push('\n');
     for other in &subnet.other_servers {
-        let age = other.answered_s.map(|s| format!(", answered {} ago", span(s)));
+        let age = other.answered_s.map(|s| format!(", answered {} ago", format_span(s)));
         let _ = writeln!(
             text,
             "    also     the DHCP server {} ({}){}",
@@ -166,21 +165,21 @@ fn write_subnet(text: &mut String, subnet: &SubnetStatus) {
     }
 }
 
-/// Those counts that are not 0, in one line; none where all are.
+/// Writes the counts that are not 0 in one line; no line where all are 0.
 fn write_counts(text: &mut String, name: &str, counts: &[(u64, &str)]) {
-    let said = counted(counts);
+    let said = join_counts(counts);
     if !said.is_empty() {
         let _ = writeln!(text, "    {name:8} {said}");
     }
 }
 
-fn counted(counts: &[(u64, &str)]) -> String {
+fn join_counts(counts: &[(u64, &str)]) -> String {
     let counts = counts.iter().filter(|(count, _)| *count > 0);
     counts.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
 }
 
 fn write_leases(text: &mut String, dhcp: &DhcpStatus) {
-    let by_state = counted(&[
+    let by_state = join_counts(&[
         (dhcp.bound, "bound"),
         (dhcp.offered, "offered"),
         (dhcp.ended, "ended or given back"),
@@ -201,7 +200,7 @@ fn write_leases(text: &mut String, dhcp: &DhcpStatus) {
     let losses = [
         (dhcp.dropped, "messages (too many at once)"),
         (dhcp.dropped_commits, "requests (the store is behind)"),
-        (dhcp.unsent, "answers (their way is full)"),
+        (dhcp.unsent, "answers (the send buffer is full)"),
         (dhcp.failed, "answers (the kernel refused them)"),
     ];
     write_counts(text, "lost", &losses);
@@ -220,7 +219,7 @@ fn write_store(text: &mut String, store: &StoreStatus) {
     if seconds >= STUCK_S {
         let _ = writeln!(
             text,
-            "  STORE      {} commits wait, and none was finished for {seconds} s",
+            "  STORE      {} commits wait, and none has ended for {seconds} s",
             store.queued
         );
     }
@@ -265,8 +264,8 @@ fn write_quirks(text: &mut String, quirks: &QuirkCounts) {
     if machines + groups + on_trial > 0 {
         let _ = writeln!(
             text,
-            "  quirks     {machines} machines and {groups} makers or classes get less than they \
-             ask for ({pinned} pinned), {on_trial} on trial without: `ringboot quirk list`"
+            "  quirks     {machines} machines and {groups} makers or classes are limited ({pinned} \
+             pinned), {on_trial} on trial without: `ringboot quirk list`"
         );
     }
 }
@@ -296,14 +295,15 @@ fn write_thread(text: &mut String, thread: &ThreadStatus) {
     let ThreadStatus { name, panics, .. } = thread;
     let busy_s = thread.busy_ms.unwrap_or(0) / 1000;
     if busy_s >= STUCK_S {
-        let _ =
-            writeln!(text, "  STUCK      the thread {name} has been at one thing for {busy_s} s");
+        let _ = writeln!(
+            text,
+            "  STUCK      the thread {name} has been busy with one task for {busy_s} s"
+        );
     }
     if *panics > 0 {
         let _ = writeln!(
             text,
-            "  thread     {name} was begun again {panics} times after a fault of its own: see the \
-             log"
+            "  thread     {name} was restarted {panics} times after a panic: see the log"
         );
     }
 }
@@ -367,7 +367,7 @@ mod tests {
     fn every_field_is_printed_or_left_to_json_for_a_reason() {
         let mut status: ServerStatus = sample();
         status.findings[0].severity = FindingSeverity::Error;
-        let print = |status: &ServerStatus| table(status) + &health::summary(status);
+        let print = |status: &ServerStatus| format_status(status) + &health::summarize(status);
         assert_shown(&[status], print, NOT_SHOWN);
     }
 }

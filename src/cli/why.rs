@@ -1,5 +1,5 @@
-//! `ringboot why MAC|IP`: one machine's last boot as a timeline, and where it stopped, from the
-//! server or the history it left.
+//! `ringboot why MAC|IP`: the last boot of one machine as a timeline, and where it stopped, from
+//! the server or from the history of a stopped one.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -25,43 +25,44 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Exit 0: the machine's last boot is told; 1: nobody has heard of it, or the history cannot be
-/// read; 2: usage.
+/// Exit 0: the machine is known; 1: it is unknown, or the history cannot be read; 2: usage.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    arguments.place.carry_out(|source| tell(arguments, source))
+    arguments.place.carry_out(|source| print_story(arguments, source))
 }
 
-fn tell(arguments: &Arguments, source: Source) -> anyhow::Result<ExitCode> {
-    let told = match source {
+fn print_story(arguments: &Arguments, source: Source) -> anyhow::Result<ExitCode> {
+    let found = match source {
         Source::Server(socket) => {
-            let answer = socket.answer(&Order::get("/v1/machines").below(arguments.who))?;
+            let answer = socket.exchange(&Order::get("/v1/machines").below(arguments.who))?;
             match answer.status {
-                StatusCode::NOT_FOUND => Told::Unheard(answer.read()?),
-                status if status.is_success() => Told::Heard(answer.read()?),
+                StatusCode::NOT_FOUND => FoundStory::Unknown(answer.read()?),
+                status if status.is_success() => FoundStory::Known(answer.read()?),
                 _ => return Err(answer.into_problem()),
             }
         }
         Source::Store(state) => {
             match state.visit(|path| machines::of_history(path, arguments.who))? {
-                Ok(story) => Told::Heard(story),
-                Err(unheard) => Told::Unheard(unheard),
+                Ok(story) => FoundStory::Known(story),
+                Err(unheard) => FoundStory::Unknown(unheard),
             }
         }
     };
-    let (code, json, story) = match &told {
-        Told::Heard(story) => (ExitCode::SUCCESS, output::in_json(story), story),
-        Told::Unheard(machine) => (ExitCode::FAILURE, output::in_json(machine), &machine.story),
+    let (code, json, story) = match &found {
+        FoundStory::Known(story) => (ExitCode::SUCCESS, output::in_json(story), story),
+        FoundStory::Unknown(machine) => {
+            (ExitCode::FAILURE, output::in_json(machine), &machine.story)
+        }
     };
-    Ok(output::say(&if arguments.json { json } else { plain(story) }, code))
+    Ok(output::say(&if arguments.json { json } else { format_story(story) }, code))
 }
 
-/// A machine's story, or what to look at where nobody has heard of it.
-enum Told {
-    Heard(BootStory),
-    Unheard(Box<UnknownMachine>),
+/// The story of a known machine, or the advice for an unknown one.
+enum FoundStory {
+    Known(BootStory),
+    Unknown(Box<UnknownMachine>),
 }
 
-fn plain(story: &BootStory) -> String {
+fn format_story(story: &BootStory) -> String {
     let mut text = story.machine.clone();
     for known in [&story.address, &story.firmware].into_iter().flatten() {
         let _ = write!(text, "  {known}");
@@ -70,12 +71,12 @@ fn plain(story: &BootStory) -> String {
     if !story.lines.is_empty() {
         let began = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(story.began_ms));
         let began = httpdate::fmt_http_date(began.unwrap_or(SystemTime::UNIX_EPOCH));
-        let quiet = span(story.quiet_ms);
-        let _ = writeln!(text, "last boot began {began}, last heard of {quiet} ago");
+        let quiet = format_age(story.quiet_ms);
+        let _ = writeln!(text, "last boot began {began}, last event {quiet} ago");
     }
     for line in &story.lines {
         let times = if line.times > 1 { format!("  x {}", line.times) } else { String::new() };
-        let (after, stage) = (seconds(line.after_ms), line.stage);
+        let (after, stage) = (format_seconds(line.after_ms), line.stage);
         let _ = writeln!(text, "{after} s  {stage:<11}  {}{times}", line.text);
     }
     for limit in &story.limits {
@@ -85,19 +86,17 @@ fn plain(story: &BootStory) -> String {
         (Some(cause), Some(next_step)) => {
             let _ = writeln!(text, "{cause}\n{next_step}");
         }
-        _ => text.push_str(
-            "It got what it asked for: nothing that can be seen from the server is wrong.\n",
-        ),
+        _ => text.push_str("It got every file that it requested: the server sees nothing wrong.\n"),
     }
     text
 }
 
 /// `    7.380`
-fn seconds(ms: u64) -> String {
+fn format_seconds(ms: u64) -> String {
     format!("{:5}.{:03}", ms / 1000, ms % 1000)
 }
 
-fn span(ms: u64) -> String {
+fn format_age(ms: u64) -> String {
     match ms / 1000 {
         s @ 0..120 => format!("{s} s"),
         s @ 120..7200 => format!("{} min", s / 60),
@@ -113,6 +112,6 @@ mod tests {
     #[test]
     fn every_field_is_printed_or_left_to_json_for_a_reason() {
         let story: BootStory = sample();
-        assert_shown(&[story], plain, &[("code", "the cause is said in a sentence")]);
+        assert_shown(&[story], format_story, &[("code", "the cause is said in a sentence")]);
     }
 }

@@ -1,5 +1,5 @@
-//! Whether a configuration may be served: the judgement of `check`, before a start and before a
-//! reload.
+//! Decides with the checks of `ringboot check` whether the server may start with a configuration,
+//! or reload it.
 
 use std::path::Path;
 
@@ -11,13 +11,13 @@ use crate::guard::UserAccount;
 use crate::images::runs_as_root;
 use crate::observe::finding::{CheckFinding, CheckSeverity};
 
-/// What the configuration names is not there, or not what it should be.
+/// A configuration with a fatal finding.
 #[derive(Debug, thiserror::Error)]
-#[error("`ringboot check` finds this wrong:{}",
+#[error("`ringboot check` finds these faults:{}",
     .0.iter().map(|finding| format!("\n{finding}")).collect::<String>())]
 pub struct NotRight(Vec<CheckFinding>);
 
-/// Why there is no configuration, one by one.
+/// The findings in an error of reading or examining a configuration.
 pub fn explain_unread_config(error: &anyhow::Error) -> Vec<CheckFinding> {
     match (error.downcast_ref::<WrongText>(), error.downcast_ref::<NotRight>()) {
         (Some(WrongText(problems)), _) => check::report_problems(problems),
@@ -29,14 +29,14 @@ pub fn explain_unread_config(error: &anyhow::Error) -> Vec<CheckFinding> {
 /// A configuration that may be served.
 #[derive(Debug)]
 pub struct ExaminedConfig {
+    /// Loaders that the server serves from packages.
     pub borrowed: BorrowedFiles,
-    /// What is wrong with it all the same, the worst first.
+    /// Its findings, none of them fatal, the worst first.
     pub remarks: Vec<CheckFinding>,
 }
 
-/// Settles the loaders and asks what `ringboot check` asks of configuration and files. What is
-/// fatal is an error: nothing is started or published. Whatever else is wrong is remarked, and
-/// keeps nobody from what is right.
+/// Settles the loaders and checks configuration and files as `ringboot check` does. A fatal finding
+/// is an error: then the server starts and publishes nothing. Other findings become remarks.
 pub fn examine_config(
     config: &mut Config,
     no_dhcp: bool,
@@ -64,7 +64,7 @@ pub fn examine_config(
     Ok(ExaminedConfig { remarks: findings, borrowed })
 }
 
-/// Who opens the files that are served.
+/// The user who will open the served files.
 pub fn choose_file_reader(account: Option<&UserAccount>) -> FileReader {
     match account {
         Some(account) => FileReader::User { uid: account.ids.uid, gid: account.ids.gid },

@@ -1,5 +1,5 @@
-//! From a file, or from none, to a configuration: what `serve`, `check` and a reload read, with
-//! what the command line says in its place.
+//! Reads the configuration for `serve`, `check` and a reload: from a file or from `--root`, with
+//! the overrides of the command line.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -13,51 +13,57 @@ use crate::config::{ADMIN_SOCKET, Config, ConfigProblems};
 /// Read when neither --config nor --root is given.
 pub const DEFAULT_CONFIG: &str = "/etc/ringboot/ringboot.toml";
 
-/// The name of a configuration that is no file.
+/// The file name that means standard input.
 const STANDARD_INPUT: &str = "-";
-/// From little to much.
+/// Log levels, from the fewest lines to the most.
 pub const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
-/// What goes before the configuration: the command line of `serve`.
+/// The options of `serve` that override the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct ConfigOverrides {
+    /// `--config`
     pub config: Option<PathBuf>,
+    /// `--root`
     pub root: Option<PathBuf>,
+    /// `--tftp`; empty: the configured addresses.
     pub tftp: Vec<SocketAddr>,
+    /// `--http`; empty: the configured addresses.
     pub http: Vec<SocketAddr>,
+    /// `--no-dhcp`
     pub no_dhcp: bool,
+    /// `--workers`
     pub workers: Option<u16>,
+    /// `--socket`
     pub socket: Option<PathBuf>,
+    /// `--log-level`
     pub log_level: Option<Level>,
-    /// Levels more than the configuration says.
+    /// `-v`: how many levels above the configured one.
     pub verbose: u8,
 }
 
 impl ConfigOverrides {
-    /// True where no file says what is served.
+    /// True for `--root` without `--config`: then no file is read.
     pub fn is_by_root_alone(&self) -> bool {
         self.config.is_none() && self.root.is_some()
     }
 
-    fn level(&self, configured: Level) -> Level {
-        let place = LEVELS
-            .iter()
-            .position(|name| configured.as_str().eq_ignore_ascii_case(name))
-            .unwrap_or(0);
-        let more = LEVELS
-            .get(place + usize::from(self.verbose))
-            .or(LEVELS.last())
-            .and_then(|name| name.parse().ok());
-        self.log_level.or(more).unwrap_or(configured)
+    fn choose_level(&self, configured: Level) -> Level {
+        if let Some(level) = self.log_level {
+            return level;
+        }
+        let configured_at =
+            LEVELS.iter().position(|name| configured.as_str().eq_ignore_ascii_case(name));
+        let wanted_at = configured_at.unwrap_or(0) + usize::from(self.verbose);
+        LEVELS[wanted_at.min(LEVELS.len() - 1)].parse().unwrap_or(configured)
     }
 }
 
-/// The text of a configuration is wrong.
+/// The text of a configuration has faults.
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration is not right\n{0}")]
+#[error("the configuration is wrong\n{0}")]
 pub struct WrongText(pub ConfigProblems);
 
-/// Reads and checks a configuration file; `-` is standard input, and relative names start from the
+/// Reads and checks a configuration file. `-` is standard input; relative names start from the
 /// working directory then.
 pub fn read_config_file(file: &Path) -> anyhow::Result<Config> {
     if file == Path::new(STANDARD_INPUT) {
@@ -69,12 +75,12 @@ pub fn read_config_file(file: &Path) -> anyhow::Result<Config> {
     Ok(Config::parse_bytes(&file.to_string_lossy(), &bytes).map_err(WrongText)?)
 }
 
-/// The configuration of `serve` with these arguments, and the file that it comes from.
+/// The configuration of `serve` with these options, and its file. None: `--root` without a file.
 pub fn read_serve_config(overrides: &ConfigOverrides) -> anyhow::Result<(Config, Option<PathBuf>)> {
     if overrides.config.as_deref() == Some(Path::new(STANDARD_INPUT)) {
         bail!(
-            "a reload reads the configuration again, so it must be a file\n  hint: `ringboot check \
-             --config -` reads standard input"
+            "a reload reads the configuration again, so it must be a file\n  hint: only `ringboot \
+             check --config -` reads standard input"
         );
     }
     let (mut config, file) =
@@ -86,13 +92,13 @@ pub fn read_serve_config(overrides: &ConfigOverrides) -> anyhow::Result<(Config,
         config.http.listen.clone_from(&overrides.http);
         config.snapshot.dhcp.http_port = first.port();
     }
-    config.log.level = overrides.level(config.log.level);
+    config.log.level = overrides.choose_level(config.log.level);
     let usual = overrides.is_by_root_alone().then(|| PathBuf::from(ADMIN_SOCKET));
     config.server.admin_socket = overrides.socket.clone().or(config.server.admin_socket).or(usual);
     Ok((config, file))
 }
 
-/// The configuration that --config and --root ask for, and the file that it comes from.
+/// The configuration that --config and --root name, and its file.
 pub fn read_named_config(
     file: Option<&Path>,
     root: Option<&Path>,

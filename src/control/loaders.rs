@@ -1,8 +1,6 @@
-//! Boot loaders are found, not hunted: in the root, and in the directories where distributions put
-//! them.
+//! Finds boot loaders in the root and in the directories of distribution packages.
 //!
-//! Nothing is copied or downloaded. A loader of a package is served from where it lies, file by
-//! file.
+//! The server copies and downloads nothing: it serves the files of a package from their own place.
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,24 +14,28 @@ use crate::boot::plan::BootConfig;
 use crate::images::{CleanPath, clean_path_name};
 use crate::model::machine::Arch;
 
-/// Directories that one `*` may stand for; an ESP and the installer images have a handful.
+/// Directories that one `*` matches at most; an ESP and the installer images have a handful.
 const DIRECTORIES_MAX: usize = 64;
 
 /// A loader on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundLoader {
+    /// The architecture of the machines that can run it.
     pub arch: Arch,
-    /// The name under which it is served.
+    /// The name under which the server serves it.
     pub name: String,
+    /// Its file.
     pub path: PathBuf,
-    /// What it loads from its own directory: names and paths.
+    /// Files that it loads from its own directory: the name and the path of each.
     pub companions: Vec<(String, PathBuf)>,
 }
 
-/// What is borrowed from packages, and why, one sentence for each loader.
+/// Files that the server serves from packages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BorrowedFiles {
+    /// The path of each file by the name under which it is served.
     pub files: HashMap<CleanPath, PathBuf>,
+    /// One sentence for each loader, for the log.
     pub reasons: Vec<String>,
 }
 
@@ -49,8 +51,8 @@ pub fn list_boot_keys(boot: &BootConfig) -> [(&'static str, Option<&str>); 6] {
     ]
 }
 
-/// Fills in the loaders that `[boot]` leaves open where DHCP is on, and borrows from packages what
-/// it names and the root does not have. `system` is `/`.
+/// Fills in the loaders that `[boot]` does not name, where DHCP is on, and borrows loaders that the
+/// root does not have from packages. `system` is `/` except in tests.
 pub fn settle_loaders(
     boot: &mut BootConfig,
     root: &Path,
@@ -66,11 +68,13 @@ pub fn settle_loaders(
             {
                 borrowed
                     .reasons
-                    .push(format!("[boot] {key} is not set: {name} was found and is given"));
+                    .push(format!("[boot] {key} is not set: {name} was found and is used"));
                 *value = Some(name);
             }
         }
     }
+
+    // Names that the root does not have come from packages, with the files that they load.
     for (key, value) in list_boot_keys(boot) {
         let Some(path) = value
             .filter(|value| !value.contains("://"))
@@ -96,7 +100,7 @@ pub fn settle_loaders(
     borrowed
 }
 
-/// Every loader of every known place that is there.
+/// Every loader that packages have installed in a known place.
 pub fn find_packaged_loaders(system: &Path) -> Vec<FoundLoader> {
     KITS.iter()
         .flat_map(|kit| {
@@ -113,7 +117,7 @@ pub fn find_packaged_loaders(system: &Path) -> Vec<FoundLoader> {
         .collect()
 }
 
-/// Loaders by their usual names at the top of the root.
+/// Loaders with a usual name at the top of the root.
 pub fn find_root_loaders(root: &Path) -> Vec<FoundLoader> {
     let all = ARCHITECTURES
         .iter()
@@ -130,20 +134,20 @@ pub fn find_root_loaders(root: &Path) -> Vec<FoundLoader> {
     .collect()
 }
 
-/// What kind of program a file is, by its first bytes.
+/// The kind of a program by its first bytes.
 pub fn read_program_kind(path: &Path) -> std::io::Result<BootProgram> {
-    read_file_head(path).map(|head| BootProgram::of(&head))
+    read_file_head(path).map(|head| BootProgram::detect(&head))
 }
 
-/// The first bytes of a file, by which its kind is known.
+/// The first bytes of a file, which show its kind.
 pub fn read_file_head(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut head = Vec::new();
     fs::File::open(path)?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
     Ok(head)
 }
 
-/// The loader for an architecture whose key is not set: one in the root, else one of a package that
-/// has all it needs.
+/// The loader for an architecture whose key is not set: one in the root, else one of a package with
+/// every companion.
 fn choose_default_loader(arch: Arch, root: &Path, system: &Path) -> Option<String> {
     let in_root = list_usual_loaders(arch).iter().find(|name| root.join(name).is_file());
     in_root.map(|name| (*name).to_owned()).or_else(|| {
@@ -162,7 +166,7 @@ fn choose_default_loader(arch: Arch, root: &Path, system: &Path) -> Option<Strin
     })
 }
 
-/// The loader of a package that has this file name and fits the key.
+/// The loader of a package with this file name and an architecture that fits the key.
 fn find_named_loader(key: &str, path: &CleanPath, system: &Path) -> Option<FoundLoader> {
     let fits = |arch: Arch| match ARCHITECTURES.iter().find(|(known, _)| *known == key) {
         Some((_, wanted)) => arch == *wanted,
@@ -197,12 +201,12 @@ fn build_found_loader(
     })
 }
 
-/// The directories that a pattern stands for.
+/// The directories that a pattern matches.
 fn expand_directories(pattern: &str, system: &Path) -> Vec<PathBuf> {
     expand_path_pattern(pattern, system).into_iter().filter(|path| path.is_dir()).collect()
 }
 
-/// Every `*` component by all names that it stands for, the last name (the newest installer) first.
+/// Replaces each `*` by every name that it matches, the last name (the newest installer) first.
 fn expand_path_pattern(pattern: &str, system: &Path) -> Vec<PathBuf> {
     let pattern = pattern.trim_start_matches('/');
     let Some((before, after)) = pattern.split_once('*') else { return vec![system.join(pattern)] };
@@ -213,7 +217,7 @@ fn expand_path_pattern(pattern: &str, system: &Path) -> Vec<PathBuf> {
     names.iter().flat_map(|name| expand_path_pattern(after, name)).collect()
 }
 
-/// What everybody may read is what may be served.
+/// True for a file that every user may read; the server serves no other.
 fn is_public_file(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o004 != 0)
 }

@@ -1,5 +1,5 @@
-//! Everything that is never on a packet's path: loaders and menus that are found, limits that are
-//! learnt, checks.
+//! Work outside the data path: checks of a configuration, the search for loaders and static menus,
+//! and the firmware quirks that the server learns.
 
 pub mod check;
 pub mod examine;

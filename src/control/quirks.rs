@@ -1,5 +1,4 @@
-//! What is learnt of firmware: events go in, limits are kept in the store and published to the
-//! cores.
+//! Learns firmware quirks from events, stores their limits and publishes them to the cores.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,8 +9,8 @@ use crate::observe::events::{EventKind, MachineEvent};
 use crate::snapshot::PublishedState;
 use crate::store::{FollowingStore, SqliteStore, StoreError};
 
-/// The limits of a running server. Written by the log thread and by operators, read by whoever
-/// asks; cores read what is published.
+/// The firmware limits of a running server. The journal thread and operators change them; cores
+/// read the published copy.
 pub struct QuirkKeeper {
     inner: Mutex<QuirkState>,
     published: Arc<PublishedState>,
@@ -24,34 +23,33 @@ struct QuirkState {
 
 impl fmt::Debug for QuirkKeeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Quirks")
+        f.write_str("QuirkKeeper")
     }
 }
 
 impl QuirkKeeper {
-    /// With what the store has, which is published at once. The connection is for this alone:
-    /// nothing here waits behind leases.
+    /// Loads the limits of the store and publishes them. `store` is a connection of its own, so
+    /// that nothing here waits behind leases.
     pub fn open(mut store: FollowingStore, published: Arc<PublishedState>) -> Self {
         let kept = store.store().and_then(|(store, _)| store.quirks());
         let kept = kept.unwrap_or_else(|error| {
-            tracing::warn!("what was learnt of firmware is not known: {error}");
+            tracing::warn!("the learnt firmware limits cannot be read: {error}");
             Vec::new()
         });
         let learner = QuirkLearner::load(kept);
-        published.limit(learner.limited());
+        published.limit(learner.active_limits());
         Self { inner: Mutex::new(QuirkState { learner, store }), published }
     }
 
-    /// Something happened to a machine. What the store does not take is learnt all the same, until
-    /// the next start.
-    pub fn heard(&self, event: &MachineEvent) {
+    /// Learns from an event. A limit that the store cannot write counts until the next start.
+    pub fn learn_event(&self, event: &MachineEvent) {
         let Some(mac) = event.mac else { return };
         let changed = self.change(|learner, now_s| {
             let mut changes = learner.age(now_s);
             changes.extend(match (&event.attempt, &event.kind) {
                 (Some(attempt), _) => learner.learn(mac, attempt, now_s),
                 (None, EventKind::TooSlow) => learner.learn_http_stall(mac, None, now_s),
-                // TFTP has an attempt with it.
+                // An event of TFTP has an attempt, so this one is HTTP.
                 (None, EventKind::Sent { bytes, .. }) => {
                     learner.note_http_success(mac, *bytes, now_s)
                 }
@@ -60,25 +58,26 @@ impl QuirkKeeper {
             changes
         });
         if let Err(error) = changed {
-            tracing::warn!("what was learnt of {mac} could not be kept: {error}");
+            tracing::warn!("the limit learnt of {mac} could not be stored: {error}");
         }
     }
 
+    /// Every limit, learnt or pinned.
     pub fn list(&self) -> Vec<FirmwareQuirk> {
         self.lock().learner.quirks().cloned().collect()
     }
 
-    /// By an operator's hand. An error: it holds until the next start only.
+    /// Pins a limit for an operator. After an error of the store it counts until the next start.
     pub fn pin(&self, subject: QuirkSubject, allowance: QuirkAllowance) -> Result<(), StoreError> {
         self.change(|learner, now_s| learner.pin(subject, allowance, now_s)).map(drop)
     }
 
-    /// True where there was a limit.
+    /// Forgets a limit. False: there was none.
     pub fn forget(&self, subject: QuirkSubject) -> Result<bool, StoreError> {
         self.change(|learner, _| learner.forget(subject))
     }
 
-    /// True where something has changed.
+    /// Applies a change, publishes it and stores it. False: nothing changed.
     fn change(
         &self,
         change: impl FnOnce(&mut QuirkLearner, u64) -> Vec<QuirkChange>,
@@ -88,11 +87,11 @@ impl QuirkKeeper {
         if changes.is_empty() {
             return Ok(false);
         }
-        self.published.limit(inner.learner.limited());
+        self.published.limit(inner.learner.active_limits());
         changes.iter().for_each(log_quirk_change);
         let QuirkState { learner, store } = &mut *inner;
         match store.store()? {
-            // A database that was written anew, or could not be opened before: it gets all.
+            // A database that is new, or could not be opened before, gets all limits.
             (store, true) => store.keep_quirks(
                 &learner.quirks().cloned().map(QuirkChange::Put).collect::<Vec<_>>(),
             )?,
@@ -109,7 +108,11 @@ impl QuirkKeeper {
 fn log_quirk_change(change: &QuirkChange) {
     match change {
         QuirkChange::Put(quirk) if quirk.on_trial => {
-            tracing::info!("{}: {} was long ago; tried without", quirk.subject, quirk.allowance);
+            tracing::info!(
+                "{}: {} is an old limit; the next transfer tries without it",
+                quirk.subject,
+                quirk.allowance
+            );
         }
         QuirkChange::Put(quirk) if quirk.works_s.is_some() => {
             tracing::info!("{}: it works with {}", quirk.subject, quirk.allowance);
@@ -124,12 +127,12 @@ fn log_quirk_change(change: &QuirkChange) {
     }
 }
 
-/// Unix seconds.
+/// The wall clock in Unix seconds; 0 before 1970.
 pub fn read_unix_seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Pins or forgets in the store that a stopped server left. True where something has changed.
+/// Applies a change to the store of a stopped server. False: nothing changed.
 pub fn change_stored_quirks(
     mut store: SqliteStore,
     change: impl FnOnce(&mut QuirkLearner, u64) -> Vec<QuirkChange>,

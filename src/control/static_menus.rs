@@ -1,5 +1,5 @@
-//! Looks through the root for menus written by hand whose default entry installs without asking,
-//! for templates, and for the largest file.
+//! Surveys the root: static menus whose default entry installs without asking, templates, and the
+//! largest file.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -10,47 +10,53 @@ use std::path::{Path, PathBuf};
 
 use crate::boot::static_menu::{UnattendedEntry, detect_menu_loader, find_unattended_defaults};
 
-/// Names that one walk looks at; a tree of packages has more, and no menus.
+/// Names that one survey visits; a tree of packages has more, and no menus.
 pub const NAMES_MAX: usize = 50_000;
 /// Directories below the root: `debian-installer/amd64/pxelinux.cfg` is three.
 pub const DEPTH_MAX: usize = 8;
-/// Bytes of one menu that are read.
+/// Bytes of one menu that the survey reads.
 pub const MENU_BYTES_MAX: u64 = 256 * 1024;
 
-/// A menu that is a danger, by its path under the root.
+/// A menu whose default entry installs without asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DangerousMenu {
+    /// Its path under the root.
     pub path: PathBuf,
+    /// The entry and its line.
     pub unattended: UnattendedEntry,
 }
 
-/// What a walk has found.
+/// The result of a survey.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RootSurvey {
+    /// Sorted by path and line.
     pub dangers: Vec<DangerousMenu>,
-    /// The root holds more than [`NAMES_MAX`] names or [`DEPTH_MAX`] directories deep: not all was
-    /// seen.
+    /// The root has more than [`NAMES_MAX`] names or [`DEPTH_MAX`] levels: the survey saw only a
+    /// part.
     pub is_cut_short: bool,
+    /// None: the root has no file.
     pub largest: Option<LargestFile>,
-    /// By their paths under the root, with the suffix.
+    /// The paths of templates under the root, with their suffix.
     pub templates: Vec<PathBuf>,
 }
 
-/// The largest file that is served, by its path under the root.
+/// The largest file under the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LargestFile {
+    /// Its path under the root.
     pub path: PathBuf,
+    /// Its size in bytes.
     pub bytes: u64,
 }
 
-/// Walks the root. Links are followed where they stay inside; hidden names are not served and not
-/// read.
+/// Surveys the root. It follows links that stay inside, and skips hidden names, which the server
+/// never serves.
 pub fn survey_root(root: &Path) -> RootSurvey {
     let Ok(root) = root.canonicalize() else { return RootSurvey::default() };
     let mut walk =
         RootWalk { survey: RootSurvey::default(), names: 0, seen: HashSet::new(), root: &root };
     walk.seen.extend(fs::metadata(&root).map(|found| (found.dev(), found.ino(), false)));
-    walk.directory(&root, 0);
+    walk.visit_directory(&root, 0);
     walk.survey
         .dangers
         .sort_by(|a, b| (&a.path, a.unattended.line).cmp(&(&b.path, b.unattended.line)));
@@ -66,7 +72,7 @@ struct RootWalk<'r> {
 }
 
 impl RootWalk<'_> {
-    fn directory(&mut self, directory: &Path, depth: usize) {
+    fn visit_directory(&mut self, directory: &Path, depth: usize) {
         let Ok(entries) = fs::read_dir(directory) else { return };
         let mut names: Vec<PathBuf> =
             entries.flatten().map(|entry| entry.path()).take(NAMES_MAX).collect();
@@ -87,16 +93,16 @@ impl RootWalk<'_> {
                 if depth == DEPTH_MAX {
                     self.survey.is_cut_short = true;
                 } else if self.is_inside(&path) && self.seen.insert(id) {
-                    self.directory(&path, depth + 1);
+                    self.visit_directory(&path, depth + 1);
                 }
             } else if found.is_file() {
-                self.weigh(&path, found.len());
-                self.file(&path);
+                self.note_size(&path, found.len());
+                self.visit_file(&path);
             }
         }
     }
 
-    fn weigh(&mut self, path: &Path, bytes: u64) {
+    fn note_size(&mut self, path: &Path, bytes: u64) {
         let is_larger = self.survey.largest.as_ref().is_none_or(|largest| bytes > largest.bytes);
         if is_larger
             && self.is_inside(path)
@@ -106,7 +112,7 @@ impl RootWalk<'_> {
         }
     }
 
-    fn file(&mut self, path: &Path) {
+    fn visit_file(&mut self, path: &Path) {
         let Ok(name) = path.strip_prefix(self.root) else { return };
         if name.extension() == Some(OsStr::new("j2")) && self.is_inside(path) {
             self.survey.templates.push(name.to_owned());

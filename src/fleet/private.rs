@@ -569,7 +569,7 @@ mod tests {
         let ExpectedContent::Kept(bytes) = make_up_content("bootx64.efi", 1, 10_000) else {
             panic!("kept")
         };
-        let kind = pe::BootProgram::of(&bytes);
+        let kind = pe::BootProgram::detect(&bytes);
         assert!(
             matches!(
                 kind,

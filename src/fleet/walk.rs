@@ -462,7 +462,7 @@ impl ChainWalker<'_> {
             return Ok(());
         }
         let is_image = file.name.ends_with(".iso") || file.name.ends_with(".img");
-        let program = BootProgram::of(&file.head);
+        let program = BootProgram::detect(&file.head);
         let fits = match (wanted, program) {
             _ if is_image => file.octets > 0,
             (Some(wanted), BootProgram::Efi { machine, is_application, .. }) => {

@@ -1,5 +1,5 @@
-//! Files of the state directory change hands, so that the user who serves can open them again
-//! tomorrow.
+//! Gives the files of the state directory to the unprivileged user, so that it can open them at the
+//! next start.
 
 use std::fs;
 use std::io;
@@ -8,13 +8,13 @@ use std::path::Path;
 
 use crate::engine::privileges::ProcessIds;
 
-/// Gives a directory and the files in it to a user, by path: a descriptor of ours on a database
-/// would release SQLite's locks when it is closed.
+/// Gives a directory and the files in it to a user. It works by path, because closing another
+/// descriptor of a database would release SQLite's locks.
 ///
-/// `is_ours` picks the files by their names. A directory with anything else in it is shared, as
-/// `/var/lib` would be: it keeps its owner, which is said by `false`. Links are not followed, and a
-/// file with a second name is left alone, so that whoever wrote to the directory before is not
-/// given somebody else's file.
+/// `is_ours` selects the files by name. A directory with any other file in it is shared, as
+/// `/var/lib` is: it keeps its owner, and the function returns false. Links are not followed, and a
+/// file with a second name is left alone, so that nobody who could write to the directory before is
+/// given another user's file.
 pub fn give_directory(
     directory: &Path,
     to: ProcessIds,

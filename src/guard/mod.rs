@@ -1,5 +1,5 @@
-//! What the process may do once it has bound: which user it becomes, what that user keeps, and the
-//! files it is given.
+//! The privileges of the process after it has bound its sockets: the user that it becomes, the
+//! capabilities that it keeps, and the files that it gives to that user.
 
 mod files;
 
@@ -10,40 +10,45 @@ use crate::observe::finding::CheckFinding;
 
 pub use files::give_directory;
 
-/// Who the server becomes where the configuration names nobody; the Debian package makes this user.
+/// The user that the server becomes by default; the Debian package creates it.
 pub const DEFAULT_USER: &str = "ringboot";
 
-/// What is kept: enough to bind anew, and nothing that reads or changes another user's files.
+/// The capabilities that the process keeps: enough to bind sockets again, and none that reads or
+/// changes another user's files.
 const KEPT: [u32; 2] = [privileges::NET_BIND_SERVICE, privileges::NET_RAW];
 
-/// A user to become.
+/// The unprivileged user that the process becomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserAccount {
+    /// The login name.
     pub name: String,
+    /// Its user and group.
     pub ids: ProcessIds,
 }
 
-/// Why there is nobody to become.
+/// Why the process cannot become the configured user.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAccount {
+    /// The system has no user of the configured name.
     #[error(
         "[server] user = {0:?}: there is no such user. Make it (`adduser --system --group {0}`), \
          or name another"
     )]
     Unknown(String),
+    /// The look-up of the user failed.
     #[error("looking up the user {0:?}: {1}")]
     Lookup(String, io::Error),
 }
 
-/// Nothing that this process executes may gain what it does not have. To be called before any
-/// thread is started.
+/// Forbids every program that this process executes to gain privileges. Call it before the first
+/// thread starts.
 pub fn forbid_new_privileges() -> io::Result<()> {
     privileges::set_no_new_privileges()
 }
 
-/// Whom to become: None where the process is not root, where `root` is asked for, or where nobody
-/// is named and the default user is missing (a first try on a fresh machine); the last two are said
-/// as warnings.
+/// The user to become. None: the process is not root, or the configuration asks for root, or it
+/// names no user and the default one is missing (a first try on a fresh machine). The last two are
+/// logged as warnings.
 pub fn choose_account(written: Option<&str>) -> Result<Option<UserAccount>, NoAccount> {
     if !privileges::is_root() {
         return Ok(None);
@@ -61,7 +66,7 @@ pub fn choose_account(written: Option<&str>) -> Result<Option<UserAccount>, NoAc
     }
 }
 
-/// What is said where root is kept.
+/// The warning for a process that stays root.
 pub fn report_kept_root(written: Option<&str>) -> CheckFinding {
     match written {
         Some(name) => CheckFinding::warning(
@@ -78,16 +83,16 @@ pub fn report_kept_root(written: Option<&str>) -> CheckFinding {
 }
 
 impl UserAccount {
-    /// No thread that is started from now on can ever have more than what is kept. To be called
-    /// before any is.
+    /// Limits all threads that start from now on to the capabilities that are kept. Call it before
+    /// the first one starts.
     pub fn bound_capabilities(&self) {
         if let Err(error) = privileges::limit_capabilities(&KEPT) {
-            tracing::warn!("the capabilities that a program may gain are not bounded: {error}");
+            tracing::warn!("cannot limit the capabilities that a program may gain: {error}");
         }
     }
 
-    /// Every thread becomes this user. The calling thread keeps what new sockets need, and passes
-    /// it on to threads that it starts from now on.
+    /// Makes every thread this user. The calling thread keeps the capabilities that new sockets
+    /// need, and passes them on to threads that it starts from now on.
     pub fn take_over(&self) -> io::Result<()> {
         privileges::become_user(self.ids, &KEPT)?;
         tracing::info!(

@@ -1,9 +1,9 @@
-//! Templates are rendered in processes of their own: whatever a template does to the engine costs
-//! that request, never the server.
+//! Renders templates in processes of their own, so that a template that breaks the engine costs its
+//! request and never the server.
 //!
-//! A list that contains itself overflows any stack when it is printed, and a stack overflow ends a
-//! process. So each request goes over a socket to a helper, which is this program itself; helpers
-//! that have nothing to do wait for the next request.
+//! Printing a list that contains itself overflows any stack, and a stack overflow ends a process. So
+//! each request goes over a socket to a helper, which is this program itself; idle helpers wait for
+//! the next request.
 
 use std::fmt;
 use std::fs;
@@ -23,22 +23,23 @@ use crate::template::{self, OUTPUT_MAX_BYTES, SOURCE_MAX_BYTES, TemplateError, T
 
 /// The command of this program that makes it a helper.
 pub const COMMAND: &str = "render-templates";
-/// From request to answer; what takes longer is stopped.
+/// From request to answer; a helper that takes longer is killed.
 const TIME_MAX: Duration = Duration::from_secs(5);
 /// Address space of a helper, the program and the stack included.
 const MEMORY_MAX_BYTES: u64 = 768 << 20;
-/// What the allocator of a helper maps at a time, in KiB; by itself it would map more than there
-/// is.
+/// How much the allocator of a helper maps at a time, in KiB: by default it maps more than the
+/// helper's address space.
 const ALLOCATOR: (&str, &str) = ("MIMALLOC_ARENA_RESERVE", "65536");
-/// The longest chains take about 10 MiB, and a value that a loop nests into itself until it has no
-/// steps left some 100 MiB.
+/// Stack of a helper, in bytes. The longest chains take about 10 MiB, and a value that a loop nests
+/// into itself until its steps are used up about 100 MiB.
 const STACK_BYTES: usize = 256 << 20;
-/// A helper that took longer or made more is ended after its answer: its memory goes with it.
+/// A helper that took longer or produced more text ends after its answer, to return its memory.
 const KEPT_AFTER: (Duration, usize) = (Duration::from_millis(200), 1 << 20);
-/// One message, either way: 16 MiB of text, at most six bytes for a character in JSON.
+/// Longest message in either direction, in bytes: 16 MiB of text, at most six bytes for each
+/// character in JSON.
 const MESSAGE_MAX_BYTES: usize = 100 << 20;
 
-/// What a helper is asked.
+/// The request to a helper.
 #[derive(Serialize, Deserialize)]
 struct RenderRequest {
     name: String,
@@ -50,11 +51,11 @@ struct RenderRequest {
 /// The rendered text, or why there is none.
 type RenderResult = Result<String, TemplateError>;
 
-/// Renders templates in helpers, one for each request that is under way.
+/// Renders templates in helpers, one for each running request.
 #[derive(Default)]
 pub struct TemplateRenderer {
     idle: Mutex<Vec<RenderHelper>>,
-    /// Called in place of a helper: a test is not the program that a helper is.
+    /// Called instead of a helper: a test program cannot become one.
     #[cfg(test)]
     pretends: Option<Box<dyn Fn() -> String + Send + Sync>>,
 }
@@ -66,7 +67,7 @@ impl fmt::Debug for TemplateRenderer {
 }
 
 impl TemplateRenderer {
-    /// Every template becomes what this function says, in the time that it takes.
+    /// Every template becomes the text that this function returns, in the time that it takes.
     #[cfg(test)]
     pub(crate) fn pretended(render: impl Fn() -> String + Send + Sync + 'static) -> Self {
         Self { pretends: Some(Box::new(render)), ..Self::default() }
@@ -122,7 +123,7 @@ impl TemplateRenderer {
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(mut helper) = idle else { return RenderHelper::start() };
-            // It may have ended while it waited.
+            // The helper may have ended while it waited.
             if matches!(helper.child.try_wait(), Ok(None)) {
                 return Ok(helper);
             }
@@ -142,8 +143,8 @@ impl fmt::Debug for RenderHelper {
 }
 
 impl RenderHelper {
-    /// The link in /proc leads to the program that runs, even where an upgrade has put another in
-    /// its place.
+    /// Starts this program as a helper. The link in /proc leads to the running program, even if an
+    /// upgrade has replaced the file.
     fn start() -> io::Result<Self> {
         let (wire, theirs) = UnixStream::pair()?;
         wire.set_read_timeout(Some(TIME_MAX))?;
@@ -159,7 +160,7 @@ impl RenderHelper {
         Ok(Self { child, wire })
     }
 
-    /// Why there is no answer.
+    /// The error for a helper that gave no answer.
     fn broke_off(&mut self, name: &str, error: &io::Error) -> TemplateError {
         if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
             let what = format!("rendering it was stopped after {} seconds", TIME_MAX.as_secs());
@@ -183,10 +184,10 @@ impl Drop for RenderHelper {
     }
 }
 
-/// Answers requests on standard input until there is no more: the helper's side.
+/// The helper's side: answers requests on standard input until it ends.
 pub fn serve_templates() -> io::Result<()> {
     confine_process(MEMORY_MAX_BYTES)?;
-    // Where memory is short all the same, this process is the one to end.
+    // If memory is still short, the kernel must kill this process and not the server.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     std::thread::Builder::new()
         .stack_size(STACK_BYTES)
@@ -208,7 +209,7 @@ fn answer_render_requests() -> io::Result<()> {
     Ok(())
 }
 
-/// A message is its length in four bytes and its JSON.
+/// A message: its length in four bytes, then its JSON.
 fn send_message(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_string(message)?;
     let length = u32::try_from(text.len()).map_err(|_| io::ErrorKind::InvalidInput)?;

@@ -1,5 +1,5 @@
-//! Binding a socket: the wait for a killed server's port, and the sentence for an address that is
-//! refused.
+//! Binding a socket: the wait for the port of a killed server, and the sentence for an address that
+//! the kernel refuses.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use super::failure::ServerFailure;
 use crate::observe::port_holder::{SocketProtocol, find_port_holder};
 
-/// The kernel takes so long at most to close the sockets of a ring whose process was killed:
-/// milliseconds, more under load.
+/// Longest time that the kernel takes to close the sockets of a ring whose process was killed: it
+/// takes milliseconds, more under load.
 const RELEASED_AFTER: Duration = Duration::from_secs(3);
 const RELEASE_LOOK: Duration = Duration::from_millis(10);
 
-/// Binds. A port that no living program holds belongs to a server that was killed: its ring is torn
-/// down after its process has ended, and its sockets with it. The next server waits for that.
+/// Binds a socket. A port in use that no living program holds belongs to a server that was killed:
+/// the kernel tears its ring down, with the sockets, after its process has ended. The next server
+/// waits for that.
 pub fn once_released<S>(
     protocol: SocketProtocol,
     port: u16,
@@ -35,7 +36,7 @@ pub fn once_released<S>(
     }
 }
 
-/// The sentence for an address that could not be bound: what to do, and who holds it.
+/// The failure for an address that could not be bound: which program holds it, and what to do.
 pub fn refused(
     what: &'static str,
     protocol: SocketProtocol,

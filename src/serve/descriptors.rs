@@ -1,27 +1,26 @@
-//! How the descriptors that a process may have are shared out, but those of HTTP: numbers in,
-//! numbers out.
+//! Shares out the file descriptors of the process, except those of HTTP: numbers in, numbers out.
 
 use crate::images::MAPPINGS_MAX;
 
-/// Kept for whatever else the server opens: lookups, state, logs, commands, helpers.
+/// Descriptors in reserve for everything else: look-ups, state, logs, commands, helpers.
 const KEPT_BACK: usize = 96;
-/// What each core has beside its transfer ports: rings, bells, listening sockets.
+/// Descriptors of each core beside its transfer ports: rings, bells, listening sockets.
 const OF_A_CORE: usize = 20;
-/// Sockets that each transfer port of IPv4 takes: one that hears, and one that sends for each of
-/// two addresses of ours.
+/// Sockets of each IPv4 transfer port: one that receives, and one that sends for each of two
+/// addresses of the server.
 const OF_A_PORT: usize = 3;
 
-/// What there is room for.
+/// How many transfer ports and mappings the descriptors allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
     /// TFTP transfer ports of one core.
     pub tids: u16,
-    /// Files that are mapped at a time.
+    /// Files that the server may map at a time.
     pub mappings: usize,
 }
 
-/// All that is wanted where half of the limit, which HTTP leaves, allows it. Else transfer ports
-/// take a half of that at most, and mapped files the rest.
+/// Grants everything if half of the limit, the half that HTTP leaves, is enough. Otherwise transfer
+/// ports get at most half of that, and mapped files the rest.
 pub fn share_out(limit: u64, cores: usize, tids: u16) -> Shares {
     let (cores, half) = (cores.max(1), usize::try_from(limit / 2).unwrap_or(usize::MAX));
     let ports = half / 2 / (OF_A_PORT * cores);

@@ -1,5 +1,5 @@
-//! What is under way: asked of the cores when somebody wants to know, so that no packet and no
-//! request pays for it.
+//! The transfers under way. Control asks the cores for them on demand, so that they cost the data
+//! path nothing.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,24 +9,28 @@ use std::time::{Duration, Instant};
 
 use crate::observe::flight::TransferProgress;
 
-/// How long an answer waits for the cores, whatever they do.
+/// How long control waits for the answers of the cores.
 const ANSWERED_MAX: Duration = Duration::from_millis(500);
 
 /// A transfer that has not ended.
 #[derive(Clone, Debug)]
 pub struct TransferUnderWay {
+    /// The client, in canonical form.
     pub peer: IpAddr,
+    /// The file, as a path in the root.
     pub name: String,
+    /// Since the request.
     pub age: Duration,
-    /// Since its client last showed that it gets on.
+    /// Since the client last made progress.
     pub still: Duration,
+    /// How much of the file the client has.
     pub way: TransferProgress,
 }
 
-/// Where a core answers.
+/// Where a core sends its answer.
 pub type InquiryReport = SyncSender<Vec<TransferUnderWay>>;
 
-/// The way to one core.
+/// A handle by which control asks one core for its transfers.
 #[derive(Clone)]
 pub struct CoreInquiry(Arc<dyn Fn(InquiryReport) + Send + Sync>);
 
@@ -37,16 +41,17 @@ impl fmt::Debug for CoreInquiry {
 }
 
 impl CoreInquiry {
+    /// `ask` sends a letter to the core, which answers into the report.
     pub fn new(ask: impl Fn(InquiryReport) + Send + Sync + 'static) -> Self {
         Self(Arc::new(ask))
     }
 }
 
-/// What these cores send now. One that does not answer in time is left out.
+/// The transfers of these cores. A core that does not answer in time is left out.
 pub fn ask(cores: &[CoreInquiry]) -> Vec<TransferUnderWay> {
     let (report, reports) = sync_channel(cores.len().max(1));
     cores.iter().for_each(|core| (core.0)(report.clone()));
-    // A core that has ended has dropped its end.
+    // With this end dropped, `recv` fails at once when no living core holds another one.
     drop(report);
     let until = Instant::now() + ANSWERED_MAX;
     let next = || reports.recv_timeout(until.saturating_duration_since(Instant::now())).ok();

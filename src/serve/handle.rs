@@ -1,4 +1,4 @@
-//! The way of control threads to the server: a reload, and what runs now.
+//! How control threads reach the running server: reloads, and an overview of what runs.
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -10,13 +10,14 @@ use super::overview::ServerOverview;
 use crate::observe::finding::CheckFinding;
 use crate::snapshot::Snapshot;
 
-/// A configuration that was read again and found right.
+/// A configuration that was read again and is valid.
 #[derive(Debug)]
 pub struct RereadConfig {
+    /// The part that the cores read, for the next generation.
     pub snapshot: Snapshot,
-    /// Tables whose changes take effect after a restart only.
+    /// Tables whose changes take effect only after a restart.
     pub after_restart: Vec<String>,
-    /// What is wrong with it all the same.
+    /// Findings that do not keep it from being served.
     pub remarks: Vec<CheckFinding>,
 }
 
@@ -24,8 +25,9 @@ pub struct RereadConfig {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct ReloadRefusal {
+    /// The reason, in one sentence.
     pub why: String,
-    /// One by one, where it is the new one that is not right.
+    /// The errors of the new configuration, where it is to blame.
     pub findings: Vec<CheckFinding>,
 }
 
@@ -41,26 +43,31 @@ impl From<NotTaken> for ReloadRefusal {
     }
 }
 
-/// The answer to a reload.
+/// The answer to a successful reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReloadOutcome {
+    /// The number of the generation that is published now.
     pub generation: u64,
+    /// Tables whose changes take effect only after a restart.
     pub after_restart: Vec<String>,
+    /// Findings that did not keep the configuration from being served.
     pub remarks: Vec<CheckFinding>,
 }
 
-/// The way of other control threads to the server.
+/// The way of control threads to the running server.
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
+    /// To the thread that reloads.
     pub reloads: SyncSender<ReloadRequest>,
+    /// Set while the server runs.
     pub overview: Arc<ArcSwapOption<ServerOverview>>,
 }
 
-/// Someone's wish for a reload, with the place for the answer; SIGHUP has none.
+/// A request for a reload, with the channel for its answer; SIGHUP has none.
 pub type ReloadRequest = Option<SyncSender<Result<ReloadOutcome, ReloadRefusal>>>;
 
 impl ServerHandle {
-    /// Checks, then publishes; on error the old configuration stays.
+    /// Has the configuration read, checked and published; after an error the old one stays.
     pub fn reload(&self) -> Result<ReloadOutcome, ReloadRefusal> {
         let (answer, answered) = sync_channel(1);
         self.reloads.try_send(Some(answer)).map_err(|refused| match refused {

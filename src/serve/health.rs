@@ -1,10 +1,10 @@
-//! How the lease store is: written by its thread, read by the DHCP core and by whoever asks.
+//! The health of the lease store: its writer's thread sets it, the DHCP core and control read it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What the DHCP core does.
+/// What the DHCP core may do in this state of the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LeaseTrust {
     /// Everything.
@@ -12,11 +12,11 @@ pub enum LeaseTrust {
     Sound,
     /// No offer, because no lease could follow. Requests are tried, in case the disk is back.
     Broken,
-    /// Nothing at all: what an earlier run has promised is not known.
+    /// Nothing at all: the leases of an earlier run are unknown.
     Unread,
 }
 
-/// Begins sound.
+/// The health of the store; sound at the start.
 #[derive(Debug, Default)]
 pub struct StoreHealth {
     /// 0: sound.
@@ -34,22 +34,25 @@ struct Inner {
     waits_since: Option<Instant>,
 }
 
-/// The same for people.
+/// The health of the store at one moment, for status and metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreReport {
+    /// What the DHCP core may do.
     pub trust: LeaseTrust,
-    /// Why it is not sound, and for how long.
+    /// Why the store is not sound, and for how long.
     pub why: Option<(String, Duration)>,
     /// Commits that failed since the start.
     pub failed: u64,
-    /// Offers that were not made, because no lease could have followed.
+    /// Offers withheld because no lease could have followed.
     pub withheld: u64,
+    /// Commits that wait for the store.
     pub queued: u64,
-    /// For how long work has waited while none was finished.
+    /// For how long commits have waited while none was finished.
     pub waiting: Option<Duration>,
 }
 
 impl StoreHealth {
+    /// What the DHCP core may do now.
     pub fn trust(&self) -> LeaseTrust {
         match self.trust.load(Ordering::Acquire) {
             0 => LeaseTrust::Sound,
@@ -58,7 +61,7 @@ impl StoreHealth {
         }
     }
 
-    /// True where this is news.
+    /// Sets the state, with the reason where it is not sound. True if the state has changed.
     pub fn set(&self, trust: LeaseTrust, why: &str) -> bool {
         let number = match trust {
             LeaseTrust::Sound => 0,
@@ -76,26 +79,31 @@ impl StoreHealth {
         is_news
     }
 
+    /// Counts a commit that failed.
     pub fn note_failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts an OFFER that was withheld.
     pub fn note_withheld(&self) {
         self.withheld.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a commit that was handed to the store.
     pub fn note_queued(&self) {
         let mut inner = self.lock();
         inner.queued += 1;
         inner.waits_since.get_or_insert_with(Instant::now);
     }
 
+    /// Counts commits that the store has finished, durable or failed.
     pub fn note_finished(&self, tickets: usize) {
         let mut inner = self.lock();
         inner.queued = inner.queued.saturating_sub(tickets as u64);
         inner.waits_since = (inner.queued > 0).then(Instant::now);
     }
 
+    /// The state with all counts.
     pub fn report(&self) -> StoreReport {
         let inner = self.lock();
         StoreReport {

@@ -1,5 +1,5 @@
-//! What runs now, as plain data for `status`: sockets, processors, counters. Control reads it; no
-//! core waits for it.
+//! The running server as plain data for `status`: sockets, processors, counters. Control reads it;
+//! no core waits for it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -22,52 +22,59 @@ use crate::observe::finding::{CheckFinding, CheckSeverity};
 use crate::snapshot::walks::LocalWalk;
 use crate::snapshot::{PublishedGeneration, PublishedState};
 
-/// How long a question waits for the cores and the journal, whatever they do.
+/// How long [`ServerOverview::settle`] waits for the cores and the journal.
 const SETTLED_MAX: Duration = Duration::from_millis(500);
-/// How often it looks.
+/// How often it looks meanwhile.
 const SETTLED_LOOKED_EVERY: Duration = Duration::from_millis(1);
 
-/// The parts of a running server that can be looked at.
+/// The parts of a running server that control can read.
 #[derive(Clone, Debug)]
 pub struct ServerOverview {
-    /// What is wrong with the generation that is published last, as it was when its configuration
-    /// was read.
+    /// The findings of the published generation, from when its configuration was read.
     pub remarks: Arc<ArcSwap<Vec<CheckFinding>>>,
-    /// What that generation says and this process does not do: it takes a restart.
+    /// Tables of that configuration that this process ignores until a restart.
     pub after_restart: Arc<ArcSwap<Vec<String>>>,
-    /// Bytes that a TFTP socket may hold; None: there is none.
+    /// Receive buffer of a TFTP socket in bytes; None: there is no socket.
     pub receive_buffer: Option<usize>,
+    /// When the process started, by the wall clock.
     pub started: SystemTime,
+    /// The generation that the cores answer from.
     pub published: Arc<PublishedState>,
+    /// Addresses that TFTP listens on.
     pub tftp: Vec<SocketAddr>,
+    /// Addresses that HTTP listens on.
     pub http: Vec<SocketAddr>,
     /// DHCP sockets that are bound to no interface.
     pub dhcp: Vec<SocketAddr>,
+    /// The processor of the DHCP core and the control thread.
     pub control_cpu: usize,
     /// How every core speaks to the kernel.
     pub datapath: Datapath,
     /// Why it is not io_uring, where that was wanted.
     pub no_ring: Option<String>,
-    /// One for each boot core.
+    /// One entry for each boot core.
     pub cores: Vec<CoreView>,
+    /// None: no DHCP.
     pub dhcp_counters: Option<Arc<DhcpCounters>>,
-    /// None = no DHCP.
+    /// None: no DHCP.
     pub store: Option<Arc<StoreHealth>>,
-    /// What is known of interfaces and of other DHCP servers; None = no DHCP.
+    /// What is known of interfaces and other DHCP servers; None: no DHCP.
     pub findings: Option<Arc<SegmentFindings>>,
+    /// The files under the root, with their memory and workers.
     pub images: Arc<ImageStore>,
+    /// The event queue, for walks and for waiting until it is empty.
     pub events: EventSender,
     /// None: no DHCP.
     pub dhcp_control: Option<DhcpControl>,
-    /// Of every core.
+    /// The bells of all cores.
     pub bells: Vec<MailboxBell>,
-    /// Of every core that runs.
+    /// The pulses of all running cores.
     pub pulses: Vec<CorePulse>,
-    /// Of every boot core: for what is under way.
+    /// One handle for each boot core, to ask for its transfers.
     pub inquiries: Vec<CoreInquiry>,
 }
 
-/// What a supervisor's one line says of errors; empty where there are none.
+/// The part of systemd's status line that counts errors; empty if there are none.
 pub fn in_short(remarks: &[CheckFinding]) -> String {
     match remarks.iter().filter(|remark| remark.severity <= CheckSeverity::Error).count() {
         0 => String::new(),
@@ -79,14 +86,17 @@ pub fn in_short(remarks: &[CheckFinding]) -> String {
 /// One boot core.
 #[derive(Clone, Debug)]
 pub struct CoreView {
+    /// The processor that it is pinned to.
     pub cpu: usize,
+    /// The counters of its TFTP thread.
     pub tftp: Arc<TftpCounters>,
+    /// The counters of its HTTP thread.
     pub http: Arc<HttpCounters>,
 }
 
 impl ServerOverview {
-    /// From now on this loopback address is answered as the machine for which it stands, and what
-    /// it does is no boot.
+    /// Begins a walk: from now on the server answers this loopback address as the machine for which
+    /// it stands, and does not count its requests as a boot.
     pub fn begin_walk(&self, walk: LocalWalk) {
         self.events.divert_address(walk.source.into());
         self.published.walks.begin(walk, Instant::now());
@@ -94,21 +104,21 @@ impl ServerOverview {
         self.bells.iter().for_each(MailboxBell::ring);
     }
 
-    /// What the server said of the walk; None where there is no such walk.
+    /// Ends a walk, and returns its events; None: there is no such walk.
     pub fn end_walk(&self, source: Ipv4Addr) -> Option<Vec<MachineEvent>> {
-        // The walker has its last file, and the core may not have told of it yet.
+        // The walker has its last file, but the core may not have pushed that event yet.
         self.settle();
         self.published.walks.end(source).then(|| self.events.take_diverted(source.into()))
     }
 
-    /// Waits until what clients have met before now is remembered: an answer may have left while
-    /// its event has not arrived.
+    /// Waits until the journal has every event of requests that were answered before this call: an
+    /// answer may have left before its event arrived.
     pub fn settle(&self) {
         let until = Instant::now() + SETTLED_MAX;
         let before: Vec<u64> = self.pulses.iter().map(CorePulse::turns).collect();
         self.bells.iter().for_each(MailboxBell::ring);
-        // The first turn that ends may have begun before now; the second has seen what had come in
-        // by now.
+        // The first turn that ends may have begun before this call; the second has handled
+        // everything that had arrived by then.
         let has_turned = |(pulse, before): (&CorePulse, &u64)| pulse.turns() >= before + 2;
         while !self.pulses.iter().zip(&before).all(has_turned) && Instant::now() < until {
             std::thread::sleep(SETTLED_LOOKED_EVERY);
@@ -117,7 +127,7 @@ impl ServerOverview {
         self.events.wait_until_remembered(until.saturating_duration_since(Instant::now()));
     }
 
-    /// Transfers that have not ended; of a walk none.
+    /// The transfers that have not ended, except those of walks.
     pub fn under_way(&self) -> Vec<TransferUnderWay> {
         let walks = self.published.walks.load();
         let mut under_way = flights::ask(&self.inquiries);
@@ -125,6 +135,7 @@ impl ServerOverview {
         under_way
     }
 
+    /// The published generation.
     pub fn generation(&self) -> Arc<PublishedGeneration> {
         self.published.get()
     }

@@ -1,17 +1,17 @@
 //! Which thread runs on which processor: numbers in, numbers out.
 
-/// Processors of the inherited mask, shared out.
+/// The processors of the inherited mask, by their role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CorePlacement {
-    /// DHCP and everything that is not on a packet's path.
+    /// The processor of DHCP and of everything off the data path.
     pub control: usize,
-    /// One boot core (a TFTP thread and an HTTP thread) on each.
+    /// The processors of boot cores, each with a TFTP thread and an HTTP thread.
     pub boot: Vec<usize>,
 }
 
-/// With one processor everything shares it. With more, DHCP and control have the first and boot
-/// cores the others, at most `workers` of them. Who asks for as many workers as there are
-/// processors gets one on the first, too.
+/// Assigns the processors. With only one, everything shares it. With more, DHCP and control get the
+/// first and boot cores the others, at most `workers` of them. If `workers` asks for as many as
+/// there are processors, the first one gets a boot core too.
 pub(crate) fn place(allowed: &[usize], workers: Option<usize>) -> CorePlacement {
     let (&control, others) = allowed.split_first().unwrap_or((&0, &[]));
     let mut boot = others.to_vec();

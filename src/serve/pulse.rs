@@ -1,5 +1,5 @@
-//! Signs of life: every core counts its turns, systemd's watchdog hears of us only while all of
-//! them go on, and who stands still is said.
+//! Signs of life: every core counts its turns, systemd's watchdog is notified only while all cores
+//! turn, and the log names a thread that is stuck.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,28 +7,30 @@ use std::time::{Duration, Instant};
 use crate::observe::counters::SharedCount;
 use crate::observe::threads::{ThreadObserver, ThreadView};
 
-/// So often in the time that systemd allows do cores wake and does the supervisor look: one late
-/// core costs no restart.
+/// How often cores wake and the supervisor looks within systemd's timeout, so that one late turn
+/// causes no restart.
 const PULSES_PER_TIMEOUT: u32 = 4;
 
 /// How often the supervisor looks at every thread, with systemd and without.
 const LOOKED_EVERY: Duration = Duration::from_secs(1);
-/// A thread that is at one thing for longer than this stands still.
+/// A thread that has been busy with one thing for longer than this is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// A core's end: it raises its count once a turn, and sleeps no longer than this.
+/// A core's end: the core counts its turns here, and sleeps no longer than `every`.
 #[derive(Clone, Debug, Default)]
 pub struct CorePulse {
-    /// None: nobody watches (a test), and a core may sleep for as long as nothing arrives.
+    /// None: no watchdog (a test), and a core may sleep for as long as nothing arrives.
     every: Option<Duration>,
     turns: Arc<SharedCount>,
 }
 
 impl CorePulse {
+    /// Counts a turn.
     pub fn beat(&self) {
         self.turns.add(1);
     }
 
+    /// The longest sleep of the core; None: no limit.
     pub fn every(&self) -> Option<Duration> {
         self.every
     }
@@ -42,7 +44,7 @@ impl CorePulse {
 /// The supervisor's end.
 #[derive(Debug)]
 pub struct CoreWatchdog {
-    /// None: systemd does not watch.
+    /// How often systemd is notified; None: systemd does not watch.
     told_every: Option<Duration>,
     cores: Vec<Core>,
 }
@@ -50,26 +52,27 @@ pub struct CoreWatchdog {
 #[derive(Debug)]
 struct Core {
     pulse: CorePulse,
-    /// The count when systemd was last told; None: it is told whatever this one does.
+    /// The count when systemd was last notified; None: this thread does not hold the notification
+    /// up.
     told: Option<u64>,
-    /// The count at the last look, and since when it is that.
+    /// The count at the last look, and since when it has not changed.
     seen: (u64, Instant),
     thread: ThreadObserver,
 }
 
 impl CoreWatchdog {
-    /// `timeout` is what systemd allows between two signs of life; None where it does not watch.
+    /// `timeout`: the time that systemd allows between two notifications; None: it does not watch.
     pub fn new(timeout: Option<Duration>) -> Self {
         Self { told_every: timeout.map(|timeout| timeout / PULSES_PER_TIMEOUT), cores: Vec::new() }
     }
 
-    /// The pulse of one more core, which is this thread.
+    /// Adds a core that runs on this thread, and returns its pulse.
     pub fn pulse(&mut self, thread: ThreadObserver) -> CorePulse {
         self.add(thread, Some(0))
     }
 
-    /// The pulse of a thread without which clients are served: it may wait for a disk, and is only
-    /// looked at.
+    /// Adds a thread that clients do not depend on, and returns its pulse. It may wait for a disk,
+    /// and does not hold up the notification of systemd.
     pub fn pulse_of_helper(&mut self, thread: ThreadObserver) -> CorePulse {
         self.add(thread, None)
     }
@@ -80,12 +83,12 @@ impl CoreWatchdog {
         pulse
     }
 
-    /// How often the supervisor is to look, and the longest sleep of a core.
+    /// How often the supervisor must look, and the longest sleep of a core.
     pub fn every(&self) -> Duration {
         self.told_every.unwrap_or(LOOKED_EVERY).min(LOOKED_EVERY)
     }
 
-    /// The pulses of all cores, for whoever wants to see them take a turn.
+    /// The pulses of all cores, to wait for their next turns.
     pub fn pulses(&self) -> Vec<CorePulse> {
         self.cores
             .iter()
@@ -94,7 +97,7 @@ impl CoreWatchdog {
             .collect()
     }
 
-    /// Notes which cores stand still.
+    /// Notes which cores have not turned since the last look.
     pub fn look(&mut self, now: Instant) {
         let every = self.every();
         for core in &mut self.cores {
@@ -107,8 +110,8 @@ impl CoreWatchdog {
         }
     }
 
-    /// Whether systemd may be told that we live: every core has taken a turn since the last time
-    /// this was true.
+    /// Whether systemd may be notified: every core has taken a turn since the last time that this
+    /// was true.
     pub fn all_go_on(&mut self) -> bool {
         if self.told_every.is_none()
             || self.cores.iter().any(|core| core.told == Some(core.pulse.turns()))
@@ -122,13 +125,13 @@ impl CoreWatchdog {
     }
 }
 
-/// What was said of threads that stand still.
+/// The stuck threads that the log has named.
 #[derive(Debug, Default)]
 pub struct StuckThreads(Vec<String>);
 
 impl StuckThreads {
-    /// Says once of each thread that it stands still, and that it goes on. The name of one that has
-    /// ended by a panic.
+    /// Logs once for each thread that it is stuck, and that it has resumed. Returns the name of a
+    /// thread that has ended by a panic.
     pub fn say(&mut self, threads: &[ThreadView]) -> Option<String> {
         for thread in threads {
             let is_stuck = thread.busy.filter(|busy| *busy >= STUCK_AFTER);
@@ -153,7 +156,7 @@ impl StuckThreads {
     }
 }
 
-/// What a thread that stands still waits for, in all likelihood.
+/// What a stuck thread most likely waits for.
 fn waits_for(thread: &str) -> &'static str {
     match thread.split('-').nth(1).unwrap_or_default() {
         "log" => "the reader of the log does not read",

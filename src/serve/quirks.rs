@@ -1,5 +1,5 @@
-//! Between TFTP and what is known of a machine's firmware: a limit becomes options, the end of a
-//! transfer becomes a lesson.
+//! Between TFTP and the knowledge about a machine's firmware: a limit restricts options, and the
+//! end of a transfer becomes an attempt to learn from.
 
 use crate::boot::quirks::{self, QuirkAllowance, TransferAttempt};
 use crate::model::machine::Firmware;
@@ -7,8 +7,8 @@ use crate::tftp::limits::BLOCK_SIZE_DEFAULT;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::{EndedTransfer, TransferOutcome};
 
-/// Options for a machine that gets no more than this (T-23). What is as good as no option is not
-/// granted at all: firmware that fails on an option fails on its smallest value as well.
+/// Options for a machine with these limits (T-23). An option whose limit equals its default is not
+/// granted at all: firmware that fails on an option fails on its smallest value too.
 pub(super) fn restricted(options: OptionPolicy, allowance: QuirkAllowance) -> OptionPolicy {
     let QuirkAllowance { window, blksize, .. } = allowance;
     OptionPolicy {
@@ -21,7 +21,7 @@ pub(super) fn restricted(options: OptionPolicy, allowance: QuirkAllowance) -> Op
     }
 }
 
-/// What the end of a transfer says of the firmware; None = nothing.
+/// What the end of a transfer shows about the firmware; None: nothing.
 pub(super) fn attempt(
     class: Option<Firmware>,
     name: &str,
@@ -35,11 +35,11 @@ pub(super) fn attempt(
         }
         TransferOutcome::SizeProbe | TransferOutcome::Aborted { .. } => quirks::AttemptEnd::Aborted,
         TransferOutcome::GaveUp => quirks::AttemptEnd::GaveUp,
-        // It took the terms and not one block, and has lost patience before we did.
+        // The client accepted the options but no block, and gave up before the server did.
         TransferOutcome::Replaced if tally.confirmed && tally.acked_blocks == 0 => {
             quirks::AttemptEnd::GaveUp
         }
-        // Ours, or no end at all.
+        // The server's own doing, or no end at all.
         TransferOutcome::Failed(_)
         | TransferOutcome::Replaced
         | TransferOutcome::Refused { .. }

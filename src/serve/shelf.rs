@@ -1,9 +1,9 @@
-//! What a requested name gives to the machine that asks: a file, a rendered menu, a rendered
+//! Resolves a requested name for the machine that asks: to a file, a rendered menu, a rendered
 //! template, or a refusal with its reason.
 //!
-//! TFTP and HTTP share one shelf, so that the same name is the same answer over both. The order: a
-//! file of that name; the template `NAME.j2`; a rendered menu; then the same again for the name's
-//! other spellings (a stripped prefix, a repaired tail).
+//! TFTP and HTTP share one shelf, so that a name has the same answer over both. The order: a file of
+//! that name; the template `NAME.j2`; a rendered menu; then the same for the name's other spellings
+//! (a stripped prefix, a repaired tail).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -23,60 +23,70 @@ use crate::render::TemplateRenderer;
 use crate::snapshot::PublishedState;
 use crate::template::{self, TemplateError, TemplateFacts};
 
-/// A request for a name, over TFTP and HTTP alike.
+/// A request for a name, by TFTP or HTTP.
 #[derive(Clone, Debug)]
 pub struct FileRequest {
+    /// The path in the root, as the client wrote it.
     pub path: CleanPath,
     /// The path after the repair of a ROM's trailing garbage (T-61), where there was any.
     pub repaired: Option<CleanPath>,
-    /// Who asks.
+    /// The client.
     pub peer: IpAddr,
-    /// The address of ours that was asked: it goes into URLs that we make.
+    /// The server's address that the client asked: rendered URLs contain it.
     pub local: IpAddr,
-    /// Over HTTP: a loader that asks so can fetch so.
+    /// The request came by HTTP, so the loader can also fetch further files by HTTP.
     pub over_http: bool,
 }
 
 impl FileRequest {
-    /// Who asks the workers.
+    /// The identity under which the workers queue this request.
     pub fn asker(&self) -> JobAsker {
         JobAsker::new(self.peer, self.path.as_bytes())
     }
 }
 
-/// The answer to an [`FileRequest`].
+/// The answer to a [`FileRequest`].
 #[derive(Clone, Debug)]
 pub enum FileReply {
+    /// The content to send.
     Content(FileAnswer),
-    /// HTTP may list it; TFTP refuses it.
+    /// The name is a directory: HTTP may list it; TFTP refuses it.
     Directory,
-    /// With one sentence for the log.
+    /// The name is refused, with one sentence for the log.
     Refused(NameRefusal, String),
 }
 
-/// A content and where it comes from.
+/// The content for a name, and where it comes from.
 #[derive(Clone, Debug)]
 pub struct FileAnswer {
+    /// A mapped file, or a rendered text.
     pub content: ServedContent,
+    /// Where it comes from.
     pub origin: FileOrigin,
-    /// Why this and nothing else, one sentence each; empty for a plain file.
+    /// Why the client gets this content, one sentence each; empty for a plain file.
     pub reasons: Vec<String>,
 }
 
-/// Where a content comes from.
+/// Where the content for a name comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileOrigin {
+    /// A file under the root.
     File,
+    /// A menu that was rendered from `[menu]`.
     Menu,
+    /// A template under the root, rendered for the machine.
     Template,
 }
 
-/// What all cores and workers share to answer names.
+/// Everything that cores and workers share to resolve names.
 pub struct FileSources {
+    /// The files under the root, and the workers that read them.
     pub images: Arc<ImageStore>,
+    /// The current generation, for menus and the facts of templates.
     pub published: Arc<PublishedState>,
+    /// Renders templates in processes of their own.
     pub renderer: TemplateRenderer,
-    /// Prefixes that clients with the server's own absolute paths put before names (T-57).
+    /// Prefixes to strip: some clients ask for the server's absolute paths (T-57).
     pub strip_prefixes: Vec<CleanPath>,
     /// Look a missing name up without regard to case (T-60).
     pub ignore_case: bool,
@@ -88,7 +98,7 @@ impl fmt::Debug for FileSources {
     }
 }
 
-/// One core's way to the names: what needs no disk is answered on the core, the rest by a worker.
+/// Resolves names for one core: without the disk on the core itself, otherwise on a worker.
 #[derive(Debug)]
 pub struct FileResolver {
     names: Arc<FileSources>,
@@ -96,17 +106,19 @@ pub struct FileResolver {
 }
 
 impl FileResolver {
+    /// A resolver for one core, with its own catalog of known files.
     pub fn new(names: Arc<FileSources>) -> Self {
         let catalog = ImageCatalog::new(&names.images);
         Self { names, catalog }
     }
 
+    /// The sources that this resolver shares with all others.
     pub fn names(&self) -> &Arc<FileSources> {
         &self.names
     }
 
-    /// Answers at once (Some), or later on a worker thread (None): then `later` is called there
-    /// exactly once, whatever happens.
+    /// Answers at once (Some), or later (None): then a worker thread calls `later` exactly once,
+    /// even if it panics.
     pub fn ask(
         &mut self,
         ask: FileRequest,
@@ -131,7 +143,7 @@ impl FileResolver {
             LookOutcome::TakesLonger => FileSources::make(Arc::clone(&self.names), ask, later),
             _ => {
                 let (names, asker) = (Arc::clone(&self.names), ask.asker());
-                // Refused: what is owed has been paid by the drop.
+                // If the workers refuse the job, dropping `later` has answered.
                 let _ = self
                     .names
                     .images
@@ -142,28 +154,28 @@ impl FileResolver {
         None
     }
 
-    /// Remembers a content that came by `later`, so that the next request for it is answered on the
-    /// core.
+    /// Remembers content that a worker has found, so that the core answers the next request for it
+    /// itself.
     pub fn remember(&mut self, content: &ServedContent) {
         self.catalog.remember(content);
     }
 }
 
-/// How far a look has come.
+/// The result of a look-up.
 enum LookOutcome {
     Reply(FileReply),
-    /// Nothing of this name, with the reason where there is more to say.
+    /// There is nothing of this name; with the reason, if it is not simply missing.
     Nothing(Option<String>),
-    /// Only a worker can tell.
+    /// Only a worker can find out, because the kernel has not cached the name.
     NeedsWorker,
-    /// A worker for what takes longer: a template, or a directory to search.
+    /// Only a worker for long jobs may do it: render a template, or search a directory.
     TakesLonger,
 }
 
-/// The ways to look at the disk: from what the kernel has cached, or with patience.
+/// The ways to look at the disk: only in the kernel's caches, or waiting for the disk.
 trait DiskLook {
     fn find(&mut self, images: &ImageStore, path: &CleanPath) -> Option<CatalogAnswer>;
-    /// Whether what takes longer may be done here.
+    /// Whether this thread may do long jobs.
     fn has_time(&self) -> bool;
 }
 
@@ -195,8 +207,7 @@ impl DiskLook for PatientLook {
 }
 
 impl FileSources {
-    /// The machine behind this address, as far as a live binding says, or the walk that stands for
-    /// one.
+    /// The machine that holds this address by a running lease, or the machine of a walk.
     pub fn machine_at(&self, peer: IpAddr) -> Option<Machine> {
         if let Some(walk) = self.published.walks.from(peer, Instant::now) {
             return walk.machine;
@@ -206,16 +217,15 @@ impl FileSources {
         (binding.lease_end_s > clock::now_s()).then_some(binding.machine)
     }
 
-    /// How fast HTTP may send to this address, bytes a second; None = as fast as it goes. No lock:
-    /// it may be asked for every connection, and again when the machine behind the address has
-    /// become known.
+    /// How fast HTTP may send to this address, in bytes a second; None: no limit. It takes no lock,
+    /// so a core may call it for every large answer.
     pub fn pace_for(&self, peer: IpAddr) -> Option<NonZeroU64> {
         let own =
             self.machine_at(peer).and_then(|machine| self.published.allowance(&machine).http_rate);
         [own, self.published.load().snapshot.http_rate].into_iter().flatten().min()
     }
 
-    /// The address by which networks are compared: a walk has that of the machine for which it
+    /// The address that is compared with networks: for a walk, that of the machine for which it
     /// stands.
     pub fn address_of(&self, peer: IpAddr) -> IpAddr {
         self.published
@@ -224,7 +234,7 @@ impl FileSources {
             .map_or(peer, |walk| IpAddr::V4(walk.stands_for))
     }
 
-    /// On a worker for names.
+    /// Resolves a name on a worker for look-ups.
     fn answer_waiting(
         self: Arc<Self>,
         ask: FileRequest,
@@ -239,7 +249,7 @@ impl FileSources {
         }
     }
 
-    /// Has a worker for what takes longer do it.
+    /// Hands a request to a worker for long jobs.
     fn make(
         names: Arc<Self>,
         ask: FileRequest,
@@ -252,12 +262,11 @@ impl FileSources {
                 later.deliver(not_found(&ask, None))
             }
         };
-        // Refused: what is owed has been paid by the drop.
+        // If the workers refuse the job, dropping `later` has answered.
         let _ = workers.submit_slow_job(asker, job);
     }
 
-    /// Every spelling of the name in turn; the first that gives anything but "not found" is the
-    /// answer.
+    /// Tries every spelling of the name; the first one that exists, or is refused, is the answer.
     fn look_everywhere(&self, ask: &FileRequest, look: &mut impl DiskLook) -> LookOutcome {
         let stripped = strip_path_prefix(&ask.path, &self.strip_prefixes);
         let mut why = None;
@@ -280,6 +289,7 @@ impl FileSources {
         LookOutcome::Reply(not_found(ask, why))
     }
 
+    /// Looks one spelling up: as a file, as a template, then as a menu.
     fn look(&self, ask: &FileRequest, path: &CleanPath, look: &mut impl DiskLook) -> LookOutcome {
         if path.as_bytes().ends_with(template::SUFFIX.as_bytes()) {
             return LookOutcome::Nothing(Some(
@@ -311,8 +321,7 @@ impl FileSources {
         }
     }
 
-    /// A rendered menu, where the name is one that a loader searches for and no static menu governs
-    /// the directory.
+    /// Renders a menu, if a loader searches for this name and no static menu governs the directory.
     fn menu(&self, ask: &FileRequest, path: &CleanPath, look: &mut impl DiskLook) -> LookOutcome {
         let generation = self.published.load();
         let snapshot = &generation.snapshot;
@@ -335,7 +344,7 @@ impl FileSources {
                 }
             }
         }
-        let machine = self.who(ask, &name);
+        let machine = self.identify_machine(ask, &name);
         let rendered = script::render_menu(
             menu,
             &script::MenuRequest {
@@ -357,8 +366,8 @@ impl FileSources {
         }))
     }
 
-    /// Who asks: the hardware address in the name goes before the binding of the address.
-    fn who(&self, ask: &FileRequest, name: &MenuName<'_>) -> Option<Machine> {
+    /// The machine that asks: the hardware address in the name takes precedence over the lease.
+    fn identify_machine(&self, ask: &FileRequest, name: &MenuName<'_>) -> Option<Machine> {
         let bound = self.machine_at(ask.peer);
         match name.key {
             MenuKey::Mac(mac) => bound.filter(|machine| machine.mac == mac).or(Some(Machine {
@@ -370,7 +379,8 @@ impl FileSources {
         }
     }
 
-    /// `[server] advertise`, else the address that was asked.
+    /// The server's address for URLs: `[server] advertise`, or else the address that the client
+    /// asked.
     fn server_address(&self, ask: &FileRequest) -> IpAddr {
         self.published.load().snapshot.dhcp.advertise.map_or(ask.local, IpAddr::V4)
     }
@@ -425,7 +435,7 @@ impl FileSources {
         }
     }
 
-    /// Renders a template with what is known of the machine that asks.
+    /// Renders a template with the facts about the machine that asks.
     fn render_template(
         &self,
         name: &str,
@@ -456,8 +466,8 @@ impl FileSources {
     }
 }
 
-/// The name by which every machine would find a static menu beside this one: such a file governs
-/// its directory.
+/// The name of a static menu that every machine would find in this directory: such a file governs
+/// the directory.
 fn general_name(name: &MenuName<'_>) -> Option<&'static str> {
     match (name.loader, name.key) {
         (_, MenuKey::Default) | (MenuLoader::Ipxe, _) => None,

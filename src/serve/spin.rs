@@ -1,4 +1,4 @@
-//! When a core polls for the next datagram before it sleeps: only while that pays.
+//! When a core polls for the next datagram before it sleeps: only while polling pays.
 //!
 //! Waking a sleeping thread takes longer than a block's way to a machine and back, so a machine
 //! that boots alone gets several times the speed from a core that stays awake for a moment. A rack
@@ -11,28 +11,29 @@ use std::time::Duration;
 /// that it hardly sleeps. Measured in lock step on loopback: polling makes 4 transfers 2.2 times as
 /// fast, and 8 a little slower.
 const TRANSFERS_MAX: usize = 4;
-/// So many waits in a row that polling did not shorten are enough: these clients need longer.
+/// Stop polling after this many consecutive polls without a datagram: these clients answer too
+/// slowly.
 const MISSES_MAX: u32 = 4;
-/// Then every so many waits one is polled for, as clients change.
+/// While polling is off, poll once every this many waits, in case the clients have changed.
 const PROBE_EVERY: u32 = 32;
 
-/// What the last waits have shown.
+/// Decides from the last waits whether polling pays.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SpinPolicy {
     bound: Duration,
     misses: u32,
-    /// Waits since the last one that was polled for.
+    /// Waits since the last poll.
     passed: u32,
     is_polling: bool,
 }
 
 impl SpinPolicy {
-    /// `bound`: how long after the last datagram a core polls at most; zero = never.
+    /// `bound`: how long after the last datagram a core polls at most; zero: never.
     pub(super) fn new(bound: Duration) -> Self {
         Self { bound, misses: 0, passed: 0, is_polling: false }
     }
 
-    /// The core is about to wait, `since` the last datagram: how long it polls first.
+    /// How long a core polls before it sleeps; `since`: the time since the last datagram.
     pub(super) fn before_wait(&mut self, transfers: usize, since: Duration) -> Option<Duration> {
         let left = self.bound.saturating_sub(since);
         let may = !left.is_zero() && (1..=TRANSFERS_MAX).contains(&transfers);
@@ -40,7 +41,7 @@ impl SpinPolicy {
         self.is_polling.then_some(left)
     }
 
-    /// A datagram has come, so long after the one before.
+    /// Notes a datagram, and the time since the one before it.
     pub(super) fn heard(&mut self, after: Duration) {
         if after <= self.bound {
             self.misses = 0;
@@ -60,7 +61,7 @@ mod tests {
     const QUICK: Duration = Duration::from_micros(20);
     const SLOW: Duration = Duration::from_millis(2);
 
-    /// How many of these waits, each ended by a datagram `after` the last, are polled for.
+    /// Polls among these waits, each of which is ended by a datagram `after` the last one.
     fn polled(spin: &mut SpinPolicy, waits: u32, after: Duration) -> u32 {
         let mut polled = 0;
         for _ in 0..waits {

@@ -15,7 +15,7 @@ pub(crate) fn stage_of(snapshot: &Snapshot, name: &str, origin: FileOrigin) -> M
     }
 }
 
-/// A name that was refused, as the log and the timeline are told of it.
+/// The event for a refused name.
 pub(crate) struct RefusedName {
     pub stage: MachineStage,
     pub kind: EventKind,
@@ -23,8 +23,8 @@ pub(crate) struct RefusedName {
     pub text: String,
 }
 
-/// What to say of a name that was refused. Firmware and loaders ask for many names that are not
-/// there; where a line of the configuration sent the machine to one, that line is told.
+/// Describes a refused name. Firmware and loaders ask for many names that do not exist; if a line of
+/// the configuration sent the machine to this one, the sentence names that line.
 pub(crate) fn refused(
     snapshot: &Snapshot,
     (name, why): (String, String),
@@ -59,7 +59,7 @@ fn kind_of(name: String, refusal: NameRefusal, rule: Option<String>) -> EventKin
     EventKind::Denied { name, why }
 }
 
-/// The first line of the configuration that names this file, in words.
+/// The first line of the configuration that names this file, with its stage.
 fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(MachineStage, String)> {
     let same = |configured: &str| {
         path_of(configured).trim_start_matches('/') == name.trim_start_matches('/')

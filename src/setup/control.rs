@@ -1,5 +1,4 @@
-//! What the running server's control side is made of: reading the configuration again, and the
-//! admin socket's resources.
+//! The control side of the running server: reading the configuration again, and the admin socket.
 
 use std::collections::HashMap;
 use std::fs::DirBuilder;
@@ -22,7 +21,7 @@ use crate::store::DATABASE;
 #[derive(Debug)]
 pub struct Control {
     config: Config,
-    /// Loaders of packages that are lent to the root, by name.
+    /// Boot loaders of Debian packages that are served as if they were in the root, by name.
     borrowed: HashMap<CleanPath, PathBuf>,
     overrides: ConfigOverrides,
     known: Known,
@@ -38,7 +37,7 @@ impl Control {
         Self { config, borrowed, overrides, known }
     }
 
-    /// Reads and judges the configuration once more; an error is what is wrong with it.
+    /// Reads and checks the configuration again.
     pub(super) fn read_again(&self) -> Result<RereadConfig, ReloadRefusal> {
         let refused = |error| ReloadRefusal {
             why: format!("{error:#}"),
@@ -47,26 +46,26 @@ impl Control {
         let (mut next, _) = load::read_serve_config(&self.overrides).map_err(refused)?;
         let mut after_restart = after_restart(&self.config, &next);
         if self.config.dhcp.listen_address != next.dhcp.listen_address {
-            // Until the restart that the answer names, the sockets stay as they are.
+            // The sockets stay as they are until the restart that the answer asks for.
             next.snapshot.dhcp_interfaces.clone_from(&self.config.snapshot.dhcp_interfaces);
         }
-        // Who we are now is who reads: the account of the start has been taken by then.
+
+        // The process has dropped root already, so it checks with its own permissions.
         let found = examine_config(&mut next, self.overrides.no_dhcp, None).map_err(refused)?;
-        // One that is lent no longer is in nobody's way.
+        // A loader that is no longer borrowed needs no restart.
         if found.borrowed.files.iter().any(|(name, path)| self.borrowed.get(name) != Some(path)) {
             after_restart.push("the loaders of packages that [boot] names".to_owned());
         }
         Ok(RereadConfig { snapshot: next.snapshot, after_restart, remarks: found.remarks })
     }
 
-    /// Binds the admin socket where one is wanted. Called before root is given away to this
-    /// account.
+    /// Binds the admin socket where one is wanted, before the process drops root for this account.
     pub(super) fn bind_admin_socket(&self, account: Option<&UserAccount>) -> Option<BoundSocket> {
         let path = self.config.server.admin_socket.clone()?;
         let bound = make_directory(&path, account)
             .and_then(|()| admin_socket::bind(&path))
             .and_then(|bound| give(&path, account).map(|()| bound));
-        // Whose state directory that would be, nobody has said.
+        // With `--root` alone no configuration names a state directory.
         let database =
             (!self.overrides.is_by_root_alone()).then(|| self.config.state.join(DATABASE));
         let inside =
@@ -76,19 +75,19 @@ impl Control {
     }
 }
 
-/// The admin socket before anything answers on it, or why it could not be bound.
+/// The admin socket before the server answers on it, or why it could not be bound.
 #[derive(Debug)]
 pub(super) struct BoundSocket {
     path: PathBuf,
     bound: io::Result<admin_socket::BoundAdminSocket>,
     inside: Inside,
-    /// The operator expects it; without one, a server of `--root` is no worse.
+    /// The operator expects the socket; a server with `--root` alone runs as well without one.
     is_wanted: bool,
 }
 
 impl BoundSocket {
-    /// Answers from now on, for as long as the socket lives. None: it cannot, which is said and
-    /// stops nothing else.
+    /// Answers from now on, until the returned value is dropped. None: it cannot answer, which is
+    /// logged and stops nothing else.
     pub(super) fn answer(self, handle: ServerHandle) -> Option<AdminSocket> {
         let Self { path, bound, inside, is_wanted } = self;
         let error = match bound.and_then(|bound| bound.serve(router(ApiState::new(handle, inside))))
@@ -111,8 +110,7 @@ impl BoundSocket {
     }
 }
 
-/// The socket's own directory is made where its parent is there: /run/ringboot goes with every
-/// boot.
+/// Makes the socket's directory if the parent exists: /run is empty after every boot.
 fn make_directory(socket: &Path, account: Option<&UserAccount>) -> io::Result<()> {
     const DIRECTORY_MODE: u32 = 0o755;
     let Some(directory) = socket.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
@@ -125,18 +123,19 @@ fn make_directory(socket: &Path, account: Option<&UserAccount>) -> io::Result<()
     }
 }
 
-/// Whom the process becomes must be able to remove it again, and the group of that user may use it.
+/// Gives the socket to the unprivileged user: it removes the socket on exit, and its group may
+/// connect.
 fn give(path: &Path, account: Option<&UserAccount>) -> io::Result<()> {
     account.map_or(Ok(()), |account| lchown(path, Some(account.ids.uid), Some(account.ids.gid)))
 }
 
-/// The tables whose changes a reload does not carry: sockets, threads and limits are made once.
+/// The changed tables that a reload cannot apply, because sockets, threads and limits are made once.
 fn after_restart(old: &Config, new: &Config) -> Vec<String> {
     let addresses = |config: &Config| {
         (config.dhcp.is_wanted(), config.dhcp.listen_address, config.dhcp.listen_port)
     };
-    // Without a subnet to serve there is no store and no DHCP core: the first one starts them. The
-    // last one leaves them idle.
+    // Without a subnet to serve there is no store and no DHCP core: the first subnet needs a restart
+    // that starts them. Removing the last subnet leaves them idle.
     let starts = new.dhcp.is_wanted() && !old.dhcp.is_wanted();
     let moved = new.dhcp.is_wanted() && old.dhcp.is_wanted() && addresses(old) != addresses(new);
     let changed = [

@@ -1,5 +1,5 @@
-//! From the configuration to the DHCP core: the store, the leases it holds, and the writer behind
-//! the core's back.
+//! From the configuration to the plan of the DHCP core: the store, its leases, and what other
+//! threads keep in the state directory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::serve::health::{LeaseTrust, StoreHealth};
 use crate::snapshot::PublishedState;
 use crate::store::{KeptDatabase, StateDirectory, recover_odd_leases};
 
-/// Opens the store, loads its leases, and says what the DHCP core shall do, where the journal
-/// remembers machines, and what is known of their firmware. A store that cannot be read keeps DHCP
-/// silent until it can, and nothing else.
+/// Opens the store and loads its leases. Returns the plan of the DHCP core, the memory of the
+/// journal, and the keeper of firmware quirks. A store that cannot be read keeps DHCP silent until
+/// it can be read, and stops nothing else.
 ///
-/// Where root is about to be given away, the state directory goes to whom the process becomes.
+/// If the process is about to drop root, the state directory is given to the unprivileged user.
 pub(super) fn plan(
     config: &Config,
     published: &Arc<PublishedState>,
@@ -49,32 +49,31 @@ pub(super) fn plan(
         looks = rows.looks;
         Ok(())
     });
-    match read {
-        Ok(()) => {}
-        Err(error) => {
-            // Half of it may be there.
-            leases = LeaseTable::new(&config.snapshot.dhcp.subnets);
-            let (what, way_out) = error.told(&database);
-            health.set(LeaseTrust::Unread, &what);
-            tracing::error!(
-                "NO DHCP IS ANSWERED, files are: {what}. It is tried again every second; {way_out}"
-            );
-        }
+    if let Err(error) = read {
+        // The table may hold half of the leases: begin with an empty one.
+        leases = LeaseTable::new(&config.snapshot.dhcp.subnets);
+        let (what, way_out) = error.told(&database);
+        health.set(LeaseTrust::Unread, &what);
+        tracing::error!(
+            "NO DHCP IS ANSWERED, files are: {what}. It is tried again every second; {way_out}"
+        );
     }
-    // A connection of its own: a look is kept every few minutes, and never waits behind leases.
+
+    // A connection of its own: looks are kept every few minutes, and must not wait for leases.
     let mut findings = kept.following();
     let keep_look = move |look: &LookResult| {
         if let Err(error) = findings.store().and_then(|(store, _)| store.keep_look(look)) {
             tracing::warn!(
-                "what was found out about other DHCP servers could not be kept: {error}"
+                "the store could not keep the findings about other DHCP servers: {error}"
             );
         }
     };
     let quirks = Arc::new(QuirkKeeper::open(kept.following(), Arc::clone(published)));
-    // Its files are there before the directory is given away.
+    // Opened before the directory is given away, so that its files are given away too.
     let mut memory = super::history::memory(&config.state);
     let learning = Arc::clone(&quirks);
-    memory.learn = Some(Box::new(move |event| learning.heard(event)));
+    memory.learn = Some(Box::new(move |event| learning.learn_event(event)));
+
     if let Some(account) = account.filter(|_| config.state.is_dir()) {
         give(&config.state, account)?;
     }
@@ -93,7 +92,8 @@ pub(super) fn plan(
     Ok((plan, memory, quirks))
 }
 
-/// Done after the first read, when SQLite's files beside the database are there too.
+/// Gives the state directory to the unprivileged user. Called after the first read, when SQLite's
+/// files beside the database exist.
 fn give(directory: &Path, account: &UserAccount) -> anyhow::Result<()> {
     let given = guard::give_directory(directory, account.ids, StateDirectory::is_ours)
         .with_context(|| format!("giving {} to {}", directory.display(), account.name))?;

@@ -1,5 +1,4 @@
-//! The history of machines at a start: what an earlier run kept is read, and what happens from now
-//! on is kept.
+//! The history of machines: loaded from an earlier run at the start, and kept from then on.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,8 +7,8 @@ use crate::observe::journal::{JournalKeeper, MachineJournal};
 use crate::observe::log::{JournalLoader, JournalMemory};
 use crate::store::{HISTORY, HistoryDatabase};
 
-/// The server's memory of machines. What an earlier run kept in `state` is read when the server
-/// answers already. A history that cannot be kept stops no boot.
+/// The server's memory of machines. The journal's thread loads the history in `state` while the
+/// server already answers. A history that cannot be kept stops no boot.
 pub(super) fn memory(state: &Path) -> JournalMemory {
     let memory = JournalMemory::default();
     let path = state.join(HISTORY);
@@ -34,7 +33,8 @@ pub(super) fn memory(state: &Path) -> JournalMemory {
     JournalMemory { load, ..memory }
 }
 
-/// A file that was removed or replaced under the server is made anew, with all that is remembered.
+/// Keeps changes in the history database. If the file was removed or replaced, a new one gets
+/// everything that is remembered.
 fn keeper(
     mut history: HistoryDatabase,
     path: PathBuf,
@@ -50,7 +50,7 @@ fn keeper(
                 history.keep(&journal.export_entries())
             })
         };
-        // Said once: a full disk would be told every second.
+        // Logged once: a full disk would cause a line every second.
         if let Err(error) = &kept
             && !has_failed
         {

@@ -1,5 +1,5 @@
-//! The composition root: a configuration becomes threads and sockets here, and here they are
-//! watched and ended.
+//! The composition root: it turns a configuration into threads and sockets, watches them and ends
+//! them.
 
 pub mod control;
 mod dhcp;

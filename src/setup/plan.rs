@@ -1,4 +1,4 @@
-//! From a configuration to everything that is to be started: the rooms are put together here.
+//! From a configuration to the plan of the server: the parts of all rooms are put together here.
 
 use std::num::NonZeroU16;
 use std::path::Path;
@@ -36,7 +36,8 @@ use crate::tftp::limits::TransferLimits;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::TftpPolicy;
 
-/// What is started with this configuration, which came from this file, where it came from one.
+/// The plan for this configuration. `file`: the path that it was read from, if any; `open_files`:
+/// the limit of file descriptors.
 pub fn plan(
     mut config: Config,
     file: Option<&Path>,
@@ -50,7 +51,7 @@ pub fn plan(
     if let Some(account) = &account {
         account.bound_capabilities();
     }
-    // The first thread: lines have waited until now.
+    // The first thread: from now on log lines are written, the earlier ones have waited.
     sink::start_log_writer();
     let workers = DiskWorkers::start().context("starting worker threads")?;
     let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
@@ -62,6 +63,7 @@ pub fn plan(
     };
     let images = ImageStore::open_fenced(&config.root, fence, memory, workers)
         .with_context(|| format!("opening the root {}", config.root.display()))?;
+
     let wants_dhcp = config.dhcp.is_wanted() && !overrides.no_dhcp;
     borrowed.reasons.iter().for_each(|reason| tracing::info!("{reason}"));
     say_what_will_happen(&config, overrides, wants_dhcp);
@@ -73,16 +75,18 @@ pub fn plan(
         strip_prefixes: prefixes(&config.tftp.strip_prefixes),
         ignore_case: config.tftp.case_insensitive,
     });
-    // Without DHCP no machine is known by name, and there is no state directory.
+
+    // Without DHCP the server knows no machine, and needs no state directory.
     let (dhcp, memory, quirks) = match wants_dhcp {
         true => super::dhcp::plan(&config, &published, account.as_ref())
             .map(|(dhcp, memory, quirks)| (Some(dhcp), memory, Some(quirks)))?,
         false => (None, JournalMemory::default(), None),
     };
+
     let journal = Arc::clone(&memory.journal);
     let workers = overrides.workers.map(usize::from).or(config.server.workers);
     let mut tftp = tftp_plan(&config);
-    fit(open_files, workers, &mut tftp, &names.images);
+    limit_descriptors(open_files, workers, &mut tftp, &names.images);
     Ok(Plan {
         tftp,
         http: http_plan(&config),
@@ -97,19 +101,19 @@ pub fn plan(
     })
 }
 
-/// The memory for boot images. Locking it must be allowed before root is given away.
+/// The memory for boot images. The limit of locked memory must be raised before the process drops
+/// root.
 fn image_memory(config: &Config) -> Arc<ImageMemory> {
     let ceiling = MemoryCeiling::read();
     let budget = ceiling.budget(config.tuning.image_memory);
-    // A range may be larger than what is left of a small budget.
+    // Beside the budget, one range may be locked that is larger than the rest of a small budget.
     if let Err(error) = raise_locked_memory(budget.saturating_add(2 * PIECE_BYTES)) {
         tracing::debug!("the limit of locked memory stays as it is: {error}");
     }
     ImageMemory::new(budget)
 }
 
-/// The start log: what this process will do to the network, and what in the configuration an
-/// operator should know of.
+/// Logs at the start what this process will do on the network.
 fn say_what_will_happen(config: &Config, overrides: &ConfigOverrides, wants_dhcp: bool) {
     let snapshot = &config.snapshot;
     tracing::info!("serving {}", config.root.display());
@@ -119,7 +123,7 @@ fn say_what_will_happen(config: &Config, overrides: &ConfigOverrides, wants_dhcp
                 .interface
                 .as_deref()
                 .map_or("relays only".to_owned(), |name| format!("interface {name}"));
-            tracing::info!("DHCP on {} by {by}: {}", subnet.network, words(subnet));
+            tracing::info!("DHCP on {} by {by}: {}", subnet.network, describe_mode(subnet));
         }
     } else if overrides.no_dhcp || overrides.is_by_root_alone() {
         tracing::info!("no DHCP is answered");
@@ -177,9 +181,14 @@ fn tftp_plan(config: &Config) -> TftpPlan {
     }
 }
 
-/// Holds transfer ports and mappings to what this process may open, and says so where that is less
-/// than they would be.
-fn fit(open_files: u64, workers: Option<usize>, tftp: &mut TftpPlan, images: &ImageStore) {
+/// Limits transfer ports and mappings to the descriptors of this process, and logs it if that
+/// reduces them.
+fn limit_descriptors(
+    open_files: u64,
+    workers: Option<usize>,
+    tftp: &mut TftpPlan,
+    images: &ImageStore,
+) {
     let cores = affinity::list_allowed_processors()
         .map_or(1, |allowed| placement::place(&allowed, workers).boot.len());
     let shares = descriptors::share_out(open_files, cores, tftp.tids);
@@ -197,7 +206,7 @@ fn fit(open_files: u64, workers: Option<usize>, tftp: &mut TftpPlan, images: &Im
     tftp.policy.tids = shares.tids;
 }
 
-/// What the supervisor is told: None = whatever the kernel gives.
+/// The datapath that the supervisor must use; None: the best one that the kernel gives.
 fn datapath(wanted: config::DatapathChoice) -> Option<Datapath> {
     match wanted {
         config::DatapathChoice::Auto => None,
@@ -233,7 +242,8 @@ fn option_policy(options: TftpOptions) -> OptionPolicy {
     }
 }
 
-fn words(subnet: &Subnet) -> &'static str {
+/// What the start log says about a subnet.
+fn describe_mode(subnet: &Subnet) -> &'static str {
     match (subnet.mode, subnet.clients) {
         (AnsweringMode::Server, ClientAdmission::Pxe) => {
             "addresses and boot files for machines that boot from the network"
@@ -241,7 +251,9 @@ fn words(subnet: &Subnet) -> &'static str {
         (AnsweringMode::Server, ClientAdmission::Known) => {
             "addresses and boot files for machines with a reservation"
         }
-        (AnsweringMode::Server, ClientAdmission::Any) => "addresses and boot files for everybody",
+        (AnsweringMode::Server, ClientAdmission::Any) => {
+            "addresses and boot files for every client"
+        }
         (AnsweringMode::Off, _) => "silent (mode = \"off\")",
     }
 }

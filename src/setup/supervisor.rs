@@ -43,40 +43,43 @@ use crate::serve::pulse::{CorePulse, CoreWatchdog, StuckThreads};
 use crate::serve::shelf::FileSources;
 use crate::serve::tftp::{HttpBusy, TftpCore, TftpPlan, TftpSockets};
 
-/// How often contents of removed files are let go.
+/// How often the image store releases the contents of removed files.
 const SWEEP: Duration = Duration::from_secs(10);
-/// What a core may take for its end beyond the time that transfers have.
+/// How long a core may take to end beyond the time of its transfers.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 /// How long the journal may take to keep its last events.
 const JOURNAL_MAX: Duration = Duration::from_secs(3);
-/// How often the end of the journal is looked for.
+/// How often the supervisor checks whether the journal has ended.
 const JOURNAL_LOOKED_EVERY: Duration = Duration::from_millis(5);
-/// Reloads that may wait; who asks beyond is told so.
+/// Reloads that may wait; one more is refused with an error that says so.
 const RELOADS_MAX: usize = 8;
 
-/// Everything that is to be started.
+/// Everything that the supervisor starts.
 #[derive(Debug)]
 pub struct Plan {
+    /// The files and templates that all boot cores serve.
     pub names: Arc<FileSources>,
+    /// The plan of the TFTP cores.
     pub tftp: TftpPlan,
+    /// The plan of the HTTP cores.
     pub http: HttpPlan,
     /// None: no DHCP, no packet leaves port 67.
     pub dhcp: Option<DhcpPlan>,
-    /// At most so many boot cores; None = as many as the inherited mask allows.
+    /// Most boot cores; None: as many as the inherited mask allows.
     pub workers: Option<usize>,
-    /// None: io_uring where the kernel gives a ring to the user that serves, else epoll.
+    /// None: io_uring where the kernel gives a ring to the serving user, otherwise epoll.
     pub datapath: Option<Datapath>,
-    /// Who the process becomes when everything is bound; None = it stays who it is.
+    /// The user that the process becomes when everything is bound; None: it keeps its user.
     pub account: Option<UserAccount>,
-    /// What the log thread writes beside the log.
+    /// The history of machines, for the journal's thread.
     pub memory: JournalMemory,
-    /// What is wrong with the configuration of the start.
+    /// The findings about the configuration of the start.
     pub remarks: Vec<CheckFinding>,
-    /// For SIGHUP and `reload`.
+    /// Reads the configuration again, for SIGHUP and `reload`.
     pub control: Control,
 }
 
-/// What may happen while the server runs.
+/// What the supervisor's inbox receives while the server runs.
 #[derive(Debug)]
 enum Notice {
     Signal,
@@ -84,7 +87,8 @@ enum Notice {
     Ended { thread: String, result: Result<(), CoreError> },
 }
 
-/// Runs until SIGTERM or SIGINT, then drains. Nothing is bound when a ring that must be is refused.
+/// Runs until SIGTERM or SIGINT, then drains. If the plan requires io_uring and the kernel refuses
+/// it, nothing is bound.
 pub fn run(mut plan: Plan) -> Result<(), ServerFailure> {
     if plan.datapath == Some(Datapath::IoUring) {
         ring::probe_ring()?;
@@ -93,7 +97,8 @@ pub fn run(mut plan: Plan) -> Result<(), ServerFailure> {
         &affinity::list_allowed_processors().map_err(system("reading the affinity mask"))?,
         plan.workers,
     );
-    let bound = bind(&plan, &placement)?;
+
+    let bound = bind_sockets(&plan, &placement)?;
     let (notices, inbox) = channel();
     let (reloads, reload) = sync_channel(RELOADS_MAX);
     watch_signals(notices.clone(), reloads.clone())?;
@@ -103,10 +108,11 @@ pub fn run(mut plan: Plan) -> Result<(), ServerFailure> {
         .name("rb-journal".into())
         .spawn(move || log::run_journal_thread(&printed, memory, &progress))
         .map_err(system("starting a thread"))?;
+
     let drain = DrainOrder::default();
     let Plan { names, tftp, http, dhcp, control, account, datapath, remarks, .. } = plan;
     let handle = ServerHandle { reloads, overview: Arc::default() };
-    // Bound while root is there, and answered when it has been given away.
+    // Bound as root, and answered only after the process has dropped root.
     let admin_socket = control.bind_admin_socket(account.as_ref());
     if let Some(account) = &account {
         account
@@ -114,7 +120,8 @@ pub fn run(mut plan: Plan) -> Result<(), ServerFailure> {
             .map_err(|error| ServerFailure::User { user: account.name.clone(), error })?;
     }
     let _admin_socket = admin_socket.and_then(|socket| socket.answer(handle.clone()));
-    let datapath = choose(datapath, account.as_ref())?;
+
+    let datapath = choose_datapath(datapath, account.as_ref())?;
     let mut watchdog = CoreWatchdog::new(sd_notify::watchdog_enabled());
     let parts = Parts { names, tftp, http, dhcp, datapath };
     let shared = Shared { events: &events, drain: &drain, notices: &notices };
@@ -126,8 +133,8 @@ pub fn run(mut plan: Plan) -> Result<(), ServerFailure> {
         (overview.bells.clone(), overview.store.clone(), Arc::clone(&overview.remarks));
     start_reloading(&overview, control, reload)?;
     start_sweeping(&overview)?;
-    // Control shares the first processor with DHCP; threads that were started before keep the whole
-    // mask, and wait for disks.
+    // Control shares the first processor with DHCP. Threads that were started before this call keep
+    // the whole mask: they wait for disks.
     affinity::pin_to_processors(&[placement.control])
         .map_err(system("pinning the control thread"))?;
     handle.overview.store(Some(Arc::new(overview)));
@@ -173,13 +180,14 @@ pub fn run(mut plan: Plan) -> Result<(), ServerFailure> {
             }
         }
     }
-    // First the order, then the words: nobody waits for whoever reads them.
+
+    // The order comes before the log line: the cores must not wait for a slow reader of the log.
     drain.order();
     bells.iter().for_each(MailboxBell::ring);
     let until = Instant::now() + DRAIN_MAX + DRAIN_GRACE;
     tracing::info!("stopping: running transfers may take up to {} s", DRAIN_MAX.as_secs());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    let failure = drained(&inbox, &mut running, until);
+    let failure = wait_for_cores(&inbox, &mut running, until);
     handle.overview.store(None);
     drop((events, notices, handle));
     if running.is_empty() {
@@ -192,8 +200,8 @@ pub fn run(mut plan: Plan) -> Result<(), ServerFailure> {
     failure.map_or(Ok(()), Err)
 }
 
-/// Waits for the end of every core, no longer than until then. What went wrong on the way.
-fn drained(
+/// Waits for the end of every core, at most until `until`. Returns the first failure.
+fn wait_for_cores(
     inbox: &Receiver<Notice>,
     running: &mut Vec<String>,
     until: Instant,
@@ -216,10 +224,9 @@ fn drained(
     failure
 }
 
-/// How the cores will speak to the kernel. Asked when root has been given away: a ring belongs to
-/// the thread that made it, so rings come later, and sysctl kernel.io_uring_disabled=1 leaves them
-/// to root and to one group.
-fn choose(
+/// Chooses how the cores speak to the kernel, after the process has dropped root: each core makes
+/// its ring later, and sysctl kernel.io_uring_disabled=1 allows rings only to root and to one group.
+fn choose_datapath(
     wanted: Option<Datapath>,
     account: Option<&UserAccount>,
 ) -> Result<Chosen, ServerFailure> {
@@ -229,7 +236,7 @@ fn choose(
     };
     match (refused, wanted, account) {
         (None, Some(datapath), _) => Ok(Chosen { datapath, no_ring: None }),
-        // The kernel may still refuse one to a core, which wants a larger one.
+        // The kernel may still refuse the larger ring of a core, which then uses epoll.
         (None, None, _) => Ok(Chosen { datapath: Datapath::IoUringOrEpoll, no_ring: None }),
         (Some(error), None, _) => {
             tracing::warn!("serving by epoll, recvmmsg and sendmmsg, because {error}");
@@ -257,7 +264,8 @@ struct BoundSockets {
     dhcp: Option<dhcp::DhcpSockets>,
 }
 
-fn bind(plan: &Plan, placement: &CorePlacement) -> Result<BoundSockets, ServerFailure> {
+/// Binds the sockets of all cores.
+fn bind_sockets(plan: &Plan, placement: &CorePlacement) -> Result<BoundSockets, ServerFailure> {
     let cores = placement.boot.len();
     let mut tftp: Vec<TftpSockets> = (0..cores).map(|_| TftpSockets::default()).collect();
     for &address in &plan.tftp.listen {
@@ -276,14 +284,14 @@ fn bind(plan: &Plan, placement: &CorePlacement) -> Result<BoundSockets, ServerFa
     for sockets in &mut tftp {
         sockets.tids = bind_tids(&plan.tftp)?;
     }
+
     let mut http: Vec<Vec<std::net::TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
     for &address in &plan.http.listen {
         let listen = |address, shared| {
             let listener = net::open_tcp_listener(address, shared)?;
             net::accept_with_first_bytes(&listener)?;
             if let Some(name) = plan.http.congestion {
-                // A kernel without it keeps its own: slower perhaps, and never a reason not to
-                // serve.
+                // A kernel without this algorithm keeps its default, which may be slower.
                 let _ = net::set_congestion_control(&listener, name);
             }
             Ok((listener.local_addr()?, listener))
@@ -308,8 +316,8 @@ fn bind_group<S>(
     bind: impl Fn(SocketAddr, bool) -> io::Result<(SocketAddr, S)>,
 ) -> io::Result<Vec<(SocketAddr, S)>> {
     let shared = cores > 1;
-    // A port that is shared lets a second server of the same user in, which then gets no client:
-    // ask for it alone first.
+    // A shared port would let a second server of the same user bind it too, and get some of the
+    // clients: bind it exclusively first.
     if shared && address.port() != 0 {
         drop(bind(address, false)?);
     }
@@ -322,8 +330,8 @@ fn bind_group<S>(
     Ok(group)
 }
 
-/// A machine's TFTP and HTTP meet on one core. Without it the kernel spreads by its own hash:
-/// slower, not wrong.
+/// Has the kernel give all requests of a machine to one core, by TFTP and HTTP alike. Without it the
+/// kernel spreads them by its own hash, which is slower but correct.
 fn steer<'a, S: std::os::fd::AsRawFd + 'a>(
     group: impl Iterator<Item = &'a S>,
     address: SocketAddr,
@@ -373,7 +381,7 @@ fn bind_tid(any: IpAddr, range: Option<(u16, u16)>) -> io::Result<(SocketAddr, O
     Err(refusal)
 }
 
-/// What every core gets a share of.
+/// What every core gets a clone of.
 struct Shared<'a> {
     events: &'a EventSender,
     drain: &'a DrainOrder,
@@ -387,8 +395,8 @@ struct Started {
     overview: ServerOverview,
 }
 
-/// Reloads one after the other on a thread of their own: reading and checking take their time, and
-/// the supervisor has none.
+/// Starts the thread that reloads, one request after the other: reading and checking take longer
+/// than the supervisor may be away.
 fn start_reloading(
     overview: &ServerOverview,
     control: Control,
@@ -407,7 +415,7 @@ fn start_reloading(
             None => published.publish(next),
         }
         published.free_retired();
-        // Sleeping cores take the new networks over now and not with their next datagram.
+        // Sleeping cores take the new networks over now, and not with their next datagram.
         bells.iter().for_each(MailboxBell::ring);
         remarks.store(Arc::new(new.clone()));
         pending.store(Arc::new(after_restart.clone()));
@@ -435,7 +443,8 @@ fn start_reloading(
     })
 }
 
-/// Asks now and then which contents are of removed files. A file server may take its time to say.
+/// Starts the thread that releases the contents of removed files. A file server may be slow to
+/// answer whether a file still exists.
 fn start_sweeping(overview: &ServerOverview) -> Result<(), ServerFailure> {
     let images = Arc::downgrade(&overview.images);
     helper("rb-sweep", move |thread| {
@@ -448,7 +457,7 @@ fn start_sweeping(overview: &ServerOverview) -> Result<(), ServerFailure> {
     })
 }
 
-/// Starts a thread that needs no privilege and is begun again after a panic.
+/// Starts a thread without privileges, which begins again after a panic.
 fn helper(
     name: &'static str,
     mut work: impl FnMut(&WatchedThread) + Send + 'static,
@@ -465,7 +474,7 @@ fn helper(
         .map_err(system("starting a thread"))
 }
 
-/// What threads are made of.
+/// What the threads are made from.
 struct Parts {
     names: Arc<FileSources>,
     tftp: TftpPlan,
@@ -524,8 +533,8 @@ fn start(
     let mut started = Started { running: Vec::new(), line: String::new(), overview };
     let tftp_plan = plan.tftp;
     let mut http_plan = plan.http;
-    // The limits are the server's; each core has its share.
-    fit_connections(&mut http_plan, placement.boot.len().max(1));
+    // The configured limits apply to the server; each core gets its share.
+    limit_connections(&mut http_plan, placement.boot.len().max(1));
 
     for (number, (cpu, (tftp, http))) in
         placement.boot.iter().zip(bound.tftp.into_iter().zip(bound.http)).enumerate()
@@ -539,7 +548,7 @@ fn start(
         started.overview.inquiries.push(core.inquiry());
         let tftp_counters = core.counters();
         started.running.push(spawn(thread, notices, move |ready| core.run(ready))?);
-        // A core without a listener never runs, so nobody watches it.
+        // A core without a listener never runs, so the watchdog must not wait for it.
         let thread = (!http_plan.listen.is_empty())
             .then(|| Thread::new(format!("rb-http-{number}"), *cpu).without_capabilities());
         let pulse = thread.as_ref().map(|thread| watchdog.pulse(thread.watched.observer()));
@@ -584,7 +593,7 @@ struct Thread {
     name: String,
     cpu: usize,
     watched: WatchedThread,
-    /// Whether it opens sockets later on.
+    /// Whether the thread opens sockets later.
     keeps_capabilities: bool,
 }
 
@@ -598,9 +607,9 @@ impl Thread {
     }
 }
 
-/// Gives each core its share of the connections, and no more than the descriptors of this process
+/// Gives each core its share of the connections, at most as many as the descriptors of this process
 /// allow.
-fn fit_connections(plan: &mut HttpPlan, cores: usize) {
+fn limit_connections(plan: &mut HttpPlan, cores: usize) {
     let wanted = (plan.connections / cores).max(1);
     let Ok(files) = open_files::read_descriptor_limit() else {
         plan.connections = wanted;
@@ -619,7 +628,7 @@ fn fit_connections(plan: &mut HttpPlan, cores: usize) {
     }
 }
 
-/// Starts a pinned thread that reports when it answers and when it has ended, panics included.
+/// Starts a pinned thread. It reports when it answers, and when it has ended, even by a panic.
 /// Returns its name.
 fn spawn(
     Thread { name, cpu, watched, keeps_capabilities }: Thread,
@@ -659,11 +668,11 @@ fn watch_signals(
         let _watched = threads::watch_thread("rb-signals");
         for signal in signals.forever() {
             if signal == SIGHUP {
-                // Where reloads wait already, the last of them reads what this one would.
+                // If the queue is full, the last reload in it reads the same configuration.
                 let _ = reloads.try_send(None);
             } else if matches!(signal, SIGUSR1 | SIGUSR2) {
-                // Other servers dump what they know, or open their logs anew: nobody means to end
-                // this one.
+                // Other servers dump their state or reopen their logs on these signals: the sender
+                // does not want to end this one.
                 tracing::info!(
                     "signal {signal} asks for nothing here: `ringboot status` tells what runs, and \
                      no log file is held open"
@@ -680,8 +689,8 @@ fn watch_signals(
         .map_err(system("starting a thread"))
 }
 
-/// One message for systemd, one line on standard output for scripts: whoever reads that may be
-/// slow, and is not waited for.
+/// Notifies systemd, and prints one line on standard output for scripts. A thread prints it, because
+/// the reader may be slow.
 fn say_ready(line: String, status: &str) {
     let _ =
         sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);

@@ -1,5 +1,5 @@
-//! Who is behind an address: one fixed slot per pool or reservation address, written by the DHCP
-//! core, read by boot cores without a lock.
+//! Which machine holds an address: one fixed slot for each address of a pool or reservation, which
+//! the DHCP core writes and boot cores read without a lock.
 
 use std::net::Ipv4Addr;
 use std::sync::OnceLock;
@@ -15,11 +15,12 @@ pub struct AddressBindings {
     /// (first address, addresses, first slot), by first address; ranges do not overlap.
     ranges: Vec<(u32, u32, usize)>,
     slots: usize,
-    /// Made when the first of their addresses is held: memory follows the leases, not the pools.
+    /// Each page is allocated when its first address is leased: memory grows with the leases, not
+    /// with the pools.
     pages: Box<[OnceLock<Box<SlotPage>>]>,
 }
 
-/// Slots that are made at once.
+/// Slots of one page.
 const PAGE_SLOTS: usize = 64;
 
 type SlotPage = [BindingSlot; PAGE_SLOTS];
@@ -45,7 +46,8 @@ impl AddressBindings {
                 Some(&(start, count, _)) if first - start < count => start.checked_add(count),
                 _ => Some(first),
             };
-            // Past the last address of all: the range lies within the one before.
+            // None: the range would begin past the last address there is, so the one before covers
+            // it.
             let Some(first) = first.filter(|first| *first <= last) else { continue };
             let count = last - first + 1;
             ranges.push((first, count, slots));
@@ -58,15 +60,15 @@ impl AddressBindings {
         }
     }
 
-    /// The holder of this address, expired or not; None where there never was one or the address is
-    /// not ours to give.
+    /// The holder of this address, even if its lease has expired; None: it never had a holder, or is
+    /// in no pool and no reservation.
     pub fn read(&self, address: Ipv4Addr) -> Option<AddressBinding> {
         let (page, slot) = self.place(address)?;
         page.get()?.get(slot)?.read()
     }
 
-    /// Written before the ACK leaves, by the DHCP core alone. False: the address is in no pool and
-    /// no reservation.
+    /// Writes the holder of an address. Only the DHCP core calls this, before the ACK leaves. False:
+    /// the address is in no pool and no reservation.
     pub fn write(&self, address: Ipv4Addr, binding: Option<AddressBinding>) -> bool {
         let Some((page, slot)) = self.place(address) else { return false };
         if binding.is_none() && page.get().is_none() {
@@ -104,7 +106,7 @@ impl AddressBindings {
 const HELD: u64 = 1 << 63;
 const HAS_UUID: u64 = 1 << 62;
 
-/// A sequence lock over five words: odd while the writer is inside.
+/// A sequence lock over five words: its sequence is odd while the writer writes.
 #[derive(Debug, Default)]
 struct BindingSlot {
     sequence: AtomicU32,
@@ -131,7 +133,7 @@ impl BindingSlot {
                 *word = slot.load(Ordering::Relaxed);
             }
             fence(Ordering::Acquire);
-            // The writer is inside for a handful of stores: trying again is cheaper than any lock.
+            // The writer needs only a few stores: trying again is cheaper than any lock.
             if before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before {
                 return unpack_binding(words);
             }

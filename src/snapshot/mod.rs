@@ -1,5 +1,5 @@
-//! All that control gives to the cores: one immutable generation after another, read by every
-//! thread without a lock.
+//! Everything that control gives to the cores: one immutable generation after another, which every
+//! thread reads without a lock.
 
 use std::num::NonZeroU64;
 
@@ -14,24 +14,25 @@ pub mod walks;
 
 pub use published::{PublishedGeneration, PublishedState};
 
-/// The configuration as the cores see it. Never changed after it has been published.
+/// The configuration as the cores see it. It never changes after it has been published.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
+    /// Subnets, boot loaders and the answers of DHCP.
     pub dhcp: DhcpPolicy,
-    /// Where each subnet is written, `path:line`: for what is said of it while the server runs.
+    /// Where the configuration names each subnet, `path:line`, for log lines while the server runs.
     pub places: Vec<(Ipv4Network, String)>,
     /// Interfaces that DHCP listens on, each with a socket of its own.
     pub dhcp_interfaces: Vec<String>,
     /// None: no menu is rendered (`--root` without a configuration).
     pub menu: Option<BootMenu>,
-    /// `[[quirk]]`
+    /// The limits of firmware from the `[[quirk]]` tables.
     pub quirks: Vec<FixedQuirk>,
-    /// `[http] rate`: bytes a second on one connection, whoever has it; None = as fast as it goes.
+    /// `[http] rate`: most bytes a second on one connection; None: no limit.
     pub http_rate: Option<NonZeroU64>,
 }
 
 impl Snapshot {
-    /// T-65: the networks whose clients are served; none = everybody.
+    /// The networks whose clients are served (T-65); empty: all clients.
     pub fn networks(&self) -> Vec<Ipv4Network> {
         self.dhcp.subnets.iter().map(|subnet| subnet.network).collect()
     }

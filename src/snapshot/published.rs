@@ -14,9 +14,11 @@ use crate::model::machine::Machine;
 /// A configuration as it was published, with the slots of its addresses.
 #[derive(Debug, Default)]
 pub struct PublishedGeneration {
-    /// Counts from 1 in each life of the process.
+    /// Counts from 1 in each run of the process.
     pub number: u64,
+    /// The configuration.
     pub snapshot: Snapshot,
+    /// The holder of each address, written by the DHCP core.
     pub bindings: AddressBindings,
 }
 
@@ -24,13 +26,15 @@ pub struct PublishedGeneration {
 #[derive(Debug)]
 pub struct PublishedState {
     current: ArcSwap<PublishedGeneration>,
-    /// Of the generation that was prepared last: none shares its number, published or not.
+    /// The number of the generation that was prepared last; no other one gets it, even if this one
+    /// is never published.
     number: AtomicU64,
+    /// The walks that control runs now.
     pub walks: LocalWalks,
-    /// What machines showed that they cannot do.
+    /// The learnt and pinned limits of machines.
     limited: ArcSwap<ActiveLimits>,
-    /// What was replaced. A core may still hold one: control frees it when nobody does, so that a
-    /// core never runs the last drop.
+    /// Replaced generations and limits. A core may still hold one: control frees it when no core
+    /// does, so that a core never runs the expensive last drop.
     retired: Mutex<RetiredGenerations>,
 }
 
@@ -41,6 +45,7 @@ struct RetiredGenerations {
 }
 
 impl PublishedState {
+    /// Publishes the configuration of the start as generation 1.
     pub fn new(snapshot: Snapshot) -> Arc<Self> {
         let bindings = AddressBindings::new(&snapshot.dhcp.subnets);
         let first = PublishedGeneration { number: 1, snapshot, bindings };
@@ -53,19 +58,19 @@ impl PublishedState {
         })
     }
 
-    /// The current generation, for the time of one request. No lock, no count that other cores
-    /// touch.
+    /// The current generation, for the time of one request. It takes no lock, and touches no counter
+    /// that other cores touch.
     pub fn load(&self) -> Guard<Arc<PublishedGeneration>> {
         self.current.load()
     }
 
-    /// The current generation, for longer. Control and start only.
+    /// The current generation, for longer. Only control and the start call this.
     pub fn get(&self) -> Arc<PublishedGeneration> {
         self.current.load_full()
     }
 
-    /// The next generation, not yet published: its slots are empty until the DHCP core has filled
-    /// them.
+    /// Makes the next generation without publishing it. Its binding slots are empty until the DHCP
+    /// core has filled them.
     pub fn prepare(&self, snapshot: Snapshot) -> Arc<PublishedGeneration> {
         let bindings = AddressBindings::new(&snapshot.dhcp.subnets);
         Arc::new(PublishedGeneration {
@@ -75,26 +80,26 @@ impl PublishedState {
         })
     }
 
-    /// From now on every request is answered from this generation; what runs goes on with the one
-    /// that it began with.
+    /// Publishes a generation: cores answer every new request from it, and finish running ones with
+    /// the generation that they began with.
     pub fn publish(&self, next: Arc<PublishedGeneration>) {
         let previous = self.current.swap(next);
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).generations.push(previous);
     }
 
-    /// Control alone: frees what was replaced and nobody holds any more.
+    /// Frees replaced generations that no core holds any more. Only control calls this.
     pub fn free_retired(&self) {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         let (held, free) = std::mem::take(&mut retired.generations)
             .into_iter()
             .partition(|generation: &Arc<PublishedGeneration>| Arc::strong_count(generation) > 1);
         retired.generations = held;
-        // A large one takes its time, in which a core may want to publish.
+        // Dropping a large generation takes long, and a core may want to publish meanwhile.
         drop(retired);
         drop::<Vec<_>>(free);
     }
 
-    /// From now on machines get no more than this.
+    /// Replaces the learnt and pinned limits of machines.
     pub fn limit(&self, limited: ActiveLimits) {
         let previous = self.limited.swap(Arc::new(limited));
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,7 +107,7 @@ impl PublishedState {
         retired.limited.retain(|limited| Arc::strong_count(limited) > 1);
     }
 
-    /// What this machine gets at most: pinned, configured, learnt. No lock.
+    /// The limits of this machine: pinned, configured or learnt. It takes no lock.
     pub fn allowance(&self, machine: &Machine) -> QuirkAllowance {
         self.limited.load().allowance(&self.load().snapshot.quirks, machine)
     }

@@ -1,5 +1,5 @@
-//! Local walks of a boot chain: which loopback addresses are answered as which machine, and until
-//! when.
+//! Local walks of a boot chain: which loopback addresses the server answers as which machine, and
+//! until when.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -9,37 +9,41 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::model::machine::Machine;
 
-/// A local walk of a machine's boot chain: requests from a loopback address are answered as that
-/// machine's would be.
+/// A local walk of a machine's boot chain: the server answers requests from a loopback address as
+/// if the machine had sent them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalWalk {
-    /// Of 127.0.0.0/8: a packet from the network never has it.
+    /// An address in 127.0.0.0/8, which no packet from the network has.
     pub source: Ipv4Addr,
     /// The address that the machine would have.
     pub stands_for: Ipv4Addr,
-    /// None: nobody knows the machine by its address, as without DHCP.
+    /// None: the server does not know the machine of this address, as without DHCP.
     pub machine: Option<Machine>,
+    /// When the walk ends by itself.
     pub until: Instant,
 }
 
-/// The walks that go on now, given by control and read by boot cores without a lock. No walk writes
-/// a binding.
+/// The running walks, which control writes and boot cores read without a lock. A walk never writes a
+/// binding.
 #[derive(Debug, Default)]
 pub struct LocalWalks(ArcSwap<WalksNow>);
 
-/// Walks, and how often they have changed.
+/// The running walks at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct WalksNow {
+    /// Counts the changes of the list.
     pub number: u64,
+    /// The walks, those that have just run out included.
     pub all: Vec<LocalWalk>,
 }
 
 impl LocalWalks {
+    /// The walks, without a lock.
     pub fn load(&self) -> Guard<Arc<WalksNow>> {
         self.0.load()
     }
 
-    /// The walk from this address that goes on at `now`.
+    /// The walk from this address that still runs at `now`.
     pub fn from(&self, source: IpAddr, now: impl FnOnce() -> Instant) -> Option<LocalWalk> {
         let IpAddr::V4(source) = source.to_canonical() else { return None };
         if !source.is_loopback() {
@@ -49,7 +53,7 @@ impl LocalWalks {
         (walk.until > now()).then_some(walk)
     }
 
-    /// Control alone: what is over goes, and this one is added.
+    /// Adds a walk, and removes those that are over. Only control calls this.
     pub fn begin(&self, walk: LocalWalk, now: Instant) {
         self.change(|all| {
             all.retain(|one| one.until > now && one.source != walk.source);
@@ -57,7 +61,7 @@ impl LocalWalks {
         });
     }
 
-    /// Control alone. True where there was one.
+    /// Ends a walk; false: there was none. Only control calls this.
     pub fn end(&self, source: Ipv4Addr) -> bool {
         let was_there = self.load().all.iter().any(|walk| walk.source == source);
         self.change(|all| all.retain(|walk| walk.source != source));

@@ -1,6 +1,5 @@
-//! Copies of the lease database: one made while the server runs, and the way back from it.
+//! Copies of the lease database: a backup while the server runs, and the restore of one.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,43 +7,55 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags};
 
 use super::copy::{copy_database, sync_parent_directory};
+use super::directory::{append_suffix, remove_file_if_present};
 use super::sqlite::{count_known_schemas, read_schema_version, read_stored_leases};
 use super::{StateDirectory, StoreError};
 
-/// Why there is no backup, or why nothing was restored.
+/// Why a backup or a restore failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
+    /// The state directory has no lease database.
     #[error(
         "there is no lease database {0}: is the server's `state` another directory, or has it \
          never served DHCP?"
     )]
     NoDatabase(PathBuf),
+    /// The target of the backup exists; it is never overwritten.
     #[error("{0} exists: name a file that does not")]
     Exists(PathBuf),
+    /// An earlier restore has kept a database under the name that this one needs.
     #[error(
         "{0} exists: an earlier restore has kept the database of before it there; move it away \
          first"
     )]
     KeptBefore(PathBuf),
+    /// The file is damaged, or no lease database.
     #[error("{path}: this is no sound lease database: {reason}")]
-    Unsound { path: PathBuf, reason: String },
+    Unsound {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite's integrity check or a row has shown.
+        reason: String,
+    },
+    /// A file operation failed.
     #[error("{0}: {1}")]
     File(PathBuf, io::Error),
+    /// The store itself failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What `restore` has done.
+/// The result of `restore`.
 #[derive(Debug)]
 pub struct RestoredBackup {
     /// Leases in the database that is now in place.
     pub leases: usize,
-    /// The database of before; None where there was none.
+    /// Where the replaced database is kept; None: there was none.
     pub kept: Option<PathBuf>,
 }
 
-/// Copies a database, which a server may be writing to, into a new file that only its owner can
-/// read. Returns how many leases it holds, after the copy has been read back and synced.
+/// Copies a database that a server may be writing to into a new file that only its owner can read.
+/// Syncs the copy, reads it back, and returns how many leases it holds.
 pub fn backup_database(database: &Path, target: &Path) -> Result<usize, BackupError> {
     if !database.exists() {
         return Err(BackupError::NoDatabase(database.to_owned()));
@@ -62,30 +73,30 @@ pub fn backup_database(database: &Path, target: &Path) -> Result<usize, BackupEr
     }
 }
 
-/// Copies a database for whoever asks the server for it. The copy has no name any more: it is gone
-/// when it is closed, and a crash leaves one at most. To be called one at a time.
+/// Copies a database for a client of the admin socket. The copy has no name any more: the kernel
+/// frees it when it is closed, and a crash leaves at most one. Calls must not overlap.
 pub fn copy_to_send(database: &Path) -> Result<File, BackupError> {
     if !database.exists() {
         return Err(BackupError::NoDatabase(database.to_owned()));
     }
-    let sending = append_backup_suffix(database, ".sending");
+    let sending = append_suffix(database, ".sending");
     let at = |error| BackupError::File(sending.clone(), error);
-    remove_backup_file(&sending).map_err(at)?;
+    remove_file_if_present(&sending).map_err(at)?;
     copy_database(&open_copy_connection(database)?, &sending)?;
     let file = File::open(&sending).map_err(at)?;
     fs::remove_file(&sending).map_err(at)?;
     Ok(file)
 }
 
-/// Puts a backup in the place of the database of a server that does not run. What was there is kept
+/// Puts a backup in the place of the database, while no server runs. The replaced database is kept
 /// beside it.
 pub fn restore_database(
     state: &StateDirectory,
     source: &Path,
 ) -> Result<RestoredBackup, BackupError> {
     let database = state.database();
-    let fresh = append_backup_suffix(&database, ".restoring");
-    let kept = append_backup_suffix(&database, ".before-restore");
+    let fresh = append_suffix(&database, ".restoring");
+    let kept = append_suffix(&database, ".before-restore");
     let at = |path: &Path| {
         let path = path.to_owned();
         move |error| BackupError::File(path, error)
@@ -93,17 +104,18 @@ pub fn restore_database(
     if kept.exists() {
         return Err(BackupError::KeptBefore(kept));
     }
-    // A restore that was cut short has left it; it was never in use.
-    remove_backup_file(&fresh).map_err(at(&fresh))?;
+
+    // An interrupted restore may have left this file, which no server has ever used.
+    remove_file_if_present(&fresh).map_err(at(&fresh))?;
     count_backup_leases(source)?;
     copy_database(&open_read_only(source)?, &fresh)?;
     let leases = count_backup_leases(&fresh)?;
     state.give_to_owner(&fresh).map_err(at(&fresh))?;
 
     let replaces = database.exists();
-    // The log goes first: one that is left beside another database would be played into it.
+    // The log goes first: SQLite would replay a log that is left beside another database.
     for part in ["-wal", "-shm", ""] {
-        let (from, to) = (append_backup_suffix(&database, part), append_backup_suffix(&kept, part));
+        let (from, to) = (append_suffix(&database, part), append_suffix(&kept, part));
         if from.exists() {
             fs::rename(&from, &to).map_err(at(&from))?;
         }
@@ -114,7 +126,7 @@ pub fn restore_database(
     Ok(RestoredBackup { leases, kept: replaces.then_some(kept) })
 }
 
-/// Reads a database from its first page to its last row; how many leases it holds.
+/// Reads a database from its first page to its last row, and returns how many leases it holds.
 pub fn count_backup_leases(path: &Path) -> Result<usize, BackupError> {
     let unsound = |reason: String| BackupError::Unsound { path: path.to_owned(), reason };
     let connection = open_read_only(path)?;
@@ -132,7 +144,7 @@ pub fn count_backup_leases(path: &Path) -> Result<usize, BackupError> {
             known: count_known_schemas(),
         }
         .into()),
-        // The columns of an older schema are for the server to bring up to date.
+        // The server migrates an older schema; here its rows are only counted.
         found if found < count_known_schemas() => {
             let count =
                 connection.query_row("SELECT count(*) FROM leases", [], |row| row.get::<_, i64>(0));
@@ -152,27 +164,14 @@ fn open_read_only(path: &Path) -> Result<Connection, BackupError> {
     open_copy_connection(path)
 }
 
-/// Opens nothing but the connection: in the process of the server a second descriptor would release
-/// SQLite's locks on the database when it is closed (fcntl(2), record locks).
+/// Opens only SQLite's connection: in the server's process, closing a second descriptor would
+/// release SQLite's locks on the database (fcntl(2), record locks).
 fn open_copy_connection(path: &Path) -> Result<Connection, BackupError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = |error| StoreError::Open { path: path.display().to_string(), error };
     let connection = Connection::open_with_flags(path, flags).map_err(open)?;
     connection.busy_timeout(super::sqlite::BUSY_WAIT).map_err(open)?;
     Ok(connection)
-}
-
-fn append_backup_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
-}
-
-fn remove_backup_file(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        answer => answer,
-    }
 }
 
 #[cfg(test)]
@@ -247,14 +246,11 @@ mod tests {
         let world = World::new();
         let mut store = world.store();
         store.commit(&[bind(1), bind(2)]).unwrap();
-        fs::write(
-            append_backup_suffix(&world.database(), ".sending"),
-            "of a server that was killed",
-        )
-        .unwrap();
+        fs::write(append_suffix(&world.database(), ".sending"), "of a server that was killed")
+            .unwrap();
         let mut sent = copy_to_send(&world.database()).unwrap();
         store.commit(&[bind(3)]).unwrap();
-        assert!(!append_backup_suffix(&world.database(), ".sending").exists());
+        assert!(!append_suffix(&world.database(), ".sending").exists());
         let mut target = File::create(world.path("copy")).unwrap();
         io::copy(&mut sent, &mut target).unwrap();
         assert_eq!(count_backup_leases(&world.path("copy")).unwrap(), 2);
@@ -269,7 +265,7 @@ mod tests {
         backup_database(&world.database(), &world.path("copy")).unwrap();
         store.commit(&[bind(3)]).unwrap();
         // As after a power cut: the last commits are in the log beside the database.
-        assert!(append_backup_suffix(&world.database(), "-wal").exists());
+        assert!(append_suffix(&world.database(), "-wal").exists());
         let restored = restore_database(&world.state(), &world.path("copy")).unwrap();
         drop(store);
         assert_eq!((restored.leases, world.addresses()), (2, vec![1, 2]));
@@ -300,7 +296,7 @@ mod tests {
             let said = restore_database(&world.state(), &world.path(name)).unwrap_err().to_string();
             assert!(said.contains(words), "{name}: {said}");
             assert_eq!(world.addresses(), [1]);
-            assert!(!append_backup_suffix(&world.database(), ".before-restore").exists());
+            assert!(!append_suffix(&world.database(), ".before-restore").exists());
         };
         refused("missing", "No such file");
         fs::write(world.path("text"), "leases? none.").unwrap();

@@ -1,4 +1,4 @@
-//! A copy of a database into another file, while it is written to.
+//! Copies a database into another file while a server writes to it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -9,8 +9,8 @@ use rusqlite::Connection;
 
 use super::StoreError;
 
-/// Writes a consistent copy into a new file (never over one that is there) and syncs it with its
-/// name. A copy that fails is removed again.
+/// Writes a consistent copy into a new file, never over an existing one, and syncs the file and its
+/// name. A failed copy is removed.
 pub(super) fn copy_database(source: &Connection, target: &Path) -> Result<(), StoreError> {
     let failed = |error: String| StoreError::Copy { path: target.display().to_string(), error };
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target);
@@ -32,7 +32,7 @@ pub(super) fn copy_database(source: &Connection, target: &Path) -> Result<(), St
     })
 }
 
-/// A name is durable when its directory is.
+/// Syncs the directory of a file, because the file's name is durable only with it.
 pub fn sync_parent_directory(path: &Path) -> io::Result<()> {
     let directory =
         path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -1,5 +1,5 @@
-//! The state directory: its owner's alone, one process at a time, and every file in it known by
-//! name.
+//! The state directory: only its owner can read it, one process at a time writes to it, and every
+//! file in it is known by name.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -8,22 +8,25 @@ use std::path::{Path, PathBuf};
 
 /// The history database in the state directory; SQLite's own files begin with its name.
 pub const HISTORY: &str = "history.db";
-/// The lease database; SQLite's own files, older schemas and what `restore` replaced begin with its
-/// name.
+/// The lease database; SQLite's own files, older schemas and databases that `restore` replaced
+/// begin with its name.
 pub const DATABASE: &str = "ringboot.db";
-/// Held by the process that may write to the database.
+/// The lock file of the process that may write to the database.
 const LOCK: &str = "lock";
 
-/// Why the state directory is not ours to write to.
+/// Why this process cannot write to the state directory.
 #[derive(Debug, thiserror::Error)]
 pub enum NoState {
+    /// The directory could not be created or opened.
     #[error("making the state directory {0}: {1}. Name another with `state`")]
     Make(PathBuf, io::Error),
+    /// Another process holds the lock.
     #[error(
         "another ringboot runs with the state directory {0}: stop it, or name another directory \
          with `state`"
     )]
     InUse(PathBuf),
+    /// The lock file could not be made or locked.
     #[error("locking {0}: {1}")]
     Lock(PathBuf, io::Error),
 }
@@ -32,16 +35,15 @@ pub enum NoState {
 #[derive(Debug)]
 pub struct StateDirectory {
     path: PathBuf,
-    /// Both are given back by the kernel when the process ends, however it ends. The directory's
-    /// own lock cannot be removed as the file can; the file is what an older ringboot looks at.
+    /// The kernel releases both locks when the process ends, however it ends. Unlike the lock file,
+    /// the lock on the directory itself cannot be removed; older versions check only the file.
     directory: File,
     lock: File,
 }
 
 impl StateDirectory {
-    /// Makes the directory where it is missing (leases name machines and people's habits: for its
-    /// owner alone) and locks it. Two servers on one database would each give away what the other
-    /// has given.
+    /// Makes the directory if it is missing and locks it. Only its owner may read it, because leases
+    /// show when people work. Two servers on one database would give one address to two clients.
     pub fn lock(path: &Path) -> Result<Self, NoState> {
         DirBuilder::new()
             .recursive(true)
@@ -49,7 +51,7 @@ impl StateDirectory {
             .create(path)
             .map_err(|error| NoState::Make(path.to_owned(), error))?;
         let directory = File::open(path).map_err(|error| NoState::Make(path.to_owned(), error))?;
-        // A file server may have no locks for directories.
+        // Any other error is ignored: a file server may not support locks on directories.
         if matches!(directory.try_lock(), Err(TryLockError::WouldBlock)) {
             return Err(NoState::InUse(path.to_owned()));
         }
@@ -57,9 +59,8 @@ impl StateDirectory {
         Ok(Self { path: path.to_owned(), directory, lock })
     }
 
-    /// Whether this is still the directory of that name, with our lock in it. A lock that was
-    /// removed is made again; where another process has taken its place, the directory is not ours
-    /// any more.
+    /// Checks that the path still names this directory, with this process's lock in it. A removed
+    /// lock is made again; if another process has locked the directory meanwhile, that is an error.
     pub(super) fn check(&mut self) -> Result<(), NoState> {
         if !is_same_file(&self.directory, std::fs::metadata(&self.path)) {
             *self = Self::lock(&self.path)?;
@@ -70,22 +71,24 @@ impl StateDirectory {
         Ok(())
     }
 
+    /// The path of the lease database.
     pub fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
     }
 
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What root leaves here the server must be able to open: it belongs to the owner of the
-    /// directory.
+    /// Gives a file that root has made to the owner of the directory, so that the server can open
+    /// it.
     pub(super) fn give_to_owner(&self, file: &Path) -> io::Result<()> {
         give_to_directory_owner(&self.path, file)
     }
 
-    /// The same for every file of ringboot's in a state directory: SQLite lays files beside a
-    /// database that is only read. Links and files with a second name are left alone.
+    /// Gives every file of ringboot in a state directory to its owner: SQLite makes files even
+    /// beside a database that is only read. Links and files with a second name are left alone.
     pub fn give_all_to_owner(path: &Path) -> io::Result<()> {
         for entry in std::fs::read_dir(path)? {
             let entry = entry?;
@@ -104,10 +107,25 @@ impl StateDirectory {
     }
 }
 
+/// The path with a suffix at its end, for the files beside a database.
+pub(super) fn append_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Removes a file; a file that does not exist is no error.
+pub(super) fn remove_file_if_present(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        answer => answer,
+    }
+}
+
 fn lock_file(directory: &Path) -> Result<File, NoState> {
     let file = directory.join(LOCK);
     let failed = |error| NoState::Lock(file.clone(), error);
-    // Whoever owns the directory may have put a link here, for root to write through.
+    // The owner of the directory could have put a link here, for root to write through.
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     let lock = options.open(&file).map_err(failed)?;
@@ -120,7 +138,7 @@ fn lock_file(directory: &Path) -> Result<File, NoState> {
     Ok(lock)
 }
 
-/// Whether what has the name now is that open file.
+/// Whether the name still leads to the open file.
 fn is_same_file(open: &File, named: io::Result<std::fs::Metadata>) -> bool {
     let same = |(open, named): (std::fs::Metadata, std::fs::Metadata)| {
         (open.dev(), open.ino()) == (named.dev(), named.ino())
@@ -134,7 +152,7 @@ fn give_to_directory_owner(directory: &Path, file: &Path) -> io::Result<()> {
         return Ok(());
     }
     match lchown(file, Some(directory.uid()), Some(directory.gid())) {
-        // Not root: what we make is ours, and the directory lets us.
+        // Not root: files of this user serve as well, since the directory let it make them.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         answer => answer,
     }

@@ -1,8 +1,8 @@
-//! The history of machines in a SQLite file of its own: what `ringboot why` tells, also after a
+//! The history of machines in a SQLite file of its own, so that `ringboot why` knows it after a
 //! restart.
 //!
-//! Not the lease database: a lease's commit must not wait for it, and what a power cut takes from
-//! it nobody misses.
+//! It is not in the lease database, because the commit of a lease must not wait for it, and it does
+//! little harm if a power cut takes its last seconds.
 
 use std::fs::OpenOptions;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::observe::events::{EventKind, FileDenial, MachineStage, UnansweredReas
 use crate::observe::journal::{ENTRIES_MAX, JournalChange};
 use crate::observe::timeline::JournalEntry;
 
-/// The schema that this program writes. History of another one is thrown away, not migrated. 2: the
+/// The schema that this program writes. History of another schema is deleted, not migrated. 2: the
 /// table is bounded by its bytes.
 const SCHEMA: i64 = 2;
 
@@ -43,7 +43,7 @@ CREATE TABLE entries (
 CREATE INDEX entries_by_address ON entries (address);
 ";
 
-/// The history database, open for writing or for reading alone.
+/// The history database, open for writing or only for reading.
 #[derive(Debug)]
 pub struct HistoryDatabase {
     connection: Connection,
@@ -52,7 +52,8 @@ pub struct HistoryDatabase {
 }
 
 impl HistoryDatabase {
-    /// Opens or creates it for the server: it names machines, so it is its owner's alone.
+    /// Opens or creates the database for the server. Only its owner can read it, because it names
+    /// machines.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
@@ -80,7 +81,7 @@ impl HistoryDatabase {
         Ok(history)
     }
 
-    /// Opens it beside a server that writes, or after one.
+    /// Opens the database for reading, while a server writes to it or after the server has ended.
     pub fn read_only(path: &Path) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)
@@ -89,8 +90,8 @@ impl HistoryDatabase {
         Ok(Self { connection, path: path.to_owned(), files: DatabaseFiles::default() })
     }
 
-    /// Every entry, one after the other: machines by when they were last heard of, each one's
-    /// entries in order. What cannot be read is left out.
+    /// Hands over every entry: machines by the time of their last entry, the entries of each in
+    /// order. Entries that cannot be read are left out.
     pub fn load(&self, mut take: impl FnMut((Mac, u64, JournalEntry))) -> Result<(), StoreError> {
         let sql =
             "SELECT entries.* FROM entries JOIN (SELECT mac, max(at_ms) AS heard FROM entries \
@@ -114,7 +115,7 @@ impl HistoryDatabase {
         Ok(rows.map(|row| row.map(|(_, _, entry)| entry)).collect::<Result<_, _>>()?)
     }
 
-    /// The machine that was last heard of at this address.
+    /// The machine that last used this address.
     pub fn find(&self, address: IpAddr) -> Result<Option<Mac>, StoreError> {
         let sql = "SELECT mac FROM entries WHERE address = ?1 ORDER BY at_ms DESC LIMIT 1";
         let address = address.to_canonical().to_string();
@@ -123,7 +124,7 @@ impl HistoryDatabase {
         Ok(found.and_then(|mac| mac.parse().ok()))
     }
 
-    /// Whether what is kept is still where the next start looks for it.
+    /// Whether the open file is still the one that the next start will find.
     pub fn is_in_place(&mut self) -> bool {
         self.files.check(&self.path).is_ok()
     }
@@ -150,7 +151,7 @@ impl HistoryDatabase {
         let connection = &mut self.connection;
         connection.busy_timeout(BUSY_WAIT)?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-        // NORMAL: no sync per commit. A power cut may take the last seconds, never the file.
+        // NORMAL: no sync for each commit. A power cut may take the last seconds, never the file.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if found != SCHEMA {
@@ -168,7 +169,7 @@ fn refuse_history(path: &Path, reason: impl std::fmt::Display) -> StoreError {
     StoreError::History { path: path.display().to_string(), reason: reason.to_string() }
 }
 
-/// What the kind of an entry becomes in its columns.
+/// The columns that store the kind of an entry.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct KindColumns {
     kind: String,
@@ -202,7 +203,7 @@ fn write_history_entry(
     transaction.prepare_cached(sql)?.execute(values).map(|_| ())
 }
 
-/// None: written by another version.
+/// The kind of an entry; None: another version wrote it.
 fn read_history_entry(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, JournalEntry)>> {
     let (mac, stage, address): (String, String, Option<String>) =
         (row.get("mac")?, row.get("stage")?, row.get("address")?);

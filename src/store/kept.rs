@@ -1,5 +1,5 @@
-//! The lease database of a running server: found again where files are removed, replaced or torn,
-//! and written anew from memory.
+//! The lease database of a running server. If its files are removed, replaced or damaged, it is
+//! opened again or written anew from memory.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use super::contract::OddRow;
 use super::contract::StoredRows;
-use super::directory::DATABASE;
+use super::directory::{DATABASE, append_suffix, remove_file_if_present};
 use super::sqlite::SqliteStore;
 use super::{
     LeaseStore, NoState, RememberedState, StateDirectory, StoreError, sync_parent_directory,
@@ -20,41 +20,43 @@ use crate::dhcp::lease::{ClockSeconds, Lease, LeaseChange};
 use crate::engine::clock;
 use crate::model::lease_clock::ClockMark;
 
-/// What SQLite lays beside a database belongs to it.
+/// The suffixes of the files of a database: the database itself, SQLite's log and its index.
 const PARTS: [&str; 3] = ["", "-wal", "-shm"];
 
-/// How often it is kept how far the clock of the leases has come: by so much longer a lease may
-/// last after another boot.
+/// How often the store keeps the clock of the leases, in seconds: after a reboot, a lease may last
+/// longer by this much.
 const MARKED_EVERY_S: ClockSeconds = 60;
 
-/// A million leases are a tenth of it.
+/// Most bytes that are read ahead; a million leases take a tenth of it.
 const READ_AHEAD_BYTES_MAX: u64 = 1 << 30;
 
-/// The database and its directory, as the store's thread has them.
+/// The database and its directory, owned by the writer's thread.
 #[derive(Debug)]
 pub struct KeptDatabase {
     path: PathBuf,
-    /// None: the directory cannot be had yet.
+    /// None: the directory could not be locked yet.
     state: Option<StateDirectory>,
-    /// None: it cannot be opened, or has failed and is opened again.
+    /// None: the database could not be opened, or has failed and must be opened again.
     store: Option<SqliteStore>,
     files: DatabaseFiles,
-    /// Before it, memory knows nothing that could be written anew.
+    /// The database was read once. Until then memory has nothing that could be written anew.
     is_read: bool,
     /// The last commit has failed.
     has_failed: bool,
-    /// What lies there now is not what was committed.
+    /// The files under the path are not the ones that hold the commits.
     is_foreign: bool,
     /// As in [`StoredRows`].
     ahead_s: i64,
-    /// The clock that was kept last. None: not yet by this run, and no lease is kept without it.
+    /// The clock that was kept last. None: this run has not kept it yet, and keeps it with its first
+    /// commit.
     marked_s: Option<ClockSeconds>,
+    /// Counts how often the database was written anew, for [`FollowingStore`].
     anew: Arc<AtomicU64>,
 }
 
 impl KeptDatabase {
-    /// Opens what is in this directory. An error inside leaves a database that is tried again with
-    /// every look; one outside is for whoever starts: another server runs.
+    /// Opens the database in this directory. After an inner error each check tries again; the outer
+    /// error means that another server runs, and ends the start.
     pub fn open(path: &Path) -> Result<(Self, Result<StoredRows, StoreError>), StoreError> {
         let mut kept = Self {
             path: path.to_owned(),
@@ -74,6 +76,7 @@ impl KeptDatabase {
         }
     }
 
+    /// The path of the lease database.
     pub fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
     }
@@ -101,8 +104,8 @@ impl KeptDatabase {
         Ok(rows)
     }
 
-    /// Hands over what [`KeptDatabase::open`] has found, and returns the rows that are no leases.
-    /// After an error all is read again with a later look.
+    /// Hands over every lease of the opened database, and returns the rows that cannot be read.
+    /// After an error a later check reads everything again.
     pub fn each_lease(&mut self, take: impl FnMut(Lease)) -> Result<Vec<OddRow>, StoreError> {
         let odd = self.store.as_ref().ok_or(StoreError::Closed)?.each_lease(take)?;
         self.is_read = true;
@@ -116,7 +119,7 @@ impl KeptDatabase {
         Ok(StoredRows { leases, odd, ..rows })
     }
 
-    /// The clock of the leases, where it is to be kept again.
+    /// The clock of the leases, if it is time to keep it again.
     fn due_mark(&self) -> Option<ClockMark> {
         let mark = clock::take_clock_mark(self.ahead_s);
         Some(mark).filter(|mark| {
@@ -124,7 +127,7 @@ impl KeptDatabase {
         })
     }
 
-    /// Opens the same files again, which may bring back what the kernel has refused for a while.
+    /// Opens the same files again: the kernel may have refused them only for a while.
     fn reopen(&mut self) -> Result<(), StoreError> {
         self.store = None;
         let mut store = SqliteStore::open(&self.database())?;
@@ -133,32 +136,34 @@ impl KeptDatabase {
         Ok(())
     }
 
-    /// What lies there is set aside, and memory takes its place: whole, or not at all.
+    /// Writes a new database from memory, sets the old files aside, and puts the new one in their
+    /// place: completely, or not at all.
     fn write_anew(&mut self, remembered: &RememberedState) -> Result<(), StoreError> {
         let database = self.database();
-        let fresh = append_kept_suffix(&database, ".new");
+        let fresh = append_suffix(&database, ".new");
         let failed = |error: io::Error| StoreError::Anew { path: database.clone(), error };
         self.store = None;
         for part in PARTS {
-            remove_database_file(&append_kept_suffix(&fresh, part)).map_err(failed)?;
+            remove_file_if_present(&append_suffix(&fresh, part)).map_err(failed)?;
         }
+
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let mut store = SqliteStore::open(&fresh)?;
         let mark = clock::take_clock_mark(self.ahead_s);
         store.fill(remembered, &mark)?;
-        // The last connection plays the log into the file and removes it.
+        // Closing the last connection moves the log into the file and removes the log.
         drop(store);
         fs::File::open(&fresh).and_then(|file| file.sync_all()).map_err(failed)?;
         if let Some(state) = &self.state {
             state.give_to_owner(&fresh).map_err(failed)?;
         }
-        let aside = append_kept_suffix(&database, &format!(".unsound-{now}"));
-        // The log goes first: one that is left beside another database would be played into it.
+
+        let aside = append_suffix(&database, &format!(".unsound-{now}"));
+        // The log goes first: SQLite would replay a log that is left beside another database.
         for part in ["-wal", "-shm", ""] {
-            match fs::rename(append_kept_suffix(&database, part), append_kept_suffix(&aside, part))
-            {
+            match fs::rename(append_suffix(&database, part), append_suffix(&aside, part)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
             }
@@ -166,6 +171,7 @@ impl KeptDatabase {
         fs::rename(&fresh, &database)
             .and_then(|()| sync_parent_directory(&database))
             .map_err(failed)?;
+
         let mut store = SqliteStore::open(&database)?;
         store.probe()?;
         (self.store, self.files, self.is_foreign) =
@@ -189,11 +195,11 @@ impl LeaseStore for KeptDatabase {
 
     fn commit(&mut self, changes: &[LeaseChange]) -> Result<(), StoreError> {
         let database = self.database();
-        // Until it is known better: a fault on the way is a failure.
+        // Set first, so that a panic on the way counts as a failure too.
         self.has_failed = true;
         let mark = self.due_mark();
         let store = self.store.as_mut().ok_or(StoreError::Closed)?;
-        // After the sync: what was written to files without a name is nowhere at the next start.
+        // Checked after the sync: a commit into files that have lost their name does not survive.
         let committed =
             store.commit_with(changes, mark.as_ref()).and_then(|()| self.files.check(&database));
         self.has_failed = committed.is_err();
@@ -246,19 +252,19 @@ impl LeaseStore for KeptDatabase {
     }
 }
 
-/// The files that a connection has open, by device and inode. A log that is made later is taken in
+/// The files that a connection has open, by device and inode. A log that SQLite makes later is added
 /// when it is first seen.
 #[derive(Debug, Default)]
 pub(super) struct DatabaseFiles([Option<(u64, u64)>; 3]);
 
 impl DatabaseFiles {
     pub(super) fn of(database: &Path) -> Self {
-        Self(PARTS.map(|part| read_device_inode(&append_kept_suffix(database, part))))
+        Self(PARTS.map(|part| read_device_inode(&append_suffix(database, part))))
     }
 
     pub(super) fn check(&mut self, database: &Path) -> Result<(), StoreError> {
         for (part, known) in PARTS.iter().zip(&mut self.0) {
-            let now = read_device_inode(&append_kept_suffix(database, part));
+            let now = read_device_inode(&append_suffix(database, part));
             match known {
                 Some(_) if *known != now => return Err(StoreError::Gone(database.to_owned())),
                 Some(_) => {}
@@ -273,7 +279,8 @@ fn read_device_inode(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// A second connection that opens the database when it is used, and again when it was written anew.
+/// A second connection, which opens the database at its first use, and again after the database was
+/// written anew.
 #[derive(Debug)]
 pub struct FollowingStore {
     database: PathBuf,
@@ -295,16 +302,9 @@ impl FollowingStore {
     }
 }
 
-fn append_kept_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// Reads a database once from its first page to its last, so that SQLite, which wants pages in the
-/// order of their keys, finds them in the kernel's memory. Only before this process opens it:
-/// closing a file gives up the locks that SQLite has on it. An error, and what is no file, is
-/// SQLite's to meet.
+/// Reads a database once from its first page to its last, so that SQLite, which reads pages in the
+/// order of their keys, finds them in the page cache. Call it only before this process opens the
+/// database: closing a file releases SQLite's locks on it. Errors are left for SQLite to report.
 fn read_database_ahead(database: &Path) {
     let open = OpenOptions::new()
         .read(true)
@@ -314,13 +314,6 @@ fn read_database_ahead(database: &Path) {
         && file.metadata().is_ok_and(|meta| meta.is_file())
     {
         let _ = io::copy(&mut file.take(READ_AHEAD_BYTES_MAX), &mut io::sink());
-    }
-}
-
-fn remove_database_file(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 
@@ -363,13 +356,11 @@ mod tests {
         type Harm = fn(&Path);
         let harms: [(&str, Harm); 6] = [
             ("removed", |database| fs::remove_file(database).unwrap()),
-            ("log removed", |database| {
-                fs::remove_file(append_kept_suffix(database, "-wal")).unwrap()
-            }),
+            ("log removed", |database| fs::remove_file(append_suffix(database, "-wal")).unwrap()),
             ("all removed", |database| fs::remove_dir_all(database.parent().unwrap()).unwrap()),
             ("replaced", |database| {
-                fs::write(append_kept_suffix(database, ".other"), "x").unwrap();
-                fs::rename(append_kept_suffix(database, ".other"), database).unwrap();
+                fs::write(append_suffix(database, ".other"), "x").unwrap();
+                fs::rename(append_suffix(database, ".other"), database).unwrap();
             }),
             ("directory replaced", |database| {
                 let directory = database.parent().unwrap();
@@ -378,7 +369,7 @@ mod tests {
             }),
             ("torn", |database| {
                 fs::write(database, vec![0x5a; 65_536]).unwrap();
-                fs::write(append_kept_suffix(database, "-wal"), vec![0x5a; 65_536]).unwrap();
+                fs::write(append_suffix(database, "-wal"), vec![0x5a; 65_536]).unwrap();
             }),
         ];
         for (name, harm) in harms {

@@ -1,9 +1,9 @@
-//! The durable store of leases: what it promises, SQLite behind it, and the thread that writes to
-//! it in groups.
+//! The durable store of leases: its contract, SQLite behind it, and the thread that commits in
+//! groups.
 //!
 //! RFC 2131 wants a lease on stable storage before its ACK leaves. A sync costs far more than a
-//! row, so the ACKs that wait share one: whatever has come in while the last transaction was synced
-//! goes into the next (group commit).
+//! row, so waiting ACKs share one: all changes that arrive during the sync of one transaction go
+//! into the next one (group commit).
 
 mod backup;
 mod contract;

@@ -1,16 +1,16 @@
-//! Rows of the lease database that nobody understands: they are said, and their addresses are given
-//! to nobody.
+//! Rows of the lease database that ringboot cannot read: it logs them, and keeps their addresses
+//! back.
 
 use super::contract::OddRow;
 use crate::dhcp::lease::{ClockSeconds, Lease, LeaseRowState};
 use crate::model::machine::Mac;
 
-/// For so long nobody gets an address whose row is not understood: somebody may hold it.
+/// How long the address of such a row is kept back, in seconds: a client may hold it.
 const ODD_KEPT_S: u64 = 24 * 3600;
-/// Rows that are named when they are not understood; the others are counted.
+/// Most rows that the log names; further ones are counted.
 const ODD_NAMED_MAX: usize = 10;
 
-/// Rows that are not understood are said, and keep their addresses.
+/// Logs the rows that cannot be read, and returns leases that keep their addresses back.
 pub fn recover_odd_leases(odd: &[OddRow], now: ClockSeconds) -> Vec<Lease> {
     for OddRow { address, why } in odd.iter().take(ODD_NAMED_MAX) {
         let whose = address.map_or("a lease without an address".to_owned(), |address| {

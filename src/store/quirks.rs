@@ -1,5 +1,5 @@
-//! What firmware cannot do, in the lease database: it is as dear as a lease to whoever waits at a
-//! machine that does not boot.
+//! The quirks of firmware in the lease database. They are kept as durably as leases, because a
+//! machine may not boot without them.
 
 use std::num::NonZeroU64;
 use std::path::Path;
@@ -14,14 +14,15 @@ use crate::boot::quirks::{FirmwareQuirk, QuirkAllowance, QuirkChange, format_cla
 const SCHEMA_WITH_QUIRKS: i64 = 3;
 
 impl SqliteStore {
-    /// Everything that was kept. A row that is not understood limits nobody.
+    /// All quirks. A row that cannot be read limits no machine.
     pub fn quirks(&self) -> Result<Vec<FirmwareQuirk>, StoreError> {
         let mut statement = self.connection.prepare("SELECT * FROM quirks ORDER BY subject")?;
         let rows = statement.query_map([], read_quirk_row)?.filter_map(Result::transpose);
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The same of a database that a server may be writing to. One of an older ringboot has none.
+    /// All quirks of a database that a server may be writing to. A database of an older version has
+    /// none.
     pub fn quirks_in(database: &Path) -> Result<Vec<FirmwareQuirk>, StoreError> {
         let store = Self::read_only(database)?;
         if read_schema_version(&store.connection)? < SCHEMA_WITH_QUIRKS {
@@ -31,7 +32,7 @@ impl SqliteStore {
         }
     }
 
-    /// Keeps changes, all or none.
+    /// Stores changes, all or none.
     pub fn keep_quirks(&mut self, changes: &[QuirkChange]) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
         for change in changes {

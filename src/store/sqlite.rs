@@ -22,8 +22,8 @@ use crate::engine::clock;
 use crate::model::lease_clock::ClockMark;
 use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac, Uuid};
 
-/// One step per schema version; `user_version` counts those that were taken. Steps are only ever
-/// added.
+/// One migration per schema version; `user_version` counts the applied ones. Migrations are only
+/// ever added.
 const MIGRATIONS: [&str; 4] = [
     "
 CREATE TABLE leases (
@@ -80,7 +80,7 @@ stands still while nothing runs, and nobody sets it
 ",
 ];
 
-/// The first schema that keeps what looks for other servers found.
+/// The first schema that keeps the results of looks for other servers.
 const SCHEMA_WITH_LOOKS: i64 = 2;
 /// The first schema that keeps the clock of the leases.
 const SCHEMA_WITH_CLOCK: i64 = 4;
@@ -88,27 +88,27 @@ const SCHEMA_WITH_CLOCK: i64 = 4;
 /// How long a commit waits for an operator's `sqlite3` that holds the file.
 pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
 
-/// Leases name machines and people's habits: read and written by the owner alone.
+/// File mode: only the owner may read leases, because they show when people work.
 const PRIVATE: u32 = 0o600;
 
-/// A machine that did not boot for so long, and of which no system has renewed a lease, is
-/// forgotten: more than a year, and a summer.
+/// A machine that has neither booted nor renewed a lease for this long, in seconds, is forgotten:
+/// more than a year and a summer.
 const MACHINE_REMEMBERED_S: ClockSeconds = 500 * 24 * 3600;
 
-/// Rows of machines that are written between two looks at how many there are.
+/// Rows of machines that are written between two counts of the table.
 const MACHINES_WRITTEN: usize = 4096;
 
-/// The lease table of one box.
+/// The lease database of one server.
 #[derive(Debug)]
 pub struct SqliteStore {
     pub(super) connection: Connection,
-    /// Rows of machines that were written since they were counted last.
+    /// Rows of machines written since the last count.
     machines_written: usize,
 }
 
 impl SqliteStore {
-    /// Opens or creates the database, brings its schema up to date (the older one is kept beside
-    /// it), and refuses one from the future.
+    /// Opens or creates the database. Migrates an older schema, and keeps a copy of it beside the
+    /// database; refuses a newer one.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Self::open_with(path, &MIGRATIONS)
     }
@@ -131,7 +131,7 @@ impl SqliteStore {
                 kept.display()
             );
         }
-        // A database that is up to date is not written to: it is read on a full disk as well.
+        // A current database is not written to, so that it can be read on a full disk.
         if found < known {
             let transaction = connection.transaction()?;
             for step in migrations.iter().skip(usize::try_from(found).unwrap_or(0)) {
@@ -143,8 +143,8 @@ impl SqliteStore {
         Ok(Self { connection, machines_written: MACHINES_WRITTEN })
     }
 
-    /// Hands over every lease as of one moment, one at a time and in no order: there may be a
-    /// million. Returns the rows that are none.
+    /// Hands over every lease of one moment, one at a time and unsorted, because there may be a
+    /// million. Returns the rows that cannot be read.
     pub fn each_lease(&self, mut take: impl FnMut(Lease)) -> Result<Vec<OddRow>, StoreError> {
         let mut statement = self.connection.prepare(LEASES)?;
         let mut rows = statement.query([])?;
@@ -162,7 +162,7 @@ impl SqliteStore {
         Ok(odd)
     }
 
-    /// Reads a little from the disk and not from memory: whether a database still lies there.
+    /// Checks that the file still is a database: reads a little from the disk, past SQLite's cache.
     pub(super) fn sniff(&self) -> Result<(), StoreError> {
         self.connection.execute_batch("PRAGMA shrink_memory")?;
         read_schema_version(&self.connection)?;
@@ -171,7 +171,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Writes and syncs something that changes nothing: whether the next commit can be kept.
+    /// Checks that the next commit can be kept: writes and syncs a transaction that changes nothing.
     pub(super) fn probe(&mut self) -> Result<(), StoreError> {
         let found = read_schema_version(&self.connection)?;
         let transaction = self.connection.transaction()?;
@@ -179,7 +179,7 @@ impl SqliteStore {
         Ok(transaction.commit()?)
     }
 
-    /// Fills an empty database with what is remembered.
+    /// Fills an empty database from memory.
     pub(super) fn fill(
         &mut self,
         remembered: &RememberedState,
@@ -207,7 +207,8 @@ impl SqliteStore {
     }
 }
 
-/// `ringboot.db.schema-3.bak`: the way back for whoever returns to the ringboot of before.
+/// Keeps a copy of a database before its migration, such as `ringboot.db.schema-3.bak`, for a return
+/// to the older version.
 fn keep_older_schema(
     connection: &Connection,
     path: &Path,
@@ -216,7 +217,7 @@ fn keep_older_schema(
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".schema-{schema}.bak"));
     let kept = PathBuf::from(name);
-    // One of an earlier update is older than what is about to be changed.
+    // A copy from an earlier update is older than the database that is about to change.
     match fs::remove_file(&kept) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(StoreError::Copy {
@@ -230,21 +231,22 @@ fn keep_older_schema(
     Ok(kept)
 }
 
-/// Counts the migrations that a database has seen; 0: an empty file, or somebody else's database.
+/// The number of migrations that a database has seen; 0: an empty file, or another program's
+/// database.
 pub(super) fn read_schema_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// The schema that this ringboot writes.
+/// The schema version that this program writes.
 pub(super) fn count_known_schemas() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// What [`read`] takes apart.
+/// The query whose rows [`read_lease_row`] parses.
 const LEASES: &str = "SELECT address, mac, client_id, uuid, role, arch, host_name, state, start_s, \
                       end_s FROM leases";
 
-/// Every lease of a database, of whatever connection.
+/// Every lease of a database, by any connection.
 pub(super) fn read_stored_leases(connection: &Connection) -> Result<Vec<Lease>, StoreError> {
     let mut statement = connection.prepare(LEASES)?;
     let mut rows = statement.query([])?;
@@ -266,7 +268,7 @@ impl LeaseStore for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Commits changes together with the clock that their times are told by.
+    /// Commits changes together with the clock that their times refer to.
     pub(super) fn commit_with(
         &mut self,
         changes: &[LeaseChange],
@@ -296,8 +298,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// The clock of the leases as it was kept last. None: the times of the leases are a wall
-    /// clock's.
+    /// The clock of the leases as it was kept last. None: the leases have wall clock times, from an
+    /// older schema.
     pub fn mark(&self) -> Result<Option<ClockMark>, StoreError> {
         let sql = "SELECT boot, ahead_s, seen_s, wall_s FROM clock";
         let mark = self.connection.query_row(sql, [], |row| {
@@ -307,7 +309,8 @@ impl SqliteStore {
         Ok(mark.optional()?)
     }
 
-    /// The machines that booted from the network and when they were seen last, the freshest first.
+    /// The machines that booted from the network, with the time when each was last seen, the latest
+    /// first.
     pub fn machines(&self) -> Result<BootTimes, StoreError> {
         let mut statement = self
             .connection
@@ -315,15 +318,15 @@ impl SqliteStore {
         let most = i64::try_from(MACHINES_MAX).unwrap_or(i64::MAX);
         let rows = statement
             .query_map([most], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
-        // A row that is no hardware address admits nobody.
+        // A row that is no hardware address admits no machine.
         let machine = |(mac, seen_s): (String, i64)| {
             Some((mac.parse().ok()?, ClockSeconds::try_from(seen_s).unwrap_or(0)))
         };
         Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(machine).collect())
     }
 
-    /// [`Self::each_lease`] of a database that a server may be writing to, and what its clock says
-    /// now: nothing is created or changed.
+    /// As [`Self::each_lease`], for a database that a server may be writing to; it creates and
+    /// changes nothing. Also returns the time by the clock of the leases.
     pub fn each_lease_in(
         database: &Path,
         take: impl FnMut(Lease),
@@ -335,8 +338,8 @@ impl SqliteStore {
         Ok((store.each_lease(take)?, now))
     }
 
-    /// The same of a database that a server may be writing to, read from its first page to its
-    /// last: nothing is created or changed.
+    /// As [`Self::looks`], for a database that a server may be writing to, after an integrity check
+    /// of the whole file; it creates and changes nothing.
     pub fn sound_looks_in(database: &Path) -> Result<Vec<LookResult>, StoreError> {
         let store = Self::read_only(database)?;
         let (found, known) = (read_schema_version(&store.connection)?, count_known_schemas());
@@ -360,7 +363,7 @@ impl SqliteStore {
         Ok(Self { connection, machines_written: 0 })
     }
 
-    /// What the last look at each subnet found.
+    /// The last look for other servers on each subnet.
     pub fn looks(&self) -> Result<Vec<LookResult>, StoreError> {
         let mut statement =
             self.connection.prepare("SELECT subnet, looked_s, mac, address FROM other_servers")?;
@@ -372,14 +375,14 @@ impl SqliteStore {
             let looked_s = ClockSeconds::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
             Ok((row.get::<_, String>(0)?, looked_s, server))
         })?;
-        // A row that is not understood is a look that did not take place.
+        // A row that cannot be read counts as a look that never took place.
         let look = |(subnet, looked_s, server): (String, ClockSeconds, _)| {
             Some(LookResult { network: subnet.parse().ok()?, looked_s, server })
         };
         Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(look).collect())
     }
 
-    /// Keeps what a look found, in the place of the one before.
+    /// Stores the result of a look, and replaces the one before.
     pub fn keep_look(&self, look: &LookResult) -> Result<(), StoreError> {
         let sql = "INSERT OR REPLACE INTO other_servers (subnet, looked_s, mac, address) VALUES \
                    (?1, ?2, ?3, ?4)";
@@ -394,10 +397,10 @@ impl SqliteStore {
     }
 }
 
-/// The database and what SQLite lays beside it are their owner's alone, whatever the umask: SQLite
-/// gives the files that it makes the mode of the database.
+/// Gives the database and SQLite's files beside it mode 0600, whatever the umask: SQLite gives new
+/// files the mode of the database.
 fn keep_private(path: &Path) -> io::Result<()> {
-    // A link in its place is not followed: root must not write where somebody else points.
+    // Not through a link: root must not write where another user points.
     match OpenOptions::new()
         .create_new(true)
         .append(true)
@@ -419,8 +422,8 @@ fn keep_private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The mode of the very file that was looked at, and never of what a link names. The descriptor is
-/// no open file: closing it leaves the locks alone that SQLite has on a database of this process.
+/// Changes the mode of this very file, and never of a link's target. The descriptor is opened with
+/// O_PATH: closing it does not release SQLite's locks on a database of this process.
 fn make_private(path: &Path) -> io::Result<()> {
     let file =
         OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
@@ -438,12 +441,12 @@ fn make_private(path: &Path) -> io::Result<()> {
 }
 
 fn open_sqlite_connection(path: &Path) -> rusqlite::Result<Connection> {
-    // Whoever owns the directory may have put a link in the place of the file, for root to write
-    // through. SQLite refuses a link anywhere in the name, so those on the way to the directory are
+    // The owner of the directory could have put a link in the place of the file, for root to write
+    // through. SQLite refuses links anywhere in the path, so links in the path of the directory are
     // resolved here.
     let directory =
         path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // What cannot be resolved cannot be opened either, and SQLite says why.
+    // If the directory cannot be resolved, SQLite cannot open the file and reports why.
     let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
@@ -452,7 +455,7 @@ fn open_sqlite_connection(path: &Path) -> rusqlite::Result<Connection> {
     let connection =
         Connection::open_with_flags(directory.join(path.file_name().unwrap_or_default()), flags)?;
     connection.busy_timeout(BUSY_WAIT)?;
-    // FULL: in WAL mode every commit is synced, not only every checkpoint. An ACK stands for a
+    // FULL: in WAL mode SQLite syncs every commit, and not only every checkpoint. An ACK promises a
     // synced row.
     connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -485,8 +488,8 @@ fn write_change(transaction: &Transaction<'_>, change: &LeaseChange) -> rusqlite
     }
 }
 
-/// Anybody can boot as any number of machines. Those go that were seen longest ago: who has a lease
-/// is seen with each renewal.
+/// Bounds the table of machines, because one host can boot under any number of hardware addresses.
+/// The rows that were seen longest ago go first; a machine with a lease is seen at each renewal.
 fn prune_machines(
     transaction: &Transaction<'_>,
     most: usize,
@@ -531,8 +534,8 @@ fn write_lease_row(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Re
     Ok(())
 }
 
-/// Columns by their place in [`LEASES`]. Text is looked at where SQLite has it: of a million rows
-/// no field is copied first.
+/// Parses a row by the order of the columns in [`LEASES`]. It reads text in SQLite's own memory, so
+/// that a million rows cause no copies.
 fn read_lease_row(row: &Row<'_>) -> Result<Lease, StoreError> {
     let text = |place: usize| row.get_ref(place)?.as_str_or_null().map_err(rusqlite::Error::from);
     let address = text(0)?.unwrap_or_default();
@@ -579,7 +582,7 @@ pub(super) fn find_role_named(name: &str) -> Option<FirmwareRole> {
     ROLES.iter().find(|(_, known)| *known == name).map(|(role, _)| *role)
 }
 
-/// A lease without end is the largest time that SQLite can hold.
+/// The time as SQLite stores it; an infinite lease becomes the largest integer.
 fn clamp_seconds(time: ClockSeconds) -> i64 {
     i64::try_from(time).unwrap_or(i64::MAX)
 }

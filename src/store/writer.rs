@@ -1,5 +1,5 @@
-//! The writer thread: takes work from a queue, commits in groups, reports each ticket only after
-//! its sync.
+//! The writer thread: takes work from a queue, commits in groups, and reports each ticket only
+//! after its sync.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,31 +15,33 @@ use crate::observe::threads::{self, WatchedThread};
 /// The caller's number for one piece of work.
 pub type WorkTicket = u64;
 
-/// Work that may wait for the writer. Beyond it the disk is hopelessly behind: the client repeats
-/// its REQUEST anyway.
+/// Work that may wait for the writer. Beyond it the disk is hopelessly behind: the core drops the
+/// request, and the client retransmits it.
 pub const QUEUED_MAX: usize = 65_536;
 
-/// Changes in one transaction: about 3 ms of SQLite, so that the first ACK of a storm does not wait
-/// for the last.
+/// Most changes in one transaction: about 3 ms of SQLite, so that the first ACK of a storm does not
+/// wait for the last.
 pub const BATCH_CHANGES_MAX: usize = 1024;
 
-/// How often the store is looked at, idle or busy.
+/// How often the writer checks the store, idle or busy.
 const LOOKED_EVERY: Duration = Duration::from_secs(1);
 
-/// What became of a batch.
+/// The result of one batch.
 #[derive(Debug)]
 pub struct BatchOutcome {
-    /// In the order in which they were submitted.
+    /// The tickets in the order of their submission.
     pub tickets: Vec<WorkTicket>,
-    /// An error means that nothing of the batch is durable: no ACK may leave.
+    /// An error: nothing of the batch is durable, and no ACK may leave.
     pub result: Result<(), StoreError>,
 }
 
-/// Why work was not queued: treat it as failed.
+/// Why work was not queued. The caller treats it as failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotQueued {
+    /// The queue is full, because the disk is too slow.
     #[error("the lease store is {QUEUED_MAX} changes behind")]
     Full,
+    /// The writer's thread is gone.
     #[error("the thread of the lease store has ended")]
     Gone,
 }
@@ -57,15 +59,15 @@ struct QueuedWork {
     changes: Vec<LeaseChange>,
 }
 
-/// Whom the thread tells, and asks. Called on it.
+/// The owner of the leases in memory, as the writer sees it. The writer's thread calls it.
 pub trait WriterOwner: Send + 'static {
-    /// Once for each batch, after it is synced or has failed.
+    /// Receives the result of each batch, after it is synced or has failed.
     fn report(&mut self, outcome: BatchOutcome);
 
-    /// What a look has found; rows, where they could not be read before.
+    /// Receives the result of each check, with rows that could not be read before.
     fn looked(&mut self, found: Result<Option<StoredRows>, StoreError>);
 
-    /// All that memory knows; None while nobody can say.
+    /// Returns everything that memory knows; None: the DHCP core does not answer.
     fn recall(&mut self) -> Option<RememberedState>;
 }
 
@@ -93,7 +95,7 @@ impl StoreWriter {
     /// Commits and reports what is queued, then ends the thread.
     pub fn close(self) {
         drop(self.queue);
-        // A panic of the thread has been printed by it; there is nothing left to save.
+        // If the thread has panicked, it has logged that, and there is nothing left to save.
         let _ = self.thread.join();
     }
 }
@@ -106,8 +108,8 @@ fn run_store_writer(
 ) {
     let mut next_look = Instant::now() + LOOKED_EVERY;
     let mut has_failed = false;
-    // Whatever came in during the last sync is the next batch: no timer, so a lone lease does not
-    // wait.
+    // The next batch is everything that arrived during the last sync. There is no timer, so a lone
+    // lease does not wait.
     loop {
         let first = match work.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
             Ok(first) => Some(first),
@@ -123,7 +125,7 @@ fn run_store_writer(
                 changes.extend(next.changes);
             }
             let result = guard_store_work(thread, || store.commit(&changes));
-            // The first failure of several is looked at on the spot.
+            // After the first failure of a series, check the store at once.
             if !std::mem::replace(&mut has_failed, result.is_err()) && result.is_err() {
                 next_look = Instant::now();
             }
@@ -137,7 +139,7 @@ fn run_store_writer(
     }
 }
 
-/// A panic on the way is an answer like a full disk.
+/// Turns a panic of the store into an error, like that of a full disk.
 fn guard_store_work<T>(
     thread: &WatchedThread,
     work: impl FnOnce() -> Result<T, StoreError>,

@@ -34,7 +34,7 @@ pub(super) fn edit_entries(
     entries: &[SettingEntry],
 ) -> anyhow::Result<(String, Vec<SettingChange>)> {
     Config::parse(path, text)
-        .map_err(|problems| anyhow!("the configuration is not right\n{problems}"))?;
+        .map_err(|problems| anyhow!("the configuration is wrong\n{problems}"))?;
     let (mut out, mut changes) = (text.to_owned(), Vec::new());
     for entry in entries {
         // Parse again for each entry: the previous one has moved the rest of the text.

@@ -1,5 +1,5 @@
-//! The files that a configuration names: there, readable, of the right kind, and none that should
-//! not be served.
+//! Checks the root and the files that a configuration names: they exist, the server may read them,
+//! they are of the right kind, and the root exposes nothing else.
 
 use std::fs;
 use std::io;
@@ -14,17 +14,18 @@ use crate::config::{self, Config};
 use crate::control::loaders;
 use crate::images::{CleanPath, clean_path_name, resolve_links, strip_path_prefix};
 
-/// Directories that hold more than boot files on every box. Their children are fine:
+/// Directories with more than boot files on every machine. Their children are fine:
 /// /var/lib/tftpboot, /home/x/netboot.
 const NEVER_ROOTS: [&str; 5] = ["/", "/etc", "/root", "/home", "/var"];
 
-/// What is wrong with the root itself: with any of it nothing under it is looked at.
+/// A fault of the root itself; with one nothing under the root is checked.
 pub(super) fn find_wrong_root(subject: CheckSubject<'_>) -> Option<CheckFinding> {
     let CheckSubject { config, reader, .. } = subject;
     let wrong = find_unfit_root(config).or_else(|| find_closed_root(config, reader));
     wrong.map(|finding| finding.at_position(config.places.find_root(&config.root)))
 }
 
+/// A root that does not exist, is no directory, or would expose the machine.
 pub(super) fn find_unfit_root(config: &Config) -> Option<CheckFinding> {
     let shown = config.root.display();
     match fs::metadata(&config.root) {
@@ -46,8 +47,8 @@ pub(super) fn find_unfit_root(config: &Config) -> Option<CheckFinding> {
         Ok(_) => {}
     }
     let real = resolve_links(&config.root);
-    let hint = "name a directory of its own, such as /srv/netboot: all that is in it can be read \
-                by everybody on the network";
+    let hint = "name a directory of its own, such as /srv/netboot: every host on the network can \
+                read what is in it";
     if NEVER_ROOTS.iter().any(|never| real == Path::new(never)) {
         return Some(CheckFinding::fatal(
             format!("the root {shown} would expose this machine ({})", real.display()),
@@ -63,22 +64,22 @@ pub(super) fn find_unfit_root(config: &Config) -> Option<CheckFinding> {
     None
 }
 
-/// The root, where the user that serves it cannot even pass: nothing under it is in his reach.
+/// A root that the service user cannot enter, so that it can serve nothing.
 fn find_closed_root(config: &Config, reader: FileReader) -> Option<CheckFinding> {
     let root = &config.root;
     let within = resolve_links(root).join("a file");
     let Some(closed) = find_closed_directory(&within, reader) else {
-        // The service passes, and whoever asks does not.
+        // The service may enter, but the user who runs `check` may not.
         let shut =
             find_closed_to_caller(&within).filter(|_| matches!(reader, FileReader::User { .. }))?;
         let what = format!(
-            "the root {} was not looked at: {} is closed to you",
+            "the root {} was not checked: {} is closed to you",
             root.display(),
             shut.display()
         );
         return Some(CheckFinding::warning(
             what,
-            "ask as root, or a running server (GET /v1/check)",
+            "run this command as root, or ask a running server (GET /v1/check)",
         ));
     };
     let what = format!(
@@ -91,9 +92,10 @@ fn find_closed_root(config: &Config, reader: FileReader) -> Option<CheckFinding>
 
 pub(super) fn check_boot_loaders(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
     let named = loaders::list_boot_keys(&subject.config.snapshot.dhcp.boot).into_iter();
-    let of_ours =
+    // A URL may lead to another server.
+    let under_root =
         named.filter_map(|(key, value)| Some((key, value.filter(|value| !value.contains("://"))?)));
-    let wrong = of_ours.flat_map(|(key, name)| {
+    let wrong = under_root.flat_map(|(key, name)| {
         let place = subject.config.places.find_loader(key);
         let place = Some(place).filter(|place| !place.path.is_empty());
         check_boot_loader(subject, key, name)
@@ -148,7 +150,7 @@ struct NamedBootFile<'a> {
     place: Option<config::ConfigPlace>,
 }
 
-/// Kernels, initial disks, and what a menu shows.
+/// Checks kernels, initrds, and the files that a menu displays.
 pub(super) fn check_menu(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
     let Some(menu) = &subject.config.snapshot.menu else { return Vec::new() };
     let places = &subject.config.places;
@@ -171,8 +173,8 @@ pub(super) fn check_menu(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
             place: places.find_key("menu", key),
         })
     }));
-    let of_ours = named.into_iter().filter(|named| !named.name.contains("://"));
-    of_ours
+    let under_root = named.into_iter().filter(|named| !named.name.contains("://"));
+    under_root
         .filter_map(|named| Some(check_menu_file(subject, &named)?.at_position(named.place)))
         .collect()
 }
@@ -193,7 +195,7 @@ fn check_menu_file(
     }
 }
 
-/// A kernel or an initial disk that is something else by its first bytes.
+/// A kernel or an initrd whose first bytes show that it is something else.
 fn find_wrong_image(what: &str, path: &Path, is_kernel: bool) -> Option<CheckFinding> {
     let wrong = match loaders::read_file_head(path) {
         Ok(head) => image_fault(&head, is_kernel)?,
@@ -204,20 +206,20 @@ fn find_wrong_image(what: &str, path: &Path, is_kernel: bool) -> Option<CheckFin
             ));
         }
     };
-    let hint = "an error page or an aborted download was saved in its place: fetch it again";
+    let hint = "an error page or an aborted download was saved in its place: download it again";
     Some(CheckFinding::error(format!("{what} is {wrong} ({})", path.display()), hint))
 }
 
 /// Where a name leads.
 enum NamedPlace {
     File(PathBuf),
-    /// A template or a menu: there is no such file, and none is needed.
+    /// A template or a rendered menu: it needs no file of that name.
     MadeOnRequest,
     Nowhere,
 }
 
-/// As the shelf looks: the root, what packages lend, templates, menus; then again without an old
-/// prefix.
+/// Looks a name up in the order of the server: the root, files of packages, templates, menus; then
+/// again without an old prefix.
 fn locate_name(subject: CheckSubject<'_>, name: &str) -> NamedPlace {
     let Ok(path) = clean_path_name(name.as_bytes()) else { return NamedPlace::Nowhere };
     let prefixes = subject
@@ -244,6 +246,7 @@ fn locate_name(subject: CheckSubject<'_>, name: &str) -> NamedPlace {
     NamedPlace::Nowhere
 }
 
+/// A file that the server may not read, by its own mode or that of a directory above it.
 pub(super) fn find_unreadable_file(
     what: &str,
     path: &Path,
@@ -270,7 +273,7 @@ pub(super) fn find_unreadable_file(
     Some(CheckFinding::error(what, format!("chmod o+x {closed}")))
 }
 
-/// The first directory above a file that whoever serves cannot pass. Root passes all.
+/// The first directory above a file that the serving user cannot enter. Root enters every one.
 fn find_closed_directory(path: &Path, reader: FileReader) -> Option<&Path> {
     const PASS: u32 = 0o1;
     let (uid, gid) = match reader {
@@ -283,7 +286,7 @@ fn find_closed_directory(path: &Path, reader: FileReader) -> Option<&Path> {
     })
 }
 
-/// The first directory above a file that this process cannot pass.
+/// The first directory above a file that this process cannot enter.
 fn find_closed_to_caller(path: &Path) -> Option<&Path> {
     let refuses = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
     list_path_prefixes(path).find(|directory| fs::metadata(directory.join(".")).is_err_and(refuses))
@@ -294,8 +297,8 @@ fn list_path_prefixes(path: &Path) -> impl Iterator<Item = &Path> {
     above.into_iter().rev()
 }
 
-/// Whether this user, who is in no other group, has one of the three rights of a mode: of the
-/// owner's, of the group's, or of everybody else's digit, and of no other (path_resolution(7)).
+/// Whether this user, who is in no other group, has a right by the mode of a file. Only one digit
+/// of the mode counts: the owner's, the group's or that of others (path_resolution(7)).
 pub(super) fn has_mode_right(right: u32, found: &fs::Metadata, uid: u32, gid: u32) -> bool {
     let digit = match (uid == found.uid(), gid == found.gid()) {
         (true, _) => 6,
@@ -305,7 +308,7 @@ pub(super) fn has_mode_right(right: u32, found: &fs::Metadata, uid: u32, gid: u3
     found.mode() >> digit & right != 0
 }
 
-/// What a file is that cannot be what its key asks for, and what to do.
+/// The kind of a file that does not fit its key, and what to do.
 fn find_wrong_kind(key: &str, name: &str, program: BootProgram) -> Option<(String, &'static str)> {
     let wanted = match key {
         "uefi-x64" => PeMachine::X64,
@@ -335,7 +338,7 @@ fn find_wrong_kind(key: &str, name: &str, program: BootProgram) -> Option<(Strin
         .then(|| (program.describe(), "name a UEFI program that was built for this architecture"))
 }
 
-/// A loader without the file that it cannot do without.
+/// A loader without the companion file that it needs.
 fn find_lonely_loader(subject: CheckSubject<'_>, key: &str, name: &str) -> Option<CheckFinding> {
     let path = clean_path_name(name.as_bytes()).ok()?;
     let file = String::from_utf8_lossy(path.file_name()).into_owned();
@@ -345,8 +348,9 @@ fn find_lonely_loader(subject: CheckSubject<'_>, key: &str, name: &str) -> Optio
     if !matches!(locate_name(subject, &beside), NamedPlace::Nowhere) {
         return None;
     }
-    let what =
-        format!("[boot] {key}: {name} loads {needed} from its own directory, and there is none");
+    let what = format!(
+        "[boot] {key}: {name} loads {needed} from its own directory, which does not have it"
+    );
     Some(CheckFinding::warning(
         what,
         format!(

@@ -1,15 +1,16 @@
-//! Reads the firewall's own listing: is there a rule that lets boot clients in where the rest is
-//! dropped? Best effort.
+//! Reads the listing of the firewall: where it drops input, does a rule accept boot clients? Best
+//! effort.
 
 /// A transport and a port that clients must reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WantedPort {
+    /// `udp` or `tcp`, as both listings spell it.
     pub(super) protocol: &'static str,
     pub(super) port: u16,
 }
 
-/// The ports that `nft list ruleset` or `iptables-save` seems to keep shut. Empty where input is
-/// not dropped.
+/// The ports that the output of `nft list ruleset` or `iptables-save` seems to block. Empty where
+/// the firewall does not drop input.
 pub(super) fn find_shut_ports(listing: &str, wanted: &[WantedPort]) -> Vec<WantedPort> {
     if !drops_input(listing) {
         return Vec::new();
@@ -23,7 +24,7 @@ pub(super) fn find_shut_ports(listing: &str, wanted: &[WantedPort]) -> Vec<Wante
         .collect()
 }
 
-/// A policy, or a last rule without conditions, that drops what no rule has accepted.
+/// True for a policy, or a rule without conditions, that drops the packets which no rule accepted.
 fn drops_input(listing: &str) -> bool {
     let mut in_input_chain = false;
     for line in listing.lines().map(str::trim) {
@@ -44,7 +45,8 @@ fn drops_input(listing: &str) -> bool {
     false
 }
 
-/// A rule, and no policy: those begin with `:` (iptables) or stand in the line with the hook (nft).
+/// True for an accepting rule. A policy is none: it begins with `:` (iptables) or is in the line of
+/// the hook (nft).
 fn is_accept_rule(line: &str) -> bool {
     let is_rule = !line.starts_with(':') && !line.contains("hook ");
     is_rule && line.split_whitespace().any(|word| word == "accept" || word == "ACCEPT")
@@ -62,7 +64,7 @@ fn lets_port_in(line: &str, wanted: WantedPort) -> bool {
     let ports = words.iter().position(|word| matches!(*word, "dport" | "--dport" | "--dports"));
     match ports {
         Some(at) => is_port_accepted(&words[at + 1..], wanted.port),
-        // A rule for all ports counts, unless it is for answers, for loopback or for ICMP.
+        // A rule for all ports counts, unless it is for replies, for loopback or for ICMP.
         None => {
             let narrow =
                 ["ct", "--state", "--ctstate", "lo", "\"lo\"", "icmp", "icmpv6", "ipv6-icmp"];
@@ -71,19 +73,19 @@ fn lets_port_in(line: &str, wanted: WantedPort) -> bool {
     }
 }
 
-/// `{ 67, 69 } accept`, or a map to verdicts: `vmap { 80 : accept, 443 : drop }`. What a named set
-/// holds is not looked up: it may be this port.
+/// `{ 67, 69 } accept`, or a map to verdicts: `vmap { 80 : accept, 443 : drop }`. A named set
+/// counts, since it may contain this port.
 fn is_port_accepted(words: &[&str], port: u16) -> bool {
     let verdict = |at: usize| (words.get(at + 1) == Some(&":")).then(|| words.get(at + 2));
     let accepts = |at: usize| verdict(at).is_none_or(|verdict| verdict == Some(&"accept"));
     words
         .iter()
         .enumerate()
-        .any(|(at, word)| word.starts_with('@') || holds_port(word, port) && accepts(at))
+        .any(|(at, word)| word.starts_with('@') || contains_port(word, port) && accepts(at))
 }
 
 /// `69`, `60-70` (nft), `60:70` (iptables).
-fn holds_port(word: &str, port: u16) -> bool {
+fn contains_port(word: &str, port: u16) -> bool {
     match word.split_once(['-', ':']) {
         Some((first, last)) => match (first.parse::<u16>(), last.parse::<u16>()) {
             (Ok(first), Ok(last)) => (first..=last).contains(&port),

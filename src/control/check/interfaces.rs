@@ -1,5 +1,4 @@
-//! The interfaces that DHCP is served on: there, up, with a wire at the other end, and with an
-//! address of the subnet.
+//! Checks the interfaces of DHCP: they exist, are up, have a carrier and an address in the subnet.
 
 use std::net::Ipv4Addr;
 
@@ -9,8 +8,8 @@ use crate::dhcp::subnet::{AnsweringMode, Subnet};
 use crate::engine::net::{CarrierState, NetworkInterface};
 use crate::model::spelling::find_nearest_word;
 
-/// Subnets that would give addresses which lead nowhere: their interface has others. `serve` is
-/// silent there.
+/// Subnets whose interface has only addresses outside them: their leases would lead nowhere, so
+/// `serve` is silent there.
 pub(super) fn find_misplaced_subnets(
     config: &Config,
     present: &[NetworkInterface],
@@ -62,7 +61,7 @@ fn check_subnet_interface(
     )
 }
 
-/// Interfaces by which no machine is reached now. They are waited for.
+/// Interfaces by which the server reaches no machine now. `serve` waits for them.
 pub(super) fn find_unreachable_interfaces(
     config: &Config,
     present: &[NetworkInterface],
@@ -86,15 +85,15 @@ fn check_interface_reach(name: &str, present: &[NetworkInterface]) -> Option<Che
     let (what, hint) = match found.link() {
         _ if found.prefixes.is_empty() => (
             format!("interface {name} has no IPv4 address: DHCP waits for one"),
-            format!("`ip addr add ADDRESS/PREFIX dev {name}` gives it one until the next boot"),
+            format!("`ip addr add ADDRESS/PREFIX dev {name}` adds one until the next boot"),
         ),
         CarrierState::Down => (
-            format!("interface {name} is down: no machine is reached by it"),
+            format!("interface {name} is down: it reaches no machine"),
             format!("`ip link set {name} up`"),
         ),
         CarrierState::NoCarrier => (
-            format!("interface {name} has no carrier: no machine is reached by it"),
-            "look at its cable and at the switch port; a bridge has one when one of its ports has"
+            format!("interface {name} has no carrier: it reaches no machine"),
+            "check its cable and the switch port; a bridge has a carrier when one of its ports has"
                 .to_owned(),
         ),
         CarrierState::Up => return None,
@@ -113,7 +112,7 @@ fn report_missing_interface(name: &str, present: &[NetworkInterface]) -> CheckFi
     CheckFinding::warning(what, hint)
 }
 
-/// Where an interface is named.
+/// The line of the configuration that names an interface.
 fn find_interface_place(config: &Config, name: &str) -> Option<ConfigPlace> {
     let subnet = config
         .snapshot
@@ -127,8 +126,8 @@ fn find_interface_place(config: &Config, name: &str) -> Option<ConfigPlace> {
     }
 }
 
-/// An address of this machine or of a router is never given away, so a pool or a reservation with
-/// one promises too much.
+/// Pools and reservations with an address of this machine or of a router, which the server never
+/// leases.
 pub(super) fn find_own_addresses(
     config: &Config,
     present: &[NetworkInterface],
@@ -142,7 +141,7 @@ pub(super) fn find_own_addresses(
         .collect()
 }
 
-/// Addresses of a subnet that no machine can have, each with its owner.
+/// Addresses of a subnet that the server never leases, each with its owner.
 fn list_taken_addresses(subnet: &Subnet, present: &[NetworkInterface]) -> Vec<(Ipv4Addr, String)> {
     let own = present
         .iter()
@@ -181,8 +180,8 @@ fn check_promised_addresses(
             continue;
         }
         findings.extend(inside.into_iter().map(|(address, owner)| {
-            let what = format!("{shown} holds {address}, {owner}");
-            CheckFinding::warning(what, "it is given to nobody: leave it out of the pool")
+            let what = format!("{shown} contains {address}, {owner}");
+            CheckFinding::warning(what, "the server never leases it: leave it out of the pool")
                 .at_position(place.clone())
         }));
     }
@@ -191,7 +190,7 @@ fn check_promised_addresses(
         findings.extend(owner.map(|(address, owner)| {
             let place = config.places.find_reservation(subnet.network, reserved.mac);
             let what = format!("{address}, reserved for {}, is {owner}", reserved.mac);
-            CheckFinding::warning(what, "it is given to nobody: reserve another one")
+            CheckFinding::warning(what, "the server never leases it: reserve another address")
                 .at_position(place)
         }));
     }

@@ -1,12 +1,11 @@
-//! Memory for boot images: whether the budget is what was asked for, holds the largest file, and
-//! may be locked.
+//! Checks the memory for boot images: whether the machine has the configured budget, whether the
+//! largest file fits, and whether the server may lock it.
 
 use super::{CheckFinding, FileReader, RunningServer};
 use crate::control::static_menus::LargestFile;
 use crate::images::{MemoryCeiling, may_lock_memory};
 
-/// Where `[tuning] image-memory` asks for more than can be given, and where one file is more than
-/// the whole budget.
+/// A `[tuning] image-memory` above the ceiling of the machine, and a file larger than the budget.
 pub(super) fn check_memory_budget(
     asked: Option<u64>,
     largest: Option<&LargestFile>,
@@ -15,8 +14,8 @@ pub(super) fn check_memory_budget(
     let budget = ceiling.budget(asked);
     let cut = asked.filter(|asked| *asked > budget).map(|asked| {
         let what = format!(
-            "[tuning] image-memory = {asked} is more than may be locked safely: {budget} is used, \
-             three quarters of {} ({})",
+            "[tuning] image-memory = {asked} is more than the server may lock safely: it uses \
+             {budget}, three quarters of {} ({})",
             ceiling.bytes, ceiling.source
         );
         CheckFinding::warning(
@@ -26,22 +25,22 @@ pub(super) fn check_memory_budget(
     });
     let too_large = largest.filter(|largest| largest.bytes > budget).map(|largest| {
         let what = format!(
-            "{} ({} MB) is larger than the memory for boot images ({} MB): each machine that loads \
-             it has the disk read anew",
+            "{} ({} MB) is larger than the memory for boot images ({} MB): the server reads the \
+             disk again for each machine that loads it",
             largest.path.display(),
             count_megabytes(largest.bytes),
             count_megabytes(budget)
         );
         CheckFinding::warning(
             what,
-            "raise [tuning] image-memory, or let machines that load it start one after the other",
+            "raise [tuning] image-memory, or start the machines that load it one after the other",
         )
     });
     cut.into_iter().chain(too_large).collect()
 }
 
-/// Whether the server may lock what it keeps: a running one knows, else this process's own rights
-/// are all there is to look at.
+/// Whether the server may lock its images in memory. A running server knows; without one the rights
+/// of this process are the best estimate.
 pub(super) fn check_memory_locking(
     budget: u64,
     reader: FileReader,

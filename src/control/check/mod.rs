@@ -1,5 +1,5 @@
-//! What could be known before a machine is switched on: files, menus, addresses, ports, the
-//! firewall. Looks only, changes nothing.
+//! The checks of `ringboot check`: files, menus, addresses, ports and the firewall, before a
+//! machine is switched on. They only read.
 
 use std::io;
 use std::path::Path;
@@ -33,7 +33,7 @@ impl From<ConfigPlace> for FilePosition {
     }
 }
 
-/// What is wrong with the text of a configuration.
+/// The faults in the text of a configuration, as findings.
 pub fn report_problems(problems: &ConfigProblems) -> Vec<CheckFinding> {
     let finding = |problem: &ConfigProblem| {
         let ConfigProblem { path, line, column, what, hint } = problem.clone();
@@ -43,8 +43,8 @@ pub fn report_problems(problems: &ConfigProblems) -> Vec<CheckFinding> {
     problems.0.iter().map(finding).collect()
 }
 
-/// What the configuration and the files that it names say; `serve` asks the same before it binds
-/// anything.
+/// Checks the configuration and the files that it names. `serve` does the same before it binds a
+/// socket.
 pub fn check_configuration(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
     let CheckSubject { config, reader, .. } = subject;
     let mut findings = Vec::new();
@@ -57,6 +57,7 @@ pub fn check_configuration(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
         findings.extend(interfaces::find_misplaced_subnets(config, &present));
         findings.extend(interfaces::find_own_addresses(config, &present));
     }
+
     findings.extend(check_reservations(config));
     findings.extend(check_pools(config));
     findings.extend(check_unasked_installs(config));
@@ -64,7 +65,7 @@ pub fn check_configuration(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
         return findings;
     }
     match files::find_wrong_root(subject) {
-        // Nothing under it can be looked at.
+        // Then nothing under it can be checked.
         Some(wrong) => findings.push(wrong),
         None => findings.extend(check_under_root(subject)),
     }
@@ -75,7 +76,7 @@ fn report_left_out(config: &Config, has_root: bool) -> CheckFinding {
     let root =
         if has_root { String::new() } else { format!(", the root {}", config.root.display()) };
     CheckFinding::note(format!(
-        "for another host (--no-host): not looked at are interfaces, ports, firewall, users and \
+        "for another host (--no-host): not checked are interfaces, ports, firewall, users and \
          their rights, limits of the kernel, memory, the state directory, loaders of packages{root}"
     ))
 }
@@ -84,6 +85,7 @@ fn check_under_root(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
     let CheckSubject { config, reader, .. } = subject;
     let mut findings = files::check_boot_loaders(subject);
     findings.extend(files::check_menu(subject));
+
     let survey = static_menus::survey_root(&config.root);
     findings.extend(check_static_menus(&config.root, &survey));
     let renderer = TemplateRenderer::default();
@@ -115,7 +117,7 @@ fn check_template(
     if let Some(closed) = files::find_unreadable_file("the template", path, reader) {
         return Some(closed.at_position(at(None, None)));
     }
-    // A larger one is refused by its size, and not read for that.
+    // The server refuses a larger one by its size, so `check` does not read it either.
     if std::fs::metadata(path).is_ok_and(|found| found.len() > SOURCE_MAX_BYTES as u64) {
         let what = format!("the template has more than {SOURCE_MAX_BYTES} bytes");
         return Some(
@@ -142,8 +144,8 @@ fn check_template(
     }
 }
 
-/// A reservation inside a pool is kept for its machine, and the pool is one address smaller than it
-/// looks.
+/// Reservations inside a pool: the address is kept for its machine, so the pool is one address
+/// smaller than it looks.
 fn check_reservations(config: &Config) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
     for subnet in
@@ -159,8 +161,8 @@ fn check_reservations(config: &Config) -> Vec<CheckFinding> {
                     "the address {} of {} lies inside the pool {}-{}",
                     reserved.address, reserved.mac, pool.first, pool.last
                 );
-                let hint = "no other machine gets it, but one that has it by a lease keeps it \
-                            until that ends: reserve outside the pools";
+                let hint = "no other machine gets it, except one that leases it now, until that \
+                            lease ends: reserve an address outside the pools";
                 let place = config.places.find_reservation(subnet.network, reserved.mac);
                 findings.push(CheckFinding::warning(what, hint).at_position(place));
             }
@@ -169,7 +171,7 @@ fn check_reservations(config: &Config) -> Vec<CheckFinding> {
     findings
 }
 
-/// A subnet whose machines wipe their disks without a question.
+/// Subnets whose machines install, and wipe their disks, without a question.
 fn check_unasked_installs(config: &Config) -> Vec<CheckFinding> {
     let snapshot = &config.snapshot;
     let entries =
@@ -199,7 +201,7 @@ fn check_unasked_installs(config: &Config) -> Vec<CheckFinding> {
     .collect()
 }
 
-/// Leases are in memory, whoever asks for them: any host of the network where `clients = "any"`.
+/// Pools so large that their leases need much memory: with `clients = "any"` any host can take one.
 fn check_pools(config: &Config) -> Option<CheckFinding> {
     let served =
         config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == AnsweringMode::Server);

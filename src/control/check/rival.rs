@@ -1,4 +1,4 @@
-//! The words on another DHCP server that a running server has found.
+//! The finding about another DHCP server that an earlier run of the server saw.
 
 use super::CheckFinding;
 use crate::config::Config;

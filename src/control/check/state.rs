@@ -1,5 +1,5 @@
-//! The state directory and the lease database: whether the next lease can be kept, and what an
-//! earlier run has left.
+//! Checks the state directory and the lease database: whether the server can store the next lease,
+//! and what an earlier run left.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -16,19 +16,22 @@ use crate::engine::disk::{self, DiskSpace};
 use crate::model::network::Ipv4Network;
 use crate::store::{DATABASE, OddRow, SqliteStore, StateDirectory, StoreError};
 
-/// A commit writes a few pages, and a log of its own beside them. Bytes.
+/// The least free space, in bytes: a commit writes a few pages and a write-ahead log.
 const NEEDED_BYTES: u64 = 256 * 1024;
-/// Where no more than this is left, and no more than a tenth of it all, the disk will be full soon.
-/// Bytes.
+/// A disk with less free space than this, in bytes, and less than a tenth of its size will be full
+/// soon.
 const LOW_BYTES: u64 = 64 * 1024 * 1024;
-/// Rows that are named; the others are counted.
+/// Odd rows with a finding of their own; the others are only counted.
 const ODD_NAMED_MAX: usize = 10;
+/// The right to write in one digit of a mode.
 const WRITE: u32 = 0o2;
+/// The rights of the group and of others.
 const OTHERS: u32 = 0o077;
+/// The permission bits of a mode.
 const MODE: u32 = 0o777;
 
-/// Whether there is a directory that leases can be written to, by the user who serves, and room on
-/// its disk.
+/// Whether the serving user can write leases into the state directory, and whether its disk has
+/// space.
 pub(super) fn check_state_directory(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
     let state = &subject.config.state;
     let place = subject.config.places.find_key("", "state").map(FilePosition::from);
@@ -70,7 +73,7 @@ fn check_existing_state(
     open.into_iter().chain(closed).chain(room).collect()
 }
 
-/// As root a directory with nothing but ringboot's files in it is given to the user who serves.
+/// A server that starts as root gives a directory with only its own files to the serving user.
 fn is_state_writable(state: &Path, found: &fs::Metadata, reader: FileReader) -> bool {
     match reader {
         FileReader::Root | FileReader::Elsewhere { .. } => true,
@@ -89,7 +92,7 @@ fn is_state_writable(state: &Path, found: &fs::Metadata, reader: FileReader) -> 
     }
 }
 
-/// A directory that has still to be made, in the nearest one that is there.
+/// A state directory that does not exist yet: checks the nearest directory above it.
 fn check_unmade_state(state: &Path, reader: FileReader) -> Option<CheckFinding> {
     let above =
         state.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.exists())?;
@@ -115,10 +118,10 @@ fn check_unmade_state(state: &Path, reader: FileReader) -> Option<CheckFinding> 
     }
 }
 
-/// A disk on which no lease can be kept, or soon none.
+/// A disk without space for leases, or soon without.
 pub(super) fn check_disk_space(state: &Path, room: DiskSpace) -> Option<CheckFinding> {
     let shown = state.display();
-    let hint = "make room there, or name a directory on another disk with `state`";
+    let hint = "free space there, or name a directory on another disk with `state`";
     if room.is_read_only {
         return Some(CheckFinding::error(
             format!("no lease can be kept: {shown} is read-only"),
@@ -140,7 +143,7 @@ pub(super) fn check_disk_space(state: &Path, room: DiskSpace) -> Option<CheckFin
     is_low.then(|| CheckFinding::warning(format!("soon no lease can be kept: {left}"), hint))
 }
 
-/// What the database says, opened for reading alone.
+/// Reads the lease database, which it opens read-only.
 pub(super) fn check_lease_database(
     subject: CheckSubject<'_>,
     is_served: bool,
@@ -150,7 +153,7 @@ pub(super) fn check_lease_database(
         return find_unseen_state(subject).into_iter().collect();
     }
     let read = PreviousState::read(subject.config, &database);
-    // SQLite lays files beside a database that is only read, and the service must be able to open
+    // SQLite creates files beside a database also for reading, and the service must be able to open
     // them.
     let given = StateDirectory::give_all_to_owner(&subject.config.state);
     let mut findings = match read {
@@ -164,7 +167,7 @@ pub(super) fn check_lease_database(
     findings
 }
 
-/// What the caller may not even see.
+/// A database in a directory that the caller may not enter.
 fn find_unseen_state(subject: CheckSubject<'_>) -> Option<CheckFinding> {
     let is_closed = subject.wants_dhcp && subject.config.state.join(DATABASE).try_exists().is_err();
     is_closed.then(|| report_unlooked_state(subject))
@@ -172,19 +175,19 @@ fn find_unseen_state(subject: CheckSubject<'_>) -> Option<CheckFinding> {
 
 fn report_unlooked_state(subject: CheckSubject<'_>) -> CheckFinding {
     CheckFinding::note(format!(
-        "the lease database in {} was not looked at: it is closed to you. Root may look, and a \
-         running server (GET /v1/check)",
+        "the lease database in {} was not checked: it is closed to you. Root may read it, and a \
+         running server can be asked (GET /v1/check)",
         subject.config.state.display()
     ))
 }
 
-/// A database that `serve` will not read: files are served, and no DHCP is answered.
+/// A database that `serve` cannot read: it serves files then, and answers no DHCP.
 pub(super) fn report_unread_database(error: &StoreError, database: &Path) -> CheckFinding {
     let (what, way_out) = error.told(database);
     CheckFinding::error(format!("no DHCP can be answered: {what}"), way_out)
 }
 
-/// What an earlier run has left.
+/// The database of an earlier run.
 struct PreviousState {
     leases: LeaseTable,
     odd: Vec<OddRow>,
@@ -201,7 +204,7 @@ impl PreviousState {
         Ok(Self { leases, odd, looks })
     }
 
-    /// A running server knows better who answers and who has what.
+    /// With a running server only the odd rows count: the server knows the rest better.
     fn findings(&self, config: &Config, is_served: bool) -> Vec<CheckFinding> {
         let mut findings = report_odd_rows(&self.odd);
         if !is_served {
@@ -227,7 +230,7 @@ impl PreviousState {
     }
 }
 
-/// Pools that are full, or nearly so.
+/// Pools that are full or nearly full. `said` describes their use.
 pub(super) fn check_pool_use(
     config: &Config,
     network: Ipv4Network,
@@ -235,8 +238,8 @@ pub(super) fn check_pool_use(
     is_full: bool,
     is_nearly_full: bool,
 ) -> Option<CheckFinding> {
-    let hint = "widen the pool, shorten `default-lease-time`, or look with `ringboot lease list` \
-                who has them";
+    let hint = "widen the pool, shorten `default-lease-time`, or see with `ringboot lease list` \
+                who has the addresses";
     let how = match (is_full, is_nearly_full) {
         (true, _) => "FULL: a further machine gets no address",
         (false, true) => "nearly full",
@@ -247,16 +250,16 @@ pub(super) fn check_pool_use(
 }
 
 fn report_odd_rows(rows: &[OddRow]) -> Vec<CheckFinding> {
-    let hint = "correct or delete the row with `sqlite3`; its address is given to nobody for a day \
-                after each start";
+    let hint = "correct or delete the row with `sqlite3`; the server leases its address to nobody \
+                for a day after each start";
     let named = rows.iter().take(ODD_NAMED_MAX).map(|OddRow { address, why }| {
         let whose = address.map_or("a lease without an address".to_owned(), |address| {
             format!("the lease of {address}")
         });
-        CheckFinding::warning(format!("{whose} is not understood: {why}"), hint)
+        CheckFinding::warning(format!("{whose} cannot be read: {why}"), hint)
     });
     let more = rows.len().saturating_sub(ODD_NAMED_MAX);
     let counted = (more > 0)
-        .then(|| CheckFinding::warning(format!("{more} more leases are not understood"), hint));
+        .then(|| CheckFinding::warning(format!("{more} more leases cannot be read"), hint));
     named.chain(counted).collect()
 }

@@ -1,4 +1,5 @@
-//! What is checked, for whom, and what a running server says of itself.
+//! The subject of a check: the configuration, the user who serves, and the state of a running
+//! server.
 
 use std::net::SocketAddr;
 
@@ -9,58 +10,63 @@ use crate::observe::port_holder::SocketProtocol;
 /// What is checked.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckSubject<'a> {
-    /// With its loaders settled.
+    /// The configuration, after `settle_loaders`.
     pub config: &'a Config,
-    /// What comes from packages.
+    /// Loaders that the server serves from packages.
     pub borrowed: &'a BorrowedFiles,
-    /// DHCP will be answered.
+    /// The server will answer DHCP.
     pub wants_dhcp: bool,
-    /// Who opens the files that are served.
+    /// The user who opens the served files.
     pub reader: FileReader,
-    /// It is the file of the packaged service, which has fewer rights than root.
+    /// The configuration is that of the packaged service, which has fewer rights than root.
     pub is_service: bool,
 }
 
-/// What only a running server knows.
+/// The facts that only a running server knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunningServer {
+    /// Its process id.
     pub pid: u64,
-    /// What it listens on; a DHCP socket on an interface stands as a port without an address.
+    /// Its sockets. A DHCP socket on an interface has the unspecified address.
     pub sockets: Vec<(SocketProtocol, SocketAddr)>,
-    /// What it has found out about its subnets by listening.
+    /// The state of its subnets.
     pub heard: Vec<HeardSubnet>,
     /// Bytes of boot images that it could not lock in memory.
     pub unlocked: u64,
-    /// Bytes that a socket of its may hold. None: it does not tell.
+    /// The receive buffer of its sockets in bytes. None: it does not report it.
     pub receive_buffer: Option<usize>,
-    /// Why it acknowledges no lease.
+    /// Why it acknowledges no lease. None: it does.
     pub store_fault: Option<String>,
-    /// What it has read and does not do until it is started again.
+    /// Tables of the configuration whose changes wait for a restart.
     pub after_restart: Vec<String>,
 }
 
 /// A subnet of a running server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeardSubnet {
+    /// The network, as `192.168.4.0/24`.
     pub subnet: String,
-    /// Why nothing is offered there now.
+    /// Why the server offers nothing there now. None: it offers.
     pub silent_because: Option<String>,
-    /// DHCP servers that answer there too, in words.
+    /// Other DHCP servers that answer there, one clause each.
     pub other_servers: Vec<String>,
+    /// The use of its pools. None: it has no pool.
     pub pool: Option<HeardPool>,
 }
 
 /// The pools of a subnet of a running server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeardPool {
-    /// How much is given, in words.
+    /// The use as a clause: `9 of 10 addresses`.
     pub said: String,
+    /// No address is free.
     pub is_full: bool,
+    /// Few addresses are free.
     pub is_nearly_full: bool,
 }
 
 impl RunningServer {
-    /// A port that is busy because this server has it.
+    /// True where this server has the wanted address and port.
     pub(super) fn holds(&self, protocol: SocketProtocol, wanted: SocketAddr) -> bool {
         self.sockets.iter().any(|(held_by, held)| {
             let overlaps = held.ip() == wanted.ip()
@@ -71,16 +77,23 @@ impl RunningServer {
     }
 }
 
-/// Who opens the files that are served.
+/// The user who opens the served files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileReader {
     /// The user who runs this process.
     Caller,
-    /// Root, which serves what everybody may read and nothing else.
+    /// Root, which serves only files that every user may read.
     Root,
-    /// The user that serves, who is in no other group.
-    User { uid: u32, gid: u32 },
-    /// Nobody here: the configuration is for another host, and nothing of this one is looked at but
-    /// its root, where that is here too.
-    Elsewhere { has_root: bool },
+    /// The service user, who is in no other group.
+    User {
+        /// The user id.
+        uid: u32,
+        /// The id of the primary group.
+        gid: u32,
+    },
+    /// A user on another host (`--no-host`): of this host the check reads at most the root.
+    Elsewhere {
+        /// The root exists here too.
+        has_root: bool,
+    },
 }

@@ -1,5 +1,5 @@
-//! What else on this machine could keep clients away: a busy port, the firewall, a small receive
-//! buffer.
+//! Checks the rest of this machine: busy ports, the firewall, limits of the kernel, and what a
+//! running server reports.
 
 use std::fs;
 use std::io;
@@ -20,11 +20,11 @@ use crate::model::network::Ipv4Network;
 use crate::observe::finding::CheckSeverity;
 use crate::observe::port_holder::{SocketProtocol, find_port_holder};
 
-/// ProxyDHCP's port: firmware asks there for its boot file.
+/// The port of ProxyDHCP, where firmware requests its boot file.
 const PXE_PORT: u16 = 4011;
 
-/// Ports, firewall and kernel limits, as they are at this moment, what an earlier run has left, and
-/// what a server that runs here has found out.
+/// Checks ports, firewall and kernel limits as they are now, the state of an earlier run, and what
+/// a running server reports.
 pub fn check_surroundings(
     subject: CheckSubject<'_>,
     running: Option<&RunningServer>,
@@ -56,8 +56,8 @@ pub fn check_surroundings(
     findings
 }
 
-/// Every address that the configuration listens on, tried and let go. What a running server holds
-/// is as it should be.
+/// Binds every address of the configuration once and closes it again. Addresses of the running
+/// server are fine.
 fn check_ports(subject: CheckSubject<'_>, running: Option<&RunningServer>) -> Vec<CheckFinding> {
     let config = subject.config;
     let tftp =
@@ -98,14 +98,14 @@ fn check_ports(subject: CheckSubject<'_>, running: Option<&RunningServer>) -> Ve
     if let Some((program, _)) = held.first() {
         let addresses: Vec<&str> = held.iter().map(|(_, address)| address.as_str()).collect();
         findings.push(CheckFinding::note(format!(
-            "{program} runs here, and does not tell this command more; it holds {}",
+            "{program} runs here, and this command cannot ask it; it holds {}",
             addresses.join(", ")
         )));
     }
     findings
 }
 
-/// What the running server says of a subnet.
+/// The report of the running server about a subnet.
 fn check_heard_subnet(config: &Config, pid: u64, heard: &HeardSubnet) -> Vec<CheckFinding> {
     let HeardSubnet { subnet, silent_because, other_servers, pool } = heard;
     let network = subnet.parse::<Ipv4Network>().ok();
@@ -130,13 +130,13 @@ fn check_heard_subnet(config: &Config, pid: u64, heard: &HeardSubnet) -> Vec<Che
     answers.map(|finding| finding.at_position(place("subnet"))).into_iter().chain(pool).collect()
 }
 
-/// What the running server has been told, and does not do.
+/// Changes that the running server has not applied, and leases that it cannot store.
 fn report_unserved_changes(running: &RunningServer) -> Vec<CheckFinding> {
     let pid = running.pid;
     let store = running.store_fault.as_ref().map(|why| {
         CheckFinding::error(
             format!("the running server (pid {pid}) gives no new leases: {why}"),
-            "`ringboot status` tells more",
+            "`ringboot status` has the details",
         )
     });
     let pending = running.after_restart.iter().map(|table| {
@@ -148,10 +148,10 @@ fn report_unserved_changes(running: &RunningServer) -> Vec<CheckFinding> {
     store.into_iter().chain(pending).collect()
 }
 
-/// How it stands with an address that is to be listened on.
+/// The state of an address on which the server is to listen.
 pub(super) enum PortState {
     Free,
-    /// A ringboot has it; which one.
+    /// Another ringboot has it: its name and pid.
     Ours(String),
     Wrong(CheckFinding),
 }
@@ -172,11 +172,11 @@ pub(super) fn probe_port(
             Some(program) if program.starts_with("ringboot ") => return PortState::Ours(program),
             Some(program) => CheckFinding::fatal(
                 format!("{at}: {program} holds this port"),
-                "stop it, or take another port",
+                "stop it, or use another port",
             ),
             None => CheckFinding::fatal(
                 format!("{at}: another program holds this port"),
-                "`ss -lnp` as root tells which; stop it, or take another port",
+                "`ss -lnp` as root shows it; stop it, or use another port",
             ),
         },
         io::ErrorKind::AddrNotAvailable => CheckFinding::fatal(
@@ -197,31 +197,31 @@ fn try_to_bind(protocol: SocketProtocol, address: SocketAddr) -> io::Result<()> 
         socket.set_only_v6(true)?;
     }
     if protocol == SocketProtocol::Tcp {
-        // As the server does: connections that linger from an earlier one are no listener.
+        // As the server does: lingering connections of an earlier server do not block the port.
         socket.set_reuse_address(true)?;
     }
     socket.bind(&address.into())?;
-    // Two sockets that may share an address may be bound to it; only one of them can listen.
+    // With SO_REUSEADDR two sockets can bind an address, but only one of them can listen.
     if protocol == SocketProtocol::Tcp { socket.listen(1) } else { Ok(()) }
 }
 
-/// A running server has chosen already, and says in its status what it has.
+/// Whether the kernel allows a ring. Not asked of a running server: its status says what it uses.
 fn check_ring(subject: CheckSubject<'_>) -> Option<CheckFinding> {
     let wanted = subject.config.tuning.datapath;
     if wanted == DatapathChoice::Epoll {
         return None;
     }
     let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    // At 1 a ring is for root, whose rights the service gives away.
+    // At 1 only root may open a ring, and the service gives its rights away.
     let user_has_none = disabled.trim() == "1" && matches!(subject.reader, FileReader::User { .. });
     let why = ring::probe_ring().err().or(user_has_none.then_some(NoRing::Refused))?;
     Some(match wanted {
         DatapathChoice::IoUring => {
-            CheckFinding::fatal(why.to_string(), "or take `datapath = \"auto\"` in [tuning]")
+            CheckFinding::fatal(why.to_string(), "or set `datapath = \"auto\"` in [tuning]")
                 .at_position(subject.config.places.find_key("tuning", "datapath"))
         }
         _ => CheckFinding::note(format!(
-            "serving will go by epoll, recvmmsg and sendmmsg, because {why}"
+            "the server will use epoll, recvmmsg and sendmmsg, because {why}"
         )),
     })
 }
@@ -241,7 +241,7 @@ fn check_firewall(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
         .collect();
     if listings.is_empty() {
         return vec![CheckFinding::note(
-            "the firewall was not checked: neither nft nor iptables-save answers here",
+            "the firewall was not checked: neither nft nor iptables-save works here",
         )];
     }
     let config = subject.config;
@@ -268,8 +268,7 @@ fn check_firewall(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
 
 pub(super) fn report_shut_port(WantedPort { protocol, port }: WantedPort) -> CheckFinding {
     let what = format!(
-        "the firewall drops what it does not know, and no rule seems to accept {protocol} port \
-         {port}"
+        "the firewall drops unknown packets, and no rule seems to accept {protocol} port {port}"
     );
     CheckFinding::warning(
         what,
@@ -277,8 +276,8 @@ pub(super) fn report_shut_port(WantedPort { protocol, port }: WantedPort) -> Che
     )
 }
 
-/// A burst of a rack's requests is lost where the socket cannot hold it. A running server knows
-/// what it has got.
+/// A receive buffer too small for the burst of a rack's requests. A running server reports the size
+/// that it got.
 fn check_receive_buffer(
     subject: CheckSubject<'_>,
     running: Option<&RunningServer>,
@@ -297,7 +296,7 @@ fn check_receive_buffer(
     report_small_buffer(maximum, runs_as_root() && !subject.is_service)
 }
 
-/// Root may go past the limit; the service as packaged may not, whoever looks.
+/// Root may exceed the limit; the packaged service may not, also where root runs the check.
 pub(super) fn report_small_buffer(maximum: usize, as_root: bool) -> Option<CheckFinding> {
     (maximum < SOCKET_RECEIVE_BYTES && !as_root).then(|| {
         let what = format!(

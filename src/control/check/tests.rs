@@ -203,7 +203,10 @@ fn b10_a_loader_without_what_it_loads_next_is_named() {
     let bench = Bench::new();
     bench.put("efi/shimx64.efi", &pe::build_x64_program());
     let said = only(bench.check("[boot]\nuefi-x64 = \"efi/shimx64.efi\"\n"));
-    assert!(said.contains("loads grubx64.efi from its own directory, and there is none"), "{said}");
+    assert!(
+        said.contains("loads grubx64.efi from its own directory, which does not have it"),
+        "{said}"
+    );
     bench.put("efi/grubx64.efi", &pe::build_x64_program());
     assert_eq!(bench.check("[boot]\nuefi-x64 = \"efi/shimx64.efi\"\n"), [""; 0]);
 }
@@ -458,7 +461,7 @@ fn memory_that_is_too_small_or_cannot_be_locked_is_said_with_what_follows() {
     );
     let said = memory::check_memory_budget(Some(1024 * MIB), Some(&iso), &ceiling);
     assert!(
-        said.len() == 1 && said[0].what.contains("805306368 is used, three quarters of 1073741824"),
+        said.len() == 1 && said[0].what.contains("it uses 805306368, three quarters of 1073741824"),
         "{said:#?}"
     );
     let locking = |unlocked| {
@@ -667,8 +670,7 @@ fn for_another_host_nothing_of_this_one_is_looked_at_but_the_root() {
     );
     let with_root = bench.check_as(&text, FileReader::Elsewhere { has_root: true });
     assert!(
-        with_root[0]
-            .starts_with("note: for another host (--no-host): not looked at are interfaces"),
+        with_root[0].starts_with("note: for another host (--no-host): not checked are interfaces"),
         "{with_root:#?}"
     );
     let rest: Vec<&str> = with_root[1..].iter().map(|said| said.lines().next().unwrap()).collect();
@@ -722,8 +724,8 @@ fn d20_a_pool_or_a_reservation_with_an_address_of_this_machine_or_a_router_is_na
     let config = bench.config(subnet);
     let said = |own: &[[u8; 4]]| said_of(&config, own);
     assert_eq!(said(&[[192, 168, 4, 9], [192, 168, 4, 101], [10, 0, 0, 1]]), [""; 0]);
-    let pool = "warning: /x.toml:9:10: the pool 192.168.4.10-192.168.4.100 holds";
-    let nobody = "hint: it is given to nobody: leave it out of the pool";
+    let pool = "warning: /x.toml:9:10: the pool 192.168.4.10-192.168.4.100 contains";
+    let nobody = "hint: the server never leases it: leave it out of the pool";
     for at in [[192, 168, 4, 10], [192, 168, 4, 100]] {
         let address = std::net::Ipv4Addr::from(at);
         assert_eq!(
@@ -734,7 +736,7 @@ fn d20_a_pool_or_a_reservation_with_an_address_of_this_machine_or_a_router_is_na
     assert_eq!(
         only(said(&[[192, 168, 4, 150]])),
         "warning: /x.toml:12:11: 192.168.4.150, reserved for 52:54:00:12:34:10, is an address of \
-         this machine (eth1)\n  hint: it is given to nobody: reserve another one"
+         this machine (eth1)\n  hint: the server never leases it: reserve another address"
     );
     let off = bench.config(&subnet.replace("\"server\"", "\"off\""));
     assert!(find_own_addresses(&off, &net::list_interfaces().unwrap()).is_empty());
@@ -813,11 +815,11 @@ fn an_interface_by_which_nobody_is_reached_is_named_with_the_reason() {
         (eth1(&[]), "has no IPv4 address: DHCP waits for one\n  hint: `ip addr add "),
         (
             NetworkInterface { is_up: false, is_running: false, ..right.clone() },
-            "is down: no machine is reached by it\n  hint: `ip link",
+            "is down: it reaches no machine\n  hint: `ip link",
         ),
         (
             NetworkInterface { is_running: false, ..right.clone() },
-            "has no carrier: no machine is reached by it\n  hint: look at",
+            "has no carrier: it reaches no machine\n  hint: check its cable",
         ),
     ] {
         let said = only(said(&interface));

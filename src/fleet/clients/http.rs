@@ -591,7 +591,7 @@ impl HttpAgent {
                 "GET {path} HTTP/1.0\r\nHost: {ip}\r\nUser-Agent: Syslinux/6.04\r\nConnection: \
                  close\r\n\
                  Cookie: _Syslinux_BOOTIF=01-{};_Syslinux_SYSUUID={uuid};\r\n",
-                mac.dashed()
+                mac.to_dashed()
             ),
             // GRUB leaves the port out of Host, and so does EDK2 (H-8).
             Self::Grub => {

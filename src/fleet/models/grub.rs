@@ -105,7 +105,8 @@ impl<'a> BootingMachine<'a> {
     /// (B-7, B-8).
     fn grub_names(&self, folder: &str, address: Ipv4Addr) -> Vec<String> {
         let MachinePort { mac, uuid, .. } = self.port;
-        let mut names = vec![format!("grub.cfg-{uuid}"), format!("grub.cfg-01-{}", mac.dashed())];
+        let mut names =
+            vec![format!("grub.cfg-{uuid}"), format!("grub.cfg-01-{}", mac.to_dashed())];
         names.extend(list_shortened_addresses(address).map(|digits| format!("grub.cfg-{digits}")));
         names.push("grub.cfg".to_owned());
         names.push("grub/grub.cfg".to_owned());

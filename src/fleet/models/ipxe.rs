@@ -26,8 +26,8 @@ impl<'a> BootingMachine<'a> {
         let known = [
             ("mac", mac.to_string()),
             ("net0/mac", mac.to_string()),
-            ("net0/mac:hexhyp", mac.dashed()),
-            ("mac:hexhyp", mac.dashed()),
+            ("net0/mac:hexhyp", mac.to_dashed()),
+            ("mac:hexhyp", mac.to_dashed()),
             ("uuid", uuid.to_string()),
             ("net0/ip", address.to_string()),
             ("ip", address.to_string()),

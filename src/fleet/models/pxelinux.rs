@@ -56,7 +56,7 @@ impl<'a> BootingMachine<'a> {
     /// (B-1).
     fn pxelinux_names(&self, folder: &str, address: Ipv4Addr) -> Vec<String> {
         let MachinePort { mac, uuid, .. } = self.port;
-        let mut names = vec![uuid.to_string(), format!("01-{}", mac.dashed())];
+        let mut names = vec![uuid.to_string(), format!("01-{}", mac.to_dashed())];
         names.extend(list_shortened_addresses(address));
         names.push("default".to_owned());
         names.into_iter().map(|name| format!("{folder}pxelinux.cfg/{name}")).collect()

@@ -49,7 +49,7 @@ impl BootingMachine<'_> {
     /// No UUID: only with `pxeuuid` set. Boards put their own names before `default` (B-3); QEMU's
     /// is `default-arm`.
     fn u_boot_names(&self, address: Ipv4Addr) -> Vec<String> {
-        let mut names = vec![format!("01-{}", self.port.mac.dashed())];
+        let mut names = vec![format!("01-{}", self.port.mac.to_dashed())];
         names.extend(list_shortened_addresses(address));
         names.extend(["default-arm", "default"].map(str::to_owned));
         names.into_iter().map(|name| format!("pxelinux.cfg/{name}")).collect()

@@ -1,29 +1,32 @@
-//! Addresses as the kernel's socket calls take and give them.
+//! Converts addresses to and from the form of the kernel's socket calls.
 
-// Struct sizes go into the widths that the ABI wants.
+// Casts give struct sizes the widths of the ABI.
 #![allow(clippy::cast_possible_truncation)]
 
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ptr;
 
-/// Where a datagram goes.
+/// The destination of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatagramTarget {
+    /// An IP address and a port.
     Ip(SocketAddr),
-    /// A whole IPv4 frame without its Ethernet header, to a hardware address that cannot be asked
-    /// by ARP yet (D-15).
+    /// A whole IPv4 packet, to the hardware address of a client that cannot answer ARP yet (D-15).
     Link {
+        /// Index of the interface.
         interface: u32,
+        /// The client's hardware address.
         mac: [u8; 6],
     },
 }
 
-/// The local address that a datagram leaves from.
+/// The local address from which a datagram leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DatagramSource {
+    /// The source address.
     pub address: IpAddr,
-    /// Interface index; 0 = as routed.
+    /// Interface index; 0: by the routing table.
     pub interface: u32,
 }
 

@@ -1,7 +1,6 @@
-//! Receive buffers that the kernel picks by itself (a provided-buffer ring), and their way back to
-//! it.
+//! Receive buffers from which the kernel chooses (a provided-buffer ring), and their return to it.
 
-// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+// Casts give kernel constants, struct sizes and in-range offsets the widths of the ABI.
 #![allow(clippy::cast_possible_truncation)]
 
 use std::io;
@@ -24,13 +23,14 @@ pub(super) struct ReceiveBuffers {
     /// tail.
     entries: MmapMut,
     memory: MmapMut,
-    /// Entries of the one and buffers of the other: a power of two.
+    /// Number of entries, and of buffers: a power of two.
     count: u16,
     tail: u16,
 }
 
 impl ReceiveBuffers {
-    /// The kernel refuses a count that is no power of two (EINVAL).
+    /// Registers a ring of `count` buffers. The kernel refuses a count that is no power of two
+    /// (EINVAL).
     pub(super) fn register(ring: &IoUring, count: u16) -> io::Result<Self> {
         let entries = MmapMut::map_anon(usize::from(count) * size_of::<BufRingEntry>())?;
         let memory = MmapMut::map_anon(usize::from(count) * RECEIVE_BUFFER_BYTES)?;
@@ -46,13 +46,13 @@ impl ReceiveBuffers {
         Ok(buffers)
     }
 
-    /// The bytes of a buffer that a completion has handed to us.
+    /// The bytes of a buffer that a completion has returned.
     pub(super) fn bytes(&self, id: u16, len: usize) -> &[u8] {
         let start = usize::from(id % self.count) * RECEIVE_BUFFER_BYTES;
         &self.memory[start..start + len.min(RECEIVE_BUFFER_BYTES)]
     }
 
-    /// Puts a buffer at the ring's end; the kernel sees it after [`ReceiveBuffers::publish`].
+    /// Returns a buffer to the ring's end; the kernel sees it after [`ReceiveBuffers::publish`].
     pub(super) fn give_back(&mut self, id: u16) {
         let id = id % self.count;
         let index = usize::from(self.tail % self.count);
@@ -70,7 +70,7 @@ impl ReceiveBuffers {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    /// Shows the kernel every buffer given back so far.
+    /// Shows the kernel every buffer returned so far.
     pub(super) fn publish(&mut self) {
         // SAFETY: the mapping starts with entry 0, whose spare field is the tail: a u16 inside the
         // mapping, aligned to 2, that only this thread writes and the kernel reads; an atomic store

@@ -1,5 +1,5 @@
-//! The clock that leases run on: the time that hosts have run for the server, which nobody can set,
-//! told as unix seconds.
+//! The clock of the leases: the time for which hosts have run the server, which no administrator
+//! can set, in Unix seconds.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use ringboot_protocol::model::lease_clock::{ClockMark, ClockReading};
 
 const SECOND_NS: i64 = 1_000_000_000;
-/// The kernel's name for the time since it was started.
+/// The kernel's clock of the time since boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// By how much this clock is ahead of the time since boot, seconds: by the wall clock, until the
-/// store tells how to go on.
+/// By how many seconds this clock is ahead of the time since boot: by the wall clock, until the
+/// store says otherwise.
 static AHEAD_S: LazyLock<AtomicI64> =
     LazyLock::new(|| AtomicI64::new(take_clock_reading().resume(None)));
 
@@ -20,19 +20,20 @@ static BOOT: LazyLock<Option<String>> = LazyLock::new(|| {
     Some(id.trim().to_owned()).filter(|id| !id.is_empty())
 });
 
-/// Seconds. A step of the wall clock does not change them; the time of a suspended machine counts.
+/// The time in Unix seconds. A step of the wall clock does not change it; it advances while the
+/// host is suspended.
 pub fn now_s() -> u64 {
     let now = since_boot_s().saturating_add(AHEAD_S.load(Ordering::Relaxed));
     u64::try_from(now).unwrap_or(0)
 }
 
-/// From now on the clock is ahead of the time since boot by so much. Before any lease is known to
-/// the process.
+/// Sets by how many seconds the clock is ahead of the time since boot. Call it before the process
+/// knows any lease.
 pub fn set_clock_ahead(ahead_s: i64) {
     AHEAD_S.store(ahead_s, Ordering::Relaxed);
 }
 
-/// By how much the wall clock is ahead of this one, seconds.
+/// By how many seconds the wall clock is ahead of this one.
 pub fn wall_ahead_s() -> i64 {
     let ahead_ns = AHEAD_S.load(Ordering::Relaxed).saturating_mul(SECOND_NS);
     let now = read_clock(libc::CLOCK_BOOTTIME).saturating_add(ahead_ns);
@@ -42,14 +43,14 @@ pub fn wall_ahead_s() -> i64 {
         .div_euclid(SECOND_NS)
 }
 
-/// The mark of a clock that is ahead of the time since boot by so much, now.
+/// The current mark of a clock that is this far ahead of the time since boot.
 pub fn take_clock_mark(ahead_s: i64) -> ClockMark {
     let ClockReading { boot, since_boot_s, wall_s } = take_clock_reading();
     let seen_s = u64::try_from(since_boot_s.saturating_add(ahead_s)).unwrap_or(0);
     ClockMark { boot: boot.unwrap_or_default(), ahead_s, seen_s, wall_s }
 }
 
-/// What the host says of its clocks now.
+/// Reads the host's clocks.
 pub fn take_clock_reading() -> ClockReading {
     ClockReading {
         boot: BOOT.clone(),

@@ -2,8 +2,9 @@
 
 use std::io;
 
-/// No more than so many bytes of address space, no core dump, and an end when the thread that
-/// started this process ends, but not by the SIGTERM that all processes of a service are sent.
+/// Limits the address space to `memory_bytes`, forbids core dumps, and ends this process when the
+/// thread that started it ends. Ignores the SIGTERM that systemd sends to all processes of a
+/// service.
 pub fn confine_process(memory_bytes: u64) -> io::Result<()> {
     limit_resource(libc::RLIMIT_AS, memory_bytes)?;
     limit_resource(libc::RLIMIT_CORE, 0)?;

@@ -1,5 +1,5 @@
-//! Control messages of UDP sockets: which local address a datagram came to, and from which one an
-//! answer leaves.
+//! Control messages of UDP sockets: the local address at which a datagram arrived, and the one from
+//! which a reply leaves.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,26 +11,27 @@ const HEADER_BYTES: usize = 16;
 const ALIGN: usize = 8;
 const _: () = assert!(size_of::<libc::cmsghdr>() == HEADER_BYTES);
 
-/// What the kernel says of an arriving datagram.
+/// The kernel's facts about an arrived datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ReceivedControl {
-    /// Where it was sent to: may be a broadcast or multicast address.
+    /// The destination: may be a broadcast or multicast address.
     pub(super) destination: Option<IpAddr>,
-    /// The local address that answers should come from.
+    /// The local address from which replies should leave.
     pub(super) local: Option<IpAddr>,
     /// Index of the interface.
     pub(super) interface: u32,
-    /// Several datagrams of this length came joined (UDP_GRO). Bytes.
+    /// Length of each of several joined datagrams (UDP_GRO), bytes.
     pub(super) segment: Option<u16>,
 }
 
-/// Why a datagram was not delivered (linux/errqueue.h).
+/// Why the network did not deliver a datagram (linux/errqueue.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DeliveryError {
-    /// Who says so.
+    /// The source of the error: this host or ICMP.
     pub(super) origin: u8,
-    /// Of the ICMP message, where one said it.
+    /// Type of the ICMP message, if ICMP is the source.
     pub(super) kind: u8,
+    /// Code of the ICMP message.
     pub(super) code: u8,
 }
 
@@ -102,7 +103,7 @@ impl<'a> ControlWriter<'a> {
         Self { buffer, len: 0 }
     }
 
-    /// The answer leaves from this address, through this interface (0 = as routed).
+    /// Sets the source address and the interface of a reply (0: by the routing table).
     pub(super) fn source(&mut self, address: IpAddr, interface: u32) {
         match address {
             IpAddr::V4(address) => {
@@ -120,7 +121,7 @@ impl<'a> ControlWriter<'a> {
         }
     }
 
-    /// The kernel cuts the payload into datagrams of this size.
+    /// Makes the kernel cut the payload into datagrams of this size.
     pub(super) fn segment(&mut self, bytes: u16) {
         self.push(libc::SOL_UDP, libc::UDP_SEGMENT, &bytes.to_ne_bytes());
     }
@@ -132,8 +133,8 @@ impl<'a> ControlWriter<'a> {
     fn push(&mut self, level: i32, kind: i32, data: &[u8]) {
         let len = HEADER_BYTES + data.len();
         let end = self.len + len.next_multiple_of(ALIGN);
-        // PKTINFO (40) and UDP_SEGMENT (24) fit CONTROL_BYTES; anything more would be a mistake of
-        // ours and is left out.
+        // PKTINFO (40) and UDP_SEGMENT (24) fit CONTROL_BYTES; more would be a bug, and is left
+        // out.
         let Some(space) = self.buffer.get_mut(self.len..end) else { return };
         space.fill(0);
         space[..8].copy_from_slice(&(len as u64).to_ne_bytes());

@@ -1,31 +1,31 @@
-//! How cores speak to the kernel: by io_uring, or by plain system calls and epoll where the kernel
-//! refuses a ring.
+//! How cores use the kernel: by io_uring, or by plain system calls and epoll if the kernel refuses
+//! a ring.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Chosen once, for every core alike.
+/// The data path; all cores have the same one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Datapath {
     /// A ring for each core.
     #[default]
     IoUring,
-    /// A ring for each core, and epoll for one that the kernel refuses a ring at its start.
+    /// A ring for each core, and epoll for a core whose ring the kernel refuses.
     IoUringOrEpoll,
     /// recvmmsg, sendmmsg and epoll: for containers and hardened hosts that refuse io_uring.
     Epoll,
 }
 
-/// Cores that were refused a ring since the start.
+/// Cores without a ring since the start.
 static REFUSED: AtomicU64 = AtomicU64::new(0);
 
-/// Cores of this process that serve by epoll because they were refused a ring.
+/// Cores of this process that use epoll because the kernel refused them a ring.
 pub fn count_ringless_cores() -> u64 {
     REFUSED.load(Ordering::Relaxed)
 }
 
 impl Datapath {
-    /// The ways that there are.
+    /// Both data paths.
     pub const ALL: [Self; 2] = [Self::IoUring, Self::Epoll];
 
     /// The driver of one core.

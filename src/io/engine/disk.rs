@@ -1,4 +1,4 @@
-//! What a disk has left, and what this process may do in a directory.
+//! Free space of a disk, and the rights of this process in a directory.
 
 use std::ffi::CString;
 use std::io;
@@ -6,19 +6,22 @@ use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// The room of a file system (statvfs(3)).
+/// The space of a file system (statvfs(3)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskSpace {
-    /// Bytes that a user other than root may still write.
+    /// Bytes that an unprivileged user may still write.
     pub free: u64,
+    /// Size of the file system, bytes.
     pub total: u64,
-    /// Files that may still be made. A file system that does not count them says 0 of 0.
+    /// Files that can still be created. A file system without a count reports 0 of 0.
     pub files_free: u64,
+    /// Files that the file system can have at all.
     pub files_total: u64,
+    /// The file system is mounted read-only.
     pub is_read_only: bool,
 }
 
-/// The room of the file system that a file or directory is on.
+/// Reads the space of the file system of a file or directory.
 pub fn read_disk_space(path: &Path) -> io::Result<DiskSpace> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut found = MaybeUninit::<libc::statvfs>::uninit();
@@ -38,7 +41,7 @@ pub fn read_disk_space(path: &Path) -> io::Result<DiskSpace> {
     })
 }
 
-/// Whether this process may read, write and pass a directory, or read and write a file.
+/// Whether this process may read, write and search a directory, or read and write a file.
 pub fn may_change_path(path: &Path) -> bool {
     let rights =
         if path.is_dir() { libc::R_OK | libc::W_OK | libc::X_OK } else { libc::R_OK | libc::W_OK };

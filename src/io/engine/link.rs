@@ -1,5 +1,5 @@
-//! Packet sockets for DHCP: one hears what servers say to clients on every interface, one speaks as
-//! any station of a segment.
+//! Packet sockets for DHCP: one receives the replies of servers to clients on every interface, one
+//! sends as any station of a segment.
 
 // Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
 #![allow(clippy::cast_possible_truncation)]
@@ -17,7 +17,7 @@ use super::net;
 /// UDP's port for DHCP clients.
 const CLIENT_PORT: u32 = 68;
 
-/// Hears IPv4 packets to UDP port 68 in whatever frames they come.
+/// Receives IPv4 packets to UDP port 68, in frames to any address.
 #[derive(Debug)]
 pub struct PacketListener(OwnedFd);
 
@@ -27,12 +27,12 @@ impl AsFd for PacketListener {
     }
 }
 
-/// Where a packet came from.
+/// The origin of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketOrigin {
     /// Index of the interface.
     pub interface: u32,
-    /// Sender of the frame; zeros where it is not Ethernet.
+    /// Source address of the frame; zeros if the frame is not Ethernet.
     pub mac: [u8; 6],
 }
 
@@ -50,7 +50,7 @@ impl PacketListener {
         broadcast_frame(&self.0, libc::ETH_P_IP as u16, interface, packet)
     }
 
-    /// The next packet without its frame, cut to the buffer; None where there is none now.
+    /// Receives the next packet without its frame, cut to the buffer; None: no packet is waiting.
     pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Option<(PacketOrigin, &'b [u8])> {
         let mut address = make_link_address(0, [0; 6]);
         let mut address_len = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
@@ -100,7 +100,7 @@ pub(super) fn broadcast_frame(
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// A packet socket for all interfaces that receives ARP replies alone, without their frames.
+/// Opens a packet socket for all interfaces that receives only ARP replies, without their frames.
 pub(super) fn open_arp_replies() -> io::Result<OwnedFd> {
     const OPERATION: u32 = 6;
     const REPLY: u32 = 2;
@@ -122,7 +122,8 @@ pub(super) fn open_arp_replies() -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Speaks as any station of one Ethernet segment, and hears what DHCP servers say to any of them.
+/// Sends as any station of one Ethernet segment, and receives the replies of DHCP servers to any of
+/// them.
 #[derive(Debug)]
 pub struct PacketStations(OwnedFd);
 
@@ -130,8 +131,8 @@ pub struct PacketStations(OwnedFd);
 pub const ETHERNET_BYTES: usize = 14;
 
 impl PacketStations {
-    /// On this interface, which takes in frames to all addresses (promiscuous) for as long as the
-    /// value lives. Reads and sends never wait. Needs CAP_NET_RAW.
+    /// Opens the socket on this interface, which receives frames to all addresses (promiscuous)
+    /// while the value lives. Reads and sends never wait. Needs CAP_NET_RAW.
     pub fn open(interface: u32) -> io::Result<Self> {
         let fd = open_packet_socket(libc::SOCK_RAW)?;
         filter_dhcp_answers(&fd, ETHERNET_BYTES as u32)?;
@@ -157,7 +158,7 @@ impl PacketStations {
         Ok(Self(fd))
     }
 
-    /// The same, told by the runtime of this thread when there is something to receive.
+    /// The same socket in the runtime of this thread, which wakes the task when a packet arrives.
     pub fn watched(self) -> io::Result<AsyncFd<Self>> {
         // SAFETY: `PacketStations` owns its descriptor and never changes it, `as_raw_fd` always
         // returns that one, and it is closed only with the value, which the AsyncFd owns from here
@@ -170,8 +171,8 @@ impl PacketStations {
         SockRef::from(&self.0).send(frame).map(drop)
     }
 
-    /// The next frame to UDP port 68, with its Ethernet header, cut to the buffer;
-    /// [`io::ErrorKind::WouldBlock`] where there is none.
+    /// Receives the next frame to UDP port 68, with its Ethernet header, cut to the buffer;
+    /// [`io::ErrorKind::WouldBlock`]: no frame is waiting.
     pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
         let bytes = (&*SockRef::from(&self.0)).read(buffer)?;
         Ok(buffer.get(..bytes).unwrap_or_default())
@@ -214,8 +215,8 @@ fn bind_packet_socket(fd: &OwnedFd, address: &libc::sockaddr_ll) -> io::Result<(
     })
 }
 
-/// Lets only `udp dst port 68` through, of whole packets or first fragments. The IPv4 header begins
-/// after so many bytes.
+/// Passes only `udp dst port 68`, in whole packets or first fragments. The IPv4 header begins after
+/// this many bytes.
 fn filter_dhcp_answers(fd: &OwnedFd, ip: u32) -> io::Result<()> {
     let load =
         |size: u32, mode: u32, k: u32| make_filter_step(libc::BPF_LD | size | mode, 0, 0, ip + k);
@@ -251,7 +252,8 @@ fn attach_socket_filter(fd: &OwnedFd, program: &[libc::sock_filter]) -> io::Resu
     })
 }
 
-/// Sleeps until the mailbox's bell has rung, one of the others is readable, or the time is over.
+/// Sleeps until the mailbox's bell rings, one of the other descriptors is readable, or the time is
+/// over.
 pub fn wait_for_mailbox<T>(mailbox: &CoreMailbox<T>, others: &[BorrowedFd<'_>], at_most: Duration) {
     let watched = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let others = others.iter().map(AsRawFd::as_raw_fd);

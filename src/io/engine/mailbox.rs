@@ -1,13 +1,12 @@
-//! How another thread hands something to a core that may be asleep in its ring: a queue and an
-//! eventfd.
+//! Passes values from other threads to a core that may sleep in its ring: a queue and an eventfd.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// The sending end: any thread, any number of clones. Senders are bounded by what the core itself
-/// has asked for.
+/// The sending end, for any thread, with any number of clones. The queue needs no bound: workers
+/// send only replies that the core requested.
 #[derive(Debug)]
 pub struct MailboxSender<T> {
     queue: Sender<T>,
@@ -21,7 +20,7 @@ impl<T> Clone for MailboxSender<T> {
 }
 
 impl<T> MailboxSender<T> {
-    /// Delivers and wakes the core. A core that has ended receives nothing more.
+    /// Sends a letter and wakes the core. A core that has ended receives nothing more.
     pub fn send(&self, letter: T) {
         if self.queue.send(letter).is_ok() {
             self.bell.ring();
@@ -34,15 +33,16 @@ impl<T> MailboxSender<T> {
 pub struct MailboxBell(Arc<OwnedFd>);
 
 impl MailboxBell {
+    /// Wakes the core.
     pub fn ring(&self) {
         let one = 1u64.to_ne_bytes();
-        // It would wait where the counter is full, which takes 2^64 - 2 rings that nobody has
-        // heard. (It is no descriptor that never waits: a ring's read of such a one ends at once.)
+        // The write would block on a full counter, which takes 2^64 - 2 unheard rings. (The
+        // descriptor must be a blocking one: a ring's read of a non-blocking one ends at once.)
         // SAFETY: the descriptor is an open eventfd, and eight bytes are read from `one`.
         let _ = unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
-    /// Takes the ringing away, so that the bell can be waited for again.
+    /// Resets the bell, so that the core can wait for it again.
     pub(super) fn silence(&self) {
         let mut count = [0u8; 8];
         // SAFETY: the descriptor is an open eventfd that has rung, and eight bytes are written to
@@ -50,7 +50,7 @@ impl MailboxBell {
         let _ = unsafe { libc::read(self.fd(), count.as_mut_ptr().cast(), count.len()) };
     }
 
-    /// Whether [`Self::silence`] would find something to take away, and so would not wait.
+    /// Whether the bell has rung, so that [`Self::silence`] would not block.
     pub(super) fn is_ringing(&self) -> bool {
         let mut watched = libc::pollfd { fd: self.fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: the kernel reads and writes one element, which lives across the call.
@@ -62,7 +62,7 @@ impl MailboxBell {
     }
 }
 
-/// The core's end.
+/// The receiving end, for the core.
 #[derive(Debug)]
 pub struct CoreMailbox<T> {
     queue: Receiver<T>,
@@ -88,6 +88,7 @@ impl<T> CoreMailbox<T> {
         self.queue.try_recv().ok()
     }
 
+    /// A bell that wakes this core.
     pub fn bell(&self) -> MailboxBell {
         self.bell.clone()
     }

@@ -1,10 +1,9 @@
-//! Batches of UDP datagrams through one system call (recvmmsg, sendmmsg), each with the local
-//! address it came to or leaves from.
+//! Batches of UDP datagrams in one system call (recvmmsg, sendmmsg), each with its local address.
 //!
-//! For sockets of [`super::net::open_udp_socket`], on kernels that may lack io_uring: nothing is
-//! lent to the kernel beyond one call.
+//! For sockets of [`super::net::open_udp_socket`], on kernels that may lack io_uring: the kernel
+//! keeps no pointer beyond a call.
 
-// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+// Casts give kernel constants, struct sizes and in-range offsets the widths of the ABI.
 #![allow(clippy::cast_possible_truncation)]
 
 use std::io;
@@ -16,38 +15,40 @@ use std::ptr;
 use super::address::{DatagramTarget, read_socket_name, write_socket_name};
 use super::control_message::{self, CONTROL_BYTES, ControlWriter};
 
-/// Room for the datagrams of one receive, used again for the next.
+/// Buffers for the datagrams of one receive, reused for the next.
 pub struct DatagramInbox {
-    /// Bytes from one datagram's place to the next one's.
+    /// Bytes from one datagram's buffer to the next one's.
     stride: usize,
     bytes: Box<[u8]>,
     names: Box<[[u8; NAME_BYTES]]>,
     controls: Box<[[u8; CONTROL_BYTES]]>,
     vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
-    /// How many of the headers the last receive has filled.
+    /// Number of headers that the last receive filled.
     filled: usize,
 }
 
-/// A datagram as it arrived; or several of one sender that the kernel has joined (UDP_GRO).
+/// A received datagram, or several of one sender that the kernel has joined (UDP_GRO).
 #[derive(Clone, Copy, Debug)]
 pub struct ArrivedDatagram<'a> {
+    /// The sender.
     pub from: SocketAddr,
-    /// The local address that the answer should leave from.
+    /// The local address from which the reply should leave.
     pub local: Option<IpAddr>,
-    /// Where it was sent to: may be a broadcast or multicast address.
+    /// The destination: may be a broadcast or multicast address.
     pub destination: Option<IpAddr>,
-    /// Index of the interface it came in by; 0 = unknown.
+    /// Index of the interface at which it arrived; 0: unknown.
     pub interface: u32,
-    /// Length of each datagram in `bytes` but the last, which may be shorter. None = there is but
-    /// one.
+    /// Length of each datagram in `bytes` but the last, which may be shorter. None: `bytes` is one
+    /// datagram.
     pub segment: Option<u16>,
+    /// The payload.
     pub bytes: &'a [u8],
-    /// It was longer than its place.
+    /// The datagram was longer than its buffer, and is cut.
     pub is_truncated: bool,
 }
 
-/// Datagrams on their way out.
+/// A queue of datagrams to send.
 #[derive(Default)]
 pub struct DatagramOutbox {
     bytes: Vec<u8>,
@@ -64,18 +65,19 @@ struct QueuedDatagram {
     control_len: usize,
 }
 
-/// Of the longer of the two socket addresses.
+/// Length of the longer socket address, bytes.
 const NAME_BYTES: usize = size_of::<libc::sockaddr_in6>();
 
-/// Added to a datagram's room so that the places of a batch do not compete for the same cache sets.
-/// Bytes.
+/// Bytes added to each buffer, so that the buffers of a batch do not compete for the same cache
+/// sets.
 const STAGGER_BYTES: usize = 1600;
 
-/// recvmmsg and sendmmsg take no more (UIO_MAXIOV).
+/// Most messages of one recvmmsg or sendmmsg (UIO_MAXIOV).
 const BATCH_MAX: usize = 1024;
 
 impl DatagramInbox {
-    /// `datagrams` at a time, of up to `bytes` each; joined ones (UDP_GRO) take up to 64 KiB.
+    /// An inbox for `datagrams` at a time, of up to `bytes` each; joined ones (UDP_GRO) need up to
+    /// 64 KiB.
     pub fn new(datagrams: usize, bytes: usize) -> Self {
         let datagrams = datagrams.clamp(1, BATCH_MAX);
         let stride = bytes + STAGGER_BYTES;
@@ -96,8 +98,8 @@ impl DatagramInbox {
         inbox
     }
 
-    /// Points the headers that the last receive has written to at their places again. The others
-    /// are as they were: all that they lead to lies in boxes of `self`, which never move.
+    /// Resets the headers that the last receive wrote to. The others are unchanged: they point into
+    /// boxes of `self`, which never move.
     fn point(&mut self) {
         let places =
             self.bytes.chunks_exact_mut(self.stride).zip(&mut self.names).zip(&mut self.controls);
@@ -114,8 +116,8 @@ impl DatagramInbox {
         self.filled = 0;
     }
 
-    /// Takes what has come, without waiting; says how many. [`io::ErrorKind::WouldBlock`] where
-    /// nothing has.
+    /// Receives the waiting datagrams, without blocking, and returns their number.
+    /// [`io::ErrorKind::WouldBlock`]: no datagram is waiting.
     pub fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<usize> {
         self.point();
         // SAFETY: `point` has led each header to a name, a control buffer, a vector and, through
@@ -135,7 +137,7 @@ impl DatagramInbox {
         Ok(self.filled)
     }
 
-    /// What the last receive has brought.
+    /// The datagrams of the last receive.
     pub fn arrivals(&self) -> impl Iterator<Item = ArrivedDatagram<'_>> {
         let places = self.bytes.chunks_exact(self.stride).zip(&self.names).zip(&self.controls);
         places.zip(&self.headers).take(self.filled).filter_map(
@@ -158,7 +160,7 @@ impl DatagramInbox {
         )
     }
 
-    /// Datagrams that one receive may bring.
+    /// Most datagrams of one receive.
     pub fn capacity(&self) -> usize {
         self.headers.len()
     }
@@ -173,8 +175,8 @@ impl<'a> ArrivedDatagram<'a> {
 }
 
 impl DatagramOutbox {
-    /// Queues a datagram from this local address (None = as routed), with the bytes that `write`
-    /// adds. Where `segment` is given, the kernel cuts them into datagrams of that length
+    /// Queues a datagram from this local address (None: by the routing table), with the bytes that
+    /// `write` appends. With `segment` the kernel cuts them into datagrams of that length
     /// (UDP_SEGMENT).
     pub fn push(
         &mut self,
@@ -197,23 +199,24 @@ impl DatagramOutbox {
             writer.segment(segment);
         }
         let control_len = writer.len();
-        // Whatever `write` did to bytes of others, the range lies within the bytes that are there.
+        // Even if `write` changed bytes of other datagrams, the range lies within the buffer.
         let bytes = start.min(self.bytes.len())..self.bytes.len();
         self.queued.push(QueuedDatagram { bytes, name, name_len, control, control_len });
     }
 
-    /// Datagrams that wait.
+    /// Number of queued datagrams.
     pub fn len(&self) -> usize {
         self.queued.len()
     }
 
+    /// Whether no datagram is queued.
     pub fn is_empty(&self) -> bool {
         self.queued.is_empty()
     }
 
-    /// Sends all that waits. A datagram that the kernel refuses is lost, as on any network. A
-    /// socket that does not block may have no room: then it says [`io::ErrorKind::WouldBlock`], and
-    /// what is left waits for the next call.
+    /// Sends all queued datagrams. A datagram that the kernel refuses is lost, as on any network.
+    /// If a non-blocking socket has no room, returns [`io::ErrorKind::WouldBlock`] and keeps the
+    /// rest for the next call.
     pub fn flush(&mut self, socket: &impl AsRawFd) -> io::Result<()> {
         self.point();
         let mut sent = 0;
@@ -229,8 +232,8 @@ impl DatagramOutbox {
             match usize::try_from(answer) {
                 Ok(more) => sent += more,
                 Err(_) => match io::Error::last_os_error() {
-                    // ICMP's word of an earlier datagram, on a socket that keeps them: said once,
-                    // and not of this datagram.
+                    // An ICMP error for an earlier datagram, on a socket that queues such errors:
+                    // it occurs once, and not for this datagram.
                     error
                         if matches!(
                             error.kind(),
@@ -240,8 +243,7 @@ impl DatagramOutbox {
                         end = Err(error);
                         break;
                     }
-                    // The first of the rest was refused: no route, no memory, a port that nobody
-                    // has.
+                    // The kernel refused the first of the rest: no route, no memory, a closed port.
                     _ => sent += 1,
                 },
             }
@@ -255,7 +257,7 @@ impl DatagramOutbox {
         end
     }
 
-    /// Makes the headers of everything queued. They are good until something is queued or sent.
+    /// Builds the headers of all queued datagrams. They are valid until the next push or send.
     fn point(&mut self) {
         self.vectors.clear();
         self.headers.clear();

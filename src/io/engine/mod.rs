@@ -1,5 +1,5 @@
-//! The only room that knows io_uring: rings, sockets, batches, buffers that the kernel owns, and
-//! the way to wake a sleeping core.
+//! The only room that uses io_uring: rings, sockets, batches, buffers that the kernel owns, and the
+//! bell that wakes a sleeping core.
 
 mod address;
 pub mod affinity;

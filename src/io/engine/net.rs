@@ -1,6 +1,6 @@
-//! Sockets with the options that a boot server needs.
+//! Opens sockets with the options that a boot server needs.
 
-// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+// Casts give kernel constants, struct sizes and in-range offsets the widths of the ABI.
 #![allow(clippy::cast_possible_truncation)]
 
 use std::io;
@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::limits::{SOCKET_RECEIVE_BYTES, SOCKET_SEND_BYTES};
 pub use super::netlink::{CarrierState, NetworkInterface, list_interfaces};
 
-/// The index of an interface; 0 where there is none of that name.
+/// The index of an interface; 0: no interface has this name.
 pub fn find_interface_index(name: &str) -> u32 {
     std::ffi::CString::new(name).map_or(0, |name| {
         // SAFETY: the name is NUL-terminated.
@@ -20,18 +20,19 @@ pub fn find_interface_index(name: &str) -> u32 {
     })
 }
 
-/// How a UDP socket is bound.
+/// How to bind a UDP socket.
 #[derive(Clone, Debug)]
 pub struct SocketBinding<'a> {
+    /// The local address and port.
     pub address: SocketAddr,
-    /// Receives and sends on this interface only.
+    /// Receive and send on this interface only.
     pub interface: Option<&'a str>,
-    /// Several sockets share the port; the kernel spreads clients over them.
+    /// Share the port with other sockets; the kernel spreads clients over them.
     pub shared: bool,
 }
 
-/// A bound UDP socket that says where each datagram came to, never sets DF (T-66), and may send
-/// broadcasts.
+/// Opens a bound UDP socket that reports the destination of each datagram, never sets DF (T-66),
+/// and may send broadcasts.
 pub fn open_udp_socket(binding: &SocketBinding<'_>) -> io::Result<OwnedFd> {
     let v6 = binding.address.is_ipv6();
     let socket =
@@ -60,12 +61,12 @@ pub fn open_udp_socket(binding: &SocketBinding<'_>) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// A socket that sends from this address and the port of `receiver`, and receives nothing.
+/// Opens a socket that sends from this address and the port of `receiver`, and receives nothing.
 ///
-/// It is connected with itself, so that every datagram of another still finds `receiver`, and still
-/// sends wherever a message names. What leaves by it needs no control message for its source, and
-/// gets its number for reassembly from the socket's own count in place of the kernel's global ones,
-/// which cost a tenth of all that a datagram costs.
+/// The socket is connected to itself, so that every datagram from another sender still reaches
+/// `receiver`; it still sends to any destination that a message names. Its datagrams need no
+/// control message for their source, and get their IP identification from the socket's own counter
+/// in place of the kernel's global ones, which cost a tenth of a datagram's total cost.
 pub fn open_sender_beside(receiver: &OwnedFd, from: Ipv4Addr) -> io::Result<OwnedFd> {
     let address = SocketAddr::from((from, read_local_address(receiver)?.port())).into();
     let receiver = socket2::SockRef::from(receiver);
@@ -73,7 +74,7 @@ pub fn open_sender_beside(receiver: &OwnedFd, from: Ipv4Addr) -> io::Result<Owne
     set_socket_option(&sender, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)?;
     grow_buffers(&sender);
     sender.set_reuse_port(true)?;
-    // Only while it is bound: nobody else may share the port.
+    // Share the port only during the bind, so that no other process can share it.
     receiver.set_reuse_port(true)?;
     let bound = sender.bind(&address);
     receiver.set_reuse_port(false)?;
@@ -83,20 +84,19 @@ pub fn open_sender_beside(receiver: &OwnedFd, from: Ipv4Addr) -> io::Result<Owne
     Ok(sender.into())
 }
 
-/// Lets the kernel join datagrams of one sender and one length on their way in (UDP_GRO): a receive
-/// then needs room for 64 KiB.
+/// Lets the kernel join received datagrams of one sender and one length (UDP_GRO): a receive then
+/// needs room for 64 KiB.
 pub fn join_datagrams(socket: &impl AsRawFd) -> io::Result<()> {
     set_socket_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
-/// Forbids that datagrams are fragmented on their way (DF): for small ones, which then need no
-/// number from the kernel.
+/// Sets DF on all datagrams: for small ones, which then need no IP identification from the kernel.
 pub fn forbid_fragments(socket: &impl AsRawFd) -> io::Result<()> {
     set_socket_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
 }
 
-/// Takes up to `most` bytes off a TCP socket without copying them anywhere (tcp(7): MSG_TRUNC); 0
-/// at the end of the stream.
+/// Discards up to `most` bytes of a TCP socket without copying them (tcp(7): MSG_TRUNC); 0: the end
+/// of the stream.
 pub fn discard_input(socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
     let flags = libc::MSG_TRUNC | libc::MSG_DONTWAIT;
     // SAFETY: with MSG_TRUNC the TCP of the kernel writes nothing, so the buffer may be null.
@@ -104,9 +104,9 @@ pub fn discard_input(socket: &impl AsRawFd, most: usize) -> io::Result<usize> {
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
 
-/// A listening TCP socket; several of them may share the port.
+/// Opens a listening TCP socket; several of them may share the port.
 pub fn open_tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
+    /// Most connections that wait for an accept; the kernel caps it at net.core.somaxconn.
     const BACKLOG: i32 = 4096;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -120,21 +120,21 @@ pub fn open_tcp_listener(address: SocketAddr, shared: bool) -> io::Result<TcpLis
     Ok(socket.into())
 }
 
-/// Accepts a client of this listener when it has sent something, not before (TCP_DEFER_ACCEPT): one
-/// wake-up less for each connection. A client that says nothing is accepted after about a second.
+/// Lets the kernel complete an accept only after the client's first bytes (TCP_DEFER_ACCEPT): one
+/// wake-up less for each connection. The kernel passes on a silent client after about a second.
 pub fn accept_with_first_bytes(listener: &TcpListener) -> io::Result<()> {
     const SECONDS: i32 = 1;
     set_socket_option(listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, SECONDS)
 }
 
-/// Connections of this listener have this congestion control (tcp(7), TCP_CONGESTION). An error
-/// where the kernel has none of that name, or does not let this process choose it.
+/// Sets the congestion control of this listener's connections (tcp(7), TCP_CONGESTION). An error if
+/// the kernel has none of that name, or does not let this process choose it.
 pub fn set_congestion_control(listener: &TcpListener, name: &str) -> io::Result<()> {
     socket2::SockRef::from(listener).set_tcp_congestion(name.as_bytes())
 }
 
-/// A socket that sends whole IPv4 packets in Ethernet frames to given hardware addresses (D-15).
-/// Receives nothing.
+/// Opens a socket that sends whole IPv4 packets in Ethernet frames to given hardware addresses
+/// (D-15). Receives nothing.
 pub fn open_link_sender() -> io::Result<OwnedFd> {
     // SAFETY: socket(2) takes no pointers. Protocol 0: nothing is received.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
@@ -147,20 +147,20 @@ pub fn open_link_sender() -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// A socket that sends whole IPv4 packets by the route to their destination, from any port.
+/// Opens a socket that sends whole IPv4 packets by the route to their destination, from any port.
 /// Receives nothing. Needs CAP_NET_RAW.
 pub fn open_packet_sender() -> io::Result<OwnedFd> {
     Ok(Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))?.into())
 }
 
-/// A socket that receives the IPv6 router solicitations of one interface and may answer them. Needs
-/// CAP_NET_RAW.
+/// Opens a socket that receives the IPv6 router solicitations of one interface and may answer them.
+/// Needs CAP_NET_RAW.
 pub fn open_router_solicitations(interface: &str, index: u32) -> io::Result<OwnedFd> {
-    /// Of icmp6.h: an optname that libc does not have; set bits block a type.
+    /// An option of icmp6.h that the libc crate lacks; set bits block a type.
     const ICMP6_FILTER: i32 = 1;
     const SOLICITATION: usize = 133;
-    /// Neighbour discovery is believed only from the same link (RFC 4861 section 6.1): no router
-    /// has lowered this.
+    /// Hop limit of neighbour discovery (RFC 4861 section 6.1): no router has lowered it, so the
+    /// sender is on the same link.
     const HOPS: u32 = 255;
     const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
     let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
@@ -186,15 +186,15 @@ pub fn open_router_solicitations(interface: &str, index: u32) -> io::Result<Owne
     Ok(socket.into())
 }
 
-/// The address that a socket is bound to.
+/// Reads the address to which a socket is bound.
 pub fn read_local_address(socket: &OwnedFd) -> io::Result<SocketAddr> {
     let socket = socket2::SockRef::from(socket);
     socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))
 }
 
-/// Steers a group of sockets that share a port: a client's source address picks the socket, so that
-/// a machine's TFTP and HTTP meet on one core. Attach to any one socket of the group after all of
-/// them are bound.
+/// Steers a group of sockets that share a port: the client's source address selects the socket, so
+/// that one core serves a machine's TFTP and HTTP. Attach it to any one socket of the group after
+/// all of them are bound.
 pub fn steer_by_source(socket: &impl AsRawFd, v6: bool, sockets: u32) -> io::Result<()> {
     // Offsets from the network header: the IPv4 source address, or the last word of the IPv6 one.
     const SKF_NET_OFF: i32 = -0x10_0000;
@@ -230,7 +230,7 @@ pub fn steer_by_source(socket: &impl AsRawFd, v6: bool, sockets: u32) -> io::Res
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Asks for large buffers: past the sysctl limits where we may, up to them where not.
+/// Requests large buffers: past the sysctl limits if the process may, else up to them.
 pub(super) fn grow_buffers(socket: &Socket) {
     let receive = i32::try_from(SOCKET_RECEIVE_BYTES).unwrap_or(i32::MAX);
     if set_socket_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, receive).is_err() {
@@ -242,7 +242,7 @@ pub(super) fn grow_buffers(socket: &Socket) {
     }
 }
 
-/// Bytes that a socket may hold until they are read. The kernel tells twice what was asked for: its
+/// Size of a socket's receive buffer, bytes. The kernel reports twice the requested size, since its
 /// own records count too (socket(7)).
 pub fn read_receive_buffer(socket: &OwnedFd) -> Option<usize> {
     socket2::SockRef::from(socket).recv_buffer_size().ok().map(|bytes| bytes / 2)

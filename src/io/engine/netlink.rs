@@ -1,7 +1,7 @@
-//! What the kernel says of the interfaces and their addresses (rtnetlink(7)), and word when any of
-//! it changes.
+//! The interfaces and their addresses from the kernel (rtnetlink(7)), and a notice when any of them
+//! changes.
 
-// Kernel constants and lengths go into the widths that the ABI wants.
+// Casts give kernel constants and lengths the widths of the ABI.
 #![allow(clippy::cast_possible_truncation)]
 
 use std::io::{self, Read};
@@ -15,30 +15,37 @@ use super::net::set_socket_option;
 /// An interface of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkInterface {
+    /// Name, such as `eth0`.
     pub name: String,
+    /// The kernel's number of the interface.
     pub index: u32,
-    /// Bytes of an IP packet.
+    /// Largest IP packet, bytes.
     pub mtu: u32,
+    /// Hardware address; zeros if it is not six bytes long.
     pub mac: [u8; 6],
     /// Switched on by an administrator.
     pub is_up: bool,
-    /// It is up, and its wire is plugged in as far as the driver can tell.
+    /// The interface is up, and has a carrier as far as the driver can tell.
     pub is_running: bool,
+    /// Its addresses, IPv4 and IPv6.
     pub addresses: Vec<IpAddr>,
     /// Its IPv4 addresses with the lengths of their prefixes.
     pub prefixes: Vec<(Ipv4Addr, u8)>,
 }
 
-/// Whether anything can come in or leave by an interface.
+/// Whether packets can pass an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CarrierState {
+    /// The interface is up and has a carrier.
     Up,
+    /// An administrator has switched it off.
     Down,
-    /// It is up, and nothing is at the other end of its wire.
+    /// The interface is up and has no carrier.
     NoCarrier,
 }
 
 impl CarrierState {
+    /// The word for logs and `status`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Up => "up",
@@ -49,6 +56,7 @@ impl CarrierState {
 }
 
 impl NetworkInterface {
+    /// The state of the interface.
     pub fn link(&self) -> CarrierState {
         match (self.is_up, self.is_running) {
             (false, _) => CarrierState::Down,
@@ -58,8 +66,8 @@ impl NetworkInterface {
     }
 }
 
-/// Every interface with its addresses, by index. An address is its interface's whatever label it
-/// has (`eth0:1`).
+/// Lists every interface with its addresses, by index. An address belongs to its interface whatever
+/// its label (`eth0:1`).
 pub fn list_interfaces() -> io::Result<Vec<NetworkInterface>> {
     let socket = open_netlink_socket()?;
     let mut found = Vec::new();
@@ -80,11 +88,12 @@ pub fn list_interfaces() -> io::Result<Vec<NetworkInterface>> {
     Ok(found)
 }
 
-/// Becomes readable whenever an interface or an address comes, goes or changes.
+/// A socket that becomes readable when an interface or an address is added, removed or changed.
 #[derive(Debug)]
 pub struct InterfaceChanges(OwnedFd);
 
 impl InterfaceChanges {
+    /// Subscribes to the changes of interfaces and addresses.
     pub fn open() -> io::Result<Self> {
         let socket = open_netlink_socket()?;
         socket.set_nonblocking(true)?;
@@ -110,10 +119,9 @@ impl InterfaceChanges {
         Ok(Self(socket.into()))
     }
 
-    /// Takes word of the changes away. True where there was any, also where it was too much for the
-    /// socket.
+    /// Drains the notices. True: there was one, or too many for the socket.
     pub fn take(&self) -> bool {
-        // What is told is asked for anew in any case: the messages are not read.
+        // The caller lists all interfaces again anyway: skip the content of the messages.
         let mut message = [0; 64];
         let (socket, mut any) = (SockRef::from(&self.0), false);
         for _ in 0..TAKEN_MAX {
@@ -133,7 +141,7 @@ impl AsFd for InterfaceChanges {
     }
 }
 
-/// Messages that are taken away in one turn; the others make the socket readable again.
+/// Messages drained in one turn; the rest keeps the socket readable.
 const TAKEN_MAX: usize = 1024;
 /// The kernel never puts more into one datagram of a dump (netlink(7)). Bytes.
 const DATAGRAM_MAX: usize = 64 * 1024;
@@ -148,7 +156,7 @@ fn open_netlink_socket() -> io::Result<Socket> {
     Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(route))
 }
 
-/// Asks for all of a kind, and hands over the payload of each message.
+/// Requests a dump of one kind, and passes on the payload of each message.
 fn dump_netlink(socket: &Socket, kind: u16, mut each: impl FnMut(&[u8])) -> io::Result<()> {
     let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
     let mut request = Vec::with_capacity(HEADER + LINK);
@@ -157,6 +165,7 @@ fn dump_netlink(socket: &Socket, kind: u16, mut each: impl FnMut(&[u8])) -> io::
     request.extend(flags.to_ne_bytes());
     request.resize(HEADER + LINK, 0);
     socket.send(&request)?;
+
     let mut datagram = vec![0; DATAGRAM_MAX];
     loop {
         let bytes = (&*socket).read(&mut datagram)?;
@@ -178,7 +187,7 @@ fn dump_netlink(socket: &Socket, kind: u16, mut each: impl FnMut(&[u8])) -> io::
     }
 }
 
-/// Kind and payload of the first message, and what follows it.
+/// Splits off the first message: its kind, its payload, and the rest.
 fn split_netlink_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let len = read_native_u32(bytes, 0)? as usize;
     let payload = bytes.get(HEADER..len)?;
@@ -189,7 +198,7 @@ fn split_netlink_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     ))
 }
 
-/// An `ifinfomsg` with its attributes.
+/// Parses an `ifinfomsg` with its attributes.
 fn read_link_message(payload: &[u8]) -> Option<NetworkInterface> {
     let (index, flags) = (read_native_u32(payload, 4)?, read_native_u32(payload, 8)?);
     let mut interface = NetworkInterface {
@@ -216,14 +225,14 @@ fn read_link_message(payload: &[u8]) -> Option<NetworkInterface> {
     Some(interface)
 }
 
-/// An `ifaddrmsg` with its attributes: index of the interface, our end's address, length of the
+/// Parses an `ifaddrmsg` with its attributes: index of the interface, local address, length of the
 /// prefix.
 fn read_address_message(payload: &[u8]) -> Option<(u32, IpAddr, u8)> {
     let (family, prefix, index) =
         (i32::from(*payload.first()?), *payload.get(1)?, read_native_u32(payload, 4)?);
     let mut found = None;
     for (kind, value) in split_attributes(payload.get(ADDRESS..)?) {
-        // IFA_ADDRESS is the other end where there is one; then IFA_LOCAL is ours.
+        // On a point-to-point link IFA_ADDRESS is the remote address, and IFA_LOCAL the local one.
         if kind == libc::IFA_LOCAL || kind == libc::IFA_ADDRESS && found.is_none() {
             found = match family {
                 libc::AF_INET => Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))),

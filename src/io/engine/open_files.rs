@@ -1,9 +1,9 @@
-//! The limit on open files, raised to what this process may have: a socket for each machine is more
-//! than the usual 1,024.
+//! Raises the limit on open files as far as this process may: a socket for each machine exceeds the
+//! usual 1,024.
 
 use std::io;
 
-/// The soft limit of RLIMIT_NOFILE.
+/// Reads the soft limit of RLIMIT_NOFILE.
 pub fn read_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a whole rlimit that outlives the call, which writes it and keeps no
@@ -14,7 +14,7 @@ pub fn read_descriptor_limit() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// Raises the soft limit of RLIMIT_NOFILE to the hard one and says what it is now.
+/// Raises the soft limit of RLIMIT_NOFILE to the hard one, and returns it.
 pub fn raise_open_files() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a whole rlimit that outlives the call, which writes it and keeps no

@@ -1,10 +1,10 @@
-//! A child process that does not outlive us, whatever ends us: SIGKILL runs no destructor.
+//! Ends a child process with this process, whatever ends this one: SIGKILL runs no destructor.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// The child will be sent SIGKILL when the thread that spawns it ends (prctl(2), PR_SET_PDEATHSIG):
-/// spawn it from one that lives as long as the child is wanted.
+/// The kernel sends the child SIGKILL when the thread that spawned it ends (prctl(2),
+/// PR_SET_PDEATHSIG): spawn it from a thread that lives as long as the child should.
 pub fn die_with_parent(command: &mut Command) {
     let parent = std::process::id().cast_signed();
     // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are
@@ -14,7 +14,7 @@ pub fn die_with_parent(command: &mut Command) {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                 return Err(std::io::Error::last_os_error());
             }
-            // The parent may have died before the call: then no signal will come any more.
+            // The parent may have died before the call: then no signal follows.
             if libc::getppid() == parent {
                 Ok(())
             } else {

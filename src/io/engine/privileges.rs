@@ -1,5 +1,5 @@
-//! The system calls that look up a user and give root away; what is kept and when is `guard`'s
-//! business.
+//! The system calls that look up a user and give up root; `guard` decides when, and which
+//! capabilities to keep.
 
 use std::ffi::CString;
 use std::io;
@@ -10,18 +10,20 @@ pub const NET_BIND_SERVICE: u32 = 10;
 /// CAP_NET_RAW of capabilities(7): packet sockets, and sockets bound to an interface.
 pub const NET_RAW: u32 = 13;
 
-/// A user of the system, by the numbers that the kernel knows.
+/// A user of the system, by its numbers in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessIds {
+    /// The user.
     pub uid: u32,
     /// The user's own group.
     pub gid: u32,
 }
 
-/// Bytes for one line of the user database; longer ones are refused by the C library with ERANGE.
+/// Buffer for one line of the user database, bytes; the C library refuses a longer line with
+/// ERANGE.
 const PASSWD_LINE_BYTES: usize = 16 * 1024;
 
-/// Looks a user up by name, wherever nsswitch.conf says. None: there is no such user.
+/// Looks a user up by name, in the sources of nsswitch.conf. None: there is no such user.
 pub fn find_user_ids(name: &str) -> io::Result<Option<ProcessIds>> {
     let name = CString::new(name)?;
     let mut buffer = vec![0; PASSWD_LINE_BYTES];
@@ -50,24 +52,24 @@ pub fn find_user_ids(name: &str) -> io::Result<Option<ProcessIds>> {
     }
 }
 
-/// Whether this process may do what it likes, for now.
+/// Whether this process runs as root now.
 pub fn is_root() -> bool {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Who this process is, for files.
+/// The user and group that this process has for files.
 pub fn read_own_ids() -> ProcessIds {
     // SAFETY: both take nothing and cannot fail.
     unsafe { ProcessIds { uid: libc::geteuid(), gid: libc::getegid() } }
 }
 
-/// prctl(2) reads every argument as an unsigned long: what is passed must be as wide, because it is
-/// variadic.
+/// prctl(2) reads every argument as an unsigned long: each must be that wide, because the function
+/// is variadic.
 const LONG_0: libc::c_ulong = 0;
 const LONG_1: libc::c_ulong = 1;
 
-/// The calling thread, and every thread that it starts later, gains nothing by executing a
+/// Forbids the calling thread, and every thread that it starts later, to gain rights by executing a
 /// set-user-id program.
 pub fn set_no_new_privileges() -> io::Result<()> {
     // SAFETY: PR_SET_NO_NEW_PRIVS takes numbers only.
@@ -76,13 +78,13 @@ pub fn set_no_new_privileges() -> io::Result<()> {
     })
 }
 
-/// Numbers of capabilities that are tried; the kernel has fewer and says so (CAP_LAST_CAP is 40 in
+/// Numbers of capabilities to try; the kernel has fewer and refuses the rest (CAP_LAST_CAP is 40 in
 /// Linux 5.9 to 6.17).
 const CAPABILITIES_MAX: u32 = 64;
 
-/// The calling thread, and every thread that it starts later, can have no more than these
-/// capabilities from now on, not even by executing a program of root's. What it has already it
-/// keeps until it becomes another user.
+/// Limits the calling thread, and every thread that it starts later, to these capabilities, even if
+/// it executes a program as root. The thread keeps its present capabilities until it becomes
+/// another user.
 pub fn limit_capabilities(kept: &[u32]) -> io::Result<()> {
     for number in (0..CAPABILITIES_MAX).filter(|number| !kept.contains(number)) {
         // SAFETY: PR_CAPBSET_READ takes numbers only.
@@ -107,9 +109,9 @@ pub fn limit_capabilities(kept: &[u32]) -> io::Result<()> {
     Ok(())
 }
 
-/// Every thread of the process becomes this user, without supplementary groups (the C library tells
-/// each of them). The calling thread, and what it starts later, keeps `capabilities`; the others
-/// keep none. There is no way back.
+/// Makes every thread of the process this user, without supplementary groups (the C library signals
+/// each thread). The calling thread, and threads that it starts later, keep `capabilities`; the
+/// others keep none. This cannot be undone.
 pub fn become_user(ids: ProcessIds, capabilities: &[u32]) -> io::Result<()> {
     let mut parent_death_signal: libc::c_int = 0;
     // SAFETY: PR_GET_PDEATHSIG writes one int to the address given.
@@ -127,7 +129,8 @@ pub fn become_user(ids: ProcessIds, capabilities: &[u32]) -> io::Result<()> {
     // SAFETY: takes a number.
     check_privilege_call(unsafe { libc::setuid(ids.uid) })?;
     set_capabilities(capabilities)?;
-    // A change of user clears it, and whoever started us with it still wants us gone when he is.
+    // A change of user clears the death signal, and the parent that set it still wants this process
+    // to end with it.
     let signal = libc::c_ulong::try_from(parent_death_signal).unwrap_or(0);
     // SAFETY: PR_SET_PDEATHSIG takes numbers only.
     check_privilege_call(unsafe {
@@ -135,13 +138,13 @@ pub fn become_user(ids: ProcessIds, capabilities: &[u32]) -> io::Result<()> {
     })?;
     // SAFETY: takes a number.
     if unsafe { libc::setuid(0) } == 0 {
-        return Err(io::Error::other("root could be had again"));
+        return Err(io::Error::other("root could be regained"));
     }
     Ok(())
 }
 
-/// The calling thread, and what it starts later, has no capability from now on; a thread of root's
-/// stays what it is. A refusal leaves it with what it has, which is what it had without this.
+/// Drops all capabilities of the calling thread, and of threads that it starts later; a thread of
+/// root stays as it is. If the kernel refuses, the thread keeps its capabilities.
 pub fn give_up_capabilities() {
     if !is_root() {
         let _ = set_capabilities(&[]);

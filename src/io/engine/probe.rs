@@ -1,6 +1,6 @@
-//! Asks whether an address is in use: by ARP on a segment of ours, by ICMP echo beyond a relay.
+//! Probes whether an address is in use: by ARP on a local segment, by ICMP echo beyond a relay.
 
-// Kernel constants and struct sizes go into the widths that the ABI wants.
+// Casts give kernel constants and struct sizes the widths of the ABI.
 #![allow(clippy::cast_possible_truncation)]
 
 use std::io::{self, Read};
@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::link;
 use super::net::set_socket_option;
 
-/// Sends ARP probes (RFC 5227) and hears ARP replies.
+/// Sends ARP probes (RFC 5227) and receives ARP replies.
 #[derive(Debug)]
 pub struct ArpProbe(OwnedFd);
 
@@ -22,13 +22,13 @@ const ETHERNET: u16 = 1;
 const ARP_REQUEST: u16 = 1;
 
 impl ArpProbe {
-    /// Needs CAP_NET_RAW.
+    /// Opens the socket. Needs CAP_NET_RAW.
     pub fn open() -> io::Result<Self> {
         Ok(Self(link::open_arp_replies()?))
     }
 
-    /// Who has this address? The sender says of itself that it has none: nobody learns anything
-    /// from the question.
+    /// Asks which station has this address. The probe names no sender address, so it changes no ARP
+    /// table.
     pub fn send_query(&self, interface: u32, mac: [u8; 6], address: Ipv4Addr) -> io::Result<()> {
         let mut packet = Vec::with_capacity(ARP_BYTES);
         packet.extend(ETHERNET.to_be_bytes());
@@ -41,12 +41,12 @@ impl ArpProbe {
         link::broadcast_frame(&self.0, libc::ETH_P_ARP as u16, interface, &packet)
     }
 
-    /// Who answered for which address.
+    /// Receives a reply: the station's hardware address, and its IP address.
     pub fn read_answer(&self) -> Option<([u8; 6], Ipv4Addr)> {
         let mut packet = [0; 64];
         let bytes = (&*SockRef::from(&self.0)).read(&mut packet).ok()?;
         let packet = packet.get(..bytes).unwrap_or_default();
-        // A runt is passed over, and does not end the turn.
+        // Skip a runt; it does not end the turn.
         let field = |at: usize| {
             packet.get(at..).and_then(|rest| rest.first_chunk::<6>()).copied().unwrap_or_default()
         };
@@ -65,7 +65,7 @@ impl AsFd for ArpProbe {
     }
 }
 
-/// Sends ICMP echo requests and hears the answers.
+/// Sends ICMP echo requests and receives the replies.
 #[derive(Debug)]
 pub struct EchoProbe {
     socket: Socket,
@@ -74,12 +74,12 @@ pub struct EchoProbe {
 
 const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
-/// Of icmp.h: a level and an option that libc does not have; set bits block a type.
+/// A level and an option of icmp.h that the libc crate lacks; set bits block a type.
 const SOL_RAW: i32 = 255;
 const ICMP_FILTER: i32 = 1;
 
 impl EchoProbe {
-    /// Needs CAP_NET_RAW.
+    /// Opens the socket. Needs CAP_NET_RAW.
     pub fn open() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4))?;
         socket.set_nonblocking(true)?;
@@ -87,6 +87,7 @@ impl EchoProbe {
         Ok(Self { socket, identifier: std::process::id() as u16 })
     }
 
+    /// Sends an echo request to this address.
     pub fn send_query(&self, address: Ipv4Addr) -> io::Result<()> {
         let mut packet = vec![ECHO_REQUEST, 0, 0, 0];
         packet.extend(self.identifier.to_be_bytes());
@@ -99,7 +100,7 @@ impl EchoProbe {
         self.socket.send_to(&packet, &SocketAddr::from((address, 0)).into()).map(drop)
     }
 
-    /// Who has answered us; 0.0.0.0 where it was another program's question.
+    /// Receives an echo reply: its sender; 0.0.0.0: the reply is for another program's request.
     pub fn read_answer(&self) -> Option<Ipv4Addr> {
         let mut packet = [0; 128];
         let bytes = (&self.socket).read(&mut packet).ok()?;

@@ -1,5 +1,4 @@
-//! Setting up a ring: the best flags that this kernel has, and a clear sentence when it has no ring
-//! for us.
+//! Sets up a ring with the best flags of this kernel, and explains a refusal.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,21 +10,22 @@ use io_uring::{IoUring, Probe, opcode};
 use super::limits::{COMPLETIONS_MAX, SHORTAGE_PAUSE, SUBMISSIONS_MAX};
 use super::wait::TurnWait;
 
-/// How often a ring is asked for that the kernel has no memory for now, and how often in a second.
+/// How often to try again when the kernel has no memory for a ring, and how often in a second.
 const RING_TRIES: u32 = 10;
 const RING_TRIED_EVERY: Duration = Duration::from_millis(20);
 
-/// Calls of all cores that brought nothing, because the kernel was short of memory.
+/// Calls of all cores that failed because the kernel was short of memory.
 static SHORTAGES: AtomicU64 = AtomicU64::new(0);
 
-/// How often the kernel was short of memory for a core, since the start.
+/// How often a core's call failed because the kernel was short of memory, since the start.
 pub fn count_shortages() -> u64 {
     SHORTAGES.load(Ordering::Relaxed)
 }
 
-/// Why there is no ring, in words for the operator.
+/// Why there is no ring, as a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum NoRing {
+    /// The kernel forbids io_uring to this process (EPERM).
     #[error(
         "the kernel refuses io_uring (EPERM): it is switched off by sysctl \
          kernel.io_uring_disabled, or by the seccomp profile of a container. Set \
@@ -33,17 +33,22 @@ pub enum NoRing {
          allows io_uring"
     )]
     Refused,
+    /// The kernel was built without io_uring (ENOSYS).
     #[error("this kernel has no io_uring (ENOSYS): it needs Linux 6.0 or newer")]
     Missing,
+    /// The kernel lacks an operation that the drivers need.
     #[error("the io_uring of this kernel is too old: it needs Linux 6.0 or newer")]
     Old,
+    /// The process may not lock the memory of a ring (ENOMEM).
     #[error(
         "no memory may be locked for an io_uring (ENOMEM): raise RLIMIT_MEMLOCK (`ulimit -l`, \
          LimitMEMLOCK= in a systemd unit)"
     )]
     Memory,
+    /// Any other error of the setup.
     #[error("io_uring could not be set up: {0}")]
     Other(#[source] io::Error),
+    /// The ring was refused, and epoll fails too.
     #[error("epoll could not be set up: {0}")]
     Epoll(#[source] io::Error),
 }
@@ -59,14 +64,14 @@ impl From<io::Error> for NoRing {
     }
 }
 
-/// A ring for the calling thread alone: DEFER_TASKRUN where the kernel has it (6.1), else
-/// COOP_TASKRUN (5.19). The thread that calls this must be the one that uses it.
+/// Builds a ring for the calling thread alone: DEFER_TASKRUN if the kernel has it (6.1), else
+/// COOP_TASKRUN (5.19). The thread that calls this must be the one that uses the ring.
 pub fn build_thread_ring() -> Result<IoUring, NoRing> {
     build_sized_ring(COMPLETIONS_MAX)
 }
 
-/// The same, with a completion queue of this many entries. What ended processes had locked the
-/// kernel gives back with a delay.
+/// The same, with a completion queue of this many entries. Tries again on ENOMEM, since the kernel
+/// frees the locked memory of ended processes with a delay.
 pub fn build_sized_ring(completions: u32) -> Result<IoUring, NoRing> {
     for _ in 1..RING_TRIES {
         match build_io_uring(completions) {
@@ -93,14 +98,13 @@ fn build_io_uring(completions: u32) -> Result<IoUring, NoRing> {
     }
 }
 
-/// Submits what is queued, and waits as told unless something has completed already. Of
-/// [`TurnWait::Poll`] it takes the sleep.
+/// Submits the queued entries, and waits by `wait` unless something has completed already. For
+/// [`TurnWait::Poll`] it only sleeps.
 pub(super) fn enter_ring(ring: &mut IoUring, wait: TurnWait) -> io::Result<()> {
     let is_busy = !ring.completion().is_empty();
     let submitter = ring.submitter();
     let answer = match wait {
-        // Without completions to wait for, the enter must still run deferred work: GETEVENTS goes
-        // out with the flag set.
+        // Without completions to wait for, the enter must still run deferred work: set GETEVENTS.
         TurnWait::No => submitter.submit(),
         _ if is_busy => submitter.submit(),
         TurnWait::Forever | TurnWait::Poll { then: None, .. } => submitter.submit_and_wait(1),
@@ -112,16 +116,16 @@ pub(super) fn enter_ring(ring: &mut IoUring, wait: TurnWait) -> io::Result<()> {
     ride_out_error(answer.map(drop))
 }
 
-/// Submits what is queued. What cannot be submitted now stays queued for the next time.
+/// Submits the queued entries. Entries that cannot be submitted now stay queued for the next time.
 pub(super) fn submit_queued(ring: &mut IoUring) -> io::Result<()> {
     ride_out_error(ring.submit().map(drop))
 }
 
-/// Takes an error that passes by itself for a call that has brought nothing, after a pause where
-/// the kernel is short of memory.
+/// Treats a transient error as a call without a result, after a pause if the kernel is short of
+/// memory.
 pub(super) fn ride_out_error(answer: io::Result<()>) -> io::Result<()> {
     match answer.as_ref().err().and_then(io::Error::raw_os_error) {
-        // The time is over; a signal came; the completion queue wants to be emptied first.
+        // The time is over, a signal arrived, or the completion queue must be drained first.
         Some(libc::ETIME | libc::EINTR | libc::EBUSY) => Ok(()),
         Some(libc::EAGAIN | libc::ENOMEM) => {
             SHORTAGES.fetch_add(1, Ordering::Relaxed);
@@ -132,12 +136,12 @@ pub(super) fn ride_out_error(answer: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Asks the kernel for a ring that can do what the drivers want, and gives it back.
+/// Checks that the kernel grants a ring with the operations of the drivers.
 pub fn probe_ring() -> Result<(), NoRing> {
     let ring = build_thread_ring()?;
     let mut known = Probe::new();
     ring.submitter().register_probe(&mut known)?;
-    // The kernel does not list the multishot receive of messages by itself; this operation came
-    // with the same release, 6.0.
+    // The kernel does not list the multishot receive of messages; this operation came with the same
+    // release, 6.0.
     if known.is_supported(opcode::SendZc::CODE) { Ok(()) } else { Err(NoRing::Old) }
 }

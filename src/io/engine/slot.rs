@@ -1,12 +1,12 @@
-//! Send slots: everything that the kernel reads while a send is in flight, kept in place until its
-//! completion has been seen.
+//! Send slots: all memory that the kernel reads while a send is in flight, which stays in place
+//! until the completion.
 //!
-//! The one rule: *the kernel owns a slot until the completion*. A slot is taken from the free list,
-//! filled, submitted, and goes back to the free list only when its completion is handled; nothing
-//! else frees or moves it. A slot is *parked* while its socket takes no more: the kernel has given
-//! it back, and its contents are sent again.
+//! The one rule: *the kernel owns a slot until the completion*. The driver takes a slot from the
+//! free list, fills and submits it, and returns it to the free list only when it handles the
+//! completion; no other code frees or moves a slot. A slot is *parked* while its socket is full:
+//! the kernel has returned it, and the driver sends its contents again.
 
-// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+// Casts give kernel constants, struct sizes and in-range offsets the widths of the ABI.
 #![allow(clippy::cast_possible_truncation)]
 
 use std::net::SocketAddr;
@@ -20,26 +20,29 @@ use super::limits::{
 };
 use crate::images::ServedContent;
 
-/// A run of TFTP DATA blocks of one content, cut into datagrams by the kernel (UDP_SEGMENT) or one
-/// alone.
+/// A run of TFTP DATA blocks of one content: one block, or several that the kernel cuts into
+/// datagrams (UDP_SEGMENT).
 #[derive(Clone, Debug)]
 pub struct BlockBatch<'a> {
+    /// The content that the blocks come from.
     pub content: &'a ServedContent,
-    /// Number of the first block, as on the wire.
+    /// Number of the first block on the wire.
     pub first: u16,
+    /// Bytes of each block but the last.
     pub block_size: u16,
-    /// The run's bytes; the last block is short (or empty) at the end of the file.
+    /// The run's bytes of the content; the last block is short or empty at the end of the file.
     pub bytes: Range<u64>,
+    /// Number of blocks.
     pub count: u32,
 }
 
-/// Blocks of this size that one send may hold.
+/// Most blocks of this size in one send.
 pub fn count_blocks_per_send(block_size: u16) -> u32 {
     let fit = DATAGRAM_BYTES_MAX / (usize::from(block_size) + DATA_HEADER_BYTES);
     u32::try_from(fit).unwrap_or(1).clamp(1, SEGMENTS_MAX)
 }
 
-/// Opcode and block number. Bytes.
+/// Opcode and block number, bytes.
 const DATA_HEADER_BYTES: usize = 4;
 
 /// The header of every possible DATA packet, so that no block needs memory of its own.
@@ -80,7 +83,7 @@ struct SendSlot {
     in_use: bool,
 }
 
-/// What a finished send was.
+/// The kind of a finished send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FinishedSend {
     pub(super) token: u64,
@@ -115,7 +118,7 @@ impl SendSlots {
         Self { slots, free, parked: 0 }
     }
 
-    /// Taken and not parked.
+    /// Slots in use and not parked.
     pub(super) fn in_flight(&self) -> usize {
         SLOTS - self.free.len() - self.parked
     }
@@ -124,16 +127,15 @@ impl SendSlots {
         self.in_flight() >= SEND_SLOTS
     }
 
-    /// Parks a slot whose socket takes no more and has parked so many already. False: they are
-    /// enough, and the send is lost. What is left goes to other sockets, however many of them are
-    /// blocked.
+    /// Parks a slot of a full socket that has already parked this many. False: the socket has its
+    /// share, and the send is lost. Every blocked socket leaves room for others.
     pub(super) fn park(&mut self, of_socket: usize) -> bool {
         let finds_place = of_socket + self.parked < PARKED_SENDS_MAX;
         self.parked += usize::from(finds_place);
         finds_place
     }
 
-    /// So many parked slots are sent again, or released.
+    /// Counts parked slots that the driver sends again or releases.
     pub(super) fn unpark(&mut self, count: usize) {
         self.parked = self.parked.saturating_sub(count);
     }
@@ -146,8 +148,7 @@ impl SendSlots {
             .map(|slot| &raw const slot.message)
     }
 
-    /// Fills a slot with a copy of these bytes. None: no slot is free, or the bytes are too many
-    /// for one.
+    /// Fills a slot with a copy of these bytes. None: no slot is free, or the bytes exceed a slot.
     pub(super) fn fill_copy(
         &mut self,
         to: DatagramTarget,
@@ -208,7 +209,7 @@ impl SendSlots {
         Some(id)
     }
 
-    /// The kernel is done with this slot.
+    /// Frees a slot that the kernel has returned.
     pub(super) fn release(&mut self, id: u16) -> Option<FinishedSend> {
         let slot = self.slots.get_mut(usize::from(id))?;
         if !std::mem::take(&mut slot.in_use) {
@@ -221,8 +222,8 @@ impl SendSlots {
 }
 
 impl SendSlot {
-    /// All but the payload. It comes first: whatever points into a part of the slot is made after
-    /// the last borrow of the whole.
+    /// Sets everything but the payload. Call it first: pointers into a part of the slot must be
+    /// made after the last borrow of the whole.
     fn address(
         &mut self,
         to: DatagramTarget,

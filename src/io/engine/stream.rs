@@ -1,15 +1,15 @@
-//! The TCP driver of one core: connections come, bytes come, answers go, file bodies by sendfile;
-//! on a ring or on epoll.
+//! The TCP driver of one core: accepts connections, receives bytes, and sends responses, file
+//! bodies by sendfile; on a ring or on epoll.
 //!
-//! The driver tries every send at once, with plain system calls, and reports in the next turn what
-//! became of it: a head and a small body usually fit into the socket, and then nothing was copied
-//! and nothing is lent to the kernel. The ring and epoll differ only in how they accept, receive,
-//! and learn that a full socket has room again.
+//! The driver tries every send at once, with plain system calls, and reports the result in the next
+//! turn: a head and a small body usually fit into the socket, so the driver copies nothing and the
+//! kernel keeps no pointer. The ring and epoll differ only in how they accept, receive, and notice
+//! that a full socket has room again.
 //!
-//! A socket that is closed by its client while a file is sent raises SIGPIPE, which Rust programs
-//! ignore; it must stay so.
+//! If a client closes its connection while the driver sends a file, the kernel raises SIGPIPE. Rust
+//! programs ignore that signal, and this driver relies on it.
 
-// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+// Casts give kernel constants, struct sizes and in-range offsets the widths of the ABI.
 #![allow(clippy::cast_possible_truncation)]
 
 mod connections;
@@ -35,9 +35,9 @@ use super::datapath::Datapath;
 use super::mailbox::CoreMailbox;
 use super::ring::NoRing;
 
-/// Connections that one driver can carry well: each may complete a receive and a wait for room in
-/// one batch, and the completion queue has room for both. The driver does not enforce it: its owner
-/// refuses or closes.
+/// Connections that one driver can serve well: each may complete a receive and a wait for room in
+/// one batch, and the completion queue has room for both. The driver does not enforce the limit;
+/// its owner refuses or closes connections.
 pub const CONNECTIONS_PER_DRIVER_MAX: usize = 30_000;
 
 /// One core's listeners and connections.
@@ -55,7 +55,7 @@ enum TcpBackend {
 }
 
 impl TcpDriver {
-    /// A driver for the calling thread, which must be the one that turns it.
+    /// A driver for the calling thread, which must be the one that runs its turns.
     pub fn new(datapath: Datapath) -> Result<Self, NoRing> {
         let ring = || Ok(TcpBackend::Ring(Box::new(ring::TcpRing::new()?)));
         let epoll = || {
@@ -72,7 +72,7 @@ impl TcpDriver {
         Ok(Self { kernel, connections: ConnectionSlab::new(short), spare: SpareDescriptor::new() })
     }
 
-    /// Accepts what comes to this socket, beginning with the next turn.
+    /// Accepts connections of this socket from the next turn on.
     pub fn listen(&mut self, socket: TcpListener) -> io::Result<()> {
         connections::prepare_listener(&socket)?;
         match &mut self.kernel {
@@ -82,7 +82,7 @@ impl TcpDriver {
         Ok(())
     }
 
-    /// Closes the listening sockets: who comes now is refused. Connections stay.
+    /// Closes the listening sockets: the kernel refuses new clients. Connections stay.
     pub fn stop_listening(&mut self) {
         match &mut self.kernel {
             TcpBackend::Ring(ring) => ring.stop_listening(),
@@ -90,9 +90,9 @@ impl TcpDriver {
         }
     }
 
-    /// Where no descriptor is free ([`TcpEvent::AcceptFailed`]): accepts up to so many clients of
-    /// each listener with one that is kept back, and closes them. `answer` sees what one has asked
-    /// so far and says what it is told. Says how many there were.
+    /// While no descriptor is free ([`TcpEvent::AcceptFailed`]): accepts up to this many clients of
+    /// each listener with a spare descriptor, and closes them. `answer` gets the bytes that a
+    /// client has sent so far, and returns the reply. Returns the number of clients.
     pub fn turn_away(
         &mut self,
         most: usize,
@@ -106,7 +106,7 @@ impl TcpDriver {
         }
     }
 
-    /// Wakes up when this mailbox's bell rings. The mailbox must live as long as the driver turns.
+    /// Makes this mailbox's bell wake the driver. The mailbox must live as long as the driver runs.
     pub fn listen_to<T>(&mut self, mailbox: &CoreMailbox<T>) -> io::Result<()> {
         match &mut self.kernel {
             TcpBackend::Ring(ring) => ring.listen_to(mailbox.fd()),
@@ -115,21 +115,21 @@ impl TcpDriver {
         Ok(())
     }
 
-    /// Sends the head, then the body. One send at a time: the next one after a [`TcpEvent::Sent`]
-    /// with nothing left. `more_to_come`: another send follows at once, so the kernel may keep a
-    /// part of a packet back for it (MSG_MORE). What became of it is told from the next turn on. A
-    /// connection that is closed sends nothing.
+    /// Sends the head, then the body. One send at a time: start the next one after a
+    /// [`TcpEvent::Sent`] with nothing left. `more_to_come`: another send follows at once, so the
+    /// kernel may hold a partial packet back for it (MSG_MORE). The next turns report the result. A
+    /// closed connection sends nothing.
     pub fn send(&mut self, id: ConnectionId, head: &[u8], body: SendBody, more_to_come: bool) {
         self.connections.send(id, head, body, more_to_come);
     }
 
-    /// Whether a send has been given of which the last word is not told yet.
+    /// Whether a send has started whose end the driver has not reported yet.
     pub fn is_sending(&self, id: ConnectionId) -> bool {
         self.connections.get(id).is_some_and(|connection| connection.is_sending)
     }
 
-    /// Leaves the client's bytes in the kernel, which then slows the client. What this turn had
-    /// received before has been told.
+    /// Leaves the client's bytes in the kernel, which then slows the client down. The driver still
+    /// reports bytes that this turn has received.
     pub fn pause_reading(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.is_paused = true;
@@ -138,21 +138,21 @@ impl TcpDriver {
         }
     }
 
-    /// Ends a pause.
+    /// Receives from the client again.
     pub fn resume_reading(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.is_paused = false;
         self.connections.want_input(id);
     }
 
-    /// Tells the client that nothing follows (FIN), after what is being sent.
+    /// Sends FIN after the current send.
     pub fn shutdown_write(&mut self, id: ConnectionId) {
         self.connections.shutdown_write(id);
     }
 
-    /// Ends a connection, with the next turns at the latest. No event of it comes any more. What
-    /// the kernel has taken is still sent, unless the client's bytes have not been read to their
-    /// end: then it sees a reset.
+    /// Closes a connection, in the next turns at the latest. The driver reports no further event of
+    /// it. The kernel still sends the bytes that it has taken, unless it has unread bytes of the
+    /// client: then it sends a reset.
     pub fn close(&mut self, id: ConnectionId) {
         let Some(closed) = self.connections.remove(id) else { return };
         if let TcpBackend::Ring(ring) = &mut self.kernel {
@@ -160,8 +160,8 @@ impl TcpDriver {
         }
     }
 
-    /// Ends a connection as [`TcpDriver::close`] does, and has the kernel forget what the client
-    /// has not taken: it sees a reset.
+    /// Closes a connection as [`TcpDriver::close`] does, but makes the kernel discard unsent bytes
+    /// and send a reset.
     pub fn reset(&mut self, id: ConnectionId) {
         if let Some(connection) = self.connections.get(id) {
             connection.discard_on_close();
@@ -169,38 +169,35 @@ impl TcpDriver {
         self.close(id);
     }
 
-    /// The address of ours that the client asked: one system call.
+    /// The local address to which the client connected: one system call.
     pub fn local(&self, id: ConnectionId) -> Option<SocketAddr> {
         self.connections.get(id)?.local()
     }
 
-    /// Bytes that the kernel has taken and the client has not acknowledged, the end of the
-    /// connection counted as one; None: the connection is broken, and nobody will acknowledge them.
-    /// One or two system calls.
+    /// Bytes that the kernel has taken and the client has not acknowledged; FIN counts as one byte.
+    /// None: the connection is broken, and no ACK will follow. One or two system calls.
     pub fn unacknowledged(&self, id: ConnectionId) -> Option<u64> {
         self.connections.get(id)?.unacknowledged()
     }
 
-    /// Whether bytes of the client lie in the kernel that nobody has read: one system call.
+    /// Whether the kernel has unread bytes of the client: one system call.
     pub fn has_unread(&self, id: ConnectionId) -> bool {
         self.connections.get(id).is_some_and(connections::TcpConnection::has_unread)
     }
 
-    /// Sends no faster than so many bytes a second (TCP keeps the pace by itself); None = as fast
-    /// as it goes.
+    /// Limits sending to this many bytes a second, by the pacing of TCP; None: no limit.
     pub fn pace(&self, id: ConnectionId, bytes_per_second: Option<NonZeroU64>) {
         if let Some(connection) = self.connections.get(id) {
             connection.pace(bytes_per_second);
         }
     }
 
-    /// Connections that are open.
+    /// Number of open connections.
     pub fn connections(&self) -> usize {
         self.connections.len()
     }
 
-    /// Times that more had completed than the completion queue holds: it cost time, but lost
-    /// nothing.
+    /// How often the completion queue overflowed: this costs time, but loses no completion.
     pub fn overflows(&self) -> u64 {
         match &self.kernel {
             TcpBackend::Ring(ring) => ring.overflows(),
@@ -208,9 +205,8 @@ impl TcpDriver {
         }
     }
 
-    /// Reports what sends have done, goes on with those that have room, waits as told when there is
-    /// nothing of that, and hands over everything that has come. It does not poll: of
-    /// [`TurnWait::Poll`] it takes the sleep.
+    /// Reports finished sends, continues sends that have room, waits by `wait` if there are none,
+    /// and passes on all events. It does not poll: for [`TurnWait::Poll`] it only sleeps.
     pub fn run_turn(&mut self, wait: TurnWait, mut on: impl FnMut(TcpEvent<'_>)) -> io::Result<()> {
         if let TcpBackend::Ring(ring) = &mut self.kernel {
             ring.arm(&mut self.connections);

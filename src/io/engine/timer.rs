@@ -1,5 +1,5 @@
-//! A timer for tokio's tasks that is good to some microseconds (timerfd): the runtime's own ones
-//! are good to a millisecond.
+//! A timer for tokio's tasks with a precision of some microseconds (timerfd): the runtime's own
+//! timers have a millisecond.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,12 +12,12 @@ use rustix::time::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// One task at a time waits for it.
+/// A timer for which one task at a time waits.
 #[derive(Debug)]
 pub struct TaskTimer(AsyncFd<OwnedFd>);
 
 impl TaskTimer {
-    /// Within a runtime.
+    /// Creates a timer; call it within a runtime.
     pub fn new() -> io::Result<Self> {
         let timer = timerfd_create(
             TimerfdClockId::Monotonic,
@@ -29,7 +29,7 @@ impl TaskTimer {
         Ok(Self(unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) }?))
     }
 
-    /// Returns when so much time has passed.
+    /// Returns when this much time has passed.
     pub async fn wait(&self, time: Duration) -> io::Result<()> {
         // All zeros would stop the timer.
         let time = time.max(Duration::from_nanos(1));
@@ -47,7 +47,7 @@ impl TaskTimer {
         self.0.async_io(Interest::READABLE, rings).await.map(drop)
     }
 
-    /// Returns when that moment has come: to a millisecond where the kernel fails.
+    /// Returns at that moment; with a precision of a millisecond if the timerfd fails.
     pub async fn wait_until(&self, due: Instant) {
         if self.wait(due.saturating_duration_since(Instant::now())).await.is_err() {
             tokio::time::sleep_until(due.into()).await;

@@ -1,5 +1,5 @@
-//! The UDP driver of one core: datagrams in, batches of sends out, one turn at a time, over
-//! io_uring or over epoll.
+//! The UDP driver of one core: receives datagrams and sends batches, one turn at a time, by
+//! io_uring or by epoll.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,7 +26,7 @@ mod ring;
 #[cfg(test)]
 mod tests;
 
-/// One core's sockets and the way to them. Both ways behave alike: the same tests run over either.
+/// One core's sockets, by io_uring or by epoll. Both behave alike: the same tests run over either.
 #[derive(Debug)]
 pub struct UdpDriver(UdpBackend);
 
@@ -39,27 +39,29 @@ enum UdpBackend {
 /// Why there is no driver.
 #[derive(Debug, thiserror::Error)]
 pub enum NoDriver {
+    /// The kernel refuses a ring.
     #[error(transparent)]
     Ring(#[from] NoRing),
+    /// Epoll failed, on a data path without a ring.
     #[error("epoll could not be set up: {0}")]
     Epoll(#[source] io::Error),
 }
 
 impl UdpDriver {
-    /// A driver for the calling thread, which must be the one that turns it.
+    /// A driver for the calling thread, which must be the one that runs its turns.
     pub fn new(datapath: Datapath) -> Result<Self, NoDriver> {
         Self::with_buffers(datapath, RECEIVE_BUFFERS)
     }
 
-    /// The same with so many receive buffers of a ring, a power of two. Without a ring, the
-    /// socket's own buffer is all there is.
+    /// The same with this many receive buffers of a ring, a power of two. Without a ring the driver
+    /// ignores the number.
     pub fn with_buffers(datapath: Datapath, receive_buffers: u16) -> Result<Self, NoDriver> {
         let ring = || Ok(UdpBackend::Ring(Box::new(RingDriver::new(receive_buffers)?)));
         let epoll = || PlainDriver::new().map(UdpBackend::Plain).map_err(NoDriver::Epoll);
         datapath.driver(ring, epoll).map(Self)
     }
 
-    /// Takes a bound socket over. `receives` = datagrams are wanted from it.
+    /// Adds a bound socket. `receives`: the driver also receives from it.
     pub fn add(&mut self, fd: OwnedFd, local: IpAddr, receives: bool) -> SocketId {
         match &mut self.0 {
             UdpBackend::Ring(ring) => ring.add(fd, local, receives),
@@ -67,7 +69,7 @@ impl UdpDriver {
         }
     }
 
-    /// A socket that only sends, from this address and the port of one that receives
+    /// Opens a socket that only sends, from this address and the port of one that receives
     /// ([`net::open_sender_beside`]).
     pub fn sender_beside(&self, receiver: SocketId, from: Ipv4Addr) -> io::Result<OwnedFd> {
         let fd = match &self.0 {
@@ -77,7 +79,7 @@ impl UdpDriver {
         net::open_sender_beside(fd.ok_or(io::ErrorKind::NotFound)?, from)
     }
 
-    /// Closes a socket, for good with the next turn; what was queued on it is lost.
+    /// Removes a socket; the next turn closes it. Its queued sends are lost.
     pub fn remove(&mut self, socket: SocketId) {
         match &mut self.0 {
             UdpBackend::Ring(ring) => ring.remove(socket),
@@ -85,7 +87,7 @@ impl UdpDriver {
         }
     }
 
-    /// Wakes up when this mailbox's bell rings. The mailbox must live as long as the driver turns.
+    /// Makes this mailbox's bell wake the driver. The mailbox must live as long as the driver runs.
     pub fn listen_to<T>(&mut self, mailbox: &CoreMailbox<T>) {
         match &mut self.0 {
             UdpBackend::Ring(ring) => ring.listen_to(mailbox.fd()),
@@ -93,8 +95,8 @@ impl UdpDriver {
         }
     }
 
-    /// Sends that wait for the next turn or are in the kernel; those of blocked sockets, which wait
-    /// for room, are not counted.
+    /// Sends that wait for the next turn or are in the kernel; sends of blocked sockets, which wait
+    /// for room, do not count.
     pub fn in_flight(&self) -> usize {
         match &self.0 {
             UdpBackend::Ring(ring) => ring.in_flight(),
@@ -107,8 +109,8 @@ impl UdpDriver {
         self.in_flight() < SEND_SLOTS
     }
 
-    /// Whether the socket's send buffer is full. What is sent meanwhile is refused, and other
-    /// sockets are not concerned.
+    /// Whether the socket's send buffer is full. The driver refuses sends on it meanwhile; other
+    /// sockets work on.
     pub fn is_blocked(&self, socket: SocketId) -> bool {
         match &self.0 {
             UdpBackend::Ring(ring) => ring.is_blocked(socket),
@@ -146,8 +148,8 @@ impl UdpDriver {
         }
     }
 
-    /// Hands what is queued to the kernel, so that slots are free again. Datagrams are received
-    /// only where they come along.
+    /// Submits the queued sends, so that slots become free again. Passes on datagrams only if they
+    /// complete at the same time.
     pub fn submit(&mut self, on: impl FnMut(UdpCompletion<'_>)) -> io::Result<()> {
         match &mut self.0 {
             UdpBackend::Ring(ring) => ring.run_turn(TurnWait::No, on),
@@ -158,7 +160,7 @@ impl UdpDriver {
         }
     }
 
-    /// Submits what is queued, waits as told, and hands over everything that has happened.
+    /// Submits the queued sends, waits by `wait`, and passes on all events.
     pub fn run_turn(
         &mut self,
         wait: TurnWait,

@@ -1,7 +1,7 @@
-//! What the network says of datagrams that it did not deliver (ICMP): read from a socket's error
-//! queue (ip(7), IP_RECVERR).
+//! ICMP errors for datagrams that the network did not deliver, read from a socket's error queue
+//! (ip(7), IP_RECVERR).
 
-// Kernel constants and struct sizes go into the widths that the ABI wants.
+// Casts give kernel constants and struct sizes the widths of the ABI.
 #![allow(clippy::cast_possible_truncation)]
 
 use std::io;
@@ -12,31 +12,31 @@ use super::address::read_socket_name;
 use super::control_message::{self, CONTROL_BYTES, DeliveryError};
 use super::net::set_socket_option;
 
-/// A datagram that came to nobody.
+/// A datagram that reached no process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnreachableNotice {
-    /// Where it was sent to.
+    /// The destination of the datagram.
     pub to: SocketAddr,
-    /// Where it was sent from.
+    /// The local address from which it left.
     pub local: Option<IpAddr>,
-    /// As people say it.
+    /// The reason, for logs.
     pub why: &'static str,
 }
 
-/// From now on the socket keeps such words. Each also fails the next send or receive once, for no
-/// fault of that one.
+/// Makes the socket queue such errors. Each also fails the next send or receive once, though that
+/// call is not at fault.
 pub fn keep_unreachable(socket: &impl AsRawFd) -> io::Result<()> {
     set_socket_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)
 }
 
-/// All that were said since the last call.
+/// Passes on all errors since the last call.
 pub fn take_unreachable(socket: &impl AsRawFd, mut take: impl FnMut(UnreachableNotice)) {
     while let Some(word) = take_next_notice(socket) {
         word.into_iter().for_each(&mut take);
     }
 }
 
-/// None where the queue is empty; an inner None is of something else than an unreachable
+/// Reads one error. None: the queue is empty; an inner None: the error is not about an unreachable
 /// destination.
 fn take_next_notice(socket: &impl AsRawFd) -> Option<Option<UnreachableNotice>> {
     let mut name = [0; size_of::<libc::sockaddr_in6>()];
@@ -63,7 +63,7 @@ fn take_next_notice(socket: &impl AsRawFd) -> Option<Option<UnreachableNotice>> 
     Some(to.zip(why).map(|(to, why)| UnreachableNotice { to, local, why }))
 }
 
-/// Of ICMP type 3, by its code (RFC 792, RFC 1812 section 5.2.7.1).
+/// The reason in ICMP type 3, by its code (RFC 792, RFC 1812 section 5.2.7.1).
 fn describe_unreachable(trouble: DeliveryError) -> Option<&'static str> {
     const BY_ICMP: u8 = 2;
     const DESTINATION_UNREACHABLE: u8 = 3;
@@ -73,7 +73,7 @@ fn describe_unreachable(trouble: DeliveryError) -> Option<&'static str> {
             1 | 7 | 8 | 12 => Some("host unreachable"),
             2 => Some("protocol unreachable"),
             3 => Some("port unreachable"),
-            9 | 10 | 13 => Some("forbidden on the way"),
+            9 | 10 | 13 => Some("administratively prohibited"),
             _ => None,
         },
         _ => None,

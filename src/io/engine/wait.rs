@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
-/// How long a turn may wait for something to happen.
+/// How long a turn may wait for an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnWait {
-    /// Not at all: submit, collect what is there.
+    /// Not at all: submit, and collect the events that are there.
     No,
+    /// Sleep for at most this long.
     AtMost(Duration),
+    /// Sleep until an event comes.
     Forever,
-    /// Looks again and again for `poll`, gives way to other threads of the processor in between,
-    /// and sleeps only then.
+    /// Check for events for the time `poll`, yield to other threads of the processor in between,
+    /// and then sleep.
     Poll {
+        /// How long to poll before the sleep.
         poll: Duration,
-        /// How long the sleep may take; None = until something happens.
+        /// How long the sleep may take; None: until an event comes.
         then: Option<Duration>,
     },
 }

@@ -1,24 +1,26 @@
-//! Where distributions keep boot loaders, what each loader asks for beside itself, and how a
-//! loader's version is told.
+//! Where distributions install boot loaders, which files each loader needs, and how to read a
+//! loader's version.
 
 use crate::model::machine::Arch;
 
-/// A file of a package: the name under which clients ask for it, and its path (below a kit's
-/// directory, or absolute).
+/// A file of a package: the name under which clients request it, and its path, absolute or below
+/// the directory of its kit.
 pub type PackageFile = (&'static str, &'static str);
 
-/// Loaders of one package and what they load from their own directory.
+/// The loaders of one package, and the files that they load from their own directory.
 #[derive(Clone, Copy, Debug)]
 pub struct LoaderKit {
+    /// The architecture that the loaders run on.
     pub arch: Arch,
-    /// Where it may lie; each `*` component is any directory.
+    /// The directory of the package; each `*` component stands for any directory.
     pub directory: &'static str,
+    /// The loaders, the preferred one first.
     pub loaders: &'static [PackageFile],
-    /// The first one is what the loader cannot do without.
+    /// Files that the loaders load; without the first one they do not start.
     pub companions: &'static [PackageFile],
 }
 
-/// PXELINUX of a kit whose modules lie in `$modules`.
+/// A kit of PXELINUX with its modules in `$modules`.
 macro_rules! pxelinux {
     ($directory:literal, $modules:literal) => {
         LoaderKit {
@@ -37,7 +39,7 @@ macro_rules! pxelinux {
     };
 }
 
-/// SYSLINUX for UEFI with its modules.
+/// A kit of SYSLINUX for UEFI with its modules in `$modules`.
 macro_rules! syslinux_efi {
     ($directory:literal, $modules:literal) => {
         LoaderKit {
@@ -64,19 +66,19 @@ const fn make_plain_kit(
     LoaderKit { arch, directory, loaders, companions: &[] }
 }
 
-/// SUSE's shim asks for `grub.efi`.
+/// The shim of SUSE loads `grub.efi`.
 const SUSE_SHIM: &[PackageFile] = &[("shim.efi", "shim.efi")];
 const SUSE_GRUB: &[PackageFile] = &[("grub.efi", "grub.efi"), ("MokManager.efi", "MokManager.efi")];
 
-/// Every kit that is known, the preferred one of an architecture first: Debian and Ubuntu, the RHEL
-/// family, SUSE.
+/// Every known kit, the preferred one of an architecture first: Debian and Ubuntu, the RHEL family,
+/// SUSE.
 ///
 /// Sources, beside the packages of Debian 12: for the RHEL family the %files of Fedora's
 /// syslinux.spec 6.04 (syslinux-nonlinux, syslinux-tftpboot, syslinux-efi64), ipxe.spec 20240119
 /// (ipxe-bootimgs-x86, ipxe-bootimgs-aarch64), shim.spec 15.8 and 16.1 and grub2's grub.macros
-/// (/boot/efi is mode 0700, so what lies there is seldom served; since Fedora 43 shim and GRUB lie
-/// in /usr/lib/efi too); for SUSE openSUSE's ipxe.spec 2.0.0 (ipxe-bootimgs), and shim and grub2,
-/// whose grub.efi is a link from /usr/share/efi to /usr/share/grub2.
+/// (/boot/efi is mode 0700, so its files are seldom served; since Fedora 43 /usr/lib/efi has shim
+/// and GRUB too); for SUSE openSUSE's ipxe.spec 2.0.0 (ipxe-bootimgs), and shim and grub2, whose
+/// grub.efi is a link from /usr/share/efi to /usr/share/grub2.
 pub const KITS: &[LoaderKit] = &[
     pxelinux!("/usr/lib/PXELINUX", "/usr/lib/syslinux/modules/bios/"),
     pxelinux!("/usr/share/syslinux", ""),
@@ -91,8 +93,8 @@ pub const KITS: &[LoaderKit] = &[
         &[("undionly.kpxe", "undionly.kpxe"), ("undionly.kkpxe", "undionly.kkpxe")],
     ),
     make_plain_kit(Arch::Bios, "/usr/share/ipxe", &[("undionly.kpxe", "undionly.kpxe")]),
-    // The signed shim goes under the plain name: it is the one that Secure Boot lets start. B-10:
-    // it asks for grubx64.efi, and GRUB's package has the one for the network under another name.
+    // Clients request the signed shim by the plain name: Secure Boot starts only that one. B-10: it
+    // loads grubx64.efi, and GRUB's package has the network build under another name.
     LoaderKit {
         arch: Arch::UefiX64,
         directory: "/usr/lib/shim",
@@ -203,7 +205,7 @@ pub const KITS: &[LoaderKit] = &[
     ),
 ];
 
-/// Names that a root's own loader may have, the preferred first, for an architecture whose key is
+/// File names to look for in the root, the preferred one first, where the key of an architecture is
 /// not set.
 pub fn list_usual_loaders(arch: Arch) -> &'static [&'static str] {
     match arch {
@@ -217,7 +219,7 @@ pub fn list_usual_loaders(arch: Arch) -> &'static [&'static str] {
     }
 }
 
-/// Architectures that a loader can be found for, with their keys in `[boot]`.
+/// Architectures for which ringboot finds a loader, with their keys in `[boot]`.
 pub const ARCHITECTURES: [(&str, Arch); 4] = [
     ("bios", Arch::Bios),
     ("uefi-x64", Arch::UefiX64),
@@ -225,7 +227,7 @@ pub const ARCHITECTURES: [(&str, Arch); 4] = [
     ("uefi-arm64", Arch::UefiArm64),
 ];
 
-/// The packages that bring a loader for this architecture, by distribution.
+/// The packages with a loader for this architecture, by distribution.
 pub fn name_loader_packages(arch: Arch) -> &'static str {
     match arch {
         Arch::Bios => {
@@ -247,12 +249,12 @@ pub fn name_loader_packages(arch: Arch) -> &'static str {
     }
 }
 
-/// What a loader says of its own version, where a plain search finds it: `PXELINUX 6.04`, `shim
-/// 15.8`, `GRUB 2.06`, `iPXE 1.0.0+git-20190125`. Compressed ones say nothing.
+/// The version of a loader, where the file has it as plain text: `PXELINUX 6.04`, `shim 15.8`,
+/// `GRUB 2.06`, `iPXE 1.0.0+git-20190125`. None for a compressed loader.
 pub fn find_loader_version(file: &[u8]) -> Option<String> {
     const WORD_MAX: usize = 48;
-    // (what to look for, what to call it). shim and GRUB say it in their SBAT section, shim in its
-    // distribution's line.
+    // (text before the version, name of the loader). shim and GRUB have it in their SBAT section,
+    // shim in its distribution's line.
     let marks: [(&[u8], &str); 3] = [
         (b"PXELINUX ", "PXELINUX"),
         (b",shim,", "shim"),
@@ -269,6 +271,8 @@ pub fn find_loader_version(file: &[u8]) -> Option<String> {
             }
         }
     }
+
+    // iPXE has its version before `+git`, so the search goes backwards.
     let git = find_mark_positions(file, b"+git").next()?;
     let digits = file[..git]
         .iter()

@@ -1,57 +1,61 @@
-//! The one menu model: what an operator can say in it, and which entry starts by itself.
+//! The menu model of all loaders: its fields, their limits, and which entry installs unattended.
 
-/// A boot menu as the operator wrote it; rendered for the loader that asks.
+/// `[menu]`: a boot menu, rendered for the loader that asks for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BootMenu {
+    /// The heading of the menu.
     pub title: String,
+    /// The entries below the local disk, in their order.
     pub entries: Vec<MenuEntry>,
-    /// Label of the entry that the operator wants as default; None = local boot.
+    /// Label of the default entry; None = the local disk.
     pub default: Option<String>,
-    /// Seconds until the default entry starts; 0 waits for ever.
+    /// Seconds until the default entry starts; 0 waits without end.
     pub timeout_s: u32,
     /// Picture for vesamenu, a path under the root.
     pub background: Option<String>,
-    /// Text file shown above the prompt by PXELINUX, a path under the root.
+    /// Text file that PXELINUX shows above its prompt, a path under the root.
     pub display: Option<String>,
-    /// Serial console, such as `ttyS0,115200n8`: on all three loaders and the kernel's command
-    /// line.
+    /// Serial console, such as `ttyS0,115200n8`, for the loaders and the kernel.
     pub console: Option<String>,
 }
 
-/// One line of the menu.
+/// `[[menu.entry]]`: one line of the menu.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MenuEntry {
-    /// Short unique name.
+    /// Short unique name, for prompts and for `default`.
     pub label: String,
-    /// What the person at the console reads; `^` marks PXELINUX's hot key.
+    /// The text at the console; `^` stands before the hot key.
     pub title: String,
     /// Path under the root (or an http URL).
     pub kernel: String,
+    /// The same for each initial RAM disk, in loading order.
     pub initrds: Vec<String>,
+    /// Kernel command line.
     pub arguments: String,
 }
 
-/// Label of the entry that boots the machine's disk: in every menu, never written by the operator.
+/// Label of the entry that boots the machine's disk. Every menu has it, and no configuration may
+/// use the label.
 pub const LOCAL_LABEL: &str = "local";
-/// PXELINUX and U-Boot cannot ask for a longer name.
+/// Longest path: PXELINUX and U-Boot cannot request a longer name.
 pub const PATH_MAX_BYTES: usize = 127;
-/// A line of a text screen.
+/// Longest title: a line of a text screen.
 pub const TITLE_MAX_BYTES: usize = 72;
-/// PXELINUX takes 2,047 bytes after APPEND, and initrds, `console=` and BOOTIF go there too; a
-/// kernel takes 2,048 and more.
+/// Longest kernel arguments. PXELINUX takes 2,047 bytes after APPEND, which hold initrds,
+/// `console=` and BOOTIF as well; a kernel takes 2,048 and more.
 pub const ARGUMENTS_MAX_BYTES: usize = 1_400;
-/// Their names, as long as they may be, and the arguments together stay below that.
+/// Most initrds of an entry: with the longest names, they and the arguments fit APPEND.
 pub const INITRDS_MAX: usize = 4;
-/// Kept short: iPXE and PXELINUX print labels at their prompts.
+/// Longest label: iPXE and PXELINUX print labels at their prompts.
 pub const LABEL_MAX_BYTES: usize = 32;
 
-/// What makes this entry an unattended installation: the argument that answers an installer's
-/// questions. None: it asks a person.
+/// The argument that makes this entry an unattended installation, because it answers the
+/// installer's questions. None: the installer asks a person.
 pub fn find_entry_argument(entry: &MenuEntry) -> Option<&str> {
     find_unattended_argument(&entry.arguments)
 }
 
-/// The same for the arguments of an entry that somebody else wrote.
+/// The same for kernel arguments from any source.
 pub fn find_unattended_argument(arguments: &str) -> Option<&str> {
     const ANSWERS: [&str; 12] = [
         "ks=",
@@ -81,7 +85,7 @@ pub fn find_unattended_argument(arguments: &str) -> Option<&str> {
     })
 }
 
-/// Why this cannot be a label, in words that follow it; None if it can.
+/// Why this text cannot be a label, as a clause that follows the text; None if it can.
 pub fn label_fault(label: &str) -> Option<&'static str> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if !label.bytes().all(plain) || !label.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
@@ -93,9 +97,9 @@ pub fn label_fault(label: &str) -> Option<&'static str> {
     (label.len() > LABEL_MAX_BYTES).then_some("is longer than 32 bytes")
 }
 
-/// Why this cannot be a title, in words that follow it; None if it can.
+/// Why this text cannot be a title, as a clause that follows the text; None if it can.
 pub fn title_fault(title: &str) -> Option<&'static str> {
-    // Loaders without hot keys print the title without its mark, and it must be harmless so too.
+    // Loaders without hot keys print the title without `^`, which must be harmless as well.
     let plain = title.replace('^', "");
     if plain.trim().is_empty() || plain.starts_with('-') {
         return Some("is empty or begins with `-`, which iPXE reads as an option");
@@ -106,7 +110,7 @@ pub fn title_fault(title: &str) -> Option<&'static str> {
     text_fault(title).or_else(|| text_fault(&plain))
 }
 
-/// Why these cannot be kernel arguments, in words that follow them; None if they can.
+/// Why these cannot be kernel arguments, as a clause that follows them; None if they can.
 pub fn arguments_fault(arguments: &str) -> Option<&'static str> {
     if arguments.len() > ARGUMENTS_MAX_BYTES {
         return Some("are longer than 1400 bytes, more than PXELINUX passes on");
@@ -120,7 +124,8 @@ pub fn arguments_fault(arguments: &str) -> Option<&'static str> {
     text_fault(arguments)
 }
 
-/// Why no client could ask for this path, in words that follow it; None if all can (H-25).
+/// Why some client cannot request this path, as a clause that follows the path; None if all can
+/// (H-25).
 pub fn path_fault(path: &str) -> Option<&'static str> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+~@=".contains(&byte);
     if path.trim_matches('/').is_empty() {
@@ -138,7 +143,7 @@ pub fn path_fault(path: &str) -> Option<&'static str> {
     path.split('/').any(|part| part == "..").then_some("holds `..`, which is never served")
 }
 
-/// The same for what may be a path under the root or an `http://` URL.
+/// The same for a path under the root or an `http://` URL.
 pub fn location_fault(location: &str) -> Option<&'static str> {
     if let Some((authority, path)) = split_http_url(location) {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
@@ -155,23 +160,22 @@ pub fn location_fault(location: &str) -> Option<&'static str> {
     path_fault(location)
 }
 
-/// Why this is no serial console, in words that follow it; None if it is.
+/// Why this is no serial console, as a clause that follows the text; None if it is one.
 pub fn console_fault(console: &str) -> Option<&'static str> {
     let wrong = "is no console as a kernel knows it, such as ttyS0,115200n8";
     if SerialConsole::parse(console).is_some() { None } else { Some(wrong) }
 }
 
-/// Host (and port) and path of an `http://` URL.
+/// The host, with its port, and the path of an `http://` URL.
 pub(super) fn split_http_url(location: &str) -> Option<(&str, &str)> {
     let rest = location.strip_prefix("http://")?;
     Some(rest.split_at(rest.find('/').unwrap_or(rest.len())))
 }
 
-/// A kernel's `console=` in parts.
+/// The parts of a kernel's `console=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SerialConsole {
-    /// The n of `ttySn`; None for other kinds of port, which the loaders do not drive by
-    /// themselves.
+    /// The n of `ttySn`; None for other ports, which the loaders do not drive.
     pub(super) port: Option<u8>,
     pub(super) baud: u32,
     /// `n`, `e` or `o`.
@@ -180,8 +184,8 @@ pub(super) struct SerialConsole {
 }
 
 impl SerialConsole {
-    /// `ttyS0`, `ttyS0,115200`, `ttyS0,115200n8`, `ttyAMA0,115200`. What is not said is the
-    /// kernel's 9600n8.
+    /// Parses `ttyS0`, `ttyS0,115200`, `ttyS0,115200n8`, `ttyAMA0,115200`. The default is the
+    /// kernel's: 9600n8.
     pub(super) fn parse(console: &str) -> Option<Self> {
         let (name, mode) = console.split_once(',').unwrap_or((console, "9600"));
         let kind = name.trim_end_matches(|c: char| c.is_ascii_digit());
@@ -204,8 +208,8 @@ impl SerialConsole {
     }
 }
 
-/// What no menu can hold, whatever the loader: it would end the line, be expanded, or be read as a
-/// command.
+/// Why no menu can hold this text, as a clause that follows it: some loader would end the line,
+/// expand a variable, or read a command.
 fn text_fault(text: &str) -> Option<&'static str> {
     if !text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()) {
         return Some(

@@ -1,5 +1,5 @@
-//! Who boots what, and the text of the menus. Pure: names, facts and numbers in, decisions and text
-//! out.
+//! Which machine boots what, and the text of the menus. Pure: names, facts and numbers in,
+//! decisions and text out.
 
 pub mod loaders;
 pub mod menu;

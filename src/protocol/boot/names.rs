@@ -1,49 +1,53 @@
-//! Which requested names are menus that we render, for which loader, and for whom.
+//! Which requested names are menus that ringboot renders, for which loader and which machine.
 
 use crate::model::machine::Mac;
 
 /// A boot loader that reads a menu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MenuLoader {
-    /// And those that mirror it: SYSLINUX for EFI, U-Boot's `pxe get`.
+    /// PXELINUX, SYSLINUX for EFI, and U-Boot's `pxe get`.
     Pxelinux,
+    /// GRUB 2.
     Grub,
+    /// iPXE.
     Ipxe,
 }
 
-/// What a loader put into the name to say who it is.
+/// The part of a name that says which machine asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MenuKey<'a> {
     /// `01-52-54-00-12-34-10`
     Mac(Mac),
-    /// In the byte order that the loader likes; nothing is rendered for it.
+    /// A UUID, in the byte order of the loader; no menu is rendered for it.
     Uuid(&'a str),
-    /// Eight digits of the address in hexadecimal, or the first of them.
+    /// The machine's IPv4 address as eight hexadecimal digits, or the first of them.
     IpHex(&'a str),
-    /// `default`, `grub.cfg`, `boot.ipxe`
+    /// No machine: `default`, `grub.cfg`, `boot.ipxe`.
     Default,
 }
 
-/// A requested name, understood.
+/// A requested name that is the name of a menu.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MenuName<'a> {
+    /// The loader that asks by this name.
     pub loader: MenuLoader,
+    /// The machine that asks, as the name gives it.
     pub key: MenuKey<'a>,
-    /// What the loader puts before the names of a menu: the directory of the file (for PXELINUX the
-    /// one above `pxelinux.cfg/`), with its slash, or empty.
+    /// The prefix that the loader puts before the file names in a menu: the directory of the menu
+    /// (for PXELINUX the one above `pxelinux.cfg/`), with its slash, or empty.
     pub prefix: &'a str,
 }
 
 impl MenuName<'_> {
-    /// A menu is rendered for the hardware address and for everybody. The names in between are a
-    /// miss (ERROR 1), so that a loader comes to the name by which we know the machine (B-1, B-7).
+    /// True for the names with the hardware address and for the default name. All names in between
+    /// are a miss (ERROR 1), so that the loader goes on to the name that identifies the machine
+    /// (B-1, B-7).
     pub fn is_rendered(self) -> bool {
         matches!(self.key, MenuKey::Mac(_) | MenuKey::Default)
     }
 }
 
-/// Reads the bytes of a requested path, with or without its leading slashes. None: not the name of
-/// a menu.
+/// Parses a requested path, with or without leading slashes. None: not the name of a menu.
 pub fn parse_menu_name(path: &[u8]) -> Option<MenuName<'_>> {
     let path = std::str::from_utf8(path).ok()?.trim_start_matches('/');
     let file = path.rfind('/').map_or(0, |slash| slash + 1);
@@ -67,12 +71,12 @@ pub fn parse_menu_name(path: &[u8]) -> Option<MenuName<'_>> {
     })
 }
 
-/// Names that firmware and loaders try and can do without: menus under other names, shim's lists,
-/// GRUB's tables, fonts and translations, what a Raspberry Pi asks for before its kernel. That one
-/// is not there says nothing.
+/// True for names that firmware and loaders request and do not need: menus under other names,
+/// shim's lists, GRUB's tables, fonts and translations, files that a Raspberry Pi requests before
+/// its kernel. A miss of such a name is no fault.
 pub fn is_optional_file(name: &str) -> bool {
     const ENDS: [&str; 5] = [".lst", ".pf2", ".mo", ".gmo", ".sig"];
-    /// Of a Raspberry Pi 4 (B-14).
+    /// Requests of a Raspberry Pi 4 (B-14).
     const PI: [&str; 8] = [
         "config.txt",
         "cmdline.txt",
@@ -93,7 +97,7 @@ pub fn is_optional_file(name: &str) -> bool {
         || is_serial_number_folder(folder, file)
 }
 
-/// A Raspberry Pi looks for a directory of its own first.
+/// True for the directory that a Raspberry Pi tries first: its serial number.
 fn is_serial_number_folder(folder: &str, file: &str) -> bool {
     let folder = folder.trim_start_matches('/');
     let is_serial = folder.len() == 8 && folder.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -101,7 +105,7 @@ fn is_serial_number_folder(folder: &str, file: &str) -> bool {
 }
 
 fn parse_menu_key(name: &str) -> Option<MenuKey<'_>> {
-    /// Ethernet, as PXELINUX and GRUB write the hardware type.
+    /// Hardware type 1, Ethernet, as PXELINUX and GRUB write it.
     const ETHERNET: &str = "01-";
     if let Some(mac) = name.strip_prefix(ETHERNET).and_then(|mac| mac.parse().ok()) {
         return Some(MenuKey::Mac(mac));

@@ -1,8 +1,7 @@
-//! What kind of program a boot file is: the few fields of a PE image that say for which machine it
-//! was built and whether it is signed.
+//! What kind of program a boot file is: the fields of a PE image that name its processor and show
+//! whether it is signed.
 
-/// Bytes of a file that [`BootProgram::of`] wants to see: the headers of every loader lie well
-/// inside.
+/// Bytes of a file that [`BootProgram::detect`] reads: the headers of every loader fit well within.
 pub const HEAD_BYTES: usize = 4096;
 
 /// PE machine types (PE/COFF specification, "Machine Types").
@@ -14,43 +13,49 @@ const SUBSYSTEM_EFI_APPLICATION: u16 = 10;
 /// Magic numbers of the optional header: 32-bit and 64-bit images.
 const PE32: u16 = 0x010b;
 const PE32_PLUS: u16 = 0x020b;
-/// Blanks and a byte order mark may go before the first tag of a page.
+/// Bytes in which to look for an HTML tag: blanks and a byte order mark may come before it.
 const HTML_SEEN_BYTES: usize = 256;
 /// Index of the attribute certificate table among the data directories.
 const SECURITY_DIRECTORY: usize = 4;
 
-/// What the first bytes of a boot file say of it.
+/// The kind of a boot file, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BootProgram {
+    /// A PE image.
     Efi {
+        /// The processor that it was built for.
         machine: PeMachine,
-        /// The subsystem is that of a program which firmware starts, not of a driver.
+        /// True for a program that firmware starts, false for a driver.
         is_application: bool,
-        /// The image carries a certificate. Whether the firmware trusts it is the firmware's
-        /// business.
+        /// True where the image carries a certificate, trusted or not.
         is_signed: bool,
     },
+    /// An ELF image.
     Elf,
-    /// Readable text: a script, a menu, an error page that was saved as a loader.
+    /// Readable text: a script, a menu, or an error page that was saved as a loader.
     Text,
+    /// No bytes at all.
     Empty,
-    /// Machine code without a header, as BIOS boot programs are.
+    /// Any other bytes, such as a BIOS boot program without a header.
     Raw,
 }
 
 /// The processor that a PE image was built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeMachine {
+    /// 64-bit x86.
     X64,
+    /// 32-bit x86.
     Ia32,
+    /// 64-bit Arm.
     Arm64,
+    /// Another number of the PE/COFF specification.
     Other(u16),
 }
 
 impl BootProgram {
-    /// Reads the first [`HEAD_BYTES`] of a file, or all of a shorter one. Never fails: what is
-    /// nothing else is raw code.
-    pub fn of(head: &[u8]) -> Self {
+    /// Detects the kind from the first [`HEAD_BYTES`] of a file, or from all of a shorter one.
+    pub fn detect(head: &[u8]) -> Self {
         if head.is_empty() {
             return Self::Empty;
         }
@@ -64,7 +69,7 @@ impl BootProgram {
         if head.iter().all(is_text) { Self::Text } else { Self::Raw }
     }
 
-    /// In an operator's words, with its article.
+    /// The kind in words, with an article.
     pub fn describe(self) -> String {
         match self {
             Self::Efi { machine, is_application: true, .. } => {
@@ -82,7 +87,7 @@ impl BootProgram {
 }
 
 impl PeMachine {
-    /// As configuration keys spell it.
+    /// The name in the configuration's keys.
     pub fn name(self) -> String {
         match self {
             Self::X64 => "x64".to_owned(),
@@ -93,8 +98,9 @@ impl PeMachine {
     }
 }
 
-/// What a file is that cannot be a kernel, or an initial disk. Loaders hand text files to what they
-/// start (wimboot its scripts), and iPXE runs its own for a kernel; no program reads an HTML page.
+/// What a file is, where it cannot be a kernel, or an initrd. An initrd may be text, since loaders
+/// hand text files to the kernel (wimboot reads scripts); iPXE runs a script in the place of a
+/// kernel. An HTML page is neither.
 pub fn image_fault(head: &[u8], is_kernel: bool) -> Option<String> {
     let text: String = head
         .iter()
@@ -104,7 +110,7 @@ pub fn image_fault(head: &[u8], is_kernel: bool) -> Option<String> {
     if ["<!doctype html", "<html"].iter().any(|start| text.trim_start().starts_with(start)) {
         return Some("an HTML page".to_owned());
     }
-    let fault = match BootProgram::of(head) {
+    let fault = match BootProgram::detect(head) {
         BootProgram::Empty => BootProgram::Empty,
         BootProgram::Text if is_kernel && !head.starts_with(b"#!") => BootProgram::Text,
         _ => return None,
@@ -112,7 +118,7 @@ pub fn image_fault(head: &[u8], is_kernel: bool) -> Option<String> {
     Some(fault.describe())
 }
 
-/// None: not a PE image, or one whose header does not lie in these bytes.
+/// Parses a PE image. None for other files, and for a header that reaches beyond these bytes.
 fn parse_efi_image(head: &[u8]) -> Option<BootProgram> {
     const OPTIONAL_HEADER: usize = 24;
     if !head.starts_with(b"MZ") {
@@ -143,7 +149,7 @@ fn parse_efi_image(head: &[u8]) -> Option<BootProgram> {
     Some(BootProgram::Efi { machine, is_application, is_signed })
 }
 
-/// The smallest head that is a UEFI program for x64: for made-up loaders.
+/// The smallest head of a UEFI program for x64, for loaders in tests.
 pub fn build_x64_program() -> [u8; 0x200] {
     const PE: usize = 0x80;
     let mut head = [0; 0x200];
@@ -173,14 +179,14 @@ mod tests {
     fn with(at: usize, bytes: &[u8]) -> BootProgram {
         let mut head = build_x64_program();
         head[at..at + bytes.len()].copy_from_slice(bytes);
-        BootProgram::of(&head)
+        BootProgram::detect(&head)
     }
 
     #[test]
     fn machine_subsystem_and_signature_are_read() {
         let x64 =
             BootProgram::Efi { machine: PeMachine::X64, is_application: true, is_signed: false };
-        assert_eq!(BootProgram::of(&build_x64_program()), x64);
+        assert_eq!(BootProgram::detect(&build_x64_program()), x64);
         let signed = with(0x80 + 24 + 112 + 8 * 4 + 4, &[8, 1]);
         assert_eq!(
             signed,
@@ -216,7 +222,7 @@ mod tests {
             let mut head = build_x64_program();
             head[0x80 + 24 + 108] = directories;
             head[0x80 + 24 + 112 + 8 * 4 + 4] = 1;
-            let found = BootProgram::of(&head);
+            let found = BootProgram::detect(&head);
             assert!(
                 matches!(found, BootProgram::Efi { is_signed, .. } if is_signed == signed),
                 "{directories}: {found:?}"
@@ -230,15 +236,15 @@ mod tests {
         head[0x80 + 24..0x80 + 26].copy_from_slice(&PE32.to_le_bytes());
         head[0x80 + 24 + 92] = 16;
         head[0x80 + 24 + 96 + 8 * 4 + 4] = 1;
-        assert!(matches!(BootProgram::of(&head), BootProgram::Efi { is_signed: true, .. }));
+        assert!(matches!(BootProgram::detect(&head), BootProgram::Efi { is_signed: true, .. }));
     }
 
     #[test]
     fn other_files_are_told_apart() {
-        assert_eq!(BootProgram::of(b""), BootProgram::Empty);
-        assert_eq!(BootProgram::of(b"<html>\n404 not found\n"), BootProgram::Text);
-        assert_eq!(BootProgram::of(b"\x7fELF\x02\x01\x01\0"), BootProgram::Elf);
-        assert_eq!(BootProgram::of(b"\xea\x05\0\xc0\x07"), BootProgram::Raw);
+        assert_eq!(BootProgram::detect(b""), BootProgram::Empty);
+        assert_eq!(BootProgram::detect(b"<html>\n404 not found\n"), BootProgram::Text);
+        assert_eq!(BootProgram::detect(b"\x7fELF\x02\x01\x01\0"), BootProgram::Elf);
+        assert_eq!(BootProgram::detect(b"\xea\x05\0\xc0\x07"), BootProgram::Raw);
         assert_eq!(
             with(0x3c, &[0xff, 0xff, 0xff, 0xff]),
             BootProgram::Raw,
@@ -268,17 +274,17 @@ mod tests {
     fn no_head_is_too_broken_to_be_read() {
         let head = build_x64_program();
         for at in 0..head.len() {
-            let _ = BootProgram::of(&head[..at]);
+            let _ = BootProgram::detect(&head[..at]);
             for value in [0, 1, 0x7f, 0x80, 0xff, head[at] ^ 0x10] {
                 let mut mutant = head;
                 mutant[at] = value;
                 for end in [at, at + 1, 0x100, head.len()] {
-                    let _ = BootProgram::of(&mutant[..end]).describe();
+                    let _ = BootProgram::detect(&mutant[..end]).describe();
                 }
             }
         }
         assert_eq!(
-            BootProgram::of(&head[..0x80 + 24 + 68]),
+            BootProgram::detect(&head[..0x80 + 24 + 68]),
             BootProgram::Raw,
             "cut short before it says what it is"
         );

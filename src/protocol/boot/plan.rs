@@ -1,4 +1,4 @@
-//! Which loader a firmware class gets, what a requested name means, and why.
+//! Which loader a firmware class gets, and why.
 
 use std::net::Ipv4Addr;
 
@@ -7,25 +7,33 @@ use crate::model::machine::{Arch, Firmware, FirmwareRole};
 /// The loader of each firmware class: a path under the root, or (iPXE, HTTP Boot) an `http://` URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BootConfig {
+    /// `[boot] bios`: option 93 = 0.
     pub bios: Option<String>,
+    /// `[boot] uefi-x64`: option 93 = 7 or 9.
     pub uefi_x64: Option<String>,
+    /// `[boot] uefi-ia32`: option 93 = 6.
     pub uefi_ia32: Option<String>,
+    /// `[boot] uefi-arm64`: option 93 = 11.
     pub uefi_arm64: Option<String>,
-    /// UEFI HTTP Boot: an `http://` URL or a path under the root from which the URL is made.
+    /// `[boot] uefi-http`, for UEFI HTTP Boot: an `http://` URL, or a path under the root from
+    /// which the URL is made.
     pub uefi_http: Option<String>,
+    /// `[boot] ipxe`, for a client that is iPXE already; None = the rendered script.
     pub ipxe: Option<String>,
 }
 
-/// Where a machine finds us: the host and port in the URLs that we make.
+/// The host and the port in the URLs of boot files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UrlOrigin {
+    /// The address of this server, as the machine sees it.
     pub server: Ipv4Addr,
+    /// TCP port of HTTP.
     pub http_port: u16,
 }
 
 impl UrlOrigin {
-    /// `http://192.168.4.150/boot.ipxe`; port 80 is left out. An address, not a name: firmware HTTP
-    /// passes no DNS on.
+    /// `http://192.168.4.150/boot.ipxe`; port 80 is left out. The host is an address, not a name:
+    /// HTTP firmware does not hand its name servers on.
     pub fn url(self, path: &str) -> String {
         let path = path.trim_start_matches('/');
         match self.http_port {
@@ -35,22 +43,22 @@ impl UrlOrigin {
     }
 }
 
-/// What a machine is told to load.
+/// The boot file of a machine, and why it is this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoaderChoice {
     /// The boot file: a TFTP name or a URL. None: no boot file.
     pub file: Option<String>,
     /// One clause, such as `loader shimx64.efi because option 93 = 7`.
     pub reason: String,
-    /// The machine wanted to boot and cannot: the operator should hear of it (D-73).
+    /// True for a machine that needs a boot file and gets none: the operator gets an event (D-73).
     pub missing: bool,
 }
 
-/// The rendered script that iPXE gets unless the configuration names something else.
+/// The rendered script that iPXE gets unless `[boot] ipxe` names another file.
 pub const IPXE_SCRIPT: &str = "boot.ipxe";
 
-/// The boot file of a firmware class. `evidence` says how the class is known (`option 93 = 7`);
-/// `speaks_http` is what an iPXE said of itself (D-70).
+/// The boot file of a firmware class. `evidence` names the option that shows the class (`option 93
+/// = 7`); `speaks_http` is false for an iPXE that lists no HTTP (D-70).
 pub fn choose_loader(
     firmware: Firmware,
     evidence: &str,
@@ -88,7 +96,7 @@ fn choose_by_arch(arch: Option<Arch>, evidence: &str, boot: &BootConfig) -> Load
     }
 }
 
-/// iPXE never gets an iPXE: it would load itself for ever (D-69).
+/// iPXE never gets an iPXE: it would load itself without end (D-69).
 fn choose_for_ipxe(
     arch: Option<Arch>,
     evidence: &str,
@@ -97,7 +105,7 @@ fn choose_for_ipxe(
     origin: UrlOrigin,
 ) -> LoaderChoice {
     if let Some(name) = boot.ipxe.as_deref().filter(|name| !is_ipxe_binary(name)) {
-        // A script under the root comes by HTTP where the client can: that saves it a protocol.
+        // A client with HTTP fetches a script under the root by HTTP, and needs no TFTP.
         if name.ends_with(".ipxe") && !is_loader_url(name) && speaks_http {
             let url = origin.url(name);
             return make_file_choice(
@@ -130,7 +138,7 @@ fn choose_for_ipxe(
     )
 }
 
-/// An absolute `http://` URL or nothing: such firmware must never see a TFTP name (D-66).
+/// An absolute `http://` URL or nothing: HTTP Boot firmware must never see a TFTP name (D-66).
 fn choose_for_http_boot(
     arch: Option<Arch>,
     evidence: &str,
@@ -168,7 +176,7 @@ fn find_configured_loader(
     (Some(key), value.as_deref())
 }
 
-/// True for the file names under which iPXE binaries are built; an `.ipxe` file is a script.
+/// True for the usual file names of iPXE binaries; an `.ipxe` file is a script.
 fn is_ipxe_binary(name: &str) -> bool {
     let file = name.rsplit(['/', '\\']).next().unwrap_or(name).to_ascii_lowercase();
     !file.ends_with(".ipxe")

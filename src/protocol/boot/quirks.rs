@@ -1,7 +1,7 @@
-//! What a machine's firmware cannot do although it asks for it: which limits it gets, how they are
-//! learnt, how they age.
+//! Limits for firmware that fails with what it asks for: how ringboot learns them, and how they
+//! age.
 //!
-//! Pure: endings of transfers and the time go in, changes come out. Cores read a [`ActiveLimits`];
+//! Pure: ends of transfers and the time go in, changes come out. Cores read [`ActiveLimits`];
 //! control keeps the [`QuirkLearner`].
 
 mod learner;
@@ -15,44 +15,45 @@ pub use learner::{FirmwareQuirk, QuirkChange, QuirkLearner};
 
 use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac, Machine};
 
-/// Transfers of a machine that must fail in one way before it gets less.
+/// Transfers of a machine that must fail in the same way before it gets a limit.
 pub const FAILURES_TO_LEARN: u8 = 2;
-/// Machines of one maker (the first half of their hardware address) that must need a limit before
-/// new ones begin with it.
+/// Machines of one maker (the first half of the hardware address) that must need a limit before new
+/// machines of that maker begin with it.
 pub const OUI_MACHINES: usize = 3;
-/// The same for a vendor class, which is much wider: every UEFI machine of one architecture is one.
+/// The same for a vendor class, which is wider: all UEFI machines of one architecture are one
+/// class.
 pub const CLASS_MACHINES: usize = 8;
-/// Stalls of HTTP that are no further apart, seconds, are one failure: a machine that is switched
-/// off stalls on every connection.
+/// Seconds within which stalls of HTTP are one failure: a machine that is switched off stalls on
+/// every connection.
 pub const HTTP_STALLS_APART_S: u64 = 60;
-/// A limit that was learnt is tried without after so many seconds (a week), so that a bad cable is
-/// not remembered for ever.
+/// Seconds (a week) after which a machine is tried without its learnt limit, so that a bad cable
+/// does not count without end.
 pub const RETRY_AFTER_S: u64 = 7 * 24 * 3600;
-/// The limit of a maker or a class ends after so many seconds (an hour): machines that need none
-/// cannot show it while it holds.
+/// Seconds (an hour) after which the limit of a maker or a class ends: while it is in force, no
+/// machine can show that it does not need it.
 pub const GROUP_RETRY_AFTER_S: u64 = 3600;
-/// Machines whose failures are counted at once; beyond it all counts begin anew.
+/// Machines whose failures are counted at once. One more clears all counts.
 pub const MACHINES_WATCHED_MAX: usize = 16_384;
-/// Machines, makers and classes with a limit; beyond it nothing more is learnt.
+/// Machines, makers and classes with a limit. At this number, learning stops.
 pub const QUIRKS_MAX: usize = 16_384;
-/// Block sizes that are tried in turn, bytes. The last is what a client without the option has.
+/// Block sizes that are tried in turn, bytes. The last is the size without the option.
 pub const BLKSIZES: [u16; 2] = [1024, 512];
 /// Rates of one HTTP connection that are tried in turn, bytes a second: 100, 20 and 5 Mbit/s.
 pub const HTTP_RATES: [u64; 3] = [12_500_000, 2_500_000, 625_000];
 
-/// What at most is granted; None = what anybody gets.
+/// The most that a client is granted; None = no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuirkAllowance {
     /// Blocks in a window; 1 = the option is not granted.
     pub window: Option<u16>,
-    /// Octets in a block; 512 = the option is not granted.
+    /// Bytes in a block; 512 = the option is not granted.
     pub blksize: Option<u16>,
-    /// Octets a second on one HTTP connection.
+    /// Bytes a second on one HTTP connection.
     pub http_rate: Option<NonZeroU64>,
 }
 
 impl QuirkAllowance {
-    /// This, and what it does not say from `wider`.
+    /// These limits, and those of `wider` where this has none.
     #[must_use]
     pub fn or(self, wider: Self) -> Self {
         Self {
@@ -62,6 +63,7 @@ impl QuirkAllowance {
         }
     }
 
+    /// True where nothing is limited.
     pub fn is_empty(self) -> bool {
         self == Self::default()
     }
@@ -73,25 +75,26 @@ impl fmt::Display for QuirkAllowance {
         let blksize = self.blksize.map(|octets| format!("blksize {octets}"));
         let rate = self.http_rate.map(|rate| format!("HTTP at {rate} bytes/s"));
         let all: Vec<String> = [window, blksize, rate].into_iter().flatten().collect();
-        f.write_str(if all.is_empty() { "nothing less" } else { "" })?;
+        f.write_str(if all.is_empty() { "no limit" } else { "" })?;
         f.write_str(&all.join(", "))
     }
 }
 
-/// Whom a limit is for.
+/// The machines that a limit applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum QuirkSubject {
+    /// One machine.
     Machine(Mac),
-    /// The first half of a hardware address: its maker.
+    /// All machines of one maker: the first half of the hardware address.
     Oui([u8; 3]),
-    /// A vendor class as ringboot tells them apart: the program behind options 60 and 77, and
-    /// option 93. Without an architecture it is the program on any.
+    /// A vendor class: the program of options 60 and 77, and the architecture of option 93. Without
+    /// an architecture it is the program on any.
     Class(Firmware),
 }
 
 impl QuirkSubject {
-    /// Whoever this machine is among, the narrowest first.
-    pub fn all_of(mac: Mac, firmware: Option<Firmware>) -> impl Iterator<Item = Self> {
+    /// All subjects that include this machine, the narrowest first.
+    pub fn iter_including(mac: Mac, firmware: Option<Firmware>) -> impl Iterator<Item = Self> {
         let [a, b, c, ..] = mac.0;
         let exact = firmware.filter(|firmware| firmware.arch.is_some()).map(Self::Class);
         let any = firmware.map(|firmware| Self::Class(Firmware { arch: None, ..firmware }));
@@ -99,7 +102,7 @@ impl QuirkSubject {
     }
 }
 
-/// The text is no subject.
+/// The text names neither a machine, nor a maker, nor a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "neither a hardware address (52:54:00:12:34:10), nor the first half of one (52:54:00), nor a \
@@ -124,7 +127,7 @@ const ARCHES: [(&str, Arch); 4] = [
     ("uefi-arm64", Arch::UefiArm64),
 ];
 
-/// `pxe+uefi-x64`, `u-boot`.
+/// The name of a class: `pxe+uefi-x64`, `u-boot`.
 pub fn format_class(class: Firmware) -> String {
     let role = ROLES.iter().find(|(_, role)| *role == class.role).map_or("", |(name, _)| name);
     let Some(arch) = class.arch else { return role.to_owned() };
@@ -134,7 +137,7 @@ pub fn format_class(class: Firmware) -> String {
     }
 }
 
-/// The class of this name.
+/// The class with this name.
 pub fn parse_class(name: &str) -> Option<Firmware> {
     let (role, arch) = name.split_once('+').map_or((name, None), |(role, arch)| (role, Some(arch)));
     let role = ROLES.iter().find(|(name, _)| *name == role)?.1;
@@ -144,7 +147,7 @@ pub fn parse_class(name: &str) -> Option<Firmware> {
     Some(Firmware { role, arch: Some(arch) })
 }
 
-/// `52:54:00` or `52-54-00`.
+/// Parses the first half of a hardware address: `52:54:00` or `52-54-00`.
 pub fn parse_oui(text: &str) -> Option<[u8; 3]> {
     let Mac([a, b, c, ..]) = format!("{text}:00:00:00").parse().ok()?;
     Some([a, b, c])
@@ -172,10 +175,12 @@ impl FromStr for QuirkSubject {
     }
 }
 
-/// A limit that was learnt or pinned, as cores see it.
+/// A learnt or pinned limit, as cores see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuirkLimit {
+    /// The most that is granted.
     pub allowance: QuirkAllowance,
+    /// True for a limit that an operator set: it overrides the configuration.
     pub pinned: bool,
 }
 
@@ -183,17 +188,20 @@ pub struct QuirkLimit {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ActiveLimits(pub HashMap<QuirkSubject, QuirkLimit>);
 
-/// `[[quirk]]`: what the configuration fixes.
+/// `[[quirk]]`: a limit of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FixedQuirk {
+    /// The machines that it applies to.
     pub subject: QuirkSubject,
+    /// The most that they are granted.
     pub allowance: QuirkAllowance,
 }
 
-/// What every ringboot knows, for firmware that was measured.
+/// Limits that ship with ringboot, from measurements of firmware, each with its reason.
 pub const SHIPPED: [(FixedQuirk, &str); 1] = [(
-    // Under QEMU, virtio-net: windows of 16, 24 and 32 came through whole, 48 and 64 lost packets
-    // in every window, never ended, and left U-Boot deaf until its reset (two runs each).
+    // Under QEMU with virtio-net: windows of 16, 24 and 32 arrived whole; with 48 and 64, U-Boot
+    // lost packets in every window, never ended, and read no packet until its reset (two runs
+    // each).
     FixedQuirk {
         subject: QuirkSubject::Class(Firmware { role: FirmwareRole::UBoot, arch: None }),
         allowance: QuirkAllowance { window: Some(32), blksize: None, http_rate: None },
@@ -202,11 +210,12 @@ pub const SHIPPED: [(FixedQuirk, &str); 1] = [(
 )];
 
 impl ActiveLimits {
-    /// What this machine gets at most: for each limit the narrowest subject that has one, and of
-    /// one subject first what was pinned, then the configuration, then what was learnt.
+    /// The limits of this machine. For each kind of limit, the narrowest subject that has one
+    /// decides; of one subject, first the pinned limit, then the configuration, then the learnt
+    /// one.
     pub fn allowance(&self, fixed: &[FixedQuirk], machine: &Machine) -> QuirkAllowance {
         let mut all = QuirkAllowance::default();
-        for subject in QuirkSubject::all_of(machine.mac, machine.firmware) {
+        for subject in QuirkSubject::iter_including(machine.mac, machine.firmware) {
             let (pinned, learnt) = match self.0.get(&subject) {
                 Some(limit) if limit.pinned => (limit.allowance, QuirkAllowance::default()),
                 Some(limit) => (QuirkAllowance::default(), limit.allowance),
@@ -214,7 +223,7 @@ impl ActiveLimits {
             };
             all = all.or(pinned).or(find_fixed_allowance(fixed, subject)).or(learnt);
         }
-        let shipped = QuirkSubject::all_of(machine.mac, machine.firmware)
+        let shipped = QuirkSubject::iter_including(machine.mac, machine.firmware)
             .flat_map(|subject| SHIPPED.iter().filter(move |(known, _)| known.subject == subject));
         shipped.fold(all, |all, (known, _)| all.or(known.allowance))
     }
@@ -227,36 +236,38 @@ fn find_fixed_allowance(fixed: &[FixedQuirk], subject: QuirkSubject) -> QuirkAll
         .map_or_else(QuirkAllowance::default, |one| one.allowance)
 }
 
-/// How a TFTP transfer with a known machine ended: all that learning needs of it.
+/// The end of a TFTP transfer with a known machine, with everything that learning needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransferAttempt {
-    /// What asked.
+    /// The program that asked for the file.
     pub class: Option<Firmware>,
     /// Name of the file.
     pub name: String,
     /// Blocks in the window that was granted; 1 = none.
     pub window: u16,
-    /// Octets in the blocks that were granted.
+    /// Bytes in the blocks that were granted.
     pub blksize: u16,
-    /// The client wanted to know the size: perhaps nothing but that.
+    /// True where the client sent `tsize`, and perhaps wanted only the size.
     pub size_asked: bool,
-    /// The client has acknowledged anything, the OACK at least.
+    /// True where the client acknowledged anything, at least the OACK.
     pub confirmed: bool,
-    /// Blocks that the client has acknowledged.
+    /// Blocks that the client acknowledged.
     pub acked_blocks: u64,
-    /// Blocks back to back that it could take: less than the window where the server had to send
-    /// shorter bursts (T-40).
+    /// Blocks back to back that the client could take: less than the window where the server had to
+    /// send shorter bursts (T-40).
     pub least_burst: u16,
+    /// How the transfer ended.
     pub end: AttemptEnd,
 }
 
-/// How it ended.
+/// How a TFTP transfer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptEnd {
+    /// The client acknowledged the last block.
     Complete,
     /// The client sent an ERROR.
     Aborted,
-    /// It fell silent.
+    /// The client stopped answering.
     GaveUp,
 }
 
@@ -305,7 +316,7 @@ mod tests {
             firmware: Some(Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiX64) }),
         };
         let [own, oui, exact, any] =
-            QuirkSubject::all_of(machine.mac, machine.firmware).collect::<Vec<_>>()[..]
+            QuirkSubject::iter_including(machine.mac, machine.firmware).collect::<Vec<_>>()[..]
         else {
             panic!("four subjects")
         };
@@ -347,11 +358,11 @@ mod tests {
             (all, "windowsize 8, blksize 1024, HTTP at 625000 bytes/s"),
             (allowance(1), "windowsize 1"),
             (slow, "HTTP at 625000 bytes/s"),
-            (QuirkAllowance::default(), "nothing less"),
+            (QuirkAllowance::default(), "no limit"),
         ] {
             assert_eq!(
                 (allowance.to_string().as_str(), allowance.is_empty()),
-                (said, said == "nothing less")
+                (said, said == "no limit")
             );
         }
     }

@@ -45,7 +45,7 @@ pub enum ClientAdmission {
     Any,
 }
 
-/// `[[dhcp.subnet.reservation]]`: a fixed address for one machine.
+/// `[[dhcp.subnet.host]]`: a fixed address for one machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reservation {
     /// Hardware address of the machine.

@@ -1,21 +1,25 @@
-//! Conditional requests: If-Match and its sisters, in the order of RFC 9110 §13.2.2 (H-19).
+//! Conditional requests: If-Match and the other conditions, in the order of RFC 9110 §13.2.2
+//! (H-19).
 
 use std::time::{Duration, SystemTime};
 
 use super::request::{HeaderField, RequestHead};
 
-/// What the conditions of a GET or HEAD come to.
+/// The result of the conditions of a GET or HEAD.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PreconditionOutcome {
-    /// Answer; a Range header counts only where `range` says so (If-Range, H-21).
-    Proceed { range: bool },
-    /// 304 (H-22).
+    /// Send the response.
+    Proceed {
+        /// Whether a Range header counts (If-Range, H-21).
+        range: bool,
+    },
+    /// Send 304 (H-22).
     NotModified,
-    /// 412 (H-20).
+    /// Send 412 (H-20).
     Failed,
 }
 
-/// Weighs the conditions against a strong ETag and a time of last change in whole seconds.
+/// Evaluates the conditions against a strong ETag and a time of last change in whole seconds.
 pub fn evaluate_preconditions(
     request: &RequestHead<'_>,
     etag: &str,
@@ -39,7 +43,7 @@ pub fn evaluate_preconditions(
     PreconditionOutcome::Proceed { range: matches_if_range(request, etag) }
 }
 
-/// A time without its fraction: what an HTTP date can say.
+/// A time without its fraction, as in an HTTP date.
 pub fn truncate_to_seconds(time: SystemTime) -> SystemTime {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -51,7 +55,7 @@ enum EtagComparison {
     Weak,
 }
 
-/// Whether a list of entity tags holds this one; `*` holds every one.
+/// Whether a list of entity tags contains this one; `*` matches every tag.
 fn matches_etag_list(
     request: &RequestHead<'_>,
     field: HeaderField,
@@ -62,7 +66,7 @@ fn matches_etag_list(
         if rest == b"*" {
             return true;
         }
-        // Tags may hold commas, so the list is walked from quote to quote.
+        // Tags may contain commas, so go from quote to quote.
         while let Some(open) = rest.iter().position(|&b| b == b'"') {
             let Some(len) = rest[open + 1..].iter().position(|&b| b == b'"') else { return false };
             let close = open + 1 + len;
@@ -78,8 +82,8 @@ fn matches_etag_list(
     })
 }
 
-/// Only the same strong tag joins a part to what the client has. A date is weak (RFC 9110
-/// §8.8.2.2): nobody knows that a file has not changed twice within its second.
+/// Whether If-Range allows a partial response: only the same strong tag does. A date is weak (RFC
+/// 9110 §8.8.2.2): a file may change twice within a second.
 fn matches_if_range(request: &RequestHead<'_>, etag: &str) -> bool {
     request.get(HeaderField::IfRange).is_none_or(|value| value == etag.as_bytes())
 }

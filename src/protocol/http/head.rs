@@ -1,8 +1,8 @@
-//! The text of an answer's head: fields, numbers and the date, written without a format string.
+//! Writes a response head: fields, numbers and the date, without a format string.
 
 use std::time::SystemTime;
 
-/// Begins a header line after the end of the one before, and writes name and value.
+/// Ends the line before, and writes the name and value of a header field.
 pub(super) fn write_header_field(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(name.as_bytes());
@@ -24,7 +24,7 @@ pub(super) fn write_decimal(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[first..]);
 }
 
-/// The value of Date (H-31), made once a second.
+/// The value of Date (H-31), formatted once a second.
 #[derive(Debug, Default)]
 pub struct DateHeader {
     /// Seconds since 1970 of `text`.

@@ -1,4 +1,4 @@
-//! The text of a directory listing, where the operator switched it on (H-28). Names in, HTML out.
+//! The HTML page of a directory listing, if the operator switched it on (H-28).
 
 use std::fmt::Write as _;
 
@@ -6,13 +6,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::limits::LISTING_NAMES_MAX;
 
-/// Bytes of a name that may stand in a URL path as they are.
+/// Bytes that a URL path may contain unencoded.
 const ENCODED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// A page that lists these names of a directory; a directory's name ends in `/`. Links are
-/// absolute, so that they hold whether or not the URL that was asked ends in a slash (there is no
-/// redirect, H-13).
+/// Renders a page with these names of a directory; a directory's name ends in `/`. Links are
+/// absolute, so they work whether or not the requested URL ends in a slash (the server never
+/// redirects, H-13).
 pub fn render_directory_page(directory: &[u8], names: &[String]) -> String {
     let mut page = String::with_capacity(256 + 96 * names.len().min(LISTING_NAMES_MAX));
     let base = percent_encode(directory, ENCODED).to_string();
@@ -29,6 +29,7 @@ pub fn render_directory_page(directory: &[u8], names: &[String]) -> String {
     {
         let _ = writeln!(page, "<li><a href=\"{parent}\">../</a>");
     }
+
     for name in names.iter().take(LISTING_NAMES_MAX) {
         let href = percent_encode(name.as_bytes(), ENCODED);
         let _ = writeln!(page, "<li><a href=\"{base}{href}\">{}</a>", escape_html(name));

@@ -1,6 +1,6 @@
-//! Content-Type by name (H-26). EDK2 compares the whole value, so none has a parameter.
+//! Content-Type by file name (H-26). EDK2 compares the whole value, so no type has a parameter.
 
-/// Endings, lower case, without the dot.
+/// Extensions in lower case, without the dot, and their types.
 const BY_EXTENSION: &[(&[u8], &str)] = &[
     (b"efi", "application/efi"),
     (b"iso", "application/vnd.efi-iso"),
@@ -34,7 +34,7 @@ pub fn find_media_type(path: &[u8]) -> &'static str {
     )
 }
 
-/// Names that boot programs and installers ask for by rule and not by extension.
+/// Names that boot programs and installers request by convention and not by extension.
 fn is_answer_file(name: &[u8], path: &[u8]) -> bool {
     let names: [&[u8]; 4] = [b"user-data", b"meta-data", b"vendor-data", b"network-config"];
     let grub = b"grub.cfg-";

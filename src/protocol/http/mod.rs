@@ -1,5 +1,4 @@
-//! HTTP as pure functions: requests out of bytes, targets, ranges, conditions, answers' heads,
-//! limits.
+//! HTTP as pure functions: requests, targets, ranges, conditions, response heads, limits.
 
 pub mod admission;
 pub mod conditional;

@@ -1,25 +1,24 @@
-//! The Range header: which bytes of a file are asked for (RFC 9110 §14). Numbers in, numbers out.
+//! The Range header: the bytes of a file that a client requests (RFC 9110 §14).
 
 use std::ops::Range;
 
 use super::limits::PARTS_MAX;
 
-/// What a Range header means for a file of a given length.
+/// The meaning of a Range header for a file of a given length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ByteRanges {
-    /// The header is malformed, of another unit, or asks for too much: as if it were not there
-    /// (H-17, H-18).
+    /// The header is malformed, has another unit, or requests too much: ignore it (H-17, H-18).
     Whole,
-    /// No byte of the file is meant: 416.
+    /// The header selects no byte of the file: 416.
     Unsatisfiable,
-    /// Within the file and not empty.
+    /// One range, within the file and not empty.
     One(Range<u64>),
-    /// Two or more parts that do not overlap, each within the file and not empty, in the order they
-    /// were asked for.
+    /// Two or more ranges that do not overlap, each within the file and not empty, in the order of
+    /// the request.
     Several(Vec<Range<u64>>),
 }
 
-/// Reads a Range header for a file of `len` bytes.
+/// Parses a Range header for a file of `len` bytes.
 pub fn parse_range_header(header: &[u8], len: u64) -> ByteRanges {
     let Some((unit, set)) = header.split_at_checked(b"bytes=".len()) else {
         return ByteRanges::Whole;
@@ -36,14 +35,14 @@ pub fn parse_range_header(header: &[u8], len: u64) -> ByteRanges {
         (Some(one), Some(two)) => parse_several_ranges([one, two].into_iter().chain(specs), len),
     };
     match wanted {
-        // A suffix of an empty file is satisfiable, but 206 can not say so: the whole of it is the
-        // same.
+        // A suffix of an empty file is satisfiable, but 206 cannot express it: send the whole,
+        // which is the same.
         Some(ByteRanges::One(range)) if range.is_empty() => ByteRanges::Whole,
         wanted => wanted.unwrap_or(ByteRanges::Whole),
     }
 }
 
-/// Several ranges, or None where the header must be ignored.
+/// Parses several ranges; None: ignore the header.
 fn parse_several_ranges<'a>(specs: impl Iterator<Item = &'a [u8]>, len: u64) -> Option<ByteRanges> {
     let mut wanted = Vec::new();
     for spec in specs {
@@ -51,8 +50,8 @@ fn parse_several_ranges<'a>(specs: impl Iterator<Item = &'a [u8]>, len: u64) -> 
     }
     let total = wanted.iter().try_fold(0u64, |sum, range| sum.checked_add(range.end - range.start));
     let mut parts = merge_ranges(wanted);
-    // Asking for more than there is, or for crumbs, is not what boot clients do: it costs us and
-    // helps nobody.
+    // Boot clients request neither more than the file has nor tiny pieces: ignore such a header,
+    // which costs the server work and helps no client.
     if total.is_none_or(|total| total > len) || parts.len() > PARTS_MAX {
         return None;
     }
@@ -66,7 +65,7 @@ fn parse_several_ranges<'a>(specs: impl Iterator<Item = &'a [u8]>, len: u64) -> 
     })
 }
 
-/// One `a-b`, `a-` or `-n`: None = malformed, Some(None) = outside the file.
+/// Parses one `a-b`, `a-` or `-n`. None: malformed; Some(None): outside the file.
 fn parse_range_spec(spec: &[u8], len: u64) -> Option<Option<Range<u64>>> {
     let dash = spec.iter().position(|&b| b == b'-')?;
     let (first, last) = (&spec[..dash], &spec[dash + 1..]);
@@ -83,7 +82,7 @@ fn parse_range_spec(spec: &[u8], len: u64) -> Option<Option<Range<u64>>> {
     Some((first < len).then_some(first..end))
 }
 
-/// Digits only; what does not fit is as good as endless.
+/// Parses digits only; a number that does not fit counts as endless.
 fn parse_range_number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -1,23 +1,26 @@
-//! Request targets become names under the root: decoded once, tricks refused (H-24). Bytes in,
-//! bytes out; knows no file.
+//! Request targets become names under the root: decoded once, attacks refused (H-24). Pure: it
+//! knows no file.
 
-/// Why a target names nothing. Each is answered 400.
+/// Why a target names no file. Each gets 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTarget {
     /// GRUB with a prefix without parentheses sends `GET http,192.168.4.150/grub/grub.cfg`.
     #[error("the target is neither a path nor an http URL")]
     Form,
+    /// A percent sign without two hexadecimal digits.
     #[error("a percent sign without two hexadecimal digits")]
     Encoding,
+    /// An encoded `/` or `\`.
     #[error("a NUL, or an encoded slash or backslash")]
     EncodedSeparator,
+    /// A `..` component.
     #[error("a `..` component")]
     DotDot,
 }
 
 /// The decoded path of an origin-form (`/a/b?q`) or absolute-form (`http://host/a/b?q`) target,
 /// query left out. Empty and `.` components stay for the caller to drop; `\` counts as `/` (T-56),
-/// an encoded one is refused.
+/// an encoded one is an error.
 pub fn decode_target_path(target: &[u8]) -> Result<Vec<u8>, BadTarget> {
     let path = find_target_path(target).ok_or(BadTarget::Form)?;
     let end = path.iter().position(|&b| b == b'?' || b == b'#').unwrap_or(path.len());
@@ -28,7 +31,7 @@ pub fn decode_target_path(target: &[u8]) -> Result<Vec<u8>, BadTarget> {
     Ok(path)
 }
 
-/// The part that begins with the path.
+/// Strips scheme and host: the rest begins with the path.
 fn find_target_path(target: &[u8]) -> Option<&[u8]> {
     if target.first() == Some(&b'/') {
         return Some(target);

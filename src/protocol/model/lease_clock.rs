@@ -1,41 +1,44 @@
-//! How the clock that leases run on goes on after a restart: from what the store kept of it and
-//! what the host says now.
+//! How the lease clock goes on after a restart: from its mark in the store and the clocks of the
+//! host.
 
-/// What the store keeps of this clock, so that the next run goes on with it.
+/// The mark of the lease clock in the store, from which the next run goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClockMark {
-    /// Of the host that ran then. Empty: unknown.
+    /// The kernel's boot ID at that time. Empty: unknown.
     pub boot: String,
-    /// By how much the clock was ahead of the time since that boot.
+    /// Seconds by which the lease clock was ahead of the time since that boot.
     pub ahead_s: i64,
-    /// It had come so far.
+    /// The lease clock at that time, seconds.
     pub seen_s: u64,
-    /// What the wall clock said then: for whoever reads the store.
+    /// The wall clock at that time, unix seconds: for a person who reads the store.
     pub wall_s: i64,
 }
 
-/// What the host says of its clocks.
+/// The clocks of the host.
 #[derive(Clone, Debug)]
 pub struct ClockReading {
-    /// The kernel's name for this boot; None where the host does not say.
+    /// The kernel's boot ID; None where the host has none.
     pub boot: Option<String>,
+    /// Seconds since boot, with the time in suspend.
     pub since_boot_s: i64,
+    /// The wall clock, unix seconds.
     pub wall_s: i64,
 }
 
 impl ClockReading {
-    /// By how much the clock of leases is ahead of the time since boot, when a run goes on with
-    /// what another has left.
+    /// Seconds by which the lease clock is ahead of the time since boot, when a run goes on from
+    /// the mark of another.
     ///
-    /// Within one boot it goes on exactly. After another boot, or on another host, nobody knows for
-    /// how long nothing ran: a wall clock may be wrong. The clock goes on where it was seen last: a
-    /// lease may then last longer than it was given for, and never ends while its holder has it.
-    /// Without a mark it begins with the wall clock, whose times the rows of old stores are in.
+    /// Within one boot the clock goes on exactly. After a reboot, or on another host, the length of
+    /// the pause is unknown, since the wall clock may be wrong. Then the clock goes on from where
+    /// it was seen last: a lease may last longer than it was given for, and never ends while its
+    /// client still counts on it. Without a mark the clock begins with the wall clock, which the
+    /// rows of old stores are in.
     pub fn resume(&self, before: Option<&ClockMark>) -> i64 {
         let Some(mark) = before else { return self.wall_s.saturating_sub(self.since_boot_s) };
         let seen_s = i64::try_from(mark.seen_s).unwrap_or(i64::MAX);
         let is_this_boot = self.boot.as_ref() == Some(&mark.boot);
-        // The time since boot goes back where a virtual machine is rolled back, or in another time
+        // The time since boot is lower after a rollback of a virtual machine, and in another time
         // namespace.
         if is_this_boot && self.since_boot_s.saturating_add(mark.ahead_s) >= seen_s {
             return mark.ahead_s;

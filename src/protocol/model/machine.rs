@@ -1,21 +1,20 @@
-//! What is known of one machine: its hardware address, its SMBIOS UUID, the firmware that speaks
-//! for it now.
+//! The identity of a machine: its hardware address, its SMBIOS UUID, and its firmware.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// An Ethernet hardware address, the name by which ringboot knows a machine.
+/// An Ethernet hardware address, by which ringboot identifies a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
     /// `52-54-00-12-34-10`: the spelling of pxelinux and GRUB file names (B-1, B-7).
-    pub fn dashed(self) -> String {
-        view_ascii(&self.spelled(b'-')).to_owned()
+    pub fn to_dashed(self) -> String {
+        view_ascii(&self.format_with(b'-')).to_owned()
     }
 
-    fn spelled(self, sign: u8) -> [u8; 17] {
-        let mut text = [sign; 17];
+    fn format_with(self, separator: u8) -> [u8; 17] {
+        let mut text = [separator; 17];
         for (place, octet) in text.chunks_mut(3).zip(self.0) {
             place[..2].copy_from_slice(&format_hex_byte(octet));
         }
@@ -23,7 +22,7 @@ impl Mac {
     }
 }
 
-/// Two digits; by hand, because a format string takes ten times as long and every log line has a
+/// Two hexadecimal digits. Not a format string, which takes ten times as long: every log line has a
 /// hardware address.
 fn format_hex_byte(octet: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -36,13 +35,13 @@ fn view_ascii(text: &[u8]) -> &str {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(view_ascii(&self.spelled(b':')))
+        f.write_str(view_ascii(&self.format_with(b':')))
     }
 }
 
-/// The text is not six bytes in hexadecimal, parted by `:` or `-`.
+/// The text is not six hexadecimal bytes with `:` or `-` between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a hardware address is six octets in hexadecimal, such as 52:54:00:12:34:10")]
+#[error("a hardware address is six bytes in hexadecimal, such as 52:54:00:12:34:10")]
 pub struct NotAMac;
 
 impl FromStr for Mac {
@@ -65,14 +64,13 @@ impl FromStr for Mac {
     }
 }
 
-/// A machine UUID in the byte order of SMBIOS and option 97: first three fields little-endian
-/// (D-39).
+/// A machine UUID in the byte order of SMBIOS and option 97: the first three fields are
+/// little-endian (D-39).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Uuid(pub [u8; 16]);
 
 impl fmt::Display for Uuid {
-    /// The text form that an operator reads in the firmware's screen: the little-endian fields
-    /// turned round.
+    /// The text form that firmware shows on its screen: the little-endian fields reversed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const ORDER: [usize; 16] = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
         const PLACES: [usize; 16] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
@@ -111,8 +109,7 @@ impl Arch {
         }
     }
 
-    /// The number of option 93 that stands for this architecture: the PXE one, the first where
-    /// there are several.
+    /// The PXE number of this architecture in option 93; the first where there are several.
     pub fn number(self) -> u16 {
         match self {
             Self::Bios => 0,
@@ -123,7 +120,7 @@ impl Arch {
         }
     }
 
-    /// True where the client is UEFI firmware for which a loader can be configured.
+    /// True for a UEFI architecture that `[boot]` has a key for.
     pub fn is_uefi(self) -> bool {
         matches!(self, Self::UefiIa32 | Self::UefiX64 | Self::UefiArm64)
     }
@@ -141,7 +138,7 @@ impl fmt::Display for Arch {
     }
 }
 
-/// What kind of program asks: the same machine is several of these in one boot.
+/// The kind of program that sends a message. One boot of a machine runs several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FirmwareRole {
     /// A PXE ROM or the firmware's own PXE stack.
@@ -154,7 +151,7 @@ pub enum FirmwareRole {
     RaspberryPi,
     /// U-Boot (option 60 starts `U-Boot`).
     UBoot,
-    /// Says nothing of booting: an installer, an installed system, GRUB's `net_dhcp`.
+    /// A program without boot options: an installer, an installed system, GRUB's `net_dhcp`.
     System,
 }
 
@@ -171,10 +168,12 @@ impl fmt::Display for FirmwareRole {
     }
 }
 
-/// The firmware class: which program, on which architecture (None where the client did not say).
+/// The firmware class: a program on an architecture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Firmware {
+    /// The program.
     pub role: FirmwareRole,
+    /// The architecture; None where the client did not send it.
     pub arch: Option<Arch>,
 }
 
@@ -187,12 +186,14 @@ impl fmt::Display for Firmware {
     }
 }
 
-/// What a core knows of the machine behind a TFTP or HTTP request.
+/// The machine behind a TFTP or HTTP request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine {
+    /// Its hardware address.
     pub mac: Mac,
+    /// Its SMBIOS UUID; None before it sent option 97.
     pub uuid: Option<Uuid>,
-    /// The class it had in its last boot-stage DHCP exchange.
+    /// Its class in the last DHCP exchange of a boot stage.
     pub firmware: Option<Firmware>,
 }
 
@@ -217,7 +218,7 @@ mod tests {
         for text in ["52:54:00:aB:34:10", "52-54-00-ab-34-10"] {
             let mac: Mac = text.parse().unwrap();
             assert_eq!(
-                (mac.to_string(), mac.dashed()),
+                (mac.to_string(), mac.to_dashed()),
                 ("52:54:00:ab:34:10".into(), "52-54-00-ab-34-10".into())
             );
         }

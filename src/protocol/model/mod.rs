@@ -1,5 +1,5 @@
-//! Words that every room shares: machines, networks, bindings, and seeded random numbers. Pure, and
-//! above nothing.
+//! Types that every room shares: machines, networks, bindings, the lease clock, and seeded random
+//! numbers. Pure; imports no other room.
 
 pub mod binding;
 pub mod lease_clock;

@@ -1,4 +1,4 @@
-//! IPv4 networks: address and prefix, and many of them searched at once.
+//! IPv4 networks, and sets of them.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -6,18 +6,24 @@ use std::net::Ipv4Addr;
 /// An IPv4 network, `192.168.4.0/24`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ipv4Network {
+    /// The first address; bits beyond the prefix are 0 in a configured subnet.
     pub address: Ipv4Addr,
-    /// 0..=32
+    /// Prefix length, 0..=32.
     pub prefix: u8,
 }
 
 impl Ipv4Network {
+    /// The subnet mask.
     pub fn mask(self) -> Ipv4Addr {
         Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0))
     }
+
+    /// True for an address of this network.
     pub fn contains(self, address: Ipv4Addr) -> bool {
         u32::from(address) & u32::from(self.mask()) == u32::from(self.address)
     }
+
+    /// The last address.
     pub fn broadcast(self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.address) | !u32::from(self.mask()))
     }
@@ -26,7 +32,7 @@ impl Ipv4Network {
 impl std::str::FromStr for Ipv4Network {
     type Err = NotANetwork;
 
-    /// `192.168.4.0/24`, as shown; bits beyond the prefix are kept.
+    /// Parses `192.168.4.0/24`; bits beyond the prefix are kept.
     fn from_str(text: &str) -> Result<Self, NotANetwork> {
         let (address, prefix) = text.split_once('/').ok_or(NotANetwork)?;
         let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32).ok_or(NotANetwork)?;
@@ -34,7 +40,7 @@ impl std::str::FromStr for Ipv4Network {
     }
 }
 
-/// The text is not address and prefix length.
+/// The text is no address with a prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a network is address and prefix length, such as 192.168.4.0/24")]
 pub struct NotANetwork;
@@ -45,10 +51,10 @@ impl fmt::Display for Ipv4Network {
     }
 }
 
-/// Networks that may lie in each other.
+/// A set of networks, which may contain each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NetworkSet {
-    /// First and last address by address, without overlaps.
+    /// First and last addresses, sorted and without overlaps.
     ranges: Vec<(u32, u32)>,
 }
 
@@ -70,6 +76,7 @@ impl FromIterator<Ipv4Network> for NetworkSet {
 }
 
 impl NetworkSet {
+    /// True for an address of any of the networks.
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         let address = u32::from(address);
         let after = self.ranges.partition_point(|(first, _)| *first <= address);
@@ -79,6 +86,7 @@ impl NetworkSet {
             .is_some_and(|(_, last)| address <= *last)
     }
 
+    /// True where the set has no network.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }

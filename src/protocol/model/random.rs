@@ -1,16 +1,17 @@
-//! A small generator of numbers for jitter, ports and simulated trouble: seeded, so that a run can
-//! be repeated; not for secrets.
+//! A small random number generator for jitter, ports and simulated faults. It is seeded, so that a
+//! run can be repeated, and not for secrets.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Copy, Debug)]
 pub struct SeededRandom(u64);
 
 impl SeededRandom {
+    /// A generator whose numbers depend on the seed alone.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Any number.
+    /// The next 64 random bits.
     pub fn next_number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix_bits(self.0)

@@ -1,6 +1,6 @@
-//! Which known word a misspelt one may have meant.
+//! The known word that a misspelt one may stand for.
 
-/// The nearest of the known words, if one is near enough to be what was meant.
+/// The known word nearest to `word`, where one is near enough for a typing error.
 pub fn find_nearest_word<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let plain = word.to_ascii_lowercase().replace('_', "-");
     known
@@ -11,7 +11,7 @@ pub fn find_nearest_word<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters to add, drop or change to come from one word to the other (Levenshtein).
+/// The number of letters to add, drop or change between two words (Levenshtein).
 fn measure_distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

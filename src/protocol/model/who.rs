@@ -1,4 +1,4 @@
-//! A machine by what an operator knows of it: its hardware address, or the address that it has.
+//! How an operator names a machine: by its hardware address or by its IP address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,10 +6,12 @@ use std::str::FromStr;
 
 use super::machine::Mac;
 
-/// A machine by what an operator knows of it.
+/// A machine as an operator names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MachineSelector {
+    /// By its hardware address.
     Mac(Mac),
+    /// By the IP address that it has.
     Address(IpAddr),
 }
 

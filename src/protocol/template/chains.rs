@@ -1,22 +1,21 @@
-//! Refuses a template whose syntax tree would be too deep, before the engine builds it: the engine
-//! walks the tree by recursion.
+//! Refuses a template whose syntax tree would be too deep, before the engine builds the tree and
+//! walks it by recursion.
 //!
-//! The engine bounds how deep brackets and blocks nest. It does not bound chains: each `elif` lies
-//! inside the one before it, and so does each operand of `a ~ b ~ c`. The tokens are counted here
-//! as the engine's own tokenizer gives them, so that nothing in a string, a comment or a raw block
-//! counts.
+//! The engine limits how deep brackets and blocks nest. It does not limit chains: each `elif` is
+//! inside the one before it, and so is each operand of `a ~ b ~ c`. This file counts the tokens of
+//! the engine's own tokenizer, so that strings, comments and raw blocks do not count.
 
 use minijinja::machinery::{Token, Tokenizer};
 use minijinja::syntax::SyntaxConfig;
 
-/// Tokens that may hang on each other in one expression, and `elif`s in one `if`. The engine takes
-/// about 1 KiB of stack for each.
+/// Tokens in one chain of an expression, and `elif`s in one `if`. The engine needs about 1 KiB of
+/// stack for each.
 pub(super) const CHAIN_MAX: usize = 10_000;
 
 /// A chain that is too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChainTooLong {
-    /// Where it becomes too long, in bytes of the source.
+    /// Where the chain becomes too long, in bytes of the source.
     pub(super) offset: usize,
     pub(super) kind: ChainKind,
 }
@@ -27,9 +26,8 @@ pub(super) enum ChainKind {
     Expression,
 }
 
-/// The first chain of more than [`CHAIN_MAX`] links. Each link is a token of a byte or more: a
-/// source of fewer bytes has no such chain, and answer files, most of which are smaller, are not
-/// read twice.
+/// Finds the first chain of more than [`CHAIN_MAX`] links. Each link is a token of a byte or more,
+/// so a source of fewer bytes has no such chain: most answer files need no second pass.
 pub(super) fn find_long_chain(source: &str, syntax: SyntaxConfig) -> Option<ChainTooLong> {
     if source.len() < CHAIN_MAX {
         return None;
@@ -38,7 +36,7 @@ pub(super) fn find_long_chain(source: &str, syntax: SyntaxConfig) -> Option<Chai
     let mut expression = ExpressionDepth::default();
     let mut branches = BranchDepth::default();
     let mut is_first = false;
-    // Where the tokens end in an error, the engine comes no further either.
+    // If the tokenizer fails, the engine gets no further either.
     while let Ok(Some((token, span))) = tokenizer.next_token() {
         let was_first = std::mem::replace(&mut is_first, matches!(token, Token::BlockStart));
         match token {
@@ -57,10 +55,10 @@ pub(super) fn find_long_chain(source: &str, syntax: SyntaxConfig) -> Option<Chai
     None
 }
 
-/// How deep the branches of the open `if`s lie in each other.
+/// How deep the branches of the open `if`s nest.
 #[derive(Debug, Default)]
 struct BranchDepth {
-    /// For each open `if` its `elif`s.
+    /// Number of `elif`s of each open `if`.
     open: Vec<usize>,
     depth: usize,
 }
@@ -82,20 +80,19 @@ impl BranchDepth {
 /// An upper bound for the depth of an expression's tree: each token is at most one level.
 #[derive(Debug)]
 struct ExpressionDepth {
-    /// The innermost bracket last; outside all of them is one level too.
+    /// The open brackets, the innermost last; the first entry is the level outside all brackets.
     brackets: Vec<OpenBracket>,
-    /// Levels that lie around whatever comes next: the chains of all brackets, and the brackets.
+    /// Levels around the next token: the chains of all brackets, and the brackets.
     around: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct OpenBracket {
-    /// Tokens since the last comma or colon: what stands between two of these is an expression of
-    /// its own.
+    /// Tokens since the last comma or colon, which separate expressions.
     chain: usize,
-    /// The deepest bracket that hangs on that chain.
+    /// The deepest bracket in that chain.
     inside: usize,
-    /// The deepest of the expressions before.
+    /// The depth of the deepest expression before.
     deepest: usize,
 }
 
@@ -135,7 +132,7 @@ impl ExpressionDepth {
         }
     }
 
-    /// One more token of the chain, on which an expression so deep hangs.
+    /// Adds one token to the chain, with an expression of this depth inside it.
     fn link(&mut self, inside: usize) {
         if let Some(bracket) = self.brackets.last_mut() {
             bracket.chain += 1;

@@ -1,4 +1,4 @@
-//! A file `NAME.j2` is served as `NAME`, rendered for the machine that asks: strict Jinja2 with
+//! Renders a file `NAME.j2`, served as `NAME`, for the requesting machine: strict Jinja2 with
 //! limits.
 
 use std::cell::RefCell;
@@ -23,34 +23,34 @@ mod vocabulary;
 
 pub use vocabulary::VARIABLES;
 
-/// What a template's file name has more than the name under which it is served.
+/// The suffix of a template's file name, which its URL does not have.
 pub const SUFFIX: &str = ".j2";
-/// Bytes of a template; an answer file is a few thousand.
+/// Longest template, bytes; an answer file has a few thousand.
 pub const SOURCE_MAX_BYTES: usize = 1024 * 1024;
-/// Bytes of what becomes of it, the limit of every rendered file.
+/// Longest rendered file, bytes.
 pub const OUTPUT_MAX_BYTES: usize = 16 * 1024 * 1024;
-/// Steps of the engine, tens of milliseconds: a loop that does not end is a mistake in the
-/// template.
+/// Steps of the engine, some tens of milliseconds: stops a template with an endless loop.
 const FUEL: u64 = 1_000_000;
 
-/// Who asks, and what is known of the machine behind the address.
+/// The client, and the facts about the machine at its address.
 #[derive(Clone, Copy, Debug)]
 pub struct TemplateContext<'a> {
-    /// Where the request came from.
+    /// The source address of the request.
     pub client: IpAddr,
-    /// None: the address holds no lease, so nobody knows whose it is.
+    /// None: the address has no lease, so its machine is unknown.
     pub machine: Option<&'a Machine>,
     /// From the machine's reservation.
     pub hostname: Option<&'a str>,
     /// The subnet that the client is in.
     pub subnet: Option<&'a Subnet>,
-    /// Our address as the client sees it.
+    /// The server's address as the client sees it.
     pub server: IpAddr,
+    /// The port of the HTTP server.
     pub http_port: u16,
 }
 
-/// The variables of a template for one client, and for each fact that nobody has about it the
-/// reason and a way out. They cross to the process that renders as they are serialized.
+/// The variables of a template for one client, and for each unknown fact the reason and a hint. The
+/// server serializes them for the process that renders.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateFacts {
     known: Value,
@@ -58,6 +58,7 @@ pub struct TemplateFacts {
 }
 
 impl TemplateFacts {
+    /// Collects the variables and the reasons for unknown facts.
     pub fn from_context(context: &TemplateContext<'_>) -> Self {
         let known = collect_variables(context);
         let is_unknown = |name: &&str| known.iter().all(|(known, _)| known != name);
@@ -70,22 +71,25 @@ impl TemplateFacts {
     }
 }
 
-/// Why a template gave no file: `ks.cfg.j2:12:8: what`, and a hint below it.
+/// Why a template produced no file: `ks.cfg.j2:12:8: what`, and a hint below it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateError {
+    /// The template's path under the root.
     pub template: String,
-    /// From 1; None where the template as a whole is at fault.
+    /// From 1; None: the template as a whole is at fault.
     pub line: Option<usize>,
     /// In characters, from 1.
     pub column: Option<usize>,
+    /// The fault, as one sentence.
     pub what: String,
+    /// What to do about it.
     pub hint: String,
-    /// The template is right, but not for this client: it asks for facts that nobody has about it.
+    /// The template is correct, but needs facts that are unknown for this client.
     pub refused: bool,
 }
 
 impl TemplateError {
-    /// A complaint about the template as a whole, about no line in particular.
+    /// An error of the template as a whole, without a line.
     pub fn for_template(name: &str, what: impl Into<String>, hint: &str) -> Self {
         Self {
             template: name.to_owned(),
@@ -110,14 +114,14 @@ impl fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
-/// Renders a template. `name` is its path under the root, with the suffix, for complaints.
+/// Renders a template. `name` is its path under the root, with the suffix, for errors.
 ///
-/// A fact that nobody has about this client is an undefined variable: `{% if mac is defined %}`
-/// asks for it, and printing it is a refusal that says which fact is missing and why. So a template
-/// without such facts is rendered for anybody.
+/// An unknown fact is an undefined variable: `{% if mac is defined %}` tests it, and printing it is
+/// an error that says which fact is missing and why. So every client gets a template that needs no
+/// such fact.
 ///
-/// Whatever the template does, the output and the steps are bounded. The stack is not: the server
-/// does this in a process of its own.
+/// Output and steps are bounded whatever the template does. The stack is not: the server calls this
+/// in a separate process.
 pub fn render_template_source(
     name: &str,
     source: &str,
@@ -133,18 +137,17 @@ pub fn render_template_source(
     let rendered = template.render_captured_to(facts.known.clone(), &mut output);
     match rendered {
         Ok(_) => String::from_utf8(output.bytes).map_err(|_| {
-            TemplateError::for_template(name, "the result is no text", "check the filters")
+            TemplateError::for_template(name, "the rendered file is not UTF-8", "check the filters")
         }),
         Err(_) if output.overflowed => {
-            let what = format!("the result would have more than {OUTPUT_MAX_BYTES} bytes");
+            let what = format!("the rendered file would have more than {OUTPUT_MAX_BYTES} bytes");
             Err(TemplateError::for_template(name, what, "look for a loop that prints too much"))
         }
         Err(error) => Err(explain_template_error(name, source, &error, facts)),
     }
 }
 
-/// Says what is wrong with a template for every client: its syntax, its size, its chains, its
-/// names.
+/// Checks what is wrong with a template for every client: syntax, size, chains, names.
 pub fn compile_template(name: &str, source: &str) -> Result<(), TemplateError> {
     admit_source(name, source)?;
     let nobody = TemplateFacts { known: make_value_map([]), unknown: BTreeMap::new() };
@@ -156,14 +159,14 @@ pub fn compile_template(name: &str, source: &str) -> Result<(), TemplateError> {
 }
 
 thread_local! {
-    /// The source whose names were found right last: a rack asks for one answer file machine after
-    /// machine, and its names are judged by building its syntax tree once more, which costs half as
+    /// The last source whose names are all known. A rack requests one answer file machine after
+    /// machine, and the check of its names builds the syntax tree once more, which costs half as
     /// much as the rendering.
     static NAMES_JUDGED: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// The list of names is closed, so one that is not in it is a slip, also where `default()` would
-/// hide it.
+/// Refuses a name that is not in the closed list of variables: it is a typing error, even where
+/// `default()` would hide it.
 fn check_known_names(
     name: &str,
     environment: &Environment<'_>,
@@ -192,11 +195,11 @@ fn explain_no_variable(variable: &str) -> (String, String) {
         .map_or_else(String::new, |near| format!("did you mean `{near}`? "));
     (
         format!("there is no variable `{variable}`"),
-        format!("{near}there are: {}", VARIABLES.join(", ")),
+        format!("{near}the variables are: {}", VARIABLES.join(", ")),
     )
 }
 
-/// What is refused before the engine sees it.
+/// Refuses a source that is too long, or that would overflow the engine's stack.
 fn admit_source(name: &str, source: &str) -> Result<(), TemplateError> {
     ensure_source_fits(name, source)?;
     let Some(chains::ChainTooLong { offset, kind }) =
@@ -211,7 +214,7 @@ fn admit_source(name: &str, source: &str) -> Result<(), TemplateError> {
              names[ip] }}",
         ),
         chains::ChainKind::Expression => (
-            format!("the expression is a chain of more than {} words and signs", chains::CHAIN_MAX),
+            format!("the expression is a chain of more than {} tokens", chains::CHAIN_MAX),
             "put the values into a list or a map and go through it with {% for %}",
         ),
     };
@@ -243,8 +246,8 @@ fn locate_offset(source: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// The dialect: what Ansible makes of Jinja2 (no blank line where a statement stood), strict, and
-/// no escaping.
+/// The dialect: Jinja2 as Ansible configures it (no blank line in place of a statement), strict,
+/// without escaping.
 fn build_environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -256,7 +259,7 @@ fn build_environment() -> Environment<'static> {
 }
 
 fn build_syntax() -> SyntaxConfig {
-    // Refused only for strange delimiters, and these are Jinja2's own.
+    // The builder fails only for invalid delimiters, and these are the defaults of Jinja2.
     SyntaxConfig::builder()
         .trim_blocks(true)
         .keep_trailing_newline(true)
@@ -272,8 +275,8 @@ fn explain_template_error(
 ) -> TemplateError {
     let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     let undefined = find_undefined_variable(error, &detail);
-    // `uuid.x` is undefined too where `uuid` is known: then nothing is missing but the template's
-    // good sense.
+    // `uuid.x` is undefined too while `uuid` is known: then no fact is missing, and the template is
+    // at fault.
     let reason = undefined.and_then(|variable| facts.unknown.get(variable));
     let refused = reason.is_some();
     let (what, hint) = match (reason, undefined) {
@@ -286,7 +289,7 @@ fn explain_template_error(
     TemplateError { template: name.to_owned(), line, column, what, hint, refused }
 }
 
-/// The variable behind an undefined value: the engine names the expression in backquotes,
+/// The variable of an undefined value: the engine's message has the expression in backquotes,
 /// `subnet.routers[0]`.
 fn find_undefined_variable<'d>(error: &minijinja::Error, detail: &'d str) -> Option<&'d str> {
     let expression =
@@ -306,18 +309,17 @@ fn advise_on_error(kind: ErrorKind) -> &'static str {
         | ErrorKind::UnknownTest
         | ErrorKind::UnknownFunction
         | ErrorKind::UnknownMethod => {
-            "only what Jinja2 itself has is there, nothing of Ansible or Cobbler"
+            "templates have the filters, tests and functions of Jinja2, none of Ansible or Cobbler"
         }
         ErrorKind::TemplateNotFound | ErrorKind::BadInclude => {
-            "a template stands alone: no include, import or extends"
+            "a template cannot use include, import or extends"
         }
         ErrorKind::OutOfFuel => "look for a loop that does not end",
         _ => "see docs/templates.md",
     }
 }
 
-/// Facts that not everybody has, and why this client does not have it. None for a name that is no
-/// fact at all.
+/// Why this fact is unknown for this client, and a hint. None: the name is no such fact.
 fn explain_unknown_fact(
     variable: &str,
     context: &TemplateContext<'_>,
@@ -327,11 +329,11 @@ fn explain_unknown_fact(
     match (variable, machine) {
         ("mac" | "mac_dashed" | "uuid" | "arch" | "firmware" | "hostname", None) => Some((
             format!("`{variable}` needs the machine, but {client} holds no lease"),
-            "let ringboot give the addresses, or ask {% if mac is defined %} first",
+            "let ringboot assign the addresses, or test {% if mac is defined %} first",
         )),
         ("uuid" | "arch" | "firmware", Some(mac)) => Some((
-            format!("`{variable}` is not known: {mac} did not tell it when it booted"),
-            "ask {% if ... is defined %} first, or give a default",
+            format!("`{variable}` is unknown: {mac} did not send it when it booted"),
+            "test {% if ... is defined %} first, or give a default",
         )),
         ("hostname", Some(mac)) => Some((
             format!("no hostname is reserved for {mac}"),
@@ -345,7 +347,7 @@ fn explain_unknown_fact(
     }
 }
 
-/// Those of them that have a value for this client.
+/// The variables that have a value for this client.
 fn collect_variables(context: &TemplateContext<'_>) -> Vec<(&'static str, Value)> {
     let server = match context.server.to_canonical() {
         IpAddr::V4(v4) => v4.to_string(),
@@ -374,7 +376,7 @@ fn make_value_map(entries: impl IntoIterator<Item = (&'static str, Value)>) -> V
 fn list_machine_variables(machine: &Machine) -> Vec<(&'static str, Value)> {
     let mut known = vec![
         ("mac", Value::from(machine.mac.to_string())),
-        ("mac_dashed", Value::from(machine.mac.dashed())),
+        ("mac_dashed", Value::from(machine.mac.to_dashed())),
     ];
     known.extend(machine.uuid.map(|uuid| ("uuid", Value::from(uuid.to_string()))));
     if let Some(firmware) = machine.firmware {
@@ -392,7 +394,7 @@ fn list_machine_variables(machine: &Machine) -> Vec<(&'static str, Value)> {
     known
 }
 
-/// The names of the configuration file.
+/// The architecture's name in the configuration file.
 fn format_arch_name(arch: Arch) -> String {
     match arch {
         Arch::Bios => "bios".to_owned(),
@@ -420,7 +422,7 @@ fn make_subnet_value(subnet: &Subnet) -> Value {
     ])
 }
 
-/// Takes what the engine writes, up to the limit.
+/// Collects the engine's output, up to the limit.
 #[derive(Default)]
 struct LimitedOutput {
     bytes: Vec<u8>,

@@ -1,5 +1,5 @@
-//! Names that a template uses and nobody gives it, also where `default()` or `is defined` would
-//! hide a slip of the pen.
+//! Finds names in a template that nothing defines, also where `default()` or `is defined` would
+//! hide a typing error.
 
 use std::collections::HashSet;
 
@@ -9,18 +9,18 @@ use minijinja::{Environment, Template};
 
 use super::vocabulary::VARIABLES;
 
-/// What the engine gives inside of some statements.
+/// Names that the engine defines inside some statements.
 const INSIDE: [&str; 5] = ["loop", "self", "super", "caller", "varargs"];
 
-/// A name that is no variable, no function and nothing of the template's own.
+/// A name that is no variable, no function, and not defined by the template itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct UnknownName {
     pub(super) name: String,
-    /// In bytes of the source.
+    /// Position in the source, bytes.
     pub(super) offset: usize,
 }
 
-/// The first such name.
+/// Finds the first unknown name.
 pub(super) fn find_unknown_name(
     environment: &Environment<'_>,
     template: &Template<'_, '_>,
@@ -36,27 +36,27 @@ pub(super) fn find_unknown_name(
         names.remove(name);
     }
     let words = TemplateWords::read(source, syntax);
-    // What one block sets, another one may not see: the engine says so where it happens.
+    // One block may not see a name that another one sets: the engine reports that when it renders.
     names.retain(|name| !words.own.contains(name.as_str()));
     let first = words.used.iter().find(|(name, _)| names.contains(*name))?;
     Some(UnknownName { name: first.0.to_owned(), offset: first.1 })
 }
 
-/// The words of a template.
+/// The names in a template.
 #[derive(Default)]
 struct TemplateWords<'s> {
-    /// Names that are read or written, with their places.
+    /// Names that the template reads or writes, with their positions.
     used: Vec<(&'s str, usize)>,
-    /// Names that statements of the template make.
+    /// Names that statements of the template define.
     own: HashSet<&'s str>,
 }
 
-/// What the names of the statement that is being read are for.
+/// The purpose of the names in the current statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NamePurpose {
-    /// They are made, to the end: `macro f(x, y=1)`.
+    /// The statement defines all its names: `macro f(x, y=1)`.
     Makes,
-    /// They are made, to the `=` or `in`: `set x = 1`, `for x, y in z`.
+    /// The statement defines the names before `=` or `in`: `set x = 1`, `for x, y in z`.
     Begins,
     Uses,
 }
@@ -90,7 +90,7 @@ impl<'s> TemplateWords<'s> {
                     }
                     last = Some(name);
                 }
-                // `with x = 1`, and arguments by name.
+                // `with x = 1`, and keyword arguments.
                 Token::Assign => {
                     words.own.extend(last);
                     part = if part == NamePurpose::Begins { NamePurpose::Uses } else { part };

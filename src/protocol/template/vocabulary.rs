@@ -1,6 +1,6 @@
-//! All that a template can name.
+//! The names of all template variables.
 
-/// All that a template can name, in the order of the documentation.
+/// The names of all variables, in the order of the documentation.
 pub const VARIABLES: [&str; 11] = [
     "ip",
     "server",

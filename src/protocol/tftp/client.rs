@@ -1,7 +1,7 @@
-//! A TFTP client that fetches one file, with the manners of real firmware: for the simulated
-//! machines and the tests.
+//! A TFTP client that fetches one file and behaves like real firmware: for the simulated machines
+//! and the tests.
 //!
-//! It checks what firmware checks and keeps no bytes: received data goes straight to the caller, in
+//! It checks what firmware checks, and keeps no bytes: it passes received data on to the caller, in
 //! order and once.
 
 mod behaviour;
@@ -20,8 +20,8 @@ use super::packet::{
 use super::{NEVER, Tick};
 use crate::model::random::SeededRandom;
 
-/// Datagrams that wait for the caller; it should take them after each call. One more is dropped,
-/// like a full queue.
+/// Datagrams that wait for the caller, who should drain them after each call. The client drops one
+/// more, like a full queue.
 const DUE_MAX: usize = 64;
 
 /// One fetch of one file.
@@ -32,18 +32,18 @@ pub struct FetchClient {
     phase: ClientPhase,
     /// The server's TID: the port its first answer came from.
     server: Option<u16>,
-    /// Local sockets used up: each request has a port of its own.
+    /// Local sockets used up: each request has its own port.
     socket: u8,
     block_size: u16,
     window: u16,
-    /// What the OACK said.
+    /// The size in the OACK.
     tsize: Option<u64>,
     /// Next block; counts from 1 and never wraps.
     expected: u64,
     /// Blocks in order since the last ACK.
     unacked: u16,
     last_ack: u16,
-    /// The gap at `expected` has been told to the server.
+    /// The client has reported the gap at `expected` to the server.
     gap_told: bool,
     received: u64,
     due: VecDeque<DuePacket>,
@@ -54,33 +54,41 @@ pub struct FetchClient {
     datagram: Vec<u8>,
 }
 
-/// A piece of the file, ready to be checked or written.
+/// A received piece of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceivedPiece<'a> {
     /// Place in the file, bytes.
     pub offset: u64,
+    /// The bytes of one block.
     pub bytes: &'a [u8],
 }
 
 /// A datagram to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientDatagram<'a> {
-    /// The server's port; None = its listening port.
+    /// The server's port; None: its listening port.
     pub to: Option<u16>,
     /// Which of this client's sockets sends it: 0, or 1 after a size probe, which uses up the
     /// first.
     pub socket: u8,
+    /// The packet.
     pub bytes: &'a [u8],
 }
 
 /// How the fetch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientOutcome {
-    /// All there: so many bytes.
-    Complete { octets: u64 },
+    /// The client has received the whole file.
+    Complete {
+        /// Bytes received.
+        octets: u64,
+    },
     /// The server sent an ERROR.
-    Refused { code: u16 },
-    /// The server fell silent for longer than this firmware waits.
+    Refused {
+        /// The code of the ERROR.
+        code: u16,
+    },
+    /// The server did not answer for longer than this firmware waits.
     TimedOut,
     /// The server broke a rule; firmware ends the boot here.
     Disagreed(ServerViolation),
@@ -89,28 +97,30 @@ pub enum ClientOutcome {
 /// The rule that the server broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerViolation {
-    /// An option that was not asked for, or spelt otherwise (T-11, T-12).
+    /// An option that the client did not send, or with another spelling (T-11, T-12).
     OptionNotAsked,
-    /// A value that the option does not allow (T-17, T-18, T-20).
+    /// A value that the option forbids (T-17, T-18, T-20).
     OptionValue,
     /// A block longer than agreed.
     BlockTooLong,
-    /// The bytes received are not as many as `tsize` said (T-19).
+    /// The number of bytes received differs from `tsize` (T-19).
     SizeDiffers,
 }
 
 /// What the fetch has cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientCounters {
+    /// Requests sent, retransmissions included.
     pub requests_sent: u64,
+    /// ACKs sent, retransmissions included.
     pub acks_sent: u64,
-    /// Requests and ACKs sent again by the timer.
+    /// Requests and ACKs that the timer sent again.
     pub retransmits: u64,
-    /// DATA that came in order.
+    /// DATA blocks in order.
     pub blocks: u64,
-    /// DATA that had come before.
+    /// DATA blocks received before.
     pub duplicates: u64,
-    /// DATA beyond a gap.
+    /// DATA blocks beyond a gap.
     pub out_of_order: u64,
     /// Datagrams from a foreign port, or of a kind that only clients send.
     pub strays: u64,
@@ -131,8 +141,8 @@ enum DuePacket {
 }
 
 impl FetchClient {
-    /// A client that asks for `name` at the first [`Self::poll_transmit`]. `seed` spreads its
-    /// repeats a little.
+    /// A client that requests `name` at the first [`Self::poll_transmit`]. `seed` spreads its
+    /// retransmissions a little.
     pub fn new(behaviour: ClientBehaviour, name: &[u8], seed: u64) -> Self {
         let probe = behaviour.probe.is_some();
         Self {
@@ -158,9 +168,9 @@ impl FetchClient {
         }
     }
 
-    /// A datagram from the server's port `from_port` at this client's current socket. Foreign ports
-    /// do not disturb the transfer: all firmware ignores them, RFC 1350 section 4 wants an ERROR
-    /// sent there.
+    /// Handles a datagram from the server's port `from_port` at this client's current socket.
+    /// Foreign ports do not disturb the transfer: all firmware ignores them, while RFC 1350 section
+    /// 4 requires an ERROR to them.
     pub fn handle<'a>(
         &mut self,
         now: Tick,
@@ -173,7 +183,7 @@ impl FetchClient {
         let packet = parse_tftp_packet(bytes);
         if self.server.is_some_and(|port| port != from_port) {
             self.counters.strays += 1;
-            // An ERROR is never answered: two such clients would go on for ever.
+            // Never answer an ERROR: two such clients would go on for ever.
             if self.behaviour.refuses_strays && !matches!(packet, Some(Packet::Error { .. })) {
                 let refusal =
                     TftpRefusal { code: ErrorCode::UnknownTid, text: "Unknown transfer ID" };
@@ -198,6 +208,7 @@ impl FetchClient {
         }
     }
 
+    /// Handles the timer; call it at [`Self::poll_timeout`] or later.
     pub fn handle_timeout(&mut self, now: Tick) {
         if now < self.deadline {
             return;
@@ -213,7 +224,8 @@ impl FetchClient {
             }
             ClientPhase::Receiving if self.behaviour.repeats_acks => {
                 self.counters.retransmits += 1;
-                // U-Boot acknowledges what it has, the others send their last packet again.
+                // U-Boot acknowledges the last block in order, the others send their last packet
+                // again.
                 let uboot = self.behaviour.unexpected == OutOfOrderPolicy::AckGapOnce;
                 self.acknowledge(if uboot { self.last_in_order() } else { self.last_ack });
             }
@@ -252,7 +264,8 @@ impl FetchClient {
         (self.deadline != NEVER).then_some(self.deadline)
     }
 
-    /// How it ended; None = it goes on. The last ACK may still wait in [`Self::poll_transmit`].
+    /// How the fetch ended; None: it goes on. The last ACK may still wait in
+    /// [`Self::poll_transmit`].
     pub fn outcome(&self) -> Option<ClientOutcome> {
         match self.phase {
             ClientPhase::Over(outcome) => Some(outcome),
@@ -265,11 +278,12 @@ impl FetchClient {
         self.server.is_some()
     }
 
+    /// What the fetch has cost so far.
     pub fn counters(&self) -> &ClientCounters {
         &self.counters
     }
 
-    /// The socket that datagrams are expected at; see [`ClientDatagram::socket`].
+    /// The socket at which the client expects datagrams; see [`ClientDatagram::socket`].
     pub fn socket(&self) -> u8 {
         self.socket
     }
@@ -295,13 +309,13 @@ impl FetchClient {
                     }
                 }
             }
-            // Our ACK 0 was lost.
+            // The client's ACK 0 was lost.
             ClientPhase::Receiving if self.expected == 1 => self.acknowledge(0),
             ClientPhase::Receiving | ClientPhase::Over(_) => (),
         }
     }
 
-    /// Takes over what the server grants, if it is within what was asked.
+    /// Accepts the server's options, if each is within the client's request.
     fn accept_options(&mut self, options: Options<'_>) -> Result<(), ServerViolation> {
         for (name, value) in options {
             let asked = self.behaviour.asks.iter().find(|ask| ask.name().as_bytes() == name);
@@ -320,8 +334,8 @@ impl FetchClient {
         Ok(())
     }
 
-    /// The size is known: the first transfer is ended with an ERROR, and the real one begins on
-    /// another port (T-52).
+    /// The size is known: the client ends the first transfer with an ERROR, and begins the real one
+    /// on another port (T-52).
     fn end_probe(&mut self, now: Tick, code: ErrorCode, from_port: u16) {
         let refusal = TftpRefusal { code, text: "User aborted the transfer" };
         self.send(DuePacket::Error { refusal, to: from_port, socket: self.socket });
@@ -380,7 +394,7 @@ impl FetchClient {
         Some(piece)
     }
 
-    /// A block that is not the next one: here firmware differs most.
+    /// Handles a block that is not the next one: here firmware differs most.
     fn handle_unexpected(&mut self, block: u16, old: bool) {
         *(if old { &mut self.counters.duplicates } else { &mut self.counters.out_of_order }) += 1;
         let last = self.last_in_order();
@@ -397,12 +411,12 @@ impl FetchClient {
         }
     }
 
-    /// Number on the wire of the last block received in order; 0 = none yet.
+    /// Number on the wire of the last block received in order; 0: none yet.
     fn last_in_order(&self) -> u16 {
         ((self.expected - 1) & 0xffff) as u16
     }
 
-    /// Windows are counted from the ACK (T-37).
+    /// Sends an ACK, from which the next window counts (T-37).
     fn acknowledge(&mut self, block: u16) {
         self.unacked = 0;
         self.last_ack = block;
@@ -427,7 +441,7 @@ impl FetchClient {
 
     fn wait(&mut self, now: Tick) {
         let interval = self.behaviour.patience.interval(self.tries);
-        // A per cent of spread: two machines of one model still drift apart.
+        // One per cent of spread, so that two machines of one model drift apart.
         self.deadline = now + interval + self.random.below(interval / 100);
     }
 

@@ -1,7 +1,6 @@
 //! The name of a transfer.
 
-/// Names a transfer for as long as it lives; a name of one that has ended fits none that comes
-/// after.
+/// Names a transfer for as long as it lives; the name of an ended transfer matches no later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TransferId {
     pub(super) index: u32,
@@ -9,12 +8,12 @@ pub struct TransferId {
 }
 
 impl TransferId {
-    /// One number for the engine to carry along with a send.
+    /// One number, which the engine passes along with a send.
     pub fn token(self) -> u64 {
         (u64::from(self.generation) << 32) + u64::from(self.index)
     }
 
-    /// The transfer whose [`Self::token`] this is; a number that is none names no transfer.
+    /// The transfer with this [`Self::token`]; any other number names no transfer.
     #[allow(clippy::cast_possible_truncation)] // each half is taken on purpose
     pub fn from_token(token: u64) -> Self {
         Self { index: token as u32, generation: (token >> 32) as u32 }

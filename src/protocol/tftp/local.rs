@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 /// Where a datagram came to, and so must be answered from (T-46).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LocalAddress {
+    /// The address at which the request arrived, and from which replies leave.
     pub address: IpAddr,
     /// Interface number; 0 = not known.
     pub interface: u32,

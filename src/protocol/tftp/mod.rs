@@ -1,9 +1,9 @@
 //! TFTP as pure state machines: packets, options, one transfer, the table of a core's transfers, a
 //! client.
 //!
-//! Numbers in, numbers out: the room sees lengths and ranges of a file, never its bytes, and knows
-//! no socket, file, clock or thread. Time comes in as a [`Tick`], chance as a seed. The `T-n` in
-//! comments and test names are the rules of the wire that this server keeps.
+//! The room sees lengths and ranges of a file, never its bytes, and knows no socket, file, clock or
+//! thread. Time is an argument of type [`Tick`], chance a seed. The `T-n` in comments and test
+//! names are the rules of the wire in `docs/rules.md`.
 
 mod id;
 mod keyed;

@@ -1,23 +1,24 @@
-//! Netascii: a whole file translated for the wire before it is cut into blocks (RFC 1350 §1, RFC
-//! 764).
+//! Netascii: translates a whole file for the wire before the transfer cuts it into blocks (RFC 1350
+//! §1, RFC 764).
 
 use super::limits::NETASCII_OCTETS_MAX;
 
 /// The file is longer than `limits::NETASCII_OCTETS_MAX`; the client gets ERROR 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a file of {octets} octets is too long for netascii (at most {NETASCII_OCTETS_MAX})")]
+#[error("a file of {bytes} bytes is too long for netascii (at most {NETASCII_OCTETS_MAX})")]
 pub struct NetasciiTooLong {
-    pub octets: usize,
+    /// Length of the file, bytes.
+    pub bytes: usize,
 }
 
-/// LF becomes CR LF, CR becomes CR NUL (T-8).
+/// Translates LF to CR LF, and CR to CR NUL (T-8).
 ///
-/// Here a line ends with LF alone, so every CR is a bare one: the CR LF of a DOS file goes out as
-/// CR NUL CR LF and the client gets back what the file held. Blocks are cut from the result; so a
-/// pair may straddle two of them, and a retransmission has the same bytes.
+/// A line of the file ends with LF alone, so every CR is a bare one: the CR LF of a DOS file leaves
+/// as CR NUL CR LF, and the client restores the bytes of the file. The transfer cuts blocks from
+/// the result: so a pair may straddle two blocks, and a retransmission has the same bytes.
 pub fn translate_netascii(file: &[u8]) -> Result<Vec<u8>, NetasciiTooLong> {
     if file.len() > NETASCII_OCTETS_MAX {
-        return Err(NetasciiTooLong { octets: file.len() });
+        return Err(NetasciiTooLong { bytes: file.len() });
     }
     let ends = file.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
     let mut wire = Vec::with_capacity(file.len() + ends);
@@ -78,7 +79,7 @@ mod tests {
             translate_netascii(&vec![b'\n'; NETASCII_OCTETS_MAX]).map(|wire| wire.len()),
             Ok(2 * NETASCII_OCTETS_MAX)
         );
-        let octets = NETASCII_OCTETS_MAX + 1;
-        assert_eq!(translate_netascii(&vec![b'\n'; octets]), Err(NetasciiTooLong { octets }));
+        let bytes = NETASCII_OCTETS_MAX + 1;
+        assert_eq!(translate_netascii(&vec![b'\n'; bytes]), Err(NetasciiTooLong { bytes }));
     }
 }

@@ -2,38 +2,44 @@
 
 use super::packet::ErrorCode;
 
-/// Whose doing the end was, and whether all had been sent.
+/// How a transfer ended: by which side, and whether all blocks had left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferOutcome {
-    /// The client has it all.
+    /// The client has acknowledged the last block.
     Complete,
-    /// All was sent; the last ACK never came. Some clients never send it (T-29).
+    /// All blocks have left, but the last ACK never arrived. Some clients never send it (T-29).
     CompleteWithoutLastAck,
-    /// The client ended it before its first ACK with code 8 or 0: it wanted the size, or to know
-    /// that the file is there (T-52). Not a failure.
+    /// The client sent ERROR 8 or 0 before its first ACK: it wanted to know the size, or whether
+    /// the file exists (T-52). Not a failure.
     SizeProbe,
     /// The client sent an ERROR.
-    Aborted { code: u16 },
-    /// The client fell silent (T-42).
+    Aborted {
+        /// The code of the client's ERROR.
+        code: u16,
+    },
+    /// The client stopped answering (T-42).
     GaveUp,
-    /// Ours: the content was lost or did not come in time.
+    /// The server failed: the content was lost, or was not ready in time.
     Failed(TransferFailure),
-    /// The same endpoint asked for something else (T-50).
+    /// The same endpoint sent another request (T-50).
     Replaced,
-    /// Turned away with this code.
-    Refused { code: ErrorCode },
-    /// Waited in the queue until its client must have given up (T-65).
+    /// The server refused the request.
+    Refused {
+        /// The code of the server's ERROR.
+        code: ErrorCode,
+    },
+    /// The request waited in the queue until its client must have given up (T-65).
     NeverBegun,
-    /// Unconfirmed for longest when there were too many such, or stood still for longest when the
-    /// table was full (T-65).
+    /// Ended to make room: the oldest of too many unconfirmed transfers, or the stillest one in a
+    /// full table (T-65).
     Displaced,
-    /// Somebody who does not know its port sent ACKs for it to others: its request is taken for
-    /// forged (T-64).
+    /// A sender that does not know the transfer's port sent ACKs to other ports: the server takes
+    /// the request for forged (T-64).
     Guessed,
 }
 
 impl TransferOutcome {
-    /// Something an operator should look into (T-29, T-51, T-52: much that looks like it is not).
+    /// Whether an operator should investigate (T-29, T-51, T-52 list harmless ends).
     pub fn is_failure(self) -> bool {
         match self {
             Self::Aborted { code } => code != ErrorCode::OptionsRefused as u16,
@@ -49,12 +55,12 @@ impl TransferOutcome {
     }
 }
 
-/// Why we could not go on; the client gets ERROR 0.
+/// Why the server could not go on; the client gets ERROR 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferFailure {
-    /// The file was changed or cut short in place (T-31).
+    /// The file was changed or truncated in place (T-31).
     ContentLost,
-    /// The file is as it was, and its disk or file server gives no more of it.
+    /// The file is unchanged, but its disk or file server cannot read it.
     Unreadable,
     /// [`super::table::TransferTable::finish_open`] was not called in time.
     NotOpened,

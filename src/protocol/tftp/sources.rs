@@ -1,5 +1,5 @@
-//! What one source may have: transfers at once, requests a second, ERROR 5 a second. A source is an
-//! address, and of IPv6 its network (/64) as well, for a single host owns all of that.
+//! The limits of one source: transfers at once, requests a second, ERROR 5 a second. A source is an
+//! address, and for IPv6 also its network (/64), since a single host owns all of it.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,8 +9,8 @@ use super::id::TransferId;
 use super::limits::{RATE_PLACES, SECOND, SHARE_MAX, TransferLimits};
 use crate::model::random::mix_bits;
 
-/// Addresses and IPv6 networks that have transfers or wait for one. An entry lives no longer than
-/// its sessions, so it needs no sweep. A network is entered by its first address, which no host
+/// Addresses and IPv6 networks with transfers or waiting requests. An entry lives no longer than
+/// its sessions, so the table needs no sweep. A network's key is its first address, which no host
 /// has.
 #[derive(Debug, Default)]
 pub(super) struct SourceTable {
@@ -20,12 +20,12 @@ pub(super) struct SourceTable {
 #[derive(Debug, Default)]
 struct SourceEntry {
     transfers: usize,
-    /// In the order in which they came; some may have ended meanwhile.
+    /// Waiting requests in the order of their arrival; some may have ended meanwhile.
     waiting: VecDeque<TransferId>,
 }
 
 impl SourceTable {
-    /// May one more transfer of `address` begin now, and would it overtake nobody?
+    /// Whether one more transfer of `address` may begin now without overtaking a waiting one.
     pub(super) fn has_room(&self, address: IpAddr, limits: &TransferLimits) -> bool {
         self.sources.get(&address).is_none_or(|source| {
             source.waiting.is_empty()
@@ -33,8 +33,7 @@ impl SourceTable {
         })
     }
 
-    /// Whether an address, or the network that it is of, has as much of the table as one source may
-    /// have.
+    /// Whether an address, or its network, has its full share of the table.
     pub(super) fn has_its_share(&self, address: IpAddr, limits: &TransferLimits) -> bool {
         let (part, of) = SHARE_MAX;
         let most = (limits.transfers_max / of * part).max(1);
@@ -63,7 +62,7 @@ impl SourceTable {
         self.sources.entry(address).or_default().waiting.push_back(id);
     }
 
-    /// The request of `address` that has waited longest and still `lives`, if a transfer may begin.
+    /// The longest waiting request of `address` that still `lives`, if a transfer may begin.
     pub(super) fn next_waiting(
         &mut self,
         address: IpAddr,
@@ -91,7 +90,7 @@ impl SourceTable {
     }
 }
 
-/// The network (/64) of an IPv6 address: what one host may have all addresses of.
+/// The network (/64) of an IPv6 address, all of whose addresses one host may have.
 pub(super) fn find_source_network(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V4(_) => None,
@@ -99,18 +98,18 @@ pub(super) fn find_source_network(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// How often something may happen for one address: a bucket of tokens (GCRA), in a table of fixed
+/// Limits how often an event may happen for one address: a token bucket (GCRA), in a table of fixed
 /// size.
 ///
-/// Two addresses may share a place, and then they share its rate. That can only slow, and no flood
-/// of forged addresses makes the table grow.
+/// Two addresses in one place share its rate. That can only slow them down, and a flood of forged
+/// addresses does not grow the table.
 #[derive(Debug)]
 pub(super) struct RateBuckets {
-    /// When the place would be idle again.
+    /// When each place is idle again.
     idle_at: Box<[Tick]>,
     /// Time that one event costs.
     interval: Tick,
-    /// Time that may be owed.
+    /// Time that a place may be ahead.
     burst: Tick,
     seed: u64,
 }
@@ -125,7 +124,7 @@ impl RateBuckets {
         Self::new(SECOND / Tick::from(rate.max(1)), burst, seed)
     }
 
-    /// Takes one event if it may happen now; else says when.
+    /// Counts one event if it may happen now; otherwise returns when it may.
     pub(super) fn take_token(&mut self, now: Tick, address: IpAddr) -> Result<(), Tick> {
         let place = find_rate_place(address, self.seed, self.idle_at.len());
         let idle_at = &mut self.idle_at[place];
@@ -138,7 +137,8 @@ impl RateBuckets {
     }
 }
 
-/// A place below `places` for an address: keyed, so that nobody can aim at another's.
+/// A place below `places` for an address: keyed, so that an attacker cannot aim at another
+/// address's place.
 pub(super) fn find_rate_place(address: IpAddr, seed: u64, places: usize) -> usize {
     let number = match address {
         IpAddr::V4(v4) => u128::from(u32::from(v4)),

@@ -1,5 +1,4 @@
-//! When each session wants to be woken: a heap that is told of every deadline but touched only when
-//! one moves nearer.
+//! The deadlines of all sessions: a heap that changes only when a deadline moves nearer.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,13 +7,13 @@ use super::{NEVER, Tick};
 
 /// One session's place in [`TimerHeap`].
 ///
-/// An ACK moves the deadline away thousands of times a second; the entry in the heap stays where it
-/// is, and is put right when it comes up. So a packet costs a comparison, and a transfer costs the
-/// heap about one entry a second.
+/// ACKs move a deadline away thousands of times a second. The entry in the heap stays where it is,
+/// and is corrected when it reaches the top. So a packet costs a comparison, and a transfer costs
+/// the heap about one entry a second.
 #[derive(Clone, Copy, Debug)]
 pub struct TimerAlarm {
     deadline: Tick,
-    /// The entry in the heap that counts; any other of this session is stale.
+    /// The session's current entry in the heap; any other is stale.
     entry: Tick,
 }
 
@@ -46,7 +45,7 @@ impl<I: Copy + Ord> TimerHeap<I> {
         }
     }
 
-    /// The next entry that has come up; hand it to [`Self::due`] if its session still lives.
+    /// Removes the next entry that is due; pass it to [`Self::due`] if its session still lives.
     pub fn pop(&mut self, now: Tick) -> Option<(Tick, I)> {
         let Reverse(first) = self.heap.peek()?;
         if first.0 > now {
@@ -55,7 +54,8 @@ impl<I: Copy + Ord> TimerHeap<I> {
         self.heap.pop().map(|Reverse(entry)| entry)
     }
 
-    /// Is session `id` due, or was the entry stale? Puts it back if its deadline has moved away.
+    /// Whether the session is due. False: the entry was stale, or the deadline has moved away; then
+    /// the heap gets a new entry.
     pub fn due(&mut self, entry: (Tick, I), alarm: &mut TimerAlarm, now: Tick) -> bool {
         let (tick, id) = entry;
         if alarm.entry != tick {

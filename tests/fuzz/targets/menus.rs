@@ -17,7 +17,7 @@ pub(crate) fn written_by_hand(bytes: &[u8]) {
 }
 
 pub(crate) fn program(bytes: &[u8]) {
-    let program = BootProgram::of(bytes);
+    let program = BootProgram::detect(bytes);
     assert!(!program.describe().is_empty());
     assert_eq!(program == BootProgram::Empty, bytes.is_empty());
 }

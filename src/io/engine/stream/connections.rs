@@ -1,5 +1,5 @@
-//! The open connections of a driver, whoever watches their sockets: what each sends, and what is to
-//! be told and done next.
+//! The open connections of a driver, on a ring or on epoll: what each sends, and what to report and
+//! do next.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,13 +18,14 @@ use crate::engine::limits::{STREAM_INPUT_BYTES, STREAM_KEEPALIVE, STREAM_TURN_BY
 pub(super) struct ConnectionSlab {
     slots: Vec<ConnectionSlot>,
     free: Vec<u32>,
-    /// What sends have done since the last turn.
+    /// Results of sends since the last turn.
     reports: Vec<SendReport>,
-    /// Sends that can go on; each waits for its turn.
+    /// Connections whose sends can go on; each waits for its turn.
     ready: VecDeque<ConnectionId>,
-    /// Sends whose socket was full, for the ring to wait for room. Epoll tells without being asked.
+    /// Connections whose socket is full, for the ring to wait for room. Epoll reports room by
+    /// itself.
     pub(super) full: Vec<ConnectionId>,
-    /// Connections that shall be received from.
+    /// Connections from which the driver should receive.
     pub(super) inputs: Vec<ConnectionId>,
     short: ShortSend,
 }
@@ -39,25 +40,26 @@ struct ConnectionSlot {
 pub(super) struct TcpConnection {
     socket: OwnedFd,
     outgoing: OutgoingSend,
-    /// From [`super::Driver::send`] until its last word is told.
+    /// From [`super::TcpDriver::send`] until the driver has reported its end.
     pub(super) is_sending: bool,
-    /// Its owner wants no input for now.
+    /// The owner has paused the input.
     pub(super) is_paused: bool,
-    /// No input will come any more.
+    /// No further input follows.
     pub(super) has_ended: bool,
-    /// It stands in `inputs`.
+    /// The connection is in `inputs`.
     pub(super) is_wanted: bool,
-    /// It stands in `ready`.
+    /// The connection is in `ready`.
     is_ready: bool,
-    /// FIN follows what is being sent.
+    /// FIN follows the current send.
     shuts_down: bool,
-    /// Has sent something already: more may follow.
+    /// The client has sent at least once, so more is likely: the ring arms a multishot receive
+    /// instead of a single one.
     pub(super) has_received: bool,
     /// On the ring: a receive is in the kernel.
     pub(super) is_receiving: bool,
     /// On the ring: a wait for room is in the kernel.
     pub(super) awaits_room: bool,
-    /// On epoll: the end of the input or an error has been seen, which a receive will find.
+    /// On epoll: an event announced the end of the input or an error, which a receive will find.
     pub(super) has_hung_up: bool,
 }
 
@@ -68,7 +70,7 @@ struct SendReport {
     left: u64,
 }
 
-/// Sets what each connection inherits of its listener.
+/// Sets the options that each connection inherits from its listener.
 pub(super) fn prepare_listener(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let options = SockRef::from(listener);
@@ -99,7 +101,7 @@ impl ConnectionSlab {
         slot.connection.as_mut().filter(|_| slot.generation == id.generation)
     }
 
-    /// Takes a socket that was accepted, and tells of it. None: its client has gone already.
+    /// Adds an accepted socket, and reports it. None: the client has already left.
     pub(super) fn accepted(
         &mut self,
         socket: OwnedFd,
@@ -129,7 +131,7 @@ impl ConnectionSlab {
         self.slots[id.index()].connection.take()
     }
 
-    /// Asks for what the client sends, if its owner wants it; once is enough.
+    /// Requests input from the client, unless the owner has paused it; once is enough.
     pub(super) fn want_input(&mut self, id: ConnectionId) {
         let Some(connection) = self.get_mut(id) else { return };
         if !connection.is_wanted && connection.takes_input() {
@@ -138,14 +140,14 @@ impl ConnectionSlab {
         }
     }
 
-    /// The next of those that shall be received from now.
+    /// The next connection from which to receive now.
     pub(super) fn take_wanted(&mut self, id: ConnectionId) -> Option<&mut TcpConnection> {
         let connection = self.get_mut(id)?;
         connection.is_wanted = false;
         connection.takes_input().then_some(connection)
     }
 
-    /// No input comes any more: the client has ended its side (0), or the connection has this
+    /// Reports the end of the input: the client has ended its side (0), or the connection has this
     /// error.
     pub(super) fn end(&mut self, id: ConnectionId, error: i32, on: &mut impl FnMut(TcpEvent<'_>)) {
         let Some(connection) = self.get_mut(id) else { return };
@@ -154,7 +156,7 @@ impl ConnectionSlab {
         }
     }
 
-    /// The socket has room again, or an error that the next try will find.
+    /// Notes that the socket has room again, or an error that the next try will find.
     pub(super) fn has_room(&mut self, id: ConnectionId) {
         if self.get(id).is_some_and(|connection| connection.outgoing.left() > 0) {
             self.make_ready(id);
@@ -181,8 +183,7 @@ impl ConnectionSlab {
         self.queue(id, progress.next);
     }
 
-    /// Tells what sends have done at once. Says whether something was told, or a send waits for its
-    /// turn.
+    /// Reports the results of sends. Returns whether there was one, or a send waits for its turn.
     pub(super) fn report(&mut self, on: &mut impl FnMut(TcpEvent<'_>)) -> bool {
         let mut reports = std::mem::take(&mut self.reports);
         let has_told = !reports.is_empty();
@@ -193,8 +194,7 @@ impl ConnectionSlab {
         has_told || !self.ready.is_empty()
     }
 
-    /// Goes on with sends that have room: each a step, in the order of their coming, until the turn
-    /// has done its share.
+    /// Continues sends that have room: one step each, in order, until the turn has sent its share.
     pub(super) fn go_on(&mut self, on: &mut impl FnMut(TcpEvent<'_>)) {
         let (mut budget, short) = (STREAM_TURN_BYTES, self.short);
         for _ in 0..self.ready.len() {
@@ -283,7 +283,7 @@ impl TcpConnection {
         self.socket.as_raw_fd()
     }
 
-    /// A send of it is done, and nobody has been told.
+    /// A send has finished, and the driver has not reported it yet.
     pub(super) fn has_news(&self) -> bool {
         self.is_sending && self.outgoing.left() == 0
     }
@@ -292,7 +292,7 @@ impl TcpConnection {
         !self.is_paused && !self.has_ended && !self.is_receiving
     }
 
-    /// What follows a try to send; bytes that are left.
+    /// Handles the result of a try to send; `left`: bytes that remain.
     fn after(&mut self, progress: OutgoingProgress) -> u64 {
         if progress.next == SendStatus::Done && self.shuts_down {
             self.shutdown();
@@ -301,7 +301,7 @@ impl TcpConnection {
     }
 
     fn shutdown(&self) {
-        // ENOTCONN: the client was faster.
+        // ENOTCONN: the client has closed first.
         let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
     }
 
@@ -312,7 +312,7 @@ impl TcpConnection {
     /// None: the connection is broken.
     pub(super) fn unacknowledged(&self) -> Option<u64> {
         let bytes = self.bytes_of(libc::TIOCOUTQ);
-        // After a reset the count stays where it was.
+        // After a reset the kernel no longer updates the count.
         (bytes == 0 || !self.is_broken()).then_some(bytes)
     }
 
@@ -369,14 +369,14 @@ impl TcpConnection {
     }
 }
 
-/// What an accept that has failed calls for.
+/// The reaction to a failed accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AcceptFailure {
-    /// Nobody waits.
+    /// No client waits.
     Nobody,
-    /// The one that waited has gone, or its network has: the next one may be there (accept(2)).
+    /// The waiting client has left, or its network is down: try the next one (accept(2)).
     Next,
-    /// A pause: the next try fails as well, be it for a shortage or because a filter forbids it.
+    /// Pause: the next try would fail too, because of a shortage or a filter.
     Pause,
 }
 
@@ -395,21 +395,21 @@ pub(super) fn judge_accept(error: i32) -> AcceptFailure {
     }
 }
 
-/// Whether an error says that nothing is free, and not that something is broken.
+/// Whether an error is a shortage and no fault.
 fn is_shortage(error: i32) -> bool {
     matches!(error, libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
 }
 
-/// A kind of occurrence, and whom it concerns, in the one number that the kernel gives back.
+/// Joins the kind of an event and the connection into the one number that the kernel returns.
 pub(super) fn join_event_key(kind: u8, id: ConnectionId) -> u64 {
     u64::from(kind) << 56 | u64::from(id.index & INDEX_MAX) << 32 | u64::from(id.generation)
 }
 
-/// What [`key`] has joined.
+/// Splits a number that [`key`] has joined.
 pub(super) fn split_event_key(key: u64) -> (u8, ConnectionId) {
     let id = ConnectionId { index: (key >> 32) as u32 & INDEX_MAX, generation: key as u32 };
     ((key >> 56) as u8, id)
 }
 
-/// Far more than a process may have descriptors.
+/// Far more connections than a process may have descriptors.
 const INDEX_MAX: u32 = (1 << 24) - 1;

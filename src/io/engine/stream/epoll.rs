@@ -1,5 +1,5 @@
-//! Connections on epoll, for kernels that refuse a ring: sockets tell once when something changes,
-//! and plain calls do the rest.
+//! Connections on epoll, for kernels that refuse a ring: edge-triggered events report changes,
+//! plain system calls do the rest.
 
 use std::io;
 use std::net::TcpListener;
@@ -19,26 +19,26 @@ pub(super) struct TcpEpoll {
     epoll: OwnedFd,
     bell: Option<RawFd>,
     listeners: Vec<EpollListener>,
-    /// After a shortage: when accepting goes on.
+    /// After a shortage: when to accept again.
     paused_until: Option<Instant>,
     buffer: Box<[u8]>,
-    /// Room for what one wait brings.
+    /// Buffer for the events of one wait.
     events: Vec<libc::epoll_event>,
 }
 
 #[derive(Debug)]
 struct EpollListener {
     socket: TcpListener,
-    /// Somebody may be waiting.
+    /// A client may be waiting.
     is_ready: bool,
 }
 
-/// Bytes that one connection gives in a turn.
+/// Bytes received from one connection in a turn.
 const RECEIVE_BYTES: usize = 16 * 1024;
-/// Sockets that one wait tells of.
+/// Events of one wait.
 const EVENTS_MAX: usize = 1024;
 
-/// What an event is of.
+/// The subject of an event.
 const LISTENER: u8 = 1;
 const CONNECTION: u8 = 2;
 const BELL: u8 = 3;
@@ -98,7 +98,7 @@ impl TcpEpoll {
         wait: TurnWait,
         on: &mut impl FnMut(TcpEvent<'_>),
     ) -> io::Result<()> {
-        // Room is told of without being asked for.
+        // Epoll reports room without a request.
         connections.full.clear();
         let timeout = self.timeout(connections, wait);
         self.wait(timeout)?;
@@ -123,7 +123,7 @@ impl TcpEpoll {
         Ok(())
     }
 
-    /// Milliseconds to wait; 0 where work is left over from the turn before.
+    /// Milliseconds to wait; 0 if the turn before left work.
     fn timeout(&mut self, connections: &ConnectionSlab, wait: TurnWait) -> i32 {
         let now = self.paused_until.map(|_| Instant::now());
         self.paused_until = self.paused_until.filter(|until| now < Some(*until));
@@ -139,7 +139,7 @@ impl TcpEpoll {
                 Some(pause.map_or(time, |pause| time.min(pause)))
             }
         };
-        // Rounded up: a wait that ends too early is a turn for nothing.
+        // Round up: a wait that ends too early causes a useless turn.
         time.map_or(-1, |time| i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX))
     }
 
@@ -161,7 +161,7 @@ impl TcpEpoll {
         }
     }
 
-    /// One receive of each connection that may have something.
+    /// Receives once from each connection that may have input.
     fn receive(&mut self, connections: &mut ConnectionSlab, on: &mut impl FnMut(TcpEvent<'_>)) {
         let inputs = std::mem::take(&mut connections.inputs);
         for id in &inputs {
@@ -196,7 +196,7 @@ impl TcpEpoll {
             }
         }
         if connections.inputs.is_empty() {
-            // The memory is used again.
+            // Reuse the memory.
             connections.inputs = inputs;
             connections.inputs.clear();
         }
@@ -242,8 +242,8 @@ impl TcpEpoll {
         let Some(id) = connections.accepted(socket, on) else { return };
         let all = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
         if self.watch(answer, all, join_event_key(CONNECTION, id)).is_err() {
-            // The kernel has no memory for it (or a limit, epoll(7)): it will hear nothing, so it
-            // ends.
+            // The kernel has no memory for the watch (or a limit, epoll(7)): without events the
+            // connection must end.
             connections.end(id, libc::ENOTCONN, on);
         }
     }
@@ -258,7 +258,7 @@ impl TcpEpoll {
         if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Takes the ringing away, so that the bell can be waited for again.
+    /// Resets the bell, so that the driver can wait for it again.
     fn silence(&self) {
         let Some(bell) = self.bell else { return };
         let mut count = [0u8; 8];
@@ -268,7 +268,7 @@ impl TcpEpoll {
     }
 }
 
-/// What has changed on a connection.
+/// Handles an event of a connection.
 fn note_epoll_event(connections: &mut ConnectionSlab, id: ConnectionId, events: i32) {
     let Some(connection) = connections.get_mut(id) else { return };
     const END: i32 = libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR;

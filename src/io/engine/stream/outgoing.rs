@@ -11,12 +11,12 @@ use super::event::{SendBody, TcpSendError};
 use crate::engine::limits::STREAM_STEP_BYTES;
 use crate::images::ServedContent;
 
-/// What a send still has to do. Nothing of it is allocated while the socket takes a send at once.
+/// The rest of a send. Allocates nothing if the socket takes the send at once.
 #[derive(Debug, Default)]
 pub(super) struct OutgoingSend {
-    /// What the socket did not take of the head; the memory is kept for the next time.
+    /// The part of the head that the socket did not take; keeps its memory for the next send.
     head: Vec<u8>,
-    /// Bytes of `head` that it has taken since.
+    /// Bytes of `head` that the socket has taken since.
     head_taken: usize,
     body: OutgoingBody,
     more_to_come: bool,
@@ -30,22 +30,22 @@ enum OutgoingBody {
     File(ServedContent, Range<u64>),
 }
 
-/// What it means that the kernel took less of a file than it was offered: the socket was full, or
-/// the file has ended.
+/// The meaning of a short sendfile: the socket was full, or the file has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum ShortSend {
-    /// Whoever asks for room is told at once if there is some, and the next try finds the end of
-    /// the file. Spares a call.
+    /// The ring: a wait for room completes at once if there is room, and the next try then finds
+    /// the end of the file. Saves a call.
     #[default]
     IsFull,
-    /// Room is told of when it comes, which is never where it has been there all the time.
+    /// Edge-triggered epoll: it reports new room only, and so nothing if the socket had room all
+    /// the time.
     MustBeTried,
 }
 
-/// What one try has brought.
+/// The result of one try.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OutgoingProgress {
-    /// Bytes that the kernel has taken in it.
+    /// Bytes that the kernel has taken in this try.
     pub(super) bytes: u64,
     pub(super) next: SendStatus,
 }
@@ -53,7 +53,7 @@ pub(super) struct OutgoingProgress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendStatus {
     Done,
-    /// The socket has room for more, and others are waiting for their turn.
+    /// The socket has room for more, and other connections wait for their turn.
     More,
     /// The socket is full.
     Full,
@@ -61,7 +61,7 @@ pub(super) enum SendStatus {
 }
 
 impl OutgoingSend {
-    /// Begins a send. There must be none under way.
+    /// Begins a send. No other may be in progress.
     pub(super) fn begin(
         &mut self,
         socket: BorrowedFd<'_>,
@@ -83,7 +83,7 @@ impl OutgoingSend {
         self.ended(progress)
     }
 
-    /// Goes on with a send that was not done.
+    /// Continues an unfinished send.
     pub(super) fn go_on(&mut self, socket: BorrowedFd<'_>, short: ShortSend) -> OutgoingProgress {
         let head = std::mem::take(&mut self.head);
         let head_left = head.get(self.head_taken..).unwrap_or_default();
@@ -108,7 +108,7 @@ impl OutgoingSend {
         matches!(&self.body, OutgoingBody::File(_, range) if !range.is_empty())
     }
 
-    /// What was held for a send that has ended is let go.
+    /// Drops the body of a send that has ended.
     fn ended(&mut self, progress: OutgoingProgress) -> OutgoingProgress {
         if matches!(progress.next, SendStatus::Done | SendStatus::Failed(_)) {
             self.body = OutgoingBody::Nothing;
@@ -118,12 +118,14 @@ impl OutgoingSend {
         progress
     }
 
-    /// Writes this head and the body, until all is taken, the socket is full, or it is another's
-    /// turn.
+    /// Writes the head and the body, until the kernel has taken all, the socket is full, or the
+    /// step is over.
     fn write(&mut self, socket: BorrowedFd<'_>, head: &[u8], short: ShortSend) -> OutgoingProgress {
         let mut taken = 0;
         let next = loop {
             let head = head.get(taken as usize..).unwrap_or_default();
+            // Send the head with the bytes of a body in memory; a file follows when the head is
+            // gone.
             let answer = match &self.body {
                 OutgoingBody::File(content, range) if head.is_empty() => {
                     if range.is_empty() {
@@ -148,6 +150,8 @@ impl OutgoingSend {
                 Ok(bytes) => {
                     self.body.advance(bytes.saturating_sub(head.len()));
                     taken += bytes as u64;
+                    // A short sendfile on the ring: wait for room, and let the next try find the
+                    // end of the file.
                     if short == ShortSend::IsFull
                         && taken < STREAM_STEP_BYTES
                         && head.is_empty()
@@ -188,14 +192,14 @@ impl OutgoingBody {
     }
 }
 
-/// The bytes of a content that has no file; None also where it has not that many.
+/// The bytes of a content in memory; None also if the range exceeds it.
 fn slice_memory_content(content: &ServedContent, range: &Range<u64>) -> Option<Bytes> {
     let bytes = content.inline_bytes()?;
     let (start, end) = (usize::try_from(range.start).ok()?, usize::try_from(range.end).ok()?);
     (start <= end && end <= bytes.len()).then(|| bytes.slice(start..end))
 }
 
-/// EFAULT and EIO are the file's, whatever else is the connection's.
+/// EFAULT and EIO come from the file, all other errors from the connection.
 fn classify_send_error(error: &io::Error) -> TcpSendError {
     match error.raw_os_error() {
         Some(libc::EIO | libc::EFAULT) => TcpSendError::ContentGone,
@@ -203,7 +207,7 @@ fn classify_send_error(error: &io::Error) -> TcpSendError {
     }
 }
 
-/// Both in one system call.
+/// Sends head and body in one system call.
 fn send_head_and_bytes(
     socket: BorrowedFd<'_>,
     head: &[u8],
@@ -226,8 +230,8 @@ fn send_head_and_bytes(
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
 
-/// At most `most` bytes from the start of this range, by the kernel alone. 0: the file ends before
-/// it.
+/// Sends at most `most` bytes from the start of this range by sendfile. 0: the file ends before the
+/// range.
 fn send_file(
     socket: BorrowedFd<'_>,
     content: &ServedContent,

@@ -1,9 +1,9 @@
 //! Connections on io_uring: accepts and receives stay armed in the kernel, which fills buffers of
-//! its choice; one enter a turn.
+//! its choice; one enter per turn.
 //!
-//! Lent to the kernel are the receive buffers, which are one block for all connections, and the
-//! eight bytes of the bell. So a connection can be closed and its place be used again at any time:
-//! what is still in the kernel of it is known by its number, and brings a buffer back or nothing.
+//! The kernel uses only the receive buffers, which are one block for all connections, and the eight
+//! bytes of the bell. So the driver can close a connection and reuse its place at any time: a late
+//! completion carries the old connection's number, and at most returns a buffer.
 
 use std::io;
 use std::net::{Shutdown, TcpListener};
@@ -24,7 +24,7 @@ use crate::engine::limits::{ACCEPT_PAUSE, RECEIVE_BUFFERS, STREAM_COMPLETIONS_MA
 use crate::engine::ring::{self, NoRing};
 use crate::engine::wait::TurnWait;
 
-/// Field order is drop order: the ring goes before the memory that the kernel was lent.
+/// Field order is drop order: the ring goes before the memory that the kernel uses.
 pub(super) struct TcpRing {
     ring: IoUring,
     buffers: ReceiveBuffers,
@@ -33,13 +33,13 @@ pub(super) struct TcpRing {
     listeners: Vec<RingListener>,
     /// Number of the next listener.
     next_listener: u32,
-    /// After a shortage: when accepting goes on.
+    /// After a shortage: when to accept again.
     paused_until: Option<Instant>,
     /// Receives in the kernel.
     receiving: usize,
-    /// Being dropped: nothing is armed again.
+    /// The driver is being dropped: it arms nothing again.
     is_closing: bool,
-    /// Completions copied out of the ring, so that it is free while they are handled.
+    /// Completions copied out of the ring, so that the ring is free during their handling.
     completed: Vec<(u64, i32, u32)>,
     overflows: u64,
 }
@@ -50,14 +50,14 @@ struct RingListener {
     is_armed: bool,
 }
 
-/// What a completion is of.
+/// The operation of a completion.
 const ACCEPT: u8 = 1;
 const RECEIVE: u8 = 2;
 const ROOM: u8 = 3;
 const BELL: u8 = 4;
 const CANCEL: u8 = 5;
 
-/// Whom a completion concerns that is no connection's.
+/// The number of an operation that belongs to no connection.
 const NOBODY: ConnectionId = ConnectionId { index: 0, generation: 0 };
 
 impl std::fmt::Debug for TcpRing {
@@ -94,7 +94,7 @@ impl TcpRing {
         self.listeners.iter().map(|listener| &listener.socket)
     }
 
-    /// The accepts end by themselves on a socket that is shut down.
+    /// The accepts end by themselves on a shut-down socket.
     pub(super) fn stop_listening(&mut self) {
         for listener in self.listeners.drain(..) {
             let _ = SockRef::from(&listener.socket).shutdown(Shutdown::Both);
@@ -110,15 +110,14 @@ impl TcpRing {
         self.overflows
     }
 
-    /// Takes a receive back that is in the kernel.
+    /// Cancels a receive that is in the kernel.
     pub(super) fn stop_receiving(&mut self, id: ConnectionId, connection: &TcpConnection) {
         if connection.is_receiving {
             self.cancel(join_event_key(RECEIVE, id));
         }
     }
 
-    /// What is in the kernel of a connection keeps its socket open, although its descriptor is
-    /// closed.
+    /// An operation in the kernel keeps the socket open, although its descriptor is closed.
     pub(super) fn forget(&mut self, id: ConnectionId, connection: &TcpConnection) {
         self.stop_receiving(id, connection);
         if connection.awaits_room {
@@ -126,9 +125,9 @@ impl TcpRing {
         }
     }
 
-    /// Queues what shall happen in the kernel. To be called before the reports are told: who is
-    /// told that an answer has left may close the connection, and then a receive for it would have
-    /// been armed for nothing.
+    /// Queues the operations that the kernel should do. Call it before the reports: a caller that
+    /// learns that a response has left may close the connection, and then a receive would have been
+    /// armed for nothing.
     pub(super) fn arm(&mut self, connections: &mut ConnectionSlab) {
         self.arm_accepts();
         self.arm_receives(connections);
@@ -243,6 +242,8 @@ impl TcpRing {
     ) {
         let has_finished = !cqueue::more(flags);
         self.receiving -= usize::from(has_finished);
+
+        // The connection may have been closed meanwhile: then only the buffer goes back.
         if let Some(connection) = connections.get_mut(id) {
             connection.is_receiving &= !has_finished;
             if let (Ok(len @ 1..), Some(buffer)) =
@@ -260,6 +261,7 @@ impl TcpRing {
                 connections.want_input(id);
             }
         }
+
         if let Some(buffer) = cqueue::buffer_select(flags) {
             self.buffers.give_back(buffer);
         }
@@ -284,8 +286,9 @@ impl TcpRing {
         }
     }
 
-    /// The first receive of a connection ends with what it brings: many have but one request, and
-    /// nothing is to be taken back from the kernel when they are closed. Further ones stay armed.
+    /// The first receive of a connection is a single one: many clients send one request, and the
+    /// driver then has nothing to cancel at the close. Further receives are multishot and stay
+    /// armed.
     fn arm_receives(&mut self, connections: &mut ConnectionSlab) {
         let mut inputs = std::mem::take(&mut connections.inputs);
         inputs.retain(|id| {
@@ -340,14 +343,14 @@ impl TcpRing {
         self.is_bell_armed = unsafe { self.push(&entry.user_data(join_event_key(BELL, NOBODY))) };
     }
 
-    /// Its completion, where it comes at all, says that there was nothing to be taken back.
+    /// Its completion, if any, says that there was nothing to cancel.
     fn cancel(&mut self, key_of_it: u64) {
         let entry = opcode::AsyncCancel::new(key_of_it).build().flags(Flags::SKIP_SUCCESS);
         // SAFETY: the entry has no pointer.
         unsafe { self.push(&entry.user_data(join_event_key(CANCEL, NOBODY))) };
     }
 
-    /// Queues an entry; a full queue is submitted first. False: there is no place for it.
+    /// Queues an entry; submits a full queue first. False: the queue has no place.
     ///
     /// # Safety
     /// Everything that the entry points to must stay valid until its completion.
@@ -361,12 +364,12 @@ impl TcpRing {
         unsafe { self.ring.submission().push(entry) }.is_ok()
     }
 
-    /// Whether the kernel may still write to memory of ours.
+    /// Whether the kernel may still write to memory of this driver.
     pub(super) fn is_lent(&self) -> bool {
         self.receiving > 0 || self.is_bell_armed
     }
 
-    /// Takes everything back from the kernel. Connections that were accepted meanwhile are closed.
+    /// Cancels all operations in the kernel. Closes connections that were accepted meanwhile.
     pub(super) fn settle(&mut self) {
         const PATIENCE: Duration = Duration::from_millis(200);
         const TURNS_MAX: u32 = 10;
@@ -390,8 +393,7 @@ impl TcpRing {
 }
 
 impl Drop for TcpRing {
-    /// The end of a ring takes place behind the back of its owner, who may have freed everything by
-    /// then.
+    /// The kernel ends a ring asynchronously, when its owner may have freed everything.
     fn drop(&mut self) {
         self.settle();
     }

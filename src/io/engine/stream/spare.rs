@@ -1,11 +1,11 @@
-//! A descriptor that is kept back: where all are taken, a client that waits is accepted with it,
-//! told so, and closed at once.
+//! A spare descriptor: while no other is free, the driver accepts a waiting client with it,
+//! replies, and closes the connection at once.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 
-/// Bytes of a request that are looked at.
+/// Bytes of a request that the driver reads.
 const REQUEST_BYTES: usize = 2048;
 
 #[derive(Debug)]
@@ -16,8 +16,9 @@ impl SpareDescriptor {
         Self(File::open("/dev/null").ok())
     }
 
-    /// Accepts up to so many clients one after the other, and closes each; `answer` sees what it
-    /// has asked and says what it is told. Nobody is waited for. Says how many there were.
+    /// Accepts up to `most` clients one after the other, and closes each. `answer` gets the bytes
+    /// that a client has sent, and returns the reply. Waits for no client. Returns the number of
+    /// clients.
     pub(super) fn turn_away(
         &mut self,
         listener: &TcpListener,
@@ -32,7 +33,8 @@ impl SpareDescriptor {
                 let is_set = client.set_nonblocking(true).is_ok();
                 let len = if is_set { client.read(&mut asked).unwrap_or(0) } else { 0 };
                 if let Some(told) = answer(&asked[..len]).filter(|_| is_set) {
-                    // A client that takes nothing now learns it from the end of the connection.
+                    // If the client's socket has no room, the client sees only the end of the
+                    // connection.
                     let _ = client.write_all(&told);
                     let _ = client.shutdown(Shutdown::Write);
                 }

@@ -1,7 +1,6 @@
-//! The UDP driver without a ring: epoll says which sockets have something, recvmmsg and sendmmsg
-//! move it in batches.
+//! The UDP driver without a ring: epoll reports ready sockets, recvmmsg and sendmmsg move batches.
 
-// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+// Casts give kernel constants, struct sizes and in-range offsets the widths of the ABI.
 #![allow(clippy::cast_possible_truncation)]
 
 use std::io;
@@ -20,7 +19,7 @@ use crate::engine::ring::ride_out_error;
 use crate::engine::slot::{BlockBatch, SendSlots};
 use crate::engine::wait::TurnWait;
 
-/// One core's sockets, and what waits to leave by them.
+/// One core's sockets, and their queued sends.
 pub(super) struct PlainDriver {
     epoll: OwnedFd,
     sockets: Vec<PlainSocket>,
@@ -31,27 +30,27 @@ pub(super) struct PlainDriver {
 }
 
 struct PlainSocket {
-    /// None once removed; the place is used again.
+    /// None after the removal; the place is reused.
     fd: Option<OwnedFd>,
-    /// The address it is bound to, for datagrams without PKTINFO.
+    /// The address to which the socket is bound, for datagrams without PKTINFO.
     local: IpAddr,
     receives: bool,
-    /// What epoll watches now.
+    /// The events that epoll watches now.
     watched: i32,
-    /// Messages of `slots`, in the order in which they are to leave.
+    /// Messages of `slots`, in sending order.
     queued: Vec<libc::mmsghdr>,
     slots: Vec<u16>,
-    /// The kernel had no room for more: epoll says when it has. What is queued is parked, and
-    /// nothing more is taken.
+    /// The socket is full: epoll reports when it has room. The queued sends are parked, and the
+    /// driver accepts no more.
     is_blocked: bool,
 }
 
-/// What an event of epoll is about: a socket's place, or this.
+/// The data of an epoll event: a socket's place, or this number for the bell.
 const BELL: u64 = u64::MAX;
-/// Events that one look at epoll brings; what is beyond comes with the next turn.
+/// Events of one epoll_wait; the rest follows in the next turn.
 const EVENTS_MAX: usize = 64;
-/// How long a turn sleeps at most while something is not watched, as the kernel has no memory for a
-/// watch or the user has too many.
+/// How long a turn sleeps at most while epoll does not watch every socket: the kernel has no memory
+/// for a watch, or the user has too many.
 const UNWATCHED_SLEEP: Duration = Duration::from_millis(20);
 
 impl std::fmt::Debug for PlainDriver {
@@ -100,7 +99,7 @@ impl PlainDriver {
             Some(place) => *place = socket,
             None => self.sockets.push(socket),
         }
-        // Where it is refused, the next turn tries again.
+        // If the kernel refuses, the next turn tries again.
         self.follow_watch(index);
         SocketId(u16::try_from(index).unwrap_or(u16::MAX))
     }
@@ -111,7 +110,7 @@ impl PlainDriver {
 
     pub(super) fn remove(&mut self, socket: SocketId) {
         let Some(socket) = self.sockets.get_mut(usize::from(socket.0)) else { return };
-        // Closing the only descriptor of a socket ends its watch, too.
+        // Closing the only descriptor of a socket also ends its watch.
         socket.fd = None;
         socket.queued.clear();
         if std::mem::take(&mut socket.is_blocked) {
@@ -172,7 +171,7 @@ impl PlainDriver {
     ) -> io::Result<()> {
         let was_full = self.slots.is_full();
         let has_failed = self.flush(&mut on);
-        // Whoever waited for a slot, or hears of a failure, has something to do before it sleeps.
+        // Do not sleep: a caller that waited for a slot, or gets a failure, has work to do first.
         let must_not_sleep = has_failed || was_full && !self.slots.is_full();
         let wait = if must_not_sleep { TurnWait::No } else { wait };
         if self.follow_watches() {
@@ -192,7 +191,7 @@ impl PlainDriver {
         self.flush(&mut on);
     }
 
-    /// Sends what is queued; says whether something could not leave.
+    /// Sends the queued messages; returns whether one could not leave.
     fn flush(&mut self, on: &mut impl FnMut(UdpCompletion<'_>)) -> bool {
         let mut has_failed = false;
         for index in 0..self.sockets.len() {
@@ -225,7 +224,7 @@ impl PlainDriver {
         has_failed
     }
 
-    /// The kernel has room for a socket again, or may have: what is parked goes first.
+    /// Sends the parked messages of a socket that may have room again.
     fn send_parked(&mut self, index: usize, on: &mut impl FnMut(UdpCompletion<'_>)) {
         let Some(socket) = self.sockets.get_mut(index).filter(|socket| socket.is_blocked) else {
             return;
@@ -253,6 +252,7 @@ impl PlainDriver {
                 ready => ready,
             },
         };
+
         for event in events.iter().take(ready) {
             if event.u64 == BELL {
                 self.silence_bell();
@@ -276,7 +276,7 @@ impl PlainDriver {
         }
     }
 
-    /// Asks what epoll does not watch: slower, and never deaf.
+    /// Checks the sockets that epoll does not watch: slower, but no event is missed.
     fn look_at_unwatched(&mut self, on: &mut impl FnMut(UdpCompletion<'_>)) {
         if !self.bell_watched && self.bell.as_ref().is_some_and(MailboxBell::is_ringing) {
             self.silence_bell();
@@ -294,7 +294,7 @@ impl PlainDriver {
         }
     }
 
-    /// Events that have come before the time is over; None = it never is.
+    /// Waits for events for this long; None: without a limit.
     fn wait_events(
         &self,
         events: &mut [libc::epoll_event; EVENTS_MAX],
@@ -314,7 +314,7 @@ impl PlainDriver {
             .or_else(|_| ride_out_error(Err(io::Error::last_os_error())).map(|()| 0))
     }
 
-    /// Looks until something has come or the time is over, and gives way in between.
+    /// Polls until an event comes or the time is over, and yields in between.
     fn poll(
         &self,
         events: &mut [libc::epoll_event; EVENTS_MAX],
@@ -330,15 +330,15 @@ impl PlainDriver {
         }
     }
 
-    /// Takes what a socket has, up to a bound: the others want their turn, too.
+    /// Receives from a socket, up to a bound, so that the others get their turn.
     fn receive_from(&mut self, index: usize, on: &mut impl FnMut(UdpCompletion<'_>)) {
         let Some(socket) = self.sockets.get(index).filter(|socket| socket.receives) else { return };
         let Some(fd) = &socket.fd else { return };
         for _ in 0..RECEIVE_BATCHES_MAX {
             let count = match self.inbox.receive(fd) {
                 Ok(count) => count,
-                // Nothing is left. Any other error is the network's, and gone once it has been
-                // told, or rides out a shortage.
+                // The socket is empty. Any other error comes from the network and occurs once, or
+                // is a shortage that passes.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     let _ = ride_out_error(Err(error));
@@ -378,7 +378,7 @@ impl PlainDriver {
         Ok(())
     }
 
-    /// Tells epoll what is wanted of every socket now. False: something is not watched.
+    /// Updates the watches of all sockets. False: epoll does not watch all of them.
     fn follow_watches(&mut self) -> bool {
         if let (Some(bell), false) = (&self.bell, self.bell_watched) {
             self.bell_watched =
@@ -416,7 +416,7 @@ impl PlainDriver {
 }
 
 impl Drop for PlainDriver {
-    /// What is queued leaves as far as the kernel takes it now.
+    /// Sends queued messages as far as the kernel accepts them now.
     fn drop(&mut self) {
         self.flush(&mut |_| {});
     }
@@ -428,8 +428,8 @@ impl PlainSocket {
         receive | if self.is_blocked { libc::EPOLLOUT } else { 0 }
     }
 
-    /// Hands the queue to the kernel. `finished` hears of each slot that the kernel is done with,
-    /// and of the error's number.
+    /// Sends the queue. Calls `finished` for each slot that the kernel has returned, with the
+    /// number of its error.
     fn flush(&mut self, mut finished: impl FnMut(u16, Option<i32>)) {
         let Some(fd) = self.fd.as_ref().map(AsRawFd::as_raw_fd) else { return };
         self.is_blocked = false;
@@ -455,7 +455,7 @@ impl PlainSocket {
                 Err(_) => match io::Error::last_os_error().raw_os_error().unwrap_or(0) {
                     libc::EINTR => {}
                     libc::EAGAIN => self.is_blocked = true,
-                    // The first of the rest was refused; the others may leave.
+                    // The kernel refused the first of the rest; the others may leave.
                     number => {
                         finished(self.slots[done], Some(number));
                         done += 1;
@@ -468,8 +468,7 @@ impl PlainSocket {
     }
 }
 
-/// epoll counts in milliseconds: a wait is never cut short by rounding, or a timer would be waited
-/// for in a busy loop.
+/// epoll counts in milliseconds: round up, or the wait for a timer would become a busy loop.
 fn round_up_milliseconds(time: Option<Duration>) -> i32 {
     let whole = |time: Duration| time.as_nanos().div_ceil(Duration::from_millis(1).as_nanos());
     time.map_or(-1, |time| i32::try_from(whole(time)).unwrap_or(i32::MAX))

@@ -1,7 +1,7 @@
-//! The UDP driver on io_uring: multishot receives into the kernel's choice of buffers, batched
+//! The UDP driver on io_uring: multishot receives into buffers that the kernel chooses, batched
 //! sends, one enter per batch.
 
-// Kernel constants, struct sizes and in-range offsets go into the widths that the ABI wants.
+// Casts give kernel constants, struct sizes and in-range offsets the widths of the ABI.
 #![allow(clippy::cast_possible_truncation)]
 
 use std::collections::VecDeque;
@@ -23,57 +23,57 @@ use crate::engine::ring::{self, NoRing};
 use crate::engine::slot::{BlockBatch, SendSlots};
 use crate::engine::wait::TurnWait;
 
-/// How long an operation of a socket that is taken away may take to end.
+/// How long an operation of a removed socket may take to end.
 const CANCEL_PATIENCE: Duration = Duration::from_millis(200);
 
 /// One core's ring with its sockets. Field order is drop order: the ring goes before the memory
-/// that the kernel was lent.
+/// that the kernel uses.
 pub(super) struct RingDriver {
     ring: IoUring,
     sockets: Vec<RingSocket>,
     slots: SendSlots,
     buffers: ReceiveBuffers,
-    /// Template of every receive: how much room for the sender's name and control messages.
+    /// Template of every receive: the room for the sender's address and control messages.
     receive: Box<libc::msghdr>,
     bell: Option<(i32, Box<u64>)>,
     bell_armed: bool,
-    /// Being dropped: nothing is armed again.
+    /// The driver is being dropped: it arms nothing again.
     closing: bool,
-    /// Completions copied out of the ring, so that it is free while they are handled. Those behind
-    /// one whose handler panics stay.
+    /// Completions copied out of the ring, so that the ring is free during their handling. If a
+    /// handler panics, the completions after it stay.
     completed: VecDeque<(u64, i32, u32)>,
-    /// Descriptors of removed sockets: open until no queued entry names them, as the kernel gives a
-    /// closed one's number away.
+    /// Descriptors of removed sockets: open until no queued entry names them, since the kernel
+    /// reuses the number of a closed one.
     leaving: Vec<OwnedFd>,
 }
 
 #[derive(Debug)]
 struct RingSocket {
-    /// None once removed; the place is used again when the kernel has let go of its receive.
+    /// None after the removal; the place is reused when the kernel has ended its receive.
     fd: Option<OwnedFd>,
-    /// The address it is bound to, for datagrams without PKTINFO.
+    /// The address to which the socket is bound, for datagrams without PKTINFO.
     local: IpAddr,
     receives: bool,
     armed: bool,
     /// Sends that are queued or in the kernel.
     sending: u16,
-    /// Its send buffer is full: what could not leave is parked, in order, and nothing more is taken
-    /// until there is room.
+    /// The send buffer is full: sends that could not leave are parked, in order, and the driver
+    /// accepts no more until there is room.
     is_blocked: bool,
     parked: VecDeque<u16>,
-    /// The kernel will say when there is room.
+    /// The kernel will report room in the send buffer.
     awaited: bool,
 }
 
 impl RingSocket {
-    /// Removed, and no completion will name its place any more.
+    /// Removed, and no completion will name this place any more.
     fn is_vacant(&self) -> bool {
         self.fd.is_none() && !self.armed && !self.awaited && self.sending == 0
     }
 }
 
-/// What a completion's user data says: the kind above, the socket in the middle (of a send), the
-/// index below.
+/// The user data of a completion: the kind in the high bits, the socket of a send in the middle,
+/// the index in the low bits.
 const RECEIVE: u64 = 1 << 32;
 const SEND: u64 = 2 << 32;
 const BELL: u64 = 3 << 32;
@@ -145,11 +145,11 @@ impl RingDriver {
             self.slots.release(slot);
         }
         socket.is_blocked = false;
-        // What is queued leaves by this socket.
+        // Queued sends still leave by this socket.
         let _ = ring::submit_queued(&mut self.ring);
         if is_armed {
-            // A receive that is armed keeps the socket open, and its port taken, after its
-            // descriptor is closed.
+            // An armed receive keeps the socket open, and its port occupied, after its descriptor
+            // is closed.
             let armed = CancelBuilder::fd(Fd(fd.as_raw_fd())).all();
             // ENOENT: nothing was in flight.
             let _ = self
@@ -240,9 +240,9 @@ impl RingDriver {
         ring::enter_ring(&mut self.ring, wait)
     }
 
-    /// Submits what is queued, then looks until something has completed (true) or the time is over.
-    /// Looking costs no system call but the one that gives way: the kernel raises a flag in the
-    /// ring's memory when work waits for this thread.
+    /// Submits the queued entries, then polls until something has completed (true) or the time is
+    /// over. Polling costs no system call but the yield: the kernel raises a flag in the ring's
+    /// memory when work waits for this thread.
     fn poll(&mut self, time: Duration) -> io::Result<bool> {
         if !self.ring.submission().is_empty() {
             ring::submit_queued(&mut self.ring)?;
@@ -270,8 +270,8 @@ impl RingDriver {
         match user_data & KIND {
             RECEIVE => {
                 if !cqueue::more(flags) {
-                    // Ended: out of buffers (ENOBUFS) or an error of the network's; armed again at
-                    // the next turn.
+                    // The receive has ended: out of buffers (ENOBUFS), or an error of the network.
+                    // The next turn arms it again.
                     if let Some(socket) = self.sockets.get_mut(usize::from(index)) {
                         socket.armed = false;
                     }
@@ -302,7 +302,7 @@ impl RingDriver {
                 }
             }
             BELL => {
-                // First: a handler that panics must not leave it armed in name only.
+                // Clear it first: a handler that panics must not leave it marked as armed.
                 self.bell_armed = false;
                 self.arm_bell();
                 on(UdpCompletion::Woken);
@@ -315,8 +315,8 @@ impl RingDriver {
     }
 
     fn datagram(&self, socket: SocketId, buffer: u16, len: usize) -> Option<ReceivedDatagram<'_>> {
-        // The borrow of the buffer's bytes ends before they go back: `on` sees them only inside its
-        // call.
+        // The borrow of the buffer's bytes ends before the driver returns the buffer: `on` sees
+        // them only inside its call.
         let bytes = self.buffers.bytes(buffer, len);
         let out = RecvMsgOut::parse(bytes, &self.receive).ok()?;
         let truncated = out.is_payload_truncated();
@@ -340,7 +340,7 @@ impl RingDriver {
         })
     }
 
-    /// Keeps a send that its socket has no room for. False: it is lost.
+    /// Parks a send for which its socket has no room. False: the send is lost.
     fn park(&mut self, socket: usize, slot: u16) -> bool {
         let Some(socket) = self.sockets.get_mut(socket).filter(|socket| socket.fd.is_some()) else {
             return false;
@@ -353,7 +353,7 @@ impl RingDriver {
         is_parked
     }
 
-    /// The socket has room: what is parked goes first. False: it has been removed.
+    /// Sends the parked sends of a socket that has room. False: the socket was removed.
     fn send_parked(&mut self, index: usize) -> bool {
         let Some(socket) = self.sockets.get_mut(index) else { return false };
         (socket.awaited, socket.is_blocked) = (false, false);
@@ -367,8 +367,8 @@ impl RingDriver {
         self.sockets.get(index).is_some_and(|socket| socket.fd.is_some())
     }
 
-    /// Whatever should be waited for and is not: at the start, and where it has ended or could not
-    /// be queued.
+    /// Arms every operation that should wait and does not: at the start, and after it has ended or
+    /// could not be queued.
     fn arm(&mut self) {
         if !self.bell_armed {
             self.arm_bell();
@@ -425,7 +425,7 @@ impl RingDriver {
         self.bell_armed = unsafe { self.push(&entry) }.is_ok();
     }
 
-    /// Whether the kernel may still read or write memory of ours.
+    /// Whether the kernel may still read or write memory of this driver.
     fn is_lent(&self) -> bool {
         self.in_flight() > 0 || self.bell_armed || self.sockets.iter().any(|socket| socket.armed)
     }
@@ -438,8 +438,8 @@ impl RingDriver {
         pushed
     }
 
-    /// Queues the send of a filled slot. It never waits in the kernel: a socket without room says
-    /// so.
+    /// Queues the send of a filled slot. The send never waits in the kernel: a full socket fails
+    /// it.
     fn push_send(&mut self, index: usize, slot: u16) -> Result<(), SendQueueFull> {
         let message = self.slots.message(slot).ok_or(SendQueueFull)?;
         let socket = self.sockets.get_mut(index).ok_or(SendQueueFull)?;
@@ -455,7 +455,7 @@ impl RingDriver {
         Ok(())
     }
 
-    /// Queues an entry; a full queue is submitted first.
+    /// Queues an entry; submits a full queue first.
     ///
     /// # Safety
     /// Everything that the entry points to must stay valid until its completion.
@@ -472,9 +472,9 @@ impl RingDriver {
 }
 
 impl Drop for RingDriver {
-    /// Submits what is queued, cancels what does not end by itself, and waits until the kernel
-    /// holds no memory of ours: the end of a ring takes place behind the back of its owner, who may
-    /// have freed everything by then.
+    /// Submits the queued entries, cancels operations that do not end by themselves, and waits
+    /// until the kernel uses no memory of this driver: the kernel ends a ring asynchronously, when
+    /// its owner may have freed everything.
     fn drop(&mut self) {
         const PATIENCE: Duration = Duration::from_millis(200);
         const TURNS_MAX: u32 = 10;
@@ -493,5 +493,5 @@ impl Drop for RingDriver {
     }
 }
 
-/// Of `struct io_uring_recvmsg_out`: four 32-bit words before the name. Bytes.
+/// Size of `struct io_uring_recvmsg_out`, bytes: four 32-bit words before the address.
 const RECV_OUT_BYTES: usize = 16;

@@ -1,5 +1,5 @@
-//! A menu in GRUB's language, for BIOS and each UEFI processor alike: GRUB says on which it runs
-//! (B-7 to B-9).
+//! A menu in GRUB's language, for BIOS and every UEFI processor alike: the menu asks GRUB on which
+//! it runs (B-7 to B-9).
 
 use std::fmt::Write;
 
@@ -11,13 +11,12 @@ pub(super) fn render_grub_menu(screen: &MenuScreen<'_>, ask: &MenuRequest<'_>) -
     if let Some(serial) = screen.console.and_then(SerialConsole::parse) {
         text.push_str(&render_grub_terminal(serial));
     }
-    // Entries are counted from 0, and 0 is the local disk. A number, since a name would also fit an
-    // entry's title.
+    // GRUB counts entries from 0, which is the local disk. The default is a number, since a name
+    // would also match the title of an entry.
     let start = screen.start.map_or(0, |index| index + 1);
     let timeout =
         if screen.timeout_s == 0 { "-1".to_owned() } else { screen.timeout_s.to_string() };
-    // Booting the disk moves $root, so the place that files come from is kept under a name of its
-    // own.
+    // The local disk entry changes $root, so $net keeps the device that files come from.
     let _ = writeln!(
         text,
         "set net=$root\nset default={start}\nset timeout={timeout}\nset timeout_style=menu"
@@ -34,18 +33,18 @@ pub(super) fn render_grub_menu(screen: &MenuScreen<'_>, ask: &MenuRequest<'_>) -
     text
 }
 
-/// Boots the disk. `exit` is not enough on UEFI: OVMF then opens its own menu instead of the next
-/// boot entry.
+/// Boots the disk. `exit` does not suffice on UEFI: OVMF then opens its own menu instead of the
+/// next boot entry.
 ///
-/// The systems' own loaders come before \EFI\BOOT: what lies there may be the "fallback" loader of
-/// shim, which writes boot entries and restarts the machine, and that would bring it back to us for
-/// ever.
+/// The loaders of the systems come before \EFI\BOOT, which may hold the "fallback" loader of shim:
+/// that one writes boot entries and restarts the machine, which then boots from the network again,
+/// without end.
 const LOCAL_BOOT: &str = "  if [ \"$grub_platform\" = efi ]; then
     if [ \"$grub_cpu\" = x86_64 ]; then set cpu=x64; set removable=BOOTX64; fi
     if [ \"$grub_cpu\" = arm64 ]; then set cpu=aa64; set removable=BOOTAA64; fi
     if [ \"$grub_cpu\" = i386 ]; then set cpu=ia32; set removable=BOOTIA32; fi
-    echo 'Looking for the boot loader on the disks. \"no such device\" tells of those that are not \
-    there.'
+    echo 'Looking for the boot loader on the disks. \"no such device\" means that a loader \
+    is not there.'
     for system in debian ubuntu redhat centos rocky almalinux fedora opensuse sles; do
       for loader in shim grub; do
         if search --no-floppy --file --set=root /EFI/$system/$loader$cpu.efi; then
@@ -71,7 +70,8 @@ const LOCAL_BOOT: &str = "  if [ \"$grub_platform\" = efi ]; then
   sleep 10
 ";
 
-/// GRUB drives ttyS ports on BIOS and on x86 UEFI; other consoles are the firmware's.
+/// The serial terminal. GRUB drives ttyS ports on BIOS and on x86 UEFI; the firmware drives other
+/// consoles.
 fn render_grub_terminal(serial: SerialConsole) -> String {
     let Some(port) = serial.port else { return String::new() };
     let SerialConsole { baud, bits, .. } = serial;
@@ -99,7 +99,7 @@ fn render_grub_entry(
     let key = key.map(|key| format!(" --hotkey={key}")).unwrap_or_default();
     let _ = writeln!(text, "menuentry {} --id {}{key} {{", quote_grub_text(&title), entry.label);
     let _ = write!(text, "  linux {}", format_grub_path(&entry.kernel));
-    for word in split_kernel_arguments(&screen.arguments(entry)) {
+    for word in split_kernel_arguments(&screen.kernel_arguments(entry)) {
         let _ = write!(text, " {}", quote_grub_text(&word));
     }
     if !entry.arguments.contains("BOOTIF=") {
@@ -114,13 +114,13 @@ fn render_grub_entry(
     text.push_str("}\n");
 }
 
-/// Hyphens where we know the machine. GRUB's own variable has colons, which installers turn round
-/// as well.
+/// The value of BOOTIF: with hyphens for a known machine. GRUB's variable has colons, which
+/// installers accept as well.
 fn format_bootif(ask: &MenuRequest<'_>) -> String {
-    ask.machine.map_or_else(|| "$net_default_mac".to_owned(), |machine| machine.mac.dashed())
+    ask.machine.map_or_else(|| "$net_default_mac".to_owned(), |machine| machine.mac.to_dashed())
 }
 
-/// Files come from where this menu came from; URLs become GRUB's own spelling of them (B-9).
+/// A path on the device that the menu came from, or a URL in GRUB's syntax (B-9).
 fn format_grub_path(location: &str) -> String {
     match menu::split_http_url(location) {
         Some((authority, path)) => format!("(http,{authority}){path}"),
@@ -128,8 +128,8 @@ fn format_grub_path(location: &str) -> String {
     }
 }
 
-/// The arguments as a kernel parts them: by blanks outside quotation marks, and without the marks,
-/// since GRUB sets its own.
+/// Splits the arguments as a kernel does, at blanks outside of quotation marks, and drops the
+/// marks: GRUB adds its own.
 fn split_kernel_arguments(arguments: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut inside = false;
@@ -144,7 +144,7 @@ fn split_kernel_arguments(arguments: &str) -> Vec<String> {
     words
 }
 
-/// Nothing is special within single quotes, so a quote itself is the one thing that needs care.
+/// Quotes a text for GRUB's shell. Only a single quote is special within single quotes.
 fn quote_grub_text(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

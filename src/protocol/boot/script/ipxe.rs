@@ -1,5 +1,5 @@
-//! A menu as an iPXE script, for BIOS and UEFI alike: iPXE itself says on which it runs (B-11 to
-//! B-13).
+//! A menu as an iPXE script, for BIOS and UEFI alike: the script asks iPXE on which it runs (B-11
+//! to B-13).
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use super::screen::{
 use crate::boot::menu::{self, LOCAL_LABEL, MenuEntry};
 use crate::boot::plan::BootConfig;
 
-/// Labels of our own begin with `_`, labels of entries never do.
+/// Labels of the script itself begin with `_`; labels of entries never do.
 pub(super) fn render_ipxe_script(screen: &MenuScreen<'_>, ask: &MenuRequest<'_>) -> String {
     let mut text = format!("#!ipxe\n# {}\n", describe_menu_owner(ask));
     if screen.console.is_some() {
@@ -43,8 +43,8 @@ pub(super) fn render_ipxe_script(screen: &MenuScreen<'_>, ask: &MenuRequest<'_>)
     text
 }
 
-/// Once more after a failure, since a server may be busy; then the disk, so that no machine turns
-/// in circles.
+/// After a failure the script tries once more, since a server may be busy; then it boots the disk,
+/// so that no machine loops.
 const FAILED: &str = "
 :_failed
 echo This entry could not be started.
@@ -62,12 +62,11 @@ fn render_ipxe_entry(
 ) {
     let _ =
         write!(text, "\n:{}\nimgfree\nkernel {}", entry.label, format_ipxe_url(&entry.kernel, ask));
-    // B-12: a kernel that UEFI starts finds its initrds by these names; a kernel that BIOS starts
-    // does not look.
+    // B-12: a kernel on UEFI finds its initrds by these names; on BIOS it ignores them.
     for index in 0..entry.initrds.len() {
         let _ = write!(text, " initrd=initrd{index}");
     }
-    let arguments = screen.arguments(entry);
+    let arguments = screen.kernel_arguments(entry);
     if !arguments.is_empty() {
         let _ = write!(text, " {arguments}");
     }
@@ -85,9 +84,9 @@ fn render_ipxe_entry(
     text.push_str("boot || goto _failed\n");
 }
 
-/// BIOS: the disk is started directly. UEFI: a GRUB of ours that starts the disk's loader; `exit 1`
-/// is what is left where there is none, and makes most firmware go to its next boot entry. No
-/// `chain --replace`: that would end this script even where the firmware refuses the GRUB.
+/// Boots the disk. On BIOS iPXE starts the disk itself. On UEFI it starts a configured GRUB, which
+/// starts the loader of the disk; without one, `exit 1` makes most firmware go on to its next boot
+/// entry. No `chain --replace`: it would end this script even where the firmware refuses the GRUB.
 fn render_local_boot(ask: &MenuRequest<'_>) -> String {
     let mut text = format!("\n:{LOCAL_LABEL}\niseq ${{platform}} efi && goto _efi ||\n");
     text.push_str("sanboot --no-describe --drive 0x80 || exit\n\n:_efi\n");
@@ -103,11 +102,11 @@ fn render_local_boot(ask: &MenuRequest<'_>) -> String {
     text
 }
 
-/// What may start the disk's loader, by iPXE's name of the processor: configured GRUBs, and for a
-/// configured shim the GRUB beside it first. iPXE (the build of 2019 in Debian 12, seen on OVMF)
-/// answers shim's reads with a rounded length, shim then calls its GRUB a "Malformed binary" and
-/// the boot ends. By TFTP, because a GRUB that was started over HTTP does not find its way back to
-/// the server.
+/// The programs that may start the loader of the disk, with iPXE's name of the processor: a
+/// configured GRUB, and for a configured shim first the GRUB beside it. iPXE (the build of 2019 in
+/// Debian 12, seen on OVMF) answers shim's reads with a rounded length, upon which shim calls its
+/// GRUB a "Malformed binary" and the boot ends. They are loaded by TFTP, because a GRUB that was
+/// loaded over HTTP does not find the server again.
 fn list_disk_grubs(boot: &BootConfig) -> Vec<(&'static str, String)> {
     let loaders = [
         ("x86_64", "grubx64.efi", &boot.uefi_x64),

@@ -1,5 +1,5 @@
-//! The text of a menu for the loader that asks: what all have in common, and the choice of what
-//! starts by itself.
+//! The text of a menu for the loader that asks: the part that all loaders share, and the choice of
+//! the entry that starts by itself.
 
 pub use self::screen::MenuRequest;
 use self::screen::{MenuScreen, PLAIN_TITLE, is_u_boot};
@@ -11,15 +11,17 @@ mod ipxe;
 mod pxelinux;
 mod screen;
 
-/// A menu ready to be served, and why it is as it is.
+/// A menu, ready to be served, with the reasons for its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenderedMenu {
+    /// The file, in the language of the loader.
     pub text: String,
+    /// Which entries are left out, and which entry is the default, each with its reason.
     pub reasons: Vec<String>,
 }
 
-/// Renders a menu. Total: an entry that cannot be said safely is left out with a reason, whatever
-/// its text is.
+/// Renders a menu. Never fails: an entry that the loader's language cannot express safely is left
+/// out, with a reason.
 pub fn render_menu(menu: &BootMenu, ask: &MenuRequest<'_>) -> RenderedMenu {
     let mut reasons = Vec::new();
     let screen = build_menu_screen(menu, ask, &mut reasons);
@@ -31,7 +33,7 @@ pub fn render_menu(menu: &BootMenu, ask: &MenuRequest<'_>) -> RenderedMenu {
     RenderedMenu { text, reasons }
 }
 
-/// Which entries this loader gets, and which of them starts by itself.
+/// The entries that this loader gets, and the one that starts by itself.
 fn build_menu_screen<'a>(
     menu: &'a BootMenu,
     ask: &MenuRequest<'_>,
@@ -86,8 +88,8 @@ fn find_exclusion_reason(
     pxelinux::u_boot_fault(entry, ask)
 }
 
-/// The rule that keeps disks whole: what an operator names as default starts by itself only where
-/// the subnet says so.
+/// The entry that starts by itself. This rule protects disks: the configured default starts only
+/// where the subnet has `install-by-default`.
 fn choose_start_entry(
     menu: &BootMenu,
     entries: &[&MenuEntry],

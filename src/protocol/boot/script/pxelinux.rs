@@ -1,8 +1,8 @@
-//! A menu in PXELINUX's language, also spoken by SYSLINUX for EFI and by U-Boot's `pxe get` (B-1 to
+//! A menu in PXELINUX's language, which SYSLINUX for EFI and U-Boot's `pxe get` read too (B-1 to
 //! B-6).
 //!
-//! Only directives of B-4, and SERIAL, DISPLAY and MENU BACKGROUND. U-Boot ignores what it does not
-//! know.
+//! It uses the directives of B-4, and SERIAL, DISPLAY and MENU BACKGROUND. U-Boot ignores
+//! directives that it does not know.
 
 use std::fmt::Write;
 
@@ -11,12 +11,13 @@ use super::screen::{
 };
 use crate::boot::menu::{self, LOCAL_LABEL, MenuEntry, SerialConsole};
 
-/// Without a background the menu is a text screen that needs no module; with one it is vesamenu's.
+/// The module that draws a menu with a background. Without a background the menu is text, and needs
+/// no module.
 const VESAMENU: &str = "vesamenu.c32";
 
 pub(super) fn render_pxelinux_menu(screen: &MenuScreen<'_>, ask: &MenuRequest<'_>) -> String {
     let mut text = String::new();
-    // SERIAL works for sure only as the first directive of the file.
+    // SERIAL works reliably only as the first directive of the file.
     if let Some(SerialConsole { port: Some(port), baud, .. }) =
         screen.console.and_then(SerialConsole::parse)
     {
@@ -30,7 +31,7 @@ pub(super) fn render_pxelinux_menu(screen: &MenuScreen<'_>, ask: &MenuRequest<'_
     } else {
         push_menu_line(&mut text, format_args!("DEFAULT {start}\nPROMPT 1"));
     }
-    // U-Boot takes the last of DEFAULT and ONTIMEOUT as its default, so ONTIMEOUT stands behind and
+    // U-Boot takes the last of DEFAULT and ONTIMEOUT as its default, so ONTIMEOUT comes second and
     // names a label.
     push_menu_line(
         &mut text,
@@ -58,8 +59,8 @@ pub(super) fn render_pxelinux_menu(screen: &MenuScreen<'_>, ask: &MenuRequest<'_
     text
 }
 
-/// U-Boot needs relative names, takes one initrd, and has a habit that makes unattended entries a
-/// danger.
+/// Why U-Boot must not get this entry. It needs relative names, loads one initrd, and tries every
+/// other entry after a failed one, which makes unattended entries dangerous.
 pub(super) fn u_boot_fault(entry: &MenuEntry, ask: &MenuRequest<'_>) -> Option<String> {
     if let (false, Some(argument)) = (ask.install_by_default, menu::find_entry_argument(entry)) {
         return Some(format!(
@@ -79,7 +80,7 @@ pub(super) fn u_boot_fault(entry: &MenuEntry, ask: &MenuRequest<'_>) -> Option<S
     (!reached).then(|| format!("U-Boot reaches files below {:?} only", ask.prefix))
 }
 
-/// What a person reads at the `boot:` prompt.
+/// The lines above the `boot:` prompt.
 fn render_pxelinux_prompt(text: &mut String, screen: &MenuScreen<'_>) {
     push_menu_line(text, format_args!("SAY {}\nSAY {LOCAL_LABEL} - {LOCAL_TITLE}", screen.title));
     for entry in &screen.entries {
@@ -122,15 +123,16 @@ fn render_pxelinux_entry(
             entry.initrds.iter().map(|initrd| format_pxelinux_path(initrd, ask.prefix)).collect();
         push_menu_line(text, format_args!("  INITRD {}", initrds.join(",")));
     }
-    let arguments = screen.arguments(entry);
+    let arguments = screen.kernel_arguments(entry);
     if !arguments.is_empty() {
         push_menu_line(text, format_args!("  APPEND {arguments}"));
     }
-    // The older spelling of SYSAPPEND 2, which U-Boot knows too: BOOTIF=01-aa-bb-cc-dd-ee-ff.
+    // The older name of SYSAPPEND 2, which U-Boot knows too: BOOTIF=01-aa-bb-cc-dd-ee-ff.
     push_menu_line(text, format_args!("  IPAPPEND 2"));
 }
 
-/// Names are relative to the prefix; `::` goes round it, to the root of the TFTP server.
+/// A name relative to the prefix; `::` before a path makes it relative to the root of the TFTP
+/// server.
 fn format_pxelinux_path(location: &str, prefix: &str) -> String {
     if menu::split_http_url(location).is_some() {
         return location.to_owned();

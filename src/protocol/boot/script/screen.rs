@@ -1,5 +1,4 @@
-//! What a menu needs in every dialect: who asks, the entries that are said, and the words around
-//! them.
+//! What a menu needs in every language: the request, the chosen entries, and the texts around them.
 
 use std::net::IpAddr;
 
@@ -8,38 +7,40 @@ use crate::boot::names::MenuLoader;
 use crate::boot::plan::BootConfig;
 use crate::model::machine::{FirmwareRole, Machine};
 
-/// Who asks for a menu, how, and what the subnet allows.
+/// A request for a menu: the loader, the machine, and what its subnet allows.
 #[derive(Clone, Copy, Debug)]
 pub struct MenuRequest<'a> {
+    /// The loader that asks.
     pub loader: MenuLoader,
-    /// From the requested name (`MenuName::prefix`).
+    /// `MenuName::prefix` of the requested name.
     pub prefix: &'a str,
-    /// The request came by HTTP, so this loader can fetch by HTTP.
+    /// True for a request by HTTP: this loader can fetch by HTTP.
     pub over_http: bool,
-    /// None: the default menu, for anybody.
+    /// The machine that asks; None: an unknown one, which gets the default menu.
     pub machine: Option<&'a Machine>,
-    /// Our address as this machine sees it.
+    /// The address of this server, as the machine sees it.
     pub server: IpAddr,
+    /// TCP port of HTTP, for URLs.
     pub http_port: u16,
     /// `install-by-default` of the machine's subnet; false for machines outside all subnets.
     pub install_by_default: bool,
-    /// Where iPXE on UEFI finds a GRUB that can boot the disk.
+    /// The configured loaders: iPXE on UEFI boots the disk by one that is GRUB, or shim.
     pub boot: &'a BootConfig,
 }
 
-/// Title of the entry that is in every menu.
+/// Title of the entry for the local disk, which every menu has.
 pub(super) const LOCAL_TITLE: &str = "Boot from the local disk";
 
-/// Stands where a menu's own title cannot be printed.
+/// The title in place of one that loaders cannot print.
 pub(super) const PLAIN_TITLE: &str = "Boot menu";
 
-/// A menu with everything settled that does not depend on a loader's language.
+/// A menu after all choices that do not depend on the language of a loader.
 pub(super) struct MenuScreen<'a> {
     pub(super) title: &'a str,
     pub(super) entries: Vec<&'a MenuEntry>,
-    /// The entry that starts by itself, by its place in `entries`; None = the local disk.
+    /// Index in `entries` of the entry that starts by itself; None = the local disk.
     pub(super) start: Option<usize>,
-    /// 0 waits for ever.
+    /// Seconds until it starts; 0 waits without end.
     pub(super) timeout_s: u32,
     pub(super) background: Option<&'a str>,
     pub(super) display: Option<&'a str>,
@@ -52,7 +53,7 @@ pub(super) fn is_u_boot(ask: &MenuRequest<'_>) -> bool {
         .is_some_and(|firmware| firmware.role == FirmwareRole::UBoot)
 }
 
-/// For the first line of a menu: whose it is.
+/// The comment in the first line of a menu: the machine that it is for.
 pub(super) fn describe_menu_owner(ask: &MenuRequest<'_>) -> String {
     match ask.machine {
         Some(machine) => format!("rendered by ringboot for {}", machine.mac),
@@ -60,7 +61,7 @@ pub(super) fn describe_menu_owner(ask: &MenuRequest<'_>) -> String {
     }
 }
 
-/// Host, and port where it is not the usual one, as URLs have them.
+/// The host for URLs, with the port where it is not 80.
 pub(super) fn format_authority(ask: &MenuRequest<'_>) -> String {
     let port = if ask.http_port == 80 { String::new() } else { format!(":{}", ask.http_port) };
     format!("{}{port}", format_url_host(ask.server))
@@ -81,15 +82,15 @@ pub(super) fn split_hot_key(title: &str) -> (String, Option<char>) {
 }
 
 impl MenuScreen<'_> {
-    /// The label of what starts by itself.
+    /// The label of the entry that starts by itself.
     pub(super) fn start_label(&self) -> &str {
         self.start
             .and_then(|index| self.entries.get(index))
             .map_or(menu::LOCAL_LABEL, |entry| &entry.label)
     }
 
-    /// The entry's arguments and the console of the menu, unless the entry names its own.
-    pub(super) fn arguments(&self, entry: &MenuEntry) -> String {
+    /// The entry's arguments with the console of the menu, unless the entry has its own.
+    pub(super) fn kernel_arguments(&self, entry: &MenuEntry) -> String {
         let own = entry.arguments.split(' ').any(|argument| argument.starts_with("console="));
         let mut arguments = entry.arguments.trim().to_owned();
         if let (false, Some(console)) = (own, self.console) {

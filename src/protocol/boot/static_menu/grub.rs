@@ -4,16 +4,16 @@
 use super::unattended::UnattendedEntry;
 use crate::boot::menu::find_unattended_argument;
 
-/// An entry (or submenu) of the menu, or the commands outside of all.
+/// An entry or submenu, or the commands outside of all entries.
 #[derive(Debug, Default)]
 struct GrubEntry {
     title: String,
     id: Option<String>,
-    /// The first line that starts a kernel without asking.
+    /// The first line that starts an unattended installation.
     unattended: Option<UnattendedEntry>,
 }
 
-/// What an open brace belongs to.
+/// The block that an open brace began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GrubBlock {
     Entry,
@@ -31,8 +31,7 @@ pub(super) fn find_grub_defaults(text: &str) -> Vec<UnattendedEntry> {
         let opens = words.last().is_some_and(|word| word == "{");
         match first {
             "menuentry" | "submenu" if opens => {
-                // What a submenu holds is one step away from the default: the entry is the
-                // submenu's.
+                // The default may be an entry of a submenu: all of them count as the submenu.
                 if !blocks.contains(&GrubBlock::Entry) {
                     entries.push(parse_grub_entry(&words));
                 }
@@ -81,8 +80,8 @@ fn note_grub_kernel(entry: &mut GrubEntry, line: usize, words: &[String]) {
     }
 }
 
-/// The entry that a value of `default` means; `1>0` is the first of the submenu 1. What cannot be
-/// told (a variable) is the first one, as it is for GRUB where the variable is not set.
+/// The entry that a value of `default` names; `1>0` is the first of submenu 1. A variable counts as
+/// the first entry, as in GRUB where the variable is not set.
 fn find_grub_default<'e>(default: &str, entries: &'e [GrubEntry]) -> Option<&'e GrubEntry> {
     let default = default.split('>').next().unwrap_or_default();
     if let Ok(number) = default.parse::<usize>() {
@@ -93,7 +92,7 @@ fn find_grub_default<'e>(default: &str, entries: &'e [GrubEntry]) -> Option<&'e 
     by_name.or_else(|| entries.first())
 }
 
-/// The words of a line, quotes taken away as GRUB's shell does; nothing after a comment sign.
+/// The words of a line, without quotation marks, as in GRUB's shell, and without a comment.
 fn split_grub_words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

@@ -1,29 +1,28 @@
-//! iPXE: follows a script as a machine would at which nobody touches a key, as far as that can be
-//! told without the machine.
+//! iPXE: follows a script as a machine without a person at its keyboard would, as far as the script
+//! alone shows.
 
 use std::collections::HashMap;
 
 use super::unattended::{UnattendedEntry, split_keyword};
 use crate::boot::menu::find_unattended_argument;
 
-/// Lines that are followed; a script that runs in circles ends here.
+/// Lines that are followed, so that a script with a loop ends.
 const STEPS_MAX: usize = 2_000;
 
 #[derive(Debug)]
 struct ScriptRun<'t> {
     lines: Vec<&'t str>,
     variables: HashMap<String, String>,
-    /// `item` lines of the menu that is being made: the first is the default where `choose` names
-    /// none.
+    /// The first `item` of the current menu: the default where `choose` names none.
     first_item: Option<String>,
     label: String,
     found: Vec<UnattendedEntry>,
 }
 
-/// What a command does to the way through the script.
+/// Where the script goes after a command.
 enum CommandEffect {
-    /// On, the command having succeeded or failed.
-    On(bool),
+    /// To the next command; true: this one succeeded.
+    Continue(bool),
     Goto(String),
     End,
 }
@@ -39,8 +38,8 @@ pub(super) fn find_ipxe_defaults(text: &str) -> Vec<UnattendedEntry> {
     let mut at = 0;
     for _ in 0..STEPS_MAX {
         let Some(line) = run.lines.get(at).copied() else { break };
-        match run.line(at + 1, line) {
-            CommandEffect::On(_) => at += 1,
+        match run.run_line(at + 1, line) {
+            CommandEffect::Continue(_) => at += 1,
             CommandEffect::End => break,
             CommandEffect::Goto(label) => {
                 let is_label = |line: &&str| {
@@ -57,10 +56,10 @@ pub(super) fn find_ipxe_defaults(text: &str) -> Vec<UnattendedEntry> {
 }
 
 impl ScriptRun<'_> {
-    fn line(&mut self, number: usize, line: &str) -> CommandEffect {
+    fn run_line(&mut self, number: usize, line: &str) -> CommandEffect {
         if let Some(label) = line.trim().strip_prefix(':') {
             self.label = label.trim().to_owned();
-            return CommandEffect::On(true);
+            return CommandEffect::Continue(true);
         }
         let mut ok = true;
         let mut wanted = true;
@@ -68,17 +67,17 @@ impl ScriptRun<'_> {
             match word.as_str() {
                 "&&" => wanted = ok,
                 "||" => wanted = !ok,
-                command if wanted => match self.command(number, command) {
-                    CommandEffect::On(result) => ok = result,
+                command if wanted => match self.run_command(number, command) {
+                    CommandEffect::Continue(result) => ok = result,
                     other => return other,
                 },
                 _ => {}
             }
         }
-        CommandEffect::On(ok)
+        CommandEffect::Continue(ok)
     }
 
-    fn command(&mut self, number: usize, command: &str) -> CommandEffect {
+    fn run_command(&mut self, number: usize, command: &str) -> CommandEffect {
         let command = self.expand(command);
         let (name, rest) = split_keyword(&command);
         match name {
@@ -87,12 +86,12 @@ impl ScriptRun<'_> {
                 self.variables.insert(variable.to_owned(), value.to_owned());
             }
             "menu" => self.first_item = None,
-            "item" => self.item(rest),
-            "choose" => self.choose(rest),
-            "isset" => return CommandEffect::On(!rest.is_empty()),
+            "item" => self.run_item(rest),
+            "choose" => self.run_choose(rest),
+            "isset" => return CommandEffect::Continue(!rest.is_empty()),
             "iseq" => {
                 let (left, right) = split_keyword(rest);
-                return CommandEffect::On(left == right);
+                return CommandEffect::Continue(left == right);
             }
             "kernel" | "imgargs" | "chain" | "boot" | "initrd" => {
                 if let (true, Some(argument)) = (name != "initrd", find_unattended_argument(rest)) {
@@ -105,14 +104,14 @@ impl ScriptRun<'_> {
             }
             "goto" => return CommandEffect::Goto(rest.to_owned()),
             "exit" | "sanboot" | "shell" | "reboot" | "poweroff" => return CommandEffect::End,
-            // Nobody presses a key, nobody logs in.
-            "prompt" | "login" => return CommandEffect::On(false),
+            // No person presses a key or logs in.
+            "prompt" | "login" => return CommandEffect::Continue(false),
             _ => {}
         }
-        CommandEffect::On(true)
+        CommandEffect::Continue(true)
     }
 
-    fn item(&mut self, rest: &str) {
+    fn run_item(&mut self, rest: &str) {
         let mut words = rest.split_whitespace();
         while let Some(word) = words.next() {
             match word {
@@ -127,7 +126,7 @@ impl ScriptRun<'_> {
         }
     }
 
-    fn choose(&mut self, rest: &str) {
+    fn run_choose(&mut self, rest: &str) {
         let words: Vec<&str> = rest.split_whitespace().collect();
         let named = words.iter().position(|word| matches!(*word, "--default" | "-d"));
         let named = named.and_then(|at| words.get(at + 1)).map(ToString::to_string);
@@ -141,7 +140,7 @@ impl ScriptRun<'_> {
         }
     }
 
-    /// `${name}` by its value, unknown ones by nothing.
+    /// Replaces `${name}` by its value, and an unknown name by nothing.
     fn expand(&self, text: &str) -> String {
         let mut out = String::new();
         let mut rest = text;
@@ -155,7 +154,7 @@ impl ScriptRun<'_> {
     }
 }
 
-/// A line in commands and the operators between them.
+/// Splits a line into commands and the operators between them.
 fn split_ipxe_commands(line: &str) -> Vec<String> {
     let line = line
         .split_once('#')

@@ -1,9 +1,9 @@
-//! Menus that somebody wrote by hand: which of their entries starts by itself, and whether it
-//! installs without asking.
+//! Menu files that an operator wrote: which entry starts by itself, and whether it installs without
+//! asking.
 //!
-//! They are served as they are. What is read here is for a warning alone, so what a loader would
-//! make of a file is followed as far as a warning needs: included files and conditions that only
-//! the machine can decide are not.
+//! The server sends such files unchanged, and reads them only for a warning. So the parsers follow
+//! a file as far as the warning needs, without included files and without conditions that only the
+//! machine can decide.
 
 mod grub;
 mod ipxe;
@@ -13,7 +13,7 @@ mod unattended;
 pub use self::unattended::UnattendedEntry;
 use super::names::MenuLoader;
 
-/// Which loader reads a file of this path as a menu. None: no menu that we know.
+/// The loader that reads a file of this path as its menu; None where none does.
 pub fn detect_menu_loader(path: &str) -> Option<MenuLoader> {
     let mut parts = path.rsplit('/');
     let name = parts.next()?;

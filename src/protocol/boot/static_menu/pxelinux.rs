@@ -6,7 +6,7 @@ use crate::boot::menu::find_unattended_argument;
 #[derive(Debug, Default)]
 struct PxelinuxLabel {
     name: String,
-    /// Lines of KERNEL (and its kin) and APPEND: their number and what they hand to the kernel.
+    /// Lines of KERNEL (or its synonyms) and APPEND: their numbers, and the arguments in them.
     arguments: Vec<(usize, String)>,
     has_append: bool,
     is_menu_default: bool,
@@ -15,9 +15,9 @@ struct PxelinuxLabel {
 #[derive(Debug, Default)]
 struct PxelinuxMenu {
     labels: Vec<PxelinuxLabel>,
-    /// APPEND before the first label: for labels without one of their own.
+    /// APPEND before the first label, which applies to labels without their own.
     append: Option<(usize, String)>,
-    /// Values of DEFAULT and ONTIMEOUT, which name a label or are a command line of their own.
+    /// Values of DEFAULT and ONTIMEOUT: a label, or a command line.
     starts: Vec<(usize, String)>,
     has_ui: bool,
 }
@@ -32,7 +32,7 @@ pub(super) fn find_pxelinux_defaults(text: &str) -> Vec<UnattendedEntry> {
                 is_named = true;
                 found.extend(find_label_argument(label, &menu));
             }
-            // A command line in the place of a label, such as `vmlinuz ks=...`.
+            // A command line in place of a label, such as `vmlinuz ks=...`.
             None => found.extend(find_unattended_argument(start).map(|argument| UnattendedEntry {
                 line: *line,
                 entry: start.clone(),
@@ -42,7 +42,7 @@ pub(super) fn find_pxelinux_defaults(text: &str) -> Vec<UnattendedEntry> {
     }
     let marked = menu.labels.iter().filter(|label| label.is_menu_default);
     found.extend(marked.filter_map(|label| find_label_argument(label, &menu)));
-    // The menu system begins at its first entry where nothing says otherwise.
+    // A menu program starts its first entry where no label is marked or named.
     let is_marked = menu.labels.iter().any(|label| label.is_menu_default);
     if menu.has_ui && !is_named && !is_marked {
         found.extend(menu.labels.first().and_then(|label| find_label_argument(label, &menu)));
@@ -82,14 +82,14 @@ fn note_pxelinux_append(menu: &mut PxelinuxMenu, line: usize, rest: &str) {
     match menu.labels.last_mut() {
         Some(label) => {
             label.has_append = true;
-            // `append -` is nothing, and keeps the common APPEND away too.
+            // `append -` is empty, and overrides the common APPEND too.
             label.arguments.push((line, rest.to_owned()));
         }
         None => menu.append = Some((line, rest.to_owned())),
     }
 }
 
-/// `DEFAULT vesamenu.c32`: a program that draws a menu, and no label.
+/// True for a program that draws a menu, as in `DEFAULT vesamenu.c32`.
 fn is_menu_program(value: &str) -> bool {
     split_keyword(value).0.to_ascii_lowercase().ends_with("menu.c32")
 }

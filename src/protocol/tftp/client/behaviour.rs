@@ -1,44 +1,46 @@
-//! The manners of each firmware as numbers: what it asks, how it answers trouble, how long it
-//! waits.
+//! The behaviour of each firmware as numbers: its options, its reaction to loss, its timers.
 
 use super::super::Tick;
 use super::super::limits::{MILLISECOND, SECOND};
 use super::super::packet::ErrorCode;
 
-/// How a client asks and answers.
+/// How a client requests a file and reacts to packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientBehaviour {
-    /// For reports.
+    /// Name, for reports.
     pub name: &'static str,
     /// Options of a request, in the order sent.
     pub asks: Vec<AskedOption>,
-    /// A first request only learns the size and is ended with this code (T-52); the second has no
-    /// `tsize`.
+    /// The first request only learns the size, and the client ends it with this code (T-52); the
+    /// second has no `tsize`.
     pub probe: Option<ErrorCode>,
-    /// DATA without an OACK is ignored (T-22).
+    /// The client ignores DATA without an OACK (T-22).
     pub needs_oack: bool,
+    /// The reaction to a block that is not the next one.
     pub unexpected: OutOfOrderPolicy,
-    /// A datagram from a foreign port is answered with an ERROR (RFC 1350 section 4); no firmware
-    /// does so.
+    /// The client answers a datagram from a foreign port with an ERROR (RFC 1350 section 4); no
+    /// firmware does.
     pub refuses_strays: bool,
-    /// The timer repeats the last ACK, not only the request (T-43).
+    /// The timer retransmits the last ACK, not only the request (T-43).
     pub repeats_acks: bool,
+    /// The timers.
     pub patience: ClientPatience,
 }
 
-/// An option asked for.
+/// An option of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskedOption {
+    /// The size of the file.
     Tsize,
-    /// Seconds.
+    /// The retransmission interval, seconds.
     Timeout(u8),
-    /// Octets.
+    /// The block size, bytes.
     Blksize(u16),
-    /// Blocks.
+    /// The window size, blocks.
     Windowsize(u16),
 }
 
-/// The answer to a block that is not the next one.
+/// The reaction to a block that is not the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutOfOrderPolicy {
     /// Acknowledges the last block in order, for each one: EDK2, iPXE, pxelinux.
@@ -52,15 +54,17 @@ pub enum OutOfOrderPolicy {
 /// How long a client waits for the next packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientPatience {
+    /// The first wait.
     pub first: Tick,
-    /// Each wait is so many per cent of the one before.
+    /// Each wait as a percentage of the one before.
     pub growth_percent: u64,
+    /// The longest wait.
     pub most: Tick,
-    /// Waits that pass before it gives up.
+    /// Number of waits before the client gives up.
     pub tries: u16,
 }
 
-/// U-Boot compares block numbers as signed 16-bit, so beyond this block it tells of no gap (T-39).
+/// U-Boot compares block numbers as signed 16-bit, so it reports no gap beyond this block (T-39).
 pub(super) const UBOOT_GAPS_TOLD_TO: u64 = 32767;
 
 impl ClientBehaviour {
@@ -182,7 +186,7 @@ impl ClientBehaviour {
         }
     }
 
-    /// No options, EDK2's patience: the base that the others change.
+    /// No options, EDK2's timers: the base for the others.
     fn plain() -> Self {
         Self {
             name: "plain",
@@ -203,7 +207,7 @@ impl ClientBehaviour {
 }
 
 impl AskedOption {
-    /// As it is spelt on the wire.
+    /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tsize => "tsize",
@@ -223,12 +227,12 @@ impl AskedOption {
 }
 
 impl ClientPatience {
-    /// All waits until it gives up.
+    /// The sum of all waits until the client gives up.
     pub fn total_time(&self) -> Tick {
         (0..self.tries).map(|passed| self.interval(passed)).sum()
     }
 
-    /// The wait after so many that have passed.
+    /// The wait after this many waits.
     pub(super) fn interval(&self, passed: u16) -> Tick {
         (0..passed).fold(self.first, |wait, _| (wait * self.growth_percent / 100).min(self.most))
     }
