@@ -13,8 +13,8 @@ use crate::{csv, hdr, html, table};
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Report")]
 pub(crate) struct OutputFlags {
-    /// A condition for exit code 0, such as 'all booted', 'p99 boot < 60s' or 'failed <= 1%'; may be
-    /// repeated [default: no machine failed]
+    /// A condition for exit code 0, such as 'all booted', 'p99 boot < 60s' or 'failed <= 1%'; may
+    /// be repeated [default: no machine failed]
     #[arg(long, value_name = "FIGURE OP BOUND")]
     pub(crate) expect: Vec<RunExpectation>,
     /// Write the report to this file as JSON (docs/loadtest-report.md); - is standard output, and

@@ -96,8 +96,8 @@ fn format_summary(report: &ReportDocument) -> String {
     if summary.warm_up_s > 0.0 {
         let warm_up_s = summary.warm_up_s;
         lines.push(format!(
-            "boots and requests of the first {warm_up_s:.1} s (the warm-up) are not counted, except \
-             failures"
+            "boots and requests of the first {warm_up_s:.1} s (the warm-up) are not counted, \
+             except failures"
         ));
     }
     if summary.released > 0 {

@@ -50,8 +50,8 @@ fn sort_words<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
 }
 
 impl FailIf {
-    /// The figures in which B is worse; empty if the condition is not met. An error if there are too
-    /// few runs.
+    /// The figures in which B is worse; empty if the condition is not met. An error with too few
+    /// runs.
     pub(super) fn judge(&self, comparison: &SideComparison) -> anyhow::Result<Vec<String>> {
         let Some(name) = &self.figure else { return find_worse_figures(comparison) };
         let of_name =

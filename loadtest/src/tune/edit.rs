@@ -82,8 +82,8 @@ fn find_entry_place(
     Some((at..at, format!("{gap}{key} = {value}{line_end}"), None))
 }
 
-/// The end of the line `#key = ...` in the table whose header ends here: the comment above that line
-/// explains the key.
+/// The end of the line `#key = ...` in the table whose header ends here: the comment above that
+/// line explains the key.
 fn find_comment_end(text: &str, header_end: usize, key: &str) -> Option<usize> {
     let mut at = find_next_line(text, header_end);
     while at < text.len() {

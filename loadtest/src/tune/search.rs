@@ -233,8 +233,8 @@ impl KnobSearch {
         Ok(tried)
     }
 
-    /// Each round runs the present value and all others once; every other round backwards, so that a
-    /// drift of the machine favours no value in all of them.
+    /// Each round runs the present value and all others once; every other round backwards, so that
+    /// a drift of the machine favours no value in all of them.
     fn run_rounds(
         &mut self,
         knob: &TuneKnob,

@@ -77,8 +77,8 @@ impl RunPressure {
                 ));
             } else if is_told {
                 sentences.push(format!(
-                    "{name}: no answer to any machine for {:.2} s, from {:.2} s on, while {waiting} \
-                     requests waited{hides}",
+                    "{name}: no answer to any machine for {:.2} s, from {:.2} s on, while \
+                     {waiting} requests waited{hides}",
                     lasted.as_secs_f64(),
                     at.as_secs_f64()
                 ));
@@ -94,8 +94,8 @@ impl RunPressure {
         let whose = if shared {
             let addresses = if self.sources == 1 { "address" } else { "addresses" };
             format!(
-                "the server limited this run: {machines} machines used {} source {addresses}, and a \
-                 server with limits per source address sees only that many clients",
+                "the server limited this run: {machines} machines used {} source {addresses}, and \
+                 a server with limits per source address sees only that many clients",
                 self.sources
             )
         } else {
