@@ -139,11 +139,11 @@ fn unanswered(why: UnansweredReason) -> &'static str {
     match why {
         UnansweredReason::NoSubnet => "no answer, no subnet is configured for 10.9.0.1: a system",
         UnansweredReason::NoSubnetBehind => {
-            "no answer, no subnet is configured for 10.9.0.1, and this came from beyond a router: \
-             a system"
+            "no answer, no subnet is configured for 10.9.0.1, and this message came from \
+             beyond a router: a system"
         }
         UnansweredReason::NotForRelays => {
-            "no answer, subnet 10.0.0.0/24 is served on its own link alone, and this came from \
+            "no answer, subnet 10.0.0.0/24 serves only its own link, and this message came from \
              beyond a router ("
         }
         UnansweredReason::SubnetOff => "no answer, subnet 10.0.0.0/24 is switched off: a system",
@@ -165,7 +165,8 @@ fn unanswered(why: UnansweredReason) -> &'static str {
              address in it"
         }
         UnansweredReason::UnknownClient => {
-            "no answer, nothing is known of this client, and another server may know it: a system"
+            "no answer, this server has no record of the client, and another server may have one: \
+             a system"
         }
         UnansweredReason::Bootp => "no answer, BOOTP without a reservation: a system",
         UnansweredReason::DeclinedTooMuch => {
@@ -176,7 +177,7 @@ fn unanswered(why: UnansweredReason) -> &'static str {
             "no answer, the client has declined 4 addresses within an hour: until the hour is over"
         }
         UnansweredReason::TooLarge => {
-            "no answer, the options that cannot be left out do not fit 548 octets: a system"
+            "no answer, the options that cannot be left out do not fit 548 bytes: a system"
         }
         UnansweredReason::Odd => "no answer, the request names no address: a system",
     }

@@ -32,10 +32,10 @@ pub(crate) fn words(cause: StopCause) -> (&'static str, &'static str) {
             "its `interface` and `mode = \"server\"`",
         ),
         StopCause::NoSubnetBehind => {
-            ("this came from beyond a router", "`relay = true` and `mode = \"server\"`")
+            ("this message came from beyond a router", "`relay = true` and `mode = \"server\"`")
         }
         StopCause::NotForRelays => {
-            ("is served on its own link alone", "Add `relay = true` to the [[dhcp.subnet]]")
+            ("serves only its own link", "Add `relay = true` to the [[dhcp.subnet]]")
         }
         StopCause::SubnetOff => {
             ("is switched off", "Set `mode = \"server\"` on the [[dhcp.subnet]]")
@@ -50,7 +50,9 @@ pub(crate) fn words(cause: StopCause) -> (&'static str, &'static str) {
         StopCause::OtherServer => ("is silent: the DHCP server", "`ringboot look --again`"),
         StopCause::Looking => ("is silent: looking for other DHCP servers", "Wait a few seconds"),
         StopCause::NoInterface => ("is silent: its interface is not there", "`ip address`"),
-        StopCause::UnknownClient => ("nothing is known of this client", "`authoritative = true`"),
+        StopCause::UnknownClient => {
+            ("this server has no record of the client", "`authoritative = true`")
+        }
         StopCause::Bootp => ("BOOTP without a reservation", "[[dhcp.subnet.host]]"),
         StopCause::DeclinedTooMuch => ("within an hour", "`ringboot lease free`"),
         StopCause::AnswerTooLarge => ("the options that cannot be left out do not fit", "Shorten"),

@@ -75,7 +75,7 @@ impl fmt::Display for QuirkAllowance {
         let blksize = self.blksize.map(|octets| format!("blksize {octets}"));
         let rate = self.http_rate.map(|rate| format!("HTTP at {rate} bytes/s"));
         let all: Vec<String> = [window, blksize, rate].into_iter().flatten().collect();
-        f.write_str(if all.is_empty() { "nothing less" } else { "" })?;
+        f.write_str(if all.is_empty() { "no limit" } else { "" })?;
         f.write_str(&all.join(", "))
     }
 }
@@ -358,11 +358,11 @@ mod tests {
             (all, "windowsize 8, blksize 1024, HTTP at 625000 bytes/s"),
             (allowance(1), "windowsize 1"),
             (slow, "HTTP at 625000 bytes/s"),
-            (QuirkAllowance::default(), "nothing less"),
+            (QuirkAllowance::default(), "no limit"),
         ] {
             assert_eq!(
                 (allowance.to_string().as_str(), allowance.is_empty()),
-                (said, said == "nothing less")
+                (said, said == "no limit")
             );
         }
     }

@@ -98,14 +98,14 @@ impl MessageContext<'_, '_> {
         if octets > OPTION_OCTETS_MAX {
             choice = LoaderChoice {
                 file: None,
-                reason: format!("no boot file because its name has {octets} octets"),
+                reason: format!("no boot file because its name has {octets} bytes"),
                 missing: true,
             };
         }
         decision.reasons.push(choice.reason.clone());
         if (FILE_FIELD_OCTETS_MAX + 1..=OPTION_OCTETS_MAX).contains(&octets) {
             decision.reasons.push(format!(
-                "the name has {octets} octets: in option 67 only, which shim does not read"
+                "the name has {octets} bytes: it goes into option 67 only, which shim does not read"
             ));
         }
         choice

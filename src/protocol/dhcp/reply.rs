@@ -88,7 +88,7 @@ impl ReplyOptions {
 
 /// The options that a reply needs do not fit the client's limit (D-5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the options that cannot be left out do not fit {limit} octets")]
+#[error("the options that cannot be left out do not fit {limit} bytes")]
 pub struct DoesNotFit {
     /// Largest UDP payload that the client takes, bytes.
     pub limit: usize,

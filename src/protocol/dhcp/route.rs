@@ -55,7 +55,7 @@ impl fmt::Display for ReplyRoute {
             Self::Relay { address, port } => write!(f, "to relay {address}:{port}"),
             Self::Unicast(address) => write!(f, "to {address}"),
             Self::Neighbour { mac, address } => write!(f, "to {address} at {mac}"),
-            Self::Broadcast => f.write_str("to everybody"),
+            Self::Broadcast => f.write_str("to the broadcast address"),
             Self::LinkLayer { mac, address } => write!(f, "to {address} in a frame to {mac}"),
         }
     }
@@ -175,7 +175,7 @@ mod tests {
             (ReplyRoute::Relay { address: RELAY.into(), port: 67 }, "to relay 10.7.0.1:67"),
             (ReplyRoute::Unicast(address), "to 192.168.4.30"),
             (ReplyRoute::Neighbour { mac, address }, "to 192.168.4.30 at 52:54:00:12:34:10"),
-            (ReplyRoute::Broadcast, "to everybody"),
+            (ReplyRoute::Broadcast, "to the broadcast address"),
             (
                 ReplyRoute::LinkLayer { mac, address },
                 "to 192.168.4.30 in a frame to 52:54:00:12:34:10",

@@ -85,7 +85,7 @@ impl MessageContext<'_, '_> {
             let is_live = lease.state == LeaseRowState::Bound && lease.end_s > self.now;
             return Some((
                 lease.address,
-                if is_live { "by its lease" } else { "by what it had before" },
+                if is_live { "by its lease" } else { "because the client had it before" },
             ));
         }
 

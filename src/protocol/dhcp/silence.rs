@@ -25,11 +25,11 @@ pub enum DhcpSilence {
     #[error("no subnet is configured for {0}")]
     NoSubnet(Ipv4Addr),
     /// No subnet has the address that a relay or a routed client names.
-    #[error("no subnet is configured for {0}, and this came from beyond a router")]
+    #[error("no subnet is configured for {0}, and this message came from beyond a router")]
     NoSubnetBehind(Ipv4Addr),
     /// The subnet exists, without `relay`.
     #[error(
-        "subnet {0} is served on its own link alone, and this came from beyond a router (`relay = \
+        "subnet {0} serves only its own link, and this message came from beyond a router (`relay = \
          true` on it serves both)"
     )]
     NotForRelays(Ipv4Network),
@@ -61,7 +61,7 @@ pub enum DhcpSilence {
     NotReserved(Ipv4Network),
     /// A client that restarts or renews with an address of which this server has no record (D-24,
     /// D-25).
-    #[error("nothing is known of this client, and another server may know it")]
+    #[error("this server has no record of the client, and another server may have one")]
     UnknownClient,
     /// BOOTP clients get reserved addresses only (D-31).
     #[error("BOOTP without a reservation")]
@@ -74,7 +74,7 @@ pub enum DhcpSilence {
     #[error("{0} is not held by this client")]
     NotHeld(Ipv4Addr),
     /// INFORM from an address of no subnet on the link (D-29).
-    #[error("{0} lies outside of the subnet")]
+    #[error("{0} is outside of the subnet")]
     OutsideSubnet(Ipv4Addr),
     /// RELEASE is never answered (D-28).
     #[error("the client gave its address back")]
@@ -96,8 +96,8 @@ pub enum DhcpSilence {
     DeclinedTooMuch,
     /// The limit of the circuit, or of all circuits, is reached. True: by this DECLINE.
     #[error(
-        "more than {DECLINES_PER_CIRCUIT_MAX} addresses were declined within an hour from there, \
-         or too many in all: this one is not kept back"
+        "more than {DECLINES_PER_CIRCUIT_MAX} addresses were declined within an hour from the same \
+         segment or relay, or too many in all: this one is not kept back"
     )]
     DeclineNotKept(bool),
     /// The reply needs options that do not fit the packet (D-5).

@@ -137,13 +137,13 @@ fn every_answer_is_told_in_its_words() {
 
 const ANSWERS: &str = r#"
 offer | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 from the pool; loader shimx64.efi because option 93 = 7
-offer again | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 by what it had before; loader shimx64.efi because option 93 = 7
+offer again | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 because the client had it before; loader shimx64.efi because option 93 = 7
 lease | leased | 192.168.4.10 | lease: [uefi]; address 192.168.4.10 for 600 s; loader shimx64.efi because option 93 = 7
 offer of a lease | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 by its lease; loader shimx64.efi because option 93 = 7
 renewal | renewed | 192.168.4.10 | renewal: [uefi]; address 192.168.4.10 for 600 s; loader shimx64.efi because option 93 = 7
 reboot | leased | 192.168.4.10 | lease: [uefi]; address 192.168.4.10 for 600 s; loader shimx64.efi because option 93 = 7
-offer of a lease that ends now | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 by what it had before; loader shimx64.efi because option 93 = 7
-offer after a release | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 by what it had before; loader shimx64.efi because option 93 = 7
+offer of a lease that ends now | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 because the client had it before; loader shimx64.efi because option 93 = 7
+offer after a release | offered | 192.168.4.10 | offer: [uefi]; address 192.168.4.10 because the client had it before; loader shimx64.efi because option 93 = 7
 reserved | offered | 192.168.4.5 | offer: [system]; address 192.168.4.5 by reservation; no boot file because the client says nothing of booting
 BOOTP | leased | 192.168.4.5 | BOOTP reply: [system]; address 192.168.4.5 by reservation; loader pxelinux.0 because BOOTP
 parameters | parameters | - | parameters: [system]; no boot file because the client says nothing of booting
@@ -154,14 +154,14 @@ ours | refused | 192.168.4.150 | refusal of 192.168.4.150: [system]; 192.168.4.1
 not the reserved one | refused | 192.168.4.10 | refusal of 192.168.4.10: [system]; 192.168.4.10 refused: another address is reserved for this client
 not its own | refused | 192.168.4.11 | refusal of 192.168.4.11: [system]; 192.168.4.11 refused: wrong address for this client
 no lease | refused | 192.168.4.10 | refusal of 192.168.4.10: [system]; 192.168.4.10 refused: no lease on this address for this client
-HTTP | offered | 192.168.4.10 | offer: HTTP Boot firmware on x64 UEFI (option 60 = HTTPClient, option 93 = 16); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 by what it had before; http://192.168.4.150/efi/bootx64.efi because the client is HTTP Boot firmware (option 60 = HTTPClient, option 93 = 16)
-iPXE | offered | 192.168.4.10 | offer: iPXE on x64 UEFI (option 77 = iPXE, option 93 = 7); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 by what it had before; loader shimx64.efi for iPXE because option 77 = iPXE, option 93 = 7 and [boot] ipxe is not set
-no such loader | no loader (no boot file because [boot] uefi-arm64 is not set (option 93 = 11)) | 192.168.4.10 | offer: PXE firmware on arm64 UEFI (option 93 = 11); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 by what it had before; no boot file because [boot] uefi-arm64 is not set (option 93 = 11)
+HTTP | offered | 192.168.4.10 | offer: HTTP Boot firmware on x64 UEFI (option 60 = HTTPClient, option 93 = 16); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 because the client had it before; http://192.168.4.150/efi/bootx64.efi because the client is HTTP Boot firmware (option 60 = HTTPClient, option 93 = 16)
+iPXE | offered | 192.168.4.10 | offer: iPXE on x64 UEFI (option 77 = iPXE, option 93 = 7); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 because the client had it before; loader shimx64.efi for iPXE because option 77 = iPXE, option 93 = 7 and [boot] ipxe is not set
+no such loader | no loader (no boot file because [boot] uefi-arm64 is not set (option 93 = 11)) | 192.168.4.10 | offer: PXE firmware on arm64 UEFI (option 93 = 11); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 because the client had it before; no boot file because [boot] uefi-arm64 is not set (option 93 = 11)
 no such loader, bound | no loader (no boot file because [boot] uefi-arm64 is not set (option 93 = 11)) | 192.168.4.10 | lease: PXE firmware on arm64 UEFI (option 93 = 11); subnet 192.168.4.0/24 by interface eth1; address 192.168.4.10 for 600 s; no boot file because [boot] uefi-arm64 is not set (option 93 = 11)
 127 octets | [uefi]; address 192.168.4.10 by its lease; loader ... because option 93 = 7
-128 octets | [uefi]; address 192.168.4.10 by its lease; loader ... because option 93 = 7; the name has 128 octets: in option 67 only, which shim does not read
-255 octets | [uefi]; address 192.168.4.10 by its lease; loader ... because option 93 = 7; the name has 255 octets: in option 67 only, which shim does not read; options [15, 150, 66, 6, 59, 58, 28] left out, they do not fit
-256 octets | [uefi]; address 192.168.4.10 by its lease; no boot file because its name has 256 octets
+128 octets | [uefi]; address 192.168.4.10 by its lease; loader ... because option 93 = 7; the name has 128 bytes: it goes into option 67 only, which shim does not read
+255 octets | [uefi]; address 192.168.4.10 by its lease; loader ... because option 93 = 7; the name has 255 bytes: it goes into option 67 only, which shim does not read; options [15, 150, 66, 6, 59, 58, 28] left out, they do not fit
+256 octets | [uefi]; address 192.168.4.10 by its lease; no boot file because its name has 256 bytes
 twin | twin | 192.168.4.10 | lease: [uefi]; address 192.168.4.10 for 600 s; machines 02020202-0202-0202-0202-020202020202 and 01010101-0101-0101-0101-010101010101 have one hardware address; loader shimx64.efi because option 93 = 7
 no twin | leased | 192.168.4.10 | lease: [uefi]; address 192.168.4.10 for 600 s; loader shimx64.efi because option 93 = 7
 too little room | offered | 192.168.4.10 | offer: [system]; address 192.168.4.10 from the pool; no boot file because the client says nothing of booting; options [15, 150, 6] left out, they do not fit
@@ -268,10 +268,10 @@ chose another, unknown | silent | - | no answer, the client chose server 192.168
 declines another's | silent | - | no answer, the client chose server 192.168.4.2: [system]
 names no address | silent | - | no answer, the request names no address: [system]
 names no address to us | silent | - | no answer, the request names no address: [system]
-unknown here | silent | - | no answer, nothing is known of this client, and another server may know it: [system]
-unknown here, renewing | silent | - | no answer, nothing is known of this client, and another server may know it: [system]
+unknown here | silent | - | no answer, this server has no record of the client, and another server may have one: [system]
+unknown here, renewing | silent | - | no answer, this server has no record of the client, and another server may have one: [system]
 BOOTP | silent | - | no answer, BOOTP without a reservation: [system]
-outside | silent | - | no answer, 8.8.8.8 lies outside of the subnet: [system]
+outside | silent | - | no answer, 8.8.8.8 is outside of the subnet: [system]
 the same again | silent | - | no answer, the same request waits for the store: [system]
 the same again, rebooting | silent | - | no answer, the same request waits for the store: [system]
 the same again, renewing | silent | - | no answer, the same request waits for the store: [system]
@@ -281,11 +281,11 @@ not reserved | silent | - | no answer, the client has no reservation (`clients =
 no interface | silent | - | no answer, subnet 192.168.4.0/24 is silent: its interface is not there, or has no address in it: [system]
 looking | silent | - | no answer, subnet 192.168.4.0/24 is silent: looking for other DHCP servers: [system]
 another server | silent | - | no answer, subnet 192.168.4.0/24 is silent: the DHCP server 192.168.4.2 (02:02:02:02:02:02) answered there: [system]
-no room | no answer, the options that cannot be left out do not fit 548 octets
+no room | no answer, the options that cannot be left out do not fit 548 bytes
 off | silent | - | no answer, subnet 192.168.4.0/24 is switched off: a system (no boot options)
 no subnet | silent | - | no answer, no subnet is configured for 192.168.4.150: a system (no boot options)
-unknown relay | silent | - | no answer, no subnet is configured for 172.16.0.1, and this came from beyond a router: a system (no boot options)
-closed to relays | silent | - | no answer, subnet 192.168.4.0/24 is served on its own link alone, and this came from beyond a router (`relay = true` on it serves both): a system (no boot options)
+unknown relay | silent | - | no answer, no subnet is configured for 172.16.0.1, and this message came from beyond a router: a system (no boot options)
+closed to relays | silent | - | no answer, subnet 192.168.4.0/24 serves only its own link, and this message came from beyond a router (`relay = true` on it serves both): a system (no boot options)
 too many hops | nothing is told | Hops
 no station | nothing is told | NotAStation
 not served | nothing is told | NotServed(9)

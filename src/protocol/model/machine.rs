@@ -41,7 +41,7 @@ impl fmt::Display for Mac {
 
 /// The text is not six hexadecimal bytes with `:` or `-` between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a hardware address is six octets in hexadecimal, such as 52:54:00:12:34:10")]
+#[error("a hardware address is six bytes in hexadecimal, such as 52:54:00:12:34:10")]
 pub struct NotAMac;
 
 impl FromStr for Mac {

@@ -43,8 +43,8 @@ const LOCAL_BOOT: &str = "  if [ \"$grub_platform\" = efi ]; then
     if [ \"$grub_cpu\" = x86_64 ]; then set cpu=x64; set removable=BOOTX64; fi
     if [ \"$grub_cpu\" = arm64 ]; then set cpu=aa64; set removable=BOOTAA64; fi
     if [ \"$grub_cpu\" = i386 ]; then set cpu=ia32; set removable=BOOTIA32; fi
-    echo 'Looking for the boot loader on the disks. \"no such device\" tells of those that are not \
-    there.'
+    echo 'Looking for the boot loader on the disks. \"no such device\" means that a loader \
+    is not there.'
     for system in debian ubuntu redhat centos rocky almalinux fedora opensuse sles; do
       for loader in shim grub; do
         if search --no-floppy --file --set=root /EFI/$system/$loader$cpu.efi; then

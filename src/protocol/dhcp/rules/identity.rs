@@ -131,7 +131,7 @@ fn d37_an_address_of_one_system_goes_to_another_when_its_lease_is_over() {
     server.now += 600;
     assert_eq!(
         server.ask(&a.clone().discover()).reasons[2],
-        "address 192.168.4.10 by what it had before"
+        "address 192.168.4.10 because the client had it before"
     );
     server.now += OFFER_HOLD_S;
     assert_eq!(server.bind(&b), address(10));

@@ -92,7 +92,7 @@ fn d42_a_long_name_goes_into_option_67_only_with_a_word_of_warning() {
     let offer = server.ask(&Message::from(1).pxe(7).discover());
     assert_eq!(offer.option(67).unwrap().len(), 140);
     assert_eq!(offer.reply().file, b"");
-    assert!(offer.reasons.iter().any(|reason| reason.contains("140 octets")));
+    assert!(offer.reasons.iter().any(|reason| reason.contains("140 bytes")));
 }
 
 #[test]
