@@ -120,15 +120,16 @@ impl DhcpJournal {
         ));
     }
 
-    /// Logs that an interface has no address: an answer would name 0.0.0.0 as its server. Only once,
-    /// because every client on that segment retransmits.
+    /// Logs that an interface has no address: an answer would name 0.0.0.0 as its server. Only
+    /// once, because every client on that segment retransmits.
     pub(super) fn log_no_address(&mut self, interface: Option<&str>) {
         if std::mem::replace(&mut self.said_no_address, true) {
             return;
         }
         let name = interface.unwrap_or("a listening address");
         let text = format!(
-            "{name} has no IPv4 address: messages that arrive there stay unanswered until it has one"
+            "{name} has no IPv4 address: messages that arrive there stay unanswered until it \
+             has one"
         );
         self.events.push(MachineEvent::new(
             None,

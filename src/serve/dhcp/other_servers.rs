@@ -375,9 +375,9 @@ impl OtherServersThread {
         }
     }
 
-    /// Probes an address that the core is about to offer: by ARP on its interface, behind a relay by
-    /// an echo request. Where the probe cannot be sent, the core offers the address when the probe's
-    /// time is over.
+    /// Probes an address that the core is about to offer: by ARP on its interface, behind a relay
+    /// by an echo request. Where the probe cannot be sent, the core offers the address when the
+    /// probe's time is over.
     fn probe_address(&mut self, address: Ipv4Addr, interface: Option<u32>, now: MonotonicMillis) {
         let asked = match interface {
             Some(index) => {
@@ -413,8 +413,8 @@ impl OtherServersThread {
         }
     }
 
-    /// Publishes the findings to control, the statuses to the core if they have changed, and news to
-    /// the log.
+    /// Publishes the findings to control, the statuses to the core if they have changed, and news
+    /// to the log.
     fn publish_findings(&mut self) {
         let sockets = self.sockets.iter().filter(|one| one.index.is_some());
         *self.findings.lock() = KnownSegments {

@@ -325,8 +325,8 @@ impl ConnectionKeeper {
 
     /// Ends the server's side of a connection, and waits for the client's end. If the server closed
     /// the connection while input is unread or still arrives, the kernel would reset it, and the
-    /// client would lose what it has not received yet (RFC 9112 §9.6). So the connection stays until
-    /// the client has everything, and a while longer.
+    /// client would lose what it has not received yet (RFC 9112 §9.6). So the connection stays
+    /// until the client has everything, and a while longer.
     fn begin_leaving(&mut self, connection: &mut HttpConnection) -> bool {
         let has_all = !self.sender.is_held(connection.id);
         if has_all && connection.has_ended {

@@ -1,5 +1,5 @@
-//! The TFTP core's events: files sent, names refused, transfers that failed. Each kind is limited in
-//! lines per second.
+//! The TFTP core's events: files sent, names refused, transfers that failed. Each kind is limited
+//! in lines per second.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

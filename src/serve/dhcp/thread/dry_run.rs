@@ -42,8 +42,8 @@ impl RunningDhcp {
         DryRun { decision, last_firmware }
     }
 
-    /// The interface on which messages of this subnet arrive; for a subnet behind relays, any one of
-    /// this host. None: they arrive at `listen-address`.
+    /// The interface on which messages of this subnet arrive; for a subnet behind relays, any one
+    /// of this host. None: they arrive at `listen-address`.
     fn find_interface(&self, network: Ipv4Network) -> Option<String> {
         if self.address.is_some() {
             return None;

@@ -94,8 +94,8 @@ impl ConnectionKeeper {
         self.begin_leaving(connection)
     }
 
-    /// Handles a failure of accept(2): the driver turns waiting clients away by a descriptor that it
-    /// keeps in reserve, so that none of them hangs.
+    /// Handles a failure of accept(2): the driver turns waiting clients away by a descriptor that
+    /// it keeps in reserve, so that none of them hangs.
     pub(in crate::serve::http) fn handle_accept_failure(&mut self, error: i32) {
         let sender = &mut self.sender;
         sender.counters.accept_failed.add(1);
