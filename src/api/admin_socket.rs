@@ -1,4 +1,4 @@
-//! The admin socket: HTTP on a Unix socket, for every command and for whoever automates.
+//! The admin socket: HTTP on a Unix socket, for commands and automation.
 
 use std::convert::Infallible;
 use std::fs::Permissions;
@@ -18,20 +18,20 @@ use tokio::sync::Semaphore;
 use crate::engine::privileges;
 use crate::observe::threads;
 
-/// Who may connect: the owner and the service's group.
+/// Owner and group of the socket may connect.
 const SOCKET_MODE: u32 = 0o660;
-/// Clients at once; others wait until one has gone.
+/// Connections at once; other clients wait.
 const CONNECTIONS_MAX: usize = 64;
-/// Answers that are worked out at once, each on a thread of its own.
+/// Requests that are handled at once, each on a thread of its own.
 const ANSWERS_MAX: usize = 16;
 /// How long a client may take for the head of its next request.
 const REQUEST_MAX: Duration = Duration::from_secs(10);
 /// How long a connection may last: a backup of a large database to a slow client.
 const CONNECTION_MAX: Duration = Duration::from_secs(15 * 60);
-/// After a refusal of the kernel.
-const AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// The pause after an error of the kernel.
+const RETRIED_AFTER: Duration = Duration::from_millis(100);
 
-/// The socket of a running server; gone from the file system when dropped.
+/// The socket of a running server; the drop removes it from the file system.
 #[derive(Debug)]
 pub struct AdminSocket {
     path: PathBuf,
@@ -43,14 +43,14 @@ impl Drop for AdminSocket {
     }
 }
 
-/// A socket that is bound, and answers nobody yet.
+/// A bound socket that does not answer yet.
 #[derive(Debug)]
 pub struct BoundAdminSocket {
     listener: std::os::unix::net::UnixListener,
     socket: AdminSocket,
 }
 
-/// Binds the socket. A path that a living server answers on is left alone.
+/// Binds the socket. An error where another server answers on the path.
 pub fn bind(path: &Path) -> io::Result<BoundAdminSocket> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another server answers there"));
@@ -64,7 +64,7 @@ pub fn bind(path: &Path) -> io::Result<BoundAdminSocket> {
 }
 
 impl BoundAdminSocket {
-    /// Answers from now on, on a thread that has no privilege.
+    /// Starts the thread that answers; it has no privileges.
     pub fn serve(self, router: Router) -> io::Result<AdminSocket> {
         let listener = self.listener;
         let body = move || {
@@ -73,10 +73,8 @@ impl BoundAdminSocket {
             thread.keep_running(|| {
                 loop {
                     let Err(error) = answer_all(&listener, &router);
-                    tracing::error!(
-                        "the admin socket cannot be answered: {error}; tried again in a moment"
-                    );
-                    std::thread::sleep(AGAIN_AFTER);
+                    tracing::error!("the admin socket cannot be answered: {error}; retrying");
+                    std::thread::sleep(RETRIED_AFTER);
                 }
             });
         };
@@ -99,9 +97,9 @@ fn answer_all(
     runtime.block_on(async { accept_all(&UnixListener::from_std(listener)?, router).await })
 }
 
-/// Never ends of a refused accept: descriptors that are short now are there again later.
+/// Accepts connections for ever. A failed accept is retried: descriptors may be free again later.
 async fn accept_all(listener: &UnixListener, router: &Router) -> io::Result<Infallible> {
-    // Clients beyond wait in the kernel's backlog.
+    // Further clients wait in the backlog of the kernel.
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut has_failed = false;
     loop {
@@ -110,9 +108,9 @@ async fn accept_all(listener: &UnixListener, router: &Router) -> io::Result<Infa
             Ok((stream, _)) => stream,
             Err(error) => {
                 if !std::mem::replace(&mut has_failed, true) {
-                    tracing::warn!("a client of the admin socket waits: {error}");
+                    tracing::warn!("the admin socket cannot accept a client: {error}");
                 }
-                tokio::time::sleep(AGAIN_AFTER).await;
+                tokio::time::sleep(RETRIED_AFTER).await;
                 continue;
             }
         };
@@ -124,8 +122,8 @@ async fn accept_all(listener: &UnixListener, router: &Router) -> io::Result<Infa
                 .timer(TokioTimer::new())
                 .header_read_timeout(REQUEST_MAX)
                 .serve_connection(TokioIo::new(stream), service);
-            // A client that goes away in the middle is its own affair, and one that never takes its
-            // answer gives its place back.
+            // An error of a client that leaves early is ignored. A client that never reads its
+            // answer loses its place after the timeout.
             let _ = tokio::time::timeout(CONNECTION_MAX, connection).await;
             drop(place);
         });

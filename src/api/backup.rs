@@ -1,4 +1,4 @@
-//! A copy of the lease database for whoever asks.
+//! A copy of the lease database.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -22,15 +22,16 @@ use crate::store::{self, BackupError};
 
 /// The media type of a SQLite database (IANA).
 const SQLITE: &str = "application/vnd.sqlite3";
-/// Bytes of the file that are read and sent at a time.
+/// Bytes of the file in one read and send.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Copies the lease database as it is at this moment, for `ringboot restore`.
+/// Copies the lease database, for `ringboot restore`.
 ///
-/// The copy is consistent, and the server goes on serving meanwhile.
+/// The copy is consistent, and the server serves on meanwhile.
 #[utoipa::path(
     get,
     path = "/v1/backup",
+    tag = "backup",
     responses(
         (status = 200, description = "The database.", body = DatabaseFile,
             content_type = "application/vnd.sqlite3"),
@@ -51,7 +52,7 @@ pub async fn get_backup(State(api): State<Arc<ApiState>>) -> Result<Response, Ap
 
 fn copy_database(database: Option<&Path>) -> Result<File, ApiError> {
     let Some(database) = database else {
-        let detail = "a server of `--root` answers no DHCP, and has no leases";
+        let detail = "a server with `--root` alone answers no DHCP, and has no leases";
         return Err(ApiError::new(StatusCode::NOT_FOUND, "no lease database", detail));
     };
     store::copy_to_send(database).map_err(|error| match error {
@@ -62,7 +63,7 @@ fn copy_database(database: Option<&Path>) -> Result<File, ApiError> {
     })
 }
 
-/// A file from its beginning to its end, of which one piece at a time is in memory.
+/// A file as the body of an answer, with one piece in memory at a time.
 struct FileBody {
     file: File,
     left: u64,

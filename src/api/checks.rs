@@ -1,5 +1,4 @@
-//! What is wrong with a configuration: the same judgement in a running server and in
-//! `ringboot check`.
+//! Checks of a configuration, the same in a running server and in `ringboot check`.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -26,11 +25,12 @@ use crate::serve::overview::ServerOverview;
 
 /// Checks the server's own configuration file as it is now, as the server's user.
 ///
-/// Nothing is published: a reload does that.
+/// The server publishes nothing: a reload does that.
 #[utoipa::path(
     get,
     path = "/v1/check",
-    responses((status = 200, description = "What was found.", body = CheckReport), ServerFault),
+    tag = "check",
+    responses((status = 200, description = "The findings.", body = CheckReport), ServerFault),
 )]
 pub async fn check_configuration(
     State(api): State<Arc<ApiState>>,
@@ -38,27 +38,30 @@ pub async fn check_configuration(
     in_background(move || Ok(check_in_server(&api.overrides, &*api.overview()?))).await
 }
 
-/// The findings of a running server on its own configuration, as the file is now and as the
-/// server's user may read.
+/// The findings of a running server about its configuration file as it is now, with the rights of
+/// the server's user.
 fn check_in_server(overrides: &ConfigOverrides, overview: &ServerOverview) -> CheckReport {
     check_report(match load::read_serve_config(overrides) {
         Ok((mut config, _)) => {
             let wants_dhcp = config.dhcp.is_wanted() && !overrides.no_dhcp;
             let judge = Judge { reader: choose_file_reader(None), is_service: false };
-            found(&mut config, wants_dhcp, judge, Some(&running_here(overview)))
+            collect_findings(&mut config, wants_dhcp, judge, Some(&describe_this_server(overview)))
         }
         Err(error) => explain_unread_config(&error),
     })
 }
 
-/// As whom a configuration is judged.
+/// The rights with which a configuration is checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Judge {
+    /// The user who opens the served files.
     pub reader: FileReader,
+    /// The configuration is that of the packaged service, which has fewer rights than root.
     pub is_service: bool,
 }
 
-pub fn found(
+/// Settles the loaders of a configuration, and runs every check on it.
+pub fn collect_findings(
     config: &mut Config,
     wants_dhcp: bool,
     judge: Judge,
@@ -77,8 +80,8 @@ pub fn found(
     findings
 }
 
-/// What this server knows that matters to a check.
-fn running_here(overview: &ServerOverview) -> RunningServer {
+/// The facts of this server for a check.
+fn describe_this_server(overview: &ServerOverview) -> RunningServer {
     let known = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
     let generation = overview.generation();
     let subnets = generation.snapshot.dhcp.subnets.iter();
@@ -86,7 +89,9 @@ fn running_here(overview: &ServerOverview) -> RunningServer {
     RunningServer {
         pid: std::process::id().into(),
         sockets: held_sockets(&overview.tftp, &overview.http, &dhcp_sockets(overview, &known)),
-        heard: subnets.map(|subnet| heard(subnet_status(overview, &known, subnet))).collect(),
+        heard: subnets
+            .map(|subnet| heard_subnet(subnet_status(overview, &known, subnet)))
+            .collect(),
         unlocked: overview.images.memory().usage().unlocked,
         receive_buffer: overview.receive_buffer,
         store_fault: store.and_then(|report| report.why).map(|(why, _)| why),
@@ -94,13 +99,13 @@ fn running_here(overview: &ServerOverview) -> RunningServer {
     }
 }
 
-/// What a server says of itself that matters to a check.
-pub fn running_there(status: ServerStatus) -> RunningServer {
+/// The facts for a check in the status of a server.
+pub fn describe_server(status: ServerStatus) -> RunningServer {
     let ServerStatus { pid, sockets, subnets, image_memory, receive_buffer, dhcp, .. } = status;
     RunningServer {
         pid: pid.into(),
         sockets: held_sockets(&sockets.tftp, &sockets.http, &sockets.dhcp),
-        heard: subnets.into_iter().map(heard).collect(),
+        heard: subnets.into_iter().map(heard_subnet).collect(),
         unlocked: image_memory.unlocked,
         receive_buffer,
         store_fault: dhcp.and_then(|dhcp| dhcp.store?.why),
@@ -122,7 +127,7 @@ fn held_sockets(
     udp.chain(http.iter().map(|address| (SocketProtocol::Tcp, *address))).collect()
 }
 
-fn heard(subnet: SubnetStatus) -> HeardSubnet {
+fn heard_subnet(subnet: SubnetStatus) -> HeardSubnet {
     let others = subnet.other_servers.iter();
     HeardSubnet {
         other_servers: others
@@ -138,7 +143,7 @@ fn heard(subnet: SubnetStatus) -> HeardSubnet {
     }
 }
 
-/// The worst first, and counted.
+/// Sorts the findings, the worst first, and counts them.
 pub fn check_report(mut findings: Vec<CheckFinding>) -> CheckReport {
     findings.sort_by_key(|finding| finding.severity);
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();

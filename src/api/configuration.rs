@@ -1,4 +1,4 @@
-//! The configuration that runs.
+//! The configuration in force.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,16 +17,17 @@ use crate::control::loaders;
 use crate::dhcp::subnet::Subnet;
 use crate::serve::overview::ServerOverview;
 
-/// Tells what the current generation of the configuration says.
+/// Shows the configuration in force.
 ///
-/// The answer has an ETag, which changes with every reload and every start, and with nothing else.
+/// The ETag of the answer changes with every reload and every start, and with nothing else.
 #[utoipa::path(
     get,
     path = "/v1/configuration",
+    tag = "configuration",
     params(("If-None-Match" = Option<String>, Header,
         description = "Entity tags of answers that the client has.")),
     responses(
-        (status = 200, description = "The configuration that runs.", body = ConfigurationView,
+        (status = 200, description = "The configuration in force.", body = ConfigurationView,
             headers(("ETag" = String, description = "Start of the process and generation."))),
         (status = 304, description = "The client has this generation.",
             headers(("ETag" = String, description = "Start of the process and generation."))),
@@ -51,15 +52,15 @@ pub async fn get_configuration(
     Ok((etag, Json(view)).into_response())
 }
 
-/// Whether the client has this answer: `*`, or a list of tags that are compared without their `W/`
-/// (RFC 9110 section 13.1.2).
+/// Whether If-None-Match names this tag: `*`, or a list of tags, compared without their `W/` (RFC
+/// 9110 section 13.1.2).
 fn names_tag(headers: &HeaderMap, tag: &str) -> bool {
     let written = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = written.flat_map(|value| value.split(',')).map(str::trim);
     tags.any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag)
 }
 
-/// What the current generation says.
+/// The configuration of the current generation.
 pub fn configuration(overview: &ServerOverview) -> ConfigurationView {
     let generation = overview.generation();
     let snapshot = &generation.snapshot;
@@ -80,8 +81,8 @@ pub fn configuration(overview: &ServerOverview) -> ConfigurationView {
     }
 }
 
-/// The entity tag of the configuration. Nothing in it changes without the generation; the start of
-/// the process goes before the number, because numbers begin again with every start.
+/// The entity tag of the configuration: the start of the process and the generation, because
+/// generations count from 1 with every start.
 pub fn entity_tag(overview: &ServerOverview, generation: u64) -> String {
     let started = overview.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format!("{:x}-{generation}", started.as_millis())

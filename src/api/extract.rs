@@ -1,5 +1,5 @@
-//! What requests bring and answers take away: JSON, queries and pieces of paths, each refused as a
-//! problem of RFC 9457.
+//! Reads JSON, queries and path parameters of requests, and writes JSON. A value of the wrong form
+//! becomes a problem of RFC 9457.
 
 use std::time::Duration;
 
@@ -27,11 +27,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let read = axum::Json::<T>::from_request(request, state);
         let read = tokio::time::timeout(BODY_MAX, read).await.map_err(|_| {
-            let detail = format!("it was not there within {} s", BODY_MAX.as_secs());
-            ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not come", detail)
+            let detail = format!("it did not arrive within {} s", BODY_MAX.as_secs());
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive", detail)
         })?;
         let axum::Json(value) = read.map_err(|refused| {
-            ApiError::new(refused.status(), "the body is not what this takes", refused.body_text())
+            ApiError::new(refused.status(), "the body has the wrong form", refused.body_text())
         })?;
         Ok(Self(value))
     }
@@ -40,7 +40,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         match serde_json::to_string_pretty(&self.0) {
-            Ok(text) => in_json(StatusCode::OK, "application/json", text),
+            Ok(text) => respond_with_json(StatusCode::OK, "application/json", text),
             Err(error) => ApiError::failed(error.to_string()).into_response(),
         }
     }
@@ -50,12 +50,12 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status;
         let text = self.into_json().unwrap_or_default();
-        in_json(status, "application/problem+json", text)
+        respond_with_json(status, "application/problem+json", text)
     }
 }
 
-/// People read it too: it ends with a newline.
-fn in_json(status: StatusCode, media_type: &'static str, text: String) -> Response {
+/// Ends with a newline, since people read it too.
+fn respond_with_json(status: StatusCode, media_type: &'static str, text: String) -> Response {
     let media_type = [(CONTENT_TYPE, HeaderValue::from_static(media_type))];
     (status, media_type, Bytes::from(text + "\n")).into_response()
 }
@@ -72,7 +72,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryOf<T> {
             Ok(Query(query)) => Ok(Self(query)),
             Err(refused) => Err(ApiError::new(
                 refused.status(),
-                "the query is not what this takes",
+                "the query has the wrong form",
                 refused.body_text(),
             )),
         }
@@ -91,7 +91,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathText {
             Ok(Path(text)) => Ok(Self(text)),
             Err(refused) => Err(ApiError::new(
                 refused.status(),
-                "the path is not what this takes",
+                "the path has the wrong form",
                 refused.body_text(),
             )),
         }

@@ -1,5 +1,4 @@
-//! Is all well? One judgement of what `status` tells, for monitors, for the admin socket and for
-//! people.
+//! Judges the health of a server by its status, for monitors, the admin socket and people.
 
 use std::collections::BTreeSet;
 
@@ -7,17 +6,17 @@ use super::types::{
     FindingEntry, FindingSeverity, HealthLevel, HealthReport, LinkState, ServerStatus, StoreStatus,
     StoreTrust, SubnetMode, SubnetStatus, ThreadStatus,
 };
-use super::values::plural;
+use super::values::format_count;
 
-/// A thread that is at one thing for longer stands still. Seconds.
-const STANDS_STILL_S: u64 = 10;
-/// Reasons in the one line of a monitor.
+/// A thread that is busy with one task for this long hangs. In seconds.
+const HANGS_S: u64 = 10;
+/// Reasons in the line for a monitor.
 const REASONS_SHOWN_MAX: usize = 5;
 
 /// A reason, and how bad it is.
 type Reason = (HealthLevel, String);
 
-/// The judgement of a server's status, whose own judgement is left aside.
+/// Judges a status; the field `health` of the status is ignored.
 pub fn judge(status: &ServerStatus) -> HealthReport {
     let mut reasons: Vec<Reason> = Vec::new();
     let store = status.dhcp.as_ref().and_then(|dhcp| dhcp.store.as_ref());
@@ -43,11 +42,11 @@ fn judge_store(store: &StoreStatus) -> Option<Reason> {
     let waits_s = store.oldest_ms.unwrap_or(0) / 1000;
     let why = store.why.as_deref().unwrap_or_default();
     let text = match store.state {
-        StoreTrust::Unread => format!("no DHCP is answered: {why}"),
+        StoreTrust::Unread => format!("the server answers no DHCP: {why}"),
         StoreTrust::Broken => format!("no new leases: {why}"),
-        StoreTrust::Sound if waits_s >= STANDS_STILL_S => {
-            let waiting = plural(store.queued, "commit");
-            format!("{waiting} wait, and none was finished for {waits_s} s")
+        StoreTrust::Sound if waits_s >= HANGS_S => {
+            let waiting = format_count(store.queued, "commit");
+            format!("{waiting} wait, and none has ended for {waits_s} s")
         }
         StoreTrust::Sound => return None,
     };
@@ -69,7 +68,7 @@ fn judge_subnet(subnet: &SubnetStatus) -> Option<Reason> {
     Some((level, format!("the pools of subnet {name} are {how}: {}", pool.said)))
 }
 
-/// Interfaces of served subnets by which no machine is reached.
+/// Interfaces of served subnets that reach no machine.
 fn judge_interfaces(status: &ServerStatus) -> Vec<Reason> {
     let on_interfaces = served_subnets(status).filter(|subnet| !subnet.relay);
     let names: BTreeSet<&String> =
@@ -80,7 +79,7 @@ fn judge_interfaces(status: &ServerStatus) -> Vec<Reason> {
             LinkState::Down => Some(format!("interface {name} is down")),
             LinkState::NoCarrier => Some(format!("interface {name} has no carrier")),
         },
-        None => Some(format!("interface {name} is not there")),
+        None => Some(format!("interface {name} does not exist")),
     };
     let faults = names.into_iter().filter_map(fault);
     faults.map(|text| (HealthLevel::Critical, text)).collect()
@@ -89,36 +88,36 @@ fn judge_interfaces(status: &ServerStatus) -> Vec<Reason> {
 fn judge_thread(thread: &ThreadStatus) -> Option<Reason> {
     let (name, panics) = (&thread.name, thread.panics);
     let busy_s = thread.busy_ms.unwrap_or(0) / 1000;
-    if busy_s >= STANDS_STILL_S {
-        let text = format!("the thread {name} has been at one thing for {busy_s} s");
+    if busy_s >= HANGS_S {
+        let text = format!("the thread {name} has been busy with one task for {busy_s} s");
         return Some((HealthLevel::Critical, text));
     }
-    let text = format!("the thread {name} was begun again {panics} times after a fault of its own");
+    let text = format!("the thread {name} was restarted {panics} times after a panic");
     (panics > 0).then_some((HealthLevel::Warning, text))
 }
 
-/// Warnings are the operator's choice more often than not, and a monitor that is never green is not
-/// looked at.
+/// Errors of the configuration. Warnings do not count: most are the operator's choice, and
+/// operators ignore a monitor that is never green.
 fn judge_findings(findings: &[FindingEntry]) -> Option<Reason> {
     let mut errors = findings.iter().filter(|finding| finding.severity == FindingSeverity::Error);
     let first = errors.next()?;
-    let count = plural(1 + errors.count() as u64, "error");
+    let count = format_count(1 + errors.count() as u64, "error");
     let text = format!("{count} in the configuration, the first: {}", first.text);
     Some((HealthLevel::Warning, text))
 }
 
-/// The one line of a monitor.
-pub fn summary(status: &ServerStatus) -> String {
+/// The line for a monitor.
+pub fn summarize(status: &ServerStatus) -> String {
     let HealthReport { level, because } = &status.health;
     let mut text = format!("{level}: ");
     if because.is_empty() {
         text.push_str(&match &status.dhcp {
             Some(dhcp) => format!(
                 "DHCP on {}, {} run",
-                plural(served_subnets(status).count() as u64, "subnet"),
-                plural(dhcp.bound, "lease")
+                format_count(served_subnets(status).count() as u64, "subnet"),
+                format_count(dhcp.bound, "lease")
             ),
-            None => "files are served, no DHCP is answered".to_owned(),
+            None => "files are served, without DHCP".to_owned(),
         });
     }
     let shown = &because[..because.len().min(REASONS_SHOWN_MAX)];
@@ -139,7 +138,7 @@ mod tests {
 
     fn judged(mut status: ServerStatus) -> (HealthLevel, String) {
         status.health = judge(&status);
-        (status.health.level, summary(&status))
+        (status.health.level, summarize(&status))
     }
 
     /// A server that is well: one served subnet, 13 leases.
@@ -215,7 +214,7 @@ mod tests {
             status.dhcp = None;
             status.findings = vec![finding(FindingSeverity::Warning, "hm")];
         });
-        let line = "OK: files are served, no DHCP is answered\n";
+        let line = "OK: files are served, without DHCP\n";
         assert_eq!(judged(files), (HealthLevel::Ok, line.into()));
     }
 
@@ -240,7 +239,7 @@ mod tests {
                 "are full: 4 of 4 addresses given",
             ),
             (with_pool("8 of 10 addresses given", None), warning, "are nearly full: 8 of 10"),
-            (with_interface(None), critical, "interface eth1 is not there"),
+            (with_interface(None), critical, "interface eth1 does not exist"),
             (with_interface(Some(LinkState::Down)), critical, "interface eth1 is down"),
             (with_interface(Some(LinkState::NoCarrier)), critical, "interface eth1 has no carrier"),
             (
@@ -248,7 +247,11 @@ mod tests {
                 warning,
                 "changes in [log] take effect after a restart",
             ),
-            (broken(StoreTrust::Unread, "no disk"), critical, "no DHCP is answered: no disk"),
+            (
+                broken(StoreTrust::Unread, "no disk"),
+                critical,
+                "the server answers no DHCP: no disk",
+            ),
             (broken(StoreTrust::Broken, "disk full"), critical, "no new leases: disk full"),
             (
                 with_store(|store| (store.oldest_ms, store.queued) = (Some(12_000), 1)),
@@ -263,7 +266,7 @@ mod tests {
             (
                 faulty(|status| status.threads = vec![thread("rb-admin", None, 1)]),
                 warning,
-                "rb-admin was begun again",
+                "rb-admin was restarted",
             ),
             (
                 faulty(|status| status.findings = two_errors.to_vec()),
@@ -273,7 +276,7 @@ mod tests {
         ] {
             let (found, line) = judged(status);
             assert!(
-                found == level && line.contains(words) && line.starts_with(level.word()),
+                found == level && line.contains(words) && line.starts_with(level.as_str()),
                 "{line}"
             );
         }

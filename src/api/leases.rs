@@ -1,4 +1,4 @@
-//! The table of leases, a running server's or a stopped one's, and what is let go of.
+//! Leases of a running or a stopped server, and how addresses are freed.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -17,7 +17,7 @@ use super::types::{
     ApiProblem, FreedLeases, LeaseCounts, LeaseEntry, LeaseList, LeaseQuery, LimitedClient,
     ReleaseQuery,
 };
-use super::values::{parse_mac, span};
+use super::values::{format_span, parse_mac};
 use crate::dhcp::lease::{ClockSeconds, LeaseRowState, LeaseTable};
 use crate::dhcp::listing::{AddressStatus, DeclineLimit, DeclineScope, LeaseFilter, ListedAddress};
 use crate::model::machine::Mac;
@@ -25,19 +25,20 @@ use crate::model::who::MachineSelector;
 use crate::serve::dhcp::{DhcpControl, LeaseListing};
 use crate::store::{DATABASE, SqliteStore, recover_odd_leases};
 
-/// Lists who has which address, what was declined, and who is limited for it.
+/// Lists leases, declined addresses, and the machines limited for them.
 ///
-/// Leases come in the order of addresses, 20,000 in one answer. `counts` counts all that the query
-/// asks for, and `left_out` those that are not listed.
+/// Leases come in the order of addresses, 20,000 in one answer. `counts` counts all that match the
+/// query, and `left_out` those after this answer.
 #[utoipa::path(
     get,
     path = "/v1/leases",
+    tag = "leases",
     params(LeaseQuery),
     responses(
-        (status = 200, description = "The leases that were asked for.", body = LeaseList),
-        (status = 400, description = "The query is no such filter.",
+        (status = 200, description = "The leases that match.", body = LeaseList),
+        (status = 400, description = "The query has the wrong form.",
             body = ApiProblem, content_type = "application/problem+json"),
-        (status = 409, description = "No DHCP is answered.",
+        (status = 409, description = "The server answers no DHCP.",
             body = ApiProblem, content_type = "application/problem+json"),
         ServerFault,
     ),
@@ -48,31 +49,32 @@ pub async fn list_leases(
 ) -> Result<Json<LeaseList>, ApiError> {
     in_background(move || {
         let filter = LeaseFilter::try_from(&query)?;
-        with_core(&api, |dhcp| Some(Ok(lease_list(dhcp.list(filter)?, LISTED_MAX))))
+        ask_core(&api, |dhcp| Some(Ok(lease_list(dhcp.list(filter)?, LISTED_MAX))))
     })
     .await
 }
 
-/// Lets go of an address, of all that a machine declined, or of all that was declined.
+/// Frees an address, all that a machine declined, or all that were declined.
 ///
-/// An address that a machine has now is freed with `force` alone: the machine goes on using it
-/// until it renews its lease, and another one may get it meanwhile.
+/// An address that a machine has now needs `force`: the machine uses it until it renews its lease,
+/// and another one may get it meanwhile.
 #[utoipa::path(
     delete,
     path = "/v1/leases/{what}",
+    tag = "leases",
     params(
-        ("what" = String, Path, description = "An address; a hardware address: all that this \
-            machine declined, with `force` also what it has; or `declined`: all that was declined \
-            or found in use.", example = "declined"),
+        ("what" = String, Path, description = "An address; a hardware address, for all that this \
+            machine declined, with `force` also what it has; or `declined`, for all that were \
+            declined or found in use.", example = "declined"),
         ReleaseQuery,
     ),
     responses(
-        (status = 200, description = "What was let go of.", body = FreedLeases),
+        (status = 200, description = "The number of freed addresses.", body = FreedLeases),
         (status = 400, description = "The path names no lease, or the query is wrong.",
             body = ApiProblem, content_type = "application/problem+json"),
         (status = 404, description = "There is nothing to free.",
             body = ApiProblem, content_type = "application/problem+json"),
-        (status = 409, description = "A machine has the address, or no DHCP is answered.",
+        (status = 409, description = "A machine has the address, or the server answers no DHCP.",
             body = ApiProblem, content_type = "application/problem+json"),
         ServerFault,
     ),
@@ -86,24 +88,28 @@ pub async fn free_leases(
         let what = what
             .parse::<FreedSubject>()
             .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, "no such lease", error))?;
-        let freed = with_core(&api, |dhcp| free(dhcp, what, force))?;
+        let freed = ask_core(&api, |dhcp| free_in_core(dhcp, what, force))?;
         tracing::info!("by command: {}", freed.said);
         Ok(freed)
     })
     .await
 }
 
-/// Addresses in one answer: a few megabytes. The command asks for the next ones after it.
+/// Addresses in one answer: a few megabytes. The command asks again for the next ones.
 const LISTED_MAX: usize = 20_000;
 
-/// What is to be let go of.
+/// The addresses to free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FreedSubject {
+    /// This address.
     Address(Ipv4Addr),
+    /// All that this machine declined.
     Machine(Mac),
+    /// All that were declined or found in use.
     Declined,
 }
 
+/// An address or a hardware address in any spelling.
 pub fn parse_subject(text: &str) -> Result<FreedSubject, String> {
     match text.parse()? {
         MachineSelector::Mac(mac) => Ok(FreedSubject::Machine(mac)),
@@ -111,7 +117,7 @@ pub fn parse_subject(text: &str) -> Result<FreedSubject, String> {
             Ok(FreedSubject::Address(address))
         }
         MachineSelector::Address(std::net::IpAddr::V6(_)) => {
-            Err("leases are of IPv4 addresses".to_owned())
+            Err("only IPv4 addresses are leased".to_owned())
         }
     }
 }
@@ -134,7 +140,7 @@ impl fmt::Display for FreedSubject {
     }
 }
 
-/// What a stopped server left, as it would have it after its start.
+/// The leases in the store of a stopped server, as it would have them after its start.
 pub fn stored_leases(state: &Path, filter: LeaseFilter) -> anyhow::Result<LeaseListing> {
     let database = state.join(DATABASE);
     if !database.exists() {
@@ -154,18 +160,18 @@ pub fn stored_leases(state: &Path, filter: LeaseFilter) -> anyhow::Result<LeaseL
     })?;
     declined.extend(recover_odd_leases(&odd, now));
     let listed = rows.iter().chain(&declined).map(|lease| ListedAddress::from_lease(lease, now));
-    // A start forgets what is kept back no longer.
+    // A start drops declines that have ended.
     let counts =
         |listed: &ListedAddress| !listed.standing.is_kept_back() || listed.until_s > Some(now);
     let listed = listed.filter(|listed| filter.matches(listed) && counts(listed)).collect();
-    // What was declined before the stop counts after the start.
+    // Declines from before the stop count after the start.
     let mut leases = LeaseTable::new(&[]);
     leases.load(declined, now);
     Ok(LeaseListing { listed, limited: leases.decline_limits(now), now })
 }
 
-/// Asks the DHCP core, with all that clients have met before now in its table.
-fn with_core<T>(
+/// Asks the DHCP core after the events before this request are in its table.
+fn ask_core<T>(
     api: &ApiState,
     ask: impl FnOnce(&DhcpControl) -> Option<Result<T, ApiError>>,
 ) -> Result<T, ApiError> {
@@ -175,13 +181,13 @@ fn with_core<T>(
     ask(dhcp).unwrap_or_else(|| Err(ApiError::no_answer_from_core()))
 }
 
-fn free(
+fn free_in_core(
     dhcp: &DhcpControl,
     what: FreedSubject,
     force: bool,
 ) -> Option<Result<FreedLeases, ApiError>> {
-    let found = dhcp.list(needed(what))?;
-    Some(let_go(what, force, &found, |addresses| {
+    let found = dhcp.list(freed_filter(what))?;
+    Some(free_found(what, force, &found, |addresses| {
         let freed =
             dhcp.free(addresses, force).ok_or_else(|| "`ringboot status` says why".to_owned())?;
         match what {
@@ -209,8 +215,8 @@ impl TryFrom<&LeaseQuery> for LeaseFilter {
     }
 }
 
-/// What has to be looked at first.
-pub fn needed(what: FreedSubject) -> LeaseFilter {
+/// The addresses that decide whether something can be freed.
+pub fn freed_filter(what: FreedSubject) -> LeaseFilter {
     match what {
         FreedSubject::Address(address) => {
             LeaseFilter { address: Some(address), ..LeaseFilter::default() }
@@ -220,9 +226,9 @@ pub fn needed(what: FreedSubject) -> LeaseFilter {
     }
 }
 
-/// Decides, has it carried out, and says what was done; the same for a running server and for its
-/// store.
-pub fn let_go(
+/// Decides what to free, frees it by `carry_out`, and reports it; the same for a running server and
+/// for a store.
+pub fn free_found(
     what: FreedSubject,
     force: bool,
     found: &LeaseListing,
@@ -243,40 +249,40 @@ pub fn let_go(
     if let Some(live) = meant.iter().find(|listed| listed.standing.is_live() && !force) {
         let detail = format!(
             "{} {} by {} {}, and the machine goes on using it: another one would get the same \
-             address. Where it is known to be gone, --force frees it",
+             address. If the machine is gone, --force frees it",
             live.address,
             if live.standing == AddressStatus::Bound {
                 "is leased"
             } else {
-                "is held by an offer that was taken"
+                "is held by an accepted offer"
             },
             live.mac,
-            time(live.until_s, found.now),
+            format_end(live.until_s, found.now),
         );
         return Err(ApiError::new(StatusCode::CONFLICT, "a machine has this address", detail));
     }
     if meant.is_empty() && !is_limited {
         let detail = match what {
             FreedSubject::Address(address) => {
-                format!("{address} is neither leased nor offered, remembered or kept back")
+                format!("{address} is neither leased nor offered, remembered or withheld")
             }
             FreedSubject::Machine(mac) => {
-                format!("no address is kept back for what {mac} declined, and it is not silenced")
+                format!("no address is withheld for a decline of {mac}, and it is not limited")
             }
             FreedSubject::Declined => {
-                "no address is kept back, and nobody is limited for what was declined".to_owned()
+                "no address is withheld, and no machine is limited for declines".to_owned()
             }
         };
         return Err(ApiError::new(StatusCode::NOT_FOUND, "nothing to free", detail));
     }
     let addresses: Vec<Ipv4Addr> = meant.iter().map(|listed| listed.address).collect();
     let count = carry_out(&addresses).map_err(|why| {
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the store could not keep it", why)
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the store could not be written", why)
     })?;
-    Ok(FreedLeases { freed: count, said: said(what, &meant, count) })
+    Ok(FreedLeases { freed: count, said: describe_freed(what, &meant, count) })
 }
 
-fn said(what: FreedSubject, meant: &[&ListedAddress], count: usize) -> String {
+fn describe_freed(what: FreedSubject, meant: &[&ListedAddress], count: usize) -> String {
     let some = match count {
         1 => "1 address is free".to_owned(),
         _ => format!("{count} addresses are free"),
@@ -286,18 +292,18 @@ fn said(what: FreedSubject, meant: &[&ListedAddress], count: usize) -> String {
             format!("{address} is free: it was {} ({})", listed.standing, listed.mac)
         }
         (FreedSubject::Address(address), _) => {
-            format!("{address} is kept: its machine has asked for it again at this moment")
+            format!("{address} is not freed: its machine requested it again at this moment")
         }
         (FreedSubject::Machine(mac), _) => {
-            format!("{some}, and what {mac} declined counts no more")
+            format!("{some}, and the declines of {mac} no longer count")
         }
         (FreedSubject::Declined, _) => {
-            format!("{some}, and what was declined counts against nobody")
+            format!("{some}, and no decline counts any longer")
         }
     }
 }
 
-/// The first of them in the order of addresses; `left_out` are the others, which are counted alone.
+/// The first `most` addresses in their order; `counts` has all, `left_out` the others.
 pub fn lease_list(listing: LeaseListing, most: usize) -> LeaseList {
     let LeaseListing { mut listed, limited, now } = listing;
     let mut counts = LeaseCounts::default();
@@ -330,24 +336,24 @@ fn limited_client(one: &DeclineLimit, now: ClockSeconds) -> LimitedClient {
         if let DeclineScope::Machine(mac) = one.whom { Some(mac.to_string()) } else { None };
     let who = match one.whom {
         DeclineScope::Machine(mac) => mac.to_string(),
-        DeclineScope::Segment => "a segment of ours".to_owned(),
+        DeclineScope::Segment => "a segment of this server".to_owned(),
         DeclineScope::Relay => "a relay agent".to_owned(),
         DeclineScope::Port => "a circuit of a relay agent".to_owned(),
     };
     let what = match one.whom {
-        DeclineScope::Machine(_) => "declined so much that it gets no address from the pools",
-        _ => "declined so much that no further address is kept back for it",
+        DeclineScope::Machine(_) => "declined so many addresses that it gets none from the pools",
+        _ => "declined so many addresses that no further one is withheld for it",
     };
-    let said = format!("{who} {what} {}", time(Some(one.until_s), now));
+    let said = format!("{who} {what} {}", format_end(Some(one.until_s), now));
     LimitedClient { machine, left_s: one.until_s.saturating_sub(now), said }
 }
 
 /// "for 9 min", "since 3 h"
-pub fn time(until_s: Option<ClockSeconds>, now: ClockSeconds) -> String {
+pub fn format_end(until_s: Option<ClockSeconds>, now: ClockSeconds) -> String {
     match until_s {
         None => "without end".to_owned(),
-        Some(until_s) if until_s > now => format!("for {}", span(until_s - now)),
-        Some(until_s) => format!("since {}", span(now - until_s)),
+        Some(until_s) if until_s > now => format!("for {}", format_span(until_s - now)),
+        Some(until_s) => format!("since {}", format_span(now - until_s)),
     }
 }
 
@@ -399,10 +405,10 @@ mod tests {
 
     #[test]
     fn times_are_told_in_words() {
-        assert_eq!(time(None, 5), "without end");
-        assert_eq!(time(Some(105), 5), "for 100 s");
-        assert_eq!(time(Some(5), 605), "since 10 min");
-        assert_eq!(time(Some(90_000), 0), "for 25 h");
-        assert_eq!(time(Some(0), 900_000), "since 10 days");
+        assert_eq!(format_end(None, 5), "without end");
+        assert_eq!(format_end(Some(105), 5), "for 100 s");
+        assert_eq!(format_end(Some(5), 605), "since 10 min");
+        assert_eq!(format_end(Some(90_000), 0), "for 25 h");
+        assert_eq!(format_end(Some(0), 900_000), "since 10 days");
     }
 }

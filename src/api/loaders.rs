@@ -1,4 +1,4 @@
-//! Boot loaders that are found on this machine.
+//! Boot loaders of this machine.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,16 +15,17 @@ use crate::control::loaders::{
     FoundLoader, find_packaged_loaders, find_root_loaders, read_program_kind,
 };
 
-/// A loader larger than this (bytes) is not searched for its version.
+/// A loader larger than this, in bytes, is not searched for its version.
 const SEARCHED_MAX: u64 = 16 * 1024 * 1024;
 
 /// Lists boot loaders of the served root and of this machine's packages.
 ///
-/// A kind of firmware without a loader is listed with the packages that bring one.
+/// For a kind of firmware without a loader, `missing` has the packages with one.
 #[utoipa::path(
     get,
     path = "/v1/loaders",
-    responses((status = 200, description = "What was found.", body = LoaderList), ServerFault),
+    tag = "loaders",
+    responses((status = 200, description = "The loaders.", body = LoaderList), ServerFault),
 )]
 pub async fn list_loaders(State(api): State<Arc<ApiState>>) -> Result<Json<LoaderList>, ApiError> {
     in_background(move || Ok(loader_list(Some(api.overview()?.images.root())))).await
@@ -48,7 +49,7 @@ pub fn loader_list(root: Option<&Path>) -> LoaderList {
     LoaderList { root: root.map(shown_path), loaders, missing }
 }
 
-/// A name that is not UTF-8 is no JSON.
+/// The path as text: JSON cannot have a name that is not UTF-8.
 pub fn shown_path(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -1,4 +1,4 @@
-//! What is known of other DHCP servers, and the order to look again.
+//! Looks for other DHCP servers: their results, and a new look.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,19 +9,20 @@ use super::error::{ApiError, ServerFault};
 use super::extract::Json;
 use super::state::{ApiState, in_background};
 use super::types::{ApiProblem, LookList, LookOrder, SubnetLook};
-use super::values::span;
+use super::values::format_span;
 use crate::dhcp::subnet::HoldReason;
 use crate::serve::dhcp::other_servers::SegmentFinding;
 
-/// Tells what is known of other DHCP servers on each subnet with an interface.
+/// Shows the result of the look for other DHCP servers on each subnet with an interface.
 ///
 /// A subnet on which another server answers is silent, unless `allow-other-servers` is set.
 #[utoipa::path(
     get,
     path = "/v1/looks",
+    tag = "looks",
     responses(
-        (status = 200, description = "What is known, and how old it is.", body = LookList),
-        (status = 409, description = "No DHCP is answered.",
+        (status = 200, description = "The results with their age.", body = LookList),
+        (status = 409, description = "The server answers no DHCP.",
             body = ApiProblem, content_type = "application/problem+json"),
         ServerFault,
     ),
@@ -30,7 +31,7 @@ pub async fn list_looks(State(api): State<Arc<ApiState>>) -> Result<Json<LookLis
     in_background(move || {
         let overview = api.overview()?;
         let findings = overview.findings.as_ref().ok_or_else(ApiError::no_dhcp)?;
-        // Asked before the rest is read: what is read then is of the new look.
+        // Read before the results, so that results without `again` belong to the new look.
         let again = findings.is_to_look_again();
         let looks = findings.read().segments.iter().map(subnet_look).collect();
         Ok(LookList { looks, again })
@@ -38,15 +39,16 @@ pub async fn list_looks(State(api): State<Arc<ApiState>>) -> Result<Json<LookLis
     .await
 }
 
-/// Forgets what was found, and looks again as at the first start.
+/// Forgets the results and looks again, as at the first start.
 ///
-/// No address is offered on a subnet until its look is over, which takes about 2 seconds.
+/// The server offers no address on a subnet until its look ends, which takes about 2 seconds.
 #[utoipa::path(
     post,
     path = "/v1/looks",
+    tag = "looks",
     responses(
         (status = 200, description = "The look begins within a second.", body = LookOrder),
-        (status = 409, description = "No DHCP is answered.",
+        (status = 409, description = "The server answers no DHCP.",
             body = ApiProblem, content_type = "application/problem+json"),
         ServerFault,
     ),
@@ -60,11 +62,12 @@ pub async fn look_again(State(api): State<Arc<ApiState>>) -> Result<Json<LookOrd
     .await
 }
 
-/// How old what is known is: ` 3 min ago, and is asked again in 2 min`.
-pub fn since(finding: &SegmentFinding) -> String {
-    let ago = |at: Option<Instant>| at.map(|at| span(at.elapsed().as_secs()));
-    let next =
-        finding.next_look.map(|at| span(at.saturating_duration_since(Instant::now()).as_secs()));
+/// The age of a result: ` 3 min ago, and is asked again in 2 min`.
+pub fn describe_age(finding: &SegmentFinding) -> String {
+    let ago = |at: Option<Instant>| at.map(|at| format_span(at.elapsed().as_secs()));
+    let next = finding
+        .next_look
+        .map(|at| format_span(at.saturating_duration_since(Instant::now()).as_secs()));
     match (finding.others.is_empty(), ago(finding.answered), ago(finding.looked)) {
         (false, Some(answered), _) => {
             let next = next.map_or_else(|| "now".to_owned(), |next| format!("again in {next}"));
@@ -87,7 +90,7 @@ fn subnet_look(finding: &SegmentFinding) -> SubnetLook {
     SubnetLook {
         subnet: finding.network.to_string(),
         interface: finding.interface.clone(),
-        said: finding.sentence(&since(finding)),
+        said: finding.sentence(&describe_age(finding)),
         looking: finding.held == Some(HoldReason::Looking),
         answered_s: ago_s(finding.answered),
         looked_s: ago_s(finding.looked),

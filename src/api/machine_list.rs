@@ -1,4 +1,4 @@
-//! Every machine that the server knows, and where it stands.
+//! The list of machines with the state of each.
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -25,21 +25,23 @@ use crate::observe::timeline::{JournalEntry, build_boot_story};
 use crate::serve::overview::ServerOverview;
 use crate::store::{HISTORY, HistoryDatabase};
 
-/// Lists every machine that the server knows, and where it stands.
+/// Lists every machine that the server knows with its state.
 ///
-/// Machines that failed come first; of the same standing, the one that was heard of last.
+/// Machines that failed come first; within one state the most recently active.
 #[utoipa::path(
     get,
     path = "/v1/machines",
+    tag = "machines",
     responses((status = 200, description = "All machines.", body = MachineList), ServerFault),
 )]
 pub async fn list_machines(
     State(api): State<Arc<ApiState>>,
 ) -> Result<Json<MachineList>, ApiError> {
-    in_background(move || Ok(of_server(&api.known.journal, api.settled().as_deref()))).await
+    in_background(move || Ok(of_server(&api.known.journal, api.overview_after_events().as_deref())))
+        .await
 }
 
-/// What a running server knows: its journal, with the names of reservations and of clients.
+/// The machines of a running server: its journal, with the names of reservations and clients.
 pub fn of_server(journal: &MachineJournal, overview: Option<&ServerOverview>) -> MachineList {
     let mut reserved = Vec::new();
     let mut names = HashMap::new();
@@ -64,7 +66,7 @@ pub fn of_server(journal: &MachineJournal, overview: Option<&ServerOverview>) ->
             reserved.push((host.mac, host.address));
         }
     }
-    let now = Now::of(overview);
+    let now = Now::from_overview(overview);
     let heard = journal.list_machines();
     let is_heard: HashSet<Mac> = heard.iter().copied().collect();
     let entry = |mac| machine_entry(mac, &journal.entries(mac), &names, &now);
@@ -74,7 +76,7 @@ pub fn of_server(journal: &MachineJournal, overview: Option<&ServerOverview>) ->
     machine_list(machines, overview.is_none_or(|overview| overview.dhcp_control.is_some()))
 }
 
-/// What a stopped server left. Its reservations are in no database.
+/// The machines in the history of a stopped server. Its reservations are in no database.
 pub fn of_history(state: &Path) -> anyhow::Result<MachineList> {
     let path = state.join(HISTORY);
     if !path.exists() {
@@ -109,7 +111,11 @@ fn machine_entry(
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
     let heard_ms = entries.last()?.at_ms;
-    let story = build_boot_story(entries, &now.known(MachineSelector::Mac(mac), entries), now_ms);
+    let story = build_boot_story(
+        entries,
+        &now.describe_machine(MachineSelector::Mac(mac), entries),
+        now_ms,
+    );
     let standing = judge_standing(entries, &story);
     let last = story.lines.last();
     Some(MachineEntry {
@@ -127,7 +133,7 @@ fn machine_entry(
     })
 }
 
-/// A reservation whose machine was never heard of.
+/// A reservation whose machine the server has never seen.
 fn unseen_entry(mac: Mac, address: Ipv4Addr, names: &HashMap<Mac, String>) -> MachineEntry {
     MachineEntry {
         machine: mac.to_string(),
@@ -144,12 +150,12 @@ fn unseen_entry(mac: Mac, address: Ipv4Addr, names: &HashMap<Mac, String>) -> Ma
     }
 }
 
-/// Those that did not boot first; of the same standing the one that was heard of last first.
+/// Sorts machines: those that failed first, within one state the most recently active.
 pub fn machine_list(mut machines: Vec<MachineEntry>, answers_dhcp: bool) -> MachineList {
     machines.sort_unstable_by(|one, other| {
         let heard = other.heard_ms.cmp(&one.heard_ms);
         one.standing.cmp(&other.standing).then(heard).then_with(|| one.machine.cmp(&other.machine))
     });
-    let counts = MachineCounts::of(&machines);
+    let counts = MachineCounts::from_machines(&machines);
     MachineList { machines, counts, answers_dhcp }
 }

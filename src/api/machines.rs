@@ -1,4 +1,5 @@
-//! The last boot of one machine, from a running server's journal and from the history it left.
+//! The last boot of one machine, from the journal of a running server or the history of a stopped
+//! one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,20 +21,21 @@ use crate::observe::journal::MachineJournal;
 use crate::observe::timeline::{JournalEntry, MachineStory, TimelineLine, build_boot_story};
 use crate::store::{HISTORY, HistoryDatabase};
 
-/// Tells the last boot of one machine, and where it stopped.
+/// Shows the last boot of one machine, and where it stopped.
 ///
-/// A machine that nobody has heard of is a problem that has the fields of a story too, with what to
-/// look at.
+/// The answer for an unknown machine is a problem that also has the fields of a story, with advice
+/// in `next_step`.
 #[utoipa::path(
     get,
     path = "/v1/machines/{machine}",
+    tag = "machines",
     params(("machine" = String, Path, description = "Hardware address in any spelling, or an IP \
         address that the machine has or had.", example = "52:54:00:12:34:10")),
     responses(
         (status = 200, description = "The last boot.", body = BootStory),
         (status = 400, description = "The path names no machine.",
             body = ApiProblem, content_type = "application/problem+json"),
-        (status = 404, description = "Nobody has heard of this machine.",
+        (status = 404, description = "The machine is unknown.",
             body = UnknownMachine, content_type = "application/problem+json"),
         ServerFault,
     ),
@@ -44,10 +46,10 @@ pub async fn get_machine(
 ) -> Result<Json<BootStory>, ApiError> {
     in_background(move || {
         let who = machine.parse::<MachineSelector>().map_err(|why| {
-            ApiError::new(StatusCode::BAD_REQUEST, "no machine is called so", why)
+            ApiError::new(StatusCode::BAD_REQUEST, "not the name of a machine", why)
         })?;
-        let now = Now::of(api.settled().as_deref());
-        let limits = || quirks::all_limits(api.learnt_quirks(), &api.fixed_quirks());
+        let now = Now::from_overview(api.overview_after_events().as_deref());
+        let limits = || quirks::merge_limits(api.learnt_quirks(), &api.fixed_quirks());
         of_journal(&api.known.journal, &now, limits, who).map_err(|unheard| (*unheard).into())
     })
     .await
@@ -69,10 +71,10 @@ pub fn of_journal(
         (None, MachineSelector::Address(address)) => journal.entries_at(address),
         (None, MachineSelector::Mac(_)) => Vec::new(),
     };
-    told(who, mac, &entries, now, limits())
+    judge_story(who, mac, &entries, now, limits())
 }
 
-/// The same out of a state directory. The inner error: nobody has heard of the machine.
+/// The same from a state directory. The inner error: the machine is unknown.
 pub fn of_history(
     state: &Path,
     who: MachineSelector,
@@ -90,12 +92,12 @@ pub fn of_history(
         MachineSelector::Mac(mac) => Some(mac),
         MachineSelector::Address(address) => history.find(address)?,
     };
-    let limits = quirks::all_limits(quirks::stored_quirks(state)?, &[]);
+    let limits = quirks::merge_limits(quirks::stored_quirks(state)?, &[]);
     let entries = mac.map(|mac| history.entries(mac)).transpose()?.unwrap_or_default();
-    Ok(told(who, mac, &entries, &Now::of_history(), limits))
+    Ok(judge_story(who, mac, &entries, &Now::of_history(), limits))
 }
 
-fn told(
+fn judge_story(
     who: MachineSelector,
     mac: Option<Mac>,
     entries: &[JournalEntry],
@@ -104,17 +106,18 @@ fn told(
 ) -> Result<BootStory, Box<UnknownMachine>> {
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let who = mac.map_or(who, MachineSelector::Mac);
-    let known = now.known(who, entries);
+    let known = now.describe_machine(who, entries);
     let story =
         build_boot_story(entries, &known, u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
-    let limits = mac.map(|mac| quirks::sentences(limits, mac, story.firmware)).unwrap_or_default();
-    let told = boot_story(who, story, limits);
+    let limits =
+        mac.map(|mac| quirks::describe_limits(limits, mac, story.firmware)).unwrap_or_default();
+    let story = boot_story(who, story, limits);
     if !entries.is_empty() || known.flights.is_some_and(|flights| !flights.is_empty()) {
-        return Ok(told);
+        return Ok(story);
     }
-    let why = told.cause.clone().unwrap_or_default();
-    let error = ApiError::new(StatusCode::NOT_FOUND, "nobody has heard of this machine", why);
-    Err(Box::new(UnknownMachine { problem: error.problem(), story: told }))
+    let why = story.cause.clone().unwrap_or_default();
+    let error = ApiError::new(StatusCode::NOT_FOUND, "the machine is unknown", why);
+    Err(Box::new(UnknownMachine { problem: error.to_problem(), story }))
 }
 
 fn boot_story(who: MachineSelector, story: MachineStory, limits: Vec<String>) -> BootStory {

@@ -1,5 +1,5 @@
 //! The admin API: one file for each resource, the types that server and commands share, and the
-//! socket that it is answered on.
+//! socket.
 
 pub mod admin_socket;
 pub mod backup;

@@ -1,4 +1,4 @@
-//! What a running server knows of this moment, beside what it remembers of machines.
+//! The current facts of a running server that explain the last boot of a machine.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,11 +13,11 @@ use crate::observe::timeline::JournalEntry;
 use crate::serve::dhcp::other_servers::SegmentFinding;
 use crate::serve::overview::ServerOverview;
 
-/// Asked for once for a question, however many machines it is about.
+/// Read once for a request, however many machines it is about.
 #[derive(Debug, Default)]
 pub struct Now {
-    /// Transfers that are under way: by the machine that holds the address, or by the address where
-    /// none is known. None: nobody runs who would know.
+    /// Open transfers, by the machine that holds the address, or by the address of an unknown
+    /// machine. None: the server is stopped.
     under_way: Option<HashMap<MachineSelector, Vec<ActiveTransfer>>>,
     has_dhcp: bool,
     places: Vec<(String, String)>,
@@ -25,8 +25,8 @@ pub struct Now {
 }
 
 impl Now {
-    /// None where the server starts or stops.
-    pub fn of(overview: Option<&ServerOverview>) -> Self {
+    /// The facts of a running server. Without an overview the server starts or stops.
+    pub fn from_overview(overview: Option<&ServerOverview>) -> Self {
         let Some(overview) = overview else { return Self::of_history() };
         let generation = overview.generation();
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -60,19 +60,23 @@ impl Now {
             others: overview
                 .findings
                 .as_ref()
-                .map(|findings| others(&findings.read().segments))
+                .map(|findings| describe_others(&findings.read().segments))
                 .unwrap_or_default(),
         }
     }
 
-    /// Only servers that answer DHCP leave a history.
+    /// The facts of a stopped server. It answered DHCP, since only such a server has a history.
     pub fn of_history() -> Self {
         Self { has_dhcp: true, ..Self::default() }
     }
 
-    /// As far as it is about one machine: a transfer is that of who holds its address, else of who
-    /// had it last.
-    pub fn known(&self, who: MachineSelector, entries: &[JournalEntry]) -> CauseContext<'_> {
+    /// The facts about one machine. A transfer belongs to the holder of its address, else to the
+    /// machine that had it last.
+    pub fn describe_machine(
+        &self,
+        who: MachineSelector,
+        entries: &[JournalEntry],
+    ) -> CauseContext<'_> {
         let address = entries
             .iter()
             .rev()
@@ -92,14 +96,16 @@ impl Now {
     }
 }
 
-/// What is known of other servers, for a machine that was left to one of them.
-fn others(segments: &[SegmentFinding]) -> Vec<(String, String)> {
+/// A clause about other DHCP servers for each subnet.
+fn describe_others(segments: &[SegmentFinding]) -> Vec<(String, String)> {
     let one = |finding: &SegmentFinding| {
         let now = match finding.held {
-            Some(HoldReason::OtherServer(_)) => format!("it answered{}", looks::since(finding)),
-            Some(HoldReason::Looking) => "other servers are looked for again".to_owned(),
-            Some(HoldReason::NoInterface) => "the interface is not there".to_owned(),
-            None => format!("{} is served, so switch the machine on once more", finding.network),
+            Some(HoldReason::OtherServer(_)) => {
+                format!("it answered{}", looks::describe_age(finding))
+            }
+            Some(HoldReason::Looking) => "the server looks for other servers again".to_owned(),
+            Some(HoldReason::NoInterface) => "the interface does not exist".to_owned(),
+            None => format!("{} is served, so power-cycle the machine", finding.network),
         };
         (finding.network.to_string(), now)
     };

@@ -22,33 +22,35 @@ use crate::store::{DATABASE, SqliteStore, StoreError};
 /// Smallest and largest `blksize` (RFC 2348).
 const BLKSIZES: std::ops::RangeInclusive<u16> = 8..=65_464;
 
-/// Lists what machines get less of than they ask for, and why.
+/// Lists the limits of firmware with their reasons.
 ///
-/// A limit that an operator pinned goes before one of the configuration, that before one that was
-/// learnt, and that before one that is shipped.
+/// A pinned limit goes before a configured one, that before a learnt one, and that before a shipped
+/// one.
 #[utoipa::path(
     get,
     path = "/v1/quirks",
+    tag = "quirks",
     responses((status = 200, description = "Every limit.", body = QuirkList), ServerFault),
 )]
 pub async fn list_quirks(State(api): State<Arc<ApiState>>) -> Result<Json<QuirkList>, ApiError> {
-    in_background(move || Ok(quirk_list(&all_limits(api.learnt_quirks(), &api.fixed_quirks()))))
+    in_background(move || Ok(quirk_list(&merge_limits(api.learnt_quirks(), &api.fixed_quirks()))))
         .await
 }
 
-/// Pins what a machine, a maker or a vendor class gets at most.
+/// Pins a limit of a machine, a maker or a vendor class.
 ///
-/// Learning leaves a pinned limit alone. At least one of the three limits is needed; a limit that
-/// is null or left out is not pinned.
+/// Learning does not change a pinned limit. At least one of the three limits is required; null, or
+/// a limit that is left out, sets none.
 #[utoipa::path(
     put,
     path = "/v1/quirks/{subject}",
+    tag = "quirks",
     params(("subject" = String, Path, description = "Hardware address, the first half of one, or \
         vendor class such as `pxe+uefi-x64`.", example = "52:54:00:12:34:10")),
-    request_body(content = QuirkLimits, description = "What is granted at most."),
+    request_body(content = QuirkLimits, description = "What the server grants at most."),
     responses(
-        (status = 200, description = "It is pinned.", body = PinnedQuirk),
-        (status = 409, description = "No DHCP is answered, so no machine is known.",
+        (status = 200, description = "The limit is pinned.", body = PinnedQuirk),
+        (status = 409, description = "The server answers no DHCP, so it knows no machine.",
             body = ApiProblem, content_type = "application/problem+json"),
         BodyFault,
         ServerFault,
@@ -61,28 +63,29 @@ pub async fn pin_quirk(
 ) -> Result<Json<PinnedQuirk>, ApiError> {
     in_background(move || {
         let subject = parse_subject(&subject)?;
-        let allowance = granted(limits)?;
-        learner(&api)?.pin(subject, allowance).map_err(not_kept)?;
+        let allowance = check_limits(limits)?;
+        find_keeper(&api)?.pin(subject, allowance).map_err(report_not_stored)?;
         Ok(PinnedQuirk { subject: subject.to_string(), limits: allowance.into() })
     })
     .await
 }
 
-/// Drops a limit that was learnt or pinned.
+/// Drops a learnt or pinned limit.
 ///
-/// The next transfer is tried without it. What the configuration says is changed there.
+/// The next transfer tries without it. Limits of the configuration change only there.
 #[utoipa::path(
     delete,
     path = "/v1/quirks/{subject}",
-    params(("subject" = String, Path, description = "What the list calls it.",
+    tag = "quirks",
+    params(("subject" = String, Path, description = "The subject in the list.",
         example = "52:54:00:12:34:10")),
     responses(
-        (status = 200, description = "It is dropped.", body = ForgottenQuirk),
+        (status = 200, description = "The limit is dropped.", body = ForgottenQuirk),
         (status = 400, description = "The path names no subject.",
             body = ApiProblem, content_type = "application/problem+json"),
         (status = 404, description = "There is no such limit.",
             body = ApiProblem, content_type = "application/problem+json"),
-        (status = 409, description = "No DHCP is answered, so no machine is known.",
+        (status = 409, description = "The server answers no DHCP, so it knows no machine.",
             body = ApiProblem, content_type = "application/problem+json"),
         ServerFault,
     ),
@@ -93,8 +96,8 @@ pub async fn forget_quirk(
 ) -> Result<Json<ForgottenQuirk>, ApiError> {
     in_background(move || {
         let subject = parse_subject(&subject)?;
-        if !learner(&api)?.forget(subject).map_err(not_kept)? {
-            let detail = no_limit(subject);
+        if !find_keeper(&api)?.forget(subject).map_err(report_not_stored)? {
+            let detail = explain_no_limit(subject);
             return Err(ApiError::new(StatusCode::NOT_FOUND, "no such limit", detail));
         }
         Ok(ForgottenQuirk { subject: subject.to_string() })
@@ -108,33 +111,32 @@ fn parse_subject(text: &str) -> Result<QuirkSubject, ApiError> {
     })
 }
 
-fn learner(api: &ApiState) -> Result<&QuirkKeeper, ApiError> {
+fn find_keeper(api: &ApiState) -> Result<&QuirkKeeper, ApiError> {
     api.known.quirks.as_deref().ok_or_else(|| {
-        let detail =
-            "machines are known by their leases; [[quirk]] in the configuration needs them too";
-        ApiError::new(StatusCode::CONFLICT, "no DHCP is answered here", detail)
+        let detail = "the server knows machines by their leases, which [[quirk]] needs too";
+        ApiError::new(StatusCode::CONFLICT, "this server answers no DHCP", detail)
     })
 }
 
-fn not_kept(error: StoreError) -> ApiError {
-    let detail = format!("{error}; it holds until the next start");
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "not kept", detail)
+fn report_not_stored(error: StoreError) -> ApiError {
+    let detail = format!("{error}; the change counts until the next start");
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "not stored", detail)
 }
 
-/// What a request may ask for: what `ringboot quirk pin` takes.
-fn granted(limits: QuirkLimits) -> Result<QuirkAllowance, ApiError> {
+/// The limits of a request, within the bounds of `ringboot quirk pin`.
+fn check_limits(limits: QuirkLimits) -> Result<QuirkAllowance, ApiError> {
     let wrong = |detail: &str| {
         Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "no such limit", detail))
     };
     if limits.windowsize == Some(0) {
-        return wrong("windowsize is 1 at least");
+        return wrong("windowsize must be at least 1");
     }
     if limits.blksize.is_some_and(|bytes| !BLKSIZES.contains(&bytes)) {
-        return wrong("blksize is 8 to 65464");
+        return wrong("blksize must be from 8 to 65464");
     }
     let allowance = QuirkAllowance::from(limits);
     if allowance.is_empty() {
-        return wrong("one of windowsize, blksize and http_rate is needed");
+        return wrong("windowsize, blksize or http_rate is required");
     }
     Ok(allowance)
 }
@@ -153,28 +155,29 @@ impl From<QuirkAllowance> for QuirkLimits {
     }
 }
 
-pub fn no_limit(subject: QuirkSubject) -> String {
+/// Why there is no limit to forget.
+pub fn explain_no_limit(subject: QuirkSubject) -> String {
     format!(
-        "nothing was learnt of {subject} and nothing pinned; what [[quirk]] says is changed in the \
+        "{subject} has no learnt or pinned limit; limits of [[quirk]] change only in the \
          configuration"
     )
 }
 
-/// A limit with where it comes from.
+/// A limit with its origin.
 #[derive(Debug)]
 pub struct MachineLimit {
     subject: QuirkSubject,
     allowance: QuirkAllowance,
     origin: QuirkOrigin,
-    /// Unix seconds; None = for ever.
+    /// In Unix seconds; None for a configured or shipped limit.
     since_s: Option<u64>,
     works_s: Option<u64>,
     on_trial: bool,
     why: String,
 }
 
-/// Everything that limits any machine.
-pub fn all_limits(known: Vec<FirmwareQuirk>, fixed: &[FixedQuirk]) -> Vec<MachineLimit> {
+/// Every limit of any machine.
+pub fn merge_limits(known: Vec<FirmwareQuirk>, fixed: &[FixedQuirk]) -> Vec<MachineLimit> {
     let known = known.into_iter().map(|quirk| MachineLimit {
         subject: quirk.subject,
         allowance: quirk.allowance,
@@ -185,7 +188,7 @@ pub fn all_limits(known: Vec<FirmwareQuirk>, fixed: &[FixedQuirk]) -> Vec<Machin
         why: quirk.why,
     });
     let fixed = fixed.iter().map(|one| {
-        fixed_limit(one, QuirkOrigin::Configured, "[[quirk]] in the configuration says so")
+        fixed_limit(one, QuirkOrigin::Configured, "[[quirk]] in the configuration sets it")
     });
     let shipped = SHIPPED.iter().map(|(one, why)| fixed_limit(one, QuirkOrigin::Shipped, why));
     known.chain(fixed).chain(shipped).collect()
@@ -204,12 +207,13 @@ fn fixed_limit(one: &FixedQuirk, origin: QuirkOrigin, why: &str) -> MachineLimit
     }
 }
 
-/// What a stopped server knew. No database is no limit.
+/// The limits in the store of a stopped server; none without a database.
 pub fn stored_quirks(state: &Path) -> anyhow::Result<Vec<FirmwareQuirk>> {
     let database = state.join(DATABASE);
     Ok(if database.exists() { SqliteStore::quirks_in(&database)? } else { Vec::new() })
 }
 
+/// The answer for these limits.
 pub fn quirk_list(limits: &[MachineLimit]) -> QuirkList {
     QuirkList { quirks: limits.iter().map(quirk_entry).collect() }
 }
@@ -231,13 +235,17 @@ fn quirk_entry(limit: &MachineLimit) -> QuirkEntry {
     }
 }
 
-/// What this machine gets less of, a sentence for each limit.
-pub fn sentences(mut all: Vec<MachineLimit>, mac: Mac, firmware: Option<Firmware>) -> Vec<String> {
+/// The limits of one machine, a sentence for each.
+pub fn describe_limits(
+    mut all: Vec<MachineLimit>,
+    mac: Mac,
+    firmware: Option<Firmware>,
+) -> Vec<String> {
     all.retain(|listed| !listed.on_trial);
     all.sort_by_key(|listed| listed.origin);
     let mut had = QuirkAllowance::default();
     let mut said = Vec::new();
-    // What is shipped counts after everything else, whatever it is for.
+    // A shipped limit counts after every other one, whatever its subject is.
     let passes = [false, true].into_iter().flat_map(|shipped| {
         QuirkSubject::iter_including(mac, firmware)
             .map(move |subject| (subject, shipped))
@@ -258,7 +266,8 @@ pub fn sentences(mut all: Vec<MachineLimit>, mac: Mac, firmware: Option<Firmware
                 continue;
             }
             had = had.or(new);
-            let since = listed.since_s.map(|s| format!(" on {}", date(s))).unwrap_or_default();
+            let since =
+                listed.since_s.map(|s| format!(" on {}", format_date(s))).unwrap_or_default();
             let of = if matches!(subject, QuirkSubject::Machine(_)) {
                 String::new()
             } else {
@@ -267,15 +276,14 @@ pub fn sentences(mut all: Vec<MachineLimit>, mac: Mac, firmware: Option<Firmware
             said.push(format!(
                 "{new} because {}{of} ({}{since})",
                 listed.why,
-                listed.origin.word()
+                listed.origin.as_str()
             ));
         }
     }
     said
 }
 
-/// How many machines, and how many makers and classes, run with limits that were learnt or pinned;
-/// for `status`.
+/// Counts learnt and pinned limits, for `status`.
 pub fn quirk_counts(quirks: &[FirmwareQuirk]) -> QuirkCounts {
     let in_force = || quirks.iter().filter(|quirk| !quirk.on_trial);
     let machines =
@@ -288,7 +296,8 @@ pub fn quirk_counts(quirks: &[FirmwareQuirk]) -> QuirkCounts {
     }
 }
 
-pub fn date(unix_s: u64) -> String {
+/// A time as HTTP-date.
+pub fn format_date(unix_s: u64) -> String {
     let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(unix_s));
     httpdate::fmt_http_date(time.unwrap_or(SystemTime::UNIX_EPOCH))
 }
@@ -302,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_pin_has_one_limit_at_least_and_each_within_its_bounds() {
-        let granted = |json: &str| granted(serde_json::from_str(json).unwrap());
+        let granted = |json: &str| check_limits(serde_json::from_str(json).unwrap());
         assert_eq!(
             granted(r#"{ "windowsize": 1, "http_rate": 9, "blksize": null }"#),
             Ok(QuirkAllowance { window: Some(1), blksize: None, http_rate: NonZeroU64::new(9) })
@@ -338,21 +347,21 @@ mod tests {
             allowance: QuirkAllowance { window: Some(8), blksize: Some(1024), http_rate: None },
         }];
         let mac = |last| Mac([2, 0, 0, 0, 0, last]);
-        let own = sentences(all_limits(known(), &fixed), mac(1), None);
+        let own = describe_limits(merge_limits(known(), &fixed), mac(1), None);
         assert_eq!(
             own,
             [
                 "windowsize 1 because two failed (learnt on Thu, 01 Jan 1970 00:00:00 GMT)",
-                "blksize 1024 because [[quirk]] in the configuration says so, as all of 02:00:00 \
+                "blksize 1024 because [[quirk]] in the configuration sets it, as all of 02:00:00 \
                  (configured)"
             ]
         );
-        let other = sentences(all_limits(known(), &[]), mac(2), None);
+        let other = describe_limits(merge_limits(known(), &[]), mac(2), None);
         assert_eq!(
             other,
             ["windowsize 4 because 3 machines, as all of 02:00:00 (learnt on Thu, 01 Jan 1970 \
                  00:00:00 GMT)"]
         );
-        assert!(sentences(all_limits(known(), &[]), Mac([4; 6]), None).is_empty());
+        assert!(describe_limits(merge_limits(known(), &[]), Mac([4; 6]), None).is_empty());
     }
 }

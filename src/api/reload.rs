@@ -1,4 +1,4 @@
-//! The order to read the configuration again.
+//! Reload: the server reads its configuration again.
 
 use std::sync::Arc;
 
@@ -14,14 +14,15 @@ use crate::serve::handle::ReloadRefusal;
 
 /// Reads, checks and publishes the configuration file.
 ///
-/// Where something fatal is wrong, the old configuration stays, and `findings` of the problem has
-/// what is wrong, one by one.
+/// After a fatal finding the old configuration stays in force, and the problem has every finding in
+/// `findings`.
 #[utoipa::path(
     post,
     path = "/v1/reload",
+    tag = "reload",
     responses(
-        (status = 200, description = "It is in force.", body = ReloadReport),
-        (status = 409, description = "It is not, and the old configuration stays.",
+        (status = 200, description = "The new configuration is in force.", body = ReloadReport),
+        (status = 409, description = "The old configuration stays in force.",
             body = ApiProblem, content_type = "application/problem+json"),
         ServerFault,
     ),
@@ -38,7 +39,7 @@ pub async fn reload_configuration(
         Err(ReloadRefusal { why, findings }) => {
             let title = "not reloaded, the old configuration stays";
             let findings = MoreDetail::Findings(finding_entries(&findings));
-            Err(ApiError::new(StatusCode::CONFLICT, title, why).with(findings))
+            Err(ApiError::new(StatusCode::CONFLICT, title, why).with_more(findings))
         }
     })
     .await

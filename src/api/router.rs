@@ -1,4 +1,4 @@
-//! The table of contents of the admin API: every operation, and the OpenAPI document of them.
+//! The routes of the admin API, and its OpenAPI document.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::{Router, middleware};
 use http::header::{ALLOW, CONTENT_TYPE, SERVER};
 use http::{HeaderValue, StatusCode};
 use utoipa::OpenApi;
-use utoipa::openapi::OpenApi as Document;
+use utoipa::openapi::{OpenApi as Document, RefOr, Schema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -23,9 +23,9 @@ use super::{
 
 /// Bytes of a request's body: the largest is a few hundred.
 const BODY_MAX_BYTES: usize = 64 * 1024;
-/// Where the document is.
+/// The path of the document.
 const DOCUMENT: &str = "/v1/openapi.json";
-/// What every answer says of who gave it: a command that does not understand one names it.
+/// The header `Server` of every answer: a command that cannot read an answer names this version.
 pub const SERVER_NAME: &str = concat!("ringboot/", env!("CARGO_PKG_VERSION"));
 
 #[derive(OpenApi)]
@@ -35,10 +35,23 @@ pub const SERVER_NAME: &str = concat!("ringboot/", env!("CARGO_PKG_VERSION"));
         Errors are problems of RFC 9457. A client ignores fields that it does not know: newer \
         servers have more.",
     license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+), tags(
+    (name = "index", description = "The operations and their document."),
+    (name = "status", description = "The status and the health of the server."),
+    (name = "configuration", description = "The configuration in force."),
+    (name = "check", description = "Findings about the configuration file."),
+    (name = "reload", description = "Putting a new configuration in force."),
+    (name = "machines", description = "Machines and the last boot of each."),
+    (name = "leases", description = "Leases and other states of addresses."),
+    (name = "looks", description = "Other DHCP servers on served subnets."),
+    (name = "quirks", description = "Limits of firmware."),
+    (name = "walks", description = "Boot chains that a command follows in the place of a machine."),
+    (name = "loaders", description = "Boot loaders on the machine of the server."),
+    (name = "backup", description = "Copies of the lease database."),
 ))]
 struct ApiDocument;
 
-/// All operations. Nothing else routes: what is not documented is not there.
+/// All operations. There is no other route, so every operation is documented.
 fn operations() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::with_openapi(ApiDocument::openapi())
         .routes(routes!(list_operations))
@@ -60,21 +73,29 @@ fn operations() -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(reload::reload_configuration))
 }
 
-/// The OpenAPI document, which docs/openapi.json is a copy of.
+/// The OpenAPI document; docs/openapi.json is a copy.
 pub fn document() -> Document {
-    let (_, document) = operations().split_for_parts();
+    let (_, mut document) = operations().split_for_parts();
+    // The description of a word's type begins with the blank of its doc comment.
+    for schema in document.components.iter_mut().flat_map(|all| all.schemas.values_mut()) {
+        if let RefOr::T(Schema::Object(object)) = schema
+            && let Some(description) = &mut object.description
+        {
+            *description = description.replace("\n ", "\n").trim().to_owned();
+        }
+    }
     document
 }
 
-/// Everything that is answered.
+/// The router of the admin socket.
 pub fn router(state: ApiState) -> Router {
     let (router, _) = operations().split_for_parts();
     let router = router
         .fallback(no_such_resource)
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .with_state(Arc::new(state));
-    // Around all of it: `Allow` is written after the layers of the router itself.
-    Router::new().fallback_service(router).layer(middleware::map_response(finished))
+    // A layer around the whole router, since axum writes `Allow` after the layers of the inner one.
+    Router::new().fallback_service(router).layer(middleware::map_response(finish_response))
 }
 
 /// Lists every operation.
@@ -83,18 +104,20 @@ pub fn router(state: ApiState) -> Router {
 #[utoipa::path(
     get,
     path = "/v1/",
+    tag = "index",
     responses((status = 200, description = "All operations.", body = ApiIndex), ServerFault),
 )]
 async fn list_operations(State(_): State<Arc<ApiState>>) -> Result<Json<ApiIndex>, ApiError> {
     in_background(|| Ok(index(&document()))).await
 }
 
-/// Tells the OpenAPI document of this API.
+/// Shows the OpenAPI document of this API.
 ///
-/// It is the document of the server that answers, OpenAPI 3.1.
+/// The document is that of the server that answers, in OpenAPI 3.1.
 #[utoipa::path(
     get,
     path = "/v1/openapi.json",
+    tag = "index",
     responses(
         (status = 200, description = "The document.", body = Object),
         ServerFault,
@@ -129,16 +152,15 @@ fn index(document: &Document) -> ApiIndex {
 }
 
 async fn no_such_resource(request: Request) -> ApiError {
-    let detail = format!("{}: GET /v1/ lists what there is", request.uri().path());
+    let detail = format!("{}: GET /v1/ lists the resources", request.uri().path());
     ApiError::new(StatusCode::NOT_FOUND, "no such resource", detail)
 }
 
-/// Every answer names its server, and a method that a resource does not have is a problem as any
-/// other.
-async fn finished(response: Response) -> Response {
+/// Adds the header `Server` to every answer, and turns a 405 of axum into a problem.
+async fn finish_response(response: Response) -> Response {
     let mut response = match response.status() {
         StatusCode::METHOD_NOT_ALLOWED if !response.headers().contains_key(CONTENT_TYPE) => {
-            no_such_method(&response)
+            report_wrong_method(&response)
         }
         _ => response,
     };
@@ -146,13 +168,13 @@ async fn finished(response: Response) -> Response {
     response
 }
 
-fn no_such_method(response: &Response) -> Response {
+fn report_wrong_method(response: &Response) -> Response {
     let allow = response.headers().get(ALLOW).cloned();
     let methods = allow.as_ref().and_then(|allow| allow.to_str().ok()).unwrap_or_default();
     let methods: Vec<String> = methods.split(',').map(|method| method.trim().to_owned()).collect();
-    let detail = format!("this resource has {}", methods.join(", "));
+    let detail = format!("this resource allows {}", methods.join(", "));
     let problem = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed", detail)
-        .with(MoreDetail::Allow(methods));
+        .with_more(MoreDetail::Allow(methods));
     let mut response = problem.into_response();
     response.headers_mut().extend(allow.map(|allow| (ALLOW, allow)));
     response
@@ -161,9 +183,19 @@ fn no_such_method(response: &Response) -> Response {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+    use std::sync::mpsc::sync_channel;
+
+    use axum::body::Body;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
     use serde_json::Value;
 
     use super::*;
+    use crate::api::state::{Inside, Known};
+    use crate::control::load::ConfigOverrides;
+    use crate::observe::journal::MachineJournal;
+    use crate::serve::handle::ServerHandle;
 
     const PAGE: &str = "docs/openapi.json";
 
@@ -209,5 +241,44 @@ mod tests {
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert_eq!(operations, index(&super::document()).resources.len());
+    }
+
+    /// The answer of a server that has not started, with this lease database.
+    fn ask_before_start(path: &str, database: Option<&std::path::Path>) -> (u16, Value) {
+        let handle = ServerHandle { reloads: sync_channel(1).0, overview: Arc::default() };
+        let inside = Inside {
+            known: Known { journal: Arc::new(MachineJournal::default()), quirks: None },
+            database: database.map(Into::into),
+            overrides: ConfigOverrides::default(),
+        };
+        let service = TowerToHyperService::new(router(ApiState::new(handle, inside)));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let response = service.call(request).await.unwrap();
+            let status = response.status().as_u16();
+            let bytes = axum::body::to_bytes(response.into_body(), BODY_MAX_BYTES).await.unwrap();
+            (status, serde_json::from_slice(&bytes).unwrap())
+        })
+    }
+
+    #[test]
+    fn a_server_that_has_not_started_answers_503_as_a_problem() {
+        for path in ["/v1/status", "/v1/configuration", "/v1/check", "/v1/leases", "/v1/looks"] {
+            let (status, problem) = ask_before_start(path, None);
+            assert_eq!((status, &problem["status"]), (503, &503.into()), "{path}");
+            assert_eq!(problem["title"], "starting or stopping");
+            assert_eq!(problem["type"], "about:blank");
+        }
+    }
+
+    #[test]
+    fn a_backup_of_a_file_that_is_no_database_answers_500_as_a_problem() {
+        let scratch = tempfile::tempdir().unwrap();
+        let database = scratch.path().join("leases.db");
+        std::fs::write(&database, "no database ".repeat(1000)).unwrap();
+        let (status, problem) = ask_before_start("/v1/backup", Some(&database));
+        assert_eq!((status, &problem["status"]), (500, &500.into()), "{problem}");
+        assert_eq!(problem["title"], "no backup");
     }
 }

@@ -1,4 +1,4 @@
-//! What the resources look at, and how they work beside each other.
+//! The state that all resources share, and the threads on which they work.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -12,64 +12,72 @@ use crate::observe::journal::MachineJournal;
 use crate::serve::handle::ServerHandle;
 use crate::serve::overview::ServerOverview;
 
-/// What is known of machines.
+/// The memory of machines.
 #[derive(Clone, Debug)]
 pub struct Known {
+    /// The last events of each machine.
     pub journal: Arc<MachineJournal>,
-    /// None: no DHCP, no machine.
+    /// Limits of firmware. None: the server answers no DHCP, so it knows no machine.
     pub quirks: Option<Arc<QuirkKeeper>>,
 }
 
-/// What the resources look at beside what runs now.
+/// The facts for the resources besides the running server.
 #[derive(Debug)]
 pub struct Inside {
+    /// The memory of machines.
     pub known: Known,
-    /// None: no configuration, no store.
+    /// The lease database. None: a server of `--root` alone has none.
     pub database: Option<PathBuf>,
+    /// The command line of `serve`, by which a check reads the configuration.
     pub overrides: ConfigOverrides,
 }
 
-/// What every resource is handed.
+/// The state that every handler gets.
 #[derive(Debug)]
 pub struct ApiState {
+    /// The running server.
     pub handle: ServerHandle,
+    /// The memory of machines.
     pub known: Known,
-    /// None: no configuration, no store.
+    /// The lease database. None: a server of `--root` alone has none.
     pub database: Option<PathBuf>,
+    /// The command line of `serve`, by which a check reads the configuration.
     pub overrides: ConfigOverrides,
-    /// One copy of the database at a time: each is as large as the database.
+    /// Held during a backup: each copy is as large as the database.
     pub copying: Mutex<()>,
 }
 
 impl ApiState {
+    /// The state of a server.
     pub fn new(handle: ServerHandle, inside: Inside) -> Self {
         let Inside { known, database, overrides } = inside;
         Self { handle, known, database, overrides, copying: Mutex::default() }
     }
 
-    /// What runs now; nobody can say while the server starts or stops.
+    /// The running server. An error while it starts or stops.
     pub fn overview(&self) -> Result<Arc<ServerOverview>, ApiError> {
         self.handle.overview().ok_or_else(ApiError::starting_or_stopping)
     }
 
-    /// The same with all that clients have met before now: an answer may have left while its event
-    /// is on its way. None: the server starts or stops, and what is remembered is told.
-    pub fn settled(&self) -> Option<Arc<ServerOverview>> {
+    /// The same after the journal has all events before now: a reply may have left before its event
+    /// arrived there. None: the server starts or stops, and the journal is all there is.
+    pub fn overview_after_events(&self) -> Option<Arc<ServerOverview>> {
         self.handle.overview().inspect(|overview| overview.settle())
     }
 
+    /// Learnt and pinned limits.
     pub fn learnt_quirks(&self) -> Vec<FirmwareQuirk> {
         self.known.quirks.as_ref().map(|quirks| quirks.list()).unwrap_or_default()
     }
 
-    /// Those of the configuration.
+    /// Limits of the configuration.
     pub fn fixed_quirks(&self) -> Vec<FixedQuirk> {
         let overview = self.handle.overview();
         overview.map(|overview| overview.generation().snapshot.quirks.clone()).unwrap_or_default()
     }
 }
 
-/// Does the work of a resource on a thread of its own: it may read files and wait for cores.
+/// Runs the work of a resource on a thread of its own: it may read files and wait for cores.
 pub async fn work_in_background<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {

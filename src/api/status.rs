@@ -1,4 +1,4 @@
-//! What the running server does.
+//! The status of the running server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,13 +26,14 @@ use crate::serve::dhcp::other_servers::{KnownSegments, SegmentFinding};
 use crate::serve::health::StoreReport;
 use crate::serve::overview::{CoreView, ServerOverview};
 
-/// Tells what the server does: sockets, subnets, cores and counters, with a judgement of it.
+/// Shows the status of the server: sockets, subnets, cores, counters and health.
 ///
 /// Counters begin with the start of the server.
 #[utoipa::path(
     get,
     path = "/v1/status",
-    responses((status = 200, description = "What it does.", body = ServerStatus), ServerFault),
+    tag = "status",
+    responses((status = 200, description = "The status.", body = ServerStatus), ServerFault),
 )]
 pub async fn get_status(State(api): State<Arc<ApiState>>) -> Result<Json<ServerStatus>, ApiError> {
     in_background(move || {
@@ -42,7 +43,8 @@ pub async fn get_status(State(api): State<Arc<ApiState>>) -> Result<Json<ServerS
     .await
 }
 
-/// What `ss`, `ps` and a look into /proc were for, and the judgement of it.
+/// The status of a server: what an operator would collect with `ss`, `ps` and /proc, and its
+/// health.
 pub fn server_status(overview: &ServerOverview, quirks: QuirkCounts) -> ServerStatus {
     let known = overview.findings.as_ref().map(|findings| findings.read()).unwrap_or_default();
     let generation = overview.generation();
@@ -106,7 +108,7 @@ pub fn server_status(overview: &ServerOverview, quirks: QuirkCounts) -> ServerSt
     status
 }
 
-/// Interfaces with ports, then addresses with ports.
+/// The sockets of DHCP: interfaces with ports, then addresses with ports.
 pub fn dhcp_sockets(overview: &ServerOverview, known: &KnownSegments) -> Vec<String> {
     let addresses = overview.dhcp.iter().map(SocketAddr::to_string);
     known.sockets.iter().cloned().chain(addresses).collect()
@@ -121,7 +123,7 @@ fn interface_status(interface: &netlink::NetworkInterface) -> InterfaceStatus {
     }
 }
 
-/// One subnet of the configuration, with what was found on its segment.
+/// One subnet of the configuration, with the result of the look on its segment.
 pub fn subnet_status(
     overview: &ServerOverview,
     known: &KnownSegments,
@@ -135,7 +137,7 @@ pub fn subnet_status(
         subnet: subnet.network.to_string(),
         interface: subnet.interface.clone(),
         relay: subnet.relay,
-        silent_because: silence(overview, subnet, finding),
+        silent_because: explain_silence(overview, subnet, finding),
         looking: finding.is_some_and(|finding| finding.held == Some(HoldReason::Looking)),
         other_servers: finding.map(other_servers).unwrap_or_default(),
         mode: subnet.mode.into(),
@@ -144,8 +146,8 @@ pub fn subnet_status(
     }
 }
 
-/// Why nothing is offered on a subnet.
-fn silence(
+/// Why the server offers nothing on a subnet.
+fn explain_silence(
     overview: &ServerOverview,
     subnet: &Subnet,
     finding: Option<&SegmentFinding>,
@@ -156,13 +158,13 @@ fn silence(
         let why = if waits {
             "takes effect after a restart"
         } else {
-            "this server was started to answer no DHCP"
+            "this server was started with --no-dhcp"
         };
         return (subnet.mode == AnsweringMode::Server).then(|| why.to_owned());
     }
     let finding = finding?;
     let since = match finding.held {
-        Some(HoldReason::OtherServer(_)) => looks::since(finding),
+        Some(HoldReason::OtherServer(_)) => looks::describe_age(finding),
         _ => String::new(),
     };
     finding.misplaced.clone().or_else(|| finding.held.map(|held| format!("{held}{since}")))
@@ -209,7 +211,7 @@ fn dhcp_status(counters: &DhcpCounters, sockets: Vec<String>) -> DhcpStatus {
     }
 }
 
-/// Addresses that any machine may get.
+/// The use of the pools of a subnet.
 fn pool_status(report: &PoolReport) -> PoolStatus {
     let used = &report.used;
     let full_since_s = report.full_since_s;
@@ -284,8 +286,8 @@ fn core_status(core: &CoreView) -> CoreStatus {
     }
 }
 
-/// Datagrams that the kernel dropped because a socket's receive buffer was full, on the ports that
-/// we listen on.
+/// Datagrams that the kernel dropped because a receive buffer was full, on the ports of this
+/// server.
 fn socket_drops(overview: &ServerOverview) -> u64 {
     let ports: Vec<u16> = overview.tftp.iter().map(SocketAddr::port).collect();
     ["/proc/net/udp", "/proc/net/udp6"]

@@ -1,9 +1,9 @@
-//! Numbers and times in words, and hardware addresses in any spelling.
+//! Formats numbers and times, and parses hardware addresses.
 
 use crate::model::machine::Mac;
 use crate::model::who::MachineSelector;
 
-/// A hardware address in any spelling that `ringboot why` takes.
+/// A hardware address in any spelling of `ringboot why`.
 pub fn parse_mac(text: &str) -> Result<Mac, String> {
     match text.parse()? {
         MachineSelector::Mac(mac) => Ok(mac),
@@ -15,7 +15,7 @@ pub fn parse_mac(text: &str) -> Result<Mac, String> {
 }
 
 /// "90 s", "9 min", "25 h", "10 days"
-pub fn span(seconds: u64) -> String {
+pub fn format_span(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),
@@ -25,7 +25,7 @@ pub fn span(seconds: u64) -> String {
 }
 
 /// "1 error", "2 errors"
-pub fn plural(number: u64, word: &str) -> String {
+pub fn format_count(number: u64, word: &str) -> String {
     format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 
@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn times_are_told_in_words() {
-        let told = [0, 119, 120, 7199, 7200, 172_799, 172_800].map(span);
+        let told = [0, 119, 120, 7199, 7200, 172_799, 172_800].map(format_span);
         assert_eq!(told, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 days"]);
     }
 }

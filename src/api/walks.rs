@@ -1,4 +1,4 @@
-//! Walks: what a machine would be offered, and a loopback address that is answered as that machine.
+//! Walks: the offer that a machine would get, and a loopback address that stands for that machine.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -23,21 +23,22 @@ use crate::serve::dhcp::DryRun;
 use crate::serve::overview::ServerOverview;
 use crate::snapshot::walks::LocalWalk;
 
-/// How long an address stands for a machine unless the walk ends before.
+/// How long a loopback address stands for a machine, unless the walk ends before.
 const WALK_MAX: Duration = Duration::from_secs(60);
-/// Addresses tried before it is said that none is free; there are eight million.
+/// Addresses that are tried before an error; there are eight million.
 const SOURCES_TRIED_MAX: u32 = 16;
 
-/// Begins a walk: tells what a machine would be offered, without consequences.
+/// Begins a walk: shows the offer that a machine would get, without consequences.
 ///
-/// Where there is an offer, a loopback address is answered as this machine for a minute, and what
-/// it asks for is no boot: no event, no counter of a machine.
+/// After an offer the server answers a loopback address as this machine for a minute. Its requests
+/// are no boot: they make no event and no counter of a machine.
 #[utoipa::path(
     post,
     path = "/v1/walks",
-    request_body(content = WalkRequest, description = "Who is to be walked."),
+    tag = "walks",
+    request_body(content = WalkRequest, description = "The machine to walk."),
     responses(
-        (status = 200, description = "What the machine would be offered.", body = WalkOffer),
+        (status = 200, description = "The offer.", body = WalkOffer),
         BodyFault,
         ServerFault,
     ),
@@ -49,17 +50,18 @@ pub async fn begin_walk(
     in_background(move || WantedWalk::parse(&request)?.begin(&*api.overview()?)).await
 }
 
-/// Ends a walk, and tells what the server said meanwhile.
+/// Ends a walk, and shows the sentences of the server about it.
 ///
-/// The loopback address stands for nobody afterwards.
+/// The loopback address stands for no machine afterwards.
 #[utoipa::path(
     delete,
     path = "/v1/walks/{source}",
-    params(("source" = String, Path, description = "Loopback address that the walk was given.",
+    tag = "walks",
+    params(("source" = String, Path, description = "Loopback address of the walk.",
         example = "127.128.0.1")),
     responses(
-        (status = 200, description = "The walk is over.", body = EndedWalk),
-        (status = 404, description = "There is no such walk, or its minute is over.",
+        (status = 200, description = "The walk has ended.", body = EndedWalk),
+        (status = 404, description = "There is no such walk, or its minute has passed.",
             body = ApiProblem, content_type = "application/problem+json"),
         ServerFault,
     ),
@@ -78,25 +80,25 @@ pub async fn end_walk(
     .await
 }
 
-/// Who is to be walked.
+/// The machine to walk.
 struct WantedWalk {
     mac: Mac,
     firmware: Firmware,
     network: Option<Ipv4Network>,
 }
 
-/// What the machine would be offered.
+/// The offer that the machine would get.
 #[derive(Default)]
 struct FoundOffer {
-    /// False: there is no DHCP here, and the rest is what `[boot]` says.
+    /// False: the server answers no DHCP, and the rest comes from `[boot]`.
     asked: bool,
     address: Option<Ipv4Addr>,
     server: Option<Ipv4Addr>,
     boot_file: Option<String>,
-    /// The clause that says why there is no boot file.
+    /// Why there is no boot file, as a clause.
     no_loader: Option<String>,
     reasons: Vec<String>,
-    /// Why there is no offer, and the key of the subnet behind it.
+    /// Why there is no offer, and the key of the subnet that decides it.
     silence: Option<(String, &'static str)>,
     seen_as: Option<Firmware>,
 }
@@ -109,7 +111,7 @@ impl WantedWalk {
         let mac = parse_mac(&request.machine).map_err(wrong)?;
         let network = request.subnet.as_deref().map(str::parse::<Ipv4Network>).transpose();
         let network = network.map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { mac, firmware: request.firmware.firmware(), network })
+        Ok(Self { mac, firmware: request.firmware.to_firmware(), network })
     }
 
     fn begin(&self, overview: &ServerOverview) -> Result<WalkOffer, ApiError> {
@@ -122,15 +124,15 @@ impl WantedWalk {
         };
         let offer = match (&overview.dhcp_control, subnet) {
             (Some(dhcp), Some(subnet)) => {
-                let relay = subnet.interface.is_none().then(|| inside(subnet));
+                let relay = subnet.interface.is_none().then(|| pick_inside_address(subnet));
                 let packet =
                     walk::build_discover(self.firmware, self.mac, relay).unwrap_or_default();
                 let tried = dhcp.try_out(packet, subnet.network);
-                offered(&tried.ok_or_else(ApiError::no_answer_from_core)?)
+                read_dry_run(&tried.ok_or_else(ApiError::no_answer_from_core)?)
             }
-            _ => self.without_dhcp(overview, subnet),
+            _ => self.offer_without_dhcp(overview, subnet),
         };
-        let source = source(overview).ok_or_else(|| {
+        let source = draw_source(overview).ok_or_else(|| {
             let status = StatusCode::SERVICE_UNAVAILABLE;
             ApiError::new(status, "too many walks", "ask again in a minute")
         })?;
@@ -151,8 +153,9 @@ impl WantedWalk {
         Ok(offer.into_answer(source, tftp.map_or(69, SocketAddr::port), subnet))
     }
 
-    /// Another server gives the address: the chain begins at the loader that `[boot]` names.
-    fn without_dhcp(&self, overview: &ServerOverview, subnet: Option<&Subnet>) -> FoundOffer {
+    /// The offer where another server leases the address: the chain begins at the loader of
+    /// `[boot]`.
+    fn offer_without_dhcp(&self, overview: &ServerOverview, subnet: Option<&Subnet>) -> FoundOffer {
         let generation = overview.generation();
         let snapshot = &generation.snapshot;
         let listens = overview.tftp.iter().map(SocketAddr::ip).find_map(|ip| match ip {
@@ -165,7 +168,7 @@ impl WantedWalk {
             plan::choose_loader(self.firmware, "no DHCP here", true, &snapshot.dhcp.boot, origin);
         let no_loader = choice.file.is_none().then(|| choice.reason.clone());
         FoundOffer {
-            address: subnet.map(inside),
+            address: subnet.map(pick_inside_address),
             server: Some(server),
             boot_file: choice.file,
             no_loader,
@@ -175,13 +178,13 @@ impl WantedWalk {
     }
 }
 
-/// An address of the subnet that can stand for one of its machines or its relay agent.
-fn inside(subnet: &Subnet) -> Ipv4Addr {
+/// An address of the subnet for one of its machines or its relay agent.
+fn pick_inside_address(subnet: &Subnet) -> Ipv4Addr {
     let first = Ipv4Addr::from(u32::from(subnet.network.address).saturating_add(1));
     subnet.pools.first().map(|pool| pool.first).or(subnet.routers.first().copied()).unwrap_or(first)
 }
 
-fn offered(tried: &DryRun) -> FoundOffer {
+fn read_dry_run(tried: &DryRun) -> FoundOffer {
     let decision = &tried.decision;
     let offer = decision.answer.as_ref().and_then(|answer| walk::read_offer_facts(&answer.bytes));
     let no_loader = match decision.event.as_ref().map(|event| &event.kind) {
@@ -189,7 +192,7 @@ fn offered(tried: &DryRun) -> FoundOffer {
         _ => None,
     };
     let silence =
-        decision.silence.as_ref().map(|silence| (silence.to_string(), key_behind(silence)));
+        decision.silence.as_ref().map(|silence| (silence.to_string(), find_deciding_key(silence)));
     let (address, server, boot_file) = match offer {
         Some((address, server, boot_file)) => (Some(address), Some(server), boot_file),
         None => (None, None, None),
@@ -207,8 +210,8 @@ fn offered(tried: &DryRun) -> FoundOffer {
     }
 }
 
-/// The key of a subnet that decides on this.
-fn key_behind(silence: &DhcpSilence) -> &'static str {
+/// The key of a subnet that decides a silence.
+fn find_deciding_key(silence: &DhcpSilence) -> &'static str {
     match silence {
         DhcpSilence::NoAddressFree(_) => "pools",
         DhcpSilence::Held(_, HoldReason::OtherServer(_)) => "allow-other-servers",
@@ -233,17 +236,17 @@ impl FoundOffer {
             subnet: subnet.map(|subnet| subnet.network.to_string()),
             reasons: self.reasons,
             silence,
-            seen_as: self.seen_as.and_then(WalkFirmware::of),
+            seen_as: self.seen_as.and_then(WalkFirmware::from_firmware),
         }
     }
 }
 
-/// A loopback address that nobody walks from and no subnet has. Drawn, so that another user of this
-/// machine cannot wait there.
-fn source(overview: &ServerOverview) -> Option<Ipv4Addr> {
+/// A loopback address that no walk and no subnet uses. Random, so that another user of this machine
+/// cannot wait there.
+fn draw_source(overview: &ServerOverview) -> Option<Ipv4Addr> {
     let generation = overview.generation();
     let walks = overview.published.walks.load();
-    // Seeded by the system's generator.
+    // The standard library seeds this state randomly.
     let random = RandomState::new();
     (0..SOURCES_TRIED_MAX).find_map(|tried| {
         let [a, b, c, ..] = random.hash_one(tried).to_be_bytes();

@@ -1,4 +1,4 @@
-//! Words and findings of other rooms, as the admin API has them.
+//! Converts enums and findings of other rooms into the types of the admin API.
 
 use super::types::{
     BootStage, FindingEntry, FindingSeverity, LeaseState, LinkState, MachineStanding,
@@ -39,7 +39,7 @@ impl From<&CheckFinding> for FindingEntry {
     }
 }
 
-/// All of them in their order.
+/// The findings in their order.
 pub fn finding_entries(findings: &[CheckFinding]) -> Vec<FindingEntry> {
     findings.iter().map(FindingEntry::from).collect()
 }
@@ -136,18 +136,19 @@ impl From<LeaseState> for listing::AddressStatus {
 }
 
 impl WalkFirmware {
-    /// The name that a walk has for this firmware.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|known| known.word() == name)
+    /// The firmware with this name; None for another text.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|known| known.as_str() == name)
     }
 
-    pub fn of(firmware: Firmware) -> Option<Self> {
-        walk::spell_firmware_kind(firmware).and_then(Self::named)
+    /// The name of a firmware; None for one that no walk has.
+    pub fn from_firmware(firmware: Firmware) -> Option<Self> {
+        walk::spell_firmware_kind(firmware).and_then(Self::parse)
     }
 
-    /// Every word is one of [`walk::KINDS`], as a test of this file holds.
-    pub fn firmware(self) -> Firmware {
-        let known = walk::KINDS.iter().find(|(name, ..)| *name == self.word());
+    /// The firmware of a name. Every name is one of [`walk::KINDS`], as a test of this file checks.
+    pub fn to_firmware(self) -> Firmware {
+        let known = walk::KINDS.iter().find(|(name, ..)| *name == self.as_str());
         known.map_or(walk::KINDS[0].1, |(_, firmware, _)| *firmware)
     }
 }
@@ -165,16 +166,16 @@ mod tests {
             CheckSeverity::Note,
         ];
         for severity in severities {
-            assert_eq!(FindingSeverity::from(severity).word(), severity.as_str());
+            assert_eq!(FindingSeverity::from(severity).as_str(), severity.as_str());
         }
         for standing in standing::BootStanding::ALL {
-            assert_eq!(MachineStanding::from(standing).word(), standing.as_str());
+            assert_eq!(MachineStanding::from(standing).as_str(), standing.as_str());
         }
         for stage in MachineStage::ALL {
-            assert_eq!(BootStage::from(stage).word(), stage.as_str());
+            assert_eq!(BootStage::from(stage).as_str(), stage.as_str());
         }
         for link in [CarrierState::Up, CarrierState::Down, CarrierState::NoCarrier] {
-            assert_eq!(LinkState::from(link).word(), link.as_str());
+            assert_eq!(LinkState::from(link).as_str(), link.as_str());
         }
         for standing in listing::AddressStatus::ALL {
             let state = LeaseState::from(standing);
@@ -183,10 +184,13 @@ mod tests {
                 (standing.to_string(), standing)
             );
         }
-        let names = WalkFirmware::ALL.iter().map(|firmware| firmware.word());
+        let names = WalkFirmware::ALL.iter().map(|firmware| firmware.as_str());
         assert_eq!(names.collect::<Vec<_>>(), walk::KINDS.map(|(name, ..)| name));
         for (_, firmware, _) in walk::KINDS {
-            assert_eq!(WalkFirmware::of(firmware).map(WalkFirmware::firmware), Some(firmware));
+            assert_eq!(
+                WalkFirmware::from_firmware(firmware).map(WalkFirmware::to_firmware),
+                Some(firmware)
+            );
         }
     }
 }

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use super::output;
 use super::{client, live};
-use crate::api::checks::{Judge, check_report, found, running_there};
+use crate::api::checks::{Judge, check_report, collect_findings, describe_server};
 use crate::api::types::{CheckReport, FindingEntry, ServerStatus};
-use crate::api::values::plural;
+use crate::api::values::format_count;
 use crate::config::Config;
 use crate::control::check::FileReader;
 use crate::control::examine::{choose_file_reader, explain_unread_config};
@@ -87,7 +87,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let findings = match arguments.no_host {
         true => {
             let has_root = arguments.root.is_some() || config.root.exists();
-            found(
+            collect_findings(
                 &mut config,
                 wants_dhcp,
                 Judge { reader: FileReader::Elsewhere { has_root }, is_service: false },
@@ -120,10 +120,15 @@ fn check_this_host(
     let status = told.ok().flatten();
     let is_service = file.is_some_and(|file| file == Path::new(load::DEFAULT_CONFIG));
     let (reader, remark) = choose_reader(config, status.as_ref(), is_service);
-    let running = status.map(running_there);
+    let running = status.map(describe_server);
     let remark = remark.map(|remark| remark.at_position(config.places.find_key("server", "user")));
     let mut findings: Vec<CheckFinding> = unheard.into_iter().chain(remark).collect();
-    findings.extend(found(config, wants_dhcp, Judge { reader, is_service }, running.as_ref()));
+    findings.extend(collect_findings(
+        config,
+        wants_dhcp,
+        Judge { reader, is_service },
+        running.as_ref(),
+    ));
     findings
 }
 
@@ -188,8 +193,8 @@ pub(super) fn format_findings(findings: &[FindingEntry]) -> String {
 }
 
 fn as_text(report: &CheckReport) -> String {
-    let errors = plural(report.errors as u64, "error");
-    let warnings = plural(report.warnings as u64, "warning");
+    let errors = format_count(report.errors as u64, "error");
+    let warnings = format_count(report.warnings as u64, "warning");
     format_findings(&report.findings) + &format!("{errors}, {warnings}\n")
 }
 

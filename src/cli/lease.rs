@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::client::{NoServer, Order, Socket, SocketPlace, Source};
 use super::output;
 use crate::api::leases::{
-    FreedSubject, lease_list, let_go, needed, parse_subject, stored_leases, time,
+    FreedSubject, format_end, free_found, freed_filter, lease_list, parse_subject, stored_leases,
 };
 use crate::api::types::{FreedLeases, LeaseEntry, LeaseList, LeaseState};
 use crate::api::values::parse_mac;
@@ -139,8 +139,8 @@ fn free_addresses(source: Source, free: &Free) -> anyhow::Result<String> {
         }
         Source::Store(state) => state.change(|state| {
             let mut store = SqliteStore::open(&state.database())?;
-            let found = stored_leases(state.path(), needed(what))?;
-            Ok(let_go(what, free.force, &found, |addresses| {
+            let found = stored_leases(state.path(), freed_filter(what))?;
+            Ok(free_found(what, free.force, &found, |addresses| {
                 let changes: Vec<LeaseChange> = addresses
                     .iter()
                     .map(|address| LeaseChange::Free { address: *address })
@@ -174,9 +174,9 @@ fn write_lease(text: &mut String, lease: &LeaseEntry) {
     let LeaseEntry { address, machine, state, .. } = lease;
     // Seconds left become a time after 0.
     let time = match lease.left_s {
-        None => time(None, 0),
-        Some(left_s @ 1..) => time(Some(left_s.unsigned_abs()), 0),
-        Some(left_s) => time(Some(0), left_s.unsigned_abs()),
+        None => format_end(None, 0),
+        Some(left_s @ 1..) => format_end(Some(left_s.unsigned_abs()), 0),
+        Some(left_s) => format_end(Some(0), left_s.unsigned_abs()),
     };
     let _ = write!(text, "{address:<15}  {machine}  {state:<8}  {time:<12}");
     for known in [&lease.firmware, &lease.host_name].into_iter().flatten() {

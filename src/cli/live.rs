@@ -247,7 +247,7 @@ impl Walker<'_> {
     fn request_offer(&self, machine: &WalkedMachine, kind: &str) -> anyhow::Result<WalkOffer> {
         let request = WalkRequest {
             machine: machine.mac.to_string(),
-            firmware: WalkFirmware::named(kind)
+            firmware: WalkFirmware::parse(kind)
                 .ok_or_else(|| anyhow!("there is no firmware {kind}"))?,
             subnet: machine.subnet.map(|network| network.to_string()),
         };

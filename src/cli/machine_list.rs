@@ -7,7 +7,7 @@ use super::client::{Order, SocketPlace, Source};
 use super::output;
 use crate::api::machine_list::of_history;
 use crate::api::types::{MachineCounts, MachineEntry, MachineList, MachineStanding};
-use crate::api::values::span;
+use crate::api::values::format_span;
 use crate::model::network::Ipv4Network;
 
 /// Machines that the text lists; `--json` has all of them.
@@ -67,7 +67,7 @@ impl Arguments {
         let is_chosen =
             |machine: &MachineEntry| is_any || chosen.contains(&(true, machine.standing));
         list.machines.retain(is_here);
-        list.counts = MachineCounts::of(&list.machines);
+        list.counts = MachineCounts::from_machines(&list.machines);
         list.machines.retain(is_chosen);
     }
 }
@@ -104,7 +104,7 @@ fn format_list(list: &MachineList) -> String {
 fn write_machine(text: &mut String, machine: &MachineEntry) {
     let address = machine.address.as_deref().unwrap_or_default();
     let name = machine.host_name.as_deref().unwrap_or_default();
-    let age = machine.quiet_ms.map_or_else(|| "-".to_owned(), |ms| span(ms / 1000));
+    let age = machine.quiet_ms.map_or_else(|| "-".to_owned(), |ms| format_span(ms / 1000));
     let (mac, standing) = (&machine.machine, machine.standing);
     let _ = write!(text, "{mac}  {address:<15}  {standing:<7}  {age:<7}  {name}");
     let gap = if name.is_empty() { "" } else { "  " };

@@ -8,7 +8,7 @@ use anyhow::bail;
 
 use super::client::{Order, SocketPlace, Source};
 use super::output;
-use crate::api::quirks::{all_limits, date, no_limit, quirk_list, stored_quirks};
+use crate::api::quirks::{explain_no_limit, format_date, merge_limits, quirk_list, stored_quirks};
 use crate::api::types::{ForgottenQuirk, PinnedQuirk, QuirkLimits, QuirkList};
 use crate::boot::quirks::{QuirkAllowance, QuirkSubject};
 use crate::control::quirks::change_stored_quirks;
@@ -106,7 +106,7 @@ fn list_quirks(source: Source, json: bool) -> anyhow::Result<String> {
     let list = match source {
         Source::Server(socket) => socket.ask(&Order::get(PATH))?,
         Source::Store(state) => {
-            state.visit(|path| Ok(quirk_list(&all_limits(stored_quirks(path)?, &[]))))?
+            state.visit(|path| Ok(quirk_list(&merge_limits(stored_quirks(path)?, &[]))))?
         }
     };
     Ok(if json { output::in_json(&list) } else { format_quirks(&list) })
@@ -149,7 +149,7 @@ fn forget_quirk(source: Source, subject: QuirkSubject) -> anyhow::Result<String>
     if was_there {
         Ok(format!("{subject}: the limit is removed\n"))
     } else {
-        bail!("{}", no_limit(subject))
+        bail!("{}", explain_no_limit(subject))
     }
 }
 
@@ -158,7 +158,8 @@ fn format_quirks(list: &QuirkList) -> String {
     for quirk in &list.quirks {
         let (subject, origin, why) = (&quirk.subject, quirk.origin, &quirk.why);
         let allowance = QuirkAllowance::from(quirk.limits);
-        let since = quirk.since_s.map(|s| format!(", since {}", date(s))).unwrap_or_default();
+        let since =
+            quirk.since_s.map(|s| format!(", since {}", format_date(s))).unwrap_or_default();
         let works = if quirk.works_s.is_some() { "; it works" } else { "" };
         let trial = if quirk.on_trial { "; on trial without" } else { "" };
         let _ = writeln!(

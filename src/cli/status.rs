@@ -11,7 +11,7 @@ use crate::api::types::{
     CoreStatus, DhcpStatus, FindingEntry, FindingSeverity, HealthLevel, LinkState, QuirkCounts,
     ServerStatus, StoreStatus, StoreTrust, SubnetStatus, ThreadStatus,
 };
-use crate::api::values::span;
+use crate::api::values::format_span;
 
 const PATH: &str = "/v1/status";
 /// Errors of the configuration that the screen lists; `check` lists all.
@@ -47,7 +47,7 @@ fn report_health(arguments: &Arguments) -> ExitCode {
     let (level, text) = match arguments.server.ask::<ServerStatus>(&Order::get(PATH)) {
         Ok(status) => {
             let json = arguments.json.then(|| output::in_json(&status));
-            (status.health.level, json.unwrap_or_else(|| health::summary(&status)))
+            (status.health.level, json.unwrap_or_else(|| health::summarize(&status)))
         }
         Err(error) => {
             let is_down = error.is::<NoServer>();
@@ -128,7 +128,7 @@ fn write_sockets(text: &mut String, status: &ServerStatus) {
         let blank = if addresses.is_empty() { "" } else { " " };
         let link = match interface.link {
             LinkState::Up => String::new(),
-            link => format!(", {}", link.word().to_uppercase()),
+            link => format!(", {}", link.as_str().to_uppercase()),
         };
         let _ = writeln!(text, "  interface  {name} mtu {mtu}{blank}{addresses}{link}");
     }
@@ -144,7 +144,7 @@ fn write_subnet(text: &mut String, subnet: &SubnetStatus) {
         let _ = write!(text, ", {}", pool.said);
     }
     if let Some(since_s) = subnet.pool.as_ref().and_then(|pool| pool.full_since_s) {
-        let _ = write!(text, ", FULL since {}", span(since_s));
+        let _ = write!(text, ", FULL since {}", format_span(since_s));
     }
     if subnet.install_by_default {
         text.push_str(", INSTALLS BY DEFAULT");
@@ -154,7 +154,7 @@ fn write_subnet(text: &mut String, subnet: &SubnetStatus) {
     }
     text.push('\n');
     for other in &subnet.other_servers {
-        let age = other.answered_s.map(|s| format!(", answered {} ago", span(s)));
+        let age = other.answered_s.map(|s| format!(", answered {} ago", format_span(s)));
         let _ = writeln!(
             text,
             "    also     the DHCP server {} ({}){}",
@@ -367,7 +367,7 @@ mod tests {
     fn every_field_is_printed_or_left_to_json_for_a_reason() {
         let mut status: ServerStatus = sample();
         status.findings[0].severity = FindingSeverity::Error;
-        let print = |status: &ServerStatus| format_status(status) + &health::summary(status);
+        let print = |status: &ServerStatus| format_status(status) + &health::summarize(status);
         assert_shown(&[status], print, NOT_SHOWN);
     }
 }

@@ -275,7 +275,7 @@ fn what_was_declined_is_seen_and_let_go_of_by_command() {
         assert!(all.contains(&format!("{address:<15}  {}  declined  for ", mac(1))), "{all}");
     }
     let silenced =
-        format!("{} declined so much that it gets no address from the pools for ", mac(1));
+        format!("{} declined so many addresses that it gets none from the pools for ", mac(1));
     assert!(all.contains(&silenced) && all.ends_with("1 bound, 4 declined\n"), "{all}");
     let filters = ["--only=declined", &format!("--machine={}", mac(1)), "--subnet=192.168.4.0/24"];
     for filter in filters {
@@ -319,7 +319,7 @@ fn what_was_declined_is_seen_and_let_go_of_by_command() {
     let freed = say(&["lease", "free", &mac(1).to_string()]).ok().stdout;
     assert_eq!(
         freed,
-        format!("4 addresses are free, and what {} declined counts no more\n", mac(1))
+        format!("4 addresses are free, and the declines of {} no longer count\n", mac(1))
     );
     assert_eq!(say(&["lease", "list"]).ok().stdout.lines().last(), Some("1 bound"));
     let again = decline(&wire, mac(1), 78, ANSWER).expect("it gets an address again");
@@ -342,7 +342,7 @@ fn what_was_declined_is_seen_and_let_go_of_by_command() {
     let stopped = say(&["lease", "list"]).ok().stdout;
     assert_eq!(without_times(&running), without_times(&stopped), "the same sentences");
     let freed = say(&["lease", "free", "--declined"]).ok().stdout;
-    assert_eq!(freed, "1 address is free, and what was declined counts against nobody\n");
+    assert_eq!(freed, "1 address is free, and no decline counts any longer\n");
     let nothing = say(&["lease", "free", "--declined"]).failed();
     assert!(nothing.stderr.contains("nothing to free"), "{}", nothing.stderr);
     assert_eq!(say(&["lease", "list"]).ok().stdout, "no address\n");

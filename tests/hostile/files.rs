@@ -345,7 +345,7 @@ fn a_switched_root_is_served_and_touched_files_go_on() {
     std::os::unix::fs::symlink("two", path("next")).unwrap();
     fs::rename(path("next"), path("root")).unwrap();
     serves(b"two");
-    server.log_line("leads to another directory", LIMIT);
+    server.log_line("now leads to another directory", LIMIT);
     // A download that is under way while its file is touched comes whole; one whose file is
     // overwritten with its time put back does not.
     for (is_written, name) in [(false, "whole"), (true, "cut")] {

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration.
+//! Findings about a configuration.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,40 +6,42 @@ use utoipa::ToSchema;
 words! {
     /// How bad a finding is.
     FindingSeverity {
-        /// Nothing could be served, or what must not be: `serve` does not start with it, and a
-        /// reload is refused.
+        /// The server could serve nothing, or would serve what it must not: `serve` does not start
+        /// with it, and a reload is refused.
         Fatal => "fatal",
-        /// Some machine does not get what the configuration promises. Everything else is served.
+        /// Some machine does not get what the configuration promises. The server serves the rest.
         Error => "error",
-        /// It works, and may be a mistake.
+        /// A likely mistake; the server does what the configuration says.
         Warning => "warning",
-        /// Worth knowing.
+        /// A fact that explains the configuration; nothing is wrong.
         Note => "note",
     }
 }
 
-/// One thing that was found in the configuration, in a file, or on this machine.
+/// One finding about the configuration, a file or this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FindingEntry {
+    /// How bad it is.
     pub severity: FindingSeverity,
-    /// The file in which it is. Null: it is in no file.
+    /// The file to mend. Null: the finding is about no file.
     pub file: Option<String>,
     /// Line of the file, from 1. Null: the file as a whole.
     pub line: Option<usize>,
     /// Column in characters, from 1. Null: the whole line.
     pub column: Option<usize>,
-    /// What is wrong.
+    /// The finding as a sentence.
     pub text: String,
-    /// A way out. Null where there is none to give.
+    /// What to do about it. Null: `text` says it.
     pub hint: Option<String>,
 }
 
-/// All findings on a configuration, the worst first.
+/// All findings about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CheckReport {
+    /// The worst first.
     pub findings: Vec<FindingEntry>,
-    /// How many findings are fatal or errors.
+    /// The number of findings that are fatal or errors.
     pub errors: usize,
-    /// How many findings are warnings.
+    /// The number of findings that are warnings.
     pub warnings: usize,
 }

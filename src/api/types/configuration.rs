@@ -1,4 +1,4 @@
-//! The configuration that the server runs with.
+//! The configuration in force.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -7,39 +7,40 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 words! {
-    /// Whether a subnet is served.
+    /// Whether the server answers DHCP on a subnet.
     SubnetMode {
-        /// Machines get addresses.
+        /// The server leases addresses.
         Server => "server",
-        /// Nobody is answered.
+        /// The server answers no machine.
         Off => "off",
     }
 }
 
 words! {
-    /// Which machines of a subnet are answered.
+    /// The machines of a subnet that the server answers.
     ServedClients {
-        /// Machines that boot from the network, and reserved ones.
+        /// Machines that boot from the network, and machines with a reservation.
         Pxe => "pxe",
-        /// Reserved machines alone.
+        /// Only machines with a reservation.
         Known => "known",
         /// Every machine.
         Any => "any",
     }
 }
 
-/// What the current generation of the configuration says.
+/// The generation of the configuration that is in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigurationView {
     /// Counts from 1 with every start; each reload adds 1.
     pub generation: u64,
-    /// Directory that is served by TFTP and HTTP.
+    /// Directory that TFTP and HTTP serve.
     pub root: String,
-    /// Address that machines are told to boot from. Null: the address by which each was reached.
+    /// Address of the server in replies to machines. Null: the address that each machine reaches.
     #[schema(value_type = Option<String>, format = Ipv4)]
     pub advertise: Option<Ipv4Addr>,
-    /// Port in the URLs that machines get.
+    /// Port in the URLs of boot files.
     pub http_port: u16,
+    /// In the order of the configuration file.
     pub subnets: Vec<ConfiguredSubnet>,
     /// Boot loaders by key of `[boot]`. Null: no loader for this kind of firmware.
     pub boot: BTreeMap<String, Option<String>>,
@@ -52,19 +53,21 @@ pub struct ConfigurationView {
 pub struct ConfiguredSubnet {
     /// Network in CIDR form.
     pub subnet: String,
-    /// Interface on which it is served. Null: by relay agents alone.
+    /// Interface on which the server answers. Null: only relay agents reach the subnet.
     pub interface: Option<String>,
-    /// Whether relay agents are answered.
+    /// Whether the server answers relay agents.
     pub relay: bool,
-    /// Name of the shared network that it is part of.
+    /// Name of the shared network to which it belongs. Null: none.
     pub shared_network: Option<String>,
+    /// Whether the server answers there.
     pub mode: SubnetMode,
+    /// The machines that the server answers there.
     pub clients: ServedClients,
-    /// Ranges of addresses that any machine may get: `FIRST-LAST`.
+    /// Ranges of addresses for machines without a reservation: `FIRST-LAST`.
     pub pools: Vec<String>,
-    /// How many machines have an address of their own.
+    /// The number of reservations.
     pub reservations: usize,
-    /// Whether machines boot the default entry of the menu without being asked.
+    /// Whether machines boot the default entry of the menu without a question.
     pub install_by_default: bool,
 }
 

@@ -1,28 +1,28 @@
-//! The judgement of a server's status.
+//! The health of a server.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 words! {
-    /// How bad it is. The words are those of monitoring plugins (Nagios, Icinga, Checkmk, Zabbix).
+    /// The level of monitoring plugins (Nagios, Icinga, Checkmk, Zabbix).
     HealthLevel {
-        /// Everything that the configuration promises is served.
+        /// The server does everything that the configuration promises.
         Ok => "OK",
-        /// Everything is served, and somebody should look soon.
+        /// The server does everything, but an operator should look soon.
         Warning => "WARNING",
-        /// Some machines are not served.
+        /// The server does not serve some machines.
         Critical => "CRITICAL",
-        /// Nobody can tell.
+        /// The state of the server is unknown.
         Unknown => "UNKNOWN",
     }
 }
 
-/// Whether all is well, and why not.
+/// The health of the server with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HealthReport {
     /// The worst of the reasons.
     pub level: HealthLevel,
-    /// Sentences, the worst first. Empty where all is well.
+    /// The reasons as sentences, the worst first. Empty: nothing is wrong.
     pub because: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What the admin API has.
+//! The table of contents of the admin API.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,6 +10,7 @@ pub struct ApiIndex {
     pub version: String,
     /// Path of the OpenAPI document.
     pub openapi: String,
+    /// Every operation.
     pub resources: Vec<IndexEntry>,
 }
 
@@ -20,6 +21,6 @@ pub struct IndexEntry {
     pub method: String,
     /// Path, with the names of its parameters in braces.
     pub path: String,
-    /// What it does, in one sentence.
+    /// One sentence about what it does.
     pub summary: String,
 }

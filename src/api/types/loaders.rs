@@ -6,8 +6,9 @@ use utoipa::ToSchema;
 /// Boot loaders of the served root and of this machine's packages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LoaderList {
-    /// Directory that was searched beside the packages.
+    /// Root that was searched besides the packages. Null: none.
     pub root: Option<String>,
+    /// Loaders of the root, then those of packages.
     pub loaders: Vec<LoaderEntry>,
     /// Kinds of firmware for which no loader was found.
     pub missing: Vec<MissingLoader>,
@@ -16,12 +17,13 @@ pub struct LoaderList {
 /// One boot loader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LoaderEntry {
-    /// Key of `[boot]` that it is for.
+    /// Key of `[boot]` to which it fits.
     pub key: String,
     /// File name.
     pub name: String,
-    /// Where it is.
+    /// Path of its file.
     pub path: String,
+    /// Version in the file. Null: the file has none.
     pub version: Option<String>,
     /// Whether it is signed for Secure Boot. Null: this kind of file carries no signature.
     pub signed: Option<bool>,
@@ -32,6 +34,6 @@ pub struct LoaderEntry {
 pub struct MissingLoader {
     /// Key of `[boot]`.
     pub key: String,
-    /// Packages that bring one, by distribution.
+    /// Packages with such a loader, by distribution.
     pub packages: String,
 }

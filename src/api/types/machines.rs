@@ -6,17 +6,17 @@ use utoipa::ToSchema;
 use super::ApiProblem;
 
 words! {
-    /// Where a machine stands.
+    /// The state of a machine.
     MachineStanding {
-        /// It stopped, and its story has the cause.
+        /// The boot stopped, and its story has the cause.
         Failed => "failed",
-        /// It is between two steps of its boot.
+        /// The machine is between two steps of its boot.
         Booting => "booting",
-        /// It got its menu and has asked for nothing since.
+        /// The machine got its menu and requested nothing since.
         Menu => "menu",
-        /// It got what it asked for.
+        /// The machine got everything that it requested.
         Booted => "booted",
-        /// A reservation whose machine was never heard of.
+        /// A reservation whose machine the server has never seen.
         Unseen => "unseen",
     }
 }
@@ -24,7 +24,7 @@ words! {
 words! {
     /// A step of a boot.
     BootStage {
-        /// An address.
+        /// DHCP, from DISCOVER to the lease.
         Dhcp => "dhcp",
         /// A boot loader.
         Loader => "loader",
@@ -32,7 +32,7 @@ words! {
         Menu => "menu",
         /// A kernel.
         Kernel => "kernel",
-        /// An initial RAM disk.
+        /// An initrd.
         Initrd => "initrd",
         /// An answer file of an installer.
         AnswerFile => "answer file",
@@ -41,13 +41,15 @@ words! {
     }
 }
 
-/// Machines: those that failed first, then in the order of `standing`; of the same standing, the
-/// one that was heard of last comes first.
+/// Machines in the order of `standing`, those that failed first; within one state the most recently
+/// active first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MachineList {
+    /// Every known machine.
     pub machines: Vec<MachineEntry>,
+    /// The number of machines in each state.
     pub counts: MachineCounts,
-    /// Whether the server answers DHCP. Machines are known by their leases.
+    /// Whether the server answers DHCP. Without DHCP it knows no machines, only addresses.
     pub answers_dhcp: bool,
 }
 
@@ -56,20 +58,21 @@ pub struct MachineList {
 pub struct MachineEntry {
     /// Hardware address.
     pub machine: String,
-    /// The address that it has or had, or that is reserved for it.
+    /// The address that it has or had, or its reserved address.
     pub address: Option<String>,
-    /// Name of its reservation, or the name that it gave itself.
+    /// Host name of its reservation, or the one that it sent.
     pub host_name: Option<String>,
-    /// What asked for its address: `pxe+uefi-x64`.
+    /// The program that requested its address: `pxe+uefi-x64`.
     pub firmware: Option<String>,
-    /// When it was last heard of, in milliseconds since 1970. Null: never.
+    /// Time of its last event, in milliseconds since 1970. Null: none.
     pub heard_ms: Option<u64>,
-    /// Milliseconds since it was last heard of. Null: never.
+    /// Milliseconds since its last event. Null: none.
     pub quiet_ms: Option<u64>,
+    /// Its state.
     pub standing: MachineStanding,
     /// Stage of its last event.
     pub stage: Option<BootStage>,
-    /// Its last event, in the words of the log.
+    /// Its last event, as the sentence of the log.
     pub last: Option<String>,
     /// A stable word for the cause. Null: nothing is wrong.
     pub code: Option<String>,
@@ -77,19 +80,24 @@ pub struct MachineEntry {
     pub cause: Option<String>,
 }
 
-/// How many machines stand where.
+/// The number of machines in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MachineCounts {
+    /// Machines whose boot stopped.
     pub failed: usize,
+    /// Machines between two steps of their boot.
     pub booting: usize,
+    /// Machines at their menu.
     pub menu: usize,
+    /// Machines that got everything.
     pub booted: usize,
+    /// Reservations whose machine the server has never seen.
     pub unseen: usize,
 }
 
 impl MachineCounts {
     /// Counts these machines.
-    pub fn of(machines: &[MachineEntry]) -> Self {
+    pub fn from_machines(machines: &[MachineEntry]) -> Self {
         let mut counts = Self::default();
         for machine in machines {
             *counts.place(machine.standing) += 1;
@@ -97,6 +105,7 @@ impl MachineCounts {
         counts
     }
 
+    /// The count of a state.
     pub fn read(mut self, standing: MachineStanding) -> usize {
         *self.place(standing)
     }
@@ -115,24 +124,25 @@ impl MachineCounts {
 /// The last boot of one machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BootStory {
-    /// Hardware address; the address that was asked for where the machine is not known.
+    /// Hardware address. For an unknown machine the address in the request.
     pub machine: String,
-    /// The last address that it was given or asked from.
+    /// The last address that it got or sent a request from.
     pub address: Option<String>,
-    /// The first program of this boot that asked for an address: `pxe+uefi-x64`.
+    /// The first program of this boot that requested an address: `pxe+uefi-x64`.
     pub firmware: Option<String>,
-    /// When the boot began, in milliseconds since 1970. 0: nothing is known.
+    /// Begin of the boot, in milliseconds since 1970. 0: unknown.
     pub began_ms: u64,
-    /// Milliseconds since the machine was last heard of.
+    /// Milliseconds since the last event of the machine.
     pub quiet_ms: u64,
+    /// The events of the boot, oldest first.
     pub lines: Vec<StoryLine>,
-    /// What the machine gets less of than it asks for, and why: sentences.
+    /// Firmware limits of the machine with their reasons, as sentences.
     pub limits: Vec<String>,
     /// A stable word for the cause. Null: nothing is wrong.
     pub code: Option<String>,
     /// Why the boot stopped. Null: nothing is wrong.
     pub cause: Option<String>,
-    /// What to do about it.
+    /// What the operator does next. Null: nothing is wrong.
     pub next_step: Option<String>,
 }
 
@@ -141,19 +151,21 @@ pub struct BootStory {
 pub struct StoryLine {
     /// Milliseconds since the boot began.
     pub after_ms: u64,
+    /// The step of the boot.
     pub stage: BootStage,
-    /// What happened, in the words of the log.
+    /// What happened, as the sentence of the log.
     pub text: String,
-    /// How often it happened in a row.
+    /// How many equal events in a row the line stands for.
     pub times: usize,
 }
 
-/// A machine that nobody has heard of: a problem that has the fields of a story too, with what to
-/// look at.
+/// An unknown machine: a problem that also has the fields of a story, with advice in `next_step`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UnknownMachine {
+    /// The fields of a problem.
     #[serde(flatten)]
     pub problem: ApiProblem,
+    /// The fields of a story.
     #[serde(flatten)]
     pub story: BootStory,
 }

@@ -1,28 +1,37 @@
 //! The JSON of the admin API, one file per resource: the server fills these types, and the commands
 //! print them.
 //!
-//! A field that a newer server adds is ignored by an older command. A field without `Option` is
-//! always there: a command that misses one says so, with the version of the server.
+//! An older command ignores a field that a newer server adds. A field without `Option` is always
+//! there: a command that misses one reports an error with the version of the server.
 
-/// An enum whose values are words, the same in JSON, in text and in the API's document.
+/// Defines an enum whose values are words, the same in JSON and in text. The API's document has
+/// each word with its meaning.
 macro_rules! words {
-    ($(#[$about:meta])* $name:ident { $($(#[$meaning:meta])* $variant:ident => $word:tt,)* }) => {
-        $(#[$about])*
+    (
+        $(#[doc = $about:literal])*
+        $name:ident { $($(#[doc = $meaning:literal])* $variant:ident => $word:tt,)* }
+    ) => {
+        $(#[doc = $about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[derive(serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-        pub enum $name { $($(#[$meaning])* #[serde(rename = $word)] $variant,)* }
+        #[schema(description = concat!(
+            $($about, "\n",)* $("\n- `", $word, "`:", $($meaning,)*)*
+        ))]
+        pub enum $name { $($(#[doc = $meaning])* #[serde(rename = $word)] $variant,)* }
 
         impl $name {
+            /// Every value, in the order of the document.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            pub fn word(self) -> &'static str {
+            /// The word of this value.
+            pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
         }
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(self.word())
+                f.pad(self.as_str())
             }
         }
     };

@@ -1,4 +1,4 @@
-//! What machines get less of than they ask for.
+//! Limits of firmware.
 
 use std::num::NonZeroU64;
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 words! {
-    /// Whom a limit is for.
+    /// The machines for which a limit is.
     QuirkKind {
         /// One machine, by its hardware address.
         Machine => "machine",
-        /// All machines of a maker, by the first half of their hardware addresses.
+        /// All machines of one maker, by the first half of their hardware addresses.
         Oui => "oui",
         /// All machines with this firmware.
         VendorClass => "vendor-class",
@@ -18,11 +18,11 @@ words! {
 }
 
 words! {
-    /// Where a limit comes from, in the order in which one goes before the other.
+    /// The origin of a limit. An earlier one in this list goes before a later one.
     QuirkOrigin {
         /// An operator pinned it.
         Pinned => "pinned",
-        /// `[[quirk]]` in the configuration.
+        /// `[[quirk]]` in the configuration sets it.
         Configured => "configured",
         /// The server learnt it from transfers that failed.
         Learnt => "learnt",
@@ -31,9 +31,10 @@ words! {
     }
 }
 
-/// Everything that limits any machine.
+/// Every limit of any machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QuirkList {
+    /// Learnt and pinned limits, then configured ones, then shipped ones.
     pub quirks: Vec<QuirkEntry>,
 }
 
@@ -42,27 +43,30 @@ pub struct QuirkList {
 pub struct QuirkEntry {
     /// Hardware address, the first half of one, or vendor class.
     pub subject: String,
+    /// The kind of the subject.
     pub kind: QuirkKind,
+    /// The limits.
     pub limits: QuirkLimits,
+    /// Where they come from.
     pub origin: QuirkOrigin,
-    /// When it was learnt or pinned, in seconds since 1970. Null: it holds for ever.
+    /// Time when it was learnt or pinned, in seconds since 1970. Null: it is configured or shipped.
     pub since_s: Option<u64>,
-    /// When a transfer with it first worked, in seconds since 1970.
+    /// Time when a transfer with it first worked, in seconds since 1970. Null: none has.
     pub works_s: Option<u64>,
-    /// Whether it is not applied for now, to see whether it is still needed.
+    /// Whether the server does not apply it for now, to see whether it is still needed.
     pub on_trial: bool,
-    /// Why it is there.
+    /// The reason for it.
     pub why: String,
 }
 
-/// What is granted at most. Null: as much as is asked for.
+/// What the server grants at most. Null: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuirkLimits {
-    /// Blocks in a TFTP window; 1: the option is not granted.
+    /// Blocks in a TFTP window; 1: the server refuses the option.
     #[schema(minimum = 1)]
     pub windowsize: Option<u16>,
-    /// Bytes in a TFTP block; 512: the option is not granted.
+    /// Bytes in a TFTP block; 512: the server refuses the option.
     #[schema(minimum = 8, maximum = 65464)]
     pub blksize: Option<u16>,
     /// Bytes a second on one HTTP connection.
@@ -75,6 +79,7 @@ pub struct QuirkLimits {
 pub struct PinnedQuirk {
     /// Hardware address, the first half of one, or vendor class.
     pub subject: String,
+    /// The pinned limits.
     pub limits: QuirkLimits,
 }
 

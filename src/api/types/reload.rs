@@ -1,17 +1,17 @@
-//! What a reload did.
+//! The result of a reload.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::FindingEntry;
 
-/// The configuration was read again and is in force.
+/// The new configuration is in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReloadReport {
     /// Number of the new configuration.
     pub generation: u64,
     /// Tables of the configuration whose changes take effect after a restart.
     pub after_restart: Vec<String>,
-    /// What is wrong with it. Everything else is in force.
+    /// Findings about it, none of them fatal.
     pub findings: Vec<FindingEntry>,
 }

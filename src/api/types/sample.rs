@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::api::router::document;
-use crate::api::values::span;
+use crate::api::values::format_span;
 
 /// Large enough that a thousandth and a millionth of two are different too.
 const FIRST_LARGE: u64 = 7_000_000_000;
@@ -188,8 +188,8 @@ fn is_number_in(number: u64, text: &str) -> bool {
         (number / 1_000_000).to_string(),
         format!("{}.{:03}", number / 1000, number % 1000),
         format!("{} h", number / 3_600_000),
-        span(number),
-        span(number / 1000),
+        format_span(number),
+        format_span(number / 1000),
         date(number),
         date(number / 1000),
     ];

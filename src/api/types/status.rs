@@ -1,4 +1,4 @@
-//! What a running server does: sockets, subnets, cores, counters.
+//! The status of a running server: sockets, subnets, cores, counters.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -8,30 +8,30 @@ use utoipa::ToSchema;
 use super::{FindingEntry, HealthReport, SubnetMode};
 
 words! {
-    /// State of an interface.
+    /// The link state of an interface.
     LinkState {
-        /// It is up and has a carrier.
+        /// The interface is up and has a carrier.
         Up => "up",
-        /// It is switched off.
+        /// The interface is down.
         Down => "down",
-        /// It is up, and nothing is at the other end of the wire.
+        /// The interface is up, without a carrier.
         NoCarrier => "no carrier",
     }
 }
 
 words! {
-    /// Whether leases can be written to the disk.
+    /// Whether the server can store leases.
     StoreTrust {
-        /// They can.
+        /// It can.
         Sound => "sound",
-        /// The last commit failed: no new leases.
+        /// The last commit failed: the server gives no new leases.
         Broken => "broken",
-        /// The database could not be read: no DHCP is answered.
+        /// The server could not read the database: it answers no DHCP.
         Unread => "unread",
     }
 }
 
-/// What a running server does.
+/// The status of a running server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServerStatus {
     /// Version of the server.
@@ -44,39 +44,51 @@ pub struct ServerStatus {
     pub generation: u64,
     /// Tables of the configuration whose changes take effect after a restart.
     pub after_restart: Vec<String>,
+    /// The user of the process.
     pub user: UserIds,
-    /// Bytes that a receive buffer of TFTP holds. Null: there is no TFTP.
+    /// Receive buffer of a TFTP socket in bytes. Null: there is no TFTP.
     pub receive_buffer: Option<usize>,
-    /// Directory that is served by TFTP and HTTP.
+    /// Directory that TFTP and HTTP serve.
     pub root: String,
+    /// Its sockets.
     pub sockets: SocketList,
-    /// What was wrong with the configuration when it was read.
+    /// Findings about the configuration at the time when it was read.
     pub findings: Vec<FindingEntry>,
+    /// Network interfaces of this machine.
     pub interfaces: Vec<InterfaceStatus>,
+    /// Subnets in the order of the configuration file.
     pub subnets: Vec<SubnetStatus>,
-    /// How the cores speak to the kernel.
+    /// The interface of the cores to the kernel: io_uring or epoll.
     pub datapath: String,
-    /// Why that is not io_uring, where io_uring was wanted.
+    /// Why the cores do not use io_uring. Null: they do, or epoll is configured.
     pub no_ring_because: Option<String>,
-    /// Cores that got no ring and run by epoll.
+    /// Cores that got no ring and use epoll.
     pub cores_without_ring: u64,
-    /// Processor on which everything but the boot cores runs.
+    /// Processor on which everything except the boot cores runs.
     pub control_cpu: usize,
+    /// Boot cores.
     pub cores: Vec<CoreStatus>,
-    /// Counters of DHCP. Null: no DHCP is answered.
+    /// Counters of DHCP. Null: the server answers no DHCP.
     pub dhcp: Option<DhcpStatus>,
     /// Boot images that are mapped into memory.
     pub mappings: usize,
+    /// Memory for rendered files and copies.
     pub copies: CopiesStatus,
+    /// Memory for boot images.
     pub image_memory: ImageMemoryStatus,
+    /// Work that waits for a worker thread.
     pub questions_waiting: WaitingQuestions,
+    /// Threads in the order of their start.
     pub threads: Vec<ThreadStatus>,
+    /// Losses since the start.
     pub drops: DropCounts,
+    /// Limits of firmware.
     pub quirks: QuirkCounts,
+    /// The health of the server.
     pub health: HealthReport,
 }
 
-/// The user as whom the server runs.
+/// The user of the server process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserIds {
     /// User id.
@@ -85,11 +97,13 @@ pub struct UserIds {
     pub gid: u32,
 }
 
-/// What the server listens on.
+/// The sockets of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SocketList {
+    /// Addresses that receive TFTP requests.
     #[schema(value_type = Vec<SocketAddress>)]
     pub tftp: Vec<SocketAddr>,
+    /// Addresses that accept HTTP connections.
     #[schema(value_type = Vec<SocketAddress>)]
     pub http: Vec<SocketAddr>,
     /// Interfaces or addresses with ports: `eth0:67`, `192.0.2.1:67`.
@@ -109,10 +123,13 @@ pub struct IpAddress(pub String);
 /// One network interface of the server's machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InterfaceStatus {
+    /// Name of the interface.
     pub name: String,
     /// Largest packet in bytes.
     pub mtu: u32,
+    /// Its link state.
     pub link: LinkState,
+    /// Its addresses.
     #[schema(value_type = Vec<IpAddress>)]
     pub addresses: Vec<IpAddr>,
 }
@@ -122,38 +139,40 @@ pub struct InterfaceStatus {
 pub struct SubnetStatus {
     /// Network in CIDR form.
     pub subnet: String,
-    /// Interface on which it is served. Null: by relay agents alone.
+    /// Interface on which the server answers. Null: only relay agents reach the subnet.
     pub interface: Option<String>,
-    /// Whether relay agents are answered.
+    /// Whether the server answers relay agents.
     pub relay: bool,
-    /// Why nothing is offered there now. Null: it is served, or off.
+    /// Why the server offers nothing there now. Null: it offers, or the mode is `off`.
     pub silent_because: Option<String>,
-    /// Whether other DHCP servers are looked for before the first offer.
+    /// Whether the server still looks for other DHCP servers before its first offer.
     pub looking: bool,
-    /// DHCP servers that answered the last look, beside ours.
+    /// Other DHCP servers that answered the last look.
     pub other_servers: Vec<OtherDhcpServer>,
+    /// Whether the server answers there.
     pub mode: SubnetMode,
-    /// Whether machines boot the default entry of the menu without being asked.
+    /// Whether machines boot the default entry of the menu without a question.
     pub install_by_default: bool,
-    /// How full its pools are. Null: not counted yet, or no DHCP is answered.
+    /// The use of its pools. Null: not counted yet, or the server answers no DHCP.
     pub pool: Option<PoolStatus>,
 }
 
-/// A DHCP server of somebody else.
+/// Another DHCP server on a subnet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OtherDhcpServer {
     /// Hardware address.
     pub mac: String,
+    /// Its address.
     #[schema(value_type = String, format = Ipv4)]
     pub address: Ipv4Addr,
-    /// Seconds since its last answer.
+    /// Seconds since its last answer. Null: unknown.
     pub answered_s: Option<u64>,
 }
 
-/// Addresses of a subnet's pools, which any machine may get.
+/// The use of a subnet's pools.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PoolStatus {
-    /// All of them.
+    /// All addresses of the pools.
     pub addresses: usize,
     /// Of these, those that no machine has or had.
     pub free: usize,
@@ -161,15 +180,15 @@ pub struct PoolStatus {
     pub bound: usize,
     /// Of these, offered ones.
     pub offered: usize,
-    /// Of these, those whose lease is over: kept for their machine while others are free.
+    /// Of these, those whose lease expired: kept for their machine while others are free.
     pub ended: usize,
     /// Of these, those that were declined or found in use.
     pub kept_back: usize,
-    /// How full the pools are, in words.
+    /// The use as a clause.
     pub said: String,
-    /// Whether 80 % are given.
+    /// Whether 80 % are in use.
     pub nearly_full: bool,
-    /// Seconds since the last free address was given. Null: some are free.
+    /// Seconds since the pools became full. Null: addresses are free.
     pub full_since_s: Option<u64>,
 }
 
@@ -178,63 +197,66 @@ pub struct PoolStatus {
 pub struct CoreStatus {
     /// Processor on which it runs.
     pub cpu: usize,
+    /// Its TFTP counters.
     pub tftp: TftpStatus,
+    /// Its HTTP counters.
     pub http: HttpStatus,
 }
 
-/// TFTP on one core. Counted from the start, but for `transfers`.
+/// TFTP on one core. Counts begin with the start, except `transfers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TftpStatus {
-    /// Transfers that run now.
+    /// Open transfers now.
     pub transfers: u64,
-    /// Requests that came in.
+    /// Received requests.
     pub requests: u64,
-    /// Requests of clients that are not served, or that were sent to a broadcast address.
+    /// Requests of clients that the server does not serve, and requests to a broadcast address.
     pub not_served: u64,
-    /// Requests that waited for their turn.
+    /// Requests that waited for other transfers.
     pub waited: u64,
-    /// Requests that found no room to wait.
+    /// Requests that found the queue full.
     pub dropped: u64,
     /// Requests that found the table of transfers full.
     pub full: u64,
-    /// Transfers that gave their place to a newer one.
+    /// Transfers that a newer one displaced.
     pub displaced: u64,
-    /// Transfers that were ended because somebody guessed at their port.
+    /// Transfers that the server ended because another host guessed at their port.
     pub guessed: u64,
-    /// Times that work was put off because workers, files, descriptors or memory were short.
+    /// How often work was postponed for want of workers, files, descriptors or memory.
     pub busy: u64,
-    /// Events that were left out of the log because there were too many.
+    /// Events that the log left out because there were too many.
     pub events_left_out: u64,
 }
 
-/// HTTP on one core. Counted from the start, but for `connections`, `at_full_speed` and `in_line`.
+/// HTTP on one core. Counts begin with the start, except `connections`, `at_full_speed` and
+/// `in_line`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HttpStatus {
-    /// Connections that are open now.
+    /// Open connections now.
     pub connections: u64,
-    /// Requests that came in.
+    /// Received requests.
     pub requests: u64,
-    /// Requests that were answered with 4xx or 5xx.
+    /// Requests that got 4xx or 5xx.
     pub refused: u64,
-    /// Bytes of heads and bodies that the kernel took.
+    /// Bytes of heads and bodies that the kernel accepted.
     pub bytes_sent: u64,
-    /// Answers that were cut short because the file changed or the client went away.
+    /// Responses that ended early because the file changed or the client left.
     pub aborted: u64,
-    /// Connections that were closed because the client was too slow.
+    /// Connections that the server closed because the client was too slow.
     pub timed_out: u64,
-    /// Connections that had to wait for room.
+    /// Connections that waited for a free place.
     pub queued: u64,
-    /// Connections that found no room to wait.
+    /// Connections that found the queue full.
     pub turned_away: u64,
-    /// Connections that stood still and gave their place to one of a client that had less.
+    /// Still connections that the server closed for a client with fewer connections.
     pub given_up: u64,
-    /// Connections that the kernel could not hand over for want of descriptors or memory.
+    /// Connections that the kernel could not accept for want of descriptors or memory.
     pub accept_failed: u64,
-    /// Large files that are sent at full speed now.
+    /// Large files that the core sends at full speed now.
     pub at_full_speed: u64,
     /// Large files that wait for their turn now.
     pub in_line: u64,
-    /// Events that were left out of the log because there were too many.
+    /// Events that the log left out because there were too many.
     pub events_left_out: u64,
 }
 
@@ -243,7 +265,7 @@ pub struct HttpStatus {
 pub struct DhcpStatus {
     /// Interfaces or addresses with ports.
     pub sockets: Vec<String>,
-    /// Messages that came in.
+    /// Received messages.
     pub received: u64,
     /// Of these, DISCOVER.
     pub discovers: u64,
@@ -255,37 +277,37 @@ pub struct DhcpStatus {
     pub releases: u64,
     /// Of these, INFORM.
     pub informs: u64,
-    /// Of these, BOOTP and what is no message at all.
+    /// Of these, BOOTP and datagrams that are no DHCP message.
     pub others: u64,
-    /// Answers that were to leave.
+    /// Replies to send.
     pub answered: u64,
-    /// Of the answers, OFFER.
+    /// Of the replies, OFFER.
     pub offers: u64,
-    /// Of the answers, ACK.
+    /// Of the replies, ACK.
     pub acks: u64,
-    /// Of the answers, NAK.
+    /// Of the replies, NAK.
     pub naks: u64,
-    /// Messages without an answer because no address was free.
+    /// Messages without a reply because no address was free.
     pub exhausted: u64,
-    /// Messages that were dropped because too many came at once.
+    /// Messages that the server dropped because too many came at once.
     pub dropped: u64,
-    /// Requests that were dropped because the store is behind.
+    /// Requests that the server dropped because the store was behind.
     pub dropped_commits: u64,
-    /// Answers that were dropped because their way out is full.
+    /// Replies that the server dropped because the send buffer was full.
     pub unsent: u64,
-    /// Answers that the kernel refused to send.
+    /// Replies that the kernel refused to send.
     pub failed: u64,
-    /// Addresses that are known now, in whatever state.
+    /// Known addresses now, in any state.
     pub leases: u64,
     /// Of these, leased ones.
     pub bound: u64,
     /// Of these, offered ones.
     pub offered: u64,
-    /// Of these, those whose lease is over.
+    /// Of these, those whose lease expired.
     pub ended: u64,
     /// Of these, those that were declined or found in use.
     pub kept_back: u64,
-    /// ACKs that wait until their lease is on the disk.
+    /// ACKs that wait for the commit of their lease.
     pub commits_pending: u64,
     /// The lease database. Null: there is none.
     pub store: Option<StoreStatus>,
@@ -294,90 +316,92 @@ pub struct DhcpStatus {
 /// The lease database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StoreStatus {
+    /// Whether the server can store leases.
     pub state: StoreTrust,
-    /// Why it is not sound.
+    /// Why it cannot. Null: it can.
     pub why: Option<String>,
-    /// Seconds for which it has not been sound.
+    /// Seconds since when it cannot. Null: it can.
     pub since_s: Option<u64>,
     /// Commits that failed since the start.
     pub failed_commits: u64,
-    /// Offers that were not made, because no lease could have followed.
+    /// Offers that the server withheld because no lease could have followed.
     pub offers_withheld: u64,
-    /// Commits that wait.
+    /// Waiting commits.
     pub queued: u64,
-    /// Milliseconds for which commits have waited while none was finished.
+    /// Milliseconds since the last commit ended while others wait. Null: none waits.
     pub oldest_ms: Option<u64>,
 }
 
 /// Memory for rendered files and copies of small ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CopiesStatus {
-    /// Bytes that may be held.
+    /// Limit in bytes.
     pub budget: u64,
-    /// Bytes that are held.
+    /// Bytes in use.
     pub held: u64,
-    /// Requests that found no room.
+    /// Requests that found no memory.
     pub refused: u64,
 }
 
 /// Memory for boot images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ImageMemoryStatus {
-    /// Bytes that may be held.
+    /// Limit in bytes.
     pub budget: u64,
-    /// Bytes that are held.
+    /// Bytes in use.
     pub resident: u64,
-    /// Of these, bytes that could not be locked.
+    /// Of these, bytes that the server could not lock.
     pub unlocked: u64,
-    /// Pieces that gave their place to others.
+    /// Pieces that were evicted for others.
     pub evictions: u64,
-    /// Pieces that could not be locked and went because nobody used them.
+    /// Unlocked pieces that were dropped because no transfer used them.
     pub expired: u64,
 }
 
-/// Questions that wait for a worker thread.
+/// Work that waits for a worker thread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WaitingQuestions {
-    /// Names that are looked up.
+    /// Names to look up.
     pub names: usize,
-    /// Files that are rendered.
+    /// Files to render.
     pub made: usize,
-    /// Pieces of boot images that are read.
+    /// Pieces of boot images to read.
     pub pieces: usize,
 }
 
 /// One thread of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ThreadStatus {
+    /// Name of the thread.
     pub name: String,
-    /// Milliseconds for which it has been at one thing. Null: it waits for something to do.
+    /// Milliseconds for which it has been busy with one task. Null: it waits for work.
     pub busy_ms: Option<u64>,
-    /// How often it was begun again after a fault of its own.
+    /// How often it was restarted after a panic.
     pub panics: u64,
 }
 
-/// What was lost since the start.
+/// Losses since the start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DropCounts {
     /// Datagrams that the kernel dropped because a receive buffer was full.
     pub sockets: u64,
-    /// Events that were not remembered because there were too many at once.
+    /// Events that the journal lost because too many came at once.
     pub events: u64,
-    /// Lines of the log that nobody took.
+    /// Log lines that could not be written.
     pub log_lines: u64,
-    /// Calls of all cores that failed because the kernel was short of memory.
+    /// System calls of all cores that failed because the kernel was short of memory.
     pub kernel_shortages: u64,
 }
 
-/// Limits that were learnt or pinned.
+/// The number of learnt and pinned limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QuirkCounts {
-    /// Machines that get less than they ask for.
+    /// Limited machines.
     pub machines: usize,
-    /// Makers and vendor classes of which every machine does.
+    /// Limited makers and vendor classes.
     pub groups: usize,
     /// Of both, those that an operator pinned.
     pub pinned: usize,
-    /// Limits that are not applied for now, to see whether they are still needed.
+    /// Limits that the server does not apply for now, to see whether they are still needed.
     pub on_trial: usize,
 }

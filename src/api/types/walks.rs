@@ -1,4 +1,4 @@
-//! Walks: the boot chain of a machine, tried by `ringboot check --live` over the running sockets.
+//! Walks: `ringboot check --live` follows the boot chain of a machine over the running sockets.
 
 use std::net::Ipv4Addr;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 words! {
-    /// Firmware as which a chain is walked.
+    /// The firmware of a walk.
     WalkFirmware {
         /// PXE of a BIOS.
         Bios => "bios",
@@ -29,61 +29,62 @@ words! {
     }
 }
 
-/// Who is to be walked.
+/// The machine to walk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WalkRequest {
     /// Hardware address, in any spelling.
     pub machine: String,
+    /// Its firmware.
     pub firmware: WalkFirmware,
-    /// Subnet in CIDR form, as the configuration has it. Left out: the one that has a reservation
-    /// for the machine, else the first.
+    /// Subnet of the configuration in CIDR form. Left out: the one with a reservation for the
+    /// machine, else the first.
     pub subnet: Option<String>,
 }
 
-/// What the machine would be offered, and the loopback address that stands for it for a minute.
+/// The offer that the machine would get, and a loopback address that stands for it for a minute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WalkOffer {
-    /// Whether the DHCP core was asked. False: no DHCP is answered, and the rest is what `[boot]`
-    /// says.
+    /// Whether the DHCP core made the offer. False: the server answers no DHCP, and the rest comes
+    /// from `[boot]`.
     pub asked: bool,
-    /// Loopback address that is answered as this machine.
+    /// Loopback address that the server answers as this machine.
     #[schema(value_type = String, format = Ipv4)]
     pub source: Ipv4Addr,
     /// Address that the machine would get.
     #[schema(value_type = String, format = Ipv4)]
     pub address: Ipv4Addr,
-    /// Address that it would boot from.
+    /// Server from which it would boot.
     #[schema(value_type = Option<String>, format = Ipv4)]
     pub server: Option<Ipv4Addr>,
     /// Port of TFTP.
     pub tftp_port: u16,
-    /// Name or URL of its boot loader.
+    /// Name or URL of its boot loader. Null: it gets none.
     pub boot_file: Option<String>,
-    /// Why it gets none.
+    /// Why it gets no boot loader. Null: it gets one.
     pub no_loader: Option<String>,
     /// Subnet in CIDR form.
     pub subnet: Option<String>,
-    /// What led to the offer.
+    /// The reasons for the offer.
     pub reasons: Vec<String>,
-    /// Why there is no offer.
+    /// Why there is no offer. Null: there is one.
     pub silence: Option<SilenceReason>,
-    /// Firmware that the machine was last seen with.
+    /// Firmware with which the server last saw the machine.
     pub seen_as: Option<WalkFirmware>,
 }
 
 /// Why there is no offer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SilenceReason {
-    /// A sentence.
+    /// The reason as a sentence.
     pub text: String,
-    /// Key of `[[dhcp.subnet]]` that decides on it.
+    /// Key of `[[dhcp.subnet]]` that decides it.
     pub key: String,
 }
 
-/// A walk that is over.
+/// An ended walk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EndedWalk {
-    /// What the server said meanwhile, in the words of the log.
+    /// Sentences of the log about the walk.
     pub said: Vec<String>,
 }

@@ -165,6 +165,7 @@ fn dump_netlink(socket: &Socket, kind: u16, mut each: impl FnMut(&[u8])) -> io::
     request.extend(flags.to_ne_bytes());
     request.resize(HEADER + LINK, 0);
     socket.send(&request)?;
+
     let mut datagram = vec![0; DATAGRAM_MAX];
     loop {
         let bytes = (&*socket).read(&mut datagram)?;

@@ -25,13 +25,13 @@ pub fn count_shortages() -> u64 {
 /// Why there is no ring, as a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum NoRing {
+    /// The kernel forbids io_uring to this process (EPERM).
     #[error(
         "the kernel refuses io_uring (EPERM): it is switched off by sysctl \
          kernel.io_uring_disabled, or by the seccomp profile of a container. Set \
          kernel.io_uring_disabled=0, or run ringboot outside the container or with a profile that \
          allows io_uring"
     )]
-    /// The kernel forbids io_uring to this process (EPERM).
     Refused,
     /// The kernel was built without io_uring (ENOSYS).
     #[error("this kernel has no io_uring (ENOSYS): it needs Linux 6.0 or newer")]
@@ -39,11 +39,11 @@ pub enum NoRing {
     /// The kernel lacks an operation that the drivers need.
     #[error("the io_uring of this kernel is too old: it needs Linux 6.0 or newer")]
     Old,
+    /// The process may not lock the memory of a ring (ENOMEM).
     #[error(
         "no memory may be locked for an io_uring (ENOMEM): raise RLIMIT_MEMLOCK (`ulimit -l`, \
          LimitMEMLOCK= in a systemd unit)"
     )]
-    /// The process may not lock the memory of a ring (ENOMEM).
     Memory,
     /// Any other error of the setup.
     #[error("io_uring could not be set up: {0}")]

@@ -42,6 +42,7 @@ pub enum NoDriver {
     /// The kernel refuses a ring.
     #[error(transparent)]
     Ring(#[from] NoRing),
+    /// Epoll failed, on a data path without a ring.
     #[error("epoll could not be set up: {0}")]
     Epoll(#[source] io::Error),
 }

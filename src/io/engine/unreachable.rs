@@ -73,7 +73,7 @@ fn describe_unreachable(trouble: DeliveryError) -> Option<&'static str> {
             1 | 7 | 8 | 12 => Some("host unreachable"),
             2 => Some("protocol unreachable"),
             3 => Some("port unreachable"),
-            9 | 10 | 13 => Some("forbidden on the way"),
+            9 | 10 | 13 => Some("administratively prohibited"),
             _ => None,
         },
         _ => None,

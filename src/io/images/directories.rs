@@ -95,6 +95,7 @@ impl DirectoryListings {
         if !has_settled || listing.names.len() > NAMES_KEPT_MAX {
             return;
         }
+
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = &mut *kept;
         kept.clock += 1;
@@ -103,6 +104,8 @@ impl DirectoryListings {
             kept.names -= before.names.len();
         }
         kept.names += listing.names.len();
+
+        // Drop the least recently used listings beyond the limits.
         while kept.names > NAMES_KEPT_MAX || kept.listings.len() > DIRECTORIES_MAX {
             let oldest = kept
                 .listings

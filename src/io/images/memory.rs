@@ -283,6 +283,7 @@ impl ImageMemory {
             .iter()
             .filter(|(_, held)| held.how == ResidencyKind::Unlocked)
             .map(|(key, _)| *key);
+
         for key in unlocked.collect::<Vec<PieceKey>>() {
             let Some(held) = ledger.held.get_mut(&key) else { continue };
             let is_used = held.residency.stamp(key.1).is_of_use_since(held.checked);
@@ -296,6 +297,8 @@ impl ImageMemory {
                 ledger.usage.expired += 1;
             }
         }
+
+        // Read without the lock: the disk may take its time.
         drop(ledger);
         self.changed.notify_all();
         for (mapped, piece) in in_use {
@@ -325,10 +328,10 @@ impl PieceLedger {
         let demand = DEMAND_ROUNDS * (budget / PIECE_BYTES).max(1);
         while self.usage.resident + bytes > budget {
             let now = Instant::now();
-            let is_making = |key: &PieceKey| self.is_making(key.0, &(key.1..key.1 + 1));
-            let is_wanted = |key: &PieceKey| key.0 == wanted.0 && wanted.1.contains(&key.1);
-            let is_other = |key: &PieceKey| !is_making(key) && !is_wanted(key);
-            let others = self.held.iter().filter(|(key, _)| is_other(key));
+            let others = self.held.iter().filter(|(key, _)| {
+                let is_wanted = key.0 == wanted.0 && wanted.1.contains(&key.1);
+                !is_wanted && !self.is_making(key.0, &(key.1..key.1 + 1))
+            });
             let may_go = others.clone().filter(|(key, held)| {
                 let stays = if held.residency.stamp(key.1).is_of_use() {
                     PIECE_HELD

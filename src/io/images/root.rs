@@ -87,7 +87,7 @@ impl ImageRoot {
         {
             self.opened.store(Arc::new(opened));
             tracing::info!(
-                "the root {} leads to another directory, which is served from now on",
+                "the root {} now leads to another directory; ringboot serves that one",
                 self.path.display()
             );
         }

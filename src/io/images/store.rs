@@ -293,13 +293,20 @@ impl ImageStore {
         if identity.len <= INLINE_BYTES_MAX {
             return self.load_small(&file, identity);
         }
+
+        // Another core may have loaded the same version.
         if let Some(content) = self.lock_loaded().get(&identity) {
             return Ok(content.clone());
         }
+
+        // Map outside the lock, since this may wait for the disk. If two workers map one version,
+        // the entry of the first wins.
         let content =
             ServedContent::map(file, identity, &self.memory).map_err(|_| NameRefusal::TooMany)?;
         let identity = content.identity().unwrap_or(identity);
         self.touch(&content);
+
+        // Make room: drop the least recently used mapping without a user.
         let mut evicted = Vec::new();
         let mut loaded = self.lock_loaded();
         while loaded.len() >= self.mappings_max.load(Ordering::Relaxed).max(1) {
@@ -313,6 +320,7 @@ impl ImageStore {
             };
             evicted.push(oldest);
         }
+
         let content = loaded.entry(identity).or_insert(content).clone();
         drop(loaded);
         drop(evicted);

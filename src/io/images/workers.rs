@@ -245,6 +245,8 @@ impl JobPool {
         if state.queued >= QUESTIONS_QUEUED_MAX || own >= JOBS_OF_ONE_MAX {
             return Err(WorkersBusy);
         }
+
+        // A dead part of the tree may not fill the queue on behalf of many sources.
         if state.stuck(now, self.times).is_dead(&asker.place) {
             let there = state
                 .waiting
@@ -255,6 +257,7 @@ impl JobPool {
                 return Err(WorkersBusy);
             }
         }
+
         if own == 0 {
             state.order.push_back(asker.source);
         }
@@ -296,7 +299,7 @@ impl JobPool {
             if state.threads > WORKERS + 1 + stuck.0.len() {
                 return None;
             }
-            state.say_what_is_dead(&stuck);
+            state.log_dead_places(&stuck);
             let given_up = state.give_up(now, &stuck, self.times);
             if !given_up.is_empty() {
                 drop(state);
@@ -347,17 +350,21 @@ impl JobQueues {
     }
 
     /// Logs each dead part of the tree once, and its recovery.
-    fn say_what_is_dead(&mut self, stuck: &StuckJobs) {
-        let answers = |place: &[u8]| {
-            tracing::info!("what lies under {} in the root answers again", place.escape_ascii());
-        };
-        self.dead.retain(|place| stuck.is_dead(place) || (answers(place), false).1);
+    fn log_dead_places(&mut self, stuck: &StuckJobs) {
+        self.dead.retain(|place| {
+            let is_dead = stuck.is_dead(place);
+            if !is_dead {
+                tracing::info!("{} under the root answers again", place.escape_ascii());
+            }
+            is_dead
+        });
+
         for JobAsker { place, .. } in &stuck.0 {
             if stuck.is_dead(place) && !self.dead.contains(place) {
                 tracing::warn!(
-                    "{STUCK_IN_ONE_PLACE} threads wait for what lies under {} in the root and does \
-                     not answer (a file server?): what else is asked for there waits, and is \
-                     refused as busy after {} s; look at its mount",
+                    "{} under the root does not answer (a file server?): {STUCK_IN_ONE_PLACE} \
+                     threads wait for it. Other requests for it wait too, and are refused as busy \
+                     after {} s; check its mount",
                     place.escape_ascii(),
                     DEAD_WAIT.as_secs()
                 );

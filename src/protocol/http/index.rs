@@ -29,6 +29,7 @@ pub fn render_directory_page(directory: &[u8], names: &[String]) -> String {
     {
         let _ = writeln!(page, "<li><a href=\"{parent}\">../</a>");
     }
+
     for name in names.iter().take(LISTING_NAMES_MAX) {
         let href = percent_encode(name.as_bytes(), ENCODED);
         let _ = writeln!(page, "<li><a href=\"{base}{href}\">{}</a>", escape_html(name));

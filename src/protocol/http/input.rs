@@ -243,9 +243,11 @@ impl DiscardedBody {
                     }
                 }
             };
+            // The buffer has no byte of this part.
             if len == 0 && self.place == next {
                 break DiscardProgress::More;
             }
+            // Framing counts too, or extensions and trailers could go on for ever.
             let Some(room) = self.room.checked_sub(len as u64) else {
                 break DiscardProgress::Bad(BadHead::BodyTooLarge);
             };

@@ -116,11 +116,11 @@ pub enum BadHead {
     /// 400: several different values of Content-Length, or one that is no number.
     #[error("Content-Length is not one number")]
     Length,
+    /// 400: the end of the body is ambiguous (RFC 9112 §6.3).
     #[error(
         "both Content-Length and Transfer-Encoding, or a Transfer-Encoding that does not end in \
          chunked"
     )]
-    /// 400: the end of the body is ambiguous (RFC 9112 §6.3).
     Encoding,
     /// 501: a transfer coding besides chunked.
     #[error("a Transfer-Encoding other than chunked alone")]
@@ -184,6 +184,8 @@ fn split_request_head(window: &[u8]) -> Result<Status<ParsedHead<'_>>, Error> {
         Err(Error::Version) => {}
         Err(error) => return Err(error),
     }
+
+    // httparse stopped at the version: read the line here, and the header lines by httparse.
     let (line, after_line) = match parse_later_version(window)? {
         Status::Complete(found) => found,
         Status::Partial => return Ok(Status::Partial),

@@ -173,6 +173,8 @@ impl ResponsePlan<'_> {
             b"HTTP/1.1 "
         });
         out.extend_from_slice(self.status.0.as_bytes());
+
+        // The fields of the file come first, and those of the connection last.
         if let Some(CacheValidators { etag, last_modified }) = self.validators {
             write_header_field(out, "Etag", etag);
             write_header_field(out, "Last-Modified", last_modified.unwrap_or(date));
@@ -202,6 +204,7 @@ impl ResponsePlan<'_> {
                 write_decimal(out, RETRY_AFTER_SECONDS.into());
             }
         }
+
         if let Some(length) = self.length {
             write_header_field(out, "Content-Length", "");
             write_decimal(out, length);

@@ -178,6 +178,8 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         let place = self.assign_place(now, machine);
         let rank = (place, self.places);
         self.places += 1;
+
+        // A body begins at once only if no other waits before it.
         let is_running = self.waiting.is_empty() && self.moving < self.slots;
         let body = ScheduledBody {
             rank,
@@ -188,6 +190,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
             reading_since: None,
             trickle_at: now,
         };
+
         self.bodies.insert(key, body);
         if is_running {
             self.running.push(key);

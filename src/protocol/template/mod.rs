@@ -137,10 +137,10 @@ pub fn render_template_source(
     let rendered = template.render_captured_to(facts.known.clone(), &mut output);
     match rendered {
         Ok(_) => String::from_utf8(output.bytes).map_err(|_| {
-            TemplateError::for_template(name, "the result is no text", "check the filters")
+            TemplateError::for_template(name, "the rendered file is not UTF-8", "check the filters")
         }),
         Err(_) if output.overflowed => {
-            let what = format!("the result would have more than {OUTPUT_MAX_BYTES} bytes");
+            let what = format!("the rendered file would have more than {OUTPUT_MAX_BYTES} bytes");
             Err(TemplateError::for_template(name, what, "look for a loop that prints too much"))
         }
         Err(error) => Err(explain_template_error(name, source, &error, facts)),
@@ -195,7 +195,7 @@ fn explain_no_variable(variable: &str) -> (String, String) {
         .map_or_else(String::new, |near| format!("did you mean `{near}`? "));
     (
         format!("there is no variable `{variable}`"),
-        format!("{near}there are: {}", VARIABLES.join(", ")),
+        format!("{near}the variables are: {}", VARIABLES.join(", ")),
     )
 }
 
@@ -214,7 +214,7 @@ fn admit_source(name: &str, source: &str) -> Result<(), TemplateError> {
              names[ip] }}",
         ),
         chains::ChainKind::Expression => (
-            format!("the expression is a chain of more than {} words and signs", chains::CHAIN_MAX),
+            format!("the expression is a chain of more than {} tokens", chains::CHAIN_MAX),
             "put the values into a list or a map and go through it with {% for %}",
         ),
     };
@@ -309,10 +309,10 @@ fn advise_on_error(kind: ErrorKind) -> &'static str {
         | ErrorKind::UnknownTest
         | ErrorKind::UnknownFunction
         | ErrorKind::UnknownMethod => {
-            "only what Jinja2 itself has is there, nothing of Ansible or Cobbler"
+            "templates have the filters, tests and functions of Jinja2, none of Ansible or Cobbler"
         }
         ErrorKind::TemplateNotFound | ErrorKind::BadInclude => {
-            "a template stands alone: no include, import or extends"
+            "a template cannot use include, import or extends"
         }
         ErrorKind::OutOfFuel => "look for a loop that does not end",
         _ => "see docs/templates.md",
@@ -329,11 +329,11 @@ fn explain_unknown_fact(
     match (variable, machine) {
         ("mac" | "mac_dashed" | "uuid" | "arch" | "firmware" | "hostname", None) => Some((
             format!("`{variable}` needs the machine, but {client} holds no lease"),
-            "let ringboot give the addresses, or ask {% if mac is defined %} first",
+            "let ringboot assign the addresses, or test {% if mac is defined %} first",
         )),
         ("uuid" | "arch" | "firmware", Some(mac)) => Some((
-            format!("`{variable}` is not known: {mac} did not tell it when it booted"),
-            "ask {% if ... is defined %} first, or give a default",
+            format!("`{variable}` is unknown: {mac} did not send it when it booted"),
+            "test {% if ... is defined %} first, or give a default",
         )),
         ("hostname", Some(mac)) => Some((
             format!("no hostname is reserved for {mac}"),

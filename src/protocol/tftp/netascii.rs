@@ -5,10 +5,10 @@ use super::limits::NETASCII_OCTETS_MAX;
 
 /// The file is longer than `limits::NETASCII_OCTETS_MAX`; the client gets ERROR 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a file of {octets} octets is too long for netascii (at most {NETASCII_OCTETS_MAX})")]
+#[error("a file of {bytes} bytes is too long for netascii (at most {NETASCII_OCTETS_MAX})")]
 pub struct NetasciiTooLong {
     /// Length of the file, bytes.
-    pub octets: usize,
+    pub bytes: usize,
 }
 
 /// Translates LF to CR LF, and CR to CR NUL (T-8).
@@ -18,7 +18,7 @@ pub struct NetasciiTooLong {
 /// the result: so a pair may straddle two blocks, and a retransmission has the same bytes.
 pub fn translate_netascii(file: &[u8]) -> Result<Vec<u8>, NetasciiTooLong> {
     if file.len() > NETASCII_OCTETS_MAX {
-        return Err(NetasciiTooLong { octets: file.len() });
+        return Err(NetasciiTooLong { bytes: file.len() });
     }
     let ends = file.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
     let mut wire = Vec::with_capacity(file.len() + ends);
@@ -79,7 +79,7 @@ mod tests {
             translate_netascii(&vec![b'\n'; NETASCII_OCTETS_MAX]).map(|wire| wire.len()),
             Ok(2 * NETASCII_OCTETS_MAX)
         );
-        let octets = NETASCII_OCTETS_MAX + 1;
-        assert_eq!(translate_netascii(&vec![b'\n'; octets]), Err(NetasciiTooLong { octets }));
+        let bytes = NETASCII_OCTETS_MAX + 1;
+        assert_eq!(translate_netascii(&vec![b'\n'; bytes]), Err(NetasciiTooLong { bytes }));
     }
 }

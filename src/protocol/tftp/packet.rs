@@ -265,11 +265,14 @@ fn parse_read_request(bytes: &[u8]) -> Result<ReadRequest<'_>, TftpRefusal> {
     if name.is_empty() {
         return Err(NO_NAME);
     }
+
     let mode = match mode {
         mode if mode.eq_ignore_ascii_case(b"octet") => TransferMode::Octet,
         mode if mode.eq_ignore_ascii_case(b"netascii") => TransferMode::Netascii,
         _ => return Err(BAD_MODE),
     };
+
+    // Find the end of the last whole option: the request means nothing beyond it.
     let mut pairs = Options { rest };
     let options_bytes = loop {
         let before = pairs.rest.len();

@@ -177,7 +177,7 @@ impl<C> TransferTable<C> {
 
     /// The engine's answer to [`TableAction::Open`]: the content and its length in bytes (for
     /// netascii: of the translated content). Returns the content if its transfer has already ended.
-    #[must_use = "content of a transfer that has ended meanwhile comes back"]
+    #[must_use = "returns the content of a transfer that has already ended"]
     pub fn finish_open(
         &mut self,
         now: Tick,
@@ -189,6 +189,8 @@ impl<C> TransferTable<C> {
             .session_mut(id)
             .map(|session| session.peer)
             .is_some_and(|peer| self.is_distrusted(now, peer));
+
+        // The transfer may have ended while the engine opened the file.
         let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id))
         else {
             return answer.ok().map(|(content, _)| content);
@@ -196,8 +198,10 @@ impl<C> TransferTable<C> {
         if !matches!(session.stage, SessionStage::Opening) {
             return answer.ok().map(|(content, _)| content);
         }
+
         match answer {
             Ok((content, len)) => {
+                // A guess at transfers of this address costs it its windows (T-64).
                 if is_distrusted {
                     session.options.window_max = 1;
                 }

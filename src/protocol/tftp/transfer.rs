@@ -212,6 +212,7 @@ impl Transfer {
             return None;
         }
         self.record_run();
+
         let transmit = match self.phase {
             TransferPhase::Offer { owed: false } => return None,
             TransferPhase::Offer { owed: true } => {
@@ -224,6 +225,7 @@ impl Transfer {
                     first: self.sent + 1,
                     last: self.blocks.min(self.acked + u64::from(self.window)),
                 };
+                // Limit what an unproven client gets (T-64), then the burst (T-40).
                 if self.acked == 0 {
                     run.last = run.last.min(self.unproven_end);
                 }
@@ -242,6 +244,7 @@ impl Transfer {
                 NextTransmit::Blocks(self.describe_run(run))
             }
         };
+
         self.offers = self.offers.saturating_add(u8::from(!self.confirmed));
         self.deadline = match self.burst.pausing {
             true => self.burst.not_before,

@@ -124,6 +124,8 @@ impl OutgoingSend {
         let mut taken = 0;
         let next = loop {
             let head = head.get(taken as usize..).unwrap_or_default();
+            // Send the head with the bytes of a body in memory; a file follows when the head is
+            // gone.
             let answer = match &self.body {
                 OutgoingBody::File(content, range) if head.is_empty() => {
                     if range.is_empty() {
@@ -148,6 +150,8 @@ impl OutgoingSend {
                 Ok(bytes) => {
                     self.body.advance(bytes.saturating_sub(head.len()));
                     taken += bytes as u64;
+                    // A short sendfile on the ring: wait for room, and let the next try find the
+                    // end of the file.
                     if short == ShortSend::IsFull
                         && taken < STREAM_STEP_BYTES
                         && head.is_empty()

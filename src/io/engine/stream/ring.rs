@@ -242,6 +242,8 @@ impl TcpRing {
     ) {
         let has_finished = !cqueue::more(flags);
         self.receiving -= usize::from(has_finished);
+
+        // The connection may have been closed meanwhile: then only the buffer goes back.
         if let Some(connection) = connections.get_mut(id) {
             connection.is_receiving &= !has_finished;
             if let (Ok(len @ 1..), Some(buffer)) =
@@ -259,6 +261,7 @@ impl TcpRing {
                 connections.want_input(id);
             }
         }
+
         if let Some(buffer) = cqueue::buffer_select(flags) {
             self.buffers.give_back(buffer);
         }

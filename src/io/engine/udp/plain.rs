@@ -252,6 +252,7 @@ impl PlainDriver {
                 ready => ready,
             },
         };
+
         for event in events.iter().take(ready) {
             if event.u64 == BELL {
                 self.silence_bell();

@@ -58,6 +58,8 @@ impl<C> TransferTable<C> {
         let session = self.session_mut(id).filter(|session| session.is_live())?;
         let peer = session.peer;
         let waited = matches!(session.stage, SessionStage::Waiting);
+
+        // A transfer that ran swallows late packets for two of its own intervals.
         let mut tally = TransferTally::default();
         if let SessionStage::Running(transfer) = &mut session.stage {
             let rto =
@@ -65,6 +67,7 @@ impl<C> TransferTable<C> {
             session.quiet_for = QUIET_TIMEOUTS * rto;
             tally = transfer.tally();
         }
+
         session.stage = SessionStage::Ending { outcome, error, tally };
         let counted = session.counted.take();
         if std::mem::replace(&mut session.unconfirmed, false) {
@@ -72,6 +75,8 @@ impl<C> TransferTable<C> {
         }
         self.set_alarm(id, NEVER);
         self.make_ready(id);
+
+        // A waiting request had no place, but the next one of its address may begin now.
         if waited {
             self.waiting -= 1;
             return self.limited_address(peer);
@@ -105,6 +110,7 @@ impl<C> TransferTable<C> {
         };
         let content = session.content.take();
         let request = std::mem::take(&mut session.request);
+
         if quiet_for > 0 {
             session.stage = SessionStage::Quiet;
             self.set_alarm(id, now + quiet_for);
@@ -112,6 +118,7 @@ impl<C> TransferTable<C> {
         } else {
             self.remove_session(id);
         }
+
         self.ended = request;
         Some(TableAction::Ended { end, name: self.ended.name(), content })
     }

@@ -32,6 +32,9 @@ impl<C> TransferTable<C> {
             }
             self.replace_session(now, id);
         }
+
+        // A new request: check the share of its source first, so that it displaces no other client
+        // in vain.
         let source = peer.ip().to_canonical();
         if self.sources.has_its_share(source, &self.policy.limits) || !self.make_room(now) {
             self.counts.dropped += 1;

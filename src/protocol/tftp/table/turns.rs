@@ -33,10 +33,12 @@ impl<C> TransferTable<C> {
                 turned_away: Some(reply.refusal),
             });
         }
+
         let (id, step) = self.next_step(now)?;
         if let SessionStep::End(outcome, tally) = step {
             return self.report_end(now, id, outcome, tally);
         }
+
         let session = peek_session(&self.slots, id)?;
         let ClientSession { peer, local, tid, .. } = *session;
         match step {
@@ -45,6 +47,7 @@ impl<C> TransferTable<C> {
             }
             SessionStep::Oack => {
                 let request = &session.request;
+                // The OACK is not stored: the same negotiation writes it again.
                 negotiate_options(
                     request.options(),
                     &session.options,
