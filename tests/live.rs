@@ -270,7 +270,7 @@ fn a_missing_kernel_initrd_or_broken_answer_file_is_named_with_its_line() {
     world.assert_broken(
         "ipxe",
         "kernel",
-        &["is cut short: 3000 octets"],
+        &["is cut short: 3000 bytes"],
         &world.place("kernel = \"k/linux\""),
     );
     fs::remove_file(world.path("k/linux")).unwrap();

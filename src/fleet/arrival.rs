@@ -1,5 +1,5 @@
-//! When each machine of a run is switched on: all at once, one after the other, at random, or rack
-//! by rack.
+//! The moments at which the machines of a run start: all at once, one after the other, at random,
+//! or rack by rack.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,15 +15,23 @@ pub enum ArrivalPattern {
     All,
     /// `ramp:30s`: evenly over this time.
     Ramp(Duration),
-    /// `poisson:50/s`: so many a second on average, each without regard for the others.
-    Poisson { per_second: f64 },
-    /// `racks:20x40s`: so many at once, then the next so many after this time.
-    Racks { machines: u32, apart: Duration },
+    /// `poisson:50/s`: this many a second on average, independent of each other.
+    Poisson {
+        /// Power-ons a second on average.
+        per_second: f64,
+    },
+    /// `racks:20x40s`: this many at once, the next ones after this time.
+    Racks {
+        /// Machines that start together.
+        machines: u32,
+        /// Time between two racks.
+        apart: Duration,
+    },
 }
 
 impl ArrivalPattern {
-    /// The moments of power-on since the start of the run, in order, for so many machines. One seed
-    /// has one answer.
+    /// The moments of power-on since the start of the run, in order. The same seed gives the same
+    /// moments.
     pub(super) fn times(self, machines: u32, seed: u64) -> impl Iterator<Item = Duration> {
         let mut random = SeededRandom::new(seed);
         let mut last = Duration::ZERO;
@@ -40,7 +48,7 @@ impl ArrivalPattern {
     }
 }
 
-/// The time to the next of so many events a second that know nothing of each other.
+/// The time to the next of so many independent events a second.
 pub(super) fn draw_exponential_time(random: &mut SeededRandom, per_second: f64) -> Duration {
     Duration::from_secs_f64(-draw_share(random).ln() / per_second)
 }
@@ -80,7 +88,7 @@ impl FromStr for ArrivalPattern {
     }
 }
 
-/// The longest time that a run may be asked for: a week.
+/// The longest duration of a run: a week.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A time as people write it: `500ms`, `30s`, `1.5m`, `2h`.
@@ -126,7 +134,7 @@ mod tests {
         assert!(at.is_sorted() && at == times("poisson:50/s", 10_000));
         let mean = at[9_999] / 10_000.0;
         assert!((0.019..0.021).contains(&mean), "{mean}");
-        // Of gaps that know nothing of each other, 63 % are shorter than the mean.
+        // Of independent gaps, 63 % are shorter than the mean.
         let short = at.windows(2).filter(|pair| pair[1] - pair[0] < mean).count();
         assert!((6_100..6_500).contains(&short), "{short}");
     }

@@ -1,4 +1,4 @@
-//! The lease audit: does the server still know what it promised, and did it promise anything twice?
+//! The lease audit: checks that the server still knows every lease, and gave no address twice.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -11,10 +11,10 @@ use super::machine::{MachineErrand, SimulatedMachine};
 use super::report::FleetReport;
 use ringboot_protocol::model::machine::Mac;
 
-/// What became of the leases that machines were given.
+/// The result of an audit of the leases that machines were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaseAudit {
-    /// Leases looked at.
+    /// Leases that the audit checked.
     pub leases: usize,
     /// Leases that the server denied, changed or did not answer for.
     pub lost: Vec<MachineLease>,
@@ -23,7 +23,7 @@ pub struct LeaseAudit {
 }
 
 impl LeaseAudit {
-    /// Compares what machines hold with what the server says now. `says` holds the address per
+    /// Compares the leases of the machines with the server's answers now. `says` has the address by
     /// machine number.
     fn compare(leases: &[MachineLease], says: &HashMap<u32, Ipv4Addr>) -> Self {
         let mut holders: HashMap<Ipv4Addr, u32> = HashMap::new();
@@ -45,7 +45,7 @@ impl LeaseAudit {
         }
     }
 
-    /// Adds what a look into the server's durable store shows: `rows` are its bound leases.
+    /// Adds the result of a look into the server's durable store: `rows` are its bound leases.
     pub fn look_into_store(&mut self, leases: &[MachineLease], rows: &[(Mac, Ipv4Addr)]) {
         let mut kept: HashMap<Mac, Vec<Ipv4Addr>> = HashMap::new();
         for &(mac, address) in rows {
@@ -62,13 +62,13 @@ impl LeaseAudit {
         }
     }
 
-    /// True where every promise was kept.
+    /// True if the server kept every lease.
     pub fn is_clean(&self) -> bool {
         self.lost.is_empty() && self.doubled.is_empty()
     }
 }
 
-/// Every machine comes back and asks for the address that it had.
+/// Every machine comes back and asks for its former address.
 pub(super) async fn audit_leases(
     machines: impl Iterator<Item = SimulatedMachine>,
     report: &FleetReport,

@@ -1,5 +1,4 @@
-//! What served files contain, so that a machine can prove every byte it was sent without keeping
-//! the file.
+//! The contents of served files, so that a machine can check every byte without keeping the file.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -10,8 +9,13 @@ use std::sync::Arc;
 /// The bytes that a file must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExpectedContent {
-    /// A function of seed and offset: nothing is kept, whatever the size.
-    Generated { seed: u64, octets: u64 },
+    /// A function of seed and offset: it takes no memory, whatever the size.
+    Generated {
+        /// Chooses the contents: another seed gives other bytes.
+        seed: u64,
+        /// Size of the file in bytes.
+        octets: u64,
+    },
     /// A real file, read once for all machines.
     Kept(Arc<[u8]>),
 }
@@ -25,7 +29,7 @@ impl ExpectedContent {
         }
     }
 
-    /// True where `bytes` is what the file has from `offset` on.
+    /// True if `bytes` are those of the file from `offset` on.
     pub fn matches(&self, offset: u64, bytes: &[u8]) -> bool {
         let Some(end) = offset.checked_add(bytes.len() as u64) else { return false };
         if end > self.octets() {
@@ -40,8 +44,8 @@ impl ExpectedContent {
         }
     }
 
-    /// The first place in the file at which `bytes`, that came for `offset`, are not what the file
-    /// has; its end where they go on beyond. None where all match.
+    /// The first place in the file at which `bytes`, received for `offset`, differ from the file;
+    /// its end if they continue beyond it. None if all match.
     pub fn first_difference(&self, offset: u64, bytes: &[u8]) -> Option<u64> {
         let differs = |&(at, octet): &(u64, &u8)| !self.matches(at, std::slice::from_ref(octet));
         (offset..).zip(bytes).find(differs).map(|(at, _)| at)
@@ -69,8 +73,7 @@ impl ExpectedContent {
     }
 }
 
-/// Names under the server's root and what is behind them; one map for TFTP names and URL paths
-/// alike.
+/// Names under the server's root and their contents; one map for TFTP names and URL paths.
 #[derive(Clone, Debug, Default)]
 pub struct ContentMap(HashMap<String, ExpectedContent>);
 
@@ -80,7 +83,7 @@ impl ContentMap {
         self.0.insert(normalize_name(name), content);
     }
 
-    /// None where nothing is known of the file: it is then only counted.
+    /// None if the contents of the file are unknown: its bytes are then only counted.
     pub fn find(&self, name: &str) -> Option<&ExpectedContent> {
         self.0.get(&normalize_name(name))
     }
@@ -112,9 +115,9 @@ const CHUNK_WORDS: usize = 8192;
 /// Odd, so that word numbers map to distinct values; the fraction of the golden ratio.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The word at `index` (little-endian in the file). Only additions, shifts and exclusive-ors: the
-/// compiler checks several words at a time, and checking must not be what a load generator spends
-/// its processor on.
+/// The word at `index` (little-endian in the file). Only additions, shifts and exclusive-ors, so
+/// that the compiler checks several words at a time: checking must not use up the load generator's
+/// processor.
 fn generate_word(seed: u64, index: u64) -> u64 {
     let x = seed.wrapping_add(index.wrapping_mul(STEP));
     x ^ (x >> 29)

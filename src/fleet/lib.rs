@@ -1,10 +1,10 @@
-//! Simulated machines, for demo and loadtest alike: each speaks DHCP, TFTP and HTTP as its firmware
-//! does, and checks every byte.
+//! Simulated machines for demo and loadtest: each uses DHCP, TFTP and HTTP as its firmware does,
+//! and checks every byte.
 //!
-//! A fleet runs on one thread; its machines share receive buffers, a DHCP socket for each rack,
-//! TFTP sockets, and nothing else. Machines reach the DHCP server as behind relay agents (giaddr,
-//! option 82), which needs no privilege where the answers come to the agent's own port (RFC 8357),
-//! or as stations on the wire. On loopback each then speaks from the address it was given.
+//! A fleet runs on one thread; its machines share only receive buffers, a DHCP socket for each
+//! rack, and TFTP sockets. Machines reach the DHCP server as if behind relay agents (giaddr, option
+//! 82), which needs no privilege if the answers come to the agent's own port (RFC 8357), or as
+//! stations on the wire. On loopback each machine then uses its leased address.
 //!
 //! ```
 //! use std::time::Duration;
@@ -82,13 +82,14 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// A fleet that will run by this plan.
     pub fn new(plan: FleetPlan) -> Self {
         Self { plan }
     }
 
-    /// Switches the machines on as they arrive and returns when the last of them has booted or
-    /// given up, or the run was interrupted; then, where the plan does not keep them, all addresses
-    /// have been given back.
+    /// Switches the machines on by their arrival, and returns when the last of them has booted or
+    /// given up, or the run was interrupted. By then the fleet has released all addresses, unless
+    /// the plan keeps them.
     pub fn run(&self, progress: &Arc<FleetProgress>) -> io::Result<FleetReport> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, self.boot_all(progress))
@@ -157,8 +158,8 @@ impl Fleet {
         Ok(report)
     }
 
-    /// Switches machines on as they arrive, until all have ended. Dropped before, all end where
-    /// they are.
+    /// Switches machines on by their arrival, until all have ended. If the future is dropped, all
+    /// end at once.
     async fn play(&self, site: &FleetSite<'_>, run: &FleetRun, timer: &TaskTimer) {
         let mut running = JoinSet::new();
         for (machine, at) in
@@ -173,12 +174,12 @@ impl Fleet {
             }
             running.spawn_local(run_counting_retries(machine.live(run.clone(), due)));
         }
-        // A machine whose task ended by a panic counts as failed: it is one of `machines` and not
-        // of `booted`.
+        // A machine whose task panicked counts as failed: it is one of `machines` and not of
+        // `booted`.
         while running.join_next().await.is_some() {}
     }
 
-    /// The moments at which requests of each role are due, where they are to be so.
+    /// The schedule of each role with a rate.
     fn schedules(&self, run: &FleetRun) -> io::Result<Vec<Option<Rc<ExchangeSchedule>>>> {
         let schedule = |(number, role): (u64, &MachineRole)| {
             let Some(rate) = role.rate else { return Ok(None) };
@@ -195,7 +196,7 @@ impl Fleet {
         (0..).zip(&self.plan.roles).map(schedule).collect()
     }
 
-    /// Says beforehand that this process may not have as many sockets as it will need.
+    /// Returns an error before the run if this process may not have enough sockets.
     fn ensure_sockets(&self) -> io::Result<()> {
         let files = raise_open_files()?;
         let owned = self.own_addresses();
@@ -216,7 +217,7 @@ impl Fleet {
         )))
     }
 
-    /// What the machines share: sockets of relay agents among it.
+    /// What the machines share, with the sockets of relay agents.
     fn site(&self, progress: &Arc<FleetProgress>) -> io::Result<FleetSite<'_>> {
         let FleetPlan { machines, lessor, tftp, pace, contents, wire, seed, .. } = &self.plan;
         let context = FleetContext::new(*tftp, contents.clone(), *pace, Arc::clone(progress));
@@ -228,13 +229,13 @@ impl Fleet {
         Ok(FleetSite { plan: &self.plan, context, segments, schedules: Vec::new() })
     }
 
-    /// Whether machines have addresses of their own on this host: never of IPv6.
+    /// Whether machines have their own addresses on this host: never with IPv6.
     fn own_addresses(&self) -> bool {
         let FleetPlan { wire, tftp, .. } = &self.plan;
         tftp.is_ipv4() && (wire.sources.is_some() || tftp.ip().is_loopback())
     }
 
-    /// Source addresses of the machines: each its own where this host has them.
+    /// The number of source addresses: one for each machine if this host has them.
     fn sources(&self) -> u32 {
         if self.own_addresses() { self.plan.machines } else { 1 }
     }
@@ -248,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that gives everybody 127.77.16.1, and counts RELEASEs until there were so many
+    /// A server that gives every client 127.77.16.1, and counts RELEASEs until it has had this many
     /// messages.
     fn careless_server(messages: usize) -> (SocketAddrV4, std::thread::JoinHandle<usize>) {
         const RELEASE: u8 = 7;

@@ -1,5 +1,4 @@
-//! One simulated machine from power-on to its kernel and initial disk, in the steps of its
-//! firmware.
+//! One simulated machine from power-on to its kernel and initrd, in the steps of its firmware.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -22,21 +21,21 @@ use super::scenario::{self, RoleTask};
 use ringboot_observe::events::MachineStage;
 use ringboot_protocol::model::machine::{Mac, Uuid};
 
-/// A machine before it is switched on, and again.
+/// A machine before its power-on.
 #[derive(Debug)]
 pub(super) struct SimulatedMachine {
     pub(super) station: MachineStation,
     pub(super) errand: MachineErrand,
-    /// A boot that takes longer has failed.
+    /// The longest time of a boot; a longer one has failed.
     pub(super) within: Option<Duration>,
 }
 
-/// What a machine is there for.
+/// The task of a machine.
 #[derive(Clone, Debug)]
 pub(super) enum MachineErrand {
     Boot {
         model: FirmwareModel,
-        /// The menu entry that the person at the console picks.
+        /// The menu entry that the person at the console chooses.
         pick: Rc<str>,
     },
     Steps {
@@ -46,11 +45,8 @@ pub(super) enum MachineErrand {
 }
 
 impl SimulatedMachine {
-    /// Switches the machine on; where there is a time until which machines begin again, again and
-    /// again.
-    ///
-    /// The first time it was to be switched on at `due`, and its time counts from then, however
-    /// late this is.
+    /// Switches the machine on, again and again if the run has a duration. The first time it is due
+    /// at `due`, and its time counts from then, even if this is late.
     pub(super) async fn live(mut self, run: FleetRun, due: Instant) {
         let goes_on = || run.until.is_some_and(|until| Instant::now() < until);
         let mut lease = None;
@@ -63,7 +59,7 @@ impl SimulatedMachine {
             if failed && goes_on() {
                 sleep(AGAIN_AFTER_FAILURE).await;
             }
-            // Steps have been repeated already, on the connections that they have.
+            // Plain steps have repeated themselves already, on their connections.
             if matches!(self.errand, MachineErrand::Steps { .. }) || !goes_on() {
                 break;
             }
@@ -78,7 +74,7 @@ impl SimulatedMachine {
         begun: Instant,
         lease: &mut Option<MachineLease>,
     ) -> BootOutcome {
-        // Of plain steps each counts by itself.
+        // Each plain step counts by itself.
         let is_warm_up =
             matches!(self.errand, MachineErrand::Boot { .. }) && begun < run.counts_from;
         run.report.borrow_mut().power_on(is_warm_up);
@@ -115,8 +111,8 @@ impl SimulatedMachine {
     }
 }
 
-/// Ends this work where it takes longer. What a busy thread saw only afterwards was too late as
-/// well.
+/// Ends this work if it takes longer. A result that a busy thread sees only afterwards was too late
+/// as well.
 async fn run_in_time(
     within: Option<Duration>,
     begun: Instant,
@@ -145,9 +141,9 @@ impl MachineErrand {
         }
     }
 
-    /// Who machine `number` of a seed is. Its hardware address is a locally administered one (0x02
-    /// of the first byte), no vendor's and no virtual machine's: "RB", then what seed and number
-    /// make. A model that servers know by its maker has that one's.
+    /// The identity of machine `number` of a seed. Its hardware address is a locally administered
+    /// one (0x02 of the first byte), no vendor's and no virtual machine's: "RB", then bytes of seed
+    /// and number. A model that servers recognise by its maker has that maker's prefix.
     pub(super) fn port(&self, seed: u64, number: u32) -> MachinePort {
         let [_, a, b, c] = number.to_be_bytes();
         let mac = Mac([b'R', b'B', seed.to_le_bytes()[0] ^ a, b, c, seed.to_le_bytes()[1]]);
@@ -161,7 +157,7 @@ impl MachineErrand {
         MachinePort { mac, uuid: Uuid(uuid), circuit: number }
     }
 
-    /// The name of who does this, for the report.
+    /// The name of the task, for the report.
     fn model(&self) -> &'static str {
         match self {
             Self::Boot { model, .. } => model.name(),

@@ -1,4 +1,4 @@
-//! How patient a machine is, and how much faster than real firmware it waits.
+//! A machine's patience, and the factor by which it waits less than real firmware.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ pub struct FleetPace {
     /// Firmware's long waits (DHCP, a broken connection, a dead server) are divided by this: 1
     /// waits as firmware does. Never 0.
     pub haste: u32,
-    /// Firmware waits even where nothing is lost, such as for an answer of a ProxyDHCP server that
-    /// is not there: kept or left out.
+    /// Keep firmware's waits in which nothing is lost, such as the wait for a ProxyDHCP server that
+    /// does not exist.
     pub idle_waits: bool,
-    /// A boot ends where its firmware gives up; else machines begin every step again, for as long
-    /// as their patience lasts.
+    /// A boot ends when its firmware gives up; else machines repeat every step as long as their
+    /// patience lasts.
     pub gives_up: bool,
-    /// How long one step may go on without any progress.
+    /// Time without progress in one step after which a machine gives up.
     pub patience: Duration,
 }
 

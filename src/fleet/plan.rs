@@ -1,4 +1,4 @@
-//! Everything a fleet needs to know before its machines are switched on.
+//! The plan of a fleet: everything that it must know before its machines start.
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
@@ -10,41 +10,48 @@ use super::net::wire::WireSettings;
 use super::pace::FleetPace;
 use super::scenario::MachineRole;
 
-/// Where the servers under test listen.
+/// The addresses of the servers under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerAddresses {
+    /// UDP, for requests through relay agents.
     pub dhcp: SocketAddrV4,
+    /// UDP, for read requests.
     pub tftp: SocketAddrV4,
+    /// TCP.
     pub http: SocketAddrV4,
 }
 
-/// Everything a fleet needs to know beforehand.
+/// Everything that a fleet must know before it starts.
 #[derive(Clone, Debug)]
 pub struct FleetPlan {
-    /// How many machines.
+    /// The number of machines.
     pub machines: u32,
-    /// What they do, dealt out by weight.
+    /// Their tasks, distributed by weight.
     pub roles: Vec<MachineRole>,
+    /// When machines start.
     pub arrival: ArrivalPattern,
-    /// Until so long after the start machines begin again: firmware boots once more, plain steps
+    /// Until this time after the start machines begin again: firmware boots once more, plain steps
     /// are repeated. None: once each.
     pub duration: Option<Duration>,
-    /// A boot that takes longer has failed.
+    /// The longest time of a boot; a longer one has failed.
     pub within: Option<Duration>,
-    /// What begins before is not counted: neither boots nor plain steps.
+    /// Boots and plain steps that begin within this time after the start do not count.
     pub warm_up: Duration,
-    /// None where no role speaks DHCP.
+    /// None if no role uses DHCP.
     pub lessor: Option<DhcpAccess>,
+    /// The TFTP server of plain steps.
     pub tftp: SocketAddr,
-    /// Where plain steps ask. (Loaders ask where their URLs say.)
+    /// The HTTP server of plain steps. (Loaders use the servers of their URLs.)
     pub http: SocketAddr,
-    /// Label of the menu entry that everybody picks.
+    /// Label of the menu entry that every machine chooses.
     pub pick: String,
-    /// Files whose bytes are known; all others are only counted.
+    /// Files with known contents; the bytes of all others are only counted.
     pub contents: ContentMap,
+    /// The factor of firmware's waits, and the patience of machines.
     pub pace: FleetPace,
+    /// Source addresses, verification and simulated losses.
     pub wire: WireSettings,
-    /// Runs with one seed send the same hardware addresses and transaction ids, at the same
+    /// Runs with the same seed send the same hardware addresses and transaction ids, at the same
     /// moments.
     pub seed: u64,
 }

@@ -1,5 +1,5 @@
-//! A whole server for one run on this machine: scratch directory, images, configuration, a child
-//! process; all gone afterwards.
+//! A whole server for one run on this host: scratch directory, images, configuration and a child
+//! process, all removed afterwards.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
@@ -30,24 +30,24 @@ use ringboot_protocol::boot::pe;
 /// Sizes of the images that a private server offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageSizes {
-    /// Octets.
+    /// Bytes of the generated kernel.
     pub kernel: u64,
-    /// Octets.
+    /// Bytes of the generated initrd.
     pub initrd: u64,
 }
 
-/// A line of a private server's configuration beside those that it needs: `tuning.spin-us=20` on a
-/// command line.
+/// An additional line of a private server's configuration: `tuning.spin-us=20` on a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSetting {
     /// One of `TABLES`.
     pub table: String,
+    /// A key of that table, such as `spin-us`.
     pub key: String,
-    /// As it is written in the file; whether it is right is for the server to say.
+    /// The value as written in the file; the server checks it.
     pub value: String,
 }
 
-/// The tables that settings may be of.
+/// The tables that a setting may have.
 const TABLES: [&str; 5] = ["server", "tftp", "http", "log", "tuning"];
 
 impl FromStr for ServerSetting {
@@ -81,39 +81,53 @@ const RELAY: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 2);
 const MODELS: [FirmwareModel; 3] =
     [FirmwareModel::BiosPxelinux, FirmwareModel::UefiPxe, FirmwareModel::BiosIpxe];
 
-/// Why there is no private server.
+/// Why a private server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NoPrivateServer {
+    /// The scratch directory cannot be made.
     #[error("cannot make the scratch directory {path}: {error}")]
-    Scratch { path: PathBuf, error: io::Error },
+    Scratch {
+        /// The directory that the run needs.
+        path: PathBuf,
+        /// The error of the host.
+        error: io::Error,
+    },
+    /// The server program does not start.
     #[error("cannot start {program}: {error}")]
-    Program { program: PathBuf, error: io::Error },
+    Program {
+        /// The file of the server program.
+        program: PathBuf,
+        /// The error of the host.
+        error: io::Error,
+    },
     #[error("no free port on 127.0.0.1: {0}")]
+    /// No port was free, or a socket failed.
     Ports(io::Error),
     #[error("the server did not become ready; the end of its log:\n{0}")]
+    /// The server ended or stayed silent; the text is the end of its log.
     NotReady(String),
 }
 
-/// A server with its images and its state, on ports of its own. Dropping it ends the process and
+/// A server with its images and its state, on its own ports. Dropping it ends the process and
 /// removes everything.
 #[derive(Debug)]
 pub struct PrivateServer {
-    // Before the directory: the process goes first.
+    // Before the directory, so that the process ends first.
     child: Option<ServerProcess>,
     program: PathBuf,
     scratch: ScratchDirectory,
     contents: ContentMap,
     servers: ServerAddresses,
     settings: Vec<ServerSetting>,
-    /// Processor time of incarnations that have ended.
+    /// Processor time of processes that have ended.
     spent: Duration,
-    /// Names of loaders that are real ones, found on this machine.
+    /// Names of loaders that are real ones, found on this host.
     real_loaders: Vec<&'static str>,
 }
 
 impl PrivateServer {
-    /// Makes the images and starts `program serve`, with these files beside its own; returns when
-    /// it says that it is ready.
+    /// Generates the images and starts `program serve`, with these additional files; returns when
+    /// the server is ready.
     pub fn start(
         program: &Path,
         images: ImageSizes,
@@ -152,29 +166,28 @@ impl PrivateServer {
             spent,
             real_loaders,
         };
-        // A port that was free a moment ago may be somebody else's by now, a second demo's for one.
-        // Whatever else is wrong stays wrong.
+        // Another program, such as a second demo, may have taken a free port meanwhile. Any other
+        // error would come again.
         for _ in 1..START_TRIES_MAX {
             match server.restart() {
                 Err(NoPrivateServer::NotReady(_)) if !server.servers.are_free() => {}
                 started => return started.map(|()| server),
             }
             server.servers = find_free_ports().map_err(NoPrivateServer::Ports)?;
-            // What the log has is of ports that are no longer asked for; where it cannot be
-            // removed, it is told twice.
+            // The log is about the old ports. If it cannot be removed, its lines appear twice.
             let _ = fs::remove_file(server.log_file());
         }
         server.restart()?;
         Ok(server)
     }
 
-    /// Ends the process as a power cut would (SIGKILL): nothing is flushed, nobody is told.
+    /// Ends the process as a power cut would (SIGKILL), without flushing.
     pub fn kill(&mut self) {
         self.spent = self.processor_time();
         self.child = None;
     }
 
-    /// Starts the server on what the last incarnation left.
+    /// Starts the server again with the state of the last process.
     pub fn restart(&mut self) -> Result<(), NoPrivateServer> {
         let file = self.scratch.path.join("ringboot.toml");
         let written = fs::write(&file, self.configuration());
@@ -188,14 +201,14 @@ impl PrivateServer {
         self.child.as_ref().map(|running| running.child.id())
     }
 
-    /// Processor time of the server, all incarnations together, in steps of 10 ms.
+    /// Processor time of all processes of the server together, in steps of 10 ms.
     pub fn processor_time(&self) -> Duration {
         let running =
             self.child.as_ref().and_then(|running| read_processor_time(running.child.id()));
         self.spent + running.unwrap_or_default()
     }
 
-    /// That many machines against this server, a third of each firmware.
+    /// A plan of this many machines against this server, a third of each firmware.
     pub fn plan(&self, machines: u32, pace: FleetPace, seed: u64) -> FleetPlan {
         FleetPlan {
             machines,
@@ -204,7 +217,7 @@ impl PrivateServer {
             duration: None,
             within: None,
             warm_up: Duration::ZERO,
-            // The server goes with its leases, and may be asked for them before.
+            // The server ends with its leases, and an audit may ask for them before.
             lessor: Some(DhcpAccess {
                 way: DhcpRoute::Relay {
                     agent: SocketAddrV4::new(RELAY, 0),
@@ -222,17 +235,17 @@ impl PrivateServer {
         }
     }
 
-    /// Where it listens.
+    /// The addresses of its sockets.
     pub fn servers(&self) -> ServerAddresses {
         self.servers
     }
 
-    /// Where the server keeps its leases.
+    /// The directory of its leases.
     pub fn state(&self) -> PathBuf {
         self.scratch.path.join("state")
     }
 
-    /// Loaders that came from this machine's packages; the others are made up.
+    /// Loaders from this host's packages; the others are generated.
     pub fn real_loaders(&self) -> &[&'static str] {
         &self.real_loaders
     }
@@ -330,8 +343,8 @@ const IPXE: &str = "ipxe.efi";
 const KERNEL: &str = "demo/vmlinuz";
 const INITRD: &str = "demo/initrd.img";
 
-/// Loaders: name under the root, places where packages put the real one, bytes of a made-up one
-/// (those of the real one).
+/// Loaders: name under the root, places where packages put the real one, size of a generated one
+/// (the size of the real one).
 const LOADERS: [(&str, &[&str], u64); 8] = [
     (LPXELINUX, &["/usr/lib/PXELINUX/lpxelinux.0", "/usr/share/syslinux/lpxelinux.0"], 75_072),
     (
@@ -349,7 +362,7 @@ const LOADERS: [(&str, &[&str], u64); 8] = [
         3_843_520,
     ),
     (IPXE, &["/usr/lib/ipxe/ipxe.efi", "/usr/share/ipxe/ipxe.efi"], 850_528),
-    // A Raspberry Pi's; packages put them where it boots from.
+    // The files of a Raspberry Pi; packages put them into its boot directory.
     ("start4.elf", &[], 2_257_760),
     ("fixup4.dat", &[], 5_448),
     ("bcm2711-rpi-4-b.dtb", &[], 52_593),
@@ -382,20 +395,19 @@ impl ImageSizes {
     }
 }
 
-/// A made-up UEFI program has a real one's head: the server looks at what it tells firmware to
-/// start.
+/// A generated UEFI program has the head of a real one, because the server checks it.
 fn make_up_content(name: &str, seed: u64, octets: u64) -> ExpectedContent {
     let body = ExpectedContent::Generated { seed, octets };
     if !name.ends_with(".efi") {
         return body;
     }
     let mut bytes = pe::build_x64_program().to_vec();
-    // A Vec takes whatever is written to it.
+    // Writing to a Vec never fails.
     let _ = body.write_to(&mut bytes);
     ExpectedContent::Kept(Arc::from(bytes))
 }
 
-/// Ports that nobody has at this moment: bound, asked for, let go.
+/// Ports that are free at this moment: bound, read, closed.
 fn find_free_ports() -> io::Result<ServerAddresses> {
     let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
     let (dhcp, tftp, http) =
@@ -409,14 +421,14 @@ fn find_free_ports() -> io::Result<ServerAddresses> {
 }
 
 impl ServerAddresses {
-    /// Whether nobody listens at these ports at this moment.
+    /// Whether these ports are free at this moment.
     fn are_free(&self) -> bool {
         let is_udp_free = |at| UdpSocket::bind(at).is_ok();
         is_udp_free(self.dhcp) && is_udp_free(self.tftp) && TcpListener::bind(self.http).is_ok()
     }
 }
 
-/// The server process; ends with this value.
+/// The server process; dropping the value ends it.
 #[derive(Debug)]
 struct ServerProcess {
     child: Child,
@@ -427,7 +439,7 @@ impl ServerProcess {
         let failed = |error| NoPrivateServer::Program { program: program.to_owned(), error };
         let log_end = File::options().create(true).append(true).open(log).map_err(failed)?;
         let mut command = Command::new(program);
-        // A process group of its own: Ctrl-C at the terminal is for us to handle.
+        // A separate process group: loadtest and demo handle Ctrl-C of the terminal.
         command.arg("serve").arg("--config").arg(configuration).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_end);
         die_with_parent(&mut command);
@@ -454,13 +466,13 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // It may have ended by itself: then there is nobody to kill, and only the wait is left.
+        // If the process has ended by itself, only the wait is left.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A directory of this run's own, readable by nobody else, removed with all it holds.
+/// A directory of this run, readable only by its user, removed with its contents.
 #[derive(Debug)]
 struct ScratchDirectory {
     path: PathBuf,
@@ -480,7 +492,7 @@ impl ScratchDirectory {
 
 impl Drop for ScratchDirectory {
     fn drop(&mut self) {
-        // Nothing sensible is left to do where even this fails.
+        // If even this fails, there is no better way.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
@@ -494,10 +506,10 @@ fn read_processor_time(pid: u32) -> Option<Duration> {
     Some(Duration::from_millis(ticks * MILLISECONDS_PER_TICK))
 }
 
-/// USER_HZ is 100 on every architecture that we run on.
+/// USER_HZ is 100 on every architecture that ringboot supports.
 const MILLISECONDS_PER_TICK: u64 = 10;
 
-/// Lines of the log that are shown when something went wrong.
+/// Lines of the log that an error shows.
 const LOG_LINES_SHOWN: usize = 12;
 
 fn read_log_tail(file: &Path) -> String {

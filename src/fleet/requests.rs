@@ -18,24 +18,23 @@ use super::report::steps::BootSteps;
 use super::scenario::{ScenarioStep, StepRequest};
 use ringboot_protocol::model::random::SeededRandom;
 
-/// A machine at its requests.
+/// A machine that makes plain requests.
 pub(super) struct RequestRunner<'a> {
     station: &'a mut MachineStation,
     server: SocketAddr,
-    /// For the places of ranges.
+    /// Chooses the places of ranges.
     random: SeededRandom,
 }
 
 impl<'a> RequestRunner<'a> {
-    /// HTTP is asked for at this server.
+    /// The server of all HTTP requests.
     pub(super) fn new(station: &'a mut MachineStation, server: SocketAddr) -> Self {
         let random = SeededRandom::new(station.xids.0);
         Self { station, server, random }
     }
 
-    /// All steps in turn, from the first again until the time is over. A whole round is always
-    /// done, unless each request has its moment: then all that were due before the end are made,
-    /// and no other.
+    /// Makes all steps in turn, again from the first until the time is over. It finishes a round
+    /// that has begun. With a schedule, it makes exactly the requests that were due before the end.
     pub(super) async fn all(
         &mut self,
         asked: &[ScenarioStep],
@@ -45,8 +44,7 @@ impl<'a> RequestRunner<'a> {
     ) -> Result<(), BootFailure> {
         let context = Rc::clone(&self.station.context);
         let unleased = context.wire.unleased(self.station.port.circuit, context.tftp.ip());
-        // One connection for all that is asked of HTTP, until the machine speaks from another
-        // address.
+        // One connection for all HTTP requests, until the machine gets another address.
         let mut kept = HttpFetcher::new(&context, HttpAgent::Plain { keep: true }, unleased);
         let schedule = self.station.schedule.clone();
         let mut is_first = true;
@@ -65,7 +63,7 @@ impl<'a> RequestRunner<'a> {
                         steps.enter(step.request.stage());
                     }
                     if step.request == StepRequest::Dhcp {
-                        // PXE's ROM is the client that every boot server answers.
+                        // Every boot server answers the client of a PXE ROM.
                         let answer = self.station.acquire(DhcpSpeaker::BiosRom).await?;
                         let new = MachineLease::of(self.station.port, &answer);
                         if lease.replace(new).is_none_or(|old| old.address != new.address) {
@@ -81,7 +79,7 @@ impl<'a> RequestRunner<'a> {
                     }
                 }
             }
-            // A schedule says by itself when it is over.
+            // A schedule ends by itself.
             if until.is_none_or(|until| schedule.is_none() && Instant::now() >= until) {
                 return Ok(());
             }

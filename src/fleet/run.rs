@@ -1,4 +1,4 @@
-//! One run: when it began, what counts of it, and the report that its machines fill.
+//! One run: its start, its limits of time, and the report that its machines fill.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,13 +12,13 @@ use super::plan::FleetPlan;
 use super::report::FleetReport;
 use super::scenario::RoleTask;
 
-/// One run as its machines know it.
+/// One run, as its machines know it.
 #[derive(Clone, Debug)]
 pub(super) struct FleetRun {
     pub(super) started: Instant,
     /// Machines begin again until then; None: each runs once.
     pub(super) until: Option<Instant>,
-    /// What begins before is not counted.
+    /// Boots and requests that begin before do not count.
     pub(super) counts_from: Instant,
     pub(super) report: Rc<RefCell<FleetReport>>,
 }
@@ -36,7 +36,7 @@ impl FleetRun {
         Self { started, until, counts_from, report: Rc::new(RefCell::new(report)) }
     }
 
-    /// Leaves what has come until the end of the warm-up out of the counts.
+    /// Leaves the time until the end of the warm-up out of the counts.
     pub(super) async fn warm_up(self, progress: Arc<FleetProgress>) {
         if Instant::now() < self.counts_from {
             sleep_until(self.counts_from.into()).await;

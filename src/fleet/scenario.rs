@@ -1,7 +1,6 @@
-//! What machines do in a run: a scenario file, read with the line of whatever is wrong in it.
+//! What machines do in a run: reads a scenario file, and names the line of an error.
 //!
-//! docs/loadtest.md describes the file. Which scenarios are built in is the load generator's
-//! business.
+//! docs/loadtest.md describes the file. The load generator has the built-in scenarios.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -19,70 +18,82 @@ use ringboot_observe::events::MachineStage;
 use ringboot_protocol::tftp::client::{AskedOption, ClientBehaviour};
 use ringboot_protocol::tftp::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
 
-/// A load, before it is known which server it meets.
+/// A load without its server.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
+    /// Its name: of a built-in scenario, or of the file.
     pub name: String,
     /// One sentence for people.
     pub about: String,
-    /// How many machines, where nothing else is said.
+    /// The default number of machines.
     pub clients: Option<u32>,
+    /// The default of when machines start.
     pub arrival: ArrivalPattern,
     /// Machines begin again until then; None: each runs once.
     pub duration: Option<Duration>,
-    /// What begins before is not counted.
+    /// Boots and requests that begin before do not count.
     pub warm_up: Duration,
-    /// Names and sizes in bytes of files that a server has to offer beside what firmware needs.
+    /// Names and sizes in bytes of files that a server must offer besides those of firmware.
     pub files: BTreeMap<String, u64>,
+    /// The `[[machine]]` tables, in the order of the file.
     pub roles: Vec<MachineRole>,
 }
 
-/// What a part of the machines does.
+/// The task of a part of the machines.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MachineRole {
     /// Its share of the machines, by the sum of all weights.
     pub weight: u32,
+    /// What these machines do.
     pub does: RoleTask,
-    /// When the requests of these machines together are due; None: each machine's next one when it
-    /// has its answer. Of steps only.
+    /// The rate of requests of these machines together; None: each machine makes its next one after
+    /// its answer. Only for steps.
     pub rate: Option<ArrivalRate>,
 }
 
+/// What machines of one role do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoleTask {
-    /// All that this firmware does, from DISCOVER to the last byte of the initial disk.
+    /// The whole boot of this firmware, from DISCOVER to the last byte of the initrd.
     Boot(FirmwareModel),
-    /// These, one after the other.
+    /// These requests, one after the other.
     Steps(Vec<ScenarioStep>),
 }
 
-/// A request without any firmware.
+/// A request without firmware, with its repetitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScenarioStep {
+    /// The request of each repetition.
     pub request: StepRequest,
     /// How often it is made.
     pub repeat: u32,
 }
 
+/// The request of a plain step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepRequest {
-    /// DISCOVER to ACK. What follows comes from the address that was given.
+    /// DISCOVER to ACK. Later requests use the leased address.
     Dhcp,
-    /// A name, asked for in this manner.
-    Tftp { name: String, behaviour: ClientBehaviour },
+    /// A name, with the options and timers of this client.
+    Tftp {
+        /// The file name of the RRQ.
+        name: String,
+        /// Options, timers and retries of the client.
+        behaviour: ClientBehaviour,
+    },
     /// A path below the root.
     Http {
+        /// The path, with its leading slash.
         path: String,
-        /// On the connection of the request before, which is kept for the next; else on one of its
-        /// own.
+        /// Use the connection of the previous request and keep it; else use a new one.
         keep: bool,
-        /// So many bytes from a random place, another one each time; None: the whole file.
+        /// This many bytes from a random place, another one each time; None: the whole file.
         range: Option<u64>,
     },
 }
 
 impl StepRequest {
-    /// What its time counts as.
+    /// The stage under which its time counts.
     pub(super) fn stage(&self) -> MachineStage {
         match self {
             Self::Dhcp => MachineStage::Dhcp,
@@ -92,30 +103,32 @@ impl StepRequest {
     }
 }
 
-/// What is wrong with a scenario file, and where.
+/// An error of a scenario file, with its place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}:{line}: {what}")]
 pub struct ScenarioError {
+    /// The scenario file.
     pub path: String,
-    /// From 1.
+    /// Line number, from 1.
     pub line: usize,
+    /// What is wrong, without its place.
     pub what: String,
 }
 
 impl MachineRole {
-    /// Firmware.
+    /// Machines with this firmware.
     pub fn booting(weight: u32, model: FirmwareModel) -> Self {
         Self { weight, does: RoleTask::Boot(model), rate: None }
     }
 
-    /// Steps, each when the one before has its answer.
+    /// Machines with these steps, each after the answer to the previous one.
     pub fn stepping(weight: u32, steps: Vec<ScenarioStep>) -> Self {
         Self { weight, does: RoleTask::Steps(steps), rate: None }
     }
 }
 
 impl RoleTask {
-    /// Whether any of it is DHCP.
+    /// Whether any part of it uses DHCP.
     pub fn leases(&self) -> bool {
         match self {
             Self::Boot(_) => true,
@@ -123,7 +136,7 @@ impl RoleTask {
         }
     }
 
-    /// Whether any of it is a file.
+    /// Whether any part of it fetches a file.
     pub(super) fn fetches(&self) -> bool {
         match self {
             Self::Boot(_) => true,
@@ -133,7 +146,7 @@ impl RoleTask {
 }
 
 impl Scenario {
-    /// Reads the text of a file. The scenario is called as the file is.
+    /// Reads the text of a file. The scenario has the name of the file.
     pub fn parse(path: &str, text: &str) -> Result<Self, ScenarioError> {
         let read = DeTable::parse(text)
             .map_err(|error| make_complaint(&error.span().unwrap_or(0..0), error.message()));
@@ -146,8 +159,8 @@ impl Scenario {
         )
     }
 
-    /// The files that a server has to offer, with what they contain: a function of name and size,
-    /// so that whoever writes them and whoever checks them need not know of each other.
+    /// The files that a server must offer. Their contents are a function of name and size, so that
+    /// the writer and the checker of a file need not share them.
     pub fn contents(&self) -> ContentMap {
         let mut contents = ContentMap::default();
         for (name, octets) in &self.files {
@@ -189,13 +202,13 @@ impl Scenario {
             }
         }
         if scenario.roles.is_empty() {
-            return Err(make_complaint(&(0..0), "nobody does anything: there is no [[machine]]"));
+            return Err(make_complaint(&(0..0), "there is no [[machine]]"));
         }
         Ok(scenario)
     }
 }
 
-/// The numbers of the roles of machine 0, 1, 2, ... by their weights, mixed as evenly as that goes.
+/// The numbers of the roles of machine 0, 1, 2, ... by their weights, mixed as evenly as possible.
 pub(super) fn deal_roles(roles: &[MachineRole]) -> impl Iterator<Item = usize> {
     let whole: i64 = roles.iter().map(|role| i64::from(role.weight)).sum();
     let mut due = vec![0; roles.len()];
@@ -210,7 +223,7 @@ pub(super) fn deal_roles(roles: &[MachineRole]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Something wrong, by its place in the text.
+/// An error at its place in the text.
 struct ScenarioComplaint {
     at: usize,
     what: String,
@@ -224,7 +237,7 @@ fn make_complaint(span: &Range<usize>, what: impl Into<String>) -> ScenarioCompl
 }
 
 fn complain_unknown_key(key: &TomlKey<'_>, known: &str) -> ScenarioComplaint {
-    make_complaint(&key.span(), format!("unknown key {}; here stand {known}", key.get_ref()))
+    make_complaint(&key.span(), format!("unknown key {}; known keys here: {known}", key.get_ref()))
 }
 
 fn read_toml_string<'v>(value: &'v TomlValue<'_>) -> Result<&'v str, ScenarioComplaint> {
@@ -234,7 +247,7 @@ fn read_toml_string<'v>(value: &'v TomlValue<'_>) -> Result<&'v str, ScenarioCom
         .ok_or_else(|| make_complaint(&value.span(), "a text in quotes is expected"))
 }
 
-/// A text that is read by this function.
+/// A text that this function reads.
 fn parse_toml_text<T>(
     value: &TomlValue<'_>,
     read: impl FnOnce(&str) -> Result<T, String>,
@@ -313,7 +326,7 @@ fn read_role(span: Range<usize>, table: DeTable<'_>) -> Result<MachineRole, Scen
     }
     match (does.pop(), does.pop()) {
         (Some(RoleTask::Boot(_)), None) if rate.is_some() => {
-            Err(make_complaint(&span, "rate is of steps, not of firmware"))
+            Err(make_complaint(&span, "rate belongs to steps, not to firmware"))
         }
         (Some(does), None) if does != RoleTask::Steps(Vec::new()) => {
             Ok(MachineRole { weight, does, rate })
@@ -332,7 +345,7 @@ fn find_model(name: &str) -> Result<FirmwareModel, String> {
     })
 }
 
-/// The keys of a step as they are written.
+/// The keys of a step as written.
 #[derive(Default)]
 struct StepKeys {
     repeat: Option<u32>,
@@ -351,10 +364,7 @@ fn read_step(span: Range<usize>, table: DeTable<'_>) -> Result<ScenarioStep, Sce
                 asked.push(("dhcp", String::new()))
             }
             "dhcp" => {
-                return Err(make_complaint(
-                    &value.span(),
-                    "dhcp = true is all that can be said of it",
-                ));
+                return Err(make_complaint(&value.span(), "dhcp takes only the value true"));
             }
             "tftp" => asked.push(("tftp", read_toml_string(&value)?.to_owned())),
             "http" => asked.push(("http", read_toml_string(&value)?.to_owned())),
@@ -392,9 +402,9 @@ impl StepKeys {
         let of_tftp = self.blksize.is_some() || self.windowsize.is_some() || self.manners.is_some();
         let of_http = self.keep.is_some() || self.range.is_some();
         match kind {
-            "tftp" if of_http => Err("connection and range are of http"),
-            "http" | "dhcp" if of_tftp => Err("blksize, windowsize and as are of tftp"),
-            "dhcp" if of_http => Err("connection and range are of http"),
+            "tftp" if of_http => Err("connection and range belong to http"),
+            "http" | "dhcp" if of_tftp => Err("blksize, windowsize and as belong to tftp"),
+            "dhcp" if of_http => Err("connection and range belong to http"),
             "dhcp" => Ok(StepRequest::Dhcp),
             "http" => {
                 let path = format!("/{}", name.trim_start_matches('/'));
@@ -402,7 +412,7 @@ impl StepKeys {
             }
             _ => match self.manners {
                 Some(_) if self.blksize.is_some() || self.windowsize.is_some() => {
-                    Err("as says which options are asked for: leave out blksize and windowsize")
+                    Err("as sets the options: leave out blksize and windowsize")
                 }
                 Some(behaviour) => Ok(StepRequest::Tftp { name, behaviour }),
                 None => Ok(StepRequest::Tftp {
@@ -414,7 +424,7 @@ impl StepKeys {
     }
 }
 
-/// A client of no firmware that asks for these options and no other.
+/// A client without firmware that asks only for these options.
 fn build_plain_behaviour(blksize: Option<u16>, windowsize: Option<u16>) -> ClientBehaviour {
     let asks = [blksize.map(AskedOption::Blksize), windowsize.map(AskedOption::Windowsize)];
     ClientBehaviour {
@@ -450,7 +460,7 @@ fn parse_connection_word(word: &str) -> Result<bool, String> {
     }
 }
 
-/// The largest file that can be made up, in bytes: a TiB.
+/// The largest generated file, in bytes: a TiB.
 const FILE_OCTETS_MAX: u64 = 1 << 40;
 
 /// A size as people write it: `4096`, `4KiB`, `8MiB`, `1GiB`.
@@ -469,7 +479,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("{text:?} is no size up to a TiB"))
 }
 
-/// FNV-1a: one name has one seed on every machine.
+/// FNV-1a: a name has the same seed on every host.
 fn hash_name(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
         (hash ^ u64::from(octet)).wrapping_mul(0x100_0000_01b3)
@@ -535,7 +545,7 @@ mod tests {
         for (text, said) in [
             ("about = ", "dir/name.toml:1: "),
             ("about = 1", "dir/name.toml:1: a text in quotes is expected"),
-            ("about = \"\"", "dir/name.toml:1: nobody does anything"),
+            ("about = \"\"", "dir/name.toml:1: there is no [[machine]]"),
             ("\nclient = 5", "dir/name.toml:2: unknown key client"),
             ("\n\nclients = 0", "dir/name.toml:3: a number from 1 to"),
             ("arrival = \"soon\"", "dir/name.toml:1: \"soon\" is no arrival"),
@@ -548,7 +558,7 @@ mod tests {
             ),
             (
                 "[[machine]]\nrate = \"5/s\"\nfirmware = \"u-boot\"",
-                "dir/name.toml:1: rate is of steps",
+                "dir/name.toml:1: rate belongs to steps",
             ),
             (
                 "[[machine]]\nrate = \"5\"",

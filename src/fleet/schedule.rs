@@ -1,9 +1,9 @@
-//! Open load: the moments at which exchanges are due, whether or not the server has answered the
-//! ones before.
+//! Open load: the moments at which exchanges are due, even if the server has not answered the
+//! earlier ones.
 //!
-//! A machine that is free takes the next moment. Where none is free, the moment passes, and the
-//! exchange that it was meant for begins late: its time counts from the moment all the same, or a
-//! server that stands still would be asked less and look fast.
+//! A free machine takes the next moment. If none is free, the moment passes, and its exchange
+//! begins late. Its time still counts from the moment; otherwise a stalled server would get fewer
+//! requests and look fast.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -19,11 +19,12 @@ use super::limits::{OVERTIME_MAX, RATE_MAX, RATE_MIN};
 use ringboot_io::engine::timer::TaskTimer;
 use ringboot_protocol::model::random::SeededRandom;
 
-/// How many exchanges are due a second.
+/// The number of exchanges a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ArrivalRate {
+    /// Exchanges a second, on average if random.
     pub per_second: f64,
-    /// At random, each without regard for the others; else evenly.
+    /// At random and independent of each other; else evenly.
     pub is_random: bool,
 }
 
@@ -43,18 +44,18 @@ impl FromStr for ArrivalRate {
     }
 }
 
-/// The moments of one kind of machines, each given out once and in order.
+/// The moments of machines of one role, each given out once and in order.
 #[derive(Debug)]
 pub(super) struct ExchangeSchedule {
     moments: RefCell<DueMoments>,
-    /// Nothing is due from then on; None: machines end by themselves.
+    /// No exchange is due from then on; None: machines end by themselves.
     until: Option<Instant>,
-    /// Machines that are free, each with the moment that it waits for.
+    /// Free machines, each with the moment for which it waits.
     waiting: RefCell<VecDeque<(Instant, oneshot::Sender<()>)>>,
-    /// There is one more of them.
+    /// Another machine has begun to wait.
     queued: Notify,
     timer: TaskTimer,
-    /// Moments that had passed when a machine came for them.
+    /// Moments that had passed before a machine was free.
     late: Cell<u64>,
 }
 
@@ -67,17 +68,16 @@ struct DueMoments {
     random: SeededRandom,
 }
 
-/// A moment that a machine has waited for, or has come to late.
+/// A moment for which a machine has waited, or which it has missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ExchangeTurn {
     pub(super) due: Instant,
-    /// The machine was there in time: if it begins late, that is nobody's fault but the
-    /// generator's.
+    /// The machine was free in time: if the exchange begins late, only the generator is late.
     pub(super) was_free: bool,
 }
 
 impl ExchangeSchedule {
-    /// From `begun` on, and until then.
+    /// Moments from `begun` until the end.
     pub(super) fn new(
         rate: ArrivalRate,
         begun: Instant,
@@ -96,8 +96,8 @@ impl ExchangeSchedule {
         })
     }
 
-    /// The next moment, when it has come; None when nothing is due any more. A moment that has
-    /// passed is given at once.
+    /// Returns the next moment when it has come, at once if it has passed; None if no exchange is
+    /// due any more.
     pub(super) async fn turn(&self) -> Option<ExchangeTurn> {
         let due = self.take()?;
         if due <= Instant::now() {
@@ -107,7 +107,7 @@ impl ExchangeSchedule {
         let (bell, rung) = oneshot::channel();
         self.waiting.borrow_mut().push_back((due, bell));
         self.queued.notify_one();
-        // Without an answer the run is over.
+        // The sender is gone: the run is over.
         rung.await.ok()?;
         Some(ExchangeTurn { due, was_free: true })
     }
@@ -135,7 +135,7 @@ impl ExchangeSchedule {
     fn ring(&self, now: Instant) {
         let mut waiting = self.waiting.borrow_mut();
         let come = waiting.iter().take_while(|(due, _)| *due <= now).count();
-        // A machine that is gone needs no waking.
+        // A machine that has ended needs no waking.
         for (_, bell) in waiting.drain(..come) {
             let _ = bell.send(());
         }
@@ -166,7 +166,7 @@ impl DueMoments {
         self.next = if self.rate.is_random {
             due + draw_exponential_time(&mut self.random, self.rate.per_second)
         } else {
-            // From the first one each time: gaps that are rounded do not add up.
+            // Count from the first moment each time, so that rounding does not add up.
             self.begun + Duration::from_secs_f64(self.given as f64 / self.rate.per_second)
         };
         due
@@ -244,7 +244,7 @@ mod tests {
             while begun.elapsed() < 10 * MS {
                 std::hint::spin_loop();
             }
-            // The first is due at once.
+            // The first one is due at once.
             assert_eq!(schedule.turn().await, Some(ExchangeTurn { due: begun, was_free: false }));
             assert_eq!(
                 schedule.turn().await,

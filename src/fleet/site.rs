@@ -1,4 +1,4 @@
-//! The place of a fleet: what its machines share, and the machines that stand there.
+//! The machines of a fleet, and what they share.
 
 use std::rc::Rc;
 
@@ -10,12 +10,12 @@ use super::plan::FleetPlan;
 use super::scenario::deal_roles;
 use super::schedule::ExchangeSchedule;
 
-/// Where machines stand: what they share.
+/// What the machines of a fleet share.
 pub(super) struct FleetSite<'a> {
     pub(super) plan: &'a FleetPlan,
     pub(super) context: Rc<FleetContext>,
     pub(super) segments: Vec<Rc<FleetSegment>>,
-    /// One for each role.
+    /// The schedule of each role; None without a rate.
     pub(super) schedules: Vec<Option<Rc<ExchangeSchedule>>>,
 }
 

@@ -1,8 +1,8 @@
-//! A walk: one machine's boot chain followed link by link over the running sockets, in the steps of
-//! its firmware.
+//! A walk: follows one machine's boot chain, file by file, over the running sockets, in the steps
+//! of its firmware.
 //!
-//! The steps are those of the simulated machines. A walk looks at every entry of the menu, reads no
-//! more than a sample of a large file, and says of each link what came.
+//! The steps are those of the simulated machines. A walk follows every entry of the menu, reads
+//! only a sample of a large file, and records each file.
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -33,8 +33,8 @@ use ringboot_protocol::boot::pe::{self, BootProgram, PeMachine};
 use ringboot_protocol::model::machine::{Arch, Firmware, FirmwareRole, Mac, Uuid};
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
-/// The firmware that can be walked: its name, what it says of itself, and the key of `[boot]` that
-/// names its loader.
+/// The firmware that a walk can follow: its name, how it identifies itself, and the key of `[boot]`
+/// that names its loader.
 pub const KINDS: [(&str, Firmware, &str); 9] = [
     ("bios", Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::Bios) }, "bios"),
     ("uefi-x64", Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::UefiX64) }, "uefi-x64"),
@@ -56,15 +56,15 @@ pub fn spell_firmware_kind(firmware: Firmware) -> Option<&'static str> {
     KINDS.iter().find(|(_, known, _)| *known == firmware).map(|(name, ..)| *name)
 }
 
-/// The UUID that a walked machine tells: nobody knows the real one.
+/// The UUID of a walked machine: the real one is unknown.
 pub fn make_walk_uuid(mac: Mac) -> Uuid {
     let mut uuid = [0x40; 16];
     uuid[10..].copy_from_slice(&mac.0);
     Uuid(uuid)
 }
 
-/// The DISCOVER of this firmware; `relay` is an address of the relay agent that passes it on. None:
-/// its firmware is not known.
+/// The DISCOVER of this firmware; `relay` is the address of the relay agent. None: the firmware is
+/// unknown.
 pub fn build_discover(firmware: Firmware, mac: Mac, relay: Option<Ipv4Addr>) -> Option<Vec<u8>> {
     let arch = firmware.arch?;
     let speaker = match (firmware.role, arch) {
@@ -91,68 +91,78 @@ pub fn build_discover(firmware: Firmware, mac: Mac, relay: Option<Ipv4Addr>) -> 
     Some(dhcp::encode_client_message(&ask, through.as_ref()))
 }
 
-/// What an OFFER says, as a client reads it: address, siaddr, boot file.
+/// The OFFER as a client reads it: address, siaddr, boot file.
 pub fn read_offer_facts(bytes: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, Option<String>)> {
     dhcp::decode_dhcp_answer(bytes)
         .map(|answer| (answer.address, answer.next_server, answer.boot_file))
 }
 
-/// What a machine knows when it goes on with its loader.
+/// What a machine knows before its loader starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalkStart {
+    /// Its hardware address, for menus and answer files.
     pub mac: Mac,
+    /// The firmware whose steps the walk follows.
     pub firmware: Firmware,
     /// The address that it would have.
     pub address: Ipv4Addr,
-    /// Where it asks for files by TFTP.
+    /// Its TFTP server.
     pub tftp: SocketAddrV4,
+    /// The boot file of its OFFER.
     pub boot_file: String,
-    /// The loopback address that is answered as this machine.
+    /// The loopback address that the server treats as this machine.
     pub source: Ipv4Addr,
 }
 
-/// A file that was asked for and came.
+/// A fetched file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChainFile {
     /// `tftp NAME` or a URL.
     pub name: String,
-    /// Of the whole file.
+    /// Bytes of the whole file.
     pub octets: u64,
-    /// Fewer where only a sample was wanted.
+    /// Fetched bytes: fewer for a sample.
     pub received: u64,
+    /// From the request to the last byte.
     pub took: Duration,
 }
 
-/// One whole link of the chain.
+/// One complete link of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootChainLink {
+    /// The stage of a boot in which a machine would fetch these files.
     pub stage: MachineStage,
-    /// Of the menu entry that it belongs to.
+    /// The label of its menu entry.
     pub entry: Option<String>,
+    /// In the order of the requests.
     pub files: Vec<ChainFile>,
 }
 
-/// Where a chain ends before its time.
+/// The break of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokenChain {
+    /// The stage of a boot that would fail.
     pub stage: MachineStage,
+    /// The label of its menu entry; None before the menu.
     pub entry: Option<String>,
-    /// What was asked for and what came back.
+    /// The request, and the reason why it failed.
     pub what: String,
-    /// The name as the menu has it; empty where no menu names it.
+    /// The name in the menu; empty if no menu names it.
     pub name: String,
-    /// The menu that names it, and its line there (0: none in particular).
+    /// The menu that names it, and its line there (0: no particular one).
     pub menu: Option<(String, usize)>,
-    /// The menu was written by the server from the configuration.
+    /// The server rendered the menu from the configuration.
     pub is_rendered: bool,
 }
 
-/// All that a walk has seen.
+/// The result of a walk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChainReport {
+    /// The complete links, in the order of the boot.
     pub links: Vec<BootChainLink>,
-    /// What was not walked, and why.
+    /// The parts that the walk did not follow, and why.
     pub notes: Vec<String>,
+    /// The first broken link; None for a complete chain.
     pub broken: Option<BrokenChain>,
     /// The loader is an iPXE, which asks for an address once more: the chain goes on with that.
     pub goes_on_as: Option<Firmware>,
@@ -186,7 +196,7 @@ struct ChainWalker<'a> {
     context: &'a FleetContext,
     start: &'a WalkStart,
     walked: ChainReport,
-    /// The menu entry that is being walked.
+    /// The menu entry that the walk follows.
     entry: Option<String>,
 }
 
@@ -224,7 +234,7 @@ impl ChainWalker<'_> {
                 return self.ends_with_loader(arch, loader, fetched);
             }
         };
-        // With PXELINUX and GRUB the search for a menu begins when the loader is complete.
+        // PXELINUX and GRUB look for a menu once they are loaded.
         let files = self.take();
         let is_menu = match loader {
             LoaderKind::Script => !files.is_empty(),
@@ -299,14 +309,14 @@ impl ChainWalker<'_> {
             self.walked.goes_on_as = Some(Firmware { role: FirmwareRole::Ipxe, arch: Some(arch) });
         } else {
             self.walked.notes.push(format!(
-                "what {} asks for next is not known here: not walked",
+                "the next requests of {} are unknown: not walked",
                 self.start.boot_file
             ));
         }
         Ok(())
     }
 
-    /// Every entry of the menu, the default first.
+    /// Follows every entry of the menu, the default first.
     async fn entries(&mut self, mut loaded: RunningLoader<'_>) -> WalkStep {
         let mut labels = loaded.labels();
         if labels.is_empty() {
@@ -356,7 +366,7 @@ impl ChainWalker<'_> {
         Ok(())
     }
 
-    /// What one entry loads.
+    /// Fetches the files of one entry.
     async fn boot(&mut self, loaded: &mut RunningLoader<'_>, choice: BootChoice) -> WalkStep {
         let files = self.take();
         self.link(MachineStage::Menu, files);
@@ -369,7 +379,7 @@ impl ChainWalker<'_> {
             if is_named_host(name) {
                 self.walked
                     .notes
-                    .push(format!("{name} names its server, which is not looked up: not walked"));
+                    .push(format!("{name} has a server name, which is not resolved: not walked"));
                 continue;
             }
             let fetched = loaded.fetch(name).await;
@@ -390,9 +400,9 @@ impl ChainWalker<'_> {
         }
         for (argument, place) in list_answer_files(&choice.arguments) {
             let Some(url) = Url::parse(&place) else {
-                self.walked.notes.push(format!(
-                    "{argument} is nothing that can be asked for from here: not walked"
-                ));
+                self.walked
+                    .notes
+                    .push(format!("{argument} cannot be fetched from here: not walked"));
                 continue;
             };
             let mut http = HttpFetcher::new(self.context, HttpAgent::Installer, self.start.address);
@@ -503,12 +513,12 @@ fn is_menu_file(file: &WalkedFile, menu: &str) -> bool {
     file.name == menu || file.name.strip_prefix("tftp ") == Some(menu)
 }
 
-/// A URL whose server is a name and no address.
+/// True if the URL's host is a name and not an address.
 fn is_named_host(name: &str) -> bool {
     name.contains("://") && Url::parse(name).is_none()
 }
 
-/// What is wrong with a kernel or an initial disk, as far as its size and first bytes tell.
+/// The fault of a kernel or an initrd, as far as its size and first bytes show it.
 fn find_image_fault(stage: MachineStage, file: &WalkedFile) -> Option<String> {
     if file.octets == 0 {
         return Some(format!("{} is an empty file", file.name));
@@ -519,7 +529,7 @@ fn find_image_fault(stage: MachineStage, file: &WalkedFile) -> Option<String> {
     let needed = read_bzimage_length(&file.head)
         .filter(|needed| stage == MachineStage::Kernel && file.octets < *needed)?;
     Some(format!(
-        "{} is cut short: {} octets of at least {needed} that its header tells of",
+        "{} is cut short: {} bytes, and its header needs at least {needed}",
         file.name, file.octets
     ))
 }
@@ -540,8 +550,7 @@ fn read_bzimage_length(head: &[u8]) -> Option<u64> {
     Some((sectors + 1) * SECTOR_OCTETS + u64::from(paragraphs) * PARAGRAPH_OCTETS)
 }
 
-/// The arguments of a kernel that name an answer file, each with the URLs that an installer would
-/// ask for.
+/// The kernel arguments that name an answer file, each with the URLs that an installer would fetch.
 fn list_answer_files(arguments: &str) -> Vec<(String, String)> {
     const NAMES: [&str; 11] = [
         "ks",
@@ -577,72 +586,4 @@ fn list_answer_files(arguments: &str) -> Vec<(String, String)> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn every_kind_of_firmware_has_a_discover_that_says_what_it_is() {
-        use ringboot_protocol::dhcp::classify::MessageFacts;
-        use ringboot_protocol::dhcp::packet::Packet;
-        for (name, firmware, _) in KINDS {
-            let bytes =
-                build_discover(firmware, Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]), None).unwrap();
-            let packet = Packet::parse_request(&bytes).unwrap();
-            assert_eq!(MessageFacts::from_packet(&packet).firmware, firmware, "{name}");
-            assert_eq!(spell_firmware_kind(firmware), Some(name));
-        }
-    }
-
-    #[test]
-    fn arguments_name_their_answer_files() {
-        let found = list_answer_files(
-            "auto=true url=http://10.0.0.1/p.cfg quiet ds=nocloud-net;s=http://10.0.0.1/c/ \
-             ks=nfs:x:/y",
-        );
-        let urls: Vec<&str> = found.iter().map(|(_, url)| url.as_str()).collect();
-        let expected = [
-            "http://10.0.0.1/p.cfg",
-            "http://10.0.0.1/c/meta-data",
-            "http://10.0.0.1/c/user-data",
-            "nfs:x:/y",
-        ];
-        assert_eq!(urls, expected);
-    }
-
-    #[test]
-    fn a_kernel_that_was_cut_short_is_known_by_its_header() {
-        let mut head = vec![0; 4096];
-        head[0x1f1] = 3;
-        head[0x1f4..0x1f8].copy_from_slice(&1000u32.to_le_bytes());
-        head[0x202..0x206].copy_from_slice(b"HdrS");
-        let whole = 4 * 512 + 16_000;
-        let file = |octets| WalkedFile {
-            name: "k".into(),
-            octets,
-            received: 0,
-            head: head.clone(),
-            took: Duration::ZERO,
-        };
-        assert_eq!(find_image_fault(MachineStage::Kernel, &file(whole)), None);
-        assert!(
-            find_image_fault(MachineStage::Kernel, &file(whole - 1)).unwrap().contains("cut short")
-        );
-        assert!(find_image_fault(MachineStage::Initrd, &file(0)).unwrap().contains("empty"));
-    }
-
-    #[test]
-    fn loaders_are_known_by_their_names() {
-        for (name, loader) in [
-            ("bios/lpxelinux.0", LoaderKind::Pxelinux),
-            ("shimx64.efi", LoaderKind::Shim),
-            ("http://10.0.0.1/grubnetx64.efi", LoaderKind::Grub),
-            ("boot.ipxe", LoaderKind::Script),
-            ("ipxe.efi", LoaderKind::Ipxe),
-            ("undionly.kpxe", LoaderKind::Ipxe),
-            ("memtest.efi", LoaderKind::Unknown),
-        ] {
-            assert_eq!(LoaderKind::of(name), loader, "{name}");
-        }
-    }
-}
+mod tests;

@@ -151,7 +151,7 @@ pub fn run(mut plan: Plan) -> Result<(), ServerFailure> {
         let store = store
             .as_ref()
             .map_or_else(|| StoreReport::default().sentence(), |store| store.report().sentence());
-        store + &overview::in_short(&remarks.load())
+        store + &overview::summarize_errors(&remarks.load())
     };
     let (mut said, mut told) = (StuckThreads::default(), sentence());
     say_ready(line, &told);
@@ -305,7 +305,7 @@ fn bind_sockets(plan: &Plan, placement: &CorePlacement) -> Result<BoundSockets, 
             listeners.push(listener);
         }
     }
-    let dhcp = plan.dhcp.as_ref().map(dhcp::bind).transpose()?;
+    let dhcp = plan.dhcp.as_ref().map(dhcp::bind_sockets).transpose()?;
     Ok(BoundSockets { tftp, http, dhcp })
 }
 

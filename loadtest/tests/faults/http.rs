@@ -155,7 +155,7 @@ fn a_sound_server_has_no_faults() {
 #[test]
 fn a_wrong_octet_is_named_with_its_place() {
     for at in [0, 4711, 65_536, OCTETS - 1] {
-        let example = format!("wrong contents of /vmlinuz at octet {at}");
+        let example = format!("wrong contents of /vmlinuz at byte {at}");
         assert_fault(Fault::WrongOctet(at), STEP, ["wrong contents of /vmlinuz", &example]);
     }
 }
@@ -163,7 +163,7 @@ fn a_wrong_octet_is_named_with_its_place() {
 #[test]
 fn a_length_that_is_not_the_files_is_named() {
     let cause = "wrong length of /vmlinuz";
-    assert_fault(Fault::CutShort, STEP, [cause, "/vmlinuz is 99000 octets long, not 100000"]);
+    assert_fault(Fault::CutShort, STEP, [cause, "/vmlinuz is 99000 bytes long, not 100000"]);
     let said = "HTTP: status 416 for /vmlinuz";
     let ends = run(Server::Http(serve(Fault::LongerThanItIs)), STEP);
     let causes: Vec<_> = ends.failures.keys().map(|(cause, _)| cause.as_str()).collect();
@@ -186,7 +186,7 @@ fn a_body_that_breaks_off_is_resumed_and_counted() {
 #[test]
 fn a_body_that_always_breaks_off_at_one_place_ends_the_boot() {
     let cause = "HTTP: the connection ended before the end of /vmlinuz";
-    let example = "HTTP: the connection ended after 60000 octets of /vmlinuz";
+    let example = "HTTP: the connection ended after 60000 bytes of /vmlinuz";
     assert_fault(Fault::CutOff, STEP, [cause, example]);
 }
 
@@ -202,13 +202,13 @@ fn the_whole_for_the_rest_is_taken_and_counted() {
 
 #[test]
 fn the_whole_for_a_part_is_named() {
-    let said = "HTTP: the whole of /vmlinuz where a part was asked for";
+    let said = "HTTP: the whole of /vmlinuz instead of the requested part";
     assert_fault(Fault::WholeForPart, PARTS, [said, said]);
 }
 
 #[test]
 fn a_rest_that_is_another_range_or_another_version_is_named() {
-    let said = "HTTP: another range of /vmlinuz than was asked for";
+    let said = "HTTP: another range of /vmlinuz than requested";
     assert_fault(Fault::WrongRange, STEP, [said, said]);
     assert_fault(Fault::ShortRange, STEP, [said, said]);
     let said = "HTTP: the rest of /vmlinuz came from another version of it: its ETag has changed";
@@ -217,7 +217,7 @@ fn a_rest_that_is_another_range_or_another_version_is_named() {
 
 #[test]
 fn an_answer_that_is_no_http_or_no_success_is_named() {
-    let said = "HTTP: an answer for /vmlinuz that is not understood";
+    let said = "HTTP: an unreadable answer for /vmlinuz";
     assert_fault(Fault::Nonsense, STEP, [said, said]);
     for status in [403, 500, 503] {
         let said = format!("HTTP: status {status} for /vmlinuz");
@@ -242,6 +242,6 @@ fn silence_instead_of_an_answer_is_named() {
 #[test]
 fn silence_in_the_middle_is_told_with_its_place() {
     let cause = "HTTP: the server fell silent in the middle of /vmlinuz";
-    let example = "HTTP: the server fell silent after 60000 octets of /vmlinuz";
+    let example = "HTTP: the server fell silent after 60000 bytes of /vmlinuz";
     assert_fault(Fault::SilentBody, STEP, [cause, example]);
 }

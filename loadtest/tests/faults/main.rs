@@ -168,10 +168,8 @@ fn a_fault_ends_the_program_with_1_and_stands_in_its_report() {
     ] {
         let (code, report) = loadtest(server, step);
         assert_eq!((code, &report["summary"]["failed"]), (Some(1), &MACHINES.into()));
-        let (cause, example) = (
-            format!("wrong contents of {name}"),
-            format!("wrong contents of {name} at octet 4711"),
-        );
+        let (cause, example) =
+            (format!("wrong contents of {name}"), format!("wrong contents of {name} at byte 4711"));
         let failed = serde_json::json!({"cause": cause, "stage": stage, "machines": MACHINES,
             "example": example});
         assert_eq!(report["failures"], serde_json::json!([failed]));

@@ -237,7 +237,7 @@ fn a_sound_server_has_no_faults() {
 #[test]
 fn a_wrong_octet_is_named_with_its_place() {
     for at in [0, 4711, BLOCK - 1, BLOCK, OCTETS - 1] {
-        let example = format!("wrong contents of {FILE} at octet {at}");
+        let example = format!("wrong contents of {FILE} at byte {at}");
         assert_fault(Fault::WrongOctet(at), WINDOWS, ["wrong contents of vmlinuz", &example]);
     }
 }
@@ -245,18 +245,14 @@ fn a_wrong_octet_is_named_with_its_place() {
 #[test]
 fn a_file_that_ends_too_early_or_goes_on_has_a_wrong_length() {
     let cause = "wrong length of vmlinuz";
-    assert_fault(
-        Fault::CutShort(5000),
-        WINDOWS,
-        [cause, "vmlinuz is 5000 octets long, not 100000"],
-    );
+    assert_fault(Fault::CutShort(5000), WINDOWS, [cause, "vmlinuz is 5000 bytes long, not 100000"]);
     // At a block's end the transfer goes on with an empty block.
     assert_fault(
         Fault::CutShort(3 * BLOCK),
         WINDOWS,
-        [cause, "vmlinuz is 4284 octets long, not 100000"],
+        [cause, "vmlinuz is 4284 bytes long, not 100000"],
     );
-    assert_fault(Fault::GoesOn(7), WINDOWS, [cause, "vmlinuz is 100007 octets long, not 100000"]);
+    assert_fault(Fault::GoesOn(7), WINDOWS, [cause, "vmlinuz is 100007 bytes long, not 100000"]);
 }
 
 #[test]
@@ -317,9 +313,9 @@ fn an_ack_of_another_client_disturbs_nobody() {
 #[test]
 fn an_answer_that_breaks_what_was_agreed_ends_the_boot() {
     for (fault, words) in [
-        (Fault::OptionNotAsked, "it answered an option that was not asked for"),
+        (Fault::OptionNotAsked, "it answered an option that was not requested"),
         (Fault::LongBlock(1), "a block is longer than was agreed"),
-        (Fault::Tsize(1), "there are more or fewer octets than tsize said"),
+        (Fault::Tsize(1), "the file has more or fewer bytes than tsize said"),
     ] {
         let said = format!("TFTP: the server broke a rule with vmlinuz: {words}");
         assert_fault(fault, FIRMWARE, [&said, &said]);
@@ -340,8 +336,8 @@ fn silence_is_told_with_its_place() {
     assert_fault(
         Fault::SilentAtData,
         WINDOWS,
-        [cause, "TFTP: the server fell silent after 0 octets of vmlinuz"],
+        [cause, "TFTP: the server fell silent after 0 bytes of vmlinuz"],
     );
-    let example = format!("TFTP: the server fell silent after {MIDDLE} octets of vmlinuz");
+    let example = format!("TFTP: the server fell silent after {MIDDLE} bytes of vmlinuz");
     assert_fault(Fault::SilentMidway, WINDOWS, [cause, &example]);
 }

@@ -1,5 +1,5 @@
-//! A machine's way to an address: DISCOVER to ACK with the waits of its firmware, and the question
-//! whether an address is still its.
+//! How a machine gets its address: DISCOVER to ACK with the waits of its firmware, and INIT-REBOOT
+//! for an address that it had.
 
 use std::net::Ipv4Addr;
 use std::rc::Rc;
@@ -27,7 +27,7 @@ impl FleetSegment {
             let mut line = DhcpExchange::open(self, port, speaker, xids);
             match line.discover_and_request().await {
                 Ok(Some(answer)) => return self.take_possession(port, speaker, answer),
-                // Refused: all begins again.
+                // A NAK: begin again with DISCOVER.
                 Ok(None) if Instant::now() < deadline => {
                     sleep(self.context.pace.hurried(DHCP_NAK_PAUSE)).await
                 }
@@ -40,8 +40,8 @@ impl FleetSegment {
         }
     }
 
-    /// INIT-REBOOT: asks for the address that the machine had. The address of the ACK; None for a
-    /// NAK or silence.
+    /// INIT-REBOOT: asks for the address that the machine had. Returns the address of the ACK; None
+    /// for a NAK or silence.
     pub(crate) async fn confirm(
         &self,
         port: MachinePort,
@@ -61,7 +61,7 @@ struct DhcpExchange<'a> {
     speaker: DhcpSpeaker,
     waits: DhcpWaits,
     xids: &'a mut XidSource,
-    /// The last one is in use.
+    /// The transaction ids; the last one is in use.
     registered: Vec<u32>,
     /// Messages sent.
     sent: u16,
@@ -83,7 +83,7 @@ impl<'a> DhcpExchange<'a> {
         line
     }
 
-    /// A new transaction id; answers to the old ones still come to this machine.
+    /// Makes a new transaction id; answers to the old ones still reach this machine.
     fn renew(&mut self) {
         let xid = self.xids.next();
         self.registered.push(xid);
@@ -106,7 +106,7 @@ impl<'a> DhcpExchange<'a> {
         Ok(Some(answer))
     }
 
-    /// An OFFER that this firmware takes, when it takes it.
+    /// Waits for an OFFER that this firmware accepts.
     async fn discover(&mut self) -> Result<DhcpAnswer, BootFailure> {
         let pace = self.segment.context.pace;
         let begun = Instant::now();
@@ -154,7 +154,7 @@ impl<'a> DhcpExchange<'a> {
         })
     }
 
-    /// ACK or NAK.
+    /// Sends the REQUEST and waits for ACK or NAK.
     async fn request(
         &mut self,
         server: Option<Ipv4Addr>,
@@ -199,7 +199,7 @@ impl<'a> DhcpExchange<'a> {
         Ok(())
     }
 
-    /// The next answer that fits the question; a late second OFFER is no answer to a REQUEST.
+    /// The next answer of the right type; a late second OFFER is no answer to a REQUEST.
     async fn answer_to(&self, kind: DhcpMessageType) -> Result<DhcpAnswer, BootFailure> {
         let _asked = self.segment.context.progress.ask(AskedProtocol::Dhcp);
         loop {
@@ -244,9 +244,9 @@ mod tests {
     use crate::pace::FleetPace;
     use ringboot_protocol::model::machine::{Mac, Uuid};
 
-    /// A machine against a server that answers each DISCOVER with an OFFER that has these options,
-    /// each REQUEST with an ACK; None: with silence. Gives what came of it, and the xids and kinds
-    /// that the server heard. Time passes where both wait.
+    /// A machine against a server that answers each DISCOVER with an OFFER with these options, and
+    /// each REQUEST with an ACK; None: with silence. Returns the machine's result, and the xids and
+    /// types that the server received. Paused time advances while both wait.
     fn acquire(
         options: Option<&'static [u8]>,
         speaker: DhcpSpeaker,
@@ -297,7 +297,7 @@ mod tests {
             let kind = packet[242];
             heard.borrow_mut().push((u32::from_be_bytes(packet[4..8].try_into().unwrap()), kind));
             if let Some(options) = options {
-                // The relay agent's marks stand last before END.
+                // Option 82 is the last one before END.
                 let marks = packet[octets - 11..octets - 1].to_vec();
                 let mut answer = packet[..240].to_vec();
                 answer[0] = 2;

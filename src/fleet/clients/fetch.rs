@@ -1,4 +1,4 @@
-//! One file by whichever protocol its URL names.
+//! Fetches one file by the protocol of its URL.
 
 use super::http::HttpFetcher;
 use super::tftp::{FetchedTftp, TftpFetcher};
@@ -6,7 +6,7 @@ use super::url::{Url, UrlScheme};
 use crate::failure::BootFailure;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
-/// Fetches a file that has to be there.
+/// Fetches a required file.
 pub(crate) async fn fetch_required_file(
     tftp: &TftpFetcher<'_>,
     loader: &ClientBehaviour,
@@ -28,7 +28,7 @@ pub(crate) async fn fetch_url(
     if url.scheme == UrlScheme::Http {
         return http.fetch(url, keep).await;
     }
-    // B-13: one leading slash of a TFTP URL is dropped.
+    // B-13: drop one leading slash of a TFTP URL.
     let name = url.path.strip_prefix('/').unwrap_or(&url.path);
     match tftp.fetch(loader, name, keep).await? {
         FetchedTftp::File(text) => Ok(text),

@@ -1,5 +1,5 @@
-//! HTTP as boot loaders speak it: one GET at a time, resumed where it broke, every byte checked,
-//! no buffer per machine.
+//! HTTP as boot loaders use it: one GET at a time, resumed after a break, every byte checked, no
+//! buffer for each machine.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,7 +24,8 @@ use ringboot_io::engine::net::discard_input;
 use ringboot_protocol::model::machine::{Mac, Uuid};
 use ringboot_protocol::model::random::SeededRandom;
 
-/// Which program asks: they differ in version, headers, and whether they keep the connection.
+/// The program that asks: programs differ in version, headers, and whether they keep the
+/// connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HttpAgent {
     /// lpxelinux.0: HTTP/1.0, a connection per file, its inventory in a Cookie (capture
@@ -39,7 +40,7 @@ pub(crate) enum HttpAgent {
     Edk2,
     /// The wget of an installer, which fetches its answer file.
     Installer,
-    /// A client of no firmware.
+    /// A client without firmware.
     Plain { keep: bool },
 }
 
@@ -48,11 +49,11 @@ pub(crate) enum HttpAgent {
 pub(crate) struct HttpFetcher<'a> {
     context: &'a FleetContext,
     agent: HttpAgent,
-    /// The leased address: requests come from it.
+    /// The source address: the lease, or unspecified.
     address: Ipv4Addr,
-    /// Kept alive after a whole answer, with the server it leads to.
+    /// The connection that was kept after a whole answer, with its server.
     idle: Option<(TcpStream, SocketAddr)>,
-    /// Of files that parts were fetched of, by path.
+    /// Sizes of files of which parts were fetched, by path.
     sizes: HashMap<String, u64>,
 }
 
@@ -61,14 +62,14 @@ impl<'a> HttpFetcher<'a> {
         Self { context, agent, address, idle: None, sizes: HashMap::new() }
     }
 
-    /// Fetches a whole file, through as many connections as it takes. The bytes are given back
-    /// only where `keep` says so.
+    /// Fetches a whole file, through as many connections as it takes. Returns the bytes only if
+    /// `keep` is set.
     pub(crate) async fn fetch(&mut self, url: &Url, keep: bool) -> Result<Vec<u8>, BootFailure> {
         let checker = self.context.checker(&self.shown(url), keep);
         self.fetch_checked(url, checker).await
     }
 
-    /// Fetches this many bytes from a random place of a file; the whole of a shorter one.
+    /// Fetches this many bytes from a random place of a file; a shorter file completely.
     pub(crate) async fn fetch_range(
         &mut self,
         url: &Url,
@@ -77,8 +78,7 @@ impl<'a> HttpFetcher<'a> {
     ) -> Result<(), BootFailure> {
         let name = self.shown(url);
         let known = self.context.expected(&name).map(ExpectedContent::octets);
-        // Of a file that nobody knows, the first answer tells the size; until then, its beginning
-        // is asked for.
+        // The first answer tells the size of an unknown file; until then ask for its beginning.
         let size = known.or_else(|| self.sizes.get(&url.path).copied()).unwrap_or(octets);
         let octets = octets.min(size);
         let from = random.below(size - octets + 1);
@@ -86,7 +86,7 @@ impl<'a> HttpFetcher<'a> {
         self.fetch_checked(url, checker).await.map(drop)
     }
 
-    /// Fetches a text that may be missing: then None.
+    /// Fetches an optional text: None if it is missing.
     pub(crate) async fn find(&mut self, url: &Url) -> Result<Option<Vec<u8>>, BootFailure> {
         match self.fetch(url, true).await {
             Ok(text) => Ok(Some(text)),
@@ -95,8 +95,8 @@ impl<'a> HttpFetcher<'a> {
         }
     }
 
-    /// Asks for the head alone, on the connection that the file will come by; gives the size that
-    /// it must tell.
+    /// Sends HEAD on the connection that the file will use, and returns the size, which the answer
+    /// must have.
     pub(crate) async fn head(&mut self, url: &Url) -> Result<u64, BootFailure> {
         let name = self.shown(url);
         let begun = Instant::now();
@@ -117,8 +117,8 @@ impl<'a> HttpFetcher<'a> {
         }
     }
 
-    /// An error after so many connections that broke, the last one with this failure, where this
-    /// program tries no more.
+    /// Returns an error after `broken` broken connections, the last one with this failure, if this
+    /// program does not try again.
     fn ensure_goes_on(&self, broken: u32, last: &BootFailure) -> Result<(), BootFailure> {
         match self.agent.resumes_max() {
             Some((who, most)) if self.context.pace.gives_up && broken > most => {
@@ -165,8 +165,8 @@ impl<'a> HttpFetcher<'a> {
         let name = self.shown(url);
         let begun = Instant::now();
         let mut etag = None;
-        // When, and how far. Begun again from the first byte, a file has made no progress until it
-        // is further than before.
+        // The time and the place of the last progress. A file that begins again at its first byte
+        // has made no progress until it is further than before.
         let mut furthest = (Instant::now(), 0);
         let mut broken = 0;
         loop {
@@ -189,8 +189,7 @@ impl<'a> HttpFetcher<'a> {
             if furthest.0.elapsed() > self.context.pace.patience {
                 return Err(failure);
             }
-            // A kept connection that the server has closed meanwhile says nothing about the server:
-            // no pause.
+            // The server may have closed a kept connection meanwhile, which is no fault: no pause.
             if !reused {
                 broken += 1;
                 self.ensure_goes_on(broken, &failure)?;
@@ -199,12 +198,12 @@ impl<'a> HttpFetcher<'a> {
         }
     }
 
-    /// A fleet counts failures by path; a walk tells the whole URL.
+    /// A fleet counts failures by path; a walk shows the whole URL.
     fn shown(&self, url: &Url) -> String {
         if self.context.walking.is_some() { url.to_string() } else { url.path.clone() }
     }
 
-    /// A walk also sees whether the last bytes of a longer file are there.
+    /// A walk also checks the last bytes of a longer file.
     async fn look_at_end(
         &mut self,
         url: &Url,
@@ -237,13 +236,13 @@ impl<'a> HttpFetcher<'a> {
         match looked.await {
             Ok(received) if from + received == octets => Ok(()),
             Ok(received) => Err(BootFailure::WrongLength(self.shown(url), from + received, octets)),
-            // A server without ranges cannot be asked for an end.
+            // Without ranges the end of a file cannot be fetched alone.
             Err(_) => Ok(()),
         }
     }
 
-    /// One request and its answer; gives the size of the whole file. What has come before is asked
-    /// for no more (H-16, H-20).
+    /// Sends one request and reads its answer; returns the size of the whole file. It does not ask
+    /// again for bytes that have arrived (H-16, H-20).
     async fn attempt(
         &mut self,
         url: &Url,
@@ -281,8 +280,8 @@ impl<'a> HttpFetcher<'a> {
         Ok(head.total.or(head.length).unwrap_or(checker.received()))
     }
 
-    /// What an answer means for the file: its head, and how many bytes are still to come after
-    /// these first ones.
+    /// Judges the head of an answer, and returns the number of body bytes that follow the first
+    /// ones.
     fn meet(
         &self,
         url: &Url,
@@ -314,7 +313,7 @@ impl<'a> HttpFetcher<'a> {
                 )));
             }
             206 => {}
-            // 412: the file is another one now; 416: it has become shorter. Both begin again.
+            // 412: the file has changed; 416: it is shorter now. Begin again in both cases.
             412 | 416 if checker.received() > 0 => {
                 checker.restart();
                 *etag = None;
@@ -322,7 +321,7 @@ impl<'a> HttpFetcher<'a> {
             }
             status @ (429 | 503) => {
                 self.context.progress.add_refusal(ServerRefusal::HttpBusy);
-                // Firmware knows no "later": for it this is an error like any other.
+                // Firmware does not know "later": this is an error like any other.
                 if self.context.pace.gives_up && self.agent.resumes_max().is_some() {
                     return Err(BrokenConnection::Machine(BootFailure::HttpStatus(
                         self.shown(url),
@@ -378,14 +377,14 @@ impl<'a> HttpFetcher<'a> {
         Ok(connected?)
     }
 
-    /// Reads up to the empty line after the head and hands over the head and what came after it in
-    /// the same read.
+    /// Reads up to the empty line after the head, and hands over the head and the bytes that came
+    /// after it in the same read.
     async fn read_head<T>(
         &self,
         stream: &TcpStream,
         mut meet: impl FnMut(&[u8], &[u8]) -> Result<T, BrokenConnection>,
     ) -> Result<T, BrokenConnection> {
-        // Of a head that comes in pieces; most come whole.
+        // Used only for a head that arrives in pieces; most arrive whole.
         let mut pieces = Vec::new();
         loop {
             let mut met = None;
@@ -434,14 +433,14 @@ impl<'a> HttpFetcher<'a> {
                 return Ok(());
             }
             if octets == READ_OCTETS {
-                // More is waiting already: let the other machines have their turn.
+                // More bytes are waiting: let the other machines run first.
                 yield_now().await;
             }
         }
         Ok(())
     }
 
-    /// Takes at most `most` bytes off the stream that nobody looks at; 0 at its end.
+    /// Discards at most `most` bytes of the stream without copying; 0 at its end.
     async fn drop_octets(
         &self,
         stream: &TcpStream,
@@ -455,7 +454,7 @@ impl<'a> HttpFetcher<'a> {
         Ok(octets)
     }
 
-    /// One read of at most `most` bytes into the shared buffer; 0 at the end of the stream.
+    /// Reads at most `most` bytes into the shared buffer; 0 at the end of the stream.
     async fn read(
         &self,
         stream: &TcpStream,
@@ -476,7 +475,7 @@ impl<'a> HttpFetcher<'a> {
     }
 }
 
-/// Tries, and where nothing has come yet, waits and tries again.
+/// Tries to read; waits and tries again if no byte has arrived.
 async fn receive_when_readable(
     stream: &TcpStream,
     mut receive: impl FnMut() -> io::Result<usize>,
@@ -493,36 +492,36 @@ async fn receive_when_readable(
     }
 }
 
-/// Where the body begins.
+/// The offset of the body.
 fn find_head_end(octets: &[u8]) -> Option<usize> {
-    // A head that is no head (a whole buffer of file) is not searched to its end.
+    // Search only the greatest length of a head, not a whole buffer of file.
     let searched = octets.get(..HEAD_OCTETS_MAX).unwrap_or(octets);
     searched.windows(4).position(|four| four == b"\r\n\r\n").map(|end| end + 4)
 }
 
 /// Why one connection brought no whole file.
 enum BrokenConnection {
-    /// To be tried again.
+    /// The client may try again.
     Connection(ConnectionEnd),
-    /// Nothing that trying again would mend.
+    /// Another try would fail as well.
     Machine(BootFailure),
 }
 
-/// What became of a connection.
+/// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ConnectionEnd {
     Refused,
-    /// Nothing came for too long.
+    /// No byte arrived for too long.
     Silent,
     /// Ended or reset by the server.
     Closed,
-    /// An answer that says: not now, or not this version.
+    /// The answer says: not now, or not this version.
     Status(u16),
 }
 
 impl ConnectionEnd {
-    /// The machine's failure, where every connection before this one has ended without a whole
-    /// file; this one at that byte.
+    /// The machine's failure if every connection has ended without the whole file; the last one at
+    /// this byte.
     fn failure(self, name: &str, octet: u64) -> BootFailure {
         let name = name.to_owned();
         match (self, octet) {
@@ -571,8 +570,8 @@ impl HttpAgent {
         matches!(self, Self::Ipxe | Self::Edk2 | Self::Plain { keep: true })
     }
 
-    /// Its name, and how often it takes up a broken transfer; None where it does so again and
-    /// again: iPXE by the retry that boot scripts have, a client of no firmware.
+    /// Its name, and how often it resumes a broken transfer; None without a limit: iPXE by the
+    /// retry of boot scripts, and a client without firmware.
     fn resumes_max(self) -> Option<(&'static str, u32)> {
         match self {
             // H-10.
@@ -583,8 +582,8 @@ impl HttpAgent {
         }
     }
 
-    /// The request as that program writes it; with a range (first and last byte) where not the
-    /// whole file is wanted.
+    /// The request as that program writes it; with a range (first and last byte) unless it asks for
+    /// the whole file.
     fn request(self, url: &Url, range: Option<(u64, Option<u64>)>, etag: Option<&str>) -> String {
         let (path, ip, authority) = (&url.path, url.server.ip(), url.authority());
         let mut request = match self {
@@ -632,13 +631,13 @@ impl HttpAgent {
     }
 }
 
-/// What a loader needs of an answer's head.
+/// The fields of an answer's head that a loader needs.
 #[derive(Debug, PartialEq, Eq)]
 struct ResponseHead {
     status: u16,
     length: Option<u64>,
     range_start: Option<u64>,
-    /// Of the whole file, from Content-Range.
+    /// The size of the whole file, from Content-Range.
     total: Option<u64>,
     etag: Option<String>,
     closes: bool,
@@ -688,291 +687,4 @@ impl ResponseHead {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
-    use std::sync::Arc;
-    use std::thread::{JoinHandle, spawn};
-    use std::time::Duration;
-
-    use super::*;
-    use crate::clients::url::UrlScheme;
-    use crate::content::ContentMap;
-    use crate::net::wire::{ContentProof, WireSettings};
-    use crate::pace::FleetPace;
-
-    #[test]
-    fn h1_grub_sees_content_length_in_title_case_only() {
-        let lower = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
-        assert_eq!(ResponseHead::parse(lower, HttpAgent::Grub).unwrap().length, None);
-        assert_eq!(ResponseHead::parse(lower, HttpAgent::Ipxe).unwrap().length, Some(5));
-        let title = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
-        assert_eq!(ResponseHead::parse(title, HttpAgent::Grub).unwrap().length, Some(5));
-    }
-
-    #[test]
-    fn h16_h20_a_broken_transfer_is_asked_for_from_where_it_broke() {
-        let url = Url::parse("http://127.0.0.1:8080/initrd").unwrap();
-        let whole = HttpAgent::Grub.request(&url, None, Some("\"a\""));
-        assert!(!whole.contains("Range"), "{whole}");
-        let rest = HttpAgent::Grub.request(&url, Some((1000, None)), Some("\"a\""));
-        assert!(rest.contains("Range: bytes=1000-\r\nIf-Match: \"a\"\r\n\r\n"), "{rest}");
-        let head = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes \
-              1000-1999/2000\r\nContent-Length: 1000\r\n\r\n";
-        assert_eq!(ResponseHead::parse(head, HttpAgent::Grub).unwrap().range_start, Some(1000));
-    }
-
-    #[test]
-    fn an_answer_that_is_not_http_is_nonsense() {
-        for wrong in [
-            &b"SSH-2.0-OpenSSH\r\n\r\n"[..],
-            b"HTTP/1.1\r\n\r\n",
-            b"HTTP/1.1 20x OK\r\n\r\n",
-            b"\xff\xff\r\n\r\n",
-        ] {
-            assert_eq!(ResponseHead::parse(wrong, HttpAgent::Ipxe), None);
-        }
-    }
-
-    /// Answers connection after connection with these bytes and closes each; gives the requests.
-    fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, JoinHandle<Vec<String>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let requests = spawn(move || {
-            let answer_one = |answer: Vec<u8>| {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut request = Vec::new();
-                while !request.ends_with(b"\r\n\r\n") {
-                    let mut octet = [0];
-                    stream.read_exact(&mut octet).unwrap();
-                    request.extend_from_slice(&octet);
-                }
-                stream.write_all(&answer).unwrap();
-                String::from_utf8(request).unwrap()
-            };
-            answers.into_iter().map(answer_one).collect()
-        });
-        (SocketAddr::from((Ipv4Addr::LOCALHOST, port)), requests)
-    }
-
-    fn fetch(server: SocketAddr, content: &ExpectedContent) -> (Result<Vec<u8>, BootFailure>, u64) {
-        fetch_verified(server, content, ContentProof::Full)
-    }
-
-    fn fetch_verified(
-        server: SocketAddr,
-        content: &ExpectedContent,
-        verify: ContentProof,
-    ) -> (Result<Vec<u8>, BootFailure>, u64) {
-        let mut contents = ContentMap::default();
-        contents.insert("initrd", content.clone());
-        let pace = FleetPace {
-            haste: 1000,
-            idle_waits: false,
-            gives_up: false,
-            patience: Duration::from_secs(5),
-        };
-        let wire = WireSettings { verify, ..WireSettings::default() };
-        let context = FleetContext::new(server, contents, pace, Arc::default()).with_wire(wire, 1);
-        let url = Url { scheme: UrlScheme::Http, server, path: "/initrd".to_owned() };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let fetched = runtime.block_on(
-            HttpFetcher::new(&context, HttpAgent::Ipxe, Ipv4Addr::LOCALHOST).fetch(&url, false),
-        );
-        (fetched, context.progress.retries())
-    }
-
-    #[test]
-    fn h16_h20_a_transfer_goes_on_where_its_connection_broke() {
-        let content = ExpectedContent::Generated { seed: 3, octets: 100_000 };
-        let mut file = Vec::new();
-        content.write_to(&mut file).unwrap();
-        let head = |status: &str, more: &str| {
-            format!("HTTP/1.1 {status}\r\nETag: \"a\"\r\n{more}\r\n\r\n").into_bytes()
-        };
-        let first = [head("200 OK", "Content-Length: 100000"), file[..60_000].to_vec()].concat();
-        let range = "Content-Length: 40000\r\nContent-Range: bytes 60000-99999/100000";
-        let second = [head("206 Partial Content", range), file[60_000..].to_vec()].concat();
-        let (address, requests) = server(vec![first, second]);
-        assert_eq!(fetch(address, &content), (Ok(vec![]), 1));
-        assert!(requests.join().unwrap()[1].contains("Range: bytes=60000-\r\nIf-Match: \"a\"\r\n"));
-    }
-
-    #[test]
-    fn h10_each_program_takes_up_a_broken_transfer_as_often_as_it_does() {
-        let fetched = |agent, answers: usize| {
-            let cut = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
-            let (address, requests) = server(vec![cut; answers]);
-            let pace = FleetPace {
-                haste: 1000,
-                idle_waits: false,
-                gives_up: true,
-                patience: Duration::from_secs(5),
-            };
-            let context = FleetContext::new(address, ContentMap::default(), pace, Arc::default());
-            let url = Url { scheme: UrlScheme::Http, server: address, path: "/initrd".to_owned() };
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let fetched = runtime.block_on(
-                HttpFetcher::new(&context, agent, Ipv4Addr::LOCALHOST).fetch(&url, false),
-            );
-            assert_eq!(requests.join().unwrap().len(), answers);
-            fetched.unwrap_err().to_string()
-        };
-        assert_eq!(
-            fetched(HttpAgent::Grub, 1),
-            "GRUB gives up: HTTP: the connection ended before the end of /initrd, 1 tries in 0 s"
-        );
-        let said = fetched(HttpAgent::Edk2, 6);
-        assert_eq!(
-            said,
-            "UEFI HTTP Boot gives up: HTTP: the connection ended before the end of /initrd, 6 \
-             tries in 10 s"
-        );
-    }
-
-    #[test]
-    fn h19_uefi_http_boot_asks_for_the_size_and_then_the_file_on_one_connection() {
-        let content = ExpectedContent::Generated { seed: 3, octets: 1000 };
-        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
-        let mut file = head.clone();
-        content.write_to(&mut file).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let asked = spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            [head, file].map(|answer| {
-                let mut request = [0; 1000];
-                let octets = stream.read(&mut request).unwrap();
-                stream.write_all(&answer).unwrap();
-                String::from_utf8_lossy(&request[..octets]).split(' ').next().unwrap().to_owned()
-            })
-        });
-        let pace = FleetPace {
-            haste: 1,
-            idle_waits: false,
-            gives_up: true,
-            patience: Duration::from_secs(5),
-        };
-        let mut contents = ContentMap::default();
-        contents.insert("nbp.efi", content);
-        let context = FleetContext::new(address, contents, pace, Arc::default());
-        let url = Url { scheme: UrlScheme::Http, server: address, path: "/nbp.efi".to_owned() };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut http = HttpFetcher::new(&context, HttpAgent::Edk2, Ipv4Addr::LOCALHOST);
-            assert_eq!(http.head(&url).await, Ok(1000));
-            http.fetch(&url, false).await.unwrap();
-        });
-        assert_eq!(asked.join().unwrap(), ["HEAD", "GET"]);
-    }
-
-    #[test]
-    fn a_part_of_a_file_is_checked_where_it_belongs_and_the_whole_is_no_part() {
-        let content = ExpectedContent::Generated { seed: 3, octets: 1000 };
-        let mut file = Vec::new();
-        content.write_to(&mut file).unwrap();
-        let part = |from: usize| {
-            let head =
-                "HTTP/1.1 206 Partial Content\r\nContent-Length: 100\r\nContent-Range: bytes";
-            [format!("{head} 450-549/1000\r\n\r\n").as_bytes(), &file[from..from + 100]].concat()
-        };
-        let whole = [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", &file[..]].concat();
-        let name = || "/initrd".to_owned();
-        for (answer, expected) in [
-            (part(450), Ok(())),
-            (part(449), Err(BootFailure::WrongContent(name(), 450))),
-            (whole, Err(BootFailure::HttpNotInPart(name()))),
-        ] {
-            let (address, _requests) = server(vec![answer]);
-            let pace = FleetPace {
-                haste: 1,
-                idle_waits: false,
-                gives_up: true,
-                patience: Duration::from_secs(5),
-            };
-            let mut contents = ContentMap::default();
-            contents.insert("initrd", content.clone());
-            let context = FleetContext::new(address, contents, pace, Arc::default());
-            let url = Url { scheme: UrlScheme::Http, server: address, path: name() };
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let checker = context.checker("/initrd", false).of_part(450..550);
-            let mut http =
-                HttpFetcher::new(&context, HttpAgent::Plain { keep: true }, Ipv4Addr::LOCALHOST);
-            assert_eq!(runtime.block_on(http.fetch_checked(&url, checker)).map(drop), expected);
-        }
-    }
-
-    #[test]
-    fn h12_another_version_of_the_file_is_seen_and_not_mixed_in() {
-        let content = ExpectedContent::Generated { seed: 3, octets: 1000 };
-        let mut other = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
-        ExpectedContent::Generated { seed: 4, octets: 1000 }.write_to(&mut other).unwrap();
-        let (address, _requests) = server(vec![other]);
-        assert_eq!(
-            fetch(address, &content).0,
-            Err(BootFailure::WrongContent("/initrd".to_owned(), 0))
-        );
-    }
-
-    #[test]
-    fn what_is_not_verified_is_counted_all_the_same() {
-        let content = ExpectedContent::Generated { seed: 3, octets: 300_000 };
-        let answer = |octets| {
-            let mut answer =
-                format!("HTTP/1.1 200 OK\r\nContent-Length: {octets}\r\n\r\n").into_bytes();
-            ExpectedContent::Generated { seed: 4, octets }.write_to(&mut answer).unwrap();
-            answer
-        };
-        let name = || "/initrd".to_owned();
-        for (verify, octets, expected) in [
-            (ContentProof::Full, 300_000, Err(BootFailure::WrongContent(name(), 0))),
-            (ContentProof::Length, 300_000, Ok(vec![])),
-            (
-                ContentProof::Length,
-                299_999,
-                Err(BootFailure::WrongLength(name(), 299_999, 300_000)),
-            ),
-            (ContentProof::None, 299_999, Ok(vec![])),
-        ] {
-            let (address, _requests) = server(vec![answer(octets)]);
-            assert_eq!(
-                fetch_verified(address, &content, verify).0,
-                expected,
-                "{verify:?} {octets}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_head_may_come_in_pieces_and_a_body_with_it() {
-        let content = ExpectedContent::Generated { seed: 3, octets: 1000 };
-        let mut answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n".to_vec();
-        content.write_to(&mut answer).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            stream.set_nodelay(true).unwrap();
-            answer.chunks(7).for_each(|piece| stream.write_all(piece).unwrap());
-            // Until the client has closed: an earlier end with its request unread would reset the
-            // connection.
-            let _ = stream.read_to_end(&mut Vec::new());
-        });
-        assert_eq!(fetch(address, &content), (Ok(vec![]), 0));
-        server.join().unwrap();
-    }
-
-    #[test]
-    fn h30_a_missing_file_ends_the_boot_at_once() {
-        let (address, _requests) =
-            server(vec![b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()]);
-        let content = ExpectedContent::Generated { seed: 3, octets: 1000 };
-        assert_eq!(
-            fetch(address, &content).0,
-            Err(BootFailure::HttpStatus("/initrd".to_owned(), 404))
-        );
-    }
-}
+mod tests;

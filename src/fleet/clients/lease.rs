@@ -1,4 +1,4 @@
-//! What a machine remembers of the address that it was given.
+//! The lease that a machine remembers.
 
 use std::net::Ipv4Addr;
 
@@ -6,12 +6,14 @@ use crate::net::dhcp::DhcpAnswer;
 use crate::net::segment::MachinePort;
 use ringboot_protocol::model::machine::Mac;
 
-/// An address as a machine has it from its last ACK.
+/// A lease from the machine's last ACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MachineLease {
     /// Number of the machine in its fleet.
     pub machine: u32,
+    /// Hardware address (chaddr) of the machine.
     pub mac: Mac,
+    /// The leased address (yiaddr of the ACK).
     pub address: Ipv4Addr,
     /// Option 51, seconds.
     pub lease_s: u32,

@@ -1,4 +1,4 @@
-//! The clients that machines are made of: DHCP, TFTP and HTTP as one machine speaks them.
+//! The clients of a machine: DHCP, TFTP and HTTP.
 
 pub(super) mod exchange;
 pub(super) mod fetch;

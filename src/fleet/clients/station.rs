@@ -1,4 +1,4 @@
-//! Where a machine stands: the network that it is on, and what it shares with the others.
+//! A machine's place: its network, and what it shares with the others.
 
 use std::rc::Rc;
 
@@ -8,20 +8,20 @@ use crate::net::dhcp::{DhcpAnswer, DhcpSpeaker};
 use crate::net::segment::{FleetSegment, MachinePort, XidSource};
 use crate::schedule::ExchangeSchedule;
 
-/// What a machine has at hand, whatever it is there for.
+/// The parts that every machine uses, whatever its task.
 #[derive(Debug)]
 pub(crate) struct MachineStation {
     pub(crate) context: Rc<FleetContext>,
     pub(crate) port: MachinePort,
-    /// None where there is no DHCP.
+    /// None without DHCP.
     pub(crate) segment: Option<Rc<FleetSegment>>,
-    /// When requests are due, of machines that share a rate.
+    /// The moments of requests; None for machines without a rate.
     pub(crate) schedule: Option<Rc<ExchangeSchedule>>,
     pub(crate) xids: XidSource,
 }
 
 impl MachineStation {
-    /// DISCOVER to ACK.
+    /// Gets an address: DISCOVER to ACK.
     pub(crate) async fn acquire(
         &mut self,
         speaker: DhcpSpeaker,

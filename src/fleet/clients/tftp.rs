@@ -1,5 +1,5 @@
-//! TFTP for simulated machines: a file asked for in a loader's manner, again and again until it is
-//! there or patience has ended.
+//! TFTP for simulated machines: fetches a file as a loader does, and retries until it has the file
+//! or its patience ends.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::net::hub::{FinishedTransfer, HubTransfer};
 use ringboot_protocol::tftp::client::{AskedOption, ClientBehaviour, ClientOutcome, FetchClient};
 use ringboot_protocol::tftp::limits::BLOCK_SIZE_DEFAULT;
 
-/// How a transfer ended that was not a failure of the machine.
+/// The end of a transfer that is no failure of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FetchedTftp {
-    /// The file; empty unless it was to be kept.
+    /// The file; empty unless the caller wants to keep it.
     File(Vec<u8>),
-    /// ERROR 1: normal for most names a loader tries.
+    /// ERROR 1: normal for most names that a loader tries.
     Missing,
 }
 
@@ -29,10 +29,10 @@ pub(crate) enum FetchedTftp {
 #[derive(Debug)]
 pub(crate) struct TftpFetcher<'a> {
     context: &'a FleetContext,
-    /// The leased address: requests come from it.
+    /// The source address: the lease, or unspecified.
     address: Ipv4Addr,
     seed: u64,
-    /// Asks again where firmware would give up: a client of no firmware.
+    /// Retry after firmware would give up: a client without firmware.
     is_patient: bool,
 }
 
@@ -41,12 +41,12 @@ impl<'a> TftpFetcher<'a> {
         Self { context, address, seed, is_patient: !context.pace.gives_up }
     }
 
-    /// The same for a client of no firmware, which asks again until the fleet's patience ends.
+    /// The same for a client without firmware, which retries until the fleet's patience ends.
     pub(crate) fn patient(self) -> Self {
         Self { is_patient: true, ..self }
     }
 
-    /// Fetches a file, asking again from the beginning where a transfer breaks off.
+    /// Fetches a file, from the beginning again if a transfer breaks off.
     pub(crate) async fn fetch(
         &self,
         behaviour: &ClientBehaviour,
@@ -73,8 +73,7 @@ impl<'a> TftpFetcher<'a> {
                     return checker.finish().map(FetchedTftp::File);
                 }
                 ClientOutcome::Refused { code: 1 } => return Ok(FetchedTftp::Missing),
-                // 0 and 5: the server gave up, or has been restarted and knows nothing of this
-                // transfer.
+                // 0 and 5: the server gave up, or has restarted and does not know this transfer.
                 outcome @ (ClientOutcome::TimedOut | ClientOutcome::Refused { code: 0 | 5 })
                     if self.goes_on(behaviour, outcome) && Instant::now() < deadline =>
                 {
@@ -106,13 +105,13 @@ impl<'a> TftpFetcher<'a> {
         }
     }
 
-    /// Whether the transfer is begun again. U-Boot does so after any ERROR but 1 and 2 (T-3); the
-    /// others end the boot.
+    /// Whether the transfer begins again after an ERROR. U-Boot does so after any ERROR but 1 and 2
+    /// (T-3); for the others it ends the boot.
     fn goes_on(&self, behaviour: &ClientBehaviour, outcome: ClientOutcome) -> bool {
         self.is_patient || (behaviour.name == "uboot" && outcome != ClientOutcome::TimedOut)
     }
 
-    /// One request (with the size probe that goes before it) until its end.
+    /// One request (with the size probe before it) until its end.
     async fn attempt(
         &self,
         behaviour: &ClientBehaviour,
@@ -140,7 +139,7 @@ impl<'a> TftpFetcher<'a> {
     }
 }
 
-/// `answered` is of the last request: then the transfer had begun.
+/// `answered`: the last request had an answer, so the transfer had begun.
 fn explain_give_up(
     behaviour: &ClientBehaviour,
     name: &str,
@@ -161,11 +160,11 @@ fn explain_give_up(
     }
 }
 
-/// What a window of blocks takes of a receiving socket's buffer at most. Octets of the kernel's
+/// The most that a window of blocks takes of a receiving socket's buffer, in bytes of the kernel's
 /// memory.
 fn compute_window_burst(behaviour: &ClientBehaviour) -> usize {
-    /// Of the packet itself, which is in a block of memory with its headers and shared information,
-    /// and of its description.
+    /// For each packet: the block of memory with its headers and shared information, and its
+    /// descriptor.
     const AROUND: usize = 384;
     const DESCRIPTION: usize = 256;
     let (mut block, mut window) = (usize::from(BLOCK_SIZE_DEFAULT), 1);
@@ -191,7 +190,7 @@ mod tests {
     use crate::content::ContentMap;
     use crate::pace::FleetPace;
 
-    /// What comes of a fetch from a server that answers its first request with ERROR 0, and the
+    /// The result of a fetch from a server that answers the first request with ERROR 0, and the
     /// next with ERROR 1.
     fn fetch_refused(
         behaviour: &ClientBehaviour,

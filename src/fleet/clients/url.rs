@@ -1,19 +1,18 @@
-//! The URLs that boot clients are given: `http`, a literal address, a port, a path.
+//! The URLs of boot clients: `http`, a literal address, a port, a path.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-/// An absolute `http` or `tftp` URL with a literal host: a boot loader has no resolver worth the
-/// name.
+/// An absolute `http` or `tftp` URL with a literal address: boot loaders resolve no names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
     pub(crate) scheme: UrlScheme,
     pub(crate) server: SocketAddr,
-    /// As it goes into the request line, leading `/` included.
+    /// The path of the request line, with its leading `/`.
     pub(crate) path: String,
 }
 
-/// How a name is fetched.
+/// The protocol of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum UrlScheme {
     Http,
@@ -37,13 +36,13 @@ impl UrlScheme {
 }
 
 impl Url {
-    /// None for anything else than `http://ADDRESS[:PORT]/...` and its `tftp` twin.
+    /// None for anything other than `http://ADDRESS[:PORT]/...` and its `tftp` counterpart.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = [UrlScheme::Http, UrlScheme::Tftp].into_iter().find_map(|scheme| {
             Some((scheme, text.strip_prefix(scheme.name())?.strip_prefix("://")?))
         })?;
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        // An IPv6 address stands in brackets (RFC 3986 section 3.2.2).
+        // An IPv6 address is in brackets (RFC 3986 section 3.2.2).
         let (address, port): (IpAddr, _) =
             match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
                 Some((address, port)) => (IpAddr::V6(address.parse().ok()?), port),
@@ -58,7 +57,7 @@ impl Url {
         Some(Self { scheme, server: SocketAddr::new(address, port), path })
     }
 
-    /// The host as it stands in a URL and in `Host`: the port only where it is not the usual one.
+    /// The host as in a URL and in `Host`: with the port only if it is not the default one.
     pub(crate) fn authority(&self) -> String {
         match self.server {
             server if server.port() != self.scheme.port() => server.to_string(),
@@ -67,8 +66,8 @@ impl Url {
         }
     }
 
-    /// What a reference in a script means there: absolute, from the root (`/x`), or beside the
-    /// script.
+    /// Resolves a reference in the script of this URL: absolute, from the root (`/x`), or beside
+    /// the script.
     pub(crate) fn join(&self, reference: &str) -> Option<Self> {
         if reference.contains("://") {
             return Self::parse(reference);

@@ -7,15 +7,14 @@ use crate::net::dhcp::{DhcpAnswer, DhcpSpeaker};
 /// The waits of one DHCP client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DhcpWaits {
-    /// The client as reports call it.
+    /// The name of the client in reports.
     pub(crate) who: &'static str,
-    /// After the first message. Each further wait is twice as long, as long as that is no more than
-    /// `most`.
+    /// The wait after the first message. Each further wait is twice as long, up to `most`.
     first: Duration,
     most: Duration,
-    /// DISCOVERs after which it gives up, when the last wait is over.
+    /// DISCOVERs after which the client gives up, at the end of the last wait.
     pub(crate) tries: u32,
-    /// Each DISCOVER has a transaction id of its own.
+    /// Each DISCOVER has its own transaction id.
     pub(super) renews_xid: bool,
     pub(super) idle: IdleWait,
 }
@@ -24,20 +23,20 @@ pub(super) struct DhcpWaits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IdleWait {
     None,
-    /// It collects OFFERs until its timer rings.
+    /// It collects OFFERs until its timer expires.
     UntilPause,
-    /// It waits for a ProxyDHCP server, and asks again meanwhile, unless the OFFER says that there
-    /// is none.
+    /// It waits for a ProxyDHCP server and repeats its DISCOVER meanwhile, unless the OFFER says
+    /// that there is none.
     ForProxy,
 }
 
 impl DhcpWaits {
-    /// How long iPXE waits for a ProxyDHCP server. It looks only when its timer rings: after 1 and
-    /// 3 s (captures `bios-ipxe`, `multi`).
+    /// How long iPXE waits for a ProxyDHCP server. It checks only when its timer expires: after 1
+    /// and 3 s (captures `bios-ipxe`, `multi`).
     pub(super) const PROXY: Duration = Duration::from_secs(2);
 
-    /// REQUESTs after which a client gives up that would send more DISCOVERs (EDK2: 4; RFC 2131
-    /// section 4.4.1 leaves it open).
+    /// REQUESTs after which a client gives up, even if it would send more DISCOVERs (EDK2: 4; RFC
+    /// 2131 section 4.4.1 leaves it open).
     pub(super) const REQUESTS_MAX: u32 = 4;
 
     pub(crate) fn of(speaker: DhcpSpeaker) -> Self {
@@ -53,7 +52,7 @@ impl DhcpWaits {
         }
     }
 
-    /// After message `nth`, from 0.
+    /// The wait after message `nth`, from 0.
     pub(crate) fn pause(&self, nth: u32) -> Duration {
         self.first.saturating_mul(1u32.checked_shl(nth).unwrap_or(u32::MAX)).min(self.most)
     }
@@ -117,7 +116,7 @@ const RASPBERRY_PI: DhcpWaits = DhcpWaits {
 };
 
 impl DhcpSpeaker {
-    /// Why this client ignores an OFFER; None where it takes it.
+    /// Why this client ignores an OFFER; None if it accepts the OFFER.
     pub(super) fn objects_to(self, offer: &DhcpAnswer) -> Option<&'static str> {
         let is_http = |file: &String| file.starts_with("http://") || file.starts_with("https://");
         match self {
@@ -125,7 +124,7 @@ impl DhcpSpeaker {
             Self::UefiPxe(_) | Self::UefiHttp(_) if offer.server.is_none() => {
                 Some("no OFFER with option 54")
             }
-            // Measured: an OFFER without a boot file is as none.
+            // Measured: an OFFER without a boot file counts as none.
             Self::UefiPxe(_) if offer.boot_file.is_none() => Some("no OFFER with a boot file"),
             // D-66, D-67.
             Self::UefiHttp(_) if !offer.is_http_client => {

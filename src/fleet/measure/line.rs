@@ -1,4 +1,5 @@
-//! What a fleet asks and hears by one protocol, counted so that another thread can read it.
+//! The requests and answers of a fleet by one protocol, counted so that another thread can read
+//! them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,38 +7,40 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What a server is asked by.
+/// The protocol of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AskedProtocol {
+    /// DISCOVER and REQUEST.
     Dhcp,
+    /// Read requests, and their transfers.
     Tftp,
+    /// GET and HEAD, and their bodies.
     Http,
 }
 
-/// What is asked and heard by one protocol, by all machines together.
+/// The requests and answers of all machines by one protocol.
 #[derive(Debug, Default)]
 pub(crate) struct ProtocolLine {
-    /// Requests whose answers have not come, in whole or in part.
+    /// Requests whose answers have not arrived, in whole or in part.
     waiting: AtomicU32,
-    /// Receives that brought something.
+    /// Receives with at least one byte.
     heard: AtomicU64,
-    /// Somebody listens: a connection was accepted, perhaps by the kernel of a server that stands
-    /// still.
+    /// A server listens: it accepted a connection, or the kernel of a stalled one did.
     met: AtomicBool,
-    /// Milliseconds for which nothing has come by now, although something was waited for.
+    /// Milliseconds without an answer until now, although a request waited.
     silent_ms: AtomicU64,
-    /// Where a host has said that nobody listens, and how.
+    /// The address at which no server listens, with the network's message.
     nobody: OnceLock<NobodyThere>,
 }
 
-/// A place at which nobody answers, as the network has said.
+/// An address at which no server listens, by the network's own message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NobodyThere {
     pub(crate) at: SocketAddr,
     pub(crate) why: &'static str,
 }
 
-/// A request whose answer is waited for, for as long as this lives.
+/// A request that waits for its answer while this value lives.
 #[derive(Debug)]
 pub(crate) struct PendingRequest<'a>(&'a ProtocolLine);
 
@@ -71,7 +74,7 @@ impl ProtocolLine {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Only the fleet's own thread does this, so that it costs a packet next to nothing.
+    /// Only the fleet's own thread writes, so a packet costs next to nothing.
     pub(crate) fn hears(&self) {
         self.heard.store(self.heard() + 1, Ordering::Relaxed);
     }
@@ -80,7 +83,7 @@ impl ProtocolLine {
         self.met.store(true, Ordering::Relaxed);
     }
 
-    /// For how long nothing has come by now, although something was waited for.
+    /// The time without an answer until now, although a request waited.
     pub(crate) fn silent(&self) -> Duration {
         Duration::from_millis(self.silent_ms.load(Ordering::Relaxed))
     }
@@ -90,12 +93,12 @@ impl ProtocolLine {
             .store(u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// The network has said that nobody listens there; its first word is kept.
+    /// The network reports that no server listens there; the first message counts.
     pub(crate) fn comes_to(&self, nobody: NobodyThere) {
         let _ = self.nobody.set(nobody);
     }
 
-    /// Where nobody is, as far as is known: not where anything was ever heard or met.
+    /// The address without a server; None if a server has ever answered or accepted a connection.
     pub(crate) fn nobody(&self) -> Option<NobodyThere> {
         self.nobody
             .get()
@@ -105,9 +108,10 @@ impl ProtocolLine {
 }
 
 impl AskedProtocol {
+    /// The order of arrays with an element for each protocol.
     pub const ALL: [Self; 3] = [Self::Dhcp, Self::Tftp, Self::Http];
 
-    /// As people write it.
+    /// The protocol as people write it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dhcp => "DHCP",

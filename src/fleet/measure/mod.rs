@@ -1,5 +1,5 @@
-//! What a run sees while it lasts: counters of all machines, answers and silences of each protocol,
-//! throughput over time.
+//! What a run measures: counters of all machines, answers and silences of each protocol, throughput
+//! over time.
 
 pub(super) mod line;
 pub(super) mod pressure;

@@ -1,5 +1,5 @@
-//! What a run has seen of limits, its own and the server's, and what the server's signs say in
-//! words.
+//! The signs of limits in a run, its own and the server's, and the sentences for the server's
+//! signs.
 
 use std::time::Duration;
 
@@ -9,37 +9,37 @@ use super::silence::LongestSilence;
 use super::watch::{ThreadTime, WatchedRun};
 use crate::limits::SILENCE_TOLD;
 
-/// What a run has seen of limits, its own and the server's.
+/// The signs of limits in a run, its own and the server's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RunPressure {
-    /// Processor time of the thread that all machines ran on.
+    /// Processor time of the thread of all machines.
     pub busy: Duration,
-    /// How long that thread was ready and another program had its processor.
+    /// Time in which that thread was ready while another program had its processor.
     pub waiting: Duration,
-    /// Source addresses that the machines spoke from.
+    /// Source addresses of the machines.
     pub sources: u32,
-    /// How often servers refused, in the order of [`ServerRefusal::ALL`].
+    /// Refusals of servers, in the order of [`ServerRefusal::ALL`].
     pub refusals: [u64; ServerRefusal::ALL.len()],
+    /// How the server admitted TFTP transfers.
     pub tftp: TftpQueue,
     /// The longest time without any answer, in the order of [`AskedProtocol::ALL`].
     pub silences: [LongestSilence; AskedProtocol::ALL.len()],
-    /// Receives that brought anything, in the same order.
+    /// Receives with at least one byte, in the same order.
     pub(crate) heard: [u64; AskedProtocol::ALL.len()],
-    /// Where the network said that nobody is there, in the same order.
+    /// Addresses at which no server listens, in the same order.
     pub(crate) nobody: [Option<NobodyThere>; AskedProtocol::ALL.len()],
-    /// The generator's thread did nothing for so long at most, although it was to: its program was
-    /// stopped.
+    /// The longest time in which the generator's thread did not run when it should have, because
+    /// its program was stopped.
     pub away_max: Duration,
-    /// Requests that were due at moments of their own and were never made, for lack of a free
-    /// machine.
+    /// Requests that were due at fixed moments and were never made, because no machine was free.
     pub never_begun: u64,
     /// Such requests that found no machine free when they were due.
     pub waited: u64,
 }
 
-/// Fewer refusals than one for so many machines tell of an accident, not of a limit.
+/// Fewer refusals than one for this many machines are an accident, not a limit.
 const MACHINES_PER_REFUSAL_MAX: u64 = 10;
-/// A limit is believed where so many times as many transfers went through it.
+/// A limit counts if this many times as many transfers went through it.
 const TURNS_MIN: u32 = 3;
 
 impl RunPressure {
@@ -60,7 +60,7 @@ impl RunPressure {
         }
     }
 
-    /// Servers that said nothing to anybody: never, or for a while.
+    /// Sentences about servers that answered no machine, at all or for a while.
     pub(crate) fn of_silence(&self, machines: u32, hides: &str) -> Vec<String> {
         let mut sentences = Vec::new();
         for protocol in AskedProtocol::ALL {
@@ -72,12 +72,12 @@ impl RunPressure {
                 sentences.push(format!("{name}: {nobody}"));
             } else if is_told && self.heard[place] == 0 {
                 sentences.push(format!(
-                    "{name}: no answer at all in {:.2} s, to {waiting} requests",
+                    "{name}: no answer in {:.2} s to any of {waiting} requests",
                     lasted.as_secs_f64()
                 ));
             } else if is_told {
                 sentences.push(format!(
-                    "{name}: no answer to anybody for {:.2} s, from {:.2} s on, while {waiting} \
+                    "{name}: no answer to any machine for {:.2} s, from {:.2} s on, while {waiting} \
                      requests waited{hides}",
                     lasted.as_secs_f64(),
                     at.as_secs_f64()
@@ -87,25 +87,24 @@ impl RunPressure {
         sentences
     }
 
-    /// What the server did, in words; one sentence for each sign of a limit.
+    /// A sentence for each sign of a limit of the server.
     pub(crate) fn of_the_server(&self, machines: u32) -> Vec<String> {
         let mut sentences = Vec::new();
         let shared = self.sources < machines;
         let whose = if shared {
             let addresses = if self.sources == 1 { "address" } else { "addresses" };
             format!(
-                "a limit of the server was the limit: {machines} machines spoke from {} source \
-                 {addresses}, and a server that limits by source address sees only that many \
-                 clients",
+                "the server limited this run: {machines} machines used {} source {addresses}, and a \
+                 server with limits per source address sees only that many clients",
                 self.sources
             )
         } else {
-            "a limit of the server was the limit, and not one for each source address: every \
-             machine had its own"
+            "the server limited this run; not a per-address limit, since every machine used its own \
+             source address"
                 .to_owned()
         };
         for (refusal, count) in ServerRefusal::ALL.into_iter().zip(self.refusals) {
-            // Where nobody listens there is no limit.
+            // An absent server has no limit.
             let is_nobody = refusal == ServerRefusal::NoConnection
                 && self.nobody[AskedProtocol::Http as usize].is_some();
             if count * MACHINES_PER_REFUSAL_MAX >= u64::from(machines) && count > 1 && !is_nobody {
@@ -148,12 +147,12 @@ mod tests {
         );
         pressure.silences[1] = silent(50);
         let said =
-            "TFTP: no answer to anybody for 2.00 s, from 1.00 s on, while 50 requests waited.";
+            "TFTP: no answer to any machine for 2.00 s, from 1.00 s on, while 50 requests waited.";
         assert_eq!(pressure.of_silence(500, "."), [said]);
         pressure.heard[1] = 0;
         assert_eq!(
             pressure.of_silence(500, "."),
-            ["TFTP: no answer at all in 2.00 s, to 50 requests"]
+            ["TFTP: no answer in 2.00 s to any of 50 requests"]
         );
         let at = "127.0.0.1:80".parse().unwrap();
         (pressure.nobody[2], pressure.refusals) =
@@ -171,9 +170,9 @@ mod tests {
         assert_eq!(pressure(1, [0, 49, 0], queue), Vec::<String>::new());
         let said = pressure(1, [0, 480, 0], queue);
         assert!(said.len() == 1 && said[0].starts_with("480 HTTP answers 503"), "{said:?}");
-        assert!(said[0].contains("500 machines spoke from 1 source address,"), "{said:?}");
+        assert!(said[0].contains("500 machines used 1 source address,"), "{said:?}");
         let said = pressure(500, [77, 0, 0], queue);
-        assert!(said[0].contains("not one for each source address"), "{said:?}");
+        assert!(said[0].contains("not a per-address limit"), "{said:?}");
     }
 
     #[test]
@@ -185,7 +184,7 @@ mod tests {
             said.len() == 1 && said[0].starts_with("never more than 20 TFTP transfers at once"),
             "{said:?}"
         );
-        // All were let in; then the fleet had no more to ask.
+        // The server admitted all of them; then the fleet had no more requests.
         let open =
             TftpQueue { transfers: 2000, at_once_max: 498, begun_at_max: 1, waiting_at_max: 2 };
         assert_eq!(pressure(1, [0; 3], open), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! What a running fleet shows to whoever watches: counts that only rise, read from another thread.
+//! The progress of a running fleet: counts that only rise, read from another thread.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::line::{AskedProtocol, NobodyThere, PendingRequest, ProtocolLine};
 use crate::limits::SILENCE_TOLD;
 
-/// Raised by the fleet, read by a progress bar. Nothing here is touched more than once a read of
+/// Written by the fleet, read by a progress bar. Each counter changes at most once for a read of
 /// bytes.
 #[derive(Debug, Default)]
 pub struct FleetProgress {
@@ -25,69 +25,69 @@ pub struct FleetProgress {
     interruption: Notify,
 }
 
-/// A server that says, or shows, that it will not serve now. The machine tries again.
+/// A refusal by which a server says that it cannot serve now. The machine tries again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServerRefusal {
-    /// TFTP: an ERROR other than "no such file" in place of a file.
+    /// TFTP: an ERROR other than "no such file" instead of a file.
     TftpError,
     /// HTTP: status 503 or 429.
     HttpBusy,
-    /// TCP: a connection that was refused.
+    /// TCP: a refused connection.
     NoConnection,
 }
 
-/// Something that a client puts up with, and that a sound server on a sound network does not do.
+/// A fault that a client tolerates, and that a sound server on a sound network does not cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClientOddity {
-    /// TFTP: DATA that had come before.
+    /// TFTP: DATA that had arrived before.
     BlockAgain,
     /// TFTP: DATA beyond a gap.
     BlockOutOfOrder,
-    /// TFTP: from a port that is not the transfer's, or no packet that a server sends.
+    /// TFTP: a packet from another port than the transfer's, or one that no server sends.
     Stray,
     /// HTTP: the connection ended or fell silent in the middle of a file.
     CutOff,
-    /// HTTP: 200 where the rest of a file was asked for.
+    /// HTTP: 200 instead of the requested rest of a file.
     WholeForRest,
 }
 
-/// TFTP requests that wait for their first block, and transfers that have begun: does the server
-/// let in only so many at once?
+/// TFTP requests that wait for their first block, and running transfers: they show whether the
+/// server admits only a certain number at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TftpQueue {
-    /// Transfers that took more than one answer.
+    /// Transfers with more than one answer.
     pub transfers: u32,
-    /// The most that were under way at once.
+    /// The most that ran at once.
     pub at_once_max: u32,
-    /// How many of them began as the last one of that many: with a limit nearly all do, one for
-    /// each that ends.
+    /// Transfers that began as the last one of that many: with a limit nearly all do, one for each
+    /// that ends.
     pub begun_at_max: u32,
-    /// The most requests that waited while so many were under way.
+    /// The most requests that waited while that many ran.
     pub waiting_at_max: u32,
 }
 
 impl FleetProgress {
-    /// Asks the fleet to end: machines stop where they are, and give their addresses back.
+    /// Asks the fleet to end: machines stop at once and release their addresses.
     pub fn interrupt(&self) {
         self.interruption.notify_one();
     }
 
-    /// Returns when the fleet shall end.
+    /// Returns when the fleet is asked to end.
     pub(crate) async fn interrupted(&self) {
         self.interruption.notified().await;
     }
 
-    /// Octets of files received.
+    /// Bytes of files received.
     pub fn octets(&self) -> u64 {
         self.octets.load(Ordering::Relaxed)
     }
 
-    /// Octets of files of which nothing is known, menus apart.
+    /// Bytes of files with unknown contents, without menus.
     pub fn unchecked_octets(&self) -> u64 {
         self.unchecked_octets.load(Ordering::Relaxed)
     }
 
-    /// Machines that have everything they came for.
+    /// Machines that have finished all their steps.
     pub fn booted(&self) -> u32 {
         self.booted.load(Ordering::Relaxed)
     }
@@ -97,28 +97,28 @@ impl FleetProgress {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Messages repeated, transfers resumed or begun again.
+    /// Repeated messages, and transfers that were resumed or started again.
     pub fn retries(&self) -> u64 {
         self.retries.load(Ordering::Relaxed)
     }
 
-    /// How often servers refused in this way.
+    /// The number of these refusals.
     pub fn refusals(&self, refusal: ServerRefusal) -> u64 {
         self.refusals[refusal as usize].load(Ordering::Relaxed)
     }
 
-    /// How often this was seen.
+    /// The number of these faults.
     pub fn oddities(&self, oddity: ClientOddity) -> u64 {
         self.oddities[oddity as usize].load(Ordering::Relaxed)
     }
 
-    /// What was seen of the TFTP server's way to let transfers in.
+    /// How the TFTP server admitted transfers.
     pub fn tftp_queue(&self) -> TftpQueue {
         self.queue.read()
     }
 
-    /// What is wrong with a server at this moment, in words: nobody listens, or nothing has come
-    /// for a while. Empty where all is well.
+    /// The present troubles with a server, each a sentence: no server listens, or no answer has
+    /// come for a while. Empty if there are none.
     pub fn troubles(&self) -> Vec<String> {
         AskedProtocol::ALL.into_iter().filter_map(|protocol| self.trouble(protocol)).collect()
     }
@@ -143,7 +143,7 @@ impl FleetProgress {
         &self.lines[protocol as usize]
     }
 
-    /// A request is on its way; it has its answer when the value that this gives ends.
+    /// A request is sent; the drop of the returned value means that it has its answer.
     pub(crate) fn ask(&self, protocol: AskedProtocol) -> PendingRequest<'_> {
         PendingRequest::of(self.line(protocol))
     }
@@ -179,7 +179,7 @@ impl FleetProgress {
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A TFTP request is on its way: says how it goes on, and ends with its value.
+    /// A TFTP request is sent: its state until the returned value is dropped.
     pub(crate) fn tftp_request(self: &Arc<Self>) -> TftpRequest {
         self.queue.waiting.fetch_add(1, Ordering::Relaxed);
         self.line(AskedProtocol::Tftp).asks();
@@ -188,12 +188,13 @@ impl FleetProgress {
 }
 
 impl ServerRefusal {
+    /// The order of arrays with an element for each refusal.
     pub const ALL: [Self; 3] = [Self::TftpError, Self::HttpBusy, Self::NoConnection];
 
-    /// Several of them, in the words of the report.
+    /// The plural, as in the report.
     pub fn words(self) -> &'static str {
         match self {
-            Self::TftpError => "TFTP errors in place of a file",
+            Self::TftpError => "TFTP errors instead of a file",
             Self::HttpBusy => "HTTP answers 503 or 429",
             Self::NoConnection => "refused connections",
         }
@@ -201,10 +202,11 @@ impl ServerRefusal {
 }
 
 impl ClientOddity {
+    /// The order of arrays with an element for each fault.
     pub const ALL: [Self; 5] =
         [Self::BlockAgain, Self::BlockOutOfOrder, Self::Stray, Self::CutOff, Self::WholeForRest];
 
-    /// Several of them, in the words of the report.
+    /// The plural, as in the report.
     pub fn words(self) -> &'static str {
         match self {
             Self::BlockAgain => "TFTP blocks that came again",
@@ -212,7 +214,7 @@ impl ClientOddity {
             Self::Stray => "TFTP packets that belong to no transfer of their receiver",
             Self::CutOff => "HTTP connections that broke in the middle of a file",
             Self::WholeForRest => {
-                "HTTP answers 200 where 206 was due: the whole file for the rest of it"
+                "HTTP answers 200 instead of 206: the whole file instead of its rest"
             }
         }
     }
@@ -226,20 +228,20 @@ pub(crate) struct TftpRequest {
 }
 
 impl TftpRequest {
-    /// The first block has come, and more are to come. Calling it again changes nothing.
+    /// The first block has arrived, and more will follow. A second call changes nothing.
     pub(crate) fn begins(&mut self) {
         if !std::mem::replace(&mut self.begun, true) {
             self.progress.queue.begin();
         }
     }
 
-    /// For the whole fleet, at once; for the step of its machine, a transfer's retries are counted
-    /// when it ends.
+    /// Counts for the whole fleet at once; the step of the machine counts a transfer's retries at
+    /// its end.
     pub(crate) fn add_retries(&self, retries: u64) {
         self.progress.retries.fetch_add(retries, Ordering::Relaxed);
     }
 
-    /// Something has come.
+    /// A packet has arrived.
     pub(crate) fn is_answered(&self) {
         self.progress.line(AskedProtocol::Tftp).hears();
     }
@@ -258,7 +260,7 @@ impl Drop for TftpRequest {
     }
 }
 
-/// The counts behind a [`TftpQueue`]. One thread writes them.
+/// The counts behind a [`TftpQueue`]. Only one thread writes them.
 #[derive(Debug, Default)]
 struct TftpQueueCounts {
     waiting: AtomicU32,
@@ -294,22 +296,22 @@ impl TftpQueueCounts {
 }
 
 tokio::task_local! {
-    /// Retries of the step that this task's machine is in.
+    /// Retries in the present step of this task's machine.
     static STEP_RETRIES: Cell<u64>;
 }
 
-/// Runs a machine so that its retries are counted step by step.
+/// Runs a machine so that its retries count step by step.
 pub(crate) async fn run_counting_retries<T>(machine: impl Future<Output = T>) -> T {
     STEP_RETRIES.scope(Cell::new(0), machine).await
 }
 
 /// Counts for the step of the machine in whose task this is called.
 pub(crate) fn add_step_retries(retries: u64) {
-    // Outside a machine's task (the audit) there is no step to count for.
+    // Outside a machine's task (the audit) there is no step.
     let _ = STEP_RETRIES.try_with(|count| count.set(count.get() + retries));
 }
 
-/// Retries in this task since this was last asked.
+/// Retries in this task since the last call.
 pub(crate) fn take_step_retries() -> u64 {
     STEP_RETRIES.try_with(Cell::take).unwrap_or(0)
 }
@@ -354,7 +356,7 @@ mod tests {
         drop(served);
         let queue = TftpQueue { transfers: 10, at_once_max: 2, begun_at_max: 9, waiting_at_max: 8 };
         assert_eq!(progress.tftp_queue(), queue);
-        // Answered in one message: neither under way nor waiting afterwards.
+        // Answered in one message: neither running nor waiting afterwards.
         drop(progress.tftp_request());
         assert_eq!(progress.tftp_queue(), queue);
         assert_eq!(progress.queue.waiting.load(Ordering::Relaxed), 0);

@@ -1,5 +1,5 @@
-//! What a fleet did over time: bytes, boots and failures in buckets, few enough for any length of
-//! run.
+//! The course of a run: bytes, boots and failures in a bounded number of buckets, whatever the
+//! length of the run.
 
 use std::time::Duration;
 
@@ -16,13 +16,16 @@ pub struct CountSeries {
     seen: SeriesBucket,
 }
 
-/// What happened since the end of the bucket before.
+/// The counts since the end of the previous bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SeriesBucket {
-    /// When it ended, since the run began.
+    /// Its end, since the run began.
     pub end: Duration,
+    /// Bytes of files received.
     pub octets: u64,
+    /// Machines that finished all their steps.
     pub booted: u32,
+    /// Machines that gave up.
     pub failed: u32,
     /// Processor time of the fleet's own thread.
     pub busy: Duration,
@@ -35,19 +38,18 @@ impl Default for CountSeries {
 }
 
 impl CountSeries {
-    /// In the order of time.
+    /// The buckets in the order of time.
     pub fn buckets(&self) -> &[SeriesBucket] {
         &self.buckets
     }
 
-    /// The width that a bucket has now; the last one may be shorter, and all a little longer on a
-    /// busy machine.
+    /// The present width of a bucket; the last one may be shorter, and on a busy machine each is a
+    /// little longer.
     pub fn width(&self) -> Duration {
         self.width
     }
 
-    /// Adds what has happened up to `end`; `busy` is the thread's processor time since the run
-    /// began.
+    /// Adds the counts up to `end`; `busy` is the thread's processor time since the run began.
     pub(crate) fn add(&mut self, end: Duration, progress: &FleetProgress, busy: Duration) {
         let now = SeriesBucket {
             end,

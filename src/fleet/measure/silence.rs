@@ -1,33 +1,33 @@
-//! How long a server said nothing at all while it was asked: a stop that closed load hides, because
-//! nobody asks meanwhile.
+//! The longest time in which an asked server sent nothing: closed load hides such a stop, because
+//! machines send no further requests meanwhile.
 
 use std::time::Duration;
 
 use super::line::ProtocolLine;
 
-/// The longest time without any answer by one protocol, to whatever machine.
+/// The longest time without any answer to any machine by one protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LongestSilence {
+    /// Its length; zero if every answer came in time.
     pub lasted: Duration,
-    /// When it began, since the run did.
+    /// Its start, since the run began.
     pub at: Duration,
-    /// Requests that waited.
+    /// Requests that waited meanwhile.
     pub waiting: u32,
 }
 
-/// Listens to one protocol, a few dozen times a second.
+/// Watches one protocol, a few dozen times a second.
 #[derive(Debug, Default)]
 pub(super) struct SilenceListener {
-    /// Nothing has come since then, and something was waited for all the time.
+    /// No answer has come since then, and a request waited all the time.
     since: Duration,
     heard: u64,
     longest: LongestSilence,
 }
 
 impl SilenceListener {
-    /// One look at `now` since the run began. A listener that was away for so long longer than it
-    /// meant to be (its whole program was stopped) does not know what would have come: that time is
-    /// nobody's silence.
+    /// Checks at `now` since the run began. `away` is the time by which the watch itself was late
+    /// because its program was stopped: that time is not the server's silence.
     pub(crate) fn look(&mut self, now: Duration, away: Duration, line: &ProtocolLine) {
         let (heard, waiting) = (line.heard(), line.waiting());
         if heard != self.heard || waiting == 0 {
@@ -52,8 +52,8 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// What a listener has heard that looks at these moments: milliseconds, how much longer it was
-    /// away, answers, requests that wait.
+    /// The result of a watch at these moments: milliseconds, delay of the watch, answers, waiting
+    /// requests.
     fn listen(looks: &[(u32, u32, u64, u32)]) -> LongestSilence {
         let (mut listener, line) = (SilenceListener::default(), ProtocolLine::default());
         for &(at, away, answers, waiting) in looks {

@@ -1,5 +1,5 @@
-//! Looks at a running fleet from inside, a few times a second: throughput over time, and how busy
-//! its thread is.
+//! Watches a running fleet from inside, a few times a second: throughput over time, and the load of
+//! its thread.
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -16,23 +16,23 @@ use super::series::CountSeries;
 use super::silence::{LongestSilence, SilenceListener};
 use crate::limits::LISTEN_PAUSE;
 
-/// From the start of a run to its end, on the fleet's own thread.
+/// Measures from the start of a run to its end, on the fleet's own thread.
 #[derive(Debug)]
 pub(crate) struct FleetWatch {
     sight: Rc<WatchRecord>,
     looking: [JoinHandle<()>; 2],
 }
 
-/// What was seen from the start of a run to its end.
+/// The measurements of a whole run.
 #[derive(Debug)]
 pub(crate) struct WatchedRun {
     /// Counts over time.
     pub(crate) series: CountSeries,
-    /// What became of the fleet's own thread's time.
+    /// The time of the fleet's own thread.
     pub(crate) spent: ThreadTime,
     /// The longest silence of each protocol, in the order of [`AskedProtocol::ALL`].
     pub(super) silences: [LongestSilence; AskedProtocol::ALL.len()],
-    /// How late the fleet came to look at most: its program was stopped, or its thread kept busy.
+    /// The greatest delay of a check: the program was stopped, or its thread was busy.
     pub(super) away_max: Duration,
 }
 
@@ -77,10 +77,10 @@ impl WatchRecord {
     async fn look_on(self: Rc<Self>) {
         let mut width = self.series.borrow().width();
         let mut ticks = interval(width);
-        // The first tick comes at once: nothing has happened yet.
+        // The first tick is at once and counts nothing.
         ticks.tick().await;
         loop {
-            // A look that came late makes its bucket longer, not the next one shorter.
+            // A late check makes its bucket longer, not the next one shorter.
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks.tick().await;
             self.look();
@@ -93,7 +93,7 @@ impl WatchRecord {
         }
     }
 
-    /// Listens to all protocols; never ends.
+    /// Watches all protocols; never ends.
     async fn listen(self: Rc<Self>) {
         let mut before = Instant::now();
         loop {
@@ -123,18 +123,18 @@ impl WatchRecord {
     }
 }
 
-/// What a thread did that was not sleep.
+/// The time in which a thread did not sleep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ThreadTime {
     /// On a processor.
     pub(crate) busy: Duration,
-    /// Ready, while somebody else had the processor.
+    /// Ready, while another program had the processor.
     pub(crate) waiting: Duration,
 }
 
 impl ThreadTime {
-    /// The first two fields of this thread's schedstat, nanoseconds. Zero where the kernel does not
-    /// tell.
+    /// The first two fields of this thread's schedstat, nanoseconds. Zero if the kernel does not
+    /// have it.
     fn now() -> Self {
         let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
         let mut fields =
@@ -158,7 +158,7 @@ mod tests {
             let started = Instant::now();
             let watch = FleetWatch::begin(started, &progress);
             progress.add_octets(5);
-            // Work until the first look has been taken.
+            // Work until the first check.
             while watch.sight.series.borrow().buckets().is_empty() {
                 yield_now().await;
             }

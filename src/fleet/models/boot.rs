@@ -1,4 +1,4 @@
-//! A machine that has an address: what the loaders of all firmware have in common.
+//! A machine with an address: the common part of all loaders.
 
 use std::net::Ipv4Addr;
 
@@ -12,11 +12,11 @@ use crate::net::segment::MachinePort;
 use ringboot_protocol::model::machine::Arch;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
-/// A machine that has an address and goes on with its loader.
+/// A machine with an address, which goes on with its loader.
 pub(crate) struct BootingMachine<'a> {
     pub(crate) context: &'a FleetContext,
     pub(crate) port: MachinePort,
-    /// Who fetches the first file.
+    /// The program that fetches the first file.
     pub(crate) rom: ClientBehaviour,
     pub(crate) arch: Arch,
 }
@@ -37,7 +37,7 @@ impl<'a> BootingMachine<'a> {
         fetch_url(&self.tftp(address), &self.rom, &mut http, &at, false).await.map(drop)
     }
 
-    /// Asks for one name after the other, as loaders do, until there is a file; gives the name too.
+    /// Tries one name after the other, as loaders do, until one exists; returns the name too.
     pub(super) async fn search(
         &self,
         tftp: &TftpFetcher<'_>,

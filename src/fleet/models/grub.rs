@@ -68,8 +68,8 @@ impl<'a> BootingMachine<'a> {
         Ok(RunningLoader { tftp, http, behaviour: grub, language, name, text })
     }
 
-    /// The same over HTTP, beside the loader at this URL: a connection for each file, and what is
-    /// not there is a miss.
+    /// The same over HTTP, beside the loader at this URL: a connection for each file; a missing
+    /// file is a miss.
     pub(crate) async fn grub_by_http(
         &self,
         address: Ipv4Addr,
@@ -114,7 +114,7 @@ impl<'a> BootingMachine<'a> {
     }
 }
 
-/// What GRUB asks for before its configuration; it goes on without.
+/// The lists that GRUB requests before its configuration, and does not need.
 const LISTS: [&str; 4] = ["command.lst", "fs.lst", "crypto.lst", "terminal.lst"];
 
 /// The variables that a menu may use.
@@ -129,7 +129,7 @@ fn build_grub_variables(root: String, server: String, arch: Arch) -> Vec<(String
     known.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
-/// What shim asks for beside itself: files that are normally absent, and GRUB (B-10).
+/// The files beside itself that shim requests: files that are normally absent, and GRUB (B-10).
 pub(crate) fn list_shim_names(folder: &str, arch: Arch) -> ([String; 3], String) {
     let asides = ["revocations_sku.efi", "revocations_sbat.efi", "shim_certificate_0.efi"];
     let grub = match arch {

@@ -1,4 +1,4 @@
-//! iPXE at its script.
+//! iPXE with its script.
 
 use std::net::Ipv4Addr;
 

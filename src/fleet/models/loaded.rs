@@ -1,5 +1,4 @@
-//! A loader that runs and has its menu: what it makes of an entry, and where it finds the names in
-//! it.
+//! A running loader with its menu: how it reads an entry, and where it finds the names in it.
 
 use super::menu;
 use super::menu::{BootChoice, IpxeEnd};
@@ -13,18 +12,18 @@ use crate::report::steps::BootSteps;
 use ringboot_observe::events::MachineStage;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
-/// A loader that runs and has its menu.
+/// A running loader with its menu.
 pub(crate) struct RunningLoader<'a> {
     pub(super) tftp: TftpFetcher<'a>,
     pub(crate) http: HttpFetcher<'a>,
     pub(super) behaviour: ClientBehaviour,
     pub(super) language: MenuLanguage,
-    /// The name or URL under which the menu was found.
+    /// The name or URL of the menu.
     pub(crate) name: String,
     pub(crate) text: String,
 }
 
-/// A menu that one can come back to.
+/// The saved place of a menu.
 pub(crate) struct HomeMenu {
     at: Option<Url>,
     name: String,
@@ -40,15 +39,15 @@ pub(super) enum MenuLanguage {
         known: Vec<(String, String)>,
     },
     Ipxe {
-        /// Where the script stands.
+        /// The URL of the script.
         at: Url,
         known: Vec<(String, String)>,
     },
 }
 
 impl RunningLoader<'_> {
-    /// What a person could pick, the default first. A script without a menu has one nameless entry:
-    /// itself.
+    /// The labels that a person can choose, the default first. A script without a menu has one
+    /// nameless entry: itself.
     pub(crate) fn labels(&self) -> Vec<String> {
         let labels = match &self.language {
             MenuLanguage::Pxelinux { .. } => menu::list_pxelinux_labels(&self.text),
@@ -59,7 +58,7 @@ impl RunningLoader<'_> {
         if is_bare { vec![String::new()] } else { labels }
     }
 
-    /// Where the menu was found, to come back to after an entry has led elsewhere.
+    /// The present menu, to return to after an entry has led elsewhere.
     pub(crate) fn home(&self) -> HomeMenu {
         let at = match &self.language {
             MenuLanguage::Ipxe { at, .. } => Some(at.clone()),
@@ -76,7 +75,7 @@ impl RunningLoader<'_> {
         self.text.clone_from(&home.text);
     }
 
-    /// The entry with this label; for iPXE by way of the scripts that the first one leads to.
+    /// The entry with this label; for iPXE through the scripts to which the first one leads.
     pub(crate) async fn pick(&mut self, label: &str) -> Result<BootChoice, BootFailure> {
         let none = || BootFailure::NoEntry(label.to_owned());
         match &self.language {
@@ -108,7 +107,7 @@ impl RunningLoader<'_> {
         Err(BootFailure::NoMenu)
     }
 
-    /// The kernel and every initial disk, from where the menu says they are.
+    /// Fetches the kernel and every initrd from the places in the menu.
     pub(super) async fn images(
         &mut self,
         choice: BootChoice,
@@ -122,7 +121,7 @@ impl RunningLoader<'_> {
         Ok(())
     }
 
-    /// One file of an entry.
+    /// Fetches one file of an entry.
     pub(crate) async fn fetch(&mut self, name: &str) -> Result<(), BootFailure> {
         let place = match &self.language {
             MenuLanguage::Pxelinux { folder } => MenuPlace::of(name, folder),
@@ -142,7 +141,7 @@ fn borrow_variables(known: &[(String, String)]) -> Vec<(&str, &str)> {
     known.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-/// Where a loader finds a name of its menu.
+/// The place of a name in a menu.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum MenuPlace {
     Tftp(String),
@@ -159,8 +158,8 @@ impl MenuPlace {
         }
     }
 
-    /// GRUB: `(http,address:port)/path`, `(tftp,address)/path`, or a path on the TFTP server that
-    /// GRUB came from.
+    /// GRUB: `(http,address:port)/path`, `(tftp,address)/path`, or a path on GRUB's own TFTP
+    /// server.
     fn of_grub(name: &str) -> Option<Self> {
         let Some((device, path)) = name.strip_prefix('(').and_then(|rest| rest.split_once(')'))
         else {

@@ -1,6 +1,6 @@
-//! What a boot file is, as far as its name tells, and where it stands.
+//! The kind of a boot file by its name, and its directory.
 
-/// What a boot file is, as far as its name tells.
+/// The kind of a boot file by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoaderKind {
     Pxelinux,

@@ -1,23 +1,22 @@
-//! What a loader makes of the menu it was given: the kernel and initial disks of the entry that is
-//! chosen.
+//! How a loader reads its menu: the kernel and initrds of the chosen entry.
 //!
-//! Only what a boot menu uses is understood; it is not a shell.
+//! It understands only what a boot menu uses; it is not a shell.
 
 use std::collections::HashMap;
 
-/// What an entry boots. Names are as written in the menu: a path, an `http://` URL, or GRUB's
+/// The files of an entry. Names are as written in the menu: a path, an `http://` URL, or GRUB's
 /// `(http,address)/path`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BootChoice {
     pub(crate) kernel: String,
     pub(crate) initrds: Vec<String>,
-    /// What is handed to the kernel.
+    /// The kernel's command line.
     pub(crate) arguments: String,
-    /// Lines of the menu that name these, from 1; 0 where there is none.
+    /// Lines of the menu that name these, from 1; 0 if there is none.
     pub(crate) lines: ChoiceLines,
 }
 
-/// Which lines of a menu name the parts of an entry.
+/// The lines of a menu that name the parts of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ChoiceLines {
     pub(crate) kernel: usize,
@@ -67,7 +66,7 @@ pub(super) fn list_grub_labels(text: &str) -> Vec<String> {
     put_default_first(labels, by_number.as_deref().or(default))
 }
 
-/// Labels of an iPXE script's menu, the default one first; none where the script has no menu.
+/// Labels of an iPXE script's menu, the default one first; none if the script has no menu.
 pub(super) fn list_ipxe_labels(text: &str) -> Vec<String> {
     let (mut labels, mut default) = (Vec::new(), None);
     for line in text.lines() {
@@ -102,10 +101,10 @@ fn put_default_first(mut labels: Vec<String>, default: Option<&str>) -> Vec<Stri
     labels
 }
 
-/// What PXELINUX reads from a configuration.
+/// The parts of a configuration that PXELINUX reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PxelinuxChoice {
-    /// The menu program, such as `vesamenu.c32`, where one is named.
+    /// The menu program, such as `vesamenu.c32`, if one is named.
     pub(crate) program: Option<String>,
     pub(crate) choice: Option<BootChoice>,
 }
@@ -198,12 +197,12 @@ pub(crate) fn read_grub_entry(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum IpxeEnd {
     Boot(BootChoice),
-    /// Another script goes on.
+    /// It runs another script.
     Chain(String),
 }
 
-/// Reads an iPXE script as it runs for a person who picks this label in the menu: with the label,
-/// from it on.
+/// Reads an iPXE script for a person who chooses this label in the menu: with the label, from it
+/// on.
 pub(crate) fn run_ipxe_script(text: &str, label: &str, known: &[(&str, &str)]) -> Option<IpxeEnd> {
     if !text.starts_with("#!ipxe\n") {
         return None;
@@ -212,13 +211,13 @@ pub(crate) fn run_ipxe_script(text: &str, label: &str, known: &[(&str, &str)]) -
     let marker = format!(":{label}");
     let is_marked = text.lines().any(|line| line.trim() == marker);
     if !is_marked && !list_ipxe_labels(text).is_empty() {
-        // A person cannot pick what the menu does not have.
+        // A person cannot choose an entry that the menu does not have.
         return None;
     }
     let mut running = !is_marked;
     let mut choice = BootChoice::default();
     for (number, line) in (1..).zip(text.lines()) {
-        // `kernel ... || goto failed`: only the first part runs when all is well.
+        // `kernel ... || goto failed`: only the first part runs if it succeeds.
         let command = line.split("||").next().unwrap_or_default().trim();
         let (word, rest) = split_first_word(command);
         running |= command == marker;
@@ -261,17 +260,17 @@ const ITEM_VALUES: &[&str] = &["--menu", "-m", "--key", "-k"];
 const CHOOSE_VALUES: &[&str] = &["--menu", "-m", "--default", "-d", "--timeout", "-t"];
 const IMAGE_VALUES: &[&str] = &["--name", "-n", "--timeout", "-t"];
 
-/// The words behind a command of iPXE.
+/// The words after a command of iPXE.
 #[derive(Debug, Default)]
 struct IpxeWords<'a> {
-    /// With their values, where they have one.
+    /// The options, with their values if they have one.
     options: Vec<(&'a str, Option<&'a str>)>,
     operands: Vec<&'a str>,
 }
 
 impl<'a> IpxeWords<'a> {
-    /// Options end where the first word stands that is none; `valued` are those whose value is the
-    /// next word, unless it is behind a `=`.
+    /// Options end at the first word that is none; for those in `valued` the next word is the
+    /// value, unless it follows a `=`.
     fn read(rest: &'a str, valued: &[&str]) -> Self {
         let mut read = Self::default();
         let mut words = rest.split_whitespace();
@@ -291,14 +290,14 @@ impl<'a> IpxeWords<'a> {
     }
 }
 
-/// The first word of a line, and the rest without the blanks around it.
+/// The first word of a line, and the trimmed rest.
 fn split_first_word(line: &str) -> (&str, &str) {
     let line = line.trim();
     let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     (word, rest.trim())
 }
 
-/// Words of a line in GRUB's quoting, `'` and `"` alike.
+/// Words of a line in GRUB's quoting, with `'` and `"`.
 fn split_menu_words(line: &str) -> Vec<String> {
     let mut words = vec![];
     let mut word: Option<String> = None;
@@ -366,7 +365,7 @@ mod tests {
         BootChoice { kernel: kernel.to_owned(), initrds, ..BootChoice::default() }
     }
 
-    /// The names alone.
+    /// Only the names.
     fn plain(choice: Option<BootChoice>) -> Option<BootChoice> {
         choice.map(|choice| BootChoice {
             arguments: String::new(),

@@ -1,4 +1,4 @@
-//! The firmware models: what each machine asks for, in which order, and how it waits.
+//! The firmware models: the files of each machine, their order, and its waits.
 
 mod boot;
 mod grub;
@@ -29,8 +29,7 @@ pub(super) use loaded::RunningLoader;
 pub(super) use loader::{LoaderKind, find_loader_folder};
 pub use model::FirmwareModel;
 
-/// From power-on to the last byte of the initial disk. A loader that is an iPXE asks DHCP once
-/// more.
+/// From power-on to the last byte of the initrd. A loader that is an iPXE uses DHCP once more.
 pub(super) async fn boot_model(
     station: &mut MachineStation,
     model: FirmwareModel,

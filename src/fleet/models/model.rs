@@ -1,11 +1,11 @@
-//! Which firmware a machine has: its name, who speaks DHCP and TFTP for it, and its processor.
+//! The firmware of a machine: its name, its DHCP and TFTP programs, and its processor.
 
 use super::loader::LoaderKind;
 use crate::net::dhcp::DhcpSpeaker;
 use ringboot_protocol::model::machine::{Arch, Mac};
 use ringboot_protocol::tftp::client::{AskedOption, ClientBehaviour};
 
-/// Which firmware a machine has.
+/// The firmware of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirmwareModel {
     /// A BIOS ROM that is not iPXE, and PXELINUX.
@@ -25,6 +25,7 @@ pub enum FirmwareModel {
 }
 
 impl FirmwareModel {
+    /// All models, in the order of docs/loadtest.md.
     pub const ALL: [Self; 7] = [
         Self::BiosPxelinux,
         Self::BiosIpxe,
@@ -48,7 +49,7 @@ impl FirmwareModel {
         }
     }
 
-    /// Who speaks DHCP when this machine is switched on.
+    /// The DHCP program at power-on.
     pub(crate) fn speaker(self) -> DhcpSpeaker {
         match self {
             Self::BiosPxelinux => DhcpSpeaker::BiosRom,
@@ -61,17 +62,17 @@ impl FirmwareModel {
         }
     }
 
-    /// The card's address: this one, but with the maker's prefix where a server knows the machine
-    /// by that.
+    /// The card's address: this one, or with the maker's prefix if servers recognise the machine by
+    /// that.
     pub(crate) fn mac(self, Mac([a, b, c, d, e, f]): Mac) -> Mac {
         match self {
-            // Of the Pi 4 (IEEE registry: Raspberry Pi Trading).
+            // The prefix of the Pi 4 (IEEE registry: Raspberry Pi Trading).
             Self::RaspberryPi => Mac([0xdc, 0xa6, 0x32, d, e, f ^ c]),
             _ => Mac([a, b, c, d, e, f]),
         }
     }
 
-    /// Who fetches the first file by TFTP.
+    /// The program that fetches the first file by TFTP.
     pub(super) fn rom(self) -> ClientBehaviour {
         match self {
             Self::UefiPxe | Self::UefiHttp => ClientBehaviour::edk2(),
@@ -89,7 +90,7 @@ impl FirmwareModel {
         }
     }
 
-    /// What a boot file of an unknown name is to this machine.
+    /// The kind that this machine assumes of a boot file with an unknown name.
     pub(super) fn usual_loader(self) -> LoaderKind {
         match self {
             Self::BiosPxelinux => LoaderKind::Pxelinux,
@@ -99,10 +100,10 @@ impl FirmwareModel {
     }
 }
 
-/// HTTP Boot's number of option 93 on x64.
+/// HTTP Boot's value of option 93 on x64.
 const X64_HTTP: u16 = 16;
 
-/// An arm64 build of U-Boot asks for no size. `tftpwindowsize` is 1 where nobody has set it.
+/// An arm64 build of U-Boot asks for no size. `tftpwindowsize` is 1 by default.
 fn build_u_boot_behaviour() -> ClientBehaviour {
     let mut behaviour = ClientBehaviour::uboot(1);
     behaviour.asks.retain(|ask| *ask != AskedOption::Tsize);

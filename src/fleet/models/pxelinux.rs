@@ -1,4 +1,4 @@
-//! PXELINUX: its modules, and its search for a configuration with all the misses that belong to it.
+//! PXELINUX: its modules, and its search for a configuration with all its misses.
 
 use std::net::Ipv4Addr;
 
@@ -16,8 +16,7 @@ use ringboot_protocol::model::machine::Arch;
 use ringboot_protocol::tftp::client::ClientBehaviour;
 
 impl<'a> BootingMachine<'a> {
-    /// ROM, lpxelinux, its modules, its search for a configuration with all the misses that belong
-    /// to it (B-1).
+    /// ROM, lpxelinux, its modules, its search for a configuration with all its misses (B-1).
     pub(crate) async fn pxelinux(
         &self,
         address: Ipv4Addr,

@@ -1,5 +1,5 @@
-//! The EEPROM of a Raspberry Pi 4, by TFTP: its own directory first, then the root, with what it
-//! usually does not find.
+//! The EEPROM of a Raspberry Pi 4, by TFTP: its own directory first, then the root, with the files
+//! that it usually does not find.
 //!
 //! No Pi was at hand: names and order are those of the maker's documentation (B-14) and of
 //! published server logs.
@@ -13,7 +13,7 @@ use crate::failure::BootFailure;
 use crate::report::steps::BootSteps;
 use ringboot_observe::events::MachineStage;
 
-/// What config.txt says of the files that follow.
+/// The names of files from config.txt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PiConfig {
     kernel: String,
@@ -35,7 +35,7 @@ impl BootingMachine<'_> {
         for name in ["start4.elf", "fixup4.dat"] {
             fetch_required_file(&tftp, &self.rom, &in_folder(name)).await?;
         }
-        // From here on start4.elf asks.
+        // From here on start4.elf makes the requests.
         steps.enter(MachineStage::Menu);
         let config = match tftp.fetch(&self.rom, &in_folder("config.txt"), true).await? {
             FetchedTftp::File(text) => PiConfig::parse(&String::from_utf8_lossy(&text)),
@@ -58,7 +58,7 @@ impl BootingMachine<'_> {
         Ok(())
     }
 
-    /// The serial number's directory where start4.elf or start.elf is in it; else the root.
+    /// The serial number's directory if start4.elf or start.elf is in it; else the root.
     async fn raspberry_pi_folder(&self, address: Ipv4Addr) -> Result<String, BootFailure> {
         let [.., a, b, c, d] = self.port.uuid.0;
         let folder = format!("{a:02x}{b:02x}{c:02x}{d:02x}/");
@@ -72,7 +72,7 @@ impl BootingMachine<'_> {
         Ok(String::new())
     }
 
-    /// Names that need not be there.
+    /// Requests optional names.
     async fn miss(
         &self,
         address: Ipv4Addr,
@@ -95,7 +95,7 @@ impl PiConfig {
             text.lines().find_map(|line| line.trim().strip_prefix("initramfs ")).map(str::trim);
         let initramfs =
             initramfs.and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
-        // As a 64-bit kernel is called where nothing is said.
+        // The default name of a 64-bit kernel.
         Self { kernel: kernel.unwrap_or("kernel8.img").to_owned(), initramfs }
     }
 }

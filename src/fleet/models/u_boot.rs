@@ -13,8 +13,8 @@ use crate::report::steps::BootSteps;
 use ringboot_observe::events::MachineStage;
 
 impl BootingMachine<'_> {
-    /// The menu, then the entry that was picked (of several of this name the first that begins so):
-    /// initial disk before kernel.
+    /// The menu, then the chosen entry (of several with this name the first that begins so): initrd
+    /// before kernel.
     pub(super) async fn u_boot(
         &self,
         address: Ipv4Addr,
@@ -39,7 +39,7 @@ impl BootingMachine<'_> {
                 Some(MenuPlace::Tftp(path)) => {
                     fetch_required_file(&loaded.tftp, &self.rom, &path).await?
                 }
-                // It has no HTTP here.
+                // This U-Boot has no HTTP.
                 _ => return Err(BootFailure::BadUrl(name.clone())),
             }
         }

@@ -10,7 +10,7 @@ use crate::clients::url::Url;
 use crate::failure::BootFailure;
 
 impl BootingMachine<'_> {
-    /// Fetches the file of a URL; gives where it was. A server that does not tell the size ends the
+    /// Fetches the file of a URL; returns its final URL. A server without Content-Length ends the
     /// attempt.
     pub(super) async fn uefi_http(
         &self,
@@ -33,7 +33,7 @@ impl BootingMachine<'_> {
     ) -> Result<(), BootFailure> {
         let mut http = HttpFetcher::new(self.context, HttpAgent::Edk2, address);
         let (_, grub) = list_shim_names(&find_loader_folder(&shim.path), self.arch);
-        // The slash is shim's.
+        // shim adds the slash.
         http.fetch(&Url { path: format!("/{grub}"), ..shim.clone() }, false).await?;
         Err(BootFailure::GrubPrompt)
     }

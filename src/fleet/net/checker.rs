@@ -1,4 +1,4 @@
-//! The check of one file's bytes as they come, and what a walk writes down of the file.
+//! Checks the bytes of one file as they arrive, and records the file for a walk.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use crate::limits::{MENU_OCTETS_MAX, SAMPLE_OCTETS};
 use crate::measure::progress::FleetProgress;
 use ringboot_protocol::boot::pe::HEAD_BYTES;
 
-/// A file that came, in whole or as a sample.
+/// A file that arrived, in whole or as a sample.
 #[derive(Clone, Debug)]
 pub(crate) struct WalkedFile {
     /// A TFTP name or a URL.
     pub(crate) name: String,
-    /// The whole file, as far as the server told or sent it.
+    /// Bytes of the whole file, as far as the server sent or announced it.
     pub(crate) octets: u64,
     pub(crate) received: u64,
-    /// The first bytes, for a look at what kind of file it is.
+    /// The first bytes, which show the kind of file.
     pub(crate) head: Vec<u8>,
     pub(crate) took: Duration,
 }
 
-/// Checks the bytes of one file as they come, in any order of arrival that a transfer allows.
+/// Checks the bytes of one file in the order in which they arrive.
 #[derive(Debug)]
 pub(crate) struct ContentChecker {
     progress: Arc<FleetProgress>,
@@ -33,17 +33,17 @@ pub(crate) struct ContentChecker {
     walks: bool,
     name: Box<str>,
     expected: Option<ExpectedContent>,
-    /// Where the machine wants to read the file itself (menus and scripts).
+    /// Keeps the bytes of files that the machine reads itself (menus and scripts).
     keep: Option<Vec<u8>>,
-    /// The part of the file that is wanted; None: all of it.
+    /// The requested part of the file; None: all of it.
     part: Option<Range<u64>>,
-    /// All bytes below this have come, counted from the beginning of the part.
+    /// All bytes below this have arrived, counted from the beginning of the part.
     received: u64,
     head: Vec<u8>,
 }
 
 impl ContentChecker {
-    /// For all of a file that nobody reads.
+    /// For the whole of a file that the machine does not read.
     pub(crate) fn new(
         progress: &Arc<FleetProgress>,
         verify: ContentProof,
@@ -63,29 +63,29 @@ impl ContentChecker {
         }
     }
 
-    /// The same for a walk, where this is one.
+    /// The same for a walk, if this is one.
     pub(crate) fn walking(self, walks: bool) -> Self {
         Self { walks, ..self }
     }
 
-    /// The same for a machine that reads the file itself, where it does.
+    /// The same for a machine that reads the file itself, if it does.
     pub(crate) fn keeping(self, keep: bool) -> Self {
         Self { keep: keep.then(Vec::new), ..self }
     }
 
-    /// For these bytes of the file only.
+    /// Only for these bytes of the file.
     pub(crate) fn of_part(self, part: Range<u64>) -> Self {
         Self { part: Some(part), ..self }
     }
 
-    /// Whether anybody looks at the bytes, or only counts them.
+    /// Whether the bytes are compared or kept, instead of only counted.
     pub(crate) fn reads(&self) -> bool {
         self.walks
             || self.keep.is_some()
             || (self.verify == ContentProof::Full && self.expected.is_some())
     }
 
-    /// The next bytes of the file. A piece that is not what the file has there fails the machine.
+    /// Takes the next bytes of the file. Wrong bytes fail the machine.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), BootFailure> {
         let expected = self.expected.as_ref().filter(|_| self.verify == ContentProof::Full);
         if let Some(content) = expected.filter(|content| !content.matches(self.offset(), bytes)) {
@@ -113,7 +113,7 @@ impl ContentChecker {
         Ok(())
     }
 
-    /// So many bytes have come, and nobody has looked at them.
+    /// Counts bytes that were discarded without a check.
     pub(crate) fn count(&mut self, octets: u64) {
         self.received += octets;
         self.progress.add_octets(octets);
@@ -126,39 +126,39 @@ impl ContentChecker {
         self.received
     }
 
-    /// The part of the file that is wanted.
+    /// The requested part of the file.
     pub(crate) fn part(&self) -> Option<&Range<u64>> {
         self.part.as_ref()
     }
 
-    /// The file is no longer than this: what was asked for beyond does not exist.
+    /// The file ends here: bytes that were requested beyond do not exist.
     pub(crate) fn clip(&mut self, octets: u64) {
         if let Some(part) = &mut self.part {
             part.end = part.end.min(octets).max(part.start);
         }
     }
 
-    /// Where the next byte stands in the file.
+    /// The offset of the next byte in the file.
     pub(crate) fn offset(&self) -> u64 {
         self.part.as_ref().map_or(0, |part| part.start) + self.received
     }
 
-    /// A walk has seen enough of a file that it does not read.
+    /// Whether a walk has its sample of a file that it does not read.
     pub(crate) fn is_sample_full(&self) -> bool {
         self.samples() && self.received >= SAMPLE_OCTETS
     }
 
-    /// A walk that does not read the file itself needs no more than a sample.
+    /// A walk that does not read the file itself needs only a sample.
     pub(crate) fn samples(&self) -> bool {
         self.keep.is_none() && self.walks
     }
 
-    /// For the walk's list: what came, of a file that is `bytes` long.
+    /// Records a file of `bytes` bytes for the walk.
     pub(crate) fn asked(&self, name: String, octets: u64, took: Duration) -> WalkedFile {
         WalkedFile { name, octets, received: self.received, head: self.head.clone(), took }
     }
 
-    /// The transfer begins again from the first byte. What had come still counts as traffic.
+    /// The transfer begins again at the first byte. Earlier bytes still count as traffic.
     pub(crate) fn restart(&mut self) {
         self.received = 0;
         self.head.clear();
@@ -167,7 +167,7 @@ impl ContentChecker {
         }
     }
 
-    /// The transfer has ended: every byte must be there. Gives what was kept.
+    /// The transfer has ended: every byte must have arrived. Returns the kept bytes.
     pub(crate) fn finish(&mut self) -> Result<Vec<u8>, BootFailure> {
         let whole = self.part.as_ref().map(|part| part.end - part.start);
         match whole.or(self.expected.as_ref().map(ExpectedContent::octets)) {

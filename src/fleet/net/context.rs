@@ -1,5 +1,5 @@
-//! What all machines of one fleet share: the servers, the expected contents, the clock's pace, one
-//! receive buffer.
+//! What all machines of a fleet share: the servers, the expected contents, the pace, one receive
+//! buffer.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -21,7 +21,7 @@ pub(crate) struct FleetContext {
     pub(crate) contents: ContentMap,
     pub(crate) pace: FleetPace,
     pub(crate) progress: Arc<FleetProgress>,
-    /// A walk, in which files are sampled and every request is written down.
+    /// A walk samples files and records every request.
     pub(crate) walking: Option<WalkContext>,
     pub(crate) wire: WireSettings,
     /// All TFTP of the fleet.
@@ -42,7 +42,7 @@ impl FleetContext {
         Self { tftp, contents, pace, progress, walking: None, wire, hub, scratch }
     }
 
-    /// The same with other ways than the usual on the network, whose troubles depend on `seed`.
+    /// The same with these settings of the network; `seed` determines its simulated losses.
     pub(crate) fn with_wire(self, wire: WireSettings, seed: u64) -> Self {
         Self { hub: Rc::new(TransferHub::new(self.tftp, &wire, seed)), wire, ..self }
     }
@@ -58,9 +58,9 @@ impl FleetContext {
         Self { walking, ..Self::new(tftp, ContentMap::default(), pace, Arc::default()) }
     }
 
-    /// Where a machine speaks from to this server: the address it was given where this host has it,
-    /// so that the server knows who asks; else any (unspecified), as always with a server of IPv6.
-    /// A walk comes from its own address to servers on this host.
+    /// The source address of a machine for this server: its lease if this host has the address, so
+    /// that the server recognises the machine; else any (unspecified), as always for an IPv6
+    /// server. A walk uses its own address for servers on this host.
     pub(crate) fn speaks_from(&self, given: Ipv4Addr, server: IpAddr) -> Ipv4Addr {
         let IpAddr::V4(server) = server else { return Ipv4Addr::UNSPECIFIED };
         match &self.walking {
@@ -72,8 +72,7 @@ impl FleetContext {
         }
     }
 
-    /// Lends the one receive buffer for a single read and what is done with it: never across an
-    /// await.
+    /// Lends the one receive buffer for a single read and its evaluation: never across an await.
     pub(crate) fn with_scratch<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
         work(&mut self.scratch.borrow_mut())
     }
@@ -82,7 +81,8 @@ impl FleetContext {
         self.contents.find(name)
     }
 
-    /// What checks a file of this name, and keeps it where the machine wants to read it itself.
+    /// The checker of a file of this name, which keeps the bytes if the machine reads the file
+    /// itself.
     pub(crate) fn checker(&self, name: &str, keep: bool) -> ContentChecker {
         let checker = ContentChecker::new(
             &self.progress,
@@ -94,7 +94,7 @@ impl FleetContext {
     }
 }
 
-/// What a walk has in addition to a boot.
+/// The parts of a walk that a boot does not have.
 #[derive(Debug)]
 pub(crate) struct WalkContext {
     source: Ipv4Addr,
@@ -108,7 +108,7 @@ impl WalkContext {
         self.asked.borrow_mut().push(asked);
     }
 
-    /// What came since the last call.
+    /// The files that arrived since the last call.
     pub(crate) fn take(&self) -> Vec<WalkedFile> {
         self.asked.take()
     }

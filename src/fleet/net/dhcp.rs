@@ -1,11 +1,11 @@
-//! The client's and relay agent's side of DHCP as bytes: what firmware asks, how a relay passes it
-//! on, what comes back.
+//! The client's and the relay agent's side of DHCP as bytes: messages of firmware, how a relay
+//! forwards them, and answers.
 
 use std::net::Ipv4Addr;
 
 use ringboot_protocol::model::machine::{Mac, Uuid};
 
-/// The numbers of option 53 that a client meets.
+/// The values of option 53 that a client sends or receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum DhcpMessageType {
     Discover,
@@ -13,11 +13,11 @@ pub(crate) enum DhcpMessageType {
     Request,
     Ack,
     Nak,
-    /// Gives the address back; never answered (D-28).
+    /// Releases the address; it has no answer (D-28).
     Release,
 }
 
-/// Which program of a machine speaks: each has its own options, in its own order.
+/// The program that sends: each has its own options, in its own order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum DhcpSpeaker {
     /// A BIOS PXE ROM that is not iPXE.
@@ -28,7 +28,7 @@ pub(crate) enum DhcpSpeaker {
     UefiHttp(u16),
     /// iPXE, with the number of option 93 of the firmware below it: 0 as an option ROM on BIOS.
     Ipxe(u16),
-    /// GRUB's `net_dhcp`, which says nothing of itself.
+    /// GRUB's `net_dhcp`, which does not identify itself.
     Grub,
     /// U-Boot on arm64.
     UBoot,
@@ -43,24 +43,24 @@ pub(crate) struct ClientMessage {
     pub(crate) mac: Mac,
     pub(crate) uuid: Uuid,
     pub(crate) xid: u32,
-    /// Messages of this exchange that went before.
+    /// Earlier messages of this exchange.
     pub(crate) nth: u16,
     /// Option 54: set in the REQUEST that answers an OFFER.
     pub(crate) server: Option<Ipv4Addr>,
-    /// Option 50: the address asked for; in a RELEASE ciaddr, the address given back.
+    /// Option 50: the requested address; in a RELEASE ciaddr, the released one.
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) kind: DhcpMessageType,
 }
 
-/// The relay agent that a message goes through.
+/// The relay agent that forwards a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RelayHop {
     /// giaddr: the agent's address on the machines' segment.
     pub(crate) relay: Ipv4Addr,
     /// Sub-option 1: the switch port.
     pub(crate) circuit: u32,
-    /// Sub-option 19 (RFC 8357, D-74): answer this agent at the port it sent from. Off where it
-    /// listens on port 67.
+    /// Sub-option 19 (RFC 8357, D-74): the server answers to the agent's source port. Off if the
+    /// agent listens on port 67.
     pub(crate) own_port: bool,
 }
 
@@ -70,9 +70,9 @@ pub(crate) struct DhcpAnswer {
     pub(crate) kind: DhcpMessageType,
     pub(crate) xid: u32,
     pub(crate) mac: Mac,
-    /// yiaddr
+    /// yiaddr.
     pub(crate) address: Ipv4Addr,
-    /// siaddr
+    /// siaddr.
     pub(crate) next_server: Ipv4Addr,
     /// Option 54.
     pub(crate) server: Option<Ipv4Addr>,
@@ -86,7 +86,7 @@ pub(crate) struct DhcpAnswer {
     pub(crate) is_for_raspberry_pi: bool,
     /// Option 175 says that no ProxyDHCP answer will come (D-68).
     pub(crate) no_proxy_dhcp: bool,
-    /// Option 82 as it came back (D-49).
+    /// Option 82 as the server returned it (D-49).
     pub(super) relay_information: Option<Vec<u8>>,
 }
 
@@ -94,9 +94,9 @@ const HEADER_OCTETS: usize = 236;
 const COOKIE: [u8; 4] = [0x63, 0x82, 0x53, 0x63];
 const BROADCAST: u16 = 0x8000;
 
-/// Builds the message; through a relay agent with hops 1, giaddr, option 82 last before END (D-49).
-/// A RELEASE has the address in ciaddr, names server and client, and nothing else (capture
-/// `clients-dhcp`).
+/// Builds the message; through a relay agent with hops 1, giaddr, and option 82 as the last one
+/// before END (D-49). A RELEASE has the address in ciaddr, names server and client, and nothing
+/// else (capture `clients-dhcp`).
 pub(crate) fn encode_client_message(ask: &ClientMessage, through: Option<&RelayHop>) -> Vec<u8> {
     let mut packet = Vec::with_capacity(DHCP_ROOM);
     packet.extend_from_slice(&[1, 1, 6, u8::from(through.is_some())]);
@@ -130,7 +130,7 @@ pub(crate) fn encode_client_message(ask: &ClientMessage, through: Option<&RelayH
     packet
 }
 
-/// Reads an answer; None for anything that is not a whole BOOTP reply with option 53.
+/// Parses an answer; None for anything but a whole BOOTP reply with option 53.
 pub(crate) fn decode_dhcp_answer(packet: &[u8]) -> Option<DhcpAnswer> {
     let header = packet.first_chunk::<HEADER_OCTETS>()?;
     if header[0] != 2 || packet.get(HEADER_OCTETS..HEADER_OCTETS + COOKIE.len())? != COOKIE {
@@ -175,8 +175,8 @@ pub(crate) fn decode_dhcp_answer(packet: &[u8]) -> Option<DhcpAnswer> {
     Some(answer)
 }
 
-/// The value of option 82: a circuit id, and sub-option 19 with no content (RFC 8357) where the
-/// agent has its own port.
+/// The value of option 82: a circuit id, and an empty sub-option 19 (RFC 8357) if the agent has its
+/// own port.
 pub(super) fn encode_relay_information(through: &RelayHop) -> Vec<u8> {
     let mut value = Vec::new();
     put_dhcp_option(&mut value, 1, &through.circuit.to_be_bytes());
@@ -205,10 +205,10 @@ impl DhcpMessageType {
 }
 
 impl DhcpSpeaker {
-    /// What stands in `secs` (D-8), as recorded: 4, 10, 18, ... from iPXE, whatever the time;
-    /// seconds since long ago from GRUB.
+    /// The value of `secs` (D-8), as recorded: 4, 10, 18, ... from iPXE, whatever the time; seconds
+    /// of a long uptime from GRUB.
     fn secs(self, nth: u16) -> u16 {
-        /// The first that was recorded (capture `uefi-http`).
+        /// The first recorded value (capture `uefi-http`).
         const GRUB_SECS: u16 = 51_301;
         match self {
             Self::Ipxe(_) => nth.saturating_add(1).saturating_mul(nth.saturating_add(4)),
@@ -223,25 +223,25 @@ impl DhcpSpeaker {
     }
 }
 
-/// What a Raspberry Pi looks for in option 43.
+/// The text that a Raspberry Pi expects in option 43.
 const PI_MENU: &[u8] = b"Raspberry Pi Boot";
 /// Sub-option 176 of option 175.
 const NO_PROXY_DHCP: (u8, &[u8]) = (176, &[1]);
 
-/// Length of a BOOTP message (RFC 951), to which clients outside firmware fill theirs up.
+/// Length of a BOOTP message (RFC 951), to which clients without firmware pad theirs.
 const BOOTP_OCTETS: usize = 300;
 
 /// Largest message built here; a starting capacity, not a limit.
 const DHCP_ROOM: usize = 576;
 
-/// A client's options in the order that was captured from it.
+/// A client's options in the captured order.
 fn list_client_options(ask: &ClientMessage) -> Vec<(u8, Vec<u8>)> {
     let mut options = vec![(53, vec![ask.kind.octet()])];
     let server = ask.server.map(|a| (54, a.octets().to_vec()));
     let client = || (61, [&[1u8], ask.mac.0.as_slice()].concat());
     if ask.kind == DhcpMessageType::Release {
         options.extend(server);
-        // Who had none when it got the lease must have none now (RFC 2131 section 4.4.1).
+        // A client that had no option 61 in its lease must send none now (RFC 2131 section 4.4.1).
         options.extend(matches!(ask.speaker, DhcpSpeaker::Ipxe(_)).then(client));
         return options;
     }
@@ -347,8 +347,7 @@ const IPXE_LIST: [u8; 23] = [
     1, 3, 6, 7, 12, 15, 17, 26, 43, 60, 66, 67, 119, 128, 129, 130, 131, 132, 133, 134, 135, 175,
     203,
 ];
-/// Option 175 of the iPXE ROM (capture `bios-ipxe`): PCI id, version, one byte for each feature it
-/// has.
+/// Option 175 of the iPXE ROM (capture `bios-ipxe`): PCI id, version, one byte for each feature.
 const IPXE_FEATURES: [u8; 48] = [
     0xb1, 5, 1, 0x1a, 0xf4, 0x10, 0, 0xeb, 3, 1, 0, 0, 0x17, 1, 1, 0x22, 1, 1, 0x13, 1, 1, 0x11, 1,
     1, 0x27, 1, 1, 0x19, 1, 1, 0x29, 1, 1, 0x10, 1, 2, 0x21, 1, 1, 0x15, 1, 1, 0x18, 1, 1, 0x12, 1,
@@ -367,13 +366,13 @@ fn put_dhcp_option(packet: &mut Vec<u8>, code: u8, value: &[u8]) {
     packet.extend_from_slice(value.get(..usize::from(u8::MAX)).unwrap_or(value));
 }
 
-/// Text up to its first NUL; None where nothing is left.
+/// The text up to its first NUL; None if it is empty.
 fn read_option_text(octets: &[u8]) -> Option<String> {
     let line = octets.split(|octet| *octet == 0).next()?;
     if line.is_empty() { None } else { Some(String::from_utf8_lossy(line).into_owned()) }
 }
 
-/// Walks an option area; ends at END, at its end, or at a length that overruns.
+/// Walks an option area; ends at END, at the end of the area, or at a length that overruns it.
 struct OptionCursor<'a> {
     rest: &'a [u8],
 }
@@ -397,219 +396,4 @@ impl<'a> Iterator for OptionCursor<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::path::Path;
-
-    use super::*;
-
-    /// Every DHCP message of a client in a recorded capture: BOOTP header to the last byte.
-    fn recorded(name: &str) -> Vec<Vec<u8>> {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../tests/recorded")
-            .join(name)
-            .with_extension("pcap");
-        let file = std::fs::read(file).unwrap();
-        let mut rest = &file[24..];
-        let mut messages = Vec::new();
-        while rest.len() > 16 {
-            let length = u32::from_le_bytes(rest[8..12].try_into().unwrap()) as usize;
-            let (frame, after) = rest[16..].split_at(length);
-            rest = after;
-            // IPv4 over Ethernet without IP options, UDP to port 67.
-            if frame[12..14] == [8, 0]
-                && frame[14] == 0x45
-                && frame[23] == 17
-                && frame[36..38] == [0, 67]
-            {
-                messages.push(frame[42..].to_vec());
-            }
-        }
-        messages
-    }
-
-    /// The message that a model sends where this one was recorded.
-    fn played(speaker: DhcpSpeaker, message: &[u8], nth: u16) -> Vec<u8> {
-        let option = |code| {
-            (OptionCursor { rest: &message[240..] })
-                .find(|(found, _)| *found == code)
-                .map(|(_, value)| value)
-        };
-        let address =
-            |code| option(code).map(|value| Ipv4Addr::from(*value.first_chunk::<4>().unwrap()));
-        let uuid = option(97).map_or([0; 16], |value| value[1..17].try_into().unwrap());
-        let ask = ClientMessage {
-            speaker,
-            mac: Mac(message[28..34].try_into().unwrap()),
-            uuid: Uuid(uuid),
-            xid: u32::from_be_bytes(message[4..8].try_into().unwrap()),
-            nth,
-            server: address(54),
-            address: address(50),
-            kind: DhcpMessageType::from_octet(option(53).unwrap()[0]).unwrap(),
-        };
-        encode_client_message(&ask, None)
-    }
-
-    #[test]
-    fn d52_every_speaker_says_octet_by_octet_what_was_recorded() {
-        for (name, speaker) in [
-            ("bios-ipxe", DhcpSpeaker::Ipxe(0)),
-            ("bios-ipxe-sanboot-fast", DhcpSpeaker::Ipxe(0)),
-            ("uefi-iperom-pxe", DhcpSpeaker::Ipxe(7)),
-            ("uefi-pxe", DhcpSpeaker::UefiPxe(7)),
-            ("arm64-pxe", DhcpSpeaker::UefiPxe(11)),
-            ("uefi-http", DhcpSpeaker::UefiHttp(16)),
-            ("uboot-arm64", DhcpSpeaker::UBoot),
-        ] {
-            let messages = recorded(name);
-            let xid = &messages.first().unwrap()[4..8];
-            for (nth, message) in (0..).zip(messages.iter().filter(|message| message[4..8] == *xid))
-            {
-                assert_said(&played(speaker, message, nth), message, name);
-            }
-        }
-        let grub: Vec<_> =
-            recorded("uefi-http").into_iter().filter(|message| message[8] == 0xc8).collect();
-        for (nth, message) in (0..).zip(&grub) {
-            assert_said(&played(DhcpSpeaker::Grub, message, nth), message, "GRUB");
-        }
-        assert_eq!(grub.len(), 2);
-    }
-
-    /// Some fill up with zeros to the length of a BOOTP message.
-    fn assert_said(played: &[u8], recorded: &[u8], name: &str) {
-        let (real, padding) = recorded.split_at(played.len().min(recorded.len()));
-        assert_eq!(played, real, "{name}");
-        assert!(padding.iter().all(|octet| *octet == 0), "{name}");
-    }
-
-    const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x10]);
-    const THROUGH: RelayHop =
-        RelayHop { relay: Ipv4Addr::new(127, 77, 0, 2), circuit: 5, own_port: true };
-
-    fn ask(speaker: DhcpSpeaker, kind: DhcpMessageType) -> ClientMessage {
-        ClientMessage {
-            speaker,
-            mac: MAC,
-            uuid: Uuid([3; 16]),
-            xid: 0x0102_0304,
-            nth: 0,
-            server: None,
-            address: None,
-            kind,
-        }
-    }
-
-    fn codes(packet: &[u8]) -> Vec<u8> {
-        (OptionCursor { rest: &packet[240..] }).map(|(code, _)| code).collect()
-    }
-
-    #[test]
-    fn d8_d18_d52_each_firmware_asks_as_it_was_captured() {
-        let uefi = encode_client_message(
-            &ask(DhcpSpeaker::UefiPxe(7), DhcpMessageType::Discover),
-            Some(&THROUGH),
-        );
-        assert_eq!(codes(&uefi), [53, 57, 55, 97, 94, 93, 60, 82]);
-        assert_eq!(uefi[10..12], [0x80, 0]);
-        let ipxe = encode_client_message(
-            &ask(DhcpSpeaker::Ipxe(0), DhcpMessageType::Discover),
-            Some(&THROUGH),
-        );
-        assert_eq!(codes(&ipxe), [53, 57, 93, 94, 60, 77, 55, 175, 61, 97, 82]);
-        assert_eq!((ipxe[9], &ipxe[10..12]), (4, [0u8, 0].as_slice()));
-        let mut request = ask(DhcpSpeaker::Ipxe(0), DhcpMessageType::Request);
-        request.server = Some(Ipv4Addr::LOCALHOST);
-        request.address = Some(Ipv4Addr::new(127, 77, 1, 1));
-        assert_eq!(
-            codes(&encode_client_message(&request, Some(&THROUGH))),
-            [53, 57, 93, 94, 60, 77, 55, 175, 61, 97, 54, 50, 82]
-        );
-    }
-
-    #[test]
-    fn d49_d74_the_relay_adds_giaddr_a_hop_and_option_82_last() {
-        let packet = encode_client_message(
-            &ask(DhcpSpeaker::BiosRom, DhcpMessageType::Discover),
-            Some(&THROUGH),
-        );
-        assert_eq!(packet[3], 1);
-        assert_eq!(packet[24..28], [127, 77, 0, 2]);
-        assert!(packet.ends_with(&[82, 8, 1, 4, 0, 0, 0, 5, 19, 0, 255]));
-        let direct =
-            encode_client_message(&ask(DhcpSpeaker::BiosRom, DhcpMessageType::Discover), None);
-        assert_eq!(
-            (direct[3], &direct[24..28], codes(&direct).contains(&82)),
-            (0, &[0; 4][..], false)
-        );
-        let plain = RelayHop { own_port: false, ..THROUGH };
-        assert!(
-            encode_client_message(
-                &ask(DhcpSpeaker::BiosRom, DhcpMessageType::Discover),
-                Some(&plain)
-            )
-            .ends_with(&[82, 6, 1, 4, 0, 0, 0, 5, 255])
-        );
-    }
-
-    #[test]
-    fn d28_a_release_names_address_server_and_client_and_nothing_else() {
-        let address = Ipv4Addr::new(192, 168, 4, 58);
-        let release = |speaker| {
-            let server = Some(Ipv4Addr::new(192, 168, 4, 150));
-            ClientMessage {
-                server,
-                address: Some(address),
-                ..ask(speaker, DhcpMessageType::Release)
-            }
-        };
-        let packet = encode_client_message(&release(DhcpSpeaker::UefiPxe(7)), None);
-        assert_eq!(
-            (packet.len(), &packet[8..12], &packet[12..16]),
-            (300, &[0u8; 4][..], &address.octets()[..])
-        );
-        assert_eq!(packet[16..28], [0; 12], "neither yiaddr nor siaddr nor giaddr");
-        assert_eq!(packet[240..250], [53, 1, 7, 54, 4, 192, 168, 4, 150, 255]);
-        let packet = encode_client_message(&release(DhcpSpeaker::Ipxe(0)), Some(&THROUGH));
-        assert_eq!(
-            (codes(&packet), &packet[24..28]),
-            (vec![53, 54, 61, 82], &THROUGH.relay.octets()[..])
-        );
-    }
-
-    #[test]
-    fn d42_the_boot_file_is_option_67_and_else_the_header() {
-        let mut packet = encode_client_message(
-            &ask(DhcpSpeaker::BiosRom, DhcpMessageType::Offer),
-            Some(&THROUGH),
-        );
-        packet[0] = 2;
-        packet[108..118].copy_from_slice(b"pxelinux.0");
-        assert_eq!(decode_dhcp_answer(&packet).unwrap().boot_file.as_deref(), Some("pxelinux.0"));
-        packet.pop();
-        packet.extend_from_slice(b"\x43\x05a.efi\x00\xff");
-        let answer = decode_dhcp_answer(&packet).unwrap();
-        assert_eq!(answer.boot_file.as_deref(), Some("a.efi"));
-        assert_eq!(
-            (answer.kind, answer.xid, answer.mac),
-            (DhcpMessageType::Offer, 0x0102_0304, MAC)
-        );
-        assert_eq!(answer.relay_information, Some(encode_relay_information(&THROUGH)));
-    }
-
-    #[test]
-    fn d7_a_cut_answer_is_no_answer_and_never_a_panic() {
-        let mut packet = encode_client_message(
-            &ask(DhcpSpeaker::UefiPxe(7), DhcpMessageType::Ack),
-            Some(&THROUGH),
-        );
-        packet[0] = 2;
-        for end in 0..243 {
-            assert_eq!(decode_dhcp_answer(&packet[..end]), None, "{end} octets");
-        }
-        assert!(decode_dhcp_answer(&packet[..243]).is_some());
-        packet[0] = 1;
-        assert_eq!(decode_dhcp_answer(&packet), None);
-    }
-}
+mod tests;

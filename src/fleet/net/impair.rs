@@ -1,5 +1,5 @@
-//! A bad network, made up on the client's side: datagrams that are lost, doubled, overtaken or
-//! late, the same for one seed.
+//! A bad network, simulated on the client's side: datagrams that are lost, duplicated, reordered or
+//! delayed, the same for the same seed.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -9,26 +9,27 @@ use crate::limits::REORDER_HOLD;
 use ringboot_protocol::model::random::SeededRandom;
 use ringboot_protocol::tftp::Tick;
 
-/// What happens to datagrams, each way. Shares are of 1.
+/// The impairments of datagrams, each way. Shares are of 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct NetworkImpairment {
+    /// Datagrams that get lost.
     pub loss: f64,
+    /// Datagrams that arrive twice.
     pub duplicate: f64,
-    /// Held back for [`crate::limits::REORDER_HOLD`], so that what follows overtakes it.
+    /// Delayed by [`crate::limits::REORDER_HOLD`], so that later ones overtake it.
     pub reorder: f64,
-    /// Every datagram is so late: a round trip takes twice as much longer.
+    /// The delay of every datagram; a round trip takes twice as much.
     pub delay: Duration,
 }
 
 impl NetworkImpairment {
-    /// A network without troubles.
+    /// A network without impairments.
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Datagrams on such a network. Everything sent is taken out again with [`Self::due`], at once or
-/// later.
+/// Datagrams on such a network. [`Self::due`] returns each sent one, at once or later.
 #[derive(Debug)]
 pub(super) struct ImpairedQueue<T> {
     impairment: NetworkImpairment,
@@ -37,7 +38,7 @@ pub(super) struct ImpairedQueue<T> {
     sent: u64,
 }
 
-/// Ordered by when it is due; of one moment, what was sent first.
+/// Ordered by the time when it is due; at the same moment, in the order of sending.
 #[derive(Debug)]
 struct LateDatagram<T> {
     due: Tick,
@@ -52,8 +53,8 @@ impl<T: Clone> ImpairedQueue<T> {
 
     pub(crate) fn send(&mut self, now: Tick, datagram: T) {
         let NetworkImpairment { loss, duplicate, reorder, delay } = self.impairment;
-        // Three dice for each datagram, whatever they show: one share changed leaves the others'
-        // choices as they were.
+        // Draw three numbers for each datagram in any case: then a change of one share leaves the
+        // choices of the others the same.
         let [lost, doubled, overtaken] =
             [loss, duplicate, reorder].map(|share| self.happens(share));
         if lost {
@@ -81,9 +82,9 @@ impl<T: Clone> ImpairedQueue<T> {
     }
 
     fn happens(&mut self, share: f64) -> bool {
-        /// Numbers that a double holds exactly.
+        /// A double holds these numbers exactly.
         const EXACT: u64 = 1 << 53;
-        // Below 2^53 nothing is lost on the way to a double.
+        // A double holds numbers below 2^53 exactly.
         (self.random.below(EXACT) as f64) < share * EXACT as f64
     }
 
@@ -123,7 +124,7 @@ mod tests {
 
     const MANY: u32 = 10_000;
 
-    /// What arrives of `MANY` datagrams, sent one a microsecond, and when.
+    /// The arrivals of `MANY` datagrams, sent one a microsecond.
     fn arrivals(impairment: NetworkImpairment, seed: u64) -> Vec<(Tick, u32)> {
         let mut network = ImpairedQueue::new(impairment, seed);
         let mut arrived = Vec::new();

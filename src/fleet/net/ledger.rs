@@ -1,5 +1,5 @@
-//! Which machine holds which address, as servers have said: an address given twice, or one of
-//! another network, is noticed.
+//! The leases of all machines, as servers acknowledged them: it finds an address that two machines
+//! hold, and one of another network.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use crate::failure::BootFailure;
 use ringboot_protocol::model::network::Ipv4Network;
 
-/// One for a whole fleet, whatever the segments are that its machines are on.
+/// One for a whole fleet, whatever segments its machines are on.
 #[derive(Debug, Default)]
 pub(crate) struct AddressLedger {
-    /// Of the segment; empty where they are not known.
+    /// The networks of the segment; empty if they are unknown.
     networks: Vec<Ipv4Network>,
     book: RefCell<AddressBook>,
 }
@@ -20,11 +20,11 @@ pub(crate) struct AddressLedger {
 #[derive(Debug, Default)]
 struct AddressBook {
     holders: HashMap<Ipv4Addr, AddressHolder>,
-    /// What each machine was given last.
+    /// The last lease of each machine.
     addresses: HashMap<u32, Ipv4Addr>,
-    /// Machines whose address another one was given too.
+    /// Machines whose address another machine got too.
     doubled: HashSet<u32>,
-    /// Leases acknowledged, from the first to the last.
+    /// Acknowledged leases, with the moments of the first and the last.
     acknowledged: u32,
     span: Option<(Instant, Instant)>,
 }
@@ -33,7 +33,7 @@ struct AddressBook {
 struct AddressHolder {
     /// Its number in the fleet.
     machine: u32,
-    /// None = for ever.
+    /// None means without end.
     until: Option<Instant>,
 }
 
@@ -42,8 +42,8 @@ impl AddressLedger {
         Self { networks, book: RefCell::default() }
     }
 
-    /// A server has acknowledged this address. What the machine had before it gives up; a lease
-    /// whose time is over is nobody's.
+    /// A server has acknowledged this address. The machine gives up its former one; a lease whose
+    /// time is over has no holder.
     pub(crate) fn given(
         &self,
         machine: u32,
@@ -74,7 +74,7 @@ impl AddressLedger {
         }
     }
 
-    /// The machine has given this address back.
+    /// The machine has released this address.
     pub(super) fn returned(&self, machine: u32, address: Ipv4Addr) {
         let mut book = self.book.borrow_mut();
         book.leave(machine, address);
@@ -83,15 +83,14 @@ impl AddressLedger {
         }
     }
 
-    /// Leases acknowledged a second, from the first to the last; 0 where there were fewer than two.
+    /// Acknowledged leases a second, from the first to the last; 0 for fewer than two.
     pub(crate) fn rate(&self) -> f64 {
         let book = self.book.borrow();
         let span = book.span.map_or(Duration::ZERO, |(first, last)| last - first).as_secs_f64();
         if span > 0.0 { f64::from(book.acknowledged) / span } else { 0.0 }
     }
 
-    /// Machines whose address another one was given while they had it: perhaps long after they were
-    /// told.
+    /// Machines whose address another machine got while they held it, perhaps long after their ACK.
     pub(crate) fn doubled(&self) -> Vec<u32> {
         self.book.borrow().doubled.iter().copied().collect()
     }

@@ -1,4 +1,4 @@
-//! How a fleet reaches a DHCP server, and what becomes of the addresses that it is given there.
+//! How a fleet reaches a DHCP server, and whether it releases its addresses.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -16,35 +16,40 @@ use ringboot_protocol::model::network::Ipv4Network;
 /// The DHCP side of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DhcpAccess {
+    /// How machines reach the server.
     pub way: DhcpRoute,
-    /// Addresses are not given back at the end.
+    /// Do not release addresses at the end.
     pub keeps_leases: bool,
 }
 
-/// From where machines ask.
+/// The place of the machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DhcpRoute {
-    /// Behind relay agents of this host: no privilege is needed, and the server may be anywhere.
+    /// Behind relay agents of this host: this needs no privilege, and the server may be anywhere.
     Relay {
         /// An address of this host. On loopback each rack has its own, counted from this one. Port
-        /// 0 is any, with the answers asked for there (RFC 8357); 67 suits every server and needs
-        /// the privilege to bind it.
+        /// 0 is any, to which answers are requested (RFC 8357); 67 works with every server and
+        /// needs the privilege to bind it.
         agent: SocketAddrV4,
+        /// The DHCP server to which the agents forward.
         server: SocketAddrV4,
     },
-    /// As stations of the network at this interface, each with a hardware address of its own. Needs
+    /// As stations of the network at this interface, each with its own hardware address. Needs
     /// CAP_NET_RAW.
-    Link { interface: String },
+    Link {
+        /// Name of an Ethernet interface of this host.
+        interface: String,
+    },
 }
 
 impl DhcpAccess {
-    /// By this way; addresses are given back at the end.
+    /// Access by this route; the fleet releases its addresses at the end.
     pub fn by(way: DhcpRoute) -> Self {
         Self { way, keeps_leases: false }
     }
 
-    /// The segments that so many machines are spread over, one after the other. Within a set of
-    /// local tasks.
+    /// Makes the segments of this many machines, one after the other. Call it within a set of local
+    /// tasks.
     pub(crate) fn open(
         &self,
         context: &Rc<FleetContext>,
@@ -66,8 +71,7 @@ impl DhcpAccess {
             }
             DhcpRoute::Relay { agent, server } => {
                 let room = relay::make_shared_inbox();
-                // A rack has an agent of its own where this host has the addresses for it: all of
-                // loopback is its own.
+                // A rack has its own agent if this host has the addresses for it, as on loopback.
                 let racks = if agent.ip().is_loopback() {
                     machines.div_ceil(MACHINES_PER_RELAY)
                 } else {
@@ -88,7 +92,7 @@ impl DhcpAccess {
 }
 
 impl DhcpRoute {
-    /// Nothing of it leaves this host.
+    /// Whether no packet leaves this host.
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Relay { agent, server } => agent.ip().is_loopback() && server.ip().is_loopback(),
@@ -96,13 +100,12 @@ impl DhcpRoute {
         }
     }
 
-    /// The networks that machines are in, as far as this host's own addresses tell: those of the
-    /// interface that has the agent's address, or those of the interface itself. Empty where
-    /// nothing is known.
+    /// The networks of the machines, as far as this host's own addresses show them: those of the
+    /// interface with the agent's address, or of the interface itself. Empty if unknown.
     pub fn networks(&self) -> io::Result<Vec<Ipv4Network>> {
         let is_ours = |interface: &NetworkInterface| match self {
             Self::Relay { agent, .. } => {
-                // All of a loopback network is this host's.
+                // Every address of a loopback network is this host's.
                 let holds = |network: Ipv4Network| {
                     agent.ip().is_loopback() && network.contains(*agent.ip())
                 };

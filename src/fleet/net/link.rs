@@ -1,5 +1,5 @@
-//! A segment on the wire: machines speak as stations with hardware addresses of their own, through
-//! a packet socket.
+//! A segment on the wire: machines are stations with their own hardware addresses, through a packet
+//! socket.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -21,14 +21,14 @@ const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 const EVERYBODY: Mac = Mac([0xff; 6]);
 
-/// Octets of an Ethernet frame, jumbo frames included.
+/// Bytes of an Ethernet frame, jumbo frames included.
 const FRAME_OCTETS_MAX: usize = 9216;
 
-/// The packet socket, and what was learned of the servers that answer there.
+/// The packet socket, and the hardware addresses of the answering servers.
 #[derive(Debug)]
 pub(crate) struct PacketLink {
     stations: AsyncFd<PacketStations>,
-    /// Who sent the frames that brought a server's answers: it, or the relay agent in front of it.
+    /// The sender of the frames with a server's answers: the server, or the relay agent before it.
     neighbours: RefCell<HashMap<Ipv4Addr, Mac>>,
 }
 
@@ -48,8 +48,8 @@ impl PacketLink {
         Ok(Self { stations: stations.watched()?, neighbours: RefCell::default() })
     }
 
-    /// The message in its frame: to everybody from 0.0.0.0; a RELEASE from the machine's address to
-    /// its server.
+    /// Sends the message in its frame: by broadcast from 0.0.0.0; a RELEASE from the machine's
+    /// address to its server.
     pub(crate) fn frame(&self, ask: &ClientMessage) -> Option<Vec<u8>> {
         let message = dhcp::encode_client_message(ask, None);
         let (station, from, server) = match (ask.kind, ask.address, ask.server) {
@@ -64,7 +64,7 @@ impl PacketLink {
     }
 
     pub(crate) fn send(&self, frame: &[u8]) {
-        // One that finds no room is lost like any other; the machine repeats.
+        // A frame that finds no room is lost like any other; the machine repeats it.
         let _ = self.stations.get_ref().send(frame);
     }
 

@@ -1,5 +1,5 @@
-//! The network of a fleet: sockets, relay agents and links, what the machines share of them, and
-//! what is wrong with it.
+//! The network of a fleet: sockets, relay agents and links, how machines share them, and simulated
+//! losses.
 
 pub(super) mod checker;
 pub(super) mod context;

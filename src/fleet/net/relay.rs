@@ -17,10 +17,10 @@ use ringboot_io::engine::mmsg::{DatagramInbox, DatagramOutbox};
 use ringboot_io::engine::net::{self, SocketBinding};
 use ringboot_io::engine::unreachable::{keep_unreachable, take_unreachable};
 
-/// Where relay agents listen, unless they say otherwise (RFC 2131 section 4.1).
+/// The port of relay agents by default (RFC 2131 section 4.1).
 const DHCP_SERVER_PORT: u16 = 67;
 
-/// The agent's socket and what waits to leave by it.
+/// The agent's socket and its queue.
 #[derive(Debug)]
 pub(crate) struct RelayAgent {
     socket: UdpSocket,
@@ -29,11 +29,11 @@ pub(crate) struct RelayAgent {
     own_port: bool,
     inbox: SharedInbox,
     outbox: RefCell<DatagramOutbox>,
-    /// There is something in the outbox.
+    /// The queue is not empty.
     queued: Notify,
 }
 
-/// Where answers are read into, whichever agent they come to.
+/// The buffers for answers, shared by all agents.
 pub(crate) type SharedInbox = Rc<RefCell<DatagramInbox>>;
 
 pub(crate) fn make_shared_inbox() -> SharedInbox {
@@ -41,7 +41,7 @@ pub(crate) fn make_shared_inbox() -> SharedInbox {
 }
 
 impl RelayAgent {
-    /// A port other than 67 means that answers are asked for there (RFC 8357); 0 is any.
+    /// A port other than 67 means that answers are requested there (RFC 8357); 0 is any.
     pub(crate) fn open(
         at: SocketAddrV4,
         server: SocketAddrV4,
@@ -62,12 +62,12 @@ impl RelayAgent {
         })
     }
 
-    /// How the agent marks what it passes on from this switch port.
+    /// How the agent marks messages of this switch port.
     pub(crate) fn through(&self, circuit: u32) -> RelayHop {
         RelayHop { relay: self.address, circuit, own_port: self.own_port }
     }
 
-    /// Leaves with the next batch.
+    /// Queues a message for the next batch.
     pub(crate) fn send(&self, message: &[u8]) {
         let mut outbox = self.outbox.borrow_mut();
         outbox.push(SocketAddr::V4(self.server), None, None, |bytes| {
@@ -76,7 +76,7 @@ impl RelayAgent {
         self.queued.notify_one();
     }
 
-    /// Sends what was queued; never ends.
+    /// Sends queued messages; never ends.
     pub(super) async fn send_on(&self) {
         loop {
             self.queued.notified().await;
@@ -86,7 +86,7 @@ impl RelayAgent {
 
     pub(super) async fn flush(&self) {
         while self.outbox.borrow_mut().flush(&self.socket).is_err() {
-            // No room in the socket. What the network has refused is lost and gone.
+            // The socket is full. A message that the network refuses is lost.
             let _ = self.socket.writable().await;
             let _ = self
                 .socket
@@ -94,7 +94,7 @@ impl RelayAgent {
         }
     }
 
-    /// Reads answers, and the network's word that nobody is there to give any; never ends.
+    /// Reads answers, and the network's messages that no server listens; never ends.
     pub(crate) async fn listen(&self, deliver: impl Fn(DhcpAnswer), hear: impl Fn(NobodyThere)) {
         loop {
             let Ok(ready) = self.socket.ready(Interest::READABLE | Interest::ERROR).await else {
@@ -109,15 +109,15 @@ impl RelayAgent {
                 });
             }
             let mut answers = Vec::new();
-            // Such a word also ends a receive with an error: the machines repeat.
+            // Such a message also ends a receive with an error: the machines repeat their messages.
             let _ = self.socket.try_io(Interest::READABLE, || {
                 let mut inbox = self.inbox.borrow_mut();
                 let datagrams = inbox.receive(&self.socket)?;
                 answers.extend(
                     inbox.arrivals().filter_map(|arrival| dhcp::decode_dhcp_answer(arrival.bytes)),
                 );
-                // Fewer than there was room for: the socket is empty, and will say so when it is
-                // not.
+                // Fewer than the batch can hold: the socket is empty and will signal the next
+                // datagram.
                 if datagrams < inbox.capacity() {
                     Err(io::ErrorKind::WouldBlock.into())
                 } else {

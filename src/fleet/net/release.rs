@@ -1,5 +1,5 @@
-//! Giving addresses back at the end of a run: one RELEASE for each, no faster than the server takes
-//! them.
+//! Releases addresses at the end of a run: one RELEASE for each, no faster than the server can
+//! process them.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use tokio::time::{sleep, timeout};
 use super::segment::FleetSegment;
 use crate::limits::{RELEASE_PAUSE, RELEASE_TIME_MAX, RELEASES_PER_SECOND_MIN};
 
-/// Sends a RELEASE for every lease, within [`RELEASE_TIME_MAX`] and a little; says how many. The
-/// server has acknowledged so many leases a second.
+/// Sends a RELEASE for every lease, within [`RELEASE_TIME_MAX`] and a little; returns the number.
+/// `acknowledged_per_s`: leases that the server acknowledged a second.
 pub(crate) async fn release_leases(segments: &[Rc<FleetSegment>], acknowledged_per_s: f64) -> u32 {
     let held: Vec<_> = segments
         .iter()
@@ -29,17 +29,17 @@ pub(crate) async fn release_leases(segments: &[Rc<FleetSegment>], acknowledged_p
             sleep(pause).await;
         }
     };
-    // Only a network that takes nothing any more is slower.
+    // Only a network that accepts no more packets is slower.
     let _ = timeout(RELEASE_TIME_MAX * 2, all).await;
     sent
 }
 
-/// How many of so many leases are given back at once, and the pause after them.
+/// The number of RELEASEs in one batch, and the pause after it.
 fn plan_release_rhythm(leases: usize, acknowledged_per_s: f64) -> (usize, Duration) {
     let in_time = leases as f64 / RELEASE_TIME_MAX.as_secs_f64();
     let per_s = acknowledged_per_s.max(f64::from(RELEASES_PER_SECOND_MIN)).max(in_time);
     let most = u32::try_from(leases).unwrap_or(u32::MAX).max(1);
-    // Floats are cut to what the integer holds.
+    // The conversion saturates.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let few = ((per_s * RELEASE_PAUSE.as_secs_f64()) as u32).clamp(1, most);
     (few as usize, Duration::from_secs_f64(f64::from(few) / per_s))

@@ -1,5 +1,5 @@
-//! The DHCP of the machines of one segment: answers find their machine, silence is met by
-//! repetition, leases are given back.
+//! The DHCP of the machines of one segment: it hands answers to their machine, repeats unanswered
+//! messages, and releases leases.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -28,7 +28,8 @@ use ringboot_protocol::tftp::Tick;
 pub(crate) struct MachinePort {
     pub(crate) mac: Mac,
     pub(crate) uuid: Uuid,
-    /// Number of the switch port (option 82, sub-option 1), which is the machine's in its fleet.
+    /// The machine's number in its fleet, as the number of its switch port (option 82, sub-option
+    /// 1).
     pub(crate) circuit: u32,
 }
 
@@ -43,21 +44,21 @@ pub(crate) enum SegmentTransport {
     Link(PacketLink),
 }
 
-/// Machines that share one road. Answers find theirs by hardware address and xid together: two
-/// machines were seen with one xid, and one machine uses several.
+/// Machines that share one transport. Answers find their machine by hardware address and xid
+/// together: two machines may have the same xid, and one machine uses several.
 #[derive(Debug)]
 pub(crate) struct FleetSegment {
     pub(crate) context: Rc<FleetContext>,
     pub(crate) road: SegmentTransport,
     ledger: Rc<AddressLedger>,
     pub(crate) waiting: RefCell<HashMap<(Mac, u32), Rc<AnswerMailbox>>>,
-    /// What there is to give back: with every lease, what was asked for and perhaps granted
-    /// unheard.
+    /// The leases to release, with addresses that were requested and may have been granted without
+    /// a received ACK.
     held: RefCell<BTreeMap<(Mac, Ipv4Addr), HeldLease>>,
     trouble: Option<SegmentImpairment>,
 }
 
-/// A lease to give back.
+/// A lease to release.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeldLease {
     pub(crate) address: Ipv4Addr,
@@ -88,7 +89,7 @@ enum DelayedMessage {
 }
 
 impl FleetSegment {
-    /// `seed` is that of the made-up troubles.
+    /// `seed` is that of the simulated losses.
     pub(crate) fn open(
         context: Rc<FleetContext>,
         road: SegmentTransport,
@@ -104,7 +105,7 @@ impl FleetSegment {
             held: RefCell::default(),
             trouble: (!impairment.is_none()).then(|| SegmentImpairment::new(impairment, seed)),
         });
-        // They end with the set of tasks that they are in.
+        // These tasks end with the set that they are in.
         spawn_local(Rc::clone(&segment).carry());
         if segment.trouble.is_some() {
             spawn_local(Rc::clone(&segment).bring_late());
@@ -112,13 +113,12 @@ impl FleetSegment {
         segment
     }
 
-    /// Leases to give back. What was asked for counts as one, too: perhaps it was granted and the
-    /// answer lost.
+    /// Leases to release. A requested address counts as one, too: its ACK may have been lost.
     pub(super) fn take_held(&self) -> Vec<HeldLease> {
         self.held.take().into_values().collect()
     }
 
-    /// RELEASE: nobody answers it. Says whether there was a server to send it to.
+    /// Sends a RELEASE, which has no answer. Returns whether there was a server for it.
     pub(crate) fn give_back(&self, held: HeldLease) -> bool {
         let HeldLease { port: MachinePort { mac, uuid, circuit }, speaker, address, server } = held;
         self.ledger.returned(circuit, address);
@@ -137,19 +137,19 @@ impl FleetSegment {
         letter.inspect(|bytes| self.road.send(bytes)).is_some()
     }
 
-    /// Returns when all has left.
+    /// Returns when all messages have left.
     pub(super) async fn flush(&self) {
         if let SegmentTransport::Relay(relay) = &self.road {
             relay.flush().await;
         }
     }
 
-    /// Machines of the fleet whose address another one was given while they had it.
+    /// Machines of the fleet whose address another machine got while they held it.
     pub(crate) fn doubled(&self) -> Vec<u32> {
         self.ledger.doubled()
     }
 
-    /// Leases of the fleet that were acknowledged a second.
+    /// Acknowledged leases of the fleet a second.
     pub(crate) fn rate(&self) -> f64 {
         self.ledger.rate()
     }
@@ -170,7 +170,7 @@ impl FleetSegment {
         Ok(answer)
     }
 
-    /// The address was refused: there is nothing to give back.
+    /// The server refused the address: there is nothing to release.
     pub(crate) fn forget(&self, mac: Mac, address: Ipv4Addr) {
         self.held.borrow_mut().remove(&(mac, address));
     }
@@ -186,7 +186,7 @@ impl FleetSegment {
         }
     }
 
-    /// Sends what waits and takes in answers; never ends.
+    /// Sends queued messages and receives answers; never ends.
     async fn carry(self: Rc<Self>) {
         let take_in = |answer| self.take_in(answer);
         let line = self.context.progress.line(AskedProtocol::Dhcp);
@@ -215,7 +215,7 @@ impl FleetSegment {
         }
     }
 
-    /// Sends and hands over what was held up on a bad network; never ends.
+    /// Sends and delivers messages that the bad network delayed; never ends.
     async fn bring_late(self: Rc<Self>) {
         let Some(trouble) = &self.trouble else { return };
         loop {
@@ -235,7 +235,7 @@ impl FleetSegment {
 }
 
 impl SegmentTransport {
-    /// The message as it leaves. None for a RELEASE to a server that was never heard.
+    /// The message as it leaves. None for a RELEASE to an unknown server.
     pub(crate) fn letter(&self, ask: &ClientMessage, circuit: u32) -> Option<Vec<u8>> {
         match self {
             Self::Relay(relay) => {
@@ -245,8 +245,8 @@ impl SegmentTransport {
         }
     }
 
-    /// One that the network or the kernel refuses (server down, buffer full) is lost like any
-    /// other.
+    /// Sends a message. One that the network or the kernel refuses (server down, buffer full) is
+    /// lost like any other.
     fn send(&self, bytes: &[u8]) {
         match self {
             Self::Relay(relay) => relay.send(bytes),
@@ -254,7 +254,7 @@ impl SegmentTransport {
         }
     }
 
-    /// Whether the server has left the relay agent's marks alone (D-49).
+    /// Whether the server returned option 82 unchanged (D-49).
     pub(crate) fn is_untouched(&self, answer: &DhcpAnswer, circuit: u32) -> bool {
         match self {
             Self::Relay(relay) => {
@@ -267,7 +267,7 @@ impl SegmentTransport {
 }
 
 impl AnswerMailbox {
-    /// A full one means answers that the machine will not read any more.
+    /// A full queue has answers that the machine will not read any more.
     fn put(&self, answer: DhcpAnswer) {
         let mut answers = self.answers.borrow_mut();
         if answers.len() < ANSWERS_QUEUED_MAX {
@@ -313,7 +313,7 @@ impl SegmentImpairment {
 
 impl XidSource {
     pub(crate) fn next(&mut self) -> u32 {
-        // SplitMix64: different seeds never meet within a run.
+        // SplitMix64: different seeds give different values within a run.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -338,7 +338,7 @@ mod tests {
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 77, 16, 1);
 
-    /// A server that answers each message with the next of these kinds, or not at all.
+    /// A server that answers each message with the next of these types, or not at all.
     fn server(answers: Vec<Option<u8>>) -> SocketAddrV4 {
         let socket = Blocking::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();

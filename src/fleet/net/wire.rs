@@ -1,40 +1,41 @@
-//! How a fleet meets the network: what it proves of the bytes it gets, from which addresses it
-//! speaks, and how bad the way is.
+//! A fleet's use of the network: what it verifies of the received bytes, its source addresses, and
+//! simulated losses.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::impair::NetworkImpairment;
 use ringboot_protocol::model::network::Ipv4Network;
 
-/// What a machine proves of a file whose bytes are known.
+/// What a machine verifies of a file with known contents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ContentProof {
     /// Every byte.
     #[default]
     Full,
-    /// That all have come.
+    /// The number of bytes.
     Length,
     /// Nothing: bytes are only counted.
     None,
 }
 
-/// A fleet's ways with the network.
+/// A fleet's settings of the network.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WireSettings {
+    /// What machines verify of files with known contents.
     pub verify: ContentProof,
-    /// Datagrams of one transfer may come joined (UDP_GRO), as from a network card that does so.
+    /// Datagrams of one transfer may arrive joined (UDP_GRO), as from a network card that does so.
     pub gro: bool,
-    /// Of datagrams, both ways.
+    /// The impairments of datagrams, both ways.
     pub impairment: NetworkImpairment,
-    /// Addresses that belong to this host: machines speak from them. All of 127.0.0.0/8 does
-    /// anyway.
+    /// Source addresses of machines; all of them belong to this host. 127.0.0.0/8 does so in any
+    /// case.
     pub sources: Option<Ipv4Network>,
 }
 
 impl WireSettings {
-    /// Where machine `number` speaks from that was given no address. One of its own where there are
-    /// enough of them, so that a server's limits per address see machines and not one giant;
-    /// unspecified where this host has but its one.
+    /// The source address of machine `number` without a lease: its own if there are enough, so that
+    /// a server's limits per address see separate machines; unspecified if this host has only one
+    /// address.
     pub(crate) fn unleased(&self, number: u32, server: IpAddr) -> Ipv4Addr {
         const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 78, 0, 0);
         match self.sources {
@@ -52,7 +53,7 @@ impl WireSettings {
         }
     }
 
-    /// Whether this host may speak from an address that a machine was given.
+    /// Whether this host may send from a machine's leased address.
     pub(super) fn owns(&self, address: Ipv4Addr) -> bool {
         let inside = |network: Ipv4Network| {
             u32::from(network.mask()) & (u32::from(network.address) ^ u32::from(address)) == 0

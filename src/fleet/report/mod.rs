@@ -1,5 +1,4 @@
-//! What a run came to: machines, times of each step, failures by cause; and the few lines that say
-//! so.
+//! The report of a run: machines, times of each step, failures by cause, and its text.
 
 pub(super) mod outcome;
 pub(super) mod steps;
@@ -24,69 +23,68 @@ use ringboot_protocol::model::machine::Mac;
 /// The figures of one run.
 #[derive(Clone, Debug)]
 pub struct FleetReport {
-    /// Machines that there are.
+    /// Machines of the fleet.
     pub clients: u32,
-    /// Machines switched on; one that boots again is counted again.
+    /// Power-ons: a machine that boots again counts again.
     pub machines: u32,
-    /// Machines that have their kernel and initial disk.
+    /// Machines that have their kernel and initrd.
     pub booted: u32,
     /// From the end of the warm-up, or the first machine's power-on, to the last one's end.
     pub wall: Duration,
-    /// What began so long after the start is in no figure, but for failures.
+    /// Boots and requests that began within this time after the start are in no figure, except
+    /// failures.
     pub warm_up: Duration,
     /// Some machines boot as firmware does; else all make plain requests.
     pub firmware: bool,
     /// Some machines fetch files.
     pub fetches: bool,
-    /// Some requests are due at moments of their own, whether or not those before have their
-    /// answers.
+    /// Some requests are due at fixed moments, even if earlier ones have no answer yet.
     pub is_open: bool,
-    /// Microseconds by which power-ons were late: nobody's fault but the generator's.
+    /// Microseconds by which the generator itself switched machines on too late.
     pub late_power_ons: Histogram<u64>,
-    /// The same of requests that are due at moments of their own, and for which a machine was free
-    /// in time.
+    /// The same for requests that are due at fixed moments, if a machine was free in time.
     pub late_requests: Histogram<u64>,
-    /// Octets of files received.
+    /// Bytes of files received.
     pub octets: u64,
-    /// Every byte was compared with what the file contains, menus apart.
+    /// Every byte was compared with the contents of its file, except menus.
     pub checked: bool,
-    /// Messages repeated, transfers resumed or begun again.
+    /// Repeated messages, and transfers that were resumed or started again.
     pub retries: u64,
     /// Each step, by machine.
     pub stages: BTreeMap<MachineStage, StageTimes>,
-    /// Microseconds from power-on to the last byte of the kernel, of machines that came so far.
+    /// Microseconds from power-on to the last byte of the kernel, of machines that loaded one.
     pub kernels: Histogram<u64>,
     /// Microseconds from power-on to the end of the last step, of machines that booted.
     pub boots: Histogram<u64>,
-    /// Machines that did not boot, by cause ([`super::BootFailure::cause`]) and the step it came
-    /// in.
+    /// Machines that did not boot, by cause ([`super::BootFailure::cause`]) and by the step in
+    /// which they failed.
     pub failures: BTreeMap<(String, MachineStage), CauseTally>,
-    /// They one by one, as they failed; of more than [`FAILED_LISTED_MAX`] the first.
+    /// The failed machines one by one, in the order of failure; at most [`FAILED_LISTED_MAX`].
     pub failed_machines: Vec<FailedMachine>,
     /// Machines that failed because a byte was wrong, missing or too many.
     pub wrong_contents: u32,
-    /// What clients put up with, and how often; what never happened is left out.
+    /// Faults that clients tolerated, with their counts; those that never happened are absent.
     pub oddities: BTreeMap<ClientOddity, u64>,
-    /// Each boot, in the order of power-on; of more than [`RECORDS_MAX`] the first that ended.
+    /// Each boot, in the order of power-on; at most the first [`RECORDS_MAX`] that ended.
     pub records: Vec<BootRecord>,
     /// Throughput over time.
     pub series: CountSeries,
-    /// What may have been the limit.
+    /// Signs of limits, of the generator and of the server.
     pub pressure: RunPressure,
-    /// What each machine was given last, in the order of their numbers.
+    /// The last lease of each machine, in the order of their numbers.
     pub leases: Vec<MachineLease>,
-    /// Addresses given back at the end (RELEASE).
+    /// Addresses that the fleet released at the end (RELEASE).
     pub released: u32,
-    /// The run was ended before its time: the figures are of machines that were done by then.
+    /// The run was interrupted: the figures are of machines that had ended by then.
     pub interrupted: bool,
-    /// Machines whose last boot came to its end.
+    /// Machines whose last boot ended.
     good: HashMap<u32, GoodBoot>,
     counts_from: Instant,
-    /// Octets and retries of the warm-up.
+    /// Bytes and retries of the warm-up.
     before: (u64, u64),
 }
 
-/// A boot that came to its end, and is blamed perhaps all the same.
+/// A finished boot, which may still fail because of its address.
 #[derive(Clone, Copy, Debug)]
 struct GoodBoot {
     mac: Mac,
@@ -99,9 +97,11 @@ struct GoodBoot {
 pub struct FailedMachine {
     /// Its number in the fleet.
     pub machine: u32,
+    /// Its hardware address.
     pub mac: Mac,
+    /// The stage in which it failed.
     pub stage: MachineStage,
-    /// As failures are counted by ([`super::BootFailure::cause`]).
+    /// The cause by which failures are counted ([`super::BootFailure::cause`]).
     pub cause: String,
     /// The whole sentence.
     pub sentence: String,
@@ -110,48 +110,48 @@ pub struct FailedMachine {
 /// Machines that failed for one cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CauseTally {
+    /// How many machines failed by this cause.
     pub machines: u32,
-    /// The whole sentence of the first one.
+    /// The whole sentence of the first machine.
     pub example: String,
 }
 
-/// One step as all machines saw it.
+/// One step of all machines.
 #[derive(Clone, Debug)]
 pub struct StageTimes {
-    /// Microseconds, of machines that finished it.
+    /// Microseconds, of machines that finished the step.
     pub times: Histogram<u64>,
-    /// Messages repeated, transfers resumed or begun again, by machines that finished it or gave up
-    /// in it.
+    /// Repeated messages, and transfers that were resumed or started again, also of machines that
+    /// gave up in the step.
     pub retries: u64,
 }
 
-/// One boot, small enough to keep thousands of.
+/// One boot, small enough to keep thousands of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootRecord {
     /// Microseconds from the start of the run to power-on.
     pub start_us: u64,
     /// Microseconds from the start of the run to the boot's end.
     pub end_us: u64,
-    /// None where it booted; else the step in which it stopped.
+    /// None if the machine booted; else the step in which it stopped.
     pub stopped_in: Option<MachineStage>,
     /// The name of its firmware.
     pub model: &'static str,
-    /// Microseconds of each finished step in the order of [`MachineStage::ALL`], all of one stage
-    /// together.
+    /// Microseconds of the finished steps by stage, in the order of [`MachineStage::ALL`].
     pub stages_us: [u32; MachineStage::ALL.len()],
 }
 
-/// Octets of a megabyte, as network people count.
+/// Bytes of a megabyte in the decimal system.
 const MEGABYTE: f64 = 1e6;
 
-/// The longest step that a histogram tells apart: an hour, in microseconds.
+/// The longest step that a histogram distinguishes: an hour, in microseconds.
 const STEP_US_MAX: u64 = 3_600_000_000;
 /// Significant decimal digits of a histogram: 3 keep a figure within 0.1 % (1 ms of a second) at
 /// 190 KiB a stage.
 const STEP_DIGITS: u8 = 3;
 
 impl FleetReport {
-    /// Before the first power-on of so many machines.
+    /// The empty report of a fleet of `clients` machines.
     pub(crate) fn new(clients: u32, counts_from: Instant) -> Self {
         Self {
             clients,
@@ -186,7 +186,7 @@ impl FleetReport {
         }
     }
 
-    /// A machine is switched on; in the warm-up it is not counted, or not yet.
+    /// A machine is switched on; a power-on of the warm-up does not count, or not yet.
     pub(crate) fn power_on(&mut self, is_warm_up: bool) {
         self.machines += u32::from(!is_warm_up);
     }
@@ -199,12 +199,12 @@ impl FleetReport {
         self.late_requests.saturating_record(count_microseconds(late));
     }
 
-    /// The warm-up is over: what has come until now does not count.
+    /// The warm-up is over: the figures until now do not count.
     pub(crate) fn forget(&mut self, progress: &FleetProgress) {
         self.before = (progress.octets(), progress.retries());
     }
 
-    /// The run is over, so long after its start.
+    /// The run is over, `lasted` after its start.
     pub(crate) fn close(&mut self, lasted: Duration, progress: &FleetProgress) {
         let (octets, retries) = self.before;
         self.wall = lasted.saturating_sub(self.warm_up);
@@ -268,7 +268,7 @@ impl FleetReport {
         }
     }
 
-    /// The last boot of this machine was none, as it turns out: something was wrong with its
+    /// The last boot of this machine counts as failed after all: something was wrong with its
     /// address.
     pub(crate) fn blame(&mut self, machine: u32, failure: &BootFailure) {
         let Some(GoodBoot { mac, place }) = self.good.remove(&machine) else { return };
@@ -285,7 +285,7 @@ impl FleetReport {
         self.records.sort_by_key(|record| record.start_us);
     }
 
-    /// The run ends before its time: machines that are under way have neither booted nor failed.
+    /// The run is interrupted: machines that are still running have neither booted nor failed.
     pub(crate) fn leave_out_unfinished(&mut self) {
         self.machines =
             self.booted + self.failures.values().map(|failed| failed.machines).sum::<u32>();
@@ -312,13 +312,13 @@ impl FleetReport {
             .or_insert_with(|| StageTimes { times: make_time_histogram(), retries: 0 })
     }
 
-    /// Every step with the microseconds that machines took for it, and the whole boot last.
+    /// Every step with the machines' times in microseconds, and the whole boot last.
     pub fn steps(&self) -> impl Iterator<Item = (&'static str, &Histogram<u64>)> {
         let steps = self.stages.iter().map(|(stage, seen)| (spell_step_name(*stage), &seen.times));
         steps.chain([("whole boot", &self.boots)])
     }
 
-    /// The slowest boot as a multiple of the median one; None where no machine booted.
+    /// The slowest boot as a multiple of the median one; None if no machine booted.
     pub fn slowest_to_median(&self) -> Option<f64> {
         let median = self.boots.value_at_quantile(0.5);
         (median > 0).then(|| self.boots.max() as f64 / median as f64)
@@ -329,13 +329,13 @@ impl FleetReport {
         self.machines - self.booted
     }
 
-    /// What was proved of the bytes, in words.
+    /// A phrase that says what was verified of the bytes.
     pub fn proved(&self) -> String {
         match (self.octets, self.wrong_contents) {
             (_, 1) => "1 machine got wrong contents".to_owned(),
             (_, wrong @ 2..) => format!("{wrong} machines got wrong contents"),
-            (0, _) => "nothing came that could be checked".to_owned(),
-            _ if self.checked => "every octet checked".to_owned(),
+            (0, _) => "no bytes came that could be checked".to_owned(),
+            _ if self.checked => "every byte checked".to_owned(),
             _ => "contents not checked".to_owned(),
         }
     }
@@ -347,7 +347,7 @@ impl FleetReport {
 
     /// Megabytes received.
     pub fn megabytes(&self) -> f64 {
-        // 2^53 bytes are nine petabytes: nothing is lost.
+        // A double holds 2^53 bytes exactly, which are nine petabytes.
         self.octets as f64 / MEGABYTE
     }
 }
@@ -382,7 +382,7 @@ impl fmt::Display for FleetReport {
     }
 }
 
-/// Causes of failure that are listed: the report stays on one screen.
+/// Causes of failure that the table lists: the report stays on one screen.
 const CAUSES_SHOWN_MAX: usize = 6;
 
 /// Microseconds in the unit that a person would choose.
@@ -428,7 +428,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// A boot that took so many ms for each of these stages.
+    /// A boot with these milliseconds for the stages.
     fn outcome(
         begun: Instant,
         took: &[(MachineStage, u32)],
@@ -471,11 +471,11 @@ mod tests {
             report.add(begun, outcome(begun + 5 * MS, &[(MachineStage::Dhcp, 3)], Err(stopped)));
         }
         report.wall = Duration::from_secs(2);
-        assert_eq!(report.proved(), "nothing came that could be checked");
+        assert_eq!(report.proved(), "no bytes came that could be checked");
         report.octets = 4_000_000;
         assert_eq!(report.proved(), "contents not checked");
         report.checked = true;
-        assert_eq!(report.proved(), "every octet checked");
+        assert_eq!(report.proved(), "every byte checked");
         let text = report.to_string();
         assert_eq!((report.booted, report.failed()), (1, 2));
         assert!(text.contains("1 of 3 machines booted in 2.00 s: 4 MB, 2 MB/s"), "{text}");
@@ -565,7 +565,7 @@ mod tests {
             BootRecord { start_us: 7000, end_us: 220_000, stopped_in: None, model: "m", stages_us };
         assert_eq!(report.records, [record]);
         assert!(size_of::<BootRecord>() <= 64, "{}", size_of::<BootRecord>());
-        // Time to kernel is counted from power-on.
+        // The time to the kernel counts from power-on.
         assert!(
             report.kernels.equivalent(report.kernels.max(), 210_000),
             "{}",

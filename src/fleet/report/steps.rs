@@ -1,4 +1,4 @@
-//! The steps of a boot as they begin and end, each with the time that it took.
+//! The steps of a boot as they begin and end, each with its time.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,18 +9,18 @@ use crate::report::FleetReport;
 use crate::schedule::ExchangeTurn;
 use ringboot_observe::events::MachineStage;
 
-/// The steps of a boot as they begin and end: no time lies between them, unless each has a moment
-/// at which it is due.
+/// The steps of a boot as they begin and end. There is no time between them, unless each has a
+/// moment at which it is due.
 pub(crate) struct BootSteps {
     pub(crate) now: MachineStage,
     power_on: Instant,
     begun: Instant,
-    /// One is under way.
+    /// A step has begun and not ended.
     is_open: bool,
     pub(crate) is_warm_up: bool,
     pub(crate) to_kernel: Option<Duration>,
     pub(crate) stages: [Duration; MachineStage::ALL.len()],
-    /// Where each finished step is entered.
+    /// The report that counts each finished step.
     report: Rc<RefCell<FleetReport>>,
 }
 
@@ -45,12 +45,12 @@ impl BootSteps {
         }
     }
 
-    /// Nothing is under way yet: the first step is due later.
+    /// No step has begun yet: the first one is due later.
     pub(crate) fn wait(&mut self) {
         self.is_open = false;
     }
 
-    /// A step begins that was due then, perhaps a while ago.
+    /// Begins a step that was due at this moment, which may have passed.
     pub(crate) fn begin(&mut self, stage: MachineStage, turn: ExchangeTurn) {
         (self.now, self.begun, self.is_open) = (stage, turn.due, true);
         if turn.was_free {
@@ -58,13 +58,13 @@ impl BootSteps {
         }
     }
 
-    /// One step ends, the next begins.
+    /// Ends the present step and begins the next one.
     pub(crate) fn enter(&mut self, stage: MachineStage) {
         self.end();
         (self.now, self.is_open) = (stage, true);
     }
 
-    /// The step under way ends.
+    /// Ends the present step.
     pub(crate) fn end(&mut self) {
         if !std::mem::take(&mut self.is_open) {
             return;

@@ -1,5 +1,5 @@
-//! What was the limit of a run, in words: the generator's own thread, or a server that lets in only
-//! so many.
+//! Names the limit of a run: the generator's own thread, or a server that admits only a certain
+//! number of requests at once.
 
 use std::time::Duration;
 
@@ -9,49 +9,48 @@ use crate::measure::pressure::RunPressure;
 use crate::measure::series::SeriesBucket;
 use crate::report::{FleetReport, PrettyMicroseconds};
 
-/// A thread busy for more than this share of the time is what the run had to wait for.
+/// A thread that is busy for more than this share of the time limits the run.
 const BUSY_SHARE_MAX: f64 = 0.9;
-/// A thread that waited for its processor for more than this share of the time measured its own
-/// machine as well.
+/// A thread that waits for its processor for more than this share of the time measures the other
+/// programs as well.
 const WAITING_SHARE_MAX: f64 = 0.2;
-/// The share of the bytes by which the load is over: what follows are a few machines that wait for
-/// a timer.
+/// The share of the bytes after which the load is over: then only a few machines wait for a timer.
 const LOADED_SHARE: f64 = 0.9;
 
-/// Late by this is what nobody would call noise.
+/// Microseconds: a delay of this length is no noise.
 const LATE_US_MAX: u64 = 250_000;
-/// So is half of them late by this, and by this share of what they measure.
+/// Microseconds: neither is a median delay of this length that is also this share of the measured
+/// time.
 const LATE_US_NOTED: u64 = 1000;
 const LATE_SHARE_MAX: f64 = 0.25;
 
-/// Requests that wait for a free machine are what this load is about, unless they are more than
-/// this share.
+/// With open load some requests wait for a free machine; a larger share than this is noted.
 const WAITED_SHARE_MAX: f64 = 0.1;
 
 impl FleetReport {
-    /// Share of the time that the generator's thread was busy: of the whole run, or while it was
-    /// loaded, whichever is more.
+    /// The share of the time that the generator's thread was busy: of the whole run, or while it
+    /// was loaded, whichever is more.
     pub fn generator_busy(&self) -> f64 {
         let whole = compute_busy_share(self.pressure.busy, self.wall);
-        // The thread's clock and the wall's are read one after the other.
+        // The two clocks are read one after the other, so the share may exceed 1.
         find_loaded_part(self.series.buckets())
             .map_or(whole, |(busy, wall)| compute_busy_share(busy, wall).max(whole))
             .min(1.0)
     }
 
-    /// Share of the time that the generator's thread was ready and another program had its
+    /// The share of the time that the generator's thread was ready while another program had its
     /// processor.
     pub fn generator_waiting(&self) -> f64 {
         compute_busy_share(self.pressure.waiting, self.wall).min(1.0)
     }
 
-    /// True where the machines had to wait for the generator, so that the server may be faster than
-    /// the figures say: its thread was busy, or ready without a processor, nearly all the time.
+    /// True if the machines had to wait for the generator, so that the server may be faster than
+    /// the figures: its thread was busy, or ready without a processor, nearly all the time.
     pub fn generator_was_limit(&self) -> bool {
         self.generator_busy() + self.generator_waiting() > BUSY_SHARE_MAX
     }
 
-    /// What was the limit, in words; empty where nothing was seen of one.
+    /// The signs of a limit, each a sentence; empty if there are none.
     pub fn limits(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         let percent = |share: f64| share * 100.0;
@@ -70,21 +69,21 @@ impl FleetReport {
         } else if waited {
             sentences.push(format!(
                 "the load generator waited for a processor {waiting:.0} % of the time, because \
-                 other programs used it: times are longer than the server made them"
+                 other programs used it: times are longer than the server's"
             ));
         }
         sentences.extend(self.lateness());
         let hides = if self.is_open || self.firmware {
             ""
         } else {
-            ". Machines asked no more meanwhile, so percentiles hardly show it: --rate does"
+            ". Machines sent no further requests meanwhile, so percentiles hardly show it: use --rate"
         };
         sentences.extend(self.pressure.of_silence(self.clients, hides));
         sentences.extend(self.pressure.of_the_server(self.clients));
         sentences
     }
 
-    /// What the generator itself did too late, and what it did not do at all.
+    /// What the generator itself did too late, or did not do at all.
     fn lateness(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         let median = |times: &Histogram<u64>| times.value_at_quantile(0.5);
@@ -97,7 +96,7 @@ impl FleetReport {
             {
                 sentences.push(format!(
                     "the load generator was late: {what} up to {} after their moment, half of them \
-                     {} or more; that is in their times",
+                     {} or more; their times include it",
                     PrettyMicroseconds(max),
                     PrettyMicroseconds(p50)
                 ));
@@ -107,14 +106,14 @@ impl FleetReport {
         let made: u64 = self.stages.values().map(|seen| seen.times.len()).sum();
         if waited as f64 > made as f64 * WAITED_SHARE_MAX {
             sentences.push(format!(
-                "{waited} of {made} requests found no machine free when they were due: their wait \
-                 is in their times. Either the server was slower than the rate asked for, or \
-                 --clients are too few"
+                "{waited} of {made} requests found no machine free when they were due: their times \
+                 include the wait. Either the server was slower than the rate, or --clients is too \
+                 small"
             ));
         }
         if never_begun > 0 {
             sentences.push(format!(
-                "{never_begun} requests that were due were never made, for lack of a free machine: \
+                "{never_begun} requests that were due were never made, because no machine was free: \
                  no figure has them. Use more --clients, or a lower rate"
             ));
         }

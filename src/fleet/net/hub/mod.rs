@@ -1,8 +1,8 @@
-//! All TFTP transfers of a fleet on a few sockets: machines with addresses of their own share them,
-//! hundreds to one.
+//! All TFTP transfers of a fleet on a few sockets: hundreds of machines with their own addresses
+//! share one socket.
 //!
-//! Datagrams are read and answers sent in batches (`engine/mmsg`). A transfer is known by its
-//! socket and its local address; what it does with a datagram, the pure [`FetchClient`] says.
+//! The hub reads datagrams and sends answers in batches (`engine/mmsg`). It finds a transfer by its
+//! socket and its local address; the pure [`FetchClient`] decides what to do with a datagram.
 //! Machines that share one address of the host have a socket for each request.
 
 mod sockets;
@@ -43,45 +43,46 @@ use state::{HubClient, HubClientId, HubState, SocketUse};
 /// How long machines busy with HTTP may let TFTP wait, nanoseconds.
 const GLANCE_PAUSE: Tick = MILLISECOND;
 
-/// The sockets, the transfers on them, and one clock for all.
+/// The sockets, the transfers on them, and one timer for all.
 #[derive(Debug)]
 pub(crate) struct TransferHub {
     gro: bool,
     begun: Instant,
     state: RefCell<HubState>,
     inbox: RefCell<DatagramInbox>,
-    /// When the clock will ring; None before the first transfer.
+    /// When the timer will expire; None before the first transfer.
     rings: Cell<Option<Tick>>,
-    /// Tells the clock that this is too late.
+    /// Wakes the timer because this is too late.
     sooner: Notify,
-    /// When somebody last looked at the sockets out of turn.
+    /// When the sockets were last read out of turn.
     glanced: Cell<Tick>,
 }
 
-/// One fetch, as the hub is asked for it.
+/// A request to the hub for one file.
 #[derive(Debug)]
 pub(crate) struct HubTransfer {
     pub(crate) client: FetchClient,
-    /// Requests after the first that come from ports of their own: 1 with a size probe, else 0.
+    /// Requests after the first one, which use other ports: 1 with a size probe, else 0.
     pub(crate) probes: u8,
-    /// Where the machine speaks from; unspecified where it has no address of its own.
+    /// The machine's source address; unspecified if it has none of its own.
     pub(crate) address: Ipv4Addr,
-    /// What the server may send before it waits for an answer, in bytes of the kernel's memory.
+    /// The most that the server may send before it waits for an answer, in bytes of the kernel's
+    /// memory.
     pub(crate) burst: usize,
-    /// Silence that ends the transfer, whatever the client says.
+    /// The silence that ends the transfer, whatever the client decides.
     pub(crate) silence: Duration,
     pub(crate) checker: ContentChecker,
-    /// Counts it while it lasts.
+    /// Counts the request while it lasts.
     pub(crate) request: TftpRequest,
 }
 
-/// What is left of a transfer.
+/// The result of a transfer.
 #[derive(Debug)]
 pub(crate) struct FinishedTransfer {
     pub(crate) client: FetchClient,
     pub(crate) checker: ContentChecker,
     pub(crate) outcome: Result<ClientOutcome, BootFailure>,
-    /// The network has said that nobody was there to be asked.
+    /// The network has reported that no server listens.
     pub(crate) nobody: Option<NobodyThere>,
 }
 
@@ -100,8 +101,8 @@ impl TransferHub {
         }
     }
 
-    /// Plays a client to its end. Dropped before, the transfer is forgotten, and the server hears
-    /// no more of it.
+    /// Runs a client to its end. If the future is dropped, the hub forgets the transfer, and the
+    /// server receives nothing more of it.
     pub(crate) async fn play(
         self: &Rc<Self>,
         transfer: HubTransfer,
@@ -132,14 +133,13 @@ impl TransferHub {
         let id = self.state.borrow_mut().admit(guest, &stay.seats);
         stay.id = Some(id);
         self.advance(|state| state.settle(id, now));
-        // The sender goes with the guest, and the guest with `stay`.
+        // The sender ends with the guest, and the guest with `stay`.
         let _ = done.await;
         stay.leave().ok_or_else(|| io::Error::other("a transfer without an end").into())
     }
 
-    /// A place for one request: at a socket that others share, of the generation after the one that
-    /// this address used last; or at a socket of its own, where the address is not the machine's
-    /// alone.
+    /// A seat for one request: at a shared socket, of the generation after the one that this
+    /// address used last; or at its own socket if machines share the address.
     fn seat(self: &Rc<Self>, address: Ipv4Addr, burst: usize) -> io::Result<SocketUse> {
         let turn =
             if address.is_unspecified() { None } else { self.state.borrow_mut().turn(address) };
@@ -173,8 +173,8 @@ impl TransferHub {
             interface: None,
             shared: false,
         })?;
-        // Requests and ACKs fit every path; choosing numbers for fragments stood first in a profile
-        // (__ip_select_ident).
+        // Requests and ACKs fit every path; without this, choosing fragment identifiers came first
+        // in a profile (__ip_select_ident).
         net::forbid_fragments(&fd)?;
         keep_unreachable(&fd)?;
         if self.gro {
@@ -182,7 +182,7 @@ impl TransferHub {
         }
         let fd = std::net::UdpSocket::from(fd);
         fd.set_nonblocking(true)?;
-        // Half of it stays free: how much memory a datagram takes is only nearly known.
+        // Half of it stays free, because the memory of a datagram is known only approximately.
         let room = SockRef::from(&fd).recv_buffer_size()? / 2;
         let fd = Rc::new(UdpSocket::from_std(fd)?);
         let socket = HubSocket {
@@ -195,7 +195,7 @@ impl TransferHub {
         Ok((self.state.borrow_mut().sockets.add(socket), fd))
     }
 
-    /// Takes in what comes to one socket; never ends.
+    /// Reads the datagrams of one socket; never ends.
     async fn read(self: Rc<Self>, socket: HubSocketId, fd: Rc<UdpSocket>) {
         loop {
             let Ok(ready) = fd.ready(Interest::READABLE | Interest::ERROR).await else { return };
@@ -203,13 +203,13 @@ impl TransferHub {
                 self.hear_of_nobody(socket, &fd);
             }
             let mut datagrams = 0;
-            // An error of one receive is the network's (ICMP) word of a datagram that was sent; the
+            // An error of one receive is the network's message (ICMP) about a sent datagram; the
             // timers decide what it means.
             let _ = fd.try_io(Interest::READABLE, || {
                 let mut inbox = self.inbox.borrow_mut();
                 datagrams = inbox.receive(&fd)?;
-                // Fewer than there was room for: the socket is empty, and will say so when it is
-                // not.
+                // Fewer than the batch can hold: the socket is empty and will signal the next
+                // datagram.
                 if datagrams < inbox.capacity() {
                     Err(io::ErrorKind::WouldBlock.into())
                 } else {
@@ -224,7 +224,7 @@ impl TransferHub {
         }
     }
 
-    /// Takes in what the network says of requests that came to nobody.
+    /// Reads the network's messages about requests to ports without a server.
     fn hear_of_nobody(&self, socket: HubSocketId, fd: &UdpSocket) {
         let _ = fd.try_io(Interest::ERROR, || {
             let mut state = self.state.borrow_mut();
@@ -233,9 +233,8 @@ impl TransferHub {
         });
     }
 
-    /// For those who keep this thread busy with other things: takes in what has come to the sockets
-    /// that are shared, where the last look was a while ago. Blocks that wait here for their turn
-    /// would look like a slow server.
+    /// Called by work that keeps this thread busy: reads the shared sockets if the last read was a
+    /// while ago. Blocks that wait here would look like a slow server.
     pub(crate) fn glance(self: &Rc<Self>) {
         let now = self.now();
         if self.rings.get().is_some() && now.saturating_sub(self.glanced.get()) >= GLANCE_PAUSE {
@@ -247,7 +246,7 @@ impl TransferHub {
     fn look(self: &Rc<Self>) {
         let shared = self.state.borrow().sockets.in_use();
         for (id, fd) in shared {
-            // Empty, or an error of the network: the reader of the socket meets it, too.
+            // Empty, or an error of the network, which the reader of the socket gets, too.
             while let Ok(datagrams) = { self.inbox.borrow_mut().receive(&fd) } {
                 let inbox = self.inbox.borrow();
                 self.advance(|state| state.take_in(id, &inbox, self.now()));
@@ -258,7 +257,7 @@ impl TransferHub {
         }
     }
 
-    /// Wakes clients whose time has come; never ends.
+    /// Wakes clients whose timers have expired; never ends.
     async fn keep_time(self: Rc<Self>) {
         loop {
             let next = self.state.borrow().next_deadline();
@@ -266,13 +265,13 @@ impl TransferHub {
             // Far beyond any run, and still a moment that a clock can hold.
             let moment = self.begun + Duration::from_nanos(next.min(NEVER / 4));
             let _ = timeout_at(moment, self.sooner.notified()).await;
-            // What is here already is not late.
+            // Datagrams that have arrived already are not late.
             self.look();
             self.advance(|state| state.pass_time(self.now()));
         }
     }
 
-    /// Changes the state, sends what this has made due, and sets the clock.
+    /// Changes the state, sends the resulting datagrams, and sets the timer.
     fn advance(self: &Rc<Self>, change: impl FnOnce(&mut HubState)) {
         let mut state = self.state.borrow_mut();
         change(&mut state);
@@ -299,10 +298,10 @@ impl TransferHub {
     }
 }
 
-/// A transfer's stay at the hub; its end frees all that it has taken.
+/// A transfer's stay at the hub; dropping it frees everything that the transfer took.
 struct TransferGuard<'a> {
     hub: &'a TransferHub,
-    /// None until everything is there that the guest needs.
+    /// None until the guest has all that it needs.
     id: Option<HubClientId>,
     seats: Vec<SocketUse>,
 }

@@ -1,4 +1,5 @@
-//! The sockets of a hub: what each may be sent to at once, and what waits to leave by it.
+//! The sockets of a hub: how much the server may send to each at once, and the datagrams that wait
+//! to leave.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -9,31 +10,31 @@ use tokio::net::UdpSocket;
 
 use ringboot_io::engine::mmsg::DatagramOutbox;
 
-/// Names a socket for as long as the hub lives.
+/// The name of a socket for the life of the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct HubSocketId(u32);
 
-/// A socket that machines share, or that one has alone.
+/// A socket that machines share, or of a single machine.
 #[derive(Debug)]
 pub(super) struct HubSocket {
     pub(super) fd: Rc<UdpSocket>,
     pub(super) outbox: DatagramOutbox,
-    /// It has one machine only: whatever comes to it is that machine's.
+    /// It belongs to one machine only, which gets every datagram of the socket.
     pub(super) single: bool,
-    /// What may be on its way to it at once, and what is at most: the kernel drops what finds no
-    /// room. Octets of its memory.
+    /// What may be on its way to it at once, and the most, in bytes of the kernel's memory: the
+    /// kernel drops datagrams that find no room.
     pub(super) room: usize,
     pub(super) load: usize,
 }
 
-/// All of them, and the server that they lead to.
+/// All sockets, and their server.
 #[derive(Debug)]
 pub(super) struct HubSockets {
     pub(super) server: SocketAddr,
     pub(super) open: HashMap<HubSocketId, HubSocket>,
-    /// How many there have ever been.
+    /// The number of sockets made so far.
     pub(super) opened: u32,
-    /// Those with something in their outbox.
+    /// Sockets with queued datagrams.
     pub(super) to_flush: Vec<HubSocketId>,
 }
 
@@ -49,7 +50,7 @@ impl HubSockets {
         id
     }
 
-    /// Those that are shared and have transfers.
+    /// Shared sockets with transfers.
     pub(super) fn in_use(&self) -> Vec<(HubSocketId, Rc<UdpSocket>)> {
         let busy = self.open.iter().filter(|(_, socket)| !socket.single && socket.load > 0);
         busy.map(|(id, socket)| (*id, Rc::clone(&socket.fd))).collect()
@@ -78,7 +79,7 @@ impl HubSockets {
         outbox.push(to, from, None, |bytes| bytes.extend_from_slice(octets));
     }
 
-    /// Sends what is queued. A socket that has no room for all of it is given back, and its rest
+    /// Sends the queued datagrams. Returns a socket that has no room for all of them; its rest
     /// stays queued.
     pub(super) fn flush(&mut self) -> Option<Rc<UdpSocket>> {
         let Self { open, to_flush, .. } = self;

@@ -1,5 +1,5 @@
-//! The transfers of a hub: whose datagram one is, what its client makes of it, and when a client is
-//! to be woken.
+//! The transfers of a hub: the owner of a datagram, its client's reaction, and the timers of
+//! clients.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,25 +20,26 @@ use ringboot_protocol::tftp::client::{ClientOutcome, FetchClient};
 use ringboot_protocol::tftp::timers::{TimerAlarm, TimerHeap};
 use ringboot_protocol::tftp::{NEVER, Tick};
 
-/// A sample is enough: the server is told, so that it does not repeat blocks that nobody wants.
+/// A sample is enough: this ERROR ends the transfer at the server, so that it does not repeat
+/// unwanted blocks.
 const ENOUGH: &[u8] = b"\0\x05\0\0User aborted the transfer\0";
 
-/// Names a place among the guests; it is given to another when its guest has left.
+/// The name of a place among the guests; another guest gets it when its guest has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct HubClientId(usize);
 
-/// A request's place at a socket: datagrams to this address belong to it (unspecified: all of the
-/// socket's do).
+/// A request's place at a socket: datagrams to this address belong to it (unspecified: all
+/// datagrams of the socket).
 #[derive(Debug)]
 pub(super) struct SocketUse {
     pub(super) socket: HubSocketId,
     pub(super) address: Ipv4Addr,
     pub(super) burst: usize,
-    /// Of a socket that only this seat has.
+    /// The socket belongs only to this seat.
     pub(super) reader: Option<JoinHandle<()>>,
 }
 
-/// A client at work. Its timers are firmware's own, whatever the fleet's haste: hurried, PXELINUX's
+/// A running client. Its timers are firmware's own, whatever the fleet's haste: hurried, PXELINUX's
 /// 110 ms would take a busy server for a lost packet.
 #[derive(Debug)]
 pub(super) struct HubClient {
@@ -63,14 +64,13 @@ pub(super) enum DelayedDatagram {
     Out { socket: HubSocketId, local: Ipv4Addr, to: u16, octets: Box<[u8]> },
 }
 
-/// Who is at which socket, and what each is waiting for.
+/// The guests of each socket, and the timer of each guest.
 #[derive(Debug)]
 pub(super) struct HubState {
     pub(super) sockets: HubSockets,
-    /// Sockets that are shared. The next request of a machine comes from the next generation, and
-    /// so from another port.
+    /// Shared sockets. The next request of a machine uses the next generation, and so another port.
     pub(super) generations: [Vec<HubSocketId>; TFTP_GENERATIONS],
-    /// Which generation an address used last.
+    /// The last generation of each address.
     pub(super) used_last: HashMap<Ipv4Addr, usize>,
     pub(super) seats: HashMap<(HubSocketId, Ipv4Addr), HubClientId>,
     pub(super) guests: Vec<Option<HubClient>>,
@@ -93,7 +93,7 @@ impl HubState {
         }
     }
 
-    /// The next generation in which this address has no transfer. None where it has one in each.
+    /// The next generation in which this address has no transfer. None if it has one in each.
     pub(super) fn turn(&mut self, address: Ipv4Addr) -> Option<usize> {
         let Self { generations, seats, used_last, .. } = self;
         let last = used_last.entry(address).or_insert(TFTP_GENERATIONS - 1);
@@ -145,7 +145,7 @@ impl HubState {
             let local = match arrival.local {
                 _ if single => Ipv4Addr::UNSPECIFIED,
                 Some(IpAddr::V4(local)) => local,
-                // Sockets that are shared speak IPv4.
+                // Shared sockets use IPv4.
                 _ => continue,
             };
             if from.ip() != server {
@@ -172,9 +172,9 @@ impl HubState {
         }
     }
 
-    /// A request came to nobody: firmware does not listen to that, and asks again; the report does.
+    /// No server received a request: firmware ignores that and asks again; the report names it.
     pub(super) fn note_nobody(&mut self, socket: HubSocketId, word: UnreachableNotice) {
-        // Of a transfer's own port nothing is to be said: the server has closed it.
+        // A transfer's own port does not count: the server has closed it.
         if word.to != self.sockets.server {
             return;
         }
@@ -202,7 +202,7 @@ impl HubState {
         now: Tick,
     ) {
         let Some(guest) = self.guests.get_mut(id.0).and_then(Option::as_mut) else { return };
-        // After a size probe its socket is closed.
+        // After a size probe the client closes its socket.
         let listens = guest.seats.get(usize::from(guest.client.socket())) == Some(&socket);
         if !listens || guest.outcome.is_some() {
             return;
@@ -213,19 +213,19 @@ impl HubState {
             if let Err(failure) = guest.checker.take(piece.bytes) {
                 guest.outcome = Some(Err(failure));
             } else if guest.client.outcome().is_none() {
-                // A file of one block holds no place at the server.
+                // A file of one block takes no place at the server.
                 guest.request.begins();
                 if guest.checker.is_sample_full() {
                     let octets = guest.client.announced().unwrap_or(guest.checker.received());
                     guest.outcome = Some(Ok(ClientOutcome::Complete { octets }));
-                    // Lost, it costs the server its retransmissions.
+                    // If it is lost, it costs the server its retransmissions.
                     self.sockets.post(socket, guest.address, from, ENOUGH);
                 }
             }
         }
     }
 
-    /// Takes out of a client what it has to say, and looks whether it has come to its end.
+    /// Sends what a client has to send, and checks whether it has ended.
     pub(super) fn settle(&mut self, id: HubClientId, now: Tick) {
         let Some(guest) = self.guests.get_mut(id.0).and_then(Option::as_mut) else { return };
         while let Some(transmit) =
@@ -273,7 +273,7 @@ impl HubState {
         }
     }
 
-    /// Lets through what a bad network has held until now.
+    /// Delivers datagrams that the bad network has delayed until now.
     pub(super) fn deliver(&mut self, now: Tick) {
         while let Some(parcel) = self.trouble.as_mut().and_then(|trouble| trouble.due(now)) {
             match parcel {
@@ -297,7 +297,7 @@ impl HubState {
 }
 
 impl HubClient {
-    /// When its silence has lasted too long.
+    /// The moment at which its silence has lasted too long.
     fn gives_up(&self) -> Tick {
         self.silent_since.saturating_add(self.silence)
     }

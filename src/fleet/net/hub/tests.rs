@@ -19,7 +19,7 @@ const CONTENT: ExpectedContent = ExpectedContent::Generated { seed: 5, octets: 3
 const WINDOW: u16 = 16;
 
 /// A server with one file, no memory and one port; it sends a whole window for each ACK, and ends
-/// when nobody has asked for a second. Gives who asked.
+/// after a second without a packet. Returns the senders.
 fn server(window: u16) -> (SocketAddr, Thread<Vec<SocketAddr>>) {
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -130,7 +130,7 @@ fn a_transfer_goes_on_while_other_machines_keep_the_thread_busy() {
             let context = Rc::clone(&context);
             spawn_local(async move { play(&context, ClientBehaviour::pi3(), address(1)).await })
         };
-        // Until the request is on its way; then nobody else has a turn.
+        // Until the request is sent; then no other task runs.
         let is_asked = || {
             let state = context.hub.state.borrow();
             !state.sockets.in_use().is_empty() && state.sockets.to_flush.is_empty()
