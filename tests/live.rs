@@ -158,7 +158,7 @@ fn a_whole_chain_is_walked_and_leaves_nothing_behind() {
         "tftp pxelinux.cfg/01-52-54-00-12-34-10",
         "install: http://127.0.0.1:",
         "k/linux 9216 KiB",
-        "looked at 8192 KiB",
+        "read 8192 KiB",
         "rescue: tftp ",
         "/ks.cfg 31 B",
     ] {

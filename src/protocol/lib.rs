@@ -1,9 +1,10 @@
-//! What ringboot decides: functions of their input, without a socket, a file, a clock or a thread.
+//! The decisions of ringboot: functions of their input, without a socket, a file, a clock or a
+//! thread.
 //!
 //! Each room is a protocol or a subject: [`dhcp`], [`tftp`] and [`http`] read packets and say what
 //! to answer, [`boot`] says which NBP and which menu a machine gets, [`template`] renders answer
-//! files, and [`model`] has the words that all of them share. The caller brings bytes and the time,
-//! and sends what it is given.
+//! files, and [`model`] has the types that all of them share. The caller passes bytes and the time
+//! in, and sends the bytes that come out.
 //!
 //! ```
 //! use ringboot_protocol::tftp::packet::{Packet, parse_tftp_packet};

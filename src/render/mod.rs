@@ -1,9 +1,9 @@
 //! Renders templates in processes of their own, so that a template that breaks the engine costs its
 //! request and never the server.
 //!
-//! Printing a list that contains itself overflows any stack, and a stack overflow ends a process. So
-//! each request goes over a socket to a helper, which is this program itself; idle helpers wait for
-//! the next request.
+//! Printing a list that contains itself overflows any stack, and a stack overflow ends a process.
+//! So each request goes over a socket to a helper, which is this program itself; idle helpers wait
+//! for the next request.
 
 use std::fmt;
 use std::fs;

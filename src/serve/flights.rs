@@ -48,7 +48,7 @@ impl CoreInquiry {
 }
 
 /// The transfers of these cores. A core that does not answer in time is left out.
-pub fn ask(cores: &[CoreInquiry]) -> Vec<TransferUnderWay> {
+pub fn ask_cores(cores: &[CoreInquiry]) -> Vec<TransferUnderWay> {
     let (report, reports) = sync_channel(cores.len().max(1));
     cores.iter().for_each(|core| (core.0)(report.clone()));
     // With this end dropped, `recv` fails at once when no living core holds another one.
@@ -79,10 +79,10 @@ mod tests {
         let (kept, held) = sync_channel(1);
         let stands_still = CoreInquiry::new(move |report| kept.try_send(report).unwrap());
         let begun = Instant::now();
-        let found = ask(&[answers(one), CoreInquiry::new(drop), stands_still, answers(two)]);
+        let found = ask_cores(&[answers(one), CoreInquiry::new(drop), stands_still, answers(two)]);
         assert_eq!(found.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
         assert!(begun.elapsed() < 10 * ANSWERED_MAX);
         drop(held);
-        assert!(ask(&[]).is_empty());
+        assert!(ask_cores(&[]).is_empty());
     }
 }

@@ -75,7 +75,7 @@ pub struct ServerOverview {
 }
 
 /// The part of systemd's status line that counts errors; empty if there are none.
-pub fn in_short(remarks: &[CheckFinding]) -> String {
+pub fn summarize_errors(remarks: &[CheckFinding]) -> String {
     match remarks.iter().filter(|remark| remark.severity <= CheckSeverity::Error).count() {
         0 => String::new(),
         1 => "; 1 error in the configuration: see `ringboot check`".to_owned(),
@@ -130,7 +130,7 @@ impl ServerOverview {
     /// The transfers that have not ended, except those of walks.
     pub fn under_way(&self) -> Vec<TransferUnderWay> {
         let walks = self.published.walks.load();
-        let mut under_way = flights::ask(&self.inquiries);
+        let mut under_way = flights::ask_cores(&self.inquiries);
         under_way.retain(|one| walks.all.iter().all(|walk| one.peer != walk.source));
         under_way
     }

@@ -1,9 +1,9 @@
 //! Resolves a requested name for the machine that asks: to a file, a rendered menu, a rendered
 //! template, or a refusal with its reason.
 //!
-//! TFTP and HTTP share one shelf, so that a name has the same answer over both. The order: a file of
-//! that name; the template `NAME.j2`; a rendered menu; then the same for the name's other spellings
-//! (a stripped prefix, a repaired tail).
+//! TFTP and HTTP share one shelf, so that a name has the same answer over both. The order: a file
+//! of that name; the template `NAME.j2`; a rendered menu; then the same for the name's other
+//! spellings (a stripped prefix, a repaired tail).
 
 use std::fmt;
 use std::net::IpAddr;

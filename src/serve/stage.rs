@@ -23,8 +23,8 @@ pub(crate) struct RefusedName {
     pub text: String,
 }
 
-/// Describes a refused name. Firmware and loaders ask for many names that do not exist; if a line of
-/// the configuration sent the machine to this one, the sentence names that line.
+/// Describes a refused name. Firmware and loaders ask for many names that do not exist; if a line
+/// of the configuration sent the machine to this one, the sentence names that line.
 pub(crate) fn refused(
     snapshot: &Snapshot,
     (name, why): (String, String),

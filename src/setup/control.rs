@@ -129,13 +129,14 @@ fn give(path: &Path, account: Option<&UserAccount>) -> io::Result<()> {
     account.map_or(Ok(()), |account| lchown(path, Some(account.ids.uid), Some(account.ids.gid)))
 }
 
-/// The changed tables that a reload cannot apply, because sockets, threads and limits are made once.
+/// The changed tables that a reload cannot apply, because sockets, threads and limits are made
+/// once.
 fn after_restart(old: &Config, new: &Config) -> Vec<String> {
     let addresses = |config: &Config| {
         (config.dhcp.is_wanted(), config.dhcp.listen_address, config.dhcp.listen_port)
     };
-    // Without a subnet to serve there is no store and no DHCP core: the first subnet needs a restart
-    // that starts them. Removing the last subnet leaves them idle.
+    // Without a subnet to serve there is no store and no DHCP core: the first subnet needs a
+    // restart that starts them. Removing the last subnet leaves them idle.
     let starts = new.dhcp.is_wanted() && !old.dhcp.is_wanted();
     let moved = new.dhcp.is_wanted() && old.dhcp.is_wanted() && addresses(old) != addresses(new);
     let changed = [

@@ -151,7 +151,7 @@ pub fn run(mut plan: Plan) -> Result<(), ServerFailure> {
         let store = store
             .as_ref()
             .map_or_else(|| StoreReport::default().sentence(), |store| store.report().sentence());
-        store + &overview::in_short(&remarks.load())
+        store + &overview::summarize_errors(&remarks.load())
     };
     let (mut said, mut told) = (StuckThreads::default(), sentence());
     say_ready(line, &told);
@@ -225,7 +225,8 @@ fn wait_for_cores(
 }
 
 /// Chooses how the cores speak to the kernel, after the process has dropped root: each core makes
-/// its ring later, and sysctl kernel.io_uring_disabled=1 allows rings only to root and to one group.
+/// its ring later, and sysctl kernel.io_uring_disabled=1 allows rings only to root and to one
+/// group.
 fn choose_datapath(
     wanted: Option<Datapath>,
     account: Option<&UserAccount>,
@@ -305,7 +306,7 @@ fn bind_sockets(plan: &Plan, placement: &CorePlacement) -> Result<BoundSockets, 
             listeners.push(listener);
         }
     }
-    let dhcp = plan.dhcp.as_ref().map(dhcp::bind).transpose()?;
+    let dhcp = plan.dhcp.as_ref().map(dhcp::bind_sockets).transpose()?;
     Ok(BoundSockets { tftp, http, dhcp })
 }
 
@@ -330,8 +331,8 @@ fn bind_group<S>(
     Ok(group)
 }
 
-/// Has the kernel give all requests of a machine to one core, by TFTP and HTTP alike. Without it the
-/// kernel spreads them by its own hash, which is slower but correct.
+/// Has the kernel give all requests of a machine to one core, by TFTP and HTTP alike. Without it
+/// the kernel spreads them by its own hash, which is slower but correct.
 fn steer<'a, S: std::os::fd::AsRawFd + 'a>(
     group: impl Iterator<Item = &'a S>,
     address: SocketAddr,
@@ -689,8 +690,8 @@ fn watch_signals(
         .map_err(system("starting a thread"))
 }
 
-/// Notifies systemd, and prints one line on standard output for scripts. A thread prints it, because
-/// the reader may be slow.
+/// Notifies systemd, and prints one line on standard output for scripts. A thread prints it,
+/// because the reader may be slow.
 fn say_ready(line: String, status: &str) {
     let _ =
         sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);

@@ -60,15 +60,15 @@ impl AddressBindings {
         }
     }
 
-    /// The holder of this address, even if its lease has expired; None: it never had a holder, or is
-    /// in no pool and no reservation.
+    /// The holder of this address, even if its lease has expired; None: it never had a holder, or
+    /// is in no pool and no reservation.
     pub fn read(&self, address: Ipv4Addr) -> Option<AddressBinding> {
         let (page, slot) = self.place(address)?;
         page.get()?.get(slot)?.read()
     }
 
-    /// Writes the holder of an address. Only the DHCP core calls this, before the ACK leaves. False:
-    /// the address is in no pool and no reservation.
+    /// Writes the holder of an address. Only the DHCP core calls this, before the ACK leaves.
+    /// False: the address is in no pool and no reservation.
     pub fn write(&self, address: Ipv4Addr, binding: Option<AddressBinding>) -> bool {
         let Some((page, slot)) = self.place(address) else { return false };
         if binding.is_none() && page.get().is_none() {

@@ -58,8 +58,8 @@ impl PublishedState {
         })
     }
 
-    /// The current generation, for the time of one request. It takes no lock, and touches no counter
-    /// that other cores touch.
+    /// The current generation, for the time of one request. It takes no lock, and touches no
+    /// counter that other cores touch.
     pub fn load(&self) -> Guard<Arc<PublishedGeneration>> {
         self.current.load()
     }

@@ -23,8 +23,8 @@ pub struct LocalWalk {
     pub until: Instant,
 }
 
-/// The running walks, which control writes and boot cores read without a lock. A walk never writes a
-/// binding.
+/// The running walks, which control writes and boot cores read without a lock. A walk never writes
+/// a binding.
 #[derive(Debug, Default)]
 pub struct LocalWalks(ArcSwap<WalksNow>);
 

@@ -42,8 +42,9 @@ pub struct StateDirectory {
 }
 
 impl StateDirectory {
-    /// Makes the directory if it is missing and locks it. Only its owner may read it, because leases
-    /// show when people work. Two servers on one database would give one address to two clients.
+    /// Makes the directory if it is missing and locks it. Only its owner may read it, because
+    /// leases show when people work. Two servers on one database would give one address to two
+    /// clients.
     pub fn lock(path: &Path) -> Result<Self, NoState> {
         DirBuilder::new()
             .recursive(true)

@@ -47,8 +47,8 @@ pub struct KeptDatabase {
     is_foreign: bool,
     /// As in [`StoredRows`].
     ahead_s: i64,
-    /// The clock that was kept last. None: this run has not kept it yet, and keeps it with its first
-    /// commit.
+    /// The clock that was kept last. None: this run has not kept it yet, and keeps it with its
+    /// first commit.
     marked_s: Option<ClockSeconds>,
     /// Counts how often the database was written anew, for [`FollowingStore`].
     anew: Arc<AtomicU64>,
@@ -252,8 +252,8 @@ impl LeaseStore for KeptDatabase {
     }
 }
 
-/// The files that a connection has open, by device and inode. A log that SQLite makes later is added
-/// when it is first seen.
+/// The files that a connection has open, by device and inode. A log that SQLite makes later is
+/// added when it is first seen.
 #[derive(Debug, Default)]
 pub(super) struct DatabaseFiles([Option<(u64, u64)>; 3]);
 

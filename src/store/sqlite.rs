@@ -171,7 +171,8 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Checks that the next commit can be kept: writes and syncs a transaction that changes nothing.
+    /// Checks that the next commit can be kept: writes and syncs a transaction that changes
+    /// nothing.
     pub(super) fn probe(&mut self) -> Result<(), StoreError> {
         let found = read_schema_version(&self.connection)?;
         let transaction = self.connection.transaction()?;
@@ -207,8 +208,8 @@ impl SqliteStore {
     }
 }
 
-/// Keeps a copy of a database before its migration, such as `ringboot.db.schema-3.bak`, for a return
-/// to the older version.
+/// Keeps a copy of a database before its migration, such as `ringboot.db.schema-3.bak`, for a
+/// return to the older version.
 fn keep_older_schema(
     connection: &Connection,
     path: &Path,

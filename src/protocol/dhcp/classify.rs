@@ -285,7 +285,7 @@ fn identify_firmware(packet: &Packet<'_>, mac: Mac) -> (Firmware, String) {
     } else if class.starts_with(b"HTTPClient") {
         (FirmwareRole::HttpBoot, "option 60 = HTTPClient")
     } else if class.starts_with(b"PXEClient") {
-        // A Pi that runs UEFI firmware says another architecture and boots as any PC.
+        // A Pi with UEFI firmware sends another architecture, and boots like any PC.
         let pi = arch == Some(Arch::Bios)
             && RASPBERRY_PI_PREFIXES.iter().any(|prefix| mac.0.starts_with(prefix));
         if pi {
@@ -308,8 +308,8 @@ fn identify_firmware(packet: &Packet<'_>, mac: Mac) -> (Firmware, String) {
     (Firmware { role, arch }, evidence)
 }
 
-/// Option 93 is a list: the first architecture that we know, else the first. Without it the text of
-/// option 60 (D-52).
+/// The architecture, and the option that shows it. Option 93 is a list: the first known number
+/// counts, or else the first. Without option 93 the text of option 60 counts (D-52).
 fn identify_arch(packet: &Packet<'_>, class: &[u8]) -> (Option<Arch>, Option<String>) {
     let list = packet.option(code::CLIENT_ARCHITECTURE).unwrap_or_default();
     let mut numbers = list.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
@@ -322,7 +322,7 @@ fn identify_arch(packet: &Packet<'_>, class: &[u8]) -> (Option<Arch>, Option<Str
     (Some(Arch::from_number(number)), Some(format!("option 60 says Arch:{number:05}")))
 }
 
-/// `PXEClient:Arch:00007:UNDI:003000`
+/// The number after `Arch` in option 60, such as `PXEClient:Arch:00007:UNDI:003000`.
 fn parse_class_arch(class: &[u8]) -> Option<u16> {
     let mut parts = class.split(|&b| b == b':');
     parts.find(|part| *part == b"Arch")?;

@@ -175,7 +175,7 @@ mod tests {
         }
     }
 
-    /// The checksum was reckoned by another program.
+    /// Another program calculated the checksum.
     #[test]
     fn d15_known_udp_checksum() {
         let (from, to) = (Ipv4Addr::new(192, 168, 4, 150), Ipv4Addr::new(192, 168, 4, 26));

@@ -192,7 +192,7 @@ mod tests {
         "10.0.7.0/24".parse().unwrap()
     }
 
-    /// What is said while so many of 100 addresses are given, one second after the other.
+    /// The crossings while these numbers of 100 addresses are given, one a second.
     fn said(given: &[usize]) -> Vec<(usize, PoolCrossing)> {
         let mut watch = PoolWatch::default();
         let one = |(at, bound): (usize, &usize)| {

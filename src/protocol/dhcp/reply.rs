@@ -58,20 +58,20 @@ impl ReplyOptions {
     pub(super) fn push_parts(&mut self, code: u8, parts: impl Iterator<Item = impl AsRef<[u8]>>) {
         let start = self.values.len();
         parts.for_each(|part| self.values.extend_from_slice(part.as_ref()));
-        let place = |octets: usize| u32::try_from(octets).unwrap_or(u32::MAX);
-        self.places.push((code, place(start), place(self.values.len())));
+        let [start, end] =
+            [start, self.values.len()].map(|at| u32::try_from(at).unwrap_or(u32::MAX));
+        self.places.push((code, start, end));
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (u8, &[u8])> {
-        let value = |start: u32, end: u32| {
-            self.values.get(start as usize..end as usize).unwrap_or_default()
-        };
-        self.places.iter().map(move |&(code, start, end)| (code, value(start, end)))
+        self.places.iter().map(|&(code, start, end)| {
+            (code, self.values.get(start as usize..end as usize).unwrap_or_default())
+        })
     }
 
     /// The options with these codes, in this order, each once and without empty ones.
     pub(super) fn select_in_order(self, codes: impl Iterator<Item = u8>) -> Self {
-        // For each code one more than its place, 0 where there is none.
+        // For each code its index plus one; 0 where the code is missing.
         let mut at = [0_u8; 256];
         for (index, (code, value)) in (1..).zip(self.iter()) {
             at[usize::from(code)] = if value.is_empty() { 0 } else { index };

@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(subnets.sharing("roof").count(), 0);
     }
 
-    /// So many subnets of a pool each behind relays, with so many reservations in all.
+    /// A server with `subnets` subnets behind relays, a pool in each, and `reservations` in all.
     fn site(subnets: u32, reservations: u32) -> Server {
         let first = u32::from(Ipv4Addr::new(10, 0, 0, 0));
         let each = (1 << 24) / subnets.next_power_of_two();
@@ -174,8 +174,7 @@ mod tests {
         Mac([2, a, b, c, d, e])
     }
 
-    /// No message is looked up by going through what is configured. The time of whichever is
-    /// fastest of many rounds tells.
+    /// No message costs a walk over the configuration. The fastest of many rounds counts.
     #[test]
     fn a_large_configuration_makes_no_message_dearer() {
         let sizes = [(1, 25), (4_000, 100_000), (1, 100_000)];

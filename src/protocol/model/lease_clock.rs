@@ -103,7 +103,7 @@ mod tests {
         }
     }
 
-    /// Whoever has written into the store.
+    /// Whatever the store holds.
     #[test]
     fn no_mark_is_a_fault() {
         for (ahead_s, seen_s) in

@@ -48,7 +48,7 @@ impl DhcpSockets {
 }
 
 /// Binds every DHCP socket of the plan whose interface exists and has an IPv4 address.
-pub fn bind(plan: &DhcpPlan) -> Result<DhcpSockets, ServerFailure> {
+pub fn bind_sockets(plan: &DhcpPlan) -> Result<DhcpSockets, ServerFailure> {
     let present = net::list_interfaces()
         .map_err(|error| ServerFailure::System { what: "reading the interfaces", error })?;
     let index = |name: &String| {

@@ -121,7 +121,7 @@ impl DhcpControl {
             done,
         })));
         let taken = match is_done.recv_timeout(limit) {
-            Err(RecvTimeoutError::Timeout) if fate.settle(WITHDRAWN) => {
+            Err(RecvTimeoutError::Timeout) if fate.claim(WITHDRAWN) => {
                 let waited = limit.as_secs();
                 return Err(NotTaken::Late { waited_s: waited });
             }

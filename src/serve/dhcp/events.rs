@@ -48,7 +48,7 @@ impl DhcpJournal {
 
     /// Hands an event to the queue. A client can send messages without end: the timeline of its
     /// machine gets every event, the log a few lines with a count.
-    pub(super) fn say(&mut self, network: Option<Ipv4Network>, mut event: MachineEvent) {
+    pub(super) fn push_event(&mut self, network: Option<Ipv4Network>, mut event: MachineEvent) {
         if event.weight != EventWeight::Detail {
             let place = network.map(|network| IpAddr::V4(network.address));
             match self.gate.admit(
@@ -66,19 +66,19 @@ impl DhcpJournal {
 
     /// Logs an OFFER that is withheld: no lease could follow it, and another server may be able to
     /// give one.
-    pub(super) fn say_withheld(&mut self, decision: &Decision) {
+    pub(super) fn log_withheld(&mut self, decision: &Decision) {
         let text = "no offer: the lease store is broken, and no lease could follow (`ringboot \
                     status` says why)";
-        self.say_failed(decision, text);
+        self.log_failed(decision, text);
     }
 
     /// Logs a lease that the store could not keep.
-    pub(super) fn say_not_kept(&mut self, decision: &Decision) {
+    pub(super) fn log_not_kept(&mut self, decision: &Decision) {
         let text = "the store could not keep the lease: no answer, the client asks again";
-        self.say_failed(decision, text);
+        self.log_failed(decision, text);
     }
 
-    fn say_failed(&mut self, decision: &Decision, text: &str) {
+    fn log_failed(&mut self, decision: &Decision, text: &str) {
         let event = MachineEvent::new(
             decision.mac,
             None,
@@ -86,18 +86,18 @@ impl DhcpJournal {
             EventKind::Failed,
             text.to_owned(),
         );
-        self.say(decision.network, event);
+        self.push_event(decision.network, event);
     }
 
     /// Logs an address that a host has without a lease.
-    pub(super) fn say_in_use(&mut self, address: Ipv4Addr, host: Option<Mac>) {
+    pub(super) fn log_in_use(&mut self, address: Ipv4Addr, host: Option<Mac>) {
         let text = format!(
             "{address} is in use by {} without a lease: it is not offered for {} minutes",
             name_host(host),
             CONFLICT_HOLD_S / 60
         );
         let address = Some(IpAddr::V4(address));
-        self.say(
+        self.push_event(
             None,
             MachineEvent::new(None, address, MachineStage::Dhcp, EventKind::Conflict, text),
         );
@@ -105,7 +105,7 @@ impl DhcpJournal {
 
     /// Logs a host that answers for more addresses than one host has. The caller does so once an
     /// hour; the event goes past the gate, so that lines about single addresses do not push it out.
-    pub(super) fn say_disbelieved(&self, address: Ipv4Addr, host: Option<Mac>) {
+    pub(super) fn log_disbelieved(&self, address: Ipv4Addr, host: Option<Mac>) {
         let text = format!(
             "{} answers for {address}, and for more addresses than one host has: its answers are \
              ignored for an hour, and the addresses are offered",
@@ -120,15 +120,16 @@ impl DhcpJournal {
         ));
     }
 
-    /// Logs that an interface has no address: an answer would name 0.0.0.0 as its server. Only once,
-    /// because every client on that segment retransmits.
-    pub(super) fn say_no_address(&mut self, interface: Option<&str>) {
+    /// Logs that an interface has no address: an answer would name 0.0.0.0 as its server. Only
+    /// once, because every client on that segment retransmits.
+    pub(super) fn log_no_address(&mut self, interface: Option<&str>) {
         if std::mem::replace(&mut self.said_no_address, true) {
             return;
         }
         let name = interface.unwrap_or("a listening address");
         let text = format!(
-            "{name} has no IPv4 address: messages that arrive there stay unanswered until it has one"
+            "{name} has no IPv4 address: messages that arrive there stay unanswered until it \
+             has one"
         );
         self.events.push(MachineEvent::new(
             None,
@@ -140,7 +141,7 @@ impl DhcpJournal {
     }
 
     /// Logs a step of the wall clock. It changes no lease, only the times in the log.
-    pub(super) fn say_steps(&mut self) {
+    pub(super) fn log_clock_step(&mut self) {
         let ahead_s = clock::wall_ahead_s();
         let by_s = ahead_s.saturating_sub(self.wall_ahead_s);
         if by_s.unsigned_abs() < STEP_S {

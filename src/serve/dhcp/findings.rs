@@ -61,7 +61,8 @@ impl SegmentFinding {
             (Some(HoldReason::NoInterface), _) => {
                 let waiting = || {
                     format!(
-                        "{interface} is not there, or has no address in {network}: DHCP waits for it"
+                        "{interface} is not there, or has no address in {network}: DHCP waits for \
+                         it"
                     )
                 };
                 self.misplaced.clone().unwrap_or_else(waiting)

@@ -55,7 +55,7 @@ impl Default for HostInterfaces {
 
 impl HostInterfaces {
     /// Replaces the interfaces by those that exist now.
-    pub(super) fn take(&mut self, interfaces: Arc<Vec<NetworkInterface>>) {
+    pub(super) fn replace_all(&mut self, interfaces: Arc<Vec<NetworkInterface>>) {
         self.ours = interfaces.iter().flat_map(ipv4).collect();
         self.ours.sort_unstable();
         self.ours.dedup();
@@ -68,11 +68,11 @@ impl HostInterfaces {
         self.own.clear();
     }
 
-    pub(super) fn all(&self) -> &[NetworkInterface] {
+    pub(super) fn as_slice(&self) -> &[NetworkInterface] {
         &self.all
     }
 
-    pub(super) fn ours(&self) -> &[Ipv4Addr] {
+    pub(super) fn own_addresses(&self) -> &[Ipv4Addr] {
         &self.ours
     }
 
@@ -84,7 +84,7 @@ impl HostInterfaces {
         self.macs.contains(&mac)
     }
 
-    pub(super) fn named(&self, name: &str) -> Option<&NetworkInterface> {
+    pub(super) fn find_by_name(&self, name: &str) -> Option<&NetworkInterface> {
         self.all.get(*self.by_name.get(name)?)
     }
 
@@ -103,7 +103,7 @@ impl HostInterfaces {
         if let Some(known) = self.own.get(&(socket, local)) {
             return *known;
         }
-        let own = self.own_on(subnets, interface, local);
+        let own = self.find_own_on(subnets, interface, local);
         if self.own.len() < OWN_ADDRESSES_MAX {
             self.own.insert((socket, local), own);
         }
@@ -112,7 +112,7 @@ impl HostInterfaces {
 
     /// The server's address on an interface. Where the interface has several, it is the one inside
     /// the subnet that is served there: the kernel reports the first one for every broadcast.
-    pub(super) fn own_on(
+    pub(super) fn find_own_on(
         &self,
         subnets: &SubnetTable,
         interface: Option<&str>,

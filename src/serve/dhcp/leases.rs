@@ -104,7 +104,7 @@ impl CoreLeases {
         }
 
         // From here on control can no longer withdraw the proposal.
-        if !proposal.fate.settle(TAKEN) {
+        if !proposal.fate.claim(TAKEN) {
             let _ = proposal.done.try_send(self.leases.drop_move());
             return false;
         }
@@ -162,7 +162,7 @@ pub(super) struct PoolLooks {
 
 impl PoolLooks {
     /// Looks at the pools at most once a second, because the cost grows with the subnets.
-    pub(super) fn look(
+    pub(super) fn check(
         &mut self,
         state: &CoreLeases,
         counters: &DhcpCounters,

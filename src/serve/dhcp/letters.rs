@@ -76,7 +76,7 @@ pub(super) const WITHDRAWN: u8 = 2;
 
 impl ProposalFate {
     /// Sets the fate; false where the other side has already set it.
-    pub(super) fn settle(&self, fate: u8) -> bool {
+    pub(super) fn claim(&self, fate: u8) -> bool {
         self.0.compare_exchange(OPEN, fate, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
@@ -108,7 +108,7 @@ pub(super) struct SegmentStatus {
 
 impl SegmentStatus {
     /// Whether this status was found for the subnet as it is configured now.
-    pub(super) fn is_of(&self, subnet: &Subnet, interface: &str) -> bool {
+    pub(super) fn applies_to(&self, subnet: &Subnet, interface: &str) -> bool {
         (self.network, self.beside) == (subnet.network, subnet.allow_other_servers)
             && self.interface == interface
     }

@@ -64,9 +64,13 @@ impl DhcpInbox {
     }
 
     /// Keeps a datagram, or drops and counts it where too many wait.
-    pub(super) fn take(&mut self, datagram: &ReceivedDatagram<'_>, counters: &DhcpCounters) {
+    pub(super) fn push_datagram(
+        &mut self,
+        datagram: &ReceivedDatagram<'_>,
+        counters: &DhcpCounters,
+    ) {
         if let SocketAddr::V6(source) = datagram.from {
-            return self.take_solicitation(datagram, source);
+            return self.push_solicitation(datagram, source);
         }
         let (SocketAddr::V4(source), IpAddr::V4(destination), IpAddr::V4(local)) =
             (datagram.from, datagram.destination, datagram.local)
@@ -89,7 +93,7 @@ impl DhcpInbox {
             .push(begins, ReceivedMessage { bytes, source, destination, local, way, kind });
     }
 
-    fn take_solicitation(&mut self, datagram: &ReceivedDatagram<'_>, source: SocketAddrV6) {
+    fn push_solicitation(&mut self, datagram: &ReceivedDatagram<'_>, source: SocketAddrV6) {
         if self.solicitations.len() < SOLICITATIONS_MAX {
             let from = solicitation::find_solicitor(datagram.bytes, *source.ip());
             let socket = datagram.socket;

@@ -27,7 +27,7 @@ mod waiting;
 mod wanted;
 mod ways;
 
-pub use bind::{DhcpSockets, bind};
+pub use bind::{DhcpSockets, bind_sockets};
 pub use control::{DhcpControl, LeaseListing, NotTaken};
 pub use letters::DryRun;
 pub use plan::{DhcpCounters, DhcpPlan};

@@ -131,7 +131,7 @@ impl OtherServersThread {
             pulse: CorePulse::default(),
         };
         thread.follow_interfaces(0);
-        thread.publish();
+        thread.publish_findings();
         Ok((thread, letters, bell))
     }
 
@@ -167,8 +167,8 @@ impl OtherServersThread {
             if self.findings.now.swap(false, Ordering::Relaxed) {
                 self.segments.iter_mut().for_each(|segment| segment.watch.look_again(now));
             }
-            self.look(now);
-            self.publish();
+            self.run_due_looks(now);
+            self.publish_findings();
             if is_to_forget {
                 self.findings.again.store(false, Ordering::Release);
             }
@@ -269,17 +269,17 @@ impl OtherServersThread {
         }
         for segment in &mut self.segments {
             let found = interfaces.iter().find(|interface| interface.name == segment.interface);
-            segment.follow(found, now);
+            segment.follow_interface(found, now);
         }
     }
 
     /// Sends the looks that are due, and ends those that have listened long enough.
-    fn look(&mut self, now: MonotonicMillis) {
+    fn run_due_looks(&mut self, now: MonotonicMillis) {
         let Some(listener) = &self.listener else { return };
         let started = self.started;
         for segment in &mut self.segments {
             if let Some(verdict) = segment.watch.poll_deadline(now) {
-                segment.conclude(verdict, &mut self.keep);
+                segment.apply_verdict(verdict, &mut self.keep);
             }
             let Some(SegmentAddress { index, address, mac }) =
                 segment.here.filter(|_| segment.watch.is_due(now))
@@ -334,7 +334,7 @@ impl OtherServersThread {
             for segment in self.segments.iter_mut().filter(|segment| segment.is_at(index)) {
                 match sign {
                     SegmentSign::Looked { rival, .. } => {
-                        segment.meet(&rival, now, self.listener.as_ref(), &mut self.keep)
+                        segment.answer_rival(&rival, now, self.listener.as_ref(), &mut self.keep)
                     }
                     SegmentSign::OtherServer(_) => segment.watch.look_soon(now),
                     // The client counts whole seconds: it may have begun almost one earlier.
@@ -366,18 +366,18 @@ impl OtherServersThread {
                 let is_answer = segment.watch.is_answer(&message);
                 if let Some(verdict) = segment.watch.on_server_message(&message, here.address, now)
                 {
-                    segment.conclude(verdict, &mut self.keep);
+                    segment.apply_verdict(verdict, &mut self.keep);
                 }
                 if is_answer {
-                    segment.remember(message.server);
+                    segment.remember_server(message.server);
                 }
             }
         }
     }
 
-    /// Probes an address that the core is about to offer: by ARP on its interface, behind a relay by
-    /// an echo request. Where the probe cannot be sent, the core offers the address when the probe's
-    /// time is over.
+    /// Probes an address that the core is about to offer: by ARP on its interface, behind a relay
+    /// by an echo request. Where the probe cannot be sent, the core offers the address when the
+    /// probe's time is over.
     fn probe_address(&mut self, address: Ipv4Addr, interface: Option<u32>, now: MonotonicMillis) {
         let asked = match interface {
             Some(index) => {
@@ -413,9 +413,9 @@ impl OtherServersThread {
         }
     }
 
-    /// Publishes the findings to control, the statuses to the core if they have changed, and news to
-    /// the log.
-    fn publish(&mut self) {
+    /// Publishes the findings to control, the statuses to the core if they have changed, and news
+    /// to the log.
+    fn publish_findings(&mut self) {
         let sockets = self.sockets.iter().filter(|one| one.index.is_some());
         *self.findings.lock() = KnownSegments {
             segments: self.segments.iter().map(|segment| segment.finding(self.started)).collect(),

@@ -86,7 +86,11 @@ impl WatchedSegment {
     }
 
     /// Follows the interface: its address in the subnet, its carrier, and whether it exists.
-    pub(super) fn follow(&mut self, found: Option<&NetworkInterface>, now: MonotonicMillis) {
+    pub(super) fn follow_interface(
+        &mut self,
+        found: Option<&NetworkInterface>,
+        now: MonotonicMillis,
+    ) {
         let here = found.and_then(|interface| {
             let address = find_address_in(interface, self.subnet, self.relay)?;
             let mac = if interface.mac == [0; 6] { Mac([2; 6]) } else { Mac(interface.mac) };
@@ -145,14 +149,14 @@ impl WatchedSegment {
         )
     }
 
-    pub(super) fn remember(&mut self, server: OtherServer) {
+    pub(super) fn remember_server(&mut self, server: OtherServer) {
         if self.others.len() < OTHER_SERVERS_MAX && !self.others.contains(&server) {
             self.others.push(server);
         }
     }
 
     /// Responds to another ringboot that looks for servers on this segment.
-    pub(super) fn meet(
+    pub(super) fn answer_rival(
         &mut self,
         rival: &RivalLook,
         now: MonotonicMillis,
@@ -173,17 +177,17 @@ impl WatchedSegment {
                     .zip(answer)
                     .map(|(listener, answer)| listener.broadcast(here.index, &answer));
             }
-            RivalResponse::Yield(verdict) => self.conclude(verdict, keep),
+            RivalResponse::Yield(verdict) => self.apply_verdict(verdict, keep),
         }
     }
 
     /// Takes over the verdict of a look, and stores it for the next start.
-    pub(super) fn conclude(&mut self, verdict: LookVerdict, keep: &mut KeepLook) {
+    pub(super) fn apply_verdict(&mut self, verdict: LookVerdict, keep: &mut KeepLook) {
         let (server, is_news) = match verdict {
             LookVerdict::Nobody { is_news } => (None, is_news),
             LookVerdict::Server { server, is_news } => (Some(server), is_news),
             LookVerdict::Doubt(server) => {
-                self.remember(server);
+                self.remember_server(server);
                 tracing::info!(
                     "{server} has answered on {}, where {} is served: it is asked once more",
                     self.interface,

@@ -82,23 +82,23 @@ pub(super) struct SilentSubnets {
 }
 
 impl SilentSubnets {
-    pub(super) fn held(&self) -> &[(Ipv4Network, HoldReason)] {
+    pub(super) fn subnets(&self) -> &[(Ipv4Network, HoldReason)] {
         &self.held
     }
 
-    pub(super) fn take(&mut self, watched: Vec<SegmentStatus>) {
+    pub(super) fn set_watched(&mut self, watched: Vec<SegmentStatus>) {
         self.watched = watched;
     }
 
     /// Computes the list again. A subnet without a valid status, at the start or after a reload, is
     /// silent until the look is over.
-    pub(super) fn find(&mut self, subnets: &[Subnet], port: u16) {
+    pub(super) fn update(&mut self, subnets: &[Subnet], port: u16) {
         let statuses: HashMap<Ipv4Network, &SegmentStatus> =
             self.watched.iter().map(|status| (status.network, status)).collect();
         self.held.clear();
         for (subnet, interface) in watched_subnets(subnets, port) {
             let status =
-                statuses.get(&subnet.network).filter(|status| status.is_of(subnet, interface));
+                statuses.get(&subnet.network).filter(|status| status.applies_to(subnet, interface));
             let held = status.map_or(Some(HoldReason::Looking), |status| status.held);
             self.held.extend(held.map(|reason| (subnet.network, reason)));
         }

@@ -80,7 +80,9 @@ impl CoreSockets {
         let counters = &self.counters;
         let take = |completion: UdpCompletion<'_>| match completion {
             // Checked for each datagram: the order may come while the turn sleeps.
-            UdpCompletion::Datagram(datagram) if !is_draining() => inbox.take(&datagram, counters),
+            UdpCompletion::Datagram(datagram) if !is_draining() => {
+                inbox.push_datagram(&datagram, counters)
+            }
             UdpCompletion::Sent { result, .. } => counters.failed.add(u64::from(result.is_err())),
             UdpCompletion::Datagram(_) | UdpCompletion::Room(_) | UdpCompletion::Woken => {}
         };

@@ -33,11 +33,11 @@ impl CoreMemory {
     fn recall(&self) -> Option<(Vec<Lease>, BootTimes)> {
         let (mut leases, mut from) = (Vec::new(), Some(0));
         while let Some(at) = from {
-            let (some, next) = self.ask(|done| DhcpLetter::Recalled { from: at, done })?;
+            let (some, next) = self.ask_core(|done| DhcpLetter::Recalled { from: at, done })?;
             leases.extend(some);
             from = next;
         }
-        Some((leases, self.ask(|done| DhcpLetter::Booted { done })?))
+        Some((leases, self.ask_core(|done| DhcpLetter::Booted { done })?))
     }
 
     /// Hands the core the leases of an earlier run that could not be read at the start.
@@ -45,7 +45,7 @@ impl CoreMemory {
         self.0.send(DhcpLetter::Loaded { leases, machines });
     }
 
-    fn ask<T>(&self, letter: impl FnOnce(SyncSender<T>) -> DhcpLetter) -> Option<T> {
+    fn ask_core<T>(&self, letter: impl FnOnce(SyncSender<T>) -> DhcpLetter) -> Option<T> {
         let (done, is_done) = sync_channel(1);
         self.0.send(letter(done));
         is_done.recv_timeout(RECALLED_MAX).ok()

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::DhcpCore;
-use super::bind::bind;
+use super::bind::bind_sockets;
 use super::control::NotTaken;
 use super::letters::ConfigProposal;
 use super::messages::{DISCOVER, ReceivedMessage, WayIn};
@@ -121,7 +121,7 @@ impl World {
         let plan = plan(Box::new(HeldBack { batches: sender, verdicts: held_back }));
         let health = Arc::clone(&plan.health);
         let published = Arc::clone(&plan.published);
-        let sockets = bind(&plan).unwrap();
+        let sockets = bind_sockets(&plan).unwrap();
         let server = sockets.sockets[0].0;
         let drain = DrainOrder::default();
         let (events, _) = events::open_event_queue();
@@ -274,7 +274,7 @@ fn every_ack_of_a_large_commit_leaves() {
 fn without_an_address_of_ours_nothing_is_answered_and_it_is_said_once() {
     for datapath in Datapath::ALL {
         let plan = plan(unused_store());
-        let sockets = bind(&plan).unwrap();
+        let sockets = bind_sockets(&plan).unwrap();
         let (events, said) = events::open_event_queue();
         let (core, _) =
             DhcpCore::new(parts(datapath, &events, &DrainOrder::default()), plan, sockets).unwrap();
@@ -303,7 +303,7 @@ fn a_configuration_that_was_refused_never_comes_into_force_and_its_number_is_nob
     for datapath in Datapath::ALL {
         let plan = plan(unused_store());
         let published = Arc::clone(&plan.published);
-        let sockets = bind(&plan).unwrap();
+        let sockets = bind_sockets(&plan).unwrap();
         let (events, _) = events::open_event_queue();
         let (core, _) =
             DhcpCore::new(parts(datapath, &events, &DrainOrder::default()), plan, sockets).unwrap();
@@ -337,7 +337,7 @@ fn a_configuration_that_was_refused_never_comes_into_force_and_its_number_is_nob
 fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
     let plan = plan(unused_store());
     let published = Arc::clone(&plan.published);
-    let sockets = bind(&plan).unwrap();
+    let sockets = bind_sockets(&plan).unwrap();
     let (events, _) = events::open_event_queue();
     let (core, _) =
         DhcpCore::new(parts(Datapath::Epoll, &events, &DrainOrder::default()), plan, sockets)

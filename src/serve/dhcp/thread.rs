@@ -127,7 +127,7 @@ impl RunningDhcp {
             mailbox,
             pulse,
         };
-        running.silent.find(running.state.subnets(), running.port);
+        running.silent.update(running.state.subnets(), running.port);
         running.take_interfaces(Arc::new(interfaces));
         Ok(running)
     }
@@ -143,8 +143,8 @@ impl RunningDhcp {
             // One call ends a bounded number of leases; the rest is due in the next turn.
             let now = clock::now_s();
             has_more_due = self.state.leases.advance(now);
-            self.pools.look(&self.state, &self.counters, self.journal.events(), now);
-            self.journal.say_steps();
+            self.pools.check(&self.state, &self.counters, self.journal.events(), now);
+            self.journal.log_clock_step();
 
             if self.drain.is_ordered() {
                 let until =
@@ -219,8 +219,8 @@ impl RunningDhcp {
             }
             DhcpLetter::Loaded { leases, machines } => self.load_leases(leases, machines),
             DhcpLetter::Watched(watched) => {
-                self.silent.take(watched);
-                self.silent.find(self.state.subnets(), self.port);
+                self.silent.set_watched(watched);
+                self.silent.update(self.state.subnets(), self.port);
             }
             DhcpLetter::Interfaces(interfaces) => self.take_interfaces(interfaces),
             DhcpLetter::InUse { address, host } => {
@@ -278,7 +278,7 @@ impl RunningDhcp {
         let asked = (message.way.socket, message.local);
         let own = self.interfaces.find_own(self.state.subnets(), asked, interface);
         if own.address.is_unspecified() {
-            self.journal.say_no_address(interface);
+            self.journal.log_no_address(interface);
             return Ok(());
         }
         // The leases of earlier runs are unknown: any answer might be wrong.
@@ -297,8 +297,8 @@ impl RunningDhcp {
             interface,
             interface_address: own.address,
             here: self.interfaces.prefixes(own),
-            ours: self.interfaces.ours(),
-            held: self.silent.held(),
+            ours: self.interfaces.own_addresses(),
+            held: self.silent.subnets(),
         };
         let policy = &self.state.generation().snapshot.dhcp;
         let decision = decide_answer(&arrival, &self.state.leases, policy, now, self.seed);
@@ -320,7 +320,7 @@ impl RunningDhcp {
         }
         if is_offer(&decision) && self.health.trust() == LeaseTrust::Broken {
             self.health.note_withheld();
-            self.journal.say_withheld(&decision);
+            self.journal.log_withheld(&decision);
             return Ok(());
         }
 
@@ -351,7 +351,7 @@ impl RunningDhcp {
             ProbeVerdict::Free((pending, _)) => self.conclude(pending),
             ProbeVerdict::Disbelieved((pending, _), is_first) => {
                 if is_first {
-                    self.journal.say_disbelieved(address, host);
+                    self.journal.log_disbelieved(address, host);
                 }
                 self.conclude(pending);
             }
@@ -365,7 +365,7 @@ impl RunningDhcp {
                         now,
                     );
                 }
-                self.journal.say_in_use(address, host);
+                self.journal.log_in_use(address, host);
                 self.handle(&message)?;
             }
         }
@@ -415,7 +415,7 @@ impl RunningDhcp {
         }
 
         if !durable {
-            self.journal.say_not_kept(&pending.decision);
+            self.journal.log_not_kept(&pending.decision);
             return;
         }
         self.conclude(pending);
@@ -439,7 +439,7 @@ impl RunningDhcp {
         // Logged before the answer leaves: a test or an operator that sees the answer may ask at
         // once what happened.
         if let Some(event) = dhcp_event(&pending.decision) {
-            self.journal.say(pending.decision.network, event);
+            self.journal.push_event(pending.decision.network, event);
         }
         if let Some(answer) = &pending.decision.answer {
             self.sockets.send_answer(answer, pending.way, self.interfaces.mtu());
@@ -474,16 +474,16 @@ impl RunningDhcp {
     }
 
     fn take_interfaces(&mut self, interfaces: Arc<Vec<NetworkInterface>>) {
-        self.interfaces.take(interfaces);
-        self.state.leases.set_own_addresses(self.interfaces.ours());
-        self.sockets.keep_interfaces(self.interfaces.all());
+        self.interfaces.replace_all(interfaces);
+        self.state.leases.set_own_addresses(self.interfaces.own_addresses());
+        self.sockets.keep_interfaces(self.interfaces.as_slice());
     }
 
     /// Takes over the next piece of a new configuration.
     pub(super) fn follow_move(&mut self) {
         if self.state.move_on() {
             self.interfaces.forget_own();
-            self.silent.find(self.state.subnets(), self.port);
+            self.silent.update(self.state.subnets(), self.port);
         }
     }
 
@@ -494,7 +494,7 @@ impl RunningDhcp {
             return;
         }
         let interface = self.sockets.interface_of(solicitation.socket);
-        if let Some(own) = interface.and_then(|name| self.interfaces.named(name)) {
+        if let Some(own) = interface.and_then(|name| self.interfaces.find_by_name(name)) {
             let mac = Mac(own.mac);
             self.sockets.send_no_router(solicitation, mac);
         }

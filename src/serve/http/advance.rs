@@ -62,7 +62,10 @@ impl ConnectionKeeper {
     pub(super) fn due(&self) -> Option<Instant> {
         let turn = self.sender.schedule.next_timeout().map(|tick| self.sender.time.at(tick));
         let postponed = self.sender.questions.due();
-        [self.alarms.next(), postponed, turn, self.places.gives_up_at()].into_iter().flatten().min()
+        [self.alarms.next_due(), postponed, turn, self.places.gives_up_at()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Looks at every connection to which something has happened.
@@ -106,7 +109,7 @@ impl ConnectionKeeper {
         let Some(mut connection) = self.connections.take(question.connection) else { return };
         let is_its =
             self.answerer.continue_request(&mut self.sender, &mut connection, question, answer);
-        self.connections.put(connection);
+        self.connections.insert(connection);
         if is_its {
             self.touch(question.connection);
         }
@@ -162,7 +165,7 @@ impl ConnectionKeeper {
     pub(super) fn ring_alarms(&mut self) {
         let now = self.sender.time.now;
         for _ in 0..ALARMS_PER_TURN_MAX {
-            let Some(index) = self.alarms.ring(now) else { return };
+            let Some(index) = self.alarms.pop_due(now) else { return };
             let Some(mut connection) = self.connections.take_from(index) else { continue };
             let (driver, id) = (&self.sender.driver, connection.id);
             let held = || driver.unacknowledged(id).unwrap_or(0);
@@ -179,7 +182,7 @@ impl ConnectionKeeper {
             if awaits_client && connection.touch() {
                 self.touched.push(id);
             }
-            self.keep(connection);
+            self.put_back(connection);
         }
     }
 
@@ -196,7 +199,9 @@ impl ConnectionKeeper {
                 give_up_request(&mut self.sender, connection);
                 true
             }
-            ConnectionStage::Reading if connection.input.is_empty() => self.leave(connection),
+            ConnectionStage::Reading if connection.input.is_empty() => {
+                self.begin_leaving(connection)
+            }
             ConnectionStage::Reading if connection.input.is_in_body() => {
                 refuse_input(&mut self.sender, connection, BadHead::BodyTooSlow);
                 true
@@ -204,7 +209,7 @@ impl ConnectionKeeper {
             _ => {
                 self.sender.counters.timed_out.add(1);
                 let (peer, written) = (connection.peer, connection.clock.written);
-                self.sender.journal.say_timed_out(peer, written, self.sender.time.now);
+                self.sender.journal.log_timed_out(peer, written, self.sender.time.now);
                 connection.is_cut = true;
                 false
             }
@@ -220,18 +225,18 @@ impl ConnectionKeeper {
         }
         if self.advance(&mut connection) {
             self.steer_input(&mut connection);
-            self.keep(connection);
+            self.put_back(connection);
         } else {
             self.end_connection(connection);
         }
     }
 
     /// Puts a connection back, with its alarm.
-    fn keep(&mut self, connection: Box<HttpConnection>) {
+    fn put_back(&mut self, connection: Box<HttpConnection>) {
         if let Some(due) = connection.due() {
             self.alarms.set(due, connection.id.index());
         }
-        self.connections.put(connection);
+        self.connections.insert(connection);
     }
 
     /// Closes or resets a connection, and gives its place to the one that has waited longest.
@@ -256,7 +261,7 @@ impl ConnectionKeeper {
     /// Takes a connection from stage to stage until it must wait. Returns whether it continues.
     fn advance(&mut self, connection: &mut HttpConnection) -> bool {
         if let Some(why) = connection.failed {
-            return self.fail(connection, why);
+            return self.abort_answer(connection, why);
         }
         loop {
             match &mut connection.stage {
@@ -286,16 +291,16 @@ impl ConnectionKeeper {
                     SendProgress::Done { keeps: true } => {
                         connection.stage = ConnectionStage::Reading;
                     }
-                    SendProgress::Done { keeps: false } => return self.leave(connection),
+                    SendProgress::Done { keeps: false } => return self.begin_leaving(connection),
                     SendProgress::Changed => {
-                        return self.fail(connection, TcpSendError::ContentGone);
+                        return self.abort_answer(connection, TcpSendError::ContentGone);
                     }
-                    SendProgress::Gone => return self.fail(connection, TcpSendError::Gone),
+                    SendProgress::Gone => return self.abort_answer(connection, TcpSendError::Gone),
                 },
                 ConnectionStage::Reading => match self.read_request(connection) {
                     ReadOutcome::Progress => {}
                     ReadOutcome::Nothing => return true,
-                    ReadOutcome::End => return self.leave(connection),
+                    ReadOutcome::End => return self.begin_leaving(connection),
                 },
             }
         }
@@ -303,13 +308,13 @@ impl ConnectionKeeper {
 
     /// Counts and logs an answer that cannot be finished: the client is gone, or the file has
     /// changed.
-    fn fail(&mut self, connection: &mut HttpConnection, why: TcpSendError) -> bool {
+    fn abort_answer(&mut self, connection: &mut HttpConnection, why: TcpSendError) -> bool {
         match &mut connection.stage {
             ConnectionStage::Sending(body) => {
                 self.sender.counters.aborted.add(1);
                 if let (TcpSendError::ContentGone, Some(delivery)) = (why, body.delivery.take()) {
                     let now = self.sender.time.now;
-                    self.sender.journal.say_changed(connection.peer, &delivery, now);
+                    self.sender.journal.log_changed(connection.peer, &delivery, now);
                 }
             }
             ConnectionStage::Inviting => self.sender.counters.aborted.add(1),
@@ -320,9 +325,9 @@ impl ConnectionKeeper {
 
     /// Ends the server's side of a connection, and waits for the client's end. If the server closed
     /// the connection while input is unread or still arrives, the kernel would reset it, and the
-    /// client would lose what it has not received yet (RFC 9112 §9.6). So the connection stays until
-    /// the client has everything, and a while longer.
-    fn leave(&mut self, connection: &mut HttpConnection) -> bool {
+    /// client would lose what it has not received yet (RFC 9112 §9.6). So the connection stays
+    /// until the client has everything, and a while longer.
+    fn begin_leaving(&mut self, connection: &mut HttpConnection) -> bool {
         let has_all = !self.sender.is_held(connection.id);
         if has_all && connection.has_ended {
             return false;

@@ -28,12 +28,12 @@ impl ConnectionAlarms {
         }
     }
 
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub(super) fn next_due(&self) -> Option<Instant> {
         self.by_time.first().map(|(at, _)| *at)
     }
 
     /// Takes a slot whose time has come.
-    pub(super) fn ring(&mut self, now: Instant) -> Option<usize> {
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<usize> {
         self.by_time.first().filter(|(at, _)| *at <= now)?;
         let (_, place) = self.by_time.pop_first()?;
         self.by_place[place] = None;
@@ -59,12 +59,12 @@ mod tests {
         }
         assert_eq!(alarms.by_time.len(), 1);
         alarms.set(at(12), 0);
-        assert_eq!((alarms.next(), alarms.ring(at(9))), (Some(at(10)), None));
+        assert_eq!((alarms.next_due(), alarms.pop_due(at(9))), (Some(at(10)), None));
         assert_eq!(
-            [alarms.ring(at(20)), alarms.ring(at(20)), alarms.ring(at(20))],
+            [alarms.pop_due(at(20)), alarms.pop_due(at(20)), alarms.pop_due(at(20))],
             [Some(3), Some(0), None]
         );
         alarms.set(at(25), 3);
-        assert_eq!(alarms.ring(at(25)), Some(3));
+        assert_eq!(alarms.pop_due(at(25)), Some(3));
     }
 }

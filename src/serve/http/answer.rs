@@ -73,7 +73,7 @@ impl RequestAnswerer {
                 "no Host header is right"
             };
             let why = || format!("{what}: {}", show_target(request));
-            sender.journal.say_bad(connection.peer, why, now);
+            sender.journal.log_bad(connection.peer, why, now);
             return send_plain(sender, connection, request, plan);
         }
 
@@ -92,7 +92,7 @@ impl RequestAnswerer {
             Ok(path) => path,
             Err(bad) => {
                 let why = || format!("{bad}: {}", show_target(request));
-                sender.journal.say_bad(connection.peer, why, now);
+                sender.journal.log_bad(connection.peer, why, now);
                 let plan = respond::answer_bad_request(request, &bad.to_string());
                 return send_plain(sender, connection, request, plan);
             }
@@ -108,7 +108,7 @@ impl RequestAnswerer {
                     let why = format!("{target}: {refusal}");
                     (target, why)
                 };
-                sender.journal.say_refused(connection.peer, refusal, told, now);
+                sender.journal.log_refused(connection.peer, refusal, told, now);
                 send_plain(sender, connection, request, plan_refusal(request, refusal))
             }
         }
@@ -244,7 +244,7 @@ impl RequestAnswerer {
             }
             (AskedName::Path(path), FileReply::Refused(refusal, why)) => {
                 let told = || (path.display().into_owned(), why);
-                sender.journal.say_refused(connection.peer, refusal, told, now);
+                sender.journal.log_refused(connection.peer, refusal, told, now);
                 send_plain(sender, connection, request, plan_refusal(request, refusal))
             }
         }
@@ -269,7 +269,7 @@ pub(super) fn refuse_input(
     why: BadHead,
 ) {
     connection.first_byte = None;
-    sender.journal.say_bad(connection.peer, || why.to_string(), sender.time.now);
+    sender.journal.log_bad(connection.peer, || why.to_string(), sender.time.now);
     let form = AnswerForm { version: HttpVersion::Http11, keeps_alive: false };
     sender.begin_answer(connection, form, respond::answer_bad_head(why), None);
 }
@@ -374,7 +374,7 @@ fn send_listing(
         let why = format!("{target}: a directory that is not listed");
         (target, why)
     };
-    sender.journal.say_refused(connection.peer, refusal, told, sender.time.now);
+    sender.journal.log_refused(connection.peer, refusal, told, sender.time.now);
     send_plain(sender, connection, request, plan_refusal(request, refusal))
 }
 

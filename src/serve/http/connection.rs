@@ -236,14 +236,14 @@ impl ConnectionTable {
         self.slots.get_mut(id.index())?.as_deref_mut().filter(|connection| connection.id == id)
     }
 
-    /// Takes a connection out of the table; [`Self::put`] puts it back.
+    /// Takes a connection out of the table; [`Self::insert`] puts it back.
     pub(super) fn take(&mut self, id: ConnectionId) -> Option<Box<HttpConnection>> {
         let taken = self.slots.get_mut(id.index())?.take_if(|connection| connection.id == id);
         self.len -= usize::from(taken.is_some());
         taken
     }
 
-    pub(super) fn put(&mut self, connection: Box<HttpConnection>) {
+    pub(super) fn insert(&mut self, connection: Box<HttpConnection>) {
         let index = connection.id.index();
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, || None);

@@ -74,13 +74,13 @@ impl HttpJournal {
     }
 
     /// Logs a file whose last byte the kernel has taken.
-    pub(super) fn say_delivered(
+    pub(super) fn log_delivered(
         &mut self,
         peer: SocketAddr,
         delivery: &FileDelivery,
         now: Instant,
     ) {
-        if !self.may_say(now) {
+        if !self.may_log(now) {
             return;
         }
         let FileDelivery { path, reasons, bytes, began, .. } = delivery;
@@ -90,49 +90,49 @@ impl HttpJournal {
         let seconds = now.duration_since(*began).as_secs_f64();
         let text =
             format!("{} sent by HTTP, {bytes} bytes in {seconds:.3} s{reasons}", path.display());
-        self.say(peer, self.stage_of(delivery), kind, text, now);
+        self.push_event(peer, self.stage_of(delivery), kind, text, now);
     }
 
     /// Logs a file that was changed in place: its client received fewer bytes than the head
     /// promised.
-    pub(super) fn say_changed(&mut self, peer: SocketAddr, delivery: &FileDelivery, now: Instant) {
-        if !self.may_say(now) {
+    pub(super) fn log_changed(&mut self, peer: SocketAddr, delivery: &FileDelivery, now: Instant) {
+        if !self.may_log(now) {
             return;
         }
         let name = delivery.path.display().into_owned();
         let text = format!(
             "{name}: the file was changed in place while it was being sent: connection cut"
         );
-        self.say(peer, self.stage_of(delivery), EventKind::Changed { name }, text, now);
+        self.push_event(peer, self.stage_of(delivery), EventKind::Changed { name }, text, now);
     }
 
     /// Logs a client that received too slowly, or never finished its request (H-33).
-    pub(super) fn say_timed_out(&mut self, peer: SocketAddr, written: u64, now: Instant) {
-        if self.may_say(now) {
+    pub(super) fn log_timed_out(&mut self, peer: SocketAddr, written: u64, now: Instant) {
+        if self.may_log(now) {
             let text = format!("HTTP connection cut after {written} bytes: too slow");
-            self.say(peer, MachineStage::File, EventKind::TooSlow, text, now);
+            self.push_event(peer, MachineStage::File, EventKind::TooSlow, text, now);
         }
     }
 
     /// Logs a refused name. `told` returns the name and the reason.
-    pub(super) fn say_refused(
+    pub(super) fn log_refused(
         &mut self,
         peer: SocketAddr,
         refusal: NameRefusal,
         told: impl FnOnce() -> (String, String),
         now: Instant,
     ) {
-        if self.may_say(now) {
+        if self.may_log(now) {
             let refused =
                 stage::refused(&self.names.published.load().snapshot, told(), refusal, "HTTP");
-            self.say(peer, refused.stage, refused.kind, refused.text, now);
+            self.push_event(peer, refused.stage, refused.kind, refused.text, now);
         }
     }
 
     /// Logs a malformed request, or one of a method that is not served. `why` returns a clause.
-    pub(super) fn say_bad(&mut self, peer: SocketAddr, why: impl FnOnce() -> String, now: Instant) {
-        if self.may_say(now) {
-            self.say(
+    pub(super) fn log_bad(&mut self, peer: SocketAddr, why: impl FnOnce() -> String, now: Instant) {
+        if self.may_log(now) {
+            self.push_event(
                 peer,
                 MachineStage::File,
                 EventKind::BadRequest,
@@ -143,7 +143,7 @@ impl HttpJournal {
     }
 
     /// Logs a fault of the core, with a count of its repetitions that were not logged.
-    pub(super) fn say_fault(&mut self, fault: CoreFault, now: Instant) {
+    pub(super) fn log_fault(&mut self, fault: CoreFault, now: Instant) {
         let Some(unsaid) = self.faults.admit(fault, now) else { return };
         let text = match fault {
             CoreFault::AllTaken(connections) => format!(
@@ -168,7 +168,7 @@ impl HttpJournal {
 
     /// Whether the core may log one more event in this second. If not, the event is not even
     /// formatted.
-    fn may_say(&mut self, now: Instant) -> bool {
+    fn may_log(&mut self, now: Instant) -> bool {
         let may = self.pace.admit((), now).is_some();
         if !may {
             self.counters.events_left_out.add(1);
@@ -182,7 +182,7 @@ impl HttpJournal {
 
     /// Hands an event to the queue: for the timeline alone once the log has enough lines of its
     /// kind.
-    fn say(
+    fn push_event(
         &mut self,
         peer: SocketAddr,
         stage: MachineStage,

@@ -198,7 +198,7 @@ impl RunningHttp {
             let id = match event {
                 TcpEvent::Accepted { id, peer } => {
                     let connection = HttpConnection::new(id, peer, plan.timeouts, time.now);
-                    connections.put(Box::new(connection));
+                    connections.insert(Box::new(connection));
                     id
                 }
                 TcpEvent::Received { id, .. }

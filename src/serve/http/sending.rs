@@ -264,7 +264,7 @@ impl AnswerSender {
         let ConnectionStage::Sending(body) = stage else { return SendProgress::Underway };
         self.end_body(connection.id, &body);
         if let Some(delivery) = body.delivery.as_ref().filter(|delivery| delivery.completes) {
-            self.journal.say_delivered(connection.peer, delivery, self.time.now);
+            self.journal.log_delivered(connection.peer, delivery, self.time.now);
         }
         SendProgress::Done { keeps: body.keeps }
     }

@@ -1,5 +1,5 @@
-//! The TFTP core's events: files sent, names refused, transfers that failed. Each kind is limited in
-//! lines per second.
+//! The TFTP core's events: files sent, names refused, transfers that failed. Each kind is limited
+//! in lines per second.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl TftpJournal {
     }
 
     /// Logs the end of a transfer. A refused one was logged at its refusal.
-    pub(super) fn say_ended(
+    pub(super) fn log_ended(
         &mut self,
         now: Instant,
         end: &EndedTransfer,
@@ -97,7 +97,7 @@ impl TftpJournal {
     }
 
     /// Logs a refused name; `told` is the name and the reason.
-    pub(super) fn say_refused(
+    pub(super) fn log_refused(
         &mut self,
         now: Instant,
         peer: SocketAddr,
@@ -113,7 +113,7 @@ impl TftpJournal {
     }
 
     /// Logs a datagram that was turned away: a write request, or no request at all.
-    pub(super) fn say_turned_away(&mut self, now: Instant, peer: SocketAddr, refusal: TftpRefusal) {
+    pub(super) fn log_turned_away(&mut self, now: Instant, peer: SocketAddr, refusal: TftpRefusal) {
         self.push(now, |names| {
             let mac = names.machine_at(peer.ip()).map(|machine| machine.mac);
             let (kind, text) = match refusal.code {
@@ -128,7 +128,7 @@ impl TftpJournal {
     }
 
     /// Logs at most once a minute that the table is full: the clients see only silence.
-    pub(super) fn look_at_counts(&mut self, now: Instant, counts: &TableCounts, most: usize) {
+    pub(super) fn log_full_table(&mut self, now: Instant, counts: &TableCounts, most: usize) {
         let more = counts.full - std::mem::replace(&mut self.met_full, counts.full);
         if more == 0 || self.full.admit((), now).is_none() {
             return;
@@ -143,7 +143,7 @@ impl TftpJournal {
     }
 
     /// Logs at most once a minute that requests stay unanswered because something is short.
-    pub(super) fn say_busy(&mut self, now: Instant, why: &str) {
+    pub(super) fn log_busy(&mut self, now: Instant, why: &str) {
         let times = self.counters.busy.read();
         if self.busy.admit((), now).is_none() {
             return;
@@ -280,10 +280,10 @@ mod tests {
         let mut journal = TftpJournal::new(events, names, Arc::clone(&counters));
         let start = Instant::now();
         for host in 0..1000 {
-            journal.say_ended(start, &end(host, TransferOutcome::Displaced), b"f", None);
+            journal.log_ended(start, &end(host, TransferOutcome::Displaced), b"f", None);
             let denied = (String::from("f"), String::from("f: a directory"));
             let peer = end(host, TransferOutcome::Displaced).peer;
-            journal.say_refused(start, peer, denied, images::NameRefusal::NotRegular);
+            journal.log_refused(start, peer, denied, images::NameRefusal::NotRegular);
         }
         let said = || {
             printed
@@ -297,13 +297,13 @@ mod tests {
             (most as usize, 2000 - u64::from(most))
         );
         let next = start + SECOND;
-        journal.say_ended(next, &end(2000, TransferOutcome::Displaced), b"f", None);
+        journal.log_ended(next, &end(2000, TransferOutcome::Displaced), b"f", None);
         let unsaid = 1000 - TROUBLE_PER_SECOND_MAX;
         assert!(
             said().all(|text| text.ends_with(&format!("({unsaid} similar lines were left out)")))
         );
         (0..500).for_each(|host| {
-            journal.say_ended(next, &end(host, TransferOutcome::Complete), b"f", None)
+            journal.log_ended(next, &end(host, TransferOutcome::Complete), b"f", None)
         });
         assert_eq!(said().count(), 500);
     }
@@ -317,7 +317,7 @@ mod tests {
             (TftpJournal::new(events, names, Arc::default()), Instant::now());
         for n in 0..1200 {
             let counts = TableCounts { full: n, ..TableCounts::default() };
-            journal.look_at_counts(start + Duration::from_millis(100 * n), &counts, 16_384);
+            journal.log_full_table(start + Duration::from_millis(100 * n), &counts, 16_384);
         }
         assert_eq!(printed.try_iter().count(), 2);
     }

@@ -202,7 +202,7 @@ impl RunningTftp {
         let now = self.transfers.now();
         let until = |at: Tick| Duration::from_nanos(at.saturating_sub(now));
         let timer = table.next_timeout().map(until);
-        let again = waiting.due().map(until);
+        let again = waiting.next_due().map(until);
         let drain = self.drain.is_ordered().then_some(DRAIN_LOOKED_EVERY);
         let longest = [timer, drain, again, self.pulse.every()].into_iter().flatten().min();
 
@@ -231,7 +231,7 @@ impl RunningTftp {
         let now = self.transfers.now();
         self.transfers.table.handle_timeouts(now);
         self.transfers.resume_waiting(now);
-        self.act();
+        self.run_actions();
         self.follow_control();
         self.make_room_for_files();
         self.show_counts();
@@ -318,7 +318,7 @@ impl RunningTftp {
     }
 
     /// Carries out the table's actions until it has no more, or no send slot is left.
-    fn act(&mut self) {
+    fn run_actions(&mut self) {
         let now = self.transfers.now();
         while self.sender.driver.has_room() {
             let CoreTransfers { table, mtus, journal, started, .. } = &mut self.transfers;
@@ -332,7 +332,7 @@ impl RunningTftp {
                     self.sender.send_datagram(peer, local, tid, bytes);
                     let refusal = turned_away.filter(|no| no.code != ErrorCode::UnknownTid);
                     if let Some(refusal) = refusal {
-                        journal.say_turned_away(Instant::now(), peer, refusal);
+                        journal.log_turned_away(Instant::now(), peer, refusal);
                     }
                 }
                 TableAction::Blocks { wanted, content: held } => {
@@ -342,7 +342,7 @@ impl RunningTftp {
                 }
                 TableAction::Ended { end, name, content: held } => {
                     let at = *started + Duration::from_nanos(now);
-                    journal.say_ended(at, &end, name, held.as_ref());
+                    journal.log_ended(at, &end, name, held.as_ref());
                 }
             }
         }
@@ -374,7 +374,7 @@ impl RunningTftp {
             }
             SendOutcome::NotHeld(asked) => {
                 table.hand_back_blocks(now, id, 0);
-                self.opener.secure(&mut self.transfers, id, asked);
+                self.opener.secure_content(&mut self.transfers, id, asked);
             }
             SendOutcome::Gone => table.fail_transfer(now, id, TransferFailure::ContentLost),
         }
@@ -425,7 +425,7 @@ impl RunningTftp {
         counters.displaced.set(counts.displaced);
         counters.guessed.set(counts.guessed);
         if counts.full > 0 {
-            journal.look_at_counts(Instant::now(), counts, self.transfers_max);
+            journal.log_full_table(Instant::now(), counts, self.transfers_max);
         }
     }
 }

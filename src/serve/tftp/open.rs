@@ -82,7 +82,7 @@ impl FileOpener {
     }
 
     /// Looks up the whole content of a transfer whose client has answered.
-    pub(super) fn secure(
+    pub(super) fn secure_content(
         &mut self,
         transfers: &mut CoreTransfers,
         id: TransferId,
@@ -210,7 +210,7 @@ fn refuse_open(
     let now = transfers.now();
     if matches!(refusal, images::NameRefusal::Busy | images::NameRefusal::TooMany) {
         transfers.counters.busy.add(1);
-        transfers.journal.say_busy(Instant::now(), &why);
+        transfers.journal.log_busy(Instant::now(), &why);
         // An ERROR is final for a ROM; silence makes it ask again.
         transfers.table.forget_request(now, id);
         return;
@@ -232,7 +232,7 @@ fn refuse(
     told: (String, String),
     refusal: images::NameRefusal,
 ) {
-    transfers.journal.say_refused(Instant::now(), peer, told, refusal);
+    transfers.journal.log_refused(Instant::now(), peer, told, refusal);
     let now = transfers.now();
     drop(transfers.table.finish_open(now, id, Err(wire_refusal(refusal))));
 }

@@ -103,7 +103,7 @@ impl WaitingTransfers {
     }
 
     /// When the core resumes the first postponed transfer.
-    pub(super) fn due(&self) -> Option<Tick> {
+    pub(super) fn next_due(&self) -> Option<Tick> {
         self.postponed.iter().map(|(_, at)| *at).min()
     }
 }

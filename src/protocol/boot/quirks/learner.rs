@@ -106,6 +106,25 @@ struct FailureLesson {
     times: u8,
 }
 
+impl FailureLesson {
+    /// A window that is too large: `times` failures, after which the machine gets `to` blocks.
+    fn of_window(attempt: &TransferAttempt, to: u16, times: u8, what: &str) -> Self {
+        let why = format!("two transfers with windows {what}, the last of {}", attempt.name);
+        let to = QuirkAllowance { window: Some(to), ..QuirkAllowance::default() };
+        Self { kind: LimitKind::Window, to, why, times }
+    }
+
+    /// Blocks that are too large: `times` failures, after which the machine gets the next smaller
+    /// size. None where there is none.
+    fn of_blksize(attempt: &TransferAttempt, times: u8) -> Option<Self> {
+        let TransferAttempt { blksize, name, .. } = attempt;
+        let less = BLKSIZES.into_iter().find(|less| less < blksize)?;
+        let to = QuirkAllowance { blksize: Some(less), ..QuirkAllowance::default() };
+        let why = format!("two transfers with blocks of {blksize} failed, the last of {name}");
+        Some(Self { kind: LimitKind::Blksize, to, why, times })
+    }
+}
+
 impl QuirkLearner {
     /// A learner with the limits of the store.
     pub fn load(kept: impl IntoIterator<Item = FirmwareQuirk>) -> Self {
@@ -233,34 +252,38 @@ impl QuirkLearner {
 
     /// The failure that this attempt shows, if it shows one.
     fn find_lesson(&mut self, mac: Mac, attempt: &TransferAttempt) -> Option<FailureLesson> {
-        let TransferAttempt { window, blksize, name, acked_blocks, .. } = attempt;
-        let to_window =
-            |blocks| QuirkAllowance { window: Some(blocks), ..QuirkAllowance::default() };
-        let windows = |to, times, what: &str| {
-            let why = format!("two transfers with windows {what}, the last of {name}");
-            Some(FailureLesson { kind: LimitKind::Window, to: to_window(to), why, times })
-        };
-        let blocks = |times| {
-            let less = BLKSIZES.into_iter().find(|less| less < blksize)?;
-            let to = QuirkAllowance { blksize: Some(less), ..QuirkAllowance::default() };
-            let why = format!("two transfers with blocks of {blksize} failed, the last of {name}");
-            Some(FailureLesson { kind: LimitKind::Blksize, to, why, times })
-        };
+        let TransferAttempt { window, acked_blocks, .. } = attempt;
         match attempt.end {
             AttemptEnd::Complete if attempt.least_burst < *window => {
-                windows(attempt.least_burst.max(1), 1, "lost blocks in every burst")
+                Some(FailureLesson::of_window(
+                    attempt,
+                    attempt.least_burst.max(1),
+                    1,
+                    "lost blocks in every burst",
+                ))
             }
             // Blocks of this size arrived, so the window is at fault.
-            AttemptEnd::GaveUp if *acked_blocks > 0 && *window > 1 => windows(1, 1, "got stuck"),
+            AttemptEnd::GaveUp if *acked_blocks > 0 && *window > 1 => {
+                Some(FailureLesson::of_window(attempt, 1, 1, "got stuck"))
+            }
             // The client took the options and then not one block, however short the burst.
             AttemptEnd::GaveUp if *acked_blocks == 0 && attempt.confirmed => {
-                blocks(1).or_else(|| if *window > 1 { windows(1, 1, "got stuck") } else { None })
+                let blocks = FailureLesson::of_blksize(attempt, 1);
+                if blocks.is_none() && *window > 1 {
+                    return Some(FailureLesson::of_window(attempt, 1, 1, "got stuck"));
+                }
+                blocks
             }
             AttemptEnd::Aborted | AttemptEnd::GaveUp if *acked_blocks == 0 => {
                 match self.count_refusals(mac, attempt) {
                     0 => None,
-                    times if *window > 1 => windows(1, times, "were refused by the client"),
-                    times => blocks(times),
+                    times if *window > 1 => Some(FailureLesson::of_window(
+                        attempt,
+                        1,
+                        times,
+                        "were refused by the client",
+                    )),
+                    times => FailureLesson::of_blksize(attempt, times),
                 }
             }
             AttemptEnd::Complete | AttemptEnd::Aborted | AttemptEnd::GaveUp => None,

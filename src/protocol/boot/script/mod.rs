@@ -68,24 +68,33 @@ fn find_exclusion_reason(
     if taken.any(|label| label.eq_ignore_ascii_case(&entry.label)) {
         return Some("its label is taken".to_owned());
     }
-    let located = |what: &str, location: &str| {
-        menu::location_fault(location).map(|fault| format!("its {what} {fault}"))
-    };
-    let fault = menu::label_fault(&entry.label)
-        .map(|fault| format!("its label {fault}"))
-        .or_else(|| menu::title_fault(&entry.title).map(|fault| format!("its title {fault}")))
-        .or_else(|| {
-            menu::arguments_fault(&entry.arguments).map(|fault| format!("its arguments {fault}"))
-        })
-        .or_else(|| located("kernel", &entry.kernel))
-        .or_else(|| entry.initrds.iter().find_map(|initrd| located("initrd", initrd)))
-        .or_else(|| {
-            (entry.initrds.len() > menu::INITRDS_MAX).then(|| "it has too many initrds".to_owned())
-        });
+    let fault = find_text_fault(entry).or_else(|| find_file_fault(entry));
     if fault.is_some() || !is_u_boot(ask) || ask.loader != MenuLoader::Pxelinux {
         return fault;
     }
     pxelinux::u_boot_fault(entry, ask)
+}
+
+/// What is wrong with the label, the title or the arguments of an entry.
+fn find_text_fault(entry: &MenuEntry) -> Option<String> {
+    if let Some(fault) = menu::label_fault(&entry.label) {
+        return Some(format!("its label {fault}"));
+    }
+    if let Some(fault) = menu::title_fault(&entry.title) {
+        return Some(format!("its title {fault}"));
+    }
+    menu::arguments_fault(&entry.arguments).map(|fault| format!("its arguments {fault}"))
+}
+
+/// What is wrong with the kernel or the initrds of an entry.
+fn find_file_fault(entry: &MenuEntry) -> Option<String> {
+    let initrds = entry.initrds.iter().map(|initrd| ("initrd", initrd));
+    for (what, location) in std::iter::once(("kernel", &entry.kernel)).chain(initrds) {
+        if let Some(fault) = menu::location_fault(location) {
+            return Some(format!("its {what} {fault}"));
+        }
+    }
+    (entry.initrds.len() > menu::INITRDS_MAX).then(|| "it has too many initrds".to_owned())
 }
 
 /// The entry that starts by itself. This rule protects disks: the configured default starts only

@@ -19,9 +19,9 @@ impl RunningDhcp {
         let interface = self.find_interface(network);
         let first = interface
             .as_ref()
-            .and_then(|name| ipv4(self.interfaces.named(name)?).next())
+            .and_then(|name| ipv4(self.interfaces.find_by_name(name)?).next())
             .unwrap_or(self.address.unwrap_or(Ipv4Addr::UNSPECIFIED));
-        let own = self.interfaces.own_on(self.state.subnets(), interface.as_deref(), first);
+        let own = self.interfaces.find_own_on(self.state.subnets(), interface.as_deref(), first);
         let arrival = IncomingMessage {
             bytes: packet,
             source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT),
@@ -29,8 +29,8 @@ impl RunningDhcp {
             interface: interface.as_deref(),
             interface_address: own.address,
             here: self.interfaces.prefixes(own),
-            ours: self.interfaces.ours(),
-            held: self.silent.held(),
+            ours: self.interfaces.own_addresses(),
+            held: self.silent.subnets(),
         };
 
         let policy = &self.state.generation().snapshot.dhcp;
@@ -42,8 +42,8 @@ impl RunningDhcp {
         DryRun { decision, last_firmware }
     }
 
-    /// The interface on which messages of this subnet arrive; for a subnet behind relays, any one of
-    /// this host. None: they arrive at `listen-address`.
+    /// The interface on which messages of this subnet arrive; for a subnet behind relays, any one
+    /// of this host. None: they arrive at `listen-address`.
     fn find_interface(&self, network: Ipv4Network) -> Option<String> {
         if self.address.is_some() {
             return None;

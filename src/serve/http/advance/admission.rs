@@ -17,17 +17,17 @@ impl ConnectionKeeper {
             match self.places.may_give_up(&connection, still.is_answered) {
                 Some(true) => {}
                 Some(false) => {
-                    self.connections.put(connection);
+                    self.connections.insert(connection);
                     continue;
                 }
                 None => {
-                    self.connections.put(connection);
+                    self.connections.insert(connection);
                     break;
                 }
             }
             self.sender.counters.given_up.add(1);
             let fault = CoreFault::AllTaken(self.places.most());
-            self.sender.journal.say_fault(fault, self.sender.time.now);
+            self.sender.journal.log_fault(fault, self.sender.time.now);
             connection.is_cut = still.is_answered || connection.first_byte.is_some();
             self.end_connection(connection);
         }
@@ -42,12 +42,12 @@ impl ConnectionKeeper {
         connection.start_clock(self.sender.time.now);
         match self.places.admit(connection) {
             AdmissionOutcome::Start(_) => connection.give_place(),
-            AdmissionOutcome::Waits => self.queue(connection),
+            AdmissionOutcome::Waits => self.enqueue(connection),
             AdmissionOutcome::WaitsInPlaceOf(displaced) => {
-                self.queue(connection);
+                self.enqueue(connection);
                 if let Some(mut displaced) = self.connections.take(displaced) {
                     if self.refuse_place(&mut displaced) {
-                        self.keep(displaced);
+                        self.put_back(displaced);
                     } else {
                         self.end_connection(displaced);
                     }
@@ -59,7 +59,7 @@ impl ConnectionKeeper {
     }
 
     /// Has a connection wait for a place.
-    fn queue(&mut self, connection: &mut HttpConnection) {
+    fn enqueue(&mut self, connection: &mut HttpConnection) {
         self.sender.counters.queued.add(1);
         connection.stage = ConnectionStage::Waiting;
     }
@@ -91,15 +91,15 @@ impl ConnectionKeeper {
         }
         let told = respond::encode_overloaded(self.sender.date.at(self.sender.time.today));
         self.sender.driver.send(connection.id, &told, SendBody::Nothing, false);
-        self.leave(connection)
+        self.begin_leaving(connection)
     }
 
-    /// Handles a failure of accept(2): the driver turns waiting clients away by a descriptor that it
-    /// keeps in reserve, so that none of them hangs.
+    /// Handles a failure of accept(2): the driver turns waiting clients away by a descriptor that
+    /// it keeps in reserve, so that none of them hangs.
     pub(in crate::serve::http) fn handle_accept_failure(&mut self, error: i32) {
         let sender = &mut self.sender;
         sender.counters.accept_failed.add(1);
-        sender.journal.say_fault(CoreFault::NoConnection(error), sender.time.now);
+        sender.journal.log_fault(CoreFault::NoConnection(error), sender.time.now);
         if matches!(error, libc::EMFILE | libc::ENFILE) {
             let told = respond::encode_overloaded(sender.date.at(sender.time.today));
             let answer = |asked: &[u8]| respond::is_ipxe_request(asked).then(|| told.clone());
