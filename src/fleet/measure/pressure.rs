@@ -99,8 +99,8 @@ impl RunPressure {
                 self.sources
             )
         } else {
-            "the server limited this run; not a per-address limit, since every machine used its own \
-             source address"
+            "the server limited this run; not a per-address limit, since every machine used its \
+             own source address"
                 .to_owned()
         };
         for (refusal, count) in ServerRefusal::ALL.into_iter().zip(self.refusals) {

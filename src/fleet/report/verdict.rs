@@ -76,7 +76,8 @@ impl FleetReport {
         let hides = if self.is_open || self.firmware {
             ""
         } else {
-            ". Machines sent no further requests meanwhile, so percentiles hardly show it: use --rate"
+            ". Machines sent no further requests meanwhile, so percentiles hardly show it: use \
+             --rate"
         };
         sentences.extend(self.pressure.of_silence(self.clients, hides));
         sentences.extend(self.pressure.of_the_server(self.clients));
@@ -113,8 +114,8 @@ impl FleetReport {
         }
         if never_begun > 0 {
             sentences.push(format!(
-                "{never_begun} requests that were due were never made, because no machine was free: \
-                 no figure has them. Use more --clients, or a lower rate"
+                "{never_begun} requests that were due were never made, because no machine was \
+                 free: no figure has them. Use more --clients, or a lower rate"
             ));
         }
         sentences
