@@ -46,7 +46,7 @@ fn judge_store(store: &StoreStatus) -> Option<Reason> {
         StoreTrust::Broken => format!("no new leases: {why}"),
         StoreTrust::Sound if waits_s >= HANGS_S => {
             let waiting = format_count(store.queued, "commit");
-            format!("{waiting} wait, and none has ended for {waits_s} s")
+            format!("no commit has finished for {waits_s} s; {waiting} in the queue")
         }
         StoreTrust::Sound => return None,
     };
@@ -256,7 +256,7 @@ mod tests {
             (
                 with_store(|store| (store.oldest_ms, store.queued) = (Some(12_000), 1)),
                 critical,
-                "1 commit wait",
+                "no commit has finished for 12 s; 1 commit in the queue",
             ),
             (
                 faulty(|status| status.threads = vec![thread("rb-tftp-0", Some(10_500), 0)]),

@@ -11,7 +11,7 @@ use crate::api::types::{
     CoreStatus, DhcpStatus, FindingEntry, FindingSeverity, HealthLevel, LinkState, QuirkCounts,
     ServerStatus, StoreStatus, StoreTrust, SubnetStatus, ThreadStatus,
 };
-use crate::api::values::format_span;
+use crate::api::values::{format_count, format_span};
 
 const PATH: &str = "/v1/status";
 /// Errors of the configuration that the screen lists; `check` lists all.
@@ -219,8 +219,8 @@ fn write_store(text: &mut String, store: &StoreStatus) {
     if seconds >= STUCK_S {
         let _ = writeln!(
             text,
-            "  STORE      {} commits wait, and none has ended for {seconds} s",
-            store.queued
+            "  STORE      no commit has finished for {seconds} s; {} in the queue",
+            format_count(store.queued, "commit")
         );
     }
 }

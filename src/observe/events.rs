@@ -151,7 +151,7 @@ pub enum EventKind {
     NoLoader {
         /// The program that asked.
         to: Firmware,
-        /// A clause that names the missing line of [boot].
+        /// A clause that names the missing line of `[boot]`.
         why: String,
     },
     /// The server sent a NAK.

@@ -93,7 +93,7 @@ pub fn count_lost_lines() -> u64 {
     LINES.get().map_or(0, LogQueue::count_lost)
 }
 
-/// Waits at most [`LAST_LINES_MAX`] for the last lines. The process calls it before it ends.
+/// Waits at most `LAST_LINES_MAX` for the last lines. The process calls it before it ends.
 pub fn flush_log() {
     LINES.get().into_iter().for_each(|lines| {
         lines.start();

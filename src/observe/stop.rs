@@ -12,7 +12,7 @@ words! {
         NothingAskedFor = "nothing-asked-for",
         /// The machine got an OFFER and sent no REQUEST for it.
         NotRequested = "not-requested",
-        /// [boot] has no boot file for the firmware and architecture of the machine.
+        /// `[boot]` has no boot file for the firmware and architecture of the machine.
         NoLoader = "no-loader",
         /// The last REQUEST got a NAK.
         Refused = "refused",

@@ -126,11 +126,11 @@ fn say_what_will_happen(config: &Config, overrides: &ConfigOverrides, wants_dhcp
             tracing::info!("DHCP on {} by {by}: {}", subnet.network, describe_mode(subnet));
         }
     } else if overrides.no_dhcp || overrides.is_by_root_alone() {
-        tracing::info!("no DHCP is answered");
+        tracing::info!("this server answers no DHCP");
     } else {
         tracing::info!(
-            "no DHCP is answered: no [[dhcp.subnet]] is to be served. Fill in `subnet`, `mode = \
-             \"server\"`, `interface` and `pools` of one to give addresses on its network"
+            "this server answers no DHCP: no [[dhcp.subnet]] is to be served. Fill in `subnet`, \
+             `mode = \"server\"`, `interface` and `pools` of one to give addresses on its network"
         );
     }
     if config.tftp.per_source.is_none() {

@@ -75,7 +75,7 @@ impl SegmentFinding {
             }
             (Some(HoldReason::OtherServer(server)), _) => format!(
                 "{server} answered on {interface}{since}: ringboot is silent on {network}, except \
-                 to clients that lease from it. Stop that server (`ringboot look --again` \
+                 to clients that lease from ringboot. Stop that server (`ringboot look --again` \
                  then asks at once), or serve beside it with `allow-other-servers = true`"
             ),
             (None, Some(server)) if self.beside => {

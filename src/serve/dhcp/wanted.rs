@@ -79,7 +79,7 @@ impl WantedSocket {
         let name = &self.interface;
         let unsaid = match unsaid {
             0 => String::new(),
-            unsaid => format!(" ({unsaid} changes before it were not said)"),
+            unsaid => format!(" ({unsaid} earlier changes were left out)"),
         };
         match link {
             CarrierState::Up => tracing::info!("interface {name} is up, and has a carrier{unsaid}"),
