@@ -135,28 +135,10 @@ impl ServerFlags {
 /// The scenario that --files makes: the first file by TFTP as a BIOS ROM asks for its loader, the
 /// others on one HTTP connection.
 fn build_fetch_scenario(files: &[String]) -> Scenario {
-    let http = |path: &str| StepRequest::Http {
-        path: format!("/{}", path.trim_start_matches('/')),
-        keep: true,
-        range: None,
-    };
-    let tftp = |name: &str| StepRequest::Tftp {
-        name: name.to_owned(),
-        behaviour: ClientBehaviour::ipxe(),
-    };
-    let request = |(index, name): (usize, &String)| match (
-        name.strip_prefix("tftp:"),
-        name.strip_prefix("http:"),
-    ) {
-        (Some(name), _) => tftp(name),
-        (_, Some(path)) => http(path),
-        _ if index == 0 => tftp(name),
-        _ => http(name),
-    };
     let steps = files
         .iter()
         .enumerate()
-        .map(|file| ScenarioStep { request: request(file), repeat: 1 })
+        .map(|(index, name)| ScenarioStep { request: build_fetch(index, name), repeat: 1 })
         .collect();
     Scenario {
         name: "files".to_owned(),
@@ -168,6 +150,21 @@ fn build_fetch_scenario(files: &[String]) -> Scenario {
         files: BTreeMap::new(),
         roles: vec![MachineRole::stepping(1, steps)],
     }
+}
+
+/// The request for one name of --files: `tftp:` and `http:` before it choose the protocol, else its
+/// place does.
+fn build_fetch(index: usize, name: &str) -> StepRequest {
+    let (name, by_tftp) = match (name.strip_prefix("tftp:"), name.strip_prefix("http:")) {
+        (Some(name), _) => (name, true),
+        (_, Some(path)) => (path, false),
+        _ => (name, index == 0),
+    };
+    if by_tftp {
+        return StepRequest::Tftp { name: name.to_owned(), behaviour: ClientBehaviour::ipxe() };
+    }
+    let path = format!("/{}", name.trim_start_matches('/'));
+    StepRequest::Http { path, keep: true, range: None }
 }
 
 /// Every file below `root/below`, by its name under the root.

@@ -142,23 +142,13 @@ fn choose_machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<WalkedMachine>> {
             reserved.push((machine, host.address, host.hostname.clone()));
         }
     }
-    let unknown = |mac: Mac, name: &str, subnet: Option<&Subnet>| {
-        let place = subnet.map(|subnet| subnet.network);
-        let name = place.map_or_else(|| name.to_owned(), |network| format!("{name} on {network}"));
-        WalkedMachine { mac, name, subnet: place, is_known: mac != UNKNOWN }
-    };
-    let on_each = |mac: Mac, name: &str, subnets: Vec<&Subnet>| {
-        let found: Vec<WalkedMachine> =
-            subnets.into_iter().map(|subnet| unknown(mac, name, Some(subnet))).collect();
-        if found.is_empty() { vec![unknown(mac, name, None)] } else { found }
-    };
     if wanted.host.is_empty() {
         let open =
             served().filter(|subnet| subnet.clients != ClientAdmission::Known).collect::<Vec<_>>();
         let mut all = if open.is_empty() && served().next().is_some() {
             Vec::new()
         } else {
-            on_each(UNKNOWN, "an unknown machine", open)
+            place_machine(UNKNOWN, "an unknown machine", &open)
         };
         all.extend(reserved.into_iter().map(|(machine, ..)| machine));
         return Ok(all);
@@ -173,7 +163,9 @@ fn choose_machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<WalkedMachine>> {
         reserved.into_iter().filter(is_named).map(|(machine, ..)| machine).collect();
     match (named.is_empty(), mac) {
         (false, _) => Ok(named),
-        (true, Some(mac)) => Ok(on_each(mac, &mac.to_string(), served().collect())),
+        (true, Some(mac)) => {
+            Ok(place_machine(mac, &mac.to_string(), &served().collect::<Vec<_>>()))
+        }
         (true, None) => {
             bail!(
                 "{:?} is neither a hardware address nor the name or address of a \
@@ -182,6 +174,23 @@ fn choose_machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<WalkedMachine>> {
             )
         }
     }
+}
+
+/// A machine without a reservation, once on each subnet; without a subnet where there is none.
+fn place_machine(mac: Mac, name: &str, subnets: &[&Subnet]) -> Vec<WalkedMachine> {
+    let is_known = mac != UNKNOWN;
+    if subnets.is_empty() {
+        return vec![WalkedMachine { mac, name: name.to_owned(), subnet: None, is_known }];
+    }
+    subnets
+        .iter()
+        .map(|subnet| WalkedMachine {
+            mac,
+            name: format!("{name} on {}", subnet.network),
+            subnet: Some(subnet.network),
+            is_known,
+        })
+        .collect()
 }
 
 fn walk_all(wanted: &Wanted<'_>, machines: &[WalkedMachine]) -> anyhow::Result<Vec<Chain>> {

@@ -66,33 +66,32 @@ impl SqliteStore {
 }
 
 fn read_quirk_row(row: &Row<'_>) -> rusqlite::Result<Option<FirmwareQuirk>> {
-    let text = |column: &str| row.get::<_, Option<String>>(column);
-    let number = |column: &str| {
-        let number: Option<i64> = row.get(column)?;
-        Ok::<_, rusqlite::Error>(number.and_then(|number| u64::try_from(number).ok()))
-    };
-    let small = |column: &str| {
-        Ok::<_, rusqlite::Error>(number(column)?.and_then(|number| u16::try_from(number).ok()))
-    };
-    let subject = text("subject")?.and_then(|subject| subject.parse().ok());
+    let subject: Option<String> = row.get("subject")?;
+    let class: Option<String> = row.get("class")?;
+    let why: Option<String> = row.get("why")?;
+    // A newer version may have written a subject that this one cannot parse: its row is skipped.
+    let Some(subject) = subject.and_then(|subject| subject.parse().ok()) else { return Ok(None) };
     let allowance = QuirkAllowance {
-        window: small("window")?,
-        blksize: small("blksize")?,
-        http_rate: number("http_rate")?.and_then(NonZeroU64::new),
+        window: read_number(row, "window")?,
+        blksize: read_number(row, "blksize")?,
+        http_rate: read_number(row, "http_rate")?.and_then(NonZeroU64::new),
     };
-    let quirk = |subject| {
-        Ok::<_, rusqlite::Error>(FirmwareQuirk {
-            subject,
-            allowance,
-            pinned: row.get("pinned")?,
-            since_s: number("since_s")?.unwrap_or(0),
-            works_s: number("works_s")?,
-            on_trial: row.get("on_trial")?,
-            class: text("class")?.and_then(|class| parse_class(&class)),
-            why: text("why")?.unwrap_or_default(),
-        })
-    };
-    subject.map(quirk).transpose()
+    Ok(Some(FirmwareQuirk {
+        subject,
+        allowance,
+        pinned: row.get("pinned")?,
+        since_s: read_number(row, "since_s")?.unwrap_or(0),
+        works_s: read_number(row, "works_s")?,
+        on_trial: row.get("on_trial")?,
+        class: class.and_then(|class| parse_class(&class)),
+        why: why.unwrap_or_default(),
+    }))
+}
+
+/// The number of a column; None for NULL, and for a number that the type cannot hold.
+fn read_number<T: TryFrom<i64>>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
+    let number: Option<i64> = row.get(column)?;
+    Ok(number.and_then(|number| T::try_from(number).ok()))
 }
 
 fn clamp_quirk_integer(number: u64) -> i64 {

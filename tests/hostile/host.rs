@@ -547,9 +547,11 @@ fn threads_that_stand_still_are_said_once_and_shown_without_systemd() {
         server.stderr.wait_line(&format!("the thread {thread} stands still"), LIMIT);
     }
     let told = host.ringboot(&["status"]).ok().stdout;
-    for words in
-        ["STUCK      the thread rb-http-0", "STUCK      the thread rb-store", "; 1 commit in the queue"]
-    {
+    for words in [
+        "STUCK      the thread rb-http-0",
+        "STUCK      the thread rb-store",
+        "; 1 commit in the queue",
+    ] {
         assert!(told.contains(words), "{words} in {told}");
     }
     drop((core, store));
