@@ -54,6 +54,8 @@ pub fn refused(
                 Some(program) => {
                     format!("{program} holds this port. Stop it, or take another address or port")
                 }
+                // /proc does not show the holder: it runs in another namespace, or this process is
+                // not root.
                 None => {
                     "another program holds this port (`ss -lnp` tells which). Stop it, or take \
                          another port"

@@ -51,6 +51,9 @@ impl DhcpSockets {
 pub fn bind_sockets(plan: &DhcpPlan) -> Result<DhcpSockets, ServerFailure> {
     let present = net::list_interfaces()
         .map_err(|error| ServerFailure::System { what: "reading the interfaces", error })?;
+
+    // An interface without an IPv4 address counts as missing: the thread `rb-interfaces` binds its
+    // socket when the address comes (`WantedSocket::follow`).
     let index = |name: &String| {
         let usable = |one: &&NetworkInterface| one.name == *name && ipv4(one).next().is_some();
         present.iter().find(usable).map(|interface| interface.index)

@@ -57,6 +57,8 @@ impl SegmentFinding {
     /// socket. `since` says how old it is, as a clause; it is empty for a fresh finding.
     pub fn sentence(&self, since: &str) -> String {
         let Self { network, interface, .. } = self;
+        // The reason to be silent decides: while a look runs, `others` may still name the servers
+        // of the look before.
         match (self.held, self.others.first()) {
             (Some(HoldReason::NoInterface), _) => {
                 let waiting = || {
@@ -84,6 +86,8 @@ impl SegmentFinding {
                      (allow-other-servers)"
                 )
             }
+            // The server goes on after one answer (`LookVerdict::Doubt`), and beside a ringboot
+            // that yields.
             (None, Some(server)) => {
                 format!("{server} has answered on {interface}{since}, where {network} is served")
             }

@@ -172,6 +172,9 @@ impl PoolLooks {
         if std::mem::replace(&mut self.looked_s, now) == now {
             return;
         }
+
+        // A subnet that is off gives no address, so its pools need no watch. The watch names a
+        // crossing once, however often it sees the pool behind it.
         let served = state.subnets().iter().filter(|subnet| subnet.mode == AnsweringMode::Server);
         let pools = served.map(|subnet| (subnet.network, state.leases.pool_use(subnet.network)));
         let (reports, said) = self.watch.update(pools, now);

@@ -77,15 +77,23 @@ impl DhcpInbox {
         else {
             return;
         };
+
+        // A message that is cut has lost options. No client sends one longer than a receive buffer
+        // (`MESSAGE_OCTETS_MAX`).
         if datagram.truncated {
             return;
         }
+
+        // A dropped message is counted here; `count_message` counts the others when the core
+        // answers them.
         let kind = Packet::peek_type(datagram.bytes);
         let begins = matches!(kind, None | Some(DISCOVER));
         if !self.messages.has_room(begins) {
             counters.received.add(1);
             return counters.dropped.add(1);
         }
+
+        // A routed answer leaves from the address that the client asked; a broadcast names none.
         let asked = (destination == local).then_some(local);
         let way = WayIn { socket: datagram.socket, interface: datagram.interface, asked };
         let bytes = datagram.bytes.to_vec();

@@ -102,6 +102,8 @@ impl OtherServersThread {
             segments.push(WatchedSegment::new(subnet, name, &generation.snapshot, before));
         }
 
+        // Without a segment to watch no packet socket is needed. A reload that brings the first
+        // segment opens it.
         let mut thread = Self {
             listener: if segments.is_empty() { None } else { open_listener() },
             arp: open_probe(ArpProbe::open()),
@@ -130,6 +132,9 @@ impl OtherServersThread {
             said: None,
             pulse: CorePulse::default(),
         };
+
+        // These letters are in the core's mailbox before the core's thread starts, and the core
+        // reads letters before messages.
         thread.follow_interfaces(0);
         thread.publish_findings();
         Ok((thread, letters, bell))
@@ -359,10 +364,15 @@ impl OtherServersThread {
             else {
                 continue;
             };
+
+            // Several subnets may be on one interface: the message concerns each of them.
             for segment in
                 self.segments.iter_mut().filter(|segment| segment.is_at(origin.interface))
             {
                 let Some(here) = segment.here else { continue };
+
+                // Asked first, because the verdict may void the number of the look. The server is
+                // remembered last, because the verdict replaces the list.
                 let is_answer = segment.watch.is_answer(&message);
                 if let Some(verdict) = segment.watch.on_server_message(&message, here.address, now)
                 {

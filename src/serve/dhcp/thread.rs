@@ -96,6 +96,9 @@ impl RunningDhcp {
         counters: Arc<DhcpCounters>,
     ) -> Result<Self, CoreError> {
         let CoreParts { datapath, events, drain, pulse } = parts;
+
+        // A ring belongs to the thread that makes it (SINGLE_ISSUER), so this runs on the core's
+        // own thread.
         let mut driver = UdpDriver::new(datapath)?;
         driver.listen_to(&mailbox);
         let owner = StoreOwner::new(letters, Arc::clone(&plan.health), plan.database);
@@ -127,6 +130,8 @@ impl RunningDhcp {
             mailbox,
             pulse,
         };
+
+        // Until the first status arrives, every watched subnet is silent.
         running.silent.update(running.state.subnets(), running.port);
         running.take_interfaces(Arc::new(interfaces));
         Ok(running)
@@ -178,6 +183,7 @@ impl RunningDhcp {
             self.read_letter(letter)?;
         }
 
+        // The clients of these offers have waited for the whole time of a probe (D-36).
         for _ in 0..TURN_OFFERS_MAX {
             let Some(pending) = self.offers.take_unanswered() else { break };
             self.make_room()?;
@@ -191,12 +197,15 @@ impl RunningDhcp {
             self.answer_solicitation(&solicitation);
         }
 
+        // `push_datagram` has counted the messages that found no room; all others count when their
+        // turn comes.
         for _ in 0..TURN_MESSAGES_MAX {
             let Some(message) = self.inbox.messages.pop() else { break };
             count_message(&self.counters, message.kind);
             self.make_room()?;
             self.handle(&message)?;
         }
+
         self.is_behind |= !self.inbox.is_empty();
         self.state.show_counts(&self.counters);
         self.counters.pending.set(self.pending.len() as u64);
@@ -206,6 +215,7 @@ impl RunningDhcp {
     fn read_letter(&mut self, letter: DhcpLetter) -> Result<(), CoreError> {
         match letter {
             DhcpLetter::Committed { tickets, durable } => {
+                // A group commit may release more ACKs than there are send slots.
                 for ticket in tickets {
                     self.make_room()?;
                     self.finish_commit(ticket, durable);
@@ -228,6 +238,8 @@ impl RunningDhcp {
                 self.handle_in_use(address, host)?;
             }
             DhcpLetter::Bound { interface, socket } => {
+                // The driver may give the new socket the id of one that is closed, whose own
+                // address is still cached.
                 self.interfaces.forget_own();
                 self.sockets.listen_on(interface, socket);
             }
@@ -356,6 +368,7 @@ impl RunningDhcp {
                 self.conclude(pending);
             }
             ProbeVerdict::InUse((pending, message)) => {
+                // In memory only: after a restart the next probe finds the host again.
                 let now = clock::now_s();
                 if let Some(mac) = pending.decision.mac {
                     self.state.leases.keep_back(
@@ -407,6 +420,8 @@ impl RunningDhcp {
             now,
         );
 
+        // An operator has freed these addresses, so there is no client to answer. The binding slots
+        // get what the table holds now, whether the commit succeeded or not.
         if let Some(done) = self.freeing.remove(&ticket) {
             let changes = &pending.decision.changes;
             changes.iter().for_each(|change| self.state.write_binding(change.address()));

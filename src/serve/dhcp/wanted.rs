@@ -38,6 +38,7 @@ impl WantedSocket {
         port: u16,
         core: &MailboxSender<DhcpLetter>,
     ) {
+        // An interface that was removed and made again has another index, and needs another socket.
         let index = found.map(|interface| interface.index);
         if self.index.is_some() && self.index != index {
             tracing::warn!("interface {} is gone: DHCP waits for it", self.interface);
@@ -62,6 +63,7 @@ impl WantedSocket {
                 core.send(DhcpLetter::Bound { interface: self.interface.clone(), socket });
                 (self.index, self.refusal_said) = (Some(addressed.index), false);
             }
+            // The thread tries again at its next look, within a second: one line is enough.
             Err(error) if !std::mem::replace(&mut self.refusal_said, true) => {
                 tracing::warn!(
                     "interface {} is there, but DHCP cannot listen on it yet: {error}",
@@ -74,8 +76,10 @@ impl WantedSocket {
 
     /// Logs a link that goes up or down.
     pub(super) fn follow_link(&mut self, found: Option<&NetworkInterface>, now: MonotonicMillis) {
+        // `follow` logs an interface that does not exist.
         let Some(link) = found.map(NetworkInterface::link) else { return };
         let Some(unsaid) = self.link.follow(link, now) else { return };
+
         let name = &self.interface;
         let unsaid = match unsaid {
             0 => String::new(),

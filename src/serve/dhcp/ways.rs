@@ -83,6 +83,8 @@ impl AnswerWays {
             known.used = self.answers;
             return Ok(known.socket);
         }
+
+        // Opened before another socket is given up: without a free descriptor all of them stay.
         let fd = net::open_packet_sender()?;
         if self.routed.len() >= ROUTED_MAX
             && let Some((&oldest, _)) = self.routed.iter().min_by_key(|(_, routed)| routed.used)
@@ -90,6 +92,7 @@ impl AnswerWays {
         {
             driver.remove(oldest.socket);
         }
+
         let socket = add(driver, fd);
         self.routed.insert(to, RoutedSocket { socket, used: self.answers });
         Ok(socket)

@@ -16,6 +16,8 @@ impl RunningDhcp {
     pub(super) fn try_out(&mut self, packet: &[u8], network: Ipv4Network) -> DryRun {
         let now = clock::now_s();
         self.state.leases.advance(now);
+
+        // The message arrives as the broadcast of a client on the subnet's own segment would.
         let interface = self.find_interface(network);
         let first = interface
             .as_ref()
@@ -33,6 +35,8 @@ impl RunningDhcp {
             held: self.silent.subnets(),
         };
 
+        // The seed stays as it is: the next client gets the address that it would have got without
+        // the dry run.
         let policy = &self.state.generation().snapshot.dhcp;
         let decision = decide_answer(&arrival, &self.state.leases, policy, now, self.seed);
 
