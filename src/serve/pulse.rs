@@ -152,6 +152,8 @@ impl StuckThreads {
                 _ => {}
             }
         }
+
+        // The supervisor ends the server for a dead thread, so that systemd starts it again.
         threads.iter().find(|thread| thread.is_dead).map(|thread| thread.name.clone())
     }
 }

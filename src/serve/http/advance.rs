@@ -130,6 +130,7 @@ impl ConnectionKeeper {
         let sending = self.connections.iter().filter_map(|connection| {
             let ConnectionStage::Sending(body) = &connection.stage else { return None };
             let FileDelivery { path, bytes, began, .. } = body.delivery.as_ref()?;
+            // The kernel takes bytes long before the client has them.
             let held = self.sender.driver.unacknowledged(connection.id).unwrap_or(0);
             let got = bytes.saturating_sub(body.file_bytes()).saturating_sub(held);
             Some(TransferUnderWay {
@@ -196,10 +197,12 @@ impl ConnectionKeeper {
                 self.refuse_place(connection)
             }
             ConnectionStage::Asking(_) => {
+                // The server was too slow, not the client: the connection goes on after the 503.
                 give_up_request(&mut self.sender, connection);
                 true
             }
             ConnectionStage::Reading if connection.input.is_empty() => {
+                // An idle client is no fault: nothing is counted or logged.
                 self.begin_leaving(connection)
             }
             ConnectionStage::Reading if connection.input.is_in_body() => {
@@ -373,6 +376,9 @@ impl ConnectionKeeper {
     /// Reads the next request and begins its answer.
     fn read_request(&mut self, connection: &mut HttpConnection) -> ReadOutcome {
         let now = self.sender.time.now;
+
+        // The request borrows from the input, so the input leaves the connection while the core
+        // answers. If a worker is asked first, the input keeps the request for `continue_request`.
         let mut input = std::mem::take(&mut connection.input);
         let read = match input.step(connection.has_ended) {
             InputStep::More => ReadOutcome::Nothing,
@@ -398,6 +404,7 @@ impl ConnectionKeeper {
         };
         connection.input = input;
 
+        // The 10 s for a head begin with its first byte (H-33).
         let is_idle = connection.input.is_empty();
         match read {
             ReadOutcome::Nothing

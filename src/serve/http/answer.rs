@@ -212,6 +212,9 @@ impl RequestAnswerer {
         reply: FileReply,
     ) -> RequestAnswered {
         let now = sender.time.now;
+
+        // While workers are busy the core asks again, until a 503 must leave before EDK2 gives up
+        // (H-10).
         let is_busy =
             matches!(reply, FileReply::Refused(NameRefusal::Busy | NameRefusal::TooMany, _));
         if is_busy && now.duration_since(asked.began) <= BUSY_TIMEOUT {
@@ -219,6 +222,7 @@ impl RequestAnswerer {
             sender.questions.postpone(question, now);
             return wait_for_worker(sender, connection, asked, question);
         }
+
         let AskedRequest { name, began, .. } = asked;
         match (name, reply) {
             (
@@ -239,6 +243,8 @@ impl RequestAnswerer {
                     None => list_directory(sender, connection, request, began, directory),
                 }
             }
+            // A directory whose index file is missing or refused is listed as if none were
+            // configured.
             (AskedName::IndexFile { directory, .. } | AskedName::Listing(directory), _) => {
                 list_directory(sender, connection, request, began, directory)
             }
@@ -295,6 +301,9 @@ fn send_file(
     let ContentMeta { len, etag, mtime, last_modified } = content.meta();
     let meta = RepresentationMeta { len: *len, etag, mtime: *mtime, last_modified, media };
     let plan = respond::answer_with_file(request, meta, sender.time.today);
+
+    // A HEAD, a 304 and a multipart body are no delivery: the log and the list of running transfers
+    // leave them out.
     let delivery = match &plan.payload {
         ResponsePayload::File(range) => {
             let (bytes, completes) = (plan.payload.len(), range.end == *len);
@@ -302,6 +311,7 @@ fn send_file(
         }
         _ => None,
     };
+
     let file = AnswerFile { content: &content, delivery };
     sender.begin_answer(connection, AnswerForm::for_request(request), plan, Some(file));
     RequestAnswered::Now
@@ -369,6 +379,9 @@ fn send_listing(
         }
         Err(refusal) => refusal,
     };
+
+    // The client gets a 404 as for a missing name (H-28); the log says that it asked for a
+    // directory.
     let told = || {
         let target = show_target(request);
         let why = format!("{target}: a directory that is not listed");

@@ -108,6 +108,8 @@ impl AnswerBody {
             ResponsePayload::Text(text) => (LeftToSend::Text(text), None),
             ResponsePayload::File(range) => (LeftToSend::File(range), content.cloned()),
             ResponsePayload::Multipart(parts, end) => {
+                // In reverse: `cut_next` pops the last segment, and the closing line leaves at the
+                // end.
                 let mut segments = vec![BodySegment::Text(end)];
                 for part in parts.into_iter().rev() {
                     segments.extend([BodySegment::File(part.range), BodySegment::Text(part.head)]);
@@ -290,12 +292,14 @@ impl AnswerBody {
     /// copies before them keep the client's TCP from delaying that acknowledgement.
     fn cut_range(&mut self, range: Range<u64>, chunk_bytes: u64, is_last: bool) -> CutPart {
         let Some(content) = &self.content else { return CutPart::Changed };
+        // The process owns these bytes: no change of the file reaches them.
         if let Some(bytes) = content.inline_bytes() {
             let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
             let part = SendBody::Bytes(bytes.slice(bound(range.start)..bound(range.end)));
             return CutPart::Part { part, end: range.end, is_awaited: false };
         }
 
+        // A worker's copy serves only the send that it was made for.
         let ready = self.ready.take().filter(|ready| ready.range.start == range.start);
         if let Some(CopiedRange { range, bytes }) = ready {
             self.copied += range.end - range.start;
@@ -314,11 +318,16 @@ impl AnswerBody {
             return CutPart::Missing(chunk);
         }
         let end = chunk.end;
+
+        // What was copied before these pages does not count: the client acknowledges in order.
         if !is_copied {
             (self.is_referenced, self.copied) = (true, 0);
             let part = SendBody::File { content: content.clone(), range: chunk };
             return CutPart::Part { part, end, is_awaited: false };
         }
+
+        // When the kernel holds no more bytes than were copied after the last page, the client has
+        // acknowledged every page.
         let is_awaited = is_last && self.is_referenced;
         if is_awaited && end == range.end {
             return CutPart::Unsure(self.copied);

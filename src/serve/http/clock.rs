@@ -148,7 +148,9 @@ impl ConnectionClock {
                 true
             }
             WaitState::Idle => !self.still_drains(now, held()),
+            // The watch of the body decides: see `HttpConnection::is_overdue`.
             WaitState::Delivering(_) => false,
+            // The server's own time does not count against the client.
             WaitState::Preparing => {
                 self.begin_window(now);
                 false

@@ -192,6 +192,8 @@ impl HttpJournal {
     ) {
         let mac = self.names.machine_at(peer.ip()).map(|machine| machine.mac);
         let mut event = MachineEvent::new(mac, Some(peer.ip()), stage, kind, text);
+
+        // A detail counts for no limit of the log, which shows it at DEBUG alone.
         if event.weight != EventWeight::Detail {
             match self.gate.admit(&event.kind, None, EventSource::from_event(&event), now) {
                 Some(unsaid) => event.text = append_left_out_count(event.text, unsaid),

@@ -106,11 +106,15 @@ impl HttpCore {
     fn start(self) -> Result<RunningHttp, CoreError> {
         let failed = CoreError::sockets(CORE);
         let CoreParts { datapath, events, drain, pulse } = self.parts;
+
+        // A ring belongs to the thread that makes it (SINGLE_ISSUER), so this runs on the core's
+        // own thread.
         let mut driver = TcpDriver::new(datapath)?;
         driver.listen_to(&self.mailbox).map_err(failed)?;
         for listener in self.listeners {
             driver.listen(listener).map_err(failed)?;
         }
+
         let (names, counters) = (self.names, self.counters);
         let journal = HttpJournal::new(events, Arc::clone(&names), Arc::clone(&counters));
         let questions = WorkerQuestions::new(self.letters, Instant::now());
@@ -197,6 +201,7 @@ impl RunningHttp {
         driver.run_turn(wait, |event| {
             let id = match event {
                 TcpEvent::Accepted { id, peer } => {
+                    // The clocks are read after the batch: `admit` starts this clock again.
                     let connection = HttpConnection::new(id, peer, plan.timeouts, time.now);
                     connections.insert(Box::new(connection));
                     id
@@ -211,6 +216,7 @@ impl RunningHttp {
                 }
                 TcpEvent::Woken => return,
             };
+
             let Some(connection) = connections.get_mut(id) else { return };
             match event {
                 TcpEvent::Received { bytes, .. } => connection.take_input(bytes),

@@ -103,6 +103,7 @@ impl ConnectionPlaces {
             return Vec::new();
         }
         self.give_up_at = now + GIVE_UP_PAUSE;
+
         let mut still = Vec::new();
         for connection in connections.iter() {
             let share = self.admission.share(connection.peer.ip());
@@ -110,6 +111,8 @@ impl ConnectionPlaces {
                 still.push((is_answered, Reverse(share), since, connection.id));
             }
         }
+
+        // Thousands may stand still: only those that will be closed are sorted.
         if still.len() > GIVE_UP_MAX {
             still.select_nth_unstable(GIVE_UP_MAX);
             still.truncate(GIVE_UP_MAX);

@@ -14,6 +14,9 @@ impl ConnectionKeeper {
     pub(in crate::serve::http) fn make_room(&mut self) {
         for still in self.places.find_still(&self.connections, self.sender.time.now) {
             let Some(mut connection) = self.connections.take(still.id) else { continue };
+
+            // Asked for each connection: every one that is closed changes the shares of the
+            // sources.
             match self.places.may_give_up(&connection, still.is_answered) {
                 Some(true) => {}
                 Some(false) => {
@@ -25,9 +28,13 @@ impl ConnectionKeeper {
                     break;
                 }
             }
+
             self.sender.counters.given_up.add(1);
             let fault = CoreFault::AllTaken(self.places.most());
             self.sender.journal.log_fault(fault, self.sender.time.now);
+
+            // Only an idle connection is closed in order. A reset discards what the kernel still
+            // holds for a client in the middle of a request or an answer.
             connection.is_cut = still.is_answered || connection.first_byte.is_some();
             self.end_connection(connection);
         }
@@ -36,9 +43,11 @@ impl ConnectionKeeper {
     /// Gives a new connection a place, or has it wait. Returns whether it continues.
     pub(super) fn admit(&mut self, connection: &mut HttpConnection) -> bool {
         self.sender.counters.connections.add(1);
+        // The kernel may have accepted the connection just before the listeners were closed.
         if self.sender.is_draining {
             return false;
         }
+
         connection.start_clock(self.sender.time.now);
         match self.places.admit(connection) {
             AdmissionOutcome::Start(_) => connection.give_place(),
@@ -46,6 +55,8 @@ impl ConnectionKeeper {
             AdmissionOutcome::WaitsInPlaceOf(displaced) => {
                 self.enqueue(connection);
                 if let Some(mut displaced) = self.connections.take(displaced) {
+                    // An iPXE that loses its place in the queue is still told when to come again
+                    // (H-14).
                     if self.refuse_place(&mut displaced) {
                         self.put_back(displaced);
                     } else {
