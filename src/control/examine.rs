@@ -43,6 +43,7 @@ pub fn examine_config(
     account: Option<&UserAccount>,
 ) -> anyhow::Result<ExaminedConfig> {
     let wants_dhcp = config.dhcp.is_wanted() && !no_dhcp;
+    // This fills in keys of `[boot]`, which the checks below read.
     let borrowed = loaders::settle_loaders(
         &mut config.snapshot.dhcp.boot,
         &config.root,
@@ -56,6 +57,8 @@ pub fn examine_config(
         reader: choose_file_reader(account),
         is_service: false,
     };
+
+    // The worst severity sorts first, so the first finding decides whether the server may start.
     let mut findings = check::check_configuration(subject);
     findings.sort_by_key(|finding| finding.severity);
     if findings.first().is_some_and(|finding| finding.severity == CheckSeverity::Fatal) {

@@ -85,14 +85,17 @@ pub fn read_serve_config(overrides: &ConfigOverrides) -> anyhow::Result<(Config,
     }
     let (mut config, file) =
         read_named_config(overrides.config.as_deref(), overrides.root.as_deref())?;
+
     if !overrides.tftp.is_empty() {
         config.tftp.listen.clone_from(&overrides.tftp);
     }
+    // URLs in boot options and in menus have the port of the first listener.
     if let Some(first) = overrides.http.first() {
         config.http.listen.clone_from(&overrides.http);
         config.snapshot.dhcp.http_port = first.port();
     }
     config.log.level = overrides.choose_level(config.log.level);
+    // Without a file no key names a socket. Commands look at the usual path then.
     let usual = overrides.is_by_root_alone().then(|| PathBuf::from(ADMIN_SOCKET));
     config.server.admin_socket = overrides.socket.clone().or(config.server.admin_socket).or(usual);
     Ok((config, file))
@@ -103,6 +106,8 @@ pub fn read_named_config(
     file: Option<&Path>,
     root: Option<&Path>,
 ) -> anyhow::Result<(Config, Option<PathBuf>)> {
+    // `--root` alone reads no file, also where the usual one exists: it serves that directory, and
+    // answers no DHCP.
     let file = match (file, root) {
         (Some(file), _) => Some(file.to_path_buf()),
         (None, Some(_)) => None,
@@ -113,11 +118,14 @@ pub fn read_named_config(
              another file"
         ),
     };
+
     let mut config = match (&file, root) {
         (Some(file), _) => read_config_file(file)?,
         (None, Some(root)) => Config::for_root(root),
         (None, None) => bail!("nothing to serve"),
     };
+
+    // With both options the root of the command line counts.
     if let Some(root) = root {
         config.root = root.to_path_buf();
     }

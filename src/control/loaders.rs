@@ -188,7 +188,10 @@ fn build_found_loader(
         Some(absolute) => expand_path_pattern(absolute, system),
         None => vec![directory.join(file)],
     };
+    // A pattern lists the newest version first.
     let path = place(file).into_iter().next()?;
+    // A loader without its companions is listed too: only the choice of a default demands them, and
+    // `check` names what is missing.
     let companions = kit.companions.iter().filter_map(|(name, file)| {
         let public = place(file).into_iter().find(|path| is_public_file(path))?;
         Some(((*name).to_owned(), public))

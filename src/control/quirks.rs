@@ -117,6 +117,8 @@ fn log_quirk_change(change: &QuirkChange) {
         QuirkChange::Put(quirk) if quirk.works_s.is_some() => {
             tracing::info!("{}: it works with {}", quirk.subject, quirk.allowance);
         }
+        // Only a new limit is a warning: a person may correct its cause, such as a cable, and then
+        // forget it.
         QuirkChange::Put(quirk) => tracing::warn!(
             "{}: {} from now on, because {}; `ringboot quirk` lists, pins and forgets",
             quirk.subject,

@@ -76,6 +76,7 @@ impl RootWalk<'_> {
         let Ok(entries) = fs::read_dir(directory) else { return };
         let mut names: Vec<PathBuf> =
             entries.flatten().map(|entry| entry.path()).take(NAMES_MAX).collect();
+        // read_dir has no order. A survey that is cut short must see the same part each time.
         names.sort_unstable();
         for path in names {
             self.names += 1;
@@ -89,6 +90,9 @@ impl RootWalk<'_> {
             }
             let Ok(found) = fs::metadata(&path) else { continue };
             if found.is_dir() {
+                // A link may lead back to a directory above, which ends here. The name
+                // `pxelinux.cfg` makes the files of a directory menus, so under that name it is
+                // visited once more.
                 let id = (found.dev(), found.ino(), name == "pxelinux.cfg");
                 if depth == DEPTH_MAX {
                     self.survey.is_cut_short = true;

@@ -46,6 +46,8 @@ pub(super) fn find_unfit_root(config: &Config) -> Option<CheckFinding> {
         }
         Ok(_) => {}
     }
+
+    // A link may lead to one of these directories, so the place behind it is compared.
     let real = resolve_links(&config.root);
     let hint = "name a directory of its own, such as /srv/netboot: every host on the network can \
                 read what is in it";
@@ -110,6 +112,7 @@ fn check_boot_loader(subject: CheckSubject<'_>, key: &str, name: &str) -> Vec<Ch
     let path = match locate_name(subject, name) {
         NamedPlace::File(path) => path,
         NamedPlace::MadeOnRequest => return Vec::new(),
+        // The packages of that host are unknown here.
         NamedPlace::Nowhere if is_on_another_host(subject, name) => {
             return vec![CheckFinding::note(format!(
                 "{what} is not under the root: a package may have it on that host"
@@ -122,6 +125,9 @@ fn check_boot_loader(subject: CheckSubject<'_>, key: &str, name: &str) -> Vec<Ch
             )];
         }
     };
+
+    // This process may read a file that the service may not, so the rights are checked before the
+    // content.
     if let Some(finding) = find_unreadable_file(&what, &path, subject.reader) {
         return vec![finding];
     }
@@ -173,6 +179,8 @@ pub(super) fn check_menu(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
             place: places.find_key("menu", key),
         })
     }));
+
+    // `check` fetches no URL: it may lead to another server.
     let under_root = named.into_iter().filter(|named| !named.name.contains("://"));
     under_root
         .filter_map(|named| Some(check_menu_file(subject, &named)?.at_position(named.place)))
@@ -229,6 +237,7 @@ fn locate_name(subject: CheckSubject<'_>, name: &str) -> NamedPlace {
         .iter()
         .filter_map(|prefix| clean_path_name(prefix.as_bytes()).ok());
     let stripped = strip_path_prefix(&path, &prefixes.collect::<Vec<_>>());
+    // The server takes a prefix off only where the name as it is leads nowhere (T-57).
     for path in [Some(path), stripped].into_iter().flatten() {
         let under_root = |path: &CleanPath| subject.config.root.join(&*path.display());
         if under_root(&path).is_file() {
@@ -255,9 +264,12 @@ pub(super) fn find_unreadable_file(
     const READ: u32 = 0o4;
     let found = fs::metadata(path).ok()?;
     let refused = match reader {
+        // The server runs as this user too. The kernel's answer is more exact than the mode: it
+        // includes access control lists.
         FileReader::Caller => {
             fs::File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
         }
+        // Root can read every file, and serves only those that everybody may read.
         FileReader::Root => found.mode() & READ == 0,
         FileReader::User { uid, gid } => !has_mode_right(READ, &found, uid, gid),
         FileReader::Elsewhere { .. } => false,
@@ -314,6 +326,8 @@ fn find_wrong_kind(key: &str, name: &str, program: BootProgram) -> Option<(Strin
         "uefi-x64" => PeMachine::X64,
         "uefi-ia32" => PeMachine::Ia32,
         "uefi-arm64" => PeMachine::Arm64,
+        // This key is for every architecture, so the processor of the program does not count. A
+        // name without `.efi` is an image of a disk (H-27).
         "uefi-http" if name.ends_with(".efi") => {
             let is_fine = matches!(program, BootProgram::Efi { is_application: true, .. });
             return (!is_fine)

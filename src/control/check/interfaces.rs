@@ -29,6 +29,8 @@ fn check_subnet_interface(
     present: &[NetworkInterface],
 ) -> Option<CheckFinding> {
     let name = subnet.interface.as_deref()?;
+    // `check_interface_reach` reports an interface that is missing or has no address: DHCP waits
+    // for that one.
     let named = present.iter().find(|one| one.name == name && !one.prefixes.is_empty())?;
     let is_in = |one: &&NetworkInterface| {
         one.prefixes.iter().any(|(address, _)| subnet.network.contains(*address))
@@ -82,6 +84,8 @@ fn check_interface_reach(name: &str, present: &[NetworkInterface]) -> Option<Che
     let Some(found) = present.iter().find(|one| one.name == name) else {
         return Some(report_missing_interface(name, present));
     };
+
+    // None of these is an error: `serve` starts all the same and waits for the interface.
     let (what, hint) = match found.link() {
         _ if found.prefixes.is_empty() => (
             format!("interface {name} has no IPv4 address: DHCP waits for one"),
@@ -171,6 +175,8 @@ fn check_promised_addresses(
             .collect();
         let (shown, size) = (format!("the pool {}-{}", pool.first, pool.last), pool.size());
         let place = config.places.find_pool(subnet.network, number).map(FilePosition::from);
+        // No machine can get an address, which is one error. Otherwise the pool works, and each
+        // address is a warning.
         if inside.len() as u64 == size {
             let what = format!(
                 "{shown} has no address for any machine: {size} of {size} are this machine's or a \
@@ -185,6 +191,8 @@ fn check_promised_addresses(
                 .at_position(place.clone())
         }));
     }
+
+    // A reserved address may lie outside every pool, so the loop above does not see it.
     for reserved in &subnet.reservations {
         let owner = taken.iter().find(|(address, _)| *address == reserved.address);
         findings.extend(owner.map(|(address, owner)| {

@@ -12,6 +12,8 @@ pub(super) fn check_memory_budget(
     ceiling: &MemoryCeiling,
 ) -> Vec<CheckFinding> {
     let budget = ceiling.budget(asked);
+    // The kernel cannot reclaim locked memory and kills a control group that is full of it, so the
+    // server never uses more than the ceiling allows.
     let cut = asked.filter(|asked| *asked > budget).map(|asked| {
         let what = format!(
             "[tuning] image-memory = {asked} is more than the server may lock safely: it uses \
@@ -23,6 +25,9 @@ pub(super) fn check_memory_budget(
             "lower it, or give the machine or its control group more memory",
         )
     });
+
+    // A reader that needs room evicts the piece with the oldest use. By the end of such a file its
+    // first pieces are gone, and the next machine finds none of them.
     let too_large = largest.filter(|largest| largest.bytes > budget).map(|largest| {
         let what = format!(
             "{} ({} MB) is larger than the memory for boot images ({} MB): the server reads the \
@@ -54,6 +59,7 @@ pub(super) fn check_memory_locking(
                 count_megabytes(*unlocked)
             )
         }
+        // A server that becomes another user does not keep CAP_IPC_LOCK.
         None if may_lock_memory(budget, reader == FileReader::Root) => return None,
         None => {
             format!(

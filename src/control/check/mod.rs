@@ -95,6 +95,8 @@ fn check_under_root(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
             .iter()
             .filter_map(|name| check_template(&renderer, &config.root.join(name), reader)),
     );
+
+    // With `--no-host` the server runs elsewhere, and the memory of this host says nothing.
     if !matches!(reader, FileReader::Elsewhere { .. }) {
         let place = config.places.find_key("tuning", "image-memory");
         let found = memory::check_memory_budget(
@@ -148,6 +150,7 @@ fn check_template(
 /// smaller than it looks.
 fn check_reservations(config: &Config) -> Vec<CheckFinding> {
     let mut findings = Vec::new();
+    // A subnet that is off leases nothing, so an overlap does no harm there.
     for subnet in
         config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == AnsweringMode::Server)
     {
@@ -180,6 +183,8 @@ fn check_unasked_installs(config: &Config) -> Vec<CheckFinding> {
         entries.filter(|(menu, entry)| menu.default.as_deref() == Some(entry.label.as_str()));
     let unattended =
         default.filter_map(|(_, entry)| Some((entry, menu::find_entry_argument(entry)?)));
+
+    // On every other subnet a rendered menu boots the local disk by itself.
     let subnets = |found| {
         snapshot
             .dhcp
@@ -235,6 +240,8 @@ fn check_static_menus(root: &Path, survey: &RootSurvey) -> Vec<CheckFinding> {
             CheckFinding::warning(what, hint).at_position(Some(position))
         })
         .collect();
+
+    // No finding means checked and correct, so a note names what the survey did not read.
     if survey.is_cut_short {
         findings.push(CheckFinding::note(format!(
             "{}: not every menu under the root was read: more than {} names, or deeper than {} \

@@ -54,6 +54,7 @@ fn check_existing_state(
 ) -> Vec<CheckFinding> {
     let shown = state.display();
     let mode = found.permissions().mode() & MODE;
+    // Only the owner may read the directory: leases show when people work.
     let open = (mode & OTHERS != 0).then(|| {
         let what = format!("the state directory {shown} is open to others (mode {mode:04o})");
         CheckFinding::warning(what, format!("chmod 0700 {shown}"))
@@ -96,6 +97,7 @@ fn is_state_writable(state: &Path, found: &fs::Metadata, reader: FileReader) -> 
 fn check_unmade_state(state: &Path, reader: FileReader) -> Option<CheckFinding> {
     let above =
         state.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.exists())?;
+    // A relative path ends in an empty one, which is the working directory.
     let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
     let (shown, parent) = (state.display(), above.display());
     let cannot = |why: String| {
@@ -107,6 +109,8 @@ fn check_unmade_state(state: &Path, reader: FileReader) -> Option<CheckFinding> 
     if !above.is_dir() {
         return cannot(format!("{parent} is not a directory"));
     }
+
+    // Root makes the directory anywhere, and gives it to the user that the server becomes.
     if reader == FileReader::Caller && !disk::may_change_path(above) {
         return cannot(format!("{parent} may not be written to"));
     }
@@ -128,6 +132,8 @@ pub(super) fn check_disk_space(state: &Path, room: DiskSpace) -> Option<CheckFin
             "mount it for writing",
         ));
     }
+
+    // A file system without a fixed number of inodes, such as btrfs, reports a total of 0.
     if room.files_total > 0 && room.files_free == 0 {
         let what = format!(
             "no lease can be kept: no file can be made in {shown} (0 of {} inodes free)",
@@ -208,6 +214,8 @@ impl PreviousState {
     fn findings(&self, config: &Config, is_served: bool) -> Vec<CheckFinding> {
         let mut findings = report_odd_rows(&self.odd);
         if !is_served {
+            // A running server has looked again since, and it counts its own pools with their
+            // offers.
             findings.extend(self.looks.iter().filter_map(|look| report_other_server(config, look)));
             let served = config
                 .snapshot

@@ -47,6 +47,7 @@ pub fn check_surroundings(
             );
             findings.extend(report_unserved_changes(running));
         }
+        // A running server has chosen its datapath, which its status names.
         None => findings.extend(check_ring(subject)),
     }
     findings.extend(check_firewall(subject));
@@ -109,11 +110,13 @@ fn check_ports(subject: CheckSubject<'_>, running: Option<&RunningServer>) -> Ve
 fn check_heard_subnet(config: &Config, pid: u64, heard: &HeardSubnet) -> Vec<CheckFinding> {
     let HeardSubnet { subnet, silent_because, other_servers, pool } = heard;
     let network = subnet.parse::<Ipv4Network>().ok();
+    // The file may be another than that of the server, and may not have the subnet.
     let place = |key: &str| network.and_then(|network| config.places.find_subnet(network, key));
     let others = other_servers.join(", ");
     let answers = match silent_because {
         Some(why) => {
             let what = format!("the running server (pid {pid}) offers nothing on {subnet}: {why}");
+            // This hint fits no other reason for silence.
             let hint = "switch the other server off there (`ringboot look --again` then asks at \
                         once), or serve beside it with `allow-other-servers = true`";
             Some(CheckFinding::warning(what, if others.is_empty() { "" } else { hint }))
@@ -174,6 +177,7 @@ pub(super) fn probe_port(
                 format!("{at}: {program} holds this port"),
                 "stop it, or use another port",
             ),
+            // Only root sees the sockets of other users in /proc.
             None => CheckFinding::fatal(
                 format!("{at}: another program holds this port"),
                 "`ss -lnp` as root shows it; stop it, or use another port",
@@ -183,6 +187,7 @@ pub(super) fn probe_port(
             format!("{at}: no interface of this machine has that address"),
             "`ip address` shows those it has",
         ),
+        // The service has this capability, so a refusal here says nothing about `serve`.
         io::ErrorKind::PermissionDenied => CheckFinding::note(format!(
             "{address} ({what}): not checked, ports below 1024 need root or CAP_NET_BIND_SERVICE"
         )),
@@ -232,6 +237,8 @@ fn check_firewall(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
             "the firewall was not checked: only root may read its rules",
         )];
     }
+
+    // `nft` does not list the rules of iptables-legacy, so both programs are asked.
     let listings: Vec<String> = [("nft", &["list", "ruleset"][..]), ("iptables-save", &[])]
         .into_iter()
         .filter_map(|(program, arguments)| {
@@ -258,6 +265,7 @@ fn check_firewall(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
             [config.dhcp.listen_port, PXE_PORT].map(|port| WantedPort { protocol: "udp", port }),
         );
     }
+    // IPv4 and IPv6 usually listen on the same port: one finding is enough.
     wanted.dedup();
     listings
         .iter()
