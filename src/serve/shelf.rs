@@ -269,6 +269,7 @@ impl FileSources {
     /// Tries every spelling of the name; the first one that exists, or is refused, is the answer.
     fn look_everywhere(&self, ask: &FileRequest, look: &mut impl DiskLook) -> LookOutcome {
         let stripped = strip_path_prefix(&ask.path, &self.strip_prefixes);
+        // The client asked for the first spelling: its reason goes before those of the others.
         let mut why = None;
         for path in
             [Some(&ask.path), stripped.as_ref(), ask.repaired.as_ref()].into_iter().flatten()
@@ -278,6 +279,9 @@ impl FileSources {
                 other => return other,
             }
         }
+
+        // A search lists every directory of the path (T-60): only a worker for long jobs has the
+        // time.
         if self.ignore_case {
             if !look.has_time() {
                 return LookOutcome::TakesLonger;
@@ -303,6 +307,8 @@ impl FileSources {
                 return LookOutcome::Reply(FileReply::Content(answer));
             }
             Some(CatalogAnswer::Directory) => return LookOutcome::Reply(FileReply::Directory),
+            // Only a missing file leads on: a template or a menu must not stand in for a file that
+            // is refused.
             Some(CatalogAnswer::Refused(NameRefusal::NotFound)) | Some(CatalogAnswer::Ask(_)) => {}
             Some(CatalogAnswer::Refused(refusal)) => {
                 return LookOutcome::Reply(FileReply::Refused(
@@ -311,6 +317,8 @@ impl FileSources {
                 ));
             }
         }
+
+        // Whether there is a template is a question of names. Rendering it is a long job.
         match look.find(&self.images, &path.with_suffix(template::SUFFIX)) {
             Some(CatalogAnswer::Refused(_)) | Some(CatalogAnswer::Ask(_)) => {
                 self.menu(ask, path, look)
@@ -333,6 +341,9 @@ impl FileSources {
                 "menus are rendered under the hardware address and the default name".into(),
             ));
         }
+
+        // A loader asks for the name with the hardware address first. Where that is rendered, it
+        // never comes to the operator's own menu for every machine (B-1, B-7).
         if let Some(general) = general_name(&name) {
             match look.find(&self.images, &path.sibling(general)) {
                 None => return LookOutcome::NeedsWorker,
@@ -344,6 +355,7 @@ impl FileSources {
                 }
             }
         }
+
         let machine = self.identify_machine(ask, &name);
         let rendered = script::render_menu(
             menu,
@@ -411,6 +423,7 @@ impl FileSources {
                 format!("template {name} is not UTF-8 text"),
             );
         };
+
         let machine = self.machine_at(ask.peer);
         match self.render_template(&name, &source, ask, machine.as_ref()) {
             Ok(text) => {
@@ -419,6 +432,8 @@ impl FileSources {
                     |machine| machine.mac.to_string(),
                 );
                 let reasons = vec![format!("template {name} rendered for {reason}")];
+                // Its length is known only now. A large text counts against the share of its source
+                // in the memory for copies.
                 let share = match self.images.copies().reserve_share(ask.peer, text.len() as u64) {
                     Ok(share) => share,
                     Err(busy) => {

@@ -64,6 +64,7 @@ fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(MachineStage, String)> {
     let same = |configured: &str| {
         path_of(configured).trim_start_matches('/') == name.trim_start_matches('/')
     };
+
     let boot = &snapshot.dhcp.boot;
     let loaders = [
         ("bios", &boot.bios),
@@ -74,6 +75,8 @@ fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(MachineStage, String)> {
         ("ipxe", &boot.ipxe),
     ];
     let loader = loaders.into_iter().find(|(_, file)| file.as_deref().is_some_and(same));
+
+    // An installer gets the URL of its answer file in an argument such as `inst.ks=URL` (B-15).
     let in_entry = |entry: &MenuEntry| {
         let (stage, key) = if same(&entry.kernel) {
             (MachineStage::Kernel, "kernel")

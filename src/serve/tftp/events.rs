@@ -71,6 +71,7 @@ impl TftpJournal {
         self.push(now, |names| {
             let machine = names.machine_at(end.peer.ip());
             let mac = machine.map(|machine| machine.mac);
+            // A transfer that never held a file has only the name that its client wrote.
             let name = held.map_or_else(
                 || name.escape_ascii().to_string(),
                 |held| held.asked.ask.path.display().into_owned(),
@@ -78,6 +79,7 @@ impl TftpJournal {
             let origin = held.map_or(FileOrigin::File, |held| held.origin);
             let (kind, what) = describe_end(end, name.clone())?;
             let stage = stage_of(&names.published.load().snapshot, &name, origin);
+
             let retransmits = match end.tally.retransmits {
                 0 => String::new(),
                 n => format!(", {n} retransmissions"),
@@ -85,6 +87,8 @@ impl TftpJournal {
             let reasons =
                 held.map(|held| held.reasons.join("; ")).filter(|reasons| !reasons.is_empty());
             let reasons = reasons.map_or_else(String::new, |reasons| format!(" ({reasons})"));
+
+            // `control/quirks` learns from it what the firmware cannot do.
             let attempt = machine
                 .and_then(|machine| quirks::attempt(machine.firmware, &name, end))
                 .map(Box::new);

@@ -144,9 +144,14 @@ impl RunningTftp {
     fn start(core: TftpCore) -> Result<Self, CoreError> {
         let TftpCore { parts, sockets, plan, names, http_busy, letters, mailbox, counters } = core;
         let CoreParts { datapath, events, drain, pulse } = parts;
+
+        // A ring belongs to the thread that makes it (SINGLE_ISSUER), so this runs on the core's
+        // own thread.
         let mut driver = UdpDriver::with_buffers(datapath, plan.receive_buffers)?;
         driver.listen_to(&mailbox);
         let (roles, answer_sockets) = add_sockets(&mut driver, sockets);
+
+        // Whoever knows the seed can guess the port of a transfer (T-46).
         let seed = read_seed()
             .map_err(|error| CoreError::System { what: "reading /dev/urandom", error })?;
         let transfers = CoreTransfers {
@@ -157,6 +162,7 @@ impl RunningTftp {
             counters,
             started: Instant::now(),
         };
+
         let opener = FileOpener::new(Arc::clone(&names), plan.options_for, letters.clone());
         let sender = BlockSender::new(driver, answer_sockets, names, letters, plan.segments_max);
         Ok(Self {
@@ -330,6 +336,7 @@ impl RunningTftp {
                 }
                 TableAction::Datagram { peer, local, tid, bytes, turned_away } => {
                     self.sender.send_datagram(peer, local, tid, bytes);
+                    // ERROR 5 answers a stray packet and no request (T-48): the log leaves it out.
                     let refusal = turned_away.filter(|no| no.code != ErrorCode::UnknownTid);
                     if let Some(refusal) = refusal {
                         journal.log_turned_away(Instant::now(), peer, refusal);

@@ -160,11 +160,14 @@ fn take_opened(transfers: &mut CoreTransfers, id: TransferId, opened: OpenedFile
         FileReply::Content(FileAnswer { content, origin, reasons }) => {
             let len = opened.whole_bytes.unwrap_or(content.len());
             let etag = content.meta().etag.clone();
+            // Before the first ACK a file costs no mapping (T-64). The weak handle finds it while
+            // another transfer or the image store holds it; a copy cannot be looked up again.
             let carried = match opened.whole_bytes {
                 Some(_) => CarriedContent::Start(content),
                 None if content.is_copy() => CarriedContent::Whole(content),
                 None => CarriedContent::Known(content.downgrade()),
             };
+
             let held = HeldFile { carried, etag, origin, reasons, asked: opened.asked };
             let now = transfers.now();
             drop(transfers.table.finish_open(now, id, Ok((held, len))));
@@ -247,11 +250,15 @@ fn prepare_start(_: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -> Lo
     let opened =
         |asked, reply, whole_bytes| LookedUp::Opened(OpenedFile { asked, reply, whole_bytes });
     let FileReply::Content(answer) = reply else { return opened(asked, reply, None) };
+
     let (content, is_text) = (&answer.content, asked.mode == TransferMode::Netascii);
     if is_text && content.len() > NETASCII_OCTETS_MAX as u64 {
         let refusal = images::NameRefusal::TooLarge;
         return opened(asked, FileReply::Refused(refusal, format!("as netascii: {refusal}")), None);
     }
+
+    // Whole where that is cheap: a short translation, a small copy, a file that need not be read
+    // yet.
     let is_whole = match () {
         () if is_text => content.len() <= TRANSLATED_AT_ONCE,
         () if content.is_copy() => content.len() <= COPY_FREE,
@@ -260,6 +267,7 @@ fn prepare_start(_: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -> Lo
     if is_whole && !is_text {
         return opened(asked, FileReply::Content(answer), None);
     }
+
     let bytes = if is_whole { usize::MAX } else { START_BYTES };
     let start = content.read_start(bytes).and_then(|start| match is_text {
         true => netascii::translate_netascii(&start)
@@ -267,9 +275,13 @@ fn prepare_start(_: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -> Lo
             .map_err(|_| images::NameRefusal::TooLarge),
         false => Ok(start),
     });
+
+    // The length of the source stands in for that of the translation, which nobody knows yet:
+    // netascii has no `tsize` (T-19). `take_secured` sets the true one.
     match start {
         Ok(start) => {
             let (meta, of) = (content.meta(), (!is_whole).then_some(content.len()));
+            // One block is enough, and a translation may be twice as long as its source.
             let start = start.slice(..start.len().min(bytes));
             let content = ServedContent::copy_of(start, meta.etag.clone(), meta.mtime, None);
             opened(asked, FileReply::Content(FileAnswer { content, ..answer }), of)

@@ -100,6 +100,9 @@ impl BlockSender {
     ) -> BlocksSent {
         let WantedBlocks { peer, local, tid, block_size, ref bytes, .. } = *wanted;
         let (socket, from) = self.sockets.choose(&mut self.driver, peer, local, tid);
+
+        // Before the first ACK a transfer holds a weak handle or the first bytes (T-64). Where
+        // these are not enough, the core looks the file up again.
         let mut found = None;
         let content = match &held.carried {
             CarriedContent::Whole(content) => Some(content),
@@ -109,6 +112,7 @@ impl BlockSender {
                 found.as_ref()
             }
         };
+
         let outcome = match content {
             None => SendOutcome::NotHeld(Arc::clone(&held.asked)),
             Some(content) => {
