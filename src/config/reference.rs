@@ -102,6 +102,8 @@ pub fn read_reference_tables() -> Vec<TableReference> {
     let mut tables = vec![TableReference::default()];
     let mut above: Vec<&str> = Vec::new();
     for line in SHIPPED.lines() {
+        // A key that is switched off (`#key = value`) is a key too; other comment lines have a
+        // blank there.
         let plain = line.strip_prefix('#').unwrap_or(line);
         let about = || join_paragraph(above.iter().copied());
         if plain.starts_with('[') && plain.ends_with(']') {
@@ -123,6 +125,8 @@ pub fn read_reference_tables() -> Vec<TableReference> {
             above.push(line);
             continue;
         }
+
+        // A comment describes the table or key right below it. A blank line ends it.
         above.clear();
     }
     tables

@@ -19,6 +19,7 @@ pub(super) fn resolve_menu(
     complaints: &mut ConfigComplaints<'_>,
 ) -> BootMenu {
     let mut entries: Vec<MenuEntry> = Vec::new();
+    // Each entry sees those before it, so the complaint about a repeated label names the first one.
     for one in written.entry.unwrap_or_default() {
         if let Some(entry) = resolve_entry(one, &entries, complaints) {
             entries.push(entry);

@@ -222,6 +222,7 @@ fn check_loader(
     complaints: &mut ConfigComplaints<'_>,
 ) -> String {
     let (name, span) = (text.get_ref(), text.span());
+    // One complaint for each name is enough: the operator writes another name anyway.
     if let Some(fault) = menu::location_fault(name) {
         complaints.add(
             &span,
@@ -251,6 +252,7 @@ fn check_loader(
 
 fn resolve_log(written: file::LogTable, complaints: &mut ConfigComplaints<'_>) -> LogSettings {
     let known = ["error", "warn", "info", "debug", "trace"];
+    // The parser of `Level` also takes numbers and capitals, which the file does not allow.
     let level = written.level.and_then(|level| {
         if !known.contains(&level.get_ref().as_str()) {
             refuse_unknown_word(level.get_ref(), &level.span(), "level", &known, complaints);

@@ -24,6 +24,8 @@ pub(super) fn read_network(
             return None;
         }
     };
+
+    // The corrected network lets the same run check the rest of the subnet.
     let address = Ipv4Addr::from(u32::from(written.address) & u32::from(written.mask()));
     let network = Ipv4Network { address, ..written };
     if network != written {

@@ -39,9 +39,11 @@ pub(super) fn read_pools(
                 format!("machines there can have {first} to {last}"),
             );
         }
+        // A pool outside its subnet stays in the list, so the same run finds its overlaps too.
         spans.push(text.span());
         pools.push(pool);
     }
+
     let ranges: Vec<(Ipv4Addr, Ipv4Addr)> =
         pools.iter().map(|pool| (pool.first, pool.last)).collect();
     for (index, before) in find_overlaps(&ranges) {
@@ -116,6 +118,7 @@ pub(super) fn check_pool_addresses(
 ) {
     let mut sum = 0;
     for (span, subnet) in subnets {
+        // Only the subnet that passes the limit gets a complaint: each later one would repeat it.
         let before = sum;
         sum += subnet.pools.iter().map(AddressPool::size).sum::<u64>();
         if before <= POOL_ADDRESSES_MAX && sum > POOL_ADDRESSES_MAX {

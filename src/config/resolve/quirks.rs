@@ -46,6 +46,8 @@ fn resolve_quirk(
         let hint = "write `windowsize-max`, `blksize-max` or `http-rate`";
         complaints.add(&span, "this quirk sets no limit", hint);
     }
+
+    // All three keys are collected first, so that two of them in one table are a fault too.
     let named: Vec<(PlacedValue<String>, SubjectReader)> = [
         (mac, read_machine as SubjectReader),
         (oui, |text| parse_oui(text).map(QuirkSubject::Oui)),
@@ -59,6 +61,7 @@ fn resolve_quirk(
         complaints.add(&span, "a quirk is for one machine, one maker or one class", hint);
         return None;
     };
+
     let subject = read(text.get_ref());
     if subject.is_none() {
         complaints.add(

@@ -34,6 +34,8 @@ pub(super) fn read_reservations(
             ),
         };
         let hostname = host.hostname.as_ref().map(|name| read_dns_name(name, complaints));
+
+        // A /31 and a /32 have no network address and no broadcast address (RFC 3021).
         if let (Some(address), Some(text)) = (address, &host.address) {
             let reserved = network.prefix < 31
                 && (address == network.address || address == network.broadcast());
@@ -47,6 +49,7 @@ pub(super) fn read_reservations(
                 );
             }
         }
+
         if let (Some(mac), Some(address)) = (mac, address) {
             reservations.push(Reservation { mac, address, hostname });
         }
@@ -70,6 +73,7 @@ pub(super) fn check_reservations(
     written: &[file::SubnetTable],
     complaints: &mut ConfigComplaints<'_>,
 ) {
+    // This reads the texts of the file, because a resolved reservation has no position any more.
     let mut addresses: HashMap<Ipv4Addr, Range<usize>> = HashMap::new();
     for subnet in written {
         let mut macs: HashMap<Mac, Range<usize>> = HashMap::new();

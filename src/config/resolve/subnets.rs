@@ -28,6 +28,8 @@ pub(super) fn resolve_subnets(
         subnets.push((find_subnet_span(table), subnet));
     }
 
+    // The DHCP core finds the subnet of a message by one address, so no address may be in two
+    // subnets.
     let ranges: Vec<(Ipv4Addr, Ipv4Addr)> = subnets
         .iter()
         .map(|(_, subnet)| (subnet.network.address, subnet.network.broadcast()))

@@ -20,6 +20,8 @@ pub(super) fn resolve_tftp(
     tid_sockets: u16,
     complaints: &mut ConfigComplaints<'_>,
 ) -> TftpSettings {
+    // U-Boot never finishes a transfer with windows of more than 32 blocks (T-20). Without a block
+    // size the MTU of the way to the client decides (T-17).
     let plain = TftpOptions {
         windowsize_max: 32,
         blksize_max: None,
@@ -77,6 +79,8 @@ fn resolve_client(
     written: file::TftpClientTable,
     complaints: &mut ConfigComplaints<'_>,
 ) -> TftpClient {
+    // The first rule that fits a client counts. A rule without a condition would hide all rules
+    // below.
     if written.network.is_none() && written.mac.is_none() && written.arch.is_none() {
         let hint =
             "write `network`, `mac` or `arch`; for all clients write the same keys into [tftp]";
@@ -114,6 +118,8 @@ fn resolve_options(
     {
         options.blksize_max = Some(max);
     }
+
+    // The list adds to the base: the list of a client cannot take back a refusal of `[tftp]`.
     for name in refuse.into_iter().flatten() {
         match name.get_ref().as_str() {
             "blksize" => options.refuse_blksize = true,
@@ -178,6 +184,9 @@ fn read_port_range(
             return None;
         }
     };
+
+    // Each transfer socket has a port of its own. The number of cores is unknown here, so this
+    // counts the sockets of one.
     let ports = u32::from(last - first) + 1;
     if ports < u32::from(tid_sockets) {
         let what = format!(

@@ -69,6 +69,9 @@ pub(super) fn resolve_tuning(
         }
         known
     });
+
+    // `system` and `http-slots = 0` become None: the congestion control of the kernel, and equal
+    // shares for all bodies.
     TuningSettings {
         datapath: datapath.unwrap_or_default(),
         spin_us: spin_us.unwrap_or(50),

@@ -80,6 +80,7 @@ pub(super) fn read_listen_addresses(
     section: &str,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Vec<SocketAddr> {
+    // An absent list means every address; an empty one switches the protocol off.
     let Some(list) = written else {
         return vec![
             SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
@@ -141,6 +142,8 @@ pub(super) fn read_dns_name(
     complaints: &mut ConfigComplaints<'_>,
 ) -> String {
     let text = name.get_ref();
+    // A label has at most 63 bytes (RFC 1035 section 2.3.4). Host names have no underscore, but DNS
+    // allows it (RFC 2181 section 11).
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label
