@@ -72,6 +72,8 @@ impl FromStr for ArrivalPattern {
             Some(("poisson", rate)) => {
                 let per_second =
                     rate.strip_suffix("/s").and_then(|rate| rate.parse().ok()).ok_or_else(wrong)?;
+
+                // `parse` accepts 0 and NaN as well, for which `draw_exponential_time` would panic.
                 if !(RATE_MIN..=RATE_MAX).contains(&per_second) {
                     return Err(format!("a rate is from {RATE_MIN}/s to {RATE_MAX}/s"));
                 }

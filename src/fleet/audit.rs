@@ -76,6 +76,10 @@ pub(super) async fn audit_leases(
     let had: HashMap<u32, Ipv4Addr> =
         report.leases.iter().map(|lease| (lease.machine, lease.address)).collect();
     let mut questions = Vec::new();
+
+    // The plan and the seed alone decide number and hardware address of a machine, so these are the
+    // machines of the run. They all ask at once: one after the other, each silent lease would cost
+    // all waits of its firmware.
     for machine in machines {
         let SimulatedMachine { station, errand: MachineErrand::Boot { model, .. }, .. } = machine
         else {

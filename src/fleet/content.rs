@@ -127,6 +127,8 @@ fn matches_generated(seed: u64, offset: u64, bytes: &[u8]) -> bool {
     let within = usize::try_from(offset % WORD as u64).unwrap_or(0);
     let mut index = offset / WORD as u64;
     let mut rest = bytes;
+
+    // A piece may begin in the middle of a word: 1468, a usual block size, is no multiple of 8.
     if within != 0 {
         let (head, tail) = bytes.split_at(bytes.len().min(WORD - within));
         if generate_word(seed, index).to_le_bytes().get(within..within + head.len()) != Some(head) {
@@ -137,6 +139,9 @@ fn matches_generated(seed: u64, offset: u64, bytes: &[u8]) -> bool {
     }
     let (words, tail) = rest.as_chunks::<WORD>();
     let mut x = seed.wrapping_add(index.wrapping_mul(STEP));
+
+    // The loop has neither a branch nor a multiplication, so that the compiler checks several words
+    // at a time: checking must not use up the load generator's processor.
     let mut differing = 0u64;
     for found in words {
         differing |= u64::from_le_bytes(*found) ^ x ^ (x >> 29);

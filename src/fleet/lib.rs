@@ -109,10 +109,15 @@ impl Fleet {
         self.ensure_sockets()?;
         let mut site = self.site(progress)?;
         let timer = TaskTimer::new()?;
+
+        // The time of the run begins when the relay agents' sockets are open: opening them is in no
+        // figure.
         let run = FleetRun::begin(&self.plan);
         site.schedules = self.schedules(&run)?;
         let watch = FleetWatch::begin(run.started, progress);
         let warming = spawn_local(run.clone().warm_up(Arc::clone(progress)));
+
+        // An interrupt drops the future of `play`, which ends all machines at once.
         let interrupted = tokio::select! {
             () = self.play(&site, &run, &timer) => false,
             () = progress.interrupted() => true,
@@ -120,6 +125,9 @@ impl Fleet {
         warming.abort();
         let mut report = run.report.replace(FleetReport::new(0, run.started));
         report.interrupted = interrupted;
+
+        // All segments share one ledger, so the first one knows every doubled address. It may have
+        // been doubled long after the first of the two machines booted: only now are all known.
         if let Some(segment) = site.segments.first() {
             segment
                 .doubled()
@@ -131,6 +139,8 @@ impl Fleet {
         }
         report.finish();
         report.close(run.started.elapsed(), progress);
+
+        // Measuring ends before the addresses are released: RELEASEs are in no figure.
         let seen = watch.end();
         let never_begun = site
             .schedules

@@ -373,6 +373,8 @@ impl ImageSizes {
         let mut contents = ContentMap::default();
         let mut real = Vec::new();
         for (number, (name, places, octets)) in (1..).zip(LOADERS) {
+            // A real loader of this host makes the load real. A generated one has the size of the
+            // real one, so that hosts without the packages measure the same.
             let found = places.iter().find_map(|place| fs::read(place).ok());
             let made_up = make_up_content(name, seed.wrapping_add(number), octets);
             if found.is_some() {
@@ -381,8 +383,12 @@ impl ImageSizes {
             contents
                 .insert(name, found.map_or(made_up, |file| ExpectedContent::Kept(Arc::from(file))));
         }
+
+        // A Raspberry Pi reads no menu: this file names its kernel and initrd.
         let config = format!("arm_64bit=1\nkernel={KERNEL}\ninitramfs {INITRD} followkernel\n");
         contents.insert("config.txt", ExpectedContent::Kept(Arc::from(config.into_bytes())));
+
+        // Seeds differ from file to file, so that the bytes of one never pass for those of another.
         contents.insert(
             KERNEL,
             ExpectedContent::Generated { seed: seed ^ u64::MAX, octets: self.kernel },

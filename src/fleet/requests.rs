@@ -94,6 +94,7 @@ impl<'a> RequestRunner<'a> {
         kept: &mut HttpFetcher<'c>,
     ) -> Result<(), BootFailure> {
         match request {
+            // `all` has made this request itself.
             StepRequest::Dhcp => Ok(()),
             StepRequest::Tftp { name, behaviour } => {
                 let tftp = TftpFetcher::new(context, address, u64::from(self.station.port.circuit))
@@ -102,6 +103,8 @@ impl<'a> RequestRunner<'a> {
             }
             StepRequest::Http { path, keep, range } => {
                 let url = Url { scheme: UrlScheme::Http, server: self.server, path: path.clone() };
+
+                // A step with `connection = "close"` leaves the kept connection to the next step.
                 let mut once = HttpFetcher::new(context, HttpAgent::Plain { keep: false }, address);
                 let http = if *keep { kept } else { &mut once };
                 match range {

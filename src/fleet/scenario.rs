@@ -324,6 +324,8 @@ fn read_role(span: Range<usize>, table: DeTable<'_>) -> Result<MachineRole, Scen
             }
         }
     }
+
+    // Each of the keys `firmware` and `steps` has pushed one task, and exactly one is allowed.
     match (does.pop(), does.pop()) {
         (Some(RoleTask::Boot(_)), None) if rate.is_some() => {
             Err(make_complaint(&span, "rate belongs to steps, not to firmware"))
@@ -387,6 +389,9 @@ fn read_step(span: Range<usize>, table: DeTable<'_>) -> Result<ScenarioStep, Sce
             }
         }
     }
+
+    // Keys of a table have no order, so whether one fits the request is known only after all of
+    // them.
     let repeat = written.repeat.take().unwrap_or(1);
     let request = match (asked.pop(), asked.is_empty()) {
         (Some((kind, name)), true) => written.request(kind, name),

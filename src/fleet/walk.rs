@@ -172,6 +172,9 @@ pub struct ChainReport {
 /// the chain.
 pub fn walk_chain(start: &WalkStart) -> std::io::Result<ChainReport> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+
+    // For a server at one of these addresses the walk uses the address that ringboot treats as the
+    // machine. For any other server it uses the host's own.
     let ours = net::list_interfaces().unwrap_or_default().into_iter().flat_map(|one| one.addresses);
     let ours = ours.filter_map(|network| match network {
         std::net::IpAddr::V4(address) => Some(address),
@@ -270,6 +273,9 @@ impl ChainWalker<'_> {
             HttpAgent::Ipxe
         };
         let mut http = HttpFetcher::new(self.context, agent, address);
+
+        // shim fetches GRUB from its own directory (B-10). What GRUB then fetches is not walked
+        // (`ends_with_loader`).
         let mut names = vec![file.clone()];
         if loader == LoaderKind::Shim {
             names.push(list_shim_names(&find_loader_folder(file), arch).1);
@@ -368,6 +374,7 @@ impl ChainWalker<'_> {
 
     /// Fetches the files of one entry.
     async fn boot(&mut self, loaded: &mut RunningLoader<'_>, choice: BootChoice) -> WalkStep {
+        // Scripts that `pick` fetched on the way to this entry belong to the menu.
         let files = self.take();
         self.link(MachineStage::Menu, files);
         let initrds =
@@ -393,11 +400,17 @@ impl ChainWalker<'_> {
                     line,
                 ));
             }
+
+            // A server serves an empty, cut or wrong file without an error, and the machine stops
+            // at it: only size and first bytes show the fault.
             if let Some(fault) = files.last().and_then(|file| find_image_fault(stage, file)) {
                 return Err(self.broken_in(loaded, stage, fault, name, line));
             }
             self.link(stage, files);
         }
+
+        // The installer fetches answer files long after the boot: here the break shows before a
+        // machine has been installed halfway.
         for (argument, place) in list_answer_files(&choice.arguments) {
             let Some(url) = Url::parse(&place) else {
                 self.walked
@@ -458,9 +471,13 @@ impl ChainWalker<'_> {
             Arch::UefiArm64 => Some(PeMachine::Arm64),
             Arch::Bios | Arch::Other(_) => None,
         };
+
+        // iPXE runs a script whatever its name is.
         if self.start.firmware.role == FirmwareRole::Ipxe && file.head.starts_with(b"#!ipxe") {
             return Ok(());
         }
+
+        // UEFI HTTP Boot takes these as RAM disks (H-27), whose head is no program.
         let is_image = file.name.ends_with(".iso") || file.name.ends_with(".img");
         let program = BootProgram::detect(&file.head);
         let fits = match (wanted, program) {

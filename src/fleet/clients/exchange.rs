@@ -110,11 +110,17 @@ impl<'a> DhcpExchange<'a> {
     async fn discover(&mut self) -> Result<DhcpAnswer, BootFailure> {
         let pace = self.segment.context.pace;
         let begun = Instant::now();
+
+        // `ignored` is the last objection: it is the cause of the failure if no OFFER is good
+        // enough.
         let (mut offer, mut ignored) = (None, None);
         for nth in 0..self.waits.tries {
             if nth > 0 && self.waits.renews_xid {
                 self.renew();
             }
+
+            // A DISCOVER after an accepted OFFER belongs to the wait for a ProxyDHCP server (D-68)
+            // and is no retry.
             self.send(DhcpMessageType::Discover, None, None, nth > 0 && offer.is_none())?;
             let until = Instant::now() + pace.hurried(self.waits.pause(nth));
             while offer.is_none() {
@@ -129,6 +135,9 @@ impl<'a> DhcpExchange<'a> {
                 }
             }
             let Some(found) = offer.take() else { continue };
+
+            // These waits do not depend on the server, so a run leaves them out unless the plan
+            // keeps them (`idle_waits`).
             let waits_on = match self.waits.idle {
                 IdleWait::None => false,
                 IdleWait::UntilPause => true,
@@ -145,6 +154,9 @@ impl<'a> DhcpExchange<'a> {
             }
             offer = Some(found);
         }
+
+        // The firmware cannot tell a closed port from a silent network. The failure can, by the
+        // ICMP message.
         let nobody = || self.segment.context.progress.line(AskedProtocol::Dhcp).nobody();
         let silent = || {
             nobody().map_or("no answer to DISCOVER".to_owned(), |nobody| format!("DHCP: {nobody}"))
@@ -179,6 +191,9 @@ impl<'a> DhcpExchange<'a> {
         is_repeated: bool,
     ) -> Result<(), BootFailure> {
         let MachinePort { mac, uuid, circuit } = self.port;
+
+        // `discover_and_request` puts the xid of the answered DISCOVER last, because the REQUEST
+        // repeats the xid of the OFFER (RFC 2131 table 5).
         let xid = self.registered.last().copied().unwrap_or(0);
         let ask = ClientMessage {
             speaker: self.speaker,
@@ -190,6 +205,9 @@ impl<'a> DhcpExchange<'a> {
             address,
             kind,
         };
+
+        // iPXE counts the field secs up over all messages of an exchange, so the REQUEST counts on
+        // from the last DISCOVER.
         self.sent = self.sent.saturating_add(1);
         if is_repeated {
             self.segment.context.progress.add_retry();

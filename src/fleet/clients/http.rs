@@ -139,6 +139,9 @@ impl<'a> HttpFetcher<'a> {
                 ResponseHead::parse(head, self.agent).ok_or_else(nonsense)
             })
             .await?;
+
+        // Firmware that gives up does not know "later": 429 and 503 end its boot like any other
+        // error.
         match head.status {
             200 => {}
             429 | 503 if !self.context.pace.gives_up => {
@@ -151,6 +154,9 @@ impl<'a> HttpFetcher<'a> {
                 )));
             }
         }
+
+        // No body follows the head of this answer (RFC 9110 section 9.3.2), so the GET can use the
+        // connection at once, as EDK2 does.
         if !head.closes {
             self.idle = Some((stream, url.server));
         }
@@ -349,11 +355,15 @@ impl<'a> HttpFetcher<'a> {
 
     async fn connect(&mut self, url: &Url) -> Result<TcpStream, BrokenConnection> {
         let progress = &self.context.progress;
+
+        // A loader keeps one connection: one to another server closes here.
         if let Some((stream, kept)) = self.idle.take()
             && kept == url.server
         {
             return Ok(stream);
         }
+
+        // Only IPv4 machines have addresses of their own. Over IPv6 the kernel chooses the host's.
         let socket = if url.server.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
         if url.server.is_ipv4() {
             socket.bind(SocketAddr::from((
@@ -364,6 +374,9 @@ impl<'a> HttpFetcher<'a> {
         let connected = timeout(HTTP_SILENCE_MAX, socket.connect(url.server)).await;
         let connected =
             connected.map_err(|_| BrokenConnection::Connection(ConnectionEnd::Silent))?;
+
+        // Only a refused connection proves that no server listens. The report then names the
+        // address, and not a limit of the server.
         match &connected {
             Ok(_) => progress.line(AskedProtocol::Http).is_met(),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -663,6 +676,8 @@ impl ResponseHead {
         };
         for line in lines.take_while(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':')?;
+
+            // GRUB compares the names with regard to case (H-1).
             let is = |wanted: &str| {
                 if agent == HttpAgent::Grub {
                     name == wanted

@@ -120,6 +120,9 @@ impl<'a> TftpFetcher<'a> {
     ) -> Result<FinishedTransfer, BootFailure> {
         let FleetContext { hub, pace, progress, .. } = self.context;
         let address = self.context.speaks_from(self.address, self.context.tftp.ip());
+
+        // A machine with firmware has only the timers of its client. A patient client also ends a
+        // silent transfer, as a person at the console would restart it.
         let transfer = HubTransfer {
             client: FetchClient::new(behaviour.clone(), name.as_bytes(), self.seed),
             probes: u8::from(behaviour.probe.is_some()),
@@ -130,6 +133,9 @@ impl<'a> TftpFetcher<'a> {
             request: progress.tftp_request(),
         };
         let ended = hub.play(transfer).await?;
+
+        // The hub has counted these retries for the fleet while the transfer ran. Only here, in the
+        // machine's own task, do they count for its step.
         let counted = ended.client.counters();
         add_step_retries(counted.retransmits);
         progress.add_oddities(ClientOddity::BlockAgain, counted.duplicates);

@@ -66,6 +66,9 @@ impl RunPressure {
         for protocol in AskedProtocol::ALL {
             let (name, place) = (protocol.name(), protocol as usize);
             let LongestSilence { lasted, at, waiting } = self.silences[place];
+
+            // A few waiting machines are stragglers that wait for their own timers: the server is
+            // not silent.
             let is_told = lasted >= SILENCE_TOLD
                 && u64::from(waiting) * MACHINES_PER_REFUSAL_MAX >= u64::from(machines);
             if let Some(nobody) = self.nobody[place] {

@@ -84,6 +84,9 @@ impl<'a> BootingMachine<'a> {
         }
         let name = beside("grub/grub.cfg")?;
         let text = http.find(&name).await?.ok_or(BootFailure::NoMenu)?;
+
+        // `$root` is the place that GRUB came from. A menu writes its files as `($net)/path` with
+        // that place (B-9), so they come over HTTP as well.
         let known = build_grub_variables(
             format!("http,{}", loader.authority()),
             loader.authority(),

@@ -35,6 +35,8 @@ impl<'a> BootingMachine<'a> {
             ("platform", platform.to_owned()),
         ];
         let known = known.map(|(name, value)| (name.to_owned(), value)).into();
+
+        // A name without a scheme is a file of the TFTP server.
         let at = Url::parse(script).unwrap_or_else(|| build_tftp_url(self.context, script));
         let mut http = HttpFetcher::new(self.context, HttpAgent::Ipxe, address);
         let behaviour = ClientBehaviour::ipxe();

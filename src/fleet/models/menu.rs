@@ -62,6 +62,8 @@ pub(super) fn list_grub_labels(text: &str) -> Vec<String> {
             _ => {}
         }
     }
+
+    // `default` has a number, which counts entries from 0, or an id.
     let by_number = default.and_then(|default| labels.get(default.parse::<usize>().ok()?).cloned());
     put_default_first(labels, by_number.as_deref().or(default))
 }
@@ -74,6 +76,8 @@ pub(super) fn list_ipxe_labels(text: &str) -> Vec<String> {
         match word {
             "item" => {
                 let read = IpxeWords::read(rest, ITEM_VALUES);
+
+                // `item --gap` is a line of text, which nobody can choose.
                 let is_gap = read.options.iter().any(|(name, _)| matches!(*name, "--gap" | "-g"));
                 labels.extend(
                     read.operands.first().filter(|_| !is_gap).map(|label| (*label).to_owned()),
@@ -117,6 +121,7 @@ pub(crate) fn read_pxelinux_entry(text: &str, label: &str) -> PxelinuxChoice {
     for (number, line) in (1..).zip(text.lines()) {
         let (word, rest) = split_first_word(line);
         match word.to_ascii_lowercase().as_str() {
+            // `default` names either a label or the menu program, whose ending tells it.
             "ui" | "default" if rest.contains(".c32") => {
                 read.program = Some(split_first_word(rest).0.to_owned())
             }
@@ -131,6 +136,8 @@ pub(crate) fn read_pxelinux_entry(text: &str, label: &str) -> PxelinuxChoice {
                 choice.initrds = rest.split(',').map(str::to_owned).collect();
                 choice.lines.initrd = number;
             }
+            // `initrd=` in the arguments is the older spelling of `INITRD`: PXELINUX loads these
+            // files, too.
             "append" if inside => {
                 add_kernel_arguments(&mut choice, number, rest);
                 let given =
@@ -161,6 +168,8 @@ pub(crate) fn read_grub_entry(
     for (number, line) in (1..).zip(text.lines()) {
         let (word, rest) = split_first_word(line);
         match word {
+            // Variables count from every line above, whatever entry it is in: this reader follows
+            // no branches.
             "set" => variables.assign(rest.split_once('=')),
             "menuentry" => {
                 let words = split_menu_words(rest);
@@ -171,6 +180,7 @@ pub(crate) fn read_grub_entry(
                     |id| id == label,
                 );
             }
+            // Distributions' GRUBs have these other names for the same commands.
             "linux" | "linuxefi" | "linux16" if inside => {
                 let (kernel, arguments) = split_first_word(rest);
                 choice.kernel = variables.put_in(kernel);

@@ -46,21 +46,30 @@ pub(super) async fn boot_model(
     };
     let mut speaker = model.speaker();
     let mut file = String::new();
+
+    // Each turn is one lease. A server that names the same loader for ever (D-69) must not keep the
+    // machine for ever.
     for _ in 0..CHAINED_LOADERS_MAX {
         let answer = station.acquire(speaker).await?;
         *lease = Some(MachineLease::of(station.port, &answer));
         let address = answer.address;
+
+        // These two ask for names of their own and need no boot file.
         match model {
             FirmwareModel::UBoot => return boot.u_boot(address, pick, steps).await,
             FirmwareModel::RaspberryPi => return boot.raspberry_pi(address, steps).await,
             _ => {}
         }
         file = answer.boot_file.ok_or(BootFailure::NoBootFile)?;
+
+        // A name that says nothing stands for the loader that this firmware usually gets.
         let loader = match LoaderKind::of(&file) {
             LoaderKind::Unknown => model.usual_loader(),
             known => known,
         };
         let by_http = matches!(speaker, DhcpSpeaker::UefiHttp(_));
+
+        // A script is the menu itself: no loader comes before it.
         steps.enter(if loader == LoaderKind::Script {
             MachineStage::Menu
         } else {
@@ -85,6 +94,9 @@ pub(super) async fn boot_model(
                 if loader == LoaderKind::Shim {
                     return boot.shim_by_http(address, &url).await;
                 }
+
+                // GRUB from HTTP Boot does not take over the firmware's address: it asks for one as
+                // a client of its own.
                 steps.enter(MachineStage::Dhcp);
                 let address = station.acquire(DhcpSpeaker::Grub).await?.address;
                 steps.enter(MachineStage::Menu);

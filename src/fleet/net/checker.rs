@@ -87,10 +87,13 @@ impl ContentChecker {
 
     /// Takes the next bytes of the file. Wrong bytes fail the machine.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), BootFailure> {
+        // `matches` compares many bytes at a time. Only wrong contents need the place of the first
+        // wrong byte.
         let expected = self.expected.as_ref().filter(|_| self.verify == ContentProof::Full);
         if let Some(content) = expected.filter(|content| !content.matches(self.offset(), bytes)) {
             let name = self.name.to_string();
             return Err(match content.first_difference(self.offset(), bytes) {
+                // All bytes of the file match, and more follow them.
                 Some(end) if end == content.octets() => BootFailure::WrongLength(
                     name,
                     self.offset() + bytes.len() as u64,

@@ -102,6 +102,8 @@ pub(crate) fn encode_client_message(ask: &ClientMessage, through: Option<&RelayH
     packet.extend_from_slice(&[1, 1, 6, u8::from(through.is_some())]);
     packet.extend_from_slice(&ask.xid.to_be_bytes());
     let given_back = ask.address.filter(|_| ask.kind == DhcpMessageType::Release);
+
+    // The fields secs and flags are 0 in a RELEASE (RFC 2131 table 5).
     let (secs, flags) = if given_back.is_some() {
         (0, 0)
     } else {
@@ -120,6 +122,8 @@ pub(crate) fn encode_client_message(ask: &ClientMessage, through: Option<&RelayH
     for (code, value) in list_client_options(ask) {
         put_dhcp_option(&mut packet, code, &value);
     }
+
+    // A relay agent adds its option behind those of the client (RFC 3046 section 2.1).
     if let Some(through) = through {
         put_dhcp_option(&mut packet, 82, &encode_relay_information(through));
     }
@@ -137,6 +141,8 @@ pub(crate) fn decode_dhcp_answer(packet: &[u8]) -> Option<DhcpAnswer> {
         return None;
     }
     let address = |at: usize| Some(Ipv4Addr::from(*header.get(at..)?.first_chunk::<4>()?));
+
+    // The type is known only after the options: until then OFFER holds its place.
     let mut answer = DhcpAnswer {
         kind: DhcpMessageType::Offer,
         xid: u32::from_be_bytes(*header.get(4..)?.first_chunk()?),

@@ -58,8 +58,13 @@ impl AddressLedger {
         if let Some(before) = before {
             book.leave(machine, before);
         }
+
+        // 0xffffffff seconds are a lease without end (RFC 2131 section 3.3).
         let until = lease_s.filter(|s| *s != u32::MAX).map(|s| now + Duration::from_secs(s.into()));
         let holder = book.holders.insert(address, AddressHolder { machine, until });
+
+        // Neither machine is at fault, so both fail. The other one may have booted already:
+        // `doubled` fails it at the end of the run.
         if let Some(other) = holder.filter(|holder| {
             holder.machine != machine && holder.until.is_none_or(|until| now < until)
         }) {

@@ -241,6 +241,8 @@ impl FleetReport {
                 .stages
                 .map(|took| u32::try_from(took.as_micros()).unwrap_or(u32::MAX)),
         };
+
+        // Of the warm-up only failures count.
         if outcome.is_warm_up && outcome.end.is_ok() {
             return;
         }
@@ -250,6 +252,9 @@ impl FleetReport {
         match outcome.end {
             Ok(()) => {
                 self.booted += 1;
+
+                // `blame` corrects the record at this place later, if the report keeps it
+                // (RECORDS_MAX).
                 self.good.insert(
                     outcome.machine,
                     GoodBoot { mac: outcome.mac, place: self.records.len() },
@@ -259,6 +264,9 @@ impl FleetReport {
             Err(StoppedBoot { stage, retries, failure }) => {
                 self.stage(stage).retries += retries;
                 self.good.remove(&outcome.machine);
+
+                // `power_on` did not count a machine of the warm-up. Its failure does count, so
+                // `machines` stays the sum of booted and failed ones.
                 self.machines += u32::from(outcome.is_warm_up);
                 self.count(outcome.machine, outcome.mac, &failure, stage);
             }

@@ -56,6 +56,9 @@ impl FleetReport {
         let percent = |share: f64| share * 100.0;
         let (busy, waiting) = (percent(self.generator_busy()), percent(self.generator_waiting()));
         let waited = self.generator_waiting() > WAITING_SHARE_MAX;
+
+        // Busy and waiting time together decide whether the generator was the limit. The share of
+        // waiting decides whether the reader needs a faster processor or fewer other programs.
         if self.generator_was_limit() && waited {
             sentences.push(format!(
                 "the load generator was the limit, or the processor that it shared: it was busy \
@@ -73,6 +76,9 @@ impl FleetReport {
             ));
         }
         sentences.extend(self.lateness());
+
+        // With closed load a silent server gets no requests, so its silence is missing from the
+        // percentiles. `--rate` is not for boots, so runs with firmware get no such advice.
         let hides = if self.is_open || self.firmware {
             ""
         } else {
@@ -88,6 +94,9 @@ impl FleetReport {
     fn lateness(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         let median = |times: &Histogram<u64>| times.value_at_quantile(0.5);
+
+        // Requests of all stages share one histogram of delays, so the slowest stage is the measure
+        // for them.
         let answers = self.stages.values().map(|seen| median(&seen.times)).max().unwrap_or(0);
         let power_ons = (&self.late_power_ons, median(&self.boots), "power-ons");
         for (times, took, what) in [power_ons, (&self.late_requests, answers, "requests")] {

@@ -143,11 +143,18 @@ impl TransferHub {
     fn seat(self: &Rc<Self>, address: Ipv4Addr, burst: usize) -> io::Result<SocketUse> {
         let turn =
             if address.is_unspecified() { None } else { self.state.borrow_mut().turn(address) };
+
+        // A request needs a port that is new for its address, else a server takes it for a
+        // repetition of the previous request. Without a free generation only a socket of its own
+        // has one.
         let Some(generation) = turn else {
             let (socket, fd) = self.open(address, true)?;
             let reader = Some(spawn_local(Rc::clone(self).read(socket, fd)));
             return Ok(SocketUse { socket, address: Ipv4Addr::UNSPECIFIED, burst, reader });
         };
+
+        // A socket carries no more transfers than its receive buffer can hold windows: the kernel
+        // would drop blocks, and the report would blame the server.
         let roomy = self.state.borrow().roomy(generation, burst);
         let socket = match roomy {
             Some(socket) => socket,

@@ -232,6 +232,9 @@ impl HubState {
             guest.client.poll_transmit(now).filter(|_| guest.outcome.is_none())
         {
             let Some(&socket) = guest.seats.get(usize::from(transmit.socket)) else { continue };
+
+            // Only a request goes to the server's well-known port: the answer has the port of the
+            // transfer (RFC 1350 section 4).
             let (local, to) = (guest.address, transmit.to.unwrap_or(self.sockets.server.port()));
             match &mut self.trouble {
                 Some(trouble) => {
@@ -246,6 +249,8 @@ impl HubState {
         if guest.outcome.is_none() {
             guest.outcome = guest.client.outcome().map(Ok);
         }
+
+        // Dropping the sender wakes `play`, which takes the outcome.
         if guest.outcome.is_some() {
             guest.done = None;
             return;
