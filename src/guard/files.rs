@@ -32,6 +32,9 @@ pub fn give_directory(
             give_file(&entry.path(), &meta, to)?;
         }
     }
+
+    // The directory comes last: until then its new owner cannot put a link in the place of a file
+    // that was just checked.
     let meta = fs::symlink_metadata(directory)?;
     if all_ours {
         give_file(directory, &meta, to)?;

@@ -99,6 +99,7 @@ impl TemplateRenderer {
         if let Some(render) = &self.pretends {
             return Ok(render());
         }
+
         let mut helper = self.helper().map_err(|error| {
             TemplateError::for_template(
                 name,
@@ -109,6 +110,8 @@ impl TemplateRenderer {
         let (name_sent, source) = (name.to_owned(), source.to_owned());
         let request = RenderRequest { name: name_sent, source, facts: facts.cloned() };
         let asked = Instant::now();
+        // After an error the helper is dropped and so killed: half an answer may still be on the
+        // wire.
         let answer = send_message(&mut helper.wire, &request)
             .and_then(|()| receive_message(&mut helper.wire));
         let text: RenderResult = answer.map_err(|error| helper.broke_off(name, &error))?;

@@ -15,6 +15,8 @@ pub(super) fn memory(state: &Path) -> JournalMemory {
     let journal = Arc::clone(&memory.journal);
     let load: Option<JournalLoader> = match HistoryDatabase::open(&path) {
         Ok(mut history) => Some(Box::new(move |loaded| {
+            // The file forgets the machines that no longer fit into memory, and so keeps to the
+            // same limits.
             let mut forgotten = Vec::new();
             let read = history
                 .load(|kept| loaded.load_entry(kept, &mut forgotten))

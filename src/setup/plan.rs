@@ -126,6 +126,8 @@ fn say_what_will_happen(config: &Config, overrides: &ConfigOverrides, wants_dhcp
             tracing::info!("DHCP on {} by {by}: {}", subnet.network, describe_mode(subnet));
         }
     } else if overrides.no_dhcp || overrides.is_by_root_alone() {
+        // Nothing is missing: the command line asks for no DHCP, or names a root and no
+        // configuration.
         tracing::info!("this server answers no DHCP");
     } else {
         tracing::info!(
@@ -189,6 +191,8 @@ fn limit_descriptors(
     tftp: &mut TftpPlan,
     images: &ImageStore,
 ) {
+    // A mask that cannot be read counts as one processor here: `supervisor::run` ends the start
+    // with the error.
     let cores = affinity::list_allowed_processors()
         .map_or(1, |allowed| placement::place(&allowed, workers).boot.len());
     let shares = descriptors::share_out(open_files, cores, tftp.tids);
@@ -202,6 +206,8 @@ fn limit_descriptors(
             shares.tids
         );
     }
+
+    // The supervisor binds the one number of ports, and the transfer table chooses among the other.
     tftp.tids = shares.tids;
     tftp.policy.tids = shares.tids;
 }

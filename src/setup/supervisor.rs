@@ -211,6 +211,7 @@ fn wait_for_cores(
         match inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(Notice::Ended { thread, result }) => {
                 running.retain(|name| *name != thread);
+                // One failure does not end the wait: the other cores finish their transfers.
                 failure = failure.or(result.is_err().then(|| ended(thread, result)));
             }
             Ok(Notice::Ready) => {}
@@ -644,6 +645,8 @@ fn spawn(
         if !keeps_capabilities {
             privileges::give_up_capabilities();
         }
+
+        // Before READY the supervisor waits for notices alone, so a panic must become one.
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             run(&mut || {
                 let _ = notices.send(Notice::Ready);

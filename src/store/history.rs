@@ -184,8 +184,10 @@ fn write_history_entry(
     number: u64,
     entry: &JournalEntry,
 ) -> rusqlite::Result<()> {
+    // The slot is part of the key: an entry replaces the one that is a whole ring older.
     let sql =
         "INSERT OR REPLACE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+
     let KindColumns { kind, name, detail, value } = split_kind_columns(&entry.kind);
     let values = params![
         mac.to_string(),
@@ -205,6 +207,8 @@ fn write_history_entry(
 
 /// The kind of an entry; None: another version wrote it.
 fn read_history_entry(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, JournalEntry)>> {
+    // A column that SQLite cannot give is an error. A value that this version does not know only
+    // leaves its entry out.
     let (mac, stage, address): (String, String, Option<String>) =
         (row.get("mac")?, row.get("stage")?, row.get("address")?);
     let columns = KindColumns {
@@ -215,6 +219,7 @@ fn read_history_entry(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, Journ
     };
     let (number, at_ms): (i64, i64) = (row.get("number")?, row.get("at_ms")?);
     let text = row.get("text")?;
+
     let entry = || {
         let entry = JournalEntry {
             at_ms: u64::try_from(at_ms).ok()?,

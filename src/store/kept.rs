@@ -213,18 +213,26 @@ impl LeaseStore for KeptDatabase {
         &mut self,
         recall: &mut dyn FnMut() -> Option<RememberedState>,
     ) -> Result<Option<StoredRows>, StoreError> {
+        // Before the first read memory knows no lease, so nothing may be written anew.
         if !self.is_read {
             return self.read().map(Some);
         }
+
+        // Another server may own these files by now: the lock is checked before anything is written.
         let database = self.database();
         match &mut self.state {
             Some(state) => state.check()?,
             None => self.state = Some(StateDirectory::lock(&self.path)?),
         }
+
+        // Commits into files that have lost their name do not survive, however sound they look.
         if !self.is_foreign && self.files.check(&database).is_err() {
             tracing::error!("{}", StoreError::Gone(database.clone()));
             self.is_foreign = true;
         }
+
+        // Only a damaged file is replaced. Other errors may pass, such as a full disk: the next
+        // look, a second later, opens the same file again.
         if !self.is_foreign {
             let sniffed = self.store.as_ref().filter(|_| !self.has_failed).map(SqliteStore::sniff);
             let mended = match sniffed {
@@ -240,10 +248,13 @@ impl LeaseStore for KeptDatabase {
                 answer => answer?,
             }
         }
+
         if self.is_foreign {
             let remembered = recall().ok_or(StoreError::Closed)?;
             self.write_anew(&remembered)?;
         }
+
+        // An idle server keeps the clock too, so that no lease lasts much longer after a reboot.
         self.has_failed = false;
         if self.due_mark().is_some() {
             self.commit(&[])?;

@@ -21,6 +21,8 @@ pub fn recover_odd_leases(odd: &[OddRow], now: ClockSeconds) -> Vec<Lease> {
     if odd.len() > ODD_NAMED_MAX {
         tracing::error!("{} more leases are set aside", odd.len() - ODD_NAMED_MAX);
     }
+
+    // Declined, so that no client gets an address that another one may hold.
     let kept_back = |address| Lease {
         address,
         mac: Mac([0; 6]),

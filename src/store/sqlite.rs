@@ -194,6 +194,8 @@ impl SqliteStore {
                 .prepare_cached(sql)?
                 .execute(params![mac.to_string(), clamp_seconds(*seen_s)])?;
         }
+
+        // `write_lease_row` writes every row as bound; the others get their state after it.
         for lease in &remembered.leases {
             write_lease_row(&transaction, lease)?;
             let state = match lease.state {
@@ -276,6 +278,8 @@ impl SqliteStore {
         mark: Option<&ClockMark>,
     ) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
+
+        // The count moves only with the commit: a transaction that fails has pruned nothing.
         let mut written = self.machines_written;
         for change in changes {
             write_change(&transaction, change)?;
@@ -293,6 +297,7 @@ impl SqliteStore {
                 }
             }
         }
+
         mark.map_or(Ok(()), |mark| write_clock_mark(&transaction, mark))?;
         transaction.commit()?;
         self.machines_written = written;
@@ -483,6 +488,7 @@ fn write_change(transaction: &Transaction<'_>, change: &LeaseChange) -> rusqlite
             let sql = "DELETE FROM leases WHERE address = ?1";
             transaction.prepare_cached(sql)?.execute([address.to_string()]).map(|_| ())
         }
+        // These change memory alone (`LeaseChange::is_durable`).
         LeaseChange::Offer { .. } | LeaseChange::Struck { .. } | LeaseChange::Forget { .. } => {
             Ok(())
         }
@@ -526,6 +532,8 @@ fn write_lease_row(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Re
         clamp_seconds(lease.end_s),
     ];
     transaction.prepare_cached(sql)?.execute(values)?;
+
+    // Renewals come here too: a machine with a lease is never among those seen longest ago.
     if lease.is_of_booting_machine() {
         let sql = "INSERT OR REPLACE INTO machines (mac, seen_s) VALUES (?1, ?2)";
         transaction
@@ -539,6 +547,7 @@ fn write_lease_row(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Re
 /// that a million rows cause no copies.
 fn read_lease_row(row: &Row<'_>) -> Result<Lease, StoreError> {
     let text = |place: usize| row.get_ref(place)?.as_str_or_null().map_err(rusqlite::Error::from);
+    // Read first, because the errors below name the row by it.
     let address = text(0)?.unwrap_or_default();
     let wrong = |column| StoreError::Row { address: address.to_owned(), column };
     let time = |place: usize, column| {
@@ -548,6 +557,7 @@ fn read_lease_row(row: &Row<'_>) -> Result<Lease, StoreError> {
     let role =
         text(4)?.map(|name| find_role_named(name).ok_or_else(|| wrong("role"))).transpose()?;
     let arch: Option<u16> = row.get(5)?;
+
     Ok(Lease {
         address: address.parse::<Ipv4Addr>().map_err(|_| wrong("address"))?,
         mac: text(1)?.unwrap_or_default().parse::<Mac>().map_err(|_| wrong("mac"))?,
