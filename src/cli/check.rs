@@ -74,6 +74,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             );
             return ExitCode::from(2);
         };
+        // The server fills in loaders that the file leaves out; the walk must know the same ones.
         loaders::settle_loaders(
             &mut config.snapshot.dhcp.boot,
             &config.root,
@@ -84,8 +85,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             (arguments.json, arguments.firmware.as_deref(), arguments.socket.as_deref());
         return live::run(&live::Wanted { config: &config, file, socket, host, firmware, json });
     }
+
     let findings = match arguments.no_host {
         true => {
+            // A root that the command line names is checked even if it does not exist here.
             let has_root = arguments.root.is_some() || config.root.exists();
             collect_findings(
                 &mut config,
@@ -98,6 +101,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             check_this_host(&mut config, wants_dhcp, file.as_deref(), arguments.socket.as_deref())
         }
     };
+
     let report = check_report(findings);
     let is_wrong = report.errors > 0 || arguments.strict && report.warnings > 0;
     let code = if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS };

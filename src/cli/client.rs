@@ -208,12 +208,17 @@ impl SocketPlace {
             match read_config_file(self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))) {
                 Ok(config) => config,
                 Err(error) => {
+                    // The server still runs with the former file, and so with the usual socket:
+                    // commands must work while the file is being edited.
                     let is_usual = self.socket.is_none() && self.config.is_none();
                     let usual = is_usual.then(|| Socket::reach(Path::new(ADMIN_SOCKET))).flatten();
                     let hint = "--config FILE names another file, --state DIR the directory itself";
                     return usual.map(Source::Server).ok_or_else(|| with_hint(&error, hint));
                 }
             };
+
+        // The operator named a socket, and no process answers there. The socket of the file would
+        // be another server.
         let configured = config.server.admin_socket.filter(|_| self.socket.is_none());
         Ok(match configured.as_deref().and_then(Socket::reach) {
             Some(server) => Source::Server(server),
@@ -280,6 +285,9 @@ impl StateDirectoryArgument {
             }
             lock => lock?,
         };
+
+        // After an error too: SQLite may have made files, which the service could not open if root
+        // owned them.
         let changed = change(&state);
         StateDirectory::give_all_to_owner(&self.path)
             .with_context(|| format!("giving the files in {} to its owner", self.path.display()))?;
@@ -371,6 +379,7 @@ impl Reply {
     fn read(shown: String, mut stream: BufReader<UnixStream>) -> anyhow::Result<Self> {
         let (mut status, mut length, mut server) = (None, None, None);
         let mut line = String::new();
+        // The line that ends the head has two bytes, CR LF. No byte is the end of the stream.
         while stream.read_line(&mut line).with_context(|| format!("reading from {shown}"))? > 2 {
             match line.split_once(':') {
                 _ if status.is_none() => status = parse_status_line(&line),

@@ -145,8 +145,11 @@ fn watch(
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
+
+        // Machines that start over after the outage load their files twice.
         bar.set_position(progress.octets().min(octets));
         bar.set_message(format!("{} of {clients} machines booted", progress.booted()));
+
         let half_way = progress.octets() >= octets / 2 || progress.booted() >= clients.div_ceil(2);
         if outage.is_none() && half_way {
             bar.println("  half-way: killing the server (kill -9) and starting it again");
@@ -210,6 +213,7 @@ fn conclusion(
                 outage.as_secs_f64() * 1e3
             )
         }
+        // A small run may pass half-way and end between two ticks of `watch`.
         None => writeln!(text, "  never killed: the machines were done before half-way"),
     };
     let (lost, doubled) = (audit.lost.len(), audit.doubled.len());

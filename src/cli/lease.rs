@@ -137,6 +137,7 @@ fn free_addresses(source: Source, free: &Free) -> anyhow::Result<String> {
             let force = free.force.then_some(true);
             socket.ask(&Order::delete("/v1/leases").below(what).query("force", force))?
         }
+        // The lock keeps a server from starting with the rows that this changes.
         Source::Store(state) => state.change(|state| {
             let mut store = SqliteStore::open(&state.database())?;
             let found = stored_leases(state.path(), freed_filter(what))?;

@@ -47,6 +47,7 @@ pub(super) struct Wanted<'a> {
 /// Exit 0: every chain is complete; 1: one is broken, or no server answers; 2: there is no such
 /// machine.
 pub(super) fn run(wanted: &Wanted<'_>) -> ExitCode {
+    // No server was asked so far, so a wrong name is a fault of usage and has the exit code 2.
     let machines = match choose_machines(wanted) {
         Ok(machines) => machines,
         Err(error) => {
@@ -129,6 +130,8 @@ fn choose_machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<WalkedMachine>> {
             .iter()
             .filter(|subnet| subnet.mode == AnsweringMode::Server)
     };
+
+    // Subnets that are off count too: the walk of a machine there names the key that keeps it out.
     let mut reserved: Vec<(WalkedMachine, Ipv4Addr, Option<String>)> = Vec::new();
     for subnet in &wanted.config.snapshot.dhcp.subnets {
         for host in &subnet.reservations {
@@ -142,9 +145,11 @@ fn choose_machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<WalkedMachine>> {
             reserved.push((machine, host.address, host.hostname.clone()));
         }
     }
+
     if wanted.host.is_empty() {
         let open =
             served().filter(|subnet| subnet.clients != ClientAdmission::Known).collect::<Vec<_>>();
+        // A subnet with `clients = "known"` answers no stranger, so that walk could only fail.
         let mut all = if open.is_empty() && served().next().is_some() {
             Vec::new()
         } else {
@@ -153,6 +158,7 @@ fn choose_machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<WalkedMachine>> {
         all.extend(reserved.into_iter().map(|(machine, ..)| machine));
         return Ok(all);
     }
+
     let mac: Option<Mac> = wanted.host.parse().ok();
     let is_named = |(machine, address, name): &(WalkedMachine, Ipv4Addr, Option<String>)| {
         Some(machine.mac) == mac
@@ -201,6 +207,8 @@ fn walk_all(wanted: &Wanted<'_>, machines: &[WalkedMachine]) -> anyhow::Result<V
     };
     let mut chains = Vec::new();
     for machine in machines {
+        // The hardware address of the unknown machine is made up, so no server has seen its
+        // firmware.
         let last =
             machine.is_known.then(|| walker.find_last_firmware(machine)).transpose()?.flatten();
         for (kind, firmware, key) in choose_kinds(wanted, last.as_deref()) {
@@ -296,6 +304,8 @@ impl Walker<'_> {
             };
             key = self.find_boot_key(&start.boot_file, key);
             let walked = walk::walk_chain(&start);
+            // The walk ends before its error is returned. Otherwise its loopback address would go
+            // on to stand for the machine.
             let said = self.end_walk(&offer)?;
             let walked = walked.context("the walk cannot run")?;
             chain.add(&walked);
@@ -303,6 +313,7 @@ impl Walker<'_> {
                 chain.fault = Some(self.build_fault(broken, key, &said));
                 return Ok(chain);
             }
+            // An iPXE that was loaded requests an address itself, and gets another boot file.
             let Some(next) = walked.goes_on_as.and_then(walk::spell_firmware_kind) else {
                 return Ok(chain);
             };
@@ -333,6 +344,7 @@ impl Walker<'_> {
             let place = network.and_then(|network| self.places.find_subnet(network, key));
             place.map_or_else(|| "no [[dhcp.subnet]] matches".to_owned(), |place| place.to_string())
         };
+
         if let Some(silence) = &offer.silence {
             let what = format!("no OFFER: {} ({})", silence.text, offer.reasons.join("; "));
             chain.fault = Some(Fault::new("offer", what, subnet(&silence.key)));
@@ -345,6 +357,8 @@ impl Walker<'_> {
         } else {
             chain.notes.push("this server answers no DHCP: no offer was requested".to_owned());
         }
+
+        // Such an OFFER gives a complete lease, but firmware has nothing to load after it.
         let Some(boot_file) = offer.boot_file.clone() else {
             let why = offer.no_loader.clone().unwrap_or_else(|| offer.reasons.join("; "));
             chain.fault = Some(Fault::new("offer", why, self.places.find_loader(key).to_string()));
@@ -428,12 +442,14 @@ impl Fault {
 impl Chain {
     fn add(&mut self, walked: &ChainReport) {
         for link in &walked.links {
+            // The files up to the menu are the same for every entry.
             let entry = link
                 .entry
                 .as_ref()
                 .filter(|_| link.stage > MachineStage::Menu)
                 .map(|entry| format!("{entry}: "));
             for file in &link.files {
+                // The walk samples large files, so the line says how much of the file it read.
                 let part = if file.received < file.octets {
                     format!(", read {}", size(file.received))
                 } else {

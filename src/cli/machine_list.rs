@@ -84,11 +84,15 @@ fn format_list(list: &MachineList) -> String {
             list.machines.len() - LINES_MAX
         );
     }
+
     let standings = MachineStanding::ALL.iter().copied();
     let counted: Vec<String> = standings
         .filter(|standing| list.counts.read(*standing) > 0)
         .map(|standing| format!("{} {standing}", list.counts.read(standing)))
         .collect();
+
+    // Without DHCP the server knows machines by their IP addresses only, so its list is always
+    // empty.
     match (counted.is_empty(), list.answers_dhcp) {
         (false, _) => text.push_str(&counted.join(", ")),
         (true, false) => text.push_str(

@@ -119,11 +119,13 @@ fn pin_quirk(source: Source, pin: &Pin) -> anyhow::Result<String> {
         blksize: limits.blksize,
         http_rate: limits.http_rate,
     };
+
     match source {
         Source::Server(socket) => {
             let limits = QuirkLimits::from(allowance);
             let _: PinnedQuirk = socket.ask(&Order::put(PATH).below(subject).json(&limits)?)?;
         }
+        // No server runs: the next one loads the limit when it starts.
         Source::Store(state) => state.change(|state| {
             let store = SqliteStore::open(&state.database())?;
             Ok(change_stored_quirks(store, |learner, now_s| {

@@ -81,6 +81,7 @@ fn format_status(status: &ServerStatus) -> String {
     }
     write_sockets(&mut text, status);
     status.subnets.iter().for_each(|subnet| write_subnet(&mut text, subnet));
+    // A server that answers no DHCP has neither a table of leases nor a store.
     if let Some(dhcp) = &status.dhcp {
         write_leases(&mut text, dhcp);
         dhcp.store.iter().for_each(|store| write_store(&mut text, store));
@@ -140,6 +141,7 @@ fn write_subnet(text: &mut String, subnet: &SubnetStatus) {
         None => "relays".to_owned(),
     };
     let _ = write!(text, "  subnet     {} by {by}, mode {}", subnet.subnet, subnet.mode);
+    // A subnet with reservations alone has no addresses that could run out.
     if let Some(pool) = subnet.pool.as_ref().filter(|pool| pool.addresses > 0) {
         let _ = write!(text, ", {}", pool.said);
     }
@@ -191,6 +193,8 @@ fn write_leases(text: &mut String, dhcp: &DhcpStatus) {
         "  leases     {} known{by_state}, {} commits pending, {} requests, {} answers",
         dhcp.leases, dhcp.commits_pending, dhcp.received, dhcp.answered
     );
+
+    // A server without a fault prints neither of these two lines (docs/status.md).
     let refusals = [
         (dhcp.declines, "declined"),
         (dhcp.naks, "refused"),
@@ -250,6 +254,8 @@ fn write_core(text: &mut String, core: &CoreStatus) {
         http.refused,
         http.bytes_sent / 1_000_000
     );
+
+    // While no file waits in line, every file has full speed and there is no storm.
     if http.in_line > 0 {
         let _ = writeln!(
             text,

@@ -35,6 +35,7 @@ fn print_story(arguments: &Arguments, source: Source) -> anyhow::Result<ExitCode
         Source::Server(socket) => {
             let answer = socket.exchange(&Order::get("/v1/machines").below(arguments.who))?;
             match answer.status {
+                // An unknown machine is an answer and no error: it has a story with advice.
                 StatusCode::NOT_FOUND => FoundStory::Unknown(answer.read()?),
                 status if status.is_success() => FoundStory::Known(answer.read()?),
                 _ => return Err(answer.into_problem()),
@@ -68,6 +69,8 @@ fn format_story(story: &BootStory) -> String {
         let _ = write!(text, "  {known}");
     }
     text.push('\n');
+
+    // An unknown machine has no lines, and its boot began at no time.
     if !story.lines.is_empty() {
         let began = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(story.began_ms));
         let began = httpdate::fmt_http_date(began.unwrap_or(SystemTime::UNIX_EPOCH));
