@@ -218,7 +218,8 @@ impl LeaseStore for KeptDatabase {
             return self.read().map(Some);
         }
 
-        // Another server may own these files by now: the lock is checked before anything is written.
+        // Another server may own these files by now, so the lock is checked before anything is
+        // written.
         let database = self.database();
         match &mut self.state {
             Some(state) => state.check()?,
