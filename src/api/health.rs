@@ -120,6 +120,7 @@ pub fn summarize(status: &ServerStatus) -> String {
             None => "files are served, without DHCP".to_owned(),
         });
     }
+    // Monitoring systems show this line as it is, so it has a bounded number of reasons.
     let shown = &because[..because.len().min(REASONS_SHOWN_MAX)];
     text.push_str(&shown.join("; "));
     if because.len() > shown.len() {

@@ -62,10 +62,12 @@ pub fn of_server(journal: &MachineJournal, overview: Option<&ServerOverview>) ->
             .iter()
             .flat_map(|subnet| &subnet.reservations)
         {
+            // The name that the operator gave replaces the one that the client sent.
             names.extend(host.hostname.clone().map(|name| (host.mac, name)));
             reserved.push((host.mac, host.address));
         }
     }
+
     let now = Now::from_overview(overview);
     let heard = journal.list_machines();
     let is_heard: HashSet<Mac> = heard.iter().copied().collect();
@@ -111,6 +113,8 @@ fn machine_entry(
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
     let heard_ms = entries.last()?.at_ms;
+
+    // The same story as in `ringboot why`, so both commands name one cause.
     let story = build_boot_story(
         entries,
         &now.describe_machine(MachineSelector::Mac(mac), entries),

@@ -92,6 +92,8 @@ pub fn of_history(
         MachineSelector::Mac(mac) => Some(mac),
         MachineSelector::Address(address) => history.find(address)?,
     };
+
+    // The state directory does not have the limits of the configuration, only stored ones.
     let limits = quirks::merge_limits(quirks::stored_quirks(state)?, &[]);
     let entries = mac.map(|mac| history.entries(mac)).transpose()?.unwrap_or_default();
     Ok(judge_story(who, mac, &entries, &Now::of_history(), limits))
@@ -112,6 +114,8 @@ fn judge_story(
     let limits =
         mac.map(|mac| quirks::describe_limits(limits, mac, story.firmware)).unwrap_or_default();
     let story = boot_story(who, story, limits);
+
+    // A running transfer has no event yet, so it alone may make a machine known.
     if !entries.is_empty() || known.flights.is_some_and(|flights| !flights.is_empty()) {
         return Ok(story);
     }

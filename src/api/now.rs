@@ -30,6 +30,7 @@ impl Now {
         let Some(overview) = overview else { return Self::of_history() };
         let generation = overview.generation();
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // The slot of an address names its present holder. Only IPv4 addresses have slots.
         let holder = |peer| match peer {
             IpAddr::V4(address) => generation
                 .bindings
@@ -38,8 +39,11 @@ impl Now {
             IpAddr::V6(_) => None,
         };
         let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+
         let mut under_way: HashMap<MachineSelector, Vec<ActiveTransfer>> = HashMap::new();
         for one in overview.under_way() {
+            // The journal counts Unix milliseconds, and a cause compares a transfer with its
+            // events.
             let began_ms = ms(at.saturating_sub(one.age));
             let flight =
                 ActiveTransfer { name: one.name, began_ms, quiet_ms: ms(one.still), way: one.way };
@@ -48,6 +52,7 @@ impl Now {
                 .or_default()
                 .push(flight);
         }
+
         let places = generation
             .snapshot
             .places
@@ -83,6 +88,7 @@ impl Now {
             .find_map(|entry| entry.address)
             .map(|one| MachineSelector::Address(one.to_canonical()));
         let its = |under_way: &HashMap<MachineSelector, Vec<ActiveTransfer>>| {
+            // The transfers of an address without a holder are filed under the address.
             let whose = [Some(who), address.filter(|address| *address != who)];
             whose.iter().flatten().filter_map(|who| under_way.get(who)).flatten().cloned().collect()
         };

@@ -104,6 +104,8 @@ pub fn server_status(overview: &ServerOverview, quirks: QuirkCounts) -> ServerSt
         quirks,
         health: HealthReport::default(),
     };
+
+    // The health follows from all other fields, so it is filled in last.
     status.health = health::judge(&status);
     status
 }
@@ -130,6 +132,7 @@ pub fn subnet_status(
     subnet: &Subnet,
 ) -> SubnetStatus {
     let finding = known.segments.iter().find(|finding| finding.network == subnet.network);
+    // The DHCP core counts the pools and publishes the result: its table of leases is its own.
     let pools = overview.dhcp_counters.as_ref().map(|counters| counters.pools.load_full());
     let pools = pools.unwrap_or_default();
     let pool = pools.iter().find(|report| report.network == subnet.network);
@@ -152,6 +155,7 @@ fn explain_silence(
     subnet: &Subnet,
     finding: Option<&SegmentFinding>,
 ) -> Option<String> {
+    // A reload starts no DHCP core, so a subnet that it brings waits for a restart.
     if overview.dhcp_control.is_none() {
         let pending = overview.after_restart.load();
         let waits = pending.iter().any(|table| table.starts_with("[dhcp]"));
@@ -162,11 +166,13 @@ fn explain_silence(
         };
         return (subnet.mode == AnsweringMode::Server).then(|| why.to_owned());
     }
+
     let finding = finding?;
     let since = match finding.held {
         Some(HoldReason::OtherServer(_)) => looks::describe_age(finding),
         _ => String::new(),
     };
+    // The sentence about a misplaced interface names the line to correct, so it goes first.
     finding.misplaced.clone().or_else(|| finding.held.map(|held| format!("{held}{since}")))
 }
 

@@ -124,6 +124,7 @@ impl WantedWalk {
         };
         let offer = match (&overview.dhcp_control, subnet) {
             (Some(dhcp), Some(subnet)) => {
+                // A subnet without an interface gets requests through relay agents only.
                 let relay = subnet.interface.is_none().then(|| pick_inside_address(subnet));
                 let packet =
                     walk::build_discover(self.firmware, self.mac, relay).unwrap_or_default();
@@ -132,10 +133,12 @@ impl WantedWalk {
             }
             _ => self.offer_without_dhcp(overview, subnet),
         };
+
         let source = draw_source(overview).ok_or_else(|| {
             let status = StatusCode::SERVICE_UNAVAILABLE;
             ApiError::new(status, "too many walks", "ask again in a minute")
         })?;
+        // A machine without an offer fetches nothing, so no address needs to stand for it.
         if offer.silence.is_none() {
             let machine = Machine {
                 mac: self.mac,
@@ -149,6 +152,7 @@ impl WantedWalk {
                 until: Instant::now() + WALK_MAX,
             });
         }
+
         let tftp = overview.tftp.iter().find(|address| address.is_ipv4()).or(overview.tftp.first());
         Ok(offer.into_answer(source, tftp.map_or(69, SocketAddr::port), subnet))
     }
@@ -158,6 +162,8 @@ impl WantedWalk {
     fn offer_without_dhcp(&self, overview: &ServerOverview, subnet: Option<&Subnet>) -> FoundOffer {
         let generation = overview.generation();
         let snapshot = &generation.snapshot;
+        // A socket on all addresses names no address for a URL. The walk runs on this host, so
+        // loopback reaches the server.
         let listens = overview.tftp.iter().map(SocketAddr::ip).find_map(|ip| match ip {
             IpAddr::V4(address) if !address.is_unspecified() => Some(address),
             _ => None,
@@ -186,6 +192,7 @@ fn pick_inside_address(subnet: &Subnet) -> Ipv4Addr {
 
 fn read_dry_run(tried: &DryRun) -> FoundOffer {
     let decision = &tried.decision;
+    // The bytes of the OFFER are read as a client reads them, not the decision behind them.
     let offer = decision.answer.as_ref().and_then(|answer| walk::read_offer_facts(&answer.bytes));
     let no_loader = match decision.event.as_ref().map(|event| &event.kind) {
         Some(DhcpEventKind::NoLoader(why)) => Some(why.clone()),

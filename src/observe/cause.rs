@@ -228,12 +228,14 @@ fn explain_dhcp_stop(
                 "Find the other host (`arping {address}`), or take the address out of the pool."
             ),
         ),
+        // After DHCP the same kind is a file that could not be read (`explain_transfer_stop`).
         EventKind::Failed if entry.stage == MachineStage::Dhcp => make_stop(
             StopCause::LeaseNotKept,
             format!("The server could not serve it: {}.", extract_clause(entry)),
             "The line STORE of `ringboot status` says what the lease database lacks: space on the \
              disk, its file, or a lock that another program holds.",
         ),
+        // The lease of an installed system is no stop: such a system needs no boot file.
         EventKind::Leased { to, .. } if to.role != FirmwareRole::System => {
             Some(explain_no_request(&address, known))
         }
@@ -352,6 +354,8 @@ fn explain_unanswered(entry: &JournalEntry, known: &CauseContext<'_>) -> Option<
                 .to_owned(),
         ),
     };
+
+    // In these cases the configuration keeps the machine out, whatever it sends.
     let is_admission = matches!(
         why,
         UnansweredReason::NoSubnet
@@ -491,6 +495,7 @@ fn explain_transfer_stop(entry: &JournalEntry) -> Option<StopReport> {
             "Look for packet loss on the way, or for a machine that hangs; it may request the file \
              again.",
         ),
+        // A lease that was not kept has this kind too, but `explain_dhcp_stop` took it before.
         EventKind::Failed => make_stop(
             StopCause::NotServed,
             format!("The server could not serve it: {}.", extract_clause(entry)),
@@ -509,6 +514,7 @@ fn explain_after_file(entry: &JournalEntry, tail: &[JournalEntry]) -> Option<Sto
         _ => false,
     };
     match entry.stage {
+        // A loader tries several menu names, so one miss is no cause. Here nothing came after it.
         _ if tail.iter().any(is_menu) => make_stop(
             StopCause::NoMenu,
             format!("{name} found no menu."),

@@ -261,6 +261,7 @@ impl EventKind {
             Self::SizeProbe | Self::ClientAborted { code: OPTIONS_REFUSED, .. } | Self::Other => {
                 EventWeight::Detail
             }
+            // Loaders and firmware ask for such names in every boot (T-54).
             Self::Missing { rule: None, name } if is_optional_file(name) => EventWeight::Detail,
             Self::Leased { twin: false, .. }
             | Self::Nak

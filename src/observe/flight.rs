@@ -46,6 +46,8 @@ impl ActiveTransfer {
     /// `is loading debian/linux by TFTP, block 4 of 20313, no ACK for 23 s`
     pub(super) fn describe_progress(&self) -> String {
         let Self { name, quiet_ms, .. } = self;
+        // A pause of less than a second is normal: TFTP repeats a lost packet after one second
+        // (T-41).
         let still_s = Some(quiet_ms / 1000).filter(|seconds| *seconds > 0);
         let still = |what: &str| {
             still_s.map_or_else(String::new, |seconds| format!(", {what} for {seconds} s"))
@@ -81,6 +83,7 @@ impl ActiveTransfer {
                 (StopCause::LoadingStill, FIRST_BLOCK)
             }
             TransferProgress::Tftp { .. } if is_still => (StopCause::LoadingStill, LATER_BLOCK),
+            // A body in line gets a trickle because others go first, so its slow pace is no fault.
             TransferProgress::Http { in_line: false, .. } if is_still => (
                 StopCause::LoadingStill,
                 "Look for packet loss on the way, or for a machine that hangs: the server closes \

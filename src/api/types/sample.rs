@@ -123,6 +123,7 @@ pub fn assert_shown<T: Serialize + DeserializeOwned>(
     let listed: BTreeSet<String> = hidden.iter().map(|(path, _)| (*path).to_owned()).collect();
     let found = found.unwrap();
     let missing: Vec<_> = found.difference(&listed).collect();
+    // An entry whose field is shown by now would hide the next omission, so it fails as well.
     let shown: Vec<_> = listed.difference(&found).collect();
     assert!(missing.is_empty(), "in no text and on no list: {missing:#?}");
     assert!(shown.is_empty(), "on the list of what is not shown, and shown: {shown:#?}");
@@ -182,6 +183,8 @@ fn is_number_in(number: u64, text: &str) -> bool {
     if number < FIRST_LARGE {
         return is_word_in(&number.to_string(), text);
     }
+
+    // A text may show bytes in kB or MB, and a time in seconds, hours or as a date.
     let forms = [
         number.to_string(),
         (number / 1000).to_string(),
