@@ -103,6 +103,8 @@ impl ProgressFace {
         if quiet {
             return Ok(Self::Silent);
         }
+
+        // Bars write over their own lines, which a file or a pipe cannot show.
         if !io::stderr().is_terminal() {
             return Ok(Self::Lines);
         }

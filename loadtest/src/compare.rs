@@ -56,9 +56,13 @@ pub(crate) fn run_compare(arguments: &CompareArguments) -> anyhow::Result<ExitCo
         driven || arguments.rest.is_empty(),
         "both sides are reports of earlier runs: arguments after -- have no effect"
     );
+
+    // Reports come before runs: an unreadable file is an error at once, and not after minutes.
     for (side, reports) in &mut sides {
         *reports = side.read_reports()?;
     }
+
+    // The sides alternate within a round, so that other load on the machine affects both.
     for round in 1..=arguments.runs {
         for (side, reports) in sides.iter_mut().filter(|(side, _)| side.is_driven()) {
             let report = drive_side(side, &arguments.rest)?;

@@ -53,6 +53,8 @@ impl DhcpFlags {
                  by its IPv4 address instead of {server}, or use --no-dhcp"
             );
         };
+
+        // clap has refused --interface beside --relay: only neither of them is left as an error.
         let way = match (&self.interface, self.relay) {
             (Some(interface), None) => {
                 ensure!(
@@ -80,6 +82,8 @@ impl DhcpFlags {
         plan: &FleetPlan,
         quiet: bool,
     ) -> anyhow::Result<()> {
+        // --tftp, --http and --dhcp may name other hosts than --server: each of them must be on
+        // loopback.
         let files = [plan.tftp, plan.http].iter().all(|at| at.ip().is_loopback());
         let leases = plan.lessor.as_ref().is_none_or(|lessor| lessor.way.is_loopback());
         if server.address.is_loopback() && files && leases {
@@ -91,6 +95,8 @@ impl DhcpFlags {
             .map(|lessor| lessor.way.networks())
             .transpose()?
             .unwrap_or_default();
+
+        // --quiet hides the plan only from a person who has agreed to it.
         if !quiet || !self.yes {
             io::stderr().write_all(describe_dhcp_run(server, plan, &networks).as_bytes())?;
         }

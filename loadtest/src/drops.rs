@@ -64,6 +64,9 @@ impl KernelDrops {
 
     /// A sentence for each counter that is not zero.
     pub(crate) fn describe(&self) -> Vec<String> {
+        // The counters of the kernel include each other: RcvbufErrors has the drops of the server's
+        // sockets, InErrors has RcvbufErrors, ListenDrops has ListenOverflows. Each sentence names
+        // only what the one before it does not.
         let own = self.server_sockets.unwrap_or(0);
         let others = self.udp_receive_buffer.saturating_sub(own);
         let mut sentences = Vec::new();
@@ -77,6 +80,8 @@ impl KernelDrops {
             "datagrams were dropped at the server's own sockets because their receive buffers were \
              full: net.core.rmem_max, or a server too slow to read",
         );
+
+        // Without the server's process nobody knows whose sockets dropped these datagrams.
         if self.server_sockets.is_some() {
             say(
                 others,

@@ -98,6 +98,9 @@ impl FromStr for RunExpectation {
         };
         let figure: ExpectedFigure = figure.trim().parse()?;
         let bound: ExpectedBound = bound.trim().parse()?;
+
+        // Without this check a bound in another unit would compare as a bare number, and only after
+        // the run.
         if !figure.accepts_bound(bound) {
             return Err(format!("{} is measured in {}", figure.describe(), figure.unit()));
         }
@@ -139,6 +142,9 @@ impl FromStr for ExpectedFigure {
             "max" => QuantileKind::Max,
             _ => return Err(format!("`{quantile}` is none of p50, p90, p99, p99.9 and max")),
         };
+
+        // A report spells a stage with `_`. The words were joined so above, so `answer file` is a
+        // name, too.
         let stages = || MachineStage::ALL.into_iter().map(spell_stage_name);
         if SPANS.contains(&of.as_str()) || stages().any(|stage| stage == of) {
             return Ok(Self::Quantile(quantile, of));
@@ -281,6 +287,9 @@ impl RunExpectation {
     /// The figure in the unit of the bound, and as text.
     fn measure_figure(&self, report: &ReportDocument) -> Option<(f64, String)> {
         let summary = &report.summary;
+
+        // The unit of the bound decides whether the count or its share is compared. No machines
+        // have no share.
         let of_machines = |count: u32| {
             let text = format!("{count} of {}", summary.machines);
             let share = f64::from(count) / f64::from(summary.machines);

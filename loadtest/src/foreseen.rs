@@ -49,6 +49,9 @@ impl HostLimits {
         let status = text("/proc/self/status");
         let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
         let files = server.map(|pid| text(&format!("/proc/{pid}/limits")));
+
+        // A number that cannot be read counts as no limit (for the port, as the kernel's default):
+        // a warning must not rest on a guess.
         Self {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             receive_buffer_max: number("/proc/sys/net/core/rmem_max").unwrap_or(u64::MAX),

@@ -18,6 +18,9 @@ pub(crate) fn write_hdr_log(report: &ReportDocument) -> anyhow::Result<Vec<u8>> 
     let started = UNIX_EPOCH + Duration::from_millis(report.run.started_ms);
     let length = Duration::from_secs_f64(report.summary.wall_s);
     let (mut out, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
+
+    // Times of intervals count from the base time, so each interval here begins at 0 and lasts the
+    // whole run.
     let mut log = IntervalLogWriterBuilder::new()
         .add_comment(&format!("[Logged with loadtest {}]", report.run.loadtest))
         .add_comment("[Histogram log format version 1.3]")
@@ -31,6 +34,8 @@ pub(crate) fn write_hdr_log(report: &ReportDocument) -> anyhow::Result<Vec<u8>> 
     let stages =
         report.stages_in_order().map(|(stage, times)| (Some(spell_stage_name(stage)), times));
     let spans = [(None, &report.boot), (Some("to_kernel".to_owned()), &report.to_kernel)];
+
+    // A report has no histogram of what no machine finished.
     for (tag, times) in spans.into_iter().chain(stages).filter(|(_, times)| times.count > 0) {
         let of = tag.as_deref().unwrap_or("boot");
         let histogram = times

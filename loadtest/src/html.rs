@@ -41,6 +41,8 @@ fn write_report_page(out: &mut String, report: &ReportDocument) -> fmt::Result {
         escape_report_text(&report.run.scenario),
         report.run.seed
     )?;
+
+    // Limits stand above all figures, because with a limit the figures are not the server's speed.
     for limit in &report.limits {
         writeln!(out, "<p class=\"limit\">{}</p>", escape_report_text(limit))?;
     }
@@ -130,6 +132,9 @@ fn write_stage_table(out: &mut String, report: &ReportDocument) -> fmt::Result {
         let TimeDistribution {
             count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits, ..
         } = times;
+
+        // A stage that no machine finished still has the retransmissions of those that gave up in
+        // it. The two spans have none.
         if *count == 0 && retransmits.is_none() {
             continue;
         }

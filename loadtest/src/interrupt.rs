@@ -22,6 +22,9 @@ static RUNNING: Mutex<Option<Arc<FleetProgress>>> = Mutex::new(None);
 /// Lets signals interrupt this run from now on.
 pub(crate) fn watch_interrupts(progress: &Arc<FleetProgress>) -> anyhow::Result<()> {
     let running = || RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+
+    // With --repeat each run comes here. The thread of the first one interrupts whichever run is
+    // the present one.
     if running().replace(Arc::clone(progress)).is_some() {
         return Ok(());
     }

@@ -139,6 +139,9 @@ pub(crate) struct BootRow(
 impl ReportDocument {
     pub(crate) fn new(report: &FleetReport, around: &RunCircumstances) -> Self {
         let mut limits = report.limits();
+
+        // The fleet knows only what its machines saw. The server's process and the kernel's
+        // counters are known here.
         if around.server_spent == Some(None) {
             limits.push("the server's process ended before the run did".to_owned());
         }
@@ -166,6 +169,8 @@ impl ReportDocument {
             times: *times,
         };
         let mut failures: Vec<_> = report.failures.iter().map(failed).collect();
+
+        // The fleet orders causes by name. Readers need the most frequent one first.
         failures.sort_by_key(|failed| std::cmp::Reverse(failed.machines));
         Self {
             version: VERSION,
@@ -189,6 +194,7 @@ impl ReportDocument {
             series: report.series.buckets().iter().map(SeriesPoint::from_bucket).collect(),
             machines: report.records.iter().map(BootRow::from_record).collect(),
             limits,
+            // --expect, --repeat and `merge` fill these in later.
             verdicts: Vec::new(),
             repeats: None,
             parts: Vec::new(),
@@ -249,6 +255,8 @@ impl ReportDocument {
         if !self.parts.is_empty() {
             writeln!(out, "\"parts\": {},", encode_json_array(&self.parts)?)?;
         }
+
+        // `stages` is in the order of the names. The file has the order of a boot.
         let stages: io::Result<Vec<String>> = self
             .stages_in_order()
             .map(|(stage, times)| {
@@ -291,6 +299,8 @@ impl CauseEntry {
 impl RunDescription {
     fn from_circumstances(around: &RunCircumstances) -> Self {
         let proc_file = |path| fs::read_to_string(path).unwrap_or_default();
+
+        // /proc/cpuinfo of arm64 has no such line: there the architecture is the name.
         let model = |text: &str| {
             let line = text.lines().find(|line| line.starts_with("model name"))?;
             Some(line.split_once(':')?.1.trim().to_owned())

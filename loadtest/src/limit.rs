@@ -102,6 +102,9 @@ pub(crate) fn run_limit(arguments: &LimitArguments) -> anyhow::Result<ExitCode> 
             LimitStep::Done(end) => break end,
             LimitStep::Run(machines) => {
                 let (held, took) = runs.run_machines(&search, machines)?;
+
+                // An interrupted run says nothing about its number of machines, and must not count
+                // as a miss.
                 if runs.interrupted.is_set() {
                     writeln!(io::stderr(), "loadtest: interrupted: no limit was found")?;
                     return Ok(ExitCode::from(interrupt::EXIT));
@@ -119,6 +122,8 @@ pub(crate) fn run_limit(arguments: &LimitArguments) -> anyhow::Result<ExitCode> 
 impl LimitArguments {
     fn build_question(&self) -> anyhow::Result<LimitQuestion> {
         let first = self.at_least.unwrap_or(self.min);
+
+        // --at-least may be below --min: then the search may go down to it.
         let (least, most) = (self.min.min(first), self.max);
         ensure!(
             first <= most,
@@ -225,6 +230,7 @@ impl LimitRuns {
             [&self.arguments[..], &["--clients".to_owned(), machines.to_string()]].concat();
         let report = match child::run_child_process(&arguments)? {
             ChildOutcome::Report(report) => *report,
+            // `run_limit` looks for the interrupt before it counts this result.
             ChildOutcome::Interrupted => return Ok((false, begun.elapsed())),
             ChildOutcome::Failed(why) => bail!("the run with {machines} machines: {why}"),
         };
@@ -244,6 +250,9 @@ impl LimitRuns {
                 .collect(),
         };
         let held = run.held;
+
+        // Reports are large. The answer needs only those of the two runs next to the limit, one on
+        // each side.
         let place = if held { &mut self.held } else { &mut self.missed };
         if place
             .as_ref()
@@ -269,6 +278,8 @@ impl LimitRuns {
             MachineNumber { machines, level, share_at_least: share(level) }
         };
         let held = search.held().map(|machines| number(machines, MachineLevel::holds_at_least));
+
+        // Host and server are the same in every run, so any report describes them.
         let any = self.missed.as_ref().or(self.held.as_ref()).map(|(_, report)| report);
         let took = self.ticker.elapsed();
         LimitAnswer {

@@ -154,6 +154,8 @@ fn run_loadtest(arguments: &LoadtestArguments) -> anyhow::Result<ExitCode> {
         }
     }
     let report = repeat::join_repeats(runs).context("no run was made")?;
+
+    // Every run has its report, also a failed and an interrupted one. The exit code comes after it.
     arguments.output.write(&report)?;
     if report.summary.interrupted {
         writeln!(
@@ -179,6 +181,9 @@ fn run_scenario_once(
         gives_up: true,
         patience: limits::PATIENCE,
     };
+
+    // The private server ends when its value is dropped, so `server` must live until the run is
+    // over.
     let (mut plan, server) = match &arguments.other.server {
         Some(server) => (
             arguments.other.build_plan(
@@ -210,6 +215,8 @@ fn run_scenario_once(
         "machines of scenario {} ask for an address: use --dhcp instead of --no-dhcp",
         scenario.name
     );
+
+    // Warnings and plan are the same in each repetition: the first one shows them.
     let pid = arguments.measuring.pid.or_else(|| server.as_ref().and_then(PrivateServer::pid));
     let warnings = foreseen::HostLimits::read(pid).list_warnings(&plan);
     if !quiet && number == 1 {
@@ -217,6 +224,8 @@ fn run_scenario_once(
             warnings.iter().map(|warning| width::wrap_sentence(&format!("! {warning}"))).collect();
         io::stderr().write_all(text.as_bytes())?;
     }
+
+    // Nothing has been sent to the server up to here. Without --yes the run ends now.
     if let Some(server) = &arguments.other.server {
         arguments.dhcp.require_consent(server, &plan, quiet || number > 1)?;
     }
@@ -240,6 +249,8 @@ fn run_measured_plan(
     pid: Option<u32>,
 ) -> anyhow::Result<(FleetReport, RunCircumstances)> {
     let output = &arguments.output;
+
+    // A private server runs already: the processor time of its start is not in the difference.
     let server_meter = pid.map(ProcessMeter::begin).transpose()?;
     let own_meter = ProcessMeter::begin_own()?;
     let started = SystemTime::now();

@@ -75,6 +75,8 @@ impl ProcessTree {
         if !children {
             return Some(Self { pids: vec![pid], processor: ProcessStat::read(pid)?.processor });
         }
+
+        // A process that ends meanwhile has no stat and is left out.
         let stats: HashMap<u32, ProcessStat> = fs::read_dir("/proc")
             .ok()?
             .filter_map(|entry| {
@@ -83,6 +85,9 @@ impl ProcessTree {
             })
             .collect();
         let mut family = Self { pids: vec![pid], processor: stats.get(&pid)?.processor };
+
+        // `pids` is the queue of the search as well: each child that it gets is searched for
+        // children in its turn.
         let mut looked_at = 0;
         while let Some(&parent) = family.pids.get(looked_at) {
             looked_at += 1;

@@ -107,6 +107,8 @@ impl ServerFlags {
             lessor.is_none() || !boots || self.entry.is_some(),
             "name the menu entry that machines choose: --entry LABEL"
         );
+
+        // Without one of these flags the contents are unknown, and machines only count bytes.
         let mut contents =
             if self.made_files { scenario.contents() } else { ContentMap::default() };
         if let Some(directory) = &self.verify_root {

@@ -50,6 +50,8 @@ impl OutputFlags {
         if let Some(file) = &self.hdr {
             write_output_file(file, &hdr::write_hdr_log(report)?)?;
         }
+
+        // Standard output has one form: a table below it would spoil the file for a program.
         if !self.quiet
             && ![&self.json, &self.html, &self.csv, &self.hdr]
                 .into_iter()

@@ -20,6 +20,9 @@ pub(crate) fn join_repeats(mut runs: Vec<ReportDocument>) -> Option<ReportDocume
         only.summary.interrupted |= interrupted;
         return Some(only);
     }
+
+    // The report is that of one real run: stages, machines and series of several runs would not fit
+    // together.
     let middle = find_middle_run(&runs);
     let mut report = runs.get(middle)?.clone();
     report.verdicts = judge_every_run(&runs);
@@ -28,6 +31,8 @@ pub(crate) fn join_repeats(mut runs: Vec<ReportDocument>) -> Option<ReportDocume
         runs: runs.iter().map(|run| run.summary.clone()).collect(),
         figures: collect_spreads(&runs),
     });
+
+    // The interrupted run itself was left out, but the exit code must still say 130.
     report.summary.interrupted |= interrupted;
     Some(report)
 }

@@ -89,6 +89,7 @@ impl ScenarioFlags {
 
     /// Puts into the plan who does what and when.
     pub(crate) fn direct(&self, scenario: &Scenario, plan: &mut FleetPlan) -> anyhow::Result<()> {
+        // A flag of the command line goes before the scenario's own default.
         plan.machines = self.clients(Some(scenario));
         plan.roles.clone_from(&scenario.roles);
         plan.arrival = self.arrival.unwrap_or(scenario.arrival);
@@ -100,6 +101,8 @@ impl ScenarioFlags {
             "--warm-up {:?} leaves nothing to count: say a --duration that is longer",
             plan.warm_up
         );
+
+        // One number for several roles would leave open which of them makes the requests.
         if let Some(rate) = self.rate {
             let [MachineRole { rate: of_role, does: RoleTask::Steps(_), .. }] =
                 plan.roles.as_mut_slice()

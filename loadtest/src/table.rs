@@ -66,6 +66,9 @@ fn write_stage_rows(out: &mut String, report: &ReportDocument) -> fmt::Result {
         let TimeDistribution {
             count, p50_us, p90_us, p99_us, p999_us, max_us, retransmits, ..
         } = times;
+
+        // A stage that no machine finished still has the retransmissions of those that gave up in
+        // it. The two spans have none.
         if *count == 0 && retransmits.is_none() {
             continue;
         }

@@ -110,6 +110,9 @@ fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
         .as_deref()
         .map_or_else(scenario::load_usual_scenario, scenario::find_scenario)?;
     let (knobs, not_worth) = knobs::choose_knobs(&arguments.knob, &begin.config, &scenario)?;
+
+    // All runs of a set duration take the same time, so the goal counts what they did in it: the
+    // time of 1,000 requests.
     let timed = scenario.duration.is_some()
         || arguments.rest.iter().any(|word| word.starts_with("--duration"));
     let mut runs = TuneRuns::new(
@@ -119,6 +122,8 @@ fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
         timed,
     )?;
     print_tune_text(&runs, &arguments.format_heading(&scenario, timed))?;
+
+    // This run does not count: it finds cold caches, and shows how long a run takes.
     let (first, run) = runs.warm_up()?;
     let rounds = arguments.runs as usize;
     let mut search = KnobSearch::new(knobs, TuneBounds { rounds, budget: arguments.budget, run });
@@ -151,6 +156,9 @@ fn run_knob_search(arguments: &TuneArguments) -> anyhow::Result<ExitCode> {
         print_tune_text(&runs, &shown::format_tried_knob(&tried, arguments.goal))?;
         found.tried.push(tried);
     }
+
+    // The search takes each winner by itself. Only new runs of all winners together decide what it
+    // recommends. An empty result means that the budget ended before.
     let before = runs.finished_runs().len();
     found.together = match search.confirm_together(&mut runs) {
         Err(TuneStop::TimeIsOver) => Some(RoundRatios::default()),
@@ -184,6 +192,7 @@ fn print_tune_text(runs: &TuneRuns, text: &str) -> io::Result<()> {
 
 impl TuneArguments {
     fn refuse_impossible(&self) -> anyhow::Result<()> {
+        // Everything here is refused before the search, which takes minutes.
         let named = |word: &&String| word.split('=').next() == Some("--server");
         if self.server.is_some() || self.rest.iter().any(|word| named(&word)) {
             bail!(
@@ -307,6 +316,8 @@ impl TuneOutcome<'_> {
         let mut reasons: Vec<&String> = self.found.left_out.values().collect();
         reasons.sort();
         reasons.dedup();
+
+        // Knobs with the same reason share a line.
         for why in reasons {
             let knobs = self
                 .found
@@ -319,6 +330,7 @@ impl TuneOutcome<'_> {
                 knobs.collect::<Vec<_>>().join(", ")
             ));
         }
+
         let done = self.runs.finished_runs();
         let limited = done.iter().filter(|run| run.generator_was_limit).count();
         if limited > 0 {
@@ -382,6 +394,8 @@ impl TuneOutcome<'_> {
             ),
             format!("All together: {} {together}.", self.arguments.goal.name()),
         ];
+
+        // A knob may have won twice. Only the win with the recommended value is of use.
         for tried in &self.found.tried {
             let KnobVerdict::Won { value, confirmation } = &tried.verdict else { continue };
             if best.get(tried.knob) == Some(value) {
@@ -397,6 +411,7 @@ impl TuneOutcome<'_> {
     }
 
     fn write_files(&self, best: &KnobValues) -> anyhow::Result<()> {
+        // The JSON file has the measurements of every search, also of one without a winner.
         if let Some(file) = &self.arguments.json {
             self.write_json(file, best)?;
         }
@@ -409,6 +424,7 @@ impl TuneOutcome<'_> {
             };
         }
         if let Some(file) = &self.arguments.out {
+            // The file may have appeared since `refuse_impossible` looked: never write over it.
             let mut new = fs::File::create_new(file)
                 .with_context(|| format!("cannot write {}", file.display()))?;
             new.write_all(self.format_block(best).as_bytes())?;
@@ -465,6 +481,9 @@ fn put_winners(file: &Path, text: &str, best: &KnobValues) -> anyhow::Result<()>
             Some(SettingEntry { table: spec.table, key: spec.name, value: *value })
         })
         .collect();
+
+    // `text` is the file as the search read it. If the file is another one by now,
+    // `replace_config_file` refuses to write.
     let (new, changes) = edit::edit_entries(&file.display().to_string(), text, &entries)?;
     let stamp = format!("before-tune-{}", format_utc(SystemTime::now()).replace([':', '-'], ""));
     let backup = edit::replace_config_file(file, text, &new, &stamp)?;

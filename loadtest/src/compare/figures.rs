@@ -122,6 +122,9 @@ fn list_measures(a: &[ReportDocument], b: &[ReportDocument]) -> Vec<FigureMeasur
         step: 0.0,
         read: Box::new(read),
     };
+
+    // The order is that of the table. `collect_spreads` calls these figures the main ones, and
+    // those of stages not.
     let mut measures = vec![
         measure("wall", FigureUnit::Seconds, |report| Some(report.summary.wall_s)),
         measure("throughput", FigureUnit::MegabytesPerSecond, |report| {
@@ -150,6 +153,8 @@ fn list_measures(a: &[ReportDocument], b: &[ReportDocument]) -> Vec<FigureMeasur
             read_finished_quantile(&report.to_kernel, |times| times.p50_us)
         }),
     ];
+
+    // The stages of one report are enough: a figure that another report lacks is left out.
     let Some(any) = a.first().or(b.first()) else { return measures };
     let quantiles: [(_, QuantileReading); 2] =
         [("p50", |times| times.p50_us), ("p99", |times| times.p99_us)];

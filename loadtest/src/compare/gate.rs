@@ -65,7 +65,11 @@ impl FailIf {
                 there.join(", ")
             );
         };
+
+        // Too few runs are an error and no PASS, because the noise is unknown.
         ensure_known_verdict(figure)?;
+
+        // If A's median is 0, B's worsening has no share of it and exceeds every bound.
         let is_more = measure_worsening(figure).is_none_or(|share| share > self.more_than);
         Ok(if figure.verdict == DifferenceVerdict::Worse && is_more {
             vec![describe_worse_figure(figure)]

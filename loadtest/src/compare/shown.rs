@@ -50,6 +50,8 @@ fn write_comparison_table(out: &mut String, comparison: &SideComparison) -> fmt:
             [&figure.name, &left, &apart_a, &right, &apart_b, &ratio, &range].map(String::as_str);
         out.write_str(&layout.line(&[&cells[..], &[spell_difference(figure)]].concat()))?;
     }
+
+    // The two short words of the last column need an explanation where they occur, once.
     let seen = |wanted| comparison.figures.iter().any(|figure| figure.verdict == wanted);
     for (verdict, words) in
         [(DifferenceVerdict::Noise, NOISE), (DifferenceVerdict::Unknown, TOO_FEW)]

@@ -104,6 +104,9 @@ impl SideSource {
             Some((place, pid)) => (place, pid.parse().ok()),
             None => (text, None),
         };
+
+        // Everything that does not begin with an address is a list of report files, whose names may
+        // have an `@` or a `:` as well. So the errors of a server come only after this.
         let (address, ports) =
             place.split_once(':').map_or((place, None), |(address, ports)| (address, Some(ports)));
         let Ok(address) = address.parse::<Ipv4Addr>() else {

@@ -20,6 +20,8 @@ pub(crate) fn draw_curves(report: &ReportDocument) -> String {
         .chain([("s-boot".to_owned(), "whole boot", &report.boot)])
         .filter(|(_, _, times)| times.count > 0)
         .collect();
+
+    // The y axis is logarithmic and has no place for 0.
     let all = || curves.iter().flat_map(|(_, _, times)| times.curve.iter());
     let count = curves.iter().map(|(_, _, times)| times.count).max().unwrap_or(0);
     let (Some(least), Some(most)) =
@@ -64,6 +66,8 @@ fn draw_quantile_axis(out: &mut String, count: u64) -> AxisScale {
         (0.99, "99 %"),
     ];
     let shown = shown.into_iter().chain([(0.999, "99.9 %"), (0.9999, "99.99 %")]);
+
+    // A tick close to the end would lie under the label `max`.
     let ticks: Vec<_> = shown
         .map(|(quantile, words)| (compute_rarity(quantile, u64::MAX), words))
         .filter(|(at, _)| *at <= most * 0.97)
@@ -96,6 +100,8 @@ fn draw_curve(
 ) {
     let mut path = String::new();
     let mut dots = String::new();
+
+    // A dot is invisible until the reader points at it: it has the words of its place on the curve.
     for (quantile, us) in &times.curve {
         let (x, y) =
             (x.at(compute_rarity(*quantile, times.count)), y.at(((*us).max(1) as f64).log10()));

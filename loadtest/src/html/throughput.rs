@@ -59,6 +59,7 @@ pub(crate) fn draw_machines(report: &ReportDocument) -> String {
         ("booted", (|point: &SeriesPoint| point.booted) as fn(&SeriesPoint) -> u32),
         ("failed", |point| point.failed),
     ] {
+        // A point counts the machines of its own interval. The curve is their sum until then.
         let mut sum = 0u32;
         let mut path = format!("M{:.1} {BOTTOM}", x.at(0.0));
         for point in &report.series {

@@ -16,6 +16,9 @@ const BAR: f64 = 26.0;
 pub(crate) fn draw_waterfall(report: &ReportDocument) -> String {
     let mut booted: Vec<&BootRow> = report.machines.iter().filter(|machine| machine.2).collect();
     booted.sort_by_key(|machine| machine.took_us());
+
+    // The median is a real boot, the faster one of two in the middle: a mean of two boots has no
+    // stages.
     let (Some(median), Some(slowest)) = (booted.get((booted.len().max(1) - 1) / 2), booted.last())
     else {
         return "<p class=\"none\">No machine booted.</p>".to_owned();

@@ -16,6 +16,8 @@ pub(super) fn count_milliseconds(time: Duration) -> u64 {
 /// RFC 3339, in whole seconds.
 pub(crate) fn format_utc(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+
+    // Unix time has no leap seconds: every day has 86,400.
     let (mut days, second) = (seconds / 86_400, seconds % 86_400);
     let leap = |year: u64| {
         year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))

@@ -51,6 +51,9 @@ fn judge_bottlenecks(report: &ReportDocument, link: Option<&ServerInterface>) ->
     let mut all = Vec::new();
     let mut add =
         |what, words: Option<String>| all.extend(words.map(|words| GaveOut { what, words }));
+
+    // The generator comes first: where it was the limit, the other signs say little about the
+    // server.
     let summary = &report.summary;
     add(
         BottleneckKind::Generator,
@@ -60,6 +63,8 @@ fn judge_bottlenecks(report: &ReportDocument, link: Option<&ServerInterface>) ->
     add(BottleneckKind::Link, link.and_then(|link| link.describe_full_link(summary.bytes_per_s)));
     let drops = report.server_drops.iter().flat_map(KernelDrops::describe).collect::<Vec<String>>();
     add(BottleneckKind::Drops, (!drops.is_empty()).then(|| drops.join("; ")));
+
+    // The report's limits repeat what the generator and the drops have said above.
     for limit in report
         .limits
         .iter()

@@ -88,6 +88,9 @@ fn sum_times<'a>(
 ) -> anyhow::Result<TimeDistribution> {
     let mut whole = None;
     let mut retransmits = None;
+
+    // Quantiles cannot be added, so the histograms are. A distribution without retransmissions in
+    // any report has none in the sum, which differs from 0.
     for times in all {
         retransmits =
             times.retransmits.map_or(retransmits, |more| Some(retransmits.unwrap_or(0) + more));
@@ -177,6 +180,8 @@ fn describe_merged_run(all: &[PlacedReport<'_>]) -> RunDescription {
         words.dedup();
         words.join(", ")
     };
+
+    // The merged time axis begins with the report that began first.
     let first = all.iter().min_by_key(|placed| placed.after_ms).map(|placed| &placed.report.run);
     RunDescription {
         command_line: std::env::args().collect(),

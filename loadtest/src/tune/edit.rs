@@ -72,10 +72,15 @@ fn find_entry_place(
     if let Some(old) = keys.get(*key) {
         return Some((old.span(), value.to_string(), Some(text.get(old.span())?.to_owned())));
     }
+
+    // An inline table and dotted keys have no header line below which an entry could stand.
     let header = found.span();
     if !text.get(header.clone())?.starts_with('[') {
         return None;
     }
+
+    // The comment above `#key = ...` explains the key, so the entry belongs there. Else it comes
+    // first in its table.
     let at = find_comment_end(text, header.end, key)
         .or_else(|| Some(find_next_line(text, header.end)))?;
     let gap = if text.get(..at)?.ends_with('\n') { "" } else { line_end };

@@ -123,6 +123,8 @@ pub(super) fn choose_knobs(
 ) -> anyhow::Result<(Vec<TuneKnob>, BTreeMap<&'static str, String>)> {
     let (mut knobs, mut left_out) = (Vec::new(), BTreeMap::new());
     for spec in const { &KNOBS } {
+        // Of several flags with one name the last one counts. The order of the search stays that of
+        // `KNOBS`.
         let named = wanted.iter().rev().find(|wanted| wanted.name == spec.name);
         if !wanted.is_empty() && named.is_none() {
             continue;
@@ -132,6 +134,8 @@ pub(super) fn choose_knobs(
             now: spec.read_value(now),
             ladder: spec.choose_ladder(named),
         };
+
+        // A knob that the command line names is searched even if it looks useless for the scenario.
         if named.is_none() && !spec.needs.is_met(scenario) {
             left_out.insert(spec.name, format!("it has no effect on scenario {}", scenario.name));
         } else if knob.ladder.iter().all(|value| *value == knob.now) {

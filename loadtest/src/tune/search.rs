@@ -147,10 +147,15 @@ impl KnobSearch {
             let knob = self.knobs[self.visits % self.knobs.len()].clone();
             self.visits += 1;
             self.since_change += 1;
+
+            // A later knob may have fewer values and still fit.
             if bench.elapsed() + self.time_of(self.runs_for(&knob), bench) > self.bounds.budget {
                 continue;
             }
             let tried = self.try_knob(&knob, bench)?;
+
+            // A winner changes the ground for all other knobs, so their count begins again. A value
+            // that won back its original one is no change and leaves `best`.
             if let KnobVerdict::Won { value, .. } = tried.verdict {
                 self.since_change = 1;
                 self.best.insert(knob.name, value);
@@ -223,6 +228,8 @@ impl KnobSearch {
             values: list_candidates(knob, reference).into_iter().map(TriedValue::new).collect(),
             verdict: KnobVerdict::LeftAlone,
         };
+
+        // If the budget ends in the middle, the rounds so far are still worth printing.
         tried.verdict = match self
             .run_rounds(knob, &mut tried, bench)
             .and_then(|()| self.judge_knob(knob, &tried, bench))
@@ -259,6 +266,9 @@ impl KnobSearch {
                     }
                 }
             }
+
+            // Without the present value nothing in this round has a ratio: the whole round is
+            // repeated.
             let Some(now) = now else {
                 self.count_void_round()?;
                 continue;
@@ -305,6 +315,9 @@ impl KnobSearch {
                 let other = self.run(other, bench)?;
                 (self.run(now, bench)?, other)
             };
+
+            // A failure with the present values proves nothing about the others. A failure of the
+            // others is a lost round.
             match (now, other) {
                 (None, _) => self.count_void_round()?,
                 (Some(_), None) => ratios.0.push(f64::INFINITY),
