@@ -266,6 +266,9 @@ impl PrivateServer {
 
     fn configuration(&self) -> String {
         let ServerAddresses { dhcp, tftp, http } = self.servers;
+
+        // Only the user who started the server may read the scratch directory (0700). The server
+        // must therefore stay that user: as `ringboot` it could not read its root.
         let path = self.scratch.path.display();
         format!(
             r#"root = "{path}/root"
