@@ -54,12 +54,15 @@ pub(super) fn read_control_messages(mut control: &[u8]) -> ReceivedControl {
     let mut arrived = ReceivedControl::default();
     while let Some((level, kind, data, rest)) = split_control_message(control) {
         match (level, kind) {
+            // struct in_pktinfo: the interface, the local address (ipi_spec_dst), the destination
+            // (ipi_addr). The last two differ for a broadcast.
             (libc::IPPROTO_IP, libc::IP_PKTINFO) if data.len() >= 12 => {
                 arrived.interface = u32::from_ne_bytes([data[0], data[1], data[2], data[3]]);
                 arrived.local = Some(IpAddr::V4(Ipv4Addr::new(data[4], data[5], data[6], data[7])));
                 arrived.destination =
                     Some(IpAddr::V4(Ipv4Addr::new(data[8], data[9], data[10], data[11])));
             }
+            // struct in6_pktinfo: the destination, the interface.
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 if let Some((address, index)) = data.split_first_chunk::<16>()
                     && let Some(index) = index.first_chunk::<4>()
@@ -70,6 +73,7 @@ pub(super) fn read_control_messages(mut control: &[u8]) -> ReceivedControl {
                     arrived.interface = u32::from_ne_bytes(*index);
                 }
             }
+            // The kernel writes an int.
             (libc::SOL_UDP, libc::UDP_GRO) => {
                 let bytes = data.first_chunk::<4>().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
                 arrived.segment = u16::try_from(bytes).ok().filter(|bytes| *bytes > 0);

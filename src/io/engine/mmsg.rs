@@ -142,6 +142,8 @@ impl DatagramInbox {
         let places = self.bytes.chunks_exact(self.stride).zip(&self.names).zip(&self.controls);
         places.zip(&self.headers).take(self.filled).filter_map(
             |(((bytes, name), control), header)| {
+                // The kernel has set each length to what it wrote: the buffers still hold bytes of
+                // earlier datagrams behind that.
                 let arrived = control_message::read_control_messages(
                     control.get(..header.msg_hdr.msg_controllen)?,
                 );

@@ -37,6 +37,7 @@ pub fn open_udp_socket(binding: &SocketBinding<'_>) -> io::Result<OwnedFd> {
     let v6 = binding.address.is_ipv6();
     let socket =
         Socket::new(Domain::for_address(binding.address), Type::DGRAM, Some(Protocol::UDP))?;
+    // Otherwise the socket would also take the port of IPv4, which has a socket of its own.
     if v6 {
         socket.set_only_v6(true)?;
     }
@@ -44,11 +45,13 @@ pub fn open_udp_socket(binding: &SocketBinding<'_>) -> io::Result<OwnedFd> {
     if let Some(interface) = binding.interface {
         socket.bind_device(Some(interface.as_bytes()))?;
     }
+
     if v6 {
         set_socket_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
     } else {
         socket.set_broadcast(true)?;
         set_socket_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        // The kernel sets DF by default, on which some ROMs fail (T-66, Q-9).
         set_socket_option(
             &socket,
             libc::IPPROTO_IP,
@@ -56,6 +59,8 @@ pub fn open_udp_socket(binding: &SocketBinding<'_>) -> io::Result<OwnedFd> {
             libc::IP_PMTUDISC_DONT,
         )?;
     }
+
+    // The bind comes last: a datagram that arrived before the options could lack its interface.
     grow_buffers(&socket);
     socket.bind(&binding.address.into())?;
     Ok(socket.into())

@@ -163,9 +163,11 @@ fn dump_netlink(socket: &Socket, kind: u16, mut each: impl FnMut(&[u8])) -> io::
     request.extend(((HEADER + LINK) as u32).to_ne_bytes());
     request.extend(kind.to_ne_bytes());
     request.extend(flags.to_ne_bytes());
+    // Zeros behind the header ask for every family and every interface.
     request.resize(HEADER + LINK, 0);
     socket.send(&request)?;
 
+    // A dump comes in several datagrams, and NLMSG_DONE ends it (netlink(7)).
     let mut datagram = vec![0; DATAGRAM_MAX];
     loop {
         let bytes = (&*socket).read(&mut datagram)?;
@@ -176,6 +178,7 @@ fn dump_netlink(socket: &Socket, kind: u16, mut each: impl FnMut(&[u8])) -> io::
         while let Some((kind, payload, after)) = split_netlink_message(rest) {
             match i32::from(kind) {
                 libc::NLMSG_DONE => return Ok(()),
+                // struct nlmsgerr begins with the negative errno.
                 libc::NLMSG_ERROR => {
                     let code = payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
                     return Err(io::Error::from_raw_os_error(code.saturating_neg()));
@@ -211,9 +214,11 @@ fn read_link_message(payload: &[u8]) -> Option<NetworkInterface> {
         addresses: Vec::new(),
         prefixes: Vec::new(),
     };
+
     for (kind, value) in split_attributes(payload.get(LINK..)?) {
         match kind {
             libc::IFLA_IFNAME => {
+                // The kernel sends the name with its NUL.
                 let name = value.strip_suffix(&[0]).unwrap_or(value);
                 interface.name = String::from_utf8_lossy(name).into_owned();
             }

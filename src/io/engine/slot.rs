@@ -239,12 +239,15 @@ impl SendSlot {
         if let Some(bytes) = segment {
             control.segment(bytes);
         }
+
+        // The pointers are made after the last write to `control` and `name`, so they stay valid.
         self.message.msg_controllen = control.len();
         let no_control = self.message.msg_controllen == 0;
         self.message.msg_control =
             if no_control { ptr::null_mut() } else { self.control.as_mut_ptr().cast() };
         self.message.msg_name = (&raw mut self.name).cast();
         self.message.msg_namelen = name_len;
+
         self.token = token;
         self.segmented = segment.is_some();
         self.in_use = true;

@@ -255,6 +255,8 @@ impl ImageMemory {
              by hand: `ulimit -l unlimited`",
             self.budget / 1_000_000
         );
+
+        // The keeper must not keep the memory alive: it ends when the memory is gone.
         let memory = Arc::downgrade(self);
         let keep = move || {
             let thread = threads::watch_thread("rb-keeper");

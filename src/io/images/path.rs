@@ -101,9 +101,11 @@ pub fn clean_path_name(name: &[u8]) -> Result<CleanPath, NameRefusal> {
     if name.iter().any(|&b| b < 0x20 || b == 0x7f) {
         return Err(NameRefusal::ControlCharacter);
     }
+    // No file under the root has a longer path: the name is missing, not malformed.
     if name.len() > PATH_BYTES_MAX {
         return Err(NameRefusal::NotFound);
     }
+
     let mut path = Vec::with_capacity(name.len());
     for component in name.split(|&b| b == b'/') {
         match component {

@@ -19,6 +19,7 @@ impl SmallFiles {
     /// make room, many at a time.
     pub(super) fn keep(&mut self, identity: FileIdentity, content: &ServedContent) {
         if self.bytes + count_memory_cost(content) > SMALL_FILES_KEPT {
+            // A body with a single reference belongs to this map alone: no transfer sends it.
             let idle =
                 self.files.iter().filter(|(_, content)| Arc::strong_count(content.body()) == 1);
             let mut idle: Vec<(u64, FileIdentity)> = idle
@@ -26,6 +27,7 @@ impl SmallFiles {
                 .collect();
             idle.sort_unstable_by_key(|(used, _)| *used);
             for (_, id) in idle {
+                // A quarter becomes free at a time, so that not every new file sorts the map.
                 if self.bytes <= SMALL_FILES_KEPT / 4 * 3 {
                     break;
                 }
@@ -33,6 +35,8 @@ impl SmallFiles {
                     self.files.remove(&id).map_or(0, |content| count_memory_cost(&content));
             }
         }
+
+        // Files in use may fill the memory: then the new one is not kept.
         if self.bytes + count_memory_cost(content) <= SMALL_FILES_KEPT {
             let before = self.files.insert(identity, content.clone());
             self.bytes += count_memory_cost(content)

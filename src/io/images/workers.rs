@@ -351,6 +351,7 @@ impl JobQueues {
 
     /// Logs each dead part of the tree once, and its recovery.
     fn log_dead_places(&mut self, stuck: &StuckJobs) {
+        // A place that answers leaves the list, so the log names its next failure too.
         self.dead.retain(|place| {
             let is_dead = stuck.is_dead(place);
             if !is_dead {
@@ -376,9 +377,11 @@ impl JobQueues {
     /// Removes jobs that have waited too long for a part of the tree that does not answer.
     fn give_up(&mut self, now: Instant, stuck: &StuckJobs, times: StuckTimes) -> Vec<WorkerJob> {
         let mut given_up = Vec::new();
+        // With fewer stuck threads no place is dead: almost every call ends here.
         if stuck.0.len() < STUCK_IN_ONE_PLACE {
             return given_up;
         }
+
         for jobs in self.waiting.values_mut() {
             for waiting in std::mem::take(jobs) {
                 let is_old = now.saturating_duration_since(waiting.since) >= times.given_up;
@@ -389,6 +392,8 @@ impl JobQueues {
                 }
             }
         }
+
+        // `order` names each source with jobs once, and no other: `next` relies on it.
         self.waiting.retain(|_, jobs| !jobs.is_empty());
         let Self { order, waiting, .. } = self;
         order.retain(|source| waiting.contains_key(source));
@@ -401,14 +406,18 @@ impl JobQueues {
     fn next(&mut self, stuck: &StuckJobs) -> Option<WaitingJob> {
         let of = |asker: &JobAsker, source: IpAddr| asker.source == source;
         let at_work = |source: IpAddr| {
+            // A stuck thread does not count, because another one has taken over its work.
             let active = self.active.iter().filter(|active| of(&active.asker, source)).count();
             active.saturating_sub(stuck.0.iter().filter(|asker| of(asker, source)).count())
         };
+
         let (at, job) = self.order.iter().enumerate().find_map(|(at, source)| {
             let jobs =
                 self.waiting.get(source).filter(|_| at_work(*source) < WORKERS.div_ceil(2))?;
             Some((at, jobs.iter().position(|waiting| !stuck.is_dead(&waiting.asker.place))?))
         })?;
+
+        // The source goes to the end of the order, so that sources take turns.
         let source = self.order.remove(at)?;
         let jobs = self.waiting.get_mut(&source)?;
         let next = jobs.remove(job);
@@ -478,6 +487,7 @@ impl PieceReaders {
 
     fn work(&self, number: usize) {
         let thread = threads::watch_thread(&format!("rb-reader-{number}"));
+        // The last thread reads only urgent pieces, so no loader waits for a slow read of an image.
         let only_soon = number == WORKERS;
         loop {
             let mut queues = self.lock();

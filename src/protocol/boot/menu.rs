@@ -75,6 +75,7 @@ pub fn find_unattended_argument(arguments: &str) -> Option<&str> {
         let argument = argument.trim_matches('"');
         let (name, value) =
             argument.split_once('=').map_or((argument, None), |(name, value)| (name, Some(value)));
+        // The whole name must match: `ksdevice=eth0` answers no question.
         let spelled = if value.is_some() { &argument[..=name.len()] } else { name };
         ANSWERS.contains(&spelled)
             || matches!(

@@ -52,10 +52,14 @@ pub fn parse_menu_name(path: &[u8]) -> Option<MenuName<'_>> {
     let path = std::str::from_utf8(path).ok()?.trim_start_matches('/');
     let file = path.rfind('/').map_or(0, |slash| slash + 1);
     let (directory, name) = path.split_at(file);
+
+    // PXELINUX names files relative to the directory above `pxelinux.cfg/` (B-2).
     if let Some(prefix) = directory.strip_suffix("pxelinux.cfg/") {
         let key = if name == "default" { Some(MenuKey::Default) } else { parse_menu_key(name) };
         return key.map(|key| MenuName { loader: MenuLoader::Pxelinux, key, prefix });
     }
+
+    // A signed GRUB has its own prefix built in, so the name counts in every directory (B-8).
     if let Some(rest) = name.strip_prefix("grub.cfg") {
         let key = if rest.is_empty() {
             Some(MenuKey::Default)
@@ -64,6 +68,8 @@ pub fn parse_menu_name(path: &[u8]) -> Option<MenuName<'_>> {
         };
         return key.map(|key| MenuName { loader: MenuLoader::Grub, key, prefix: directory });
     }
+
+    // DHCP gives iPXE this name in the root.
     (path == "boot.ipxe").then_some(MenuName {
         loader: MenuLoader::Ipxe,
         key: MenuKey::Default,

@@ -155,6 +155,8 @@ fn choose_for_http_boot(
             "no boot file because [boot] uefi-http is not set ({evidence})"
         ));
     };
+
+    // The host of a URL under the root is our address, which needs no name server (D-66).
     let url =
         if is_loader_url(configured) { configured.to_owned() } else { origin.url(configured) };
     let reason = format!("{url} because the client is HTTP Boot firmware ({evidence})");

@@ -106,6 +106,7 @@ impl<'a> MessageFacts<'a> {
             uuid: guid.and_then(parse_guid),
             firmware,
             evidence,
+            // An iPXE without option 175 lists no features, so it counts as one with HTTP (D-70).
             speaks_http: packet.option(code::IPXE).is_none_or(pxe::ipxe_speaks_http),
             requested: match packet.decode_option(code::REQUESTED_ADDRESS) {
                 Some(DhcpOption::RequestedIpAddress(address)) => Some(address),

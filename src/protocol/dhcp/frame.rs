@@ -39,12 +39,15 @@ pub fn build_ipv4_datagram(
         [from.port().to_be_bytes(), to.port().to_be_bytes(), udp_octets.to_be_bytes(), [0, 0]]
             .concat();
     udp.extend_from_slice(payload);
+
+    // The checksum also covers a pseudo header with both addresses (RFC 768).
     let sum =
         match compute_checksum(&[&build_pseudo_header(*from.ip(), *to.ip(), udp_octets), &udp]) {
             0 => u16::MAX, // zero means "no checksum" (RFC 768)
             sum => sum,
         };
     udp.get_mut(6..8)?.copy_from_slice(&sum.to_be_bytes());
+
     let mut packet = build_ipv4_header(*from.ip(), *to.ip(), total).to_vec();
     packet.extend(udp);
     Some(packet)
@@ -92,6 +95,7 @@ fn build_ipv4_header(from: Ipv4Addr, to: Ipv4Addr, total: u16) -> [u8; 20] {
             d3,
         ]
     };
+    // The checksum counts its own field as zero (RFC 791).
     header(compute_checksum(&[&header([0, 0])]).to_be_bytes())
 }
 

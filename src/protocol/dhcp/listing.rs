@@ -95,6 +95,8 @@ impl ListedAddress {
         is_in_use: bool,
         now: ClockSeconds,
     ) -> Self {
+        // The order matters: a lease in force hides an offer, and an offer hides a lease that is
+        // over.
         let standing = match lease.state {
             LeaseRowState::Declined if is_in_use => AddressStatus::InUse,
             LeaseRowState::Declined => AddressStatus::Declined,
@@ -105,6 +107,9 @@ impl ListedAddress {
         };
         let until_s =
             if standing == AddressStatus::Offered { offered_until_s } else { lease.end_s };
+
+        // An address that is kept back shows the client that declined it, and not what booted there
+        // before.
         Self {
             address: lease.address,
             mac: lease.mac,

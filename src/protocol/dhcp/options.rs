@@ -127,17 +127,22 @@ fn push_network_options(terms: &ReplyTerms<'_>, options: &mut ReplyOptions) {
 /// The options that firmware boots by. A client that says nothing of booting gets none of them.
 fn push_boot_options(terms: &ReplyTerms<'_>, facts: &MessageFacts<'_>, options: &mut ReplyOptions) {
     let role = facts.firmware.role;
+    // A Raspberry Pi gets no boot file, but asks this server for its own files.
     if terms.file.is_some() || role == FirmwareRole::RaspberryPi {
         options.push(code::TFTP_SERVER_NAME, terms.next_server.to_string().as_bytes());
     }
     if let Some(file) = terms.file {
         options.push(code::BOOT_FILE_NAME, file.as_bytes());
     }
+
     push_class_options(terms, facts, options);
+    // `compose_options` leaves option 150 out for a client whose list does not name it (D-44).
     options.push(code::TFTP_SERVER_ADDRESS, &terms.next_server.octets());
+
     if role != FirmwareRole::System {
         options
             .push(code::PXELINUX_CONFIG, fit_option_text(terms.subnet.pxelinux_config.as_deref()));
+        // PXELINUX puts the prefix before each name as it is, so it ends with a slash (D-45).
         let prefix = terms
             .subnet
             .pxelinux_prefix

@@ -193,6 +193,7 @@ impl<'a> Packet<'a> {
             bytes.split_at_checked(MESSAGE_OCTETS_MIN).ok_or(MalformedMessage::TooShort)?;
         let octet = |at: usize| header.get(at).copied().unwrap_or(0);
         let address = |at| Ipv4Addr::from(copy_array::<4>(header, at));
+
         if octet(0) != op {
             return Err(MalformedMessage::Op);
         }
@@ -202,6 +203,8 @@ impl<'a> Packet<'a> {
         if copy_array::<4>(header, 236) != COOKIE {
             return Err(MalformedMessage::Cookie);
         }
+
+        // Option 52 says that `file` and `sname` hold options. Then `file` names no boot file.
         let (sname, file) = (slice_field(header, SNAME), slice_field(header, FILE));
         let (options, overload) = JoinedOptions::read(area, sname, file);
         Ok(Self {
@@ -325,6 +328,7 @@ pub(super) mod tests {
             bytes[at] = value;
             Packet::parse_request(&bytes).map(|_| ()).unwrap_err()
         };
+
         assert_eq!(with(0, 2), MalformedMessage::Op);
         assert_eq!(with(2, 17), MalformedMessage::HardwareLength);
         assert_eq!(with(2, 255), MalformedMessage::HardwareLength);
@@ -334,6 +338,8 @@ pub(super) mod tests {
             MalformedMessage::TooShort
         );
         assert_eq!(Packet::parse_request(&[]).map(|_| ()).unwrap_err(), MalformedMessage::TooShort);
+
+        // Both bounds are inclusive: the longest message, and a header without options.
         let of_octets = |octets: usize| [&good[..], &vec![0; octets - good.len()]].concat();
         assert!(Packet::parse_request(&of_octets(2048)).is_ok());
         assert_eq!(

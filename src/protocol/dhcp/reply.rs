@@ -105,6 +105,8 @@ impl ReplyMessage {
             dropped.push(self.next_to_drop(&dropped).ok_or(DoesNotFit { limit })?);
             bytes = self.encode_for_client(&dropped);
         }
+
+        // Option 82 is the last option (D-49). The relay agent removes it again.
         let of_client = bytes.len();
         for (code, value) in
             self.options.iter().filter(|(code, _)| *code == code::RELAY_AGENT_INFORMATION)
@@ -115,6 +117,8 @@ impl ReplyMessage {
             bytes.truncate(of_client);
             dropped.push(code::RELAY_AGENT_INFORMATION);
         }
+
+        // A BOOTP message has 300 bytes at least (RFC 951), so zeros follow END (D-3).
         bytes.extend_from_slice(&END);
         bytes.resize(bytes.len().max(REPLY_OCTETS_MIN), 0);
         Ok((bytes, dropped))
@@ -135,16 +139,20 @@ impl ReplyMessage {
         let mut bytes = Vec::with_capacity(REPLY_OCTETS_MIN * 2);
         bytes.extend_from_slice(&[OP_REPLY, self.htype, self.hlen, 0]);
         bytes.extend_from_slice(&self.xid.to_be_bytes());
+        // secs is 0, and so is hops above (D-2).
         bytes.extend_from_slice(&[0, 0]);
         bytes.extend_from_slice(&self.flags.to_be_bytes());
         for address in [self.ciaddr, self.yiaddr, self.siaddr, self.giaddr] {
             bytes.extend_from_slice(&address.octets());
         }
         bytes.extend_from_slice(&self.chaddr);
+
+        // A name that does not fit the field goes into option 67 alone (D-42).
         bytes.resize(FILE_AT, 0);
         if self.file.len() <= FILE_FIELD_OCTETS_MAX {
             bytes.extend_from_slice(&self.file);
         }
+
         bytes.resize(COOKIE_AT, 0);
         bytes.extend_from_slice(&COOKIE);
         let is_sent = |code: u8| code != code::RELAY_AGENT_INFORMATION && !dropped.contains(&code);

@@ -83,6 +83,9 @@ fn filter_served_subnets<'s>(
     if serving.is_empty() {
         return Err(DhcpSilence::SubnetOff(first.network));
     }
+
+    // Without a wish the first serving subnet counts: the link begins with the one by which it was
+    // found.
     let place = match wish {
         None => 0,
         Some(wish) => serving

@@ -287,6 +287,8 @@ impl MessageContext<'_, '_> {
     /// machine.
     fn build_binding(&self, address: Ipv4Addr, end_s: ClockSeconds) -> LeaseChange {
         let facts = self.facts;
+        // The client's lease of this address, or else its other lease on the link, has facts that a
+        // system does not send again.
         let is_own = matches!(self.availability(address), AddressAvailability::Own(_));
         let before = self.leases.get(address).filter(|_| is_own).or_else(|| self.find_own_lease());
 

@@ -33,10 +33,14 @@ impl LeaseTimes {
             | FirmwareRole::RaspberryPi => subnet.firmware_lease_time_s,
         };
         let lease_s = requested_s.unwrap_or(default_s).min(subnet.max_lease_time_s).max(1);
+
+        // The two halves of the hash spread T1 and T2 independently of each other.
         let part = |per_mille: u64, share: u64| {
             let spread = 1000 - SPREAD_PER_MILLE + share % (2 * SPREAD_PER_MILLE + 1);
             u32::try_from(u64::from(lease_s) * per_mille * spread / 1_000_000).unwrap_or(u32::MAX)
         };
+
+        // T1 comes before T2, and T2 before the end, also for the shortest lease (D-35).
         let rebind_s = part(875, identity).min(lease_s.saturating_sub(1));
         let renew_s = part(500, identity >> 32).min(rebind_s.saturating_sub(1));
         Self { lease_s, renew_s, rebind_s }

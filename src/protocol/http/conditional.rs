@@ -26,6 +26,9 @@ pub fn evaluate_preconditions(
     last_modified: SystemTime,
 ) -> PreconditionOutcome {
     let date = |field| request.get(field).and_then(parse_date_value);
+
+    // A date counts only where the request has no tag of the same purpose (RFC 9110 section
+    // 13.2.2).
     if request.has_field(HeaderField::IfMatch) {
         if !matches_etag_list(request, HeaderField::IfMatch, etag, EtagComparison::Strong) {
             return PreconditionOutcome::Failed;
@@ -33,6 +36,8 @@ pub fn evaluate_preconditions(
     } else if date(HeaderField::IfUnmodifiedSince).is_some_and(|date| last_modified > date) {
         return PreconditionOutcome::Failed;
     }
+
+    // If-Match compares tags strongly, If-None-Match weakly (RFC 9110 sections 13.1.1 and 13.1.2).
     if request.has_field(HeaderField::IfNoneMatch) {
         if matches_etag_list(request, HeaderField::IfNoneMatch, etag, EtagComparison::Weak) {
             return PreconditionOutcome::NotModified;
@@ -40,6 +45,7 @@ pub fn evaluate_preconditions(
     } else if date(HeaderField::IfModifiedSince).is_some_and(|date| last_modified <= date) {
         return PreconditionOutcome::NotModified;
     }
+
     PreconditionOutcome::Proceed { range: matches_if_range(request, etag) }
 }
 

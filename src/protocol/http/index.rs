@@ -15,6 +15,7 @@ const ENCODED: &AsciiSet =
 /// redirects, H-13).
 pub fn render_directory_page(directory: &[u8], names: &[String]) -> String {
     let mut page = String::with_capacity(256 + 96 * names.len().min(LISTING_NAMES_MAX));
+    // The name of a directory is bytes: links keep all of them, and only the title replaces some.
     let base = percent_encode(directory, ENCODED).to_string();
     let base = if base.is_empty() { "/".to_owned() } else { format!("/{base}/") };
     let title = format!("/{}", String::from_utf8_lossy(directory));

@@ -405,6 +405,7 @@ fn build_multipart_payload(
     len: u64,
 ) -> ResponsePayload {
     let part = |(n, range): (usize, Range<u64>)| {
+        // The CRLF before a boundary belongs to the boundary (RFC 2046 section 5.1.1).
         let line_end = if n == 0 { "" } else { "\r\n" };
         let mut place = Vec::new();
         write_content_range(&mut place, &range, len);
@@ -466,6 +467,7 @@ fn finish_response(
     kind: ContentType,
     payload: ResponsePayload,
 ) -> ResponsePlan<'static> {
+    // HEAD states the length of the body that GET would get, so the body is measured first (H-6).
     let length = Some(payload.len());
     let payload = if method == HttpMethod::Head || payload.is_empty() {
         ResponsePayload::None

@@ -300,12 +300,14 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
 
     /// Assigns the machine's place in the queue: the one that it has, or the last.
     fn assign_place(&mut self, now: ScheduleTick, address: IpAddr) -> u64 {
+        // A machine that is idle for `MEMORY` has lost its place, so the schedule may forget it.
         if self.machines.len() >= MACHINES_MAX && !self.machines.contains_key(&address) {
             let kept = |machine: &ScheduledMachine| {
                 machine.bodies > 0 || now.saturating_sub(machine.idle_since) < MEMORY
             };
             self.machines.retain(|_, machine| kept(machine));
         }
+
         let next = self.places;
         let new = ScheduledMachine { place: next, begun: 0, bodies: 0, idle_since: now };
         let machine = self.machines.entry(address).or_insert(new);
@@ -315,6 +317,9 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         }
         machine.begun += 1;
         machine.bodies += 1;
+
+        // Each further body at the same time goes back, so that later machines soon get their
+        // share.
         match machine.bodies - 1 {
             0 => machine.place,
             others => next + u64::from(others) * ROUND_PLACES,
@@ -379,11 +384,13 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
                 self.slots += slots.div_ceil(2);
                 SlotTrial::Running { slots, bytes: taken }
             }
+            // The link had room: the slots stay, and the next window tries still more.
             SlotTrial::Running { bytes, .. }
                 if !is_read_bound && taken > bytes.saturating_add(bytes / 100 * GAIN_PERCENT) =>
             {
                 SlotTrial::Due
             }
+            // More bodies at once brought no more bytes: each of them would only end later.
             SlotTrial::Running { slots, .. } => {
                 self.slots = slots;
                 SlotTrial::Resting(REST_WINDOWS)

@@ -53,6 +53,7 @@ fn strip_scheme<'a>(target: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
 fn decode_percent(path: &[u8]) -> Result<Vec<u8>, BadTarget> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut bytes = path.iter();
+    // Each byte is decoded once (H-24): `%252e` becomes `%2e`, and never a dot.
     while let Some(&byte) = bytes.next() {
         decoded.push(match byte {
             b'%' => {

@@ -115,6 +115,7 @@ impl ExpressionDepth {
                 self.brackets.push(OpenBracket::default());
                 self.around += 1;
             }
+            // A closed bracket is one link of the chain around it, with its own depth inside.
             Token::BracketClose | Token::ParenClose | Token::BraceClose
                 if self.brackets.len() > 1 =>
             {
@@ -122,6 +123,7 @@ impl ExpressionDepth {
                 self.around -= closed.chain + 1;
                 self.link(closed.depth());
             }
+            // The expressions of a list stand beside each other, so only the deepest counts.
             Token::Comma | Token::Colon => {
                 if let Some(bracket) = self.brackets.last_mut() {
                     self.around -= bracket.chain;

@@ -127,18 +127,23 @@ pub fn render_template_source(
     source: &str,
     facts: &TemplateFacts,
 ) -> Result<String, TemplateError> {
+    // The engine builds and walks the syntax tree by recursion, so a source must pass this check
+    // first.
     admit_source(name, source)?;
     let environment = build_environment();
     let template = environment
         .template_from_named_str(name, source)
         .map_err(|error| explain_template_error(name, source, &error, facts))?;
+    // A wrong name is an error also in a branch that this client does not take.
     check_known_names(name, &environment, &template)?;
+
     let mut output = LimitedOutput::default();
     let rendered = template.render_captured_to(facts.known.clone(), &mut output);
     match rendered {
         Ok(_) => String::from_utf8(output.bytes).map_err(|_| {
             TemplateError::for_template(name, "the rendered file is not UTF-8", "check the filters")
         }),
+        // The engine reports a full output as a failed write, which names no cause.
         Err(_) if output.overflowed => {
             let what = format!("the rendered file would have more than {OUTPUT_MAX_BYTES} bytes");
             Err(TemplateError::for_template(name, what, "look for a loop that prints too much"))
@@ -178,9 +183,11 @@ fn check_known_names(
     let Some(names::UnknownName { name: variable, offset }) =
         names::find_unknown_name(environment, template, build_syntax())
     else {
+        // A source with an unknown name is not remembered: every client gets the error.
         NAMES_JUDGED.with_borrow_mut(|judged| template.source().clone_into(judged));
         return Ok(());
     };
+
     let (line, column) = locate_offset(template.source(), offset);
     let (what, hint) = explain_no_variable(&variable);
     Err(TemplateError {
@@ -207,6 +214,8 @@ fn admit_source(name: &str, source: &str) -> Result<(), TemplateError> {
     else {
         return Ok(());
     };
+
+    // Each hint names a form whose depth does not grow with its length.
     let (what, hint) = match kind {
         chains::ChainKind::Elif => (
             format!("the {{% if %}} has more than {} {{% elif %}}", chains::CHAIN_MAX),

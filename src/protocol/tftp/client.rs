@@ -239,6 +239,7 @@ impl FetchClient {
         let due = self.due.pop_front()?;
         let (mut to, mut socket) = (self.server, self.socket);
         match due {
+            // A request always goes to the listening port (RFC 1350 section 4).
             DuePacket::Request { probe } => {
                 self.counters.requests_sent += 1;
                 to = None;
@@ -253,6 +254,8 @@ impl FetchClient {
                 write_error(&mut self.datagram, refusal);
             }
         }
+
+        // The first request starts the timer, because `new` knows no time.
         if self.deadline == NEVER && self.outcome().is_none() {
             self.wait(now);
         }

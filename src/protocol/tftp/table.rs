@@ -135,6 +135,7 @@ impl<C> TransferTable<C> {
             Some(Packet::Read(Ok(asked))) => self.handle_request(now, peer, local, &asked),
             Some(Packet::Read(Err(refusal))) => self.turn_away(now, peer, local, refusal),
             Some(Packet::Write) => self.turn_away(now, peer, local, TftpRefusal::ACCESS_VIOLATION),
+            // In single-port mode the ACKs of a transfer arrive at the listening port too (T-47).
             Some(packet) if self.policy.tids == 0 => {
                 if let Some(id) = self.find_session(peer, None) {
                     self.handle_session_packet(now, id, packet);

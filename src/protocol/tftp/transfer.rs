@@ -90,6 +90,7 @@ impl Transfer {
         let mut random = SeededRandom::new(seed);
         Self {
             len,
+            // The final block is short or empty (T-26).
             blocks: len / u64::from(terms.block_size) + 1,
             block_size: terms.block_size,
             window: terms.window,

@@ -248,6 +248,7 @@ impl ConnectionSlab {
             SendStatus::More | SendStatus::Full if bytes > 0 => {
                 on(TcpEvent::Sent { id, bytes, left })
             }
+            // A step that sent nothing is no news: the send goes on by itself.
             SendStatus::More | SendStatus::Full => {}
         }
     }

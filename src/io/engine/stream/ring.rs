@@ -196,10 +196,13 @@ impl TcpRing {
                 }
             }
             BELL => {
+                // The read has reset the eventfd and is over: without another one, nobody would hear
+                // the next ring.
                 self.is_bell_armed = false;
                 self.arm_bell();
                 on(TcpEvent::Woken);
             }
+            // A cancellation: it found nothing to cancel.
             _ => {}
         }
     }

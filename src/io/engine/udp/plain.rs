@@ -205,6 +205,7 @@ impl PlainDriver {
         if socket.queued.is_empty() || socket.is_blocked {
             return false;
         }
+
         let mut has_failed = false;
         let mut finished = |slots: &mut SendSlots, slot, error: Option<i32>| {
             has_failed |= error.is_some();
@@ -214,6 +215,9 @@ impl PlainDriver {
             on(UdpCompletion::Sent { token: finished.token, result });
         };
         socket.flush(|slot, error| finished(slots, slot, error));
+
+        // Parked sends wait for room. What finds no place fails, so that one full socket never
+        // holds the slots of the others.
         if socket.is_blocked {
             let parked = (0..socket.slots.len()).take_while(|parked| slots.park(*parked)).count();
             socket.queued.truncate(parked);
@@ -263,6 +267,7 @@ impl PlainDriver {
             if event.events & libc::EPOLLOUT.cast_unsigned() != 0 {
                 self.send_parked(index, on);
             }
+            // An error also comes as an event (epoll(7)): the receive takes it off the socket.
             if event.events & !libc::EPOLLOUT.cast_unsigned() != 0 {
                 self.receive_from(index, on);
             }

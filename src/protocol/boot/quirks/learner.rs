@@ -158,6 +158,8 @@ impl QuirkLearner {
         class: Option<Firmware>,
         now_s: u64,
     ) -> Vec<QuirkChange> {
+        // A machine on trial runs without its rate, so the first rate of the list is the next
+        // smaller one.
         let quirk = self.quirks.get(&QuirkSubject::Machine(mac)).filter(|quirk| !quirk.on_trial);
         let now =
             quirk.and_then(|quirk| quirk.allowance.http_rate).map_or(u64::MAX, NonZeroU64::get);
@@ -166,6 +168,8 @@ impl QuirkLearner {
             return Vec::new();
         };
         let to = QuirkAllowance { http_rate: Some(less), ..QuirkAllowance::default() };
+
+        // A machine that is switched off stalls on every connection: together that is one failure.
         let watched = self.watch(mac);
         if watched.http_at_s.is_some_and(|at_s| now_s.saturating_sub(at_s) < HTTP_STALLS_APART_S) {
             return Vec::new();
@@ -477,6 +481,8 @@ impl QuirkLearner {
         attempt: &TransferAttempt,
         now_s: u64,
     ) -> Vec<QuirkChange> {
+        // A client that acknowledges a block has accepted the options, so its count of refusals
+        // begins anew.
         if attempt.acked_blocks > 0
             && let Some(failures) = self.failures.get_mut(&mac)
         {
@@ -485,6 +491,9 @@ impl QuirkLearner {
         if attempt.end != AttemptEnd::Complete || attempt.least_burst < attempt.window {
             return Vec::new();
         }
+
+        // A transfer proves only what it used: several whole windows prove the window, and a block
+        // before the last one proves the block size.
         let windows =
             attempt.window > 1 && attempt.acked_blocks >= WINDOWS_PROOF * u64::from(attempt.window);
         let large = attempt.blksize > BLKSIZES[0] && attempt.acked_blocks > 1;
@@ -501,6 +510,9 @@ impl QuirkLearner {
         else {
             return Vec::new();
         };
+
+        // A trial succeeds only beyond every limit of the quirk. TFTP proves nothing about the rate
+        // of HTTP.
         let more = |limit: Option<u16>, had: u16, proof: bool| {
             limit.is_none_or(|limit| proof && had > limit)
         };

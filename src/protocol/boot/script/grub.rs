@@ -98,10 +98,15 @@ fn render_grub_entry(
     let (title, key) = split_hot_key(&entry.title);
     let key = key.map(|key| format!(" --hotkey={key}")).unwrap_or_default();
     let _ = writeln!(text, "menuentry {} --id {}{key} {{", quote_grub_text(&title), entry.label);
+
+    // GRUB's shell ends a command at `;` and expands `$`, so each argument is quoted on its own.
     let _ = write!(text, "  linux {}", format_grub_path(&entry.kernel));
     for word in split_kernel_arguments(&screen.kernel_arguments(entry)) {
         let _ = write!(text, " {}", quote_grub_text(&word));
     }
+
+    // An installer uses the network card that BOOTIF names. PXELINUX adds BOOTIF by itself, and
+    // GRUB does not.
     if !entry.arguments.contains("BOOTIF=") {
         let _ = write!(text, " BOOTIF=01-{}", format_bootif(ask));
     }

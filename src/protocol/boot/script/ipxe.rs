@@ -18,6 +18,7 @@ pub(super) fn render_ipxe_script(screen: &MenuScreen<'_>, ask: &MenuRequest<'_>)
             "# iPXE's own console is a matter of its build; the kernels get console= below\n",
         );
     }
+
     let _ = writeln!(text, ":_menu\nmenu {}", screen.title);
     let _ = writeln!(text, "item {LOCAL_LABEL} {LOCAL_TITLE}");
     for entry in &screen.entries {
@@ -25,10 +26,13 @@ pub(super) fn render_ipxe_script(screen: &MenuScreen<'_>, ask: &MenuRequest<'_>)
         let key = key.map(|key| format!("--key {key} ")).unwrap_or_default();
         let _ = writeln!(text, "item {key}{} {title}", entry.label);
     }
+
+    // iPXE counts the timeout in milliseconds. Without one, the menu waits for a person.
     let timeout = match screen.timeout_s {
         0 => String::new(),
         seconds => format!("--timeout {} ", u64::from(seconds) * 1000),
     };
+    // `choose` fails when a person leaves the menu with Escape: then the local disk starts.
     let _ = writeln!(
         text,
         "choose --default {} {timeout}chosen || goto {LOCAL_LABEL}",
@@ -115,11 +119,14 @@ fn list_disk_grubs(boot: &BootConfig) -> Vec<(&'static str, String)> {
     ];
     let mut grubs = Vec::new();
     for (cpu, beside_shim, path) in loaders {
+        // A loader that is configured as a URL has no name for TFTP.
         let Some(path) = path.as_deref().filter(|path| menu::path_fault(path).is_none()) else {
             continue;
         };
+
         let (directory, name) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
         let name = name.to_ascii_lowercase();
+        // Distributions also ship shim as BOOTX64.EFI, the name for removable disks.
         let is_shim = ["shim", "boot"].iter().any(|kind| name.starts_with(kind));
         if is_shim {
             grubs.push((cpu, format!("{directory}{beside_shim}")));

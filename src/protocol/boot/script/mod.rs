@@ -46,7 +46,11 @@ fn build_menu_screen<'a>(
             None => entries.push(entry),
         }
     }
+
+    // The start is an index into the entries that are left, so it is chosen after them.
     let start = choose_start_entry(menu, &entries, ask, reasons);
+
+    // A fault in the title, a picture or the console costs that part alone, not the menu.
     MenuScreen {
         title: if menu::title_fault(&menu.title).is_none() { &menu.title } else { PLAIN_TITLE },
         entries,
@@ -106,6 +110,7 @@ fn choose_start_entry(
     reasons: &mut Vec<String>,
 ) -> Option<usize> {
     let label = menu.default.as_deref()?;
+    // An installer that starts by itself may erase a disk, so the operator must allow it.
     if !ask.install_by_default {
         reasons.push(format!(
             "the local disk is the default, not {label:?}: install-by-default is not set for this \
@@ -113,10 +118,13 @@ fn choose_start_entry(
         ));
         return None;
     }
+
+    // This loader may not get the entry. Then no other entry takes its place.
     let Some(index) = entries.iter().position(|entry| entry.label == label) else {
         reasons.push(format!("the local disk is the default: this menu has no entry {label:?}"));
         return None;
     };
+
     let kind = match menu::find_entry_argument(entries[index]) {
         Some(argument) => format!("and installs unattended ({argument})"),
         None => "and asks a person before it installs anything".to_owned(),

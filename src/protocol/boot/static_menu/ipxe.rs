@@ -35,6 +35,7 @@ pub(super) fn find_ipxe_defaults(text: &str) -> Vec<UnattendedEntry> {
         label: "(the script)".to_owned(),
         found: Vec::new(),
     };
+
     let mut at = 0;
     for _ in 0..STEPS_MAX {
         let Some(line) = run.lines.get(at).copied() else { break };
@@ -45,6 +46,7 @@ pub(super) fn find_ipxe_defaults(text: &str) -> Vec<UnattendedEntry> {
                 let is_label = |line: &&str| {
                     line.trim().strip_prefix(':').is_some_and(|name| name.trim() == label)
                 };
+                // iPXE ends a script that goes to a label which is not there.
                 match run.lines.iter().position(is_label) {
                     Some(target) => at = target,
                     None => break,

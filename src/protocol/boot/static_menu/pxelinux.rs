@@ -54,11 +54,13 @@ fn parse_pxelinux_menu(text: &str) -> PxelinuxMenu {
     let mut menu = PxelinuxMenu::default();
     for (line, written) in (1..).zip(text.lines()) {
         let (word, rest) = split_keyword(written);
+        // PXELINUX reads its keywords without regard to case.
         match word.to_ascii_lowercase().as_str() {
             "label" => menu
                 .labels
                 .push(PxelinuxLabel { name: rest.to_owned(), ..PxelinuxLabel::default() }),
             "ui" => menu.has_ui = true,
+            // DEFAULT with a menu program starts the menu, and the menu chooses the entry.
             "default" if is_menu_program(rest) => menu.has_ui = true,
             "default" | "ontimeout" => menu.starts.push((line, rest.to_owned())),
             "append" => note_pxelinux_append(&mut menu, line, rest),

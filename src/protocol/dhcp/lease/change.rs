@@ -70,10 +70,16 @@ impl LeaseTable {
                     continue;
                 }
             };
+
             let (address, machine) = (lease.address, Machine::from(&**lease));
+            // The first report on this REQUEST removes it from `waiting`, so a repeat must not
+            // count.
             if self.waiting.insert((u32::from(address), lease.mac, xid)) {
                 *self.committing.entry(u32::from(address)).or_default() += 1;
             }
+
+            // An offer keeps the address from other clients. It lapses by itself if the commit
+            // fails.
             self.offer(
                 address,
                 machine,
@@ -98,6 +104,8 @@ impl LeaseTable {
             match change {
                 LeaseChange::Bind(lease) => {
                     let address = u32::from(lease.address);
+                    // Several REQUESTs for one address may be on their way: the last report ends
+                    // the wait.
                     if self.waiting.remove(&(address, lease.mac, xid))
                         && let Some(count) = self.committing.get_mut(&address)
                     {
@@ -106,11 +114,14 @@ impl LeaseTable {
                             self.committing.remove(&address);
                         }
                     }
+                    // The commit no longer occupies the address, so the row may belong elsewhere
+                    // now.
                     if !committed {
                         self.reattach_row(address, now);
                     }
                 }
                 LeaseChange::Free { .. } => {}
+                // `begin_commit` has already applied the volatile changes.
                 _ => continue,
             }
             if committed {

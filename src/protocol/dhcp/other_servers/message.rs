@@ -172,6 +172,8 @@ fn build_look_message(
     bytes.resize(28, 0);
     bytes.extend(mac.0);
     bytes.resize(236, 0);
+
+    // `MARK_AT` counts on this order: the message type, then the mark.
     bytes.extend(COOKIE);
     bytes.extend([code::MESSAGE_TYPE, 1, kind]);
     bytes.extend(mark.encode());

@@ -111,6 +111,7 @@ impl<C> TransferTable<C> {
         let content = session.content.take();
         let request = std::mem::take(&mut session.request);
 
+        // A session that never ran has sent no block, so no late ACK can come.
         if quiet_for > 0 {
             session.stage = SessionStage::Quiet;
             self.set_alarm(id, now + quiet_for);
@@ -119,6 +120,7 @@ impl<C> TransferTable<C> {
             self.remove_session(id);
         }
 
+        // The action borrows the name from the table, because the session may be gone.
         self.ended = request;
         Some(TableAction::Ended { end, name: self.ended.name(), content })
     }

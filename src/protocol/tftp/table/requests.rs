@@ -114,15 +114,19 @@ impl<C> TransferTable<C> {
         local: LocalAddress,
         asked: &ReadRequest<'_>,
     ) {
+        // A request does not overtake waiting ones of its address: it queues behind them.
         if !self.sources.has_room(address, &self.policy.limits) {
             return self.enqueue_request(now, now + WAITING_MAX, peer, local, asked);
         }
+
+        // One host owns a whole IPv6 network, so the rate of one address does not bound it (T-65).
         if find_source_network(address)
             .is_some_and(|network| self.network_rates.take_token(now, network).is_err())
         {
             self.counts.dropped += 1;
             return;
         }
+
         match self.request_rates.take_token(now, address) {
             Ok(()) => {
                 let id = self.insert_session(now, peer, local, asked);
@@ -195,10 +199,12 @@ impl<C> TransferTable<C> {
 
     /// Gives session `id` a TID and asks the engine for its file.
     fn begin_session(&mut self, now: Tick, id: TransferId) {
+        // Sources may be forged, so the number of sessions without an ACK has a bound (T-65).
         self.displace_unconfirmed();
         let Some(peer) = self.session_mut(id).map(|session| session.peer) else { return };
         let tid = self.choose_tid(peer);
         let address = peer.ip().to_canonical();
+
         let Some(session) = self.session_mut(id) else { return };
         session.tid = tid;
         session.stage = SessionStage::Opening;
@@ -207,6 +213,8 @@ impl<C> TransferTable<C> {
         if tid.is_some() {
             self.keys.insert(SessionKey { peer, tid }, id);
         }
+
+        // From here on the session counts; `mark_ended` takes each count back.
         self.sources.count_transfer(address);
         self.transfers += 1;
         let slots = &self.slots;
