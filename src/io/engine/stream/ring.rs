@@ -196,8 +196,8 @@ impl TcpRing {
                 }
             }
             BELL => {
-                // The read has reset the eventfd and is over: without another one, nobody would hear
-                // the next ring.
+                // The read has reset the eventfd and is over: without another one, the next ring is
+                // missed.
                 self.is_bell_armed = false;
                 self.arm_bell();
                 on(TcpEvent::Woken);
