@@ -269,6 +269,8 @@ fn t23_a_quirk_is_for_one_subject_and_says_what() {
         complaints(&text.replace("vendor-class = \"u-boot\"", "oui = \"52-54-00\""))
             .contains("already has a [[quirk]]")
     );
+    let out_of_bounds = complaints("[[quirk]]\noui = \"52:54:00\"\nblksize-max = 7\n");
+    assert!(!out_of_bounds.contains("sets no limit"), "one fault, one complaint: {out_of_bounds}");
 }
 
 #[test]

@@ -535,7 +535,9 @@ fn write_lease_row(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Re
 
     // Renewals come here too: a machine with a lease is never among those seen longest ago.
     if lease.is_of_booting_machine() {
-        let sql = "INSERT OR REPLACE INTO machines (mac, seen_s) VALUES (?1, ?2)";
+        // An older lease row of the same machine does not set its time back.
+        let sql = "INSERT INTO machines (mac, seen_s) VALUES (?1, ?2)
+            ON CONFLICT (mac) DO UPDATE SET seen_s = max(seen_s, excluded.seen_s)";
         transaction
             .prepare_cached(sql)?
             .execute(params![lease.mac.to_string(), clamp_seconds(lease.start_s)])?;
@@ -717,6 +719,15 @@ mod tests {
         drop(store);
         let store = SqliteStore::open(&path).unwrap();
         assert_eq!(store.machines().unwrap(), [(lease(10).mac, 1000)], "firmware alone counts");
+    }
+
+    #[test]
+    fn an_older_lease_row_does_not_set_back_when_its_machine_was_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(&directory.path().join("db")).unwrap();
+        let older = Lease { address: address(12), start_s: 400, ..lease(10) };
+        store.commit(&[bind(lease(10)), bind(older)]).unwrap();
+        assert_eq!(store.machines().unwrap(), [(lease(10).mac, 1000)]);
     }
 
     #[test]

@@ -36,13 +36,15 @@ fn resolve_quirk(
 ) -> Option<FixedQuirk> {
     let file::QuirkTable { span, mac, oui, vendor_class, windowsize_max, blksize_max, http_rate } =
         written;
+    let has_limit = windowsize_max.is_some() || blksize_max.is_some() || http_rate.is_some();
     let allowance = QuirkAllowance {
         window: windowsize_max
             .and_then(|at| read_number(&at, "windowsize-max", 1..=65_535, complaints)),
         blksize: blksize_max.and_then(|at| read_number(&at, "blksize-max", 8..=65_464, complaints)),
         http_rate: http_rate.and_then(|at| read_http_rate(&at, "http-rate", complaints)),
     };
-    if allowance.is_empty() {
+    // A limit that is out of bounds has its own complaint.
+    if !has_limit {
         let hint = "write `windowsize-max`, `blksize-max` or `http-rate`";
         complaints.add(&span, "this quirk sets no limit", hint);
     }

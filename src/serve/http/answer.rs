@@ -384,7 +384,10 @@ fn send_listing(
     // directory.
     let told = || {
         let target = show_target(request);
-        let why = format!("{target}: a directory that is not listed");
+        let why = match refusal {
+            NameRefusal::NotFound => format!("{target}: a directory that is not listed"),
+            _ => format!("{target}: {refusal}"),
+        };
         (target, why)
     };
     sender.journal.log_refused(connection.peer, refusal, told, sender.time.now);

@@ -120,12 +120,12 @@ impl FileOpener {
         let owed = OwedAnswer::new(
             move |reply| letters.send(TftpLetter::LookedUp(id, prepare(&names, later, reply))),
             |panicked| {
-                let refusal = if panicked {
-                    images::NameRefusal::ReadFailed
+                let (refusal, why) = if panicked {
+                    (images::NameRefusal::ReadFailed, "the worker that read the file panicked")
                 } else {
-                    images::NameRefusal::Busy
+                    (images::NameRefusal::Busy, "every worker is busy and the queue is full")
                 };
-                FileReply::Refused(refusal, "every worker is busy and the queue is full".into())
+                FileReply::Refused(refusal, why.into())
             },
         );
         // If every worker is busy, dropping `owed` answers.
