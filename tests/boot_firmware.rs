@@ -17,7 +17,7 @@ use dhcproto::v4::{Message, MessageType, OptionCode};
 
 /// The card of every virtual machine here; each has a network of its own.
 const MAC: &str = "52:54:00:12:34:10";
-const MAC_OCTETS: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x10];
+const MAC_BYTES: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x10];
 
 /// What an iPXE is told to fetch where a boot goes on over HTTP.
 const SCRIPT_URL: &str = "http://192.168.4.150/boot.ipxe";
@@ -147,10 +147,9 @@ fn d68_an_ipxe_rom_has_its_address_within_half_a_second_of_asking() {
     let _vm = Vm::start(&lab.net, Firmware::BiosVirtio, MAC, lab.scratch.path());
 
     let of_us =
-        |message: &Message| message.chaddr() == MAC_OCTETS && kind(message) == MessageType::Ack;
+        |message: &Message| message.chaddr() == MAC_BYTES && kind(message) == MessageType::Ack;
     lab.capture.wait_dhcp("an ACK", FIRMWARE_LIMIT, of_us);
-    let took =
-        discover_to_ack(&lab.capture.dhcp(), MAC_OCTETS).expect("a DISCOVER before that ACK");
+    let took = discover_to_ack(&lab.capture.dhcp(), MAC_BYTES).expect("a DISCOVER before that ACK");
     say(&format!("iPXE ROM on BIOS: DISCOVER to ACK in {:.1} ms", took.as_secs_f64() * 1000.0));
     assert!(
         took < IPXE_ADDRESS_MAX,
@@ -164,7 +163,7 @@ fn d68_an_ipxe_rom_has_its_address_within_half_a_second_of_asking() {
         .capture
         .dhcp()
         .iter()
-        .find(|(_, message)| message.chaddr() == MAC_OCTETS)
+        .find(|(_, message)| message.chaddr() == MAC_BYTES)
         .expect("its ACK was seen")
         .0;
     let took = asked_at - discovered_at;

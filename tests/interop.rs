@@ -285,7 +285,7 @@ fn h24_no_target_leads_out_of_the_root() {
 // --- DHCP ---
 
 const MAC: &str = "52:54:00:c1:1e:01";
-const MAC_OCTETS: [u8; 6] = [0x52, 0x54, 0x00, 0xc1, 0x1e, 0x01];
+const MAC_BYTES: [u8; 6] = [0x52, 0x54, 0x00, 0xc1, 0x1e, 0x01];
 /// The shell of both scripts: what the server said, one line an event.
 const UDHCPC_SCRIPT: &str = r#"#!/bin/sh
 echo "$1 ip=$ip mask=$mask router=$router dns=$dns domain=$domain lease=$lease \
@@ -385,7 +385,7 @@ fn d15_an_offer_goes_to_the_hardware_that_asked_or_to_all_as_the_client_wants() 
     let offered = offers[0].dhcp().expect("filtered above").yiaddr();
     assert_eq!(
         (offers[0].destination.ip(), offers[0].ethernet_destination),
-        (offered.into(), MAC_OCTETS)
+        (offered.into(), MAC_BYTES)
     );
     assert_eq!(
         (offers[1].destination.ip(), offers[1].ethernet_destination),

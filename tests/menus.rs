@@ -6,9 +6,9 @@ mod common;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use ringboot::boot::loader_choice::BootConfig;
 use ringboot::boot::menu::{BootMenu, MenuEntry};
 use ringboot::boot::names::MenuLoader;
-use ringboot::boot::plan::BootConfig;
 use ringboot::boot::script::{MenuRequest, render_menu};
 use ringboot::model::machine::{Mac, Machine};
 

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 
 use dhcproto::Decodable;
-use ringboot::boot::plan::BootConfig;
+use ringboot::boot::loader_choice::BootConfig;
 use ringboot::dhcp::decide::{Decision, IncomingMessage, decide_answer};
 use ringboot::dhcp::lease::{Lease, LeaseChange, LeaseRowState, LeaseTable};
 use ringboot::dhcp::packet::{Packet, code};

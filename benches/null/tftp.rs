@@ -11,9 +11,9 @@ use ringboot::engine::net::{self, SocketBinding};
 const READ_REQUEST: u8 = 1;
 const ACK: u8 = 4;
 /// Opcode and block number.
-const HEADER_OCTETS: usize = 4;
+const HEADER_BYTES: usize = 4;
 /// What a segmented send may hold (IPv4; 64 segments on older kernels).
-const SEND_OCTETS_MAX: usize = 65_507;
+const SEND_BYTES_MAX: usize = 65_507;
 const SEGMENTS_MAX: usize = 64;
 
 struct Server {
@@ -79,8 +79,8 @@ impl Server {
         };
         let blocks = self.file.len() / self.block_size + 1;
         let end = (first + self.window).min(blocks + 1);
-        let datagram = self.block_size + HEADER_OCTETS;
-        let at_once = (SEND_OCTETS_MAX / datagram).clamp(1, SEGMENTS_MAX);
+        let datagram = self.block_size + HEADER_BYTES;
+        let at_once = (SEND_BYTES_MAX / datagram).clamp(1, SEGMENTS_MAX);
         for from in (first..end).step_by(at_once) {
             let to = (from + at_once).min(end);
             let segment = (to - from > 1).then(|| u16::try_from(datagram).unwrap_or(u16::MAX));

@@ -227,12 +227,12 @@ mod tests {
     use crate::json::tests::made_up;
 
     /// Octets of a page of 5,000 machines.
-    const PAGE_OCTETS_MAX: usize = 1_000_000;
+    const PAGE_BYTES_MAX: usize = 1_000_000;
 
     #[test]
     fn a_page_of_5000_machines_is_one_small_file_that_needs_nothing_else() {
         let page = build_report_page(&made_up(5000));
-        assert!(page.len() < PAGE_OCTETS_MAX, "{}", page.len());
+        assert!(page.len() < PAGE_BYTES_MAX, "{}", page.len());
         for outside in ["http://", "https://", "src=", "href=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside} in the page");
         }

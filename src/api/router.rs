@@ -17,7 +17,7 @@ use super::extract::Json;
 use super::state::{ApiState, in_background};
 use super::types::{ApiIndex, IndexEntry};
 use super::{
-    backup, checks, configuration, leases, loaders, looks, machine_list, machines, quirks, reload,
+    backup, checks, configuration, leases, loaders, looks, machine, machine_list, quirks, reload,
     status, walks,
 };
 
@@ -59,7 +59,7 @@ fn operations() -> OpenApiRouter<Arc<ApiState>> {
         .routes(routes!(status::get_status))
         .routes(routes!(configuration::get_configuration))
         .routes(routes!(machine_list::list_machines))
-        .routes(routes!(machines::get_machine))
+        .routes(routes!(machine::get_machine))
         .routes(routes!(leases::list_leases))
         .routes(routes!(leases::free_leases))
         .routes(routes!(looks::list_looks, looks::look_again))

@@ -13,7 +13,7 @@ use super::extract::{Json, PathText};
 use super::state::{ApiState, in_background};
 use super::types::{ApiProblem, EndedWalk, SilenceReason, WalkFirmware, WalkOffer, WalkRequest};
 use super::values::parse_mac;
-use crate::boot::plan::{self, UrlOrigin};
+use crate::boot::loader_choice::{self, UrlOrigin};
 use crate::dhcp::decide::{DhcpEventKind, DhcpSilence};
 use crate::dhcp::subnet::{HoldReason, Subnet};
 use crate::fleet::walk;
@@ -170,8 +170,13 @@ impl WantedWalk {
         });
         let server = snapshot.dhcp.advertise.or(listens).unwrap_or(Ipv4Addr::LOCALHOST);
         let origin = UrlOrigin { server, http_port: snapshot.dhcp.http_port };
-        let choice =
-            plan::choose_loader(self.firmware, "no DHCP here", true, &snapshot.dhcp.boot, origin);
+        let choice = loader_choice::choose_loader(
+            self.firmware,
+            "no DHCP here",
+            true,
+            &snapshot.dhcp.boot,
+            origin,
+        );
         let no_loader = choice.file.is_none().then(|| choice.reason.clone());
         FoundOffer {
             address: subnet.map(pick_inside_address),

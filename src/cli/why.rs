@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::client::{Order, SocketPlace, Source};
 use super::output;
-use crate::api::machines;
+use crate::api::machine;
 use crate::api::types::{BootStory, UnknownMachine};
 use crate::model::who::MachineSelector;
 
@@ -42,7 +42,7 @@ fn print_story(arguments: &Arguments, source: Source) -> anyhow::Result<ExitCode
             }
         }
         Source::Store(state) => {
-            match state.visit(|path| machines::of_history(path, arguments.who))? {
+            match state.visit(|path| machine::of_history(path, arguments.who))? {
                 Ok(story) => FoundStory::Known(story),
                 Err(unheard) => FoundStory::Unknown(unheard),
             }

@@ -8,9 +8,9 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::boot::loader_choice::BootConfig;
 use crate::boot::loaders::{ARCHITECTURES, KITS, LoaderKit, PackageFile, list_usual_loaders};
 use crate::boot::pe::{BootProgram, HEAD_BYTES};
-use crate::boot::plan::BootConfig;
 use crate::images::{CleanPath, clean_path_name};
 use crate::model::machine::Arch;
 

@@ -155,7 +155,7 @@ impl Fleet {
             ..RunPressure::read(progress, &seen, self.sources())
         };
         report.series = seen.series;
-        report.checked = progress.unchecked_octets() == 0;
+        report.checked = progress.unchecked_bytes() == 0;
         let seen = ClientOddity::ALL.map(|oddity| (oddity, progress.oddities(oddity)));
         report.oddities = seen.into_iter().filter(|(_, times)| *times > 0).collect();
         if self.plan.lessor.as_ref().is_some_and(|lessor| !lessor.keeps_leases) {

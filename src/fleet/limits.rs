@@ -4,16 +4,16 @@ use std::time::Duration;
 
 /// Bytes of one read from a socket. One buffer serves the whole fleet, so a machine needs no memory
 /// of its own for data.
-pub const READ_OCTETS: usize = 256 * 1024;
+pub const READ_BYTES: usize = 256 * 1024;
 
 /// Bytes of an HTTP response head; no boot server sends a longer one.
-pub const HEAD_OCTETS_MAX: usize = 16 * 1024;
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Bytes of a menu or script that a machine reads. iPXE and PXELINUX read far less.
-pub const MENU_OCTETS_MAX: usize = 256 * 1024;
+pub const MENU_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of one DHCP answer: those of an Ethernet frame (D-4).
-pub const DHCP_OCTETS_MAX: usize = 1500;
+pub const DHCP_BYTES_MAX: usize = 1500;
 
 /// Machines behind one relay agent: a rack. More of them at the same instant overflow the default
 /// receive buffer of a socket.
@@ -72,7 +72,7 @@ pub const TFTP_SILENCE_MAX: Duration = Duration::from_secs(16);
 /// Datagrams of one read; another system call sends the answers.
 pub const TFTP_BATCH: usize = 64;
 /// Bytes for each of them: joined datagrams (UDP_GRO) fill an IP packet.
-pub const TFTP_DATAGRAM_OCTETS_MAX: usize = 65_536;
+pub const TFTP_DATAGRAM_BYTES_MAX: usize = 65_536;
 /// Generations of sockets that machines with their own addresses share. Successive requests of a
 /// machine use each of them in turn, so that a server never takes a new request for a
 /// retransmission of the previous one.
@@ -96,9 +96,9 @@ pub const FILES_RESERVED: u64 = 512;
 
 /// Bytes of one file that a walk fetches at most, unless it reads the file itself: all of a loader,
 /// the beginning of an initrd. Lockstep TFTP takes about a second for it.
-pub const SAMPLE_OCTETS: u64 = 8 << 20;
+pub const SAMPLE_BYTES: u64 = 8 << 20;
 /// Bytes at the end of a longer file that a walk fetches over HTTP.
-pub const SAMPLE_TAIL_OCTETS: u64 = 64 << 10;
+pub const SAMPLE_TAIL_BYTES: u64 = 64 << 10;
 /// Longest silence in a step of a walk: firmware waits longer, but a person at the prompt does not.
 pub const WALK_PATIENCE: Duration = Duration::from_secs(3);
 /// The divisor of firmware's waits in a walk.

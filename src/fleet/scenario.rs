@@ -466,7 +466,7 @@ fn parse_connection_word(word: &str) -> Result<bool, String> {
 }
 
 /// The largest generated file, in bytes: a TiB.
-const FILE_OCTETS_MAX: u64 = 1 << 40;
+const FILE_BYTES_MAX: u64 = 1 << 40;
 
 /// A size as people write it: `4096`, `4KiB`, `8MiB`, `1GiB`.
 fn parse_bytes(text: &str) -> Result<u64, String> {
@@ -480,7 +480,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
         _ => return Err(format!("{text:?} is no size: 4096, 4KiB, 8MiB or 1GiB")),
     };
     let size = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    size.filter(|octets| *octets <= FILE_OCTETS_MAX)
+    size.filter(|octets| *octets <= FILE_BYTES_MAX)
         .ok_or_else(|| format!("{text:?} is no size up to a TiB"))
 }
 

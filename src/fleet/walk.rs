@@ -554,8 +554,8 @@ fn find_image_fault(stage: MachineStage, file: &WalkedFile) -> Option<String> {
 /// The length of an x86 kernel by its own header (Linux Documentation/arch/x86/boot.rst:
 /// setup_sects, syssize).
 fn read_bzimage_length(head: &[u8]) -> Option<u64> {
-    const SECTOR_OCTETS: u64 = 512;
-    const PARAGRAPH_OCTETS: u64 = 16;
+    const SECTOR_BYTES: u64 = 512;
+    const PARAGRAPH_BYTES: u64 = 16;
     if head.get(0x202..0x206)? != b"HdrS" {
         return None;
     }
@@ -564,7 +564,7 @@ fn read_bzimage_length(head: &[u8]) -> Option<u64> {
         sectors => u64::from(sectors),
     };
     let paragraphs = u32::from_le_bytes(*head.get(0x1f4..)?.first_chunk()?);
-    Some((sectors + 1) * SECTOR_OCTETS + u64::from(paragraphs) * PARAGRAPH_OCTETS)
+    Some((sectors + 1) * SECTOR_BYTES + u64::from(paragraphs) * PARAGRAPH_BYTES)
 }
 
 /// The kernel arguments that name an answer file, each with the URLs that an installer would fetch.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 
 use super::StoreError;
-use super::kept::DatabaseFiles;
+use super::self_repair::DatabaseFiles;
 use super::sqlite::{BUSY_WAIT, find_role_named, role_name};
 use crate::model::machine::{Arch, Firmware, Mac};
 use crate::observe::events::{EventKind, FileDenial, MachineStage, UnansweredReason};

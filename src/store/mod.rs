@@ -6,14 +6,14 @@
 //! into the next one (group commit).
 
 mod backup;
-mod contract;
 mod copy;
 mod directory;
 mod error;
 mod history;
-mod kept;
+mod lease_store;
 mod odd_rows;
 mod quirks;
+mod self_repair;
 mod sqlite;
 mod writer;
 
@@ -21,13 +21,13 @@ pub use backup::{
     BackupError, RestoredBackup, backup_database, copy_to_send, count_backup_leases,
     restore_database,
 };
-pub use contract::{LeaseStore, OddRow, RememberedState, StoredRows};
 pub use copy::sync_parent_directory;
 pub use directory::{DATABASE, HISTORY, NoState, StateDirectory};
 pub use error::StoreError;
 pub use history::HistoryDatabase;
-pub use kept::{FollowingStore, KeptDatabase};
+pub use lease_store::{LeaseStore, OddRow, RememberedState, StoredRows};
 pub use odd_rows::recover_odd_leases;
+pub use self_repair::{FollowingStore, KeptDatabase};
 pub use sqlite::SqliteStore;
 pub use writer::{
     BATCH_CHANGES_MAX, BatchOutcome, NotQueued, QUEUED_MAX, StoreWriter, WorkTicket, WriterOwner,

@@ -1,7 +1,7 @@
 //! Rows of the lease database that ringboot cannot read: it logs them, and keeps their addresses
 //! back.
 
-use super::contract::OddRow;
+use super::lease_store::OddRow;
 use crate::dhcp::lease::{ClockSeconds, Lease, LeaseRowState};
 use crate::model::machine::Mac;
 

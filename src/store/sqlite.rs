@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 
-use super::contract::OddRow;
 use super::copy::copy_database;
+use super::lease_store::OddRow;
 use super::{LeaseStore, RememberedState, StoreError};
 use crate::dhcp::lease::{BootTimes, ClockSeconds, Lease, LeaseChange, LeaseRowState};
 use crate::dhcp::limits::MACHINES_MAX;

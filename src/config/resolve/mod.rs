@@ -9,8 +9,8 @@ use super::file::{self, PlacedValue};
 use super::places::ConfigPlaces;
 use super::problem::ConfigComplaints;
 use super::settings::{Config, HttpSettings, LogSettings, ServerSettings};
+use crate::boot::loader_choice::BootConfig;
 use crate::boot::menu;
-use crate::boot::plan::BootConfig;
 use crate::dhcp::policy::DhcpPolicy;
 use crate::snapshot::Snapshot;
 

@@ -8,7 +8,7 @@ pub use self::subject::{CheckSubject, FileReader, HeardPool, HeardSubnet, Runnin
 use super::static_menus::{self, RootSurvey};
 use crate::boot::menu;
 use crate::config::{Config, ConfigPlace, ConfigProblem, ConfigProblems};
-use crate::dhcp::limits::{LEASE_OCTETS, POOL_ADDRESSES_MANY};
+use crate::dhcp::limits::{LEASE_BYTES, POOL_ADDRESSES_MANY};
 use crate::dhcp::subnet::{AddressPool, AnsweringMode};
 use crate::engine::net;
 use crate::images::MemoryCeiling;
@@ -211,7 +211,7 @@ fn check_pools(config: &Config) -> Option<CheckFinding> {
     let served =
         config.snapshot.dhcp.subnets.iter().filter(|subnet| subnet.mode == AnsweringMode::Server);
     let addresses: u64 = served.flat_map(|subnet| &subnet.pools).map(AddressPool::size).sum();
-    let mb = addresses.saturating_mul(LEASE_OCTETS) / 1_000_000;
+    let mb = addresses.saturating_mul(LEASE_BYTES) / 1_000_000;
     let what = format!(
         "the pools hold {addresses} addresses: with a lease on each the server needs {mb} MB of \
          memory"

@@ -14,7 +14,7 @@ use super::url::Url;
 use crate::content::ExpectedContent;
 use crate::failure::BootFailure;
 use crate::limits::{
-    HEAD_OCTETS_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_OCTETS, SAMPLE_OCTETS, SAMPLE_TAIL_OCTETS,
+    HEAD_BYTES_MAX, HTTP_RETRY, HTTP_SILENCE_MAX, READ_BYTES, SAMPLE_BYTES, SAMPLE_TAIL_BYTES,
 };
 use crate::measure::line::{AskedProtocol, NobodyThere};
 use crate::measure::progress::{ClientOddity, ServerRefusal};
@@ -219,7 +219,7 @@ impl<'a> HttpFetcher<'a> {
         if octets <= checker.received() {
             return Ok(());
         }
-        let from = octets.saturating_sub(SAMPLE_TAIL_OCTETS);
+        let from = octets.saturating_sub(SAMPLE_TAIL_BYTES);
         let looked = async {
             let stream = self.connect(url).await?;
             write_to_stream(&stream, self.agent.request(url, Some((from, None)), None).as_bytes())
@@ -259,7 +259,7 @@ impl<'a> HttpFetcher<'a> {
         let stream = self.connect(url).await?;
         let range = match (checker.part(), checker.received()) {
             (Some(part), _) => Some((checker.offset(), Some(part.end.saturating_sub(1)))),
-            (None, 0) if checker.samples() => Some((0, Some(SAMPLE_OCTETS - 1))),
+            (None, 0) if checker.samples() => Some((0, Some(SAMPLE_BYTES - 1))),
             (None, 0) => None,
             (None, from) => Some((from, None)),
         };
@@ -401,7 +401,7 @@ impl<'a> HttpFetcher<'a> {
         let mut pieces = Vec::new();
         loop {
             let mut met = None;
-            let octets = self.read(stream, READ_OCTETS, |bytes| {
+            let octets = self.read(stream, READ_BYTES, |bytes| {
                 if !pieces.is_empty() || find_head_end(bytes).is_none() {
                     pieces.extend_from_slice(bytes);
                 }
@@ -414,7 +414,7 @@ impl<'a> HttpFetcher<'a> {
             if let Some(met) = met {
                 return met;
             }
-            if octets == 0 || pieces.len() > HEAD_OCTETS_MAX {
+            if octets == 0 || pieces.len() > HEAD_BYTES_MAX {
                 return Err(BrokenConnection::Connection(ConnectionEnd::Closed));
             }
         }
@@ -427,12 +427,12 @@ impl<'a> HttpFetcher<'a> {
         checker: &mut ContentChecker,
     ) -> Result<(), BrokenConnection> {
         while left > 0 {
-            let most = usize::try_from(left).unwrap_or(READ_OCTETS).min(READ_OCTETS);
+            let most = usize::try_from(left).unwrap_or(READ_BYTES).min(READ_BYTES);
             let mut taken = Ok(());
             let octets = if checker.reads() {
                 self.read(stream, most, |bytes| taken = checker.take(bytes)).await?
             } else {
-                let octets = self.drop_octets(stream, most).await?;
+                let octets = self.drop_bytes(stream, most).await?;
                 checker.count(octets as u64);
                 octets
             };
@@ -445,7 +445,7 @@ impl<'a> HttpFetcher<'a> {
             if checker.is_sample_full() {
                 return Ok(());
             }
-            if octets == READ_OCTETS {
+            if octets == READ_BYTES {
                 // More bytes are waiting: let the other machines run first.
                 yield_now().await;
             }
@@ -454,11 +454,7 @@ impl<'a> HttpFetcher<'a> {
     }
 
     /// Discards at most `most` bytes of the stream without copying; 0 at its end.
-    async fn drop_octets(
-        &self,
-        stream: &TcpStream,
-        most: usize,
-    ) -> Result<usize, BrokenConnection> {
+    async fn drop_bytes(&self, stream: &TcpStream, most: usize) -> Result<usize, BrokenConnection> {
         let octets = receive_when_readable(stream, || {
             stream.try_io(Interest::READABLE, || discard_input(stream, most))
         })
@@ -508,7 +504,7 @@ async fn receive_when_readable(
 /// The offset of the body.
 fn find_head_end(octets: &[u8]) -> Option<usize> {
     // Search only the greatest length of a head, not a whole buffer of file.
-    let searched = octets.get(..HEAD_OCTETS_MAX).unwrap_or(octets);
+    let searched = octets.get(..HEAD_BYTES_MAX).unwrap_or(octets);
     searched.windows(4).position(|four| four == b"\r\n\r\n").map(|end| end + 4)
 }
 

@@ -14,7 +14,7 @@ use crate::limits::SILENCE_TOLD;
 #[derive(Debug, Default)]
 pub struct FleetProgress {
     octets: AtomicU64,
-    unchecked_octets: AtomicU64,
+    unchecked_bytes: AtomicU64,
     booted: AtomicU32,
     failed: AtomicU32,
     retries: AtomicU64,
@@ -83,8 +83,8 @@ impl FleetProgress {
     }
 
     /// Bytes of files with unknown contents, without menus.
-    pub fn unchecked_octets(&self) -> u64 {
-        self.unchecked_octets.load(Ordering::Relaxed)
+    pub fn unchecked_bytes(&self) -> u64 {
+        self.unchecked_bytes.load(Ordering::Relaxed)
     }
 
     /// Machines that have finished all their steps.
@@ -148,12 +148,12 @@ impl FleetProgress {
         PendingRequest::of(self.line(protocol))
     }
 
-    pub(crate) fn add_octets(&self, octets: u64) {
+    pub(crate) fn add_bytes(&self, octets: u64) {
         self.octets.fetch_add(octets, Ordering::Relaxed);
     }
 
-    pub(crate) fn add_unchecked_octets(&self, octets: u64) {
-        self.unchecked_octets.fetch_add(octets, Ordering::Relaxed);
+    pub(crate) fn add_unchecked_bytes(&self, octets: u64) {
+        self.unchecked_bytes.fetch_add(octets, Ordering::Relaxed);
     }
 
     pub(crate) fn add_retry(&self) {

@@ -103,7 +103,7 @@ mod tests {
         let mut series = CountSeries::default();
         let ticks = 10 * u32::try_from(SERIES_BUCKETS_MAX).unwrap_or(0) + 1;
         for tick in 1..=ticks {
-            progress.add_octets(7);
+            progress.add_bytes(7);
             progress.add_machine(tick % 10 != 0);
             series.add(SERIES_WIDTH * tick, &progress, SERIES_WIDTH * tick / 2);
         }

@@ -157,12 +157,12 @@ mod tests {
         let WatchedRun { series, spent, .. } = LocalSet::new().block_on(&runtime, async {
             let started = Instant::now();
             let watch = FleetWatch::begin(started, &progress);
-            progress.add_octets(5);
+            progress.add_bytes(5);
             // Work until the first check.
             while watch.sight.series.borrow().buckets().is_empty() {
                 yield_now().await;
             }
-            progress.add_octets(6);
+            progress.add_bytes(6);
             watch.end()
         });
         assert!(spent.busy > Duration::ZERO, "{spent:?}");

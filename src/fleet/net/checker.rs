@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::wire::ContentProof;
 use crate::content::ExpectedContent;
 use crate::failure::BootFailure;
-use crate::limits::{MENU_OCTETS_MAX, SAMPLE_OCTETS};
+use crate::limits::{MENU_BYTES_MAX, SAMPLE_BYTES};
 use crate::measure::progress::FleetProgress;
 use ringboot_protocol::boot::pe::HEAD_BYTES;
 
@@ -103,7 +103,7 @@ impl ContentChecker {
             });
         }
         if let Some(kept) = &mut self.keep {
-            if kept.len() + bytes.len() > MENU_OCTETS_MAX {
+            if kept.len() + bytes.len() > MENU_BYTES_MAX {
                 return Err(BootFailure::MenuTooLong(self.name.to_string()));
             }
             kept.extend_from_slice(bytes);
@@ -119,9 +119,9 @@ impl ContentChecker {
     /// Counts bytes that were discarded without a check.
     pub(crate) fn count(&mut self, octets: u64) {
         self.received += octets;
-        self.progress.add_octets(octets);
+        self.progress.add_bytes(octets);
         if !self.reads() {
-            self.progress.add_unchecked_octets(octets);
+            self.progress.add_unchecked_bytes(octets);
         }
     }
 
@@ -148,7 +148,7 @@ impl ContentChecker {
 
     /// Whether a walk has its sample of a file that it does not read.
     pub(crate) fn is_sample_full(&self) -> bool {
-        self.samples() && self.received >= SAMPLE_OCTETS
+        self.samples() && self.received >= SAMPLE_BYTES
     }
 
     /// A walk that does not read the file itself needs only a sample.

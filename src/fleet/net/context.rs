@@ -10,7 +10,7 @@ use super::checker::{ContentChecker, WalkedFile};
 use super::hub::TransferHub;
 use super::wire::WireSettings;
 use crate::content::{ContentMap, ExpectedContent};
-use crate::limits::READ_OCTETS;
+use crate::limits::READ_BYTES;
 use crate::measure::progress::FleetProgress;
 use crate::pace::FleetPace;
 
@@ -36,7 +36,7 @@ impl FleetContext {
         pace: FleetPace,
         progress: Arc<FleetProgress>,
     ) -> Self {
-        let scratch = RefCell::new(vec![0; READ_OCTETS].into_boxed_slice());
+        let scratch = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
         let wire = WireSettings::default();
         let hub = Rc::new(TransferHub::new(tftp, &wire, 0));
         Self { tftp, contents, pace, progress, walking: None, wire, hub, scratch }

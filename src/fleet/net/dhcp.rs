@@ -90,7 +90,7 @@ pub(crate) struct DhcpAnswer {
     pub(super) relay_information: Option<Vec<u8>>,
 }
 
-const HEADER_OCTETS: usize = 236;
+const HEADER_BYTES: usize = 236;
 const COOKIE: [u8; 4] = [0x63, 0x82, 0x53, 0x63];
 const BROADCAST: u16 = 0x8000;
 
@@ -117,7 +117,7 @@ pub(crate) fn encode_client_message(ask: &ClientMessage, through: Option<&RelayH
         &through.map_or(Ipv4Addr::UNSPECIFIED, |through| through.relay).octets(),
     );
     packet.extend_from_slice(&ask.mac.0);
-    packet.resize(HEADER_OCTETS, 0);
+    packet.resize(HEADER_BYTES, 0);
     packet.extend_from_slice(&COOKIE);
     for (code, value) in list_client_options(ask) {
         put_dhcp_option(&mut packet, code, &value);
@@ -129,15 +129,15 @@ pub(crate) fn encode_client_message(ask: &ClientMessage, through: Option<&RelayH
     }
     packet.push(255);
     if given_back.is_some() {
-        packet.resize(packet.len().max(BOOTP_OCTETS), 0);
+        packet.resize(packet.len().max(BOOTP_BYTES), 0);
     }
     packet
 }
 
 /// Parses an answer; None for anything but a whole BOOTP reply with option 53.
 pub(crate) fn decode_dhcp_answer(packet: &[u8]) -> Option<DhcpAnswer> {
-    let header = packet.first_chunk::<HEADER_OCTETS>()?;
-    if header[0] != 2 || packet.get(HEADER_OCTETS..HEADER_OCTETS + COOKIE.len())? != COOKIE {
+    let header = packet.first_chunk::<HEADER_BYTES>()?;
+    if header[0] != 2 || packet.get(HEADER_BYTES..HEADER_BYTES + COOKIE.len())? != COOKIE {
         return None;
     }
     let address = |at: usize| Some(Ipv4Addr::from(*header.get(at..)?.first_chunk::<4>()?));
@@ -158,7 +158,7 @@ pub(crate) fn decode_dhcp_answer(packet: &[u8]) -> Option<DhcpAnswer> {
         relay_information: None,
     };
     let mut kind = None;
-    for (code, value) in (OptionCursor { rest: packet.get(HEADER_OCTETS + COOKIE.len()..)? }) {
+    for (code, value) in (OptionCursor { rest: packet.get(HEADER_BYTES + COOKIE.len()..)? }) {
         match code {
             53 => kind = DhcpMessageType::from_octet(*value.first()?),
             54 => answer.server = value.first_chunk::<4>().map(|a| Ipv4Addr::from(*a)),
@@ -235,7 +235,7 @@ const PI_MENU: &[u8] = b"Raspberry Pi Boot";
 const NO_PROXY_DHCP: (u8, &[u8]) = (176, &[1]);
 
 /// Length of a BOOTP message (RFC 951), to which clients without firmware pad theirs.
-const BOOTP_OCTETS: usize = 300;
+const BOOTP_BYTES: usize = 300;
 
 /// Largest message built here; a starting capacity, not a limit.
 const DHCP_ROOM: usize = 576;

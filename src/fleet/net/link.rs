@@ -22,7 +22,7 @@ const CLIENT_PORT: u16 = 68;
 const EVERYBODY: Mac = Mac([0xff; 6]);
 
 /// Bytes of an Ethernet frame, jumbo frames included.
-const FRAME_OCTETS_MAX: usize = 9216;
+const FRAME_BYTES_MAX: usize = 9216;
 
 /// The packet socket, and the hardware addresses of the answering servers.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl PacketLink {
 
     /// Reads answers; never ends.
     pub(crate) async fn listen(&self, deliver: impl Fn(DhcpAnswer)) {
-        let mut room = vec![0; FRAME_OCTETS_MAX];
+        let mut room = vec![0; FRAME_BYTES_MAX];
         loop {
             let Ok(mut ready) = self.stations.ready(Interest::READABLE).await else { return };
             for _ in 0..DHCP_BATCH {

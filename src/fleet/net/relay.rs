@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 
 use super::dhcp::{self, DhcpAnswer, RelayHop};
-use crate::limits::{DHCP_BATCH, DHCP_OCTETS_MAX};
+use crate::limits::{DHCP_BATCH, DHCP_BYTES_MAX};
 use crate::measure::line::NobodyThere;
 use ringboot_io::engine::mmsg::{DatagramInbox, DatagramOutbox};
 use ringboot_io::engine::net::{self, SocketBinding};
@@ -37,7 +37,7 @@ pub(crate) struct RelayAgent {
 pub(crate) type SharedInbox = Rc<RefCell<DatagramInbox>>;
 
 pub(crate) fn make_shared_inbox() -> SharedInbox {
-    Rc::new(RefCell::new(DatagramInbox::new(DHCP_BATCH, DHCP_OCTETS_MAX)))
+    Rc::new(RefCell::new(DatagramInbox::new(DHCP_BATCH, DHCP_BYTES_MAX)))
 }
 
 impl RelayAgent {

@@ -208,9 +208,9 @@ mod tests {
         let progress = FleetProgress::default();
         let mut report = FleetReport::new(500, Instant::now());
         (report.wall, report.pressure.busy, report.pressure.sources) = (10 * SECOND, SECOND, 500);
-        progress.add_octets(99);
+        progress.add_bytes(99);
         report.series.add(SECOND, &progress, Duration::from_millis(950));
-        progress.add_octets(1);
+        progress.add_bytes(1);
         report.series.add(10 * SECOND, &progress, SECOND);
         assert_eq!(
             report.limits(),

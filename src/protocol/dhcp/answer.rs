@@ -8,13 +8,13 @@ use super::classify::MessageKind;
 use super::context::MessageContext;
 use super::decision::{AnswerDatagram, AnswerKind, Decision, DhcpEvent, DhcpEventKind};
 use super::lease::LeaseChange;
-use super::limits::{FILE_FIELD_OCTETS_MAX, OPTION_OCTETS_MAX};
+use super::limits::{FILE_FIELD_BYTES_MAX, OPTION_BYTES_MAX};
 use super::options::{self, ReplyTerms};
 use super::packet::FLAG_BROADCAST;
 use super::reply::{ReplyMessage, ReplyOptions};
 use super::route::{RouteInputs, choose_reply_route};
 use super::silence::DhcpSilence;
-use crate::boot::plan::{self, LoaderChoice, UrlOrigin};
+use crate::boot::loader_choice::{self, LoaderChoice, UrlOrigin};
 use crate::model::machine::{Arch, Firmware, FirmwareRole};
 
 /// Bytes of an event's text before its reasons, for most events.
@@ -83,9 +83,9 @@ impl MessageContext<'_, '_> {
         let bootp = Firmware { role: FirmwareRole::Pxe, arch: Some(Arch::Bios) };
         let mut choice = match (facts.kind, facts.firmware.role) {
             (MessageKind::Bootp, FirmwareRole::System) => {
-                plan::choose_loader(bootp, "BOOTP", true, boot, origin)
+                loader_choice::choose_loader(bootp, "BOOTP", true, boot, origin)
             }
-            _ => plan::choose_loader(
+            _ => loader_choice::choose_loader(
                 facts.firmware,
                 &facts.evidence,
                 facts.speaks_http,
@@ -95,7 +95,7 @@ impl MessageContext<'_, '_> {
         };
 
         let octets = choice.file.as_ref().map_or(0, String::len);
-        if octets > OPTION_OCTETS_MAX {
+        if octets > OPTION_BYTES_MAX {
             choice = LoaderChoice {
                 file: None,
                 reason: format!("no boot file because its name has {octets} bytes"),
@@ -103,7 +103,7 @@ impl MessageContext<'_, '_> {
             };
         }
         decision.reasons.push(choice.reason.clone());
-        if (FILE_FIELD_OCTETS_MAX + 1..=OPTION_OCTETS_MAX).contains(&octets) {
+        if (FILE_FIELD_BYTES_MAX + 1..=OPTION_BYTES_MAX).contains(&octets) {
             decision.reasons.push(format!(
                 "the name has {octets} bytes: it goes into option 67 only, which shim does not read"
             ));
@@ -163,7 +163,7 @@ impl MessageContext<'_, '_> {
         yiaddr: Ipv4Addr,
         decision: &mut Decision,
     ) -> Result<Vec<u8>, DhcpSilence> {
-        let (bytes, dropped) = reply.encode(self.facts.payload_octets_max)?;
+        let (bytes, dropped) = reply.encode(self.facts.payload_bytes_max)?;
         let inputs = RouteInputs {
             nak: kind == AnswerKind::Nak,
             yiaddr,

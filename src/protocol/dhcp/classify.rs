@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::{DhcpOption, MessageType};
 
 use super::limits::{
-    DATAGRAM_OCTETS_DEFAULT, HOST_NAME_OCTETS_MAX, IP_UDP_HEADER_OCTETS, LEASE_REQUESTED_S_MIN,
-    REPLY_OCTETS_MAX,
+    DATAGRAM_BYTES_DEFAULT, HOST_NAME_BYTES_MAX, IP_UDP_HEADER_BYTES, LEASE_REQUESTED_S_MIN,
+    REPLY_BYTES_MAX,
 };
 use super::packet::{Packet, code};
 use super::pxe;
@@ -42,7 +42,7 @@ pub struct MessageFacts<'a> {
     /// Option 55; None where the client sent no list.
     pub wanted: Option<&'a [u8]>,
     /// Largest UDP payload of a reply, bytes (D-4).
-    pub payload_octets_max: usize,
+    pub payload_bytes_max: usize,
     /// Option 12, where it is a plain host name.
     pub host_name: Option<&'a str>,
     /// Option 82.
@@ -120,7 +120,7 @@ impl<'a> MessageFacts<'a> {
                 _ => None,
             },
             wanted: packet.option(code::PARAMETER_REQUEST_LIST),
-            payload_octets_max: limit_payload_bytes(packet),
+            payload_bytes_max: limit_payload_bytes(packet),
             host_name: packet.option(code::HOST_NAME).and_then(parse_host_name),
             relay: parse_relay_information(packet),
             subnet_selection: match packet.decode_option(code::SUBNET_SELECTION) {
@@ -220,19 +220,17 @@ fn parse_guid(guid: &[u8]) -> Option<Uuid> {
 
 fn limit_payload_bytes(packet: &Packet<'_>) -> usize {
     let datagram = match packet.decode_option(code::MAX_MESSAGE_SIZE) {
-        Some(DhcpOption::MaxMessageSize(octets)) => {
-            usize::from(octets).max(DATAGRAM_OCTETS_DEFAULT)
-        }
-        _ => DATAGRAM_OCTETS_DEFAULT,
+        Some(DhcpOption::MaxMessageSize(octets)) => usize::from(octets).max(DATAGRAM_BYTES_DEFAULT),
+        _ => DATAGRAM_BYTES_DEFAULT,
     };
-    (datagram - IP_UDP_HEADER_OCTETS).min(REPLY_OCTETS_MAX)
+    (datagram - IP_UDP_HEADER_BYTES).min(REPLY_BYTES_MAX)
 }
 
 /// A name that is safe in a log or a zone: letters, digits, hyphens and dots. The NUL that some
 /// clients append is cut off.
 fn parse_host_name(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?.trim_end_matches('\0');
-    let sound = text.len() <= HOST_NAME_OCTETS_MAX
+    let sound = text.len() <= HOST_NAME_BYTES_MAX
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
         && text.starts_with(|c: char| c.is_ascii_alphanumeric());
     sound.then_some(text)
@@ -393,8 +391,8 @@ mod tests {
 
     #[test]
     fn d04_size_of_a_reply_is_read_as_an_ip_datagram() {
-        let max = |size: u16| with(&option(57, &size.to_be_bytes()), |f| f.payload_octets_max);
-        assert_eq!(with(&[], |f| f.payload_octets_max), 548);
+        let max = |size: u16| with(&option(57, &size.to_be_bytes()), |f| f.payload_bytes_max);
+        assert_eq!(with(&[], |f| f.payload_bytes_max), 548);
         assert_eq!(max(576), 548);
         assert_eq!(max(300), 548, "less than the RFC allows is not believed");
         assert_eq!(max(1472), 1444);

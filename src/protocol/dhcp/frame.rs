@@ -9,8 +9,8 @@ use crate::model::machine::Mac;
 const TIME_TO_LIVE: u8 = 64;
 const PROTOCOL_UDP: u8 = 17;
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-const IPV4_OCTETS: u16 = 20;
-const UDP_OCTETS: u16 = 8;
+const IPV4_BYTES: u16 = 20;
+const UDP_BYTES: u16 = 8;
 
 /// Ethernet, IPv4 and UDP headers with checksums, then the payload. None where the payload does not
 /// fit an IPv4 datagram.
@@ -33,19 +33,19 @@ pub fn build_ipv4_datagram(
     to: SocketAddrV4,
     payload: &[u8],
 ) -> Option<Vec<u8>> {
-    let udp_octets = u16::try_from(payload.len()).ok()?.checked_add(UDP_OCTETS)?;
-    let total = udp_octets.checked_add(IPV4_OCTETS)?;
+    let udp_bytes = u16::try_from(payload.len()).ok()?.checked_add(UDP_BYTES)?;
+    let total = udp_bytes.checked_add(IPV4_BYTES)?;
     let mut udp =
-        [from.port().to_be_bytes(), to.port().to_be_bytes(), udp_octets.to_be_bytes(), [0, 0]]
+        [from.port().to_be_bytes(), to.port().to_be_bytes(), udp_bytes.to_be_bytes(), [0, 0]]
             .concat();
     udp.extend_from_slice(payload);
 
     // The checksum also covers a pseudo header with both addresses (RFC 768).
-    let sum =
-        match compute_checksum(&[&build_pseudo_header(*from.ip(), *to.ip(), udp_octets), &udp]) {
-            0 => u16::MAX, // zero means "no checksum" (RFC 768)
-            sum => sum,
-        };
+    let sum = match compute_checksum(&[&build_pseudo_header(*from.ip(), *to.ip(), udp_bytes), &udp])
+    {
+        0 => u16::MAX, // zero means "no checksum" (RFC 768)
+        sum => sum,
+    };
     udp.get_mut(6..8)?.copy_from_slice(&sum.to_be_bytes());
 
     let mut packet = build_ipv4_header(*from.ip(), *to.ip(), total).to_vec();
@@ -56,8 +56,8 @@ pub fn build_ipv4_datagram(
 /// Source and payload of an IPv4 packet that holds a whole UDP datagram. Checksums are left to the
 /// network card: a packet that this host sent has none yet.
 pub fn parse_ipv4_datagram(packet: &[u8]) -> Option<(SocketAddrV4, &[u8])> {
-    let header_octets = usize::from(packet.first()? & 0x0f) * 4;
-    let (header, rest) = packet.split_at_checked(header_octets)?;
+    let header_bytes = usize::from(packet.first()? & 0x0f) * 4;
+    let (header, rest) = packet.split_at_checked(header_bytes)?;
     let source: [u8; 4] = header.get(12..16)?.try_into().ok()?;
     let is_whole = u16::from_be_bytes([*header.get(6)?, *header.get(7)?]) & 0x3fff == 0;
     let [p0, p1, _, _, l0, l1, _, _] = *rest.first_chunk::<8>()?;
@@ -99,8 +99,8 @@ fn build_ipv4_header(from: Ipv4Addr, to: Ipv4Addr, total: u16) -> [u8; 20] {
     header(compute_checksum(&[&header([0, 0])]).to_be_bytes())
 }
 
-fn build_pseudo_header(from: Ipv4Addr, to: Ipv4Addr, udp_octets: u16) -> Vec<u8> {
-    [&from.octets()[..], &to.octets(), &[0, PROTOCOL_UDP], &udp_octets.to_be_bytes()].concat()
+fn build_pseudo_header(from: Ipv4Addr, to: Ipv4Addr, udp_bytes: u16) -> Vec<u8> {
+    [&from.octets()[..], &to.octets(), &[0, PROTOCOL_UDP], &udp_bytes.to_be_bytes()].concat()
 }
 
 /// The Internet checksum (RFC 1071) over parts, each but the last of even length.

@@ -2,40 +2,40 @@
 //! says otherwise.
 
 /// Fixed BOOTP header and magic cookie: a shorter datagram is no DHCP message (RFC 2131 section 2).
-pub const MESSAGE_OCTETS_MIN: usize = 240;
+pub const MESSAGE_BYTES_MIN: usize = 240;
 
 /// Longest request that is read. EDK2 announces 65,280, but no client sends more than one Ethernet
 /// frame, and a relay adds at most one option 82. Longer datagrams are dropped.
-pub const MESSAGE_OCTETS_MAX: usize = 2048;
+pub const MESSAGE_BYTES_MAX: usize = 2048;
 
 /// `chaddr` is sixteen bytes: a longer `hlen` is malformed (D-1).
-pub const HARDWARE_OCTETS_MAX: u8 = 16;
+pub const HARDWARE_BYTES_MAX: u8 = 16;
 
 /// Relay agents between client and server. A message with more hops runs in a circle (D-51).
 pub const HOPS_MAX: u8 = 16;
 
 /// BOOTP's message size: old ROMs drop shorter replies (D-3).
-pub const REPLY_OCTETS_MIN: usize = 300;
+pub const REPLY_BYTES_MIN: usize = 300;
 
 /// One Ethernet frame without fragments; EDK2 drops longer offers (D-4).
-pub const REPLY_OCTETS_MAX: usize = 1472;
+pub const REPLY_BYTES_MAX: usize = 1472;
 
 /// The IP datagram that each client takes, with or without option 57, whose smallest value this is
 /// (D-4).
-pub const DATAGRAM_OCTETS_DEFAULT: usize = 576;
+pub const DATAGRAM_BYTES_DEFAULT: usize = 576;
 
 /// IPv4 and UDP headers, which option 57 counts (D-4).
-pub const IP_UDP_HEADER_OCTETS: usize = 28;
+pub const IP_UDP_HEADER_BYTES: usize = 28;
 
 /// Longest name in the header's `file` field: 128 bytes with the closing NUL (D-42).
-pub const FILE_FIELD_OCTETS_MAX: usize = 127;
+pub const FILE_FIELD_BYTES_MAX: usize = 127;
 
 /// Longest value of one option. A longer boot file would need two pieces, which EDK2 and GRUB do
 /// not join (D-41).
-pub const OPTION_OCTETS_MAX: usize = 255;
+pub const OPTION_BYTES_MAX: usize = 255;
 
 /// Longest host name that is kept (RFC 1035 section 2.3.4).
-pub const HOST_NAME_OCTETS_MAX: usize = 253;
+pub const HOST_NAME_BYTES_MAX: usize = 253;
 
 /// How long an offered address is held. EDK2 chooses an OFFER only after 4, 12, 28 or 60 s (D-19).
 pub const OFFER_HOLD_S: u64 = 120;
@@ -55,7 +55,7 @@ pub const POOL_ADDRESSES_MANY: u64 = 1 << 20;
 
 /// Bytes of memory for each lease, estimated: its row (144), two hash tables, its timer, and its
 /// slot for the boot cores (48).
-pub const LEASE_OCTETS: u64 = 300;
+pub const LEASE_BYTES: u64 = 300;
 
 /// Rows that a table reserves at most: 300 MB of address space, and no memory before a row is
 /// used.

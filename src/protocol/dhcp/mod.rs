@@ -2,7 +2,7 @@
 //! or thread.
 //!
 //! The path of a DISCOVER: `packet` (guard) > `classify` > `select` > `decide` > `server` > `lease`
-//! > `boot::plan` > `options` > `reply` > `route`.
+//! > `boot::loader_choice` > `options` > `reply` > `route`.
 
 mod answer;
 pub mod arrival;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::classify::{MessageFacts, RASPBERRY_PI_3_PREFIX};
-use super::limits::OPTION_OCTETS_MAX;
+use super::limits::OPTION_BYTES_MAX;
 use super::packet::{Packet, code};
 use super::pxe;
 use super::reply::ReplyOptions;
@@ -90,7 +90,7 @@ pub(super) fn compose_nak_options(
     options.push(code::SERVER_IDENTIFIER, &server.octets());
     options.push(
         code::MESSAGE,
-        why.as_bytes().get(..why.len().min(OPTION_OCTETS_MAX)).unwrap_or_default(),
+        why.as_bytes().get(..why.len().min(OPTION_BYTES_MAX)).unwrap_or_default(),
     );
     if let Some(id) = facts.client_id {
         options.push(code::CLIENT_IDENTIFIER, id);
@@ -198,11 +198,11 @@ fn push_relay_information(facts: &MessageFacts<'_>, options: &mut ReplyOptions) 
 }
 
 fn push_address_list(code: u8, addresses: &[Ipv4Addr], options: &mut ReplyOptions) {
-    options.push_parts(code, addresses.iter().take(OPTION_OCTETS_MAX / 4).map(Ipv4Addr::octets));
+    options.push_parts(code, addresses.iter().take(OPTION_BYTES_MAX / 4).map(Ipv4Addr::octets));
 }
 
 /// The value of a text option; empty where there is none, or where one option cannot hold it
 /// (D-41).
 fn fit_option_text(value: Option<&str>) -> &[u8] {
-    value.filter(|text| text.len() <= OPTION_OCTETS_MAX).unwrap_or_default().as_bytes()
+    value.filter(|text| text.len() <= OPTION_BYTES_MAX).unwrap_or_default().as_bytes()
 }

@@ -11,9 +11,7 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::DhcpOption;
 use dhcproto::{Decodable, Decoder};
 
-use super::limits::{
-    HARDWARE_OCTETS_MAX, MESSAGE_OCTETS_MAX, MESSAGE_OCTETS_MIN, OPTION_OCTETS_MAX,
-};
+use super::limits::{HARDWARE_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MIN, OPTION_BYTES_MAX};
 
 /// Option codes that ringboot reads or writes (RFC 2132, or the RFC that is named).
 #[allow(missing_docs, reason = "the names are those of RFC 2132")]
@@ -109,10 +107,10 @@ pub struct Packet<'a> {
 /// Why a datagram is no message that the server reads (D-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedMessage {
-    /// Shorter than `MESSAGE_OCTETS_MIN`.
+    /// Shorter than `MESSAGE_BYTES_MIN`.
     #[error("shorter than a DHCP header")]
     TooShort,
-    /// Longer than `MESSAGE_OCTETS_MAX`.
+    /// Longer than `MESSAGE_BYTES_MAX`.
     #[error("longer than any DHCP message")]
     TooLong,
     /// A reply where a request is expected, or the other way round.
@@ -134,7 +132,7 @@ impl<'a> Packet<'a> {
 
     /// Option 53 of an unchecked message, where the option area holds it.
     pub fn peek_type(bytes: &[u8]) -> Option<u8> {
-        let mut rest = bytes.get(MESSAGE_OCTETS_MIN..)?;
+        let mut rest = bytes.get(MESSAGE_BYTES_MIN..)?;
         while let Some((&code, after)) = rest.split_first() {
             rest = after;
             match code {
@@ -172,7 +170,7 @@ impl<'a> Packet<'a> {
     /// of which it keeps too little.
     pub fn decode_option(&self, code: u8) -> Option<DhcpOption> {
         let value = self.option(code)?;
-        let mut one = [0u8; OPTION_OCTETS_MAX + 2];
+        let mut one = [0u8; OPTION_BYTES_MAX + 2];
         *one.get_mut(0)? = code;
         *one.get_mut(1)? = u8::try_from(value.len()).ok()?;
         let end = value.len() + 2;
@@ -186,18 +184,18 @@ impl<'a> Packet<'a> {
     }
 
     fn parse(bytes: &'a [u8], op: u8) -> Result<Self, MalformedMessage> {
-        if bytes.len() > MESSAGE_OCTETS_MAX {
+        if bytes.len() > MESSAGE_BYTES_MAX {
             return Err(MalformedMessage::TooLong);
         }
         let (header, area) =
-            bytes.split_at_checked(MESSAGE_OCTETS_MIN).ok_or(MalformedMessage::TooShort)?;
+            bytes.split_at_checked(MESSAGE_BYTES_MIN).ok_or(MalformedMessage::TooShort)?;
         let octet = |at: usize| header.get(at).copied().unwrap_or(0);
         let address = |at| Ipv4Addr::from(copy_array::<4>(header, at));
 
         if octet(0) != op {
             return Err(MalformedMessage::Op);
         }
-        if octet(2) > HARDWARE_OCTETS_MAX {
+        if octet(2) > HARDWARE_BYTES_MAX {
             return Err(MalformedMessage::HardwareLength);
         }
         if copy_array::<4>(header, 236) != COOKIE {
@@ -340,10 +338,10 @@ pub(super) mod tests {
         assert_eq!(Packet::parse_request(&[]).map(|_| ()).unwrap_err(), MalformedMessage::TooShort);
 
         // Both bounds are inclusive: the longest message, and a header without options.
-        let of_octets = |octets: usize| [&good[..], &vec![0; octets - good.len()]].concat();
-        assert!(Packet::parse_request(&of_octets(2048)).is_ok());
+        let of_bytes = |octets: usize| [&good[..], &vec![0; octets - good.len()]].concat();
+        assert!(Packet::parse_request(&of_bytes(2048)).is_ok());
         assert_eq!(
-            Packet::parse_request(&of_octets(2049)).map(|_| ()).unwrap_err(),
+            Packet::parse_request(&of_bytes(2049)).map(|_| ()).unwrap_err(),
             MalformedMessage::TooLong
         );
         assert!(

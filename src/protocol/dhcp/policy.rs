@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::subnets::SubnetTable;
-use crate::boot::plan::BootConfig;
+use crate::boot::loader_choice::BootConfig;
 
 /// The part of a configuration that decides a DHCP reply.
 #[derive(Clone, Debug, Default)]

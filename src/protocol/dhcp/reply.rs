@@ -5,7 +5,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::limits::{FILE_FIELD_OCTETS_MAX, OPTION_OCTETS_MAX, REPLY_OCTETS_MAX, REPLY_OCTETS_MIN};
+use super::limits::{FILE_FIELD_BYTES_MAX, OPTION_BYTES_MAX, REPLY_BYTES_MAX, REPLY_BYTES_MIN};
 use super::packet::{COOKIE, OP_REPLY, code};
 
 /// A reply before it is encoded. `hops` and `secs` are always 0 (D-2).
@@ -113,14 +113,14 @@ impl ReplyMessage {
         {
             push_option(&mut bytes, code, value);
         }
-        if bytes.len() + END.len() > REPLY_OCTETS_MAX {
+        if bytes.len() + END.len() > REPLY_BYTES_MAX {
             bytes.truncate(of_client);
             dropped.push(code::RELAY_AGENT_INFORMATION);
         }
 
         // A BOOTP message has 300 bytes at least (RFC 951), so zeros follow END (D-3).
         bytes.extend_from_slice(&END);
-        bytes.resize(bytes.len().max(REPLY_OCTETS_MIN), 0);
+        bytes.resize(bytes.len().max(REPLY_BYTES_MIN), 0);
         Ok((bytes, dropped))
     }
 
@@ -136,7 +136,7 @@ impl ReplyMessage {
 
     /// The bytes that reach the client: without option 82 and END.
     fn encode_for_client(&self, dropped: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(REPLY_OCTETS_MIN * 2);
+        let mut bytes = Vec::with_capacity(REPLY_BYTES_MIN * 2);
         bytes.extend_from_slice(&[OP_REPLY, self.htype, self.hlen, 0]);
         bytes.extend_from_slice(&self.xid.to_be_bytes());
         // secs is 0, and so is hops above (D-2).
@@ -149,7 +149,7 @@ impl ReplyMessage {
 
         // A name that does not fit the field goes into option 67 alone (D-42).
         bytes.resize(FILE_AT, 0);
-        if self.file.len() <= FILE_FIELD_OCTETS_MAX {
+        if self.file.len() <= FILE_FIELD_BYTES_MAX {
             bytes.extend_from_slice(&self.file);
         }
 
@@ -183,7 +183,7 @@ const PADDED: [u8; 3] = [code::CLASS_IDENTIFIER, code::TFTP_SERVER_NAME, code::B
 
 /// Writes one option; a value over 255 bytes in consecutive pieces (D-41).
 fn push_option(bytes: &mut Vec<u8>, code: u8, value: &[u8]) {
-    let mut pieces = value.chunks(OPTION_OCTETS_MAX).peekable();
+    let mut pieces = value.chunks(OPTION_BYTES_MAX).peekable();
     loop {
         let piece = pieces.next().unwrap_or_default();
         bytes.extend_from_slice(&[code, u8::try_from(piece.len()).unwrap_or(u8::MAX)]);

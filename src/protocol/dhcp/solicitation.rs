@@ -16,7 +16,7 @@ const ROUTER_ADVERTISEMENT: u8 = 134;
 /// of eight bytes.
 const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
 /// Bytes before the options.
-const SOLICITATION_OCTETS: usize = 8;
+const SOLICITATION_BYTES: usize = 8;
 
 /// The hardware address of the machine that solicits: of its option, or else of its link-local
 /// address. None where neither has one.
@@ -24,7 +24,7 @@ pub fn find_solicitor(message: &[u8], source: Ipv6Addr) -> Option<Mac> {
     if message.first() != Some(&ROUTER_SOLICITATION) || message.get(1) != Some(&0) {
         return None;
     }
-    let mut options = message.get(SOLICITATION_OCTETS..)?;
+    let mut options = message.get(SOLICITATION_BYTES..)?;
     while let [kind, units, ..] = *options {
         let option = options.get(..8 * usize::from(units)).filter(|option| !option.is_empty())?;
         if kind == SOURCE_LINK_LAYER_ADDRESS {

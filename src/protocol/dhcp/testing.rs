@@ -9,7 +9,7 @@ use super::decide::{Decision, IncomingMessage, decide_answer};
 use super::lease::{ClockSeconds, LeaseTable};
 use super::packet::{COOKIE, Packet};
 use super::subnet::{AddressPool, AnsweringMode, ClientAdmission, Subnet};
-use crate::boot::plan::BootConfig;
+use crate::boot::loader_choice::BootConfig;
 use crate::dhcp::policy::DhcpPolicy;
 use crate::model::machine::Mac;
 use crate::model::network::Ipv4Network;

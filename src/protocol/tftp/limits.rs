@@ -13,9 +13,9 @@ pub const SECOND: Tick = 1000 * MILLISECOND;
 
 /// Longest request that the server parses, octets. RFC 2347 says 512, but pxelinux may send more
 /// (two 256-octet name buffers); longer ones get ERROR 4 (T-5).
-pub const REQUEST_OCTETS_MAX: usize = 1500;
+pub const REQUEST_BYTES_MAX: usize = 1500;
 /// Longest text of an ERROR, octets, without its NUL (T-53: under 128).
-pub const ERROR_TEXT_OCTETS_MAX: usize = 127;
+pub const ERROR_TEXT_BYTES_MAX: usize = 127;
 
 // --- options ---
 
@@ -113,7 +113,7 @@ pub const REPLIES_QUEUED_MAX: usize = 1024;
 /// TID sockets of one core (T-46).
 pub const TIDS_DEFAULT: u16 = 16;
 /// Largest file translated for netascii, bytes: the translation stays in memory (T-8).
-pub const NETASCII_OCTETS_MAX: usize = 16 << 20;
+pub const NETASCII_BYTES_MAX: usize = 16 << 20;
 
 /// The limits of one core. The configuration can set each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Netascii: translates a whole file for the wire before the transfer cuts it into blocks (RFC 1350
 //! §1, RFC 764).
 
-use super::limits::NETASCII_OCTETS_MAX;
+use super::limits::NETASCII_BYTES_MAX;
 
-/// The file is longer than `limits::NETASCII_OCTETS_MAX`; the client gets ERROR 0.
+/// The file is longer than `limits::NETASCII_BYTES_MAX`; the client gets ERROR 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a file of {bytes} bytes is too long for netascii (at most {NETASCII_OCTETS_MAX})")]
+#[error("a file of {bytes} bytes is too long for netascii (at most {NETASCII_BYTES_MAX})")]
 pub struct NetasciiTooLong {
     /// Length of the file, bytes.
     pub bytes: usize,
@@ -17,7 +17,7 @@ pub struct NetasciiTooLong {
 /// as CR NUL CR LF, and the client restores the bytes of the file. The transfer cuts blocks from
 /// the result: so a pair may straddle two blocks, and a retransmission has the same bytes.
 pub fn translate_netascii(file: &[u8]) -> Result<Vec<u8>, NetasciiTooLong> {
-    if file.len() > NETASCII_OCTETS_MAX {
+    if file.len() > NETASCII_BYTES_MAX {
         return Err(NetasciiTooLong { bytes: file.len() });
     }
     let ends = file.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
@@ -76,10 +76,10 @@ mod tests {
     #[test]
     fn t8_a_file_over_the_limit_is_refused() {
         assert_eq!(
-            translate_netascii(&vec![b'\n'; NETASCII_OCTETS_MAX]).map(|wire| wire.len()),
-            Ok(2 * NETASCII_OCTETS_MAX)
+            translate_netascii(&vec![b'\n'; NETASCII_BYTES_MAX]).map(|wire| wire.len()),
+            Ok(2 * NETASCII_BYTES_MAX)
         );
-        let bytes = NETASCII_OCTETS_MAX + 1;
+        let bytes = NETASCII_BYTES_MAX + 1;
         assert_eq!(translate_netascii(&vec![b'\n'; bytes]), Err(NetasciiTooLong { bytes }));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::limits::{ERROR_TEXT_OCTETS_MAX, REQUEST_OCTETS_MAX};
+use super::limits::{ERROR_TEXT_BYTES_MAX, REQUEST_BYTES_MAX};
 
 /// A parsed datagram (RFC 1350 §5, RFC 2347).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,7 +213,7 @@ pub fn write_error(out: &mut Vec<u8>, refusal: TftpRefusal) {
     write_opcode(out, opcode::ERROR);
     out.extend_from_slice(&(refusal.code as u16).to_be_bytes());
     let text = refusal.text.bytes().filter(|byte| byte.is_ascii_graphic() || *byte == b' ');
-    out.extend(text.take(ERROR_TEXT_OCTETS_MAX));
+    out.extend(text.take(ERROR_TEXT_BYTES_MAX));
     out.push(0);
 }
 
@@ -256,7 +256,7 @@ const NO_NAME: TftpRefusal = TftpRefusal { code: ErrorCode::NotFound, text: "Emp
 
 /// Parses an RRQ (T-1, T-2, T-5, T-6, T-7).
 fn parse_read_request(bytes: &[u8]) -> Result<ReadRequest<'_>, TftpRefusal> {
-    if bytes.len() > REQUEST_OCTETS_MAX {
+    if bytes.len() > REQUEST_BYTES_MAX {
         return Err(TOO_LONG);
     }
     let body = bytes.get(2..).ok_or(MALFORMED)?;

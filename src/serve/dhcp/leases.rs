@@ -71,8 +71,8 @@ impl CoreLeases {
     }
 
     /// Begins to take over a new configuration.
-    pub(super) fn begin_move(&mut self, mut proposal: Box<ConfigProposal>) {
-        self.leases.begin_move(std::mem::take(&mut proposal.layout));
+    pub(super) fn begin_takeover(&mut self, mut proposal: Box<ConfigProposal>) {
+        self.leases.begin_takeover(std::mem::take(&mut proposal.layout));
         self.moving = Some(proposal);
     }
 
@@ -84,7 +84,7 @@ impl CoreLeases {
     /// Takes over a bounded piece of a new configuration: first the leases into its pools and
     /// binding slots, at the end the generation itself. So boot cores never see an empty slot of a
     /// leased address. Returns whether the new generation is published now.
-    pub(super) fn move_on(&mut self) -> bool {
+    pub(super) fn continue_takeover(&mut self) -> bool {
         let Some(proposal) = self.moving.take() else { return false };
         if proposal.fate.is_withdrawn() {
             let _ = proposal.done.try_send(self.leases.drop_move());

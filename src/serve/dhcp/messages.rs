@@ -79,7 +79,7 @@ impl DhcpInbox {
         };
 
         // A message that is cut has lost options. No client sends one longer than a receive buffer
-        // (`MESSAGE_OCTETS_MAX`).
+        // (`MESSAGE_BYTES_MAX`).
         if datagram.truncated {
             return;
         }

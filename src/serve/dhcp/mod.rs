@@ -15,6 +15,7 @@ mod link_news;
 mod messages;
 mod offers;
 pub mod other_servers;
+mod pending_answer;
 mod plan;
 mod segment;
 mod signs;

@@ -4,21 +4,15 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use super::letters::SegmentSign;
-use super::messages::{ReceivedMessage, WayIn};
+use super::messages::ReceivedMessage;
+use super::pending_answer::PendingAnswer;
 use super::signs::SignSender;
-use crate::dhcp::decide::Decision;
 use crate::dhcp::lease::LeaseChange;
 use crate::dhcp::limits::PROBE_WAIT_MS;
 use crate::dhcp::other_servers::{self as look, MonotonicMillis};
 use crate::dhcp::probes::{ConflictProbes, ProbeVerdict};
 use crate::dhcp::route::ReplyRoute;
 use crate::model::machine::Mac;
-
-/// A decision that the core has not carried out yet.
-pub(super) struct PendingAnswer {
-    pub(super) decision: Decision,
-    pub(super) way: WayIn,
-}
 
 /// The offers that wait, each with the message that it answers.
 pub(super) struct PendingOffers {

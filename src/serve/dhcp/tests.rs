@@ -353,7 +353,7 @@ fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
     let next = published.prepare(published.get().snapshot.clone());
     let (done, is_done) = sync_channel(1);
     let layout = PoolLayout::new(&next.snapshot.dhcp.subnets);
-    running.state.leases.begin_move(layout);
+    running.state.leases.begin_takeover(layout);
     let told = |leases: &LeaseTable, address| {
         assert!(next.bindings.write(address, leases.binding(address)))
     };
@@ -366,7 +366,7 @@ fn boot_cores_find_every_lease_in_the_slots_of_the_next_configuration() {
     };
     running.state.resume_move(proposal);
     (3..15).for_each(|last| bind(&mut running, last, u64::from(last)));
-    running.follow_move();
+    running.follow_takeover();
     assert!(is_done.try_recv().is_ok() && !running.state.is_moving());
     for last in 1..20 {
         let address = Ipv4Addr::new(127, 77, 1, last);

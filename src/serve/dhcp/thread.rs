@@ -15,7 +15,8 @@ use super::interfaces::HostInterfaces;
 use super::leases::{CoreLeases, PoolLooks};
 use super::letters::{DhcpLetter, SegmentSign};
 use super::messages::{DhcpInbox, ReceivedMessage, RouterSolicitation, WayIn, count_message};
-use super::offers::{PendingAnswer, PendingOffers};
+use super::offers::PendingOffers;
+use super::pending_answer::PendingAnswer;
 use super::plan::{DhcpCounters, DhcpPlan};
 use super::signs::{SignSender, SilentSubnets, sign_of};
 use super::sockets::CoreSockets;
@@ -70,7 +71,7 @@ pub(super) struct RunningDhcp {
     writer: StoreWriter,
     health: Arc<StoreHealth>,
     /// Decisions whose changes are not durable yet, by the ticket of their commit.
-    pending: HashMap<u64, PendingAnswer>,
+    awaiting_commit: HashMap<u64, PendingAnswer>,
     /// Control threads that wait until addresses are durably freed, by ticket.
     freeing: HashMap<u64, SyncSender<Option<usize>>>,
     next_ticket: u64,
@@ -118,7 +119,7 @@ impl RunningDhcp {
             counters,
             writer,
             health: plan.health,
-            pending: HashMap::new(),
+            awaiting_commit: HashMap::new(),
             freeing: HashMap::new(),
             next_ticket: 1,
             offers: PendingOffers::new(plan.port),
@@ -154,7 +155,7 @@ impl RunningDhcp {
             if self.drain.is_ordered() {
                 let until =
                     *last_commits_until.get_or_insert_with(|| Instant::now() + LAST_COMMITS_MAX);
-                let is_done = self.pending.is_empty() && self.sockets.in_flight() == 0;
+                let is_done = self.awaiting_commit.is_empty() && self.sockets.in_flight() == 0;
                 if is_done || Instant::now() >= until {
                     return Ok(());
                 }
@@ -189,7 +190,7 @@ impl RunningDhcp {
             self.make_room()?;
             self.conclude(pending);
         }
-        self.follow_move();
+        self.follow_takeover();
 
         for _ in 0..TURN_SOLICITATIONS_MAX {
             let Some(solicitation) = self.inbox.solicitations.pop_front() else { break };
@@ -208,7 +209,7 @@ impl RunningDhcp {
 
         self.is_behind |= !self.inbox.is_empty();
         self.state.show_counts(&self.counters);
-        self.counters.pending.set(self.pending.len() as u64);
+        self.counters.pending.set(self.awaiting_commit.len() as u64);
         Ok(())
     }
 
@@ -244,7 +245,7 @@ impl RunningDhcp {
                 self.sockets.listen_on(interface, socket);
             }
             DhcpLetter::Gone(interface) => self.sockets.forget(&interface),
-            DhcpLetter::Reconfigured(proposal) => self.state.begin_move(proposal),
+            DhcpLetter::Reconfigured(proposal) => self.state.begin_takeover(proposal),
             DhcpLetter::Listed { from, filter, done } => {
                 let _ = done.send(self.state.list_piece(from, filter));
             }
@@ -347,12 +348,12 @@ impl RunningDhcp {
             return Ok(());
         }
 
-        if self.pending.len() >= COMMITS_PENDING_MAX {
+        if self.awaiting_commit.len() >= COMMITS_PENDING_MAX {
             self.counters.dropped_commits.add(1);
             self.state.leases.finish_commit(&pending.decision.changes, xid, false, now);
             return Ok(());
         }
-        self.commit(pending)
+        self.queue_commit(pending)
     }
 
     /// Handles a host's answer for an address that the core was about to offer: the core decides on
@@ -386,12 +387,12 @@ impl RunningDhcp {
     }
 
     /// Hands the changes of a decision to the store; the answer waits until they are durable.
-    fn commit(&mut self, pending: PendingAnswer) -> Result<(), CoreError> {
+    fn queue_commit(&mut self, pending: PendingAnswer) -> Result<(), CoreError> {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let durable = pending.decision.changes.iter().filter(|change| change.is_durable());
         let changes = durable.cloned().collect();
-        self.pending.insert(ticket, pending);
+        self.awaiting_commit.insert(ticket, pending);
         // Counted before the writer has the commit: its report may come back at once.
         self.health.note_queued();
         match self.writer.submit(ticket, changes) {
@@ -411,7 +412,7 @@ impl RunningDhcp {
     /// Handles the store's report on a commit: if the changes are durable, the answer leaves; if
     /// not, the client gets none.
     fn finish_commit(&mut self, ticket: u64, durable: bool) {
-        let Some(pending) = self.pending.remove(&ticket) else { return };
+        let Some(pending) = self.awaiting_commit.remove(&ticket) else { return };
         let now = clock::now_s();
         self.state.leases.finish_commit(
             &pending.decision.changes,
@@ -476,7 +477,10 @@ impl RunningDhcp {
             .collect();
         let way = WayIn { socket: SocketId(0), interface: 0, asked: None };
         self.freeing.insert(self.next_ticket, done);
-        self.commit(PendingAnswer { decision: Decision { changes, ..Decision::default() }, way })
+        self.queue_commit(PendingAnswer {
+            decision: Decision { changes, ..Decision::default() },
+            way,
+        })
     }
 
     /// Loads the leases of an earlier run that could not be read at the start. From now on the core
@@ -495,8 +499,8 @@ impl RunningDhcp {
     }
 
     /// Takes over the next piece of a new configuration.
-    pub(super) fn follow_move(&mut self) {
-        if self.state.move_on() {
+    pub(super) fn follow_takeover(&mut self) {
+        if self.state.continue_takeover() {
             self.interfaces.forget_own();
             self.silent.update(self.state.subnets(), self.port);
         }

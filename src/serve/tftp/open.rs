@@ -13,7 +13,7 @@ use crate::engine::mailbox::MailboxSender;
 use crate::images::{self, COPY_FREE, CleanPath, OwedAnswer, ServedContent};
 use crate::serve::quirks;
 use crate::serve::shelf::{FileAnswer, FileReply, FileRequest, FileResolver, FileSources};
-use crate::tftp::limits::{NETASCII_OCTETS_MAX, OVERHEAD_V4, OVERHEAD_V6};
+use crate::tftp::limits::{NETASCII_BYTES_MAX, OVERHEAD_V4, OVERHEAD_V6};
 use crate::tftp::netascii;
 use crate::tftp::options::negotiate_options;
 use crate::tftp::packet::{StoredReadRequest, TftpRefusal, TransferMode};
@@ -252,7 +252,7 @@ fn prepare_start(_: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -> Lo
     let FileReply::Content(answer) = reply else { return opened(asked, reply, None) };
 
     let (content, is_text) = (&answer.content, asked.mode == TransferMode::Netascii);
-    if is_text && content.len() > NETASCII_OCTETS_MAX as u64 {
+    if is_text && content.len() > NETASCII_BYTES_MAX as u64 {
         let refusal = images::NameRefusal::TooLarge;
         return opened(asked, FileReply::Refused(refusal, format!("as netascii: {refusal}")), None);
     }

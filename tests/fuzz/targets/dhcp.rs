@@ -11,7 +11,7 @@ use dhcproto::{Decodable, Decoder};
 use ringboot::config::Config;
 use ringboot::dhcp::decide::{AnswerKind, Decision, IncomingMessage, decide_answer};
 use ringboot::dhcp::lease::{Lease, LeaseChange, LeaseRowState, LeaseTable};
-use ringboot::dhcp::limits::{FOREVER_S, REPLY_OCTETS_MAX, REPLY_OCTETS_MIN};
+use ringboot::dhcp::limits::{FOREVER_S, REPLY_BYTES_MAX, REPLY_BYTES_MIN};
 use ringboot::dhcp::policy::DhcpPolicy;
 use ringboot::model::machine::Mac;
 
@@ -109,7 +109,7 @@ fn sound(decision: &Decision, asked: &[u8]) {
     );
     let Some(answer) = &decision.answer else { return };
     let bytes = &answer.bytes;
-    assert!((REPLY_OCTETS_MIN..=REPLY_OCTETS_MAX).contains(&bytes.len()), "{} octets", bytes.len());
+    assert!((REPLY_BYTES_MIN..=REPLY_BYTES_MAX).contains(&bytes.len()), "{} octets", bytes.len());
     let reply = Message::decode(&mut Decoder::new(bytes))
         .expect("an answer that another reader understands");
     assert_eq!((reply.opcode(), reply.hops()), (Opcode::BootReply, 0));

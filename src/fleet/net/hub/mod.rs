@@ -27,7 +27,7 @@ use super::checker::ContentChecker;
 use super::impair::ImpairedQueue;
 use super::wire::WireSettings;
 use crate::failure::BootFailure;
-use crate::limits::{TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX};
+use crate::limits::{TFTP_BATCH, TFTP_DATAGRAM_BYTES_MAX};
 use crate::measure::line::NobodyThere;
 use crate::measure::progress::TftpRequest;
 use ringboot_io::engine::mmsg::{DatagramInbox, DatagramOutbox};
@@ -94,7 +94,7 @@ impl TransferHub {
             gro: wire.gro,
             begun: Instant::now(),
             state: RefCell::new(HubState::new(server, trouble)),
-            inbox: RefCell::new(DatagramInbox::new(TFTP_BATCH, TFTP_DATAGRAM_OCTETS_MAX)),
+            inbox: RefCell::new(DatagramInbox::new(TFTP_BATCH, TFTP_DATAGRAM_BYTES_MAX)),
             rings: Cell::new(None),
             sooner: Notify::new(),
             glanced: Cell::new(0),

@@ -13,7 +13,7 @@ use super::{
 use crate::model::machine::{Firmware, Mac};
 
 /// Bytes that one HTTP response must deliver to prove a rate.
-const HTTP_PROOF_OCTETS: u64 = 1 << 20;
+const HTTP_PROOF_BYTES: u64 = 1 << 20;
 /// Windows that must arrive whole to prove the window.
 const WINDOWS_PROOF: u64 = 4;
 /// Makers and classes for which machines without a limit are remembered. One more forgets the group
@@ -186,7 +186,7 @@ impl QuirkLearner {
 
     /// Learns from an HTTP response of this many bytes that reached the machine whole.
     pub fn note_http_success(&mut self, mac: Mac, octets: u64, now_s: u64) -> Vec<QuirkChange> {
-        if octets < HTTP_PROOF_OCTETS {
+        if octets < HTTP_PROOF_BYTES {
             return Vec::new();
         }
         self.reset_failures(mac, LimitKind::HttpRate);

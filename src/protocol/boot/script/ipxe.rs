@@ -7,8 +7,8 @@ use super::screen::{
     LOCAL_TITLE, MenuRequest, MenuScreen, describe_menu_owner, format_authority, format_url_host,
     split_hot_key,
 };
+use crate::boot::loader_choice::BootConfig;
 use crate::boot::menu::{self, LOCAL_LABEL, MenuEntry};
-use crate::boot::plan::BootConfig;
 
 /// Labels of the script itself begin with `_`; labels of entries never do.
 pub(super) fn render_ipxe_script(screen: &MenuScreen<'_>, ask: &MenuRequest<'_>) -> String {

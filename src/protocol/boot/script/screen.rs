@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
+use crate::boot::loader_choice::BootConfig;
 use crate::boot::menu::{self, MenuEntry};
 use crate::boot::names::MenuLoader;
-use crate::boot::plan::BootConfig;
 use crate::model::machine::{FirmwareRole, Machine};
 
 /// A request for a menu: the loader, the machine, and what its subnet allows.

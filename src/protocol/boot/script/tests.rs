@@ -4,8 +4,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::boot::loader_choice::BootConfig;
 use crate::boot::menu::LOCAL_LABEL;
-use crate::boot::plan::BootConfig;
 use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac, Machine};
 
 const LOADERS: [MenuLoader; 3] = [MenuLoader::Pxelinux, MenuLoader::Grub, MenuLoader::Ipxe];

@@ -17,8 +17,8 @@ mod entry;
 mod load;
 mod offers;
 mod reconfigure;
-mod rows;
 mod table;
+mod table_rows;
 #[cfg(test)]
 mod tests;
 

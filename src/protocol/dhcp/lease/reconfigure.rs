@@ -10,14 +10,14 @@ use crate::dhcp::subnet::Subnet;
 impl LeaseTable {
     /// Takes over the pools of a new configuration at once.
     pub fn reconfigure(&mut self, subnets: &[Subnet]) {
-        self.begin_move(PoolLayout::new(subnets));
+        self.begin_takeover(PoolLayout::new(subnets));
         self.move_rows(usize::MAX, |_, _| ());
         self.finish_move();
     }
 
     /// Begins to take over the pools of a new configuration; `move_rows` continues. Until
     /// `finish_move` the old pools give addresses. A move that began before is dropped.
-    pub fn begin_move(&mut self, mut layout: PoolLayout) {
+    pub fn begin_takeover(&mut self, mut layout: PoolLayout) {
         layout.set_own(self.own.clone());
         self.next = Some((layout, 0));
     }

@@ -331,7 +331,7 @@ fn reconfigured_pools_keep_leases_and_give_only_new_addresses() {
 fn a_move_takes_each_row_over_once_and_says_when_all_are_there() {
     let mut leases = LeaseTable::new(&[small_pool(20)]);
     (10..17).for_each(|n| leases.apply(&bind(at(n), n, 900), 0));
-    leases.begin_move(PoolLayout::new(&[small_pool(14)]));
+    leases.begin_takeover(PoolLayout::new(&[small_pool(14)]));
     let mut told = Vec::new();
     let pieces = [3, 3, 1].map(|rows| leases.move_rows(rows, |_, address| told.push(address)));
     assert_eq!(pieces, [false, false, true]);
@@ -344,7 +344,7 @@ fn a_move_that_is_dropped_has_changed_nothing_and_comes_back() {
     leases.apply(&bind(Ipv4Addr::new(192, 168, 4, 10), 1, 900), 0);
     let before = leases.layout.clone();
     let wanted = PoolLayout::new(&[small_pool(29)]);
-    leases.begin_move(wanted.clone());
+    leases.begin_takeover(wanted.clone());
     assert_eq!(leases.drop_move(), Some(wanted));
     assert_eq!((leases.drop_move(), leases.finish_move()), (None, None));
     assert_eq!(leases.layout, before);
@@ -399,7 +399,7 @@ fn any_order_of_changes_keeps_the_table_sound() {
             6 => leases.apply(&LeaseChange::Free { address }, now),
             7 => leases.apply(&LeaseChange::Forget { address, mac: mac(n) }, now),
             8 => leases.set_own_addresses(&[Ipv4Addr::new(192, 168, 4, 10 + (next() % 40) as u8)]),
-            9 if next() % 9 == 0 => leases.begin_move(PoolLayout::new(&[small_pool(29)])),
+            9 if next() % 9 == 0 => leases.begin_takeover(PoolLayout::new(&[small_pool(29)])),
             9 => {
                 if leases.move_rows(3, |_, _| ()) && leases.next.is_some() {
                     let before = leases.finish_move().unwrap();

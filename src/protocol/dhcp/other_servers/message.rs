@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::dhcp::frame;
 use crate::dhcp::lease::ClockSeconds;
-use crate::dhcp::limits::REPLY_OCTETS_MIN;
+use crate::dhcp::limits::REPLY_BYTES_MIN;
 use crate::dhcp::packet::{COOKIE, FLAG_BROADCAST, OP_REPLY, OP_REQUEST, Packet, code};
 use crate::dhcp::route::{CLIENT_PORT, SERVER_PORT};
 use crate::dhcp::subnet::OtherServer;
@@ -64,7 +64,7 @@ pub struct RivalLook {
 /// A site-specific option code (RFC 3942).
 const MARK_CODE: u8 = 224;
 const MARK_NAME: [u8; 8] = *b"ringboot";
-const MARK_OCTETS: u8 = 13;
+const MARK_BYTES: u8 = 13;
 /// Offset of the mark in a look: right after the message type, so that a look is recognised without
 /// a walk over the options.
 const MARK_AT: usize = 243;
@@ -72,7 +72,7 @@ const MARK_AT: usize = 243;
 impl RingbootMark {
     /// The option with code and length.
     fn encode(self) -> Vec<u8> {
-        let mut option = vec![MARK_CODE, MARK_OCTETS];
+        let mut option = vec![MARK_CODE, MARK_BYTES];
         option.extend(MARK_NAME);
         option.push(u8::from(self.serves));
         option.extend(self.address.octets());
@@ -83,10 +83,8 @@ impl RingbootMark {
 /// The look of another ringboot, or our own that came back. None for any other message, and for a
 /// relayed one.
 pub fn parse_rival_look(message: &[u8]) -> Option<RivalLook> {
-    let mark = message
-        .get(MARK_AT..)?
-        .strip_prefix(&[MARK_CODE, MARK_OCTETS])?
-        .strip_prefix(&MARK_NAME)?;
+    let mark =
+        message.get(MARK_AT..)?.strip_prefix(&[MARK_CODE, MARK_BYTES])?.strip_prefix(&MARK_NAME)?;
     let (serves, address) =
         (*mark.first()? != 0, Ipv4Addr::from(*mark.get(1..)?.first_chunk::<4>()?));
     let is_relayed = message.get(24..28)? != [0; 4];
@@ -97,7 +95,7 @@ pub fn parse_rival_look(message: &[u8]) -> Option<RivalLook> {
 
 /// `chaddr` of a look, relayed or not; None for any other message.
 pub fn find_look_client(message: &[u8]) -> Option<Mac> {
-    message.get(MARK_AT..)?.strip_prefix(&[MARK_CODE, MARK_OCTETS])?.strip_prefix(&MARK_NAME)?;
+    message.get(MARK_AT..)?.strip_prefix(&[MARK_CODE, MARK_BYTES])?.strip_prefix(&MARK_NAME)?;
     Some(Mac(*message.get(28..)?.first_chunk()?))
 }
 
@@ -181,7 +179,7 @@ fn build_look_message(
 }
 
 fn wrap_broadcast(from: SocketAddrV4, port: u16, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
-    bytes.resize(bytes.len().max(REPLY_OCTETS_MIN), 0);
+    bytes.resize(bytes.len().max(REPLY_BYTES_MIN), 0);
     frame::build_ipv4_datagram(from, SocketAddrV4::new(Ipv4Addr::BROADCAST, port), &bytes)
 }
 

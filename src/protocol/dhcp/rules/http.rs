@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::server;
-use crate::boot::plan::BootConfig;
+use crate::boot::loader_choice::BootConfig;
 use crate::dhcp::decide::DhcpEventKind;
 use crate::dhcp::testing::{Message, SERVER, Server};
 

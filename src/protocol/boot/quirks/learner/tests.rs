@@ -365,7 +365,7 @@ fn http_that_stalls_gets_slower_step_by_step() {
     let [fast, slower, slowest] = HTTP_RATES.map(Some);
     assert_eq!(seen, [None, fast, fast, slower, slower, slowest, slowest, slowest]);
     assert_eq!(learner.note_http_success(mac(1), 1000, now_s), [], "a small file proves nothing");
-    assert_eq!(learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, now_s).len(), 1);
+    assert_eq!(learner.note_http_success(mac(1), HTTP_PROOF_BYTES, now_s).len(), 1);
     assert!(learner.quirks().all(|quirk| quirk.works_s == Some(now_s)));
     assert_eq!(
         (learner.age(now_s + RETRY_AFTER_S).len(), rate(&learner)),
@@ -373,12 +373,12 @@ fn http_that_stalls_gets_slower_step_by_step() {
         "tried without"
     );
     assert_eq!(
-        learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, 0),
+        learner.note_http_success(mac(1), HTTP_PROOF_BYTES, 0),
         [QuirkChange::Gone(QuirkSubject::Machine(mac(1)))]
     );
     let mut learner = QuirkLearner::default();
     learner.learn_http_stall(mac(1), None, 0);
-    learner.note_http_success(mac(1), HTTP_PROOF_OCTETS, 1);
+    learner.note_http_success(mac(1), HTTP_PROOF_BYTES, 1);
     learner.learn_http_stall(mac(1), None, 2);
     assert_eq!(rate(&learner), None, "one stall between successes");
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use super::contract::OddRow;
-use super::contract::StoredRows;
 use super::directory::{DATABASE, append_suffix, remove_file_if_present};
+use super::lease_store::OddRow;
+use super::lease_store::StoredRows;
 use super::sqlite::SqliteStore;
 use super::{
     LeaseStore, NoState, RememberedState, StateDirectory, StoreError, sync_parent_directory,
