@@ -423,7 +423,7 @@ fn a_lease_and_no_file_then_a_missing_kernel_with_the_line_that_asks_for_it() {
     let world = World::new("why-missing");
     let server = world.start();
     let machine = server.lease(MAC, UEFI_X64);
-    tells(&world.why_until("asked for no file"), StopCause::NoFileAskedFor, &["port 69"]);
+    tells(&world.why_until("requested no file"), StopCause::NoFileAskedFor, &["port 69"]);
     server.load(machine);
     let said = world.why_until("shimx64.efi was sent completely");
     tells(&said, StopCause::LoaderDoesNotRun, &["Secure Boot"]);
@@ -517,7 +517,7 @@ fn an_address_that_was_declined_and_a_message_that_is_left_to_others() {
     while !asks().contains("was not answered") {
         assert!(Instant::now() < deadline, "{}", asks());
     }
-    tells(&asks(), StopCause::UnknownClient, &["another server may know it"]);
+    tells(&asks(), StopCause::UnknownClient, &["another server may have one"]);
     server.stop();
 }
 
@@ -652,7 +652,7 @@ fn a_machine_at_its_menu_and_one_that_came_to_the_end() {
         &said,
         &["It got every file that it requested", "kernel       debian/linux sent by TFTP, 6 bytes"],
     );
-    assert!(!said.contains("It stands at"), "{said}");
+    assert!(!said.contains("It waits at the menu"), "{said}");
     server.stop();
 }
 
@@ -669,7 +669,7 @@ fn a_transfer_that_never_gets_its_first_acknowledgement_and_a_connection_that_ta
     assert_eq!(first[..4], [0, 3, 0, 1]);
     let said = until("stalled at block 1", || world.ask("02:00:00:00:00:07", &[]).stdout);
     tells(&said, StopCause::StalledAtFirst, &["it acknowledged no block", "port-range"]);
-    let said = world.why_until("HTTP connection was cut");
+    let said = world.why_until("closed its HTTP connection");
     tells(&said, StopCause::TooSlow, &["it read too slowly"]);
     drop(connection);
     server.stop();

@@ -217,7 +217,7 @@ fn a_server_is_reached_over_ipv6_and_by_its_name() {
         (&["--server", "::1", "--tftp", "::1", "--no-dhcp", "--files", "a"], "has no port"),
         (
             &["--server", "::1", "--source-addresses", "10.9.0.0/24", "--no-dhcp", "--files", "a"],
-            "are of IPv4",
+            "needs IPv4",
         ),
     ] {
         let mut command = lab.net.command(env!("CARGO_BIN_EXE_loadtest"));

@@ -521,7 +521,7 @@ fn the_admin_socket_outlives_a_shortage_and_clients_that_pile_up() {
     let held = inject(&server, &["rb-admin"], "accept4:error=EMFILE:when=1..5");
     host.status();
     drop(held);
-    server.stderr.wait_line("a client of the admin socket waits", LIMIT);
+    server.stderr.wait_line("the admin socket cannot accept a client", LIMIT);
     // As many as there are places say nothing: each loses its place after a while, and others come
     // in.
     let socket = host.path("admin.sock");

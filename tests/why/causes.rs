@@ -178,10 +178,10 @@ fn names_that_are_not_given_are_told_with_what_would_make_them_be() {
         StopCause::TooLarge,
         &["large was not served"],
     );
-    tells(&refused("x", "mail", "no request for a file"), StopCause::BadRequest, &[]);
+    tells(&refused("x", "mail", "a request that cannot be served"), StopCause::BadRequest, &[]);
     let client = UdpSocket::bind((machine, 0)).unwrap();
     client.send_to(b"\0\x02config\0octet\0", server.tftp).unwrap();
-    tells(&world.why_until("wanted to write"), StopCause::WriteRefused, &[]);
+    tells(&world.why_until("tried to write"), StopCause::WriteRefused, &[]);
     let mut answer = String::new();
     let mut posted = std::net::TcpStream::connect(server.http).unwrap();
     posted.write_all(b"POST /x HTTP/1.0\r\n\r\n").unwrap();
@@ -224,7 +224,7 @@ fn a_transfer_under_way_is_told_with_how_far_it_is_and_never_taken_for_none() {
     }
     let said = world.why();
     tells(&said, StopCause::Loading, &["It is loading shimx64.efi by TFTP, block 3 of 6"]);
-    assert!(!said.contains("asked for no file"), "{said}");
+    assert!(!said.contains("requested no file"), "{said}");
     tells(&world.why_until("packet loss"), StopCause::LoadingStill, &["block 3 of 6, no ACK for"]);
     assert!(
         world.ask("52:54:00:12:34:10", &["--json"]).stdout.contains("\"code\": \"loading-still\"")
