@@ -280,6 +280,11 @@ fn t46_the_port_range_holds_the_sockets_of_a_core() {
         Some((50_000, 50_999))
     );
     assert!(complaints("[tftp]\nport-range = \"50000-50003\"\n").contains("4 ports are too few"));
+    let two_cores = complaints("[server]\nworkers = 2\n[tftp]\nport-range = \"50000-50015\"\n");
+    assert!(
+        two_cores.contains("16 ports are too few: each of 2 cores opens 16 sockets"),
+        "{two_cores}"
+    );
     assert!(complaints("[tftp]\nport-range = \"50000\"\n").contains("not a range of ports"));
     assert!(complaints("[tftp]\nport-range = \"50010-50000\"\n").contains("not a range of ports"));
 }

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -356,21 +357,35 @@ fn bind_tids(plan: &TftpPlan) -> Result<Vec<(SocketAddr, OwnedFd)>, ServerFailur
     ];
     for (any, _) in families.iter().filter(|(_, wanted)| *wanted) {
         for _ in 0..plan.tids {
-            let bound = bind_tid(*any, plan.port_range);
-            tids.push(bound.map_err(refused(
-                "a TFTP transfer socket",
-                SocketProtocol::Udp,
-                SocketAddr::new(*any, 0),
-            ))?);
+            let what = "a TFTP transfer socket";
+            let bound = match plan.port_range {
+                Some((first, last)) => {
+                    bind_tid(*any, first..=last).map_err(|error| ServerFailure::Bind {
+                        what,
+                        address: format!("a port of {first}-{last}"),
+                        reason: format!(
+                            "{error}; each core needs {} free ports: widen `port-range` in [tftp], \
+                             or lower `tid-sockets` in [tuning]",
+                            plan.tids
+                        ),
+                    })
+                }
+                None => bind_tid(*any, 0..=0).map_err(refused(
+                    what,
+                    SocketProtocol::Udp,
+                    SocketAddr::new(*any, 0),
+                )),
+            };
+            tids.push(bound?);
         }
     }
     Ok(tids)
 }
 
-fn bind_tid(any: IpAddr, range: Option<(u16, u16)>) -> io::Result<(SocketAddr, OwnedFd)> {
-    let (first, last) = range.unwrap_or((0, 0));
+/// Binds the first free port; port 0 has the kernel choose one.
+fn bind_tid(any: IpAddr, ports: RangeInclusive<u16>) -> io::Result<(SocketAddr, OwnedFd)> {
     let mut refusal = io::Error::from(io::ErrorKind::AddrInUse);
-    for port in first..=last {
+    for port in ports {
         match net::open_udp_socket(&SocketBinding {
             address: SocketAddr::new(any, port),
             interface: None,

@@ -73,13 +73,15 @@ pub(super) fn resolve_file(
         quirks: quirks::resolve_quirks(file.quirk.unwrap_or_default(), complaints),
     };
 
+    let server = resolve_server(base, &server, complaints);
+    let tftp = file.tftp.unwrap_or_default();
     Config {
         root: resolve_root(base, file.root, complaints),
         state: file
             .state
             .map_or_else(|| PathBuf::from(STATE), |state| base.join(state.into_inner())),
-        server: resolve_server(base, &server, complaints),
-        tftp: tftp::resolve_tftp(file.tftp.unwrap_or_default(), tuning.tid_sockets, complaints),
+        tftp: tftp::resolve_tftp(tftp, tuning.tid_sockets, server.workers, complaints),
+        server,
         http,
         dhcp,
         log: resolve_log(file.log.unwrap_or_default(), complaints),

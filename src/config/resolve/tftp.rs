@@ -18,6 +18,7 @@ const STRIP_PREFIXES: [&str; 3] = ["/tftpboot", "/srv/tftp", "/var/lib/tftpboot"
 pub(super) fn resolve_tftp(
     written: file::TftpTable,
     tid_sockets: u16,
+    workers: Option<usize>,
     complaints: &mut ConfigComplaints<'_>,
 ) -> TftpSettings {
     // U-Boot never finishes a transfer with windows of more than 32 blocks (T-20). Without a block
@@ -61,7 +62,7 @@ pub(super) fn resolve_tftp(
             .and_then(NonZeroU16::new),
         port_range: written
             .port_range
-            .and_then(|range| read_port_range(&range, tid_sockets, complaints)),
+            .and_then(|range| read_port_range(&range, tid_sockets, workers, complaints)),
         case_insensitive: written.case_insensitive.is_some_and(PlacedValue::into_inner),
         strip_prefixes: strip,
         options,
@@ -170,6 +171,7 @@ fn read_stripped_prefix(
 fn read_port_range(
     text: &PlacedValue<String>,
     tid_sockets: u16,
+    workers: Option<usize>,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Option<(u16, u16)> {
     let (first, last) = match parse_port_range(text.get_ref()) {
@@ -185,13 +187,17 @@ fn read_port_range(
         }
     };
 
-    // Each transfer socket has a port of its own. The number of cores is unknown here, so this
-    // counts the sockets of one.
-    let ports = u32::from(last - first) + 1;
-    if ports < u32::from(tid_sockets) {
-        let what = format!(
-            "{ports} ports are too few: each core opens {tid_sockets} sockets for transfers"
-        );
+    // Each transfer socket of each core has a port of its own. Without `workers` the server counts
+    // the cores at its start, so this counts the sockets of one.
+    let ports = usize::from(last - first) + 1;
+    let cores = workers.unwrap_or(1);
+    if ports < usize::from(tid_sockets) * cores {
+        let each = if cores == 1 {
+            "each core opens".to_owned()
+        } else {
+            format!("each of {cores} cores opens")
+        };
+        let what = format!("{ports} ports are too few: {each} {tid_sockets} sockets for transfers");
         complaints.add(&text.span(), what, "widen the range or lower `tid-sockets` in [tuning]");
     }
     Some((first, last))
