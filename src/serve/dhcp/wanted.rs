@@ -89,13 +89,13 @@ impl WantedSocket {
             CarrierState::Up => tracing::info!("interface {name} is up, and has a carrier{unsaid}"),
             CarrierState::Down => {
                 tracing::warn!(
-                    "interface {name} is down: no machine is reached by it. `ip link set {name} \
+                    "interface {name} is down: it reaches no machine. `ip link set {name} \
                      up`{unsaid}"
                 );
             }
             CarrierState::NoCarrier => {
                 tracing::warn!(
-                    "interface {name} has no carrier: no machine is reached by it. Look at its \
+                    "interface {name} has no carrier: it reaches no machine. Look at its \
                      cable and switch port{unsaid}"
                 );
             }
