@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 
 use ringboot_io::engine::net::list_interfaces;
 use serde::{Deserialize, Serialize};
@@ -45,8 +46,9 @@ struct DropCounters {
 impl DropWatch {
     /// None if the server is not known to be on this host.
     pub(crate) fn begin(pid: Option<u32>, server: IpAddr) -> Option<Self> {
-        let is_here = || server.is_loopback() || is_local_server(server);
-        (pid.is_some() || is_here()).then_some(())?;
+        if pid.is_none() && !server.is_loopback() && !is_local_server(server) {
+            return None;
+        }
         Some(Self { pid, before: DropCounters::read(pid)? })
     }
 
@@ -69,49 +71,41 @@ impl KernelDrops {
         // only what the one before it does not.
         let own = self.server_sockets.unwrap_or(0);
         let others = self.udp_receive_buffer.saturating_sub(own);
-        let mut sentences = Vec::new();
-        let mut say = |count: u64, what: &str| {
-            if count > 0 {
-                sentences.push(format!("{count} {what}"));
-            }
-        };
-        say(
-            own,
-            "datagrams were dropped at the server's own sockets because their receive buffers were \
-             full: net.core.rmem_max, or a server too slow to read",
-        );
+        let damaged = self.udp_errors.saturating_sub(self.udp_receive_buffer);
+        let dropped = self.listen_drops.saturating_sub(self.listen_overflows);
 
         // Without the server's process nobody knows whose sockets dropped these datagrams.
-        if self.server_sockets.is_some() {
-            say(
-                others,
-                "datagrams found a full receive buffer at other sockets of this host, perhaps \
-                 loadtest's own",
-            );
+        let of_others = if self.server_sockets.is_some() {
+            "datagrams found a full receive buffer at other sockets of this host, perhaps \
+             loadtest's own"
         } else {
-            say(
-                others,
-                "datagrams found a full receive buffer on this host, the server's or loadtest's \
-                 own (Udp RcvbufErrors)",
-            );
-        }
-        let damaged = self.udp_errors.saturating_sub(self.udp_receive_buffer);
-        say(
-            damaged,
-            "datagrams arrived and were not delivered (Udp InErrors without RcvbufErrors)",
-        );
-        say(
-            self.listen_overflows,
-            "connections found a listen queue full (TcpExt ListenOverflows): net.core.somaxconn, \
-             or a server too slow to accept",
-        );
-        let dropped = self.listen_drops.saturating_sub(self.listen_overflows);
-        say(
-            dropped,
-            "connections were dropped by a listening socket (TcpExt ListenDrops without \
-             ListenOverflows)",
-        );
-        sentences
+            "datagrams found a full receive buffer on this host, the server's or loadtest's own \
+             (Udp RcvbufErrors)"
+        };
+        let counts = [
+            (
+                own,
+                "datagrams were dropped at the server's own sockets because their receive buffers \
+                 were full: net.core.rmem_max, or a server too slow to read",
+            ),
+            (others, of_others),
+            (
+                damaged,
+                "datagrams arrived and were not delivered (Udp InErrors without RcvbufErrors)",
+            ),
+            (
+                self.listen_overflows,
+                "connections found a listen queue full (TcpExt ListenOverflows): \
+                 net.core.somaxconn, or a server too slow to accept",
+            ),
+            (
+                dropped,
+                "connections were dropped by a listening socket (TcpExt ListenDrops without \
+                 ListenOverflows)",
+            ),
+        ];
+        let seen = counts.into_iter().filter(|(count, _)| *count > 0);
+        seen.map(|(count, what)| format!("{count} {what}")).collect()
     }
 }
 
@@ -125,10 +119,10 @@ impl DropCounters {
         for name in ["udp", "udp6"] {
             // A kernel without IPv6 has no udp6.
             let rows = file(name).unwrap_or_default();
-            let ours = |inode: &u64| inodes.as_ref().is_some_and(|inodes| inodes.contains(inode));
-            sockets.extend(
-                rows.lines().filter_map(read_socket_drops).filter(|(inode, _)| ours(inode)),
-            );
+            if let Some(ours) = &inodes {
+                let all = rows.lines().filter_map(read_socket_drops);
+                sockets.extend(all.filter(|(inode, _)| ours.contains(inode)));
+            }
         }
         let drops = KernelDrops {
             udp_receive_buffer: read_kernel_counter(&snmp, "Udp:", "RcvbufErrors")?,
@@ -143,13 +137,14 @@ impl DropCounters {
     /// A socket that was closed meanwhile does not count.
     fn since(&self, before: &Self) -> KernelDrops {
         let (now, then) = (&self.drops, &before.drops);
-        let of_socket = |(inode, drops): (&u64, &u64)| {
-            drops.saturating_sub(*before.sockets.get(inode).unwrap_or(&0))
-        };
+        let of_sockets = self
+            .sockets
+            .iter()
+            .map(|(inode, drops)| drops.saturating_sub(*before.sockets.get(inode).unwrap_or(&0)));
         KernelDrops {
             udp_receive_buffer: now.udp_receive_buffer.saturating_sub(then.udp_receive_buffer),
             udp_errors: now.udp_errors.saturating_sub(then.udp_errors),
-            server_sockets: now.server_sockets.map(|_| self.sockets.iter().map(of_socket).sum()),
+            server_sockets: now.server_sockets.map(|_| of_sockets.sum()),
             listen_overflows: now.listen_overflows.saturating_sub(then.listen_overflows),
             listen_drops: now.listen_drops.saturating_sub(then.listen_drops),
         }
@@ -173,14 +168,18 @@ fn read_socket_drops(row: &str) -> Option<(u64, u64)> {
 
 /// Inodes of the sockets that a process and its children have open.
 fn list_process_sockets(pid: u32) -> BTreeSet<u64> {
-    let inodes = |pid: u32| {
-        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
-        files.filter_map(|file| {
-            let leads_to = fs::read_link(file.ok()?.path()).ok()?;
-            leads_to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-        })
-    };
-    list_process_tree(pid).into_iter().flat_map(inodes).collect()
+    let mut inodes = BTreeSet::new();
+    for pid in list_process_tree(pid) {
+        let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        inodes.extend(files.flatten().filter_map(|file| read_socket_inode(&file.path())));
+    }
+    inodes
+}
+
+/// None if this open file is no socket.
+fn read_socket_inode(file: &Path) -> Option<u64> {
+    let leads_to = fs::read_link(file).ok()?;
+    leads_to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// Only IPv4: --pid names an IPv6 server on this host.

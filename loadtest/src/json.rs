@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, ensure};
-use ringboot_fleet::{BootRecord, ClientOddity, FleetReport, SeriesBucket};
+use ringboot_fleet::{BootRecord, FleetReport, SeriesBucket};
 use ringboot_observe::events::MachineStage;
 use serde::{Deserialize, Serialize};
 
@@ -146,40 +146,18 @@ impl ReportDocument {
             limits.push("the server's process ended before the run did".to_owned());
         }
         limits.extend(around.drops.iter().flat_map(KernelDrops::describe));
-        let stage = |(stage, seen): (&MachineStage, &ringboot_fleet::StageTimes)| {
-            (
-                spell_stage_name(*stage),
-                TimeDistribution {
-                    retransmits: Some(seen.retries),
-                    ..TimeDistribution::from_histogram(&seen.times)
-                },
-            )
-        };
-        let failed =
-            |((cause, stage), seen): (&(String, MachineStage), &ringboot_fleet::CauseTally)| {
-                CauseEntry {
-                    cause: cause.clone(),
-                    stage: spell_stage_name(*stage),
-                    machines: seen.machines,
-                    example: seen.example.clone(),
-                }
-            };
-        let odd = |(oddity, times): (&ClientOddity, &u64)| OddityEntry {
-            what: oddity.words().to_owned(),
-            times: *times,
-        };
-        let mut failures: Vec<_> = report.failures.iter().map(failed).collect();
-
-        // The fleet orders causes by name. Readers need the most frequent one first.
-        failures.sort_by_key(|failed| std::cmp::Reverse(failed.machines));
         Self {
             version: VERSION,
             summary: RunSummary::from_report(report, around),
             run: RunDescription::from_circumstances(around),
-            stages: report.stages.iter().map(stage).collect(),
+            stages: report
+                .stages
+                .iter()
+                .map(|(stage, seen)| (spell_stage_name(*stage), TimeDistribution::from_stage(seen)))
+                .collect(),
             to_kernel: TimeDistribution::from_histogram(&report.kernels),
             boot: TimeDistribution::from_histogram(&report.boots),
-            failures,
+            failures: CauseEntry::list_failures(report),
             failed_machines: report
                 .failed_machines
                 .iter()
@@ -190,7 +168,7 @@ impl ReportDocument {
             silences: SilenceEntry::list_silences(report),
             server_drops: around.drops,
             warnings: around.warnings.clone(),
-            oddities: report.oddities.iter().map(odd).collect(),
+            oddities: OddityEntry::list_oddities(report),
             series: report.series.buckets().iter().map(SeriesPoint::from_bucket).collect(),
             machines: report.records.iter().map(BootRow::from_record).collect(),
             limits,
@@ -285,6 +263,23 @@ impl ReportDocument {
 }
 
 impl CauseEntry {
+    fn list_failures(report: &FleetReport) -> Vec<Self> {
+        let mut failures: Vec<Self> = report
+            .failures
+            .iter()
+            .map(|((cause, stage), seen)| Self {
+                cause: cause.clone(),
+                stage: spell_stage_name(*stage),
+                machines: seen.machines,
+                example: seen.example.clone(),
+            })
+            .collect();
+
+        // The fleet orders causes by name. Readers need the most frequent one first.
+        failures.sort_by_key(|failed| std::cmp::Reverse(failed.machines));
+        failures
+    }
+
     /// The cause, with the first machine's sentence if that says more.
     pub(crate) fn describe(&self) -> String {
         let Self { cause, example, .. } = self;
@@ -296,15 +291,18 @@ impl CauseEntry {
     }
 }
 
+impl OddityEntry {
+    fn list_oddities(report: &FleetReport) -> Vec<Self> {
+        let oddities = report.oddities.iter();
+        oddities
+            .map(|(kind, times)| Self { what: kind.words().to_owned(), times: *times })
+            .collect()
+    }
+}
+
 impl RunDescription {
     fn from_circumstances(around: &RunCircumstances) -> Self {
-        let proc_file = |path| fs::read_to_string(path).unwrap_or_default();
-
-        // /proc/cpuinfo of arm64 has no such line: there the architecture is the name.
-        let model = |text: &str| {
-            let line = text.lines().find(|line| line.starts_with("model name"))?;
-            Some(line.split_once(':')?.1.trim().to_owned())
-        };
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
             command_line: std::env::args().collect(),
             server: around.server.clone(),
@@ -314,13 +312,19 @@ impl RunDescription {
             started_ms: count_milliseconds(
                 around.started.duration_since(UNIX_EPOCH).unwrap_or_default(),
             ),
-            kernel: proc_file("/proc/sys/kernel/osrelease").trim().to_owned(),
-            processor: model(&proc_file("/proc/cpuinfo"))
-                .unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            kernel: kernel.trim().to_owned(),
+            processor: read_processor_model().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             loadtest: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
+}
+
+/// None on arm64, whose /proc/cpuinfo has no such line: there the architecture is the name.
+fn read_processor_model() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 impl SeriesPoint {

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -51,9 +51,10 @@ impl ProcessMeter {
         let family = ProcessTree::read(self.pid, self.children)?;
         let memory =
             |field| family.pids.iter().filter_map(|pid| read_status_bytes(*pid, field)).sum();
-        let before = |thread: &u32| self.threads.get(thread).copied().unwrap_or_default();
-        let threads =
-            family.threads().into_iter().map(|(thread, now)| now.saturating_sub(before(&thread)));
+        let threads = family.threads().into_iter().map(|(thread, now)| {
+            let before = self.threads.get(&thread).copied().unwrap_or_default();
+            now.saturating_sub(before)
+        });
         Some(ProcessCost {
             processor: family.processor.saturating_sub(self.before),
             busiest_thread: threads.max().unwrap_or_default(),
@@ -101,15 +102,19 @@ impl ProcessTree {
 
     /// Processor time of each living thread.
     fn threads(&self) -> HashMap<u32, Duration> {
-        let of_a_process =
-            |pid: &u32| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
-        let thread = |entry: io::Result<fs::DirEntry>| {
-            let path = entry.ok()?.path();
-            let stat = ProcessStat::parse(&fs::read_to_string(path.join("stat")).ok()?)?;
-            Some((path.file_name()?.to_str()?.parse().ok()?, stat.own))
-        };
-        self.pids.iter().flat_map(of_a_process).filter_map(thread).collect()
+        let mut threads = HashMap::new();
+        for pid in &self.pids {
+            let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
+            threads.extend(tasks.flatten().filter_map(|task| read_thread_time(&task.path())));
+        }
+        threads
     }
+}
+
+/// The thread of a folder of /proc/PID/task, with its processor time.
+fn read_thread_time(task: &Path) -> Option<(u32, Duration)> {
+    let stat = ProcessStat::parse(&fs::read_to_string(task.join("stat")).ok()?)?;
+    Some((task.file_name()?.to_str()?.parse().ok()?, stat.own))
 }
 
 /// A process and its descendants, as they are now.
@@ -133,13 +138,14 @@ impl ProcessStat {
 
     fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();
-        let time = |fields: &[&str]| {
-            let ticks: u64 = fields.iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum();
-            Duration::from_millis(ticks * MILLISECONDS_PER_TICK)
-        };
-        let (processor, own) = (time(fields.get(11..15)?), time(fields.get(11..13)?));
+        let (processor, own) = (sum_ticks(fields.get(11..15)?), sum_ticks(fields.get(11..13)?));
         Some(Self { parent: fields.get(1)?.parse().ok()?, processor, own })
     }
+}
+
+fn sum_ticks(fields: &[&str]) -> Duration {
+    let ticks: u64 = fields.iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum();
+    Duration::from_millis(ticks * MILLISECONDS_PER_TICK)
 }
 
 /// USER_HZ is 100 on every architecture that ringboot supports.

@@ -46,17 +46,13 @@ pub(super) struct ComparedFigure {
 /// All figures that every one of these reports has.
 pub(crate) fn collect_spreads(runs: &[ReportDocument]) -> Vec<FigureSpread> {
     let main = list_measures(&[], &[]).len();
-    let one = |(place, measure): (usize, &FigureMeasure)| {
-        let values =
-            FigureValues::from_runs(runs.iter().map(&measure.read).collect::<Option<Vec<f64>>>()?)?;
-        Some(FigureSpread {
-            name: measure.name.clone(),
-            unit: measure.unit,
-            is_main: place < main,
-            values,
-        })
-    };
-    list_measures(runs, &[]).iter().enumerate().filter_map(one).collect()
+    let mut spreads = Vec::new();
+    for (place, measure) in list_measures(runs, &[]).into_iter().enumerate() {
+        let Some(values) = measure.read_values(runs) else { continue };
+        let FigureMeasure { name, unit, .. } = measure;
+        spreads.push(FigureSpread { name, unit, is_main: place < main, values });
+    }
+    spreads
 }
 
 /// The verdict on a difference.
@@ -82,17 +78,15 @@ impl SideComparison {
         a: &[ReportDocument],
         b: &[ReportDocument],
     ) -> Self {
-        let name = |name: &str, runs: &[ReportDocument]| SideName {
-            name: name.to_owned(),
-            runs: runs.len(),
-        };
         let figures: Vec<ComparedFigure> =
             list_measures(a, b).iter().filter_map(|measure| measure.compare_sides(a, b)).collect();
         let mut notes = collect_side_notes([(name_a, a), (name_b, b)]);
         let chance = note_chance_differences(&figures, a.len(), b.len());
         let may_be_chance = chance.is_some();
         notes.extend(chance);
-        Self { version: 1, a: name(name_a, a), b: name(name_b, b), figures, notes, may_be_chance }
+        let a = SideName { name: name_a.to_owned(), runs: a.len() };
+        let b = SideName { name: name_b.to_owned(), runs: b.len() };
+        Self { version: 1, a, b, figures, notes, may_be_chance }
     }
 }
 
@@ -115,41 +109,33 @@ const PROCESSOR_STEP_S: f64 = 0.02;
 
 /// All figures that reports of both sides may have.
 fn list_measures(a: &[ReportDocument], b: &[ReportDocument]) -> Vec<FigureMeasure> {
-    let measure = |name: &str, unit, read: fn(&ReportDocument) -> Option<f64>| FigureMeasure {
-        name: name.to_owned(),
-        unit,
-        more_is_better: unit == FigureUnit::MegabytesPerSecond,
-        step: 0.0,
-        read: Box::new(read),
-    };
-
     // The order is that of the table. `collect_spreads` calls these figures the main ones, and
     // those of stages not.
     let mut measures = vec![
-        measure("wall", FigureUnit::Seconds, |report| Some(report.summary.wall_s)),
-        measure("throughput", FigureUnit::MegabytesPerSecond, |report| {
+        build_measure("wall", FigureUnit::Seconds, |report| Some(report.summary.wall_s)),
+        build_measure("throughput", FigureUnit::MegabytesPerSecond, |report| {
             Some(report.summary.bytes_per_s / 1e6)
         }),
-        measure("failed", FigureUnit::Count, |report| Some(report.summary.failed.into())),
-        measure("retries", FigureUnit::Count, |report| Some(report.summary.retries as f64)),
+        build_measure("failed", FigureUnit::Count, |report| Some(report.summary.failed.into())),
+        build_measure("retries", FigureUnit::Count, |report| Some(report.summary.retries as f64)),
         FigureMeasure {
             step: PROCESSOR_STEP_S,
-            ..measure("server CPU", FigureUnit::Seconds, |report| report.summary.server_cpu_s)
+            ..build_measure("server CPU", FigureUnit::Seconds, |report| report.summary.server_cpu_s)
         },
-        measure("CPU for a GB", FigureUnit::Seconds, ReportDocument::server_cpu_s_per_gb),
-        measure("server memory", FigureUnit::Bytes, |report| {
+        build_measure("CPU for a GB", FigureUnit::Seconds, ReportDocument::server_cpu_s_per_gb),
+        build_measure("server memory", FigureUnit::Bytes, |report| {
             report.summary.server_rss_max_bytes.map(|bytes| bytes as f64)
         }),
-        measure("boot p50", FigureUnit::Microseconds, |report| {
+        build_measure("boot p50", FigureUnit::Microseconds, |report| {
             read_finished_quantile(&report.boot, |times| times.p50_us)
         }),
-        measure("boot p99", FigureUnit::Microseconds, |report| {
+        build_measure("boot p99", FigureUnit::Microseconds, |report| {
             read_finished_quantile(&report.boot, |times| times.p99_us)
         }),
-        measure("boot max", FigureUnit::Microseconds, |report| {
+        build_measure("boot max", FigureUnit::Microseconds, |report| {
             read_finished_quantile(&report.boot, |times| times.max_us)
         }),
-        measure("to kernel p50", FigureUnit::Microseconds, |report| {
+        build_measure("to kernel p50", FigureUnit::Microseconds, |report| {
             read_finished_quantile(&report.to_kernel, |times| times.p50_us)
         }),
     ];
@@ -166,11 +152,25 @@ fn list_measures(a: &[ReportDocument], b: &[ReportDocument]) -> Vec<FigureMeasur
                 read: Box::new(move |report| {
                     read_finished_quantile(report.stages.get(&key)?, value)
                 }),
-                ..measure("", FigureUnit::Microseconds, |_| None)
+                ..build_measure("", FigureUnit::Microseconds, |_| None)
             });
         }
     }
     measures
+}
+
+fn build_measure(
+    name: &str,
+    unit: FigureUnit,
+    read: fn(&ReportDocument) -> Option<f64>,
+) -> FigureMeasure {
+    FigureMeasure {
+        name: name.to_owned(),
+        unit,
+        more_is_better: unit == FigureUnit::MegabytesPerSecond,
+        step: 0.0,
+        read: Box::new(read),
+    }
 }
 
 /// None if no machine finished it.
@@ -181,21 +181,22 @@ fn read_finished_quantile(times: &TimeDistribution, value: QuantileReading) -> O
 impl FigureMeasure {
     /// None if a report of either side lacks the figure.
     fn compare_sides(&self, a: &[ReportDocument], b: &[ReportDocument]) -> Option<ComparedFigure> {
-        let values = |reports: &[ReportDocument]| {
-            FigureValues::from_runs(reports.iter().map(&self.read).collect::<Option<Vec<f64>>>()?)
-        };
-        let (a, b) = (values(a)?, values(b)?);
-        let ratio = |b: f64, a: f64| (a > 0.0).then_some(b / a);
+        let (a, b) = (self.read_values(a)?, self.read_values(b)?);
         Some(ComparedFigure {
             name: self.name.clone(),
             unit: self.unit,
             more_is_better: self.more_is_better,
-            ratio: ratio(b.median, a.median),
-            ratio_range: ratio(b.min, a.max).zip(ratio(b.max, a.min)),
+            ratio: compute_ratio(b.median, a.median),
+            ratio_range: compute_ratio(b.min, a.max).zip(compute_ratio(b.max, a.min)),
             verdict: self.judge_difference(&a, &b),
             a,
             b,
         })
+    }
+
+    /// None if a report lacks the figure.
+    fn read_values(&self, reports: &[ReportDocument]) -> Option<FigureValues> {
+        FigureValues::from_runs(reports.iter().map(&self.read).collect::<Option<Vec<f64>>>()?)
     }
 
     fn judge_difference(&self, a: &FigureValues, b: &FigureValues) -> DifferenceVerdict {
@@ -210,6 +211,11 @@ impl FigureMeasure {
             _ => DifferenceVerdict::Worse,
         }
     }
+}
+
+/// B by A; None if A is 0.
+fn compute_ratio(b: f64, a: f64) -> Option<f64> {
+    (a > 0.0).then_some(b / a)
 }
 
 /// A note on the number of differences that chance alone makes, if it is close to theirs.

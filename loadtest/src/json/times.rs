@@ -1,6 +1,7 @@
 //! The times of a report: quantiles for people, a curve for plots, the histogram for sums.
 
 use hdrhistogram::Histogram;
+use ringboot_fleet::StageTimes;
 use serde::{Deserialize, Serialize};
 
 use crate::histogram;
@@ -31,6 +32,10 @@ const CURVE: [f64; 31] = [
 ];
 
 impl TimeDistribution {
+    pub(super) fn from_stage(seen: &StageTimes) -> Self {
+        Self { retransmits: Some(seen.retries), ..Self::from_histogram(&seen.times) }
+    }
+
     pub(crate) fn from_histogram(times: &Histogram<u64>) -> Self {
         if times.is_empty() {
             return Self::default();

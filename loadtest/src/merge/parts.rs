@@ -113,18 +113,17 @@ fn add_stages(all: &[PlacedReport<'_>]) -> anyhow::Result<BTreeMap<String, TimeD
         all.iter().flat_map(|placed| placed.report.stages.keys()).collect();
     names.sort();
     names.dedup();
-    let one =
-        |name: &String| sum_times(all.iter().filter_map(|placed| placed.report.stages.get(name)));
-    names.into_iter().map(|name| Ok((name.clone(), one(name)?))).collect()
+    let mut stages = BTreeMap::new();
+    for name in names {
+        let times = sum_times(all.iter().filter_map(|placed| placed.report.stages.get(name)))?;
+        stages.insert(name.clone(), times);
+    }
+    Ok(stages)
 }
 
 fn add_summaries(all: &[PlacedReport<'_>], wall_s: f64, boot: &TimeDistribution) -> RunSummary {
     let each = || all.iter().map(|placed| &placed.report.summary);
-    let any = |of: fn(&RunSummary) -> bool| each().any(of);
     let sum = |of: fn(&RunSummary) -> u32| each().map(of).sum::<u32>();
-    let most = |of: fn(&RunSummary) -> f64| each().map(of).fold(0.0, f64::max);
-    // All generators measured the same server: take the greatest value.
-    let greatest = |of: fn(&RunSummary) -> Option<f64>| each().filter_map(of).reduce(f64::max);
     let bytes: u64 = each().map(|one| one.bytes).sum();
     RunSummary {
         machines: sum(|one| one.machines),
@@ -136,25 +135,31 @@ fn add_summaries(all: &[PlacedReport<'_>], wall_s: f64, boot: &TimeDistribution)
         checked: each().all(|one| one.checked),
         retries: each().map(|one| one.retries).sum(),
         released: sum(|one| one.released),
-        interrupted: any(|one| one.interrupted),
-        firmware: any(|one| one.firmware),
-        fetches: any(|one| one.fetches),
+        interrupted: each().any(|one| one.interrupted),
+        firmware: each().any(|one| one.firmware),
+        fetches: each().any(|one| one.fetches),
         proved: describe_proofs(all),
         wrong_contents: sum(|one| one.wrong_contents),
-        warm_up_s: most(|one| one.warm_up_s),
+        warm_up_s: find_greatest(all, |one| one.warm_up_s),
         never_begun: each().map(|one| one.never_begun).sum(),
         waited: each().map(|one| one.waited).sum(),
         slowest_to_median: (boot.p50_us > 0).then(|| boot.max_us as f64 / boot.p50_us as f64),
         sources: sum(|one| one.sources),
         client_cpu_s: each().filter_map(|one| one.client_cpu_s).reduce(|a, b| a + b),
-        client_busy: most(|one| one.client_busy),
-        client_waiting: most(|one| one.client_waiting),
-        client_was_limit: any(|one| one.client_was_limit),
-        server_cpu_s: greatest(|one| one.server_cpu_s),
-        server_thread_cpu_s: greatest(|one| one.server_thread_cpu_s),
+        client_busy: find_greatest(all, |one| one.client_busy),
+        client_waiting: find_greatest(all, |one| one.client_waiting),
+        client_was_limit: each().any(|one| one.client_was_limit),
+        // All generators measured the same server: take the greatest value.
+        server_cpu_s: each().filter_map(|one| one.server_cpu_s).reduce(f64::max),
+        server_thread_cpu_s: each().filter_map(|one| one.server_thread_cpu_s).reduce(f64::max),
         server_rss_bytes: each().filter_map(|one| one.server_rss_bytes).max(),
         server_rss_max_bytes: each().filter_map(|one| one.server_rss_max_bytes).max(),
     }
+}
+
+/// The greatest value of any summary, or 0.
+fn find_greatest(all: &[PlacedReport<'_>], of: fn(&RunSummary) -> f64) -> f64 {
+    all.iter().map(|placed| of(&placed.report.summary)).fold(0.0, f64::max)
 }
 
 /// Counts of plain requests by the whole time.
@@ -174,27 +179,28 @@ fn compute_merged_rates(
 }
 
 fn describe_merged_run(all: &[PlacedReport<'_>]) -> RunDescription {
-    let every = |of: fn(&RunDescription) -> &str| {
-        let mut words: Vec<&str> = all.iter().map(|placed| of(&placed.report.run)).collect();
-        words.sort_unstable();
-        words.dedup();
-        words.join(", ")
-    };
-
     // The merged time axis begins with the report that began first.
     let first = all.iter().min_by_key(|placed| placed.after_ms).map(|placed| &placed.report.run);
     RunDescription {
         command_line: std::env::args().collect(),
-        server: every(|run| &run.server),
-        scenario: every(|run| &run.scenario),
+        server: join_run_words(all, |run| &run.server),
+        scenario: join_run_words(all, |run| &run.scenario),
         seed: first.map_or(0, |run| run.seed),
         started: first.map(|run| run.started.clone()).unwrap_or_default(),
         started_ms: first.map_or(0, |run| run.started_ms),
-        kernel: every(|run| &run.kernel),
-        processor: every(|run| &run.processor),
+        kernel: join_run_words(all, |run| &run.kernel),
+        processor: join_run_words(all, |run| &run.processor),
         cpus: all.iter().map(|placed| placed.report.run.cpus).sum(),
-        loadtest: every(|run| &run.loadtest),
+        loadtest: join_run_words(all, |run| &run.loadtest),
     }
+}
+
+/// The different words of all runs, sorted.
+fn join_run_words(all: &[PlacedReport<'_>], of: fn(&RunDescription) -> &str) -> String {
+    let mut words: Vec<&str> = all.iter().map(|placed| of(&placed.report.run)).collect();
+    words.sort_unstable();
+    words.dedup();
+    words.join(", ")
 }
 
 fn add_failures(all: &[PlacedReport<'_>]) -> Vec<CauseEntry> {
@@ -252,8 +258,13 @@ fn add_series(all: &[PlacedReport<'_>], wall_s: f64) -> Vec<SeriesPoint> {
         all.iter().flat_map(|placed| placed.report.series.iter().map(move |point| (placed, point)))
     {
         let t_ms = (point.t_ms + placed.after_ms).div_ceil(width) * width;
-        let empty = || SeriesPoint { t_ms, bytes: 0, booted: 0, failed: 0, client_cpu_ms: 0 };
-        let sum = points.entry(t_ms).or_insert_with(empty);
+        let sum = points.entry(t_ms).or_insert(SeriesPoint {
+            t_ms,
+            bytes: 0,
+            booted: 0,
+            failed: 0,
+            client_cpu_ms: 0,
+        });
         sum.bytes += point.bytes;
         sum.booted += point.booted;
         sum.failed += point.failed;
@@ -313,30 +324,32 @@ fn name_sentences(
     all: &[PlacedReport<'_>],
     of: fn(&ReportDocument) -> &Vec<String>,
 ) -> Vec<String> {
-    let one = |placed: &PlacedReport<'_>| {
-        of(placed.report).iter().map(|said| format!("{}: {said}", placed.name)).collect::<Vec<_>>()
-    };
-    all.iter().flat_map(one).collect()
+    let mut sentences = Vec::new();
+    for PlacedReport { name, report, .. } in all {
+        sentences.extend(of(report).iter().map(|said| format!("{name}: {said}")));
+    }
+    sentences
 }
 
 /// The proof of contents that all reports share, or each with its name.
 fn describe_proofs(all: &[PlacedReport<'_>]) -> String {
-    let of = |placed: &PlacedReport<'_>| placed.report.summary.proved.clone();
-    let first = all.first().map(of).unwrap_or_default();
-    if all.iter().all(|placed| of(placed) == first) {
-        return first;
+    let first = all.first().map_or("", |placed| placed.report.summary.proved.as_str());
+    if all.iter().all(|placed| placed.report.summary.proved == first) {
+        return first.to_owned();
     }
     all.iter()
-        .map(|placed| format!("{}: {}", placed.name, of(placed)))
+        .map(|placed| format!("{}: {}", placed.name, placed.report.summary.proved))
         .collect::<Vec<_>>()
         .join(", ")
 }
 
 /// Two generators whose machines asked for addresses with the same hardware addresses.
 fn find_same_machines<'a>(all: &[PlacedReport<'a>]) -> Option<(&'a str, &'a str)> {
-    let asks = |placed: &&PlacedReport<'_>| placed.report.stages.contains_key("dhcp");
     let mut seeds: BTreeMap<u64, &str> = BTreeMap::new();
-    all.iter()
-        .filter(asks)
-        .find_map(|placed| Some((seeds.insert(placed.report.run.seed, placed.name)?, placed.name)))
+    for placed in all.iter().filter(|placed| placed.report.stages.contains_key("dhcp")) {
+        if let Some(other) = seeds.insert(placed.report.run.seed, placed.name) {
+            return Some((other, placed.name));
+        }
+    }
+    None
 }
