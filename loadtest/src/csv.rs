@@ -24,16 +24,21 @@ pub(crate) fn format_csv(report: &ReportDocument) -> String {
 
 fn format_csv_row(number: usize, machine: &BootRow) -> String {
     let BootRow(start_us, end_us, booted, model, stages, stopped_in) = machine;
-    let seconds = |us: u64| format!("{:.6}", us as f64 / US_PER_S);
-    let boot = if *booted { seconds(machine.took_us()) } else { String::new() };
-    let stages = stages.map(|us| if us > 0 { seconds(us.into()) } else { String::new() }).join(",");
+    let boot = if *booted { format_csv_seconds(machine.took_us()) } else { String::new() };
+    let stages = stages
+        .map(|us| if us > 0 { format_csv_seconds(us.into()) } else { String::new() })
+        .join(",");
     let (model, stopped_in) =
         (quote_csv_field(model), quote_csv_field(stopped_in.as_deref().unwrap_or_default()));
     format!(
         "{number},{model},{},{},{booted},{stopped_in},{boot},{stages}",
-        seconds(*start_us),
-        seconds(*end_us)
+        format_csv_seconds(*start_us),
+        format_csv_seconds(*end_us)
     )
+}
+
+fn format_csv_seconds(us: u64) -> String {
+    format!("{:.6}", us as f64 / US_PER_S)
 }
 
 /// Quotes a field if it needs quotes.

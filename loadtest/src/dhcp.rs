@@ -89,12 +89,10 @@ impl DhcpFlags {
         if server.address.is_loopback() && files && leases {
             return Ok(());
         }
-        let networks = plan
-            .lessor
-            .as_ref()
-            .map(|lessor| lessor.way.networks())
-            .transpose()?
-            .unwrap_or_default();
+        let networks = match &plan.lessor {
+            Some(lessor) => lessor.way.networks()?,
+            None => Vec::new(),
+        };
 
         // --quiet hides the plan only from a person who has agreed to it.
         if !quiet || !self.yes {
@@ -140,8 +138,9 @@ fn describe_dhcp_run(server: &ServerHost, plan: &FleetPlan, networks: &[Ipv4Netw
 /// The share of the machines' network that the leases take. Only the server knows its pool.
 fn describe_pool_share(machines: u32, networks: &[Ipv4Network]) -> String {
     // Neither the network's own address nor its broadcast.
-    let usable = |network: &Ipv4Network| u64::from(!u32::from(network.mask())).saturating_sub(1);
-    let all: u64 = networks.iter().map(usable).sum();
+    let usable =
+        networks.iter().map(|network| u64::from(!u32::from(network.mask())).saturating_sub(1));
+    let all: u64 = usable.sum();
     if all == 0 {
         return "unknown: this host has no address in the machines' network".to_owned();
     }

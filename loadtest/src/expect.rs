@@ -145,13 +145,17 @@ impl FromStr for ExpectedFigure {
 
         // A report spells a stage with `_`. The words were joined so above, so `answer file` is a
         // name, too.
-        let stages = || MachineStage::ALL.into_iter().map(spell_stage_name);
-        if SPANS.contains(&of.as_str()) || stages().any(|stage| stage == of) {
+        if SPANS.contains(&of.as_str()) || list_stage_names().any(|stage| stage == of) {
             return Ok(Self::Quantile(quantile, of));
         }
-        let known: Vec<String> = SPANS.into_iter().map(str::to_owned).chain(stages()).collect();
+        let known: Vec<String> =
+            SPANS.into_iter().map(str::to_owned).chain(list_stage_names()).collect();
         Err(format!("there is no `{of}`: stages are {}", known.join(", ")))
     }
+}
+
+fn list_stage_names() -> impl Iterator<Item = String> {
+    MachineStage::ALL.into_iter().map(spell_stage_name)
 }
 
 impl FromStr for ExpectedBound {
@@ -287,21 +291,9 @@ impl RunExpectation {
     /// The figure in the unit of the bound, and as text.
     fn measure_figure(&self, report: &ReportDocument) -> Option<(f64, String)> {
         let summary = &report.summary;
-
-        // The unit of the bound decides whether the count or its share is compared. No machines
-        // have no share.
-        let of_machines = |count: u32| {
-            let text = format!("{count} of {}", summary.machines);
-            let share = f64::from(count) / f64::from(summary.machines);
-            match self.bound {
-                ExpectedBound::Share(_) => (summary.machines > 0)
-                    .then(|| (share, format!("{text} ({:.2} %)", share * 100.0))),
-                _ => Some((f64::from(count), text)),
-            }
-        };
         match &self.figure {
-            ExpectedFigure::Booted => of_machines(summary.booted),
-            ExpectedFigure::Failed => of_machines(summary.failed),
+            ExpectedFigure::Booted => self.measure_machines(summary.booted, summary.machines),
+            ExpectedFigure::Failed => self.measure_machines(summary.failed, summary.machines),
             ExpectedFigure::Retries => Some((summary.retries as f64, summary.retries.to_string())),
             ExpectedFigure::Wall => {
                 Some((summary.wall_s * 1e6, format!("{:.2} s", summary.wall_s)))
@@ -341,23 +333,34 @@ impl RunExpectation {
             }
         }
     }
+
+    /// The count or its share of all machines, whichever the unit of the bound asks for. No
+    /// machines have no share.
+    fn measure_machines(&self, count: u32, all: u32) -> Option<(f64, String)> {
+        let text = format!("{count} of {all}");
+        if !matches!(self.bound, ExpectedBound::Share(_)) {
+            return Some((f64::from(count), text));
+        }
+        let share = f64::from(count) / f64::from(all);
+        (all > 0).then(|| (share, format!("{text} ({:.2} %)", share * 100.0)))
+    }
 }
 
 /// A line for each expectation, and the verdict; empty without expectations.
 pub(crate) fn format_expectations(verdicts: &[ExpectationVerdict]) -> String {
-    let word = |is_met: bool| if is_met { "PASS" } else { "FAIL" };
-    let one = |verdict: &ExpectationVerdict| {
-        let line =
-            format!("  {}  {}: {}\n", word(verdict.is_met), verdict.expected, verdict.measured);
-        if line.chars().count() <= count_output_columns() { line } else { wrap_sentence(&line) }
-    };
     let missed = verdicts.iter().filter(|verdict| !verdict.is_met).count();
-    let lines: String = verdicts.iter().map(one).collect();
+    let lines: String = verdicts.iter().map(format_verdict_line).collect();
     match (verdicts.len(), missed) {
         (0, _) => lines,
         (_, 0) => format!("{lines}PASS\n"),
         (all, _) => format!("{lines}FAIL: {missed} of {all} not met\n"),
     }
+}
+
+fn format_verdict_line(verdict: &ExpectationVerdict) -> String {
+    let word = if verdict.is_met { "PASS" } else { "FAIL" };
+    let line = format!("  {word}  {}: {}\n", verdict.expected, verdict.measured);
+    if line.chars().count() <= count_output_columns() { line } else { wrap_sentence(&line) }
 }
 
 #[cfg(test)]

@@ -40,27 +40,25 @@ const SERVER_FILES: u64 = 64;
 
 impl HostLimits {
     pub(crate) fn read(server: Option<u32>) -> Self {
-        let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let number = |path: &str| text(path).trim().parse::<u64>().ok();
-        let range: Vec<u32> = text("/proc/sys/net/ipv4/ip_local_port_range")
+        let range: Vec<u32> = read_host_file("/proc/sys/net/ipv4/ip_local_port_range")
             .split_whitespace()
             .filter_map(|port| port.parse().ok())
             .collect();
-        let status = text("/proc/self/status");
+        let status = read_host_file("/proc/self/status");
         let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-        let files = server.map(|pid| text(&format!("/proc/{pid}/limits")));
+        let files = server.map(|pid| read_host_file(&format!("/proc/{pid}/limits")));
 
         // A number that cannot be read counts as no limit (for the port, as the kernel's default):
         // a warning must not rest on a guess.
         Self {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
-            receive_buffer_max: number("/proc/sys/net/core/rmem_max").unwrap_or(u64::MAX),
+            receive_buffer_max: read_host_number("/proc/sys/net/core/rmem_max").unwrap_or(u64::MAX),
             local_ports: if let [first, last] = range[..] {
                 last.saturating_sub(first) + 1
             } else {
                 u32::MAX
             },
-            unprivileged_port: number("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+            unprivileged_port: read_host_number("/proc/sys/net/ipv4/ip_unprivileged_port_start")
                 .and_then(|port| port.try_into().ok())
                 .unwrap_or(1024),
             capabilities: effective
@@ -221,8 +219,20 @@ fn has_fetches(plan: &FleetPlan) -> bool {
 /// Connections of one machine that carry a single request.
 fn count_role_connections(does: &RoleTask) -> u64 {
     let RoleTask::Steps(steps) = does else { return 0 };
-    let closes = |request: &StepRequest| matches!(request, StepRequest::Http { keep: false, .. });
-    steps.iter().filter(|step| closes(&step.request)).map(|step| u64::from(step.repeat)).sum()
+    steps
+        .iter()
+        .filter(|step| matches!(step.request, StepRequest::Http { keep: false, .. }))
+        .map(|step| u64::from(step.repeat))
+        .sum()
+}
+
+/// Empty if the file cannot be read.
+fn read_host_file(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn read_host_number(path: &str) -> Option<u64> {
+    read_host_file(path).trim().parse().ok()
 }
 
 /// The soft limit of a process (proc(5), limits).

@@ -67,11 +67,9 @@ fn write_report_page(out: &mut String, report: &ReportDocument) -> fmt::Result {
 /// The figures that readers look for first.
 fn write_summary_tiles(out: &mut String, report: &ReportDocument) -> fmt::Result {
     let summary = &report.summary;
-    let number = |value: Option<f64>, unit: &str| {
-        value.map_or("&ndash;".to_owned(), |value| format!("{value:.2}{unit}"))
-    };
-    let megabytes = |bytes: Option<u64>| {
-        bytes.map_or("&ndash;".to_owned(), |bytes| format!("{:.0} MB", bytes as f64 / 1e6))
+    let memory = match summary.server_rss_max_bytes {
+        Some(bytes) => format!("{:.0} MB", bytes as f64 / 1e6),
+        None => "&ndash;".to_owned(),
     };
     let whole = if summary.firmware { "median boot" } else { "median of all steps" };
     let tiles = [
@@ -84,12 +82,12 @@ fn write_summary_tiles(out: &mut String, report: &ReportDocument) -> fmt::Result
             },
             whole,
         ),
-        (number(summary.slowest_to_median, " &times;"), "slowest to median"),
-        (number(report.rates.requests_per_s, ""), "requests a second"),
+        (format_tile_number(summary.slowest_to_median, " &times;"), "slowest to median"),
+        (format_tile_number(report.rates.requests_per_s, ""), "requests a second"),
         (summary.failed.to_string(), "failed"),
         (summary.retries.to_string(), "retries"),
-        (number(report.server_cpu_s_per_gb(), " s"), "server CPU for a GB"),
-        (megabytes(summary.server_rss_max_bytes), "server memory at most"),
+        (format_tile_number(report.server_cpu_s_per_gb(), " s"), "server CPU for a GB"),
+        (memory, "server memory at most"),
         (format!("{:.0} %", summary.client_busy * 100.0), "generator's core busy"),
     ];
     writeln!(out, "<div class=\"tiles\">")?;
@@ -97,6 +95,11 @@ fn write_summary_tiles(out: &mut String, report: &ReportDocument) -> fmt::Result
         writeln!(out, "<div><b>{value}</b><span>{name}</span></div>")?;
     }
     writeln!(out, "</div>")
+}
+
+/// A dash without a value.
+fn format_tile_number(value: Option<f64>, unit: &str) -> String {
+    value.map_or("&ndash;".to_owned(), |value| format!("{value:.2}{unit}"))
 }
 
 fn write_stage_legend(out: &mut String, report: &ReportDocument) -> fmt::Result {
@@ -199,9 +202,6 @@ fn write_oddities(out: &mut String, report: &ReportDocument) -> fmt::Result {
 fn write_run_details(out: &mut String, report: &ReportDocument) -> fmt::Result {
     let run = &report.run;
     let summary = &report.summary;
-    let seconds = |value: Option<f64>| {
-        value.map_or("not measured".to_owned(), |value| format!("{value:.2} CPU-s"))
-    };
     let rows = [
         ("command line", run.command_line.join(" ")),
         ("server", run.server.clone()),
@@ -211,14 +211,18 @@ fn write_run_details(out: &mut String, report: &ReportDocument) -> fmt::Result {
         ("loadtest", run.loadtest.clone()),
         ("bytes", format!("{}, {}", summary.bytes, summary.proved)),
         ("source addresses", summary.sources.to_string()),
-        ("server", seconds(summary.server_cpu_s)),
-        ("load generator", seconds(summary.client_cpu_s)),
+        ("server", format_processor_time(summary.server_cpu_s)),
+        ("load generator", format_processor_time(summary.client_cpu_s)),
     ];
     write!(out, "<section><h2>The run</h2><table class=\"words\">")?;
     for (name, value) in rows {
         writeln!(out, "<tr><th>{name}<td>{}</tr>", escape_report_text(&value))?;
     }
     writeln!(out, "</table></section>")
+}
+
+fn format_processor_time(seconds: Option<f64>) -> String {
+    seconds.map_or("not measured".to_owned(), |seconds| format!("{seconds:.2} CPU-s"))
 }
 
 #[cfg(test)]

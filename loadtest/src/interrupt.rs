@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::Context;
@@ -21,11 +21,9 @@ static RUNNING: Mutex<Option<Arc<FleetProgress>>> = Mutex::new(None);
 
 /// Lets signals interrupt this run from now on.
 pub(crate) fn watch_interrupts(progress: &Arc<FleetProgress>) -> anyhow::Result<()> {
-    let running = || RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-
     // With --repeat each run comes here. The thread of the first one interrupts whichever run is
     // the present one.
-    if running().replace(Arc::clone(progress)).is_some() {
+    if lock_running().replace(Arc::clone(progress)).is_some() {
         return Ok(());
     }
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen for Ctrl-C")?;
@@ -36,13 +34,17 @@ pub(crate) fn watch_interrupts(progress: &Arc<FleetProgress>) -> anyhow::Result<
                 io::stderr(),
                 "loadtest: ending (a second Ctrl-C ends at once and keeps addresses)"
             );
-            running().iter().for_each(|progress| progress.interrupt());
+            lock_running().iter().for_each(|progress| progress.interrupt());
         }
         if signals.next().is_some() {
             process::exit(EXIT.into());
         }
     });
     Ok(())
+}
+
+fn lock_running() -> MutexGuard<'static, Option<Arc<FleetProgress>>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The same for runs in their own processes, which Ctrl-C ends by itself: the first Ctrl-C ends the

@@ -149,15 +149,16 @@ impl LimitArguments {
     /// The arguments of every run, without the number of machines.
     fn build_run_arguments(&self) -> Vec<String> {
         let mut words = vec!["--within".to_owned(), format!("{}ms", self.within.as_millis())];
-        let mut say = |flag: &str, value: Option<String>| {
+        for (flag, value) in [
+            ("--scenario", self.scenario.clone()),
+            ("--server", self.server.clone()),
+            ("--pid", self.server_pid.map(|pid| pid.to_string())),
+            ("--ringboot", self.ringboot.as_ref().map(|program| program.display().to_string())),
+        ] {
             if let Some(value) = value {
                 words.extend([flag.to_owned(), value]);
             }
-        };
-        say("--scenario", self.scenario.clone());
-        say("--server", self.server.clone());
-        say("--pid", self.server_pid.map(|pid| pid.to_string()));
-        say("--ringboot", self.ringboot.as_ref().map(|program| program.display().to_string()));
+        }
         words.extend(self.rest.iter().cloned());
         words
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::expect::RunExpectation;
-use crate::json::{ReportDocument, RunSummary};
+use crate::json::ReportDocument;
 use crate::{csv, hdr, html, table};
 
 #[derive(Debug, clap::Args)]
@@ -69,9 +69,8 @@ pub(crate) fn is_report_accepted(report: &ReportDocument) -> bool {
     if !report.verdicts.is_empty() {
         return report.verdicts.iter().all(|verdict| verdict.is_met);
     }
-    let failed = |summary: &RunSummary| summary.failed > 0;
-    !failed(&report.summary)
-        && !report.repeats.iter().any(|repeats| repeats.runs.iter().any(failed))
+    let mut repeated = report.repeats.iter().flat_map(|repeats| &repeats.runs);
+    report.summary.failed == 0 && repeated.all(|summary| summary.failed == 0)
 }
 
 pub(crate) fn is_stdout(file: &Path) -> bool {

@@ -41,8 +41,8 @@ pub(crate) fn join_repeats(mut runs: Vec<ReportDocument>) -> Option<ReportDocume
 fn find_middle_run(runs: &[ReportDocument]) -> usize {
     let all_booted = runs.iter().all(|run| run.boot.count > 0);
     let waited =
-        |run: &ReportDocument| if all_booted { run.boot.p99_us as f64 } else { run.summary.wall_s };
-    let mut order: Vec<(usize, f64)> = runs.iter().map(waited).enumerate().collect();
+        runs.iter().map(|run| if all_booted { run.boot.p99_us as f64 } else { run.summary.wall_s });
+    let mut order: Vec<(usize, f64)> = waited.enumerate().collect();
     order.sort_by(|(_, a), (_, b)| a.total_cmp(b));
     order.get((runs.len() - 1) / 2).map_or(0, |(number, _)| *number)
 }

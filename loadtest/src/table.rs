@@ -72,10 +72,9 @@ fn write_stage_rows(out: &mut String, report: &ReportDocument) -> fmt::Result {
         if *count == 0 && retransmits.is_none() {
             continue;
         }
-        let time = |us: &u64| {
+        let [p50, p90, p99, p999, max] = [p50_us, p90_us, p99_us, p999_us, max_us].map(|us| {
             if *count > 0 { PrettyMicroseconds(*us).to_string() } else { "-".to_owned() }
-        };
-        let [p50, p90, p99, p999, max] = [p50_us, p90_us, p99_us, p999_us, max_us].map(time);
+        });
         let retransmits = retransmits.map_or(String::new(), |number| number.to_string());
         out.write_str(&layout.line(&[
             &name,
@@ -113,9 +112,8 @@ fn format_summary(report: &ReportDocument) -> String {
         let a_gigabyte = report
             .server_cpu_s_per_gb()
             .map_or(String::new(), |cost| format!(", {cost:.2} CPU-s/GB"));
-        let megabytes = |bytes: Option<u64>| bytes.unwrap_or(0) as f64 / 1e6;
-        let (now, most) =
-            (megabytes(summary.server_rss_bytes), megabytes(summary.server_rss_max_bytes));
+        let now = summary.server_rss_bytes.unwrap_or(0) as f64 / 1e6;
+        let most = summary.server_rss_max_bytes.unwrap_or(0) as f64 / 1e6;
         lines.push(format!(
             "server: {processor_s:.2} CPU-s{a_gigabyte}, {now:.0} MB resident (at most {most:.0} \
              MB)"

@@ -193,8 +193,8 @@ fn print_tune_text(runs: &TuneRuns, text: &str) -> io::Result<()> {
 impl TuneArguments {
     fn refuse_impossible(&self) -> anyhow::Result<()> {
         // Everything here is refused before the search, which takes minutes.
-        let named = |word: &&String| word.split('=').next() == Some("--server");
-        if self.server.is_some() || self.rest.iter().any(|word| named(&word)) {
+        let mut flags = self.rest.iter().map(|word| word.split('=').next());
+        if self.server.is_some() || flags.any(|flag| flag == Some("--server")) {
             bail!(
                 "loadtest cannot tune a running server: each value needs a new start of its \
                  process, which loadtest does not control. Run `loadtest tune` on the machine of \

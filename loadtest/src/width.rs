@@ -68,17 +68,16 @@ pub(crate) struct TableLayout<'a> {
     rank_max: u8,
 }
 
+/// The width of all columns up to this rank.
+fn sum_widths(columns: &[TableColumn], rank_max: u8) -> usize {
+    columns.iter().filter(|column| column.rank <= rank_max).map(|column| column.width).sum()
+}
+
 impl<'a> TableLayout<'a> {
     pub(crate) fn new(columns: &'a [TableColumn], room: usize) -> Self {
-        let width = |rank_max| {
-            columns
-                .iter()
-                .filter(|column| column.rank <= rank_max)
-                .map(|column| column.width)
-                .sum::<usize>()
-        };
         let most = columns.iter().map(|column| column.rank).max().unwrap_or(0);
-        let rank_max = (0..=most).rev().find(|rank| width(*rank) <= room).unwrap_or(0);
+        let rank_max =
+            (0..=most).rev().find(|rank| sum_widths(columns, *rank) <= room).unwrap_or(0);
         Self { columns, rank_max }
     }
 

@@ -16,11 +16,13 @@ pub(crate) fn format_rate_lines(report: &ReportDocument) -> Vec<String> {
         ("transfers", "loader", report.rates.transfers_per_s),
         ("requests", "file", report.rates.requests_per_s),
     ];
-    let line = |(what, stage, rate): (&str, &str, Option<f64>)| {
+    let mut lines = Vec::new();
+    for (what, stage, rate) in kinds {
+        let Some(rate) = rate else { continue };
         let count = report.stages.get(stage).map_or(0, |times| times.count);
-        rate.map(|rate| format!("{count} {what}, {} {what}/s", format_rate_number(rate)))
-    };
-    kinds.into_iter().filter_map(line).collect()
+        lines.push(format!("{count} {what}, {} {what}/s", format_rate_number(rate)));
+    }
+    lines
 }
 
 /// Three significant digits.

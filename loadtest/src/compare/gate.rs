@@ -54,9 +54,9 @@ impl FailIf {
     /// runs.
     pub(super) fn judge(&self, comparison: &SideComparison) -> anyhow::Result<Vec<String>> {
         let Some(name) = &self.figure else { return find_worse_figures(comparison) };
-        let of_name =
-            |figure: &&ComparedFigure| sort_words(figure.name.split_whitespace()) == *name;
-        let Some(figure) = comparison.figures.iter().find(of_name) else {
+        let mut figures = comparison.figures.iter();
+        let found = figures.find(|figure| sort_words(figure.name.split_whitespace()) == *name);
+        let Some(figure) = found else {
             let there: Vec<&str> =
                 comparison.figures.iter().map(|figure| figure.name.as_str()).collect();
             bail!(

@@ -52,11 +52,10 @@ fn write_comparison_table(out: &mut String, comparison: &SideComparison) -> fmt:
     }
 
     // The two short words of the last column need an explanation where they occur, once.
-    let seen = |wanted| comparison.figures.iter().any(|figure| figure.verdict == wanted);
     for (verdict, words) in
         [(DifferenceVerdict::Noise, NOISE), (DifferenceVerdict::Unknown, TOO_FEW)]
     {
-        if seen(verdict) {
+        if comparison.figures.iter().any(|figure| figure.verdict == verdict) {
             write!(out, "\n{}", wrap_sentence(words))?;
         }
     }

@@ -112,19 +112,20 @@ impl SideSource {
         let Ok(address) = address.parse::<Ipv4Addr>() else {
             return Ok(Self::Reports(text.split(',').map(PathBuf::from).collect()));
         };
-        let pair = |ports: &str| {
-            let (tftp, http) = ports.split_once(',')?;
-            Some((tftp.parse().ok()?, http.parse().ok()?))
-        };
         let wrong = || {
             format!("a server is ADDR, ADDR:TFTP-PORT,HTTP-PORT or either with @PID, not {text}")
         };
         if text.contains('@') && pid.is_none() {
             return Err(wrong());
         }
-        let ports = ports.map(|ports| pair(ports).ok_or_else(wrong)).transpose()?;
+        let ports = ports.map(|ports| parse_port_pair(ports).ok_or_else(wrong)).transpose()?;
         Ok(Self::Server { address, ports, pid })
     }
+}
+
+fn parse_port_pair(ports: &str) -> Option<(u16, u16)> {
+    let (tftp, http) = ports.split_once(',')?;
+    Some((tftp.parse().ok()?, http.parse().ok()?))
 }
 
 fn find_report_files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {

@@ -49,17 +49,18 @@ pub(crate) struct ProtocolRates {
 
 impl ProtocolRates {
     pub(super) fn from_report(report: &FleetReport) -> Self {
-        let rate = |stage: MachineStage| {
-            let count = report.stages.get(&stage).map_or(0, |seen| seen.times.len());
-            (!report.firmware && count > 0)
-                .then(|| count as f64 / report.wall.as_secs_f64().max(f64::EPSILON))
-        };
         Self {
-            leases_per_s: rate(MachineStage::Dhcp),
-            transfers_per_s: rate(MachineStage::Loader),
-            requests_per_s: rate(MachineStage::File),
+            leases_per_s: compute_request_rate(report, MachineStage::Dhcp),
+            transfers_per_s: compute_request_rate(report, MachineStage::Loader),
+            requests_per_s: compute_request_rate(report, MachineStage::File),
         }
     }
+}
+
+fn compute_request_rate(report: &FleetReport, stage: MachineStage) -> Option<f64> {
+    let count = report.stages.get(&stage).map_or(0, |seen| seen.times.len());
+    (!report.firmware && count > 0)
+        .then(|| count as f64 / report.wall.as_secs_f64().max(f64::EPSILON))
 }
 
 impl GeneratorLateness {
@@ -75,13 +76,15 @@ impl SilenceEntry {
     /// One for every protocol of the run.
     pub(super) fn list_silences(report: &FleetReport) -> Vec<Self> {
         let silences = AskedProtocol::ALL.into_iter().zip(report.pressure.silences);
-        let one = |(protocol, silence): (AskedProtocol, ringboot_fleet::LongestSilence)| Self {
-            protocol: protocol.name().to_owned(),
-            longest_ms: count_milliseconds(silence.lasted),
-            at_ms: count_milliseconds(silence.at),
-            waiting: silence.waiting,
-        };
-        silences.filter(|(_, silence)| !silence.lasted.is_zero()).map(one).collect()
+        silences
+            .filter(|(_, silence)| !silence.lasted.is_zero())
+            .map(|(protocol, silence)| Self {
+                protocol: protocol.name().to_owned(),
+                longest_ms: count_milliseconds(silence.lasted),
+                at_ms: count_milliseconds(silence.at),
+                waiting: silence.waiting,
+            })
+            .collect()
     }
 }
 

@@ -168,14 +168,18 @@ impl ServerInterface {
 /// The interface of the longest prefix that has this address (proc(5): hexadecimal numbers of this
 /// host's byte order).
 fn find_route_interface(table: &str, server: Ipv4Addr) -> Option<String> {
-    let number = |text: &str| u32::from_str_radix(text, 16).ok();
     let address = u32::from_ne_bytes(server.octets());
     let routes = table.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let (destination, mask) = (number(fields.get(1)?)?, number(fields.get(7)?)?);
+        let (destination, mask) =
+            (parse_route_number(fields.get(1)?)?, parse_route_number(fields.get(7)?)?);
         (address & mask == destination).then(|| (mask.count_ones(), fields[0].to_owned()))
     });
     routes.max_by_key(|(bits, _)| *bits).map(|(_, interface)| interface)
+}
+
+fn parse_route_number(text: &str) -> Option<u32> {
+    u32::from_str_radix(text, 16).ok()
 }
 
 #[cfg(test)]

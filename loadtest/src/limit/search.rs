@@ -94,13 +94,11 @@ impl LimitSearch {
     /// is greater than the confirmed one.
     fn find_affordable(&self, elapsed: Duration) -> Option<u32> {
         let (sure, below) = (self.held().unwrap_or(0), self.missed().unwrap_or(u32::MAX));
-        let fits =
-            |machines: &u32| elapsed + self.time_to_be_sure(*machines) <= self.question.budget;
         self.levels
             .range(..below)
             .rev()
             .map(|(machines, _)| *machines)
-            .find(fits)
+            .find(|machines| elapsed + self.time_to_be_sure(*machines) <= self.question.budget)
             .filter(|machines| *machines > sure)
     }
 
@@ -142,11 +140,10 @@ impl LimitSearch {
     /// `repeat`.
     pub(super) fn held(&self) -> Option<u32> {
         let below = self.missed().unwrap_or(u32::MAX);
-        let enough = |level: &MachineLevel| level.missed == 0 && level.held >= self.question.repeat;
         self.levels
             .range(..below)
             .rev()
-            .find(|(_, level)| enough(level))
+            .find(|(_, level)| level.missed == 0 && level.held >= self.question.repeat)
             .map(|(machines, _)| *machines)
     }
 
@@ -240,10 +237,19 @@ fn compute_share_bound(hits: u32, runs: u32) -> f64 {
 
 /// The probability of `hits` or more in `runs` runs, each of which hits with probability `share`.
 fn compute_tail_probability(hits: u32, runs: u32, share: f64) -> f64 {
-    let orders =
-        |k: u32| (1..=k).fold(1.0, |orders, i| orders * f64::from(runs - k + i) / f64::from(i));
-    let power = |base: f64, exponent: u32| base.powi(i32::try_from(exponent).unwrap_or(i32::MAX));
-    (hits..=runs).map(|k| orders(k) * power(share, k) * power(1.0 - share, runs - k)).sum()
+    let exactly = (hits..=runs).map(|k| {
+        count_orders(k, runs) * raise_share(share, k) * raise_share(1.0 - share, runs - k)
+    });
+    exactly.sum()
+}
+
+/// The number of orders in which `hits` of `runs` runs can hit.
+fn count_orders(hits: u32, runs: u32) -> f64 {
+    (1..=hits).fold(1.0, |orders, i| orders * f64::from(runs - hits + i) / f64::from(i))
+}
+
+fn raise_share(share: f64, exponent: u32) -> f64 {
+    share.powi(i32::try_from(exponent).unwrap_or(i32::MAX))
 }
 
 #[cfg(test)]

@@ -126,12 +126,8 @@ pub(super) fn replace_config_file(
     let shown = file.display();
     let now = fs::read_to_string(&file).with_context(|| format!("cannot read {shown}"))?;
     ensure!(now == old, "{shown} has changed during the search: it is not written");
-    let beside = |ending: &str| {
-        let mut name = OsString::from(file.as_os_str());
-        name.push(ending);
-        PathBuf::from(name)
-    };
-    let (backup, fresh) = (beside(&format!(".{stamp}")), beside(".new"));
+    let backup = append_file_ending(&file, &format!(".{stamp}"));
+    let fresh = append_file_ending(&file, ".new");
     let like = fs::metadata(&file).with_context(|| format!("cannot look at {shown}"))?;
     write_file_like(&backup, old, &like)
         .with_context(|| format!("cannot write {}", backup.display()))?;
@@ -142,6 +138,12 @@ pub(super) fn replace_config_file(
     }
     written.with_context(|| format!("cannot replace {shown}"))?;
     Ok(backup)
+}
+
+fn append_file_ending(file: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(file.as_os_str());
+    name.push(ending);
+    PathBuf::from(name)
 }
 
 fn write_file_like(path: &Path, text: &str, like: &fs::Metadata) -> std::io::Result<()> {

@@ -45,11 +45,10 @@ impl TuneGoal {
     pub(super) fn measure_report(self, report: &ReportDocument, timed: bool) -> Option<f64> {
         let requests: u64 = report.stages.values().map(|times| times.count).sum();
         let work = if timed { requests as f64 / 1000.0 } else { 1.0 };
-        let seconds = |us: u64| us as f64 / 1e6;
         let value = match self {
             Self::Wall => report.summary.wall_s / work,
-            Self::Median => seconds(report.boot.p50_us),
-            Self::P99 => seconds(report.boot.p99_us),
+            Self::Median => report.boot.p50_us as f64 / 1e6,
+            Self::P99 => report.boot.p99_us as f64 / 1e6,
             Self::Cpu => report.summary.server_cpu_s? / work,
         };
         (value.is_finite() && value > 0.0).then_some(value)

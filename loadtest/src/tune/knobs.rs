@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{anyhow, ensure};
+use anyhow::bail;
 use ringboot::config::Config;
 use ringboot_fleet::{RoleTask, Scenario, StepRequest};
 
@@ -144,9 +144,11 @@ pub(super) fn choose_knobs(
             knobs.push(knob);
         }
     }
-    let reasons =
-        || left_out.iter().map(|(name, why)| format!("\n  {name}: {why}")).collect::<String>();
-    ensure!(!knobs.is_empty(), anyhow!("there is no knob to search:{}", reasons()));
+    if knobs.is_empty() {
+        let reasons: String =
+            left_out.iter().map(|(name, why)| format!("\n  {name}: {why}")).collect();
+        bail!("there is no knob to search:{reasons}");
+    }
     Ok((knobs, left_out))
 }
 
@@ -183,12 +185,10 @@ impl KnobSpec {
             .parse()
             .map_err(|_| format!("{text:?} is no number for {name}: write {name}=8,16"))?;
         let file = format!("root = \"/\"\n[{}]\n{name} = {value}\n", self.table);
-        let wrong = |problems: ringboot::config::ConfigProblems| {
-            problems.0.first().map_or(String::new(), |problem| {
-                format!("{}: {}", problem.what, problem.hint.as_deref().unwrap_or_default())
-            })
-        };
-        Config::parse("", &file).map(|_| value).map_err(wrong)
+        let Err(problems) = Config::parse("", &file) else { return Ok(value) };
+        Err(problems.0.first().map_or(String::new(), |problem| {
+            format!("{}: {}", problem.what, problem.hint.as_deref().unwrap_or_default())
+        }))
     }
 
     fn choose_ladder(&self, named: Option<&WantedKnob>) -> Vec<u64> {

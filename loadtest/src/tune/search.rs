@@ -195,9 +195,8 @@ impl KnobSearch {
 
     /// The time of all knobs if each is tried once and one of them wins.
     pub(super) fn time_needed(&self, bench: &impl TuneBench) -> Duration {
-        let rounds = |knob| self.runs_for(knob) - 2 * CONFIRMATION_RUNS;
-        let runs = self.knobs.iter().map(rounds).sum::<usize>() + 2 * CONFIRMATION_RUNS;
-        self.time_of(runs, bench)
+        let rounds = self.knobs.iter().map(|knob| self.runs_for(knob) - 2 * CONFIRMATION_RUNS);
+        self.time_of(rounds.sum::<usize>() + 2 * CONFIRMATION_RUNS, bench)
     }
 
     /// The time of the knob with the fewest values.

@@ -92,14 +92,11 @@ pub(super) fn format_joint_result(
         ratios.0.len()
     );
     for (index, other) in TuneGoal::ALL.into_iter().enumerate() {
-        let of = |with: bool| {
-            let goals = runs
-                .iter()
-                .filter(|run| run.values.is_empty() != with)
-                .filter_map(|run| run.goals?[index]);
-            compute_median(&goals.collect::<Vec<f64>>())
+        let (Some(now), Some(then)) =
+            (compute_goal_median(runs, index, false), compute_goal_median(runs, index, true))
+        else {
+            continue;
         };
-        let Some((now, then)) = of(false).zip(of(true)) else { continue };
         let ratio = if other == goal { ratios.median() } else { then / now };
         let (name, words, now, then) =
             (other.name(), other.describe(timed), format_seconds(now), format_seconds(then));
@@ -107,6 +104,15 @@ pub(super) fn format_joint_result(
         let _ = writeln!(out, "  {name:>8}{now:>10} ->{then:>10}  {ratio:.2}  {words}");
     }
     out
+}
+
+/// The median of this goal over the runs with the winners' values, or over those without.
+fn compute_goal_median(runs: &[TuneRun], goal: usize, has_winners: bool) -> Option<f64> {
+    let goals = runs
+        .iter()
+        .filter(|run| run.values.is_empty() != has_winners)
+        .filter_map(|run| run.goals?[goal]);
+    compute_median(&goals.collect::<Vec<f64>>())
 }
 
 /// The winners as lines of a configuration, each with its old value.
