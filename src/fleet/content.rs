@@ -47,8 +47,9 @@ impl ExpectedContent {
     /// The first place in the file at which `bytes`, received for `offset`, differ from the file;
     /// its end if they continue beyond it. None if all match.
     pub fn first_difference(&self, offset: u64, bytes: &[u8]) -> Option<u64> {
-        let differs = |&(at, octet): &(u64, &u8)| !self.matches(at, std::slice::from_ref(octet));
-        (offset..).zip(bytes).find(differs).map(|(at, _)| at)
+        let mut places = (offset..).zip(bytes);
+        let different = places.find(|(at, octet)| !self.matches(*at, std::slice::from_ref(*octet)));
+        different.map(|(at, _)| at)
     }
 
     /// Writes the whole file.

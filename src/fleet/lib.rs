@@ -191,19 +191,18 @@ impl Fleet {
 
     /// The schedule of each role with a rate.
     fn schedules(&self, run: &FleetRun) -> io::Result<Vec<Option<Rc<ExchangeSchedule>>>> {
-        let schedule = |(number, role): (u64, &MachineRole)| {
-            let Some(rate) = role.rate else { return Ok(None) };
-            let schedule = ExchangeSchedule::new(
-                rate,
-                run.started,
-                run.until,
-                self.plan.seed.wrapping_add(number),
-            )?;
-            let schedule = Rc::new(schedule);
+        let mut schedules = Vec::with_capacity(self.plan.roles.len());
+        for (number, role) in (0..).zip(&self.plan.roles) {
+            let Some(rate) = role.rate else {
+                schedules.push(None);
+                continue;
+            };
+            let seed = self.plan.seed.wrapping_add(number);
+            let schedule = Rc::new(ExchangeSchedule::new(rate, run.started, run.until, seed)?);
             spawn_local(Rc::clone(&schedule).keep_time());
-            Ok(Some(schedule))
-        };
-        (0..).zip(&self.plan.roles).map(schedule).collect()
+            schedules.push(Some(schedule));
+        }
+        Ok(schedules)
     }
 
     /// Returns an error before the run if this process may not have enough sockets.

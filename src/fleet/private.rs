@@ -63,8 +63,9 @@ impl FromStr for ServerSetting {
                 TABLES.join(", ")
             ));
         };
-        let plain = |character: char| character.is_ascii_alphanumeric() || character == '-';
-        if key.is_empty() || !key.chars().all(plain) || value.contains('\n') {
+        let is_key = !key.is_empty()
+            && key.chars().all(|character| character.is_ascii_alphanumeric() || character == '-');
+        if !is_key || value.contains('\n') {
             return Err(format!("{text:?} is not one line of a configuration"));
         }
         Ok(Self { table: table.to_owned(), key: key.to_owned(), value: value.to_owned() })
@@ -418,22 +419,26 @@ fn make_up_content(name: &str, seed: u64, octets: u64) -> ExpectedContent {
 
 /// Ports that are free at this moment: bound, read, closed.
 fn find_free_ports() -> io::Result<ServerAddresses> {
-    let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+    let any = make_loopback_address(0);
     let (dhcp, tftp, http) =
         (UdpSocket::bind(any)?, UdpSocket::bind(any)?, TcpListener::bind(any)?);
-    let at = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
     Ok(ServerAddresses {
-        dhcp: at(dhcp.local_addr()?.port()),
-        tftp: at(tftp.local_addr()?.port()),
-        http: at(http.local_addr()?.port()),
+        dhcp: make_loopback_address(dhcp.local_addr()?.port()),
+        tftp: make_loopback_address(tftp.local_addr()?.port()),
+        http: make_loopback_address(http.local_addr()?.port()),
     })
+}
+
+fn make_loopback_address(port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
 }
 
 impl ServerAddresses {
     /// Whether these ports are free at this moment.
     fn are_free(&self) -> bool {
-        let is_udp_free = |at| UdpSocket::bind(at).is_ok();
-        is_udp_free(self.dhcp) && is_udp_free(self.tftp) && TcpListener::bind(self.http).is_ok()
+        UdpSocket::bind(self.dhcp).is_ok()
+            && UdpSocket::bind(self.tftp).is_ok()
+            && TcpListener::bind(self.http).is_ok()
     }
 }
 

@@ -260,15 +260,14 @@ fn read_toml_number<T: TryFrom<i64>>(
     least: i64,
     most: u32,
 ) -> Result<T, ScenarioComplaint> {
-    let read = value
-        .get_ref()
-        .as_integer()
-        .and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
-    read.filter(|number| (least..=i64::from(most)).contains(number))
-        .and_then(|number| T::try_from(number).ok())
-        .ok_or_else(|| {
-            make_complaint(&value.span(), format!("a number from {least} to {most} is expected"))
-        })
+    if let Some(number) = value.get_ref().as_integer()
+        && let Ok(number) = i64::from_str_radix(number.as_str(), number.radix())
+        && (least..=i64::from(most)).contains(&number)
+        && let Ok(number) = T::try_from(number)
+    {
+        return Ok(number);
+    }
+    Err(make_complaint(&value.span(), format!("a number from {least} to {most} is expected")))
 }
 
 /// The tables of an array, each read by this function.
@@ -280,14 +279,14 @@ fn read_toml_tables<T>(
     let DeValue::Array(values) = value.into_inner() else {
         return Err(make_complaint(&span, "an array is expected"));
     };
-    let one = |value: TomlValue<'_>| {
+    let tables = values.into_iter().map(|value| {
         let span = value.span();
         match value.into_inner() {
             DeValue::Table(table) => read(span, table),
             _ => Err(make_complaint(&span, "a table in braces is expected")),
         }
-    };
-    values.into_iter().map(one).collect()
+    });
+    tables.collect()
 }
 
 fn read_scenario_files(value: TomlValue<'_>) -> Result<BTreeMap<String, u64>, ScenarioComplaint> {
@@ -295,7 +294,8 @@ fn read_scenario_files(value: TomlValue<'_>) -> Result<BTreeMap<String, u64>, Sc
     let DeValue::Table(table) = value.into_inner() else {
         return Err(make_complaint(&span, "a table is expected"));
     };
-    let file = |(name, value): (TomlKey<'_>, TomlValue<'_>)| {
+    let mut files = BTreeMap::new();
+    for (name, value) in table {
         let parts: Vec<&str> = name.get_ref().split('/').collect();
         if parts.iter().any(|part| part.is_empty() || *part == "." || *part == "..") {
             return Err(make_complaint(
@@ -303,9 +303,9 @@ fn read_scenario_files(value: TomlValue<'_>) -> Result<BTreeMap<String, u64>, Sc
                 format!("{} is no name below a root", name.get_ref()),
             ));
         }
-        Ok((name.get_ref().to_string(), parse_toml_text(&value, parse_bytes)?))
-    };
-    table.into_iter().map(file).collect()
+        files.insert(name.get_ref().to_string(), parse_toml_text(&value, parse_bytes)?);
+    }
+    Ok(files)
 }
 
 fn read_role(span: Range<usize>, table: DeTable<'_>) -> Result<MachineRole, ScenarioComplaint> {

@@ -114,8 +114,12 @@ impl ExchangeSchedule {
 
     fn take(&self) -> Option<Instant> {
         let mut moments = self.moments.borrow_mut();
-        let is_over = |until| moments.next >= until || Instant::now() >= until + OVERTIME_MAX;
-        if self.until.is_some_and(is_over) { None } else { Some(moments.take()) }
+        if let Some(until) = self.until
+            && (moments.next >= until || Instant::now() >= until + OVERTIME_MAX)
+        {
+            return None;
+        }
+        Some(moments.take())
     }
 
     /// Wakes machines when their moments have come; never ends.

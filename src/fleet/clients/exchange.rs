@@ -155,15 +155,19 @@ impl<'a> DhcpExchange<'a> {
             offer = Some(found);
         }
 
-        // The firmware cannot tell a closed port from a silent network. The failure can, by the
-        // ICMP message.
-        let nobody = || self.segment.context.progress.line(AskedProtocol::Dhcp).nobody();
-        let silent = || {
-            nobody().map_or("no answer to DISCOVER".to_owned(), |nobody| format!("DHCP: {nobody}"))
-        };
         offer.ok_or_else(|| {
-            self.gave_up(&ignored.map_or_else(silent, str::to_owned), self.waits.tries)
+            let reason = ignored.map_or_else(|| self.explain_silence(), str::to_owned);
+            self.gave_up(&reason, self.waits.tries)
         })
+    }
+
+    /// The firmware cannot tell a closed port from a silent network. The failure can, by the ICMP
+    /// message.
+    fn explain_silence(&self) -> String {
+        match self.segment.context.progress.line(AskedProtocol::Dhcp).nobody() {
+            Some(nobody) => format!("DHCP: {nobody}"),
+            None => "no answer to DISCOVER".to_owned(),
+        }
     }
 
     /// Sends the REQUEST and waits for ACK or NAK.

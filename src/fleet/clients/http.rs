@@ -133,10 +133,11 @@ impl<'a> HttpFetcher<'a> {
         let stream = self.connect(url).await?;
         let request = self.agent.request(url, None, None).replacen("GET", "HEAD", 1);
         write_to_stream(&stream, request.as_bytes()).await?;
-        let nonsense = || BrokenConnection::Machine(BootFailure::HttpNonsense(self.shown(url)));
         let head = self
             .read_head(&stream, |head, _| {
-                ResponseHead::parse(head, self.agent).ok_or_else(nonsense)
+                ResponseHead::parse(head, self.agent).ok_or_else(|| {
+                    BrokenConnection::Machine(BootFailure::HttpNonsense(self.shown(url)))
+                })
             })
             .await?;
 
@@ -470,15 +471,15 @@ impl<'a> HttpFetcher<'a> {
         most: usize,
         mut take: impl FnMut(&[u8]),
     ) -> Result<usize, BrokenConnection> {
-        let read = || {
+        let octets = receive_when_readable(stream, || {
             self.context.with_scratch(|buffer| {
                 let room = buffer.get_mut(..most).unwrap_or_default();
                 stream
                     .try_read(room)
                     .inspect(|&octets| take(room.get(..octets).unwrap_or_default()))
             })
-        };
-        let octets = receive_when_readable(stream, read).await?;
+        })
+        .await?;
         self.context.progress.line(AskedProtocol::Http).hears();
         Ok(octets)
     }
@@ -591,6 +592,12 @@ impl HttpAgent {
         }
     }
 
+    /// Whether this program takes `name` for the header field `wanted`. GRUB compares the names
+    /// with regard to case (H-1).
+    fn is_field(self, name: &str, wanted: &str) -> bool {
+        if self == Self::Grub { name == wanted } else { name.eq_ignore_ascii_case(wanted) }
+    }
+
     /// The request as that program writes it; with a range (first and last byte) unless it asks for
     /// the whole file.
     fn request(self, url: &Url, range: Option<(u64, Option<u64>)>, etag: Option<&str>) -> String {
@@ -672,24 +679,15 @@ impl ResponseHead {
         };
         for line in lines.take_while(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':')?;
-
-            // GRUB compares the names with regard to case (H-1).
-            let is = |wanted: &str| {
-                if agent == HttpAgent::Grub {
-                    name == wanted
-                } else {
-                    name.eq_ignore_ascii_case(wanted)
-                }
-            };
             let value = value.trim();
-            if is("Content-Length") {
+            if agent.is_field(name, "Content-Length") {
                 head.length = Some(value.parse().ok()?);
-            } else if is("Content-Range") {
+            } else if agent.is_field(name, "Content-Range") {
                 head.total = value.rsplit_once('/').and_then(|(_, total)| total.parse().ok());
                 head.range_start = value.strip_prefix("bytes ")?.split('-').next()?.parse().ok();
             } else if name.eq_ignore_ascii_case("ETag") {
                 head.etag = Some(value.to_owned());
-            } else if is("Connection") {
+            } else if agent.is_field(name, "Connection") {
                 head.closes |= value.eq_ignore_ascii_case("close");
             }
         }

@@ -90,10 +90,10 @@ impl<'a> TftpFetcher<'a> {
                     return Err(BootFailure::TftpStalled(name.to_owned(), checker.received()));
                 }
                 ClientOutcome::TimedOut => {
-                    let silent = || BootFailure::TftpSilent(name.to_owned());
-                    return Err(nobody.map_or_else(silent, |nobody| {
-                        BootFailure::Nobody("TFTP", nobody.to_string())
-                    }));
+                    return Err(match nobody {
+                        Some(nobody) => BootFailure::Nobody("TFTP", nobody.to_string()),
+                        None => BootFailure::TftpSilent(name.to_owned()),
+                    });
                 }
                 ClientOutcome::Refused { code } => {
                     return Err(BootFailure::TftpRefused(name.to_owned(), code));

@@ -118,7 +118,6 @@ const RASPBERRY_PI: DhcpWaits = DhcpWaits {
 impl DhcpSpeaker {
     /// Why this client ignores an OFFER; None if it accepts the OFFER.
     pub(super) fn objects_to(self, offer: &DhcpAnswer) -> Option<&'static str> {
-        let is_http = |file: &String| file.starts_with("http://") || file.starts_with("https://");
         match self {
             // D-20.
             Self::UefiPxe(_) | Self::UefiHttp(_) if offer.server.is_none() => {
@@ -130,7 +129,7 @@ impl DhcpSpeaker {
             Self::UefiHttp(_) if !offer.is_http_client => {
                 Some("no OFFER with option 60 = HTTPClient")
             }
-            Self::UefiHttp(_) if !offer.boot_file.as_ref().is_some_and(is_http) => {
+            Self::UefiHttp(_) if !offer.boot_file.as_deref().is_some_and(is_http_url) => {
                 Some("no OFFER with a URL")
             }
             // D-59.
@@ -140,6 +139,10 @@ impl DhcpSpeaker {
             _ => None,
         }
     }
+}
+
+fn is_http_url(file: &str) -> bool {
+    file.starts_with("http://") || file.starts_with("https://")
 }
 
 #[cfg(test)]

@@ -71,8 +71,8 @@ impl AddressLedger {
             book.doubled.extend([machine, other.machine]);
             return Err(BootFailure::AddressDoubled);
         }
-        let inside = |network: &Ipv4Network| network.contains(address);
-        if self.networks.is_empty() || self.networks.iter().any(inside) {
+        let networks = &self.networks;
+        if networks.is_empty() || networks.iter().any(|network| network.contains(address)) {
             Ok(())
         } else {
             Err(BootFailure::AddressOutside)

@@ -57,17 +57,9 @@ impl DhcpAccess {
         seed: u64,
     ) -> io::Result<Vec<Rc<FleetSegment>>> {
         let ledger = Rc::new(AddressLedger::new(self.way.networks()?));
-        let segment = |road, number| {
-            FleetSegment::open(
-                Rc::clone(context),
-                road,
-                Rc::clone(&ledger),
-                seed.wrapping_add(number),
-            )
-        };
-        match &self.way {
+        let roads = match &self.way {
             DhcpRoute::Link { interface } => {
-                Ok(vec![segment(SegmentTransport::Link(PacketLink::open(interface)?), 0)])
+                vec![SegmentTransport::Link(PacketLink::open(interface)?)]
             }
             DhcpRoute::Relay { agent, server } => {
                 let room = relay::make_shared_inbox();
@@ -77,17 +69,21 @@ impl DhcpAccess {
                 } else {
                     1
                 };
-                let open = |rack: u32| {
+                let mut roads = Vec::new();
+                for rack in 0..racks {
                     let address = Ipv4Addr::from(u32::from(*agent.ip()).wrapping_add(rack));
                     let at = SocketAddrV4::new(address, agent.port());
-                    Ok(segment(
-                        SegmentTransport::Relay(RelayAgent::open(at, *server, Rc::clone(&room))?),
-                        rack.into(),
-                    ))
-                };
-                (0..racks).map(open).collect()
+                    let relay = RelayAgent::open(at, *server, Rc::clone(&room))?;
+                    roads.push(SegmentTransport::Relay(relay));
+                }
+                roads
             }
-        }
+        };
+        let segments = (0..).zip(roads).map(|(number, road)| {
+            let seed = seed.wrapping_add(number);
+            FleetSegment::open(Rc::clone(context), road, Rc::clone(&ledger), seed)
+        });
+        Ok(segments.collect())
     }
 }
 
@@ -103,26 +99,29 @@ impl DhcpRoute {
     /// The networks of the machines, as far as this host's own addresses show them: those of the
     /// interface with the agent's address, or of the interface itself. Empty if unknown.
     pub fn networks(&self) -> io::Result<Vec<Ipv4Network>> {
-        let is_ours = |interface: &NetworkInterface| match self {
-            Self::Relay { agent, .. } => {
-                // Every address of a loopback network is this host's.
-                let holds = |network: Ipv4Network| {
-                    agent.ip().is_loopback() && network.contains(*agent.ip())
-                };
-                list_interface_networks(interface)
-                    .any(|(address, network)| address == *agent.ip() || holds(network))
-            }
-            Self::Link { interface: name } => interface.name == *name,
-        };
         let interfaces = net::list_interfaces()?;
         let networks = interfaces
             .iter()
-            .filter(|interface| is_ours(interface))
+            .filter(|interface| self.uses_interface(interface))
             .flat_map(list_interface_networks);
         Ok(networks
             .map(|(_, network)| network)
             .filter(|network| network.prefix <= HOST_NETWORK_PREFIX_MAX)
             .collect())
+    }
+
+    /// Whether the machines are in the networks of this interface.
+    fn uses_interface(&self, interface: &NetworkInterface) -> bool {
+        match self {
+            Self::Relay { agent, .. } => {
+                let agent = *agent.ip();
+                // Every address of a loopback network is this host's.
+                list_interface_networks(interface).any(|(address, network)| {
+                    address == agent || agent.is_loopback() && network.contains(agent)
+                })
+            }
+            Self::Link { interface: name } => interface.name == *name,
+        }
     }
 }
 

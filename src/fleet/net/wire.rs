@@ -55,10 +55,10 @@ impl WireSettings {
 
     /// Whether this host may send from a machine's leased address.
     pub(super) fn owns(&self, address: Ipv4Addr) -> bool {
-        let inside = |network: Ipv4Network| {
-            u32::from(network.mask()) & (u32::from(network.address) ^ u32::from(address)) == 0
-        };
-        address.is_loopback() || self.sources.is_some_and(inside)
+        address.is_loopback()
+            || self.sources.is_some_and(|network| {
+                u32::from(network.mask()) & (u32::from(network.address) ^ u32::from(address)) == 0
+            })
     }
 }
 

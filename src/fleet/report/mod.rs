@@ -310,8 +310,11 @@ impl FleetReport {
             });
         }
         self.wrong_contents += u32::from(failure.is_of_contents());
-        let first = || CauseTally { machines: 0, example: failure.to_string() };
-        self.failures.entry((failure.cause(), stage)).or_insert_with(first).machines += 1;
+        let tally = self
+            .failures
+            .entry((failure.cause(), stage))
+            .or_insert_with(|| CauseTally { machines: 0, example: failure.to_string() });
+        tally.machines += 1;
     }
 
     fn stage(&mut self, stage: MachineStage) -> &mut StageTimes {

@@ -53,8 +53,7 @@ impl FleetReport {
     /// The signs of a limit, each a sentence; empty if there are none.
     pub fn limits(&self) -> Vec<String> {
         let mut sentences = Vec::new();
-        let percent = |share: f64| share * 100.0;
-        let (busy, waiting) = (percent(self.generator_busy()), percent(self.generator_waiting()));
+        let (busy, waiting) = (self.generator_busy() * 100.0, self.generator_waiting() * 100.0);
         let waited = self.generator_waiting() > WAITING_SHARE_MAX;
 
         // Busy and waiting time together decide whether the generator was the limit. The share of
@@ -93,14 +92,13 @@ impl FleetReport {
     /// What the generator itself did too late, or did not do at all.
     fn lateness(&self) -> Vec<String> {
         let mut sentences = Vec::new();
-        let median = |times: &Histogram<u64>| times.value_at_quantile(0.5);
 
         // Requests of all stages share one histogram of delays, so the slowest stage is the measure
         // for them.
-        let answers = self.stages.values().map(|seen| median(&seen.times)).max().unwrap_or(0);
-        let power_ons = (&self.late_power_ons, median(&self.boots), "power-ons");
+        let answers = self.stages.values().map(|seen| find_median(&seen.times)).max().unwrap_or(0);
+        let power_ons = (&self.late_power_ons, find_median(&self.boots), "power-ons");
         for (times, took, what) in [power_ons, (&self.late_requests, answers, "requests")] {
-            let (p50, max) = (median(times), times.max());
+            let (p50, max) = (find_median(times), times.max());
             if max >= LATE_US_MAX
                 || (p50 >= LATE_US_NOTED && p50 as f64 > took as f64 * LATE_SHARE_MAX)
             {
@@ -129,6 +127,10 @@ impl FleetReport {
         }
         sentences
     }
+}
+
+fn find_median(times: &Histogram<u64>) -> u64 {
+    times.value_at_quantile(0.5)
 }
 
 fn compute_busy_share(part: Duration, wall: Duration) -> f64 {

@@ -220,16 +220,15 @@ fn bind_packet_socket(fd: &OwnedFd, address: &libc::sockaddr_ll) -> io::Result<(
 fn filter_dhcp_answers(fd: &OwnedFd, ip: u32) -> io::Result<()> {
     let load =
         |size: u32, mode: u32, k: u32| make_filter_step(libc::BPF_LD | size | mode, 0, 0, ip + k);
-    let unless_equal_drop =
-        |k: u32, jf: u8| make_filter_step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, jf, k);
+
     let program = [
         load(libc::BPF_B, libc::BPF_ABS, 9),
-        unless_equal_drop(libc::IPPROTO_UDP as u32, 6),
+        make_equality_step(libc::IPPROTO_UDP as u32, 6),
         load(libc::BPF_H, libc::BPF_ABS, 6),
         make_filter_step(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 4, 0, 0x1fff),
         make_filter_step(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0, 0, ip),
         load(libc::BPF_H, libc::BPF_IND, 2),
-        unless_equal_drop(CLIENT_PORT, 1),
+        make_equality_step(CLIENT_PORT, 1),
         make_filter_step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::from(u16::MAX)),
         make_filter_step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
     ];
@@ -255,10 +254,11 @@ fn attach_socket_filter(fd: &OwnedFd, program: &[libc::sock_filter]) -> io::Resu
 /// Sleeps until the mailbox's bell rings, one of the other descriptors is readable, or the time is
 /// over.
 pub fn wait_for_mailbox<T>(mailbox: &CoreMailbox<T>, others: &[BorrowedFd<'_>], at_most: Duration) {
-    let watched = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let others = others.iter().map(AsRawFd::as_raw_fd);
-    let mut all: Vec<libc::pollfd> =
-        std::iter::once(mailbox.fd()).chain(others).map(watched).collect();
+    let mut all: Vec<libc::pollfd> = std::iter::once(mailbox.fd())
+        .chain(others)
+        .map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
+        .collect();
     let milliseconds = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the kernel reads and writes as many elements as there are, which live across the
     // call.
@@ -270,6 +270,11 @@ pub fn wait_for_mailbox<T>(mailbox: &CoreMailbox<T>, others: &[BorrowedFd<'_>], 
 
 fn make_filter_step(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+/// Goes on if the loaded value is `k`, and skips `jf` steps otherwise.
+fn make_equality_step(k: u32, jf: u8) -> libc::sock_filter {
+    make_filter_step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, jf, k)
 }
 
 fn make_link_address(interface: u32, mac: [u8; 6]) -> libc::sockaddr_ll {

@@ -47,15 +47,10 @@ impl ArpProbe {
         let bytes = (&*SockRef::from(&self.0)).read(&mut packet).ok()?;
         let packet = packet.get(..bytes).unwrap_or_default();
         // Skip a runt; it does not end the turn.
-        let field = |at: usize| {
-            packet.get(at..).and_then(|rest| rest.first_chunk::<6>()).copied().unwrap_or_default()
-        };
-        let address = packet
-            .get(14..18)
-            .and_then(|rest| rest.first_chunk::<4>())
-            .copied()
-            .unwrap_or_default();
-        Some((field(8), Ipv4Addr::from(address)))
+        let mac = packet.get(8..14).and_then(|mac| mac.try_into().ok()).unwrap_or_default();
+        let address: [u8; 4] =
+            packet.get(14..18).and_then(|address| address.try_into().ok()).unwrap_or_default();
+        Some((mac, Ipv4Addr::from(address)))
     }
 }
 

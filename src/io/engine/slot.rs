@@ -83,6 +83,26 @@ struct SendSlot {
     in_use: bool,
 }
 
+impl SendSlot {
+    fn new() -> Self {
+        // SAFETY: msghdr, sockaddr_storage and iovec are integers and raw pointers, for which all
+        // zeros is a valid value.
+        unsafe {
+            Self {
+                message: std::mem::zeroed(),
+                name: std::mem::zeroed(),
+                control: [0; CONTROL_BYTES],
+                vectors: std::mem::zeroed(),
+                copy: [0; COPIED_BYTES_MAX],
+                content: None,
+                token: 0,
+                segmented: false,
+                in_use: false,
+            }
+        }
+    }
+}
+
 /// The kind of a finished send.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FinishedSend {
@@ -98,22 +118,7 @@ impl std::fmt::Debug for SendSlots {
 
 impl SendSlots {
     pub(super) fn new() -> Self {
-        // SAFETY: msghdr, sockaddr_storage and iovec are integers and raw pointers, for which all
-        // zeros is a valid value.
-        let slot = || unsafe {
-            SendSlot {
-                message: std::mem::zeroed(),
-                name: std::mem::zeroed(),
-                control: [0; CONTROL_BYTES],
-                vectors: std::mem::zeroed(),
-                copy: [0; COPIED_BYTES_MAX],
-                content: None,
-                token: 0,
-                segmented: false,
-                in_use: false,
-            }
-        };
-        let slots: Box<[SendSlot]> = (0..SLOTS).map(|_| slot()).collect();
+        let slots: Box<[SendSlot]> = (0..SLOTS).map(|_| SendSlot::new()).collect();
         let free = (0..u16::try_from(SLOTS).unwrap_or(u16::MAX)).rev().collect();
         Self { slots, free, parked: 0 }
     }

@@ -57,13 +57,13 @@ enum TcpBackend {
 impl TcpDriver {
     /// A driver for the calling thread, which must be the one that runs its turns.
     pub fn new(datapath: Datapath) -> Result<Self, NoRing> {
-        let ring = || Ok(TcpBackend::Ring(Box::new(ring::TcpRing::new()?)));
-        let epoll = || {
-            epoll::TcpEpoll::new()
-                .map(|epoll| TcpBackend::Epoll(Box::new(epoll)))
-                .map_err(NoRing::Epoll)
-        };
-        let kernel = datapath.driver(ring, epoll)?;
+        let kernel = datapath.driver(
+            || ring::TcpRing::new().map(|ring| TcpBackend::Ring(Box::new(ring))),
+            || match epoll::TcpEpoll::new() {
+                Ok(epoll) => Ok(TcpBackend::Epoll(Box::new(epoll))),
+                Err(error) => Err(NoRing::Epoll(error)),
+            },
+        )?;
         let short = if matches!(kernel, TcpBackend::Ring(_)) {
             ShortSend::IsFull
         } else {

@@ -43,8 +43,10 @@ impl TaskTimer {
             TimerfdTimerFlags::empty(),
             &Itimerspec { it_interval, it_value },
         )?;
-        let rings = |timer: &OwnedFd| Ok(rustix::io::read(timer, &mut [0; 8])?);
-        self.0.async_io(Interest::READABLE, rings).await.map(drop)
+        self.0
+            .async_io(Interest::READABLE, |timer| Ok(rustix::io::read(timer, &mut [0; 8])?))
+            .await
+            .map(drop)
     }
 
     /// Returns at that moment; with a precision of a millisecond if the timerfd fails.

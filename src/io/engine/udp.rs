@@ -56,9 +56,12 @@ impl UdpDriver {
     /// The same with this many receive buffers of a ring, a power of two. Without a ring the driver
     /// ignores the number.
     pub fn with_buffers(datapath: Datapath, receive_buffers: u16) -> Result<Self, NoDriver> {
-        let ring = || Ok(UdpBackend::Ring(Box::new(RingDriver::new(receive_buffers)?)));
-        let epoll = || PlainDriver::new().map(UdpBackend::Plain).map_err(NoDriver::Epoll);
-        datapath.driver(ring, epoll).map(Self)
+        datapath
+            .driver(
+                || Ok(UdpBackend::Ring(Box::new(RingDriver::new(receive_buffers)?))),
+                || PlainDriver::new().map(UdpBackend::Plain).map_err(NoDriver::Epoll),
+            )
+            .map(Self)
     }
 
     /// Adds a bound socket. `receives`: the driver also receives from it.

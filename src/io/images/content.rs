@@ -97,13 +97,12 @@ pub(super) struct FileIdentity {
 
 impl FileIdentity {
     pub(super) fn from_stat(stat: &libc::stat) -> Self {
-        let ns = |s: i64, ns: i64| i128::from(s) * 1_000_000_000 + i128::from(ns);
         Self {
             device: stat.st_dev,
             inode: stat.st_ino,
             len: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime_ns: ns(stat.st_mtime, stat.st_mtime_nsec),
-            ctime_ns: ns(stat.st_ctime, stat.st_ctime_nsec),
+            mtime_ns: count_nanoseconds(stat.st_mtime, stat.st_mtime_nsec),
+            ctime_ns: count_nanoseconds(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 
@@ -117,6 +116,10 @@ impl FileIdentity {
         u64::try_from(self.mtime_ns)
             .map_or(SystemTime::UNIX_EPOCH, |ns| SystemTime::UNIX_EPOCH + Duration::from_nanos(ns))
     }
+}
+
+fn count_nanoseconds(seconds: i64, nanoseconds: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
 }
 
 /// The bytes that a worker must make resident before a core sends a range: every piece that the
@@ -350,10 +353,13 @@ impl ServedContent {
             return false;
         };
         let now = FileIdentity::from_stat(&stat);
-        let is_only_touched = || match &mapped.seen {
-            Some(seen) => seen.is_only_touched(),
-            None => now.mtime_ns == then.mtime_ns,
-        };
-        now == then || now.len == then.len && is_only_touched()
+        if now == then {
+            return true;
+        }
+        now.len == then.len
+            && match &mapped.seen {
+                Some(seen) => seen.is_only_touched(),
+                None => now.mtime_ns == then.mtime_ns,
+            }
     }
 }

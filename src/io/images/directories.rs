@@ -27,17 +27,7 @@ impl DirectoryListing {
     /// Reads a directory. Waits for the disk.
     pub(super) fn read(directory: &impl AsRawFd) -> std::io::Result<Self> {
         let entries = std::fs::read_dir(format!("/proc/self/fd/{}", directory.as_raw_fd()))?;
-        let name = |entry: DirEntry| {
-            let name =
-                entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
-            // The kernel returns the kind with the name, except for links.
-            let is_directory = match entry.file_type() {
-                Ok(kind) if !kind.is_symlink() => kind.is_dir(),
-                _ => entry.path().is_dir(),
-            };
-            Some(if is_directory { name + "/" } else { name })
-        };
-        let mut names: Vec<String> = entries.flatten().filter_map(name).collect();
+        let mut names: Vec<String> = entries.flatten().filter_map(read_listed_name).collect();
         names.sort_unstable();
         Ok(Self { names, folded: OnceLock::new() })
     }
@@ -55,6 +45,18 @@ impl DirectoryListing {
         let at = (*folded.get(&name.to_ascii_lowercase())?)?;
         Some(self.names[at].trim_end_matches('/'))
     }
+}
+
+/// The name as the listing has it: a directory ends with `/`. None for a hidden name, and for one
+/// that is no UTF-8.
+fn read_listed_name(entry: DirEntry) -> Option<String> {
+    let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
+    // The kernel returns the kind with the name, except for links.
+    let is_directory = match entry.file_type() {
+        Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+        _ => entry.path().is_dir(),
+    };
+    Some(if is_directory { name + "/" } else { name })
 }
 
 /// Recently used listings.

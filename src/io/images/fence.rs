@@ -43,12 +43,12 @@ impl RootFence {
         let is_it = |meta: io::Result<Metadata>| {
             meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == (file.st_dev, file.st_ino))
         };
-        let is_in = |directory: &Path| {
-            fs::read_dir(directory)
-                .is_ok_and(|entries| entries.flatten().any(|entry| is_it(entry.metadata())))
-        };
         file.st_nlink > 1
-            && self.private.iter().any(|path| is_it(fs::symlink_metadata(path)) || is_in(path))
+            && self.private.iter().any(|path| {
+                is_it(fs::symlink_metadata(path))
+                    || fs::read_dir(path)
+                        .is_ok_and(|entries| entries.flatten().any(|entry| is_it(entry.metadata())))
+            })
     }
 }
 

@@ -69,12 +69,9 @@ pub fn raise_locked_memory(bytes: u64) -> io::Result<u64> {
     if now.rlim_cur >= bytes {
         return Ok(now.rlim_cur);
     }
-    let set = |wanted: libc::rlimit| {
-        // SAFETY: `wanted` is a whole rlimit that outlives the call, which only reads it.
-        unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const wanted) == 0 }
-    };
     let wanted = libc::rlimit { rlim_cur: bytes, rlim_max: now.rlim_max.max(bytes) };
-    if set(wanted) || set(libc::rlimit { rlim_cur: now.rlim_max, rlim_max: now.rlim_max }) {
+    let possible = libc::rlimit { rlim_cur: now.rlim_max, rlim_max: now.rlim_max };
+    if set_memlock_limit(wanted) || set_memlock_limit(possible) {
         return Ok(read_memlock_limit()?.rlim_cur);
     }
     Err(io::Error::last_os_error())
@@ -89,6 +86,11 @@ pub fn may_lock_memory(bytes: u64, stays_root: bool) -> bool {
     has(SYS_RESOURCE)
         || stays_root && has(IPC_LOCK)
         || read_memlock_limit().is_ok_and(|limit| limit.rlim_max >= bytes)
+}
+
+fn set_memlock_limit(wanted: libc::rlimit) -> bool {
+    // SAFETY: `wanted` is a whole rlimit that outlives the call, which only reads it.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const wanted) == 0 }
 }
 
 fn read_memlock_limit() -> io::Result<libc::rlimit> {

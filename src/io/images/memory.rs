@@ -201,8 +201,8 @@ impl ImageMemory {
                 mapped.residency.set_resident(piece, tick);
             }
         }
-        let is_mine = |(id, made): &(u64, Range<u64>)| (*id, made) == (mapped.id, pieces);
-        if let Some(at) = ledger.making.iter().position(is_mine) {
+        let mine = ledger.making.iter().position(|(id, made)| (*id, made) == (mapped.id, pieces));
+        if let Some(at) = mine {
             ledger.making.swap_remove(at);
         }
         drop(ledger);
@@ -258,7 +258,7 @@ impl ImageMemory {
 
         // The keeper must not keep the memory alive: it ends when the memory is gone.
         let memory = Arc::downgrade(self);
-        let keep = move || {
+        let keeper = std::thread::Builder::new().name("rb-keeper".into()).spawn(move || {
             let thread = threads::watch_thread("rb-keeper");
             thread.keep_running(|| {
                 loop {
@@ -268,8 +268,8 @@ impl ImageMemory {
                     memory.check_unlocked(Instant::now());
                 }
             });
-        };
-        if std::thread::Builder::new().name("rb-keeper".into()).spawn(keep).is_err() {
+        });
+        if keeper.is_err() {
             self.has_keeper.store(false, Ordering::Relaxed); // the next piece tries again
         }
     }
@@ -344,11 +344,11 @@ impl PieceLedger {
             });
             // Evict pieces first that were used once: a client that reads all over a large file
             // evicts nothing that many clients need.
-            let rank = |(key, held): &(&PieceKey, &HeldPiece)| {
+            let oldest = may_go.min_by_key(|(key, held)| {
                 let stamp = held.residency.stamp(key.1);
                 (stamp.is_in_demand_since(tick.saturating_sub(demand)), stamp)
-            };
-            match may_go.min_by_key(rank).map(|(key, _)| *key) {
+            });
+            match oldest.map(|(key, _)| *key) {
                 Some(oldest) => gone.extend(self.evict(oldest)),
                 // If no other piece is resident and the range still does not fit, it is larger than
                 // the budget.

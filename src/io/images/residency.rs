@@ -71,10 +71,9 @@ impl PieceResidency {
 
     /// True for the first caller that requests an absent piece since it was last resident.
     pub(super) fn claim(&self, piece: u64) -> bool {
-        let claim = |word: &AtomicU64| {
+        self.word(piece).is_some_and(|word| {
             word.compare_exchange(ABSENT, ASKED, Ordering::AcqRel, Ordering::Acquire).is_ok()
-        };
-        self.word(piece).is_some_and(claim)
+        })
     }
 
     /// Marks a piece as resident and not used yet.

@@ -260,7 +260,6 @@ impl ImageStore {
     /// Drops unused contents whose file was removed or replaced, so that the file system frees
     /// their space.
     pub fn sweep(&self) {
-        let is_idle = |content: &ServedContent| Arc::strong_count(content.body()) == 1;
         let idle: Vec<(FileIdentity, WeakServedContent)> = self
             .lock_loaded()
             .iter()
@@ -268,11 +267,10 @@ impl ImageStore {
             .map(|(id, content)| (*id, content.downgrade()))
             .collect();
         // Do not hold the lock here: a file server may take its time.
-        let is_unlinked = |content: &WeakServedContent| {
-            content.upgrade().is_some_and(|content| content.is_unlinked())
-        };
-        let unlinked: Vec<FileIdentity> =
-            idle.iter().filter(|(_, content)| is_unlinked(content)).map(|(id, _)| *id).collect();
+        let unlinked = idle
+            .iter()
+            .filter(|(_, content)| content.upgrade().is_some_and(|content| content.is_unlinked()));
+        let unlinked: Vec<FileIdentity> = unlinked.map(|(id, _)| *id).collect();
         let mut loaded = self.lock_loaded();
         for id in unlinked {
             if loaded.get(&id).is_some_and(is_idle) {
@@ -443,6 +441,11 @@ impl ImageStore {
     ) -> std::sync::MutexGuard<'_, HashMap<FileIdentity, ServedContent>> {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether no transfer uses the content.
+fn is_idle(content: &ServedContent) -> bool {
+    Arc::strong_count(content.body()) == 1
 }
 
 fn read_exactly(file: &File, len: u64) -> Result<Vec<u8>, NameRefusal> {

@@ -404,16 +404,8 @@ impl JobQueues {
     /// The oldest job of the next source whose part of the tree answers. A source that occupies
     /// half of the threads waits.
     fn next(&mut self, stuck: &StuckJobs) -> Option<WaitingJob> {
-        let of = |asker: &JobAsker, source: IpAddr| asker.source == source;
-        let at_work = |source: IpAddr| {
-            // A stuck thread does not count, because another one has taken over its work.
-            let active = self.active.iter().filter(|active| of(&active.asker, source)).count();
-            active.saturating_sub(stuck.0.iter().filter(|asker| of(asker, source)).count())
-        };
-
         let (at, job) = self.order.iter().enumerate().find_map(|(at, source)| {
-            let jobs =
-                self.waiting.get(source).filter(|_| at_work(*source) < WORKERS.div_ceil(2))?;
+            let jobs = self.waiting.get(source).filter(|_| self.may_occupy_more(*source, stuck))?;
             Some((at, jobs.iter().position(|waiting| !stuck.is_dead(&waiting.asker.place))?))
         })?;
 
@@ -428,6 +420,14 @@ impl JobQueues {
         }
         self.queued -= usize::from(next.is_some());
         next
+    }
+
+    /// Whether this source occupies less than half of the threads. A stuck thread does not count,
+    /// because another one has taken over its work.
+    fn may_occupy_more(&self, source: IpAddr, stuck: &StuckJobs) -> bool {
+        let active = self.active.iter().filter(|active| active.asker.source == source).count();
+        let stuck = stuck.0.iter().filter(|asker| asker.source == source).count();
+        active.saturating_sub(stuck) < WORKERS.div_ceil(2)
     }
 }
 
@@ -463,8 +463,9 @@ impl PieceReaders {
         let readers = Arc::new(Self { queues: Mutex::default(), changed: Condvar::new() });
         for number in 0..=WORKERS {
             let readers = Arc::clone(&readers);
-            let work = move || readers.work(number);
-            std::thread::Builder::new().name(format!("rb-reader-{number}")).spawn(work)?;
+            std::thread::Builder::new()
+                .name(format!("rb-reader-{number}"))
+                .spawn(move || readers.work(number))?;
         }
         Ok(readers)
     }

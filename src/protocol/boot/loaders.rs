@@ -260,11 +260,10 @@ pub fn find_loader_version(file: &[u8]) -> Option<String> {
         (b",shim,", "shim"),
         (b",Free Software Foundation,grub,", "GRUB"),
     ];
-    let is_version = |byte: &u8| byte.is_ascii_alphanumeric() || b".+-_~".contains(byte);
     for (mark, name) in marks {
         for at in find_mark_positions(file, mark) {
             let word =
-                file[at + mark.len()..].iter().copied().take(WORD_MAX).take_while(is_version);
+                file[at + mark.len()..].iter().copied().take(WORD_MAX).take_while(is_version_byte);
             let word: String = word.map(char::from).collect();
             if word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.') {
                 return Some(format!("{name} {word}"));
@@ -280,8 +279,12 @@ pub fn find_loader_version(file: &[u8]) -> Option<String> {
         .take(WORD_MAX)
         .take_while(|b| b.is_ascii_digit() || **b == b'.')
         .count();
-    let word = file[git - digits..].iter().copied().take(WORD_MAX).take_while(is_version);
+    let word = file[git - digits..].iter().copied().take(WORD_MAX).take_while(is_version_byte);
     (digits > 0).then(|| format!("iPXE {}", word.map(char::from).collect::<String>()))
+}
+
+fn is_version_byte(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b".+-_~".contains(byte)
 }
 
 fn find_mark_positions<'f>(file: &'f [u8], mark: &'f [u8]) -> impl Iterator<Item = usize> + 'f {

@@ -88,14 +88,18 @@ pub fn find_unattended_argument(arguments: &str) -> Option<&str> {
 
 /// Why this text cannot be a label, as a clause that follows the text; None if it can.
 pub fn label_fault(label: &str) -> Option<&'static str> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if !label.bytes().all(plain) || !label.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+    if !label.bytes().all(is_label_byte)
+        || !label.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
     {
         return Some(
             "is no name: use letters, digits, `.`, `_` and `-`, and begin with a letter or digit",
         );
     }
     (label.len() > LABEL_MAX_BYTES).then_some("is longer than 32 bytes")
+}
+
+fn is_label_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
 }
 
 /// Why this text cannot be a title, as a clause that follows the text; None if it can.
@@ -128,14 +132,13 @@ pub fn arguments_fault(arguments: &str) -> Option<&'static str> {
 /// Why some client cannot request this path, as a clause that follows the path; None if all can
 /// (H-25).
 pub fn path_fault(path: &str) -> Option<&'static str> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+~@=".contains(&byte);
     if path.trim_matches('/').is_empty() {
         return Some("names no file");
     }
     if path.len() > PATH_MAX_BYTES {
         return Some("is longer than 127 bytes, more than PXELINUX and U-Boot can ask for");
     }
-    if !path.bytes().all(plain) {
+    if !path.bytes().all(is_path_byte) {
         return Some(
             "holds a blank or a sign that boot loaders do not pass on: use letters, digits and / . \
              _ - + ~ @ =",
@@ -144,11 +147,14 @@ pub fn path_fault(path: &str) -> Option<&'static str> {
     path.split('/').any(|part| part == "..").then_some("holds `..`, which is never served")
 }
 
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/._-+~@=".contains(&byte)
+}
+
 /// The same for a path under the root or an `http://` URL.
 pub fn location_fault(location: &str) -> Option<&'static str> {
     if let Some((authority, path)) = split_http_url(location) {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-        let host = !authority.is_empty() && authority.bytes().all(plain);
+        let host = !authority.is_empty() && authority.bytes().all(is_authority_byte);
         return if host {
             path_fault(path)
         } else {
@@ -159,6 +165,10 @@ pub fn location_fault(location: &str) -> Option<&'static str> {
         return Some("is neither a path under the root nor an http:// URL");
     }
     path_fault(location)
+}
+
+fn is_authority_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte)
 }
 
 /// Why this is no serial console, as a clause that follows the text; None if it is one.

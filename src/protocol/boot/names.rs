@@ -106,7 +106,7 @@ pub fn is_optional_file(name: &str) -> bool {
 /// True for the directory that a Raspberry Pi tries first: its serial number.
 fn is_serial_number_folder(folder: &str, file: &str) -> bool {
     let folder = folder.trim_start_matches('/');
-    let is_serial = folder.len() == 8 && folder.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_serial = folder.len() == 8 && is_hex(folder);
     is_serial && matches!(file, "start4.elf" | "start.elf")
 }
 
@@ -116,12 +116,15 @@ fn parse_menu_key(name: &str) -> Option<MenuKey<'_>> {
     if let Some(mac) = name.strip_prefix(ETHERNET).and_then(|mac| mac.parse().ok()) {
         return Some(MenuKey::Mac(mac));
     }
-    let hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if (1..=8).contains(&name.len()) && hex(name) {
+    if (1..=8).contains(&name.len()) && is_hex(name) {
         return Some(MenuKey::IpHex(name));
     }
     let groups = name.split('-').map(str::len);
-    (groups.eq([8, 4, 4, 4, 12]) && hex(&name.replace('-', ""))).then_some(MenuKey::Uuid(name))
+    (groups.eq([8, 4, 4, 4, 12]) && is_hex(&name.replace('-', ""))).then_some(MenuKey::Uuid(name))
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]

@@ -65,8 +65,8 @@ impl BootProgram {
         if head.starts_with(b"\x7fELF") {
             return Self::Elf;
         }
-        let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
-        if head.iter().all(is_text) { Self::Text } else { Self::Raw }
+        let is_text = head.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
+        if is_text { Self::Text } else { Self::Raw }
     }
 
     /// The kind in words, with an article.

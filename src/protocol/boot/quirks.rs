@@ -167,11 +167,13 @@ impl FromStr for QuirkSubject {
     type Err = NoSubject;
 
     fn from_str(text: &str) -> Result<Self, NoSubject> {
-        let machine = text.parse().ok().map(Self::Machine);
-        machine
-            .or_else(|| parse_oui(text).map(Self::Oui))
-            .or_else(|| parse_class(text).map(Self::Class))
-            .ok_or(NoSubject)
+        if let Ok(mac) = text.parse() {
+            return Ok(Self::Machine(mac));
+        }
+        if let Some(oui) = parse_oui(text) {
+            return Ok(Self::Oui(oui));
+        }
+        parse_class(text).map(Self::Class).ok_or(NoSubject)
     }
 }
 

@@ -149,8 +149,8 @@ impl<'a, 's> MessageContext<'a, 's> {
         if is_boot_firmware(facts.firmware) || says_nothing {
             return None;
         }
-        let is_hardware_address = |id: &[u8]| id.split_first() == Some((&1, &facts.mac.0[..]));
-        Some(facts.client_id.filter(|id| !is_hardware_address(id)).unwrap_or_default())
+        let hardware_address = Some((&1, &facts.mac.0[..]));
+        Some(facts.client_id.filter(|id| id.split_first() != hardware_address).unwrap_or_default())
     }
 
     /// Where the message came from, for the limits of offers and declines.
@@ -243,9 +243,11 @@ impl MessageContext<'_, '_> {
 
     /// True where the client has a lease or an offer of another address.
     pub(super) fn holds_another(&self, address: Ipv4Addr) -> bool {
-        let is_live =
-            |lease: &&Lease| lease.state != LeaseRowState::Released && lease.end_s > self.now;
-        self.find_own_lease().filter(is_live).is_some_and(|lease| lease.address != address)
+        self.find_own_lease().is_some_and(|lease| {
+            lease.state != LeaseRowState::Released
+                && lease.end_s > self.now
+                && lease.address != address
+        })
     }
 
     /// True where the client has, or had, a lease or an offer of the address, or a reservation.

@@ -71,32 +71,31 @@ pub fn parse_ipv4_datagram(packet: &[u8]) -> Option<(SocketAddrV4, &[u8])> {
 fn build_ipv4_header(from: Ipv4Addr, to: Ipv4Addr, total: u16) -> [u8; 20] {
     let [t0, t1] = total.to_be_bytes();
     let ([f0, f1, f2, f3], [d0, d1, d2, d3]) = (from.octets(), to.octets());
-    let header = |sum: [u8; 2]| {
-        [
-            0x45,
-            0,
-            t0,
-            t1,
-            0,
-            0,
-            0,
-            0,
-            TIME_TO_LIVE,
-            PROTOCOL_UDP,
-            sum[0],
-            sum[1],
-            f0,
-            f1,
-            f2,
-            f3,
-            d0,
-            d1,
-            d2,
-            d3,
-        ]
-    };
+    let mut header = [
+        0x45,
+        0,
+        t0,
+        t1,
+        0,
+        0,
+        0,
+        0,
+        TIME_TO_LIVE,
+        PROTOCOL_UDP,
+        0,
+        0,
+        f0,
+        f1,
+        f2,
+        f3,
+        d0,
+        d1,
+        d2,
+        d3,
+    ];
     // The checksum counts its own field as zero (RFC 791).
-    header(compute_checksum(&[&header([0, 0])]).to_be_bytes())
+    [header[10], header[11]] = compute_checksum(&[&header]).to_be_bytes();
+    header
 }
 
 fn build_pseudo_header(from: Ipv4Addr, to: Ipv4Addr, udp_bytes: u16) -> Vec<u8> {
@@ -105,9 +104,9 @@ fn build_pseudo_header(from: Ipv4Addr, to: Ipv4Addr, udp_bytes: u16) -> Vec<u8> 
 
 /// The Internet checksum (RFC 1071) over parts, each but the last of even length.
 fn compute_checksum(parts: &[&[u8]]) -> u16 {
-    let word =
-        |pair: &[u8]| u32::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
-    let mut sum: u32 = parts.iter().flat_map(|part| part.chunks(2)).map(word).sum();
+    let pairs = parts.iter().flat_map(|part| part.chunks(2));
+    let words = pairs.map(|pair| u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+    let mut sum: u32 = words.map(u32::from).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

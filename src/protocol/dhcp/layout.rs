@@ -309,15 +309,16 @@ fn map_reservations(subnets: &[Subnet]) -> HashMap<u32, Mac> {
 
 /// Addresses that no pool gives (see `PoolLayout::set_aside`).
 fn collect_set_aside(subnets: &[Subnet]) -> HashSet<u32> {
-    let of = |s: &Subnet| {
-        let mut aside: Vec<Ipv4Addr> = s.reservations.iter().map(|r| r.address).collect();
-        aside.extend(s.routers.iter().chain(&s.next_server));
-        if s.network.prefix < 31 {
-            aside.extend([s.network.address, s.network.broadcast()]);
-        }
-        aside
-    };
-    subnets.iter().flat_map(of).map(u32::from).collect()
+    subnets.iter().flat_map(list_set_aside).map(u32::from).collect()
+}
+
+fn list_set_aside(subnet: &Subnet) -> Vec<Ipv4Addr> {
+    let mut aside: Vec<Ipv4Addr> = subnet.reservations.iter().map(|r| r.address).collect();
+    aside.extend(subnet.routers.iter().chain(&subnet.next_server));
+    if subnet.network.prefix < 31 {
+        aside.extend([subnet.network.address, subnet.network.broadcast()]);
+    }
+    aside
 }
 
 #[cfg(test)]

@@ -60,9 +60,11 @@ impl FromStr for AddressStatus {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = || Self::ALL.map(|standing| standing.to_string()).join(", ");
         let found = Self::ALL.into_iter().find(|standing| standing.to_string() == text);
-        found.ok_or_else(|| format!("an address is one of {}", known()))
+        found.ok_or_else(|| {
+            let known = Self::ALL.map(|standing| standing.to_string()).join(", ");
+            format!("an address is one of {known}")
+        })
     }
 }
 

@@ -66,13 +66,12 @@ pub(super) fn compose_options(
 
     // HTTP Boot and iPXE resolve names in URLs, and may not ask for a name server.
     let must_name = matches!(facts.firmware.role, FirmwareRole::HttpBoot | FirmwareRole::Ipxe);
-    let is_sent_unasked = |code: u8| {
+    let sent_unasked = available.iter().map(|(code, _)| code).filter(|code| {
         facts.wanted.is_none()
-            || !ON_REQUEST.contains(&code)
-            || (must_name && code == code::DOMAIN_NAME_SERVERS)
-    };
-    let codes: Vec<u8> =
-        available.iter().map(|(code, _)| code).filter(|code| is_sent_unasked(*code)).collect();
+            || !ON_REQUEST.contains(code)
+            || (must_name && *code == code::DOMAIN_NAME_SERVERS)
+    });
+    let codes: Vec<u8> = sent_unasked.collect();
     let wanted = facts.wanted.unwrap_or_default().iter().copied();
     let mut options = available.select_in_order(LEADING.into_iter().chain(wanted).chain(codes));
     push_relay_information(facts, &mut options);

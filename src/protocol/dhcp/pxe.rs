@@ -45,9 +45,10 @@ pub(super) fn find_suboption(list: &[u8], wanted: u8) -> Option<&[u8]> {
 
 /// True where option 77 says `iPXE`: bare, as iPXE sends it, or as RFC 3004 tuples (D-46).
 pub(super) fn user_class_is_ipxe(option_77: &[u8]) -> bool {
-    let is_ipxe = |class: &[u8]| class == b"iPXE";
-    split_user_classes(option_77)
-        .map_or_else(|| is_ipxe(option_77), |tuples| tuples.into_iter().any(is_ipxe))
+    match split_user_classes(option_77) {
+        Some(classes) => classes.into_iter().any(|class| class == b"iPXE"),
+        None => option_77 == b"iPXE",
+    }
 }
 
 /// True unless option 175 lists features without HTTP. A list without any feature proves nothing

@@ -127,8 +127,10 @@ impl ReplyMessage {
     /// The option to drop next: first those that D-40 does not name, then those that D-5 allows to
     /// drop; of each the last.
     fn next_to_drop(&self, dropped: &[u8]) -> Option<u8> {
-        let is_left = |code: &u8| *code != code::RELAY_AGENT_INFORMATION && !dropped.contains(code);
-        let left = || self.options.iter().rev().map(|(code, _)| code).filter(is_left);
+        let left = || {
+            let codes = self.options.iter().rev().map(|(code, _)| code);
+            codes.filter(|code| reaches_client(*code, dropped))
+        };
         left()
             .find(|code| !KEPT.contains(code))
             .or_else(|| left().find(|code| !NEVER_DROPPED.contains(code)))
@@ -155,12 +157,17 @@ impl ReplyMessage {
 
         bytes.resize(COOKIE_AT, 0);
         bytes.extend_from_slice(&COOKIE);
-        let is_sent = |code: u8| code != code::RELAY_AGENT_INFORMATION && !dropped.contains(&code);
-        for (code, value) in self.options.iter().filter(|(code, _)| is_sent(*code)) {
+        for (code, value) in self.options.iter().filter(|(code, _)| reaches_client(*code, dropped))
+        {
             push_option(&mut bytes, code, value);
         }
         bytes
     }
+}
+
+/// Whether the client gets this option: the relay agent removes option 82.
+fn reaches_client(code: u8, dropped: &[u8]) -> bool {
+    code != code::RELAY_AGENT_INFORMATION && !dropped.contains(&code)
 }
 
 /// Offset of the header's `file` field. `sname` before it stays empty, since option 66 carries the

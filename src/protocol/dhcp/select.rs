@@ -123,12 +123,9 @@ fn find_interface_subnets<'s>(
     arrival: &IncomingMessage<'_>,
     subnets: &'s SubnetTable,
 ) -> Vec<&'s Subnet> {
-    let is_here = |subnet: &Subnet| match (&subnet.interface, arrival.interface) {
-        (Some(configured), Some(received)) => configured == received,
-        (Some(_), None) => true,
-        (None, _) => false,
+    let place = |address| {
+        subnets.find_place(address).filter(|place| is_received_on(arrival, &subnets[*place]))
     };
-    let place = |address| subnets.find_place(address).filter(|place| is_here(&subnets[*place]));
     let first = place(arrival.interface_address);
     if arrival.here.is_empty() {
         return first.map(|place| &subnets[place]).into_iter().collect();
@@ -138,4 +135,13 @@ fn find_interface_subnets<'s>(
     places.sort_unstable_by_key(|place| (Some(*place) != first, *place));
     places.dedup();
     places.into_iter().map(|place| &subnets[place]).collect()
+}
+
+/// Whether the message came in on the interface of this subnet, as far as the kernel says it.
+fn is_received_on(arrival: &IncomingMessage<'_>, subnet: &Subnet) -> bool {
+    match (&subnet.interface, arrival.interface) {
+        (Some(configured), Some(received)) => configured == received,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
 }

@@ -128,9 +128,8 @@ impl<K: Copy + Eq + Hash + Ord> HourlyTally<K> {
         most: u32,
         now: ClockSeconds,
     ) -> impl Iterator<Item = (K, ClockSeconds)> {
-        let over_s = |since: ClockSeconds| since.saturating_add(DECLINE_HOLD_S);
         let keys = self.order.iter().filter(move |(_, key)| self.count(key, now) >= most);
-        keys.map(move |(since, key)| (*key, over_s(*since)))
+        keys.map(move |(since, key)| (*key, since.saturating_add(DECLINE_HOLD_S)))
     }
 
     fn forget(&mut self, key: &K) -> bool {

@@ -97,24 +97,24 @@ impl HubState {
     pub(super) fn turn(&mut self, address: Ipv4Addr) -> Option<usize> {
         let Self { generations, seats, used_last, .. } = self;
         let last = used_last.entry(address).or_insert(TFTP_GENERATIONS - 1);
-        let is_free = |turn: &usize| {
-            let sockets = generations.get(*turn).into_iter().flatten();
-            sockets.into_iter().all(|socket| !seats.contains_key(&(*socket, address)))
-        };
-        *last =
-            (1..TFTP_GENERATIONS).map(|step| (*last + step) % TFTP_GENERATIONS).find(is_free)?;
-        Some(*last)
+        let mut turns = (1..TFTP_GENERATIONS).map(|step| (*last + step) % TFTP_GENERATIONS);
+        let free = turns.find(|turn| {
+            let mut sockets = generations.get(*turn).into_iter().flatten();
+            sockets.all(|socket| !seats.contains_key(&(*socket, address)))
+        })?;
+        *last = free;
+        Some(free)
     }
 
     /// A socket of this generation that has room for one more.
     pub(super) fn roomy(&self, generation: usize, burst: usize) -> Option<HubSocketId> {
-        let has_room = |id: &&HubSocketId| {
+        let mut sockets = self.generations.get(generation)?.iter().copied();
+        sockets.find(|id| {
             self.sockets
                 .open
                 .get(id)
                 .is_some_and(|socket| socket.load == 0 || socket.load + burst <= socket.room)
-        };
-        self.generations.get(generation)?.iter().find(has_room).copied()
+        })
     }
 
     pub(super) fn admit(&mut self, guest: HubClient, seats: &[SocketUse]) -> HubClientId {

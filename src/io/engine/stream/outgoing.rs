@@ -215,11 +215,7 @@ fn send_head_and_bytes(
     more: bool,
 ) -> io::Result<usize> {
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | if more { libc::MSG_MORE } else { 0 };
-    let vector = |bytes: &[u8]| libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
-    let mut vectors = [vector(head), vector(bytes)];
+    let mut vectors = [make_vector(head), make_vector(bytes)];
     // SAFETY: msghdr is integers and raw pointers, for which all zeros is a valid value.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = vectors.as_mut_ptr();
@@ -228,6 +224,11 @@ fn send_head_and_bytes(
     // the call, the kernel only reads them and keeps no pointer.
     let answer = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) };
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
+/// A vector to send from: the kernel does not write to it, although the type allows that.
+fn make_vector(bytes: &[u8]) -> libc::iovec {
+    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
 }
 
 /// Sends at most `most` bytes from the start of this range by sendfile. 0: the file ends before the

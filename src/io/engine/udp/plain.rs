@@ -475,8 +475,9 @@ impl PlainSocket {
 
 /// epoll counts in milliseconds: round up, or the wait for a timer would become a busy loop.
 fn round_up_milliseconds(time: Option<Duration>) -> i32 {
-    let whole = |time: Duration| time.as_nanos().div_ceil(Duration::from_millis(1).as_nanos());
-    time.map_or(-1, |time| i32::try_from(whole(time)).unwrap_or(i32::MAX))
+    let Some(time) = time else { return -1 };
+    let milliseconds = time.as_nanos().div_ceil(Duration::from_millis(1).as_nanos());
+    i32::try_from(milliseconds).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]

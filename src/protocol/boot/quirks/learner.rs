@@ -191,10 +191,10 @@ impl QuirkLearner {
         }
         self.reset_failures(mac, LimitKind::HttpRate);
         let subject = QuirkSubject::Machine(mac);
-        let only_slow = |quirk: &FirmwareQuirk| {
-            quirk.on_trial && remove_kind_limit(quirk.allowance, LimitKind::HttpRate).is_empty()
-        };
-        if self.quirks.get(&subject).is_some_and(only_slow) {
+        if let Some(quirk) = self.quirks.get(&subject)
+            && quirk.on_trial
+            && remove_kind_limit(quirk.allowance, LimitKind::HttpRate).is_empty()
+        {
             return self.forget(subject);
         }
         self.confirm(mac, now_s, |allowance| allowance.http_rate.is_some())
@@ -235,10 +235,9 @@ impl QuirkLearner {
         if now_s < self.next_age_s {
             return Vec::new();
         }
-        let ages = |quirk: &&FirmwareQuirk| !quirk.pinned && !quirk.on_trial;
-        let due = |quirk: &&FirmwareQuirk| find_quirk_end_s(quirk) <= now_s;
+        let aging = self.quirks.values().filter(|quirk| may_age(quirk));
         let old: Vec<FirmwareQuirk> =
-            self.quirks.values().filter(ages).filter(due).cloned().collect();
+            aging.filter(|quirk| find_quirk_end_s(quirk) <= now_s).cloned().collect();
         let changes = old.into_iter().map(|quirk| match quirk.subject {
             QuirkSubject::Machine(_) => self.insert(FirmwareQuirk { on_trial: true, ..quirk }),
             subject => {
@@ -247,7 +246,8 @@ impl QuirkLearner {
             }
         });
         let changes = changes.collect();
-        let next = self.quirks.values().filter(ages).map(find_quirk_end_s).min();
+        let aging = self.quirks.values().filter(|quirk| may_age(quirk));
+        let next = aging.map(find_quirk_end_s).min();
         self.next_age_s = next.unwrap_or(now_s.saturating_add(GROUP_RETRY_AFTER_S));
         changes
     }
@@ -513,13 +513,10 @@ impl QuirkLearner {
 
         // A trial succeeds only beyond every limit of the quirk. TFTP proves nothing about the rate
         // of HTTP.
-        let more = |limit: Option<u16>, had: u16, proof: bool| {
-            limit.is_none_or(|limit| proof && had > limit)
-        };
         let QuirkAllowance { window, blksize, http_rate } = quirk.allowance;
         if quirk.on_trial {
-            let over =
-                more(window, attempt.window, windows) && more(blksize, attempt.blksize, large);
+            let over = exceeds_limit(window, attempt.window, windows)
+                && exceeds_limit(blksize, attempt.blksize, large);
             return if over && http_rate.is_none() {
                 self.forget(QuirkSubject::Machine(mac))
             } else {
@@ -580,6 +577,11 @@ fn find_quirk_end_s(quirk: &FirmwareQuirk) -> u64 {
     quirk.since_s.saturating_add(if is_of_machine { RETRY_AFTER_S } else { GROUP_RETRY_AFTER_S })
 }
 
+/// Whether the limit ends by itself: an operator's does not, and a trial has ended it already.
+fn may_age(quirk: &FirmwareQuirk) -> bool {
+    !quirk.pinned && !quirk.on_trial
+}
+
 /// The values that count for the maker and the class of a machine, while its limit is in force.
 fn list_group_needs(quirk: &FirmwareQuirk) -> Vec<(QuirkSubject, LimitKind, u64)> {
     let QuirkSubject::Machine(mac) = quirk.subject else { return Vec::new() };
@@ -588,13 +590,17 @@ fn list_group_needs(quirk: &FirmwareQuirk) -> Vec<(QuirkSubject, LimitKind, u64)
     }
     let QuirkAllowance { window, blksize, .. } = quirk.allowance;
     let values = [(LimitKind::Window, window), (LimitKind::Blksize, blksize)];
-    let of_group = |(group, _)| {
-        values.into_iter().filter_map(move |(kind, value)| Some((group, kind, value?.into())))
-    };
     QuirkSubject::iter_including(mac, quirk.class)
         .filter_map(find_group_size)
-        .flat_map(of_group)
+        .flat_map(|(group, _)| {
+            values.into_iter().filter_map(move |(kind, value)| Some((group, kind, value?.into())))
+        })
         .collect()
+}
+
+/// Whether a transfer is proof beyond a limit; true without a limit.
+fn exceeds_limit(limit: Option<u16>, had: u16, is_proof: bool) -> bool {
+    limit.is_none_or(|limit| is_proof && had > limit)
 }
 
 /// An allowance with the limit of this kind alone.

@@ -71,12 +71,10 @@ pub(super) fn u_boot_fault(entry: &MenuEntry, ask: &MenuRequest<'_>) -> Option<S
     if entry.initrds.len() > 1 {
         return Some("U-Boot loads one initrd only".to_owned());
     }
-    let outside = |location: &str| {
-        format_pxelinux_path(location, ask.prefix).contains("::")
-            || menu::split_http_url(location).is_some()
-    };
-    let reached =
-        std::iter::once(&entry.kernel).chain(&entry.initrds).all(|location| !outside(location));
+    let reached = std::iter::once(&entry.kernel).chain(&entry.initrds).all(|location| {
+        !format_pxelinux_path(location, ask.prefix).contains("::")
+            && menu::split_http_url(location).is_none()
+    });
     (!reached).then(|| format!("U-Boot reaches files below {:?} only", ask.prefix))
 }
 

@@ -43,11 +43,11 @@ pub(super) fn find_ipxe_defaults(text: &str) -> Vec<UnattendedEntry> {
             CommandEffect::Continue(_) => at += 1,
             CommandEffect::End => break,
             CommandEffect::Goto(label) => {
-                let is_label = |line: &&str| {
+                let target = run.lines.iter().position(|line| {
                     line.trim().strip_prefix(':').is_some_and(|name| name.trim() == label)
-                };
+                });
                 // iPXE ends a script that goes to a label which is not there.
-                match run.lines.iter().position(is_label) {
+                match target {
                     Some(target) => at = target,
                     None => break,
                 }

@@ -161,10 +161,10 @@ impl LeaseTable {
 
         // The client's own lease stays as it is, with the offer on top.
         let client = ClientIdentity { mac: machine.mac, system: client_id };
-        let is_its_own = |entry: &LeaseTableEntry| {
-            client.owns(&entry.lease) && entry.lease.state != LeaseRowState::Declined
-        };
-        if entry.is_some_and(is_its_own) {
+        if let Some(entry) = entry
+            && client.owns(&entry.lease)
+            && entry.lease.state != LeaseRowState::Declined
+        {
             return self.update_row(key, now, |entry| {
                 entry.offered_until_s = entry.offered_until_s.max(until_s);
                 if entry.lease.state == LeaseRowState::Offered {
@@ -211,10 +211,10 @@ impl LeaseTable {
         change: impl FnOnce(&mut LeaseTableEntry),
     ) {
         let key = u32::from(address);
-        let is_its_own = |entry: &LeaseTableEntry| {
-            entry.lease.mac == mac && entry.lease.state != LeaseRowState::Declined
-        };
-        if self.entry(key).is_some_and(is_its_own) {
+        if let Some(entry) = self.entry(key)
+            && entry.lease.mac == mac
+            && entry.lease.state != LeaseRowState::Declined
+        {
             self.update_row(key, now, change);
         }
     }

@@ -188,11 +188,10 @@ impl LeaseTable {
     /// True where `LeaseChange::Free` may follow for the address: no lease of it is on its way to
     /// the store, and no machine has it now. `force`: a machine may have it.
     pub fn may_be_freed(&self, address: Ipv4Addr, force: bool, now: ClockSeconds) -> bool {
-        let is_someones = |entry: &LeaseTableEntry| {
+        let is_someones = self.entry(u32::from(address)).is_some_and(|entry| {
             entry.lease.state != LeaseRowState::Declined && self.is_occupied(entry, now)
-        };
-        !self.is_written(address)
-            && (force || !self.entry(u32::from(address)).is_some_and(is_someones))
+        });
+        !self.is_written(address) && (force || !is_someones)
     }
 
     /// How many addresses are in each state, inside and outside of pools.
