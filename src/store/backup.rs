@@ -80,11 +80,10 @@ pub fn copy_to_send(database: &Path) -> Result<File, BackupError> {
         return Err(BackupError::NoDatabase(database.to_owned()));
     }
     let sending = append_suffix(database, ".sending");
-    let at = |error| BackupError::File(sending.clone(), error);
-    remove_file_if_present(&sending).map_err(at)?;
+    remove_file_if_present(&sending).map_err(fail_at(&sending))?;
     copy_database(&open_copy_connection(database)?, &sending)?;
-    let file = File::open(&sending).map_err(at)?;
-    fs::remove_file(&sending).map_err(at)?;
+    let file = File::open(&sending).map_err(fail_at(&sending))?;
+    fs::remove_file(&sending).map_err(fail_at(&sending))?;
     Ok(file)
 }
 
@@ -97,33 +96,34 @@ pub fn restore_database(
     let database = state.database();
     let fresh = append_suffix(&database, ".restoring");
     let kept = append_suffix(&database, ".before-restore");
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |error| BackupError::File(path, error)
-    };
     if kept.exists() {
         return Err(BackupError::KeptBefore(kept));
     }
 
     // An interrupted restore may have left this file, which no server has ever used.
-    remove_file_if_present(&fresh).map_err(at(&fresh))?;
+    remove_file_if_present(&fresh).map_err(fail_at(&fresh))?;
     count_backup_leases(source)?;
     copy_database(&open_read_only(source)?, &fresh)?;
     let leases = count_backup_leases(&fresh)?;
-    state.give_to_owner(&fresh).map_err(at(&fresh))?;
+    state.give_to_owner(&fresh).map_err(fail_at(&fresh))?;
 
     let replaces = database.exists();
     // The log goes first: SQLite would replay a log that is left beside another database.
     for part in ["-wal", "-shm", ""] {
         let (from, to) = (append_suffix(&database, part), append_suffix(&kept, part));
         if from.exists() {
-            fs::rename(&from, &to).map_err(at(&from))?;
+            fs::rename(&from, &to).map_err(fail_at(&from))?;
         }
     }
-    sync_parent_directory(&database).map_err(at(&database))?;
-    fs::rename(&fresh, &database).map_err(at(&fresh))?;
-    sync_parent_directory(&database).map_err(at(&database))?;
+    sync_parent_directory(&database).map_err(fail_at(&database))?;
+    fs::rename(&fresh, &database).map_err(fail_at(&fresh))?;
+    sync_parent_directory(&database).map_err(fail_at(&database))?;
     Ok(RestoredBackup { leases, kept: replaces.then_some(kept) })
+}
+
+/// Names the file at which an operation failed.
+fn fail_at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    |error| BackupError::File(path.to_owned(), error)
 }
 
 /// Reads a database from its first page to its last row, and returns how many leases it holds.

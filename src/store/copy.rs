@@ -15,21 +15,17 @@ pub(super) fn copy_database(source: &Connection, target: &Path) -> Result<(), St
     let failed = |error: String| StoreError::Copy { path: target.display().to_string(), error };
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target);
     let file = made.map_err(|error| failed(error.to_string()))?;
-    let copied = target
-        .to_str()
-        .ok_or_else(|| "the name is not UTF-8".to_owned())
-        .and_then(|name| {
-            source.execute("VACUUM INTO ?1", [name]).map_err(|error| error.to_string())
-        })
-        .and_then(|_| {
-            file.sync_all()
-                .and_then(|()| sync_parent_directory(target))
-                .map_err(|error| error.to_string())
-        });
-    copied.map_err(|error| {
+    fill_copy(source, target, &file).map_err(|error| {
         let _ = fs::remove_file(target);
         failed(error)
     })
+}
+
+/// Fills the new, empty file, and syncs it and its name.
+fn fill_copy(source: &Connection, target: &Path, file: &File) -> Result<(), String> {
+    let name = target.to_str().ok_or("the name is not UTF-8")?;
+    source.execute("VACUUM INTO ?1", [name]).map_err(|error| error.to_string())?;
+    file.sync_all().and_then(|()| sync_parent_directory(target)).map_err(|error| error.to_string())
 }
 
 /// Syncs the directory of a file, because the file's name is durable only with it.

@@ -94,8 +94,7 @@ impl StateDirectory {
         for entry in std::fs::read_dir(path)? {
             let entry = entry?;
             let is_ours = entry.file_name().to_str().is_some_and(Self::is_ours);
-            let plain = |meta: std::fs::Metadata| meta.is_file() && meta.nlink() == 1;
-            if is_ours && std::fs::symlink_metadata(entry.path()).is_ok_and(plain) {
+            if is_ours && is_single_file(&entry.path()) {
                 give_to_directory_owner(path, &entry.path())?;
             }
         }
@@ -141,10 +140,15 @@ fn lock_file(directory: &Path) -> Result<File, NoState> {
 
 /// Whether the name still leads to the open file.
 fn is_same_file(open: &File, named: io::Result<std::fs::Metadata>) -> bool {
-    let same = |(open, named): (std::fs::Metadata, std::fs::Metadata)| {
-        (open.dev(), open.ino()) == (named.dev(), named.ino())
-    };
-    open.metadata().ok().zip(named.ok()).is_some_and(same)
+    match (open.metadata(), named) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+/// Whether the path is a regular file without a second name.
+fn is_single_file(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file() && meta.nlink() == 1)
 }
 
 fn give_to_directory_owner(directory: &Path, file: &Path) -> io::Result<()> {

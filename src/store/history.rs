@@ -178,6 +178,24 @@ struct KindColumns {
     value: Option<i64>,
 }
 
+impl KindColumns {
+    fn new(kind: &str) -> Self {
+        Self { kind: kind.to_owned(), ..Self::default() }
+    }
+
+    fn with_name(self, name: &str) -> Self {
+        Self { name: Some(name.to_owned()), ..self }
+    }
+
+    fn with_firmware(self, to: Firmware) -> Self {
+        Self {
+            name: role_name(to.role).map(str::to_owned),
+            value: to.arch.map(|arch| arch.number().into()),
+            ..self
+        }
+    }
+}
+
 fn write_history_entry(
     transaction: &Transaction<'_>,
     mac: Mac,
@@ -205,32 +223,52 @@ fn write_history_entry(
     transaction.prepare_cached(sql)?.execute(values).map(|_| ())
 }
 
-/// The kind of an entry; None: another version wrote it.
+/// The entry of a row; None: another version wrote it.
 fn read_history_entry(row: &Row<'_>) -> rusqlite::Result<Option<(Mac, u64, JournalEntry)>> {
     // A column that SQLite cannot give is an error. A value that this version does not know only
     // leaves its entry out.
-    let (mac, stage, address): (String, String, Option<String>) =
-        (row.get("mac")?, row.get("stage")?, row.get("address")?);
-    let columns = KindColumns {
-        kind: row.get("kind")?,
-        name: row.get("name")?,
-        detail: row.get("detail")?,
-        value: row.get("value")?,
-    };
-    let (number, at_ms): (i64, i64) = (row.get("number")?, row.get("at_ms")?);
-    let text = row.get("text")?;
+    Ok(HistoryRow::read(row)?.parse())
+}
 
-    let entry = || {
+/// The columns of an entry as SQLite gives them.
+struct HistoryRow {
+    mac: String,
+    stage: String,
+    address: Option<String>,
+    kind: KindColumns,
+    number: i64,
+    at_ms: i64,
+    text: String,
+}
+
+impl HistoryRow {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            mac: row.get("mac")?,
+            stage: row.get("stage")?,
+            address: row.get("address")?,
+            kind: KindColumns {
+                kind: row.get("kind")?,
+                name: row.get("name")?,
+                detail: row.get("detail")?,
+                value: row.get("value")?,
+            },
+            number: row.get("number")?,
+            at_ms: row.get("at_ms")?,
+            text: row.get("text")?,
+        })
+    }
+
+    fn parse(self) -> Option<(Mac, u64, JournalEntry)> {
         let entry = JournalEntry {
-            at_ms: u64::try_from(at_ms).ok()?,
-            address: address.and_then(|address| address.parse().ok()),
-            stage: MachineStage::ALL.into_iter().find(|known| known.as_str() == stage)?,
-            kind: join_kind_columns(columns)?,
-            text,
+            at_ms: u64::try_from(self.at_ms).ok()?,
+            address: self.address.and_then(|address| address.parse().ok()),
+            stage: MachineStage::ALL.into_iter().find(|known| known.as_str() == self.stage)?,
+            kind: join_kind_columns(self.kind)?,
+            text: self.text,
         };
-        Some((mac.parse().ok()?, u64::try_from(number).ok()?, entry))
-    };
-    Ok(entry())
+        Some((self.mac.parse().ok()?, u64::try_from(self.number).ok()?, entry))
+    }
 }
 
 fn clamp_history_integer(number: u64) -> i64 {
@@ -238,79 +276,78 @@ fn clamp_history_integer(number: u64) -> i64 {
 }
 
 fn split_kind_columns(kind: &EventKind) -> KindColumns {
-    let word = |word: &str| KindColumns { kind: word.to_owned(), ..KindColumns::default() };
-    let named = |kind: &str, name: &str| KindColumns { name: Some(name.to_owned()), ..word(kind) };
-    let firmware = |kind: &str, to: Firmware| KindColumns {
-        name: role_name(to.role).map(str::to_owned),
-        value: to.arch.map(|arch| arch.number().into()),
-        ..word(kind)
-    };
     match kind {
-        EventKind::Offered { to } => firmware("offered", *to),
-        EventKind::Leased { to, twin } => {
-            KindColumns { detail: twin.then(|| "twin".to_owned()), ..firmware("leased", *to) }
+        EventKind::Offered { to } => KindColumns::new("offered").with_firmware(*to),
+        EventKind::Leased { to, twin } => KindColumns {
+            detail: twin.then(|| "twin".to_owned()),
+            ..KindColumns::new("leased").with_firmware(*to)
+        },
+        EventKind::NoLoader { to, why } => KindColumns {
+            detail: Some(why.clone()),
+            ..KindColumns::new("no-loader").with_firmware(*to)
+        },
+        EventKind::Renewed => KindColumns::new("renewed"),
+        EventKind::Nak => KindColumns::new("nak"),
+        EventKind::NoAddressFree => KindColumns::new("no-address-free"),
+        EventKind::OtherServer { server } => {
+            KindColumns::new("other-server").with_name(&server.to_string())
         }
-        EventKind::NoLoader { to, why } => {
-            KindColumns { detail: Some(why.clone()), ..firmware("no-loader", *to) }
-        }
-        EventKind::Renewed => word("renewed"),
-        EventKind::Nak => word("nak"),
-        EventKind::NoAddressFree => word("no-address-free"),
-        EventKind::OtherServer { server } => named("other-server", &server.to_string()),
-        EventKind::Declined => word("declined"),
-        EventKind::Released => word("released"),
+        EventKind::Declined => KindColumns::new("declined"),
+        EventKind::Released => KindColumns::new("released"),
         EventKind::Unanswered { why, about, other } => {
             let other =
                 other.map_or_else(String::new, |(address, mac)| format!(" {address} {mac}"));
             KindColumns {
                 detail: Some(format!("{}{other}", why.as_str())),
-                ..named("unanswered", about)
+                ..KindColumns::new("unanswered").with_name(about)
             }
         }
-        EventKind::Conflict => word("conflict"),
-        EventKind::PoolFills => word("pool-fills"),
-        EventKind::PoolHasRoom => word("pool-has-room"),
-        EventKind::SizeProbe => word("size-probe"),
-        EventKind::Sent { name, bytes } => {
-            KindColumns { value: Some(clamp_history_integer(*bytes)), ..named("sent", name) }
-        }
+        EventKind::Conflict => KindColumns::new("conflict"),
+        EventKind::PoolFills => KindColumns::new("pool-fills"),
+        EventKind::PoolHasRoom => KindColumns::new("pool-has-room"),
+        EventKind::SizeProbe => KindColumns::new("size-probe"),
+        EventKind::Sent { name, bytes } => KindColumns {
+            value: Some(clamp_history_integer(*bytes)),
+            ..KindColumns::new("sent").with_name(name)
+        },
         EventKind::Missing { name, rule } => {
-            KindColumns { detail: rule.clone(), ..named("missing", name) }
+            KindColumns { detail: rule.clone(), ..KindColumns::new("missing").with_name(name) }
         }
-        EventKind::Denied { name, why } => {
-            KindColumns { detail: Some(why.as_str().to_owned()), ..named("denied", name) }
-        }
-        EventKind::TemplateFailed => word("template-failed"),
-        EventKind::WriteRefused => word("write-refused"),
-        EventKind::BadRequest => word("bad-request"),
-        EventKind::Stalled { name, block } => {
-            KindColumns { value: Some(clamp_history_integer(*block)), ..named("stalled", name) }
-        }
-        EventKind::ClientAborted { name, code } => {
-            KindColumns { value: Some((*code).into()), ..named("client-aborted", name) }
-        }
-        EventKind::Changed { name } => named("changed", name),
-        EventKind::Forged { name } => named("forged", name),
-        EventKind::TooSlow => word("too-slow"),
-        EventKind::Failed => word("failed"),
-        EventKind::Short => word("short"),
-        EventKind::Other => word("other"),
+        EventKind::Denied { name, why } => KindColumns {
+            detail: Some(why.as_str().to_owned()),
+            ..KindColumns::new("denied").with_name(name)
+        },
+        EventKind::TemplateFailed => KindColumns::new("template-failed"),
+        EventKind::WriteRefused => KindColumns::new("write-refused"),
+        EventKind::BadRequest => KindColumns::new("bad-request"),
+        EventKind::Stalled { name, block } => KindColumns {
+            value: Some(clamp_history_integer(*block)),
+            ..KindColumns::new("stalled").with_name(name)
+        },
+        EventKind::ClientAborted { name, code } => KindColumns {
+            value: Some((*code).into()),
+            ..KindColumns::new("client-aborted").with_name(name)
+        },
+        EventKind::Changed { name } => KindColumns::new("changed").with_name(name),
+        EventKind::Forged { name } => KindColumns::new("forged").with_name(name),
+        EventKind::TooSlow => KindColumns::new("too-slow"),
+        EventKind::Failed => KindColumns::new("failed"),
+        EventKind::Short => KindColumns::new("short"),
+        EventKind::Other => KindColumns::new("other"),
     }
 }
 
 fn join_kind_columns(columns: KindColumns) -> Option<EventKind> {
     let KindColumns { kind, name, detail, value } = columns;
-    let firmware = |role: &str| {
-        let arch = value.map(|arch| u16::try_from(arch).map(Arch::from_number)).transpose().ok()?;
-        Some(Firmware { role: find_role_named(role)?, arch })
-    };
     let number = value.and_then(|value| u64::try_from(value).ok());
     Some(match (kind.as_str(), name) {
-        ("offered", Some(role)) => EventKind::Offered { to: firmware(&role)? },
+        ("offered", Some(role)) => EventKind::Offered { to: join_firmware(&role, value)? },
         ("leased", Some(role)) => {
-            EventKind::Leased { to: firmware(&role)?, twin: detail.is_some() }
+            EventKind::Leased { to: join_firmware(&role, value)?, twin: detail.is_some() }
         }
-        ("no-loader", Some(role)) => EventKind::NoLoader { to: firmware(&role)?, why: detail? },
+        ("no-loader", Some(role)) => {
+            EventKind::NoLoader { to: join_firmware(&role, value)?, why: detail? }
+        }
         ("renewed", _) => EventKind::Renewed,
         ("nak", _) => EventKind::Nak,
         ("no-address-free", _) => EventKind::NoAddressFree,
@@ -348,6 +385,14 @@ fn join_kind_columns(columns: KindColumns) -> Option<EventKind> {
         ("other", _) => EventKind::Other,
         _ => return None,
     })
+}
+
+fn join_firmware(role: &str, arch: Option<i64>) -> Option<Firmware> {
+    let arch = match arch {
+        Some(number) => Some(Arch::from_number(u16::try_from(number).ok()?)),
+        None => None,
+    };
+    Some(Firmware { role: find_role_named(role)?, arch })
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Rows of the lease database that ringboot cannot read: it logs them, and keeps their addresses
 //! back.
 
+use std::net::Ipv4Addr;
+
 use super::lease_store::OddRow;
 use crate::dhcp::lease::{ClockSeconds, Lease, LeaseRowState};
 use crate::model::machine::Mac;
@@ -22,8 +24,12 @@ pub fn recover_odd_leases(odd: &[OddRow], now: ClockSeconds) -> Vec<Lease> {
         tracing::error!("{} more leases are set aside", odd.len() - ODD_NAMED_MAX);
     }
 
-    // Declined, so that no client gets an address that another one may hold.
-    let kept_back = |address| Lease {
+    odd.iter().filter_map(|row| row.address).map(|address| keep_back(address, now)).collect()
+}
+
+/// A declined lease, so that no client gets an address that another one may hold.
+fn keep_back(address: Ipv4Addr, now: ClockSeconds) -> Lease {
+    Lease {
         address,
         mac: Mac([0; 6]),
         client_id: None,
@@ -33,6 +39,5 @@ pub fn recover_odd_leases(odd: &[OddRow], now: ClockSeconds) -> Vec<Lease> {
         state: LeaseRowState::Declined,
         start_s: now,
         end_s: now + ODD_KEPT_S,
-    };
-    odd.iter().filter_map(|row| row.address).map(kept_back).collect()
+    }
 }

@@ -153,9 +153,7 @@ impl SqliteStore {
             match read_lease_row(row) {
                 Ok(lease) => take(lease),
                 Err(error) => {
-                    let address =
-                        row.get_ref(0).ok().and_then(|address| address.as_str().ok()?.parse().ok());
-                    odd.push(OddRow { address, why: error.to_string() });
+                    odd.push(OddRow { address: read_row_address(row), why: error.to_string() });
                 }
             }
         }
@@ -324,11 +322,7 @@ impl SqliteStore {
         let most = i64::try_from(MACHINES_MAX).unwrap_or(i64::MAX);
         let rows = statement
             .query_map([most], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
-        // A row that is no hardware address admits no machine.
-        let machine = |(mac, seen_s): (String, i64)| {
-            Some((mac.parse().ok()?, ClockSeconds::try_from(seen_s).unwrap_or(0)))
-        };
-        Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(machine).collect())
+        Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(parse_machine_row).collect())
     }
 
     /// As [`Self::each_lease`], for a database that a server may be writing to; it creates and
@@ -362,9 +356,9 @@ impl SqliteStore {
 
     /// Opens a database that a server may be writing to.
     pub(super) fn read_only(database: &Path) -> Result<Self, StoreError> {
-        let open = |error| StoreError::Open { path: database.display().to_string(), error };
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(database, flags).map_err(open)?;
+        let connection = Connection::open_with_flags(database, flags)
+            .map_err(|error| StoreError::Open { path: database.display().to_string(), error })?;
         connection.busy_timeout(BUSY_WAIT)?;
         Ok(Self { connection, machines_written: 0 })
     }
@@ -381,11 +375,7 @@ impl SqliteStore {
             let looked_s = ClockSeconds::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
             Ok((row.get::<_, String>(0)?, looked_s, server))
         })?;
-        // A row that cannot be read counts as a look that never took place.
-        let look = |(subnet, looked_s, server): (String, ClockSeconds, _)| {
-            Some(LookResult { network: subnet.parse().ok()?, looked_s, server })
-        };
-        Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(look).collect())
+        Ok(rows.collect::<Result<Vec<_>, _>>()?.into_iter().filter_map(parse_look_row).collect())
     }
 
     /// Stores the result of a look, and replaces the one before.
@@ -545,29 +535,41 @@ fn write_lease_row(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Re
     Ok(())
 }
 
+/// None: the row has no hardware address, and admits no machine.
+fn parse_machine_row((mac, seen_s): (String, i64)) -> Option<(Mac, ClockSeconds)> {
+    Some((mac.parse().ok()?, ClockSeconds::try_from(seen_s).unwrap_or(0)))
+}
+
+/// None: the row cannot be read, and counts as a look that never took place.
+fn parse_look_row(
+    (subnet, looked_s, server): (String, ClockSeconds, Option<OtherServer>),
+) -> Option<LookResult> {
+    Some(LookResult { network: subnet.parse().ok()?, looked_s, server })
+}
+
 /// Parses a row by the order of the columns in [`LEASES`]. It reads text in SQLite's own memory, so
 /// that a million rows cause no copies.
 fn read_lease_row(row: &Row<'_>) -> Result<Lease, StoreError> {
-    let text = |place: usize| row.get_ref(place)?.as_str_or_null().map_err(rusqlite::Error::from);
     // Read first, because the errors below name the row by it.
-    let address = text(0)?.unwrap_or_default();
+    let address = read_row_text(row, 0)?.unwrap_or_default();
     let wrong = |column| StoreError::Row { address: address.to_owned(), column };
     let time = |place: usize, column| {
         let seconds: i64 = row.get(place)?;
         ClockSeconds::try_from(seconds).map_err(|_| wrong(column))
     };
-    let role =
-        text(4)?.map(|name| find_role_named(name).ok_or_else(|| wrong("role"))).transpose()?;
+    let role = read_row_text(row, 4)?
+        .map(|name| find_role_named(name).ok_or_else(|| wrong("role")))
+        .transpose()?;
     let arch: Option<u16> = row.get(5)?;
 
     Ok(Lease {
         address: address.parse::<Ipv4Addr>().map_err(|_| wrong("address"))?,
-        mac: text(1)?.unwrap_or_default().parse::<Mac>().map_err(|_| wrong("mac"))?,
+        mac: read_row_text(row, 1)?.unwrap_or_default().parse::<Mac>().map_err(|_| wrong("mac"))?,
         client_id: row.get(2)?,
         uuid: row.get::<_, Option<[u8; 16]>>(3)?.map(Uuid),
         firmware: role.map(|role| Firmware { role, arch: arch.map(Arch::from_number) }),
         host_name: row.get(6)?,
-        state: match text(7)?.unwrap_or_default() {
+        state: match read_row_text(row, 7)?.unwrap_or_default() {
             "bound" => LeaseRowState::Bound,
             "released" => LeaseRowState::Released,
             "declined" => LeaseRowState::Declined,
@@ -576,6 +578,16 @@ fn read_lease_row(row: &Row<'_>) -> Result<Lease, StoreError> {
         start_s: time(8, "start_s")?,
         end_s: time(9, "end_s")?,
     })
+}
+
+/// The text of a column in SQLite's own memory; None: NULL.
+fn read_row_text<'a>(row: &'a Row<'_>, place: usize) -> rusqlite::Result<Option<&'a str>> {
+    Ok(row.get_ref(place)?.as_str_or_null()?)
+}
+
+/// The address of a lease row that cannot be read, where the row has one.
+fn read_row_address(row: &Row<'_>) -> Option<Ipv4Addr> {
+    row.get_ref(0).ok()?.as_str().ok()?.parse().ok()
 }
 
 const ROLES: [(FirmwareRole, &str); 6] = [

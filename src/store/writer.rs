@@ -75,12 +75,11 @@ impl StoreWriter {
     /// Starts the thread.
     pub fn start(store: Box<dyn LeaseStore>, owner: impl WriterOwner) -> io::Result<Self> {
         let (queue, work) = sync_channel(QUEUED_MAX);
-        let body = move || {
+        let thread = std::thread::Builder::new().name("rb-store".into()).spawn(move || {
             let thread = threads::watch_thread("rb-store");
             privileges::give_up_capabilities();
             run_store_writer(store, &work, owner, &thread);
-        };
-        let thread = std::thread::Builder::new().name("rb-store".into()).spawn(body)?;
+        })?;
         Ok(Self { queue, thread })
     }
 
