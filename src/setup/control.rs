@@ -39,11 +39,7 @@ impl Control {
 
     /// Reads and checks the configuration again.
     pub(super) fn read_again(&self) -> Result<RereadConfig, ReloadRefusal> {
-        let refused = |error| ReloadRefusal {
-            why: format!("{error:#}"),
-            findings: explain_unread_config(&error),
-        };
-        let (mut next, _) = load::read_serve_config(&self.overrides).map_err(refused)?;
+        let (mut next, _) = load::read_serve_config(&self.overrides).map_err(refuse_reload)?;
         let mut after_restart = after_restart(&self.config, &next);
         if self.config.dhcp.listen_address != next.dhcp.listen_address {
             // The sockets stay as they are until the restart that the answer asks for.
@@ -51,7 +47,8 @@ impl Control {
         }
 
         // The process has dropped root already, so it checks with its own permissions.
-        let found = examine_config(&mut next, self.overrides.no_dhcp, None).map_err(refused)?;
+        let found =
+            examine_config(&mut next, self.overrides.no_dhcp, None).map_err(refuse_reload)?;
         // A loader that is no longer borrowed needs no restart.
         if found.borrowed.files.iter().any(|(name, path)| self.borrowed.get(name) != Some(path)) {
             after_restart.push("the loaders of packages that [boot] names".to_owned());
@@ -73,6 +70,10 @@ impl Control {
         let is_wanted = !self.overrides.is_by_root_alone() || self.overrides.socket.is_some();
         Some(BoundSocket { path, bound, inside, is_wanted })
     }
+}
+
+fn refuse_reload(error: anyhow::Error) -> ReloadRefusal {
+    ReloadRefusal { why: format!("{error:#}"), findings: explain_unread_config(&error) }
 }
 
 /// The admin socket before the server answers on it, or why it could not be bound.
@@ -132,13 +133,13 @@ fn give(path: &Path, account: Option<&UserAccount>) -> io::Result<()> {
 /// The changed tables that a reload cannot apply, because sockets, threads and limits are made
 /// once.
 fn after_restart(old: &Config, new: &Config) -> Vec<String> {
-    let addresses = |config: &Config| {
-        (config.dhcp.is_wanted(), config.dhcp.listen_address, config.dhcp.listen_port)
-    };
     // Without a subnet to serve there is no store and no DHCP core: the first subnet needs a
     // restart that starts them. Removing the last subnet leaves them idle.
     let starts = new.dhcp.is_wanted() && !old.dhcp.is_wanted();
-    let moved = new.dhcp.is_wanted() && old.dhcp.is_wanted() && addresses(old) != addresses(new);
+    let moved = new.dhcp.is_wanted()
+        && old.dhcp.is_wanted()
+        && (old.dhcp.listen_address, old.dhcp.listen_port)
+            != (new.dhcp.listen_address, new.dhcp.listen_port);
     let changed = [
         ("root", old.root != new.root),
         ("state", old.state != new.state),

@@ -9,7 +9,6 @@ use anyhow::Context;
 use crate::config::Config;
 use crate::control::quirks::QuirkKeeper;
 use crate::dhcp::lease::LeaseTable;
-use crate::dhcp::other_servers::LookResult;
 use crate::engine::clock;
 use crate::guard::{self, UserAccount};
 use crate::observe::log::JournalMemory;
@@ -61,13 +60,6 @@ pub(super) fn plan(
 
     // A connection of its own: looks are kept every few minutes, and must not wait for leases.
     let mut findings = kept.following();
-    let keep_look = move |look: &LookResult| {
-        if let Err(error) = findings.store().and_then(|(store, _)| store.keep_look(look)) {
-            tracing::warn!(
-                "the store could not keep the findings about other DHCP servers: {error}"
-            );
-        }
-    };
     let quirks = Arc::new(QuirkKeeper::open(kept.following(), Arc::clone(published)));
     // Opened before the directory is given away, so that its files are given away too.
     let mut memory = super::history::memory(&config.state);
@@ -86,7 +78,13 @@ pub(super) fn plan(
         database,
         health,
         looks,
-        keep_look: Box::new(keep_look),
+        keep_look: Box::new(move |look| {
+            if let Err(error) = findings.store().and_then(|(store, _)| store.keep_look(look)) {
+                tracing::warn!(
+                    "the store could not keep the findings about other DHCP servers: {error}"
+                );
+            }
+        }),
         findings: Arc::default(),
     };
     Ok((plan, memory, quirks))

@@ -154,7 +154,7 @@ fn tftp_plan(config: &Config) -> TftpPlan {
         transfers_per_address_max: tftp
             .per_source
             .map_or(u16::MAX, |n| u16::try_from(n).unwrap_or(u16::MAX)),
-        waiting_max: usize::try_from(tftp.queue).unwrap_or(usize::MAX),
+        waiting_max: widen_limit(tftp.queue),
         requests_per_second_max: tftp.requests_per_second.unwrap_or(u32::MAX),
         requests_burst_max: tftp.requests_per_second.map_or(u32::MAX, |n| n.saturating_mul(2)),
         ..TransferLimits::default()
@@ -223,18 +223,21 @@ fn datapath(wanted: config::DatapathChoice) -> Option<Datapath> {
 
 fn http_plan(config: &Config) -> HttpPlan {
     let http = &config.http;
-    let usize_of = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     HttpPlan {
         listen: http.listen.clone(),
         index: http.index.iter().filter_map(|path| clean_path_name(path.as_bytes()).ok()).collect(),
         index_file: http.index_file.clone(),
-        per_source: http.per_source.map(usize_of),
-        connections: usize_of(http.connections),
+        per_source: http.per_source.map(widen_limit),
+        connections: widen_limit(http.connections),
         chunk_bytes: u64::from(config.tuning.http_chunk),
         slots: config.tuning.http_slots,
         congestion: config.tuning.tcp_congestion,
         ..HttpPlan::default()
     }
+}
+
+fn widen_limit(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 fn option_policy(options: TftpOptions) -> OptionPolicy {

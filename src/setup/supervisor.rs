@@ -2,13 +2,14 @@
 //! drains.
 
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -30,19 +31,21 @@ use crate::observe::port_holder::SocketProtocol;
 use crate::observe::threads::{self, WatchedThread};
 use crate::serve::binding::{once_released, refused};
 use crate::serve::core::{CoreError, CoreParts};
-use crate::serve::dhcp::{self, DhcpCore, DhcpPlan};
+use crate::serve::dhcp::other_servers::SegmentFindings;
+use crate::serve::dhcp::{self, DhcpControl, DhcpCore, DhcpPlan};
 use crate::serve::drain::{DRAIN_MAX, DrainOrder};
 use crate::serve::failure::{ServerFailure, ended, system};
 use crate::serve::handle::{
     ReloadOutcome, ReloadRefusal, ReloadRequest, RereadConfig, ServerHandle,
 };
-use crate::serve::health::StoreReport;
+use crate::serve::health::{StoreHealth, StoreReport};
 use crate::serve::http::{HttpCore, HttpPlan};
 use crate::serve::overview::{self, CoreView, ServerOverview};
 use crate::serve::placement::{CorePlacement, place};
 use crate::serve::pulse::{CorePulse, CoreWatchdog, StuckThreads};
 use crate::serve::shelf::FileSources;
 use crate::serve::tftp::{HttpBusy, TftpCore, TftpPlan, TftpSockets};
+use crate::snapshot::PublishedState;
 
 /// How often the image store releases the contents of removed files.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -148,13 +151,8 @@ pub fn run(mut plan: Plan) -> Result<(), ServerFailure> {
             Ok(Notice::Signal) | Err(_) => return Ok(()),
         }
     }
-    let sentence = || {
-        let store = store
-            .as_ref()
-            .map_or_else(|| StoreReport::default().sentence(), |store| store.report().sentence());
-        store + &overview::summarize_errors(&remarks.load())
-    };
-    let (mut said, mut told) = (StuckThreads::default(), sentence());
+    let (mut said, mut told) =
+        (StuckThreads::default(), describe_status(store.as_deref(), &remarks.load()));
     say_ready(line, &told);
 
     let mut next_look = Instant::now();
@@ -174,7 +172,7 @@ pub fn run(mut plan: Plan) -> Result<(), ServerFailure> {
             if watchdog.all_go_on() {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             }
-            let now = sentence();
+            let now = describe_status(store.as_deref(), &remarks.load());
             if now != told {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&now)]);
                 told = now;
@@ -199,6 +197,12 @@ pub fn run(mut plan: Plan) -> Result<(), ServerFailure> {
     }
     tracing::info!("stopped");
     failure.map_or(Ok(()), Err)
+}
+
+/// The server's status in one line, as systemd shows it.
+fn describe_status(store: Option<&StoreHealth>, remarks: &[CheckFinding]) -> String {
+    let report = store.map_or_else(StoreReport::default, StoreHealth::report);
+    report.sentence() + &overview::summarize_errors(remarks)
 }
 
 /// Waits for the end of every core, at most until `until`. Returns the first failure.
@@ -263,7 +267,7 @@ struct Chosen {
 /// Sockets of all threads, bound before any thread runs, in the order of the boot cores.
 struct BoundSockets {
     tftp: Vec<TftpSockets>,
-    http: Vec<Vec<std::net::TcpListener>>,
+    http: Vec<Vec<TcpListener>>,
     dhcp: Option<dhcp::DhcpSockets>,
 }
 
@@ -288,19 +292,12 @@ fn bind_sockets(plan: &Plan, placement: &CorePlacement) -> Result<BoundSockets, 
         sockets.tids = bind_tids(&plan.tftp)?;
     }
 
-    let mut http: Vec<Vec<std::net::TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
+    let mut http: Vec<Vec<TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
     for &address in &plan.http.listen {
-        let listen = |address, shared| {
-            let listener = net::open_tcp_listener(address, shared)?;
-            net::accept_with_first_bytes(&listener)?;
-            if let Some(name) = plan.http.congestion {
-                // A kernel without this algorithm keeps its default, which may be slower.
-                let _ = net::set_congestion_control(&listener, name);
-            }
-            Ok((listener.local_addr()?, listener))
-        };
         let group = once_released(SocketProtocol::Tcp, address.port(), || {
-            bind_group(address, cores, listen)
+            bind_group(address, cores, |address, shared| {
+                open_http_listener(address, shared, plan.http.congestion)
+            })
         })
         .map_err(refused("HTTP", SocketProtocol::Tcp, address))?;
         steer(group.iter().map(|(_, listener)| listener), address, cores);
@@ -310,6 +307,20 @@ fn bind_sockets(plan: &Plan, placement: &CorePlacement) -> Result<BoundSockets, 
     }
     let dhcp = plan.dhcp.as_ref().map(dhcp::bind_sockets).transpose()?;
     Ok(BoundSockets { tftp, http, dhcp })
+}
+
+fn open_http_listener(
+    address: SocketAddr,
+    shared: bool,
+    congestion: Option<&str>,
+) -> io::Result<(SocketAddr, TcpListener)> {
+    let listener = net::open_tcp_listener(address, shared)?;
+    net::accept_with_first_bytes(&listener)?;
+    if let Some(name) = congestion {
+        // A kernel without this algorithm keeps its default, which may be slower.
+        let _ = net::set_congestion_control(&listener, name);
+    }
+    Ok((listener.local_addr()?, listener))
 }
 
 /// Binds one socket per core to an address; port 0 becomes one port for all of them.
@@ -405,6 +416,12 @@ struct Shared<'a> {
     notices: &'a Sender<Notice>,
 }
 
+impl Shared<'_> {
+    fn make_core_parts(&self, datapath: Datapath, pulse: CorePulse) -> CoreParts {
+        CoreParts { datapath, events: self.events.clone(), drain: self.drain.clone(), pulse }
+    }
+}
+
 struct Started {
     /// The threads that report their end.
     running: Vec<String>,
@@ -419,30 +436,19 @@ fn start_reloading(
     control: Control,
     reloads: Receiver<ReloadRequest>,
 ) -> Result<(), ServerFailure> {
-    let (published, dhcp, bells) =
-        (Arc::clone(&overview.published), overview.dhcp_control.clone(), overview.bells.clone());
-    let (remarks, pending) = (Arc::clone(&overview.remarks), Arc::clone(&overview.after_restart));
-    let findings = overview.findings.clone();
-    let reload = move || {
-        let RereadConfig { snapshot, after_restart, remarks: new } = control.read_again()?;
-        let next = published.prepare(snapshot);
-        let generation = next.number;
-        match &dhcp {
-            Some(dhcp) => dhcp.reconfigure(next)?,
-            None => published.publish(next),
-        }
-        published.free_retired();
-        // Sleeping cores take the new networks over now, and not with their next datagram.
-        bells.iter().for_each(MailboxBell::ring);
-        remarks.store(Arc::new(new.clone()));
-        pending.store(Arc::new(after_restart.clone()));
-        findings.iter().for_each(|findings| findings.look_now());
-        Ok(ReloadOutcome { generation, after_restart, remarks: new })
+    let reloader = ConfigReloader {
+        control,
+        published: Arc::clone(&overview.published),
+        dhcp: overview.dhcp_control.clone(),
+        bells: overview.bells.clone(),
+        remarks: Arc::clone(&overview.remarks),
+        after_restart: Arc::clone(&overview.after_restart),
+        findings: overview.findings.clone(),
     };
     helper("rb-reload", move |thread| {
         for answer in &reloads {
             let _busy = thread.busy();
-            let reloaded: Result<ReloadOutcome, ReloadRefusal> = reload();
+            let reloaded = reloader.reload();
             match &reloaded {
                 Ok(done) => {
                     tracing::info!("configuration reloaded: generation {}", done.generation)
@@ -458,6 +464,37 @@ fn start_reloading(
             }
         }
     })
+}
+
+/// What the thread that reloads needs of the running server.
+struct ConfigReloader {
+    control: Control,
+    published: Arc<PublishedState>,
+    dhcp: Option<DhcpControl>,
+    bells: Vec<MailboxBell>,
+    remarks: Arc<ArcSwap<Vec<CheckFinding>>>,
+    after_restart: Arc<ArcSwap<Vec<String>>>,
+    findings: Option<Arc<SegmentFindings>>,
+}
+
+impl ConfigReloader {
+    /// Reads the configuration again, and has the cores take it over.
+    fn reload(&self) -> Result<ReloadOutcome, ReloadRefusal> {
+        let RereadConfig { snapshot, after_restart, remarks } = self.control.read_again()?;
+        let next = self.published.prepare(snapshot);
+        let generation = next.number;
+        match &self.dhcp {
+            Some(dhcp) => dhcp.reconfigure(next)?,
+            None => self.published.publish(next),
+        }
+        self.published.free_retired();
+        // Sleeping cores take the new networks over now, and not with their next datagram.
+        self.bells.iter().for_each(MailboxBell::ring);
+        self.remarks.store(Arc::new(remarks.clone()));
+        self.after_restart.store(Arc::new(after_restart.clone()));
+        self.findings.iter().for_each(|findings| findings.look_now());
+        Ok(ReloadOutcome { generation, after_restart, remarks })
+    }
 }
 
 /// Starts the thread that releases the contents of removed files. A file server may be slow to
@@ -479,14 +516,13 @@ fn helper(
     name: &'static str,
     mut work: impl FnMut(&WatchedThread) + Send + 'static,
 ) -> Result<(), ServerFailure> {
-    let body = move || {
-        let thread = threads::watch_thread(name);
-        privileges::give_up_capabilities();
-        thread.keep_running(|| work(&thread));
-    };
     std::thread::Builder::new()
         .name(name.into())
-        .spawn(body)
+        .spawn(move || {
+            let thread = threads::watch_thread(name);
+            privileges::give_up_capabilities();
+            thread.keep_running(|| work(&thread));
+        })
         .map(drop)
         .map_err(system("starting a thread"))
 }
@@ -504,16 +540,9 @@ fn start(
     plan: Parts,
     bound: BoundSockets,
     placement: &CorePlacement,
-    &Shared { events, drain, notices }: &Shared<'_>,
+    shared: &Shared<'_>,
     watchdog: &mut CoreWatchdog,
 ) -> Result<Started, ServerFailure> {
-    let addresses = |list: &mut dyn Iterator<Item = SocketAddr>| {
-        list.map(|address| address.to_string()).collect::<Vec<_>>().join(",")
-    };
-    let tftp_line = addresses(&mut bound.tftp[0].listening.iter().map(|(address, _)| *address));
-    let http_line =
-        addresses(&mut bound.http[0].iter().filter_map(|listener| listener.local_addr().ok()));
-    let mut line = format!("READY tftp={tftp_line} http={http_line}");
     let overview = ServerOverview {
         remarks: Arc::default(),
         after_restart: Arc::default(),
@@ -534,19 +563,15 @@ fn start(
         store: plan.dhcp.as_ref().map(|dhcp| Arc::clone(&dhcp.health)),
         findings: None,
         images: Arc::clone(&plan.names.images),
-        events: events.clone(),
+        events: shared.events.clone(),
         dhcp_control: None,
         bells: Vec::new(),
         pulses: Vec::new(),
         inquiries: Vec::new(),
     };
+    let (tftp_line, http_line) = (join_addresses(&overview.tftp), join_addresses(&overview.http));
+    let mut line = format!("READY tftp={tftp_line} http={http_line}");
     let datapath = overview.datapath;
-    let core_parts = |pulse: CorePulse| CoreParts {
-        datapath,
-        events: events.clone(),
-        drain: drain.clone(),
-        pulse,
-    };
     let mut started = Started { running: Vec::new(), line: String::new(), overview };
     let tftp_plan = plan.tftp;
     let mut http_plan = plan.http;
@@ -558,18 +583,18 @@ fn start(
     {
         let http_busy = HttpBusy::default();
         let thread = Thread::new(format!("rb-tftp-{number}"), *cpu).without_capabilities();
-        let parts = core_parts(watchdog.pulse(thread.watched.observer()));
+        let parts = shared.make_core_parts(datapath, watchdog.pulse(thread.watched.observer()));
         let (core, bell) = TftpCore::new(parts, tftp, &tftp_plan, &plan.names, &http_busy)
             .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
         started.overview.inquiries.push(core.inquiry());
         let tftp_counters = core.counters();
-        started.running.push(spawn(thread, notices, move |ready| core.run(ready))?);
+        started.running.push(spawn(thread, shared.notices, move |ready| core.run(ready))?);
         // A core without a listener never runs, so the watchdog must not wait for it.
         let thread = (!http_plan.listen.is_empty())
             .then(|| Thread::new(format!("rb-http-{number}"), *cpu).without_capabilities());
         let pulse = thread.as_ref().map(|thread| watchdog.pulse(thread.watched.observer()));
-        let parts = core_parts(pulse.unwrap_or_default());
+        let parts = shared.make_core_parts(datapath, pulse.unwrap_or_default());
         let (core, bell) = HttpCore::new(parts, http, &http_plan, &plan.names, &http_busy)
             .map_err(system("making a core's mailbox"))?;
         started.overview.bells.push(bell);
@@ -577,7 +602,7 @@ fn start(
         let view = CoreView { cpu: *cpu, tftp: tftp_counters, http: core.counters() };
         started.overview.cores.push(view);
         if let Some(thread) = thread {
-            started.running.push(spawn(thread, notices, move |ready| core.run(ready))?);
+            started.running.push(spawn(thread, shared.notices, move |ready| core.run(ready))?);
         }
     }
     if let (Some(plan), Some(sockets)) = (plan.dhcp, bound.dhcp) {
@@ -586,7 +611,7 @@ fn start(
             line.push_str(&format!(" dhcp={names}"));
         }
         let thread = Thread::new("rb-dhcp".into(), placement.control);
-        let parts = core_parts(watchdog.pulse(thread.watched.observer()));
+        let parts = shared.make_core_parts(datapath, watchdog.pulse(thread.watched.observer()));
         let (mut core, bell) = DhcpCore::new(parts, plan, sockets)
             .map_err(system("making the DHCP core's mailbox"))?;
         started.overview.bells.push(bell);
@@ -595,14 +620,18 @@ fn start(
         started.overview.findings = Some(core.findings());
         let (other_servers, bell) = core.other_servers().map_err(system("making a mailbox"))?;
         started.overview.bells.push(bell);
-        started.running.push(spawn(thread, notices, move |ready| core.run(ready))?);
+        started.running.push(spawn(thread, shared.notices, move |ready| core.run(ready))?);
         let thread = Thread::new("rb-interfaces".into(), placement.control);
         let other_servers =
             other_servers.with_pulse(watchdog.pulse_of_helper(thread.watched.observer()));
-        started.running.push(spawn(thread, notices, move |ready| other_servers.run(ready))?);
+        started.running.push(spawn(thread, shared.notices, move |ready| other_servers.run(ready))?);
     }
     started.line = line;
     Ok(started)
+}
+
+fn join_addresses(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// A core's thread before it runs.
@@ -654,25 +683,24 @@ fn spawn(
 ) -> Result<String, ServerFailure> {
     let notices = notices.clone();
     let thread = name.clone();
-    let body = move || {
-        let _watched = watched;
-        let _ = affinity::pin_to_processors(&[cpu]);
-        if !keeps_capabilities {
-            privileges::give_up_capabilities();
-        }
-
-        // Before READY the supervisor waits for notices alone, so a panic must become one.
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            run(&mut || {
-                let _ = notices.send(Notice::Ready);
-            })
-        }));
-        let result = result.unwrap_or(Err(CoreError::Panicked));
-        let _ = notices.send(Notice::Ended { thread, result });
-    };
     std::thread::Builder::new()
         .name(name.clone())
-        .spawn(body)
+        .spawn(move || {
+            let _watched = watched;
+            let _ = affinity::pin_to_processors(&[cpu]);
+            if !keeps_capabilities {
+                privileges::give_up_capabilities();
+            }
+
+            // Before READY the supervisor waits for notices alone, so a panic must become one.
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                run(&mut || {
+                    let _ = notices.send(Notice::Ready);
+                })
+            }));
+            let result = result.unwrap_or(Err(CoreError::Panicked));
+            let _ = notices.send(Notice::Ended { thread, result });
+        })
         .map_err(system("starting a thread"))?;
     Ok(name)
 }
@@ -681,31 +709,37 @@ fn watch_signals(
     notices: Sender<Notice>,
     reloads: SyncSender<ReloadRequest>,
 ) -> Result<(), ServerFailure> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])
         .map_err(system("watching signals"))?;
-    let forward = move || {
-        let _watched = threads::watch_thread("rb-signals");
-        for signal in signals.forever() {
-            if signal == SIGHUP {
-                // If the queue is full, the last reload in it reads the same configuration.
-                let _ = reloads.try_send(None);
-            } else if matches!(signal, SIGUSR1 | SIGUSR2) {
-                // Other servers dump their state or reopen their logs on these signals: the sender
-                // does not want to end this one.
-                tracing::info!(
-                    "signal {signal} asks for nothing here: `ringboot status` tells what runs, and \
-                     no log file is held open"
-                );
-            } else if notices.send(Notice::Signal).is_err() {
-                return;
-            }
-        }
-    };
     std::thread::Builder::new()
         .name("rb-signals".into())
-        .spawn(forward)
+        .spawn(move || forward_signals(signals, &notices, &reloads))
         .map(drop)
         .map_err(system("starting a thread"))
+}
+
+/// Hands each signal to the supervisor or to the thread that reloads, until the supervisor ends.
+fn forward_signals(
+    mut signals: Signals,
+    notices: &Sender<Notice>,
+    reloads: &SyncSender<ReloadRequest>,
+) {
+    let _watched = threads::watch_thread("rb-signals");
+    for signal in signals.forever() {
+        if signal == SIGHUP {
+            // If the queue is full, the last reload in it reads the same configuration.
+            let _ = reloads.try_send(None);
+        } else if matches!(signal, SIGUSR1 | SIGUSR2) {
+            // Other servers dump their state or reopen their logs on these signals: the sender
+            // does not want to end this one.
+            tracing::info!(
+                "signal {signal} asks for nothing here: `ringboot status` tells what runs, and \
+                 no log file is held open"
+            );
+        } else if notices.send(Notice::Signal).is_err() {
+            return;
+        }
+    }
 }
 
 /// Notifies systemd, and prints one line on standard output for scripts. A thread prints it,
@@ -713,11 +747,10 @@ fn watch_signals(
 fn say_ready(line: String, status: &str) {
     let _ =
         sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);
-    let say = move || {
+    drop(std::thread::Builder::new().name("rb-ready".into()).spawn(move || {
         let mut out = io::stdout().lock();
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-    };
-    drop(std::thread::Builder::new().name("rb-ready".into()).spawn(say));
+    }));
 }
 
 #[cfg(test)]
