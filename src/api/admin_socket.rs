@@ -67,7 +67,8 @@ impl BoundAdminSocket {
     /// Starts the thread that answers; it has no privileges.
     pub fn serve(self, router: Router) -> io::Result<AdminSocket> {
         let listener = self.listener;
-        let body = move || {
+        let builder = std::thread::Builder::new().name("rb-admin".into());
+        builder.spawn(move || {
             let thread = threads::watch_thread("rb-admin");
             privileges::give_up_capabilities();
             thread.keep_running(|| {
@@ -77,8 +78,7 @@ impl BoundAdminSocket {
                     std::thread::sleep(RETRIED_AFTER);
                 }
             });
-        };
-        std::thread::Builder::new().name("rb-admin".into()).spawn(body)?;
+        })?;
         Ok(self.socket)
     }
 }

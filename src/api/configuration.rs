@@ -66,10 +66,7 @@ pub fn configuration(overview: &ServerOverview) -> ConfigurationView {
     let snapshot = &generation.snapshot;
     let loaders = loaders::list_boot_keys(&snapshot.dhcp.boot).into_iter();
     let entries = snapshot.menu.iter().flat_map(|menu| &menu.entries);
-    let menu_line = |entry: &menu::MenuEntry| MenuLine {
-        label: entry.label.clone(),
-        kernel: entry.kernel.clone(),
-    };
+
     ConfigurationView {
         generation: generation.number,
         root: overview.images.root().to_string_lossy().into_owned(),
@@ -101,4 +98,8 @@ fn subnet_view(subnet: &Subnet) -> ConfiguredSubnet {
         reservations: subnet.reservations.len(),
         install_by_default: subnet.install_by_default,
     }
+}
+
+fn menu_line(entry: &menu::MenuEntry) -> MenuLine {
+    MenuLine { label: entry.label.clone(), kernel: entry.kernel.clone() }
 }

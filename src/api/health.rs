@@ -73,16 +73,18 @@ fn judge_interfaces(status: &ServerStatus) -> Vec<Reason> {
     let on_interfaces = served_subnets(status).filter(|subnet| !subnet.relay);
     let names: BTreeSet<&String> =
         on_interfaces.filter_map(|subnet| subnet.interface.as_ref()).collect();
-    let fault = |name: &String| match status.interfaces.iter().find(|one| one.name == *name) {
-        Some(found) => match found.link {
-            LinkState::Up => None,
-            LinkState::Down => Some(format!("interface {name} is down")),
-            LinkState::NoCarrier => Some(format!("interface {name} has no carrier")),
-        },
-        None => Some(format!("interface {name} does not exist")),
+    names.into_iter().filter_map(|name| judge_interface(name, status)).collect()
+}
+
+fn judge_interface(name: &str, status: &ServerStatus) -> Option<Reason> {
+    let found = status.interfaces.iter().find(|interface| interface.name == name);
+    let text = match found.map(|interface| interface.link) {
+        Some(LinkState::Up) => return None,
+        Some(LinkState::Down) => format!("interface {name} is down"),
+        Some(LinkState::NoCarrier) => format!("interface {name} has no carrier"),
+        None => format!("interface {name} does not exist"),
     };
-    let faults = names.into_iter().filter_map(fault);
-    faults.map(|text| (HealthLevel::Critical, text)).collect()
+    Some((HealthLevel::Critical, text))
 }
 
 fn judge_thread(thread: &ThreadStatus) -> Option<Reason> {

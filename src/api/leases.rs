@@ -21,6 +21,7 @@ use super::values::{format_span, parse_mac};
 use crate::dhcp::lease::{ClockSeconds, LeaseRowState, LeaseTable};
 use crate::dhcp::listing::{AddressStatus, DeclineLimit, DeclineScope, LeaseFilter, ListedAddress};
 use crate::model::machine::Mac;
+use crate::model::network::Ipv4Network;
 use crate::model::who::MachineSelector;
 use crate::serve::dhcp::{DhcpControl, LeaseListing};
 use crate::store::{DATABASE, SqliteStore, recover_odd_leases};
@@ -161,9 +162,9 @@ pub fn stored_leases(state: &Path, filter: LeaseFilter) -> anyhow::Result<LeaseL
     declined.extend(recover_odd_leases(&odd, now));
     let listed = rows.iter().chain(&declined).map(|lease| ListedAddress::from_lease(lease, now));
     // A start drops declines that have ended.
-    let counts =
-        |listed: &ListedAddress| !listed.standing.is_kept_back() || listed.until_s > Some(now);
-    let listed = listed.filter(|listed| filter.matches(listed) && counts(listed)).collect();
+    let counted =
+        listed.filter(|listed| !listed.standing.is_kept_back() || listed.until_s > Some(now));
+    let listed = counted.filter(|listed| filter.matches(listed)).collect();
     // Declines from before the stop count after the start.
     let mut leases = LeaseTable::new(&[]);
     leases.load(declined, now);
@@ -203,16 +204,18 @@ impl TryFrom<&LeaseQuery> for LeaseFilter {
     type Error = ApiError;
 
     fn try_from(query: &LeaseQuery) -> Result<Self, ApiError> {
-        let wrong =
-            |detail: String| ApiError::new(StatusCode::BAD_REQUEST, "no such filter", detail);
         let LeaseQuery { state, machine, subnet, after } = query;
-        let mac = machine.as_deref().map(parse_mac).transpose().map_err(wrong)?;
-        let network = subnet.as_deref().map(str::parse).transpose();
-        let network = network
-            .map_err(|error: crate::model::network::NotANetwork| wrong(error.to_string()))?;
+        let mac = machine.as_deref().map(parse_mac).transpose();
+        let mac = mac.map_err(report_wrong_filter)?;
+        let network = subnet.as_deref().map(str::parse::<Ipv4Network>).transpose();
+        let network = network.map_err(|error| report_wrong_filter(error.to_string()))?;
         let standing = state.map(AddressStatus::from);
         Ok(Self { network, standing, mac, after: *after, ..Self::default() })
     }
+}
+
+fn report_wrong_filter(detail: String) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "no such filter", detail)
 }
 
 /// The addresses that decide whether something can be freed.
@@ -234,13 +237,8 @@ pub fn free_found(
     found: &LeaseListing,
     carry_out: impl FnOnce(&[Ipv4Addr]) -> Result<usize, String>,
 ) -> Result<FreedLeases, ApiError> {
-    let is_meant = |listed: &&ListedAddress| match what {
-        FreedSubject::Address(_) => true,
-        // With --force all that the machine has or had.
-        FreedSubject::Machine(_) => force || listed.standing.is_kept_back(),
-        FreedSubject::Declined => listed.standing.is_kept_back(),
-    };
-    let meant: Vec<&ListedAddress> = found.listed.iter().filter(is_meant).collect();
+    let meant: Vec<&ListedAddress> =
+        found.listed.iter().filter(|listed| is_meant(what, force, listed)).collect();
     let is_limited = found.limited.iter().any(|limited| match (what, limited.whom) {
         (FreedSubject::Machine(mac), DeclineScope::Machine(machine)) => mac == machine,
         (FreedSubject::Declined, _) => true,
@@ -282,6 +280,15 @@ pub fn free_found(
     Ok(FreedLeases { freed: count, said: describe_freed(what, &meant, count) })
 }
 
+fn is_meant(what: FreedSubject, force: bool, listed: &ListedAddress) -> bool {
+    match what {
+        FreedSubject::Address(_) => true,
+        // With --force all that the machine has or had.
+        FreedSubject::Machine(_) => force || listed.standing.is_kept_back(),
+        FreedSubject::Declined => listed.standing.is_kept_back(),
+    }
+}
+
 fn describe_freed(what: FreedSubject, meant: &[&ListedAddress], count: usize) -> String {
     let some = match count {
         1 => "1 address is free".to_owned(),
@@ -320,12 +327,14 @@ pub fn lease_list(listing: LeaseListing, most: usize) -> LeaseList {
 }
 
 fn lease_entry(one: ListedAddress, now: ClockSeconds) -> LeaseEntry {
-    let left_s = |until_s| i64::try_from(until_s).unwrap_or(i64::MAX).saturating_sub_unsigned(now);
+    let left_s = one
+        .until_s
+        .map(|until_s| i64::try_from(until_s).unwrap_or(i64::MAX).saturating_sub_unsigned(now));
     LeaseEntry {
         address: one.address,
         machine: one.mac.to_string(),
         state: one.standing.into(),
-        left_s: one.until_s.map(left_s),
+        left_s,
         firmware: one.firmware.map(|firmware| firmware.to_string()),
         host_name: one.host_name,
     }

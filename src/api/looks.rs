@@ -64,11 +64,12 @@ pub async fn look_again(State(api): State<Arc<ApiState>>) -> Result<Json<LookOrd
 
 /// The age of a result: ` 3 min ago, and is asked again in 2 min`.
 pub fn describe_age(finding: &SegmentFinding) -> String {
-    let ago = |at: Option<Instant>| at.map(|at| format_span(at.elapsed().as_secs()));
+    let answered = count_age_s(finding.answered).map(format_span);
+    let looked = count_age_s(finding.looked).map(format_span);
     let next = finding
         .next_look
         .map(|at| format_span(at.saturating_duration_since(Instant::now()).as_secs()));
-    match (finding.others.is_empty(), ago(finding.answered), ago(finding.looked)) {
+    match (finding.others.is_empty(), answered, looked) {
         (false, Some(answered), _) => {
             let next = next.map_or_else(|| "now".to_owned(), |next| format!("again in {next}"));
             format!(" {answered} ago, and is asked {next}")
@@ -84,16 +85,19 @@ pub fn describe_age(finding: &SegmentFinding) -> String {
     }
 }
 
+fn count_age_s(at: Option<Instant>) -> Option<u64> {
+    at.map(|at| at.elapsed().as_secs())
+}
+
 fn subnet_look(finding: &SegmentFinding) -> SubnetLook {
-    let ago_s = |at: Option<Instant>| at.map(|at| at.elapsed().as_secs());
     let next = finding.next_look;
     SubnetLook {
         subnet: finding.network.to_string(),
         interface: finding.interface.clone(),
         said: finding.sentence(&describe_age(finding)),
         looking: finding.held == Some(HoldReason::Looking),
-        answered_s: ago_s(finding.answered),
-        looked_s: ago_s(finding.looked),
+        answered_s: count_age_s(finding.answered),
+        looked_s: count_age_s(finding.looked),
         next_look_s: next.map(|at| at.saturating_duration_since(Instant::now()).as_secs()),
     }
 }

@@ -15,6 +15,7 @@ use super::now::Now;
 use super::quirks::{self, MachineLimit};
 use super::state::{ApiState, in_background};
 use super::types::{ApiProblem, BootStory, StoryLine, UnknownMachine};
+use super::values::whole_ms;
 use crate::model::machine::Mac;
 use crate::model::who::MachineSelector;
 use crate::observe::journal::MachineJournal;
@@ -49,8 +50,13 @@ pub async fn get_machine(
             ApiError::new(StatusCode::BAD_REQUEST, "not the name of a machine", why)
         })?;
         let now = Now::from_overview(api.overview_after_events().as_deref());
-        let limits = || quirks::merge_limits(api.learnt_quirks(), &api.fixed_quirks());
-        of_journal(&api.known.journal, &now, limits, who).map_err(|unheard| (*unheard).into())
+        let story = of_journal(
+            &api.known.journal,
+            &now,
+            || quirks::merge_limits(api.learnt_quirks(), &api.fixed_quirks()),
+            who,
+        );
+        story.map_err(|unheard| (*unheard).into())
     })
     .await
 }
@@ -109,8 +115,7 @@ fn judge_story(
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let who = mac.map_or(who, MachineSelector::Mac);
     let known = now.describe_machine(who, entries);
-    let story =
-        build_boot_story(entries, &known, u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+    let story = build_boot_story(entries, &known, whole_ms(at));
     let limits =
         mac.map(|mac| quirks::describe_limits(limits, mac, story.firmware)).unwrap_or_default();
     let story = boot_story(who, story, limits);
@@ -125,22 +130,25 @@ fn judge_story(
 }
 
 fn boot_story(who: MachineSelector, story: MachineStory, limits: Vec<String>) -> BootStory {
-    let line = |line: TimelineLine| StoryLine {
-        after_ms: line.after_ms,
-        stage: line.stage.into(),
-        text: line.text,
-        times: line.times,
-    };
     BootStory {
         machine: who.to_string(),
         address: story.address.map(|address| address.to_canonical().to_string()),
         firmware: story.firmware.map(|firmware| firmware.to_string()),
         began_ms: story.began_ms,
         quiet_ms: story.quiet_ms,
-        lines: story.lines.into_iter().map(line).collect(),
+        lines: story.lines.into_iter().map(story_line).collect(),
         limits,
         code: story.code.map(|code| code.as_str().to_owned()),
         cause: story.cause,
         next_step: story.next_step,
+    }
+}
+
+fn story_line(line: TimelineLine) -> StoryLine {
+    StoryLine {
+        after_ms: line.after_ms,
+        stage: line.stage.into(),
+        text: line.text,
+        times: line.times,
     }
 }

@@ -15,6 +15,7 @@ use super::leases;
 use super::now::Now;
 use super::state::{ApiState, in_background};
 use super::types::{MachineCounts, MachineEntry, MachineList, MachineStanding};
+use super::values::whole_ms;
 use crate::dhcp::listing::LeaseFilter;
 use crate::model::machine::Mac;
 use crate::model::who::MachineSelector;
@@ -71,8 +72,10 @@ pub fn of_server(journal: &MachineJournal, overview: Option<&ServerOverview>) ->
     let now = Now::from_overview(overview);
     let heard = journal.list_machines();
     let is_heard: HashSet<Mac> = heard.iter().copied().collect();
-    let entry = |mac| machine_entry(mac, &journal.entries(mac), &names, &now);
-    let mut machines: Vec<MachineEntry> = heard.into_iter().filter_map(entry).collect();
+    let mut machines: Vec<MachineEntry> = heard
+        .into_iter()
+        .filter_map(|mac| machine_entry(mac, &journal.entries(mac), &names, &now))
+        .collect();
     let unseen = reserved.into_iter().filter(|(mac, _)| !is_heard.contains(mac));
     machines.extend(unseen.map(|(mac, address)| unseen_entry(mac, address, &names)));
     machine_list(machines, overview.is_none_or(|overview| overview.dhcp_control.is_some()))
@@ -99,9 +102,11 @@ pub fn of_history(state: &Path) -> anyhow::Result<MachineList> {
         .filter_map(|lease| Some((lease.mac, lease.host_name?)))
         .collect();
     let now = Now::of_history();
-    let entry =
-        |(mac, entries): (&Mac, &Vec<JournalEntry>)| machine_entry(*mac, entries, &names, &now);
-    Ok(machine_list(machines.iter().filter_map(entry).collect(), true))
+    let machines = machines
+        .iter()
+        .filter_map(|(mac, entries)| machine_entry(*mac, entries, &names, &now))
+        .collect();
+    Ok(machine_list(machines, true))
 }
 
 fn machine_entry(
@@ -111,7 +116,7 @@ fn machine_entry(
     now: &Now,
 ) -> Option<MachineEntry> {
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+    let now_ms = whole_ms(at);
     let heard_ms = entries.last()?.at_ms;
 
     // The same story as in `ringboot why`, so both commands name one cause.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use super::looks;
+use super::values::whole_ms;
 use crate::dhcp::subnet::HoldReason;
 use crate::model::who::MachineSelector;
 use crate::observe::cause::CauseContext;
@@ -30,27 +31,24 @@ impl Now {
         let Some(overview) = overview else { return Self::of_history() };
         let generation = overview.generation();
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        // The slot of an address names its present holder. Only IPv4 addresses have slots.
-        let holder = |peer| match peer {
-            IpAddr::V4(address) => generation
-                .bindings
-                .read(address)
-                .map(|binding| MachineSelector::Mac(binding.machine.mac)),
-            IpAddr::V6(_) => None,
-        };
-        let ms = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
 
         let mut under_way: HashMap<MachineSelector, Vec<ActiveTransfer>> = HashMap::new();
         for one in overview.under_way() {
             // The journal counts Unix milliseconds, and a cause compares a transfer with its
             // events.
-            let began_ms = ms(at.saturating_sub(one.age));
-            let flight =
-                ActiveTransfer { name: one.name, began_ms, quiet_ms: ms(one.still), way: one.way };
-            under_way
-                .entry(holder(one.peer).unwrap_or(MachineSelector::Address(one.peer)))
-                .or_default()
-                .push(flight);
+            let began_ms = whole_ms(at.saturating_sub(one.age));
+            let quiet_ms = whole_ms(one.still);
+            let flight = ActiveTransfer { name: one.name, began_ms, quiet_ms, way: one.way };
+            // The slot of an address names its present holder. Only IPv4 addresses have slots.
+            let binding = match one.peer {
+                IpAddr::V4(address) => generation.bindings.read(address),
+                IpAddr::V6(_) => None,
+            };
+            let holder = match binding {
+                Some(binding) => MachineSelector::Mac(binding.machine.mac),
+                None => MachineSelector::Address(one.peer),
+            };
+            under_way.entry(holder).or_default().push(flight);
         }
 
         let places = generation
@@ -87,13 +85,14 @@ impl Now {
             .rev()
             .find_map(|entry| entry.address)
             .map(|one| MachineSelector::Address(one.to_canonical()));
-        let its = |under_way: &HashMap<MachineSelector, Vec<ActiveTransfer>>| {
-            // The transfers of an address without a holder are filed under the address.
-            let whose = [Some(who), address.filter(|address| *address != who)];
-            whose.iter().flatten().filter_map(|who| under_way.get(who)).flatten().cloned().collect()
-        };
+        // The transfers of an address without a holder are filed under the address.
+        let whose = [Some(who), address.filter(|address| *address != who)];
+        let flights = self.under_way.as_ref().map(|under_way| {
+            let lists = whose.iter().flatten().filter_map(|who| under_way.get(who));
+            lists.flatten().cloned().collect()
+        });
         CauseContext {
-            flights: self.under_way.as_ref().map(its),
+            flights,
             has_dhcp: self.has_dhcp,
             by_address: matches!(who, MachineSelector::Address(_)),
             places: &self.places,
@@ -104,16 +103,17 @@ impl Now {
 
 /// A clause about other DHCP servers for each subnet.
 fn describe_others(segments: &[SegmentFinding]) -> Vec<(String, String)> {
-    let one = |finding: &SegmentFinding| {
-        let now = match finding.held {
-            Some(HoldReason::OtherServer(_)) => {
-                format!("it answered{}", looks::describe_age(finding))
-            }
-            Some(HoldReason::Looking) => "the server looks for other servers again".to_owned(),
-            Some(HoldReason::NoInterface) => "the interface does not exist".to_owned(),
-            None => format!("{} is served, so power-cycle the machine", finding.network),
-        };
-        (finding.network.to_string(), now)
-    };
-    segments.iter().map(one).collect()
+    segments
+        .iter()
+        .map(|finding| (finding.network.to_string(), describe_segment(finding)))
+        .collect()
+}
+
+fn describe_segment(finding: &SegmentFinding) -> String {
+    match finding.held {
+        Some(HoldReason::OtherServer(_)) => format!("it answered{}", looks::describe_age(finding)),
+        Some(HoldReason::Looking) => "the server looks for other servers again".to_owned(),
+        Some(HoldReason::NoInterface) => "the interface does not exist".to_owned(),
+        None => format!("{} is served, so power-cycle the machine", finding.network),
+    }
 }

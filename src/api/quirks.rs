@@ -125,20 +125,21 @@ fn report_not_stored(error: StoreError) -> ApiError {
 
 /// The limits of a request, within the bounds of `ringboot quirk pin`.
 fn check_limits(limits: QuirkLimits) -> Result<QuirkAllowance, ApiError> {
-    let wrong = |detail: &str| {
-        Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "no such limit", detail))
-    };
     if limits.windowsize == Some(0) {
-        return wrong("windowsize must be at least 1");
+        return Err(report_wrong_limit("windowsize must be at least 1"));
     }
     if limits.blksize.is_some_and(|bytes| !BLKSIZES.contains(&bytes)) {
-        return wrong("blksize must be from 8 to 65464");
+        return Err(report_wrong_limit("blksize must be from 8 to 65464"));
     }
     let allowance = QuirkAllowance::from(limits);
     if allowance.is_empty() {
-        return wrong("windowsize, blksize or http_rate is required");
+        return Err(report_wrong_limit("windowsize, blksize or http_rate is required"));
     }
     Ok(allowance)
+}
+
+fn report_wrong_limit(detail: &str) -> ApiError {
+    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "no such limit", detail)
 }
 
 impl From<QuirkLimits> for QuirkAllowance {
@@ -252,10 +253,10 @@ pub fn describe_limits(
             .collect::<Vec<_>>()
     });
     for (subject, shipped) in passes {
-        let of_subject = |listed: &&MachineLimit| {
+        let in_pass = all.iter().filter(|listed| {
             listed.subject == subject && (listed.origin == QuirkOrigin::Shipped) == shipped
-        };
-        for listed in all.iter().filter(of_subject) {
+        });
+        for listed in in_pass {
             let QuirkAllowance { window, blksize, http_rate } = listed.allowance;
             let new = QuirkAllowance {
                 window: window.filter(|_| had.window.is_none()),

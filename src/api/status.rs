@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::extract::State;
 
@@ -15,6 +15,7 @@ use super::types::{
     InterfaceStatus, OtherDhcpServer, PoolStatus, QuirkCounts, ServerStatus, SocketList,
     StoreStatus, SubnetStatus, TftpStatus, ThreadStatus, UserIds, WaitingQuestions,
 };
+use super::values::whole_ms;
 use super::words::finding_entries;
 use super::{health, looks};
 use crate::dhcp::pool_use::PoolReport;
@@ -252,10 +253,6 @@ fn thread_status(thread: &threads::ThreadView) -> ThreadStatus {
         busy_ms: thread.busy.map(whole_ms),
         panics: thread.panics,
     }
-}
-
-fn whole_ms(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn core_status(core: &CoreView) -> CoreStatus {

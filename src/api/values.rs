@@ -1,5 +1,7 @@
 //! Formats numbers and times, and parses hardware addresses.
 
+use std::time::Duration;
+
 use crate::model::machine::Mac;
 use crate::model::who::MachineSelector;
 
@@ -12,6 +14,11 @@ pub fn parse_mac(text: &str) -> Result<Mac, String> {
                 .to_owned())
         }
     }
+}
+
+/// Whole milliseconds.
+pub fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// "90 s", "9 min", "25 h", "10 days"

@@ -105,22 +105,22 @@ struct FoundOffer {
 
 impl WantedWalk {
     fn parse(request: &WalkRequest) -> Result<Self, ApiError> {
-        let wrong = |detail: String| {
-            ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "no such machine or subnet", detail)
-        };
-        let mac = parse_mac(&request.machine).map_err(wrong)?;
+        let mac = parse_mac(&request.machine).map_err(report_wrong_walk)?;
         let network = request.subnet.as_deref().map(str::parse::<Ipv4Network>).transpose();
-        let network = network.map_err(|error| wrong(error.to_string()))?;
+        let network = network.map_err(|error| report_wrong_walk(error.to_string()))?;
         Ok(Self { mac, firmware: request.firmware.to_firmware(), network })
     }
 
     fn begin(&self, overview: &ServerOverview) -> Result<WalkOffer, ApiError> {
         let generation = overview.generation();
         let subnets = &generation.snapshot.dhcp.subnets;
-        let reserved = |subnet: &&Subnet| subnet.reserved_for(self.mac).is_some();
+
         let subnet = match self.network {
             Some(network) => subnets.find_network(network),
-            None => subnets.iter().find(reserved).or(subnets.first()),
+            None => {
+                let own = subnets.iter().find(|subnet| subnet.reserved_for(self.mac).is_some());
+                own.or(subnets.first())
+            }
         };
         let offer = match (&overview.dhcp_control, subnet) {
             (Some(dhcp), Some(subnet)) => {
@@ -189,10 +189,17 @@ impl WantedWalk {
     }
 }
 
+fn report_wrong_walk(detail: String) -> ApiError {
+    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "no such machine or subnet", detail)
+}
+
 /// An address of the subnet for one of its machines or its relay agent.
 fn pick_inside_address(subnet: &Subnet) -> Ipv4Addr {
+    if let Some(pool) = subnet.pools.first() {
+        return pool.first;
+    }
     let first = Ipv4Addr::from(u32::from(subnet.network.address).saturating_add(1));
-    subnet.pools.first().map(|pool| pool.first).or(subnet.routers.first().copied()).unwrap_or(first)
+    subnet.routers.first().copied().unwrap_or(first)
 }
 
 fn read_dry_run(tried: &DryRun) -> FoundOffer {

@@ -89,8 +89,9 @@ pub fn judge_boot(boot: &[JournalEntry], known: &CauseContext<'_>) -> Option<Sto
         .filter(|_| matches!(last.kind, EventKind::Missing { .. }))
         .unwrap_or(last);
 
-    explain_dhcp_stop(entry, boot, known)
-        .or_else(|| explain_unanswered(entry, known))
+    let in_dhcp =
+        explain_dhcp_stop(entry, boot, known).or_else(|| explain_unanswered(entry, known));
+    in_dhcp
         .or_else(|| explain_file_stop(entry))
         .or_else(|| explain_transfer_stop(entry))
         .or_else(|| explain_after_file(entry, tail))
@@ -99,12 +100,13 @@ pub fn judge_boot(boot: &[JournalEntry], known: &CauseContext<'_>) -> Option<Sto
 /// The missing file to report. A loader tries other spellings of a name that the configuration gave
 /// it: the name in the configuration goes first.
 fn find_first_missing(tail: &[JournalEntry]) -> Option<&JournalEntry> {
-    let is_named =
-        |entry: &&JournalEntry| matches!(entry.kind, EventKind::Missing { rule: Some(_), .. });
-    let is_missing = |entry: &&JournalEntry| {
-        matches!(entry.kind, EventKind::Missing { .. }) && is_decisive_kind(&entry.kind)
-    };
-    tail.iter().find(is_named).or_else(|| tail.iter().find(is_missing))
+    let named =
+        tail.iter().find(|entry| matches!(entry.kind, EventKind::Missing { rule: Some(_), .. }));
+    named.or_else(|| {
+        tail.iter().find(|entry| {
+            matches!(entry.kind, EventKind::Missing { .. }) && is_decisive_kind(&entry.kind)
+        })
+    })
 }
 
 /// True for an event that can be the reason why a boot stopped.
@@ -158,10 +160,10 @@ fn explain_unseen_machine(known: &CauseContext<'_>) -> Option<StopReport> {
 
 /// NAKs since the machine last had a lease or loaded a file.
 fn detect_nak_loop(boot: &[JournalEntry]) -> Option<StopReport> {
-    let went_on = |entry: &JournalEntry| {
+    let went_on = boot.iter().rposition(|entry| {
         matches!(entry.kind, EventKind::Leased { .. }) || entry.stage != MachineStage::Dhcp
-    };
-    let since = boot.iter().rposition(went_on).map_or(0, |at| at + 1);
+    });
+    let since = went_on.map_or(0, |at| at + 1);
     let naks: Vec<&JournalEntry> =
         boot[since..].iter().filter(|entry| entry.kind == EventKind::Nak).collect();
     let last = naks.last().filter(|_| naks.len() >= NAK_LOOP_MIN)?;
@@ -509,13 +511,9 @@ fn explain_transfer_stop(entry: &JournalEntry) -> Option<StopReport> {
 /// A boot whose last file was sent completely: explains the step that should have followed.
 fn explain_after_file(entry: &JournalEntry, tail: &[JournalEntry]) -> Option<StopReport> {
     let EventKind::Sent { name, .. } = &entry.kind else { return None };
-    let is_menu = |entry: &JournalEntry| match &entry.kind {
-        EventKind::Missing { name, .. } => parse_menu_name(name.as_bytes()).is_some(),
-        _ => false,
-    };
     match entry.stage {
         // A loader tries several menu names, so one miss is no cause. Here nothing came after it.
-        _ if tail.iter().any(is_menu) => make_stop(
+        _ if tail.iter().any(is_missing_menu) => make_stop(
             StopCause::NoMenu,
             format!("{name} found no menu."),
             "Write a [menu] into the configuration, or put pxelinux.cfg/default or grub.cfg under \
@@ -533,6 +531,13 @@ fn explain_after_file(entry: &JournalEntry, tail: &[JournalEntry]) -> Option<Sto
             "Choose an entry at its console, or set `install-by-default = true` on its subnet.",
         ),
         _ => None,
+    }
+}
+
+fn is_missing_menu(entry: &JournalEntry) -> bool {
+    match &entry.kind {
+        EventKind::Missing { name, .. } => parse_menu_name(name.as_bytes()).is_some(),
+        _ => false,
     }
 }
 

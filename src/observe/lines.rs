@@ -64,12 +64,13 @@ impl LogQueue {
         let unstarted = self.unstarted.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some((items, mut destination)) = unstarted else { return };
         let count = Arc::clone(&self.count);
-        let body = move || {
+        let builder = std::thread::Builder::new().name("rb-log".into());
+        let started = builder.spawn(move || {
             let thread = threads::watch_thread("rb-log");
             thread.keep_running(|| write_log_items(&items, destination.as_mut(), &count, &thread));
-        };
+        });
         // Without the thread the log loses its lines, and the server still serves.
-        drop(std::thread::Builder::new().name("rb-log".into()).spawn(body));
+        drop(started);
     }
 
     /// Pushes a message for the destination.

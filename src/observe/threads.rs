@@ -63,16 +63,19 @@ pub fn watch_thread(name: &str) -> WatchedThread {
 /// Every watched thread, in the order of their start.
 pub fn list_threads() -> Vec<ThreadView> {
     let now = process_age_ms();
-    let view = |thread: &Arc<ThreadRecord>| {
-        let since = thread.busy_since_ms.load(Ordering::Relaxed);
+    lock_threads().iter().map(|thread| thread.to_view(now)).collect()
+}
+
+impl ThreadRecord {
+    fn to_view(&self, now_ms: u64) -> ThreadView {
+        let since = self.busy_since_ms.load(Ordering::Relaxed);
         ThreadView {
-            name: thread.name.clone(),
-            busy: (since > 0).then(|| Duration::from_millis(now.saturating_sub(since))),
-            panics: thread.panics.load(Ordering::Relaxed),
-            is_dead: thread.is_dead.load(Ordering::Relaxed),
+            name: self.name.clone(),
+            busy: (since > 0).then(|| Duration::from_millis(now_ms.saturating_sub(since))),
+            panics: self.panics.load(Ordering::Relaxed),
+            is_dead: self.is_dead.load(Ordering::Relaxed),
         }
-    };
-    lock_threads().iter().map(view).collect()
+    }
 }
 
 impl WatchedThread {
