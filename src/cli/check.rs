@@ -144,19 +144,15 @@ fn choose_reader(
     is_service: bool,
 ) -> (FileReader, Option<CheckFinding>) {
     let own = privileges::read_own_ids();
-    let user = |ids: ProcessIds| match ids {
-        ProcessIds { uid: 0, .. } => FileReader::Root,
-        ids if ids.uid == own.uid => FileReader::Caller,
-        ProcessIds { uid, gid } => FileReader::User { uid, gid },
-    };
     if let Some(status) = status {
-        return (user(ProcessIds { uid: status.user.uid, gid: status.user.gid }), None);
+        let ids = ProcessIds { uid: status.user.uid, gid: status.user.gid };
+        return (identify_reader(ids, own), None);
     }
     if own.uid != 0 {
         // A user who checks a file of his own serves it himself.
         let name = config.server.user.as_deref().or(is_service.then_some(guard::DEFAULT_USER));
         let named = name.and_then(|name| privileges::find_user_ids(name).ok().flatten());
-        return (named.map_or(FileReader::Caller, user), None);
+        return (named.map_or(FileReader::Caller, |ids| identify_reader(ids, own)), None);
     }
     match guard::choose_account(config.server.user.as_deref()) {
         Ok(Some(account)) => (choose_file_reader(Some(&account)), None),
@@ -164,6 +160,14 @@ fn choose_reader(
             (FileReader::Root, Some(guard::report_kept_root(config.server.user.as_deref())))
         }
         Err(error) => (FileReader::Root, Some(CheckFinding::fatal(error.to_string(), ""))),
+    }
+}
+
+fn identify_reader(ids: ProcessIds, own: ProcessIds) -> FileReader {
+    match ids {
+        ProcessIds { uid: 0, .. } => FileReader::Root,
+        ids if ids.uid == own.uid => FileReader::Caller,
+        ProcessIds { uid, gid } => FileReader::User { uid, gid },
     }
 }
 

@@ -121,19 +121,12 @@ struct Fault {
 }
 
 fn choose_machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<WalkedMachine>> {
-    let served = || {
-        wanted
-            .config
-            .snapshot
-            .dhcp
-            .subnets
-            .iter()
-            .filter(|subnet| subnet.mode == AnsweringMode::Server)
-    };
+    let subnets = &wanted.config.snapshot.dhcp.subnets;
+    let served = || subnets.iter().filter(|subnet| subnet.mode == AnsweringMode::Server);
 
     // Subnets that are off count too: the walk of a machine there names the key that keeps it out.
     let mut reserved: Vec<(WalkedMachine, Ipv4Addr, Option<String>)> = Vec::new();
-    for subnet in &wanted.config.snapshot.dhcp.subnets {
+    for subnet in subnets {
         for host in &subnet.reservations {
             let name = host.hostname.clone().unwrap_or_else(|| host.address.to_string());
             let machine = WalkedMachine {
@@ -160,13 +153,12 @@ fn choose_machines(wanted: &Wanted<'_>) -> anyhow::Result<Vec<WalkedMachine>> {
     }
 
     let mac: Option<Mac> = wanted.host.parse().ok();
-    let is_named = |(machine, address, name): &(WalkedMachine, Ipv4Addr, Option<String>)| {
+    let named = reserved.into_iter().filter(|(machine, address, name)| {
         Some(machine.mac) == mac
             || address.to_string() == wanted.host
             || name.as_deref() == Some(wanted.host)
-    };
-    let named: Vec<WalkedMachine> =
-        reserved.into_iter().filter(is_named).map(|(machine, ..)| machine).collect();
+    });
+    let named: Vec<WalkedMachine> = named.map(|(machine, ..)| machine).collect();
     match (named.is_empty(), mac) {
         (false, _) => Ok(named),
         (true, Some(mac)) => {
@@ -232,19 +224,16 @@ fn choose_kinds(
 ) -> Vec<(&'static str, Firmware, &'static str)> {
     let boot = &wanted.config.snapshot.dhcp.boot;
     let configured = loaders::list_boot_keys(boot);
-    let has_loader = |name: &str, key: &str| match name {
-        // With a menu the server renders a script for iPXE.
-        "ipxe" => wanted.config.snapshot.menu.is_some() || boot.ipxe.is_some(),
-        _ => {
-            name == key && configured.iter().any(|(known, value)| *known == key && value.is_some())
-        }
-    };
     let named = wanted.firmware.or(last);
-    let fits = |(name, _, key): &&(&'static str, Firmware, &'static str)| match named {
-        Some(named) => *name == named,
-        None => has_loader(name, key),
-    };
-    walk::KINDS.iter().filter(fits).copied().collect()
+    let fitting = walk::KINDS.iter().filter(|(name, _, key)| match (named, *name) {
+        (Some(named), _) => *name == named,
+        // With a menu the server renders a script for iPXE.
+        (None, "ipxe") => wanted.config.snapshot.menu.is_some() || boot.ipxe.is_some(),
+        (None, _) => {
+            name == key && configured.iter().any(|(known, value)| known == key && value.is_some())
+        }
+    });
+    fitting.copied().collect()
 }
 
 struct Walker<'a> {
@@ -338,21 +327,16 @@ impl Walker<'_> {
         key: &str,
         chain: &mut Chain,
     ) -> Option<WalkStart> {
-        let subnet = |key: &str| {
-            let network =
-                offer.subnet.as_ref().and_then(|network| network.parse::<Ipv4Network>().ok());
-            let place = network.and_then(|network| self.places.find_subnet(network, key));
-            place.map_or_else(|| "no [[dhcp.subnet]] matches".to_owned(), |place| place.to_string())
-        };
-
         if let Some(silence) = &offer.silence {
             let what = format!("no OFFER: {} ({})", silence.text, offer.reasons.join("; "));
-            chain.fault = Some(Fault::new("offer", what, subnet(&silence.key)));
+            let place = self.find_subnet_place(offer, &silence.key);
+            chain.fault = Some(Fault::new("offer", what, place));
             return None;
         }
         if offer.asked {
             let reasons = offer.reasons.join("; ");
-            let text = format!("{} ({reasons}) {}", offer.address, subnet("subnet"));
+            let place = self.find_subnet_place(offer, "subnet");
+            let text = format!("{} ({reasons}) {place}", offer.address);
             chain.lines.push(ChainLink { stage: "offer".to_owned(), text });
         } else {
             chain.notes.push("this server answers no DHCP: no offer was requested".to_owned());
@@ -368,6 +352,17 @@ impl Walker<'_> {
         let server = offer.server.unwrap_or(Ipv4Addr::LOCALHOST);
         let tftp = SocketAddrV4::new(server, offer.tftp_port);
         Some(WalkStart { mac: machine.mac, firmware, address, tftp, boot_file, source })
+    }
+
+    /// The line of a key in the subnet of the offer.
+    fn find_subnet_place(&self, offer: &WalkOffer, key: &str) -> String {
+        let network = offer.subnet.as_ref().map(|network| network.parse::<Ipv4Network>());
+        if let Some(Ok(network)) = network
+            && let Some(place) = self.places.find_subnet(network, key)
+        {
+            return place.to_string();
+        }
+        "no [[dhcp.subnet]] matches".to_owned()
     }
 
     /// The key of `[boot]` that names this boot file: an iPXE may get the loader of its
@@ -388,24 +383,26 @@ impl Walker<'_> {
             let line = if *line > 0 { format!(":{line}") } else { String::new() };
             format!("{}{line} (a menu written by hand)", path.display())
         });
-        let entry = || {
-            let key = match broken.stage {
-                MachineStage::Kernel => "kernel",
-                MachineStage::Initrd => "initrd",
-                MachineStage::AnswerFile => "arguments",
-                _ => return None,
-            };
-            self.places
-                .find_entry(broken.entry.as_deref()?, key, &broken.name)
-                .map(|place| place.to_string())
-        };
-        let place =
-            in_menu.or_else(entry).unwrap_or_else(|| self.places.find_loader(key).to_string());
+        let place = in_menu
+            .or_else(|| self.find_entry_place(broken))
+            .unwrap_or_else(|| self.places.find_loader(key).to_string());
         // The last refusal of that file: on their way loaders try other names in vain.
         let said = said.iter().rfind(|text| concerns(text, broken)).cloned();
         let mut fault = Fault::new(broken.stage.as_str(), broken.what.clone(), place);
         (fault.entry, fault.said) = (broken.entry.clone(), said);
         fault
+    }
+
+    /// The line of the menu entry that names the missing file.
+    fn find_entry_place(&self, broken: &BrokenChain) -> Option<String> {
+        let key = match broken.stage {
+            MachineStage::Kernel => "kernel",
+            MachineStage::Initrd => "initrd",
+            MachineStage::AnswerFile => "arguments",
+            _ => return None,
+        };
+        let place = self.places.find_entry(broken.entry.as_deref()?, key, &broken.name)?;
+        Some(place.to_string())
     }
 
     /// The file of a menu's TFTP name or URL.

@@ -28,24 +28,25 @@ const AGAIN_ASKED_EVERY: Duration = Duration::from_millis(200);
 
 /// Exit 0: printed; 1: no server, or one without DHCP; 2: usage or configuration.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let tell = |found: LookList| {
-        output::say(
-            &if arguments.json { output::in_json(&found) } else { lines(&found) },
-            ExitCode::SUCCESS,
-        )
-    };
     if !arguments.again {
-        return arguments.server.carry_out(&Order::get(PATH), tell);
+        return arguments
+            .server
+            .carry_out(&Order::get(PATH), |found| print_looks(&found, arguments.json));
     }
     arguments.server.carry_out(&Order::post(PATH), |_: LookOrder| {
         match wait_for_look(&arguments.server) {
-            Ok(found) => tell(found),
+            Ok(found) => print_looks(&found, arguments.json),
             Err(error) => {
                 complain!("{error:#}");
                 ExitCode::FAILURE
             }
         }
     })
+}
+
+fn print_looks(found: &LookList, json: bool) -> ExitCode {
+    let text = if json { output::in_json(found) } else { lines(found) };
+    output::say(&text, ExitCode::SUCCESS)
 }
 
 /// Waits for the result of the new look; a look that goes on is in the result too.

@@ -54,21 +54,21 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 impl Arguments {
     /// Keeps the chosen machines; the counts are those of the whole subnet.
     fn filter_machines(&self, list: &mut MachineList) {
-        let is_here = |machine: &MachineEntry| {
-            let address = || machine.address.as_ref()?.parse().ok();
-            self.subnet.is_none_or(|network| address().is_some_and(|one| network.contains(one)))
-        };
+        if let Some(network) = self.subnet {
+            list.machines.retain(|machine| {
+                let address = machine.address.as_ref().map(|text| text.parse());
+                matches!(address, Some(Ok(address)) if network.contains(address))
+            });
+        }
+        list.counts = MachineCounts::from_machines(&list.machines);
+
         let chosen = [
             (self.failed, MachineStanding::Failed),
             (self.booting, MachineStanding::Booting),
             (self.unseen, MachineStanding::Unseen),
         ];
         let is_any = chosen.iter().all(|(wanted, _)| !wanted);
-        let is_chosen =
-            |machine: &MachineEntry| is_any || chosen.contains(&(true, machine.standing));
-        list.machines.retain(is_here);
-        list.counts = MachineCounts::from_machines(&list.machines);
-        list.machines.retain(is_chosen);
+        list.machines.retain(|machine| is_any || chosen.contains(&(true, machine.standing)));
     }
 }
 

@@ -134,10 +134,9 @@ impl ConfigPlaces {
             "arguments" => entry.arguments.as_ref(),
             _ => {
                 let initrds = &entry.initrd.as_ref()?.0;
-                let same = |at: &&PlacedValue<String>| {
-                    name.ends_with(at.get_ref().trim_start_matches('/'))
-                };
-                initrds.iter().find(same).or(initrds.first())
+                let named =
+                    initrds.iter().find(|at| name.ends_with(at.get_ref().trim_start_matches('/')));
+                named.or(initrds.first())
             }
         };
         let start = at.map_or(entry.span.start, |at| at.span().start);

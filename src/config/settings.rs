@@ -122,14 +122,17 @@ pub struct TftpClient {
 
 impl TftpClient {
     fn matches(&self, address: IpAddr, machine: Option<&Machine>) -> bool {
-        let is_inside = |network: Ipv4Network| match address.to_canonical() {
-            IpAddr::V4(address) => network.contains(address),
-            IpAddr::V6(_) => false,
-        };
         let arch = machine.and_then(|machine| machine.firmware?.arch);
-        self.network.is_none_or(is_inside)
+        self.network.is_none_or(|network| contains_client(network, address))
             && self.mac.is_none_or(|mac| machine.is_some_and(|machine| machine.mac == mac))
             && self.arch.is_none_or(|wanted| arch == Some(wanted))
+    }
+}
+
+fn contains_client(network: Ipv4Network, address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => network.contains(address),
+        IpAddr::V6(_) => false,
     }
 }
 

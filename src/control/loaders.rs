@@ -150,32 +150,33 @@ pub fn read_file_head(path: &Path) -> std::io::Result<Vec<u8>> {
 /// every companion.
 fn choose_default_loader(arch: Arch, root: &Path, system: &Path) -> Option<String> {
     let in_root = list_usual_loaders(arch).iter().find(|name| root.join(name).is_file());
-    in_root.map(|name| (*name).to_owned()).or_else(|| {
-        let complete = |found: &FoundLoader| {
-            let kit =
-                KITS.iter().find(|kit| kit.loaders.iter().any(|(name, _)| *name == found.name));
-            let needed = kit.and_then(|kit| kit.companions.first());
-            needed.is_none_or(|(name, _)| {
-                found.companions.iter().any(|(companion, _)| companion == name)
-            })
-        };
-        find_packaged_loaders(system)
-            .into_iter()
-            .find(|found| found.arch == arch && complete(found))
-            .map(|found| found.name)
-    })
+    if let Some(name) = in_root {
+        return Some((*name).to_owned());
+    }
+    let mut packaged = find_packaged_loaders(system).into_iter();
+    packaged.find(|found| found.arch == arch && is_complete(found)).map(|found| found.name)
+}
+
+/// Whether the loader has the companion that it cannot run without.
+fn is_complete(found: &FoundLoader) -> bool {
+    let kit = KITS.iter().find(|kit| kit.loaders.iter().any(|(name, _)| *name == found.name));
+    let needed = kit.and_then(|kit| kit.companions.first());
+    needed.is_none_or(|(name, _)| found.companions.iter().any(|(companion, _)| companion == name))
 }
 
 /// The loader of a package with this file name and an architecture that fits the key.
 fn find_named_loader(key: &str, path: &CleanPath, system: &Path) -> Option<FoundLoader> {
-    let fits = |arch: Arch| match ARCHITECTURES.iter().find(|(known, _)| *known == key) {
+    find_packaged_loaders(system)
+        .into_iter()
+        .find(|found| fits_boot_key(found.arch, key) && found.name.as_bytes() == path.file_name())
+}
+
+fn fits_boot_key(arch: Arch, key: &str) -> bool {
+    match ARCHITECTURES.iter().find(|(known, _)| *known == key) {
         Some((_, wanted)) => arch == *wanted,
         // `uefi-http` and `ipxe` are for all architectures.
         None => key == "ipxe" || arch != Arch::Bios,
-    };
-    find_packaged_loaders(system)
-        .into_iter()
-        .find(|found| fits(found.arch) && found.name.as_bytes() == path.file_name())
+    }
 }
 
 fn build_found_loader(

@@ -1,6 +1,8 @@
 //! `[menu]` and `[[menu.entry]]`: texts that every loader can print, paths that it can request,
 //! labels that exist.
 
+use std::ops::Range;
+
 use super::values::read_number;
 use crate::boot::menu::{self, BootMenu, LOCAL_LABEL, MenuEntry};
 use crate::config::file::{self, PlacedValue, SecondsValue};
@@ -53,20 +55,14 @@ fn resolve_entry(
     before: &[MenuEntry],
     complaints: &mut ConfigComplaints<'_>,
 ) -> Option<MenuEntry> {
-    let mut required = |at: Option<PlacedValue<String>>, key: &str, example: &str| {
-        if at.is_none() {
-            complaints.add(
-                &written.span,
-                format!("`{key}` is missing"),
-                format!("write {key} = \"{example}\""),
-            );
-        }
-        at
-    };
     // Both are looked for first, so that one run reports both.
-    let label = required(written.label, "label", "rescue");
-    let kernel = required(written.kernel, "kernel", "images/vmlinuz");
-    let label = label?;
+    if written.label.is_none() {
+        complain_of_missing("label", "rescue", &written.span, complaints);
+    }
+    if written.kernel.is_none() {
+        complain_of_missing("kernel", "images/vmlinuz", &written.span, complaints);
+    }
+    let label = written.label?;
 
     if let Some(first) =
         before.iter().find(|entry| entry.label.eq_ignore_ascii_case(label.get_ref()))
@@ -97,8 +93,17 @@ fn resolve_entry(
         .arguments
         .map(|at| check_text(at, menu::arguments_fault, "arguments", complaints))
         .unwrap_or_default();
-    let kernel = check_text(kernel?, menu::location_fault, "kernel", complaints);
+    let kernel = check_text(written.kernel?, menu::location_fault, "kernel", complaints);
     Some(MenuEntry { label, title, kernel, initrds, arguments })
+}
+
+fn complain_of_missing(
+    key: &str,
+    example: &str,
+    span: &Range<usize>,
+    complaints: &mut ConfigComplaints<'_>,
+) {
+    complaints.add(span, format!("`{key}` is missing"), format!("write {key} = \"{example}\""));
 }
 
 /// The label of the default entry. None for the entry that boots the disk, which is the default

@@ -135,12 +135,15 @@ fn resolve_server(
 /// Checks the form of the name only: the file may be checked on a machine without that user.
 fn read_user_name(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {
     let name = text.get_ref();
-    let is_plain = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
-    if name.is_empty() || name.starts_with('-') || !name.chars().all(is_plain) {
+    if name.is_empty() || name.starts_with('-') || !name.chars().all(is_user_character) {
         let what = format!("{name:?} is not a user name");
         complaints.add(&text.span(), what, "write \"ringboot\"");
     }
     name.clone()
+}
+
+fn is_user_character(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "._-".contains(character)
 }
 
 fn resolve_http(written: file::HttpTable, complaints: &mut ConfigComplaints<'_>) -> HttpSettings {

@@ -83,10 +83,11 @@ fn read_pool(
 /// An error names the wrong half of a text with two halves, and is empty for any other text.
 fn parse_pool(text: &str) -> Result<AddressPool, String> {
     let (first, last) = text.split_once('-').ok_or_else(String::new)?;
-    let end = |text: &str| {
-        text.trim().parse().map_err(|_| format!(": {:?} is not an IPv4 address", text.trim()))
-    };
-    Ok(AddressPool { first: end(first)?, last: end(last)? })
+    Ok(AddressPool { first: parse_pool_end(first)?, last: parse_pool_end(last)? })
+}
+
+fn parse_pool_end(text: &str) -> Result<Ipv4Addr, String> {
+    text.trim().parse().map_err(|_| format!(": {:?} is not an IPv4 address", text.trim()))
 }
 
 /// Pairs of ranges that share an address, in the order of the file, the later range of a pair

@@ -50,11 +50,11 @@ pub(super) fn place_subnets(
     written: &[file::SubnetTable],
     complaints: &ConfigComplaints<'_>,
 ) -> Vec<(Ipv4Network, String)> {
-    let network = |one: &file::SubnetTable| one.subnet.as_ref()?.get_ref().parse().ok();
-    written
-        .iter()
-        .filter_map(|one| Some((network(one)?, complaints.describe_place(&find_subnet_span(one)))))
-        .collect()
+    let placed = written.iter().filter_map(|one| {
+        let network = one.subnet.as_ref()?.get_ref().parse().ok()?;
+        Some((network, complaints.describe_place(&find_subnet_span(one))))
+    });
+    placed.collect()
 }
 
 fn find_subnet_span(written: &file::SubnetTable) -> Range<usize> {
@@ -173,17 +173,9 @@ fn resolve_lease_times(
     written: &file::SubnetTable,
     complaints: &mut ConfigComplaints<'_>,
 ) -> Subnet {
-    let mut seconds = |at: &Option<PlacedValue<SecondsValue>>, key| {
-        let at = at.as_ref()?;
-        read_number::<u32>(
-            &PlacedValue::new(at.span(), at.get_ref().0),
-            key,
-            LEASE_TIME_S,
-            complaints,
-        )
-    };
-    let default = seconds(&written.default_lease_time, "default-lease-time");
-    let max = seconds(&written.max_lease_time, "max-lease-time");
+    let default =
+        read_lease_time(written.default_lease_time.as_ref(), "default-lease-time", complaints);
+    let max = read_lease_time(written.max_lease_time.as_ref(), "max-lease-time", complaints);
     let (default_lease_time_s, max_lease_time_s) = match (default, max) {
         (Some(default), Some(max)) => (default, max),
         (Some(default), None) => (default, default.max(defaults.max_lease_time_s)),
@@ -204,6 +196,16 @@ fn resolve_lease_times(
         None => defaults.firmware_lease_time_s.min(max_lease_time_s),
     };
     Subnet { default_lease_time_s, firmware_lease_time_s, max_lease_time_s, ..defaults }
+}
+
+fn read_lease_time(
+    at: Option<&PlacedValue<SecondsValue>>,
+    key: &str,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Option<u32> {
+    let at = at?;
+    let seconds = PlacedValue::new(at.span(), at.get_ref().0);
+    read_number(&seconds, key, LEASE_TIME_S, complaints)
 }
 
 fn read_location(text: &PlacedValue<String>, complaints: &mut ConfigComplaints<'_>) -> String {

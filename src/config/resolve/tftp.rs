@@ -206,12 +206,15 @@ fn read_port_range(
 /// An error names the wrong half of a text with two halves, and is empty for any other text.
 fn parse_port_range(text: &str) -> Result<(u16, u16), String> {
     let (first, last) = text.split_once('-').ok_or_else(String::new)?;
-    let port = |text: &str| {
-        let port = text.trim().parse::<u16>().ok().filter(|port| *port > 0);
-        port.ok_or_else(|| format!(": {:?} is not a port from 1 to 65535", text.trim()))
-    };
-    match (port(first)?, port(last)?) {
+    match (parse_port(first)?, parse_port(last)?) {
         (first, last) if first > last => Err(": the first port is higher than the last".to_owned()),
         ends => Ok(ends),
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    match text.trim().parse() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(format!(": {:?} is not a port from 1 to 65535", text.trim())),
     }
 }

@@ -142,17 +142,7 @@ pub(super) fn read_dns_name(
     complaints: &mut ConfigComplaints<'_>,
 ) -> String {
     let text = name.get_ref();
-    // A label has at most 63 bytes (RFC 1035 section 2.3.4). Host names have no underscore, but DNS
-    // allows it (RFC 2181 section 11).
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if text.len() > NAME_MAX_BYTES || !text.split('.').all(label) {
+    if text.len() > NAME_MAX_BYTES || !text.split('.').all(is_dns_label) {
         let what = format!("{text:?} is not a DNS name");
         complaints.add(
             &name.span(),
@@ -161,4 +151,13 @@ pub(super) fn read_dns_name(
         );
     }
     text.clone()
+}
+
+/// A label has at most 63 bytes (RFC 1035 section 2.3.4). Host names have no underscore, but DNS
+/// allows it (RFC 2181 section 11).
+fn is_dns_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        && !label.starts_with('-')
+        && !label.ends_with('-')
 }

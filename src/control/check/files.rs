@@ -300,8 +300,10 @@ fn find_closed_directory(path: &Path, reader: FileReader) -> Option<&Path> {
 
 /// The first directory above a file that this process cannot enter.
 fn find_closed_to_caller(path: &Path) -> Option<&Path> {
-    let refuses = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-    list_path_prefixes(path).find(|directory| fs::metadata(directory.join(".")).is_err_and(refuses))
+    list_path_prefixes(path).find(|directory| {
+        let found = fs::metadata(directory.join("."));
+        found.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    })
 }
 
 fn list_path_prefixes(path: &Path) -> impl Iterator<Item = &Path> {

@@ -76,12 +76,18 @@ fn lets_port_in(line: &str, wanted: WantedPort) -> bool {
 /// `{ 67, 69 } accept`, or a map to verdicts: `vmap { 80 : accept, 443 : drop }`. A named set
 /// counts, since it may contain this port.
 fn is_port_accepted(words: &[&str], port: u16) -> bool {
-    let verdict = |at: usize| (words.get(at + 1) == Some(&":")).then(|| words.get(at + 2));
-    let accepts = |at: usize| verdict(at).is_none_or(|verdict| verdict == Some(&"accept"));
-    words
-        .iter()
-        .enumerate()
-        .any(|(at, word)| word.starts_with('@') || contains_port(word, port) && accepts(at))
+    words.iter().enumerate().any(|(at, word)| {
+        word.starts_with('@') || contains_port(word, port) && allows_accept(&words[at + 1..])
+    })
+}
+
+/// False where the words after a port map it to another verdict than `accept`.
+fn allows_accept(after_port: &[&str]) -> bool {
+    match after_port {
+        [":", verdict, ..] => *verdict == "accept",
+        [":"] => false,
+        _ => true,
+    }
 }
 
 /// `69`, `60-70` (nft), `60:70` (iptables).

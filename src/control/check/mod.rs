@@ -35,12 +35,13 @@ impl From<ConfigPlace> for FilePosition {
 
 /// The faults in the text of a configuration, as findings.
 pub fn report_problems(problems: &ConfigProblems) -> Vec<CheckFinding> {
-    let finding = |problem: &ConfigProblem| {
-        let ConfigProblem { path, line, column, what, hint } = problem.clone();
-        let position = FilePosition { file: path, line: Some(line), column: Some(column) };
-        CheckFinding::fatal(what, hint.unwrap_or_default()).at_position(Some(position))
-    };
-    problems.0.iter().map(finding).collect()
+    problems.0.iter().map(report_problem).collect()
+}
+
+fn report_problem(problem: &ConfigProblem) -> CheckFinding {
+    let ConfigProblem { path, line, column, what, hint } = problem.clone();
+    let position = FilePosition { file: path, line: Some(line), column: Some(column) };
+    CheckFinding::fatal(what, hint.unwrap_or_default()).at_position(Some(position))
 }
 
 /// Checks the configuration and the files that it names. `serve` does the same before it binds a
@@ -184,26 +185,20 @@ fn check_unasked_installs(config: &Config) -> Vec<CheckFinding> {
     let unattended =
         default.filter_map(|(_, entry)| Some((entry, menu::find_entry_argument(entry)?)));
 
-    // On every other subnet a rendered menu boots the local disk by itself.
-    let subnets = |found| {
-        snapshot
-            .dhcp
-            .subnets
-            .iter()
-            .filter(|subnet| subnet.install_by_default)
-            .map(move |subnet| (subnet, found))
-    };
-    let all = unattended.flat_map(subnets);
-    all.map(|(subnet, (entry, argument))| {
-        let what = format!(
-            "every machine that boots on {} INSTALLS BY ITSELF: install-by-default = true, and the \
-             menu's default entry `{}` is unattended ({argument})",
-            subnet.network, entry.label
-        );
-        CheckFinding::warning(what, "")
-            .at_position(config.places.find_subnet(subnet.network, "install-by-default"))
-    })
-    .collect()
+    let mut findings = Vec::new();
+    for (entry, argument) in unattended {
+        // On every other subnet a rendered menu boots the local disk by itself.
+        for subnet in snapshot.dhcp.subnets.iter().filter(|subnet| subnet.install_by_default) {
+            let what = format!(
+                "every machine that boots on {} INSTALLS BY ITSELF: install-by-default = true, and \
+                 the menu's default entry `{}` is unattended ({argument})",
+                subnet.network, entry.label
+            );
+            let place = config.places.find_subnet(subnet.network, "install-by-default");
+            findings.push(CheckFinding::warning(what, "").at_position(place));
+        }
+    }
+    findings
 }
 
 /// Pools so large that their leases need much memory: with `clients = "any"` any host can take one.

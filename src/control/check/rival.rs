@@ -3,12 +3,13 @@
 use super::CheckFinding;
 use crate::config::Config;
 use crate::dhcp::other_servers::LookResult;
-use crate::dhcp::subnet::{AnsweringMode, Subnet};
+use crate::dhcp::subnet::AnsweringMode;
 
 pub(super) fn report_other_server(config: &Config, look: &LookResult) -> Option<CheckFinding> {
-    let is_its =
-        |subnet: &&Subnet| subnet.network == look.network && subnet.mode == AnsweringMode::Server;
-    let (subnet, server) = config.snapshot.dhcp.subnets.iter().find(is_its).zip(look.server)?;
+    let server = look.server?;
+    let mut served =
+        config.snapshot.dhcp.subnets.iter().filter(|one| one.mode == AnsweringMode::Server);
+    let subnet = served.find(|subnet| subnet.network == look.network)?;
     let seen = format!("{server} answered on {} when ringboot last looked", subnet.network);
     let finding = match subnet.allow_other_servers {
         true => CheckFinding::note(format!(

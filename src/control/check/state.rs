@@ -83,11 +83,10 @@ fn is_state_writable(state: &Path, found: &fs::Metadata, reader: FileReader) -> 
             disk::may_change_path(state) && (!database.exists() || disk::may_change_path(&database))
         }
         FileReader::User { uid, gid } => {
-            let is_ours = |entry: fs::DirEntry| {
-                entry.file_name().to_str().is_some_and(StateDirectory::is_ours)
-            };
-            let will_be_given =
-                fs::read_dir(state).is_ok_and(|entries| entries.flatten().all(is_ours));
+            let will_be_given = fs::read_dir(state).is_ok_and(|entries| {
+                let mut names = entries.flatten().map(|entry| entry.file_name());
+                names.all(|name| name.to_str().is_some_and(StateDirectory::is_ours))
+            });
             found.uid() == uid || will_be_given || has_mode_right(WRITE, found, uid, gid)
         }
     }
@@ -99,27 +98,28 @@ fn check_unmade_state(state: &Path, reader: FileReader) -> Option<CheckFinding> 
         state.ancestors().skip(1).find(|above| above.as_os_str().is_empty() || above.exists())?;
     // A relative path ends in an empty one, which is the working directory.
     let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-    let (shown, parent) = (state.display(), above.display());
-    let cannot = |why: String| {
-        Some(CheckFinding::error(
-            format!("the state directory {shown} cannot be made: {why}"),
-            "name another with `state`",
-        ))
-    };
+    let parent = above.display();
     if !above.is_dir() {
-        return cannot(format!("{parent} is not a directory"));
+        return Some(report_unmade_state(state, &format!("{parent} is not a directory")));
     }
 
     // Root makes the directory anywhere, and gives it to the user that the server becomes.
     if reader == FileReader::Caller && !disk::may_change_path(above) {
-        return cannot(format!("{parent} may not be written to"));
+        return Some(report_unmade_state(state, &format!("{parent} may not be written to")));
     }
     let room = disk::read_disk_space(above).ok()?;
     if room.is_read_only {
-        cannot(format!("{parent} is read-only"))
+        Some(report_unmade_state(state, &format!("{parent} is read-only")))
     } else {
         check_disk_space(above, room)
     }
+}
+
+fn report_unmade_state(state: &Path, why: &str) -> CheckFinding {
+    CheckFinding::error(
+        format!("the state directory {} cannot be made: {why}", state.display()),
+        "name another with `state`",
+    )
 }
 
 /// A disk without space for leases, or soon without.

@@ -110,8 +110,7 @@ fn check_ports(subject: CheckSubject<'_>, running: Option<&RunningServer>) -> Ve
 fn check_heard_subnet(config: &Config, pid: u64, heard: &HeardSubnet) -> Vec<CheckFinding> {
     let HeardSubnet { subnet, silent_because, other_servers, pool } = heard;
     let network = subnet.parse::<Ipv4Network>().ok();
-    // The file may be another than that of the server, and may not have the subnet.
-    let place = |key: &str| network.and_then(|network| config.places.find_subnet(network, key));
+
     let others = other_servers.join(", ");
     let answers = match silent_because {
         Some(why) => {
@@ -130,7 +129,12 @@ fn check_heard_subnet(config: &Config, pid: u64, heard: &HeardSubnet) -> Vec<Che
     let pool = pool.as_ref().zip(network).and_then(|(pool, network)| {
         state::check_pool_use(config, network, &pool.said, pool.is_full, pool.is_nearly_full)
     });
-    answers.map(|finding| finding.at_position(place("subnet"))).into_iter().chain(pool).collect()
+    let answers = answers.map(|finding| {
+        // The file may be another than that of the server, and may not have the subnet.
+        let place = network.and_then(|network| config.places.find_subnet(network, "subnet"));
+        finding.at_position(place)
+    });
+    answers.into_iter().chain(pool).collect()
 }
 
 /// Changes that the running server has not applied, and leases that it cannot store.
@@ -252,14 +256,8 @@ fn check_firewall(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
         )];
     }
     let config = subject.config;
-    let ports = |protocol, listen: &[SocketAddr]| {
-        listen
-            .iter()
-            .map(|address| WantedPort { protocol, port: address.port() })
-            .collect::<Vec<_>>()
-    };
     let mut wanted =
-        [ports("udp", &config.tftp.listen), ports("tcp", &config.http.listen)].concat();
+        [list_ports("udp", &config.tftp.listen), list_ports("tcp", &config.http.listen)].concat();
     if subject.wants_dhcp {
         wanted.extend(
             [config.dhcp.listen_port, PXE_PORT].map(|port| WantedPort { protocol: "udp", port }),
@@ -272,6 +270,10 @@ fn check_firewall(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
         .flat_map(|listing| find_shut_ports(listing, &wanted))
         .map(report_shut_port)
         .collect()
+}
+
+fn list_ports(protocol: &'static str, listen: &[SocketAddr]) -> Vec<WantedPort> {
+    listen.iter().map(|address| WantedPort { protocol, port: address.port() }).collect()
 }
 
 pub(super) fn report_shut_port(WantedPort { protocol, port }: WantedPort) -> CheckFinding {
