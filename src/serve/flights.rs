@@ -54,8 +54,11 @@ pub fn ask_cores(cores: &[CoreInquiry]) -> Vec<TransferUnderWay> {
     // With this end dropped, `recv` fails at once when no living core holds another one.
     drop(report);
     let until = Instant::now() + ANSWERED_MAX;
-    let next = || reports.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
-    std::iter::from_fn(next).flatten().collect()
+    std::iter::from_fn(|| {
+        reports.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
+    })
+    .flatten()
+    .collect()
 }
 
 #[cfg(test)]

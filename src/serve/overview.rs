@@ -117,9 +117,6 @@ impl ServerOverview {
         let until = Instant::now() + SETTLED_MAX;
         let before: Vec<u64> = self.pulses.iter().map(CorePulse::turns).collect();
         self.bells.iter().for_each(MailboxBell::ring);
-        // The first turn that ends may have begun before this call; the second has handled
-        // everything that had arrived by then.
-        let has_turned = |(pulse, before): (&CorePulse, &u64)| pulse.turns() >= before + 2;
         while !self.pulses.iter().zip(&before).all(has_turned) && Instant::now() < until {
             std::thread::sleep(SETTLED_LOOKED_EVERY);
             self.bells.iter().for_each(MailboxBell::ring);
@@ -139,4 +136,10 @@ impl ServerOverview {
     pub fn generation(&self) -> Arc<PublishedGeneration> {
         self.published.get()
     }
+}
+
+/// Whether two turns have ended since the count `before`. The first one may have begun before that
+/// count; the second has handled everything that had arrived by then.
+fn has_turned((pulse, before): (&CorePulse, &u64)) -> bool {
+    pulse.turns() >= before + 2
 }

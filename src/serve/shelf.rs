@@ -256,14 +256,15 @@ impl FileSources {
         later: OwedAnswer<FileReply, impl FnOnce(FileReply) + Send + 'static>,
     ) {
         let (workers, asker) = (names.images.workers().clone(), ask.asker());
-        let job = move || match names.look_everywhere(&ask, &mut PatientLook { has_time: true }) {
-            LookOutcome::Reply(reply) => later.deliver(reply),
-            LookOutcome::Nothing(_) | LookOutcome::NeedsWorker | LookOutcome::TakesLonger => {
-                later.deliver(not_found(&ask, None))
-            }
-        };
         // If the workers refuse the job, dropping `later` has answered.
-        let _ = workers.submit_slow_job(asker, job);
+        let _ = workers.submit_slow_job(asker, move || {
+            match names.look_everywhere(&ask, &mut PatientLook { has_time: true }) {
+                LookOutcome::Reply(reply) => later.deliver(reply),
+                LookOutcome::Nothing(_) | LookOutcome::NeedsWorker | LookOutcome::TakesLonger => {
+                    later.deliver(not_found(&ask, None))
+                }
+            }
+        });
     }
 
     /// Tries every spelling of the name; the first one that exists, or is refused, is the answer.

@@ -61,10 +61,6 @@ fn kind_of(name: String, refusal: NameRefusal, rule: Option<String>) -> EventKin
 
 /// The first line of the configuration that names this file, with its stage.
 fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(MachineStage, String)> {
-    let same = |configured: &str| {
-        path_of(configured).trim_start_matches('/') == name.trim_start_matches('/')
-    };
-
     let boot = &snapshot.dhcp.boot;
     let loaders = [
         ("bios", &boot.bios),
@@ -74,28 +70,33 @@ fn rule_for(snapshot: &Snapshot, name: &str) -> Option<(MachineStage, String)> {
         ("uefi-http", &boot.uefi_http),
         ("ipxe", &boot.ipxe),
     ];
-    let loader = loaders.into_iter().find(|(_, file)| file.as_deref().is_some_and(same));
+    for (key, file) in loaders {
+        if file.as_deref().is_some_and(|file| is_same_path(file, name)) {
+            return Some((MachineStage::Loader, format!("[boot] {key}")));
+        }
+    }
+    let mut entries = snapshot.menu.iter().flat_map(|menu| &menu.entries);
+    entries.find_map(|entry| find_entry_key(entry, name))
+}
 
+/// The key of a menu entry that names this file, with its stage.
+fn find_entry_key(entry: &MenuEntry, name: &str) -> Option<(MachineStage, String)> {
     // An installer gets the URL of its answer file in an argument such as `inst.ks=URL` (B-15).
-    let in_entry = |entry: &MenuEntry| {
-        let (stage, key) = if same(&entry.kernel) {
-            (MachineStage::Kernel, "kernel")
-        } else if entry.initrds.iter().any(|initrd| same(initrd)) {
-            (MachineStage::Initrd, "initrd")
-        } else if entry
-            .arguments
-            .split([' ', '=', ','])
-            .any(|word| word.contains('/') && same(word))
-        {
-            (MachineStage::AnswerFile, "arguments")
-        } else {
-            return None;
-        };
-        Some((stage, format!("{key} of the menu entry `{}`", entry.label)))
+    let mut words = entry.arguments.split([' ', '=', ',']);
+    let (stage, key) = if is_same_path(&entry.kernel, name) {
+        (MachineStage::Kernel, "kernel")
+    } else if entry.initrds.iter().any(|initrd| is_same_path(initrd, name)) {
+        (MachineStage::Initrd, "initrd")
+    } else if words.any(|word| word.contains('/') && is_same_path(word, name)) {
+        (MachineStage::AnswerFile, "arguments")
+    } else {
+        return None;
     };
-    loader
-        .map(|(key, _)| (MachineStage::Loader, format!("[boot] {key}")))
-        .or_else(|| snapshot.menu.iter().flat_map(|menu| &menu.entries).find_map(in_entry))
+    Some((stage, format!("{key} of the menu entry `{}`", entry.label)))
+}
+
+fn is_same_path(configured: &str, name: &str) -> bool {
+    path_of(configured).trim_start_matches('/') == name.trim_start_matches('/')
 }
 
 /// The path of an `http://` URL; anything else is a path already.

@@ -52,16 +52,9 @@ pub fn bind_sockets(plan: &DhcpPlan) -> Result<DhcpSockets, ServerFailure> {
     let present = net::list_interfaces()
         .map_err(|error| ServerFailure::System { what: "reading the interfaces", error })?;
 
-    // An interface without an IPv4 address counts as missing: the thread `rb-interfaces` binds its
-    // socket when the address comes (`WantedSocket::follow`).
-    let index = |name: &String| {
-        let usable = |one: &&NetworkInterface| one.name == *name && ipv4(one).next().is_some();
-        present.iter().find(usable).map(|interface| interface.index)
-    };
-
     let wanted = &plan.published.get().snapshot.dhcp_interfaces;
     let interfaces: Vec<(String, Option<u32>)> =
-        wanted.iter().map(|name| (name.clone(), index(name))).collect();
+        wanted.iter().map(|name| (name.clone(), find_usable_index(&present, name))).collect();
 
     let mut sockets = Vec::new();
     let there = interfaces.iter().filter(|(_, index)| index.is_some());
@@ -84,4 +77,13 @@ pub fn bind_sockets(plan: &DhcpPlan) -> Result<DhcpSockets, ServerFailure> {
         );
     }
     Ok(DhcpSockets { sockets, interfaces, link: link.ok() })
+}
+
+/// The index of an interface. An interface without an IPv4 address counts as missing: the thread
+/// `rb-interfaces` binds its socket when the address comes (`WantedSocket::follow`).
+fn find_usable_index(present: &[NetworkInterface], name: &str) -> Option<u32> {
+    present
+        .iter()
+        .find(|interface| interface.name == name && ipv4(interface).next().is_some())
+        .map(|interface| interface.index)
 }

@@ -60,15 +60,11 @@ impl SegmentFinding {
         // The reason to be silent decides: while a look runs, `others` may still name the servers
         // of the look before.
         match (self.held, self.others.first()) {
-            (Some(HoldReason::NoInterface), _) => {
-                let waiting = || {
-                    format!(
-                        "{interface} is not there, or has no address in {network}: DHCP waits for \
-                         it"
-                    )
-                };
-                self.misplaced.clone().unwrap_or_else(waiting)
-            }
+            (Some(HoldReason::NoInterface), _) => self.misplaced.clone().unwrap_or_else(|| {
+                format!(
+                    "{interface} is not there, or has no address in {network}: DHCP waits for it"
+                )
+            }),
             (Some(HoldReason::Looking), _) => {
                 format!(
                     "looking for other DHCP servers on {interface}: no address of {network} is \

@@ -93,10 +93,13 @@ impl CoreLeases {
 
         let until = Instant::now() + MOVE_IN_A_TURN;
         let slots = &proposal.next.bindings;
-        let write = |leases: &LeaseTable, address| {
-            let _ = slots.write(address, leases.binding(address));
-        };
-        while !self.leases.move_rows(MOVE_ROWS, write) {
+        loop {
+            let has_moved_all = self.leases.move_rows(MOVE_ROWS, |leases, address| {
+                let _ = slots.write(address, leases.binding(address));
+            });
+            if has_moved_all {
+                break;
+            }
             if Instant::now() >= until {
                 self.moving = Some(proposal);
                 return false;

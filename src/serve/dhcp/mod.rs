@@ -40,11 +40,10 @@ use self::letters::{DhcpLetter, SegmentSign};
 use self::other_servers::{OtherServersParts, OtherServersThread, SegmentFindings};
 use self::thread::RunningDhcp;
 use super::core::{CoreError, CoreParts};
-use crate::dhcp::other_servers::{LookResult, PriorKnowledge};
+use crate::dhcp::other_servers::PriorKnowledge;
 use crate::engine::clock;
 use crate::engine::mailbox::{CoreMailbox, MailboxBell, MailboxSender};
 use crate::engine::udp::TurnWait;
-use crate::model::network::Ipv4Network;
 
 /// The DHCP core before its thread runs.
 #[derive(Debug)]
@@ -80,13 +79,15 @@ impl DhcpCore {
         let now = clock::now_s();
         // A subnet where the last look found no server and leases run is served at once: its
         // clients renew with this server.
-        let prior_knowledge = |look: &LookResult| match look.server {
-            Some(_) => PriorKnowledge::Beside,
-            None if plan.leases.is_leased(look.network, now) => PriorKnowledge::Alone,
-            None => PriorKnowledge::Nothing,
-        };
-        let before: Vec<(Ipv4Network, PriorKnowledge)> =
-            plan.looks.iter().map(|look| (look.network, prior_knowledge(look))).collect();
+        let mut before = Vec::with_capacity(plan.looks.len());
+        for look in &plan.looks {
+            let knowledge = match look.server {
+                Some(_) => PriorKnowledge::Beside,
+                None if plan.leases.is_leased(look.network, now) => PriorKnowledge::Alone,
+                None => PriorKnowledge::Nothing,
+            };
+            before.push((look.network, knowledge));
+        }
         let (other_servers, signs, bell) = OtherServersThread::new(OtherServersParts {
             published: Arc::clone(&plan.published),
             before: &before,

@@ -78,13 +78,8 @@ impl CoreSockets {
         is_draining: impl Fn() -> bool,
     ) -> io::Result<()> {
         let counters = &self.counters;
-        let take = |completion: UdpCompletion<'_>| match completion {
-            // Checked for each datagram: the order may come while the turn sleeps.
-            UdpCompletion::Datagram(datagram) if !is_draining() => {
-                inbox.push_datagram(&datagram, counters)
-            }
-            UdpCompletion::Sent { result, .. } => counters.failed.add(u64::from(result.is_err())),
-            UdpCompletion::Datagram(_) | UdpCompletion::Room(_) | UdpCompletion::Woken => {}
+        let take = |completion: UdpCompletion<'_>| {
+            take_completion(completion, inbox, counters, &is_draining);
         };
         match wait {
             Some(wait) => self.driver.run_turn(wait, take),
@@ -124,8 +119,9 @@ impl CoreSockets {
 
     /// Closes the sockets of an interface that has gone.
     pub(super) fn forget(&mut self, interface: &str) {
-        let is_its = |name: &Option<String>| name.as_deref() == Some(interface);
-        while let Some(place) = self.interfaces.iter().position(is_its) {
+        while let Some(place) =
+            self.interfaces.iter().position(|name| name.as_deref() == Some(interface))
+        {
             self.interfaces[place] = None;
             self.driver.remove(SocketId(u16::try_from(place).unwrap_or(u16::MAX)));
         }
@@ -236,5 +232,22 @@ impl CoreSockets {
             AnswerKind::Nak => counters.naks.add(1),
             AnswerKind::Bootp => {}
         }
+    }
+}
+
+/// Puts a datagram into the inbox, and counts a send that has failed.
+fn take_completion(
+    completion: UdpCompletion<'_>,
+    inbox: &mut DhcpInbox,
+    counters: &DhcpCounters,
+    is_draining: impl Fn() -> bool,
+) {
+    match completion {
+        // Checked for each datagram: the order may come while the turn sleeps.
+        UdpCompletion::Datagram(datagram) if !is_draining() => {
+            inbox.push_datagram(&datagram, counters)
+        }
+        UdpCompletion::Sent { result, .. } => counters.failed.add(u64::from(result.is_err())),
+        UdpCompletion::Datagram(_) | UdpCompletion::Room(_) | UdpCompletion::Woken => {}
     }
 }

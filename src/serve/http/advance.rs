@@ -169,8 +169,9 @@ impl ConnectionKeeper {
             let Some(index) = self.alarms.pop_due(now) else { return };
             let Some(mut connection) = self.connections.take_from(index) else { continue };
             let (driver, id) = (&self.sender.driver, connection.id);
-            let held = || driver.unacknowledged(id).unwrap_or(0);
-            if connection.is_overdue(now, held) && !self.handle_late(&mut connection) {
+            if connection.is_overdue(now, || driver.unacknowledged(id).unwrap_or(0))
+                && !self.handle_late(&mut connection)
+            {
                 self.end_connection(connection);
                 continue;
             }

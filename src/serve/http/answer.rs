@@ -1,5 +1,6 @@
 //! From a request to its answer: the pure room plans the answer, the shelf finds its content.
 
+use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -72,8 +73,11 @@ impl RequestAnswerer {
             } else {
                 "no Host header is right"
             };
-            let why = || format!("{what}: {}", show_target(request));
-            sender.journal.log_bad(connection.peer, why, now);
+            sender.journal.log_bad(
+                connection.peer,
+                || format!("{what}: {}", show_target(request)),
+                now,
+            );
             return send_plain(sender, connection, request, plan);
         }
 
@@ -91,8 +95,11 @@ impl RequestAnswerer {
         let path = match target::decode_target_path(request.target) {
             Ok(path) => path,
             Err(bad) => {
-                let why = || format!("{bad}: {}", show_target(request));
-                sender.journal.log_bad(connection.peer, why, now);
+                sender.journal.log_bad(
+                    connection.peer,
+                    || format!("{bad}: {}", show_target(request)),
+                    now,
+                );
                 let plan = respond::answer_bad_request(request, &bad.to_string());
                 return send_plain(sender, connection, request, plan);
             }
@@ -103,12 +110,12 @@ impl RequestAnswerer {
                 self.ask_shelf(sender, connection, request, asked)
             }
             Err(refusal) => {
-                let told = || {
-                    let target = show_target(request);
-                    let why = format!("{target}: {refusal}");
-                    (target, why)
-                };
-                sender.journal.log_refused(connection.peer, refusal, told, now);
+                sender.journal.log_refused(
+                    connection.peer,
+                    refusal,
+                    || describe_refusal(request, refusal),
+                    now,
+                );
                 send_plain(sender, connection, request, plan_refusal(request, refusal))
             }
         }
@@ -123,9 +130,9 @@ impl RequestAnswerer {
         question: WorkerQuestion,
         answer: Option<WorkerAnswer>,
     ) -> bool {
-        let is_its = |asked: &AskedRequest| asked.number == question.number;
-        if !matches!(&connection.stage, ConnectionStage::Asking(asked) if is_its(asked)) {
-            return false;
+        match &connection.stage {
+            ConnectionStage::Asking(asked) if asked.number == question.number => {}
+            _ => return false,
         }
 
         // The request borrows from the input, so both leave the connection while the core answers.
@@ -184,10 +191,10 @@ impl RequestAnswerer {
             over_http: true,
         };
         let letters = sender.questions.letters();
-        let later = move |reply| {
+        let reply = self.shelf.ask(ask, move |reply| {
             letters.send(HttpLetter::Answered(question, WorkerAnswer::Found(reply)));
-        };
-        let Some(reply) = self.shelf.ask(ask, later) else {
+        });
+        let Some(reply) = reply else {
             return wait_for_worker(sender, connection, asked, question);
         };
 
@@ -249,8 +256,12 @@ impl RequestAnswerer {
                 list_directory(sender, connection, request, began, directory)
             }
             (AskedName::Path(path), FileReply::Refused(refusal, why)) => {
-                let told = || (path.display().into_owned(), why);
-                sender.journal.log_refused(connection.peer, refusal, told, now);
+                sender.journal.log_refused(
+                    connection.peer,
+                    refusal,
+                    || (path.display().into_owned(), why),
+                    now,
+                );
                 send_plain(sender, connection, request, plan_refusal(request, refusal))
             }
         }
@@ -354,15 +365,14 @@ fn list_directory(
         },
         |panicked| Err(if panicked { NameRefusal::ReadFailed } else { NameRefusal::Busy }),
     );
-    let job = move || {
+    // If every worker is busy, dropping `owed` answers.
+    let _ = sender.names.images.workers().submit_slow_job(asker, move || {
         let listed = names.images.list_directory(&directory);
         owed.deliver(
             listed
                 .map(|listing| index::render_directory_page(directory.as_bytes(), listing.names())),
         );
-    };
-    // If every worker is busy, dropping `owed` answers.
-    let _ = sender.names.images.workers().submit_slow_job(asker, job);
+    });
     wait_for_worker(sender, connection, asked, question)
 }
 
@@ -382,16 +392,23 @@ fn send_listing(
 
     // The client gets a 404 as for a missing name (H-28); the log says that it asked for a
     // directory.
-    let told = || {
-        let target = show_target(request);
-        let why = match refusal {
-            NameRefusal::NotFound => format!("{target}: a directory that is not listed"),
-            _ => format!("{target}: {refusal}"),
-        };
-        (target, why)
-    };
-    sender.journal.log_refused(connection.peer, refusal, told, sender.time.now);
+    sender.journal.log_refused(
+        connection.peer,
+        refusal,
+        || match refusal {
+            NameRefusal::NotFound => describe_refusal(request, "a directory that is not listed"),
+            _ => describe_refusal(request, refusal),
+        },
+        sender.time.now,
+    );
     send_plain(sender, connection, request, plan_refusal(request, refusal))
+}
+
+/// The target of a refused request, and why it is refused, for the log.
+fn describe_refusal(request: &RequestHead<'_>, why: impl Display) -> (String, String) {
+    let target = show_target(request);
+    let why = format!("{target}: {why}");
+    (target, why)
 }
 
 /// The target of a request, for the log.

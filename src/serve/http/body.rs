@@ -192,14 +192,13 @@ impl AnswerBody {
 
     /// Bytes of the file that the driver has not got yet.
     pub(super) fn file_bytes(&self) -> u64 {
-        let len = |range: &Range<u64>| range.end - range.start;
         match &self.left {
             LeftToSend::Nothing | LeftToSend::Text(_) => 0,
-            LeftToSend::File(range) => len(range),
+            LeftToSend::File(range) => count_bytes(range),
             LeftToSend::Parts(segments) => segments
                 .iter()
                 .map(|segment| match segment {
-                    BodySegment::File(range) => len(range),
+                    BodySegment::File(range) => count_bytes(range),
                     BodySegment::Text(_) => 0,
                 })
                 .sum(),
@@ -369,6 +368,10 @@ fn choose_chunk(
         _ => (left, true),
     };
     (range.start..range.start + len.min(chunk_bytes.max(1)), is_copied)
+}
+
+fn count_bytes(range: &Range<u64>) -> u64 {
+    range.end - range.start
 }
 
 #[cfg(test)]

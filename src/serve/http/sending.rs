@@ -294,8 +294,8 @@ impl AnswerSender {
             && let Some(piece) = content.claim_next_missing(range)
         {
             let content = content.clone();
-            let job = move || content.populate(piece);
-            let _ = self.names.images.workers().submit_read(PieceUrgency::InTurn, job);
+            let workers = self.names.images.workers();
+            let _ = workers.submit_read(PieceUrgency::InTurn, move || content.populate(piece));
         }
     }
 
@@ -326,7 +326,7 @@ impl AnswerSender {
             self.copy_range(question, content, range)
         } else {
             let letters = self.questions.letters();
-            let job = move || {
+            let submitted = self.names.images.workers().submit_read(urgency, move || {
                 // Sent even if the worker panics: the core asks again for what is still missing.
                 let _owed = OwedAnswer::new(
                     |()| letters.send(HttpLetter::Resident(question, None)),
@@ -335,8 +335,8 @@ impl AnswerSender {
                 while let Some(piece) = content.missing(&range) {
                     content.populate(piece);
                 }
-            };
-            self.names.images.workers().submit_read(urgency, job).is_ok()
+            });
+            submitted.is_ok()
         };
         if !is_queued {
             self.questions.postpone(question, self.time.now);
@@ -370,15 +370,15 @@ impl AnswerSender {
         range: Range<u64>,
     ) -> bool {
         let letters = self.questions.letters();
-        let job = move || {
+        let submitted = self.names.images.workers().submit_read(PieceUrgency::Soon, move || {
             let owed = OwedAnswer::new(
                 |copy| letters.send(HttpLetter::Resident(question, copy)),
                 |_| None,
             );
             let bytes = content.copy(&range);
             owed.deliver(Some(CopiedRange { range, bytes }));
-        };
-        self.names.images.workers().submit_read(PieceUrgency::Soon, job).is_ok()
+        });
+        submitted.is_ok()
     }
 
     /// Gives a large body its turn. A body that waits for a worker continues when the worker has
@@ -436,11 +436,10 @@ impl AnswerSender {
 
     /// The server's address that the client connected to.
     pub(super) fn local_address(&self, connection: &mut HttpConnection) -> IpAddr {
-        let ask = || {
+        *connection.local.get_or_insert_with(|| {
             self.driver
                 .local(connection.id)
                 .map_or(IpAddr::from([0; 4]), |local| local.ip().to_canonical())
-        };
-        *connection.local.get_or_insert_with(ask)
+        })
     }
 }

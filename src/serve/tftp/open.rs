@@ -101,10 +101,10 @@ impl FileOpener {
     ) {
         let (letters, names, later) =
             (self.letters.clone(), Arc::clone(self.names()), Arc::clone(&asked));
-        let send = move |reply| {
+        let reply = self.shelf.ask(asked.ask.clone(), move |reply| {
             letters.send(TftpLetter::LookedUp(id, prepare(&names, later, reply)));
-        };
-        let Some(reply) = self.shelf.ask(asked.ask.clone(), send) else { return };
+        });
+        let Some(reply) = reply else { return };
 
         // A worker must still translate some files, or read their first bytes.
         let names = Arc::clone(self.names());
@@ -306,10 +306,10 @@ fn prepare_whole(names: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -
 /// Translates a file to netascii (T-8): in memory, with CR LF line ends, one copy for all clients
 /// that ask for it.
 fn translate(names: &FileSources, asked: &AskedFile, answer: FileAnswer) -> FileReply {
-    let to_netascii = |bytes: &[u8]| {
+    let translated = names.images.translate_once(&answer.content, asked.ask.peer, |bytes| {
         netascii::translate_netascii(bytes).map_err(|_| images::NameRefusal::TooLarge)
-    };
-    match names.images.translate_once(&answer.content, asked.ask.peer, to_netascii) {
+    });
+    match translated {
         Ok(content) => FileReply::Content(FileAnswer { content, ..answer }),
         Err(refusal) => FileReply::Refused(refusal, format!("as netascii: {refusal}")),
     }

@@ -132,8 +132,9 @@ impl BlockSender {
         let WantedBlocks { id, bytes, is_last, .. } = run.wanted;
         if let Some(piece) = content.missing(bytes) {
             let (letters, id) = (self.letters.clone(), *id);
-            let then = move || letters.send(TftpLetter::Resident(id));
-            let is_queued = self.make_resident(content.clone(), piece, then);
+            let is_queued = self.make_resident(content.clone(), piece, move || {
+                letters.send(TftpLetter::Resident(id));
+            });
             return if is_queued { SendOutcome::Later } else { SendOutcome::Postponed };
         }
         // The final block must not complete a mix of two versions of the file.
@@ -173,13 +174,13 @@ impl BlockSender {
         piece: MemoryPiece,
         then: impl FnOnce() + Send + 'static,
     ) -> bool {
-        let job = move || {
+        let submitted = self.names.images.workers().submit_read(PieceUrgency::Soon, move || {
             // `then` is called even if the worker panics: the core asks again for what is still
             // missing.
             let _owed = OwedAnswer::new(|()| then(), |_| ());
             content.populate(piece);
-        };
-        self.names.images.workers().submit_read(PieceUrgency::Soon, job).is_ok()
+        });
+        submitted.is_ok()
     }
 
     /// Sends single blocks to this client from now on. A timer retransmits those that were lost.

@@ -14,7 +14,7 @@ use crate::observe::flight::TransferProgress;
 use crate::serve::flights::TransferUnderWay;
 use crate::tftp::Tick;
 use crate::tftp::limits::MTU_DEFAULT;
-use crate::tftp::table::{TransferId, TransferTable, TransferView};
+use crate::tftp::table::{TransferId, TransferTable};
 
 /// The transfers of one core.
 pub(super) struct CoreTransfers {
@@ -61,7 +61,7 @@ impl CoreTransfers {
     pub(super) fn list_under_way(&self) -> Vec<TransferUnderWay> {
         let now = self.now();
         let since = |at: Tick| Duration::from_nanos(now.saturating_sub(at));
-        let describe = |transfer: TransferView<'_, HeldFile>| TransferUnderWay {
+        let under_way = self.table.iter_transfers().map(|transfer| TransferUnderWay {
             peer: transfer.peer.ip().to_canonical(),
             name: match transfer.content {
                 Some(held) => held.asked.ask.path.display().into_owned(),
@@ -73,8 +73,8 @@ impl CoreTransfers {
                 Some((block, blocks)) => TransferProgress::Tftp { block, blocks },
                 None => TransferProgress::Waiting,
             },
-        };
-        self.table.iter_transfers().map(describe).collect()
+        });
+        under_way.collect()
     }
 }
 

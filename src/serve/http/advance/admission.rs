@@ -113,8 +113,9 @@ impl ConnectionKeeper {
         sender.journal.log_fault(CoreFault::NoConnection(error), sender.time.now);
         if matches!(error, libc::EMFILE | libc::ENFILE) {
             let told = respond::encode_overloaded(sender.date.at(sender.time.today));
-            let answer = |asked: &[u8]| respond::is_ipxe_request(asked).then(|| told.clone());
-            let count = sender.driver.turn_away(AWAY_PER_TURN_MAX, answer);
+            let count = sender.driver.turn_away(AWAY_PER_TURN_MAX, |asked| {
+                respond::is_ipxe_request(asked).then(|| told.clone())
+            });
             sender.counters.turned_away.add(count as u64);
         }
     }
