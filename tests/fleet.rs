@@ -21,7 +21,7 @@ fn serve(files: &ContentMap) -> PrivateServer {
 fn plan(server: &PrivateServer, machines: u32) -> FleetPlan {
     let pace =
         FleetPace { haste: 1, idle_waits: false, gives_up: true, patience: limits::PATIENCE };
-    server.plan(machines, pace, 1)
+    server.make_plan(machines, pace, 1)
 }
 
 fn run(plan: FleetPlan) -> FleetReport {
@@ -79,7 +79,7 @@ fn requests_are_repeated_until_the_time_is_over_and_firmware_boots_again() {
         "#,
     );
     let scenario = scenario.unwrap();
-    let server = serve(&scenario.contents());
+    let server = serve(&scenario.make_contents());
     let duration = Some(Duration::from_millis(700));
     let report = run(FleetPlan { roles: scenario.roles, duration, ..plan(&server, 4) });
     assert_eq!(report.failed(), 0, "{:?}", report.failures);

@@ -107,7 +107,7 @@ fn against_ringboot(row: &Row, core: usize) -> io::Result<Option<Figure>> {
     }
     let server = PrivateServer::start(&program, images, &ContentMap::default(), row::SEED)
         .map_err(io::Error::other)?;
-    let plan = server.plan(row.machines, pace(), row::SEED);
+    let plan = server.make_plan(row.machines, pace(), row::SEED);
     let plan = FleetPlan { roles: row.roles("demo/vmlinuz"), wire: row.wire(), ..plan };
     measure(plan, row, core).map(Some)
 }

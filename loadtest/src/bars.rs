@@ -152,7 +152,7 @@ impl ProgressFace {
 impl RunGlance {
     fn new(elapsed: Duration, machines: Option<u32>, progress: &FleetProgress) -> Self {
         let (booted, failed, octets) = (progress.booted(), progress.failed(), progress.octets());
-        let (retries, troubles) = (progress.retries(), progress.troubles());
+        let (retries, troubles) = (progress.retries(), progress.list_troubles());
         Self { elapsed, machines, booted, failed, retries, octets, firmware: true, troubles }
     }
 

@@ -90,7 +90,7 @@ impl DhcpFlags {
             return Ok(());
         }
         let networks = match &plan.lessor {
-            Some(lessor) => lessor.way.networks()?,
+            Some(lessor) => lessor.way.list_networks()?,
             None => Vec::new(),
         };
 

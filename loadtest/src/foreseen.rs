@@ -340,7 +340,7 @@ mod tests {
             &["the server may have 256 open files"],
         );
         let leasing = |way| FleetPlan {
-            lessor: Some(DhcpAccess::by(way)),
+            lessor: Some(DhcpAccess::new(way)),
             ..plan([10, 0, 0, 1], "{ dhcp = true }")
         };
         let agent = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 2), 67);

@@ -138,7 +138,7 @@ pub(crate) struct BootRow(
 
 impl ReportDocument {
     pub(crate) fn new(report: &FleetReport, around: &RunCircumstances) -> Self {
-        let mut limits = report.limits();
+        let mut limits = report.list_limits();
 
         // The fleet knows only what its machines saw. The server's process and the kernel's
         // counters are known here.
@@ -295,7 +295,7 @@ impl OddityEntry {
     fn list_oddities(report: &FleetReport) -> Vec<Self> {
         let oddities = report.oddities.iter();
         oddities
-            .map(|(kind, times)| Self { what: kind.words().to_owned(), times: *times })
+            .map(|(kind, times)| Self { what: kind.spell_plural().to_owned(), times: *times })
             .collect()
     }
 }

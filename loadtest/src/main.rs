@@ -198,7 +198,7 @@ fn run_scenario_once(
         None => {
             let server = arguments.private.start(scenario, arguments.what.seed)?;
             (
-                server.plan(arguments.what.clients(Some(scenario)), pace, arguments.what.seed),
+                server.make_plan(arguments.what.clients(Some(scenario)), pace, arguments.what.seed),
                 Some(server),
             )
         }
@@ -209,7 +209,7 @@ fn run_scenario_once(
         plan.wire.sources.is_none() || plan.tftp.is_ipv4() && plan.http.is_ipv4(),
         "--source-addresses needs IPv4: name the server by its IPv4 address"
     );
-    let speaks_dhcp = plan.roles.iter().any(|role| role.does.leases());
+    let speaks_dhcp = plan.roles.iter().any(|role| role.does.uses_dhcp());
     ensure!(
         plan.lessor.is_some() || !speaks_dhcp,
         "machines of scenario {} ask for an address: use --dhcp instead of --no-dhcp",
@@ -287,7 +287,7 @@ impl PrivateFlags {
             initrd: u64::from(self.initrd_mib) * MIB,
         };
         let program = self.ringboot.clone().map_or_else(find_server_program, Ok)?;
-        Ok(PrivateServer::start_with(&program, images, &scenario.contents(), seed, &self.set)?)
+        Ok(PrivateServer::start_with(&program, images, &scenario.make_contents(), seed, &self.set)?)
     }
 }
 

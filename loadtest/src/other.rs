@@ -110,7 +110,7 @@ impl ServerFlags {
 
         // Without one of these flags the contents are unknown, and machines only count bytes.
         let mut contents =
-            if self.made_files { scenario.contents() } else { ContentMap::default() };
+            if self.made_files { scenario.make_contents() } else { ContentMap::default() };
         if let Some(directory) = &self.verify_root {
             read_files_below(directory, Path::new(""), &mut contents)
                 .with_context(|| format!("cannot read {}", directory.display()))?;

@@ -166,7 +166,7 @@ impl FilesArguments {
         ensure!(!scenario.files.is_empty(), "scenario {} has no [files]", scenario.name);
         let shown = self.directory.display();
         scenario
-            .contents()
+            .make_contents()
             .write_below(&self.directory)
             .with_context(|| format!("cannot write below {shown}"))?;
         let mut out = io::stdout().lock();

@@ -86,7 +86,7 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         gives_up: false,
         patience: crate::fleet::limits::PATIENCE,
     };
-    let fleet = Arc::new(Fleet::new(server.plan(arguments.clients, pace, seed)));
+    let fleet = Arc::new(Fleet::new(server.make_plan(arguments.clients, pace, seed)));
     let progress = Arc::new(FleetProgress::default());
     let (running, counts) = (Arc::clone(&fleet), Arc::clone(&progress));
     thread::spawn(move || sender.send(News::Booted(running.run(&counts).map(Box::new))));

@@ -100,27 +100,27 @@ impl Fleet {
     pub fn audit(&self, report: &FleetReport) -> io::Result<LeaseAudit> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         LocalSet::new().block_on(&runtime, async {
-            let site = self.site(&Arc::new(FleetProgress::default()))?;
-            Ok(audit::audit_leases(site.machines(), report).await)
+            let site = self.make_site(&Arc::new(FleetProgress::default()))?;
+            Ok(audit::audit_leases(site.make_machines(), report).await)
         })
     }
 
     async fn boot_all(&self, progress: &Arc<FleetProgress>) -> io::Result<FleetReport> {
         self.ensure_sockets()?;
-        let mut site = self.site(progress)?;
+        let mut site = self.make_site(progress)?;
         let timer = TaskTimer::new()?;
 
         // The time of the run begins when the relay agents' sockets are open: opening them is in no
         // figure.
         let run = FleetRun::begin(&self.plan);
-        site.schedules = self.schedules(&run)?;
+        site.schedules = self.make_schedules(&run)?;
         let watch = FleetWatch::begin(run.started, progress);
         let warming = spawn_local(run.clone().warm_up(Arc::clone(progress)));
 
         // An interrupt drops the future of `play`, which ends all machines at once.
         let interrupted = tokio::select! {
-            () = self.play(&site, &run, &timer) => false,
-            () = progress.interrupted() => true,
+            () = self.switch_machines_on(&site, &run, &timer) => false,
+            () = progress.wait_for_interrupt() => true,
         };
         warming.abort();
         let mut report = run.report.replace(FleetReport::new(0, run.started));
@@ -130,15 +130,15 @@ impl Fleet {
         // been doubled long after the first of the two machines booted: only now are all known.
         if let Some(segment) = site.segments.first() {
             segment
-                .doubled()
+                .list_doubled()
                 .into_iter()
-                .for_each(|machine| report.blame(machine, &BootFailure::AddressDoubled));
+                .for_each(|machine| report.blame_machine(machine, &BootFailure::AddressDoubled));
         }
         if interrupted {
             report.leave_out_unfinished();
         }
         report.finish();
-        report.close(run.started.elapsed(), progress);
+        report.close_run(run.started.elapsed(), progress);
 
         // Measuring ends before the addresses are released: RELEASEs are in no figure.
         let seen = watch.end();
@@ -148,15 +148,15 @@ impl Fleet {
             .flatten()
             .map(|schedule| schedule.never_begun(Instant::now()))
             .sum();
-        let waited = site.schedules.iter().flatten().map(|schedule| schedule.late()).sum();
+        let waited = site.schedules.iter().flatten().map(|schedule| schedule.count_late()).sum();
         report.pressure = RunPressure {
             never_begun,
             waited,
-            ..RunPressure::read(progress, &seen, self.sources())
+            ..RunPressure::read(progress, &seen, self.count_sources())
         };
         report.series = seen.series;
         report.checked = progress.unchecked_bytes() == 0;
-        let seen = ClientOddity::ALL.map(|oddity| (oddity, progress.oddities(oddity)));
+        let seen = ClientOddity::ALL.map(|oddity| (oddity, progress.count_oddities(oddity)));
         report.oddities = seen.into_iter().filter(|(_, times)| *times > 0).collect();
         if self.plan.lessor.as_ref().is_some_and(|lessor| !lessor.keeps_leases) {
             report.released = release::release_leases(
@@ -170,10 +170,10 @@ impl Fleet {
 
     /// Switches machines on by their arrival, until all have ended. If the future is dropped, all
     /// end at once.
-    async fn play(&self, site: &FleetSite<'_>, run: &FleetRun, timer: &TaskTimer) {
+    async fn switch_machines_on(&self, site: &FleetSite<'_>, run: &FleetRun, timer: &TaskTimer) {
         let mut running = JoinSet::new();
         for (machine, at) in
-            site.machines().zip(self.plan.arrival.times(self.plan.machines, self.plan.seed))
+            site.make_machines().zip(self.plan.arrival.times(self.plan.machines, self.plan.seed))
         {
             let due = run.started + at;
             if run.until.is_some_and(|until| due >= until) {
@@ -182,7 +182,7 @@ impl Fleet {
             if Instant::now() < due {
                 timer.wait_until(due).await;
             }
-            running.spawn_local(run_counting_retries(machine.live(run.clone(), due)));
+            running.spawn_local(run_counting_retries(machine.run_boots(run.clone(), due)));
         }
         // A machine whose task panicked counts as failed: it is one of `machines` and not of
         // `booted`.
@@ -190,7 +190,7 @@ impl Fleet {
     }
 
     /// The schedule of each role with a rate.
-    fn schedules(&self, run: &FleetRun) -> io::Result<Vec<Option<Rc<ExchangeSchedule>>>> {
+    fn make_schedules(&self, run: &FleetRun) -> io::Result<Vec<Option<Rc<ExchangeSchedule>>>> {
         let mut schedules = Vec::with_capacity(self.plan.roles.len());
         for (number, role) in (0..).zip(&self.plan.roles) {
             let Some(rate) = role.rate else {
@@ -214,7 +214,7 @@ impl Fleet {
         } else {
             limits::FILES_PER_MACHINE_WITHOUT_ADDRESS
         };
-        let fetches = self.plan.roles.iter().any(|role| role.does.fetches());
+        let fetches = self.plan.roles.iter().any(|role| role.does.fetches_files());
         let needed =
             if fetches { u64::from(self.plan.machines) * each } else { 0 } + limits::FILES_RESERVED;
         if files >= needed {
@@ -227,7 +227,7 @@ impl Fleet {
     }
 
     /// What the machines share, with the sockets of relay agents.
-    fn site(&self, progress: &Arc<FleetProgress>) -> io::Result<FleetSite<'_>> {
+    fn make_site(&self, progress: &Arc<FleetProgress>) -> io::Result<FleetSite<'_>> {
         let FleetPlan { machines, lessor, tftp, pace, contents, wire, seed, .. } = &self.plan;
         let context = FleetContext::new(*tftp, contents.clone(), *pace, Arc::clone(progress));
         let context = Rc::new(context.with_wire(wire.clone(), *seed));
@@ -245,7 +245,7 @@ impl Fleet {
     }
 
     /// The number of source addresses: one for each machine if this host has them.
-    fn sources(&self) -> u32 {
+    fn count_sources(&self) -> u32 {
         if self.own_addresses() { self.plan.machines } else { 1 }
     }
 }
@@ -296,7 +296,7 @@ mod tests {
             duration: None,
             within: None,
             warm_up: Duration::ZERO,
-            lessor: Some(DhcpAccess::by(DhcpRoute::Relay { agent, server })),
+            lessor: Some(DhcpAccess::new(DhcpRoute::Relay { agent, server })),
             tftp: nowhere.into(),
             http: nowhere.into(),
             pick: String::new(),

@@ -47,7 +47,7 @@ pub(super) enum MachineErrand {
 impl SimulatedMachine {
     /// Switches the machine on, again and again if the run has a duration. The first time it is due
     /// at `due`, and its time counts from then, even if this is late.
-    pub(super) async fn live(mut self, run: FleetRun, due: Instant) {
+    pub(super) async fn run_boots(mut self, run: FleetRun, due: Instant) {
         let goes_on = || run.until.is_some_and(|until| Instant::now() < until);
         let mut lease = None;
         let mut begun = due;
@@ -55,7 +55,7 @@ impl SimulatedMachine {
         loop {
             let outcome = self.boot(&run, begun, &mut lease).await;
             let failed = outcome.end.is_err();
-            run.report.borrow_mut().add(run.started, outcome);
+            run.report.borrow_mut().add_boot(run.started, outcome);
             if failed && goes_on() {
                 sleep(AGAIN_AFTER_FAILURE).await;
             }
@@ -85,7 +85,7 @@ impl SimulatedMachine {
             match self.errand.clone() {
                 MachineErrand::Steps { steps: asked, http } => {
                     RequestRunner::new(&mut self.station, http)
-                        .all(&asked, run.until, &mut steps, lease)
+                        .run_requests(&asked, run.until, &mut steps, lease)
                         .await
                 }
                 MachineErrand::Boot { model, pick } => {
@@ -106,7 +106,7 @@ impl SimulatedMachine {
         };
         let BootSteps { to_kernel, stages, .. } = steps;
         let (MachinePort { mac, circuit: machine, .. }, model, ended) =
-            (self.station.port, self.errand.model(), Instant::now());
+            (self.station.port, self.errand.task_name(), Instant::now());
         BootOutcome { machine, mac, model, is_warm_up, begun, ended, to_kernel, stages, end }
     }
 }
@@ -144,7 +144,7 @@ impl MachineErrand {
     /// The identity of machine `number` of a seed. Its hardware address is a locally administered
     /// one (0x02 of the first byte), no vendor's and no virtual machine's: "RB", then bytes of seed
     /// and number. A model that servers recognise by its maker has that maker's prefix.
-    pub(super) fn port(&self, seed: u64, number: u32) -> MachinePort {
+    pub(super) fn make_port(&self, seed: u64, number: u32) -> MachinePort {
         let [_, a, b, c] = number.to_be_bytes();
         let mac = Mac([b'R', b'B', seed.to_le_bytes()[0] ^ a, b, c, seed.to_le_bytes()[1]]);
         let mac = match self {
@@ -158,7 +158,7 @@ impl MachineErrand {
     }
 
     /// The name of the task, for the report.
-    fn model(&self) -> &'static str {
+    fn task_name(&self) -> &'static str {
         match self {
             Self::Boot { model, .. } => model.name(),
             Self::Steps { .. } => "steps",
@@ -180,7 +180,7 @@ mod tests {
         for seed in [0, 1, 0xffff, u64::MAX] {
             let macs = |model: FirmwareModel| -> HashSet<Mac> {
                 let errand = MachineErrand::new(&RoleTask::Boot(model), http, "");
-                (0..MACHINES_MAX).map(|number| errand.port(seed, number).mac).collect()
+                (0..MACHINES_MAX).map(|number| errand.make_port(seed, number).mac).collect()
             };
             let usual = macs(FirmwareModel::UefiPxe);
             assert_eq!(usual.len(), MACHINES_MAX as usize);

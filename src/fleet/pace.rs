@@ -20,7 +20,7 @@ pub struct FleetPace {
 
 impl FleetPace {
     /// A wait of firmware, scaled.
-    pub(super) fn hurried(&self, wait: Duration) -> Duration {
+    pub(super) fn scale_wait(&self, wait: Duration) -> Duration {
         wait / self.haste.max(1)
     }
 }

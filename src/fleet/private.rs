@@ -147,7 +147,7 @@ impl PrivateServer {
         settings: &[ServerSetting],
     ) -> Result<Self, NoPrivateServer> {
         let scratch = ScratchDirectory::make()?;
-        let (mut contents, real_loaders) = images.contents(seed);
+        let (mut contents, real_loaders) = images.make_contents(seed);
         for (name, content) in files.iter() {
             contents.insert(name, content.clone());
         }
@@ -191,7 +191,7 @@ impl PrivateServer {
     /// Starts the server again with the state of the last process.
     pub fn restart(&mut self) -> Result<(), NoPrivateServer> {
         let file = self.scratch.path.join("ringboot.toml");
-        let written = fs::write(&file, self.configuration());
+        let written = fs::write(&file, self.format_configuration());
         written.map_err(|error| NoPrivateServer::Scratch { path: file.clone(), error })?;
         self.child = Some(ServerProcess::start(&self.program, &file, &self.log_file())?);
         Ok(())
@@ -210,7 +210,7 @@ impl PrivateServer {
     }
 
     /// A plan of this many machines against this server, a third of each firmware.
-    pub fn plan(&self, machines: u32, pace: FleetPace, seed: u64) -> FleetPlan {
+    pub fn make_plan(&self, machines: u32, pace: FleetPace, seed: u64) -> FleetPlan {
         FleetPlan {
             machines,
             roles: MODELS.map(|model| MachineRole::booting(1, model)).to_vec(),
@@ -265,7 +265,7 @@ impl PrivateServer {
         self.scratch.path.join("server.log")
     }
 
-    fn configuration(&self) -> String {
+    fn format_configuration(&self) -> String {
         let ServerAddresses { dhcp, tftp, http } = self.servers;
 
         // Only the user who started the server may read the scratch directory (0700). The server
@@ -326,16 +326,16 @@ initrd = "{INITRD}"
 "#,
             address = dhcp.ip(),
             dhcp_port = dhcp.port(),
-            server = self.lines("server"),
-            of_tftp = self.lines("tftp"),
-            of_http = self.lines("http"),
-            log = self.lines("log"),
-            tuning = self.lines("tuning"),
+            server = self.format_table("server"),
+            of_tftp = self.format_table("tftp"),
+            of_http = self.format_table("http"),
+            log = self.format_table("log"),
+            tuning = self.format_table("tuning"),
         )
     }
 
     /// The settings of a table, a line each.
-    fn lines(&self, table: &str) -> String {
+    fn format_table(&self, table: &str) -> String {
         let of_table = self.settings.iter().filter(|setting| setting.table == table);
         of_table.map(|ServerSetting { key, value, .. }| format!("{key} = {value}\n")).collect()
     }
@@ -373,7 +373,7 @@ const LOADERS: [(&str, &[&str], u64); 8] = [
 ];
 
 impl ImageSizes {
-    fn contents(self, seed: u64) -> (ContentMap, Vec<&'static str>) {
+    fn make_contents(self, seed: u64) -> (ContentMap, Vec<&'static str>) {
         let mut contents = ContentMap::default();
         let mut real = Vec::new();
         for (number, (name, places, octets)) in (1..).zip(LOADERS) {

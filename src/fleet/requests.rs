@@ -35,7 +35,7 @@ impl<'a> RequestRunner<'a> {
 
     /// Makes all steps in turn, again from the first until the time is over. It finishes a round
     /// that has begun. With a schedule, it makes exactly the requests that were due before the end.
-    pub(super) async fn all(
+    pub(super) async fn run_requests(
         &mut self,
         asked: &[ScenarioStep],
         until: Option<Instant>,
@@ -43,7 +43,8 @@ impl<'a> RequestRunner<'a> {
         lease: &mut Option<MachineLease>,
     ) -> Result<(), BootFailure> {
         let context = Rc::clone(&self.station.context);
-        let unleased = context.wire.unleased(self.station.port.circuit, context.tftp.ip());
+        let unleased =
+            context.wire.choose_unleased_address(self.station.port.circuit, context.tftp.ip());
         // One connection for all HTTP requests, until the machine gets another address.
         let mut kept = HttpFetcher::new(&context, HttpAgent::Plain { keep: true }, unleased);
         let schedule = self.station.schedule.clone();
@@ -57,7 +58,7 @@ impl<'a> RequestRunner<'a> {
                     let is_first = std::mem::take(&mut is_first);
                     if let Some(schedule) = &schedule {
                         steps.end();
-                        let Some(turn) = schedule.turn().await else { return Ok(()) };
+                        let Some(turn) = schedule.wait_for_turn().await else { return Ok(()) };
                         steps.begin(step.request.stage(), turn);
                     } else if !is_first {
                         steps.enter(step.request.stage());
@@ -65,7 +66,7 @@ impl<'a> RequestRunner<'a> {
                     if step.request == StepRequest::Dhcp {
                         // Every boot server answers the client of a PXE ROM.
                         let answer = self.station.acquire(DhcpSpeaker::BiosRom).await?;
-                        let new = MachineLease::of(self.station.port, &answer);
+                        let new = MachineLease::from_answer(self.station.port, &answer);
                         if lease.replace(new).is_none_or(|old| old.address != new.address) {
                             kept = HttpFetcher::new(
                                 &context,
@@ -94,11 +95,11 @@ impl<'a> RequestRunner<'a> {
         kept: &mut HttpFetcher<'c>,
     ) -> Result<(), BootFailure> {
         match request {
-            // `all` has made this request itself.
+            // `run_requests` has made this request itself.
             StepRequest::Dhcp => Ok(()),
             StepRequest::Tftp { name, behaviour } => {
                 let tftp = TftpFetcher::new(context, address, u64::from(self.station.port.circuit))
-                    .patient();
+                    .with_patience();
                 fetch_required_file(&tftp, behaviour, name).await
             }
             StepRequest::Http { path, keep, range } => {

@@ -30,7 +30,7 @@ impl FleetRun {
         let mut report = FleetReport::new(plan.machines, counts_from);
         report.warm_up = plan.warm_up;
         report.firmware = plan.roles.iter().any(|role| matches!(role.does, RoleTask::Boot(_)));
-        report.fetches = plan.roles.iter().any(|role| role.does.fetches());
+        report.fetches = plan.roles.iter().any(|role| role.does.fetches_files());
         report.is_open = plan.roles.iter().any(|role| role.rate.is_some());
         let until = plan.duration.map(|duration| started + duration);
         Self { started, until, counts_from, report: Rc::new(RefCell::new(report)) }
@@ -41,6 +41,6 @@ impl FleetRun {
         if Instant::now() < self.counts_from {
             sleep_until(self.counts_from.into()).await;
         }
-        self.report.borrow_mut().forget(&progress);
+        self.report.borrow_mut().forget_warm_up(&progress);
     }
 }

@@ -129,7 +129,7 @@ impl MachineRole {
 
 impl RoleTask {
     /// Whether any part of it uses DHCP.
-    pub fn leases(&self) -> bool {
+    pub fn uses_dhcp(&self) -> bool {
         match self {
             Self::Boot(_) => true,
             Self::Steps(steps) => steps.iter().any(|step| step.request == StepRequest::Dhcp),
@@ -137,7 +137,7 @@ impl RoleTask {
     }
 
     /// Whether any part of it fetches a file.
-    pub(super) fn fetches(&self) -> bool {
+    pub(super) fn fetches_files(&self) -> bool {
         match self {
             Self::Boot(_) => true,
             Self::Steps(steps) => steps.iter().any(|step| step.request != StepRequest::Dhcp),
@@ -161,7 +161,7 @@ impl Scenario {
 
     /// The files that a server must offer. Their contents are a function of name and size, so that
     /// the writer and the checker of a file need not share them.
-    pub fn contents(&self) -> ContentMap {
+    pub fn make_contents(&self) -> ContentMap {
         let mut contents = ContentMap::default();
         for (name, octets) in &self.files {
             contents.insert(
@@ -394,7 +394,7 @@ fn read_step(span: Range<usize>, table: DeTable<'_>) -> Result<ScenarioStep, Sce
     // them.
     let repeat = written.repeat.take().unwrap_or(1);
     let request = match (asked.pop(), asked.is_empty()) {
-        (Some((kind, name)), true) => written.request(kind, name),
+        (Some((kind, name)), true) => written.read_request(kind, name),
         _ => Err("a step has one of dhcp, tftp and http"),
     };
     request
@@ -403,7 +403,7 @@ fn read_step(span: Range<usize>, table: DeTable<'_>) -> Result<ScenarioStep, Sce
 }
 
 impl StepKeys {
-    fn request(self, kind: &str, name: String) -> Result<StepRequest, &'static str> {
+    fn read_request(self, kind: &str, name: String) -> Result<StepRequest, &'static str> {
         let of_tftp = self.blksize.is_some() || self.windowsize.is_some() || self.manners.is_some();
         let of_http = self.keep.is_some() || self.range.is_some();
         match kind {
@@ -528,7 +528,7 @@ mod tests {
             (scenario.arrival, scenario.duration),
             (ArrivalPattern::Ramp(Duration::from_secs(30)), Some(Duration::from_secs(10)))
         );
-        assert_eq!(scenario.contents().find("/dir/vmlinuz").unwrap().octets(), 8 << 20);
+        assert_eq!(scenario.make_contents().find("/dir/vmlinuz").unwrap().octets(), 8 << 20);
         assert_eq!(scenario.roles[0], MachineRole::booting(3, FirmwareModel::BiosPxelinux));
         assert_eq!(scenario.roles[1].rate, Some("200/s".parse().unwrap()));
         let RoleTask::Steps(steps) = &scenario.roles[1].does else { unreachable!() };

@@ -98,8 +98,8 @@ impl ExchangeSchedule {
 
     /// Returns the next moment when it has come, at once if it has passed; None if no exchange is
     /// due any more.
-    pub(super) async fn turn(&self) -> Option<ExchangeTurn> {
-        let due = self.take()?;
+    pub(super) async fn wait_for_turn(&self) -> Option<ExchangeTurn> {
+        let due = self.take_moment()?;
         if due <= Instant::now() {
             self.late.set(self.late.get() + 1);
             return Some(ExchangeTurn { due, was_free: false });
@@ -112,14 +112,14 @@ impl ExchangeSchedule {
         Some(ExchangeTurn { due, was_free: true })
     }
 
-    fn take(&self) -> Option<Instant> {
+    fn take_moment(&self) -> Option<Instant> {
         let mut moments = self.moments.borrow_mut();
         if let Some(until) = self.until
             && (moments.next >= until || Instant::now() >= until + OVERTIME_MAX)
         {
             return None;
         }
-        Some(moments.take())
+        Some(moments.draw_moment())
     }
 
     /// Wakes machines when their moments have come; never ends.
@@ -130,13 +130,13 @@ impl ExchangeSchedule {
                 None => self.queued.notified().await,
                 Some(due) => {
                     self.timer.wait_until(due).await;
-                    self.ring(Instant::now());
+                    self.wake_machines(Instant::now());
                 }
             }
         }
     }
 
-    fn ring(&self, now: Instant) {
+    fn wake_machines(&self, now: Instant) {
         let mut waiting = self.waiting.borrow_mut();
         let come = waiting.iter().take_while(|(due, _)| *due <= now).count();
         // A machine that has ended needs no waking.
@@ -146,7 +146,7 @@ impl ExchangeSchedule {
     }
 
     /// Exchanges that found no machine free.
-    pub(super) fn late(&self) -> u64 {
+    pub(super) fn count_late(&self) -> u64 {
         self.late.get()
     }
 
@@ -156,7 +156,7 @@ impl ExchangeSchedule {
         let mut moments = self.moments.borrow_mut();
         let mut left = 0;
         while moments.next < until.min(now) {
-            moments.take();
+            moments.draw_moment();
             left += 1;
         }
         left
@@ -164,7 +164,7 @@ impl ExchangeSchedule {
 }
 
 impl DueMoments {
-    fn take(&mut self) -> Instant {
+    fn draw_moment(&mut self) -> Instant {
         let due = self.next;
         self.given += 1;
         self.next = if self.rate.is_random {
@@ -223,7 +223,7 @@ mod tests {
                     let schedule = Rc::clone(&schedule);
                     spawn_local(async move {
                         let mut met = Vec::new();
-                        while let Some(turn) = schedule.turn().await {
+                        while let Some(turn) = schedule.wait_for_turn().await {
                             assert!(Instant::now() >= turn.due);
                             met.push(turn.due);
                         }
@@ -249,9 +249,12 @@ mod tests {
                 std::hint::spin_loop();
             }
             // The first one is due at once.
-            assert_eq!(schedule.turn().await, Some(ExchangeTurn { due: begun, was_free: false }));
             assert_eq!(
-                schedule.turn().await,
+                schedule.wait_for_turn().await,
+                Some(ExchangeTurn { due: begun, was_free: false })
+            );
+            assert_eq!(
+                schedule.wait_for_turn().await,
                 Some(ExchangeTurn { due: begun + MS, was_free: false })
             );
             assert_eq!(schedule.never_begun(begun + 12 * MS), 10);
@@ -265,7 +268,7 @@ mod tests {
         let mut moments =
             DueMoments { rate, begun, given: 0, next: begun, random: SeededRandom::new(3) };
         for _ in 0..10_000 {
-            moments.take();
+            moments.draw_moment();
         }
         let mean = (moments.next - begun).as_secs_f64() / 10_000.0;
         assert!((0.00095..0.00105).contains(&mean), "{mean}");

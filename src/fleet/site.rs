@@ -20,7 +20,7 @@ pub(super) struct FleetSite<'a> {
 }
 
 impl FleetSite<'_> {
-    pub(super) fn machines(&self) -> impl Iterator<Item = SimulatedMachine> {
+    pub(super) fn make_machines(&self) -> impl Iterator<Item = SimulatedMachine> {
         let FleetPlan { machines, roles, seed, http, pick, within, .. } = self.plan;
         let errands: Vec<MachineErrand> =
             roles.iter().map(|role| MachineErrand::new(&role.does, *http, pick)).collect();
@@ -31,7 +31,7 @@ impl FleetSite<'_> {
             let errand = errands[role].clone();
             let station = MachineStation {
                 context: Rc::clone(&self.context),
-                port: errand.port(*seed, number),
+                port: errand.make_port(*seed, number),
                 segment: rack.map(Rc::clone),
                 schedule: self.schedules.get(role).cloned().flatten(),
                 xids: XidSource(seed.rotate_left(32) ^ u64::from(number)),

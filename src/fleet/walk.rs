@@ -186,10 +186,10 @@ pub fn walk_chain(start: &WalkStart) -> std::io::Result<ChainReport> {
         gives_up: false,
         patience: WALK_PATIENCE,
     };
-    let context = FleetContext::walking(start.tftp.into(), pace, start.source, ours.collect());
+    let context = FleetContext::with_walk(start.tftp.into(), pace, start.source, ours.collect());
     let mut walker =
         ChainWalker { context: &context, start, walked: ChainReport::default(), entry: None };
-    if let Err(broken) = tokio::task::LocalSet::new().block_on(&runtime, walker.all()) {
+    if let Err(broken) = tokio::task::LocalSet::new().block_on(&runtime, walker.follow_chain()) {
         walker.walked.broken = Some(*broken);
     }
     Ok(walker.walked)
@@ -206,7 +206,7 @@ struct ChainWalker<'a> {
 type WalkStep<T = ()> = Result<T, Box<BrokenChain>>;
 
 impl ChainWalker<'_> {
-    async fn all(&mut self) -> WalkStep {
+    async fn follow_chain(&mut self) -> WalkStep {
         let WalkStart { mac, firmware, address, boot_file, .. } = self.start;
         let arch = firmware.arch.unwrap_or(Arch::Bios);
         let rom = if firmware.role == FirmwareRole::Pxe && arch.is_uefi() {
@@ -223,10 +223,10 @@ impl ChainWalker<'_> {
             begun,
             Rc::new(RefCell::new(FleetReport::new(1, begun))),
         );
-        let loader = LoaderKind::of(boot_file);
+        let loader = LoaderKind::from_name(boot_file);
         let is_http = Url::parse(boot_file).is_some() && loader != LoaderKind::Script;
         let loaded = match loader {
-            _ if is_http => return self.by_http(arch, loader).await,
+            _ if is_http => return self.walk_http(arch, loader).await,
             LoaderKind::Pxelinux => boot.pxelinux(address, boot_file, &mut steps).await,
             LoaderKind::Shim => boot.shim_and_grub(address, boot_file, &mut steps).await,
             LoaderKind::Grub => boot.grub(address, boot_file, &mut steps).await,
@@ -238,7 +238,7 @@ impl ChainWalker<'_> {
             }
         };
         // PXELINUX and GRUB look for a menu once they are loaded.
-        let files = self.take();
+        let files = self.take_files();
         let is_menu = match loader {
             LoaderKind::Script => !files.is_empty(),
             _ => steps.now == MachineStage::Menu,
@@ -247,8 +247,8 @@ impl ChainWalker<'_> {
             Err(failure) => {
                 let stage = if is_menu { MachineStage::Menu } else { MachineStage::Loader };
                 self.check_loader(arch, &files)?;
-                self.link(stage, files);
-                Err(self.broken(stage, failure.to_string(), ""))
+                self.add_link(stage, files);
+                Err(self.describe_break(stage, failure.to_string(), ""))
             }
             Ok(loaded) => {
                 self.check_loader(arch, &files)?;
@@ -257,15 +257,15 @@ impl ChainWalker<'_> {
                     .position(|file| is_menu_file(file, &loaded.name))
                     .unwrap_or(files.len());
                 let (before, menu) = files.split_at(at);
-                self.link(MachineStage::Loader, before.to_vec());
-                self.link(MachineStage::Menu, menu.to_vec());
-                self.entries(loaded).await
+                self.add_link(MachineStage::Loader, before.to_vec());
+                self.add_link(MachineStage::Menu, menu.to_vec());
+                self.follow_entries(loaded).await
             }
         }
     }
 
     /// UEFI HTTP Boot, or a loader that an iPXE fetches by URL.
-    async fn by_http(&mut self, arch: Arch, loader: LoaderKind) -> WalkStep {
+    async fn walk_http(&mut self, arch: Arch, loader: LoaderKind) -> WalkStep {
         let (address, file) = (self.start.address, &self.start.boot_file);
         let agent = if self.start.firmware.role == FirmwareRole::HttpBoot {
             HttpAgent::Edk2
@@ -307,10 +307,12 @@ impl ChainWalker<'_> {
         loader: LoaderKind,
         fetched: Result<(), BootFailure>,
     ) -> WalkStep {
-        let files = self.take();
+        let files = self.take_files();
         self.check_loader(arch, &files)?;
-        self.link(MachineStage::Loader, files);
-        fetched.map_err(|failure| self.broken(MachineStage::Loader, failure.to_string(), ""))?;
+        self.add_link(MachineStage::Loader, files);
+        fetched.map_err(|failure| {
+            self.describe_break(MachineStage::Loader, failure.to_string(), "")
+        })?;
         if loader == LoaderKind::Ipxe {
             self.walked.goes_on_as = Some(Firmware { role: FirmwareRole::Ipxe, arch: Some(arch) });
         } else {
@@ -323,17 +325,17 @@ impl ChainWalker<'_> {
     }
 
     /// Follows every entry of the menu, the default first.
-    async fn entries(&mut self, mut loaded: RunningLoader<'_>) -> WalkStep {
-        let mut labels = loaded.labels();
+    async fn follow_entries(&mut self, mut loaded: RunningLoader<'_>) -> WalkStep {
+        let mut labels = loaded.list_labels();
         if labels.is_empty() {
             let what = format!("{} has no entry", loaded.name);
             return Err(self.broken_in(&loaded, MachineStage::Menu, what, "", 0));
         }
         if labels == [String::new()] {
             // A script that leads to the menu.
-            let picked = loaded.pick("").await;
-            let files = self.take();
-            self.link(MachineStage::Menu, files);
+            let picked = loaded.pick_entry("").await;
+            let files = self.take_files();
+            self.add_link(MachineStage::Menu, files);
             if let Err(failure) = picked.as_ref().map(drop)
                 && !matches!(failure, BootFailure::NoEntry(_))
             {
@@ -345,14 +347,14 @@ impl ChainWalker<'_> {
                     0,
                 ));
             }
-            labels = loaded.labels();
+            labels = loaded.list_labels();
         }
-        let home = loaded.home();
+        let home = loaded.home_menu();
         for label in labels {
             loaded.go_home(&home);
             self.entry = Some(label.clone()).filter(|label| !label.is_empty());
-            match loaded.pick(&label).await {
-                Ok(choice) => self.boot(&mut loaded, choice).await?,
+            match loaded.pick_entry(&label).await {
+                Ok(choice) => self.fetch_entry(&mut loaded, choice).await?,
                 Err(BootFailure::NoEntry(_)) => {
                     self.walked.notes.push(format!(
                         "entry `{label}` loads nothing from here (a local disk): not walked"
@@ -373,10 +375,14 @@ impl ChainWalker<'_> {
     }
 
     /// Fetches the files of one entry.
-    async fn boot(&mut self, loaded: &mut RunningLoader<'_>, choice: BootChoice) -> WalkStep {
+    async fn fetch_entry(
+        &mut self,
+        loaded: &mut RunningLoader<'_>,
+        choice: BootChoice,
+    ) -> WalkStep {
         // Scripts that `pick` fetched on the way to this entry belong to the menu.
-        let files = self.take();
-        self.link(MachineStage::Menu, files);
+        let files = self.take_files();
+        self.add_link(MachineStage::Menu, files);
         let initrds =
             choice.initrds.iter().map(|name| (MachineStage::Initrd, name, choice.lines.initrd));
         for (stage, name, line) in
@@ -390,7 +396,7 @@ impl ChainWalker<'_> {
                 continue;
             }
             let fetched = loaded.fetch(name).await;
-            let files = self.take();
+            let files = self.take_files();
             if let Err(failure) = fetched {
                 return Err(self.broken_in(
                     loaded,
@@ -406,7 +412,7 @@ impl ChainWalker<'_> {
             if let Some(fault) = files.last().and_then(|file| find_image_fault(stage, file)) {
                 return Err(self.broken_in(loaded, stage, fault, name, line));
             }
-            self.link(stage, files);
+            self.add_link(stage, files);
         }
 
         // The installer fetches answer files long after the boot: here the break shows before a
@@ -421,7 +427,7 @@ impl ChainWalker<'_> {
             let mut http = HttpFetcher::new(self.context, HttpAgent::Installer, self.start.address);
             let tftp = TftpFetcher::new(self.context, self.start.address, 0);
             let fetched = fetch_url(&tftp, &ClientBehaviour::ipxe(), &mut http, &url, false).await;
-            let files = self.take();
+            let files = self.take_files();
             if let Err(failure) = fetched {
                 return Err(self.broken_in(
                     loaded,
@@ -431,20 +437,20 @@ impl ChainWalker<'_> {
                     choice.lines.arguments,
                 ));
             }
-            self.link(MachineStage::AnswerFile, files);
+            self.add_link(MachineStage::AnswerFile, files);
         }
         Ok(())
     }
 
-    fn take(&self) -> Vec<WalkedFile> {
+    fn take_files(&self) -> Vec<WalkedFile> {
         self.context
             .walking
             .as_ref()
-            .map(super::net::context::WalkContext::take)
+            .map(super::net::context::WalkContext::take_files)
             .unwrap_or_default()
     }
 
-    fn link(&mut self, stage: MachineStage, files: Vec<WalkedFile>) {
+    fn add_link(&mut self, stage: MachineStage, files: Vec<WalkedFile>) {
         if files.is_empty() {
             return;
         }
@@ -461,7 +467,7 @@ impl ChainWalker<'_> {
     /// The first file must be a program for this firmware.
     fn check_loader(&self, arch: Arch, files: &[WalkedFile]) -> WalkStep {
         let Some(file) =
-            files.first().filter(|file| LoaderKind::of(&file.name) != LoaderKind::Script)
+            files.first().filter(|file| LoaderKind::from_name(&file.name) != LoaderKind::Script)
         else {
             return Ok(());
         };
@@ -496,10 +502,10 @@ impl ChainWalker<'_> {
             file.name,
             program.describe()
         );
-        Err(self.broken(MachineStage::Loader, what, ""))
+        Err(self.describe_break(MachineStage::Loader, what, ""))
     }
 
-    fn broken(&self, stage: MachineStage, what: String, name: &str) -> Box<BrokenChain> {
+    fn describe_break(&self, stage: MachineStage, what: String, name: &str) -> Box<BrokenChain> {
         let (entry, name) = (self.entry.clone(), name.to_owned());
         Box::new(BrokenChain { stage, entry, what, name, menu: None, is_rendered: false })
     }
@@ -515,7 +521,7 @@ impl ChainWalker<'_> {
         let is_rendered =
             loaded.text.lines().take(2).any(|line| line.starts_with("# rendered by ringboot"));
         let menu = Some((loaded.name.clone(), line));
-        Box::new(BrokenChain { menu, is_rendered, ..*self.broken(stage, what, name) })
+        Box::new(BrokenChain { menu, is_rendered, ..*self.describe_break(stage, what, name) })
     }
 }
 

@@ -78,7 +78,7 @@ impl RunSummary {
             interrupted: report.interrupted,
             firmware: report.firmware,
             fetches: report.fetches,
-            proved: report.proved(),
+            proved: report.describe_proof(),
             wrong_contents: report.wrong_contents,
             warm_up_s: report.warm_up.as_secs_f64(),
             never_begun: report.pressure.never_begun,

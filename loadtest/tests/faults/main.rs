@@ -41,7 +41,12 @@ enum Server {
 /// What the server's disk has for [`FILE`].
 fn file() -> Vec<u8> {
     let mut file = Vec::new();
-    scenario(r#"{ tftp = "vmlinuz" }"#).contents().find(FILE).unwrap().write_to(&mut file).unwrap();
+    scenario(r#"{ tftp = "vmlinuz" }"#)
+        .make_contents()
+        .find(FILE)
+        .unwrap()
+        .write_to(&mut file)
+        .unwrap();
     file
 }
 
@@ -69,7 +74,7 @@ fn play(server: Server, scenario: &Scenario) -> FleetReport {
     let lessor = match server {
         Server::Dhcp(server) => {
             let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
-            Some(DhcpAccess::by(DhcpRoute::Relay { agent, server }))
+            Some(DhcpAccess::new(DhcpRoute::Relay { agent, server }))
         }
         Server::Tftp(_) | Server::Http(_) => None,
     };
@@ -84,7 +89,7 @@ fn play(server: Server, scenario: &Scenario) -> FleetReport {
         tftp: if let Server::Tftp(server) = server { server.into() } else { NOWHERE.into() },
         http: if let Server::Http(server) = server { server.into() } else { NOWHERE.into() },
         pick: String::new(),
-        contents: scenario.contents(),
+        contents: scenario.make_contents(),
         pace: FleetPace {
             haste: 20,
             idle_waits: false,
@@ -185,6 +190,6 @@ fn a_fault_that_firmware_puts_up_with_ends_the_program_with_0_and_is_counted() {
     let words: Vec<_> =
         oddities.iter().map(|odd| (odd["what"].as_str().unwrap(), odd["times"].as_u64())).collect();
     let expected = [ClientOddity::CutOff, ClientOddity::WholeForRest]
-        .map(|oddity| (oddity.words(), Some(u64::from(MACHINES))));
+        .map(|oddity| (oddity.spell_plural(), Some(u64::from(MACHINES))));
     assert_eq!(words, expected);
 }

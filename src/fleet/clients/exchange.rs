@@ -29,7 +29,7 @@ impl FleetSegment {
                 Ok(Some(answer)) => return self.take_possession(port, speaker, answer),
                 // A NAK: begin again with DISCOVER.
                 Ok(None) if Instant::now() < deadline => {
-                    sleep(self.context.pace.hurried(DHCP_NAK_PAUSE)).await
+                    sleep(self.context.pace.scale_wait(DHCP_NAK_PAUSE)).await
                 }
                 Ok(None) => return Err(BootFailure::DhcpRefused),
                 Err(BootFailure::GaveUp { .. })
@@ -76,7 +76,7 @@ impl<'a> DhcpExchange<'a> {
         xids: &'a mut XidSource,
     ) -> Self {
         let mailbox = Rc::<AnswerMailbox>::default();
-        let waits = DhcpWaits::of(speaker);
+        let waits = DhcpWaits::from_speaker(speaker);
         let mut line =
             Self { segment, port, speaker, waits, xids, registered: Vec::new(), sent: 0, mailbox };
         line.renew();
@@ -95,12 +95,12 @@ impl<'a> DhcpExchange<'a> {
         let offer = self.discover().await?;
         let (port, speaker, address, server) =
             (self.port, self.speaker, offer.address, offer.server);
-        self.segment.hold(HeldLease { port, speaker, address, server });
+        self.segment.hold_lease(HeldLease { port, speaker, address, server });
         // The REQUEST belongs to the DISCOVER that was answered, not to the last one.
         self.registered.push(offer.xid);
         let answer = self.request(server, address).await?;
         if answer.kind != DhcpMessageType::Ack {
-            self.segment.forget(port.mac, address);
+            self.segment.forget_lease(port.mac, address);
             return Ok(None);
         }
         Ok(Some(answer))
@@ -122,7 +122,7 @@ impl<'a> DhcpExchange<'a> {
             // A DISCOVER after an accepted OFFER belongs to the wait for a ProxyDHCP server (D-68)
             // and is no retry.
             self.send(DhcpMessageType::Discover, None, None, nth > 0 && offer.is_none())?;
-            let until = Instant::now() + pace.hurried(self.waits.pause(nth));
+            let until = Instant::now() + pace.scale_wait(self.waits.pause(nth));
             while offer.is_none() {
                 let Ok(answer) = timeout_at(until, self.answer_to(DhcpMessageType::Discover)).await
                 else {
@@ -148,7 +148,7 @@ impl<'a> DhcpExchange<'a> {
             }
             sleep_until(until).await;
             if self.waits.idle == IdleWait::UntilPause
-                || begun.elapsed() >= pace.hurried(DhcpWaits::PROXY)
+                || begun.elapsed() >= pace.scale_wait(DhcpWaits::PROXY)
             {
                 return Ok(found);
             }
@@ -157,14 +157,14 @@ impl<'a> DhcpExchange<'a> {
 
         offer.ok_or_else(|| {
             let reason = ignored.map_or_else(|| self.explain_silence(), str::to_owned);
-            self.gave_up(&reason, self.waits.tries)
+            self.explain_give_up(&reason, self.waits.tries)
         })
     }
 
     /// The firmware cannot tell a closed port from a silent network. The failure can, by the ICMP
     /// message.
     fn explain_silence(&self) -> String {
-        match self.segment.context.progress.line(AskedProtocol::Dhcp).nobody() {
+        match self.segment.context.progress.line(AskedProtocol::Dhcp).find_absent_server() {
             Some(nobody) => format!("DHCP: {nobody}"),
             None => "no answer to DISCOVER".to_owned(),
         }
@@ -179,12 +179,13 @@ impl<'a> DhcpExchange<'a> {
         let tries = self.waits.tries.min(DhcpWaits::REQUESTS_MAX);
         for nth in 0..tries {
             self.send(DhcpMessageType::Request, server, Some(address), nth > 0)?;
-            let until = Instant::now() + self.segment.context.pace.hurried(self.waits.pause(nth));
+            let until =
+                Instant::now() + self.segment.context.pace.scale_wait(self.waits.pause(nth));
             if let Ok(answer) = timeout_at(until, self.answer_to(DhcpMessageType::Request)).await {
                 return answer;
             }
         }
-        Err(self.gave_up("an offer, but no answer to REQUEST", tries))
+        Err(self.explain_give_up("an offer, but no answer to REQUEST", tries))
     }
 
     fn send(
@@ -216,14 +217,15 @@ impl<'a> DhcpExchange<'a> {
         if is_repeated {
             self.segment.context.progress.add_retry();
         }
-        let bytes = self.segment.road.letter(&ask, circuit).ok_or(BootFailure::DhcpSilent)?;
+        let bytes =
+            self.segment.road.encode_message(&ask, circuit).ok_or(BootFailure::DhcpSilent)?;
         self.segment.send(&bytes);
         Ok(())
     }
 
     /// The next answer of the right type; a late second OFFER is no answer to a REQUEST.
     async fn answer_to(&self, kind: DhcpMessageType) -> Result<DhcpAnswer, BootFailure> {
-        let _asked = self.segment.context.progress.ask(AskedProtocol::Dhcp);
+        let _asked = self.segment.context.progress.begin_request(AskedProtocol::Dhcp);
         loop {
             let answer = self.mailbox.next().await;
             if (kind == DhcpMessageType::Discover) == (answer.kind == DhcpMessageType::Offer) {
@@ -233,7 +235,7 @@ impl<'a> DhcpExchange<'a> {
         }
     }
 
-    fn gave_up(&self, what: &str, tries: u32) -> BootFailure {
+    fn explain_give_up(&self, what: &str, tries: u32) -> BootFailure {
         let seconds = (0..tries).map(|nth| self.waits.pause(nth)).sum::<Duration>().as_secs();
         BootFailure::GaveUp { who: self.waits.who, what: what.to_owned(), tries, seconds }
     }

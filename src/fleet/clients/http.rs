@@ -65,7 +65,7 @@ impl<'a> HttpFetcher<'a> {
     /// Fetches a whole file, through as many connections as it takes. Returns the bytes only if
     /// `keep` is set.
     pub(crate) async fn fetch(&mut self, url: &Url, keep: bool) -> Result<Vec<u8>, BootFailure> {
-        let checker = self.context.checker(&self.shown(url), keep);
+        let checker = self.context.make_checker(&self.format_url(url), keep);
         self.fetch_checked(url, checker).await
     }
 
@@ -76,13 +76,13 @@ impl<'a> HttpFetcher<'a> {
         octets: u64,
         random: &mut SeededRandom,
     ) -> Result<(), BootFailure> {
-        let name = self.shown(url);
-        let known = self.context.expected(&name).map(ExpectedContent::octets);
+        let name = self.format_url(url);
+        let known = self.context.find_expected(&name).map(ExpectedContent::octets);
         // The first answer tells the size of an unknown file; until then ask for its beginning.
         let size = known.or_else(|| self.sizes.get(&url.path).copied()).unwrap_or(octets);
         let octets = octets.min(size);
         let from = random.below(size - octets + 1);
-        let checker = self.context.checker(&name, false).of_part(from..from + octets);
+        let checker = self.context.make_checker(&name, false).with_part(from..from + octets);
         self.fetch_checked(url, checker).await.map(drop)
     }
 
@@ -98,14 +98,14 @@ impl<'a> HttpFetcher<'a> {
     /// Sends HEAD on the connection that the file will use, and returns the size, which the answer
     /// must have.
     pub(crate) async fn head(&mut self, url: &Url) -> Result<u64, BootFailure> {
-        let name = self.shown(url);
+        let name = self.format_url(url);
         let begun = Instant::now();
         let mut broken = 0;
         loop {
             let failure = match self.attempt_head(url).await {
                 Ok(size) => return size.ok_or(BootFailure::HttpNoSize(name)),
                 Err(BrokenConnection::Machine(failure)) => return Err(failure),
-                Err(BrokenConnection::Connection(end)) => end.failure(&name, 0),
+                Err(BrokenConnection::Connection(end)) => end.to_failure(&name, 0),
             };
             if begun.elapsed() > self.context.pace.patience {
                 return Err(failure);
@@ -113,7 +113,7 @@ impl<'a> HttpFetcher<'a> {
             broken += 1;
             self.ensure_goes_on(broken, &failure)?;
             self.context.progress.add_retry();
-            sleep(self.context.pace.hurried(HTTP_RETRY)).await;
+            sleep(self.context.pace.scale_wait(HTTP_RETRY)).await;
         }
     }
 
@@ -136,7 +136,7 @@ impl<'a> HttpFetcher<'a> {
         let head = self
             .read_head(&stream, |head, _| {
                 ResponseHead::parse(head, self.agent).ok_or_else(|| {
-                    BrokenConnection::Machine(BootFailure::HttpNonsense(self.shown(url)))
+                    BrokenConnection::Machine(BootFailure::HttpNonsense(self.format_url(url)))
                 })
             })
             .await?;
@@ -150,7 +150,7 @@ impl<'a> HttpFetcher<'a> {
             }
             status => {
                 return Err(BrokenConnection::Machine(BootFailure::HttpStatus(
-                    self.shown(url),
+                    self.format_url(url),
                     status,
                 )));
             }
@@ -169,7 +169,7 @@ impl<'a> HttpFetcher<'a> {
         url: &Url,
         mut checker: ContentChecker,
     ) -> Result<Vec<u8>, BootFailure> {
-        let name = self.shown(url);
+        let name = self.format_url(url);
         let begun = Instant::now();
         let mut etag = None;
         // The time and the place of the last progress. A file that begins again at its first byte
@@ -182,12 +182,16 @@ impl<'a> HttpFetcher<'a> {
                 Ok(octets) => {
                     if let Some(walking) = &self.context.walking {
                         self.look_at_end(url, octets, &checker).await?;
-                        walking.write_down(checker.asked(url.to_string(), octets, begun.elapsed()));
+                        walking.write_down(checker.record_file(
+                            url.to_string(),
+                            octets,
+                            begun.elapsed(),
+                        ));
                     }
                     return checker.finish();
                 }
                 Err(BrokenConnection::Machine(failure)) => return Err(failure),
-                Err(BrokenConnection::Connection(end)) => end.failure(&name, checker.offset()),
+                Err(BrokenConnection::Connection(end)) => end.to_failure(&name, checker.offset()),
             };
             self.context.progress.add_retry();
             if checker.received() > furthest.1 {
@@ -200,13 +204,13 @@ impl<'a> HttpFetcher<'a> {
             if !reused {
                 broken += 1;
                 self.ensure_goes_on(broken, &failure)?;
-                sleep(self.context.pace.hurried(HTTP_RETRY)).await;
+                sleep(self.context.pace.scale_wait(HTTP_RETRY)).await;
             }
         }
     }
 
     /// A fleet counts failures by path; a walk shows the whole URL.
-    fn shown(&self, url: &Url) -> String {
+    fn format_url(&self, url: &Url) -> String {
         if self.context.walking.is_some() { url.to_string() } else { url.path.clone() }
     }
 
@@ -225,12 +229,12 @@ impl<'a> HttpFetcher<'a> {
             let stream = self.connect(url).await?;
             write_to_stream(&stream, self.agent.request(url, Some((from, None)), None).as_bytes())
                 .await?;
-            let mut end = self.context.checker(&url.path, false);
+            let mut end = self.context.make_checker(&url.path, false);
             let left = self.read_head(&stream, |head, first| {
                 let head = ResponseHead::parse(head, self.agent)
                     .filter(|head| head.status == 206)
                     .ok_or(BrokenConnection::Connection(ConnectionEnd::Closed))?;
-                end.take(first)?;
+                end.take_bytes(first)?;
                 head.length
                     .unwrap_or(0)
                     .checked_sub(first.len() as u64)
@@ -242,7 +246,9 @@ impl<'a> HttpFetcher<'a> {
         };
         match looked.await {
             Ok(received) if from + received == octets => Ok(()),
-            Ok(received) => Err(BootFailure::WrongLength(self.shown(url), from + received, octets)),
+            Ok(received) => {
+                Err(BootFailure::WrongLength(self.format_url(url), from + received, octets))
+            }
             // Without ranges the end of a file cannot be fetched alone.
             Err(_) => Ok(()),
         }
@@ -256,18 +262,19 @@ impl<'a> HttpFetcher<'a> {
         checker: &mut ContentChecker,
         etag: &mut Option<String>,
     ) -> Result<u64, BrokenConnection> {
-        let _asked = self.context.progress.ask(AskedProtocol::Http);
+        let _asked = self.context.progress.begin_request(AskedProtocol::Http);
         let stream = self.connect(url).await?;
         let range = match (checker.part(), checker.received()) {
             (Some(part), _) => Some((checker.offset(), Some(part.end.saturating_sub(1)))),
-            (None, 0) if checker.samples() => Some((0, Some(SAMPLE_BYTES - 1))),
+            (None, 0) if checker.needs_sample() => Some((0, Some(SAMPLE_BYTES - 1))),
             (None, 0) => None,
             (None, from) => Some((from, None)),
         };
         let request = self.agent.request(url, range, etag.as_deref());
         write_to_stream(&stream, request.as_bytes()).await?;
-        let (head, left) =
-            self.read_head(&stream, |head, rest| self.meet(url, head, rest, checker, etag)).await?;
+        let (head, left) = self
+            .read_head(&stream, |head, rest| self.judge_head(url, head, rest, checker, etag))
+            .await?;
         let read = self.read_body(&stream, left, checker).await;
         if matches!(read, Err(BrokenConnection::Connection(_))) {
             self.context.progress.add_oddities(ClientOddity::CutOff, 1);
@@ -276,9 +283,11 @@ impl<'a> HttpFetcher<'a> {
         // A part, or a walk's sample, ends before the file does.
         let is_rest = range.is_some_and(|(_, to)| to.is_none());
         if is_rest && head.total.is_some_and(|total| total != checker.received()) {
-            return Err(BrokenConnection::Machine(BootFailure::HttpWrongRange(self.shown(url))));
+            return Err(BrokenConnection::Machine(BootFailure::HttpWrongRange(
+                self.format_url(url),
+            )));
         }
-        if self.agent.keeps() && !head.closes && !checker.is_sample_full() {
+        if self.agent.keeps_connection() && !head.closes && !checker.is_sample_full() {
             self.idle = Some((stream, url.server));
         }
         if let (Some(_), Some(total)) = (checker.part(), head.total) {
@@ -289,7 +298,7 @@ impl<'a> HttpFetcher<'a> {
 
     /// Judges the head of an answer, and returns the number of body bytes that follow the first
     /// ones.
-    fn meet(
+    fn judge_head(
         &self,
         url: &Url,
         head: &[u8],
@@ -297,11 +306,14 @@ impl<'a> HttpFetcher<'a> {
         checker: &mut ContentChecker,
         etag: &mut Option<String>,
     ) -> Result<(ResponseHead, u64), BrokenConnection> {
-        let nonsense = || BrokenConnection::Machine(BootFailure::HttpNonsense(self.shown(url)));
+        let nonsense =
+            || BrokenConnection::Machine(BootFailure::HttpNonsense(self.format_url(url)));
         let mut head = ResponseHead::parse(head, self.agent).ok_or_else(nonsense)?;
         match head.status {
             200 if checker.part().is_some() => {
-                return Err(BrokenConnection::Machine(BootFailure::HttpNotInPart(self.shown(url))));
+                return Err(BrokenConnection::Machine(BootFailure::HttpNotInPart(
+                    self.format_url(url),
+                )));
             }
             200 => {
                 if checker.received() > 0 {
@@ -311,12 +323,12 @@ impl<'a> HttpFetcher<'a> {
             }
             206 if head.range_start != Some(checker.offset()) => {
                 return Err(BrokenConnection::Machine(BootFailure::HttpWrongRange(
-                    self.shown(url),
+                    self.format_url(url),
                 )));
             }
             206 if etag.is_some() && head.etag.is_some() && *etag != head.etag => {
                 return Err(BrokenConnection::Machine(BootFailure::HttpOtherVersion(
-                    self.shown(url),
+                    self.format_url(url),
                 )));
             }
             206 => {}
@@ -331,7 +343,7 @@ impl<'a> HttpFetcher<'a> {
                 // Firmware does not know "later": this is an error like any other.
                 if self.context.pace.gives_up && self.agent.resumes_max().is_some() {
                     return Err(BrokenConnection::Machine(BootFailure::HttpStatus(
-                        self.shown(url),
+                        self.format_url(url),
                         status,
                     )));
                 }
@@ -339,18 +351,18 @@ impl<'a> HttpFetcher<'a> {
             }
             status => {
                 return Err(BrokenConnection::Machine(BootFailure::HttpStatus(
-                    self.shown(url),
+                    self.format_url(url),
                     status,
                 )));
             }
         }
         if let Some(total) = head.total {
-            checker.clip(total);
+            checker.clip_end(total);
         }
         *etag = head.etag.take();
         let length = head.length.ok_or_else(nonsense)?;
         let left = length.checked_sub(first.len() as u64).ok_or_else(nonsense)?;
-        checker.take(first)?;
+        checker.take_bytes(first)?;
         Ok((head, left))
     }
 
@@ -384,7 +396,7 @@ impl<'a> HttpFetcher<'a> {
                 progress.add_refusal(ServerRefusal::NoConnection);
                 progress
                     .line(AskedProtocol::Http)
-                    .comes_to(NobodyThere { at: url.server, why: "connection refused" });
+                    .note_absent_server(NobodyThere { at: url.server, why: "connection refused" });
             }
             Err(_) => {}
         }
@@ -430,15 +442,15 @@ impl<'a> HttpFetcher<'a> {
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(READ_BYTES).min(READ_BYTES);
             let mut taken = Ok(());
-            let octets = if checker.reads() {
-                self.read(stream, most, |bytes| taken = checker.take(bytes)).await?
+            let octets = if checker.needs_bytes() {
+                self.read(stream, most, |bytes| taken = checker.take_bytes(bytes)).await?
             } else {
                 let octets = self.drop_bytes(stream, most).await?;
-                checker.count(octets as u64);
+                checker.count_bytes(octets as u64);
                 octets
             };
             taken?;
-            self.context.hub.glance();
+            self.context.hub.read_shared_if_due();
             if octets == 0 {
                 return Err(BrokenConnection::Connection(ConnectionEnd::Closed));
             }
@@ -460,7 +472,7 @@ impl<'a> HttpFetcher<'a> {
             stream.try_io(Interest::READABLE, || discard_input(stream, most))
         })
         .await?;
-        self.context.progress.line(AskedProtocol::Http).hears();
+        self.context.progress.line(AskedProtocol::Http).note_answer();
         Ok(octets)
     }
 
@@ -480,7 +492,7 @@ impl<'a> HttpFetcher<'a> {
             })
         })
         .await?;
-        self.context.progress.line(AskedProtocol::Http).hears();
+        self.context.progress.line(AskedProtocol::Http).note_answer();
         Ok(octets)
     }
 }
@@ -532,7 +544,7 @@ enum ConnectionEnd {
 impl ConnectionEnd {
     /// The machine's failure if every connection has ended without the whole file; the last one at
     /// this byte.
-    fn failure(self, name: &str, octet: u64) -> BootFailure {
+    fn to_failure(self, name: &str, octet: u64) -> BootFailure {
         let name = name.to_owned();
         match (self, octet) {
             (Self::Refused, _) => BootFailure::HttpRefused(name),
@@ -576,7 +588,7 @@ async fn write_to_stream(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()>
 
 impl HttpAgent {
     /// Whether it keeps a connection for its next file.
-    fn keeps(self) -> bool {
+    fn keeps_connection(self) -> bool {
         matches!(self, Self::Ipxe | Self::Edk2 | Self::Plain { keep: true })
     }
 

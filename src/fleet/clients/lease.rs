@@ -20,7 +20,7 @@ pub struct MachineLease {
 }
 
 impl MachineLease {
-    pub(crate) fn of(port: MachinePort, answer: &DhcpAnswer) -> Self {
+    pub(crate) fn from_answer(port: MachinePort, answer: &DhcpAnswer) -> Self {
         let lease_s = answer.lease_s.unwrap_or(0);
         Self { machine: port.circuit, mac: port.mac, address: answer.address, lease_s }
     }

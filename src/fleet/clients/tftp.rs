@@ -42,7 +42,7 @@ impl<'a> TftpFetcher<'a> {
     }
 
     /// The same for a client without firmware, which retries until the fleet's patience ends.
-    pub(crate) fn patient(self) -> Self {
+    pub(crate) fn with_patience(self) -> Self {
         Self { is_patient: true, ..self }
     }
 
@@ -53,7 +53,7 @@ impl<'a> TftpFetcher<'a> {
         name: &str,
         keep: bool,
     ) -> Result<FetchedTftp, BootFailure> {
-        let mut checker = self.context.checker(name, keep);
+        let mut checker = self.context.make_checker(name, keep);
         let deadline = Instant::now() + self.context.pace.patience;
         loop {
             checker.restart();
@@ -64,7 +64,7 @@ impl<'a> TftpFetcher<'a> {
             match ended.outcome? {
                 ClientOutcome::Complete { octets } => {
                     if let Some(walking) = &self.context.walking {
-                        walking.write_down(checker.asked(
+                        walking.write_down(checker.record_file(
                             format!("tftp {name}"),
                             octets,
                             begun.elapsed(),
@@ -75,13 +75,13 @@ impl<'a> TftpFetcher<'a> {
                 ClientOutcome::Refused { code: 1 } => return Ok(FetchedTftp::Missing),
                 // 0 and 5: the server gave up, or has restarted and does not know this transfer.
                 outcome @ (ClientOutcome::TimedOut | ClientOutcome::Refused { code: 0 | 5 })
-                    if self.goes_on(behaviour, outcome) && Instant::now() < deadline =>
+                    if self.begins_again(behaviour, outcome) && Instant::now() < deadline =>
                 {
                     if outcome != ClientOutcome::TimedOut {
                         self.context.progress.add_refusal(ServerRefusal::TftpError);
                     }
                     self.context.progress.add_retry();
-                    sleep(self.context.pace.hurried(TFTP_RETRY)).await;
+                    sleep(self.context.pace.scale_wait(TFTP_RETRY)).await;
                 }
                 ClientOutcome::TimedOut if !self.is_patient => {
                     return Err(explain_give_up(behaviour, name, answered, nobody));
@@ -107,7 +107,7 @@ impl<'a> TftpFetcher<'a> {
 
     /// Whether the transfer begins again after an ERROR. U-Boot does so after any ERROR but 1 and 2
     /// (T-3); for the others it ends the boot.
-    fn goes_on(&self, behaviour: &ClientBehaviour, outcome: ClientOutcome) -> bool {
+    fn begins_again(&self, behaviour: &ClientBehaviour, outcome: ClientOutcome) -> bool {
         self.is_patient || (behaviour.name == "uboot" && outcome != ClientOutcome::TimedOut)
     }
 
@@ -128,11 +128,15 @@ impl<'a> TftpFetcher<'a> {
             probes: u8::from(behaviour.probe.is_some()),
             address,
             burst: compute_window_burst(behaviour),
-            silence: if self.is_patient { pace.hurried(TFTP_SILENCE_MAX) } else { Duration::MAX },
+            silence: if self.is_patient {
+                pace.scale_wait(TFTP_SILENCE_MAX)
+            } else {
+                Duration::MAX
+            },
             checker,
             request: progress.tftp_request(),
         };
-        let ended = hub.play(transfer).await?;
+        let ended = hub.play_transfer(transfer).await?;
 
         // The hub has counted these retries for the fleet while the transfer ran. Only here, in the
         // machine's own task, do they count for its step.
@@ -224,7 +228,7 @@ mod tests {
             };
             let context = FleetContext::new(server, ContentMap::default(), pace, Arc::default());
             let tftp = TftpFetcher::new(&context, Ipv4Addr::LOCALHOST, 1);
-            let tftp = if patient { tftp.patient() } else { tftp };
+            let tftp = if patient { tftp.with_patience() } else { tftp };
             tftp.fetch(behaviour, "a", false).await
         })
     }
@@ -264,13 +268,13 @@ mod tests {
             let nobody = format!("nothing answers at {server} (port unreachable)");
             assert_eq!(said, format!("shim gives up: TFTP: {nobody}, 6 tries in 24 s"));
             let said = tftp
-                .patient()
+                .with_patience()
                 .fetch(&ClientBehaviour::shim(), "grubx64.efi", false)
                 .await
                 .unwrap_err()
                 .to_string();
             assert_eq!(said, format!("TFTP: {nobody}"));
-            assert_eq!(context.progress.troubles(), [said]);
+            assert_eq!(context.progress.list_troubles(), [said]);
         });
     }
 

@@ -39,7 +39,7 @@ impl DhcpWaits {
     /// 2131 section 4.4.1 leaves it open).
     pub(super) const REQUESTS_MAX: u32 = 4;
 
-    pub(crate) fn of(speaker: DhcpSpeaker) -> Self {
+    pub(crate) fn from_speaker(speaker: DhcpSpeaker) -> Self {
         match speaker {
             // PXE 2.1 section 2.2.1: four timeouts, 4, 8, 16 and 32 s.
             DhcpSpeaker::BiosRom => Self { who: "the PXE ROM", ..EDK2 },
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn d71_each_firmware_has_its_own_waits() {
         let whole = |speaker| {
-            let waits = DhcpWaits::of(speaker);
+            let waits = DhcpWaits::from_speaker(speaker);
             (0..waits.tries).map(|nth| waits.pause(nth)).sum::<Duration>().as_millis()
         };
         assert_eq!(whole(DhcpSpeaker::UefiPxe(7)), 60_000);

@@ -45,8 +45,8 @@ pub(crate) struct NobodyThere {
 pub(crate) struct PendingRequest<'a>(&'a ProtocolLine);
 
 impl<'a> PendingRequest<'a> {
-    pub(crate) fn of(line: &'a ProtocolLine) -> Self {
-        line.asks();
+    pub(crate) fn new(line: &'a ProtocolLine) -> Self {
+        line.note_request();
         Self(line)
     }
 }
@@ -58,15 +58,15 @@ impl Drop for PendingRequest<'_> {
 }
 
 impl ProtocolLine {
-    pub(crate) fn waiting(&self) -> u32 {
+    pub(crate) fn count_waiting(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn heard(&self) -> u64 {
+    pub(crate) fn count_answers(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn asks(&self) {
+    pub(crate) fn note_request(&self) {
         self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -75,8 +75,8 @@ impl ProtocolLine {
     }
 
     /// Only the fleet's own thread writes, so a packet costs next to nothing.
-    pub(crate) fn hears(&self) {
-        self.heard.store(self.heard() + 1, Ordering::Relaxed);
+    pub(crate) fn note_answer(&self) {
+        self.heard.store(self.count_answers() + 1, Ordering::Relaxed);
     }
 
     pub(crate) fn is_met(&self) {
@@ -84,7 +84,7 @@ impl ProtocolLine {
     }
 
     /// The time without an answer until now, although a request waited.
-    pub(crate) fn silent(&self) -> Duration {
+    pub(crate) fn measure_silence(&self) -> Duration {
         Duration::from_millis(self.silent_ms.load(Ordering::Relaxed))
     }
 
@@ -94,16 +94,16 @@ impl ProtocolLine {
     }
 
     /// The network reports that no server listens there; the first message counts.
-    pub(crate) fn comes_to(&self, nobody: NobodyThere) {
+    pub(crate) fn note_absent_server(&self, nobody: NobodyThere) {
         let _ = self.nobody.set(nobody);
     }
 
     /// The address without a server; None if a server has ever answered or accepted a connection.
-    pub(crate) fn nobody(&self) -> Option<NobodyThere> {
+    pub(crate) fn find_absent_server(&self) -> Option<NobodyThere> {
         self.nobody
             .get()
             .copied()
-            .filter(|_| self.heard() == 0 && !self.met.load(Ordering::Relaxed))
+            .filter(|_| self.count_answers() == 0 && !self.met.load(Ordering::Relaxed))
     }
 }
 

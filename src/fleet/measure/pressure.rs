@@ -49,19 +49,19 @@ impl RunPressure {
             busy,
             waiting,
             sources,
-            refusals: ServerRefusal::ALL.map(|refusal| progress.refusals(refusal)),
+            refusals: ServerRefusal::ALL.map(|refusal| progress.count_refusals(refusal)),
             tftp: progress.tftp_queue(),
             silences: seen.silences,
-            nobody: AskedProtocol::ALL.map(|protocol| progress.line(protocol).nobody()),
+            nobody: AskedProtocol::ALL.map(|protocol| progress.line(protocol).find_absent_server()),
             away_max: seen.away_max,
-            heard: AskedProtocol::ALL.map(|protocol| progress.line(protocol).heard()),
+            heard: AskedProtocol::ALL.map(|protocol| progress.line(protocol).count_answers()),
             never_begun: 0,
             waited: 0,
         }
     }
 
     /// Sentences about servers that answered no machine, at all or for a while.
-    pub(crate) fn of_silence(&self, machines: u32, hides: &str) -> Vec<String> {
+    pub(crate) fn describe_silence(&self, machines: u32, hides: &str) -> Vec<String> {
         let mut sentences = Vec::new();
         for protocol in AskedProtocol::ALL {
             let (name, place) = (protocol.name(), protocol as usize);
@@ -91,7 +91,7 @@ impl RunPressure {
     }
 
     /// A sentence for each sign of a limit of the server.
-    pub(crate) fn of_the_server(&self, machines: u32) -> Vec<String> {
+    pub(crate) fn describe_server_limits(&self, machines: u32) -> Vec<String> {
         let mut sentences = Vec::new();
         let shared = self.sources < machines;
         let whose = if shared {
@@ -111,7 +111,7 @@ impl RunPressure {
             let is_nobody = refusal == ServerRefusal::NoConnection
                 && self.nobody[AskedProtocol::Http as usize].is_some();
             if count * MACHINES_PER_REFUSAL_MAX >= u64::from(machines) && count > 1 && !is_nobody {
-                sentences.push(format!("{count} {}: {whose}", refusal.words()));
+                sentences.push(format!("{count} {}: {whose}", refusal.spell_plural()));
             }
         }
         let TftpQueue { transfers, at_once_max, begun_at_max, waiting_at_max } = self.tftp;
@@ -135,7 +135,8 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn pressure(sources: u32, refusals: [u64; 3], tftp: TftpQueue) -> Vec<String> {
-        RunPressure { sources, refusals, tftp, ..RunPressure::default() }.of_the_server(500)
+        RunPressure { sources, refusals, tftp, ..RunPressure::default() }
+            .describe_server_limits(500)
     }
 
     #[test]
@@ -144,27 +145,27 @@ mod tests {
         let mut pressure = RunPressure { sources: 500, heard: [9; 3], ..RunPressure::default() };
         pressure.silences[1] = silent(49);
         assert_eq!(
-            pressure.of_silence(500, ""),
+            pressure.describe_silence(500, ""),
             Vec::<String>::new(),
             "a straggler that waits for its timer"
         );
         pressure.silences[1] = silent(50);
         let said =
             "TFTP: no answer to any machine for 2.00 s, from 1.00 s on, while 50 requests waited.";
-        assert_eq!(pressure.of_silence(500, "."), [said]);
+        assert_eq!(pressure.describe_silence(500, "."), [said]);
         pressure.heard[1] = 0;
         assert_eq!(
-            pressure.of_silence(500, "."),
+            pressure.describe_silence(500, "."),
             ["TFTP: no answer in 2.00 s to any of 50 requests"]
         );
         let at = "127.0.0.1:80".parse().unwrap();
         (pressure.nobody[2], pressure.refusals) =
             (Some(NobodyThere { at, why: "connection refused" }), [0, 0, 93]);
         assert_eq!(
-            pressure.of_silence(500, "")[1],
+            pressure.describe_silence(500, "")[1],
             "HTTP: nothing answers at 127.0.0.1:80 (connection refused)"
         );
-        assert_eq!(pressure.of_the_server(500), Vec::<String>::new());
+        assert_eq!(pressure.describe_server_limits(500), Vec::<String>::new());
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl FleetProgress {
     }
 
     /// Returns when the fleet is asked to end.
-    pub(crate) async fn interrupted(&self) {
+    pub(crate) async fn wait_for_interrupt(&self) {
         self.interruption.notified().await;
     }
 
@@ -103,12 +103,12 @@ impl FleetProgress {
     }
 
     /// The number of these refusals.
-    pub fn refusals(&self, refusal: ServerRefusal) -> u64 {
+    pub fn count_refusals(&self, refusal: ServerRefusal) -> u64 {
         self.refusals[refusal as usize].load(Ordering::Relaxed)
     }
 
     /// The number of these faults.
-    pub fn oddities(&self, oddity: ClientOddity) -> u64 {
+    pub fn count_oddities(&self, oddity: ClientOddity) -> u64 {
         self.oddities[oddity as usize].load(Ordering::Relaxed)
     }
 
@@ -119,17 +119,17 @@ impl FleetProgress {
 
     /// The present troubles with a server, each a sentence: no server listens, or no answer has
     /// come for a while. Empty if there are none.
-    pub fn troubles(&self) -> Vec<String> {
-        AskedProtocol::ALL.into_iter().filter_map(|protocol| self.trouble(protocol)).collect()
+    pub fn list_troubles(&self) -> Vec<String> {
+        AskedProtocol::ALL.into_iter().filter_map(|protocol| self.find_trouble(protocol)).collect()
     }
 
-    fn trouble(&self, protocol: AskedProtocol) -> Option<String> {
+    fn find_trouble(&self, protocol: AskedProtocol) -> Option<String> {
         let line = self.line(protocol);
-        let silent = line.silent();
-        match (line.nobody(), protocol.name()) {
+        let silent = line.measure_silence();
+        match (line.find_absent_server(), protocol.name()) {
             (Some(nobody), name) => Some(format!("{name}: {nobody}")),
             (_, name) if silent >= SILENCE_TOLD => {
-                let waiting = line.waiting();
+                let waiting = line.count_waiting();
                 Some(format!(
                     "{name}: no answer for {:.0} s, {waiting} requests wait",
                     silent.as_secs_f64()
@@ -144,8 +144,8 @@ impl FleetProgress {
     }
 
     /// A request is sent; the drop of the returned value means that it has its answer.
-    pub(crate) fn ask(&self, protocol: AskedProtocol) -> PendingRequest<'_> {
-        PendingRequest::of(self.line(protocol))
+    pub(crate) fn begin_request(&self, protocol: AskedProtocol) -> PendingRequest<'_> {
+        PendingRequest::new(self.line(protocol))
     }
 
     pub(crate) fn add_bytes(&self, octets: u64) {
@@ -182,7 +182,7 @@ impl FleetProgress {
     /// A TFTP request is sent: its state until the returned value is dropped.
     pub(crate) fn tftp_request(self: &Arc<Self>) -> TftpRequest {
         self.queue.waiting.fetch_add(1, Ordering::Relaxed);
-        self.line(AskedProtocol::Tftp).asks();
+        self.line(AskedProtocol::Tftp).note_request();
         TftpRequest { progress: Arc::clone(self), begun: false }
     }
 }
@@ -192,7 +192,7 @@ impl ServerRefusal {
     pub const ALL: [Self; 3] = [Self::TftpError, Self::HttpBusy, Self::NoConnection];
 
     /// The plural, as in the report.
-    pub fn words(self) -> &'static str {
+    pub fn spell_plural(self) -> &'static str {
         match self {
             Self::TftpError => "TFTP errors instead of a file",
             Self::HttpBusy => "HTTP answers 503 or 429",
@@ -207,7 +207,7 @@ impl ClientOddity {
         [Self::BlockAgain, Self::BlockOutOfOrder, Self::Stray, Self::CutOff, Self::WholeForRest];
 
     /// The plural, as in the report.
-    pub fn words(self) -> &'static str {
+    pub fn spell_plural(self) -> &'static str {
         match self {
             Self::BlockAgain => "TFTP blocks that came again",
             Self::BlockOutOfOrder => "TFTP blocks out of order",
@@ -229,7 +229,7 @@ pub(crate) struct TftpRequest {
 
 impl TftpRequest {
     /// The first block has arrived, and more will follow. A second call changes nothing.
-    pub(crate) fn begins(&mut self) {
+    pub(crate) fn note_first_block(&mut self) {
         if !std::mem::replace(&mut self.begun, true) {
             self.progress.queue.begin();
         }
@@ -243,11 +243,11 @@ impl TftpRequest {
 
     /// A packet has arrived.
     pub(crate) fn is_answered(&self) {
-        self.progress.line(AskedProtocol::Tftp).hears();
+        self.progress.line(AskedProtocol::Tftp).note_answer();
     }
 
-    pub(crate) fn comes_to(&self, nobody: NobodyThere) {
-        self.progress.line(AskedProtocol::Tftp).comes_to(nobody);
+    pub(crate) fn note_absent_server(&self, nobody: NobodyThere) {
+        self.progress.line(AskedProtocol::Tftp).note_absent_server(nobody);
     }
 }
 
@@ -349,8 +349,8 @@ mod tests {
             if served.len() == 2 {
                 served.remove(0);
             }
-            request.begins();
-            request.begins();
+            request.note_first_block();
+            request.note_first_block();
             served.push(request);
         }
         drop(served);

@@ -75,14 +75,14 @@ impl CountSeries {
         self.buckets = self
             .buckets
             .chunks(2)
-            .filter_map(|pair| pair.iter().copied().reduce(SeriesBucket::joined))
+            .filter_map(|pair| pair.iter().copied().reduce(SeriesBucket::merge_later))
             .collect();
         self.width *= 2;
     }
 }
 
 impl SeriesBucket {
-    fn joined(self, later: Self) -> Self {
+    fn merge_later(self, later: Self) -> Self {
         Self {
             end: later.end,
             octets: self.octets + later.octets,
@@ -110,7 +110,7 @@ mod tests {
         assert!(series.buckets().len() < SERIES_BUCKETS_MAX);
         assert!(series.width() >= SERIES_WIDTH * 8, "{:?}", series.width());
         let sums =
-            series.buckets().iter().copied().reduce(SeriesBucket::joined).unwrap_or_default();
+            series.buckets().iter().copied().reduce(SeriesBucket::merge_later).unwrap_or_default();
         assert_eq!(
             (sums.octets, sums.booted, sums.failed),
             (7 * u64::from(ticks), ticks - ticks / 10, ticks / 10)

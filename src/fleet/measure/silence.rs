@@ -28,8 +28,8 @@ pub(super) struct SilenceListener {
 impl SilenceListener {
     /// Checks at `now` since the run began. `away` is the time by which the watch itself was late
     /// because its program was stopped: that time is not the server's silence.
-    pub(crate) fn look(&mut self, now: Duration, away: Duration, line: &ProtocolLine) {
-        let (heard, waiting) = (line.heard(), line.waiting());
+    pub(crate) fn check_line(&mut self, now: Duration, away: Duration, line: &ProtocolLine) {
+        let (heard, waiting) = (line.count_answers(), line.count_waiting());
         if heard != self.heard || waiting == 0 {
             (self.heard, self.since) = (heard, now);
         }
@@ -57,10 +57,10 @@ mod tests {
     fn listen(looks: &[(u32, u32, u64, u32)]) -> LongestSilence {
         let (mut listener, line) = (SilenceListener::default(), ProtocolLine::default());
         for &(at, away, answers, waiting) in looks {
-            (line.waiting()..waiting).for_each(|_| line.asks());
-            (waiting..line.waiting()).for_each(|_| line.asks_no_more());
-            (0..answers).for_each(|_| line.hears());
-            listener.look(MS * at, MS * away, &line);
+            (line.count_waiting()..waiting).for_each(|_| line.note_request());
+            (waiting..line.count_waiting()).for_each(|_| line.asks_no_more());
+            (0..answers).for_each(|_| line.note_answer());
+            listener.check_line(MS * at, MS * away, &line);
         }
         listener.longest()
     }

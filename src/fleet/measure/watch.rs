@@ -63,10 +63,10 @@ impl FleetWatch {
 
     pub(crate) fn end(self) -> WatchedRun {
         self.looking.iter().for_each(JoinHandle::abort);
-        self.sight.look();
+        self.sight.add_bucket();
         WatchedRun {
             series: self.sight.series.take(),
-            spent: self.sight.spent(),
+            spent: self.sight.measure_spent(),
             silences: self.sight.listeners.borrow().each_ref().map(SilenceListener::longest),
             away_max: self.sight.away_max.get(),
         }
@@ -83,7 +83,7 @@ impl WatchRecord {
             // A late check makes its bucket longer, not the next one shorter.
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             ticks.tick().await;
-            self.look();
+            self.add_bucket();
             let now = self.series.borrow().width();
             if now != width {
                 width = now;
@@ -105,16 +105,20 @@ impl WatchRecord {
             for (listener, protocol) in
                 self.listeners.borrow_mut().iter_mut().zip(AskedProtocol::ALL)
             {
-                listener.look(now - self.started, away, self.progress.line(protocol));
+                listener.check_line(now - self.started, away, self.progress.line(protocol));
             }
         }
     }
 
-    fn look(&self) {
-        self.series.borrow_mut().add(self.started.elapsed(), &self.progress, self.spent().busy);
+    fn add_bucket(&self) {
+        self.series.borrow_mut().add(
+            self.started.elapsed(),
+            &self.progress,
+            self.measure_spent().busy,
+        );
     }
 
-    fn spent(&self) -> ThreadTime {
+    fn measure_spent(&self) -> ThreadTime {
         let now = ThreadTime::now();
         ThreadTime {
             busy: now.busy.saturating_sub(self.before.busy),

@@ -22,7 +22,7 @@ pub(crate) struct BootingMachine<'a> {
 }
 
 impl<'a> BootingMachine<'a> {
-    pub(super) fn tftp(&self, address: Ipv4Addr) -> TftpFetcher<'a> {
+    pub(super) fn make_tftp_fetcher(&self, address: Ipv4Addr) -> TftpFetcher<'a> {
         TftpFetcher::new(self.context, address, u64::from(self.port.circuit))
     }
 
@@ -34,11 +34,13 @@ impl<'a> BootingMachine<'a> {
     ) -> Result<(), BootFailure> {
         let at = Url::parse(file).unwrap_or_else(|| build_tftp_url(self.context, file));
         let mut http = HttpFetcher::new(self.context, HttpAgent::Ipxe, address);
-        fetch_url(&self.tftp(address), &self.rom, &mut http, &at, false).await.map(drop)
+        fetch_url(&self.make_tftp_fetcher(address), &self.rom, &mut http, &at, false)
+            .await
+            .map(drop)
     }
 
     /// Tries one name after the other, as loaders do, until one exists; returns the name too.
-    pub(super) async fn search(
+    pub(super) async fn search_names(
         &self,
         tftp: &TftpFetcher<'_>,
         loader: &ClientBehaviour,

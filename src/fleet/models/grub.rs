@@ -24,7 +24,7 @@ impl<'a> BootingMachine<'a> {
         loader: &str,
         steps: &mut BootSteps,
     ) -> Result<RunningLoader<'a>, BootFailure> {
-        let tftp = self.tftp(address);
+        let tftp = self.make_tftp_fetcher(address);
         let shim = ClientBehaviour::shim();
         fetch_required_file(&tftp, &self.rom, loader).await?;
         let (asides, second_stage) = list_shim_names(&find_loader_folder(loader), self.arch);
@@ -43,7 +43,7 @@ impl<'a> BootingMachine<'a> {
         loader: &str,
         steps: &mut BootSteps,
     ) -> Result<RunningLoader<'a>, BootFailure> {
-        fetch_required_file(&self.tftp(address), &self.rom, loader).await?;
+        fetch_required_file(&self.make_tftp_fetcher(address), &self.rom, loader).await?;
         steps.enter(MachineStage::Menu);
         self.grub_menu(address, loader).await
     }
@@ -54,12 +54,13 @@ impl<'a> BootingMachine<'a> {
         loader: &str,
     ) -> Result<RunningLoader<'a>, BootFailure> {
         let (tftp, grub, folder) =
-            (self.tftp(address), ClientBehaviour::grub(), find_loader_folder(loader));
+            (self.make_tftp_fetcher(address), ClientBehaviour::grub(), find_loader_folder(loader));
         let (cpu, platform) = spell_grub_platform(self.arch);
         for list in LISTS {
             tftp.fetch(&grub, &format!("/{folder}grub/{cpu}-{platform}/{list}"), false).await?;
         }
-        let (name, text) = self.search(&tftp, &grub, self.grub_names(&folder, address)).await?;
+        let (name, text) =
+            self.search_names(&tftp, &grub, self.grub_names(&folder, address)).await?;
         let server = self.context.tftp.ip().to_string();
         let http = HttpFetcher::new(self.context, HttpAgent::Grub, address);
         let language = MenuLanguage::Grub {
@@ -95,7 +96,7 @@ impl<'a> BootingMachine<'a> {
         let language = MenuLanguage::Grub { known };
         let (name, text) = (name.to_string(), String::from_utf8_lossy(&text).into_owned());
         Ok(RunningLoader {
-            tftp: self.tftp(address),
+            tftp: self.make_tftp_fetcher(address),
             http,
             behaviour: ClientBehaviour::grub(),
             language,

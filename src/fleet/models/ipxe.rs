@@ -19,7 +19,7 @@ impl<'a> BootingMachine<'a> {
         address: Ipv4Addr,
         script: &str,
     ) -> Result<RunningLoader<'a>, BootFailure> {
-        let tftp = self.tftp(address);
+        let tftp = self.make_tftp_fetcher(address);
         let MachinePort { mac, uuid, .. } = self.port;
         let (buildarch, _) = spell_grub_platform(self.arch);
         let platform = if self.arch == Arch::Bios { "pcbios" } else { "efi" };

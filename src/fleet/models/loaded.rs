@@ -48,7 +48,7 @@ pub(super) enum MenuLanguage {
 impl RunningLoader<'_> {
     /// The labels that a person can choose, the default first. A script without a menu has one
     /// nameless entry: itself.
-    pub(crate) fn labels(&self) -> Vec<String> {
+    pub(crate) fn list_labels(&self) -> Vec<String> {
         let labels = match &self.language {
             MenuLanguage::Pxelinux { .. } => menu::list_pxelinux_labels(&self.text),
             MenuLanguage::Grub { .. } => menu::list_grub_labels(&self.text),
@@ -59,7 +59,7 @@ impl RunningLoader<'_> {
     }
 
     /// The present menu, to return to after an entry has led elsewhere.
-    pub(crate) fn home(&self) -> HomeMenu {
+    pub(crate) fn home_menu(&self) -> HomeMenu {
         let at = match &self.language {
             MenuLanguage::Ipxe { at, .. } => Some(at.clone()),
             MenuLanguage::Pxelinux { .. } | MenuLanguage::Grub { .. } => None,
@@ -76,7 +76,7 @@ impl RunningLoader<'_> {
     }
 
     /// The entry with this label; for iPXE through the scripts to which the first one leads.
-    pub(crate) async fn pick(&mut self, label: &str) -> Result<BootChoice, BootFailure> {
+    pub(crate) async fn pick_entry(&mut self, label: &str) -> Result<BootChoice, BootFailure> {
         let none = || BootFailure::NoEntry(label.to_owned());
         match &self.language {
             MenuLanguage::Pxelinux { .. } => {
@@ -108,7 +108,7 @@ impl RunningLoader<'_> {
     }
 
     /// Fetches the kernel and every initrd from the places in the menu.
-    pub(super) async fn images(
+    pub(super) async fn fetch_images(
         &mut self,
         choice: BootChoice,
         steps: &mut BootSteps,
@@ -124,8 +124,8 @@ impl RunningLoader<'_> {
     /// Fetches one file of an entry.
     pub(crate) async fn fetch(&mut self, name: &str) -> Result<(), BootFailure> {
         let place = match &self.language {
-            MenuLanguage::Pxelinux { folder } => MenuPlace::of(name, folder),
-            MenuLanguage::Grub { .. } => MenuPlace::of_grub(name),
+            MenuLanguage::Pxelinux { folder } => MenuPlace::parse_pxelinux(name, folder),
+            MenuLanguage::Grub { .. } => MenuPlace::parse_grub(name),
             MenuLanguage::Ipxe { at, .. } => at.join(name).map(MenuPlace::Url),
         };
         match place.ok_or_else(|| BootFailure::BadUrl(name.to_owned()))? {
@@ -150,7 +150,7 @@ pub(super) enum MenuPlace {
 
 impl MenuPlace {
     /// PXELINUX: a URL, or a path beside the loader.
-    pub(super) fn of(name: &str, folder: &str) -> Option<Self> {
+    pub(super) fn parse_pxelinux(name: &str, folder: &str) -> Option<Self> {
         if name.contains("://") {
             Url::parse(name).map(Self::Url)
         } else {
@@ -160,7 +160,7 @@ impl MenuPlace {
 
     /// GRUB: `(http,address:port)/path`, `(tftp,address)/path`, or a path on GRUB's own TFTP
     /// server.
-    fn of_grub(name: &str) -> Option<Self> {
+    fn parse_grub(name: &str) -> Option<Self> {
         let Some((device, path)) = name.strip_prefix('(').and_then(|rest| rest.split_once(')'))
         else {
             return Some(Self::Tftp(name.to_owned()));
@@ -190,17 +190,29 @@ mod tests {
 
     #[test]
     fn b2_b9_names_of_a_menu_lead_to_tftp_or_http() {
-        assert_eq!(MenuPlace::of("linux", "a/"), Some(MenuPlace::Tftp("a/linux".to_owned())));
-        assert_eq!(MenuPlace::of("::linux", "a/"), Some(MenuPlace::Tftp("linux".to_owned())));
-        assert_eq!(MenuPlace::of("/linux", "a/"), Some(MenuPlace::Tftp("/linux".to_owned())));
-        let url = Url::parse("http://127.0.0.1:8080/k").unwrap();
-        assert_eq!(MenuPlace::of("http://127.0.0.1:8080/k", ""), Some(MenuPlace::Url(url.clone())));
-        assert_eq!(MenuPlace::of_grub("(http,127.0.0.1:8080)/k"), Some(MenuPlace::Url(url)));
         assert_eq!(
-            MenuPlace::of_grub("(tftp,127.0.0.1)/k"),
+            MenuPlace::parse_pxelinux("linux", "a/"),
+            Some(MenuPlace::Tftp("a/linux".to_owned()))
+        );
+        assert_eq!(
+            MenuPlace::parse_pxelinux("::linux", "a/"),
+            Some(MenuPlace::Tftp("linux".to_owned()))
+        );
+        assert_eq!(
+            MenuPlace::parse_pxelinux("/linux", "a/"),
+            Some(MenuPlace::Tftp("/linux".to_owned()))
+        );
+        let url = Url::parse("http://127.0.0.1:8080/k").unwrap();
+        assert_eq!(
+            MenuPlace::parse_pxelinux("http://127.0.0.1:8080/k", ""),
+            Some(MenuPlace::Url(url.clone()))
+        );
+        assert_eq!(MenuPlace::parse_grub("(http,127.0.0.1:8080)/k"), Some(MenuPlace::Url(url)));
+        assert_eq!(
+            MenuPlace::parse_grub("(tftp,127.0.0.1)/k"),
             Some(MenuPlace::Tftp("/k".to_owned()))
         );
-        assert_eq!(MenuPlace::of_grub("/k"), Some(MenuPlace::Tftp("/k".to_owned())));
-        assert_eq!(MenuPlace::of_grub("(hd0)/k"), None);
+        assert_eq!(MenuPlace::parse_grub("/k"), Some(MenuPlace::Tftp("/k".to_owned())));
+        assert_eq!(MenuPlace::parse_grub("(hd0)/k"), None);
     }
 }

@@ -12,7 +12,7 @@ pub(crate) enum LoaderKind {
 }
 
 impl LoaderKind {
-    pub(crate) fn of(name: &str) -> Self {
+    pub(crate) fn from_name(name: &str) -> Self {
         let file = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
         let begins = |words: &[&str]| words.iter().any(|word| file.starts_with(word));
         if file.ends_with(".ipxe") {

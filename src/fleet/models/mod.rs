@@ -51,7 +51,7 @@ pub(super) async fn boot_model(
     // machine for ever.
     for _ in 0..CHAINED_LOADERS_MAX {
         let answer = station.acquire(speaker).await?;
-        *lease = Some(MachineLease::of(station.port, &answer));
+        *lease = Some(MachineLease::from_answer(station.port, &answer));
         let address = answer.address;
 
         // These two ask for names of their own and need no boot file.
@@ -63,7 +63,7 @@ pub(super) async fn boot_model(
         file = answer.boot_file.ok_or(BootFailure::NoBootFile)?;
 
         // A name that says nothing stands for the loader that this firmware usually gets.
-        let loader = match LoaderKind::of(&file) {
+        let loader = match LoaderKind::from_name(&file) {
             LoaderKind::Unknown => model.usual_loader(),
             known => known,
         };
@@ -105,8 +105,8 @@ pub(super) async fn boot_model(
             LoaderKind::Shim => boot.shim_and_grub(address, &file, steps).await?,
             LoaderKind::Grub => boot.grub(address, &file, steps).await?,
         };
-        let choice = loaded.pick(pick).await?;
-        return loaded.images(choice, steps).await;
+        let choice = loaded.pick_entry(pick).await?;
+        return loaded.fetch_images(choice, steps).await;
     }
     Err(BootFailure::LoaderLoop(file))
 }

@@ -23,7 +23,7 @@ impl<'a> BootingMachine<'a> {
         loader: &str,
         steps: &mut BootSteps,
     ) -> Result<RunningLoader<'a>, BootFailure> {
-        let tftp = self.tftp(address);
+        let tftp = self.make_tftp_fetcher(address);
         let pxelinux = ClientBehaviour::pxelinux();
         let folder = find_loader_folder(loader);
         fetch_required_file(&tftp, &self.rom, loader).await?;
@@ -31,14 +31,14 @@ impl<'a> BootingMachine<'a> {
         fetch_required_file(&tftp, &pxelinux, &format!("{folder}{core}")).await?;
         steps.enter(MachineStage::Menu);
         let (name, text) =
-            self.search(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
+            self.search_names(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
         if let Some(program) = menu::read_pxelinux_entry(&text, "").program {
             // The menu program, its libraries, and the configuration once more.
             for name in [program.as_str(), "libcom32.c32", "libutil.c32"] {
                 fetch_required_file(&tftp, &pxelinux, &resolve_pxelinux_name(&folder, name))
                     .await?;
             }
-            self.search(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
+            self.search_names(&tftp, &pxelinux, self.pxelinux_names(&folder, address)).await?;
         }
         let MachinePort { mac, uuid, .. } = self.port;
         let http = HttpFetcher::new(self.context, HttpAgent::Syslinux { mac, uuid }, address);

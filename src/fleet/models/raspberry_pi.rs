@@ -27,11 +27,12 @@ impl BootingMachine<'_> {
         steps: &mut BootSteps,
     ) -> Result<(), BootFailure> {
         steps.enter(MachineStage::Loader);
-        let tftp = self.tftp(address);
+        let tftp = self.make_tftp_fetcher(address);
         let folder = self.raspberry_pi_folder(address).await?;
         let in_folder = |name: &str| format!("{folder}{name}");
         tftp.fetch(&self.rom, &in_folder("config.txt"), false).await?;
-        self.miss(address, &folder, &["pieeprom.sig", "recover4.elf", "recovery.elf"]).await?;
+        self.request_optional(address, &folder, &["pieeprom.sig", "recover4.elf", "recovery.elf"])
+            .await?;
         for name in ["start4.elf", "fixup4.dat"] {
             fetch_required_file(&tftp, &self.rom, &in_folder(name)).await?;
         }
@@ -41,9 +42,9 @@ impl BootingMachine<'_> {
             FetchedTftp::File(text) => PiConfig::parse(&String::from_utf8_lossy(&text)),
             FetchedTftp::Missing => PiConfig::parse(""),
         };
-        self.miss(address, &folder, &["dt-blob.bin", "bootcfg.txt"]).await?;
+        self.request_optional(address, &folder, &["dt-blob.bin", "bootcfg.txt"]).await?;
         fetch_required_file(&tftp, &self.rom, &in_folder("bcm2711-rpi-4-b.dtb")).await?;
-        self.miss(
+        self.request_optional(
             address,
             &folder,
             &["overlays/overlay_map.dtb", "cmdline.txt", "armstub8-gic.bin"],
@@ -63,7 +64,10 @@ impl BootingMachine<'_> {
         let [.., a, b, c, d] = self.port.uuid.0;
         let folder = format!("{a:02x}{b:02x}{c:02x}{d:02x}/");
         for name in ["start4.elf", "start.elf"] {
-            if self.tftp(address).fetch(&self.rom, &format!("{folder}{name}"), false).await?
+            if self
+                .make_tftp_fetcher(address)
+                .fetch(&self.rom, &format!("{folder}{name}"), false)
+                .await?
                 != FetchedTftp::Missing
             {
                 return Ok(folder);
@@ -73,14 +77,16 @@ impl BootingMachine<'_> {
     }
 
     /// Requests optional names.
-    async fn miss(
+    async fn request_optional(
         &self,
         address: Ipv4Addr,
         folder: &str,
         names: &[&str],
     ) -> Result<(), BootFailure> {
         for name in names {
-            self.tftp(address).fetch(&self.rom, &format!("{folder}{name}"), false).await?;
+            self.make_tftp_fetcher(address)
+                .fetch(&self.rom, &format!("{folder}{name}"), false)
+                .await?;
         }
         Ok(())
     }

@@ -22,8 +22,8 @@ impl BootingMachine<'_> {
         steps: &mut BootSteps,
     ) -> Result<(), BootFailure> {
         steps.enter(MachineStage::Menu);
-        let tftp = self.tftp(address);
-        let (name, text) = self.search(&tftp, &self.rom, self.u_boot_names(address)).await?;
+        let tftp = self.make_tftp_fetcher(address);
+        let (name, text) = self.search_names(&tftp, &self.rom, self.u_boot_names(address)).await?;
         let http = HttpFetcher::new(self.context, HttpAgent::Grub, address);
         let language = MenuLanguage::Pxelinux { folder: String::new() };
         let mut loaded =
@@ -31,11 +31,11 @@ impl BootingMachine<'_> {
         let labels = menu::list_pxelinux_labels(&loaded.text);
         let label =
             labels.iter().find(|label| label.starts_with(pick)).map_or(pick, String::as_str);
-        let choice = loaded.pick(label).await?;
+        let choice = loaded.pick_entry(label).await?;
         let initrds = choice.initrds.iter().map(|name| (name, MachineStage::Initrd));
         for (name, stage) in initrds.chain([(&choice.kernel, MachineStage::Kernel)]) {
             steps.enter(stage);
-            match MenuPlace::of(name, "") {
+            match MenuPlace::parse_pxelinux(name, "") {
                 Some(MenuPlace::Tftp(path)) => {
                     fetch_required_file(&loaded.tftp, &self.rom, &path).await?
                 }

@@ -64,29 +64,29 @@ impl ContentChecker {
     }
 
     /// The same for a walk, if this is one.
-    pub(crate) fn walking(self, walks: bool) -> Self {
+    pub(crate) fn with_walk(self, walks: bool) -> Self {
         Self { walks, ..self }
     }
 
     /// The same for a machine that reads the file itself, if it does.
-    pub(crate) fn keeping(self, keep: bool) -> Self {
+    pub(crate) fn with_keeping(self, keep: bool) -> Self {
         Self { keep: keep.then(Vec::new), ..self }
     }
 
     /// Only for these bytes of the file.
-    pub(crate) fn of_part(self, part: Range<u64>) -> Self {
+    pub(crate) fn with_part(self, part: Range<u64>) -> Self {
         Self { part: Some(part), ..self }
     }
 
     /// Whether the bytes are compared or kept, instead of only counted.
-    pub(crate) fn reads(&self) -> bool {
+    pub(crate) fn needs_bytes(&self) -> bool {
         self.walks
             || self.keep.is_some()
             || (self.verify == ContentProof::Full && self.expected.is_some())
     }
 
     /// Takes the next bytes of the file. Wrong bytes fail the machine.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(), BootFailure> {
+    pub(crate) fn take_bytes(&mut self, bytes: &[u8]) -> Result<(), BootFailure> {
         // `matches` compares many bytes at a time. Only wrong contents need the place of the first
         // wrong byte.
         let expected = self.expected.as_ref().filter(|_| self.verify == ContentProof::Full);
@@ -112,15 +112,15 @@ impl ContentChecker {
             let room = HEAD_BYTES.saturating_sub(self.head.len()).min(bytes.len());
             self.head.extend_from_slice(bytes.get(..room).unwrap_or_default());
         }
-        self.count(bytes.len() as u64);
+        self.count_bytes(bytes.len() as u64);
         Ok(())
     }
 
     /// Counts bytes that were discarded without a check.
-    pub(crate) fn count(&mut self, octets: u64) {
+    pub(crate) fn count_bytes(&mut self, octets: u64) {
         self.received += octets;
         self.progress.add_bytes(octets);
-        if !self.reads() {
+        if !self.needs_bytes() {
             self.progress.add_unchecked_bytes(octets);
         }
     }
@@ -135,7 +135,7 @@ impl ContentChecker {
     }
 
     /// The file ends here: bytes that were requested beyond do not exist.
-    pub(crate) fn clip(&mut self, octets: u64) {
+    pub(crate) fn clip_end(&mut self, octets: u64) {
         if let Some(part) = &mut self.part {
             part.end = part.end.min(octets).max(part.start);
         }
@@ -148,16 +148,16 @@ impl ContentChecker {
 
     /// Whether a walk has its sample of a file that it does not read.
     pub(crate) fn is_sample_full(&self) -> bool {
-        self.samples() && self.received >= SAMPLE_BYTES
+        self.needs_sample() && self.received >= SAMPLE_BYTES
     }
 
     /// A walk that does not read the file itself needs only a sample.
-    pub(crate) fn samples(&self) -> bool {
+    pub(crate) fn needs_sample(&self) -> bool {
         self.keep.is_none() && self.walks
     }
 
     /// Records a file of `bytes` bytes for the walk.
-    pub(crate) fn asked(&self, name: String, octets: u64, took: Duration) -> WalkedFile {
+    pub(crate) fn record_file(&self, name: String, octets: u64, took: Duration) -> WalkedFile {
         WalkedFile { name, octets, received: self.received, head: self.head.clone(), took }
     }
 

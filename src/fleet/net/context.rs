@@ -48,7 +48,7 @@ impl FleetContext {
     }
 
     /// The same for a walk from this address.
-    pub(crate) fn walking(
+    pub(crate) fn with_walk(
         tftp: SocketAddr,
         pace: FleetPace,
         source: Ipv4Addr,
@@ -67,7 +67,7 @@ impl FleetContext {
             Some(walking) if server.is_loopback() || walking.ours.contains(&server) => {
                 walking.source
             }
-            None if self.wire.owns(given) => given,
+            None if self.wire.may_send_from(given) => given,
             _ => Ipv4Addr::UNSPECIFIED,
         }
     }
@@ -77,20 +77,20 @@ impl FleetContext {
         work(&mut self.scratch.borrow_mut())
     }
 
-    pub(crate) fn expected(&self, name: &str) -> Option<&ExpectedContent> {
+    pub(crate) fn find_expected(&self, name: &str) -> Option<&ExpectedContent> {
         self.contents.find(name)
     }
 
     /// The checker of a file of this name, which keeps the bytes if the machine reads the file
     /// itself.
-    pub(crate) fn checker(&self, name: &str, keep: bool) -> ContentChecker {
+    pub(crate) fn make_checker(&self, name: &str, keep: bool) -> ContentChecker {
         let checker = ContentChecker::new(
             &self.progress,
             self.wire.verify,
             name,
-            self.expected(name).cloned(),
+            self.find_expected(name).cloned(),
         );
-        checker.walking(self.walking.is_some()).keeping(keep)
+        checker.with_walk(self.walking.is_some()).with_keeping(keep)
     }
 }
 
@@ -109,7 +109,7 @@ impl WalkContext {
     }
 
     /// The files that arrived since the last call.
-    pub(crate) fn take(&self) -> Vec<WalkedFile> {
+    pub(crate) fn take_files(&self) -> Vec<WalkedFile> {
         self.asked.take()
     }
 }

@@ -29,7 +29,7 @@ impl NetworkImpairment {
     }
 }
 
-/// Datagrams on such a network. [`Self::due`] returns each sent one, at once or later.
+/// Datagrams on such a network. [`Self::pop_due`] returns each sent one, at once or later.
 #[derive(Debug)]
 pub(super) struct ImpairedQueue<T> {
     impairment: NetworkImpairment,
@@ -56,20 +56,20 @@ impl<T: Clone> ImpairedQueue<T> {
         // Draw three numbers for each datagram in any case: then a change of one share leaves the
         // choices of the others the same.
         let [lost, doubled, overtaken] =
-            [loss, duplicate, reorder].map(|share| self.happens(share));
+            [loss, duplicate, reorder].map(|share| self.draw_event(share));
         if lost {
             return;
         }
         let hold = if overtaken { REORDER_HOLD } else { Duration::ZERO };
         let due = now.saturating_add(count_nanoseconds(delay + hold));
         if doubled {
-            self.hold(due, datagram.clone());
+            self.push_delayed(due, datagram.clone());
         }
-        self.hold(due, datagram);
+        self.push_delayed(due, datagram);
     }
 
     /// The next datagram that has arrived by now.
-    pub(crate) fn due(&mut self, now: Tick) -> Option<T> {
+    pub(crate) fn pop_due(&mut self, now: Tick) -> Option<T> {
         if self.next()? > now {
             return None;
         }
@@ -81,14 +81,14 @@ impl<T: Clone> ImpairedQueue<T> {
         self.late.peek().map(|Reverse(late)| late.due)
     }
 
-    fn happens(&mut self, share: f64) -> bool {
+    fn draw_event(&mut self, share: f64) -> bool {
         /// A double holds these numbers exactly.
         const EXACT: u64 = 1 << 53;
         // A double holds numbers below 2^53 exactly.
         (self.random.below(EXACT) as f64) < share * EXACT as f64
     }
 
-    fn hold(&mut self, due: Tick, datagram: T) {
+    fn push_delayed(&mut self, due: Tick, datagram: T) {
         self.sent += 1;
         self.late.push(Reverse(LateDatagram { due, number: self.sent, datagram }));
     }
@@ -131,12 +131,12 @@ mod tests {
         for number in 0..MANY {
             let now = u64::from(number) * 1000;
             network.send(now, number);
-            while let Some(datagram) = network.due(now) {
+            while let Some(datagram) = network.pop_due(now) {
                 arrived.push((now, datagram));
             }
         }
         while let Some(now) = network.next() {
-            arrived.extend(network.due(now).map(|datagram| (now, datagram)));
+            arrived.extend(network.pop_due(now).map(|datagram| (now, datagram)));
         }
         arrived
     }

@@ -44,7 +44,7 @@ impl AddressLedger {
 
     /// A server has acknowledged this address. The machine gives up its former one; a lease whose
     /// time is over has no holder.
-    pub(crate) fn given(
+    pub(crate) fn record_lease(
         &self,
         machine: u32,
         address: Ipv4Addr,
@@ -56,7 +56,7 @@ impl AddressLedger {
         book.span = Some((book.span.map_or(now, |(first, _)| first), now));
         let before = book.addresses.insert(machine, address).filter(|before| *before != address);
         if let Some(before) = before {
-            book.leave(machine, before);
+            book.release_address(machine, before);
         }
 
         // 0xffffffff seconds are a lease without end (RFC 2131 section 3.3).
@@ -80,9 +80,9 @@ impl AddressLedger {
     }
 
     /// The machine has released this address.
-    pub(super) fn returned(&self, machine: u32, address: Ipv4Addr) {
+    pub(super) fn record_release(&self, machine: u32, address: Ipv4Addr) {
         let mut book = self.book.borrow_mut();
-        book.leave(machine, address);
+        book.release_address(machine, address);
         if book.addresses.get(&machine) == Some(&address) {
             book.addresses.remove(&machine);
         }
@@ -96,13 +96,13 @@ impl AddressLedger {
     }
 
     /// Machines whose address another machine got while they held it, perhaps long after their ACK.
-    pub(crate) fn doubled(&self) -> Vec<u32> {
+    pub(crate) fn list_doubled(&self) -> Vec<u32> {
         self.book.borrow().doubled.iter().copied().collect()
     }
 }
 
 impl AddressBook {
-    fn leave(&mut self, machine: u32, address: Ipv4Addr) {
+    fn release_address(&mut self, machine: u32, address: Ipv4Addr) {
         if self.holders.get(&address).is_some_and(|holder| holder.machine == machine) {
             self.holders.remove(&address);
         }
@@ -122,10 +122,10 @@ mod tests {
     #[test]
     fn an_address_given_twice_is_the_fault_of_neither_machine_and_fails_both() {
         let (ledger, now) = (AddressLedger::default(), Instant::now());
-        assert_eq!(ledger.given(A, X, Some(600), now), Ok(()));
-        assert_eq!(ledger.given(A, X, Some(600), now), Ok(()), "the same machine again");
-        assert_eq!(ledger.given(B, X, Some(600), now), Err(BootFailure::AddressDoubled));
-        assert_eq!(ledger.doubled().len(), 2);
+        assert_eq!(ledger.record_lease(A, X, Some(600), now), Ok(()));
+        assert_eq!(ledger.record_lease(A, X, Some(600), now), Ok(()), "the same machine again");
+        assert_eq!(ledger.record_lease(B, X, Some(600), now), Err(BootFailure::AddressDoubled));
+        assert_eq!(ledger.list_doubled().len(), 2);
     }
 
     #[test]
@@ -134,7 +134,9 @@ mod tests {
         assert!(ledger.rate().abs() < f64::EPSILON);
         for machine in 0..10u8 {
             let at = now + Duration::from_millis(u64::from(machine) * 100);
-            ledger.given(machine.into(), Ipv4Addr::new(10, 0, 0, machine), None, at).unwrap();
+            ledger
+                .record_lease(machine.into(), Ipv4Addr::new(10, 0, 0, machine), None, at)
+                .unwrap();
         }
         assert!((ledger.rate() - 10.0 / 0.9).abs() < 0.01, "{}", ledger.rate());
     }
@@ -142,13 +144,17 @@ mod tests {
     #[test]
     fn an_address_given_back_given_up_or_run_out_may_be_given_again() {
         let (ledger, now) = (AddressLedger::default(), Instant::now());
-        ledger.given(A, X, Some(60), now).unwrap();
-        ledger.given(A, Y, None, now).unwrap();
-        assert_eq!(ledger.given(B, X, Some(60), now), Ok(()), "given up");
-        ledger.returned(A, Y);
-        assert_eq!(ledger.given(B, Y, Some(60), now), Ok(()), "given back");
-        assert_eq!(ledger.given(A, Y, Some(60), now + Duration::from_secs(60)), Ok(()), "run out");
-        assert!(ledger.doubled().is_empty());
+        ledger.record_lease(A, X, Some(60), now).unwrap();
+        ledger.record_lease(A, Y, None, now).unwrap();
+        assert_eq!(ledger.record_lease(B, X, Some(60), now), Ok(()), "given up");
+        ledger.record_release(A, Y);
+        assert_eq!(ledger.record_lease(B, Y, Some(60), now), Ok(()), "given back");
+        assert_eq!(
+            ledger.record_lease(A, Y, Some(60), now + Duration::from_secs(60)),
+            Ok(()),
+            "run out"
+        );
+        assert!(ledger.list_doubled().is_empty());
     }
 
     #[test]
@@ -158,13 +164,13 @@ mod tests {
             "10.0.0.0/24".parse().unwrap(),
             "10.0.9.0/24".parse().unwrap(),
         ]);
-        assert_eq!(ledger.given(A, Ipv4Addr::new(10, 0, 9, 1), None, now), Ok(()));
+        assert_eq!(ledger.record_lease(A, Ipv4Addr::new(10, 0, 9, 1), None, now), Ok(()));
         assert_eq!(
-            ledger.given(B, Ipv4Addr::new(10, 0, 1, 1), None, now),
+            ledger.record_lease(B, Ipv4Addr::new(10, 0, 1, 1), None, now),
             Err(BootFailure::AddressOutside)
         );
         assert_eq!(
-            AddressLedger::default().given(B, Ipv4Addr::new(10, 0, 1, 1), None, now),
+            AddressLedger::default().record_lease(B, Ipv4Addr::new(10, 0, 1, 1), None, now),
             Ok(())
         );
     }

@@ -44,7 +44,7 @@ pub enum DhcpRoute {
 
 impl DhcpAccess {
     /// Access by this route; the fleet releases its addresses at the end.
-    pub fn by(way: DhcpRoute) -> Self {
+    pub fn new(way: DhcpRoute) -> Self {
         Self { way, keeps_leases: false }
     }
 
@@ -56,7 +56,7 @@ impl DhcpAccess {
         machines: u32,
         seed: u64,
     ) -> io::Result<Vec<Rc<FleetSegment>>> {
-        let ledger = Rc::new(AddressLedger::new(self.way.networks()?));
+        let ledger = Rc::new(AddressLedger::new(self.way.list_networks()?));
         let roads = match &self.way {
             DhcpRoute::Link { interface } => {
                 vec![SegmentTransport::Link(PacketLink::open(interface)?)]
@@ -98,7 +98,7 @@ impl DhcpRoute {
 
     /// The networks of the machines, as far as this host's own addresses show them: those of the
     /// interface with the agent's address, or of the interface itself. Empty if unknown.
-    pub fn networks(&self) -> io::Result<Vec<Ipv4Network>> {
+    pub fn list_networks(&self) -> io::Result<Vec<Ipv4Network>> {
         let interfaces = net::list_interfaces()?;
         let networks = interfaces
             .iter()
@@ -146,12 +146,12 @@ mod tests {
         let way =
             |agent: [u8; 4]| DhcpRoute::Relay { agent: SocketAddrV4::new(agent.into(), 0), server };
         assert_eq!(
-            way([127, 77, 0, 2]).networks().unwrap(),
+            way([127, 77, 0, 2]).list_networks().unwrap(),
             ["127.0.0.0/8".parse::<Ipv4Network>().unwrap()]
         );
-        assert_eq!(way([203, 0, 113, 9]).networks().unwrap(), []);
+        assert_eq!(way([203, 0, 113, 9]).list_networks().unwrap(), []);
         assert!(way([127, 77, 0, 2]).is_loopback() && !way([203, 0, 113, 9]).is_loopback());
         assert!(!DhcpRoute::Link { interface: "eth0".into() }.is_loopback());
-        assert_eq!(DhcpRoute::Link { interface: "no such".into() }.networks().unwrap(), []);
+        assert_eq!(DhcpRoute::Link { interface: "no such".into() }.list_networks().unwrap(), []);
     }
 }

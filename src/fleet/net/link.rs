@@ -50,7 +50,7 @@ impl PacketLink {
 
     /// Sends the message in its frame: by broadcast from 0.0.0.0; a RELEASE from the machine's
     /// address to its server.
-    pub(crate) fn frame(&self, ask: &ClientMessage) -> Option<Vec<u8>> {
+    pub(crate) fn build_frame(&self, ask: &ClientMessage) -> Option<Vec<u8>> {
         let message = dhcp::encode_client_message(ask, None);
         let (station, from, server) = match (ask.kind, ask.address, ask.server) {
             (DhcpMessageType::Release, Some(address), Some(server)) => {
@@ -69,7 +69,7 @@ impl PacketLink {
     }
 
     /// Reads answers; never ends.
-    pub(crate) async fn listen(&self, deliver: impl Fn(DhcpAnswer)) {
+    pub(crate) async fn receive_answers(&self, deliver: impl Fn(DhcpAnswer)) {
         let mut room = vec![0; FRAME_BYTES_MAX];
         loop {
             let Ok(mut ready) = self.stations.ready(Interest::READABLE).await else { return };

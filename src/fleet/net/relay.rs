@@ -63,7 +63,7 @@ impl RelayAgent {
     }
 
     /// How the agent marks messages of this switch port.
-    pub(crate) fn through(&self, circuit: u32) -> RelayHop {
+    pub(crate) fn make_hop(&self, circuit: u32) -> RelayHop {
         RelayHop { relay: self.address, circuit, own_port: self.own_port }
     }
 
@@ -95,7 +95,11 @@ impl RelayAgent {
     }
 
     /// Reads answers, and the network's messages that no server listens; never ends.
-    pub(crate) async fn listen(&self, deliver: impl Fn(DhcpAnswer), hear: impl Fn(NobodyThere)) {
+    pub(crate) async fn receive_answers(
+        &self,
+        deliver: impl Fn(DhcpAnswer),
+        hear: impl Fn(NobodyThere),
+    ) {
         loop {
             let Ok(ready) = self.socket.ready(Interest::READABLE | Interest::ERROR).await else {
                 return;

@@ -106,7 +106,7 @@ impl FleetSegment {
             trouble: (!impairment.is_none()).then(|| SegmentImpairment::new(impairment, seed)),
         });
         // These tasks end with the set that they are in.
-        spawn_local(Rc::clone(&segment).carry());
+        spawn_local(Rc::clone(&segment).carry_messages());
         if segment.trouble.is_some() {
             spawn_local(Rc::clone(&segment).bring_late());
         }
@@ -121,7 +121,7 @@ impl FleetSegment {
     /// Sends a RELEASE, which has no answer. Returns whether there was a server for it.
     pub(crate) fn give_back(&self, held: HeldLease) -> bool {
         let HeldLease { port: MachinePort { mac, uuid, circuit }, speaker, address, server } = held;
-        self.ledger.returned(circuit, address);
+        self.ledger.record_release(circuit, address);
         let xid = u32::from(address);
         let ask = ClientMessage {
             speaker,
@@ -133,7 +133,7 @@ impl FleetSegment {
             address: Some(address),
             kind: DhcpMessageType::Release,
         };
-        let letter = self.road.letter(&ask, circuit);
+        let letter = self.road.encode_message(&ask, circuit);
         letter.inspect(|bytes| self.road.send(bytes)).is_some()
     }
 
@@ -145,8 +145,8 @@ impl FleetSegment {
     }
 
     /// Machines of the fleet whose address another machine got while they held it.
-    pub(crate) fn doubled(&self) -> Vec<u32> {
-        self.ledger.doubled()
+    pub(crate) fn list_doubled(&self) -> Vec<u32> {
+        self.ledger.list_doubled()
     }
 
     /// Acknowledged leases of the fleet a second.
@@ -160,8 +160,13 @@ impl FleetSegment {
         speaker: DhcpSpeaker,
         answer: DhcpAnswer,
     ) -> Result<DhcpAnswer, BootFailure> {
-        self.hold(HeldLease { port, speaker, address: answer.address, server: answer.server });
-        self.ledger.given(
+        self.hold_lease(HeldLease {
+            port,
+            speaker,
+            address: answer.address,
+            server: answer.server,
+        });
+        self.ledger.record_lease(
             port.circuit,
             answer.address,
             answer.lease_s,
@@ -171,47 +176,47 @@ impl FleetSegment {
     }
 
     /// The server refused the address: there is nothing to release.
-    pub(crate) fn forget(&self, mac: Mac, address: Ipv4Addr) {
+    pub(crate) fn forget_lease(&self, mac: Mac, address: Ipv4Addr) {
         self.held.borrow_mut().remove(&(mac, address));
     }
 
-    pub(crate) fn hold(&self, held: HeldLease) {
+    pub(crate) fn hold_lease(&self, held: HeldLease) {
         self.held.borrow_mut().insert((held.port.mac, held.address), held);
     }
 
     pub(crate) fn send(&self, bytes: &[u8]) {
         match &self.trouble {
-            Some(trouble) => trouble.post(DelayedMessage::Out(bytes.to_vec())),
+            Some(trouble) => trouble.queue_message(DelayedMessage::Out(bytes.to_vec())),
             None => self.road.send(bytes),
         }
     }
 
     /// Sends queued messages and receives answers; never ends.
-    async fn carry(self: Rc<Self>) {
-        let take_in = |answer| self.take_in(answer);
+    async fn carry_messages(self: Rc<Self>) {
+        let accept = |answer| self.accept_answer(answer);
         let line = self.context.progress.line(AskedProtocol::Dhcp);
         match &self.road {
             SegmentTransport::Relay(relay) => {
                 tokio::join!(
-                    relay.listen(take_in, |nobody| line.comes_to(nobody)),
+                    relay.receive_answers(accept, |nobody| line.note_absent_server(nobody)),
                     relay.send_on()
                 );
             }
-            SegmentTransport::Link(link) => link.listen(take_in).await,
+            SegmentTransport::Link(link) => link.receive_answers(accept).await,
         }
     }
 
-    fn take_in(&self, answer: DhcpAnswer) {
-        self.context.progress.line(AskedProtocol::Dhcp).hears();
+    fn accept_answer(&self, answer: DhcpAnswer) {
+        self.context.progress.line(AskedProtocol::Dhcp).note_answer();
         match &self.trouble {
-            Some(trouble) => trouble.post(DelayedMessage::In(Box::new(answer))),
-            None => self.deliver(answer),
+            Some(trouble) => trouble.queue_message(DelayedMessage::In(Box::new(answer))),
+            None => self.deliver_answer(answer),
         }
     }
 
-    fn deliver(&self, answer: DhcpAnswer) {
+    fn deliver_answer(&self, answer: DhcpAnswer) {
         if let Some(mailbox) = self.waiting.borrow().get(&(answer.mac, answer.xid)) {
-            mailbox.put(answer);
+            mailbox.push(answer);
         }
     }
 
@@ -224,10 +229,10 @@ impl FleetSegment {
                 Some(due) => drop(timeout_at(trouble.moment(due), trouble.posted.notified()).await),
                 None => trouble.posted.notified().await,
             }
-            while let Some(letter) = trouble.due() {
+            while let Some(letter) = trouble.pop_due() {
                 match letter {
                     DelayedMessage::Out(bytes) => self.road.send(&bytes),
-                    DelayedMessage::In(answer) => self.deliver(*answer),
+                    DelayedMessage::In(answer) => self.deliver_answer(*answer),
                 }
             }
         }
@@ -236,12 +241,12 @@ impl FleetSegment {
 
 impl SegmentTransport {
     /// The message as it leaves. None for a RELEASE to an unknown server.
-    pub(crate) fn letter(&self, ask: &ClientMessage, circuit: u32) -> Option<Vec<u8>> {
+    pub(crate) fn encode_message(&self, ask: &ClientMessage, circuit: u32) -> Option<Vec<u8>> {
         match self {
             Self::Relay(relay) => {
-                Some(dhcp::encode_client_message(ask, Some(&relay.through(circuit))))
+                Some(dhcp::encode_client_message(ask, Some(&relay.make_hop(circuit))))
             }
-            Self::Link(link) => link.frame(ask),
+            Self::Link(link) => link.build_frame(ask),
         }
     }
 
@@ -259,7 +264,7 @@ impl SegmentTransport {
         match self {
             Self::Relay(relay) => {
                 answer.relay_information.as_deref()
-                    == Some(&dhcp::encode_relay_information(&relay.through(circuit)))
+                    == Some(&dhcp::encode_relay_information(&relay.make_hop(circuit)))
             }
             Self::Link(_) => true,
         }
@@ -268,7 +273,7 @@ impl SegmentTransport {
 
 impl AnswerMailbox {
     /// A full queue has answers that the machine will not read any more.
-    fn put(&self, answer: DhcpAnswer) {
+    fn push(&self, answer: DhcpAnswer) {
         let mut answers = self.answers.borrow_mut();
         if answers.len() < ANSWERS_QUEUED_MAX {
             answers.push_back(answer);
@@ -293,13 +298,13 @@ impl SegmentImpairment {
         Self { begun: Instant::now(), letters, posted: Notify::new() }
     }
 
-    fn post(&self, letter: DelayedMessage) {
+    fn queue_message(&self, letter: DelayedMessage) {
         self.letters.borrow_mut().send(self.now(), letter);
         self.posted.notify_one();
     }
 
-    fn due(&self) -> Option<DelayedMessage> {
-        self.letters.borrow_mut().due(self.now())
+    fn pop_due(&self) -> Option<DelayedMessage> {
+        self.letters.borrow_mut().pop_due(self.now())
     }
 
     fn now(&self) -> Tick {
@@ -426,7 +431,7 @@ mod tests {
             let (first, second) = (acquire(1).await, acquire(2).await);
             assert_eq!(first.unwrap().address, ADDRESS);
             assert_eq!(second.unwrap_err(), BootFailure::AddressDoubled);
-            let mut doubled = segment.doubled();
+            let mut doubled = segment.list_doubled();
             doubled.sort_unstable();
             assert_eq!(doubled, [1, 2]);
         };

@@ -36,7 +36,7 @@ impl WireSettings {
     /// The source address of machine `number` without a lease: its own if there are enough, so that
     /// a server's limits per address see separate machines; unspecified if this host has only one
     /// address.
-    pub(crate) fn unleased(&self, number: u32, server: IpAddr) -> Ipv4Addr {
+    pub(crate) fn choose_unleased_address(&self, number: u32, server: IpAddr) -> Ipv4Addr {
         const LOOPBACK: Ipv4Addr = Ipv4Addr::new(127, 78, 0, 0);
         match self.sources {
             _ if server.is_ipv6() => Ipv4Addr::UNSPECIFIED,
@@ -54,7 +54,7 @@ impl WireSettings {
     }
 
     /// Whether this host may send from a machine's leased address.
-    pub(super) fn owns(&self, address: Ipv4Addr) -> bool {
+    pub(super) fn may_send_from(&self, address: Ipv4Addr) -> bool {
         address.is_loopback()
             || self.sources.is_some_and(|network| {
                 u32::from(network.mask()) & (u32::from(network.address) ^ u32::from(address)) == 0
@@ -71,14 +71,27 @@ mod tests {
     fn machines_have_addresses_of_their_own_where_the_host_has_them() {
         let (near, far) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
         let wire = WireSettings::default();
-        assert_eq!(wire.unleased(299, near), Ipv4Addr::new(127, 78, 1, 44));
-        assert_eq!(wire.unleased(299, far), Ipv4Addr::UNSPECIFIED);
-        assert_eq!(wire.unleased(299, "::1".parse().unwrap()), Ipv4Addr::UNSPECIFIED);
-        assert!(wire.owns(Ipv4Addr::new(127, 1, 2, 3)) && !wire.owns(Ipv4Addr::new(10, 9, 0, 7)));
+        assert_eq!(wire.choose_unleased_address(299, near), Ipv4Addr::new(127, 78, 1, 44));
+        assert_eq!(wire.choose_unleased_address(299, far), Ipv4Addr::UNSPECIFIED);
+        assert_eq!(
+            wire.choose_unleased_address(299, "::1".parse().unwrap()),
+            Ipv4Addr::UNSPECIFIED
+        );
+        assert!(
+            wire.may_send_from(Ipv4Addr::new(127, 1, 2, 3))
+                && !wire.may_send_from(Ipv4Addr::new(10, 9, 0, 7))
+        );
         let wire = WireSettings { sources: Some("10.9.0.5/24".parse().unwrap()), ..wire };
-        assert_eq!(wire.unleased(0, far), Ipv4Addr::new(10, 9, 0, 1));
-        assert_eq!(wire.unleased(253, far), Ipv4Addr::new(10, 9, 0, 254));
-        assert_eq!(wire.unleased(254, far), Ipv4Addr::new(10, 9, 0, 1), "there are no more");
-        assert!(wire.owns(Ipv4Addr::new(10, 9, 0, 7)) && !wire.owns(Ipv4Addr::new(10, 8, 0, 7)));
+        assert_eq!(wire.choose_unleased_address(0, far), Ipv4Addr::new(10, 9, 0, 1));
+        assert_eq!(wire.choose_unleased_address(253, far), Ipv4Addr::new(10, 9, 0, 254));
+        assert_eq!(
+            wire.choose_unleased_address(254, far),
+            Ipv4Addr::new(10, 9, 0, 1),
+            "there are no more"
+        );
+        assert!(
+            wire.may_send_from(Ipv4Addr::new(10, 9, 0, 7))
+                && !wire.may_send_from(Ipv4Addr::new(10, 8, 0, 7))
+        );
     }
 }

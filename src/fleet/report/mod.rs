@@ -200,12 +200,12 @@ impl FleetReport {
     }
 
     /// The warm-up is over: the figures until now do not count.
-    pub(crate) fn forget(&mut self, progress: &FleetProgress) {
+    pub(crate) fn forget_warm_up(&mut self, progress: &FleetProgress) {
         self.before = (progress.octets(), progress.retries());
     }
 
     /// The run is over, `lasted` after its start.
-    pub(crate) fn close(&mut self, lasted: Duration, progress: &FleetProgress) {
+    pub(crate) fn close_run(&mut self, lasted: Duration, progress: &FleetProgress) {
         let (octets, retries) = self.before;
         self.wall = lasted.saturating_sub(self.warm_up);
         self.octets = progress.octets() - octets;
@@ -230,7 +230,7 @@ impl FleetReport {
 
     /// Adds the end of one boot in a run that began at `run_begun`. Its finished steps have been
     /// added before.
-    pub(crate) fn add(&mut self, run_begun: Instant, outcome: BootOutcome) {
+    pub(crate) fn add_boot(&mut self, run_begun: Instant, outcome: BootOutcome) {
         let us = |moment: Instant| count_microseconds(moment.saturating_duration_since(run_begun));
         let record = BootRecord {
             start_us: us(outcome.begun),
@@ -253,7 +253,7 @@ impl FleetReport {
             Ok(()) => {
                 self.booted += 1;
 
-                // `blame` corrects the record at this place later, if the report keeps it
+                // `blame_machine` corrects the record at this place later, if the report keeps it
                 // (RECORDS_MAX).
                 self.good.insert(
                     outcome.machine,
@@ -268,7 +268,7 @@ impl FleetReport {
                 // `power_on` did not count a machine of the warm-up. Its failure does count, so
                 // `machines` stays the sum of booted and failed ones.
                 self.machines += u32::from(outcome.is_warm_up);
-                self.count(outcome.machine, outcome.mac, &failure, stage);
+                self.count_failure(outcome.machine, outcome.mac, &failure, stage);
             }
         }
         if self.records.len() < RECORDS_MAX {
@@ -278,10 +278,10 @@ impl FleetReport {
 
     /// The last boot of this machine counts as failed after all: something was wrong with its
     /// address.
-    pub(crate) fn blame(&mut self, machine: u32, failure: &BootFailure) {
+    pub(crate) fn blame_machine(&mut self, machine: u32, failure: &BootFailure) {
         let Some(GoodBoot { mac, place }) = self.good.remove(&machine) else { return };
         self.booted -= 1;
-        self.count(machine, mac, failure, MachineStage::Dhcp);
+        self.count_failure(machine, mac, failure, MachineStage::Dhcp);
         if let Some(record) = self.records.get_mut(place) {
             record.stopped_in = Some(MachineStage::Dhcp);
         }
@@ -299,7 +299,13 @@ impl FleetReport {
             self.booted + self.failures.values().map(|failed| failed.machines).sum::<u32>();
     }
 
-    fn count(&mut self, machine: u32, mac: Mac, failure: &BootFailure, stage: MachineStage) {
+    fn count_failure(
+        &mut self,
+        machine: u32,
+        mac: Mac,
+        failure: &BootFailure,
+        stage: MachineStage,
+    ) {
         if self.failed_machines.len() < FAILED_LISTED_MAX {
             self.failed_machines.push(FailedMachine {
                 machine,
@@ -341,7 +347,7 @@ impl FleetReport {
     }
 
     /// A phrase that says what was verified of the bytes.
-    pub fn proved(&self) -> String {
+    pub fn describe_proof(&self) -> String {
         match (self.octets, self.wrong_contents) {
             (_, 1) => "1 machine got wrong contents".to_owned(),
             (_, wrong @ 2..) => format!("{wrong} machines got wrong contents"),
@@ -381,7 +387,7 @@ impl fmt::Display for FleetReport {
             self.wall.as_secs_f64(),
             self.megabytes(),
             self.megabytes_per_second(),
-            self.proved(),
+            self.describe_proof(),
             self.retries
         )?;
         let mut causes: Vec<_> = self.failures.iter().collect();
@@ -472,21 +478,22 @@ mod tests {
         (0..3).for_each(|_| report.power_on(false));
         report.add_step(MachineStage::Dhcp, begun, 3 * MS, 1);
         report.add_step(MachineStage::Dhcp, begun, 3 * MS, 2);
-        report.add(
+        report.add_boot(
             begun,
             outcome(begun, &[(MachineStage::Dhcp, 3), (MachineStage::Kernel, 2000)], Ok(())),
         );
         for _ in 0..2 {
             let stopped =
                 StoppedBoot { stage: MachineStage::Menu, retries: 4, failure: BootFailure::NoMenu };
-            report.add(begun, outcome(begun + 5 * MS, &[(MachineStage::Dhcp, 3)], Err(stopped)));
+            report
+                .add_boot(begun, outcome(begun + 5 * MS, &[(MachineStage::Dhcp, 3)], Err(stopped)));
         }
         report.wall = Duration::from_secs(2);
-        assert_eq!(report.proved(), "no bytes came that could be checked");
+        assert_eq!(report.describe_proof(), "no bytes came that could be checked");
         report.octets = 4_000_000;
-        assert_eq!(report.proved(), "contents not checked");
+        assert_eq!(report.describe_proof(), "contents not checked");
         report.checked = true;
-        assert_eq!(report.proved(), "every byte checked");
+        assert_eq!(report.describe_proof(), "every byte checked");
         let text = report.to_string();
         assert_eq!((report.booted, report.failed()), (1, 2));
         assert!(text.contains("1 of 3 machines booted in 2.00 s: 4 MB, 2 MB/s"), "{text}");
@@ -501,10 +508,10 @@ mod tests {
         let begun = Instant::now();
         let mut report = FleetReport::new(1, begun);
         report.power_on(false);
-        report.add(begun, outcome(begun, &[(MachineStage::Dhcp, 10)], Ok(())));
-        report.blame(8, &BootFailure::AddressDoubled);
+        report.add_boot(begun, outcome(begun, &[(MachineStage::Dhcp, 10)], Ok(())));
+        report.blame_machine(8, &BootFailure::AddressDoubled);
         assert_eq!(report.booted, 1, "another machine");
-        (0..2).for_each(|_| report.blame(7, &BootFailure::AddressDoubled));
+        (0..2).for_each(|_| report.blame_machine(7, &BootFailure::AddressDoubled));
         assert_eq!(
             (
                 report.booted,
@@ -525,8 +532,8 @@ mod tests {
         for said in ["1 machine got wrong contents", "2 machines got wrong contents"] {
             let failure = BootFailure::WrongContent("a".into(), 0);
             let stopped = StoppedBoot { stage: MachineStage::File, retries: 0, failure };
-            report.add(begun, outcome(begun, &[], Err(stopped)));
-            assert_eq!(report.proved(), said);
+            report.add_boot(begun, outcome(begun, &[], Err(stopped)));
+            assert_eq!(report.describe_proof(), said);
         }
     }
 
@@ -542,7 +549,7 @@ mod tests {
             let end = failure.map_or(Ok(()), |failure| {
                 Err(StoppedBoot { stage: MachineStage::Menu, retries: 0, failure })
             });
-            report.add(
+            report.add_boot(
                 begun,
                 BootOutcome { is_warm_up, ..outcome(begun, &[(MachineStage::Dhcp, 3)], end) },
             );
@@ -570,7 +577,7 @@ mod tests {
         report.power_on(false);
         let steps =
             [(MachineStage::Dhcp, 10), (MachineStage::Kernel, 200), (MachineStage::Initrd, 3)];
-        report.add(begun, outcome(begun + 7 * MS, &steps, Ok(())));
+        report.add_boot(begun, outcome(begun + 7 * MS, &steps, Ok(())));
         let stages_us = [10_000, 0, 0, 200_000, 3000, 0, 0];
         let record =
             BootRecord { start_us: 7000, end_us: 220_000, stopped_in: None, model: "m", stages_us };

@@ -51,7 +51,7 @@ impl FleetReport {
     }
 
     /// The signs of a limit, each a sentence; empty if there are none.
-    pub fn limits(&self) -> Vec<String> {
+    pub fn list_limits(&self) -> Vec<String> {
         let mut sentences = Vec::new();
         let (busy, waiting) = (self.generator_busy() * 100.0, self.generator_waiting() * 100.0);
         let waited = self.generator_waiting() > WAITING_SHARE_MAX;
@@ -74,7 +74,7 @@ impl FleetReport {
                  other programs used it: times are longer than the server's"
             ));
         }
-        sentences.extend(self.lateness());
+        sentences.extend(self.list_lateness());
 
         // With closed load a silent server gets no requests, so its silence is missing from the
         // percentiles. `--rate` is not for boots, so runs with firmware get no such advice.
@@ -84,13 +84,13 @@ impl FleetReport {
             ". Machines sent no further requests meanwhile, so percentiles hardly show it: use \
              --rate"
         };
-        sentences.extend(self.pressure.of_silence(self.clients, hides));
-        sentences.extend(self.pressure.of_the_server(self.clients));
+        sentences.extend(self.pressure.describe_silence(self.clients, hides));
+        sentences.extend(self.pressure.describe_server_limits(self.clients));
         sentences
     }
 
     /// What the generator itself did too late, or did not do at all.
-    fn lateness(&self) -> Vec<String> {
+    fn list_lateness(&self) -> Vec<String> {
         let mut sentences = Vec::new();
 
         // Requests of all stages share one histogram of delays, so the slowest stage is the measure
@@ -168,10 +168,10 @@ mod tests {
         (report.wall, report.pressure) =
             (10 * SECOND, RunPressure { sources: 500, ..RunPressure::default() });
         report.pressure.busy = 9 * SECOND;
-        assert_eq!(report.limits(), Vec::<String>::new());
+        assert_eq!(report.list_limits(), Vec::<String>::new());
         report.pressure.busy = Duration::from_millis(9700);
         assert_eq!(
-            report.limits(),
+            report.list_limits(),
             ["the load generator was the limit (its core was busy 97 % of the time)"]
         );
     }
@@ -182,7 +182,7 @@ mod tests {
         (report.wall, report.pressure) =
             (10 * SECOND, RunPressure { sources: 500, ..RunPressure::default() });
         report.pressure.waiting = 4 * SECOND;
-        let said = report.limits();
+        let said = report.list_limits();
         assert!(
             said.len() == 1
                 && said[0].starts_with("the load generator waited for a processor 40 %"),
@@ -196,7 +196,7 @@ mod tests {
         (report.wall, report.pressure) =
             (10 * SECOND, RunPressure { sources: 500, ..RunPressure::default() });
         (report.pressure.busy, report.pressure.waiting) = (5 * SECOND, Duration::from_millis(4800));
-        let said = report.limits();
+        let said = report.list_limits();
         assert!(
             said.len() == 1
                 && said[0].starts_with("the load generator was the limit, or the processor"),
@@ -215,7 +215,7 @@ mod tests {
         progress.add_bytes(1);
         report.series.add(10 * SECOND, &progress, SECOND);
         assert_eq!(
-            report.limits(),
+            report.list_limits(),
             ["the load generator was the limit (its core was busy 95 % of the time)"]
         );
     }
@@ -231,11 +231,11 @@ mod tests {
             report.add_late_request(ms(4));
             report.add_step(MachineStage::File, Instant::now(), ms(20), 0);
         }
-        assert_eq!(report.lateness(), Vec::<String>::new());
+        assert_eq!(report.list_lateness(), Vec::<String>::new());
         (0..101).for_each(|_| report.add_late_request(ms(6)));
         report.add_late_power_on(2 * SECOND);
         (report.pressure.never_begun, report.pressure.waited) = (7, 11);
-        let said = report.lateness();
+        let said = report.list_lateness();
         let begins = [
             "the load generator was late: power-ons up to 2.00 s after their moment",
             "the load generator was late: requests up to 6.00 ms after their moment, half of them \

@@ -63,6 +63,6 @@ fn loaders_are_known_by_their_names() {
         ("undionly.kpxe", LoaderKind::Ipxe),
         ("memtest.efi", LoaderKind::Unknown),
     ] {
-        assert_eq!(LoaderKind::of(name), loader, "{name}");
+        assert_eq!(LoaderKind::from_name(name), loader, "{name}");
     }
 }

@@ -201,7 +201,7 @@ fn a_part_of_a_file_is_checked_where_it_belongs_and_the_whole_is_no_part() {
         let context = FleetContext::new(address, contents, pace, Arc::default());
         let url = Url { scheme: UrlScheme::Http, server: address, path: name() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let checker = context.checker("/initrd", false).of_part(450..550);
+        let checker = context.make_checker("/initrd", false).with_part(450..550);
         let mut http =
             HttpFetcher::new(&context, HttpAgent::Plain { keep: true }, Ipv4Addr::LOCALHOST);
         assert_eq!(runtime.block_on(http.fetch_checked(&url, checker)).map(drop), expected);

@@ -103,7 +103,7 @@ impl TransferHub {
 
     /// Runs a client to its end. If the future is dropped, the hub forgets the transfer, and the
     /// server receives nothing more of it.
-    pub(crate) async fn play(
+    pub(crate) async fn play_transfer(
         self: &Rc<Self>,
         transfer: HubTransfer,
     ) -> Result<FinishedTransfer, BootFailure> {
@@ -113,7 +113,7 @@ impl TransferHub {
         }
         let mut stay = TransferGuard { hub: self, id: None, seats: Vec::new() };
         for _ in 0..=transfer.probes {
-            stay.seats.push(self.seat(transfer.address, transfer.burst)?);
+            stay.seats.push(self.assign_seat(transfer.address, transfer.burst)?);
         }
         let (sender, done) = oneshot::channel();
         let now = self.now();
@@ -130,19 +130,22 @@ impl TransferHub {
             nobody: None,
             done: Some(sender),
         };
-        let id = self.state.borrow_mut().admit(guest, &stay.seats);
+        let id = self.state.borrow_mut().add_client(guest, &stay.seats);
         stay.id = Some(id);
-        self.advance(|state| state.settle(id, now));
+        self.change_state(|state| state.settle_client(id, now));
         // The sender ends with the guest, and the guest with `stay`.
         let _ = done.await;
-        stay.leave().ok_or_else(|| io::Error::other("a transfer without an end").into())
+        stay.remove_client().ok_or_else(|| io::Error::other("a transfer without an end").into())
     }
 
     /// A seat for one request: at a shared socket, of the generation after the one that this
     /// address used last; or at its own socket if machines share the address.
-    fn seat(self: &Rc<Self>, address: Ipv4Addr, burst: usize) -> io::Result<SocketUse> {
-        let turn =
-            if address.is_unspecified() { None } else { self.state.borrow_mut().turn(address) };
+    fn assign_seat(self: &Rc<Self>, address: Ipv4Addr, burst: usize) -> io::Result<SocketUse> {
+        let turn = if address.is_unspecified() {
+            None
+        } else {
+            self.state.borrow_mut().choose_generation(address)
+        };
 
         // A request needs a port that is new for its address, else a server takes it for a
         // repetition of the previous request. Without a free generation only a socket of its own
@@ -155,7 +158,7 @@ impl TransferHub {
 
         // A socket carries no more transfers than its receive buffer can hold windows: the kernel
         // would drop blocks, and the report would blame the server.
-        let roomy = self.state.borrow().roomy(generation, burst);
+        let roomy = self.state.borrow().find_roomy_socket(generation, burst);
         let socket = match roomy {
             Some(socket) => socket,
             None => {
@@ -165,7 +168,7 @@ impl TransferHub {
                 socket
             }
         };
-        self.state.borrow_mut().sockets.load(socket, burst);
+        self.state.borrow_mut().sockets.add_load(socket, burst);
         Ok(SocketUse { socket, address, burst, reader: None })
     }
 
@@ -225,7 +228,7 @@ impl TransferHub {
             });
             if datagrams > 0 {
                 let inbox = self.inbox.borrow();
-                self.advance(|state| state.take_in(socket, &inbox, self.now()));
+                self.change_state(|state| state.deliver_batch(socket, &inbox, self.now()));
             }
             yield_now().await;
         }
@@ -242,21 +245,21 @@ impl TransferHub {
 
     /// Called by work that keeps this thread busy: reads the shared sockets if the last read was a
     /// while ago. Blocks that wait here would look like a slow server.
-    pub(crate) fn glance(self: &Rc<Self>) {
+    pub(crate) fn read_shared_if_due(self: &Rc<Self>) {
         let now = self.now();
         if self.rings.get().is_some() && now.saturating_sub(self.glanced.get()) >= GLANCE_PAUSE {
             self.glanced.set(now);
-            self.look();
+            self.read_shared();
         }
     }
 
-    fn look(self: &Rc<Self>) {
+    fn read_shared(self: &Rc<Self>) {
         let shared = self.state.borrow().sockets.in_use();
         for (id, fd) in shared {
             // Empty, or an error of the network, which the reader of the socket gets, too.
             while let Ok(datagrams) = { self.inbox.borrow_mut().receive(&fd) } {
                 let inbox = self.inbox.borrow();
-                self.advance(|state| state.take_in(id, &inbox, self.now()));
+                self.change_state(|state| state.deliver_batch(id, &inbox, self.now()));
                 if datagrams < inbox.capacity() {
                     break;
                 }
@@ -273,17 +276,17 @@ impl TransferHub {
             let moment = self.begun + Duration::from_nanos(next.min(NEVER / 4));
             let _ = timeout_at(moment, self.sooner.notified()).await;
             // Datagrams that have arrived already are not late.
-            self.look();
-            self.advance(|state| state.pass_time(self.now()));
+            self.read_shared();
+            self.change_state(|state| state.pass_time(self.now()));
         }
     }
 
     /// Changes the state, sends the resulting datagrams, and sets the timer.
-    fn advance(self: &Rc<Self>, change: impl FnOnce(&mut HubState)) {
+    fn change_state(self: &Rc<Self>, change: impl FnOnce(&mut HubState)) {
         let mut state = self.state.borrow_mut();
         change(&mut state);
         if state.trouble.is_some() {
-            state.deliver(self.now());
+            state.deliver_delayed(self.now());
         }
         if let Some(full) = state.sockets.flush() {
             spawn_local(Rc::clone(self).flush_later(full));
@@ -296,7 +299,7 @@ impl TransferHub {
     /// Goes on sending when a socket has room again.
     async fn flush_later(self: Rc<Self>, full: Rc<UdpSocket>) {
         if full.writable().await.is_ok() {
-            self.advance(|_| {});
+            self.change_state(|_| {});
         }
     }
 
@@ -314,9 +317,9 @@ struct TransferGuard<'a> {
 }
 
 impl TransferGuard<'_> {
-    fn leave(&self) -> Option<FinishedTransfer> {
+    fn remove_client(&self) -> Option<FinishedTransfer> {
         let HubClient { client, checker, outcome, nobody, .. } =
-            self.hub.state.borrow_mut().dismiss(self.id?)?;
+            self.hub.state.borrow_mut().remove_client(self.id?)?;
         Some(FinishedTransfer { client, checker, outcome: outcome?, nobody })
     }
 }
@@ -324,10 +327,10 @@ impl TransferGuard<'_> {
 impl Drop for TransferGuard<'_> {
     fn drop(&mut self) {
         let mut state = self.hub.state.borrow_mut();
-        self.id.and_then(|id| state.dismiss(id));
+        self.id.and_then(|id| state.remove_client(id));
         for seat in &self.seats {
             state.seats.remove(&(seat.socket, seat.address));
-            state.sockets.unload(seat.socket, seat.burst);
+            state.sockets.remove_load(seat.socket, seat.burst);
             if let Some(reader) = &seat.reader {
                 reader.abort();
                 state.sockets.open.remove(&seat.socket);

@@ -56,20 +56,26 @@ impl HubSockets {
         busy.map(|(id, socket)| (*id, Rc::clone(&socket.fd))).collect()
     }
 
-    pub(super) fn load(&mut self, socket: HubSocketId, burst: usize) {
+    pub(super) fn add_load(&mut self, socket: HubSocketId, burst: usize) {
         if let Some(socket) = self.open.get_mut(&socket) {
             socket.load += burst;
         }
     }
 
-    pub(super) fn unload(&mut self, socket: HubSocketId, burst: usize) {
+    pub(super) fn remove_load(&mut self, socket: HubSocketId, burst: usize) {
         if let Some(socket) = self.open.get_mut(&socket) {
             socket.load = socket.load.saturating_sub(burst);
         }
     }
 
     /// Queues a datagram to this port of the server.
-    pub(super) fn post(&mut self, socket: HubSocketId, local: Ipv4Addr, to: u16, octets: &[u8]) {
+    pub(super) fn queue_datagram(
+        &mut self,
+        socket: HubSocketId,
+        local: Ipv4Addr,
+        to: u16,
+        octets: &[u8],
+    ) {
         let Some(HubSocket { outbox, single, .. }) = self.open.get_mut(&socket) else { return };
         if outbox.is_empty() {
             self.to_flush.push(socket);

@@ -94,7 +94,7 @@ impl HubState {
     }
 
     /// The next generation in which this address has no transfer. None if it has one in each.
-    pub(super) fn turn(&mut self, address: Ipv4Addr) -> Option<usize> {
+    pub(super) fn choose_generation(&mut self, address: Ipv4Addr) -> Option<usize> {
         let Self { generations, seats, used_last, .. } = self;
         let last = used_last.entry(address).or_insert(TFTP_GENERATIONS - 1);
         let mut turns = (1..TFTP_GENERATIONS).map(|step| (*last + step) % TFTP_GENERATIONS);
@@ -107,7 +107,7 @@ impl HubState {
     }
 
     /// A socket of this generation that has room for one more.
-    pub(super) fn roomy(&self, generation: usize, burst: usize) -> Option<HubSocketId> {
+    pub(super) fn find_roomy_socket(&self, generation: usize, burst: usize) -> Option<HubSocketId> {
         let mut sockets = self.generations.get(generation)?.iter().copied();
         sockets.find(|id| {
             self.sockets
@@ -117,7 +117,7 @@ impl HubState {
         })
     }
 
-    pub(super) fn admit(&mut self, guest: HubClient, seats: &[SocketUse]) -> HubClientId {
+    pub(super) fn add_client(&mut self, guest: HubClient, seats: &[SocketUse]) -> HubClientId {
         let place = self.vacant.pop().unwrap_or_else(|| {
             self.guests.push(None);
             self.guests.len() - 1
@@ -128,14 +128,14 @@ impl HubState {
         HubClientId(place)
     }
 
-    pub(super) fn dismiss(&mut self, id: HubClientId) -> Option<HubClient> {
+    pub(super) fn remove_client(&mut self, id: HubClientId) -> Option<HubClient> {
         let guest = self.guests.get_mut(id.0)?.take()?;
         self.vacant.push(id.0);
         Some(guest)
     }
 
     /// Hands a batch to the clients, one datagram after the other.
-    pub(super) fn take_in(&mut self, socket: HubSocketId, inbox: &DatagramInbox, now: Tick) {
+    pub(super) fn deliver_batch(&mut self, socket: HubSocketId, inbox: &DatagramInbox, now: Tick) {
         let Some(single) = self.sockets.open.get(&socket).map(|socket| socket.single) else {
             return;
         };
@@ -167,7 +167,7 @@ impl HubState {
                 for datagram in arrival.datagrams() {
                     self.hand_over(id, socket, from.port(), datagram, now);
                 }
-                self.settle(id, now);
+                self.settle_client(id, now);
             }
         }
     }
@@ -188,7 +188,7 @@ impl HubState {
         let id = self.seats.get(&(socket, local));
         if let Some(guest) = id.and_then(|id| self.guests.get_mut(id.0)).and_then(Option::as_mut) {
             let nobody = NobodyThere { at: self.sockets.server, why: word.why };
-            guest.request.comes_to(nobody);
+            guest.request.note_absent_server(nobody);
             guest.nobody = Some(nobody);
         }
     }
@@ -210,23 +210,23 @@ impl HubState {
         guest.request.is_answered();
         if let Some(piece) = guest.client.handle(now, from, datagram) {
             guest.silent_since = now;
-            if let Err(failure) = guest.checker.take(piece.bytes) {
+            if let Err(failure) = guest.checker.take_bytes(piece.bytes) {
                 guest.outcome = Some(Err(failure));
             } else if guest.client.outcome().is_none() {
                 // A file of one block takes no place at the server.
-                guest.request.begins();
+                guest.request.note_first_block();
                 if guest.checker.is_sample_full() {
                     let octets = guest.client.announced().unwrap_or(guest.checker.received());
                     guest.outcome = Some(Ok(ClientOutcome::Complete { octets }));
                     // If it is lost, it costs the server its retransmissions.
-                    self.sockets.post(socket, guest.address, from, ENOUGH);
+                    self.sockets.queue_datagram(socket, guest.address, from, ENOUGH);
                 }
             }
         }
     }
 
     /// Sends what a client has to send, and checks whether it has ended.
-    pub(super) fn settle(&mut self, id: HubClientId, now: Tick) {
+    pub(super) fn settle_client(&mut self, id: HubClientId, now: Tick) {
         let Some(guest) = self.guests.get_mut(id.0).and_then(Option::as_mut) else { return };
         while let Some(transmit) =
             guest.client.poll_transmit(now).filter(|_| guest.outcome.is_none())
@@ -243,7 +243,7 @@ impl HubState {
                         DelayedDatagram::Out { socket, local, to, octets: transmit.bytes.into() },
                     );
                 }
-                None => self.sockets.post(socket, local, to, transmit.bytes),
+                None => self.sockets.queue_datagram(socket, local, to, transmit.bytes),
             }
         }
         if guest.outcome.is_none() {
@@ -274,21 +274,21 @@ impl HubState {
                 guest.client.handle_timeout(now);
                 guest.request.add_retries(guest.client.counters().retransmits - before);
             }
-            self.settle(entry.1, now);
+            self.settle_client(entry.1, now);
         }
     }
 
     /// Delivers datagrams that the bad network has delayed until now.
-    pub(super) fn deliver(&mut self, now: Tick) {
-        while let Some(parcel) = self.trouble.as_mut().and_then(|trouble| trouble.due(now)) {
+    pub(super) fn deliver_delayed(&mut self, now: Tick) {
+        while let Some(parcel) = self.trouble.as_mut().and_then(|trouble| trouble.pop_due(now)) {
             match parcel {
                 DelayedDatagram::Out { socket, local, to, octets } => {
-                    self.sockets.post(socket, local, to, &octets)
+                    self.sockets.queue_datagram(socket, local, to, &octets)
                 }
                 DelayedDatagram::In { socket, local, from, octets } => {
                     if let Some(&id) = self.seats.get(&(socket, local)) {
                         self.hand_over(id, socket, from, &octets, now);
-                        self.settle(id, now);
+                        self.settle_client(id, now);
                     }
                 }
             }

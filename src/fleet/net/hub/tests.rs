@@ -102,10 +102,10 @@ async fn play_burst(
         address,
         burst,
         silence: Duration::from_secs(20),
-        checker: context.checker("file", false),
+        checker: context.make_checker("file", false),
         request: context.progress.tftp_request(),
     };
-    let mut ended = context.hub.play(transfer).await?;
+    let mut ended = context.hub.play_transfer(transfer).await?;
     match ended.outcome? {
         whole @ ClientOutcome::Complete { .. } => ended.checker.finish().map(|_| whole),
         outcome => Ok(outcome),
@@ -142,7 +142,7 @@ fn a_transfer_goes_on_while_other_machines_keep_the_thread_busy() {
         while context.progress.octets() < CONTENT.octets()
             && begun.elapsed() < Duration::from_secs(20)
         {
-            context.hub.glance();
+            context.hub.read_shared_if_due();
         }
         assert_eq!(context.progress.octets(), CONTENT.octets());
         assert_eq!(fetch.await.unwrap(), WHOLE);
