@@ -247,14 +247,16 @@ type PrepareReply = fn(&FileSources, Arc<AskedFile>, FileReply) -> LookedUp;
 /// bytes of anything that costs memory or disk reads, so that a forged request cannot have anything
 /// large made, read or kept (T-64). The version finds the content again.
 fn prepare_start(_: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -> LookedUp {
-    let opened =
-        |asked, reply, whole_bytes| LookedUp::Opened(OpenedFile { asked, reply, whole_bytes });
-    let FileReply::Content(answer) = reply else { return opened(asked, reply, None) };
+    let FileReply::Content(answer) = reply else { return report_opened(asked, reply, None) };
 
     let (content, is_text) = (&answer.content, asked.mode == TransferMode::Netascii);
     if is_text && content.len() > NETASCII_BYTES_MAX as u64 {
         let refusal = images::NameRefusal::TooLarge;
-        return opened(asked, FileReply::Refused(refusal, format!("as netascii: {refusal}")), None);
+        return report_opened(
+            asked,
+            FileReply::Refused(refusal, format!("as netascii: {refusal}")),
+            None,
+        );
     }
 
     // Whole where that is cheap: a short translation, a small copy, a file that need not be read
@@ -265,7 +267,7 @@ fn prepare_start(_: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -> Lo
         () => !asked.needs_disk(content),
     };
     if is_whole && !is_text {
-        return opened(asked, FileReply::Content(answer), None);
+        return report_opened(asked, FileReply::Content(answer), None);
     }
 
     let bytes = if is_whole { usize::MAX } else { START_BYTES };
@@ -284,13 +286,17 @@ fn prepare_start(_: &FileSources, asked: Arc<AskedFile>, reply: FileReply) -> Lo
             // One block is enough, and a translation may be twice as long as its source.
             let start = start.slice(..start.len().min(bytes));
             let content = ServedContent::copy_of(start, meta.etag.clone(), meta.mtime, None);
-            opened(asked, FileReply::Content(FileAnswer { content, ..answer }), of)
+            report_opened(asked, FileReply::Content(FileAnswer { content, ..answer }), of)
         }
         Err(refusal) => {
             let why = format!("{}: {refusal}", asked.ask.path.display());
-            opened(asked, FileReply::Refused(refusal, why), None)
+            report_opened(asked, FileReply::Refused(refusal, why), None)
         }
     }
+}
+
+fn report_opened(asked: Arc<AskedFile>, reply: FileReply, whole_bytes: Option<u64>) -> LookedUp {
+    LookedUp::Opened(OpenedFile { asked, reply, whole_bytes })
 }
 
 /// Prepares the whole content, for a client that has answered.
