@@ -98,7 +98,7 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     };
     let rows = read_stored_leases(&server.state()).context("the lease audit")?;
     let mut audit = fleet.audit(&report).context("the lease audit")?;
-    audit.look_into_store(&report.leases, &rows);
+    audit.compare_store(&report.leases, &rows);
     let clean = report.failed() == 0 && audit.is_clean() && outage.is_some();
     say(&conclusion(&server, &report, &audit, outage))?;
     if report.failed() > 0 {

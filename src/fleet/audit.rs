@@ -46,7 +46,7 @@ impl LeaseAudit {
     }
 
     /// Adds the result of a look into the server's durable store: `rows` are its bound leases.
-    pub fn look_into_store(&mut self, leases: &[MachineLease], rows: &[(Mac, Ipv4Addr)]) {
+    pub fn compare_store(&mut self, leases: &[MachineLease], rows: &[(Mac, Ipv4Addr)]) {
         let mut kept: HashMap<Mac, Vec<Ipv4Addr>> = HashMap::new();
         for &(mac, address) in rows {
             kept.entry(mac).or_default().push(address);
@@ -135,7 +135,7 @@ mod tests {
         let rows = leases.map(|lease| (lease.mac, lease.address));
         let audit = |rows: &[(Mac, Ipv4Addr)]| {
             let mut audit = LeaseAudit::compare(&leases, &says(&[(1, 1), (2, 2)]));
-            audit.look_into_store(&leases, rows);
+            audit.compare_store(&leases, rows);
             audit
         };
         assert!(audit(&rows).is_clean());

@@ -351,7 +351,7 @@ impl ChainWalker<'_> {
         }
         let home = loaded.home_menu();
         for label in labels {
-            loaded.go_home(&home);
+            loaded.return_home(&home);
             self.entry = Some(label.clone()).filter(|label| !label.is_empty());
             match loaded.pick_entry(&label).await {
                 Ok(choice) => self.fetch_entry(&mut loaded, choice).await?,

@@ -26,7 +26,7 @@ impl FleetSegment {
         loop {
             let mut line = DhcpExchange::open(self, port, speaker, xids);
             match line.discover_and_request().await {
-                Ok(Some(answer)) => return self.take_possession(port, speaker, answer),
+                Ok(Some(answer)) => return self.accept_lease(port, speaker, answer),
                 // A NAK: begin again with DISCOVER.
                 Ok(None) if Instant::now() < deadline => {
                     sleep(self.context.pace.scale_wait(DHCP_NAK_PAUSE)).await
@@ -124,12 +124,13 @@ impl<'a> DhcpExchange<'a> {
             self.send(DhcpMessageType::Discover, None, None, nth > 0 && offer.is_none())?;
             let until = Instant::now() + pace.scale_wait(self.waits.pause(nth));
             while offer.is_none() {
-                let Ok(answer) = timeout_at(until, self.answer_to(DhcpMessageType::Discover)).await
+                let Ok(answer) =
+                    timeout_at(until, self.wait_for_answer(DhcpMessageType::Discover)).await
                 else {
                     break;
                 };
                 let answer = answer?;
-                match self.speaker.objects_to(&answer) {
+                match self.speaker.find_objection(&answer) {
                     None => offer = Some(answer),
                     objection => ignored = objection,
                 }
@@ -181,7 +182,9 @@ impl<'a> DhcpExchange<'a> {
             self.send(DhcpMessageType::Request, server, Some(address), nth > 0)?;
             let until =
                 Instant::now() + self.segment.context.pace.scale_wait(self.waits.pause(nth));
-            if let Ok(answer) = timeout_at(until, self.answer_to(DhcpMessageType::Request)).await {
+            if let Ok(answer) =
+                timeout_at(until, self.wait_for_answer(DhcpMessageType::Request)).await
+            {
                 return answer;
             }
         }
@@ -224,7 +227,7 @@ impl<'a> DhcpExchange<'a> {
     }
 
     /// The next answer of the right type; a late second OFFER is no answer to a REQUEST.
-    async fn answer_to(&self, kind: DhcpMessageType) -> Result<DhcpAnswer, BootFailure> {
+    async fn wait_for_answer(&self, kind: DhcpMessageType) -> Result<DhcpAnswer, BootFailure> {
         let _asked = self.segment.context.progress.begin_request(AskedProtocol::Dhcp);
         loop {
             let answer = self.mailbox.next().await;

@@ -181,7 +181,7 @@ impl<'a> HttpFetcher<'a> {
             let failure = match self.attempt(url, &mut checker, &mut etag).await {
                 Ok(octets) => {
                     if let Some(walking) = &self.context.walking {
-                        self.look_at_end(url, octets, &checker).await?;
+                        self.check_end(url, octets, &checker).await?;
                         walking.write_down(checker.record_file(
                             url.to_string(),
                             octets,
@@ -215,7 +215,7 @@ impl<'a> HttpFetcher<'a> {
     }
 
     /// A walk also checks the last bytes of a longer file.
-    async fn look_at_end(
+    async fn check_end(
         &mut self,
         url: &Url,
         octets: u64,

@@ -117,7 +117,7 @@ const RASPBERRY_PI: DhcpWaits = DhcpWaits {
 
 impl DhcpSpeaker {
     /// Why this client ignores an OFFER; None if it accepts the OFFER.
-    pub(super) fn objects_to(self, offer: &DhcpAnswer) -> Option<&'static str> {
+    pub(super) fn find_objection(self, offer: &DhcpAnswer) -> Option<&'static str> {
         match self {
             // D-20.
             Self::UefiPxe(_) | Self::UefiHttp(_) if offer.server.is_none() => {

@@ -53,7 +53,7 @@ impl<'a> PendingRequest<'a> {
 
 impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
-        self.0.asks_no_more();
+        self.0.note_request_end();
     }
 }
 
@@ -70,7 +70,7 @@ impl ProtocolLine {
         self.waiting.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn asks_no_more(&self) {
+    pub(super) fn note_request_end(&self) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 

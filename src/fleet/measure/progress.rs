@@ -256,7 +256,7 @@ impl Drop for TftpRequest {
         let TftpQueueCounts { at_once, waiting, .. } = &self.progress.queue;
         let left = if self.begun { at_once } else { waiting };
         left.fetch_sub(1, Ordering::Relaxed);
-        self.progress.line(AskedProtocol::Tftp).asks_no_more();
+        self.progress.line(AskedProtocol::Tftp).note_request_end();
     }
 }
 

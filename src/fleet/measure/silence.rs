@@ -58,7 +58,7 @@ mod tests {
         let (mut listener, line) = (SilenceListener::default(), ProtocolLine::default());
         for &(at, away, answers, waiting) in looks {
             (line.count_waiting()..waiting).for_each(|_| line.note_request());
-            (waiting..line.count_waiting()).for_each(|_| line.asks_no_more());
+            (waiting..line.count_waiting()).for_each(|_| line.note_request_end());
             (0..answers).for_each(|_| line.note_answer());
             listener.check_line(MS * at, MS * away, &line);
         }

@@ -56,8 +56,10 @@ impl FleetWatch {
             listeners: RefCell::default(),
             away_max: Cell::default(),
         });
-        let looking =
-            [spawn_local(Rc::clone(&sight).look_on()), spawn_local(Rc::clone(&sight).listen())];
+        let looking = [
+            spawn_local(Rc::clone(&sight).watch_series()),
+            spawn_local(Rc::clone(&sight).listen()),
+        ];
         Self { looking, sight }
     }
 
@@ -74,7 +76,7 @@ impl FleetWatch {
 }
 
 impl WatchRecord {
-    async fn look_on(self: Rc<Self>) {
+    async fn watch_series(self: Rc<Self>) {
         let mut width = self.series.borrow().width();
         let mut ticks = interval(width);
         // The first tick is at once and counts nothing.

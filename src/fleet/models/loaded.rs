@@ -67,7 +67,7 @@ impl RunningLoader<'_> {
         HomeMenu { at, name: self.name.clone(), text: self.text.clone() }
     }
 
-    pub(crate) fn go_home(&mut self, home: &HomeMenu) {
+    pub(crate) fn return_home(&mut self, home: &HomeMenu) {
         if let (MenuLanguage::Ipxe { at, .. }, Some(home)) = (&mut self.language, &home.at) {
             at.clone_from(home);
         }

@@ -183,18 +183,18 @@ pub(crate) fn read_grub_entry(
             // Distributions' GRUBs have these other names for the same commands.
             "linux" | "linuxefi" | "linux16" if inside => {
                 let (kernel, arguments) = split_first_word(rest);
-                choice.kernel = variables.put_in(kernel);
+                choice.kernel = variables.expand(kernel);
                 add_kernel_arguments(
                     &mut choice,
                     number,
-                    &variables.put_in(&split_menu_words(arguments).join(" ")),
+                    &variables.expand(&split_menu_words(arguments).join(" ")),
                 );
                 choice.lines.kernel = number;
             }
             "initrd" | "initrdefi" | "initrd16" if inside => {
                 choice.lines.initrd = number;
                 choice.initrds =
-                    rest.split_whitespace().map(|name| variables.put_in(name)).collect();
+                    rest.split_whitespace().map(|name| variables.expand(name)).collect();
             }
             "}" => inside = false,
             _ => {}
@@ -235,11 +235,11 @@ pub(crate) fn run_ipxe_script(text: &str, label: &str, known: &[(&str, &str)]) -
             "set" => variables.assign(rest.split_once(char::is_whitespace)),
             _ if !running => {}
             "kernel" | "initrd" | "chain" | "imgexec" => {
-                let name = variables.put_in(IpxeWords::read(rest, IMAGE_VALUES).operands.first()?);
+                let name = variables.expand(IpxeWords::read(rest, IMAGE_VALUES).operands.first()?);
                 match word {
                     "kernel" => {
                         choice.kernel = name;
-                        add_kernel_arguments(&mut choice, number, &variables.put_in(rest));
+                        add_kernel_arguments(&mut choice, number, &variables.expand(rest));
                         choice.lines.kernel = number;
                     }
                     "initrd" => {
@@ -337,13 +337,13 @@ impl ScriptVariables {
 
     fn assign(&mut self, pair: Option<(&str, &str)>) {
         if let Some((name, value)) = pair {
-            let value = self.put_in(value.trim().trim_matches(['"', '\'']));
+            let value = self.expand(value.trim().trim_matches(['"', '\'']));
             self.0.insert(name.trim().to_owned(), value);
         }
     }
 
     /// The text with every variable replaced; an unknown one is empty.
-    fn put_in(&self, text: &str) -> String {
+    fn expand(&self, text: &str) -> String {
         let mut out = String::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('$') {

@@ -21,7 +21,7 @@ pub(crate) async fn release_leases(segments: &[Rc<FleetSegment>], acknowledged_p
     let all = async {
         for few in held.chunks(few) {
             for (segment, held) in few {
-                sent += u32::from(segment.give_back(*held));
+                sent += u32::from(segment.send_release(*held));
             }
             for (segment, _) in few {
                 segment.flush().await;

@@ -108,7 +108,7 @@ impl FleetSegment {
         // These tasks end with the set that they are in.
         spawn_local(Rc::clone(&segment).carry_messages());
         if segment.trouble.is_some() {
-            spawn_local(Rc::clone(&segment).bring_late());
+            spawn_local(Rc::clone(&segment).deliver_late());
         }
         segment
     }
@@ -119,7 +119,7 @@ impl FleetSegment {
     }
 
     /// Sends a RELEASE, which has no answer. Returns whether there was a server for it.
-    pub(crate) fn give_back(&self, held: HeldLease) -> bool {
+    pub(crate) fn send_release(&self, held: HeldLease) -> bool {
         let HeldLease { port: MachinePort { mac, uuid, circuit }, speaker, address, server } = held;
         self.ledger.record_release(circuit, address);
         let xid = u32::from(address);
@@ -154,7 +154,7 @@ impl FleetSegment {
         self.ledger.rate()
     }
 
-    pub(crate) fn take_possession(
+    pub(crate) fn accept_lease(
         &self,
         port: MachinePort,
         speaker: DhcpSpeaker,
@@ -221,7 +221,7 @@ impl FleetSegment {
     }
 
     /// Sends and delivers messages that the bad network delayed; never ends.
-    async fn bring_late(self: Rc<Self>) {
+    async fn deliver_late(self: Rc<Self>) {
         let Some(trouble) = &self.trouble else { return };
         loop {
             let next = trouble.letters.borrow().next();
@@ -477,7 +477,7 @@ mod tests {
                 _ = segment.acquire(self::port(2), DhcpSpeaker::BiosRom, &mut xids) => {}
             }
             for held in segment.take_held() {
-                assert!(segment.give_back(held));
+                assert!(segment.send_release(held));
             }
             segment.flush().await;
             assert!(segment.take_held().is_empty());

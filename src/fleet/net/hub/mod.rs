@@ -210,7 +210,7 @@ impl TransferHub {
         loop {
             let Ok(ready) = fd.ready(Interest::READABLE | Interest::ERROR).await else { return };
             if ready.is_error() {
-                self.hear_of_nobody(socket, &fd);
+                self.read_network_errors(socket, &fd);
             }
             let mut datagrams = 0;
             // An error of one receive is the network's message (ICMP) about a sent datagram; the
@@ -235,7 +235,7 @@ impl TransferHub {
     }
 
     /// Reads the network's messages about requests to ports without a server.
-    fn hear_of_nobody(&self, socket: HubSocketId, fd: &UdpSocket) {
+    fn read_network_errors(&self, socket: HubSocketId, fd: &UdpSocket) {
         let _ = fd.try_io(Interest::ERROR, || {
             let mut state = self.state.borrow_mut();
             take_unreachable(fd, |word| state.note_nobody(socket, word));
@@ -254,7 +254,7 @@ impl TransferHub {
     }
 
     fn read_shared(self: &Rc<Self>) {
-        let shared = self.state.borrow().sockets.in_use();
+        let shared = self.state.borrow().sockets.list_used();
         for (id, fd) in shared {
             // Empty, or an error of the network, which the reader of the socket gets, too.
             while let Ok(datagrams) = { self.inbox.borrow_mut().receive(&fd) } {

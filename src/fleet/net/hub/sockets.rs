@@ -51,7 +51,7 @@ impl HubSockets {
     }
 
     /// Shared sockets with transfers.
-    pub(super) fn in_use(&self) -> Vec<(HubSocketId, Rc<UdpSocket>)> {
+    pub(super) fn list_used(&self) -> Vec<(HubSocketId, Rc<UdpSocket>)> {
         let busy = self.open.iter().filter(|(_, socket)| !socket.single && socket.load > 0);
         busy.map(|(id, socket)| (*id, Rc::clone(&socket.fd))).collect()
     }

@@ -133,7 +133,7 @@ fn a_transfer_goes_on_while_other_machines_keep_the_thread_busy() {
         // Until the request is sent; then no other task runs.
         let is_asked = || {
             let state = context.hub.state.borrow();
-            !state.sockets.in_use().is_empty() && state.sockets.to_flush.is_empty()
+            !state.sockets.list_used().is_empty() && state.sockets.to_flush.is_empty()
         };
         while !is_asked() {
             yield_now().await;
