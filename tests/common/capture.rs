@@ -125,6 +125,18 @@ impl Capture {
             .read(|all| all.iter().filter_map(|packet| Some((packet.at, packet.dhcp()?))).collect())
     }
 
+    /// All TFTP and HTTP requests so far, once there are `count`: a client may end before tcpdump has
+    /// written its last packet.
+    pub fn wait_requests(&self, count: usize, limit: Duration) -> Vec<String> {
+        let found = self.wait_for(limit, |packets| {
+            let requests: Vec<_> = packets.iter().filter_map(Packet::request).collect();
+            (requests.len() >= count).then_some(requests)
+        });
+        found.unwrap_or_else(|missing| {
+            panic!("{missing:?}: waited {limit:?} for {count} requests; seen:\n{self}")
+        })
+    }
+
     /// All TFTP and HTTP requests so far, as `TFTP name options` and `HTTP GET /target`.
     pub fn requests(&self) -> Vec<String> {
         self.packets.read(|all| all.iter().filter_map(Packet::request).collect())

@@ -260,7 +260,7 @@ fn of_a_stopped_server_nobody_claims_that_no_file_was_asked_for() {
     let server = world.start();
     server.lease(MAC, super::UEFI_X64);
     server.stop();
-    tells(&world.why(), StopCause::NoFileDelivered, &["It holds 127.77.1."]);
+    tells(&world.why(), StopCause::NoFileDelivered, &["It has the lease of 127.77.1."]);
 }
 
 #[test]
@@ -274,9 +274,9 @@ fn a_transfer_that_somebody_else_acknowledges_is_told_as_forged() {
     let (_other, _, elsewhere) = others.expect("another port of transfers");
     client.send_to(&[0, 4, 0, 1], elsewhere).unwrap();
     tells(
-        &world.why_until("was ended"),
+        &world.why_until("ended the transfer"),
         StopCause::Forged,
-        &["The transfer of shimx64.efi was ended"],
+        &["The server ended the transfer of shimx64.efi"],
     );
     server.stop();
 }
