@@ -125,8 +125,8 @@ impl Capture {
             .read(|all| all.iter().filter_map(|packet| Some((packet.at, packet.dhcp()?))).collect())
     }
 
-    /// All TFTP and HTTP requests so far, once there are `count`: a client may end before tcpdump has
-    /// written its last packet.
+    /// All TFTP and HTTP requests so far, once there are `count`: a client may end before tcpdump
+    /// has written its last packet.
     pub fn wait_requests(&self, count: usize, limit: Duration) -> Vec<String> {
         let found = self.wait_for(limit, |packets| {
             let requests: Vec<_> = packets.iter().filter_map(Packet::request).collect();
