@@ -2,6 +2,7 @@
 //! describes it.
 
 use std::fmt;
+use std::fmt::Display;
 use std::net::Ipv4Addr;
 
 use super::classify::MessageKind;
@@ -69,7 +70,7 @@ impl MessageContext<'_, '_> {
             AnswerKind::Parameters | AnswerKind::Nak => DhcpEventKind::Parameters,
         };
         let is_renewal = event_kind == DhcpEventKind::Renewed;
-        let what = if is_renewal { "renewal".to_owned() } else { kind.to_string() };
+        let what: &dyn Display = if is_renewal { &"renewal" } else { &kind };
         self.record_event(format_args!("{what}"), Some(yiaddr), event_kind, decision);
         Ok(())
     }

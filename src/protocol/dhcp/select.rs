@@ -94,13 +94,11 @@ fn filter_served_subnets<'s>(
             .ok_or(DhcpSilence::NoSubnet(wish))?,
     };
     let subnet = serving.remove(place);
-    let by = wish.map_or(by.to_owned(), |wish| format!("option 118 = {wish}"));
-    Ok(SelectedLink {
-        subnet,
-        others: serving,
-        reason: format!("subnet {} by {by}", subnet.network),
-        off_link: false,
-    })
+    let reason = match wish {
+        Some(wish) => format!("subnet {} by option 118 = {wish}", subnet.network),
+        None => format!("subnet {} by {by}", subnet.network),
+    };
+    Ok(SelectedLink { subnet, others: serving, reason, off_link: false })
 }
 
 /// The subnet for relays that contains this address, and those that share a network with it.
