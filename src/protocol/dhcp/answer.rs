@@ -2,7 +2,6 @@
 //! describes it.
 
 use std::fmt;
-use std::fmt::Display;
 use std::net::Ipv4Addr;
 
 use super::classify::MessageKind;
@@ -70,7 +69,7 @@ impl MessageContext<'_, '_> {
             AnswerKind::Parameters | AnswerKind::Nak => DhcpEventKind::Parameters,
         };
         let is_renewal = event_kind == DhcpEventKind::Renewed;
-        let what: &dyn Display = if is_renewal { &"renewal" } else { &kind };
+        let what: &dyn fmt::Display = if is_renewal { &"renewal" } else { &kind };
         self.record_event(format_args!("{what}"), Some(yiaddr), event_kind, decision);
         Ok(())
     }
