@@ -1,5 +1,5 @@
-//! A read request, its OACK, and the step that a transfer is made of: an ACK in, a block or a window
-//! of blocks out.
+//! A read request, its OACK, and the step that a transfer is made of: an ACK in, a block or a
+//! window of blocks out.
 
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};

@@ -173,8 +173,8 @@ impl PrivateServer {
             spent,
             real_loaders,
         };
-        // Nobody else is on a link. On loopback another program, such as a second demo, may have taken a
-        // free port meanwhile. Any other error would come again.
+        // Nobody else is on a link. On loopback another program, such as a second demo, may have
+        // taken a free port meanwhile. Any other error would come again.
         let tries = if server.link.is_some() { 1 } else { START_TRIES_MAX };
         for _ in 1..tries {
             match server.restart() {

@@ -28,8 +28,8 @@ pub enum DhcpRoute {
     /// Behind relay agents of this host: this needs no privilege, and the server may be anywhere.
     Relay {
         /// An address of this host. On loopback, and if the plan has source addresses with it, each
-        /// rack has its own, counted from this one. Port 0 is any, to which answers are requested (RFC 8357); 67 works with every server and
-        /// needs the privilege to bind it.
+        /// rack has its own, counted from this one. Port 0 is any, to which answers are requested
+        /// (RFC 8357); 67 works with every server and needs the privilege to bind it.
         agent: SocketAddrV4,
         /// The DHCP server to which the agents forward.
         server: SocketAddrV4,
