@@ -82,6 +82,11 @@ pub const RETRY_AFTER_SECONDS: u32 = 5;
 /// Bytes of a mapped body passed to the kernel at a time. The default of `[tuning] http-chunk`.
 pub const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
 /// Last bytes of a mapped body, which the server holds back until the kernel has taken all others
-/// and the file is unchanged (H-12).
-pub const TAIL_BYTES: u64 = 16 * 1024;
+/// and the file is unchanged (H-12). More than a segment of an Ethernet packet: a client that has
+/// these bytes beside the last page acknowledges at once (RFC 1122 section 4.2.3.2).
+pub const TAIL_BYTES: u64 = 2 * 1024;
+/// An answer of at most so many bytes of a mapped file is a copy: pages by reference would save
+/// less than the wait for the client's acknowledgement costs.
+pub const COPIED_ANSWER_BYTES_MAX: u64 = 32 * 1024;
+const _: () = assert!(2 * TAIL_BYTES <= COPIED_ANSWER_BYTES_MAX);
 const _: () = assert!(TAIL_BYTES < CHUNK_BYTES);

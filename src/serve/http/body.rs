@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::clock::AckWatch;
 use super::journal::FileDelivery;
 use crate::engine::stream::SendBody;
-use crate::http::limits::TAIL_BYTES;
+use crate::http::limits::{COPIED_ANSWER_BYTES_MAX, TAIL_BYTES};
 use crate::http::respond::ResponsePayload;
 use crate::images::{PIECE_BYTES, ServedContent};
 
@@ -146,7 +146,7 @@ impl AnswerBody {
         let left = self.file_bytes();
         matches!(self.left, LeftToSend::File(_))
             && !self.is_referenced
-            && left <= 2 * TAIL_BYTES
+            && left <= COPIED_ANSWER_BYTES_MAX
             && self.content.as_ref().is_some_and(|content| content.len() > PIECE_BYTES)
     }
 
@@ -362,8 +362,9 @@ fn choose_chunk(
     is_referenced: bool,
 ) -> (Range<u64>, bool) {
     let left = range.end - range.start;
+    let copied_max = if is_referenced { 2 * TAIL_BYTES } else { COPIED_ANSWER_BYTES_MAX };
     let (len, is_copied) = match is_last {
-        _ if left > 2 * TAIL_BYTES => (if is_last { left - 2 * TAIL_BYTES } else { left }, false),
+        _ if left > copied_max => (if is_last { left - 2 * TAIL_BYTES } else { left }, false),
         true if is_referenced && left > TAIL_BYTES => (left - TAIL_BYTES, true),
         _ => (left, true),
     };
@@ -393,8 +394,13 @@ mod tests {
     #[test]
     fn h12_the_end_of_an_answer_is_copied_in_two_steps_and_a_small_one_in_one() {
         const MIB: u64 = 1 << 20;
+        const SMALL: u64 = COPIED_ANSWER_BYTES_MAX;
         assert_eq!(chunks(2048, MIB, true), [(2048, true)]);
-        assert_eq!(chunks(2 * TAIL_BYTES, MIB, true), [(2 * TAIL_BYTES, true)]);
+        assert_eq!(chunks(SMALL, MIB, true), [(SMALL, true)]);
+        assert_eq!(
+            chunks(SMALL + 1, MIB, true),
+            [(SMALL + 1 - 2 * TAIL_BYTES, false), (TAIL_BYTES, true), (TAIL_BYTES, true)]
+        );
         assert_eq!(
             chunks(2 * MIB, MIB, true),
             [(MIB, false), (MIB - 2 * TAIL_BYTES, false), (TAIL_BYTES, true), (TAIL_BYTES, true)]
