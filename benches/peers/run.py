@@ -9,6 +9,7 @@ import platform
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -216,6 +217,8 @@ def main():
     out.parent.mkdir(parents=True, exist_ok=True)
     old = json.loads(out.with_suffix(".json").read_text())["results"] if out.with_suffix(".json").exists() else []
 
+    # Whoever ends a long measurement wants no server left behind; what is measured by then is in the files.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     scratch = tempfile.mkdtemp(prefix="ringboot-peers-")
     lab = Lab(arguments, scratch)
     system, results = CONGESTION.read_text().strip(), []
