@@ -212,7 +212,7 @@ def main():
     words = [word for word in arguments.rows.split(",") if word]
     chosen = [row for row in rows.ROWS if not words or any(word in row.name for word in words)]
     names = [name for name in arguments.servers.split(",") if name] or [server.name for server in servers.ALL]
-    log = lambda text: print(text, file=sys.stderr, flush=True)
+    log = lambda text: print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
     out = Path(arguments.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     old = json.loads(out.with_suffix(".json").read_text())["results"] if out.with_suffix(".json").exists() else []
