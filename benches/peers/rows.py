@@ -250,8 +250,9 @@ ROWS = [
            ['{ tftp = "vmlinuz", blksize = 1468, windowsize = 64 }'], 500, file="vmlinuz", options=WINDOW_64),
     http("4 KiB keep-alive x 64", '{ http = "small.bin", connection = "keep" }', 64, "small.bin", duration=4, per_request=True),
     http("4 KiB, a connection each x 64", '{ http = "small.bin", connection = "close" }', 64, "small.bin", duration=4, per_request=True),
-    http("64 MiB x 64", '{ http = "large.bin", connection = "keep" }', 64, "large.bin"),
-    http("1 MiB ranges x 64", '{ http = "large.bin", connection = "keep", range = "1MiB", repeat = 100 }', 64, MIB),
+    # Large bodies over loopback go fast or slowly by how windows and acknowledgements meet: a second of it is a throw of dice.
+    http("64 MiB x 64", '{ http = "large.bin", connection = "keep", repeat = 4 }', 64, "large.bin"),
+    http("1 MiB ranges x 64", '{ http = "large.bin", connection = "keep", range = "1MiB", repeat = 300 }', 64, MIB),
     http("8 MiB x 500", '{ http = "vmlinuz", connection = "keep" }', 500, "vmlinuz"),
     HighestByPerfdhcp(),
     HighestByLoadtest(),
