@@ -368,6 +368,12 @@ impl<C> TransferTable<C> {
                 SessionStage::Running(transfer) => Some(transfer.position()),
                 _ => None,
             },
+            len: session.len,
+            got: match &session.stage {
+                SessionStage::Running(transfer) => transfer.count_acked_bytes(),
+                _ => 0,
+            },
+            is_held: session.is_held(),
         })
     }
 
