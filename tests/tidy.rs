@@ -8,6 +8,7 @@ mod imports;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use imports::circles;
 
@@ -521,6 +522,16 @@ fn paths_below(folder: &Path) -> Vec<PathBuf> {
         paths.push(path);
     }
     paths
+}
+
+/// Ratios and tables of `benches/peers` are right for given samples.
+#[test]
+fn the_comparison_with_other_servers_says_what_its_samples_say() {
+    let words = ["-B", "-m", "unittest", "discover", "-s", "benches/peers"];
+    let ran = Command::new("python3").args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{said}");
+    assert!(said.contains("\nRan ") && !said.contains("\nRan 0 tests"), "{said}");
 }
 
 /// `eprintln!` panics where standard error is full.

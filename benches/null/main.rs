@@ -1,15 +1,20 @@
-//! The load generator's ceiling: what its one core does against servers that do nothing, and
-//! against ringboot in the same rows.
+//! Servers that do as little as a client lets them: the load generator's ceiling, and the floor of
+//! what any server costs.
 //!
-//! `cargo build --release && cargo run --release --example null [ROW]`. Server on the first core,
-//! machines on the second. The ceiling is what one whole core of the machines' side would do: units
-//! over processor seconds of their thread. Ringboot's figure is over wall time, so a busy host
-//! flatters the ratio.
+//! `cargo build --release && cargo run --release --example null [ROW]` measures the ceiling: what
+//! the generator's one core does against these servers, and against ringboot in the same rows.
+//! Server on the first core, machines on the second. The ceiling is what one whole core of the
+//! machines' side would do: units over processor seconds of their thread. Ringboot's figure is over
+//! wall time, so a busy host flatters the ratio.
+//!
+//! `null serve tftp|http|dhcp` is one of these servers alone, for `benches/peers`: the floor.
 #![allow(missing_debug_implementations)]
 
+mod datagrams;
 mod dhcp;
 mod http;
 mod row;
+mod serve;
 mod tftp;
 
 use std::io::{self, Write};
@@ -24,13 +29,41 @@ use ringboot::fleet::{
     limits,
 };
 
+use clap::Parser;
+
 use row::{Row, Unit};
+use serve::Responder;
 
 /// A row is client-limited where the ceiling is not so many times ringboot's own figure.
 const HEADROOM: f64 = 1.3;
 
+#[derive(Debug, Parser)]
+#[command(about = "The ceiling of the load generator", args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// Only rows whose name has one of these words
+    rows: Vec<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Serves until it is killed
+    Serve {
+        #[command(subcommand)]
+        responder: Responder,
+    },
+}
+
 fn main() -> io::Result<()> {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Some(Command::Serve { responder }) => responder.serve(),
+        None => measure_ceilings(&arguments.rows),
+    }
+}
+
+fn measure_ceilings(wanted: &[String]) -> io::Result<()> {
     let cores = affinity::list_allowed_processors()?;
     let &[servers, machines, ..] = cores.as_slice() else {
         return Err(io::Error::other("two processors are needed"));

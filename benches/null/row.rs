@@ -1,16 +1,28 @@
 //! The rows: what machines ask for in each, and how it is asked of a null server.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Seek};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
+use ringboot::engine::mmsg::{ArrivedDatagram, DatagramOutbox};
+use ringboot::engine::net;
 use ringboot::fleet::{
     self, ArrivalPattern, ContentMap, DhcpAccess, ExpectedContent, FleetPlan, MachineRole,
     ScenarioStep, StepRequest, WireSettings,
 };
 use ringboot::tftp::client::ClientBehaviour;
 
-use super::{dhcp, http, pace, tftp};
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use super::datagrams::{self, IdleManner};
+use super::dhcp::PreparedAnswer;
+use super::http::{BareServer, ServedFile};
+use super::pace;
+use super::tftp::PreparedFile;
 
 pub(crate) const SEED: u64 = 1;
 
@@ -105,17 +117,24 @@ impl Row {
         let content = ExpectedContent::Generated { seed: SEED, octets: self.octets };
         let mut contents = ContentMap::default();
         contents.insert(FILE, content.clone());
-        let mut file = Vec::new();
-        content.write_to(&mut file)?;
         let nowhere = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9);
         let agent = SocketAddrV4::new(Ipv4Addr::new(127, 77, 0, 2), 0);
         let (mut tftp, mut http, mut lessor) = (nowhere, nowhere, None);
         match self.way {
-            Way::Tftp { block_size, window, .. } => tftp = tftp::serve(file, block_size, window)?,
-            Way::HttpKept | Way::HttpOnce => http = http::serve(&file)?,
+            Way::Tftp { block_size, window, .. } => {
+                let mut file = Vec::new();
+                content.write_to(&mut file)?;
+                let prepared = PreparedFile::new(&file, block_size, window);
+                tftp = spawn_responder(move |arrival, outbox| prepared.answer(arrival, outbox))?;
+            }
+            Way::HttpKept | Way::HttpOnce => http = spawn_bare_server(&content)?,
             Way::Dhcp => {
+                let prepared = PreparedAnswer::new(Ipv4Addr::LOCALHOST);
+                let server = spawn_responder(move |arrival, outbox| {
+                    prepared.answer(arrival, outbox);
+                })?;
                 lessor = Some(DhcpAccess {
-                    way: fleet::DhcpRoute::Relay { server: dhcp::serve()?, agent },
+                    way: fleet::DhcpRoute::Relay { server, agent },
                     keeps_leases: true,
                 })
             }
@@ -161,6 +180,36 @@ impl Row {
             gro: matches!(self.way, Way::Tftp { gro: true, .. }),
             ..WireSettings::default()
         }
+    }
+}
+
+/// Serves on a thread of this core, which it has to itself.
+fn spawn_responder(
+    answer: impl FnMut(&ArrivedDatagram<'_>, &mut DatagramOutbox) + Send + 'static,
+) -> io::Result<SocketAddrV4> {
+    let socket = datagrams::open_socket(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let address = net::read_local_address(&socket)?;
+    thread::spawn(move || datagrams::serve_datagrams(&socket, IdleManner::Spin, answer));
+    take_ipv4(address)
+}
+
+/// Serves this file, which is in memory only, on a thread of this core.
+fn spawn_bare_server(content: &ExpectedContent) -> io::Result<SocketAddrV4> {
+    let mut file = File::from(memfd_create(FILE, MemfdFlags::CLOEXEC)?);
+    content.write_to(&mut file)?;
+    file.rewind()?;
+    let files = HashMap::from([(FILE.to_owned(), Arc::new(ServedFile::open(file)?))]);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let server = BareServer::open(address, files, None, None)?;
+    let address = server.address()?;
+    thread::spawn(move || server.run());
+    take_ipv4(address)
+}
+
+fn take_ipv4(address: SocketAddr) -> io::Result<SocketAddrV4> {
+    match address {
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(_) => Err(io::Error::other("not an IPv4 socket")),
     }
 }
 

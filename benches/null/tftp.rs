@@ -1,100 +1,72 @@
 //! A TFTP server that remembers nothing: an ACK of block n is answered with the window after n,
-//! whoever sends it.
+//! whoever sends it, from prepared datagrams of one file.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::thread;
-
-use ringboot::engine::mmsg::{ArrivedDatagram, DatagramInbox, DatagramOutbox};
-use ringboot::engine::net::{self, SocketBinding};
+use bytes::Bytes;
+use ringboot::engine::mmsg::{ArrivedDatagram, DatagramOutbox};
 
 const READ_REQUEST: u8 = 1;
+const DATA: u8 = 3;
 const ACK: u8 = 4;
 /// Opcode and block number.
 const HEADER_BYTES: usize = 4;
+/// RFC 1350.
+const BLOCK_SIZE_DEFAULT: u16 = 512;
 /// What a segmented send may hold (IPv4; 64 segments on older kernels).
 const SEND_BYTES_MAX: usize = 65_507;
 const SEGMENTS_MAX: usize = 64;
 
-struct Server {
-    file: Vec<u8>,
-    block_size: usize,
+/// A file as the datagrams that carry it.
+pub(crate) struct PreparedFile {
+    /// DATA 1, DATA 2 and so on, one behind the other.
+    datagrams: Bytes,
+    /// Length of each of them but the last, which is shorter.
+    datagram: usize,
+    blocks: usize,
     window: usize,
-    /// What a request is answered with; None = the first block.
-    oack: Option<String>,
+    /// What a request is answered with; None: the first block.
+    oack: Option<Bytes>,
 }
 
-/// Serves this file under every name, on a thread of this core.
-pub(crate) fn serve(
-    file: Vec<u8>,
-    block_size: Option<u16>,
-    window: u16,
-) -> io::Result<SocketAddrV4> {
-    let binding = SocketBinding {
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        interface: None,
-        shared: false,
-    };
-    let socket = net::open_udp_socket(&binding)?;
-    let SocketAddr::V4(address) = net::read_local_address(&socket)? else {
-        return Err(io::Error::other("not an IPv4 socket"));
-    };
-    let oack = block_size.map(|size| {
-        let window = if window > 1 { format!("windowsize\0{window}\0") } else { String::new() };
-        format!("\0\x06blksize\0{size}\0{window}")
-    });
-    let server =
-        Server { file, block_size: block_size.unwrap_or(512).into(), window: window.into(), oack };
-    thread::spawn(move || {
-        let mut inbox = DatagramInbox::new(64, 600);
-        let mut outbox = DatagramOutbox::default();
-        loop {
-            // It has its core to itself: looking again costs nobody anything.
-            if inbox.receive(&socket).is_err() {
-                thread::yield_now();
-                continue;
-            }
-            for arrival in inbox.arrivals() {
-                server.answer(&arrival, &mut outbox);
-            }
-            // A blocking socket: it waits for room.
-            let _ = outbox.flush(&socket);
+impl PreparedFile {
+    /// For clients that ask for this block size (None: for no option) and this window, if it is
+    /// more than one block.
+    pub(crate) fn new(file: &[u8], block_size: Option<u16>, window: u16) -> Self {
+        let oack = block_size.map(|size| {
+            let window = if window > 1 { format!("windowsize\0{window}\0") } else { String::new() };
+            Bytes::from(format!("\0\x06blksize\0{size}\0{window}"))
+        });
+        let size = usize::from(block_size.unwrap_or(BLOCK_SIZE_DEFAULT));
+        let blocks = file.len() / size + 1;
+        let mut datagrams = Vec::with_capacity(file.len() + blocks * HEADER_BYTES);
+        for block in 1..=blocks {
+            let [.., high, low] = block.to_be_bytes();
+            datagrams.extend_from_slice(&[0, DATA, high, low]);
+            let start = (block - 1) * size;
+            let end = (start + size).min(file.len());
+            datagrams.extend_from_slice(file.get(start..end).unwrap_or_default());
         }
-    });
-    Ok(address)
-}
+        let datagram = size + HEADER_BYTES;
+        Self { datagrams: datagrams.into(), datagram, blocks, window: window.into(), oack }
+    }
 
-impl Server {
-    fn answer(&self, arrival: &ArrivedDatagram<'_>, outbox: &mut DatagramOutbox) {
+    pub(crate) fn answer(&self, arrival: &ArrivedDatagram<'_>, outbox: &mut DatagramOutbox) {
         let &[0, opcode, high, low, ..] = arrival.bytes else { return };
         let first = match (opcode, &self.oack) {
             (READ_REQUEST, Some(oack)) => {
-                return outbox.push(arrival.from, None, None, |bytes| {
-                    bytes.extend_from_slice(oack.as_bytes())
-                });
+                return outbox.push_shared(arrival.from, None, None, oack.clone());
             }
             (READ_REQUEST, None) => 1,
             (ACK, _) => usize::from(u16::from_be_bytes([high, low])) + 1,
             _ => return,
         };
-        let blocks = self.file.len() / self.block_size + 1;
-        let end = (first + self.window).min(blocks + 1);
-        let datagram = self.block_size + HEADER_BYTES;
-        let at_once = (SEND_BYTES_MAX / datagram).clamp(1, SEGMENTS_MAX);
+        let end = (first + self.window).min(self.blocks + 1);
+        let at_once = (SEND_BYTES_MAX / self.datagram).clamp(1, SEGMENTS_MAX);
         for from in (first..end).step_by(at_once) {
             let to = (from + at_once).min(end);
-            let segment = (to - from > 1).then(|| u16::try_from(datagram).unwrap_or(u16::MAX));
-            outbox.push(arrival.from, None, segment, |bytes| {
-                (from..to).for_each(|block| self.write(block, bytes))
-            });
+            let segment = (to - from > 1).then(|| u16::try_from(self.datagram).unwrap_or(u16::MAX));
+            let start = (from - 1) * self.datagram;
+            let stop = ((to - 1) * self.datagram).min(self.datagrams.len());
+            outbox.push_shared(arrival.from, None, segment, self.datagrams.slice(start..stop));
         }
-    }
-
-    fn write(&self, block: usize, out: &mut Vec<u8>) {
-        let [.., high, low] = block.to_be_bytes();
-        out.extend_from_slice(&[0, 3, high, low]);
-        let start = (block - 1) * self.block_size;
-        let end = (start + self.block_size).min(self.file.len());
-        out.extend_from_slice(self.file.get(start..end).unwrap_or_default());
     }
 }

@@ -6,19 +6,52 @@ import datetime
 import json
 import os
 import platform
+import resource
+import shlex
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+import report
 import rows
 import servers
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 RESULTS = REPOSITORY / "benches" / "results"
+CONGESTION = Path("/proc/sys/net/ipv4/tcp_congestion_control")  # of this network namespace
+OUR_CONGESTION = "cubic"  # what ringboot sets on its own sockets ([tuning] tcp-congestion)
+
+
+class Spent:
+    """What one load took: processor time of the server's group, of the client's processes, and of both cores by whoever used them."""
+
+    def __init__(self, lab, server):
+        self.lab, self.server = lab, server
+        self.before = self.now()
+
+    def now(self):
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return [self.server.group.cpu_s(), children.ru_utime + children.ru_stime,
+                busy_s(Path("/proc/stat").read_text(), [self.lab.server_core, self.lab.client_core]), time.monotonic()]
+
+    def end(self):
+        spent = [after - before for before, after in zip(self.before, self.now())]
+        self.server_s, self.client_s, self.both_s, self.elapsed_s = spent
+
+
+def busy_s(stat, cores):
+    """Seconds in which these cores were not idle, out of /proc/stat; what the host took away (steal) is not busy."""
+    ticks = 0
+    for line in stat.splitlines():
+        name, *counts = line.split()
+        if name in [f"cpu{core}" for core in cores]:
+            user, nice, system, _idle, _waiting, interrupts, soft = map(int, counts[:7])
+            ticks += user + nice + system + interrupts + soft
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Lab:
@@ -31,6 +64,7 @@ class Lab:
         self.peers = REPOSITORY / "target" / "peers"
         self.ringboot = Path(arguments.ringboot).resolve()
         self.loadtest = Path(arguments.loadtest).resolve()
+        self.null = Path(arguments.null).resolve()
         self.server_core, self.client_core = arguments.server_core, arguments.client_core
         self.root = self.scratch / "root"
         libraries = self.peers / "root/usr/lib/x86_64-linux-gnu"
@@ -54,13 +88,16 @@ class Lab:
         for path in [self.root, *self.root.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
 
-    def run_client(self, command, bound_s):
-        """Runs a load generator on the clients' core."""
+    def run_client(self, server, command, bound_s):
+        """Runs a load generator on the clients' core. Returns what it printed, and what it and the server spent."""
         pinned = ["taskset", "-c", self.client_core] + [str(word) for word in command]
+        spent = Spent(self, server)
         try:
-            return subprocess.run(pinned, capture_output=True, text=True, timeout=bound_s, env=self.environment)
+            ended = subprocess.run(pinned, capture_output=True, text=True, timeout=bound_s, env=self.environment)
         except subprocess.TimeoutExpired:
             raise servers.Failed(f"no end after {bound_s} s") from None
+        spent.end()
+        return ended, spent
 
     def make_network(self):
         """Loopback here; for DHCP a cable to a second namespace, where the server runs."""
@@ -86,6 +123,10 @@ class Lab:
         udp = Path(f"/proc/{self.holder.pid}/net/udp").read_text()
         return ":0043 " in udp
 
+    def forget_connections(self):
+        """TCP keeps what it learned of each client's address; no server shall profit from the one before it."""
+        network("ip", "tcp_metrics", "flush")
+
     def close(self):
         self.holder.terminate()
         self.holder.wait()
@@ -95,9 +136,9 @@ def network(*command):
     subprocess.run(command, check=True)
 
 
-def measure(lab, row, names, runs, log):
+def measure(lab, row, series, names, runs, log):
     """Samples by server: every round visits each server once, so that the machine's moods meet all alike."""
-    chosen = [server(lab) for server in servers.ALL if row.kind in server.kinds and server.name in names]
+    chosen = [server(lab) for server in servers.ALL if server.name in names and server(lab).serves(row)]
     samples = {server.name: [] for server in chosen}
     errors = {}
     for turn in range(runs):
@@ -105,98 +146,50 @@ def measure(lab, row, names, runs, log):
             if server.name in errors:
                 continue
             try:
-                server.start(row.kind)
-                sample = row.run(lab, server)
+                lab.forget_connections()
+                server.start(row)
+                sample = row.run(lab, server, series)
                 samples[server.name].append(sample)
-                log(f"  {turn + 1}/{runs} {server.name}: {number(sample['speed'])} {row.speed_unit}, "
-                    f"{number(sample['cpu'])} {row.cpu_unit}{failures(sample)}")
+                busy = sample.get("client_busy")
+                log(f"  {turn + 1}/{runs} {server.name}: {report.number(sample['speed'])} {row.speed_unit}, "
+                    f"{report.number(sample['cpu'])} {row.cpu_unit}" + (f", client's core {report.percent(busy)}" if busy is not None else "")
+                    + (f", {report.failed(sample)} of {sample['machines']} failed" if report.failed(sample) else ""))
             except servers.Failed as why:
                 errors[server.name] = str(why)
                 log(f"  {server.name}: {why}")
             finally:
                 server.stop()
-    return {"row": row.name, "speed_unit": row.speed_unit, "cpu_unit": row.cpu_unit, "samples": samples, "errors": errors}
+    return {"row": row.name, "receiver": series.receiver, "congestion": series.congestion, "speed_unit": row.speed_unit,
+            "cpu_unit": row.cpu_unit, "samples": samples, "errors": errors}
 
 
-def failures(sample):
-    failed = sample.get("machines", 0) - sample.get("booted", 0)
-    return f", {failed} of {sample['machines']} failed" if failed else ""
+def series_of(row, receivers, congestions, own):
+    """The series in which a row is measured. Where the system has our congestion control, it would be measured twice."""
+    congestions = [name for name in congestions if name == "system" or own != OUR_CONGESTION or "system" not in congestions]
+    return [rows.Series(receiver, congestion)
+            for receiver in (receivers if row.has_receivers else [None])
+            for congestion in (congestions if row.has_congestion else [None])]
 
 
-def number(value):
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def spread(values):
-    """`median (least-most)`"""
-    values = [value for value in values if value is not None]
-    if not values:
-        return "-"
-    if len(values) == 1:
-        return number(values[0])
-    return f"{number(statistics.median(values))} ({number(min(values))}-{number(max(values))})"
-
-
-def ratios(ours, theirs, key):
-    """Of runs of the same round, so that noise that lasts longer than a round cancels out."""
-    return [mine[key] / other[key] for mine, other in zip(ours, theirs) if mine.get(key) and other.get(key)]
-
-
-def best_peer(samples, key="speed"):
-    """The peer with the best median among those whose machines all got through; else among all."""
-    peers = {name: runs for name, runs in samples.items() if name != "ringboot" and runs}
-    whole = {name: runs for name, runs in peers.items() if not any(failures(run) for run in runs)}
-    chosen = whole or peers
-    return max(chosen, key=lambda name: statistics.median(run[key] for run in chosen[name]), default=None)
-
-
-def markdown(results, facts):
-    lines = ["# Side by side", "", "Each cell: median (least-most) of the runs; ratios are of runs in the same round. "
-             "Servers run on one core, clients on another; every octet is checked.", ""]
-    lines += [f"- {key}: {value}" for key, value in facts.items()] + [""]
-    for result in results:
-        lines += [f"## {result['row']}", "",
-                  f"| server | {result['speed_unit']} | {result['cpu_unit']} | wall s | p50 s | failed | retries | RSS MiB |",
-                  "|---|---|---|---|---|---|---|---|"]
-        for name, runs in result["samples"].items():
-            if not runs:
-                lines.append(f"| {name} | {result['errors'].get(name, '-')[:80]} | | | | | | |")
-                continue
-            wall = spread([run.get("wall_s") for run in runs])
-            middle = spread([run["boot"]["p50_us"] / 1e6 if run.get("boot") else None for run in runs])
-            failed = max(run.get("machines", 0) - run.get("booted", 0) for run in runs)
-            retries = spread([run.get("retries") for run in runs])
-            memory = spread([run.get("server_rss_mib") for run in runs])
-            lines.append(f"| {name} | {spread([run['speed'] for run in runs])} | {spread([run['cpu'] for run in runs])} "
-                         f"| {wall} | {middle} | {failed or ''} | {retries} | {memory} |")
-        peer = best_peer(result["samples"])
-        ours = result["samples"].get("ringboot")
-        if peer and ours:
-            theirs = result["samples"][peer]
-            lines += ["", f"ringboot / {peer}: speed x {spread(ratios(ours, theirs, 'speed'))}, "
-                          f"processor x {spread(ratios(ours, theirs, 'cpu'))}"]
-        limited = sorted({limit for runs in result["samples"].values() for run in runs for limit in run.get("limits") or []})
-        lines += [""] + [f"> {limit}" for limit in limited] + [""]
-    return "\n".join(lines)
-
-
-def facts(lab, arguments):
-    commit = subprocess.run(["git", "-C", REPOSITORY, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout
+def facts(lab):
     model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
                   if line.startswith("model name")), "unknown")
     packages = (lab.peers / "packages.txt").read_text().split("\n")
     named = [line for line in packages if line.split(" ")[0] in
              ("dnsmasq-base", "tftpd-hpa", "atftpd", "nginx", "lighttpd", "kea-dhcp4-server", "isc-dhcp-server")]
     return {
-        "date": datetime.date.today().isoformat(),
         "machine": f"{os.cpu_count()} x {model}, Linux {platform.release()}",
-        "ringboot": commit.strip(),
         "peers": ", ".join(named) + ", tftpd (rs-tftpd) 1.0.0",
-        "command": "benches/peers/run " + " ".join(arguments),
-        "load before": "{:.2f} {:.2f} {:.2f}".format(*os.getloadavg()),
+        "congestion control": f"system = {CONGESTION.read_text().strip()}, same = {OUR_CONGESTION} for every server",
     }
+
+
+def circumstances(arguments):
+    """Of one invocation: the results of a file may come from several."""
+    commit = subprocess.run(["git", "-C", REPOSITORY, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout
+    load = "{:.2f} {:.2f} {:.2f}".format(*os.getloadavg())
+    words = " ".join(shlex.quote(word) for word in arguments)
+    return f"{datetime.date.today().isoformat()}, ringboot {commit.strip()}, load before {load}, `benches/peers/run {words}`"
 
 
 def main():
@@ -204,31 +197,41 @@ def main():
     parser.add_argument("--runs", type=int, default=3, help="rounds; a median wants at least 3 [default: 3]")
     parser.add_argument("--rows", default="", help="only rows whose name contains one of these words, comma separated")
     parser.add_argument("--servers", default="", help="only these servers, comma separated")
+    parser.add_argument("--receivers", default="verify,discard", help="what clients do with bodies, comma separated")
+    parser.add_argument("--congestion", default="system,same",
+                        help=f"HTTP with the system's congestion control, and with {OUR_CONGESTION} for every server, comma separated")
     parser.add_argument("--server-core", default="0")
     parser.add_argument("--client-core", default="1")
     parser.add_argument("--ringboot", default=REPOSITORY / "target/release/ringboot")
     parser.add_argument("--loadtest", default=REPOSITORY / "target/release/loadtest")
-    parser.add_argument("--out", default=str(RESULTS / "peers"), help="results go to OUT.md and OUT.json")
+    parser.add_argument("--null", default=REPOSITORY / "target/release/examples/null")
+    parser.add_argument("--out", default=str(RESULTS / "peers"),
+                        help="results go to OUT.md and OUT.json; results of OUT.json that are not measured again stay")
     arguments = parser.parse_args()
     words = [word for word in arguments.rows.split(",") if word]
     chosen = [row for row in rows.ROWS if not words or any(word in row.name for word in words)]
     names = [name for name in arguments.servers.split(",") if name] or [server.name for server in servers.ALL]
     log = lambda text: print(text, file=sys.stderr, flush=True)
+    out = Path(arguments.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    old = json.loads(out.with_suffix(".json").read_text())["results"] if out.with_suffix(".json").exists() else []
 
     scratch = tempfile.mkdtemp(prefix="ringboot-peers-")
     lab = Lab(arguments, scratch)
-    results = []
+    system, results = CONGESTION.read_text().strip(), []
     try:
         lab.make_network()
         lab.make_files()
-        about = facts(lab, sys.argv[1:])
+        about, measured = facts(lab), circumstances(sys.argv[1:])
         for row in chosen:
-            log(row.name)
-            results.append(measure(lab, row, names, arguments.runs, log))
-            out = Path(arguments.out)
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.with_suffix(".json").write_text(json.dumps({"facts": about, "results": results}, indent=1) + "\n")
-            out.with_suffix(".md").write_text(markdown(results, about) + "\n")
+            row.prepare(lab, log)
+            for series in series_of(row, arguments.receivers.split(","), arguments.congestion.split(","), system):
+                log(report.title_of({"row": row.name, "receiver": series.receiver, "congestion": series.congestion}))
+                CONGESTION.write_text(OUR_CONGESTION if series.congestion == "same" else system)
+                results.append(measure(lab, row, series, names, arguments.runs, log) | {"measured": measured})
+                document = {"facts": about, "results": report.merge(old, results, [row.name for row in rows.ROWS])}
+                out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
+                out.with_suffix(".md").write_text(report.markdown(document) + "\n")
     finally:
         lab.close()
         shutil.rmtree(scratch, ignore_errors=True)

@@ -64,19 +64,24 @@ class Server:
     """One server program, or several that do one job together."""
 
     name = ""
-    kinds = ()  # of "tftp", "http", "dhcp"
+    kinds = ()  # of "tftp", "joined", "http", "dhcp", "storm"
 
     def __init__(self, lab):
         self.lab = lab
         self.scratch = lab.scratch / self.name
         self.group = None
         self.children = []
+        self.row = None
+
+    def serves(self, row):
+        return row.kind in self.kinds
 
     def commands(self, kind):
         """The command lines to run; they stay in the foreground. Files go into self.scratch."""
         raise NotImplementedError
 
-    def start(self, kind):
+    def start(self, row):
+        self.row, kind = row, row.kind
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(parents=True)
         # Some of them become other users after they have begun.
@@ -187,7 +192,7 @@ class Atftpd(Server):
 
 class RsTftpd(Server):
     name = "rs-tftpd"
-    kinds = ("tftp",)
+    kinds = ("tftp", "joined")
 
     def commands(self, kind):
         return [[self.lab.peers / "bin/tftpd", "-i", "0.0.0.0", "-p", "69", "-r", "-d", self.lab.root]]
@@ -236,7 +241,7 @@ class Blast(Server):
     name = "no protocol"
     kinds = ("joined",)
 
-    def start(self, kind):
+    def start(self, row):
         pass
 
     def stop(self):
@@ -250,7 +255,7 @@ class Blast(Server):
             raise Failed(f"blast.py: {ended.stderr[-300:]}")
         told = json.loads(ended.stdout)
         return {"speed": told["taken"] / 1e6 / told["wall_s"], "cpu": told["cpu_s"] / (told["sent"] / 1e9),
-                "lost": 1 - told["taken"] / told["sent"], "server_cpu_s": told["cpu_s"]}
+                "lost": 1 - told["taken"] / told["sent"]}
 
 
 class DnsmasqNginx(Server):
@@ -296,7 +301,65 @@ class IscDhcpd(Server):
                  self.lab.dhcp_interface]]
 
 
-ALL = [Ringboot, Blast, Dnsmasq, TftpdHpa, Atftpd, RsTftpd, Nginx, Lighttpd, DnsmasqNginx, Kea, IscDhcpd]
+class Floor(Server):
+    """A bare responder (benches/null): what the kernel takes for this load, whoever serves it."""
+
+    spins = False  # TFTP: looks for datagrams without a pause
+    send_buffer = None  # HTTP: bytes of a connection's send buffer
+
+    def commands(self, kind):
+        return [*(self.tftp() if kind in ("tftp", "joined", "storm") else []), *(self.http() if kind in ("http", "storm") else []),
+                *([self.serve("dhcp", f"{SERVER_ADDRESS}:67")] if kind == "dhcp" else [])]
+
+    def serve(self, protocol, listen, *words):
+        return [self.lab.null, "serve", protocol, "--listen", listen, *words]
+
+    def tftp(self):
+        words = ["--file", self.lab.root / self.row.file, "--window", self.row.window]
+        words += ["--block-size", self.row.block_size] if self.row.block_size else []
+        return [self.serve("tftp", "127.0.0.1:69", *words, *(["--spin"] if self.spins else []))]
+
+    def http(self):
+        words = ["--root", self.lab.root, "--congestion", "cubic"]
+        return [self.serve("http", "127.0.0.1:80", *words, *(["--send-buffer", self.send_buffer] if self.send_buffer else []))]
+
+
+class FloorSleeps(Floor):
+    name = "floor: sleeps"
+    kinds = ("tftp", "joined", "dhcp")
+
+
+class FloorSpins(Floor):
+    name = "floor: spins"
+    kinds = ("tftp", "joined")
+    spins = True
+
+
+class FloorSendfile(Floor):
+    name = "floor: sendfile"
+    kinds = ("http", "storm")
+
+
+class FloorBuffer(Floor):
+    """Bodies wait in the kernel, as far as the buffer holds them."""
+
+    name = "floor: 8 MiB buffer"
+    kinds = ("http", "storm")
+    send_buffer = 8 << 20
+    smallest = 64 << 10  # a shorter body is in the kernel at once in any case
+
+    def serves(self, row):
+        return super().serves(row) and row.body_bytes > self.smallest
+
+
+class FloorWholeBody(FloorBuffer):
+    name = "floor: 40 MiB buffer"
+    send_buffer = 40 << 20
+    smallest = FloorBuffer.send_buffer
+
+
+ALL = [Ringboot, Blast, FloorSleeps, FloorSpins, FloorSendfile, FloorBuffer, FloorWholeBody, Dnsmasq, TftpdHpa, Atftpd, RsTftpd, Nginx,
+       Lighttpd, DnsmasqNginx, Kea, IscDhcpd]
 
 
 def tftp_answers():

@@ -43,6 +43,11 @@ pub(crate) struct ReportDocument {
     pub(crate) run: RunDescription,
     /// By the name of the stage; stages that no machine entered are absent.
     pub(crate) stages: BTreeMap<String, TimeDistribution>,
+    /// DISCOVER to OFFER, and REQUEST to ACK. Reports of the first versions do not have them.
+    #[serde(default)]
+    pub(crate) dhcp_offer: TimeDistribution,
+    #[serde(default)]
+    pub(crate) dhcp_ack: TimeDistribution,
     /// Power-on to the kernel's last byte, of machines that loaded one.
     pub(crate) to_kernel: TimeDistribution,
     /// Power-on to the end, of machines that booted.
@@ -155,6 +160,8 @@ impl ReportDocument {
                 .iter()
                 .map(|(stage, seen)| (spell_stage_name(*stage), TimeDistribution::from_stage(seen)))
                 .collect(),
+            dhcp_offer: TimeDistribution::from_histogram(&report.dhcp_times.offers),
+            dhcp_ack: TimeDistribution::from_histogram(&report.dhcp_times.acks),
             to_kernel: TimeDistribution::from_histogram(&report.kernels),
             boot: TimeDistribution::from_histogram(&report.boots),
             failures: CauseEntry::list_failures(report),
@@ -246,6 +253,8 @@ impl ReportDocument {
             })
             .collect();
         writeln!(out, "\"stages\": {{\n{}\n}},", stages?.join(",\n"))?;
+        writeln!(out, "\"dhcp_offer\": {},", encode_json_value(&self.dhcp_offer)?)?;
+        writeln!(out, "\"dhcp_ack\": {},", encode_json_value(&self.dhcp_ack)?)?;
         writeln!(out, "\"to_kernel\": {},", encode_json_value(&self.to_kernel)?)?;
         writeln!(out, "\"boot\": {},", encode_json_value(&self.boot)?)?;
         writeln!(out, "\"failures\": {},", encode_json_array(&self.failures)?)?;
@@ -461,6 +470,8 @@ pub(crate) mod tests {
             stages: [("dhcp", 3000), ("loader", 120_000), ("kernel", 400_000)]
                 .map(|(name, scale)| (name.to_owned(), times(scale)))
                 .into(),
+            dhcp_offer: times(700),
+            dhcp_ack: times(1_900),
             to_kernel: times(523_000),
             boot: times(1_300_000),
             failures: vec![CauseEntry {

@@ -62,6 +62,7 @@ pub use measure::pressure::RunPressure;
 pub use measure::progress::{ClientOddity, FleetProgress, ServerRefusal, TftpQueue};
 pub use measure::series::{CountSeries, SeriesBucket};
 pub use measure::silence::LongestSilence;
+pub use measure::times::DhcpAnswerTimes;
 pub use models::FirmwareModel;
 pub use net::impair::NetworkImpairment;
 pub use net::lessor::{DhcpAccess, DhcpRoute};
@@ -115,7 +116,7 @@ impl Fleet {
         let run = FleetRun::begin(&self.plan);
         site.schedules = self.make_schedules(&run)?;
         let watch = FleetWatch::begin(run.started, progress);
-        let warming = spawn_local(run.clone().warm_up(Arc::clone(progress)));
+        let warming = spawn_local(run.clone().warm_up(Rc::clone(&site.context)));
 
         // An interrupt drops the future of `play`, which ends all machines at once.
         let interrupted = tokio::select! {
@@ -156,6 +157,7 @@ impl Fleet {
         };
         report.series = seen.series;
         report.checked = progress.unchecked_bytes() == 0;
+        report.dhcp_times = site.context.dhcp_times.take();
         let seen = ClientOddity::ALL.map(|oddity| (oddity, progress.count_oddities(oddity)));
         report.oddities = seen.into_iter().filter(|(_, times)| *times > 0).collect();
         if self.plan.lessor.as_ref().is_some_and(|lessor| !lessor.keeps_leases) {

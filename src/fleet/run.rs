@@ -2,12 +2,11 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::time::sleep_until;
 
-use super::measure::progress::FleetProgress;
+use super::net::context::FleetContext;
 use super::plan::FleetPlan;
 use super::report::FleetReport;
 use super::scenario::RoleTask;
@@ -37,10 +36,11 @@ impl FleetRun {
     }
 
     /// Leaves the time until the end of the warm-up out of the counts.
-    pub(super) async fn warm_up(self, progress: Arc<FleetProgress>) {
+    pub(super) async fn warm_up(self, context: Rc<FleetContext>) {
         if Instant::now() < self.counts_from {
             sleep_until(self.counts_from.into()).await;
         }
-        self.report.borrow_mut().forget_warm_up(&progress);
+        self.report.borrow_mut().forget_warm_up(&context.progress);
+        context.dhcp_times.take();
     }
 }

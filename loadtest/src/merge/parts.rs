@@ -34,7 +34,9 @@ impl PlacedReport<'_> {
 /// True if the report has a start time and a histogram for every distribution.
 pub(super) fn is_mergeable(report: &ReportDocument) -> bool {
     let GeneratorLateness { power_on, request } = &report.lateness;
-    let all = report.stages.values().chain([&report.to_kernel, &report.boot, power_on, request]);
+    let ReportDocument { dhcp_offer, dhcp_ack, to_kernel, boot, .. } = report;
+    let spans = [dhcp_offer, dhcp_ack, to_kernel, boot, power_on, request];
+    let all = report.stages.values().chain(spans);
     report.run.started_ms > 0
         && all.into_iter().all(|times| times.count == 0 || times.histogram.is_some())
 }
@@ -52,6 +54,8 @@ pub(super) fn add_reports(all: &[PlacedReport<'_>]) -> anyhow::Result<ReportDocu
         rates: compute_merged_rates(&stages, &summary),
         run: describe_merged_run(all),
         stages,
+        dhcp_offer: times(|report| &report.dhcp_offer)?,
+        dhcp_ack: times(|report| &report.dhcp_ack)?,
         to_kernel: times(|report| &report.to_kernel)?,
         boot,
         failures: add_failures(all),

@@ -92,7 +92,11 @@ impl<'a> DhcpExchange<'a> {
 
     /// None for a NAK.
     async fn discover_and_request(&mut self) -> Result<Option<DhcpAnswer>, BootFailure> {
+        let times = &self.segment.context.dhcp_times;
+        let begun = Instant::now();
         let offer = self.discover().await?;
+        let offered = Instant::now();
+        times.borrow_mut().add_offer(offered - begun);
         let (port, speaker, address, server) =
             (self.port, self.speaker, offer.address, offer.server);
         self.segment.hold_lease(HeldLease { port, speaker, address, server });
@@ -103,6 +107,7 @@ impl<'a> DhcpExchange<'a> {
             self.segment.forget_lease(port.mac, address);
             return Ok(None);
         }
+        times.borrow_mut().add_ack(offered.elapsed());
         Ok(Some(answer))
     }
 

@@ -6,4 +6,5 @@ pub(super) mod pressure;
 pub(super) mod progress;
 pub(super) mod series;
 pub(super) mod silence;
+pub(super) mod times;
 pub(super) mod watch;

@@ -12,6 +12,7 @@ use super::wire::WireSettings;
 use crate::content::{ContentMap, ExpectedContent};
 use crate::limits::READ_BYTES;
 use crate::measure::progress::FleetProgress;
+use crate::measure::times::DhcpAnswerTimes;
 use crate::pace::FleetPace;
 
 /// Shared by the machines of a fleet; all of them run on one thread.
@@ -26,6 +27,8 @@ pub(crate) struct FleetContext {
     pub(crate) wire: WireSettings,
     /// All TFTP of the fleet.
     pub(crate) hub: Rc<TransferHub>,
+    /// How long the answers of DHCP took.
+    pub(crate) dhcp_times: RefCell<DhcpAnswerTimes>,
     scratch: RefCell<Box<[u8]>>,
 }
 
@@ -39,7 +42,8 @@ impl FleetContext {
         let scratch = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
         let wire = WireSettings::default();
         let hub = Rc::new(TransferHub::new(tftp, &wire, 0));
-        Self { tftp, contents, pace, progress, walking: None, wire, hub, scratch }
+        let dhcp_times = RefCell::default();
+        Self { tftp, contents, pace, progress, walking: None, wire, hub, dhcp_times, scratch }
     }
 
     /// The same with these settings of the network; `seed` determines its simulated losses.

@@ -12,6 +12,8 @@ use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::ptr;
 
+use bytes::Bytes;
+
 use super::address::{DatagramTarget, read_socket_name, write_socket_name};
 use super::control_message::{self, CONTROL_BYTES, ControlWriter};
 
@@ -58,11 +60,19 @@ pub struct DatagramOutbox {
 }
 
 struct QueuedDatagram {
-    bytes: Range<usize>,
+    payload: QueuedPayload,
     name: libc::sockaddr_storage,
     name_len: libc::socklen_t,
     control: [u8; CONTROL_BYTES],
     control_len: usize,
+}
+
+/// Where the bytes of a queued datagram are.
+enum QueuedPayload {
+    /// In the buffer of the outbox.
+    Written(Range<usize>),
+    /// In memory that others hold as well.
+    Shared(Bytes),
 }
 
 /// Length of the longer socket address, bytes.
@@ -189,6 +199,29 @@ impl DatagramOutbox {
     ) {
         let start = self.bytes.len();
         write(&mut self.bytes);
+        // Even if `write` changed bytes of other datagrams, the range lies within the buffer.
+        let bytes = start.min(self.bytes.len())..self.bytes.len();
+        self.queue(to, from, segment, QueuedPayload::Written(bytes));
+    }
+
+    /// The same for bytes that are prepared: the outbox does not copy them.
+    pub fn push_shared(
+        &mut self,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        segment: Option<u16>,
+        bytes: Bytes,
+    ) {
+        self.queue(to, from, segment, QueuedPayload::Shared(bytes));
+    }
+
+    fn queue(
+        &mut self,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+        segment: Option<u16>,
+        payload: QueuedPayload,
+    ) {
         // SAFETY: sockaddr_storage is plain integers, for which all zeros is a valid value.
         let mut name: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
         let name_len = write_socket_name(&mut name, DatagramTarget::Ip(to));
@@ -201,9 +234,7 @@ impl DatagramOutbox {
             writer.segment(segment);
         }
         let control_len = writer.len();
-        // Even if `write` changed bytes of other datagrams, the range lies within the buffer.
-        let bytes = start.min(self.bytes.len())..self.bytes.len();
-        self.queued.push(QueuedDatagram { bytes, name, name_len, control, control_len });
+        self.queued.push(QueuedDatagram { payload, name, name_len, control, control_len });
     }
 
     /// Number of queued datagrams.
@@ -227,9 +258,9 @@ impl DatagramOutbox {
             let rest = &mut self.headers[sent..];
             let most = rest.len().min(BATCH_MAX) as libc::c_uint;
             // SAFETY: `point` has led every header to a name, control messages and a vector of
-            // bytes with their true lengths, all owned by `self`, and nothing has been queued or
-            // moved since. The kernel only reads them (but for msg_len of each header, which is
-            // ours) and keeps no pointer beyond the call.
+            // bytes with their true lengths, all owned or held (`Bytes`) by `self`, and nothing has
+            // been queued or moved since. The kernel only reads them (but for msg_len of each
+            // header, which is ours) and keeps no pointer beyond the call.
             let answer = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), most, 0) };
             match usize::try_from(answer) {
                 Ok(more) => sent += more,
@@ -265,8 +296,12 @@ impl DatagramOutbox {
         self.headers.clear();
         let base = self.bytes.as_mut_ptr();
         for queued in &self.queued {
-            let start = base.wrapping_add(queued.bytes.start);
-            self.vectors.push(libc::iovec { iov_base: start.cast(), iov_len: queued.bytes.len() });
+            let (start, iov_len) = match &queued.payload {
+                QueuedPayload::Written(range) => (base.wrapping_add(range.start), range.len()),
+                // The kernel only reads what a send's vectors lead to.
+                QueuedPayload::Shared(bytes) => (bytes.as_ptr().cast_mut(), bytes.len()),
+            };
+            self.vectors.push(libc::iovec { iov_base: start.cast(), iov_len });
         }
         for (queued, vector) in self.queued.iter_mut().zip(&mut self.vectors) {
             // SAFETY: mmsghdr is integers and raw pointers, for which all zeros is a valid value.
@@ -357,8 +392,11 @@ mod tests {
         let (client, to) = plain([127, 0, 0, 9]);
         let mut outbox = DatagramOutbox::default();
         for last in 1..=5u8 {
-            let from = IpAddr::from([127, 0, 2, last]);
-            outbox.push(to, Some(from), None, |bytes| bytes.extend_from_slice(&[last; 3]));
+            let from = Some(IpAddr::from([127, 0, 2, last]));
+            match last % 2 {
+                0 => outbox.push_shared(to, from, None, Bytes::from(vec![last; 3])),
+                _ => outbox.push(to, from, None, |bytes| bytes.extend_from_slice(&[last; 3])),
+            }
         }
         assert_eq!(outbox.len(), 5);
         outbox.flush(&socket).unwrap();
