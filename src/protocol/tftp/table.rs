@@ -7,6 +7,7 @@
 mod action;
 mod endings;
 mod line;
+mod links;
 mod order;
 mod policy;
 mod requests;

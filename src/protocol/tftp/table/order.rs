@@ -7,11 +7,8 @@
 //!
 //! A transfer waits only where the engine finds a standing queue ([`BacklogMeter`]). It does not
 //! wait longer than its client's timer allows ([`HELD_LOCKSTEP_MAX`], [`HELD_MAX`]): then it comes
-//! before all others. Files of up to [`SMALL_BYTES`] and clients that have not sent an ACK never
+//! before all others. Files of up to [`SMALL_BYTES`](crate::model::places::SMALL_BYTES) and clients that have not sent an ACK never
 //! wait.
-
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,31 +18,30 @@ use super::super::backlog::BacklogMeter;
 use super::super::id::TransferId;
 use super::super::limits::{HELD_LOCKSTEP_MAX, HELD_MAX, ORDERED_LINKS_MAX, SECOND};
 use super::super::options::NegotiatedTerms;
-use super::TransferTable;
-use crate::model::places::{BodyRank, MachinePlaces, SMALL_BYTES};
+use crate::model::places::{BodyRank, MachinePlaces};
 
 /// The large transfers of a table, by link.
 #[derive(Debug, Default)]
 pub(super) struct SendOrder {
     places: MachinePlaces,
-    links: Vec<OrderedLink>,
+    pub(super) links: Vec<OrderedLink>,
     /// Transfers that wait, on all links.
-    held: usize,
+    pub(super) held: usize,
 }
 
 /// The transfers by one address of the server, which leave by one link.
 #[derive(Debug)]
-struct OrderedLink {
-    address: Ipv4Addr,
-    meter: BacklogMeter,
+pub(super) struct OrderedLink {
+    pub(super) address: Ipv4Addr,
+    pub(super) meter: BacklogMeter,
     /// Transfers with a place.
-    large: usize,
+    pub(super) large: usize,
     /// Bytes that may leave before the next look.
-    room: u64,
+    pub(super) room: u64,
     /// Transfers that wait, in the order of their machines.
-    by_rank: BTreeSet<(BodyRank, TransferId)>,
+    pub(super) by_rank: BTreeSet<(BodyRank, TransferId)>,
     /// The same by the moment at which the client must hear something.
-    by_due: BTreeSet<(Tick, TransferId)>,
+    pub(super) by_due: BTreeSet<(Tick, TransferId)>,
 }
 
 /// The place of a large transfer.
@@ -78,7 +74,7 @@ impl SendPlace {
 
 impl SendOrder {
     /// Gives a large transfer its place; None: it never waits.
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         now: Tick,
         machine: IpAddr,
@@ -140,8 +136,16 @@ impl SendOrder {
         link.room = link.room.saturating_sub(bytes);
     }
 
+    /// Takes out the transfer whose place this is and lets it send.
+    pub(super) fn release(&mut self, id: TransferId, place: &mut SendPlace) {
+        if let TurnWait::Held(due) = std::mem::replace(&mut place.wait, TurnWait::Over) {
+            self.links[place.link].take_out(id, place.rank, due);
+            self.held -= 1;
+        }
+    }
+
     /// The transfer whose turn it is.
-    fn find_next(&self, now: Tick) -> Option<TransferId> {
+    pub(super) fn find_next(&self, now: Tick) -> Option<TransferId> {
         if self.held == 0 {
             return None;
         }
@@ -181,65 +185,5 @@ fn find_patience(terms: &NegotiatedTerms) -> Tick {
         Some(seconds) => (Tick::from(seconds) * SECOND / 4).min(HELD_MAX),
         None if terms.window > 1 => HELD_MAX,
         None => HELD_LOCKSTEP_MAX,
-    }
-}
-
-impl<C> TransferTable<C> {
-    /// Gives a transfer that its client has confirmed its place in the order.
-    pub(super) fn enter_order(&mut self, now: Tick, id: TransferId) {
-        let order = &mut self.order;
-        let Some(session) = self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id))
-        else {
-            return;
-        };
-        // Only sockets of one address show the queue of one link.
-        if let (IpAddr::V4(link), Some(terms), Some(_)) =
-            (session.local.address, &session.terms, session.tid)
-            && session.len > SMALL_BYTES
-        {
-            session.place = order.enter(now, session.peer.ip().to_canonical(), link, terms);
-        }
-    }
-
-    /// The transfer whose turn it is on a full link.
-    pub(super) fn release_next(&mut self, now: Tick) -> Option<TransferId> {
-        let id = self.order.find_next(now)?;
-        let session = self.slots.get_mut(id.index as usize)?.session(id)?;
-        let place = session.place.as_mut()?;
-        if let TurnWait::Held(due) = std::mem::replace(&mut place.wait, TurnWait::Over) {
-            self.order.links[place.link].take_out(id, place.rank, due);
-            self.order.held -= 1;
-        }
-        Some(id)
-    }
-
-    /// An address of the server whose link is due for a look: pass the bytes in the send queues of
-    /// its sockets to [`Self::note_backlog`]. Call it until None, once a turn.
-    pub fn find_look(&self, now: Tick) -> Option<Ipv4Addr> {
-        let is_due = |link: &&OrderedLink| {
-            (link.large > 1 || !link.by_rank.is_empty()) && link.meter.next_look() <= now
-        };
-        self.order.links.iter().find(is_due).map(|link| link.address)
-    }
-
-    /// Takes the length of a link's send queue, in bytes as the kernel counts them.
-    pub fn note_backlog(&mut self, now: Tick, link: Ipv4Addr, backlog: u64) {
-        let mut links = self.order.links.iter_mut();
-        let Some(link) = links.find(|known| known.address == link) else { return };
-        link.room = link.meter.look(now, backlog, !link.by_rank.is_empty()).unwrap_or(0);
-    }
-
-    /// When the next look is due without which transfers would wait; None: none waits.
-    pub fn next_look(&self) -> Option<Tick> {
-        if self.order.held == 0 {
-            return None;
-        }
-        let links = self.order.links.iter().filter(|link| !link.by_rank.is_empty());
-        links.map(|link| link.meter.next_look()).min()
-    }
-
-    /// Transfers that wait for their turn on a full link.
-    pub fn held(&self) -> usize {
-        self.order.held
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use super::super::super::limits::{MICROSECOND, MILLISECOND};
+use super::super::super::limits::{MICROSECOND, MILLISECOND, SECOND};
 use super::*;
 use crate::tftp::table::{LocalAddress, TableAction, TftpPolicy, TransferOutcome};
 
