@@ -241,7 +241,7 @@ fn describe(frame: &Frame, decision: &Decision) -> String {
     for (code, value) in packet.options().filter(|(code, _)| *code != code::MESSAGE_TYPE) {
         writeln!(text, "    {code} = {}", show(code, value)).unwrap();
     }
-    for reason in &decision.reasons {
+    for reason in decision.reasons.iter() {
         writeln!(text, "  . {reason}").unwrap();
     }
     for change in &decision.changes {

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Real clients, and what builds network namespaces and watches them.
-client_packages=(gcc libc6-dev util-linux procps grub-common python3 iproute2 tcpdump strace curl tftp-hpa atftp busybox udhcpc isc-dhcp-client dnsmasq-base nftables iptables systemd valgrind faketime)
+client_packages=(gcc libc6-dev util-linux procps grub-common python3 iproute2 tcpdump strace curl tftp-hpa atftp busybox udhcpc isc-dhcp-client dnsmasq-base nftables iptables ethtool systemd valgrind faketime)
 # Loaders that are found where these packages put them.
 loader_packages=(pxelinux syslinux-common shim-signed grub-efi-amd64-signed ipxe)
 # Real firmware: emulator, BIOS and UEFI, their network boot code, and an installer with its loaders.

@@ -1,5 +1,5 @@
-//! A read request, its OACK, and the step that a transfer is made of: an ACK in, a window of 64
-//! blocks out.
+//! A read request, its OACK, and the step that a transfer is made of: an ACK in, a block or a
+//! window of blocks out.
 
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
@@ -13,8 +13,13 @@ use super::Operation;
 use super::boot::SERVER;
 
 const REQUEST: &[u8] = b"\0\x01pxelinux.0\0octet\0blksize\x001468\0tsize\x000\0windowsize\x0064\0";
-/// Blocks.
-const WINDOW: u16 = 64;
+const WINDOW_16: &[u8] = b"\0\x01pxelinux.0\0octet\0blksize\x001468\0windowsize\x0016\0";
+/// In lockstep, block by block.
+const BLOCK_1468: &[u8] = b"\0\x01pxelinux.0\0octet\0blksize\x001468\0";
+/// Without options, which is in lockstep too.
+const BLOCK_512: &[u8] = b"\0\x01pxelinux.0\0octet\0";
+/// The largest window that the server grants, blocks.
+const WINDOW_MAX: u16 = 64;
 /// Octets; the window never comes to the end of the file.
 const ENDLESS: u64 = u64::MAX / 4;
 /// Transfers of the same core beside the one that is measured.
@@ -23,7 +28,7 @@ const OTHERS: u16 = 99;
 const STEP: Tick = 1000;
 
 pub(crate) fn operations() -> Vec<Operation> {
-    let policy = OptionPolicy { window_max: WINDOW, ..OptionPolicy::default() };
+    let policy = OptionPolicy { window_max: WINDOW_MAX, ..OptionPolicy::default() };
     let asked = asked();
     let mut oack = Vec::new();
     let negotiate = move || {
@@ -35,13 +40,19 @@ pub(crate) fn operations() -> Vec<Operation> {
             &mut oack,
         )
     };
-    let mut transfer = Running::new(policy);
+    let step = |name, request, window| {
+        let mut transfer = Running::new(policy, request, window);
+        Operation::new(name, move || transfer.step())
+    };
     vec![
         Operation::new("tftp: parse a read request", || {
             parse_tftp_packet(black_box(REQUEST)).is_some()
         }),
         Operation::new("tftp: negotiate options and write the OACK", negotiate),
-        Operation::new("tftp: an ACK and the next window of 64", move || transfer.step()),
+        step("tftp: an ACK and the next block of 1468", BLOCK_1468, 1),
+        step("tftp: an ACK and the next block of 512", BLOCK_512, 1),
+        step("tftp: an ACK and the next window of 16", WINDOW_16, 16),
+        step("tftp: an ACK and the next window of 64", REQUEST, 64),
     ]
 }
 
@@ -58,34 +69,41 @@ struct Running {
     now: Tick,
     peer: SocketAddr,
     tid: u16,
+    /// Blocks.
+    window: u16,
     /// The last one of the window in flight.
     block: u16,
 }
 
 impl Running {
-    fn new(options: OptionPolicy) -> Self {
+    fn new(options: OptionPolicy, request: &[u8], window: u16) -> Self {
         let policy = TftpPolicy { per_address_limits: false, options, ..TftpPolicy::default() };
         let mut running = Self {
             table: TransferTable::new(policy, 1),
             now: 0,
             peer: client(0),
             tid: 0,
+            window,
             block: 0,
         };
         for other in 0..=OTHERS {
-            running.begin(client(other));
+            running.begin(client(other), request);
         }
         running
     }
 
-    fn begin(&mut self, peer: SocketAddr) {
-        self.table.handle_listen(self.now, peer, local(), false, REQUEST);
+    fn begin(&mut self, peer: SocketAddr, request: &[u8]) {
+        self.table.handle_listen(self.now, peer, local(), false, request);
         while let Some(action) = self.table.poll(self.now) {
             match action {
                 TableAction::Open { id, .. } => {
                     let _ = self.table.finish_open(self.now, id, Ok(((), ENDLESS)));
                 }
                 TableAction::Datagram { tid, .. } if peer == self.peer => self.tid = tid.unwrap(),
+                // Without options the first block opens the transfer (T-13).
+                TableAction::Blocks { wanted, .. } if peer == self.peer => {
+                    (self.tid, self.block) = (wanted.tid.unwrap(), 1);
+                }
                 _ => (),
             }
         }
@@ -102,8 +120,8 @@ impl Running {
                 sent += wanted.blocks;
             }
         }
-        assert_eq!(sent, u32::from(WINDOW));
-        self.block = self.block.wrapping_add(WINDOW);
+        assert_eq!(sent, u32::from(self.window));
+        self.block = self.block.wrapping_add(self.window);
     }
 }
 

@@ -6,6 +6,7 @@ usage: benches/peers/report.py FILE.json     writes FILE.md again, and the table
 """
 
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -169,6 +170,15 @@ def columns(result):
     ]
 
 
+def limit_lines(samples):
+    """Each limit once, with the servers that met it; the figures are those of the first run."""
+    met = {}
+    for name, runs in samples.items():
+        for limit in (limit for run in runs for limit in run.get("limits") or []):
+            met.setdefault(re.sub(r"\d[\d.,]*", "N", limit), (limit, {}))[1][name] = None
+    return [f"{', '.join(names)}: {limit}" for limit, names in met.values()]
+
+
 def table(heads, lines):
     return ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)] + ["| " + " | ".join(cells) + " |" for cells in lines]
 
@@ -204,8 +214,7 @@ def markdown(document):
         lines += [f"## {title_of(result)}", ""] + table(["server"] + [head for head, _ in heads], cells) + [""]
         for line in (against_peer(result).line("peer"), against_floor(result).line(FLOOR)):
             lines += [line, ""] if line else []
-        limits = sorted({limit for runs in result["samples"].values() for run in runs for limit in run.get("limits") or []})
-        lines += [f"> {limit}\n" for limit in limits] + [f"Measured: {result['measured']}", ""]
+        lines += [f"> {line}\n" for line in limit_lines(result["samples"])] + [f"Measured: {result['measured']}", ""]
     return "\n".join(lines)
 
 

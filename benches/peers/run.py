@@ -9,6 +9,7 @@ import platform
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -211,11 +212,13 @@ def main():
     words = [word for word in arguments.rows.split(",") if word]
     chosen = [row for row in rows.ROWS if not words or any(word in row.name for word in words)]
     names = [name for name in arguments.servers.split(",") if name] or [server.name for server in servers.ALL]
-    log = lambda text: print(text, file=sys.stderr, flush=True)
+    log = lambda text: print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
     out = Path(arguments.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     old = json.loads(out.with_suffix(".json").read_text())["results"] if out.with_suffix(".json").exists() else []
 
+    # Whoever ends a long measurement wants no server left behind; what is measured by then is in the files.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     scratch = tempfile.mkdtemp(prefix="ringboot-peers-")
     lab = Lab(arguments, scratch)
     system, results = CONGESTION.read_text().strip(), []

@@ -144,7 +144,7 @@ class Ringboot(Server):
         if kind == "dhcp":
             lines += [f'interfaces = ["{self.lab.dhcp_interface}"]', "[tftp]", "listen = []", "[http]", "listen = []",
                       "[[dhcp.subnet]]", f'subnet = "{SUBNET}/16"', f'interface = "{self.lab.dhcp_interface}"',
-                      "relay = true", 'mode = "server"', 'clients = "any"', "allow-other-servers = true",
+                      "relay = true", 'mode = "server"', 'clients = "any"', "allow-other-servers = true", "conflict-detection = false",
                       f'pools = ["{POOL[0]}-{POOL[1]}"]', f"default-lease-time = {LEASE_S}"]
         config.write_text("\n".join(lines) + "\n")
         (self.scratch / "state").mkdir(mode=0o700)

@@ -55,8 +55,12 @@ class Tables(unittest.TestCase):
         self.assertIn("ringboot : nginx: speed x 2, server's processor x 0.5, both cores x 0.5", text)
         self.assertIn("ringboot : floor: speed x 0.833 (floor), server's processor x 2 (floor), both cores x 1.5 (floor)", text)
         self.assertIn("| ringboot | 10 | 2 | - | 3 | 97 % |", text)
-        self.assertIn("> the load generator was the limit", text)
+        self.assertIn("> ringboot: the load generator was the limit", text)
         self.assertIn("## HTTP 64 MiB x 64, receiver that discards, the system congestion control", text)
+
+    def test_a_limit_stands_once_with_the_servers_that_met_it(self):
+        samples = {name: [sample(1, 1, limits=[f"{count} datagrams lost", "late"])] for name, count in [("a", 7), ("b", 1234.5)]}
+        self.assertEqual(report.limit_lines(samples), ["a, b: 7 datagrams lost", "a, b: late"])
 
     def test_a_server_that_failed_has_its_reason_in_the_table(self):
         whole = result(ringboot=[sample(10, 2)], nginx=[])

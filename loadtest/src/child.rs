@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use anyhow::Context;
+use ringboot_io::engine::orphan::die_with_parent;
 
 use crate::interrupt;
 use crate::json::ReportDocument;
@@ -21,6 +22,8 @@ pub(crate) fn run_child_process(arguments: &[String]) -> anyhow::Result<ChildOut
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(program);
     command.args(arguments).args(["--quiet", "--json", "/dev/stdout"]).stdin(Stdio::null());
+    // A search that is killed leaves no run behind, and no namespaces of a run.
+    die_with_parent(&mut command);
     let output = command.output().context("cannot start a run")?;
     match output.status.code() {
         // Exit code 1 means that machines failed: that is a result.

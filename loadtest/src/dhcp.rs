@@ -38,8 +38,9 @@ pub(crate) struct DhcpFlags {
     /// Do not release addresses at the end
     #[arg(long, requires = "dhcp")]
     keep_leases: bool,
-    /// Load a server that is not on loopback, by the printed plan
-    #[arg(long, requires = "server")]
+    /// Load a server that is not on loopback, by the printed plan; or make the network namespaces
+    /// of --link
+    #[arg(long)]
     yes: bool,
 }
 
@@ -73,6 +74,11 @@ impl DhcpFlags {
             ),
         };
         Ok(Some(DhcpAccess { way, keeps_leases: self.keep_leases }))
+    }
+
+    /// Whether the command line has --yes.
+    pub(crate) fn has_consent(&self) -> bool {
+        self.yes
     }
 
     /// If the server is not on loopback, prints the plan of the run, and goes on only with --yes.

@@ -6,6 +6,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
+use ringboot_fleet::VethLink;
 use ringboot_io::engine::net::list_interfaces;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,9 @@ pub(crate) struct KernelDrops {
     pub(crate) listen_overflows: u64,
     /// All connections that a listener dropped (TcpExt ListenDrops), with those above.
     pub(crate) listen_drops: u64,
+    /// Packets for which the queues of a private link (--link) had no room, both ways.
+    #[serde(default)]
+    pub(crate) link_queue: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,16 +56,19 @@ impl DropWatch {
         Some(Self { pid, before: DropCounters::read(pid)? })
     }
 
-    /// None if the server's process has ended meanwhile.
-    pub(crate) fn end(&self) -> Option<KernelDrops> {
-        Some(DropCounters::read(self.pid)?.since(&self.before))
+    /// With the drops of the link, if the run made one. None if the server's process has ended
+    /// meanwhile.
+    pub(crate) fn end(&self, link: Option<&VethLink>) -> Option<KernelDrops> {
+        let link_queue = link.map_or(Some(0), |link| link.count_drops().ok())?;
+        let drops = DropCounters::read(self.pid)?.since(&self.before);
+        Some(KernelDrops { link_queue, ..drops })
     }
 }
 
 impl KernelDrops {
-    /// The sum of datagrams and connections.
+    /// The sum of datagrams, connections and packets.
     pub(crate) fn count_total(&self) -> u64 {
-        self.udp_errors + self.listen_drops
+        self.udp_errors + self.listen_drops + self.link_queue
     }
 
     /// A sentence for each counter that is not zero.
@@ -98,6 +105,7 @@ impl KernelDrops {
                 "connections found a listen queue full (TcpExt ListenOverflows): \
                  net.core.somaxconn, or a server too slow to accept",
             ),
+            (self.link_queue, "packets found the queue of the link full (--link)"),
             (
                 dropped,
                 "connections were dropped by a listening socket (TcpExt ListenDrops without \
@@ -130,6 +138,7 @@ impl DropCounters {
             server_sockets: inodes.map(|_| 0),
             listen_overflows: read_kernel_counter(&netstat, "TcpExt:", "ListenOverflows")?,
             listen_drops: read_kernel_counter(&netstat, "TcpExt:", "ListenDrops")?,
+            link_queue: 0,
         };
         Some(Self { drops, sockets })
     }
@@ -147,6 +156,7 @@ impl DropCounters {
             server_sockets: now.server_sockets.map(|_| of_sockets.sum()),
             listen_overflows: now.listen_overflows.saturating_sub(then.listen_overflows),
             listen_drops: now.listen_drops.saturating_sub(then.listen_drops),
+            link_queue: 0,
         }
     }
 }
@@ -214,7 +224,7 @@ mod tests {
         // A default buffer holds some hundred of these.
         for _ in 0..100_000 {
             sender.send_to(&[0; 1400], to).unwrap();
-            drops = watch.end().unwrap();
+            drops = watch.end(None).unwrap();
             if drops.server_sockets > Some(0) {
                 break;
             }
@@ -242,6 +252,7 @@ mod tests {
             server_sockets: Some(5),
             listen_overflows: 2,
             listen_drops: 3,
+            link_queue: 4,
         };
         let said = drops.describe();
         let begins = [
@@ -249,6 +260,7 @@ mod tests {
             "2 datagrams found a full",
             "2 datagrams arrived",
             "2 connections found",
+            "4 packets found the queue",
             "1 connections were",
         ];
         assert!(

@@ -37,7 +37,8 @@ use anyhow::{Context, ensure};
 use clap::{CommandFactory, Parser};
 use ringboot::cli::manual;
 use ringboot_fleet::{
-    FleetPace, FleetPlan, FleetReport, ImageSizes, PrivateServer, Scenario, ServerSetting, limits,
+    FleetPace, FleetPlan, FleetReport, ImageSizes, LinkRate, PrivateServer, Scenario,
+    ServerSetting, VethLink, WireSettings, limits,
 };
 
 use json::{ReportDocument, RunCircumstances};
@@ -117,6 +118,11 @@ struct PrivateFlags {
     /// repeated
     #[arg(long, value_name = "TABLE.KEY=VALUE", conflicts_with = "server")]
     set: Vec<ServerSetting>,
+    /// Not over loopback: make two network namespaces with a link between them, the server on one
+    /// side and the machines on the other (needs root and --yes). RATE: 1gbit, 10gbit, 100mbit, or
+    /// unshaped
+    #[arg(long, value_name = "RATE", conflicts_with_all = ["server", "source_addresses"])]
+    link: Option<LinkRate>,
 }
 
 fn main() -> ExitCode {
@@ -182,8 +188,8 @@ fn run_scenario_once(
         patience: limits::PATIENCE,
     };
 
-    // The private server ends when its value is dropped, so `server` must live until the run is
-    // over.
+    // The private server and its link end when the value is dropped, so `server` must live until
+    // the run is over.
     let (mut plan, server) = match &arguments.other.server {
         Some(server) => (
             arguments.other.build_plan(
@@ -196,7 +202,8 @@ fn run_scenario_once(
             None,
         ),
         None => {
-            let server = arguments.private.start(scenario, arguments.what.seed)?;
+            let link = arguments.private.make_link(arguments.dhcp.has_consent())?;
+            let server = arguments.private.start(scenario, arguments.what.seed, link)?;
             (
                 server.make_plan(arguments.what.clients(Some(scenario)), pace, arguments.what.seed),
                 Some(server),
@@ -204,7 +211,10 @@ fn run_scenario_once(
         }
     };
     arguments.what.direct(scenario, &mut plan)?;
-    plan.wire = arguments.network.wire();
+    // The sources of a private link are its own.
+    let sources = plan.wire.sources.take();
+    let wire = arguments.network.wire();
+    plan.wire = WireSettings { sources: sources.or(wire.sources), ..wire };
     ensure!(
         plan.wire.sources.is_none() || plan.tftp.is_ipv4() && plan.http.is_ipv4(),
         "--source-addresses needs IPv4: name the server by its IPv4 address"
@@ -229,7 +239,8 @@ fn run_scenario_once(
     if let Some(server) = &arguments.other.server {
         arguments.dhcp.require_consent(server, &plan, quiet || number > 1)?;
     }
-    let (report, mut around) = run_measured_plan(arguments, plan, &scenario.name, pid)?;
+    let link = server.as_ref().and_then(PrivateServer::link);
+    let (report, mut around) = run_measured_plan(arguments, plan, &scenario.name, pid, link)?;
     around.warnings = warnings;
     let mut document = ReportDocument::new(&report, &around);
     let expected = &arguments.output.expect;
@@ -247,6 +258,7 @@ fn run_measured_plan(
     plan: FleetPlan,
     scenario: &str,
     pid: Option<u32>,
+    link: Option<&VethLink>,
 ) -> anyhow::Result<(FleetReport, RunCircumstances)> {
     let output = &arguments.output;
 
@@ -256,9 +268,9 @@ fn run_measured_plan(
     let started = SystemTime::now();
     let drops = drops::DropWatch::begin(pid, plan.tftp.ip());
     let report = bars::play_fleet(plan, output.quiet)?;
-    let drops = drops.and_then(|watch| watch.end());
+    let drops = drops.and_then(|watch| watch.end(link));
     let around = RunCircumstances {
-        server: arguments.other.server.as_ref().map_or("private".to_owned(), ToString::to_string),
+        server: arguments.name_server(),
         scenario: scenario.to_owned(),
         seed: arguments.what.seed,
         started,
@@ -279,15 +291,45 @@ fn print_bytes(bytes: &[u8]) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+impl LoadtestArguments {
+    /// The server as the report names it.
+    fn name_server(&self) -> String {
+        match (&self.other.server, self.private.link) {
+            (Some(server), _) => server.to_string(),
+            (None, Some(rate)) => format!("private, over a link ({rate})"),
+            (None, None) => "private".to_owned(),
+        }
+    }
+}
+
 impl PrivateFlags {
-    fn start(&self, scenario: &Scenario, seed: u64) -> anyhow::Result<PrivateServer> {
+    /// Makes the link of --link and moves this thread, and all that it starts, to its machines'
+    /// side.
+    fn make_link(&self, has_consent: bool) -> anyhow::Result<Option<VethLink>> {
+        let Some(rate) = self.link else { return Ok(None) };
+        ensure!(
+            has_consent,
+            "--link makes two network namespaces on this host, which end with the run: add --yes"
+        );
+        let link = VethLink::make(rate)?;
+        link.enter()?;
+        Ok(Some(link))
+    }
+
+    fn start(
+        &self,
+        scenario: &Scenario,
+        seed: u64,
+        link: Option<VethLink>,
+    ) -> anyhow::Result<PrivateServer> {
         const MIB: u64 = 1 << 20;
         let images = ImageSizes {
             kernel: u64::from(self.kernel_mib) * MIB,
             initrd: u64::from(self.initrd_mib) * MIB,
         };
         let program = self.ringboot.clone().map_or_else(find_server_program, Ok)?;
-        Ok(PrivateServer::start_with(&program, images, &scenario.make_contents(), seed, &self.set)?)
+        let contents = scenario.make_contents();
+        Ok(PrivateServer::start_with(&program, images, &contents, seed, &self.set, link)?)
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use ringboot::config::Config;
-use ringboot_fleet::{Scenario, limits, parse_duration};
+use ringboot_fleet::{LinkRate, Scenario, limits, parse_duration};
 use serde::Serialize;
 
 use crate::interrupt;
@@ -33,8 +33,8 @@ use search::{KnobSearch, KnobValues, KnobVerdict, RoundRatios, TriedKnob, TuneBo
 /// Searches better numbers for a configuration, one knob at a time
 ///
 /// The search measures every value beside the present one, in the same rounds, with a new private
-/// server for each run. It takes a value only if it is better by more than the noise. It writes
-/// nothing without --out or --write.
+/// server for each run, over loopback or over a link (--link). It takes a value only if it is
+/// better by more than the noise. It writes nothing without --out or --write.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TuneArguments {
     /// What machines do: a built-in scenario or a file [default: boot-storm]
@@ -63,7 +63,7 @@ pub(crate) struct TuneArguments {
     budget: Duration,
     /// Try only this knob, with its usual values or with these; may be repeated [default: all that
     /// matter for the scenario, of workers, windowsize-max, http-slots, http-chunk, gso-segments,
-    /// spin-us, receive-buffers]
+    /// spin-us, receive-buffers, tid-sockets]
     #[arg(long, value_name = "NAME[=V,V...]", value_parser = knobs::parse_wanted_knob)]
     knob: Vec<WantedKnob>,
     /// The server program [default: the `ringboot` beside this program]
@@ -76,6 +76,13 @@ pub(crate) struct TuneArguments {
     /// file stays the same
     #[arg(long, value_name = "CONFIG")]
     write: Option<PathBuf>,
+    /// Not over loopback: the server and the machines are in network namespaces of their own, with
+    /// a link of this rate between them (needs root and --yes): 1gbit, 10gbit, 100mbit, or unshaped
+    #[arg(long, value_name = "RATE")]
+    link: Option<LinkRate>,
+    /// Make the network namespaces of --link; each run's end with it
+    #[arg(long, requires = "link")]
+    yes: bool,
     /// Write although the load goes over loopback
     #[arg(long)]
     force: bool,
@@ -193,23 +200,33 @@ fn print_tune_text(runs: &TuneRuns, text: &str) -> io::Result<()> {
 impl TuneArguments {
     fn refuse_impossible(&self) -> anyhow::Result<()> {
         // Everything here is refused before the search, which takes minutes.
-        let mut flags = self.rest.iter().map(|word| word.split('=').next());
-        if self.server.is_some() || flags.any(|flag| flag == Some("--server")) {
+        let flags: Vec<_> = self.rest.iter().map(|word| word.split('=').next()).collect();
+        ensure!(
+            !flags.contains(&Some("--link")),
+            "write --link before the --, so that the result says over what it was measured"
+        );
+        ensure!(
+            self.link.is_none() || self.yes,
+            "--link makes two network namespaces on this host for each run, which end with it: \
+             add --yes"
+        );
+        if self.server.is_some() || flags.contains(&Some("--server")) {
             bail!(
                 "loadtest cannot tune a running server: each value needs a new start of its \
                  process, which loadtest does not control. Run `loadtest tune` on the machine of \
                  that server, without --server: it starts a private server there, which has its \
-                 processors and its kernel (but not its network card). To try one change over the \
-                 network, measure before and after it with `loadtest --server ADDR --json FILE`, \
-                 and compare the reports with `loadtest compare`"
+                 processors and its kernel, but not its network card; --link 10gbit puts a link \
+                 between the server and the machines. To try one change over the network, measure \
+                 before and after it with `loadtest --server ADDR --json FILE`, and compare the reports with `loadtest compare`"
             );
         }
-        if let Some(file) = self.out.as_ref().or(self.write.as_ref()).filter(|_| !self.force) {
+        let may_write = self.force || self.link.is_some();
+        if let Some(file) = self.out.as_ref().or(self.write.as_ref()).filter(|_| !may_write) {
             bail!(
-                "not written to {} without --force: the load goes over loopback, which has no \
-                 network card, loses no packets and raises no interrupts, so the best values there \
-                 may be worse on your network. Without --out and --write the search only prints \
-                 them",
+                "not written to {} without --link or --force: the load goes over loopback, which \
+                 has no network card, loses no packets and raises no interrupts, so the best \
+                 values there may be worse on your network. Without --out and --write the search \
+                 only prints them",
                 file.display()
             );
         }
@@ -234,6 +251,9 @@ impl TuneArguments {
         if let Some(program) = &self.ringboot {
             words.extend(["--ringboot".to_owned(), program.display().to_string()]);
         }
+        if let Some(rate) = self.link {
+            words.extend(["--link".to_owned(), rate.to_string(), "--yes".to_owned()]);
+        }
         words.extend(self.rest.iter().cloned());
         words
     }
@@ -253,9 +273,31 @@ impl TuneArguments {
             scenario.name,
             shown::describe_tune_rule(self.runs as usize)
         );
-        let loopback = "! Over loopback: no network card, no loss, no interrupts. Segmented sends, \
-                        windows and polling have another effect on a network.";
-        wrap_sentence(&what) + &wrap_sentence(loopback)
+        wrap_sentence(&what) + &wrap_sentence(&self.describe_way())
+    }
+
+    /// The way between the server and the machines, and what it lacks.
+    fn describe_way(&self) -> String {
+        match self.link {
+            None => "! Over loopback: no network card, no loss, no interrupts. Segmented sends, \
+                     windows and polling have another effect on a network."
+                .to_owned(),
+            Some(rate) => format!(
+                "Over a link between two network namespaces ({rate}): the kernel cuts windows \
+                 into packets, and a full queue drops them. There is no network card, and no \
+                 interrupt."
+            ),
+        }
+    }
+
+    /// The same for a written result.
+    fn format_way(&self) -> String {
+        match self.link {
+            None => "LOOPBACK: measure again on your network".to_owned(),
+            Some(rate) => {
+                format!("a link between two network namespaces of this host ({rate})")
+            }
+        }
     }
 }
 
@@ -372,7 +414,8 @@ impl TuneOutcome<'_> {
             }
             Some(ratios) => {
                 let (knobs, goal) = (best.len(), self.arguments.goal.name());
-                format!("{knobs} changed: {goal} beside {now} is {}.", shown::format_ratios(ratios))
+                let (gain, shown) = (shown::format_gain(ratios), shown::format_ratios(ratios));
+                format!("{knobs} changed: {goal} beside {now} is {gain}: {shown}.")
             }
         }
     }
@@ -389,8 +432,10 @@ impl TuneOutcome<'_> {
             ),
             format!("{}, {} processors, Linux {}.", run.processor, run.cpus, run.kernel),
             format!(
-                "Scenario {}, {} machines, over LOOPBACK: measure again on your network.",
-                run.scenario, summary.machines
+                "Scenario {}, {} machines, over {}.",
+                run.scenario,
+                summary.machines,
+                self.arguments.format_way()
             ),
             format!("All together: {} {together}.", self.arguments.goal.name()),
         ];

@@ -223,7 +223,7 @@ fn read_dry_run(tried: &DryRun) -> FoundOffer {
         server,
         boot_file,
         no_loader,
-        reasons: decision.reasons.clone(),
+        reasons: decision.reasons.iter().map(str::to_owned).collect(),
         silence,
         seen_as,
     }

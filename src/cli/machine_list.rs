@@ -166,7 +166,7 @@ mod tests {
         let (weight, text) = (EventWeight::Step, format!("step of {n}"));
         let event =
             MachineEvent { mac: Some(mac(n)), address, stage, weight, kind, text, attempt: None };
-        journal.record_event(&event, now_ms() - ago_ms, &mut Vec::new());
+        journal.record_event(event, now_ms() - ago_ms);
     }
 
     fn arguments(more: impl FnOnce(&mut Arguments)) -> Arguments {

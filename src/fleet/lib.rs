@@ -4,7 +4,8 @@
 //! A fleet runs on one thread; its machines share only receive buffers, a DHCP socket for each
 //! rack, and TFTP sockets. Machines reach the DHCP server as if behind relay agents (giaddr, option
 //! 82), which needs no privilege if the answers come to the agent's own port (RFC 8357), or as
-//! stations on the wire. On loopback each machine then uses its leased address.
+//! stations on the wire. On loopback and over a private link each machine then uses its leased
+//! address.
 //!
 //! ```
 //! use std::time::Duration;
@@ -33,6 +34,7 @@ mod run;
 mod scenario;
 mod schedule;
 mod site;
+mod veth;
 pub mod walk;
 
 use std::io;
@@ -75,6 +77,7 @@ pub use report::{
 };
 pub use scenario::{MachineRole, RoleTask, Scenario, ScenarioError, ScenarioStep, StepRequest};
 pub use schedule::ArrivalRate;
+pub use veth::{LinkRate, NoLink, VethLink};
 
 /// A number of machines, ready to be switched on.
 #[derive(Debug)]

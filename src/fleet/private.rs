@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{SocketAddrV4, TcpListener, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ use super::net::wire::WireSettings;
 use super::pace::FleetPace;
 use super::plan::{FleetPlan, ServerAddresses};
 use super::scenario::MachineRole;
+use super::veth::{LINK, LOOPBACK, PrivateNetwork, VethLink};
 use ringboot_io::engine::orphan::die_with_parent;
 use ringboot_protocol::boot::pe;
 
@@ -75,9 +76,6 @@ impl FromStr for ServerSetting {
 /// Label of the one menu entry.
 const ENTRY: &str = "demo";
 
-/// The first relay agent's address; the pool of the same subnet begins far above any rack.
-const RELAY: Ipv4Addr = Ipv4Addr::new(127, 77, 0, 2);
-
 /// All firmware models that the private server has loaders for.
 const MODELS: [FirmwareModel; 3] =
     [FirmwareModel::BiosPxelinux, FirmwareModel::UefiPxe, FirmwareModel::BiosIpxe];
@@ -120,6 +118,8 @@ pub struct PrivateServer {
     contents: ContentMap,
     servers: ServerAddresses,
     settings: Vec<ServerSetting>,
+    /// None: on loopback.
+    link: Option<VethLink>,
     /// Processor time of processes that have ended.
     spent: Duration,
     /// Names of loaders that are real ones, found on this host.
@@ -135,16 +135,18 @@ impl PrivateServer {
         files: &ContentMap,
         seed: u64,
     ) -> Result<Self, NoPrivateServer> {
-        Self::start_with(program, images, files, seed, &[])
+        Self::start_with(program, images, files, seed, &[], None)
     }
 
-    /// The same with these lines in its configuration.
+    /// The same with these lines in its configuration, and on its side of this link; None: on
+    /// loopback.
     pub fn start_with(
         program: &Path,
         images: ImageSizes,
         files: &ContentMap,
         seed: u64,
         settings: &[ServerSetting],
+        link: Option<VethLink>,
     ) -> Result<Self, NoPrivateServer> {
         let scratch = ScratchDirectory::make()?;
         let (mut contents, real_loaders) = images.make_contents(seed);
@@ -154,7 +156,10 @@ impl PrivateServer {
         let unwritable = |error| NoPrivateServer::Scratch { path: scratch.path.clone(), error };
         contents.write_below(&scratch.path.join("root")).map_err(unwritable)?;
         fs::create_dir(scratch.path.join("state")).map_err(unwritable)?;
-        let servers = find_free_ports().map_err(NoPrivateServer::Ports)?;
+        let servers = match &link {
+            Some(_) => LINK_SERVERS,
+            None => find_free_ports().map_err(NoPrivateServer::Ports)?,
+        };
         let program = program.to_owned();
         let (spent, settings) = (Duration::ZERO, settings.to_vec());
         let mut server = Self {
@@ -164,12 +169,14 @@ impl PrivateServer {
             contents,
             servers,
             settings,
+            link,
             spent,
             real_loaders,
         };
-        // Another program, such as a second demo, may have taken a free port meanwhile. Any other
-        // error would come again.
-        for _ in 1..START_TRIES_MAX {
+        // Nobody else is on a link. On loopback another program, such as a second demo, may have
+        // taken a free port meanwhile. Any other error would come again.
+        let tries = if server.link.is_some() { 1 } else { START_TRIES_MAX };
+        for _ in 1..tries {
             match server.restart() {
                 Err(NoPrivateServer::NotReady(_)) if !server.servers.are_free() => {}
                 started => return started.map(|()| server),
@@ -193,7 +200,8 @@ impl PrivateServer {
         let file = self.scratch.path.join("ringboot.toml");
         let written = fs::write(&file, self.format_configuration());
         written.map_err(|error| NoPrivateServer::Scratch { path: file.clone(), error })?;
-        self.child = Some(ServerProcess::start(&self.program, &file, &self.log_file())?);
+        let (program, log, link) = (&self.program, self.log_file(), self.link.as_ref());
+        self.child = Some(ServerProcess::start(program, &file, &log, link)?);
         Ok(())
     }
 
@@ -221,7 +229,7 @@ impl PrivateServer {
             // The server ends with its leases, and an audit may ask for them before.
             lessor: Some(DhcpAccess {
                 way: DhcpRoute::Relay {
-                    agent: SocketAddrV4::new(RELAY, 0),
+                    agent: SocketAddrV4::new(self.network().relay, 0),
                     server: self.servers.dhcp,
                 },
                 keeps_leases: true,
@@ -231,9 +239,21 @@ impl PrivateServer {
             pick: ENTRY.to_owned(),
             contents: self.contents.clone(),
             pace,
-            wire: WireSettings::default(),
+            wire: WireSettings {
+                sources: self.link.as_ref().map(|_| LINK.machines),
+                ..WireSettings::default()
+            },
             seed,
         }
+    }
+
+    fn network(&self) -> PrivateNetwork {
+        if self.link.is_some() { LINK } else { LOOPBACK }
+    }
+
+    /// The link between the server and the machines; None: they are on loopback.
+    pub fn link(&self) -> Option<&VethLink> {
+        self.link.as_ref()
     }
 
     /// The addresses of its sockets.
@@ -267,6 +287,7 @@ impl PrivateServer {
 
     fn format_configuration(&self) -> String {
         let ServerAddresses { dhcp, tftp, http } = self.servers;
+        let PrivateNetwork { machines, pool, .. } = self.network();
 
         // Only the user who started the server may read the scratch directory (0700). The server
         // must therefore stay that user: as `ringboot` it could not read its root.
@@ -296,11 +317,11 @@ listen-address = "{address}"
 listen-port = {dhcp_port}
 
 [[dhcp.subnet]]
-subnet = "127.77.0.0/16"
+subnet = "{machines}"
 relay = true
 mode = "server"
 clients = "any"
-pools = ["127.77.16.1-127.77.255.250"]
+pools = ["{pool}"]
 
 [boot]
 bios = "{LPXELINUX}"
@@ -417,6 +438,13 @@ fn make_up_content(name: &str, seed: u64, octets: u64) -> ExpectedContent {
     ExpectedContent::Kept(Arc::from(bytes))
 }
 
+/// On a link every port is free, so they are the usual ones.
+const LINK_SERVERS: ServerAddresses = ServerAddresses {
+    dhcp: SocketAddrV4::new(LINK.server, 67),
+    tftp: SocketAddrV4::new(LINK.server, 69),
+    http: SocketAddrV4::new(LINK.server, 80),
+};
+
 /// Ports that are free at this moment: bound, read, closed.
 fn find_free_ports() -> io::Result<ServerAddresses> {
     let any = make_loopback_address(0);
@@ -430,7 +458,7 @@ fn find_free_ports() -> io::Result<ServerAddresses> {
 }
 
 fn make_loopback_address(port: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
+    SocketAddrV4::new(LOOPBACK.server, port)
 }
 
 impl ServerAddresses {
@@ -449,7 +477,12 @@ struct ServerProcess {
 }
 
 impl ServerProcess {
-    fn start(program: &Path, configuration: &Path, log: &Path) -> Result<Self, NoPrivateServer> {
+    fn start(
+        program: &Path,
+        configuration: &Path,
+        log: &Path,
+        link: Option<&VethLink>,
+    ) -> Result<Self, NoPrivateServer> {
         let failed = |error| NoPrivateServer::Program { program: program.to_owned(), error };
         let log_end = File::options().create(true).append(true).open(log).map_err(failed)?;
         let mut command = Command::new(program);
@@ -457,6 +490,9 @@ impl ServerProcess {
         command.arg("serve").arg("--config").arg(configuration).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_end);
         die_with_parent(&mut command);
+        if let Some(link) = link {
+            link.contain_server(&mut command);
+        }
         let mut running = Self { child: command.spawn().map_err(failed)? };
         let (sender, ready) = channel();
         if let Some(stdout) = running.child.stdout.take() {

@@ -53,35 +53,56 @@ impl fmt::Debug for MachineJournal {
 
 impl MachineJournal {
     /// Adds an entry that an earlier process stored. The entries of one machine must come in order.
-    /// `forgotten` gets the machines that no longer fit.
-    pub fn load_entry(
-        &self,
-        (mac, number, entry): (Mac, u64, JournalEntry),
-        forgotten: &mut Vec<JournalChange>,
-    ) {
-        let mut changes = Vec::new();
-        self.lock().add_entry(EventSource::Machine(mac), Some(number), entry, &mut changes);
-        changes.retain(|change| matches!(change, JournalChange::Forgotten(_)));
-        forgotten.append(&mut changes);
+    pub fn load_entry(&self, (mac, number, entry): (Mac, u64, JournalEntry)) {
+        self.lock().add_entry(EventSource::Machine(mac), Some(number), entry);
     }
 
-    /// Remembers an event and appends the changes for the store. A source that is known by its
-    /// address only is remembered in memory and never stored.
-    pub fn record_event(&self, event: &MachineEvent, at_ms: u64, changes: &mut Vec<JournalChange>) {
-        let Some(source) = EventSource::from_event(event)
+    /// Remembers an event. A source that is known by its address only is remembered in memory and
+    /// never stored.
+    pub fn record_event(&self, event: MachineEvent, at_ms: u64) {
+        let Some(source) = EventSource::from_event(&event)
             .filter(|source| source.machine().is_some() || event.stage != MachineStage::Dhcp)
         else {
             return;
         };
-        let MachineEvent { address, stage, .. } = *event;
-        let entry = JournalEntry {
-            at_ms,
-            address,
-            stage,
-            kind: event.kind.clone(),
-            text: cut_event_text(&event.text).to_owned(),
-        };
-        self.lock().add_entry(source, None, entry, changes);
+        let MachineEvent { address, stage, kind, mut text, .. } = event;
+        // No boundary lies beyond the end of the text.
+        let end = (0..=TEXT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+        let entry = JournalEntry { at_ms, address, stage, kind, text };
+        self.lock().add_entry(source, None, entry);
+    }
+
+    /// Takes what the store does not have yet: the machines that it must forget, then new entries
+    /// of the machines that wait longest, whole machines, until `most` changes are taken. What a
+    /// machine did before the journal forgot it never reaches the store.
+    pub fn take_changes(&self, most: usize) -> Vec<JournalChange> {
+        let mut machines = self.lock();
+        let RememberedMachines { rings, unsaved, forgotten, .. } = &mut *machines;
+        let mut changes: Vec<_> = forgotten.drain(..).map(JournalChange::Forgotten).collect();
+        while changes.len() < most
+            && let Some(source) = unsaved.pop_front()
+        {
+            // The machine may be forgotten by now, or it waits twice because it came back.
+            let (Some(mac), Some(ring)) = (source.machine(), rings.get_mut(&source)) else {
+                continue;
+            };
+            let Some(from) = ring.unsaved_from.take() else { continue };
+            ring.is_stored = true;
+            let entries = ring.numbered_entries().filter(|(number, _)| *number >= from);
+            changes.extend(entries.map(|(number, entry)| JournalChange::Entry {
+                mac,
+                number,
+                entry: entry.clone(),
+            }));
+        }
+        changes
+    }
+
+    /// Whether [`Self::take_changes`] would return any.
+    pub fn has_changes(&self) -> bool {
+        let machines = self.lock();
+        !(machines.unsaved.is_empty() && machines.forgotten.is_empty())
     }
 
     /// Every remembered machine, the most recently active first.
@@ -112,10 +133,10 @@ impl MachineJournal {
     /// The whole journal as changes, for a store that begins empty.
     pub fn export_entries(&self) -> Vec<JournalChange> {
         let mut changes = Vec::new();
-        for (source, ring) in &self.lock().rings {
+        for (source, ring) in &mut self.lock().rings {
             let Some(mac) = source.machine() else { continue };
-            let first = ring.next_number - ring.entries.len() as u64;
-            for (number, entry) in (first..).zip(&ring.entries) {
+            ring.is_stored = true;
+            for (number, entry) in ring.numbered_entries() {
                 changes.push(JournalChange::Entry { mac, number, entry: entry.clone() });
             }
         }
@@ -143,6 +164,10 @@ struct RememberedMachines {
     next_turn: u64,
     /// The last address of each remembered machine, and that machine.
     holders: HashMap<IpAddr, Mac>,
+    /// Machines with entries that the store does not have; the one that waits longest first.
+    unsaved: VecDeque<EventSource>,
+    /// Machines that the store has and the journal no longer remembers.
+    forgotten: Vec<Mac>,
 }
 
 /// Sources in the order of their latest entry, with the bytes of their rings.
@@ -163,16 +188,15 @@ struct EventRing {
     turn: u64,
     address: Option<IpAddr>,
     bytes: usize,
+    /// The number of the first entry that the store does not have; None: it has all of them.
+    unsaved_from: Option<u64>,
+    /// The store has entries of this machine.
+    is_stored: bool,
 }
 
 impl RememberedMachines {
-    fn add_entry(
-        &mut self,
-        source: EventSource,
-        number: Option<u64>,
-        entry: JournalEntry,
-        changes: &mut Vec<JournalChange>,
-    ) {
+    /// Adds an entry; `stored`: its number, where the store has it already.
+    fn add_entry(&mut self, source: EventSource, stored: Option<u64>, entry: JournalEntry) {
         // The ring leaves its queue while it changes: a first file moves it to the known machines.
         let mut ring = self.rings.remove(&source).unwrap_or_default();
         self.queue_of(&ring).remove_ring(&ring);
@@ -193,22 +217,31 @@ impl RememberedMachines {
             self.holders.insert(address, mac);
         }
 
-        let number = number.unwrap_or_else(|| ring.number_entry(&entry));
-        ring.push_entry(number, entry.clone());
+        let number = stored.unwrap_or_else(|| ring.number_entry(&entry));
+        ring.push_entry(number, entry);
+        ring.is_stored |= stored.is_some();
+        if ring.has_machine && stored.is_none() {
+            match &mut ring.unsaved_from {
+                Some(from) => *from = number.min(*from),
+                from @ None => {
+                    *from = Some(number);
+                    self.unsaved.push_back(source);
+                }
+            }
+        }
         self.queue_of(&ring).insert_ring(&ring, source);
         self.rings.insert(source, ring);
-        changes.extend(source.machine().map(|mac| JournalChange::Entry { mac, number, entry }));
 
         while self.rings.len() > 1
             && (self.rings.len() > MACHINES_MAX || self.count_bytes() > BYTES_MAX)
         {
-            self.forget_oldest(changes);
+            self.forget_oldest();
         }
     }
 
     /// Forgets the least recently active source: a stranger, while strangers have more than their
     /// share.
-    fn forget_oldest(&mut self, changes: &mut Vec<JournalChange>) {
+    fn forget_oldest(&mut self) {
         let strangers = &self.strangers;
         let too_many = strangers.bytes > BYTES_MAX / STRANGERS_SHARE
             || strangers.by_turn.len() > MACHINES_MAX / STRANGERS_SHARE
@@ -223,7 +256,7 @@ impl RememberedMachines {
         {
             self.holders.remove(&address);
         }
-        changes.push(JournalChange::Forgotten(mac));
+        self.forgotten.extend(ring.is_stored.then_some(mac));
     }
 
     fn queue_of(&mut self, ring: &EventRing) -> &mut RecencyQueue {
@@ -263,6 +296,10 @@ impl EventRing {
         self.next_number - u64::from(again)
     }
 
+    fn numbered_entries(&self) -> impl Iterator<Item = (u64, &JournalEntry)> {
+        (self.next_number - self.entries.len() as u64..).zip(&self.entries)
+    }
+
     fn push_entry(&mut self, number: u64, entry: JournalEntry) {
         let replaced = if number < self.next_number { self.entries.pop_back() } else { None };
         self.next_number = number + 1;
@@ -277,15 +314,6 @@ impl EventRing {
 /// Bytes of an entry in memory, and about as many on the disk.
 fn count_entry_bytes(entry: &JournalEntry) -> usize {
     size_of::<JournalEntry>() + entry.text.len() + entry.kind.count_text_bytes()
-}
-
-/// The first [`TEXT_BYTES_MAX`] bytes of a text, cut at a character.
-fn cut_event_text(text: &str) -> &str {
-    let end = text
-        .char_indices()
-        .map(|(at, character)| at + character.len_utf8())
-        .take_while(|end| *end <= TEXT_BYTES_MAX);
-    &text[..end.last().unwrap_or(0)]
 }
 
 #[cfg(test)]
@@ -313,34 +341,65 @@ mod tests {
 
     #[test]
     fn a_machine_keeps_its_last_64_events_and_their_numbers_go_on() {
-        let (journal, mut notes) = (MachineJournal::default(), Vec::new());
-        (0..100).for_each(|at| journal.record_event(&event(1, 7, EventKind::Nak), at, &mut notes));
+        let journal = MachineJournal::default();
+        (0..100).for_each(|at| journal.record_event(event(1, 7, EventKind::Nak), at));
         let entries = journal.entries(mac(1));
         assert_eq!((entries.len(), entries[0].at_ms, entries[63].at_ms), (ENTRIES_MAX, 36, 99));
         assert_eq!(entries[0].text.len(), TEXT_BYTES_MAX);
-        assert!(matches!(notes[99], JournalChange::Entry { number: 99, .. }));
+        assert_eq!(numbers(&journal.take_changes(usize::MAX)), (36..100).collect::<Vec<_>>());
 
         assert_eq!(journal.export_entries().len(), ENTRIES_MAX);
         assert!(matches!(journal.export_entries()[0], JournalChange::Entry { number: 36, .. }));
 
         let again = MachineJournal::default();
-        notes.clear();
         entries
             .into_iter()
             .zip(36..)
-            .for_each(|(entry, number)| again.load_entry((mac(1), number, entry), &mut notes));
-        assert_eq!(notes, []);
-        again.record_event(&event(1, 7, EventKind::Nak), 100, &mut notes);
-        assert!(matches!(notes[0], JournalChange::Entry { number: 100, .. }), "{notes:?}");
+            .for_each(|(entry, number)| again.load_entry((mac(1), number, entry)));
+        assert_eq!(again.take_changes(usize::MAX), []);
+        again.record_event(event(1, 7, EventKind::Nak), 100);
+        assert_eq!(numbers(&again.take_changes(usize::MAX)), [100]);
         assert_eq!(again.entries(mac(1)).len(), ENTRIES_MAX);
     }
 
     #[test]
+    fn the_store_gets_each_entry_once_and_nothing_of_machines_that_came_and_went() {
+        let journal = MachineJournal::default();
+        let tell = |machines: std::ops::Range<u32>| {
+            machines.for_each(|n| journal.record_event(event(n, n + 1, EventKind::Nak), 0));
+        };
+        tell(0..3);
+        tell(0..1);
+        assert!(journal.has_changes());
+        assert_eq!(numbers(&journal.take_changes(1)), [0, 1], "all of one machine");
+        assert_eq!(numbers(&journal.take_changes(usize::MAX)), [0, 0], "the other two");
+        assert!(!journal.has_changes());
+        tell(0..1);
+        assert_eq!(numbers(&journal.take_changes(usize::MAX)), [2]);
+
+        // Far more machines than are remembered: 1 and 2 go from the store, and most of the others
+        // never reach it.
+        tell(3..10 * MACHINES_MAX as u32);
+        let changes = journal.take_changes(usize::MAX);
+        let forgotten = [0, 1, 2].map(|n| JournalChange::Forgotten(mac(n)));
+        assert!(forgotten.iter().all(|change| changes.contains(change)));
+        assert_eq!(changes.len(), forgotten.len() + journal.list_machines().len());
+        assert!(!journal.has_changes());
+    }
+
+    fn numbers(changes: &[JournalChange]) -> Vec<u64> {
+        let number = |change: &JournalChange| match change {
+            JournalChange::Entry { number, .. } => Some(*number),
+            JournalChange::Forgotten(_) => None,
+        };
+        changes.iter().filter_map(number).collect()
+    }
+
+    #[test]
     fn renewals_take_one_place() {
-        let (journal, mut notes) = (MachineJournal::default(), Vec::new());
-        journal.record_event(&event(1, 7, EventKind::Nak), 0, &mut notes);
-        (1..500)
-            .for_each(|at| journal.record_event(&event(1, 7, EventKind::Renewed), at, &mut notes));
+        let journal = MachineJournal::default();
+        journal.record_event(event(1, 7, EventKind::Nak), 0);
+        (1..500).for_each(|at| journal.record_event(event(1, 7, EventKind::Renewed), at));
         let entries = journal.entries(mac(1));
         assert_eq!(
             (entries.len(), entries[0].kind.clone(), entries[1].at_ms),
@@ -350,14 +409,13 @@ mod tests {
 
     #[test]
     fn of_too_many_machines_the_one_heard_of_least_recently_goes() {
-        let (journal, mut notes) = (MachineJournal::default(), Vec::new());
+        let journal = MachineJournal::default();
         let machines = MACHINES_MAX as u32;
-        (0..machines)
-            .for_each(|n| journal.record_event(&event(n, n + 1, EventKind::Nak), 0, &mut notes));
-        journal.record_event(&event(0, 1, EventKind::Nak), 1, &mut notes);
-        notes.clear();
-        journal.record_event(&event(machines, machines + 1, EventKind::Nak), 2, &mut notes);
-        assert!(notes.contains(&JournalChange::Forgotten(mac(1))));
+        (0..machines).for_each(|n| journal.record_event(event(n, n + 1, EventKind::Nak), 0));
+        journal.record_event(event(0, 1, EventKind::Nak), 1);
+        journal.take_changes(usize::MAX);
+        journal.record_event(event(machines, machines + 1, EventKind::Nak), 2);
+        assert!(journal.take_changes(usize::MAX).contains(&JournalChange::Forgotten(mac(1))));
         assert!(journal.entries(mac(1)).is_empty() && journal.entries(mac(0)).len() == 2);
         assert_eq!(journal.find_machine(IpAddr::V4(2.into())), None);
         assert_eq!(journal.find_machine(IpAddr::V4(3.into())), Some(mac(2)));
@@ -365,25 +423,18 @@ mod tests {
 
     #[test]
     fn invented_machines_push_out_no_machine_that_boots() {
-        let (journal, mut notes) = (MachineJournal::default(), Vec::new());
+        let journal = MachineJournal::default();
         let honest = 2000;
         for n in 0..honest {
-            journal.record_event(&event(n, n + 1, EventKind::Nak), 0, &mut notes);
+            journal.record_event(event(n, n + 1, EventKind::Nak), 0);
             let sent = EventKind::Sent { name: "pxelinux.0".into(), bytes: 1 };
             journal.record_event(
-                &MachineEvent { stage: MachineStage::Loader, ..event(n, n + 1, sent) },
+                MachineEvent { stage: MachineStage::Loader, ..event(n, n + 1, sent) },
                 0,
-                &mut notes,
             );
         }
-        notes.clear();
         for n in 0..100_000 {
-            journal.record_event(
-                &event(1_000_000 + n, 1_000_000 + n, EventKind::Nak),
-                1,
-                &mut notes,
-            );
-            notes.truncate(1000);
+            journal.record_event(event(1_000_000 + n, 1_000_000 + n, EventKind::Nak), 1);
         }
         assert_eq!(
             (0..honest).filter(|n| journal.entries(mac(*n)).len() == 2).count(),
@@ -394,17 +445,18 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded_by_its_bytes() {
-        let (journal, mut notes) = (MachineJournal::default(), Vec::new());
+        let journal = MachineJournal::default();
+        let mut forgotten = 0;
         for n in 0..4000 {
             for _ in 0..40 {
                 let missing = EventKind::Missing { name: "x".repeat(200), rule: None };
                 journal.record_event(
-                    &MachineEvent { stage: MachineStage::File, ..event(n, n + 1, missing) },
+                    MachineEvent { stage: MachineStage::File, ..event(n, n + 1, missing) },
                     0,
-                    &mut notes,
                 );
             }
-            notes.retain(|note| matches!(note, JournalChange::Forgotten(_)));
+            let changes = journal.take_changes(usize::MAX);
+            forgotten += changes.len() - numbers(&changes).len();
         }
         let machines = journal.lock();
         let counted: usize =
@@ -413,15 +465,15 @@ mod tests {
             counted == machines.count_bytes() && counted <= BYTES_MAX && counted > BYTES_MAX / 2,
             "{counted}"
         );
-        assert_eq!(notes.len() + machines.rings.len(), 4000);
+        assert_eq!(forgotten + machines.rings.len(), 4000);
     }
 
     #[test]
     fn an_address_is_its_last_holders() {
-        let (journal, mut notes) = (MachineJournal::default(), Vec::new());
-        journal.record_event(&event(1, 7, EventKind::Nak), 0, &mut notes);
-        journal.record_event(&event(2, 7, EventKind::Nak), 0, &mut notes);
-        journal.record_event(&event(1, 8, EventKind::Nak), 0, &mut notes);
+        let journal = MachineJournal::default();
+        journal.record_event(event(1, 7, EventKind::Nak), 0);
+        journal.record_event(event(2, 7, EventKind::Nak), 0);
+        journal.record_event(event(1, 8, EventKind::Nak), 0);
         assert_eq!(journal.find_machine(IpAddr::V4(7.into())), Some(mac(2)));
         assert_eq!(journal.find_machine(IpAddr::V4(8.into())), Some(mac(1)));
         assert_eq!(
@@ -434,9 +486,10 @@ mod tests {
             stage: MachineStage::File,
             ..event(3, 9, EventKind::TemplateFailed)
         };
-        notes.clear();
-        journal.record_event(&stranger, 0, &mut notes);
-        assert_eq!((journal.find_machine(IpAddr::V4(9.into())), notes), (None, Vec::new()));
+        journal.take_changes(usize::MAX);
+        journal.record_event(stranger, 0);
+        assert_eq!(journal.find_machine(IpAddr::V4(9.into())), None);
+        assert!(!journal.has_changes(), "it is never stored");
         assert_eq!(
             journal.entries_at(IpAddr::V4(9.into())).len(),
             1,

@@ -6,14 +6,20 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::events::{EventWeight, JournalProgress, MachineEvent};
-use super::journal::{JournalChange, JournalKeeper, MachineJournal};
+use super::journal::{JournalKeeper, MachineJournal};
 use super::threads::{self, WatchedThread};
 
 /// How long a change may wait for the store. A power cut loses at most this much of the history,
 /// and no lease.
 const STORED_EVERY: Duration = Duration::from_secs(1);
-/// Changes in one batch at most: bounds their memory and the time of one commit.
-const BATCH_CHANGES_MAX: usize = 4096;
+/// Changes that go to the store in one batch, once in [`STORED_EVERY`]: a storm of machines gets
+/// stored over some seconds, and takes little of the processor that answers it.
+const BATCH_CHANGES_MAX: usize = 2048;
+/// Events that the thread takes out of the queue at once.
+const BATCH_EVENTS_MAX: usize = 1024;
+/// How long the thread leaves the queue alone after it has found several events there: under load
+/// a core then wakes it for hundreds of events at once, and not for each.
+const GATHERED_FOR: Duration = Duration::from_millis(5);
 
 /// Fills the journal from the store, and returns the keeper that writes later changes.
 pub type JournalLoader = Box<dyn FnOnce(&MachineJournal) -> Option<JournalKeeper> + Send>;
@@ -64,44 +70,47 @@ fn print_until_closed(
     progress: &JournalProgress,
 ) {
     let JournalMemory { journal, keep, learn, .. } = memory;
-    let mut changes: Vec<JournalChange> = Vec::new();
     // When the waiting changes must be stored; None while none wait.
     let mut due: Option<Instant> = None;
     loop {
         let patience =
             due.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()));
         let received = events.recv_timeout(patience);
-        let _busy = thread.busy();
+        let busy = thread.busy();
         let is_over = matches!(received, Err(RecvTimeoutError::Disconnected));
 
-        if let Ok(event) = &received {
-            print_event(event);
+        let (at_ms, mut count) = (unix_ms(), 0);
+        for event in received.into_iter().chain(events.try_iter()).take(BATCH_EVENTS_MAX) {
+            print_event(&event);
             // The guard counts the event also where a panic ends this block.
             let _counted = ProgressGuard(progress);
-            journal.record_event(event, unix_ms(), &mut changes);
             if let Some(learn) = learn {
-                learn(event);
+                learn(&event);
             }
+            journal.record_event(event, at_ms);
+            count += 1;
         }
 
-        let is_due =
-            due.is_some_and(|due| Instant::now() >= due) || changes.len() >= BATCH_CHANGES_MAX;
+        let is_due = due.is_some_and(|due| Instant::now() >= due);
         if is_due || is_over {
+            let most = if is_over { usize::MAX } else { BATCH_CHANGES_MAX };
+            let changes = journal.take_changes(most);
             if let Some(keep) = keep.as_mut().filter(|_| !changes.is_empty()) {
                 keep(&changes);
             }
-            changes.clear();
         }
         if is_over {
             return;
         }
 
         // The first change of a batch sets the time for all of them.
-        due = match (changes.is_empty(), due) {
-            (true, _) => None,
-            (false, Some(due)) if !is_due => Some(due),
-            (false, _) => Some(Instant::now() + STORED_EVERY),
-        };
+        if is_due || due.is_none() {
+            due = journal.has_changes().then(|| Instant::now() + STORED_EVERY);
+        }
+        drop(busy);
+        if count > 1 {
+            std::thread::sleep(GATHERED_FOR);
+        }
     }
 }
 
@@ -115,17 +124,25 @@ impl Drop for ProgressGuard<'_> {
 }
 
 fn print_event(event: &MachineEvent) {
-    let who = match (event.mac, event.address) {
-        (Some(mac), Some(address)) => format!("{mac} {address}"),
-        (Some(mac), None) => mac.to_string(),
-        (None, Some(address)) => address.to_canonical().to_string(),
-        (None, None) => "-".to_owned(),
-    };
-    let stage = event.stage.as_str();
+    let (who, stage) = (EventSubject(event), event.stage.as_str());
     match event.weight {
         EventWeight::Detail => tracing::debug!("{who} {stage}: {}", event.text),
         EventWeight::Step => tracing::info!("{who} {stage}: {}", event.text),
         EventWeight::Warning => tracing::warn!("{who} {stage}: {}", event.text),
+    }
+}
+
+/// Whom an event is about, as a log line names it. Only a line that is printed gets formatted.
+struct EventSubject<'a>(&'a MachineEvent);
+
+impl fmt::Display for EventSubject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0.mac, self.0.address) {
+            (Some(mac), Some(address)) => write!(f, "{mac} {address}"),
+            (Some(mac), None) => write!(f, "{mac}"),
+            (None, Some(address)) => write!(f, "{}", address.to_canonical()),
+            (None, None) => f.write_str("-"),
+        }
     }
 }
 

@@ -17,10 +17,9 @@ pub(super) fn memory(state: &Path) -> JournalMemory {
         Ok(mut history) => Some(Box::new(move |loaded| {
             // The file forgets the machines that no longer fit into memory, and so keeps to the
             // same limits.
-            let mut forgotten = Vec::new();
             let read = history
-                .load(|kept| loaded.load_entry(kept, &mut forgotten))
-                .and_then(|()| history.keep(&forgotten));
+                .load(|kept| loaded.load_entry(kept))
+                .and_then(|()| history.keep(&loaded.take_changes(usize::MAX)));
             if let Err(error) = read {
                 tracing::warn!("`ringboot why` will know nothing of this run: {error}");
                 return None;

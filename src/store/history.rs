@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Statement, params};
 
 use super::StoreError;
 use super::self_repair::DatabaseFiles;
@@ -40,7 +40,6 @@ CREATE TABLE entries (
     text    TEXT NOT NULL,
     PRIMARY KEY (mac, slot)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX entries_by_address ON entries (address);
 ";
 
 /// The history database, open for writing or only for reading.
@@ -132,18 +131,19 @@ impl HistoryDatabase {
     /// Writes a batch in one transaction.
     pub fn keep(&mut self, notes: &[JournalChange]) -> Result<(), StoreError> {
         let transaction = self.connection.transaction()?;
+        let mut forget = transaction.prepare_cached("DELETE FROM entries WHERE mac = ?1")?;
+        let mut replace = transaction.prepare_cached(REPLACE)?;
         for note in notes {
             match note {
                 JournalChange::Entry { mac, number, entry } => {
-                    write_history_entry(&transaction, *mac, *number, entry)?
+                    write_history_entry(&mut replace, *mac, *number, entry)?
                 }
                 JournalChange::Forgotten(mac) => {
-                    transaction
-                        .prepare_cached("DELETE FROM entries WHERE mac = ?1")?
-                        .execute([mac.to_string()])?;
+                    forget.execute([mac.to_string()])?;
                 }
             }
         }
+        drop((forget, replace));
         Ok(transaction.commit()?)
     }
 
@@ -153,6 +153,8 @@ impl HistoryDatabase {
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         // NORMAL: no sync for each commit. A power cut may take the last seconds, never the file.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        // Earlier versions had one. Only `why` without a server looks for an address.
+        connection.execute_batch("DROP INDEX IF EXISTS entries_by_address")?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if found != SCHEMA {
             let transaction = connection.transaction()?;
@@ -196,16 +198,16 @@ impl KindColumns {
     }
 }
 
+/// The slot is part of the key: an entry replaces the one that is a whole ring older.
+const REPLACE: &str =
+    "INSERT OR REPLACE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+
 fn write_history_entry(
-    transaction: &Transaction<'_>,
+    replace: &mut Statement<'_>,
     mac: Mac,
     number: u64,
     entry: &JournalEntry,
 ) -> rusqlite::Result<()> {
-    // The slot is part of the key: an entry replaces the one that is a whole ring older.
-    let sql =
-        "INSERT OR REPLACE INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-
     let KindColumns { kind, name, detail, value } = split_kind_columns(&entry.kind);
     let values = params![
         mac.to_string(),
@@ -220,7 +222,7 @@ fn write_history_entry(
         value,
         entry.text,
     ];
-    transaction.prepare_cached(sql)?.execute(values).map(|_| ())
+    replace.execute(values).map(|_| ())
 }
 
 /// The entry of a row; None: another version wrote it.

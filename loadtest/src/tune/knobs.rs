@@ -30,9 +30,8 @@ enum KnobNeeds {
     Http,
 }
 
-/// The knobs in the order of the search, the most effective first. `tid-sockets` is not among them:
-/// it separates the transfers of one client, and does not change the speed.
-pub(super) const KNOBS: [KnobSpec; 7] = [
+/// The knobs in the order of the search, the most effective first.
+pub(super) const KNOBS: [KnobSpec; 8] = [
     KnobSpec {
         name: "workers",
         table: "server",
@@ -90,6 +89,14 @@ pub(super) const KNOBS: [KnobSpec; 7] = [
         ladder: &[256, 1024, 4096],
         needs: KnobNeeds::Tftp,
         read: |config| config.tuning.receive_buffers.into(),
+    },
+    KnobSpec {
+        name: "tid-sockets",
+        table: "tuning",
+        about: "sockets of a core from which transfers send",
+        ladder: &[1, 4, 16, 64],
+        needs: KnobNeeds::Tftp,
+        read: |config| config.tuning.tid_sockets.into(),
     },
 ];
 
@@ -282,7 +289,13 @@ mod tests {
         };
         let (knobs, left_out) = names(&[]);
         assert!(
-            knobs.ends_with(&["windowsize-max", "gso-segments", "spin-us", "receive-buffers"]),
+            knobs.ends_with(&[
+                "windowsize-max",
+                "gso-segments",
+                "spin-us",
+                "receive-buffers",
+                "tid-sockets"
+            ]),
             "{knobs:?}"
         );
         assert_eq!(left_out["http-chunk"], "it has no effect on scenario lone");

@@ -80,6 +80,14 @@ pub(super) fn format_ratios(ratios: &RoundRatios) -> String {
     format!("{median:.2} ({least:.2}-{greatest:.2}), better in {won} of {rounds} rounds")
 }
 
+/// `45 % less (30 to 54)`: the gain of these ratios, its median and its range.
+pub(super) fn format_gain(ratios: &RoundRatios) -> String {
+    let percent = |ratio: f64| (1.0 - ratio) * 100.0;
+    let (least, greatest) = ratios.range();
+    let (median, least, greatest) = (percent(ratios.median()), percent(greatest), percent(least));
+    format!("{median:.0} % less ({least:.0} to {greatest:.0})")
+}
+
 /// All winners beside the present values, by every goal: the gain and its price.
 pub(super) fn format_joint_result(
     runs: &[TuneRun],
@@ -284,6 +292,12 @@ mod tests {
             format_tried_knob(&tried(KnobVerdict::LeftAlone), TuneGoal::Cpu)
                 .contains("No value is better than 32: not changed.")
         );
+    }
+
+    #[test]
+    fn a_gain_is_what_the_ratios_leave_of_the_whole() {
+        let ratios = RoundRatios(vec![0.55, 0.46, 0.7, 0.54, 0.6]);
+        assert_eq!(format_gain(&ratios), "45 % less (30 to 54)");
     }
 
     #[test]

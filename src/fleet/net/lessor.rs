@@ -27,9 +27,9 @@ pub struct DhcpAccess {
 pub enum DhcpRoute {
     /// Behind relay agents of this host: this needs no privilege, and the server may be anywhere.
     Relay {
-        /// An address of this host. On loopback each rack has its own, counted from this one. Port
-        /// 0 is any, to which answers are requested (RFC 8357); 67 works with every server and
-        /// needs the privilege to bind it.
+        /// An address of this host. On loopback, and if the plan has source addresses with it, each
+        /// rack has its own, counted from this one. Port 0 is any, to which answers are requested
+        /// (RFC 8357); 67 works with every server and needs the privilege to bind it.
         agent: SocketAddrV4,
         /// The DHCP server to which the agents forward.
         server: SocketAddrV4,
@@ -63,8 +63,9 @@ impl DhcpAccess {
             }
             DhcpRoute::Relay { agent, server } => {
                 let room = relay::make_shared_inbox();
-                // A rack has its own agent if this host has the addresses for it, as on loopback.
-                let racks = if agent.ip().is_loopback() {
+                // A rack has its own agent if this host has the addresses for it, as on loopback or
+                // over a private link.
+                let racks = if context.wire.may_send_from(*agent.ip()) {
                     machines.div_ceil(MACHINES_PER_RELAY)
                 } else {
                     1

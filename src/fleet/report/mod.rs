@@ -427,3 +427,166 @@ fn spell_step_name(stage: MachineStage) -> &'static str {
         MachineStage::File => "file",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A boot with these milliseconds for the stages.
+    fn outcome(
+        begun: Instant,
+        took: &[(MachineStage, u32)],
+        end: Result<(), StoppedBoot>,
+    ) -> BootOutcome {
+        let mut stages = [Duration::ZERO; MachineStage::ALL.len()];
+        for &(stage, ms) in took {
+            stages[stage as usize] += MS * ms;
+        }
+        let ended = begun + stages.iter().sum::<Duration>();
+        let mac = Mac([2, 0, 0, 0, 0, 7]);
+        let (to_kernel, is_warm_up) = (Some(210 * MS), false);
+        BootOutcome {
+            machine: 7,
+            mac,
+            model: "m",
+            is_warm_up,
+            begun,
+            ended,
+            to_kernel,
+            stages,
+            end,
+        }
+    }
+
+    #[test]
+    fn a_report_counts_boots_and_failures_by_cause() {
+        let begun = Instant::now();
+        let mut report = FleetReport::new(2, begun);
+        (0..3).for_each(|_| report.power_on(false));
+        report.add_step(MachineStage::Dhcp, begun, 3 * MS, 1);
+        report.add_step(MachineStage::Dhcp, begun, 3 * MS, 2);
+        report.add_boot(
+            begun,
+            outcome(begun, &[(MachineStage::Dhcp, 3), (MachineStage::Kernel, 2000)], Ok(())),
+        );
+        for _ in 0..2 {
+            let stopped =
+                StoppedBoot { stage: MachineStage::Menu, retries: 4, failure: BootFailure::NoMenu };
+            report
+                .add_boot(begun, outcome(begun + 5 * MS, &[(MachineStage::Dhcp, 3)], Err(stopped)));
+        }
+        report.wall = Duration::from_secs(2);
+        assert_eq!(report.describe_proof(), "no bytes came that could be checked");
+        report.octets = 4_000_000;
+        assert_eq!(report.describe_proof(), "contents not checked");
+        report.checked = true;
+        assert_eq!(report.describe_proof(), "every byte checked");
+        let text = report.to_string();
+        assert_eq!((report.booted, report.failed()), (1, 2));
+        assert!(text.contains("1 of 3 machines booted in 2.00 s: 4 MB, 2 MB/s"), "{text}");
+        assert!(text.contains("2 failed: no menu found (menu)"), "{text}");
+        let retries = |stage| report.stages[&stage].retries;
+        assert_eq!((retries(MachineStage::Dhcp), retries(MachineStage::Menu)), (3, 8));
+        assert_eq!(report.stages[&MachineStage::Dhcp].times.len(), 2);
+    }
+
+    #[test]
+    fn a_boot_with_an_address_that_was_given_twice_turns_out_to_be_none() {
+        let begun = Instant::now();
+        let mut report = FleetReport::new(1, begun);
+        report.power_on(false);
+        report.add_boot(begun, outcome(begun, &[(MachineStage::Dhcp, 10)], Ok(())));
+        report.blame_machine(8, &BootFailure::AddressDoubled);
+        assert_eq!(report.booted, 1, "another machine");
+        (0..2).for_each(|_| report.blame_machine(7, &BootFailure::AddressDoubled));
+        assert_eq!(
+            (
+                report.booted,
+                report.failed(),
+                report.failures.values().map(|failed| failed.machines).sum::<u32>()
+            ),
+            (0, 1, 1)
+        );
+        assert_eq!(report.records[0].stopped_in, Some(MachineStage::Dhcp));
+        assert_eq!(report.failed_machines.len(), 1);
+    }
+
+    #[test]
+    fn wrong_octets_are_not_called_checked() {
+        let begun = Instant::now();
+        let mut report = FleetReport::new(2, begun);
+        report.checked = true;
+        for said in ["1 machine got wrong contents", "2 machines got wrong contents"] {
+            let failure = BootFailure::WrongContent("a".into(), 0);
+            let stopped = StoppedBoot { stage: MachineStage::File, retries: 0, failure };
+            report.add_boot(begun, outcome(begun, &[], Err(stopped)));
+            assert_eq!(report.describe_proof(), said);
+        }
+    }
+
+    #[test]
+    fn what_begins_in_the_warm_up_is_in_no_figure_but_a_failure_is_told() {
+        let begun = Instant::now();
+        let mut report = FleetReport::new(2, begun + 10 * MS);
+        for (after, failure) in [(5, None), (20, None), (5, Some(BootFailure::NoMenu))] {
+            let is_warm_up = after < 10;
+            report.power_on(is_warm_up);
+            let begun = begun + MS * after;
+            report.add_step(MachineStage::Dhcp, begun, 3 * MS, 0);
+            let end = failure.map_or(Ok(()), |failure| {
+                Err(StoppedBoot { stage: MachineStage::Menu, retries: 0, failure })
+            });
+            report.add_boot(
+                begun,
+                BootOutcome { is_warm_up, ..outcome(begun, &[(MachineStage::Dhcp, 3)], end) },
+            );
+        }
+        assert_eq!((report.machines, report.booted, report.failed()), (2, 1, 1));
+        assert_eq!(
+            (
+                report.boots.len(),
+                report.kernels.len(),
+                report.stages[&MachineStage::Dhcp].times.len()
+            ),
+            (1, 1, 1)
+        );
+        let failed = &report.failed_machines[0];
+        assert_eq!(
+            (failed.mac.to_string().as_str(), failed.cause.as_str()),
+            ("02:00:00:00:00:07", "no menu found")
+        );
+    }
+
+    #[test]
+    fn a_record_holds_each_stage_of_one_machine() {
+        let begun = Instant::now();
+        let mut report = FleetReport::new(1, begun);
+        report.power_on(false);
+        let steps =
+            [(MachineStage::Dhcp, 10), (MachineStage::Kernel, 200), (MachineStage::Initrd, 3)];
+        report.add_boot(begun, outcome(begun + 7 * MS, &steps, Ok(())));
+        let stages_us = [10_000, 0, 0, 200_000, 3000, 0, 0];
+        let record =
+            BootRecord { start_us: 7000, end_us: 220_000, stopped_in: None, model: "m", stages_us };
+        assert_eq!(report.records, [record]);
+        assert!(size_of::<BootRecord>() <= 64, "{}", size_of::<BootRecord>());
+        // The time to the kernel counts from power-on.
+        assert!(
+            report.kernels.equivalent(report.kernels.max(), 210_000),
+            "{}",
+            report.kernels.max()
+        );
+        assert_eq!(report.slowest_to_median(), Some(1.0));
+    }
+
+    #[test]
+    fn times_are_written_in_the_unit_a_person_would_choose() {
+        let written: Vec<_> = [70, 9_999, 12_345, 2_340_000]
+            .into_iter()
+            .map(|us| PrettyMicroseconds(us).to_string())
+            .collect();
+        assert_eq!(written, ["0.07 ms", "10.00 ms", "12 ms", "2.34 s"]);
+    }
+}

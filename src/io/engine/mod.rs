@@ -13,6 +13,7 @@ pub mod limits;
 pub mod link;
 pub mod mailbox;
 pub mod mmsg;
+pub mod namespace;
 pub mod net;
 pub mod netlink;
 pub mod open_files;

@@ -57,7 +57,7 @@ impl MessageContext<'_, '_> {
         };
         let dropped = self.encode_answer(&reply, kind, yiaddr, decision)?;
         if !dropped.is_empty() {
-            decision.reasons.push(format!("options {dropped:?} left out, they do not fit"));
+            decision.reasons.push(format_args!("options {dropped:?} left out, they do not fit"));
         }
 
         // A missing boot file matters more to the operator than the lease.
@@ -102,9 +102,9 @@ impl MessageContext<'_, '_> {
                 missing: true,
             };
         }
-        decision.reasons.push(choice.reason.clone());
+        decision.reasons.push(format_args!("{}", choice.reason));
         if (FILE_FIELD_BYTES_MAX + 1..=OPTION_BYTES_MAX).contains(&octets) {
-            decision.reasons.push(format!(
+            decision.reasons.push(format_args!(
                 "the name has {octets} bytes: it goes into option 67 only, which shim does not read"
             ));
         }
@@ -118,7 +118,7 @@ impl MessageContext<'_, '_> {
         why: &'static str,
         decision: &mut Decision,
     ) -> Result<(), DhcpSilence> {
-        decision.reasons.push(format!("{address} refused: {why}"));
+        decision.reasons.push(format_args!("{address} refused: {why}"));
         // The relay must broadcast it: the client has no address yet (RFC 2131 section 4.3.2).
         let relayed = !self.packet.giaddr.is_unspecified();
         let flags = if relayed { self.packet.flags | FLAG_BROADCAST } else { self.packet.flags };
@@ -185,14 +185,12 @@ impl MessageContext<'_, '_> {
         decision: &mut Decision,
     ) {
         // One allocation for the whole text: an event is written for each reply.
-        let bytes: usize = decision.reasons.iter().map(|reason| reason.len() + "; ".len()).sum();
-        let mut text = String::with_capacity(bytes + EVENT_HEAD_BYTES);
+        let reasons = decision.reasons.as_str();
+        let mut text = String::with_capacity(reasons.len() + EVENT_HEAD_BYTES);
         let _ = fmt::write(&mut text, what); // a String takes all
-        for (reason, before) in
-            decision.reasons.iter().zip(std::iter::once(": ").chain(std::iter::repeat("; ")))
-        {
-            text.push_str(before);
-            text.push_str(reason);
+        if !reasons.is_empty() {
+            text.push_str(": ");
+            text.push_str(reasons);
         }
         let address = address.filter(|address| !address.is_unspecified());
         decision.event = Some(DhcpEvent { mac: self.facts.mac, address, kind, text });

@@ -8,6 +8,7 @@ pub use super::decision::{AnswerDatagram, AnswerKind, Decision, DhcpEvent, DhcpE
 use super::lease::{ClockSeconds, LeaseTable};
 use super::limits::HOPS_MAX;
 use super::packet::Packet;
+use super::reasons::Reasons;
 use super::select::{SelectedLink, select_link};
 pub use super::silence::DhcpSilence;
 use crate::dhcp::policy::DhcpPolicy;
@@ -37,13 +38,13 @@ pub fn decide_answer(
         xid: packet.xid,
         mac: Some(facts.mac),
         firmware: Some(facts.firmware),
-        reasons: Vec::with_capacity(8),
+        reasons: Reasons::with_room(),
         ..Decision::default()
     };
-    decision.reasons.push(format!("{} ({})", facts.firmware, facts.evidence));
+    decision.reasons.push(format_args!("{} ({})", facts.firmware, facts.evidence));
 
     // A message that no subnet serves never reaches the lease table.
-    let mut selected = match admit_message(&packet, &facts, arrival, policy) {
+    let selected = match admit_message(&packet, &facts, arrival, policy) {
         Ok(selected) => selected,
         Err(silence) => {
             decision.event = build_refusal_event(&facts, &silence, &decision.reasons);
@@ -51,7 +52,7 @@ pub fn decide_answer(
             return decision;
         }
     };
-    decision.reasons.push(std::mem::take(&mut selected.reason));
+    decision.reasons.push(format_args!("{}", selected.reason));
     let subnet = selected.subnet;
     let context = MessageContext {
         arrival,
@@ -68,7 +69,7 @@ pub fn decide_answer(
     // Several subnets may share the client's link: the address in question decides between them.
     let context = MessageContext { subnet: context.choose_subnet_of_link(), ..context };
     if context.subnet.network != subnet.network {
-        decision.reasons.push(format!("subnet {} of the same link", context.subnet.network));
+        decision.reasons.push(format_args!("subnet {} of the same link", context.subnet.network));
     }
     decision.network = Some(context.subnet.network);
     if let Err(silence) = context.answer_message(&mut decision) {
@@ -101,7 +102,7 @@ fn admit_message<'s>(
 fn build_refusal_event(
     facts: &MessageFacts<'_>,
     silence: &DhcpSilence,
-    reasons: &[String],
+    reasons: &Reasons,
 ) -> Option<DhcpEvent> {
     let is_logged = matches!(
         silence,
@@ -117,6 +118,6 @@ fn build_refusal_event(
         mac: facts.mac,
         address: None,
         kind: DhcpEventKind::Silent(silence.clone()),
-        text: format!("no answer, {silence}: {}", reasons.join("; ")),
+        text: format!("no answer, {silence}: {}", reasons.as_str()),
     })
 }

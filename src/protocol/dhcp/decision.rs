@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use super::lease::LeaseChange;
+use super::reasons::Reasons;
 use super::route::ReplyRoute;
 use super::silence::DhcpSilence;
 use crate::model::machine::{Firmware, Mac};
@@ -22,7 +23,7 @@ pub struct Decision {
     /// Changes of the lease table, in the order in which to apply them.
     pub changes: Vec<LeaseChange>,
     /// Short clauses, in the order in which they were found.
-    pub reasons: Vec<String>,
+    pub reasons: Reasons,
     /// What to log; None for messages that are only counted.
     pub event: Option<DhcpEvent>,
     /// Why there is no reply; None where there is one.

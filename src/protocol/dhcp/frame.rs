@@ -11,6 +11,8 @@ const PROTOCOL_UDP: u8 = 17;
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
 const IPV4_BYTES: u16 = 20;
 const UDP_BYTES: u16 = 8;
+/// Where the checksum of UDP stands in a packet.
+const UDP_CHECKSUM: std::ops::Range<usize> = 26..28;
 
 /// Ethernet, IPv4 and UDP headers with checksums, then the payload. None where the payload does not
 /// fit an IPv4 datagram.
@@ -35,21 +37,22 @@ pub fn build_ipv4_datagram(
 ) -> Option<Vec<u8>> {
     let udp_bytes = u16::try_from(payload.len()).ok()?.checked_add(UDP_BYTES)?;
     let total = udp_bytes.checked_add(IPV4_BYTES)?;
-    let mut udp =
-        [from.port().to_be_bytes(), to.port().to_be_bytes(), udp_bytes.to_be_bytes(), [0, 0]]
-            .concat();
-    udp.extend_from_slice(payload);
+    let mut packet = Vec::with_capacity(usize::from(total));
+    packet.extend_from_slice(&build_ipv4_header(*from.ip(), *to.ip(), total));
+    for field in [from.port(), to.port(), udp_bytes, 0] {
+        packet.extend_from_slice(&field.to_be_bytes());
+    }
+    packet.extend_from_slice(payload);
 
     // The checksum also covers a pseudo header with both addresses (RFC 768).
-    let sum = match compute_checksum(&[&build_pseudo_header(*from.ip(), *to.ip(), udp_bytes), &udp])
-    {
+    let [l0, l1] = udp_bytes.to_be_bytes();
+    let udp = packet.get(usize::from(IPV4_BYTES)..)?;
+    let parts = [&from.ip().octets()[..], &to.ip().octets(), &[0, PROTOCOL_UDP, l0, l1], udp];
+    let sum = match compute_checksum(&parts) {
         0 => u16::MAX, // zero means "no checksum" (RFC 768)
         sum => sum,
     };
-    udp.get_mut(6..8)?.copy_from_slice(&sum.to_be_bytes());
-
-    let mut packet = build_ipv4_header(*from.ip(), *to.ip(), total).to_vec();
-    packet.extend(udp);
+    packet.get_mut(UDP_CHECKSUM)?.copy_from_slice(&sum.to_be_bytes());
     Some(packet)
 }
 
@@ -98,15 +101,14 @@ fn build_ipv4_header(from: Ipv4Addr, to: Ipv4Addr, total: u16) -> [u8; 20] {
     header
 }
 
-fn build_pseudo_header(from: Ipv4Addr, to: Ipv4Addr, udp_bytes: u16) -> Vec<u8> {
-    [&from.octets()[..], &to.octets(), &[0, PROTOCOL_UDP], &udp_bytes.to_be_bytes()].concat()
-}
-
 /// The Internet checksum (RFC 1071) over parts, each but the last of even length.
 fn compute_checksum(parts: &[&[u8]]) -> u16 {
-    let pairs = parts.iter().flat_map(|part| part.chunks(2));
-    let words = pairs.map(|pair| u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
-    let mut sum: u32 = words.map(u32::from).sum();
+    let mut sum: u32 = 0;
+    for part in parts {
+        let (pairs, odd) = part.as_chunks::<2>();
+        sum += pairs.iter().map(|pair| u32::from(u16::from_be_bytes(*pair))).sum::<u32>();
+        sum += odd.first().map_or(0, |byte| u32::from(*byte) << 8);
+    }
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -136,13 +138,9 @@ mod tests {
             assert_eq!(&ip[12..20], &[192, 168, 4, 150, 192, 168, 4, 26]);
             // A receiver sums headers with their checksums and gets all ones.
             assert_eq!(compute_checksum(&[ip]), 0);
-            assert_eq!(
-                compute_checksum(&[
-                    &build_pseudo_header(*from.ip(), *to.ip(), udp.len() as u16),
-                    udp
-                ]),
-                0
-            );
+            let [l0, l1] = (udp.len() as u16).to_be_bytes();
+            let pseudo = [&ip[12..20], &[0, PROTOCOL_UDP, l0, l1]].concat();
+            assert_eq!(compute_checksum(&[&pseudo, udp]), 0);
             assert_eq!(&udp[..4], &[0, 67, 0, 68]);
             assert_eq!(&udp[8..], &payload);
         }

@@ -24,6 +24,7 @@ mod pool;
 pub mod pool_use;
 pub mod probes;
 mod pxe;
+pub mod reasons;
 pub mod reply;
 pub mod route;
 #[cfg(test)]

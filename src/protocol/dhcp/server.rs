@@ -47,7 +47,7 @@ impl MessageContext<'_, '_> {
                 false => DhcpSilence::NoAddressFree(self.subnet.network),
             });
         };
-        decision.reasons.push(format!("address {address} {why}"));
+        decision.reasons.push(format_args!("address {address} {why}"));
         self.compose_reply(AnswerKind::Offer, address, decision)?;
 
         let machine = Machine {
@@ -79,7 +79,9 @@ impl MessageContext<'_, '_> {
                 true => "the server's or the relay's own",
                 false => "taken or declined",
             };
-            decision.reasons.push(format!("the reserved address {} is {why}", reservation.address));
+            decision
+                .reasons
+                .push(format_args!("the reserved address {} is {why}", reservation.address));
         }
         if let Some(lease) = self.find_own_lease().filter(|lease| self.may_give(lease.address)) {
             let is_live = lease.state == LeaseRowState::Bound && lease.end_s > self.now;
@@ -256,7 +258,7 @@ impl MessageContext<'_, '_> {
             return Err(DhcpSilence::NotHeld(reservation.address));
         }
         self.check_not_committing(reservation.address)?;
-        decision.reasons.push(format!("address {} by reservation", reservation.address));
+        decision.reasons.push(format_args!("address {} by reservation", reservation.address));
         self.compose_reply(AnswerKind::Bootp, reservation.address, decision)?;
         decision.changes.push(self.build_binding(reservation.address, FOREVER_S));
         Ok(())
@@ -265,14 +267,16 @@ impl MessageContext<'_, '_> {
     /// Binds the address to the client, or extends its lease.
     fn grant_lease(&self, address: Ipv4Addr, decision: &mut Decision) -> Result<(), DhcpSilence> {
         let times = self.lease_times();
-        decision.reasons.push(format!("address {address} for {} s", times.lease_s));
+        decision.reasons.push(format_args!("address {address} for {} s", times.lease_s));
 
         // Two UUIDs on one hardware address are two machines, which DHCP cannot tell apart: the
         // operator gets an event (D-38).
         let known = self.leases.get(address).and_then(|lease| lease.uuid);
         let twin = known.zip(self.facts.uuid).filter(|(known, uuid)| known != uuid);
         if let Some((known, uuid)) = twin {
-            decision.reasons.push(format!("machines {uuid} and {known} have one hardware address"));
+            decision
+                .reasons
+                .push(format_args!("machines {uuid} and {known} have one hardware address"));
         }
         self.compose_reply(AnswerKind::Ack, address, decision)?;
         if let (Some(event), Some(_)) = (&mut decision.event, twin) {

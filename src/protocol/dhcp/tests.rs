@@ -121,7 +121,7 @@ fn every_answer_is_told_in_its_words() {
         server.policy.boot.uefi_x64 = Some("d".repeat(octets));
         let decision = server.ask(&asks);
         let words =
-            decision.reasons.join("; ").replace(&"d".repeat(octets), "...").replace(UEFI, "[uefi]");
+            decision.reasons.as_str().replace(&"d".repeat(octets), "...").replace(UEFI, "[uefi]");
         writeln!(book.0, "{octets} octets | {words}").unwrap();
     }
     let mut twin = server_with(|_| ());

@@ -130,7 +130,7 @@ fn d37_an_address_of_one_system_goes_to_another_when_its_lease_is_over() {
     assert!(server.ask(&b.clone().discover()).answer.is_none());
     server.now += 600;
     assert_eq!(
-        server.ask(&a.clone().discover()).reasons[2],
+        server.ask(&a.clone().discover()).reasons.iter().nth(2).unwrap(),
         "address 192.168.4.10 because the client had it before"
     );
     server.now += OFFER_HOLD_S;

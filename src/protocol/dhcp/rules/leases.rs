@@ -230,7 +230,7 @@ fn d31_a_bootp_lease_ends_with_its_reservation() {
     for server in [&mut server, &mut restarted] {
         let offer = server.ask(&Message::from(2).discover());
         assert_eq!(
-            (offer.yiaddr(), offer.reasons[2].as_str()),
+            (offer.yiaddr(), offer.reasons.iter().nth(2).unwrap()),
             (address(42), "address 192.168.4.42 from the pool")
         );
         assert_eq!(server.ask(&Message::from(2).request(address(42))).message_type(), Some(5));

@@ -247,7 +247,7 @@ fn d20_no_client_is_given_an_address_of_the_server_or_of_its_relay() {
         let offer = reserved.ask_by(&Message::from(1).discover(), ours);
         assert_eq!(offer.yiaddr(), address(60), "another one instead");
         let why = format!("the reserved address {taken} is the server's or the relay's own");
-        assert!(offer.reasons.contains(&why), "{:?}", offer.reasons);
+        assert!(offer.reasons.iter().any(|reason| reason == why), "{:?}", offer.reasons);
         assert_eq!(
             reserved.ask_by(&Message::from(1).request(address(60)), ours).message_type(),
             Some(5)
@@ -409,7 +409,7 @@ fn d22_an_offer_outlives_newer_xids_of_its_machine() {
 #[test]
 fn every_decision_gives_its_reasons() {
     let offer = server().ask(&Message::from(1).pxe(7).discover());
-    let reasons = offer.reasons.join("\n");
+    let reasons = offer.reasons.as_str();
     assert!(reasons.contains("PXE firmware on x64 UEFI (option 93 = 7)"), "{reasons}");
     assert!(reasons.contains("subnet 192.168.4.0/24 by interface eth1"), "{reasons}");
     assert!(reasons.contains("loader shimx64.efi because option 93 = 7"), "{reasons}");
