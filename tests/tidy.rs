@@ -15,7 +15,7 @@ use imports::circles;
 /// Each room with the rooms below it that it may name. `cli` may name every room.
 const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
-    ("http", &[]),
+    ("http", &["model"]),
     ("boot", &["model"]),
     ("tftp", &["model"]),
     ("dhcp", &["boot", "model"]),

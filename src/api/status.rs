@@ -13,9 +13,9 @@ use super::state::{ApiState, in_background};
 use super::types::{
     CopiesStatus, CoreStatus, DhcpStatus, DropCounts, HealthReport, HttpStatus, ImageMemoryStatus,
     InterfaceStatus, OtherDhcpServer, PoolStatus, QuirkCounts, ServerStatus, SocketList,
-    StoreStatus, SubnetStatus, TftpStatus, ThreadStatus, UserIds, WaitingQuestions,
+    StoreStatus, StormStatus, SubnetStatus, TftpStatus, ThreadStatus, UserIds, WaitingQuestions,
 };
-use super::values::whole_ms;
+use super::values::{format_span, whole_ms};
 use super::words::finding_entries;
 use super::{health, looks};
 use crate::dhcp::pool_use::PoolReport;
@@ -26,6 +26,7 @@ use crate::serve::dhcp::DhcpCounters;
 use crate::serve::dhcp::other_servers::{KnownSegments, SegmentFinding};
 use crate::serve::health::StoreReport;
 use crate::serve::overview::{CoreView, ServerOverview};
+use crate::serve::storm::StormEstimate;
 
 /// Shows the status of the server: sockets, subnets, cores, counters and health.
 ///
@@ -81,6 +82,7 @@ pub fn server_status(overview: &ServerOverview, quirks: QuirkCounts) -> ServerSt
         cores_without_ring: datapath::count_ringless_cores(),
         control_cpu: overview.control_cpu,
         cores: overview.cores.iter().map(core_status).collect(),
+        storm: overview.measure_storm().as_ref().map(storm_status),
         dhcp: overview.dhcp_counters.as_ref().map(|counters| DhcpStatus {
             store: overview.store.as_ref().map(|store| store_status(&store.report())),
             ..dhcp_status(counters, dhcp_sockets(overview, &known))
@@ -232,6 +234,29 @@ fn pool_status(report: &PoolReport) -> PoolStatus {
         said: used.to_string(),
         nearly_full: used.is_nearly_full(),
         full_since_s: full_since_s.map(|since_s| clock::now_s().saturating_sub(since_s)),
+    }
+}
+
+fn storm_status(storm: &StormEstimate) -> StormStatus {
+    let StormEstimate { at_full_speed, in_line, bytes_left, bytes_per_s, time_left } = storm;
+    let left_s = time_left.map(|left| whole_ms(left).div_ceil(1000));
+    let end = match left_s {
+        Some(left_s) => format!("the last has all in about {}", format_span(left_s)),
+        None => "nothing moves".to_owned(),
+    };
+    let said = format!(
+        "large files for {at_full_speed} machines at full speed, for {in_line} in line behind \
+         them; {} MB left at {} MB/s: {end}",
+        bytes_left / 1_000_000,
+        bytes_per_s / 1_000_000
+    );
+    StormStatus {
+        at_full_speed: *at_full_speed,
+        in_line: *in_line,
+        bytes_left: *bytes_left,
+        bytes_per_s: *bytes_per_s,
+        left_s,
+        said,
     }
 }
 

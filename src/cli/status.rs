@@ -88,6 +88,9 @@ fn format_status(status: &ServerStatus) -> String {
     }
     write_datapath(&mut text, status);
     status.cores.iter().for_each(|core| write_core(&mut text, core));
+    if let Some(storm) = &status.storm {
+        let _ = writeln!(text, "  storm      {}", storm.said);
+    }
     write_quirks(&mut text, &status.quirks);
     write_memory(&mut text, status);
     status.threads.iter().for_each(|thread| write_thread(&mut text, thread));
@@ -254,15 +257,6 @@ fn write_core(text: &mut String, core: &CoreStatus) {
         http.refused,
         http.bytes_sent / 1_000_000
     );
-
-    // While no file waits in line, every file has full speed and there is no storm.
-    if http.in_line > 0 {
-        let _ = writeln!(
-            text,
-            "    storm    {} large files at full speed, {} in line behind them",
-            http.at_full_speed, http.in_line
-        );
-    }
 }
 
 fn write_quirks(text: &mut String, quirks: &QuirkCounts) {
@@ -324,6 +318,8 @@ mod tests {
         ("copies.budget", "memory for rendered files: for who looks for a bottleneck"),
         ("copies.held", "memory for rendered files: for who looks for a bottleneck"),
         ("copies.refused", "memory for rendered files: for who looks for a bottleneck"),
+        ("cores.http.at_full_speed", "`storm` has the machines of all cores"),
+        ("cores.http.in_line", "`storm` has the machines of all cores"),
         ("cores.http.aborted", "a counter for who looks for a bottleneck"),
         ("cores.http.accept_failed", "a counter for who looks for a bottleneck"),
         ("cores.http.connections", "a counter for who looks for a bottleneck"),
@@ -356,6 +352,11 @@ mod tests {
         ("questions_waiting.names", "a counter for who looks for a bottleneck"),
         ("questions_waiting.pieces", "a counter for who looks for a bottleneck"),
         ("receive_buffer", "`ringboot check` warns where it is too small"),
+        ("storm.at_full_speed", "`said` has it in words"),
+        ("storm.bytes_left", "`said` has it in words"),
+        ("storm.bytes_per_s", "`said` has it in words"),
+        ("storm.in_line", "`said` has it in words"),
+        ("storm.left_s", "`said` has it in words"),
         ("subnets.looking", "`silent_because` says it in words"),
         ("subnets.pool.addresses", "`said` has it in words"),
         ("subnets.pool.bound", "`said` has it in words"),

@@ -25,6 +25,12 @@ pub struct TransferUnderWay {
     pub still: Duration,
     /// How much of the file the client has.
     pub way: TransferProgress,
+    /// Bytes of the whole answer; 0: not known yet.
+    pub bytes: u64,
+    /// Bytes of it that the client has.
+    pub got: u64,
+    /// Other machines go first for now.
+    pub in_line: bool,
 }
 
 /// Where a core sends its answer.
@@ -74,6 +80,9 @@ mod tests {
             age: Duration::ZERO,
             still: Duration::ZERO,
             way: TransferProgress::Waiting,
+            bytes: 0,
+            got: 0,
+            in_line: false,
         };
         let (one, two) = (under_way("one"), under_way("two"));
         let answers = |answer: TransferUnderWay| {

@@ -18,4 +18,5 @@ mod quirks;
 pub mod shelf;
 mod spin;
 mod stage;
+pub mod storm;
 pub mod tftp;

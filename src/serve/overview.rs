@@ -13,6 +13,7 @@ use super::flights::{self, CoreInquiry, TransferUnderWay};
 use super::health::StoreHealth;
 use super::http::HttpCounters;
 use super::pulse::CorePulse;
+use super::storm::{self, StormEstimate};
 use super::tftp::TftpCounters;
 use crate::engine::datapath::Datapath;
 use crate::engine::mailbox::MailboxBell;
@@ -130,6 +131,18 @@ impl ServerOverview {
         let mut under_way = flights::ask_cores(&self.inquiries);
         under_way.retain(|one| walks.all.iter().all(|walk| one.peer != walk.source));
         under_way
+    }
+
+    /// The storm that the server is in; None: it is in none. During a storm this takes
+    /// [`storm::MEASURED_FOR`].
+    pub fn measure_storm(&self) -> Option<StormEstimate> {
+        let before = self.under_way();
+        if !storm::is_storm(&before) {
+            return None;
+        }
+        let began = Instant::now();
+        std::thread::sleep(storm::MEASURED_FOR);
+        storm::estimate_storm(&before, &self.under_way(), began.elapsed())
     }
 
     /// The published generation.

@@ -77,7 +77,7 @@ pub use reload::ReloadReport;
 pub use status::{
     CopiesStatus, CoreStatus, DhcpStatus, DropCounts, HttpStatus, ImageMemoryStatus,
     InterfaceStatus, IpAddress, LinkState, OtherDhcpServer, PoolStatus, QuirkCounts, ServerStatus,
-    SocketAddress, SocketList, StoreStatus, StoreTrust, SubnetStatus, TftpStatus, ThreadStatus,
-    UserIds, WaitingQuestions,
+    SocketAddress, SocketList, StoreStatus, StoreTrust, StormStatus, SubnetStatus, TftpStatus,
+    ThreadStatus, UserIds, WaitingQuestions,
 };
 pub use walks::{EndedWalk, SilenceReason, WalkFirmware, WalkOffer, WalkRequest};

@@ -68,6 +68,10 @@ pub struct ServerStatus {
     pub control_cpu: usize,
     /// Boot cores.
     pub cores: Vec<CoreStatus>,
+    /// The storm that the server is in. Null: large files are on their way to no more than one
+    /// machine. During a storm the answer takes half a second longer, in which the server measures.
+    #[serde(default)]
+    pub storm: Option<StormStatus>,
     /// Counters of DHCP. Null: the server answers no DHCP.
     pub dhcp: Option<DhcpStatus>,
     /// Boot images that are mapped into memory.
@@ -86,6 +90,24 @@ pub struct ServerStatus {
     pub quirks: QuirkCounts,
     /// The health of the server.
     pub health: HealthReport,
+}
+
+/// Files of more than 1 MiB on their way to more than one machine, by TFTP and HTTP together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StormStatus {
+    /// Machines that receive such a file as fast as they can.
+    pub at_full_speed: usize,
+    /// Machines that wait, with a trickle, because others came first.
+    pub in_line: usize,
+    /// Bytes of these files that the machines do not have yet. Files that they have not asked for
+    /// are not in it.
+    pub bytes_left: u64,
+    /// Bytes that the machines received in a second, measured over half a second.
+    pub bytes_per_s: u64,
+    /// Seconds until the last of these files is there, at this rate. Null: nothing moves.
+    pub left_s: Option<u64>,
+    /// All of it in a sentence.
+    pub said: String,
 }
 
 /// The user of the server process.

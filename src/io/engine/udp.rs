@@ -82,6 +82,16 @@ impl UdpDriver {
         net::open_sender_beside(fd.ok_or(io::ErrorKind::NotFound)?, from)
     }
 
+    /// Bytes of this socket's sends that the device has not sent yet, as the kernel counts them;
+    /// None: the kernel does not say.
+    pub fn read_send_queue(&self, socket: SocketId) -> Option<u64> {
+        let fd = match &self.0 {
+            UdpBackend::Ring(ring) => ring.fd(socket),
+            UdpBackend::Plain(plain) => plain.fd(socket),
+        };
+        net::read_send_queue(fd?)
+    }
+
     /// Removes a socket; the next turn closes it. Its queued sends are lost.
     pub fn remove(&mut self, socket: SocketId) {
         match &mut self.0 {

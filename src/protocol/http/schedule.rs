@@ -11,10 +11,10 @@
 //!   while more slots bring more bytes a second, the schedule adds slots: slow clients never leave
 //!   a fast link unused. A body that waits for a reader does count: where memory or the disk is the
 //!   bottleneck, more bodies would only compete for it.
-//! - **A machine keeps its place.** Its initial ramdisk follows its kernel without a second wait
-//!   behind machines that came later. After [`BODIES_PER_PLACE`] bodies the machine goes to the end
-//!   of the queue, and each further body that it requests at the same time gets a place
-//!   [`ROUND_PLACES`] further back: later machines soon get their share.
+//! - **A machine keeps its place** ([`MachinePlaces`]). Its initial ramdisk follows its kernel
+//!   without a second wait behind machines that came later. After four bodies the machine goes to
+//!   the end of the queue, and each further body that it requests at the same time gets a place 32
+//!   further back: later machines soon get their share.
 //!
 //! Bodies of at most [`SMALL_BYTES`] (loaders, menus, answer files, ranges of an ISO) never enter
 //! the schedule: they leave at once.
@@ -26,13 +26,14 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
 use std::net::IpAddr;
 
+pub use crate::model::places::SMALL_BYTES;
+use crate::model::places::{BodyRank, MachinePlaces};
+
 /// Nanoseconds since the core started.
 pub type ScheduleTick = u64;
 
 /// Least number of bodies at full speed. The default of `[tuning] http-slots`.
 pub const SLOTS: u16 = 16;
-/// Bodies up to this many bytes never wait.
-pub const SMALL_BYTES: u64 = 1024 * 1024;
 /// Bytes that a waiting body may send at a time; its first piece too.
 pub const TRICKLE_BYTES: u64 = 16 * 1024;
 /// From one trickle of a body to its next: well inside the shortest timer of a firmware (EDK2: 5 s,
@@ -40,15 +41,6 @@ pub const TRICKLE_BYTES: u64 = 16 * 1024;
 pub const TRICKLE_PAUSE: ScheduleTick = 1_000_000_000;
 /// The schedule counts bytes for this long before it changes the number of slots, in nanoseconds.
 pub const WINDOW: ScheduleTick = 200_000_000;
-/// A machine without a large body for this long loses its place, in nanoseconds.
-pub const MEMORY: ScheduleTick = 30_000_000_000;
-/// Machines whose places the schedule remembers; one more makes it forget machines that are idle
-/// for [`MEMORY`].
-pub const MACHINES_MAX: usize = 65_536;
-/// Large bodies for which a machine keeps its place in the queue.
-pub const BODIES_PER_PLACE: u32 = 4;
-/// Places by which each further body of a machine with other bodies goes back.
-pub const ROUND_PLACES: u64 = 32;
 /// How long a body that waits for a reader counts as moving, in nanoseconds, unless the readers
 /// have answered nothing later: a dead disk holds up no other body, and more readers do not slow a
 /// slow disk further.
@@ -76,13 +68,9 @@ pub struct SendSchedule<K> {
     readers: ReaderProgress,
     /// Admitted bodies that [`SendSchedule::poll`] has not returned yet.
     admitted: VecDeque<K>,
-    machines: HashMap<IpAddr, ScheduledMachine>,
-    places: u64,
+    places: MachinePlaces,
     meter: WindowMeter,
 }
-
-/// The machine's place, then the order among the machine's own bodies.
-type BodyRank = (u64, u64);
 
 #[derive(Debug)]
 struct ScheduledBody {
@@ -97,15 +85,6 @@ struct ScheduledBody {
     reading_since: Option<ScheduleTick>,
     /// When the next trickle may leave.
     trickle_at: ScheduleTick,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct ScheduledMachine {
-    place: u64,
-    /// Bodies that the machine has begun at this place.
-    begun: u32,
-    bodies: u32,
-    idle_since: ScheduleTick,
 }
 
 /// The progress of the readers. They take reads in the order of their submission.
@@ -163,8 +142,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
             trickles: BTreeSet::new(),
             readers: ReaderProgress::default(),
             admitted: VecDeque::new(),
-            machines: HashMap::new(),
-            places: 0,
+            places: MachinePlaces::default(),
             meter: WindowMeter::default(),
         }
     }
@@ -175,9 +153,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
             return;
         }
         self.end_body(now, key);
-        let place = self.assign_place(now, machine);
-        let rank = (place, self.places);
-        self.places += 1;
+        let rank = self.places.begin_body(now, machine);
 
         // A body begins at once only if no other waits before it.
         let is_running = self.waiting.is_empty() && self.moving < self.slots;
@@ -204,10 +180,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
     pub fn end_body(&mut self, now: ScheduleTick, key: K) {
         let Some(body) = self.bodies.remove(&key) else { return };
         self.trickles.remove(&(body.trickle_at, key));
-        if let Some(machine) = self.machines.get_mut(&body.machine) {
-            machine.bodies = machine.bodies.saturating_sub(1);
-            machine.idle_since = now;
-        }
+        self.places.end_body(now, body.machine);
         if body.is_running {
             self.running.retain(|running| *running != key);
             self.moving -= usize::from(body.is_moving);
@@ -296,34 +269,6 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
     /// Running bodies, and waiting ones.
     pub fn counts(&self) -> (usize, usize) {
         (self.running.len(), self.waiting.len())
-    }
-
-    /// Assigns the machine's place in the queue: the one that it has, or the last.
-    fn assign_place(&mut self, now: ScheduleTick, address: IpAddr) -> u64 {
-        // A machine that is idle for `MEMORY` has lost its place, so the schedule may forget it.
-        if self.machines.len() >= MACHINES_MAX && !self.machines.contains_key(&address) {
-            let kept = |machine: &ScheduledMachine| {
-                machine.bodies > 0 || now.saturating_sub(machine.idle_since) < MEMORY
-            };
-            self.machines.retain(|_, machine| kept(machine));
-        }
-
-        let next = self.places;
-        let new = ScheduledMachine { place: next, begun: 0, bodies: 0, idle_since: now };
-        let machine = self.machines.entry(address).or_insert(new);
-        let is_forgotten = machine.bodies == 0 && now.saturating_sub(machine.idle_since) >= MEMORY;
-        if is_forgotten || machine.begun >= BODIES_PER_PLACE {
-            (machine.place, machine.begun) = (next, 0);
-        }
-        machine.begun += 1;
-        machine.bodies += 1;
-
-        // Each further body at the same time goes back, so that later machines soon get their
-        // share.
-        match machine.bodies - 1 {
-            0 => machine.place,
-            others => next + u64::from(others) * ROUND_PLACES,
-        }
     }
 
     fn admit_waiting(&mut self) {

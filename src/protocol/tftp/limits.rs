@@ -80,6 +80,35 @@ pub const BURST_BLOCK_PAUSE: Tick = 250 * MICROSECOND;
 /// A transfer whose content stays out of reach for this long ends with ERROR 0.
 pub const PARKED_MAX: Tick = 30 * SECOND;
 
+// --- the order on a full link ---
+
+/// How long a transfer waits for its turn on a full link, unless its client says how patient it is:
+/// PXELINUX repeats its ACK after 110 ms, iPXE after 250 ms (T-44).
+pub const HELD_LOCKSTEP_MAX: Tick = 100 * MILLISECOND;
+/// How long a transfer with windows or with a `timeout` of 4 s or more waits: clients that ask for
+/// either have timers of 4 s and more (T-44).
+pub const HELD_MAX: Tick = SECOND;
+/// Links that a core keeps in order; transfers on further ones never wait.
+pub const ORDERED_LINKS_MAX: usize = 16;
+/// The queue of a link is observed for this long before the judgement changes.
+pub const BACKLOG_WINDOW: Tick = 50 * MILLISECOND;
+/// Pause between two looks at the queue of a link that is not full.
+pub const BACKLOG_LOOK_IDLE: Tick = 5 * MILLISECOND;
+/// Pause between two looks at the queue of a full link, short beside the queue's own length.
+pub const BACKLOG_LOOK_FULL: Tick = 250 * MICROSECOND;
+/// A shorter queue is no sign of a full link, bytes as the kernel counts them: 14 blocks of an
+/// Ethernet frame, which the kernel counts as 2304 bytes each.
+pub const BACKLOG_MIN: u64 = 32 * 1024;
+/// The shortest and the longest queue that the server keeps on a full link, in quarters of a
+/// millisecond of the link: half a millisecond is twice the pause between two looks.
+pub const BACKLOG_REACH: (u64, u64) = (2, 64);
+/// The queue that the server keeps on a slow link, bytes as the kernel counts them: 4 blocks.
+pub const BACKLOG_KEPT_MIN: u64 = 4 * 2304;
+/// A queue that was empty for more than this share of a window is too short, per cent.
+pub const BACKLOG_IDLE_PERCENT: u64 = 5;
+/// Windows in a row in which half of the queue would have been enough, before it becomes shorter.
+pub const BACKLOG_CALM_WINDOWS: u32 = 4;
+
 // --- sessions ---
 
 /// The engine's answer to `Open` must come within this, else ERROR 0: no firmware waits longer.

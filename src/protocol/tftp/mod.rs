@@ -5,6 +5,7 @@
 //! thread. Time is an argument of type [`Tick`], chance a seed. The `T-n` in comments and test
 //! names are the rules of the wire in `docs/rules.md`.
 
+mod backlog;
 mod id;
 mod keyed;
 pub mod limits;

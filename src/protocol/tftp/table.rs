@@ -7,6 +7,8 @@
 mod action;
 mod endings;
 mod line;
+mod links;
+mod order;
 mod policy;
 mod requests;
 mod session;
@@ -27,6 +29,7 @@ pub use super::local::LocalAddress;
 pub use super::outcome::{TransferFailure, TransferOutcome};
 
 use self::line::SessionQueue;
+use self::order::SendOrder;
 use self::session::{ClientSession, SessionStage};
 use self::slots::{SessionKey, SessionSlot, find_last_progress, peek_session};
 use self::stillest::StillestTransfers;
@@ -66,6 +69,8 @@ pub struct TransferTable<C> {
     waiting: usize,
     unconfirmed: SessionQueue,
     stillest: StillestTransfers,
+    /// Which large transfers go first on a full link.
+    order: SendOrder,
     quiet: SessionQueue,
     /// The TID that an endpoint had last, by a hash of the endpoint (T-46).
     last_tids: Box<[u16]>,
@@ -109,6 +114,7 @@ impl<C> TransferTable<C> {
             waiting: 0,
             unconfirmed: SessionQueue::default(),
             stillest: StillestTransfers::default(),
+            order: SendOrder::default(),
             quiet: SessionQueue::default(),
             last_tids: vec![u16::MAX; RATE_PLACES].into(),
             counts: TableCounts::default(),
@@ -363,6 +369,12 @@ impl<C> TransferTable<C> {
                 SessionStage::Running(transfer) => Some(transfer.position()),
                 _ => None,
             },
+            len: session.len,
+            got: match &session.stage {
+                SessionStage::Running(transfer) => transfer.count_acked_bytes(),
+                _ => 0,
+            },
+            is_held: session.is_held(),
         })
     }
 
@@ -381,7 +393,9 @@ impl<C> TransferTable<C> {
                     }
                     AckEffect::Nothing => {
                         let deadline = transfer.deadline();
-                        self.set_alarm(id, deadline);
+                        if !session.is_held() {
+                            self.set_alarm(id, deadline);
+                        }
                     }
                 }
             }
@@ -411,6 +425,7 @@ impl<C> TransferTable<C> {
         self.unconfirmed.count_out();
         let slots = &self.slots;
         self.stillest.insert(now, id, |id| find_last_progress(slots, id));
+        self.enter_order(now, id);
         let Some(peer) = self.peer(id) else { return };
         if self.is_distrusted(now, peer)
             && let Some(SessionStage::Running(transfer)) =
@@ -455,8 +470,11 @@ impl<C> TransferTable<C> {
 
     /// After an event of a running transfer: sets its timer and its turn in `poll`.
     fn schedule_session(&mut self, id: TransferId) {
-        let Some(SessionStage::Running(transfer)) =
-            self.session_mut(id).map(|session| &mut session.stage)
+        // A transfer that waits for its turn has its next step ahead, and no timer.
+        let Some(SessionStage::Running(transfer)) = self
+            .session_mut(id)
+            .filter(|session| !session.is_held())
+            .map(|session| &mut session.stage)
         else {
             return;
         };

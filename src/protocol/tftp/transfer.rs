@@ -279,6 +279,11 @@ impl Transfer {
         (self.blocks.min(self.acked + 1), self.blocks)
     }
 
+    /// Bytes of the content that the client has acknowledged.
+    pub fn count_acked_bytes(&self) -> u64 {
+        self.len.min(self.acked * u64::from(self.block_size))
+    }
+
     /// When [`Self::handle_timeout`] is due; `Tick::MAX` = no timer.
     pub fn deadline(&self) -> Tick {
         self.deadline

@@ -133,16 +133,16 @@ impl ConnectionKeeper {
             // The kernel takes bytes long before the client has them.
             let held = self.sender.driver.unacknowledged(connection.id).unwrap_or(0);
             let got = bytes.saturating_sub(body.file_bytes()).saturating_sub(held);
+            let in_line = body.wait == BodyWait::Turn;
             Some(TransferUnderWay {
                 peer: connection.peer.ip().to_canonical(),
                 name: path.display().into_owned(),
                 age: now.saturating_duration_since(*began),
                 still: now.saturating_duration_since(connection.moved_at()),
-                way: TransferProgress::Http {
-                    bytes: got,
-                    of: *bytes,
-                    in_line: body.wait == BodyWait::Turn,
-                },
+                way: TransferProgress::Http { bytes: got, of: *bytes, in_line },
+                bytes: *bytes,
+                got,
+                in_line,
             })
         });
         sending.collect()

@@ -209,8 +209,9 @@ impl RunningTftp {
         let until = |at: Tick| Duration::from_nanos(at.saturating_sub(now));
         let timer = table.next_timeout().map(until);
         let again = waiting.next_due().map(until);
+        let look = table.next_look().map(until);
         let drain = self.drain.is_ordered().then_some(DRAIN_LOOKED_EVERY);
-        let longest = [timer, drain, again, self.pulse.every()].into_iter().flatten().min();
+        let longest = [timer, drain, again, look, self.pulse.every()].into_iter().flatten().min();
 
         // HTTP answers on the same processor need its time: no polling beside them.
         let transfers =
@@ -237,6 +238,7 @@ impl RunningTftp {
         let now = self.transfers.now();
         self.transfers.table.handle_timeouts(now);
         self.transfers.resume_waiting(now);
+        self.look_at_links(now);
         self.run_actions();
         self.follow_control();
         self.make_room_for_files();
@@ -320,6 +322,15 @@ impl RunningTftp {
                     drop(report.try_send(self.transfers.list_under_way()));
                 }
             }
+        }
+    }
+
+    /// Tells the table how long the send queues of its links are.
+    fn look_at_links(&mut self, now: Tick) {
+        let table = &mut self.transfers.table;
+        while let Some(address) = table.find_look(now) {
+            let backlog = self.sender.measure_backlog(address);
+            table.note_backlog(now, address, backlog.unwrap_or(0));
         }
     }
 

@@ -2,7 +2,7 @@
 //! resident.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::held::{AskedFile, CarriedContent, HeldFile, TftpLetter};
@@ -75,6 +75,11 @@ impl BlockSender {
         segments_max: u32,
     ) -> Self {
         Self { driver, sockets, names, letters, segments_max, unsegmented: HashSet::new() }
+    }
+
+    /// Bytes in the send queues of the sockets that answer from this address.
+    pub(super) fn measure_backlog(&self, address: Ipv4Addr) -> Option<u64> {
+        self.sockets.measure_backlog(&self.driver, address)
     }
 
     /// Sends one packet of the table. If the ring is full the packet is lost, and a timer sends it

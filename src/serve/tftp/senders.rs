@@ -44,6 +44,14 @@ impl AnswerSockets {
         (self.tid_socket(peer, tid), Some(source))
     }
 
+    /// Bytes in the send queues of the sockets of this address; None: it has no sockets, or the
+    /// kernel does not say.
+    pub(super) fn measure_backlog(&self, driver: &UdpDriver, address: Ipv4Addr) -> Option<u64> {
+        let (_, first) = self.by_address.iter().find(|(known, _)| *known == address)?;
+        let first = (*first)?;
+        (first..first + self.tids).map(|socket| driver.read_send_queue(SocketId(socket))).sum()
+    }
+
     /// The first socket of this address. The core opens the sockets when a client first asks the
     /// address.
     fn find_first(&mut self, driver: &mut UdpDriver, address: Ipv4Addr) -> Option<u16> {

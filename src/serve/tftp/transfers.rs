@@ -73,6 +73,9 @@ impl CoreTransfers {
                 Some((block, blocks)) => TransferProgress::Tftp { block, blocks },
                 None => TransferProgress::Waiting,
             },
+            bytes: transfer.len,
+            got: transfer.got,
+            in_line: transfer.is_held,
         });
         under_way.collect()
     }

@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::model::places::{MEMORY, ROUND_PLACES};
 
 const MS: ScheduleTick = 1_000_000;
 const SECOND: ScheduleTick = 1000 * MS;
@@ -192,24 +193,6 @@ fn u8_a_machine_that_comes_again_later_stands_at_the_end() {
     }
     schedule.end_body(later, 1);
     assert_eq!(schedule.poll(later), Some(2));
-}
-
-#[test]
-fn u8_of_more_machines_than_are_remembered_those_go_that_have_been_away() {
-    let mut schedule = SendSchedule::new(Some(1));
-    let visit = |schedule: &mut SendSchedule<usize>, now, machine| {
-        schedule.begin_body(now, machine, address(machine));
-        schedule.end_body(now, machine);
-    };
-    schedule.begin_body(0, 0, address(0));
-    (1..MACHINES_MAX - 1).for_each(|machine| visit(&mut schedule, 0, machine));
-    visit(&mut schedule, MEMORY - 1, MACHINES_MAX);
-    assert_eq!(schedule.machines.len(), MACHINES_MAX);
-    visit(&mut schedule, MEMORY, MACHINES_MAX + 1);
-    let mut kept: Vec<&IpAddr> = schedule.machines.keys().collect();
-    kept.sort();
-    let here = [&address(0), &address(MACHINES_MAX), &address(MACHINES_MAX + 1)];
-    assert_eq!(kept, here, "the first has a body under way");
 }
 
 #[test]

@@ -119,6 +119,12 @@ pub struct TransferView<'a, C> {
     /// The first block that the client has not acknowledged, counted from 1, and the number of all
     /// blocks. None: the request waits for its turn or its file.
     pub block: Option<(u64, u64)>,
+    /// Bytes of the content; 0: not known yet.
+    pub len: u64,
+    /// Bytes of it that the client has acknowledged.
+    pub got: u64,
+    /// The transfer waits for its turn on a full link.
+    pub is_held: bool,
 }
 
 /// Counters since the start of the core.

@@ -28,7 +28,7 @@ impl<C> TransferTable<C> {
             return false;
         }
         self.counts.displaced += 1;
-        self.mark_ended(id, TransferOutcome::Displaced, None);
+        self.mark_ended(now, id, TransferOutcome::Displaced, None);
         true
     }
 
@@ -43,7 +43,7 @@ impl<C> TransferTable<C> {
         outcome: TransferOutcome,
         error: Option<TftpRefusal>,
     ) {
-        if let Some(address) = self.mark_ended(id, outcome, error) {
+        if let Some(address) = self.mark_ended(now, id, outcome, error) {
             self.begin_waiting(now, address);
         }
     }
@@ -51,6 +51,7 @@ impl<C> TransferTable<C> {
     /// [`Self::end_session`] without its last step: returns the address that has a free place now.
     pub(super) fn mark_ended(
         &mut self,
+        now: Tick,
         id: TransferId,
         outcome: TransferOutcome,
         error: Option<TftpRefusal>,
@@ -70,8 +71,12 @@ impl<C> TransferTable<C> {
 
         session.stage = SessionStage::Ending { outcome, error, tally };
         let counted = session.counted.take();
+        let place = session.place.take();
         if std::mem::replace(&mut session.unconfirmed, false) {
             self.unconfirmed.count_out();
+        }
+        if let Some(place) = place {
+            self.order.leave(now, id, peer.ip().to_canonical(), place);
         }
         self.set_alarm(id, NEVER);
         self.make_ready(id);

@@ -200,7 +200,7 @@ impl<C> TransferTable<C> {
     /// Gives session `id` a TID and asks the engine for its file.
     fn begin_session(&mut self, now: Tick, id: TransferId) {
         // Sources may be forged, so the number of sessions without an ACK has a bound (T-65).
-        self.displace_unconfirmed();
+        self.displace_unconfirmed(now);
         let Some(peer) = self.session_mut(id).map(|session| session.peer) else { return };
         let tid = self.choose_tid(peer);
         let address = peer.ip().to_canonical();
@@ -225,7 +225,7 @@ impl<C> TransferTable<C> {
     }
 
     /// Makes room for one more unconfirmed session (T-65).
-    fn displace_unconfirmed(&mut self) {
+    fn displace_unconfirmed(&mut self, now: Tick) {
         while self.unconfirmed.count >= self.policy.limits.unconfirmed_max.max(1) {
             let slots = &self.slots;
             let oldest = self.unconfirmed.pop_oldest(|id| {
@@ -235,7 +235,7 @@ impl<C> TransferTable<C> {
             self.counts.displaced += 1;
             // Do not begin waiting requests of its address here: each would displace the next
             // without end.
-            self.mark_ended(oldest, TransferOutcome::Displaced, None);
+            self.mark_ended(now, oldest, TransferOutcome::Displaced, None);
         }
     }
 

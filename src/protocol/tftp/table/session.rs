@@ -10,6 +10,7 @@ use super::super::outcome::TransferOutcome;
 use super::super::packet::{StoredReadRequest, TftpRefusal};
 use super::super::timers::TimerAlarm;
 use super::super::transfer::{Transfer, TransferTally};
+use super::order::SendPlace;
 
 #[derive(Debug)]
 pub(super) struct ClientSession<C> {
@@ -38,6 +39,8 @@ pub(super) struct ClientSession<C> {
     /// The session is in the ready list.
     pub(super) ready: bool,
     pub(super) alarm: TimerAlarm,
+    /// The place of a large transfer in the order of its link.
+    pub(super) place: Option<SendPlace>,
 }
 
 /// The stage of a session; it only moves down this list.
@@ -81,7 +84,14 @@ impl<C> ClientSession<C> {
             unconfirmed: false,
             ready: false,
             alarm: TimerAlarm::default(),
+            place: None,
         }
+    }
+
+    /// Whether the transfer waits for its turn on a full link.
+    #[inline]
+    pub(super) fn is_held(&self) -> bool {
+        self.place.as_ref().is_some_and(SendPlace::is_held)
     }
 
     /// Whether the session has not ended.

@@ -1,11 +1,11 @@
 //! Which session sends next, one action at a time.
 
-use super::super::Tick;
 use super::super::id::TransferId;
 use super::super::options::negotiate_options;
 use super::super::outcome::TransferOutcome;
 use super::super::packet::{TftpRefusal, write_error};
 use super::super::transfer::{DataBlockRun, NextTransmit, TransferTally};
+use super::super::{NEVER, Tick};
 use super::TransferTable;
 use super::action::{TableAction, WantedBlocks};
 use super::session::{ClientSession, SessionStage};
@@ -100,7 +100,7 @@ impl<C> TransferTable<C> {
 
     /// The next session with an action, and the action.
     fn next_step(&mut self, now: Tick) -> Option<(TransferId, SessionStep)> {
-        while let Some(id) = self.ready.pop_front() {
+        while let Some(id) = self.ready.pop_front().or_else(|| self.release_next(now)) {
             let Some(session) =
                 self.slots.get_mut(id.index as usize).and_then(|slot| slot.session(id))
             else {
@@ -111,11 +111,20 @@ impl<C> TransferTable<C> {
                 // Once: nothing else makes the session ready before the engine's answer.
                 SessionStage::Opening => return Some((id, SessionStep::Open)),
                 SessionStage::Running(transfer) => {
+                    if let Some(place) = &mut session.place
+                        && self.order.holds(now, id, place)
+                    {
+                        self.timers.set(id, &mut session.alarm, NEVER);
+                        continue;
+                    }
                     let Some(transmit) = transfer.poll_transmit(now) else {
                         // The transfer may pause between bursts (T-40).
                         self.timers.set(id, &mut session.alarm, transfer.deadline());
                         continue;
                     };
+                    if let (Some(place), NextTransmit::Blocks(run)) = (&session.place, &transmit) {
+                        self.order.count_sent(place, run.bytes.end - run.bytes.start);
+                    }
                     let deadline = transfer.deadline();
                     let almost_over = transfer.is_confirmed() && transfer.is_sent_whole();
                     let counted = session.counted.filter(|_| almost_over);
