@@ -217,7 +217,8 @@ impl TuneArguments {
                  that server, without --server: it starts a private server there, which has its \
                  processors and its kernel, but not its network card; --link 10gbit puts a link \
                  between the server and the machines. To try one change over the network, measure \
-                 before and after it with `loadtest --server ADDR --json FILE`, and compare the reports with `loadtest compare`"
+                 before and after it with `loadtest --server ADDR --json FILE`, and compare the \
+                 reports with `loadtest compare`"
             );
         }
         let may_write = self.force || self.link.is_some();
