@@ -7,8 +7,8 @@
 //!
 //! A transfer waits only where the engine finds a standing queue ([`BacklogMeter`]). It does not
 //! wait longer than its client's timer allows ([`HELD_LOCKSTEP_MAX`], [`HELD_MAX`]): then it comes
-//! before all others. Files of up to [`SMALL_BYTES`](crate::model::places::SMALL_BYTES) and clients that have not sent an ACK never
-//! wait.
+//! before all others. Files of up to [`SMALL_BYTES`](crate::model::places::SMALL_BYTES) and clients
+//! that have not sent an ACK never wait.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
