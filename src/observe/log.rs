@@ -9,8 +9,8 @@ use super::events::{EventWeight, JournalProgress, MachineEvent};
 use super::journal::{JournalKeeper, MachineJournal};
 use super::threads::{self, WatchedThread};
 
-/// How long a change may wait for the store. A power cut loses at most this much of the history,
-/// and no lease.
+/// How long a change waits for the store: a power cut loses this much of the history, and no lease.
+/// In a storm the rest waits some seconds longer.
 const STORED_EVERY: Duration = Duration::from_secs(1);
 /// Changes that go to the store in one batch, once in [`STORED_EVERY`]: a storm of machines gets
 /// stored over some seconds, and takes little of the processor that answers it.
