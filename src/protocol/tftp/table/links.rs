@@ -1,5 +1,5 @@
-//! The table's side of the order on a full link: which transfers have a place, whose turn it is, and
-//! when to look at which link.
+//! The table's side of the order on a full link: which transfers have a place, whose turn it is,
+//! and when to look at which link.
 
 #[cfg(test)]
 mod tests;

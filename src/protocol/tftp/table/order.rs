@@ -51,11 +51,11 @@ pub(super) struct SendPlace {
     rank: BodyRank,
     /// How long the transfer may wait.
     patience: Tick,
-    wait: TurnWait,
+    wait: PlaceWait,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum TurnWait {
+enum PlaceWait {
     /// The transfer waits for nothing but its client.
     No,
     /// It waits for its turn, at most until then.
@@ -68,7 +68,7 @@ impl SendPlace {
     /// The transfer has something to send and waits for its turn; its timers stand still.
     #[inline]
     pub(super) fn is_held(&self) -> bool {
-        matches!(self.wait, TurnWait::Held(_))
+        matches!(self.wait, PlaceWait::Held(_))
     }
 }
 
@@ -92,14 +92,14 @@ impl SendOrder {
         };
         self.links[index].large += 1;
         let rank = self.places.begin_body(now, machine);
-        Some(SendPlace { link: index, rank, patience: find_patience(terms), wait: TurnWait::No })
+        Some(SendPlace { link: index, rank, patience: find_patience(terms), wait: PlaceWait::No })
     }
 
     /// Takes a transfer out that has ended.
     pub(super) fn leave(&mut self, now: Tick, id: TransferId, machine: IpAddr, place: SendPlace) {
         let link = &mut self.links[place.link];
         link.large -= 1;
-        if let TurnWait::Held(due) = place.wait {
+        if let PlaceWait::Held(due) = place.wait {
             link.take_out(id, place.rank, due);
             self.held -= 1;
         }
@@ -111,15 +111,15 @@ impl SendOrder {
     pub(super) fn holds(&mut self, now: Tick, id: TransferId, place: &mut SendPlace) -> bool {
         let link = &mut self.links[place.link];
         match place.wait {
-            TurnWait::Held(_) => true,
-            TurnWait::Over => {
-                place.wait = TurnWait::No;
+            PlaceWait::Held(_) => true,
+            PlaceWait::Over => {
+                place.wait = PlaceWait::No;
                 false
             }
-            TurnWait::No if !link.meter.is_full() => false,
-            TurnWait::No => {
+            PlaceWait::No if !link.meter.is_full() => false,
+            PlaceWait::No => {
                 let due = now + place.patience;
-                place.wait = TurnWait::Held(due);
+                place.wait = PlaceWait::Held(due);
                 link.by_rank.insert((place.rank, id));
                 link.by_due.insert((due, id));
                 self.held += 1;
@@ -138,7 +138,7 @@ impl SendOrder {
 
     /// Takes out the transfer whose place this is and lets it send.
     pub(super) fn release(&mut self, id: TransferId, place: &mut SendPlace) {
-        if let TurnWait::Held(due) = std::mem::replace(&mut place.wait, TurnWait::Over) {
+        if let PlaceWait::Held(due) = std::mem::replace(&mut place.wait, PlaceWait::Over) {
             self.links[place.link].take_out(id, place.rank, due);
             self.held -= 1;
         }
