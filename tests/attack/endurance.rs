@@ -25,11 +25,16 @@ const LET_GO: Duration = Duration::from_secs(60);
 const GROWTH_MB_MAX: u64 = 24;
 const GROWTH_FILES_MAX: usize = 40;
 
-/// What the database of a server that has ended holds. A copy is read: SQLite finds its way to the
-/// real path, which is another disk.
+/// What the database of a server that has ended holds. A copy is read, with its log: SQLite finds
+/// its way to the real path, which is another disk.
 fn rows(site: &Site) -> BTreeSet<(String, String)> {
     let copy = site.scratch.path().join("copy.db");
-    std::fs::copy(site.disk().join("ringboot.db"), &copy).unwrap();
+    for (part, copied) in [("ringboot.db", "copy.db"), ("ringboot.db-wal", "copy.db-wal")] {
+        let part = site.disk().join(part);
+        if part.exists() {
+            std::fs::copy(part, site.scratch.path().join(copied)).unwrap();
+        }
+    }
     let connection = rusqlite::Connection::open(&copy).unwrap();
     let mut select = connection.prepare("SELECT mac, address FROM leases").unwrap();
     select
