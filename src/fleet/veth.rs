@@ -19,7 +19,7 @@ use ringboot_protocol::model::network::Ipv4Network;
 pub enum LinkRate {
     /// As fast as the host's processors move packets.
     Unshaped,
-    /// Megabits a second, both ways: from 1 to [`MEGABITS_MAX`].
+    /// Megabits a second, both ways: from 1 to 100,000.
     Megabits(u32),
 }
 
