@@ -24,13 +24,15 @@ pub(super) struct FleetRun {
 
 impl FleetRun {
     pub(super) fn begin(plan: &FleetPlan) -> Self {
-        let started = Instant::now();
-        let counts_from = started + plan.warm_up;
-        let mut report = FleetReport::new(plan.machines, counts_from);
+        let mut report = FleetReport::new(plan.machines, Instant::now());
         report.warm_up = plan.warm_up;
         report.firmware = plan.roles.iter().any(|role| matches!(role.does, RoleTask::Boot(_)));
         report.fetches = plan.roles.iter().any(|role| role.does.fetches_files());
         report.is_open = plan.roles.iter().any(|role| role.rate.is_some());
+        // The clock starts last: memory for the report would count as a delay of the first machines.
+        let started = Instant::now();
+        let counts_from = started + plan.warm_up;
+        report.count_from(counts_from);
         let until = plan.duration.map(|duration| started + duration);
         Self { started, until, counts_from, report: Rc::new(RefCell::new(report)) }
     }
@@ -39,8 +41,8 @@ impl FleetRun {
     pub(super) async fn warm_up(self, context: Rc<FleetContext>) {
         if Instant::now() < self.counts_from {
             sleep_until(self.counts_from.into()).await;
+            context.dhcp_times.take();
         }
         self.report.borrow_mut().forget_warm_up(&context.progress);
-        context.dhcp_times.take();
     }
 }

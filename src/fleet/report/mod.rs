@@ -197,6 +197,11 @@ impl FleetReport {
         self.late_requests.saturating_record(count_microseconds(late));
     }
 
+    /// Steps that begin before this do not count.
+    pub(crate) fn count_from(&mut self, counts_from: Instant) {
+        self.counts_from = counts_from;
+    }
+
     /// The warm-up is over: the figures until now do not count.
     pub(crate) fn forget_warm_up(&mut self, progress: &FleetProgress) {
         self.before = (progress.octets(), progress.retries());
