@@ -29,7 +29,7 @@ impl FleetRun {
         report.firmware = plan.roles.iter().any(|role| matches!(role.does, RoleTask::Boot(_)));
         report.fetches = plan.roles.iter().any(|role| role.does.fetches_files());
         report.is_open = plan.roles.iter().any(|role| role.rate.is_some());
-        // The clock starts last: memory for the report would count as a delay of the first machines.
+        // The clock starts last: memory for the report would count as a delay of the first ones.
         let started = Instant::now();
         let counts_from = started + plan.warm_up;
         report.count_from(counts_from);
