@@ -466,7 +466,7 @@ fn a_database_of_an_older_ringboot_is_kept_beside_and_one_of_a_newer_is_refused(
     let log = served.stop();
     let words = "NO DHCP IS ANSWERED, files are: ";
     let line = log.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("{log}"));
-    assert!(line.contains("written by a newer ringboot (schema 99, this one knows 4)"), "{line}");
+    assert!(line.contains("written by a newer ringboot (schema 99, this one knows 5)"), "{line}");
     assert_eq!(version(&world.path("state/ringboot.db")), 99, "left as it is");
 }
 

@@ -107,7 +107,7 @@ impl KeptDatabase {
     /// Hands over every lease of the opened database, and returns the rows that cannot be read.
     /// After an error a later check reads everything again.
     pub fn each_lease(&mut self, take: impl FnMut(Lease)) -> Result<Vec<OddRow>, StoreError> {
-        let odd = self.store.as_ref().ok_or(StoreError::Closed)?.each_lease(take)?;
+        let odd = self.store.as_mut().ok_or(StoreError::Closed)?.each_lease(take)?;
         self.is_read = true;
         Ok(odd)
     }

@@ -1,6 +1,7 @@
 //! Leases in one SQLite file: WAL, synchronous=FULL, one row per address, readable with `sqlite3`
 //! while ringboot runs.
 
+use std::collections::HashMap;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::net::Ipv4Addr;
@@ -24,7 +25,7 @@ use crate::model::machine::{Arch, Firmware, FirmwareRole, Mac, Uuid};
 
 /// One migration per schema version; `user_version` counts the applied ones. Migrations are only
 /// ever added.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     "
 CREATE TABLE leases (
     address   TEXT PRIMARY KEY,     -- 192.168.4.26
@@ -78,12 +79,35 @@ stands still while nothing runs, and nobody sets it
     wall_s    INTEGER NOT NULL      -- what the wall clock said then, unix seconds
 ) STRICT;
 ",
+    "
+ALTER TABLE leases RENAME TO leases_by_address;
+CREATE TABLE leases (               -- one row per address, in the order of their first leases: new \
+rows meet on the last page
+    id        INTEGER PRIMARY KEY,  -- nothing refers to it
+    address   TEXT NOT NULL,        -- 192.168.4.26
+    mac       TEXT NOT NULL,        -- 52:54:00:12:34:10
+    client_id BLOB,                 -- option 61 where it is more than the hardware address
+    uuid      BLOB,                 -- 16 bytes in SMBIOS order
+    role      TEXT,                 -- the program of the last boot stage
+    arch      INTEGER,              -- its option 93
+    host_name TEXT,
+    state     TEXT NOT NULL CHECK (state IN ('bound', 'released', 'declined')),
+    start_s   INTEGER NOT NULL,     -- seconds by the clock of the leases
+    end_s     INTEGER NOT NULL
+) STRICT;
+INSERT INTO leases (address, mac, client_id, uuid, role, arch, host_name, state, start_s, end_s)
+    SELECT address, mac, client_id, uuid, role, arch, host_name, state, start_s, end_s
+    FROM leases_by_address;
+DROP TABLE leases_by_address;
+",
 ];
 
 /// The first schema that keeps the results of looks for other servers.
 const SCHEMA_WITH_LOOKS: i64 = 2;
 /// The first schema that keeps the clock of the leases.
 const SCHEMA_WITH_CLOCK: i64 = 4;
+/// The first schema whose leases have numbers.
+const SCHEMA_WITH_IDS: i64 = 5;
 
 /// How long a commit waits for an operator's `sqlite3` that holds the file.
 pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
@@ -109,8 +133,63 @@ const MACHINES_WRITTEN: usize = 4096;
 #[derive(Debug)]
 pub struct SqliteStore {
     pub(super) connection: Connection,
+    /// Where the lease of each address is. None: the table was not read yet.
+    places: Option<LeasePlaces>,
     /// Rows of machines written since the last count.
     machines_written: usize,
+}
+
+/// The row of each address in the table of leases. SQLite has no index of the addresses: each new
+/// lease would dirty a page of it, which costs as much as all else about the lease.
+#[derive(Debug)]
+struct LeasePlaces {
+    ids: HashMap<Ipv4Addr, i64>,
+    /// The next new row. No number is given twice, not even after a transaction that failed: its
+    /// addresses then have a number without a row, and get the row with their next lease.
+    next: i64,
+}
+
+/// Numbers from here on only a hand can have written: no server gets so far.
+const HAND_WRITTEN_ID: i64 = 1 << 62;
+
+impl Default for LeasePlaces {
+    fn default() -> Self {
+        Self { ids: HashMap::new(), next: 1 }
+    }
+}
+
+impl LeasePlaces {
+    /// Reads where the leases are. Rows whose address cannot be read stay as they are.
+    fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let mut statement = connection.prepare("SELECT address, id FROM leases ORDER BY id")?;
+        let mut rows = statement.query([])?;
+        let mut places = Self::default();
+        while let Some(row) = rows.next()? {
+            places.note(read_row_address(row), row.get(1)?);
+        }
+        Ok(places)
+    }
+
+    /// Notes a row that was read. Returns false where a row before it has the address.
+    fn note(&mut self, address: Option<Ipv4Addr>, id: i64) -> bool {
+        if id < HAND_WRITTEN_ID {
+            self.next = self.next.max(id + 1);
+        }
+        address.is_none_or(|address| *self.ids.entry(address).or_insert(id) == id)
+    }
+
+    /// The number of the row of this address, which a new address gets now.
+    fn place(&mut self, address: Ipv4Addr) -> i64 {
+        *self.ids.entry(address).or_insert_with(|| {
+            self.next += 1;
+            self.next - 1
+        })
+    }
+
+    /// The number of the row of this address; None: it has none.
+    fn find(&self, address: Ipv4Addr) -> Option<i64> {
+        self.ids.get(&address).copied()
+    }
 }
 
 impl SqliteStore {
@@ -147,16 +226,29 @@ impl SqliteStore {
             transaction.pragma_update(None, "user_version", known)?;
             transaction.commit()?;
         }
-        Ok(Self { connection, machines_written: MACHINES_WRITTEN })
+        Ok(Self { connection, places: None, machines_written: MACHINES_WRITTEN })
     }
 
     /// Hands over every lease of one moment, one at a time and unsorted, because there may be a
     /// million. Returns the rows that cannot be read.
-    pub fn each_lease(&self, mut take: impl FnMut(Lease)) -> Result<Vec<OddRow>, StoreError> {
-        let mut statement = self.connection.prepare(LEASES)?;
+    pub fn each_lease(&mut self, mut take: impl FnMut(Lease)) -> Result<Vec<OddRow>, StoreError> {
+        // An older schema, which only a reader meets, has one row per address by its key.
+        let has_ids = read_schema_version(&self.connection)? >= SCHEMA_WITH_IDS;
+        let id = if has_ids { "id" } else { "NULL" };
+        let mut statement =
+            self.connection.prepare(&format!("SELECT {LEASE_COLUMNS}, {id} FROM leases"))?;
         let mut rows = statement.query([])?;
-        let mut odd = Vec::new();
+        let (mut odd, mut places) = (Vec::new(), LeasePlaces::default());
         while let Some(row) = rows.next()? {
+            let id: Option<i64> = row.get(LEASE_COLUMN_COUNT)?;
+            if let Some(id) = id
+                && !places.note(read_row_address(row), id)
+            {
+                // A hand has written it. The lease of the first row stands.
+                let why = format!("row {id} has the address of a row before it");
+                odd.push(OddRow { address: None, why });
+                continue;
+            }
             match read_lease_row(row) {
                 Ok(lease) => take(lease),
                 Err(error) => {
@@ -164,6 +256,8 @@ impl SqliteStore {
                 }
             }
         }
+
+        self.places = has_ids.then_some(places);
         Ok(odd)
     }
 
@@ -191,6 +285,7 @@ impl SqliteStore {
         remembered: &RememberedState,
         mark: &ClockMark,
     ) -> Result<(), StoreError> {
+        let places = self.places.insert(LeasePlaces::default());
         let transaction = self.connection.transaction()?;
         write_clock_mark(&transaction, mark)?;
         for (mac, seen_s) in &remembered.machines {
@@ -202,14 +297,16 @@ impl SqliteStore {
 
         // `write_lease_row` writes every row as bound; the others get their state after it.
         for lease in &remembered.leases {
-            write_lease_row(&transaction, lease)?;
+            write_lease_row(&transaction, places, lease)?;
             let state = match lease.state {
                 LeaseRowState::Bound | LeaseRowState::Offered => continue,
                 LeaseRowState::Released => "released",
                 LeaseRowState::Declined => "declined",
             };
-            let sql = "UPDATE leases SET state = ?2 WHERE address = ?1";
-            transaction.prepare_cached(sql)?.execute(params![lease.address.to_string(), state])?;
+            let sql = "UPDATE leases SET state = ?2 WHERE id = ?1";
+            transaction
+                .prepare_cached(sql)?
+                .execute(params![places.place(lease.address), state])?;
         }
         Ok(transaction.commit()?)
     }
@@ -250,13 +347,15 @@ pub(super) fn count_known_schemas() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// The query whose rows [`read_lease_row`] parses.
-const LEASES: &str = "SELECT address, mac, client_id, uuid, role, arch, host_name, state, start_s, \
-                      end_s FROM leases";
+/// The columns that [`read_lease_row`] parses.
+const LEASE_COLUMNS: &str =
+    "address, mac, client_id, uuid, role, arch, host_name, state, start_s, end_s";
+/// How many they are.
+const LEASE_COLUMN_COUNT: usize = 10;
 
 /// Every lease of a database, by any connection.
 pub(super) fn read_stored_leases(connection: &Connection) -> Result<Vec<Lease>, StoreError> {
-    let mut statement = connection.prepare(LEASES)?;
+    let mut statement = connection.prepare(&format!("SELECT {LEASE_COLUMNS} FROM leases"))?;
     let mut rows = statement.query([])?;
     let mut leases = Vec::new();
     while let Some(row) = rows.next()? {
@@ -282,12 +381,16 @@ impl SqliteStore {
         changes: &[LeaseChange],
         mark: Option<&ClockMark>,
     ) -> Result<(), StoreError> {
+        if self.places.is_none() {
+            self.places = Some(LeasePlaces::read(&self.connection)?);
+        }
+        let places = self.places.get_or_insert_default();
         let transaction = self.connection.transaction()?;
 
         // The count moves only with the commit: a transaction that fails has pruned nothing.
         let mut written = self.machines_written;
         for change in changes {
-            write_change(&transaction, change)?;
+            write_change(&transaction, places, change)?;
             if let LeaseChange::Bind(lease) = change
                 && lease.is_of_booting_machine()
             {
@@ -338,7 +441,7 @@ impl SqliteStore {
         database: &Path,
         take: impl FnMut(Lease),
     ) -> Result<(Vec<OddRow>, ClockSeconds), StoreError> {
-        let store = Self::read_only(database)?;
+        let mut store = Self::read_only(database)?;
         let has_clock = read_schema_version(&store.connection)? >= SCHEMA_WITH_CLOCK;
         let mark = if has_clock { store.mark()? } else { None };
         let now = clock::take_clock_mark(clock::take_clock_reading().resume(mark.as_ref())).seen_s;
@@ -367,7 +470,7 @@ impl SqliteStore {
         let connection = Connection::open_with_flags(database, flags)
             .map_err(|error| StoreError::Open { path: database.display().to_string(), error })?;
         connection.busy_timeout(BUSY_WAIT)?;
-        Ok(Self { connection, machines_written: 0 })
+        Ok(Self { connection, places: None, machines_written: 0 })
     }
 
     /// The last look for other servers on each subnet.
@@ -467,25 +570,30 @@ fn open_sqlite_connection(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn write_change(transaction: &Transaction<'_>, change: &LeaseChange) -> rusqlite::Result<()> {
+fn write_change(
+    transaction: &Transaction<'_>,
+    places: &mut LeasePlaces,
+    change: &LeaseChange,
+) -> rusqlite::Result<()> {
     match change {
-        LeaseChange::Bind(lease) => write_lease_row(transaction, lease),
+        LeaseChange::Bind(lease) => write_lease_row(transaction, places, lease),
         LeaseChange::Release { address, mac, end_s } => {
-            let sql =
-                "UPDATE leases SET state = 'released', end_s = ?3 WHERE address = ?1 AND mac = ?2";
-            let values = params![address.to_string(), mac.to_string(), clamp_seconds(*end_s)];
+            let sql = "UPDATE leases SET state = 'released', end_s = ?3 WHERE id = ?1 AND mac = ?2";
+            let values = params![places.find(*address), mac.to_string(), clamp_seconds(*end_s)];
             transaction.prepare_cached(sql)?.execute(values).map(|_| ())
         }
         LeaseChange::Decline { address, mac, until_s } => {
-            let sql = "INSERT INTO leases (address, mac, state, start_s, end_s) VALUES (?1, ?2, \
-                       'declined', ?3, ?3)
-                ON CONFLICT (address) DO UPDATE SET mac = ?2, state = 'declined', end_s = ?3";
-            let values = params![address.to_string(), mac.to_string(), clamp_seconds(*until_s)];
+            let sql = "INSERT INTO leases (id, address, mac, state, start_s, end_s) VALUES (?1, \
+                       ?2, ?3, 'declined', ?4, ?4)
+                ON CONFLICT (id) DO UPDATE SET mac = ?3, state = 'declined', end_s = ?4";
+            let (id, address) = (places.place(*address), address.to_string());
+            let values = params![id, address, mac.to_string(), clamp_seconds(*until_s)];
             transaction.prepare_cached(sql)?.execute(values).map(|_| ())
         }
+        // The address keeps its number: the next lease of it gets the same place.
         LeaseChange::Free { address } => {
-            let sql = "DELETE FROM leases WHERE address = ?1";
-            transaction.prepare_cached(sql)?.execute([address.to_string()]).map(|_| ())
+            let sql = "DELETE FROM leases WHERE id = ?1";
+            transaction.prepare_cached(sql)?.execute([places.find(*address)]).map(|_| ())
         }
         // These change memory alone (`LeaseChange::is_durable`).
         LeaseChange::Offer { .. } | LeaseChange::Struck { .. } | LeaseChange::Forget { .. } => {
@@ -515,11 +623,16 @@ fn write_clock_mark(transaction: &Transaction<'_>, mark: &ClockMark) -> rusqlite
     transaction.prepare_cached(sql)?.execute(values).map(|_| ())
 }
 
-fn write_lease_row(transaction: &Transaction<'_>, lease: &Lease) -> rusqlite::Result<()> {
+fn write_lease_row(
+    transaction: &Transaction<'_>,
+    places: &mut LeasePlaces,
+    lease: &Lease,
+) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO leases
-        (address, mac, client_id, uuid, role, arch, host_name, state, start_s, end_s)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'bound', ?8, ?9)";
+        (id, address, mac, client_id, uuid, role, arch, host_name, state, start_s, end_s)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'bound', ?9, ?10)";
     let values = params![
+        places.place(lease.address),
         lease.address.to_string(),
         lease.mac.to_string(),
         lease.client_id,
@@ -556,7 +669,7 @@ fn parse_look_row(
     Some(LookResult { network: subnet.parse().ok()?, looked_s, server })
 }
 
-/// Parses a row by the order of the columns in [`LEASES`]. It reads text in SQLite's own memory, so
+/// Parses a row by the order of [`LEASE_COLUMNS`]. It reads text in SQLite's own memory, so
 /// that a million rows cause no copies.
 fn read_lease_row(row: &Row<'_>) -> Result<Lease, StoreError> {
     // Read first, because the errors below name the row by it.
@@ -801,6 +914,103 @@ mod tests {
         let rows = rows(&mut store);
         assert_eq!(rows[0], Lease { state: LeaseRowState::Released, end_s: 1700, ..renewed });
         assert_eq!((rows[1].state, rows[1].end_s), (LeaseRowState::Declined, 9000));
+    }
+
+    /// The addresses in the order of their rows.
+    fn places(store: &SqliteStore) -> Vec<(i64, String)> {
+        let mut statement =
+            store.connection.prepare("SELECT id, address FROM leases ORDER BY id").unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(|row| row.unwrap()).collect()
+    }
+
+    fn place(id: i64, last: u8) -> (i64, String) {
+        (id, address(last).to_string())
+    }
+
+    #[test]
+    fn a_new_address_gets_the_next_row_and_keeps_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let mut store = SqliteStore::open(&path).unwrap();
+        store.commit(&[bind(lease(40)), bind(lease(20)), bind(lease(30))]).unwrap();
+        store.commit(&[bind(lease(30)), bind(lease(40))]).unwrap();
+        let three = [place(1, 40), place(2, 20), place(3, 30)];
+        assert_eq!(places(&store), three);
+        drop(store);
+        let mut store = SqliteStore::open(&path).unwrap();
+        store.commit(&[bind(lease(20)), bind(lease(10))]).unwrap();
+        let four = [&three[..], &[place(4, 10)]].concat();
+        assert_eq!(places(&store), four, "found in the table, before anybody read it");
+        let free = |last| LeaseChange::Free { address: address(last) };
+        store.commit(&[free(20), free(99), bind(lease(50))]).unwrap();
+        assert_eq!(places(&store), [place(1, 40), place(3, 30), place(4, 10), place(5, 50)]);
+        store.commit(&[bind(lease(20))]).unwrap();
+        assert_eq!(places(&store)[1], place(2, 20), "where it was");
+    }
+
+    #[test]
+    fn after_a_transaction_that_failed_each_address_has_one_row() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let mut store = SqliteStore::open(&path).unwrap();
+        store.commit(&[bind(lease(1))]).unwrap();
+        store
+            .connection
+            .execute_batch(
+                "CREATE TEMP TRIGGER refuse BEFORE INSERT ON leases WHEN NEW.mac LIKE '%0d'
+                 BEGIN SELECT RAISE(ABORT, 'full'); END",
+            )
+            .unwrap();
+        store.commit(&[bind(lease(12)), bind(lease(13))]).unwrap_err();
+        store.connection.execute_batch("DROP TRIGGER refuse").unwrap();
+        store.commit(&[bind(lease(14)), bind(lease(13)), bind(lease(12))]).unwrap();
+        let given: Vec<String> = places(&store).into_iter().map(|(_, address)| address).collect();
+        assert_eq!(given, [1, 12, 13, 14].map(|last| address(last).to_string()));
+        assert_eq!(rows(&mut store), [1, 12, 13, 14].map(lease));
+    }
+
+    #[test]
+    fn a_second_row_of_an_address_is_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let mut store = SqliteStore::open(&path).unwrap();
+        store.commit(&[bind(lease(10)), bind(lease(11))]).unwrap();
+        let copy = "INSERT INTO leases (address, mac, state, start_s, end_s)
+            SELECT address, 'x', state, start_s, end_s FROM leases WHERE id = 1";
+        store.connection.execute(copy, []).unwrap();
+        drop(store);
+        let (mut store, mut leases) = (SqliteStore::open(&path).unwrap(), Vec::new());
+        let odd = store.each_lease(|lease| leases.push(lease)).unwrap();
+        assert_eq!(leases, [lease(10), lease(11)]);
+        let why = "row 3 has the address of a row before it".to_owned();
+        assert_eq!(odd, [OddRow { address: None, why }]);
+        let renewed = Lease { end_s: 2000, ..lease(10) };
+        store.commit(&[bind(renewed.clone()), bind(lease(12))]).unwrap();
+        assert_eq!(places(&store)[2..], [place(3, 10), place(4, 12)], "nothing is overwritten");
+        leases.clear();
+        store.each_lease(|lease| leases.push(lease)).unwrap();
+        assert_eq!(leases, [renewed, lease(11), lease(12)]);
+    }
+
+    #[test]
+    fn leases_that_had_their_address_as_a_key_are_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        drop(SqliteStore::open_with(&path, &MIGRATIONS[..4]).unwrap());
+        let insert = "INSERT INTO leases VALUES ('192.168.4.10', '02:00:00:00:00:0a', x'ff0102',
+            x'0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a', 'ipxe', 11, 'node-1', 'bound', 1000, 1600)";
+        Connection::open(&path).unwrap().execute(insert, []).unwrap();
+        let read = |leases: &mut Vec<Lease>| {
+            SqliteStore::each_lease_in(&path, |lease| leases.push(lease)).unwrap()
+        };
+        let mut before = Vec::new();
+        assert_eq!(read(&mut before).0, [], "a command reads the older schema too");
+        assert_eq!(before, [lease(10)]);
+        let mut store = SqliteStore::open(&path).unwrap();
+        assert_eq!(rows(&mut store), before);
+        store.commit(&[bind(lease(9)), bind(before[0].clone())]).unwrap();
+        assert_eq!(places(&store), [place(1, 10), place(2, 9)]);
     }
 
     #[test]

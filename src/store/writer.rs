@@ -23,9 +23,13 @@ pub const QUEUED_MAX: usize = 65_536;
 /// wait for the last.
 pub const BATCH_CHANGES_MAX: usize = 1024;
 
-/// The least time from the begin of one commit to that of the next while several leases arrive in
-/// it: each commit costs as much as a dozen rows, and its sync a fifth of this time.
-const COMMITS_APART: Duration = Duration::from_micros(500);
+/// The least time from the begin of one commit to that of the next, for each piece of work in the
+/// first: each commit costs as much as a dozen rows. At fewer pieces a second than these times make,
+/// 8,000, a commit takes longer than that anyhow, and nothing waits.
+const PIECES_APART: Duration = Duration::from_micros(125);
+
+/// The most that a commit waits for that.
+const COMMITS_APART_MAX: Duration = Duration::from_millis(1);
 
 /// How often the writer checks the store, idle or busy.
 const LOOKED_EVERY: Duration = Duration::from_secs(1);
@@ -135,8 +139,7 @@ fn run_store_writer(
             if !std::mem::replace(&mut has_failed, result.is_err()) && result.is_err() {
                 next_look = Instant::now();
             }
-            let several = tickets.len() > 1;
-            next_commit = if several { begun + COMMITS_APART } else { begun };
+            next_commit = begun + find_commit_distance(tickets.len());
             owner.report(BatchOutcome { tickets, result });
         }
         if Instant::now() >= next_look {
@@ -145,6 +148,12 @@ fn run_store_writer(
             next_look = Instant::now() + LOOKED_EVERY;
         }
     }
+}
+
+/// How long after the begin of a commit of so many pieces of work the next one begins.
+fn find_commit_distance(pieces: usize) -> Duration {
+    let pieces = if pieces > 1 { u32::try_from(pieces).unwrap_or(u32::MAX) } else { 0 };
+    PIECES_APART.saturating_mul(pieces).min(COMMITS_APART_MAX)
 }
 
 /// Turns a panic of the store into an error, like that of a full disk.
