@@ -42,8 +42,8 @@ const COMMITS_PENDING_MAX: usize = 16_384;
 /// Messages that the core answers in one turn, before it looks again at letters, its pulse and the
 /// order to stop: a millisecond or two.
 const TURN_MESSAGES_MAX: usize = 256;
-/// Datagrams that io_uring hands over at a time at most, where more wait: the retries of a multishot
-/// receive (MULTISHOT_MAX_RETRY in io_uring/net.c, Linux 6.0 and later).
+/// Datagrams that io_uring hands over at a time at most, where more wait: the retries of a
+/// multishot receive (MULTISHOT_MAX_RETRY in io_uring/net.c of Linux).
 const FULL_COLLECT: u64 = 32;
 /// Full collects of one turn: with them the core takes in several times what it answers.
 const TURN_COLLECTS_MAX: usize = 32;
@@ -271,9 +271,9 @@ impl RunningDhcp {
         if self.sockets.has_room() { Ok(()) } else { self.collect(None) }
     }
 
-    /// Takes in what waits in the sockets, up to a bound. A core that took in only what it can answer
-    /// would leave the choice of what is dropped to the kernel, and a flood of DISCOVERs would keep
-    /// out the REQUESTs that the inbox prefers.
+    /// Takes in what waits in the sockets, up to a bound. A core that took in only what it can
+    /// answer would leave the choice of what is dropped to the kernel, and a flood of DISCOVERs
+    /// would keep out the REQUESTs that the inbox prefers.
     fn collect_waiting(&mut self, wait: TurnWait) -> Result<(), CoreError> {
         self.inbox.take_arrived();
         self.collect(Some(wait))?;
