@@ -17,7 +17,7 @@ mod common;
 
 use common::cgroup::Group;
 use common::process::{Process, run};
-use common::{Scratch, need};
+use common::{Scratch, SetOnDrop, need};
 
 const MIB: u64 = 1 << 20;
 /// For one datagram or one read, on a machine whose cores and disk are busy.
@@ -564,10 +564,11 @@ fn beside_a_large_file(world: &World, hot: &Pattern, large: &Pattern) -> Vec<Dur
                 |_| !stop.load(Ordering::Relaxed),
             )
         });
+        let ends_clients = SetOnDrop(&stop);
         let started = Instant::now();
         let len = http_fetch(world.http, "cold", |at, bytes| large.check(at, bytes));
         println!("{} MiB in {:?}", len / MIB, started.elapsed());
-        stop.store(true, Ordering::Relaxed);
+        drop(ends_clients);
         by_tftp.join().unwrap();
         lockstep.join().unwrap()
     })

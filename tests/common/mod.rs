@@ -4,7 +4,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 pub mod capture;
 pub mod cgroup;
@@ -40,6 +40,16 @@ pub fn free_port() -> SocketAddr {
         if UdpSocket::bind(address).is_ok() {
             return address;
         }
+    }
+}
+
+/// Sets a flag that ends a thread of the test, also where the test panics first: a scope waits for
+/// its threads, so that a thread without an end would hide the panic and hang the whole run.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -4,11 +4,11 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
-use super::common::Scratch;
 use super::common::net::{BRIDGE, Client, Net};
 use super::common::process;
 use super::common::server::{self, Server};
 use super::common::wire::{Answer, Dhcp, Wire, mac};
+use super::common::{Scratch, SetOnDrop};
 use super::{DATAPATHS, Site, alone};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 150);
@@ -380,8 +380,9 @@ fn honest_machines_do_not_feel_those_that_ask_for_what_they_may_not_have() {
                 }
                 number * 3
             });
+            let ends_attack = SetOnDrop(&stop);
             let during = site.honest.run(Duration::from_secs(3));
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            drop(ends_attack);
             (during, attack.join().expect("the attack"))
         });
         println!("{datapath}: {asked} hostile messages");

@@ -18,7 +18,7 @@ use super::common::net::{BRIDGE, Client, Net, SERVER};
 use super::common::process::{Process, run};
 use super::common::server::{self, Server};
 use super::common::wire::{Dhcp, Wire, mac};
-use super::common::{self, Scratch, inside};
+use super::common::{self, Scratch, SetOnDrop, inside};
 use super::{DATAPATHS, alone};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -162,8 +162,9 @@ impl Heart {
                 }
                 longest
             });
+            let ends_listener = SetOnDrop(&is_over);
             let done = work();
-            is_over.store(true, Ordering::Relaxed);
+            drop(ends_listener);
             (listener.join().unwrap(), done)
         })
     }

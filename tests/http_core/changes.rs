@@ -83,7 +83,7 @@ fn h12_files_cut_short_and_replaced_under_load_never_hurt_the_core() {
     server.put("image", &versions[0]);
     let (image, new, address) = (server.path("image"), server.path("new"), server.v4);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let writer = scope.spawn(|| {
             for round in 0..150 {
                 match round % 3 {
                     0 => File::options().write(true).open(&image).unwrap().set_len(4096).unwrap(),
@@ -93,7 +93,6 @@ fn h12_files_cut_short_and_replaced_under_load_never_hurt_the_core() {
                 fs::write(&new, &versions[round % 3]).unwrap();
                 fs::rename(&new, &image).unwrap();
             }
-            stop.store(true, Ordering::Release);
         });
         for _ in 0..6 {
             scope.spawn(|| {
@@ -114,6 +113,9 @@ fn h12_files_cut_short_and_replaced_under_load_never_hurt_the_core() {
                 assert!(whole > 0);
             });
         }
+        let written = writer.join();
+        stop.store(true, Ordering::Release);
+        written.unwrap();
     });
     server.put("image", b"in the end");
     assert_eq!(server.connect().get("/image", &[]).text(), "in the end");

@@ -56,11 +56,18 @@ pub(super) struct RouterSolicitation {
 pub(super) struct DhcpInbox {
     pub(super) messages: WaitingMessages<ReceivedMessage>,
     pub(super) solicitations: VecDeque<RouterSolicitation>,
+    /// Datagrams that the driver has handed over, dropped ones included.
+    arrived: u64,
 }
 
 impl DhcpInbox {
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.solicitations.is_empty()
+    }
+
+    /// Datagrams that have arrived since the last call.
+    pub(super) fn take_arrived(&mut self) -> u64 {
+        std::mem::take(&mut self.arrived)
     }
 
     /// Keeps a datagram, or drops and counts it where too many wait.
@@ -69,6 +76,7 @@ impl DhcpInbox {
         datagram: &ReceivedDatagram<'_>,
         counters: &DhcpCounters,
     ) {
+        self.arrived += 1;
         if let SocketAddr::V6(source) = datagram.from {
             return self.push_solicitation(datagram, source);
         }

@@ -117,19 +117,27 @@ fn plan(store: Box<dyn LeaseStore>) -> DhcpPlan {
 
 impl World {
     fn new(datapath: Datapath) -> Self {
+        Self::after(datapath, &[])
+    }
+
+    /// A core that finds these messages in its socket when it starts.
+    fn after(datapath: Datapath, waiting: &[Vec<u8>]) -> Self {
         let ((sender, batches), (verdicts, held_back)) = (channel(), channel());
         let plan = plan(Box::new(HeldBack { batches: sender, verdicts: held_back }));
         let health = Arc::clone(&plan.health);
         let published = Arc::clone(&plan.published);
         let sockets = bind_sockets(&plan).unwrap();
         let server = sockets.sockets[0].0;
+        let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for message in waiting {
+            relay.send_to(message, server).unwrap();
+        }
         let drain = DrainOrder::default();
         let (events, _) = events::open_event_queue();
         let (core, bell) = DhcpCore::new(parts(datapath, &events, &drain), plan, sockets).unwrap();
         let (ready, is_ready) = channel();
         let thread = std::thread::spawn(move || core.run(&mut || ready.send(()).unwrap()));
         is_ready.recv_timeout(PATIENCE).unwrap();
-        let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
         Self {
             relay,
             server,
@@ -203,6 +211,20 @@ fn message(kind: u8, address: Option<Ipv4Addr>) -> Vec<u8> {
     let at = bytes.len() - 10;
     bytes[at] = 8;
     bytes
+}
+
+#[test]
+fn a_request_behind_hundreds_of_discovers_is_answered_among_the_first() {
+    const DISCOVERS: usize = 500;
+    for datapath in Datapath::ALL {
+        let mut waiting = vec![message(1, None); DISCOVERS];
+        // Of another network, so that it needs no commit: the answer is a NAK.
+        waiting.push(message(3, Some(Ipv4Addr::new(10, 0, 0, 1))));
+        let world = World::after(datapath, &waiting);
+        let before =
+            (0..DISCOVERS).take_while(|_| world.hear(PATIENCE).expect("an answer").0 != 6).count();
+        assert!(before < 10, "{datapath}: {before} answers before the NAK");
+    }
 }
 
 #[test]

@@ -42,6 +42,11 @@ const COMMITS_PENDING_MAX: usize = 16_384;
 /// Messages that the core answers in one turn, before it looks again at letters, its pulse and the
 /// order to stop: a millisecond or two.
 const TURN_MESSAGES_MAX: usize = 256;
+/// Datagrams that io_uring hands over at a time at most, where more wait: the retries of a
+/// multishot receive (MULTISHOT_MAX_RETRY in io_uring/net.c of Linux).
+const FULL_COLLECT: u64 = 32;
+/// Full collects of one turn: with them the core takes in several times what it answers.
+const TURN_COLLECTS_MAX: usize = 32;
 /// Letters that the core reads in one turn.
 const TURN_LETTERS_MAX: usize = 256;
 /// Offers that leave in one turn because their probe got no answer.
@@ -173,7 +178,7 @@ impl RunningDhcp {
     /// One bounded turn, however much arrives. Letters go first: they release answers that are due,
     /// and they say which subnets the core may answer.
     pub(super) fn turn(&mut self, wait: TurnWait) -> Result<(), CoreError> {
-        self.collect(Some(wait))?;
+        self.collect_waiting(wait)?;
 
         self.is_behind = true;
         for _ in 0..TURN_LETTERS_MAX {
@@ -264,6 +269,21 @@ impl RunningDhcp {
     /// queued ones leave first, or are lost if their socket is full. The core never waits.
     fn make_room(&mut self) -> Result<(), CoreError> {
         if self.sockets.has_room() { Ok(()) } else { self.collect(None) }
+    }
+
+    /// Takes in what waits in the sockets, up to a bound. A core that took in only what it can
+    /// answer would leave the choice of what is dropped to the kernel, and a flood of DISCOVERs
+    /// would keep out the REQUESTs that the inbox prefers.
+    fn collect_waiting(&mut self, wait: TurnWait) -> Result<(), CoreError> {
+        self.inbox.take_arrived();
+        self.collect(Some(wait))?;
+        for _ in 1..TURN_COLLECTS_MAX {
+            if self.inbox.take_arrived() < FULL_COLLECT {
+                break;
+            }
+            self.collect(Some(TurnWait::No))?;
+        }
+        Ok(())
     }
 
     /// Runs a whole turn of the driver, or (None) only submits the queued sends.
