@@ -81,8 +81,7 @@ stands still while nothing runs, and nobody sets it
 ",
     "
 ALTER TABLE leases RENAME TO leases_by_address;
-CREATE TABLE leases (               -- one row per address, in the order of their first leases: new \
-rows meet on the last page
+CREATE TABLE leases (               -- one row per address, the latest address last
     id        INTEGER PRIMARY KEY,  -- nothing refers to it
     address   TEXT NOT NULL,        -- 192.168.4.26
     mac       TEXT NOT NULL,        -- 52:54:00:12:34:10

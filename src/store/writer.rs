@@ -24,8 +24,8 @@ pub const QUEUED_MAX: usize = 65_536;
 pub const BATCH_CHANGES_MAX: usize = 1024;
 
 /// The least time from the begin of one commit to that of the next, for each piece of work in the
-/// first: each commit costs as much as a dozen rows. At fewer pieces a second than these times make,
-/// 8,000, a commit takes longer than that anyhow, and nothing waits.
+/// first: each commit costs as much as a dozen rows. Below 8,000 pieces a second, nothing waits long
+/// for it.
 const PIECES_APART: Duration = Duration::from_micros(125);
 
 /// The most that a commit waits for that.
