@@ -9,8 +9,10 @@
 //!   firmware sees a dead connection, whether the body waits for its turn or for a reader.
 //! - **No link idles.** A body whose client takes nothing for a [`WINDOW`] does not count, and
 //!   while more slots bring more bytes a second, the schedule adds slots: slow clients never leave
-//!   a fast link unused. A body that waits for a reader does count: where memory or the disk is the
-//!   bottleneck, more bodies would only compete for it.
+//!   a fast link unused. Bytes count when the client has acknowledged them: the kernel takes
+//!   megabytes of each further body at once, however slow the link is. A body that waits for a
+//!   reader does count: where memory or the disk is the bottleneck, more bodies would only compete
+//!   for it.
 //! - **A machine keeps its place** ([`MachinePlaces`]). Its initial ramdisk follows its kernel
 //!   without a second wait behind machines that came later. After four bodies the machine goes to
 //!   the end of the queue, and each further body that it requests at the same time gets a place 32
@@ -39,6 +41,8 @@ pub const TRICKLE_BYTES: u64 = 16 * 1024;
 /// From one trickle of a body to its next: well inside the shortest timer of a firmware (EDK2: 5 s,
 /// H-10).
 pub const TRICKLE_PAUSE: ScheduleTick = 1_000_000_000;
+/// The second trickles of bodies that begin together spread over the pause in so many parts.
+const SPREAD_PARTS: ScheduleTick = 20;
 /// The schedule counts bytes for this long before it changes the number of slots, in nanoseconds.
 pub const WINDOW: ScheduleTick = 200_000_000;
 /// How long a body that waits for a reader counts as moving, in nanoseconds, unless the readers
@@ -65,6 +69,8 @@ pub struct SendSchedule<K> {
     moving: usize,
     /// Parked bodies, and running ones that wait for a reader, each with its `trickle_at`.
     trickles: BTreeSet<(ScheduleTick, K)>,
+    /// Which part of a pause the next body waits before its second trickle.
+    spread: ScheduleTick,
     readers: ReaderProgress,
     /// Admitted bodies that [`SendSchedule::poll`] has not returned yet.
     admitted: VecDeque<K>,
@@ -79,12 +85,16 @@ struct ScheduledBody {
     is_running: bool,
     /// The body runs, and took bytes in the last window or was just admitted.
     is_moving: bool,
-    /// Bytes taken in the current window.
+    /// Bytes that its client took in the current window.
     taken: u64,
+    /// Bytes that the kernel held for the client at the end of the last window.
+    held: u64,
     /// Since when the running body waits for a reader.
     reading_since: Option<ScheduleTick>,
     /// When the next trickle may leave.
     trickle_at: ScheduleTick,
+    /// It has sent a trickle while it waited for its turn.
+    has_trickled: bool,
 }
 
 /// The progress of the readers. They take reads in the order of their submission.
@@ -113,19 +123,27 @@ impl ReaderProgress {
 #[derive(Debug, Default)]
 struct WindowMeter {
     window_began: ScheduleTick,
+    /// Bytes of bodies that have ended in this window.
     taken: u64,
     trial: SlotTrial,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotTrial {
     /// The next window begins a trial.
-    #[default]
     Due,
     /// This many windows until the next trial.
     Resting(u32),
     /// More slots than before; the schedule keeps them if a window brings more than `bytes`.
     Running { slots: usize, bytes: u64 },
+}
+
+impl Default for SlotTrial {
+    /// The first window of a storm is not judged: in it the first pieces of all bodies leave, which
+    /// the schedule does not count.
+    fn default() -> Self {
+        Self::Resting(0)
+    }
 }
 
 impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
@@ -140,6 +158,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
             running: Vec::new(),
             moving: 0,
             trickles: BTreeSet::new(),
+            spread: 0,
             readers: ReaderProgress::default(),
             admitted: VecDeque::new(),
             places: MachinePlaces::default(),
@@ -163,8 +182,10 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
             is_running,
             is_moving: is_running,
             taken: 0,
+            held: 0,
             reading_since: None,
             trickle_at: now,
+            has_trickled: false,
         };
 
         self.bodies.insert(key, body);
@@ -182,6 +203,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         self.trickles.remove(&(body.trickle_at, key));
         self.places.end_body(now, body.machine);
         if body.is_running {
+            self.meter.taken += body.taken + body.held;
             self.running.retain(|running| *running != key);
             self.moving -= usize::from(body.is_moving);
             self.admit_waiting();
@@ -202,7 +224,15 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
             return 0;
         }
         self.trickles.remove(&(body.trickle_at, key));
-        body.trickle_at = now + TRICKLE_PAUSE;
+        // The bodies of a storm begin together. Their second pieces leave one after another, so
+        // that each later window has about as many trickles as the next.
+        let pause = if std::mem::replace(&mut body.has_trickled, true) {
+            TRICKLE_PAUSE
+        } else {
+            self.spread = (self.spread + 1) % SPREAD_PARTS;
+            TRICKLE_PAUSE * (self.spread + 1) / SPREAD_PARTS
+        };
+        body.trickle_at = now + pause;
         TRICKLE_BYTES
     }
 
@@ -211,9 +241,23 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
         if let Some(body) = self.bodies.get_mut(&key) {
             // Do not count trickles: they come in waves, which would hide the effect of a trial.
             let is_trickle = !body.is_running || body.reading_since.is_some();
-            let counted = if is_trickle { 0 } else { bytes };
-            body.taken += counted;
-            self.meter.taken += counted;
+            body.taken += if is_trickle { 0 } else { bytes };
+        }
+    }
+
+    /// At the end of a window, takes the bytes that the kernel still holds for each client off
+    /// those that it took of the body. Call it before [`SendSchedule::poll`]; `held` looks at one
+    /// connection.
+    pub fn discount_held(&mut self, now: ScheduleTick, held: impl Fn(K) -> u64) {
+        if self.waiting.is_empty() || now.saturating_sub(self.meter.window_began) < WINDOW {
+            return;
+        }
+        for key in &self.running {
+            if let Some(body) = self.bodies.get_mut(key) {
+                let held = held(*key);
+                body.taken = (body.taken + body.held).saturating_sub(held);
+                body.held = held;
+            }
         }
     }
 
@@ -298,23 +342,23 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
             return;
         }
         let length = now - self.meter.window_began;
-        // Scale to the nominal length of a window: a turn of the loop may end late.
-        let taken =
-            u64::try_from(u128::from(self.meter.taken) * u128::from(WINDOW) / u128::from(length))
-                .unwrap_or(u64::MAX);
+        let mut taken = std::mem::take(&mut self.meter.taken);
         self.meter.window_began = now;
-        self.meter.taken = 0;
         self.moving = 0;
         let mut reading = 0;
         for key in &self.running {
             if let Some(body) = self.bodies.get_mut(key) {
                 let is_reading =
                     body.reading_since.is_some_and(|since| self.readers.have_in_line(now, since));
+                taken += body.taken;
                 body.is_moving = std::mem::take(&mut body.taken) > 0 || is_reading;
                 self.moving += usize::from(body.is_moving);
                 reading += usize::from(is_reading);
             }
         }
+        // Scale to the nominal length of a window: a turn of the loop may end late.
+        let taken = u64::try_from(u128::from(taken) * u128::from(WINDOW) / u128::from(length))
+            .unwrap_or(u64::MAX);
         self.judge_trial(taken, reading * 4 >= self.running.len());
         self.admit_waiting();
     }
@@ -349,7 +393,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
     fn reset_if_empty(&mut self) {
         if self.bodies.is_empty() {
             self.slots = self.slots_min.unwrap_or(usize::MAX);
-            self.meter.trial = SlotTrial::Due;
+            self.meter.trial = SlotTrial::default();
             self.trickles.clear();
         }
     }

@@ -81,6 +81,8 @@ impl ConnectionKeeper {
 
     /// Gives large bodies their turns. Each may end at once, and so give its turn to the next.
     pub(super) fn give_turns(&mut self) {
+        let AnswerSender { schedule, driver, time, .. } = &mut self.sender;
+        schedule.discount_held(time.tick(), |id| driver.unacknowledged(id).unwrap_or(0));
         while let Some(id) = self.sender.schedule.poll(self.sender.time.tick()) {
             if let Some(connection) = self.connections.get_mut(id)
                 && self.sender.take_turn(connection)
