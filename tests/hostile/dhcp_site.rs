@@ -576,19 +576,30 @@ fn a_first_offer_waits_a_moment_and_delays_nobody_else() {
             segment.configuration(datapath).replace("192.168.4.12\"", "192.168.4.120\"");
         let server = segment.serve(&configuration, &[]);
         segment.lease(1);
-        let asked = Instant::now();
-        let offer = segment.wire.ask(&Dhcp::discover(mac(2), 2), SILENCE).expect("an OFFER");
-        let took = asked.elapsed();
+        // A machine that has no processor for a while makes single times longer: the shortest of
+        // some counts.
+        let first_offer = |number: u32| {
+            let asked = Instant::now();
+            let offer = segment.wire.ask(&Dhcp::discover(mac(number), number), LIMIT);
+            assert!(offer.expect("an OFFER").server().is_some());
+            asked.elapsed()
+        };
+        let took = (100..105).map(first_offer).min().unwrap();
         assert!(
             (Duration::from_millis(150)..Duration::from_millis(500)).contains(&took),
             "{took:?}"
         );
-        // A repeated DISCOVER meanwhile is answered once, in its own name.
-        (3..60).for_each(|number| assert!(segment.wire.say(&Dhcp::discover(mac(number), number))));
-        let asked = Instant::now();
-        assert!(segment.is_offered(1));
-        assert!(asked.elapsed() < Duration::from_millis(150), "{:?}", asked.elapsed());
-        assert!(offer.server().is_some());
+
+        // A machine whose address is known to be free waits for none of those that came before it.
+        let overtakes = |first: u32| {
+            let others = first..first + 20;
+            others.for_each(|n| assert!(segment.wire.say(&Dhcp::discover(mac(n), n))));
+            let asked = Instant::now();
+            assert!(segment.wire.ask(&Dhcp::discover(mac(1), first + 1000), LIMIT).is_some());
+            asked.elapsed()
+        };
+        let took = [3, 23, 43].map(overtakes).into_iter().min().unwrap();
+        assert!(took < Duration::from_millis(150), "{took:?}");
         server.stop();
     }
 }
