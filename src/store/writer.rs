@@ -230,6 +230,15 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_of_one_lease_delays_none_and_one_of_many_a_millisecond_at_most() {
+        let distances = [0, 1, 2, 11, 12, 1024, usize::MAX].map(find_commit_distance);
+        assert_eq!(
+            distances.map(|distance| distance.as_micros()),
+            [0, 0, 180, 990, 1000, 1000, 1000]
+        );
+    }
+
+    #[test]
     fn no_ticket_is_reported_before_its_sync() {
         let bench = bench();
         bench.writer.submit(7, change()).unwrap();
