@@ -138,6 +138,12 @@ enum SlotTrial {
     Running { slots: usize, bytes: u64 },
 }
 
+impl WindowMeter {
+    fn is_window_over(&self, now: ScheduleTick) -> bool {
+        now.saturating_sub(self.window_began) >= WINDOW
+    }
+}
+
 impl Default for SlotTrial {
     /// The first window of a storm is not judged: in it the first pieces of all bodies leave, which
     /// the schedule does not count.
@@ -249,7 +255,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
     /// those that it took of the body. Call it before [`SendSchedule::poll`]; `held` looks at one
     /// connection.
     pub fn discount_held(&mut self, now: ScheduleTick, held: impl Fn(K) -> u64) {
-        if self.waiting.is_empty() || now.saturating_sub(self.meter.window_began) < WINDOW {
+        if self.waiting.is_empty() || !self.meter.is_window_over(now) {
             return;
         }
         for key in &self.running {
@@ -338,7 +344,7 @@ impl<K: Copy + Eq + Hash + Ord> SendSchedule<K> {
             self.meter.taken = 0;
             return;
         }
-        if now.saturating_sub(self.meter.window_began) < WINDOW {
+        if !self.meter.is_window_over(now) {
             return;
         }
         let length = now - self.meter.window_began;

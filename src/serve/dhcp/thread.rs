@@ -45,8 +45,9 @@ const TURN_MESSAGES_MAX: usize = 256;
 /// Datagrams that io_uring hands over at a time at most, where more wait: the retries of a
 /// multishot receive (MULTISHOT_MAX_RETRY in io_uring/net.c of Linux).
 const FULL_COLLECT: u64 = 32;
-/// Full collects of one turn: with them the core takes in several times what it answers.
-const TURN_COLLECTS_MAX: usize = 32;
+/// Datagrams after which a turn takes in no more: several times what it answers, and as many as one
+/// collect without a ring brings.
+const TURN_ARRIVALS_MAX: u64 = 1024;
 /// Letters that the core reads in one turn.
 const TURN_LETTERS_MAX: usize = 256;
 /// Offers that leave in one turn because their probe got no answer.
@@ -276,14 +277,16 @@ impl RunningDhcp {
     /// would keep out the REQUESTs that the inbox prefers.
     fn collect_waiting(&mut self, wait: TurnWait) -> Result<(), CoreError> {
         self.inbox.take_arrived();
-        self.collect(Some(wait))?;
-        for _ in 1..TURN_COLLECTS_MAX {
-            if self.inbox.take_arrived() < FULL_COLLECT {
-                break;
+        let (mut wait, mut all_arrived) = (wait, 0);
+        loop {
+            self.collect(Some(wait))?;
+            let arrived = self.inbox.take_arrived();
+            all_arrived += arrived;
+            if arrived < FULL_COLLECT || all_arrived >= TURN_ARRIVALS_MAX {
+                return Ok(());
             }
-            self.collect(Some(TurnWait::No))?;
+            wait = TurnWait::No;
         }
-        Ok(())
     }
 
     /// Runs a whole turn of the driver, or (None) only submits the queued sends.
