@@ -4,7 +4,6 @@
 mod common;
 
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use common::Scratch;
 use common::capture::{Capture, Packet, REQUESTS, UDP};
 use common::net::{Client, Net, SERVER, SERVER_V6};
-use common::process::{Output, Process, run};
+use common::process::{self, Output, Process, run};
 use common::root::{self, pattern};
 use common::server::{self, Server};
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
@@ -291,22 +290,6 @@ fn h24_no_target_leads_out_of_the_root() {
 
 const MAC: &str = "52:54:00:c1:1e:01";
 const MAC_BYTES: [u8; 6] = [0x52, 0x54, 0x00, 0xc1, 0x1e, 0x01];
-/// The shell of both scripts: what the server said, one line an event.
-const UDHCPC_SCRIPT: &str = r#"#!/bin/sh
-echo "$1 ip=$ip mask=$mask router=$router dns=$dns domain=$domain lease=$lease \
-siaddr=$siaddr file=$boot_file tftp=$tftp bootfile=$bootfile"
-case $1 in
-deconfig) ip addr flush dev "$interface" ;;
-bound | renew) ip addr replace "$ip/$mask" dev "$interface" ;;
-esac
-"#;
-const DHCLIENT_SCRIPT: &str = r#"#!/bin/sh
-echo "$reason ip=$new_ip_address"
-case $reason in
-BOUND | RENEW | REBIND | REBOOT) ip addr replace "$new_ip_address/24" dev "$interface" ;;
-EXPIRE | FAIL | RELEASE | STOP) ip addr flush dev "$interface" ;;
-esac
-"#;
 
 #[test]
 fn d33_udhcpc_gets_address_mask_router_name_servers_and_domain() {
@@ -412,6 +395,9 @@ fn d25_udhcpc_renews_by_unicast_and_d28_releases() {
     lab.capture.wait_dhcp("a REQUEST by unicast", LIMIT, unicast);
     udhcpc.signal("USR2");
     lab.capture.wait_dhcp("a RELEASE", LIMIT, |message| kind(message) == MessageType::Release);
+    // The script has taken the address away, for the second time: the first was at the start.
+    let released = |text: &String| text.match_indices("deconfig ").nth(1).map(|_| ());
+    udhcpc.stdout.wait_for(LIMIT, released).expect("the script's line after the RELEASE");
     drop(udhcpc);
     // It comes back to the address that it had, without asking for it (D-19).
     let bound = field_line(&lab.udhcpc(&client, &["-q"]).ok().stdout, "bound");
@@ -582,7 +568,7 @@ impl Lab {
         common::need(&[("udhcpc", "udhcpc")]);
         let mut command = client.command("udhcpc");
         command.args(["-f", "-i", "eth0", "-t", "10", "-T", "1", "-s"]);
-        command.arg(self.script("udhcpc.sh", UDHCPC_SCRIPT)).args(arguments);
+        command.arg(process::client_script("udhcpc.sh")).args(arguments);
         command
     }
 
@@ -596,7 +582,7 @@ impl Lab {
             root::write(&file("leases"), leases.as_bytes());
         }
         let mut command = client.command("dhclient");
-        command.args(["-4", "-d", "-sf"]).arg(self.script("dhclient.sh", DHCLIENT_SCRIPT));
+        command.args(["-4", "-d", "-sf"]).arg(process::client_script("dhclient.sh"));
         command
             .arg("-lf")
             .arg(file("leases"))
@@ -606,14 +592,6 @@ impl Lab {
             .arg(file("dhclient.conf"));
         command.arg("eth0");
         Process::start(command)
-    }
-
-    fn script(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.scratch.path().join(name);
-        root::write(&path, text.as_bytes());
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
-            .expect("an executable script");
-        path
     }
 }
 

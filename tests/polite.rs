@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::Scratch;
 use common::capture::{Capture, REQUESTS};
 use common::net::{BRIDGE, Client, Net, SERVER};
-use common::process::{Output, Process, run};
+use common::process::{self, Output, Process, run};
 use common::root;
 use common::server::{self, Server};
 use dhcproto::v4::{Message, MessageType, OptionCode};
@@ -23,7 +23,6 @@ const OTHER_MAC: &str = "52:54:00:c1:1e:02";
 const OTHER: Ipv4Addr = Ipv4Addr::new(192, 168, 4, 2);
 /// What makes udhcpc a BIOS ROM.
 const ROM: [&str; 4] = ["-V", "PXEClient:Arch:00000:UNDI:002001", "-x", "0x5d:0000"];
-const SCRIPT: &str = "#!/bin/sh\necho \"$1 ip=$ip server=$serverid lease=$lease\"\n";
 
 /// A bridge with a capture; servers and clients come as a test wants them.
 struct Lab {
@@ -91,12 +90,11 @@ impl Lab {
 
     fn udhcpc(&self, client: &Client, arguments: &[&str]) -> Output {
         common::need(&[("udhcpc", "udhcpc")]);
-        let script = self.scratch.path().join("udhcpc.sh");
-        root::write(&script, SCRIPT.as_bytes());
-        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))
-            .expect("an executable script");
         let mut command = client.command("udhcpc");
-        command.args(["-f", "-n", "-q", "-i", "eth0", "-T", "1", "-s"]).arg(script).args(arguments);
+        command
+            .args(["-f", "-n", "-q", "-i", "eth0", "-T", "1", "-s"])
+            .arg(process::client_script("udhcpc.sh"))
+            .args(arguments);
         run(command, LIMIT)
     }
 

@@ -1,7 +1,7 @@
 //! Child processes: started with their output collected, waited for with a time limit, gone when
 //! dropped.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -21,6 +21,13 @@ pub fn need(wanted: &[(&str, &str)]) {
              which does"
         );
     }
+}
+
+/// A script of `tests/common/clients`, which a DHCP client runs at each event. It stands in the
+/// repository: a script that a test writes cannot be written or run (ETXTBSY) while a client before
+/// it still starts it, or while a child of another thread still holds it open.
+pub fn client_script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/clients").join(name)
 }
 
 /// A process of the test's own, killed when dropped.
