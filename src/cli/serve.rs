@@ -85,7 +85,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         tracing::warn!("the limit of open files cannot be raised: {error}");
         USUAL_OPEN_FILES
     });
-    match plan(config, file.as_deref(), &overrides, open_files)
+    match plan(config, &overrides, open_files)
         .and_then(|plan| Ok(supervisor::run(plan)?))
     {
         Ok(()) => {

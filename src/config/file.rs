@@ -115,6 +115,7 @@ tables! {
     FileTable in "" {
         root: PlacedValue<String> = "root",
         state: PlacedValue<String> = "state",
+        links: LinksTable = "links",
         server: ServerTable = "server",
         tftp: TftpTable = "tftp",
         http: HttpTable = "http",
@@ -124,6 +125,10 @@ tables! {
         quirk: Vec<QuirkTable> = "quirk",
         log: LogTable = "log",
         tuning: TuningTable = "tuning",
+    }
+    /// `[links]`
+    LinksTable in "[links]" {
+        allow: Vec<PlacedValue<String>> = "allow",
     }
     /// `[server]`
     ServerTable in "[server]" {

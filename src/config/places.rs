@@ -56,6 +56,11 @@ impl ConfigPlaces {
         Self { path: path.to_owned(), text: text.to_owned(), read: OnceLock::new() }
     }
 
+    /// The path of the file as the operator named it; None: there is no file.
+    pub fn path(&self) -> Option<&Path> {
+        (!self.path.is_empty()).then(|| Path::new(&self.path))
+    }
+
     /// A key that can be written once in the file, by its table. None where it is not written.
     pub fn find_key(&self, table: &str, key: &str) -> Option<ConfigPlace> {
         let file = self.file();
@@ -76,6 +81,13 @@ impl ConfigPlaces {
         }?;
         let shown = if table.is_empty() { key.to_owned() } else { format!("[{table}] {key}") };
         Some(self.make_place(span.start, shown))
+    }
+
+    /// A directory of `[links] allow`.
+    pub fn find_link_place(&self, place: &Path) -> Option<ConfigPlace> {
+        let allowed = self.file().links.as_ref()?.allow.as_ref()?;
+        let written = allowed.iter().find(|text| Path::new(text.get_ref()) == place)?;
+        Some(self.make_place(written.span().start, "[links] allow".to_owned()))
     }
 
     /// The key `root`, if the file names this directory; `--root` may have named another.

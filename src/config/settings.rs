@@ -17,6 +17,8 @@ pub struct Config {
     pub root: PathBuf,
     /// Directory of leases, history and quirks, which must outlive the process.
     pub state: PathBuf,
+    /// `[links]`: directories outside the root into which links under the root may lead (T-59).
+    pub links: Vec<PathBuf>,
     /// `[server]`
     pub server: ServerSettings,
     /// `[tftp]`

@@ -6,4 +6,5 @@ pub mod examine;
 pub mod load;
 pub mod loaders;
 pub mod quirks;
+pub mod served;
 pub mod static_menus;

@@ -1,17 +1,24 @@
 //! Surveys the root: static menus whose default entry installs without asking, templates, and the
 //! largest file.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::fs;
+use std::collections::{HashSet, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, FileType};
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::boot::names::MenuLoader;
 use crate::boot::static_menu::{UnattendedEntry, detect_menu_loader, find_unattended_defaults};
+use crate::images::{
+    FileResolver, NameRefusal, NameTarget, clean_path_name, is_hidden_name,
+};
 
-/// Names that one survey visits; a tree of packages has more, and no menus.
-pub const NAMES_MAX: usize = 50_000;
+/// Names that one survey reads: a mirror of packages has some hundred thousand.
+pub const NAMES_MAX: usize = 400_000;
+/// Files whose size one survey asks for. It asks for no size of a menu or a template.
+const SIZES_MAX: usize = 50_000;
 /// Directories below the root: `debian-installer/amd64/pxelinux.cfg` is three.
 pub const DEPTH_MAX: usize = 8;
 /// Bytes of one menu that the survey reads.
@@ -32,7 +39,7 @@ pub struct RootSurvey {
     /// Sorted by path and line.
     pub dangers: Vec<DangerousMenu>,
     /// The root has more than [`NAMES_MAX`] names or [`DEPTH_MAX`] levels: the survey saw only a
-    /// part.
+    /// part, and no directory before those above it.
     pub is_cut_short: bool,
     /// None: the root has no file.
     pub largest: Option<LargestFile>,
@@ -49,94 +56,134 @@ pub struct LargestFile {
     pub bytes: u64,
 }
 
-/// Surveys the root. It follows links that stay inside, and skips hidden names, which the server
-/// never serves.
-pub fn survey_root(root: &Path) -> RootSurvey {
-    let Ok(root) = root.canonicalize() else { return RootSurvey::default() };
-    let mut walk =
-        RootWalk { survey: RootSurvey::default(), names: 0, seen: HashSet::new(), root: &root };
-    walk.seen.extend(fs::metadata(&root).map(|found| (found.dev(), found.ino(), false)));
-    walk.visit_directory(&root, 0);
-    walk.survey
-        .dangers
-        .sort_by(|a, b| (&a.path, a.unattended.line).cmp(&(&b.path, b.unattended.line)));
-    walk.survey
+/// Surveys the root, all directories of one level before the next. It follows links as `names` does
+/// for a request, and skips what the server never serves.
+pub fn survey_root(root: &Path, names: &FileResolver) -> RootSurvey {
+    let mut survey = RootSurvey::default();
+    let mut walk = RootWalk {
+        survey: &mut survey,
+        names,
+        root,
+        names_left: NAMES_MAX,
+        sizes_left: SIZES_MAX,
+        seen: HashSet::new(),
+        directories: VecDeque::new(),
+    };
+    walk.push_directory(PathBuf::new(), root, 0);
+    while let Some((directory, depth)) = walk.directories.pop_front() {
+        walk.visit_directory(&directory, depth);
+    }
+    survey.dangers.sort_by(|a, b| (&a.path, a.unattended.line).cmp(&(&b.path, b.unattended.line)));
+    survey.templates.sort_unstable();
+    survey
 }
 
 struct RootWalk<'r> {
-    survey: RootSurvey,
-    names: usize,
+    survey: &'r mut RootSurvey,
+    names: &'r FileResolver,
+    root: &'r Path,
+    names_left: usize,
+    sizes_left: usize,
     /// Directories by device, inode and whether their name makes their files menus.
     seen: HashSet<(u64, u64, bool)>,
-    root: &'r Path,
+    /// Directories to visit, by their path under the root, with their depth.
+    directories: VecDeque<(PathBuf, usize)>,
 }
 
 impl RootWalk<'_> {
     fn visit_directory(&mut self, directory: &Path, depth: usize) {
-        let Ok(entries) = fs::read_dir(directory) else { return };
-        let mut names: Vec<PathBuf> =
-            entries.flatten().map(|entry| entry.path()).take(NAMES_MAX).collect();
+        let Ok(entries) = fs::read_dir(self.root.join(directory)) else { return };
+        let mut found: Vec<(OsString, Option<FileType>)> = entries
+            .flatten()
+            .take(self.names_left + 1)
+            .map(|entry| (entry.file_name(), entry.file_type().ok()))
+            .collect();
+        if found.len() > self.names_left {
+            self.survey.is_cut_short = true;
+        }
+        self.names_left -= found.len().min(self.names_left);
+
         // read_dir has no order. A survey that is cut short must see the same part each time.
-        names.sort_unstable();
-        for path in names {
-            self.names += 1;
-            if self.names > NAMES_MAX {
-                self.survey.is_cut_short = true;
-                return;
-            }
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with('.') {
-                continue;
-            }
-            let Ok(found) = fs::metadata(&path) else { continue };
-            if found.is_dir() {
-                // A link may lead back to a directory above, which ends here. The name
-                // `pxelinux.cfg` makes the files of a directory menus, so under that name it is
-                // visited once more.
-                let id = (found.dev(), found.ino(), name == "pxelinux.cfg");
-                if depth == DEPTH_MAX {
-                    self.survey.is_cut_short = true;
-                } else if self.is_inside(&path) && self.seen.insert(id) {
-                    self.visit_directory(&path, depth + 1);
+        found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (name, kind) in found.into_iter().filter(|(name, _)| !is_hidden_name(name.as_bytes())) {
+            let path = directory.join(name);
+            match kind {
+                Some(kind) if kind.is_dir() => {
+                    let real = self.root.join(&path);
+                    self.push_directory(path, &real, depth + 1);
                 }
-            } else if found.is_file() {
-                self.note_size(&path, found.len());
-                self.visit_file(&path);
+                Some(kind) if kind.is_file() => self.visit_file(path),
+                Some(kind) if !kind.is_symlink() => {}
+                _ => match self.find_target(&path) {
+                    Ok(NameTarget::Directory(real)) => {
+                        self.push_directory(path, &real, depth + 1);
+                    }
+                    _ => self.visit_file(path),
+                },
             }
         }
     }
 
-    fn note_size(&mut self, path: &Path, bytes: u64) {
-        let is_larger = self.survey.largest.as_ref().is_none_or(|largest| bytes > largest.bytes);
-        if is_larger
-            && self.is_inside(path)
-            && let Ok(name) = path.strip_prefix(self.root)
-        {
-            self.survey.largest = Some(LargestFile { path: name.to_owned(), bytes });
+    /// Keeps a directory for a later visit. A link may lead back to a directory above, which ends
+    /// here. The name `pxelinux.cfg` makes the files of a directory menus, so under that name it is
+    /// visited once more.
+    fn push_directory(&mut self, path: PathBuf, real: &Path, depth: usize) {
+        let Ok(found) = fs::metadata(real) else { return };
+        let is_of_menus = path.file_name() == Some(OsStr::new("pxelinux.cfg"));
+        if depth > DEPTH_MAX {
+            self.survey.is_cut_short = true;
+        } else if self.seen.insert((found.dev(), found.ino(), is_of_menus)) {
+            self.directories.push_back((path, depth));
         }
     }
 
-    fn visit_file(&mut self, path: &Path) {
-        let Ok(name) = path.strip_prefix(self.root) else { return };
-        if name.extension() == Some(OsStr::new("j2")) && self.is_inside(path) {
-            self.survey.templates.push(name.to_owned());
-        }
-        let Some(loader) = detect_menu_loader(&name.to_string_lossy()) else { return };
-        let mut bytes = Vec::new();
-        let read =
-            fs::File::open(path).and_then(|file| file.take(MENU_BYTES_MAX).read_to_end(&mut bytes));
-        if read.is_err() || !self.is_inside(path) {
+    fn visit_file(&mut self, path: PathBuf) {
+        let is_template = path.extension() == Some(OsStr::new("j2"));
+        let loader = detect_menu_loader(&path.to_string_lossy());
+        if (is_template || loader.is_some()) && !self.is_served(&path) {
             return;
         }
-        let text = String::from_utf8_lossy(&bytes);
-        let found = find_unattended_defaults(loader, &text).into_iter();
-        self.survey
-            .dangers
-            .extend(found.map(|unattended| DangerousMenu { path: name.to_owned(), unattended }));
+        if let Some(loader) = loader {
+            self.read_menu(&path, loader);
+        }
+        if is_template {
+            self.survey.templates.push(path);
+        } else if loader.is_none() && self.sizes_left > 0 {
+            self.sizes_left -= 1;
+            self.note_size(path);
+        }
     }
 
-    fn is_inside(&self, path: &Path) -> bool {
-        path.canonicalize().is_ok_and(|real| real.starts_with(self.root))
+    fn read_menu(&mut self, path: &Path, loader: MenuLoader) {
+        let mut bytes = Vec::new();
+        let read = fs::File::open(self.root.join(path))
+            .and_then(|file| file.take(MENU_BYTES_MAX).read_to_end(&mut bytes));
+        if read.is_ok() {
+            let text = String::from_utf8_lossy(&bytes);
+            let found = find_unattended_defaults(loader, &text).into_iter();
+            self.survey.dangers.extend(
+                found.map(|unattended| DangerousMenu { path: path.to_owned(), unattended }),
+            );
+        }
+    }
+
+    fn note_size(&mut self, path: PathBuf) {
+        let Ok(found) = fs::metadata(self.root.join(&path)) else { return };
+        let is_larger =
+            self.survey.largest.as_ref().is_none_or(|largest| found.len() > largest.bytes);
+        if is_larger && self.is_served(&path) {
+            self.survey.largest = Some(LargestFile { path, bytes: found.len() });
+        }
+    }
+
+    /// Whether a request for this path gets the file, now or when its mode is corrected.
+    fn is_served(&self, path: &Path) -> bool {
+        matches!(self.find_target(path), Ok(NameTarget::File(_)) | Err(NameRefusal::Unreadable))
+    }
+
+    /// Where a request for this path leads.
+    fn find_target(&self, path: &Path) -> Result<NameTarget, NameRefusal> {
+        self.names.find_target(&clean_path_name(path.as_os_str().as_bytes())?)
     }
 }
 
@@ -146,6 +193,11 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::images::RootFence;
+
+    fn survey(root: &Path) -> RootSurvey {
+        survey_root(root, &FileResolver::open(root, RootFence::default()).unwrap())
+    }
 
     const DANGER: &str = "DEFAULT in\nLABEL in\n KERNEL k\n APPEND ks=x\n";
 
@@ -165,7 +217,7 @@ mod tests {
         symlink(".", root.join("circle")).unwrap();
         fs::create_dir(root.join("new")).unwrap();
         symlink(scratch.path().join("outside"), root.join("new/pxelinux.cfg")).unwrap();
-        let survey = survey_root(&root);
+        let survey = survey(&root);
         let paths: Vec<String> =
             survey.dangers.iter().map(|d| d.path.to_string_lossy().into_owned()).collect();
         assert_eq!(paths, ["old/pxelinux.cfg/default", "pxelinux.cfg/default"]);
@@ -177,7 +229,51 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let deep: PathBuf = (0..DEPTH_MAX + 2).map(|n| format!("d{n}")).collect();
         fs::create_dir_all(root.path().join(&deep)).unwrap();
-        assert!(survey_root(root.path()).is_cut_short);
-        assert_eq!(survey_root(Path::new("/nonexistent")), RootSurvey::default());
+        assert!(survey(root.path()).is_cut_short);
+    }
+
+    /// A mirror of packages comes before `pxelinux.cfg` in the alphabet, and is deeper.
+    #[test]
+    fn k7_a_menu_is_found_beside_a_mirror() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, DANGER).unwrap();
+        };
+        for package in 0..60 {
+            for file in 0..1_000 {
+                put(&format!("debian/pool/main/{package}/{file}.deb"));
+            }
+        }
+        put("debian/dists/installer-amd64/images/netboot/pxelinux.cfg/default");
+        put("pxelinux.cfg/default");
+        let found = survey(root.path());
+        assert_eq!((found.dangers.len(), found.is_cut_short), (2, false));
+    }
+
+    #[test]
+    fn k2_menus_behind_links_that_the_server_follows_are_read() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().join("root");
+        fs::create_dir_all(root.join("menus")).unwrap();
+        fs::create_dir_all(scratch.path().join("outside")).unwrap();
+        fs::write(root.join("menus/default"), DANGER).unwrap();
+        fs::write(scratch.path().join("outside/default"), DANGER).unwrap();
+        // An absolute link that ends inside, and one to a place outside.
+        symlink(root.join("menus"), root.join("pxelinux.cfg")).unwrap();
+        fs::create_dir(root.join("new")).unwrap();
+        symlink(scratch.path().join("outside"), root.join("new/pxelinux.cfg")).unwrap();
+        let paths = |found: RootSurvey| {
+            found.dangers.into_iter().map(|danger| danger.path).collect::<Vec<_>>()
+        };
+        assert_eq!(paths(survey(&root)), [Path::new("pxelinux.cfg/default")]);
+        let fence =
+            RootFence { links: vec![scratch.path().join("outside")], ..RootFence::default() };
+        let names = FileResolver::open(&root, fence).unwrap();
+        assert_eq!(
+            paths(survey_root(&root, &names)),
+            [Path::new("new/pxelinux.cfg/default"), Path::new("pxelinux.cfg/default")]
+        );
     }
 }

@@ -119,11 +119,11 @@ words! {
         OutsideRoot = "outside-root",
         /// A directory or a device.
         NotAFile = "not-a-file",
-        /// A component of the name begins with a dot.
+        /// A component of the name is one that the server hides, such as `.git`.
         Hidden = "hidden",
         /// The server's own configuration or state.
         Private = "private",
-        /// The name has a `..` component or a control character.
+        /// The name leads above the root, or has a control character.
         BadName = "bad-name",
         /// Too large for a translation to netascii.
         TooLarge = "too-large",

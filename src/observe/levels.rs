@@ -190,11 +190,13 @@ fn denied(why: FileDenial) -> &'static str {
         }
         FileDenial::OutsideRoot => "TFTP refused a: the name leads outside the root",
         FileDenial::NotAFile => "TFTP refused a: a directory",
-        FileDenial::Hidden => "TFTP refused .a: the name has a hidden component",
+        FileDenial::Hidden => {
+            "TFTP refused .env: ringboot hides files of version control, editors and passwords"
+        }
         FileDenial::Private => {
             "TFTP refused a: ringboot never serves its own configuration and state"
         }
-        FileDenial::BadName => "HTTP refused a: the name has a `..` component",
+        FileDenial::BadName => "HTTP refused ../a: the name leads above the root with `..`",
         FileDenial::TooLarge => {
             "TFTP refused a: as netascii: the file is too large for this kind of request"
         }

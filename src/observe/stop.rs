@@ -75,11 +75,11 @@ words! {
         OutsideRoot = "outside-root",
         /// The name is a directory or a device.
         NotAFile = "not-a-file",
-        /// The name has a component that begins with a dot.
+        /// The name has a component that the server hides, such as `.git`.
         Hidden = "hidden",
         /// The file is one of the server's own: configuration or state.
         Private = "private",
-        /// The name has a `..` component or a control character.
+        /// The name leads above the root, or has a control character.
         BadName = "bad-name",
         /// The file is too large for a translation to netascii.
         TooLarge = "too-large",

@@ -48,7 +48,7 @@ fn kind_of(name: String, refusal: NameRefusal, rule: Option<String>) -> EventKin
         NameRefusal::ReadFailed | NameRefusal::TooMany | NameRefusal::Busy => {
             return EventKind::Failed;
         }
-        NameRefusal::DotDot | NameRefusal::ControlCharacter => FileDenial::BadName,
+        NameRefusal::AboveRoot | NameRefusal::ControlCharacter => FileDenial::BadName,
         NameRefusal::Hidden => FileDenial::Hidden,
         NameRefusal::OutsideRoot => FileDenial::OutsideRoot,
         NameRefusal::NotRegular => FileDenial::NotAFile,

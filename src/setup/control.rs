@@ -142,6 +142,7 @@ fn after_restart(old: &Config, new: &Config) -> Vec<String> {
             != (new.dhcp.listen_address, new.dhcp.listen_port);
     let changed = [
         ("root", old.root != new.root),
+        ("[links]", old.links != new.links),
         ("state", old.state != new.state),
         ("[server]", old.server != new.server),
         ("[tftp]", old.tftp != new.tftp),

@@ -1,7 +1,6 @@
 //! From a configuration to the plan of the server: the parts of all rooms are put together here.
 
 use std::num::NonZeroU16;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +13,14 @@ use crate::config::{self, Config, TftpOptions};
 use crate::control::check::FileReader;
 use crate::control::examine::{ExaminedConfig, choose_file_reader, examine_config};
 use crate::control::load::ConfigOverrides;
+use crate::control::served::build_fence;
 use crate::dhcp::subnet::{AnsweringMode, ClientAdmission, Subnet};
 use crate::engine::affinity;
 use crate::engine::datapath::Datapath;
 use crate::guard;
 use crate::images::{
     CleanPath, DiskWorkers, ImageMemory, ImageStore, MAPPINGS_MAX, MemoryCeiling, PIECE_BYTES,
-    RootFence, clean_path_name, raise_locked_memory,
+    clean_path_name, raise_locked_memory,
 };
 use crate::observe::finding::CheckFinding;
 use crate::observe::log::JournalMemory;
@@ -36,11 +36,9 @@ use crate::tftp::limits::TransferLimits;
 use crate::tftp::options::OptionPolicy;
 use crate::tftp::table::TftpPolicy;
 
-/// The plan for this configuration. `file`: the path that it was read from, if any; `open_files`:
-/// the limit of file descriptors.
+/// The plan for this configuration. `open_files`: the limit of file descriptors.
 pub fn plan(
     mut config: Config,
-    file: Option<&Path>,
     overrides: &ConfigOverrides,
     open_files: u64,
 ) -> anyhow::Result<Plan> {
@@ -54,13 +52,8 @@ pub fn plan(
     // The first thread: from now on log lines are written, the earlier ones have waited.
     sink::start_log_writer();
     let workers = DiskWorkers::start().context("starting worker threads")?;
-    let private: Vec<&Path> = file.into_iter().chain([config.state.as_path()]).collect();
     let memory = image_memory(&config);
-    let fence = RootFence {
-        borrowed: borrowed.files.clone(),
-        only_world_readable: choose_file_reader(account.as_ref()) == FileReader::Root,
-        ..RootFence::from_private_paths(&private)
-    };
+    let fence = build_fence(&config, &borrowed, choose_file_reader(account.as_ref()));
     let images = ImageStore::open_fenced(&config.root, fence, memory, workers)
         .with_context(|| format!("opening the root {}", config.root.display()))?;
 

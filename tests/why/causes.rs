@@ -162,14 +162,14 @@ fn names_that_are_not_given_are_told_with_what_would_make_them_be() {
         StopCause::NotAFile,
         &["debian was not served"],
     );
-    tells(&refused(".hidden", "octet", "a hidden"), StopCause::Hidden, &[".hidden was not served"]);
+    tells(&refused(".env", "octet", "ringboot hides"), StopCause::Hidden, &[".env was not served"]);
     tells(
         &refused("state/history.db", "octet", "configuration and state"),
         StopCause::Private,
         &["history.db was not served"],
     );
     tells(
-        &refused("../outside", "octet", "`..` component"),
+        &refused("../outside", "octet", "above the root"),
         StopCause::BadName,
         &["was not served"],
     );

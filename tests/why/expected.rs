@@ -77,9 +77,12 @@ pub(crate) fn words(cause: StopCause) -> (&'static str, &'static str) {
             ("the name leads outside the root", "Copy the file into the root")
         }
         StopCause::NotAFile => ("a directory", "Correct the name"),
-        StopCause::Hidden => ("the name has a hidden component", "begins with a dot"),
+        StopCause::Hidden => (
+            "ringboot hides files of version control, editors and passwords",
+            "Give it another name",
+        ),
         StopCause::Private => ("ringboot never serves its own configuration and state", "Move it"),
-        StopCause::BadName => ("the name has a `..` component", "Correct the name"),
+        StopCause::BadName => ("the name leads above the root with `..`", "Correct the name"),
         StopCause::TooLarge => ("the file is too large for this kind of request", "mode octet"),
         StopCause::TemplateFailed => ("A template failed", "Correct the template"),
         StopCause::WriteRefused => ("It tried to write a file", "only sends files"),

@@ -2,7 +2,7 @@
 //! checks everything that needs no file and no socket.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::file::{self, PlacedValue};
@@ -77,6 +77,7 @@ pub(super) fn resolve_file(
     let tftp = file.tftp.unwrap_or_default();
     Config {
         root: resolve_root(base, file.root, complaints),
+        links: resolve_links(file.links.unwrap_or_default(), complaints),
         state: file
             .state
             .map_or_else(|| PathBuf::from(STATE), |state| base.join(state.into_inner())),
@@ -114,6 +115,32 @@ fn resolve_root(
             PathBuf::new()
         }
     }
+}
+
+/// Directories that hold more than boot files on every machine.
+const NEVER_ALLOWED: [&str; 10] =
+    ["/", "/etc", "/root", "/home", "/var", "/usr", "/proc", "/sys", "/dev", "/run"];
+
+fn resolve_links(
+    written: file::LinksTable,
+    complaints: &mut ConfigComplaints<'_>,
+) -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    for text in written.allow.unwrap_or_default() {
+        let place = PathBuf::from(text.get_ref());
+        let hint = "name the directory itself: \"/usr/lib/syslinux\", \"/mnt/iso\"";
+        let is_plain = place.components().all(|part| !matches!(part, Component::ParentDir));
+        if !place.is_absolute() || !is_plain {
+            let what = format!("{:?} is no absolute path without `..`", text.get_ref());
+            complaints.add(&text.span(), what, hint);
+        } else if NEVER_ALLOWED.iter().any(|never| place.components().eq(Path::new(never).components())) {
+            let what = format!("links into {} would expose this machine", place.display());
+            complaints.add(&text.span(), what, hint);
+        } else {
+            places.push(place);
+        }
+    }
+    places
 }
 
 fn resolve_server(

@@ -12,7 +12,10 @@ use crate::boot::names::parse_menu_name;
 use crate::boot::pe::{BootProgram, PeMachine, image_fault};
 use crate::config::{self, Config};
 use crate::control::loaders;
-use crate::images::{CleanPath, clean_path_name, resolve_links, strip_path_prefix};
+use crate::images::{
+    FileResolver, NameRefusal, NameTarget, clean_path_name, resolve_links, strip_path_prefix,
+};
+use crate::template;
 
 /// Directories with more than boot files on every machine. Their children are fine:
 /// /var/lib/tftpboot, /home/x/netboot.
@@ -92,7 +95,16 @@ fn find_closed_root(config: &Config, reader: FileReader) -> Option<CheckFinding>
     Some(CheckFinding::fatal(what, format!("chmod o+x {}", closed.display())))
 }
 
-pub(super) fn check_boot_loaders(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
+/// The served tree of a check.
+#[derive(Clone, Copy)]
+pub(super) struct CheckedTree<'a> {
+    pub(super) subject: CheckSubject<'a>,
+    /// Where names lead.
+    pub(super) names: &'a FileResolver,
+}
+
+pub(super) fn check_boot_loaders(tree: CheckedTree<'_>) -> Vec<CheckFinding> {
+    let subject = tree.subject;
     let named = loaders::list_boot_keys(&subject.config.snapshot.dhcp.boot).into_iter();
     // A URL may lead to another server.
     let under_root =
@@ -100,18 +112,20 @@ pub(super) fn check_boot_loaders(subject: CheckSubject<'_>) -> Vec<CheckFinding>
     let wrong = under_root.flat_map(|(key, name)| {
         let place = subject.config.places.find_loader(key);
         let place = Some(place).filter(|place| !place.path.is_empty());
-        check_boot_loader(subject, key, name)
+        check_boot_loader(tree, key, name)
             .into_iter()
             .map(move |finding| finding.at_position(place.clone()))
     });
     wrong.collect()
 }
 
-fn check_boot_loader(subject: CheckSubject<'_>, key: &str, name: &str) -> Vec<CheckFinding> {
+fn check_boot_loader(tree: CheckedTree<'_>, key: &str, name: &str) -> Vec<CheckFinding> {
+    let subject = tree.subject;
     let what = format!("[boot] {key} = {name:?}");
-    let path = match locate_name(subject, name) {
+    let path = match locate_name(tree, name) {
         NamedPlace::File(path) => path,
         NamedPlace::MadeOnRequest => return Vec::new(),
+        NamedPlace::Refused(refusal) => return vec![report_refused_name(&what, refusal)],
         // The packages of that host are unknown here.
         NamedPlace::Nowhere if is_on_another_host(subject, name) => {
             return vec![CheckFinding::note(format!(
@@ -139,7 +153,7 @@ fn check_boot_loader(subject: CheckSubject<'_>, key: &str, name: &str) -> Vec<Ch
             Some(CheckFinding::error(format!("{what}: reading {}: {error}", path.display()), ""))
         }
     };
-    wrong.into_iter().chain(find_lonely_loader(subject, key, name)).collect()
+    wrong.into_iter().chain(find_lonely_loader(tree, key, name)).collect()
 }
 
 fn is_on_another_host(subject: CheckSubject<'_>, name: &str) -> bool {
@@ -157,7 +171,8 @@ struct NamedBootFile<'a> {
 }
 
 /// Checks kernels, initrds, and the files that a menu displays.
-pub(super) fn check_menu(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
+pub(super) fn check_menu(tree: CheckedTree<'_>) -> Vec<CheckFinding> {
+    let subject = tree.subject;
     let Some(menu) = &subject.config.snapshot.menu else { return Vec::new() };
     let places = &subject.config.places;
     let mut named: Vec<NamedBootFile<'_>> = Vec::new();
@@ -183,18 +198,20 @@ pub(super) fn check_menu(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
     // `check` fetches no URL: it may lead to another server.
     let under_root = named.into_iter().filter(|named| !named.name.contains("://"));
     under_root
-        .filter_map(|named| Some(check_menu_file(subject, &named)?.at_position(named.place)))
+        .filter_map(|named| Some(check_menu_file(tree, &named)?.at_position(named.place)))
         .collect()
 }
 
 fn check_menu_file(
-    subject: CheckSubject<'_>,
+    tree: CheckedTree<'_>,
     NamedBootFile { what, name, .. }: &NamedBootFile<'_>,
 ) -> Option<CheckFinding> {
-    match locate_name(subject, name) {
+    let subject = tree.subject;
+    match locate_name(tree, name) {
         NamedPlace::File(path) => find_unreadable_file(what, &path, subject.reader)
             .or_else(|| find_wrong_image(what, &path, what.starts_with("kernel"))),
         NamedPlace::MadeOnRequest => None,
+        NamedPlace::Refused(refusal) => Some(report_refused_name(what, refusal)),
         NamedPlace::Nowhere => {
             let what =
                 format!("{what}: there is no {name} under {}", subject.config.root.display());
@@ -223,36 +240,69 @@ enum NamedPlace {
     File(PathBuf),
     /// A template or a rendered menu: it needs no file of that name.
     MadeOnRequest,
+    /// The server refuses it.
+    Refused(NameRefusal),
     Nowhere,
 }
 
-/// Looks a name up in the order of the server: the root, files of packages, templates, menus; then
-/// again without an old prefix.
-fn locate_name(subject: CheckSubject<'_>, name: &str) -> NamedPlace {
-    let Ok(path) = clean_path_name(name.as_bytes()) else { return NamedPlace::Nowhere };
-    let prefixes = subject
-        .config
-        .tftp
-        .strip_prefixes
-        .iter()
-        .filter_map(|prefix| clean_path_name(prefix.as_bytes()).ok());
-    let stripped = strip_path_prefix(&path, &prefixes.collect::<Vec<_>>());
+/// Looks a name up as the server does: in the root with the files of packages, as a template, as a
+/// menu; then again without an old prefix.
+fn locate_name(tree: CheckedTree<'_>, name: &str) -> NamedPlace {
+    let config = tree.subject.config;
+    let path = match clean_path_name(name.as_bytes()) {
+        Ok(path) => path,
+        Err(refusal) => return NamedPlace::Refused(refusal),
+    };
+    let prefixes = config.tftp.strip_prefixes.iter();
+    let prefixes: Vec<_> =
+        prefixes.filter_map(|prefix| clean_path_name(prefix.as_bytes()).ok()).collect();
+    let stripped = strip_path_prefix(&path, &prefixes);
     // The server takes a prefix off only where the name as it is leads nowhere (T-57).
     for path in [Some(path), stripped].into_iter().flatten() {
-        let under_root = |path: &CleanPath| subject.config.root.join(&*path.display());
-        if under_root(&path).is_file() {
-            return NamedPlace::File(under_root(&path));
+        if path.as_bytes().ends_with(template::SUFFIX.as_bytes()) {
+            continue;
         }
-        if let Some(borrowed) = subject.borrowed.files.get(&path) {
-            return NamedPlace::File(borrowed.clone());
+        let under_root = config.root.join(&*path.display());
+        match tree.names.find_target(&path) {
+            Ok(NameTarget::File(_)) if under_root.exists() => return NamedPlace::File(under_root),
+            Ok(NameTarget::File(real)) => return NamedPlace::File(real),
+            Ok(NameTarget::Directory(_)) => return NamedPlace::Refused(NameRefusal::NotRegular),
+            Err(NameRefusal::NotFound) => {}
+            // The caller says which right is missing.
+            Err(NameRefusal::Unreadable) => return NamedPlace::File(under_root),
+            Err(refusal) => return NamedPlace::Refused(refusal),
         }
-        let is_menu =
-            subject.config.snapshot.menu.is_some() && parse_menu_name(path.as_bytes()).is_some();
-        if is_menu || under_root(&path.with_suffix(".j2")).is_file() {
+        let is_menu = config.snapshot.menu.is_some() && parse_menu_name(path.as_bytes()).is_some();
+        if is_menu || tree.names.find_target(&path.with_suffix(template::SUFFIX)).is_ok() {
             return NamedPlace::MadeOnRequest;
         }
     }
     NamedPlace::Nowhere
+}
+
+/// A name that the server refuses, in the words of its log.
+fn report_refused_name(what: &str, refusal: NameRefusal) -> CheckFinding {
+    let hint = match refusal {
+        NameRefusal::OutsideRoot => {
+            "copy the file into the root, or name the directory to which the link leads in \
+             `allow` of [links]"
+        }
+        NameRefusal::NotRegular => "name a file",
+        _ => "correct the name",
+    };
+    CheckFinding::error(format!("{what} is not served: {refusal}"), hint)
+}
+
+/// Directories of `[links] allow` that do not exist: links into them lead nowhere.
+pub(super) fn check_links(config: &Config) -> Vec<CheckFinding> {
+    let missing = config.links.iter().filter(|place| !place.is_dir());
+    missing
+        .map(|place| {
+            let what = format!("[links] allow: there is no directory {}", place.display());
+            let hint = "mount or install it, or take it out of the list";
+            CheckFinding::warning(what, hint).at_position(config.places.find_link_place(place))
+        })
+        .collect()
 }
 
 /// A file that the server may not read, by its own mode or that of a directory above it.
@@ -355,13 +405,13 @@ fn find_wrong_kind(key: &str, name: &str, program: BootProgram) -> Option<(Strin
 }
 
 /// A loader without the companion file that it needs.
-fn find_lonely_loader(subject: CheckSubject<'_>, key: &str, name: &str) -> Option<CheckFinding> {
+fn find_lonely_loader(tree: CheckedTree<'_>, key: &str, name: &str) -> Option<CheckFinding> {
     let path = clean_path_name(name.as_bytes()).ok()?;
     let file = String::from_utf8_lossy(path.file_name()).into_owned();
     let kit = KITS.iter().find(|kit| kit.loaders.iter().any(|(loader, _)| *loader == file))?;
     let (needed, _) = kit.companions.first()?;
     let beside = path.sibling(needed).display().into_owned();
-    if !matches!(locate_name(subject, &beside), NamedPlace::Nowhere) {
+    if !matches!(locate_name(tree, &beside), NamedPlace::Nowhere) {
         return None;
     }
     let what = format!(

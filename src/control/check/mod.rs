@@ -4,7 +4,9 @@
 use std::io;
 use std::path::Path;
 
+use self::files::CheckedTree;
 pub use self::subject::{CheckSubject, FileReader, HeardPool, HeardSubnet, RunningServer};
+use super::served::open_resolver;
 use super::static_menus::{self, RootSurvey};
 use crate::boot::menu;
 use crate::config::{Config, ConfigPlace, ConfigProblem, ConfigProblems};
@@ -83,11 +85,20 @@ fn report_left_out(config: &Config, has_root: bool) -> CheckFinding {
 }
 
 fn check_under_root(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
-    let CheckSubject { config, reader, .. } = subject;
-    let mut findings = files::check_boot_loaders(subject);
-    findings.extend(files::check_menu(subject));
+    let CheckSubject { config, borrowed, reader, .. } = subject;
+    let names = match open_resolver(config, borrowed, reader) {
+        Ok(names) => names,
+        Err(error) => {
+            let what = format!("opening the root {}: {error}", config.root.display());
+            return vec![CheckFinding::error(what, "")];
+        }
+    };
+    let tree = CheckedTree { subject, names: &names };
+    let mut findings = files::check_boot_loaders(tree);
+    findings.extend(files::check_menu(tree));
+    findings.extend(files::check_links(config));
 
-    let survey = static_menus::survey_root(&config.root);
+    let survey = static_menus::survey_root(&config.root, &names);
     findings.extend(check_static_menus(&config.root, &survey));
     let renderer = TemplateRenderer::default();
     findings.extend(

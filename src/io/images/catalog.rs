@@ -42,10 +42,10 @@ impl ImageCatalog {
 
     /// Looks a path up without waiting for a disk.
     pub fn find(&mut self, path: &CleanPath) -> CatalogAnswer {
-        if !self.images.root.is_known() {
+        if !self.images.names.root.is_known() {
             return CatalogAnswer::Ask(CatalogQuestion { path: path.clone(), found: None });
         }
-        let found = match self.images.resolve_path(path, true) {
+        let found = match self.images.names.resolve_path(path, true) {
             Ok(found) => found,
             Err(NameRefusal::Busy) => {
                 return CatalogAnswer::Ask(CatalogQuestion { path: path.clone(), found: None });
@@ -59,7 +59,7 @@ impl ImageCatalog {
         if is_directory_stat(&stat) {
             return CatalogAnswer::Directory;
         }
-        if let Err(refusal) = self.images.check_servable(&stat) {
+        if let Err(refusal) = self.images.names.check_servable(&stat) {
             return CatalogAnswer::Refused(refusal);
         }
         let identity = FileIdentity::from_stat(&stat);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::content::FileIdentity;
+use super::hidden_names::is_hidden_name;
 use super::limits::{DIRECTORIES_MAX, NAMES_KEPT_MAX};
 
 /// The names in a directory: without hidden ones, directories with a trailing `/`, sorted.
@@ -50,7 +51,7 @@ impl DirectoryListing {
 /// The name as the listing has it: a directory ends with `/`. None for a hidden name, and for one
 /// that is no UTF-8.
 fn read_listed_name(entry: DirEntry) -> Option<String> {
-    let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
+    let name = entry.file_name().into_string().ok().filter(|name| !is_hidden_name(name.as_bytes()))?;
     // The kernel returns the kind with the name, except for links.
     let is_directory = match entry.file_type() {
         Ok(kind) if !kind.is_symlink() => kind.is_dir(),

@@ -1,5 +1,5 @@
-//! The exceptions of the root: files below it that the server never serves, and single files of
-//! packages outside it that the server does serve.
+//! The exceptions of the root: files below it that the server never serves, single files of packages
+//! outside it that the server does serve, and places outside it into which links may lead.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
@@ -18,6 +18,9 @@ pub struct RootFence {
     /// Single files outside the root, by the names under which the server serves them if the root
     /// has no such name: the loaders of installed packages. Read-only, and never a directory.
     pub borrowed: HashMap<CleanPath, PathBuf>,
+    /// Directories outside the root into which a link under the root may lead, as absolute paths
+    /// without links.
+    pub links: Vec<PathBuf>,
     /// Serve only files that every user may read (mode o+r). For a process that runs as root, which
     /// no file mode stops.
     pub only_world_readable: bool,
@@ -28,7 +31,7 @@ impl RootFence {
     /// kernel.
     pub fn from_private_paths(private: &[&Path]) -> Self {
         let private = private.iter().map(|path| resolve_links(path)).collect();
-        Self { private, borrowed: HashMap::new(), only_world_readable: runs_as_root() }
+        Self { private, only_world_readable: runs_as_root(), ..Self::default() }
     }
 
     /// The private paths below this root, which a name or a link may reach.

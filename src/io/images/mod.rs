@@ -11,6 +11,7 @@ mod content;
 mod copies;
 mod directories;
 mod fence;
+mod hidden_names;
 mod limits;
 mod lock;
 mod mapped;
@@ -18,6 +19,7 @@ mod memory;
 mod path;
 mod remote;
 mod reserve;
+mod resolve;
 mod residency;
 mod root;
 mod small_files;
@@ -32,6 +34,7 @@ pub use content::{ContentMeta, MemoryPiece, ServedContent, WeakServedContent};
 pub use copies::{CopiesUse, CopyBudget, CopyShare};
 pub use directories::DirectoryListing;
 pub use fence::{RootFence, resolve_links, runs_as_root};
+pub use hidden_names::is_hidden_name;
 pub use limits::*;
 pub use lock::{may_lock_memory, raise_locked_memory};
 pub use memory::{ImageMemory, ImageMemoryUse};
@@ -39,5 +42,6 @@ pub use path::{
     CleanPath, NameRefusal, clean_path_name, clean_tftp_name, strip_path_prefix,
     strip_trailing_garbage,
 };
+pub use resolve::{FileResolver, NameTarget};
 pub use store::{CatalogAnswer, CatalogQuestion, ImageStore};
 pub use workers::{DiskWorkers, JobAsker, OwedAnswer, PieceUrgency, WorkersBusy};

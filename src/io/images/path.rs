@@ -1,8 +1,10 @@
 //! Names from the wire become clean paths under the root, or a refusal. Pure: it knows no file.
 
+use super::hidden_names::is_hidden_name;
 use super::limits::PATH_BYTES_MAX;
 
-/// A relative path without empty, `.`, `..` or hidden components. Empty: the root itself.
+/// A relative path without empty, `.` or `..` components, and without hidden names. Empty: the
+/// root itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CleanPath(Vec<u8>);
 
@@ -58,14 +60,14 @@ pub enum NameRefusal {
     /// No file of this name exists.
     #[error("file not found")]
     NotFound,
-    /// A `..` component, which could leave the root (T-58, H-24).
-    #[error("the name has a `..` component")]
-    DotDot,
+    /// A `..` that leads above the root (T-58, H-24).
+    #[error("the name leads above the root with `..`")]
+    AboveRoot,
     /// A byte below 0x20, or 0x7F.
     #[error("the name has a control character")]
     ControlCharacter,
-    /// A component that begins with a dot (T-58).
-    #[error("the name has a hidden component")]
+    /// A component such as `.git` or `.ssh` (T-58).
+    #[error("ringboot hides files of version control, editors and passwords")]
     Hidden,
     /// A link leads outside the root.
     #[error("the name leads outside the root")]
@@ -96,7 +98,8 @@ pub enum NameRefusal {
     Busy,
 }
 
-/// Cleans a name with `/` between its components (T-56, T-58; resolves `/./`, B-20).
+/// Cleans a name with `/` between its components (T-56, T-58; resolves `/./`, B-20). It resolves
+/// `a/../b` as text, without a look at what `a` is.
 pub fn clean_path_name(name: &[u8]) -> Result<CleanPath, NameRefusal> {
     if name.iter().any(|&b| b < 0x20 || b == 0x7f) {
         return Err(NameRefusal::ControlCharacter);
@@ -106,18 +109,22 @@ pub fn clean_path_name(name: &[u8]) -> Result<CleanPath, NameRefusal> {
         return Err(NameRefusal::NotFound);
     }
 
-    let mut path = Vec::with_capacity(name.len());
+    let mut path: Vec<u8> = Vec::with_capacity(name.len());
     for component in name.split(|&b| b == b'/') {
         match component {
-            b"" | b"." => continue,
-            b".." => return Err(NameRefusal::DotDot),
-            [b'.', ..] => return Err(NameRefusal::Hidden),
-            _ => {}
+            b"" | b"." => {}
+            b".." if path.is_empty() => return Err(NameRefusal::AboveRoot),
+            b".." => path.truncate(path.iter().rposition(|&b| b == b'/').unwrap_or(0)),
+            _ => {
+                if !path.is_empty() {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(component);
+            }
         }
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(component);
+    }
+    if path.split(|&b| b == b'/').any(is_hidden_name) {
+        return Err(NameRefusal::Hidden);
     }
     Ok(CleanPath(path))
 }
@@ -176,14 +183,40 @@ mod tests {
     }
 
     #[test]
-    fn t58_dot_dot_nul_and_control_characters_are_refused_even_inside_the_root() {
-        assert_eq!(clean_tftp_name(b"../etc/passwd"), Err(NameRefusal::DotDot));
-        assert_eq!(clean_tftp_name(b"a/../b"), Err(NameRefusal::DotDot));
-        assert_eq!(clean_tftp_name(b"..\\..\\boot.ini"), Err(NameRefusal::DotDot));
+    fn t58_what_leads_above_the_root_and_control_characters_are_refused() {
+        for name in ["..", "../etc/passwd", "/../a", "a/../../b", "..\\..\\boot.ini", "./.."] {
+            assert_eq!(clean_tftp_name(name.as_bytes()), Err(NameRefusal::AboveRoot), "{name}");
+        }
         assert_eq!(clean_tftp_name(b"a\0b"), Err(NameRefusal::ControlCharacter));
         assert_eq!(clean_tftp_name(b"a\nb"), Err(NameRefusal::ControlCharacter));
-        assert_eq!(clean_tftp_name(b"a/.ssh/id"), Err(NameRefusal::Hidden));
         assert_eq!(cleaned("a..b/c..d"), b"a..b/c..d");
+    }
+
+    #[test]
+    fn k3_dot_dot_inside_the_root_is_resolved_as_text() {
+        for (name, path) in [
+            ("bios/../images/k", "images/k"),
+            ("/bios/../images/k", "images/k"),
+            ("bios//.././images/k", "images/k"),
+            ("bios\\..\\images\\k", "images/k"),
+            ("a/b/../../c", "c"),
+            ("a/b/..", "a"),
+            ("a/..", ""),
+            ("a/../b/../c/d", "c/d"),
+            (".git/../k", "k"),
+        ] {
+            assert_eq!(cleaned(name), path.as_bytes(), "{name}");
+        }
+    }
+
+    #[test]
+    fn k1_dot_names_of_install_media_are_names_and_secrets_are_not() {
+        assert_eq!(cleaned("el9/.treeinfo"), b"el9/.treeinfo");
+        assert_eq!(cleaned("//.treeinfo"), b".treeinfo");
+        assert_eq!(cleaned("debian/.disk/info"), b"debian/.disk/info");
+        for name in ["a/.ssh/id", ".git/config", "x/../.env", "a/.ks.cfg.swp"] {
+            assert_eq!(clean_tftp_name(name.as_bytes()), Err(NameRefusal::Hidden), "{name}");
+        }
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! The root directory and the contents of its files, shared by all cores and workers.
 
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -24,8 +22,7 @@ use super::limits::{INLINE_BYTES_MAX, MAPPINGS_MAX, WHOLE_BYTES_MAX};
 use super::memory::ImageMemory;
 use super::path::{CleanPath, NameRefusal};
 use super::remote::RemoteDevices;
-use super::reserve::DescriptorReserve;
-use super::root::{ImageRoot, open_path_at};
+use super::resolve::FileResolver;
 use super::small_files::SmallFiles;
 use super::stat::{
     classify_name_refusal, is_directory_stat, is_regular_stat, stat_file, stat_known_file,
@@ -36,11 +33,9 @@ use super::workers::{DiskWorkers, JobAsker, WorkersBusy};
 /// The root directory and every mapping of it, shared by all cores and workers.
 #[derive(Debug)]
 pub struct ImageStore {
-    pub(super) root: ImageRoot,
-    fence: RootFence,
+    pub(super) names: FileResolver,
     memory: Arc<ImageMemory>,
     copies: Arc<CopyBudget>,
-    reserve: DescriptorReserve,
     workers: DiskWorkers,
     directories: DirectoryListings,
     /// The devices that are file servers.
@@ -93,11 +88,9 @@ impl ImageStore {
         workers: DiskWorkers,
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            root: ImageRoot::open(root, &fence)?,
-            fence,
+            names: FileResolver::open(root, fence)?,
             memory,
             copies: CopyBudget::for_memory(MemoryCeiling::read().bytes),
-            reserve: DescriptorReserve::new(),
             workers,
             directories: DirectoryListings::default(),
             devices: RemoteDevices::default(),
@@ -112,7 +105,7 @@ impl ImageStore {
 
     /// The path of the root directory.
     pub fn root(&self) -> &Path {
-        self.root.path()
+        self.names.root_path()
     }
 
     /// The threads that may wait for a disk.
@@ -190,7 +183,7 @@ impl ImageStore {
 
     /// Looks a path up and loads it. Waits for the disk: workers only.
     pub fn find_waiting(&self, path: &CleanPath) -> CatalogAnswer {
-        let found = match self.resolve_path(path, false) {
+        let found = match self.names.resolve_path(path, false) {
             Ok(found) => found,
             Err(refusal) => return CatalogAnswer::Refused(refusal),
         };
@@ -217,7 +210,7 @@ impl ImageStore {
     /// Reads a whole file of at most [`WHOLE_BYTES_MAX`] (netascii, templates). Waits for the disk:
     /// workers only.
     pub fn read_whole(&self, path: &CleanPath) -> Result<(Vec<u8>, ServedContent), NameRefusal> {
-        let (file, identity) = self.open_regular(self.resolve_path(path, false)?)?;
+        let (file, identity) = self.open_regular(self.names.resolve_path(path, false)?)?;
         if identity.len > WHOLE_BYTES_MAX {
             return Err(NameRefusal::TooLarge);
         }
@@ -228,7 +221,7 @@ impl ImageStore {
 
     /// Lists a directory. Waits for the disk: workers only.
     pub fn list_directory(&self, path: &CleanPath) -> Result<Arc<DirectoryListing>, NameRefusal> {
-        let directory = self.resolve_path(path, false)?;
+        let directory = self.names.resolve_path(path, false)?;
         let before = FileIdentity::from_stat(&stat_file(&directory)?);
         if let Some(known) = self.directories.find(&before) {
             return Ok(known);
@@ -245,7 +238,7 @@ impl ImageStore {
     /// Whether this path leads to a regular file, by the kernel's caches alone; None: the answer
     /// needs a disk.
     pub fn has_file(&self, path: &CleanPath) -> Option<bool> {
-        match self.resolve_path(path, true) {
+        match self.names.resolve_path(path, true) {
             Ok(found) => Some(stat_known_file(&found).is_ok_and(|stat| is_regular_stat(&stat))),
             Err(NameRefusal::Busy) => None,
             Err(_) => Some(false),
@@ -285,7 +278,7 @@ impl ImageStore {
     fn load_content(&self, question: CatalogQuestion) -> Result<ServedContent, NameRefusal> {
         let found = match question.found {
             Some(found) => found,
-            None => self.resolve_path(&question.path, false)?,
+            None => self.names.resolve_path(&question.path, false)?,
         };
         let (file, identity) = self.open_regular(found)?;
         if identity.len <= INLINE_BYTES_MAX {
@@ -346,85 +339,10 @@ impl ImageStore {
     /// Opens exactly the file that `found` names, through its descriptor: no rename can put another
     /// file in its place.
     pub(super) fn open_regular(&self, found: OwnedFd) -> Result<(File, FileIdentity), NameRefusal> {
-        let stat_of_found = stat_file(&found)?;
-        self.check_servable(&stat_of_found)?;
-        if self.fence.has_private_name(&stat_of_found) {
-            return Err(NameRefusal::Private);
-        }
-        let name = format!("/proc/self/fd/{}", found.as_raw_fd());
-        let file =
-            self.reserve.open(|| File::open(&name)).map_err(|e| classify_name_refusal(&e))?;
+        let file = self.names.open_regular(&found)?;
         let identity = FileIdentity::from_stat(&stat_file(&file)?);
         self.devices.learn(&file, identity.device);
         Ok((file, identity))
-    }
-
-    /// Refuses a file that is not regular, or that not every user may read while the fence requires
-    /// it.
-    #[inline]
-    pub(super) fn check_servable(&self, stat: &libc::stat) -> Result<(), NameRefusal> {
-        if !is_regular_stat(stat) {
-            return Err(NameRefusal::NotRegular);
-        }
-        let hidden = self.fence.only_world_readable && stat.st_mode & libc::S_IROTH == 0;
-        if hidden { Err(NameRefusal::Unreadable) } else { Ok(()) }
-    }
-
-    /// Returns an O_PATH descriptor for the path, in the root or borrowed from a package. It opens
-    /// nothing for reading, so a FIFO or a device has no effect.
-    pub(super) fn resolve_path(
-        &self,
-        path: &CleanPath,
-        cached_only: bool,
-    ) -> Result<OwnedFd, NameRefusal> {
-        if !cached_only {
-            self.root.follow_path(&self.fence);
-        }
-        let root = self.root.current();
-        let name: &[u8] = if path.as_bytes().is_empty() { b"." } else { path.as_bytes() };
-        let found = match self.open_path(
-            &root.directory,
-            name,
-            libc::RESOLVE_BENEATH | libc::RESOLVE_NO_MAGICLINKS,
-            cached_only,
-        ) {
-            Err(NameRefusal::NotFound) => {
-                // The path comes from the list of loaders, never from a client: links in it belong
-                // to the package.
-                let borrowed = self.fence.borrowed.get(path).ok_or(NameRefusal::NotFound)?;
-                let name = borrowed.as_os_str().as_bytes();
-                return self.open_path(
-                    &root.directory,
-                    name,
-                    libc::RESOLVE_NO_MAGICLINKS,
-                    cached_only,
-                );
-            }
-            found => found?,
-        };
-        // The kernel says where the descriptor leads after links inside the root.
-        if !root.inside.is_empty() {
-            let real = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
-                .map_err(|e| classify_name_refusal(&e))?;
-            if root.inside.iter().any(|private| real.starts_with(private)) {
-                return Err(NameRefusal::Private);
-            }
-        }
-        Ok(found)
-    }
-
-    fn open_path(
-        &self,
-        root: &OwnedFd,
-        name: &[u8],
-        how_resolved: u64,
-        cached_only: bool,
-    ) -> Result<OwnedFd, NameRefusal> {
-        let name = CString::new(name).map_err(|_| NameRefusal::ControlCharacter)?;
-        let cached = if cached_only { libc::RESOLVE_CACHED } else { 0 };
-        self.reserve
-            .open(|| open_path_at(root, &name, how_resolved | cached))
-            .map_err(|error| classify_name_refusal(&error))
     }
 
     #[inline]

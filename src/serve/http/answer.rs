@@ -422,7 +422,7 @@ fn plan_refusal(request: &RequestHead<'_>, refusal: NameRefusal) -> ResponsePlan
         NameRefusal::NotFound | NameRefusal::Hidden | NameRefusal::Private => {
             respond::answer_not_found(request)
         }
-        NameRefusal::DotDot | NameRefusal::ControlCharacter => {
+        NameRefusal::AboveRoot | NameRefusal::ControlCharacter => {
             respond::answer_bad_request(request, &refusal.to_string())
         }
         NameRefusal::OutsideRoot

@@ -326,7 +326,7 @@ fn wire_refusal(refusal: images::NameRefusal) -> TftpRefusal {
     use images::NameRefusal as R;
     match refusal {
         R::NotFound => TftpRefusal::NOT_FOUND,
-        R::DotDot
+        R::AboveRoot
         | R::ControlCharacter
         | R::Hidden
         | R::OutsideRoot

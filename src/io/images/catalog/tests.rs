@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 use crate::images::fence::RootFence;
@@ -208,7 +209,7 @@ fn a_file_cut_short_before_it_is_mapped_keeps_the_length_that_was_promised() {
     let tree = Tree::new();
     fs::write(tree.path("image"), vec![1; 200_000]).unwrap();
     let images = tree.catalog.images();
-    let found = images.resolve_path(&clean_path_name(b"image").unwrap(), false).unwrap();
+    let found = images.names.resolve_path(&clean_path_name(b"image").unwrap(), false).unwrap();
     let (file, identity) = images.open_regular(found).unwrap();
     File::options().write(true).open(tree.path("image")).unwrap().set_len(100).unwrap();
     let content = ServedContent::map(file, identity, images.memory()).unwrap();
@@ -240,6 +241,101 @@ fn t59_links_are_followed_inside_the_root_only_and_nothing_but_files_is_opened()
     assert_eq!(tree.get("").unwrap_err(), NameRefusal::NotRegular);
     assert_eq!(tree.get("real/below").unwrap_err(), NameRefusal::NotFound);
     drop(socket);
+}
+
+#[test]
+fn k2_links_are_followed_wherever_they_end_under_the_root() {
+    let mut tree = Tree::new();
+    fs::create_dir_all(tree.path("images/el9")).unwrap();
+    fs::write(tree.path("images/el9/k"), b"kernel").unwrap();
+    symlink(tree.path("images/el9"), tree.path("current")).unwrap();
+    symlink("../root/images/el9/k", tree.path("around")).unwrap();
+    symlink(tree.path("current"), tree.path("twice")).unwrap();
+    symlink(tree.path("gone"), tree.path("dangling")).unwrap();
+    symlink(tree.path("circle"), tree.path("circle")).unwrap();
+    // Twice each: by a worker, and then by the core with what the kernel has cached.
+    for _ in 0..2 {
+        for name in ["current/k", "around", "twice/k"] {
+            assert_eq!(tree.get(name).unwrap().inline_bytes().unwrap(), &b"kernel"[..], "{name}");
+        }
+    }
+    assert_eq!(tree.get("dangling").unwrap_err(), NameRefusal::NotFound);
+    assert_eq!(tree.get("circle").unwrap_err(), NameRefusal::OutsideRoot);
+    assert!(matches!(
+        tree.catalog.images().find_waiting(&clean_path_name(b"current").unwrap()),
+        CatalogAnswer::Directory
+    ));
+    // The link is judged by where it leads now.
+    fs::remove_file(tree.path("current")).unwrap();
+    fs::write(tree.directory.path().join("k"), b"outside").unwrap();
+    symlink(tree.directory.path(), tree.path("current")).unwrap();
+    assert_eq!(tree.get("current/k").unwrap_err(), NameRefusal::OutsideRoot);
+}
+
+#[test]
+fn k2_links_lead_into_the_places_that_the_operator_allows() {
+    let mut tree = Tree::new();
+    let outside = tree.directory.path().canonicalize().unwrap();
+    for name in ["iso/.treeinfo", "iso/private/x", "isolated/x"] {
+        fs::create_dir_all(outside.join(name).parent().unwrap()).unwrap();
+        fs::write(outside.join(name), b"x").unwrap();
+    }
+    symlink(outside.join("iso"), tree.path("iso")).unwrap();
+    symlink("../isolated", tree.path("isolated")).unwrap();
+    let fence = RootFence {
+        links: vec![outside.join("iso")],
+        private: vec![outside.join("iso/private")],
+        ..RootFence::default()
+    };
+    let memory = ImageMemory::new(PIECE_BYTES);
+    let images =
+        ImageStore::open_fenced(&tree.path(""), fence, memory, DiskWorkers::start().unwrap());
+    tree.catalog = ImageCatalog::new(&images.unwrap());
+    for _ in 0..2 {
+        assert_eq!(tree.get("iso/.treeinfo").unwrap().len(), 1);
+        assert_eq!(tree.get("iso/private/x").unwrap_err(), NameRefusal::Private);
+        assert_eq!(tree.get("isolated/x").unwrap_err(), NameRefusal::OutsideRoot);
+        assert_eq!(tree.get("iso/none").unwrap_err(), NameRefusal::NotFound);
+    }
+}
+
+/// A directory on the way is exchanged all the time for a link to the outside: no look finds a file
+/// outside.
+#[test]
+fn k2_a_name_that_is_renamed_during_a_look_never_leads_out() {
+    let tree = Tree::new();
+    let outside = tree.directory.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("k"), b"outside").unwrap();
+    fs::create_dir_all(tree.path("a")).unwrap();
+    fs::write(tree.path("a/k"), b"in").unwrap();
+    symlink(tree.path("a"), tree.path("absolute")).unwrap();
+    symlink(&outside, tree.path("b")).unwrap();
+    let (path, images) = (clean_path_name(b"absolute/k").unwrap(), tree.catalog.images());
+    let is_over = AtomicBool::new(false);
+    let (mut inside, mut refused) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                for (from, to) in [("a", "c"), ("b", "a"), ("a", "b"), ("c", "a")] {
+                    fs::rename(tree.path(from), tree.path(to)).unwrap();
+                }
+            }
+        });
+        let until = Instant::now() + Duration::from_secs(30);
+        while (inside < 200 || refused < 200) && Instant::now() < until {
+            match images.read_whole(&path) {
+                Ok((bytes, _)) => {
+                    assert_eq!(bytes, b"in");
+                    inside += 1;
+                }
+                Err(NameRefusal::OutsideRoot | NameRefusal::NotFound) => refused += 1,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(inside >= 200 && refused >= 200, "{inside} inside, {refused} refused");
 }
 
 #[test]

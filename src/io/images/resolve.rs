@@ -1,0 +1,161 @@
+//! Where a name leads: to a file under the root, to one of a package, or behind a link. The server and
+//! `ringboot check` ask here, so that they cannot differ.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::fence::RootFence;
+use super::path::{CleanPath, NameRefusal};
+use super::reserve::DescriptorReserve;
+use super::root::{ImageRoot, OpenedRoot, open_path_at};
+use super::stat::{classify_name_refusal, is_directory_stat, is_regular_stat, stat_file};
+
+/// Links of `/proc`, which lead to places without a name, are never followed.
+const NO_MAGIC: u64 = libc::RESOLVE_NO_MAGICLINKS;
+
+/// Looks names up in one root, within its fence.
+#[derive(Debug)]
+pub struct FileResolver {
+    pub(super) root: ImageRoot,
+    fence: RootFence,
+    reserve: DescriptorReserve,
+}
+
+/// Where a name leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NameTarget {
+    /// A file that is served, by its path without links.
+    File(PathBuf),
+    /// A directory, by its path without links.
+    Directory(PathBuf),
+}
+
+impl FileResolver {
+    /// Opens the root directory. An error also if nothing below it can be opened.
+    pub fn open(root: &Path, fence: RootFence) -> io::Result<Self> {
+        let root = ImageRoot::open(root, &fence)?;
+        Ok(Self { root, fence, reserve: DescriptorReserve::new() })
+    }
+
+    /// The path of the root directory.
+    pub(super) fn root_path(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Looks a path up as a request for it does, and reads nothing. Waits for the disk.
+    pub fn find_target(&self, path: &CleanPath) -> Result<NameTarget, NameRefusal> {
+        let found = self.resolve_path(path, false)?;
+        let stat = stat_file(&found)?;
+        if is_directory_stat(&stat) {
+            return Ok(NameTarget::Directory(read_descriptor_path(&found)?));
+        }
+        self.check_servable(&stat)?;
+        if self.fence.has_private_name(&stat) {
+            return Err(NameRefusal::Private);
+        }
+        Ok(NameTarget::File(read_descriptor_path(&found)?))
+    }
+
+    /// Opens exactly the file that `found` names, through its descriptor: no rename can put another
+    /// file in its place. Waits for the disk: workers only.
+    pub(super) fn open_regular(&self, found: &OwnedFd) -> Result<File, NameRefusal> {
+        let stat = stat_file(found)?;
+        self.check_servable(&stat)?;
+        if self.fence.has_private_name(&stat) {
+            return Err(NameRefusal::Private);
+        }
+        let name = format!("/proc/self/fd/{}", found.as_raw_fd());
+        self.reserve.open(|| File::open(&name)).map_err(|error| classify_name_refusal(&error))
+    }
+
+    /// Refuses a file that is not regular, or that not every user may read while the fence requires
+    /// it.
+    #[inline]
+    pub(super) fn check_servable(&self, stat: &libc::stat) -> Result<(), NameRefusal> {
+        if !is_regular_stat(stat) {
+            return Err(NameRefusal::NotRegular);
+        }
+        let hidden = self.fence.only_world_readable && stat.st_mode & libc::S_IROTH == 0;
+        if hidden { Err(NameRefusal::Unreadable) } else { Ok(()) }
+    }
+
+    /// Returns an O_PATH descriptor for the path, in the root or borrowed from a package. It opens
+    /// nothing for reading, so a FIFO or a device has no effect.
+    pub(super) fn resolve_path(
+        &self,
+        path: &CleanPath,
+        cached_only: bool,
+    ) -> Result<OwnedFd, NameRefusal> {
+        if !cached_only {
+            self.root.follow_path(&self.fence);
+        }
+        let root = self.root.current();
+        let name: &[u8] = if path.as_bytes().is_empty() { b"." } else { path.as_bytes() };
+        let beneath = libc::RESOLVE_BENEATH | NO_MAGIC;
+        let found = match self.open_path(&root, name, beneath, cached_only) {
+            Err(NameRefusal::NotFound) => {
+                // The path comes from the list of loaders, never from a client: links in it belong
+                // to the package.
+                let borrowed = self.fence.borrowed.get(path).ok_or(NameRefusal::NotFound)?;
+                let name = borrowed.as_os_str().as_bytes();
+                return self.open_path(&root, name, NO_MAGIC, cached_only);
+            }
+            Err(NameRefusal::OutsideRoot) => return self.follow_link(&root, name, cached_only),
+            found => found?,
+        };
+
+        // The kernel says where the descriptor leads after links inside the root.
+        if !root.inside.is_empty() {
+            let real = read_descriptor_path(&found)?;
+            if root.inside.iter().any(|private| real.starts_with(private)) {
+                return Err(NameRefusal::Private);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Opens a name with a link that has an absolute target or a way through the outside (T-59). The
+    /// kernel says where the descriptor leads in the end: into the root, or into a place that the
+    /// operator allows. A rename cannot exchange what the descriptor holds.
+    fn follow_link(
+        &self,
+        root: &OpenedRoot,
+        name: &[u8],
+        cached_only: bool,
+    ) -> Result<OwnedFd, NameRefusal> {
+        let found = self.open_path(root, name, NO_MAGIC, cached_only)?;
+        let real = read_descriptor_path(&found)?;
+        let is_inside = real.starts_with(read_descriptor_path(&root.directory)?);
+        if !is_inside && !self.fence.links.iter().any(|place| real.starts_with(place)) {
+            return Err(NameRefusal::OutsideRoot);
+        }
+        if self.fence.private.iter().any(|private| real.starts_with(private)) {
+            return Err(NameRefusal::Private);
+        }
+        Ok(found)
+    }
+
+    fn open_path(
+        &self,
+        root: &OpenedRoot,
+        name: &[u8],
+        how_resolved: u64,
+        cached_only: bool,
+    ) -> Result<OwnedFd, NameRefusal> {
+        let name = CString::new(name).map_err(|_| NameRefusal::ControlCharacter)?;
+        let cached = if cached_only { libc::RESOLVE_CACHED } else { 0 };
+        self.reserve
+            .open(|| open_path_at(&root.directory, &name, how_resolved | cached))
+            .map_err(|error| classify_name_refusal(&error))
+    }
+}
+
+/// Where the kernel says that a descriptor leads now. It waits for no disk.
+fn read_descriptor_path(found: &OwnedFd) -> Result<PathBuf, NameRefusal> {
+    std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
+        .map_err(|error| classify_name_refusal(&error))
+}
