@@ -655,6 +655,108 @@ fn b10_loaders_of_packages_are_served_under_the_names_that_clients_ask_for() {
     assert!(log.contains("boot/pxelinux.0 is served from /usr/lib/PXELINUX/pxelinux.0"), "{log}");
 }
 
+/// Random trees with links of all kinds: for each name the verdict of `check` is the answer of the
+/// server, by HTTP and by TFTP.
+#[test]
+fn k4_what_check_says_of_a_name_is_what_the_server_does() {
+    let (mut served, mut refused) = (0, 0);
+    for seed in 1..=4 {
+        let mut random = Random(seed);
+        let scratch = Scratch::new(&format!("verdict-{seed}"));
+        let names = make_random_tree(&mut random, scratch.path());
+        let mut more = String::from("[links]\nallow = [\"OUTSIDE\"]\n[menu]\n")
+            .replace("OUTSIDE", &scratch.path().join("allowed").to_string_lossy());
+        for (number, name) in names.iter().enumerate() {
+            more += &format!("[[menu.entry]]\nlabel = \"e{number}.\"\nkernel = \"{name}\"\n");
+        }
+        let file = configured(&scratch, &more);
+        let said = check(&file, &[]).stdout;
+        let mut command = ringboot(&["serve", "--config"]);
+        command.arg(&file);
+        let (server, tftp, http) = serve(command);
+        for (number, name) in names.iter().enumerate() {
+            let finding = said.lines().find(|line| line.contains(&format!("`e{number}.`")));
+            let by_http = get(http, &format!("/{name}")).starts_with(b"HTTP/1.1 200 ");
+            let by_tftp = read_request(tftp, name)[..2] == [0, 3];
+            assert_eq!(by_http, by_tftp, "seed {seed}: {name}");
+            assert_eq!(by_http, finding.is_none(), "seed {seed}: {name}: {finding:?}\n{said}");
+            (served, refused) = if by_http { (served + 1, refused) } else { (served, refused + 1) };
+        }
+        server.signal("TERM");
+    }
+    assert!(served > 100 && refused > 100, "{served} served, {refused} refused");
+}
+
+/// xorshift, 64 bits.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+
+    fn choose<'a, T>(&mut self, among: &'a [T]) -> &'a T {
+        &among[self.below(among.len())]
+    }
+}
+
+/// Fills `root`, `allowed` and `outside` in a directory. Returns names under the root to ask for.
+fn make_random_tree(random: &mut Random, directory: &Path) -> Vec<String> {
+    const PARTS: [&str; 8] =
+        ["images", "el9", ".treeinfo", ".disk", ".git", "k", "pxelinux.cfg", ".ks.cfg.swp"];
+    let mut directories: Vec<PathBuf> =
+        ["root", "allowed", "outside"].map(|name| directory.join(name)).into();
+    directories.iter().for_each(|path| fs::create_dir_all(path).unwrap());
+    let mut made = directories.clone();
+    for _ in 0..60 {
+        let path = random.choose(&directories).join(random.choose(&PARTS));
+        if fs::symlink_metadata(&path).is_ok() {
+            continue;
+        }
+        match random.below(6) {
+            0 | 1 => fs::create_dir(&path).unwrap(),
+            // Small files and mapped ones.
+            2 => fs::write(&path, [b"MZ", &[0; 100][..]].concat()).unwrap(),
+            3 => fs::write(&path, [b"MZ", &[0; 100_000][..]].concat()).unwrap(),
+            kind => {
+                let target = random.choose(&made).clone();
+                let up = "../".repeat(path.strip_prefix(directory).unwrap().components().count() - 1);
+                let relative = Path::new(&up).join(target.strip_prefix(directory).unwrap());
+                let target = if kind == 4 { target } else { relative };
+                std::os::unix::fs::symlink(target, &path).unwrap();
+            }
+        }
+        if path.is_dir() {
+            directories.push(path.clone());
+        }
+        made.push(path);
+    }
+
+    let mut names = Vec::new();
+    while names.len() < 100 {
+        // From the tree, or any; some with `.` and `..` between their parts.
+        let below: Vec<&str> =
+            made.iter().filter_map(|path| path.strip_prefix(directory.join("root")).ok()?.to_str()).collect();
+        let mut name = random.choose(&below).trim_matches('/').to_owned();
+        for _ in 0..random.below(3) {
+            name = match random.below(4) {
+                0 => format!("{name}/{}", random.choose(&PARTS)),
+                1 => format!("{}/../{name}", random.choose(&PARTS)),
+                2 => format!("./{name}"),
+                _ => format!("{name}/../{}", random.choose(&PARTS)),
+            };
+        }
+        if !name.trim_matches(['/', '.']).is_empty() && name.len() < 120 {
+            names.push(name);
+        }
+    }
+    names
+}
+
+
 #[test]
 fn the_configuration_the_state_and_what_only_its_owner_may_read_stay_private() {
     let scratch = Scratch::new("serve-private");

@@ -271,12 +271,22 @@ fn h6_head_and_http_1_0_and_conditions_as_curl_sends_them() {
 fn h24_no_target_leads_out_of_the_root() {
     let lab = Lab::new("targets", REQUESTS);
     root::write(&lab.scratch.path().join("secret"), b"secret");
+    for name in ["menu", ".treeinfo", ".git/config"] {
+        root::write(&lab.scratch.path().join("root").join(name), b"x");
+    }
     for (target, status) in [
         ("../secret", "400"),
         ("%2e%2e/secret", "400"),
         ("a%2f..%2f..%2fsecret", "400"),
+        ("a/../../secret", "400"),
         ("no-such-file", "404"),
         ("", "404"),
+        ("menu/", "404"),
+        (".git/config", "404"),
+        ("menu", "200"),
+        ("x/../menu", "200"),
+        ("x/%2e%2e/menu", "200"),
+        (".treeinfo", "200"),
     ] {
         let url = format!("http://{SERVER}/{target}");
         let said = lab.curl(&["--path-as-is", "-w", "%{http_code}", "-o", "got", &url]).ok();

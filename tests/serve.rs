@@ -348,7 +348,7 @@ fn t54_a_missing_file_gets_error_1_at_once_and_path_tricks_get_error_2() {
     let scratch = Scratch::new("serve-paths");
     fs::create_dir(scratch.path().join("root")).unwrap();
     fs::write(scratch.path().join("secret"), b"secret").unwrap();
-    fs::write(scratch.path().join("root/.hidden"), b"hidden").unwrap();
+    fs::write(scratch.path().join("root/.netrc"), b"secret").unwrap();
     std::os::unix::fs::symlink("../secret", scratch.path().join("root/link")).unwrap();
     run(command("mkfifo", &[scratch.path().join("root/fifo").to_str().unwrap()]), LIMIT).ok();
     let served = Served::root(&scratch.path().join("root"), &[]);
@@ -359,7 +359,7 @@ fn t54_a_missing_file_gets_error_1_at_once_and_path_tricks_get_error_2() {
         ("..\\secret", 2),
         ("link", 2),
         ("fifo", 2),
-        (".hidden", 2),
+        (".netrc", 2),
         ("", 1),
         ("/", 2),
         ("a\nb", 2),

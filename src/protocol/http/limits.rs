@@ -12,8 +12,11 @@ pub const HEADERS_MAX: usize = 64;
 /// of the connection (H-32).
 pub const REQUEST_BODY_BYTES_MAX: u64 = 64 * 1024;
 /// Parts of a multipart response after merging overlaps; a request for more gets the whole file
-/// (H-18).
-pub const PARTS_MAX: usize = 8;
+/// (H-18). librepo begins with 255 ranges, zsync has 20.
+pub const PARTS_MAX: usize = 256;
+/// Parts in any order or with overlaps; a client that asks for more of them names them from the
+/// first byte to the last (H-18).
+pub const UNORDERED_PARTS_MAX: usize = 8;
 /// Names in a directory listing; the page says if it omits the rest.
 pub const LISTING_NAMES_MAX: usize = 10_000;
 

@@ -311,13 +311,19 @@ fn judge_request_head<'a>(
         Ok(framing) => framing,
         Err(bad) => return ParsedHead::Bad(bad),
     };
+    let expects_continue = facts.expects_continue && version == HttpVersion::Http11;
+    // The answer to such a method is known before its body: the client waits and need not send it
+    // (RFC 9110 section 10.1.1). What comes all the same is no request, so the connection ends.
+    let is_body_unwanted =
+        expects_continue && method == HttpMethod::Other && framing != BodyFraming::Length(0);
+    let keeps_alive = !facts.closes && (version == HttpVersion::Http11 || facts.keeps_alive);
     let request = RequestHead {
         method,
         version,
         target: target.as_bytes(),
-        keeps_alive: !facts.closes && (version == HttpVersion::Http11 || facts.keeps_alive),
-        expects_continue: facts.expects_continue && version == HttpVersion::Http11,
-        framing,
+        keeps_alive: keeps_alive && !is_body_unwanted,
+        expects_continue,
+        framing: if is_body_unwanted { BodyFraming::Length(0) } else { framing },
         hosts: facts.hosts,
         has_bad_host: facts.has_bad_host,
         lines,

@@ -24,6 +24,14 @@ pub fn decode_target_path(target: &[u8]) -> Result<Vec<u8>, BadTarget> {
     decode_percent(&path[..end])
 }
 
+/// Whether a target ends with a slash, so that it names a directory and no file.
+pub fn names_directory(target: &[u8]) -> bool {
+    find_target_path(target).is_some_and(|path| {
+        let end = path.iter().position(|&b| b == b'?' || b == b'#').unwrap_or(path.len());
+        matches!(path[..end].last(), Some(b'/' | b'\\'))
+    })
+}
+
 /// Strips scheme and host: the rest begins with the path.
 fn find_target_path(target: &[u8]) -> Option<&[u8]> {
     if target.first() == Some(&b'/') {
@@ -104,6 +112,16 @@ mod tests {
         assert_eq!(decode_target_path(b"/%01%0a%7F%ff").unwrap(), b"/\x01\x0a\x7f\xff");
         for target in ["/%", "/%2", "/%zz", "/a%4"] {
             assert_eq!(decode_target_path(target.as_bytes()), Err(BadTarget::Encoding), "{target}");
+        }
+    }
+
+    #[test]
+    fn k18_a_slash_at_the_end_names_a_directory() {
+        for target in ["/", "/a/", "/a/?q", "http://h/a/", "/a\\", "/a//"] {
+            assert!(names_directory(target.as_bytes()), "{target}");
+        }
+        for target in ["/a", "/a?q/", "/a#/", "http://h", "/a/b.", "*"] {
+            assert!(!names_directory(target.as_bytes()), "{target}");
         }
     }
 

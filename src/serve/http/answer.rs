@@ -202,6 +202,7 @@ impl RequestAnswerer {
         // of this turn was sent.
         if let (AskedName::Path(path), FileReply::Content(answer)) = (&asked.name, &reply)
             && answer.origin == FileOrigin::File
+            && !target::names_directory(request.target)
         {
             self.recent.remember(request.target, path, &answer.content);
         }
@@ -231,6 +232,17 @@ impl RequestAnswerer {
         }
 
         let AskedRequest { name, began, .. } = asked;
+        // `vmlinuz/` names no file: an installer that looks for a tree of that name must not find
+        // one.
+        let is_no_file = matches!((&name, &reply), (AskedName::Path(_), FileReply::Content(_)))
+            && target::names_directory(request.target);
+        let reply = if is_no_file {
+            let shown = show_target(request);
+            let why = format!("{shown}: no such file (a slash at the end names a directory)");
+            FileReply::Refused(NameRefusal::NotFound, why)
+        } else {
+            reply
+        };
         match (name, reply) {
             (
                 AskedName::Path(path) | AskedName::IndexFile { index: path, .. },

@@ -167,12 +167,25 @@ fn h32_a_body_that_is_too_large_is_refused_before_it_has_come() {
 
 #[test]
 fn h31_a_client_that_expects_100_continue_is_told_once() {
-    let head = "POST /a HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n";
-    assert_eq!(in_one(format!("{head}ab").as_bytes()), ["continue", "Other /a"]);
+    let head = "GET /a HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n";
+    assert_eq!(in_one(format!("{head}ab").as_bytes()), ["continue", "Get /a"]);
     assert_eq!(in_one(head.as_bytes()), ["continue"]);
     assert_eq!(in_one(b"GET /a HTTP/1.1\r\nExpect: 100-continue\r\n\r\n"), ["Get /a"]);
     let old = "POST /a HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab";
     assert_eq!(in_one(old.as_bytes()), ["Other /a"]);
+}
+
+#[test]
+fn k18_a_method_that_is_refused_gets_its_answer_in_place_of_100() {
+    for body in ["Content-Length: 2", "Transfer-Encoding: chunked"] {
+        let head = format!("PUT /a HTTP/1.1\r\nExpect: 100-continue\r\n{body}\r\n\r\n");
+        assert_eq!(in_one(head.as_bytes()), ["Other /a"], "{body}");
+        let mut input = RequestInput::default();
+        input.push(head.as_bytes());
+        let InputStep::Request(request) = input.step(false) else { panic!("{body}") };
+        assert!(!request.keeps_alive, "what follows may be the body: {body}");
+    }
+    assert_eq!(in_one(b"PUT /a HTTP/1.1\r\nContent-Length: 2\r\n\r\nab"), ["Other /a"]);
 }
 
 #[test]
