@@ -723,7 +723,8 @@ fn make_random_tree(random: &mut Random, directory: &Path) -> Vec<String> {
             3 => fs::write(&path, [b"MZ", &[0; 100_000][..]].concat()).unwrap(),
             kind => {
                 let target = random.choose(&made).clone();
-                let up = "../".repeat(path.strip_prefix(directory).unwrap().components().count() - 1);
+                let up =
+                    "../".repeat(path.strip_prefix(directory).unwrap().components().count() - 1);
                 let relative = Path::new(&up).join(target.strip_prefix(directory).unwrap());
                 let target = if kind == 4 { target } else { relative };
                 std::os::unix::fs::symlink(target, &path).unwrap();
@@ -738,8 +739,10 @@ fn make_random_tree(random: &mut Random, directory: &Path) -> Vec<String> {
     let mut names = Vec::new();
     while names.len() < 100 {
         // From the tree, or any; some with `.` and `..` between their parts.
-        let below: Vec<&str> =
-            made.iter().filter_map(|path| path.strip_prefix(directory.join("root")).ok()?.to_str()).collect();
+        let below: Vec<&str> = made
+            .iter()
+            .filter_map(|path| path.strip_prefix(directory.join("root")).ok()?.to_str())
+            .collect();
         let mut name = random.choose(&below).trim_matches('/').to_owned();
         for _ in 0..random.below(3) {
             name = match random.below(4) {
@@ -755,7 +758,6 @@ fn make_random_tree(random: &mut Random, directory: &Path) -> Vec<String> {
     }
     names
 }
-
 
 #[test]
 fn the_configuration_the_state_and_what_only_its_owner_may_read_stay_private() {

@@ -85,9 +85,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         tracing::warn!("the limit of open files cannot be raised: {error}");
         USUAL_OPEN_FILES
     });
-    match plan(config, &overrides, open_files)
-        .and_then(|plan| Ok(supervisor::run(plan)?))
-    {
+    match plan(config, &overrides, open_files).and_then(|plan| Ok(supervisor::run(plan)?)) {
         Ok(()) => {
             sink::flush_log();
             ExitCode::SUCCESS

@@ -11,9 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::boot::names::MenuLoader;
 use crate::boot::static_menu::{UnattendedEntry, detect_menu_loader, find_unattended_defaults};
-use crate::images::{
-    FileResolver, NameRefusal, NameTarget, clean_path_name, is_hidden_name,
-};
+use crate::images::{FileResolver, NameRefusal, NameTarget, clean_path_name, is_hidden_name};
 
 /// Names that one survey reads: a mirror of packages has some hundred thousand.
 pub const NAMES_MAX: usize = 400_000;

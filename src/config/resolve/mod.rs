@@ -121,10 +121,7 @@ fn resolve_root(
 const NEVER_ALLOWED: [&str; 10] =
     ["/", "/etc", "/root", "/home", "/var", "/usr", "/proc", "/sys", "/dev", "/run"];
 
-fn resolve_links(
-    written: file::LinksTable,
-    complaints: &mut ConfigComplaints<'_>,
-) -> Vec<PathBuf> {
+fn resolve_links(written: file::LinksTable, complaints: &mut ConfigComplaints<'_>) -> Vec<PathBuf> {
     let mut places = Vec::new();
     for text in written.allow.unwrap_or_default() {
         let place = PathBuf::from(text.get_ref());
@@ -133,7 +130,10 @@ fn resolve_links(
         if !place.is_absolute() || !is_plain {
             let what = format!("{:?} is no absolute path without `..`", text.get_ref());
             complaints.add(&text.span(), what, hint);
-        } else if NEVER_ALLOWED.iter().any(|never| place.components().eq(Path::new(never).components())) {
+        } else if NEVER_ALLOWED
+            .iter()
+            .any(|never| place.components().eq(Path::new(never).components()))
+        {
             let what = format!("links into {} would expose this machine", place.display());
             complaints.add(&text.span(), what, hint);
         } else {

@@ -51,7 +51,8 @@ impl DirectoryListing {
 /// The name as the listing has it: a directory ends with `/`. None for a hidden name, and for one
 /// that is no UTF-8.
 fn read_listed_name(entry: DirEntry) -> Option<String> {
-    let name = entry.file_name().into_string().ok().filter(|name| !is_hidden_name(name.as_bytes()))?;
+    let name =
+        entry.file_name().into_string().ok().filter(|name| !is_hidden_name(name.as_bytes()))?;
     // The kernel returns the kind with the name, except for links.
     let is_directory = match entry.file_type() {
         Ok(kind) if !kind.is_symlink() => kind.is_dir(),
