@@ -534,6 +534,14 @@ fn the_comparison_with_other_servers_says_what_its_samples_say() {
     assert!(said.contains("\nRan ") && !said.contains("\nRan 0 tests"), "{said}");
 }
 
+/// The tables of the README and of `benches/results` are those of the committed samples.
+#[test]
+fn the_tables_of_the_comparison_are_those_of_its_samples() {
+    let words = ["-B", "benches/peers/report.py", "--check", "benches/results/peers.json"];
+    let ran = Command::new("python3").args(words).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
 /// `eprintln!` panics where standard error is full.
 #[test]
 fn no_line_of_ours_can_end_a_process_that_nobody_listens_to() {

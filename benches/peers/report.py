@@ -31,6 +31,8 @@ README_ROWS = [
     ("500 machines: loader by TFTP, 40 MB by HTTP", "boot storm x 500"),
     ("DHCP leases, highest rate", "DHCP, loadtest, highest rate"),
 ]
+# A bare responder that ringboot beats by more than this is not the least that is possible: the row has no percent of a floor.
+BEATEN_FLOOR = 1.1
 README_BEGIN = "<!-- benches/peers/report.py writes this table -->"
 
 
@@ -218,6 +220,21 @@ def markdown(document):
     return "\n".join(lines)
 
 
+def floor_percent(floor):
+    """Ringboot's speed by that of the floor; a dash where the responder is no floor."""
+    ratio = median(floor.speeds)
+    return "-" if ratio is None or ratio > BEATEN_FLOOR else percent(ratio)
+
+
+def amount(result, name):
+    """How fast a server is: of a storm when the last and the median machine have everything, else its speed."""
+    runs = result["samples"].get(name) or []
+    if "storm" not in result["row"]:
+        return number(median(run["speed"] for run in runs))
+    half = median(run["boot"]["p50_us"] / 1e6 for run in runs if run.get("boot"))
+    return f"{number(median(run.get('wall_s') for run in runs))} s, the median machine {number(half)} s"
+
+
 def readme_table(results):
     """Figures of the receiver that discards, with the congestion control of the system."""
     chosen = {result["row"]: result for result in results
@@ -228,12 +245,12 @@ def readme_table(results):
         if result is None or not result["samples"].get(OURS):
             continue
         peer, floor = against_peer(result), against_floor(result)
-        speed_of = lambda name: number(median(run["speed"] for run in result["samples"].get(name) or []))
         busy = median(run.get("client_busy") for run in result["samples"][OURS])
         faster = spread(peer.speeds)
-        lines.append([label, f"{speed_of(OURS)} {result['speed_unit']}", f"{peer.name} {speed_of(peer.name)}" if peer.name else "-",
+        unit = "" if "storm" in row else f" {result['speed_unit']}"
+        lines.append([label, amount(result, OURS) + unit, f"{peer.name} {amount(result, peer.name)}" if peer.name else "-",
                       f"**{faster}**" if peer.speeds and median(peer.speeds) < 1 else faster,
-                      number(median(peer.cpus)), percent(median(floor.speeds)) if floor.speeds else "-",
+                      number(median(peer.cpus)), floor_percent(floor),
                       percent(busy) if busy is not None else "-"])
     return table(["load", OURS, "best of the others", "speed (least-most)", "server's processor time", "percent of the floor",
                   "client's core busy"], lines)

@@ -89,6 +89,17 @@ class Tables(unittest.TestCase):
 after
 """)
 
+    def test_a_storm_shows_when_the_last_and_the_median_machine_are_done(self):
+        storm = lambda wall, half: sample(1, 1, wall_s=wall, boot={"p50_us": half * 1e6, "p99_us": 0, "max_us": 0, "count": 10})
+        runs = {"ringboot": [storm(4, 2), storm(6, 3), storm(5, 2.5)], "nginx": [storm(10, 8)]}
+        cells = report.readme_table([result("boot storm x 500", **runs)])[-1].split(" | ")
+        self.assertEqual(cells[1:3], ["5 s, the median machine 2.5 s", "nginx 10 s, the median machine 8 s"])
+
+    def test_a_responder_that_is_beaten_is_no_floor(self):
+        for ours, shown in [(80, "80 %"), (105, "105 %"), (130, "-")]:
+            samples = {"ringboot": [sample(ours, 1)], "floor: sendfile": [sample(100, 1)]}
+            self.assertEqual(report.readme_table([result(**samples)])[-1].split(" | ")[5], shown)
+
 
 class Measuring(unittest.TestCase):
     def test_busy_time_is_of_both_cores_without_idle_and_steal(self):
