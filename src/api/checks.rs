@@ -42,7 +42,7 @@ pub async fn check_configuration(
 /// the server's user.
 fn check_in_server(overrides: &ConfigOverrides, overview: &ServerOverview) -> CheckReport {
     check_report(match load::read_serve_config(overrides) {
-        Ok((mut config, _)) => {
+        Ok(mut config) => {
             let wants_dhcp = config.dhcp.is_wanted() && !overrides.no_dhcp;
             let judge = Judge { reader: choose_file_reader(None), is_service: false };
             collect_findings(&mut config, wants_dhcp, judge, Some(&describe_this_server(overview)))

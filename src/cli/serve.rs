@@ -67,7 +67,7 @@ const USUAL_OPEN_FILES: u64 = 1024;
 /// start, or a core ended by itself.
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let overrides = arguments.overrides();
-    let (config, file) = match read_serve_config(&overrides) {
+    let config = match read_serve_config(&overrides) {
         Ok(read) => read,
         Err(error) => {
             sink::log_last_words(&format!("{error:#}"), None);

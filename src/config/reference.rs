@@ -181,6 +181,7 @@ mod tests {
                  \"eth1\"\n",
                 "[[dhcp.subnet.host]]\nmac = \"52:54:00:12:34:10\"\naddress = \"192.168.4.5\"\n"
             )],
+            "[links]" => vec!["[links]\n"],
             "[boot]" => vec!["[boot]\n"],
             "[menu]" => vec!["[menu]\n"],
             "[[menu.entry]]" => {

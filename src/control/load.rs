@@ -75,15 +75,15 @@ pub fn read_config_file(file: &Path) -> anyhow::Result<Config> {
     Ok(Config::parse_bytes(&file.to_string_lossy(), &bytes).map_err(WrongText)?)
 }
 
-/// The configuration of `serve` with these options, and its file. None: `--root` without a file.
-pub fn read_serve_config(overrides: &ConfigOverrides) -> anyhow::Result<(Config, Option<PathBuf>)> {
+/// The configuration of `serve` with these options.
+pub fn read_serve_config(overrides: &ConfigOverrides) -> anyhow::Result<Config> {
     if overrides.config.as_deref() == Some(Path::new(STANDARD_INPUT)) {
         bail!(
             "a reload reads the configuration again, so it must be a file\n  hint: only `ringboot \
              check --config -` reads standard input"
         );
     }
-    let (mut config, file) =
+    let (mut config, _) =
         read_named_config(overrides.config.as_deref(), overrides.root.as_deref())?;
 
     if !overrides.tftp.is_empty() {
@@ -98,7 +98,7 @@ pub fn read_serve_config(overrides: &ConfigOverrides) -> anyhow::Result<(Config,
     // Without a file no key names a socket. Commands look at the usual path then.
     let usual = overrides.is_by_root_alone().then(|| PathBuf::from(ADMIN_SOCKET));
     config.server.admin_socket = overrides.socket.clone().or(config.server.admin_socket).or(usual);
-    Ok((config, file))
+    Ok(config)
 }
 
 /// The configuration that --config and --root name, and its file.

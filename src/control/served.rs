@@ -5,7 +5,7 @@ use std::path::Path;
 use super::check::FileReader;
 use super::loaders::BorrowedFiles;
 use crate::config::Config;
-use crate::images::{FileResolver, RootFence, resolve_links};
+use crate::images::{NameResolver, RootFence, resolve_links};
 
 /// What the server serves beside the files of the root, and what it never serves.
 pub fn build_fence(config: &Config, borrowed: &BorrowedFiles, reader: FileReader) -> RootFence {
@@ -24,6 +24,6 @@ pub fn open_resolver(
     config: &Config,
     borrowed: &BorrowedFiles,
     reader: FileReader,
-) -> std::io::Result<FileResolver> {
-    FileResolver::open(&config.root, build_fence(config, borrowed, reader))
+) -> std::io::Result<NameResolver> {
+    NameResolver::open(&config.root, build_fence(config, borrowed, reader))
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::boot::names::MenuLoader;
 use crate::boot::static_menu::{UnattendedEntry, detect_menu_loader, find_unattended_defaults};
-use crate::images::{FileResolver, NameRefusal, NameTarget, clean_path_name, is_hidden_name};
+use crate::images::{NameRefusal, NameResolver, NameTarget, clean_path_name, is_hidden_name};
 
 /// Names that one survey reads: a mirror of packages has some hundred thousand.
 pub const NAMES_MAX: usize = 400_000;
@@ -56,7 +56,7 @@ pub struct LargestFile {
 
 /// Surveys the root, all directories of one level before the next. It follows links as `names` does
 /// for a request, and skips what the server never serves.
-pub fn survey_root(root: &Path, names: &FileResolver) -> RootSurvey {
+pub fn survey_root(root: &Path, names: &NameResolver) -> RootSurvey {
     let mut survey = RootSurvey::default();
     let mut walk = RootWalk {
         survey: &mut survey,
@@ -78,7 +78,7 @@ pub fn survey_root(root: &Path, names: &FileResolver) -> RootSurvey {
 
 struct RootWalk<'r> {
     survey: &'r mut RootSurvey,
-    names: &'r FileResolver,
+    names: &'r NameResolver,
     root: &'r Path,
     names_left: usize,
     sizes_left: usize,
@@ -194,7 +194,7 @@ mod tests {
     use crate::images::RootFence;
 
     fn survey(root: &Path) -> RootSurvey {
-        survey_root(root, &FileResolver::open(root, RootFence::default()).unwrap())
+        survey_root(root, &NameResolver::open(root, RootFence::default()).unwrap())
     }
 
     const DANGER: &str = "DEFAULT in\nLABEL in\n KERNEL k\n APPEND ks=x\n";
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(paths(survey(&root)), [Path::new("pxelinux.cfg/default")]);
         let fence =
             RootFence { links: vec![scratch.path().join("outside")], ..RootFence::default() };
-        let names = FileResolver::open(&root, fence).unwrap();
+        let names = NameResolver::open(&root, fence).unwrap();
         assert_eq!(
             paths(survey_root(&root, &names)),
             [Path::new("new/pxelinux.cfg/default"), Path::new("pxelinux.cfg/default")]

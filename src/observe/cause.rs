@@ -432,8 +432,8 @@ fn explain_denial(why: FileDenial) -> (StopCause, &'static str) {
         ),
         FileDenial::OutsideRoot => (
             StopCause::OutsideRoot,
-            "Copy the file into the root, or name the directory to which the link leads in `allow` \
-             of [links].",
+            "Copy the file into the root, or name the directory to which the link leads in \
+             `allow` of [links].",
         ),
         FileDenial::NotAFile => (
             StopCause::NotAFile,
@@ -441,8 +441,8 @@ fn explain_denial(why: FileDenial) -> (StopCause, &'static str) {
         ),
         FileDenial::Hidden => (
             StopCause::Hidden,
-            "Give it another name: the server hides what version control, editors and programs with \
-             passwords leave behind, such as `.git`, `.env` and `.ks.cfg.swp`.",
+            "Give it another name: the server hides what version control, editors and programs \
+             with passwords leave behind, such as `.git`, `.env` and `.ks.cfg.swp`.",
         ),
         FileDenial::Private => (
             StopCause::Private,
@@ -450,8 +450,8 @@ fn explain_denial(why: FileDenial) -> (StopCause, &'static str) {
         ),
         FileDenial::BadName => (
             StopCause::BadName,
-            "Correct the name in the file that requests it: it leads above the root, or has a control \
-             character.",
+            "Correct the name in the file that requests it: it leads above the root, or has a \
+             control character.",
         ),
         FileDenial::TooLarge => (
             StopCause::TooLarge,

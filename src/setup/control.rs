@@ -39,7 +39,7 @@ impl Control {
 
     /// Reads and checks the configuration again.
     pub(super) fn read_again(&self) -> Result<RereadConfig, ReloadRefusal> {
-        let (mut next, _) = load::read_serve_config(&self.overrides).map_err(refuse_reload)?;
+        let mut next = load::read_serve_config(&self.overrides).map_err(refuse_reload)?;
         let mut after_restart = after_restart(&self.config, &next);
         if self.config.dhcp.listen_address != next.dhcp.listen_address {
             // The sockets stay as they are until the restart that the answer asks for.

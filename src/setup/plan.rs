@@ -10,7 +10,6 @@ use super::control::Control;
 use super::supervisor::Plan;
 use crate::api::state::Known;
 use crate::config::{self, Config, TftpOptions};
-use crate::control::check::FileReader;
 use crate::control::examine::{ExaminedConfig, choose_file_reader, examine_config};
 use crate::control::load::ConfigOverrides;
 use crate::control::served::build_fence;

@@ -13,7 +13,7 @@ use crate::boot::pe::{BootProgram, PeMachine, image_fault};
 use crate::config::{self, Config};
 use crate::control::loaders;
 use crate::images::{
-    FileResolver, NameRefusal, NameTarget, clean_path_name, resolve_links, strip_path_prefix,
+    NameRefusal, NameResolver, NameTarget, clean_path_name, resolve_links, strip_path_prefix,
 };
 use crate::template;
 
@@ -100,7 +100,7 @@ fn find_closed_root(config: &Config, reader: FileReader) -> Option<CheckFinding>
 pub(super) struct CheckedTree<'a> {
     pub(super) subject: CheckSubject<'a>,
     /// Where names lead.
-    pub(super) names: &'a FileResolver,
+    pub(super) names: &'a NameResolver,
 }
 
 pub(super) fn check_boot_loaders(tree: CheckedTree<'_>) -> Vec<CheckFinding> {

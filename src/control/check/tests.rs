@@ -19,7 +19,7 @@ use crate::dhcp::other_servers::LookResult;
 use crate::dhcp::subnet::OtherServer;
 use crate::engine::disk::DiskSpace;
 use crate::engine::net::NetworkInterface;
-use crate::images::{FileResolver, RootFence};
+use crate::images::{NameResolver, RootFence};
 use crate::model::machine::Mac;
 use crate::observe::finding::CheckSeverity;
 use crate::observe::port_holder::SocketProtocol;
@@ -479,7 +479,7 @@ fn the_largest_file_under_the_root_is_found() {
     let bench = Bench::new();
     bench.put("small", b"x");
     bench.put("d/large", b"xxx");
-    let names = FileResolver::open(&bench.root(), RootFence::default()).unwrap();
+    let names = NameResolver::open(&bench.root(), RootFence::default()).unwrap();
     let survey = survey_root(&bench.root(), &names);
     assert_eq!(survey.largest, Some(LargestFile { path: "d/large".into(), bytes: 3 }));
 }

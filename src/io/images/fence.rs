@@ -1,5 +1,5 @@
-//! The exceptions of the root: files below it that the server never serves, single files of packages
-//! outside it that the server does serve, and places outside it into which links may lead.
+//! The exceptions of the root: files below it that the server never serves, single files of
+//! packages outside it that the server does serve, and places outside it into which links may lead.
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};

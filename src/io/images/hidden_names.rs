@@ -30,8 +30,8 @@ const NAMES: [&str; 22] = [
     ".envrc",
 ];
 
-/// How names begin: `.git-credentials`, `.htpasswd`, `.env.local`, Emacs's locks, what a file server
-/// keeps of a file that was removed while it was open.
+/// How names begin: `.git-credentials`, `.htpasswd`, `.env.local`, Emacs's locks, what a file
+/// server keeps of a file that was removed while it was open.
 const BEGINNINGS: [&str; 8] =
     [".git", ".hg", ".ht", ".env.", ".vault", ".#", ".nfs0", ".fuse_hidden"];
 

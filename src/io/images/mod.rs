@@ -42,6 +42,6 @@ pub use path::{
     CleanPath, NameRefusal, clean_path_name, clean_tftp_name, strip_path_prefix,
     strip_trailing_garbage,
 };
-pub use resolve::{FileResolver, NameTarget};
+pub use resolve::{NameResolver, NameTarget};
 pub use store::{CatalogAnswer, CatalogQuestion, ImageStore};
 pub use workers::{DiskWorkers, JobAsker, OwedAnswer, PieceUrgency, WorkersBusy};

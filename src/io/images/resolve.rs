@@ -1,5 +1,5 @@
-//! Where a name leads: to a file under the root, to one of a package, or behind a link. The server and
-//! `ringboot check` ask here, so that they cannot differ.
+//! Where a name leads: to a file under the root, to one of a package, or behind a link. The server
+//! and `ringboot check` ask here, so that they cannot differ.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -19,7 +19,7 @@ const NO_MAGIC: u64 = libc::RESOLVE_NO_MAGICLINKS;
 
 /// Looks names up in one root, within its fence.
 #[derive(Debug)]
-pub struct FileResolver {
+pub struct NameResolver {
     pub(super) root: ImageRoot,
     fence: RootFence,
     reserve: DescriptorReserve,
@@ -34,7 +34,7 @@ pub enum NameTarget {
     Directory(PathBuf),
 }
 
-impl FileResolver {
+impl NameResolver {
     /// Opens the root directory. An error also if nothing below it can be opened.
     pub fn open(root: &Path, fence: RootFence) -> io::Result<Self> {
         let root = ImageRoot::open(root, &fence)?;
@@ -118,9 +118,9 @@ impl FileResolver {
         Ok(found)
     }
 
-    /// Opens a name with a link that has an absolute target or a way through the outside (T-59). The
-    /// kernel says where the descriptor leads in the end: into the root, or into a place that the
-    /// operator allows. A rename cannot exchange what the descriptor holds.
+    /// Opens a name with a link that has an absolute target or a way through the outside (T-59).
+    /// The kernel says where the descriptor leads in the end: into the root, or into a place that
+    /// the operator allows. A rename cannot exchange what the descriptor holds.
     fn follow_link(
         &self,
         root: &OpenedRoot,

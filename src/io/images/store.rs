@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ use super::limits::{INLINE_BYTES_MAX, MAPPINGS_MAX, WHOLE_BYTES_MAX};
 use super::memory::ImageMemory;
 use super::path::{CleanPath, NameRefusal};
 use super::remote::RemoteDevices;
-use super::resolve::FileResolver;
+use super::resolve::NameResolver;
 use super::small_files::SmallFiles;
 use super::stat::{
     classify_name_refusal, is_directory_stat, is_regular_stat, stat_file, stat_known_file,
@@ -33,7 +33,7 @@ use super::workers::{DiskWorkers, JobAsker, WorkersBusy};
 /// The root directory and every mapping of it, shared by all cores and workers.
 #[derive(Debug)]
 pub struct ImageStore {
-    pub(super) names: FileResolver,
+    pub(super) names: NameResolver,
     memory: Arc<ImageMemory>,
     copies: Arc<CopyBudget>,
     workers: DiskWorkers,
@@ -88,7 +88,7 @@ impl ImageStore {
         workers: DiskWorkers,
     ) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            names: FileResolver::open(root, fence)?,
+            names: NameResolver::open(root, fence)?,
             memory,
             copies: CopyBudget::for_memory(MemoryCeiling::read().bytes),
             workers,

@@ -143,7 +143,7 @@ fn a_file_overwritten_in_place_is_no_longer_what_was_mapped() {
     // The timestamp of a write may be as coarse as a kernel tick: set it, as a later write
     // would have.
     let file = File::options().write(true).open(tree.path("image")).unwrap();
-    file.set_modified(SystemTime::now() + std::time::Duration::from_secs(1)).unwrap();
+    file.set_modified(SystemTime::now() + Duration::from_secs(1)).unwrap();
     assert!(!old.is_unchanged());
     assert!(tree.get("image").unwrap().is_unchanged());
 }
@@ -158,12 +158,12 @@ fn a_touch_changes_nothing_and_a_time_that_is_put_back_hides_nothing() {
         |time| file.set_times(fs::FileTimes::new().set_accessed(time).set_modified(time)).unwrap();
     let old = tree.get("image").unwrap();
     // A kernel tick: the change time is another.
-    std::thread::sleep(std::time::Duration::from_millis(20));
-    touch(SystemTime::now() + std::time::Duration::from_secs(9));
+    std::thread::sleep(Duration::from_millis(20));
+    touch(SystemTime::now() + Duration::from_secs(9));
     assert!(old.is_unchanged(), "touched");
     fs::rename(tree.path("image"), tree.path("other")).unwrap();
     assert!(old.is_unchanged(), "renamed");
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::thread::sleep(Duration::from_millis(20));
     file.write_all_at(b"new", 100_000).unwrap();
     touch(before);
     assert!(!old.is_unchanged(), "written");
@@ -188,7 +188,7 @@ fn a_root_that_is_switched_is_followed_whether_it_is_a_link_or_a_directory() {
     let mut tree = Tree { directory: parent, catalog: ImageCatalog::new(&images) };
     let path = |tree: &Tree, name: &str| tree.directory.path().join(name);
     let serves = |tree: &mut Tree, text: &str| {
-        let end = Instant::now() + std::time::Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(10);
         while tree.get("file").unwrap().inline_bytes().unwrap() != text.as_bytes() {
             assert!(Instant::now() < end, "{text} is never served");
         }
