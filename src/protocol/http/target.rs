@@ -16,8 +16,8 @@ pub enum BadTarget {
 }
 
 /// The decoded path of an origin-form (`/a/b?q`) or absolute-form (`http://host/a/b?q`) target,
-/// query left out. Empty, `.` and `..` components stay for the caller to resolve; `\` counts as `/` (T-56),
-/// an encoded one is an error.
+/// query left out. Empty, `.` and `..` components stay for the caller to resolve; `\` counts as `/`
+/// (T-56), an encoded one is an error.
 pub fn decode_target_path(target: &[u8]) -> Result<Vec<u8>, BadTarget> {
     let path = find_target_path(target).ok_or(BadTarget::Form)?;
     let end = path.iter().position(|&b| b == b'?' || b == b'#').unwrap_or(path.len());
