@@ -656,8 +656,8 @@ fn b10_loaders_of_packages_are_served_under_the_names_that_clients_ask_for() {
     assert!(log.contains("boot/pxelinux.0 is served from /usr/lib/PXELINUX/pxelinux.0"), "{log}");
 }
 
-/// Trees with links of all kinds, made by chance: for each name the verdict of `check` is the answer
-/// of the server, by HTTP and by TFTP.
+/// Trees with links of all kinds, made by chance: for each name the verdict of `check` is the
+/// answer of the server, by HTTP and by TFTP.
 #[test]
 fn k4_what_check_says_of_a_name_is_what_the_server_does() {
     let (mut served, mut refused) = (0, 0);

@@ -425,15 +425,58 @@ fn refuse_value<T: FileValue>(
     None
 }
 
+/// Words of ISC dhcpd, dnsmasq and xinetd for what has another key here.
+const WORDS_OF_OTHERS: &[(&[&str], &str)] = &[
+    (
+        &["filename", "bootfile", "boot-file", "dhcp-boot", "bootfile-name"],
+        "boot files have keys in [boot], one for each kind of firmware: bios, uefi-x64, ...",
+    ),
+    (
+        &["range", "ranges", "pool", "dhcp-range"],
+        "write `pools = [\"192.168.4.10-192.168.4.100\"]` in [[dhcp.subnet]]",
+    ),
+    (
+        &["fixed-address", "fixed-ip", "ip", "ip-address"],
+        "write `address = \"192.168.4.10\"` in [[dhcp.subnet.host]]",
+    ),
+    (
+        &["hardware", "hardware-ethernet", "hwaddr", "ethernet"],
+        "write `mac = \"52:54:00:12:34:10\"` in [[dhcp.subnet.host]]",
+    ),
+    (&["dhcp-host", "reservation", "reservations"], "each machine is a [[dhcp.subnet.host]]"),
+    (
+        &["netmask", "subnet-mask"],
+        "the mask is a part of the network: `subnet = \"192.168.4.0/24\"` in [[dhcp.subnet]]",
+    ),
+    (
+        &["router", "gateway", "option-routers"],
+        "write `routers = [\"192.168.4.1\"]` in [[dhcp.subnet]]",
+    ),
+    (
+        &["dns", "dns-server", "dns-servers", "nameserver", "nameservers"],
+        "write `domain-name-servers = [\"192.168.4.1\"]` in [[dhcp.subnet]]",
+    ),
+    (&["lease-time", "dhcp-lease-time"], "write `default-lease-time` in [[dhcp.subnet]]"),
+    (&["deny", "ignore", "allow-unknown", "unknown-clients"], "write `clients` in [[dhcp.subnet]]"),
+    (
+        &["tftp-root", "tftproot", "document-root"],
+        "write `root` above all tables: one tree for both",
+    ),
+    (&["cps"], "write `requests-per-second` in [tftp]"),
+];
+
 fn refuse_unknown_key(
     key: &str,
     span: Range<usize>,
     known: &[&str],
     complaints: &mut ConfigComplaints<'_>,
 ) {
-    let hint = match find_nearest_word(key, known) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("the keys of this table are: {}", known.join(", ")),
+    let word = key.to_ascii_lowercase().replace('_', "-");
+    let elsewhere = WORDS_OF_OTHERS.iter().find(|(words, _)| words.contains(&word.as_str()));
+    let hint = match (elsewhere, find_nearest_word(key, known)) {
+        (Some((_, hint)), _) => (*hint).to_owned(),
+        (None, Some(near)) => format!("did you mean `{near}`?"),
+        (None, None) => format!("the keys of this table are: {}", known.join(", ")),
     };
     complaints.add(&span, format!("unknown key `{key}`"), hint);
 }

@@ -589,6 +589,26 @@ fn h27_an_http_boot_loader_has_an_ending_that_firmware_knows() {
 }
 
 #[test]
+fn k18_words_of_other_servers_lead_to_the_keys_here() {
+    const SUBNET: &str = "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\n";
+    for (lines, key) in [
+        ("filename = \"pxelinux.0\"\n", "[boot]"),
+        ("range = \"192.168.4.10 192.168.4.20\"\n", "`pools ="),
+        ("fixed-address = \"192.168.4.10\"\n", "`address ="),
+        ("fixed_address = \"192.168.4.10\"\n", "`address ="),
+        ("netmask = \"255.255.255.0\"\n", "`subnet ="),
+        ("gateway = \"192.168.4.1\"\n", "`routers ="),
+        ("nameservers = [\"192.168.4.1\"]\n", "`domain-name-servers ="),
+    ] {
+        let said = complaints(&format!("{SUBNET}{lines}"));
+        assert!(said.contains("unknown key") && said.contains(key), "{lines}: {said}");
+    }
+    assert!(complaints("[tftp]\ncps = \"100 2\"\n").contains("`requests-per-second`"));
+    // A slip is no word of another server.
+    assert!(complaints(&format!("{SUBNET}router5 = []\n")).contains("did you mean `routers`?"));
+}
+
+#[test]
 fn h25_menu_paths_have_no_spaces_and_no_letters_outside_ascii() {
     for path in
         ["my kernel", "内核", "a/../b", "k;reboot", "k$x", "", "http:///k", "tftp://h/k", "a\\\\b"]
