@@ -55,6 +55,11 @@ pub(crate) fn furnish(world: &World, configuration: &str) {
     let root =
         if root.starts_with('/') { root.to_owned() } else { format!("/etc/ringboot/{root}") };
     world.prepare(&format!("mkdir -p {root}"));
+    for place in
+        table.get("links").and_then(|links| links.get("allow")?.as_array()).into_iter().flatten()
+    {
+        world.prepare(&format!("mkdir -p {}", place.as_str().expect("a path")));
+    }
     for entry in
         table.get("menu").and_then(|menu| menu.get("entry")?.as_array()).into_iter().flatten()
     {
