@@ -154,6 +154,7 @@ def columns(result):
         (f"client {unit}", lambda runs: spread(run.get("client") for run in runs)),
         (f"both cores {unit}", lambda runs: spread(run.get("both") for run in runs)),
         ("client's core busy", lambda runs: spread([run.get("client_busy") for run in runs], percent)),
+        ("stolen", lambda runs: spread([run.get("stolen") for run in runs], percent)),
     ]
     memory = ("RSS MiB", lambda runs: spread(run.get("server_rss_mib") for run in runs))
     if result["cpu_unit"] == "us/lease":

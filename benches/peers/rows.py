@@ -95,9 +95,10 @@ class Transfers(Row):
 
 
 def costs(spent, per, client_s):
-    """Processor seconds for one unit of the row: of the server, of the client's process, and of both cores with all that ran on them."""
+    """Processor seconds for one unit of the row: of the server, of the client's process, and of both cores with all that ran on them.
+    `stolen`: which part of them the host gave to others meanwhile."""
     each = lambda seconds: seconds / per if per else None
-    return {"cpu": each(spent.server_s), "client": each(client_s), "both": each(spent.both_s)}
+    return {"cpu": each(spent.server_s), "client": each(client_s), "both": each(spent.both_s), "stolen": spent.stolen()}
 
 
 class Storm(Transfers):

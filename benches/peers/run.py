@@ -37,22 +37,27 @@ class Spent:
     def now(self):
         children = resource.getrusage(resource.RUSAGE_CHILDREN)
         return [self.server.group.cpu_s(), children.ru_utime + children.ru_stime,
-                busy_s(Path("/proc/stat").read_text(), [self.lab.server_core, self.lab.client_core]), time.monotonic()]
+                *cores_s(Path("/proc/stat").read_text(), [self.lab.server_core, self.lab.client_core]), time.monotonic()]
 
     def end(self):
         spent = [after - before for before, after in zip(self.before, self.now())]
-        self.server_s, self.client_s, self.both_s, self.elapsed_s = spent
+        self.server_s, self.client_s, self.both_s, self.stolen_s, self.elapsed_s = spent
+
+    def stolen(self):
+        """Which part of both cores the host gave to others."""
+        return self.stolen_s / (2 * self.elapsed_s) if self.elapsed_s else None
 
 
-def busy_s(stat, cores):
-    """Seconds in which these cores were not idle, out of /proc/stat; what the host took away (steal) is not busy."""
-    ticks = 0
+def cores_s(stat, cores):
+    """Seconds in which these cores were busy, and seconds that the host took from them (steal), out of /proc/stat."""
+    busy = stolen = 0
     for line in stat.splitlines():
         name, *counts = line.split()
         if name in [f"cpu{core}" for core in cores]:
-            user, nice, system, _idle, _waiting, interrupts, soft = map(int, counts[:7])
-            ticks += user + nice + system + interrupts + soft
-    return ticks / os.sysconf("SC_CLK_TCK")
+            user, nice, system, _idle, _waiting, interrupts, soft, steal = map(int, counts[:8])
+            busy += user + nice + system + interrupts + soft
+            stolen += steal
+    return [ticks / os.sysconf("SC_CLK_TCK") for ticks in (busy, stolen)]
 
 
 class Lab:

@@ -102,10 +102,10 @@ after
 
 
 class Measuring(unittest.TestCase):
-    def test_busy_time_is_of_both_cores_without_idle_and_steal(self):
+    def test_busy_time_is_of_both_cores_without_idle_and_steal_is_told_apart(self):
         stat = "cpu  9 9 9 9 9 9 9 9\ncpu0 100 1 20 500 7 3 4 60 0 0\ncpu1 10 0 2 900 0 0 0 0 0 0\ncpu2 77 0 0 0 0 0 0 0\nintr 1\n"
         ticks = run.os.sysconf("SC_CLK_TCK")
-        self.assertEqual(run.busy_s(stat, ["0", "1"]), (128 + 12) / ticks)
+        self.assertEqual(run.cores_s(stat, ["0", "1"]), [(128 + 12) / ticks, 60 / ticks])
 
     def test_the_search_for_the_highest_rate_climbs_or_descends(self):
         for highest in (60, 500, 2000, 9000, 10**6):
