@@ -19,40 +19,56 @@ pub(super) struct SourceTable {
 
 #[derive(Debug, Default)]
 struct SourceEntry {
-    transfers: usize,
+    transfers: Vec<TransferId>,
     /// Waiting requests in the order of their arrival; some may have ended meanwhile.
     waiting: VecDeque<TransferId>,
+}
+
+impl SourceEntry {
+    fn is_full(&self, limits: &TransferLimits) -> bool {
+        self.transfers.len() >= usize::from(limits.transfers_per_address_max.max(1))
+    }
 }
 
 impl SourceTable {
     /// Whether one more transfer of `address` may begin now without overtaking a waiting one.
     pub(super) fn has_room(&self, address: IpAddr, limits: &TransferLimits) -> bool {
-        self.sources.get(&address).is_none_or(|source| {
-            source.waiting.is_empty()
-                && source.transfers < usize::from(limits.transfers_per_address_max.max(1))
-        })
+        self.sources
+            .get(&address)
+            .is_none_or(|source| source.waiting.is_empty() && !source.is_full(limits))
+    }
+
+    /// Whether an address has as many transfers as it may have.
+    pub(super) fn is_full(&self, address: IpAddr, limits: &TransferLimits) -> bool {
+        self.sources.get(&address).is_some_and(|source| source.is_full(limits))
     }
 
     /// Whether an address, or its network, has its full share of the table.
     pub(super) fn has_its_share(&self, address: IpAddr, limits: &TransferLimits) -> bool {
         let (part, of) = SHARE_MAX;
         let most = (limits.transfers_max / of * part).max(1);
-        [Some(address), find_source_network(address)]
-            .into_iter()
-            .flatten()
-            .any(|source| self.sources.get(&source).is_some_and(|source| source.transfers >= most))
+        [Some(address), find_source_network(address)].into_iter().flatten().any(|source| {
+            self.sources.get(&source).is_some_and(|source| source.transfers.len() >= most)
+        })
     }
 
-    pub(super) fn count_transfer(&mut self, address: IpAddr) {
+    /// The transfers that count against the limit of this address.
+    pub(super) fn list_transfers(&self, address: IpAddr) -> &[TransferId] {
+        self.sources.get(&address).map_or(&[], |source| &source.transfers)
+    }
+
+    pub(super) fn count_transfer(&mut self, address: IpAddr, id: TransferId) {
         for source in [Some(address), find_source_network(address)].into_iter().flatten() {
-            self.sources.entry(source).or_default().transfers += 1;
+            self.sources.entry(source).or_default().transfers.push(id);
         }
     }
 
-    pub(super) fn uncount_transfer(&mut self, address: IpAddr) {
+    pub(super) fn uncount_transfer(&mut self, address: IpAddr, id: TransferId) {
         for source in [Some(address), find_source_network(address)].into_iter().flatten() {
-            if let Some(source) = self.sources.get_mut(&source) {
-                source.transfers = source.transfers.saturating_sub(1);
+            if let Some(source) = self.sources.get_mut(&source)
+                && let Some(place) = source.transfers.iter().position(|counted| *counted == id)
+            {
+                source.transfers.swap_remove(place);
             }
             self.forget_if_idle(source);
         }
@@ -74,7 +90,7 @@ impl SourceTable {
             source.waiting.pop_front();
         }
         let next = source.waiting.front().copied();
-        let room = source.transfers < usize::from(limits.transfers_per_address_max.max(1));
+        let room = !source.is_full(limits);
         self.forget_if_idle(address);
         next.filter(|_| room)
     }
@@ -83,7 +99,7 @@ impl SourceTable {
         if self
             .sources
             .get(&address)
-            .is_some_and(|source| source.transfers == 0 && source.waiting.is_empty())
+            .is_some_and(|source| source.transfers.is_empty() && source.waiting.is_empty())
         {
             self.sources.remove(&address);
         }
@@ -166,10 +182,11 @@ mod tests {
         };
         for address in [IpAddr::from([192, 168, 4, 1]), Ipv6Addr::LOCALHOST.into()] {
             let mut sources = SourceTable::default();
-            (0..7).for_each(|_| sources.count_transfer(address));
+            (0..7).for_each(|n| sources.count_transfer(address, TransferId::from_token(n)));
             assert!(sources.has_its_share(address, &limits));
             for transfers in (0..7).rev() {
-                sources.uncount_transfer(address);
+                sources.uncount_transfer(address, TransferId::from_token(transfers as u64));
+                assert_eq!(sources.list_transfers(address).len(), transfers);
                 assert_eq!(sources.has_its_share(address, &limits), transfers >= 6, "{transfers}");
                 assert_eq!(sources.has_room(address, &limits), transfers < 2, "{transfers}");
             }
@@ -182,10 +199,10 @@ mod tests {
             (sources.has_room(address, &limits), sources.next_waiting(address, &limits, |_| true)),
             (false, Some(id))
         );
-        sources.count_transfer(address);
+        sources.count_transfer(address, id);
         assert_eq!(sources.next_waiting(address, &limits, |_| false), None, "it has begun");
         assert!(sources.has_room(address, &limits));
-        sources.uncount_transfer(address);
+        sources.uncount_transfer(address, id);
         assert!(sources.sources.is_empty());
     }
 

@@ -33,7 +33,6 @@ use self::order::SendOrder;
 use self::session::{ClientSession, SessionStage};
 use self::slots::{SessionKey, SessionSlot, find_last_progress, peek_session};
 use self::stillest::StillestTransfers;
-use super::Tick;
 use super::keyed::KeyedHasherBuilder;
 use super::limits::{NETWORK_RATE, RATE_PLACES, WRONG_TID_INTERVAL};
 use super::local::is_unicast_address;
@@ -42,6 +41,7 @@ use super::packet::{ErrorCode, Packet, StoredReadRequest, TftpRefusal, parse_tft
 use super::sources::{RateBuckets, SourceTable};
 use super::timers::TimerHeap;
 use super::transfer::{AckEffect, TimeoutEffect, Transfer};
+use super::{NEVER, Tick};
 use crate::model::network::NetworkSet;
 use crate::model::random::{SeededRandom, mix_bits};
 
@@ -225,6 +225,7 @@ impl<C> TransferTable<C> {
                 let transfer = Transfer::new(&terms, len, seed)
                     .with_packets_per_ms(self.policy.packets_per_ms);
                 session.stage = SessionStage::Running(Box::new(transfer));
+                session.moved_at = now;
                 self.schedule_session(id);
             }
             Err(refusal) => self.end_session(
@@ -443,9 +444,13 @@ impl<C> TransferTable<C> {
             }
             SessionStage::Waiting => {
                 let (forget_at, peer) = (session.forget_at, session.peer);
-                self.set_alarm(id, forget_at);
-                if let Some(address) = self.limited_address(peer) {
+                let address = self.limited_address(peer);
+                let displacement =
+                    address.map_or(NEVER, |address| self.next_displacement(now, address));
+                self.set_alarm(id, forget_at.min(displacement));
+                if let Some(address) = address {
                     self.begin_waiting(now, address);
+                    self.displace_silent(now, address);
                 }
             }
             SessionStage::Opening => self.fail_transfer(now, id, TransferFailure::NotOpened),

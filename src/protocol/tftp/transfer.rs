@@ -268,6 +268,11 @@ impl Transfer {
         self.deadline = now + PARKED_MAX;
     }
 
+    /// Whether the transfer waits for its content, and sends nothing.
+    pub fn is_parked(&self) -> bool {
+        self.parked
+    }
+
     /// The content is within reach again.
     pub fn resume(&mut self) {
         self.parked = false;

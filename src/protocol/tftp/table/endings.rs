@@ -32,6 +32,41 @@ impl<C> TransferTable<C> {
         true
     }
 
+    /// Ends the transfer of an address with limits whose client has been silent for the longest
+    /// time, if a request of the address waits and that is longer than one packet's loss explains:
+    /// its machine was reset, or its ERROR was lost (K-11). The longest waiting request begins.
+    pub(super) fn displace_silent(&mut self, now: Tick, address: IpAddr) {
+        if self.sources.is_full(address, &self.policy.limits)
+            && let Some((since, id)) = self.find_silent(address)
+            && since + STILL_MIN <= now
+        {
+            self.counts.displaced += 1;
+            self.end_session(now, id, TransferOutcome::Displaced, None);
+        }
+    }
+
+    /// When [`Self::displace_silent`] can end a transfer of this address at the earliest.
+    pub(super) fn next_displacement(&self, now: Tick, address: IpAddr) -> Tick {
+        self.find_silent(address).map_or(NEVER, |(since, _)| (since + STILL_MIN).max(now + 1))
+    }
+
+    /// The transfer of an address whose client has been silent for the longest time, and since
+    /// when.
+    fn find_silent(&self, address: IpAddr) -> Option<(Tick, TransferId)> {
+        let transfers = self.sources.list_transfers(address).iter();
+        let silent = transfers.filter_map(|id| {
+            let session = peek_session(&self.slots, *id)?;
+            match &session.stage {
+                // A parked transfer waits for the server's disk.
+                SessionStage::Running(transfer) if !transfer.is_parked() => {
+                    Some((session.moved_at, *id))
+                }
+                _ => None,
+            }
+        });
+        silent.min()
+    }
+
     // --- endings ---
 
     /// Ends session `id`; `poll` sends `error` and then reports the end to the engine. A request
@@ -88,7 +123,7 @@ impl<C> TransferTable<C> {
         }
         self.transfers -= 1;
         if let Some(address) = counted {
-            self.sources.uncount_transfer(address);
+            self.sources.uncount_transfer(address, id);
         }
         counted
     }

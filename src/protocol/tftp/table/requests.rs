@@ -116,7 +116,9 @@ impl<C> TransferTable<C> {
     ) {
         // A request does not overtake waiting ones of its address: it queues behind them.
         if !self.sources.has_room(address, &self.policy.limits) {
-            return self.enqueue_request(now, now + WAITING_MAX, peer, local, asked);
+            let wake_at = self.next_displacement(now, address).min(now + WAITING_MAX);
+            self.enqueue_request(now, wake_at, peer, local, asked);
+            return self.displace_silent(now, address);
         }
 
         // One host owns a whole IPv6 network, so the rate of one address does not bound it (T-65).
@@ -215,7 +217,7 @@ impl<C> TransferTable<C> {
         }
 
         // From here on the session counts; `mark_ended` takes each count back.
-        self.sources.count_transfer(address);
+        self.sources.count_transfer(address, id);
         self.transfers += 1;
         let slots = &self.slots;
         self.unconfirmed

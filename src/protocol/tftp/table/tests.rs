@@ -857,23 +857,98 @@ fn t65_more_transfers_than_an_address_may_have_wait_their_turn() {
     assert!(matches!(did.last(), Some(Did::Blocks { to, .. }) if *to == machine(1, 2008)));
 }
 
+/// Lets time pass in which each of these clients acknowledges one block a second.
+fn pass_with_progress(
+    bench: &mut Bench,
+    seconds: u64,
+    running: &[(SocketAddr, Option<u16>)],
+    acked: &mut u16,
+) -> Vec<Did> {
+    let mut did = Vec::new();
+    for _ in 0..seconds {
+        *acked += 1;
+        for (peer, tid) in running {
+            did.extend(bench.tid(*tid, *peer, &ack(*acked)));
+        }
+        did.extend(bench.pass(SECOND));
+    }
+    did
+}
+
 #[test]
 fn t65_a_request_that_waits_in_vain_is_forgotten() {
     let mut bench = bench(TftpPolicy::default());
-    for port in 0..9 {
-        let tid = from_or(&bench.ask(machine(1, 2000 + port), "f", b""));
-        if let Some(tid) = tid {
-            bench.tid(Some(tid), machine(1, 2000 + port), &ack(1));
-        }
-    }
-    assert!(outcomes(&bench.pass(9 * SECOND)).is_empty());
+    bench.file = Ok(100_000);
+    let running: Vec<_> = (0..8)
+        .map(|port| {
+            let peer = machine(1, 2000 + port);
+            (peer, from(&bench.ask(peer, "f", b"")))
+        })
+        .collect();
+    assert_eq!(bench.ask(machine(1, 2008), "f", b""), []);
+    let mut acked = 0;
+    assert!(outcomes(&pass_with_progress(&mut bench, 9, &running, &mut acked)).is_empty());
     assert_eq!(bench.ask(machine(1, 2008), "f", b""), [], "asked again, it keeps its place");
-    assert!(outcomes(&bench.pass(9 * SECOND)).is_empty());
-    assert_eq!(outcomes(&bench.pass(2 * SECOND)), [TransferOutcome::NeverBegun]);
+    assert!(outcomes(&pass_with_progress(&mut bench, 9, &running, &mut acked)).is_empty());
+    assert_eq!(
+        outcomes(&pass_with_progress(&mut bench, 2, &running, &mut acked)),
+        [TransferOutcome::NeverBegun]
+    );
+}
 
-    fn from_or(did: &[Did]) -> Option<u16> {
-        (!did.is_empty()).then(|| from(did)).flatten()
+/// Boards that were reset, boards behind one address, ERRORs that were lost.
+#[test]
+fn k11_a_silent_transfer_makes_room_for_a_request_of_its_address() {
+    for confirmed in [false, true] {
+        let mut bench = bench(TftpPolicy::default());
+        bench.file = Ok(100_000);
+        for port in 0..8 {
+            let peer = machine(1, 2000 + port);
+            let tid = from(&bench.ask(peer, "f", b""));
+            if confirmed {
+                bench.tid(tid, peer, &ack(1));
+            }
+            bench.pass(MILLISECOND);
+        }
+        assert_eq!(opens(&bench.ask(machine(1, 3000), "f", b"")), 0, "at once none is silent");
+        let did = bench.pass(STILL_MIN);
+        assert_eq!((opens(&did), outcomes(&did)), (1, vec![TransferOutcome::Displaced]));
+        // From then on each request finds one that has been silent for long enough.
+        for port in 1..8 {
+            let did = bench.ask(machine(1, 3000 + port), "f", b"");
+            assert_eq!(opens(&did), 1, "{confirmed} {port}: {did:?}");
+        }
+        assert_eq!(opens(&bench.ask(machine(1, 3008), "f", b"")), 0, "these are new");
+        assert_eq!((bench.table.transfers(), bench.table.counts().displaced), (8, 8));
+        assert_eq!(opens(&bench.ask(machine(2, 3000), "f", b"")), 1, "others have their own");
     }
+}
+
+#[test]
+fn k11_a_transfer_that_moves_on_or_waits_for_the_disk_makes_no_room() {
+    let mut bench = bench(TftpPolicy::default());
+    bench.file = Ok(100_000);
+    let mut running: Vec<_> = (0..8)
+        .map(|port| {
+            let peer = machine(1, 2000 + port);
+            (peer, from(&bench.ask(peer, "f", b"")))
+        })
+        .collect();
+    // The first one has its blocks handed back: the disk is slow.
+    let (peer, tid) = running.remove(0);
+    bench.table.handle_tid(bench.now, tid.unwrap(), peer, here(), &ack(1));
+    let Some(TableAction::Blocks { wanted, .. }) = bench.table.poll(bench.now) else {
+        panic!("an ACK brings a block")
+    };
+    let parked = wanted.id;
+    bench.table.hand_back_blocks(bench.now, parked, 0);
+    bench.drain();
+    assert_eq!(bench.ask(machine(1, 3000), "f", b""), []);
+    let mut acked = 0;
+    let did = pass_with_progress(&mut bench, 8, &running, &mut acked);
+    assert_eq!((opens(&did), outcomes(&did)), (0, Vec::new()));
+    // Its rate, not its room, keeps a request waiting: that ends no transfer.
+    assert_eq!(bench.table.counts().displaced, 0);
 }
 
 #[test]
@@ -903,6 +978,7 @@ fn t65_who_begins_or_is_forgotten_leaves_its_place_in_the_queue() {
         ..TransferLimits::default()
     };
     let mut bench = bench(TftpPolicy { limits, ..TftpPolicy::default() });
+    bench.file = Ok(100_000);
     let mut tid = from(&bench.ask(machine(1, 2000), "f", b""));
     for port in 2001..2005 {
         assert_eq!(bench.ask(machine(1, port), "f", b""), []);
@@ -910,10 +986,12 @@ fn t65_who_begins_or_is_forgotten_leaves_its_place_in_the_queue() {
         assert_eq!(opens(&did), 1, "{port}");
         tid = from(&did);
     }
-    for (block, port) in (1..).zip(3000..3004) {
-        bench.tid(tid, machine(1, 2004), &ack(block));
+    let mut acked = 0;
+    for port in 3000..3004 {
         assert_eq!(bench.ask(machine(1, port), "f", b""), []);
-        assert_eq!(outcomes(&bench.pass(WAITING_MAX)), [TransferOutcome::NeverBegun], "{port}");
+        let running = [(machine(1, 2004), tid)];
+        let did = pass_with_progress(&mut bench, WAITING_MAX / SECOND, &running, &mut acked);
+        assert_eq!(outcomes(&did), [TransferOutcome::NeverBegun], "{port}");
     }
     assert_eq!((bench.table.counts().waited, bench.table.counts().dropped), (8, 0));
 }

@@ -132,7 +132,7 @@ impl<C> TransferTable<C> {
                     // A client that never sends its last ACK may still begin its next file.
                     if let Some(address) = counted {
                         session.counted = None;
-                        self.sources.uncount_transfer(address);
+                        self.sources.uncount_transfer(address, id);
                         self.begin_waiting(now, address);
                     }
                     return Some((
