@@ -14,7 +14,7 @@ mod settings;
 pub use file::find_value_kind;
 pub use places::{ConfigPlace, ConfigPlaces};
 pub use problem::{ConfigProblem, ConfigProblems};
-pub use resolve::ADMIN_SOCKET;
+pub use resolve::{ADMIN_SOCKET, exposes_machine};
 pub use settings::{
     Config, DatapathChoice, DhcpSettings, HttpSettings, LogSettings, ServerSettings, TftpClient,
     TftpOptions, TftpSettings, TuningSettings,

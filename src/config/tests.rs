@@ -589,6 +589,21 @@ fn h27_an_http_boot_loader_has_an_ending_that_firmware_knows() {
 }
 
 #[test]
+fn k2_links_may_lead_to_directories_of_boot_files_only() {
+    for place in ["/", "//", "/etc", "/etc/", "/etc/ssh", "/./etc", "/root/x", "/proc/self", "/usr"]
+    {
+        let said = complaints(&format!("[links]\nallow = [\"{place}\"]\n"));
+        assert!(said.contains("would expose this machine"), "{place}: {said}");
+    }
+    for place in ["iso", "../iso", "/mnt/../etc"] {
+        let said = complaints(&format!("[links]\nallow = [\"{place}\"]\n"));
+        assert!(said.contains("no absolute path"), "{place}: {said}");
+    }
+    let allow = "root = \"/r\"\n[links]\nallow = [\"/usr/lib/syslinux\", \"/home/iso\"]\n";
+    assert_eq!(Config::parse("x.toml", allow).unwrap().links.len(), 2);
+}
+
+#[test]
 fn k18_words_of_other_servers_lead_to_the_keys_here() {
     const SUBNET: &str = "[[dhcp.subnet]]\nsubnet = \"192.168.4.0/24\"\n";
     for (lines, key) in [

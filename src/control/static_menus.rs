@@ -1,6 +1,7 @@
 //! Surveys the root: static menus whose default entry installs without asking, templates, and the
 //! largest file.
 
+use std::borrow::Cow;
 use std::collections::{HashSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, FileType};
@@ -55,14 +56,26 @@ pub struct LargestFile {
 }
 
 /// Surveys the root, all directories of one level before the next. It follows links as `names` does
-/// for a request, and skips what the server never serves.
-pub fn survey_root(root: &Path, names: &NameResolver) -> RootSurvey {
+/// for a request, and skips what the server never serves. `ignore_case`: the server finds a name in
+/// every case.
+pub fn survey_root(root: &Path, names: &NameResolver, ignore_case: bool) -> RootSurvey {
+    survey_within(root, names, ignore_case, NAMES_MAX)
+}
+
+/// The same for at most so many names.
+fn survey_within(
+    root: &Path,
+    names: &NameResolver,
+    ignore_case: bool,
+    names_left: usize,
+) -> RootSurvey {
     let mut survey = RootSurvey::default();
     let mut walk = RootWalk {
         survey: &mut survey,
         names,
+        ignore_case,
         root,
-        names_left: NAMES_MAX,
+        names_left,
         sizes_left: SIZES_MAX,
         seen: HashSet::new(),
         directories: VecDeque::new(),
@@ -79,6 +92,7 @@ pub fn survey_root(root: &Path, names: &NameResolver) -> RootSurvey {
 struct RootWalk<'r> {
     survey: &'r mut RootSurvey,
     names: &'r NameResolver,
+    ignore_case: bool,
     root: &'r Path,
     names_left: usize,
     sizes_left: usize,
@@ -91,15 +105,17 @@ struct RootWalk<'r> {
 impl RootWalk<'_> {
     fn visit_directory(&mut self, directory: &Path, depth: usize) {
         let Ok(entries) = fs::read_dir(self.root.join(directory)) else { return };
+        // However many names a directory has, half of what is left remains for the others.
+        let share = self.names_left / 2;
         let mut found: Vec<(OsString, Option<FileType>)> = entries
             .flatten()
-            .take(self.names_left + 1)
+            .take(share + 1)
             .map(|entry| (entry.file_name(), entry.file_type().ok()))
             .collect();
-        if found.len() > self.names_left {
+        if found.len() > share {
             self.survey.is_cut_short = true;
         }
-        self.names_left -= found.len().min(self.names_left);
+        self.names_left -= found.len().min(share);
 
         // read_dir has no order. A survey that is cut short must see the same part each time.
         found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -127,7 +143,7 @@ impl RootWalk<'_> {
     /// visited once more.
     fn push_directory(&mut self, path: PathBuf, real: &Path, depth: usize) {
         let Ok(found) = fs::metadata(real) else { return };
-        let is_of_menus = path.file_name() == Some(OsStr::new("pxelinux.cfg"));
+        let is_of_menus = path.file_name().is_some_and(|name| self.fold(name) == "pxelinux.cfg");
         if depth > DEPTH_MAX {
             self.survey.is_cut_short = true;
         } else if self.seen.insert((found.dev(), found.ino(), is_of_menus)) {
@@ -137,7 +153,7 @@ impl RootWalk<'_> {
 
     fn visit_file(&mut self, path: PathBuf) {
         let is_template = path.extension() == Some(OsStr::new("j2"));
-        let loader = detect_menu_loader(&path.to_string_lossy());
+        let loader = detect_menu_loader(&self.fold(path.as_os_str()));
         if (is_template || loader.is_some()) && !self.is_served(&path) {
             return;
         }
@@ -174,6 +190,12 @@ impl RootWalk<'_> {
         }
     }
 
+    /// A name as requests may spell it.
+    fn fold<'n>(&self, name: &'n OsStr) -> Cow<'n, str> {
+        let shown = name.to_string_lossy();
+        if self.ignore_case { shown.to_lowercase().into() } else { shown }
+    }
+
     /// Whether a request for this path gets the file, now or when its mode is corrected.
     fn is_served(&self, path: &Path) -> bool {
         matches!(self.find_target(path), Ok(NameTarget::File(_)) | Err(NameRefusal::Unreadable))
@@ -194,7 +216,7 @@ mod tests {
     use crate::images::RootFence;
 
     fn survey(root: &Path) -> RootSurvey {
-        survey_root(root, &NameResolver::open(root, RootFence::default()).unwrap())
+        survey_root(root, &NameResolver::open(root, RootFence::default()).unwrap(), false)
     }
 
     const DANGER: &str = "DEFAULT in\nLABEL in\n KERNEL k\n APPEND ks=x\n";
@@ -251,6 +273,30 @@ mod tests {
     }
 
     #[test]
+    fn k7_a_directory_with_very_many_names_leaves_room_for_the_others() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("apool")).unwrap();
+        fs::create_dir_all(root.path().join("pxelinux.cfg")).unwrap();
+        fs::write(root.path().join("pxelinux.cfg/default"), DANGER).unwrap();
+        let names = NameResolver::open(root.path(), RootFence::default()).unwrap();
+        for file in 0..300 {
+            fs::write(root.path().join(format!("apool/{file}.deb")), b"").unwrap();
+        }
+        let found = survey_within(root.path(), &names, false, 200);
+        assert_eq!((found.dangers.len(), found.is_cut_short), (1, true));
+    }
+
+    #[test]
+    fn k7_a_server_that_ignores_case_serves_menus_in_every_case() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("PXELINUX.CFG")).unwrap();
+        fs::write(root.path().join("PXELINUX.CFG/default"), DANGER).unwrap();
+        let names = NameResolver::open(root.path(), RootFence::default()).unwrap();
+        assert_eq!(survey_root(root.path(), &names, true).dangers.len(), 1);
+        assert_eq!(survey_root(root.path(), &names, false).dangers.len(), 0);
+    }
+
+    #[test]
     fn k2_menus_behind_links_that_the_server_follows_are_read() {
         let scratch = tempfile::tempdir().unwrap();
         let root = scratch.path().join("root");
@@ -270,7 +316,7 @@ mod tests {
             RootFence { links: vec![scratch.path().join("outside")], ..RootFence::default() };
         let names = NameResolver::open(&root, fence).unwrap();
         assert_eq!(
-            paths(survey_root(&root, &names)),
+            paths(survey_root(&root, &names, false)),
             [Path::new("new/pxelinux.cfg/default"), Path::new("pxelinux.cfg/default")]
         );
     }

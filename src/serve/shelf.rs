@@ -11,7 +11,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::boot::names::{MenuKey, MenuLoader, MenuName, parse_menu_name};
+use crate::boot::names::{MenuKey, MenuName, parse_menu_name};
 use crate::boot::script;
 use crate::engine::clock;
 use crate::images::{
@@ -345,7 +345,7 @@ impl FileSources {
 
         // A loader asks for the name with the hardware address first. Where that is rendered, it
         // never comes to the operator's own menu for every machine (B-1, B-7).
-        if let Some(general) = general_name(&name) {
+        if let Some(general) = name.general_name() {
             match look.find(&self.images, &path.sibling(general)) {
                 None => return LookOutcome::NeedsWorker,
                 Some(CatalogAnswer::Refused(_)) | Some(CatalogAnswer::Ask(_)) => {}
@@ -479,16 +479,6 @@ impl FileSources {
             http_port: policy.http_port,
         });
         self.renderer.render(name, source, &facts)
-    }
-}
-
-/// The name of a static menu that every machine would find in this directory: such a file governs
-/// the directory.
-fn general_name(name: &MenuName<'_>) -> Option<&'static str> {
-    match (name.loader, name.key) {
-        (_, MenuKey::Default) | (MenuLoader::Ipxe, _) => None,
-        (MenuLoader::Pxelinux, _) => Some("default"),
-        (MenuLoader::Grub, _) => Some("grub.cfg"),
     }
 }
 

@@ -117,10 +117,6 @@ fn resolve_root(
     }
 }
 
-/// Directories that hold more than boot files on every machine.
-const NEVER_ALLOWED: [&str; 10] =
-    ["/", "/etc", "/root", "/home", "/var", "/usr", "/proc", "/sys", "/dev", "/run"];
-
 fn resolve_links(written: file::LinksTable, complaints: &mut ConfigComplaints<'_>) -> Vec<PathBuf> {
     let mut places = Vec::new();
     for text in written.allow.unwrap_or_default() {
@@ -130,10 +126,7 @@ fn resolve_links(written: file::LinksTable, complaints: &mut ConfigComplaints<'_
         if !place.is_absolute() || !is_plain {
             let what = format!("{:?} is no absolute path without `..`", text.get_ref());
             complaints.add(&text.span(), what, hint);
-        } else if NEVER_ALLOWED
-            .iter()
-            .any(|never| place.components().eq(Path::new(never).components()))
-        {
+        } else if exposes_machine(&place) {
             let what = format!("links into {} would expose this machine", place.display());
             complaints.add(&text.span(), what, hint);
         } else {
@@ -141,6 +134,16 @@ fn resolve_links(written: file::LinksTable, complaints: &mut ConfigComplaints<'_
         }
     }
     places
+}
+
+/// Whether a directory holds more than boot files on every machine: links must not lead there.
+pub fn exposes_machine(place: &Path) -> bool {
+    /// These alone: what lies below them may be meant.
+    const ALONE: [&str; 5] = ["/", "/home", "/var", "/usr", "/run"];
+    /// These with everything below them.
+    const WHOLE: [&str; 5] = ["/etc", "/root", "/proc", "/sys", "/dev"];
+    ALONE.iter().any(|never| place.components().eq(Path::new(never).components()))
+        || WHOLE.iter().any(|never| place.starts_with(never))
 }
 
 fn resolve_server(

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use super::{CheckFinding, CheckSubject, FileReader};
 use crate::boot::loaders::{ARCHITECTURES, KITS, name_loader_packages};
-use crate::boot::names::parse_menu_name;
+use crate::boot::names::{MenuName, parse_menu_name};
 use crate::boot::pe::{BootProgram, PeMachine, image_fault};
 use crate::config::{self, Config};
 use crate::control::loaders;
 use crate::images::{
-    NameRefusal, NameResolver, NameTarget, clean_path_name, resolve_links, strip_path_prefix,
+    CleanPath, NameRefusal, NameResolver, NameTarget, clean_path_name, resolve_links,
+    strip_path_prefix,
 };
 use crate::template;
 
@@ -246,10 +247,12 @@ enum NamedPlace {
 }
 
 /// Looks a name up as the server does: in the root with the files of packages, as a template, as a
-/// menu; then again without an old prefix.
+/// menu; then again without an old prefix, then without regard to case.
 fn locate_name(tree: CheckedTree<'_>, name: &str) -> NamedPlace {
     let config = tree.subject.config;
     let path = match clean_path_name(name.as_bytes()) {
+        // A slash at the end names a directory (K-18).
+        Ok(_) if name.ends_with('/') => return NamedPlace::Nowhere,
         Ok(path) => path,
         Err(refusal) => return NamedPlace::Refused(refusal),
     };
@@ -258,26 +261,51 @@ fn locate_name(tree: CheckedTree<'_>, name: &str) -> NamedPlace {
         prefixes.filter_map(|prefix| clean_path_name(prefix.as_bytes()).ok()).collect();
     let stripped = strip_path_prefix(&path, &prefixes);
     // The server takes a prefix off only where the name as it is leads nowhere (T-57).
-    for path in [Some(path), stripped].into_iter().flatten() {
-        if path.as_bytes().ends_with(template::SUFFIX.as_bytes()) {
-            continue;
-        }
-        let under_root = config.root.join(&*path.display());
-        match tree.names.find_target(&path) {
-            Ok(NameTarget::File(_)) if under_root.exists() => return NamedPlace::File(under_root),
-            Ok(NameTarget::File(real)) => return NamedPlace::File(real),
-            Ok(NameTarget::Directory(_)) => return NamedPlace::Refused(NameRefusal::NotRegular),
-            Err(NameRefusal::NotFound) => {}
-            // The caller says which right is missing.
-            Err(NameRefusal::Unreadable) => return NamedPlace::File(under_root),
-            Err(refusal) => return NamedPlace::Refused(refusal),
-        }
-        let is_menu = config.snapshot.menu.is_some() && parse_menu_name(path.as_bytes()).is_some();
-        if is_menu || tree.names.find_target(&path.with_suffix(template::SUFFIX)).is_ok() {
-            return NamedPlace::MadeOnRequest;
+    for path in [Some(&path), stripped.as_ref()].into_iter().flatten() {
+        match locate_path(tree, path) {
+            NamedPlace::Nowhere => {}
+            found => return found,
         }
     }
-    NamedPlace::Nowhere
+    match tree.names.find_ignoring_case(&path).filter(|_| config.tftp.case_insensitive) {
+        Some(path) => locate_path(tree, &path),
+        None => NamedPlace::Nowhere,
+    }
+}
+
+/// Looks one spelling up.
+fn locate_path(tree: CheckedTree<'_>, path: &CleanPath) -> NamedPlace {
+    let config = tree.subject.config;
+    if path.as_bytes().ends_with(template::SUFFIX.as_bytes()) {
+        return NamedPlace::Nowhere;
+    }
+    let under_root = config.root.join(&*path.display());
+    match tree.names.find_target(path) {
+        Ok(NameTarget::File(_)) if under_root.exists() => return NamedPlace::File(under_root),
+        Ok(NameTarget::File(real)) => return NamedPlace::File(real),
+        Ok(NameTarget::Directory(_)) => return NamedPlace::Refused(NameRefusal::NotRegular),
+        Err(NameRefusal::NotFound) => {}
+        // The caller says which right is missing.
+        Err(NameRefusal::Unreadable) => return NamedPlace::File(under_root),
+        Err(refusal) => return NamedPlace::Refused(refusal),
+    }
+    match tree.names.find_target(&path.with_suffix(template::SUFFIX)) {
+        Ok(NameTarget::File(_)) => return NamedPlace::MadeOnRequest,
+        Ok(NameTarget::Directory(_)) => return NamedPlace::Refused(NameRefusal::NotRegular),
+        Err(_) => {}
+    }
+
+    // A menu is rendered under two of its names, unless a file stands there for every machine.
+    let menu = parse_menu_name(path.as_bytes())
+        .filter(|name| config.snapshot.menu.is_some() && name.is_rendered());
+    let is_general = |name: MenuName<'_>| {
+        let general = name.general_name();
+        general.is_some_and(|general| tree.names.find_target(&path.sibling(general)).is_ok())
+    };
+    match menu {
+        Some(name) if !is_general(name) => NamedPlace::MadeOnRequest,
+        _ => NamedPlace::Nowhere,
+    }
 }
 
 /// A name that the server refuses, in the words of its log.
@@ -293,16 +321,28 @@ fn report_refused_name(what: &str, refusal: NameRefusal) -> CheckFinding {
     CheckFinding::error(format!("{what} is not served: {refusal}"), hint)
 }
 
-/// Directories of `[links] allow` that do not exist: links into them lead nowhere.
+/// Directories of `[links] allow` that do not exist, so that links into them lead nowhere, or that
+/// are links to what must not be served.
 pub(super) fn check_links(config: &Config) -> Vec<CheckFinding> {
-    let missing = config.links.iter().filter(|place| !place.is_dir());
-    missing
-        .map(|place| {
-            let what = format!("[links] allow: there is no directory {}", place.display());
-            let hint = "mount or install it, or take it out of the list";
-            CheckFinding::warning(what, hint).at_position(config.places.find_link_place(place))
-        })
-        .collect()
+    let wrong = config.links.iter().filter_map(|place| {
+        let real = resolve_links(place);
+        let finding = if config::exposes_machine(&real) {
+            let shown = format!("{} ({})", place.display(), real.display());
+            CheckFinding::fatal(
+                format!("[links] allow: links into {shown} would expose this machine"),
+                "name a directory that holds boot files only",
+            )
+        } else if !real.is_dir() {
+            CheckFinding::warning(
+                format!("[links] allow: there is no directory {}", place.display()),
+                "mount or install it, or take it out of the list",
+            )
+        } else {
+            return None;
+        };
+        Some(finding.at_position(config.places.find_link_place(place)))
+    });
+    wrong.collect()
 }
 
 /// A file that the server may not read, by its own mode or that of a directory above it.

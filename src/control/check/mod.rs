@@ -98,7 +98,7 @@ fn check_under_root(subject: CheckSubject<'_>) -> Vec<CheckFinding> {
     findings.extend(files::check_menu(tree));
     findings.extend(files::check_links(config));
 
-    let survey = static_menus::survey_root(&config.root, &names);
+    let survey = static_menus::survey_root(&config.root, &names, config.tftp.case_insensitive);
     findings.extend(check_static_menus(&config.root, &survey));
     let renderer = TemplateRenderer::default();
     findings.extend(

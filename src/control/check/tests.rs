@@ -475,12 +475,56 @@ fn memory_that_is_too_small_or_cannot_be_locked_is_said_with_what_follows() {
 }
 
 #[test]
+fn k2_a_place_for_links_that_is_a_link_to_etc_is_refused() {
+    let bench = Bench::new();
+    let place = bench.directory.path().join("place");
+    std::os::unix::fs::symlink("/etc", &place).unwrap();
+    let allow = format!("[links]\nallow = [\"{}\"]\n", place.display());
+    assert!(only(bench.check(&allow)).contains("/place (/etc) would expose this machine"));
+    fs::remove_file(&place).unwrap();
+    assert!(only(bench.check(&allow)).contains("there is no directory"));
+    fs::create_dir(&place).unwrap();
+    assert_eq!(bench.check(&allow), Vec::<String>::new());
+}
+
+/// Each as the server answers it: `tests/check.rs` asks one.
+#[test]
+fn k4_names_of_templates_menus_and_other_cases_are_judged_as_the_server_does() {
+    let bench = Bench::new();
+    bench.put("images/Upper", b"MZ\0");
+    bench.put("made.j2", b"x");
+    fs::create_dir(bench.root().join("dk.j2")).unwrap();
+    bench.put("x/pxelinux.cfg/default", b"");
+    let verdict = |name: &str, tftp: &str| {
+        let more =
+            format!("[tftp]\n{tftp}\n[menu]\n[[menu.entry]]\nlabel = \"e\"\nkernel = \"{name}\"\n");
+        !bench.check(&more).iter().any(|finding| finding.contains("kernel of the entry `e`"))
+    };
+    for (name, is_served) in [
+        ("images/upper", false),
+        ("images/Upper", true),
+        ("images/Upper/", false),
+        ("made", true),
+        ("made.j2", false),
+        ("dk", false),
+        ("pxelinux.cfg/default", true),
+        ("pxelinux.cfg/01-52-54-00-12-34-56", true),
+        ("pxelinux.cfg/C0A80401", false),
+        ("x/pxelinux.cfg/01-52-54-00-12-34-56", false),
+    ] {
+        assert_eq!(verdict(name, ""), is_served, "{name}");
+    }
+    assert!(verdict("images/upper", "case-insensitive = true"));
+    assert!(!verdict("images/other", "case-insensitive = true"));
+}
+
+#[test]
 fn the_largest_file_under_the_root_is_found() {
     let bench = Bench::new();
     bench.put("small", b"x");
     bench.put("d/large", b"xxx");
     let names = NameResolver::open(&bench.root(), RootFence::default()).unwrap();
-    let survey = survey_root(&bench.root(), &names);
+    let survey = survey_root(&bench.root(), &names, false);
     assert_eq!(survey.largest, Some(LargestFile { path: "d/large".into(), bytes: 3 }));
 }
 

@@ -13,7 +13,7 @@ use super::path::CleanPath;
 #[derive(Clone, Debug, Default)]
 pub struct RootFence {
     /// Files and directories that the server never serves (the configuration, the state), as
-    /// absolute paths without links.
+    /// absolute paths. A link in them may be switched: they are resolved when they are compared.
     pub private: Vec<PathBuf>,
     /// Single files outside the root, by the names under which the server serves them if the root
     /// has no such name: the loaders of installed packages. Read-only, and never a directory.
@@ -27,31 +27,31 @@ pub struct RootFence {
 }
 
 impl RootFence {
-    /// A fence around these private paths, resolved so that they compare with paths from the
-    /// kernel.
+    /// A fence around these private paths.
     pub fn from_private_paths(private: &[&Path]) -> Self {
-        let private = private.iter().map(|path| resolve_links(path)).collect();
+        let absolute =
+            |path: &&Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let private = private.iter().map(absolute).collect();
         Self { private, only_world_readable: runs_as_root(), ..Self::default() }
     }
 
-    /// The private paths below this root, which a name or a link may reach.
-    pub(super) fn inside(&self, root: &Path) -> Vec<PathBuf> {
-        let root = root.canonicalize().unwrap_or_else(|_| root.to_path_buf());
-        self.private.iter().filter(|path| path.starts_with(&root)).cloned().collect()
+    /// The private paths without links, as the kernel names them now.
+    pub(super) fn resolve_private(&self) -> Vec<PathBuf> {
+        self.private.iter().map(|path| resolve_links(path)).collect()
     }
 
-    /// Whether one of a file's hard links is private. Asks the disk each time, because editors and
-    /// SQLite replace old files by new ones. Waits for the disk: workers only.
+    /// Whether a file is private under any of its names: it has hard links, or lies in a directory
+    /// that is mounted twice. Asks the disk each time, because editors and SQLite replace old files
+    /// by new ones. Waits for the disk: workers only.
     pub(super) fn has_private_name(&self, file: &libc::stat) -> bool {
         let is_it = |meta: io::Result<Metadata>| {
             meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == (file.st_dev, file.st_ino))
         };
-        file.st_nlink > 1
-            && self.private.iter().any(|path| {
-                is_it(fs::symlink_metadata(path))
-                    || fs::read_dir(path)
-                        .is_ok_and(|entries| entries.flatten().any(|entry| is_it(entry.metadata())))
-            })
+        self.private.iter().any(|path| {
+            is_it(fs::metadata(path))
+                || fs::read_dir(path)
+                    .is_ok_and(|entries| entries.flatten().any(|entry| is_it(entry.metadata())))
+        })
     }
 }
 

@@ -44,19 +44,16 @@ pub fn is_hidden_name(component: &[u8]) -> bool {
     if component.first() != Some(&b'.') {
         return false;
     }
-    let begins = |beginning: &&str| {
-        let head = component.get(..beginning.len());
-        head.is_some_and(|head| head.eq_ignore_ascii_case(beginning.as_bytes()))
-    };
-    NAMES.iter().any(|name| component.eq_ignore_ascii_case(name.as_bytes()))
-        || BEGINNINGS.iter().any(begins)
-        || ENDS.iter().any(|end| component.ends_with(end.as_bytes()))
-        || is_swap_file(component)
+    let name = component.to_ascii_lowercase();
+    NAMES.iter().any(|hidden| name == hidden.as_bytes())
+        || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning.as_bytes()))
+        || ENDS.iter().any(|end| name.ends_with(end.as_bytes()))
+        || is_swap_file(&name)
 }
 
 /// Vim's `.ks.cfg.swp`; while there is one, `.swo`, then `.swn`, down to `.swa`.
-fn is_swap_file(component: &[u8]) -> bool {
-    matches!(component, [.., b'.', b's', b'w', b'a'..=b'p'])
+fn is_swap_file(name: &[u8]) -> bool {
+    matches!(name, [.., b'.', b's', b'w', b'a'..=b'p'])
 }
 
 #[cfg(test)]
@@ -108,6 +105,9 @@ mod tests {
             ".netrc",
             ".vault_pass",
             ".bash_history",
+            ".BASH_HISTORY",
+            ".KS.CFG.SWP",
+            ".Git-Credentials",
             ".python_history",
             ".ks.cfg.swp",
             ".swp",

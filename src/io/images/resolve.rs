@@ -1,14 +1,17 @@
 //! Where a name leads: to a file under the root, to one of a package, or behind a link. The server
 //! and `ringboot check` ask here, so that they cannot differ.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::directories::DirectoryListing;
 use super::fence::RootFence;
+use super::hidden_names::is_hidden_name;
 use super::path::{CleanPath, NameRefusal};
 use super::reserve::DescriptorReserve;
 use super::root::{ImageRoot, OpenedRoot, open_path_at};
@@ -60,6 +63,15 @@ impl NameResolver {
         Ok(NameTarget::File(read_descriptor_path(&found)?))
     }
 
+    /// The one path that differs from this one in the case of its letters only (T-60). Waits for
+    /// the disk.
+    pub fn find_ignoring_case(&self, path: &CleanPath) -> Option<CleanPath> {
+        find_folded_path(path, |directory| {
+            let opened = self.resolve_path(directory, false).ok()?;
+            DirectoryListing::read(&opened).ok().map(Arc::new)
+        })
+    }
+
     /// Opens exactly the file that `found` names, through its descriptor: no rename can put another
     /// file in its place. Waits for the disk: workers only.
     pub(super) fn open_regular(&self, found: &OwnedFd) -> Result<File, NameRefusal> {
@@ -95,32 +107,26 @@ impl NameResolver {
         }
         let root = self.root.current();
         let name: &[u8] = if path.as_bytes().is_empty() { b"." } else { path.as_bytes() };
-        let beneath = libc::RESOLVE_BENEATH | NO_MAGIC;
-        let found = match self.open_path(&root, name, beneath, cached_only) {
+        let plain = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+        match self.open_path(&root, name, plain, cached_only) {
+            // Without links the name is the place.
+            Ok(_) if is_below_any(Path::new(OsStr::from_bytes(name)), &root.inside) => {
+                Err(NameRefusal::Private)
+            }
             Err(NameRefusal::NotFound) => {
                 // The path comes from the list of loaders, never from a client: links in it belong
                 // to the package.
                 let borrowed = self.fence.borrowed.get(path).ok_or(NameRefusal::NotFound)?;
-                let name = borrowed.as_os_str().as_bytes();
-                return self.open_path(&root, name, NO_MAGIC, cached_only);
+                self.open_path(&root, borrowed.as_os_str().as_bytes(), NO_MAGIC, cached_only)
             }
-            Err(NameRefusal::OutsideRoot) => return self.follow_link(&root, name, cached_only),
-            found => found?,
-        };
-
-        // The kernel says where the descriptor leads after links inside the root.
-        if !root.inside.is_empty() {
-            let real = read_descriptor_path(&found)?;
-            if root.inside.iter().any(|private| real.starts_with(private)) {
-                return Err(NameRefusal::Private);
-            }
+            Err(NameRefusal::OutsideRoot) => self.follow_link(&root, name, cached_only),
+            found => found,
         }
-        Ok(found)
     }
 
-    /// Opens a name with a link that has an absolute target or a way through the outside (T-59).
-    /// The kernel says where the descriptor leads in the end: into the root, or into a place that
-    /// the operator allows. A rename cannot exchange what the descriptor holds.
+    /// Opens a name with a link in it (T-59). The kernel says where the descriptor leads in the
+    /// end: into the root, or into a place that the operator allows. A rename cannot exchange what
+    /// the descriptor holds.
     fn follow_link(
         &self,
         root: &OpenedRoot,
@@ -129,12 +135,17 @@ impl NameResolver {
     ) -> Result<OwnedFd, NameRefusal> {
         let found = self.open_path(root, name, NO_MAGIC, cached_only)?;
         let real = read_descriptor_path(&found)?;
-        let is_inside = real.starts_with(read_descriptor_path(&root.directory)?);
-        if !is_inside && !self.fence.links.iter().any(|place| real.starts_with(place)) {
-            return Err(NameRefusal::OutsideRoot);
-        }
-        if self.fence.private.iter().any(|private| real.starts_with(private)) {
+        let of_root = read_descriptor_path(&root.directory)?;
+        let in_root = real.strip_prefix(&of_root).ok();
+        let allowed = self.fence.links.iter().find_map(|place| real.strip_prefix(place).ok());
+        let Some(inner) = in_root.or(allowed) else { return Err(NameRefusal::OutsideRoot) };
+        let is_inside = in_root.is_some_and(|inner| is_below_any(inner, &root.inside));
+        if is_inside || is_below_any(&real, &root.private) {
             return Err(NameRefusal::Private);
+        }
+        // A link is no way around the names that the server hides.
+        if inner.components().any(|part| is_hidden_name(part.as_os_str().as_bytes())) {
+            return Err(NameRefusal::Hidden);
         }
         Ok(found)
     }
@@ -154,8 +165,33 @@ impl NameResolver {
     }
 }
 
-/// Where the kernel says that a descriptor leads now. It waits for no disk.
+/// The one path that differs from this one in the case of its letters only; `list` reads a
+/// directory.
+pub(super) fn find_folded_path(
+    path: &CleanPath,
+    list: impl Fn(&CleanPath) -> Option<Arc<DirectoryListing>>,
+) -> Option<CleanPath> {
+    let mut real = CleanPath::root();
+    for component in path.as_bytes().split(|&b| b == b'/') {
+        let listing = list(&real)?;
+        real = real.child(listing.ignoring_case(std::str::from_utf8(component).ok()?)?);
+    }
+    Some(real)
+}
+
+fn is_below_any(path: &Path, places: &[PathBuf]) -> bool {
+    places.iter().any(|place| path.starts_with(place))
+}
+
+/// Where the kernel says that a descriptor leads now, or led before its file was replaced. It waits
+/// for no disk.
 fn read_descriptor_path(found: &OwnedFd) -> Result<PathBuf, NameRefusal> {
-    std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
-        .map_err(|error| classify_name_refusal(&error))
+    const GONE: &[u8] = b" (deleted)";
+    let shown = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
+        .map_err(|error| classify_name_refusal(&error))?;
+    let mut bytes = shown.into_os_string().into_vec();
+    if bytes.ends_with(GONE) {
+        bytes.truncate(bytes.len() - GONE.len());
+    }
+    Ok(OsString::from_vec(bytes).into())
 }

@@ -32,7 +32,10 @@ pub(super) struct OpenedRoot {
     pub(super) directory: OwnedFd,
     /// Device and inode.
     id: (u64, u64),
-    /// The fence's private files in this directory.
+    /// The fence's private files, without links.
+    pub(super) private: Vec<PathBuf>,
+    /// Those of them that lie in this directory, by their paths under it: they stay private when
+    /// the directory gets another name.
     pub(super) inside: Vec<PathBuf>,
 }
 
@@ -111,7 +114,11 @@ impl ImageRoot {
 impl OpenedRoot {
     fn new(path: &Path, name: &CStr, fence: &RootFence) -> io::Result<Self> {
         let (directory, id) = open_with_identity(name, 0)?;
-        Ok(Self { directory, id, inside: fence.inside(path) })
+        let root = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        let private = fence.resolve_private();
+        let below = private.iter().filter_map(|path| path.strip_prefix(&root).ok());
+        let inside = below.map(Path::to_path_buf).collect();
+        Ok(Self { directory, id, private, inside })
     }
 }
 

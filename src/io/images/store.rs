@@ -22,7 +22,7 @@ use super::limits::{INLINE_BYTES_MAX, MAPPINGS_MAX, WHOLE_BYTES_MAX};
 use super::memory::ImageMemory;
 use super::path::{CleanPath, NameRefusal};
 use super::remote::RemoteDevices;
-use super::resolve::NameResolver;
+use super::resolve::{NameResolver, find_folded_path};
 use super::small_files::SmallFiles;
 use super::stat::{
     classify_name_refusal, is_directory_stat, is_regular_stat, stat_file, stat_known_file,
@@ -199,12 +199,7 @@ impl ImageStore {
     /// The one path that differs from this one in the case of its letters only (T-60). Waits for
     /// the disk: workers only.
     pub fn find_ignoring_case(&self, path: &CleanPath) -> Option<CleanPath> {
-        let mut real = CleanPath::root();
-        for component in path.as_bytes().split(|&b| b == b'/') {
-            let listing = self.list_directory(&real).ok()?;
-            real = real.child(listing.ignoring_case(std::str::from_utf8(component).ok()?)?);
-        }
-        Some(real)
+        find_folded_path(path, |directory| self.list_directory(directory).ok())
     }
 
     /// Reads a whole file of at most [`WHOLE_BYTES_MAX`] (netascii, templates). Waits for the disk:

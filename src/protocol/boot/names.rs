@@ -45,6 +45,16 @@ impl MenuName<'_> {
     pub fn is_rendered(self) -> bool {
         matches!(self.key, MenuKey::Mac(_) | MenuKey::Default)
     }
+
+    /// The name of a static menu that every machine would find in this directory: such a file
+    /// governs the directory.
+    pub fn general_name(self) -> Option<&'static str> {
+        match (self.loader, self.key) {
+            (_, MenuKey::Default) | (MenuLoader::Ipxe, _) => None,
+            (MenuLoader::Pxelinux, _) => Some("default"),
+            (MenuLoader::Grub, _) => Some("grub.cfg"),
+        }
+    }
 }
 
 /// Parses a requested path, with or without leading slashes. None: not the name of a menu.

@@ -31,6 +31,13 @@ impl Tree {
         Self { catalog: ImageCatalog::new(&images), directory }
     }
 
+    /// Opens the root anew.
+    fn fence(&mut self, fence: RootFence) {
+        let (memory, workers) = (ImageMemory::new(PIECE_BYTES), DiskWorkers::start().unwrap());
+        let images = ImageStore::open_fenced(&self.path(""), fence, memory, workers).unwrap();
+        self.catalog = ImageCatalog::new(&images);
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join("root").join(name)
     }
@@ -287,16 +294,103 @@ fn k2_links_lead_into_the_places_that_the_operator_allows() {
         private: vec![outside.join("iso/private")],
         ..RootFence::default()
     };
-    let memory = ImageMemory::new(PIECE_BYTES);
-    let images =
-        ImageStore::open_fenced(&tree.path(""), fence, memory, DiskWorkers::start().unwrap());
-    tree.catalog = ImageCatalog::new(&images.unwrap());
+    tree.fence(fence);
     for _ in 0..2 {
         assert_eq!(tree.get("iso/.treeinfo").unwrap().len(), 1);
         assert_eq!(tree.get("iso/private/x").unwrap_err(), NameRefusal::Private);
         assert_eq!(tree.get("isolated/x").unwrap_err(), NameRefusal::OutsideRoot);
         assert_eq!(tree.get("iso/none").unwrap_err(), NameRefusal::NotFound);
     }
+}
+
+/// A link is no way around the names that the server hides.
+#[test]
+fn k1_hidden_names_stay_hidden_behind_links() {
+    let mut tree = Tree::new();
+    let outside = tree.directory.path().canonicalize().unwrap().join("iso");
+    for directory in [tree.path(".git"), outside.join(".ssh"), tree.path("el9/.disk")] {
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("info"), b"x").unwrap();
+    }
+    symlink(".git", tree.path("pub")).unwrap();
+    symlink(".git/info", tree.path("link")).unwrap();
+    symlink(tree.path(".git"), tree.path("absolute")).unwrap();
+    symlink(outside.join(".ssh"), tree.path("key")).unwrap();
+    symlink("el9/.disk", tree.path("disk")).unwrap();
+    let fence = RootFence { links: vec![outside], ..RootFence::default() };
+    tree.fence(fence);
+    for _ in 0..2 {
+        for name in ["pub/info", "link", "absolute/info", "key/info", "pub"] {
+            assert_eq!(tree.get(name).unwrap_err(), NameRefusal::Hidden, "{name}");
+        }
+        assert_eq!(tree.get("disk/info").unwrap().len(), 1);
+    }
+}
+
+/// An editor puts new files in the place of the configuration all the time: no look finds one.
+#[test]
+fn a_configuration_that_is_replaced_during_a_look_is_never_served() {
+    let mut tree = Tree::new();
+    fs::write(tree.path("conf.toml"), b"secret").unwrap();
+    symlink("conf.toml", tree.path("link")).unwrap();
+    let fence = RootFence::from_private_paths(&[&tree.path("conf.toml")]);
+    tree.fence(RootFence { only_world_readable: false, ..fence });
+    let paths = ["conf.toml", "link"].map(|name| clean_path_name(name.as_bytes()).unwrap());
+    let (images, is_over) = (tree.catalog.images(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                fs::write(tree.path("new"), b"secret").unwrap();
+                fs::rename(tree.path("new"), tree.path("conf.toml")).unwrap();
+            }
+        });
+        for path in paths.iter().cycle().take(20_000) {
+            let found = images.read_whole(path);
+            if let Ok((bytes, _)) = found {
+                is_over.store(true, Ordering::Relaxed);
+                panic!("{} bytes of the configuration", bytes.len());
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn what_is_private_stays_private_when_the_root_moves_or_is_switched() {
+    let mut tree = Tree::new();
+    for version in ["v1", "v2"] {
+        fs::create_dir_all(tree.path(version).join("state")).unwrap();
+        fs::write(tree.path(version).join("state/db"), b"x").unwrap();
+        fs::write(tree.path(version).join("conf.toml"), b"x").unwrap();
+        fs::write(tree.path(version).join("k"), version).unwrap();
+    }
+    symlink("v1", tree.path("cur")).unwrap();
+    let private = [tree.path("cur/conf.toml"), tree.path("cur/state")];
+    let fence = RootFence::from_private_paths(&private.each_ref().map(PathBuf::as_path));
+    let memory = ImageMemory::new(PIECE_BYTES);
+    let workers = DiskWorkers::start().unwrap();
+    let fence = RootFence { only_world_readable: false, ..fence };
+    let images = ImageStore::open_fenced(&tree.path("cur"), fence, memory, workers).unwrap();
+    tree.catalog = ImageCatalog::new(&images);
+    let is_private = |images: &Arc<ImageStore>| {
+        for name in ["conf.toml", "state/db", "state"] {
+            let path = clean_path_name(name.as_bytes()).unwrap();
+            assert!(
+                matches!(images.find_waiting(&path), CatalogAnswer::Refused(NameRefusal::Private)),
+                "{name}"
+            );
+        }
+    };
+    is_private(&images);
+    fs::rename(tree.path("v1"), tree.path("old")).unwrap();
+    is_private(&images);
+    fs::remove_file(tree.path("cur")).unwrap();
+    symlink("v2", tree.path("cur")).unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    while tree.get("k").unwrap().inline_bytes().unwrap() != &b"v2"[..] {
+        assert!(Instant::now() < until, "the root is looked up ten times a second");
+    }
+    is_private(&images);
 }
 
 /// A directory on the way is exchanged all the time for a link to the outside: no look finds a file
