@@ -434,6 +434,7 @@ fn every_finding_is_in_the_manual_by_its_words() {
         "is closed to it",
         "is open to others",
         "names no file under the root",
+        "is not served: ",
         "a text file",
         "an empty file",
         "an ELF file",
@@ -824,6 +825,28 @@ fn a_hard_link_from_the_root_to_the_configuration_beside_it_is_not_served() {
     fs::rename(scratch.path().join("new"), &file).unwrap();
     assert_eq!(read_request(tftp, "link")[..4], [0, 3, 0, 1]);
     assert!(server.stop(LIMIT).success());
+}
+
+#[test]
+fn a_state_directory_that_is_mounted_under_the_root_too_is_not_served() {
+    let scratch = Scratch::new("mounted-state");
+    let file = configured(&scratch, "");
+    for (name, content) in [("state/l.db", "secret"), ("root/bind/none", ""), ("root/k", "kernel")]
+    {
+        let path = scratch.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c"]);
+    command.arg("mount --bind \"$1/state\" \"$1/root/bind\" && shift && exec \"$@\"").arg("sh");
+    command.arg(scratch.path()).arg(BINARY).args(["serve", "--config"]).arg(&file);
+    let (server, tftp, http) = serve(command);
+    assert!(get(http, "/bind/l.db").starts_with(b"HTTP/1.0 404 "));
+    assert_eq!(read_request(tftp, "bind/l.db")[..4], [0, 5, 0, 2]);
+    assert!(get(http, "/bind/none").starts_with(b"HTTP/1.0 404 "), "covered by the mount");
+    assert!(get(http, "/k").starts_with(b"HTTP/1.0 200 "));
+    server.signal("TERM");
 }
 
 #[test]

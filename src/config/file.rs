@@ -432,7 +432,7 @@ const WORDS_OF_OTHERS: &[(&[&str], &str)] = &[
         "boot files have keys in [boot], one for each kind of firmware: bios, uefi-x64, ...",
     ),
     (
-        &["range", "ranges", "pool", "dhcp-range"],
+        &["range", "ranges", "dhcp-range"],
         "write `pools = [\"192.168.4.10-192.168.4.100\"]` in [[dhcp.subnet]]",
     ),
     (
@@ -449,7 +449,7 @@ const WORDS_OF_OTHERS: &[(&[&str], &str)] = &[
         "the mask is a part of the network: `subnet = \"192.168.4.0/24\"` in [[dhcp.subnet]]",
     ),
     (
-        &["router", "gateway", "option-routers"],
+        &["gateway", "gateways", "option-routers"],
         "write `routers = [\"192.168.4.1\"]` in [[dhcp.subnet]]",
     ),
     (

@@ -620,7 +620,10 @@ fn k18_words_of_other_servers_lead_to_the_keys_here() {
     }
     assert!(complaints("[tftp]\ncps = \"100 2\"\n").contains("`requests-per-second`"));
     // A slip is no word of another server.
-    assert!(complaints(&format!("{SUBNET}router5 = []\n")).contains("did you mean `routers`?"));
+    for slip in ["router", "router5", "pool"] {
+        let said = complaints(&format!("{SUBNET}{slip} = []\n"));
+        assert!(said.contains("did you mean `"), "{slip}: {said}");
+    }
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn check_boot_loader(tree: CheckedTree<'_>, key: &str, name: &str) -> Vec<CheckF
     let path = match locate_name(tree, name) {
         NamedPlace::File(path) => path,
         NamedPlace::MadeOnRequest => return Vec::new(),
-        NamedPlace::Refused(refusal) => return vec![report_refused_name(&what, refusal)],
+        NamedPlace::Refused(refusal) => return vec![report_refused_name(what, refusal)],
         // The packages of that host are unknown here.
         NamedPlace::Nowhere if is_on_another_host(subject, name) => {
             return vec![CheckFinding::note(format!(
@@ -212,7 +212,9 @@ fn check_menu_file(
         NamedPlace::File(path) => find_unreadable_file(what, &path, subject.reader)
             .or_else(|| find_wrong_image(what, &path, what.starts_with("kernel"))),
         NamedPlace::MadeOnRequest => None,
-        NamedPlace::Refused(refusal) => Some(report_refused_name(what, refusal)),
+        NamedPlace::Refused(refusal) => {
+            Some(report_refused_name(format!("{what}: {name}"), refusal))
+        }
         NamedPlace::Nowhere => {
             let what =
                 format!("{what}: there is no {name} under {}", subject.config.root.display());
@@ -309,7 +311,7 @@ fn locate_path(tree: CheckedTree<'_>, path: &CleanPath) -> NamedPlace {
 }
 
 /// A name that the server refuses, in the words of its log.
-fn report_refused_name(what: &str, refusal: NameRefusal) -> CheckFinding {
+fn report_refused_name(what: String, refusal: NameRefusal) -> CheckFinding {
     let hint = match refusal {
         NameRefusal::OutsideRoot => {
             "copy the file into the root, or name the directory to which the link leads in \

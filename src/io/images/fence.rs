@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::fs::{self, Metadata};
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -41,18 +40,27 @@ impl RootFence {
     }
 
     /// Whether a file is private under any of its names: it has hard links, or lies in a directory
-    /// that is mounted twice. Asks the disk each time, because editors and SQLite replace old files
-    /// by new ones. Waits for the disk: workers only.
-    pub(super) fn has_private_name(&self, file: &libc::stat) -> bool {
-        let is_it = |meta: io::Result<Metadata>| {
-            meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == (file.st_dev, file.st_ino))
-        };
+    /// that is mounted twice. `directory`: where it lies. Asks the disk each time, because editors
+    /// and SQLite replace old files by new ones. Waits for the disk: workers only.
+    pub(super) fn has_private_name(&self, file: &libc::stat, directory: &Path) -> bool {
+        let file_id = (file.st_dev, file.st_ino);
+        let directory_id = fs::metadata(directory).ok().as_ref().map(identify);
         self.private.iter().any(|path| {
-            is_it(fs::metadata(path))
-                || fs::read_dir(path)
-                    .is_ok_and(|entries| entries.flatten().any(|entry| is_it(entry.metadata())))
+            let private_id = fs::metadata(path).ok().as_ref().map(identify);
+            let is_named = private_id.is_some_and(|id| id == file_id || directory_id == Some(id));
+            // Only a file with several names can also lie in a directory of another name.
+            let is_within = || {
+                let mut entries = fs::read_dir(path).into_iter().flatten().flatten();
+                entries.any(|entry| entry.metadata().is_ok_and(|meta| identify(&meta) == file_id))
+            };
+            is_named || (file.st_nlink > 1 && is_within())
         })
     }
+}
+
+/// Device and inode.
+fn identify(meta: &Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
 }
 
 /// Whether this process may read every file.

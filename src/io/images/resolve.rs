@@ -57,10 +57,8 @@ impl NameResolver {
             return Ok(NameTarget::Directory(read_descriptor_path(&found)?));
         }
         self.check_servable(&stat)?;
-        if self.fence.has_private_name(&stat) {
-            return Err(NameRefusal::Private);
-        }
-        Ok(NameTarget::File(read_descriptor_path(&found)?))
+        let real = self.check_names(&found, &stat)?;
+        Ok(NameTarget::File(real))
     }
 
     /// The one path that differs from this one in the case of its letters only (T-60). Waits for
@@ -77,11 +75,19 @@ impl NameResolver {
     pub(super) fn open_regular(&self, found: &OwnedFd) -> Result<File, NameRefusal> {
         let stat = stat_file(found)?;
         self.check_servable(&stat)?;
-        if self.fence.has_private_name(&stat) {
-            return Err(NameRefusal::Private);
-        }
+        self.check_names(found, &stat)?;
         let name = format!("/proc/self/fd/{}", found.as_raw_fd());
         self.reserve.open(|| File::open(&name)).map_err(|error| classify_name_refusal(&error))
+    }
+
+    /// Refuses a file that is private under another name. Returns its path without links.
+    fn check_names(&self, found: &OwnedFd, stat: &libc::stat) -> Result<PathBuf, NameRefusal> {
+        let real = read_descriptor_path(found)?;
+        let directory = real.parent().unwrap_or(&real);
+        if self.fence.has_private_name(stat, directory) {
+            return Err(NameRefusal::Private);
+        }
+        Ok(real)
     }
 
     /// Refuses a file that is not regular, or that not every user may read while the fence requires
@@ -108,19 +114,21 @@ impl NameResolver {
         let root = self.root.current();
         let name: &[u8] = if path.as_bytes().is_empty() { b"." } else { path.as_bytes() };
         let plain = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
-        match self.open_path(&root, name, plain, cached_only) {
+        let under_root = match self.open_path(&root, name, plain, cached_only) {
             // Without links the name is the place.
             Ok(_) if is_below_any(Path::new(OsStr::from_bytes(name)), &root.inside) => {
                 Err(NameRefusal::Private)
             }
-            Err(NameRefusal::NotFound) => {
-                // The path comes from the list of loaders, never from a client: links in it belong
-                // to the package.
-                let borrowed = self.fence.borrowed.get(path).ok_or(NameRefusal::NotFound)?;
-                self.open_path(&root, borrowed.as_os_str().as_bytes(), NO_MAGIC, cached_only)
-            }
             Err(NameRefusal::OutsideRoot) => self.follow_link(&root, name, cached_only),
             found => found,
+        };
+        match (under_root, self.fence.borrowed.get(path)) {
+            // The path comes from the list of loaders, never from a client: links in it belong to
+            // the package.
+            (Err(NameRefusal::NotFound), Some(borrowed)) => {
+                self.open_path(&root, borrowed.as_os_str().as_bytes(), NO_MAGIC, cached_only)
+            }
+            (found, _) => found,
         }
     }
 

@@ -213,6 +213,12 @@ fn find_server_id(packet: &Packet<'_>) -> Option<Ipv4Addr> {
 }
 
 /// Type byte 0 and sixteen bytes. Any other value is only echoed (D-39).
+/// The EEPROM of a Raspberry Pi 4 or 5 begins its GUID with `RPi4` or `RPi5`, so that servers know
+/// it whatever its hardware address is (raspberrypi/documentation, DHCP_OPTION97).
+fn is_raspberry_pi_guid(guid: &[u8]) -> bool {
+    matches!(guid, [0, b'R', b'P', b'i', b'0'..=b'9', ..])
+}
+
 fn parse_guid(guid: &[u8]) -> Option<Uuid> {
     let (&kind, rest) = guid.split_first()?;
     (kind == 0).then_some(rest)?.try_into().ok().map(Uuid)
@@ -259,13 +265,15 @@ fn parse_relay_information<'a>(packet: &'a Packet<'_>) -> RelayInformation<'a> {
 
 /// Vendor prefixes of the Raspberry Pi (IEEE registry: Raspberry Pi Foundation and Raspberry Pi
 /// Trading).
-const RASPBERRY_PI_PREFIXES: [[u8; 3]; 6] = [
+const RASPBERRY_PI_PREFIXES: [[u8; 3]; 8] = [
     RASPBERRY_PI_3_PREFIX,
     [0xdc, 0xa6, 0x32],
     [0xe4, 0x5f, 0x01],
     [0x28, 0xcd, 0xc1],
     [0xd8, 0x3a, 0xdd],
     [0x2c, 0xcf, 0x67],
+    [0x88, 0xa2, 0x9e],
+    [0x98, 0xfe, 0x54],
 ];
 
 /// Models up to the Pi 3, whose ROM needs three spaces in its menu.
@@ -285,12 +293,14 @@ fn identify_firmware(packet: &Packet<'_>, mac: Mac) -> (Firmware, String) {
         (FirmwareRole::HttpBoot, "option 60 = HTTPClient")
     } else if class.starts_with(b"PXEClient") {
         // A Pi with UEFI firmware sends another architecture, and boots like any PC.
-        let pi = arch == Some(Arch::Bios)
-            && RASPBERRY_PI_PREFIXES.iter().any(|prefix| mac.0.starts_with(prefix));
-        if pi {
-            (FirmwareRole::RaspberryPi, "a Raspberry Pi's address")
-        } else {
-            (FirmwareRole::Pxe, "option 60 = PXEClient")
+        let has_address = RASPBERRY_PI_PREFIXES.iter().any(|prefix| mac.0.starts_with(prefix));
+        let has_guid = packet.option(code::CLIENT_GUID).is_some_and(is_raspberry_pi_guid);
+        match arch {
+            Some(Arch::Bios) if has_guid => (FirmwareRole::RaspberryPi, "option 97 = RPi"),
+            Some(Arch::Bios) if has_address => {
+                (FirmwareRole::RaspberryPi, "a Raspberry Pi's address")
+            }
+            _ => (FirmwareRole::Pxe, "option 60 = PXEClient"),
         }
     } else if class.starts_with(b"U-Boot") {
         (FirmwareRole::UBoot, "option 60 = U-Boot")
@@ -446,6 +456,31 @@ mod tests {
         };
         assert_eq!(of(0), FirmwareRole::RaspberryPi);
         assert_eq!(of(11), FirmwareRole::Pxe, "a Pi with UEFI firmware boots as any PC");
+    }
+
+    #[test]
+    fn k9_a_raspberry_pi_is_known_by_its_guid_whatever_its_address() {
+        // The fourcc, the board's revision, four bytes of the address, the serial number.
+        let guid = |model: &[u8; 4]| {
+            let rest = [0x11, 0x31, 0xc0, 0x00, 0x12, 0x34, 0x56, 0x78, 0xde, 0xad, 0xbe, 0xef];
+            [&[0], &model[..], &rest].concat()
+        };
+        let of = |prefix: [u8; 3], arch: u8, guid: &[u8]| {
+            let class = option(60, b"PXEClient:Arch:00000:UNDI:002001");
+            let mut bytes = request(&[class, option(93, &[0, arch]), option(97, guid)].concat());
+            bytes[28..31].copy_from_slice(&prefix);
+            MessageFacts::from_packet(&Packet::parse_request(&bytes).unwrap()).firmware.role
+        };
+        const OTHER: [u8; 3] = [0x02, 0x11, 0x22];
+        for model in [b"RPi4", b"RPi5"] {
+            assert_eq!(of(OTHER, 0, &guid(model)), FirmwareRole::RaspberryPi);
+            assert_eq!(of(OTHER, 11, &guid(model)), FirmwareRole::Pxe, "UEFI on a Pi");
+        }
+        for prefix in [[0x88, 0xa2, 0x9e], [0x98, 0xfe, 0x54], [0x2c, 0xcf, 0x67]] {
+            assert_eq!(of(prefix, 0, &guid(b"PC4 ")), FirmwareRole::RaspberryPi);
+        }
+        assert_eq!(of(OTHER, 0, &guid(b"PC4 ")), FirmwareRole::Pxe);
+        assert_eq!(of(OTHER, 0, b"\0RPi"), FirmwareRole::Pxe);
     }
 
     #[test]

@@ -542,6 +542,9 @@ fn a_borrowed_file_is_served_under_its_name_until_the_root_has_one() {
     );
     assert_eq!(tree.get("pxelinux.0").unwrap_err(), NameRefusal::NotFound);
     fs::create_dir(tree.path("boot")).unwrap();
+    symlink("gone", tree.path("boot/pxelinux.0")).unwrap();
+    assert_eq!(tree.get("boot/pxelinux.0").unwrap().len(), 7, "a link that leads nowhere");
+    fs::remove_file(tree.path("boot/pxelinux.0")).unwrap();
     fs::write(tree.path("boot/pxelinux.0"), b"mine").unwrap();
     assert_eq!(tree.get("boot/pxelinux.0").unwrap().len(), 4);
 }
